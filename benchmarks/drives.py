@@ -28,7 +28,7 @@ from rackwright.twin.vm.accelerator import accelerator
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab, format_claims
 from tests.support.log import Log
-from tests.support.tiers import DEVICE, Place, md, places, rests, whole
+from tests.support.tiers import DEVICE, Place, is_at_rest, md, places, require_whole_tier
 
 HOST = "alpha"
 OURS, THEIRS = "north", "south"
@@ -96,7 +96,7 @@ def main() -> None:
         lab.up()  # takes note of what was done by hand last
         need(not (differing := lab.differing()), f"{format_claims(differing)} differ in the end")
         for place in places(lab.fleet):
-            whole(lab, place)
+            require_whole_tier(lab, place)
     _report(changes)
 
 
@@ -192,7 +192,7 @@ def _pace(lab: Lab, place: Place, kib: str) -> None:
 
 def _let_go(lab: Lab, place: Place) -> None:
     """Let md do its work now, which it had not done when it was measured."""
-    need(not rests(lab, place), f"md is done with {place.resource} already: its time was counted")
+    need(not is_at_rest(lab, place), f"md is done with {place.resource} already: its time was counted")
     _pace(lab, place, "system")
     _rest(lab)
 
@@ -201,7 +201,7 @@ def _rest(lab: Lab) -> None:
     """Wait until md is done with all tiers, and what the host does after that is, too."""
     done = "systemctl list-units --plain --no-legend 'rackwright-*'"
     for place in places(lab.fleet):
-        eventually(lambda: rests(lab, place), f"{place.resource} rests", SYNC_SECONDS)  # noqa: B023
+        eventually(lambda: is_at_rest(lab, place), f"{place.resource} rests", SYNC_SECONDS)  # noqa: B023
     eventually(lambda: not lab.ssh(HOST, done), "no unit of ours runs", SYNC_SECONDS)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.errors import DeclarationError
+from rackwright.errors import Diagnostic
 from rackwright.fleet.place import locate_errors
 from tests.support.sources import ROOT, shown
 
@@ -26,7 +26,7 @@ FILES = [path for path in sorted((ROOT / "rackwright").rglob("*.py")) if shown(p
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_every_golden_message_names_file_and_line(path):
     for line in path.read_text().splitlines():
-        assert re.match(r"[\w.-]+\.(yaml|py):[1-9][0-9]*: ", line), line
+        assert re.match(r"error: [\w.-]+\.(yaml|py):[1-9][0-9]*: |  (expected|help|note): ", line), line
 
 
 def commands_by_hand(tree: ast.AST) -> list[str]:
@@ -54,11 +54,11 @@ def test_what_is_found_after_a_fleet_was_read_gets_its_line(tmp_path):
     path = tmp_path / "fleet.yaml"
     path.write_text("fleet: a\nservers:\n  digits:\n    model: {path: x}\nhosts:\n  alpha:\n    nics: [{name: b}]\n")
     errors = [
-        DeclarationError(where, "got a", "b", "C")
+        Diagnostic(where, "got a", "b", "C")
         for where in ("servers.digits.model.path", "hosts.alpha.nics[0].name", "stack lab", "stacks/rack.lock.yaml")
     ]
 
-    places = [error.where for error in locate_errors(path, errors).errors]
+    places = [error.where for error in locate_errors(path, errors).diagnostics]
 
     assert places == [
         f"{path}:4: servers.digits.model.path",
@@ -66,4 +66,4 @@ def test_what_is_found_after_a_fleet_was_read_gets_its_line(tmp_path):
         "stack lab",
         "stacks/rack.lock.yaml",
     ]
-    assert [error.where for error in locate_errors(Path(), errors).errors] == [error.where for error in errors]
+    assert [error.where for error in locate_errors(Path(), errors).diagnostics] == [error.where for error in errors]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.table import Table
 
 from rackwright import terminal
-from rackwright.errors import RackwrightError, StepFailed, command, indented, one_line, visible
+from rackwright.errors import Diagnostic, StepFailed, UserError, command, one_line, visible
 from rackwright.provider import codec
 from rackwright.provider.engine import ResourceLog
 from tests.support.sources import ROOT, RUN_ON_HOSTS, shown
@@ -55,9 +55,8 @@ def test_a_line_break_in_a_message_begins_no_other_message():
     """
     A host forges no line that looks like one of ours.
     """
-    text = str(StepFailed("gpu-01/hot", f"got a\nfleet.yaml:1: {CLIPBOARD}", "none", "Run it again"))
+    text = str(StepFailed(Diagnostic("gpu-01/hot", f"got a\nfleet.yaml:1: {CLIPBOARD}", "none", "Run it again")))
     assert [line.startswith("  ") for line in text.splitlines()] == [False, True]
-    assert indented("a\nb") == "a\n  b"
     assert not OBEYED & {*text}
 
 
@@ -144,8 +143,8 @@ def test_a_name_in_a_command_stays_a_name():
         assert shlex.split(command("rm {} {}", name, "b")[1:-1]) == ["rm", name, "b"]
 
 
-@pytest.mark.parametrize("field", ["where", "got", "want", "fix", "source"])
+@pytest.mark.parametrize("field", ["where", "problem", "expected", "help", "note", "source"])
 def test_every_part_of_an_error_is_visible(field):
-    parts = {"where": "a", "got": "b", "want": "c", "fix": "d", "source": "e"} | {field: CLIPBOARD}
-    error = RackwrightError(**parts)
-    assert not OBEYED & {*str(error), *getattr(error, field)}
+    parts = dict.fromkeys(("where", "problem", "expected", "help", "note", "source"), "a") | {field: CLIPBOARD}
+    error = UserError(Diagnostic(**parts))
+    assert not OBEYED & {*str(error), *error.render(), *getattr(error.diagnostic, field)}

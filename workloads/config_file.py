@@ -8,16 +8,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 
 M = TypeVar("M", bound=BaseModel)
-
-
-class BadConfig(WorkloadError):
-    """All errors of one configuration, one on each line."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        Exception.__init__(self, "\n".join(texts))
 
 
 def add_arguments(parser: argparse.ArgumentParser, example: str) -> None:
@@ -38,7 +31,7 @@ def settings(kind: type[M], args: argparse.Namespace) -> M:
     """Return the settings of a command line.
 
     Raises:
-        WorkloadError: Settings are invalid; the message lists all errors.
+        UserError: Settings are invalid; the message lists all errors.
     """
     values = load_json(args.settings) if args.settings else kind().model_dump(mode="json")
     return apply_changes(kind, str(args.settings or "settings"), values, args.changes)
@@ -48,15 +41,17 @@ def load_json(path: Path) -> Any:
     """Return the JSON in the file *path*.
 
     Raises:
-        WorkloadError: The file cannot be read, or is not JSON.
+        UserError: The file cannot be read, or is not JSON.
     """
     try:
         return json.loads(path.read_text())
     except OSError as error:
-        raise WorkloadError(str(path), f"got {error.strerror}", "the file is readable", "Correct its path") from error
+        raise UserError(
+            Diagnostic(str(path), f"got {error.strerror}", "the file is readable", "Correct its path")
+        ) from error
     except ValueError as error:
         fix = "Start from the output of --print"
-        raise WorkloadError(str(path), f"got {error}", "the file is JSON", fix) from error
+        raise UserError(Diagnostic(str(path), f"got {error}", "the file is JSON", fix)) from error
 
 
 def apply_changes(kind: type[M], source: str, values: Any, changes: Sequence[str]) -> M:
@@ -66,21 +61,21 @@ def apply_changes(kind: type[M], source: str, values: Any, changes: Sequence[str
         source: Origin of the values, for messages.
 
     Raises:
-        WorkloadError: Values or changes are invalid; the message lists all errors.
+        UserError: Values or changes are invalid; the message lists all errors.
     """
     for change in changes:
         _apply_change(values, change)
     try:
         return kind.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise BadConfig([_format_problem(source, problem) for problem in error.errors()]) from None
+        raise UserError(*(_diagnose(source, problem) for problem in error.errors())) from None
 
 
 def _apply_change(values: Any, change: str) -> None:
     """Apply one change to *values*; its value is JSON, or else text."""
     key, equals, text = change.partition("=")
     if not equals:
-        raise WorkloadError("--set", f"got {change}", "a change is KEY=VALUE", "Write it like steps=100")
+        raise UserError(Diagnostic("--set", f"got {change}", "a change is KEY=VALUE", "Write it like steps=100"))
     *parents, last = key.split(".")
     place = values
     for name in parents:
@@ -88,16 +83,16 @@ def _apply_change(values: Any, change: str) -> None:
             place[name] = {}
         place = place.get(name) if isinstance(place, dict) else None
     if not isinstance(place, dict):
-        raise WorkloadError("--set", f"got {key}", f"{'.'.join(parents)} has named values", "See --print")
+        raise UserError(Diagnostic("--set", f"got {key}", f"{'.'.join(parents)} has named values", "See --print"))
     try:
         place[last] = json.loads(text)
     except ValueError:
         place[last] = text
 
 
-def _format_problem(source: str, problem: Any) -> str:
+def _diagnose(source: str, problem: Any) -> Diagnostic:
     where = ".".join(map(str, problem["loc"]))
     got = problem["input"] if isinstance(problem["input"], str | int | float | bool | None) else "another type of value"
     want = problem["msg"][:1].lower() + problem["msg"][1:]
     fix = "Remove it" if problem["type"] == "extra_forbidden" else "Correct it there, or with --set"
-    return f"{source}: {where or 'as a whole'}: got {got}; {want}. {fix}."
+    return Diagnostic(f"{source}: {where or 'as a whole'}", f"got {got}", want, fix)

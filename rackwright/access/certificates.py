@@ -12,7 +12,7 @@ from socket import gethostname
 from typing import Any
 
 from rackwright.access.enrolment import access
-from rackwright.errors import DeclarationError, Refused, SetupError, StepFailed, command
+from rackwright.errors import DeclarationError, Diagnostic, Refused, SetupError, StepFailed, command
 from rackwright.schema.problem import hint
 from rackwright.stack import Stack
 
@@ -76,7 +76,7 @@ def _automation(stack: Stack) -> tuple[dict[str, set[str]], list[str]]:
             trusted += variables["access_ca_keys"]
     if not automation:
         want, fix = "a certificate is for the automation", "Declare roles.access.automation: {user: deploy}"
-        raise DeclarationError(f"stack {stack.name}", "got no automation on any host", want, fix)
+        raise DeclarationError(Diagnostic(f"stack {stack.name}", "got no automation on any host", want, fix))
     return automation, list(dict.fromkeys(trusted))
 
 
@@ -85,7 +85,9 @@ def _principals(automation: dict[str, set[str]], requested: Sequence[str]) -> li
     for principal in requested:
         if principal not in declared:
             fix = hint(principal, declared, "Take one of these")
-            raise DeclarationError("--principal", f"got {principal!r}", f"principals here: {', '.join(declared)}", fix)
+            raise DeclarationError(
+                Diagnostic("--principal", f"got {principal!r}", f"principals here: {', '.join(declared)}", fix)
+            )
     return list(requested) or declared
 
 
@@ -100,7 +102,7 @@ def _key(stack: Stack, path: Path | None) -> tuple[Path, Path]:
             )
             want = "the certificate is for one key"
             raise DeclarationError(
-                f"stack {stack.name}", got, want, "Pass --key PATH, or add certificate: to the login"
+                Diagnostic(f"stack {stack.name}", got, want, "Pass --key PATH, or add certificate: to the login")
             )
         [(private, certificate)] = places
         public, destination = Path(f"{private}.pub"), Path(certificate)
@@ -109,10 +111,10 @@ def _key(stack: Stack, path: Path | None) -> tuple[Path, Path]:
         public, destination = Path(f"{private}.pub"), Path(f"{private}-cert.pub")  # the path that ssh tries by default
     if not public.is_file():
         got, fix = f"got no file {public}", f"Make it with {command('ssh-keygen -t ed25519 -f {}', private)}"
-        raise SetupError("the automation's key", got, "the certificate signs its public key", fix)
+        raise SetupError(Diagnostic("the automation's key", got, "the certificate signs its public key", fix))
     if not destination.parent.is_dir():
         got, want = f"got no directory {destination.parent}", "rackwright writes the certificate there"
-        raise SetupError("the automation's key", got, want, "Make the directory")
+        raise SetupError(Diagnostic("the automation's key", got, want, "Make the directory"))
     return public, destination
 
 
@@ -136,10 +138,12 @@ def _signing_options(stack: Stack, authority: str, trusted: list[str], directory
 def _authority_file(stack: Stack, path: Path, trusted: list[str]) -> Path:
     if not path.is_file():
         want = f"an authority is the path of its private key, {AGENT}, or {PKCS11}LIBRARY"
-        raise SetupError("--ca", f"got no file {path}", want, "Correct the path")
+        raise SetupError(Diagnostic("--ca", f"got no file {path}", want, "Correct the path"))
     if path.resolve().is_relative_to(stack.project.resolve()):
         want = "an authority's key in the repository gives every reader of the repository access to all hosts"
-        raise Refused("--ca", f"got {path} in the project", want, "Make a new authority outside of the project")
+        raise Refused(
+            Diagnostic("--ca", f"got {path} in the project", want, "Make a new authority outside of the project")
+        )
     public = path.with_name(f"{path.name}.pub")
     lines = public.read_text().splitlines() if public.is_file() else _lines("ssh-keygen", "-y", "-f", str(path))
     if not any(_trusts(trusted, line) for line in lines):
@@ -154,7 +158,7 @@ def _trusts(trusted: list[str], line: str) -> bool:
 def _untrusted_error(authority: str) -> Refused:
     want = "hosts trust the authorities under roles.access.ca_keys"
     fix = "Take one of those authorities, or declare this one first"
-    return Refused("--ca", f"got {authority}", want, fix)
+    return Refused(Diagnostic("--ca", f"got {authority}", want, fix))
 
 
 def _read(path: Path) -> Certificate:
@@ -180,8 +184,10 @@ def _run(*argv: str) -> str:
         done = subprocess.run(argv, capture_output=True, text=True)
     except FileNotFoundError:
         want = "OpenSSH is needed to sign the certificate"
-        raise SetupError("this computer", f"got no {argv[0]}", want, "Install openssh-client") from None
+        raise SetupError(Diagnostic("this computer", f"got no {argv[0]}", want, "Install openssh-client")) from None
     if done.returncode:
         output = " / ".join((done.stderr or done.stdout).strip().splitlines()[-2:]) or f"ended with {done.returncode}"
-        raise StepFailed(argv[0], f'it printed "{output}"', "no certificate was issued", "Fix that, then run it again")
+        raise StepFailed(
+            Diagnostic(argv[0], f'it printed "{output}"', "no certificate was issued", "Fix that, then run it again")
+        )
     return done.stdout

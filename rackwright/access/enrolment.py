@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from rackwright.access import totp
 from rackwright.core.contract import Command, Put
-from rackwright.errors import DeclarationError, HostUnreachable, RackwrightError, Refused
+from rackwright.errors import DeclarationError, Diagnostic, HostUnreachable, Refused, UserError
 from rackwright.facts.view import UnknownFact
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.steps import execute
@@ -31,7 +31,7 @@ class Enrolment:
     """The new secret; None if the person keeps the present one and more hosts got it."""
     hosts: tuple[str, ...]
     """Hosts that got the secret in this enrolment."""
-    failures: Mapping[str, RackwrightError]
+    failures: Mapping[str, UserError]
     """Errors of the other hosts, by host."""
 
 
@@ -48,7 +48,9 @@ def access(stack: Stack) -> dict[str, dict[str, Any]]:
     }
     if not variables:
         where, fix = f"stack {stack.name}", f"Declare the role: roles: {{{ROLE}: …}}"
-        raise DeclarationError(where, f"got no host with the role {ROLE}", "the role declares who may log in", fix)
+        raise DeclarationError(
+            Diagnostic(where, f"got no host with the role {ROLE}", "the role declares who may log in", fix)
+        )
     return variables
 
 
@@ -75,7 +77,7 @@ def enrol(stack: Stack, person: str, replace: bool, progress: Progress) -> Enrol
         lacking = [host for host in present if secret or host not in having]
         if not lacking:
             got, fix = f"got {person} with a secret on {_count(having)}", "Pass --replace to make a new secret"
-            raise Refused(f"stack {stack.name}", got, "an existing secret is not replaced", fix)
+            raise Refused(Diagnostic(f"stack {stack.name}", got, "an existing secret is not replaced", fix))
         successes, unwritten = _on_each(lacking, lambda host: _write(hosts, host, person, text, progress))
         if not successes:
             raise next(iter(unwritten.values()))
@@ -92,7 +94,7 @@ def _hosts_with_code(stack: Stack, person: str) -> dict[str, dict[str, Any]]:
     if person not in people:
         want = f"people of stack {stack.name}: {', '.join(people) or 'none'}"
         fix = hint(person, people, f"Declare them under roles.{ROLE}.people, then run it again")
-        raise DeclarationError("USER", f"got {person!r}", want, fix)
+        raise DeclarationError(Diagnostic("USER", f"got {person!r}", want, fix))
     with_code = {
         host: variables
         for host, variables in roles.items()
@@ -100,7 +102,7 @@ def _hosts_with_code(stack: Stack, person: str) -> dict[str, dict[str, Any]]:
     }
     if not with_code:
         got, want = f"got totp: false on each host that declares {person}", "a secret needs a host that asks for a code"
-        raise DeclarationError(f"stack {stack.name}", got, want, "Set totp: true first")
+        raise DeclarationError(Diagnostic(f"stack {stack.name}", got, want, "Set totp: true first"))
     return with_code
 
 
@@ -109,7 +111,9 @@ def _has_secret(hosts: Hosts, host: str, person: str) -> bool:
         return hosts.facts(host, fresh=True).file(totp.path(person)) is not None
     except UnknownFact as reason:
         want, fix = "an existing secret is not overwritten", "Fix that, or pass --replace"
-        raise Refused(host, f"got no answer whether {person} has a secret there ({reason})", want, fix) from None
+        raise Refused(
+            Diagnostic(host, f"got no answer whether {person} has a secret there ({reason})", want, fix)
+        ) from None
 
 
 def _common_secret(hosts: Hosts, having: Iterable[str], person: str) -> totp.Secret:
@@ -123,13 +127,13 @@ def _common_secret(hosts: Hosts, having: Iterable[str], person: str) -> totp.Sec
     replace = "Find out who changed it, then pass --replace to make a new secret for all hosts"
     if damaged := sorted(host for host, secret in by_host.items() if secret is None):
         got = f"got no key in the first line of {path} on {', '.join(damaged)}"
-        raise Refused(f"user {person}", got, "a key has 26 to 64 letters and digits of base32", replace)
+        raise Refused(Diagnostic(f"user {person}", got, "a key has 26 to 64 letters and digits of base32", replace))
     secrets = [secret for secret in by_host.values() if secret is not None]
     if any(secret != secrets[0] for secret in secrets):
         same = [[host for host in by_host if by_host[host] == secret] for secret in dict.fromkeys(secrets)]
         groups = " / ".join(", ".join(sorted(group)) for group in same)
         got = f"got different secrets of {person}: {groups}"
-        raise Refused(f"user {person}", got, "a person has one secret", replace)
+        raise Refused(Diagnostic(f"user {person}", got, "a person has one secret", replace))
     return secrets[0]
 
 
@@ -143,20 +147,20 @@ def _write(hosts: Hosts, host: str, person: str, text: str, progress: Progress) 
         execute(hosts, host, id, steps, lambda message: progress(f"{host}: {message}"))
 
 
-def _on_each(names: Iterable[str], work: Callable[[str], T]) -> tuple[dict[str, T], dict[str, RackwrightError]]:
+def _on_each(names: Iterable[str], work: Callable[[str], T]) -> tuple[dict[str, T], dict[str, UserError]]:
     """Do *work* for all hosts at once; return the results and the errors by host."""
 
-    def attempt(name: str) -> T | RackwrightError:
+    def attempt(name: str) -> T | UserError:
         try:
             return work(name)
-        except RackwrightError as error:
+        except UserError as error:
             return error
 
     names = list(names)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         results = dict(zip(names, pool.map(attempt, names), strict=True))
-    failures = {name: result for name, result in results.items() if isinstance(result, RackwrightError)}
-    return {name: result for name, result in results.items() if not isinstance(result, RackwrightError)}, failures
+    failures = {name: result for name, result in results.items() if isinstance(result, UserError)}
+    return {name: result for name, result in results.items() if not isinstance(result, UserError)}, failures
 
 
 def _count(hosts: list[str]) -> str:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from rackwright.core import contract
 from rackwright.core.contract import Claim, UnknownValue
 from rackwright.core.wire import decode_want, encode
-from rackwright.errors import DeclarationError, command
+from rackwright.errors import DeclarationError, Diagnostic, command
 from rackwright.facts.digest import salt_id
 from rackwright.stack import Stack, declare
 
@@ -47,11 +47,11 @@ def load(path: Path, stack: Stack) -> SecretDigests:
         data = json.loads(path.read_bytes())
         origin, claims = (data["stack"], data["salt_id"]), _SECRET_DIGESTS.validate_python(data["claims"])
     except OSError as error:
-        raise DeclarationError(str(path), f"got {error.strerror}", want, fix) from None
+        raise DeclarationError(Diagnostic(str(path), f"got {error.strerror}", want, fix)) from None
     except (ValueError, KeyError, TypeError):
-        raise DeclarationError(str(path), "got other content", want, fix) from None
+        raise DeclarationError(Diagnostic(str(path), "got other content", want, fix)) from None
     if origin != (stack.name, salt_id(stack.salt)):
-        raise DeclarationError(str(path), f"got stack {origin[0]} with salt {origin[1]}", want, fix)
+        raise DeclarationError(Diagnostic(str(path), f"got stack {origin[0]} with salt {origin[1]}", want, fix))
     return claims
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from rackwright.audit.report import Evidence
-from rackwright.errors import HostUnreachable, RackwrightError
+from rackwright.errors import Diagnostic, HostUnreachable, UserError
 from rackwright.facts import snapshot
 from rackwright.facts.facts import Facts
 from rackwright.hosts.pool import Hosts
@@ -18,10 +18,10 @@ AT_ONCE = 64
 def from_hosts(hosts: Hosts, names: Iterable[str], progress: Progress) -> Evidence:
     """Return the facts of all hosts from parallel probes, and the error of each host that does not answer."""
 
-    def probe(name: str) -> Facts | RackwrightError:
+    def probe(name: str) -> Facts | UserError:
         try:
             return hosts.facts(name)
-        except RackwrightError as error:
+        except UserError as error:
             progress(f"{name}: not reached")
             return error
 
@@ -36,6 +36,6 @@ def from_snapshots(directory: Path, as_of: datetime, names: Iterable[str]) -> Ev
     snapshots = snapshot.load(directory, as_of)
     want, fix = "the audit needs a snapshot of the host", "Save one with `rackwright audit --save`"
     return {
-        name: snapshots.get(name) or HostUnreachable(name, f"got no snapshot in {directory}", want, fix)
+        name: snapshots.get(name) or HostUnreachable(Diagnostic(name, f"got no snapshot in {directory}", want, fix))
         for name in names
     }

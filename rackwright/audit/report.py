@@ -10,12 +10,12 @@ from rackwright.core import diff as comparison
 from rackwright.core.contract import Difference, UnknownValue
 from rackwright.core.scope import rehearsable_claims
 from rackwright.core.wire import encode
-from rackwright.errors import RackwrightError
+from rackwright.errors import UserError
 from rackwright.facts.facts import Facts
 from rackwright.kinds.shared.unit_overrides import with_overrides
 from rackwright.stack import DeclaredResource, Stack, declare
 
-Evidence = Mapping[str, Facts | RackwrightError]
+Evidence = Mapping[str, Facts | UserError]
 """Facts by host, or the error of a host without facts."""
 
 
@@ -86,7 +86,7 @@ def _compare(stack: Stack, declared: DeclaredResource, evidence: Evidence, diges
     if text := stack.maintenance.get(spec.host):
         return AuditResult(name, token, 0, (), None, hidden, "; ".join(filter(None, (notice, text))))
     facts = evidence[spec.host]
-    if isinstance(facts, RackwrightError):
+    if isinstance(facts, UserError):
         return AuditResult(name, token, 0, (), str(facts), hidden, notice)
     outputs = kind.report(spec, facts)
     if progress := outputs.get("progress"):

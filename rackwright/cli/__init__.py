@@ -1,10 +1,11 @@
 """The command line: it parses arguments, calls functions, prints results and exits."""
 
+import json
 import sys
+from itertools import pairwise
 
 from rackwright import terminal
-from rackwright.errors import DeclarationErrors, RackwrightError
-from workloads.errors import WorkloadError
+from rackwright.errors import DeclarationError, UserError
 
 
 def main() -> None:
@@ -14,13 +15,18 @@ def main() -> None:
     sys.excepthook = terminal.notify_traceback
     try:
         app()
-    except DeclarationErrors as errors:
-        count = len(errors.errors)
-        terminal.notify(f"{errors}\n{count} error{'s' * (count > 1)}; nothing was done.")
-        sys.exit(errors.exit_status)
-    except (RackwrightError, WorkloadError) as error:
-        terminal.notify(error)
+    except UserError as error:
+        if _asks_for_json(sys.argv):
+            terminal.show(json.dumps({"errors": [each.as_data() for each in error.diagnostics]}, indent=2))
+        terminal.notify(error.render())
+        if isinstance(error, DeclarationError):
+            count = len(error.diagnostics)
+            terminal.notify(f"{count} error{'s' * (count > 1)}; nothing was done.")
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         terminal.notify("interrupted; running it again is safe")
         sys.exit(130)
+
+
+def _asks_for_json(argv: list[str]) -> bool:
+    return "--json" in argv or "--format=json" in argv or ("--format", "json") in pairwise(argv)

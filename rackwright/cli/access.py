@@ -8,7 +8,7 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.errors import SetupError
+from rackwright.errors import Diagnostic, SetupError
 
 if TYPE_CHECKING:
     from rackwright.access.enrolment import Enrolment
@@ -29,7 +29,9 @@ def enrol(
 
     if not sys.stdout.isatty():
         want = "the secret is shown once, and goes into no file"
-        raise SetupError("enrol", "got an output that is no terminal", want, "Run it in the terminal of that person")
+        raise SetupError(
+            Diagnostic("enrol", "got an output that is no terminal", want, "Run it in the terminal of that person")
+        )
     enrolled = enrolment.enrol(project.stack(stack), user, replace, project.notify)
     if enrolled.secret:
         _show(enrolled)

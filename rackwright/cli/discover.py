@@ -10,7 +10,8 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
+from rackwright.files import write_atomic
 
 app = typer.Typer()
 
@@ -57,11 +58,11 @@ def discover(
     text = edit_hosts.add_hosts(path, into is not None and into.exists(), logins, hosts)
     try:
         project.check(path, text)
-    except DeclarationErrors as wrong:
+    except DeclarationError as wrong:
         project.notify(f"{wrong}\nthe lines below are no valid fleet yet: complete them by hand")
         into, status = None, max(status, wrong.exit_status)
     if into:
-        project.replace(into, text)
+        write_atomic(into, text)
         project.notify(f"{into}: {', '.join(hosts)}")
     elif not as_json:
         terminal.show(text, end="")

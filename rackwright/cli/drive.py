@@ -8,7 +8,7 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.errors import DeclarationErrors, command
+from rackwright.errors import DeclarationError, command
 
 app = typer.Typer(no_args_is_help=True, help="One drive of a host.")
 
@@ -28,7 +28,7 @@ def replace(
     from rackwright.fleet import edit_hosts
 
     if wrong := list(project.stack(stack).unknown_host_errors(host)):
-        raise DeclarationErrors(wrong)
+        raise DeclarationError(*wrong)
     path = project.rewrite(stack, lambda path: edit_hosts.replace_drive(path, host, old, new))
     project.notify(
         f"{path.name}: {host} has {new} in the place of {old};"

@@ -39,13 +39,13 @@ def reidentify(
 
     Exit status: 0 the identity is written or was right, 2 refused or not confirmed, 3 not reached.
     """
-    from rackwright.errors import DeclarationErrors
+    from rackwright.errors import DeclarationError
     from rackwright.fleet import edit_hosts
     from rackwright.fleet.reidentify import compare_identity
 
     loaded = project.stack(stack)
     if wrong := list(loaded.unknown_host_errors(host)):
-        raise DeclarationErrors(wrong)
+        raise DeclarationError(*wrong)
     with project.connect_hosts(loaded) as hosts:
         both = compare_identity(host, loaded.fleet.hosts[host], hosts.facts(host))
     if as_json:

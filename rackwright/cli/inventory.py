@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.cli import project
-from rackwright.errors import Refused
+from rackwright.errors import Diagnostic, Refused
+from rackwright.files import write_atomic
 from rackwright.hosts.ansible import connection_variables
 from rackwright.hosts.memory import in_memory
 from rackwright.kinds.role.plan import variables
@@ -46,22 +47,22 @@ def write(stack: Stack, directory: Path) -> Path:
     for spec, promises in _roles(stack):
         inventory[spec.host] |= variables(spec, promises)
     path = directory / "inventory.json"
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.touch(mode=0o600)
-    beside.write_text(json.dumps(_add_groups(stack, inventory), indent=2))
-    return beside.replace(path)
+    write_atomic(path, json.dumps(_add_groups(stack, inventory), indent=2), 0o600)
+    return path
 
 
 def _check(directory: Path) -> None:
     where, want = str(directory), "secrets are written to memory, readable for their owner only"
     fix = "Take a new directory: `mktemp -d -p /dev/shm`"
     if not directory.is_dir():
-        raise Refused(where, "got no directory", want, fix)
+        raise Refused(Diagnostic(where, "got no directory", want, fix))
     if not in_memory(directory):
-        raise Refused(where, "got a directory that is on no tmpfs or ramfs", want, fix)
+        raise Refused(Diagnostic(where, "got a directory that is on no tmpfs or ramfs", want, fix))
     state = directory.stat()
     if state.st_mode & OPEN or state.st_uid != os.geteuid():
-        raise Refused(where, f"got a directory of mode {stat.S_IMODE(state.st_mode):04o}, or not yours", want, fix)
+        raise Refused(
+            Diagnostic(where, f"got a directory of mode {stat.S_IMODE(state.st_mode):04o}, or not yours", want, fix)
+        )
 
 
 def _roles(stack: Stack) -> list[tuple[RoleSpec, Promises]]:

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import typer
+
 from rackwright import terminal
 from rackwright.cli import project, pulumi
 from rackwright.errors import command
@@ -48,17 +50,19 @@ class _LocalActions:
 
 
 def run(request: IterationRequest, as_json: bool) -> None:
-    """Iterate, and print the report, also after a refusal.
+    """Iterate, and print the report, also after a refusal, which ends the command.
 
     Raises:
-        StageFailed: A stage refused or failed.
+        StageFailed: A stage refused or failed before there was a report.
     """
     try:
         data = iterate(request, _LocalActions(request))
     except StageFailed as error:
-        if error.report is not None:
-            _print(error.report, as_json)
-        raise
+        if error.report is None:
+            raise
+        _print(error.report, as_json)  # with the reason: standard output has one JSON document
+        project.notify(error.render())
+        raise typer.Exit(error.exit_status) from None
     _print(data, as_json)
     if request.until is Stage.PROMOTE:
         project.notify(

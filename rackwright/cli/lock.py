@@ -9,7 +9,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.errors import DeclarationError
+from rackwright.errors import DeclarationError, Diagnostic
+from rackwright.files import write_atomic
 from rackwright.fleet.lockfile import changes
 from rackwright.lock import apt, resolve, tree
 from rackwright.stack import Stack
@@ -27,7 +28,9 @@ def run(stack: Stack, check: bool, upgrade: bool, fetch: bool, to: Path | None, 
     """
     if stack.fleet.uses:
         want, fix = "a lock is of the hosts' own fleet", f"Run it for a stack of {stack.fleet.uses}"
-        raise DeclarationError(f"stack {stack.name}", f"got a fleet that uses {stack.fleet.uses}", want, fix)
+        raise DeclarationError(
+            Diagnostic(f"stack {stack.name}", f"got a fleet that uses {stack.fleet.uses}", want, fix)
+        )
     with cache.hold_lock(cache.directory() / "mirror" / "lock", project.notify):
         apts = resolve.load_apts(stack)
         for each in apts.values():
@@ -41,7 +44,7 @@ def run(stack: Stack, check: bool, upgrade: bool, fetch: bool, to: Path | None, 
             tree.copy(resolved.lock, stack.local_repository, to)
         changed = list(changes(stack.lock, resolved.lock))
         if changed and not check:
-            resolve.write(resolved.lock, stack.lock_file)
+            write_atomic(stack.lock_file, resolved.lock.text)
     if as_json:
         terminal.show(json.dumps({"lock": str(stack.lock_file), "changes": changed}, indent=2))
     else:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rackwright import terminal
-from rackwright.errors import Refused, SetupError
+from rackwright.errors import Diagnostic, Refused, SetupError
+from rackwright.files import write_atomic
 
 if TYPE_CHECKING:
     from rackwright.hosts.pool import Hosts
@@ -25,7 +26,9 @@ def directory() -> Path:
     for candidate in (here, *here.parents):
         if (candidate / "Pulumi.yaml").is_file():
             return candidate
-    raise SetupError(str(here), "got no Pulumi.yaml here or above", "commands run inside a checkout", "Change into it")
+    raise SetupError(
+        Diagnostic(str(here), "got no Pulumi.yaml here or above", "commands run inside a checkout", "Change into it")
+    )
 
 
 def stack(name: str) -> "Stack":
@@ -70,7 +73,7 @@ def secrets(stack: "Stack") -> "Stack":
         message = " ".join(done.stderr.removeprefix("error: ").split())
         fix = "Set PULUMI_CONFIG_PASSPHRASE_FILE, or the secrets provider that opens the stack's secrets"
         want = "its secrets are read from its settings"
-        raise SetupError(f"stack {stack.name}", f'pulumi says "{message}"', want, fix)
+        raise SetupError(Diagnostic(f"stack {stack.name}", f'pulumi says "{message}"', want, fix))
     setting = json.loads(done.stdout).get(CONFIG_KEY, {})
     return stack.with_secrets(parse_values(setting.get("value", ""), stack.name))
 
@@ -84,12 +87,12 @@ def rewrite(stack: str, edit: Callable[[Path], str]) -> Path:
     """Replace the text of the file with the fleet of *stack* by the result of *edit*, and return that file.
 
     Raises:
-        DeclarationErrors: All errors of the new text; the file is unchanged.
+        DeclarationError: All errors of the new text; the file is unchanged.
     """
     path = fleet_file(stack)
     text = edit(path)
     check(path, text)
-    replace(path, text)
+    write_atomic(path, text)
     return path
 
 
@@ -97,20 +100,13 @@ def check(path: Path, text: str) -> None:
     """Check *text* as the content of *path*, a fleet's file.
 
     Raises:
-        DeclarationErrors: All errors of the text.
+        DeclarationError: All errors of the text.
     """
     from rackwright.core.repository import load_roles
     from rackwright.fleet import load_fleet
     from rackwright.stack.stack import ROOT
 
     load_fleet(path, load_roles(ROOT), text=text)
-
-
-def replace(path: Path, text: str) -> None:
-    """Write *text* to *path* atomically."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
 
 
 def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
@@ -122,7 +118,7 @@ def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
     others = sorted({path.name for path in directory.iterdir()} - {*files}) if directory.is_dir() else []
     if others:
         want, fix = "the directory is absent, empty, or has only files of an earlier run", "Name another one"
-        raise Refused(str(directory), f"got {others[0]} in it", want, fix)
+        raise Refused(Diagnostic(str(directory), f"got {others[0]} in it", want, fix))
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         path = directory / name

@@ -13,7 +13,7 @@ from typing import IO, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from rackwright.cli import project
-from rackwright.errors import DeclarationError, DeclarationErrors, SetupError, StepFailed, command
+from rackwright.errors import DeclarationError, Diagnostic, SetupError, StepFailed, command
 from rackwright.kinds import KINDS
 from rackwright.lock.tree import find_missing
 from rackwright.provider import consents, outcomes
@@ -78,12 +78,12 @@ def _consents(stack: Stack, consented: Sequence[str]) -> dict[str, str]:
     members = [drive.serial for host in stack.fleet.hosts.values() for drive in host.drives if drive.tier]
     want = "consent is for a drive of a tier"
     wrong = [
-        DeclarationError("--consent", f"got one for {serial}", want, hint(serial, members, "Leave it out"))
+        Diagnostic("--consent", f"got one for {serial}", want, hint(serial, members, "Leave it out"))
         for serial in parsed
         if serial not in members
     ]
     if wrong:
-        raise DeclarationErrors(wrong)
+        raise DeclarationError(*wrong)
     return parsed
 
 
@@ -93,7 +93,9 @@ def _check(stack: Stack) -> None:
     if stack.lock and stack.brings_packages and (missing := find_missing(stack.lock, stack.local_repository)):
         fix = f"Run {command('rackwright lock --fetch {}', stack.name)}"
         raise SetupError(
-            str(stack.local_repository), f"got no complete tree: {missing}", "hosts get their packages from it", fix
+            Diagnostic(
+                str(stack.local_repository), f"got no complete tree: {missing}", "hosts get their packages from it", fix
+            )
         )
 
 
@@ -152,7 +154,7 @@ def select(stack: str, root: Path, environment: Mapping[str, str]) -> None:
     Raises:
         SetupError: A file of the state is damaged; the error says how to repair it.
         StepFailed: Pulumi failed.
-        DeclarationErrors: A published passphrase opens the state of a real rack.
+        DeclarationError: A published passphrase opens the state of a real rack.
     """
     _check_state_files(stack, environment)
     _pulumi(["stack", "select", "--create", stack], stack, root, environment)
@@ -180,7 +182,7 @@ def _pulumi(command: Sequence[str], stack: str, root: Path, environment: Mapping
         raise _killed_error(argv[:2], -done.returncode, stack)
     if done.returncode:
         got = f'`{shlex.join(argv)}` ended with "{" ".join((done.stderr.strip() or done.stdout).split())}"'
-        raise StepFailed(f"stack {stack}", got, "pulumi opens its state", "Repair that, and run it again")
+        raise StepFailed(Diagnostic(f"stack {stack}", got, "pulumi opens its state", "Repair that, and run it again"))
     return done.stdout
 
 
@@ -191,7 +193,9 @@ def _killed_error(argv: Sequence[str], number: int, stack: str) -> StepFailed:
     except ValueError:
         name = f"signal {number}"
     fix = "Run it again: it observes the hosts first, and leaves resources that are already as declared"
-    return StepFailed(f"stack {stack}", f"`{shlex.join(argv)}` was killed by {name}", "pulumi runs to its end", fix)
+    return StepFailed(
+        Diagnostic(f"stack {stack}", f"`{shlex.join(argv)}` was killed by {name}", "pulumi runs to its end", fix)
+    )
 
 
 def _check_state_files(stack: str, environment: Mapping[str, str]) -> None:
@@ -209,7 +213,7 @@ def _check_state_files(stack: str, environment: Mapping[str, str]) -> None:
             except (ValueError, KeyError, TypeError):
                 got = f"got {_size(lock)} that are no lock of pulumi's"
                 fix = f"{full} see that no other pulumi runs, remove it with {command('rm {}', str(lock))}, and {again}"
-                raise SetupError(str(lock), got, want, fix) from None
+                raise SetupError(Diagnostic(str(lock), got, want, fix)) from None
     for state in _files(environment, f".pulumi/stacks/**/{stack}.json"):
         if _is_json(state):
             continue
@@ -219,7 +223,9 @@ def _check_state_files(stack: str, environment: Mapping[str, str]) -> None:
         else:
             aside = command("mv {} {}", str(state), f"{state}.damaged")
             how = f"move it aside with {aside}, and {again}: it reads the state from the hosts"
-        raise SetupError(str(state), f"got {_size(state)} that are no state of pulumi's", want, f"{full} {how}")
+        raise SetupError(
+            Diagnostic(str(state), f"got {_size(state)} that are no state of pulumi's", want, f"{full} {how}")
+        )
 
 
 def _read_lock(lock: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import os
 
 from rackwright.cli import project
-from rackwright.errors import DeclarationError, command
+from rackwright.errors import DeclarationError, Diagnostic, command
 from rackwright.schema.server import ServedModel
 from rackwright.stack import Stack, server_model
 from workloads.quantize import versions
@@ -23,7 +23,7 @@ def name_in(stack: Stack, server: str, model: str | None) -> str | None:
     if model is None and declared is None:
         got, want = "got none", f"without it, the registered name of server {server} is resolved again, and it has none"
         fix = f"Give a directory below the project's, a version, or {versions.PREFIX}NAME@ALIAS"
-        raise DeclarationError("MODEL", got, want, fix)
+        raise DeclarationError(Diagnostic("MODEL", got, want, fix))
     return server_model.registered_name(model.removeprefix(versions.PREFIX)) if model is not None else declared
 
 
@@ -31,7 +31,7 @@ def model_to_serve(stack: Stack, server: str, name: str, tracking: str) -> Serve
     """Fetch the model that *name* resolves to in the registry now, and return it as the model of *server*.
 
     Raises:
-        WorkloadError: There is no such model, it fails the server's gate, or the registry does not answer.
+        UserError: There is no such model, it fails the server's gate, or the registry does not answer.
     """
     tracking_server = connect(tracking, os.environ)
     version = registry.find(tracking_server, name)
@@ -51,7 +51,9 @@ def servers_with_registered_model(stack: Stack, server: str | None) -> list[str]
     if not names:
         where = f"stack {stack.name}" if server is None else f"servers.{server}.model"
         fix = "Write registered: NAME@ALIAS, or promote one"
-        raise DeclarationError(where, "got no registered model", "this command fetches registered models", fix)
+        raise DeclarationError(
+            Diagnostic(where, "got no registered model", "this command fetches registered models", fix)
+        )
     return names
 
 
@@ -60,14 +62,14 @@ def fetch(stack: Stack, server: str, tracking: str) -> dict[str, str]:
 
     Raises:
         DeclarationError: The declaration has no sha256 of the model.
-        WorkloadError: The registry no longer has the model, or does not answer.
+        UserError: The registry no longer has the model, or does not answer.
     """
     model = stack.fleet.servers[server].model
     if model.sha256 is None:
         want = "a registered model is fetched by its sha256"
         promote = command("rackwright server promote {} {}", stack.name, server)
         fix = f"Run {promote}, which writes it and fetches the model"
-        raise DeclarationError(f"servers.{server}.model", "got no sha256", want, fix)
+        raise DeclarationError(Diagnostic(f"servers.{server}.model", "got no sha256", want, fix))
     directory = versions.find_local(model.sha256, registry.cache_directory())
     if directory is None:
         tracking_server = connect(tracking, os.environ)
@@ -76,7 +78,7 @@ def fetch(stack: Stack, server: str, tracking: str) -> dict[str, str]:
         if version is None:
             got, want = f"got sha256 {model.sha256[:12]}…", f"{tracking_server.url} has a version of {name} with it"
             raise TrackingRefused(
-                f"servers.{server}.model", got, want, "Restore it in the registry, or promote another model"
+                Diagnostic(f"servers.{server}.model", got, want, "Restore it in the registry, or promote another model")
             )
         directory = versions.bring(tracking_server, version, registry.cache_directory())
         project.notify(f"{server}: fetched {version}")

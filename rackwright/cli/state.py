@@ -5,7 +5,7 @@ import subprocess
 from functools import cache
 
 from rackwright.cli import project
-from rackwright.errors import StepFailed
+from rackwright.errors import Diagnostic, StepFailed
 
 
 def pulumi(stack: str, *argv: str) -> str:
@@ -20,7 +20,7 @@ def pulumi(stack: str, *argv: str) -> str:
     )
     if done.returncode:
         message = done.stderr.strip() or done.stdout.strip()
-        raise StepFailed(f"stack {stack}", message, "its state can be changed", "Run it again")
+        raise StepFailed(Diagnostic(f"stack {stack}", message, "its state can be changed", "Run it again"))
     return done.stdout
 
 

@@ -11,7 +11,7 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.errors import DeclarationError
+from rackwright.errors import DeclarationError, Diagnostic
 
 if TYPE_CHECKING:
     from rackwright.stack import Stack
@@ -58,7 +58,7 @@ def _twin(name: str) -> "Twin":
 def _target(stack: "Stack") -> str:
     if stack.twin is None:
         where, fix = f"stack {stack.name}", f"Set rackwright:target to twin:{stack.name}, or take another stack"
-        raise DeclarationError(where, "got target rack", "this command is for a stack on a twin", fix)
+        raise DeclarationError(Diagnostic(where, "got target rack", "this command is for a stack on a twin", fix))
     return stack.twin
 
 

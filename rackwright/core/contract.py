@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from rackwright.core.repository import Repository
-from rackwright.errors import Refused
+from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 
 Scalar = str | int | float | bool | tuple[str, ...]
@@ -224,24 +224,11 @@ Step = Command | Put | Send | Remove | PlayRole | LogIn | Reboot
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A reason against running any step, in the four parts of every error."""
-
-    where: str
-    got: str
-    want: str
-    fix: str
-
-    def error(self) -> Refused:
-        return Refused(self.where, self.got, self.want, self.fix)
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """The steps that make claims hold, the refusals, and the differences that need manual work."""
 
     steps: tuple[Step, ...] = ()
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[Diagnostic, ...] = ()
     """Reasons against the plan: with at least one, no step runs."""
     by_hand: tuple[Difference, ...] = ()
     """Differences that only the operator can fix."""

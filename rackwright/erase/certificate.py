@@ -1,15 +1,14 @@
 """The erasure certificate: a JSON document, signed by `ssh-keygen -Y sign` with a key of the operator."""
 
-import os
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rackwright.erase.plan import METHODS
-from rackwright.errors import RackwrightError, SetupError, StepFailed
+from rackwright.errors import Diagnostic, SetupError, StepFailed, UserError
+from rackwright.files import write_atomic
 
 NAMESPACE = "rackwright-erasure"
 """Purpose of the signature; ssh-keygen rejects a signature that was made for another purpose."""
@@ -17,7 +16,7 @@ SCHEMA: Literal[1] = 1
 _UNSIGNED, _SIGNATURE = ".unsigned", ".sig"
 
 
-class CertificateInvalid(RackwrightError):
+class CertificateInvalid(UserError):
     """A file is no valid certificate: changed, signed by an unknown key, or of another form."""
 
     exit_status = 1
@@ -99,13 +98,13 @@ def write(certificate: ErasureCertificate, path: Path, key: Path) -> Path:
         StepFailed: the certificate could not be signed; names the path of the unsigned one.
     """
     unsigned, signature = path.with_name(path.name + _UNSIGNED), signature_path(path)
-    _write_atomically(unsigned, certificate.model_dump_json(indent=2).encode() + b"\n")
+    write_atomic(unsigned, certificate.model_dump_json(indent=2).encode() + b"\n")
     try:
-        _write_atomically(signature, sign(unsigned.read_bytes(), key))
-    except (RackwrightError, OSError) as error:
+        write_atomic(signature, sign(unsigned.read_bytes(), key))
+    except (UserError, OSError) as error:
         command = f"ssh-keygen -Y sign -n {NAMESPACE} -f KEY < {unsigned} > {signature}"
         fix = f"The drives are erased. Fix that, run `{command}`, and rename {unsigned} to {path}"
-        raise StepFailed(str(unsigned), str(error), "a signed certificate is expected", fix) from None
+        raise StepFailed(Diagnostic(str(unsigned), str(error), "a signed certificate is expected", fix)) from None
     unsigned.rename(path)
     return signature
 
@@ -126,22 +125,8 @@ def sign(content: bytes, key: Path) -> bytes:
             "a key for ssh-keygen is expected",
             "Name a private key, or a public key whose private one is in the agent",
         )
-        raise SetupError(f"key {key}", f'ssh-keygen failed: "{_last_line(result)}"', want, fix)
+        raise SetupError(Diagnostic(f"key {key}", f'ssh-keygen failed: "{_last_line(result)}"', want, fix))
     return result.stdout
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write *content* to *path* completely or not at all, and sync it to the disk."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(content)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-            Path(file.name).rename(path)
-        except BaseException:
-            Path(file.name).unlink()
-            raise
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -165,7 +150,7 @@ def verify(path: Path, allowed_signers: Path) -> tuple[ErasureCertificate, str]:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         got = f"{signer} signed a document that is no certificate: {place or 'document'}: {first['msg']}"
-        raise CertificateInvalid(str(path), got, f"schema {SCHEMA} is expected", "Ask the signer") from None
+        raise CertificateInvalid(Diagnostic(str(path), got, f"schema {SCHEMA} is expected", "Ask the signer")) from None
 
 
 def _signer(path: Path, content: bytes, signature: Path, allowed_signers: Path) -> str:
@@ -185,20 +170,24 @@ def _signer(path: Path, content: bytes, signature: Path, allowed_signers: Path) 
     if principals:
         got = f"the signature of {', '.join(principals)} for {NAMESPACE} does not match the file"
         want = "an unchanged file, signed for this purpose, is expected"
-        raise CertificateInvalid(str(path), got, want, "Copy the file and its signature again from their archive")
+        raise CertificateInvalid(
+            Diagnostic(str(path), got, want, "Copy the file and its signature again from their archive")
+        )
     got = f'no signer in {allowed_signers} has signed the file: "{_last_line(result)}"'
     want, fix = (
         "a signature of an allowed signer is expected",
         "Check the key of the signer, and copy the signature again",
     )
-    raise CertificateInvalid(str(path), got, want, fix)
+    raise CertificateInvalid(Diagnostic(str(path), got, want, fix))
 
 
 def _read(path: Path, description: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise SetupError(str(path), f"got {error.strerror}", f"{description} is expected", "Correct the path") from None
+        raise SetupError(
+            Diagnostic(str(path), f"got {error.strerror}", f"{description} is expected", "Correct the path")
+        ) from None
 
 
 def _ssh_keygen(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -206,7 +195,9 @@ def _ssh_keygen(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProc
         return subprocess.run(["ssh-keygen", *arguments], input=stdin, capture_output=True, check=False)
     except FileNotFoundError:
         fix = "Install OpenSSH's client (openssh-client), 8.2 or later"
-        raise SetupError("ssh-keygen", "got no such program", "signatures of certificates need it", fix) from None
+        raise SetupError(
+            Diagnostic("ssh-keygen", "got no such program", "signatures of certificates need it", fix)
+        ) from None
 
 
 def _last_line(result: subprocess.CompletedProcess[bytes]) -> str:

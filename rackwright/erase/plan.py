@@ -4,8 +4,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rackwright.core.contract import Refusal
-from rackwright.errors import command
+from rackwright.errors import Diagnostic, command
 from rackwright.facts.content import covers
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import DriveFacts
@@ -49,7 +48,7 @@ class Abilities(View):
     in_use = Fact(bool, "Whether a program, mount, array or swap has opened the drive exclusively.")
 
 
-def parse_consents(texts: Sequence[str], serials: Sequence[str]) -> tuple[dict[str, str], list[Refusal]]:
+def parse_consents(texts: Sequence[str], serials: Sequence[str]) -> tuple[dict[str, str], list[Diagnostic]]:
     """Return the consented content by serial, and the refusals of malformed consents.
 
     Args:
@@ -62,15 +61,19 @@ def parse_consents(texts: Sequence[str], serials: Sequence[str]) -> tuple[dict[s
         serial, equals, content = text.partition("=")
         if not equals or not content:
             got, want = f"got {text!r}", "the form SERIAL=CONTENT is expected"
-            problems.append(Refusal("--consent", got, want, "Run the command without it, and paste the printed option"))
+            problems.append(
+                Diagnostic("--consent", got, want, "Run the command without it, and paste the printed option")
+            )
         elif serial not in serials:
             fix = hint(serial, serials, "Name the drive as well, or remove its consent")
             problems.append(
-                Refusal("--consent", f"got one for {serial}", f"the drives to erase are {', '.join(serials)}", fix)
+                Diagnostic("--consent", f"got one for {serial}", f"the drives to erase are {', '.join(serials)}", fix)
             )
         elif serial in by_serial:
             problems.append(
-                Refusal("--consent", f"got two for {serial}", "one consent per drive is expected", "Remove one of them")
+                Diagnostic(
+                    "--consent", f"got two for {serial}", "one consent per drive is expected", "Remove one of them"
+                )
             )
         else:
             by_serial[serial] = content
@@ -84,7 +87,7 @@ def refusals(
     abilities: View,
     serials: Sequence[str],
     method: str,
-) -> Iterator[Refusal]:
+) -> Iterator[Diagnostic]:
     """Yield why drives of the host *name* cannot be erased, whatever the consents.
 
     Args:
@@ -98,7 +101,7 @@ def refusals(
             if drive is None:
                 serials_found = [each.serial for each in facts.drives]
                 got, fix = "got no drive with this serial", hint(serial, serials_found, "Name one of these")
-                yield Refusal(where, got, f"its drives are {', '.join(serials_found) or 'none'}", fix)
+                yield Diagnostic(where, got, f"its drives are {', '.join(serials_found) or 'none'}", fix)
                 continue
             blocking = [*_declaration_refusals(where, name, host, serial), *_use_refusals(where, drive)]
             yield from blocking
@@ -108,10 +111,10 @@ def refusals(
             yield from _method_refusals(where, drive_abilities, method)
         except UnknownFact as reason:
             fix = "Fix that, and run again"
-            yield Refusal(where, f"got no answer ({reason})", "the content and state of a drive must be known", fix)
+            yield Diagnostic(where, f"got no answer ({reason})", "the content and state of a drive must be known", fix)
 
 
-def _identity_refusals(name: str, host: Host, facts: Facts) -> Iterator[Refusal]:
+def _identity_refusals(name: str, host: Host, facts: Facts) -> Iterator[Diagnostic]:
     kind, value = host.identity.strongest
     try:
         actual = observation.identity(facts, kind)
@@ -119,65 +122,67 @@ def _identity_refusals(name: str, host: Host, facts: Facts) -> Iterator[Refusal]
         actual = f"no answer ({reason})"
     if actual != value:
         shown = actual if isinstance(actual, str) else "none"
-        yield Refusal(f"{name}: {kind}", f"got {shown}", f"the fleet says {value}", WRONG_MACHINE_FIX.format(host=name))
+        yield Diagnostic(
+            f"{name}: {kind}", f"got {shown}", f"the fleet says {value}", WRONG_MACHINE_FIX.format(host=name)
+        )
 
 
-def _declaration_refusals(where: str, name: str, host: Host, serial: str) -> Iterator[Refusal]:
+def _declaration_refusals(where: str, name: str, host: Host, serial: str) -> Iterator[Diagnostic]:
     for line in host.drives:
         if line.serial == serial and line.boot:
             fix = "Boot the machine from another system, and erase the drive there"
-            yield Refusal(where, "got the boot drive", "the running system cannot erase its own drive", fix)
+            yield Diagnostic(where, "got the boot drive", "the running system cannot erase its own drive", fix)
         if line.serial == serial and line.tier:
             want = "a drive without a declared tier is expected"
             fix = (
                 "Remove the tier: set `destroy: allowed`, run up, remove it from the fleet, run up; or replace the"
                 f" drive with {command('rackwright drive replace STACK {} {} NEW', name, serial)}, and run up"
             )
-            yield Refusal(where, f"got a drive of tier {line.tier}", want, fix)
+            yield Diagnostic(where, f"got a drive of tier {line.tier}", want, fix)
 
 
-def _use_refusals(where: str, drive: DriveFacts) -> Iterator[Refusal]:
+def _use_refusals(where: str, drive: DriveFacts) -> Iterator[Diagnostic]:
     want, fix = "an unused drive is expected", "after you have checked its use"
     if drive.mountpoints:
         got = f"got a drive that is mounted at {', '.join(drive.mountpoints)}"
-        yield Refusal(where, got, want, f"Unmount it by hand, {fix}")
+        yield Diagnostic(where, got, want, f"Unmount it by hand, {fix}")
     if drive.holders:
         got = f"got a drive that is part of {', '.join(drive.holders)}"
         commands = ", ".join(
             command("mdadm --stop {}", f"/dev/{holder}") for holder in drive.holders if holder.startswith("md")
         )
-        yield Refusal(where, got, want, f"{f'Run {commands}' if commands else 'Close the device by hand'}, {fix}")
+        yield Diagnostic(where, got, want, f"{f'Run {commands}' if commands else 'Close the device by hand'}, {fix}")
 
 
-def _open_file_refusals(where: str, abilities: Abilities, drive: DriveFacts) -> Iterator[Refusal]:
+def _open_file_refusals(where: str, abilities: Abilities, drive: DriveFacts) -> Iterator[Diagnostic]:
     if abilities.in_use:
         fix = (
             f"Find the program with {command('fuser -v {}', drive.path)} on the host, and stop it if you do not need it"
         )
-        yield Refusal(where, "got a drive that a program has open", "an unused drive is expected", fix)
+        yield Diagnostic(where, "got a drive that a program has open", "an unused drive is expected", fix)
 
 
-def _method_refusals(where: str, abilities: Abilities, method: str) -> Iterator[Refusal]:
+def _method_refusals(where: str, abilities: Abilities, method: str) -> Iterator[Diagnostic]:
     fix = f"Choose another method: {', '.join(other for other in METHODS if other != method)}"
     if method == "discard" and abilities.discard_max_bytes == 0:
-        yield Refusal(where, "got method discard", "the drive does not support discards", fix)
+        yield Diagnostic(where, "got method discard", "the drive does not support discards", fix)
     if method == "format" and not abilities.can_format:
-        yield Refusal(where, "got method format", "the drive has no NVMe controller that supports format", fix)
+        yield Diagnostic(where, "got method format", "the drive has no NVMe controller that supports format", fix)
     if method == "crypto-erase" and not abilities.can_crypto_erase:
         want = "the drive has no NVMe controller that supports cryptographic erase"
-        yield Refusal(where, "got method crypto-erase", want, fix)
+        yield Diagnostic(where, "got method crypto-erase", want, fix)
     if method in ("format", "crypto-erase") and abilities.can_format and abilities.namespaces_erased != 1:
         got, want = f"got method {method}", f"the controller would erase {abilities.namespaces_erased} namespaces"
-        yield Refusal(where, got, want, fix)
+        yield Diagnostic(where, got, want, fix)
 
 
-def consent_refusals(name: str, serial: str, content: str, consent: str | None) -> Iterator[Refusal]:
+def consent_refusals(name: str, serial: str, content: str, consent: str | None) -> Iterator[Diagnostic]:
     """Yield a refusal if *consent* does not cover the *content* of a drive."""
     if consent is None or (content and not covers(consent, content)):
         got = f"got {content or BLANK!r} on it" + (f", and consent for {consent!r}" if consent else "")
         want = "consent for exactly this content is expected"
         fix = f"To lose exactly that, add {consent_option(serial, content)}"
-        yield Refusal(f"{name}: drive {serial}", got, want, fix)
+        yield Diagnostic(f"{name}: drive {serial}", got, want, fix)
 
 
 def consent_option(serial: str, content: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rackwright import __version__
-from rackwright.core.contract import Command, Put, Refusal
+from rackwright.core.contract import Command, Put
 from rackwright.erase import certificate
 from rackwright.erase.certificate import ErasedDrive, ErasureCertificate
 from rackwright.erase.plan import (
@@ -26,7 +26,7 @@ from rackwright.erase.plan import (
     parse_consents,
     refusals,
 )
-from rackwright.errors import DeclarationError, DeclarationErrors, RackwrightError, StepFailed
+from rackwright.errors import DeclarationError, Diagnostic, StepFailed, UserError
 from rackwright.facts import probe
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact, View
@@ -86,7 +86,7 @@ class EraseResult:
 
     certificate: ErasureCertificate | None
     """Certificate of the erased drives; None if no drive was erased."""
-    failures: tuple[RackwrightError, ...]
+    failures: tuple[UserError, ...]
     """Reasons why other drives are not erased, or not verified."""
 
 
@@ -94,7 +94,7 @@ def erase(hosts: Hosts, stack: Stack, request: EraseRequest, progress: Progress)
     """Erase the drives of *request* if its consents cover their content; without any consent, return that content.
 
     Raises:
-        DeclarationErrors: the erasure cannot begin; contains all reasons, and nothing was written.
+        DeclarationError: the erasure cannot begin; contains all reasons, and nothing was written.
         StepFailed: the eraser failed as a whole.
         HostUnreachable: the host is not reachable.
     """
@@ -111,7 +111,7 @@ def erase(hosts: Hosts, stack: Stack, request: EraseRequest, progress: Progress)
         for target in targets if consents_by_serial else ():
             problems += consent_refusals(name, target.serial, target.content, consents_by_serial.get(target.serial))
         if problems:
-            raise _errors(problems)
+            raise DeclarationError(*problems)
         contents = {target.serial: target.content for target in targets}
         if not consents_by_serial:
             options = " \\\n  ".join(consent_option(serial, content) for serial, content in contents.items())
@@ -128,36 +128,32 @@ def _check_request(stack: Stack, request: EraseRequest) -> dict[str, str]:
     """Return the consents by serial.
 
     Raises:
-        DeclarationErrors: a part of the request is wrong that can be checked without the host.
+        DeclarationError: a part of the request is wrong that can be checked without the host.
     """
     path, key = request.certificate, request.key
     consents_by_serial, problems = parse_consents(request.consents, request.serials)
-    problems += [
-        Refusal(error.where, error.got, error.want, error.fix) for error in stack.unknown_host_errors(request.host)
-    ]
+    problems += stack.unknown_host_errors(request.host)
     if request.method not in METHODS:
         fix = hint(request.method, METHODS, "Choose one of these")
-        problems.append(Refusal("--method", f"got {request.method!r}", f"methods are {', '.join(METHODS)}", fix))
+        problems.append(Diagnostic("--method", f"got {request.method!r}", f"methods are {', '.join(METHODS)}", fix))
     for serial in sorted({each for each in request.serials if request.serials.count(each) > 1}):
-        problems.append(Refusal(f"drive {serial}", "got it twice", "each drive once is expected", "Remove one of them"))
+        problems.append(
+            Diagnostic(f"drive {serial}", "got it twice", "each drive once is expected", "Remove one of them")
+        )
     for target in (path, certificate.signature_path(path)):
         if target.exists():
             want = "a new file is expected, because no certificate is overwritten"
-            problems.append(Refusal("--certificate", f"got {target}, which exists", want, "Name another file"))
+            problems.append(Diagnostic("--certificate", f"got {target}, which exists", want, "Name another file"))
     if not path.parent.is_dir():
         want, fix = "an existing directory is expected", "Create it, or name another file"
-        problems.append(Refusal("--certificate", f"got no directory {path.parent}", want, fix))
+        problems.append(Diagnostic("--certificate", f"got no directory {path.parent}", want, fix))
     if not key.is_file():
         want = "a key to sign the certificate is expected"
         fix = "Name a private key, or a public key whose private one is in the agent"
-        problems.append(Refusal("--sign-with", f"got no file {key}", want, fix))
+        problems.append(Diagnostic("--sign-with", f"got no file {key}", want, fix))
     if problems:
-        raise _errors(problems)
+        raise DeclarationError(*problems)
     return consents_by_serial
-
-
-def _errors(problems: Sequence[Refusal]) -> DeclarationErrors:
-    return DeclarationErrors(DeclarationError(each.where, each.got, each.want, each.fix) for each in problems)
 
 
 def _abilities(hosts: Hosts, request: EraseRequest) -> View:
@@ -180,7 +176,7 @@ def _eraser_source() -> str:
     return files("rackwright.erase.onhost").joinpath("eraser.py").read_text()
 
 
-def _targets(facts: Facts, request: EraseRequest, explained: Collection[str]) -> tuple[list[Target], list[Refusal]]:
+def _targets(facts: Facts, request: EraseRequest, explained: Collection[str]) -> tuple[list[Target], list[Diagnostic]]:
     """Return the drives with their content, and a refusal for each drive with unknown content.
 
     Args:
@@ -195,7 +191,7 @@ def _targets(facts: Facts, request: EraseRequest, explained: Collection[str]) ->
         except UnknownFact as reason:
             if where not in explained:
                 got, want = f"got unknown content ({reason})", "the content of a drive must be known"
-                unreadable.append(Refusal(where, got, want, "Fix that, and run again"))
+                unreadable.append(Diagnostic(where, got, want, "Fix that, and run again"))
     return targets, unreadable
 
 
@@ -220,7 +216,12 @@ def _erase_on_host(
     report = json.loads(hosts.texts(request.host, [REPORT])[REPORT] or "{}")
     if report.get("id") != stamp:
         raise StepFailed(
-            request.host, f"got no report in {REPORT}", "a report of the eraser is expected", "Run the command again"
+            Diagnostic(
+                request.host,
+                f"got no report in {REPORT}",
+                "a report of the eraser is expected",
+                "Run the command again",
+            )
         )
     drives: dict[str, Any] = report["drives"]
     return drives
@@ -256,18 +257,18 @@ def _certificate(stack: Stack, host: str, drives: Sequence[ErasedDrive]) -> Eras
 def drive_failure(where: str, method: str, report: Mapping[str, Any]) -> StepFailed | None:
     """Return why a drive is not erased according to the *report* of its host; None if it is erased."""
     if reason := report.get("failed"):
-        return StepFailed(where, str(reason), "an erased drive that reads as zeros is expected", FIX)
+        return StepFailed(Diagnostic(where, str(reason), "an erased drive that reads as zeros is expected", FIX))
     verification = report["verification"]
     if verification["bytes_read"] != report["size_bytes"]:
         got = f"{verification['bytes_read']} of {report['size_bytes']} bytes were read back"
-        return StepFailed(where, got, "a read of all bytes is expected", FIX)
+        return StepFailed(Diagnostic(where, got, "a read of all bytes is expected", FIX))
     if blocks_with_content := verification["blocks_with_content"]:
         blocks = report["size_bytes"] // verification["block_bytes"]
         got = (
             f"after {method} {blocks_with_content} of {blocks} blocks of {verification['block_bytes']} bytes"
             f" have content, the first at byte {verification['first_content_at']}"
         )
-        return StepFailed(where, got, "a drive that reads as zeros is expected", FIX)
+        return StepFailed(Diagnostic(where, got, "a drive that reads as zeros is expected", FIX))
     return None
 
 

@@ -1,20 +1,19 @@
 """Snapshots: facts of hosts in files, for an audit without the hosts."""
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rackwright.errors import RackwrightError
+from rackwright.errors import Diagnostic, UserError
 from rackwright.facts.facts import FORMAT, Facts
+from rackwright.files import write_atomic
 
 STAMP = "%Y%m%dT%H%M%S.%fZ"
 """Format of the time in file names, which sort by time."""
 
 
-class SnapshotError(RackwrightError):
+class SnapshotError(UserError):
     """A directory of snapshots, or a file in it, cannot be used."""
 
 
@@ -26,20 +25,11 @@ def save(directory: Path, host: str, facts: Facts, taken_at: datetime | None = N
     """
     text = json.dumps(facts.raw, sort_keys=True, separators=(",", ":"))
     path = directory / host / f"{(taken_at or datetime.now(UTC)).astimezone(UTC).strftime(STAMP)}.json"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(mode=0o600)
-        with temporary.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_atomic(path, text, 0o600)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise SnapshotError(
-            str(path), str(error), "the snapshot must be written", "Name a writable directory"
+            Diagnostic(str(path), str(error), "the snapshot must be written", "Name a writable directory")
         ) from error
     return path
 
@@ -59,7 +49,9 @@ def load(directory: Path, as_of: datetime) -> Mapping[str, Facts]:
         }
     except OSError as error:
         raise SnapshotError(
-            str(directory), str(error), "a directory of snapshots is expected", "Name the directory given to --save"
+            Diagnostic(
+                str(directory), str(error), "a directory of snapshots is expected", "Name the directory given to --save"
+            )
         ) from error
     return {host: _read(path) for host, path in newest.items() if path}
 
@@ -70,16 +62,20 @@ def _read(path: Path) -> Facts:
         version = raw.get("format")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise SnapshotError(
-            str(path),
-            str(error),
-            "the facts of one host are expected",
-            "Take the snapshot again, or move this file away",
+            Diagnostic(
+                str(path),
+                str(error),
+                "the facts of one host are expected",
+                "Take the snapshot again, or move this file away",
+            )
         ) from error
     if version != FORMAT:
         raise SnapshotError(
-            str(path),
-            f"the snapshot has format {version}",
-            f"this version reads format {FORMAT}",
-            "Read it with the version of rackwright that wrote it, or move it away",
+            Diagnostic(
+                str(path),
+                f"the snapshot has format {version}",
+                f"this version reads format {FORMAT}",
+                "Read it with the version of rackwright that wrote it, or move it away",
+            )
         )
     return Facts(raw)

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.fleet.describe_host import HostDescription
 from rackwright.fleet.source import Source, read
 from rackwright.schema.problem import Problem, hint
@@ -20,7 +20,7 @@ def add_hosts(path: Path, exists: bool, logins: Iterable[Mapping[str, Any]], hos
     """Return the text of *path* with *hosts* added; a new fleet, named after the file, unless the file *exists*.
 
     Raises:
-        DeclarationErrors: the file has some of the hosts already, or has no place for more.
+        DeclarationError: the file has some of the hosts already, or has no place for more.
     """
     if exists:
         return _insert_hosts(read(path), hosts)
@@ -32,7 +32,7 @@ def replace_drive(path: Path, host: str, old: str, new: str) -> str:
     """Return the text of *path* with the drive *new* in the line of *old*.
 
     Raises:
-        DeclarationErrors: the host has no line for *old*, or one for *new*.
+        DeclarationError: the host has no line for *old*, or one for *new*.
     """
     source = _read_yaml(path, f"Write {new} for {old} by hand")
     keys = ("hosts", host, "drives")
@@ -41,12 +41,12 @@ def replace_drive(path: Path, host: str, old: str, new: str) -> str:
     if new in serials:
         fix = f"Move `tier` from the line of {old} to its line"
         problem = Problem(f"got {new}", "the new drive has no line of its own yet", fix)
-        raise DeclarationErrors([source.error(problem, (*keys, serials.index(new), "serial"))])
+        raise DeclarationError(source.error(problem, (*keys, serials.index(new), "serial")))
     span = source.span((*keys, serials.index(old), "serial")) if old in serials else None
     if span is None:
         want = f"drives of {host}: {', '.join(map(str, serials)) or 'none'}"
         problem = Problem(f"got {old}", want, hint(old, map(str, serials), "Correct the serial"))
-        raise DeclarationErrors([source.error(problem, keys)])
+        raise DeclarationError(source.error(problem, keys))
     text = path.read_text(encoding="utf-8")
     return f"{text[: span[0]]}{_flow(new)}{text[span[1] :]}"
 
@@ -55,7 +55,7 @@ def replace_identity(path: Path, host: str, identity: Mapping[str, str]) -> str:
     """Return the text of *path* with the values of *identity* in the lines of *host*.
 
     Raises:
-        DeclarationErrors: the host has no line for one of the fields.
+        DeclarationError: the host has no line for one of the fields.
     """
     fix = f"Write identity: {_flow(dict(identity))} by hand"
     source, keys = _read_yaml(path, fix), ("hosts", host, "identity")
@@ -65,7 +65,7 @@ def replace_identity(path: Path, host: str, identity: Mapping[str, str]) -> str:
     for field, span in sorted(spans.items(), key=lambda pair: pair[1] or (0, 0), reverse=True):
         if span is None:
             want = "rackwright replaces a value that has a line"
-            raise DeclarationErrors([source.error(Problem(f"got no {field}", want, fix), keys)])
+            raise DeclarationError(source.error(Problem(f"got no {field}", want, fix), keys))
         text = f"{text[: span[0]]}{_flow(identity[field])}{text[span[1] :]}"
     return text
 
@@ -73,11 +73,11 @@ def replace_identity(path: Path, host: str, identity: Mapping[str, str]) -> str:
 def _read_yaml(path: Path, fix: str) -> Source:
     if path.suffix != ".yaml":
         want = "rackwright replaces a line in YAML only"
-        raise DeclarationErrors([DeclarationError(str(path), "got a program", want, fix)])
+        raise DeclarationError(Diagnostic(str(path), "got a program", want, fix))
     source = read(path)
     if used := source.data.get("uses"):
         got, want = f"got a fleet that uses the hosts of {used}", "the hosts have their lines in that file"
-        raise DeclarationErrors([source.error(Problem(got, want, f"Name a stack of {used}"), ("uses",))])
+        raise DeclarationError(source.error(Problem(got, want, f"Name a stack of {used}"), ("uses",)))
     return source
 
 
@@ -97,8 +97,8 @@ def _insert_hosts(source: Source, hosts: Hosts) -> str:
     if block is None or not isinstance(present, dict):
         want = "the file has a host in lines of its own, after which rackwright adds others"
         fix = "Add the printed lines by hand"
-        raise DeclarationErrors([source.error(Problem("got none", want, fix), ("hosts",))])
-    errors: list[DeclarationError] = [
+        raise DeclarationError(source.error(Problem("got none", want, fix), ("hosts",)))
+    errors: list[Diagnostic] = [
         source.error(
             Problem(f"got the host {name} twice", "each host has its own name", "Remove its lines first"),
             ("hosts", name),
@@ -107,7 +107,7 @@ def _insert_hosts(source: Source, hosts: Hosts) -> str:
         if name in present
     ]
     if errors:
-        raise DeclarationErrors(errors)
+        raise DeclarationError(*errors)
     column, last = block
     before = source.path.read_text(encoding="utf-8").splitlines(keepends=True)
     if not before[last - 1].endswith("\n"):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.fleet.source import read
 from rackwright.schema.problem import Problem
 from rackwright.schema.server import ServedModel
@@ -12,18 +12,18 @@ def replace_model(path: Path, server: str, model: ServedModel) -> str:
     """Return the text of *path* with *model* as the model of *server*, which that file declares.
 
     Raises:
-        DeclarationErrors: the file is no YAML, or writes the model in a form that this edit cannot replace.
+        DeclarationError: the file is no YAML, or writes the model in a form that this edit cannot replace.
     """
     # in quotes, because YAML takes the version 12e456789012 for a number
     entries = ", ".join(f'{name}: "{value}"' for name, value in model.model_dump(exclude_none=True).items())
     if path.suffix != ".yaml":
         want, fix = "rackwright replaces a model in YAML only", f"Write it by hand: {{{entries}}}"
-        raise DeclarationErrors([DeclarationError(str(path), "got a program", want, fix)])
+        raise DeclarationError(Diagnostic(str(path), "got a program", want, fix))
     source = read(path)
     keys = ("servers", server, "model")
     span = source.mapping(keys)
     if span is None:
         problem = Problem("got another form", "a model is a mapping of texts", "Write it like {path: models/digits}")
-        raise DeclarationErrors([source.error(problem, keys)])
+        raise DeclarationError(source.error(problem, keys))
     text = path.read_text(encoding="utf-8")
     return f"{text[: span[0]]}{{{entries}}}{text[span[1] :]}"

@@ -1,12 +1,12 @@
 """The collector of one fleet file's errors, which raises all of them at once."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import BaseModel
 
-from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.fleet.layers import Layers
 from rackwright.fleet.problems import Detail, format_value, problems_of
 from rackwright.schema.problem import Keys, Problem
@@ -15,7 +15,7 @@ from rackwright.schema.problem import Keys, Problem
 @dataclass
 class _Finding:
     line: int
-    error: DeclarationError
+    error: Diagnostic
     heirs: set[str] = field(default_factory=set)
     """Hosts that inherit the error from their group."""
     own: bool = False
@@ -55,16 +55,17 @@ class Findings:
         self.add(problem, (*place, *problem.path), None if problem.also is None else (*place, *problem.also))
 
     def raise_any(self) -> None:
-        """Raise DeclarationErrors, in the order of the lines, if there is any error."""
+        """Raise DeclarationError, in the order of the lines, if there is any error."""
         errors = [(finding.line, self._name_hosts(finding)) for finding in self._findings.values()]
         if errors := [*self._layers.source.duplicate_keys, *errors]:
-            raise DeclarationErrors(error for _, error in sorted(errors, key=lambda each: each[0]))
+            raise DeclarationError(*(error for _, error in sorted(errors, key=lambda each: each[0])))
 
-    def _name_hosts(self, finding: _Finding) -> DeclarationError:
+    def _name_hosts(self, finding: _Finding) -> Diagnostic:
         """Return the error, with the hosts that contribute to it if only some hosts of a group have it."""
         error, group = finding.error, self._layers.group
         groups = {group(host) for host in finding.heirs}
         if finding.own or finding.heirs == {host for host in self._layers.hosts if group(host) in groups}:
             return error
-        got = f"{error.got} (together with the lines of {', '.join(sorted(finding.heirs))})"
-        return DeclarationError(error.where, got, error.want, error.fix, error.source)
+        return replace(
+            error, problem=f"{error.problem} (together with the lines of {', '.join(sorted(finding.heirs))})"
+        )

@@ -24,7 +24,7 @@ def load_fleet(
         text: Future content of a YAML file; without it, the file's present content.
 
     Raises:
-        DeclarationErrors: all errors of the file, in the order of its lines.
+        DeclarationError: all errors of the file, in the order of its lines.
     """
     if path.suffix == ".py":
         return python_fleet.load(path, roles, check_secret)

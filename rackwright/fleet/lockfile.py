@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from rackwright.errors import DeclarationError, DeclarationErrors, command
+from rackwright.errors import DeclarationError, Diagnostic, command
 from rackwright.fleet.problems import problems_of
 from rackwright.fleet.source import read
 from rackwright.schema.base import Schema
@@ -76,7 +76,7 @@ def load_lock(path: Path) -> Lock | None:
     """Return the lock in the file *path*; None if there is no file.
 
     Raises:
-        DeclarationErrors: the file is empty or damaged.
+        DeclarationError: the file is empty or damaged.
     """
     if not path.exists():
         return None
@@ -84,13 +84,13 @@ def load_lock(path: Path) -> Lock | None:
         got, want = "got an empty file", "a lock lists versions and hashes; a full disk leaves an empty one"
         restore = command("git checkout -- {}", str(path))
         fix = f"Free disk space, then restore the file with {restore}, or remove it and run `rackwright lock STACK`"
-        raise DeclarationErrors([DeclarationError(f"{path}:1", got, want, fix)])
+        raise DeclarationError(Diagnostic(f"{path}:1", got, want, fix))
     source = read(path)
     try:
         return Lock.model_validate(source.data)
     except ValidationError as error:
         problems = problems_of(Lock, error.errors(include_url=False))
-        raise DeclarationErrors(source.error(problem, keys) for problem, keys in problems) from None
+        raise DeclarationError(*(source.error(problem, keys) for problem, keys in problems)) from None
 
 
 def repository_digests(root: Path, roles: Iterable[str]) -> tuple[str, dict[str, str]]:

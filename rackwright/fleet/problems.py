@@ -27,7 +27,12 @@ TYPE_FIXES = {
     "model_type": "Write its keys below it",
     "tuple_type": "Write its items below it",
 }
-LIMITS = {"greater_than_equal": "it is {ge} or more", "less_than_equal": "it is {le} or less"}
+LIMITS = {
+    "greater_than_equal": "it is {ge} or more",
+    "less_than_equal": "it is {le} or less",
+    "string_too_short": "its length is {min_length} or more",
+    "string_too_long": "its length is {max_length} or less",
+}
 
 
 def format_value(keys: Keys, value: Any) -> str:
@@ -70,7 +75,7 @@ def keys_of(detail: Detail) -> Keys:
 def _problem(model: type[BaseModel], detail: Detail, keys: Keys, value: str) -> tuple[Problem, Keys]:
     kind = detail["type"]
     if kind == "missing":
-        return Problem(f"got no {keys[-1]}", "it is needed here", f"Add {keys[-1]}"), keys[:-1]
+        return Problem(f"got no {keys[-1]}", f"{keys[-1]} is required here", f"Add {keys[-1]}"), keys[:-1]
     if kind == "extra_forbidden":
         fields = list(_fields(model, keys[:-1]))
         fix = hint(str(keys[-1]), fields, "Remove it")

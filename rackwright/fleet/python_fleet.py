@@ -10,7 +10,7 @@ from types import ModuleType
 from pydantic import BaseModel, ValidationError
 
 from rackwright.core.repository import RoleSource
-from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.fleet.problems import problems_of
 from rackwright.fleet.roles import SecretCheck
 from rackwright.fleet.roles import problems as role_problems
@@ -47,7 +47,7 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
     """Return the result of ``fleet()`` in the Python file *path*.
 
     Raises:
-        DeclarationErrors: the errors of the fleet, or the exception that the file raises.
+        DeclarationError: the errors of the fleet, or the exception that the file raises.
     """
     if not path.is_file():
         raise _only(path, "got no such file", "a declaration is a file that can be read", "Correct the name")
@@ -97,15 +97,14 @@ def _where(path: Path, error: BaseException) -> str:
     return f"{path}:{lines[-1]}" if lines else str(path)
 
 
-def _all(where: str, problems: Iterable[tuple[Keys, Problem]]) -> DeclarationErrors:
-    return DeclarationErrors(_error(where, (*keys, *problem.path), problem) for keys, problem in problems)
+def _all(where: str, problems: Iterable[tuple[Keys, Problem]]) -> DeclarationError:
+    return DeclarationError(*(_error(where, (*keys, *problem.path), problem) for keys, problem in problems))
 
 
-def _error(where: str, keys: Keys, problem: Problem) -> DeclarationError:
+def _error(where: str, keys: Keys, problem: Problem) -> Diagnostic:
     place = f"{where}: {format_keys(keys)}" if keys else where
-    want = f"{problem.want} ({format_keys(problem.also)})" if problem.also else problem.want
-    return DeclarationError(place, problem.got, want, problem.fix, problem.source)
+    return problem.located(place, format_keys(problem.also) if problem.also else "")
 
 
-def _only(where: Path | str, got: str, want: str, fix: str) -> DeclarationErrors:
-    return DeclarationErrors([DeclarationError(str(where), got, want, fix)])
+def _only(where: Path | str, got: str, want: str, fix: str) -> DeclarationError:
+    return DeclarationError(Diagnostic(str(where), got, want, fix))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rackwright.errors import HostUnreachable, Refused
+from rackwright.errors import Diagnostic, HostUnreachable, Refused
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.fleet.describe_host import identities
@@ -59,7 +59,9 @@ def compare_identity(name: str, host: Host, facts: Facts) -> IdentityComparison:
         return _compare(name, host, facts)
     except UnknownFact as reason:
         raise HostUnreachable(
-            name, str(reason), "the comparison reads the host's identity, drives and ports", "Fix that on the host"
+            Diagnostic(
+                name, str(reason), "the comparison reads the host's identity, drives and ports", "Fix that on the host"
+            )
         ) from None
 
 
@@ -69,11 +71,11 @@ def _compare(name: str, host: Host, facts: Facts) -> IdentityComparison:
     drives = {drive.serial: drive.serial in serials for drive in host.drives}
     if drives and not any(drives.values()):
         want, fix = "a host keeps drives when its mainboard is replaced", "Check which machine has this address"
-        raise Refused(name, f"got none of its drives: {', '.join(drives)}", want, fix)
+        raise Refused(Diagnostic(name, f"got none of its drives: {', '.join(drives)}", want, fix))
     if missing := [field for field in declared if field not in actual]:
         want = "the mainboard reports each declared field of the identity"
         fix = f"Edit the identity by hand; the mainboard reports: {_format_identity(actual) or 'nothing'}"
-        raise Refused(name, f"got no {' and no '.join(missing)}", want, fix)
+        raise Refused(Diagnostic(name, f"got no {' and no '.join(missing)}", want, fix))
     ports = {nic.name: facts.port(nic.mac, nic.pci) is not None for nic in host.nics}
     return IdentityComparison(declared, actual, drives, ports)
 

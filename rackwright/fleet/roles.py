@@ -21,7 +21,7 @@ def problems(host: Host, roles: Mapping[str, RoleSource], check_secret: SecretCh
     """Yield the problems of the roles of *host* and of the keys of its tiers; paths are relative to the host."""
     for name, tier in host.tiers.items():
         if tier.key and (problem := check_secret(tier.key)):
-            yield Problem(problem.got, problem.want, problem.fix, ("tiers", name, "encryption", "key"))
+            yield problem.below("tiers", name, "encryption", "key")
     for name, variables in host.roles.items():
         place = ("roles", name)
         if name not in roles:
@@ -29,11 +29,12 @@ def problems(host: Host, roles: Mapping[str, RoleSource], check_secret: SecretCh
             yield Problem("got an unknown role", f"roles here: {', '.join(roles) or 'none'}", fix, place)
             continue
         if name in host.tiers:
-            want, fix = "a tier of this host has that name", "Give the tier another name"
-            yield Problem(f"got the role {name}", want, fix, place, also=("tiers", name))
+            want, fix = "each resource of a host has its own name", "Give the tier another name"
+            note = "a tier of this host has that name"
+            yield Problem(f"got the role {name}", want, fix, place, note=note, also=("tiers", name))
         for path, secret in references(variables):
             if problem := name_problem(secret) or check_secret(secret):
-                yield Problem(problem.got, problem.want, problem.fix, (*place, *path))
+                yield problem.below(*place, *path)
         unknown = [(path, tier) for path, tier in host.tiers_of(name) if tier not in host.tiers]
         for path, tier in unknown:
             tiers = ", ".join(host.tiers)
@@ -43,7 +44,7 @@ def problems(host: Host, roles: Mapping[str, RoleSource], check_secret: SecretCh
             continue
         wrong = tuple(roles[name].problems(host.os, host.declared_variables(name)))
         for problem in wrong or refusals(roles[name], host.os, host.variables(name), drivers(host.profile)):
-            yield Problem(problem.got, problem.want, problem.fix, (*place, *problem.path))
+            yield problem.below(*place)
         for other in roles[name].after:
             if not other.startswith("tier:") and other not in host.roles:
                 want = f"role {name} comes after role {other}, which this host does not have"

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.schema.problem import Keys, Problem
 
 BYTES_MAX = 8 << 20
@@ -46,17 +46,15 @@ class Source:
     path: Path
     data: dict[str, Any]
     """Mappings, lists and scalars. All keys are strings; the first of two equal keys wins."""
-    duplicate_keys: tuple[tuple[int, DeclarationError], ...]
+    duplicate_keys: tuple[tuple[int, Diagnostic], ...]
     """Errors for keys that appear twice, with their lines; the loader reports them with all other errors."""
     _root: Any
 
-    def error(self, problem: Problem, keys: Keys, also: Keys | None = None) -> DeclarationError:
+    def error(self, problem: Problem, keys: Keys, also: Keys | None = None) -> Diagnostic:
         """Return *problem* with its file, line and path, and the line of the conflicting value at *also*."""
         where = f"{self.path}:{self.line(keys)}"
-        want = problem.want if also is None else f"{problem.want} (line {self.line(also)})"
-        return DeclarationError(
-            f"{where}: {format_keys(keys)}" if keys else where, problem.got, want, problem.fix, problem.source
-        )
+        place = f"{where}: {format_keys(keys)}" if keys else where
+        return problem.located(place, "" if also is None else f"line {self.line(also)}")
 
     def depth(self, keys: Keys) -> int:
         """Return how many of *keys* the file has, each below the one before."""
@@ -124,7 +122,7 @@ def read(path: Path) -> Source:
     """Return the content of the YAML file *path*.
 
     Raises:
-        DeclarationErrors: the file is missing or not UTF-8, or `parse` refuses it.
+        DeclarationError: the file is missing or not UTF-8, or `parse` refuses it.
     """
     try:
         text = read_bytes(path).decode("utf-8")
@@ -141,7 +139,7 @@ def read_bytes(path: Path) -> bytes:
     """Return the bytes of *path*, a regular file of at most `BYTES_MAX` bytes.
 
     Raises:
-        DeclarationErrors: the file is larger, or not a regular file.
+        DeclarationError: the file is larger, or not a regular file.
         OSError: the file cannot be read.
     """
     with path.open("rb") if path.is_file() or not path.exists() else _refuse_file(path) as file:
@@ -161,7 +159,7 @@ def parse(path: Path, text: str) -> Source:
     """Return the YAML *text* as the present or future content of *path*.
 
     Raises:
-        DeclarationErrors: the text is not YAML 1.2, has anchors or tags, or is not a mapping.
+        DeclarationError: the text is not YAML 1.2, has anchors or tags, or is not a mapping.
     """
     try:
         _refuse_extras(path, text)
@@ -177,20 +175,20 @@ def parse(path: Path, text: str) -> Source:
     if not isinstance(root, yaml.MappingNode):
         got = "nothing" if root is None else "a list" if isinstance(root, yaml.SequenceNode) else f"{root.value!r}"
         raise _only(f"{path}:1", f"got {got}", "the file is a mapping", "Begin with a key, like `fleet: NAME`")
-    duplicate_keys: list[tuple[int, DeclarationError]] = []
+    duplicate_keys: list[tuple[int, Diagnostic]] = []
     try:
         return Source(path, _to_plain_data(path, root, (), duplicate_keys), tuple(duplicate_keys), root)
     except RecursionError:
         raise _nesting_error(path) from None
 
 
-def _nesting_error(path: Path) -> DeclarationErrors:
+def _nesting_error(path: Path) -> DeclarationError:
     got, want = "got hundreds of lists or mappings in one another", "a declaration has a dozen at most"
     return _only(f"{path}:1", got, want, "Look for unclosed brackets")
 
 
 def _refuse_extras(path: Path, text: str) -> None:
-    """Raise DeclarationErrors for anchors, aliases and tags, which YAML has beyond mappings, lists and scalars."""
+    """Raise DeclarationError for anchors, aliases and tags, which YAML has beyond mappings, lists and scalars."""
     if not any(sign in text for sign in "&*!"):
         return  # the loop below takes as long as the rest of the parsing
     errors = []
@@ -199,15 +197,15 @@ def _refuse_extras(path: Path, text: str) -> None:
         if anchor := getattr(event, "anchor", None):
             sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
             want, fix = "a declaration has no anchors", "Put shared settings into a group"
-            errors.append(DeclarationError(where, f"got {sign}{anchor}", want, fix))
+            errors.append(Diagnostic(where, f"got {sign}{anchor}", want, fix))
         if tag := getattr(event, "tag", None):
             want, fix = "a declaration has no tags", "Remove it"
-            errors.append(DeclarationError(where, f"got {tag.replace(TAG, '!!')}", want, fix))
+            errors.append(Diagnostic(where, f"got {tag.replace(TAG, '!!')}", want, fix))
     if errors:
-        raise DeclarationErrors(errors)
+        raise DeclarationError(*errors)
 
 
-def _to_plain_data(path: Path, node: Any, keys: Keys, duplicate_keys: list[tuple[int, DeclarationError]]) -> Any:
+def _to_plain_data(path: Path, node: Any, keys: Keys, duplicate_keys: list[tuple[int, Diagnostic]]) -> Any:
     if isinstance(node, yaml.ScalarNode):
         try:
             return SCALARS[node.tag](node.value)
@@ -223,8 +221,9 @@ def _to_plain_data(path: Path, node: Any, keys: Keys, duplicate_keys: list[tuple
         if not isinstance(key_node, yaml.ScalarNode):
             raise _only(f"{path}:{line}", "got a list or mapping as a key", "a key is a text", "Write one word")
         if key in mapping:
-            where, want = f"{path}:{line}: {format_keys((*keys, key))}", f"line {lines[key]} has it already"
-            duplicate_keys.append((line, DeclarationError(where, "got the key twice", want, "Remove one of the two")))
+            where, note = f"{path}:{line}: {format_keys((*keys, key))}", f"line {lines[key]} has it already"
+            error = Diagnostic(where, "got the key twice", "each key once", "Remove one of the two", note)
+            duplicate_keys.append((line, error))
             continue
         lines[key] = line
         mapping[key] = _to_plain_data(path, value, (*keys, key), duplicate_keys)
@@ -235,15 +234,15 @@ def _line(node: Any) -> int:
     return int(node.start_mark.line) + 1
 
 
-def _syntax_error(path: Path, error: Any) -> DeclarationErrors:
+def _syntax_error(path: Path, error: Any) -> DeclarationError:
     mark = error.problem_mark or error.context_mark
     context = f"{error.context} that begins in line {error.context_mark.line + 1}, " if error.context_mark else ""
     got, fix = f"got a syntax error ({context}{error.problem})", "Check this line and the one above"
     return _only(f"{path}:{mark.line + 1}", got, "the file is YAML 1.2", fix)
 
 
-def _only(where: object, got: str, want: str, fix: str) -> DeclarationErrors:
-    return DeclarationErrors([DeclarationError(str(where), got, want, fix)])
+def _only(where: object, got: str, want: str, fix: str) -> DeclarationError:
+    return DeclarationError(Diagnostic(str(where), got, want, fix))
 
 
 def format_keys(keys: Keys) -> str:

@@ -52,7 +52,7 @@ def problems(
         if run.tracking is None or not members:
             continue
         for problem in _problems(run.tracking, members[0], hosts, roles, check_secret):
-            yield Problem(problem.got, problem.want, problem.fix, (name, "tracking", *problem.path))
+            yield problem.below(name, "tracking")
 
 
 def _problems(
@@ -85,7 +85,7 @@ def _problems(
         want = f"trainers at {tracking.host}: {', '.join(trainers) or 'none'}"
         yield Problem(f"got {tracking.account!r}", want, fix, ("account",))
     elif problem := check_secret(name_of(accounts[tracking.account]["password"])):
-        yield Problem(problem.got, problem.want, problem.fix, ("account",))
+        yield problem.below("account")
 
 
 def _role_variables(host: Host, roles: Mapping[str, RoleSource]) -> dict[str, Any]:

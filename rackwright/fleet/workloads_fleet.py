@@ -58,7 +58,7 @@ def load(
         load_hosts: Loads the fleet that *source* uses.
 
     Raises:
-        DeclarationErrors: all errors of the file; the errors of the fleet that it uses come alone and first.
+        DeclarationError: all errors of the file; the errors of the fleet that it uses come alone and first.
     """
     findings = Findings(Layers(source))
     hosts = _load_used(source, findings, load_hosts)

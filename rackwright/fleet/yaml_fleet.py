@@ -69,7 +69,7 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
     """Return the fleet that the YAML file *source* declares.
 
     Raises:
-        DeclarationErrors: all errors of the file.
+        DeclarationError: all errors of the file.
     """
     layers = Layers(source)
     findings = Findings(layers)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rackwright.errors import HostUnreachable, RackwrightError, Refused
+from rackwright.errors import Diagnostic, HostUnreachable, Refused, UserError
 from rackwright.facts.view import UnknownFact
 from rackwright.fleet.describe_host import HostDescription, describe_host, unique_name
 from rackwright.hosts.pins import HostKeyRefused, fingerprint, pin, pin_name
@@ -51,15 +51,15 @@ class Place:
 
 def discover_hosts(
     places: Sequence[Place], known_hosts: Path, trusted: Trust, progress: Progress
-) -> tuple[dict[str, HostDescription], list[RackwrightError]]:
+) -> tuple[dict[str, HostDescription], list[UserError]]:
     """Return each host by a unique name, and the errors of the others. The login of the first host is the usual one."""
     found: dict[str, HostDescription] = {}
-    errors: list[RackwrightError] = []
+    errors: list[UserError] = []
     for place in places:
         progress(f"looking at {place.address}")
         try:
             host = discover_host(place, places[0].login, known_hosts, trusted)
-        except RackwrightError as error:
+        except UserError as error:
             errors.append(error)
         else:
             found[unique_name(host.name, found)] = host
@@ -87,7 +87,9 @@ def discover_host(place: Place, usual: Login, known_hosts: Path, trusted: Trust)
         shown = fingerprint(error.offered[1])
         if not trusted(pin_name(endpoint), shown):
             fix = f"Compare it at the host's console, and run this again with --fingerprint {shown}"
-            raise Refused(name, f"its host key {shown} is not trusted", "nothing was sent to it", fix) from None
+            raise Refused(
+                Diagnostic(name, f"its host key {shown} is not trusted", "nothing was sent to it", fix)
+            ) from None
         pin(endpoint, *error.offered)
         found = _describe(endpoint)
     return replace(found, host={**place.host_lines(usual), **found.host})
@@ -100,6 +102,6 @@ def _describe(endpoint: Endpoint) -> HostDescription:
         return describe_host(hosts.facts(endpoint.host))
     except UnknownFact as reason:
         want, fix = "a host's lines need it", "Mend that on the host, or write its lines by hand"
-        raise HostUnreachable(endpoint.host, str(reason), want, fix) from None
+        raise HostUnreachable(Diagnostic(endpoint.host, str(reason), want, fix)) from None
     finally:
         hosts.close()

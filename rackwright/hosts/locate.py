@@ -1,6 +1,6 @@
 """The light at a drive's bay, switched by ledctl(8) of the host."""
 
-from rackwright.errors import DeclarationError, DeclarationErrors, HostUnreachable, StepFailed
+from rackwright.errors import DeclarationError, Diagnostic, HostUnreachable, StepFailed
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import DriveFacts
 from rackwright.facts.view import UnknownFact
@@ -15,27 +15,31 @@ def locate(hosts: Hosts, stack: Stack, host: str, serial: str, on: bool) -> Driv
     """Switch the light of a drive on or off, and return the drive.
 
     Raises:
-        DeclarationErrors: there is no such host or drive.
+        DeclarationError: there is no such host or drive.
         HostUnreachable: the host does not answer, or its drives are unknown.
         StepFailed: the host has no ledctl, or ledctl knows no light of the drive.
     """
     if wrong := list(stack.unknown_host_errors(host)):
-        raise DeclarationErrors(wrong)
+        raise DeclarationError(*wrong)
     facts = hosts.facts(host)
     try:
         drive, has_ledctl = _drive(facts, host, serial), facts.package(PACKAGE) is not None
     except UnknownFact as reason:
-        raise HostUnreachable(host, str(reason), "a drive is found by its serial", "Mend that on the host") from None
+        raise HostUnreachable(
+            Diagnostic(host, str(reason), "a drive is found by its serial", "Mend that on the host")
+        ) from None
     if not has_ledctl:
         fix = f"Add {PACKAGE} to base_packages of role base, or install it"
-        raise StepFailed(f"{host}: drive {serial}", f"got no package {PACKAGE}", "ledctl switches the light", fix)
+        raise StepFailed(
+            Diagnostic(f"{host}: drive {serial}", f"got no package {PACKAGE}", "ledctl switches the light", fix)
+        )
     # without --listed-only it would switch the lights of all other drives as well
     argv = ("ledctl", "--listed-only", f"{'locate' if on else 'locate_off'}={drive.path}")
     done = hosts.connection(host).run(argv)
     said = " / ".join(done.stderr.splitlines())
     if done.status or "ignored" in said:
         want, fix = "its controller or enclosure has a light that ledctl knows", "Find it by its serial on the label"
-        raise StepFailed(f"{host}: drive {serial}", f"ledctl says {said!r}", want, fix, "ledctl(8)")
+        raise StepFailed(Diagnostic(f"{host}: drive {serial}", f"ledctl says {said!r}", want, fix, "ledctl(8)"))
     return drive
 
 
@@ -45,4 +49,4 @@ def _drive(facts: Facts, host: str, serial: str) -> DriveFacts:
     known = [drive.serial for drive in facts.drives]
     # a dead drive reports no serial
     fix = hint(serial, known, "Look for the bay whose drive is none of these")
-    raise DeclarationError(host, f"got no drive {serial}", f"there are {', '.join(known) or 'none'}", fix)
+    raise DeclarationError(Diagnostic(host, f"got no drive {serial}", f"there are {', '.join(known) or 'none'}", fix))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from getpass import getpass
 from typing import TYPE_CHECKING
 
-from rackwright.errors import HostUnreachable, RackwrightError
+from rackwright.errors import Diagnostic, HostUnreachable, UserError
 from rackwright.schema.ssh import Endpoint, Login
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class LoginRefused(HostUnreachable):
     """The host answers and refuses every declared login."""
 
 
-class OnlyLooks(RackwrightError):
+class OnlyLooks(UserError):
     """The login is read-only, and the command is not the probe."""
 
 
@@ -135,16 +135,20 @@ def _credential(login: Login) -> str:
 def login_refused(endpoint: Endpoint, failures: list[tuple[Login, str]]) -> LoginRefused:
     """Return the error that names every login tried, in order, with the command that shows the same by hand."""
     if not failures:
-        return LoginRefused(endpoint.host, "no login is declared for it", "there is one", "Add ssh.logins to the fleet")
+        return LoginRefused(
+            Diagnostic(endpoint.host, "no login is declared for it", "there is one", "Add ssh.logins to the fleet")
+        )
     said = "; then ".join(f"{reason} for user {login.user} with {_credential(login)}" for login, reason in failures)
     return LoginRefused(
-        endpoint.host, said, "no step was run on this host", f"Check `{ssh_command(endpoint, failures[0][0])} true`"
+        Diagnostic(
+            endpoint.host, said, "no step was run on this host", f"Check `{ssh_command(endpoint, failures[0][0])} true`"
+        )
     )
 
 
 def only_looks(endpoint: Endpoint, login: Login) -> OnlyLooks:
     got, want = f"got the login {login.name}, which may only look", "texts, locks and steps take one that becomes root"
-    return OnlyLooks(endpoint.host, got, want, "Put such a login before it under ssh.logins")
+    return OnlyLooks(Diagnostic(endpoint.host, got, want, "Put such a login before it under ssh.logins"))
 
 
 def ssh_command(endpoint: Endpoint, login: Login) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rackwright.errors import SetupError
+from rackwright.errors import Diagnostic, SetupError
 
 PLACES = (Path("/dev/shm"), Path("/run"))
 """Mount points for private data, never on a disk."""
@@ -37,7 +37,7 @@ def private() -> Iterator[Path]:
     memory = next((place for place in PLACES if os.access(place, os.W_OK)), None)
     if memory is None:
         got, want = f"got neither {' nor '.join(map(str, PLACES))} to write to", "private data stays in memory"
-        raise SetupError("this computer", got, want, "Mount a tmpfs at /dev/shm")
+        raise SetupError(Diagnostic("this computer", got, want, "Mount a tmpfs at /dev/shm"))
     for left in memory.glob(f"{PREFIX}*"):
         _remove_if_left(left)
     made = Path(tempfile.mkdtemp(dir=memory))

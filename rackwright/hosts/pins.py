@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from rackwright.errors import Refused, SetupError
+from rackwright.errors import Diagnostic, Refused, SetupError
 from rackwright.schema.ssh import Endpoint
 
 
@@ -40,7 +40,7 @@ def pinned_keys(endpoint: Endpoint) -> dict[str, bytes]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise SetupError(
-            str(endpoint.known_hosts), str(error), "it holds the hosts' pinned keys", "Make it readable"
+            Diagnostic(str(endpoint.known_hosts), str(error), "it holds the hosts' pinned keys", "Make it readable")
         ) from None
     return dict(_keys_of(name, lines, endpoint.known_hosts))
 
@@ -56,7 +56,12 @@ def _keys_of(name: str, lines: list[str], path: Path) -> Iterator[tuple[str, byt
             yield key_type, base64.b64decode(encoded, validate=True)
         except (ValueError, binascii.Error):
             raise SetupError(
-                f"{path}:{number}", "not a host key", "a line is `name type key`", f"Mend the line, or pin {name} again"
+                Diagnostic(
+                    f"{path}:{number}",
+                    "not a host key",
+                    "a line is `name type key`",
+                    f"Mend the line, or pin {name} again",
+                )
             ) from None
 
 
@@ -85,18 +90,22 @@ def check_host_key(endpoint: Endpoint, pinned: dict[str, bytes], key_type: str, 
     shown, where = f"{fingerprint(key)} ({key_type})", f"{endpoint.known_hosts}"
     if not pinned:
         refused = HostKeyRefused(
-            endpoint.host,
-            f"{pin_name(endpoint)} holds the host key {shown} and {where} pins none for it",
-            "only pinned keys are trusted; nothing was sent to it",
-            "Compare the fingerprint with `ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub` at the host's console,"
-            f" then add its line to {where}",
+            Diagnostic(
+                endpoint.host,
+                f"{pin_name(endpoint)} holds the host key {shown} and {where} pins none for it",
+                "only pinned keys are trusted; nothing was sent to it",
+                "Compare the fingerprint with `ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub` at the host's console,"
+                f" then add its line to {where}",
+            )
         )
         refused.offered = key_type, key
         raise refused
     pins = " and ".join(f"{fingerprint(pin)} ({pin_type})" for pin_type, pin in pinned.items())
     raise HostKeyRefused(
-        endpoint.host,
-        f"{pin_name(endpoint)} holds the host key {shown} and {where} pins {pins}",
-        "another machine may be answering; nothing was sent to it",
-        "If the host was reinstalled, compare the fingerprint at its console and replace the line in that file",
+        Diagnostic(
+            endpoint.host,
+            f"{pin_name(endpoint)} holds the host key {shown} and {where} pins {pins}",
+            "another machine may be answering; nothing was sent to it",
+            "If the host was reinstalled, compare the fingerprint at its console and replace the line in that file",
+        )
     )

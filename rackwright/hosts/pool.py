@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from rackwright.errors import HostUnreachable, RackwrightError, StepFailed
+from rackwright.errors import Diagnostic, HostUnreachable, StepFailed, UserError
 from rackwright.facts import probe, program
 from rackwright.facts.facts import Facts
 from rackwright.hosts.session import NotDone, Session, WaitInterrupted
@@ -52,7 +52,7 @@ class _State:
     endpoint: Endpoint
     connecting: threading.Lock = field(default_factory=threading.Lock)
     connection: Connection | None = None
-    unreachable: RackwrightError | None = None
+    unreachable: UserError | None = None
     """Reason why the host was not reached, stored so that its other resources do not wait for it again."""
 
     probing: threading.Lock = field(default_factory=threading.Lock)
@@ -127,7 +127,7 @@ class Hosts:
         via = self._open_connection(self._state(endpoint.jump)) if endpoint.jump else None
         try:
             connection = Connection(endpoint, via)
-        except RackwrightError as error:
+        except UserError as error:
             raise NotDone(str(error)) from None
         try:
             if connection.run(("true",)).status:
@@ -196,7 +196,7 @@ class Hosts:
                     session.close()
         except WaitInterrupted:
             raise ChangeCancelled(
-                id, f"cancelled while waiting for {host}", "no step was run", "Run the same command again"
+                Diagnostic(id, f"cancelled while waiting for {host}", "no step was run", "Run the same command again")
             ) from None
 
     def session(self, host: str) -> Session:
@@ -228,7 +228,7 @@ class Hosts:
                 begin(before)
             try:
                 state.connection = self._await_restart(state.endpoint, boot_id, progress)
-            except RackwrightError as error:
+            except UserError as error:
                 state.unreachable = error
                 raise
             finally:
@@ -248,10 +248,12 @@ class Hosts:
                 connection.close()
                 reason = "it still runs as before"
             except HostUnreachable as error:
-                reason = error.got
+                reason = error.diagnostic.problem
             if (seconds := time.monotonic() - began) > RESTART_SECONDS:
                 got = f"it is not back after {seconds:.0f} s: {reason}"
-                raise HostUnreachable(endpoint.host, got, "a restart comes to its end", "Look at its console")
+                raise HostUnreachable(
+                    Diagnostic(endpoint.host, got, "a restart comes to its end", "Look at its console")
+                )
             progress(f"waiting for {seconds:.0f} s for it to come back: {reason}")
             if self._cancelled.wait(RETRY_SECONDS):
                 raise WaitInterrupted
@@ -286,7 +288,12 @@ class Hosts:
             return self._endpoints[host]
         except KeyError:
             raise HostUnreachable(
-                host, "no address is known for it", "its fleet or its twin names one", "Declare it, or start the twin"
+                Diagnostic(
+                    host,
+                    "no address is known for it",
+                    "its fleet or its twin names one",
+                    "Declare it, or start the twin",
+                )
             ) from None
 
     def _state(self, endpoint: Endpoint) -> _State:
@@ -300,7 +307,7 @@ class Hosts:
             if not (state.connection and state.connection.alive):
                 try:
                     state.connection = self._connect(state.endpoint)
-                except RackwrightError as error:
+                except UserError as error:
                     state.unreachable = error
                     raise
             return state.connection
@@ -311,9 +318,9 @@ class Hosts:
                 return Connection(endpoint)
         try:
             via = self._open_connection(self._state(endpoint.jump))
-        except RackwrightError as error:
-            where = f"{endpoint.host} through {error.where}"
-            raise type(error)(where, error.got, error.want, error.fix, error.source) from None
+        except UserError as error:
+            where = f"{endpoint.host} through {error.diagnostic.where}"
+            raise type(error)(replace(error.diagnostic, where=where)) from None
         with self._slots:
             return Connection(endpoint, via)
 
@@ -353,5 +360,7 @@ def _boot_id(connection: Connection) -> str:
     found = _texts(connection, [BOOT_ID])[BOOT_ID]
     if found is None:
         fix = f"Look at {BOOT_ID} there"
-        raise HostUnreachable(connection.endpoint.host, "it does not say which start this is", "a kernel does", fix)
+        raise HostUnreachable(
+            Diagnostic(connection.endpoint.host, "it does not say which start this is", "a kernel does", fix)
+        )
     return found

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rackwright.errors import HostUnreachable, Refused, StepFailed
+from rackwright.errors import Diagnostic, HostUnreachable, Refused, StepFailed
 from rackwright.progress import Progress
 from rackwright.schema.rollout import Rollout
 
@@ -127,7 +127,7 @@ class RolloutGate:
                     return state
                 if why := self._hopeless(host, state, lost):
                     state.waiting.remove(host)
-                    raise RolloutHalted(f"{host}/{rollout_group}", *why)
+                    raise RolloutHalted(Diagnostic(f"{host}/{rollout_group}", *why))
                 if last != (last := self._reason(state, lost) or last):
                     progress(last)
                 self._changed.wait(POLL_SECONDS)

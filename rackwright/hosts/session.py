@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rackwright.core.contract import Command, Put, Reboot, Remove, Send
-from rackwright.errors import StepFailed
+from rackwright.errors import Diagnostic, StepFailed
 from rackwright.hosts import runner_source
 from rackwright.hosts.transport import Connection, end_input
 from rackwright.kinds.shared.guard import LEASE_FILE
@@ -139,17 +139,21 @@ class Session:
                     progress(text)
                 case {"event": "locked", "holder": holder}:
                     raise HostBusy(
-                        self.connection.endpoint.host,
-                        f"its lease is held for {holder}",
-                        f"it came free within {PATIENCE_SECONDS:.0f} s",
-                        "No step was run; wait for the end of that run, then run the same command again",
+                        Diagnostic(
+                            self.connection.endpoint.host,
+                            f"its lease is held for {holder}",
+                            f"it came free within {PATIENCE_SECONDS:.0f} s",
+                            "No step was run; wait for the end of that run, then run the same command again",
+                        )
                     )
                 case {"event": "occupied", "steps": steps}:
                     raise HostBusy(
-                        self.connection.endpoint.host,
-                        f"a step of another resource runs on it ({', '.join(steps)})",
-                        "one step at a time runs on a host",
-                        "No step was run; wait for its end (`systemctl list-units 'rackwright-*'`), then run again",
+                        Diagnostic(
+                            self.connection.endpoint.host,
+                            f"a step of another resource runs on it ({', '.join(steps)})",
+                            "one step at a time runs on a host",
+                            "No step was run; wait for its end (`systemctl list-units 'rackwright-*'`), then run again",
+                        )
                     )
 
     def _answer(self, progress: Progress) -> dict[str, Any]:

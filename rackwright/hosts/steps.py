@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from rackwright.core.contract import Command, LogIn, PlayRole, Reboot, Step
-from rackwright.errors import HostUnreachable, StepFailed
+from rackwright.errors import Diagnostic, HostUnreachable, StepFailed
 from rackwright.hosts import restart
 from rackwright.hosts.pool import ChangeCancelled, Hosts
 from rackwright.hosts.session import NotDone, WaitInterrupted
@@ -31,7 +31,7 @@ def execute(hosts: Hosts, host: str, id: str, steps: Sequence[Step], progress: P
     for number, step in enumerate(steps, start=1):
         which = f"step {number} of {len(steps)} ({step.text})"
         if hosts.is_cancelled:
-            raise ChangeCancelled(id, f"cancelled before {which}", _account(steps, number), AGAIN)
+            raise ChangeCancelled(Diagnostic(id, f"cancelled before {which}", _account(steps, number), AGAIN))
         progress(step.text)
         step_progress = partial(_prefix_progress, progress, step.text)
         try:
@@ -48,12 +48,14 @@ def execute(hosts: Hosts, host: str, id: str, steps: Sequence[Step], progress: P
         except NotDone as reason:
             output = f', and printed "{" / ".join(reason.output)}"' if reason.output else ""
             got = f"{which} failed on {host}: {reason}{output}"
-            raise StepFailed(id, got, _account(steps, number), AGAIN) from None
+            raise StepFailed(Diagnostic(id, got, _account(steps, number), AGAIN)) from None
         except HostUnreachable as lost:
-            raise StepFailed(id, f"{which} on {host}: {lost.got}", _account(steps, number), AGAIN) from None
+            raise StepFailed(
+                Diagnostic(id, f"{which} on {host}: {lost.diagnostic.problem}", _account(steps, number), AGAIN)
+            ) from None
         except WaitInterrupted:
             raise ChangeCancelled(
-                id, f"cancelled while {which} continues on {host}", _account(steps, number), AGAIN
+                Diagnostic(id, f"cancelled while {which} continues on {host}", _account(steps, number), AGAIN)
             ) from None
         finally:
             hosts.forget_facts(host)

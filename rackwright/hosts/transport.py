@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rackwright.errors import HostUnreachable
+from rackwright.errors import Diagnostic, HostUnreachable
 from rackwright.facts import program
 from rackwright.hosts.login import LoginFailed, authenticate, login_refused, only_looks, ssh_command
 from rackwright.hosts.pins import check_host_key, pinned_keys
@@ -100,17 +100,21 @@ class Connection:
                 return self._result(channel, stdout, deadline)
             except TooLong as error:
                 raise HostUnreachable(
-                    self.endpoint.host,
-                    f"`{argv[0]}` {error}",
-                    "a host that is sound answers with less",
-                    "Look at who controls this host, and at what it has in great number",
+                    Diagnostic(
+                        self.endpoint.host,
+                        f"`{argv[0]}` {error}",
+                        "a host that is sound answers with less",
+                        "Look at who controls this host, and at what it has in great number",
+                    )
                 ) from None
             except TimeoutError:
                 raise HostUnreachable(
-                    self.endpoint.host,
-                    f"`{argv[0]}` gave no answer within {timeout:.0f} s",
-                    "what is on it is unknown",
-                    "Look at its load, then run the same command again",
+                    Diagnostic(
+                        self.endpoint.host,
+                        f"`{argv[0]}` gave no answer within {timeout:.0f} s",
+                        "what is on it is unknown",
+                        "Look at its load, then run the same command again",
+                    )
                 ) from None
 
     def open(self, argv: Sequence[str]) -> "Channel":
@@ -173,20 +177,24 @@ class Connection:
         if self.login.is_read_only:
             fix = f"Look whether role access is on it, and {self.login.user} an auditor there"
         return HostUnreachable(
-            self.endpoint.host,
-            f'{sudo}{argv[0]} ended with {result.status} and printed "{last_line[0]}"',
-            "nothing was changed by it",
-            fix,
+            Diagnostic(
+                self.endpoint.host,
+                f'{sudo}{argv[0]} ended with {result.status} and printed "{last_line[0]}"',
+                "nothing was changed by it",
+                fix,
+            )
         )
 
     def connection_lost(self, reason: str) -> ConnectionLost:
         """Close the connection and return the error for that."""
         self.close()
         return ConnectionLost(
-            self.endpoint.host,
-            f"the connection ended ({reason})",
-            "what was running may be running still",
-            "Run the same command again: it looks first at what is there",
+            Diagnostic(
+                self.endpoint.host,
+                f"the connection ended ({reason})",
+                "what was running may be running still",
+                "Run the same command again: it looks first at what is there",
+            )
         )
 
     def _result(self, channel: "Channel", stdout: bytes, deadline: float) -> CommandResult:
@@ -253,10 +261,12 @@ class Connection:
         text = getattr(error, "strerror", None) or getattr(error, "text", None)
         reason = text or str(error) or type(error).__name__
         return HostUnreachable(
-            self.endpoint.host,
-            reason,  # without the address: this part is stored with the resource
-            "an SSH server answers there",
-            f"Look whether the host runs, and whether {place} is right",
+            Diagnostic(
+                self.endpoint.host,
+                reason,  # without the address: this part is stored with the resource
+                "an SSH server answers there",
+                f"Look whether the host runs, and whether {place} is right",
+            )
         )
 
 

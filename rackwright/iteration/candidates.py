@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from rackwright.errors import DeclarationError
+from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.stack import Stack
 from rackwright.status import servers
 from workloads.checkpoint import layout, manifest
@@ -52,8 +52,8 @@ def find_starting_model(stack: Stack, server: str, training_directory: Path | No
         tracking: The URL of an MLflow server that may have the checkpoint; empty for none.
 
     Raises:
-        RackwrightError: The model or its checkpoint is not found, or cannot be trained further.
-        WorkloadError: A model is damaged, or the tracking server does not answer.
+        UserError: The model or its checkpoint is not found, or cannot be trained further.
+        UserError: A model is damaged, or the tracking server does not answer.
     """
     directory, model = _find_served_model(stack, server)
     model_directory.verify(directory, model)
@@ -61,7 +61,9 @@ def find_starting_model(stack: Stack, server: str, training_directory: Path | No
     if training is None:
         want = f"a model that comes from a training of an {CLASSIFIER} of rackwright, and whose lineage names it"
         fix = "Continue the training where it was trained, and publish the result with `rackwright server promote`"
-        raise DeclarationError(server, f"got version {model.version}, whose lineage has no such training", want, fix)
+        raise DeclarationError(
+            Diagnostic(server, f"got version {model.version}, whose lineage has no such training", want, fix)
+        )
     digest = str(training["checkpoint"])
     checkpoint = _find_checkpoint(stack.project, model, digest, training_directory, tracking)
     size = sum(file.bytes for file in model.files.values())
@@ -98,7 +100,7 @@ def _find_served_model(stack: Stack, server: str) -> tuple[Path, Model]:
         f"Copy its directory below {PROJECT_DIRECTORY}/models, declare its path, or run `rackwright server fetch` if it"
         " is registered"
     )
-    raise DeclarationError(server, f"got version {spec.version}, which is not here", want, fix)
+    raise DeclarationError(Diagnostic(server, f"got version {spec.version}, which is not here", want, fix))
 
 
 def _find_checkpoint(project: Path, model: Model, digest: str, training_directory: Path | None, tracking: str) -> Path:
@@ -108,7 +110,7 @@ def _find_checkpoint(project: Path, model: Model, digest: str, training_director
                 return path
         want = f"version {model.version} came from the checkpoint whose manifest has SHA-256 {digest[:12]}…"
         fix = "Name the directory of that training"
-        raise DeclarationError("--from", f"got {training_directory}, without it", want, fix)
+        raise DeclarationError(Diagnostic("--from", f"got {training_directory}, without it", want, fix))
     root = project.resolve() / PROJECT_DIRECTORY
     cached = registry.directory_for(registry.cache_directory(), digest)
     trainings = (path for pattern in TRAINING_PATTERNS for path in sorted(root.glob(f"{pattern}/checkpoints")))
@@ -123,7 +125,7 @@ def _find_checkpoint(project: Path, model: Model, digest: str, training_director
         places += f", and {server.url} has none"
     got = f"got no checkpoint whose manifest has SHA-256 {digest[:12]}… {places}"
     fix = "Add --from DIRECTORY of the training, or --tracking URL of the server that has it"
-    raise DeclarationError(model.name, got, f"version {model.version} came from it", fix)
+    raise DeclarationError(Diagnostic(model.name, got, f"version {model.version} came from it", fix))
 
 
 def _checkpoints_below(directory: Path) -> Iterator[Path]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rackwright.errors import RackwrightError
+from rackwright.errors import Diagnostic, UserError
 
 LEAST_ROWS = 8
 """Smallest number of rows for a verdict. Quantising has the same minimum."""
@@ -11,7 +11,7 @@ _ROUNDING = 1e-9
 """Rounding error of a difference of floats."""
 
 
-class AccuracyTooLow(RackwrightError):
+class AccuracyTooLow(UserError):
     """A new model is not accurate enough to replace the served one."""
 
     exit_status = 1
@@ -52,4 +52,4 @@ def refuse_shortfalls(shortfalls: Sequence[str], may_lose: float, fix: str) -> N
     """
     if shortfalls:
         want = f"it loses at most {may_lose:g} on known data and nothing on new rows, or is not promoted"
-        raise AccuracyTooLow("accuracy", f"got {'; and '.join(shortfalls)}", want, fix)
+        raise AccuracyTooLow(Diagnostic("accuracy", f"got {'; and '.join(shortfalls)}", want, fix))

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rackwright.files import write_atomic
 from rackwright.iteration import gate
 from rackwright.iteration.request import IterationRequest, Stage
 from rackwright.iteration.work import Work
-from rackwright.iteration.work import write as write_whole
 
 COMPARISONS = {Stage.GATE: "tuned.json", Stage.QUANTIZE: "made.json"}
 """File with the comparison of the new model and the served one, by the stage that writes it."""
@@ -83,8 +83,8 @@ def _accuracy(work: Work) -> Iterator[dict[str, Any]]:
 
 def write(report: ReportData, directory: Path) -> None:
     """Write *report* to *directory*, as report.json and report.md."""
-    write_whole(directory / "report.json", json.dumps(report, indent=1) + "\n")
-    write_whole(directory / "report.md", format_markdown(report))
+    write_atomic(directory / "report.json", json.dumps(report, indent=1) + "\n")
+    write_atomic(directory / "report.md", format_markdown(report))
 
 
 def format_markdown(report: ReportData) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
 
-from rackwright.errors import DeclarationError
+from rackwright.errors import DeclarationError, Diagnostic
 
 if TYPE_CHECKING:
     from rackwright.stack import Stack
@@ -73,7 +73,7 @@ class IterationRequest:
         for change in self.changes:
             if not change.startswith((TUNE, QUANTIZE)):
                 want = f"settings are those of a training ({TUNE}…) or of quantising ({QUANTIZE}…)"
-                raise DeclarationError("--set", f"got {change}", want, f"Write it like {TUNE}steps=100")
+                raise DeclarationError(Diagnostic("--set", f"got {change}", want, f"Write it like {TUNE}steps=100"))
 
     def key(self) -> dict[str, Any]:
         """Return the part of the request that decides the new weights. Gates and target do not.
@@ -107,5 +107,5 @@ def digest_arrays(path: Path) -> str:
     except (OSError, BadZipFile, RuntimeError, zlib.error) as error:  # with a password, or damaged
         reason = error.strerror if isinstance(error, OSError) else str(error)
         want, fix = "new rows are a file that numpy.savez writes", "See docs/serve.md for its content"
-        raise DeclarationError("--data", f"got {path}: {reason}", want, fix) from None
+        raise DeclarationError(Diagnostic("--data", f"got {path}: {reason}", want, fix)) from None
     return digest.hexdigest()

@@ -3,19 +3,20 @@
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from rackwright.errors import DeclarationError, RackwrightError, StepFailed, command
+from rackwright.errors import DeclarationError, Diagnostic, StepFailed, UserError, command
+from rackwright.files import write_atomic
 from rackwright.iteration import gate, report
 from rackwright.iteration.candidates import MODEL, TRAINING, StartingModel, find_starting_model
 from rackwright.iteration.request import DESCRIPTIONS, QUANTIZE, TUNE, IterationRequest, Stage
-from rackwright.iteration.work import Work, write
+from rackwright.iteration.work import Work
 from rackwright.progress import Progress
 from rackwright.status import servers
 from rackwright.toolchain import cache
 from workloads import config_file
-from workloads.errors import WorkloadError
 from workloads.quantize.config import QuantizeSettings
 from workloads.serving import model as model_directory
 from workloads.training.config import TrainingConfig
@@ -45,23 +46,23 @@ class IterationActions(Protocol):
         """Show a line of progress to the operator."""
 
 
-class StageFailed(RackwrightError):
+class StageFailed(UserError):
     """An error with the stage in which it occurred."""
 
-    def __init__(self, stage: Stage, error: RackwrightError | WorkloadError) -> None:
-        Exception.__init__(self, f"{stage}: {error}")
+    def __init__(self, stage: Stage, error: UserError) -> None:
+        super().__init__(*(replace(each, where=f"{stage}: {each.where}") for each in error.diagnostics))
         self.stage, self.exit_status = stage, error.exit_status  # type: ignore[misc]
         self.report: report.ReportData | None = None
         """The report up to this stage; None before the iteration has a directory."""
 
 
-class ProcessFailed(RackwrightError):
+class ProcessFailed(UserError):
     """A process of the workloads failed. It determines the exit status."""
 
     def __init__(self, module: str, status: int, last_line: str) -> None:
         fix = "Repair what its message names, and run this command again: it continues with this stage"
         got = f"got status {status}, {last_line!r}"
-        super().__init__(f"python -m {module}", got, "its process ends with 0", fix)
+        super().__init__(Diagnostic(f"python -m {module}", got, "its process ends with 0", fix))
         self.exit_status = status if status in (2, 3) else StepFailed.exit_status  # type: ignore[misc]
 
 
@@ -75,7 +76,7 @@ def iterate(request: IterationRequest, actions: IterationActions) -> dict[str, A
     actions.progress(_heading(Stage.FIND))
     try:
         work = _open_work(request)
-    except (RackwrightError, WorkloadError) as error:
+    except UserError as error:
         raise StageFailed(Stage.FIND, error) from error
     seconds = time.monotonic() - start
     with cache.hold_lock(work.directory / "lock", actions.progress):
@@ -175,7 +176,7 @@ class _Iteration:
             with self.work.measure(stage):
                 result = execute()
             self.work.mark_done(stage, parameters, result)
-        except (RackwrightError, WorkloadError) as error:
+        except UserError as error:
             raise StageFailed(stage, error) from error
 
     def _result_exists(self, stage: Stage) -> bool:
@@ -192,7 +193,7 @@ class _Iteration:
     def _tune(self) -> dict[str, Any]:
         run = self.work.directory / "run.json"
         config = _training_config(self.request, self.work.starting_model, self.work.directory / "data.npz")
-        write(run, config.model_dump_json(indent=2) + "\n")
+        write_atomic(run, config.model_dump_json(indent=2) + "\n")
         processes = self.request.processes
         module = (f"{TRAINER}.launch", "-np", str(processes)) if processes > 1 else (TRAINER,)
         status, last_line = self._run_python(*module, run, "--out", self.training)
@@ -221,7 +222,7 @@ class _Iteration:
         out, served = self.work.directory / report.COMPARISONS[stage], self.work.starting_model
         if (version := model_directory.read(served.directory).version) != served.version:
             want, fix = f"the served version {served.version} is there", "Publish it there again"
-            raise DeclarationError(str(served.directory), f"got version {version}", want, fix)
+            raise DeclarationError(Diagnostic(str(served.directory), f"got version {version}", want, fix))
         argv = (served.directory, candidate, "--training", self.training, "--out", out)
         status, last_line = self._run_python(COMPARE, *argv)
         if status:
@@ -234,12 +235,12 @@ class _Iteration:
 
     def _quantize(self) -> dict[str, Any]:
         settings = self.work.directory / "quantize.json"
-        write(settings, json.dumps(self._quantize_parameters()["settings"], indent=2) + "\n")
+        write_atomic(settings, json.dumps(self._quantize_parameters()["settings"], indent=2) + "\n")
         argv = (self.training, "--data", TRAINING, "--target", self.target, "--out", self.model, "--settings", settings)
         status, last_line = self._run_python(QUANTIZER, *argv)
         if status == 1:
             got, fix = f"got {last_line!r}", f"See its report, and leave more in full precision with --set {QUANTIZE}…"
-            raise gate.AccuracyTooLow("quantising", got, "the quantised model passes its gate", fix)
+            raise gate.AccuracyTooLow(Diagnostic("quantising", got, "the quantised model passes its gate", fix))
         if status:
             raise ProcessFailed(QUANTIZER, status, last_line)
         shortfalls = self._compare(Stage.QUANTIZE, self.model)
@@ -262,12 +263,14 @@ class _Iteration:
         return {}
 
 
-class RolloutFailed(RackwrightError):
+class RolloutFailed(UserError):
     """`rackwright up` failed after the new model was written into the fleet's file. It determines the exit status."""
 
     def __init__(self, request: IterationRequest, status: int) -> None:
         stack, server = request.stack.name, request.server
         rollback = command("rackwright server rollback {} {}", stack, server)
         fix = f"Run this again to continue with the rollout; or run {rollback} and `up`"
-        super().__init__(f"stack {stack}", f"got status {status} of `up`", "every host serves the new version", fix)
+        super().__init__(
+            Diagnostic(f"stack {stack}", f"got status {status} of `up`", "every host serves the new version", fix)
+        )
         self.exit_status = status  # type: ignore[misc]

@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rackwright.files import copy_atomic, write_atomic
 from rackwright.iteration.candidates import ITERATIONS, PROJECT_DIRECTORY, StartingModel
 from rackwright.iteration.request import IterationRequest, Stage, iteration_id
-from workloads.checkpoint import disk
 
 STATE = "state.json"
 
@@ -53,7 +53,7 @@ class Work:
         if path.exists():
             return Work(directory, json.loads(path.read_text()))
         directory.mkdir(parents=True, exist_ok=True)
-        _copy(request.data, directory / "data.npz")
+        copy_atomic(request.data, directory / "data.npz")
         paths = {"directory": str(starting_model.directory), "checkpoint": str(starting_model.checkpoint)}
         state = {"key": key, "began": now(), "found": asdict(starting_model) | paths, "stages": {}}
         work = Work(directory, state)
@@ -126,15 +126,7 @@ class Work:
         self._write()
 
     def _write(self) -> None:
-        write(self.directory / STATE, json.dumps(self._state, indent=1) + "\n")
-
-
-def write(path: Path, text: str) -> None:
-    """Write *text* to *path* atomically, and flush it to the drive."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
-    disk.write(beside, text.encode())
-    beside.replace(path)
+        write_atomic(self.directory / STATE, json.dumps(self._state, indent=1) + "\n")
 
 
 def now() -> str:
@@ -144,11 +136,3 @@ def now() -> str:
 def _directory_of(request: IterationRequest) -> Path:
     """Return the directory of all iterations of the request's server."""
     return request.stack.project.resolve() / PROJECT_DIRECTORY / ITERATIONS / request.server
-
-
-def _copy(source: Path, target: Path) -> None:
-    beside = target.with_name(f".{target.name}.new")
-    beside.unlink(missing_ok=True)
-    with source.open("rb") as content:
-        disk.copy(content, beside)
-    beside.replace(target)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
-from rackwright.errors import Refused, SetupError
+from rackwright.errors import Diagnostic, Refused, SetupError
 from rackwright.lock import store
 from rackwright.lock.package_sets import PackageSet
 from rackwright.progress import Progress
@@ -133,7 +133,7 @@ class Apt:
             return subprocess.run(["apt-get", "-q", *arguments], env=self._environment, capture_output=True, text=True)
         except FileNotFoundError:
             want, fix = "apt resolves the packages of hosts", "Run this on Debian, or on a system that is based on it"
-            raise SetupError("this computer", "apt-get not found", want, fix) from None
+            raise SetupError(Diagnostic("this computer", "apt-get not found", want, fix)) from None
 
     def _prefer(self, package_set: PackageSet, locked: Mapping[str, str]) -> None:
         """Write the host's preferences of versions, and after them the locked versions: the first file has priority."""
@@ -151,10 +151,12 @@ class Apt:
     def _refusal(self, hosts: tuple[str, ...], stderr: str) -> Refused:
         errors = [*_errors(stderr), *(f"and of mirrors: {line}" for line in self.mirror_errors)]
         return Refused(
-            ", ".join(hosts) or self.os,
-            f"got no set of packages: apt reports {'; '.join(errors)}",
-            "all promised packages are at the mirrors of this computer or in the local repository, and do not conflict",
-            "Declare packages that are available, or add a mirror that has them",
+            Diagnostic(
+                ", ".join(hosts) or self.os,
+                f"got no set of packages: apt reports {'; '.join(errors)}",
+                "the mirrors or the local repository have all promised packages, and these do not conflict",
+                "Declare packages that are available, or add a mirror that has them",
+            )
         )
 
 

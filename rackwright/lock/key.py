@@ -11,19 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rackwright.errors import Refused, SetupError
+from rackwright.errors import Diagnostic, Refused, SetupError
+from rackwright.files import write_atomic
 
 
 def public_key(path: Path, fleet: str) -> str:
     """Return the public key of the key file *path*, and make the file if it is missing."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         with _keyring() as gpg:
             gpg("--passphrase", "", "--quick-generate-key", f"rackwright mirror of {fleet}", "ed25519", "sign", "never")
-            beside = path.with_name(f".{path.name}")
-            beside.touch(mode=0o600)
-            beside.write_text(gpg("--passphrase", "", "--armor", "--export-secret-keys"))
-            beside.rename(path)
+            write_atomic(path, gpg("--passphrase", "", "--armor", "--export-secret-keys"), 0o600)
     with _keyring() as gpg:
         gpg("--import", str(path))
         return gpg("--armor", "--export").strip() + "\n"
@@ -38,10 +35,14 @@ def check(path: Path, fleet: str, locked: str | None) -> str:
     want = "the local repository is signed with the key in the lock"
     copy = f"Copy {path.name} from the computer that wrote the lock"
     if locked is not None and not path.exists():
-        raise Refused(str(path), "got no private key", want, f"{copy}, or remove `key` from the lock for a new key")
+        raise Refused(
+            Diagnostic(str(path), "got no private key", want, f"{copy}, or remove `key` from the lock for a new key")
+        )
     public = public_key(path, fleet)
     if locked not in (None, public):
-        raise Refused(str(path), "got another key", want, f"{copy}, or remove `key` from the lock for this key")
+        raise Refused(
+            Diagnostic(str(path), "got another key", want, f"{copy}, or remove `key` from the lock for this key")
+        )
     return public
 
 
@@ -62,11 +63,13 @@ class _Gpg:
             done = subprocess.run([*argv, *arguments], input=text, capture_output=True, text=True)
         except FileNotFoundError:
             fix = "Run `sudo apt-get install gpg gpg-agent`"
-            raise SetupError("this computer", "gpg not found", "gpg signs the local repository", fix) from None
+            raise SetupError(
+                Diagnostic("this computer", "gpg not found", "gpg signs the local repository", fix)
+            ) from None
         if done.returncode:
             output = " / ".join(done.stderr.strip().splitlines()[-2:]) or "nothing"
             got, want = f'it ended with {done.returncode} and printed "{output}"', "gpg signs the local repository"
-            raise SetupError("gpg", got, want, "See gpg(1)")
+            raise SetupError(Diagnostic("gpg", got, want, "See gpg(1)"))
         return done.stdout
 
 

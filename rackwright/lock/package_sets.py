@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.kinds.role.entries import EnvironmentEntry
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import RoleSpec
@@ -34,7 +34,7 @@ def package_sets(stack: Stack) -> dict[PackageSet, tuple[str, ...]]:
     """Return the hosts of *stack* that want each set of packages, by set.
 
     Raises:
-        DeclarationErrors: rackwright cannot lock packages of the system of a host.
+        DeclarationError: rackwright cannot lock packages of the system of a host.
     """
     hosts: dict[str, tuple[set[str], dict[str, str]]] = {}
     for spec in role_specs(stack):
@@ -54,14 +54,16 @@ def package_sets(stack: Stack) -> dict[PackageSet, tuple[str, ...]]:
             sets[package_set] = (*sets.get(package_set, ()), host)
     if unsupported := [host for each, hosts_of in sets.items() if each.os not in SUITES for host in hosts_of]:
         supported = ", ".join(SUITES)
-        raise DeclarationErrors(
-            DeclarationError(
-                f"hosts.{host}.os",
-                f"got {stack.fleet.hosts[host].os}",
-                f"packages are locked for {supported}; no other system has been tested",
-                "Declare this host in a fleet without a lock",
+        raise DeclarationError(
+            *(
+                Diagnostic(
+                    f"hosts.{host}.os",
+                    f"got {stack.fleet.hosts[host].os}",
+                    f"packages are locked for {supported}; no other system has been tested",
+                    "Declare this host in a fleet without a lock",
+                )
+                for host in unsupported
             )
-            for host in unsupported
         )
     return sets
 

@@ -1,6 +1,5 @@
 """Resolve the lock of a stack, and fill the local repository from it."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,13 +91,6 @@ def add_key(resolved: ResolvedLock, stack: Stack) -> ResolvedLock:
 def key_file(stack: Stack) -> Path:
     """Return the path of the private key that signs the local repository of *stack*."""
     return stack.local_repository.with_suffix(".key")
-
-
-def write(lock: Lock, path: Path) -> None:
-    """Replace the lock file *path* in one step."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(lock.text)
-    beside.replace(path)
 
 
 def _resolve_set(apt: Apt, package_set: PackageSet, locked: Mapping[str, str], hosts: Sequence[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from rackwright.errors import SetupError
+from rackwright.errors import Diagnostic, SetupError
 from rackwright.toolchain import cache
 
 
@@ -41,7 +41,9 @@ def take(path: Path, target: Path, digest: str) -> None:
     if (actual := sha256(path)) != digest:
         path.unlink()
         got, want = f"got a file with SHA-256 {actual}", f"the lock has {digest}"
-        raise SetupError(path.name, got, want, "Run the same command again; if the error stays, check the mirror")
+        raise SetupError(
+            Diagnostic(path.name, got, want, "Run the same command again; if the error stays, check the mirror")
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}")
     shutil.move(path, beside)

@@ -5,13 +5,13 @@ The tree lists the files of the lock and no others. The files themselves are in 
 
 import gzip
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
+from rackwright.files import copy_atomic, write_atomic
 from rackwright.fleet.lockfile import Lock
 from rackwright.lock import key, store
 from rackwright.lock.wheels import project
@@ -52,10 +52,7 @@ def copy(lock: Lock, directory: Path, target: Path) -> None:
     for path in _pool_files(lock):
         place = target / "pool" / path.relative_to(store.directory())
         if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            beside = place.with_name(f".{place.name}")
-            shutil.copyfile(path, beside)
-            beside.rename(place)
+            copy_atomic(path, place)
     files = [path for folder in ("dists", "simple") for path in (directory / folder).rglob("*") if path.is_file()]
     for path in sorted(files, key=lambda path: path.name == "InRelease"):  # last: it signs the others
         _put(target / path.relative_to(directory), path.read_bytes())
@@ -108,7 +105,4 @@ def _page(lines: list[str]) -> bytes:
 
 
 def _put(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(content)
-    beside.replace(path)
+    write_atomic(path, content)

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from rackwright.errors import Refused
+from rackwright.errors import Diagnostic, Refused
 from rackwright.lock import store
 
 SOURCE = ".tar.gz"
@@ -92,4 +92,4 @@ def _refusal(stderr: str) -> Refused:
     lines = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.startswith("ERROR")]
     got = f"got no set of packages: pip reports {'; '.join(lines) or stderr.strip() or 'nothing'}"
     want = "all listed packages are available and do not conflict"
-    return Refused("Python packages of roles", got, want, "List packages that are available")
+    return Refused(Diagnostic("Python packages of roles", got, want, "List packages that are available"))

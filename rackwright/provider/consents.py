@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 
-from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.errors import DeclarationError, Diagnostic
 
 VARIABLE = "RACKWRIGHT_CONSENTS"
 """The environment variable with a JSON mapping of serials to contents.
@@ -17,7 +17,7 @@ def parse(texts: Sequence[str]) -> dict[str, str]:
     """Return consents such as ``SERIAL=CONTENT`` by serial.
 
     Raises:
-        DeclarationErrors: a text has another form, or a drive has two consents.
+        DeclarationError: a text has another form, or a drive has two consents.
     """
     consents: dict[str, str] = {}
     wrong = []
@@ -25,13 +25,13 @@ def parse(texts: Sequence[str]) -> dict[str, str]:
         serial, equals, content = text.partition("=")
         if not equals or not serial or not content:
             want = "a consent is SERIAL=CONTENT"
-            wrong.append(DeclarationError("--consent", f"got {text!r}", want, "Paste the text that the refusal prints"))
+            wrong.append(Diagnostic("--consent", f"got {text!r}", want, "Paste the text that the refusal prints"))
         elif serial in consents:
             fix = "Leave one out"
-            wrong.append(DeclarationError("--consent", f"got two for {serial}", "a drive has one consent", fix))
+            wrong.append(Diagnostic("--consent", f"got two for {serial}", "a drive has one consent", fix))
         consents[serial] = content
     if wrong:
-        raise DeclarationErrors(wrong)
+        raise DeclarationError(*wrong)
     return consents
 
 

@@ -16,11 +16,10 @@ from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, st
 from rackwright import __version__, terminal
 from rackwright.errors import (
     DeclarationError,
-    DeclarationErrors,
     HostUnreachable,
-    RackwrightError,
     Refused,
     StepFailed,
+    UserError,
     visible,
 )
 from rackwright.provider import codec
@@ -28,7 +27,7 @@ from rackwright.provider.caller import OwnAccountOnly
 from rackwright.provider.codec import decode, encode
 from rackwright.provider.engine import CHANNEL_OPTIONS, Engine, ResourceLog
 from rackwright.provider.operation import Operation, OperationCancelled, OutOfTime, SavedState
-from rackwright.provider.resource import Change, Resources
+from rackwright.provider.resource import Change, InvalidResource, Resources
 from rackwright.provider.site import Sites
 from rackwright.provider.subject import COMPUTED, Urn
 from rackwright.schema.secret import parse_values
@@ -50,10 +49,10 @@ PATIENCE_SECONDS = 60.0
 # Never UNKNOWN, INTERNAL or DATA_LOSS: after those the engine warns that its state may be corrupt.
 _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (DeclarationError, grpc.StatusCode.INVALID_ARGUMENT),
-    (DeclarationErrors, grpc.StatusCode.INVALID_ARGUMENT),
+    (InvalidResource, grpc.StatusCode.INVALID_ARGUMENT),
     (HostUnreachable, grpc.StatusCode.UNAVAILABLE),
     (StepFailed, grpc.StatusCode.ABORTED),
-    (RackwrightError, grpc.StatusCode.FAILED_PRECONDITION),
+    (UserError, grpc.StatusCode.FAILED_PRECONDITION),
     (OutOfTime, grpc.StatusCode.DEADLINE_EXCEEDED),
     (OperationCancelled, grpc.StatusCode.CANCELLED),
     (Exception, grpc.StatusCode.ABORTED),
@@ -117,8 +116,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         secrets = codec.bare(decode(request.args).get("secrets", ""))
         try:
             self._sites.configure(parse_values(secrets, Urn.parse(request.urn).stack))
-        except DeclarationErrors as errors:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(errors))
+        except DeclarationError as errors:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, errors.render(severity=""))
         return provider_pb2.ConfigureResponse(acceptSecrets=False, supportsPreview=True)
 
     def Cancel(self, request: empty_pb2.Empty, context: Context) -> empty_pb2.Empty:
@@ -248,7 +247,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             return work(urn, operation) if seconds is None else operation.run(lambda: work(urn, operation), seconds)
         except Exception as error:
             code, message = _status(error, self._sites.redact)
-            log.note("refused" if isinstance(error, Refused | DeclarationError | DeclarationErrors) else "failed")
+            log.note("refused" if isinstance(error, Refused | DeclarationError) else "failed")
             if operation.saved_state:
                 context.set_trailing_metadata(
                     (("grpc-status-details-bin", _error_details(operation.saved_state, code, message)),)
@@ -277,8 +276,8 @@ def serve(provider: Provider, port: int = 0) -> tuple[grpc.Server, int]:
 
 def _status(error: Exception, redact: Callable[[str], str]) -> tuple[grpc.StatusCode, str]:
     code = next(code for kind, code in _CODES if isinstance(error, kind))
-    if isinstance(error, RackwrightError | OutOfTime | OperationCancelled):
-        return code, visible(redact(str(error)))
+    if isinstance(error, UserError | OutOfTime | OperationCancelled):
+        return code, redact(error.render(severity="") if isinstance(error, UserError) else visible(str(error)))
     terminal.notify(redact("".join(traceback.format_exception(error))))
     message = f"rackwright itself failed: {type(error).__name__}: {error}. Its traceback is among the messages above."
     return code, visible(redact(message))

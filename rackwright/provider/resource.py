@@ -7,6 +7,7 @@ looked up at each call, so that a test can replace it.
 import contextlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
@@ -18,21 +19,26 @@ from rackwright.core.wire import JSON
 from rackwright.core.wording import format_changes, format_difference, format_plan
 from rackwright.errors import (
     DeclarationError,
-    DeclarationErrors,
+    Diagnostic,
     HostUnreachable,
-    RackwrightError,
     Refused,
     StepFailed,
+    UserError,
     command,
+    render,
 )
 from rackwright.provider import codec
 from rackwright.provider.operation import Operation
 from rackwright.provider.site import Sites
-from rackwright.provider.subject import COMPUTED, ObservedSubject, PlanRefused, Properties, Subject, Urn, mark_secrets
+from rackwright.provider.subject import COMPUTED, ObservedSubject, Properties, Subject, Urn, mark_secrets
 
 Change = Literal["add", "update", "input"]
 """A claimed property that is missing, a claimed property with another value, or a changed input."""
 _AGAIN = "Check the host, then run it again: it keeps all claims that already hold"
+
+
+class InvalidResource(UserError):
+    """A kind or a declaration in the state that this version of rackwright cannot read."""
 
 
 class InputProblem(NamedTuple):
@@ -90,16 +96,18 @@ class Resources:
         properties = self._sites[urn.stack].find_inputs(urn.token, id)
         if properties is None:
             fix = "Write it into the fleet first, as `rackwright discover` does"
-            raise Refused(id, f"the fleet has no {urn.token} of that id", "an import needs a declaration", fix)
+            raise Refused(
+                Diagnostic(id, f"the fleet has no {urn.token} of that id", "an import needs a declaration", fix)
+            )
         inputs, problems = self.check(urn, properties)
         if problems:
             got = "; ".join(f"{problem.path} {problem.reason}" for problem in problems)
-            raise DeclarationError(id, got, "an import needs a whole declaration", "Correct the fleet")
+            raise DeclarationError(Diagnostic(id, got, "an import needs a whole declaration", "Correct the fleet"))
         observed = self._subject(urn, inputs).observe()
         if observed.differences:
             got = "these do not hold: " + "; ".join(map(format_difference, observed.differences))
             fix = "Correct the declaration, or fix the host with `rackwright up`"
-            raise Refused(id, got, "an import changes nothing, so every claim must hold", fix)
+            raise Refused(Diagnostic(id, got, "an import changes nothing, so every claim must hold", fix))
         return inputs, observed.outputs(created=True)
 
     def read(self, urn: Urn, inputs: Properties, state: Properties, operation: Operation) -> dict[str, JSON]:
@@ -109,11 +117,14 @@ class Resources:
             return dict(state)
         try:
             return self._subject(urn, inputs).observe().outputs(created=bool(state.get("created")))
-        except DeclarationErrors:  # errors in the fleet prevent every resource
+        except DeclarationError:  # errors in the fleet prevent every resource
             raise
-        except RackwrightError as error:  # an unreadable resource is not absent, and other resources are readable
-            operation.warn(f"{error} The last known state is kept.", "unreachable")
-            return {**state, "unreachable": error.got}  # without the rest, which names the address: no state holds one
+        except UserError as error:  # an unreadable resource is not absent, and other resources are readable
+            operation.warn(_with_note(error, "the last known state is kept"), "unreachable")
+            return {
+                **state,
+                "unreachable": error.diagnostic.problem,
+            }  # without the rest, which names the address: no state holds one
 
     def preview(
         self, urn: Urn, old: Properties, state: Properties, new: Properties, operation: Operation
@@ -128,7 +139,7 @@ class Resources:
         try:
             observed = subject.observe()
         except HostUnreachable as error:
-            operation.warn(f"{error} Its plan is unknown.", "unreachable")
+            operation.warn(_with_note(error, "the plan is unknown"), "unreachable")
             return dict(new)
         # everything differs for a new resource, so its differences are left out
         if text := format_plan(observed.plan, observed.fixable_differences() if state else ()):
@@ -163,7 +174,7 @@ class Resources:
                 observed = self._execute(observed, operation, created)
             if fixable_differences := observed.fixable_differences():
                 got = "these do not hold: " + "; ".join(map(format_difference, fixable_differences))
-                raise StepFailed(subject.id, got, "every claim holds after its steps", _AGAIN)
+                raise StepFailed(Diagnostic(subject.id, got, "every claim holds after its steps", _AGAIN))
         operation.note("done")
         if observed.plan.by_hand:
             text = "\n".join(f"by hand: {format_difference(difference)}" for difference in observed.plan.by_hand)
@@ -184,12 +195,12 @@ class Resources:
         except HostUnreachable as error:
             forget = command("rackwright host forget {} {}", urn.stack, host)
             fix = f"Bring the host back and run it again, or forget the host and all its resources with {forget}"
-            raise Refused(subject.id, str(error), "a removal needs its host", fix) from error
+            raise Refused(Diagnostic(subject.id, str(error), "a removal needs its host", fix)) from error
 
     def _remove(self, subject: Subject, operation: Operation) -> None:
         plan = subject.removal()
         if plan.refusals:
-            raise PlanRefused(plan.refusals)
+            raise Refused(*plan.refusals)
         if plan.notes:
             operation.info("\n".join(plan.notes))
         if not plan.steps:
@@ -197,7 +208,7 @@ class Resources:
         subject.site.execute(subject.spec.host, subject.id, plan.steps, operation.status)
         if remaining_steps := subject.removal().steps:
             got = "its removal left work to do: " + "; ".join(step.text for step in remaining_steps)
-            raise StepFailed(subject.id, got, "a removal leaves nothing behind", _AGAIN)
+            raise StepFailed(Diagnostic(subject.id, got, "a removal leaves nothing behind", _AGAIN))
 
     def _execute(self, observed: ObservedSubject, operation: Operation, created: bool) -> ObservedSubject:
         """Run the plan's steps and observe the host again; save the last observation from the first step on."""
@@ -211,7 +222,7 @@ class Resources:
             subject.site.execute(subject.spec.host, subject.id, observed.plan.steps, announce)
         except BaseException:
             if operation.saved_state:
-                with contextlib.suppress(RackwrightError):  # an unreachable host leaves the earlier observation
+                with contextlib.suppress(UserError):  # an unreachable host leaves the earlier observation
                     operation.save_state(subject.id, subject.observe(fresh=True).outputs(created))
             raise
         after = subject.observe(fresh=True)
@@ -234,9 +245,9 @@ class Resources:
             return True
         subject = observed.subject
         if old and subject.kind.consents(subject.spec) and not self._had_consent(urn, old):
-            operation.warn(f"{PlanRefused(refusals)}\nOnly the consent to its removal is stored.", "refused")
+            operation.warn(f"{render(refusals, severity='')}\nOnly the consent to its removal is stored.", "refused")
             return False
-        raise PlanRefused(refusals)
+        raise Refused(*refusals)
 
     def _maintenance_text(self, urn: Urn, inputs: Properties) -> str | None:
         """Return the reason for maintenance of the host today; None without maintenance."""
@@ -246,25 +257,27 @@ class Resources:
         if text := self._maintenance_text(urn, inputs):
             host = str(inputs["host"])
             fix = "Wait, or take `maintenance` out of the fleet"
-            raise Refused(host, f"it is {text}", "a change needs a host without maintenance", fix)
+            raise Refused(Diagnostic(host, f"it is {text}", "a change needs a host without maintenance", fix))
 
     def _secret_things(self, urn: Urn, old: Properties) -> set[str]:
         """Return the things that the old declaration made secret: their present content may still be secret."""
         try:
             return {claim.thing for claim in self._subject(urn, old).claims if claim.secret} if old else set()
-        except DeclarationError:  # another version wrote it, and this one cannot interpret it
+        except InvalidResource:  # another version wrote it, and this one cannot interpret it
             return set()
 
     def _had_consent(self, urn: Urn, old: Properties) -> bool:
         try:
             return self._kind(urn).consents(self._subject(urn, old).spec)
-        except DeclarationError:  # another version wrote it, and this one cannot interpret it
+        except InvalidResource:  # another version wrote it, and this one cannot interpret it
             return False
 
     def _kind(self, urn: Urn) -> Kind[Any]:
         if urn.token not in self._kinds:
             fix = "Take the resource out of the program, or use the version of rackwright that has it"
-            raise DeclarationError(urn.token, "no such kind", f"the kinds are {', '.join(sorted(self._kinds))}", fix)
+            raise InvalidResource(
+                Diagnostic(urn.token, "no such kind", f"the kinds are {', '.join(sorted(self._kinds))}", fix)
+            )
         return self._kinds[urn.token]
 
     def _subject(self, urn: Urn, inputs: Properties) -> Subject:
@@ -274,8 +287,13 @@ class Resources:
         except ValidationError as error:
             got = "; ".join(f"{problem.path} {problem.reason}" for problem in _problems(error))
             fix = "Use the version of rackwright that wrote it, or declare the resource again"
-            raise DeclarationError(urn.token, got, "the state must hold a whole declaration", fix) from None
+            raise InvalidResource(Diagnostic(urn.token, got, "the state must hold a whole declaration", fix)) from None
         return Subject(kind, spec, inputs, self._sites[urn.stack])
+
+
+def _with_note(error: UserError, note: str) -> str:
+    """Return *error* as the engine prints it, with *note* on its last line."""
+    return replace(error.diagnostic, note=note).render(severity="")
 
 
 def _parse(kind: Kind[Any], inputs: Properties) -> Resource:

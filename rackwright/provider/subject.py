@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from rackwright.core import contract, wire
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Claim, Difference, Kind, Observation, Plan, Refusal, Resource
+from rackwright.core.contract import Claim, Difference, Kind, Observation, Plan, Resource
 from rackwright.core.scope import rehearsable_claims
 from rackwright.core.wire import JSON
-from rackwright.errors import Refused
+from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.kinds.shared.unit_overrides import add_manual_work, split_overrides, with_overrides
 from rackwright.kinds.shared.unknown_facts import refuse_unknown
@@ -39,14 +39,6 @@ class Urn(NamedTuple):
         """Parse ``urn:pulumi:STACK::PROJECT::PARENT$TOKEN::NAME``."""
         head, _, types, *_ = urn.split("::")
         return Urn(head.removeprefix("urn:pulumi:"), types.rpartition("$")[2])
-
-
-class PlanRefused(Refused):
-    """All refusals of a plan."""
-
-    def __init__(self, refusals: Iterable[Refusal]) -> None:
-        self.errors = tuple(refusal.error() for refusal in refusals)
-        Exception.__init__(self, "\n".join(map(str, self.errors)))
 
 
 @dataclass(frozen=True)
@@ -105,12 +97,12 @@ class ObservedSubject:
         plan = refuse_unknown(subject.id, lambda: subject.kind.plan(subject.spec, plannable, self.facts, repository))
         return add_manual_work(plan, overrides)
 
-    def refusals(self, created: bool) -> tuple[Refusal, ...]:
+    def refusals(self, created: bool) -> tuple[Diagnostic, ...]:
         """Return the refusals of the plan. A resource that was complete once is never created again over lost data."""
         if not (created and self.plan.creates):
             return self.plan.refusals
         steps = "; ".join(step.text for step in self.plan.steps)
-        recreation = Refusal(
+        recreation = Diagnostic(
             self.subject.id, _RECREATION.format(steps=steps), "nothing is made over lost data", _TWO_STEPS
         )
         return (*self.plan.refusals, recreation)

@@ -8,7 +8,7 @@ from importlib.resources import files
 from itertools import count
 from typing import Any
 
-from rackwright.errors import RackwrightError
+from rackwright.errors import UserError
 from rackwright.hosts.onhost.runner import PREFIX, escape_unit, literal
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.transport import CommandResult
@@ -57,7 +57,7 @@ class Bench:
 
     def stop(self) -> None:
         """End the running unit, from another thread or over a new connection; if that fails, its time limit ends it."""
-        with contextlib.suppress(RackwrightError):
+        with contextlib.suppress(UserError):
             self.hosts.connection(self.host).run(("systemctl", "stop", self._unit))
 
     def script(

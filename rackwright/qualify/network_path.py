@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
-from rackwright.errors import DeclarationError
+from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.qualify.item import Figure, Item, make_item
 from rackwright.schema.fleet import Station, stations
 from rackwright.schema.host import Host
@@ -49,7 +49,9 @@ def find_path(hosts: Mapping[str, Host], name: str, peer: str) -> NetworkPath:
             f"got no network that {name} and {peer} share",
             "a measurement between two hosts needs a common network",
         )
-        raise DeclarationError(f"{name}: peer {peer}", got, want, "Declare their addresses under nics, or name another")
+        raise DeclarationError(
+            Diagnostic(f"{name}: peer {peer}", got, want, "Declare their addresses under nics, or name another")
+        )
     return next((path for path in paths if path.own.interface == hosts[name].fabric), paths[0])
 
 

@@ -4,11 +4,12 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from rackwright.errors import DeclarationError, DeclarationErrors, Refused
+from rackwright.errors import DeclarationError, Diagnostic, Refused
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.hosts.pool import Hosts
@@ -35,7 +36,7 @@ def qualify(
     """Return the measurements of *host*, and of the network path to *peer*.
 
     Raises:
-        DeclarationErrors: there is no such host.
+        DeclarationError: there is no such host.
         DeclarationError: the two hosts share no network.
         Refused: a process computes on a GPU of one of the hosts.
         HostUnreachable: a host is not reachable; it ends a running measurement itself.
@@ -43,7 +44,7 @@ def qualify(
     """
     declared = stack.fleet.hosts
     if errors := list(_declaration_errors(stack, host, peer)):
-        raise DeclarationErrors(errors)
+        raise DeclarationError(*errors)
     path = find_path(declared, host, peer) if peer else None
     with ExitStack() as locks:
         for name in sorted({host, *([peer] if peer else [])}):  # in sorted order, so that two runs cannot deadlock
@@ -57,11 +58,11 @@ def qualify(
     return QualificationReport(stack.name, host, tuple(items))
 
 
-def _declaration_errors(stack: Stack, host: str, peer: str | None) -> Iterator[DeclarationError]:
+def _declaration_errors(stack: Stack, host: str, peer: str | None) -> Iterator[Diagnostic]:
     yield from stack.unknown_host_errors(*filter(None, (host, peer)))
     if peer == host:
         want, fix = "another host is expected", "Name another peer, or leave it out"
-        yield DeclarationError(f"{host}: peer", f"got {peer} itself", want, fix)
+        yield Diagnostic(f"{host}: peer", f"got {peer} itself", want, fix)
 
 
 def _report_progress(host: str, progress: Progress, text: str) -> None:
@@ -79,12 +80,13 @@ def _idle_facts(hosts: Hosts, stack: Stack, name: str) -> Facts | None:
     facts = hosts.gpus(name)
     if refusals := list(refuse_busy(f"{name}/qualify", facts)):
         first = refusals[0]
-        got = "; ".join([first.got, *(refusal.got.removeprefix("got ") for refusal in refusals[1:])])
+        got = "; ".join([first.problem, *(refusal.problem.removeprefix("got ") for refusal in refusals[1:])])
         raise Refused(
-            first.where,
-            got,
-            "the GPUs must be idle, because measurements disturb other work and other work distorts them",
-            first.fix,
+            replace(
+                first,
+                problem=got,
+                expected="the GPUs must be idle, because measurements disturb other work and other work distorts them",
+            )
         )
     return facts
 

@@ -154,7 +154,7 @@ def _duplicate_values(hosts: Mapping[str, Host], values: Callable[[Host], Iterat
                 first[value] = (name, path, noun)
                 continue
             other, other_path, other_noun = first[value]
-            want = f"{'this host' if other == name else other} has {other_noun} already"
+            note = f"{'this host' if other == name else other} has {other_noun} already"
             got = f"got {(value[0] if isinstance(value, tuple) else value)!r}"
-            also = ("hosts", other, *other_path)
-            yield Problem(got, want, "Correct one of the two", ("hosts", name, *path), also=also)
+            place, also = ("hosts", name, *path), ("hosts", other, *other_path)
+            yield Problem(got, "a value that appears once", "Correct one of the two", place, note=note, also=also)

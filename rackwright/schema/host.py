@@ -262,8 +262,9 @@ def problems(host: Host) -> Iterator[Problem]:
     yield from network_problems(host.network, host.nics)
     for name, noun in (("network", "network"), ("peers", "peers resource")):
         if host.network is not None and name in host.tiers:
-            want, fix = f"the {noun} of this host has that name", "Give the tier another name"
-            yield Problem(f"got the tier {name}", want, fix, ("tiers", name), also=("network",))
+            want, fix = "each resource of a host has its own name", "Give the tier another name"
+            note = f"the {noun} of this host has that name"
+            yield Problem(f"got the tier {name}", want, fix, ("tiers", name), note=note, also=("network",))
     yield from accelerator.problems(host.accelerators)
 
 
@@ -295,12 +296,13 @@ def _mount_problems(tiers: dict[str, Tier]) -> Iterator[Problem]:
     for index, (name, tier) in enumerate(tiers.items()):
         for other_name, other in list(tiers.items())[:index]:
             if tier.mount == other.mount:
-                want = f"{other_name} is mounted there"
+                note = f"{other_name} is mounted there"
             elif tier.mount.startswith(f"{other.mount}/"):
-                want = f"it is inside {other.mount} of {other_name}, and would vanish with it"
+                note = f"it is inside {other.mount} of {other_name}, and would vanish with it"
             elif other.mount.startswith(f"{tier.mount}/"):
-                want = f"{other.mount} of {other_name} is inside it, and would vanish with it"
+                note = f"{other.mount} of {other_name} is inside it, and would vanish with it"
             else:
                 continue
             path, also = ("tiers", name, "mount"), ("tiers", other_name, "mount")
-            yield Problem(f"got {tier.mount!r}", want, "Mount them beside each other", path, also=also)
+            want, fix = "no mount point contains another one", "Mount them beside each other"
+            yield Problem(f"got {tier.mount!r}", want, fix, path, note=note, also=also)

@@ -212,14 +212,12 @@ def _duplicate_ports(nics: Sequence[Nic]) -> Iterator[Problem]:
         for other, before in enumerate(nics[:index]):
             if nic.name and nic.name == before.name:  # a port with errors has no name
                 path, also = ("nics", index, "name"), ("nics", other, "name")
-                yield Problem(
-                    f"got {nic.name!r}", "another port has that name", "Rename one of the two", path, also=also
-                )
+                want, note = "each port has its own name", "another port has that name"
+                yield Problem(f"got {nic.name!r}", want, "Rename one of the two", path, note=note, also=also)
             if nic.pci is not None and nic.pci == before.pci:
                 path, also = ("nics", index, "pci"), ("nics", other, "pci")
-                yield Problem(
-                    f"got {nic.pci!r}", "another port has that address", "Correct one of the two", path, also=also
-                )
+                want, note = "each port has its own PCI address", "another port has that address"
+                yield Problem(f"got {nic.pci!r}", want, "Correct one of the two", path, note=note, also=also)
 
 
 def _duplicate_names(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
@@ -228,12 +226,14 @@ def _duplicate_names(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]
     for name in network.bonds:
         if name in ports:
             path = ("network", "bonds", name)
-            yield Problem(f"got {name!r}", "a port has that name", "Give the bond another name", path, also=ports[name])
+            want, note = "each link has its own name", "a port has that name"
+            yield Problem(f"got {name!r}", want, "Give the bond another name", path, note=note, also=ports[name])
     for name in network.vlans:
         if name in ports or name in bonds:
             noun, also = ("port", ports[name]) if name in ports else ("bond", bonds[name])
             path = ("network", "vlans", name)
-            yield Problem(f"got {name!r}", f"a {noun} has that name", "Give the VLAN another name", path, also=also)
+            want, note = "each link has its own name", f"a {noun} has that name"
+            yield Problem(f"got {name!r}", want, "Give the VLAN another name", path, note=note, also=also)
 
 
 def _bond_problems(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
@@ -291,8 +291,9 @@ def _vlan_problems(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
             yield Problem(f"got {vlan.mtu}", want, "Lower it, or raise that of the link", (*place, "mtu"))
         other = tags.setdefault((vlan.link, vlan.id), name)
         if other != name:
-            want, also = f"{other} has that id on {vlan.link} already", ("network", "vlans", other, "id")
-            yield Problem(f"got {vlan.id}", want, "Correct one of the two", (*place, "id"), also=also)
+            note, also = f"{other} has that id on {vlan.link} already", ("network", "vlans", other, "id")
+            want = "each VLAN of a link has its own id"
+            yield Problem(f"got {vlan.id}", want, "Correct one of the two", (*place, "id"), note=note, also=also)
 
 
 def _route_problems(network: Network, all_links: Mapping[str, NetworkLink]) -> Iterator[Problem]:
@@ -301,8 +302,9 @@ def _route_problems(network: Network, all_links: Mapping[str, NetworkLink]) -> I
         place: Keys = ("network", "routes", index)
         other = first.setdefault((route.destination, route.metric), index)
         if other != index:
-            want, also = "another route leads there, with the same metric", ("network", "routes", other)
-            yield Problem(f"got {route.to!r}", want, "Remove one of the two", (*place, "to"), also=also)
+            note, also = "another route leads there, with the same metric", ("network", "routes", other)
+            want = "one route for each destination and metric"
+            yield Problem(f"got {route.to!r}", want, "Remove one of the two", (*place, "to"), note=note, also=also)
         if route.on is not None and route.on not in all_links:
             fix = hint(route.on, all_links, "Name one of these")
             yield Problem(f"got {route.on!r}", f"links of this host: {', '.join(all_links)}", fix, (*place, "on"))

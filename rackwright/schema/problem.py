@@ -1,7 +1,10 @@
 """Problems of declared values, which the loaders of fleets complete with file and line."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from difflib import get_close_matches
+
+from rackwright.errors import Diagnostic
 
 Keys = tuple[str | int, ...]
 """Path to a value: ``("hosts", "node-1", "drives", 0, "serial")``."""
@@ -10,20 +13,44 @@ Keys = tuple[str | int, ...]
 class Problem(ValueError):
     """A problem of a value, raised by validators; the loader adds the file, the line and the path.
 
+    It carries a diagnostic that has no place yet.
+
     Args:
-        got: The wrong value, as a message quotes it: ``got 'raid7'``.
-        want: The expectation, as a clause.
-        fix: The remedy, as a sentence without its full stop.
+        problem: The wrong value, as a message quotes it: ``got 'raid7'``.
+        expected: The expectation, as a clause.
+        help: The remedy, as a sentence without its full stop.
         path: Keys of the wrong value below the validated one; empty for the validated value itself.
         source: Document with the rule.
+        note: More to know, such as the conflicting value.
         also: Keys of the conflicting value, below the same value as *path*.
     """
 
     def __init__(
-        self, got: str, want: str, fix: str, path: Keys = (), source: str = "", *, also: Keys | None = None
+        self,
+        problem: str,
+        expected: str,
+        help: str,
+        path: Keys = (),
+        source: str = "",
+        *,
+        note: str = "",
+        also: Keys | None = None,
     ) -> None:
-        super().__init__(f"{got}; {want}. {fix}.")
-        self.got, self.want, self.fix, self.path, self.source, self.also = got, want, fix, path, source, also
+        self.diagnostic = Diagnostic("", problem, expected, help, note, source)
+        self.path, self.also = path, also
+        super().__init__(str(self.diagnostic))
+
+    def located(self, where: str, also: str = "") -> Diagnostic:
+        """Return the diagnostic with its place, and with *also*, the place of the conflicting value."""
+        part = self.diagnostic
+        if also and part.note:
+            return replace(part, where=where, note=f"{part.note} ({also})")
+        return replace(part, where=where, expected=f"{part.expected} ({also})" if also else part.expected)
+
+    def below(self, *keys: str | int) -> "Problem":
+        """Return the problem with *keys* before its path."""
+        part = self.diagnostic
+        return Problem(part.problem, part.expected, part.help, (*keys, *self.path), part.source, note=part.note)
 
 
 class Problems(ValueError):

@@ -158,7 +158,7 @@ def problems(runs: Mapping[str, Run], hosts: Mapping[str, Host]) -> Iterator[Pro
         if not wrong and len(members) > 1:
             wrong = [*_network_problems(run, hosts, members)]
         for problem in wrong:
-            yield Problem(problem.got, problem.want, problem.fix, (name, *problem.path))
+            yield problem.below(name)
     yield from _port_problems(runs, hosts)
 
 
@@ -241,9 +241,9 @@ def _port_problems(runs: Mapping[str, Run], hosts: Mapping[str, Host]) -> Iterat
         for member in run.members(hosts)[1:]:
             other = first.setdefault((member, run.port), name)
             if other != name:
-                want = f"run {other} listens there on {member}"
-                fix = "Give each run its own port"
-                yield Problem(f"got port {run.port}", want, fix, (name, "port"), also=(other,))
+                want, fix = "each run of a host has its own port", "Choose another port"
+                note = f"run {other} listens there on {member}"
+                yield Problem(f"got port {run.port}", want, fix, (name, "port"), note=note, also=(other,))
                 break
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, WithJsonSchema
 
-from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.schema import reference
 from rackwright.schema.problem import Keys, Problem
 
@@ -88,7 +88,7 @@ def parse_values(text: str, stack: str) -> dict[str, str]:
     """Return the secrets by name from *text*, Pulumi's decrypted value of ``rackwright:secrets``.
 
     Raises:
-        DeclarationErrors: some values cannot be secrets; the errors contain their names and not the values.
+        DeclarationError: some values cannot be secrets; the errors contain their names and not the values.
     """
     values: dict[str, Any] = json.loads(text) if text else {}
     wrong = []
@@ -96,7 +96,7 @@ def parse_values(text: str, stack: str) -> dict[str, str]:
         if not isinstance(value, str) or len(value) < SHORTEST:
             got = f"got {len(value)} characters" if isinstance(value, str) else f"got a {type(value).__name__}"
             want = f"a secret is a text of {SHORTEST} characters or more"
-            wrong.append(DeclarationError(f"{CONFIG_KEY}.{name}", got, want, f"Run `{setting_command(stack, name)}`"))
+            wrong.append(Diagnostic(f"{CONFIG_KEY}.{name}", got, want, f"Run `{setting_command(stack, name)}`"))
     if wrong:
-        raise DeclarationErrors(wrong)
+        raise DeclarationError(*wrong)
     return values

@@ -267,7 +267,7 @@ def problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterat
             *_host_problems(server, hosts, members),
             *_set(server),
         ):
-            yield Problem(problem.got, problem.want, problem.fix, (name, *problem.path))
+            yield problem.below(name)
     yield from _port_problems(servers, hosts)
 
 
@@ -302,8 +302,7 @@ def _port_problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> 
         for member in server.members(hosts):
             other = first.setdefault((member, server.port), name)
             if other != name:
-                want = f"server {other} listens there on {member}"
-                yield Problem(
-                    f"got port {server.port}", want, "Give each server its own port", (name, "port"), also=(other,)
-                )
+                want, fix = "each server of a host has its own port", "Choose another port"
+                note = f"server {other} listens there on {member}"
+                yield Problem(f"got port {server.port}", want, fix, (name, "port"), note=note, also=(other,))
                 break

@@ -179,7 +179,7 @@ def _problems(tier: Tier) -> Iterator[Problem]:
         return
     for name in ("level", "filesystem"):
         if getattr(tier, name) is None:
-            yield Problem(f"got no {name}", "it is needed here", f"Add {name}")
+            yield Problem(f"got no {name}", f"{name} is required here", f"Add {name}")
     if tier.array and tier.destroy:
         want = "rackwright releases an array that it did not create, and never erases it"
         yield Problem(f"got destroy: {tier.destroy}", want, "Remove destroy", ("destroy",))

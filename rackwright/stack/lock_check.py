@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rackwright import __version__
 from rackwright.core.contract import Claim, Resource
-from rackwright.errors import DeclarationError, command
+from rackwright.errors import Diagnostic, command
 from rackwright.fleet.lockfile import Lock, repository_digests
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.stack.stack import ROOT, Stack
@@ -18,7 +18,7 @@ def system(os: str) -> str:
     return f"{os}/{ARCHITECTURE}"
 
 
-def problems(stack: Stack, resources: Iterable[tuple[Resource, Sequence[Claim]]]) -> Iterator[DeclarationError]:
+def problems(stack: Stack, resources: Iterable[tuple[Resource, Sequence[Claim]]]) -> Iterator[Diagnostic]:
     """Yield the errors of the lock; none if the fleet has no lock and does not require one."""
     where = str(stack.lock_file)
     relock = command(f"rackwright lock {'--fetch ' if stack.fleet.mirror else ''}{{}}", stack.name)
@@ -28,22 +28,22 @@ def problems(stack: Stack, resources: Iterable[tuple[Resource, Sequence[Claim]]]
     if stack.fleet.mirror is not None and stack.mirror is None:
         got = "got no lock" if stack.lock is None else "got a lock without a key"
         want = "`mirror` serves packages that a lock lists and a key signs"
-        yield DeclarationError(where, got, want, f"Run {relock}")
+        yield Diagnostic(where, got, want, f"Run {relock}")
     if stack.lock is None:
         return
     if stack.lock.rackwright != __version__:
         got, want = f"got a lock of rackwright {stack.lock.rackwright}", f"this is rackwright {__version__}"
         fix = f"Install rackwright {stack.lock.rackwright}, or run {relock} and check the changes"
-        yield DeclarationError(where, got, want, fix)
+        yield Diagnostic(where, got, want, fix)
     elif changed := _changed_parts(stack.lock):
         got, want = f"got a lock of another rackwright {__version__}", f"this checkout has different {changed}"
-        yield DeclarationError(where, got, want, again)
+        yield Diagnostic(where, got, want, again)
     for spec, claims in resources:
         if isinstance(spec, RoleSpec):
             locked = stack.lock.packages.get(system(spec.about.os), {})
             missing = (package for package in promised_packages(claims) if not has_package(locked, package))
             for package in missing:
-                yield DeclarationError(where, f"got no {package}", f"{spec.id} promises it", again)
+                yield Diagnostic(where, f"got no {package}", f"{spec.id} promises it", again)
 
 
 def _changed_parts(lock: Lock) -> str | None:

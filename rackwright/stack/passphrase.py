@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from rackwright.errors import DeclarationError, DeclarationErrors, SetupError, command
+from rackwright.errors import DeclarationError, Diagnostic, SetupError, command
 from rackwright.fleet.source import Source
 from rackwright.schema.problem import Problem
 from rackwright.schema.secret import CONFIG_KEY, LAB_PASSPHRASE, setting_command
@@ -66,7 +66,7 @@ def check(source: Source, stack: str, project: Path) -> None:
     """Check the salt in the settings *source* of *stack*, whose target is a real rack.
 
     Raises:
-        DeclarationErrors: a published passphrase opens the salt, or the salt has another form.
+        DeclarationError: a published passphrase opens the salt, or the salt has another form.
     """
     salt = source.data.get(SALT)
     if salt is None or has_provider(source.data):
@@ -76,18 +76,18 @@ def check(source: Source, stack: str, project: Path) -> None:
     except ValueError:
         fix = "Use the pulumi that `rackwright toolchain` finds"
         problem = Problem(f"got {salt!r}", "a salt has the form v1:SALT:v1:NONCE:CIPHERTEXT", fix)
-        raise DeclarationErrors([source.error(problem, (SALT,))]) from None
+        raise DeclarationError(source.error(problem, (SALT,))) from None
     if name:
         names = source.data.get("config", {}).get(CONFIG_KEY, {})
         problem = Problem(f"got a salt that {name} opens", WANT, reencrypt_fix(stack, name, names))
-        raise DeclarationErrors([source.error(problem, (SALT,))])
+        raise DeclarationError(source.error(problem, (SALT,)))
 
 
 def check_state(stack: str, deployment: Mapping[str, object], project: Path) -> None:
     """Check the state of *stack*, whose target is a real rack, from `pulumi stack export`.
 
     Raises:
-        DeclarationErrors: a published passphrase opens the secrets, or they have an unknown form.
+        DeclarationError: a published passphrase opens the secrets, or they have an unknown form.
     """
     providers = deployment.get("secrets_providers")
     if not isinstance(providers, dict) or providers.get("type") != "passphrase":
@@ -98,10 +98,10 @@ def check_state(stack: str, deployment: Mapping[str, object], project: Path) -> 
     except (KeyError, TypeError, ValueError):
         got, want = "got secrets of an unknown form", "pulumi's salt identifies the passphrase that opens them"
         fix = "Use the pulumi that `rackwright toolchain` finds"
-        raise DeclarationErrors([DeclarationError(where, got, want, fix)]) from None
+        raise DeclarationError(Diagnostic(where, got, want, fix)) from None
     if name:
-        error = DeclarationError(where, f"got secrets that {name} opens", WANT, reencrypt_fix(stack, name, ()))
-        raise DeclarationErrors([error])
+        error = Diagnostic(where, f"got secrets that {name} opens", WANT, reencrypt_fix(stack, name, ()))
+        raise DeclarationError(error)
 
 
 def reencrypt_fix(stack: str, name: str, secrets: Iterable[str]) -> str:
@@ -125,10 +125,10 @@ def require_own_passphrase(source: Source, stack: str, environment: Mapping[str,
     value = read_passphrase(environment)
     if value in PUBLISHED_PASSPHRASES and not source.data.get(SALT):
         fix = f"Set {FILE} to your own file with another passphrase; {GUIDE}"
-        raise SetupError(where, f"got {PUBLISHED_PASSPHRASES[value]} in {TEXT} or {FILE}", WANT, fix)
+        raise SetupError(Diagnostic(where, f"got {PUBLISHED_PASSPHRASES[value]} in {TEXT} or {FILE}", WANT, fix))
     if value is None and not source.data.get(SALT):
         got = f"got neither {TEXT} nor {FILE}, and no {PROVIDER} in {source.path}"
-        raise SetupError(where, got, WANT, f"Set {FILE} to a file with the passphrase; {GUIDE}")
+        raise SetupError(Diagnostic(where, got, WANT, f"Set {FILE} to a file with the passphrase; {GUIDE}"))
 
 
 def has_provider(settings: Mapping[str, object]) -> bool:
@@ -151,4 +151,4 @@ def read_passphrase(environment: Mapping[str, str]) -> str | None:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
         want, fix = f"{FILE} names a readable file with the passphrase", f"Correct {FILE}"
-        raise SetupError(name, f"got {reason}", want, fix) from None
+        raise SetupError(Diagnostic(name, f"got {reason}", want, fix)) from None

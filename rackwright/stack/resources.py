@@ -8,7 +8,7 @@ from typing import Any
 from rackwright.core import contract
 from rackwright.core.contract import Claim
 from rackwright.core.repository import RoleSource
-from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.fleet.place import locate_errors
 from rackwright.kinds.host import HostKind, HostSpec
 from rackwright.kinds.network import NetworkKind
@@ -36,12 +36,12 @@ def declare(stack: Stack) -> tuple[DeclaredResource, ...]:
     """Return all resources of *stack*: host by host, each host first, then the resources that need several hosts.
 
     Raises:
-        DeclarationErrors: two resources would own the same thing, or the lock does not match.
+        DeclarationError: two resources would own the same thing, or the lock does not match.
     """
     try:
         resources = declare_unchecked(stack)
-    except DeclarationErrors as errors:
-        raise locate_errors(stack.fleet_file, errors.errors) from None
+    except DeclarationError as errors:
+        raise locate_errors(stack.fleet_file, errors.diagnostics) from None
     several = {name for name, host in stack.fleet.hosts.items() if host.roles or host.network or stack.fleet.uses}
     claims = [
         (resource, contract.claims(resource.kind, resource.spec, stack.repository))
@@ -63,7 +63,7 @@ def declare_unchecked(stack: Stack) -> tuple[DeclaredResource, ...]:
     return (*own, *_peers(stack))
 
 
-def _duplicate_owners(resources: Sequence[tuple[DeclaredResource, Sequence[Claim]]]) -> Iterator[DeclarationError]:
+def _duplicate_owners(resources: Sequence[tuple[DeclaredResource, Sequence[Claim]]]) -> Iterator[Diagnostic]:
     """Yield an error for each thing of a host that a second resource would own."""
     owners: dict[tuple[str, str], str] = {}
     for resource, claims in resources:
@@ -72,7 +72,7 @@ def _duplicate_owners(resources: Sequence[tuple[DeclaredResource, Sequence[Claim
             if claim.owned and owners.setdefault(place, resource.name) != resource.name:
                 got = f"got two owners, {owners[place]} and {resource.name}: {claim.thing}"
                 fix = "Remove it from one of the two, or make one of them only need it"
-                yield DeclarationError(f"hosts.{resource.spec.host}", got, "one thing has one owner", fix)
+                yield Diagnostic(f"hosts.{resource.spec.host}", got, "one thing has one owner", fix)
 
 
 def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredResource]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rackwright.core.repository import Repository
-from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.kinds.model_server import image as images
 from rackwright.kinds.model_server.image import ServerImage
 from rackwright.kinds.model_server.spec import ServerSpec
@@ -24,18 +24,15 @@ def image(
     """Return the image of the server with *specs*, one spec for each of its hosts.
 
     Raises:
-        DeclarationErrors: all reasons why the server cannot have an image.
+        DeclarationError: all reasons why the server cannot have an image.
     """
     spec = specs[0]
     text = _read_requirements(spec, requirements)
     item = images.definition(spec, repository, base, text, python_of_base)
-    wrong = [
-        DeclarationError(_place(spec), problem.got, problem.want, problem.fix)
-        for problem in images.problems(item, repository)
-    ]
+    wrong = [problem.located(_place(spec)) for problem in images.problems(item, repository)]
     if len({spec.settings for spec in specs}) > 1:
         want, fix = "an image has one set of settings", "Write `tensor_parallel` into `set` of the server"
-        wrong.append(DeclarationError(_place(spec), "got different settings on different hosts", want, fix))
+        wrong.append(Diagnostic(_place(spec), "got different settings on different hosts", want, fix))
     if (
         requirements is None
         and spec.source
@@ -43,9 +40,9 @@ def image(
     ):
         want = f"this repository's lock has {' and '.join(LOCKED_RUNTIMES)}"
         fix = "Add --requirements FILE with the hashed requirements of an environment with that runtime"
-        wrong.append(DeclarationError(_place(spec), f"got a model of {runtime}", want, fix))
+        wrong.append(Diagnostic(_place(spec), f"got a model of {runtime}", want, fix))
     if wrong:
-        raise DeclarationErrors(wrong)
+        raise DeclarationError(*wrong)
     return images.image(spec, item, repository)
 
 
@@ -54,7 +51,7 @@ def _read_requirements(spec: ServerSpec, requirements: Path | None) -> str | Non
         return requirements.read_text() if requirements else None
     except OSError as error:
         got, want = f"got {requirements}: {error.strerror}", "the file lists the packages of the image"
-        raise DeclarationErrors([DeclarationError(_place(spec), got, want, "Correct the path")]) from None
+        raise DeclarationError(Diagnostic(_place(spec), got, want, "Correct the path")) from None
 
 
 def _place(spec: ServerSpec) -> str:

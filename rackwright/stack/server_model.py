@@ -5,10 +5,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from rackwright.errors import DeclarationError
+from rackwright.errors import DeclarationError, Diagnostic, UserError
 from rackwright.schema.server import REGISTERED, ServedModel
 from rackwright.stack.stack import Stack
-from workloads.errors import WorkloadError
 from workloads.serving import model as model_directory
 
 
@@ -17,7 +16,7 @@ def model_to_serve(stack: Stack, server: str, model: str) -> ServedModel:
 
     Raises:
         DeclarationError: *model* is neither.
-        WorkloadError: the directory holds no model, or one that fails the server's gate.
+        UserError: the directory holds no model, or one that fails the server's gate.
     """
     declared = stack.fleet.servers[server]
     try:
@@ -29,7 +28,7 @@ def model_to_serve(stack: Stack, server: str, model: str) -> ServedModel:
     except ValidationError as error:
         message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         fix = "Name a directory below the project's, a version, or models:/NAME@ALIAS"
-        raise DeclarationError("MODEL", f"got {model!r}", message.rstrip("."), fix) from None
+        raise DeclarationError(Diagnostic("MODEL", f"got {model!r}", message.rstrip("."), fix)) from None
 
 
 def registered_name(text: str) -> str:
@@ -40,7 +39,7 @@ def registered_name(text: str) -> str:
     """
     if not re.fullmatch(REGISTERED, text):
         want, fix = "a model of the registry is NAME@ALIAS or NAME/NUMBER", "Write it like models:/digits@champion"
-        raise DeclarationError("MODEL", f"got {text!r}", want, fix)
+        raise DeclarationError(Diagnostic("MODEL", f"got {text!r}", want, fix))
     return text
 
 
@@ -51,7 +50,7 @@ def registered_model(stack: Stack, server: str, name: str, directory: Path, sha2
         sha256: Digest of the registered model.json.
 
     Raises:
-        WorkloadError: the model fails the server's gate.
+        UserError: the model fails the server's gate.
     """
     candidate = model_directory.read(directory)
     model_directory.check_accuracy(candidate, stack.fleet.servers[server].gate.accuracy_kept)
@@ -65,5 +64,5 @@ def declared_version(stack: Stack, server: str) -> str | None:
         return model.version
     try:
         return model_directory.read(stack.project / model.path).version
-    except WorkloadError:
+    except UserError:
         return None

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
-from rackwright.errors import DeclarationError, DeclarationErrors, command
+from rackwright.errors import DeclarationError, Diagnostic, UserError, command
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.spec import CanaryPart, KeyPart, ServerSpec, WatchPart
 from rackwright.schema.secret import name_of
@@ -15,7 +16,6 @@ from rackwright.stack import vllm
 from rackwright.stack.environments import environment_path
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
-from workloads.errors import WorkloadError
 from workloads.quantize import versions
 from workloads.serving import model as model_directory
 from workloads.serving.model import Model
@@ -31,9 +31,9 @@ def servers(stack: Stack) -> Iterator[DeclaredResource]:
     """Yield the resources of every server; each host changes only after the one before it is as declared.
 
     Raises:
-        DeclarationErrors: a model or canary is missing or invalid.
+        DeclarationError: a model or canary is missing or invalid.
     """
-    wrong: list[DeclarationError] = []
+    wrong: list[Diagnostic] = []
     resources: list[DeclaredResource] = []
     gpu_counts: dict[str, dict[str, int]] = {}
     for name, server in stack.fleet.servers.items():
@@ -42,8 +42,8 @@ def servers(stack: Stack) -> Iterator[DeclaredResource]:
             common = _common(stack, name, server, model)
             if model and model.runtime == "vllm":
                 gpu_counts[name] = vllm.gpus_per_host(stack, name, server, model)
-        except DeclarationErrors as errors:
-            wrong += errors.errors
+        except DeclarationError as errors:
+            wrong += errors.diagnostics
             continue
         before: tuple[str, ...] = ()
         for host in server.members(stack.fleet.hosts):
@@ -51,7 +51,7 @@ def servers(stack: Stack) -> Iterator[DeclaredResource]:
             resources.append(resource := DeclaredResource(ModelServerKind.token, spec, before))
             before = (resource.name,)
     if wrong := [*wrong, *vllm.shared_gpu_errors(gpu_counts)]:
-        raise DeclarationErrors(wrong)
+        raise DeclarationError(*wrong)
     yield from resources
 
 
@@ -109,7 +109,7 @@ def _load_model(stack: Stack, name: str, server: Server) -> Model | None:
     place = f"servers.{name}.model.path"
     try:
         model = model_directory.read(stack.project / wanted.path)
-    except WorkloadError as error:
+    except UserError as error:
         if wanted.version is not None:
             return None  # the hosts may have it already
         publish = command("python -m workloads.quantize … --out {}", wanted.path)
@@ -168,12 +168,12 @@ def _model(stack: Stack, server: Server, model: Model | None) -> dict[str, Any]:
 
 
 def _check_gate(place: str, server: Server, model: Model) -> None:
-    """Return if the model's report meets the declared gate; raise DeclarationErrors otherwise."""
+    """Return if the model's report meets the declared gate; raise DeclarationError otherwise."""
     try:
         model_directory.check_accuracy(model, server.gate.accuracy_kept)
-    except WorkloadError as error:
+    except UserError as error:
         fix = "Publish a better model, or lower `gate.accuracy_kept` of the server, which audits report"
-        raise _only(place, str(error.got), error.want, fix) from None
+        raise DeclarationError(replace(error.diagnostic, where=place, help=fix)) from None
 
 
 def _canary(stack: Stack, name: str, server: Server) -> CanaryPart | None:
@@ -193,9 +193,9 @@ def _canary(stack: Stack, name: str, server: Server) -> CanaryPart | None:
     return CanaryPart(source=str(path), sha256=digest, accuracy=canary.accuracy, watch=watch)
 
 
-def _format_error(error: WorkloadError) -> str:
-    return str(error.got).removeprefix("got ")
+def _format_error(error: UserError) -> str:
+    return error.diagnostic.problem.removeprefix("got ")
 
 
-def _only(where: str, got: str, want: str, fix: str) -> DeclarationErrors:
-    return DeclarationErrors([DeclarationError(where, got, want, fix)])
+def _only(where: str, got: str, want: str, fix: str) -> DeclarationError:
+    return DeclarationError(Diagnostic(where, got, want, fix))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rackwright.core.contract import Scope
 from rackwright.core.repository import Repository, load_roles
-from rackwright.errors import DeclarationError, DeclarationErrors, command
+from rackwright.errors import DeclarationError, Diagnostic, command
 from rackwright.fleet import tracking
 from rackwright.fleet.load import load_fleet
 from rackwright.fleet.lockfile import Lock, load_lock, lock_path
@@ -115,14 +115,14 @@ class Stack:
         """The stack without the values of its secrets."""
         return replace(self, repository=replace(self.repository, secrets={}))
 
-    def unknown_host_errors(self, *hosts: str) -> Iterator[DeclarationError]:
+    def unknown_host_errors(self, *hosts: str) -> Iterator[Diagnostic]:
         """Yield an error for each of *hosts* that the fleet does not have."""
         declared = self.fleet.hosts
         where, want = f"stack {self.name}", f"hosts of the stack: {', '.join(declared)}"
         for name in hosts:
             if name not in declared:
                 fix = hint(name, declared, "Name one of these")
-                yield DeclarationError(where, f"got no host {name}", want, fix)
+                yield Diagnostic(where, f"got no host {name}", want, fix)
 
     def not_rehearsable(self, host: str) -> tuple[Scope, ...]:
         """Return the scopes of *host* that the target cannot show."""
@@ -135,7 +135,7 @@ def load_stack(name: str, project: Path) -> Stack:
     """Return the stack *name* of the project in *project*.
 
     Raises:
-        DeclarationErrors: all errors of its settings or its fleet, with places.
+        DeclarationError: all errors of its settings or its fleet, with places.
     """
     values = settings(name, project)
     path = project.resolve() / "stacks" / values["fleet"]
@@ -223,10 +223,10 @@ def settings(name: str, project: Path) -> dict[str, str]:
     if missing:
         fix = f"Run {command('pulumi config set --stack {} {} VALUE', name, missing[0])}"
         got, want = f"got no {' and no '.join(missing)}", "a stack is a fleet and a target"
-        raise DeclarationErrors([source.error(Problem(got, want, fix), ("config",))])
+        raise DeclarationError(source.error(Problem(got, want, fix), ("config",)))
     texts = {key: str(value) for key, value in values.items()}
     if wrong := list(_wrong_settings(name, texts, path.parent)):
-        raise DeclarationErrors(source.error(problem, ("config", *problem.path)) for problem in wrong)
+        raise DeclarationError(*(source.error(problem, ("config", *problem.path)) for problem in wrong))
     return texts
 
 
@@ -247,7 +247,7 @@ def _secrets(name: str, project: Path) -> frozenset[str]:
     want = "each secret is encrypted by itself, under its name"
     if not isinstance(entries, dict) or _is_encrypted(entries):
         fix = f"Remove it, and run `{secret.setting_command(name, 'NAME')}` for each"
-        raise DeclarationErrors([source.error(Problem("got no names", want, fix), place)])
+        raise DeclarationError(source.error(Problem("got no names", want, fix), place))
     wrong = [name_problem for each in entries if (name_problem := secret.name_problem(each))]
     errors = [source.error(problem, place) for problem in wrong]
     for each, value in entries.items():
@@ -255,7 +255,7 @@ def _secrets(name: str, project: Path) -> frozenset[str]:
             fix = f"Choose another value, as this one is exposed, and run `{secret.setting_command(name, each)}`"
             errors.append(source.error(Problem("got a value in clear", want, fix), (*place, each)))
     if errors:
-        raise DeclarationErrors(errors)
+        raise DeclarationError(*errors)
     return frozenset(entries)
 
 
@@ -291,7 +291,7 @@ def _containers(name: str, project: Path, target: str, fleet: Fleet) -> frozense
     else:
         wrong = list(container_problems(names, fleet))
     if wrong:
-        raise DeclarationErrors(source.error(problem, ("config", CONTAINERS, *problem.path)) for problem in wrong)
+        raise DeclarationError(*(source.error(problem, ("config", CONTAINERS, *problem.path)) for problem in wrong))
     return frozenset(names)
 
 
@@ -313,7 +313,7 @@ def _lends(setting: str, name: str, project: Path, virtual: bool) -> bool:
         return value is not None
     on_rack, on_twin = LENDABLE[setting]
     want, fix = (on_twin, "Write lent, or remove it") if virtual else (on_rack, "Remove it")
-    raise DeclarationErrors([source.error(Problem(f"got {value!r}", want, fix), ("config", setting))])
+    raise DeclarationError(source.error(Problem(f"got {value!r}", want, fix), ("config", setting)))
 
 
 def _wrong_settings(name: str, values: Mapping[str, str], stacks: Path) -> Iterator[Problem]:
@@ -331,8 +331,8 @@ def _wrong_settings(name: str, values: Mapping[str, str], stacks: Path) -> Itera
         yield Problem(f"got {target!r}", want, fix, ("rackwright:target",))
 
 
-def _only(where: str, got: str, want: str, fix: str) -> DeclarationErrors:
-    return DeclarationErrors([DeclarationError(where, got, want, fix)])
+def _only(where: str, got: str, want: str, fix: str) -> DeclarationError:
+    return DeclarationError(Diagnostic(where, got, want, fix))
 
 
 def _endpoint(name: str, host: Host, pins: Path) -> Endpoint:

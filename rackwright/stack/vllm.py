@@ -2,13 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
-from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.errors import DeclarationError, Diagnostic, UserError
 from rackwright.schema.catalogue import GPUS, PROFILES
 from rackwright.schema.host import Host
 from rackwright.schema.server import Server, settings
 from rackwright.stack.stack import Stack
-from workloads.errors import WorkloadError
 from workloads.serving.fit import GIB, Fit, Sizes, fit
 from workloads.serving.model import Model
 
@@ -20,26 +20,28 @@ def gpus_per_host(stack: Stack, name: str, server: Server, model: Model) -> dict
     """Return the number of GPUs over which each host of *server* divides *model*.
 
     Raises:
-        DeclarationErrors: the model does not fit a host, or its size or the host's memory is unknown.
+        DeclarationError: the model does not fit a host, or its size or the host's memory is unknown.
     """
     sizes = _sizes(f"servers.{name}.model.path", model)
     counts: dict[str, int] = {}
-    wrong: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    wrong: dict[Diagnostic, list[str]] = defaultdict(list)
     for member in server.members(stack.fleet.hosts):
         try:
             counts[member] = _fit(server, sizes, stack.fleet.hosts[member]).tensor_parallel
-        except WorkloadError as error:
-            wrong[error.got, error.want, error.fix].append(member)
+        except UserError as error:
+            wrong[error.diagnostic].append(member)
     place = f"servers.{name}.{'hosts' if server.group is None else 'group'}"
     if wrong:
-        raise DeclarationErrors(
-            DeclarationError(place, f"{got} at {', '.join(hosts)}", want, fix)
-            for (got, want, fix), hosts in wrong.items()
+        raise DeclarationError(
+            *(
+                replace(misfit, where=place, problem=f"{misfit.problem} at {', '.join(hosts)}")
+                for misfit, hosts in wrong.items()
+            )
         )
     return counts
 
 
-def shared_gpu_errors(hosts_by_server: Mapping[str, Iterable[str]]) -> Iterator[DeclarationError]:
+def shared_gpu_errors(hosts_by_server: Mapping[str, Iterable[str]]) -> Iterator[Diagnostic]:
     """Yield an error for each server that shares a host, and so its GPUs, with an earlier one."""
     first: dict[str, str] = {}
     for name, hosts in hosts_by_server.items():
@@ -47,7 +49,7 @@ def shared_gpu_errors(hosts_by_server: Mapping[str, Iterable[str]]) -> Iterator[
         if shared:
             got, want = f"got {', '.join(shared)}", "each vLLM begins at a host's first GPU, which another one uses"
             fix = f"Choose hosts that {first[shared[0]]} does not have"
-            yield DeclarationError(f"servers.{name}", got, want, fix)
+            yield Diagnostic(f"servers.{name}", got, want, fix)
 
 
 def _fit(server: Server, sizes: Sizes, host: Host) -> Fit:
@@ -56,16 +58,17 @@ def _fit(server: Server, sizes: Sizes, host: Host) -> Fit:
     memory, count = _gpus(host)
     try:
         return fit(sizes, memory, count, options.context_tokens, options.parallel, tensor_parallel)
-    except WorkloadError as error:
+    except UserError as error:
         others = [profile for profile in PROFILES if _fits(profile, sizes, options.context_tokens, options.parallel)]
-        fix = f"{error.fix}; as it is, it fits {', '.join(others)}" if others else error.fix
-        raise WorkloadError(error.where, error.got, error.want, fix) from None
+        fitting = f"as it is, it fits {', '.join(others)}" if others else ""
+        note = "; ".join(part for part in (error.diagnostic.note, fitting) if part)
+        raise UserError(replace(error.diagnostic, note=note)) from None
 
 
 def _fits(profile: str, sizes: Sizes, context_tokens: int, parallel: int) -> bool:
     try:
         fit(sizes, *_profile_gpus(profile), context_tokens, parallel)
-    except WorkloadError:
+    except UserError:
         return False
     return True
 
@@ -74,7 +77,7 @@ def _gpus(host: Host) -> tuple[int, int]:
     """Return the memory in bytes of one GPU of *host*, and the number of its GPUs."""
     if host.accelerators.mig:
         got, want = "got GPUs that MIG divides", "vLLM takes whole GPUs"
-        raise WorkloadError("", got, want, "Remove mig from its role nvidia_driver, or choose other hosts")
+        raise UserError(Diagnostic("", got, want, "Remove mig from its role nvidia_driver, or choose other hosts"))
     return _profile_gpus(host.profile)
 
 
@@ -88,7 +91,7 @@ def _profile_gpus(profile: str) -> tuple[int, int]:
     memories = [GPUS[model].verified_value("memory") for model in models]
     if not memories or None in memories or not all(GPUS[model].role in ROLES for model in models):
         got, want = f"got profile {profile}", "vLLM runs on GPUs whose memory is in the catalogue"
-        raise WorkloadError("", got, want, "Set a profile with the GPUs of the host, or choose other hosts")
+        raise UserError(Diagnostic("", got, want, "Set a profile with the GPUs of the host, or choose other hosts"))
     return min(memories) * GIB // 10**9, sum(models.values())
 
 
@@ -96,6 +99,6 @@ def _sizes(place: str, model: Model) -> Sizes:
     sizes = model.lineage.get("sizes")
     try:
         return Sizes(**sizes if isinstance(sizes, Mapping) else {})
-    except (TypeError, WorkloadError):
+    except (TypeError, UserError):
         got, want = "got no sizes in its model.json", "the sizes determine how much memory the model takes"
-        raise DeclarationErrors([DeclarationError(place, got, want, "Publish the model again")]) from None
+        raise DeclarationError(Diagnostic(place, got, want, "Publish the model again")) from None

@@ -56,4 +56,4 @@ def _marks(row: GpuRow) -> Iterator[str]:
     yield from (f"[red]{escape(alert)}[/]" for alert in row.alerts)
     yield from (f"[yellow]unknown: {escape(reason)}[/]" for reason in row.unknown)
     if row.not_reached:
-        yield f"[yellow]not reached: {escape(row.not_reached.got)}[/]"
+        yield f"[yellow]not reached: {escape(row.not_reached.diagnostic.problem)}[/]"

@@ -9,7 +9,7 @@ from typing import Any
 
 from rackwright.audit.evidence import AT_ONCE
 from rackwright.audit.report import Evidence
-from rackwright.errors import RackwrightError
+from rackwright.errors import UserError
 from rackwright.facts.facts import Facts
 from rackwright.facts.gpu import GpuFacts, Xid
 from rackwright.facts.view import UnknownFact, View
@@ -41,7 +41,7 @@ class GpuRow:
     alerts: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     """The reasons why facts are unknown."""
-    not_reached: RackwrightError | None = None
+    not_reached: UserError | None = None
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ def hosts_with_gpus(stack: Stack) -> tuple[str, ...]:
 def observe(hosts: Hosts, stack: Stack) -> GpuReport:
     """Observe the GPUs of all hosts at the same time."""
 
-    def read_host(name: str) -> Facts | RackwrightError:
+    def read_host(name: str) -> Facts | UserError:
         try:
             return hosts.gpus(name)
-        except RackwrightError as error:
+        except UserError as error:
             return error
 
     names = hosts_with_gpus(stack)
@@ -96,8 +96,8 @@ def build_report(stack: Stack, evidence: Evidence) -> GpuReport:
     return GpuReport(stack.name, tuple(rows))
 
 
-def _rows(name: str, host: Host, facts: Facts | RackwrightError) -> Iterator[GpuRow]:
-    if isinstance(facts, RackwrightError):
+def _rows(name: str, host: Host, facts: Facts | UserError) -> Iterator[GpuRow]:
+    if isinstance(facts, UserError):
         yield GpuRow(name, not_reached=facts)
         return
     unknown: list[str] = []

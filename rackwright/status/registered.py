@@ -5,10 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rackwright.errors import command
+from rackwright.errors import UserError, command
 from rackwright.schema.server import ServedModel
 from rackwright.stack import Stack
-from workloads.errors import WorkloadError
 from workloads.tracking import connect, registry
 from workloads.tracking.server import URL
 
@@ -61,7 +60,7 @@ def resolve_name(model: ServedModel, url: str, no_server: str = NO_SERVER) -> Re
         return ResolvedName(name, why=no_server)
     try:
         version = registry.find(connect(url, os.environ), name)
-    except WorkloadError as error:
+    except UserError as error:
         return ResolvedName(name, why=str(error))
     if model.sha256 is None:
         return ResolvedName(name, str(version), why="the declared version has no sha256")

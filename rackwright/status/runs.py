@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from rackwright.audit.evidence import AT_ONCE
-from rackwright.errors import DeclarationError, RackwrightError, StepFailed, command, one_line
+from rackwright.errors import DeclarationError, Diagnostic, StepFailed, UserError, command, one_line
 from rackwright.hosts.pool import Hosts
 from rackwright.kinds.training_run import TrainingRunKind
 from rackwright.kinds.training_run.spec import TrainingSpec
@@ -80,7 +80,7 @@ def find_resources(stack: Stack, run: str) -> tuple[DeclaredResource, ...]:
     runs = stack.fleet.runs
     if run not in runs:
         want, fix = f"runs of stack {stack.name}: {', '.join(runs) or 'none'}", hint(run, runs, "Take one of these")
-        raise DeclarationError("run", f"got {run!r}", want, fix)
+        raise DeclarationError(Diagnostic("run", f"got {run!r}", want, fix))
     return tuple(each for each in declare(stack) if isinstance(each.spec, TrainingSpec) and each.spec.name == run)
 
 
@@ -92,8 +92,8 @@ def observe(hosts: Hosts, stack: Stack, run: str) -> RunReport:
         try:
             report: dict[str, Any] = declared.kind.report(declared.spec, hosts.facts(declared.spec.host, fresh=True))
             return report
-        except RackwrightError as error:
-            return {"unknown": f"not reached: {error.got}"}
+        except UserError as error:
+            return {"unknown": f"not reached: {error.diagnostic.problem}"}
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         reports = dict(zip((each.spec.host for each in resources), pool.map(observe_host, resources), strict=True))
@@ -118,7 +118,9 @@ def stream_logs(hosts: Hosts, stack: Stack, run: str, lines: int, follow: bool, 
     done = hosts.connection(launcher.host).run(tail, timeout=min(seconds, 7 * 86400), on_line=progress)
     if done.status:
         raise StepFailed(
-            run, f"got no log on {launcher.host}", "a run has a log from its first start", "Run `rackwright up`"
+            Diagnostic(
+                run, f"got no log on {launcher.host}", "a run has a log from its first start", "Run `rackwright up`"
+            )
         )
 
 
@@ -135,7 +137,9 @@ def stop(hosts: Hosts, stack: Stack, run: str, progress: Progress) -> None:
         done = hosts.connection(launcher.host).run(argv, timeout=launcher.grace_seconds + STOP_MARGIN_SECONDS)
     if done.status:
         fix = f"Look at {command('rackwright run logs {} {}', stack.name, run)}"
-        raise StepFailed(run, f"systemctl says {done.stderr.strip()!r}", "a run that was started can be stopped", fix)
+        raise StepFailed(
+            Diagnostic(run, f"systemctl says {done.stderr.strip()!r}", "a run that was started can be stopped", fix)
+        )
 
 
 def wait(hosts: Hosts, stack: Stack, run: str, seconds: float | None, progress: Progress) -> RunReport:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rackwright.audit.evidence import AT_ONCE
-from rackwright.errors import DeclarationError, HostUnreachable, RackwrightError, Refused, StepFailed, one_line
+from rackwright.errors import DeclarationError, Diagnostic, HostUnreachable, Refused, StepFailed, UserError, one_line
 from rackwright.hosts.pool import Hosts
 from rackwright.kinds.model_server import observe as server_facts
 from rackwright.kinds.model_server.spec import ServerSpec
@@ -78,7 +78,7 @@ class ServerReport:
                     "a rollback needs the previous version of each host",
                     "Repair it, or remove it from the server",
                 )
-                raise HostUnreachable(host, str(report["unknown"]), want, fix)
+                raise HostUnreachable(Diagnostic(host, str(report["unknown"]), want, fix))
             current = report.get("version")
             previous[host] = current if current not in (None, self.version) else report.get("previous")
             if previous[host] not in report.get("models", ()):
@@ -88,7 +88,7 @@ class ServerReport:
             listed = ", ".join(f"{version or 'none'} on {host}" for host, version in previous.items())
             want = "all hosts have the same previous version"
             fix = "Choose one with `rackwright server promote`; `rackwright server status` lists the versions by host"
-            raise Refused(self.name, f"got {listed}", want, fix)
+            raise Refused(Diagnostic(self.name, f"got {listed}", want, fix))
         return str(versions.pop())
 
 
@@ -130,7 +130,7 @@ def require_server(stack: Stack, server: str) -> None:
     if server not in servers:
         fix = hint(server, servers, "Take one of these")
         want = f"servers of stack {stack.name}: {', '.join(servers) or 'none'}"
-        raise DeclarationError("server", f"got {server!r}", want, fix)
+        raise DeclarationError(Diagnostic("server", f"got {server!r}", want, fix))
 
 
 def specs(stack: Stack, server: str) -> tuple[ServerSpec, ...]:
@@ -155,8 +155,8 @@ def observe(hosts: Hosts, stack: Stack, server: str, tracking: str = "") -> Serv
     def observe_host(spec: ServerSpec) -> dict[str, Any]:
         try:
             return server_facts.report(spec, hosts.facts(spec.host, fresh=True))
-        except RackwrightError as error:
-            return {"unknown": f"not reached: {error.got}"}
+        except UserError as error:
+            return {"unknown": f"not reached: {error.diagnostic.problem}"}
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         names = (spec.host for spec in server_specs)
@@ -191,4 +191,4 @@ def stream_logs(
         statuses = dict(zip(names, pool.map(stream_host, server_specs), strict=True))
     if failed := [host for host, status in statuses.items() if status]:
         got, want = f"got no log on {', '.join(failed)}", "a server has a log from its first start"
-        raise StepFailed(server, got, want, "Run `rackwright up`")
+        raise StepFailed(Diagnostic(server, got, want, "Run `rackwright up`"))

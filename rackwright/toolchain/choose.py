@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rackwright.errors import SetupError
+from rackwright.errors import Diagnostic, SetupError
 from rackwright.progress import Progress
 from rackwright.toolchain import build, cache, pins, release
 from rackwright.toolchain.sources import PROGRAMS, WRAPPER, ToolUnavailable
@@ -89,10 +89,12 @@ def _make(reasons: list[str], progress: Progress) -> Toolchain:
             else:
                 return toolchain
     raise SetupError(
-        "pulumi",
-        "; ".join(reasons),
-        f"pulumi {'.'.join(map(str, pins.MINIMUM))} or newer with its Python language host is needed",
-        "Install Pulumi, or Go 1.21 or newer, then run this again",
+        Diagnostic(
+            "pulumi",
+            "; ".join(reasons),
+            f"pulumi {'.'.join(map(str, pins.MINIMUM))} or newer with its Python language host is needed",
+            "Install Pulumi, or Go 1.21 or newer, then run this again",
+        )
     )
 
 

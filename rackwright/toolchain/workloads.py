@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from rackwright.errors import SetupError
+from rackwright.errors import Diagnostic, SetupError
 from rackwright.progress import Progress
 from rackwright.toolchain import cache, horovod
 from rackwright.toolchain.sources import ToolUnavailable
@@ -132,7 +132,9 @@ def _install(directory: Path, lock: Path, size: str, progress: Progress) -> None
         if done.returncode != 0:
             last = log.read_text(errors="replace").strip().rpartition("\n")[2]
             fix = f"Read {log}, then run this again"
-            raise SetupError(str(directory), f"{command[2]} failed: {last}", "the workloads need their packages", fix)
+            raise SetupError(
+                Diagnostic(str(directory), f"{command[2]} failed: {last}", "the workloads need their packages", fix)
+            )
     (directory / "ready").touch()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import rackwright
-from rackwright.errors import StepFailed
+from rackwright.errors import Diagnostic, StepFailed
 from rackwright.twin.layout import Layout
 
 
@@ -135,8 +135,10 @@ class Control:
 
     def _supervisor_error(self, got: str) -> StepFailed:
         return StepFailed(
-            "twin's supervisor",
-            got,
-            "the supervisor runs the twin's machines",
-            f"Read {self._layout.supervisor_log}, then start the twin",
+            Diagnostic(
+                "twin's supervisor",
+                got,
+                "the supervisor runs the twin's machines",
+                f"Read {self._layout.supervisor_log}, then start the twin",
+            )
         )

@@ -9,7 +9,7 @@ Only NVMe drives report their health, by the critical warning of their log.
 from collections.abc import Mapping
 from typing import Any
 
-from rackwright.errors import DeclarationError
+from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.twin.guest_shell import DRIVE_WITH_SERIAL, open_host_monitor, run_in_guest, virtual_machine
 from rackwright.twin.twin import Twin
 from rackwright.twin.vm.machine import VirtualDrive, disk_node
@@ -65,7 +65,9 @@ def inject(twin: Twin, host: str, serial: str, fault: str) -> None:
     drive = virtual_machine(twin, host, "drives").drive(serial)
     if fault == "failing" and drive.bus != "nvme":
         where, got = f"{host}: drive {serial}", f"got a drive on {drive.bus}"
-        raise DeclarationError(where, got, "only virtual NVMe drives report their health", "Name an NVMe drive")
+        raise DeclarationError(
+            Diagnostic(where, got, "only virtual NVMe drives report their health", "Name an NVMe drive")
+        )
     with open_host_monitor(twin, host, "drives") as qemu:
         clear(qemu, drive)
         if fault == "failing":

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rackwright.files import write_atomic
 from rackwright.progress import Progress
-from rackwright.twin.files import write
 from rackwright.twin.guest_shell import (
     DRIVE_WITH_SERIAL,
     open_host_monitor,
@@ -100,7 +100,7 @@ def limit_packet_size(twin: Twin, host: str, size: int | None) -> None:
         limits.pop(nic.mac, None)
         if size is not None:
             limits[nic.mac] = size
-    write(path, json.dumps(limits).encode())
+    write_atomic(path, json.dumps(limits).encode())
 
 
 @contextmanager

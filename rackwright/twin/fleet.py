@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from rackwright.errors import DeclarationError
+from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.schema import nvidia
 from rackwright.schema.fleet import Fleet
 from rackwright.schema.host import Drive, Host
@@ -113,4 +113,6 @@ def _wwn(host: str, drive: Drive) -> str:
 
 
 def _declaration_error(where: str, got: str, want: str) -> DeclarationError:
-    return DeclarationError(where, f"got {got}", want, "Rehearse this host on real hardware, or change its declaration")
+    return DeclarationError(
+        Diagnostic(where, f"got {got}", want, "Rehearse this host on real hardware, or change its declaration")
+    )

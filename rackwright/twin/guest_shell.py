@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rackwright.errors import DeclarationError, StepFailed, command
+from rackwright.errors import DeclarationError, Diagnostic, StepFailed, command
 from rackwright.twin.twin import Twin
 from rackwright.twin.vm.machine import VirtualMachine
 from rackwright.twin.vm.qmp import Monitor, monitor
@@ -32,10 +32,12 @@ def virtual_machine(twin: Twin, host: str, part: str) -> VirtualMachine:
     machine = twin.machine(host)
     if not isinstance(machine, VirtualMachine):
         raise DeclarationError(
-            host,
-            "got a container",
-            f"only a virtual machine has {part} of its own",
-            f"Name a virtual machine, or remove {host} from rackwright:containers",
+            Diagnostic(
+                host,
+                "got a container",
+                f"only a virtual machine has {part} of its own",
+                f"Name a virtual machine, or remove {host} from rackwright:containers",
+            )
         )
     return machine
 
@@ -45,10 +47,12 @@ def require_power(twin: Twin, host: str) -> None:
     twin.machine(host)
     if not twin.is_on(host):
         raise StepFailed(
-            host,
-            "it is off",
-            "the fault needs a running machine",
-            f"Run {command('rackwright twin fault power-on {}', host)}",
+            Diagnostic(
+                host,
+                "it is off",
+                "the fault needs a running machine",
+                f"Run {command('rackwright twin fault power-on {}', host)}",
+            )
         )
 
 
@@ -75,8 +79,10 @@ def run_in_guest(twin: Twin, host: str, script: str, subject: str, *arguments: s
     run = subprocess.run(argv, check=False, input=script, capture_output=True, text=True)
     if run.returncode:
         raise StepFailed(
-            f"{host}: {subject}",
-            f"the guest does not see the fault: {(run.stderr or run.stdout).strip() or 'it sees no change'}",
-            "the guest sees the fault",
-            "Read the guest's `dmesg`, or restart the guest, which then sees the fault",
+            Diagnostic(
+                f"{host}: {subject}",
+                f"the guest does not see the fault: {(run.stderr or run.stdout).strip() or 'it sees no change'}",
+                "the guest sees the fault",
+                "Read the guest's `dmesg`, or restart the guest, which then sees the fault",
+            )
         )

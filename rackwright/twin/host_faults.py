@@ -3,7 +3,7 @@
 import time
 from pathlib import PurePosixPath
 
-from rackwright.errors import DeclarationError
+from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.twin.guest_shell import require_power, run_in_guest, virtual_machine
 from rackwright.twin.twin import Twin
 
@@ -66,5 +66,5 @@ def _require_own(twin: Twin, host: str, part: str) -> Twin:
 def _check_path(host: str, path: str) -> str:
     if not PurePosixPath(path).is_absolute() or "'" in path:
         want, fix = "a disk is named by its mount point", "Write an absolute path without quotes"
-        raise DeclarationError(f"{host}: disk", f"got {path!r}", want, fix)
+        raise DeclarationError(Diagnostic(f"{host}: disk", f"got {path!r}", want, fix))
     return path

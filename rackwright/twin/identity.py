@@ -5,8 +5,8 @@ import io
 import tarfile
 from pathlib import Path
 
+from rackwright.files import write_atomic
 from rackwright.twin.backend import Machine
-from rackwright.twin.files import write
 from rackwright.twin.layout import Layout
 from rackwright.twin.mirrors import mirror_proxies
 from rackwright.twin.vm.machine import MANAGEMENT_MAC
@@ -44,7 +44,7 @@ def ensure_key(path: Path, comment: str) -> str:
         key = load_ssh_private_key(path.read_bytes(), password=None)
     else:
         key = Ed25519PrivateKey.generate()
-        write(path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), mode=0o600)
+        write_atomic(path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), mode=0o600)
     return f"{key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()} {comment}"
 
 
@@ -77,7 +77,7 @@ def write_seed(machine: Machine, layout: Layout) -> None:
         home = f"home/{USER}/.ssh"
         _add(tar, home, None, mode=0o700, owner=_USER_ID)
         _add(tar, f"{home}/authorized_keys", f"{login}\n", mode=0o600, owner=_USER_ID)
-    write(layout.seed(machine.name), archive.getvalue(), mode=0o600)
+    write_atomic(layout.seed(machine.name), archive.getvalue(), mode=0o600)
 
 
 def _names_of_mirrors(machine: Machine) -> str:

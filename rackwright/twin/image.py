@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rackwright.errors import SetupError
+from rackwright.errors import Diagnostic, SetupError
 from rackwright.progress import Progress
 from rackwright.toolchain.apt import SUITES, mirrors, network_settings
 from rackwright.toolchain.cache import directory as cache_directory
@@ -41,10 +41,12 @@ def require(*programs: str) -> None:
     if missing:
         packages = " ".join(PACKAGES[program] for program in missing)
         raise SetupError(
-            "this computer",
-            f"{', '.join(missing)} not found",
-            "a twin needs these programs",
-            f"Run `sudo apt-get install {packages}`",
+            Diagnostic(
+                "this computer",
+                f"{', '.join(missing)} not found",
+                "a twin needs these programs",
+                f"Run `sudo apt-get install {packages}`",
+            )
         )
 
 
@@ -113,7 +115,7 @@ class ImageBuilder:
         if status:
             last = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
             got = f"{argv[0]} ended with {status}:\n{last}"
-            raise SetupError("twin image", got, "this command builds the guest", f"Read {self.log}")
+            raise SetupError(Diagnostic("twin image", got, "this command builds the guest", f"Read {self.log}"))
 
 
 def prepare(os_name: str, backend: str, build: Callable[[ImageBuilder, Path], None], progress: Progress) -> Path:

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from rackwright.errors import SetupError
+from rackwright.errors import Diagnostic, SetupError
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +144,8 @@ def runtime_base() -> Path:
     base.mkdir(mode=0o700, exist_ok=True)
     if base.is_symlink() or base.stat().st_uid != os.getuid():
         raise SetupError(
-            str(base), "another user owns it", "the twin's sockets need a directory of this user", "Remove it"
+            Diagnostic(
+                str(base), "another user owns it", "the twin's sockets need a directory of this user", "Remove it"
+            )
         )
     return base

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from rackwright.errors import SetupError
+from rackwright.errors import Diagnostic, SetupError
 from rackwright.toolchain.apt import COMPONENTS, SUITES
 from rackwright.toolchain.apt import mirrors as local_mirrors
 
@@ -30,10 +30,12 @@ def source_lines(os_name: str) -> tuple[str, ...]:
     sources = tuple(local_mirrors(SUITES[os_name], COMPONENTS))
     if not sources:
         raise SetupError(
-            "rackwright:mirrors",
-            "this computer's apt has no mirror of Debian",
-            "a twin's hosts use the mirrors of this computer",
-            "Remove the setting, or add a mirror to /etc/apt/sources.list.d",
+            Diagnostic(
+                "rackwright:mirrors",
+                "this computer's apt has no mirror of Debian",
+                "a twin's hosts use the mirrors of this computer",
+                "Remove the setting, or add a mirror to /etc/apt/sources.list.d",
+            )
         )
     return sources
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rackwright.twin.files import write
+from rackwright.files import write_atomic
 
 
 class TwinSettings:
@@ -40,7 +40,7 @@ class TwinSettings:
 
     def update(self, **values: Any) -> None:
         """Change some of the keys of the file."""
-        write(self._path, json.dumps(self._read() | values).encode())
+        write_atomic(self._path, json.dumps(self._read() | values).encode())
 
     def _read(self) -> dict[str, Any]:
         try:

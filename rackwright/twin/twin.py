@@ -14,14 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from rackwright.errors import DeclarationError, HostUnreachable, SetupError, StepFailed
+from rackwright.errors import DeclarationError, Diagnostic, HostUnreachable, SetupError, StepFailed
+from rackwright.files import write_atomic
 from rackwright.progress import Progress
 from rackwright.twin import identity
 from rackwright.twin.backend import Backend
 from rackwright.twin.container.backend import Containers
 from rackwright.twin.container.container import Container
 from rackwright.twin.control import Child, Control
-from rackwright.twin.files import write
 from rackwright.twin.gpu import library, plug
 from rackwright.twin.layout import Layout
 from rackwright.twin.settings import TwinSettings
@@ -72,10 +72,12 @@ class Twin:
         """Return the machine named *host*."""
         if host not in self.machines:
             raise DeclarationError(
-                f"twin {self.layout.directory.name}",
-                f"no host {host}",
-                f"its hosts are {', '.join(self.machines) or 'none'}",
-                "Name one of these",
+                Diagnostic(
+                    f"twin {self.layout.directory.name}",
+                    f"no host {host}",
+                    f"its hosts are {', '.join(self.machines) or 'none'}",
+                    "Name one of these",
+                )
             )
         return self.machines[host]
 
@@ -134,10 +136,12 @@ class Twin:
                     raise self._exit_error(host)
             if waiting and now - started > seconds:
                 raise HostUnreachable(
-                    waiting[0],
-                    f"no SSH after {seconds:.0f} s",
-                    "a guest answers SSH once it is up",
-                    f"Read its console: {self.layout.console(waiting[0])}",
+                    Diagnostic(
+                        waiting[0],
+                        f"no SSH after {seconds:.0f} s",
+                        "a guest answers SSH once it is up",
+                        f"Read its console: {self.layout.console(waiting[0])}",
+                    )
                 )
             if waiting and now - last_report > 5:
                 last_report = now
@@ -256,7 +260,9 @@ class Twin:
         """Return once the process *name* has made its socket *path*."""
         while not path.exists():
             if name not in self._running_children():
-                raise StepFailed(name, f"it ended: {_log_tail(log) or 'its log is empty'}", purpose, f"Read {log}")
+                raise StepFailed(
+                    Diagnostic(name, f"it ended: {_log_tail(log) or 'its log is empty'}", purpose, f"Read {log}")
+                )
             time.sleep(0.02)
 
     def _backend_of(self, host: str) -> Backend[Any]:
@@ -336,16 +342,18 @@ class Twin:
             if (port := self.settings(host).port) is not None:
                 hosts[host] = {"address": "127.0.0.1", "port": port, "user": identity.USER, "key": str(self.layout.key)}
                 pins += identity.known_hosts_line(port, identity.ensure_key(self.layout.host_key(host), host))
-        write(self.layout.known_hosts, pins.encode())
-        write(self.layout.endpoints, json.dumps({"hosts": hosts}, indent=2).encode() + b"\n")
+        write_atomic(self.layout.known_hosts, pins.encode())
+        write_atomic(self.layout.endpoints, json.dumps({"hosts": hosts}, indent=2).encode() + b"\n")
 
     def _exit_error(self, host: str) -> StepFailed:
         log, console = self.layout.log(host), self.layout.console(host)
         return StepFailed(
-            host,
-            f"it ended: {_log_tail(log) or _log_tail(console) or 'its log is empty'}",
-            "a machine runs until it is stopped",
-            f"Read {log} and {console}",
+            Diagnostic(
+                host,
+                f"it ended: {_log_tail(log) or _log_tail(console) or 'its log is empty'}",
+                "a machine runs until it is stopped",
+                f"Read {log} and {console}",
+            )
         )
 
 

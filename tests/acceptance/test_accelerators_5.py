@@ -1,11 +1,13 @@
 """Line 5: contradictory declarations of accelerators, refused before any connection, each with what would fit."""
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from rackwright.fleet.source import format_keys
+from rackwright.schema.accelerator.alternatives import problems
+from rackwright.schema.problem import Keys
 from tests.support.acceptance import line
 from tests.support.contradictions import CASES, GOOD, HOST, Case, accelerators, messages
 from tests.support.expect import need
@@ -47,13 +49,11 @@ def _fleets(directory: Path) -> Iterator[Path]:
 
 
 def _messages(name: str, lines: list[str], case: Case) -> Iterator[str]:
-    """Yield what is told of a host, as it is told of a fleet's file: with its lines."""
+    """Yield the messages about a case as the messages about a fleet's file are printed: with its lines."""
 
-    def line(of: str) -> int:
-        key = re.split(r"[.\[]", of)[0]
-        return next(number for number, text in enumerate(lines, 1) if text.startswith(f"    {key}:"))
+    def line(keys: Keys) -> int:
+        return next(number for number, text in enumerate(lines, 1) if text.startswith(f"    {keys[0]}:"))
 
-    for message in case["told"]:
-        where, _, rest = message.partition(": ")
-        rest = re.sub(r"\((profile|roles[^)]*)\)", lambda also: f"(line {line(also[1])})", rest)
-        yield f"{name}:{line(where)}: hosts.alpha.{where}: {rest}\n"
+    for problem in problems(accelerators(case)):
+        place = f"{name}:{line(problem.path)}: hosts.alpha.{format_keys(problem.path)}"
+        yield problem.located(place, f"line {line(problem.also)}" if problem.also else "").render() + "\n"

@@ -2,7 +2,7 @@
 
 import time
 
-from rackwright.errors import RackwrightError
+from rackwright.errors import UserError
 from rackwright.hosts.pool import Hosts
 from rackwright.stack import load_stack
 from tests.support.acceptance import line
@@ -63,7 +63,7 @@ def _answers(lab: Lab) -> bool:
     hosts = Hosts(stack.endpoints, stack.salt)
     try:
         hosts.facts(HOST)
-    except RackwrightError:
+    except UserError:
         return False
     finally:
         hosts.close()

@@ -11,13 +11,13 @@ from rich.console import Console
 
 from rackwright.audit.report import AuditReport, as_json, compare
 from rackwright.audit.table import show
-from rackwright.errors import HostUnreachable
+from rackwright.errors import Diagnostic, HostUnreachable
 from rackwright.facts.facts import Facts
 from rackwright.kinds import KINDS
 from tests.support.recorded_hosts import ALSO, STACK, recorded
 
 HOSTS = tuple(STACK.fleet.hosts)
-GONE = HostUnreachable(HOSTS[0], "no answer", "it answers at its address", "Switch it on")
+GONE = HostUnreachable(Diagnostic(HOSTS[0], "no answer", "it answers at its address", "Switch it on"))
 
 
 @pytest.fixture

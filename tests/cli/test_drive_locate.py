@@ -69,7 +69,7 @@ def test_a_drive_that_is_not_seen_is_told_with_those_that_are(serial, fix, typed
 
     assert done.returncode == 2
     there = ", ".join(drive["serial"] for drive in RAW["drives"])
-    assert f"alpha: got no drive {serial}; there are {there}. {fix}" in done.stderr
+    assert f"alpha: got no drive {serial}\n  expected: there are {there}\n  help:     {fix.rstrip('.')}" in done.stderr
 
 
 def test_a_host_without_ledctl_or_of_another_name_is_told(typed):
@@ -78,6 +78,11 @@ def test_a_host_without_ledctl_or_of_another_name_is_told(typed):
     unknown = typed("drive", "locate", "lab", "alhpa", "F1-SAS1")
 
     assert without.returncode == 4
-    assert "got no package ledmon; ledctl switches the light. Add ledmon to base_packages" in without.stderr
+    assert (
+        "got no package ledmon\n  expected: ledctl switches the light\n  help:     Add ledmon to base_packages"
+        in without.stderr
+    )
     assert unknown.returncode == 2
-    assert "stack lab: got no host alhpa; hosts of the stack: alpha. Write alpha." in unknown.stderr
+    assert (
+        "stack lab: got no host alhpa\n  expected: hosts of the stack: alpha\n  help:     Write alpha" in unknown.stderr
+    )

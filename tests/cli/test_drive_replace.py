@@ -7,6 +7,7 @@ import pytest
 
 from tests.cli.conftest import TypedProject
 from tests.support import recorded_facts
+from tests.support.diagnostics import sentences
 from tests.support.simulated import SimulatedRack
 
 DRIVES = [{"serial": "F1-BOOT", "boot": True}, {"serial": "OLD"}]
@@ -46,7 +47,7 @@ def test_what_is_refused_leaves_the_file_as_it_was(arguments, said, typed):
     done = typed("drive", "replace", *arguments)
 
     assert done.returncode == 2
-    assert said in done.stderr
+    assert said in sentences(done.stderr)
     assert typed.fleet.read_text() == before
     files = {path.name for path in typed.fleet.parent.iterdir()}
     assert files == {"Pulumi.lab.yaml", "fleet.known_hosts", "fleet.yaml"}

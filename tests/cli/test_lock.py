@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from rackwright.cli.app import app
 from rackwright.cli.pulumi import run
-from rackwright.errors import DeclarationErrors, Refused, SetupError
+from rackwright.errors import DeclarationError, Refused, SetupError
 from tests.support.package_mirror import Mirror, mirror
 from tests.support.stack_settings import configure
 
@@ -95,7 +95,7 @@ def test_what_does_not_fit_what_was_locked_is_locked_anew(project, mirror):
 
 def test_hosts_are_served_once_all_is_kept_and_not_before(project, mirror, tmp_path):
     rackwright("lock", "rack")
-    with pytest.raises(DeclarationErrors, match="got a lock without a key"):
+    with pytest.raises(DeclarationError, match="got a lock without a key"):
         rackwright("check", "rack")
 
     assert rackwright("lock", "--to", str(tmp_path / "web"), "rack")[0] == 0
@@ -124,7 +124,7 @@ def test_other_systems_are_refused_by_name(project):
     (project / "stacks/example.yaml").write_text(FLEET.replace("debian-12", "ubuntu-24.04"))
 
     with pytest.raises(
-        DeclarationErrors, match=r"hosts\.alpha\.os: got ubuntu-24\.04; packages are locked for debian-12"
+        DeclarationError, match=r"hosts\.alpha\.os: got ubuntu-24\.04; packages are locked for debian-12"
     ):
         rackwright("lock", "rack")
 

@@ -1,12 +1,12 @@
 """Certificates: signed and proved by the real ssh-keygen, and found out when anything of them is not as it was."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from rackwright.erase import certificate
 from rackwright.erase.certificate import CertificateInvalid, sign, verify, write
 from rackwright.errors import SetupError, StepFailed
 from tests.support.erasure import certificate as made
@@ -176,7 +176,7 @@ def test_a_write_that_fails_leaves_nothing_beside(tmp_path, key, monkeypatch):
     def fail(*arguments: object) -> None:
         raise OSError("no space")
 
-    monkeypatch.setattr(certificate.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
 
     with pytest.raises(OSError):
         write(made(), tmp_path / "erased.json", key)

@@ -50,7 +50,7 @@ def refused(
 ) -> list[str]:
     facts = Facts({"identity": {"serial": identity}, "drives": list(drives)})
     abilities = View({serial: {**ABLE, **(able or {})}}, "gpu-01")
-    return [str(one.error()) for one in refusals("gpu-01", HOST, facts, abilities, [serial], method)]
+    return [str(one) for one in refusals("gpu-01", HOST, facts, abilities, [serial], method)]
 
 
 @pytest.mark.parametrize("method", ["overwrite", "discard", "format"])
@@ -134,7 +134,7 @@ def test_what_could_not_be_asked_of_a_drive_is_no_leave():
 
     [one] = refusals("gpu-01", HOST, facts, abilities, ["E-1"], "overwrite")
 
-    assert one.got == "got no answer (gpu-01.E-1: hangs)"
+    assert one.problem == "got no answer (gpu-01.E-1: hangs)"
 
 
 @pytest.mark.parametrize("found", ["OTHER", None, {"unknown": "no dmidecode"}])
@@ -165,7 +165,7 @@ def test_everything_is_said_at_once():
 def test_a_consent_covers_what_it_names_and_no_more(content, consent, passes):
     found = list(consent_refusals("gpu-01", "E-1", content, consent))
 
-    assert not found if passes else found[0].fix.endswith(consent_option("E-1", content))
+    assert not found if passes else found[0].help.endswith(consent_option("E-1", content))
 
 
 def test_consents_are_read_and_what_is_wrong_with_them_is_told():
@@ -174,7 +174,7 @@ def test_consents_are_read_and_what_is_wrong_with_them_is_told():
     )
 
     assert found == {"E-1": "ext4 3f2a, data a=b"}
-    assert [one.got for one in wrong] == ["got 'E-2'", "got one for E-9", "got 'E-3='", "got two for E-1"]
+    assert [one.problem for one in wrong] == ["got 'E-2'", "got one for E-9", "got 'E-3='", "got two for E-1"]
 
 
 def test_what_is_pasted_is_what_is_read():

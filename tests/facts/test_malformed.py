@@ -87,5 +87,5 @@ def test_a_plan_that_needs_what_is_not_known_is_refused():
 
     [refusal] = refuse_unknown("gpu-01/hot", make).refusals
 
-    assert refusal.got == "got no answer (systemctl ended with 1)"
+    assert refusal.problem == "got no answer (systemctl ended with 1)"
     assert refuse_unknown("gpu-01/hot", Plan) == Plan()

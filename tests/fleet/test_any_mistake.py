@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.fleet import load_fleet
 from rackwright.fleet.source import read
 from rackwright.schema import Fleet
@@ -46,5 +46,5 @@ def test_a_mistake_is_an_error_or_none(mistakes: list[tuple[tuple[Any, ...], Any
         path.write_text(json.dumps(fleet, ensure_ascii=False), encoding="utf-8")
         try:
             assert isinstance(load_fleet(path, {}), Fleet)
-        except DeclarationErrors as told:
-            assert all(error.where.startswith(f"{path}:") for error in told.errors)
+        except DeclarationError as told:
+            assert all(error.where.startswith(f"{path}:") for error in told.diagnostics)

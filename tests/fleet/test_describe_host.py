@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.facts.facts import Facts
 from rackwright.fleet import edit_hosts
 from rackwright.fleet.describe_host import HostDescription, describe_host, unique_name
@@ -227,7 +227,7 @@ def test_a_file_that_has_no_place_for_it_is_left_alone(there, said, tmp_path):
     path = tmp_path / "rack.yaml"
     path.write_text(there)
 
-    with pytest.raises(DeclarationErrors, match=said):
+    with pytest.raises(DeclarationError, match=said):
         edit_hosts.add_hosts(path, True, [], {"gpu-02": at("b", HostDescription("", {}, ()))})
     assert path.read_text() == there
 
@@ -277,7 +277,7 @@ def test_a_drive_that_has_no_line_or_another_one_is_told(host, old, new, said, t
     path = tmp_path / "rack.yaml"
     path.write_text(DRIVES.replace("0042", "'0042'"))
 
-    with pytest.raises(DeclarationErrors) as errors:
+    with pytest.raises(DeclarationError) as errors:
         edit_hosts.replace_drive(path, host, old, new)
     assert said in str(errors.value)
 
@@ -286,19 +286,19 @@ def test_a_fleet_that_uses_the_hosts_of_another_has_no_line_of_a_drive(tmp_path)
     path = tmp_path / "serving.yaml"
     path.write_text("fleet: serving\nuses: rack.yaml\n")
 
-    with pytest.raises(DeclarationErrors) as errors:
+    with pytest.raises(DeclarationError) as errors:
         edit_hosts.replace_drive(path, "gpu-01", "OLD", "NEW")
-    [error] = errors.value.errors
-    assert (error.where, error.got) == (f"{path}:2: uses", "got a fleet that uses the hosts of rack.yaml")
-    assert error.fix == "Name a stack of rack.yaml"
+    [error] = errors.value.diagnostics
+    assert (error.where, error.problem) == (f"{path}:2: uses", "got a fleet that uses the hosts of rack.yaml")
+    assert error.help == "Name a stack of rack.yaml"
 
 
 def test_errors_are_those_of_the_file_that_it_will_be(tmp_path):
     path = tmp_path / "rack.yaml"
-    with pytest.raises(DeclarationErrors) as errors:
+    with pytest.raises(DeclarationError) as errors:
         load_fleet(path, ROLES, text="fleet: rack\nhosts:\n  gpu-01:\n    os: plan-9\n")
 
-    assert all(str(error).startswith(f"{path}:") for error in errors.value.errors)
+    assert all(str(error).startswith(f"{path}:") for error in errors.value.diagnostics)
     assert not path.exists()
 
 

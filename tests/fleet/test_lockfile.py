@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rackwright import __version__
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.fleet.lockfile import Lock, changes, load_lock, lock_path, repository_digests
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.stack import Stack, declare, load_stack
@@ -51,7 +51,7 @@ def lock_of(stack: Stack, **otherwise: object) -> Lock:
 
 
 def told(stack: Stack) -> str:
-    with pytest.raises(DeclarationErrors) as caught:
+    with pytest.raises(DeclarationError) as caught:
         declare(stack)
     return str(caught.value)
 
@@ -152,7 +152,7 @@ def test_a_spoilt_lock_is_told_with_its_line(project):
     path = project / "stacks/example.lock.yaml"
     path.write_text("fleet: example\nrackwright: 1\nrepository: x\nroles: {}\nwhat: 1\n")
 
-    with pytest.raises(DeclarationErrors) as caught:
+    with pytest.raises(DeclarationError) as caught:
         load_lock(path)
     assert [line.rpartition("example.lock.yaml:")[2].split(";")[0] for line in str(caught.value).splitlines()] == [
         "2: rackwright: got 1",
@@ -164,7 +164,7 @@ def test_a_spoilt_lock_is_told_with_its_line(project):
 def test_an_address_that_no_host_can_use_is_refused(project, url):
     (project / "stacks/example.yaml").write_text(f"{FLEET}mirror: {{url: '{url}'}}\n")
 
-    with pytest.raises(DeclarationErrors, match="a mirror's URL begins with http:// or https:// and has no blanks"):
+    with pytest.raises(DeclarationError, match="a mirror's URL begins with http:// or https:// and has no blanks"):
         load_stack("rack", project)
 
 

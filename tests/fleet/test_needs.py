@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.fleet import load_fleet
 
 
 def told(path: Path, text: str) -> list[str]:
     path.write_text(text)
-    with pytest.raises(DeclarationErrors) as caught:
+    with pytest.raises(DeclarationError) as caught:
         load_fleet(path, {})
-    return [str(error).removeprefix(f"{path}:") for error in caught.value.errors]
+    return [str(error).removeprefix(f"{path}:") for error in caught.value.diagnostics]
 
 
 def test_the_driver_of_a_group_is_told_of_at_the_group(tmp_path: Path) -> None:

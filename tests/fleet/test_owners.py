@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.core.repository import Repository, RoleSource, load_roles
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.schema import Fleet
 from rackwright.stack import Stack, declare
 
@@ -29,7 +29,7 @@ def stack(network: dict[str, object]) -> Stack:
 
 
 def test_a_file_of_a_network_and_of_a_role_is_refused_with_both_named():
-    with pytest.raises(DeclarationErrors) as caught:
+    with pytest.raises(DeclarationError) as caught:
         declare(stack({"dns": {"addresses": ["192.0.2.53"]}}))
 
     assert str(caught.value) == (

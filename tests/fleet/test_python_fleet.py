@@ -6,7 +6,7 @@ from textwrap import dedent
 
 import pytest
 
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.fleet import load_fleet
 
 HEAD = """\
@@ -27,7 +27,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str
     def load(text: str) -> str:
         monkeypatch.chdir(tmp_path)
         Path("wrong.py").write_text(HEAD + dedent(text))
-        with pytest.raises(DeclarationErrors) as caught:
+        with pytest.raises(DeclarationError) as caught:
             load_fleet(Path("wrong.py"), {})
         return str(caught.value)
 
@@ -71,8 +71,8 @@ def test_a_fleet_is_what_its_function_returns(tmp_path: Path) -> None:
         ),
         (
             "def fleet():\n    return Fleet(fleet='wrong', hosts={'a': host(), 'b': host(address='192.0.2.2')})\n",
-            "wrong.py: hosts.b.identity.serial: got 'A'; a has that identity already (hosts.a.identity.serial)."
-            " Correct one of the two.",
+            "wrong.py: hosts.b.identity.serial: got 'A'; a value that appears once; a has that identity already"
+            " (hosts.a.identity.serial). Correct one of the two.",
         ),
         (
             "def fleet():\n    return Fleet(fleet='wrong', hosts={'a b': host()})\n",
@@ -107,7 +107,7 @@ def test_what_is_wrong_is_told_plainly(text: str, message: str, told: Callable[[
 
 def test_a_missing_file_is_told_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DeclarationErrors) as caught:
+    with pytest.raises(DeclarationError) as caught:
         load_fleet(Path("none.py"), {})
     assert str(caught.value) == (
         "none.py: got no such file; a declaration is a file that can be read. Correct the name."

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
 
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.fleet.source import Source, format_keys, parse, read
 
 HERE = Path(__file__).parent
@@ -37,7 +37,7 @@ def read_text(text: str, directory: Path) -> Source:
 def test_every_file_reads_as_by_the_reference_reader(path: Path) -> None:
     try:
         found = read(path)
-    except DeclarationErrors:
+    except DeclarationError:
         return  # refused: there is nothing to agree on, and its message is golden
     reference = YAML(typ="safe", pure=True)
     reference.allow_duplicate_keys = True
@@ -171,7 +171,7 @@ def test_keys_read_as_a_path() -> None:
 
 
 def test_a_number_of_more_digits_than_python_reads_is_an_error_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(DeclarationErrors, match=r"fleet.yaml:2: b: got a number of 5000 digits; no number in a fleet"):
+    with pytest.raises(DeclarationError, match=r"fleet.yaml:2: b: got a number of 5000 digits; no number in a fleet"):
         read_text(f"a: 1\nb: {'9' * 5000}\n", tmp_path)
 
 
@@ -183,17 +183,17 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path):
     with path.open("wb") as file:
         file.truncate(50_000_000)
 
-    with pytest.raises(DeclarationErrors, match="fleet.yaml:1: got 50000000 bytes; a declaration has 8 MiB at most"):
+    with pytest.raises(DeclarationError, match="fleet.yaml:1: got 50000000 bytes; a declaration has 8 MiB at most"):
         read(path)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "fleet.yaml")
-    with pytest.raises(DeclarationErrors, match="fleet.yaml: got no regular file"):
+    with pytest.raises(DeclarationError, match="fleet.yaml: got no regular file"):
         read(tmp_path / "fleet.yaml")
 
 
 @pytest.mark.parametrize("depth", [500, 2000, 100_000])
 def test_brackets_in_brackets_are_an_error_and_no_crash(depth):
-    with pytest.raises(DeclarationErrors, match="x.yaml:1"):
+    with pytest.raises(DeclarationError, match="x.yaml:1"):
         parse(Path("x.yaml"), "a: " + "[" * depth + "]" * depth)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.core.repository import load_roles
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.fleet import load_fleet
 from rackwright.stack.stack import ROOT
 from tests.support.wrong_fleets import FLEETS, WRONG
@@ -22,8 +22,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "socket", denied)
 
 
-def told(name: str) -> DeclarationErrors:
-    with pytest.raises(DeclarationErrors) as caught:
+def told(name: str) -> DeclarationError:
+    with pytest.raises(DeclarationError) as caught:
         load_fleet(Path(name), ROLES)
     return caught.value
 
@@ -31,7 +31,7 @@ def told(name: str) -> DeclarationErrors:
 @pytest.mark.parametrize("name", FLEETS)
 def test_the_whole_message_is_as_written(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(WRONG)
-    assert str(told(name)) + "\n" == (WRONG / name).with_suffix(".expected").read_text()
+    assert told(name).render() + "\n" == (WRONG / name).with_suffix(".expected").read_text()
 
 
 def test_a_missing_file_is_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +46,7 @@ def test_every_message_stands_beside_its_fleet() -> None:
 
 def test_many_errors_come_at_once_and_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(WRONG)
-    lines = [int(error.where.split(":")[1]) for error in told("many.yaml").errors]
+    lines = [int(error.where.split(":")[1]) for error in told("many.yaml").diagnostics]
     assert len(lines) >= 6
     assert lines == sorted(lines)
 
@@ -54,8 +54,8 @@ def test_many_errors_come_at_once_and_by_line(monkeypatch: pytest.MonkeyPatch) -
 def test_every_error_says_where_what_and_how_to_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(WRONG)
     for name in FLEETS:
-        for error in told(name).errors:
+        for error in told(name).diagnostics:
             assert error.where.startswith(f"{name}:"), error
-            assert error.got.startswith("got "), error
-            assert error.want, error
-            assert error.fix[0].isupper() and not error.fix.endswith("."), error
+            assert error.problem.startswith("got "), error
+            assert error.expected, error
+            assert error.help[0].isupper() and not error.help.endswith("."), error

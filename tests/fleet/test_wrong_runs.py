@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.core.repository import load_roles
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.fleet import load_fleet
 from rackwright.schema.problem import Problem
 
@@ -31,10 +31,10 @@ runs:
 def test_the_whole_message_is_as_written(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(WRONG)
 
-    with pytest.raises(DeclarationErrors) as caught:
+    with pytest.raises(DeclarationError) as caught:
         load_fleet(Path(name), ROLES)
 
-    assert str(caught.value) + "\n" == (WRONG / name).with_suffix(".expected").read_text()
+    assert caught.value.render() + "\n" == (WRONG / name).with_suffix(".expected").read_text()
 
 
 def test_every_message_stands_beside_its_fleet() -> None:
@@ -70,17 +70,17 @@ def test_what_is_wrong_with_the_hosts_is_told_where_they_are_declared(right: Pat
     used = right.with_name(USED)
     used.write_text(used.read_text().replace("os: debian-12", "os: debian-99"))
 
-    with pytest.raises(DeclarationErrors) as caught:
+    with pytest.raises(DeclarationError) as caught:
         load_fleet(right, ROLES)
 
-    assert {error.where.split(":")[0] for error in caught.value.errors} == {str(used)}
+    assert {error.where.split(":")[0] for error in caught.value.diagnostics} == {str(used)}
 
 
 def test_only_a_run_with_several_hosts_needs_the_secret(right: Path) -> None:
     def missing(name: str) -> Problem:
         return Problem(f"got a secret {name} without a value", "there is one for each", "Set it")
 
-    with pytest.raises(DeclarationErrors, match=r"training.yaml:1: key: got a secret training_key without a value"):
+    with pytest.raises(DeclarationError, match=r"training.yaml:1: key: got a secret training_key without a value"):
         load_fleet(right, ROLES, missing)
     right.write_text(RIGHT.replace("[ember, cinder]", "[ember]"))
 

@@ -167,7 +167,7 @@ def test_the_lock_is_ours_again_and_free_when_we_are_done(machine, rack, monkeyp
             with pytest.raises(HostBusy) as busy, other.lease(HOST, "gpu-01/other", lambda text: None):
                 pass
             monkeypatch.undo()
-            holders.append(busy.value.got)
+            holders.append(busy.value.diagnostic.problem)
 
     with contextlib.closing(Hosts(rack.endpoints, b"salt")) as other:
         rack[HOST].on_step = look

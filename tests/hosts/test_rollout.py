@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 from pydantic import ValidationError
 
-from rackwright.errors import HostUnreachable, Refused, StepFailed
+from rackwright.errors import Diagnostic, HostUnreachable, Refused, StepFailed
 from rackwright.hosts import rollout
 from rackwright.hosts.rollout import RolloutGate, RolloutHalted
 from rackwright.schema.rollout import Rollout
@@ -55,7 +55,7 @@ class Roll:
 
 
 def failed(host: str) -> StepFailed:
-    return StepFailed(host, "task 'Install' ended with 1", "it ends well", "Look there")
+    return StepFailed(Diagnostic(host, "task 'Install' ended with 1", "it ends well", "Look there"))
 
 
 def test_some_go_first_and_the_others_in_batches():
@@ -135,7 +135,7 @@ def test_a_host_that_is_not_reached_has_not_failed_and_is_no_proof():
     """
     Another goes first in its place.
     """
-    dead = HostUnreachable("h1", "no answer", "it answers", "Switch it on")
+    dead = HostUnreachable(Diagnostic("h1", "no answer", "it answers", "Switch it on"))
     roll = Roll(Rollout(batch=8), lambda host: dead if host == "h1" else None)
 
     assert [len(rollout_group) for rollout_group in roll.rollout_groups] == [1, 1, 7]
@@ -146,7 +146,7 @@ def test_a_host_that_was_refused_holds_no_other_back_and_is_no_proof():
     """
     Nothing was done there, so it tells nothing about the change.
     """
-    no = Refused("h1/base", "got data", "none", "Give it up")
+    no = Refused(Diagnostic("h1/base", "got data", "none", "Give it up"))
     roll = Roll(Rollout(batch=8), lambda host: no if host == "h1" else None)
 
     assert [len(rollout_group) for rollout_group in roll.rollout_groups] == [1, 1, 7]

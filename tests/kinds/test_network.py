@@ -98,7 +98,7 @@ def test_a_device_that_carries_what_somebody_else_made_is_not_deleted(raw):
     raw["links"].append({**link(raw, "storage"), "name": "theirs"})
 
     [refusal] = planned(raw).refusals
-    assert (refusal.where, refusal.got) == ("gamma/network: bond0", "got the undeclared theirs on it")
+    assert (refusal.where, refusal.problem) == ("gamma/network: bond0", "got the undeclared theirs on it")
 
 
 def test_what_is_not_declared_any_more_goes_and_what_stood_there_comes_back(raw):
@@ -126,10 +126,10 @@ def test_a_file_of_somebody_else_that_sets_up_a_link_is_refused_by_name(raw, pat
     write(raw, path, text)
     refusals = planned(raw, without(takeover=None)).refusals
 
-    assert [str(refusal.error()).partition(",")[0] for refusal in refusals if "edge" in refusal.where] == [
+    assert [str(refusal).partition(",")[0] for refusal in refusals if "edge" in refusal.where] == [
         f"gamma/network: edge: got {path}"
     ]
-    assert ("takeover: ifupdown" in str(refusals[0].error())) is path.startswith("/etc/network")
+    assert ("takeover: ifupdown" in str(refusals[0])) is path.startswith("/etc/network")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_ifupdown_is_not_taken_over_with_what_nobody_declares(raw):
     write(raw, INTERFACES, "auto edge management\niface edge inet dhcp\n")
 
     [refusal] = planned(raw).refusals
-    assert refusal.got == f"got management in {INTERFACES}"
+    assert refusal.problem == f"got management in {INTERFACES}"
 
 
 def test_a_cable_is_a_persons_matter(raw):
@@ -210,7 +210,7 @@ def test_what_cannot_be_known_is_refused_and_is_no_crash(raw):
     raw["links"].remove(link(raw, "fabric1"))
     link(raw, "management")["permanent_mac"] = {"unknown": "no permission"}
 
-    assert any("no permission" in refusal.got for refusal in planned(raw).refusals)
+    assert any("no permission" in refusal.problem for refusal in planned(raw).refusals)
 
 
 def test_a_port_that_is_called_otherwise_is_found_by_its_address(raw):
@@ -228,13 +228,13 @@ def test_a_host_without_netplan_is_told_what_to_do(raw):
     del raw["packages"]["netplan.io"]
 
     [refusal] = planned(raw).refusals
-    assert "apt-get install netplan.io" in refusal.fix
+    assert "apt-get install netplan.io" in refusal.help
 
 
 def test_another_fleet_s_network_is_refused(raw):
     raw["owners"]["network"]["fleet"] = "other"
 
-    assert "in fleet other" in planned(raw).refusals[0].got
+    assert "in fleet other" in planned(raw).refusals[0].problem
 
 
 def test_removal_leaves_everything_and_says_so(raw):

@@ -71,7 +71,7 @@ def test_what_was_not_asked_for_is_not_known(raw: Raw, asked: int, passed: int, 
 def test_another_fleet_s_list_is_refused(raw: Raw) -> None:
     raw["owners"]["peers"]["fleet"] = "other"
 
-    assert "in fleet other" in planned(raw).refusals[0].got
+    assert "in fleet other" in planned(raw).refusals[0].problem
 
 
 def test_a_container_shows_no_way_over_a_bond() -> None:

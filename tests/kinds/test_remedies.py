@@ -95,7 +95,7 @@ def fixes() -> Iterator[str]:
     for path in (path for folder in FOLDERS for path in (Path(rackwright.__file__).parent / folder).rglob("*.py")):
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Refusal", "Refused") and node.args[3:]:
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Diagnostic" and node.args[3:]:
                 yield from literals(node.args[3])
             if isinstance(node, ast.Assign):
                 yield from assigned_texts(node.targets[0], node.value)

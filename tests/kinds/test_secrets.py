@@ -178,7 +178,7 @@ def test_a_role_is_not_played_without_the_value():
     plan = planned(repository({"file": "/etc/whole"}, {"file": "/etc/constant"}, known=False), "old\n")
 
     assert plan.steps == ()
-    assert "got no value of the secret magic_word" in str(plan.refusals[0].error())
+    assert "got no value of the secret magic_word" in str(plan.refusals[0])
 
 
 def test_what_nobody_knows_is_left_alone_where_the_rest_holds():
@@ -200,8 +200,10 @@ def test_rules_and_types_see_a_stand_in():
 
     assert list(source.problems("debian-12", {"word": SECRET})) == []
     [problem] = source.problems("debian-12", {"number": SECRET})
-    assert problem.path == ("number",) and "the secret magic_word" in problem.want
-    assert [found.got for found in refusals(source, "debian-12", {"word": SECRET})] == ["got the secret magic_word"]
+    assert problem.path == ("number",) and "the secret magic_word" in problem.diagnostic.expected
+    assert [found.diagnostic.problem for found in refusals(source, "debian-12", {"word": SECRET})] == [
+        "got the secret magic_word"
+    ]
 
 
 def test_no_representation_of_a_house_or_a_promise_holds_a_value():

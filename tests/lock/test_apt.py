@@ -78,7 +78,7 @@ def test_a_version_that_nobody_has_is_refused_by_its_name(mirror, resolver):
         resolver.resolve("driver=535.1")
 
     assert str(caught.value).startswith(
-        "alpha: got no set of packages: apt reports Version '535.1' for 'driver' was not found; all promised"
+        "alpha: got no set of packages: apt reports Version '535.1' for 'driver' was not found; the mirrors"
     )
 
 

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from rackwright.provider.codec import decode
+from tests.support.diagnostics import sentences
 from tests.support.provider_rig import BOX, RED, State, failing
 
 BLUE = {**RED, "colour": "blue"}
@@ -85,7 +86,7 @@ def test_a_refusal_stops_everything_before_the_first_step(rig, preview):
     with failing("FAILED_PRECONDITION") as failures:
         rig.update(state, {**BLUE, "kilograms": 20}, preview)
 
-    assert failures[0].message == "h1/a.b: kilograms: got 9; a box does not shrink. Declare less."
+    assert sentences(failures[0].message) == "h1/a.b: kilograms: got 9; a box does not shrink. Declare less."
     assert not failures[0].kept.id
     assert rig.hosts.done == []
 
@@ -128,7 +129,7 @@ def test_every_refusal_is_told(rig):
     with failing("FAILED_PRECONDITION") as failures:
         rig.update(state, {**RED, "colour": "invisible", "kilograms": 20})
 
-    assert [line.partition(";")[0] for line in failures[0].message.splitlines()] == [
+    assert [line.partition(";")[0] for line in sentences(failures[0].message).splitlines()] == [
         "h1/a.b: kilograms: got 9",
         "h1/a.b: colour: got invisible",
     ]

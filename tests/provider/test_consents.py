@@ -2,7 +2,7 @@
 
 import pytest
 
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.provider import consents
 
 
@@ -31,7 +31,7 @@ def test_without_a_command_nothing_is_given_up(monkeypatch):
     ],
 )
 def test_a_consent_of_another_form_is_refused(given, said):
-    with pytest.raises(DeclarationErrors) as refused:
+    with pytest.raises(DeclarationError) as refused:
         consents.parse(given)
 
     assert said in str(refused.value)

@@ -2,6 +2,7 @@
 
 from pulumi.runtime.proto import provider_pb2
 
+from tests.support.diagnostics import sentences
 from tests.support.provider_rig import BOX, RED, State, bare, failing
 from tests.support.toy_kind import TOKEN, Box
 
@@ -40,9 +41,10 @@ def test_an_unreachable_host_keeps_its_last_state(rig):
 
     dark = rig.read(state)
 
-    reason = "h1: no answer; it answers at its address. Switch it on."
     assert dark.outputs == {**state.outputs, "unreachable": "no answer"}  # the rest names addresses
-    assert rig.said("WARNING") == [f"{reason} The last known state is kept."]
+    assert [*map(sentences, rig.said("WARNING"))] == [
+        "h1: no answer; it answers at its address; the last known state is kept. Switch it on."
+    ]
     assert rig.diff(dark, RED) == {}
     rig.hosts.down.clear()
     assert rig.read(dark).outputs == state.outputs
@@ -90,7 +92,7 @@ def test_an_import_of_what_nobody_declares_is_refused(rig):
     with failing("FAILED_PRECONDITION") as failures:
         imported(rig, "h1/c")
 
-    assert f"h1/c: the fleet has no {TOKEN} of that id; an import needs a declaration" in failures[0].message
+    assert f"h1/c: the fleet has no {TOKEN} of that id; an import needs a declaration" in sentences(failures[0].message)
 
 
 def test_an_import_of_what_is_otherwise_is_refused(rig):
@@ -131,7 +133,7 @@ def test_removal_needs_the_consent_of_the_last_declaration(rig):
     with failing("FAILED_PRECONDITION") as failures:
         rig.delete(state)
 
-    assert failures[0].message == "h1/a.b: got destroy: false; consent. Write destroy: true."
+    assert sentences(failures[0].message) == "h1/a.b: got destroy: false; consent. Write destroy: true."
     assert BOX in rig.hosts.things["h1"]
 
 
@@ -193,7 +195,7 @@ def test_a_host_in_maintenance_is_left_alone(rig):
         with failing("FAILED_PRECONDITION") as failures:
             change()
         text = "h1: it is in maintenance until 2099-01-31: a new mainboard; a change needs a host without maintenance"
-        assert text in failures[0].message
+        assert text in sentences(failures[0].message)
 
     rig.maintenance.clear()
     assert rig.diff(rig.read(state), RED)[f'claims["{BOX}"].colour'] == "UPDATE"

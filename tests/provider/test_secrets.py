@@ -21,6 +21,7 @@ from rackwright.kinds.role import RoleKind
 from rackwright.provider.codec import encode
 from rackwright.provider.site import Site
 from rackwright.schema.rollout import Rollout
+from tests.support.diagnostics import sentences
 from tests.support.provider_rig import Rig, failing, rig
 from tests.support.role_spec import SPEC
 from tests.support.simulated import SimulatedRack
@@ -213,5 +214,7 @@ def test_a_value_that_is_too_short_is_refused_without_it(made):
     with failing("INVALID_ARGUMENT") as failures:
         made(toy_word="sh0rt")
 
-    assert failures[0].message.startswith("rackwright:secrets.toy_word: got 5 characters; a secret is a text of 8")
+    assert sentences(failures[0].message).startswith(
+        "rackwright:secrets.toy_word: got 5 characters; a secret is a text of 8"
+    )
     assert "sh0rt" not in failures[0].message

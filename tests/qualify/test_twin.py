@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rackwright.cli.app import app
-from rackwright.errors import DeclarationErrors, Refused
+from rackwright.errors import DeclarationError, Refused
 from rackwright.hosts.pool import Hosts
 from rackwright.qualify import gpus
 from rackwright.qualify.bench import Bench
@@ -253,12 +253,12 @@ def test_people_get_a_table_and_its_sums(project):
 
 
 def test_hosts_that_are_not_declared_are_said_to_be_none_all_at_once(project):
-    with pytest.raises(DeclarationErrors) as caught:
+    with pytest.raises(DeclarationError) as caught:
         run("host", "qualify", "lab", "gamma", "--peer", "alpah")
 
     assert str(caught.value) == (
         "stack lab: got no host gamma; hosts of the stack: alpha, beta. Name one of these.\n"
         "stack lab: got no host alpah; hosts of the stack: alpha, beta. Write alpha."
     )
-    with pytest.raises(DeclarationErrors, match="alpha: peer: got alpha itself"):
+    with pytest.raises(DeclarationError, match="alpha: peer: got alpha itself"):
         run("host", "qualify", "lab", "alpha", "--peer", "alpha")

@@ -341,4 +341,4 @@ def test_what_is_of_another_type_is_told_at_its_key(changes, path, said):
 def test_automation_without_an_authority_is_told():
     [problem] = SOURCE.problems("debian-12", {"automation": {"user": "deploy"}})
 
-    assert "ca_keys" in problem.want
+    assert "ca_keys" in problem.diagnostic.expected

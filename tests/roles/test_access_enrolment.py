@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from rackwright.access import certificates, enrolment
 from rackwright.access.totp import OPTIONS, Secret
-from rackwright.errors import DeclarationError, RackwrightError, Refused, SetupError, StepFailed
+from rackwright.errors import DeclarationError, Refused, SetupError, StepFailed, UserError
 from rackwright.stack import load_stack
 from tests.support.login_machine import REFUSED, Machine, code, lacks, new_key
 
@@ -366,5 +366,5 @@ def test_what_ssh_keygen_says_is_told(automated, tmp_path):
 def test_without_automation_there_is_nothing_to_certify(tmp_path, keys):
     stack = declared(tmp_path, keys, bootstrap_user="admin").stack
 
-    with pytest.raises(RackwrightError, match=r"got no automation on any host; .* Declare roles\.access\.automation"):
+    with pytest.raises(UserError, match=r"got no automation on any host; .* Declare roles\.access\.automation"):
         certificates.issue(stack, keys / "deploy", "agent", (), 15, ())

@@ -190,7 +190,7 @@ def test_nothing_comes_from_the_vendor_by_itself(tmp_path):
         (declared({"nvidia-fabricmanager": ""}, fabric_manager="on"), "got on; the set has no fabric manager"),
         (declared({}, fabric_manager="off"), "got off; the set has nvidia-fabricmanager"),
         (declared({"linux-headers-6.1.0-50-amd64": ""}), "got 580.95.05 with linux-image-6.1.0-50-amd64, nvidia-"),
-        ({**VENDOR, "repository": None}, "got no repository; packages of the vendor come from a place"),
+        ({**VENDOR, "repository": None}, "got no repository; packages of the vendor need a repository"),
         ({**VENDOR, "repository_key": "mQ=="}, 'got "mQ=="…'),
     ],
 )
@@ -245,7 +245,7 @@ def test_a_driver_is_not_changed_under_whoever_computes():
     assert processes
     assert len(refused.refusals) == len(processes) and refused.steps == ()
     for refusal, process in zip(refused.refusals, processes, strict=True):
-        assert refusal.got.startswith(f"got process {process.pid} ({process.name or 'of an unknown name'}) with ")
+        assert refusal.problem.startswith(f"got process {process.pid} ({process.name or 'of an unknown name'}) with ")
     assert planned(change, busy=False).steps
 
 

@@ -156,8 +156,8 @@ choices = st.builds(
 @given(choices)
 def test_whatever_is_chosen_is_judged(a: Accelerators) -> None:
     for problem in problems(a):
-        assert problem.got.startswith("got ") and problem.want
-        assert problem.fix[0].isupper() and not problem.fix.endswith(".")
+        assert problem.diagnostic.problem.startswith("got ") and problem.diagnostic.expected
+        assert problem.diagnostic.help[0].isupper() and not problem.diagnostic.help.endswith(".")
 
 
 @given(choices)

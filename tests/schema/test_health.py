@@ -2,7 +2,7 @@
 
 import pytest
 
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.fleet import load_fleet
 
 FLEET = """
@@ -32,5 +32,5 @@ def test_a_host_has_those_of_the_fleet_and_its_group_and_its_own_over_them(tmp_p
 
 @pytest.mark.parametrize("wear", ["-1", "most", "0.5"])
 def test_a_threshold_is_a_count_or_any(tmp_path, wear):
-    with pytest.raises(DeclarationErrors, match="wear_percent: got .*; a threshold is a whole number, or any"):
+    with pytest.raises(DeclarationError, match="wear_percent: got .*; a threshold is a whole number, or any"):
         hosts(tmp_path, wear)

@@ -53,7 +53,7 @@ def test_a_size_is_a_number_and_a_unit(written: str, size_bytes: int) -> None:
 def test_anything_else_is_refused(written: object, got: str) -> None:
     with pytest.raises(Problem) as caught:
         parse_size(written)
-    assert caught.value.got == got
+    assert caught.value.diagnostic.problem == got
 
 
 @given(st.integers(1, 999), st.integers(0, 3), st.sampled_from([*UNITS]))
@@ -110,11 +110,14 @@ def test_a_span_of_time_is_said_in_minutes(seconds: int, said: str) -> None:
 def test_a_size_that_no_device_has_is_refused(written):
     with pytest.raises(Problem) as problem:
         parse_size(written)
-    assert problem.value.want == "a size is less than 2^64 bytes" and len(problem.value.got) < 60
+    assert (
+        problem.value.diagnostic.expected == "a size is less than 2^64 bytes"
+        and len(problem.value.diagnostic.problem) < 60
+    )
 
 
 @pytest.mark.parametrize("written", [f"{'9' * 5000}min", "999999999h", "87841h"])
 def test_a_time_of_more_than_ten_years_is_refused(written):
     with pytest.raises(Problem) as problem:
         parse_time(written)
-    assert problem.value.want == "it is at most ten years"
+    assert problem.value.diagnostic.expected == "it is at most ten years"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from rackwright.errors import DeclarationErrors, SetupError
+from rackwright.errors import DeclarationError, SetupError
 from rackwright.fleet.source import parse
 from rackwright.schema.secret import LAB_PASSPHRASE
 from rackwright.stack import load_stack, passphrase
@@ -55,7 +55,7 @@ def test_a_real_rack_under_a_published_passphrase_is_refused_with_the_way_out(pr
     with (project / "stacks/Pulumi.real.yaml").open("a") as file:
         file.write("  rackwright:secrets:\n    hot_key: {secure: 'v1:x:y'}\n")
 
-    with pytest.raises(DeclarationErrors) as refused:
+    with pytest.raises(DeclarationError) as refused:
         load_stack("real", project)
 
     text = str(refused.value)
@@ -86,7 +86,7 @@ def test_a_twin_may_have_the_passphrase_of_the_lab(project):
 @pytest.mark.parametrize("salt", ["v2:a:v1:b:c", "v1:a:b", "v1:!:v1:!:!", "1"])
 def test_a_salt_of_another_form_is_refused(project, salt):
     settings(project, encryptionsalt=salt)
-    with pytest.raises(DeclarationErrors, match=r"Pulumi.real.yaml:1: encryptionsalt: got .* a salt has the form"):
+    with pytest.raises(DeclarationError, match=r"Pulumi.real.yaml:1: encryptionsalt: got .* a salt has the form"):
         load_stack("real", project)
 
 
@@ -109,9 +109,9 @@ def test_a_state_under_a_published_passphrase_is_refused(tmp_path):
     def state(salt):
         return {"secrets_providers": {"type": "passphrase", "state": {"salt": salt}}}
 
-    with pytest.raises(DeclarationErrors, match="state of stack real: got secrets that the lab's published passphrase"):
+    with pytest.raises(DeclarationError, match="state of stack real: got secrets that the lab's published passphrase"):
         passphrase.check_state("real", state(LAB), tmp_path)
-    with pytest.raises(DeclarationErrors, match="got secrets of an unknown form"):
+    with pytest.raises(DeclarationError, match="got secrets of an unknown form"):
         passphrase.check_state("real", state(None), tmp_path)
     passphrase.check_state("real", state(OWN), tmp_path)
     passphrase.check_state("real", {"secrets_providers": {"type": "cloud", "state": {}}}, tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.kinds.training_run import TrainingRunKind, TrainingWorkerKind
 from rackwright.kinds.training_run.spec import TrainingSpec
 from rackwright.stack import declare, load_stack
@@ -67,7 +67,7 @@ def test_a_twin_of_its_own_is_made_as_it_says_itself(project: Path) -> None:
 def test_on_a_rack_pins_are_those_of_the_hosts_own_fleet(project: Path) -> None:
     configure(project, "training", fleet="training.yaml", target="rack")
 
-    with pytest.raises(DeclarationErrors, match="got a secret training_key without a value"):
+    with pytest.raises(DeclarationError, match="got a secret training_key without a value"):
         load_stack("training", project)
     secret = {"training_key": {"secure": "v1:x"}}
     configure(project, "training", fleet="training.yaml", target="rack", secrets=secret)
@@ -88,7 +88,7 @@ def test_a_mirror_of_the_hosts_is_none_of_their_runs(project: Path) -> None:
 def test_workloads_are_lent_to_a_twin_alone(project: Path) -> None:
     configure(project, "lab", fleet="pair.yaml", target="rack", workloads="lent")
 
-    with pytest.raises(DeclarationErrors, match="got 'lent'; hosts of a rack have their own environment"):
+    with pytest.raises(DeclarationError, match="got 'lent'; hosts of a rack have their own environment"):
         load_stack("lab", project)
 
 

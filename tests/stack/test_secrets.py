@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.schema.secret import derive_value, parse_values
 from rackwright.stack import declare, load_stack
 from tests.support.fleet_with_secrets import BOTH, FIRST, FLEET, configure
@@ -19,7 +19,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def told(project: Path) -> list[str]:
-    with pytest.raises(DeclarationErrors) as caught:
+    with pytest.raises(DeclarationError) as caught:
         load_stack("lab", project)
     return str(caught.value).splitlines()
 
@@ -178,7 +178,7 @@ def test_a_fleet_in_python_has_references_too(project: Path) -> None:
 
 @pytest.mark.parametrize(("text", "said"), [('{"a": "short"}', "got 5 characters"), ('{"a": 12345678}', "got a int")])
 def test_a_value_that_cannot_be_a_secret_is_told_without_it(text: str, said: str) -> None:
-    with pytest.raises(DeclarationErrors) as caught:
+    with pytest.raises(DeclarationError) as caught:
         parse_values(text, "lab")
 
     assert str(caught.value) == (

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.kinds.model_server.image import ServerImage
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.stack import load_stack
@@ -29,7 +29,7 @@ def made(project: Path, *names: str, base: str = BASE, requirements: str | None 
 
 
 def refused(project: Path, *names: str, **more: Any) -> str:
-    with pytest.raises(DeclarationErrors) as caught:
+    with pytest.raises(DeclarationError) as caught:
         made(project, *names, **more)
     return str(caught.value)
 
@@ -129,12 +129,12 @@ def test_its_program_finds_the_server_in_the_archive_beside_it(project: Path) ->
     [
         (
             {"base": "docker.io/library/python:3.12"},
-            "image of digits: got the base docker.io/library/python:3.12 of digits; an image is begun with another by "
-            "its digest, because a tag may be another image tomorrow. Write registry.example/name@sha256:… with its 64",
+            "image of digits: got the base docker.io/library/python:3.12 of digits; an image names its base by "
+            "digest, because a tag may be another image tomorrow. Write registry.example/name@sha256:… with its 64",
         ),
         ({"base": BASE[:-1]}, "an image names its base by digest"),
         ({"base": BASE.partition("/")[2]}, "an image names its base by digest"),
-        ({"requirements": "orjson==3.11.5\n"}, "image of digits: got requirements of digits without hashes; what is"),
+        ({"requirements": "orjson==3.11.5\n"}, "image of digits: got requirements of digits without hashes; an image"),
     ],
 )
 def test_what_is_not_known_to_the_last_byte_is_refused(project: Path, changes: dict[str, str], said: str) -> None:
@@ -147,7 +147,7 @@ def test_all_that_is_wrong_is_said_at_once(project: Path) -> None:
 
 def test_requirements_that_are_nowhere_are_told(project: Path) -> None:
     found, repository = specs(project)["cinder/digits"], load_stack("serving", project).repository
-    with pytest.raises(DeclarationErrors) as caught:
+    with pytest.raises(DeclarationError) as caught:
         image([found], repository, BASE, project / "none.txt")
 
     text = f"image of digits: got {project}/none.txt: No such file or directory; the file lists the packages"
@@ -157,7 +157,7 @@ def test_requirements_that_are_nowhere_are_told(project: Path) -> None:
 def test_hosts_that_differ_have_no_image_in_common(project: Path) -> None:
     found, repository = specs(project), load_stack("serving", project).repository
     other: ServerSpec = found["ember/digits"].model_copy(update={"settings": '{"tensor_parallel": 4}'})
-    with pytest.raises(DeclarationErrors) as caught:
+    with pytest.raises(DeclarationError) as caught:
         image([found["cinder/digits"], other], repository, BASE)
 
     want = "got different settings on different hosts; an image has one set of settings. Write `tensor_parallel`"

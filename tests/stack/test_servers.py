@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.fleet import edit_server, load_fleet
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.schema.server import ServedModel
 from rackwright.stack import declare, load_stack, server_model
 from tests.support.our_roles import ROLES
 from tests.support.server_stack import SERVERS, project, publish, specs
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.quantize.versions import ARTIFACT
 from workloads.serving import model as model_directory
 from workloads.tracking import registry
@@ -51,7 +51,7 @@ def test_a_model_of_a_tier_is_known_by_its_version(project: Path) -> None:
 def test_what_lost_too_much_is_refused_before_any_host_is_asked(project: Path, kept: float | None, said: str) -> None:
     publish(project / "models" / "digits", b"two", kept)
 
-    with pytest.raises(DeclarationErrors, match=rf"servers.digits.model.path: {said}.*; at least 98.00% is required"):
+    with pytest.raises(DeclarationError, match=rf"servers.digits.model.path: {said}.*; at least 98.00% is required"):
         declare(load_stack("serving", project))
 
 
@@ -67,7 +67,7 @@ def test_a_language_model_is_declared_without_a_gate_and_without_rows(project: P
 
     canary = "canary: {data: models/weights, accuracy: 0.5}"
     path.write_text(SERVERS.replace("set: {max_batch: 8}", f"{waived}\n    {canary}"))
-    with pytest.raises(DeclarationErrors, match="servers.digits.canary: got rows for talk, a language model"):
+    with pytest.raises(DeclarationError, match="servers.digits.canary: got rows for talk, a language model"):
         declare(load_stack("serving", project))
 
 
@@ -94,7 +94,7 @@ def test_a_model_that_is_not_there_is_named(project: Path) -> None:
     path = project / "stacks" / "serving.yaml"
     path.write_text(SERVERS.replace("models/digits", "models/none"))
 
-    with pytest.raises(DeclarationErrors, match=r"servers.digits.model.path: got no model in models/none"):
+    with pytest.raises(DeclarationError, match=r"servers.digits.model.path: got no model in models/none"):
         declare(load_stack("serving", project))
 
 
@@ -137,7 +137,7 @@ class TestPromote:
     def test_what_is_not_good_enough_is_not_written(self, project: Path) -> None:
         publish(project / "models" / "second", b"second", 0.5)
 
-        with pytest.raises(WorkloadError, match="got 50.0000% of its accuracy kept; at least 98.00% is required"):
+        with pytest.raises(UserError, match="got 50.0000% of its accuracy kept; at least 98.00% is required"):
             server_model.model_to_serve(load_stack("serving", project), "digits", "models/second")
 
     def test_a_path_beyond_the_project_is_refused(self, project: Path) -> None:
@@ -192,7 +192,7 @@ class TestRegistered:
         assert before.model_copy(update={"model": "", "source": None, "files": {}}) == spec
 
     def test_a_name_alone_says_of_no_model_which_it_was(self, project: Path) -> None:
-        with pytest.raises(DeclarationErrors) as caught:
+        with pytest.raises(DeclarationError) as caught:
             self.declare_(project, "{registered: digits@champion}")
 
         assert str(caught.value) == (
@@ -206,7 +206,7 @@ class TestRegistered:
         _, version, digest = self.fetched(project)
 
         with pytest.raises(
-            DeclarationErrors, match=f"got version 0123456789ab; the model with that sha256 is .*{version}"
+            DeclarationError, match=f"got version 0123456789ab; the model with that sha256 is .*{version}"
         ):
             self.declare_(project, f'{{registered: digits/7, version: "0123456789ab", sha256: "{digest}"}}')
 
@@ -214,7 +214,7 @@ class TestRegistered:
         _, version, digest = self.fetched(project, kept=0.9)
 
         with pytest.raises(
-            DeclarationErrors, match=r"model.registered: got 90.0000% of its accuracy kept; at least 98.00% is required"
+            DeclarationError, match=r"model.registered: got 90.0000% of its accuracy kept; at least 98.00% is required"
         ):
             self.declare_(project, f'{{registered: digits/7, version: "{version}", sha256: "{digest}"}}')
 
@@ -227,5 +227,5 @@ class TestRegistered:
     def test_a_program_is_told_what_to_write(self, project: Path) -> None:
         model = ServedModel(registered="digits@champion", version="0123456789ab", sha256="d" * 64)
 
-        with pytest.raises(DeclarationErrors, match=f'registered: "digits@champion", .*, sha256: "{"d" * 64}"'):
+        with pytest.raises(DeclarationError, match=f'registered: "digits@champion", .*, sha256: "{"d" * 64}"'):
             edit_server.replace_model(Path("serving.py"), "digits", model)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.schema.maintenance import Maintenance
 from rackwright.schema.ssh import Endpoint, Login
 from rackwright.stack import Stack, declare, load_stack
@@ -59,7 +59,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def told(action: Callable[[], object]) -> str:
-    with pytest.raises(DeclarationErrors) as caught:
+    with pytest.raises(DeclarationError) as caught:
         action()
     return str(caught.value)
 
@@ -353,7 +353,7 @@ def test_a_salt_that_a_full_disk_has_left_is_refused(tmp_path, left):
     path = tmp_path / ".rackwright/salts/rack"
     path.parent.mkdir(parents=True)
     path.write_bytes(left)
-    with pytest.raises(DeclarationErrors, match=f"salts/rack: got {len(left)} bytes; a salt has 8 or more"):
+    with pytest.raises(DeclarationError, match=f"salts/rack: got {len(left)} bytes; a salt has 8 or more"):
         salt("rack", tmp_path)
 
 
@@ -363,7 +363,7 @@ def test_a_damaged_list_of_a_twins_hosts_is_named_with_its_cure(project, left):
     path = project / ".rackwright/twins/lab/endpoints.json"
     path.parent.mkdir(parents=True)
     path.write_text(left)
-    with pytest.raises(DeclarationErrors, match="endpoints.json:1: got .* run `rackwright twin start lab`"):
+    with pytest.raises(DeclarationError, match="endpoints.json:1: got .* run `rackwright twin start lab`"):
         load_stack("lab", project)
 
 
@@ -384,7 +384,7 @@ def test_a_fleet_outside_the_project_is_refused(project, tmp_path_factory, way):
     }[way]
     configure(project, "rack", named, "rack")
 
-    with pytest.raises(DeclarationErrors) as refused:
+    with pytest.raises(DeclarationError) as refused:
         load_stack("rack", project)
 
     text = str(refused.value)

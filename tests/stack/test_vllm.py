@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.kinds.model_server.files import files
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.stack import declare, load_stack
@@ -72,7 +72,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def refused(project: Project, *given: Any) -> str:
-    with pytest.raises(DeclarationErrors) as error:
+    with pytest.raises(DeclarationError) as error:
         project(*given)
     return str(error.value)
 
@@ -106,14 +106,14 @@ def test_what_does_not_fit_is_refused_with_the_arithmetic_and_what_would(project
     assert refused(project, R1, "wide, hopper") == (
         "stacks/serving.yaml:6: servers.talk.hosts: got 688.6 GB of weights on 8 GPUs: each has 86.1 GB of them, "
         "1.2 GB of cache (parallel 4, "
-        "context_tokens 4096) and 1.6 GB beside, 88.8 GB in all, of 77.3 GB for vLLM (90 % of 80 GiB) at hopper; there "
-        "is no room for the weights. Serve it on 16 such GPUs of one host, or on GPUs of 92 GiB; as it is, it fits "
-        "training-b200, training-mi300x, inference-h200."
+        "context_tokens 4096) and 1.6 GB beside, 88.8 GB in all, of 77.3 GB for vLLM (90 % of 80 GiB) at hopper; "
+        "weights and cache fit the memory of each GPU; there is no room for the weights; as it is, it fits training-b200, training-mi300x, inference-h200. Serve it on 16 "
+        "such GPUs of one host, or on GPUs of 92 GiB."
     )
 
 
 def test_what_is_named_instead_fits(project: Project) -> None:
-    (named,) = re.findall(r"as it is, it fits (.*)\.", refused(project, R1, "hopper"))
+    (named,) = re.findall(r"as it is, it fits ([^.]*)\.", refused(project, R1, "hopper"))
 
     assert PROFILES["wide"] in named.split(", ")
     assert json.loads(project(R1, "wide")["wide/talk"].settings) == {"tensor_parallel": 8}

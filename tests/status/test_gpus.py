@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rackwright.errors import HostUnreachable
+from rackwright.errors import Diagnostic, HostUnreachable
 from rackwright.facts.facts import Facts
 from rackwright.schema import Alerts, Fleet, Size
 from rackwright.status.gpu_table import summary, table
@@ -30,7 +30,7 @@ FLEET = {
         for number, (name, profile) in enumerate((("alpha", "inference-t4"), ("beta", "virtual")), start=1)
     },
 }
-GONE = HostUnreachable("alpha", "no answer", "it answers at its address", "Switch it on")
+GONE = HostUnreachable(Diagnostic("alpha", "no answer", "it answers at its address", "Switch it on"))
 
 
 def stack(**alerts: Any) -> Any:

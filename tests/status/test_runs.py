@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rackwright.errors import DeclarationError, HostUnreachable, StepFailed
+from rackwright.errors import DeclarationError, Diagnostic, HostUnreachable, StepFailed
 from rackwright.facts.facts import Facts
 from rackwright.hosts.transport import CommandResult
 from rackwright.status import runs
@@ -30,7 +30,7 @@ class Rack:
     def facts(self, host: str, fresh: bool = False) -> Facts:
         assert fresh
         if host in self.away:
-            raise HostUnreachable(host, "no answer", "it answers", "Look at it")
+            raise HostUnreachable(Diagnostic(host, "no answer", "it answers", "Look at it"))
         return Facts(self.raw[host])
 
     def connection(self, host: str) -> "Connection":

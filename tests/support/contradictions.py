@@ -25,9 +25,7 @@ def accelerators(case: Case) -> Accelerators:
 
 
 def message(problem: Problem) -> str:
-    also = f" ({format_keys(problem.also)})" if problem.also else ""
-    source = f" [{problem.source}]" if problem.source else ""
-    return f"{format_keys(problem.path)}: {problem.got}; {problem.want}{also}. {problem.fix}.{source}"
+    return str(problem.located(format_keys(problem.path), format_keys(problem.also) if problem.also else ""))
 
 
 def messages(a: Accelerators) -> list[str]:

@@ -17,7 +17,6 @@ from rackwright.core.contract import (
     Observation,
     Plan,
     Put,
-    Refusal,
     Resource,
     Step,
     UnknownValue,
@@ -25,7 +24,7 @@ from rackwright.core.contract import (
     Want,
 )
 from rackwright.core.repository import Repository
-from rackwright.errors import HostUnreachable, StepFailed
+from rackwright.errors import Diagnostic, HostUnreachable, StepFailed
 from rackwright.facts.facts import Facts
 from rackwright.progress import Progress
 
@@ -74,12 +73,14 @@ class Box:
         open_lid = tuple(item for item in differences if item.name == "lid" and not isinstance(item.actual, Absent))
         names = {item.name for item in differences if not item.is_unknown}
         refusals = tuple(
-            Refusal(f"{self.id(spec)}: kilograms", f"got {item.actual}", "a box does not shrink", "Declare less")
+            Diagnostic(f"{self.id(spec)}: kilograms", f"got {item.actual}", "a box does not shrink", "Declare less")
             for item in differences
             if item.name == "kilograms" and isinstance(item.actual, int)
         )
         if spec.colour == "invisible":
-            refusals += (Refusal(f"{self.id(spec)}: colour", "got invisible", "paint can be seen", "Choose another"),)
+            refusals += (
+                Diagnostic(f"{self.id(spec)}: colour", "got invisible", "paint can be seen", "Choose another"),
+            )
         steps: list[Step] = []
         if f"box:{spec.name}" not in facts.raw["things"]:
             steps.append(Put(f"note that the box {spec.name} is ours", f"/var/owners/{spec.name}", "{}"))
@@ -100,7 +101,7 @@ class Box:
         if f"box:{spec.name}" not in facts.raw["things"]:
             return Plan()
         if not consent:
-            return Plan(refusals=(Refusal(self.id(spec), "got destroy: false", "consent", "Write destroy: true"),))
+            return Plan(refusals=(Diagnostic(self.id(spec), "got destroy: false", "consent", "Write destroy: true"),))
         return Plan(
             (Command(f"take the box {spec.name} away", ("drop", spec.name)),), notes=("its content goes with it",)
         )
@@ -138,7 +139,7 @@ class Memory:
 
     def facts(self, host: str, fresh: bool = False) -> Facts:
         if host in self.down or host not in self.things:
-            raise HostUnreachable(host, "no answer", "it answers at its address", "Switch it on")
+            raise HostUnreachable(Diagnostic(host, "no answer", "it answers at its address", "Switch it on"))
         return Facts({"things": copy.deepcopy(self.things[host])})
 
     @contextlib.contextmanager
@@ -168,9 +169,9 @@ def execute(hosts: Memory, host: str, id: str, steps: Sequence[Step], progress: 
         if hosts.hangs:
             hosts.hangs.wait()
         if host in hosts.down:
-            raise StepFailed(id, f"the connection ended in {step.text}", "it lasts", "Run it again")
+            raise StepFailed(Diagnostic(id, f"the connection ended in {step.text}", "it lasts", "Run it again"))
         if hosts.fails and hosts.fails in step.text:
-            raise StepFailed(id, f"{step.text} ended with 1", "every step ends well", "Run it again")
+            raise StepFailed(Diagnostic(id, f"{step.text} ended with 1", "every step ends well", "Run it again"))
         hosts.done.append(f"{host}: {step.text}")
         if isinstance(step, Command) and not hosts.lies:
             _run(hosts.things[host], *step.argv)

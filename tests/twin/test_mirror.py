@@ -88,7 +88,7 @@ def test_a_missing_package_changes_neither_lock_nor_host(lab: MirrorLab) -> None
 
     with pytest.raises(Refused, match="Unable to locate package nothing"):
         lab.lock()
-    assert "got no nothing; alpha/base promises it" in lab.up(status=2).stderr
+    assert "got no nothing" in lab.up(status=2).stderr
     assert lab.fleet_path.with_suffix(".lock.yaml").read_text() == before
     assert lab.ssh(HOST, "dpkg -l") == packages
 

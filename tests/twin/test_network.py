@@ -239,7 +239,7 @@ def test_ifupdown_is_replaced_only_if_declared(rack: Rack) -> None:
     before = rack.run("alpha", commands)
     differs, plan = rack.observe("alpha")
     assert differs == {"link:fabric1.files_of_others"}
-    assert "takeover: ifupdown" in plan.refusals[0].fix
+    assert "takeover: ifupdown" in plan.refusals[0].help
 
     rack.raw["hosts"]["alpha"]["network"]["takeover"] = "ifupdown"
     try:

@@ -222,7 +222,7 @@ def test_a_finished_run_stops_its_sshd(rack: TrainingRack, eventually: Callable[
     eventually(lambda: not rack.run(OTHER, "pgrep -u run-digits || true"), seconds=60)
     rack.runs["digits"]["set"]["steps"] = STEPS
     for host in (LAUNCHER, OTHER):
-        assert [refusal.got for refusal in rack.observe(host, "digits")[1].refusals] == [
+        assert [refusal.problem for refusal in rack.observe(host, "digits")[1].refusals] == [
             "got another configuration of a finished run"
         ]
 

@@ -23,7 +23,8 @@ from workloads.checkpoint import checkpoints, disk, layout, manifest
 from workloads.checkpoint.checkpoints import Checkpoint, CheckpointRequestError
 from workloads.checkpoint.manifest import Manifest
 from workloads.checkpoint.tar_reader import TarReader
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
+from workloads.files import fsync_directory
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 """First bytes of gzip and zstd files. Source: RFC 1952, RFC 8878."""
@@ -35,7 +36,7 @@ class Compression(StrEnum):
     zst = "zst"
 
 
-class ArchiveIOError(WorkloadError):
+class ArchiveIOError(UserError):
     """An archive could not be read or written."""
 
     exit_status = 4
@@ -79,9 +80,9 @@ def backup(
             raise manifest.damage_error(partial, [f"it reads back as step {contents.step} or with other files"])
         if target.exists():
             want = "archives are never overwritten"
-            raise CheckpointRequestError(str(target), "it exists already", want, "Run it again")
+            raise CheckpointRequestError(Diagnostic(str(target), "it exists already", want, "Run it again"))
         partial.rename(target)
-        disk.fsync_directory(into)
+        fsync_directory(into)
     except OSError as error:
         raise _io_error(error, into) from None
     finally:
@@ -96,7 +97,7 @@ def _select_checkpoint(directory: Path, step: int | None) -> Checkpoint:
         got = f"it has no checkpoint{'' if step is None else f' of step {step}'}"
         want = f"it has {', '.join(map(str, steps))}" if steps else "a checkpoint is a directory step-…"
         fix = "Name the directory that a run saves to, and one of its steps"
-        raise CheckpointRequestError(str(directory), got, want, fix)
+        raise CheckpointRequestError(Diagnostic(str(directory), got, want, fix))
     if step is not None:
         return checkpoints.at_step(directory, step)
     newest = checkpoints.newest(directory)
@@ -114,7 +115,7 @@ def _io_error(error: OSError, where: Path) -> ArchiveIOError:
     got = f"{error.strerror or error}"
     want = "the file and its directory can be read and written"
     fix = "Correct that, and run it again; no partial file remains"
-    return ArchiveIOError(str(error.filename or where), got, want, fix)
+    return ArchiveIOError(Diagnostic(str(error.filename or where), got, want, fix))
 
 
 def _write(path: Path, checkpoint: Checkpoint, compression: Compression) -> None:
@@ -170,7 +171,7 @@ def _zstd(*options: str, stdin: int | BinaryIO, stdout: int | BinaryIO) -> subpr
     program = shutil.which("zstd")
     if program is None:
         fix = "Install the package zstd, or use gz"
-        raise CheckpointRequestError("zstd", "got no such program", ".zst archives need it", fix)
+        raise CheckpointRequestError(Diagnostic("zstd", "got no such program", ".zst archives need it", fix))
     return subprocess.Popen([program, "-q", "-c", *options], stdin=stdin, stdout=stdout)
 
 
@@ -199,14 +200,16 @@ def restore(archive: Path, into: Path) -> VerifiedCheckpoint:
     try:
         partial.mkdir(parents=True)
         contents = _examine(archive, partial)
-        disk.fsync_directory(partial)
+        fsync_directory(partial)
         manifest.verify(partial, contents, from_drive=True)
         target = into / layout.step_name(contents.step)
         if target.exists():
             fix = "Restore into another directory, or move this one away"
-            raise CheckpointRequestError(str(target), "it exists already", "restore never overwrites a checkpoint", fix)
+            raise CheckpointRequestError(
+                Diagnostic(str(target), "it exists already", "restore never overwrites a checkpoint", fix)
+            )
         partial.rename(target)
-        disk.fsync_directory(into)
+        fsync_directory(into)
     except OSError as error:
         raise _io_error(error, into) from None
     finally:
@@ -265,4 +268,4 @@ def _check_free_space(into: Path, size: int) -> None:
     free = shutil.disk_usage(into).free
     if size > free:
         got, want = f"{free} bytes are free", f"the files of the archive need {size}"
-        raise ArchiveIOError(str(into), got, want, "Restore into another directory")
+        raise ArchiveIOError(Diagnostic(str(into), got, want, "Restore into another directory"))

@@ -15,10 +15,10 @@ from workloads.checkpoint.manifest import CheckpointDamaged, Manifest
 from workloads.checkpoint.persist import WriteRequest, WriterSettings, print_message
 from workloads.checkpoint.snapshot import Snapshot, build_header
 from workloads.checkpoint.writer import Writer
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 
 
-class CheckpointRequestError(WorkloadError):
+class CheckpointRequestError(UserError):
     """A request that a directory of checkpoints cannot fulfil, or that would lose or mix data."""
 
 
@@ -75,7 +75,7 @@ def load(checkpoint: Checkpoint, rank: int = 0, world: int = 1) -> dict[str, Any
     if saved != world:
         got, want = f"it has {saved} shards", f"this run has {world}"
         fix = f"Start with {saved} ranks, or merge the shards first"
-        raise CheckpointRequestError(str(checkpoint.path), got, want, fix)
+        raise CheckpointRequestError(Diagnostic(str(checkpoint.path), got, want, fix))
     tensors, values = shard_name(rank, world, TENSORS), shard_name(rank, world, VALUES)
     manifest.verify(checkpoint.path, checkpoint.manifest, {tensors, values} - checkpoint.verified_files)
 
@@ -128,7 +128,7 @@ class Checkpoints:
             raise ValueError(f"rank {rank} of {world}")
         if world > 1 and not run:
             raise CheckpointRequestError(
-                "run", "got none", f"{world} ranks share one", "Create one on rank 0, and broadcast it"
+                Diagnostic("run", "got none", f"{world} ranks share one", "Create one on rank 0, and broadcast it")
             )
         self.directory = directory.absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -286,7 +286,7 @@ def _acquire_lock(directory: Path, rank: int, seconds: float) -> int:
                 os.close(descriptor)
                 got = f"another process has held {path.name} for {seconds:.0f} s"
                 want, fix = "one training writes to one directory", "Stop the other one, or use another directory"
-                raise CheckpointRequestError(str(directory), got, want, fix) from None
+                raise CheckpointRequestError(Diagnostic(str(directory), got, want, fix)) from None
             if not is_reported:
                 print_message(f"{directory} is in use by another run, or by an earlier one that still writes; waiting")
                 is_reported = True

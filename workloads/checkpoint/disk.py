@@ -1,4 +1,4 @@
-"""Atomic files: written under a temporary name, fsynced, then renamed."""
+"""Files of checkpoints: digests, new files in pieces, and a limit of the rate."""
 
 import errno
 import hashlib
@@ -108,15 +108,6 @@ def _create(path: Path) -> int:
 def _write_all(descriptor: int, chunk: memoryview) -> None:
     while chunk:
         chunk = chunk[os.write(descriptor, chunk) :]
-
-
-def fsync_directory(path: Path) -> None:
-    """Wait until the file names in *path* are on the drive."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def rate_limiter(bytes_per_second: float | None) -> Callable[[int], None]:

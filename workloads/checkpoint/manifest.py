@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from workloads.checkpoint import disk, layout
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 
 NAME = "manifest.json"
 FORMAT = "rackwright checkpoint 1"
@@ -21,7 +21,7 @@ MOST_BYTES = 16 << 20
 _HEX = set("0123456789abcdef")
 
 
-class CheckpointDamaged(WorkloadError):
+class CheckpointDamaged(UserError):
     """A checkpoint or archive that differs from its manifest."""
 
     exit_status = 1
@@ -148,5 +148,5 @@ def _flaw(path: Path, expected: ManifestEntry, from_drive: bool) -> str:
 
 def damage_error(where: object, flaws: list[str]) -> CheckpointDamaged:
     return CheckpointDamaged(
-        str(where), ", ".join(flaws), "every file must match the manifest", "Use another checkpoint"
+        Diagnostic(str(where), ", ".join(flaws), "every file must match the manifest", "Use another checkpoint")
     )

@@ -23,6 +23,7 @@ from typing import Any
 from workloads.checkpoint import disk, layout, manifest, retention
 from workloads.checkpoint.layout import FAILED, PART, TENSORS, VALUES, shard_name
 from workloads.checkpoint.manifest import Manifest, ManifestEntry
+from workloads.files import fsync_directory
 
 _POLL_SECONDS = 0.05
 
@@ -118,12 +119,12 @@ def _commit(partial: Path, step: int, entries: Mapping[str, ManifestEntry], sett
     """Write the manifest, and give the checkpoint its name when all of it is on the drive."""
     directory, name = Path(settings.directory), layout.step_name(step)
     disk.write(partial / manifest.NAME, manifest.render(Manifest(step, settings.world, entries)))
-    disk.fsync_directory(partial)
+    fsync_directory(partial)
     replaced = directory / f".{name}.replaced"
     if (directory / name).exists():  # damaged, or of a run that resumed earlier: the last one counts
         (directory / name).rename(replaced)
     partial.rename(directory / name)
-    disk.fsync_directory(directory)
+    fsync_directory(directory)
     shutil.rmtree(replaced, ignore_errors=True)
     for path, other, state in layout.incomplete_entries(directory):
         if state == "partial" and other < name:  # abandoned: every rank is past this step

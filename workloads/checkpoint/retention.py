@@ -4,8 +4,9 @@ import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from workloads.checkpoint import disk, layout, manifest
+from workloads.checkpoint import layout, manifest
 from workloads.checkpoint.manifest import CheckpointDamaged
+from workloads.files import fsync_directory
 
 
 def steps_to_keep(steps: Collection[int], last: int, every: int | None) -> set[int]:
@@ -67,7 +68,7 @@ def remove(directory: Path, step: int) -> None:
         (directory / name).rename(hidden)
     except FileNotFoundError:
         return
-    disk.fsync_directory(directory)
+    fsync_directory(directory)
     shutil.rmtree(hidden, ignore_errors=True)  # the next run removes any remaining files
 
 
@@ -78,4 +79,4 @@ def clean_up(directory: Path, run: str) -> None:
             path.rename(directory / name)
         elif not path.name.endswith(f".{run}.partial"):
             shutil.rmtree(path, ignore_errors=True)
-    disk.fsync_directory(directory)
+    fsync_directory(directory)

@@ -14,6 +14,7 @@ from typing import Any
 
 from workloads.checkpoint.disk import PAGE
 from workloads.checkpoint.tree import BadState
+from workloads.errors import Diagnostic
 
 FORMATS = {
     # torch's names, and those of safetensors
@@ -50,7 +51,7 @@ def build_header(tensors: Mapping[str, Any]) -> tuple[bytes, dict[str, int]]:
         format = FORMATS.get(str(tensor.dtype).removeprefix("torch."))
         if format is None:
             got = f"got a tensor of {tensor.dtype}"
-            raise BadState(f"state/{name}", got, f"safetensors has {', '.join(FORMATS)}", "Convert it")
+            raise BadState(Diagnostic(f"state/{name}", got, f"safetensors has {', '.join(FORMATS)}", "Convert it"))
         size = tensor.numel() * tensor.element_size()
         described[name] = {"dtype": format, "shape": list(tensor.shape), "data_offsets": [end, end + size]}
         offsets[name] = end

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from workloads.checkpoint import disk
+from workloads.files import fsync_directory
 
 
 class Store(Protocol):
@@ -52,8 +53,8 @@ class DirectoryStore:
         except OSError:
             new_file.unlink(missing_ok=True)
             raise
-        disk.fsync_directory(target.parent)
-        disk.fsync_directory(self.root)
+        fsync_directory(target.parent)
+        fsync_directory(self.root)
         return digest
 
     def get(self, key: str, target: Path) -> str:

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 
 _PLAIN = (str, int, float, bool, type(None))
 
 
-class BadState(WorkloadError):
+class BadState(UserError):
     """A state that a checkpoint cannot hold."""
 
 
@@ -33,7 +33,9 @@ def flatten_state(state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             bad = [key for key in value if type(key) not in (str, int)]
             if bad:
                 raise BadState(
-                    f"state{path}", f"got the key {bad[0]!r}", "keys are strings or whole numbers", "Name it"
+                    Diagnostic(
+                        f"state{path}", f"got the key {bad[0]!r}", "keys are strings or whole numbers", "Name it"
+                    )
                 )
             return {"map": [[key, encode(item, f"{path}/{key}")] for key, item in value.items()]}
         if type(value) in (list, tuple):
@@ -42,12 +44,14 @@ def flatten_state(state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         if hasattr(value, "data_ptr"):
             return {"tensor": name_of(value, path[1:])}
         want = "a checkpoint holds tensors, mappings, lists, tuples, strings, numbers, booleans and None"
-        raise BadState(f"state{path}", f"got {type(value).__name__}", want, "Convert it to one of these")
+        raise BadState(Diagnostic(f"state{path}", f"got {type(value).__name__}", want, "Convert it to one of these"))
 
     def name_of(tensor: Any, path: str) -> str:
         if str(tensor.layout) != "torch.strided":
             got = f"got a tensor of {tensor.layout}"
-            raise BadState(f"state/{path}", got, "a checkpoint holds dense tensors", "Convert it: to_dense()")
+            raise BadState(
+                Diagnostic(f"state/{path}", got, "a checkpoint holds dense tensors", "Convert it: to_dense()")
+            )
         identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
         if identity in names and tensor.numel():
             return names[identity]

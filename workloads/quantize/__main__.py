@@ -19,7 +19,7 @@ from pathlib import Path
 
 from workloads import config_file
 from workloads.command_line import new_parser
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError, print_error
 from workloads.quantize.config import QuantizeSettings
 from workloads.tracking.registry import cache_directory
 from workloads.tracking.server import URL, connect
@@ -51,8 +51,8 @@ def main(argv: list[str] | None = None) -> int:
             print(settings.model_dump_json(indent=2))
             return 0
         return _quantize(args, settings)
-    except WorkloadError as error:
-        print(error, file=sys.stderr, flush=True)
+    except UserError as error:
+        print_error(error)
         return error.exit_status
 
 
@@ -61,8 +61,8 @@ def _quantize(args: argparse.Namespace, settings: QuantizeSettings) -> int:
     from workloads.quantize.run import quantize
 
     if args.alias and not args.register:
-        raise WorkloadError(
-            "--alias", f"got {args.alias}", "an alias is set when a version is registered", "Add --register"
+        raise UserError(
+            Diagnostic("--alias", f"got {args.alias}", "an alias is set when a version is registered", "Add --register")
         )
     model, version = Path(args.model), ""
     registered = args.model.startswith(versions.PREFIX)

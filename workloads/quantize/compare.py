@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from workloads.command_line import new_parser
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError, print_error
 from workloads.quantize.run import THREADS
 from workloads.quantize.samples import Samples
 from workloads.quantize.score import answers, outputs
@@ -45,7 +45,7 @@ def compare(before: Path, after: Path, training: Path) -> list[ModelComparison]:
     """Return the accuracy of two models on the held-out rows of each dataset of *training*, its own first.
 
     Raises:
-        WorkloadError: one of the three is no model, is damaged, or has other inputs.
+        UserError: one of the three is no model, is damaged, or has other inputs.
     """
     with tempfile.TemporaryDirectory(prefix="rackwright-") as directory:
         scratch = Path(directory)
@@ -54,12 +54,14 @@ def compare(before: Path, after: Path, training: Path) -> list[ModelComparison]:
         trained_source, models = sources[training], (sources[before], sources[after])
         if "training" not in trained_source.lineage:
             want, fix = "a training's directory lists its data", "Set --training to a training's directory"
-            raise WorkloadError("--training", f"got {training}", want, fix)
+            raise UserError(Diagnostic("--training", f"got {training}", want, fix))
         for model in models:
             if (model.inputs, len(model.outputs)) != (trained_source.inputs, 1):
                 got = f"got {model.name} with inputs {', '.join(map(str, model.inputs))}"
-                raise WorkloadError(
-                    str(training), got, "both models have the inputs of the training", "Compare models of one kind"
+                raise UserError(
+                    Diagnostic(
+                        str(training), got, "both models have the inputs of the training", "Compare models of one kind"
+                    )
                 )
         datasets = parse_data(trained_source.lineage["training"]["data"])
         name = trained_source.inputs[0].name
@@ -101,8 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         comparisons = compare(args.before, args.after, args.training)
-    except WorkloadError as error:
-        print(error, file=sys.stderr)
+    except UserError as error:
+        print_error(error)
         return error.exit_status
     partial = args.out.with_name(f".{args.out.name}.partial")
     partial.write_text(json.dumps([asdict(each) for each in comparisons], indent=1) + "\n")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workloads.command_line import new_parser
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError, print_error
 from workloads.serving import model as model_directory
 from workloads.serving.model import Model, publish
 from workloads.serving.runtimes.cuda import CudaGpu
@@ -25,7 +25,7 @@ WORKSPACE_BYTES = 1 << 30
 """The most GPU memory, in bytes, that TensorRT may use to try and run its kernels."""
 
 
-class EngineBuildFailed(WorkloadError):
+class EngineBuildFailed(UserError):
     """TensorRT could not build an engine of the model."""
 
     exit_status = 4
@@ -49,7 +49,7 @@ def build(
         python: The interpreter of an environment with that library.
 
     Raises:
-        WorkloadError: there is no GPU or TensorRT, or it cannot build the model.
+        UserError: there is no GPU or TensorRT, or it cannot build the model.
     """
     source = model_directory.read(directory)
     model_directory.verify(directory, source)
@@ -58,7 +58,7 @@ def build(
     if not name or not source.batches or dynamic:
         got = f"got {', '.join(dynamic)} with sizes that vary" if dynamic else f"got a model of {source.runtime}"
         fix = "Publish the model with `python -m workloads.quantize`"
-        raise WorkloadError(str(directory), got, "an engine needs an ONNX model with rows of one shape", fix)
+        raise UserError(Diagnostic(str(directory), got, "an engine needs an ONNX model with rows of one shape", fix))
     capability = architecture or CudaGpu().capability
     with tempfile.TemporaryDirectory(prefix="rackwright-") as scratch:
         engine = Path(scratch) / "engine"
@@ -92,13 +92,13 @@ def _build_engine(python: str, request: dict[str, object], library: str) -> str:
     except ValueError:
         last = (done.stderr.strip() or f"status {done.returncode}").rpartition("\n")[2]
         fix = "Install TensorRT 11, which no role installs"
-        raise EngineBuildFailed(library, f"got {last}", f"{python} builds an engine with it", fix) from None
+        raise EngineBuildFailed(Diagnostic(library, f"got {last}", f"{python} builds an engine with it", fix)) from None
     if errors := response.get("errors"):
         want, fix = (
             f"{library} builds an engine of it",
             "Quantise the model for this GPU, and correct what the error names",
         )
-        raise EngineBuildFailed(str(request["model"]), f"got {'; '.join(errors)}", want, fix)
+        raise EngineBuildFailed(Diagnostic(str(request["model"]), f"got {'; '.join(errors)}", want, fix))
     return str(response["version"])
 
 
@@ -113,8 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         model = build(args.model, args.out, args.max_batch, args.library)
-    except WorkloadError as error:
-        print(error, file=sys.stderr)
+    except UserError as error:
+        print_error(error)
         return error.exit_status
     print(f"published {args.out}: {', '.join(model.files)}")
     return 0

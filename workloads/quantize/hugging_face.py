@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from workloads.checkpoint import disk
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 
 # Shape letters: B rows, S tokens of a row, D values of a token.
 
@@ -60,20 +60,20 @@ def export(directory: Path, path: Path, opset: int) -> Mapping[str, Any]:
     """Export the model in *directory* to *path* as ONNX, and return its lineage.
 
     Raises:
-        WorkloadError: the model cannot be read, or is of an unsupported kind.
+        UserError: the model cannot be read, or is of an unsupported kind.
     """
     try:
         config = json.loads((directory / CONFIG).read_text())
         architecture = str(config["architectures"][0])
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         want = "the file names the architecture of the model"
-        raise WorkloadError(str(directory / CONFIG), f"got {error!r}", want, "Save the model again") from None
+        raise UserError(Diagnostic(str(directory / CONFIG), f"got {error!r}", want, "Save the model again")) from None
     try:
         module, inputs = _module(directory, config, architecture)
     except (OSError, ValueError, KeyError) as error:  # the library's errors for any content
         got = f"got {str(error).strip().splitlines()[0]}"
-        raise WorkloadError(
-            str(directory), got, "transformers can read the model", "Save the model again, as safetensors"
+        raise UserError(
+            Diagnostic(str(directory), got, "transformers can read the model", "Save the model again, as safetensors")
         ) from None
     output = "embedding" if isinstance(module, _Embedding) else "logits"
     axes = {name: {0: "batch", **_dynamic_axes(tensor, config)} for name, tensor in inputs.items()}
@@ -115,7 +115,7 @@ def _module(directory: Path, config: Mapping[str, Any], architecture: str) -> tu
         return _Embedding(model, tuple(text), mean, normalized), text
     want = f"the model is a classifier, or a Sentence Transformers encoder ({MODULES})"
     fix = "A language model is served from a GGUF file: see workloads.serving.gguf"
-    raise WorkloadError(str(directory), f"got {architecture}", want, fix)
+    raise UserError(Diagnostic(str(directory), f"got {architecture}", want, fix))
 
 
 def _names(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -133,10 +133,14 @@ def _read_pooling(directory: Path) -> tuple[bool, bool]:
     kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
     if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
         want = "the modules are Transformer, Pooling and Normalize, in this order"
-        raise WorkloadError(str(directory / MODULES), f"got {', '.join(kinds)}", want, "Export it to ONNX yourself")
+        raise UserError(
+            Diagnostic(str(directory / MODULES), f"got {', '.join(kinds)}", want, "Export it to ONNX yourself")
+        )
     pooling = json.loads((directory / modules[1]["path"] / CONFIG).read_text())
     modes = {name.removeprefix("pooling_mode_") for name, on in pooling.items() if on is True}
     if not modes & {"mean_tokens", "cls_token"} or len(modes - {"include_prompt"}) != 1:
         want = "the pooling is mean_tokens or cls_token"
-        raise WorkloadError(str(directory), f"got the pooling {modes or 'none'}", want, "Export it to ONNX yourself")
+        raise UserError(
+            Diagnostic(str(directory), f"got the pooling {modes or 'none'}", want, "Export it to ONNX yourself")
+        )
     return "mean_tokens" in modes, bool(kinds[2:])

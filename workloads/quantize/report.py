@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from workloads.checkpoint import disk
+from workloads.files import write_atomic
 from workloads.quantize.config import QuantizeSettings
 from workloads.quantize.measure import Figures
 from workloads.quantize.samples import Sets
@@ -81,16 +81,12 @@ def _figures(figures: Figures) -> dict[str, Any]:
 
 def write(report: QuantizationReport, directory: Path) -> None:
     """Write report.json, report.md and report.svg into *directory*, and replace those that exist."""
-    directory.mkdir(parents=True, exist_ok=True)
     for name, text in (
         ("report.json", json.dumps(report.to_json(), indent=1) + "\n"),
         ("report.md", markdown(report)),
         ("report.svg", svg(report)),
     ):
-        partial = directory / f".{name}.partial"
-        partial.unlink(missing_ok=True)
-        disk.write(partial, text.encode())
-        partial.rename(directory / name)
+        write_atomic(directory / name, text)
 
 
 def markdown(report: QuantizationReport) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.quantize import report, samples, targets
 from workloads.quantize.config import QuantizeSettings
 from workloads.quantize.measure import measure
@@ -47,7 +47,7 @@ def quantize(
         version: The model's version in the registry, if it has one: ``digits/3``.
 
     Raises:
-        WorkloadError: the model, the data or the settings do not fit; nothing is written.
+        UserError: the model, the data or the settings do not fit; nothing is written.
     """
     choice = targets.choose(target, settings.precision)
     with tempfile.TemporaryDirectory(prefix="rackwright-") as place:
@@ -56,7 +56,7 @@ def quantize(
         sets = samples.load(data, original, settings.calibration_rows)
         if settings.gate.accuracy_kept is not None and sets.held_out.labels is None:
             fix = "Add labels, or gate by agreement and cosine alone: --set gate.accuracy_kept=null"
-            raise WorkloadError("--data", f"got no labels in {data}", "the gate's accuracy needs labels", fix)
+            raise UserError(Diagnostic("--data", f"got no labels in {data}", "the gate's accuracy needs labels", fix))
         progress(f"{original.name}: {choice.precision} for {target} ({choice.why})")
         model_path, search_result, names = _quantize(original, choice, sets, settings, scratch, progress)
         outcome = _evaluate(original, choice, sets, settings, model_path, search_result, names)
@@ -92,7 +92,9 @@ def _quantize(
         return renderer.fp16(), SearchCandidate((), {}), []
     names = layers(base)
     if not names:
-        raise WorkloadError(original.name, "got no layer to quantise", "8 bits need such layers", "Use fp32 or fp16")
+        raise UserError(
+            Diagnostic(original.name, "got no layer to quantise", "8 bits need such layers", "Use fp32 or fp16")
+        )
     render = partial(renderer.int8, signed=choice.is_signed)
     evaluate = partial(outputs, threads=THREADS, fused=not choice.is_signed)
     search_result = (

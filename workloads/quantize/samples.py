@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.quantize.source import SourceModel
 from workloads.serving.batcher import Arrays
 from workloads.serving.wire import DTYPES
@@ -70,7 +70,7 @@ def load(data: str, source: SourceModel, calibration_rows: int) -> Sets:
         calibration_rows: The most rows that calibrate.
 
     Raises:
-        WorkloadError: the rows do not fit the model, or are too few.
+        UserError: the rows do not fit the model, or are too few.
     """
     arrays = _arrays(data, source)
     sha256 = _sha256(arrays)
@@ -85,7 +85,7 @@ def load(data: str, source: SourceModel, calibration_rows: int) -> Sets:
     too_small = [name for name in ("calibration", "search", "held_out") if len(getattr(sets, name)) < 8]
     if too_small:
         got = f"got {len(samples)} rows, fewer than 8 of them for {', '.join(too_small)}"
-        raise WorkloadError(data, got, "each of the three sets has at least 8 rows", "Use more data")
+        raise UserError(Diagnostic(data, got, "each of the three sets has at least 8 rows", "Use more data"))
     calibration = sets.calibration.take(np.arange(min(len(sets.calibration), calibration_rows)))
     return replace(sets, calibration=calibration, sha256=sha256)
 
@@ -129,8 +129,13 @@ def _arrays(data: str, source: SourceModel) -> dict[str, np.ndarray]:
         return rows.read(Path(data), "--data", f", or one of the words digits and {TRAINING}")
     if "training" not in source.lineage:
         want = "a training's directory lists the data of the model"
-        raise WorkloadError(
-            "--data", f"got {data} for {source.name}", want, "Set MODEL to a training's directory, or --data to a file"
+        raise UserError(
+            Diagnostic(
+                "--data",
+                f"got {data} for {source.name}",
+                want,
+                "Set MODEL to a training's directory, or --data to a file",
+            )
         )
     from workloads.training.parent_model import parse_data
 
@@ -170,4 +175,4 @@ def _refuse(
         wrong.append("the model has a fixed number of rows")
     if wrong:
         names = ", ".join(expected)
-        raise WorkloadError(data, f"got {'; '.join(wrong)}", f"{source.name} takes {names}", "Correct the file")
+        raise UserError(Diagnostic(data, f"got {'; '.join(wrong)}", f"{source.name} takes {names}", "Correct the file"))

@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 
 from workloads.checkpoint import disk, manifest
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.serving import model as model_directory
 from workloads.serving.model import Tensor
 
@@ -40,7 +40,7 @@ def source(location: Path, scratch: Path) -> SourceModel:
     """Return the model at *location* as an ONNX file, exported into *scratch* if it has another format.
 
     Raises:
-        WorkloadError: *location* is no model, or is damaged.
+        UserError: *location* is no model, or is damaged.
     """
     if (location / "checkpoints").is_dir() or (location / manifest.NAME).is_file():
         return _from_training(location, scratch)
@@ -49,11 +49,13 @@ def source(location: Path, scratch: Path) -> SourceModel:
         model_directory.verify(location, metadata)
         [name] = [name for name in metadata.files if name.endswith(".onnx")] or [""]
         if not name:
-            raise WorkloadError(
-                str(location),
-                f"got a model of {metadata.runtime}",
-                "the model is ONNX",
-                "Use the model that it was made from",
+            raise UserError(
+                Diagnostic(
+                    str(location),
+                    f"got a model of {metadata.runtime}",
+                    "the model is ONNX",
+                    "Use the model that it was made from",
+                )
             )
         parent = disk.sha256(location / model_directory.NAME)
         return SourceModel(location / name, metadata.name, metadata.inputs, metadata.outputs, metadata.lineage, parent)
@@ -62,8 +64,8 @@ def source(location: Path, scratch: Path) -> SourceModel:
     if (location / "config.json").is_file():
         return _from_hugging_face(location, scratch)
     want = "a model is a training's directory, a published or Hugging Face model, a version, or an ONNX file"
-    raise WorkloadError(
-        str(location), "got none of these" if location.exists() else "got nothing", want, "Correct the path"
+    raise UserError(
+        Diagnostic(str(location), "got none of these" if location.exists() else "got nothing", want, "Correct the path")
     )
 
 
@@ -102,8 +104,8 @@ def _from_onnx(location: Path, scratch: Path) -> SourceModel:
         onnx.checker.check_model(graph)
     except Exception as error:  # the parser's and the checker's exceptions share no class
         message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WorkloadError(
-            str(location), f"got {message}", "the file is an ONNX model", "Export the model again"
+        raise UserError(
+            Diagnostic(str(location), f"got {message}", "the file is an ONNX model", "Export the model again")
         ) from None
     weights = {tensor.name for tensor in graph.graph.initializer}
     inputs = tuple(_tensor(value) for value in graph.graph.input if value.name not in weights)
@@ -118,8 +120,8 @@ def _tensor(value: Any) -> Tensor:
     kind = value.type.tensor_type
     if kind.elem_type not in _DATATYPES:
         got = f"got {onnx.TensorProto.DataType.Name(kind.elem_type)}"
-        raise WorkloadError(
-            value.name, got, f"the type is one of {', '.join(_DATATYPES.values())}", "Cast it in the model"
+        raise UserError(
+            Diagnostic(value.name, got, f"the type is one of {', '.join(_DATATYPES.values())}", "Cast it in the model")
         )
     shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim)
     return Tensor(name=value.name, datatype=_DATATYPES[kind.elem_type], shape=shape)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from workloads.catalogue.accelerators import gpu_architecture, gpu_names
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.quantize.config import Precision
 
 CPU = "cpu"
@@ -31,15 +31,17 @@ def choose(target: str, precision: str) -> PrecisionChoice:
     """Return the precision for *target*; *precision* is a precision, or auto.
 
     Raises:
-        WorkloadError: the catalogue has no such target, or the target gains nothing by the precision.
+        UserError: the catalogue has no such target, or the target gains nothing by the precision.
     """
     if target == CPU:
         name, precisions = "a CPU", _CPU
     else:
         gpu = gpu_architecture(target)
         if gpu is None:
-            raise WorkloadError(
-                "--target", f"got {target}", f"the targets are {CPU}, {', '.join(gpu_names())}", "Use one of them"
+            raise UserError(
+                Diagnostic(
+                    "--target", f"got {target}", f"the targets are {CPU}, {', '.join(gpu_names())}", "Use one of them"
+                )
             )
         name, precisions = gpu.name, gpu.precisions
     best: Precision = next((candidate for candidate in PRECISIONS if candidate in precisions), "fp32")
@@ -50,8 +52,10 @@ def choose(target: str, precision: str) -> PrecisionChoice:
         return PrecisionChoice(target, best, why)
     if precision not in ("fp32", *precisions):
         got = f"got {precision} for {target}"
-        raise WorkloadError(
-            "precision", got, f"{name} is made for {', '.join(precisions) or 'unknown precisions'}", f"Use {best}"
+        raise UserError(
+            Diagnostic(
+                "precision", got, f"{name} is made for {', '.join(precisions) or 'unknown precisions'}", f"Use {best}"
+            )
         )
     return PrecisionChoice(
         target, next(candidate for candidate in PRECISIONS if candidate == precision), "as requested"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workloads.checkpoint import disk
+from workloads.errors import Diagnostic
 from workloads.serving import model as model_directory
 from workloads.serving.model import DamagedModel, Model
 from workloads.tracking import provenance, registry
@@ -23,7 +24,7 @@ def fetch(server: TrackingServer, reference: str, into: Path) -> tuple[Path, Ver
     """Download the version that *reference* names into *into*, verify it, and return its directory and the version.
 
     Raises:
-        WorkloadError: there is no such version, or its files differ from the registered ones.
+        UserError: there is no such version, or its files differ from the registered ones.
     """
     version = registry.find(server, reference)
     if _last_part(version) != ARTIFACT:
@@ -37,23 +38,23 @@ def bring(server: TrackingServer, version: Version, into: Path) -> Path:
     Files that fail the check are removed, so that the next call downloads them again.
 
     Raises:
-        WorkloadError: *version* is no published model, or its files differ from the registered ones.
+        UserError: *version* is no published model, or its files differ from the registered ones.
     """
     if _last_part(version) != ARTIFACT:
         want, fix = (
             "a server needs a published model",
             f"Publish it with `python -m workloads.quantize {PREFIX}{version}`",
         )
-        raise TrackingRefused("model", f"got {version}, from {version.source}", want, fix)
+        raise TrackingRefused(Diagnostic("model", f"got {version}, from {version.source}", want, fix))
     target = registry.fetch_manifest(server, version, model_directory.NAME, into)
     metadata = model_directory.read(target)
     if wrong := [name for name in metadata.files if not re.fullmatch(model_directory.NAME_PATTERN, name)]:
         want, fix = "a model's files are in the directory of its model.json", "Publish the model again"
-        raise TrackingRefused(str(version), f"got a file {wrong[0]!r}", want, fix)
+        raise TrackingRefused(Diagnostic(str(version), f"got a file {wrong[0]!r}", want, fix))
     if metadata.version != (computed := model_directory.version_of(metadata.files)):
         want = f"its files have version {computed}"
         raise TrackingRefused(
-            str(version), f"got a model.json of version {metadata.version}", want, "Publish the model again"
+            Diagnostic(str(version), f"got a model.json of version {metadata.version}", want, "Publish the model again")
         )
     registry.fetch_files(server, version, {name: file.bytes for name, file in metadata.files.items()}, target)
     try:
@@ -95,12 +96,12 @@ def register(server: TrackingServer, directory: Path, report: Path, name: str) -
     A model that is a version already is not registered again.
 
     Raises:
-        WorkloadError: the model passed no gate, is damaged, or the server refuses it.
+        UserError: the model passed no gate, is damaged, or the server refuses it.
     """
     metadata = model_directory.read(directory)
     if metadata.lineage.get("gate", {}).get("passed") is not True:
         want, fix = "a version has passed its gate", "Publish the model with `python -m workloads.quantize`"
-        raise TrackingRefused(str(directory), "got a model that passed no gate", want, fix)
+        raise TrackingRefused(Diagnostic(str(directory), "got a model that passed no gate", want, fix))
     model_directory.verify(directory, metadata)
     digest = disk.sha256(directory / model_directory.NAME)
     if existing := registry.find_by_checkpoint(server, digest, name):

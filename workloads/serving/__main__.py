@@ -16,7 +16,7 @@ from pathlib import Path
 
 from workloads import config_file
 from workloads.command_line import new_parser
-from workloads.errors import WorkloadError
+from workloads.errors import UserError, print_error
 from workloads.serving.settings import ServingSettings
 
 STATUS = "Exit status: 0 stopped on request, 1 the model is damaged, 2 wrong input, 4 the runtime process ended."
@@ -39,8 +39,8 @@ def main(argv: list[str] | None = None) -> int:
         from workloads.serving.serve import serve
 
         serve(args.model, settings)
-    except WorkloadError as error:
-        print(error, file=sys.stderr, flush=True)
+    except UserError as error:
+        print_error(error)
         return error.exit_status
     return 0
 

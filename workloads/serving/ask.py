@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.serving.model import Model
 from workloads.serving.wire import DTYPES
 
@@ -124,7 +124,7 @@ def measure_accuracy(server: LocalServer, model: Model, data: Path, max_batch: i
         data: A file of `numpy.savez`: an array for each input, by its name, and `labels`.
 
     Raises:
-        WorkloadError: the file does not fit the model, or the server does not answer.
+        UserError: the file does not fit the model, or the server does not answer.
     """
     arrays, labels = _rows(model, data)
     step = min(ROWS, max_batch)
@@ -142,8 +142,8 @@ def measure_accuracy(server: LocalServer, model: Model, data: Path, max_batch: i
         if status != 200:
             reason = answer.get("error") if isinstance(answer, dict) else answer
             want = "the server answers the canary's rows"
-            raise WorkloadError(
-                str(data), f"got {status or 'no answer'} for them ({reason})", want, "See the server's log"
+            raise UserError(
+                Diagnostic(str(data), f"got {status or 'no answer'} for them ({reason})", want, "See the server's log")
             )
         scores = np.asarray(answer["outputs"][0]["data"], float).reshape(answer["outputs"][0]["shape"])
         right += int((scores.reshape(len(scores), -1).argmax(1) == labels[first : first + step]).sum())
@@ -155,8 +155,8 @@ def _rows(model: Model, data: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
         with np.load(data, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise WorkloadError(
-            str(data), f"got {error}", "the file is one of numpy.savez", "Write the file again"
+        raise UserError(
+            Diagnostic(str(data), f"got {error}", "the file is one of numpy.savez", "Write the file again")
         ) from error
     names = [*(tensor.name for tensor in model.inputs), "labels"]
     missing = [name for name in names if name not in arrays]
@@ -164,5 +164,5 @@ def _rows(model: Model, data: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     if missing or len(lengths) != 1 or lengths == {0}:
         got = f"got no {' and no '.join(missing)}" if missing else f"got arrays of {sorted(lengths)} rows"
         want = f"the file has arrays of equal length: {', '.join(names)}"
-        raise WorkloadError(str(data), got, want, "Write the file again with numpy.savez")
+        raise UserError(Diagnostic(str(data), got, want, "Write the file again with numpy.savez"))
     return arrays, arrays["labels"]

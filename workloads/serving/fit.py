@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 
 SHARE_PERCENT = 90
 """Percent of a GPU's memory for vLLM. Source: ``--gpu-memory-utilization`` of vLLM. Its default is 0.9 in 0.6.4 and
@@ -45,7 +45,7 @@ class Sizes:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 want = "the size is a whole number of 1 or more"
-                raise WorkloadError(f"sizes.{name}", f"got {value!r}", want, "Publish the model again")
+                raise UserError(Diagnostic(f"sizes.{name}", f"got {value!r}", want, "Publish the model again"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Fit:
     """The calculation, in words."""
 
 
-class DoesNotFit(WorkloadError):
+class DoesNotFit(UserError):
     """The GPUs have too little memory for the model, or it cannot be divided over so many of them."""
 
 
@@ -74,21 +74,23 @@ def sizes(config: Mapping[str, Any], weight_bytes: int) -> Sizes:
         weight_bytes: Bytes of the safetensors, which vLLM keeps in memory unchanged.
 
     Raises:
-        WorkloadError: *config* does not give the size of the cache.
+        UserError: *config* does not give the size of the cache.
     """
     nested = config.get("text_config")
     settings = {**config, **nested} if isinstance(nested, Mapping) else config
     dtype = settings.get("dtype") or settings.get("torch_dtype")  # transformers 5 renamed it
     if dtype not in BYTES:
         want = f"the precision is one of {', '.join(BYTES)}"
-        raise WorkloadError("config.json, torch_dtype", f"got {dtype!r}", want, "Use a model whose config.json has it")
+        raise UserError(
+            Diagnostic("config.json, torch_dtype", f"got {dtype!r}", want, "Use a model whose config.json has it")
+        )
     layers, heads = _positive_int(settings, "num_hidden_layers"), _positive_int(settings, "num_attention_heads")
     context = _positive_int(settings, "max_position_embeddings")
     if settings.get("kv_lora_rank") is not None:
         if settings.get("model_type") not in LATENT_MODELS:
             want = f"a latent cache is supported for {', '.join(LATENT_MODELS)}"
             got = f"got kv_lora_rank and {settings.get('model_type')!r}"
-            raise WorkloadError("config.json, model_type", got, want, "Use another model")
+            raise UserError(Diagnostic("config.json, model_type", got, want, "Use another model"))
         # one latent for keys and values of all heads, and the positional part. Source: arXiv:2405.04434, 2.1
         values_per_token, parts = (
             _positive_int(settings, "kv_lora_rank") + _positive_int(settings, "qk_rope_head_dim"),
@@ -127,13 +129,13 @@ def fit(
     if context_tokens > sizes.context_tokens:
         most = sizes.context_tokens
         got, fix = f"got {context_tokens} context_tokens", f"Set context_tokens to {most}"
-        raise DoesNotFit("vLLM", got, f"the model takes {most}", fix)
+        raise DoesNotFit(Diagnostic("vLLM", got, f"the model takes {most}", fix))
     choices = [tp for tp in _divisors(sizes) if tp <= gpus]
     if tensor_parallel is not None:
         if tensor_parallel > gpus or not _can_divide(sizes, tensor_parallel):
             want = f"it is at most {gpus}, the GPUs, and divides {sizes.heads} attention heads"
             fix = f"Set it to one of {', '.join(map(str, choices))}"
-            raise DoesNotFit("vLLM", f"got tensor_parallel {tensor_parallel}", want, fix)
+            raise DoesNotFit(Diagnostic("vLLM", f"got tensor_parallel {tensor_parallel}", want, fix))
         choices = [tensor_parallel]
     for tp in choices:
         if plan.bytes_per_gpu(tp) <= plan.room:
@@ -181,9 +183,11 @@ class _Plan:
 def _misfit(plan: _Plan, tp: int, gpus: int) -> DoesNotFit:
     """Return the error for *tp* GPUs, the most that the model can be divided over: fewer GPUs would hold more each."""
     room = plan.tokens(tp)
-    want = f"there is room for {room} tokens" if room > 0 else "there is no room for the weights"
+    want = "weights and cache fit the memory of each GPU"
+    note = f"there is room for {room} tokens" if room > 0 else "there is no room for the weights"
     first, *others = _alternatives(plan, tp, max(room, 0), gpus)
-    return DoesNotFit("vLLM", f"got {plan.text(tp)}", want, ", or ".join([first[0].upper() + first[1:], *others]))
+    fix = ", or ".join([first[0].upper() + first[1:], *others])
+    return DoesNotFit(Diagnostic("vLLM", f"got {plan.text(tp)}", want, fix, note))
 
 
 def _alternatives(plan: _Plan, tp: int, room: int, gpus: int) -> Iterator[str]:
@@ -218,7 +222,9 @@ def _positive_int(settings: Mapping[str, Any], name: str) -> int:
     value = settings.get(name)
     if type(value) is not int or value < 1:
         want = "the size of the cache is a whole number"
-        raise WorkloadError(f"config.json, {name}", f"got {value!r}", want, "Use a model whose config.json has it")
+        raise UserError(
+            Diagnostic(f"config.json, {name}", f"got {value!r}", want, "Use a model whose config.json has it")
+        )
     return value
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from workloads.command_line import new_parser
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError, print_error
 from workloads.serving.model import Model, check_name, publish
 from workloads.serving.settings import ServingSettings
 
@@ -20,13 +20,13 @@ def publish_gguf(path: Path, name: str, card: Path | None, directory: Path) -> M
     """Publish the GGUF file *path* as the model *name* in *directory*, and return the model.
 
     Raises:
-        WorkloadError: *name* is invalid, a file is missing, llama.cpp cannot load it, or *directory* holds no model.
+        UserError: *name* is invalid, a file is missing, llama.cpp cannot load it, or *directory* holds no model.
     """
     files = {"model.gguf": path, **({"card.md": card} if card else {})}
     check_name(name)
     for each in files.values():
         if not each.is_file():
-            raise WorkloadError(str(each), "got no file", "the path names an existing file", "Correct the path")
+            raise UserError(Diagnostic(str(each), "got no file", "the path names an existing file", "Correct the path"))
     from workloads.serving.runtimes.llama import start_server
 
     start_server(path, ServingSettings(parallel=1, context_tokens=256))
@@ -42,8 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         model = publish_gguf(args.file, args.name, args.card, args.out)
-    except WorkloadError as error:
-        print(error, file=sys.stderr, flush=True)
+    except UserError as error:
+        print_error(error)
         return error.exit_status
     print(f"published {args.out}: {model.name} {model.version}, {args.file.stat().st_size / 1e6:.0f} MB", flush=True)
     return 0

@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 
 VERSIONS = (2, 3)
 MAX_KEYS, MAX_TENSORS, MAX_ELEMENTS = 1 << 16, 1 << 20, 1 << 22
@@ -58,14 +58,14 @@ def check(path: Path) -> None:
     """Check that the header of the GGUF file *path* is complete and consistent with the file's size.
 
     Raises:
-        WorkloadError: the header is wrong, or the file cannot be read.
+        UserError: the header is wrong, or the file cannot be read.
     """
     try:
         with path.open("rb") as file:
             _check(_Reader(file))
     except (_HeaderError, OSError) as error:
         got = f"got a wrong header: {error.strerror if isinstance(error, OSError) else error}"
-        raise WorkloadError(str(path), got, "the file is a GGUF file", "Download the file again") from None
+        raise UserError(Diagnostic(str(path), got, "the file is a GGUF file", "Download the file again")) from None
 
 
 def _check(reader: _Reader) -> None:

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 from pydantic import Field, TypeAdapter, ValidationError
 
 from workloads.command_line import new_parser
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError, print_error
 from workloads.serving.model import StrictModel
 
 Scope = Literal["infer", "read", "metrics"]
@@ -55,18 +55,20 @@ def read(path: Path) -> Keys:
     """Return the keys in the file *path*.
 
     Raises:
-        WorkloadError: the file cannot be read, or has one key twice.
+        UserError: the file cannot be read, or has one key twice.
     """
     try:
         keys = TypeAdapter(tuple[Key, ...]).validate_json(path.read_bytes())
     except OSError as error:
-        raise WorkloadError(str(path), f"got {error.strerror}", "the file is readable", "Correct the path") from error
+        raise UserError(
+            Diagnostic(str(path), f"got {error.strerror}", "the file is readable", "Correct the path")
+        ) from error
     except ValidationError as error:  # pydantic's full text would print the content
         wrong = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'as a whole'}: {p['msg']}" for p in error.errors())
         fix = "Build the file from lines that `python -m workloads.serving.keys` prints"
-        raise WorkloadError(str(path), f"got {wrong}", "the file is a JSON list of keys", fix) from None
+        raise UserError(Diagnostic(str(path), f"got {wrong}", "the file is a JSON list of keys", fix)) from None
     if len({key.sha256 for key in keys}) < len(keys):
-        raise WorkloadError(str(path), "got one key twice", "each key has one name", "Remove one of the two")
+        raise UserError(Diagnostic(str(path), "got one key twice", "each key has one name", "Remove one of the two"))
     return Keys(keys)
 
 
@@ -83,8 +85,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     scopes = args.scopes.split(",")
     if wrong := [scope for scope in scopes if scope not in get_args(Scope)]:
-        print(WorkloadError("--scopes", f"got {', '.join(wrong)}", f"scopes are {', '.join(get_args(Scope))}",
-                            "Correct --scopes"), file=sys.stderr)  # fmt: skip
+        want = f"scopes are {', '.join(get_args(Scope))}"
+        print_error(Diagnostic("--scopes", f"got {', '.join(wrong)}", want, "Correct --scopes"))
         return 2
     token = secrets.token_urlsafe(32)
     print(f"key, shown this once: {token}", file=sys.stderr)

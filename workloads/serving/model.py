@@ -20,7 +20,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workloads.checkpoint import disk
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
+from workloads.files import fsync_directory
 
 NAME = "model.json"
 MANIFEST_BYTES = 4 << 20
@@ -75,7 +76,7 @@ class Model(StrictModel):
         return bool(tensors) and all(tensor.shape[:1] == (-1,) for tensor in tensors)
 
 
-class DamagedModel(WorkloadError):
+class DamagedModel(UserError):
     """A model whose files differ from what was published."""
 
     exit_status = 1
@@ -85,7 +86,7 @@ def read(directory: Path) -> Model:
     """Return the metadata of the model in *directory*; its files are not read.
 
     Raises:
-        WorkloadError: *directory* has no valid model.json.
+        UserError: *directory* has no valid model.json.
     """
     path = directory / NAME
     try:
@@ -95,7 +96,9 @@ def read(directory: Path) -> Model:
         fix = (
             "Publish a model with `python -m workloads.quantize`, `workloads.serving.gguf` or `workloads.serving.vllm`"
         )
-        raise WorkloadError(str(path), f"got {error.strerror}", "a published model has a model.json", fix) from error
+        raise UserError(
+            Diagnostic(str(path), f"got {error.strerror}", "a published model has a model.json", fix)
+        ) from error
     return parse(content, path)
 
 
@@ -106,17 +109,19 @@ def parse(content: bytes, path: Path) -> Model:
         path: The file of *content*, for messages.
 
     Raises:
-        WorkloadError: *content* is too long or invalid.
+        UserError: *content* is too long or invalid.
     """
     fix = "Publish the model again"
     if len(content) > MANIFEST_BYTES:
-        raise WorkloadError(str(path), f"got more than {MANIFEST_BYTES} bytes", "the file is not larger", fix)
+        raise UserError(Diagnostic(str(path), f"got more than {MANIFEST_BYTES} bytes", "the file is not larger", fix))
     try:
         return Model.model_validate_json(content)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)[:8]
         wrong = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
-        raise WorkloadError(str(path), f"got {wrong}", 'the file has the format "rackwright model 1"', fix) from None
+        raise UserError(
+            Diagnostic(str(path), f"got {wrong}", 'the file has the format "rackwright model 1"', fix)
+        ) from None
 
 
 def fetch_ahead(directory: Path, model: Model) -> None:
@@ -143,7 +148,9 @@ def verify(directory: Path, model: Model, names: Collection[str] | None = None) 
     flaws = [flaw for name, file in files.items() if (flaw := _flaw(directory / name, file))]
     if flaws:
         want = "every file is as it was published"
-        raise DamagedModel(str(directory), ", ".join(flaws), want, "Publish the model again, or use another copy")
+        raise DamagedModel(
+            Diagnostic(str(directory), ", ".join(flaws), want, "Publish the model again, or use another copy")
+        )
 
 
 def _flaw(path: Path, expected: ModelFile) -> str:
@@ -165,7 +172,7 @@ def check_accuracy(model: Model, accuracy_kept: float | None) -> None:
         accuracy_kept: The least share of the original's accuracy; None: no check.
 
     Raises:
-        WorkloadError: the accuracy is lower, or there is no report.
+        UserError: the accuracy is lower, or there is no report.
     """
     if accuracy_kept is None:
         return
@@ -177,18 +184,18 @@ def check_accuracy(model: Model, accuracy_kept: float | None) -> None:
             f"at least {accuracy_kept:.2%} is required",
             "Publish a better model with `python -m workloads.quantize`",
         )
-        raise WorkloadError(f"{model.name} {model.version}", got, want, fix)
+        raise UserError(Diagnostic(f"{model.name} {model.version}", got, want, fix))
 
 
 def check_name(name: str) -> None:
     """Check that *name* is a valid name of a model.
 
     Raises:
-        WorkloadError: it is not.
+        UserError: it is not.
     """
     if not re.fullmatch(NAME_PATTERN, name):
         want = "a name has letters, digits and . _ -, and begins with a letter or digit"
-        raise WorkloadError("--name", f"got {name!r}", want, "Choose another name")
+        raise UserError(Diagnostic("--name", f"got {name!r}", want, "Choose another name"))
 
 
 def publish(
@@ -209,11 +216,13 @@ def publish(
         extra: Further files beside the model, such as reports, that do not count for its version.
 
     Raises:
-        WorkloadError: *directory* exists and holds no model.
+        UserError: *directory* exists and holds no model.
     """
     if directory.exists() and not (directory / NAME).is_file():
         want = "the target does not exist, or holds a model"
-        raise WorkloadError(str(directory), "it is there and has no model.json", want, "Choose another directory")
+        raise UserError(
+            Diagnostic(str(directory), "it is there and has no model.json", want, "Choose another directory")
+        )
     partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -246,9 +255,5 @@ def replace(partial: Path, directory: Path) -> None:
     if directory.exists():
         directory.rename(old)
     partial.rename(directory)
-    handle = os.open(directory.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    fsync_directory(directory.parent)
     shutil.rmtree(old, ignore_errors=True)

@@ -17,7 +17,7 @@ from typing import BinaryIO, Never
 
 from workloads.checkpoint import disk
 from workloads.command_line import new_parser
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError, print_error
 from workloads.serving import model as model_directory
 from workloads.serving.model import MANIFEST_BYTES, NAME, Model
 
@@ -43,7 +43,7 @@ def place(
         seconds: Seconds after which the copy fails.
 
     Raises:
-        WorkloadError: the model has another version, is damaged, or is not accurate enough. Nothing is left behind.
+        UserError: the model has another version, is damaged, or is not accurate enough. Nothing is left behind.
     """
     target, partial = models / version, models / f".{version}.partial"
     with _remove_on_failure(partial), _deadline(partial, seconds):
@@ -74,7 +74,7 @@ def _copy(source: Path, partial: Path, version: str) -> None:
                 if size != entry.bytes:
                     want = "every file is as it was published"
                     got = f"{name} has {size} bytes, not {entry.bytes}"
-                    raise model_directory.DamagedModel(str(source), got, want, "Publish the model again")
+                    raise model_directory.DamagedModel(Diagnostic(str(source), got, want, "Publish the model again"))
                 _copy_bytes(file, partial / name, size)
         disk.write(partial / NAME, content)
     finally:
@@ -86,7 +86,7 @@ def _open_file(source: Path, directory: int, name: str) -> Iterator[BinaryIO]:
     """Open the file *name* of the directory *source*, whose descriptor is *directory*.
 
     Raises:
-        WorkloadError: the file is a link, a FIFO, or anything else but a regular file.
+        UserError: the file is a link, a FIFO, or anything else but a regular file.
     """
     # O_NONBLOCK: without it, opening a FIFO waits for its writer
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -94,11 +94,11 @@ def _open_file(source: Path, directory: int, name: str) -> Iterator[BinaryIO]:
         descriptor = os.open(name, flags, dir_fd=directory)
     except OSError as error:
         got = f"got {name!r}: {error.strerror}"
-        raise WorkloadError(str(source), got, _REGULAR, "Publish the model again") from None
+        raise UserError(Diagnostic(str(source), got, _REGULAR, "Publish the model again")) from None
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             got = f"got {name!r}, which is no regular file"
-            raise WorkloadError(str(source), got, _REGULAR, "Publish the model again")
+            raise UserError(Diagnostic(str(source), got, _REGULAR, "Publish the model again"))
         yield file
 
 
@@ -119,14 +119,14 @@ def _check_model(where: str, model: Model, version: str) -> Model:
     """Return *model* if it is *version* and all its files are beside its model.json: root writes files by these names.
 
     Raises:
-        WorkloadError: the model is another version, or a file name leads elsewhere.
+        UserError: the model is another version, or a file name leads elsewhere.
     """
     for name in model.files:
         if "/" in name or "\0" in name or name in ("", ".", "..", NAME):
-            raise WorkloadError(where, f"got the file {name!r}", _REGULAR, "Publish the model again")
+            raise UserError(Diagnostic(where, f"got the file {name!r}", _REGULAR, "Publish the model again"))
     if (got := model_directory.version_of(model.files)) != version:
-        raise WorkloadError(
-            where, f"got version {got}", f"the fleet declares {version}", "Correct the version or the path"
+        raise UserError(
+            Diagnostic(where, f"got version {got}", f"the fleet declares {version}", "Correct the version or the path")
         )
     return model
 
@@ -135,13 +135,13 @@ def _check_room(model: Model, partial: Path) -> None:
     """Check that the files of *model* fit beside *partial*: a sparse file can claim a size larger than any drive.
 
     Raises:
-        WorkloadError: they do not fit.
+        UserError: they do not fit.
     """
     needed, free = sum(file.bytes for file in model.files.values()), shutil.disk_usage(partial).free
     if needed + RESERVE_BYTES > free:
         got = f"got {free / 1e9:.1f} GB free for a model of {needed / 1e9:.1f} GB"
-        raise WorkloadError(
-            str(partial.parent), got, "the model fits on the drive", "Free space, or serve a smaller model"
+        raise UserError(
+            Diagnostic(str(partial.parent), got, "the model fits on the drive", "Free space, or serve a smaller model")
         )
 
 
@@ -150,7 +150,7 @@ def _share(partial: Path, models: Path) -> None:
     group = models.stat().st_gid
     for path, mode in (*((path, 0o640) for path in partial.iterdir()), (partial, 0o750)):
         if path.is_symlink() or (path != partial and not path.is_file()):
-            raise WorkloadError(str(partial), f"got {path.name!r}", _REGULAR, "Publish the model again")
+            raise UserError(Diagnostic(str(partial), f"got {path.name!r}", _REGULAR, "Publish the model again"))
         os.chown(path, -1, group)
         path.chmod(mode)
 
@@ -178,7 +178,9 @@ def _deadline(partial: Path, seconds: float) -> Iterator[None]:
 
     def late(number: int, frame: FrameType | None) -> Never:
         want = f"the copy ends within {seconds:g} s"
-        raise WorkloadError(str(partial), "got no end of the copy", want, "Check its drive, then run the command again")
+        raise UserError(
+            Diagnostic(str(partial), "got no end of the copy", want, "Check its drive, then run the command again")
+        )
 
     before = signal.signal(signal.SIGALRM, late)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -204,12 +206,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         model = place(args.models, args.version, args.copy, args.accuracy_kept)
-    except WorkloadError as error:
-        print(error, file=sys.stderr, flush=True)
+    except UserError as error:
+        print_error(error)
         return error.exit_status
     except OSError as error:  # a full drive, a missing tier
-        print(WorkloadError(str(error.filename or args.models), f"got {error.strerror}", "the model can be copied",
-                            "Repair that, then run the command again"), file=sys.stderr, flush=True)  # fmt: skip
+        where, fix = str(error.filename or args.models), "Repair that, then run the command again"
+        print_error(Diagnostic(where, f"got {error.strerror}", "the model can be copied", fix))
         return 1
     print(f"{model.name} {model.version} is complete, in {args.models / model.version}")
     return 0

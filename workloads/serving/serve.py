@@ -11,7 +11,7 @@ from typing import Any
 
 import uvicorn
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.serving import keys as api_keys
 from workloads.serving.app import State, create
 from workloads.serving.connection import protocol_with_limits
@@ -26,7 +26,7 @@ def serve(directory: Path, settings: ServingSettings) -> None:
     """Serve the model in *directory* until SIGTERM or SIGINT; a second signal stops the server at once.
 
     Raises:
-        WorkloadError: the model cannot be served with these settings.
+        UserError: the model cannot be served with these settings.
         RuntimeProcessEnded: the process of the runtime ended by itself.
     """
     began = time.monotonic()
@@ -40,7 +40,7 @@ def serve(directory: Path, settings: ServingSettings) -> None:
     if server.exit_reason:
         fix = "Start the server again, as its unit does; if it ends again, repair what the message names"
         raise RuntimeProcessEnded(
-            str(directory), f"got {server.exit_reason}", "the runtime runs until the server stops", fix
+            Diagnostic(str(directory), f"got {server.exit_reason}", "the runtime runs until the server stops", fix)
         )
     log_event("stopped")
 
@@ -136,8 +136,8 @@ def _bind(settings: ServingSettings) -> socket.socket:
     except OSError as error:
         server_socket.close()
         got = f"got {settings.host}:{settings.port}: {error.strerror or error}"
-        raise WorkloadError(
-            "port", got, "the port is free, and the address is this computer's", "Use another"
+        raise UserError(
+            Diagnostic("port", got, "the port is free, and the address is this computer's", "Use another")
         ) from error
     return server_socket
 
@@ -155,7 +155,7 @@ def _bind_host_socket(settings: ServingSettings) -> AbstractContextManager[socke
     except OSError as error:
         host_socket.close()
         got, fix = f"got {error.strerror or error}", "Set a path in a directory of this account, or remove it"
-        raise WorkloadError(f"own_socket {path}", got, "the path is free for a Unix socket", fix) from error
+        raise UserError(Diagnostic(f"own_socket {path}", got, "the path is free for a Unix socket", fix)) from error
     return host_socket
 
 
@@ -171,5 +171,5 @@ def _tls(settings: ServingSettings) -> ssl.SSLContext | None:
             context.verify_mode = ssl.CERT_REQUIRED
     except OSError as error:  # ssl.SSLError is one
         want, fix = "certificate and key are PEM files and belong together", "Correct tls_certificate and tls_key"
-        raise WorkloadError("tls_certificate", f"got {error.strerror or error}", want, fix) from error
+        raise UserError(Diagnostic("tls_certificate", f"got {error.strerror or error}", want, fix)) from error
     return context

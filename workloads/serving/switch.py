@@ -19,7 +19,6 @@ LIB/
 
 import fcntl
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -27,13 +26,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from workloads.command_line import new_parser
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError, print_error
+from workloads.files import write_atomic
 from workloads.serving import model as model_directory
 from workloads.serving import watch_config
 from workloads.serving.ask import LocalServer, measure_accuracy
@@ -85,13 +86,13 @@ class Release(StrictModel):
     canary: ReleaseCanary | None = None
 
 
-class NotServing(WorkloadError):
+class NotServing(UserError):
     """The server does not serve the release that it was started with."""
 
     exit_status = 4
 
 
-class SwitchBusy(WorkloadError):
+class SwitchBusy(UserError):
     """Another process switches or judges a release of this server."""
 
     exit_status = 4
@@ -120,7 +121,7 @@ class ReleaseSwitch:
                     got = f"got a lock that another process has held for {seconds:g} s"
                     fix = "Run the command again; `fuser` names the process"
                     raise SwitchBusy(
-                        f"{self._lib}/lock", got, "one process at a time switches or judges a release", fix
+                        Diagnostic(f"{self._lib}/lock", got, "one process at a time switches or judges a release", fix)
                     )
                 time.sleep(POLL_SECONDS)
             yield
@@ -161,10 +162,13 @@ class ReleaseSwitch:
             accuracy = self._check_canary(name)
         except NotServing as error:
             self._print_log()
-            self._update_state(refused={"release": name, "version": self.release(name).version, "why": error.got})
+            self._update_state(
+                refused={"release": name, "version": self.release(name).version, "why": error.diagnostic.problem}
+            )
             if before == name:
                 raise
-            raise NotServing(error.where, f"{error.got}; {self._restore(before)}", error.want, error.fix) from None
+            problem = f"{error.diagnostic.problem}; {self._restore(before)}"
+            raise NotServing(replace(error.diagnostic, problem=problem)) from None
         if accuracy is not None and self.plan.watch is not None:
             self.record_reading(name, accuracy)
 
@@ -177,7 +181,7 @@ class ReleaseSwitch:
         try:
             self._start(before)
         except NotServing as error:
-            return f"the previous release {before} does not serve either ({error.got})"
+            return f"the previous release {before} does not serve either ({error.diagnostic.problem})"
         return f"the previous release {before} serves again"
 
     def _start(self, name: str) -> None:
@@ -207,7 +211,7 @@ class ReleaseSwitch:
                     if state != "failed" else "and not ready"
                 )  # fmt: skip
                 want, fix = f"version {version} of the model is ready", "Repair what the last lines of its log name"
-                raise NotServing(f"release {name}", got, want, fix)
+                raise NotServing(Diagnostic(f"release {name}", got, want, fix))
             time.sleep(POLL_SECONDS)
 
     def _serving(self) -> tuple[str, str]:
@@ -219,14 +223,14 @@ class ReleaseSwitch:
         """Return whether release *name* has a socket for its host; releases of earlier versions have none."""
         try:
             return bool(self._settings(name).get("own_socket"))
-        except WorkloadError:
+        except UserError:
             return True  # such a release is not ready either
 
     def _settings(self, name: str) -> dict[str, Any]:
         """Return the settings of release *name*.
 
         Raises:
-            WorkloadError: the file cannot be read.
+            UserError: the file cannot be read.
         """
         path = self._lib / "releases" / name / "settings.json"
         try:
@@ -234,7 +238,7 @@ class ReleaseSwitch:
             return settings
         except (OSError, ValueError) as error:
             want, fix = "the release's settings can be read", "Run `rackwright up` again"
-            raise WorkloadError(str(path), f"got {error}", want, fix) from None
+            raise UserError(Diagnostic(str(path), f"got {error}", want, fix)) from None
 
     def _check_canary(self, name: str) -> float | None:
         """Return the share of the canary's rows that are correct, if it is high enough; None without a canary.
@@ -247,12 +251,12 @@ class ReleaseSwitch:
             return None
         try:
             accuracy = self.measure(name, release.canary)
-        except WorkloadError as error:
-            raise NotServing(error.where, error.got, error.want, error.fix) from None
+        except UserError as error:
+            raise NotServing(*error.diagnostics) from None
         required = f"at least {release.canary.accuracy:.2%} is required"
         if accuracy < release.canary.accuracy:
             got, fix = f"the canary is {accuracy:.4%} correct", "Serve another model, or lower the required accuracy"
-            raise NotServing(f"release {name} of version {release.version}", got, required, fix)
+            raise NotServing(Diagnostic(f"release {name} of version {release.version}", got, required, fix))
         self._progress(f"the canary is {accuracy:.4%} correct, {required}")
         return accuracy
 
@@ -260,7 +264,7 @@ class ReleaseSwitch:
         """Return the share of the rows of *canary* that the server, which serves release *name*, answers correctly.
 
         Raises:
-            WorkloadError: the rows cannot be read, or not all of them are answered.
+            UserError: the rows cannot be read, or not all of them are answered.
         """
         max_batch = int(self._settings(name).get("max_batch", 32))
         model = model_directory.read(self._lib / "releases" / name / "model")
@@ -322,11 +326,8 @@ class ReleaseSwitch:
 
     def _write(self, name: str, text: str) -> None:
         """Replace a file of LIB by one with *text*, atomically."""
-        beside = self._lib / f".{name}"
-        beside.write_text(text)
-        os.chown(beside, -1, self._lib.stat().st_gid)
-        beside.chmod(0o640)  # the server's account reads it, whatever root's umask, and no other account does
-        beside.replace(self._lib / name)
+        # the server's account reads it, and no other account does
+        write_atomic(self._lib / name, text, 0o640, group=self._lib.stat().st_gid)
 
     def _sweep(self, kept: set[str]) -> None:
         """Remove releases, models and rows that the releases *kept* do not use; other names than ours stay."""
@@ -387,12 +388,11 @@ def run(path: Path, work: Callable[[ReleaseSwitch], int | None]) -> int:
     """Call *work* with the server that the file *path* describes, and return the exit status."""
     try:
         return work(ReleaseSwitch(SwitchPlan.model_validate_json(path.read_bytes()), print_line)) or 0
-    except WorkloadError as error:
-        print(error, file=sys.stderr, flush=True)
+    except UserError as error:
+        print_error(error)
         return error.exit_status
     except (OSError, ValidationError) as error:
-        print(WorkloadError(str(path), f"got {error}", "the file can be read", "Run `rackwright up` again"),
-              file=sys.stderr, flush=True)  # fmt: skip
+        print_error(Diagnostic(str(path), f"got {error}", "the file can be read", "Run `rackwright up` again"))
         return 2
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from workloads.command_line import new_parser
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError, print_error
 from workloads.serving import fit
 from workloads.serving.model import NAME, NAME_PATTERN, Model, check_name, publish
 
@@ -32,17 +32,17 @@ def publish_vllm(source: Path, name: str, card: Path | None, directory: Path) ->
     """Publish the model in the directory *source* as *name* in *directory*, and return the model.
 
     Raises:
-        WorkloadError: *name* is invalid, a file is missing or cut short, the model needs code of its own, or
+        UserError: *name* is invalid, a file is missing or cut short, the model needs code of its own, or
             *directory* holds no model.
     """
     check_name(name)
     if card and not card.is_file():
-        raise WorkloadError(str(card), "got no file", "the path names an existing file", "Correct the path")
+        raise UserError(Diagnostic(str(card), "got no file", "the path names an existing file", "Correct the path"))
     config = _read_object(source / CONFIG)
     architecture = (config.get("architectures") or [None])[0]
     if not isinstance(architecture, str):
         want = "architectures names the model's class"
-        raise WorkloadError(str(source / CONFIG), f"got {architecture}", want, "Save the model again")
+        raise UserError(Diagnostic(str(source / CONFIG), f"got {architecture}", want, "Save the model again"))
     data = {
         each.name: each for each in source.iterdir() if each.suffix in DATA and each.is_file() and each.name != NAME
     }
@@ -50,7 +50,7 @@ def publish_vllm(source: Path, name: str, card: Path | None, directory: Path) ->
         if "auto_map" in _read_object(each):
             want = "a served model has no code of its own"
             fix = "Remove auto_map if vLLM supports the model itself, or use another model"
-            raise WorkloadError(str(each), "got auto_map, which names such code", want, fix)
+            raise UserError(Diagnostic(str(each), "got auto_map, which names such code", want, fix))
     weights = _weights(source)
     weight_bytes = sum(map(_checked_bytes, weights))
     lineage = {"directory": source.resolve().name, "architecture": architecture,
@@ -65,10 +65,10 @@ def _read_object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         got = f"got {error.strerror if isinstance(error, OSError) else error}"
         want = "a Hugging Face model directory has this file, as JSON"
-        raise WorkloadError(str(path), got, want, "Save the model again, or correct the path") from None
+        raise UserError(Diagnostic(str(path), got, want, "Save the model again, or correct the path")) from None
     if not isinstance(files, dict):
-        raise WorkloadError(
-            str(path), f"got a {type(files).__name__}", "the file is a JSON object", "Save the model again"
+        raise UserError(
+            Diagnostic(str(path), f"got a {type(files).__name__}", "the file is a JSON object", "Save the model again")
         )
     return files
 
@@ -84,14 +84,14 @@ def _weights(source: Path) -> list[Path]:
         if odd or not names:
             got = f"got no file {odd[0]!r}" if odd else "got no weight_map"
             want = "every file that the index names is beside it"
-            raise WorkloadError(str(source / INDEX), got, want, "Download the missing files")
+            raise UserError(Diagnostic(str(source / INDEX), got, want, "Download the missing files"))
         return [source / name for name in names]
     files = sorted(each for each in source.glob("*.safetensors") if each.is_file())
     if not files:
         pickles = sorted(each.name for each in source.iterdir() if each.suffix in PICKLES)
         got = f"got {', '.join(pickles)}: reading a pickle runs code" if pickles else "got no *.safetensors"
         fix = "Save the model again, as safetensors"
-        raise WorkloadError(str(source), got, "a model's weights are in safetensors", fix)
+        raise UserError(Diagnostic(str(source), got, "a model's weights are in safetensors", fix))
     return files
 
 
@@ -109,10 +109,10 @@ def _checked_bytes(path: Path) -> int:
         expected = 8 + length + max(ends)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         got, want = "got no readable head", "the file is a safetensors file"
-        raise WorkloadError(str(path), got, want, "Download the file again") from None
+        raise UserError(Diagnostic(str(path), got, want, "Download the file again")) from None
     if size != expected:
-        raise WorkloadError(
-            str(path), f"got {size} bytes", f"its head states {expected} bytes", "Download the file again"
+        raise UserError(
+            Diagnostic(str(path), f"got {size} bytes", f"its head states {expected} bytes", "Download the file again")
         )
     return size
 
@@ -126,8 +126,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         model = publish_vllm(args.directory, args.name, args.card, args.out)
-    except WorkloadError as error:
-        print(error, file=sys.stderr, flush=True)
+    except UserError as error:
+        print_error(error)
         return error.exit_status
     gigabytes = model.lineage["sizes"]["weight_bytes"] / 1e9
     print(f"published {args.out}: {model.name} {model.version}, {gigabytes:.1f} GB of weights", flush=True)

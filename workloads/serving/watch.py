@@ -7,10 +7,11 @@ accuracy, and never rolls anything back.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from workloads.command_line import new_parser
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.serving.switch import NotServing, ReleaseSwitch, SwitchBusy, print_line, run
 from workloads.serving.watch_config import AccuracyRecord, PreviousRelease, choose_rollback
 
@@ -49,8 +50,10 @@ def _observe(switch: ReleaseSwitch) -> int:
         if why := switch.unready_reason(name):
             raise _cannot_judge(why)
         accuracy = switch.measure(name, canary)
-    except WorkloadError as error:
-        switch.write_record(switch.read_record().model_copy(update={"why_not": f"{error.where}: {error.got}"}))
+    except UserError as error:
+        switch.write_record(
+            switch.read_record().model_copy(update={"why_not": f"{error.diagnostic.where}: {error.diagnostic.problem}"})
+        )
         print_line(f"the accuracy is unknown: {error}")
         return UNKNOWN
     record = switch.record_reading(name, accuracy)
@@ -85,10 +88,9 @@ def _roll_back(switch: ReleaseSwitch, target: str, accuracy: float, least: float
     try:
         switch.roll_back_to(target, why)
     except NotServing as error:
-        want = "the server runs a release that is accurate enough"
-        raise NotServing(
-            error.where, error.got, want, "Promote another model: neither of the two is accurate enough"
-        ) from None
+        expected = "the server runs a release that is accurate enough"
+        help = "Promote another model: neither of the two is accurate enough"
+        raise NotServing(replace(error.diagnostic, expected=expected, help=help)) from None
     print_line(f"release {target} serves again, until `rackwright up` sets another model")
 
 
@@ -101,8 +103,8 @@ def _previous_release(switch: ReleaseSwitch) -> PreviousRelease:
     return PreviousRelease(name, True, switch.release(name).canary is not None, refused)
 
 
-def _cannot_judge(got: str) -> WorkloadError:
-    return WorkloadError("watch", got, "the server runs a release with a canary", "Run `rackwright up`")
+def _cannot_judge(got: str) -> UserError:
+    return UserError(Diagnostic("watch", got, "the server runs a release with a canary", "Run `rackwright up`"))
 
 
 def main(argv: list[str] | None = None) -> int:

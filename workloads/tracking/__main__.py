@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from workloads.command_line import new_parser
-from workloads.errors import WorkloadError
+from workloads.errors import UserError, print_error
 from workloads.tracking.registry import register
 from workloads.tracking.server import URL, connect
 from workloads.tracking.tracker import Tracker
@@ -34,8 +34,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.register:
             print(f"{register(server, args.directory, args.register)} is registered")
         return 0
-    except WorkloadError as error:
-        print(error, file=sys.stderr)
+    except UserError as error:
+        print_error(error)
         return error.exit_status
 
 

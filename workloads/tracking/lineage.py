@@ -55,7 +55,7 @@ def load_lineage(server: TrackingServer, reference: str) -> Lineage:
     """Return the lineage of the version that *reference* names, back to the first parent.
 
     Raises:
-        WorkloadError: There is no such version, or the server does not respond.
+        UserError: There is no such version, or the server does not respond.
     """
     chain = list(_chain(server, registry.find(server, reference)))
     last = chain[-1].tags.get("parent", provenance.NONE)

@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 
 KEYS = ("fleet", "declaration", "lock", "hosts", "code", "data", "parent")
 """Required tags of a version: its declaration, machines, code, data and parent."""
@@ -74,12 +74,14 @@ def load_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in *path*; empty if the file is missing.
 
     Raises:
-        WorkloadError: The file cannot be read, or is not JSON.
+        UserError: The file cannot be read, or is not JSON.
     """
     try:
         values = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise WorkloadError(str(path), f"got {error}", "a run's provenance is JSON", "Restore the file") from None
+        raise UserError(
+            Diagnostic(str(path), f"got {error}", "a run's provenance is JSON", "Restore the file")
+        ) from None
     return values if isinstance(values, dict) else {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from workloads.checkpoint import checkpoints, disk, layout, manifest
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.tracking import provenance
 from workloads.tracking.server import TrackingRefused, TrackingServer
 from workloads.tracking.tracker import load_tracking_state
@@ -52,21 +52,21 @@ def register(server: TrackingServer, out: Path, name: str) -> Version:
     that version.
 
     Raises:
-        WorkloadError: The server does not know the run, or the run has no checkpoint or must not be published.
+        UserError: The server does not know the run, or the run has no checkpoint or must not be published.
     """
     state = load_tracking_state(out)
     if state.get("url") != server.url or "run" not in state:
         fix = "Run it with --tracking, or send it with `python -m workloads.tracking`"
         got, want = f"got a run that {server.url} does not know", "each version belongs to a run on the server"
-        raise TrackingRefused(str(out), got, want, fix)
+        raise TrackingRefused(Diagnostic(str(out), got, want, fix))
     lineage = provenance.load_json(out / "lineage.json")
     if lineage.get("published") is False:
         want, fix = "a version is no worse than its parent", "Train longer, or give --publish-worse with a reason"
-        raise TrackingRefused(str(out), "got a run that must not be published", want, fix)
+        raise TrackingRefused(Diagnostic(str(out), "got a run that must not be published", want, fix))
     checkpoint = _final_checkpoint(out / "checkpoints", lineage.get("checkpoint"))
     if checkpoint is None:
         want = "a version needs an intact checkpoint"
-        raise TrackingRefused(str(out), "got no intact checkpoint", want, "Train until one is saved")
+        raise TrackingRefused(Diagnostic(str(out), "got no intact checkpoint", want, "Train until one is saved"))
     digest = _manifest_digest(checkpoint.path)
     if version := find_by_checkpoint(server, digest, name):
         return version
@@ -110,7 +110,7 @@ def find(server: TrackingServer, reference: str) -> Version:
     parts = REFERENCE.fullmatch(reference)
     if parts is None:
         want, fix = "a version is MODEL, MODEL@ALIAS or MODEL/NUMBER", "Write it like digits@champion"
-        raise TrackingRefused("model", f"got {reference}", want, fix)
+        raise TrackingRefused(Diagnostic("model", f"got {reference}", want, fix))
     name, alias, number = parts["name"], parts["alias"], parts["version"]
     try:
         if alias:
@@ -124,7 +124,7 @@ def find(server: TrackingServer, reference: str) -> Version:
         versions = []
     if not versions:
         fix = "Name a version that the registry lists"
-        raise TrackingRefused("model", f"got {reference}", f"{server.url} has no such version", fix, 404)
+        raise TrackingRefused(Diagnostic("model", f"got {reference}", f"{server.url} has no such version", fix), 404)
     return max(versions, key=lambda version: int(version.version))
 
 
@@ -141,13 +141,15 @@ def fetch(server: TrackingServer, reference: str, into: Path) -> Path:
     """Return the directory with the verified checkpoint of a version, downloaded below *into* if it is missing.
 
     Raises:
-        WorkloadError: There is no such version, or its files differ from the registered ones.
+        UserError: There is no such version, or its files differ from the registered ones.
     """
     version = find(server, reference)
     step = version.source.rstrip("/").rpartition("/")[2]
     if layout.parse_step_name(step) is None:
         fix = "Name a version that a run of rackwright registered"
-        raise TrackingRefused("model", f"got {version}, from {version.source}", "a version is a checkpoint", fix)
+        raise TrackingRefused(
+            Diagnostic("model", f"got {version}, from {version.source}", "a version is a checkpoint", fix)
+        )
     target = fetch_manifest(server, version, manifest.NAME, into)
     contents = manifest.read(target)
     fetch_files(server, version, {name: entry.bytes for name, entry in contents.files.items()}, target)
@@ -162,20 +164,22 @@ def fetch_manifest(server: TrackingServer, version: Version, manifest_name: str,
         manifest_name: File name of the manifest.
 
     Raises:
-        WorkloadError: rackwright did not register the version, or its manifest differs from the registered one.
+        UserError: rackwright did not register the version, or its manifest differs from the registered one.
     """
     expected, place = version.tags.get(CHECKPOINT, ""), version.source.partition("mlflow-artifacts:/")[2].strip("/")
     if not DIGEST.fullmatch(expected) or not DIRECTORY.fullmatch(place.rpartition("/")[2]):
         want = "a version is a checkpoint or a model of rackwright"
         fix = "Name a version that rackwright registered"
-        raise TrackingRefused("model", f"got {version}, from {version.source}", want, fix)
+        raise TrackingRefused(Diagnostic("model", f"got {version}, from {version.source}", want, fix))
     target = directory_for(into, expected) / place.rpartition("/")[2]
     target.mkdir(parents=True, exist_ok=True)
     fetch_files(server, version, {manifest_name: manifest.MOST_BYTES}, target)
     if (got := disk.sha256(target / manifest_name)) != expected:
         (target / manifest_name).unlink()
         fix = "Find out who changed the artifacts of its run"
-        raise WorkloadError(str(version), f"got a manifest with SHA-256 {got}", f"registered is {expected}", fix)
+        raise UserError(
+            Diagnostic(str(version), f"got a manifest with SHA-256 {got}", f"registered is {expected}", fix)
+        )
     return target
 
 

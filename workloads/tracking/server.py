@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.http_client import LOOPBACK, HttpClient, redirect_target
 
 API = "/api/2.0/mlflow/"
@@ -37,17 +37,17 @@ ANSWER_BYTES = 64 << 20
 """Maximum size of a JSON response."""
 
 
-class TrackingUnreachable(WorkloadError):
+class TrackingUnreachable(UserError):
     """The server does not respond, or does not respond as an MLflow server."""
 
     exit_status = 3
 
 
-class TrackingRefused(WorkloadError):
+class TrackingRefused(UserError):
     """The server, or a check before the request, refuses the account or the request."""
 
-    def __init__(self, where: str, got: str, want: str, fix: str, status: int = 0) -> None:
-        super().__init__(where, got, want, fix)
+    def __init__(self, diagnostic: Diagnostic, status: int = 0) -> None:
+        super().__init__(diagnostic)
         self.status = status
         """HTTP status; 0 if no request was sent."""
 
@@ -102,7 +102,7 @@ class TrackingServer:
                     target.unlink()
                     want = f"{place} has at most {most} bytes"
                     fix = "Find out who changed this artifact"
-                    raise TrackingUnreachable(self.url, "got a longer file", want, fix)
+                    raise TrackingUnreachable(Diagnostic(self.url, "got a longer file", want, fix))
                 file.write(part)
 
     def _request(
@@ -117,15 +117,17 @@ class TrackingServer:
         except (OSError, ValueError) as error:
             got = f"got {getattr(error, 'reason', None) or error}"
             fix = f"Check that it runs and that {CERTIFICATE} names its certificate"
-            raise TrackingUnreachable(self.url, got, "an MLflow server responds there", fix) from None
+            raise TrackingUnreachable(Diagnostic(self.url, got, "an MLflow server responds there", fix)) from None
 
-    def _error_for(self, error: urllib.error.HTTPError) -> WorkloadError:
+    def _error_for(self, error: urllib.error.HTTPError) -> UserError:
         if place := redirect_target(error):
             got, want = (
                 f"got {error.code}, a redirect to {place}",
                 "the server responds without a redirect",
             )
-            return TrackingRefused(self.url, got, want, f"Set {URL} to the server's own address", error.code)
+            return TrackingRefused(
+                Diagnostic(self.url, got, want, f"Set {URL} to the server's own address"), error.code
+            )
         message = error.read(2000).decode(errors="replace").strip()
         try:
             message = json.loads(message)["message"]
@@ -133,12 +135,14 @@ class TrackingServer:
             message = message.partition("\n")[0]
         got = f"got {error.code}: {message or error.reason}"
         if error.code >= 500 or error.code == 429:
-            return TrackingUnreachable(self.url, got, "an MLflow server responds there", "Read its journal")
+            return TrackingUnreachable(Diagnostic(self.url, got, "an MLflow server responds there", "Read its journal"))
         if error.code == 401:
             fix = f"Set {NAME} and {PASSWORD}, or name a file with them in {CREDENTIALS}"
-            return TrackingRefused(self.url, got, "the server requires an account", fix, error.code)
+            return TrackingRefused(Diagnostic(self.url, got, "the server requires an account", fix), error.code)
         want = "the account is allowed to do that, and the object exists"
-        return TrackingRefused(self.url, got, want, "Ask the server's operator, or name another object", error.code)
+        return TrackingRefused(
+            Diagnostic(self.url, got, want, "Ask the server's operator, or name another object"), error.code
+        )
 
     def _parse_response(self, answer: Any) -> dict[str, Any]:
         with answer:
@@ -149,7 +153,9 @@ class TrackingServer:
             values = None
         if not isinstance(values, dict):
             fix = f"Name the server itself in {URL}"
-            raise TrackingUnreachable(self.url, f"got {content[:40]!r}", "an MLflow server responds in JSON", fix)
+            raise TrackingUnreachable(
+                Diagnostic(self.url, f"got {content[:40]!r}", "an MLflow server responds in JSON", fix)
+            )
         return values
 
 
@@ -167,19 +173,18 @@ def connect(url: str, environment: Mapping[str, str]) -> TrackingServer:
         is_valid = False
     if not is_valid:
         fix = f"Write it like https://tracking.example:5000; put the account into {CREDENTIALS}"
-        raise TrackingRefused(
-            "tracking", f"got {url.rpartition('@')[2]}", "the value is the server's URL, without an account", fix
-        )
+        got = f"got {url.rpartition('@')[2] or 'nothing'}"
+        raise TrackingRefused(Diagnostic("tracking", got, "the value is the server's URL, without an account", fix))
     name, password = environment.get(NAME, ""), environment.get(PASSWORD, "")
     if not name:
         name, password = _from_file(environment)
     if name and parts.scheme == "http" and parts.hostname not in LOOPBACK:
         want = "a password is sent to another host over https only"
-        raise TrackingRefused("tracking", f"got {url}", want, f"Write https://{parts.netloc}")
+        raise TrackingRefused(Diagnostic("tracking", f"got {url}", want, f"Write https://{parts.netloc}"))
     certificate = environment.get(CERTIFICATE, "")
     if certificate and not Path(certificate).is_file():
         want = "the value names a file of certificates in PEM"
-        raise TrackingRefused(CERTIFICATE, f"got {certificate}", want, "Use tls.crt of the server's host")
+        raise TrackingRefused(Diagnostic(CERTIFICATE, f"got {certificate}", want, "Use tls.crt of the server's host"))
     return TrackingServer(url, name, password, certificate)
 
 
@@ -196,14 +201,16 @@ def _from_file(environment: Mapping[str, str]) -> tuple[str, str]:
     except FileNotFoundError:
         if configured:
             got, want = f"got {path}: no such file", "the value names a file"
-            raise TrackingRefused(CREDENTIALS, got, want, "Correct the path") from None
+            raise TrackingRefused(Diagnostic(CREDENTIALS, got, want, "Correct the path")) from None
         return "", ""
     except OSError as error:
         want, fix = "this account can read the file", "Make this account its owner"
-        raise TrackingRefused(str(path), f"got {error.strerror}", want, fix) from None
+        raise TrackingRefused(Diagnostic(str(path), f"got {error.strerror}", want, fix)) from None
     if access_of_others:
         want = "only its owner can read it"
-        raise TrackingRefused(str(path), "got a file that others may read or write", want, f"Run `chmod 0600 {path}`")
+        raise TrackingRefused(
+            Diagnostic(str(path), "got a file that others may read or write", want, f"Run `chmod 0600 {path}`")
+        )
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(text)
@@ -211,4 +218,4 @@ def _from_file(environment: Mapping[str, str]) -> tuple[str, str]:
         return account["mlflow_tracking_username"], account["mlflow_tracking_password"]
     except (configparser.Error, KeyError):
         want = "the file has [mlflow], mlflow_tracking_username = … and mlflow_tracking_password = …"
-        raise TrackingRefused(str(path), "got no account in it", want, "Write these three lines") from None
+        raise TrackingRefused(Diagnostic(str(path), "got no account in it", want, "Write these three lines")) from None

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
+from workloads.files import write_atomic
 from workloads.tracking import provenance
 from workloads.tracking.server import TrackingRefused, TrackingServer
 
@@ -90,7 +91,7 @@ class Tracker:
             try:
                 self.send(ending)
                 wait, self._failure = self._interval, ""
-            except WorkloadError as error:
+            except UserError as error:
                 wait = min(max(wait, 1.0) * 2, BACK_OFF_SECONDS)
                 self._report_failure(error)
             except Exception as error:  # no error here may stop the run
@@ -108,7 +109,7 @@ class Tracker:
         """Send all complete lines; if *ending*, also the final status.
 
         Raises:
-            WorkloadError: The server does not respond or refuses the data.
+            UserError: The server does not respond or refuses the data.
         """
         if not self._state:
             self._state = _read_state(self.out, self.server.url)
@@ -178,9 +179,7 @@ class Tracker:
 
     def _save_state(self, **values: Any) -> None:
         self._state |= {"url": self.server.url, **values}
-        new_file = self.out / f".{NAME}.new"
-        new_file.write_text(json.dumps(self._state) + "\n")
-        new_file.replace(self.out / NAME)
+        write_atomic(self.out / NAME, json.dumps(self._state) + "\n")
 
     def _count_unsent(self) -> int:
         """Return the number of lines that have not been sent."""
@@ -200,7 +199,7 @@ def load_tracking_state(out: Path) -> dict[str, Any]:
         return {}
     except ValueError:
         want, fix = "the file identifies the run at its server", "Delete it: the run is sent again as a new one"
-        raise TrackingRefused(str(out / NAME), "got no JSON", want, fix) from None
+        raise TrackingRefused(Diagnostic(str(out / NAME), "got no JSON", want, fix)) from None
     return dict(state)
 
 
@@ -245,7 +244,7 @@ def find_or_create_experiment(server: TrackingServer, name: str) -> str:
             if "already exists" not in str(error):
                 raise
     got, want = f"got a deleted experiment {name}", "each run belongs to an experiment"
-    raise TrackingRefused(server.url, got, want, "Restore the experiment, or rename the run")
+    raise TrackingRefused(Diagnostic(server.url, got, want, "Restore the experiment, or rename the run"))
 
 
 def _config(out: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from workloads.command_line import new_parser
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError, print_error
 from workloads.recipes import RECIPES
 from workloads.tracking.server import URL
 from workloads.training.config import TrainingConfig
@@ -60,22 +60,22 @@ def main(argv: list[str] | None = None) -> int:
             print(config.model_dump_json(indent=2))
             return 0
         if args.out is None:
-            raise WorkloadError("--out", "got none", "a run needs a directory to write to", "Add --out DIR")
+            raise UserError(Diagnostic("--out", "got none", "a run needs a directory to write to", "Add --out DIR"))
         if args.register and not args.tracking:
             want = "an MLflow server registers versions"
-            raise WorkloadError("--register", "got no server", want, "Add --tracking URL")
+            raise UserError(Diagnostic("--register", "got no server", want, "Add --tracking URL"))
         check_launch(config, os.environ)  # before PyTorch, which takes seconds to import
-    except WorkloadError as error:
+    except UserError as error:
         # Every process prints: the first one that ends stops the others, perhaps before rank 0 has printed the error.
-        print(error, file=sys.stderr, flush=True)
+        print_error(error)
         return error.exit_status
     try:
         with track_run(config, args.out, args.tracking, args.register):
             _train(config, args.out, args.stop_at, args.publish_worse)
         return 0
-    except WorkloadError as error:
+    except UserError as error:
         if is_leader(os.environ):
-            print(error, file=sys.stderr, flush=True)
+            print_error(error)
         return error.exit_status
 
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.training.config import TrainingConfig
 from workloads.training.models import weights_differ
 
@@ -37,13 +37,13 @@ def check_weights_match(saved: Mapping[str, Tensor], own: Mapping[str, Tensor], 
     """Raise unless the *saved* weights have the names and shapes of a model's *own* weights.
 
     Raises:
-        WorkloadError: The weights differ; the message names the first difference.
+        UserError: The weights differ; the message names the first difference.
     """
     differing = weights_differ(saved, own)
     if differing:
         name = differing[0]
         got = f"got {name} with shape {_shape(saved.get(name))}, and {len(differing) - 1} other differences"
-        raise WorkloadError(where, got, f"this run's model has {_shape(own.get(name))}", fix)
+        raise UserError(Diagnostic(where, got, f"this run's model has {_shape(own.get(name))}", fix))
 
 
 def _shape(weight: Tensor | None) -> str:

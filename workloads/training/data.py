@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.training import rows
 from workloads.training.config import Data, Digits, Rows, Text
 
@@ -45,7 +45,7 @@ def load(config: Data) -> Examples:
     """Return the examples to train on.
 
     Raises:
-        WorkloadError: The files are missing, or have too few examples.
+        UserError: The files are missing, or have too few examples.
     """
     return _parts(config)[0]
 
@@ -84,7 +84,7 @@ def _rows(config: Rows) -> tuple[Examples, Examples]:
     group = arrays.pop(rows.GROUP, None)
     if problems := list(_row_problems(arrays, group)):
         want = "rows have images as x, whole numbers as labels, and an optional group for rows that belong together"
-        raise WorkloadError("data.path", f"got {config.path}: {'; '.join(problems)}", want, "Correct the file")
+        raise UserError(Diagnostic("data.path", f"got {config.path}: {'; '.join(problems)}", want, "Correct the file"))
     x, y = arrays["x"].astype(np.float32, copy=False), arrays[rows.LABELS].astype(np.int64, copy=False)
     digests = rows.digests({"x": x})
     held_out_mask = rows.split_points(digests, group) >= 1 - config.held_out
@@ -118,7 +118,9 @@ def _text(config: Text) -> tuple[Examples, Examples]:
         text = b"\n".join(file.read_bytes() for file in files)[: config.bytes_at_most]
     except OSError as error:
         want = "the training text is on every host of the run"
-        raise WorkloadError("data.path", f"got {error.filename}: {error.strerror}", want, "Copy it there") from error
+        raise UserError(
+            Diagnostic("data.path", f"got {error.filename}: {error.strerror}", want, "Copy it there")
+        ) from error
     numbers = (
         _tokens(text, config.tokenizer) if config.tokenizer else torch.frombuffer(bytearray(text), dtype=torch.uint8)
     )
@@ -126,7 +128,7 @@ def _text(config: Text) -> tuple[Examples, Examples]:
         kind = "tokens" if config.tokenizer else "bytes"
         got = f"got {len(numbers)} {kind} from {len(files)} files of {path / config.pattern if path.is_dir() else path}"
         want = f"one example needs {length + 1}"
-        raise WorkloadError("data.path", got, want, "Name other files, or a shorter sequence_length")
+        raise UserError(Diagnostic("data.path", got, want, "Name other files, or a shorter sequence_length"))
     rows = (len(numbers) - 1) // length
     x, y = numbers[: rows * length].view(rows, length), numbers[1 : rows * length + 1].view(rows, length)
     split = round(rows * (1 - config.held_out))
@@ -141,5 +143,5 @@ def _tokens(text: bytes, directory: str) -> Tensor:
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     except (OSError, ValueError) as error:
         got, fix = f"got {str(error).splitlines()[0]}", "Name a directory that save_pretrained wrote"
-        raise WorkloadError("data.tokenizer", got, f"{directory} has a tokenizer", fix) from error
+        raise UserError(Diagnostic("data.tokenizer", got, f"{directory} has a tokenizer", fix)) from error
     return torch.tensor(tokenizer(text.decode(errors="replace"))["input_ids"], dtype=torch.int32)

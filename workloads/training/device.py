@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from workloads.catalogue.accelerators import CPU, AcceleratorArchitecture, architecture_of
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +58,22 @@ def select_device(requested: str, local_rank: int, local_world: int) -> Device:
     """Return the device of the process with *local_rank* among the *local_world* of its host.
 
     Raises:
-        WorkloadError: There is no such device, or there are fewer devices than processes.
+        UserError: There is no such device, or there are fewer devices than processes.
     """
     available = _available_kind()
     kind = available if requested == "auto" else requested
     if kind == "cpu":
         return replace(_cpu(), memory=_cpu().memory // local_world)
     if kind != available:
-        raise WorkloadError(
-            "device", f"got {requested}", f"PyTorch sees {available} here", "Write auto, or repair its driver"
+        raise UserError(
+            Diagnostic(
+                "device", f"got {requested}", f"PyTorch sees {available} here", "Write auto, or repair its driver"
+            )
         )
     count = torch.hpu.device_count() if kind == "gaudi" else torch.cuda.device_count()
     if local_world > count:
         want, fix = f"this host has {count} devices, one for each process", f"Start {count} processes on this host"
-        raise WorkloadError("device", f"got {local_world} processes", want, fix)
+        raise UserError(Diagnostic("device", f"got {local_world} processes", want, fix))
     return _gaudi() if kind == "gaudi" else _gpu(kind, local_rank)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.training import sharded
 from workloads.training.config import Data, Digits, FineTuning
 from workloads.training.data import Examples
@@ -29,7 +29,7 @@ class HeldOutSet:
         return self.data.path
 
 
-class WorseThanParent(WorkloadError):
+class WorseThanParent(UserError):
     """A fine-tuned model that is less accurate than its parent."""
 
     exit_status = 1
@@ -92,7 +92,7 @@ class FineTuningState:
             got = f"got an accuracy of {'; and '.join(losses)}"
             want = f"the model may lose {self.config.may_lose:g}, and is not published"
             fix = "Replay more of the old data, or start the run again with --publish-worse REASON"
-            raise WorseThanParent("fine_tuning", got, want, fix)
+            raise WorseThanParent(Diagnostic("fine_tuning", got, want, fix))
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workloads.command_line import new_parser
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError, print_error
 from workloads.training.metrics import elastic_name, file_of
 from workloads.training.plan import LaunchHost, LaunchPlan, commands, process_environment, ssh_command
 
@@ -125,7 +125,7 @@ def _server(plan: LaunchPlan) -> "TrackingServer | None":
     """Return the MLflow server of the run, without a request to it.
 
     Raises:
-        WorkloadError: The certificate or the credentials are missing.
+        UserError: The certificate or the credentials are missing.
     """
     if plan.tracking is None:
         return None
@@ -245,16 +245,16 @@ def check_host(plan: LaunchPlan) -> None:
     """Raise if this host lacks a package, data or the server's files, before any process starts.
 
     Raises:
-        WorkloadError: The message names what is missing.
+        UserError: The message names what is missing.
     """
     for module in ("torch", *(["horovod"] if plan.launcher == "horovod" else [])):
         if find_spec(module) is None:
             fix = f"Install it on {plan.host}, or set launcher: torchrun" if module == "horovod" else "Install it"
             got = f"got no {module} in {sys.prefix}"
-            raise WorkloadError(f"{plan.host}: environment", got, "a run imports it", fix)
+            raise UserError(Diagnostic(f"{plan.host}: environment", got, "a run imports it", fix))
     if plan.data is not None and not Path(plan.data).exists():
         fix = "Copy it there, or correct data"
-        raise WorkloadError(f"{plan.host}: data", f"got no {plan.data}", "every host of a run reads it", fix)
+        raise UserError(Diagnostic(f"{plan.host}: data", f"got no {plan.data}", "every host of a run reads it", fix))
     if plan.host == plan.hosts[0].name:
         _server(plan)
 
@@ -375,8 +375,8 @@ def main() -> int:
                 print("\n".join(files_with_steps(plan)))
             case "close":
                 close_host(plan)
-    except WorkloadError as error:
-        print(error, file=sys.stderr)
+    except UserError as error:
+        print_error(error)
         return error.exit_status
     return 0
 

@@ -6,7 +6,7 @@ trains alone. So launcher and number of processes are read from the environment 
 
 from collections.abc import Mapping
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.training.config import TrainingConfig
 
 SIZES = {"horovod": ("HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE"), "torchrun": ("WORLD_SIZE",)}
@@ -37,7 +37,7 @@ def check_launch(config: TrainingConfig, environment: Mapping[str, str]) -> None
     """Raise unless launcher and number of processes match *config* and its batch divides evenly.
 
     Raises:
-        WorkloadError: The message gives the correct launcher or number.
+        UserError: The message gives the correct launcher or number.
     """
     launcher, size = detect_launcher(environment)
     expected_size = config.world or (size if size > 1 else 2)
@@ -45,27 +45,29 @@ def check_launch(config: TrainingConfig, environment: Mapping[str, str]) -> None
     if config.launcher not in ("any", launcher):
         got = f"got a start by {launcher if launcher != 'none' else 'hand'}, {size} processes"
         fix = f"Start it with `{STARTS[config.launcher].format(expected_size)}`, or write launcher: {launcher}"
-        raise WorkloadError("launcher", got, f"this run is for {config.launcher}", fix)
+        raise UserError(Diagnostic("launcher", got, f"this run is for {config.launcher}", fix))
     if config.elastic and not elastic:
         fix = "Start it with `horovodrun --min-np …`, or write elastic: false"
         want = "this run needs Horovod's elastic launcher"
-        raise WorkloadError("elastic", "got a start that is not elastic", want, fix)
+        raise UserError(Diagnostic("elastic", "got a start that is not elastic", want, fix))
     if elastic and not config.elastic:
         fix = "Write elastic: true, or leave --min-np out"
-        raise WorkloadError("elastic", "got an elastic start", "this run has a fixed number of processes", fix)
+        raise UserError(Diagnostic("elastic", "got an elastic start", "this run has a fixed number of processes", fix))
     if elastic:
         return  # the processes that are present share the batch as evenly as possible
     if config.world not in (None, size):
-        raise WorkloadError(
-            "world", f"got {size} processes", f"this run is for {config.world}", f"Start {config.world}"
+        raise UserError(
+            Diagnostic("world", f"got {size} processes", f"this run is for {config.world}", f"Start {config.world}")
         )
     if config.sharding == "full" and launcher != "torchrun":
         got = f"got a start by {launcher if launcher != 'none' else 'hand'}"
         fix = f"Start it with `{STARTS['torchrun'].format(expected_size)}`, or write sharding: none"
-        raise WorkloadError("sharding", got, "only processes of torchrun share a model", fix)
+        raise UserError(Diagnostic("sharding", got, "only processes of torchrun share a model", fix))
     parts = size * config.accumulate
     if config.global_batch % parts:
         below, above = config.global_batch // parts * parts, -(-config.global_batch // parts) * parts
         group = f"{size} processes" + (f" that accumulate {config.accumulate} parts" if config.accumulate > 1 else "")
         fix = f"Write {' or '.join(str(batch) for batch in (below, above) if batch)}, or start another number"
-        raise WorkloadError("global_batch", f"got {config.global_batch}", f"{group} share it in equal parts", fix)
+        raise UserError(
+            Diagnostic("global_batch", f"got {config.global_batch}", f"{group} share it in equal parts", fix)
+        )

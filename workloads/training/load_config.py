@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from workloads import config_file
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.recipes import RECIPES
 from workloads.training.config import TrainingConfig
 
@@ -14,7 +14,7 @@ def load_config(source: str, changes: Sequence[str] = ()) -> TrainingConfig:
     """Return the configuration of a recipe or a file, with *changes* of the form ``key.key=value``.
 
     Raises:
-        WorkloadError: The recipe or file is missing, or values are invalid; the message lists all problems.
+        UserError: The recipe or file is missing, or values are invalid; the message lists all problems.
     """
     if source in RECIPES:
         values = RECIPES[source]().model_dump(mode="json")
@@ -23,5 +23,5 @@ def load_config(source: str, changes: Sequence[str] = ()) -> TrainingConfig:
     else:
         near = get_close_matches(source, RECIPES, 1)
         fix = f"Write {near[0]}" if near else "Name a file that ends with .json for your own configuration"
-        raise WorkloadError("recipe", f"got {source}", f"recipes are {', '.join(RECIPES)}", fix)
+        raise UserError(Diagnostic("recipe", f"got {source}", f"recipes are {', '.join(RECIPES)}", fix))
     return config_file.apply_changes(TrainingConfig, source, values, changes)

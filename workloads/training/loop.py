@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.training import order, sharded
 from workloads.training.batch_sampler import BatchSampler
 from workloads.training.checkpointing import TrainingCheckpoints, check_weights_match
@@ -107,7 +107,7 @@ class Training:
         """Restore the state after *step* from its checkpoint.
 
         Raises:
-            WorkloadError: The checkpoint is damaged or belongs to another model.
+            UserError: The checkpoint is damaged or belongs to another model.
         """
         checkpoints = self._open_checkpoints()
         checkpoint = self._newest if self._newest and self._newest.step == step else checkpoints.at_step(step)
@@ -279,7 +279,9 @@ class Training:
             measured["mfu"] = self._flops / seconds / self._peak
         if not math.isfinite(loss):
             fix = "Lower the learning rate, or set clip_norm; earlier checkpoints are intact"
-            raise LossDiverged(f"step {self.step}", f"got a loss of {loss}", "a loss is a finite number", fix)
+            raise LossDiverged(
+                Diagnostic(f"step {self.step}", f"got a loss of {loss}", "a loss is a finite number", fix)
+            )
         context.metrics.log(time=round(time.time(), 3), **values, **measured)
         context.metrics.print(
             "step {step}/{} epoch {epoch} loss {loss:.4f} accuracy {accuracy:.3f} rate {learning_rate:.3g} "
@@ -288,7 +290,7 @@ class Training:
         return bool(stop)
 
 
-class LossDiverged(WorkloadError):
+class LossDiverged(UserError):
     """A loss that is not a finite number."""
 
     exit_status = 4

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.training.config import Lora
 
 # Shape letters: I and O features in and out of a layer, R the adapter's rank.
@@ -34,14 +34,16 @@ def adapt(model: nn.Module, config: Lora) -> None:
     """Freeze *model*, and put an adapter beside each layer that *config* names.
 
     Raises:
-        WorkloadError: The model has none of these layers.
+        UserError: The model has none of these layers.
     """
     linear = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
     selected = {name: layer for name, layer in linear.items() if name.rpartition(".")[2] in config.layers}
     if not selected:
         names = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
         got = f"got {', '.join(config.layers)}"
-        raise WorkloadError("model.lora.layers", got, f"linear layers of this model are {names}", "Name some of these")
+        raise UserError(
+            Diagnostic("model.lora.layers", got, f"linear layers of this model are {names}", "Name some of these")
+        )
     model.requires_grad_(False)
     for name, layer in selected.items():
         parent, _, last = name.rpartition(".")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.training.config import ImageClassifier, Optimizer, Text, TrainingConfig
 from workloads.training.device import Device
 from workloads.training.models import blocks
@@ -77,7 +77,7 @@ def check_memory(config: TrainingConfig, needed: MemoryEstimate, device: Device)
     """Raise if the estimate exceeds the memory of the device.
 
     Raises:
-        WorkloadError: The message gives both sizes and the changes that would fit.
+        UserError: The message gives both sizes and the changes that would fit.
     """
     if needed.total <= device.memory:
         return
@@ -85,7 +85,7 @@ def check_memory(config: TrainingConfig, needed: MemoryEstimate, device: Device)
     want = f"{device.name} has {format_bytes(device.memory)} for this process, and {holds}"
     changes = [*_suggest_sgd(config, needed, device), *_suggest_sharding(needed, device)]
     fix = " or ".join(["Use a smaller model", *changes])
-    raise WorkloadError("model", f"got {needed}", want, fix)
+    raise UserError(Diagnostic("model", f"got {needed}", want, fix))
 
 
 def _suggest_sgd(config: TrainingConfig, needed: MemoryEstimate, device: Device) -> Iterator[str]:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.training import lora
 from workloads.training.config import DeepseekV3, HuggingFace, ImageClassifier
 
@@ -19,7 +19,7 @@ def build(config: Model) -> nn.Module:
     """Return the model with its initial weights: those in its directory, or random ones.
 
     Raises:
-        WorkloadError: The directory has no model.
+        UserError: The directory has no model.
     """
     return _build(config, read=True)
 
@@ -106,7 +106,7 @@ def _hugging_face(path: str, read: bool) -> nn.Module:
         model: nn.Module = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True, **safe)
     except (OSError, ValueError) as error:
         got, fix = f"got {path}: {str(error).splitlines()[0]}", "Name a directory that save_pretrained wrote"
-        raise WorkloadError("model.path", got, "every host has a causal language model there", fix) from error
+        raise UserError(Diagnostic("model.path", got, "every host has a causal language model there", fix)) from error
     return model.train()
 
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from workloads.checkpoint import Checkpoint, manifest, newest
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.training import sharded
 from workloads.training.config import Data, FineTuning
 
@@ -38,7 +38,7 @@ def load_parent(config: FineTuning) -> Parent:
     """Return the parent that *config* names, loaded into memory.
 
     Raises:
-        WorkloadError: The parent is missing or damaged.
+        UserError: The parent is missing or damaged.
     """
     checkpoint = _find_checkpoint(config.parent)
     state = sharded.load_whole(checkpoint)
@@ -63,7 +63,7 @@ def _find_checkpoint(parent: str) -> Checkpoint:
         return Checkpoint(path, manifest.read(path))
     checkpoint = newest(path / "checkpoints") if (path / "checkpoints").is_dir() else None
     if checkpoint is None:
-        raise WorkloadError(where, f"got {path}, without a checkpoint", "a parent has one on every host", fix)
+        raise UserError(Diagnostic(where, f"got {path}, without a checkpoint", "a parent has one on every host", fix))
     return checkpoint
 
 
@@ -75,5 +75,7 @@ def _fetch_registered(version: str) -> Path:
 
     url = os.environ.get(URL, "")
     if not url:
-        raise WorkloadError("fine_tuning.parent", f"got {version}", "a tracking server supplies it", f"Set {URL}")
+        raise UserError(
+            Diagnostic("fine_tuning.parent", f"got {version}", "a tracking server supplies it", f"Set {URL}")
+        )
     return fetch(connect(url, os.environ), version, cache_directory())

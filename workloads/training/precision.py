@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from workloads.catalogue.accelerators import AcceleratorArchitecture
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 
 Name = Literal["fp32", "bf16", "fp16"]
 ORDER: tuple[Name, ...] = ("bf16", "fp16", "fp32")
@@ -39,7 +39,7 @@ def choose(requested: str, architecture: AcceleratorArchitecture | None, device:
         device: Name of the device for messages.
 
     Raises:
-        WorkloadError: The device does not support *requested*.
+        UserError: The device does not support *requested*.
     """
     if requested == "auto":
         if architecture is None:
@@ -60,7 +60,7 @@ def choose(requested: str, architecture: AcceleratorArchitecture | None, device:
             f"{device} ({architecture.name}) computes with {', '.join(supported)}",
             f"Write auto or {supported[0]}",
         )
-    raise WorkloadError("precision", f"got {requested}", want, fix)
+    raise UserError(Diagnostic("precision", f"got {requested}", want, fix))
 
 
 class Scaler:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.training import data, memory, models, order, parent_model, precision
 from workloads.training.checkpointing import check_weights_match
 from workloads.training.config import FineTuning, ImageClassifier, Rows, TrainingConfig
@@ -29,7 +29,7 @@ def prepare(config: TrainingConfig, workers: Workers) -> PreparedRun:
     """Return what this process needs for the run.
 
     Raises:
-        WorkloadError: The run is not possible on this host; the message gives the reason.
+        UserError: The run is not possible on this host; the message gives the reason.
     """
     device = select_device(config.device, workers.local_rank, workers.local_size)
     chosen = precision.choose(config.precision, device.architecture, device.name)
@@ -61,7 +61,7 @@ def _load_inputs(config: TrainingConfig, parent: Parent | None) -> TrainingInput
     if old and old.x.shape[1:] != own.x.shape[1:]:
         got = f"got old examples of {tuple(old.x.shape[1:])}"
         fix = "Use data of the same kind and length"
-        raise WorkloadError("fine_tuning.replay", got, f"they share batches with {tuple(own.x.shape[1:])}", fix)
+        raise UserError(Diagnostic("fine_tuning.replay", got, f"they share batches with {tuple(own.x.shape[1:])}", fix))
     return TrainingInputs(own, old, parent.model, _tuning(config, config.fine_tuning, parent), tuple(learned))
 
 
@@ -72,22 +72,22 @@ def _tuning(config: TrainingConfig, fine_tuning: FineTuning, parent: Parent) -> 
         if not len(examples):
             got = f"got no held-out examples of {HeldOutSet(each, examples).name}"
             want = "parent and child are compared on examples that neither was trained on"
-            raise WorkloadError(where, got, want, f"Set held_out of {where}")
+            raise UserError(Diagnostic(where, got, want, f"Set held_out of {where}"))
         held_out_sets.append(HeldOutSet(each, examples))
     return FineTuningState(fine_tuning, held_out_sets)
 
 
 def _check_batch_size(where: str, batch: int, examples: data.Examples) -> None:
     if order.batches_in(len(examples), batch) == 0:
-        raise WorkloadError(
+        raise UserError(Diagnostic(
             where, f"got {batch}", f"the data has {len(examples)} examples", "Use more data, or a smaller batch"
-        )  # fmt: skip
+        ))  # fmt: skip
 
 
 def _check_tokens(vocabulary_size: int | None, examples: data.Examples) -> None:
     if vocabulary_size is not None and int(examples.x.max()) >= vocabulary_size:
         got, fix = f"got the token {int(examples.x.max())}", "Name the model's own tokenizer"
-        raise WorkloadError("data.tokenizer", got, f"tokens of the model are below {vocabulary_size}", fix)
+        raise UserError(Diagnostic("data.tokenizer", got, f"tokens of the model are below {vocabulary_size}", fix))
 
 
 def _check_rows(config: TrainingConfig) -> None:
@@ -101,4 +101,6 @@ def _check_rows(config: TrainingConfig) -> None:
         got.append(f"labels from {int(examples.y.min())} to {int(examples.y.max())}")
     if got:
         want = f"the model takes {side} by {side} pixels, and has classes 0 to {classes - 1}"
-        raise WorkloadError("data.path", f"got {' and '.join(got)} in {config.data.path}", want, "Correct the file")
+        raise UserError(
+            Diagnostic("data.path", f"got {' and '.join(got)} in {config.data.path}", want, "Correct the file")
+        )

@@ -7,7 +7,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 
 LABELS, GROUP = "labels", "group"
 """Names of arrays that are not inputs."""
@@ -21,14 +21,14 @@ def read(path: Path, where: str, words: str = "") -> dict[str, np.ndarray]:
         words: Other accepted values, for the error.
 
     Raises:
-        WorkloadError: The file was not written by numpy.savez, or would run code.
+        UserError: The file was not written by numpy.savez, or would run code.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, EOFError, ValueError, BadZipFile, AttributeError) as error:  # the last: a file of one array
         want = f"data is a file that numpy.savez writes{words}"
-        raise WorkloadError(where, f"got {path}: {error}", want, "Correct it") from None
+        raise UserError(Diagnostic(where, f"got {path}: {error}", want, "Correct it")) from None
 
 
 def digests(inputs: Mapping[str, np.ndarray]) -> list[str]:

@@ -1,16 +1,18 @@
 """A complete run: checks on all hosts before the first step, then the training loop."""
 
+import json
 import os
 import socket
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from torch import nn
 
 from workloads.checkpoint import at_step
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.training import data, elastic, lineage, lora, memory
 from workloads.training.checkpointing import TrainingCheckpoints, open_checkpoints
 from workloads.training.config import HuggingFace, TrainingConfig
@@ -29,13 +31,6 @@ GRACE_SECONDS = 60
 """Time that a stopped run has for its last checkpoint."""
 
 
-class WorkerErrors(WorkloadError):
-    """Errors of one or more processes, one on each line."""
-
-    def __init__(self, texts: list[str]) -> None:
-        Exception.__init__(self, "\n".join(texts))
-
-
 def train(
     config: TrainingConfig,
     out: Path,
@@ -52,7 +47,7 @@ def train(
         publish_worse: Reason to publish a fine-tuned model that is worse than its parent; None to refuse.
 
     Raises:
-        WorkloadError: A check before the first step failed, or a loss is not finite.
+        UserError: A check before the first step failed, or a loss is not finite.
         WorseThanParent: The trained model is worse than its parent.
     """
     workers = join(config, environment)
@@ -201,8 +196,9 @@ def _run_on_all(workers: Workers, config: TrainingConfig, action: Callable[[], T
     message, result = "", None
     try:
         result = action()
-    except WorkloadError as error:
-        message = f"{socket.gethostname()}: {error}" if workers.size > 1 else str(error)
+    except UserError as error:
+        host = f"{socket.gethostname()}: " if workers.size > 1 else ""
+        message = json.dumps([replace(each, where=host + each.where).as_data() for each in error.diagnostics])
     if messages := [text for text in dict.fromkeys(workers.all_gather(message)) if text]:
-        raise WorkerErrors(messages)
+        raise UserError(*(Diagnostic(**parts) for text in messages for parts in json.loads(text)))
     return result  # type: ignore[return-value]

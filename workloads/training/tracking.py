@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.training.config import TrainingConfig
 from workloads.training.metrics import elastic_name, file_of
 
@@ -25,7 +25,7 @@ def track_run(config: TrainingConfig, out: Path, url: str, model: str | None) ->
         model: Model that the last checkpoint becomes a version of; None for no registration.
 
     Raises:
-        WorkloadError: The address or the credentials file is wrong; raised before the first step.
+        UserError: The address or the credentials file is wrong; raised before the first step.
     """
     from workloads.tracking import connect
     from workloads.training.launch_check import is_leader
@@ -49,7 +49,7 @@ def track_journal(server: "TrackingServer", out: Path, journal: str, model: str 
         return
     try:
         _print_line(f"{register(server, out, model)} is registered at {server.url}")
-    except WorkloadError as error:
+    except UserError as error:
         command = f"python -m workloads.tracking {out} --register {model}"
         _print_line(f"not registered: {error} Run `{command}` to register it later.")
 

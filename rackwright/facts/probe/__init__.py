@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from rackwright.errors import HostUnreachable
+from rackwright.errors import Diagnostic, HostUnreachable
 from rackwright.facts.facts import FORMAT, Facts
 
 PACKAGE = "rackwright.facts"
@@ -113,10 +113,12 @@ def parse(stdout: bytes, host: str) -> Facts:
     except (ValueError, TypeError, RecursionError, zlib.error) as error:
         ending = line[:80].decode(errors="replace")
         raise HostUnreachable(
-            host,
-            f'the probe\'s answer ends with "{ending}"',
-            f"one line of compressed facts is expected, {FACTS_BYTES >> 20} MiB at most",
-            "Check the output of this user's login shell, and who controls the host",
+            Diagnostic(
+                host,
+                f'the probe\'s answer ends with "{ending}"',
+                f"one line of compressed facts is expected, {FACTS_BYTES >> 20} MiB at most",
+                "Check the output of this user's login shell, and who controls the host",
+            )
         ) from error
 
 

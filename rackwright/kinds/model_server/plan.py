@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from rackwright.core.contract import Command, Difference, Plan, Put, Refusal, Remove, Send, Step
+from rackwright.core.contract import Command, Difference, Plan, Put, Remove, Send, Step
 from rackwright.core.repository import Repository
+from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.kinds.model_server.files import files, plan_file, release_of, short_keys, watch_files
 from rackwright.kinds.model_server.observe import WHOLE
@@ -56,7 +57,7 @@ def plan(spec: ServerSpec, differences: Sequence[Difference], facts: Facts, repo
     )
 
 
-def _refuse_unfit(spec: ServerSpec, facts: Facts, repository: Repository) -> Iterator[Refusal]:
+def _refuse_unfit(spec: ServerSpec, facts: Facts, repository: Repository) -> Iterator[Diagnostic]:
     """Yield refusals of a model without a source, and of short keys."""
     if not (_has_model(spec, facts) or spec.source or spec.below):
         got = f"got no model of version {spec.version} on {spec.host}, and no directory that has it"
@@ -64,10 +65,12 @@ def _refuse_unfit(spec: ServerSpec, facts: Facts, repository: Repository) -> Ite
             "Write the path of its directory, run `rackwright server fetch` for a registered model, or write a version"
             " that all hosts have: `rackwright server status` lists them"
         )
-        yield Refusal(spec.id, got, "a plan needs a source of the model", fix)
+        yield Diagnostic(spec.id, got, "a plan needs a source of the model", fix)
     for name in short_keys(spec, repository):
         want = "a key has at least 32 characters: hosts keep its digest, from which a short key could be guessed"
-        yield Refusal(spec.id, f"got a secret {name} that is shorter", want, "Set it to 32 random characters or more")
+        yield Diagnostic(
+            spec.id, f"got a secret {name} that is shorter", want, "Set it to 32 random characters or more"
+        )
 
 
 def _has_model(spec: ServerSpec, facts: Facts) -> bool:

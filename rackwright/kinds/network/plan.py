@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from rackwright.core.contract import Difference, Plan, Put, Refusal, Remove, Step, UnknownValue
+from rackwright.core.contract import Difference, Plan, Put, Remove, Step, UnknownValue
+from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.network import commands, unmanaged
@@ -23,7 +24,7 @@ def plan(spec: NetworkSpec, texts: Mapping[str, FileText], differences: Sequence
         return _plan(spec, texts, differences, facts)
     except UnknownFact as reason:
         want = "a plan needs the facts of the host"
-        return Plan(refusals=(Refusal(spec.id, f"got no answer ({reason})", want, "Fix that, and run again"),))
+        return Plan(refusals=(Diagnostic(spec.id, f"got no answer ({reason})", want, "Fix that, and run again"),))
 
 
 def _plan(spec: NetworkSpec, texts: Mapping[str, FileText], differences: Sequence[Difference], facts: Facts) -> Plan:
@@ -45,14 +46,14 @@ def _plan(spec: NetworkSpec, texts: Mapping[str, FileText], differences: Sequenc
     return Plan(steps=tuple(_steps(spec, texts, fixable, facts)), by_hand=by_hand, texts=changed_texts)
 
 
-def _refuse_without_netplan(spec: NetworkSpec, differences: Sequence[Difference]) -> Iterator[Refusal]:
+def _refuse_without_netplan(spec: NetworkSpec, differences: Sequence[Difference]) -> Iterator[Diagnostic]:
     for item in differences:
         if item.thing == "package:netplan.io" and not item.is_unknown:
             want, fix = "netplan sets up the network", "Run `apt-get install netplan.io` on the host, then this again"
-            yield Refusal(spec.id, "got a host without netplan.io", want, fix)
+            yield Diagnostic(spec.id, "got a host without netplan.io", want, fix)
 
 
-def _refuse_two_owners(spec: NetworkSpec, differences: Sequence[Difference], facts: Facts) -> Iterator[Refusal]:
+def _refuse_two_owners(spec: NetworkSpec, differences: Sequence[Difference], facts: Facts) -> Iterator[Diagnostic]:
     """Yield refusals of links with unmanaged files, and of a takeover with undeclared interfaces."""
     for item in differences:
         if item.name == "files_of_others":
@@ -60,7 +61,7 @@ def _refuse_two_owners(spec: NetworkSpec, differences: Sequence[Difference], fac
             match item.actual:
                 case UnknownValue(reason):
                     want = "a plan needs to know which other files set it up"
-                    yield Refusal(where, f"got no answer ({reason})", want, "Fix that, and run again")
+                    yield Diagnostic(where, f"got no answer ({reason})", want, "Fix that, and run again")
                 case tuple(paths):
                     yield from _refuse_second_owner(spec, where, paths)
     if spec.takeover is None:
@@ -72,30 +73,30 @@ def _refuse_two_owners(spec: NetworkSpec, differences: Sequence[Difference], fac
         }
     except UnknownFact as reason:
         want = "a takeover needs all interfaces of ifupdown"
-        yield Refusal(spec.id, f"got no answer ({reason})", want, "Fix that, and run again")
+        yield Diagnostic(spec.id, f"got no answer ({reason})", want, "Fix that, and run again")
         return
     for path, names in stanzas.items():
         if others := ", ".join(sorted(names - ours)):
             got, want = f"got {others} in {path}", "a takeover needs all interfaces of ifupdown in the fleet"
-            yield Refusal(spec.id, got, want, "Declare it under nics as well, or take it out of that file")
+            yield Diagnostic(spec.id, got, want, "Declare it under nics as well, or take it out of that file")
 
 
-def _refuse_second_owner(spec: NetworkSpec, where: str, paths: Sequence[str]) -> Iterator[Refusal]:
+def _refuse_second_owner(spec: NetworkSpec, where: str, paths: Sequence[str]) -> Iterator[Diagnostic]:
     for path in paths:
         if path.startswith(unmanaged.IFUPDOWN) and spec.takeover == "ifupdown":
             continue
         option = ", or write `takeover: ifupdown` under network" if path.startswith(unmanaged.IFUPDOWN) else ""
         got, want = f"got {path}, which sets it up as well", "a link has one owner"
-        yield Refusal(where, got, want, f"Take it out of that file{option}")
+        yield Diagnostic(where, got, want, f"Take it out of that file{option}")
 
 
-def _refuse_dependents(spec: NetworkSpec, to_delete: Sequence[str], facts: Facts) -> Iterator[Refusal]:
+def _refuse_dependents(spec: NetworkSpec, to_delete: Sequence[str], facts: Facts) -> Iterator[Diagnostic]:
     """Yield a refusal for each undeclared VLAN on a device to delete: the VLAN would be deleted with it."""
     for link in facts.links:
         if link.kind == "vlan" and link.parent in to_delete and link.name not in (*to_delete, *spec.devices):
             got, want = f"got the undeclared {link.name} on it", "the plan deletes it, or creates it again"
             fix = f"Declare {link.name} under vlans, or find out who created it and who needs it"
-            yield Refusal(f"{spec.id}: {link.parent}", got, want, fix)
+            yield Diagnostic(f"{spec.id}: {link.parent}", got, want, fix)
 
 
 def _needs_manual_work(spec: NetworkSpec, item: Difference, facts: Facts) -> bool:

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rackwright.core.contract import Command, Difference, Plan, PlayRole, Put, Refusal, Remove, Step
+from rackwright.core.contract import Command, Difference, Plan, PlayRole, Put, Remove, Step
+from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.role import restarts
@@ -55,13 +56,13 @@ def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], 
     return Plan(steps=tuple(steps), by_hand=by_hand, notes=notes, texts=texts)
 
 
-def _refuse_unknown_secrets(spec: RoleSpec, promises: Promises) -> Refusal:
+def _refuse_unknown_secrets(spec: RoleSpec, promises: Promises) -> Diagnostic:
     got = f"got no value of {', '.join(map(placeholder, promises.unknown_secrets))}"
     fix = "Run it with the passphrase of the stack, whose configuration holds the values"
-    return Refusal(spec.id, got, "a role is played with all its variables", fix)
+    return Diagnostic(spec.id, got, "a role is played with all its variables", fix)
 
 
-def refuse_busy(id: str, facts: Facts) -> Iterator[Refusal]:
+def refuse_busy(id: str, facts: Facts) -> Iterator[Diagnostic]:
     """Yield a refusal of the change *id* for each process on a GPU or another accelerator.
 
     A driver that does not answer counts as a GPU without processes.
@@ -76,13 +77,13 @@ def refuse_busy(id: str, facts: Facts) -> Iterator[Refusal]:
                 memory = "memory" if process.memory_bytes is None else format_size(process.memory_bytes)
                 name = process.name or "unknown name"
                 got = f"got process {process.pid} ({name}) with {memory} of GPU {gpu.index}"
-                yield Refusal(id, got, want, fix)
+                yield Diagnostic(id, got, want, fix)
     with contextlib.suppress(UnknownFact):
         for user in facts.accelerator_users:
-            yield Refusal(id, f"got process {user.pid} ({user.name}), which has {user.device} open", want, fix)
+            yield Diagnostic(id, f"got process {user.pid} ({user.name}), which has {user.device} open", want, fix)
 
 
-def refuse_foreign(spec: RoleSpec, facts: Facts) -> tuple[Refusal, ...]:
+def refuse_foreign(spec: RoleSpec, facts: Facts) -> tuple[Diagnostic, ...]:
     """Return a refusal if another fleet plays the same role on the host, or if that is unknown."""
     return ownership.refuse_foreign(spec.id, spec.fleet.name, spec.owner, "role", facts)
 

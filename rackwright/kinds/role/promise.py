@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from rackwright.core.contract import Claim, UnknownValue
 from rackwright.core.repository import Repository, RoleSource
-from rackwright.errors import DeclarationError
+from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.facts.program import program
 from rackwright.kinds.role.entries import SORTS, DirectoryEntry, Entry, FileEntry
 from rackwright.kinds.role.krl import krl
@@ -114,7 +114,7 @@ def promises(spec: RoleSpec, repository: Repository) -> Promises:
         except (jinja2.TemplateError, ValidationError, KeyError, TypeError, InvalidEntry) as error:
             where = f"roles/{spec.role}/meta/claims.yml, entry {number}"
             got = f"got {Redactor(repository.secrets.values())(_format_error(error))}"
-            raise DeclarationError(where, got, "an entry makes one claim", "Correct the role") from error
+            raise DeclarationError(Diagnostic(where, got, "an entry makes one claim", "Correct the role")) from error
     internal = {name: own[name] for name in source.names if name.startswith("__")}
     return Promises(source, {**variables, **internal}, tuple(items), unknown_secrets)
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from rackwright.core.contract import Absent, Claim, Difference, Refusal, Value
+from rackwright.core.contract import Absent, Claim, Difference, Value
+from rackwright.errors import Diagnostic
 
 _ANOTHER = (
     "another machine answers at this address: correct the address; after a replacement of the mainboard, correct the"
@@ -24,10 +25,10 @@ def identity_claim(host: str, identity: dict[str, str]) -> Claim:
     return Claim(f"host:{host}", identity, owned=False, scope="kernel", remedy=_ANOTHER)
 
 
-def refuse_wrong_machine(host: str, differences: Sequence[Difference]) -> tuple[Refusal, ...]:
+def refuse_wrong_machine(host: str, differences: Sequence[Difference]) -> tuple[Diagnostic, ...]:
     """Return a refusal if another machine answers than the declared one."""
     return tuple(
-        Refusal(
+        Diagnostic(
             f"{host}: {item.name}",
             f"got {_format(item.actual)}",
             f"the fleet says {item.want}",

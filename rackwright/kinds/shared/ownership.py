@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from rackwright.core.contract import Command, Refusal
+from rackwright.core.contract import Command
+from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 
@@ -63,7 +64,7 @@ def owner_text(id: str, fleet: str, phase: str, **more: Any) -> str:
     return json.dumps(owner, sort_keys=True) + "\n"
 
 
-def refuse_foreign(id: str, fleet: str, name: str, noun: str, facts: Facts) -> tuple[Refusal, ...]:
+def refuse_foreign(id: str, fleet: str, name: str, noun: str, facts: Facts) -> tuple[Diagnostic, ...]:
     """Return a refusal if another fleet owns the *noun*, or if its owner is unknown.
 
     Args:
@@ -73,8 +74,8 @@ def refuse_foreign(id: str, fleet: str, name: str, noun: str, facts: Facts) -> t
         owner = facts.owner(name)
     except UnknownFact as reason:
         want = f"a plan needs to know the owner of the {noun}"
-        return (Refusal(id, f"got no answer ({reason})", want, "Fix that, and run again"),)
+        return (Diagnostic(id, f"got no answer ({reason})", want, "Fix that, and run again"),)
     if owner is None or (owner.get("id"), owner.get("fleet")) == (id, fleet):
         return ()
     got = f"got {owner_file(name)} of {owner.get('id')} in fleet {owner.get('fleet')}"
-    return (Refusal(id, got, f"a {noun} on a host has one owner", "Declare it in one fleet only"),)
+    return (Diagnostic(id, got, f"a {noun} on a host has one owner", "Declare it in one fleet only"),)

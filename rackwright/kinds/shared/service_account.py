@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from rackwright.core.contract import Claim, Difference, Plan, Put, Refusal, UnknownValue
+from rackwright.core.contract import Claim, Difference, Plan, Put, UnknownValue
 from rackwright.core.repository import Repository
+from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import ownership
@@ -89,7 +90,7 @@ def plan(
     texts: RefusalTexts,
     differences: Sequence[Difference],
     facts: Facts,
-    refuse: Callable[[], Iterable[Refusal]],
+    refuse: Callable[[], Iterable[Diagnostic]],
     make_plan: Callable[[], Plan],
 ) -> Plan:
     """Return the plan of *make_plan*, unless the machine is wrong, facts are unknown or *refuse* yields a refusal."""
@@ -107,23 +108,27 @@ def plan(
         return Plan(refusals=refusals) if refusals else make_plan()
     except UnknownFact as reason:
         got, want = f"got no answer ({reason})", "a plan needs the facts of the host"
-        return Plan(refusals=(Refusal(service.id, got, want, "Fix that, and run again"),))
+        return Plan(refusals=(Diagnostic(service.id, got, want, "Fix that, and run again"),))
 
 
-def _refuse_unknown_secrets(service: Service, texts: RefusalTexts, unknown: Sequence[Difference]) -> Iterator[Refusal]:
+def _refuse_unknown_secrets(
+    service: Service, texts: RefusalTexts, unknown: Sequence[Difference]
+) -> Iterator[Diagnostic]:
     """Yield a refusal for each unknown secret: a plan would write only some of the files. Unknown facts yield none."""
     reasons = dict.fromkeys(item.want.reason for item in unknown if isinstance(item.want, UnknownValue))
     got, want = texts.unknown_secret
     for reason in reasons:
-        yield Refusal(service.id, f"{got}: {reason}", want, "Run it where the stack's secrets can be read")
+        yield Diagnostic(service.id, f"{got}: {reason}", want, "Run it where the stack's secrets can be read")
 
 
-def _refuse_broken_host(service: Service, texts: RefusalTexts, differences: Sequence[Difference]) -> Iterator[Refusal]:
+def _refuse_broken_host(
+    service: Service, texts: RefusalTexts, differences: Sequence[Difference]
+) -> Iterator[Diagnostic]:
     """Yield a refusal for each missing mount or link: the stack of the hosts has to fix it."""
     fix = "Run `rackwright up` for the stack of the hosts, then run this again"
     for item in differences:
         sort, _, name = item.thing.partition(":")
         if sort == "mount":
-            yield Refusal(f"{service.id}: {name}", "got nothing mounted there", texts.mount_purpose, fix)
+            yield Diagnostic(f"{service.id}: {name}", "got nothing mounted there", texts.mount_purpose, fix)
         elif sort == "link":
-            yield Refusal(f"{service.id}: {name}", "got no such link that is up", texts.link_purpose, fix)
+            yield Diagnostic(f"{service.id}: {name}", "got no such link that is up", texts.link_purpose, fix)

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from rackwright.core.contract import Plan, Refusal
+from rackwright.core.contract import Plan
+from rackwright.errors import Diagnostic
 from rackwright.facts.view import UnknownFact
 
 
@@ -12,4 +13,6 @@ def refuse_unknown(id: str, make: Callable[[], Plan]) -> Plan:
         return make()
     except UnknownFact as reason:
         want = "a plan needs the facts of the host"
-        return Plan(refusals=(Refusal(id, f"got no answer ({reason})", want, "Check that on the host, and run again"),))
+        return Plan(
+            refusals=(Diagnostic(id, f"got no answer ({reason})", want, "Check that on the host, and run again"),)
+        )

@@ -1,6 +1,7 @@
 """The start of an array that is stopped: from all of its members, or not at all."""
 
-from rackwright.core.contract import Command, Plan, Refusal
+from rackwright.core.contract import Command, Plan
+from rackwright.errors import Diagnostic
 from rackwright.kinds.tier import boot, luks, owner_file, scrub
 from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.kinds.tier.situation import StoppedArray
@@ -27,9 +28,9 @@ def assemble(inputs: PlanInputs, stopped: StoppedArray) -> Plan:
     return Plan(steps=steps, by_hand=inputs.drive_differences)
 
 
-def _incomplete(inputs: PlanInputs, stopped: StoppedArray) -> Refusal:
+def _incomplete(inputs: PlanInputs, stopped: StoppedArray) -> Diagnostic:
     present = ", ".join(sorted(stopped.superblocks)) or "none"
-    return Refusal(
+    return Diagnostic(
         inputs.spec.id,
         f"got no running array, and md superblocks of it on: {present}",
         f"its members are {', '.join(inputs.spec.serials)}; no array is made over data",

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from rackwright.core.contract import Command, Plan, Refusal, Step
+from rackwright.core.contract import Command, Plan, Step
+from rackwright.errors import Diagnostic
 from rackwright.facts.storage import Array, DriveFacts
 from rackwright.kinds.tier import boot, commands, consistency, drives, fill, luks, owner_file, repair, scrub
 from rackwright.kinds.tier.inputs import PlanInputs
@@ -24,7 +25,7 @@ def complete(inputs: PlanInputs, half: HalfMade) -> Plan:
     return _creation(inputs, refusals, half.array, makes_array)
 
 
-def _creation(inputs: PlanInputs, not_free: Iterable[Refusal], array: Array | None, makes_array: bool) -> Plan:
+def _creation(inputs: PlanInputs, not_free: Iterable[Diagnostic], array: Array | None, makes_array: bool) -> Plan:
     """Return the steps from free drives to a mounted tier; the owner file notes each that must not come twice."""
     spec, facts, repository = inputs.spec, inputs.facts, inputs.repository
     refusals = (*not_free, *luks.preparation_refusals(spec, facts), *luks.name_refusals(spec, facts, array))

@@ -3,7 +3,8 @@
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from rackwright.core.contract import Command, Difference, Refusal
+from rackwright.core.contract import Command, Difference
+from rackwright.errors import Diagnostic
 from rackwright.facts import content
 from rackwright.facts.storage import DriveFacts
 from rackwright.facts.view import UnknownFact
@@ -23,7 +24,7 @@ def present(inputs: PlanInputs, serials: Collection[str]) -> list[DriveFacts]:
 
 def refusals(
     inputs: PlanInputs, serials: Collection[str], ours: Collection[str] = (), looks_inside: bool = True
-) -> Iterator[Refusal]:
+) -> Iterator[Diagnostic]:
     """Yield why drives cannot become members: absent, not as declared, failing, or not free.
 
     Args:
@@ -34,7 +35,7 @@ def refusals(
         where, drive = f"hosts.{inputs.spec.host}.drives {serial}", inputs.facts.drive(serial)
         if drive is None:
             fix = "Put it in, or correct its serial"
-            yield Refusal(where, "got no such drive", "a tier is made over all its members", fix)
+            yield Diagnostic(where, "got no such drive", "a tier is made over all its members", fix)
         elif unsuitable := [*_identity_refusals(inputs, serial, where)]:
             yield from unsuitable
         elif looks_inside:
@@ -48,30 +49,30 @@ def failing_health(inputs: PlanInputs, serial: str) -> Iterator[Difference]:
             yield item
 
 
-def _identity_refusals(inputs: PlanInputs, serial: str, where: str) -> Iterator[Refusal]:
+def _identity_refusals(inputs: PlanInputs, serial: str, where: str) -> Iterator[Diagnostic]:
     """Yield why a drive cannot become a member: it is another than declared, or reports itself as failing."""
     own = (item for item in inputs.differences if item.thing == f"drive:{serial}" and item.name in IDENTIFYING)
     for item in (*own, *failing_health(inputs, serial)):
         fix = "Take another drive" if item.name == "health" else "Correct the drive or its line"
-        yield Refusal(where, f"got {item.name} {item.actual}", f"declared is {format_wanted(item)}", fix)
+        yield Diagnostic(where, f"got {item.name} {item.actual}", f"declared is {format_wanted(item)}", fix)
 
 
-def _content_refusals(inputs: PlanInputs, drive: DriveFacts, where: str, ours: Collection[str]) -> Iterator[Refusal]:
+def _content_refusals(inputs: PlanInputs, drive: DriveFacts, where: str, ours: Collection[str]) -> Iterator[Diagnostic]:
     """Yield why a drive cannot be written: it is mounted, too small, unreadable, or bears data without consent."""
     spec = inputs.spec
     if drive.mountpoints:
         fix = "Unmount it by hand, after looking at what it holds"
-        yield Refusal(where, f"got it mounted at {', '.join(drive.mountpoints)}", "a member is free", fix)
+        yield Diagnostic(where, f"got it mounted at {', '.join(drive.mountpoints)}", "a member is free", fix)
         return
     least = (spec.member_kib or 0) * 1024
     if drive.size_bytes < least:
         got, want = f"got {format_size(drive.size_bytes)}", f"{format_size(least)} of each member are used"
-        yield Refusal(where, got, want, "Take a bigger drive, or declare the size of the smallest")
+        yield Diagnostic(where, got, want, "Take a bigger drive, or declare the size of the smallest")
     try:
         refusal = content_refusal(spec.host, drive, spec.wipe, inputs.repository.consents)
     except UnknownFact as reason:
         fix = "Free it by hand, after looking at what it holds"
-        yield Refusal(where, f"got no look at what is on it ({reason})", "a member is free", fix)
+        yield Diagnostic(where, f"got no look at what is on it ({reason})", "a member is free", fix)
         return
     if refusal and drive.serial not in ours:
         yield refusal
@@ -99,7 +100,7 @@ def find_consent(drive: DriveFacts, fleet: Mapping[str, str], command: Mapping[s
 
 def content_refusal(
     host: str, drive: DriveFacts, fleet: Mapping[str, str], command: Mapping[str, str]
-) -> Refusal | None:
+) -> Diagnostic | None:
     """Return why a drive cannot be overwritten: it bears something that no consent covers."""
     present, consent = drive.content, find_consent(drive, fleet, command)
     if not present or content.covers(consent, present):
@@ -111,13 +112,13 @@ def content_refusal(
     if not drive.unwitnessed_content:
         want = "a member is blank, or what it carries is given up"
         fix = f'To lose exactly that, write under hosts.{host}.wipe: {{{drive.serial}: "{present}"}}'
-        return Refusal(where, got, want, fix)
+        return Diagnostic(where, got, want, fix)
     want = (
         f"a member is blank, or what it carries is given up; later writes to {', '.join(drive.unwitnessed_content)}"
         " show in no superblock, so a line in the fleet is not enough"
     )
     fix = f"To lose exactly that, before the next write and restart, run `rackwright up STACK {consent_option(drive)}`"
-    return Refusal(where, got, want, fix)
+    return Diagnostic(where, got, want, fix)
 
 
 def consent_option(drive: DriveFacts) -> str:

@@ -5,7 +5,8 @@ md changes the size of an array only while it rests, so a copy onto the last suc
 
 from collections.abc import Iterator
 
-from rackwright.core.contract import Command, Plan, Refusal, WhenAtRest
+from rackwright.core.contract import Command, Plan, WhenAtRest
+from rackwright.errors import Diagnostic
 from rackwright.facts.storage import Array
 from rackwright.kinds.tier import commands, fill, owner_file, repair
 from rackwright.kinds.tier.inputs import PlanInputs
@@ -31,7 +32,7 @@ def enlarge(inputs: PlanInputs, enlarging: Enlarging) -> Plan:
     return Plan(steps, by_hand=by_hand, notes=(*repair.spares_in_use(inputs, enlarging),))
 
 
-def refusals(spec: TierSpec, array: Array, completes: bool) -> Iterator[Refusal]:
+def refusals(spec: TierSpec, array: Array, completes: bool) -> Iterator[Diagnostic]:
     """Yield why more of each member cannot be taken.
 
     Args:
@@ -40,10 +41,10 @@ def refusals(spec: TierSpec, array: Array, completes: bool) -> Iterator[Refusal]
     where, got = f"{spec.id}: md member_kib", f"got {array.member_bytes // 1024}, and {spec.member_kib} are there"
     if spec.level == "raid5" and (spec.ppl or array.ppl):
         fix = "Declare `ppl: false` and run up; `ppl: true` again once it has its size"
-        yield Refusal(where, got, "md enlarges no array that keeps a partial parity log", fix)
+        yield Diagnostic(where, got, "md enlarges no array that keeps a partial parity log", fix)
     elif array.condition in ("degraded", "failed", "interrupted") and not completes:
         fix = "Mend it first, and run again"
-        yield Refusal(where, f"{got}, while the array is {array.condition}", "a whole array is enlarged", fix)
+        yield Diagnostic(where, f"{got}, while the array is {array.condition}", "a whole array is enlarged", fix)
 
 
 def enlarge_steps(inputs: PlanInputs) -> Iterator[Command]:

@@ -5,7 +5,8 @@ md moves every stripe, and records its progress in all superblocks.
 
 from collections.abc import Iterator, Mapping
 
-from rackwright.core.contract import Command, Plan, Refusal
+from rackwright.core.contract import Command, Plan
+from rackwright.errors import Diagnostic
 from rackwright.kinds.tier import drives, enlarge, fill, members, owner_file, repair
 from rackwright.kinds.tier.growth import METADATA_KIB
 from rackwright.kinds.tier.inputs import PlanInputs
@@ -36,7 +37,7 @@ def grow(inputs: PlanInputs, growing: Growing) -> Plan:
     return Plan(steps, by_hand=repair.manual_differences(inputs, growing, restored=True), notes=notes)
 
 
-def _refusals(inputs: PlanInputs, growing: Growing) -> Iterator[Refusal]:
+def _refusals(inputs: PlanInputs, growing: Growing) -> Iterator[Diagnostic]:
     """Yield why the array cannot grow."""
     spec, array, growth = inputs.spec, growing.array, growing.growth
     if growing.is_larger:
@@ -46,25 +47,29 @@ def _refusals(inputs: PlanInputs, growing: Growing) -> Iterator[Refusal]:
     leaving = sorted(noted_members - {*spec.serials})
     if spec.array or not noted_members:
         want = "rackwright grows only arrays that it has made"
-        yield Refusal(where, got, want, "Grow it by hand with `mdadm --grow`, and declare what is there then")
+        yield Diagnostic(where, got, want, "Grow it by hand with `mdadm --grow`, and declare what is there then")
     elif leaving:
         want = f"{', '.join(leaving)} would go at the same time"
-        yield Refusal(where, got, want, "Replace members first, and add others once that is done")
+        yield Diagnostic(where, got, want, "Replace members first, and add others once that is done")
     elif spec.level == "raid0":
         want = "md turns RAID0 into RAID4 for that, with nothing to fall back on when it is cut off"
-        yield Refusal(where, got, want, ANOTHER_TIER)
+        yield Diagnostic(where, got, want, ANOTHER_TIER)
     elif not growth.has_room:
         room = format_size(max(growth.offset_kib - METADATA_KIB, 0) * 1024)
         got = f"{got}, with {room} of room in front of the data"
         need = format_size(growth.need_kib * 1024)
         want = f"with less than {need} md moves stripes in place, and a power cut in the first moments loses data"
-        yield Refusal(where, got, want, ANOTHER_TIER)
+        yield Diagnostic(where, got, want, ANOTHER_TIER)
     elif spec.ppl or (spec.level == "raid5" and array.ppl):
         fix = "Declare `ppl: false` and run up; add the members, and once they have their share `ppl: true` again"
-        yield Refusal(where, f"{got}, with a partial parity log", "md moves no stripe of an array that keeps one", fix)
+        yield Diagnostic(
+            where, f"{got}, with a partial parity log", "md moves no stripe of an array that keeps one", fix
+        )
     elif array.condition != "optimal" and not (phase == "growing" and array.condition == "syncing"):
         fix = "Mend it or let it end first, and run again"
-        yield Refusal(where, f"{got}, while the array is {array.condition}", "a whole array that rests is grown", fix)
+        yield Diagnostic(
+            where, f"{got}, while the array is {array.condition}", "a whole array that rests is grown", fix
+        )
 
 
 def _spread_steps(inputs: PlanInputs, growing: Growing, contents: Mapping[str, str]) -> Iterator[Command]:

@@ -9,9 +9,9 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from rackwright.core.contract import Claim, Command, Put, Refusal, Remove, Step, UnknownValue, Want
+from rackwright.core.contract import Claim, Command, Put, Remove, Step, UnknownValue, Want
 from rackwright.core.repository import Repository
-from rackwright.errors import DeclarationError, command
+from rackwright.errors import DeclarationError, Diagnostic, command
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Array, CryptMapping
 from rackwright.kinds.tier import commands
@@ -51,7 +51,9 @@ def claims(spec: TierSpec, repository: Repository) -> Iterator[Claim]:
     if key is not None and len(key) < KEY_SHORTEST:
         want = f"the key of a tier is a text of {KEY_SHORTEST} characters or more: its digest is in facts"
         fix = "Run `openssl rand -base64 32`, set that as its value, and let `up` change the key"
-        raise DeclarationError(f"{spec.id}: {CONFIG_KEY}.{spec.key}", f"got {len(key)} characters", want, fix)
+        raise DeclarationError(
+            Diagnostic(f"{spec.id}: {CONFIG_KEY}.{spec.key}", f"got {len(key)} characters", want, fix)
+        )
     root_only: dict[str, Want] = {"mode": "0600", "owner": "root:root"}
     yield Claim(f"file:{spec.key_path}", root_only)
     content = {"content": unknown_key if key is None else repository.digest(key)}
@@ -79,73 +81,75 @@ def unit_text(spec: TierSpec, repository: Repository) -> str:
     )
 
 
-def refusals(spec: TierSpec, facts: Facts, array: Array, owner: Mapping[str, Any]) -> Iterator[Refusal]:
+def refusals(spec: TierSpec, facts: Facts, array: Array, owner: Mapping[str, Any]) -> Iterator[Diagnostic]:
     """Yield why an array that runs cannot have the declared encryption."""
     where, uuid = f"{spec.id}: encryption", owner.get("luks")
     if spec.key is None:
         if uuid:
-            yield Refusal(where, "got it encrypted, and declared without", "that cannot be taken away", ANOTHER_TIER)
+            yield Diagnostic(where, "got it encrypted, and declared without", "that cannot be taken away", ANOTHER_TIER)
         return
     header, mapping = header_on(facts, array), mapping_on(facts, array)
     back = command("cryptsetup luksHeaderRestore --header-backup-file {} {}", spec.header_path, spec.array_path)
     if header is None and uuid is None:
-        yield Refusal(where, "got a tier that is not encrypted", "LUKS cannot be put under what is there", ANOTHER_TIER)
+        yield Diagnostic(
+            where, "got a tier that is not encrypted", "LUKS cannot be put under what is there", ANOTHER_TIER
+        )
     elif header is None:
         look = f"Look with {command('cryptsetup luksDump {}', spec.array_path)}"
         fix = f"{look}; only if that finds no header, put the copy back: {back}"
-        yield Refusal(where, "got no LUKS header", f"the owner file notes {uuid}", fix)
+        yield Diagnostic(where, "got no LUKS header", f"the owner file notes {uuid}", fix)
     elif header.uuid != uuid and owner:
         fix = (
             "Find out who made that header and what it opens, and copy it with `cryptsetup luksHeaderBackup`; the copy"
             f" of ours is {spec.header_path}"
         )
-        yield Refusal(where, f"got the LUKS header {header.uuid}", f"the owner file notes {uuid or 'none'}", fix)
+        yield Diagnostic(where, f"got the LUKS header {header.uuid}", f"the owner file notes {uuid or 'none'}", fix)
     elif header.version != VERSION:
         fix = (
             "Copy its header with `cryptsetup luksHeaderBackup`, close it, convert it with"
             f" {command('cryptsetup convert --type luks2 {}', spec.array_path)}, and run again"
         )
-        yield Refusal(where, f"got LUKS{header.version}", f"LUKS{VERSION} is what we make", fix)
+        yield Diagnostic(where, f"got LUKS{header.version}", f"LUKS{VERSION} is what we make", fix)
     if mapping and mapping.mapped_name != spec.mapping:
         fix = "Unmount and close that by hand, and run again"
-        yield Refusal(where, f"got it open as {mapping.mapped_name}", f"it is called {spec.mapping}", fix)
+        yield Diagnostic(where, f"got it open as {mapping.mapped_name}", f"it is called {spec.mapping}", fix)
     yield from name_refusals(spec, facts, array)
 
 
-def name_refusals(spec: TierSpec, facts: Facts, array: Array | None) -> Iterator[Refusal]:
+def name_refusals(spec: TierSpec, facts: Facts, array: Array | None) -> Iterator[Diagnostic]:
     """Yield that another mapping has its name."""
     mapping = find_carrier(facts, spec.carrier)
     if isinstance(mapping, CryptMapping) and (array is None or array.name not in mapping.on):
         got, want = f"got {spec.mapping} open on {', '.join(mapping.on)}", f"that name is for what is on {spec.name}"
-        yield Refusal(f"{spec.id}: encryption", got, want, "Close that by hand, after looking at it")
+        yield Diagnostic(f"{spec.id}: encryption", got, want, "Close that by hand, after looking at it")
 
 
-def preparation_refusals(spec: TierSpec, facts: Facts) -> Iterator[Refusal]:
+def preparation_refusals(spec: TierSpec, facts: Facts) -> Iterator[Diagnostic]:
     """Yield why a new tier cannot be encrypted."""
     if spec.key and facts.package(PACKAGE) is None:
         fix = f"Add {PACKAGE} to base_packages of role base, or install it"
-        yield Refusal(f"{spec.id}: encryption", f"got no package {PACKAGE}", "cryptsetup makes and opens LUKS", fix)
+        yield Diagnostic(f"{spec.id}: encryption", f"got no package {PACKAGE}", "cryptsetup makes and opens LUKS", fix)
 
 
-def key_refusals(spec: TierSpec, facts: Facts, repository: Repository) -> Iterator[Refusal]:
+def key_refusals(spec: TierSpec, facts: Facts, repository: Repository) -> Iterator[Diagnostic]:
     """Yield why the key cannot be written: its secret is not known here, or the host cannot seal it."""
     where = f"{spec.id}: encryption"
     if spec.key and spec.key not in repository.secrets:
         got, fix = f"got no secret {spec.key}", "Run it where the stack's secrets can be read"
-        yield Refusal(where, got, "it is the key", fix)
+        yield Diagnostic(where, got, "it is the key", fix)
     if not spec.tpm2:
         return
     if facts.tpm != 2:
         got = "got no TPM" if facts.tpm is None else f"got a TPM {facts.tpm}"
         fix = "Switch it on in the firmware, or take tpm2 out: the key then lies open on the boot drive"
-        yield Refusal(f"{where}.tpm2", got, "a TPM 2.0 seals the key", fix)
+        yield Diagnostic(f"{where}.tpm2", got, "a TPM 2.0 seals the key", fix)
     if missing := [name for name in TPM_LIBRARIES if not facts.library(name)]:
         fix = "Add libtss2-esys-3.0.2-0 and libtss2-rc0 (as Debian 12 calls them) to base_packages of role base"
-        yield Refusal(f"{where}.tpm2", f"got no {', '.join(missing)}", "systemd asks the TPM by them", fix)
+        yield Diagnostic(f"{where}.tpm2", f"got no {', '.join(missing)}", "systemd asks the TPM by them", fix)
     systemd = facts.package("systemd")
     if systemd and (number := re.match(r"\d+", systemd.version)) and int(number[0]) < SYSTEMD:
         fix = "Take tpm2 out, or a newer system for this host"
-        yield Refusal(f"{where}.tpm2", f"got systemd {systemd.version}", f"{SYSTEMD} is the first that seals", fix)
+        yield Diagnostic(f"{where}.tpm2", f"got systemd {systemd.version}", f"{SYSTEMD} is the first that seals", fix)
 
 
 def writes_key(spec: TierSpec, things: Collection[str]) -> bool:

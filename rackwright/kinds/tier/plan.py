@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from rackwright.core.contract import Difference, Plan, Refusal
+from rackwright.core.contract import Difference, Plan
 from rackwright.core.repository import Repository
+from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared.identity import refuse_wrong_machine
@@ -66,14 +67,14 @@ def _plan(inputs: PlanInputs, present: Situation) -> Plan:
             return repair(inputs, present)
 
 
-def unknown_refusal(spec: TierSpec, reason: UnknownFact) -> Refusal:
+def unknown_refusal(spec: TierSpec, reason: UnknownFact) -> Diagnostic:
     """Return the refusal of a tier whose facts cannot be read."""
-    return Refusal(
+    return Diagnostic(
         spec.id, f"got no answer ({reason})", "a plan needs to know what is there", "Mend that, and run again"
     )
 
 
-def owner_refusals(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
+def owner_refusals(spec: TierSpec, facts: Facts) -> tuple[Diagnostic, ...]:
     """Return a refusal where another fleet or host owns a tier of the same name."""
     try:
         owner = facts.owner(f"tier-{spec.name}")
@@ -82,4 +83,4 @@ def owner_refusals(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
     if owner is None or (owner.get("id"), owner.get("fleet")) == (spec.id, spec.fleet):
         return ()
     got = f"got {spec.owner_file} of {owner.get('id')} in fleet {owner.get('fleet')}"
-    return (Refusal(spec.id, got, "one tier has one owner", "Declare it in one fleet only, or under another name"),)
+    return (Diagnostic(spec.id, got, "one tier has one owner", "Declare it in one fleet only, or under another name"),)

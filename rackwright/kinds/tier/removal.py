@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from rackwright.core.contract import Command, Difference, Plan, Put, Refusal, Remove, Step
+from rackwright.core.contract import Command, Difference, Plan, Put, Remove, Step
+from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import observation
@@ -21,7 +22,7 @@ def removal(spec: TierSpec, facts: Facts, consent: bool) -> Plan:
     """
     if not consent and spec.array is None:
         want, fix = "a tier goes only with consent", "Write `destroy: allowed` at the tier, run up, then remove it"
-        return Plan(refusals=(Refusal(spec.id, f"got {spec.name} with its data", want, fix),))
+        return Plan(refusals=(Diagnostic(spec.id, f"got {spec.name} with its data", want, fix),))
     try:
         if refusals := (
             *owner_refusals(spec, facts),
@@ -34,7 +35,7 @@ def removal(spec: TierSpec, facts: Facts, consent: bool) -> Plan:
         return Plan(refusals=(unknown_refusal(spec, reason),))
 
 
-def _machine_refusals(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
+def _machine_refusals(spec: TierSpec, facts: Facts) -> tuple[Diagnostic, ...]:
     [(name, value)] = spec.identity.items()
     present = observation.identity(facts, name)
     return (
@@ -44,7 +45,7 @@ def _machine_refusals(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
     )
 
 
-def _interrupted_refusals(spec: TierSpec, facts: Facts) -> Iterator[Refusal]:
+def _interrupted_refusals(spec: TierSpec, facts: Facts) -> Iterator[Diagnostic]:
     """Yield that a reshape was cut off: its keys cannot be seen, and no key may stay on the drives."""
     array = find_array(facts, spec.array_key)
     if spec.key and array and array.condition == "interrupted":
@@ -52,7 +53,7 @@ def _interrupted_refusals(spec: TierSpec, facts: Facts) -> Iterator[Refusal]:
             "its keys are erased first, and cannot be seen before it ends",
             "Declare it once more, run up, then remove it",
         )
-        yield Refusal(spec.id, "got a reshape that was cut off", want, fix)
+        yield Diagnostic(spec.id, "got a reshape that was cut off", want, fix)
 
 
 def _removal_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:

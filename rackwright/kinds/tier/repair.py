@@ -5,7 +5,8 @@ Every other plan for an array that runs refuses and repairs the same things besi
 
 from collections.abc import Iterable, Iterator
 
-from rackwright.core.contract import Absent, Command, Difference, Plan, Refusal, Step, WhenAtRest
+from rackwright.core.contract import Absent, Command, Difference, Plan, Step, WhenAtRest
+from rackwright.errors import Diagnostic
 from rackwright.facts.storage import Array
 from rackwright.kinds.tier import boot, commands, consistency, drives, fill, luks, owner_file, scrub
 from rackwright.kinds.tier.inputs import PlanInputs
@@ -36,8 +37,8 @@ def repair(inputs: PlanInputs, running: Running) -> Plan:
 
 
 def assembled_refusals(
-    inputs: PlanInputs, assembled: AssembledArray, change: Iterable[Refusal], newcomers: Iterable[Refusal] = ()
-) -> tuple[Refusal, ...]:
+    inputs: PlanInputs, assembled: AssembledArray, change: Iterable[Diagnostic], newcomers: Iterable[Diagnostic] = ()
+) -> tuple[Diagnostic, ...]:
     """Return why no step may run on an array that runs.
 
     Args:
@@ -52,15 +53,15 @@ def assembled_refusals(
     return (*(refusals or newcomers), *_mount_refusals(inputs))
 
 
-def place_refusals(spec: TierSpec, array: Array) -> Iterator[Refusal]:
+def place_refusals(spec: TierSpec, array: Array) -> Iterator[Diagnostic]:
     """Yield that an array has more places than members are declared."""
     if len(spec.members) < array.devices:
         got, want = f"got {array.devices} members", f"declared are {len(spec.members)}"
         fix = "Declare as many: a member is replaced, none is taken away"
-        yield Refusal(f"{spec.id}: members", got, want, fix)
+        yield Diagnostic(f"{spec.id}: members", got, want, fix)
 
 
-def _lifetime_refusals(inputs: PlanInputs, array: Array) -> Iterator[Refusal]:
+def _lifetime_refusals(inputs: PlanInputs, array: Array) -> Iterator[Diagnostic]:
     for item in inputs.differences:
         sort = item.thing.split(":")[0]
         if item.is_unknown or item.name not in LIFETIME.get(sort, ()):
@@ -70,20 +71,20 @@ def _lifetime_refusals(inputs: PlanInputs, array: Array) -> Iterator[Refusal]:
         got = "none" if isinstance(item.actual, Absent) else item.actual
         want = f"declared is {item.want}, and it never changes in an array that bears data"
         fix = f"{item.remedy[:1].upper()}{item.remedy[1:]}"
-        yield Refusal(f"{inputs.spec.id}: {sort} {item.name}", f"got {got}", want, fix)
+        yield Diagnostic(f"{inputs.spec.id}: {sort} {item.name}", f"got {got}", want, fix)
 
 
-def _mount_refusals(inputs: PlanInputs) -> Iterator[Refusal]:
+def _mount_refusals(inputs: PlanInputs) -> Iterator[Diagnostic]:
     spec, mounts = inputs.spec, inputs.facts.mounts
     device = inputs.carrier and inputs.carrier.name
     mount = mount_at(inputs.facts, spec.mount)
     if mount is not None and mount.device != device:
         got, fix = f"got {mount.device or mount.type} mounted there", "Unmount that by hand, after looking at it"
-        yield Refusal(f"{spec.id}: {spec.mount}", got, f"{spec.name} belongs there", fix)
+        yield Diagnostic(f"{spec.id}: {spec.mount}", got, f"{spec.name} belongs there", fix)
     elsewhere = [mount.target for mount in mounts if device and mount.device == device]
     if elsewhere and spec.mount not in elsewhere:
         got, want = f"got it mounted at {', '.join(elsewhere)}", f"declared is {spec.mount}"
-        yield Refusal(f"{spec.id}: mount", got, want, f"Unmount {elsewhere[0]} by hand, then run again")
+        yield Diagnostic(f"{spec.id}: mount", got, want, f"Unmount {elsewhere[0]} by hand, then run again")
 
 
 # -- steps -----------------------------------------------------------------------------------------------------------

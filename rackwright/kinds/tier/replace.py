@@ -5,7 +5,8 @@ A member that works is copied onto its successor before it goes, so redundancy n
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from rackwright.core.contract import Command, Plan, Refusal
+from rackwright.core.contract import Command, Plan
+from rackwright.errors import Diagnostic
 from rackwright.kinds.tier import commands, drives, enlarge, fill, members, owner_file, repair
 from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.kinds.tier.replacement import Replacement
@@ -37,7 +38,7 @@ def replace(inputs: PlanInputs, replacing: Replacing) -> Plan:
 
 def refusals(
     inputs: PlanInputs, present: Replacing | InterruptedReshape, replacement: Replacement
-) -> Iterator[Refusal]:
+) -> Iterator[Diagnostic]:
     """Yield why members cannot be replaced."""
     spec, array, owner = inputs.spec, present.array, inputs.owner
     if present.is_larger:
@@ -48,32 +49,32 @@ def refusals(
     unknown_members = sorted({*leaving} - noted_members - owner_file.former_members(spec, owner))
     if unknown_members:
         got, want = f"got the members {', '.join(unknown_members)}", f"declared are {', '.join(spec.serials)}"
-        yield Refusal(where, got, want, "Declare the drives the array has")
+        yield Diagnostic(where, got, want, "Declare the drives the array has")
     elif len(spec.members) < array.devices:
         yield from repair.place_refusals(spec, array)
     elif spec.level == "raid0":
         got = f"got {', '.join((*replacement.failed_members, *replacement.working_members))} in {spec.name}"
-        yield Refusal(where, got, "RAID0 can spare none of its members", "Save the data, and declare another tier")
+        yield Diagnostic(where, got, "RAID0 can spare none of its members", "Save the data, and declare another tier")
     elif array.condition in ("failed", "reshaping", "interrupted") and (
         replacement.copies_to_begin or replacement.newcomers
     ):
         fix = "Look at it with `mdadm --detail`, and run again once it is whole"
-        yield Refusal(where, f"got the array {array.condition}", "members are replaced in one that works", fix)
+        yield Diagnostic(where, f"got the array {array.condition}", "members are replaced in one that works", fix)
     elif replacement.copies_to_begin and (replacement.failed_members or array.degraded):
         missing = ", ".join(replacement.failed_members) or "a member"
         got = f"got {', '.join(replacement.copies_to_begin)}, which works, replaced while {missing} is missing"
         fix = "Replace the missing one first, and the others once it is rebuilt"
-        yield Refusal(where, got, "a drive that comes now takes the missing one's place", fix)
+        yield Diagnostic(where, got, "a drive that comes now takes the missing one's place", fix)
 
 
 def _newcomer_refusals(
     inputs: PlanInputs, replacement: Replacement, coming: Sequence[str], to_add: Sequence[str]
-) -> Iterator[Refusal]:
+) -> Iterator[Diagnostic]:
     """Yield why the drives that come cannot be taken: too few of them, or not free."""
     if len(coming) < len(replacement.copies_to_begin):
         got = f"got {', '.join(replacement.copies_to_begin)}, which works, declared no more"
         fix = "Declare it until what has fallen out is back in the array and waits, or declare another drive beside it"
-        yield Refusal(f"{inputs.spec.id}: members", got, "another drive takes its place", fix)
+        yield Diagnostic(f"{inputs.spec.id}: members", got, "another drive takes its place", fix)
     else:
         yield from drives.refusals(inputs, to_add)
 

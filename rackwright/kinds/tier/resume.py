@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from rackwright.core.contract import Command, Plan, Refusal, Step
+from rackwright.core.contract import Command, Plan, Step
+from rackwright.errors import Diagnostic
 from rackwright.kinds.tier import commands, enlarge, fill, members, owner_file, repair, replace
 from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.kinds.tier.situation import InterruptedReshape
@@ -28,7 +29,7 @@ def resume(inputs: PlanInputs, interrupted: InterruptedReshape) -> Plan:
     return Plan(steps, by_hand=repair.manual_differences(inputs, interrupted, restored=True), notes=notes)
 
 
-def _refusals(inputs: PlanInputs, interrupted: InterruptedReshape) -> Iterator[Refusal]:
+def _refusals(inputs: PlanInputs, interrupted: InterruptedReshape) -> Iterator[Diagnostic]:
     """Yield why the reshape cannot go on: what is declared needs more than its end."""
     if interrupted.replacement:
         yield from replace.refusals(inputs, interrupted, interrupted.replacement)

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Iterator, Sequence
 
-from rackwright.core.contract import Command, Difference, Plan, Put, Refusal, Remove, Step
+from rackwright.core.contract import Command, Difference, Plan, Put, Remove, Step
 from rackwright.core.repository import Repository
+from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.kinds.shared import ownership, service_account
 from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
@@ -69,20 +70,20 @@ def plan(spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, re
     )
 
 
-def _refuse_another_config(spec: TrainingSpec, differences: Sequence[Difference], facts: Facts) -> Iterator[Refusal]:
+def _refuse_another_config(spec: TrainingSpec, differences: Sequence[Difference], facts: Facts) -> Iterator[Diagnostic]:
     """Yield refusals of another configuration for a finished run, and of another model for a started one."""
     run = facts.run(spec.name)
     if run is None or not any(item.thing == f"file:{spec.etc}/config.json" for item in differences):
         return
     if run.outcome == "finished" and not spec.go_on and not has_declared_config(spec, run):
         fix = "Write `continue: true` to go on from its last checkpoint, or give the run a new name"
-        yield Refusal(spec.id, "got another configuration of a finished run", "a finished run stays as it is", fix)
+        yield Diagnostic(spec.id, "got another configuration of a finished run", "a finished run stays as it is", fix)
     wanted = json.loads(spec.config)["model"]
     if run.model != wanted:
         keys = sorted(key for key in {*run.model, *wanted} if run.model.get(key) != wanted.get(key))
         fix = "Give the run a new name; checkpoints of the old one stay"
         got = f"got another model ({', '.join(keys)})"
-        yield Refusal(spec.id, got, "the model of a run matches its checkpoints", fix)
+        yield Diagnostic(spec.id, got, "the model of a run matches its checkpoints", fix)
 
 
 class _Planner:

@@ -9,14 +9,14 @@ from itertools import combinations
 from typing import Any
 
 from rackwright.schema.accelerator.choices import Accelerators, is_written, place, torch_parts
-from rackwright.schema.accelerator.rules import RULES, Finding, Rule
+from rackwright.schema.accelerator.rules import RULES, Contradiction, Rule
 from rackwright.schema.accelerator.versions import VERSION, branch, parts
 from rackwright.schema.catalogue import MIG, SOFTWARE
 from rackwright.schema.problem import Problem
 
 Change = dict[str, Any]
 """New values of choices, by field."""
-RuleFinding = tuple[Rule, Finding]
+BrokenRule = tuple[Rule, Contradiction]
 NEAR = {
     "fp4": ("fp8", "int8", "bf16", "fp16", "fp32"),
     "fp8": ("int8", "bf16", "fp16", "fp32"),
@@ -32,18 +32,25 @@ NEAR = {
 def problems(a: Accelerators) -> Iterator[Problem]:
     """Yield the contradictions between choices, each with the fix that removes it; paths are relative to the host."""
     current = contradictions(a)
-    for rule, finding in current:
-        field, *item = finding.at
+    for rule, contradiction in current:
+        field, *item = contradiction.at
         path = (*place(a, str(field)), *item)
-        also = None if finding.also is None else place(a, finding.also)
-        yield Problem(finding.got, finding.want, _fix(a, current, (rule, finding)), path, finding.source, also=also)
+        also = None if contradiction.also is None else place(a, contradiction.also)
+        yield Problem(
+            contradiction.problem,
+            contradiction.expected,
+            _fix(a, current, (rule, contradiction)),
+            path,
+            contradiction.source,
+            also=also,
+        )
 
 
-def contradictions(a: Accelerators) -> tuple[RuleFinding, ...]:
-    return tuple((rule, finding) for rule in RULES for finding in rule.check(a))
+def contradictions(a: Accelerators) -> tuple[BrokenRule, ...]:
+    return tuple((rule, contradiction) for rule in RULES for contradiction in rule.check(a))
 
 
-def find_alternative(a: Accelerators, current: Sequence[RuleFinding], one: RuleFinding, field: str) -> Change | None:
+def find_alternative(a: Accelerators, current: Sequence[BrokenRule], one: BrokenRule, field: str) -> Change | None:
     """Return the nearest change of *field* that removes the contradiction *one* and adds none; None without any."""
     before, partly = Counter(map(_identity, current)), None
     for change in CANDIDATES[field](a, one[1]):
@@ -55,17 +62,17 @@ def find_alternative(a: Accelerators, current: Sequence[RuleFinding], one: RuleF
     return partly
 
 
-def _identity(contradiction: RuleFinding) -> tuple[str, ...]:
+def _identity(broken: BrokenRule) -> tuple[str, ...]:
     """Return the identity of a contradiction across changes: for an item its value, for a single choice its field."""
-    rule, finding = contradiction
-    field, *item = finding.at
-    return (rule.id, str(field), finding.got) if item else (rule.id, str(field))
+    rule, found = broken
+    field, *item = found.at
+    return (rule.id, str(field), found.problem) if item else (rule.id, str(field))
 
 
-def _fix(a: Accelerators, current: Sequence[RuleFinding], one: RuleFinding) -> str:
-    rule, finding = one
+def _fix(a: Accelerators, current: Sequence[BrokenRule], one: BrokenRule) -> str:
+    rule, contradiction = one
     ways = [
-        _format_change(a, finding, field, change)
+        _format_change(a, contradiction, field, change)
         for field in rule.choices
         if (change := find_alternative(a, current, one, field)) is not None
     ]
@@ -73,10 +80,10 @@ def _fix(a: Accelerators, current: Sequence[RuleFinding], one: RuleFinding) -> s
     return text[0].upper() + text[1:]
 
 
-def _format_change(a: Accelerators, finding: Finding, field: str, change: Change) -> str:
+def _format_change(a: Accelerators, contradiction: Contradiction, field: str, change: Change) -> str:
     """Return the instruction for *change*, without the name of the field if the message is about that field."""
     value = change[field]
-    here = finding.at[0] == field and is_written(a, field)
+    here = contradiction.at[0] == field and is_written(a, field)
     match field:
         case "roles":
             return f"take {' and '.join(role for role in a.roles if role not in value)} out"
@@ -110,7 +117,7 @@ def _format_change(a: Accelerators, finding: Finding, field: str, change: Change
     return "leave it out" if value in (None, ()) else f"write {value}"
 
 
-def _drivers(a: Accelerators, finding: Finding) -> Iterator[Change]:
+def _drivers(a: Accelerators, contradiction: Contradiction) -> Iterator[Change]:
     if a.driver and a.own_driver:
         yield {"driver": None}
     near = branch(a.runs) if a.runs else 0
@@ -120,7 +127,7 @@ def _drivers(a: Accelerators, finding: Finding) -> Iterator[Change]:
         yield {"driver": driver, "driver_source": source}
 
 
-def _torches(a: Accelerators, finding: Finding) -> Iterator[Change]:
+def _torches(a: Accelerators, contradiction: Contradiction) -> Iterator[Change]:
     release, tag = torch_parts(a.torch or "+")
     builds = [(release, build.tag) for build in SOFTWARE.torch for release in build.releases]
     at = parts(release) if release else (0,)
@@ -134,8 +141,8 @@ def _torches(a: Accelerators, finding: Finding) -> Iterator[Change]:
     yield {"torch": None}
 
 
-def _cudas(a: Accelerators, finding: Finding) -> Iterator[Change]:
-    field, *item = finding.at
+def _cudas(a: Accelerators, contradiction: Contradiction) -> Iterator[Change]:
+    field, *item = contradiction.at
     source = "vendor" if a.own_cuda else a.cuda_source
     if field == "cuda" and not item:  # the system's own release, which is not declared
         yield from ({"cuda": (version,), "cuda_source": source} for version in SOFTWARE.cuda)
@@ -148,21 +155,21 @@ def _cudas(a: Accelerators, finding: Finding) -> Iterator[Change]:
             yield {"cuda": changed, "cuda_source": of, "cuda_default": default}
 
 
-def _needed_cudas(a: Accelerators, finding: Finding) -> Iterator[Change]:
+def _needed_cudas(a: Accelerators, contradiction: Contradiction) -> Iterator[Change]:
     if a.needs_cuda is not None:
         at = a.needs_cuda
         yield from ({"needs_cuda": version} for version in sorted(SOFTWARE.cuda, key=lambda each: _distance(each, at)))
         yield {"needs_cuda": None}
 
 
-def _precisions(a: Accelerators, finding: Finding) -> Iterator[Change]:
-    for index in map(int, finding.at[1:]):
+def _precisions(a: Accelerators, contradiction: Contradiction) -> Iterator[Change]:
+    for index in map(int, contradiction.at[1:]):
         for near in NEAR[a.precision[index]]:
             yield {"precision": tuple(dict.fromkeys([*a.precision[:index], near, *a.precision[index + 1 :]]))}
         yield {"precision": a.precision[:index] + a.precision[index + 1 :]}
 
 
-def _layouts(a: Accelerators, finding: Finding) -> Iterator[Change]:
+def _layouts(a: Accelerators, contradiction: Contradiction) -> Iterator[Change]:
     tables = [table for gpu, _ in a.nvidia if (table := MIG.get(gpu.mig or ""))]
     if tables:
         near = [next(iter(get_close_matches(name, tables[0].profiles, 1, 0)), name) for name in a.mig]
@@ -172,19 +179,19 @@ def _layouts(a: Accelerators, finding: Finding) -> Iterator[Change]:
     yield {"mig": ()}
 
 
-def _limits(a: Accelerators, finding: Finding) -> Iterator[Change]:
+def _limits(a: Accelerators, contradiction: Contradiction) -> Iterator[Change]:
     limit = a.power_limit_watts or 0
     bounds = [gpu.verified_value(bound) for gpu, _ in a.nvidia for bound in ("power_min_watts", "power_max_watts")]
     yield from ({"power_limit_watts": bound} for bound in sorted(filter(None, bounds), key=lambda b: abs(b - limit)))
     yield {"power_limit_watts": None}
 
 
-def _clocks(a: Accelerators, finding: Finding) -> Iterator[Change]:
+def _clocks(a: Accelerators, contradiction: Contradiction) -> Iterator[Change]:
     most = [gpu.verified_value("clock_max_mhz") or max(a.clocks_mhz) for gpu, _ in a.nvidia] or [max(a.clocks_mhz)]
     yield {"clocks_mhz": tuple(sorted(min(clock, *most) for clock in a.clocks_mhz))}
 
 
-def _releases(a: Accelerators, finding: Finding) -> Iterator[Change]:
+def _releases(a: Accelerators, contradiction: Contradiction) -> Iterator[Change]:
     releases = SOFTWARE.stack_releases.get(a.stack or "", {})
     at = (a.version or "").partition("-")[0]
     yield from ({"version": release} for release in sorted(releases, key=lambda release: _distance(release, at)))
@@ -192,35 +199,35 @@ def _releases(a: Accelerators, finding: Finding) -> Iterator[Change]:
         yield {"version": None}
 
 
-def _kernels(a: Accelerators, finding: Finding) -> Iterator[Change]:
+def _kernels(a: Accelerators, contradiction: Contradiction) -> Iterator[Change]:
     releases = SOFTWARE.stack_releases.get(a.stack or "", {})
     own = [row for release, row in releases.items() if (a.version or "").startswith(f"{release}.")]
     rows = own or releases.values()
     yield from ({"kernel": series.rstrip("+")} for row in rows for series in row.kernels.get(a.os or "", ()))
 
 
-def _roles(a: Accelerators, finding: Finding) -> Iterator[Change]:
-    yield {"roles": tuple(role for role in a.roles if role not in finding.at)}
+def _roles(a: Accelerators, contradiction: Contradiction) -> Iterator[Change]:
+    yield {"roles": tuple(role for role in a.roles if role not in contradiction.at)}
 
 
-CANDIDATES: dict[str, Callable[[Accelerators, Finding], Iterator[Change]]] = {
+CANDIDATES: dict[str, Callable[[Accelerators, Contradiction], Iterator[Change]]] = {
     "driver": _drivers,
-    "driver_source": lambda a, finding: iter([{"driver_source": "vendor"}]),
-    "cuda_source": lambda a, finding: iter([{"cuda_source": "vendor"}]),
-    "flavour": lambda a, finding: iter([{"flavour": "open"}, {"flavour": "proprietary"}]),
+    "driver_source": lambda a, contradiction: iter([{"driver_source": "vendor"}]),
+    "cuda_source": lambda a, contradiction: iter([{"cuda_source": "vendor"}]),
+    "flavour": lambda a, contradiction: iter([{"flavour": "open"}, {"flavour": "proprietary"}]),
     "cuda": _cudas,
-    "cuda_default": lambda a, finding: iter([{"cuda_default": version} for version in a.toolkits]),
+    "cuda_default": lambda a, contradiction: iter([{"cuda_default": version} for version in a.toolkits]),
     "needs_cuda": _needed_cudas,
     "torch": _torches,
     "precision": _precisions,
     "mig": _layouts,
-    "ecc": lambda a, finding: iter([{"ecc": None}]),
+    "ecc": lambda a, contradiction: iter([{"ecc": None}]),
     "power_limit_watts": _limits,
     "clocks_mhz": _clocks,
-    "fabric_manager": lambda a, finding: iter([{"fabric_manager": "auto"}]),
+    "fabric_manager": lambda a, contradiction: iter([{"fabric_manager": "auto"}]),
     "version": _releases,
     "kernel": _kernels,
-    "peer_memory": lambda a, finding: iter([{"peer_memory": way} for way in (*SOFTWARE.peer_memory, "none")]),
+    "peer_memory": lambda a, contradiction: iter([{"peer_memory": way} for way in (*SOFTWARE.peer_memory, "none")]),
     "roles": _roles,
 }
 """Generators of alternatives for each field, the nearest first; the rules then check them."""

@@ -17,13 +17,13 @@ from rackwright.schema.catalogue import MIG, SOFTWARE, Gpu, Mig, source_text
 
 
 @dataclass(frozen=True)
-class Finding:
+class Contradiction:
     """A contradiction between choices."""
 
     at: tuple[str | int, ...]
     """Field of the contradictory choice, and the index or name of its item."""
-    got: str
-    want: str
+    problem: str
+    expected: str
     source: str = ""
     also: str | None = None
     """Field of the other choice."""
@@ -34,7 +34,7 @@ NETWORK = "inbox"
 NVLSM_SINCE = 4
 """First generation of NVSwitch that also needs the NVLink Subnet Manager."""
 FABRIC = source_text("fabric-manager")
-Check = Callable[[Accelerators], Iterator[Finding]]
+Check = Callable[[Accelerators], Iterator[Contradiction]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Rule:
     """Fields whose change can remove the contradiction, the most likely first."""
 
 
-def _gpu_driver(a: Accelerators) -> Iterator[Finding]:
+def _gpu_driver(a: Accelerators) -> Iterator[Contradiction]:
     if a.runs is None:
         return
     for gpu, family in a.nvidia:
@@ -55,85 +55,87 @@ def _gpu_driver(a: Accelerators) -> Iterator[Finding]:
         first, last = row.verified_value("driver_first"), family.verified_value("driver_last")
         if first and not at_least(a.runs, first):
             want = f"{gpu.name} wants driver {first} or later"
-            yield Finding(("driver",), _driver(a), want, row.source("driver_first"), "gpus")
+            yield Contradiction(("driver",), _driver(a), want, row.source("driver_first"), "gpus")
         if last and branch(a.runs) > branch(last):
             want = f"{gpu.name} ({family.name}) has drivers up to {last}"
-            yield Finding(("driver",), _driver(a), want, family.source("driver_last"), "gpus")
+            yield Contradiction(("driver",), _driver(a), want, family.source("driver_last"), "gpus")
 
 
-def _gpu_flavour(a: Accelerators) -> Iterator[Finding]:
+def _gpu_flavour(a: Accelerators) -> Iterator[Contradiction]:
     boards = [
         (gpu, family) for gpu, family in a.nvidia if "nvidia_driver" in a.roles and family.verified_value("flavours")
     ]
     if boards and not set.intersection(*(set(family.flavours) for _, family in boards)):
         names = " and ".join(gpu.name for gpu, _ in boards)
-        yield Finding(("gpus",), f"got {names}", "a host loads one flavour of kernel modules, and none suits all")
+        yield Contradiction(("gpus",), f"got {names}", "a host loads one flavour of kernel modules, and none suits all")
         return
     for gpu, family in boards if a.flavour else ():
         if a.flavour not in family.flavours:
             want = f"{gpu.name} ({family.name}) takes {_or(family.flavours)} kernel modules"
-            yield Finding(("flavour",), f"got {a.flavour}", want, family.source("flavours"), "gpus")
+            yield Contradiction(("flavour",), f"got {a.flavour}", want, family.source("flavours"), "gpus")
 
 
-def _driver_flavour(a: Accelerators) -> Iterator[Finding]:
+def _driver_flavour(a: Accelerators) -> Iterator[Contradiction]:
     if a.flavour == "open" and a.runs and branch(a.runs) < OPEN_SINCE:
         want = f"open kernel modules come with driver {OPEN_SINCE} or later, and this host has {a.runs}"
-        yield Finding(("flavour",), "got open", want, source_text("kernel-modules"), "driver")
+        yield Contradiction(("flavour",), "got open", want, source_text("kernel-modules"), "driver")
 
 
-def _driver_form(a: Accelerators) -> Iterator[Finding]:
+def _driver_form(a: Accelerators) -> Iterator[Contradiction]:
     if "nvidia_driver" in a.roles and a.driver is not None and not re.fullmatch(VERSION, a.driver):
-        yield Finding(("driver",), f"got {a.driver!r}", "a driver is a branch, like 535, or a version, like 535.261.03")
+        yield Contradiction(
+            ("driver",), f"got {a.driver!r}", "a driver is a branch, like 535, or a version, like 535.261.03"
+        )
 
 
-def _os_driver(a: Accelerators) -> Iterator[Finding]:
+def _os_driver(a: Accelerators) -> Iterator[Contradiction]:
     # by branch, because security updates change the version
     if a.runs and a.driver and a.own_driver and branch(a.runs) != branch(a.own_driver):
         want = f"{a.os} itself has driver {branch(a.own_driver)}"
-        yield Finding(("driver",), f"got {a.driver}", want, a.system.source("driver"))
+        yield Contradiction(("driver",), f"got {a.driver}", want, a.system.source("driver"))
 
 
-def _os_cuda(a: Accelerators) -> Iterator[Finding]:
+def _os_cuda(a: Accelerators) -> Iterator[Contradiction]:
     for index, version in enumerate(a.cuda if "cuda" in a.roles and a.own_cuda else ()):
         if minor(version) != a.own_cuda:
             want = f"{a.os} itself has CUDA {a.own_cuda}"
-            yield Finding(("cuda", index), f"got {version}", want, a.system.source("cuda"))
+            yield Contradiction(("cuda", index), f"got {version}", want, a.system.source("cuda"))
 
 
-def _cuda_default(a: Accelerators) -> Iterator[Finding]:
+def _cuda_default(a: Accelerators) -> Iterator[Contradiction]:
     if "cuda" in a.roles and a.cuda_default is not None and a.toolkits and a.cuda_default not in a.toolkits:
         want = f"the default is one of those that are installed: {', '.join(a.toolkits)}"
-        yield Finding(("cuda_default",), f"got {a.cuda_default}", want)
+        yield Contradiction(("cuda_default",), f"got {a.cuda_default}", want)
 
 
-def _cuda_missing(a: Accelerators) -> Iterator[Finding]:
+def _cuda_missing(a: Accelerators) -> Iterator[Contradiction]:
     if a.needs_cuda and a.toolkits and a.needs_cuda not in map(minor, a.toolkits):
         want = f"role cuda installs {', '.join(a.toolkits)}"
-        yield Finding(("needs_cuda",), f"got {a.needs_cuda}", want, also="cuda")
+        yield Contradiction(("needs_cuda",), f"got {a.needs_cuda}", want, also="cuda")
 
 
-def _driver_cuda(a: Accelerators) -> Iterator[Finding]:
+def _driver_cuda(a: Accelerators) -> Iterator[Contradiction]:
     for at, version in _runtimes(a):
         row = SOFTWARE.cuda.get(minor(version))
         least = row and row.verified_value("minimum")
         if row and least and a.runs and not at_least(a.runs, least):
             want = f"it runs on driver {least} or later, and this host has {a.runs}"
-            yield Finding(at, f"got CUDA {version}", want, row.source("minimum"), "driver")
+            yield Contradiction(at, f"got CUDA {version}", want, row.source("minimum"), "driver")
 
 
-def _gpu_cuda(a: Accelerators) -> Iterator[Finding]:
+def _gpu_cuda(a: Accelerators) -> Iterator[Contradiction]:
     for at, version in _runtimes(a):
         for gpu, family in a.nvidia if re.fullmatch(VERSION, version) else ():
             first, last = family.verified_value("cuda_first"), family.verified_value("cuda_last")
             if first and parts(minor(version)) < parts(first):
                 want = f"{gpu.name} ({family.name}) wants CUDA {first} or later"
-                yield Finding(at, f"got CUDA {version}", want, family.source("cuda_first"), "gpus")
+                yield Contradiction(at, f"got CUDA {version}", want, family.source("cuda_first"), "gpus")
             if last and parts(minor(version)) > parts(last):
                 want = f"{gpu.name} ({family.name}) has CUDA up to {last}"
-                yield Finding(at, f"got CUDA {version}", want, family.source("cuda_last"), "gpus")
+                yield Contradiction(at, f"got CUDA {version}", want, family.source("cuda_last"), "gpus")
 
 
-def _torch_build(a: Accelerators) -> Iterator[Finding]:
+def _torch_build(a: Accelerators) -> Iterator[Contradiction]:
     if a.torch is None or a.build is not None:
         return
     release, tag = torch_parts(a.torch)
@@ -145,144 +147,148 @@ def _torch_build(a: Accelerators) -> Iterator[Finding]:
         want = f"builds with {tag} that the catalogue knows are of {', '.join(releases)}"
     else:
         want = f"builds that the catalogue knows: {', '.join(dict.fromkeys(build.tag for build in SOFTWARE.torch))}"
-    yield Finding(("torch",), f"got {a.torch}", want, SOFTWARE.torch[0].source("releases"))
+    yield Contradiction(("torch",), f"got {a.torch}", want, SOFTWARE.torch[0].source("releases"))
 
 
-def _torch_vendor(a: Accelerators) -> Iterator[Finding]:
+def _torch_vendor(a: Accelerators) -> Iterator[Contradiction]:
     if a.build and a.gpus and all(gpu.role != a.build.role for gpu, _ in a.models):
         gpu, _ = a.models[0]
         want = f"it runs on the driver of role {a.build.role}, and {gpu.name} on that of role {gpu.role}"
-        yield Finding(("torch",), f"got {a.torch}", want, a.build.source("releases"), "gpus")
+        yield Contradiction(("torch",), f"got {a.torch}", want, a.build.source("releases"), "gpus")
 
 
-def _gpu_torch(a: Accelerators) -> Iterator[Finding]:
+def _gpu_torch(a: Accelerators) -> Iterator[Contradiction]:
     code: tuple[str, ...] = a.build.verified_value("code") or () if a.build else ()
     for gpu, family in a.models if a.build and code else ():
         target = gpu.verified_value("target")
         if a.build and gpu.role == a.build.role and target and not any(_runs_on(target, built) for built in code):
             want = f"it has code for {', '.join(code)}, and {gpu.name} ({family.name}) is {target}"
-            yield Finding(("torch",), f"got {a.torch}", want, a.build.source("code"), "gpus")
+            yield Contradiction(("torch",), f"got {a.torch}", want, a.build.source("code"), "gpus")
 
 
-def _driver_torch(a: Accelerators) -> Iterator[Finding]:
+def _driver_torch(a: Accelerators) -> Iterator[Contradiction]:
     row = SOFTWARE.cuda.get(a.build.cuda) if a.build and a.build.cuda else None
     least = row and row.verified_value("minimum")
     if a.build and row and least and a.runs and not at_least(a.runs, least):
         want = f"CUDA {a.build.cuda} in it runs on driver {least} or later, and this host has {a.runs}"
-        yield Finding(("torch",), f"got {a.torch}", want, row.source("minimum"), "driver")
+        yield Contradiction(("torch",), f"got {a.torch}", want, row.source("minimum"), "driver")
 
 
-def _gpu_precision(a: Accelerators) -> Iterator[Finding]:
+def _gpu_precision(a: Accelerators) -> Iterator[Contradiction]:
     for index, precision in enumerate(a.precision):
         for gpu, family in a.models:
             precisions = family.verified_value("precisions")
             if precisions and precision not in precisions:
                 want = f"{gpu.name} ({family.name}) is made for {', '.join(precisions)}"
-                yield Finding(("precision", index), f"got {precision}", want, family.source("precisions"), "gpus")
+                yield Contradiction(("precision", index), f"got {precision}", want, family.source("precisions"), "gpus")
 
 
-def _mig_support(a: Accelerators) -> Iterator[Finding]:
+def _mig_support(a: Accelerators) -> Iterator[Contradiction]:
     for gpu, _ in a.nvidia if a.mig else ():
         if gpu.verified_value("mig") == "none":
-            yield Finding(("mig",), f"got {', '.join(a.mig)}", f"{gpu.name} has no MIG", gpu.source("mig"), "gpus")
+            yield Contradiction(
+                ("mig",), f"got {', '.join(a.mig)}", f"{gpu.name} has no MIG", gpu.source("mig"), "gpus"
+            )
 
 
-def _mig_profile(a: Accelerators) -> Iterator[Finding]:
+def _mig_profile(a: Accelerators) -> Iterator[Contradiction]:
     for gpu, table in _gpus_with_mig(a):
         for index, name in enumerate(a.mig):
             if name not in table.profiles:
                 want = f"profiles of {gpu.name}: {', '.join(table.profiles)}"
-                yield Finding(("mig", index), f"got {name!r}", want, table.source("profiles"), "gpus")
+                yield Contradiction(("mig", index), f"got {name!r}", want, table.source("profiles"), "gpus")
 
 
-def _mig_fit(a: Accelerators) -> Iterator[Finding]:
+def _mig_fit(a: Accelerators) -> Iterator[Contradiction]:
     for gpu, table in _gpus_with_mig(a):
         if all(name in table.profiles for name in a.mig) and (why := explain_misfit(a.mig, table)):
             want = f"they do not fit on {gpu.name}: {why}"
-            yield Finding(("mig",), f"got {', '.join(a.mig)}", want, table.source("profiles"), "gpus")
+            yield Contradiction(("mig",), f"got {', '.join(a.mig)}", want, table.source("profiles"), "gpus")
 
 
-def _ecc(a: Accelerators) -> Iterator[Finding]:
+def _ecc(a: Accelerators) -> Iterator[Contradiction]:
     for gpu, _ in a.nvidia if a.ecc else ():
         if gpu.verified_value("ecc") is False:
-            yield Finding(("ecc",), "got true", f"{gpu.name} has no ECC memory", gpu.source("ecc"), "gpus")
+            yield Contradiction(("ecc",), "got true", f"{gpu.name} has no ECC memory", gpu.source("ecc"), "gpus")
 
 
-def _power_limit(a: Accelerators) -> Iterator[Finding]:
+def _power_limit(a: Accelerators) -> Iterator[Contradiction]:
     limit = a.power_limit_watts
     for gpu, _ in a.nvidia if limit is not None else ():
         least, most = gpu.verified_value("power_min_watts"), gpu.verified_value("power_max_watts")
         for bound, name, beyond in ((least, "power_min_watts", -1), (most, "power_max_watts", 1)):
             if limit is not None and bound is not None and (limit - bound) * beyond > 0:
                 want = f"{gpu.name} takes {bound} W at {'most' if beyond > 0 else 'least'}"
-                yield Finding(("power_limit_watts",), f"got {limit}", want, gpu.source(name), "gpus")
+                yield Contradiction(("power_limit_watts",), f"got {limit}", want, gpu.source(name), "gpus")
 
 
-def _clocks(a: Accelerators) -> Iterator[Finding]:
+def _clocks(a: Accelerators) -> Iterator[Contradiction]:
     if list(a.clocks_mhz) != sorted(a.clocks_mhz):
         got = f"got {' to '.join(map(str, a.clocks_mhz))}"
-        yield Finding(("clocks_mhz",), got, "the least stands first, then the most")
+        yield Contradiction(("clocks_mhz",), got, "the least stands first, then the most")
     for gpu, _ in a.nvidia if a.clocks_mhz else ():
         most = gpu.verified_value("clock_max_mhz")
         if most is not None and max(a.clocks_mhz) > most:
             want = f"{gpu.name} goes up to {most} MHz"
-            yield Finding(("clocks_mhz",), f"got {max(a.clocks_mhz)}", want, gpu.source("clock_max_mhz"), "gpus")
+            yield Contradiction(("clocks_mhz",), f"got {max(a.clocks_mhz)}", want, gpu.source("clock_max_mhz"), "gpus")
 
 
-def _needless_fabric_manager(a: Accelerators) -> Iterator[Finding]:
+def _needless_fabric_manager(a: Accelerators) -> Iterator[Contradiction]:
     if a.fabric_manager == "on" and a.nvidia and a.nvswitch is None:
         want = "this profile has no NVSwitch, without which Fabric Manager does not start"
-        yield Finding(("fabric_manager",), "got on", want, FABRIC, "gpus")
+        yield Contradiction(("fabric_manager",), "got on", want, FABRIC, "gpus")
 
 
-def _missing_fabric_manager(a: Accelerators) -> Iterator[Finding]:
+def _missing_fabric_manager(a: Accelerators) -> Iterator[Contradiction]:
     if a.fabric_manager == "off" and a.nvswitch is not None and "nvidia_driver" in a.roles:
         want = "GPUs behind NVSwitch compute nothing before Fabric Manager has set it up"
-        yield Finding(("fabric_manager",), "got off", want, FABRIC, "gpus")
+        yield Contradiction(("fabric_manager",), "got off", want, FABRIC, "gpus")
 
 
-def _fabric_manager_source(a: Accelerators) -> Iterator[Finding]:
+def _fabric_manager_source(a: Accelerators) -> Iterator[Contradiction]:
     if a.nvswitch is None or "nvidia_driver" not in a.roles or a.driver_source not in (None, "distribution"):
         return
     if a.nvswitch >= NVLSM_SINCE:
         want = "NVSwitch of the fourth generation needs NVLSM beside Fabric Manager, and only the vendor has it"
-        yield Finding(("driver_source",), "got distribution", want, FABRIC, "gpus")
+        yield Contradiction(("driver_source",), "got distribution", want, FABRIC, "gpus")
     elif a.system.verified_value("fabric_manager") is False:
         want = f"NVSwitch needs Fabric Manager of exactly the driver's version, and {a.os} itself has none"
-        yield Finding(("driver_source",), "got distribution", want, a.system.source("fabric_manager"), "gpus")
+        yield Contradiction(("driver_source",), "got distribution", want, a.system.source("fabric_manager"), "gpus")
 
 
-def _vendor_role(a: Accelerators) -> Iterator[Finding]:
+def _vendor_role(a: Accelerators) -> Iterator[Contradiction]:
     for role in _alien(a):
         gpu, _ = a.models[0]
         want = f"this host has {gpu.name}, which takes role {gpu.role}"
-        yield Finding(("roles", role), f"got the role {role}", want, gpu.source("target"), "gpus")
+        yield Contradiction(("roles", role), f"got the role {role}", want, gpu.source("target"), "gpus")
 
 
-def _two_drivers(a: Accelerators) -> Iterator[Finding]:
+def _two_drivers(a: Accelerators) -> Iterator[Contradiction]:
     drivers = [role for role in a.roles if role in DRIVER_ROLES and role not in _alien(a)]
     for role in drivers[1:]:
-        yield Finding(("roles", role), f"got the role {role}", f"{drivers[0]} brings another vendor's driver already")
+        yield Contradiction(
+            ("roles", role), f"got the role {role}", f"{drivers[0]} brings another vendor's driver already"
+        )
 
 
-def _stack_os(a: Accelerators) -> Iterator[Finding]:
+def _stack_os(a: Accelerators) -> Iterator[Contradiction]:
     for role in a.roles:
         stack = SOFTWARE.stacks.get(role)
         systems = stack.verified_value("systems") if stack else None
         if stack and systems and a.os and a.os not in systems:
             want = f"its software is for {_or(systems)}, and this host has {a.os}"
-            yield Finding(("roles", role), f"got the role {role}", want, stack.source("systems"))
+            yield Contradiction(("roles", role), f"got the role {role}", want, stack.source("systems"))
 
 
-def _stack_first(a: Accelerators) -> Iterator[Finding]:
+def _stack_first(a: Accelerators) -> Iterator[Contradiction]:
     stack = SOFTWARE.stacks[a.stack] if a.stack else None
     first = stack.verified_value("first") if stack else None
     if stack and first and a.version and (release := _release(a.version)) and parts(release) < parts(first):
         want = f"role {a.stack} takes releases from {first} on"
-        yield Finding(("version",), f"got {a.version}", want, stack.source("first"))
+        yield Contradiction(("version",), f"got {a.version}", want, stack.source("first"))
 
 
-def _stack_kernel(a: Accelerators) -> Iterator[Finding]:
+def _stack_kernel(a: Accelerators) -> Iterator[Contradiction]:
     release = _release(a.version or "")
     row = SOFTWARE.stack_releases.get(a.stack or "", {}).get(minor(release or ""))
     kernels: dict[str, tuple[str, ...]] = (row.verified_value("kernels") if row and a.os else None) or {}
@@ -291,14 +297,14 @@ def _stack_kernel(a: Accelerators) -> Iterator[Finding]:
         return  # the rule stack-os reports it
     if a.os not in kernels:
         want = f"{a.stack} {minor(release or '')} is for {_or(kernels)}, and this host has {a.os}"
-        yield Finding(("version",), f"got {a.version}", want, row.source("kernels"))
+        yield Contradiction(("version",), f"got {a.version}", want, row.source("kernels"))
     elif a.kernel and not any(_is_for(wanted, a.kernel) for wanted in kernels[a.os]):
         wanted = _or(each.replace("+", " or later") for each in kernels[a.os])
         want = f"{a.stack} {minor(release or '')} on {a.os} is for kernel {wanted}"
-        yield Finding(("kernel",), f"got {a.kernel}", want, row.source("kernels"), "version")
+        yield Contradiction(("kernel",), f"got {a.kernel}", want, row.source("kernels"), "version")
 
 
-def _peer_memory(a: Accelerators) -> Iterator[Finding]:
+def _peer_memory(a: Accelerators) -> Iterator[Contradiction]:
     method = SOFTWARE.peer_memory.get(a.peer_memory or "")
     if method is None:
         return
@@ -306,13 +312,13 @@ def _peer_memory(a: Accelerators) -> Iterator[Finding]:
     flavour = a.flavour or a.usual_flavour
     if "nvidia_driver" not in a.roles:
         want = "it lends the memory of NVIDIA's GPUs, and this host has no role nvidia_driver"
-        yield Finding(at, got, want)
+        yield Contradiction(at, got, want)
     elif flavour and flavour not in method.flavours:
         want = f"only {_or(method.flavours)} kernel modules have it"
-        yield Finding(at, got, want, method.source("flavours"), "flavour")
+        yield Contradiction(at, got, want, method.source("flavours"), "flavour")
     if network not in method.networks:
         want = f"it takes RDMA of source {_or(method.networks)}, and this is {network}"
-        yield Finding(at, got, want, method.source("networks"), "network")
+        yield Contradiction(at, got, want, method.source("networks"), "network")
 
 
 RULES = (

@@ -7,12 +7,12 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rackwright.errors import SetupError, command
+from rackwright.errors import Diagnostic, SetupError, command
+from rackwright.files import write_atomic
 from rackwright.progress import Progress
 from rackwright.twin.container import image
 from rackwright.twin.container.container import PACKAGES, Container, check, command_line
 from rackwright.twin.control import Control
-from rackwright.twin.files import write
 from rackwright.twin.image import require
 from rackwright.twin.layout import Layout
 from rackwright.twin.settings import TwinSettings
@@ -38,25 +38,31 @@ class Containers:
         names = ", ".join(machine.name for machine in machines)
         if os.geteuid() != 0:
             raise SetupError(
-                names,
-                f"user {os.geteuid()} may not start containers",
-                "only root can make namespaces, mounts and network interfaces",
-                "Run the command as root, or take the hosts out of rackwright:containers",
+                Diagnostic(
+                    names,
+                    f"user {os.geteuid()} may not start containers",
+                    "only root can make namespaces, mounts and network interfaces",
+                    "Run the command as root, or take the hosts out of rackwright:containers",
+                )
             )
         if any(machine.nics for machine in machines) and not _TUN.exists():
             raise SetupError(
-                names,
-                f"no {_TUN}",
-                "the NICs of a container are TAP devices",
-                "Load the kernel module tun, or take the hosts out of rackwright:containers",
+                Diagnostic(
+                    names,
+                    f"no {_TUN}",
+                    "the NICs of a container are TAP devices",
+                    "Load the kernel module tun, or take the hosts out of rackwright:containers",
+                )
             )
         allowed = int(_INOTIFY.read_text())
         if len(machines) * INOTIFY_EACH > allowed:
             raise SetupError(
-                f"{len(machines)} containers",
-                f"this computer allows {allowed} inotify instances of one user",
-                f"each container holds {INOTIFY_EACH}",
-                f"Run {command('sudo sysctl fs.inotify.max_user_instances={}', 8 * len(machines))}",
+                Diagnostic(
+                    f"{len(machines)} containers",
+                    f"this computer allows {allowed} inotify instances of one user",
+                    f"each container holds {INOTIFY_EACH}",
+                    f"Run {command('sudo sysctl fs.inotify.max_user_instances={}', 8 * len(machines))}",
+                )
             )
         require("systemd-nspawn")
 
@@ -104,15 +110,17 @@ class Containers:
         """Make a virtual environment with the container's own Python, into which the lent packages are mounted."""
         if not Path(machine.workloads, PACKAGES).is_dir():
             raise SetupError(
-                machine.name,
-                f"got no {PACKAGES} in {machine.workloads}",
-                f"the packages for {machine.os} are built for its Python",
-                "Make .venv with that Python, or remove rackwright:workloads",
+                Diagnostic(
+                    machine.name,
+                    f"got no {PACKAGES} in {machine.workloads}",
+                    f"the packages for {machine.os} are built for its Python",
+                    "Make .venv with that Python, or remove rackwright:workloads",
+                )
             )
         directory = self._layout.environment(machine.name)
         (directory / PACKAGES).mkdir(parents=True, exist_ok=True)
         (directory / "bin").mkdir(exist_ok=True)
-        write(directory / "pyvenv.cfg", b"home = /usr/bin\ninclude-system-site-packages = false\n")
+        write_atomic(directory / "pyvenv.cfg", b"home = /usr/bin\ninclude-system-site-packages = false\n")
         python = directory / "bin" / "python"
         python.unlink(missing_ok=True)
         python.symlink_to("/usr/bin/python3")
@@ -128,10 +136,12 @@ class Containers:
             system = self._system(machine)
             if not system.exists() and not (disk / "whole").exists():
                 raise SetupError(
-                    machine.name,
-                    f"its files are changes to {system}, which is missing",
-                    "a container stores only its differences from that system",
-                    "Run `rackwright twin reset`",
+                    Diagnostic(
+                        machine.name,
+                        f"its files are changes to {system}, which is missing",
+                        "a container stores only its differences from that system",
+                        "Run `rackwright twin reset`",
+                    )
                 )
             if system != image.root(machine.os):
                 progress(f"{machine.name}: keeps its system; `rackwright twin reset` gives it the new image")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from rackwright.errors import DeclarationError
+from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.schema.port import LINK_NAME_MAX
 from rackwright.twin.backend import VirtualNic
 from rackwright.twin.layout import Layout
@@ -45,10 +45,12 @@ def check(container: Container) -> None:
     for nic in container.nics:
         if not re.fullmatch(rf"[!-~]{{1,{LINK_NAME_MAX}}}", nic.name) or set(nic.name) & set("/:%") or nic.name == "lo":
             raise DeclarationError(
-                f"{container.name}: NIC {nic.name!r}",
-                "no network interface can have this name",
-                f"a name has at most {LINK_NAME_MAX} printable characters, without blanks and / : %",
-                "Shorten it",
+                Diagnostic(
+                    f"{container.name}: NIC {nic.name!r}",
+                    "no network interface can have this name",
+                    f"a name has at most {LINK_NAME_MAX} printable characters, without blanks and / : %",
+                    "Shorten it",
+                )
             )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rackwright.errors import DeclarationError, StepFailed
+from rackwright.errors import DeclarationError, Diagnostic, StepFailed
 from rackwright.facts import probe
 from rackwright.facts.facts import Facts
 from rackwright.facts.gpu import GpuFacts, Xid
@@ -97,7 +97,7 @@ def inject(twin: Twin, host: str, index: int, name: str) -> None:
     if index not in range(len(models)):
         expected = f"its GPUs are 0 to {len(models) - 1}" if models else "its profile has no GPUs"
         raise DeclarationError(
-            f"{host}: GPU {index}", "the host has no such GPU", expected, "Name another GPU or another host"
+            Diagnostic(f"{host}: GPU {index}", "the host has no such GPU", expected, "Name another GPU or another host")
         )
     _gpus(host, probe_gpus(twin, host))  # loads the driver; loading it later would clear the fault
     error = f"NVRM: Xid (PCI:{state.pci_address(index)[:-2]}): {fault.error}" if fault.error else ""
@@ -135,4 +135,4 @@ def _run(twin: Twin, host: str, command: Sequence[str], stdin: bytes) -> bytes:
 
 def _not_visible_error(host: str, subject: str, got: str) -> StepFailed:
     fix = "Install a GPU driver on the host, and check that the host is on"
-    return StepFailed(f"{host}: {subject}", got, "the host sees each fault of its GPUs", fix)
+    return StepFailed(Diagnostic(f"{host}: {subject}", got, "the host sees each fault of its GPUs", fix))

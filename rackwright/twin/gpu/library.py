@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from rackwright.errors import SetupError
+from rackwright.errors import Diagnostic, SetupError
 from rackwright.progress import Progress
 from rackwright.toolchain import cache
 
@@ -45,5 +45,7 @@ def compile_to(target: Path, *flags: str) -> None:
 def _setup_error(got: str) -> SetupError:
     want = "a C compiler builds the stand-in for NVIDIA's library"
     return SetupError(
-        "GPUs of the twin", got, want, "Install gcc and libc6-dev, or the packages of this system that contain cc"
+        Diagnostic(
+            "GPUs of the twin", got, want, "Install gcc and libc6-dev, or the packages of this system that contain cc"
+        )
     )

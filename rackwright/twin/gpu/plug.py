@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-from rackwright.errors import StepFailed
+from rackwright.errors import Diagnostic, StepFailed
 from rackwright.twin.backend import Machine
 from rackwright.twin.gpu import state
 from rackwright.twin.gpu.library import SONAME
@@ -33,7 +33,7 @@ def plug_in(machine: Machine, library: Path, ssh: Callable[..., list[str]]) -> N
     if run.returncode:
         got = f"the guest reports: {run.stderr.decode(errors='replace').strip()}"
         raise StepFailed(
-            f"{machine.name}: GPUs", got, "the guest unpacks the files of its GPUs", "Start the twin again"
+            Diagnostic(f"{machine.name}: GPUs", got, "the guest unpacks the files of its GPUs", "Start the twin again")
         )
 
 

@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rackwright.errors import SetupError, StepFailed
+from rackwright.errors import Diagnostic, SetupError, StepFailed
 from rackwright.progress import Progress
 from rackwright.twin.image import require
 from rackwright.twin.layout import Layout
@@ -88,17 +88,21 @@ class VirtualMachines:
             system = self._image(machine)
             if not system.root.exists():
                 raise SetupError(
-                    machine.name,
-                    f"its boot drive is a change to the image {system.directory}, which is missing",
-                    "a boot drive stores only its differences from the image",
-                    "Run `rackwright twin reset`",
+                    Diagnostic(
+                        machine.name,
+                        f"its boot drive is a change to the image {system.directory}, which is missing",
+                        "a boot drive stores only its differences from the image",
+                        "Run `rackwright twin reset`",
+                    )
                 )
             if machine.tpm and not (system.directory / "vmlinuz").exists():
                 raise SetupError(
-                    machine.name,
-                    f"its boot drive is a change to the image {system.directory}, which has no vmlinuz",
-                    "a machine with a TPM starts from a newer image",
-                    "Run `rackwright twin reset`",
+                    Diagnostic(
+                        machine.name,
+                        f"its boot drive is a change to the image {system.directory}, which has no vmlinuz",
+                        "a machine with a TPM starts from a newer image",
+                        "Run `rackwright twin reset`",
+                    )
                 )
             if system != image.image(machine.os):
                 progress(f"{machine.name}: keeps its system; `rackwright twin reset` gives it the new image")

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from rackwright.errors import SetupError
+from rackwright.errors import Diagnostic, SetupError
 from rackwright.progress import Progress
 from rackwright.twin import image as shared
 from rackwright.twin.image import ImageBuilder, require
@@ -66,5 +66,7 @@ def uncompressed_kernel(bzimage: bytes) -> bytes:
         return lzma.LZMADecompressor().decompress(payload)  # stops at the end of the stream; four bytes of size follow
     except lzma.LZMAError as error:
         raise SetupError(
-            "twin image", f"xz cannot unpack the kernel ({error})", "the kernel of Debian 12 is an xz stream", ""
+            Diagnostic(
+                "twin image", f"xz cannot unpack the kernel ({error})", "the kernel of Debian 12 is an xz stream", ""
+            )
         ) from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from rackwright.errors import DeclarationError
+from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.twin.backend import VirtualNic
 from rackwright.twin.layout import Layout
 
@@ -89,7 +89,12 @@ class VirtualMachine:
                 return drive
         serials = ", ".join(sorted(drive.serial for drive in self.data_drives)) or "none"
         raise DeclarationError(
-            self.name, f"no data drive has the serial {serial}", f"its data drives are {serials}", "Name one of these"
+            Diagnostic(
+                self.name,
+                f"no data drive has the serial {serial}",
+                f"its data drives are {serials}",
+                "Name one of these",
+            )
         )
 
 
@@ -97,19 +102,23 @@ def check(machine: VirtualMachine) -> None:
     """Raise DeclarationError when QEMU or the image cannot make *machine*."""
     if not any(drive.boot for drive in machine.drives):
         raise DeclarationError(
-            machine.name,
-            "no boot drive",
-            "a machine starts from a boot drive",
-            "Declare the drive with the operating system",
+            Diagnostic(
+                machine.name,
+                "no boot drive",
+                "a machine starts from a boot drive",
+                "Declare the drive with the operating system",
+            )
         )
     for drive in machine.drives:
         limit = SERIAL_LENGTH["virtio" if drive is machine.boot_drive else drive.bus]
         if len(drive.serial) > limit or "/" in drive.serial or not drive.serial.isprintable():
             raise DeclarationError(
-                f"{machine.name}: drive {drive.serial!r}",
-                "no virtual drive can have this serial",
-                f"a {drive.bus} drive of a twin takes at most {limit} printable characters without a slash",
-                "Shorten it",
+                Diagnostic(
+                    f"{machine.name}: drive {drive.serial!r}",
+                    "no virtual drive can have this serial",
+                    f"a {drive.bus} drive of a twin takes at most {limit} printable characters without a slash",
+                    "Shorten it",
+                )
             )
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from rackwright.errors import StepFailed
+from rackwright.errors import Diagnostic, StepFailed
 
 Message = dict[str, Any]
 
@@ -67,10 +67,12 @@ class Monitor:
 
     def _monitor_error(self, got: str) -> StepFailed:
         return StepFailed(
-            self._where,
-            got,
-            "QEMU obeys its monitor",
-            "Read `rackwright twin status` and the machine's console, then try again",
+            Diagnostic(
+                self._where,
+                got,
+                "QEMU obeys its monitor",
+                "Read `rackwright twin status` and the machine's console, then try again",
+            )
         )
 
 

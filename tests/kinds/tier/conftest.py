@@ -65,7 +65,7 @@ def texts(plan):
 
 def refused(plan):
     assert plan.steps == ()
-    return "\n".join(str(refusal.error()) for refusal in plan.refusals)
+    return "\n".join(str(refusal) for refusal in plan.refusals)
 
 
 NEW = "RW01-NVME9"

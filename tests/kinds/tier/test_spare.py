@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rackwright.core import diff as comparison
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.facts.facts import Facts
 from rackwright.fleet import load_fleet
 from tests.support.mutations import array, drive, without
@@ -77,7 +77,7 @@ def work(plan):
 
 def refused(plan):
     assert plan.steps == ()
-    return "\n".join(str(refusal.error()) for refusal in plan.refusals)
+    return "\n".join(str(refusal) for refusal in plan.refusals)
 
 
 def test_a_new_tier_has_its_spare_from_the_first(raw):
@@ -395,5 +395,5 @@ def test_a_spare_that_cannot_be_is_refused_before_a_host_is_asked(tmp_path, chan
     assert [drive.serial for drive in load_fleet(path, {}).hosts["alpha"].spares("hot")] == ["C"]
 
     path.write_text(FLEET.format(**{**told, **changes}))
-    with pytest.raises(DeclarationErrors, match=said):
+    with pytest.raises(DeclarationError, match=said):
         load_fleet(path, {})

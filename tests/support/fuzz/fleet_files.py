@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.fleet import load_fleet
 from rackwright.fleet.source import read
 from rackwright.schema import Fleet
@@ -44,9 +44,9 @@ class Target:
         self.path.write_bytes(content)
         try:
             assert isinstance(load_fleet(self.path, {}), Fleet)
-        except DeclarationErrors as refused:
-            assert refused.errors
-            assert all(error.where.startswith(str(self.path)) for error in refused.errors), str(refused)
+        except DeclarationError as refused:
+            assert refused.diagnostics
+            assert all(error.where.startswith(str(self.path)) for error in refused.diagnostics), str(refused)
 
 
 def run(count: int, number: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.support.fuzz.bounds import cases, limit_memory
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.serving import gguf_header
 
 MEMORY_BYTES = 128 << 20
@@ -79,7 +79,7 @@ def run(count: int, number: int) -> None:
             path.write_bytes(content)
             try:
                 gguf_header.check(path)
-            except WorkloadError as error:
+            except UserError as error:
                 assert len(str(error)) < 1000
             else:
                 assert content[:4] == b"GGUF"

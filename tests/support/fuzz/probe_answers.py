@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rackwright.core import diff as comparison
 from rackwright.core.contract import UnknownValue
-from rackwright.errors import RackwrightError
+from rackwright.errors import UserError
 from rackwright.facts import probe
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
@@ -67,7 +67,7 @@ def check(case: tuple[str, int, Mutations]) -> None:
         content = base64.b64encode(zlib.compress(mutated_bytes(text, mutations), 1))
     try:
         use(name, probe.parse(content, "gpu-01"), plan)
-    except RackwrightError as refused:
+    except UserError as refused:
         assert refused.exit_status == 3
 
 

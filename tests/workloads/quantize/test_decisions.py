@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.quantize.config import QuantizationGate
 from workloads.quantize.score import loosened_limits, score, shortfalls
 from workloads.quantize.search import search
@@ -37,7 +37,7 @@ def test_the_catalogue_says_the_precision(target: str, precision: str) -> None:
     ],
 )
 def test_the_wrong_precision_is_refused_and_the_right_one_named(target: str, precision: str, told: str) -> None:
-    with pytest.raises(WorkloadError) as refused:
+    with pytest.raises(UserError) as refused:
         choose(target, precision)
     assert str(refused.value).startswith(told)
 

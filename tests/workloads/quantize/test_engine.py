@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.tensorrt import NOT_HERE, environment
 from tests.workloads.quantize.test_quantize import quantized
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.quantize.engine import build, main
 from workloads.serving import model as model_directory
 from workloads.serving.runtimes import load_runtime
@@ -53,13 +53,13 @@ def test_an_engine_is_called_by_all_that_it_was_built_of(published: Path, tmp_pa
 def test_what_it_does_not_build_is_said_in_its_words(
     published: Path, tmp_path: Path, target: str, architecture: str, said: str
 ) -> None:
-    with pytest.raises(WorkloadError, match=said):
+    with pytest.raises(UserError, match=said):
         build(published / target, tmp_path / "out", 16, LIBRARY, architecture, str(environment().python))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_the_library_it_says_so(published: Path, tmp_path: Path) -> None:
-    with pytest.raises(WorkloadError, match="No module named 'no_such_tensorrt'") as failed:
+    with pytest.raises(UserError, match="No module named 'no_such_tensorrt'") as failed:
         build(published / "t4", tmp_path / "out", 16, "no_such_tensorrt", "8.6")
     assert failed.value.exit_status == 4
 
@@ -73,13 +73,13 @@ def test_without_a_gpu_nothing_is_built_or_served(
     found = model_directory.read(published / "t4")
     files = {"x.engine": published / "t4" / "model.onnx"}
     model_directory.publish(tmp_path / "engine", files, "digits", found.inputs, found.outputs, {}, runtime="tensorrt")
-    with pytest.raises(WorkloadError, match="an engine needs an NVIDIA GPU"):
+    with pytest.raises(UserError, match="an engine needs an NVIDIA GPU"):
         load_runtime(tmp_path / "engine")
 
 
 def test_an_engine_from_elsewhere_is_refused_with_both_sides() -> None:
     check_engine(TOLD, "tensorrt", "11.0.0", "8.6", 32)
-    with pytest.raises(WorkloadError) as refused:
+    with pytest.raises(UserError) as refused:
         check_engine(TOLD, "tensorrt", "11.1.0", "8.9", 64)
     for text in ("version 11.0.0, here it is 11.1.0", "architecture 8.6, here it is 8.9", "32, the server's is 64"):
         assert text in str(refused.value)

@@ -19,7 +19,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.quantize.source import SourceModel, source
 from workloads.serving.runtimes.onnx import session
 
@@ -130,6 +130,6 @@ def test_other_models_are_refused_and_told_what_to_do(tmp_path: Path) -> None:
         "empty": "transformers can read the model",
     }
     for name, says in wanted.items():
-        with pytest.raises(WorkloadError) as raised:
+        with pytest.raises(UserError) as raised:
             source(tmp_path / name, tmp_path)
         assert says in str(raised.value)

@@ -147,15 +147,15 @@ def test_a_large_model_has_its_numbers_apart(training: Path, tmp_path: Path, mon
 
 def test_a_version_takes_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert quantized(Path("models:/digits@champion"), tmp_path / "out") == 2
-    assert "a server is named by its URL" in capsys.readouterr().err
+    assert "the value is the server's URL" in capsys.readouterr().err
 
 
 def test_what_is_no_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"\0\1\2")
     for what, told in (
-        (tmp_path / "bad.onnx", "the file is an ONNX model. Export the model again."),
-        (tmp_path / "nothing", "got nothing; a model is a training's directory"),
-        (tmp_path, "got none of these; a model is a training's directory"),
+        (tmp_path / "bad.onnx", "expected: the file is an ONNX model\n  help:     Export the model again"),
+        (tmp_path / "nothing", "got nothing\n  expected: a model is a training's directory"),
+        (tmp_path, "got none of these\n  expected: a model is a training's directory"),
     ):
         assert quantized(what, tmp_path / "out") == 2
         assert told in capsys.readouterr().err

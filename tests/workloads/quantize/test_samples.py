@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.quantize.samples import Samples, Sets, load, split
 from workloads.quantize.source import SourceModel
 from workloads.serving.model import Tensor
@@ -102,7 +102,7 @@ def test_a_file_is_read_and_its_calibration_limited(tmp_path: Path) -> None:
 )
 def test_what_does_not_fit_is_told(tmp_path: Path, arrays: dict[str, np.ndarray], told: str) -> None:
     np.savez(tmp_path / "rows.npz", **arrays)
-    with pytest.raises(WorkloadError) as wrong:
+    with pytest.raises(UserError) as wrong:
         load(str(tmp_path / "rows.npz"), SOURCE, 256)
     assert told in str(wrong.value)
 
@@ -113,12 +113,12 @@ def test_what_is_no_file_of_arrays_is_told(tmp_path: Path, content: bytes | None
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(
-        WorkloadError, match="data is a file that numpy.savez writes, or one of the words digits and training"
+        UserError, match="data is a file that numpy.savez writes, or one of the words digits and training"
     ):
         load(str(path), SOURCE, 256)
 
 
 def test_a_file_that_would_run_code_is_not_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "rows.npz", x=np.array([{"a": 1}] * 9, dtype=object))
-    with pytest.raises(WorkloadError, match="allow_pickle"):
+    with pytest.raises(UserError, match="allow_pickle"):
         load(str(tmp_path / "rows.npz"), SOURCE, 256)

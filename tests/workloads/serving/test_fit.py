@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.serving.fit import GIB, OVERHEAD_BYTES, DoesNotFit, Sizes, fit, sizes
 
 DEEPSEEK_R1: dict[str, Any] = {
@@ -74,12 +74,12 @@ def test_what_is_nested_counts() -> None:
     ],
 )
 def test_what_does_not_say_its_cache_is_refused(config: dict[str, Any], said: str) -> None:
-    with pytest.raises(WorkloadError, match=re.escape(said)):
+    with pytest.raises(UserError, match=re.escape(said)):
         sizes(config, 1)
 
 
 def test_sizes_that_are_none_are_refused() -> None:
-    with pytest.raises(WorkloadError, match="sizes.heads: got 0"):
+    with pytest.raises(UserError, match="sizes.heads: got 0"):
         Sizes(1, 1, 1, 0)
 
 
@@ -107,7 +107,7 @@ def test_the_arithmetic_is_said() -> None:
     assert str(refused.value) == (
         "vLLM: got 688.6 GB of weights on 8 GPUs: each has 86.1 GB of them, 1.2 GB of cache (parallel 4, "
         "context_tokens 4096) and 1.6 GB beside, 88.8 GB in all, of 77.3 GB for vLLM (90 % of 80 GiB); "
-        "there is no room for the weights. Serve it on 16 such GPUs of one host, or on GPUs of 92 GiB."
+        "weights and cache fit the memory of each GPU; there is no room for the weights. Serve it on 16 such GPUs of one host, or on GPUs of 92 GiB."
     )
     assert refused.value.exit_status == 2
 
@@ -171,7 +171,7 @@ def test_what_is_proposed_fits(model: Sizes, memory: int, gpus: int, context: in
     try:
         fit(model, memory, gpus, context, parallel)
     except DoesNotFit as refused:
-        told = refused.fix
+        told = refused.diagnostic.help
     else:
         assume(False)
     both = re.search(r"et parallel to 1 and context_tokens to (\d+)", told)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fuzz.gguf import header, string
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.serving.gguf_header import check
 
 KEY = string(b"general.architecture") + struct.pack("<I", 8) + string(b"llama")
@@ -53,10 +53,10 @@ def test_a_header_that_is_whole_is_taken(tmp_path: Path) -> None:
 )
 def test_one_that_is_wrong_is_refused_with_the_reason(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "m.gguf").write_bytes(content)
-    with pytest.raises(WorkloadError, match=said):
+    with pytest.raises(UserError, match=said):
         check(tmp_path / "m.gguf")
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WorkloadError, match="No such file"):
+    with pytest.raises(UserError, match="No such file"):
         check(tmp_path / "m.gguf")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.training_runs import ROOT, environment
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.serving import model
 from workloads.serving.__main__ import main
 from workloads.serving.model import DamagedModel, Tensor
@@ -48,7 +48,7 @@ def test_a_model_takes_the_place_of_a_model_and_of_nothing_else(tmp_path: Path) 
     new = published(tmp_path / "m", b"new")
     assert model.read(tmp_path / "m") == new
     (tmp_path / "mine").mkdir()
-    with pytest.raises(WorkloadError, match="it is there and has no model.json"):
+    with pytest.raises(UserError, match="it is there and has no model.json"):
         published(tmp_path / "mine")
 
 
@@ -81,14 +81,14 @@ def test_a_description_that_is_none_is_told(tmp_path: Path, change: dict[str, ob
     published(tmp_path / "m")
     path = tmp_path / "m" / "model.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(WorkloadError) as wrong:
+    with pytest.raises(UserError) as wrong:
         model.read(tmp_path / "m")
     assert told in str(wrong.value)
 
 
 def test_a_file_that_no_runtime_loads_is_told(tmp_path: Path) -> None:
     published(tmp_path / "m")
-    with pytest.raises(WorkloadError, match="ONNX Runtime .* loads it"):
+    with pytest.raises(UserError, match="ONNX Runtime .* loads it"):
         load_runtime(tmp_path / "m")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.serving import place as placing
 from workloads.serving.model import DamagedModel, Tensor, publish
 from workloads.serving.place import main, place
@@ -62,7 +62,7 @@ def test_a_damaged_file_is_put_nowhere(source: Path, version: str, tmp_path: Pat
 
 
 def test_another_version_is_put_nowhere(source: Path, version: str, tmp_path: Path) -> None:
-    with pytest.raises(WorkloadError, match=f"got version {version}; the fleet declares ba9876543210"):
+    with pytest.raises(UserError, match=f"got version {version}; the fleet declares ba9876543210"):
         place(tmp_path / "models", "ba9876543210", source, None)
     assert names(tmp_path / "models") == []
 
@@ -74,12 +74,12 @@ def test_a_version_that_is_only_claimed_is_put_nowhere(source: Path, version: st
     told = json.loads((source / "model.json").read_text())
     (source / "model.json").write_text(json.dumps({**told, "version": "ba9876543210"}))
 
-    with pytest.raises(WorkloadError, match=f"got version {version}"):
+    with pytest.raises(UserError, match=f"got version {version}"):
         place(tmp_path / "models", "ba9876543210", source, None)
 
 
 def test_one_that_lost_too_much_is_put_nowhere(source: Path, version: str, tmp_path: Path) -> None:
-    with pytest.raises(WorkloadError, match="got 99.0000% of its accuracy kept; at least 99.50% is required"):
+    with pytest.raises(UserError, match="got 99.0000% of its accuracy kept; at least 99.50% is required"):
         place(tmp_path / "models", version, source, 0.995)
     assert names(tmp_path / "models") == []
 
@@ -92,7 +92,7 @@ def test_no_name_leads_out_of_the_directory(source: Path, version: str, tmp_path
     told = json.loads((source / "model.json").read_text())
     (source / "model.json").write_text(json.dumps({**told, "files": {name: told["files"]["model.onnx"]}}))
 
-    with pytest.raises(WorkloadError, match="regular files in the directory of its model.json"):
+    with pytest.raises(UserError, match="regular files in the directory of its model.json"):
         place(tmp_path / "models", version, source, None)
 
 
@@ -101,7 +101,7 @@ def test_a_link_is_not_followed(source: Path, version: str, tmp_path: Path, name
     (source / name).rename(tmp_path / "elsewhere")
     (source / name).symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(WorkloadError, match=f"got '{name}': Too many levels of symbolic links"):
+    with pytest.raises(UserError, match=f"got '{name}': Too many levels of symbolic links"):
         place(tmp_path / "models", version, source, None)
     assert names(tmp_path / "models") == []
 
@@ -120,7 +120,7 @@ def test_a_fifo_is_refused_and_nobody_waits_for_its_writer(
     (source / name).unlink()
     os.mkfifo(source / name)
 
-    with pytest.raises(WorkloadError, match=f"got '{name}', which is no regular file"):
+    with pytest.raises(UserError, match=f"got '{name}', which is no regular file"):
         place(tmp_path / "models", version, source, None)
     assert names(tmp_path / "models") == []
 
@@ -147,7 +147,7 @@ def test_a_file_that_becomes_a_link_while_another_is_copied_is_not_followed(
 
     monkeypatch.setattr(placing, "_copy_bytes", swapped)
 
-    with pytest.raises(WorkloadError, match="got 'b.json'"):
+    with pytest.raises(UserError, match="got 'b.json'"):
         place(tmp_path / "models", model.version, tmp_path / "source", None)
     assert names(tmp_path / "models") == []
 
@@ -189,7 +189,7 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_copied(
     (source / "model.json").write_text(json.dumps(told))
     monkeypatch.setattr(placing, "_copy_bytes", None)
 
-    with pytest.raises(WorkloadError, match="GB free for a model of 1152921504.6 GB"):
+    with pytest.raises(UserError, match="GB free for a model of 1152921504.6 GB"):
         place(tmp_path / "models", version, source, None)
     assert names(tmp_path / "models") == []
 
@@ -198,7 +198,7 @@ def test_a_model_json_has_an_end(source: Path, version: str, tmp_path: Path) -> 
     with (source / "model.json").open("ab") as file:
         file.truncate(1 << 40)
 
-    with pytest.raises(WorkloadError, match="got more than 4194304 bytes"):
+    with pytest.raises(UserError, match="got more than 4194304 bytes"):
         place(tmp_path / "models", version, source, None)
 
 
@@ -249,7 +249,7 @@ def test_a_copy_that_is_stopped_or_too_slow_leaves_nothing(
 
     monkeypatch.setattr(placing, "_copy_bytes", waits)
 
-    with pytest.raises(SystemExit if stopped else WorkloadError):
+    with pytest.raises(SystemExit if stopped else UserError):
         place(tmp_path / "models", version, source, None, seconds=60 if stopped else 0.01)
     assert names(tmp_path / "models") == []
 

@@ -442,11 +442,13 @@ def test_a_file_of_keys_is_read_whole_or_refused(tmp_path: Path, capsys: pytest.
         ('[{"name": "a", "sha256": "hunter2", "scopes": ["all"]}]', "0.sha256: String should match pattern"),
     ):
         path.write_text(content)
-        with pytest.raises(keys.WorkloadError, match=told) as refused:
+        with pytest.raises(keys.UserError, match=told) as refused:
             keys.read(path)
         assert "hunter2" not in str(refused.value)
     assert keys.main(["a", "--scopes", "infer,all"]) == 2
-    assert capsys.readouterr().err == "--scopes: got all; scopes are infer, read, metrics. Correct --scopes.\n"
+    assert capsys.readouterr().err == (
+        "error: --scopes: got all\n  expected: scopes are infer, read, metrics\n  help:     Correct --scopes\n"
+    )
 
 
 def test_no_answer_waits_for_the_client_to_confirm_the_one_before() -> None:

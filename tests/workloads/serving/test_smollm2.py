@@ -89,7 +89,7 @@ def test_a_word_ends_it(client: openai.OpenAI) -> None:
 
 
 def test_a_prompt_that_is_too_long_is_told(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="with its answer it has 512 at most") as refused:
+    with pytest.raises(openai.BadRequestError, match="a prompt and its answer have at most 512") as refused:
         client.completions.create(model=NAME, prompt="word " * 600)
     assert refused.value.code == "context_length_exceeded"
 
@@ -175,4 +175,6 @@ def test_what_is_no_gguf_is_not_published(tmp_path: Path, capfd: pytest.CaptureF
         assert told in said
     assert not (tmp_path / "out").exists()
     assert publishing.main([str(tmp_path / "m.gguf"), "--name", "a b", "--out", str(tmp_path / "out")]) == 2
-    assert capfd.readouterr().err.startswith("--name: got 'a b'; a name has letters, digits and . _ -")
+    assert capfd.readouterr().err.startswith(
+        "error: --name: got 'a b'\n  expected: a name has letters, digits and . _ -"
+    )

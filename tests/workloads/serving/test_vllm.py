@@ -123,7 +123,7 @@ def test_of_many_files_those_that_the_index_names_are_taken(source: Path, tmp_pa
     ("name", "content", "told"),
     [
         ("config.json", None, "config.json: got No such file"),
-        ("config.json", "{}", "config.json: got None; architectures names"),
+        ("config.json", "{}", "config.json: got None\n  expected: architectures names"),
         ("config.json", "[]", "config.json: got a list"),
         ("tokenizer_config.json", '{"auto_map": {}}', "a served model has no code of its own"),
         ("model.safetensors", None, "got pytorch_model.bin: reading a pickle runs code"),
@@ -151,7 +151,7 @@ def test_what_was_cut_short_is_not_published(source: Path, tmp_path: Path, capfd
     path = source / "model.safetensors"
     path.write_bytes(whole := path.read_bytes()[:-1])
     assert publishing.main([str(source), "--name", "tiny", "--out", str(tmp_path / "out")]) == 2
-    assert f"got {len(whole)} bytes; its head states {len(whole) + 1} bytes" in capfd.readouterr().err
+    assert f"got {len(whole)} bytes\n  expected: its head states {len(whole) + 1} bytes" in capfd.readouterr().err
 
 
 def test_what_is_asked_is_answered_whole_and_as_a_stream(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -232,7 +232,7 @@ def test_its_last_words_are_told_when_it_does_not_start(
     argv = [sys.executable, "-m", "workloads.serving", str(broken), "--set", "port=0"]
     assert subprocess.run(argv, cwd=ROOT, env=environment(), check=False).returncode == 4, "its unit tries again"
     told = (
-        f"{broken}: got vLLM ended by status 1; its last output: loading | torch.OutOfMemoryError: CUDA out of memory; "
+        f"{broken}: got vLLM ended by status 1; its last output: loading | torch.OutOfMemoryError: CUDA out of memory"
     )
     assert told in capfd.readouterr().err
 
@@ -299,7 +299,7 @@ def test_without_vllm_it_is_said_what_it_takes(
     argv = [sys.executable, "-m", "workloads.serving", str(publish(source, tmp_path)), "--set", "port=0"]
     assert subprocess.run(argv, cwd=ROOT, env=environment(), check=False).returncode == 2
     assert "vllm: got no such command" in (told := capfd.readouterr().err)
-    assert "Serve it in an environment with vLLM, which no role installs." in told
+    assert "Serve it in an environment with vLLM, which no role installs\n" in told
 
 
 def test_llama_cpps_server_in_its_place_writes_a_text(

@@ -17,7 +17,7 @@ from rackwright.cli.app import app
 from rackwright.facts.probe.tracking import accounts
 from tests.support import sample_checkpoints
 from tests.support.mlflow_server import FUNCTIONS, ServedModel
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.tracking import Tracker, fetch, load_lineage, register
 from workloads.tracking.provenance import KEYS, code_digest
 from workloads.tracking.registry import find
@@ -86,7 +86,7 @@ def test_artifacts_that_were_changed_are_not_taken(served, tmp_path):
     [stored] = served.directory.glob(f"var/lib/mlflow/artifacts/*/{version.run}/artifacts/*/manifest.json")
     stored.write_text(stored.read_text().replace('"step": 3', '"step": 4'))
 
-    with pytest.raises(WorkloadError, match=r"changed/1: got a manifest with SHA-256 .*; registered is"):
+    with pytest.raises(UserError, match=r"changed/1: got a manifest with SHA-256 .*; registered is"):
         fetch(served.as_("gate"), "changed", tmp_path / "back")
 
 

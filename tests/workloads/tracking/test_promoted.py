@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rackwright.cli import app as command_line
-from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.errors import DeclarationError
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.stack import declare, load_stack
 from rackwright.status.registered import NO_SERVER, ResolvedName, notices, resolve_names
@@ -95,7 +95,7 @@ def project(
 
 
 def test_a_name_becomes_the_model_that_it_leads_to_and_all_else_stays(project):
-    with pytest.raises(DeclarationErrors, match="got .*@champion and no version"):
+    with pytest.raises(DeclarationError, match="got .*@champion and no version"):
         project.spec()
     version = project.champion("first")
     done = project.server("promote", "serving", "digits")
@@ -223,9 +223,9 @@ def test_what_cannot_be_served_is_not_promoted(project):
 
     assert project.fleet.read_text() == before
     project.fleet.write_text(before.replace(f"registered: {project.name}@champion", "path: models/digits"))
-    with pytest.raises(DeclarationError, match="got none; server digits has no registered model"):
+    with pytest.raises(DeclarationError, match="got none; without it, the registered name of server digits"):
         project.server("promote", "serving", "digits")
-    with pytest.raises(DeclarationError, match="got no registered model; those are fetched"):
+    with pytest.raises(DeclarationError, match="got no registered model; this command fetches registered models"):
         project.server("fetch", "serving", "digits")
 
 

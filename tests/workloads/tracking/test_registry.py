@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support import sample_checkpoints
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.tracking.registry import REFERENCE, fetch, fetch_manifest, find, register
 from workloads.tracking.server import TrackingRefused, TrackingServer
 
@@ -57,7 +57,7 @@ def test_a_file_that_was_changed_is_not_taken(files, tmp_path):
     digest = digest_of(files)
     sample_checkpoints.flip(files[-1], 3)
 
-    with pytest.raises(WorkloadError, match="has the sha256"):
+    with pytest.raises(UserError, match="has the sha256"):
         fetch(Shelf(files[0].parent, digest), "a/1", tmp_path / "back")
 
 

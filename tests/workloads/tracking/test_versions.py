@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.mlflow_server import ServedModel
 from tests.workloads.tracking.test_mlflow import DECLARED, command, tracked, trained
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.quantize import versions
 from workloads.serving.model import Model, Tensor, publish
 from workloads.tracking import load_lineage, register
@@ -89,7 +89,7 @@ def test_what_was_registered_comes_back_as_it_was_and_not_otherwise(served, tmp_
 
     [stored] = served.directory.glob(f"var/lib/mlflow/artifacts/*/{version.run}/artifacts/model/model.onnx")
     stored.write_bytes(stored.read_bytes()[::-1])
-    with pytest.raises(WorkloadError, match=r"model\.onnx has the sha256"):
+    with pytest.raises(UserError, match=r"model\.onnx has the sha256"):
         versions.fetch(served.as_("gate"), "returned", tmp_path / "again")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.training_runs import assert_same, config, told, weights
 from workloads.checkpoint import newest
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.training.__main__ import main
 from workloads.training.fine_tuning import WorseThanParent
 from workloads.training.parent_model import checkpoint_digest
@@ -109,7 +109,7 @@ def test_it_stops_when_nothing_gets_better_and_keeps_the_best(parent: Path, tmp_
 
 
 def refused(out: Path, *changes: str) -> str:
-    with pytest.raises(WorkloadError) as error:
+    with pytest.raises(UserError) as error:
         train(out, *changes)
     assert not (out / "metrics.jsonl").exists()
     return str(error.value)

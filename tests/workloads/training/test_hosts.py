@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.mlflow_stub import Stub
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.training import hosts
 from workloads.training.hosts import LaunchedProcesses, LaunchHost, LaunchPlan, training_processes
 
@@ -80,7 +80,7 @@ def test_nothing_is_started_where_what_it_imports_is_not_there(
 ) -> None:
     monkeypatch.setattr(hosts, "find_spec", lambda module: None if module == "horovod" else object())
 
-    with pytest.raises(WorkloadError, match=r"^ember: environment: got no horovod in .*torchrun\.$"):
+    with pytest.raises(UserError, match=r"^ember: environment: got no horovod in .*torchrun\.$"):
         hosts.check_host(plan)
     hosts.check_host(replace(plan, launcher="torchrun"))
 
@@ -88,7 +88,7 @@ def test_nothing_is_started_where_what_it_imports_is_not_there(
 def test_data_that_one_host_lacks_is_told_with_its_name(plan: LaunchPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosts, "find_spec", lambda module: object())
 
-    with pytest.raises(WorkloadError, match=r"^ember: data: got no /srv/none; every host of a run reads it\."):
+    with pytest.raises(UserError, match=r"^ember: data: got no /srv/none; every host of a run reads it\."):
         hosts.check_host(replace(plan, data="/srv/none"))
 
 
@@ -255,7 +255,7 @@ def test_an_account_that_is_not_there_is_found_before_anything_starts(
         "register": None,
     }
 
-    with pytest.raises(WorkloadError, match="no such file"):
+    with pytest.raises(UserError, match="no such file"):
         hosts.check_host(replace(plan, tracking=told))
 
 

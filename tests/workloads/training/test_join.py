@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.training_runs import config
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.training.launch_check import check_launch, detect_launcher, is_leader
 from workloads.training.workers.join import join
 
@@ -54,7 +54,7 @@ def test_a_launcher_is_known_by_what_it_tells(environment: dict[str, str], told:
     ],
 )  # fmt: skip
 def test_a_start_that_is_not_meant_is_refused(changes: list[str], environment: dict[str, str], told: str) -> None:
-    with pytest.raises(WorkloadError) as refused:
+    with pytest.raises(UserError) as refused:
         check_launch(config("digits", *changes), environment)
     assert str(refused.value) == told
 
@@ -74,7 +74,7 @@ def test_a_group_of_another_size_than_its_launcher_said_is_refused(monkeypatch: 
     """
     for name in ("HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_GLOO_RENDEZVOUS_ADDR"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(WorkloadError) as refused:
+    with pytest.raises(UserError) as refused:
         join(config("digits"), {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"})
     want = "world: got 1 of 2 processes in the group; otherwise each process trains alone."
     assert str(refused.value).startswith(want)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.recipes import RECIPES
 from workloads.training.__main__ import main
 from workloads.training.load_config import load_config
@@ -47,14 +47,14 @@ def test_what_is_printed_is_read_again(recipe: str, tmp_path: Path, capsys: pyte
     ],
 )
 def test_what_is_wrong_is_told_whole(what: str, changes: list[str], told: str) -> None:
-    with pytest.raises(WorkloadError) as refused:
+    with pytest.raises(UserError) as refused:
         load_config(what, changes)
     assert str(refused.value) == told
 
 
 def test_a_file_that_is_no_json_is_told(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(WorkloadError, match="the file is JSON"):
+    with pytest.raises(UserError, match="the file is JSON"):
         load_config(str(tmp_path / "run.json"))
 
 
@@ -67,4 +67,6 @@ def test_changes_reach_into_parts() -> None:
 
 def test_a_wrong_call_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["digits"]) == 2
-    assert capsys.readouterr().err == "--out: got none; a run needs a directory to write to. Add --out DIR.\n"
+    assert capsys.readouterr().err == (
+        "error: --out: got none\n  expected: a run needs a directory to write to\n  help:     Add --out DIR\n"
+    )

@@ -1,5 +1,6 @@
 """The loop, run whole on a CPU: exact when it goes on, the same in parts, refused before its first step."""
 
+import json
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +9,12 @@ import pytest
 import torch
 
 from tests.support.training_runs import QUICK, alone, assert_close, assert_same, config, told, weights
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.training import data
 from workloads.training.__main__ import main
 from workloads.training.loop import Training, TrainingInputs
 from workloads.training.metrics import MetricsLog
-from workloads.training.run import WorkerErrors, _run_on_all
+from workloads.training.run import _run_on_all
 from workloads.training.run import train as train_whole
 from workloads.training.workers.workers import Alone
 
@@ -137,7 +138,7 @@ def test_a_run_that_is_told_to_stop_saves_first(tmp_path: Path, monkeypatch: pyt
 
 
 def refused(out: Path, *changes: str) -> str:
-    with pytest.raises(WorkloadError) as error:
+    with pytest.raises(UserError) as error:
         train(out, *changes)
     assert not [line for line in told(out) if "loss" in line] if (out / "metrics.jsonl").exists() else True
     return str(error.value)
@@ -153,11 +154,11 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_data_that_is_missing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WorkloadError) as error:
+    with pytest.raises(UserError) as error:
         train(tmp_path, f"data.path={tmp_path / 'gone'}", recipe="deepseek-v3-tiny")
     assert str(error.value) == (
-        f"data.path: got {tmp_path / 'gone'}: No such file or directory; text to learn from is on every host that "
-        "of the run. Copy it there."
+        f"data.path: got {tmp_path / 'gone'}: No such file or directory; the training text is on every host of "
+        "the run. Copy it there."
     )
 
 
@@ -178,9 +179,9 @@ def test_what_one_process_lacks_all_of_them_refuse_and_its_host_is_named(tmp_pat
         size = 2
 
         def all_gather(self, value: str) -> list[str]:  # type: ignore[override]
-            return [value, "node-2: data.path: got /x: No such file or directory; …"]
+            return [value, json.dumps([{"where": "node-2: data.path", "problem": "got /x: No such file or directory"}])]
 
-    with pytest.raises(WorkerErrors, match=r"^node-2: data\.path"):
+    with pytest.raises(UserError, match=r"^node-2: data\.path"):
         _run_on_all(Two(), config("digits"), lambda: None)
 
 

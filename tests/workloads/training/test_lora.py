@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.support.training_runs import assert_same, config, told, weights
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.training.config import HuggingFace, Lora
 from workloads.training.models import build, trainable_state
 from workloads.training.run import train as train_whole
@@ -123,7 +123,7 @@ def test_its_base_is_written_down_by_content(directory: Path, tmp_path: Path) ->
     ],
 )
 def test_what_cannot_be_is_refused(directory: Path, tmp_path: Path, change: str, says: str) -> None:
-    with pytest.raises(WorkloadError) as error:
+    with pytest.raises(UserError) as error:
         train(tmp_path, *changes(directory), change)
     assert says in str(error.value)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.support.training_runs import alone, config
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.training import data, memory
 from workloads.training.device import select_device
 from workloads.training.loop import Training, TrainingInputs
@@ -61,7 +61,7 @@ def test_what_a_mixture_of_experts_keeps_is_not_known_before() -> None:
 def test_the_real_deepseek_has_its_671_billion_and_is_refused() -> None:
     run = config("deepseek-v3")
     needed = memory.estimate(run, build_shapes(run.model))
-    with pytest.raises(WorkloadError) as refused:
+    with pytest.raises(UserError) as refused:
         memory.check_memory(run, needed, replace(select_device("cpu", 0, 1), name="H100", memory=80 * 10**9))
     assert round(needed.parameters / 1e9) == 671
     assert "= 10.7 TB, and activations; H100 has 80 GB for this process" in str(refused.value)
@@ -71,7 +71,7 @@ def test_a_model_that_fits_without_moments_is_told_so() -> None:
     run = config("digits")
     needed = memory.estimate(run, build_shapes(run.model))
     with pytest.raises(
-        WorkloadError, match=r"Use a smaller model or optimizer sgd or sharding full over 2 processes or more\."
+        UserError, match=r"Use a smaller model or optimizer sgd or sharding full over 2 processes or more\."
     ):
         memory.check_memory(run, needed, replace(select_device("cpu", 0, 1), memory=needed.total - 1))
     memory.check_memory(run, needed, replace(select_device("cpu", 0, 1), memory=needed.total))

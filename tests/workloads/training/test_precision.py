@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from workloads.catalogue.accelerators import CPU, architecture_of
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.training.precision import Precision, Scaler, choose
 
 V100, A100, T4 = "7.0", "8.0", "7.5"
@@ -38,13 +38,13 @@ def test_a_cpu_computes_with_fp32_and_with_bf16_on_request() -> None:
     ],
 )  # fmt: skip
 def test_what_a_device_is_not_made_for_is_refused(asked: str, target: str | None, told: str) -> None:
-    with pytest.raises(WorkloadError) as refused:
+    with pytest.raises(UserError) as refused:
         choose(asked, architecture_of(target) if target else None, "V100")
     assert str(refused.value) == told
 
 
 def test_fp16_on_a_cpu_is_refused() -> None:
-    with pytest.raises(WorkloadError, match="CPU"):
+    with pytest.raises(UserError, match="CPU"):
         choose("fp16", CPU, "CPU")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.support.training_runs import config
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.training.config import Rows
 from workloads.training.data import held_out, load
 from workloads.training.run import train
@@ -76,14 +76,14 @@ def test_rows_that_do_not_fit_are_refused_before_the_first_step(
     tmp_path: Path, arrays: dict[str, Any], told: str
 ) -> None:
     path = written(tmp_path / "rows.npz", **arrays)
-    with pytest.raises(WorkloadError) as error:
+    with pytest.raises(UserError) as error:
         train(config("digits", f'data={{"kind": "rows", "path": "{path}"}}'), tmp_path / "out", {})
     assert told in str(error.value)
     assert not (tmp_path / "out" / "metrics.jsonl").exists()
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WorkloadError, match="data.path: got .*none.npz: .*; data is a file that numpy.savez writes"):
+    with pytest.raises(UserError, match="data.path: got .*none.npz: .*; data is a file that numpy.savez writes"):
         load(Rows(path=str(tmp_path / "none.npz")))
 
 

@@ -9,7 +9,7 @@ import torch
 
 from tests.support.training_runs import TORCHRUN, assert_close, assert_same, config, launched, weights
 from workloads.checkpoint import CheckpointRequestError, load, newest
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.training import memory, sharded
 from workloads.training.models import build_shapes
 from workloads.training.run import train
@@ -52,5 +52,5 @@ def test_each_holds_its_part() -> None:
 
 def test_it_is_torchruns(tmp_path: Path) -> None:
     message = r"sharding: got a start by hand; only processes of torchrun share a model\."
-    with pytest.raises(WorkloadError, match=message):
+    with pytest.raises(UserError, match=message):
         train(config("digits", "sharding=full"), tmp_path, {})

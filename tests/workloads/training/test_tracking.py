@@ -31,7 +31,7 @@ def test_what_a_run_tells_arrives_and_a_server_that_is_away_changes_no_weight(
     assert train(tmp_path / "untold", "--tracking", gone, "--register", "digits") == 0
 
     said = capsys.readouterr().out
-    assert "The run goes on" in said and "were not sent to" in said
+    assert "The run continues" in said and "were not sent to" in said
     assert "is registered" not in said
     assert_same(weights(tmp_path / "told"), weights(tmp_path / "untold"))
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.serving import model
 from workloads.serving.runtimes.runtime import LanguageRuntime, Runtime, RuntimeProcess, RuntimeProcessEnded
 from workloads.serving.settings import ServingSettings
@@ -20,7 +20,7 @@ def load_runtime(directory: Path, settings: ServingSettings | None = None) -> Ru
         directory: A model as `workloads.serving.model` describes it, or a training, whose newest checkpoint is used.
 
     Raises:
-        WorkloadError: there is no model, it is damaged, or its runtime is not installed.
+        UserError: there is no model, it is damaged, or its runtime is not installed.
     """
     settings = settings or ServingSettings()
     if (directory / "checkpoints").is_dir():
@@ -30,11 +30,13 @@ def load_runtime(directory: Path, settings: ServingSettings | None = None) -> Ru
     loaders = {"onnx": _onnx, "llama.cpp": _llama, "tensorrt": _tensorrt, "vllm": _vllm}
     if manifest.runtime not in loaders:
         want = f"the runtime of a model is one of {', '.join(loaders)}"
-        raise WorkloadError(
-            str(directory / model.NAME),
-            f"got {json.dumps(manifest.runtime)}",
-            want,
-            "Export the model for one of these",
+        raise UserError(
+            Diagnostic(
+                str(directory / model.NAME),
+                f"got {json.dumps(manifest.runtime)}",
+                want,
+                "Export the model for one of these",
+            )
         )
     model.fetch_ahead(directory, manifest)
     weights = {name for name in manifest.files if name == model.WEIGHTS or name.endswith(".safetensors")}
@@ -66,7 +68,7 @@ def _llama(directory: Path, manifest: model.Model, settings: ServingSettings) ->
         from workloads.serving.runtimes.llama import LlamaRuntime
     except ModuleNotFoundError as error:
         want, fix = "a language model needs llama.cpp", "Serve it in the environment of the role workloads"
-        raise WorkloadError(str(directory), f"got no module {error.name}", want, fix) from error
+        raise UserError(Diagnostic(str(directory), f"got no module {error.name}", want, fix)) from error
     return LlamaRuntime(directory, manifest, settings)
 
 
@@ -87,5 +89,5 @@ def _torch(directory: Path, settings: ServingSettings) -> Runtime:
         from workloads.serving.runtimes.torch import TorchRuntime
     except ModuleNotFoundError as error:
         want, fix = "a training's checkpoint needs PyTorch", "Export it, or serve it in the environment of the training"
-        raise WorkloadError(str(directory), f"got no module {error.name}", want, fix) from error
+        raise UserError(Diagnostic(str(directory), f"got no module {error.name}", want, fix)) from error
     return TorchRuntime(directory, settings.threads)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 
 MAJOR, MINOR = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and …_MINOR."""
@@ -22,7 +22,7 @@ class CudaGpu:
     def __init__(self) -> None:
         """
         Raises:
-            WorkloadError: there is no GPU, or no driver.
+            UserError: there is no GPU, or no driver.
         """
         try:
             self._library = ctypes.CDLL("libcuda.so.1")
@@ -31,7 +31,7 @@ class CudaGpu:
             self._call("cuDeviceGet", ctypes.byref(device), 0)
         except (OSError, RuntimeError) as error:
             want, fix = "an engine needs an NVIDIA GPU with its driver", "Check `nvidia-smi` on this computer"
-            raise WorkloadError("GPU", f"got {error}", want, fix) from None
+            raise UserError(Diagnostic("GPU", f"got {error}", want, fix)) from None
         self._device, self._context = device, ctypes.c_void_p()
 
         def attribute(number: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import xllamacpp
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.serving import gguf_header
 from workloads.serving.model import Model
 from workloads.serving.runtimes.events import EventReader
@@ -67,7 +67,7 @@ def start_server(path: Path, settings: ServingSettings) -> Any:
     """Return llama.cpp's server for the file *path*, after it has generated a first token.
 
     Raises:
-        WorkloadError: the header is wrong, or the library cannot load the file.
+        UserError: the header is wrong, or the library cannot load the file.
     """
     gguf_header.check(path)
     params = xllamacpp.CommonParams()
@@ -91,5 +91,5 @@ def start_server(path: Path, settings: ServingSettings) -> Any:
     except Exception as error:
         got, want = f"got {error}", f"llama.cpp of xllamacpp {xllamacpp.__version__} loads it"
         fix = "Use a GGUF file for this version, and check that there is memory for it"
-        raise WorkloadError(str(path), got, want, fix) from None
+        raise UserError(Diagnostic(str(path), got, want, fix)) from None
     return server

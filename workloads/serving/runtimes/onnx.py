@@ -5,7 +5,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.serving.batcher import Arrays
 from workloads.serving.model import Model
 
@@ -18,7 +18,7 @@ def session(path: Path, threads: int, fused: bool = True) -> onnxruntime.Inferen
         fused: Whether operators are fused, with 8 bits as 8 bits; False: each runs as written, Q/DQ around floats.
 
     Raises:
-        WorkloadError: the library cannot load it.
+        UserError: the library cannot load it.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or os.cpu_count() or 1
@@ -35,8 +35,8 @@ def session(path: Path, threads: int, fused: bool = True) -> onnxruntime.Inferen
     except Exception as error:  # its exceptions have no class of their own
         message = str(error).strip().splitlines()[0]
         fix = "Export the model for this version"
-        raise WorkloadError(
-            str(path), f"got {message}", f"ONNX Runtime {onnxruntime.__version__} loads it", fix
+        raise UserError(
+            Diagnostic(str(path), f"got {message}", f"ONNX Runtime {onnxruntime.__version__} loads it", fix)
         ) from None
 
 

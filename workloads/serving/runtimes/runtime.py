@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from workloads.errors import WorkloadError
+from workloads.errors import UserError
 from workloads.serving.batcher import Arrays
 from workloads.serving.model import Model
 
@@ -78,7 +78,7 @@ class LanguageRuntime(LoadedModel, Protocol):
         """
 
 
-class RuntimeProcessEnded(WorkloadError):
+class RuntimeProcessEnded(UserError):
     """The process of the runtime ended by itself; a restart may help."""
 
     exit_status = 4

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.serving.batcher import Arrays
 from workloads.serving.model import Model, Tensor
 from workloads.serving.runtimes.cuda import CudaGpu
@@ -22,7 +22,7 @@ def check_engine(engine: Mapping[str, Any], library: str, version: str, architec
     """Check that the engine that *engine* describes runs on this computer.
 
     Raises:
-        WorkloadError: it does not; the message names every difference, with both values.
+        UserError: it does not; the message names every difference, with both values.
     """
     here = {"library": library, "version": version, "architecture": architecture}
     wrong = [f"{key} {engine.get(key)}, here it is {value}" for key, value in here.items() if engine.get(key) != value]
@@ -30,7 +30,7 @@ def check_engine(engine: Mapping[str, Any], library: str, version: str, architec
         wrong.append(f"max_batch {engine.get('max_batch')}, the server's is {max_batch}")
     if wrong:
         want, fix = "an engine runs where it was built", "Build it here: `python -m workloads.quantize.engine`"
-        raise WorkloadError(f"engine of {engine.get('model')}", f"got one for {'; '.join(wrong)}", want, fix)
+        raise UserError(Diagnostic(f"engine of {engine.get('model')}", f"got one for {'; '.join(wrong)}", want, fix))
 
 
 class TensorRtRuntime:
@@ -44,7 +44,7 @@ class TensorRtRuntime:
             tensorrt = importlib.import_module(library)
         except ModuleNotFoundError:
             want, fix = "an engine needs the library that built it", "Serve it in an environment with that library"
-            raise WorkloadError(str(directory), f"got no module {library}", want, fix) from None
+            raise UserError(Diagnostic(str(directory), f"got no module {library}", want, fix)) from None
         check_engine(engine, library, tensorrt.__version__, gpu.capability, max_batch)
         [name] = model.files
         gpu.make_current()
@@ -52,7 +52,7 @@ class TensorRtRuntime:
         self._engine = self._runtime.deserialize_cuda_engine((directory / name).read_bytes())
         if self._engine is None:
             want, fix = f"{library} {tensorrt.__version__} loads it", "Build it here"
-            raise WorkloadError(str(directory / name), "got no engine", want, fix)
+            raise UserError(Diagnostic(str(directory / name), "got no engine", want, fix))
         self._context = self._engine.create_execution_context()
         self._gpu, self._stream, self.model = gpu, gpu.stream(), model
         self.description = f"TensorRT {tensorrt.__version__} on a GPU of {gpu.capability}"

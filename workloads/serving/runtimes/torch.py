@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from workloads.checkpoint import Checkpoint, disk, manifest, newest
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.serving.batcher import Arrays
 from workloads.serving.model import Model, ModelFile, Tensor, version_of
 from workloads.training.config import ImageClassifier, TrainingConfig
@@ -20,7 +20,7 @@ def load_trained(directory: Path) -> tuple[torch.nn.Module, Model]:
     """Return the newest model of the training in *directory*, or the checkpoint in *directory*, and its metadata.
 
     Raises:
-        WorkloadError: there is no checkpoint, or its model does not map arrays to arrays.
+        UserError: there is no checkpoint, or its model does not map arrays to arrays.
     """
     checkpoint = _find_checkpoint(directory)
     state = load_whole(checkpoint)
@@ -28,10 +28,10 @@ def load_trained(directory: Path) -> tuple[torch.nn.Module, Model]:
         config = TrainingConfig.model_validate_json(json.dumps(state["config"]))
     except ValidationError as error:
         want = "a checkpoint has the settings of its training"
-        raise WorkloadError(str(checkpoint.path), f"got {error}", want, "Train it with this version") from None
+        raise UserError(Diagnostic(str(checkpoint.path), f"got {error}", want, "Train it with this version")) from None
     if not isinstance(config.model, ImageClassifier):
         got, want = f"got a model of kind {config.model.kind}", "classifiers are served from checkpoints"
-        raise WorkloadError(str(checkpoint.path), got, want, "Train one: the recipe digits")
+        raise UserError(Diagnostic(str(checkpoint.path), got, want, "Train one: the recipe digits"))
     module = build(config.model)
     module.load_state_dict(state["model"])
     side = config.model.side
@@ -62,7 +62,7 @@ def _find_checkpoint(directory: Path) -> Checkpoint:
     found = newest(directory / "checkpoints")
     if found is None:
         want, fix = "the training has a complete checkpoint", "Train the model first"
-        raise WorkloadError(str(directory / "checkpoints"), "got no checkpoint", want, fix)
+        raise UserError(Diagnostic(str(directory / "checkpoints"), "got no checkpoint", want, fix))
     return found
 
 

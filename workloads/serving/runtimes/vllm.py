@@ -22,7 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.serving.fit import SHARE_PERCENT
 from workloads.serving.model import Model
 from workloads.serving.runtimes.events import EventReader
@@ -42,7 +42,7 @@ class VllmRuntime:
         """Start vLLM, and return once it is ready, however long that takes.
 
         Raises:
-            WorkloadError: vLLM is not installed.
+            UserError: vLLM is not installed.
             RuntimeProcessEnded: vLLM ends before it is ready.
         """
         self.model = model
@@ -88,7 +88,7 @@ class VllmRuntime:
         while self._get("/health")[0] != 200:
             if reason := self._process.exit_reason():
                 want, fix = "vLLM serves the model", "Repair what its output names, or change the settings"
-                raise RuntimeProcessEnded(str(directory), f"got {reason}", want, fix)
+                raise RuntimeProcessEnded(Diagnostic(str(directory), f"got {reason}", want, fix))
             time.sleep(0.1)
 
     def _version(self) -> str:
@@ -110,7 +110,7 @@ def _command(directory: Path, name: str, socket_path: Path, settings: ServingSet
     if found is None:
         want = f"a model for vLLM needs the command vllm, as {bin_directory} or on PATH"
         fix = "Serve it in an environment with vLLM, which no role installs"
-        raise WorkloadError("vllm", "got no such command", want, fix)
+        raise UserError(Diagnostic("vllm", "got no such command", want, fix))
     return [
         found, "serve", str(directory.resolve()), "--served-model-name", name, "--uds", str(socket_path),
         "--tensor-parallel-size", str(settings.tensor_parallel), "--max-model-len", str(settings.context_tokens),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from workloads.errors import WorkloadError
+from workloads.errors import Diagnostic, UserError
 from workloads.training.config import TrainingConfig
 from workloads.training.device import select_device
 from workloads.training.launch_check import STARTS, check_launch, detect_launcher
@@ -15,7 +15,7 @@ def join(config: TrainingConfig, environment: Mapping[str, str]) -> Workers:
     """Join the process group and return it.
 
     Raises:
-        WorkloadError: The launcher is not the one in *config*, or the group does not have the launcher's size.
+        UserError: The launcher is not the one in *config*, or the group does not have the launcher's size.
     """
     launcher, size = detect_launcher(environment)
     check_launch(config, environment)
@@ -25,11 +25,11 @@ def join(config: TrainingConfig, environment: Mapping[str, str]) -> Workers:
         workers: Workers = Horovod(config) if launcher == "horovod" else _torchrun(config, environment)
     except ImportError as error:
         fix = "Run `rackwright toolchain workloads`, which builds Horovod, or start with torchrun"
-        raise WorkloadError("launcher", f"got {error}", "Horovod is in this environment", fix) from error
+        raise UserError(Diagnostic("launcher", f"got {error}", "Horovod is in this environment", fix)) from error
     if workers.size != size and not config.elastic:
         got = f"got {workers.size} of {size} processes in the group"
         fix = f"Start it with `{STARTS[launcher].format(size)}`"
-        raise WorkloadError("world", got, "otherwise each process trains alone", fix)
+        raise UserError(Diagnostic("world", got, "otherwise each process trains alone", fix))
     return workers
 
 

@@ -1,0 +1,59 @@
+"""Atomic writes: a reader sees the old content of a file or the new one, and never a part."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def replacing(path: Path, mode: int | None = None, group: int = -1) -> Iterator[BinaryIO]:
+    """Yield a new file that replaces *path* at the end of the block, when it is on the drive; on failure it is removed.
+
+    Missing directories above *path* are created.
+
+    Args:
+        mode: Mode of the file, whatever the umask is; by default that of the present file, or 0644.
+        group: Group ID of the file; -1 for the group of this process.
+    """
+    if mode is None:
+        mode = path.stat().st_mode & 0o7777 if path.exists() else 0o644
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fchown(descriptor, -1, group)
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_directory(path.parent)
+
+
+def write_atomic(path: Path, content: str | bytes, mode: int | None = None, group: int = -1) -> None:
+    """Replace the content of *path*, or create it; see `replacing`."""
+    with replacing(path, mode, group) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def copy_atomic(source: Path, target: Path) -> None:
+    """Copy the content of *source* to *target*."""
+    with source.open("rb") as content, replacing(target) as file:
+        shutil.copyfileobj(content, file)
+
+
+def fsync_directory(path: Path) -> None:
+    """Wait until the file names in *path* are on the drive."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
