@@ -14,6 +14,10 @@ def test_an_audit_is_measured():
     assert figures["hosts"] == 2 and figures["resources"] == 2 * (1 + 2 + 5)
 
 
+def test_a_start_is_measured():
+    assert smallest("benchmarks.startup")["seconds"]["rackwright check lab"] > 0
+
+
 def test_a_probe_is_measured():
     assert smallest("benchmarks.probe")["answer_bytes"] > 0
 

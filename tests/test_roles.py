@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rackwright.core.repository import ACCEPTED, UNVERIFIED, RoleSource
+from rackwright.core.repository import ACCEPTED, UNVERIFIED, Roles, RoleSource
 from rackwright.kinds.role.entries import AbsentFile, FileEntry, KernelParameter
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
@@ -143,6 +143,19 @@ def test_each_folder_of_shared_templates_belongs_to_kinds_or_to_several_roles() 
 
     assert folders == {"python", "systemd", "tier", "network", "peers", "training_run", "model_server"}
     assert folders.isdisjoint(ROLES)
+
+
+def test_a_role_is_read_when_it_is_first_used(tmp_path: Path) -> None:
+    for name, text in (("good", "claims: []"), ("broken", "claims: [")):
+        (tmp_path / "roles" / name / "meta").mkdir(parents=True)
+        (tmp_path / "roles" / name / "meta" / "claims.yml").write_text(text)
+
+    roles = Roles(tmp_path)
+
+    assert list(roles) == ["broken", "good"] and "unknown" not in roles
+    assert roles["good"] is roles["good"]
+    with pytest.raises(yaml.YAMLError):
+        roles["broken"]
 
 
 def test_every_template_of_the_checkout_is_loaded() -> None:

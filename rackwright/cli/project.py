@@ -102,11 +102,11 @@ def check(path: Path, text: str) -> None:
     Raises:
         DeclarationError: All errors of the text.
     """
-    from rackwright.core.repository import load_roles
+    from rackwright.core.repository import Roles
     from rackwright.fleet import load_fleet
     from rackwright.stack.stack import ROOT
 
-    load_fleet(path, load_roles(ROOT), text=text)
+    load_fleet(path, Roles(ROOT), text=text)
 
 
 def write_files(directory: Path, files: Mapping[str, bytes]) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from rackwright.cli import project
 from rackwright.errors import DeclarationError, Diagnostic, SetupError, StepFailed, command
-from rackwright.kinds import KINDS
+from rackwright.kinds.table import KINDS
 from rackwright.lock.tree import find_missing
 from rackwright.provider import consents, outcomes
 from rackwright.provider.outcomes import Outcome

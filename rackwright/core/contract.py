@@ -245,7 +245,7 @@ class Plan:
 class SpecPart(BaseModel):
     """The base class of a part of a spec."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
 
 
 class Resource(SpecPart):

@@ -2,19 +2,20 @@
 
 import io
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
 import yaml
 
 from rackwright.facts import digest
 from rackwright.schema import secret
 from rackwright.schema.problem import Problem, hint
+
+if TYPE_CHECKING:
+    import jinja2
 
 UNVERIFIED, ACCEPTED = "unverified", "accepted"
 """The variable and its value with which a fleet accepts a role that was never tested on its hardware."""
@@ -114,6 +115,27 @@ class RoleSource:
         return re.sub(rf"\b{self.name}_(?=\w)", "", message).rstrip(".")
 
 
+class Roles(Mapping[str, RoleSource]):
+    """The roles of the checkout *root* by name; each is read when it is first used."""
+
+    def __init__(self, root: Path) -> None:
+        self._folders = {
+            path.parent.parent.name: path.parent.parent for path in sorted(root.glob("roles/*/meta/claims.yml"))
+        }
+        self._sources: dict[str, RoleSource] = {}
+
+    def __getitem__(self, name: str) -> RoleSource:
+        if name not in self._sources:
+            self._sources[name] = RoleSource.load(self._folders[name])
+        return self._sources[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._folders)
+
+    def __len__(self) -> int:
+        return len(self._folders)
+
+
 @dataclass(frozen=True)
 class Repository:
     """The templates of the files that rackwright writes to hosts, by name, and the roles."""
@@ -134,7 +156,7 @@ class Repository:
     @staticmethod
     def load(root: Path, salt: bytes, secrets: Mapping[str, str] | None = None) -> "Repository":
         """Read ``templates/`` and ``roles/`` of the checkout *root*."""
-        return Repository(load_templates(root), load_roles(root), salt, secrets or {}, root=root)
+        return Repository(load_templates(root), Roles(root), salt, secrets or {}, root=root)
 
     def digest(self, content: str | bytes) -> str:
         """Return the digest of a file's content, equal to that of a probe with the same salt."""
@@ -143,6 +165,8 @@ class Repository:
     @cached_property
     def workloads(self) -> bytes:
         """The package ``workloads`` as a zip archive that Python can import; equal files give equal bytes."""
+        import zipfile
+
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted((self.root / "workloads").rglob("*")):
@@ -153,7 +177,7 @@ class Repository:
         return buffer.getvalue()
 
     @property
-    def environment(self) -> jinja2.Environment:
+    def environment(self) -> "jinja2.Environment":
         return self.expressions.environment
 
     @cached_property
@@ -173,6 +197,8 @@ class Expressions:
     """The environment of all templates, with a cache: each template and expression is compiled once for all hosts."""
 
     def __init__(self, templates: Mapping[str, str]) -> None:
+        import jinja2
+
         self.environment = jinja2.Environment(
             loader=jinja2.DictLoader(templates),
             undefined=jinja2.StrictUndefined,
@@ -204,14 +230,6 @@ def load_templates(root: Path) -> dict[str, str]:
         f"{prefix}{path.relative_to(place)}": path.read_text()
         for place, prefix in {root / "templates": "", **of_roles}.items()
         for path in sorted(place.rglob("*.j2"))
-    }
-
-
-def load_roles(root: Path) -> dict[str, RoleSource]:
-    """Return the roles of the checkout *root* by name."""
-    return {
-        path.parent.parent.name: RoleSource.load(path.parent.parent)
-        for path in sorted(root.glob("roles/*/meta/claims.yml"))
     }
 
 

@@ -2,23 +2,27 @@
 
 import ipaddress
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rackwright.core.repository import RoleSource
 from rackwright.fleet.roles import SecretCheck
-from rackwright.kinds.training_run.spec import TrackingPart
 from rackwright.schema.host import Host
 from rackwright.schema.problem import Keys, Problem, hint
 from rackwright.schema.run import Run, Tracking
 from rackwright.schema.secret import name_of
+
+if TYPE_CHECKING:
+    from rackwright.kinds.training_run.spec import TrackingPart
 
 ROLE = "mlflow"
 TRAINER = "trainer"
 """The function of accounts that may report runs."""
 
 
-def part(run: Run, hosts: Mapping[str, Host], roles: Mapping[str, RoleSource]) -> TrackingPart | None:
+def part(run: Run, hosts: Mapping[str, Host], roles: Mapping[str, RoleSource]) -> "TrackingPart | None":
     """Return the settings with which the launcher of *run* reports to its tracking server; None without tracking."""
+    from rackwright.kinds.training_run.spec import TrackingPart
+
     tracking = run.tracking
     if tracking is None:
         return None

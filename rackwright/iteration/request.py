@@ -8,7 +8,6 @@ from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile, ZipFile
 
 from rackwright.errors import DeclarationError, Diagnostic
 
@@ -95,6 +94,8 @@ def digest_arrays(path: Path) -> str:
     Raises:
         DeclarationError: The file has no arrays.
     """
+    from zipfile import BadZipFile, ZipFile
+
     digest = sha256()
     try:
         with ZipFile(path) as file:

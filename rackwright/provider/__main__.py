@@ -12,8 +12,8 @@ from types import FrameType
 from typing import Any
 
 from rackwright.hosts.memory import leave_nothing
-from rackwright.kinds import KINDS
 from rackwright.kinds.shared.secrets import Redactor
+from rackwright.kinds.table import KINDS
 from rackwright.provider import consents
 from rackwright.provider.protocol import Provider, serve
 from rackwright.provider.resource import Resources

@@ -1,17 +1,47 @@
 """The base class of all models of a declaration."""
 
-from typing import Annotated, TypeVar
+from itertools import pairwise
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 
 T = TypeVar("T")
 
 
 class Schema(BaseModel):
-    """A part of the declaration. The docstrings of its fields are the descriptions in the JSON Schema."""
+    """A part of the declaration. The docstrings of its fields are the descriptions in the JSON Schema.
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True)
+    pydantic builds a validator at the first use: a command uses few of the models, and each build takes milliseconds.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        generated = handler(core_schema)
+        properties = handler.resolve_ref_schema(generated)["properties"]
+        for model in reversed(cls.__mro__[: cls.__mro__.index(Schema)]):
+            for name, text in _attribute_docstrings(model).items():
+                properties[cls.model_fields[name].alias or name]["description"] = text
+        return generated
 
 
 Many = Annotated[tuple[T, ...], Field(strict=False)]
 """A list in YAML, a list or tuple in Python."""
+
+
+def _attribute_docstrings(model: type) -> dict[str, str]:
+    """Return the docstrings below the attributes of *model*, by attribute, as its source has them.
+
+    pydantic's own `use_attribute_docstrings` parses the source of every model at each start.
+    """
+    import ast
+    import inspect
+
+    [definition] = ast.parse(inspect.getsource(model)).body
+    docstrings = {}
+    for statements in pairwise(getattr(definition, "body", ())):
+        match statements:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                docstrings[name] = inspect.cleandoc(text)
+    return docstrings

@@ -4,7 +4,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
 
@@ -13,8 +13,9 @@ from rackwright.schema.base import Many, Schema
 from rackwright.schema.host import Host, Name
 from rackwright.schema.network import Network, links
 from rackwright.schema.problem import Keys, Problem, hint, raise_any
-from workloads.recipes import RECIPES
-from workloads.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from workloads.training.config import TrainingConfig
 
 NAME_MAX = 28
 """Maximum length, because the run's account is ``run-NAME`` and Linux accepts 32 characters. Source: useradd(8)."""
@@ -115,12 +116,15 @@ class Run(Schema):
         """Return the hosts of the run, the launcher first."""
         return placement.members(self, hosts)
 
-    def config(self, name: str, hosts: int) -> TrainingConfig:
+    def config(self, name: str, hosts: int) -> "TrainingConfig":
         """Return the whole configuration of the run *name* on *hosts* hosts.
 
         Raises:
             ValidationError: a value of `set` is invalid.
         """
+        from workloads.recipes import RECIPES
+        from workloads.training.config import TrainingConfig
+
         values = _merge(RECIPES[self.recipe]().model_dump(mode="json"), self.set)
         values |= {"name": name, "launcher": self.launcher, "elastic": self.elastic is not None}
         values["world"] = None if self.elastic else hosts * self.processes
@@ -130,6 +134,8 @@ class Run(Schema):
 
 
 def _problems(run: Run) -> Iterator[Problem]:
+    from workloads.recipes import RECIPES
+
     if run.recipe not in RECIPES:
         fix = hint(run.recipe, RECIPES, "Take one of these")
         yield Problem(f"got {run.recipe!r}", f"recipes are {', '.join(RECIPES)}", fix, ("recipe",))

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
 
@@ -14,7 +14,9 @@ from rackwright.schema.problem import Keys, Problem, raise_any
 from rackwright.schema.run import Environment, address
 from rackwright.schema.secret import Key, name_problem
 from rackwright.schema.units import SPAN, parse_time
-from workloads.serving.settings import ServingSettings
+
+if TYPE_CHECKING:
+    from workloads.serving.settings import ServingSettings
 
 NAME_MAX = 25
 """Maximum length, because the account is ``server-NAME`` and Linux accepts 32 characters. Source: useradd(8)."""
@@ -245,12 +247,14 @@ def _problems(server: Server) -> Iterator[Problem]:
             yield Problem(f"got {name}", want, "Remove it", ("set", name))
 
 
-def settings(server: Server, host: str, **more: Any) -> ServingSettings:
+def settings(server: Server, host: str, **more: Any) -> "ServingSettings":
     """Return the settings of *server* on the address *host*, with *more*.
 
     Raises:
         ValidationError: a value of `set` is invalid.
     """
+    from workloads.serving.settings import ServingSettings
+
     values = {**server.set, "host": host, "port": server.port, "anybody": server.anybody, **more}
     return ServingSettings.model_validate_json(json.dumps(values))
 

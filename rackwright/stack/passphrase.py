@@ -7,9 +7,6 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from rackwright.errors import DeclarationError, Diagnostic, SetupError, command
 from rackwright.fleet.source import Source
 from rackwright.schema.problem import Problem
@@ -32,6 +29,9 @@ def match_published(salt: str) -> str | None:
     Raises:
         ValueError: *salt* has another form and cannot be checked.
     """
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     first, encoded, second, nonce, text = salt.split(":")
     if (first, second) != ("v1", "v1"):
         raise ValueError(salt)

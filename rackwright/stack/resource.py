@@ -1,24 +1,24 @@
 """A resource as the stack declares it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rackwright.core.contract import Kind, Resource
-from rackwright.kinds import KINDS
 
 
 @dataclass(frozen=True)
 class DeclaredResource:
     """A resource of a stack: its kind, its spec, and the resources that come before it."""
 
-    token: str
+    kind: Kind[Any] = field(compare=False)
     spec: Resource
     after: tuple[str, ...] = ()
     """Names of the resources that must be as declared before this one changes."""
 
     @property
-    def kind(self) -> Kind[Any]:
-        return KINDS[self.token]
+    def token(self) -> str:
+        """The Pulumi type."""
+        return self.kind.token
 
     @property
     def name(self) -> str:

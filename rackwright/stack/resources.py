@@ -27,8 +27,6 @@ from rackwright.schema.network import Network, links, route_link
 from rackwright.schema.tier import Scrub
 from rackwright.stack.lock_check import problems as lock_problems
 from rackwright.stack.resource import DeclaredResource
-from rackwright.stack.runs import runs
-from rackwright.stack.servers import servers
 from rackwright.stack.stack import Stack
 
 
@@ -58,6 +56,9 @@ def declare_unchecked(stack: Stack) -> tuple[DeclaredResource, ...]:
     """Return all resources of *stack* like `declare`, without the checks of owners and of the lock."""
     hosts = stack.fleet.hosts
     if stack.fleet.uses:
+        from rackwright.stack.runs import runs
+        from rackwright.stack.servers import servers
+
         return (*runs(stack), *servers(stack))
     own = (resource for name, host in hosts.items() for resource in _host_resources(stack, name, host))
     return (*own, *_peers(stack))
@@ -78,7 +79,7 @@ def _duplicate_owners(resources: Sequence[tuple[DeclaredResource, Sequence[Claim
 def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredResource]:
     common = _common(stack, name, host)
     yield DeclaredResource(
-        HostKind.token,
+        HostKind(),
         HostSpec(
             **common,
             os=host.os,
@@ -96,7 +97,7 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
         members, spares = host.members(tier_name), host.spares(tier_name)
         serials = {drive.serial for drive in (*members, *spares)}
         yield DeclaredResource(
-            TierKind.token,
+            TierKind(),
             TierSpec(
                 **common,
                 name=tier_name,
@@ -123,11 +124,11 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
             after=(name,),
         )
     if host.network is not None:
-        yield DeclaredResource(NetworkKind.token, _network(stack, name, host, host.network), after=(name,))
+        yield DeclaredResource(NetworkKind(), _network(stack, name, host, host.network), after=(name,))
     for role in _sort_roles(host, stack.repository.roles):
         source = stack.repository.roles[role]
         yield DeclaredResource(
-            RoleKind.token,
+            RoleKind(),
             RoleSpec(
                 **common,
                 role=role,
@@ -199,7 +200,7 @@ def _peers(stack: Stack) -> Iterator[DeclaredResource]:
             spec = PeersSpec(**_common(stack, name, hosts[name]), fleet=stack.fleet.fleet, paths=tuple(own_paths))
             ends = dict.fromkeys((name, *(path.peer for path in own_paths)))
             networks = (f"{end}/network" for end in ends if hosts[end].network is not None)
-            yield DeclaredResource(PeersKind.token, spec, after=(name, *networks))
+            yield DeclaredResource(PeersKind(), spec, after=(name, *networks))
 
 
 def _sort_roles(host: Host, roles: Mapping[str, RoleSource]) -> tuple[str, ...]:

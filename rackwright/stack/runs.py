@@ -23,10 +23,10 @@ def runs(stack: Stack) -> Iterator[DeclaredResource]:
     """Yield the resources of every run; the launcher's comes after those of the workers."""
     for name, run in stack.fleet.runs.items():
         launcher, *others = run.members(stack.fleet.hosts)
-        workers = [DeclaredResource(TrainingWorkerKind.token, _spec(stack, name, run, other)) for other in others]
+        workers = [DeclaredResource(TrainingWorkerKind(), _spec(stack, name, run, other)) for other in others]
         yield from workers
         after = tuple(worker.name for worker in workers)
-        yield DeclaredResource(TrainingRunKind.token, _spec(stack, name, run, launcher), after)
+        yield DeclaredResource(TrainingRunKind(), _spec(stack, name, run, launcher), after)
 
 
 def _spec(stack: Stack, name: str, run: Run, host: str) -> TrainingSpec:

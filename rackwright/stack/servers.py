@@ -48,7 +48,7 @@ def servers(stack: Stack) -> Iterator[DeclaredResource]:
         before: tuple[str, ...] = ()
         for host in server.members(stack.fleet.hosts):
             spec = _spec(stack, server, host, common, gpu_counts.get(name))
-            resources.append(resource := DeclaredResource(ModelServerKind.token, spec, before))
+            resources.append(resource := DeclaredResource(ModelServerKind(), spec, before))
             before = (resource.name,)
     if wrong := [*wrong, *vllm.shared_gpu_errors(gpu_counts)]:
         raise DeclarationError(*wrong)

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import pytest
 
-from rackwright.core.repository import load_roles
+from rackwright.core.repository import Roles
 from rackwright.fleet import load_fleet
 from rackwright.schema import Drive, Fleet, Host, Identity, Size, Tier
 from rackwright.schema.tier import MEMBERS, Level
@@ -170,7 +170,7 @@ def _has_more(lab: Lab, place: Place, before: int) -> bool:
 @line("storage-life", "harness")
 @pytest.mark.parametrize("path", tuple(in_stacks()), ids=lambda path: path.name)
 def test_tiers_of_an_example_fleet_live_from_creation_to_removal(path: Path, log: Log) -> str:
-    return _live(load_fleet(path, load_roles(ROOT)), log)
+    return _live(load_fleet(path, Roles(ROOT)), log)
 
 
 @line("storage-life", "harness", part="levels")

@@ -13,7 +13,7 @@ from rackwright.audit.report import AuditReport, as_json, compare
 from rackwright.audit.table import show
 from rackwright.errors import Diagnostic, HostUnreachable
 from rackwright.facts.facts import Facts
-from rackwright.kinds import KINDS
+from rackwright.kinds.table import KINDS
 from tests.support.recorded_hosts import ALSO, STACK, recorded
 
 HOSTS = tuple(STACK.fleet.hosts)

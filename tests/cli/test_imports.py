@@ -1,7 +1,9 @@
 """The command line imports its heavy parts when a command uses them."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -17,6 +19,14 @@ HEAVY = (
     "workloads.recipes", "workloads.serving", "workloads.training",
 )  # fmt: skip
 """Packages that take long to import, the schema and the catalogue of accelerators among them."""
+UNUSED = (
+    "ansible", "cryptography", "google.protobuf", "grpc", "jinja2", "paramiko", "pulumi", "ruamel",
+    "rackwright.hosts", "rackwright.kinds.model_server", "rackwright.kinds.network.plan",
+    "rackwright.kinds.role.entries", "rackwright.kinds.tier.plan", "rackwright.kinds.training_run", "rackwright.twin",
+    "workloads.checkpoint", "workloads.recipes", "workloads.serving", "workloads.tracking", "workloads.training",
+)  # fmt: skip
+"""Packages and modules that the check of a fleet of hosts without roles does not need: a plan needs some of them."""
+ROOT = Path(__file__).parents[2]
 CALL = "import atexit, sys; from rackwright.cli import main; atexit.register(lambda: print(*sys.modules)); main()"
 
 
@@ -28,6 +38,16 @@ def test_help_imports_nothing_heavy(argv):
     assert "rackwright.cli.twin" in modules
     assert modules & {*HEAVY} == set()
     assert "pydantic" not in modules or argv != ["--help"]  # Typer itself imports it to parse any other option
+
+
+def test_a_check_imports_only_what_the_fleet_declares(tmp_path):
+    environment = {**os.environ, "RACKWRIGHT_SALT_FILE": str(tmp_path / "salt")}
+    argv = [sys.executable, "-c", CALL, "check", "lab"]
+    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+
+    modules = set(done.stdout.splitlines()[-1].split())
+    assert "rackwright.kinds.tier" in modules
+    assert modules & {*UNUSED} == set()
 
 
 def test_the_environment_for_pulumi_needs_no_schema():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.core.repository import Repository, RoleSource, load_roles
+from rackwright.core.repository import Repository, Roles, RoleSource
 from rackwright.errors import DeclarationError
 from rackwright.schema import Fleet
 from rackwright.stack import Stack, declare
@@ -23,7 +23,7 @@ NAMES = RoleSource(
 
 
 def stack(network: dict[str, object]) -> Stack:
-    repository = Repository(Repository.load(ROOT, b"salt").templates, {**load_roles(ROOT), "names": NAMES}, b"salt")
+    repository = Repository(Repository.load(ROOT, b"salt").templates, {**Roles(ROOT), "names": NAMES}, b"salt")
     fleet = Fleet.model_validate({"fleet": "lab", "hosts": {"alpha": {**HOST, "network": network}}})
     return Stack("lab", ROOT, fleet, {}, repository, b"salt")
 

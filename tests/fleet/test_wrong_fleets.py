@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.core.repository import load_roles
+from rackwright.core.repository import Roles
 from rackwright.errors import DeclarationError
 from rackwright.fleet import load_fleet
 from rackwright.stack.stack import ROOT
 from tests.support.wrong_fleets import FLEETS, WRONG
 
-ROLES = load_roles(ROOT)
+ROLES = Roles(ROOT)
 
 
 @pytest.fixture(autouse=True)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.core.repository import load_roles
+from rackwright.core.repository import Roles
 from rackwright.errors import DeclarationError
 from rackwright.fleet import load_fleet
 from rackwright.schema.problem import Problem
 
 WRONG = Path(__file__).parent / "wrong_runs"
 USED, TRACKED = "pair.yaml", "tracked-pair.yaml"
-ROLES = load_roles(Path(__file__).parents[2])
+ROLES = Roles(Path(__file__).parents[2])
 FLEETS = sorted(path.name for path in WRONG.glob("*.yaml") if path.name not in (USED, TRACKED))
 RIGHT = """\
 fleet: training

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rackwright.core.repository import Repository, RoleSource, load_roles
+from rackwright.core.repository import Repository, Roles, RoleSource
 from rackwright.lock.package_sets import images, package_sets
 from rackwright.schema import Fleet
 from rackwright.stack import Stack
@@ -26,7 +26,7 @@ SERVER = RoleSource(
 
 
 def stack(**roles: dict[str, object]) -> Stack:
-    repository = Repository(Repository.load(ROOT, b"salt").templates, {**load_roles(ROOT), "server": SERVER}, b"salt")
+    repository = Repository(Repository.load(ROOT, b"salt").templates, {**Roles(ROOT), "server": SERVER}, b"salt")
     hosts = {
         name: {
             "address": f"192.0.2.{number}",

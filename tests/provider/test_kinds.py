@@ -11,7 +11,7 @@ import pytest
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.rollout import RolloutGate
 from rackwright.hosts.steps import execute
-from rackwright.kinds import KINDS
+from rackwright.kinds.table import KINDS
 from rackwright.kinds.tier import TierKind
 from rackwright.provider.codec import decode
 from rackwright.provider.site import Site

@@ -13,7 +13,7 @@ import pytest
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 
-from rackwright.kinds import KINDS
+from rackwright.kinds.table import KINDS
 from rackwright.provider.codec import decode, encode
 from rackwright.provider.resources import CLASSES
 from tests.support.provider_rig import BOX, RED, failing

@@ -8,9 +8,9 @@ import pytest
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.rollout import RolloutGate
 from rackwright.hosts.steps import execute
-from rackwright.kinds import KINDS
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.files import release_of
+from rackwright.kinds.table import KINDS
 from rackwright.provider.site import Site
 from rackwright.schema.rollout import Rollout
 from tests.support.model_server_spec import OTHER, REPOSITORY, SPEC, WATCHED, bare, served

@@ -107,7 +107,8 @@ def test_what_does_not_fit_is_refused_with_the_arithmetic_and_what_would(project
         "stacks/serving.yaml:6: servers.talk.hosts: got 688.6 GB of weights on 8 GPUs: each has 86.1 GB of them, "
         "1.2 GB of cache (parallel 4, "
         "context_tokens 4096) and 1.6 GB beside, 88.8 GB in all, of 77.3 GB for vLLM (90 % of 80 GiB) at hopper; "
-        "weights and cache fit the memory of each GPU; there is no room for the weights; as it is, it fits training-b200, training-mi300x, inference-h200. Serve it on 16 "
+        "weights and cache fit the memory of each GPU; there is no room for the weights; "
+        "as it is, it fits training-b200, training-mi300x, inference-h200. Serve it on 16 "
         "such GPUs of one host, or on GPUs of 92 GiB."
     )
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from rackwright.core.repository import Repository, load_roles
+from rackwright.core.repository import Repository, Roles
 
 ROOT = Path(__file__).parents[2]
-ROLES = load_roles(ROOT)
+ROLES = Roles(ROOT)
 REPOSITORY = Repository.load(ROOT, b"salt")

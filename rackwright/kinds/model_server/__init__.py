@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 from rackwright.core.contract import Claim, Difference, Observation, Plan, Want
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds.model_server import plan as planning
 from rackwright.kinds.model_server.files import files, release_of, watch_files
 from rackwright.kinds.model_server.observe import WHOLE, observe_property, report
 from rackwright.kinds.model_server.spec import ServerSpec
@@ -55,9 +54,13 @@ class ModelServerKind:
         return report(spec, facts)
 
     def plan(self, spec: ServerSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
+        from rackwright.kinds.model_server import plan as planning
+
         return planning.plan(spec, differences, facts, repository)
 
     def removal(self, spec: ServerSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
+        from rackwright.kinds.model_server import plan as planning
+
         return planning.removal(spec, facts)
 
     def consents(self, spec: ServerSpec) -> bool:

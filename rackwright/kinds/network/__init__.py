@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 from rackwright.core.contract import Claim, Difference, Observation, OneOf, Plan, Scope, Want, Within
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds.network import plan as planning
 from rackwright.kinds.network.observe import PREFERRED, format_route, observe_property
 from rackwright.kinds.network.spec import OWNER, LinkPart, NetworkSpec, files
 from rackwright.kinds.shared import observation
@@ -56,9 +55,13 @@ class NetworkKind:
         return {} if spec.fabric is None else {"fabric": spec.fabric}
 
     def plan(self, spec: NetworkSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
+        from rackwright.kinds.network import plan as planning
+
         return planning.plan(spec, files(spec, repository), differences, facts)
 
     def removal(self, spec: NetworkSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
+        from rackwright.kinds.network import plan as planning
+
         return planning.removal(spec, facts)
 
     def consents(self, spec: NetworkSpec) -> bool:

@@ -6,10 +6,8 @@ from typing import Any, ClassVar
 from rackwright.core.contract import Claim, Difference, Observation, Plan
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds.role import plan as planning
 from rackwright.kinds.role import restarts
 from rackwright.kinds.role.observe import observe_property
-from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.identity import identity_claim
@@ -25,6 +23,8 @@ class RoleKind:
         return spec.id
 
     def claims(self, spec: RoleSpec, repository: Repository) -> tuple[Claim, ...]:
+        from rackwright.kinds.role.promise import promises
+
         return (
             identity_claim(spec.host, spec.identity),
             *(
@@ -42,9 +42,14 @@ class RoleKind:
         return {}
 
     def plan(self, spec: RoleSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
+        from rackwright.kinds.role import plan as planning
+        from rackwright.kinds.role.promise import promises
+
         return planning.plan(spec, promises(spec, repository), differences, facts)
 
     def removal(self, spec: RoleSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
+        from rackwright.kinds.role import plan as planning
+
         return planning.removal(spec, facts, leaves_all=repository.roles[spec.role].guarded)
 
     def consents(self, spec: RoleSpec) -> bool:

@@ -28,7 +28,7 @@ from rackwright.facts.probe.accounts import KEY, fingerprint
 class Entry(BaseModel):
     """The common keys of all sorts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, defer_build=True)
     sort: ClassVar[str]
     usual_scope: ClassVar[Scope] = "host"
 

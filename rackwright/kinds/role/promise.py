@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-import jinja2
 from pydantic import ValidationError
 
 from rackwright.core.contract import Claim, UnknownValue
@@ -97,6 +96,8 @@ def promises(spec: RoleSpec, repository: Repository) -> Promises:
     Raises:
         DeclarationError: ``meta/claims.yml`` or a template is wrong, or uses an undefined name.
     """
+    import jinja2
+
     source = repository.roles[spec.role]
     names = {str(name) for _, name in secret.references(spec.variables)}
     unknown_secrets = tuple(sorted(names - repository.secrets.keys()))
@@ -238,6 +239,8 @@ def evaluate(value: Any, names: Mapping[str, Any], repository: Repository) -> An
 
 
 def _expression(text: str, names: Mapping[str, Any], repository: Repository) -> Any:
+    import jinja2
+
     value = repository.expressions.expression(text.strip())(**names)
     if isinstance(value, jinja2.Undefined):
         str(value)  # StrictUndefined raises an error with the name

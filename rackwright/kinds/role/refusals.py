@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rackwright.core.repository import Repository, RoleSource
-from rackwright.kinds.role.promise import add_names, evaluate
 from rackwright.schema import secret
 from rackwright.schema.problem import Problem
 
@@ -27,6 +26,8 @@ def refusals(
     Args:
         drivers: The roles that install drivers for the accelerators of the host.
     """
+    from rackwright.kinds.role.promise import add_names, evaluate
+
     variables = source.variables(os, secret.fill(settings, secret.placeholder))
     names = add_names(source, {**variables, "host": {"drivers": drivers}}, _BARE)
     for rule in source.refusals:

@@ -1,19 +1,22 @@
 """Claims that hold only after a restart of the host: the remedy, the restart step, and the preparation."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from rackwright.core.contract import Claim, Reboot
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
-from rackwright.kinds.role.entries import Entry
 from rackwright.kinds.role.spec import RoleSpec
+
+if TYPE_CHECKING:
+    from rackwright.kinds.role.entries import Entry
 
 BY_HAND = (
     "it holds after a restart: restart {host} at a good time, or write `reboot: allowed` there and run `rackwright up`"
 )
 
 
-def add_remedy(spec: RoleSpec, entry: Entry, claim: Claim) -> Claim:
+def add_remedy(spec: RoleSpec, entry: "Entry", claim: Claim) -> Claim:
     """Return *claim*, with the remedy of a manual restart if *entry* needs one and the fleet allows none."""
     if not entry.restart or spec.reboot:
         return claim

@@ -11,8 +11,6 @@ from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.drives import drive_claim, health_claims
 from rackwright.kinds.shared.identity import identity_claim
 from rackwright.kinds.tier import boot, luks, remedies, scrub
-from rackwright.kinds.tier import plan as planning
-from rackwright.kinds.tier import removal as removing
 from rackwright.kinds.tier.observe import filesystem_on, find_array, find_carrier, header_on, observe, waiting_spares
 from rackwright.kinds.tier.spec import TierSpec
 
@@ -109,9 +107,13 @@ class TierKind:
             return {"unknown": str(reason)}
 
     def plan(self, spec: TierSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
+        from rackwright.kinds.tier import plan as planning
+
         return planning.plan(spec, differences, facts, repository)
 
     def removal(self, spec: TierSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
+        from rackwright.kinds.tier import removal as removing
+
         return removing.removal(spec, facts, consent)
 
     def consents(self, spec: TierSpec) -> bool:

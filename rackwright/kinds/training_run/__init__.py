@@ -9,7 +9,6 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.identity import identity_claim
 from rackwright.kinds.shared.service_account import claim
-from rackwright.kinds.training_run import plan as planning
 from rackwright.kinds.training_run.files import files
 from rackwright.kinds.training_run.observe import observe_property, report
 from rackwright.kinds.training_run.spec import TrainingSpec
@@ -52,9 +51,13 @@ class _OnHost:
         return report(spec, facts)
 
     def plan(self, spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
+        from rackwright.kinds.training_run import plan as planning
+
         return planning.plan(spec, differences, facts, repository)
 
     def removal(self, spec: TrainingSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
+        from rackwright.kinds.training_run import plan as planning
+
         return planning.removal(spec, facts, repository)
 
     def consents(self, spec: TrainingSpec) -> bool:

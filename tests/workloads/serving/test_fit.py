@@ -107,7 +107,8 @@ def test_the_arithmetic_is_said() -> None:
     assert str(refused.value) == (
         "vLLM: got 688.6 GB of weights on 8 GPUs: each has 86.1 GB of them, 1.2 GB of cache (parallel 4, "
         "context_tokens 4096) and 1.6 GB beside, 88.8 GB in all, of 77.3 GB for vLLM (90 % of 80 GiB); "
-        "weights and cache fit the memory of each GPU; there is no room for the weights. Serve it on 16 such GPUs of one host, or on GPUs of 92 GiB."
+        "weights and cache fit the memory of each GPU; there is no room for the weights. "
+        "Serve it on 16 such GPUs of one host, or on GPUs of 92 GiB."
     )
     assert refused.value.exit_status == 2
 
