@@ -5,7 +5,8 @@ from typing import TypedDict
 
 import pulumi
 
-from rackwright.provider.resources import CLASSES, ManagedResource, TierResource
+from rackwright.kinds.tier import TierKind
+from rackwright.provider.resources import CLASSES, ManagedResource
 from rackwright.stack import DeclaredResource
 
 
@@ -28,7 +29,7 @@ class GpuHost(pulumi.ComponentResource):
         self._all = args["managed_resources"]
         self.add(args["resources"])
         # from the declaration, because the outputs of each resource cost as much as a resource
-        tiers = [resource.inputs for resource in args["resources"] if resource.token == TierResource.token]
+        tiers = [resource.inputs for resource in args["resources"] if resource.token == TierKind.token]
         self.mounts = pulumi.Output.from_input({tier["name"]: tier["mount"] for tier in tiers})
         self.register_outputs({"mounts": self.mounts})
 

@@ -124,7 +124,7 @@ MAY_IMPORT = {
         "workloads.tracking",
         "workloads.quantize.versions",
     ),
-    "stacks": ("schema", "fleet", "stack", "provider.resources"),
+    "stacks": ("schema", "kinds", "fleet", "stack", "provider.resources"),
     "workloads": (),
 }
 KNOW_TWINS = ("rackwright/twin/", "rackwright/cli/", "rackwright/stack/stack.py", "rackwright/schema/twin.py")

@@ -103,7 +103,7 @@ def tasks_of(path: Path) -> Iterator[dict[str, Any]]:
 def test_ansible_says_nothing_of_a_file_that_is_secret(source: RoleSource) -> None:
     writing = [task for task in tasks(source) if f"{source.name}_files" in str(task.get("loop"))]
 
-    assert writing
+    assert writing or not (ROOT / "roles" / source.name / "templates").exists()
     assert all(task["no_log"] == "{{ item.secret }}" for task in writing)
 
 
@@ -218,7 +218,9 @@ def ansible_playbook(*arguments: str) -> str:
     program = Path(sys.executable).with_name("ansible-playbook")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     argv = [program, *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT, env=environment).stdout
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 WRITING = {

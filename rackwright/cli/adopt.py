@@ -23,22 +23,38 @@ COMPONENT = "rackwright:index:GpuHost"
 @app.command()
 def adopt(
     stack: Annotated[str, typer.Argument(metavar="STACK")],
+    set_aside_state: Annotated[
+        bool,
+        typer.Option(
+            "--set-aside-state",
+            help="First move a state that another version of rackwright wrote into a file of .rackwright/states.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
 ) -> None:
     """Take resources that are already as declared into the stack's state. Writes nothing to a host.
 
     The command compares the hosts before and after. It lists resources that differ, and leaves them for `up`.
 
-    Exit status: 1 a resource differs, or a host has changed during the command; 3 a resource is unknown; 4 pulumi
-    failed.
+    With --set-aside-state, a host in the old state that cannot be read is an error, and so is data in the old state
+    that is absent on its host. The old state stays then. Running the command again is safe.
+
+    Exit status: 1 a resource differs, or a host has changed during the command; 2 the state has another format, or
+    stays; 3 a resource is unknown; 4 pulumi failed.
     """
     from rackwright.audit import evidence, report
+    from rackwright.cli import set_aside
     from rackwright.cli.pulumi import select
     from rackwright.hosts.pool import Hosts
+    from rackwright.provider import state_format
 
     loaded = project.secrets(project.stack(stack))
-    select(stack, project.directory(), project.environment(stack))
-    present = {urn.rpartition("::")[2]: urn for urn in state.urns(stack) if f"{COMPONENT}::" not in urn}
+    exported = select(stack, project.directory(), project.environment(stack))
+    old = json.loads(exported).get("deployment") or {}
+    moves = set_aside_state and not set_aside.is_readable(old)
+    if not moves:
+        for found in state_format.formats(old):
+            state_format.check_format(found, stack)
     hosts = Hosts(loaded.endpoints, loaded.salt)
     try:
         names = [name for name in loaded.fleet.hosts if name not in loaded.maintenance]
@@ -46,6 +62,11 @@ def adopt(
         compared = report.compare(loaded, before)
         observed = [each for each in compared.results if _host(each) in before]
         matching = [each for each in observed if not (each.differences or each.not_reached)]
+        aside = None
+        if moves:
+            set_aside.check_complete(loaded, old, before, compared)
+            aside = set_aside.set_aside(stack, exported)
+        present = {urn.rpartition("::")[2] for urn in state.urns(stack) if f"{COMPONENT}::" not in urn}
         new = [each for each in matching if each.name not in present]
         if new:
             project.notify(f"adopting {len(new)} of {len(compared.results)} resources")
@@ -59,6 +80,9 @@ def adopt(
         "left": {each.name: _why(each) for each in observed if each not in matching},
         "changed": changed,
     }
+    if aside:
+        undeclared = set_aside.find_undeclared(old, [each.name for each in compared.results])
+        result |= {"set_aside": str(aside), "undeclared": undeclared}
     terminal.show(json.dumps(result, indent=2) if as_json else "\n".join(_lines(result)))
     raise typer.Exit(compared.exit_status or (1 if changed else 0))
 
@@ -112,6 +136,8 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"in the state already: {', '.join(result['there_already'])}"
     for name, reasons in result["left"].items():
         yield from (f"not adopted, {name}: {reason}" for reason in reasons)
+    if undeclared := result.get("undeclared"):
+        yield f"in the old state and no longer declared, so they stay on their hosts: {', '.join(undeclared)}"
     for name, paths in result["changed"].items():
         yield f"changed on {name} during the command, not by it: {', '.join(paths)}"
     if not result["changed"]:

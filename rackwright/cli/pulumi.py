@@ -16,7 +16,7 @@ from rackwright.cli import project
 from rackwright.errors import DeclarationError, Diagnostic, SetupError, StepFailed, command
 from rackwright.kinds.table import KINDS
 from rackwright.lock.tree import find_missing
-from rackwright.provider import consents, outcomes
+from rackwright.provider import consents, outcomes, state_format
 from rackwright.provider.outcomes import Outcome
 from rackwright.schema.problem import hint
 from rackwright.stack import Stack, declare
@@ -47,7 +47,9 @@ def run(verb: Verb, stack: str, stdout: IO[str] | None = None, consented: Sequen
             "PULUMI_DEBUG_COMMANDS": "true",
         }
         environment |= consent_variables
-        select(stack, root, environment)
+        exported = json.loads(select(stack, root, environment))
+        for found in state_format.formats(exported.get("deployment") or {}):
+            state_format.check_format(found, stack)
         argv = ["pulumi", verb, "--stack", stack, "--event-log", str(events)]
         status = 0
         if verb == "up":
@@ -148,8 +150,10 @@ def _summarise(resources: Mapping[Outcome, set[str]]) -> None:
             project.notify(f"{heading}: {', '.join(sorted(names))}")
 
 
-def select(stack: str, root: Path, environment: Mapping[str, str]) -> None:
-    """Create the stack's state if there is none, and release the lock of a process that died on this computer.
+def select(stack: str, root: Path, environment: Mapping[str, str]) -> str:
+    """Return the stack's state, as `pulumi stack export` prints it; an empty one is created if there is none.
+
+    The lock of a process that died on this computer is released.
 
     Raises:
         SetupError: A file of the state is damaged; the error says how to repair it.
@@ -165,9 +169,10 @@ def select(stack: str, root: Path, environment: Mapping[str, str]) -> None:
         if holder["hostname"] == socket.gethostname() and not _alive(holder["pid"]):
             project.notify(f"the stack was locked by process {holder['pid']}, which has died; releasing the lock")
             _pulumi(["cancel", "--yes", "--stack", stack], stack, root, environment)
+    exported = _pulumi(["stack", "export", "--stack", stack], stack, root, environment)
     if settings(stack, root)["target"] == RACK:
-        exported = json.loads(_pulumi(["stack", "export", "--stack", stack], stack, root, environment))
-        check_state(stack, exported.get("deployment") or {}, root)
+        check_state(stack, json.loads(exported).get("deployment") or {}, root)
+    return exported
 
 
 def _pulumi(command: Sequence[str], stack: str, root: Path, environment: Mapping[str, str]) -> str:

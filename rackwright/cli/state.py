@@ -27,7 +27,7 @@ def pulumi(stack: str, *argv: str) -> str:
 def urns(stack: str) -> list[str]:
     """Return the URNs of all resources, each after those that it depends on."""
     exported = json.loads(pulumi(stack, "stack", "export"))
-    return [resource["urn"] for resource in exported["deployment"].get("resources", [])]
+    return [resource["urn"] for resource in (exported["deployment"] or {}).get("resources", [])]
 
 
 @cache

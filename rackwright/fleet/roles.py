@@ -25,8 +25,9 @@ def problems(host: Host, roles: Mapping[str, RoleSource], check_secret: SecretCh
     for name, variables in host.roles.items():
         place = ("roles", name)
         if name not in roles:
-            fix = hint(name, roles, "Remove it")
-            yield Problem("got an unknown role", f"roles here: {', '.join(roles) or 'none'}", fix, place)
+            fix = hint(name, roles, remove := "Remove it")
+            want = f"roles here: {', '.join(roles) or 'none'}" if fix == remove else "the name of a role"
+            yield Problem("got an unknown role", want, fix, place)
             continue
         if name in host.tiers:
             want, fix = "each resource of a host has its own name", "Give the tier another name"

@@ -29,10 +29,13 @@ from rackwright.provider.engine import CHANNEL_OPTIONS, Engine, ResourceLog
 from rackwright.provider.operation import Operation, OperationCancelled, OutOfTime, SavedState
 from rackwright.provider.resource import Change, InvalidResource, Resources
 from rackwright.provider.site import Sites
+from rackwright.provider.state_format import PROPERTY
 from rackwright.provider.subject import COMPUTED, Urn
 from rackwright.schema.secret import parse_values
 
 T = TypeVar("T")
+UNUSED = COMPUTED - {PROPERTY}
+"""Inputs that Diff and Read do not use."""
 Context = grpc.ServicerContext
 
 THREADS = 512
@@ -142,7 +145,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.CheckResponse(inputs=encode(inputs), failures=failures)
 
     def Diff(self, request: provider_pb2.DiffRequest, context: Context) -> provider_pb2.DiffResponse:
-        old, new = (decode(inputs, without=COMPUTED) for inputs in (request.old_inputs, request.news))
+        old, new = (decode(inputs, without=UNUSED) for inputs in (request.old_inputs, request.news))
         state = decode(request.olds)
         changes = self._perform(
             context, request, None, lambda urn, operation: self._resources.diff(urn, old, state, new, operation)
@@ -158,7 +161,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     def Read(self, request: provider_pb2.ReadRequest, context: Context) -> provider_pb2.ReadResponse:
-        old_inputs, state = decode(request.inputs, without=COMPUTED), decode(request.properties)
+        old_inputs, state = decode(request.inputs, without=UNUSED), decode(request.properties)
         resources = self._resources
 
         def read(urn: Urn, operation: Operation) -> tuple[Struct, dict[str, Any]]:

@@ -27,9 +27,10 @@ from rackwright.errors import (
     command,
     render,
 )
-from rackwright.provider import codec
+from rackwright.provider import codec, state_format
 from rackwright.provider.operation import Operation
 from rackwright.provider.site import Sites
+from rackwright.provider.state_format import check_format, format_of, set_aside_fix
 from rackwright.provider.subject import COMPUTED, ObservedSubject, Properties, Subject, Urn, mark_secrets
 
 Change = Literal["add", "update", "input"]
@@ -53,6 +54,8 @@ class Resources:
 
     def __init__(self, kinds: Mapping[str, Kind[Any]], sites: Sites) -> None:
         self._kinds, self._sites = kinds, sites
+        self._refused_states: set[str] = set()
+        """Stacks whose state was refused for its format."""
 
     def check(self, urn: Urn, properties: Properties) -> tuple[dict[str, JSON], list[InputProblem]]:
         """Return the spec's inputs with their claims, or their problems; contacts no host."""
@@ -61,17 +64,19 @@ class Resources:
             reason = "depends on another resource; a declaration is plain data: write the value itself"
             return {}, [InputProblem(name, reason) for name in unknown]
         try:
-            spec = _parse(self._kind(urn), inputs)
+            spec = parse_spec(self._kind(urn), inputs)
         except ValidationError as error:
             return {}, _problems(error)
         subject = Subject(self._kind(urn), spec, inputs, self._sites[urn.stack])
         declared = wire.normalise(spec.model_dump(mode="json", exclude_none=True))
-        return {**declared, "claims": mark_secrets(wire.encode_claims(subject.claims), subject.claims)}, []
+        claims = mark_secrets(wire.encode_claims(subject.claims), subject.claims)
+        return {**declared, state_format.PROPERTY: state_format.STATE_FORMAT, "claims": claims}, []
 
     def diff(
         self, urn: Urn, old: Properties, state: Properties, new: Properties, operation: Operation
     ) -> dict[str, Change]:
         """Return the changes from the last *state* to the inputs *new*, by property path; contacts no host."""
+        self._refuse_other_format(urn, old)
         if self._maintenance_text(urn, new):
             return {}
         observation = wire.decode_observation(state.get("claims", {}))
@@ -111,13 +116,18 @@ class Resources:
         return inputs, observed.outputs(created=True)
 
     def read(self, urn: Urn, inputs: Properties, state: Properties, operation: Operation) -> dict[str, JSON]:
-        """Return the present state; the last one if the host is unreachable or in maintenance."""
+        """Return the present state; the last one if the host is unreachable or in maintenance.
+
+        Raises:
+            Refused: the state has the format of another version.
+        """
+        self._refuse_other_format(urn, inputs)
         if text := self._maintenance_text(urn, inputs):
             operation.info(f"{inputs['host']} is {text}; its state is not read")
             return dict(state)
         try:
             return self._subject(urn, inputs).observe().outputs(created=bool(state.get("created")))
-        except DeclarationError:  # errors in the fleet prevent every resource
+        except (DeclarationError, InvalidResource):  # an error in the fleet, or a state that this version cannot read
             raise
         except UserError as error:  # an unreadable resource is not absent, and other resources are readable
             operation.warn(_with_note(error, "the last known state is kept"), "unreachable")
@@ -134,6 +144,7 @@ class Resources:
         Raises:
             Refused: *apply* would refuse the change.
         """
+        self._refuse_other_format(urn, old)
         self._refuse_in_maintenance(urn, new)
         subject = self._subject(urn, new)
         try:
@@ -159,6 +170,7 @@ class Resources:
             Refused: the change was refused, and no step ran.
             StepFailed: a step failed, or a claim does not hold after the steps.
         """
+        self._refuse_other_format(urn, old)
         self._refuse_in_maintenance(urn, new)
         subject = self._subject(urn, new)
         created, host = bool(state.get("created")), subject.spec.host
@@ -183,6 +195,7 @@ class Resources:
 
     def delete(self, urn: Urn, inputs: Properties, operation: Operation) -> None:
         """Remove the resource from its host if its last *inputs* allow that; leave a retired host unchanged."""
+        self._refuse_other_format(urn, inputs)
         if inputs.get("host") in self._sites[urn.stack].retired_hosts:
             operation.info("its host is retired: the resource stays there unchanged")
             return
@@ -259,6 +272,18 @@ class Resources:
             fix = "Wait, or take `maintenance` out of the fleet"
             raise Refused(Diagnostic(host, f"it is {text}", "a change needs a host without maintenance", fix))
 
+    def _refuse_other_format(self, urn: Urn, old: Properties) -> None:
+        """Refuse inputs *old* from a state in another format; the error of the first resource stands for all."""
+        if not old:
+            return
+        try:
+            check_format(format_of(old), urn.stack)
+        except Refused as error:
+            if urn.stack in self._refused_states:
+                raise Refused(replace(error.diagnostic, expected="", help="")) from None
+            self._refused_states.add(urn.stack)
+            raise
+
     def _secret_things(self, urn: Urn, old: Properties) -> set[str]:
         """Return the things that the old declaration made secret: their present content may still be secret."""
         try:
@@ -283,10 +308,10 @@ class Resources:
     def _subject(self, urn: Urn, inputs: Properties) -> Subject:
         kind = self._kind(urn)
         try:
-            spec = _parse(kind, {name: value for name, value in inputs.items() if name not in COMPUTED})
+            spec = parse_spec(kind, inputs)
         except ValidationError as error:
             got = "; ".join(f"{problem.path} {problem.reason}" for problem in _problems(error))
-            fix = "Use the version of rackwright that wrote it, or declare the resource again"
+            fix = set_aside_fix(urn.stack)
             raise InvalidResource(Diagnostic(urn.token, got, "the state must hold a whole declaration", fix)) from None
         return Subject(kind, spec, inputs, self._sites[urn.stack])
 
@@ -296,8 +321,14 @@ def _with_note(error: UserError, note: str) -> str:
     return replace(error.diagnostic, note=note).render(severity="")
 
 
-def _parse(kind: Kind[Any], inputs: Properties) -> Resource:
-    spec: Resource = kind.spec.model_validate_json(json.dumps(inputs))  # JSON, where a list may become a tuple
+def parse_spec(kind: Kind[Any], inputs: Properties) -> Resource:
+    """Return the spec that *inputs* of a resource hold.
+
+    Raises:
+        ValidationError: *inputs* have another shape.
+    """
+    declared = {name: value for name, value in inputs.items() if name not in COMPUTED}
+    spec: Resource = kind.spec.model_validate_json(json.dumps(declared))  # JSON, where a list may become a tuple
     return spec
 
 

@@ -1,12 +1,15 @@
-"""The resource types of the provider, for Pulumi programs: each takes a spec as plain data.
+"""The resource types of the provider, for Pulumi programs: one class for each kind, which takes a spec as plain data.
 
-TierResource("host-1/scratch", {"host": "host-1", "name": "scratch", "level": "raid10", ...})
+CLASSES["rackwright:storage:Tier"]("host-1/scratch", {"host": "host-1", "name": "scratch", "level": "raid10", ...})
 """
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pulumi
+
+from rackwright.core.contract import Kind
+from rackwright.kinds.table import KINDS
 
 
 class ManagedResource(pulumi.CustomResource):
@@ -26,73 +29,11 @@ class ManagedResource(pulumi.CustomResource):
         super().__init__(self.token, name, {**computed, **spec}, opts)
 
 
-class HostResource(ManagedResource):
-    """A machine and its hardware."""
-
-    token = "rackwright:host:Host"
-
-
-class TierResource(ManagedResource):
-    """An array of drives with its filesystem, mounted."""
-
-    token = "rackwright:storage:Tier"
-
-    name: pulumi.Output[str]
-    mount: pulumi.Output[str]
-    """The mount point."""
+def _resource_class(kind: Kind[Any]) -> type[ManagedResource]:
+    """Return the resource class of *kind*: TierResource for TierKind."""
+    name = f"{type(kind).__name__.removesuffix('Kind')}Resource"
+    return type(name, (ManagedResource,), {"__doc__": type(kind).__doc__, "__module__": __name__, "token": kind.token})
 
 
-class NetworkResource(ManagedResource):
-    """Links, addresses, routes and name servers of a host."""
-
-    token = "rackwright:network:Network"
-
-
-class PeersResource(ManagedResource):
-    """The paths from a host to the other hosts of its networks, each for packets of the declared size."""
-
-    token = "rackwright:network:Peers"
-
-
-class RoleResource(ManagedResource):
-    """Software and settings of a host, applied by Ansible."""
-
-    token = "rackwright:software:Role"
-
-
-class TrainingWorkerResource(ManagedResource):
-    """A worker host of a training run: an sshd through which the launcher starts processes."""
-
-    token = "rackwright:workload:TrainingSeat"
-
-
-class TrainingRunResource(ManagedResource):
-    """A training run on its launcher host, running or finished."""
-
-    token = "rackwright:workload:TrainingRun"
-
-    name: pulumi.Output[str]
-
-
-class ModelServerResource(ManagedResource):
-    """A model server on one host."""
-
-    token = "rackwright:workload:ModelServer"
-
-    name: pulumi.Output[str]
-
-
-CLASSES: Mapping[str, type[ManagedResource]] = {
-    resource.token: resource
-    for resource in (
-        HostResource,
-        TierResource,
-        NetworkResource,
-        PeersResource,
-        RoleResource,
-        TrainingWorkerResource,
-        TrainingRunResource,
-        ModelServerResource,
-    )
-}
+CLASSES: Mapping[str, type[ManagedResource]] = {token: _resource_class(kind) for token, kind in KINDS.items()}
 """The resource classes by type token."""

@@ -14,12 +14,12 @@ from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.kinds.shared.unit_overrides import add_manual_work, split_overrides, with_overrides
 from rackwright.kinds.shared.unknown_facts import refuse_unknown
-from rackwright.provider import codec
+from rackwright.provider import codec, state_format
 from rackwright.provider.site import Site
 
 Properties = Mapping[str, JSON]
-COMPUTED = frozenset({"claims", "report", "created", "unreachable"})
-"""Properties beside a spec's own fields: claims in inputs and outputs, the others in outputs."""
+COMPUTED = frozenset({"claims", "report", "created", "unreachable", state_format.PROPERTY})
+"""Properties beside a spec's own fields: claims and the format in inputs and outputs, the others in outputs."""
 
 _RECREATION = "the resource existed and is absent now, so the plan would create it again: {steps}"
 _TWO_STEPS = (

@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.support.acceptance import line
 from tests.support.consents import OPTION, WIPE
+from tests.support.diagnostics import sentences
 from tests.support.expect import eventually, need
 from tests.support.images import Drive, sums
 from tests.support.lab import Lab
@@ -153,6 +154,7 @@ def _refused(lab: Lab, everywhere: list[Place], content: dict[Drive, Content]) -
 
 def _says(text: str, content: dict[Drive, Content], but: Iterable[Drive] = ()) -> dict[Drive, str]:
     """Return the lines of consent in *text*: one for each of *content*, and none for *but*."""
+    text = sentences(text)
     lines = {(host, serial): line for host, serial, line in (*WIPE.findall(text), *OPTION.findall(text))}
     for (host, serial), carried in content.items():
         line = lines.get((host, serial), "nothing")

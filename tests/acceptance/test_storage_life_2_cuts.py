@@ -19,6 +19,7 @@ import yaml
 from rackwright.twin import faults
 from tests.support.acceptance import line
 from tests.support.consents import OPTION, WIPE
+from tests.support.diagnostics import sentences
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
@@ -363,7 +364,7 @@ def _give_up(lab: Lab) -> None:
     such data would end with the next power cut.
     """
     said = lab.rackwright("preview", lab.stack)
-    for _, serial, _ in OPTION.findall(said.stdout + said.stderr):
+    for _, serial, _ in OPTION.findall(sentences(said.stdout + said.stderr)):
         lab.ssh(HOST, f"{DEVICE}\nhead -c 1M /dev/zero > $(device {serial})\nsync")
         said = lab.rackwright("preview", lab.stack)
     lines = {serial: content for _, serial, content in WIPE.findall(said.stdout + said.stderr)}

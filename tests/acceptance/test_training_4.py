@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tests.support.acceptance import line
+from tests.support.diagnostics import sentences
 from tests.support.expect import need
 from tests.support.log import Log
 from tests.support.workloads import module
@@ -66,7 +67,7 @@ def _refused(
     given = [argument for change in changes for argument in ("--set", change)]
     # both launchers turn a status of their processes into 1
     done = module(log, recipe, "--out", str(out), *given, launcher=launcher, status=1 if launcher else 2)
-    said = done.stdout + done.stderr
+    said = sentences(done.stdout + done.stderr)
     missing = [text for text in says if text not in said]
     need(not missing, f"{recipe} {' '.join(changes)} is not told {missing}: {said[-300:]}")
     metrics = out / "metrics.jsonl"

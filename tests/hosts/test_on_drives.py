@@ -27,6 +27,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FabricatedMachin
         machine.write(f"sys/block/{name}/dev", "0:0\n")  # as a file has it
         machine.write(f"sys/block/{name}/serial", f"S{number}\n")
     subprocess.run(["mkfs.ext4", "-q", "-F", tmp_path / "dev/sda"], check=True)
+    for name in on_drives.ENVIRONMENT:  # the program sets its own environment, and the tests after it need theirs
+        monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.setattr(on_drives, "flush", lambda device: None)  # what only a block device knows
     monkeypatch.setattr(on_drives, "settle", lambda: None)
     return machine

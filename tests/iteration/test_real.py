@@ -66,7 +66,7 @@ def test_a_server_learns_digits_that_it_has_never_seen(
     forgets = ("--set", "tune.fine_tuning.replay=0", "--set", "tune.steps=60")
     status, told, said = iterate(*forgets)
     assert status == 1, said
-    assert "on digits 0, 1, 2, 3, 4, 5, 6, where what is served has 0.9" in said
+    assert "on digits 0, 1, 2, 3, 4, 5, 6, where the served model has 0.9" in said
     assert (json.loads(told)["outcome"], fleet.read_text()) == ("refused", text)
 
     learns = ("--set", "tune.steps=200", "--set", "tune.optimizer.learning_rate=5e-3")

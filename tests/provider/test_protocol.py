@@ -129,7 +129,16 @@ def test_a_changed_configuration_never_replaces_the_provider(rig):
 
 
 def test_every_kind_has_its_class():
-    assert CLASSES.keys() == KINDS.keys()
+    """
+    A class has the name, the words and the type token of its kind.
+    """
+    names = {token: resource.__name__ for token, resource in CLASSES.items()}
+
+    assert names.keys() == KINDS.keys()
+    assert names["rackwright:workload:TrainingSeat"] == "TrainingWorkerResource"
+    assert {token: resource.__doc__ for token, resource in CLASSES.items()} == {
+        token: type(kind).__doc__ for token, kind in KINDS.items()
+    }
 
 
 @pytest.fixture

@@ -35,6 +35,8 @@ class Ended:
     """All it printed, one blank for each run of blanks."""
     digest: dict[str, Any]
     """What it printed with --json."""
+    raw: str
+    """What it printed as its result."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Project:
         )
         digest = json.loads(done.stdout) if "--json" in arguments else {}
         lines = (" ".join(line.split()) for line in (done.stdout + done.stderr).splitlines())
-        return Ended(done.returncode, "\n".join(lines), digest)
+        return Ended(done.returncode, "\n".join(lines), digest, done.stdout)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,12 @@ class Found(Project):
     host: SimulatedHost
 
     def rackwright(self, *arguments: str, status: int = 0) -> str:
+        return self._run(arguments, status).stdout
+
+    def errors(self, *arguments: str, status: int) -> str:
+        return self._run(arguments, status).stderr
+
+    def _run(self, arguments: Sequence[str], status: int) -> "subprocess.CompletedProcess[str]":
         argv = [str(ROOT / ".venv/bin/rackwright"), *arguments]
         done = subprocess.run(
             argv,
@@ -42,7 +48,7 @@ class Found(Project):
             check=False,
         )
         assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout
+        return done
 
     def discover(self) -> None:
         _, key = self.host.host_key.split()

@@ -78,7 +78,7 @@ def test_a_refusal_ends_the_preview_and_the_run(boxes):
     for command in (["preview"], ["up", "--yes", "--skip-preview"]):
         refused = boxes.pulumi(*command)
         assert refused.status not in (0, NOTHING_EXPECTED)
-        assert "h1/a: kilograms: got 9; a box does not shrink. Declare less." in refused.text
+        assert "h1/a: kilograms: got 9\nexpected: a box does not shrink\nhelp: Declare less" in refused.text
     assert boxes.rig.hosts.done == []
     assert "maybeCorrupt" not in refused.text
 
@@ -89,7 +89,7 @@ def test_destroy_asks_the_last_declaration(boxes):
     """
     refused = boxes.pulumi("destroy", "--yes")
     assert refused.status != 0
-    assert "h1/a: got destroy: false; consent. Write destroy: true." in refused.text
+    assert "h1/a: got destroy: false\nexpected: consent\nhelp: Write destroy: true" in refused.text
     assert boxes.rig.hosts.done == []
 
     boxes.declare(a={"destroy": True}, b={"host": "h2", "destroy": True})
@@ -107,9 +107,8 @@ def test_a_host_that_is_off_stops_nobody(boxes):
     boxes.declare(a={}, b={"host": "h2", "colour": "blue"})
     changed = boxes.pulumi("up", "--yes")
     assert changed.status == 0
-    assert (
-        "warning: h1: no answer; it answers at its address. Switch it on. The last known state is kept." in changed.text
-    )
+    warning = ("warning: h1: no answer", "expected: it answers at its address", "note: the last known state is kept")
+    assert "\n".join((*warning, "help: Switch it on")) in changed.text
     assert boxes.rig.hosts.things["h2"]["box:b"]["colour"] == "blue"
 
     boxes.declare(a={"colour": "green"}, b={"host": "h2", "colour": "green"})

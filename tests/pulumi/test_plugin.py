@@ -102,7 +102,7 @@ def test_a_tier_is_made_kept_and_missed(project):
     project.rack.switch_off(HOST)
     off = project.pulumi("preview", "--expect-no-changes")
     assert off.status == 0, off.text
-    assert "The last known state is kept." in off.text
+    assert "note: the last known state is kept" in off.text
 
 
 def plugin_of(pulumi: int) -> int:

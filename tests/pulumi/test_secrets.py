@@ -132,8 +132,8 @@ def test_a_secret_that_is_not_set_is_one_error_before_any_connection(project):
     refused = project.pulumi("preview")
 
     assert refused.status != 0
-    assert "a secret ntp_key without a value; stack lab has a value for each secret." in refused.text
-    assert "Run `pulumi config set --stack lab --secret --path rackwright:secrets.ntp_key`." in refused.text
+    assert "a secret ntp_key without a value\nexpected: stack lab has a value for each secret" in refused.text
+    assert "help: Run `pulumi config set --stack lab --secret --path rackwright:secrets.ntp_key`" in refused.text
     assert "no answer" not in refused.text
 
 
@@ -171,7 +171,7 @@ def test_what_pulumi_keeps_and_shows_of_a_secret_is_not_the_secret(project):
 def exported(project: Secretive) -> Ended:
     path = project.directory / "exported.json"
     assert project.pulumi("stack", "export", "--file", str(path)).status == 0
-    return Ended(0, "", json.loads(path.read_text()))
+    return Ended(0, "", json.loads(path.read_text()), "")
 
 
 def test_without_the_passphrase_what_depends_on_it_is_unknown_unless_it_is_declared(project):

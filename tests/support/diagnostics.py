@@ -4,7 +4,11 @@ import re
 
 
 def sentences(printed: str) -> str:
-    """Return *printed* with each diagnostic on one line, as ``str()`` of it gives it, without its severity."""
-    text = re.sub(r"^error: ", "", printed, flags=re.M)
-    text = re.sub(r"\n  help: +([^\n]*)", r". \1.", text)
-    return re.sub(r"\n  (?:expected|note): +", "; ", text)
+    """Return *printed* with each diagnostic on one line, as ``str()`` of it gives it, without its severity.
+
+    Pulumi indents the lines.
+    """
+    text = re.sub(r"^\[\d+\]<std(err|out)>:", "", printed, flags=re.M)  # Horovod's launcher names the process
+    text = re.sub(r"^ *error: ", "", text, flags=re.M)
+    text = re.sub(r"\n +help: +([^\n]*)", r". \1.", text)
+    return re.sub(r"\n +(?:expected|note): +", "; ", text)

@@ -3,6 +3,7 @@
 from shlex import quote
 from typing import Any
 
+from tests.support.diagnostics import sentences
 from tests.support.expect import need
 from tests.support.lab import Lab
 from tests.support.tiers import DEVICE, Place, require_whole_tier
@@ -17,7 +18,7 @@ def destroy_without_consent(lab: Lab, everywhere: list[Place]) -> None:
     said = lab.pulumi("destroy", "--yes")
     need(said.returncode, "pulumi destroy ended with 0 without consent")
     for place in everywhere:
-        text = [line for line in (said.stdout + said.stderr).splitlines() if place.resource in line]
+        text = [line for line in sentences(said.stdout + said.stderr).splitlines() if place.resource in line]
         need(any("consent" in line for line in text), f"destroy does not say why {place.resource} stays")
         require_whole_tier(lab, place)
     need(_read_hosts(lab, everywhere) == before, "destroy without consent changed an owner file or a superblock")

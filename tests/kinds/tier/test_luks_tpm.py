@@ -12,7 +12,7 @@ from rackwright.kinds.tier import luks
 from rackwright.schema.secret import derive_value
 from tests.kinds.tier.conftest import refused, texts
 from tests.kinds.tier.test_luks import SPEC, TIER, closed, emptied
-from tests.support.mutations import locked
+from tests.support.mutations import lock_to_other_tpm
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
 
 SEALED = RESOURCES["sorrel/warm"].spec
@@ -82,7 +82,7 @@ def test_the_unit_has_the_key_of_systemd():
 @pytest.mark.parametrize(
     "break_it",
     [
-        lambda raw: locked(raw, CREDENTIAL),
+        lambda raw: lock_to_other_tpm(raw, CREDENTIAL),
         lambda raw: raw["credentials"][CREDENTIAL].update(sealed_by="other"),
         lambda raw: raw["credentials"][CREDENTIAL].update(digest="of the key before"),
         lambda raw: (raw["credentials"].clear(), raw["files"].pop(CREDENTIAL)),
@@ -99,7 +99,7 @@ def test_what_the_tpm_does_not_open_to_the_declared_key_is_sealed_anew(raw, brea
 
 
 def test_after_another_mainboard_it_is_opened_too(raw):
-    locked(raw, CREDENTIAL)
+    lock_to_other_tpm(raw, CREDENTIAL)
     closed(raw, SEALED)
 
     assert texts(sealed_plan(raw)) == [*RESEAL, REST[0], "open warm", REST[1], "mount /srv/warm"]
@@ -160,7 +160,7 @@ def test_a_key_that_is_sealed_needs_no_secret_until_it_has_to_be_sealed_anew(raw
     repository = replace(STACK.repository, secrets={})
     left = sealed_plan(raw, repository)
     assert (left.steps, [item.path for item in left.by_hand]) == ((), [f"credential:{CREDENTIAL}.content"])
-    locked(raw, CREDENTIAL)
+    lock_to_other_tpm(raw, CREDENTIAL)
 
     assert "got no secret warm_key" in refused(sealed_plan(raw, repository))
 

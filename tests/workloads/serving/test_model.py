@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.diagnostics import sentences
 from tests.support.training_runs import ROOT, environment
 from workloads.errors import UserError
 from workloads.serving import model
@@ -95,7 +96,7 @@ def test_a_file_that_no_runtime_loads_is_told(tmp_path: Path) -> None:
 def test_nothing_at_all_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "--set", "port=0"]) == 2
     told = f"{tmp_path}/model.json: got No such file or directory; a published model has a model.json."
-    assert capsys.readouterr().err.startswith(told)
+    assert sentences(capsys.readouterr().err).startswith(told)
 
 
 SIZE = 64 << 20

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.diagnostics import sentences
 from tests.support.model_servers import INFER, request, served
 from workloads.serving.__main__ import main
 from workloads.serving.ask import LocalServer
@@ -37,7 +38,7 @@ def test_what_is_wrong_is_told(
 ) -> None:
     given = [argument for change in changes for argument in ("--set", change)]
     assert main([str(tmp_path), *given]) == 2
-    assert told in capsys.readouterr().err
+    assert told in sentences(capsys.readouterr().err)
 
 
 def test_what_is_printed_is_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,7 +52,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main([str(tmp_path), "--set", f"port={port}"]) == 2
-    assert capsys.readouterr().err.startswith(f"port: got 127.0.0.1:{port}: Address already in use;")
+    assert sentences(capsys.readouterr().err).startswith(f"port: got 127.0.0.1:{port}: Address already in use;")
 
 
 def test_a_socket_that_cannot_be_made_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

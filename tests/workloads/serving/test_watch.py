@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.diagnostics import sentences
 from tests.workloads.serving.switched import Host
 from workloads.serving import watch
 from workloads.serving.switch import NotServing, SwitchBusy
@@ -231,4 +232,4 @@ def test_a_plan_that_is_none_is_told_plainly(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "server.json").write_text("{}")
 
     assert watch.main([str(tmp_path / "server.json")]) == 2
-    assert "Run `rackwright up` again." in capsys.readouterr().err
+    assert "Run `rackwright up` again." in sentences(capsys.readouterr().err)

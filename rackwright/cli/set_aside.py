@@ -1,0 +1,139 @@
+"""An old state moved aside: from the stack into a file, so that the hosts can be taken over into an empty state."""
+
+import json
+import os
+import tempfile
+from collections.abc import Container, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from rackwright.cli import project, state
+from rackwright.errors import Diagnostic, Refused, command
+from rackwright.files import fsync_directory
+from rackwright.kinds.shared.unit_overrides import split_overrides
+from rackwright.kinds.table import KINDS
+from rackwright.provider import state_format
+from rackwright.provider.resource import parse_spec
+
+if TYPE_CHECKING:
+    from rackwright.audit.report import AuditReport, AuditResult, Evidence
+    from rackwright.stack import Stack
+
+
+def is_readable(deployment: Mapping[str, Any]) -> bool:
+    """Return whether this version can read each resource of *deployment*, of `pulumi stack export`."""
+    if {*state_format.formats(deployment)} - {state_format.STATE_FORMAT}:
+        return False
+    try:
+        for resource in state_format.managed_resources(deployment):
+            parse_spec(KINDS[resource["type"]], resource.get("inputs", {}))
+    except (KeyError, ValidationError):  # a kind or a shape of another version
+        return False
+    return True
+
+
+def check_complete(
+    stack: "Stack", deployment: Mapping[str, Any], evidence: "Evidence", compared: "AuditReport"
+) -> None:
+    """Check that the stack loses nothing when the state *deployment* is moved aside.
+
+    Raises:
+        Refused: A host of the state was not read, so its resources could not be taken over; or data that the state
+            knows is absent on its host, and the next `up` would create it again.
+    """
+    names = {resource["urn"].rpartition("::")[2]: resource for resource in state_format.managed_resources(deployment)}
+    hosts = dict.fromkeys(name.partition("/")[0] for name in names)
+    refusals = [*_unread_hosts(stack, hosts, evidence)]
+    results = {result.name: result for result in compared.results}
+    for name, resource in names.items():
+        if resource.get("outputs", {}).get("created") and name in results:
+            refusals += _lost_data(stack, results[name], evidence)
+    if refusals:
+        raise Refused(*refusals)
+
+
+def set_aside(stack: str, exported: str) -> Path:
+    """Move the state *exported*, of `pulumi stack export`, from the stack into a file, and return that file.
+
+    The state keeps the salt or provider of its secrets. An interrupted call can be repeated.
+
+    Raises:
+        Refused: The file exists with another state, or the state has changed since it was exported.
+        StepFailed: Pulumi failed.
+    """
+    if state.pulumi(stack, "stack", "export") != exported:
+        want, fix = "no other command changes it at that time", "Wait for the other command, and run it again"
+        raise Refused(Diagnostic(f"stack {stack}", "its state has changed during the command", want, fix))
+    content = json.loads(exported)
+    deployment = content["deployment"]
+    number = next(state_format.formats(deployment), state_format.FIRST_FORMAT)
+    path = project.directory() / ".rackwright" / "states" / f"{stack}.format-{number}.json"
+    _write_once(path, exported)
+    for operation in deployment.get("pending_operations") or ():
+        project.notify(f"the old state has an unfinished operation: {operation['type']} {_name(operation['resource'])}")
+    emptied = {name: value for name, value in deployment.items() if name not in ("resources", "pending_operations")}
+    with tempfile.TemporaryDirectory() as folder:
+        empty = Path(folder, "state.json")
+        empty.write_text(json.dumps({**content, "deployment": emptied}))
+        state.pulumi(stack, "stack", "import", "--file", str(empty))
+    back = command("pulumi stack import --stack {} --file {}", stack, path)
+    project.notify(f"the old state is in {path}; to go back, run {back} with the version of rackwright that wrote it")
+    return path
+
+
+def find_undeclared(deployment: Mapping[str, Any], declared: Container[str]) -> list[str]:
+    """Return the names of resources in *deployment* that the stack does not declare any more."""
+    names = (_name(resource) for resource in state_format.managed_resources(deployment))
+    return [name for name in names if name not in declared]
+
+
+def _name(resource: Mapping[str, Any]) -> str:
+    return str(resource["urn"].rpartition("::")[2])
+
+
+def _unread_hosts(stack: "Stack", hosts: Iterable[str], evidence: "Evidence") -> Iterator[Diagnostic]:
+    from rackwright.facts.facts import Facts
+
+    want = "each host of the old state is read, so that its resources are taken over"
+    for host in hosts:
+        if host not in stack.fleet.hosts:
+            continue  # retired, or no longer declared: its resources stay on it unchanged
+        if text := stack.maintenance.get(host):
+            yield Diagnostic(host, f"it is {text}", want, "Wait, or take `maintenance` out of the fleet")
+        elif not isinstance(found := evidence[host], Facts):
+            fix = f"Bring the host back, or forget it with {command('rackwright host forget {} {}', stack.name, host)}"
+            yield Diagnostic(host, found.diagnostic.problem, want, fix)
+
+
+def _lost_data(stack: "Stack", result: "AuditResult", evidence: "Evidence") -> Iterator[Diagnostic]:
+    from rackwright.facts.facts import Facts
+    from rackwright.stack import declare
+
+    facts = evidence.get(result.name.partition("/")[0])
+    if not result.differences or not isinstance(facts, Facts):
+        return
+    declared = next(each for each in declare(stack) if each.name == result.name)
+    differences, _ = split_overrides(result.differences)
+    if declared.kind.plan(declared.spec, differences, facts, stack.repository).creates:
+        got = "the old state has it, and its host does not: the next `up` would create it again"
+        fix = "Bring it back; or take it out of the fleet, run this again, and then declare it again"
+        yield Diagnostic(result.name, got, "nothing is made over lost data", fix)
+
+
+def _write_once(path: Path, content: str) -> None:
+    """Write *content* to *path*, which is absent or has that content already from an interrupted call."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8") as file:  # only its owner may read it
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+        try:
+            os.link(file.name, path)
+        except FileExistsError:
+            if path.read_text(encoding="utf-8") != content:
+                want = "a state that was set aside is never overwritten"
+                fix = "Move that file elsewhere, and run it again"
+                raise Refused(Diagnostic(str(path), "got another state in it", want, fix)) from None
+    fsync_directory(path.parent)
