@@ -69,14 +69,14 @@ def _report(costs: Mapping[int, Cost], client_ms: float, server_ms: float) -> No
     old_ms = client_ms + server_ms
     print(f"plain ssh, one client for each host, the same answer: {client_ms:.1f} + {server_ms:.1f} ms at the server")
     print(f"ours is {each['total'] / old_ms:.2f} of that; the provider took {costs[most].provider_mib} MiB")
-    told = {
+    figures = {
         "hosts": {count: cost.as_json() for count, cost in costs.items()},
         "ms_per_host": round(each["total"], 2),
         "ms_per_further_host": round(more["total"], 2),
         "plain_ssh_ms_per_host": round(old_ms, 2),
         "floor_ms": FLOOR_MS,
     }
-    print(json.dumps(told))
+    print(json.dumps(figures))
 
 
 def _row(title: str, values: Mapping[str, float], decimals: int) -> str:

@@ -61,10 +61,10 @@ def pair(
     number: int, checkpoints: Any, path: Path, step: Callable[[], float], state: Callable[[], Mapping[str, Any]]
 ) -> dict[str, float]:
     """Return the seconds of one of each; every other time torch goes first."""
-    told = {"step": statistics.median(step() for _ in range(5))}
+    figures = {"step": statistics.median(step() for _ in range(5))}
     for which in ("ours", "torch")[:: -1 if number % 2 else 1]:
-        told |= ours(number, checkpoints, step, state()) if which == "ours" else theirs(path, state())
-    return told
+        figures |= ours(number, checkpoints, step, state()) if which == "ours" else theirs(path, state())
+    return figures
 
 
 def ours(number: int, checkpoints: Any, step: Callable[[], float], state: Mapping[str, Any]) -> dict[str, float]:
@@ -104,14 +104,14 @@ def report(pairs: list[dict[str, float]]) -> None:
     print(f"{1000 * median['torch']:.0f} ms for torch.save without fsync. Median of the pairs' shares: {share:.1%}")
     print(f"a step takes {1000 * median['step']:.0f} ms, and {slower:.2f} times that while a checkpoint is written,")
     print(f"hashed and on the drive after {median['written']:.1f} s")
-    told = {
+    figures = {
         "bytes": int(median["bytes"]),
         "pairs": len(pairs),
         "share": round(share, 4),
         "slower": round(slower, 3),
         **{f"{key}_ms": round(1000 * median[key], 1) for key in ("blocked", "torch", "step", "meanwhile", "written")},
     }
-    print(json.dumps(told))
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -41,14 +41,14 @@ def measure() -> None:
     with tempfile.TemporaryDirectory(prefix="rackwright-bench-", dir=os.environ.get("RACKWRIGHT_BENCH")) as directory:
         scratch = Path(directory)
         _run("make", str(scratch))
-        told: dict[str, dict[str, list[dict[str, float]]]] = {"cold": {}, "warm": {}}
+        results: dict[str, dict[str, list[dict[str, float]]]] = {"cold": {}, "warm": {}}
         for number in range(ROUNDS):
             for way in WAYS[:: -1 if number % 2 else 1]:
-                for state, measured in told.items():
+                for state, measured in results.items():
                     if state == "cold":
                         forget(scratch / way)
                     measured.setdefault(way, []).append(json.loads(_run(way, str(scratch / way))))
-        report(told, {way: _bytes(scratch / way) for way in WAYS})
+        report(results, {way: _bytes(scratch / way) for way in WAYS})
 
 
 def make(directory: str) -> None:
@@ -139,14 +139,14 @@ def forget(directory: Path) -> None:
             os.close(handle)
 
 
-def report(told: dict[str, dict[str, list[dict[str, float]]]], sizes: dict[str, int]) -> None:
+def report(results: dict[str, dict[str, list[dict[str, float]]]], sizes: dict[str, int]) -> None:
     """Print the medians, and how many times as fast as torch.load each is; the last line is for machines."""
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {cpu()}; medians of {ROUNDS} rounds")
     seconds = {
         state: {way: statistics.median(each["load"] for each in rounds) for way, rounds in measured.items()}
-        for state, measured in told.items()
+        for state, measured in results.items()
     }
-    imports = {way: statistics.median(each["imports"] for each in told["warm"][way]) for way in WAYS}
+    imports = {way: statistics.median(each["imports"] for each in results["warm"][way]) for way in WAYS}
     seconds["process"] = {way: imports[way] + seconds["cold"][way] for way in WAYS}
     ratios = {state: {way: round(of[WAYS[0]] / of[way], 2) for way in WAYS} for state, of in seconds.items()}
     for way in WAYS:

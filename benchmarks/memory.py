@@ -29,8 +29,8 @@ def main(seconds: str = "") -> int:
                 asked += ask(load, own, scratch, each_seconds)["per_second"] * each_seconds
                 sizes.append(_resident_bytes(server))
     growth = sizes[-1] / sizes[0] - 1
-    told = {"first_mb": round(sizes[0] / 1e6, 1), "last_mb": round(sizes[-1] / 1e6, 1), "growth": round(growth, 4)}
-    print(json.dumps({**told, "requests": round(asked), "seconds": each_seconds * PARTS}))
+    sizes_mb = {"first_mb": round(sizes[0] / 1e6, 1), "last_mb": round(sizes[-1] / 1e6, 1), "growth": round(growth, 4)}
+    print(json.dumps({**sizes_mb, "requests": round(asked), "seconds": each_seconds * PARTS}))
     return 0 if growth <= MOST else 1
 
 

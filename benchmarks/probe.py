@@ -77,14 +77,14 @@ SMALL, LARGE = Size(2, 300), Size(24, 3_000)
 
 def recorded(root: Path, size: Size) -> FabricatedMachine:
     """Return the files of a host; the same at every call."""
-    chance, told, machine = random.Random(8), raw(TODAY), FabricatedMachine(root)
-    for name, value in told["sysctls"].items():
+    chance, facts, machine = random.Random(8), raw(TODAY), FabricatedMachine(root)
+    for name, value in facts["sysctls"].items():
         if isinstance(value, str):
             machine.write(f"proc/sys/{name.translate(DOTS_FOR_SLASHES)}", f"{value}\n")
     for number in range(FILES):
         content = chance.randbytes(chance.randrange(100, 4_000))
         machine.write(f"etc/application-{number // 20}/{number}.conf", content)
-    versions = [*told["packages"].values()]
+    versions = [*facts["packages"].values()]
     machine.write(
         "var/lib/dpkg/status",
         "".join(
@@ -165,12 +165,12 @@ def _run(source: str, stdin: bytes) -> bytes:
     return subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, check=True).stdout
 
 
-def _prove(size: Size, told: dict[str, Any]) -> None:
+def _prove(size: Size, facts: dict[str, Any]) -> None:
     """Raise AssertionError unless the probe has seen all that is there."""
-    serials = {drive["serial"] for drive in told["drives"] if drive["superblock"]["level"] == "raid10"}
-    found = len(serials), len(told["packages"]), sum(len(array["members"]) for array in told["arrays"])
-    if found != (size.drives, size.packages, size.drives) or len(told["files"]) < FILES:
-        raise AssertionError(f"drives, packages, members: {found} and {len(told['files'])} files of {size}")
+    serials = {drive["serial"] for drive in facts["drives"] if drive["superblock"]["level"] == "raid10"}
+    found = len(serials), len(facts["packages"]), sum(len(array["members"]) for array in facts["arrays"])
+    if found != (size.drives, size.packages, size.drives) or len(facts["files"]) < FILES:
+        raise AssertionError(f"drives, packages, members: {found} and {len(facts['files'])} files of {size}")
 
 
 def _report(milliseconds: Mapping[str, float], sent: bytes, answer: bytes) -> None:
@@ -183,8 +183,8 @@ def _report(milliseconds: Mapping[str, float], sent: bytes, answer: bytes) -> No
     print(f"{len(sent) >> 10} KiB are sent, and {len(answer) >> 10} KiB come back of the large one")
     print(f"not seen here: drives' health, {', '.join(unseen)}")
     small, large = (milliseconds[_named(size)] for size in (SMALL, LARGE))
-    told = {case: round(figure, 1) for case, figure in milliseconds.items()}
-    print(json.dumps({"ms": told, "of_small": round(large / small, 2), "answer_bytes": len(answer)}))
+    rounded = {case: round(figure, 1) for case, figure in milliseconds.items()}
+    print(json.dumps({"ms": rounded, "of_small": round(large / small, 2), "answer_bytes": len(answer)}))
 
 
 def _is_unknown(found: Any) -> bool:

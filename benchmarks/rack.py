@@ -85,10 +85,10 @@ def mac(name: str) -> str:
 
 def fleet(rack: SimulatedRack, hosts: Iterable[SimulatedHost]) -> str:
     """Return the fleet's file for some hosts of *rack*."""
-    told = FLEET.format(user=rack.user, key=rack.key)
+    text = FLEET.format(user=rack.user, key=rack.key)
     for number, host in enumerate(hosts, start=1):
-        told += HOST.format(host=host, mac=mac(host.name), address=f"10.30.{number // 250}.{number % 250 + 1}")
-    return told
+        text += HOST.format(host=host, mac=mac(host.name), address=f"10.30.{number // 250}.{number % 250 + 1}")
+    return text
 
 
 @cache

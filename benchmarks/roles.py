@@ -104,8 +104,8 @@ class Hosts:
 
     def _served(self) -> float:
         """Return the processor seconds that all hosts have taken so far."""
-        told = (self.lab.ssh(name, "cat /sys/fs/cgroup/cpu.stat") for name in self.names)
-        return sum(int(re.findall(r"usage_usec (\d+)", text)[0]) for text in told) / 1e6
+        texts = (self.lab.ssh(name, "cat /sys/fs/cgroup/cpu.stat") for name in self.names)
+        return sum(int(re.findall(r"usage_usec (\d+)", text)[0]) for text in texts) / 1e6
 
 
 @dataclass(frozen=True)
@@ -143,5 +143,5 @@ def report(applied: Sequence[Applied], previewed: Previewed) -> dict[str, Any]:
     parts = ", ".join(f"{part} {seconds:.1f}" for part, seconds in asdict(previewed).items() if part != "wall")
     print(f"a preview of {PREVIEWED} hosts that finds nothing to do: {previewed.wall:.1f} s; aim {AIM_SECONDS} s")
     print(f"processor seconds of it: {parts} (the hosts' are taken on this computer too)")
-    told = [asdict(each) | {"ansible_ms": each.ansible_ms, "host_ms": each.served_ms} for each in applied]
-    return {"applied": told, "preview": asdict(previewed)}
+    applied_roles = [asdict(each) | {"ansible_ms": each.ansible_ms, "host_ms": each.served_ms} for each in applied]
+    return {"applied": applied_roles, "preview": asdict(previewed)}

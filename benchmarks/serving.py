@@ -29,7 +29,7 @@ OTHERS = True
 
 
 def main(seconds: str = "") -> None:
-    load, told = generator(), dict[str, list[dict[str, float]]]()
+    load, results = generator(), dict[str, list[dict[str, float]]]()
     with tempfile.TemporaryDirectory(prefix="rackwright-bench-") as directory:
         scratch = Path(directory)
         digits = model(scratch)
@@ -39,9 +39,9 @@ def main(seconds: str = "") -> None:
                 with running(peer, PORT, scratch / f"{peer.name}.log"):
                     ask(load, peer, scratch, WARM_UP_SECONDS)
                     figures = ask(load, peer, scratch, int(seconds or SECONDS))
-                told.setdefault(peer.name, []).append(figures)
+                results.setdefault(peer.name, []).append(figures)
                 _say(f"round {number + 1}: {peer.name} {figures}")
-    report(told)
+    report(results)
 
 
 def generator() -> Path:
@@ -78,21 +78,21 @@ def ask(load: Path, peer: Peer, scratch: Path, seconds: int) -> dict[str, float]
         f"http://127.0.0.1:{PORT}{peer.path}",
     ]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    told: dict[str, Any] = json.loads(done.stdout)["result"]
-    others = sum(told[name] for name in ("req1xx", "req3xx", "req4xx", "req5xx", "others"))
+    result: dict[str, Any] = json.loads(done.stdout)["result"]
+    others = sum(result[name] for name in ("req1xx", "req3xx", "req4xx", "req5xx", "others"))
     if others:
-        raise RuntimeError(f"{peer.name}: {others} of {told['req2xx']} were not answered: {told.get('errors')}")
+        raise RuntimeError(f"{peer.name}: {others} of {result['req2xx']} were not answered: {result.get('errors')}")
     return {
-        "per_second": round(told["req2xx"] / told["timeTakenSeconds"], 1),
-        "p99_ms": round(told["latency"]["percentiles"]["99"] / 1000, 2),
+        "per_second": round(result["req2xx"] / result["timeTakenSeconds"], 1),
+        "p99_ms": round(result["latency"]["percentiles"]["99"] / 1000, 2),
     }
 
 
-def report(told: dict[str, list[dict[str, float]]]) -> None:
+def report(results: dict[str, list[dict[str, float]]]) -> None:
     """Print the medians, and how many times as many requests ours answers; the last line is for machines."""
     medians = {
         name: {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
-        for name, rounds in told.items()
+        for name, rounds in results.items()
     }
     own = medians["rackwright"]["per_second"]
     ratios = {name: round(own / figures["per_second"], 2) for name, figures in medians.items() if name != "rackwright"}

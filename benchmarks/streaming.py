@@ -38,14 +38,14 @@ def main() -> None:
             ours(scratch / NAME, PORT, *changes),
             Peer("llama.cpp", (*by_llama, str(CONTEXT_TOKENS)), "/health", "/v1", "", {}),
         )
-        told: dict[str, dict[str, list[float]]] = {}
+        results: dict[str, dict[str, list[float]]] = {}
         for number in range(ROUNDS):
             for server in servers if number % 2 == 0 else reversed(servers):
                 with running(server, PORT, scratch / f"{server.name}.log"):
                     figures = measured(number)
                 for name, value in figures.items():
-                    told.setdefault(server.name, {}).setdefault(name, []).append(value)
-    report(told, threads)
+                    results.setdefault(server.name, {}).setdefault(name, []).append(value)
+    report(results, threads)
 
 
 def measured(round_: int) -> dict[str, float]:
@@ -83,9 +83,9 @@ def stream(which: str) -> dict[str, float]:
     return {"first": first, "tokens": tokens, "per_second": (tokens - 1) / written}
 
 
-def report(told: dict[str, dict[str, list[float]]], threads: int) -> None:
+def report(results: dict[str, dict[str, list[float]]], threads: int) -> None:
     """Print the medians, and what share of llama.cpp's own ours are; the last line is for machines."""
-    medians = {name: {key: statistics.median(each) for key, each in of.items()} for name, of in told.items()}
+    medians = {name: {key: statistics.median(each) for key, each in of.items()} for name, of in results.items()}
     print(f"{os.cpu_count()} cores, {threads} for each server, load {os.getloadavg()[0]:.1f}, {cpu()}; {ROUNDS} rounds")
     for name, of in medians.items():
         print(

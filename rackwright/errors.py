@@ -36,7 +36,7 @@ class SetupError(UserError):
 
 
 class Refused(UserError):
-    """A change that would lose data without the user's consent."""
+    """A change that is refused, for example because it would lose data without consent."""
 
 
 class HostUnreachable(UserError):

@@ -26,7 +26,7 @@ def one_line(text: str) -> str:
 class Diagnostic:
     """An error that a user can correct. Control characters in its texts are made visible.
 
-    ``str()`` gives one line, for logs and fields of reports; ``render()`` gives the lines for a reader.
+    ``str()`` gives one sentence, for logs and fields of reports; ``render()`` gives the lines for a reader.
     """
 
     where: str

@@ -25,9 +25,9 @@ def problems(host: Host, roles: Mapping[str, RoleSource], check_secret: SecretCh
     for name, variables in host.roles.items():
         place = ("roles", name)
         if name not in roles:
-            fix = hint(name, roles, remove := "Remove it")
-            want = f"roles here: {', '.join(roles) or 'none'}" if fix == remove else "the name of a role"
-            yield Problem("got an unknown role", want, fix, place)
+            near = hint(name, roles, "")
+            want = "the name of a role" if near else f"roles here: {', '.join(roles) or 'none'}"
+            yield Problem("got an unknown role", want, near or "Remove it", place)
             continue
         if name in host.tiers:
             want, fix = "each resource of a host has its own name", "Give the tier another name"

@@ -1,11 +1,13 @@
 """The model of a server, by directory, by version, or by its name in the registry."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from rackwright.errors import DeclarationError, Diagnostic, UserError
+from rackwright.fleet.problems import problems_of
 from rackwright.schema.server import REGISTERED, ServedModel
 from rackwright.stack.stack import Stack
 from workloads.serving import model as model_directory
@@ -26,9 +28,9 @@ def model_to_serve(stack: Stack, server: str, model: str) -> ServedModel:
         model_directory.check_accuracy(candidate, declared.gate.accuracy_kept)
         return ServedModel.model_validate({"path": model.rstrip("/"), "version": candidate.version})
     except ValidationError as error:
-        message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        problem, _ = next(iter(problems_of(ServedModel, error.errors(include_url=False))))
         fix = "Name a directory below the project's, a version, or models:/NAME@ALIAS"
-        raise DeclarationError(Diagnostic("MODEL", f"got {model!r}", message.rstrip("."), fix)) from None
+        raise DeclarationError(replace(problem.located("MODEL"), help=fix)) from None
 
 
 def registered_name(text: str) -> str:

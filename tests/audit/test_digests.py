@@ -32,32 +32,32 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
     return load_stack("lab", tmp_path)
 
 
-def found(stack: Stack, told: object = None) -> object:
+def found(stack: Stack, digests: object = None) -> object:
     """Return what an audit finds of the keys' content, on a host that has them right."""
     file = {"digest": stack.repository.digest(TEXT), "mode": "0640", "owner": "root:_chrony", "mtime_ns": 1}
     facts = Facts({"covers": {"files": ["/etc"]}, "files": {THING.removeprefix("file:"): file}})
-    report = compare(stack, dict.fromkeys(("alpha", "beta"), facts), told)  # type: ignore[arg-type]
+    report = compare(stack, dict.fromkeys(("alpha", "beta"), facts), digests)  # type: ignore[arg-type]
     [role] = [result for result in report.results if result.name == "alpha/base"]
     return {item.name: item.actual for item in role.differences if item.thing == THING}
 
 
 def test_what_is_told_are_keyed_digests_of_what_depends_on_secrets(stack):
-    told = compute_digests(stack.with_secrets(VALUES))
+    digests = compute_digests(stack.with_secrets(VALUES))
 
-    assert told["claims"] == {
+    assert digests["claims"] == {
         "alpha/base": {THING: {"content": stack.repository.digest(TEXT)}},
         "beta/base": {THING: {"content": stack.repository.digest(TEXT.replace("alpha", "beta"))}},
     }
-    assert "value" not in json.dumps(told)
+    assert "value" not in json.dumps(digests)
 
 
 def test_who_has_no_passphrase_knows_as_much_as_they_are_told(stack):
     unknown = {"content": UnknownValue("the value of the secret first_key, the secret second_key is not known here")}
-    told = compute_digests(stack.with_secrets(VALUES))["claims"]
+    digests = compute_digests(stack.with_secrets(VALUES))["claims"]
 
     assert found(stack) == unknown
-    assert found(stack, {"beta/base": told["beta/base"]}) == unknown
-    assert found(stack, told) == {}
+    assert found(stack, {"beta/base": digests["beta/base"]}) == unknown
+    assert found(stack, digests) == {}
     assert found(stack.with_secrets(VALUES)) == {}
     other = compute_digests(stack.with_secrets({**VALUES, "first_key": "another-value"}))["claims"]
     assert found(stack, other) == {"content": stack.repository.digest(TEXT)}

@@ -75,8 +75,13 @@ def test_what_differs_is_told_by_its_path(raw):
     assert [item.path for result in report.results for item in result.known_differences] == [
         f"md:{changed['md_name']}.bitmap"
     ]
-    [told] = [item for resource in as_json(report)["resources"] for item in resource["differences"]]
-    assert (told["property"], told["unknown"], told["wanted"], told["found"]) == ("bitmap", False, "internal", "none")
+    [drift] = [item for resource in as_json(report)["resources"] for item in resource["differences"]]
+    assert (drift["property"], drift["unknown"], drift["wanted"], drift["found"]) == (
+        "bitmap",
+        False,
+        "internal",
+        "none",
+    )
 
 
 def test_unknown_is_neither_fine_nor_different(raw):
@@ -131,5 +136,5 @@ def test_a_host_in_maintenance_is_not_compared_and_says_why(raw):
     report = compare(stack, {host: Facts(facts) for host, facts in raw.items()})
 
     assert report.exit_status == 0
-    told = {result.name: result.notice for result in report.results if result.name.split("/")[0] == HOSTS[0]}
-    assert set(told.values()) == {"in maintenance until 2099-01-31: a new mainboard"}
+    notices = {result.name: result.notice for result in report.results if result.name.split("/")[0] == HOSTS[0]}
+    assert set(notices.values()) == {"in maintenance until 2099-01-31: a new mainboard"}

@@ -29,16 +29,16 @@ def rackwright(tmp_path, monkeypatch, capsys):
 def test_there_and_back(rackwright):
     status, out, err = rackwright("backup", "digits", "--compression", "zst", "--json")
     assert status == 0, err
-    told = json.loads(out)
-    assert (told["step"], told["files"]) == (10, 2)
+    archive = json.loads(out)
+    assert (archive["step"], archive["files"]) == (10, 2)
 
-    assert rackwright("restore", told["path"])[1].endswith("read back intact\n")
-    assert rackwright("restore", told["path"], "--to", "back")[0] == 0
+    assert rackwright("restore", archive["path"])[1].endswith("read back intact\n")
+    assert rackwright("restore", archive["path"], "--to", "back")[0] == 0
     assert sample_checkpoints.content(Path("back")) == {
         name: content for name, content in sample_checkpoints.content(Path("digits")).items() if name.startswith("step")
     }
 
-    status, out, err = rackwright("restore", told["path"], "--to", "back")
+    status, out, err = rackwright("restore", archive["path"], "--to", "back")
     assert (status, out) == (2, "")
     assert "it exists already" in err
 

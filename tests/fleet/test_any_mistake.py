@@ -46,5 +46,5 @@ def test_a_mistake_is_an_error_or_none(mistakes: list[tuple[tuple[Any, ...], Any
         path.write_text(json.dumps(fleet, ensure_ascii=False), encoding="utf-8")
         try:
             assert isinstance(load_fleet(path, {}), Fleet)
-        except DeclarationError as told:
-            assert all(error.where.startswith(f"{path}:") for error in told.diagnostics)
+        except DeclarationError as refused:
+            assert all(error.where.startswith(f"{path}:") for error in refused.diagnostics)

@@ -22,7 +22,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "socket", denied)
 
 
-def told(name: str) -> DeclarationError:
+def load_errors(name: str) -> DeclarationError:
     with pytest.raises(DeclarationError) as caught:
         load_fleet(Path(name), ROLES)
     return caught.value
@@ -31,13 +31,13 @@ def told(name: str) -> DeclarationError:
 @pytest.mark.parametrize("name", FLEETS)
 def test_the_whole_message_is_as_written(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(WRONG)
-    assert told(name).render() + "\n" == (WRONG / name).with_suffix(".expected").read_text()
+    assert load_errors(name).render() + "\n" == (WRONG / name).with_suffix(".expected").read_text()
 
 
 def test_a_missing_file_is_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     expected = "x.yaml: got No such file or directory; a declaration is a file that can be read. Correct the name."
-    assert str(told("x.yaml")) == expected
+    assert str(load_errors("x.yaml")) == expected
 
 
 def test_every_message_stands_beside_its_fleet() -> None:
@@ -46,7 +46,7 @@ def test_every_message_stands_beside_its_fleet() -> None:
 
 def test_many_errors_come_at_once_and_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(WRONG)
-    lines = [int(error.where.split(":")[1]) for error in told("many.yaml").diagnostics]
+    lines = [int(error.where.split(":")[1]) for error in load_errors("many.yaml").diagnostics]
     assert len(lines) >= 6
     assert lines == sorted(lines)
 
@@ -54,7 +54,7 @@ def test_many_errors_come_at_once_and_by_line(monkeypatch: pytest.MonkeyPatch) -
 def test_every_error_says_where_what_and_how_to_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(WRONG)
     for name in FLEETS:
-        for error in told(name).diagnostics:
+        for error in load_errors(name).diagnostics:
             assert error.where.startswith(f"{name}:"), error
             assert error.problem.startswith("got "), error
             assert error.expected, error

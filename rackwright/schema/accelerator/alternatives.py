@@ -64,9 +64,9 @@ def find_alternative(a: Accelerators, current: Sequence[BrokenRule], one: Broken
 
 def _identity(broken: BrokenRule) -> tuple[str, ...]:
     """Return the identity of a contradiction across changes: for an item its value, for a single choice its field."""
-    rule, found = broken
-    field, *item = found.at
-    return (rule.id, str(field), found.problem) if item else (rule.id, str(field))
+    rule, contradiction = broken
+    field, *item = contradiction.at
+    return (rule.id, str(field), contradiction.problem) if item else (rule.id, str(field))
 
 
 def _fix(a: Accelerators, current: Sequence[BrokenRule], one: BrokenRule) -> str:
