@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rackwright.facts.view import Fact, View, mapping, optional, optional_number
+from rackwright.facts.view import LARGEST, Fact, View, mapping, optional, optional_number
 
 
 class RunFacts(View):
@@ -33,4 +33,12 @@ class RunFacts(View):
     def ranks(self) -> Mapping[str, Mapping[str, float]]:
         """Latest metrics of each process on this host (step, loss, step_seconds, time), by the name of its file."""
         table = View(self.read("ranks"), f"{self._where}.ranks")
-        return {name: table.value(name, mapping) for name in table._raw}
+        return {name: table.value(name, _metrics) for name in table._raw}
+
+
+def _metrics(value: Any) -> Mapping[str, float]:
+    """Convert the metrics of a process; only a loss may be infinite or NaN, as in a run that diverges."""
+    for key, number in mapping(value).items():
+        if not isinstance(number, int | float) or (key != "loss" and not -LARGEST <= number <= LARGEST):
+            raise TypeError(f"{key} is no number within the bounds")
+    return mapping(value)

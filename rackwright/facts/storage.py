@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from rackwright.facts import content
-from rackwright.facts.view import Fact, UnknownFact, View, optional, optional_number, texts
+from rackwright.facts.view import Fact, UnknownFact, View, malformed_value, optional, optional_number, texts
 from rackwright.schema.units import format_time
 
 T = TypeVar("T")
@@ -85,6 +85,8 @@ class DriveFacts(View):
             return reader(dict(self._raw))
         except content.UnknownContent as reason:
             raise UnknownFact(f"{self._where}.{reason}") from None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise malformed_value(f"{self._where}: a part of its content") from None
 
 
 Condition = Literal["optimal", "syncing", "rebuilding", "reshaping", "interrupted", "degraded", "failed", "inactive"]

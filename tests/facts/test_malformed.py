@@ -48,6 +48,26 @@ def test_an_owner_file_of_another_form_is_not_known(content):
         Facts({"owners": {"tier-hot": content}}).owner("tier-hot")
 
 
+@pytest.mark.parametrize("raw", [1, True, [1]])
+@pytest.mark.parametrize("key", ["signatures", "witnesses", "parts", "held", "sample"])
+def test_a_part_of_a_drives_content_of_another_form_is_not_known(key, raw):
+    drive = {"signatures": [], "witnesses": [], "parts": [], "held": [], "sample": [], "writes": 1, key: raw}
+    [facts] = Facts({"drives": [drive]}).drives
+
+    with pytest.raises(UnknownFact):
+        assert facts.content is None
+
+
+@pytest.mark.parametrize(
+    "metrics", [[], {"step": []}, {"step": "7"}, {"step": None}, {"step": float("inf")}, {"time": float("nan")}]
+)
+def test_metrics_of_another_form_are_not_known(metrics):
+    run = Facts({"runs": {"digits": {"ranks": {"metrics.jsonl": metrics}}}}).run("digits")
+
+    with pytest.raises(UnknownFact, match="another form"):
+        assert run.ranks
+
+
 def test_lists_of_the_facts_are_read_by_rows_alone():
     """A new section that goes through its list itself would end in a traceback at the first host that lies."""
     folder = Path(probe.__file__).parents[1]

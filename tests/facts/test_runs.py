@@ -1,6 +1,7 @@
 """What the probe sees of trainings: from files that root has put there, and files that a run's own account writes."""
 
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -49,6 +50,14 @@ def test_the_newest_line_with_a_loss_counts(top: Path) -> None:
         "metrics.jsonl": {"step": 20, "loss": 0.5, "step_seconds": 0.1, "time": 7},
         "metrics-1.jsonl": {},
     }
+
+
+def test_a_loss_may_be_no_number_after_a_run_diverged(top: Path) -> None:
+    (top / OUT / "metrics.jsonl").write_text('{"step": 20, "loss": NaN, "time": 7}')
+    run = seen(top).run("digits")
+
+    assert run is not None
+    assert math.isnan(run.ranks["metrics.jsonl"]["loss"])
 
 
 def test_a_server_knows_it_once_it_has_made_a_run_of_it(top: Path) -> None:
