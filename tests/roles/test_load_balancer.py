@@ -1,7 +1,6 @@
-"""The role load_balancer: what it refuses, and what nginx is told; nginx itself judges that, where it is there."""
+"""The role load_balancer: what it refuses, and what nginx is told; nginx itself judges that."""
 
 import re
-import shutil
 import socket
 import subprocess
 import threading
@@ -16,6 +15,7 @@ import pytest
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
+from tests.support.debian_programs import debian_program
 from tests.support.expect import eventually
 from tests.support.our_roles import REPOSITORY, ROLES
 
@@ -61,20 +61,15 @@ def test_with_a_certificate_it_is_https_and_nothing_else():
     assert "ssl" not in config()
 
 
-NGINX = shutil.which("nginx")
-WITH_NGINX = pytest.mark.skipif(NGINX is None, reason="nginx is not installed here; the twin's hosts have it")
-
-
 def written(directory: Path, **variables: Any) -> list[str]:
     """Write what nginx reads below *directory*, with its own files there as well, and return its command."""
     text = config(**variables)
     for place in ("/var/cache/rackwright-load-balancer", "/run/rackwright-load-balancer"):
         text = text.replace(place, str(directory))
     (directory / "nginx.conf").write_text(text)
-    return [str(NGINX), "-e", "stderr", "-c", str(directory / "nginx.conf")]
+    return [str(debian_program("nginx", "nginx")), "-e", "stderr", "-c", str(directory / "nginx.conf")]
 
 
-@WITH_NGINX
 @pytest.mark.parametrize(
     "variables",
     [{}, {"address": "::1"}, {"services": {**SERVICES, "other": {"port": 8081, "members": ["[::1]:9000"]}}}],
@@ -148,7 +143,6 @@ def answered(port: int) -> int | None:
         connection.close()
 
 
-@WITH_NGINX
 def test_a_member_that_refuses_connections_loses_no_request(in_front: Callable[..., int]):
     """
     As one does that has been told to stop, and until it serves again.
@@ -164,7 +158,6 @@ def test_a_member_that_refuses_connections_loses_no_request(in_front: Callable[.
     assert answered(port) == 502
 
 
-@WITH_NGINX
 def test_what_a_member_broke_off_is_asked_of_another(in_front: Callable[..., int]):
     breaks, answers = Member(breaks=True), Member()
     port = in_front(f"127.0.0.1:{breaks.server_port}", f"127.0.0.1:{answers.server_port}")

@@ -1,0 +1,56 @@
+"""Programs of Debian packages that tests run, without an installation: the packages' scripts would start daemons."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from rackwright.toolchain.cache import directory, hold_lock, replace_directory
+
+
+def debian_program(name: str, package: str) -> Path:
+    """Return the path of program *name*: of this computer, else of *package*, unpacked below the cache.
+
+    Skips the test on a computer without apt.
+    """
+    path = f"{os.environ['PATH']}:/usr/sbin"
+    if installed := shutil.which(name, path=path):
+        return Path(installed)
+    if not shutil.which("apt-get"):
+        pytest.skip(f"{name} is not installed, and this computer has no apt to download {package}")
+    folder = _unpacked(package)
+    unpacked = next((folder / bin / name for bin in ("usr/sbin", "usr/bin") if (folder / bin / name).exists()), None)
+    assert unpacked, f"{package} has no program {name}"
+    return unpacked
+
+
+def _unpacked(package: str) -> Path:
+    parent = directory() / "test-programs"
+    with hold_lock(parent / f"{package}.lock", print):
+        version = _version(package)
+        target = parent / f"{package}-{version}"
+        if not target.exists():
+            with replace_directory(target) as incomplete:
+                _run("apt-get", "-q", "download", f"{package}={version}", cwd=incomplete)
+                [file] = incomplete.glob("*.deb")
+                _run("dpkg-deb", "-x", str(file), str(incomplete))
+                file.unlink()
+    return target
+
+
+def _version(package: str) -> str:
+    """Return the version of *package* that apt would install; root updates the lists if they lack the package."""
+    for updated in (False, True):
+        shown = subprocess.run(["apt-cache", "show", "--no-all-versions", package], capture_output=True, text=True)
+        if versions := [line.removeprefix("Version: ") for line in shown.stdout.splitlines() if "Version: " in line]:
+            return versions[0]
+        if not updated and os.geteuid() == 0:
+            _run("apt-get", "-q", "update")
+    pytest.skip(f"apt knows no package {package}: run `apt-get update` as root")
+
+
+def _run(*command: str, cwd: Path | None = None) -> None:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}: {done.stderr}"
