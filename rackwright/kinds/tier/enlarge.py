@@ -1,6 +1,6 @@
 """The enlargement of an array whose members are all larger than the part that it uses.
 
-md changes the size of an array only while it rests, so a copy onto the last successor comes before.
+md changes the size of an array only while it rests, so a copy onto the last successor, or a reshape, comes before.
 """
 
 from collections.abc import Iterator
@@ -53,8 +53,8 @@ def enlarge_steps(inputs: PlanInputs) -> Iterator[Command]:
         yield Command(f"let {inputs.spec.name} take all of its members", _argv(inputs.spec))
 
 
-def enlarge_after_copy_steps(spec: TierSpec) -> Iterator[Command]:
-    """Yield the step that takes the rest of each member once the copies are done: here, or in a unit on the host."""
+def enlarge_at_rest_steps(spec: TierSpec) -> Iterator[Command]:
+    """Yield the step that takes the rest of each member after md's copy or reshape: here, or in a unit on the host."""
     if spec.wait_for_sync:
         yield Command(f"let {spec.name} take all of its members", _argv(spec))
     else:

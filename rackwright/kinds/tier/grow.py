@@ -29,7 +29,7 @@ def grow(inputs: PlanInputs, growing: Growing) -> Plan:
         *fill.schedule_fill_steps(spec, gains_room),
         *repair.repair_steps(inputs, growing),
         *fill.wait_steps(spec),
-        *(enlarge.enlarge_steps(inputs) if growing.is_larger else ()),
+        *(enlarge.enlarge_at_rest_steps(spec) if growing.is_larger else ()),
         *fill.fill_steps(inputs, gains_room),
         owner_file.note_ready(inputs),
     )

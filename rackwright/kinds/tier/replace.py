@@ -28,7 +28,7 @@ def replace(inputs: PlanInputs, replacing: Replacing) -> Plan:
         *fill.schedule_fill_steps(spec, gains_room),
         *repair.repair_steps(inputs, replacing),
         *fill.wait_steps(spec),
-        *(enlarge.enlarge_after_copy_steps(spec) if replacing.is_larger else ()),
+        *(enlarge.enlarge_at_rest_steps(spec) if replacing.is_larger else ()),
         *fill.fill_steps(inputs, gains_room),
         owner_file.note_ready(inputs),
     )

@@ -21,7 +21,7 @@ def resume(inputs: PlanInputs, interrupted: InterruptedReshape) -> Plan:
         *fill.schedule_fill_steps(spec, gains_room),
         *repair.repair_steps(inputs, interrupted),
         *(fill.wait_steps(spec) if replacement else ()),
-        *(enlarge.enlarge_after_copy_steps(spec) if interrupted.is_larger else ()),
+        *(enlarge.enlarge_at_rest_steps(spec) if interrupted.is_larger else ()),
         *fill.fill_steps(inputs, gains_room),
         *([owner_file.note_ready(inputs)] if replacement else owner_file.repair_steps(inputs)),
     )

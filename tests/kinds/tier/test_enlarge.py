@@ -77,6 +77,19 @@ def test_it_waits_for_the_copy_onto_the_last_successor(raw):
     assert said.index("wait for the sync of hot") < said.index("let hot take all of its members")
 
 
+def test_it_waits_for_the_reshape_onto_a_further_member(raw):
+    arrive(raw)
+    larger = spec()
+    further = larger.members[0].model_copy(update={"serial": NEW})
+    grown = larger.model_copy(update={"members": (*larger.members, further)})
+
+    steps = texts(planned(raw, grown))
+    assert steps.index("spread hot over 5 members") < steps.index("let hot take all of its members once that is done")
+    assert "let hot take all of its members" not in steps
+    steps = texts(planned(raw, grown.model_copy(update={"wait_for_sync": True})))
+    assert steps.index("wait for the sync of hot") < steps.index("let hot take all of its members")
+
+
 @pytest.mark.parametrize("busy", ["recover", "resync", "unit"])
 def test_what_md_cannot_take_yet_is_no_difference(raw, busy):
     assert used(raw, spec()) == [array(raw, HOT)["member_bytes"] // 1024]
