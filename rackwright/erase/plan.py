@@ -10,7 +10,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.storage import DriveFacts
 from rackwright.facts.view import Fact, UnknownFact, View
 from rackwright.kinds.shared import observation
-from rackwright.kinds.shared.identity import WRONG_MACHINE_FIX
+from rackwright.kinds.shared.identity import WRONG_MACHINE_HELP, WRONG_MACHINE_NOTE
 from rackwright.schema.host import Host
 from rackwright.schema.problem import hint
 from rackwright.schema.units import format_size
@@ -123,7 +123,11 @@ def _identity_refusals(name: str, host: Host, facts: Facts) -> Iterator[Diagnost
     if actual != value:
         shown = actual if isinstance(actual, str) else "none"
         yield Diagnostic(
-            f"{name}: {kind}", f"got {shown}", f"the fleet says {value}", WRONG_MACHINE_FIX.format(host=name)
+            f"{name}: {kind}",
+            f"the machine has {shown}",
+            f"{value}, as the fleet declares",
+            WRONG_MACHINE_HELP.format(host=name),
+            WRONG_MACHINE_NOTE,
         )
 
 

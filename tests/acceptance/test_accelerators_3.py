@@ -34,7 +34,7 @@ def read_anew(one: Lab) -> None:
     one.ssh(HOST, f"echo >> {UNIT}")
     one.rackwright("twin", "fault", one.stack, "gpu-busy", HOST, "1", status=0)
     refused = one.up(status=None).stdout
-    need(f"{HOST}/container_runtime: got process 4242 (" in refused, f"nobody is told of: {refused[-300:]}")
+    need(f"{HOST}/container_runtime: process 4242 (" in refused, f"nobody is told of: {refused[-300:]}")
     need(one.ssh(HOST, f"tail -n 1 {UNIT}") == "", "the unit is changed under who computes")
     one.rackwright("twin", "fault", one.stack, "gpu-clear", HOST, "1", status=0)
     one.up()
@@ -50,7 +50,7 @@ def changed(one: Lab) -> str:
     one.log("somebody computes")
     one.rackwright("twin", "fault", one.stack, "gpu-busy", HOST, "1", status=0)
     refused = one.up(status=None).stdout
-    need("got process 4242 (" in refused and "of GPU 1" in refused, f"nobody is told of: {refused[-300:]}")
+    need("process 4242 (" in refused and "of GPU 1" in refused, f"nobody is told of: {refused[-300:]}")
     need(one.ssh(HOST, STATE) == before, "the host is changed under who computes")
     one.rackwright("twin", "fault", one.stack, "gpu-clear", HOST, "1", status=0)
 

@@ -141,8 +141,8 @@ def test_what_could_not_be_asked_of_a_drive_is_no_leave():
 def test_another_machine_is_refused(found):
     [text] = refused(drive(), identity=found)
 
-    assert text.startswith("gpu-01: serial: got ")
-    assert "the fleet says RW-GPU-01. Nothing is written to it" in text
+    assert text.startswith("gpu-01: serial: the machine has ")
+    assert "RW-GPU-01, as the fleet declares; nothing is written to this machine" in text
 
 
 def test_everything_is_said_at_once():

@@ -81,7 +81,7 @@ def test_a_model_that_is_nowhere_is_refused() -> None:
     plan = planned(served(), version="aaaaaaaaaaaa", source=None, files={})
 
     assert [refusal.problem for refusal in plan.refusals] == [
-        "got no model of version aaaaaaaaaaaa on ember, and no directory that has it"
+        "ember has no model of version aaaaaaaaaaaa, and the declaration names no directory with it"
     ]
     assert plan.steps == ()
 
@@ -180,7 +180,7 @@ def test_without_its_secrets_a_server_has_no_keys_and_no_steps() -> None:
 def test_a_key_that_could_be_guessed_is_refused() -> None:
     plan = planned(bare(), replace(REPOSITORY, secrets={**SECRETS, "digits_app": "eight888"}))
 
-    assert [refusal.problem for refusal in plan.refusals] == ["got a secret digits_app that is shorter"]
+    assert [refusal.problem for refusal in plan.refusals] == ["the secret digits_app is a short key"]
 
 
 def test_tls_is_a_matter_of_two_files_and_the_settings() -> None:
@@ -198,7 +198,7 @@ def test_another_fleets_server_is_refused() -> None:
     raw = served()
     raw["owners"][SPEC.owner]["fleet"] = "another"
 
-    assert [refusal.expected for refusal in planned(raw).refusals] == ["a model server on a host has one owner"]
+    assert [refusal.expected for refusal in planned(raw).refusals] == ["one owner for each model server on a host"]
 
 
 def test_nothing_is_written_where_its_link_is_not_up() -> None:
@@ -206,7 +206,7 @@ def test_nothing_is_written_where_its_link_is_not_up() -> None:
     raw["links"] = [{**link, "up": False} if link["name"] == "fabric0" else link for link in raw["links"]]
     plan = planned(raw)
 
-    assert [refusal.problem for refusal in plan.refusals] == ["got no such link that is up"]
+    assert [refusal.problem for refusal in plan.refusals] == ["the link does not exist or is down"]
     assert plan.steps == ()
 
 

@@ -98,7 +98,7 @@ def test_a_device_that_carries_what_somebody_else_made_is_not_deleted(raw):
     raw["links"].append({**link(raw, "storage"), "name": "theirs"})
 
     [refusal] = planned(raw).refusals
-    assert (refusal.where, refusal.problem) == ("gamma/network: bond0", "got the undeclared theirs on it")
+    assert (refusal.where, refusal.problem) == ("gamma/network: bond0", "the undeclared VLAN theirs is on this link")
 
 
 def test_what_is_not_declared_any_more_goes_and_what_stood_there_comes_back(raw):
@@ -126,8 +126,8 @@ def test_a_file_of_somebody_else_that_sets_up_a_link_is_refused_by_name(raw, pat
     write(raw, path, text)
     refusals = planned(raw, without(takeover=None)).refusals
 
-    assert [str(refusal).partition(",")[0] for refusal in refusals if "edge" in refusal.where] == [
-        f"gamma/network: edge: got {path}"
+    assert [(refusal.where, refusal.problem) for refusal in refusals if "edge" in refusal.where] == [
+        ("gamma/network: edge", f"{path} sets up the link as well")
     ]
     assert ("takeover: ifupdown" in str(refusals[0])) is path.startswith("/etc/network")
 
@@ -170,7 +170,7 @@ def test_ifupdown_is_not_taken_over_with_what_nobody_declares(raw):
     write(raw, INTERFACES, "auto edge management\niface edge inet dhcp\n")
 
     [refusal] = planned(raw).refusals
-    assert refusal.problem == f"got management in {INTERFACES}"
+    assert refusal.problem == f"{INTERFACES} sets up management, which the fleet does not declare"
 
 
 def test_a_cable_is_a_persons_matter(raw):

@@ -16,28 +16,29 @@ from tests.support.recorded_hosts import RESOURCES, STACK
 
 READ = Path(__file__).with_name("remedies.txt")
 FOUND = {"": "something else", " absent": Absent(), " unknown": UnknownValue("for a reason")}
-FOLDERS = ("kinds", "provider", "apply")
-"""What speaks of hosts as they are. A fix in other folders is about a text of the fleet."""
+FOLDERS = ("kinds", "provider", "hosts", "access")
+"""Folders whose messages are about hosts. A help in other folders is about a text of the fleet."""
 DESTROYS = re.compile(
     r"\b(wipe\b|wipefs (?!--no-act)|mkfs|zero-superblock|eras|destroy|format|dd if|remov|delet|flash|repair`"
-    r"|luksHeaderRestore|put (the|its) copy back"
+    r"|luksHeaderRestore|(put|restore) (the|its) copy"
     r"|giv\w* (it|that|this|them) up|(take|taken|takes)\b[^;,.]*\bout\b|made? (it )?(anew|again))",
     re.IGNORECASE,
 )
 HARMLESS = {
     "take those lines out of the file": "lines of a text, which stand in the fleet by then",
     "compare the files with a copy before `repair` is written": "parity alone is written, and after the comparison",
-    "only if that finds no header, put the copy back": "the copy is of the header that was noted, and none is there",
-    "To lose exactly that, write under hosts": "the line is the consent to what was seen on a drive that is not in use",
+    "only if that finds no header, restore the copy": "the copy is of the header that was noted, and none is there",
+    "To lose this content, write under hosts": "the line is the consent to what was seen on a drive that is not in use",
     "Write `destroy: allowed` at the tier, run up, then remove it": "the removal of the tier was what was asked for",
-    "Declare it once more, run up, then remove it": "the removal of the tier was what was asked for",
+    "Declare it again, run up, then remove it": "the removal of the tier was what was asked for",
     "look with `systemctl cat` who has put it there; remove it": "a drop-in: a text that is read first, and no data",
     "who has set it, and remove it, or declare it": "a route: it bears no data, and its owner is found first",
     "remove the keys that are not intended": "a public key: whose it is, is found first, and no data is lost",
-    "take it out of that file": "lines of a text, which stand in the fleet by then",
-    "Take it out of that file": "a line of a text that a refusal names",
-    "take tpm2 out": "an option of the fleet: the host keeps the key open, and the data stays",
-    "Take tpm2 out": "an option of the fleet: the host keeps the key open, and the data stays",
+    "or remove it from that file": "lines of a text, which stand in the fleet by then",
+    "Remove it from that file": "a line of a text that a refusal names",
+    "Remove `tpm2`": "an option of the fleet: the host keeps the key open, and the data stays",
+    "Remove the cause on the host": "the cause of a fact that is unknown: a person finds it first",
+    "remove `tpm2`": "an option of the fleet: the host keeps the key open, and the data stays",
     "take `maintenance` out": "an option of the fleet",
     "Take the resource out of the program": "a resource that this rackwright does not know, and so removes nothing of",
     "Bring it back, or give it up in two steps": "nothing of it was found on its host, and nothing is erased",
@@ -90,24 +91,25 @@ def test_for_what_is_unknown_the_advice_is_to_find_out():
     assert texts - {""} and all(text.startswith("find out") for text in texts - {""})
 
 
-def fixes() -> Iterator[str]:
-    """Yield the texts of the source that a refusal gives as its fix, the parts of a text joined."""
+def helps() -> Iterator[str]:
+    """Yield the texts of the source that a diagnostic has as its help, the parts of a text joined."""
     for path in (path for folder in FOLDERS for path in (Path(rackwright.__file__).parent / folder).rglob("*.py")):
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Diagnostic" and node.args[3:]:
-                yield from literals(node.args[3])
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Diagnostic":
+                for each in (*node.args[3:4], *(word.value for word in node.keywords if word.arg == "help")):
+                    yield from literals(each)
             if isinstance(node, ast.Assign):
                 yield from assigned_texts(node.targets[0], node.value)
 
 
 def assigned_texts(target: ast.expr, value: ast.expr) -> Iterator[str]:
-    """Yield what is given to a variable called ``fix``, or to a constant."""
+    """Yield the text of a variable ``help`` or ``line``, or of a constant."""
     match target, value:
         case ast.Tuple(elts=names), ast.Tuple(elts=values):
             for name, each in zip(names, values, strict=True):
                 yield from assigned_texts(name, each)
-        case ast.Name(id=name), _ if name in ("fix", "line") or name.lstrip("_").isupper():
+        case ast.Name(id=name), _ if name in ("help", "fix", "line") or name.lstrip("_").isupper():
             yield from literals(value)
 
 
@@ -130,7 +132,7 @@ def test_no_text_destroys_unless_its_case_allows_it():
     """
     A new one is read against its case, and stands among HARMLESS with the reason.
     """
-    kinds = [text for text in {*fixes()} if sentences(text)]
+    kinds = [text for text in {*helps()} if sentences(text)]
     assert len(kinds) > 80
     destroys = [text for text in (*advice(), *kinds) if DESTROYS.search(text)]
 

@@ -146,9 +146,9 @@ def test_what_is_not_known_plays_nothing():
 
 
 def test_another_machine_and_another_owner_are_refused():
-    assert "got S2" in str(planned({**good(), "identity": {"serial": "S2"}}).refusals[0])
+    assert "the machine has S2" in str(planned({**good(), "identity": {"serial": "S2"}}).refusals[0])
     theirs = {"role-toy": {"id": "alpha/toy", "fleet": "other", "phase": "ready"}}
-    assert "of alpha/toy in fleet other" in str(planned({**good(), "owners": theirs}).refusals[0])
+    assert "belongs to alpha/toy in fleet other" in str(planned({**good(), "owners": theirs}).refusals[0])
 
 
 def test_a_role_that_may_lock_out_is_played_between_a_timer_and_a_login():

@@ -178,7 +178,7 @@ def test_a_role_is_not_played_without_the_value():
     plan = planned(repository({"file": "/etc/whole"}, {"file": "/etc/constant"}, known=False), "old\n")
 
     assert plan.steps == ()
-    assert "got no value of the secret magic_word" in str(plan.refusals[0])
+    assert "the value of the secret magic_word is not known here" in str(plan.refusals[0])
 
 
 def test_what_nobody_knows_is_left_alone_where_the_rest_holds():

@@ -93,7 +93,7 @@ def test_another_model_is_refused():
     model = {**json.loads(LAUNCHER.spec.config)["model"], "channels": 64}
     plan = planned(LAUNCHER, recorded("ember"), config=configured(LAUNCHER.spec.config, model=model))
 
-    assert [refusal.problem for refusal in plan.refusals] == ["got another model (channels)"]
+    assert [refusal.problem for refusal in plan.refusals] == ["the declared model of the run has changed (channels)"]
     assert not plan.steps
 
 
@@ -117,7 +117,9 @@ class TestAFinishedRun:
     def test_refuses_another_configuration(self, raw):
         plan = planned(LAUNCHER, raw, config=configured(LAUNCHER.spec.config, steps=30000))
 
-        assert [refusal.problem for refusal in plan.refusals] == ["got another configuration of a finished run"]
+        assert [refusal.problem for refusal in plan.refusals] == [
+            "the run has finished, and its declared configuration has changed"
+        ]
 
     def test_goes_on_where_that_is_declared(self, raw):
         plan = planned(LAUNCHER, raw, config=configured(LAUNCHER.spec.config, steps=30000), go_on=True)
@@ -133,7 +135,7 @@ def test_nothing_is_written_where_the_tier_is_not_mounted():
     raw["mounts"] = [mount for mount in raw["mounts"] if mount["target"] != "/srv/warm"]
     plan = planned(LAUNCHER, raw)
 
-    assert [refusal.problem for refusal in plan.refusals] == ["got nothing mounted there"]
+    assert [refusal.problem for refusal in plan.refusals] == ["nothing is mounted there"]
     assert plan.steps == ()
 
 
@@ -244,7 +246,7 @@ class TestATrackedRun:
         plan = planned(LAUNCHER, bare("ember"), tracking=told)
 
         reason = "it depends on the secret mlflow_tina, which is not known here"
-        assert [refusal.problem for refusal in plan.refusals] == [f"got no keys: {reason}"]
+        assert [refusal.problem for refusal in plan.refusals] == [f"a secret is unknown: {reason}"]
         assert plan.steps == ()
 
     def test_says_where_it_is_seen(self, told):

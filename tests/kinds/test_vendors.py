@@ -131,7 +131,7 @@ def test_an_accelerator_is_not_taken_from_whoever_has_it_open(name, machines):
 
     assert free.steps and free.refusals == ()
     assert busy.steps == ()
-    assert [refusal.problem for refusal in busy.refusals] == [f"got process 4711 (python3), which has {device} open"]
+    assert [refusal.problem for refusal in busy.refusals] == [f"process 4711 (python3) has {device} open"]
 
 
 def test_another_release_on_a_flashed_board_is_left_to_a_person(machines):

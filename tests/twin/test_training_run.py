@@ -223,7 +223,7 @@ def test_a_finished_run_stops_its_sshd(rack: TrainingRack, eventually: Callable[
     rack.runs["digits"]["set"]["steps"] = STEPS
     for host in (LAUNCHER, OTHER):
         assert [refusal.problem for refusal in rack.observe(host, "digits")[1].refusals] == [
-            "got another configuration of a finished run"
+            "the run has finished, and its declared configuration has changed"
         ]
 
 

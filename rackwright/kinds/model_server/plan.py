@@ -14,9 +14,9 @@ from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
 
 REFUSAL_TEXTS = RefusalTexts(
     noun="model server",
-    unknown_secret=("got no key", "a server needs the keys of its clients"),
-    mount_purpose="the model is copied from there",
-    link_purpose="the server listens there",
+    secrets="the keys of the clients",
+    mount="the mount from which the model is copied",
+    link="the link on which the server listens",
 )
 COPY_SECONDS = 3720
 """Seconds for the step that places a model; `workloads.serving.place` stops after 3600 s and removes its copy."""
@@ -60,16 +60,19 @@ def plan(spec: ServerSpec, differences: Sequence[Difference], facts: Facts, repo
 def _refuse_unfit(spec: ServerSpec, facts: Facts, repository: Repository) -> Iterator[Diagnostic]:
     """Yield refusals of a model without a source, and of short keys."""
     if not (_has_model(spec, facts) or spec.source or spec.below):
-        got = f"got no model of version {spec.version} on {spec.host}, and no directory that has it"
-        fix = (
+        problem = f"{spec.host} has no model of version {spec.version}, and the declaration names no directory with it"
+        help = (
             "Write the path of its directory, run `rackwright server fetch` for a registered model, or write a version"
             " that all hosts have: `rackwright server status` lists them"
         )
-        yield Diagnostic(spec.id, got, "a plan needs a source of the model", fix)
+        yield Diagnostic(spec.id, problem, "a source of the model", help)
     for name in short_keys(spec, repository):
-        want = "a key has at least 32 characters: hosts keep its digest, from which a short key could be guessed"
         yield Diagnostic(
-            spec.id, f"got a secret {name} that is shorter", want, "Set it to 32 random characters or more"
+            spec.id,
+            f"the secret {name} is a short key",
+            "at least 32 characters",
+            "Set it to 32 random characters or more",
+            "hosts keep a digest of each key, from which a short key could be guessed",
         )
 
 

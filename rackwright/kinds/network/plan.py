@@ -12,6 +12,7 @@ from rackwright.kinds.network.spec import OWNER, FileText, NetworkSpec, owner_te
 from rackwright.kinds.shared import ownership
 from rackwright.kinds.shared.guard import guard_change
 from rackwright.kinds.shared.identity import refuse_wrong_machine
+from rackwright.kinds.shared.unknown_facts import unknown_fact
 
 REMOVAL_NOTE = "every link, address and file stays on the host, without an owner: the host stays reachable"
 SIGNAL_PROPERTIES = ("up", "addresses", "members")
@@ -23,8 +24,7 @@ def plan(spec: NetworkSpec, texts: Mapping[str, FileText], differences: Sequence
     try:
         return _plan(spec, texts, differences, facts)
     except UnknownFact as reason:
-        want = "a plan needs the facts of the host"
-        return Plan(refusals=(Diagnostic(spec.id, f"got no answer ({reason})", want, "Fix that, and run again"),))
+        return Plan(refusals=(unknown_fact(spec.id, reason),))
 
 
 def _plan(spec: NetworkSpec, texts: Mapping[str, FileText], differences: Sequence[Difference], facts: Facts) -> Plan:
@@ -49,8 +49,9 @@ def _plan(spec: NetworkSpec, texts: Mapping[str, FileText], differences: Sequenc
 def _refuse_without_netplan(spec: NetworkSpec, differences: Sequence[Difference]) -> Iterator[Diagnostic]:
     for item in differences:
         if item.thing == "package:netplan.io" and not item.is_unknown:
-            want, fix = "netplan sets up the network", "Run `apt-get install netplan.io` on the host, then this again"
-            yield Diagnostic(spec.id, "got a host without netplan.io", want, fix)
+            expected = "the package netplan.io, which sets up the network"
+            help = "Run `apt-get install netplan.io` on the host, then run this again"
+            yield Diagnostic(spec.id, "the host has no netplan", expected, help)
 
 
 def _refuse_two_owners(spec: NetworkSpec, differences: Sequence[Difference], facts: Facts) -> Iterator[Diagnostic]:
@@ -60,8 +61,7 @@ def _refuse_two_owners(spec: NetworkSpec, differences: Sequence[Difference], fac
             where = f"{spec.id}: {item.thing.partition(':')[2]}"
             match item.actual:
                 case UnknownValue(reason):
-                    want = "a plan needs to know which other files set it up"
-                    yield Diagnostic(where, f"got no answer ({reason})", want, "Fix that, and run again")
+                    yield unknown_fact(where, reason)
                 case tuple(paths):
                     yield from _refuse_second_owner(spec, where, paths)
     if spec.takeover is None:
@@ -72,13 +72,13 @@ def _refuse_two_owners(spec: NetworkSpec, differences: Sequence[Difference], fac
             link.name for port in spec.ports if (link := facts.port(port.mac, port.pci)) is not None
         }
     except UnknownFact as reason:
-        want = "a takeover needs all interfaces of ifupdown"
-        yield Diagnostic(spec.id, f"got no answer ({reason})", want, "Fix that, and run again")
+        yield unknown_fact(spec.id, reason)
         return
     for path, names in stanzas.items():
         if others := ", ".join(sorted(names - ours)):
-            got, want = f"got {others} in {path}", "a takeover needs all interfaces of ifupdown in the fleet"
-            yield Diagnostic(spec.id, got, want, "Declare it under nics as well, or take it out of that file")
+            problem = f"{path} sets up {others}, which the fleet does not declare"
+            expected = "a declaration of all interfaces of ifupdown"
+            yield Diagnostic(spec.id, problem, expected, "Declare it under nics as well, or remove it from that file")
 
 
 def _refuse_second_owner(spec: NetworkSpec, where: str, paths: Sequence[str]) -> Iterator[Diagnostic]:
@@ -86,17 +86,21 @@ def _refuse_second_owner(spec: NetworkSpec, where: str, paths: Sequence[str]) ->
         if path.startswith(unmanaged.IFUPDOWN) and spec.takeover == "ifupdown":
             continue
         option = ", or write `takeover: ifupdown` under network" if path.startswith(unmanaged.IFUPDOWN) else ""
-        got, want = f"got {path}, which sets it up as well", "a link has one owner"
-        yield Diagnostic(where, got, want, f"Take it out of that file{option}")
+        yield Diagnostic(
+            where, f"{path} sets up the link as well", "one owner for each link", f"Remove it from that file{option}"
+        )
 
 
 def _refuse_dependents(spec: NetworkSpec, to_delete: Sequence[str], facts: Facts) -> Iterator[Diagnostic]:
     """Yield a refusal for each undeclared VLAN on a device to delete: the VLAN would be deleted with it."""
     for link in facts.links:
         if link.kind == "vlan" and link.parent in to_delete and link.name not in (*to_delete, *spec.devices):
-            got, want = f"got the undeclared {link.name} on it", "the plan deletes it, or creates it again"
-            fix = f"Declare {link.name} under vlans, or find out who created it and who needs it"
-            yield Diagnostic(f"{spec.id}: {link.parent}", got, want, fix)
+            yield Diagnostic(
+                f"{spec.id}: {link.parent}",
+                f"the undeclared VLAN {link.name} is on this link",
+                help=f"Declare {link.name} under vlans, or find out who created it and who needs it",
+                note="the plan deletes the link, or creates it again, and the VLAN would go with it",
+            )
 
 
 def _needs_manual_work(spec: NetworkSpec, item: Difference, facts: Facts) -> bool:

@@ -57,9 +57,9 @@ def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], 
 
 
 def _refuse_unknown_secrets(spec: RoleSpec, promises: Promises) -> Diagnostic:
-    got = f"got no value of {', '.join(map(placeholder, promises.unknown_secrets))}"
-    fix = "Run it with the passphrase of the stack, whose configuration holds the values"
-    return Diagnostic(spec.id, got, "a role is played with all its variables", fix)
+    problem = f"the value of {', '.join(map(placeholder, promises.unknown_secrets))} is not known here"
+    help = "Run the command with the passphrase of the stack, whose configuration has the values"
+    return Diagnostic(spec.id, problem, "values of all variables of the role", help)
 
 
 def refuse_busy(id: str, facts: Facts) -> Iterator[Diagnostic]:
@@ -67,20 +67,20 @@ def refuse_busy(id: str, facts: Facts) -> Iterator[Diagnostic]:
 
     A driver that does not answer counts as a GPU without processes.
     """
-    want, fix = (
-        "the change would interrupt processes on GPUs, so no process may use one",
+    rest = (
+        "no process on a GPU during the change",
         "Wait until the process ends, or end it; then run this again",
+        "the change would interrupt the process",
     )
     with contextlib.suppress(UnknownFact):
         for gpu in facts.gpus:
             for process in gpu.processes:
                 memory = "memory" if process.memory_bytes is None else format_size(process.memory_bytes)
                 name = process.name or "unknown name"
-                got = f"got process {process.pid} ({name}) with {memory} of GPU {gpu.index}"
-                yield Diagnostic(id, got, want, fix)
+                yield Diagnostic(id, f"process {process.pid} ({name}) has {memory} of GPU {gpu.index}", *rest)
     with contextlib.suppress(UnknownFact):
         for user in facts.accelerator_users:
-            yield Diagnostic(id, f"got process {user.pid} ({user.name}), which has {user.device} open", want, fix)
+            yield Diagnostic(id, f"process {user.pid} ({user.name}) has {user.device} open", *rest)
 
 
 def refuse_foreign(spec: RoleSpec, facts: Facts) -> tuple[Diagnostic, ...]:

@@ -114,8 +114,10 @@ def promises(spec: RoleSpec, repository: Repository) -> Promises:
             items += _render_promises(source, raw, own, public, repository, reason)
         except (jinja2.TemplateError, ValidationError, KeyError, TypeError, InvalidEntry) as error:
             where = f"roles/{spec.role}/meta/claims.yml, entry {number}"
-            got = f"got {Redactor(repository.secrets.values())(_format_error(error))}"
-            raise DeclarationError(Diagnostic(where, got, "an entry makes one claim", "Correct the role")) from error
+            problem = Redactor(repository.secrets.values())(_format_error(error))
+            raise DeclarationError(
+                Diagnostic(where, problem, "an entry that makes one claim", "Correct the role")
+            ) from error
     internal = {name: own[name] for name in source.names if name.startswith("__")}
     return Promises(source, {**variables, **internal}, tuple(items), unknown_secrets)
 

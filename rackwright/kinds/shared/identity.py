@@ -9,11 +9,12 @@ _ANOTHER = (
     "another machine answers at this address: correct the address; after a replacement of the mainboard, correct the"
     " identity with `rackwright host reidentify STACK HOST`"
 )
-WRONG_MACHINE_FIX = (
-    "Nothing is written to it. Correct hosts.{host} in the fleet, or the machine; after a replacement of the mainboard"
+WRONG_MACHINE_HELP = (
+    "Correct hosts.{host} in the fleet, or the machine; after a replacement of the mainboard"
     " run `rackwright host reidentify STACK {host}`"
 )
-"""The fix for another machine at the address of *host*."""
+"""The help for another machine at the address of *host*."""
+WRONG_MACHINE_NOTE = "nothing is written to this machine"
 
 
 def _format(value: Value) -> str:
@@ -30,9 +31,10 @@ def refuse_wrong_machine(host: str, differences: Sequence[Difference]) -> tuple[
     return tuple(
         Diagnostic(
             f"{host}: {item.name}",
-            f"got {_format(item.actual)}",
-            f"the fleet says {item.want}",
-            WRONG_MACHINE_FIX.format(host=host),
+            f"the machine has {_format(item.actual)}",
+            f"{item.want}, as the fleet declares",
+            WRONG_MACHINE_HELP.format(host=host),
+            WRONG_MACHINE_NOTE,
         )
         for item in differences
         if item.thing == f"host:{host}" and not item.is_unknown

@@ -8,6 +8,7 @@ from rackwright.core.contract import Command
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
+from rackwright.kinds.shared.unknown_facts import unknown_fact
 
 BACKUPS = "/var/lib/rackwright/before"
 _KEEP = """set -eu
@@ -73,9 +74,8 @@ def refuse_foreign(id: str, fleet: str, name: str, noun: str, facts: Facts) -> t
     try:
         owner = facts.owner(name)
     except UnknownFact as reason:
-        want = f"a plan needs to know the owner of the {noun}"
-        return (Diagnostic(id, f"got no answer ({reason})", want, "Fix that, and run again"),)
+        return (unknown_fact(id, reason),)
     if owner is None or (owner.get("id"), owner.get("fleet")) == (id, fleet):
         return ()
-    got = f"got {owner_file(name)} of {owner.get('id')} in fleet {owner.get('fleet')}"
-    return (Diagnostic(id, got, f"a {noun} on a host has one owner", "Declare it in one fleet only"),)
+    problem = f"{owner_file(name)} belongs to {owner.get('id')} in fleet {owner.get('fleet')}"
+    return (Diagnostic(id, problem, f"one owner for each {noun} on a host", "Declare it in one fleet only"),)

@@ -15,6 +15,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import ownership
 from rackwright.kinds.shared.identity import refuse_wrong_machine
+from rackwright.kinds.shared.unknown_facts import SECRETS_HELP, unknown_fact
 
 UNITS = "/etc/systemd/system"
 
@@ -77,12 +78,12 @@ class RefusalTexts:
     """The texts in refusals of one sort of service."""
 
     noun: str
-    unknown_secret: tuple[str, str]
-    """Got and want of a refusal for an unknown secret; the reason is appended to got."""
-    mount_purpose: str
-    """The purpose of the mount."""
-    link_purpose: str
-    """The purpose of the link."""
+    secrets: str
+    """The secrets that the service needs."""
+    mount: str
+    """The mount that it needs, with its purpose."""
+    link: str
+    """The link that it needs, with its purpose."""
 
 
 def plan(
@@ -107,8 +108,7 @@ def plan(
         refusals = (*_refuse_broken_host(service, texts, differences), *refuse())
         return Plan(refusals=refusals) if refusals else make_plan()
     except UnknownFact as reason:
-        got, want = f"got no answer ({reason})", "a plan needs the facts of the host"
-        return Plan(refusals=(Diagnostic(service.id, got, want, "Fix that, and run again"),))
+        return Plan(refusals=(unknown_fact(service.id, reason),))
 
 
 def _refuse_unknown_secrets(
@@ -116,19 +116,18 @@ def _refuse_unknown_secrets(
 ) -> Iterator[Diagnostic]:
     """Yield a refusal for each unknown secret: a plan would write only some of the files. Unknown facts yield none."""
     reasons = dict.fromkeys(item.want.reason for item in unknown if isinstance(item.want, UnknownValue))
-    got, want = texts.unknown_secret
     for reason in reasons:
-        yield Diagnostic(service.id, f"{got}: {reason}", want, "Run it where the stack's secrets can be read")
+        yield Diagnostic(service.id, f"a secret is unknown: {reason}", texts.secrets, SECRETS_HELP)
 
 
 def _refuse_broken_host(
     service: Service, texts: RefusalTexts, differences: Sequence[Difference]
 ) -> Iterator[Diagnostic]:
     """Yield a refusal for each missing mount or link: the stack of the hosts has to fix it."""
-    fix = "Run `rackwright up` for the stack of the hosts, then run this again"
+    help = "Run `rackwright up` for the stack of the hosts, then run this again"
     for item in differences:
         sort, _, name = item.thing.partition(":")
         if sort == "mount":
-            yield Diagnostic(f"{service.id}: {name}", "got nothing mounted there", texts.mount_purpose, fix)
+            yield Diagnostic(f"{service.id}: {name}", "nothing is mounted there", texts.mount, help)
         elif sort == "link":
-            yield Diagnostic(f"{service.id}: {name}", "got no such link that is up", texts.link_purpose, fix)
+            yield Diagnostic(f"{service.id}: {name}", "the link does not exist or is down", texts.link, help)

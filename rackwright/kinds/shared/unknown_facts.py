@@ -1,4 +1,4 @@
-"""The refusal of a plan that needs an unknown fact."""
+"""The refusal of a plan that needs an unknown fact; every kind uses it."""
 
 from collections.abc import Callable
 
@@ -6,13 +6,22 @@ from rackwright.core.contract import Plan
 from rackwright.errors import Diagnostic
 from rackwright.facts.view import UnknownFact
 
+SECRETS_HELP = "Run the command where it can read the secrets of the stack"
+"""The help for a secret that is unknown to this command."""
+
+
+def unknown_fact(where: str, reason: UnknownFact | str) -> Diagnostic:
+    """Return the refusal of a plan for *where* that needs a fact which is unknown for *reason*."""
+    return Diagnostic(
+        where,
+        f"no plan is possible while a fact is unknown: {reason}",
+        help="Remove the cause on the host, and run again",
+    )
+
 
 def refuse_unknown(id: str, make: Callable[[], Plan]) -> Plan:
     """Return the plan of *make*; a refusal with the reason if it needs an unknown fact."""
     try:
         return make()
     except UnknownFact as reason:
-        want = "a plan needs the facts of the host"
-        return Plan(
-            refusals=(Diagnostic(id, f"got no answer ({reason})", want, "Check that on the host, and run again"),)
-        )
+        return Plan(refusals=(unknown_fact(id, reason),))

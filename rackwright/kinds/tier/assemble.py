@@ -32,7 +32,8 @@ def _incomplete(inputs: PlanInputs, stopped: StoppedArray) -> Diagnostic:
     present = ", ".join(sorted(stopped.superblocks)) or "none"
     return Diagnostic(
         inputs.spec.id,
-        f"got no running array, and md superblocks of it on: {present}",
-        f"its members are {', '.join(inputs.spec.serials)}; no array is made over data",
-        "Bring the drives back and run up, or assemble what is left by hand",
+        f"the array does not run, and its md superblocks are on: {present}",
+        f"all of its members: {', '.join(inputs.spec.serials)}",
+        "Bring the drives back and run up, or assemble the rest by hand",
+        "rackwright makes no array over data",
     )

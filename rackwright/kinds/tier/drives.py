@@ -34,8 +34,8 @@ def refusals(
     for serial in (part.serial for part in inputs.spec.drives if part.serial in serials):
         where, drive = f"hosts.{inputs.spec.host}.drives {serial}", inputs.facts.drive(serial)
         if drive is None:
-            fix = "Put it in, or correct its serial"
-            yield Diagnostic(where, "got no such drive", "a tier is made over all its members", fix)
+            help = "Insert it, or correct its serial"
+            yield Diagnostic(where, "the drive is not in the machine", "all members of the tier", help)
         elif unsuitable := [*_identity_refusals(inputs, serial, where)]:
             yield from unsuitable
         elif looks_inside:
@@ -53,26 +53,30 @@ def _identity_refusals(inputs: PlanInputs, serial: str, where: str) -> Iterator[
     """Yield why a drive cannot become a member: it is another than declared, or reports itself as failing."""
     own = (item for item in inputs.differences if item.thing == f"drive:{serial}" and item.name in IDENTIFYING)
     for item in (*own, *failing_health(inputs, serial)):
-        fix = "Take another drive" if item.name == "health" else "Correct the drive or its line"
-        yield Diagnostic(where, f"got {item.name} {item.actual}", f"declared is {format_wanted(item)}", fix)
+        help = "Take another drive" if item.name == "health" else "Correct the drive or its line"
+        yield Diagnostic(where, f"got {item.name} {item.actual}", f"{format_wanted(item)}, as declared", help)
 
 
 def _content_refusals(inputs: PlanInputs, drive: DriveFacts, where: str, ours: Collection[str]) -> Iterator[Diagnostic]:
     """Yield why a drive cannot be written: it is mounted, too small, unreadable, or bears data without consent."""
     spec = inputs.spec
     if drive.mountpoints:
-        fix = "Unmount it by hand, after looking at what it holds"
-        yield Diagnostic(where, f"got it mounted at {', '.join(drive.mountpoints)}", "a member is free", fix)
+        problem, help = (
+            f"the drive is mounted at {', '.join(drive.mountpoints)}",
+            "Look at its content, and unmount it by hand",
+        )
+        yield Diagnostic(where, problem, "a drive that is not in use", help)
         return
     least = (spec.member_kib or 0) * 1024
     if drive.size_bytes < least:
-        got, want = f"got {format_size(drive.size_bytes)}", f"{format_size(least)} of each member are used"
-        yield Diagnostic(where, got, want, "Take a bigger drive, or declare the size of the smallest")
+        expected = f"at least {format_size(least)}, which the array uses of each member"
+        help = "Take a larger drive, or declare the size of the smallest"
+        yield Diagnostic(where, f"the drive has {format_size(drive.size_bytes)}", expected, help)
     try:
         refusal = content_refusal(spec.host, drive, spec.wipe, inputs.repository.consents)
     except UnknownFact as reason:
-        fix = "Free it by hand, after looking at what it holds"
-        yield Diagnostic(where, f"got no look at what is on it ({reason})", "a member is free", fix)
+        problem, help = f"the content of the drive is unknown: {reason}", "Look at its content, and free it by hand"
+        yield Diagnostic(where, problem, "a drive that is not in use", help)
         return
     if refusal and drive.serial not in ours:
         yield refusal
@@ -105,20 +109,20 @@ def content_refusal(
     present, consent = drive.content, find_consent(drive, fleet, command)
     if not present or content.covers(consent, present):
         return None
-    where, got = f"hosts.{host}.drives {drive.serial}", f"got {present!r} on it"
+    where, problem = f"hosts.{host}.drives {drive.serial}", f"the drive has {present!r}"
     other = consent if consent is not None else fleet.get(drive.serial)
     if other is not None:
-        got += f", and consent for {other!r}"
+        problem += f", and the consent is for {other!r}"
+    expected = "a blank drive, or consent to lose exactly this content"
     if not drive.unwitnessed_content:
-        want = "a member is blank, or what it carries is given up"
-        fix = f'To lose exactly that, write under hosts.{host}.wipe: {{{drive.serial}: "{present}"}}'
-        return Diagnostic(where, got, want, fix)
-    want = (
-        f"a member is blank, or what it carries is given up; later writes to {', '.join(drive.unwitnessed_content)}"
-        " show in no superblock, so a line in the fleet is not enough"
+        help = f'To lose this content, write under hosts.{host}.wipe: {{{drive.serial}: "{present}"}}'
+        return Diagnostic(where, problem, expected, help)
+    help = f"To lose this content, run `rackwright up STACK {consent_option(drive)}` before the next write or restart"
+    note = (
+        f"later writes to {', '.join(drive.unwitnessed_content)} show in no superblock, so a line in the fleet is not"
+        " enough"
     )
-    fix = f"To lose exactly that, before the next write and restart, run `rackwright up STACK {consent_option(drive)}`"
-    return Diagnostic(where, got, want, fix)
+    return Diagnostic(where, problem, expected, help, note)
 
 
 def consent_option(drive: DriveFacts) -> str:

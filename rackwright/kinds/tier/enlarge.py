@@ -38,13 +38,14 @@ def refusals(spec: TierSpec, array: Array, completes: bool) -> Iterator[Diagnost
     Args:
         completes: True if the members that the array lacks are coming.
     """
-    where, got = f"{spec.id}: md member_kib", f"got {array.member_bytes // 1024}, and {spec.member_kib} are there"
+    where = f"{spec.id}: md member_kib"
+    problem = f"the array uses {array.member_bytes // 1024} KiB of each member, and {spec.member_kib} KiB are there"
     if spec.level == "raid5" and (spec.ppl or array.ppl):
-        fix = "Declare `ppl: false` and run up; `ppl: true` again once it has its size"
-        yield Diagnostic(where, got, "md enlarges no array that keeps a partial parity log", fix)
+        help = "Declare `ppl: false` and run up; declare `ppl: true` again after the enlargement"
+        yield Diagnostic(where, problem, "an array without a partial parity log: md enlarges no other", help)
     elif array.condition in ("degraded", "failed", "interrupted") and not completes:
-        fix = "Mend it first, and run again"
-        yield Diagnostic(where, f"{got}, while the array is {array.condition}", "a whole array is enlarged", fix)
+        help = "Repair the array first, and run again"
+        yield Diagnostic(where, f"{problem}, but the array is {array.condition}", "an array with all members", help)
 
 
 def enlarge_steps(inputs: PlanInputs) -> Iterator[Command]:

@@ -42,34 +42,33 @@ def _refusals(inputs: PlanInputs, growing: Growing) -> Iterator[Diagnostic]:
     spec, array, growth = inputs.spec, growing.array, growing.growth
     if growing.is_larger:
         yield from enlarge.refusals(spec, array, completes=False)
-    where, got = f"{spec.id}: members", f"got {array.devices} members, and {len(spec.members)} declared"
+    where = f"{spec.id}: members"
+    problem = f"the array has {array.devices} members, and {len(spec.members)} are declared"
     noted_members, phase = frozenset(inputs.owner.get("serials", ())), inputs.owner.get("phase")
     leaving = sorted(noted_members - {*spec.serials})
     if spec.array or not noted_members:
-        want = "rackwright grows only arrays that it has made"
-        yield Diagnostic(where, got, want, "Grow it by hand with `mdadm --grow`, and declare what is there then")
+        help = "Grow it by hand with `mdadm --grow`, and declare the members that it has then"
+        yield Diagnostic(where, problem, "an array that rackwright has made", help)
     elif leaving:
-        want = f"{', '.join(leaving)} would go at the same time"
-        yield Diagnostic(where, got, want, "Replace members first, and add others once that is done")
+        problem += f", and {', '.join(leaving)} would leave at the same time"
+        help = "Replace members first, and add the others when that is done"
+        yield Diagnostic(where, problem, "either a replacement of members or further members", help)
     elif spec.level == "raid0":
-        want = "md turns RAID0 into RAID4 for that, with nothing to fall back on when it is cut off"
-        yield Diagnostic(where, got, want, ANOTHER_TIER)
+        note = "md converts RAID0 to RAID4 to grow it, and an interruption could lose the data"
+        yield Diagnostic(where, problem, "another level than raid0", ANOTHER_TIER, note)
     elif not growth.has_room:
-        room = format_size(max(growth.offset_kib - METADATA_KIB, 0) * 1024)
-        got = f"{got}, with {room} of room in front of the data"
-        need = format_size(growth.need_kib * 1024)
-        want = f"with less than {need} md moves stripes in place, and a power cut in the first moments loses data"
-        yield Diagnostic(where, got, want, ANOTHER_TIER)
+        problem += f", with {format_size(max(growth.offset_kib - METADATA_KIB, 0) * 1024)} of room before the data"
+        expected = f"at least {format_size(growth.need_kib * 1024)} of room"
+        note = "with less room md moves stripes in place, and a power cut in the first moments loses data"
+        yield Diagnostic(where, problem, expected, ANOTHER_TIER, note)
     elif spec.ppl or (spec.level == "raid5" and array.ppl):
-        fix = "Declare `ppl: false` and run up; add the members, and once they have their share `ppl: true` again"
-        yield Diagnostic(
-            where, f"{got}, with a partial parity log", "md moves no stripe of an array that keeps one", fix
-        )
+        problem += ", and the array has a partial parity log"
+        help = "Declare `ppl: false` and run up; add the members; declare `ppl: true` again after the reshape"
+        yield Diagnostic(where, problem, "an array without the log: md reshapes no other", help)
     elif array.condition != "optimal" and not (phase == "growing" and array.condition == "syncing"):
-        fix = "Mend it or let it end first, and run again"
-        yield Diagnostic(
-            where, f"{got}, while the array is {array.condition}", "a whole array that rests is grown", fix
-        )
+        problem += f", but the array is {array.condition}"
+        help = "Repair it or wait until it rests, and run again"
+        yield Diagnostic(where, problem, "an array with all members that is at rest", help)
 
 
 def _spread_steps(inputs: PlanInputs, growing: Growing, contents: Mapping[str, str]) -> Iterator[Command]:

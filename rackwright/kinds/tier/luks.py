@@ -14,6 +14,7 @@ from rackwright.core.repository import Repository
 from rackwright.errors import DeclarationError, Diagnostic, command
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Array, CryptMapping
+from rackwright.kinds.shared.unknown_facts import SECRETS_HELP
 from rackwright.kinds.tier import commands
 from rackwright.kinds.tier.observe import find_carrier, header_on, mapping_on
 from rackwright.kinds.tier.spec import TierSpec
@@ -49,10 +50,14 @@ def claims(spec: TierSpec, repository: Repository) -> Iterator[Claim]:
     key = repository.secrets.get(spec.key)
     unknown_key = UnknownValue(f"it is the secret {spec.key}, which is not known here")
     if key is not None and len(key) < KEY_SHORTEST:
-        want = f"the key of a tier is a text of {KEY_SHORTEST} characters or more: its digest is in facts"
-        fix = "Run `openssl rand -base64 32`, set that as its value, and let `up` change the key"
         raise DeclarationError(
-            Diagnostic(f"{spec.id}: {CONFIG_KEY}.{spec.key}", f"got {len(key)} characters", want, fix)
+            Diagnostic(
+                f"{spec.id}: {CONFIG_KEY}.{spec.key}",
+                f"the key has {len(key)} characters",
+                f"at least {KEY_SHORTEST} characters",
+                "Run `openssl rand -base64 32`, set its output as the value, and let `up` change the key",
+                "facts have a digest of the key, from which a short key could be guessed",
+            )
         )
     root_only: dict[str, Want] = {"mode": "0600", "owner": "root:root"}
     yield Claim(f"file:{spec.key_path}", root_only)
@@ -86,33 +91,34 @@ def refusals(spec: TierSpec, facts: Facts, array: Array, owner: Mapping[str, Any
     where, uuid = f"{spec.id}: encryption", owner.get("luks")
     if spec.key is None:
         if uuid:
-            yield Diagnostic(where, "got it encrypted, and declared without", "that cannot be taken away", ANOTHER_TIER)
+            problem = "the tier is encrypted, and declared without encryption"
+            yield Diagnostic(where, problem, help=ANOTHER_TIER, note="encryption cannot be removed from a tier")
         return
     header, mapping = header_on(facts, array), mapping_on(facts, array)
     back = command("cryptsetup luksHeaderRestore --header-backup-file {} {}", spec.header_path, spec.array_path)
     if header is None and uuid is None:
-        yield Diagnostic(
-            where, "got a tier that is not encrypted", "LUKS cannot be put under what is there", ANOTHER_TIER
-        )
+        problem = "the tier is not encrypted, and declared with encryption"
+        yield Diagnostic(where, problem, help=ANOTHER_TIER, note="LUKS cannot be added below existing data")
     elif header is None:
         look = f"Look with {command('cryptsetup luksDump {}', spec.array_path)}"
-        fix = f"{look}; only if that finds no header, put the copy back: {back}"
-        yield Diagnostic(where, "got no LUKS header", f"the owner file notes {uuid}", fix)
+        help = f"{look}; only if that finds no header, restore the copy with {back}"
+        yield Diagnostic(where, "the array has no LUKS header", f"the header {uuid}, which the owner file names", help)
     elif header.uuid != uuid and owner:
-        fix = (
+        expected = f"the header {uuid}, which the owner file names" if uuid else "no header: the owner file names none"
+        help = (
             "Find out who made that header and what it opens, and copy it with `cryptsetup luksHeaderBackup`; the copy"
-            f" of ours is {spec.header_path}"
+            f" of rackwright's header is {spec.header_path}"
         )
-        yield Diagnostic(where, f"got the LUKS header {header.uuid}", f"the owner file notes {uuid or 'none'}", fix)
+        yield Diagnostic(where, f"the array has the LUKS header {header.uuid}", expected, help)
     elif header.version != VERSION:
-        fix = (
+        help = (
             "Copy its header with `cryptsetup luksHeaderBackup`, close it, convert it with"
             f" {command('cryptsetup convert --type luks2 {}', spec.array_path)}, and run again"
         )
-        yield Diagnostic(where, f"got LUKS{header.version}", f"LUKS{VERSION} is what we make", fix)
+        yield Diagnostic(where, f"the header is of LUKS{header.version}", f"LUKS{VERSION}", help)
     if mapping and mapping.mapped_name != spec.mapping:
-        fix = "Unmount and close that by hand, and run again"
-        yield Diagnostic(where, f"got it open as {mapping.mapped_name}", f"it is called {spec.mapping}", fix)
+        help = "Unmount and close it by hand, and run again"
+        yield Diagnostic(where, f"the tier is open as {mapping.mapped_name}", f"the name {spec.mapping}", help)
     yield from name_refusals(spec, facts, array)
 
 
@@ -120,36 +126,40 @@ def name_refusals(spec: TierSpec, facts: Facts, array: Array | None) -> Iterator
     """Yield that another mapping has its name."""
     mapping = find_carrier(facts, spec.carrier)
     if isinstance(mapping, CryptMapping) and (array is None or array.name not in mapping.on):
-        got, want = f"got {spec.mapping} open on {', '.join(mapping.on)}", f"that name is for what is on {spec.name}"
-        yield Diagnostic(f"{spec.id}: encryption", got, want, "Close that by hand, after looking at it")
+        problem = f"a mapping {spec.mapping} is open on {', '.join(mapping.on)}"
+        expected = f"this name only for the mapping on {spec.name}"
+        yield Diagnostic(f"{spec.id}: encryption", problem, expected, "Look at its content, and close it by hand")
 
 
 def preparation_refusals(spec: TierSpec, facts: Facts) -> Iterator[Diagnostic]:
     """Yield why a new tier cannot be encrypted."""
     if spec.key and facts.package(PACKAGE) is None:
-        fix = f"Add {PACKAGE} to base_packages of role base, or install it"
-        yield Diagnostic(f"{spec.id}: encryption", f"got no package {PACKAGE}", "cryptsetup makes and opens LUKS", fix)
+        expected = f"the package {PACKAGE}, which makes and opens LUKS"
+        help = f"Add {PACKAGE} to base_packages of role base, or install it"
+        yield Diagnostic(f"{spec.id}: encryption", "the host has no cryptsetup", expected, help)
 
 
 def key_refusals(spec: TierSpec, facts: Facts, repository: Repository) -> Iterator[Diagnostic]:
     """Yield why the key cannot be written: its secret is not known here, or the host cannot seal it."""
     where = f"{spec.id}: encryption"
     if spec.key and spec.key not in repository.secrets:
-        got, fix = f"got no secret {spec.key}", "Run it where the stack's secrets can be read"
-        yield Diagnostic(where, got, "it is the key", fix)
+        yield Diagnostic(where, f"the secret {spec.key} is not known here", "the key of the tier", SECRETS_HELP)
     if not spec.tpm2:
         return
     if facts.tpm != 2:
-        got = "got no TPM" if facts.tpm is None else f"got a TPM {facts.tpm}"
-        fix = "Switch it on in the firmware, or take tpm2 out: the key then lies open on the boot drive"
-        yield Diagnostic(f"{where}.tpm2", got, "a TPM 2.0 seals the key", fix)
+        problem = "the host has no TPM" if facts.tpm is None else f"the host has a TPM {facts.tpm}"
+        help = "Enable it in the firmware, or remove `tpm2`"
+        note = "without `tpm2` the key lies unprotected on the boot drive"
+        yield Diagnostic(f"{where}.tpm2", problem, "a TPM 2.0, which seals the key", help, note)
     if missing := [name for name in TPM_LIBRARIES if not facts.library(name)]:
-        fix = "Add libtss2-esys-3.0.2-0 and libtss2-rc0 (as Debian 12 calls them) to base_packages of role base"
-        yield Diagnostic(f"{where}.tpm2", f"got no {', '.join(missing)}", "systemd asks the TPM by them", fix)
+        help = "Add libtss2-esys-3.0.2-0 and libtss2-rc0 (as Debian 12 calls them) to base_packages of role base"
+        problem, expected = f"the host has no {', '.join(missing)}", "the libraries through which systemd uses the TPM"
+        yield Diagnostic(f"{where}.tpm2", problem, expected, help)
     systemd = facts.package("systemd")
     if systemd and (number := re.match(r"\d+", systemd.version)) and int(number[0]) < SYSTEMD:
-        fix = "Take tpm2 out, or a newer system for this host"
-        yield Diagnostic(f"{where}.tpm2", f"got systemd {systemd.version}", f"{SYSTEMD} is the first that seals", fix)
+        expected = f"systemd {SYSTEMD} or later, which seals keys"
+        help = "Remove `tpm2`, or install a newer system on this host"
+        yield Diagnostic(f"{where}.tpm2", f"the host has systemd {systemd.version}", expected, help)
 
 
 def writes_key(spec: TierSpec, things: Collection[str]) -> bool:

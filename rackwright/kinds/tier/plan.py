@@ -8,6 +8,7 @@ from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared.identity import refuse_wrong_machine
+from rackwright.kinds.shared.unknown_facts import unknown_fact
 from rackwright.kinds.tier import luks
 from rackwright.kinds.tier.assemble import assemble
 from rackwright.kinds.tier.create import complete, create
@@ -44,7 +45,7 @@ def plan(spec: TierSpec, differences: Sequence[Difference], facts: Facts, reposi
             return Plan(refusals=refusals)
         return _plan(inputs, present)
     except UnknownFact as reason:
-        return Plan(refusals=(unknown_refusal(spec, reason),))
+        return Plan(refusals=(unknown_fact(spec.id, reason),))
 
 
 def _plan(inputs: PlanInputs, present: Situation) -> Plan:
@@ -67,20 +68,14 @@ def _plan(inputs: PlanInputs, present: Situation) -> Plan:
             return repair(inputs, present)
 
 
-def unknown_refusal(spec: TierSpec, reason: UnknownFact) -> Diagnostic:
-    """Return the refusal of a tier whose facts cannot be read."""
-    return Diagnostic(
-        spec.id, f"got no answer ({reason})", "a plan needs to know what is there", "Mend that, and run again"
-    )
-
-
 def owner_refusals(spec: TierSpec, facts: Facts) -> tuple[Diagnostic, ...]:
     """Return a refusal where another fleet or host owns a tier of the same name."""
     try:
         owner = facts.owner(f"tier-{spec.name}")
     except UnknownFact as reason:
-        return (unknown_refusal(spec, reason),)
+        return (unknown_fact(spec.id, reason),)
     if owner is None or (owner.get("id"), owner.get("fleet")) == (spec.id, spec.fleet):
         return ()
-    got = f"got {spec.owner_file} of {owner.get('id')} in fleet {owner.get('fleet')}"
-    return (Diagnostic(spec.id, got, "one tier has one owner", "Declare it in one fleet only, or under another name"),)
+    problem = f"{spec.owner_file} belongs to {owner.get('id')} in fleet {owner.get('fleet')}"
+    help = "Declare it in one fleet only, or under another name"
+    return (Diagnostic(spec.id, problem, "one owner for each tier", help),)

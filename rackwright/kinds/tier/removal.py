@@ -8,10 +8,11 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.identity import refuse_wrong_machine
+from rackwright.kinds.shared.unknown_facts import unknown_fact
 from rackwright.kinds.tier import boot, commands, luks, scrub
 from rackwright.kinds.tier.observe import find_array, find_superblocks
 from rackwright.kinds.tier.owner_file import owner_text
-from rackwright.kinds.tier.plan import owner_refusals, unknown_refusal
+from rackwright.kinds.tier.plan import owner_refusals
 from rackwright.kinds.tier.spec import TierSpec
 
 
@@ -21,8 +22,9 @@ def removal(spec: TierSpec, facts: Facts, consent: bool) -> Plan:
     The removal of a tier that was taken over removes only the owner file that a replacement has written.
     """
     if not consent and spec.array is None:
-        want, fix = "a tier goes only with consent", "Write `destroy: allowed` at the tier, run up, then remove it"
-        return Plan(refusals=(Diagnostic(spec.id, f"got {spec.name} with its data", want, fix),))
+        problem, expected = f"the removal of {spec.name} would erase its data", "consent at the tier"
+        help = "Write `destroy: allowed` at the tier, run up, then remove it"
+        return Plan(refusals=(Diagnostic(spec.id, problem, expected, help),))
     try:
         if refusals := (
             *owner_refusals(spec, facts),
@@ -32,7 +34,7 @@ def removal(spec: TierSpec, facts: Facts, consent: bool) -> Plan:
             return Plan(refusals=refusals)
         return Plan(steps=tuple(_removal_steps(spec, facts)))
     except UnknownFact as reason:
-        return Plan(refusals=(unknown_refusal(spec, reason),))
+        return Plan(refusals=(unknown_fact(spec.id, reason),))
 
 
 def _machine_refusals(spec: TierSpec, facts: Facts) -> tuple[Diagnostic, ...]:
@@ -49,11 +51,12 @@ def _interrupted_refusals(spec: TierSpec, facts: Facts) -> Iterator[Diagnostic]:
     """Yield that a reshape was cut off: its keys cannot be seen, and no key may stay on the drives."""
     array = find_array(facts, spec.array_key)
     if spec.key and array and array.condition == "interrupted":
-        want, fix = (
-            "its keys are erased first, and cannot be seen before it ends",
-            "Declare it once more, run up, then remove it",
+        yield Diagnostic(
+            spec.id,
+            "a reshape of the tier was interrupted",
+            help="Declare it again, run up, then remove it",
+            note="a removal first erases the keys on the drives, and they are not visible before the reshape ends",
         )
-        yield Diagnostic(spec.id, "got a reshape that was cut off", want, fix)
 
 
 def _removal_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:

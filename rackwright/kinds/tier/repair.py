@@ -56,9 +56,9 @@ def assembled_refusals(
 def place_refusals(spec: TierSpec, array: Array) -> Iterator[Diagnostic]:
     """Yield that an array has more places than members are declared."""
     if len(spec.members) < array.devices:
-        got, want = f"got {array.devices} members", f"declared are {len(spec.members)}"
-        fix = "Declare as many: a member is replaced, none is taken away"
-        yield Diagnostic(f"{spec.id}: members", got, want, fix)
+        problem = f"the array has {array.devices} members, and {len(spec.members)} are declared"
+        note = "a member can be replaced, and not removed"
+        yield Diagnostic(f"{spec.id}: members", problem, help=f"Declare {array.devices} members", note=note)
 
 
 def _lifetime_refusals(inputs: PlanInputs, array: Array) -> Iterator[Diagnostic]:
@@ -68,10 +68,10 @@ def _lifetime_refusals(inputs: PlanInputs, array: Array) -> Iterator[Diagnostic]
             continue
         if item.name == "member_kib" and members_are_larger(inputs.spec, array):
             continue
-        got = "none" if isinstance(item.actual, Absent) else item.actual
-        want = f"declared is {item.want}, and it never changes in an array that bears data"
-        fix = f"{item.remedy[:1].upper()}{item.remedy[1:]}"
-        yield Diagnostic(f"{inputs.spec.id}: {sort} {item.name}", f"got {got}", want, fix)
+        actual = "none" if isinstance(item.actual, Absent) else item.actual
+        help = f"{item.remedy[:1].upper()}{item.remedy[1:]}"
+        note = "this property never changes in an array with data"
+        yield Diagnostic(f"{inputs.spec.id}: {sort} {item.name}", f"got {actual}", f"{item.want}", help, note)
 
 
 def _mount_refusals(inputs: PlanInputs) -> Iterator[Diagnostic]:
@@ -79,12 +79,12 @@ def _mount_refusals(inputs: PlanInputs) -> Iterator[Diagnostic]:
     device = inputs.carrier and inputs.carrier.name
     mount = mount_at(inputs.facts, spec.mount)
     if mount is not None and mount.device != device:
-        got, fix = f"got {mount.device or mount.type} mounted there", "Unmount that by hand, after looking at it"
-        yield Diagnostic(f"{spec.id}: {spec.mount}", got, f"{spec.name} belongs there", fix)
+        problem, help = f"{mount.device or mount.type} is mounted there", "Look at its content, and unmount it by hand"
+        yield Diagnostic(f"{spec.id}: {spec.mount}", problem, f"{spec.name} is mounted there", help)
     elsewhere = [mount.target for mount in mounts if device and mount.device == device]
     if elsewhere and spec.mount not in elsewhere:
-        got, want = f"got it mounted at {', '.join(elsewhere)}", f"declared is {spec.mount}"
-        yield Diagnostic(f"{spec.id}: mount", got, want, f"Unmount {elsewhere[0]} by hand, then run again")
+        problem = f"{spec.name} is mounted at {', '.join(elsewhere)}"
+        yield Diagnostic(f"{spec.id}: mount", problem, spec.mount, f"Unmount {elsewhere[0]} by hand, then run again")
 
 
 # -- steps -----------------------------------------------------------------------------------------------------------

@@ -48,23 +48,27 @@ def refusals(
     leaving = (*replacement.working_members, *replacement.failed_members, *replacement.idle_spares)
     unknown_members = sorted({*leaving} - noted_members - owner_file.former_members(spec, owner))
     if unknown_members:
-        got, want = f"got the members {', '.join(unknown_members)}", f"declared are {', '.join(spec.serials)}"
-        yield Diagnostic(where, got, want, "Declare the drives the array has")
+        problem = f"the array has {', '.join(unknown_members)}, which no owner file names as a member"
+        expected = f"the declared members {', '.join(spec.serials)}"
+        yield Diagnostic(where, problem, expected, "Declare the drives that the array has")
     elif len(spec.members) < array.devices:
         yield from repair.place_refusals(spec, array)
     elif spec.level == "raid0":
-        got = f"got {', '.join((*replacement.failed_members, *replacement.working_members))} in {spec.name}"
-        yield Diagnostic(where, got, "RAID0 can spare none of its members", "Save the data, and declare another tier")
+        leaving = (*replacement.failed_members, *replacement.working_members)
+        problem = f"{', '.join(leaving)} would leave {spec.name}, which is raid0"
+        yield Diagnostic(where, problem, "all members of a raid0", "Save the data, and declare another tier")
     elif array.condition in ("failed", "reshaping", "interrupted") and (
         replacement.copies_to_begin or replacement.newcomers
     ):
-        fix = "Look at it with `mdadm --detail`, and run again once it is whole"
-        yield Diagnostic(where, f"got the array {array.condition}", "members are replaced in one that works", fix)
+        help = "Look at it with `mdadm --detail`, and run again when it has all members and rests"
+        problem = f"members would be replaced while the array is {array.condition}"
+        yield Diagnostic(where, problem, "an array that works and has no reshape", help)
     elif replacement.copies_to_begin and (replacement.failed_members or array.degraded):
         missing = ", ".join(replacement.failed_members) or "a member"
-        got = f"got {', '.join(replacement.copies_to_begin)}, which works, replaced while {missing} is missing"
-        fix = "Replace the missing one first, and the others once it is rebuilt"
-        yield Diagnostic(where, got, "a drive that comes now takes the missing one's place", fix)
+        problem = f"{', '.join(replacement.copies_to_begin)} works, and would be replaced while {missing} is missing"
+        help = "Replace the missing member first, and the others after its rebuild"
+        note = "a drive that comes now takes the place of the missing member"
+        yield Diagnostic(where, problem, help=help, note=note)
 
 
 def _newcomer_refusals(
@@ -72,9 +76,10 @@ def _newcomer_refusals(
 ) -> Iterator[Diagnostic]:
     """Yield why the drives that come cannot be taken: too few of them, or not free."""
     if len(coming) < len(replacement.copies_to_begin):
-        got = f"got {', '.join(replacement.copies_to_begin)}, which works, declared no more"
-        fix = "Declare it until what has fallen out is back in the array and waits, or declare another drive beside it"
-        yield Diagnostic(f"{inputs.spec.id}: members", got, "another drive takes its place", fix)
+        problem = f"{', '.join(replacement.copies_to_begin)} works, is no longer declared, and has no successor"
+        help = "Declare it until the member that fell out is back in the array, or declare another drive as well"
+        expected = "a declared drive for the place of each member that leaves"
+        yield Diagnostic(f"{inputs.spec.id}: members", problem, expected, help)
     else:
         yield from drives.refusals(inputs, to_add)
 

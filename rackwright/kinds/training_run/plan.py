@@ -17,9 +17,9 @@ FIRST_STEP_SECONDS = 900
 """Seconds until the first step: every host imports PyTorch, from drives that may be cold."""
 REFUSAL_TEXTS = RefusalTexts(
     noun="training run",
-    unknown_secret=("got no keys", "a run starts only with all of its files"),
-    mount_purpose="the run needs a tier for its checkpoints",
-    link_purpose="the processes of the run communicate over it",
+    secrets="the keys of the run, which starts only with all of its files",
+    mount="the tier for the checkpoints of the run",
+    link="the link over which the processes of the run communicate",
 )
 _ACCOUNT = """set -eu
 account=$1 home=$2
@@ -76,14 +76,15 @@ def _refuse_another_config(spec: TrainingSpec, differences: Sequence[Difference]
     if run is None or not any(item.thing == f"file:{spec.etc}/config.json" for item in differences):
         return
     if run.outcome == "finished" and not spec.go_on and not has_declared_config(spec, run):
-        fix = "Write `continue: true` to go on from its last checkpoint, or give the run a new name"
-        yield Diagnostic(spec.id, "got another configuration of a finished run", "a finished run stays as it is", fix)
+        help = "Write `continue: true` to continue from its last checkpoint, or give the run a new name"
+        problem = "the run has finished, and its declared configuration has changed"
+        yield Diagnostic(spec.id, problem, "the configuration with which it finished", help)
     wanted = json.loads(spec.config)["model"]
     if run.model != wanted:
         keys = sorted(key for key in {*run.model, *wanted} if run.model.get(key) != wanted.get(key))
-        fix = "Give the run a new name; checkpoints of the old one stay"
-        got = f"got another model ({', '.join(keys)})"
-        yield Diagnostic(spec.id, got, "the model of a run matches its checkpoints", fix)
+        problem = f"the declared model of the run has changed ({', '.join(keys)})"
+        help = "Give the run a new name; the checkpoints of the old one stay"
+        yield Diagnostic(spec.id, problem, "the model of its checkpoints", help)
 
 
 class _Planner:

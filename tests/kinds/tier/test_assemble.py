@@ -24,12 +24,12 @@ def test_zeroed_superblocks_never_lead_to_a_create(raw, cleared):
     for serial in SERIALS[:cleared]:
         clear(raw, serial)
 
-    assert "no array is made over data" in refused(planned(raw))
+    assert "rackwright makes no array over data" in refused(planned(raw))
 
 
 def test_members_that_are_missing_are_brought_back_and_nothing_is_given_up(raw):
     without(raw["arrays"], md_name="gpu-01:hot")
     drive(raw, SERIALS[0])["superblock"] = None
 
-    assert "Bring the drives back and run up, or assemble what is left by hand." in refused(planned(raw))
+    assert "Bring the drives back and run up, or assemble the rest by hand." in refused(planned(raw))
     assert "destroy" not in refused(planned(raw))

@@ -59,8 +59,8 @@ def test_no_member_is_added_beside_a_log(raw, found, declared):
     more = TIER.spec.members[0].model_copy(update={"serial": "RW02-SAS9"})
     [refusal] = planned(raw, ppl=declared, bitmap=False, members=(*TIER.spec.members, more)).refusals
 
-    assert refusal.problem == "got 3 members, and 4 declared, with a partial parity log"
-    assert refusal.expected == "md moves no stripe of an array that keeps one"
+    assert refusal.problem == "the array has 3 members, and 4 are declared, and the array has a partial parity log"
+    assert refusal.expected == "an array without the log: md reshapes no other"
     assert "Declare `ppl: false` and run up" in refusal.help
 
 
@@ -88,7 +88,7 @@ def test_an_array_with_a_log_is_not_enlarged(raw):
         drive(raw, part.serial).update(size_bytes=4 << 30)
 
     [refusal] = planned(raw, **PPL, members=larger).refusals
-    assert refusal.expected == "md enlarges no array that keeps a partial parity log"
+    assert refusal.expected == "an array without a partial parity log: md enlarges no other"
 
 
 @pytest.mark.parametrize(("size", "kib"), [(512_000_000, 483_328), (4_000_000_000_000, 3_886_718_720)])

@@ -83,13 +83,13 @@ def test_every_drive_that_carries_something_is_named_at_once(blank):
 
     said = refused(planned(blank))
 
-    assert [serial for serial in SERIALS if f"{serial}: got" in said] == SERIALS[:3]
+    assert [serial for serial in SERIALS if f"{serial}: the drive has" in said] == SERIALS[:3]
 
 
 def test_a_missing_member_is_refused(blank):
     without(blank["drives"], serial=SERIALS[0])
 
-    assert f"{SERIALS[0]}: got no such drive" in refused(planned(blank))
+    assert f"{SERIALS[0]}: the drive is not in the machine" in refused(planned(blank))
 
 
 def test_a_member_of_another_size_is_refused(blank):
@@ -158,4 +158,4 @@ def test_content_that_no_creation_wrote_needs_consent_in_a_half_made_tier_too(ra
         signature = {"type": "ext4", "uuid": "3f2a", "label": None}
         drive(raw, SERIALS[3]).update(FREE, signatures=[signature], superblock=None, sample=[])
 
-    assert f"{SERIALS[3]}: got " in refused(planned(raw))
+    assert f"{SERIALS[3]}: the drive has " in refused(planned(raw))

@@ -35,7 +35,7 @@ def test_what_a_drive_carries_is_refused_until_it_is_given_up_by_name(blank, sig
     said = refused(planned(blank))
     given_up = planned(blank, wipe={SERIALS[2]: content})
 
-    assert f"{SERIALS[2]}: got {content!r} on it" in said
+    assert f"{SERIALS[2]}: the drive has {content!r}" in said
     assert f'{{{SERIALS[2]}: "{content}"}}' in said
     assert texts(given_up)[1] == f"wipe {SERIALS[2]}: {content}"
     assert given_up.steps[1].expects == {SERIALS[2]: content}
@@ -80,7 +80,7 @@ def test_what_is_in_partitions_is_named_and_given_up_by_name(blank):
     drive(blank, SERIALS[2]).update(table, parts=[part], sample=["first MiB 77aa"])
     content = "gpt, first MiB 77aa, p1 ext4 3f2a payroll2027 9c1e"
 
-    assert f"got {content!r} on it" in refused(planned(blank))
+    assert f"the drive has {content!r}" in refused(planned(blank))
     assert not planned(blank, wipe={SERIALS[2]: content}).refusals
 
     part["witnesses"] = ["0000"]  # as after a mount
@@ -143,11 +143,11 @@ def test_consent_covers_what_an_interrupted_wipe_leaves_and_nothing_new(blank, l
 def test_a_mounted_drive_is_refused_even_with_consent(blank):
     drive(blank, SERIALS[0]).update(mountpoints=["/mnt"], sample={"unknown": "in use"})
 
-    assert "got it mounted at /mnt" in refused(planned(blank, wipe={SERIALS[0]: "data 9c1e"}))
+    assert "the drive is mounted at /mnt" in refused(planned(blank, wipe={SERIALS[0]: "data 9c1e"}))
 
 
 def test_a_drive_in_use_cannot_be_planned_over(blank):
     drive(blank, SERIALS[0]).update(holders=["dm-0"], sample={"unknown": "in use by dm-0"})
 
-    assert f"{SERIALS[0]}: got no look at what is on it (drives" in (told := refused(planned(blank)))
+    assert f"{SERIALS[0]}: the content of the drive is unknown: drives" in (told := refused(planned(blank)))
     assert "in use by dm-0" in told

@@ -116,4 +116,4 @@ def test_an_array_that_is_not_whole_is_not_enlarged(raw):
     array(raw, HOT).update(degraded=1)
     array(raw, HOT)["members"].pop()
 
-    assert "while the array is degraded; a whole array is enlarged" in refused(planned(raw, spec()))
+    assert "but the array is degraded; an array with all members" in refused(planned(raw, spec()))

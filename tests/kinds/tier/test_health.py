@@ -53,7 +53,7 @@ def test_a_failing_drive_that_fell_out_is_not_taken_back(raw):
 def test_nothing_is_made_over_a_failing_drive(blank):
     ill(blank, SERIALS[2], passed=False)
 
-    assert f"{SERIALS[2]}: got health failing; declared is passed. Take another drive" in refused(planned(blank))
+    assert f"{SERIALS[2]}: got health failing; passed, as declared. Take another drive" in refused(planned(blank))
 
 
 def test_drives_that_tell_nothing_hold_no_tier_up(blank):

@@ -158,13 +158,15 @@ def test_without_cryptsetup_nothing_is_begun(blank):
 
 
 def test_without_the_secret_nothing_is_begun(blank):
-    assert "got no secret hot_key" in refused(planned(blank, repository=replace(STACK.repository, secrets={})))
+    assert "the secret hot_key is not known here" in refused(
+        planned(blank, repository=replace(STACK.repository, secrets={}))
+    )
 
 
 def test_a_name_that_is_taken_is_not_closed(blank):
     blank["mappings"].append({"name": "dm-7", "mapped_name": "tier-hot", "on": ["sdz"], "size_bytes": 1})
 
-    assert "got tier-hot open on sdz" in refused(planned(blank))
+    assert "a mapping tier-hot is open on sdz" in refused(planned(blank))
 
 
 @pytest.mark.parametrize("opened", [False, True])
@@ -245,7 +247,7 @@ def test_who_does_not_know_the_secret_cannot_tell_whether_it_is_the_key(raw):
     ]
     raw["files"][KEY]["mode"] = "0640"
 
-    assert "got no secret hot_key" in refused(planned(raw, repository))
+    assert "the secret hot_key is not known here" in refused(planned(raw, repository))
 
 
 def test_what_was_made_without_encryption_is_not_encrypted(raw):
@@ -253,7 +255,7 @@ def test_what_was_made_without_encryption_is_not_encrypted(raw):
 
     told = refused(planned(raw))
 
-    assert "sorrel/hot: encryption: got a tier that is not encrypted; LUKS cannot be put under what is there" in told
+    assert "sorrel/hot: encryption: the tier is not encrypted, and declared with encryption" in told
     assert "Declare another tier on other drives, and move the data there" in told
     assert CONSENT not in told
 
@@ -261,18 +263,18 @@ def test_what_was_made_without_encryption_is_not_encrypted(raw):
 def test_what_was_made_with_encryption_keeps_it(raw):
     told = refused(planned(raw, key=None))
 
-    assert "got it encrypted, and declared without; that cannot be taken away" in told
+    assert "the tier is encrypted, and declared without encryption; encryption cannot be removed from a tier" in told
     assert CONSENT not in told
 
 
 @pytest.mark.parametrize(
     ("break_it", "told"),
     [
-        (header_made_anew, "got the LUKS header another; the owner file notes 5ea1ed00"),
-        (lambda raw, key: without(raw["luks_headers"], uuid=header(raw, key)["uuid"]), "got no LUKS header"),
+        (header_made_anew, "the array has the LUKS header another; the header 5ea1ed00"),
+        (lambda raw, key: without(raw["luks_headers"], uuid=header(raw, key)["uuid"]), "the array has no LUKS header"),
         (lambda raw, key: header(raw, key).update(version=1), "cryptsetup convert --type luks2 /dev/disk"),
-        (opened_as_another, "got it open as another; it is called tier-hot"),
-        (lambda raw, key: raw["owners"]["tier-hot"].pop("luks"), "the owner file notes none"),
+        (opened_as_another, "the tier is open as another; the name tier-hot"),
+        (lambda raw, key: raw["owners"]["tier-hot"].pop("luks"), "the owner file names none"),
     ],
 )
 def test_what_is_not_ours_is_left_to_a_person(raw, break_it, told):
@@ -292,7 +294,7 @@ def test_a_copy_of_the_header_goes_back_only_where_there_is_none(raw):
     without(raw["luks_headers"], device=array(raw, SPEC.array_key)["name"])
     path = "/dev/disk/by-id/md-name-sorrel:hot"
     back = f"`cryptsetup luksHeaderRestore --header-backup-file {HEADER} {path}`"
-    assert f"only if that finds no header, put the copy back: {back}" in refused(planned(raw))
+    assert f"only if that finds no header, restore the copy with {back}" in refused(planned(raw))
 
 
 def test_drives_that_are_encrypted_are_not_overwritten_without_consent(blank):
@@ -300,7 +302,7 @@ def test_drives_that_are_encrypted_are_not_overwritten_without_consent(blank):
     drive(blank, SERIALS[1]).update(signatures=[signature, signature], witnesses=[None, None], sample=["data 9c1e"])
     content = f"crypto_LUKS 11, data 9c1e, {WRITES}"
 
-    assert f"{SERIALS[1]}: got {content!r} on it" in refused(planned(blank))
+    assert f"{SERIALS[1]}: the drive has {content!r}" in refused(planned(blank))
     assert planned(blank, replace(STACK.repository, consents={SERIALS[1]: content})).creates
 
 
@@ -335,7 +337,7 @@ def test_removal_leaves_nobody_a_key(raw):
 
 
 def test_removal_without_consent_is_refused(raw):
-    assert "only with consent" in refused(TIER.kind.removal(SPEC, Facts(raw), STACK.repository, consent=False))
+    assert "consent at the tier" in refused(TIER.kind.removal(SPEC, Facts(raw), STACK.repository, consent=False))
 
 
 @pytest.mark.parametrize(("length", "taken"), [(8, False), (19, False), (20, True)])
@@ -344,9 +346,7 @@ def test_a_key_that_could_be_guessed_is_refused_before_a_host_is_asked(length, t
     if taken:
         TIER.kind.claims(SPEC, repository)
         return
-    with pytest.raises(
-        DeclarationError, match=f"got {length} characters; the key of a tier is a text of 20"
-    ) as refused:
+    with pytest.raises(DeclarationError, match=f"the key has {length} characters; at least 20 characters") as refused:
         TIER.kind.claims(SPEC, repository)
     assert "kkk" not in str(refused.value)
 
@@ -357,4 +357,6 @@ def test_a_creation_that_was_cut_off_is_refused_without_the_secret(raw):
     """
     raw["owners"]["tier-hot"] = {"id": "sorrel/hot", "fleet": "sealed", "serials": SERIALS, "phase": "creating"}
 
-    assert "got no secret hot_key" in refused(planned(raw, repository=replace(STACK.repository, secrets={})))
+    assert "the secret hot_key is not known here" in refused(
+        planned(raw, repository=replace(STACK.repository, secrets={}))
+    )

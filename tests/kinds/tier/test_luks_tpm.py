@@ -67,7 +67,10 @@ def test_blank_drives_become_a_tier_whose_key_no_drive_has(raw):
     assert plan.steps[3].argv[-2:] == (MEMORY, CREDENTIAL)
     assert secret not in repr(plan)
     del raw["libraries"]["libtss2-rc.so.0"]
-    assert "got no libtss2-rc.so.0; systemd asks the TPM by them. Add libtss2-esys" in refused(sealed_plan(raw))
+    assert (
+        "the host has no libtss2-rc.so.0; the libraries through which systemd uses the TPM. Add libtss2-esys"
+        in refused(sealed_plan(raw))
+    )
 
 
 def test_the_unit_has_the_key_of_systemd():
@@ -142,11 +145,17 @@ def test_going_back_from_the_tpm_asks_for_none(raw):
 @pytest.mark.parametrize(
     ("take_away", "told"),
     [
-        (lambda raw: raw.update(tpm=None), "got no TPM; a TPM 2.0 seals the key. Switch it on in the firmware"),
-        (lambda raw: raw.update(tpm=1), "got a TPM 1; a TPM 2.0"),
-        (lambda raw: raw["libraries"].clear(), "got no libtss2-esys.so.0, libtss2-mu.so.0, libtss2-rc.so.0, libtss2-"),
-        (lambda raw: raw["packages"].update(systemd="249.11-0ubuntu3"), "got systemd 249.11-0ubuntu3; 250 is the"),
-        (lambda raw: raw.pop("tpm"), "got no answer"),
+        (lambda raw: raw.update(tpm=None), "the host has no TPM; a TPM 2.0, which seals the key"),
+        (lambda raw: raw.update(tpm=1), "the host has a TPM 1; a TPM 2.0"),
+        (
+            lambda raw: raw["libraries"].clear(),
+            "the host has no libtss2-esys.so.0, libtss2-mu.so.0, libtss2-rc.so.0, libtss2-",
+        ),
+        (
+            lambda raw: raw["packages"].update(systemd="249.11-0ubuntu3"),
+            "the host has systemd 249.11-0ubuntu3; systemd 250 or later",
+        ),
+        (lambda raw: raw.pop("tpm"), "a fact is unknown"),
     ],
 )
 def test_a_host_that_cannot_seal_is_told_before_anything_is_begun(raw, take_away, told):
@@ -162,7 +171,7 @@ def test_a_key_that_is_sealed_needs_no_secret_until_it_has_to_be_sealed_anew(raw
     assert (left.steps, [item.path for item in left.by_hand]) == ((), [f"credential:{CREDENTIAL}.content"])
     lock_to_other_tpm(raw, CREDENTIAL)
 
-    assert "got no secret warm_key" in refused(sealed_plan(raw, repository))
+    assert "the secret warm_key is not known here" in refused(sealed_plan(raw, repository))
 
 
 def test_removal_leaves_no_sealed_key(raw):

@@ -7,13 +7,13 @@ from tests.support.mutations import drive
 def test_another_machine_is_refused(blank):
     blank["identity"]["serial"] = "ANOTHER"
 
-    assert "got ANOTHER; the fleet says RW-GPU-01" in refused(planned(blank))
+    assert "the machine has ANOTHER; RW-GPU-01, as the fleet declares" in refused(planned(blank))
 
 
 def test_another_fleets_tier_is_refused(raw):
     owner(raw, fleet="elsewhere", phase="ready")
 
-    assert "of gpu-01/hot in fleet elsewhere" in refused(planned(raw))
+    assert "belongs to gpu-01/hot in fleet elsewhere" in refused(planned(raw))
 
 
 def test_an_array_with_another_member_is_not_ours(raw):

@@ -8,7 +8,7 @@ from tests.support.recorded_hosts import STACK, recorded
 def test_removal_needs_consent(raw):
     plan = TIER.kind.removal(TIER.spec, Facts(raw), STACK.repository, consent=False)
 
-    assert "a tier goes only with consent" in refused(plan)
+    assert "would erase its data; consent at the tier" in refused(plan)
 
 
 def test_removal_leaves_nothing(raw, blank):

@@ -188,7 +188,7 @@ def test_a_former_member_that_stays_in_the_machine_is_in_nobodys_way(raw):
 
 def test_what_the_new_one_carries_is_given_up_by_name_alone(raw):
     arrive(raw, signatures=[{"type": "ext4", "uuid": "u-1", "label": None}], witnesses=["9c1e"])
-    assert "got 'ext4 u-1 9c1e' on it" in refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
+    assert "the drive has 'ext4 u-1 9c1e'" in refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
 
     given_up = planned(raw, **members(NEW, KEPT, *OTHERS), wipe={NEW: "ext4 u-1 9c1e"})
     assert f"wipe {NEW}: ext4 u-1 9c1e" in texts(given_up)
@@ -203,11 +203,11 @@ def test_a_former_member_comes_back_as_any_other_drive_does(raw):
     owner(raw, phase="ready")
 
     said = refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
-    assert f"{NEW}: got 'linux_raid_member" in said
+    assert f"{NEW}: the drive has 'linux_raid_member" in said
 
 
 def test_the_new_one_has_to_be_there(raw):
-    assert f"{NEW}: got no such drive" in refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
+    assert f"{NEW}: the drive is not in the machine" in refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
 
 
 def test_what_works_stays_while_another_is_missing(raw):
@@ -218,7 +218,7 @@ def test_what_works_stays_while_another_is_missing(raw):
     arrive(raw)
 
     said = refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
-    assert f"got {OLD}, which works, replaced while a member is missing" in said
+    assert f"{OLD} works, and would be replaced while a member is missing" in said
 
 
 def test_the_missing_one_and_one_that_works_are_replaced_one_after_the_other(raw):
@@ -233,14 +233,16 @@ def test_the_missing_one_and_one_that_works_are_replaced_one_after_the_other(raw
 def test_no_member_is_taken_away(raw):
     arrive(raw)
 
-    assert "got 4 members; declared are 3" in refused(planned(raw, **members(*SERIALS[:3])))
+    assert "the array has 4 members, and 3 are declared" in refused(planned(raw, **members(*SERIALS[:3])))
 
 
 def test_raid0_can_spare_nobody(raw):
     arrive(raw)
     array(raw, "gpu-01:hot").update(level="raid0")
 
-    assert "RAID0 can spare none of its members" in refused(planned(raw, **members(NEW, KEPT, *OTHERS), level="raid0"))
+    assert "which is raid0; all members of a raid0" in refused(
+        planned(raw, **members(NEW, KEPT, *OTHERS), level="raid0")
+    )
 
 
 def test_an_array_that_nobody_is_known_to_have_made_keeps_its_members(raw):
@@ -248,4 +250,4 @@ def test_an_array_that_nobody_is_known_to_have_made_keeps_its_members(raw):
     del raw["owners"]["tier-hot"]
 
     said = refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
-    assert f"got the members {OLD}; declared are {NEW}" in said
+    assert f"the array has {OLD}, which no owner file names as a member; the declared members {NEW}" in said

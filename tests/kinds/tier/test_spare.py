@@ -110,7 +110,7 @@ def test_one_that_carries_something_is_given_up_first(raw):
     drive(raw, SPARE).update(signatures=[{"type": "ext4", "uuid": "u-1", "label": None}], witnesses=["9c1e"])
     raw["owners"]["tier-warm"]["serials"].remove(SPARE)
 
-    assert f"{SPARE}: got 'ext4 u-1 9c1e' on it" in refused(planned(raw))
+    assert f"{SPARE}: the drive has 'ext4 u-1 9c1e'" in refused(planned(raw))
 
 
 def test_a_spare_in_use_is_told_with_what_a_person_has_to_do(raw):
@@ -215,7 +215,7 @@ def test_a_member_cannot_become_a_spare(raw):
     hot = RESOURCES["willow/hot"].spec
     spec = hot.model_copy(update={"members": hot.members[:3], "spares": hot.members[3:]})
 
-    assert "got 4 members; declared are 3" in refused(planned(raw, spec))
+    assert "the array has 4 members, and 3 are declared" in refused(planned(raw, spec))
 
 
 def test_a_spare_comes_to_the_help_of_an_array_that_has_lost_a_member(raw):
@@ -240,8 +240,8 @@ def test_a_spare_in_use_is_not_given_up_for_nobody(raw):
     used(raw)
     used(back, gone=False)
 
-    assert f"{MEMBERS[0]}: got no such drive" in refused(planned(raw, without_spare))
-    assert f"got {SPARE}, which works, declared no more" in refused(planned(back, without_spare))
+    assert f"{MEMBERS[0]}: the drive is not in the machine" in refused(planned(raw, without_spare))
+    assert f"{SPARE} works, is no longer declared, and has no successor" in refused(planned(back, without_spare))
 
 
 def test_a_former_member_that_md_has_taken_in_again_is_taken_out(raw):
@@ -272,7 +272,7 @@ def test_somebody_elses_spare_is_not_taken_out(raw):
     found(raw)["members"].append({"name": "sd9", "slot": None, "state": ["spare"], "names_array": found(raw)["uuid"]})
     arrive(raw)
 
-    assert f"got the members {NEW}; declared are" in refused(planned(raw))
+    assert f"the array has {NEW}, which no owner file names" in refused(planned(raw))
 
 
 def test_who_waits_is_in_the_report_and_all_go_with_the_tier(raw):

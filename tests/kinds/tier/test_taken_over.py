@@ -60,13 +60,13 @@ def test_an_array_that_is_gone_is_never_made(raw):
         drive(raw, serial).update(FREE, signatures=[], witnesses=[], superblock=None, sample=[], holders=[])
 
     said = refused(planned(raw))
-    assert "got no running array" in said and "no array is made over data" in said
+    assert "the array does not run" in said and "rackwright makes no array over data" in said
 
 
 def test_one_that_was_stopped_is_assembled_by_a_person(raw):
     raw["arrays"] = [each for each in raw["arrays"] if each["uuid"] != UUID]
 
-    assert f"md superblocks of it on: {', '.join(SERIALS)}" in refused(planned(raw))
+    assert f"its md superblocks are on: {', '.join(SERIALS)}" in refused(planned(raw))
 
 
 def test_it_is_mounted_by_what_mounts_it_at_boot(raw):
