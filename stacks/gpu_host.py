@@ -5,7 +5,7 @@ from typing import TypedDict
 
 import pulumi
 
-from rackwright.kinds.tier import TierKind
+from rackwright.kinds.tier.spec import TierSpec
 from rackwright.provider.resources import CLASSES, ManagedResource
 from rackwright.stack import DeclaredResource
 
@@ -29,8 +29,8 @@ class GpuHost(pulumi.ComponentResource):
         self._all = args["managed_resources"]
         self.add(args["resources"])
         # from the declaration, because the outputs of each resource cost as much as a resource
-        tiers = [resource.inputs for resource in args["resources"] if resource.token == TierKind.token]
-        self.mounts = pulumi.Output.from_input({tier["name"]: tier["mount"] for tier in tiers})
+        tiers = [resource.spec for resource in args["resources"] if isinstance(resource.spec, TierSpec)]
+        self.mounts = pulumi.Output.from_input({tier.name: tier.declared.mount for tier in tiers})
         self.register_outputs({"mounts": self.mounts})
 
     def add(self, resources: Iterable[DeclaredResource]) -> None:

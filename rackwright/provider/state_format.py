@@ -9,7 +9,7 @@ from typing import Any
 from rackwright.core.wire import JSON
 from rackwright.errors import Diagnostic, Refused, command
 
-STATE_FORMAT = 2
+STATE_FORMAT = 3
 """The format that this version reads and writes. A change that an older state does not survive adds 1: another shape
 of a spec, other names of claimed properties, another JSON form of values."""
 FIRST_FORMAT = 1

@@ -103,6 +103,11 @@ class Scrub(Schema):
         days = "*-*-1..7" if self.every == "month" else "*-*-*"
         return f"{self.day[:3].capitalize()} {days} {self.at}:00"
 
+    @property
+    def speed_max_kib(self) -> int | None:
+        """Maximum KiB per second of each drive."""
+        return self.speed_max and self.speed_max // 1024
+
 
 class Encryption(Schema):
     """LUKS2 between an array and its filesystem, which makes the drives alone unreadable."""
@@ -155,6 +160,15 @@ class Tier(Schema):
     def chunk_bytes(self) -> int:
         """Chunk in bytes; 0 for RAID1, which has no chunks."""
         return 0 if self.level == "raid1" else self.chunk or DEFAULT_CHUNK
+
+    @property
+    def chunk_kib(self) -> int:
+        return self.chunk_bytes // 1024
+
+    @property
+    def sync_speed_max_kib(self) -> int | None:
+        """Maximum KiB per second of a resync."""
+        return self.sync_speed_max and self.sync_speed_max // 1024
 
     @property
     def key(self) -> str | None:

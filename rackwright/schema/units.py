@@ -35,11 +35,27 @@ class Size(int):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(cls)
+        dump = core_schema.plain_serializer_function_ser_schema(_dump, info_arg=True, when_used="json")
+        return core_schema.no_info_plain_validator_function(cls, serialization=dump)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {"type": "string", "pattern": f"^{PATTERN}$", "examples": ["3.84TB", "512KiB"]}
+
+
+EXACT = {"exact_sizes": True}
+"""Context of a dump to JSON that a model can read again: it writes sizes with a unit, as a fleet does."""
+
+
+def _dump(size: int, info: core_schema.SerializationInfo) -> int | str:
+    return _exact_text(size) if info.context == EXACT else int(size)
+
+
+def _exact_text(size: int) -> str:
+    """Return *size* as a text that `parse_size` reads as the same size."""
+    text = format_size(size)
+    number, unit = re.split(r"(?=[A-Za-z])", text, maxsplit=1)
+    return text if Decimal(number) * UNITS[unit] == size else f"{size}B"
 
 
 LARGEST = 1 << 64

@@ -16,15 +16,12 @@ from rackwright.kinds.network.spec import BondPart, DnsPart, NetworkSpec, PortPa
 from rackwright.kinds.peers import PathPart, PeersKind, PeersSpec
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
-from rackwright.kinds.shared.drives import DrivePart, HealthPart
 from rackwright.kinds.tier import TierKind
-from rackwright.kinds.tier.spec import ScrubPart, TierSpec
+from rackwright.kinds.tier.spec import TierSpec
 from rackwright.schema.catalogue import drivers
 from rackwright.schema.fleet import stations
-from rackwright.schema.health import ANY
-from rackwright.schema.host import Drive, Host
+from rackwright.schema.host import Host
 from rackwright.schema.network import Network, links, route_link
-from rackwright.schema.tier import Scrub
 from rackwright.stack.lock_check import problems as lock_problems
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
@@ -84,8 +81,8 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
             **common,
             os=host.os,
             profile=host.profile,
-            drives=tuple(map(_drive_part, host.drives)),
-            health=_health(host),
+            drives=host.drives,
+            health=host.health,
             macs=tuple(nic.mac for nic in host.nics if nic.mac),
             pci_addresses=tuple(nic.pci for nic in host.nics if nic.pci),
             mounts=tuple(tier.mount for tier in host.tiers.values() if tier.provided) or None,
@@ -102,24 +99,11 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
                 **common,
                 name=tier_name,
                 fleet=stack.fleet.fleet,
-                array=tier.array,
-                level=tier.level,
-                filesystem=tier.filesystem,
-                mount=tier.mount,
-                key=tier.key,
-                tpm2=tier.tpm2,
-                chunk_kib=tier.chunk_bytes // 1024,
-                bitmap=tier.has_bitmap,
-                ppl=tier.ppl,
-                options=tier.options,
-                sync_speed_max_kib=tier.sync_speed_max and tier.sync_speed_max // 1024,
-                scrub=_scrub(tier.scrub),
-                wait_for_sync=tier.wait_for_sync,
-                members=tuple(map(_drive_part, members)),
-                spares=tuple(map(_drive_part, spares)),
-                health=_health(host),
+                declared=tier,
+                members=members,
+                spares=spares,
+                health=host.health,
                 wipe={serial: content for serial, content in host.wipe.items() if serial in serials},
-                destroy=tier.destroy,
             ),
             after=(name,),
         )
@@ -219,17 +203,3 @@ def _prerequisites(source: RoleSource, host: Host) -> Iterator[str]:
         if other in host.roles or (tier != other and tier in host.tiers):
             yield tier
     yield from (str(tier) for _, tier in host.tiers_of(source.name))
-
-
-def _scrub(scrub: Scrub | None) -> ScrubPart | None:
-    if scrub is None:
-        return None
-    return ScrubPart(calendar=scrub.calendar, speed_max_kib=scrub.speed_max and scrub.speed_max // 1024)
-
-
-def _health(host: Host) -> HealthPart:
-    return HealthPart(**{name: limit for name, limit in host.health.model_dump().items() if limit != ANY})
-
-
-def _drive_part(drive: Drive) -> DrivePart:
-    return DrivePart(serial=drive.serial, bus=drive.bus, size_bytes=drive.size, tier=drive.tier, watched=drive.watched)

@@ -8,7 +8,9 @@ from rackwright.core.contract import UnknownValue
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.kinds.host import HostKind, HostSpec
-from rackwright.kinds.shared.drives import DrivePart, HealthPart, health_claims
+from rackwright.kinds.shared.drives import health_claims
+from rackwright.schema.health import ANY, Health
+from rackwright.schema.host import Drive
 from tests.support.recorded_hosts import recorded
 
 KIND = HostKind()
@@ -52,15 +54,15 @@ def test_a_drive_is_asked_for_what_its_bus_counts(bus: str | None, wanted: set[s
     """
     A twin's NVMe has a log of its health; its SAS drives have none, and are counted as not rehearsable.
     """
-    limits = HealthPart(pending_sectors=0, media_errors=0, wear_percent=90)
-    claims = [*health_claims("gpu-01", [DrivePart(serial="S1", bus=bus)], limits)]
+    limits = Health()
+    claims = [*health_claims("gpu-01", [Drive(serial="S1", bus=bus)], limits)]
     assert {name for claim in claims for name in claim.want} == wanted
     assert {claim.scope for claim in claims} <= {scope}
 
 
 def test_what_a_drive_does_not_count_is_unknown_and_not_fine() -> None:
-    limits = HealthPart(pending_sectors=0)
+    limits = Health(media_errors=ANY, wear_percent=ANY)
     health = {"passed": True, "pending_sectors": None, "media_errors": 0, "wear_percent": 0}
     raw = {"drives": [{"name": "sda", "serial": "S1", "health": health}]}
-    found = KIND.observe([*health_claims("gpu-01", [DrivePart(serial="S1", bus="sata")], limits)], Facts(raw))
+    found = KIND.observe([*health_claims("gpu-01", [Drive(serial="S1", bus="sata")], limits)], Facts(raw))
     assert found["drive:S1"] == {"health": "passed", "pending_sectors": UnknownValue("the drive does not count that")}

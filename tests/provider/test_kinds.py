@@ -23,6 +23,7 @@ from tests.support.recorded_hosts import HOST, RESOURCES, STACK, blank, recorded
 from tests.support.simulated import SimulatedHost, SimulatedRack
 
 HOT = RESOURCES[f"{HOST}/hot"].inputs
+REMOVABLE = {**HOT, "declared": {**HOT["declared"], "destroy": "allowed"}}
 ARRAY = f"{HOST}:hot"
 
 
@@ -234,7 +235,7 @@ def test_a_host_that_is_off_keeps_its_state_and_refuses_changes(rig, host, rack)
 
     assert "unreachable" in rig.read(state).outputs
     with failing("UNAVAILABLE"):
-        rig.update(state, {**HOT, "destroy": "allowed"})
+        rig.update(state, REMOVABLE)
     with failing("FAILED_PRECONDITION") as failures:
         rig.delete(state)
     assert f"`rackwright host forget lab {HOST}`" in failures[0].message
@@ -262,5 +263,5 @@ def test_removal_needs_consent_and_ends_with_nothing_left(rig, host):
             host.set_facts(blank())
 
     host.on_step = work
-    rig.delete(rig.create({**HOT, "destroy": "allowed"}))
+    rig.delete(rig.create(REMOVABLE))
     assert "erase the md superblock on RW01-NVME3" in [step["text"] for step in host.steps]

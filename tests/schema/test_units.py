@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rackwright.schema.host import Drive
 from rackwright.schema.problem import Problem
-from rackwright.schema.units import UNITS, Size, format_size, format_time, parse_size, parse_time
+from rackwright.schema.units import EXACT, LARGEST, UNITS, Size, format_size, format_time, parse_size, parse_time
 
 
 @pytest.mark.parametrize(
@@ -121,3 +122,14 @@ def test_a_time_of_more_than_ten_years_is_refused(written):
     with pytest.raises(Problem) as problem:
         parse_time(written)
     assert problem.value.diagnostic.expected == "it is at most ten years"
+
+
+@given(st.integers(min_value=1, max_value=LARGEST - 1))
+def test_a_size_in_a_spec_is_read_back_to_the_byte(size_bytes: int) -> None:
+    """
+    A state has it as a fleet does, with a unit; JSON without that context has bytes.
+    """
+    drive = Drive(serial="S1", size=Size(f"{size_bytes}B"))
+
+    assert Drive.model_validate_json(drive.model_dump_json(context=EXACT)) == drive
+    assert drive.model_dump(mode="json")["size"] == size_bytes

@@ -201,17 +201,17 @@ def test_resources_say_what_the_fleet_says(project: Path) -> None:
         "os": "debian-12",
         "profile": "virtual",
         "drives": [
-            {"serial": "BOOT", "size_bytes": 480_000_000_000, "watched": True},
-            {"serial": "DISK-0", "bus": "nvme", "size_bytes": 1_920_000_000_000, "tier": "fast", "watched": True},
-            {"serial": "DISK-1", "bus": "nvme", "size_bytes": 1_920_000_000_000, "tier": "fast", "watched": True},
+            {"serial": "BOOT", "size": "480GB", "boot": True},
+            {"serial": "DISK-0", "bus": "nvme", "size": "1.92TB", "tier": "fast"},
+            {"serial": "DISK-1", "bus": "nvme", "size": "1.92TB", "tier": "fast"},
         ],
-        "health": {"pending_sectors": 0, "media_errors": 0, "wear_percent": 90},
+        "health": {},
         "macs": [],
         "pci_addresses": [],
     }
     assert tier.after == ("alpha",)
-    assert tier.inputs["chunk_kib"] == 0
-    assert tier.inputs["sync_speed_max_kib"] == 51_200
+    assert tier.inputs["declared"]["sync_speed_max"] == "50MiB"
+    assert (tier.spec.declared.chunk_kib, tier.spec.declared.sync_speed_max_kib) == (0, 51_200)
     assert tier.inputs["wipe"] == {"DISK-0": "ext4 1234"}
     assert [member["serial"] for member in tier.inputs["members"]] == ["DISK-0", "DISK-1"]
     assert other.inputs["identity"] == {"uuid": "4c4c4544-0042-3510-8054-b2c04f565431"}

@@ -59,7 +59,7 @@ def recorded(host: str) -> dict[str, Any]:
     for filesystem in raw["filesystems"]:
         filesystem.setdefault("size_bytes", sizes.get(filesystem["device"], 0))
     for tier in (each.spec for each in RESOURCES.values() if isinstance(each.spec, TierSpec)):
-        if tier.host == host and not tier.array and tier.rule_path:
+        if tier.host == host and not tier.declared.array and tier.rule_path:
             text = STACK.repository.digest(boot.rule_text(tier, STACK.repository))
             raw["files"][tier.rule_path] = {"digest": text, "mode": "0644", "owner": "root:root", "mtime_ns": 1}
     for path in raw["files"]:
@@ -91,7 +91,7 @@ def _tier_files() -> dict[str, Any]:
     for tier in ("hot", "warm"):
         spec = RESOURCES[f"willow/{tier}"].spec
         raw["units"][f"scrub-{tier}.timer"] = {"load": "loaded", "active": "active", "enabled": "enabled"}
-        for path, text in scrub.texts(spec, spec.scrub, STACK.repository).items():
+        for path, text in scrub.texts(spec, spec.declared.scrub, STACK.repository).items():
             raw["files"][path] = {"digest": STACK.repository.digest(text), **file}
     warm = next(array for array in raw["arrays"] if array["md_name"] == "willow:warm")
     warm["sync_speed_max_kib"] = 100 * 1024
@@ -130,13 +130,13 @@ def _sealed_facts() -> dict[str, Any]:
             "mode": "0644",
             **file,
         }
-        raw["files"][spec.key_path] = {"digest": digest(SECRETS[spec.key]), "mode": "0600", **file}
-        if spec.tpm2:
+        raw["files"][spec.key_path] = {"digest": digest(SECRETS[spec.declared.key]), "mode": "0600", **file}
+        if spec.declared.tpm2:
             raw["files"][spec.key_path]["digest"] = "of what only the TPM can read"
             raw["credentials"][spec.key_path] = {
                 "sealed_by": "tpm2",
                 "opens": True,
-                "digest": digest(SECRETS[spec.key]),
+                "digest": digest(SECRETS[spec.declared.key]),
             }
         raw["files"][spec.header_path] = {"digest": {"unknown": "larger than 1 MiB"}, "mode": "0600", **file}
         [uuid] = [found["uuid"] for found in raw["filesystems"] if found["device"] == mapping["name"]]

@@ -77,9 +77,9 @@ def _of_roles() -> Iterator[tuple[str, str]]:
 
 def _of_tiers() -> Iterator[tuple[str, str]]:
     tiers = [each.spec for each in RESOURCES.values() if isinstance(each.spec, TierSpec)]
-    encrypted = next(tier for tier in tiers if tier.key is not None)
+    encrypted = next(tier for tier in tiers if tier.declared.key is not None)
     yield f"tier{UNITS}/unlock.service.j2", luks.unit_text(encrypted, REPOSITORY)
-    scrubbed, declared = next((tier, tier.scrub) for tier in tiers if tier.scrub)
+    scrubbed, declared = next((tier, tier.declared.scrub) for tier in tiers if tier.declared.scrub)
     for path, text in scrub.texts(scrubbed, declared, REPOSITORY).items():
         if path.endswith(".service"):
             yield f"tier{UNITS}/scrub.service.j2", text

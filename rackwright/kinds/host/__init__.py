@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from rackwright.core.contract import (
     Between,
     Claim,
+    Declared,
     Difference,
     Observation,
     Plan,
@@ -17,9 +18,11 @@ from rackwright.core.contract import (
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.kinds.shared import observation
-from rackwright.kinds.shared.drives import DrivePart, HealthPart, drive_claim, health_claims
+from rackwright.kinds.shared.drives import drive_claim, health_claims
 from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
 from rackwright.schema.catalogue import GPUS, PROFILES
+from rackwright.schema.health import Health
+from rackwright.schema.host import Drive
 
 _PORT_REMEDY = "check that the port exists, or correct its PCI address"
 
@@ -31,12 +34,11 @@ class HostSpec(Resource):
     """The value of serial, uuid, bmc_mac or device_tree_serial, as one entry."""
     os: str
     profile: str
-    drives: tuple[DrivePart, ...] = ()
+    drives: tuple[Declared[Drive], ...] = ()
     macs: tuple[str, ...] = ()
     pci_addresses: tuple[str, ...] = ()
     """PCI addresses of ports that are declared by their slot."""
-    health: HealthPart | None = None
-    """Limits of the drives' health; None: no claims about health."""
+    health: Declared[Health] = Health()
     mounts: tuple[str, ...] | None = None
     """Mount points of tiers that are provided from outside; None for none."""
 
@@ -62,14 +64,14 @@ class HostKind:
             ),
             Claim(
                 f"drives:{spec.host}",
-                {"serials": Within(tuple(sorted(part.serial for part in spec.drives)))},
+                {"serials": Within(tuple(sorted(drive.serial for drive in spec.drives)))},
                 owned=False,
                 scope="kernel",
                 remedy="find out the content and the user of the drive with `lsblk --fs`, then declare it in the fleet",
             ),
             # the tier claims its own drives
-            *(drive_claim(part, present=True) for part in spec.drives if part.tier is None),
-            *health_claims(spec.host, (part for part in spec.drives if part.tier is None), spec.health),
+            *(drive_claim(drive, present=True) for drive in spec.drives if drive.tier is None),
+            *health_claims(spec.host, (drive for drive in spec.drives if drive.tier is None), spec.health),
             *(
                 Claim(f"nic:{mac}", {"present": True}, remedy="check that the port exists, or correct its MAC")
                 for mac in spec.macs

@@ -35,18 +35,18 @@ class TierKind:
             "state": HEALTHY,
             "superblocks_lost": (),
         }
-        if spec.chunk_kib:
-            array["chunk_kib"] = spec.chunk_kib
+        if spec.declared.chunk_kib:
+            array["chunk_kib"] = spec.declared.chunk_kib
         if spec.level != "raid0":
-            array["bitmap"] = "internal" if spec.bitmap else "none"
+            array["bitmap"] = "internal" if spec.declared.has_bitmap else "none"
         if spec.level == "raid5":
-            array["ppl"] = spec.ppl
-        if spec.sync_speed_max_kib is not None:
-            while_scrubbed = spec.scrub and spec.scrub.speed_max_kib
-            speeds = (spec.sync_speed_max_kib, *([while_scrubbed] if while_scrubbed else []))
+            array["ppl"] = spec.declared.ppl
+        if spec.declared.sync_speed_max_kib is not None:
+            while_scrubbed = spec.declared.scrub and spec.declared.scrub.speed_max_kib
+            speeds = (spec.declared.sync_speed_max_kib, *([while_scrubbed] if while_scrubbed else []))
             array["sync_speed_max_kib"] = OneOf(speeds) if len({*speeds}) > 1 else speeds[0]
         filesystem: dict[str, Want] = {"type": spec.filesystem}
-        if spec.array is None:
+        if spec.declared.array is None:
             array["metadata"] = "1.2"
             array["array_size"] = "default"
             if spec.member_kib is not None:
@@ -68,9 +68,9 @@ class TierKind:
             remedies.array(f"md:{spec.array_key}", spec.host, array),
             *_redundancy(spec),
             remedies.filesystem(f"filesystem:{spec.carrier}", filesystem),
-            Claim(f"mount:{spec.mount}", mount, remedy=remedies.THEIR_MOUNT if spec.array else ""),
+            Claim(f"mount:{spec.declared.mount}", mount, remedy=remedies.THEIR_MOUNT if spec.declared.array else ""),
         )
-        if spec.array:  # rackwright does not manage the boot files of an array that was taken over
+        if spec.declared.array:  # rackwright does not manage the boot files of an array that was taken over
             return array_claims
         return (
             *array_claims,
@@ -98,7 +98,7 @@ class TierKind:
             }
             if spares := waiting_spares(facts, array):
                 report["spares"] = list(spares)
-            if spec.key and (header := header_on(facts, array)):
+            if spec.declared.key and (header := header_on(facts, array)):
                 report["luks_uuid"] = header.uuid
             if progress := array.progress:
                 report["progress"] = progress

@@ -11,7 +11,7 @@ def assemble(inputs: PlanInputs, stopped: StoppedArray) -> Plan:
     """Return the plan that starts an array of ours from all of its members; anything less is refused."""
     spec, facts, repository = inputs.spec, inputs.facts, inputs.repository
     uuids = {block.array_uuid for block in stopped.superblocks.values()}
-    if spec.array or stopped.superblocks.keys() != {*spec.serials} or len(uuids) != 1:
+    if spec.declared.array or stopped.superblocks.keys() != {*spec.serials} or len(uuids) != 1:
         return Plan(refusals=(_incomplete(inputs, stopped),))
     stop = [Command(f"stop the inactive {spec.name}", ("mdadm", "--stop", spec.device))] if stopped.array else []
     members = tuple(f"${{drive:{serial}}}" for serial in spec.serials)

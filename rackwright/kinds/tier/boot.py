@@ -24,7 +24,7 @@ def rule_text(spec: TierSpec, repository: Repository) -> str:
         "tier/etc/udev/rules.d/tier.rules.j2",
         id=spec.id,
         md_name=spec.array_key,
-        sync_speed_max_kib=spec.sync_speed_max_kib,
+        sync_speed_max_kib=spec.declared.sync_speed_max_kib,
     )
 
 
@@ -34,8 +34,8 @@ def unit_text(spec: TierSpec, repository: Repository) -> str:
         "tier/etc/systemd/system/tier.mount.j2",
         id=spec.id,
         carrier=spec.carrier,
-        unlock=spec.key and spec.unlock_unit,
-        mount=spec.mount,
+        unlock=spec.declared.key and spec.unlock_unit,
+        mount=spec.declared.mount,
         filesystem=spec.filesystem,
         options=spec.mount_options,
     )
@@ -72,13 +72,13 @@ def repair_steps(spec: TierSpec, facts: Facts, repository: Repository, things: C
 
 
 def mount_step(spec: TierSpec) -> Command:
-    return Command(f"mount {spec.mount}", ("systemctl", "start", spec.unit))
+    return Command(f"mount {spec.declared.mount}", ("systemctl", "start", spec.unit))
 
 
 def unmount_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
     """Yield the steps that unmount the tier for good."""
     if facts.file(spec.unit_path):
-        yield Command(f"unmount {spec.mount}", ("systemctl", "disable", "--quiet", "--now", spec.unit))
+        yield Command(f"unmount {spec.declared.mount}", ("systemctl", "disable", "--quiet", "--now", spec.unit))
         yield Remove(f"remove {spec.unit_path}", spec.unit_path)
         yield Command("reload systemd", ("systemctl", "daemon-reload"))
 

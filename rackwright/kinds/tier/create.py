@@ -36,7 +36,7 @@ def _creation(inputs: PlanInputs, not_free: Iterable[Diagnostic], array: Array |
     steps: list[Step] = [owner_file.note_creation(spec)]
     if makes_array:
         steps += [*drives.wipe_steps(free), _array_step(spec, free)]
-    if spec.key:
+    if spec.declared.key:
         steps += luks.create_steps(spec, repository)
     steps += [_filesystem_step(spec), owner_file.note_filesystem(spec)]
     steps += [*boot.create_steps(spec, facts, repository), boot.mount_step(spec), *repair.cap_steps(spec)]
@@ -49,8 +49,8 @@ def _array_step(spec: TierSpec, free: Sequence[DriveFacts]) -> Command:
     options = [f"--level={spec.level}", f"--raid-devices={len(spec.members)}"]
     if spec.spares:
         options.append(f"--spare-devices={len(spec.spares)}")
-    if spec.chunk_kib:
-        options.append(f"--chunk={spec.chunk_kib}")
+    if spec.declared.chunk_kib:
+        options.append(f"--chunk={spec.declared.chunk_kib}")
     if spec.level != "raid0":
         options += [consistency.option(spec), f"--size={spec.member_kib}"]
     if spec.room_kib:

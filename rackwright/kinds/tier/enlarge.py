@@ -40,7 +40,7 @@ def refusals(spec: TierSpec, array: Array, completes: bool) -> Iterator[Diagnost
     """
     where = f"{spec.id}: md member_kib"
     problem = f"the array uses {array.member_bytes // 1024} KiB of each member, and {spec.member_kib} KiB are there"
-    if spec.level == "raid5" and (spec.ppl or array.ppl):
+    if spec.level == "raid5" and (spec.declared.ppl or array.ppl):
         help = "Declare `ppl: false` and run up; declare `ppl: true` again after the enlargement"
         yield Diagnostic(where, problem, "an array without a partial parity log: md enlarges no other", help)
     elif array.condition in ("degraded", "failed", "interrupted") and not completes:
@@ -56,7 +56,7 @@ def enlarge_steps(inputs: PlanInputs) -> Iterator[Command]:
 
 def enlarge_at_rest_steps(spec: TierSpec) -> Iterator[Command]:
     """Yield the step that takes the rest of each member after md's copy or reshape: here, or in a unit on the host."""
-    if spec.wait_for_sync:
+    if spec.declared.wait_for_sync:
         yield Command(f"let {spec.name} take all of its members", _argv(spec))
     else:
         at_rest = WhenAtRest(spec.array_key, commands.waiting_unit("enlarge", spec.array_key))

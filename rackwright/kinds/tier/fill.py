@@ -18,13 +18,13 @@ def fill_steps(inputs: PlanInputs, gains_room: bool = False) -> Iterator[Command
     """
     unfilled = inputs.differs("filesystem", "fills_array") or inputs.differs("luks", "fills_array")
     unfilled |= inputs.differs("md", "array_size")  # a step before this one gives the array its whole size again
-    if unfilled or (gains_room and inputs.spec.wait_for_sync):
+    if unfilled or (gains_room and inputs.spec.declared.wait_for_sync):
         yield fill_step(inputs.spec)
 
 
 def fill_step(spec: TierSpec) -> Command:
-    argv = commands.grow_filesystem(spec.filesystem, spec.filesystem_device, spec.mount)
-    if spec.key:
+    argv = commands.grow_filesystem(spec.filesystem, spec.filesystem_device, spec.declared.mount)
+    if spec.declared.key:
         argv = commands.grow_mapping(spec.mapping, spec.key_path, argv)
     return Command(f"let the {spec.filesystem} on {spec.name} take all that the array has", argv)
 
@@ -35,7 +35,7 @@ def schedule_fill_steps(spec: TierSpec, gains_room: bool) -> Iterator[Command]:
     Args:
         gains_room: True if a reshape that runs by then makes the array larger.
     """
-    if gains_room and not spec.wait_for_sync:
+    if gains_room and not spec.declared.wait_for_sync:
         at_rest = WhenAtRest(spec.array_key, commands.waiting_unit("grow", spec.array_key))
         text = f"let the {spec.filesystem} on {spec.name} grow once that is done"
         yield Command(text, fill_step(spec).argv, when_at_rest=at_rest)
@@ -43,7 +43,7 @@ def schedule_fill_steps(spec: TierSpec, gains_room: bool) -> Iterator[Command]:
 
 def wait_steps(spec: TierSpec) -> Iterator[Command]:
     """Yield the step that waits for md, where that is declared."""
-    if spec.wait_for_sync:
+    if spec.declared.wait_for_sync:
         yield wait_step(spec)
 
 

@@ -46,7 +46,7 @@ def _refusals(inputs: PlanInputs, growing: Growing) -> Iterator[Diagnostic]:
     problem = f"the array has {array.devices} members, and {len(spec.members)} are declared"
     noted_members, phase = frozenset(inputs.owner.get("serials", ())), inputs.owner.get("phase")
     leaving = sorted(noted_members - {*spec.serials})
-    if spec.array or not noted_members:
+    if spec.declared.array or not noted_members:
         help = "Grow it by hand with `mdadm --grow`, and declare the members that it has then"
         yield Diagnostic(where, problem, "an array that rackwright has made", help)
     elif leaving:
@@ -61,7 +61,7 @@ def _refusals(inputs: PlanInputs, growing: Growing) -> Iterator[Diagnostic]:
         expected = f"at least {format_size(growth.need_kib * 1024)} of room"
         note = "with less room md moves stripes in place, and a power cut in the first moments loses data"
         yield Diagnostic(where, problem, expected, ANOTHER_TIER, note)
-    elif spec.ppl or (spec.level == "raid5" and array.ppl):
+    elif spec.declared.ppl or (spec.level == "raid5" and array.ppl):
         problem += ", and the array has a partial parity log"
         help = "Declare `ppl: false` and run up; add the members; declare `ppl: true` again after the reshape"
         yield Diagnostic(where, problem, "an array without the log: md reshapes no other", help)

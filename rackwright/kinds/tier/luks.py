@@ -36,7 +36,7 @@ ANOTHER_TIER = "Declare another tier on other drives, and move the data there"
 
 def claims(spec: TierSpec, repository: Repository) -> Iterator[Claim]:
     """Yield the claims of an encrypted tier."""
-    if spec.key is None:
+    if spec.declared.key is None:
         return
     header: dict[str, Want] = {
         "version": VERSION,
@@ -47,12 +47,12 @@ def claims(spec: TierSpec, repository: Repository) -> Iterator[Claim]:
         "copied": True,
     }
     yield Claim(f"luks:{spec.array_key}", header)
-    key = repository.secrets.get(spec.key)
-    unknown_key = UnknownValue(f"it is the secret {spec.key}, which is not known here")
+    key = repository.secrets.get(spec.declared.key)
+    unknown_key = UnknownValue(f"it is the secret {spec.declared.key}, which is not known here")
     if key is not None and len(key) < KEY_SHORTEST:
         raise DeclarationError(
             Diagnostic(
-                f"{spec.id}: {CONFIG_KEY}.{spec.key}",
+                f"{spec.id}: {CONFIG_KEY}.{spec.declared.key}",
                 f"the key has {len(key)} characters",
                 f"at least {KEY_SHORTEST} characters",
                 "Run `openssl rand -base64 32`, set its output as the value, and let `up` change the key",
@@ -62,7 +62,7 @@ def claims(spec: TierSpec, repository: Repository) -> Iterator[Claim]:
     root_only: dict[str, Want] = {"mode": "0600", "owner": "root:root"}
     yield Claim(f"file:{spec.key_path}", root_only)
     content = {"content": unknown_key if key is None else repository.digest(key)}
-    if spec.tpm2:
+    if spec.declared.tpm2:
         credential = f"credential:{spec.key_path}"
         yield Claim(credential, {"sealed_by": "tpm2", "opens": True}, remedy=NEW_MAINBOARD)
         yield Claim(credential, content, secret=True)
@@ -81,7 +81,7 @@ def unit_text(spec: TierSpec, repository: Repository) -> str:
         device=spec.array_path,
         device_unit=spec.array_unit,
         key=spec.key_path,
-        tpm2=spec.tpm2,
+        tpm2=spec.declared.tpm2,
         mapping=spec.mapping,
     )
 
@@ -89,7 +89,7 @@ def unit_text(spec: TierSpec, repository: Repository) -> str:
 def refusals(spec: TierSpec, facts: Facts, array: Array, owner: Mapping[str, Any]) -> Iterator[Diagnostic]:
     """Yield why an array that runs cannot have the declared encryption."""
     where, uuid = f"{spec.id}: encryption", owner.get("luks")
-    if spec.key is None:
+    if spec.declared.key is None:
         if uuid:
             problem = "the tier is encrypted, and declared without encryption"
             yield Diagnostic(where, problem, help=ANOTHER_TIER, note="encryption cannot be removed from a tier")
@@ -133,7 +133,7 @@ def name_refusals(spec: TierSpec, facts: Facts, array: Array | None) -> Iterator
 
 def preparation_refusals(spec: TierSpec, facts: Facts) -> Iterator[Diagnostic]:
     """Yield why a new tier cannot be encrypted."""
-    if spec.key and facts.package(PACKAGE) is None:
+    if spec.declared.key and facts.package(PACKAGE) is None:
         expected = f"the package {PACKAGE}, which makes and opens LUKS"
         help = f"Add {PACKAGE} to base_packages of role base, or install it"
         yield Diagnostic(f"{spec.id}: encryption", "the host has no cryptsetup", expected, help)
@@ -142,9 +142,11 @@ def preparation_refusals(spec: TierSpec, facts: Facts) -> Iterator[Diagnostic]:
 def key_refusals(spec: TierSpec, facts: Facts, repository: Repository) -> Iterator[Diagnostic]:
     """Yield why the key cannot be written: its secret is not known here, or the host cannot seal it."""
     where = f"{spec.id}: encryption"
-    if spec.key and spec.key not in repository.secrets:
-        yield Diagnostic(where, f"the secret {spec.key} is not known here", "the key of the tier", SECRETS_HELP)
-    if not spec.tpm2:
+    if spec.declared.key and spec.declared.key not in repository.secrets:
+        yield Diagnostic(
+            where, f"the secret {spec.declared.key} is not known here", "the key of the tier", SECRETS_HELP
+        )
+    if not spec.declared.tpm2:
         return
     if facts.tpm != 2:
         problem = "the host has no TPM" if facts.tpm is None else f"the host has a TPM {facts.tpm}"
@@ -189,7 +191,7 @@ def repair_steps(
         paths: Paths of the differences.
         opens: True if it has to be opened, whether or not that differs.
     """
-    if spec.key is None:
+    if spec.declared.key is None:
         return
     luks, things = f"luks:{spec.array_key}", {path.rpartition(".")[0] for path in paths}
     changes, other = writes_key(spec, things), facts.file(spec.other_key_path) is not None
@@ -213,9 +215,10 @@ def repair_steps(
 
 
 def _key_steps(spec: TierSpec, repository: Repository, path: str) -> Iterator[Step]:
-    key, written = repository.secrets[str(spec.key)].encode(), spec.open_key_path if spec.tpm2 else path
+    key = repository.secrets[str(spec.declared.key)].encode()
+    written = spec.open_key_path if spec.declared.tpm2 else path
     yield Put(f"write {written}", written, base64.b64encode(key).decode(), 0o600, base64=True)
-    if spec.tpm2:
+    if spec.declared.tpm2:
         yield Command(f"have the TPM seal that in {path}", commands.seal(written, path))
 
 

@@ -21,7 +21,7 @@ def removal(spec: TierSpec, facts: Facts, consent: bool) -> Plan:
 
     The removal of a tier that was taken over removes only the owner file that a replacement has written.
     """
-    if not consent and spec.array is None:
+    if not consent and spec.declared.array is None:
         problem, expected = f"the removal of {spec.name} would erase its data", "consent at the tier"
         help = "Write `destroy: allowed` at the tier, run up, then remove it"
         return Plan(refusals=(Diagnostic(spec.id, problem, expected, help),))
@@ -50,7 +50,7 @@ def _machine_refusals(spec: TierSpec, facts: Facts) -> tuple[Diagnostic, ...]:
 def _interrupted_refusals(spec: TierSpec, facts: Facts) -> Iterator[Diagnostic]:
     """Yield that a reshape was cut off: its keys cannot be seen, and no key may stay on the drives."""
     array = find_array(facts, spec.array_key)
-    if spec.key and array and array.condition == "interrupted":
+    if spec.declared.key and array and array.condition == "interrupted":
         yield Diagnostic(
             spec.id,
             "a reshape of the tier was interrupted",
@@ -60,7 +60,7 @@ def _interrupted_refusals(spec: TierSpec, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def _removal_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
-    if spec.array:
+    if spec.declared.array:
         if facts.owner(f"tier-{spec.name}") is not None:
             yield Remove(f"remove {spec.owner_file}", spec.owner_file)
         return
@@ -77,12 +77,12 @@ def _removal_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
     )
     yield from scrub_steps
     yield from mount_steps
-    if spec.key:
+    if spec.declared.key:
         yield from luks.erase_steps(spec, facts, array)
     if array:
         if array.condition != "inactive":
             losses = (f"{spec.id}: everything on it",)
-            what = "LUKS header" if spec.key else spec.filesystem
+            what = "LUKS header" if spec.declared.key else spec.filesystem
             yield Command(f"erase the {what} on {spec.name}", ("wipefs", "-qa", spec.device), destroys=losses)
         yield Command(f"stop the array {spec.name}", ("mdadm", "--stop", spec.device))
     for serial, block in sorted(traces.items()):

@@ -77,14 +77,16 @@ def _lifetime_refusals(inputs: PlanInputs, array: Array) -> Iterator[Diagnostic]
 def _mount_refusals(inputs: PlanInputs) -> Iterator[Diagnostic]:
     spec, mounts = inputs.spec, inputs.facts.mounts
     device = inputs.carrier and inputs.carrier.name
-    mount = mount_at(inputs.facts, spec.mount)
+    mount = mount_at(inputs.facts, spec.declared.mount)
     if mount is not None and mount.device != device:
         problem, help = f"{mount.device or mount.type} is mounted there", "Look at its content, and unmount it by hand"
-        yield Diagnostic(f"{spec.id}: {spec.mount}", problem, f"{spec.name} is mounted there", help)
+        yield Diagnostic(f"{spec.id}: {spec.declared.mount}", problem, f"{spec.name} is mounted there", help)
     elsewhere = [mount.target for mount in mounts if device and mount.device == device]
-    if elsewhere and spec.mount not in elsewhere:
+    if elsewhere and spec.declared.mount not in elsewhere:
         problem = f"{spec.name} is mounted at {', '.join(elsewhere)}"
-        yield Diagnostic(f"{spec.id}: mount", problem, spec.mount, f"Unmount {elsewhere[0]} by hand, then run again")
+        yield Diagnostic(
+            f"{spec.id}: mount", problem, spec.declared.mount, f"Unmount {elsewhere[0]} by hand, then run again"
+        )
 
 
 # -- steps -----------------------------------------------------------------------------------------------------------
@@ -105,7 +107,7 @@ def repair_steps(inputs: PlanInputs, assembled: AssembledArray) -> Iterator[Step
     if inputs.differs("md", "sync_speed_max_kib"):
         yield from cap_steps(spec)
     yield from boot.repair_steps(spec, inputs.facts, inputs.repository, inputs.differing_things)
-    if spec.array is None:
+    if spec.declared.array is None:
         yield from scrub.steps(spec, inputs.facts, inputs.repository, inputs.differing_things)
     yield from luks.repair_steps(spec, inputs.facts, inputs.repository, inputs.differing_paths)
     yield from _mount_steps(inputs)
@@ -135,26 +137,26 @@ def _superblock_steps(inputs: PlanInputs, array: Array) -> Iterator[Command]:
 
 
 def cap_steps(spec: TierSpec) -> Iterator[Command]:
-    if cap := spec.sync_speed_max_kib:
+    if cap := spec.declared.sync_speed_max_kib:
         yield Command(f"cap the resync of {spec.name} at {cap} KiB/s", commands.cap(spec.device, cap))
 
 
 def _mount_steps(inputs: PlanInputs) -> Iterator[Command]:
     spec = inputs.spec
     if _can_mount(inputs):
-        if spec.array:
+        if spec.declared.array:
             yield boot.mount_step(spec)
         else:
-            yield Command(f"mount {spec.mount}", commands.mount(spec.device, spec.unit))
-    elif inputs.differs("mount", "options") and spec.array is None:
+            yield Command(f"mount {spec.declared.mount}", commands.mount(spec.device, spec.unit))
+    elif inputs.differs("mount", "options") and spec.declared.array is None:
         options = ",".join(spec.mount_options)
-        argv = ("mount", "-o", f"remount,{options}", spec.filesystem_device, spec.mount)
-        yield Command(f"mount {spec.mount} again with {options}", argv)
+        argv = ("mount", "-o", f"remount,{options}", spec.filesystem_device, spec.declared.mount)
+        yield Command(f"mount {spec.declared.mount} again with {options}", argv)
 
 
 def _can_mount(inputs: PlanInputs) -> bool:
     """Return whether the tier is to be mounted, and can be: systemd may have no unit of one that was taken over."""
-    has_unit = inputs.spec.array is None or inputs.facts.unit(inputs.spec.unit) is not None
+    has_unit = inputs.spec.declared.array is None or inputs.facts.unit(inputs.spec.unit) is not None
     return has_unit and inputs.differs("mount", "source")
 
 
@@ -196,7 +198,7 @@ def _about_array(inputs: PlanInputs, array: Array, restored: bool) -> Iterator[D
         broken = sort == "md" and item.name in ("members", "state", "spares_waiting") and not restored
         broken |= item.name == "mismatch_count"
         broken |= item.name == "superblocks_lost" and not rewritten
-        theirs = sort == "mount" and inputs.spec.array is not None and not _can_mount(inputs)
+        theirs = sort == "mount" and inputs.spec.declared.array is not None and not _can_mount(inputs)
         made = sort == "filesystem" and item.name != "fills_array"
         if broken or theirs or made or (item.is_unknown and sort not in ("drive", "md")):
             yield item

@@ -44,7 +44,7 @@ def refusals(
     if present.is_larger:
         yield from enlarge.refusals(spec, array, completes=True)
     where = f"{spec.id}: members"
-    noted_members = present.before if spec.array else frozenset(owner.get("serials", ()))
+    noted_members = present.before if spec.declared.array else frozenset(owner.get("serials", ()))
     leaving = (*replacement.working_members, *replacement.failed_members, *replacement.idle_spares)
     unknown_members = sorted({*leaving} - noted_members - owner_file.former_members(spec, owner))
     if unknown_members:

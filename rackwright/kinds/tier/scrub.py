@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterator
 from rackwright.core.contract import Claim, Command, Put, Remove, Step, Want
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds.tier.spec import ScrubPart, TierSpec
+from rackwright.kinds.tier.spec import TierSpec
+from rackwright.schema.tier import Scrub
 
 UNITS = "/etc/systemd/system"
 TIMERS = ("mdcheck_start.timer", "mdcheck_continue.timer")
@@ -26,7 +27,7 @@ def units(spec: TierSpec) -> tuple[str, str]:
     return f"scrub-{spec.name}.service", f"scrub-{spec.name}.timer"
 
 
-def texts(spec: TierSpec, scrub: ScrubPart, repository: Repository) -> dict[str, str]:
+def texts(spec: TierSpec, scrub: Scrub, repository: Repository) -> dict[str, str]:
     """Return the units' texts by their paths."""
     return {
         f"{UNITS}/{unit}": repository.render(
@@ -35,7 +36,7 @@ def texts(spec: TierSpec, scrub: ScrubPart, repository: Repository) -> dict[str,
             name=spec.name,
             calendar=scrub.calendar,
             speed_max_kib=scrub.speed_max_kib,
-            usual_speed_max_kib=spec.sync_speed_max_kib,
+            usual_speed_max_kib=spec.declared.sync_speed_max_kib,
         )
         for unit in units(spec)
     }
@@ -43,10 +44,10 @@ def texts(spec: TierSpec, scrub: ScrubPart, repository: Repository) -> dict[str,
 
 def claims(spec: TierSpec, repository: Repository) -> Iterator[Claim]:
     """Yield the claims about a scrub; without one its units are absent."""
-    if spec.scrub is None:
+    if spec.declared.scrub is None:
         yield from (Claim(f"file:{UNITS}/{unit}", {"present": False}) for unit in units(spec))
         return
-    for path, text in texts(spec, spec.scrub, repository).items():
+    for path, text in texts(spec, spec.declared.scrub, repository).items():
         file: dict[str, Want] = {"mode": "0644", "owner": "root:root", "content": repository.digest(text)}
         yield Claim(f"file:{path}", file)
     yield Claim(f"unit:{units(spec)[1]}", {"state": "enabled", "active": "active"})
@@ -69,14 +70,14 @@ def steps(spec: TierSpec, facts: Facts, repository: Repository, things: Collecti
     """
     service, timer = units(spec)
     ours = {f"file:{UNITS}/{service}", f"file:{UNITS}/{timer}", f"unit:{timer}"}
-    if spec.scrub is None:
+    if spec.declared.scrub is None:
         if ours & {*things}:
             yield from remove_steps(spec, facts)
         return
     if f"scrubs:{spec.host}" in things:
         yield from _disable_steps(foreign_scrubs(facts))
     if ours & {*things}:
-        for path, text in texts(spec, spec.scrub, repository).items():
+        for path, text in texts(spec, spec.declared.scrub, repository).items():
             yield Put(f"write {path}", path, text)
         yield Command("reload systemd", ("systemctl", "daemon-reload"))
         yield Command(f"enable {timer}", ("systemctl", "enable", "--quiet", timer))

@@ -106,12 +106,12 @@ def situation(spec: TierSpec, facts: Facts, owner: Mapping[str, Any]) -> Situati
     array = find_array(facts, spec.array_key)
     superblocks = without_former(find_superblocks(facts, spec.array_key), spec.serials)
     present = _of_array(spec, facts, owner, array, superblocks) if array else StoppedArray(None, superblocks)
-    if spec.array is None and creation_is_unfinished(owner):
+    if spec.declared.array is None and creation_is_unfinished(owner):
         is_whole = isinstance(present, AssembledArray) and members_of(facts, present.array) == tuple(
             sorted(spec.serials)
         )
         return HalfMade(array, is_whole, frozenset(owner.get("serials", ())) & superblocks.keys())
-    if spec.array is None and array is None and not superblocks and owner.get("phase") in (None, "removed"):
+    if spec.declared.array is None and array is None and not superblocks and owner.get("phase") in (None, "removed"):
         return Blank()
     return present
 
@@ -147,7 +147,7 @@ def members_are_larger(spec: TierSpec, array: Array) -> bool:
 
     RAID0 takes all of its members, and of an array that was taken over no size is declared.
     """
-    return spec.array is None and (spec.member_kib or 0) > array.member_bytes // 1024
+    return spec.declared.array is None and (spec.member_kib or 0) > array.member_bytes // 1024
 
 
 def _members_by_superblock(spec: TierSpec, facts: Facts, superblocks: Mapping[str, Superblock]) -> set[str]:
@@ -156,5 +156,5 @@ def _members_by_superblock(spec: TierSpec, facts: Facts, superblocks: Mapping[st
     Declared drives that are absent count as members of an array that was taken over: nothing else names those, and a
     drive that comes for one takes its place.
     """
-    absent = {serial for serial in spec.serials if spec.array and facts.drive(serial) is None}
+    absent = {serial for serial in spec.serials if spec.declared.array and facts.drive(serial) is None}
     return {*superblocks, *absent}

@@ -1,12 +1,11 @@
 """The declaration of a tier, with the names and sizes that follow from it alone."""
 
-from typing import Literal
-
 from pydantic import Field
 
-from rackwright.core.contract import Resource, SpecPart
-from rackwright.kinds.shared.drives import DrivePart, HealthPart
-from rackwright.schema.tier import MEMBERS, FilesystemType, Level, mount_unit, unit_of
+from rackwright.core.contract import Declared, Resource
+from rackwright.schema.health import Health
+from rackwright.schema.host import Drive
+from rackwright.schema.tier import MEMBERS, FilesystemType, Level, Tier, mount_unit, unit_of
 
 MAPPER, TIERS = "/dev/mapper/", "/etc/rackwright/tiers"
 HEADROOM = 0.005
@@ -18,49 +17,36 @@ moves stripes into it, 4 MiB for a growth to 9 members with chunks of 512 KiB. m
 up, and too little on the small drives of a twin. Source: mdadm 4.2, validate_geometry1() in super1.c."""
 
 
-class ScrubPart(SpecPart):
-    """Calendar and speed of a scrub."""
-
-    calendar: str
-    """In the form of systemd.time(7)."""
-    speed_max_kib: int | None = None
-    """Limit in KiB/s of each drive."""
-
-
 class TierSpec(Resource):
     """The declaration of a tier on its host."""
 
     name: str
     fleet: str
-    array: str | None = None
-    """UUID of the array that it takes over, in md's form; None for one that rackwright makes."""
     identity: dict[str, str]
-    level: Level
-    filesystem: FilesystemType
-    mount: str
-    key: str | None = None
-    """Name of the secret that opens it; None if it is not encrypted."""
-    tpm2: bool = False
-    """True if the key lies on the host sealed by its TPM."""
-    chunk_kib: int
-    """0 for RAID1, which has none."""
-    bitmap: bool
-    ppl: bool = False
-    """True if it keeps a partial parity log; RAID5 alone can."""
-    options: tuple[str, ...] = ()
-    sync_speed_max_kib: int | None = None
-    """KiB/s."""
-    scrub: ScrubPart | None = None
-    wait_for_sync: bool = False
-    members: tuple[DrivePart, ...]
+    declared: Declared[Tier]
+    members: tuple[Declared[Drive], ...]
     """Drives for the places of the array."""
-    spares: tuple[DrivePart, ...] = ()
+    spares: tuple[Declared[Drive], ...] = ()
     """As many drives as wait for a place; md chooses which of all its drives wait."""
-    health: HealthPart | None = None
-    """Thresholds of the health of its drives; None: health is not checked."""
+    health: Declared[Health] = Health()
+    """Thresholds of the health of its drives."""
     wipe: dict[str, str] = Field(default_factory=dict)
     """Consents for its members: serial to the content that may be overwritten."""
-    destroy: Literal["allowed"] | None = None
+
+    @property
+    def level(self) -> Level:
+        assert self.declared.level, "a tier that others provide is no resource"
+        return self.declared.level
+
+    @property
+    def filesystem(self) -> FilesystemType:
+        assert self.declared.filesystem, "a tier that others provide is no resource"
+        return self.declared.filesystem
+
+    @property
+    def destroy(self) -> str | None:
+        """The consent to its removal."""
+        return self.declared.destroy
 
     @property
     def id(self) -> str:
@@ -69,7 +55,7 @@ class TierSpec(Resource):
     @property
     def array_key(self) -> str:
         """The key of its array: the UUID of one that is taken over, else the name in its superblocks."""
-        return self.array or f"{self.host}:{self.name}"
+        return self.declared.array or f"{self.host}:{self.name}"
 
     @property
     def array_path(self) -> str:
@@ -88,7 +74,7 @@ class TierSpec(Resource):
     @property
     def carrier(self) -> str:
         """The key of the device that bears its filesystem: that of the array, or the path of the open mapping."""
-        return f"{MAPPER}{self.mapping}" if self.key else self.array_key
+        return f"{MAPPER}{self.mapping}" if self.declared.key else self.array_key
 
     @property
     def device(self) -> str:
@@ -98,22 +84,22 @@ class TierSpec(Resource):
     @property
     def filesystem_device(self) -> str:
         """Device path of the filesystem, or a reference to it."""
-        return self.carrier if self.key else self.device
+        return self.carrier if self.declared.key else self.device
 
     @property
     def header_reference(self) -> str | None:
         """Reference to the UUID of the LUKS header; None where the tier is not encrypted."""
-        return f"${{luks:{self.array_key}}}" if self.key else None
+        return f"${{luks:{self.array_key}}}" if self.declared.key else None
 
     @property
     def key_path(self) -> str:
         """Path of its key, as it is or sealed."""
-        return f"{TIERS}/{self.name}.{'cred' if self.tpm2 else 'key'}"
+        return f"{TIERS}/{self.name}.{'cred' if self.declared.tpm2 else 'key'}"
 
     @property
     def other_key_path(self) -> str:
         """Path of its key, if it was declared the other way."""
-        return f"{TIERS}/{self.name}.{'key' if self.tpm2 else 'cred'}"
+        return f"{TIERS}/{self.name}.{'key' if self.declared.tpm2 else 'cred'}"
 
     @property
     def open_key_path(self) -> str:
@@ -134,7 +120,7 @@ class TierSpec(Resource):
         return f"/etc/systemd/system/{self.unlock_unit}"
 
     @property
-    def drives(self) -> tuple[DrivePart, ...]:
+    def drives(self) -> tuple[Drive, ...]:
         return (*self.members, *self.spares)
 
     @property
@@ -153,7 +139,7 @@ class TierSpec(Resource):
 
     @property
     def _smallest_bytes(self) -> int:
-        return min(drive.size_bytes or 0 for drive in self.drives)
+        return min(drive.size or 0 for drive in self.drives)
 
     @property
     def member_kib(self) -> int | None:
@@ -162,8 +148,8 @@ class TierSpec(Resource):
             return None
         usable = int(self._smallest_bytes * (1 - HEADROOM)) // 1024
         if self.moves:
-            usable = min(usable, self._smallest_bytes // 1024 - ROOM_KIB - self.chunk_kib)
-        return usable - usable % (self.chunk_kib or 64)
+            usable = min(usable, self._smallest_bytes // 1024 - ROOM_KIB - self.declared.chunk_kib)
+        return usable - usable % (self.declared.chunk_kib or 64)
 
     @property
     def data_drives(self) -> int:
@@ -179,12 +165,12 @@ class TierSpec(Resource):
     @property
     def stripe_kib(self) -> int:
         """The filesystem's stripe unit; 0 for RAID1, which has no stripes."""
-        return self.chunk_kib if self.level != "raid1" else 0
+        return self.declared.chunk_kib if self.level != "raid1" else 0
 
     @property
     def mount_options(self) -> tuple[str, ...]:
         """The options that the kernel shows when all is as declared; the same list mounts it."""
-        options = {*self.options, *({"rw"} - ({"rw"} if "ro" in self.options else set()))}
+        options = {*self.declared.options, *({"rw"} - ({"rw"} if "ro" in self.declared.options else set()))}
         return tuple(sorted(options if "noatime" in options else options | {"relatime"}))
 
     @property
@@ -198,7 +184,7 @@ class TierSpec(Resource):
 
     @property
     def unit(self) -> str:
-        return mount_unit(self.mount)
+        return mount_unit(self.declared.mount)
 
     @property
     def unit_path(self) -> str:

@@ -9,6 +9,7 @@ from rackwright.core import diff as comparison
 from rackwright.facts.facts import Facts
 from tests.support.mutations import array, drive, without
 from tests.support.recorded_hosts import FREE, RESOURCES, STACK, recorded
+from tests.support.tier_spec import changed
 
 TIER = RESOURCES["gpu-01/hot"]
 
@@ -52,7 +53,7 @@ def owner(raw, **changes):
 
 def planned(raw, consents=None, **changes):
     """Return the plan of the tier; *consents* are those of the command."""
-    spec = TIER.spec.model_copy(update=changes)
+    spec = changed(TIER.spec, **changes)
     repository = replace(STACK.repository, consents=consents or {})
     claims = TIER.kind.claims(spec, repository)
     facts = Facts(raw)

@@ -20,6 +20,7 @@ from rackwright.kinds.tier.spec import TierSpec
 from rackwright.schema.tier import MEMBERS
 from tests.support.mutations import ROWS, without
 from tests.support.recorded_hosts import FREE, RESOURCES, STACK, recorded
+from tests.support.tier_spec import changed, of_size, unwatched
 
 Raw = dict[str, Any]
 KIND = TierKind()
@@ -75,7 +76,7 @@ class Scenario:
         return situation(self.spec, self.facts, self.facts.owner(self.owner_key) or {})
 
     def declare(self, **changes: Any) -> None:
-        self.spec = self.spec.model_copy(update=changes)
+        self.spec = changed(self.spec, **changes)
 
     def parts(self, *serials: str) -> tuple[Any, ...]:
         first = self.spec.members[0]
@@ -260,9 +261,7 @@ def adopt(case: Scenario) -> None:
 
 
 def enlarge(case: Scenario, *, drives: bool) -> None:
-    parts = tuple(part.model_copy(update={"size_bytes": LARGER_BYTES}) for part in case.spec.members)
-    spares = tuple(part.model_copy(update={"size_bytes": LARGER_BYTES}) for part in case.spec.spares)
-    case.declare(members=parts, spares=spares)
+    case.declare(members=of_size(case.spec.members, LARGER_BYTES), spares=of_size(case.spec.spares, LARGER_BYTES))
     for serial in case.spec.serials if drives else ():
         if there := case.drive(serial):
             there["size_bytes"] = LARGER_BYTES
@@ -318,8 +317,8 @@ DECLARED: dict[str, Callable[[Scenario], None]] = {
     "options": lambda case: case.declare(options=("noatime", "nodev")),
     "not encrypted": lambda case: case.declare(key=None, tpm2=False),
     "encrypted": lambda case: case.declare(key="hot_key"),
-    "sealed": lambda case: case.declare(key=case.spec.key or "hot_key", tpm2=True),
-    "not watched": lambda case: case.declare(health=None),
+    "sealed": lambda case: case.declare(key=case.spec.declared.key or "hot_key", tpm2=True),
+    "not watched": lambda case: case.declare(members=unwatched(case.spec.members), spares=unwatched(case.spec.spares)),
     "taken over": adopt,
 }
 
@@ -354,7 +353,7 @@ def _change_property(case: Scenario, number: int, hides: bool) -> None:
 
 
 def _unmount(case: Scenario) -> None:
-    without(case.raw["mounts"], target=case.spec.mount)
+    without(case.raw["mounts"], target=case.spec.declared.mount)
 
 
 def _close(case: Scenario) -> None:
@@ -379,10 +378,10 @@ EVENTS: dict[str, Callable[[Scenario], Any]] = {
     "not mounted": _unmount,
     "closed": _close,
     "something else is mounted there": lambda case: case.raw["mounts"].append(
-        {"target": case.spec.mount, "device": "sdz", "type": "ext4", "options": ["rw"]}
+        {"target": case.spec.declared.mount, "device": "sdz", "type": "ext4", "options": ["rw"]}
     ),
     "mounted elsewhere": lambda case: [
-        each.update(target="/elsewhere") for each in case.raw["mounts"] if each["target"] == case.spec.mount
+        each.update(target="/elsewhere") for each in case.raw["mounts"] if each["target"] == case.spec.declared.mount
     ],
     "no filesystem": lambda case: _filesystems(case, case.raw["filesystems"].remove),
     "small filesystem": lambda case: _filesystems(case, lambda each: each.update(size_bytes=100 << 20)),

@@ -8,6 +8,7 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds.tier import consistency
 from tests.support.mutations import array, drive
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
+from tests.support.tier_spec import changed, of_size
 
 TIER = RESOURCES["gpu-02/warm"]
 PPL = {"ppl": True, "bitmap": False}
@@ -19,7 +20,7 @@ def raw():
 
 
 def planned(raw, **changes):
-    spec = TIER.spec.model_copy(update=changes)
+    spec = changed(TIER.spec, **changes)
     claims, facts = TIER.kind.claims(spec, STACK.repository), Facts(raw)
     return TIER.kind.plan(spec, comparison.diff(claims, TIER.kind.observe(claims, facts)), facts, STACK.repository)
 
@@ -35,8 +36,8 @@ def commands(plan):
 
 def test_it_is_made_with_one_of_both():
     assert consistency.option(TIER.spec) == "--bitmap=internal"
-    assert consistency.option(TIER.spec.model_copy(update=PPL)) == "--consistency-policy=ppl"
-    assert consistency.option(TIER.spec.model_copy(update={"bitmap": False})) == "--bitmap=none"
+    assert consistency.option(changed(TIER.spec, **PPL)) == "--consistency-policy=ppl"
+    assert consistency.option(changed(TIER.spec, bitmap=False)) == "--bitmap=none"
 
 
 def test_the_bitmap_goes_before_a_log_comes(raw):
@@ -75,7 +76,7 @@ def test_no_member_is_added_beside_a_log(raw, found, declared):
     ids=["raid5", "ppl", "raid6", "raid10"],
 )
 def test_what_a_power_cut_can_still_do_is_said(changes, said):
-    notes = list(consistency.notes(TIER.spec.model_copy(update=changes)))
+    notes = list(consistency.notes(changed(TIER.spec, **changes)))
 
     assert len(notes) == len(said)
     assert all(part in note for part, note in zip(said, notes, strict=True))
@@ -83,7 +84,7 @@ def test_what_a_power_cut_can_still_do_is_said(changes, said):
 
 def test_an_array_with_a_log_is_not_enlarged(raw):
     array(raw, "gpu-02:warm").update(ppl=True, bitmap="none")
-    larger = tuple(part.model_copy(update={"size_bytes": 4 << 30}) for part in TIER.spec.members)
+    larger = of_size(TIER.spec.members, 4 << 30)
     for part in larger:
         drive(raw, part.serial).update(size_bytes=4 << 30)
 
@@ -96,6 +97,6 @@ def test_there_is_room_for_a_log_whether_or_not_one_is_kept(size, kib):
     """
     Of a large drive the headroom has it; a small one of a twin has to leave more.
     """
-    drives = tuple(part.model_copy(update={"size_bytes": size}) for part in TIER.spec.members)
+    drives = of_size(TIER.spec.members, size)
 
-    assert [TIER.spec.model_copy(update={"members": drives, **more}).member_kib for more in ({}, PPL)] == [kib, kib]
+    assert [changed(TIER.spec, members=drives, **more).member_kib for more in ({}, PPL)] == [kib, kib]

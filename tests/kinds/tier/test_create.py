@@ -8,6 +8,7 @@ from rackwright.core.contract import Command, Put
 from tests.kinds.tier.conftest import SERIALS, TIER, clear, owner, planned, refused, stop, texts
 from tests.support.mutations import drive, without
 from tests.support.recorded_hosts import FREE
+from tests.support.tier_spec import of_size
 
 
 def test_blank_drives_become_a_tier(blank):
@@ -45,7 +46,7 @@ def test_where_stripes_can_move_small_members_have_room_in_front_of_their_data(l
     """
     On larger ones mdadm itself leaves as much.
     """
-    drives = tuple(part.model_copy(update={"size_bytes": size}) for part in TIER.spec.members)
+    drives = of_size(TIER.spec.members, size)
     for part in drives:
         drive(blank, part.serial).update(size_bytes=size)
 

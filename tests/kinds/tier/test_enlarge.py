@@ -7,24 +7,23 @@ from rackwright.facts.facts import Facts
 from tests.kinds.tier.conftest import refused, texts
 from tests.support.mutations import array, drive
 from tests.support.recorded_hosts import FREE, RESOURCES, STACK, recorded
+from tests.support.tier_spec import changed, of_size
 
 TIER = RESOURCES["gpu-01/hot"]
 HOT = TIER.spec.array_key
 NEW = "RW01-NVME7"
 LARGER = 2 << 30
-KIB = TIER.spec.model_copy(
-    update={"members": tuple(part.model_copy(update={"size_bytes": LARGER}) for part in TIER.spec.members)}
-).member_kib
+KIB = changed(TIER.spec, members=of_size(TIER.spec.members, LARGER)).member_kib
 
 
 def spec(*serials, **changes):
     """Return the tier, of larger members, the first of which may be others."""
     named = (*serials, *(part.serial for part in TIER.spec.members[len(serials) :]))
     members = tuple(
-        part.model_copy(update={"serial": serial, "size_bytes": LARGER})
+        part.model_copy(update={"serial": serial, "size": LARGER})
         for serial, part in zip(named, TIER.spec.members, strict=True)
     )
-    return TIER.spec.model_copy(update={"members": members, **changes})
+    return changed(TIER.spec, members=members, **changes)
 
 
 @pytest.fixture

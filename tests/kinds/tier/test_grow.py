@@ -6,6 +6,7 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds.tier.growth import find_growth
 from tests.kinds.tier.conftest import NEW, SERIALS, TIER, arrive, fail, members, owner, planned, refused, texts
 from tests.support.mutations import array, drive, filesystem
+from tests.support.tier_spec import changed
 
 HOT = TIER.spec.array_key
 GROWN = members(*SERIALS, NEW)
@@ -236,7 +237,7 @@ def test_a_growth_needs_room_for_what_is_a_whole_stripe_before_and_after(level, 
     """
     added = [arrive(raw, f"RW01-ADDED{number}") or f"RW01-ADDED{number}" for number in range(after - len(SERIALS))]
     array(raw, HOT).update(level=level, devices=before)
-    spec = TIER.spec.model_copy(update={"level": level, **members(*SERIALS, *added)})
+    spec = changed(TIER.spec, level=level, **members(*SERIALS, *added))
     [found] = [each for each in Facts(raw).arrays if each.md_name == HOT]
 
     assert find_growth(spec, Facts(raw), found).need_kib == need_kib

@@ -2,8 +2,10 @@
 
 import pytest
 
+from rackwright.schema.health import ANY
 from tests.kinds.tier.conftest import SERIALS, TIER, planned, refused
 from tests.support.mutations import array, drive
+from tests.support.tier_spec import unwatched
 
 
 def ill(raw, serial, **counted):
@@ -30,7 +32,7 @@ def test_what_a_drive_counts_is_held_against_the_threshold(raw, name, limit):
     assert planned(raw).by_hand == ()
     ill(raw, SERIALS[1], **{name: limit + 1})
     assert [(item.path, item.severity) for item in planned(raw).by_hand] == [(f"drive:{SERIALS[1]}.{name}", "warning")]
-    more = TIER.spec.health.model_copy(update={name: None})
+    more = TIER.spec.health.model_copy(update={name: ANY})
     assert planned(raw, health=more).by_hand == ()
 
 
@@ -72,5 +74,5 @@ def test_drives_that_tell_nothing_hold_no_tier_up(blank):
 def test_health_that_nobody_watches_is_not_claimed(raw):
     ill(raw, SERIALS[1], passed=False)
 
-    members = tuple(member.model_copy(update={"watched": False}) for member in TIER.spec.members)
+    members = unwatched(TIER.spec.members)
     assert planned(raw, members=members).by_hand == ()

@@ -22,6 +22,7 @@ from tests.support.mutations import (
     without,
 )
 from tests.support.recorded_hosts import FREE, RESOURCES, STACK, WRITES, recorded
+from tests.support.tier_spec import changed
 
 TIER = RESOURCES["sorrel/hot"]
 SPEC = TIER.spec
@@ -86,7 +87,7 @@ def another_key(raw):
 
 
 def planned(raw, repository=STACK.repository, **changes):
-    spec, facts = SPEC.model_copy(update=changes), Facts(raw)
+    spec, facts = changed(SPEC, **changes), Facts(raw)
     claims = TIER.kind.claims(spec, repository)
     return TIER.kind.plan(spec, comparison.diff(claims, TIER.kind.observe(claims, facts)), facts, repository)
 
@@ -342,7 +343,7 @@ def test_removal_without_consent_is_refused(raw):
 
 @pytest.mark.parametrize(("length", "taken"), [(8, False), (19, False), (20, True)])
 def test_a_key_that_could_be_guessed_is_refused_before_a_host_is_asked(length, taken):
-    repository = replace(STACK.repository, secrets={**STACK.repository.secrets, SPEC.key: "k" * length})
+    repository = replace(STACK.repository, secrets={**STACK.repository.secrets, SPEC.declared.key: "k" * length})
     if taken:
         TIER.kind.claims(SPEC, repository)
         return

@@ -14,6 +14,7 @@ from tests.kinds.tier.conftest import refused, texts
 from tests.kinds.tier.test_luks import SPEC, TIER, closed, emptied
 from tests.support.mutations import lock_to_other_tpm
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
+from tests.support.tier_spec import changed
 
 SEALED = RESOURCES["sorrel/warm"].spec
 CREDENTIAL, OPEN_KEY, MEMORY = "/etc/rackwright/tiers/warm.cred", "/etc/rackwright/tiers/warm.key", SEALED.open_key_path
@@ -42,7 +43,7 @@ def sealed_plan(raw, repository=STACK.repository, spec=SEALED):
 
 def unsealed(raw):
     """Let it be as it was declared without tpm2."""
-    spec, repository = SEALED.model_copy(update={"tpm2": False}), STACK.repository
+    spec, repository = changed(SEALED, tpm2=False), STACK.repository
     entry = raw["files"].pop(CREDENTIAL)
     raw["credentials"].clear()
     raw["files"][OPEN_KEY] = {**entry, "digest": repository.digest(repository.secrets["warm_key"])}
@@ -130,7 +131,7 @@ def test_an_open_key_that_was_left_is_a_difference_and_goes(raw):
 def test_going_back_from_the_tpm_asks_for_none(raw):
     raw["tpm"] = None
 
-    plan = sealed_plan(raw, spec=SEALED.model_copy(update={"tpm2": False}))
+    plan = sealed_plan(raw, spec=changed(SEALED, tpm2=False))
 
     assert texts(plan) == [
         f"write {OPEN_KEY}.new",

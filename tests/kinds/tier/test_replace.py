@@ -6,6 +6,7 @@ from rackwright.facts.facts import Facts
 from tests.kinds.tier.conftest import NEW, SERIALS, TIER, arrive, fail, member, members, owner, planned, refused, texts
 from tests.support.mutations import array, drive, without
 from tests.support.recorded_hosts import STACK
+from tests.support.tier_spec import changed
 
 OLD, KEPT, *OTHERS = SERIALS
 WAITS = "rackwright-replace-gpu-01-hot.service"
@@ -34,7 +35,7 @@ def restarted(raw):
 
 def found_members(raw, *serials):
     """Return who is in the array, where *serials* are declared."""
-    spec = TIER.spec.model_copy(update=members(*serials))
+    spec = changed(TIER.spec, **members(*serials))
     claims = TIER.kind.claims(spec, STACK.repository)
     return TIER.kind.observe(claims, Facts(raw))["md:gpu-01:hot"]["members"]
 

@@ -12,6 +12,7 @@ from rackwright.kinds.tier import scrub
 from rackwright.schema import Scrub
 from tests.support.mutations import array, without
 from tests.support.recorded_hosts import FREE, RESOURCES, STACK, recorded
+from tests.support.tier_spec import changed
 
 HOT, WARM = RESOURCES["willow/hot"], RESOURCES["willow/warm"]
 SERVICE, TIMER = scrub.units(WARM.spec)
@@ -24,7 +25,7 @@ def raw():
 
 
 def planned(raw, tier=WARM, **changes):
-    spec, facts = tier.spec.model_copy(update=changes), Facts(raw)
+    spec, facts = changed(tier.spec, **changes), Facts(raw)
     claims = tier.kind.claims(spec, STACK.repository)
     return tier.kind.plan(spec, comparison.diff(claims, tier.kind.observe(claims, facts)), facts, STACK.repository)
 
@@ -179,7 +180,7 @@ def test_a_change_of_members_does_not_wait_for_the_end_of_a_scrub(raw):
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd to read it")
 @pytest.mark.parametrize("tier", [HOT, WARM], ids=["hot", "warm"])
 def test_systemd_understands_the_units(tier, tmp_path):
-    for path, text in scrub.texts(tier.spec, tier.spec.scrub, STACK.repository).items():
+    for path, text in scrub.texts(tier.spec, tier.spec.declared.scrub, STACK.repository).items():
         (tmp_path / path.rpartition("/")[2]).write_text(text)
 
     argv = ["systemd-analyze", "verify", *sorted(str(path) for path in tmp_path.iterdir())]
@@ -205,7 +206,9 @@ def test_the_calendar_is_systemd_s(declared, first, second):
 
 def commands(tier, key, place):
     """Return what the service runs under *key*, as a shell gets it, on the array of files in *place*."""
-    text = scrub.texts(tier.spec, tier.spec.scrub, STACK.repository)[f"{scrub.UNITS}/{scrub.units(tier.spec)[0]}"]
+    text = scrub.texts(tier.spec, tier.spec.declared.scrub, STACK.repository)[
+        f"{scrub.UNITS}/{scrub.units(tier.spec)[0]}"
+    ]
     found = re.findall(rf"^{key}=/bin/sh -c '(.*)' /dev/md/(\S+)$", text, re.M)
     script = [(body.replace("$$", "$").replace("/sys/class/block", str(place)), name) for body, name in found]
     return [["sh", "-c", body.replace("sleep 10", "sleep 0.01"), str(place / "dev" / name)] for body, name in script]

@@ -53,7 +53,7 @@ class Reading:
 
     def __init__(self, case: Scenario) -> None:
         spec, facts, self.declared = case.spec, case.facts, {*case.spec.serials}
-        self.ours = spec.array is None
+        self.ours = spec.declared.array is None
         self.owner: Mapping[str, Any] = facts.owner(case.owner_key) or {}
         self.names = {drive.name: drive.serial for drive in facts.drives}
         self.array = next((each for each in facts.arrays if spec.array_key in (each.md_name, each.uuid)), None)

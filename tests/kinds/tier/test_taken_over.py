@@ -11,8 +11,9 @@ from tests.kinds.tier.conftest import NEW, SERIALS, TIER, arrive, members, refus
 from tests.support.adopted_array import UUID, theirs
 from tests.support.mutations import ROWS, array, drive, without
 from tests.support.recorded_hosts import FREE, STACK
+from tests.support.tier_spec import changed
 
-SPEC = TIER.spec.model_copy(update={"array": UUID, "mount": "/data/old", "name": "old"})
+SPEC = changed(TIER.spec, array=UUID, mount="/data/old", name="old")
 CLAIMS = TIER.kind.claims(SPEC, STACK.repository)
 PROPERTIES = [pytest.param(claim.thing, name, id=f"{claim.thing}-{name}") for claim in CLAIMS for name in claim.want]
 
@@ -23,7 +24,7 @@ def differences(raw, spec=SPEC):
 
 
 def planned(raw, **changes):
-    spec = SPEC.model_copy(update=changes)
+    spec = changed(SPEC, **changes)
     return TIER.kind.plan(spec, differences(raw, spec), Facts(raw), STACK.repository)
 
 
