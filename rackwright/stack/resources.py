@@ -12,7 +12,7 @@ from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.fleet.place import locate_errors
 from rackwright.kinds.host import HostKind, HostSpec
 from rackwright.kinds.network import NetworkKind
-from rackwright.kinds.network.spec import BondPart, DnsPart, NetworkSpec, PortPart, RoutePart, VlanPart
+from rackwright.kinds.network.spec import BondPart, NetworkSpec, PortPart, RoutePart, VlanPart
 from rackwright.kinds.peers import PathPart, PeersKind, PeersSpec
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
@@ -158,7 +158,7 @@ def _network(stack: Stack, name: str, host: Host, network: Network) -> NetworkSp
             RoutePart(to=route.destination, via=route.via, on=route_link(route, all_links), metric=route.metric)
             for route in network.routes
         ),
-        dns=DnsPart(addresses=dns.addresses, search=dns.search) if (dns := network.dns) else None,
+        dns=network.dns,
         fabric=host.fabric,
         takeover=network.takeover,
         confirm_seconds=network.confirm_seconds,

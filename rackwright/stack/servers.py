@@ -9,7 +9,7 @@ from typing import Any
 
 from rackwright.errors import DeclarationError, Diagnostic, UserError, command
 from rackwright.kinds.model_server import ModelServerKind
-from rackwright.kinds.model_server.spec import CanaryPart, KeyPart, ServerSpec, WatchPart
+from rackwright.kinds.model_server.spec import CanaryRows, ServerSpec
 from rackwright.schema.secret import name_of
 from rackwright.schema.server import Server, settings
 from rackwright.stack import vllm
@@ -66,10 +66,9 @@ def _common(stack: Stack, name: str, server: Server, model: Model | None) -> dic
         "port": server.port,
         **_model(stack, server, model),
         "accuracy_kept": server.gate.accuracy_kept,
-        "canary": _canary(stack, name, server),
-        "keys": tuple(
-            KeyPart(name=client, secret=key.secret, scopes=key.scopes) for client, key in sorted(server.keys.items())
-        ),
+        "canary": server.canary,
+        "rows": _canary_rows(stack, name, server),
+        "keys": dict(sorted(server.keys.items())),
         "tls_certificate": name_of(tls.certificate) if tls else None,
         "tls_key": name_of(tls.key) if tls else None,
         "key": name_of(stack.fleet.key),
@@ -176,7 +175,7 @@ def _check_gate(place: str, server: Server, model: Model) -> None:
         raise DeclarationError(replace(error.diagnostic, where=place, help=fix)) from None
 
 
-def _canary(stack: Stack, name: str, server: Server) -> CanaryPart | None:
+def _canary_rows(stack: Stack, name: str, server: Server) -> CanaryRows | None:
     canary = server.canary
     if canary is None:
         return None
@@ -187,10 +186,7 @@ def _canary(stack: Stack, name: str, server: Server) -> CanaryPart | None:
     except OSError as error:
         got, want = f"got {canary.data}: {error.strerror}", "the file has the canary's rows"
         raise _only(f"servers.{name}.canary.data", got, want, "Correct the path, or write the file") from None
-    watch = None
-    if canary.every_seconds is not None:
-        watch = WatchPart(every_seconds=canary.every_seconds, change=canary.change, roll_back=canary.roll_back)
-    return CanaryPart(source=str(path), sha256=digest, accuracy=canary.accuracy, watch=watch)
+    return CanaryRows(source=str(path), sha256=digest)
 
 
 def _format_error(error: UserError) -> str:

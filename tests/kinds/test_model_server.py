@@ -17,7 +17,8 @@ from rackwright.core.contract import Command, Put, Send, UnknownValue
 from rackwright.facts.facts import Facts
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.files import files, release_of
-from rackwright.kinds.model_server.spec import ServerSpec, WatchPart
+from rackwright.kinds.model_server.spec import ServerSpec
+from rackwright.schema.server import Canary
 from tests.support.model_server_spec import CANARY, OTHER, REPOSITORY, SPEC, TIMER, VERSION, WATCHED, bare, served
 from tests.support.recorded_hosts import SECRETS
 
@@ -123,7 +124,7 @@ def test_what_cannot_be_seen_is_unknown_and_gives_no_step() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"settings": '{"threads": 2}'}, {"port": 8081}, {"version": OTHER}, {"canary": CANARY}, {"environment": "/opt/b"}],
+    [{"settings": '{"threads": 2}'}, {"port": 8081}, {"version": OTHER}, CANARY, {"environment": "/opt/b"}],
     ids=str,
 )
 def test_what_runs_otherwise_is_another_release(changes: dict[str, Any]) -> None:
@@ -134,7 +135,7 @@ def test_what_runs_otherwise_is_another_release(changes: dict[str, Any]) -> None
 
 
 def test_the_rows_of_a_canary_go_along_and_the_release_says_what_they_ask() -> None:
-    plan = planned(served(), canary=CANARY)
+    plan = planned(served(), **CANARY)
     [rows] = [step for step in plan.steps if isinstance(step, Send)]
     written = [step for step in plan.steps if isinstance(step, Put)]
     [release] = [json.loads(step.content) for step in written if step.path.endswith("/release.json")]
@@ -272,8 +273,8 @@ class TestWatch:
         assert ("check the canary every 15 min" in told) == (TIMER in path)
 
     def test_other_terms_are_no_other_release(self) -> None:
-        watch = WatchPart(every_seconds=60, change=0.5, roll_back=False)
-        other = WATCHED.model_copy(update={"canary": CANARY.model_copy(update={"watch": watch})})
+        watch = Canary(data="rows.npz", accuracy=0.9, every="1min", change=0.5)
+        other = WATCHED.model_copy(update={"canary": watch})
         plan = self.planned(served(WATCHED), other)
         [told] = [json.loads(step.content) for step in plan.steps if isinstance(step, Put) and step.path == ASKED]
 
@@ -286,7 +287,7 @@ class TestWatch:
             plan = self.planned(bare(), spec)
             return next(step.timeout_seconds for step in plan.steps if step.text.startswith("serve version"))
 
-        canary = SPEC.model_copy(update={"canary": CANARY})
+        canary = SPEC.model_copy(update=CANARY)
         assert seconds(WATCHED) == seconds(canary) + WATCHED.watch_seconds
 
     def test_one_that_is_watched_no_more_keeps_nothing_of_it(self) -> None:

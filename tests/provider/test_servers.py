@@ -141,7 +141,7 @@ def test_one_that_is_watched_is_found_as_it_is_declared(rig: Rig, host: Simulate
     """
     Numbers of a part of a part come over the wire as what they are.
     """
-    spec = ON_TIER.model_copy(update={"canary": WATCHED.canary})
+    spec = ON_TIER.model_copy(update={"canary": WATCHED.canary, "rows": WATCHED.rows})
     host.set_facts(served(spec))
     state = rig.create(inputs(spec))
 

@@ -4,9 +4,10 @@ import json
 from typing import Any
 
 from rackwright.kinds.model_server.files import files, release_of
-from rackwright.kinds.model_server.spec import CanaryPart, KeyPart, ServerSpec, WatchPart
+from rackwright.kinds.model_server.spec import CanaryRows, ServerSpec
 from rackwright.kinds.shared.ownership import owner_text
 from rackwright.kinds.shared.service_account import owner
+from rackwright.schema.server import Canary, ServerKey
 from tests.support.recorded_hosts import STACK, recorded
 
 VERSION, OTHER = "0123456789ab", "ba9876543210"
@@ -15,13 +16,17 @@ SPEC = ServerSpec(
     host="ember", identity={"serial": "RP-EMBER"}, fleet="serving", name="digits", address="10.141.0.11", port=8080,
     interface="fabric0", model="digits", version=VERSION, source="/project/models/digits",
     files={"model.onnx": "ab" * 32, "model.json": "cd" * 32}, accuracy_kept=0.98, settings='{"threads": 1}',
-    keys=(KeyPart(name="app", secret="digits_app", scopes=("infer", "read")),), key="training_key",
+    keys={"app": ServerKey(secret="digits_app")}, key="training_key",
     environment="/opt/workloads", ready_seconds=60, stop_seconds=50,
 )  # fmt: skip
-CANARY = CanaryPart(source="/project/rows.npz", sha256="ef" * 32, accuracy=0.9)
-WATCHED = SPEC.model_copy(update={
-    "canary": CANARY.model_copy(update={"watch": WatchPart(every_seconds=900, change=0.02, roll_back=True)})
-})  # fmt: skip
+CANARY = {
+    "canary": Canary(data="rows.npz", accuracy=0.9),
+    "rows": CanaryRows(source="/project/rows.npz", sha256="ef" * 32),
+}
+"""The fields of a spec whose canary is only checked before a release serves."""
+WATCHED = SPEC.model_copy(
+    update={**CANARY, "canary": Canary(data="rows.npz", accuracy=0.9, every="15min", roll_back=True)}
+)
 TIMER = "watch-digits.timer"
 
 

@@ -11,7 +11,7 @@ import yaml
 from rackwright.core.contract import Command
 from rackwright.core.repository import ACCEPTED, UNVERIFIED, Repository
 from rackwright.kinds.model_server.files import files as files_of_server
-from rackwright.kinds.model_server.spec import CanaryPart, ServerSpec, WatchPart
+from rackwright.kinds.model_server.spec import CanaryRows, ServerSpec
 from rackwright.kinds.role.entries import FileEntry
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
@@ -21,6 +21,7 @@ from rackwright.kinds.tier import luks, scrub
 from rackwright.kinds.tier.spec import TierSpec
 from rackwright.kinds.training_run.files import files as files_of_run
 from rackwright.kinds.training_run.spec import TrainingSpec
+from rackwright.schema.server import Canary
 from tests.support.recorded_hosts import RESOURCES, STACK
 
 ROOT = Path(__file__).parents[2]
@@ -94,9 +95,10 @@ def _of_runs() -> Iterator[tuple[str, str]]:
 
 def _of_servers() -> Iterator[tuple[str, str]]:
     spec = next(each.spec for each in RESOURCES.values() if isinstance(each.spec, ServerSpec))
-    watch = WatchPart(every_seconds=900, change=0.02, roll_back=True)
-    canary = CanaryPart(source="/rows.npz", sha256="ef" * 32, accuracy=0.9, watch=watch)
-    server, watching = _units(files_of_server(spec.model_copy(update={"canary": canary}), STACK.repository))
+    canary = Canary(data="rows.npz", accuracy=0.9, every="15min", roll_back=True)
+    rows = CanaryRows(source="/rows.npz", sha256="ef" * 32)
+    watched = spec.model_copy(update={"canary": canary, "rows": rows})
+    server, watching = _units(files_of_server(watched, STACK.repository))
     yield f"model_server{UNITS}/server.service.j2", server
     yield f"model_server{UNITS}/watch.service.j2", watching
 

@@ -61,7 +61,7 @@ def settings_of(spec: ServerSpec) -> dict[str, Any]:
 
 def short_keys(spec: ServerSpec, repository: Repository) -> list[str]:
     """Return the secrets that are too short for a key: a short key could be guessed from its digest on the host."""
-    return [key.secret for key in spec.keys if 0 < len(repository.secrets.get(key.secret, "")) < 32]
+    return [key.secret for key in spec.keys.values() if 0 < len(repository.secrets.get(key.secret, "")) < 32]
 
 
 def _secret_files(spec: ServerSpec, repository: Repository) -> Iterator[ServiceFile]:
@@ -69,7 +69,7 @@ def _secret_files(spec: ServerSpec, repository: Repository) -> Iterator[ServiceF
     if spec.keys:
         own_key = _own_key(spec, repository)
         yield ServiceFile(f"{spec.etc}/own_key", own_key, 0o600, secret=spec.key)
-        client_keys = [(key.name, secrets.get(key.secret), key.scopes) for key in spec.keys]
+        client_keys = [(name, secrets.get(key.secret), key.scopes) for name, key in spec.keys.items()]
         keys = [*client_keys, (OWN, own_key, ("infer", "metrics", "read"))]
         entries = [
             {"name": name, "sha256": hashlib.sha256(value.encode()).hexdigest(), "scopes": scopes}
@@ -77,7 +77,7 @@ def _secret_files(spec: ServerSpec, repository: Repository) -> Iterator[ServiceF
             if value is not None
         ]
         content = json.dumps(entries, indent=1) + "\n" if len(entries) == len(keys) else None
-        names = dict.fromkeys([spec.key, *(key.secret for key in spec.keys)])
+        names = dict.fromkeys([spec.key, *(key.secret for key in spec.keys.values())])
         yield ServiceFile(f"{spec.etc}/keys.json", content, secret=", ".join(names))
     if spec.tls_certificate and spec.tls_key:
         for name, secret in (("tls.crt", spec.tls_certificate), ("tls.key", spec.tls_key)):
@@ -105,8 +105,9 @@ def _plan(spec: ServerSpec) -> dict[str, Any]:
         "key": f"{spec.etc}/own_key" if spec.keys else None,
         "ready_seconds": spec.ready_seconds,
     }
-    if spec.watch:
-        plan |= {"watch": spec.watch.model_dump(), "watch_seconds": spec.watch_seconds}
+    if watch := spec.watch:
+        terms = {"every_seconds": watch.every_seconds, "change": watch.change, "roll_back": watch.roll_back}
+        plan |= {"watch": terms, "watch_seconds": spec.watch_seconds}
     return plan
 
 

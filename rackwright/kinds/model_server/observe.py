@@ -6,8 +6,9 @@ from rackwright.core.contract import Absent, Claim, Value
 from rackwright.facts.facts import Facts
 from rackwright.facts.server import ServerFacts
 from rackwright.facts.view import UnknownFact
-from rackwright.kinds.model_server.spec import ServerSpec, WatchPart
+from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.shared import observation
+from rackwright.schema.server import Canary
 
 WHOLE = "whole"
 LATE = 2
@@ -76,7 +77,7 @@ def report(spec: ServerSpec, facts: Facts) -> dict[str, Any]:
         return report | {"figures": f"unknown: {reason}"}
 
 
-def accuracy(watch: WatchPart, server: ServerFacts, facts: Facts) -> dict[str, Any]:
+def accuracy(watch: Canary, server: ServerFacts, facts: Facts) -> dict[str, Any]:
     """Return the canary's accuracy at the last check and a day before, and whether it is low or has moved.
 
     The key `unknown` says that the last check is too old.
@@ -97,6 +98,6 @@ def accuracy(watch: WatchPart, server: ServerFacts, facts: Facts) -> dict[str, A
         report |= {"moved_by": moved_by, "moved": abs(moved_by) > watch.change}
     if record["why_not"]:
         report["why_not"] = record["why_not"]
-    if age > LATE * watch.every_seconds:
+    if age > LATE * (watch.every_seconds or 0):
         report["unknown"] = record["why_not"] or "the last canary check is too long ago"
     return report

@@ -114,7 +114,7 @@ class _Planner:
             steps.append(self._switch())
         if f"unit:{spec.unit}" in self.different:
             steps.append(_run(f"start {spec.unit} at boot, too", "systemctl", "enable", spec.unit))
-        if watch and spec.watch:
+        if watch and spec.watch and spec.watch.every_seconds:
             timer = spec.watch_units[1]
             steps.append(_run(f"start {timer} at boot", "systemctl", "enable", "--quiet", timer))
             text = f"check the canary every {spec.watch.every_seconds // 60} min"
@@ -140,9 +140,9 @@ class _Planner:
             floor = () if spec.accuracy_kept is None else ("--accuracy-kept", str(spec.accuracy_kept))
             text = f"copy {model} from {spec.below}, and verify it" if spec.below else f"verify {model}"
             yield self._python(text, COPY_SECONDS, "place", models, spec.version, *copy, *floor)
-        if spec.canary and spec.data:
+        if spec.rows and spec.data:
             yield Send(
-                f"send the canary's rows, {spec.data}", spec.canary.source, spec.data, spec.canary.sha256, 0o640, owner
+                f"send the canary's rows, {spec.data}", spec.rows.source, spec.data, spec.rows.sha256, 0o640, owner
             )
 
     def _switch(self) -> Command:

@@ -2,41 +2,20 @@
 
 from pydantic import Field
 
-from rackwright.core.contract import Resource, SpecPart
+from rackwright.core.contract import Declared, Resource, SpecPart
+from rackwright.schema.server import Canary, ServerKey
 
 CANARY_SECONDS = 600
 ETC = "/etc/rackwright/servers"
 LIB = "/var/lib/rackwright/servers"
 
 
-class KeyPart(SpecPart):
-    """The key of a client."""
-
-    name: str
-    secret: str
-    scopes: tuple[str, ...]
-
-
-class WatchPart(SpecPart):
-    """The repetition of the canary check while a release serves."""
-
-    every_seconds: int
-    change: float
-    """The change of the accuracy within a day above which it is reported."""
-    roll_back: bool
-    """Whether the previous release serves again if the accuracy is too low."""
-
-
-class CanaryPart(SpecPart):
-    """The canary: rows with labels, in a file of this computer."""
+class CanaryRows(SpecPart):
+    """The canary's rows with labels, in a file of this computer."""
 
     source: str
     """The path on this computer."""
     sha256: str
-    accuracy: float
-    """The minimum share of rows with the right answer."""
-    watch: WatchPart | None = None
-    """The repetition; None: the check runs only before a release serves."""
 
 
 class ServerSpec(Resource):
@@ -63,11 +42,13 @@ class ServerSpec(Resource):
     """The mount point of that tier."""
     accuracy_kept: float | None = None
     """The minimum in the model's report; the host checks it for a model on a tier."""
-    canary: CanaryPart | None = None
+    canary: Declared[Canary] | None = None
+    rows: CanaryRows | None = None
+    """The rows of the canary."""
     settings: str
     """Settings of the server as JSON, without those that follow from the other fields."""
-    keys: tuple[KeyPart, ...] = ()
-    """The keys of clients; empty: any client is allowed."""
+    keys: dict[str, Declared[ServerKey]] = Field(default_factory=dict)
+    """The keys of clients by name; empty: any client is allowed."""
     tls_certificate: str | None = None
     """The name of the secret with the certificate."""
     tls_key: str | None = None
@@ -105,8 +86,9 @@ class ServerSpec(Resource):
         return f"server-{self.name}.service"
 
     @property
-    def watch(self) -> WatchPart | None:
-        return self.canary.watch if self.canary else None
+    def watch(self) -> Canary | None:
+        """The canary, if it is checked while a release serves."""
+        return self.canary if self.canary and self.canary.every_seconds else None
 
     @property
     def watch_units(self) -> tuple[str, str]:
@@ -146,4 +128,4 @@ class ServerSpec(Resource):
     @property
     def data(self) -> str | None:
         """The path of the canary's rows on the host, named by their digest."""
-        return f"{self.lib}/data/{self.canary.sha256[:12]}.npz" if self.canary else None
+        return f"{self.lib}/data/{self.rows.sha256[:12]}.npz" if self.canary and self.rows else None

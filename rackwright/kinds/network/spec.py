@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from rackwright.core.contract import Resource, SpecPart
+from rackwright.core.contract import Declared, Resource, SpecPart
 from rackwright.core.repository import Repository
 from rackwright.kinds.shared import ownership
-from rackwright.schema.network import BondMode, environment
+from rackwright.schema.network import BondMode, Dns, environment
 
 OWNER = "network"
 """The name of the owner file."""
@@ -70,13 +70,6 @@ class RoutePart(SpecPart):
         return self.to if self.metric is None else f"{self.to} metric {self.metric}"
 
 
-class DnsPart(SpecPart):
-    """Name servers and search domains, in order."""
-
-    addresses: tuple[str, ...]
-    search: tuple[str, ...] = ()
-
-
 class NetworkSpec(Resource):
     """The network of a host."""
 
@@ -86,7 +79,7 @@ class NetworkSpec(Resource):
     bonds: tuple[BondPart, ...] = ()
     vlans: tuple[VlanPart, ...] = ()
     routes: tuple[RoutePart, ...] = ()
-    dns: DnsPart | None = None
+    dns: Declared[Dns] | None = None
     fabric: str | None = None
     takeover: Literal["ifupdown"] | None = None
     confirm_seconds: int = 300
