@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic import BaseModel, ConfigDict
 
 from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
-from rackwright.schema.base import Schema
-from rackwright.schema.units import EXACT
 
 Scalar = str | int | float | bool | tuple[str, ...]
 Scope = Literal["host", "kernel", "hardware"]
@@ -248,15 +246,6 @@ class SpecPart(BaseModel):
     """The base class of a part of a spec."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
-
-
-def _dump(declared: Schema) -> dict[str, Any]:
-    return declared.model_dump(mode="json", exclude_unset=True, exclude_none=True, context=EXACT)
-
-
-D = TypeVar("D", bound=Schema)
-Declared = Annotated[D, PlainSerializer(_dump, when_used="json")]
-"""A part of the declaration in a spec. Its JSON has what is declared, and no defaults."""
 
 
 class Resource(SpecPart):

@@ -12,30 +12,28 @@ from rackwright.schema.run import Run, Tracking
 from rackwright.schema.secret import name_of
 
 if TYPE_CHECKING:
-    from rackwright.kinds.training_run.spec import TrackingPart
+    from rackwright.kinds.training_run.spec import TrackingServer
 
 ROLE = "mlflow"
 TRAINER = "trainer"
 """The function of accounts that may report runs."""
 
 
-def part(run: Run, hosts: Mapping[str, Host], roles: Mapping[str, RoleSource]) -> "TrackingPart | None":
-    """Return the settings with which the launcher of *run* reports to its tracking server; None without tracking."""
-    from rackwright.kinds.training_run.spec import TrackingPart
+def server(run: Run, hosts: Mapping[str, Host], roles: Mapping[str, RoleSource]) -> "TrackingServer | None":
+    """Return the server to which the launcher of *run* reports; None without tracking."""
+    from rackwright.kinds.training_run.spec import TrackingServer
 
     tracking = run.tracking
     if tracking is None:
         return None
-    server = _role_variables(hosts[tracking.host], roles)
+    variables = _role_variables(hosts[tracking.host], roles)
     own = tracking.host == run.members(hosts)[0]
-    address = ipaddress.ip_address(server["address"])
+    address = ipaddress.ip_address(variables["address"])
     url_host = f"[{address}]" if address.version == 6 else address
-    return TrackingPart(
-        url=f"https://{url_host}:{server['port']}",
-        account=tracking.account,
-        secret=name_of(_accounts(server)[tracking.account]["password"]),
-        certificate=None if own else server["certificate"],
-        registers=tracking.registers,
+    return TrackingServer(
+        url=f"https://{url_host}:{variables['port']}",
+        secret=name_of(_accounts(variables)[tracking.account]["password"]),
+        certificate=None if own else variables["certificate"],
     )
 
 

@@ -1,6 +1,6 @@
 """The resource types of the provider, for Pulumi programs: one class for each kind, which takes a spec as plain data.
 
-CLASSES["rackwright:storage:Tier"]("host-1/scratch", {"host": "host-1", "name": "scratch", "level": "raid10", ...})
+CLASSES["rackwright:storage:Tier"]("host-1/scratch", {"host": "host-1", "declared": {"level": "raid10", ...}, ...})
 """
 
 from collections.abc import Mapping

@@ -5,7 +5,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from rackwright.schema import placement
 from rackwright.schema.base import Many, Schema
@@ -132,6 +140,11 @@ class Gate(Schema):
 
     accuracy_kept: Annotated[float, Field(ge=0)] | None = 0.98
     """Minimum share of the original's accuracy, in the report of `python -m workloads.quantize`; null waives it."""
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return the fields, null included: a dump without null would have the default again."""
+        return {"accuracy_kept": None} if self.accuracy_kept is None else dump(self)
 
 
 class Canary(Schema):

@@ -1,9 +1,7 @@
 """The resources of a stack's runs: a TrainingSeat on each worker, then the TrainingRun on the launcher."""
 
-import json
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import Any
 
 from rackwright.fleet import tracking
 from rackwright.kinds.training_run import TrainingRunKind, TrainingWorkerKind
@@ -13,7 +11,6 @@ from rackwright.schema.secret import name_of
 from rackwright.stack.environments import environment_path
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
-from workloads.training.config import TrainingConfig
 
 ALONE = "localhost"
 """Address of the processes of a run on a single host."""
@@ -33,47 +30,24 @@ def _spec(stack: Stack, name: str, run: Run, host: str) -> TrainingSpec:
     hosts = stack.fleet.hosts
     members = run.members(hosts)
     several = len(members) > 1
-    config = run.config(name, len(members))
     return TrainingSpec(
         host=host,
         not_rehearsable=stack.not_rehearsable(host),
         identity=dict([hosts[host].identity.strongest]),
         fleet=stack.fleet.fleet,
         name=name,
+        declared=run,
         hosts=tuple(
             WorkerPart(name=member, address=(address(hosts[member]) or "").split("/")[0] if several else ALONE)
             for member in members
         ),
         interface=hosts[host].fabric if several else None,
-        processes=run.processes,
-        launcher=run.launcher,
-        min_processes=run.elastic.min_processes if run.elastic else None,
-        restart=run.restart,
-        grace_seconds=run.grace_seconds,
         environment=environment_path(stack, run.environment, members, ["training"], "/opt/workloads"),
-        data=run.data,
-        port=run.port,
         mount=hosts[host].tiers[run.checkpoints.tier].mount,
-        config=_config_json(config),
         key=name_of(stack.fleet.key),
-        tracking=tracking.part(run, hosts, stack.repository.roles) if host == members[0] else None,
-        go_on=run.go_on,
+        tracking_server=tracking.server(run, hosts, stack.repository.roles) if host == members[0] else None,
         provenance=_provenance(stack, run, members),
     )
-
-
-def _config_json(config: TrainingConfig) -> str:
-    """Return *config* as JSON without its defaults, so that a new default of the trainer does not change a run."""
-    settings = _with_kinds(config.model_dump(mode="json", exclude_defaults=True), config.model_dump(mode="json"))
-    return json.dumps(settings, indent=2) + "\n"
-
-
-def _with_kinds(explicit: dict[str, Any], full: dict[str, Any]) -> dict[str, Any]:
-    """Return *explicit* with each ``kind`` of *full*, which selects the class that reads the other keys."""
-    nested = [name for name, value in full.items() if isinstance(value, dict)]
-    below = {name: _with_kinds(explicit.get(name, {}), full[name]) for name in nested}
-    kind = {"kind": full["kind"]} if "kind" in full else {}
-    return {**explicit, **{name: value for name, value in below.items() if value}, **kind}
 
 
 def _provenance(stack: Stack, run: Run, members: tuple[str, ...]) -> dict[str, str]:

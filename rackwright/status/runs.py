@@ -134,7 +134,7 @@ def stop(hosts: Hosts, stack: Stack, run: str, progress: Progress) -> None:
     with hosts.lease(launcher.host, launcher.id, progress):
         progress(f"stopping {run}, which saves first")
         argv = ("systemctl", "stop", launcher.unit)
-        done = hosts.connection(launcher.host).run(argv, timeout=launcher.grace_seconds + STOP_MARGIN_SECONDS)
+        done = hosts.connection(launcher.host).run(argv, timeout=launcher.declared.grace_seconds + STOP_MARGIN_SECONDS)
     if done.status:
         fix = f"Look at {command('rackwright run logs {} {}', stack.name, run)}"
         raise StepFailed(

@@ -12,15 +12,23 @@ from rackwright.core.contract import Command, Put, UnknownValue
 from rackwright.facts.facts import Facts
 from rackwright.kinds.training_run import keys
 from rackwright.kinds.training_run.files import files
-from rackwright.kinds.training_run.spec import TrackingPart
+from rackwright.kinds.training_run.spec import TrackingServer, TrainingSpec
+from rackwright.schema.run import Elastic, Tracking
 from tests.support.recorded_hosts import RESOURCES, SECRET, STACK, recorded
 
 LAUNCHER, WORKER = RESOURCES["ember/digits"], RESOURCES["cinder/digits"]
 UNIT = "training-digits.service"
 
 
+def changed(spec, **changes):
+    """Return *spec* with *changes* of its declaration or of its other fields."""
+    own = {name: value for name, value in changes.items() if name in TrainingSpec.model_fields}
+    run = spec.declared.model_copy(update={name: value for name, value in changes.items() if name not in own})
+    return spec.model_copy(update={"declared": run, **own})
+
+
 def planned(declared, raw, repository=STACK.repository, **changes):
-    spec = declared.spec.model_copy(update=changes)
+    spec = changed(declared.spec, **changes)
     claims, facts = declared.kind.claims(spec, repository), Facts(raw)
     differences = comparison.diff(claims, declared.kind.observe(claims, facts))
     return declared.kind.plan(spec, differences, facts, repository)
@@ -39,10 +47,6 @@ def bare(host):
     for table in ("files", "directories"):
         raw[table] = {path: found for path, found in raw[table].items() if "/runs" not in path and UNIT not in path}
     return raw
-
-
-def configured(config, **changes):
-    return json.dumps({**json.loads(config), **changes}, indent=2) + "\n"
 
 
 @pytest.mark.parametrize("declared", [LAUNCHER, WORKER], ids=["launcher", "worker"])
@@ -74,7 +78,7 @@ def test_a_run_that_was_stopped_by_hand_differs_and_starts_again():
 
 
 def test_another_configuration_is_saved_stopped_and_resumed():
-    told = texts(planned(LAUNCHER, recorded("ember"), config=configured(LAUNCHER.spec.config, steps=30000)))
+    told = texts(planned(LAUNCHER, recorded("ember"), set={"steps": 30000}))
 
     order = ["stop digits, which saves first", "write /etc/rackwright/runs/digits/config.json", f"start {UNIT}"]
     assert [text for text in told if text in order] == order
@@ -84,14 +88,13 @@ def test_the_door_stays_open_where_only_the_configuration_is_another():
     """
     Processes hang on it: the launcher ends them in its own time.
     """
-    told = texts(planned(WORKER, recorded("cinder"), config=configured(WORKER.spec.config, steps=30000)))
+    told = texts(planned(WORKER, recorded("cinder"), set={"steps": 30000}))
 
     assert told == ["write /etc/rackwright/runs/digits/config.json", "note in the owner file: ready"]
 
 
 def test_another_model_is_refused():
-    model = {**json.loads(LAUNCHER.spec.config)["model"], "channels": 64}
-    plan = planned(LAUNCHER, recorded("ember"), config=configured(LAUNCHER.spec.config, model=model))
+    plan = planned(LAUNCHER, recorded("ember"), set={"model": {"channels": 64}})
 
     assert [refusal.problem for refusal in plan.refusals] == ["the declared model of the run has changed (channels)"]
     assert not plan.steps
@@ -115,14 +118,14 @@ class TestAFinishedRun:
         assert told == [f"write {LAUNCHER.spec.archive}", "note in the owner file: ready"]
 
     def test_refuses_another_configuration(self, raw):
-        plan = planned(LAUNCHER, raw, config=configured(LAUNCHER.spec.config, steps=30000))
+        plan = planned(LAUNCHER, raw, set={"steps": 30000})
 
         assert [refusal.problem for refusal in plan.refusals] == [
             "the run has finished, and its declared configuration has changed"
         ]
 
     def test_goes_on_where_that_is_declared(self, raw):
-        plan = planned(LAUNCHER, raw, config=configured(LAUNCHER.spec.config, steps=30000), go_on=True)
+        plan = planned(LAUNCHER, raw, set={"steps": 30000}, go_on=True)
 
         assert f"start {UNIT}" in texts(plan)
 
@@ -207,14 +210,17 @@ class TestATrackedRun:
 
     @pytest.fixture
     def told(self):
-        return TrackingPart(url="https://10.41.0.14:5000", account="tina", secret="mlflow_tina", registers="digits")
+        return {
+            "tracking": Tracking(host="ash", account="tina", register="digits"),
+            "tracking_server": TrackingServer(url="https://10.41.0.14:5000", secret="mlflow_tina"),
+        }
 
     @pytest.fixture
     def repository(self):
         return replace(STACK.repository, secrets={"training_key": SECRET, "mlflow_tina": self.PASSWORD})
 
     def test_has_the_account_on_its_chief_and_trusts_the_server_there(self, told, repository):
-        plan = planned(LAUNCHER, bare("ember"), repository, tracking=told)
+        plan = planned(LAUNCHER, bare("ember"), repository, **told)
         files = {step.path: step for step in plan.steps if isinstance(step, Put)}
         run = json.loads(files["/etc/rackwright/runs/digits/run.json"].content)
 
@@ -235,7 +241,8 @@ class TestATrackedRun:
         assert self.PASSWORD not in " ".join([words, *texts(plan), *plan.texts.values(), repr(plan)])
 
     def test_brings_the_certificate_of_a_server_elsewhere(self, told, repository):
-        plan = planned(LAUNCHER, bare("ember"), repository, tracking=told.model_copy(update={"certificate": "as PEM"}))
+        told["tracking_server"] = told["tracking_server"].model_copy(update={"certificate": "as PEM"})
+        plan = planned(LAUNCHER, bare("ember"), repository, **told)
         files = {step.path: step.content for step in plan.steps if isinstance(step, Put)}
 
         assert files["/etc/rackwright/runs/digits/tracking.crt"] == "as PEM"
@@ -243,17 +250,20 @@ class TestATrackedRun:
         assert trusted == "/etc/rackwright/runs/digits/tracking.crt"
 
     def test_is_not_begun_without_the_password(self, told):
-        plan = planned(LAUNCHER, bare("ember"), tracking=told)
+        plan = planned(LAUNCHER, bare("ember"), **told)
 
         reason = "it depends on the secret mlflow_tina, which is not known here"
         assert [refusal.problem for refusal in plan.refusals] == [f"a secret is unknown: {reason}"]
         assert plan.steps == ()
 
     def test_says_where_it_is_seen(self, told):
-        spec, raw = LAUNCHER.spec.model_copy(update={"tracking": told}), recorded("ember")
-        raw["runs"]["digits"]["tracked"] = {"url": told.url, "experiment": "1", "run": "ab"}
+        spec, raw = changed(LAUNCHER.spec, **told), recorded("ember")
+        raw["runs"]["digits"]["tracked"] = {"url": told["tracking_server"].url, "experiment": "1", "run": "ab"}
 
-        assert LAUNCHER.kind.report(spec, Facts(raw))["tracking"] == f"{told.url}/#/experiments/1/runs/ab"
+        assert (
+            LAUNCHER.kind.report(spec, Facts(raw))["tracking"]
+            == f"{told['tracking_server'].url}/#/experiments/1/runs/ab"
+        )
 
 
 def test_the_report_says_how_far_it_is():
@@ -272,7 +282,7 @@ def test_the_report_says_how_far_it_is():
     ids=["a connection is there", "one is made", "none can be made"],
 )
 def test_an_elastic_run_lists_the_hosts_that_are_not_cut_off(kept, made, listed, tmp_path):
-    spec = LAUNCHER.spec.model_copy(update={"min_processes": 1})
+    spec = changed(LAUNCHER.spec, elastic=Elastic())
     [script] = [file.content for file in files(spec, STACK.repository) if file.path.endswith("bin/discover")]
     ssh = tmp_path / "ssh"
     ssh.write_text(f'#!/bin/sh\ncase "$*" in *"-O check"*) exit {kept};; *-fN*) exit {made};; esac\n')

@@ -13,7 +13,8 @@ from rackwright.hosts.rollout import RolloutGate
 from rackwright.hosts.steps import execute
 from rackwright.kinds.table import KINDS
 from rackwright.kinds.tier import TierKind
-from rackwright.provider.codec import decode
+from rackwright.provider.codec import decode, encode
+from rackwright.provider.resource import parse_spec
 from rackwright.provider.site import Site
 from rackwright.schema.rollout import Rollout
 from rackwright.schema.secret import derive_value
@@ -51,6 +52,14 @@ def _rig(rack: SimulatedRack) -> Iterator[Rig]:
 @pytest.fixture
 def host(rack: SimulatedRack) -> SimulatedHost:
     return rack[HOST]
+
+
+@pytest.mark.parametrize("name", RESOURCES)
+def test_a_spec_is_the_same_after_the_wire(name: str) -> None:
+    declared = RESOURCES[name]
+    inputs = decode(encode(declared.inputs))
+
+    assert parse_spec(declared.kind, inputs) == declared.spec
 
 
 def adopted(rig: Rig) -> State:

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 from rackwright.core.contract import (
     Between,
     Claim,
-    Declared,
     Difference,
     Observation,
     Plan,
@@ -15,6 +14,7 @@ from rackwright.core.contract import (
     Value,
     Within,
 )
+from rackwright.core.declared import Declared
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.kinds.shared import observation

@@ -2,7 +2,8 @@
 
 from pydantic import Field
 
-from rackwright.core.contract import Declared, Resource, SpecPart
+from rackwright.core.contract import Resource, SpecPart
+from rackwright.core.declared import Declared
 from rackwright.schema.server import Canary, ServerKey
 
 CANARY_SECONDS = 600

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from rackwright.core.contract import Declared, Resource, SpecPart
+from rackwright.core.contract import Resource, SpecPart
+from rackwright.core.declared import Declared
 from rackwright.core.repository import Repository
 from rackwright.kinds.shared import ownership
 from rackwright.schema.network import BondMode, Dns, environment

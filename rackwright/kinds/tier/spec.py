@@ -2,7 +2,8 @@
 
 from pydantic import Field
 
-from rackwright.core.contract import Declared, Resource
+from rackwright.core.contract import Resource
+from rackwright.core.declared import Declared
 from rackwright.schema.health import Health
 from rackwright.schema.host import Drive
 from rackwright.schema.tier import MEMBERS, FilesystemType, Level, Tier, mount_unit, unit_of

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from rackwright.core.repository import Repository
 from rackwright.kinds.shared.service_account import UNITS, ServiceFile
 from rackwright.kinds.training_run import keys
-from rackwright.kinds.training_run.spec import TrackingPart, TrainingSpec
+from rackwright.kinds.training_run.spec import TrackingServer, TrainingSpec
+from rackwright.schema.run import Tracking
 
 SSHD_FILES = ("authorized_keys", "host_key", "sshd_config")
 """The files of the sshd on a worker host; the sshd restarts if one of them changes."""
@@ -31,27 +32,31 @@ def files(spec: TrainingSpec, repository: Repository) -> Iterator[ServiceFile]:
 
 
 def _launcher_files(spec: TrainingSpec, repository: Repository) -> Iterator[ServiceFile]:
-    if spec.tracking is not None:
-        yield from _tracking_files(spec, spec.tracking, repository)
+    if (tracking := spec.declared.tracking) and (server := spec.tracking_server):
+        yield from _tracking_files(spec, tracking, server, repository)
     if not spec.workers:
         return
     secret = repository.secrets.get(spec.key)
     key = None if secret is None else keys.private(secret, spec.fleet, spec.name)
     yield ServiceFile(f"{spec.etc}/key", key, secret=spec.key)
-    lines = [f"[{worker.address}]:{spec.port} {_public(secret, spec, worker.name)}\n" for worker in spec.workers]
+    lines = [
+        f"[{worker.address}]:{spec.declared.port} {_public(secret, spec, worker.name)}\n" for worker in spec.workers
+    ]
     yield ServiceFile(f"{spec.etc}/known_hosts", None if secret is None else "".join(lines), secret=spec.key)
     yield ServiceFile(f"{spec.etc}/ssh_config", repository.render(_template("ssh_config"), run=spec))
     yield ServiceFile(f"{spec.opt}/bin/ssh", repository.render(f"{COMMAND}/ssh.j2", run=spec), 0o755)
-    if spec.min_processes is not None:
+    if spec.declared.elastic is not None:
         yield ServiceFile(f"{spec.opt}/bin/discover", repository.render(f"{COMMAND}/discover.j2", run=spec), 0o755)
 
 
-def _tracking_files(spec: TrainingSpec, tracking: TrackingPart, repository: Repository) -> Iterator[ServiceFile]:
-    password = repository.secrets.get(tracking.secret)
+def _tracking_files(
+    spec: TrainingSpec, tracking: Tracking, server: TrackingServer, repository: Repository
+) -> Iterator[ServiceFile]:
+    password = repository.secrets.get(server.secret)
     account = f"[mlflow]\nmlflow_tracking_username = {tracking.account}\nmlflow_tracking_password = {password}\n"
-    yield ServiceFile(f"{spec.etc}/tracking", None if password is None else account, secret=tracking.secret)
-    if tracking.certificate is not None:
-        yield ServiceFile(f"{spec.etc}/tracking.crt", tracking.certificate)
+    yield ServiceFile(f"{spec.etc}/tracking", None if password is None else account, secret=server.secret)
+    if server.certificate is not None:
+        yield ServiceFile(f"{spec.etc}/tracking.crt", server.certificate)
 
 
 def _worker_files(spec: TrainingSpec, repository: Repository) -> Iterator[ServiceFile]:
@@ -73,31 +78,32 @@ def _public(secret: str | None, spec: TrainingSpec, *host: str) -> str:
 
 def _plan(spec: TrainingSpec) -> str:
     """Return the plan of the run for `workloads.training.hosts`, as JSON."""
+    run = spec.declared
     plan = {
         "name": spec.name,
         "host": spec.host,
         "hosts": [member.model_dump() for member in spec.hosts],
-        "processes": spec.processes,
-        "launcher": spec.launcher,
-        "min_processes": spec.min_processes,
+        "processes": run.processes,
+        "launcher": run.launcher,
+        "min_processes": run.elastic.min_processes if run.elastic else None,
         "interface": spec.interface,
         "config": f"{spec.etc}/config.json",
         "out": spec.out,
         "home": spec.home,
         "log": spec.log,
-        "grace_seconds": spec.grace_seconds,
-        "data": spec.data,
+        "grace_seconds": run.grace_seconds,
+        "data": run.data,
         "provenance": spec.provenance,
     }
-    if spec.tracking is not None:
-        plan["tracking"] = _tracking_plan(spec, spec.tracking)
+    if run.tracking and (server := spec.tracking_server):
+        plan["tracking"] = _tracking_plan(spec, run.tracking, server)
     return json.dumps(plan, indent=2, sort_keys=True) + "\n"
 
 
-def _tracking_plan(spec: TrainingSpec, tracking: TrackingPart) -> dict[str, str | None]:
-    own = tracking.certificate is None
+def _tracking_plan(spec: TrainingSpec, tracking: Tracking, server: TrackingServer) -> dict[str, str | None]:
+    own = server.certificate is None
     return {
-        "url": tracking.url,
+        "url": server.url,
         "credentials": f"{spec.etc}/tracking",
         "certificate": SERVERS_CERTIFICATE if own else f"{spec.etc}/tracking.crt",
         "register": tracking.registers,

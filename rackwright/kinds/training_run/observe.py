@@ -65,7 +65,7 @@ def report(spec: TrainingSpec, facts: Facts) -> dict[str, Any]:
         newest = max(run.ranks.values(), key=lambda each: each.get("time", 0), default={})
         report |= {"steps": run.steps, "checkpoint": run.checkpoint, "attempt": run.attempt}
         report |= {"why": run.why} if run.why and run.outcome == "failed" else {}
-        report |= {"tracking": run.page} if spec.tracking is not None else {}
+        report |= {"tracking": run.page} if spec.tracking_server is not None else {}
         if "step" in newest:
             report |= {"step": int(newest["step"]), "loss": round(newest["loss"], 6)}
             report["eta_seconds"] = round((run.steps - newest["step"]) * newest.get("step_seconds", 0))

@@ -75,7 +75,7 @@ def _refuse_another_config(spec: TrainingSpec, differences: Sequence[Difference]
     run = facts.run(spec.name)
     if run is None or not any(item.thing == f"file:{spec.etc}/config.json" for item in differences):
         return
-    if run.outcome == "finished" and not spec.go_on and not has_declared_config(spec, run):
+    if run.outcome == "finished" and not spec.declared.go_on and not has_declared_config(spec, run):
         help = "Write `continue: true` to continue from its last checkpoint, or give the run a new name"
         problem = "the run has finished, and its declared configuration has changed"
         yield Diagnostic(spec.id, problem, "the configuration with which it finished", help)
@@ -166,7 +166,7 @@ class _Planner:
         if self.is_launcher:
             place = (spec.account, spec.archive, spec.path, spec.home, spec.python, f"{spec.etc}/run.json")
             yield Command(
-                f"wait until all {len(spec.hosts) * spec.processes} processes have logged their first step",
+                f"wait until all {len(spec.hosts) * spec.declared.processes} processes have logged their first step",
                 ("sh", "-c", _AWAIT, "sh", spec.unit, *place, str(FIRST_STEP_SECONDS)),
                 timeout_seconds=FIRST_STEP_SECONDS + 60,
             )
@@ -186,7 +186,7 @@ def removal(spec: TrainingSpec, facts: Facts, repository: Repository) -> Plan:
     steps: list[Step] = []
     if facts.unit(spec.unit) is not None:
         text = f"stop {spec.unit}" if spec.host != spec.launcher_host.name else f"stop {spec.name}, which saves first"
-        steps.append(_run(text, "systemctl", "disable", "--now", spec.unit, seconds=spec.grace_seconds + 120))
+        steps.append(_run(text, "systemctl", "disable", "--now", spec.unit, seconds=spec.declared.grace_seconds + 120))
     steps.append(Remove(f"remove {spec.unit}", f"{UNITS}/{spec.unit}"))
     steps.append(_run("reload systemd", "systemctl", "daemon-reload"))
     places = (spec.account, spec.etc, spec.opt, spec.home, spec.logs, spec.out)

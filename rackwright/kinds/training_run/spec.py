@@ -1,8 +1,16 @@
 """The declared run on one of its hosts, and the names and paths that follow from it."""
 
+import json
+from typing import TYPE_CHECKING, Any
+
 from pydantic import Field
 
 from rackwright.core.contract import Resource, SpecPart
+from rackwright.core.declared import Declared
+from rackwright.schema.run import Run
+
+if TYPE_CHECKING:
+    from workloads.training.config import TrainingConfig
 
 ETC = "/etc/rackwright/runs"
 OPT = "/opt/rackwright/runs"
@@ -18,17 +26,14 @@ class WorkerPart(SpecPart):
     """The address on the fabric; ``localhost`` if the run has only one host."""
 
 
-class TrackingPart(SpecPart):
+class TrackingServer(SpecPart):
     """The MLflow server to which the launcher host reports the progress."""
 
     url: str
-    account: str
     secret: str
     """The name of the secret with the account's password."""
     certificate: str | None = None
     """The certificate in PEM; None: the server is on the launcher host, which has its own certificate."""
-    registers: str | None = None
-    """The registered model that gets the last checkpoint as a new version."""
 
 
 class TrainingSpec(Resource):
@@ -37,35 +42,31 @@ class TrainingSpec(Resource):
     fleet: str
     identity: dict[str, str]
     name: str
+    declared: Declared[Run]
     hosts: tuple[WorkerPart, ...]
     """All hosts of the run, the launcher host first."""
     interface: str | None = None
     """The interface between the processes; None on one host."""
-    processes: int
-    launcher: str
-    min_processes: int | None = None
-    """The minimum of processes in an elastic run; None: the run is not elastic."""
-    restart: str
-    grace_seconds: int
     environment: str
     """The path of a virtual environment on the host."""
-    data: str | None = None
-    port: int
     mount: str
     """The mount point of the tier for checkpoints."""
-    config: str
-    """The training's whole configuration, as JSON."""
     key: str
     """The name of the secret from which its keys are derived."""
-    tracking: TrackingPart | None = None
+    tracking_server: TrackingServer | None = None
     """The tracking server; on the launcher host alone."""
-    go_on: bool = False
     provenance: dict[str, str] = Field(default_factory=dict)
     """Digests of the declaration."""
 
     @property
     def id(self) -> str:
         return f"{self.host}/{self.name}"
+
+    @property
+    def config(self) -> str:
+        """The training's configuration as JSON, without defaults: a new default of the trainer changes no run."""
+        config = self.declared.config(self.name, len(self.hosts))
+        return json.dumps(_settings(config), indent=2) + "\n"
 
     @property
     def launcher_host(self) -> WorkerPart:
@@ -136,3 +137,15 @@ class TrainingSpec(Resource):
     def owner(self) -> str:
         """The name of the owner file."""
         return f"run-{self.name}"
+
+
+def _settings(config: "TrainingConfig") -> dict[str, Any]:
+    return _with_kinds(config.model_dump(mode="json", exclude_defaults=True), config.model_dump(mode="json"))
+
+
+def _with_kinds(explicit: dict[str, Any], full: dict[str, Any]) -> dict[str, Any]:
+    """Return *explicit* with each ``kind`` of *full*, which selects the class that reads the other keys."""
+    nested = [name for name, value in full.items() if isinstance(value, dict)]
+    below = {name: _with_kinds(explicit.get(name, {}), full[name]) for name in nested}
+    kind = {"kind": full["kind"]} if "kind" in full else {}
+    return {**explicit, **{name: value for name, value in below.items() if value}, **kind}
