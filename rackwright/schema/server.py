@@ -234,6 +234,10 @@ class Server(Schema):
         """Return the hosts of the server, in the order of their changes."""
         return placement.members(self, hosts)
 
+    def on(self, host: str) -> "Server":
+        """Return the server as *host* alone has it."""
+        return self.model_copy(update={"hosts": (host,), "group": None})
+
     def address(self, host: Host) -> str:
         """Return the address that the server listens on; empty if the host has no fabric."""
         return EVERYWHERE if self.listen == "everywhere" else (address(host) or "").split("/")[0]

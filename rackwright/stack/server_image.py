@@ -30,7 +30,7 @@ def image(
     text = _read_requirements(spec, requirements)
     item = images.definition(spec, repository, base, text, python_of_base)
     wrong = [problem.located(_place(spec)) for problem in images.problems(item, repository)]
-    if len({spec.settings for spec in specs}) > 1:
+    if any(other.settings != spec.settings for other in specs):
         want, fix = "an image has one set of settings", "Write `tensor_parallel` into `set` of the server"
         wrong.append(Diagnostic(_place(spec), "got different settings on different hosts", want, fix))
     if (

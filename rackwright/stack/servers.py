@@ -1,6 +1,5 @@
 """The resources of a stack's model servers, one on each host, in rollout order."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from hashlib import file_digest, sha256
@@ -11,7 +10,7 @@ from rackwright.errors import DeclarationError, Diagnostic, UserError, command
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.spec import CanaryRows, ServerSpec
 from rackwright.schema.secret import name_of
-from rackwright.schema.server import Server, settings
+from rackwright.schema.server import Server
 from rackwright.stack import vllm
 from rackwright.stack.environments import environment_path
 from rackwright.stack.resource import DeclaredResource
@@ -23,8 +22,6 @@ from workloads.tracking import registry
 
 LANGUAGE = ("llama.cpp", "vllm")
 """Runtimes of language models."""
-SLACK_SECONDS = 15
-"""Seconds beyond the server's own limits for its shutdown."""
 
 
 def servers(stack: Stack) -> Iterator[DeclaredResource]:
@@ -57,24 +54,14 @@ def servers(stack: Stack) -> Iterator[DeclaredResource]:
 
 def _common(stack: Stack, name: str, server: Server, model: Model | None) -> dict[str, Any]:
     """Return the fields of the spec that are equal on all hosts of a server."""
-    options = settings(server, "127.0.0.1")
     members = server.members(stack.fleet.hosts)
-    tls = server.tls
     return {
         "fleet": stack.fleet.fleet,
         "name": name,
-        "port": server.port,
         **_model(stack, server, model),
-        "accuracy_kept": server.gate.accuracy_kept,
-        "canary": server.canary,
         "rows": _canary_rows(stack, name, server),
-        "keys": dict(sorted(server.keys.items())),
-        "tls_certificate": name_of(tls.certificate) if tls else None,
-        "tls_key": name_of(tls.key) if tls else None,
         "key": name_of(stack.fleet.key),
         "environment": environment_path(stack, server.environment, members, ["serving", "training"], "/opt/serving"),
-        "ready_seconds": server.ready_seconds,
-        "stop_seconds": round(options.drain_seconds) + options.stop_seconds + SLACK_SECONDS,
     }
 
 
@@ -83,17 +70,15 @@ def _spec(
 ) -> ServerSpec:
     machine = stack.fleet.hosts[host]
     tier = server.model.tier
-    mount = machine.tiers[tier].mount if tier else None
-    more = {"tensor_parallel": gpu_counts[host]} if gpu_counts else {}
     return ServerSpec(
         host=host,
         not_rehearsable=stack.not_rehearsable(host),
         identity=dict([machine.identity.strongest]),
+        declared=server.on(host),
         address=server.address(machine),
         interface=machine.fabric if server.listen == "fabric" else None,
-        mount=mount,
-        below=f"{mount}/{server.model.path}" if mount else None,
-        settings=json.dumps({**server.set, **more}, sort_keys=True),
+        mount=machine.tiers[tier].mount if tier else None,
+        tensor_parallel=gpu_counts[host] if gpu_counts else None,
         **common,
     )
 

@@ -18,9 +18,10 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.files import files, release_of
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.schema.server import Canary
+from rackwright.schema.server import Canary, Tls
 from tests.support.model_server_spec import CANARY, OTHER, REPOSITORY, SPEC, TIMER, VERSION, WATCHED, bare, served
 from tests.support.recorded_hosts import SECRETS
+from tests.support.specs import changed
 
 KIND = ModelServerKind()
 UNIT, ASKED = f"/etc/systemd/system/{TIMER}", f"{SPEC.etc}/server.json"
@@ -33,7 +34,7 @@ def differences(raw: dict[str, Any], spec: ServerSpec = SPEC, repository=REPOSIT
 
 
 def planned(raw: dict[str, Any], repository=REPOSITORY, **changes: Any):
-    spec = SPEC.model_copy(update=changes)
+    spec = changed(SPEC, **changes)
     return KIND.plan(spec, differences(raw, spec, repository), Facts(raw), repository)
 
 
@@ -61,7 +62,7 @@ def test_a_new_server_has_everything_before_it_starts() -> None:
 
 
 def test_a_model_of_a_tier_is_copied_and_judged_on_the_host() -> None:
-    plan = planned(bare(), source=None, files={}, below="/srv/warm/models/digits", mount="/srv/warm")
+    plan = planned(bare(), source=None, files={}, mount="/srv/warm")
     [copied] = [step for step in plan.steps if isinstance(step, Command) and "workloads.serving.place" in step.argv]
 
     assert not [step for step in plan.steps if isinstance(step, Send)]
@@ -124,14 +125,14 @@ def test_what_cannot_be_seen_is_unknown_and_gives_no_step() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"settings": '{"threads": 2}'}, {"port": 8081}, {"version": OTHER}, CANARY, {"environment": "/opt/b"}],
+    [{"set": {"threads": 2}}, {"port": 8081}, {"version": OTHER}, CANARY, {"environment": "/opt/b"}],
     ids=str,
 )
 def test_what_runs_otherwise_is_another_release(changes: dict[str, Any]) -> None:
-    spec = SPEC.model_copy(update=changes)
+    spec = changed(SPEC, **changes)
 
     assert release_of(spec, REPOSITORY) != release_of(SPEC, REPOSITORY)
-    assert release_of(SPEC.model_copy(update={"ready_seconds": 7}), REPOSITORY) == release_of(SPEC, REPOSITORY)
+    assert release_of(changed(SPEC, ready_seconds=7), REPOSITORY) == release_of(SPEC, REPOSITORY)
 
 
 def test_the_rows_of_a_canary_go_along_and_the_release_says_what_they_ask() -> None:
@@ -186,7 +187,8 @@ def test_a_key_that_could_be_guessed_is_refused() -> None:
 
 def test_tls_is_a_matter_of_two_files_and_the_settings() -> None:
     secrets = {**SECRETS, "crt": "a certificate", "tls": "a private key"}
-    plan = planned(bare(), replace(REPOSITORY, secrets=secrets), tls_certificate="crt", tls_key="tls")
+    tls = Tls(certificate={"secret": "crt"}, key={"secret": "tls"})
+    plan = planned(bare(), replace(REPOSITORY, secrets=secrets), tls=tls)
     written = {step.path: step for step in plan.steps if isinstance(step, Put)}
     [settings] = [json.loads(step.content) for path, step in written.items() if path.endswith("/settings.json")]
 
@@ -274,7 +276,7 @@ class TestWatch:
 
     def test_other_terms_are_no_other_release(self) -> None:
         watch = Canary(data="rows.npz", accuracy=0.9, every="1min", change=0.5)
-        other = WATCHED.model_copy(update={"canary": watch})
+        other = changed(WATCHED, canary=watch)
         plan = self.planned(served(WATCHED), other)
         [told] = [json.loads(step.content) for step in plan.steps if isinstance(step, Put) and step.path == ASKED]
 
@@ -287,7 +289,7 @@ class TestWatch:
             plan = self.planned(bare(), spec)
             return next(step.timeout_seconds for step in plan.steps if step.text.startswith("serve version"))
 
-        canary = SPEC.model_copy(update=CANARY)
+        canary = changed(SPEC, **CANARY)
         assert seconds(WATCHED) == seconds(canary) + WATCHED.watch_seconds
 
     def test_one_that_is_watched_no_more_keeps_nothing_of_it(self) -> None:

@@ -12,19 +12,13 @@ from rackwright.core.contract import Command, Put, UnknownValue
 from rackwright.facts.facts import Facts
 from rackwright.kinds.training_run import keys
 from rackwright.kinds.training_run.files import files
-from rackwright.kinds.training_run.spec import TrackingServer, TrainingSpec
+from rackwright.kinds.training_run.spec import TrackingServer
 from rackwright.schema.run import Elastic, Tracking
 from tests.support.recorded_hosts import RESOURCES, SECRET, STACK, recorded
+from tests.support.specs import changed
 
 LAUNCHER, WORKER = RESOURCES["ember/digits"], RESOURCES["cinder/digits"]
 UNIT = "training-digits.service"
-
-
-def changed(spec, **changes):
-    """Return *spec* with *changes* of its declaration or of its other fields."""
-    own = {name: value for name, value in changes.items() if name in TrainingSpec.model_fields}
-    run = spec.declared.model_copy(update={name: value for name, value in changes.items() if name not in own})
-    return spec.model_copy(update={"declared": run, **own})
 
 
 def planned(declared, raw, repository=STACK.repository, **changes):

@@ -17,8 +17,9 @@ from tests.support.model_server_spec import OTHER, REPOSITORY, SPEC, WATCHED, ba
 from tests.support.provider_rig import Rig, failing, rig
 from tests.support.recorded_hosts import STACK
 from tests.support.simulated import SimulatedHost, SimulatedRack
+from tests.support.specs import changed
 
-ON_TIER = SPEC.model_copy(update={"source": None, "files": {}, "below": "/srv/warm/digits", "mount": "/srv/warm"})
+ON_TIER = SPEC.model_copy(update={"source": None, "files": {}, "mount": "/srv/warm"})
 BETTER = ON_TIER.model_copy(update={"version": OTHER})
 SERVER = "server:digits"
 
@@ -141,7 +142,7 @@ def test_one_that_is_watched_is_found_as_it_is_declared(rig: Rig, host: Simulate
     """
     Numbers of a part of a part come over the wire as what they are.
     """
-    spec = ON_TIER.model_copy(update={"canary": WATCHED.canary, "rows": WATCHED.rows})
+    spec = changed(ON_TIER, canary=WATCHED.declared.canary, rows=WATCHED.rows)
     host.set_facts(served(spec))
     state = rig.create(inputs(spec))
 

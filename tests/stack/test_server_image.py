@@ -156,7 +156,7 @@ def test_requirements_that_are_nowhere_are_told(project: Path) -> None:
 
 def test_hosts_that_differ_have_no_image_in_common(project: Path) -> None:
     found, repository = specs(project), load_stack("serving", project).repository
-    other: ServerSpec = found["ember/digits"].model_copy(update={"settings": '{"tensor_parallel": 4}'})
+    other: ServerSpec = found["ember/digits"].model_copy(update={"tensor_parallel": 4})
     with pytest.raises(DeclarationError) as caught:
         image([found["cinder/digits"], other], repository, BASE)
 

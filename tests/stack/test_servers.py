@@ -44,7 +44,7 @@ def test_a_model_of_a_tier_is_known_by_its_version(project: Path) -> None:
 
     assert (spec.version, spec.source, spec.below) == ("0123456789ab", None, "/srv/warm/models/plain")
     assert (spec.address, spec.interface) == ("0.0.0.0", None)
-    assert spec.accuracy_kept is None
+    assert spec.declared.gate.accuracy_kept is None
 
 
 @pytest.mark.parametrize(("kept", "said"), [(0.97, "got 97.0000% of its accuracy kept"), (None, "got no report")])
@@ -63,7 +63,7 @@ def test_a_language_model_is_declared_without_a_gate_and_without_rows(project: P
     path.write_text(SERVERS.replace("set: {max_batch: 8}", waived))
     spec = specs(project)["cinder/digits"]
 
-    assert (spec.model, {*spec.files}, spec.accuracy_kept) == ("talk", {"model.gguf", "model.json"}, None)
+    assert (spec.model, {*spec.files}, spec.declared.gate.accuracy_kept) == ("talk", {"model.gguf", "model.json"}, None)
 
     canary = "canary: {data: models/weights, accuracy: 0.5}"
     path.write_text(SERVERS.replace("set: {max_batch: 8}", f"{waived}\n    {canary}"))
@@ -86,7 +86,7 @@ def test_a_canary_is_watched_where_that_is_declared(project: Path, more: str, wa
     path.write_text(SERVERS.replace("set: {max_batch: 8}", canary))
     spec = specs(project)["cinder/digits"]
 
-    assert spec.canary is not None
+    assert spec.declared.canary is not None
     assert (spec.watch and (spec.watch.every_seconds, spec.watch.change, spec.watch.roll_back)) == watch
 
 

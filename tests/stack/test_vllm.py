@@ -80,7 +80,7 @@ def refused(project: Project, *given: Any) -> str:
 def test_each_host_divides_a_model_over_the_fewest_gpus_that_it_fits(project: Project) -> None:
     specs = project(B70, "wide, pair, instinct", "    set: {parallel: 2}\n")
 
-    assert {name: json.loads(spec.settings) for name, spec in specs.items()} == {
+    assert {name: spec.settings for name, spec in specs.items()} == {
         "wide/talk": {"parallel": 2, "tensor_parallel": 2},
         "pair/talk": {"parallel": 2, "tensor_parallel": 2},
         "instinct/talk": {"parallel": 2, "tensor_parallel": 1},
@@ -95,9 +95,7 @@ def test_a_server_is_told_over_how_many_gpus(project: Project, tmp_path: Path) -
 
 
 def test_a_division_that_is_declared_is_kept_and_checked(project: Project) -> None:
-    assert json.loads(project(B70, "pair", "    set: {tensor_parallel: 4}\n")["pair/talk"].settings) == {
-        "tensor_parallel": 4
-    }
+    assert project(B70, "pair", "    set: {tensor_parallel: 4}\n")["pair/talk"].settings == {"tensor_parallel": 4}
     said = refused(project, B70, "pair", "    set: {tensor_parallel: 8}\n")
     assert "servers.talk.hosts: got tensor_parallel 8 at pair; it is at most 4, the GPUs, and divides 64" in said
 

@@ -7,26 +7,28 @@ from rackwright.kinds.model_server.files import files, release_of
 from rackwright.kinds.model_server.spec import CanaryRows, ServerSpec
 from rackwright.kinds.shared.ownership import owner_text
 from rackwright.kinds.shared.service_account import owner
-from rackwright.schema.server import Canary, ServerKey
+from rackwright.schema.server import Canary, ServedModel, Server, ServerKey
 from tests.support.recorded_hosts import STACK, recorded
+from tests.support.specs import changed
 
 VERSION, OTHER = "0123456789ab", "ba9876543210"
 REPOSITORY = STACK.repository
 SPEC = ServerSpec(
-    host="ember", identity={"serial": "RP-EMBER"}, fleet="serving", name="digits", address="10.141.0.11", port=8080,
+    host="ember", identity={"serial": "RP-EMBER"}, fleet="serving", name="digits", address="10.141.0.11",
+    declared=Server(
+        model=ServedModel(path="models/digits"), hosts=("ember",), keys={"app": ServerKey(secret="digits_app")},
+        ready_seconds=60, set={"threads": 1},
+    ),
     interface="fabric0", model="digits", version=VERSION, source="/project/models/digits",
-    files={"model.onnx": "ab" * 32, "model.json": "cd" * 32}, accuracy_kept=0.98, settings='{"threads": 1}',
-    keys={"app": ServerKey(secret="digits_app")}, key="training_key",
-    environment="/opt/workloads", ready_seconds=60, stop_seconds=50,
+    files={"model.onnx": "ab" * 32, "model.json": "cd" * 32}, key="training_key",
+    environment="/opt/workloads",
 )  # fmt: skip
 CANARY = {
     "canary": Canary(data="rows.npz", accuracy=0.9),
     "rows": CanaryRows(source="/project/rows.npz", sha256="ef" * 32),
 }
 """The fields of a spec whose canary is only checked before a release serves."""
-WATCHED = SPEC.model_copy(
-    update={**CANARY, "canary": Canary(data="rows.npz", accuracy=0.9, every="15min", roll_back=True)}
-)
+WATCHED = changed(SPEC, **{**CANARY, "canary": Canary(data="rows.npz", accuracy=0.9, every="15min", roll_back=True)})
 TIMER = "watch-digits.timer"
 
 

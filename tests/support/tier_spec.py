@@ -7,22 +7,21 @@ from rackwright.kinds.tier.spec import TierSpec
 from rackwright.schema.host import Drive
 from rackwright.schema.tier import Encryption
 from rackwright.schema.units import Size
+from tests.support import specs
 
 
 def changed(spec: TierSpec, **changes: Any) -> TierSpec:
     """Return *spec* with *changes* of its fields or of the tier's; ``key``, ``tpm2`` and ``*_kib`` are as it has them.
 
-    Nothing checks the new declaration: tests ask what becomes of one that the schema refuses, too.
+    Nothing checks the new declaration, as in `specs.changed`.
     """
-    own = {name: value for name, value in changes.items() if name in TierSpec.model_fields}
-    declared = {name: value for name, value in changes.items() if name not in own}
-    if declared.keys() & {"key", "tpm2"}:
-        key, tpm2 = declared.pop("key", spec.declared.key), declared.pop("tpm2", spec.declared.tpm2)
-        declared["encryption"] = Encryption(key={"secret": key}, tpm2=tpm2) if key else None
+    if changes.keys() & {"key", "tpm2"}:
+        key, tpm2 = changes.pop("key", spec.declared.key), changes.pop("tpm2", spec.declared.tpm2)
+        changes["encryption"] = Encryption(key={"secret": key}, tpm2=tpm2) if key else None
     for name in ("chunk", "sync_speed_max"):
-        if (kib := declared.pop(f"{name}_kib", None)) is not None:
-            declared[name] = Size(f"{kib}KiB") if kib else None
-    return spec.model_copy(update={**own, "declared": spec.declared.model_copy(update=declared)})
+        if (kib := changes.pop(f"{name}_kib", None)) is not None:
+            changes[name] = Size(f"{kib}KiB") if kib else None
+    return specs.changed(spec, **changes)
 
 
 def of_size(drives: Iterable[Drive], size_bytes: int) -> tuple[Drive, ...]:

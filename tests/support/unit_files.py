@@ -23,6 +23,7 @@ from rackwright.kinds.training_run.files import files as files_of_run
 from rackwright.kinds.training_run.spec import TrainingSpec
 from rackwright.schema.server import Canary
 from tests.support.recorded_hosts import RESOURCES, STACK
+from tests.support.specs import changed
 
 ROOT = Path(__file__).parents[2]
 REPOSITORY = Repository.load(ROOT, b"salt", {"tests_password": "of the tests"})
@@ -97,7 +98,7 @@ def _of_servers() -> Iterator[tuple[str, str]]:
     spec = next(each.spec for each in RESOURCES.values() if isinstance(each.spec, ServerSpec))
     canary = Canary(data="rows.npz", accuracy=0.9, every="15min", roll_back=True)
     rows = CanaryRows(source="/rows.npz", sha256="ef" * 32)
-    watched = spec.model_copy(update={"canary": canary, "rows": rows})
+    watched = changed(spec, canary=canary, rows=rows)
     server, watching = _units(files_of_server(watched, STACK.repository))
     yield f"model_server{UNITS}/server.service.j2", server
     yield f"model_server{UNITS}/watch.service.j2", watching

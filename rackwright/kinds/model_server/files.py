@@ -9,6 +9,7 @@ from typing import Any
 from rackwright.core.repository import Repository
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.shared.service_account import UNITS, ServiceFile
+from rackwright.schema.secret import name_of
 from rackwright.schema.server import OWN
 
 
@@ -48,11 +49,11 @@ def release_of(spec: ServerSpec, repository: Repository) -> str:
 
 def settings_of(spec: ServerSpec) -> dict[str, Any]:
     """Return the settings that `workloads.serving` reads."""
-    settings = {**json.loads(spec.settings), "host": spec.address, "port": spec.port, "anybody": not spec.keys}
+    settings = {**spec.settings, "host": spec.address, "port": spec.declared.port, "anybody": not spec.keys}
     settings["own_socket"] = spec.socket
     if spec.keys:
         settings["keys"] = f"{spec.etc}/keys.json"
-    if spec.tls_key:
+    if spec.declared.tls:
         settings |= {"tls_certificate": f"{spec.etc}/tls.crt", "tls_key": f"{spec.etc}/tls.key"}
     if spec.watch_file:
         settings["watch"] = spec.watch_file
@@ -79,8 +80,9 @@ def _secret_files(spec: ServerSpec, repository: Repository) -> Iterator[ServiceF
         content = json.dumps(entries, indent=1) + "\n" if len(entries) == len(keys) else None
         names = dict.fromkeys([spec.key, *(key.secret for key in spec.keys.values())])
         yield ServiceFile(f"{spec.etc}/keys.json", content, secret=", ".join(names))
-    if spec.tls_certificate and spec.tls_key:
-        for name, secret in (("tls.crt", spec.tls_certificate), ("tls.key", spec.tls_key)):
+    if tls := spec.declared.tls:
+        for name, key in (("tls.crt", tls.certificate), ("tls.key", tls.key)):
+            secret = name_of(key)
             value = secrets.get(secret)
             yield ServiceFile(f"{spec.etc}/{name}", None if value is None else value.strip() + "\n", secret=secret)
 
@@ -103,7 +105,7 @@ def _plan(spec: ServerSpec) -> dict[str, Any]:
         "socket": spec.socket,
         "account": spec.account,
         "key": f"{spec.etc}/own_key" if spec.keys else None,
-        "ready_seconds": spec.ready_seconds,
+        "ready_seconds": spec.declared.ready_seconds,
     }
     if watch := spec.watch:
         terms = {"every_seconds": watch.every_seconds, "change": watch.change, "roll_back": watch.roll_back}
@@ -112,7 +114,8 @@ def _plan(spec: ServerSpec) -> dict[str, Any]:
 
 
 def _release(spec: ServerSpec) -> dict[str, Any]:
-    canary = {"data": spec.data, "accuracy": spec.canary.accuracy} if spec.canary else None
+    declared = spec.declared.canary
+    canary = {"data": spec.data, "accuracy": declared.accuracy} if declared else None
     return {"version": spec.version, "canary": canary}
 
 

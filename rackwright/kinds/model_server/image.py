@@ -56,8 +56,8 @@ def definition(
         "app": repository.render("model_server/image/app.py.j2"),
         "packages": [] if python_of_base else list(PACKAGES),
         "health": "/ready",
-        "tls": spec.tls_key is not None,
-        "start_seconds": spec.ready_seconds,
+        "tls": spec.declared.tls is not None,
+        "start_seconds": spec.declared.ready_seconds,
     }
 
 
@@ -70,7 +70,8 @@ def problems(item: Mapping[str, Any], repository: Repository) -> Iterator[Proble
 
 def image(spec: ServerSpec, item: Mapping[str, Any], repository: Repository) -> ServerImage:
     """Return the image of *spec* by its definition *item*; hosts with equal settings have equal images."""
-    inside = spec.model_copy(update={"address": EVERYWHERE, "port": PORT, "canary": None})
+    declared = spec.declared.model_copy(update={"port": PORT, "canary": None})
+    inside = spec.model_copy(update={"address": EVERYWHERE, "declared": declared})
     settings = settings_of(inside)
     del settings["own_socket"]  # no host queries the container over it
     texts = {
@@ -80,4 +81,4 @@ def image(spec: ServerSpec, item: Mapping[str, Any], repository: Repository) -> 
         "settings.json": json.dumps(settings, indent=1, sort_keys=True) + "\n",
     }
     files = {name: text.encode() for name, text in texts.items()} | {"workloads.zip": repository.workloads}
-    return ServerImage(spec.name, files, spec.stop_seconds, spec.etc if spec.keys or spec.tls_key else None)
+    return ServerImage(spec.name, files, spec.stop_seconds, spec.etc if spec.keys or spec.declared.tls else None)

@@ -137,7 +137,8 @@ class _Planner:
                     yield Send(
                         f"send {model}: {name}", f"{spec.source}/{name}", f"{partial}/{name}", sha256, 0o640, owner
                     )
-            floor = () if spec.accuracy_kept is None else ("--accuracy-kept", str(spec.accuracy_kept))
+            kept = spec.declared.gate.accuracy_kept
+            floor = () if kept is None else ("--accuracy-kept", str(kept))
             text = f"copy {model} from {spec.below}, and verify it" if spec.below else f"verify {model}"
             yield self._python(text, COPY_SECONDS, "place", models, spec.version, *copy, *floor)
         if spec.rows and spec.data:
@@ -148,7 +149,8 @@ class _Planner:
     def _switch(self) -> Command:
         spec = self.spec
         release = release_of(spec, self.repository)
-        condition = f", with {spec.canary.accuracy:.2%} of the canary right" if spec.canary else ""
+        canary = spec.declared.canary
+        condition = f", with {canary.accuracy:.2%} of the canary right" if canary else ""
         text = f"serve version {spec.version} (release {release}), and wait until it is ready{condition}"
         seconds = spec.switch_seconds + (spec.watch_seconds if spec.watch else 0)
         return self._python(text, seconds, "switch", plan_file(spec), release)

@@ -1,12 +1,16 @@
 """The declared server on one of its hosts, and the names and paths that follow from it."""
 
+from typing import Any
+
 from pydantic import Field
 
 from rackwright.core.contract import Resource, SpecPart
 from rackwright.core.declared import Declared
-from rackwright.schema.server import Canary, ServerKey
+from rackwright.schema.server import Canary, Server, ServerKey, settings
 
 CANARY_SECONDS = 600
+SLACK_SECONDS = 15
+"""Seconds beyond the server's own limits for its shutdown."""
 ETC = "/etc/rackwright/servers"
 LIB = "/var/lib/rackwright/servers"
 
@@ -25,9 +29,10 @@ class ServerSpec(Resource):
     fleet: str
     identity: dict[str, str]
     name: str
+    declared: Declared[Server]
+    """The server as it is declared, with this host alone: another host of it is no change of this one."""
     address: str
     """The address on which the server listens."""
-    port: int
     interface: str | None = None
     """The interface with that address; None if the server listens on all."""
     model: str
@@ -37,33 +42,42 @@ class ServerSpec(Resource):
     """The model's directory on this computer; None if it does not have this version."""
     files: dict[str, str] = Field(default_factory=dict)
     """The sha256 of the files in that directory, by name; model.json is one of them."""
-    below: str | None = None
-    """The model's directory on the host, on a tier."""
     mount: str | None = None
-    """The mount point of that tier."""
-    accuracy_kept: float | None = None
-    """The minimum in the model's report; the host checks it for a model on a tier."""
-    canary: Declared[Canary] | None = None
+    """The mount point of the tier with the model."""
     rows: CanaryRows | None = None
     """The rows of the canary."""
-    settings: str
-    """Settings of the server as JSON, without those that follow from the other fields."""
-    keys: dict[str, Declared[ServerKey]] = Field(default_factory=dict)
-    """The keys of clients by name; empty: any client is allowed."""
-    tls_certificate: str | None = None
-    """The name of the secret with the certificate."""
-    tls_key: str | None = None
+    tensor_parallel: int | None = None
+    """The number of the host's GPUs over which it divides the model; None for a model that is not divided."""
     key: str
     """The name of the secret from which the host's own key is derived."""
     environment: str
     """The path of a virtual environment on the host."""
-    ready_seconds: int
-    stop_seconds: int
-    """Seconds that the server may take to stop: it completes running requests first."""
 
     @property
     def id(self) -> str:
         return f"{self.host}/{self.name}"
+
+    @property
+    def below(self) -> str | None:
+        """The model's directory on the host, on a tier."""
+        return f"{self.mount}/{self.declared.model.path}" if self.mount else None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the server, without those that follow from the other fields."""
+        divided = {"tensor_parallel": self.tensor_parallel} if self.tensor_parallel else {}
+        return {**self.declared.set, **divided}
+
+    @property
+    def keys(self) -> dict[str, ServerKey]:
+        """The keys of clients by name, sorted; empty: any client is allowed."""
+        return dict(sorted(self.declared.keys.items()))
+
+    @property
+    def stop_seconds(self) -> int:
+        """Seconds that the server may take to stop: it completes running requests first."""
+        options = settings(self.declared, "127.0.0.1")
+        return round(options.drain_seconds) + options.stop_seconds + SLACK_SECONDS
 
     @property
     def account(self) -> str:
@@ -89,7 +103,8 @@ class ServerSpec(Resource):
     @property
     def watch(self) -> Canary | None:
         """The canary, if it is checked while a release serves."""
-        return self.canary if self.canary and self.canary.every_seconds else None
+        canary = self.declared.canary
+        return canary if canary and canary.every_seconds else None
 
     @property
     def watch_units(self) -> tuple[str, str]:
@@ -99,7 +114,7 @@ class ServerSpec(Resource):
     @property
     def switch_seconds(self) -> int:
         """Seconds that a switch to another release may take, with the return to the previous one."""
-        return 2 * (self.ready_seconds + self.stop_seconds) + (CANARY_SECONDS if self.canary else 60)
+        return 2 * (self.declared.ready_seconds + self.stop_seconds) + (CANARY_SECONDS if self.declared.canary else 60)
 
     @property
     def watch_seconds(self) -> int:
@@ -129,4 +144,4 @@ class ServerSpec(Resource):
     @property
     def data(self) -> str | None:
         """The path of the canary's rows on the host, named by their digest."""
-        return f"{self.lib}/data/{self.rows.sha256[:12]}.npz" if self.canary and self.rows else None
+        return f"{self.lib}/data/{self.rows.sha256[:12]}.npz" if self.declared.canary and self.rows else None
