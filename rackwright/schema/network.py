@@ -97,6 +97,11 @@ class Route(Schema):
         """The destination as a network, also for ``default``."""
         return EVERYWHERE[_family(self.via)] if self.to == DEFAULT else self.to
 
+    @property
+    def name(self) -> str:
+        """Name of the route, unique among those of a host."""
+        return self.destination if self.metric is None else f"{self.destination} metric {self.metric}"
+
 
 class Dns(Schema):
     """Name servers and search domains."""

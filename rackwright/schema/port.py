@@ -77,6 +77,11 @@ class Nic(Schema):
     addresses: Many[Cidr] = ()
     """IP addresses with their prefix lengths."""
 
+    @property
+    def key(self) -> str:
+        """The address that identifies the port."""
+        return self.mac or self.pci or ""
+
     @model_validator(mode="after")
     def _can_be_found(self) -> Self:
         if self.mac is None and self.pci is None:

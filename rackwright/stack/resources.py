@@ -12,7 +12,7 @@ from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.fleet.place import locate_errors
 from rackwright.kinds.host import HostKind, HostSpec
 from rackwright.kinds.network import NetworkKind
-from rackwright.kinds.network.spec import BondPart, NetworkSpec, PortPart, RoutePart, VlanPart
+from rackwright.kinds.network.spec import NetworkSpec
 from rackwright.kinds.peers import PathPart, PeersKind, PeersSpec
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
@@ -21,7 +21,6 @@ from rackwright.kinds.tier.spec import TierSpec
 from rackwright.schema.catalogue import drivers
 from rackwright.schema.fleet import stations
 from rackwright.schema.host import Host
-from rackwright.schema.network import Network, links, route_link
 from rackwright.stack.lock_check import problems as lock_problems
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
@@ -108,7 +107,12 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
             after=(name,),
         )
     if host.network is not None:
-        yield DeclaredResource(NetworkKind(), _network(stack, name, host, host.network), after=(name,))
+        devices = (*host.network.bonds, *host.network.vlans)
+        yield DeclaredResource(
+            NetworkKind(),
+            NetworkSpec(**common, fleet=stack.fleet.fleet, declared=host.network, ports=host.nics, devices=devices),
+            after=(name,),
+        )
     for role in _sort_roles(host, stack.repository.roles):
         source = stack.repository.roles[role]
         yield DeclaredResource(
@@ -132,37 +136,6 @@ def _common(stack: Stack, name: str, host: Host) -> dict[str, Any]:
         "not_rehearsable": stack.not_rehearsable(name),
         "identity": dict([host.identity.strongest]),
     }
-
-
-def _network(stack: Stack, name: str, host: Host, network: Network) -> NetworkSpec:
-    all_links = links(network, host.nics)
-    bond_of = {member: bond for bond in network.bonds for member in network.bonds[bond].members}
-
-    def link(name: str) -> dict[str, Any]:
-        return {"name": name, "mtu": all_links[name].mtu, "addresses": all_links[name].addresses}
-
-    return NetworkSpec(
-        **_common(stack, name, host),
-        fleet=stack.fleet.fleet,
-        ports=tuple(
-            PortPart(**link(nic.name), mac=nic.mac, pci=nic.pci, bond=bond_of.get(nic.name)) for nic in host.nics
-        ),
-        bonds=tuple(
-            BondPart(**link(bond), mode=declared.mode, members=declared.members)
-            for bond, declared in network.bonds.items()
-        ),
-        vlans=tuple(
-            VlanPart(**link(vlan), link=declared.link, tag=declared.id) for vlan, declared in network.vlans.items()
-        ),
-        routes=tuple(
-            RoutePart(to=route.destination, via=route.via, on=route_link(route, all_links), metric=route.metric)
-            for route in network.routes
-        ),
-        dns=network.dns,
-        fabric=host.fabric,
-        takeover=network.takeover,
-        confirm_seconds=network.confirm_seconds,
-    )
 
 
 def _peers(stack: Stack) -> Iterator[DeclaredResource]:

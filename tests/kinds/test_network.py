@@ -7,12 +7,14 @@ import pytest
 import yaml
 
 from rackwright.core import diff as comparison
+from rackwright.core import wire
 from rackwright.core.contract import Command, LogIn, Plan, Put
 from rackwright.facts.facts import Facts
 from rackwright.kinds.network import NetworkKind
 from rackwright.kinds.network.spec import NETPLAN, NetworkSpec, files
 from tests.support.mutations import link, write
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
+from tests.support.specs import changed
 
 KIND, REPOSITORY = NetworkKind(), STACK.repository
 SPEC = RESOURCES["gamma/network"].spec
@@ -31,10 +33,6 @@ def planned(raw, spec=SPEC) -> Plan:
     return KIND.plan(spec, comparison.diff(claims, KIND.observe(claims, facts)), facts, REPOSITORY)
 
 
-def without(**changes: object) -> NetworkSpec:
-    return SPEC.model_copy(update=changes)
-
-
 def texts(plan: Plan) -> list[str]:
     return [step.text for step in plan.steps]
 
@@ -50,7 +48,7 @@ def test_the_change_stands_between_a_timer_and_a_login(raw):
     What is written is written behind the timer, which lasts as long as is declared; whose it is is noted around all.
     """
     link(raw, "edge")["mtu"] = 1400
-    plan = planned(raw, without(confirm_seconds=60))
+    plan = planned(raw, changed(SPEC, confirm_seconds=60))
 
     arm = next(step for step in plan.steps if isinstance(step, Command))
     kinds = [type(step) for step in plan.steps]
@@ -101,8 +99,19 @@ def test_a_device_that_carries_what_somebody_else_made_is_not_deleted(raw):
     assert (refusal.where, refusal.problem) == ("gamma/network: bond0", "the undeclared VLAN theirs is on this link")
 
 
+def test_the_files_have_the_order_of_the_fleet_after_the_wire():
+    vlan = SPEC.declared.vlans["storage"]
+    spec = changed(SPEC, vlans={"z": vlan, "a": vlan}, devices=("bond0", "z", "a"), routes=())
+    plain = spec.model_dump(mode="json", exclude_none=True)
+
+    arrived = NetworkSpec.model_validate_json(json.dumps(wire.normalise(plain)))
+
+    assert [*arrived.links][-3:] == ["bond0", "z", "a"]
+    assert files(arrived, REPOSITORY) == files(spec, REPOSITORY)
+
+
 def test_what_is_not_declared_any_more_goes_and_what_stood_there_comes_back(raw):
-    plan = planned(raw, without(dns=None, vlans=(), routes=SPEC.routes[1:]))
+    plan = planned(raw, changed(SPEC, dns=None, vlans={}, routes=SPEC.declared.routes[1:], devices=(*SPEC.bonds,)))
 
     [back] = [step for step in plan.steps if step.text.startswith("restore the earlier version of")]
     assert isinstance(back, Command) and back.argv[-1] == "/etc/resolv.conf"
@@ -124,7 +133,7 @@ def test_what_is_not_declared_any_more_goes_and_what_stood_there_comes_back(raw)
 )
 def test_a_file_of_somebody_else_that_sets_up_a_link_is_refused_by_name(raw, path, text):
     write(raw, path, text)
-    refusals = planned(raw, without(takeover=None)).refusals
+    refusals = planned(raw, changed(SPEC, takeover=None)).refusals
 
     assert [(refusal.where, refusal.problem) for refusal in refusals if "edge" in refusal.where] == [
         ("gamma/network: edge", f"{path} sets up the link as well")
@@ -149,7 +158,7 @@ def test_a_file_of_somebody_else_about_something_else_is_let_be(raw, path, text)
     """
     write(raw, path, text)
 
-    assert planned(raw, without(takeover=None)) == Plan()
+    assert planned(raw, changed(SPEC, takeover=None)) == Plan()
 
 
 def test_what_ifupdown_sets_up_is_set_aside_where_that_is_declared(raw):
@@ -200,7 +209,7 @@ def test_a_port_that_is_declared_by_a_place_that_a_twin_has_not_is_set_up_by_its
     *ports, edge = SPEC.ports
     place = edge.model_copy(update={"mac": None, "pci": "0000:3b:00.0"})
     link(raw, "edge")["mtu"] = 1400
-    plan = planned(raw, without(ports=(*ports, place), not_rehearsable=("hardware",)))
+    plan = planned(raw, changed(SPEC, ports=(*ports, place), not_rehearsable=("hardware",)))
 
     assert applied(plan)[2] == "edge"
     assert "link:edge.mtu" not in {item.path for item in plan.by_hand}
@@ -259,7 +268,7 @@ def test_the_timer_and_who_confirms_never_both_have_it(raw, tmp_path):
     """
     Who confirms while the host is at it fails, and takes nothing from under it.
     """
-    confirm = planned(changed(raw)).steps[-2]
+    confirm = planned(with_another_mtu(raw)).steps[-2]
     assert isinstance(confirm, Command)
     (tmp_path / "undoing").write_text("it is being undone")
     (tmp_path / "files").mkdir()
@@ -270,7 +279,7 @@ def test_the_timer_and_who_confirms_never_both_have_it(raw, tmp_path):
     assert (tmp_path / "files").exists()
 
 
-def changed(raw):
+def with_another_mtu(raw):
     link(raw, "edge")["mtu"] = 1400
     return raw
 

@@ -7,9 +7,10 @@ from rackwright.core.contract import Claim, Difference, Observation, OneOf, Plan
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.kinds.network.observe import PREFERRED, format_route, observe_property
-from rackwright.kinds.network.spec import OWNER, LinkPart, NetworkSpec, files
+from rackwright.kinds.network.spec import OWNER, NetworkSpec, files
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.identity import identity_claim
+from rackwright.schema.network import NetworkLink
 
 NETWORKD = "systemd-networkd.service"
 _AT_BOOT = OneOf(("enabled", "enabled-runtime"))
@@ -79,34 +80,41 @@ def _files(spec: NetworkSpec, repository: Repository) -> Iterator[Claim]:
 
 
 def _links(spec: NetworkSpec) -> Iterator[Claim]:
+    links = spec.links
     for port in spec.ports:
         identity = {"mac": port.mac} if port.mac else {"pci": port.pci or ""}
         scope: Scope = "host" if port.mac else "hardware"
         own: dict[str, Want] = {**identity, "files_of_others": ()}
         yield Claim(f"link:{port.name}", own, scope=scope, remedy=PORT_REMEDY, remedies=LINK_REMEDIES)
-        member: dict[str, Want] = {} if port.bond is None else {"bond": port.bond}
+        bond_name = spec.bond_of.get(port.name)
+        member: dict[str, Want] = {} if bond_name is None else {"bond": bond_name}
         yield Claim(
             f"link:{port.name}",
-            {**_link_properties(port), **member},
-            scope="host" if port.bond is None else "kernel",
+            {**_link_properties(links[port.name]), **member},
+            scope="host" if bond_name is None else "kernel",
             remedy=RUN_UP_REMEDY,
             remedies=LINK_REMEDIES,
             remedy_absent=PORT_REMEDY,
         )
-    for bond in spec.bonds:
-        want = {"kind": "bond", "mode": bond.mode, "members": tuple(sorted(bond.members)), **_device_properties(bond)}
+    for name, bond in spec.bonds.items():
+        want = {
+            "kind": "bond",
+            "mode": bond.mode,
+            "members": tuple(sorted(bond.members)),
+            **_device_properties(links[name]),
+        }
         yield Claim(
-            f"link:{bond.name}",
+            f"link:{name}",
             want,
             scope="kernel",
             remedy=RUN_UP_REMEDY,
             remedies=LINK_REMEDIES,
             remedy_absent=RUN_UP_REMEDY,
         )
-    for vlan in spec.vlans:
-        want = {"kind": "vlan", "id": vlan.tag, "parent": vlan.link, **_device_properties(vlan)}
+    for name, vlan in spec.vlans.items():
+        want = {"kind": "vlan", "id": vlan.id, "parent": vlan.link, **_device_properties(links[name])}
         yield Claim(
-            f"link:{vlan.name}",
+            f"link:{name}",
             want,
             scope="kernel",
             remedy=RUN_UP_REMEDY,
@@ -115,29 +123,31 @@ def _links(spec: NetworkSpec) -> Iterator[Claim]:
         )
 
 
-def _link_properties(link: LinkPart) -> dict[str, Want]:
+def _link_properties(link: NetworkLink) -> dict[str, Want]:
     return {"mtu": link.mtu, "up": True, "addresses": tuple(sorted(link.addresses))}
 
 
-def _device_properties(link: LinkPart) -> dict[str, Want]:
+def _device_properties(link: NetworkLink) -> dict[str, Want]:
     return {**_link_properties(link), "files_of_others": ()}
 
 
 def _routes(spec: NetworkSpec) -> Iterator[Claim]:
     devices = {*spec.devices}
-    for route in spec.routes:
+    declared, link_of = spec.declared.routes, spec.route_links
+    for route in declared:
         metric: dict[str, Want] = {} if route.metric is None else {"metric": route.metric}
-        scope: Scope = "kernel" if route.on in devices else "host"
-        others = tuple(sorted({format_route(each.via, each.on) for each in spec.routes if each.to == route.to}))
-        want = {"via": route.via, "link": route.on, **metric, PREFERRED: Within(others)}
+        scope: Scope = "kernel" if link_of[route.name] in devices else "host"
+        same = (each for each in declared if each.destination == route.destination)
+        others = tuple(sorted({format_route(each.via, link_of[each.name]) for each in same}))
+        want = {"via": route.via, "link": link_of[route.name], **metric, PREFERRED: Within(others)}
         yield Claim(f"route:{route.name}", want, scope=scope, remedies={PREFERRED: ROUTE_REMEDY})
 
 
 def _other_claims(spec: NetworkSpec) -> Iterator[Claim]:
     devices = Within(tuple(sorted(spec.devices)))
     yield Claim(f"devices:{spec.host}", {"left_over": devices}, scope="kernel")
-    if spec.dns is not None:
-        servers = {"servers": " ".join(spec.dns.addresses), "search": " ".join(spec.dns.search)}
+    if (dns := spec.declared.dns) is not None:
+        servers = {"servers": " ".join(dns.addresses), "search": " ".join(dns.search)}
         yield Claim(f"resolvers:{spec.host}", servers, owned=False)
-    if spec.takeover == "ifupdown":
+    if spec.declared.takeover == "ifupdown":
         yield Claim(f"ifupdown:{spec.host}", {"interfaces": (), "at_boot": False})

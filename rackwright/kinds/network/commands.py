@@ -7,7 +7,7 @@ generates files for systemd-networkd, and systemd-networkd sets up the links who
 from collections.abc import Sequence
 
 from rackwright.core.contract import Command
-from rackwright.kinds.network.spec import PortPart
+from rackwright.schema.port import Nic
 
 _FUNCTIONS = """\
 port() { # the kernel's present name of the port with this MAC or PCI address
@@ -115,13 +115,13 @@ done
 """
 
 
-def _port_arguments(ports: Sequence[PortPart]) -> str:
+def _port_arguments(ports: Sequence[Nic]) -> str:
     return " ".join(f"{port.name}={port.key}" for port in ports)
 
 
 def apply(
     to_delete: Sequence[str],
-    ports: Sequence[PortPart],
+    ports: Sequence[Nic],
     changed: Sequence[str],
     links: Sequence[str],
     devices: Sequence[str],
@@ -143,7 +143,7 @@ def apply(
     return Command(text, ("sh", "-c", _FUNCTIONS + _APPLY, "sh", *arguments))
 
 
-def undo(to_delete: Sequence[str], ports: Sequence[PortPart], devices: Sequence[str]) -> str:
+def undo(to_delete: Sequence[str], ports: Sequence[Nic], devices: Sequence[str]) -> str:
     """Return a shell text that prints, before a change, the commands to undo it; see rackwright.kinds.shared.guard.
 
     Args:

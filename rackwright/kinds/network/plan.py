@@ -64,7 +64,7 @@ def _refuse_two_owners(spec: NetworkSpec, differences: Sequence[Difference], fac
                     yield unknown_fact(where, reason)
                 case tuple(paths):
                     yield from _refuse_second_owner(spec, where, paths)
-    if spec.takeover is None:
+    if spec.declared.takeover is None:
         return
     try:
         stanzas = unmanaged.ifupdown_interfaces(facts)
@@ -83,7 +83,7 @@ def _refuse_two_owners(spec: NetworkSpec, differences: Sequence[Difference], fac
 
 def _refuse_second_owner(spec: NetworkSpec, where: str, paths: Sequence[str]) -> Iterator[Diagnostic]:
     for path in paths:
-        if path.startswith(unmanaged.IFUPDOWN) and spec.takeover == "ifupdown":
+        if path.startswith(unmanaged.IFUPDOWN) and spec.declared.takeover == "ifupdown":
             continue
         option = ", or write `takeover: ifupdown` under network" if path.startswith(unmanaged.IFUPDOWN) else ""
         yield Diagnostic(
@@ -109,14 +109,13 @@ def _needs_manual_work(spec: NetworkSpec, item: Difference, facts: Facts) -> boo
     if item.name == PREFERRED:
         return True  # another author owns the other route
     if sort == "route":
-        key = next(route.on for route in spec.routes if route.name == key)
+        key = spec.route_links[key]
     elif sort != "link" or item.name == "files_of_others":
         return False
     elif key in {port.name for port in spec.ports} and not _is_here(spec, key, facts):
         return True
     elif item.name == "members":
-        members = next(bond.members for bond in spec.bonds if bond.name == key)
-        return not all(_is_here(spec, member, facts) for member in members)
+        return not all(_is_here(spec, member, facts) for member in spec.bonds[key].members)
     elif item.name not in SIGNAL_PROPERTIES:
         return False
     link = facts.link(key)
@@ -137,7 +136,7 @@ def _steps(
 ) -> Iterator[Step]:
     owner = facts.owner(OWNER) or {}
     old_files, old_devices = set(owner.get("wrote", ())), set(owner.get("made", ()))
-    aside = tuple(sorted(unmanaged.ifupdown_interfaces(facts))) if spec.takeover else ()
+    aside = tuple(sorted(unmanaged.ifupdown_interfaces(facts))) if spec.declared.takeover else ()
     to_delete = _devices_to_delete(spec, fixable, facts)
     text = owner_text(spec, "creating", old_files | texts.keys(), old_devices | {*spec.devices})
     yield Put("note in the owner file: creating", spec.owner_file, text, 0o600)
@@ -147,14 +146,18 @@ def _steps(
     change: list[Step] = [Put(f"write {path}", path, file.text, file.mode) for path, file in texts.items()]
     change += [ownership.restore(OWNER, stale)] if stale else []
     change += [Remove(f"remove {path}", path) for path in aside]
-    links = [link.name for link in spec.links]
     change.append(
         commands.apply(
-            to_delete, spec.ports, _changed_links(spec, fixable), links, spec.devices, spec.takeover is not None
+            to_delete,
+            spec.ports,
+            _changed_links(spec, fixable),
+            [*spec.links],
+            spec.devices,
+            spec.declared.takeover is not None,
         )
     )
     also = commands.undo(to_delete, spec.ports, spec.devices)
-    yield from guard_change(OWNER, (*texts, *stale, *aside), also, change, spec.confirm_seconds)
+    yield from guard_change(OWNER, (*texts, *stale, *aside), also, change, spec.declared.confirm_seconds)
     text = owner_text(spec, "ready", {*texts}, {*spec.devices})
     yield Put("note in the owner file: ready", spec.owner_file, text, 0o600)
 
@@ -167,7 +170,7 @@ def _devices_to_delete(spec: NetworkSpec, fixable: Sequence[Difference], facts: 
         for item in fixable
         if item.thing.startswith("link:") and item.name in _FIXED_AT_CREATION
     }
-    on_recreated = {vlan.name for vlan in spec.vlans if vlan.link in recreated}
+    on_recreated = {name for name, vlan in spec.vlans.items() if vlan.link in recreated}
     present = {link.name: link.kind for link in facts.links}
     names = (unwanted | recreated | on_recreated) & present.keys()
     return tuple(sorted(names, key=lambda name: (present[name] != "vlan", name)))
@@ -178,11 +181,11 @@ _FIXED_AT_CREATION = ("kind", "mode", "id", "parent")
 
 def _changed_links(spec: NetworkSpec, fixable: Sequence[Difference]) -> tuple[str, ...]:
     """Return the links with a difference outside their files, in the order of declaration."""
-    routes = {route.name: route.on for route in spec.routes}
+    link_of = spec.route_links
     things = (item.thing.partition(":") for item in fixable)
-    names = {routes[key] if sort == "route" else key for sort, _, key in things if sort in ("link", "route")}
-    names |= {member for bond in spec.bonds if bond.name in names for member in bond.members}
-    return tuple(link.name for link in spec.links if link.name in names)
+    names = {link_of[key] if sort == "route" else key for sort, _, key in things if sort in ("link", "route")}
+    names |= {member for name, bond in spec.bonds.items() if name in names for member in bond.members}
+    return tuple(name for name in spec.links if name in names)
 
 
 def removal(spec: NetworkSpec, facts: Facts) -> Plan:

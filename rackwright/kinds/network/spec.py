@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from rackwright.core.contract import Resource, SpecPart
+from rackwright.core.contract import Resource
 from rackwright.core.declared import Declared
 from rackwright.core.repository import Repository
 from rackwright.kinds.shared import ownership
-from rackwright.schema.network import BondMode, Dns, environment
+from rackwright.schema.network import Bond, Network, NetworkLink, Vlan, environment, fabric, links, route_link
+from rackwright.schema.port import Nic
 
 OWNER = "network"
 """The name of the owner file."""
@@ -17,73 +17,15 @@ ENVIRONMENT = "/etc/rackwright/network.env"
 RESOLVERS = "/etc/resolv.conf"
 
 
-class LinkPart(SpecPart):
-    """The common base of ports, bonds and VLANs."""
-
-    name: str
-    mtu: int
-    addresses: tuple[str, ...] = ()
-
-
-class PortPart(LinkPart):
-    """A declared port, identified by one of *mac* and *pci*."""
-
-    mac: str | None = None
-    pci: str | None = None
-    bond: str | None = None
-    """The bond with this port as a member."""
-
-    @property
-    def key(self) -> str:
-        return self.mac or self.pci or ""
-
-    @property
-    def link_file(self) -> str:
-        """The file from which udev takes the port's name; sorts before those of netplan and of the system."""
-        return f"/etc/systemd/network/05-rackwright-{self.name}.link"
-
-
-class BondPart(LinkPart):
-    """A declared bond."""
-
-    mode: BondMode
-    members: tuple[str, ...]
-
-
-class VlanPart(LinkPart):
-    """A declared VLAN."""
-
-    link: str
-    tag: int
-
-
-class RoutePart(SpecPart):
-    """A declared route, over the link *on*."""
-
-    to: str
-    """The destination network; 0.0.0.0/0 or ::/0 for a default route."""
-    via: str
-    on: str
-    metric: int | None = None
-
-    @property
-    def name(self) -> str:
-        return self.to if self.metric is None else f"{self.to} metric {self.metric}"
-
-
 class NetworkSpec(Resource):
     """The network of a host."""
 
     fleet: str
     identity: dict[str, str]
-    ports: tuple[PortPart, ...]
-    bonds: tuple[BondPart, ...] = ()
-    vlans: tuple[VlanPart, ...] = ()
-    routes: tuple[RoutePart, ...] = ()
-    dns: Declared[Dns] | None = None
-    fabric: str | None = None
-    takeover: Literal["ifupdown"] | None = None
-    confirm_seconds: int = 300
+    declared: Declared[Network]
+    ports: tuple[Declared[Nic], ...]
+    devices: tuple[str, ...] = ()
+    """Names of the bonds and VLANs, in the order of the fleet: a mapping loses its order on Pulumi's wire."""
 
     @property
     def id(self) -> str:
@@ -94,14 +36,34 @@ class NetworkSpec(Resource):
         return ownership.owner_file(OWNER)
 
     @property
-    def links(self) -> tuple[LinkPart, ...]:
-        """All links, each after the links below it."""
-        return (*self.ports, *self.bonds, *self.vlans)
+    def links(self) -> dict[str, NetworkLink]:
+        """All links by name, each after the links below it."""
+        found = links(self.declared, self.ports)
+        return {name: found[name] for name in (*(port.name for port in self.ports), *self.devices)}
 
     @property
-    def devices(self) -> tuple[str, ...]:
-        """Names of the bonds and VLANs."""
-        return tuple(link.name for link in (*self.bonds, *self.vlans))
+    def bonds(self) -> dict[str, Bond]:
+        """The bonds by name, in the order of the fleet."""
+        return {name: self.declared.bonds[name] for name in self.devices if name in self.declared.bonds}
+
+    @property
+    def bond_of(self) -> dict[str, str]:
+        """The bond of each port that is a member of one."""
+        return {member: name for name, bond in self.declared.bonds.items() for member in bond.members}
+
+    @property
+    def vlans(self) -> dict[str, Vlan]:
+        """The VLANs by name, in the order of the fleet."""
+        return {name: self.declared.vlans[name] for name in self.devices if name in self.declared.vlans}
+
+    @property
+    def route_links(self) -> dict[str, str]:
+        """The link of each route, by the name of the route."""
+        return {route.name: route_link(route, self.links) for route in self.declared.routes}
+
+    @property
+    def fabric(self) -> str | None:
+        return fabric(self.declared, self.ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +83,17 @@ def files(spec: NetworkSpec, repository: Repository) -> Mapping[str, FileText]:
     texts = {NETPLAN: FileText(render(NETPLAN), 0o600)}
     for port in spec.ports:
         text = render("/etc/systemd/network/05-rackwright-port.link", port=port)
-        texts[port.link_file] = FileText(text)
+        texts[link_file(port)] = FileText(text)
     if spec.fabric is not None:
         texts[ENVIRONMENT] = FileText(render(ENVIRONMENT, environment=environment(spec.fabric)))
-    if spec.dns is not None:
-        texts[RESOLVERS] = FileText(render(RESOLVERS, dns=spec.dns))
+    if (dns := spec.declared.dns) is not None:
+        texts[RESOLVERS] = FileText(render(RESOLVERS, dns=dns))
     return texts
+
+
+def link_file(port: Nic) -> str:
+    """Return the file from which udev takes the port's name; it sorts before those of netplan and of the system."""
+    return f"/etc/systemd/network/05-rackwright-{port.name}.link"
 
 
 def owner_text(spec: NetworkSpec, phase: str, files: set[str], devices: set[str]) -> str:
