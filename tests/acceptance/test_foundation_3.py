@@ -131,7 +131,7 @@ def _settle(lab: Lab, everywhere: list[Place]) -> None:
     for host in {place.host: None for place in everywhere}:
         lab.reboot(host)
         eventually(partial(_no_timer, lab, host), f"{host} has no timer of md's left")
-        lab.ssh(host, "udevadm settle; cat /proc/mdstat; lsblk -o NAME,SERIAL,FSTYPE; sync")
+        lab.ssh(host, "udevadm settle; [ ! -e /proc/mdstat ] || cat /proc/mdstat; lsblk -o NAME,SERIAL,FSTYPE; sync")
 
 
 def _no_timer(lab: Lab, host: str) -> bool:

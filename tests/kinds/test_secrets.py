@@ -195,7 +195,7 @@ def test_rules_and_types_see_a_stand_in():
         "toy",
         options={"toy_word": {"type": "str"}, "toy_number": {"type": "int"}},
         by_os={"debian-12": {}},
-        refusals=({"when": "true", "got": "got {{ toy_word }}", "want": "no", "fix": "Do"},),
+        refusals=({"when": "true", "problem": "got {{ toy_word }}", "expected": "no", "help": "Do"},),
     )
 
     assert list(source.problems("debian-12", {"word": SECRET})) == []

@@ -2,9 +2,9 @@
 
 A rule sees a stand-in for a secret, never the value.
 
-A rule has ``when`` (an expression that is true if the variables are wrong), ``got``, ``want`` and ``fix``; ``each`` (a
-list: the rule applies once for each ``item``); ``at`` (the variable at fault). A rule may use the variables,
-``host.drivers`` and the role's ``names``, computed in order.
+A rule has ``when`` (an expression that is true if the variables are wrong), ``problem``, ``expected`` and ``help``;
+``each`` (a list: the rule applies once for each ``item``); ``at`` (the variable at fault). A rule may use the
+variables, ``host.drivers`` and the role's ``names``, computed in order.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,5 +35,5 @@ def refusals(
         for item in items:
             scope = {**names, **item}
             if evaluate(f"{{{{ {rule['when']} }}}}", scope, _BARE):
-                got, want, fix = (str(evaluate(rule[part], scope, _BARE)) for part in ("got", "want", "fix"))
-                yield Problem(got, want, fix, (rule["at"],) if "at" in rule else ())
+                texts = (str(evaluate(rule[part], scope, _BARE)) for part in ("problem", "expected", "help"))
+                yield Problem(*texts, (rule["at"],) if "at" in rule else ())
