@@ -245,7 +245,7 @@ def test_a_driver_is_not_changed_under_whoever_computes():
     assert processes
     assert len(refused.refusals) == len(processes) and refused.steps == ()
     for refusal, process in zip(refused.refusals, processes, strict=True):
-        assert refusal.problem.startswith(f"got process {process.pid} ({process.name or 'of an unknown name'}) with ")
+        assert refusal.problem.startswith(f"process {process.pid} ({process.name or 'unknown name'}) has ")
     assert planned(change, busy=False).steps
 
 
