@@ -1,6 +1,7 @@
 """Settings for all tests."""
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("rackwright", deadline=None)  # no test judges how long something takes
+# no test judges how long something takes
+settings.register_profile("rackwright", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rackwright")
