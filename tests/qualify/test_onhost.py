@@ -85,6 +85,15 @@ def test_as_much_comes_as_went_and_the_interface_counted_it(receiver):
     assert received["interfaces"]["lo"] >= received["bytes"]
 
 
+def test_each_connection_sends_at_least_one_chunk(receiver):
+    """
+    On a busy host all the time may be over before the first connection starts to send.
+    """
+    sent = ended(start("stream", "send", INSIDE, INSIDE, port(receiver), 2, 0))
+
+    assert sent["bytes"] == ended(receiver)["bytes"] == 2 * stream.CHUNK_BYTES
+
+
 def test_a_stranger_is_turned_away_and_nothing_of_it_counts(receiver):
     number = port(receiver)
     with socket.create_connection((INSIDE, number), source_address=("127.0.0.2", 0)) as stranger:

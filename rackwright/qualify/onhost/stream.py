@@ -48,13 +48,16 @@ def receive(own: str, sender: str, streams: int) -> None:
 
 
 def send(own: str, receiver: str, port: int, streams: int, seconds: float) -> None:
-    """Send from the address *own* over *streams* connections during *seconds*, and print the counts."""
+    """Send from the address *own* over *streams* connections during *seconds*, and print the counts.
+
+    Each connection sends at least one chunk: without a byte, no interface would be the one that the traffic used.
+    """
     connections = [socket.create_connection((receiver, port), PATIENCE_SECONDS, (own, 0)) for _ in range(streams)]
     before, began, counts = read_counters("tx_bytes"), time.monotonic(), [0] * streams
     chunk = bytes(CHUNK_BYTES)
 
     def fill(number: int, connection: socket.socket) -> None:
-        while time.monotonic() - began < seconds:
+        while not counts[number] or time.monotonic() - began < seconds:
             connection.sendall(chunk)
             counts[number] += len(chunk)
         connection.shutdown(socket.SHUT_WR)
