@@ -7,11 +7,14 @@ import socket
 import sys
 import zlib
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
-ROOT, DIRECTORY = sys.argv[1], Path(sys.argv[2])
-sys.path.insert(0, ROOT)
+ROOT, DIRECTORY = Path(sys.argv[1]), Path(sys.argv[2])
+for name in ("rackwright", "rackwright.facts", "rackwright.facts.probe", "rackwright.hosts", "rackwright.hosts.onhost"):
+    # as on a host, a package has no module of its own: that of the probe imports pydantic and the catalogue
+    package = sys.modules[name] = ModuleType(name)
+    package.__path__ = [str(ROOT.joinpath(*name.split(".")))]
 
 from rackwright.hosts.onhost import on_drives, runner  # noqa: E402
 
