@@ -11,7 +11,14 @@ WORKLOADS := python=$$($(BIN)/rackwright toolchain workloads) &&
 # One line of output for each test, progress as it comes; a file that cannot be imported stops no other one.
 ACCEPT := $(BIN)/pytest tests/acceptance --capture=no -qq --tb=no -rN -o console_output_style=classic \
 	--continue-on-collection-errors
+# The tests that start pulumi or hosts, and those of them that take longest: these start first.
+LONGEST := tests/twin/test_boot.py tests/twin/test_training_run.py tests/roles/test_access_twin.py \
+	tests/roles/test_mlflow_twin.py tests/roles/test_container_runtime_twin.py tests/pulumi/test_engine.py
+MACHINES = $$(grep -lrE "mark\.(pulumi|twin)\b" tests --include="test_*.py")
 SOURCES := $(wildcard rackwright stacks workloads benchmarks tests __main__.py)
+
+# Tests start thousands of child processes: each would compile our modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # A mark in .venv says which requirements it was made from: another list, another mark, another installation.
 digest = $(shell sha256sum pyproject.toml $(1) | sha256sum | cut -c 1-16)
@@ -35,12 +42,11 @@ down: toolchain ## Stop the twin; its disks are kept.
 	@$(BIN)/rackwright twin stop $(STACK)
 
 .PHONY: test
-test: $(TEST) toolchain workloads tracking lint ## Lint, then unit tests, the workloads, the real pulumi, virtual machines.
+test: $(TEST) toolchain workloads tracking lint ## Lint, then unit tests, the workloads, the real pulumi and virtual machines.
 	$(RUN) $(BIN)/pytest -n auto -m "not pulumi and not twin"
 	$(WORKLOADS) $$python -m pytest -n 2 --dist loadfile tests/workloads/training tests/workloads/quantize \
 		tests/workloads/serving tests/workloads/checkpoint/test_tensors.py tests/workloads/test_benchmarks.py
-	$(RUN) $(BIN)/pytest -m "pulumi and not twin"
-	$(RUN) $(BIN)/pytest -n 2 --dist loadfile -m twin
+	$(RUN) $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "pulumi or twin" $(LONGEST) $(MACHINES)
 
 .PHONY: train
 train: workloads ## Train a small classifier with two processes on this machine, by Horovod. OUT=.rackwright/train

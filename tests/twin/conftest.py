@@ -69,7 +69,7 @@ class RunningTwin:
         return set(self.run("lsblk --nodeps --noheadings --output SERIAL").split())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def running_twin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTwin]:
     """A twin of two machines, started once for all tests that boot."""
     messages: list[str] = []
