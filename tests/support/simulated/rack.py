@@ -141,8 +141,7 @@ class SimulatedRack:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # sshd separates its privileges there, and asks no questions
         self._listener = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.simulated.listener"],
-            cwd=ROOT,
+            [sys.executable, "-I", Path(__file__).with_name("listener.py")],  # by its path, it imports nothing of ours
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
