@@ -1,4 +1,4 @@
-"""Roles with the system's own software, on a booted host of a twin: packages, limits, settings and units are real."""
+"""Roles with the system's own software, on a booted host of a twin: packages, limits, keys and units are real."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from rackwright.schema.secret import derive_value
 from tests.support.access_rack import fleet
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
@@ -32,14 +33,19 @@ EXPORTER = {
     "unit:rackwright-node-exporter.service": "systemctl stop rackwright-node-exporter",
     "socket:tcp:9100": "true",
 }
-BROKEN = {f"{HOST}/{role}": things for role, things in (("rdma", RDMA), ("node_exporter", EXPORTER))}
+KEYS = "/etc/chrony/chrony.keys"
+BASE = {f"file:{KEYS}": f"sed -i 's/^1 .*/1 SHA256 somebody-elses-key/' {KEYS}"}
+ROLES = {"base": BASE, "rdma": RDMA, "node_exporter": EXPORTER}
+BROKEN = {f"{HOST}/{role}": things for role, things in ROLES.items()}
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    directory = tmp_path_factory.mktemp("rdma")
-    roles = {"base": {"security_updates": False}, "rdma": {"unverified": "accepted"}, "node_exporter": {}}
-    with Lab(directory / "project", fleet([HOST], roles), Log("rdma"), containers=[HOST], mirrors=True) as lab:
+    directory = tmp_path_factory.mktemp("roles")
+    keys = [{"id": 1, "type": "SHA256", "key": {"secret": "ntp_key"}, "servers": ["time-1.example"]}]
+    base = {"ntp_servers": ["time-1.example"], "ntp_keys": keys, "security_updates": False}
+    roles = {"base": base, "rdma": {"unverified": "accepted"}, "node_exporter": {}}
+    with Lab(directory / "project", fleet([HOST], roles), Log("small-roles"), containers=[HOST], mirrors=True) as lab:
         lab.start()
         lab.up()
         yield lab
@@ -62,13 +68,30 @@ def test_metrics_are_served_on_the_declared_address_alone(lab: Lab) -> None:
     assert re.search(r"^node_memory_MemTotal_bytes [\d.e+]+$", metrics, re.MULTILINE)
 
 
+def test_the_twin_makes_up_a_key_that_chrony_takes(lab: Lab) -> None:
+    """
+    With nothing typed: the value is derived, and the file is as chrony reads it.
+    """
+    assert lab.ssh(HOST, f"tail -n 1 {KEYS}") == f"1 SHA256 {derive_value('ntp_key')}"
+    assert lab.ssh(HOST, f"stat -c '%U:%G %a' {KEYS}") == "root:_chrony 640"
+    assert f"keyfile {KEYS}" in lab.ssh(HOST, "chronyd -p")
+
+
 def test_what_is_broken_by_hand_is_found_under_its_path_and_mended(lab: Lab) -> None:
+    """
+    Nobody shows the key that was changed by hand, nor the one that takes its place.
+    """
     for things in BROKEN.values():
         for command in things.values():
             lab.ssh(HOST, command)
 
     assert lab.audit_differences() == {(role, thing) for role, things in BROKEN.items() for thing in things}
-    lab.up()
+    shown = lab.pulumi("preview", "--diff", status=0)
+    made = lab.up()
+    for said in (shown.stdout + shown.stderr, made.stdout + made.stderr):
+        assert derive_value("ntp_key") not in said
+        assert "somebody-elses-key" not in said
+        assert f"{KEYS}: the content is secret, and not shown" in said
     assert lab.audit_differences(status=0) == set()
     assert lab.ssh(HOST, "systemctl show -p DefaultLimitMEMLOCK") == "DefaultLimitMEMLOCK=infinity"
 
