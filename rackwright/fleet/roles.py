@@ -29,10 +29,6 @@ def problems(host: Host, roles: Mapping[str, RoleSource], check_secret: SecretCh
             want = "the name of a role" if near else f"roles here: {', '.join(roles) or 'none'}"
             yield Problem("got an unknown role", want, near or "Remove it", place)
             continue
-        if name in host.tiers:
-            want, fix = "each resource of a host has its own name", "Give the tier another name"
-            note = "a tier of this host has that name"
-            yield Problem(f"got the role {name}", want, fix, place, note=note, also=("tiers", name))
         for path, secret in references(variables):
             if problem := name_problem(secret) or check_secret(secret):
                 yield problem.below(*place, *path)

@@ -260,11 +260,6 @@ def problems(host: Host) -> Iterator[Problem]:
         yield from _member_problems(host, name, tier)
     yield from _mount_problems(host.tiers)
     yield from network_problems(host.network, host.nics)
-    for name, noun in (("network", "network"), ("peers", "peers resource")):
-        if host.network is not None and name in host.tiers:
-            want, fix = "each resource of a host has its own name", "Give the tier another name"
-            note = f"the {noun} of this host has that name"
-            yield Problem(f"got the tier {name}", want, fix, ("tiers", name), note=note, also=("network",))
     yield from accelerator.problems(host.accelerators)
 
 

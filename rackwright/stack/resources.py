@@ -19,7 +19,7 @@ from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from rackwright.kinds.tier import TierKind
 from rackwright.kinds.tier.spec import TierSpec
 from rackwright.schema.catalogue import drivers
-from rackwright.schema.fleet import stations
+from rackwright.schema.fleet import Fleet, stations
 from rackwright.schema.host import Host
 from rackwright.stack.lock_check import problems as lock_problems
 from rackwright.stack.resource import DeclaredResource
@@ -30,20 +30,20 @@ def declare(stack: Stack) -> tuple[DeclaredResource, ...]:
     """Return all resources of *stack*: host by host, each host first, then the resources that need several hosts.
 
     Raises:
-        DeclarationError: two resources would own the same thing, or the lock does not match.
+        DeclarationError: two resources would have one name or own the same thing, or the lock does not match.
     """
     try:
         resources = declare_unchecked(stack)
     except DeclarationError as errors:
         raise locate_errors(stack.fleet_file, errors.diagnostics) from None
-    several = {name for name, host in stack.fleet.hosts.items() if host.roles or host.network or stack.fleet.uses}
+    shared = {each.spec.host for each in resources if not isinstance(each.spec, HostSpec | TierSpec)}
     claims = [
         (resource, contract.claims(resource.kind, resource.spec, stack.repository))
         for resource in resources
-        if resource.spec.host in several
+        if resource.spec.host in shared  # the schema keeps tiers apart, and computing their claims takes time
     ]
     lock_errors = lock_problems(stack, ((resource.spec, promised) for resource, promised in claims))
-    if wrong := [*_duplicate_owners(claims), *lock_errors]:
+    if wrong := [*_duplicate_names(stack.fleet, resources), *_duplicate_owners(claims), *lock_errors]:
         raise locate_errors(stack.fleet_file, wrong)
     return resources
 
@@ -58,6 +58,16 @@ def declare_unchecked(stack: Stack) -> tuple[DeclaredResource, ...]:
         return (*runs(stack), *servers(stack))
     own = (resource for name, host in hosts.items() for resource in _host_resources(stack, name, host))
     return (*own, *_peers(stack))
+
+
+def _duplicate_names(fleet: Fleet, resources: Sequence[DeclaredResource]) -> Iterator[Diagnostic]:
+    """Yield an error for each tier that has the name of another resource of its host."""
+    for resource in resources:
+        host, _, name = resource.name.partition("/")
+        if not fleet.uses and not isinstance(resource.spec, TierSpec) and name in fleet.hosts[host].tiers:
+            want, fix = "each resource of a host has its own name", "Give the tier another name"
+            note = f"the {resource.token.rpartition(':')[2]} resource of this host has that name"
+            yield Diagnostic(f"hosts.{host}.tiers.{name}", f"got the tier {name}", want, fix, note)
 
 
 def _duplicate_owners(resources: Sequence[tuple[DeclaredResource, Sequence[Claim]]]) -> Iterator[Diagnostic]:

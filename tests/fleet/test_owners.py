@@ -1,4 +1,4 @@
-"""Two resources of a host that would own the same thing."""
+"""Two resources of a host that would own the same thing or have the same name."""
 
 from pathlib import Path
 
@@ -22,9 +22,9 @@ NAMES = RoleSource(
 )
 
 
-def stack(network: dict[str, object]) -> Stack:
+def stack(network: dict[str, object], **more: object) -> Stack:
     repository = Repository(Repository.load(ROOT, b"salt").templates, {**Roles(ROOT), "names": NAMES}, b"salt")
-    fleet = Fleet.model_validate({"fleet": "lab", "hosts": {"alpha": {**HOST, "network": network}}})
+    fleet = Fleet.model_validate({"fleet": "lab", "hosts": {"alpha": {**HOST, "network": network, **more}}})
     return Stack("lab", ROOT, fleet, {}, repository, b"salt")
 
 
@@ -40,3 +40,14 @@ def test_a_file_of_a_network_and_of_a_role_is_refused_with_both_named():
 
 def test_without_name_servers_the_file_is_nobody_s():
     assert [declared.name for declared in declare(stack({}))] == ["alpha", "alpha/network", "alpha/names"]
+
+
+@pytest.mark.parametrize(("tier", "noun"), [("network", "Network"), ("names", "Role")])
+def test_a_tier_with_the_name_of_another_resource_is_refused(tier: str, noun: str) -> None:
+    with pytest.raises(DeclarationError) as caught:
+        declare(stack({}, tiers={tier: {"provided": True, "mount": "/srv/a"}}))
+
+    assert str(caught.value) == (
+        f"hosts.alpha.tiers.{tier}: got the tier {tier}; each resource of a host has its own name;"
+        f" the {noun} resource of this host has that name. Give the tier another name."
+    )
