@@ -6,17 +6,12 @@ from pydantic.json_schema import models_json_schema
 
 from rackwright.fleet.workloads_fleet import RunsFile
 from rackwright.fleet.yaml_fleet import FleetFile
-from rackwright.schema.alerts import Alerts
-from rackwright.schema.health import Health
-from rackwright.schema.host import Host, Identity
-from rackwright.schema.needs import Needs
-from rackwright.schema.network import Bond, Dns, Network, Vlan
-from rackwright.schema.ssh import Ssh
-from rackwright.schema.tier import Scrub, Tier
+from rackwright.schema.base import models
+from rackwright.schema.host import Host
 
 Schema = dict[str, Any]
 NULL = {"type": "null"}
-MERGED = (Host, Identity, Tier, Scrub, Network, Bond, Vlan, Dns, Needs, Ssh, Alerts, Health)
+MERGED = models(Host, lists=False)
 """Models that groups and hosts merge: each may leave out a field of the other, or remove it with null."""
 
 

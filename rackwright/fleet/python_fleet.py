@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from rackwright.core.repository import RoleSource
 from rackwright.errors import DeclarationError, Diagnostic
@@ -15,32 +15,11 @@ from rackwright.fleet.problems import problems_of
 from rackwright.fleet.roles import SecretCheck
 from rackwright.fleet.roles import problems as role_problems
 from rackwright.fleet.source import format_keys
-from rackwright.schema.alerts import Alerts
+from rackwright.schema.base import models
 from rackwright.schema.fleet import Fleet, problems
-from rackwright.schema.health import Health
-from rackwright.schema.host import Drive, Host, Identity
-from rackwright.schema.mirror import Mirror
-from rackwright.schema.needs import Needs
-from rackwright.schema.network import Bond, Dns, Network, Route, Vlan
-from rackwright.schema.port import Nic
 from rackwright.schema.problem import Keys, Problem
-from rackwright.schema.rollout import Rollout
-from rackwright.schema.run import CheckpointPolicy, Elastic, Environment, Run
 from rackwright.schema.run import problems as run_problems
-from rackwright.schema.server import Canary, Gate, ServedModel, Server, ServerKey, Tls
 from rackwright.schema.server import problems as server_problems
-from rackwright.schema.ssh import Login, Ssh
-from rackwright.schema.tier import Encryption, Scrub, Tier
-
-MODELS: dict[str, type[BaseModel]] = {
-    model.__name__: model
-    for model in (
-        *(Fleet, Host, Identity, Drive, Nic, Tier, Encryption, Scrub, Network, Bond, Vlan, Route, Dns),
-        *(Needs, Ssh, Login, Alerts, Health, Rollout, Mirror),
-        *(Run, CheckpointPolicy, Environment, Elastic),
-        *(Server, ServedModel, Gate, Canary, ServerKey, Tls),
-    )
-}
 
 
 def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck) -> Fleet:
@@ -55,8 +34,8 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
         module = _module(path)
         fleet = module.fleet() if hasattr(module, "fleet") else None
     except ValidationError as error:
-        model, where = MODELS.get(error.title, Fleet), _where(path, error)
-        details = problems_of(model, error.errors(include_url=False))
+        by_name, where = {model.__name__: model for model in models(Fleet)}, _where(path, error)
+        details = problems_of(by_name.get(error.title, Fleet), error.errors(include_url=False))
         raise _all(where, (((error.title, *keys), problem) for problem, keys in details)) from None
     except Problem as problem:
         raise _all(_where(path, problem), [((), problem)]) from None

@@ -1,7 +1,8 @@
 """The base class of all models of a declaration."""
 
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 
@@ -28,6 +29,25 @@ class Schema(BaseModel):
 
 Many = Annotated[tuple[T, ...], Field(strict=False)]
 """A list in YAML, a list or tuple in Python."""
+
+
+def models(*roots: type[BaseModel], lists: bool = True) -> frozenset[type[BaseModel]]:
+    """Return *roots* and the models of all values below them.
+
+    Args:
+        lists: Whether the items of lists count as well.
+    """
+    below = {part for root in roots for field in root.model_fields.values() for part in _parts(field.annotation, lists)}
+    return frozenset(roots) | (models(*below, lists=lists) if below else frozenset())
+
+
+def _parts(shape: Any, lists: bool) -> Iterator[type[BaseModel]]:
+    """Yield the models in the type *shape*."""
+    if isinstance(shape, type) and issubclass(shape, BaseModel):
+        yield shape
+    elif lists or get_origin(shape) is not tuple:
+        for argument in get_args(shape):
+            yield from _parts(argument, lists)
 
 
 def _attribute_docstrings(model: type) -> dict[str, str]:

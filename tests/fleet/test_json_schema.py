@@ -82,6 +82,13 @@ def at(value: Any, keys: tuple[Any, ...]) -> Any:
     return value
 
 
+def test_the_schema_allows_a_part_of_a_mapping_that_groups_and_hosts_merge() -> None:
+    fleet = copy.deepcopy(read(RACK).data)
+    fleet["groups"]["training"]["maintenance"] = {"reason": "new power supplies"}
+
+    assert valid(fleet, SCHEMA)
+
+
 @pytest.mark.parametrize("path", [RACK, WIRED, TRAINING, SERVING], ids=lambda path: path.stem)
 def test_the_schema_allows_the_examples(path: Path) -> None:
     assert valid(read(path).data, SCHEMA)
