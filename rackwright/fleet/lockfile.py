@@ -89,7 +89,7 @@ def load_lock(path: Path) -> Lock | None:
     try:
         return Lock.model_validate(source.data)
     except ValidationError as error:
-        problems = problems_of(Lock, error.errors(include_url=False))
+        problems = problems_of(Lock, error.errors(include_url=False), unknown_key_fix="Remove it")
         raise DeclarationError(*(source.error(problem, keys) for problem, keys in problems)) from None
 
 

@@ -27,6 +27,7 @@ TYPE_FIXES = {
     "model_type": "Write its keys below it",
     "tuple_type": "Write its items below it",
 }
+UNKNOWN_KEY_FIX = "Remove it, or take a key that `rackwright schema` lists under {}"
 LIMITS = {
     "greater_than_equal": "it is {ge} or more",
     "less_than_equal": "it is {le} or less",
@@ -50,12 +51,16 @@ def format_value(keys: Keys, value: Any) -> str:
 
 
 def problems_of(
-    model: type[BaseModel], details: Iterable[Detail], format_input: ValueFormatter = format_value
+    model: type[BaseModel],
+    details: Iterable[Detail],
+    format_input: ValueFormatter = format_value,
+    unknown_key_fix: str = UNKNOWN_KEY_FIX,
 ) -> Iterator[tuple[Problem, Keys]]:
     """Yield each problem that pydantic reports about a *model*, and the keys of the value below it.
 
     Args:
         format_input: Returns the value at these keys as a message prints it.
+        unknown_key_fix: The fix for a key that is similar to none; ``{}`` stands for the name of its model.
     """
     for detail in details:
         keys = keys_of(detail)
@@ -64,7 +69,7 @@ def problems_of(
             for problem in cause.problems if isinstance(cause, Problems) else (cause,):
                 yield problem, keys
         else:
-            yield _problem(model, detail, keys, format_input(keys, detail["input"]))
+            yield _problem(model, detail, keys, format_input(keys, detail["input"]), unknown_key_fix)
 
 
 def keys_of(detail: Detail) -> Keys:
@@ -72,14 +77,17 @@ def keys_of(detail: Detail) -> Keys:
     return tuple(key for key in detail["loc"] if key != "[key]")
 
 
-def _problem(model: type[BaseModel], detail: Detail, keys: Keys, value: str) -> tuple[Problem, Keys]:
+def _problem(
+    model: type[BaseModel], detail: Detail, keys: Keys, value: str, unknown_key_fix: str
+) -> tuple[Problem, Keys]:
     kind = detail["type"]
     if kind == "missing":
         return Problem(f"got no {keys[-1]}", f"{keys[-1]} is required here", f"Add {keys[-1]}"), keys[:-1]
     if kind == "extra_forbidden":
-        fields = list(_fields(model, keys[:-1]))
-        fix = hint(str(keys[-1]), fields, "Remove it")
-        return Problem("got an unknown key", f"keys here: {', '.join(fields)}", fix), keys
+        owner = _model_at(model, keys[:-1])
+        known = [field.alias or name for name, field in owner.model_fields.items()]
+        fix = hint(str(keys[-1]), known, unknown_key_fix.format(owner.__name__))
+        return Problem("got an unknown key", f"a key of {owner.__name__}", fix), keys
     if kind == "literal_error":
         allowed = [word.strip("' ") for word in detail["ctx"]["expected"].replace(" or ", ",").split(",")]
         near = {_letters(word): f"Write {word}" for word in allowed}.get(_letters(str(detail["input"])))
@@ -111,12 +119,12 @@ def _letters(word: str) -> str:
     return re.sub(r"[\W_]", "", word.lower())
 
 
-def _fields(shape: Any, keys: Keys) -> Iterator[str]:
-    """Yield the names of the fields at *keys* below the type *shape*."""
+def _model_at(shape: Any, keys: Keys) -> type[BaseModel]:
+    """Return the model at *keys* below the type *shape*."""
     for key in keys:
         shape = _child(shape, key)
-    if isinstance(shape, type) and issubclass(shape, BaseModel):
-        yield from (field.alias or name for name, field in shape.model_fields.items())
+    assert isinstance(shape, type) and issubclass(shape, BaseModel)  # only a model has unknown keys
+    return shape
 
 
 def _child(shape: Any, key: str | int) -> Any:
