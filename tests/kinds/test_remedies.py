@@ -47,7 +47,10 @@ HARMLESS = {
 
 
 def advice() -> dict[str, list[str]]:
-    """Return each text with the properties at which a person reads it: sort of resource, sort of thing, property."""
+    """Return each text with the properties at which a person reads it: sort of thing, property.
+
+    Kinds that claim the same property with the same text are one case, such as the identity of a host.
+    """
     texts: dict[str, set[str]] = {}
     for declared in RESOURCES.values():
         names = sorted({declared.spec.host, *re.findall(r'"serial":"([^"]+)"', declared.spec.model_dump_json())})
@@ -55,9 +58,8 @@ def advice() -> dict[str, list[str]]:
             for name in claim.want:
                 for case, found in FOUND.items():
                     text = general(diff.remedy(claim, name, found), names)
-                    sort = declared.token.rpartition(":")[2]
                     if text and not (text == REMEDY_UNKNOWN and case == " unknown"):
-                        texts.setdefault(text, set()).add(f"{sort} {claim.thing.partition(':')[0]}.{name}{case}")
+                        texts.setdefault(text, set()).add(f"{claim.thing.partition(':')[0]}.{name}{case}")
     return {text: sorted(places) for text, places in sorted(texts.items())}
 
 
