@@ -7,7 +7,7 @@ import pytest
 from rackwright.core import diff as comparison
 from rackwright.core.contract import UnknownValue
 from rackwright.facts.facts import Facts
-from tests.support.mutations import ROWS
+from tests.support.mutations import ROWS, Row, another, setting, values_read
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
 
 PROPERTIES = [
@@ -21,6 +21,27 @@ PROPERTIES = [
 def differences(declared, raw):
     claims = declared.kind.claims(declared.spec, STACK.repository)
     return comparison.diff(claims, declared.kind.observe(claims, Facts(raw)))
+
+
+def differing(declared, raw):
+    """Return the paths of the properties with another known value than the declared one."""
+    return [item.path for item in differences(declared, raw) if not item.is_unknown]
+
+
+def row_of(declared, thing: str, name: str, raw) -> Row:
+    """Return the row of a property; without one, the row of the first value in *raw* that changes it alone."""
+    sort, key = thing.split(":", 1)
+    if name in ROWS.get(sort, ()):
+        return ROWS[sort][name]
+    claims = [claim for claim in declared.kind.claims(declared.spec, STACK.repository) if claim.thing == thing]
+    for place, leaf in values_read(lambda: declared.kind.observe(claims, Facts(raw))):
+        row, before = setting(lambda raw, key, place=place: place, leaf, another), place[leaf]
+        row.differ(raw, key)
+        found = differing(declared, raw)
+        place[leaf] = before
+        if found == [f"{thing}.{name}"]:
+            return row
+    raise AssertionError(f"no value of the facts changes {sort}.{name} alone: add a row to tests/support/mutations.py")
 
 
 def test_what_was_made_is_what_was_declared(declared, raw):
@@ -45,10 +66,9 @@ def test_each_property_differs_by_itself(declared, thing, name):
     One change on the host makes exactly one property differ: no claim echoes the wish.
     """
     raw = recorded(declared.spec.host)
-    sort, key = thing.split(":", 1)
-    ROWS[sort][name].differ(raw, key)
+    row_of(declared, thing, name, raw).differ(raw, thing.partition(":")[2])
 
-    assert [item.path for item in differences(declared, raw) if not item.is_unknown] == [f"{thing}.{name}"]
+    assert differing(declared, raw) == [f"{thing}.{name}"]
 
 
 @pytest.mark.parametrize(("declared", "thing", "name"), PROPERTIES)
@@ -57,8 +77,7 @@ def test_each_property_can_be_unknown(declared, thing, name):
     What the facts do not hold is unknown, with a reason: never as declared, and never a difference.
     """
     raw = recorded(declared.spec.host)
-    sort, key = thing.split(":", 1)
-    ROWS[sort][name].hide(raw, key)
+    row_of(declared, thing, name, raw).hide(raw, thing.partition(":")[2])
 
     left = {item.path: item.actual for item in differences(declared, raw)}
 
