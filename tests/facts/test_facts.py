@@ -11,7 +11,8 @@ from rackwright.facts import storage as of_their_drives
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Superblock
 from rackwright.facts.view import Fact, UnknownFact, View
-from tests.support import recorded_facts
+from tests.support import recorded_facts, recorded_hosts
+from tests.support.recorded_hosts import RESOURCES, STACK
 
 
 def unknown(reason: str) -> dict[str, str]:
@@ -28,16 +29,7 @@ def views(facts: Facts) -> list[View]:
     found += [there(facts.package(name)) for name in facts.packages]
     found += [there(facts.directory(path)) for path in facts.read("directories")]
     found += [there(facts.path(address)) for address in facts.read("paths")]
-    found += [
-        *of_gpus(Facts(recorded_facts.gpus())),
-        *of_kernels(),
-        *of_containers(),
-        *of_runs(),
-        of_a_server(),
-        of_login_keys(),
-        *of_a_dead_route(),
-    ]
-    return [*found, *of_what_is_encrypted()]
+    return [*found, *of_gpus(Facts(recorded_facts.gpus())), *of_a_dead_route()]
 
 
 def of_gpus(facts: Facts) -> list[View]:
@@ -48,61 +40,10 @@ def of_gpus(facts: Facts) -> list[View]:
     return found + [part for gpu in facts.gpus for part in (*gpu.mig_instances, *gpu.processes)]
 
 
-def of_kernels() -> list[View]:
-    """Return those views that only a host has whose kernel somebody added a module to."""
-    added = {"path": "/lib/modules/6.1/updates/nvidia.ko", "name": "nvidia", "version": "535.261.03"}
-    kernels = Facts({"kernels": {"6.1": {"bootable": True, "modules": [added]}}}).kernels
-    return [kernels["6.1"], *kernels["6.1"].modules]
-
-
-def of_containers() -> list[View]:
-    """Return those views that only a host has that runs some."""
-    given = {"kind": "nvidia.com/gpu", "devices": ["0"], "missing_files": [], "missing_devices": []}
-    image = {"names": ["localhost/digits:1"], "digests": ["sha256:0"]}
-    facts = Facts({"cdi": [{"path": "/etc/cdi/nvidia.json", **given}], "images": {"podman": [image]}})
-    return [*facts.cdi("nvidia.com/gpu"), *facts.images("podman")]
-
-
-def of_what_is_encrypted() -> list[View]:
-    """Return those views that only a host has with LUKS on it."""
-    header = {
-        "device": "md127",
-        "uuid": "0",
-        "version": 2,
-        "sequence": 3,
-        "key_slots": 1,
-        "data_offset_bytes": 16 << 20,
-    }
-    mapping = {"name": "dm-0", "mapped_name": "tier-hot", "on": ["md127"], "size_bytes": 1 << 30}
-    sealed = {"sealed_by": "tpm2", "opens": True, "digest": "0" * 32}
-    facts = Facts({"luks_headers": [header], "mappings": [mapping], "credentials": {"/etc/hot.cred": sealed}})
-    return [*facts.luks_headers, *facts.mappings, there(facts.credential("/etc/hot.cred"))]
-
-
-def of_runs() -> list[View]:
-    """Return those views that only a host has that is part of one."""
-    told = {"outcome": "failed", "config": "0" * 64, "why": "rank 1 ended with 137", "attempt": 2}
-    run = {**told, "model": {"kind": "image-classifier"}, "steps": 300, "ranks": {}, "checkpoint": 100}
-    return [there(Facts({"runs": {"digits": run}}).run("digits"))]
-
-
-def of_a_server() -> View:
-    """Return the view that only a host has that serves a model."""
-    told = {"ready": False, "version": None, "why": "it does not answer", "release": "0" * 12, "previous": None}
-    server = {**told, "models": {}, "refused": None, "figures": {}}
-    return there(Facts({"servers": {"digits": server}}).server("digits"))
-
-
 def of_a_dead_route() -> tuple[View, ...]:
     """Return the view that only a host has with a route that leads nowhere."""
     dead = {"destination": "192.0.2.0/24", "kind": "blackhole", "metric": 0, "gateway": None}
     return Facts({"dead_routes": [dead]}).dead_routes
-
-
-def of_login_keys() -> View:
-    """Return the view that only a host has with an sshd."""
-    found = {"command": "none", "files": {"/root/.ssh/authorized_keys": None}, "noted": None}
-    return there(Facts({"login_keys": {"root": found}}).login_keys("root"))
 
 
 def of_an_older_probe(facts: Facts) -> list[View]:
@@ -112,6 +53,24 @@ def of_an_older_probe(facts: Facts) -> list[View]:
         found += [drive, *drive.signatures]
     found += [there(facts.unit(name)) for name in facts.read("units")]
     found += [there(facts.file(path)) for path in facts.read("files")]
+    return found
+
+
+def views_of_kinds() -> list[View]:
+    """Return the views through which the kinds observe the hosts that were recorded for them."""
+    found: list[View] = []
+    original = View.__init__
+
+    def record(view: View, raw: Mapping[str, Any], where: str) -> None:
+        original(view, raw, where)
+        found.append(view)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(View, "__init__", record)
+        for declared in RESOURCES.values():
+            facts = Facts(recorded_hosts.recorded(declared.spec.host))
+            declared.kind.observe(declared.kind.claims(declared.spec, STACK.repository), facts)
+            declared.kind.report(declared.spec, facts)
     return found
 
 
@@ -127,6 +86,17 @@ def values(view: View) -> dict[str, Any]:
     return {name: fact for name, fact in vars(type(view)).items() if isinstance(fact, Fact)}
 
 
+def missing(view: View) -> list[str]:
+    """Return the reasons of values that have no place in the facts of *view*."""
+    reasons = []
+    for name in values(view):
+        try:
+            getattr(view, name)
+        except UnknownFact as reason:
+            reasons.append(str(reason))
+    return [reason for reason in reasons if "the facts have no" in reason]
+
+
 @pytest.mark.parametrize("situation", recorded_facts.SITUATIONS)
 def test_the_probe_writes_all_that_is_read(situation):
     """
@@ -134,17 +104,16 @@ def test_the_probe_writes_all_that_is_read(situation):
     """
     facts = recorded_facts.facts(situation)
     for view in views(facts) if situation == recorded_facts.TODAY else of_an_older_probe(facts):
-        for name in values(view):
-            try:
-                getattr(view, name)
-            except UnknownFact as reason:
-                assert "the facts have no" not in str(reason)
+        assert missing(view) == []
 
 
-def test_every_view_is_covered_by_the_test_above():
-    covered = {type(view) for view in views(recorded_facts.facts(recorded_facts.TODAY))}
+def test_every_view_has_a_recorded_example_without_a_missing_value():
+    """
+    A view is in the facts of the host with all drives, or in those of a host that some kind is tested with.
+    """
+    examples = (*views(recorded_facts.facts(recorded_facts.TODAY)), *views_of_kinds())
 
-    assert covered == {
+    assert {type(view) for view in examples if not missing(view)} - {View} == {
         found
         for module in (of_hosts, of_their_drives, of_their_gpus)
         for found in vars(module).values()
