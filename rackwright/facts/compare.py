@@ -5,32 +5,18 @@ from typing import Any
 
 from rackwright.facts.facts import Facts
 
-PARTS = (
-    "identity",
-    "os",
-    "drives",
-    "arrays",
-    "filesystems",
-    "mounts",
-    "links",
-    "routes",
-    "resolvers",
-    "search_domains",
-    "packages",
-    "held",
-    "users",
-    "groups",
-    "modules",
-    "kernel_parameters",
-    "files",
-    "directories",
-    "texts",
-    "owners",
-    "initramfs",
-    "boot_id",
+NOT_COMPARED = frozenset(
+    (
+        *("format", "taken_at", "salt_id", "covers"),
+        *("hardware", "gpu_driver", "gpus", "xids", "accelerator_users", "redirecting_bridges"),
+        *("mappings", "luks_headers", "luks_copies", "tpm", "credentials"),
+        *("units", "unit_overrides", "sockets", "paths", "dead_routes", "measures", "readings"),
+        *("sysctls", "kernels", "modules_builtin", "module_versions", "dkms", "libraries"),
+        *("environments", "cdi", "images", "runs", "servers", "login_keys", "tracking_accounts"),
+    )
 )
-"""Parts of the raw facts that are compared. Sockets, readings, sysctls (some are counters) and unit states change
-by themselves."""
+"""Parts of the raw facts that are not compared. Sockets, readings, unit states, some sysctls and others change by
+themselves; the rest differs in the claims of the adopted resources if it matters to them."""
 VOLATILE = {
     "drives": ("sample", "superblock", "health", "witnesses", "parts", "held", "writes", "erased_data"),
     "arrays": ("array_state", "sync_action", "sync_completed", "sync_speed_kib", "mismatch_count"),
@@ -42,7 +28,7 @@ def changed_paths(before: Facts, after: Facts) -> tuple[str, ...]:
     """Return the paths of all values that differ, such as ``files./etc/fstab.digest``."""
     return tuple(
         path
-        for part in PARTS
+        for part in sorted({*before.raw, *after.raw} - NOT_COMPARED)
         for path in _different_paths(part, _stable_values(before, part), _stable_values(after, part))
     )
 

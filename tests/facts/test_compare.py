@@ -26,6 +26,7 @@ def told(change):
         (lambda raw: raw["drives"].pop(), None),
         (lambda raw: raw["mounts"].pop(), "mounts"),
         (lambda raw: raw.__setitem__("packages", {"unknown": "gone"}), "packages"),
+        (lambda raw: raw.update(swap_file={"active": True}), "swap_file"),
     ],
 )
 def test_what_is_set_otherwise_is_told_by_its_path(change, path):
