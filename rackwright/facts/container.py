@@ -25,3 +25,16 @@ class ImageFacts(View):
         """Return whether *reference* means this image: by digest if *reference* has one, otherwise by name."""
         _, _, digest = reference.partition("@")
         return digest in self.digests if digest else reference in self.names
+
+
+class HostContainers(View):
+    """The devices and images for the containers of a host."""
+
+    def cdi(self, kind: str) -> tuple[CdiSpecification, ...]:
+        """Return the CDI specifications for devices of this kind; unknown if the kind of any one is unknown."""
+        specifications = self.rows("cdi", CdiSpecification, "path")
+        return tuple(specification for specification in specifications if specification.kind == kind)
+
+    def images(self, engine: str) -> tuple[ImageFacts, ...]:
+        """Return the images of an engine, podman or containerd."""
+        return View(self.read("images"), "facts.images").rows(engine, ImageFacts)

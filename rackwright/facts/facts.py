@@ -12,11 +12,11 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-from rackwright.facts.container import CdiSpecification, ImageFacts
-from rackwright.facts.gpu import AcceleratorUser, GpuDriver, GpuFacts, Xid
-from rackwright.facts.run import RunFacts
-from rackwright.facts.server import ServerFacts
-from rackwright.facts.storage import Array, Credential, CryptMapping, DriveFacts, Filesystem, LuksHeader, Mount
+from rackwright.facts.container import HostContainers
+from rackwright.facts.gpu import HostAccelerators
+from rackwright.facts.run import HostRuns
+from rackwright.facts.server import HostServers
+from rackwright.facts.storage import HostStorage
 from rackwright.facts.view import Fact, UnknownFact, View, mapping, optional, optional_number, texts
 
 FORMAT = 1
@@ -206,8 +206,8 @@ def natural_key(text: str) -> tuple[tuple[int, str], ...]:
     return tuple((int(digits or -1), other) for digits, other in re.findall(r"([0-9]{1,18})|([^0-9]+)", text))
 
 
-class Facts(View):
-    """All facts that one probe read on one host."""
+class Facts(HostStorage, HostAccelerators, HostContainers, HostRuns, HostServers):
+    """All facts that one probe read on one host. Each base class has those of its module's topic."""
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         super().__init__(raw, "facts")
@@ -238,30 +238,6 @@ class Facts(View):
         return View(self.read("hardware"), "hardware").value("pci", texts)
 
     @cached_property
-    def drives(self) -> tuple[DriveFacts, ...]:
-        return self.rows("drives", DriveFacts, "name")
-
-    @cached_property
-    def arrays(self) -> tuple[Array, ...]:
-        return self.rows("arrays", Array, "name")
-
-    @cached_property
-    def filesystems(self) -> tuple[Filesystem, ...]:
-        return self.rows("filesystems", Filesystem, "device")
-
-    @cached_property
-    def mappings(self) -> tuple[CryptMapping, ...]:
-        return self.rows("mappings", CryptMapping, "name")
-
-    @cached_property
-    def luks_headers(self) -> tuple[LuksHeader, ...]:
-        return self.rows("luks_headers", LuksHeader, "device")
-
-    @cached_property
-    def mounts(self) -> tuple[Mount, ...]:
-        return self.rows("mounts", Mount, "target")
-
-    @cached_property
     def links(self) -> tuple[LinkFacts, ...]:
         return self.rows("links", LinkFacts, "name")
 
@@ -278,29 +254,6 @@ class Facts(View):
     def routes(self) -> tuple[RouteFacts, ...]:
         return self.rows("routes", RouteFacts, "destination")
 
-    @property
-    def gpu_driver(self) -> GpuDriver:
-        return GpuDriver(self.read("gpu_driver"), "gpu_driver")
-
-    @cached_property
-    def gpus(self) -> tuple[GpuFacts, ...]:
-        """GPUs that NVIDIA's driver reports; unknown without an answer of the driver."""
-        return self.rows("gpus", GpuFacts, "index")
-
-    @property
-    def xids(self) -> tuple[Xid, ...]:
-        """Latest GPU errors since the kernel started, the newest last."""
-        return self.rows("xids", Xid)
-
-    def cdi(self, kind: str) -> tuple[CdiSpecification, ...]:
-        """Return the CDI specifications for devices of this kind; unknown if the kind of any one is unknown."""
-        specifications = self.rows("cdi", CdiSpecification, "path")
-        return tuple(specification for specification in specifications if specification.kind == kind)
-
-    def images(self, engine: str) -> tuple[ImageFacts, ...]:
-        """Return the images of an engine, podman or containerd."""
-        return View(self.read("images"), "facts.images").rows(engine, ImageFacts)
-
     @cached_property
     def sockets(self) -> tuple[SocketFacts, ...]:
         return self.rows("sockets", SocketFacts)
@@ -314,19 +267,6 @@ class Facts(View):
     @cached_property
     def users(self) -> tuple[UserFacts, ...]:
         return tuple(user for name in self.table("users") if (user := self.user(name)))
-
-    def drive(self, serial: str) -> DriveFacts | None:
-        """Return the drive with this serial; None if every drive reports its serial and no drive has this one."""
-        reason_unknown = None
-        for drive in self.drives:
-            try:
-                if drive.serial == serial:
-                    return drive
-            except UnknownFact as reason:
-                reason_unknown = reason
-        if reason_unknown:
-            raise reason_unknown
-        return None
 
     def link(self, name: str) -> LinkFacts | None:
         return next((link for link in self.links if link.name == name), None)
@@ -374,16 +314,6 @@ class Facts(View):
         except UnknownFact as reason:
             is_held = {"unknown": str(reason)}
         return PackageFacts({"version": version, "held": is_held}, f"facts.packages.{name}")
-
-    def run(self, name: str) -> RunFacts | None:
-        """Return the training run with this name; None if the host has none."""
-        raw = self.find("runs", name)
-        return None if raw is None else RunFacts(raw, f"facts.runs.{name}")
-
-    def server(self, name: str) -> ServerFacts | None:
-        """Return the model server with this name; None if the host has none."""
-        raw = self.find("servers", name)
-        return None if raw is None else ServerFacts(raw, f"facts.servers.{name}")
 
     def user(self, name: str) -> UserFacts | None:
         raw = self.find("users", name, mapping)
@@ -443,11 +373,6 @@ class Facts(View):
     def reading(self, name: str) -> str | None:
         """Return a value that a vendor's software reports; None if it is absent. See facts/probe/vendors.py."""
         return optional(self.find("readings", name))
-
-    @property
-    def accelerator_users(self) -> tuple[AcceleratorUser, ...]:
-        """Processes that use an accelerator of another vendor than NVIDIA."""
-        return self.rows("accelerator_users", AcceleratorUser)
 
     redirecting_bridges = Fact(texts, "Addresses of PCI bridges with active Access Control Services.")
 
@@ -509,16 +434,6 @@ class Facts(View):
         for parent in PurePosixPath(path).parents:
             if self.find("files", str(parent)) is not None:
                 raise UnknownFact(f"{path} is below {parent}, which is a link")
-
-    def luks_copy(self, path: str) -> LuksHeader | None:
-        """Return the copy of a LUKS header at *path*; None if there is none."""
-        raw = self.find("luks_copies", path)
-        return None if raw is None else LuksHeader(raw, f"facts.luks_copies.{path}")
-
-    def credential(self, path: str) -> Credential | None:
-        """Return the sealed key at *path*; None if there is none."""
-        raw = self.find("credentials", path)
-        return None if raw is None else Credential(raw, f"facts.credentials.{path}")
 
     def text(self, path: str) -> str | None:
         """Return one of the texts that the probe reads, with passwords masked; None if there is no such file."""

@@ -1,5 +1,7 @@
 """Views of GPUs, their driver and their errors."""
 
+from functools import cached_property
+
 from rackwright.facts.view import Fact, View, optional, optional_flag, optional_float, optional_number
 
 
@@ -84,3 +86,26 @@ class Xid(View):
     code = Fact(int, "Xid number; 79 means that the GPU has fallen off the bus.")
     text = Fact(str)
     at = Fact(float, "Seconds since 1970 by the host's clock.")
+
+
+class HostAccelerators(View):
+    """The GPUs of a host, and the processes on other accelerators."""
+
+    @property
+    def gpu_driver(self) -> GpuDriver:
+        return GpuDriver(self.read("gpu_driver"), "gpu_driver")
+
+    @cached_property
+    def gpus(self) -> tuple[GpuFacts, ...]:
+        """GPUs that NVIDIA's driver reports; unknown without an answer of the driver."""
+        return self.rows("gpus", GpuFacts, "index")
+
+    @property
+    def xids(self) -> tuple[Xid, ...]:
+        """Latest GPU errors since the kernel started, the newest last."""
+        return self.rows("xids", Xid)
+
+    @property
+    def accelerator_users(self) -> tuple[AcceleratorUser, ...]:
+        """Processes that use an accelerator of another vendor than NVIDIA."""
+        return self.rows("accelerator_users", AcceleratorUser)

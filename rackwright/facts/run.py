@@ -36,6 +36,15 @@ class RunFacts(View):
         return {name: table.value(name, _metrics) for name in table._raw}
 
 
+class HostRuns(View):
+    """The training runs of a host."""
+
+    def run(self, name: str) -> RunFacts | None:
+        """Return the training run with this name; None if the host has none."""
+        raw = self.find("runs", name)
+        return None if raw is None else RunFacts(raw, f"facts.runs.{name}")
+
+
 def _metrics(value: Any) -> Mapping[str, float]:
     """Convert the metrics of a process; only a loss may be infinite or NaN, as in a run that diverges."""
     for key, number in mapping(value).items():

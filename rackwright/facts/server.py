@@ -35,3 +35,12 @@ class ServerFacts(View):
     def figures(self) -> Mapping[str, Any]:
         """Counts since the start of the server: requests, p50_ms and p99_ms of inference requests, waiting."""
         return self.table("figures")
+
+
+class HostServers(View):
+    """The model servers of a host."""
+
+    def server(self, name: str) -> ServerFacts | None:
+        """Return the model server with this name; None if the host has none."""
+        raw = self.find("servers", name)
+        return None if raw is None else ServerFacts(raw, f"facts.servers.{name}")

@@ -1,6 +1,7 @@
 """Views of drives, arrays, filesystems and mounts of a host."""
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 from rackwright.facts import content
@@ -233,3 +234,54 @@ class Mount(View):
     device = Fact(optional, "Kernel name of the block device, None for others.")
     type = Fact(str)
     options = Fact(texts, "Options of the mount and of the filesystem.")
+
+
+class HostStorage(View):
+    """The storage of a host: drives, and what is on them."""
+
+    @cached_property
+    def drives(self) -> tuple[DriveFacts, ...]:
+        return self.rows("drives", DriveFacts, "name")
+
+    @cached_property
+    def arrays(self) -> tuple[Array, ...]:
+        return self.rows("arrays", Array, "name")
+
+    @cached_property
+    def filesystems(self) -> tuple[Filesystem, ...]:
+        return self.rows("filesystems", Filesystem, "device")
+
+    @cached_property
+    def mappings(self) -> tuple[CryptMapping, ...]:
+        return self.rows("mappings", CryptMapping, "name")
+
+    @cached_property
+    def luks_headers(self) -> tuple[LuksHeader, ...]:
+        return self.rows("luks_headers", LuksHeader, "device")
+
+    @cached_property
+    def mounts(self) -> tuple[Mount, ...]:
+        return self.rows("mounts", Mount, "target")
+
+    def drive(self, serial: str) -> DriveFacts | None:
+        """Return the drive with this serial; None if every drive reports its serial and no drive has this one."""
+        reason_unknown = None
+        for drive in self.drives:
+            try:
+                if drive.serial == serial:
+                    return drive
+            except UnknownFact as reason:
+                reason_unknown = reason
+        if reason_unknown:
+            raise reason_unknown
+        return None
+
+    def luks_copy(self, path: str) -> LuksHeader | None:
+        """Return the copy of a LUKS header at *path*; None if there is none."""
+        raw = self.find("luks_copies", path)
+        return None if raw is None else LuksHeader(raw, f"facts.luks_copies.{path}")
+
+    def credential(self, path: str) -> Credential | None:
+        """Return the sealed key at *path*; None if there is none."""
+        raw = self.find("credentials", path)
+        return None if raw is None else Credential(raw, f"facts.credentials.{path}")
