@@ -35,5 +35,6 @@ def refusals(
         for item in items:
             scope = {**names, **item}
             if evaluate(f"{{{{ {rule['when']} }}}}", scope, _BARE):
-                texts = (str(evaluate(rule[part], scope, _BARE)) for part in ("problem", "expected", "help"))
-                yield Problem(*texts, (rule["at"],) if "at" in rule else ())
+                parts = ("problem", "expected", "help")
+                problem, expected, help = (str(evaluate(rule[part], scope, _BARE)) for part in parts)
+                yield Problem(problem, expected, help, (rule["at"],) if "at" in rule else ())
