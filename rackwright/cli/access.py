@@ -28,10 +28,9 @@ def enrol(
     from rackwright.access import enrolment
 
     if not sys.stdout.isatty():
-        want = "the secret is shown once, and goes into no file"
-        raise SetupError(
-            Diagnostic("enrol", "got an output that is no terminal", want, "Run it in the terminal of that person")
-        )
+        expected, note = "a terminal", "the secret is shown once, and is written to no file"
+        help = "Run the command again in a terminal that the person can see"
+        raise SetupError(Diagnostic("enrol", "standard output is not a terminal", expected, help, note))
     enrolled = enrolment.enrol(project.stack(stack), user, replace, project.notify)
     if enrolled.secret:
         _show(enrolled)

@@ -52,17 +52,23 @@ def write(stack: Stack, directory: Path) -> Path:
 
 
 def _check(directory: Path) -> None:
-    where, want = str(directory), "secrets are written to memory, readable for their owner only"
-    fix = "Take a new directory: `mktemp -d -p /dev/shm`"
+    if problem := _problem(directory):
+        expected = "a directory of yours with mode 0700 on a tmpfs or ramfs"
+        help = "Create one with `mktemp -d -p /dev/shm`, and name it"
+        raise Refused(Diagnostic(str(directory), problem, expected, help, "the files contain secrets"))
+
+
+def _problem(directory: Path) -> str | None:
     if not directory.is_dir():
-        raise Refused(Diagnostic(where, "got no directory", want, fix))
+        return "no such directory"
     if not in_memory(directory):
-        raise Refused(Diagnostic(where, "got a directory that is on no tmpfs or ramfs", want, fix))
+        return "the directory is not on a tmpfs or ramfs"
     state = directory.stat()
-    if state.st_mode & OPEN or state.st_uid != os.geteuid():
-        raise Refused(
-            Diagnostic(where, f"got a directory of mode {stat.S_IMODE(state.st_mode):04o}, or not yours", want, fix)
-        )
+    if state.st_uid != os.geteuid():
+        return f"the directory belongs to user {state.st_uid}"
+    if state.st_mode & OPEN:
+        return f"the directory has mode {stat.S_IMODE(state.st_mode):04o}"
+    return None
 
 
 def _roles(stack: Stack) -> list[tuple[RoleSpec, Promises]]:

@@ -27,9 +27,10 @@ def run(stack: Stack, check: bool, upgrade: bool, fetch: bool, to: Path | None, 
         to: A directory for a copy of the local repository.
     """
     if stack.fleet.uses:
-        want, fix = "a lock is of the hosts' own fleet", f"Run it for a stack of {stack.fleet.uses}"
+        problem = f"its fleet uses the hosts of {stack.fleet.uses}"
+        help = f"Run the command for a stack whose fleet is {stack.fleet.uses}"
         raise DeclarationError(
-            Diagnostic(f"stack {stack.name}", f"got a fleet that uses {stack.fleet.uses}", want, fix)
+            Diagnostic(f"stack {stack.name}", problem, "a stack whose fleet declares its hosts itself", help)
         )
     with cache.hold_lock(cache.directory() / "mirror" / "lock", project.notify):
         apts = resolve.load_apts(stack)

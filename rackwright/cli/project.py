@@ -27,7 +27,12 @@ def directory() -> Path:
         if (candidate / "Pulumi.yaml").is_file():
             return candidate
     raise SetupError(
-        Diagnostic(str(here), "got no Pulumi.yaml here or above", "commands run inside a checkout", "Change into it")
+        Diagnostic(
+            str(here),
+            "no Pulumi.yaml here or in a directory above",
+            "a directory inside a checkout of rackwright",
+            "Change into the checkout, and run the command again",
+        )
     )
 
 
@@ -71,9 +76,9 @@ def secrets(stack: "Stack") -> "Stack":
     done = subprocess.run(argv, cwd=stack.project, env=environment(stack.name), capture_output=True, text=True)
     if done.returncode:
         message = " ".join(done.stderr.removeprefix("error: ").split())
-        fix = "Set PULUMI_CONFIG_PASSPHRASE_FILE, or the secrets provider that opens the stack's secrets"
-        want = "its secrets are read from its settings"
-        raise SetupError(Diagnostic(f"stack {stack.name}", f'pulumi says "{message}"', want, fix))
+        problem = f'its secrets cannot be decrypted; pulumi printed "{message}"'
+        help = "Set PULUMI_CONFIG_PASSPHRASE_FILE, or the credentials of the stack's secrets provider"
+        raise SetupError(Diagnostic(f"stack {stack.name}", problem, help=help))
     setting = json.loads(done.stdout).get(CONFIG_KEY, {})
     return stack.with_secrets(parse_values(setting.get("value", ""), stack.name))
 
@@ -117,8 +122,9 @@ def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
     """
     others = sorted({path.name for path in directory.iterdir()} - {*files}) if directory.is_dir() else []
     if others:
-        want, fix = "the directory is absent, empty, or has only files of an earlier run", "Name another one"
-        raise Refused(Diagnostic(str(directory), f"got {others[0]} in it", want, fix))
+        problem = f"the directory contains another file, {others[0]}"
+        expected = "a directory that is absent, empty, or has only files of an earlier run"
+        raise Refused(Diagnostic(str(directory), problem, expected, "Name another directory"))
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         path = directory / name

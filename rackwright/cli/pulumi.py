@@ -78,9 +78,9 @@ def _consents(stack: Stack, consented: Sequence[str]) -> dict[str, str]:
     """Return the consents by serial; raise if one is for a drive of no tier."""
     parsed = consents.parse(consented)
     members = [drive.serial for host in stack.fleet.hosts.values() for drive in host.drives if drive.tier]
-    want = "consent is for a drive of a tier"
+    expected = "the serial of a drive in a tier"
     wrong = [
-        Diagnostic("--consent", f"got one for {serial}", want, hint(serial, members, "Leave it out"))
+        Diagnostic("--consent", f"no tier has a drive {serial}", expected, hint(serial, members, "Leave it out"))
         for serial in parsed
         if serial not in members
     ]
@@ -93,12 +93,9 @@ def _check(stack: Stack) -> None:
     """Raise if the declaration or its lock has errors, or if the local repository lacks packages for the hosts."""
     declare(stack)
     if stack.lock and stack.brings_packages and (missing := find_missing(stack.lock, stack.local_repository)):
-        fix = f"Run {command('rackwright lock --fetch {}', stack.name)}"
-        raise SetupError(
-            Diagnostic(
-                str(stack.local_repository), f"got no complete tree: {missing}", "hosts get their packages from it", fix
-            )
-        )
+        help = f"Run {command('rackwright lock --fetch {}', stack.name)}"
+        problem, expected = f"the local repository is incomplete: {missing}", "all packages in the lock"
+        raise SetupError(Diagnostic(str(stack.local_repository), problem, expected, help))
 
 
 def exit_status(verb: Verb, status: int, changes: bool, resources: Mapping[Outcome, set[str]]) -> int:
@@ -186,8 +183,10 @@ def _pulumi(command: Sequence[str], stack: str, root: Path, environment: Mapping
     if done.returncode < 0:
         raise _killed_error(argv[:2], -done.returncode, stack)
     if done.returncode:
-        got = f'`{shlex.join(argv)}` ended with "{" ".join((done.stderr.strip() or done.stdout).split())}"'
-        raise StepFailed(Diagnostic(f"stack {stack}", got, "pulumi opens its state", "Repair that, and run it again"))
+        output = " ".join((done.stderr.strip() or done.stdout).split())
+        problem = f'`{shlex.join(argv)}` failed with status {done.returncode}, and printed "{output}"'
+        help = "Correct the reported error, and run the command again"
+        raise StepFailed(Diagnostic(f"stack {stack}", problem, help=help))
     return done.stdout
 
 
@@ -197,10 +196,9 @@ def _killed_error(argv: Sequence[str], number: int, stack: str) -> StepFailed:
         name = signal.Signals(number).name
     except ValueError:
         name = f"signal {number}"
-    fix = "Run it again: it observes the hosts first, and leaves resources that are already as declared"
-    return StepFailed(
-        Diagnostic(f"stack {stack}", f"`{shlex.join(argv)}` was killed by {name}", "pulumi runs to its end", fix)
-    )
+    problem = f"`{shlex.join(argv)}` was killed by {name}"
+    note = "the next run observes the hosts first, and leaves resources that are as declared"
+    return StepFailed(Diagnostic(f"stack {stack}", problem, help="Run the command again", note=note))
 
 
 def _check_state_files(stack: str, environment: Mapping[str, str]) -> None:
@@ -209,28 +207,27 @@ def _check_state_files(stack: str, environment: Mapping[str, str]) -> None:
     Raises:
         SetupError: A file is damaged; the error says how to repair it.
     """
-    want, full = "it is whole JSON", "Free space on that disk if it is full, then"
-    again = f"run {command('rackwright up {}', stack)} again"
+    note, again = "a full disk leaves such a file", f"run {command('rackwright up {}', stack)} again"
     for lock in _locks(environment):
         if f"/{stack}/" in str(lock):
             try:
                 _read_lock(lock)
             except (ValueError, KeyError, TypeError):
-                got = f"got {_size(lock)} that are no lock of pulumi's"
-                fix = f"{full} see that no other pulumi runs, remove it with {command('rm {}', str(lock))}, and {again}"
-                raise SetupError(Diagnostic(str(lock), got, want, fix)) from None
+                problem = f"the lock of the state is damaged: its {_size(lock)} are not a lock of pulumi"
+                remove = f"remove the lock with {command('rm {}', str(lock))}"
+                help = f"Make sure that no other pulumi runs, {remove}, and {again}"
+                raise SetupError(Diagnostic(str(lock), problem, "complete JSON", help, note)) from None
     for state in _files(environment, f".pulumi/stacks/**/{stack}.json"):
         if _is_json(state):
             continue
         copy = state.with_name(f"{state.name}.bak")
         if copy.is_file() and _is_json(copy):
-            how = f"put the copy before it back with {command('cp {} {}', str(copy), str(state))}, and {again}"
+            help = f"Restore pulumi's copy with {command('cp {} {}', str(copy), str(state))}, and {again}"
         else:
             aside = command("mv {} {}", str(state), f"{state}.damaged")
-            how = f"move it aside with {aside}, and {again}: it reads the state from the hosts"
-        raise SetupError(
-            Diagnostic(str(state), f"got {_size(state)} that are no state of pulumi's", want, f"{full} {how}")
-        )
+            help = f"Move the file aside with {aside}, and {again}, which reads the state from the hosts"
+        problem = f"the state is damaged: its {_size(state)} are not a state of pulumi"
+        raise SetupError(Diagnostic(str(state), problem, "complete JSON", help, note))
 
 
 def _read_lock(lock: Path) -> dict[str, Any]:

@@ -21,9 +21,9 @@ def name_in(stack: Stack, server: str, model: str | None) -> str | None:
         return None
     declared = stack.fleet.servers[server].model.registered
     if model is None and declared is None:
-        got, want = "got none", f"without it, the registered name of server {server} is resolved again, and it has none"
-        fix = f"Give a directory below the project's, a version, or {versions.PREFIX}NAME@ALIAS"
-        raise DeclarationError(Diagnostic("MODEL", got, want, fix))
+        problem = f"the argument is missing, and server {server} has no registered name"
+        expected = f"a directory in the project, a version, or {versions.PREFIX}NAME@ALIAS"
+        raise DeclarationError(Diagnostic("MODEL", problem, expected, "Name the model to serve"))
     return server_model.registered_name(model.removeprefix(versions.PREFIX)) if model is not None else declared
 
 
@@ -50,10 +50,10 @@ def servers_with_registered_model(stack: Stack, server: str | None) -> list[str]
     names = [name for name in candidates if stack.fleet.servers[name].model.registered]
     if not names:
         where = f"stack {stack.name}" if server is None else f"servers.{server}.model"
-        fix = "Write registered: NAME@ALIAS, or promote one"
-        raise DeclarationError(
-            Diagnostic(where, "got no registered model", "this command fetches registered models", fix)
-        )
+        problem, expected = "no registered model is declared", "registered: NAME@ALIAS"
+        name = f"{versions.PREFIX}NAME@ALIAS"
+        promote = command("rackwright server promote {} {} {}", stack.name, server or "SERVER", name)
+        raise DeclarationError(Diagnostic(where, problem, expected, f"Declare one, or run {promote}"))
     return names
 
 
@@ -66,20 +66,19 @@ def fetch(stack: Stack, server: str, tracking: str) -> dict[str, str]:
     """
     model = stack.fleet.servers[server].model
     if model.sha256 is None:
-        want = "a registered model is fetched by its sha256"
         promote = command("rackwright server promote {} {}", stack.name, server)
-        fix = f"Run {promote}, which writes it and fetches the model"
-        raise DeclarationError(Diagnostic(f"servers.{server}.model", "got no sha256", want, fix))
+        help = f"Run {promote}, which writes it and fetches the model"
+        problem, expected = "the registered model has no sha256", "the sha256 that identifies its files"
+        raise DeclarationError(Diagnostic(f"servers.{server}.model", problem, expected, help))
     directory = versions.find_local(model.sha256, registry.cache_directory())
     if directory is None:
         tracking_server = connect(tracking, os.environ)
         name = versions.name_of(str(model.registered))
         version = registry.find_by_checkpoint(tracking_server, model.sha256, name)
         if version is None:
-            got, want = f"got sha256 {model.sha256[:12]}…", f"{tracking_server.url} has a version of {name} with it"
-            raise TrackingRefused(
-                Diagnostic(f"servers.{server}.model", got, want, "Restore it in the registry, or promote another model")
-            )
+            problem = f"{tracking_server.url} has no version of {name} with sha256 {model.sha256[:12]}…"
+            help = "Restore the version in the registry, or promote another model"
+            raise TrackingRefused(Diagnostic(f"servers.{server}.model", problem, help=help))
         directory = versions.bring(tracking_server, version, registry.cache_directory())
         project.notify(f"{server}: fetched {version}")
     return {"server": server, "version": str(model.version), "directory": str(directory)}

@@ -64,8 +64,9 @@ def set_aside(stack: str, exported: str) -> Path:
         StepFailed: Pulumi failed.
     """
     if state.pulumi(stack, "stack", "export") != exported:
-        want, fix = "no other command changes it at that time", "Wait for the other command, and run it again"
-        raise Refused(Diagnostic(f"stack {stack}", "its state has changed during the command", want, fix))
+        problem, note = "its state has changed during this command", "nothing was set aside"
+        help = "Wait for the other command that changes the stack, and run this one again"
+        raise Refused(Diagnostic(f"stack {stack}", problem, help=help, note=note))
     content = json.loads(exported)
     deployment = content["deployment"]
     number = next(state_format.formats(deployment), state_format.FIRST_FORMAT)
@@ -96,15 +97,18 @@ def _name(resource: Mapping[str, Any]) -> str:
 def _unread_hosts(stack: "Stack", hosts: Iterable[str], evidence: "Evidence") -> Iterator[Diagnostic]:
     from rackwright.facts.facts import Facts
 
-    want = "each host of the old state is read, so that its resources are taken over"
+    note = "the resources of each host in the old state must be taken over"
     for host in hosts:
         if host not in stack.fleet.hosts:
             continue  # retired, or no longer declared: its resources stay on it unchanged
         if text := stack.maintenance.get(host):
-            yield Diagnostic(host, f"it is {text}", want, "Wait, or take `maintenance` out of the fleet")
+            yield Diagnostic(
+                host, f"the host is {text}", help="Wait, or remove `maintenance` from the fleet", note=note
+            )
         elif not isinstance(found := evidence[host], Facts):
-            fix = f"Bring the host back, or forget it with {command('rackwright host forget {} {}', stack.name, host)}"
-            yield Diagnostic(host, found.diagnostic.problem, want, fix)
+            forget = command("rackwright host forget {} {}", stack.name, host)
+            help = f"Bring the host back; if it never comes back, run {forget}"
+            yield Diagnostic(host, found.diagnostic.problem, help=help, note=note)
 
 
 def _lost_data(stack: "Stack", result: "AuditResult", evidence: "Evidence") -> Iterator[Diagnostic]:
@@ -117,9 +121,10 @@ def _lost_data(stack: "Stack", result: "AuditResult", evidence: "Evidence") -> I
     declared = next(each for each in declare(stack) if each.name == result.name)
     differences, _ = split_overrides(result.differences)
     if declared.kind.plan(declared.spec, differences, facts, stack.repository).creates:
-        got = "the old state has it, and its host does not: the next `up` would create it again"
-        fix = "Bring it back; or take it out of the fleet, run this again, and then declare it again"
-        yield Diagnostic(result.name, got, "nothing is made over lost data", fix)
+        problem = "the old state has this resource, and its host does not: the next `up` would create it again"
+        note = "rackwright creates nothing over lost data"
+        help = "Restore it; or remove it from the fleet, run this again, and then declare it again"
+        yield Diagnostic(result.name, problem, help=help, note=note)
 
 
 def _write_once(path: Path, content: str) -> None:
@@ -133,7 +138,7 @@ def _write_once(path: Path, content: str) -> None:
             os.link(file.name, path)
         except FileExistsError:
             if path.read_text(encoding="utf-8") != content:
-                want = "a state that was set aside is never overwritten"
-                fix = "Move that file elsewhere, and run it again"
-                raise Refused(Diagnostic(str(path), "got another state in it", want, fix)) from None
+                problem, note = "the file has another state", "a state that was set aside is never overwritten"
+                help = "Move the file to another directory, and run the command again"
+                raise Refused(Diagnostic(str(path), problem, help=help, note=note)) from None
     fsync_directory(path.parent)

@@ -1,6 +1,7 @@
 """A stack's state: the resources that pulumi has recorded, and commands on them."""
 
 import json
+import shlex
 import subprocess
 from functools import cache
 
@@ -19,8 +20,10 @@ def pulumi(stack: str, *argv: str) -> str:
         command, cwd=project.directory(), env=_environment(stack), capture_output=True, text=True, check=False
     )
     if done.returncode:
-        message = done.stderr.strip() or done.stdout.strip()
-        raise StepFailed(Diagnostic(f"stack {stack}", message, "its state can be changed", "Run it again"))
+        output = " ".join((done.stderr.strip() or done.stdout).split())
+        problem = f'`{shlex.join(command)}` failed with status {done.returncode}, and printed "{output}"'
+        help = "Correct the reported error, and run the command again"
+        raise StepFailed(Diagnostic(f"stack {stack}", problem, help=help))
     return done.stdout
 
 

@@ -57,8 +57,8 @@ def _twin(name: str) -> "Twin":
 
 def _target(stack: "Stack") -> str:
     if stack.twin is None:
-        where, fix = f"stack {stack.name}", f"Set rackwright:target to twin:{stack.name}, or take another stack"
-        raise DeclarationError(Diagnostic(where, "got target rack", "this command is for a stack on a twin", fix))
+        expected, help = f"target twin:{stack.name}", "Name a stack whose target is a twin"
+        raise DeclarationError(Diagnostic(f"stack {stack.name}", "its target is `rack`", expected, help))
     return stack.twin
 
 

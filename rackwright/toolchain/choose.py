@@ -91,9 +91,9 @@ def _make(reasons: list[str], progress: Progress) -> Toolchain:
     raise SetupError(
         Diagnostic(
             "pulumi",
-            "; ".join(reasons),
-            f"pulumi {'.'.join(map(str, pins.MINIMUM))} or newer with its Python language host is needed",
-            "Install Pulumi, or Go 1.21 or newer, then run this again",
+            f"no usable Pulumi: {'; '.join(reasons)}",
+            f"Pulumi {'.'.join(map(str, pins.MINIMUM))} or newer with its Python language host",
+            "Install Pulumi, or Go 1.21 or newer to build it, and run the command again",
         )
     )
 

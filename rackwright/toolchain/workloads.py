@@ -131,10 +131,8 @@ def _install(directory: Path, lock: Path, size: str, progress: Progress) -> None
             done = subprocess.run(command, stdout=output, stderr=output)
         if done.returncode != 0:
             last = log.read_text(errors="replace").strip().rpartition("\n")[2]
-            fix = f"Read {log}, then run this again"
-            raise SetupError(
-                Diagnostic(str(directory), f"{command[2]} failed: {last}", "the workloads need their packages", fix)
-            )
+            problem, help = f'{command[2]} failed, and printed "{last}"', f"Read {log}, and run the command again"
+            raise SetupError(Diagnostic(str(directory), problem, help=help))
     (directory / "ready").touch()
 
 

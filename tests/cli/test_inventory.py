@@ -66,14 +66,14 @@ def test_the_whole_of_it_is_for_its_owner_alone(stack, memory):
 def test_a_directory_that_others_may_look_into_is_refused(stack, memory):
     memory.chmod(0o750)
 
-    with pytest.raises(Refused, match="got a directory of mode 0750, or not yours") as caught:
+    with pytest.raises(Refused, match="the directory has mode 0750; a directory of yours with mode 0700") as caught:
         inventory.write(stack, memory)
-    assert "Take a new directory: `mktemp -d -p /dev/shm`" in str(caught.value)
+    assert "Create one with `mktemp -d -p /dev/shm`" in str(caught.value)
     assert list(memory.iterdir()) == []
 
 
 def test_no_directory_is_refused(stack, memory):
-    with pytest.raises(Refused, match="got no directory"):
+    with pytest.raises(Refused, match="no such directory"):
         inventory.write(stack, memory / "none")
 
 

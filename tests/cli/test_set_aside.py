@@ -65,7 +65,7 @@ def test_a_host_in_maintenance_keeps_the_state_in_its_place():
 
     [refusal] = refusals(evidence, replace(STACK, maintenance={"gpu-01": "in maintenance until Friday"}))
 
-    assert (refusal.where, refusal.problem) == ("gpu-01", "it is in maintenance until Friday")
+    assert (refusal.where, refusal.problem) == ("gpu-01", "the host is in maintenance until Friday")
 
 
 def test_data_that_only_the_state_knows_keeps_it_in_its_place():

@@ -46,7 +46,7 @@ def test_a_damaged_lock_is_named_with_the_command_that_removes_it(tmp_path, stat
         check(tmp_path)
 
     text = str(refused.value)
-    assert text.startswith(f"{lock}: got {len(left)} bytes that are no lock")
+    assert text.startswith(f"{lock}: the lock of the state is damaged: its {len(left)} bytes are not a lock")
     assert f"`rm {lock}`" in text and "`rackwright up lab`" in text
 
 
@@ -54,7 +54,7 @@ def test_a_damaged_lock_is_named_with_the_command_that_removes_it(tmp_path, stat
 def test_a_damaged_state_is_put_back_from_the_copy_beside_it(tmp_path, state, left):
     state.write_text(left)
     state.with_name("lab.json.bak").write_text(STATE)
-    with pytest.raises(SetupError, match=f"{len(left)} bytes that are no state .* `cp {state}.bak {state}`"):
+    with pytest.raises(SetupError, match=f"its {len(left)} bytes are not a state .* `cp {state}.bak {state}`"):
         check(tmp_path)
 
 

@@ -190,7 +190,7 @@ def test_without_the_passphrase_what_depends_on_it_is_unknown_unless_it_is_decla
     assert unknown(whole) == {}
     assert unknown(blind) == {f"{CLAIM}.content": "the value of the secret ntp_key is not known here"}
     assert blind.returncode == 3
-    assert 'pulumi says "incorrect passphrase"' in blind.stderr
+    assert 'its secrets cannot be decrypted; pulumi printed "incorrect passphrase"' in blind.stderr
 
     declared = project.rackwright("digests", "lab")
     assert project.rackwright("digests", "lab", **nobody).returncode == 2

@@ -225,7 +225,7 @@ def test_a_secret_goes_into_no_file_by_itself(tmp_path, keys):
     done = subprocess.run([RACKWRIGHT, "enrol", "rack", "olga"], cwd=directory, capture_output=True, text=True)
 
     assert done.returncode == SetupError.exit_status
-    assert "got an output that is no terminal" in done.stderr
+    assert "standard output is not a terminal" in done.stderr
 
 
 def test_a_secret_is_in_the_form_of_hosts_and_of_authenticators():

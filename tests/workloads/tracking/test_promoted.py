@@ -218,14 +218,14 @@ def test_what_cannot_be_served_is_not_promoted(project):
             project.server("promote", "serving", "digits", model)
     with pytest.raises(TrackingUnreachable):
         project.server("promote", "serving", "digits", url="https://localhost:1")
-    with pytest.raises(DeclarationError, match="got no sha256; a registered model is fetched by its sha256"):
+    with pytest.raises(DeclarationError, match="the registered model has no sha256"):
         project.server("fetch", "serving")
 
     assert project.fleet.read_text() == before
     project.fleet.write_text(before.replace(f"registered: {project.name}@champion", "path: models/digits"))
-    with pytest.raises(DeclarationError, match="got none; without it, the registered name of server digits"):
+    with pytest.raises(DeclarationError, match="the argument is missing, and server digits has no registered name"):
         project.server("promote", "serving", "digits")
-    with pytest.raises(DeclarationError, match="got no registered model; this command fetches registered models"):
+    with pytest.raises(DeclarationError, match="no registered model is declared; registered: NAME@ALIAS"):
         project.server("fetch", "serving", "digits")
 
 
@@ -238,6 +238,6 @@ def test_a_version_that_was_deleted_is_not_fetched_and_said(project):
     project.served.as_("admin")._request("DELETE", "/api/2.0/mlflow/model-versions/delete", body, head).close()
 
     with pytest.raises(
-        TrackingRefused, match=f"got sha256 {version.tags[registry.CHECKPOINT][:12]}…; .* has a version of"
+        TrackingRefused, match=f"has no version of .* with sha256 {version.tags[registry.CHECKPOINT][:12]}…"
     ):
         project.server("fetch", "serving")
