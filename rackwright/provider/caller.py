@@ -65,9 +65,9 @@ class OwnAccountOnly(grpc.ServerInterceptor):
         # a call that has ended may leave its port to another connection, whose account was read then
         if account == os.geteuid() and context.is_active():
             return
-        got = "an account that cannot be read" if account is None else f"account {account}"
-        want = f"only account {os.geteuid()}, which started this provider, may call it"
-        context.abort(grpc.StatusCode.PERMISSION_DENIED, f"call from {peer}: got {got}; {want}")
+        caller = "an unknown account" if account is None else f"account {account}"
+        expected = f"only account {os.geteuid()}, which started this provider, may call it"
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, f"call from {peer}: {caller} is refused; {expected}")
 
 
 def account_of(peer: str, port: int) -> int | None:

@@ -24,11 +24,11 @@ def parse(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         serial, equals, content = text.partition("=")
         if not equals or not serial or not content:
-            want = "a consent is SERIAL=CONTENT"
-            wrong.append(Diagnostic("--consent", f"got {text!r}", want, "Paste the text that the refusal prints"))
+            help = "Paste the text that the refusal prints"
+            wrong.append(Diagnostic("--consent", f"{text!r} is not a consent", "SERIAL=CONTENT", help))
         elif serial in consents:
-            fix = "Leave one out"
-            wrong.append(Diagnostic("--consent", f"got two for {serial}", "a drive has one consent", fix))
+            problem = f"drive {serial} has two consents"
+            wrong.append(Diagnostic("--consent", problem, "one consent for each drive", "Leave one out"))
         consents[serial] = content
     if wrong:
         raise DeclarationError(*wrong)

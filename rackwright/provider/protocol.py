@@ -114,7 +114,9 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         """Take the stack's secrets, once; no other call passes them."""
         with self._guard:
             if not self._takes_secrets:
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "got Configure again; an engine calls it once")
+                context.abort(
+                    grpc.StatusCode.FAILED_PRECONDITION, "Configure was called twice; an engine calls it once"
+                )
             self._takes_secrets = False
         secrets = codec.bare(decode(request.args).get("secrets", ""))
         try:

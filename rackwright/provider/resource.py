@@ -30,12 +30,12 @@ from rackwright.errors import (
 from rackwright.provider import codec, state_format
 from rackwright.provider.operation import Operation
 from rackwright.provider.site import Sites
-from rackwright.provider.state_format import check_format, format_of, set_aside_fix
+from rackwright.provider.state_format import check_format, format_of, set_aside_help
 from rackwright.provider.subject import COMPUTED, ObservedSubject, Properties, Subject, Urn, mark_secrets
 
 Change = Literal["add", "update", "input"]
 """A claimed property that is missing, a claimed property with another value, or a changed input."""
-_AGAIN = "Check the host, then run it again: it keeps all claims that already hold"
+_AGAIN = "Check the host, and run the same command again"
 
 
 class InvalidResource(UserError):
@@ -100,19 +100,19 @@ class Resources:
         """
         properties = self._sites[urn.stack].find_inputs(urn.token, id)
         if properties is None:
-            fix = "Write it into the fleet first, as `rackwright discover` does"
-            raise Refused(
-                Diagnostic(id, f"the fleet has no {urn.token} of that id", "an import needs a declaration", fix)
-            )
+            problem = f"the fleet declares no {urn.token} with this id"
+            help = "Declare it in the fleet, as `rackwright discover` does"
+            raise Refused(Diagnostic(id, problem, help=help, note="an import needs a declaration"))
         inputs, problems = self.check(urn, properties)
         if problems:
-            got = "; ".join(f"{problem.path} {problem.reason}" for problem in problems)
-            raise DeclarationError(Diagnostic(id, got, "an import needs a whole declaration", "Correct the fleet"))
+            problem = "the declaration is invalid: " + "; ".join(f"{each.path} {each.reason}" for each in problems)
+            raise DeclarationError(Diagnostic(id, problem, help="Correct the fleet"))
         observed = self._subject(urn, inputs).observe()
         if observed.differences:
-            got = "these do not hold: " + "; ".join(map(format_difference, observed.differences))
-            fix = "Correct the declaration, or fix the host with `rackwright up`"
-            raise Refused(Diagnostic(id, got, "an import changes nothing, so every claim must hold", fix))
+            problem = f"the host differs: {'; '.join(map(format_difference, observed.differences))}"
+            help = f"Correct the declaration, or change the host with {command('rackwright up {}', urn.stack)}"
+            note = "an import changes nothing"
+            raise Refused(Diagnostic(id, problem, "a host that is as declared", help, note))
         return inputs, observed.outputs(created=True)
 
     def read(self, urn: Urn, inputs: Properties, state: Properties, operation: Operation) -> dict[str, JSON]:
@@ -185,8 +185,10 @@ class Resources:
             if observed.plan.steps:
                 observed = self._execute(observed, operation, created)
             if fixable_differences := observed.fixable_differences():
-                got = "these do not hold: " + "; ".join(map(format_difference, fixable_differences))
-                raise StepFailed(Diagnostic(subject.id, got, "every claim holds after its steps", _AGAIN))
+                differences = "; ".join(map(format_difference, fixable_differences))
+                raise StepFailed(
+                    Diagnostic(subject.id, f"after all steps the host differs: {differences}", help=_AGAIN)
+                )
         operation.note("done")
         if observed.plan.by_hand:
             text = "\n".join(f"by hand: {format_difference(difference)}" for difference in observed.plan.by_hand)
@@ -207,8 +209,8 @@ class Resources:
                 self._remove(subject, operation)
         except HostUnreachable as error:
             forget = command("rackwright host forget {} {}", urn.stack, host)
-            fix = f"Bring the host back and run it again, or forget the host and all its resources with {forget}"
-            raise Refused(Diagnostic(subject.id, str(error), "a removal needs its host", fix)) from error
+            note = f"a removal needs its host; if the host never comes back, {forget} forgets all its resources"
+            raise Refused(*(_add_context(each, subject.id, note) for each in error.diagnostics)) from error
 
     def _remove(self, subject: Subject, operation: Operation) -> None:
         plan = subject.removal()
@@ -220,8 +222,8 @@ class Resources:
             return
         subject.site.execute(subject.spec.host, subject.id, plan.steps, operation.status)
         if remaining_steps := subject.removal().steps:
-            got = "its removal left work to do: " + "; ".join(step.text for step in remaining_steps)
-            raise StepFailed(Diagnostic(subject.id, got, "a removal leaves nothing behind", _AGAIN))
+            problem = f"the removal is incomplete: {'; '.join(step.text for step in remaining_steps)}"
+            raise StepFailed(Diagnostic(subject.id, problem, help=_AGAIN))
 
     def _execute(self, observed: ObservedSubject, operation: Operation, created: bool) -> ObservedSubject:
         """Run the plan's steps and observe the host again; save the last observation from the first step on."""
@@ -269,8 +271,8 @@ class Resources:
     def _refuse_in_maintenance(self, urn: Urn, inputs: Properties) -> None:
         if text := self._maintenance_text(urn, inputs):
             host = str(inputs["host"])
-            fix = "Wait, or take `maintenance` out of the fleet"
-            raise Refused(Diagnostic(host, f"it is {text}", "a change needs a host without maintenance", fix))
+            help = "Wait, or remove `maintenance` from the fleet"
+            raise Refused(Diagnostic(host, f"the host is {text}", help=help, note="nothing is changed on it"))
 
     def _refuse_other_format(self, urn: Urn, old: Properties) -> None:
         """Refuse inputs *old* from a state in another format; the error of the first resource stands for all."""
@@ -299,9 +301,9 @@ class Resources:
 
     def _kind(self, urn: Urn) -> Kind[Any]:
         if urn.token not in self._kinds:
-            fix = "Take the resource out of the program, or use the version of rackwright that has it"
+            help = "Remove the resource from the program, or use the version of rackwright that has this kind"
             raise InvalidResource(
-                Diagnostic(urn.token, "no such kind", f"the kinds are {', '.join(sorted(self._kinds))}", fix)
+                Diagnostic(urn.token, "no such kind of resource", f"one of {', '.join(sorted(self._kinds))}", help)
             )
         return self._kinds[urn.token]
 
@@ -310,9 +312,9 @@ class Resources:
         try:
             spec = parse_spec(kind, inputs)
         except ValidationError as error:
-            got = "; ".join(f"{problem.path} {problem.reason}" for problem in _problems(error))
-            fix = set_aside_fix(urn.stack)
-            raise InvalidResource(Diagnostic(urn.token, got, "the state must hold a whole declaration", fix)) from None
+            reasons = "; ".join(f"{each.path} {each.reason}" for each in _problems(error))
+            problem = f"its declaration in the state is invalid: {reasons}"
+            raise InvalidResource(Diagnostic(urn.token, problem, help=set_aside_help(urn.stack))) from None
         return Subject(kind, spec, inputs, self._sites[urn.stack])
 
 
@@ -330,6 +332,10 @@ def parse_spec(kind: Kind[Any], inputs: Properties) -> Resource:
     declared = {name: value for name, value in inputs.items() if name not in COMPUTED}
     spec: Resource = kind.spec.model_validate_json(json.dumps(declared))  # JSON, where a list may become a tuple
     return spec
+
+
+def _add_context(diagnostic: Diagnostic, where: str, note: str) -> Diagnostic:
+    return replace(diagnostic, where=where, note="; ".join(filter(None, (diagnostic.note, note))))
 
 
 def _problems(error: ValidationError) -> list[InputProblem]:

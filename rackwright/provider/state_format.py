@@ -46,13 +46,13 @@ def check_format(found: JSON, stack: str) -> None:
         return
     problem = f"its state has format {found}, of another version of rackwright"
     if isinstance(found, int) and found > STATE_FORMAT:
-        fix = "Use the version of rackwright that wrote the state"
+        help = "Use the version of rackwright that wrote the state"
     else:
-        fix = set_aside_fix(stack)
-    raise Refused(Diagnostic(f"stack {stack}", problem, f"this version reads format {STATE_FORMAT}", fix))
+        help = set_aside_help(stack)
+    raise Refused(Diagnostic(f"stack {stack}", problem, f"format {STATE_FORMAT}", help))
 
 
-def set_aside_fix(stack: str) -> str:
+def set_aside_help(stack: str) -> str:
     """Return the way from a state that this version cannot read."""
     adopt = command("rackwright adopt {} --set-aside-state", stack)
     return f"Run {adopt}: it keeps the old state in a file, and takes the hosts over as they are"

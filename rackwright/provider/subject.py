@@ -23,8 +23,8 @@ COMPUTED = frozenset({"claims", "report", "created", "unreachable", state_format
 
 _RECREATION = "the resource existed and is absent now, so the plan would create it again: {steps}"
 _TWO_STEPS = (
-    "Bring it back, or give it up in two steps: set `destroy: allowed`, run `rackwright up`, take it out of the"
-    " declaration and run it again; then declare it again"
+    "Restore it; or, if its data may be lost, set `destroy: allowed`, run `rackwright up`, remove it from the"
+    " declaration, run it again, and then declare it again"
 )
 
 
@@ -103,7 +103,10 @@ class ObservedSubject:
             return self.plan.refusals
         steps = "; ".join(step.text for step in self.plan.steps)
         recreation = Diagnostic(
-            self.subject.id, _RECREATION.format(steps=steps), "nothing is made over lost data", _TWO_STEPS
+            self.subject.id,
+            _RECREATION.format(steps=steps),
+            help=_TWO_STEPS,
+            note="rackwright creates nothing over lost data",
         )
         return (*self.plan.refusals, recreation)
 

@@ -109,4 +109,4 @@ def _audit(lab: Lab) -> set[str]:
 def _after(lab: Lab) -> set[str]:
     said = lab.up(status=None)
     text = " ".join((said.stdout + said.stderr).split())
-    return {found for told in re.findall(r"these do not hold: (\S+) is", text) for found in [told]}
+    return {found for told in re.findall(r"the host differs: (\S+) is", text) for found in [told]}

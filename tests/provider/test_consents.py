@@ -24,10 +24,10 @@ def test_without_a_command_nothing_is_given_up(monkeypatch):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["S1"], "--consent: got 'S1'; a consent is SERIAL=CONTENT."),
-        (["S1="], "got 'S1='"),
-        (["=ext4"], "got '=ext4'"),
-        (["S1=a", "S1=b"], "got two for S1"),
+        (["S1"], "--consent: 'S1' is not a consent; SERIAL=CONTENT."),
+        (["S1="], "'S1=' is not a consent"),
+        (["=ext4"], "'=ext4' is not a consent"),
+        (["S1=a", "S1=b"], "drive S1 has two consents"),
     ],
 )
 def test_a_consent_of_another_form_is_refused(given, said):

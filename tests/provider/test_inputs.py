@@ -72,7 +72,7 @@ def test_a_kind_that_is_not_there_is_named(rig):
     with failing("INVALID_ARGUMENT") as failures:
         rig.stub.Check(provider_pb2.CheckRequest(urn=other, news=encode(RED)))
 
-    assert "the kinds are rackwright:toy:Box" in failures[0].message
+    assert "one of rackwright:toy:Box" in failures[0].message
 
 
 def test_neither_check_nor_diff_touches_a_host(rig):

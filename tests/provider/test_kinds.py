@@ -233,7 +233,7 @@ def test_a_tier_that_is_gone_is_never_made_anew(rig, host):
     with failing("FAILED_PRECONDITION") as failures:
         rig.update(state, HOT)
 
-    assert "nothing is made over lost data" in failures[0].message
+    assert "rackwright creates nothing over lost data" in failures[0].message
     assert host.steps == []
 
 

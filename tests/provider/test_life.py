@@ -92,7 +92,9 @@ def test_an_import_of_what_nobody_declares_is_refused(rig):
     with failing("FAILED_PRECONDITION") as failures:
         imported(rig, "h1/c")
 
-    assert f"h1/c: the fleet has no {TOKEN} of that id; an import needs a declaration" in sentences(failures[0].message)
+    assert f"h1/c: the fleet declares no {TOKEN} with this id; an import needs a declaration" in sentences(
+        failures[0].message
+    )
 
 
 def test_an_import_of_what_is_otherwise_is_refused(rig):
@@ -164,7 +166,7 @@ def test_a_removal_that_leaves_something_is_a_failure(rig):
     with failing("ABORTED") as failures:
         rig.delete(state)
 
-    assert "its removal left work to do: take the box a.b away" in failures[0].message
+    assert "the removal is incomplete: take the box a.b away" in failures[0].message
 
 
 def test_nothing_is_forgotten_on_an_unreachable_host(rig):
@@ -194,7 +196,7 @@ def test_a_host_in_maintenance_is_left_alone(rig):
     for change in (lambda: rig.delete(state), lambda: rig.create({**RED, "name": "b"})):
         with failing("FAILED_PRECONDITION") as failures:
             change()
-        text = "h1: it is in maintenance until 2099-01-31: a new mainboard; a change needs a host without maintenance"
+        text = "h1: the host is in maintenance until 2099-01-31: a new mainboard; nothing is changed on it"
         assert text in sentences(failures[0].message)
 
     rig.maintenance.clear()

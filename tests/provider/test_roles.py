@@ -108,7 +108,7 @@ def test_a_role_that_does_not_do_what_it_says_is_caught_claim_by_claim(roles):
 
     with failing("ABORTED") as failures:
         made.create(inputs("alpha"))
-    assert "these do not hold: file:/etc/motd.content is" in failures[0].message
+    assert "the host differs: file:/etc/motd.content is" in failures[0].message
 
 
 def test_a_task_that_fails_is_told_with_its_reason(roles):

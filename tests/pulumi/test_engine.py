@@ -146,7 +146,7 @@ def test_what_is_gone_is_refused_and_given_up_in_two_steps(boxes):
     boxes.rig.hosts.things["h1"].clear()
     gone = boxes.pulumi("up", "--yes")
     assert gone.status != 0
-    assert "nothing is made over lost data" in gone.text
+    assert "rackwright creates nothing over lost data" in gone.text
     assert boxes.rig.hosts.things["h1"] == {}
 
     boxes.declare(a={"destroy": True}, b={"host": "h2"})
