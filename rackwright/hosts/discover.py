@@ -86,10 +86,9 @@ def discover_host(place: Place, usual: Login, known_hosts: Path, trusted: Trust)
             raise
         shown = fingerprint(error.offered[1])
         if not trusted(pin_name(endpoint), shown):
-            fix = f"Compare it at the host's console, and run this again with --fingerprint {shown}"
-            raise Refused(
-                Diagnostic(name, f"its host key {shown} is not trusted", "nothing was sent to it", fix)
-            ) from None
+            help = f"Compare the fingerprint at the host's console, and run this again with --fingerprint {shown}"
+            problem, note = f"its host key {shown} is not trusted", "nothing was sent to the host"
+            raise Refused(Diagnostic(name, problem, help=help, note=note)) from None
         pin(endpoint, *error.offered)
         found = _describe(endpoint)
     return replace(found, host={**place.host_lines(usual), **found.host})
@@ -101,7 +100,9 @@ def _describe(endpoint: Endpoint) -> HostDescription:
     try:
         return describe_host(hosts.facts(endpoint.host))
     except UnknownFact as reason:
-        want, fix = "a host's lines need it", "Mend that on the host, or write its lines by hand"
-        raise HostUnreachable(Diagnostic(endpoint.host, str(reason), want, fix)) from None
+        help = "Correct it on the host, or write the host into the fleet by hand"
+        raise HostUnreachable(
+            Diagnostic(endpoint.host, str(reason), help=help, note="the lines for the fleet need this fact")
+        ) from None
     finally:
         hosts.close()

@@ -26,20 +26,21 @@ def locate(hosts: Hosts, stack: Stack, host: str, serial: str, on: bool) -> Driv
         drive, has_ledctl = _drive(facts, host, serial), facts.package(PACKAGE) is not None
     except UnknownFact as reason:
         raise HostUnreachable(
-            Diagnostic(host, str(reason), "a drive is found by its serial", "Mend that on the host")
+            Diagnostic(host, str(reason), help="Correct it on the host, and run this again")
         ) from None
     if not has_ledctl:
-        fix = f"Add {PACKAGE} to base_packages of role base, or install it"
-        raise StepFailed(
-            Diagnostic(f"{host}: drive {serial}", f"got no package {PACKAGE}", "ledctl switches the light", fix)
-        )
+        problem, help = f"package {PACKAGE} is not installed", f"Add {PACKAGE} to base_packages of role base"
+        note = "its ledctl switches the light"
+        raise StepFailed(Diagnostic(f"{host}: drive {serial}", problem, help=help, note=note))
     # without --listed-only it would switch the lights of all other drives as well
     argv = ("ledctl", "--listed-only", f"{'locate' if on else 'locate_off'}={drive.path}")
     done = hosts.connection(host).run(argv)
-    said = " / ".join(done.stderr.splitlines())
-    if done.status or "ignored" in said:
-        want, fix = "its controller or enclosure has a light that ledctl knows", "Find it by its serial on the label"
-        raise StepFailed(Diagnostic(f"{host}: drive {serial}", f"ledctl says {said!r}", want, fix, "ledctl(8)"))
+    output = " / ".join(done.stderr.splitlines())
+    if done.status or "ignored" in output:
+        problem = f"ledctl cannot switch its light, and printed {output!r}"
+        expected = "a controller or an enclosure with a light that ledctl supports"
+        help = "Find the drive by the serial on its label"
+        raise StepFailed(Diagnostic(f"{host}: drive {serial}", problem, expected, help, source="ledctl(8)"))
     return drive
 
 
@@ -48,5 +49,6 @@ def _drive(facts: Facts, host: str, serial: str) -> DriveFacts:
         return found
     known = [drive.serial for drive in facts.drives]
     # a dead drive reports no serial
-    fix = hint(serial, known, "Look for the bay whose drive is none of these")
-    raise DeclarationError(Diagnostic(host, f"got no drive {serial}", f"there are {', '.join(known) or 'none'}", fix))
+    help = hint(serial, known, "If the drive is dead, look for the bay whose drive is none of these")
+    expected = f"one of {', '.join(known)}" if known else ""
+    raise DeclarationError(Diagnostic(host, f"the host has no drive {serial}", expected, help))

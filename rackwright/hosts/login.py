@@ -56,13 +56,15 @@ def _answer(transport: "Transport", login: Login, further: Sequence[str]) -> Non
     from paramiko import AuthenticationException
 
     if "keyboard-interactive" not in further:
-        raise LoginFailed(f"the key was right, and {', '.join(further)} is wanted too")
+        raise LoginFailed(f"the server accepted the key, and requires {', '.join(further)} as well")
     if (code := CODES.of(login.user)) is None:
-        raise LoginFailed("the key was right, and a code is wanted too: there is no terminal to ask for it")
+        raise LoginFailed("the server requires a one-time code, and there is no terminal to type it")
     try:
         transport.auth_interactive(login.user, lambda title, instructions, prompts: [code for _ in prompts])
     except AuthenticationException:
-        raise LoginFailed("the key was right, and the code was not, or had been used") from None
+        raise LoginFailed(
+            "the server accepted the key, and refused the one-time code, which is wrong or used"
+        ) from None
 
 
 class Codes:
@@ -122,7 +124,7 @@ def _key_of_file(path: str, certificate: str | None) -> "PKey":
     except FileNotFoundError as error:
         raise LoginFailed(f"there is no file {error.filename}") from None
     except TypeError:  # cryptography's answer to a key with a passphrase
-        raise LoginFailed(f"{path} has a passphrase: load it into ssh-agent and declare agent: true") from None
+        raise LoginFailed(f"{path} has a passphrase; load it into ssh-agent and declare agent: true") from None
     except (OSError, ValueError, SSHException) as error:
         raise LoginFailed(f"{certificate or path} cannot be used ({error})") from None
 
@@ -136,19 +138,17 @@ def login_refused(endpoint: Endpoint, failures: list[tuple[Login, str]]) -> Logi
     """Return the error that names every login tried, in order, with the command that shows the same by hand."""
     if not failures:
         return LoginRefused(
-            Diagnostic(endpoint.host, "no login is declared for it", "there is one", "Add ssh.logins to the fleet")
+            Diagnostic(endpoint.host, "no login is declared for the host", help="Add ssh.logins to the fleet")
         )
-    said = "; then ".join(f"{reason} for user {login.user} with {_credential(login)}" for login, reason in failures)
-    return LoginRefused(
-        Diagnostic(
-            endpoint.host, said, "no step was run on this host", f"Check `{ssh_command(endpoint, failures[0][0])} true`"
-        )
-    )
+    problem = "; then ".join(f"{reason} for user {login.user} with {_credential(login)}" for login, reason in failures)
+    help = f"Check `{ssh_command(endpoint, failures[0][0])} true`"
+    return LoginRefused(Diagnostic(endpoint.host, problem, help=help, note="no step was run on this host"))
 
 
 def only_looks(endpoint: Endpoint, login: Login) -> OnlyLooks:
-    got, want = f"got the login {login.name}, which may only look", "texts, locks and steps take one that becomes root"
-    return OnlyLooks(Diagnostic(endpoint.host, got, want, "Put such a login before it under ssh.logins"))
+    problem, expected = f"the login {login.name} is read-only", "a login that becomes root"
+    help = "Put such a login before it under ssh.logins"
+    return OnlyLooks(Diagnostic(endpoint.host, problem, expected, help))
 
 
 def ssh_command(endpoint: Endpoint, login: Login) -> str:

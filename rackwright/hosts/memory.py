@@ -36,8 +36,9 @@ def private() -> Iterator[Path]:
     """
     memory = next((place for place in PLACES if os.access(place, os.W_OK)), None)
     if memory is None:
-        got, want = f"got neither {' nor '.join(map(str, PLACES))} to write to", "private data stays in memory"
-        raise SetupError(Diagnostic("this computer", got, want, "Mount a tmpfs at /dev/shm"))
+        problem = f"neither {' nor '.join(map(str, PLACES))} is writable"
+        note = "private data is written to memory alone"
+        raise SetupError(Diagnostic("this computer", problem, help="Mount a tmpfs at /dev/shm", note=note))
     for left in memory.glob(f"{PREFIX}*"):
         _remove_if_left(left)
     made = Path(tempfile.mkdtemp(dir=memory))

@@ -40,7 +40,11 @@ def pinned_keys(endpoint: Endpoint) -> dict[str, bytes]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise SetupError(
-            Diagnostic(str(endpoint.known_hosts), str(error), "it holds the hosts' pinned keys", "Make it readable")
+            Diagnostic(
+                str(endpoint.known_hosts),
+                f"the file of the pinned host keys cannot be read: {error}",
+                help="Make the file readable, in UTF-8",
+            )
         ) from None
     return dict(_keys_of(name, lines, endpoint.known_hosts))
 
@@ -58,9 +62,9 @@ def _keys_of(name: str, lines: list[str], path: Path) -> Iterator[tuple[str, byt
             raise SetupError(
                 Diagnostic(
                     f"{path}:{number}",
-                    "not a host key",
-                    "a line is `name type key`",
-                    f"Mend the line, or pin {name} again",
+                    f"the line for {name} has no host key",
+                    "a line of the form `name type key`",
+                    f"Correct the line, or pin the key of {name} again",
                 )
             ) from None
 
@@ -92,10 +96,10 @@ def check_host_key(endpoint: Endpoint, pinned: dict[str, bytes], key_type: str, 
         refused = HostKeyRefused(
             Diagnostic(
                 endpoint.host,
-                f"{pin_name(endpoint)} holds the host key {shown} and {where} pins none for it",
-                "only pinned keys are trusted; nothing was sent to it",
-                "Compare the fingerprint with `ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub` at the host's console,"
+                f"{pin_name(endpoint)} has the host key {shown}, and {where} has no key for it",
+                help="Compare the fingerprint with `ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub` at the host's console,"
                 f" then add its line to {where}",
+                note="only pinned keys are trusted; nothing was sent to the host",
             )
         )
         refused.offered = key_type, key
@@ -104,8 +108,8 @@ def check_host_key(endpoint: Endpoint, pinned: dict[str, bytes], key_type: str, 
     raise HostKeyRefused(
         Diagnostic(
             endpoint.host,
-            f"{pin_name(endpoint)} holds the host key {shown} and {where} pins {pins}",
-            "another machine may be answering; nothing was sent to it",
-            "If the host was reinstalled, compare the fingerprint at its console and replace the line in that file",
+            f"{pin_name(endpoint)} has the host key {shown}, and {where} has {pins}",
+            help="If the host was reinstalled, compare the fingerprint at its console, then replace the line",
+            note="another machine may be answering; nothing was sent to it",
         )
     )

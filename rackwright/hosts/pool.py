@@ -196,7 +196,9 @@ class Hosts:
                     session.close()
         except WaitInterrupted:
             raise ChangeCancelled(
-                Diagnostic(id, f"cancelled while waiting for {host}", "no step was run", "Run the same command again")
+                Diagnostic(
+                    id, f"cancelled while waiting for {host}", help="Run the same command again", note="no step was run"
+                )
             ) from None
 
     def session(self, host: str) -> Session:
@@ -246,14 +248,12 @@ class Hosts:
                 if _boot_id(connection) != boot_id:
                     return connection
                 connection.close()
-                reason = "it still runs as before"
+                reason = "the restart has not begun"
             except HostUnreachable as error:
                 reason = error.diagnostic.problem
             if (seconds := time.monotonic() - began) > RESTART_SECONDS:
-                got = f"it is not back after {seconds:.0f} s: {reason}"
-                raise HostUnreachable(
-                    Diagnostic(endpoint.host, got, "a restart comes to its end", "Look at its console")
-                )
+                problem = f"the host did not come back within {seconds:.0f} s of its restart: {reason}"
+                raise HostUnreachable(Diagnostic(endpoint.host, problem, help="Look at the host's console"))
             progress(f"waiting for {seconds:.0f} s for it to come back: {reason}")
             if self._cancelled.wait(RETRY_SECONDS):
                 raise WaitInterrupted
@@ -290,9 +290,9 @@ class Hosts:
             raise HostUnreachable(
                 Diagnostic(
                     host,
-                    "no address is known for it",
-                    "its fleet or its twin names one",
-                    "Declare it, or start the twin",
+                    "the address of the host is unknown",
+                    "an address in the fleet, or a running twin",
+                    "Declare `address`, or start the twin",
                 )
             ) from None
 
@@ -359,8 +359,6 @@ def _texts(connection: Connection, paths: Sequence[str]) -> dict[str, str | None
 def _boot_id(connection: Connection) -> str:
     found = _texts(connection, [BOOT_ID])[BOOT_ID]
     if found is None:
-        fix = f"Look at {BOOT_ID} there"
-        raise HostUnreachable(
-            Diagnostic(connection.endpoint.host, "it does not say which start this is", "a kernel does", fix)
-        )
+        problem, help = f"{BOOT_ID} cannot be read, so its restart cannot be observed", "Check the file on the host"
+        raise HostUnreachable(Diagnostic(connection.endpoint.host, problem, help=help))
     return found

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rackwright.errors import Diagnostic, HostUnreachable, Refused, StepFailed
+from rackwright.errors import Diagnostic, HostUnreachable, Refused, StepFailed, UserError
 from rackwright.progress import Progress
 from rackwright.schema.rollout import Rollout
 
@@ -15,7 +15,7 @@ WINDOW_SECONDS = 1.0
 COMING_SECONDS = 30.0
 """Longest wait in seconds for hosts that are being probed and may join; a host that hangs delays no batch further."""
 POLL_SECONDS = 0.5
-_AGAIN = "Run the same command again"
+_AGAIN = "run the same command again"
 
 
 class RolloutHalted(StepFailed):
@@ -98,7 +98,7 @@ class RolloutGate:
             self._leave(state, host, None)
             raise
         except BaseException as error:
-            self._leave(state, host, str(error))
+            self._leave(state, host, error.diagnostic.problem if isinstance(error, UserError) else str(error))
             raise
         else:
             with self._changed:
@@ -125,9 +125,9 @@ class RolloutGate:
                 if host in state.going:
                     self._changed.notify_all()
                     return state
-                if why := self._hopeless(host, state, lost):
+                if diagnostic := self._hopeless(f"{host}/{rollout_group}", host, state, lost):
                     state.waiting.remove(host)
-                    raise RolloutHalted(Diagnostic(f"{host}/{rollout_group}", *why))
+                    raise RolloutHalted(diagnostic)
                 if last != (last := self._reason(state, lost) or last):
                     progress(last)
                 self._changed.wait(POLL_SECONDS)
@@ -170,22 +170,20 @@ class RolloutGate:
             return ""
         return f"waiting: {_away(going, lost)}, at most {self._limit} at a time"
 
-    def _hopeless(self, host: str, state: _RolloutGroup, lost: Set[str]) -> tuple[str, str, str] | None:
-        """Return why *host* must not wait any longer: what is wrong, what is expected, and the fix; None if it may."""
-        untouched = f"no step was run on {host}"
-        if len(state.failed) > self._policy.max_failures:
-            got = "; ".join(f"{other} failed: {reason}" for other, reason in state.failed.items())
-            want = f"at most {self._policy.max_failures} may fail before the others are left alone; {untouched}"
-            return got, want, f"Mend that. {_AGAIN}"
+    def _hopeless(self, where: str, host: str, state: _RolloutGroup, lost: Set[str]) -> Diagnostic | None:
+        """Return why *host* must not wait any longer; None if it may."""
+        note = f"no step was run on {host}"
+        if len(state.failed) > (limit := self._policy.max_failures):
+            problem = "; ".join(f"{other} failed: {reason}" for other, reason in state.failed.items())
+            expected = f"at most {limit} failed host{'s' * (limit != 1)} in a rollout"
+            return Diagnostic(where, problem, expected, f"Correct that, and {_AGAIN}", note)
         if self._cancelled():
-            return (
-                "got cancelled while waiting for its rollout slot",
-                f"a waiting host changes in its slot; {untouched}",
-                _AGAIN,
-            )
+            problem, help = "cancelled while waiting for its rollout slot", _AGAIN.capitalize()
+            return Diagnostic(where, problem, help=help, note=note)
         if self._limit is not None and len(lost) >= self._limit and host not in lost | self._going():
-            want = f"at most {self._limit} of the fleet may be changed or not reached at once; {untouched}"
-            return _away((), lost), want, f"Bring them back, or raise rollout.max_unavailable. {_AGAIN}"
+            expected = f"at most {self._limit} of the fleet changed or not reached at once"
+            help = f"Bring them back, or raise rollout.max_unavailable, and {_AGAIN}"
+            return Diagnostic(where, _away((), lost), expected, help, note)
         return None
 
     def _leave(self, state: _RolloutGroup, host: str, failure: str | None) -> None:

@@ -141,18 +141,19 @@ class Session:
                     raise HostBusy(
                         Diagnostic(
                             self.connection.endpoint.host,
-                            f"its lease is held for {holder}",
-                            f"it came free within {PATIENCE_SECONDS:.0f} s",
-                            "No step was run; wait for the end of that run, then run the same command again",
+                            f"another run, for {holder}, has held its lease for {PATIENCE_SECONDS:.0f} s",
+                            help="Wait for the end of that run, and run the same command again",
+                            note="no step was run",
                         )
                     )
                 case {"event": "occupied", "steps": steps}:
                     raise HostBusy(
                         Diagnostic(
                             self.connection.endpoint.host,
-                            f"a step of another resource runs on it ({', '.join(steps)})",
-                            "one step at a time runs on a host",
-                            "No step was run; wait for its end (`systemctl list-units 'rackwright-*'`), then run again",
+                            f"a step of another resource runs on the host ({', '.join(steps)})",
+                            "one step at a time on a host",
+                            "Wait until `systemctl list-units 'rackwright-*'` no longer lists it, and run this again",
+                            "no step was run",
                         )
                     )
 

@@ -10,7 +10,8 @@ from rackwright.hosts.pool import ChangeCancelled, Hosts
 from rackwright.hosts.session import NotDone, WaitInterrupted
 from rackwright.progress import Progress
 
-AGAIN = "Run the same command again afterwards: it makes a new plan from the actual state"
+AGAIN = "Correct the cause, and run the same command again, which plans from the actual state"
+RESUME = "Run the same command again, which plans from the actual state"
 
 
 Play = Callable[[PlayRole, str, Progress], None]
@@ -31,7 +32,9 @@ def execute(hosts: Hosts, host: str, id: str, steps: Sequence[Step], progress: P
     for number, step in enumerate(steps, start=1):
         which = f"step {number} of {len(steps)} ({step.text})"
         if hosts.is_cancelled:
-            raise ChangeCancelled(Diagnostic(id, f"cancelled before {which}", _account(steps, number), AGAIN))
+            raise ChangeCancelled(
+                Diagnostic(id, f"cancelled before {which}", help=RESUME, note=_account(steps, number))
+            )
         progress(step.text)
         step_progress = partial(_prefix_progress, progress, step.text)
         try:
@@ -47,15 +50,19 @@ def execute(hosts: Hosts, host: str, id: str, steps: Sequence[Step], progress: P
                 hosts.session(host).perform(step, number, step_progress)
         except NotDone as reason:
             output = f', and printed "{" / ".join(reason.output)}"' if reason.output else ""
-            got = f"{which} failed on {host}: {reason}{output}"
-            raise StepFailed(Diagnostic(id, got, _account(steps, number), AGAIN)) from None
+            problem = f"{which} failed on {host}: {reason}{output}"
+            raise StepFailed(Diagnostic(id, problem, help=AGAIN, note=_account(steps, number))) from None
         except HostUnreachable as lost:
             raise StepFailed(
-                Diagnostic(id, f"{which} on {host}: {lost.diagnostic.problem}", _account(steps, number), AGAIN)
+                Diagnostic(
+                    id, f"{which} on {host}: {lost.diagnostic.problem}", help=AGAIN, note=_account(steps, number)
+                )
             ) from None
         except WaitInterrupted:
             raise ChangeCancelled(
-                Diagnostic(id, f"cancelled while {which} continues on {host}", _account(steps, number), AGAIN)
+                Diagnostic(
+                    id, f"cancelled while {which} continues on {host}", help=RESUME, note=_account(steps, number)
+                )
             ) from None
         finally:
             hosts.forget_facts(host)
@@ -69,9 +76,9 @@ def _account(steps: Sequence[Step], number: int) -> str:
     """Return what was done, what the host undoes by itself, and what was not begun, after step *number* failed."""
     done, after = steps[: number - 1], steps[number:]
     armed, seconds = _pending_undo(done)
-    parts = [f"done and stays: {_texts(done[:armed])}" if done[:armed] else "no step was done before it"]
+    parts = [f"done: {_texts(done[:armed])}" if done[:armed] else "no step was done before it"]
     if seconds is not None:
-        parts.append(f"within {seconds} s the host puts back by itself what was done since its timer was set")
+        parts.append(f"within {seconds} s the host itself undoes the steps after its timer was set")
     if after:
         parts.append(f"not begun: {_texts(after)}")
     return "; ".join(parts)

@@ -103,8 +103,7 @@ class Connection:
                     Diagnostic(
                         self.endpoint.host,
                         f"`{argv[0]}` {error}",
-                        "a host that is sound answers with less",
-                        "Look at who controls this host, and at what it has in great number",
+                        help="Find out what the host has in great number, and who controls the host",
                     )
                 ) from None
             except TimeoutError:
@@ -112,8 +111,7 @@ class Connection:
                     Diagnostic(
                         self.endpoint.host,
                         f"`{argv[0]}` gave no answer within {timeout:.0f} s",
-                        "what is on it is unknown",
-                        "Look at its load, then run the same command again",
+                        help="Check the load of the host, and run the same command again",
                     )
                 ) from None
 
@@ -173,15 +171,15 @@ class Connection:
         """Return the error for an *argv* that failed."""
         last_line = result.stderr.strip().splitlines()[-1:] or ["nothing"]
         sudo = "sudo -n " if self.login.become else ""
-        fix = f"Check `{ssh_command(self.endpoint, self.login)} {sudo}{argv[0]} --version`"
+        help = f"Check `{ssh_command(self.endpoint, self.login)} {sudo}{argv[0]} --version`"
         if self.login.is_read_only:
-            fix = f"Look whether role access is on it, and {self.login.user} an auditor there"
+            help = f"Apply role access to the host, with {self.login.user} as an auditor"
         return HostUnreachable(
             Diagnostic(
                 self.endpoint.host,
-                f'{sudo}{argv[0]} ended with {result.status} and printed "{last_line[0]}"',
-                "nothing was changed by it",
-                fix,
+                f'{sudo}{argv[0]} failed with status {result.status}, and printed "{last_line[0]}"',
+                help=help,
+                note="it changed nothing",
             )
         )
 
@@ -192,8 +190,8 @@ class Connection:
             Diagnostic(
                 self.endpoint.host,
                 f"the connection ended ({reason})",
-                "what was running may be running still",
-                "Run the same command again: it looks first at what is there",
+                help="Run the same command again, which first reads the state of the host",
+                note="a command that was running may still run",
             )
         )
 
@@ -264,8 +262,7 @@ class Connection:
             Diagnostic(
                 self.endpoint.host,
                 reason,  # without the address: this part is stored with the resource
-                "an SSH server answers there",
-                f"Look whether the host runs, and whether {place} is right",
+                help=f"Check that the host runs, and that its SSH server listens on {place}",
             )
         )
 

@@ -37,7 +37,7 @@ def test_a_key_that_nobody_trusts_ends_it(rack):
     done = discover(rack, "--into", "fleet.yaml")
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"its host key {shown(rack)} is not trusted; nothing was sent to it" in done.stderr
+    assert f"its host key {shown(rack)} is not trusted; nothing was sent to the host" in done.stderr
     assert f"--fingerprint {shown(rack)}" in done.stderr
     assert not (rack.directory / "fleet.yaml").exists()
     assert not (rack.directory / "fleet.known_hosts").exists()

@@ -51,7 +51,10 @@ def test_a_drive_without_a_light_is_told_in_the_words_of_ledctl(typed):
     done = typed("drive", "locate", "lab", "alpha", "F1-SAS1")
 
     assert (done.returncode, done.stdout) == (4, "")
-    assert f"alpha: drive F1-SAS1: ledctl says 'ledctl: {PATH}: device not supported / " in done.stderr
+    assert (
+        f"alpha: drive F1-SAS1: ledctl cannot switch its light, and printed 'ledctl: {PATH}: device not supported / "
+        in done.stderr
+    )
 
 
 def test_an_ignored_pattern_is_no_light_whatever_the_status(typed):
@@ -62,14 +65,17 @@ def test_an_ignored_pattern_is_no_light_whatever_the_status(typed):
 
 @pytest.mark.parametrize(
     ("serial", "fix"),
-    [("F1-SAS11", "Write F1-SAS1."), ("DEAD", "Look for the bay whose drive is none of these.")],
+    [("F1-SAS11", "Write F1-SAS1."), ("DEAD", "If the drive is dead, look for the bay whose drive is none of these.")],
 )
 def test_a_drive_that_is_not_seen_is_told_with_those_that_are(serial, fix, typed):
     done = typed("drive", "locate", "lab", "alpha", serial)
 
     assert done.returncode == 2
     there = ", ".join(drive["serial"] for drive in RAW["drives"])
-    assert f"alpha: got no drive {serial}\n  expected: there are {there}\n  help:     {fix.rstrip('.')}" in done.stderr
+    assert (
+        f"alpha: the host has no drive {serial}\n  expected: one of {there}\n  help:     {fix.rstrip('.')}"
+        in done.stderr
+    )
 
 
 def test_a_host_without_ledctl_or_of_another_name_is_told(typed):
@@ -79,7 +85,7 @@ def test_a_host_without_ledctl_or_of_another_name_is_told(typed):
 
     assert without.returncode == 4
     assert (
-        "got no package ledmon\n  expected: ledctl switches the light\n  help:     Add ledmon to base_packages"
+        "package ledmon is not installed\n  note:     its ledctl switches the light\n  help:     Add ledmon"
         in without.stderr
     )
     assert unknown.returncode == 2

@@ -86,5 +86,5 @@ def test_a_link_that_somebody_laid_there_is_not_followed(place: Path, tmp_path_f
 def test_a_computer_without_such_a_place_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "PLACES", (Path("/proc/nowhere"),))
 
-    with pytest.raises(memory.SetupError, match="got neither /proc/nowhere to write to"), private():
+    with pytest.raises(memory.SetupError, match="neither /proc/nowhere is writable"), private():
         pass

@@ -33,8 +33,8 @@ def test_a_host_without_a_pin_is_refused_with_its_fingerprint(rack, tmp_path):
         Connection(host.endpoint(rack, known_hosts=empty))
 
     assert str(refusal.value) == (
-        f"shell: [{host.address}]:{host.port} holds the host key {fingerprint(host.host_key, tmp_path)} (ssh-ed25519)"
-        f" and {empty} pins none for it; only pinned keys are trusted; nothing was sent to it."
+        f"shell: [{host.address}]:{host.port} has the host key {fingerprint(host.host_key, tmp_path)} (ssh-ed25519)"
+        f", and {empty} has no key for it; only pinned keys are trusted; nothing was sent to the host."
         " Compare the fingerprint with `ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub` at the host's console,"
         f" then add its line to {empty}."
     )
@@ -49,10 +49,10 @@ def test_a_changed_key_is_refused_with_both_fingerprints(rack, tmp_path):
         Connection(host.endpoint(rack, known_hosts=pins))
 
     assert str(refusal.value) == (
-        f"shell: [{host.address}]:{host.port} holds the host key {fingerprint(host.host_key, tmp_path)} (ssh-ed25519)"
-        f" and {pins} pins {fingerprint(another, tmp_path)} (ssh-ed25519);"
+        f"shell: [{host.address}]:{host.port} has the host key {fingerprint(host.host_key, tmp_path)} (ssh-ed25519)"
+        f", and {pins} has {fingerprint(another, tmp_path)} (ssh-ed25519);"
         " another machine may be answering; nothing was sent to it."
-        " If the host was reinstalled, compare the fingerprint at its console and replace the line in that file."
+        " If the host was reinstalled, compare the fingerprint at its console, then replace the line."
     )
 
 
@@ -93,6 +93,6 @@ def test_a_damaged_line_is_named(tmp_path):
     pins = tmp_path / "known_hosts"
     pins.write_text("10.20.0.12 damaged too, and nobody's business\n10.20.0.11 ssh-ed25519 ????\n")
 
-    with pytest.raises(SetupError, match=f"^{pins}:2: not a host key; "):
+    with pytest.raises(SetupError, match=f"^{pins}:2: the line for 10.20.0.11 has no host key; "):
         pinned_keys(endpoint(pins))
     assert pinned_keys(replace(endpoint(pins), address="10.20.0.13")) == {}

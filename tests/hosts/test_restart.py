@@ -108,7 +108,7 @@ def test_a_host_that_answers_as_the_same_start_is_not_back(machine):
     sshd answers for a while after the order was given.
     """
     machine.go_down = lambda: None
-    once(machine, "it still runs as before", lambda: (machine.rack.switch_off(HOST), machine.come_up()))
+    once(machine, "the restart has not begun", lambda: (machine.rack.switch_off(HOST), machine.come_up()))
 
     machine.do(RESTART, AFTER)
 
@@ -118,7 +118,9 @@ def test_a_host_that_answers_as_the_same_start_is_not_back(machine):
 def test_one_that_does_not_come_back_is_given_up_after_a_time_and_is_away(machine, monkeypatch):
     monkeypatch.setattr(pool, "RESTART_SECONDS", 0.05)
 
-    with pytest.raises(StepFailed, match=r"on gpu-01: it is not back after 0 s: Connection refused") as failure:
+    with pytest.raises(
+        StepFailed, match=r"on gpu-01: the host did not come back within 0 s of its restart: Connection refused"
+    ) as failure:
         machine.do(RESTART, AFTER)
 
     assert "not begun: write a note" in str(failure.value)

@@ -92,8 +92,8 @@ def test_a_drive_that_is_not_as_planned_stops_before_the_first_byte(do, rack, dr
 
     assert str(failure.value) == (
         f"gpu-01/hot: step 2 of 3 (wipe RW-NVME0) failed on gpu-01: {reason}; nothing was written;"
-        " done and stays: write hot.conf; not begun: remove old.conf."
-        " Run the same command again afterwards: it makes a new plan from the actual state."
+        " done: write hot.conf; not begun: remove old.conf."
+        " Correct the cause, and run the same command again, which plans from the actual state."
     )
     assert done(rack) == ["write hot.conf"]
 
@@ -130,8 +130,8 @@ def test_a_failed_step_ends_the_plan_and_says_where_it_stands(do, rack):
 
     assert str(failure.value) == (
         "gpu-01/hot: step 2 of 3 (wipe RW-NVME0) failed on gpu-01: `wipefs` ended with 1;"
-        " done and stays: write hot.conf; not begun: remove old.conf."
-        " Run the same command again afterwards: it makes a new plan from the actual state."
+        " done: write hot.conf; not begun: remove old.conf."
+        " Correct the cause, and run the same command again, which plans from the actual state."
     )
     assert done(rack) == ["write hot.conf", "wipe RW-NVME0"]
 
@@ -175,8 +175,8 @@ def test_a_cancelled_plan_begins_no_further_step(do, hosts, rack):
         do(*PLAN)
 
     assert str(cancelled.value) == (
-        "gpu-01/hot: cancelled before step 2 of 3 (wipe RW-NVME0); done and stays: write hot.conf;"
-        " not begun: remove old.conf. Run the same command again afterwards: it makes a new plan from the actual state."
+        "gpu-01/hot: cancelled before step 2 of 3 (wipe RW-NVME0); done: write hot.conf;"
+        " not begun: remove old.conf. Run the same command again, which plans from the actual state."
     )
     assert done(rack) == ["write hot.conf"]
 
@@ -215,17 +215,17 @@ GUARDED = (
     [
         (
             "change the door",
-            "done and stays: note it; within 60 s the host puts back by itself what was done since its timer was set;"
+            "done: note it; within 60 s the host itself undoes the steps after its timer was set;"
             " not begun: log in again; stop the timer: door stays as it is now; note that it is done",
         ),
         (
             "stop the timer: door stays as it is now",
-            "done and stays: note it; within 60 s the host puts back by itself what was done since its timer was set;"
+            "done: note it; within 60 s the host itself undoes the steps after its timer was set;"
             " not begun: note that it is done",
         ),
         (
             "note that it is done",
-            "done and stays: note it; set a timer that restores door in 60 s; change the door; log in again;"
+            "done: note it; set a timer that restores door in 60 s; change the door; log in again;"
             " stop the timer: door stays as it is now",
         ),
     ],

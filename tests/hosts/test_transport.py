@@ -89,8 +89,8 @@ def test_a_host_that_is_off_is_unreachable(rack):
         Connection(rack.endpoints["gpu-01"])
 
     assert str(unreachable.value) == (
-        "gpu-01: Connection refused; an SSH server answers there."
-        f" Look whether the host runs, and whether 127.1.0.2 port {rack['gpu-01'].port} is right."
+        "gpu-01: Connection refused."
+        f" Check that the host runs, and that its SSH server listens on 127.1.0.2 port {rack['gpu-01'].port}."
     )
 
 
@@ -107,7 +107,7 @@ def test_a_port_that_speaks_no_ssh_is_unreachable(rack, monkeypatch, greeting):
         threading.Thread(target=serve, args=(server,), daemon=True).start()
         endpoint = replace(rack.endpoints["gpu-01"], address="127.0.0.1", port=server.getsockname()[1])
 
-        with pytest.raises(HostUnreachable, match="Error reading SSH protocol banner; an SSH server answers there"):
+        with pytest.raises(HostUnreachable, match="Error reading SSH protocol banner. Check that the host runs"):
             Connection(endpoint)
     accepted[0].close()
 
