@@ -75,8 +75,9 @@ def _automation(stack: Stack) -> tuple[dict[str, set[str]], list[str]]:
             automation.setdefault(account["user"], set()).update(account.get("principals") or [account["user"]])
             trusted += variables["access_ca_keys"]
     if not automation:
-        want, fix = "a certificate is for the automation", "Declare roles.access.automation: {user: deploy}"
-        raise DeclarationError(Diagnostic(f"stack {stack.name}", "got no automation on any host", want, fix))
+        problem, note = "no host declares an account for the automation", "the certificate is for that account"
+        help = "Declare roles.access.automation: {user: deploy}"
+        raise DeclarationError(Diagnostic(f"stack {stack.name}", problem, help=help, note=note))
     return automation, list(dict.fromkeys(trusted))
 
 
@@ -84,10 +85,9 @@ def _principals(automation: dict[str, set[str]], requested: Sequence[str]) -> li
     declared = sorted(set().union(*automation.values()))
     for principal in requested:
         if principal not in declared:
-            fix = hint(principal, declared, "Take one of these")
-            raise DeclarationError(
-                Diagnostic("--principal", f"got {principal!r}", f"principals here: {', '.join(declared)}", fix)
-            )
+            problem, expected = f"no host accepts the principal {principal!r}", f"one of {', '.join(declared)}"
+            help = hint(principal, declared, "Name one of these")
+            raise DeclarationError(Diagnostic("--principal", problem, expected, help))
     return list(requested) or declared
 
 
@@ -97,12 +97,10 @@ def _key(stack: Stack, path: Path | None) -> tuple[Path, Path]:
         logins = [login for endpoint in stack.endpoints.values() for login in endpoint.logins if login.certificate]
         places = {(str(login.key), str(login.certificate)) for login in logins}
         if len(places) != 1:
-            got = (
-                f"got {len(places)} logins with a key and a certificate" if places else "got no login with certificate"
-            )
-            want = "the certificate is for one key"
+            problem = f"{len(places) or 'no'} login{'s have' if places else ' has'} a key and a certificate"
+            help = "Pass --key PATH" if places else "Pass --key PATH, or add `certificate` to the login"
             raise DeclarationError(
-                Diagnostic(f"stack {stack.name}", got, want, "Pass --key PATH, or add certificate: to the login")
+                Diagnostic(f"stack {stack.name}", problem, "one key to sign the certificate for", help)
             )
         [(private, certificate)] = places
         public, destination = Path(f"{private}.pub"), Path(certificate)
@@ -110,11 +108,13 @@ def _key(stack: Stack, path: Path | None) -> tuple[Path, Path]:
         private = str(path.expanduser()).removesuffix(".pub")
         public, destination = Path(f"{private}.pub"), Path(f"{private}-cert.pub")  # the path that ssh tries by default
     if not public.is_file():
-        got, fix = f"got no file {public}", f"Make it with {command('ssh-keygen -t ed25519 -f {}', private)}"
-        raise SetupError(Diagnostic("the automation's key", got, "the certificate signs its public key", fix))
+        problem, note = f"the public key {public} does not exist", "the certificate signs this key"
+        help = f"Create it with {command('ssh-keygen -t ed25519 -f {}', private)}"
+        raise SetupError(Diagnostic("the automation's key", problem, help=help, note=note))
     if not destination.parent.is_dir():
-        got, want = f"got no directory {destination.parent}", "rackwright writes the certificate there"
-        raise SetupError(Diagnostic("the automation's key", got, want, "Make the directory"))
+        problem = f"the directory of the certificate, {destination.parent}, does not exist"
+        help = f"Create it with {command('mkdir -p {}', str(destination.parent))}"
+        raise SetupError(Diagnostic("the automation's key", problem, help=help))
     return public, destination
 
 
@@ -137,13 +137,12 @@ def _signing_options(stack: Stack, authority: str, trusted: list[str], directory
 
 def _authority_file(stack: Stack, path: Path, trusted: list[str]) -> Path:
     if not path.is_file():
-        want = f"an authority is the path of its private key, {AGENT}, or {PKCS11}LIBRARY"
-        raise SetupError(Diagnostic("--ca", f"got no file {path}", want, "Correct the path"))
+        expected = f"the path of the authority's private key, {AGENT}, or {PKCS11}LIBRARY"
+        raise SetupError(Diagnostic("--ca", f"{path} is not a file", expected, "Correct the path"))
     if path.resolve().is_relative_to(stack.project.resolve()):
-        want = "an authority's key in the repository gives every reader of the repository access to all hosts"
-        raise Refused(
-            Diagnostic("--ca", f"got {path} in the project", want, "Make a new authority outside of the project")
-        )
+        problem, expected = f"the authority's key {path} is in the project", "a key outside of the project"
+        note = "every reader of the repository would have access to all hosts"
+        raise Refused(Diagnostic("--ca", problem, expected, "Create a new authority outside of the project", note))
     public = path.with_name(f"{path.name}.pub")
     lines = public.read_text().splitlines() if public.is_file() else _lines("ssh-keygen", "-y", "-f", str(path))
     if not any(_trusts(trusted, line) for line in lines):
@@ -156,9 +155,8 @@ def _trusts(trusted: list[str], line: str) -> bool:
 
 
 def _untrusted_error(authority: str) -> Refused:
-    want = "hosts trust the authorities under roles.access.ca_keys"
-    fix = "Take one of those authorities, or declare this one first"
-    return Refused(Diagnostic("--ca", f"got {authority}", want, fix))
+    problem, expected = f"no host trusts {authority}", "an authority in roles.access.ca_keys"
+    return Refused(Diagnostic("--ca", problem, expected, "Name such an authority, or declare this one first"))
 
 
 def _read(path: Path) -> Certificate:
@@ -183,11 +181,10 @@ def _run(*argv: str) -> str:
     try:
         done = subprocess.run(argv, capture_output=True, text=True)
     except FileNotFoundError:
-        want = "OpenSSH is needed to sign the certificate"
-        raise SetupError(Diagnostic("this computer", f"got no {argv[0]}", want, "Install openssh-client")) from None
+        problem, help = f"the program {argv[0]} is missing", "Run `sudo apt-get install openssh-client`"
+        raise SetupError(Diagnostic("this computer", problem, help=help, note="it signs the certificate")) from None
     if done.returncode:
         output = " / ".join((done.stderr or done.stdout).strip().splitlines()[-2:]) or f"ended with {done.returncode}"
-        raise StepFailed(
-            Diagnostic(argv[0], f'it printed "{output}"', "no certificate was issued", "Fix that, then run it again")
-        )
+        help = "Correct the reported error, and run the command again"
+        raise StepFailed(Diagnostic(argv[0], f'it failed: "{output}"', help=help, note="no certificate was issued"))
     return done.stdout

@@ -47,10 +47,9 @@ def access(stack: Stack) -> dict[str, dict[str, Any]]:
         if isinstance(declared.spec, RoleSpec) and declared.spec.role == ROLE
     }
     if not variables:
-        where, fix = f"stack {stack.name}", f"Declare the role: roles: {{{ROLE}: …}}"
-        raise DeclarationError(
-            Diagnostic(where, f"got no host with the role {ROLE}", "the role declares who may log in", fix)
-        )
+        problem, note = f"no host has the role {ROLE}", "the role declares who may log in"
+        help = f"Declare roles: {{{ROLE}: …}} for the hosts"
+        raise DeclarationError(Diagnostic(f"stack {stack.name}", problem, help=help, note=note))
     return variables
 
 
@@ -76,8 +75,9 @@ def enrol(stack: Stack, person: str, replace: bool, progress: Progress) -> Enrol
         text = (secret or _common_secret(hosts, having, person)).text
         lacking = [host for host in present if secret or host not in having]
         if not lacking:
-            got, fix = f"got {person} with a secret on {_count(having)}", "Pass --replace to make a new secret"
-            raise Refused(Diagnostic(f"stack {stack.name}", got, "an existing secret is not replaced", fix))
+            problem = f"{person} already has a secret on {_count(having)}"
+            help = "Pass --replace to make a new secret, which makes the old one void"
+            raise Refused(Diagnostic(f"stack {stack.name}", problem, help=help))
         successes, unwritten = _on_each(lacking, lambda host: _write(hosts, host, person, text, progress))
         if not successes:
             raise next(iter(unwritten.values()))
@@ -92,17 +92,18 @@ def _hosts_with_code(stack: Stack, person: str) -> dict[str, dict[str, Any]]:
     roles = access(stack)
     people = sorted({each["name"] for variables in roles.values() for each in variables["access_people"]})
     if person not in people:
-        want = f"people of stack {stack.name}: {', '.join(people) or 'none'}"
-        fix = hint(person, people, f"Declare them under roles.{ROLE}.people, then run it again")
-        raise DeclarationError(Diagnostic("USER", f"got {person!r}", want, fix))
+        expected = f"one of {', '.join(people)}" if people else ""
+        help = hint(person, people, f"Declare the person in roles.{ROLE}.people, and run the command again")
+        raise DeclarationError(Diagnostic("USER", f"stack {stack.name} has no person {person!r}", expected, help))
     with_code = {
         host: variables
         for host, variables in roles.items()
         if variables["access_totp"] and person in (each["name"] for each in variables["access_people"])
     }
     if not with_code:
-        got, want = f"got totp: false on each host that declares {person}", "a secret needs a host that asks for a code"
-        raise DeclarationError(Diagnostic(f"stack {stack.name}", got, want, "Set totp: true first"))
+        problem = f"no host that declares {person} asks for a code"
+        expected, help = "totp: true on at least one of these hosts", "Set totp: true, and run the command again"
+        raise DeclarationError(Diagnostic(f"stack {stack.name}", problem, expected, help))
     return with_code
 
 
@@ -110,10 +111,9 @@ def _has_secret(hosts: Hosts, host: str, person: str) -> bool:
     try:
         return hosts.facts(host, fresh=True).file(totp.path(person)) is not None
     except UnknownFact as reason:
-        want, fix = "an existing secret is not overwritten", "Fix that, or pass --replace"
-        raise Refused(
-            Diagnostic(host, f"got no answer whether {person} has a secret there ({reason})", want, fix)
-        ) from None
+        problem = f"it is unknown whether {person} has a secret on the host ({reason})"
+        note, help = "an existing secret is not overwritten", "Correct it on the host, or pass --replace"
+        raise Refused(Diagnostic(host, problem, help=help, note=note)) from None
 
 
 def _common_secret(hosts: Hosts, having: Iterable[str], person: str) -> totp.Secret:
@@ -124,16 +124,16 @@ def _common_secret(hosts: Hosts, having: Iterable[str], person: str) -> totp.Sec
     """
     path = totp.path(person)
     by_host = {host: totp.Secret.from_file(hosts.texts(host, [path])[path] or "") for host in having}
-    replace = "Find out who changed it, then pass --replace to make a new secret for all hosts"
+    help = "Find out who changed it, then pass --replace to make a new secret for all hosts"
     if damaged := sorted(host for host, secret in by_host.items() if secret is None):
-        got = f"got no key in the first line of {path} on {', '.join(damaged)}"
-        raise Refused(Diagnostic(f"user {person}", got, "a key has 26 to 64 letters and digits of base32", replace))
+        problem = f"the first line of {path} on {', '.join(damaged)} is not a key"
+        raise Refused(Diagnostic(f"user {person}", problem, "26 to 64 letters and digits of base32", help))
     secrets = [secret for secret in by_host.values() if secret is not None]
     if any(secret != secrets[0] for secret in secrets):
         same = [[host for host in by_host if by_host[host] == secret] for secret in dict.fromkeys(secrets)]
         groups = " / ".join(", ".join(sorted(group)) for group in same)
-        got = f"got different secrets of {person}: {groups}"
-        raise Refused(Diagnostic(f"user {person}", got, "a person has one secret", replace))
+        problem = f"hosts have different secrets of {person}: {groups}"
+        raise Refused(Diagnostic(f"user {person}", problem, "one secret for each person", help))
     return secrets[0]
 
 

@@ -126,7 +126,7 @@ def test_what_is_shown_lets_in_and_is_seen_nowhere_else(project, machine, keys):
 @on_a_machine
 def test_a_secret_that_is_there_is_not_replaced_unasked(project, machine, keys):
     first = enrolment.enrol(project.stack, "olga", False, quiet)
-    with pytest.raises(Refused, match=r"got olga with a secret on alpha; .* Pass --replace"):
+    with pytest.raises(Refused, match=r"olga already has a secret on alpha\. Pass --replace"):
         enrolment.enrol(project.stack, "olga", False, quiet)
     second = enrolment.enrol(project.stack, "olga", True, quiet)
 
@@ -179,14 +179,16 @@ def test_only_the_key_of_a_host_reaches_the_others():
 
 @pytest.mark.parametrize("text", [None, "", "\n", KEY[:25], KEY.lower(), f"{KEY}!", f" {KEY}", f'" TOTP_AUTH\n{KEY}\n'])
 def test_a_file_without_a_key_is_refused_with_its_host(text):
-    with pytest.raises(Refused, match=r"user olga: got no key in the first line of /var/lib/totp/olga on beta;"):
+    with pytest.raises(Refused, match=r"user olga: the first line of /var/lib/totp/olga on beta is not a key;"):
         enrolment._common_secret(Hosts(alpha=f"{KEY}\n", beta=text), ["alpha", "beta"], "olga")
 
 
 def test_hosts_with_different_keys_are_refused_by_their_names():
     other = KEY.replace("J", "K")
     hosts = Hosts(alpha=f"{KEY}\n", beta=f"{other}\n", gamma=f'{KEY}\n" TOTP_AUTH\n')
-    with pytest.raises(Refused, match=r"got different secrets of olga: alpha, gamma / beta; a person has one secret"):
+    with pytest.raises(
+        Refused, match=r"hosts have different secrets of olga: alpha, gamma / beta; one secret for each person"
+    ):
         enrolment._common_secret(hosts, ["alpha", "beta", "gamma"], "olga")
 
 
@@ -207,7 +209,7 @@ def test_who_is_declared_nowhere_is_told_who_is(tmp_path, keys):
     people = [{"name": "olga", "function": "operator", "keys": ["ssh-ed25519 AAAA"]}]
     stack = declared(tmp_path, keys, people=people).stack
 
-    with pytest.raises(DeclarationError, match=r"USER: got 'olgo'; people of stack rack: olga\. Write olga\."):
+    with pytest.raises(DeclarationError, match=r"USER: stack rack has no person 'olgo'; one of olga\. Write olga\."):
         enrolment.enrol(stack, "olgo", False, quiet)
 
 
@@ -215,7 +217,7 @@ def test_who_needs_no_code_gets_none(tmp_path, keys):
     people = [{"name": "olga", "function": "operator", "keys": ["ssh-ed25519 AAAA"]}]
     stack = declared(tmp_path, keys, people=people, totp=False).stack
 
-    with pytest.raises(DeclarationError, match="got totp: false on each host that declares olga"):
+    with pytest.raises(DeclarationError, match="no host that declares olga asks for a code"):
         enrolment.enrol(stack, "olga", False, quiet)
 
 
@@ -329,16 +331,16 @@ def test_an_authority_in_an_agent_signs_as_well(automated, tmp_path, monkeypatch
             "other",
             (),
             Refused,
-            "--ca: got {keys}/other; hosts trust the authorities under roles.access.ca_keys",
+            "--ca: no host trusts {keys}/other; an authority in roles.access.ca_keys",
         ),
-        ("deploy", "none", (), SetupError, "--ca: got no file {keys}/none"),
-        ("none", "ca", (), SetupError, "got no file {keys}/none.pub; the certificate signs its public key"),
+        ("deploy", "none", (), SetupError, "--ca: {keys}/none is not a file"),
+        ("none", "ca", (), SetupError, "the public key {keys}/none.pub does not exist; the certificate signs this key"),
         (
             "deploy",
             "ca",
             ("deploi",),
             DeclarationError,
-            "--principal: got 'deploi'; principals here: deploy, deploy-rack",
+            "--principal: no host accepts the principal 'deploi'; one of deploy, deploy-rack",
         ),
     ],
 )
@@ -352,19 +354,23 @@ def test_what_hosts_would_refuse_is_refused_here(automated, tmp_path, key, autho
 def test_an_authority_in_the_project_is_refused(automated, tmp_path):
     (automated.directory / "ca").write_text((tmp_path / "keys/ca").read_text())
 
-    with pytest.raises(Refused, match="in the project; an authority's key in the repository gives every reader"):
+    with pytest.raises(
+        Refused, match="is in the project; a key outside of the project; every reader of the repository"
+    ):
         certificates.issue(automated.stack, tmp_path / "keys/deploy", str(automated.directory / "ca"), (), 15, ())
 
 
 def test_what_ssh_keygen_says_is_told(automated, tmp_path):
     (tmp_path / "keys/ca").write_text("not a key\n")
 
-    with pytest.raises(StepFailed, match="ssh-keygen: it printed"):
+    with pytest.raises(StepFailed, match="ssh-keygen: it failed"):
         certificates.issue(automated.stack, tmp_path / "keys/deploy", str(tmp_path / "keys/ca"), (), 15, ())
 
 
 def test_without_automation_there_is_nothing_to_certify(tmp_path, keys):
     stack = declared(tmp_path, keys, bootstrap_user="admin").stack
 
-    with pytest.raises(UserError, match=r"got no automation on any host; .* Declare roles\.access\.automation"):
+    with pytest.raises(
+        UserError, match=r"no host declares an account for the automation; .* Declare roles\.access\.automation"
+    ):
         certificates.issue(stack, keys / "deploy", "agent", (), 15, ())
