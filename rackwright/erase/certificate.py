@@ -7,12 +7,14 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rackwright.erase.plan import METHODS
-from rackwright.errors import Diagnostic, SetupError, StepFailed, UserError
+from rackwright.errors import Diagnostic, SetupError, StepFailed, UserError, command
 from rackwright.files import write_atomic
 
 NAMESPACE = "rackwright-erasure"
 """Purpose of the signature; ssh-keygen rejects a signature that was made for another purpose."""
 SCHEMA: Literal[1] = 1
+SIGNING_KEY = "a private key, or a public key whose private one is in the agent"
+"""The keys with which ssh-keygen can sign, for messages."""
 _UNSIGNED, _SIGNATURE = ".unsigned", ".sig"
 
 
@@ -102,9 +104,13 @@ def write(certificate: ErasureCertificate, path: Path, key: Path) -> Path:
     try:
         write_atomic(signature, sign(unsigned.read_bytes(), key))
     except (UserError, OSError) as error:
-        command = f"ssh-keygen -Y sign -n {NAMESPACE} -f KEY < {unsigned} > {signature}"
-        fix = f"The drives are erased. Fix that, run `{command}`, and rename {unsigned} to {path}"
-        raise StepFailed(Diagnostic(str(unsigned), str(error), "a signed certificate is expected", fix)) from None
+        text = f"ssh-keygen -Y sign -n {NAMESPACE} -f {{}} < {{}} > {{}} && mv {{}} {{}}"
+        help = f"Correct the cause, and run {command(text, key, unsigned, signature, unsigned, path)}"
+        causes = error.diagnostics if isinstance(error, UserError) else (Diagnostic(str(signature), str(error)),)
+        without_signature = Diagnostic(
+            str(unsigned), "the certificate has no signature", help=help, note="the drives are erased"
+        )
+        raise StepFailed(*causes, without_signature) from None
     unsigned.rename(path)
     return signature
 
@@ -121,11 +127,8 @@ def sign(content: bytes, key: Path) -> bytes:
     """
     result = _ssh_keygen("-Y", "sign", "-q", "-n", NAMESPACE, "-f", str(key), stdin=content)
     if result.returncode or not result.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
-        want, fix = (
-            "a key for ssh-keygen is expected",
-            "Name a private key, or a public key whose private one is in the agent",
-        )
-        raise SetupError(Diagnostic(f"key {key}", f'ssh-keygen failed: "{_last_line(result)}"', want, fix))
+        problem = f'ssh-keygen cannot sign with it: "{_last_line(result)}"'
+        raise SetupError(Diagnostic(f"key {key}", problem, SIGNING_KEY, "Name such a key"))
     return result.stdout
 
 
@@ -149,8 +152,9 @@ def verify(path: Path, allowed_signers: Path) -> tuple[ErasureCertificate, str]:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        got = f"{signer} signed a document that is no certificate: {place or 'document'}: {first['msg']}"
-        raise CertificateInvalid(Diagnostic(str(path), got, f"schema {SCHEMA} is expected", "Ask the signer")) from None
+        problem = f"{signer} signed a document that is not a certificate: {place or 'document'}: {first['msg']}"
+        help = "Ask the signer for the certificate"
+        raise CertificateInvalid(Diagnostic(str(path), problem, f"schema {SCHEMA}", help)) from None
 
 
 def _signer(path: Path, content: bytes, signature: Path, allowed_signers: Path) -> str:
@@ -168,17 +172,14 @@ def _signer(path: Path, content: bytes, signature: Path, allowed_signers: Path) 
         if verified.returncode == 0:
             return principal
     if principals:
-        got = f"the signature of {', '.join(principals)} for {NAMESPACE} does not match the file"
-        want = "an unchanged file, signed for this purpose, is expected"
+        problem = f"the signature of {', '.join(principals)} for {NAMESPACE} does not match the file"
+        expected = "an unchanged file that was signed for this purpose"
         raise CertificateInvalid(
-            Diagnostic(str(path), got, want, "Copy the file and its signature again from their archive")
+            Diagnostic(str(path), problem, expected, "Copy the file and its signature again from their archive")
         )
-    got = f'no signer in {allowed_signers} has signed the file: "{_last_line(result)}"'
-    want, fix = (
-        "a signature of an allowed signer is expected",
-        "Check the key of the signer, and copy the signature again",
-    )
-    raise CertificateInvalid(Diagnostic(str(path), got, want, fix))
+    problem = f'no signer in {allowed_signers} has signed the file: "{_last_line(result)}"'
+    help = "Check the key of the signer, and copy the signature again"
+    raise CertificateInvalid(Diagnostic(str(path), problem, help=help))
 
 
 def _read(path: Path, description: str) -> bytes:
@@ -186,7 +187,7 @@ def _read(path: Path, description: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise SetupError(
-            Diagnostic(str(path), f"got {error.strerror}", f"{description} is expected", "Correct the path")
+            Diagnostic(str(path), f"the file cannot be read: {error.strerror}", description, "Correct the path")
         ) from None
 
 
@@ -194,10 +195,9 @@ def _ssh_keygen(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProc
     try:
         return subprocess.run(["ssh-keygen", *arguments], input=stdin, capture_output=True, check=False)
     except FileNotFoundError:
-        fix = "Install OpenSSH's client (openssh-client), 8.2 or later"
-        raise SetupError(
-            Diagnostic("ssh-keygen", "got no such program", "signatures of certificates need it", fix)
-        ) from None
+        problem, expected = "the program ssh-keygen is missing", "OpenSSH 8.2 or later"
+        help = "Run `sudo apt-get install openssh-client`"
+        raise SetupError(Diagnostic("this computer", problem, expected, help, "it signs certificates")) from None
 
 
 def _last_line(result: subprocess.CompletedProcess[bytes]) -> str:

@@ -60,19 +60,16 @@ def parse_consents(texts: Sequence[str], serials: Sequence[str]) -> tuple[dict[s
     for text in texts:
         serial, equals, content = text.partition("=")
         if not equals or not content:
-            got, want = f"got {text!r}", "the form SERIAL=CONTENT is expected"
-            problems.append(
-                Diagnostic("--consent", got, want, "Run the command without it, and paste the printed option")
-            )
+            problem, help = f"{text!r} is not a consent", "Run the command without it, and paste the printed option"
+            problems.append(Diagnostic("--consent", problem, "SERIAL=CONTENT", help))
         elif serial not in serials:
-            fix = hint(serial, serials, "Name the drive as well, or remove its consent")
-            problems.append(
-                Diagnostic("--consent", f"got one for {serial}", f"the drives to erase are {', '.join(serials)}", fix)
-            )
+            problem, expected = f"drive {serial} is not erased by this command", f"one of {', '.join(serials)}"
+            help = hint(serial, serials, "Name the drive as well, or remove its consent")
+            problems.append(Diagnostic("--consent", problem, expected, help))
         elif serial in by_serial:
             problems.append(
                 Diagnostic(
-                    "--consent", f"got two for {serial}", "one consent per drive is expected", "Remove one of them"
+                    "--consent", f"drive {serial} has two consents", "one consent for each drive", "Remove one of them"
                 )
             )
         else:
@@ -100,8 +97,9 @@ def refusals(
             drive = facts.drive(serial)
             if drive is None:
                 serials_found = [each.serial for each in facts.drives]
-                got, fix = "got no drive with this serial", hint(serial, serials_found, "Name one of these")
-                yield Diagnostic(where, got, f"its drives are {', '.join(serials_found) or 'none'}", fix)
+                expected = f"one of {', '.join(serials_found)}" if serials_found else ""
+                help = hint(serial, serials_found, "Correct the serial")
+                yield Diagnostic(where, "the host has no drive with this serial", expected, help)
                 continue
             blocking = [*_declaration_refusals(where, name, host, serial), *_use_refusals(where, drive)]
             yield from blocking
@@ -110,8 +108,8 @@ def refusals(
                 yield from _open_file_refusals(where, drive_abilities, drive)
             yield from _method_refusals(where, drive_abilities, method)
         except UnknownFact as reason:
-            fix = "Fix that, and run again"
-            yield Diagnostic(where, f"got no answer ({reason})", "the content and state of a drive must be known", fix)
+            help = "Correct it on the host, and run the command again"
+            yield Diagnostic(where, f"its content or its use is unknown ({reason})", help=help)
 
 
 def _identity_refusals(name: str, host: Host, facts: Facts) -> Iterator[Diagnostic]:
@@ -134,59 +132,62 @@ def _identity_refusals(name: str, host: Host, facts: Facts) -> Iterator[Diagnost
 def _declaration_refusals(where: str, name: str, host: Host, serial: str) -> Iterator[Diagnostic]:
     for line in host.drives:
         if line.serial == serial and line.boot:
-            fix = "Boot the machine from another system, and erase the drive there"
-            yield Diagnostic(where, "got the boot drive", "the running system cannot erase its own drive", fix)
+            help = "Boot the machine from another system, and erase the drive there"
+            note = "a running system cannot erase its own drive"
+            yield Diagnostic(where, "the drive is the boot drive of the host", help=help, note=note)
         if line.serial == serial and line.tier:
-            want = "a drive without a declared tier is expected"
-            fix = (
+            help = (
                 "Remove the tier: set `destroy: allowed`, run up, remove it from the fleet, run up; or replace the"
                 f" drive with {command('rackwright drive replace STACK {} {} NEW', name, serial)}, and run up"
             )
-            yield Diagnostic(where, f"got a drive of tier {line.tier}", want, fix)
+            yield Diagnostic(where, f"the drive belongs to tier {line.tier}", "a drive without a tier", help)
 
 
 def _use_refusals(where: str, drive: DriveFacts) -> Iterator[Diagnostic]:
-    want, fix = "an unused drive is expected", "after you have checked its use"
+    expected, check = "a drive that is not in use", "Make sure that it is not needed, then"
     if drive.mountpoints:
-        got = f"got a drive that is mounted at {', '.join(drive.mountpoints)}"
-        yield Diagnostic(where, got, want, f"Unmount it by hand, {fix}")
+        problem = f"the drive is mounted at {', '.join(drive.mountpoints)}"
+        yield Diagnostic(where, problem, expected, f"{check} unmount it on the host")
     if drive.holders:
-        got = f"got a drive that is part of {', '.join(drive.holders)}"
+        problem = f"the drive is part of {', '.join(drive.holders)}"
         commands = ", ".join(
             command("mdadm --stop {}", f"/dev/{holder}") for holder in drive.holders if holder.startswith("md")
         )
-        yield Diagnostic(where, got, want, f"{f'Run {commands}' if commands else 'Close the device by hand'}, {fix}")
+        close = f"run {commands} on the host" if commands else "close the device on the host"
+        yield Diagnostic(where, problem, expected, f"{check} {close}")
 
 
 def _open_file_refusals(where: str, abilities: Abilities, drive: DriveFacts) -> Iterator[Diagnostic]:
     if abilities.in_use:
-        fix = (
-            f"Find the program with {command('fuser -v {}', drive.path)} on the host, and stop it if you do not need it"
+        help = (
+            f"Find the program with {command('fuser -v {}', drive.path)} on the host, and stop it if it is not needed"
         )
-        yield Diagnostic(where, "got a drive that a program has open", "an unused drive is expected", fix)
+        yield Diagnostic(where, "a program has the drive open", "a drive that is not in use", help)
 
 
 def _method_refusals(where: str, abilities: Abilities, method: str) -> Iterator[Diagnostic]:
-    fix = f"Choose another method: {', '.join(other for other in METHODS if other != method)}"
+    help = f"Choose another method: {', '.join(other for other in METHODS if other != method)}"
     if method == "discard" and abilities.discard_max_bytes == 0:
-        yield Diagnostic(where, "got method discard", "the drive does not support discards", fix)
+        yield Diagnostic(where, "method discard: the drive does not support discards", help=help)
     if method == "format" and not abilities.can_format:
-        yield Diagnostic(where, "got method format", "the drive has no NVMe controller that supports format", fix)
+        problem = "method format: the drive has no NVMe controller that supports format"
+        yield Diagnostic(where, problem, help=help)
     if method == "crypto-erase" and not abilities.can_crypto_erase:
-        want = "the drive has no NVMe controller that supports cryptographic erase"
-        yield Diagnostic(where, "got method crypto-erase", want, fix)
+        problem = "method crypto-erase: the drive has no NVMe controller that supports cryptographic erase"
+        yield Diagnostic(where, problem, help=help)
     if method in ("format", "crypto-erase") and abilities.can_format and abilities.namespaces_erased != 1:
-        got, want = f"got method {method}", f"the controller would erase {abilities.namespaces_erased} namespaces"
-        yield Diagnostic(where, got, want, fix)
+        problem = f"method {method}: the controller would erase {abilities.namespaces_erased} namespaces"
+        yield Diagnostic(where, problem, "a controller that erases this namespace alone", help)
 
 
 def consent_refusals(name: str, serial: str, content: str, consent: str | None) -> Iterator[Diagnostic]:
     """Yield a refusal if *consent* does not cover the *content* of a drive."""
     if consent is None or (content and not covers(consent, content)):
-        got = f"got {content or BLANK!r} on it" + (f", and consent for {consent!r}" if consent else "")
-        want = "consent for exactly this content is expected"
-        fix = f"To lose exactly that, add {consent_option(serial, content)}"
-        yield Diagnostic(f"{name}: drive {serial}", got, want, fix)
+        problem = f"the drive has {content or BLANK!r} on it" + (
+            f", and the consent is for {consent!r}" if consent else ""
+        )
+        help = f"If you want to lose exactly that, add {consent_option(serial, content)}"
+        yield Diagnostic(f"{name}: drive {serial}", problem, "consent to lose exactly this content", help)
 
 
 def consent_option(serial: str, content: str) -> str:

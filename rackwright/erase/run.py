@@ -43,7 +43,8 @@ JOB, REPORT = f"{DIRECTORY}/erase.json", f"{DIRECTORY}/erased.json"
 ERASER = "rackwright.erase.onhost.eraser"
 LOOK_SECONDS = 180.0
 MONTH_SECONDS = 30 * 24 * 3600.0
-FIX = "Erase it by another method, or destroy it. No certificate contains this drive"
+HELP = "Erase it by another method, or destroy the drive"
+NOTE = "no certificate contains this drive"
 
 
 @dataclass(frozen=True)
@@ -134,23 +135,22 @@ def _check_request(stack: Stack, request: EraseRequest) -> dict[str, str]:
     consents_by_serial, problems = parse_consents(request.consents, request.serials)
     problems += stack.unknown_host_errors(request.host)
     if request.method not in METHODS:
-        fix = hint(request.method, METHODS, "Choose one of these")
-        problems.append(Diagnostic("--method", f"got {request.method!r}", f"methods are {', '.join(METHODS)}", fix))
+        problem, help = f"no such method, {request.method!r}", hint(request.method, METHODS, "Choose one of these")
+        problems.append(Diagnostic("--method", problem, f"one of {', '.join(METHODS)}", help))
     for serial in sorted({each for each in request.serials if request.serials.count(each) > 1}):
         problems.append(
-            Diagnostic(f"drive {serial}", "got it twice", "each drive once is expected", "Remove one of them")
+            Diagnostic(f"drive {serial}", "the drive is named twice", "each drive once", "Remove one of the two")
         )
     for target in (path, certificate.signature_path(path)):
         if target.exists():
-            want = "a new file is expected, because no certificate is overwritten"
-            problems.append(Diagnostic("--certificate", f"got {target}, which exists", want, "Name another file"))
+            problem, note = f"{target} exists already", "no certificate is overwritten"
+            problems.append(Diagnostic("--certificate", problem, "a new file", "Name another file", note))
     if not path.parent.is_dir():
-        want, fix = "an existing directory is expected", "Create it, or name another file"
-        problems.append(Diagnostic("--certificate", f"got no directory {path.parent}", want, fix))
+        problem, help = f"the directory {path.parent} does not exist", "Create it, or name another file"
+        problems.append(Diagnostic("--certificate", problem, help=help))
     if not key.is_file():
-        want = "a key to sign the certificate is expected"
-        fix = "Name a private key, or a public key whose private one is in the agent"
-        problems.append(Diagnostic("--sign-with", f"got no file {key}", want, fix))
+        problem = f"{key} is not a file"
+        problems.append(Diagnostic("--sign-with", problem, certificate.SIGNING_KEY, "Name such a key"))
     if problems:
         raise DeclarationError(*problems)
     return consents_by_serial
@@ -190,8 +190,8 @@ def _targets(facts: Facts, request: EraseRequest, explained: Collection[str]) ->
                 targets.append(Target(serial, drive.model, drive.bus, drive.content, describe_drive(drive)))
         except UnknownFact as reason:
             if where not in explained:
-                got, want = f"got unknown content ({reason})", "the content of a drive must be known"
-                unreadable.append(Diagnostic(where, got, want, "Fix that, and run again"))
+                help = "Correct it on the host, and run the command again"
+                unreadable.append(Diagnostic(where, f"its content is unknown ({reason})", help=help))
     return targets, unreadable
 
 
@@ -218,9 +218,9 @@ def _erase_on_host(
         raise StepFailed(
             Diagnostic(
                 request.host,
-                f"got no report in {REPORT}",
-                "a report of the eraser is expected",
-                "Run the command again",
+                f"the eraser left no report in {REPORT}",
+                help="Run the command again",
+                note="it is unknown whether the drives are erased",
             )
         )
     drives: dict[str, Any] = report["drives"]
@@ -257,18 +257,18 @@ def _certificate(stack: Stack, host: str, drives: Sequence[ErasedDrive]) -> Eras
 def drive_failure(where: str, method: str, report: Mapping[str, Any]) -> StepFailed | None:
     """Return why a drive is not erased according to the *report* of its host; None if it is erased."""
     if reason := report.get("failed"):
-        return StepFailed(Diagnostic(where, str(reason), "an erased drive that reads as zeros is expected", FIX))
+        return StepFailed(Diagnostic(where, str(reason), help=HELP, note=NOTE))
     verification = report["verification"]
     if verification["bytes_read"] != report["size_bytes"]:
-        got = f"{verification['bytes_read']} of {report['size_bytes']} bytes were read back"
-        return StepFailed(Diagnostic(where, got, "a read of all bytes is expected", FIX))
+        problem = f"only {verification['bytes_read']} of {report['size_bytes']} bytes were read back"
+        return StepFailed(Diagnostic(where, problem, "all bytes read back as zeros", HELP, NOTE))
     if blocks_with_content := verification["blocks_with_content"]:
         blocks = report["size_bytes"] // verification["block_bytes"]
-        got = (
+        problem = (
             f"after {method} {blocks_with_content} of {blocks} blocks of {verification['block_bytes']} bytes"
             f" have content, the first at byte {verification['first_content_at']}"
         )
-        return StepFailed(Diagnostic(where, got, "a drive that reads as zeros is expected", FIX))
+        return StepFailed(Diagnostic(where, problem, "a drive that reads as zeros", HELP, NOTE))
     return None
 
 

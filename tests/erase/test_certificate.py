@@ -46,7 +46,7 @@ def test_a_changed_byte_is_found(written, tmp_path):
     assert found.value.exit_status == 1
     assert str(found.value) == (
         f"{written}: the signature of ada@example.org for rackwright-erasure does not match the file;"
-        " an unchanged file, signed for this purpose, is expected."
+        " an unchanged file that was signed for this purpose."
         " Copy the file and its signature again from their archive."
     )
 
@@ -98,7 +98,7 @@ def test_what_is_signed_and_no_certificate_is_told_apart(tmp_path, key, change, 
     with pytest.raises(CertificateInvalid) as found:
         verify(tmp_path / "erased.json", tmp_path / "signers")
 
-    assert f"ada@example.org signed a document that is no certificate: {said}" in str(found.value)
+    assert f"ada@example.org signed a document that is not a certificate: {said}" in str(found.value)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def _signed(directory: Path, key: Path, document: object) -> None:
 def test_a_file_that_is_not_there_is_named(written, tmp_path, missing):
     (tmp_path / missing).unlink()
 
-    with pytest.raises(SetupError, match=f"{missing}: got No such file or directory"):
+    with pytest.raises(SetupError, match=f"{missing}: the file cannot be read: No such file or directory"):
         verify(written, tmp_path / "signers")
 
 
@@ -140,7 +140,7 @@ def test_a_key_that_cannot_sign_leaves_what_was_erased_unsigned(tmp_path):
     with pytest.raises(StepFailed) as failure:
         write(made(), path, tmp_path / "key")
 
-    assert "Fix that, run `ssh-keygen -Y sign -n rackwright-erasure" in str(failure.value)
+    assert "Correct the cause, and run `ssh-keygen -Y sign -n rackwright-erasure" in str(failure.value)
     assert not path.exists()
     assert not path.with_name("erased.json.sig").exists()
     assert json.loads(path.with_name("erased.json.unsigned").read_text())["host"] == "gpu-01"
@@ -149,9 +149,9 @@ def test_a_key_that_cannot_sign_leaves_what_was_erased_unsigned(tmp_path):
 def test_without_ssh_keygen_it_is_said(written, tmp_path, key, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    with pytest.raises(SetupError, match="ssh-keygen: got no such program"):
+    with pytest.raises(SetupError, match="the program ssh-keygen is missing"):
         verify(written, tmp_path / "signers")
-    with pytest.raises(SetupError, match="ssh-keygen: got no such program"):
+    with pytest.raises(SetupError, match="the program ssh-keygen is missing"):
         sign(b"", key)
 
 

@@ -63,18 +63,23 @@ def test_a_drive_that_nobody_uses_is_not_refused(method):
     [
         (
             {"mountpoints": ["/mnt"]},
-            "got a drive that is mounted at /mnt; an unused drive is expected. Unmount it by hand",
+            "the drive is mounted at /mnt; a drive that is not in use. Make sure that it is not needed",
         ),
-        ({"mountpoints": ["[SWAP]"]}, "got a drive that is mounted at [SWAP]"),
+        ({"mountpoints": ["[SWAP]"]}, "the drive is mounted at [SWAP]"),
         (
             {"holders": ["md127"]},
-            "got a drive that is part of md127; an unused drive is expected. Run `mdadm --stop /dev/md127`",
+            "the drive is part of md127; a drive that is not in use."
+            " Make sure that it is not needed, then run `mdadm --stop /dev/md127` on the host",
         ),
         (
             {"holders": ["dm-0"]},
-            "got a drive that is part of dm-0; an unused drive is expected. Close the device by hand",
+            "the drive is part of dm-0; a drive that is not in use."
+            " Make sure that it is not needed, then close the device on the host",
         ),
-        ({"holders": {"unknown": "no such place"}}, "got no answer (drives[sde].holders: no such place)"),
+        (
+            {"holders": {"unknown": "no such place"}},
+            "its content or its use is unknown (drives[sde].holders: no such place)",
+        ),
     ],
 )
 def test_a_drive_that_is_used_is_refused(changes, said):
@@ -86,7 +91,7 @@ def test_a_drive_that_is_used_is_refused(changes, said):
 def test_a_drive_that_a_program_holds_is_refused():
     [text] = refused(drive(), able={"in_use": True})
 
-    assert text.startswith("gpu-01: drive E-1: got a drive that a program has open; ")
+    assert text.startswith("gpu-01: drive E-1: a program has the drive open; ")
     assert "`fuser -v /dev/sde`" in text
 
 
@@ -94,32 +99,40 @@ def test_the_boot_drive_and_drives_of_declared_tiers_are_refused():
     [boot] = refused(drive(serial="RW01-BOOT"), serial="RW01-BOOT")
     [member] = refused(drive(serial="RW01-NVME0"), serial="RW01-NVME0")
 
-    assert "got the boot drive" in boot
-    assert "got a drive of tier hot; a drive without a declared tier is expected. Remove the tier" in member
+    assert "the drive is the boot drive of the host" in boot
+    assert "the drive belongs to tier hot; a drive without a tier. Remove the tier" in member
     assert "`rackwright drive replace STACK gpu-01 RW01-NVME0 NEW`" in member
 
 
 def test_a_drive_that_is_not_there_is_refused_with_those_that_are():
     [text] = refused(drive(serial="E-2"), serial="E-1")
-    assert text == "gpu-01: drive E-1: got no drive with this serial; its drives are E-2. Write E-2."
+    assert text == "gpu-01: drive E-1: the host has no drive with this serial; one of E-2. Write E-2."
 
     [text] = refused(drive(serial={"unknown": "no page"}), serial="E-1")
-    assert "got no answer (drives[sde].serial: no page); the content and state of a drive must be known" in text
+    assert "its content or its use is unknown (drives[sde].serial: no page). Correct it on the host" in text
 
 
 @pytest.mark.parametrize(
     ("method", "able", "said"),
     [
-        ("discard", {"discard_max_bytes": 0}, "got method discard; the drive does not support discards"),
-        ("format", {"can_format": False}, "got method format; the drive has no NVMe controller that supports format"),
+        ("discard", {"discard_max_bytes": 0}, "method discard: the drive does not support discards"),
+        ("format", {"can_format": False}, "method format: the drive has no NVMe controller that supports format"),
         (
             "crypto-erase",
             {},
-            "got method crypto-erase; the drive has no NVMe controller that supports cryptographic erase",
+            "method crypto-erase: the drive has no NVMe controller that supports cryptographic erase",
         ),
-        ("format", {"namespaces_erased": 3}, "got method format; the controller would erase 3 namespaces"),
-        ("discard", {"discard_max_bytes": {"unknown": "?"}}, "got no answer (E-1.discard_max_bytes: ?)"),
-        ("format", {"can_format": {"unknown": "nvme is not installed"}}, "got no answer (E-1.can_format: nvme is not"),
+        ("format", {"namespaces_erased": 3}, "method format: the controller would erase 3 namespaces"),
+        (
+            "discard",
+            {"discard_max_bytes": {"unknown": "?"}},
+            "its content or its use is unknown (E-1.discard_max_bytes: ?)",
+        ),
+        (
+            "format",
+            {"can_format": {"unknown": "nvme is not installed"}},
+            "its content or its use is unknown (E-1.can_format: nvme is not",
+        ),
     ],
 )
 def test_a_method_that_a_drive_has_not_is_refused(method, able, said):
@@ -134,7 +147,7 @@ def test_what_could_not_be_asked_of_a_drive_is_no_leave():
 
     [one] = refusals("gpu-01", HOST, facts, abilities, ["E-1"], "overwrite")
 
-    assert one.problem == "got no answer (gpu-01.E-1: hangs)"
+    assert one.problem == "its content or its use is unknown (gpu-01.E-1: hangs)"
 
 
 @pytest.mark.parametrize("found", ["OTHER", None, {"unknown": "no dmidecode"}])
@@ -174,7 +187,12 @@ def test_consents_are_read_and_what_is_wrong_with_them_is_told():
     )
 
     assert found == {"E-1": "ext4 3f2a, data a=b"}
-    assert [one.problem for one in wrong] == ["got 'E-2'", "got one for E-9", "got 'E-3='", "got two for E-1"]
+    assert [one.problem for one in wrong] == [
+        "'E-2' is not a consent",
+        "drive E-9 is not erased by this command",
+        "'E-3=' is not a consent",
+        "drive E-1 has two consents",
+    ]
 
 
 def test_what_is_pasted_is_what_is_read():
