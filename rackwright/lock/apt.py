@@ -132,8 +132,9 @@ class Apt:
         try:
             return subprocess.run(["apt-get", "-q", *arguments], env=self._environment, capture_output=True, text=True)
         except FileNotFoundError:
-            want, fix = "apt resolves the packages of hosts", "Run this on Debian, or on a system that is based on it"
-            raise SetupError(Diagnostic("this computer", "apt-get not found", want, fix)) from None
+            problem, note = "the program apt-get is missing", "it resolves the packages of the hosts"
+            help = "Run the command on Debian, or on a system that is based on Debian"
+            raise SetupError(Diagnostic("this computer", problem, help=help, note=note)) from None
 
     def _prefer(self, package_set: PackageSet, locked: Mapping[str, str]) -> None:
         """Write the host's preferences of versions, and after them the locked versions: the first file has priority."""
@@ -153,9 +154,9 @@ class Apt:
         return Refused(
             Diagnostic(
                 ", ".join(hosts) or self.os,
-                f"got no set of packages: apt reports {'; '.join(errors)}",
-                "the mirrors or the local repository have all promised packages, and these do not conflict",
-                "Declare packages that are available, or add a mirror that has them",
+                f"apt cannot resolve the packages: {'; '.join(errors)}",
+                "packages that the mirrors or the local repository have, and that do not conflict",
+                "Declare such packages, or add a mirror that has the missing ones",
             )
         )
 

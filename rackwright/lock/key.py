@@ -32,17 +32,15 @@ def check(path: Path, fleet: str, locked: str | None) -> str:
     Raises:
         Refused: the file is missing or has another key: the lock was written on another computer.
     """
-    want = "the local repository is signed with the key in the lock"
+    expected = "the private key of `key` in the lock, which signs the local repository"
     copy = f"Copy {path.name} from the computer that wrote the lock"
     if locked is not None and not path.exists():
-        raise Refused(
-            Diagnostic(str(path), "got no private key", want, f"{copy}, or remove `key` from the lock for a new key")
-        )
+        help = f"{copy}, or remove `key` from the lock for a new key"
+        raise Refused(Diagnostic(str(path), "the private key is missing", expected, help))
     public = public_key(path, fleet)
     if locked not in (None, public):
-        raise Refused(
-            Diagnostic(str(path), "got another key", want, f"{copy}, or remove `key` from the lock for this key")
-        )
+        help = f"{copy}, or remove `key` from the lock to use this key"
+        raise Refused(Diagnostic(str(path), "the file has another private key", expected, help))
     return public
 
 
@@ -62,14 +60,14 @@ class _Gpg:
         try:
             done = subprocess.run([*argv, *arguments], input=text, capture_output=True, text=True)
         except FileNotFoundError:
-            fix = "Run `sudo apt-get install gpg gpg-agent`"
-            raise SetupError(
-                Diagnostic("this computer", "gpg not found", "gpg signs the local repository", fix)
-            ) from None
+            problem, help = "the program gpg is missing", "Run `sudo apt-get install gpg gpg-agent`"
+            note = "it signs the local repository"
+            raise SetupError(Diagnostic("this computer", problem, help=help, note=note)) from None
         if done.returncode:
             output = " / ".join(done.stderr.strip().splitlines()[-2:]) or "nothing"
-            got, want = f'it ended with {done.returncode} and printed "{output}"', "gpg signs the local repository"
-            raise SetupError(Diagnostic("gpg", got, want, "See gpg(1)"))
+            problem = f'it failed with status {done.returncode}, and printed "{output}"'
+            note, help = "it signs the local repository", "Correct the reported error, and run the command again"
+            raise SetupError(Diagnostic("gpg", problem, help=help, note=note, source="gpg(1)"))
         return done.stdout
 
 

@@ -58,9 +58,10 @@ def package_sets(stack: Stack) -> dict[PackageSet, tuple[str, ...]]:
             *(
                 Diagnostic(
                     f"hosts.{host}.os",
-                    f"got {stack.fleet.hosts[host].os}",
-                    f"packages are locked for {supported}; no other system has been tested",
+                    f"packages of {stack.fleet.hosts[host].os} cannot be locked",
+                    supported,
                     "Declare this host in a fleet without a lock",
+                    "no other system has been tested",
                 )
                 for host in unsupported
             )

@@ -40,10 +40,9 @@ def take(path: Path, target: Path, digest: str) -> None:
     """
     if (actual := sha256(path)) != digest:
         path.unlink()
-        got, want = f"got a file with SHA-256 {actual}", f"the lock has {digest}"
-        raise SetupError(
-            Diagnostic(path.name, got, want, "Run the same command again; if the error stays, check the mirror")
-        )
+        problem, expected = f"the file has SHA-256 {actual}", f"{digest}, as in the lock"
+        help = "Run the same command again; if the error repeats, check the mirror"
+        raise SetupError(Diagnostic(path.name, problem, expected, help))
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}")
     shutil.move(path, beside)

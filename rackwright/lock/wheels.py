@@ -90,6 +90,6 @@ def _file(download: Mapping[str, object]) -> tuple[str, str]:
 
 def _refusal(stderr: str) -> Refused:
     lines = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.startswith("ERROR")]
-    got = f"got no set of packages: pip reports {'; '.join(lines) or stderr.strip() or 'nothing'}"
-    want = "all listed packages are available and do not conflict"
-    return Refused(Diagnostic("Python packages of roles", got, want, "List packages that are available"))
+    problem = f"pip cannot resolve the packages: {'; '.join(lines) or stderr.strip() or 'no reason given'}"
+    expected = "packages that are available and do not conflict"
+    return Refused(Diagnostic("Python packages of roles", problem, expected, "List such packages"))

@@ -168,11 +168,11 @@ def test_a_lock_whose_key_is_elsewhere_is_told_how_to_go_on(tmp_path):
     public = key.public_key(tmp_path / "rack.key", "rack")
 
     with pytest.raises(
-        key.Refused, match=r"got no private key; .* Copy other\.key from the computer that wrote the lock"
+        key.Refused, match=r"the private key is missing; .* Copy other\.key from the computer that wrote the lock"
     ):
         key.check(tmp_path / "other.key", "rack", public)
     key.public_key(tmp_path / "other.key", "rack")
-    with pytest.raises(key.Refused, match="got another key"):
+    with pytest.raises(key.Refused, match="the file has another private key"):
         key.check(tmp_path / "other.key", "rack", public)
 
 
@@ -251,5 +251,5 @@ def test_files_for_python_are_locked_kept_and_served(tmp_path, mirror, index, se
 
 
 def test_files_that_nobody_has_are_refused(index):
-    with pytest.raises(wheels.Refused, match=r"got no set of packages: pip reports .*zoo"):
+    with pytest.raises(wheels.Refused, match=r"pip cannot resolve the packages: .*zoo"):
         wheels.resolve([f"zoo==1.0 --hash=sha256:{'0' * 64}\n"])
