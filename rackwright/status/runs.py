@@ -79,8 +79,9 @@ def find_resources(stack: Stack, run: str) -> tuple[DeclaredResource, ...]:
     """
     runs = stack.fleet.runs
     if run not in runs:
-        want, fix = f"runs of stack {stack.name}: {', '.join(runs) or 'none'}", hint(run, runs, "Take one of these")
-        raise DeclarationError(Diagnostic("run", f"got {run!r}", want, fix))
+        expected = f"one of {', '.join(runs)}" if runs else ""
+        help = hint(run, runs, "Correct the name")
+        raise DeclarationError(Diagnostic("run", f"stack {stack.name} has no run {run!r}", expected, help))
     return tuple(each for each in declare(stack) if isinstance(each.spec, TrainingSpec) and each.spec.name == run)
 
 
@@ -119,7 +120,10 @@ def stream_logs(hosts: Hosts, stack: Stack, run: str, lines: int, follow: bool, 
     if done.status:
         raise StepFailed(
             Diagnostic(
-                run, f"got no log on {launcher.host}", "a run has a log from its first start", "Run `rackwright up`"
+                run,
+                f"there is no log on {launcher.host}",
+                help=f"Run {command('rackwright up {}', stack.name)}",
+                note="a run has a log from its first start",
             )
         )
 
@@ -136,10 +140,9 @@ def stop(hosts: Hosts, stack: Stack, run: str, progress: Progress) -> None:
         argv = ("systemctl", "stop", launcher.unit)
         done = hosts.connection(launcher.host).run(argv, timeout=launcher.declared.grace_seconds + STOP_MARGIN_SECONDS)
     if done.status:
-        fix = f"Look at {command('rackwright run logs {} {}', stack.name, run)}"
-        raise StepFailed(
-            Diagnostic(run, f"systemctl says {done.stderr.strip()!r}", "a run that was started can be stopped", fix)
-        )
+        problem = f"systemctl cannot stop the run, and printed {done.stderr.strip()!r}"
+        help = f"Read the log with {command('rackwright run logs {} {}', stack.name, run)}"
+        raise StepFailed(Diagnostic(run, problem, help=help))
 
 
 def wait(hosts: Hosts, stack: Stack, run: str, seconds: float | None, progress: Progress) -> RunReport:

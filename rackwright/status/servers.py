@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from rackwright.audit.evidence import AT_ONCE
-from rackwright.errors import DeclarationError, Diagnostic, HostUnreachable, Refused, StepFailed, UserError, one_line
+from rackwright.errors import (
+    DeclarationError,
+    Diagnostic,
+    HostUnreachable,
+    Refused,
+    StepFailed,
+    UserError,
+    command,
+    one_line,
+)
 from rackwright.hosts.pool import Hosts
 from rackwright.kinds.model_server import observe as server_facts
 from rackwright.kinds.model_server.spec import ServerSpec
@@ -74,11 +83,9 @@ class ServerReport:
         previous: dict[str, str | None] = {}
         for host, report in self.hosts.items():
             if "unknown" in report:
-                want, fix = (
-                    "a rollback needs the previous version of each host",
-                    "Repair it, or remove it from the server",
-                )
-                raise HostUnreachable(Diagnostic(host, str(report["unknown"]), want, fix))
+                note = "a rollback needs the previous version of each host"
+                help = "Repair the host, or remove it from the server"
+                raise HostUnreachable(Diagnostic(host, str(report["unknown"]), help=help, note=note))
             current = report.get("version")
             previous[host] = current if current not in (None, self.version) else report.get("previous")
             if previous[host] not in report.get("models", ()):
@@ -86,9 +93,10 @@ class ServerReport:
         versions = {*previous.values()}
         if len(versions) != 1 or None in versions:
             listed = ", ".join(f"{version or 'none'} on {host}" for host, version in previous.items())
-            want = "all hosts have the same previous version"
-            fix = "Choose one with `rackwright server promote`; `rackwright server status` lists the versions by host"
-            raise Refused(Diagnostic(self.name, f"got {listed}", want, fix))
+            problem = f"the hosts do not agree on the previous version: {listed}"
+            help = "Choose a version with `rackwright server promote`"
+            note = "`rackwright server status` lists the versions by host"
+            raise Refused(Diagnostic(self.name, problem, "the same previous version on all hosts", help, note))
         return str(versions.pop())
 
 
@@ -128,9 +136,9 @@ def require_server(stack: Stack, server: str) -> None:
     """
     servers = stack.fleet.servers
     if server not in servers:
-        fix = hint(server, servers, "Take one of these")
-        want = f"servers of stack {stack.name}: {', '.join(servers) or 'none'}"
-        raise DeclarationError(Diagnostic("server", f"got {server!r}", want, fix))
+        expected = f"one of {', '.join(servers)}" if servers else ""
+        help = hint(server, servers, "Correct the name")
+        raise DeclarationError(Diagnostic("server", f"stack {stack.name} has no server {server!r}", expected, help))
 
 
 def specs(stack: Stack, server: str) -> tuple[ServerSpec, ...]:
@@ -190,5 +198,6 @@ def stream_logs(
         names = (spec.host for spec in server_specs)
         statuses = dict(zip(names, pool.map(stream_host, server_specs), strict=True))
     if failed := [host for host, status in statuses.items() if status]:
-        got, want = f"got no log on {', '.join(failed)}", "a server has a log from its first start"
-        raise StepFailed(Diagnostic(server, got, want, "Run `rackwright up`"))
+        problem, note = f"there is no log on {', '.join(failed)}", "a server has a log from its first start"
+        help = f"Run {command('rackwright up {}', stack.name)}"
+        raise StepFailed(Diagnostic(server, problem, help=help, note=note))

@@ -103,7 +103,7 @@ def test_a_run_that_is_not_there_yet_differs(rack: Any) -> None:
 
 
 def test_a_run_that_nobody_declared_is_refused(rack: Any) -> None:
-    with pytest.raises(DeclarationError, match=r"^run: got 'digit'; runs of stack lab: digits\. Write digits\.$"):
+    with pytest.raises(DeclarationError, match=r"^run: stack lab has no run 'digit'; one of digits\. Write digits\.$"):
         runs.observe(rack, STACK, "digit")
 
 
@@ -115,7 +115,7 @@ def test_its_log_is_read_on_its_launcher_host(rack: Any) -> None:
     assert rack.asked == [("ember", ("runuser", "-u", "run-digits", "--", "tail", "--lines=2", LOG))]
 
     rack.answer = CommandResult(1, b"", "no such file")
-    with pytest.raises(StepFailed, match="got no log on ember"):
+    with pytest.raises(StepFailed, match="there is no log on ember"):
         runs.stream_logs(rack, STACK, "digits", 2, False, heard.append)
 
 

@@ -108,7 +108,7 @@ def test_before_it_is_what_every_host_served_or_serves(hosts: dict[str, dict[str
     ids=["a new host", "another before", "removed by hand"],
 )
 def test_what_not_all_hosts_have_is_not_gone_back_to(hosts: dict[str, dict[str, Any]]) -> None:
-    with pytest.raises(Refused, match="all hosts have the same previous version"):
+    with pytest.raises(Refused, match="the hosts do not agree on the previous version"):
         report(**hosts).previous_version()
 
 
