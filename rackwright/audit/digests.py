@@ -41,17 +41,19 @@ def load(path: Path, stack: Stack) -> SecretDigests:
     Raises:
         DeclarationError: the file cannot be read, or belongs to another stack or salt.
     """
-    want = f"the file has the output of {command('rackwright digests {}', stack.name)}"
-    fix = "Run that command with the salt of this computer"
+    digests = command("rackwright digests {}", stack.name)
+    expected, help = f"the output of {digests}", f"Write the output of {digests} into the file, with this stack's salt"
     try:
         data = json.loads(path.read_bytes())
         origin, claims = (data["stack"], data["salt_id"]), _SECRET_DIGESTS.validate_python(data["claims"])
     except OSError as error:
-        raise DeclarationError(Diagnostic(str(path), f"got {error.strerror}", want, fix)) from None
+        problem = f"the file cannot be read: {error.strerror}"
+        raise DeclarationError(Diagnostic(str(path), problem, help="Correct the path")) from None
     except (ValueError, KeyError, TypeError):
-        raise DeclarationError(Diagnostic(str(path), "got other content", want, fix)) from None
-    if origin != (stack.name, salt_id(stack.salt)):
-        raise DeclarationError(Diagnostic(str(path), f"got stack {origin[0]} with salt {origin[1]}", want, fix))
+        raise DeclarationError(Diagnostic(str(path), "the file has no digests", expected, help)) from None
+    if origin != (own := (stack.name, salt_id(stack.salt))):
+        problem = f"the digests are of stack {origin[0]} with salt {origin[1]}"
+        raise DeclarationError(Diagnostic(str(path), problem, f"stack {own[0]} with salt {own[1]}", help))
     return claims
 
 

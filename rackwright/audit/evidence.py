@@ -34,8 +34,6 @@ def from_hosts(hosts: Hosts, names: Iterable[str], progress: Progress) -> Eviden
 def from_snapshots(directory: Path, as_of: datetime, names: Iterable[str]) -> Evidence:
     """Return the newest snapshot of each host that is not later than *as_of*, or an error if there is none."""
     snapshots = snapshot.load(directory, as_of)
-    want, fix = "the audit needs a snapshot of the host", "Save one with `rackwright audit --save`"
-    return {
-        name: snapshots.get(name) or HostUnreachable(Diagnostic(name, f"got no snapshot in {directory}", want, fix))
-        for name in names
-    }
+    problem = f"no snapshot of the host in {directory} is old enough"
+    help = "Save one with `rackwright audit --save`"
+    return {name: snapshots.get(name) or HostUnreachable(Diagnostic(name, problem, help=help)) for name in names}

@@ -45,13 +45,9 @@ def find_path(hosts: Mapping[str, Host], name: str, peer: str) -> NetworkPath:
         if (own.host, other.host) == (name, peer)
     ]
     if not paths:
-        got, want = (
-            f"got no network that {name} and {peer} share",
-            "a measurement between two hosts needs a common network",
-        )
-        raise DeclarationError(
-            Diagnostic(f"{name}: peer {peer}", got, want, "Declare their addresses under nics, or name another")
-        )
+        problem = f"{name} and {peer} share no network"
+        help = "Declare their addresses under nics, or name another peer"
+        raise DeclarationError(Diagnostic(f"{name}: peer {peer}", problem, "a common network", help))
     return next((path for path in paths if path.own.interface == hosts[name].fabric), paths[0])
 
 

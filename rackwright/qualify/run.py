@@ -61,8 +61,8 @@ def qualify(
 def _declaration_errors(stack: Stack, host: str, peer: str | None) -> Iterator[Diagnostic]:
     yield from stack.unknown_host_errors(*filter(None, (host, peer)))
     if peer == host:
-        want, fix = "another host is expected", "Name another peer, or leave it out"
-        yield Diagnostic(f"{host}: peer", f"got {peer} itself", want, fix)
+        help = "Name another peer, or leave it out"
+        yield Diagnostic(f"{host}: peer", f"{peer} is the host itself", "another host", help)
 
 
 def _report_progress(host: str, progress: Progress, text: str) -> None:
@@ -79,15 +79,8 @@ def _idle_facts(hosts: Hosts, stack: Stack, name: str) -> Facts | None:
         return None
     facts = hosts.gpus(name)
     if refusals := list(refuse_busy(f"{name}/qualify", facts)):
-        first = refusals[0]
-        got = "; ".join([first.problem, *(refusal.problem.removeprefix("got ") for refusal in refusals[1:])])
-        raise Refused(
-            replace(
-                first,
-                problem=got,
-                expected="the GPUs must be idle, because measurements disturb other work and other work distorts them",
-            )
-        )
+        note = "measurements disturb other work, and other work distorts them"
+        raise Refused(*(replace(each, expected="GPUs without processes", note=note) for each in refusals))
     return facts
 
 

@@ -80,11 +80,17 @@ def test_every_want_comes_back_as_it_was_told(want):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "got No such file or directory"),
-        ("[]", "got other content"),
-        ("{", "got other content"),
-        ('{"stack": "lab", "salt_id": "0", "claims": {"a": ["b"]}}', "got other content"),
-        ('{"stack": "other", "salt_id": "0", "claims": {}}', "got stack other with salt 0"),
+        (None, "the file cannot be read: No such file or directory. Correct the path"),
+        ("[]", "the file has no digests; the output of `rackwright digests lab`"),
+        ("{", "the file has no digests; the output of `rackwright digests lab`"),
+        (
+            '{"stack": "lab", "salt_id": "0", "claims": {"a": ["b"]}}',
+            "the file has no digests; the output of `rackwright digests lab`",
+        ),
+        (
+            '{"stack": "other", "salt_id": "0", "claims": {}}',
+            "the digests are of stack other with salt 0; stack lab with salt",
+        ),
     ],
 )
 def test_a_file_that_is_something_else_is_refused(stack, tmp_path, text, said):
@@ -94,4 +100,4 @@ def test_a_file_that_is_something_else_is_refused(stack, tmp_path, text, said):
 
     with pytest.raises(DeclarationError) as caught:
         load(path, stack)
-    assert str(caught.value).startswith(f"{path}: {said}; the file has the output of `rackwright digests lab`.")
+    assert str(caught.value).startswith(f"{path}: {said}")
