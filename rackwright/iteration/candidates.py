@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from rackwright.errors import DeclarationError, Diagnostic
+from rackwright.errors import DeclarationError, Diagnostic, command
 from rackwright.stack import Stack
 from rackwright.status import servers
 from workloads.checkpoint import layout, manifest
@@ -59,11 +59,10 @@ def find_starting_model(stack: Stack, server: str, training_directory: Path | No
     model_directory.verify(directory, model)
     training = training_of(model)
     if training is None:
-        want = f"a model that comes from a training of an {CLASSIFIER} of rackwright, and whose lineage names it"
-        fix = "Continue the training where it was trained, and publish the result with `rackwright server promote`"
-        raise DeclarationError(
-            Diagnostic(server, f"got version {model.version}, whose lineage has no such training", want, fix)
-        )
+        problem = f"the lineage of version {model.version} names no training"
+        expected = f"a model from a training of an {CLASSIFIER} of rackwright"
+        help = "Continue the training where it was trained, and publish the result with `rackwright server promote`"
+        raise DeclarationError(Diagnostic(server, problem, expected, help))
     digest = str(training["checkpoint"])
     checkpoint = _find_checkpoint(stack.project, model, digest, training_directory, tracking)
     size = sum(file.bytes for file in model.files.values())
@@ -95,12 +94,10 @@ def _find_served_model(stack: Stack, server: str) -> tuple[Path, Model]:
         model = model_directory.read(path.parent)
         if model.version == spec.version:
             return path.parent, model
-    want = "the served model is on this computer, to be compared with the new one"
-    fix = (
-        f"Copy its directory below {PROJECT_DIRECTORY}/models, declare its path, or run `rackwright server fetch` if it"
-        " is registered"
-    )
-    raise DeclarationError(Diagnostic(server, f"got version {spec.version}, which is not here", want, fix))
+    problem = f"the served version {spec.version} is not on this computer"
+    fetch = command("rackwright server fetch {} {}", stack.name, server)
+    help = f"Copy its directory into {PROJECT_DIRECTORY}/models, or run {fetch} if it is registered"
+    raise DeclarationError(Diagnostic(server, problem, help=help, note="the new model is compared with it"))
 
 
 def _find_checkpoint(project: Path, model: Model, digest: str, training_directory: Path | None, tracking: str) -> Path:
@@ -108,24 +105,25 @@ def _find_checkpoint(project: Path, model: Model, digest: str, training_director
         for path in _checkpoints_below(training_directory):
             if digest_of(path) == digest:
                 return path
-        want = f"version {model.version} came from the checkpoint whose manifest has SHA-256 {digest[:12]}…"
-        fix = "Name the directory of that training"
-        raise DeclarationError(Diagnostic("--from", f"got {training_directory}, without it", want, fix))
+        problem = f"{training_directory} lacks the checkpoint of version {model.version}"
+        expected = f"a checkpoint whose manifest has SHA-256 {digest[:12]}…"
+        raise DeclarationError(Diagnostic("--from", problem, expected, "Name the directory of that training"))
     root = project.resolve() / PROJECT_DIRECTORY
     cached = registry.directory_for(registry.cache_directory(), digest)
     trainings = (path for pattern in TRAINING_PATTERNS for path in sorted(root.glob(f"{pattern}/checkpoints")))
     for path in (*(checkpoint for each in trainings for checkpoint in _checkpoints_in(each)), *_checkpoints_in(cached)):
         if digest_of(path) == digest:
             return path
-    places = f"below {PROJECT_DIRECTORY} and in the cache"
+    places = f"in {PROJECT_DIRECTORY} and in the cache"
     if tracking:
         server = connect(tracking, os.environ)
         if version := registry.find_by_checkpoint(server, digest):
             return registry.fetch(server, str(version), registry.cache_directory())
         places += f", and {server.url} has none"
-    got = f"got no checkpoint whose manifest has SHA-256 {digest[:12]}… {places}"
-    fix = "Add --from DIRECTORY of the training, or --tracking URL of the server that has it"
-    raise DeclarationError(Diagnostic(model.name, got, f"version {model.version} came from it", fix))
+    problem = f"there is no checkpoint of version {model.version} {places}"
+    expected = f"a checkpoint whose manifest has SHA-256 {digest[:12]}…"
+    help = "Add --from DIRECTORY of its training, or --tracking URL of the server that has it"
+    raise DeclarationError(Diagnostic(model.name, problem, expected, help))
 
 
 def _checkpoints_below(directory: Path) -> Iterator[Path]:

@@ -44,12 +44,13 @@ def worse_than_parent(scores: Sequence[Mapping[str, Any]], may_lose: float) -> l
     ]
 
 
-def refuse_shortfalls(shortfalls: Sequence[str], may_lose: float, fix: str) -> None:
+def refuse_shortfalls(shortfalls: Sequence[str], may_lose: float, help: str) -> None:
     """Raise if there are any *shortfalls*.
 
     Raises:
         AccuracyTooLow: With both figures of each shortfall.
     """
     if shortfalls:
-        want = f"it loses at most {may_lose:g} on known data and nothing on new rows, or is not promoted"
-        raise AccuracyTooLow(Diagnostic("accuracy", f"got {'; and '.join(shortfalls)}", want, fix))
+        problem = f"the new model falls short: {'; and '.join(shortfalls)}"
+        expected = f"a loss of at most {may_lose:g} on known data, and none on new rows"
+        raise AccuracyTooLow(Diagnostic("accuracy", problem, expected, help, "the model is not promoted"))

@@ -71,8 +71,9 @@ class IterationRequest:
         """
         for change in self.changes:
             if not change.startswith((TUNE, QUANTIZE)):
-                want = f"settings are those of a training ({TUNE}…) or of quantising ({QUANTIZE}…)"
-                raise DeclarationError(Diagnostic("--set", f"got {change}", want, f"Write it like {TUNE}steps=100"))
+                problem = f"{change!r} is not a setting of a training or of quantising"
+                expected = f"{TUNE}KEY=VALUE or {QUANTIZE}KEY=VALUE"
+                raise DeclarationError(Diagnostic("--set", problem, expected, f"Write it like {TUNE}steps=100"))
 
     def key(self) -> dict[str, Any]:
         """Return the part of the request that decides the new weights. Gates and target do not.
@@ -107,6 +108,7 @@ def digest_arrays(path: Path) -> str:
                     digest.update(part)
     except (OSError, BadZipFile, RuntimeError, zlib.error) as error:  # with a password, or damaged
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        want, fix = "new rows are a file that numpy.savez writes", "See docs/serve.md for its content"
-        raise DeclarationError(Diagnostic("--data", f"got {path}: {reason}", want, fix)) from None
+        problem, expected = f"{path} cannot be read: {reason}", "a file that numpy.savez wrote"
+        help = "Write the new rows as docs/serve.md describes"
+        raise DeclarationError(Diagnostic("--data", problem, expected, help)) from None
     return digest.hexdigest()

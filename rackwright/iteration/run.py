@@ -60,9 +60,9 @@ class ProcessFailed(UserError):
     """A process of the workloads failed. It determines the exit status."""
 
     def __init__(self, module: str, status: int, last_line: str) -> None:
-        fix = "Repair what its message names, and run this command again: it continues with this stage"
-        got = f"got status {status}, {last_line!r}"
-        super().__init__(Diagnostic(f"python -m {module}", got, "its process ends with 0", fix))
+        problem = f"the process failed with status {status}, and printed {last_line!r}"
+        help = "Correct the reported error, and run the command again, which continues with this stage"
+        super().__init__(Diagnostic(f"python -m {module}", problem, help=help))
         self.exit_status = status if status in (2, 3) else StepFailed.exit_status  # type: ignore[misc]
 
 
@@ -213,16 +213,18 @@ class _Iteration:
         shortfalls = self._compare(Stage.GATE, self.training)
         scores = self.work.stage(Stage.TUNE)["came"]["scores"] or []
         shortfalls += gate.worse_than_parent(scores, self.request.may_lose)
-        fix = f"Add more rows, replay more old data (--set {TUNE}fine_tuning.replay=0.7), or raise --may-lose"
-        gate.refuse_shortfalls(shortfalls, self.request.may_lose, fix)
+        help = f"Add more rows, replay more old data (--set {TUNE}fine_tuning.replay=0.7), or raise --may-lose"
+        gate.refuse_shortfalls(shortfalls, self.request.may_lose, help)
         return {}
 
     def _compare(self, stage: Stage, candidate: Path) -> list[str]:
         """Return the shortfalls of the model in *candidate* against the served one, as texts."""
         out, served = self.work.directory / report.COMPARISONS[stage], self.work.starting_model
         if (version := model_directory.read(served.directory).version) != served.version:
-            want, fix = f"the served version {served.version} is there", "Publish it there again"
-            raise DeclarationError(Diagnostic(str(served.directory), f"got version {version}", want, fix))
+            problem, expected = f"the directory has version {version}", f"the served version, {served.version}"
+            raise DeclarationError(
+                Diagnostic(str(served.directory), problem, expected, "Publish the served version there again")
+            )
         argv = (served.directory, candidate, "--training", self.training, "--out", out)
         status, last_line = self._run_python(COMPARE, *argv)
         if status:
@@ -239,13 +241,14 @@ class _Iteration:
         argv = (self.training, "--data", TRAINING, "--target", self.target, "--out", self.model, "--settings", settings)
         status, last_line = self._run_python(QUANTIZER, *argv)
         if status == 1:
-            got, fix = f"got {last_line!r}", f"See its report, and leave more in full precision with --set {QUANTIZE}…"
-            raise gate.AccuracyTooLow(Diagnostic("quantising", got, "the quantised model passes its gate", fix))
+            problem = f"the quantised model fails its gate: {last_line!r}"
+            help = f"Read its report, and leave more in full precision with --set {QUANTIZE}…"
+            raise gate.AccuracyTooLow(Diagnostic("quantising", problem, help=help))
         if status:
             raise ProcessFailed(QUANTIZER, status, last_line)
         shortfalls = self._compare(Stage.QUANTIZE, self.model)
-        fix = f"See {self.model.name}.report for the loss by 8 bits, or raise --may-lose"
-        gate.refuse_shortfalls(shortfalls, self.request.may_lose, fix)
+        help = f"Read the loss by 8 bits in {self.model.name}.report, or raise --may-lose"
+        gate.refuse_shortfalls(shortfalls, self.request.may_lose, help)
         model = model_directory.read(self.model)
         size = sum(file.bytes for file in model.files.values())
         return {"version": model.version, "bytes": size, "precision": model.lineage["precision"], "target": self.target}
@@ -269,8 +272,7 @@ class RolloutFailed(UserError):
     def __init__(self, request: IterationRequest, status: int) -> None:
         stack, server = request.stack.name, request.server
         rollback = command("rackwright server rollback {} {}", stack, server)
-        fix = f"Run this again to continue with the rollout; or run {rollback} and `up`"
-        super().__init__(
-            Diagnostic(f"stack {stack}", f"got status {status} of `up`", "every host serves the new version", fix)
-        )
+        problem, note = f"the rollout failed: `up` ended with status {status}", "not every host serves the new version"
+        help = f"Run the command again to continue with the rollout; to go back, run {rollback} and `up`"
+        super().__init__(Diagnostic(f"stack {stack}", problem, help=help, note=note))
         self.exit_status = status  # type: ignore[misc]

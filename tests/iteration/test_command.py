@@ -51,7 +51,7 @@ def test_what_a_gate_refuses_ends_with_1_and_its_report(call, outside, project, 
     printed = capsys.readouterr()
 
     assert json.loads(printed.out)["outcome"] == "refused"
-    assert "gate: accuracy: got 0.5000 on digits" in printed.err
+    assert "gate: accuracy: the new model falls short: 0.5000 on digits" in printed.err
     assert (project / "stacks" / "serving.yaml").read_text() == FLEET
 
 

@@ -108,7 +108,7 @@ class TestGates:
         error = refused(asked(), outside)
 
         assert str(error).startswith(
-            "gate: accuracy: got 0.9500 on digits, where the served model has 0.9700; it loses "
+            "gate: accuracy: the new model falls short: 0.9500 on digits, where the served model has 0.9700; a loss of"
         )
         assert (outside.names, fleet(project)) == (ALL[:2], FLEET)
         assert error.report == json.loads((work(project) / "report.json").read_text())
@@ -125,7 +125,9 @@ class TestGates:
 
     def test_new_rows_lose_nothing_whatever_may_be_lost(self, asked: Ask, outside: FakeActions) -> None:
         outside.tuned["new"] = 0.49
-        assert "got 0.4900 on new rows, where the served model has 0.5000" in str(refused(asked(may_lose=0.5), outside))
+        assert "the new model falls short: 0.4900 on new rows, where the served model has 0.5000" in str(
+            refused(asked(may_lose=0.5), outside)
+        )
         outside.tuned["new"] = 0.5
         assert iterate(asked(may_lose=0.5), outside)["outcome"] == "served", "as good is good enough"
 
@@ -141,19 +143,23 @@ class TestGates:
         self, asked: Ask, outside: FakeActions
     ) -> None:
         outside.status["training"], outside.parent, outside.own = 1, 0.9, 0.88
-        assert "got 0.8800 on new rows, where its parent has 0.9000" in str(refused(asked(), outside))
+        assert "the new model falls short: 0.8800 on new rows, where its parent has 0.9000" in str(
+            refused(asked(), outside)
+        )
         assert outside.names == ALL[:2]
 
     def test_what_quantising_refuses_is_not_promoted(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         outside.status["quantize"] = 1
-        assert str(refused(asked(), outside)).startswith("quantize: quantising: got 'quantize has ended'")
+        assert str(refused(asked(), outside)).startswith(
+            "quantize: quantising: the quantised model fails its gate: 'quantize has ended'"
+        )
         assert fleet(project) == FLEET
 
     def test_what_quantising_made_worse_than_what_is_served_is_not_promoted(
         self, project: Path, asked: Ask, outside: FakeActions
     ) -> None:
         outside.made["new"] = 0.4
-        assert "quantize: accuracy: got 0.4000 on new rows" in str(refused(asked(), outside))
+        assert "quantize: accuracy: the new model falls short: 0.4000 on new rows" in str(refused(asked(), outside))
         assert (outside.names, fleet(project)) == (ALL[:4], FLEET)
 
         outside.made["new"] = 0.9
@@ -192,7 +198,7 @@ class TestGoingOn:
     def test_a_rollout_that_fails_is_gone_on_with(self, asked: Ask, outside: FakeActions, status: int) -> None:
         outside.status["up"] = status
         error = refused(asked(), outside, status)
-        assert str(error).startswith(f"up: stack serving: got status {status} of `up`")
+        assert str(error).startswith(f"up: stack serving: the rollout failed: `up` ended with status {status}")
         assert error.report is not None and error.report["outcome"] == "failed"
 
         outside.status["up"] = 0
@@ -267,24 +273,26 @@ class TestRefused:
 
     def test_no_rows(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         (project / "text.npz").write_text("x")
-        assert "find: --data: got" in self.find(asked(data=project / "text.npz"), outside)
+        assert "find: --data: " in self.find(asked(data=project / "text.npz"), outside)
         assert "No such file or directory" in self.find(asked(data=project / "none.npz"), outside)
 
     def test_settings_that_cannot_be(self, asked: Ask, outside: FakeActions) -> None:
-        assert "--set: got steps=9; settings are those" in self.find(asked(changes=("steps=9",)), outside)
+        assert "--set: 'steps=9' is not a setting of a training or of quantising" in self.find(
+            asked(changes=("steps=9",)), outside
+        )
         assert "--set tune: stepz: got 9" in self.find(asked(changes=("tune.stepz=9",)), outside)
         assert "--set quantize: precision: got int9" in self.find(asked(changes=("quantize.precision=int9",)), outside)
 
     def test_a_model_of_somebody_else(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         publish(project / ".rackwright" / "models" / "digits", b"good", {"source": {"file": "model.onnx"}})
-        assert "whose lineage has no such training" in self.find(asked(), outside)
+        assert "names no training; a model from a training" in self.find(asked(), outside)
 
     def test_a_training_that_is_nowhere(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         (project / ".rackwright" / "train").rename(project / "elsewhere")
-        assert "Add --from DIRECTORY of the training, or --tracking URL" in self.find(asked(), outside)
+        assert "Add --from DIRECTORY of its training, or --tracking URL" in self.find(asked(), outside)
         checkpoint(project / "another", b"the manifest of another one")
         said = self.find(asked(training_directory=project / "another"), outside)
-        assert f"--from: got {project / 'another'}, without it" in said
+        assert f"--from: {project / 'another'} lacks the checkpoint of version" in said
 
         told = iterate(asked(training_directory=project / "elsewhere"), outside)
         assert told["parent"]["path"] == str(project / "elsewhere" / "checkpoints" / "step-0000000300")
@@ -292,7 +300,7 @@ class TestRefused:
     def test_a_version_that_only_the_hosts_have(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         text = FLEET.replace("{path: .rackwright/models/digits}", '{version: "0123456789ab"}')
         (project / "stacks" / "serving.yaml").write_text(text)
-        assert "got version 0123456789ab, which is not here" in self.find(asked(), outside)
+        assert "the served version 0123456789ab is not on this computer" in self.find(asked(), outside)
 
         version = model_directory.read(project / ".rackwright" / "models" / "digits").version
         (project / "stacks" / "serving.yaml").write_text(text.replace("0123456789ab", version))
@@ -308,7 +316,7 @@ class TestRefused:
     ) -> None:
         iterate(asked(), outside)
         publish(project / ".rackwright" / "models" / "digits", b"other", {"source": {"training": trained()}})
-        assert "is there. Publish it there again" in str(refused(asked(target="t4"), outside, 2))
+        assert ". Publish the served version there again" in str(refused(asked(target="t4"), outside, 2))
 
     @pytest.mark.parametrize(("status", "expected"), [(2, 2), (3, 3), (4, 4), (-9, 4), (130, 4)])
     def test_a_process_that_fails_is_told_with_its_last_line(
@@ -316,11 +324,16 @@ class TestRefused:
     ) -> None:
         outside.status["training"] = status
         error = refused(asked(), outside, expected)
-        assert f"tune: python -m workloads.training: got status {status}, 'training has ended'" in str(error)
+        assert (
+            f"tune: python -m workloads.training: the process failed with status {status}, and printed 'training"
+            in str(error)
+        )
         assert fleet(project) == FLEET
 
     def test_a_training_that_was_told_to_stop_is_not_finished(
         self, asked: Ask, outside: FakeActions, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(outside, "_train", lambda argv, status: None)
-        assert "tune: python -m workloads.training: got status 0" in str(refused(asked(), outside, 4))
+        assert "tune: python -m workloads.training: the process failed with status 0" in str(
+            refused(asked(), outside, 4)
+        )
