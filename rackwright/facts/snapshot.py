@@ -29,7 +29,7 @@ def save(directory: Path, host: str, facts: Facts, taken_at: datetime | None = N
         write_atomic(path, text, 0o600)
     except OSError as error:
         raise SnapshotError(
-            Diagnostic(str(path), str(error), "the snapshot must be written", "Name a writable directory")
+            Diagnostic(str(path), f"the snapshot cannot be written: {error}", help="Name a writable directory")
         ) from error
     return path
 
@@ -50,7 +50,10 @@ def load(directory: Path, as_of: datetime) -> Mapping[str, Facts]:
     except OSError as error:
         raise SnapshotError(
             Diagnostic(
-                str(directory), str(error), "a directory of snapshots is expected", "Name the directory given to --save"
+                str(directory),
+                f"the directory cannot be read: {error}",
+                "a directory that `rackwright audit --save` wrote",
+                "Correct the path",
             )
         ) from error
     return {host: _read(path) for host, path in newest.items() if path}
@@ -64,9 +67,9 @@ def _read(path: Path) -> Facts:
         raise SnapshotError(
             Diagnostic(
                 str(path),
-                str(error),
-                "the facts of one host are expected",
-                "Take the snapshot again, or move this file away",
+                f"the file is not a snapshot: {error}",
+                "the facts of one host",
+                "Take the snapshot again, or move the file to another directory",
             )
         ) from error
     if version != FORMAT:
@@ -74,8 +77,8 @@ def _read(path: Path) -> Facts:
             Diagnostic(
                 str(path),
                 f"the snapshot has format {version}",
-                f"this version reads format {FORMAT}",
-                "Read it with the version of rackwright that wrote it, or move it away",
+                f"format {FORMAT}",
+                "Read it with the version of rackwright that wrote it, or move it to another directory",
             )
         )
     return Facts(raw)

@@ -97,7 +97,7 @@ def test_an_answer_that_is_nested_without_end_is_no_answer():
 def test_a_snapshot_that_is_nested_without_end_is_refused(tmp_path):
     path = snapshot.save(tmp_path, "gpu-01", Facts({"format": 1}))
     path.write_text("[" * 200_000)
-    with pytest.raises(snapshot.SnapshotError, match="the facts of one host are expected"):
+    with pytest.raises(snapshot.SnapshotError, match="the facts of one host"):
         snapshot._read(path)
 
 

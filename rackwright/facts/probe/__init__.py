@@ -115,8 +115,8 @@ def parse(stdout: bytes, host: str) -> Facts:
         raise HostUnreachable(
             Diagnostic(
                 host,
-                f'the probe\'s answer ends with "{ending}"',
-                f"one line of compressed facts is expected, {FACTS_BYTES >> 20} MiB at most",
+                f'the answer of the probe is not valid; it ends with "{ending}"',
+                f"one line of compressed facts, {FACTS_BYTES >> 20} MiB at most",
                 "Check the output of this user's login shell, and who controls the host",
             )
         ) from error
