@@ -65,7 +65,7 @@ class Control:
             )
         while (connection := self._connect()) is None:
             if process.poll() is not None:
-                raise self._supervisor_error(f"it ended with status {process.returncode}")
+                raise self._supervisor_error(f"the supervisor ended with status {process.returncode}")
             time.sleep(0.02)
         connection.close()
 
@@ -112,7 +112,7 @@ class Control:
     def _request(self, request: dict[str, Any], connection: socket.socket | None = None) -> dict[str, Any]:
         connection = connection or self._connect()
         if connection is None:
-            raise self._supervisor_error("it does not run")
+            raise self._supervisor_error("the supervisor does not run")
         try:
             with connection, connection.makefile("rw", encoding="utf-8") as stream:
                 stream.write(json.dumps(request) + "\n")
@@ -133,12 +133,6 @@ class Control:
             except BlockingIOError:  # held, so the process id in it is that of the supervisor
                 os.kill(int(lock.read()), signal.SIGKILL)
 
-    def _supervisor_error(self, got: str) -> StepFailed:
-        return StepFailed(
-            Diagnostic(
-                "twin's supervisor",
-                got,
-                "the supervisor runs the twin's machines",
-                f"Read {self._layout.supervisor_log}, then start the twin",
-            )
-        )
+    def _supervisor_error(self, problem: str) -> StepFailed:
+        help = f"Read {self._layout.supervisor_log}, then start the twin"
+        return StepFailed(Diagnostic("twin's supervisor", problem, help=help))

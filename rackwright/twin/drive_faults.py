@@ -64,10 +64,9 @@ def inject(twin: Twin, host: str, serial: str, fault: str) -> None:
     """
     drive = virtual_machine(twin, host, "drives").drive(serial)
     if fault == "failing" and drive.bus != "nvme":
-        where, got = f"{host}: drive {serial}", f"got a drive on {drive.bus}"
-        raise DeclarationError(
-            Diagnostic(where, got, "only virtual NVMe drives report their health", "Name an NVMe drive")
-        )
+        problem, note = f"a virtual {drive.bus} drive cannot fail", "only virtual NVMe drives report their health"
+        where = f"{host}: drive {serial}"
+        raise DeclarationError(Diagnostic(where, problem, "an NVMe drive", "Name such a drive", note))
     with open_host_monitor(twin, host, "drives") as qemu:
         clear(qemu, drive)
         if fault == "failing":

@@ -65,7 +65,7 @@ def _virtual_machine(name: str, host: Host) -> VirtualMachine:
     _check_os(name, host)
     if provided := [tier for tier, declared in host.tiers.items() if declared.provided]:
         raise _declaration_error(
-            f"{name}: tier {provided[0]}", "provided: true", "only a container of a twin can have a provided tier"
+            f"{name}: tier {provided[0]}", "a virtual machine cannot have a provided tier", "provided: false"
         )
     drives = tuple(_drives(name, host))
     if not any(drive.boot for drive in drives):
@@ -73,7 +73,9 @@ def _virtual_machine(name: str, host: Host) -> VirtualMachine:
     serial, uuid = host.identity.serial or f"TWIN-{name}", host.identity.uuid
     if not (host.identity.serial or uuid):
         raise _declaration_error(
-            name, f"identity {host.identity.strongest[0]}", "a host of a twin has a chassis serial or a UUID"
+            name,
+            f"a virtual machine cannot be identified by {host.identity.strongest[0]}",
+            "a chassis serial or a UUID",
         )
     nics, gpus = _nics(name, host), nvidia.gpus(host.profile)
     tpm = any(tier.tpm2 for tier in host.tiers.values())
@@ -82,7 +84,7 @@ def _virtual_machine(name: str, host: Host) -> VirtualMachine:
 
 def _check_os(name: str, host: Host) -> None:
     if host.os != "debian-12":
-        raise _declaration_error(name, f"os {host.os}", "a twin runs debian-12")
+        raise _declaration_error(name, f"a twin cannot run {host.os}", "debian-12")
 
 
 def _nics(name: str, host: Host) -> tuple[VirtualNic, ...]:
@@ -99,7 +101,7 @@ def _drives(name: str, host: Host) -> Iterator[VirtualDrive]:
     for drive in host.drives:
         if drive.bus not in BUSES:
             raise _declaration_error(
-                f"{name}: drive {drive.serial}", f"bus {drive.bus}", "a twin has nvme, sas and virtio"
+                f"{name}: drive {drive.serial}", f"a twin has no drives on bus {drive.bus}", "nvme, sas or virtio"
             )
         size = BOOT_BYTES if drive.boot else drive.size or DRIVE_BYTES
         bus = "virtio" if drive.boot else BUSES[drive.bus]
@@ -112,7 +114,6 @@ def _wwn(host: str, drive: Drive) -> str:
     return "0x5000c5" + hashlib.blake2s(f"{host}/{drive.serial}".encode(), digest_size=5).hexdigest()
 
 
-def _declaration_error(where: str, got: str, want: str) -> DeclarationError:
-    return DeclarationError(
-        Diagnostic(where, f"got {got}", want, "Rehearse this host on real hardware, or change its declaration")
-    )
+def _declaration_error(where: str, problem: str, expected: str) -> DeclarationError:
+    help = "Rehearse this host on real hardware, or change its declaration"
+    return DeclarationError(Diagnostic(where, problem, expected, help))

@@ -34,8 +34,8 @@ def virtual_machine(twin: Twin, host: str, part: str) -> VirtualMachine:
         raise DeclarationError(
             Diagnostic(
                 host,
-                "got a container",
-                f"only a virtual machine has {part} of its own",
+                f"the host is a container, and only a virtual machine has {part} of its own",
+                "a virtual machine",
                 f"Name a virtual machine, or remove {host} from rackwright:containers",
             )
         )
@@ -49,8 +49,8 @@ def require_power(twin: Twin, host: str) -> None:
         raise StepFailed(
             Diagnostic(
                 host,
-                "it is off",
-                "the fault needs a running machine",
+                "the machine is off",
+                "a running machine",
                 f"Run {command('rackwright twin fault power-on {}', host)}",
             )
         )
@@ -82,7 +82,6 @@ def run_in_guest(twin: Twin, host: str, script: str, subject: str, *arguments: s
             Diagnostic(
                 f"{host}: {subject}",
                 f"the guest does not see the fault: {(run.stderr or run.stdout).strip() or 'it sees no change'}",
-                "the guest sees the fault",
-                "Read the guest's `dmesg`, or restart the guest, which then sees the fault",
+                help="Read the guest's `dmesg`, or restart the guest, which then sees the fault",
             )
         )

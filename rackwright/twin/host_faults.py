@@ -65,6 +65,6 @@ def _require_own(twin: Twin, host: str, part: str) -> Twin:
 
 def _check_path(host: str, path: str) -> str:
     if not PurePosixPath(path).is_absolute() or "'" in path:
-        want, fix = "a disk is named by its mount point", "Write an absolute path without quotes"
-        raise DeclarationError(Diagnostic(f"{host}: disk", f"got {path!r}", want, fix))
+        problem, expected = f"{path!r} is not a mount point", "an absolute path without quotes"
+        raise DeclarationError(Diagnostic(f"{host}: disk", problem, expected, "Name the mount point of the disk"))
     return path

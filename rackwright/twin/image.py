@@ -43,9 +43,8 @@ def require(*programs: str) -> None:
         raise SetupError(
             Diagnostic(
                 "this computer",
-                f"{', '.join(missing)} not found",
-                "a twin needs these programs",
-                f"Run `sudo apt-get install {packages}`",
+                f"programs that a twin needs are missing: {', '.join(missing)}",
+                help=f"Run `sudo apt-get install {packages}`",
             )
         )
 
@@ -114,8 +113,8 @@ class ImageBuilder:
                 raise
         if status:
             last = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
-            got = f"{argv[0]} ended with {status}:\n{last}"
-            raise SetupError(Diagnostic("twin image", got, "this command builds the guest", f"Read {self.log}"))
+            problem = f"{argv[0]} failed with status {status}:\n{last}"
+            raise SetupError(Diagnostic("twin image", problem, help=f"Read {self.log}"))
 
 
 def prepare(os_name: str, backend: str, build: Callable[[ImageBuilder, Path], None], progress: Progress) -> Path:

@@ -145,7 +145,10 @@ def runtime_base() -> Path:
     if base.is_symlink() or base.stat().st_uid != os.getuid():
         raise SetupError(
             Diagnostic(
-                str(base), "another user owns it", "the twin's sockets need a directory of this user", "Remove it"
+                str(base),
+                "the directory of the twin's sockets belongs to another user",
+                "a directory of this user",
+                "Find out who created it, and remove it",
             )
         )
     return base

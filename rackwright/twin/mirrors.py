@@ -33,8 +33,8 @@ def source_lines(os_name: str) -> tuple[str, ...]:
             Diagnostic(
                 "rackwright:mirrors",
                 "this computer's apt has no mirror of Debian",
-                "a twin's hosts use the mirrors of this computer",
-                "Remove the setting, or add a mirror to /etc/apt/sources.list.d",
+                help="Remove the setting, or add a mirror to /etc/apt/sources.list.d",
+                note="a twin's hosts use the mirrors of this computer",
             )
         )
     return sources

@@ -74,9 +74,9 @@ class Twin:
             raise DeclarationError(
                 Diagnostic(
                     f"twin {self.layout.directory.name}",
-                    f"no host {host}",
-                    f"its hosts are {', '.join(self.machines) or 'none'}",
-                    "Name one of these",
+                    f"the twin has no host {host}",
+                    f"one of {', '.join(self.machines)}" if self.machines else "",
+                    "Correct the name",
                 )
             )
         return self.machines[host]
@@ -138,9 +138,8 @@ class Twin:
                 raise HostUnreachable(
                     Diagnostic(
                         waiting[0],
-                        f"no SSH after {seconds:.0f} s",
-                        "a guest answers SSH once it is up",
-                        f"Read its console: {self.layout.console(waiting[0])}",
+                        f"the guest does not answer SSH after {seconds:.0f} s",
+                        help=f"Read its console in {self.layout.console(waiting[0])}",
                     )
                 )
             if waiting and now - last_report > 5:
@@ -261,7 +260,12 @@ class Twin:
         while not path.exists():
             if name not in self._running_children():
                 raise StepFailed(
-                    Diagnostic(name, f"it ended: {_log_tail(log) or 'its log is empty'}", purpose, f"Read {log}")
+                    Diagnostic(
+                        name,
+                        f"the process ended: {_log_tail(log) or 'its log is empty'}",
+                        help=f"Read {log}",
+                        note=purpose,
+                    )
                 )
             time.sleep(0.02)
 
@@ -350,9 +354,8 @@ class Twin:
         return StepFailed(
             Diagnostic(
                 host,
-                f"it ended: {_log_tail(log) or _log_tail(console) or 'its log is empty'}",
-                "a machine runs until it is stopped",
-                f"Read {log} and {console}",
+                f"the machine ended: {_log_tail(log) or _log_tail(console) or 'its log is empty'}",
+                help=f"Read {log} and {console}",
             )
         )
 

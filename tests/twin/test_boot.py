@@ -157,7 +157,10 @@ def test_a_power_cut_keeps_synced_data_and_loses_memory(running_twin):
     running_twin.run("echo kept > synced && sync && touch /dev/shm/lost")
 
     faults.power_off(running_twin.twin, running_twin.host)
-    with pytest.raises(StepFailed, match="it is off"), faults.pause_processor(running_twin.twin, running_twin.host):
+    with (
+        pytest.raises(StepFailed, match="the machine is off"),
+        faults.pause_processor(running_twin.twin, running_twin.host),
+    ):
         pass
     faults.power_on(running_twin.twin, running_twin.host, running_twin.messages.append)
 

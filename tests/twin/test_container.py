@@ -170,7 +170,9 @@ def test_a_drive_fault_of_a_container_is_an_error(tmp_path, fault):
     """
     A container has no drives; those in it are this computer's.
     """
-    with pytest.raises(DeclarationError, match="test-02: got a container.* drives of its own.*rackwright:containers"):
+    with pytest.raises(
+        DeclarationError, match="test-02: the host is a container.* drives of its own.*rackwright:containers"
+    ):
         fault(Twin(tmp_path, [container(2)]), "test-02", "ANY")
 
 
@@ -229,5 +231,5 @@ def test_a_provided_tier_is_a_directory_of_this_computer(tmp_path):
         f"--bind-ro={layout.host('beta')}/environment:/opt/workloads",
         "--bind-ro=/cache/a\\:b/lib/python3.11/site-packages:/opt/workloads/lib/python3.11/site-packages",
     ]
-    with pytest.raises(DeclarationError, match=r"beta: tier warm: got provided: true"):
+    with pytest.raises(DeclarationError, match=r"beta: tier warm: a virtual machine cannot have a provided tier"):
         build_twin("t", tmp_path, fleet)

@@ -282,5 +282,5 @@ def test_without_a_compiler_the_error_names_the_packages(tmp_path, monkeypatch):
     monkeypatch.setenv("RACKWRIGHT_CACHE", str(tmp_path))
     monkeypatch.setenv("PATH", "")
 
-    with pytest.raises(SetupError, match="there is no cc on PATH.*Install gcc and libc6-dev"):
+    with pytest.raises(SetupError, match="the program cc is missing.*Install gcc and libc6-dev"):
         library.ensure(print)

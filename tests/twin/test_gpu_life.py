@@ -86,7 +86,9 @@ def test_each_fault_affects_only_its_gpu_and_can_be_cleared(rack_with_driver, fa
     assert (cleared["gpus"], cleared["xids"]) == (before["gpus"], [])
 
 
-@pytest.mark.parametrize(("host", "gpus"), [(HOST, "its GPUs are 0 to 1"), ("test-02", "its profile has no GPUs")])
+@pytest.mark.parametrize(
+    ("host", "gpus"), [(HOST, "a number from 0 to 1"), ("test-02", "a host whose profile has GPUs")]
+)
 def test_a_fault_of_a_missing_gpu_is_an_error(rack, host, gpus):
     with pytest.raises(DeclarationError, match=f"{host}: GPU 2: the host has no such GPU; {gpus}"):
         faults.inject(rack.twin, host, 2, "hot")
@@ -118,12 +120,12 @@ def test_a_host_that_refuses_the_gpu_files_still_starts(rack, monkeypatch):
 
     rack.twin.start(rack.messages.append)
 
-    assert rack.messages[-1].startswith("test-01: GPUs: the guest reports: not you;")
+    assert rack.messages[-1].startswith("test-01: GPUs: the guest cannot unpack the files of its GPUs: not you.")
 
 
 def test_without_a_compiler_the_twin_starts_without_gpus(tmp_path, monkeypatch):
     def no_library(progress):
-        raise library._setup_error("there is no cc on PATH")
+        raise library._setup_error("the program cc is missing")
 
     monkeypatch.setattr(library, "ensure", no_library)
     messages: list[str] = []
@@ -131,7 +133,7 @@ def test_without_a_compiler_the_twin_starts_without_gpus(tmp_path, monkeypatch):
     try:
         twin.start(messages.append)
         assert twin.answers_ssh("test-07")
-        assert messages[-1].startswith("test-07: without GPUs: GPUs of the twin: there is no cc on PATH")
+        assert messages[-1].startswith("test-07: without GPUs: GPUs of the twin: the program cc is missing")
     finally:
         twin.reset(messages.append)
 

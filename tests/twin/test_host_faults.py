@@ -73,7 +73,7 @@ def test_a_container_has_no_clock_and_no_disk_of_its_own(tmp_path: Path) -> None
 
 
 def test_a_fault_of_a_machine_that_is_off_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(StepFailed, match="it is off"):
+    with pytest.raises(StepFailed, match="the machine is off"):
         host_faults.fill(Twin(tmp_path, [machine(1)]), "test-01", "/srv/hot")
 
 
@@ -81,7 +81,7 @@ def test_a_fault_of_a_machine_that_is_off_is_an_error(tmp_path: Path) -> None:
 def test_a_disk_needs_an_absolute_mount_point(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_faults, "require_power", lambda twin, host: None)
 
-    with pytest.raises(DeclarationError, match="a disk is named by its mount point"):
+    with pytest.raises(DeclarationError, match="is not a mount point"):
         host_faults.fill(Twin(tmp_path, [machine(1)]), "test-01", path)
 
 

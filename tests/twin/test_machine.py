@@ -149,7 +149,7 @@ def test_a_machine_without_a_boot_drive_is_refused():
     """
     one = machine(1)
 
-    with pytest.raises(DeclarationError, match="no boot drive"):
+    with pytest.raises(DeclarationError, match="the machine has no boot drive"):
         check(replace(one, drives=one.data_drives))
 
 
@@ -192,7 +192,7 @@ def test_without_swtpm_a_machine_with_a_tpm_is_refused_and_others_are_not(layout
     monkeypatch.setattr("shutil.which", lambda program, path: None if program == "swtpm" else program)
 
     VirtualMachines(layout).require([machine(1)])
-    with pytest.raises(SetupError, match="swtpm not found.*apt-get install swtpm"):
+    with pytest.raises(SetupError, match="are missing: swtpm.*apt-get install swtpm"):
         VirtualMachines(layout).require([machine(1), replace(machine(2), tpm=True)])
 
 

@@ -41,17 +41,18 @@ class Containers:
                 Diagnostic(
                     names,
                     f"user {os.geteuid()} may not start containers",
+                    "root",
+                    "Run the command as root, or remove the hosts from rackwright:containers",
                     "only root can make namespaces, mounts and network interfaces",
-                    "Run the command as root, or take the hosts out of rackwright:containers",
                 )
             )
         if any(machine.nics for machine in machines) and not _TUN.exists():
             raise SetupError(
                 Diagnostic(
                     names,
-                    f"no {_TUN}",
-                    "the NICs of a container are TAP devices",
-                    "Load the kernel module tun, or take the hosts out of rackwright:containers",
+                    f"this computer has no {_TUN}",
+                    help="Run `sudo modprobe tun`, or remove the hosts from rackwright:containers",
+                    note="the NICs of a container are TAP devices",
                 )
             )
         allowed = int(_INOTIFY.read_text())
@@ -59,8 +60,8 @@ class Containers:
             raise SetupError(
                 Diagnostic(
                     f"{len(machines)} containers",
-                    f"this computer allows {allowed} inotify instances of one user",
-                    f"each container holds {INOTIFY_EACH}",
+                    f"this computer allows a user {allowed} inotify instances",
+                    f"{INOTIFY_EACH} for each container",
                     f"Run {command('sudo sysctl fs.inotify.max_user_instances={}', 8 * len(machines))}",
                 )
             )
@@ -112,9 +113,9 @@ class Containers:
             raise SetupError(
                 Diagnostic(
                     machine.name,
-                    f"got no {PACKAGES} in {machine.workloads}",
-                    f"the packages for {machine.os} are built for its Python",
-                    "Make .venv with that Python, or remove rackwright:workloads",
+                    f"{machine.workloads} has no {PACKAGES}",
+                    f"packages that are built for the Python of {machine.os}",
+                    "Create .venv with that Python, or remove rackwright:workloads",
                 )
             )
         directory = self._layout.environment(machine.name)
@@ -138,9 +139,9 @@ class Containers:
                 raise SetupError(
                     Diagnostic(
                         machine.name,
-                        f"its files are changes to {system}, which is missing",
-                        "a container stores only its differences from that system",
-                        "Run `rackwright twin reset`",
+                        f"the system {system} of the container is missing",
+                        help="Restore it; or, if the data of the twin may be lost, run `rackwright twin reset`",
+                        note="a container stores only its differences from its system",
                     )
                 )
             if system != image.root(machine.os):

@@ -48,8 +48,8 @@ def check(container: Container) -> None:
                 Diagnostic(
                     f"{container.name}: NIC {nic.name!r}",
                     "no network interface can have this name",
-                    f"a name has at most {LINK_NAME_MAX} printable characters, without blanks and / : %",
-                    "Shorten it",
+                    f"at most {LINK_NAME_MAX} printable characters, without blanks and / : %",
+                    "Give the NIC such a name",
                 )
             )
 

@@ -95,10 +95,9 @@ def inject(twin: Twin, host: str, index: int, name: str) -> None:
     """
     fault, models = FAULTS[name], twin.machine(host).gpus
     if index not in range(len(models)):
-        expected = f"its GPUs are 0 to {len(models) - 1}" if models else "its profile has no GPUs"
-        raise DeclarationError(
-            Diagnostic(f"{host}: GPU {index}", "the host has no such GPU", expected, "Name another GPU or another host")
-        )
+        expected = f"a number from 0 to {len(models) - 1}" if models else "a host whose profile has GPUs"
+        help = f"Name another {'GPU' if models else 'host'}"
+        raise DeclarationError(Diagnostic(f"{host}: GPU {index}", "the host has no such GPU", expected, help))
     _gpus(host, probe_gpus(twin, host))  # loads the driver; loading it later would clear the fault
     error = f"NVRM: Xid (PCI:{state.pci_address(index)[:-2]}): {fault.error}" if fault.error else ""
     job = {"path": state.PATH, "index": index, "lines": fault.lines(models[index]), "error": error}
@@ -133,6 +132,7 @@ def _run(twin: Twin, host: str, command: Sequence[str], stdin: bytes) -> bytes:
     return run.stdout
 
 
-def _not_visible_error(host: str, subject: str, got: str) -> StepFailed:
-    fix = "Install a GPU driver on the host, and check that the host is on"
-    return StepFailed(Diagnostic(f"{host}: {subject}", got, "the host sees each fault of its GPUs", fix))
+def _not_visible_error(host: str, subject: str, reason: str) -> StepFailed:
+    problem = f"the host does not see the fault: {reason}"
+    help = "Install a GPU driver on the host, and check that the host is on"
+    return StepFailed(Diagnostic(f"{host}: {subject}", problem, help=help))

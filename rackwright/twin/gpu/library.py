@@ -35,17 +35,14 @@ def compile_to(target: Path, *flags: str) -> None:
     """Compile the library into *target*, with *flags* in addition to FLAGS."""
     compiler = shutil.which("cc")
     if compiler is None:
-        raise _setup_error("there is no cc on PATH")
+        raise _setup_error("the program cc is missing")
     argv = [compiler, *FLAGS, *flags, "-o", str(target), str(SOURCE)]
     result = subprocess.run(argv, capture_output=True, text=True)
     if result.returncode:
         raise _setup_error(f"{compiler} failed: {result.stderr.strip()}")
 
 
-def _setup_error(got: str) -> SetupError:
-    want = "a C compiler builds the stand-in for NVIDIA's library"
-    return SetupError(
-        Diagnostic(
-            "GPUs of the twin", got, want, "Install gcc and libc6-dev, or the packages of this system that contain cc"
-        )
-    )
+def _setup_error(problem: str) -> SetupError:
+    note = "a C compiler builds the stand-in for NVIDIA's library"
+    help = "Install gcc and libc6-dev, or the packages of this system that contain cc"
+    return SetupError(Diagnostic("GPUs of the twin", problem, help=help, note=note))

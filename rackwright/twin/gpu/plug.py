@@ -31,10 +31,8 @@ def plug_in(machine: Machine, library: Path, ssh: Callable[..., list[str]]) -> N
     command = shlex.join(("sudo", "-n", "sh", "-c", _UNPACK))
     run = subprocess.run(ssh(machine.name, command), input=_archive(machine, library), capture_output=True)
     if run.returncode:
-        got = f"the guest reports: {run.stderr.decode(errors='replace').strip()}"
-        raise StepFailed(
-            Diagnostic(f"{machine.name}: GPUs", got, "the guest unpacks the files of its GPUs", "Start the twin again")
-        )
+        problem = f"the guest cannot unpack the files of its GPUs: {run.stderr.decode(errors='replace').strip()}"
+        raise StepFailed(Diagnostic(f"{machine.name}: GPUs", problem, help="Start the twin again"))
 
 
 def _archive(machine: Machine, library: Path) -> bytes:

@@ -90,18 +90,18 @@ class VirtualMachines:
                 raise SetupError(
                     Diagnostic(
                         machine.name,
-                        f"its boot drive is a change to the image {system.directory}, which is missing",
-                        "a boot drive stores only its differences from the image",
-                        "Run `rackwright twin reset`",
+                        f"the image {system.directory} of its boot drive is missing",
+                        help="Restore it; or, if the data of the twin may be lost, run `rackwright twin reset`",
+                        note="a boot drive stores only its differences from its image",
                     )
                 )
             if machine.tpm and not (system.directory / "vmlinuz").exists():
                 raise SetupError(
                     Diagnostic(
                         machine.name,
-                        f"its boot drive is a change to the image {system.directory}, which has no vmlinuz",
-                        "a machine with a TPM starts from a newer image",
-                        "Run `rackwright twin reset`",
+                        f"the image {system.directory} of its boot drive has no vmlinuz",
+                        "a newer image, from which a machine with a TPM can start",
+                        "If the data of the twin may be lost, run `rackwright twin reset`",
                     )
                 )
             if system != image.image(machine.os):

@@ -67,6 +67,6 @@ def uncompressed_kernel(bzimage: bytes) -> bytes:
     except lzma.LZMAError as error:
         raise SetupError(
             Diagnostic(
-                "twin image", f"xz cannot unpack the kernel ({error})", "the kernel of Debian 12 is an xz stream", ""
+                "twin image", f"xz cannot unpack the kernel ({error})", "an xz stream, as in the kernel of Debian 12"
             )
         ) from error

@@ -91,9 +91,9 @@ class VirtualMachine:
         raise DeclarationError(
             Diagnostic(
                 self.name,
-                f"no data drive has the serial {serial}",
-                f"its data drives are {serials}",
-                "Name one of these",
+                f"the machine has no data drive {serial}",
+                f"one of {serials}",
+                "Correct the serial",
             )
         )
 
@@ -104,8 +104,8 @@ def check(machine: VirtualMachine) -> None:
         raise DeclarationError(
             Diagnostic(
                 machine.name,
-                "no boot drive",
-                "a machine starts from a boot drive",
+                "the machine has no boot drive",
+                "one drive with `boot: true`",
                 "Declare the drive with the operating system",
             )
         )
@@ -115,9 +115,9 @@ def check(machine: VirtualMachine) -> None:
             raise DeclarationError(
                 Diagnostic(
                     f"{machine.name}: drive {drive.serial!r}",
-                    "no virtual drive can have this serial",
-                    f"a {drive.bus} drive of a twin takes at most {limit} printable characters without a slash",
-                    "Shorten it",
+                    f"no virtual {drive.bus} drive can have this serial",
+                    f"at most {limit} printable characters without a slash",
+                    "Shorten the serial",
                 )
             )
 

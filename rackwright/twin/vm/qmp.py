@@ -65,15 +65,9 @@ class Monitor:
         message: Message = json.loads(line)
         return message
 
-    def _monitor_error(self, got: str) -> StepFailed:
-        return StepFailed(
-            Diagnostic(
-                self._where,
-                got,
-                "QEMU obeys its monitor",
-                "Read `rackwright twin status` and the machine's console, then try again",
-            )
-        )
+    def _monitor_error(self, problem: str) -> StepFailed:
+        help = "Read the output of `rackwright twin status` and the machine's console"
+        return StepFailed(Diagnostic(self._where, problem, help=help))
 
 
 @contextmanager
