@@ -39,13 +39,14 @@ def replace_drive(path: Path, host: str, old: str, new: str) -> str:
     drives = (source.data.get("hosts") or {}).get(host, {}).get("drives") or []
     serials = [drive.get("serial") for drive in drives]
     if new in serials:
-        fix = f"Move `tier` from the line of {old} to its line"
-        problem = Problem(f"got {new}", "the new drive has no line of its own yet", fix)
+        help = f"Move `tier` from the line of {old} to this line"
+        problem = Problem(f"the new drive {new} is declared already", "a drive without a line of its own", help)
         raise DeclarationError(source.error(problem, (*keys, serials.index(new), "serial")))
     span = source.span((*keys, serials.index(old), "serial")) if old in serials else None
     if span is None:
-        want = f"drives of {host}: {', '.join(map(str, serials)) or 'none'}"
-        problem = Problem(f"got {old}", want, hint(old, map(str, serials), "Correct the serial"))
+        expected = f"one of {', '.join(map(str, serials))}" if serials else ""
+        help = hint(old, map(str, serials), "Correct the serial")
+        problem = Problem(f"host {host} declares no drive {old}", expected, help)
         raise DeclarationError(source.error(problem, keys))
     text = path.read_text(encoding="utf-8")
     return f"{text[: span[0]]}{_flow(new)}{text[span[1] :]}"
@@ -57,27 +58,29 @@ def replace_identity(path: Path, host: str, identity: Mapping[str, str]) -> str:
     Raises:
         DeclarationError: the host has no line for one of the fields.
     """
-    fix = f"Write identity: {_flow(dict(identity))} by hand"
-    source, keys = _read_yaml(path, fix), ("hosts", host, "identity")
+    help = f"Write identity: {_flow(dict(identity))} by hand"
+    source, keys = _read_yaml(path, help), ("hosts", host, "identity")
     spans = {field: source.span((*keys, field)) for field in identity}
     text = path.read_text(encoding="utf-8")
     # the last one first, so that the spans of the others stay valid
     for field, span in sorted(spans.items(), key=lambda pair: pair[1] or (0, 0), reverse=True):
         if span is None:
-            want = "rackwright replaces a value that has a line"
-            raise DeclarationError(source.error(Problem(f"got no {field}", want, fix), keys))
+            problem = Problem(f"{field} is not written here", "a value in the lines of this host", help)
+            raise DeclarationError(source.error(problem, keys))
         text = f"{text[: span[0]]}{_flow(identity[field])}{text[span[1] :]}"
     return text
 
 
-def _read_yaml(path: Path, fix: str) -> Source:
+def _read_yaml(path: Path, help: str) -> Source:
     if path.suffix != ".yaml":
-        want = "rackwright replaces a line in YAML only"
-        raise DeclarationError(Diagnostic(str(path), "got a program", want, fix))
+        problem = "rackwright cannot edit a fleet that is a program"
+        raise DeclarationError(Diagnostic(str(path), problem, "a fleet in YAML", help))
     source = read(path)
     if used := source.data.get("uses"):
-        got, want = f"got a fleet that uses the hosts of {used}", "the hosts have their lines in that file"
-        raise DeclarationError(source.error(Problem(got, want, f"Name a stack of {used}"), ("uses",)))
+        problem, expected = f"the fleet uses the hosts of {used}", "a fleet that declares the hosts itself"
+        raise DeclarationError(
+            source.error(Problem(problem, expected, f"Name a stack whose fleet is {used}"), ("uses",))
+        )
     return source
 
 
@@ -95,12 +98,12 @@ def _insert_hosts(source: Source, hosts: Hosts) -> str:
     present = source.data.get("hosts")
     block = source.block(("hosts",))
     if block is None or not isinstance(present, dict):
-        want = "the file has a host in lines of its own, after which rackwright adds others"
-        fix = "Add the printed lines by hand"
-        raise DeclarationError(source.error(Problem("got none", want, fix), ("hosts",)))
+        note = "rackwright adds other hosts after it"
+        expected, help = "a host in lines of its own", "Add the printed lines by hand"
+        raise DeclarationError(source.error(Problem("no host has lines here", expected, help, note=note), ("hosts",)))
     errors: list[Diagnostic] = [
         source.error(
-            Problem(f"got the host {name} twice", "each host has its own name", "Remove its lines first"),
+            Problem(f"the host {name} is declared already", "a new name", "Remove its lines first"),
             ("hosts", name),
         )
         for name in hosts

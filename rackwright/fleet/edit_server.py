@@ -17,13 +17,14 @@ def replace_model(path: Path, server: str, model: ServedModel) -> str:
     # in quotes, because YAML takes the version 12e456789012 for a number
     entries = ", ".join(f'{name}: "{value}"' for name, value in model.model_dump(exclude_none=True).items())
     if path.suffix != ".yaml":
-        want, fix = "rackwright replaces a model in YAML only", f"Write it by hand: {{{entries}}}"
-        raise DeclarationError(Diagnostic(str(path), "got a program", want, fix))
+        problem = "rackwright cannot edit a fleet that is a program"
+        help = f"Write the model by hand: {{{entries}}}"
+        raise DeclarationError(Diagnostic(str(path), problem, "a fleet in YAML", help))
     source = read(path)
     keys = ("servers", server, "model")
     span = source.mapping(keys)
     if span is None:
-        problem = Problem("got another form", "a model is a mapping of texts", "Write it like {path: models/digits}")
-        raise DeclarationError(source.error(problem, keys))
+        error = Problem("the model is not a mapping", "a mapping of texts", "Write it like {path: models/digits}")
+        raise DeclarationError(source.error(error, keys))
     text = path.read_text(encoding="utf-8")
     return f"{text[: span[0]]}{{{entries}}}{text[span[1] :]}"

@@ -81,15 +81,16 @@ def load_lock(path: Path) -> Lock | None:
     if not path.exists():
         return None
     if not path.stat().st_size:
-        got, want = "got an empty file", "a lock lists versions and hashes; a full disk leaves an empty one"
+        problem, expected = "the lock is empty", "a lock lists versions and hashes"
         restore = command("git checkout -- {}", str(path))
-        fix = f"Free disk space, then restore the file with {restore}, or remove it and run `rackwright lock STACK`"
-        raise DeclarationError(Diagnostic(f"{path}:1", got, want, fix))
+        help = f"Restore the file with {restore}, or remove it and run `rackwright lock STACK`"
+        note = "a full disk leaves an empty file"
+        raise DeclarationError(Diagnostic(f"{path}:1", problem, expected, help, note))
     source = read(path)
     try:
         return Lock.model_validate(source.data)
     except ValidationError as error:
-        problems = problems_of(Lock, error.errors(include_url=False), unknown_key_fix="Remove it")
+        problems = problems_of(Lock, error.errors(include_url=False), unknown_key_help="Remove it")
         raise DeclarationError(*(source.error(problem, keys) for problem, keys in problems)) from None
 
 

@@ -1,4 +1,4 @@
-"""The translation of pydantic's errors into got, want and fix."""
+"""The translation of pydantic's errors into problems."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,7 +27,7 @@ TYPE_FIXES = {
     "model_type": "Write its keys below it",
     "tuple_type": "Write its items below it",
 }
-UNKNOWN_KEY_FIX = "Remove it, or take a key that `rackwright schema` lists under {}"
+UNKNOWN_KEY_HELP = "Remove it, or take a key that `rackwright schema` lists under {}"
 LIMITS = {
     "greater_than_equal": "it is {ge} or more",
     "less_than_equal": "it is {le} or less",
@@ -54,13 +54,13 @@ def problems_of(
     model: type[BaseModel],
     details: Iterable[Detail],
     format_input: ValueFormatter = format_value,
-    unknown_key_fix: str = UNKNOWN_KEY_FIX,
+    unknown_key_help: str = UNKNOWN_KEY_HELP,
 ) -> Iterator[tuple[Problem, Keys]]:
     """Yield each problem that pydantic reports about a *model*, and the keys of the value below it.
 
     Args:
         format_input: Returns the value at these keys as a message prints it.
-        unknown_key_fix: The fix for a key that is similar to none; ``{}`` stands for the name of its model.
+        unknown_key_help: The help for a key that is similar to none; ``{}`` stands for the name of its model.
     """
     for detail in details:
         keys = keys_of(detail)
@@ -69,7 +69,7 @@ def problems_of(
             for problem in cause.problems if isinstance(cause, Problems) else (cause,):
                 yield problem, keys
         else:
-            yield _problem(model, detail, keys, format_input(keys, detail["input"]), unknown_key_fix)
+            yield _problem(model, detail, keys, format_input(keys, detail["input"]), unknown_key_help)
 
 
 def keys_of(detail: Detail) -> Keys:
@@ -78,7 +78,7 @@ def keys_of(detail: Detail) -> Keys:
 
 
 def _problem(
-    model: type[BaseModel], detail: Detail, keys: Keys, value: str, unknown_key_fix: str
+    model: type[BaseModel], detail: Detail, keys: Keys, value: str, unknown_key_help: str
 ) -> tuple[Problem, Keys]:
     kind = detail["type"]
     if kind == "missing":
@@ -86,19 +86,19 @@ def _problem(
     if kind == "extra_forbidden":
         owner = _model_at(model, keys[:-1])
         known = [field.alias or name for name, field in owner.model_fields.items()]
-        fix = hint(str(keys[-1]), known, unknown_key_fix.format(owner.__name__))
-        return Problem("got an unknown key", f"a key of {owner.__name__}", fix), keys
+        help = hint(str(keys[-1]), known, unknown_key_help.format(owner.__name__))
+        return Problem("got an unknown key", f"a key of {owner.__name__}", help), keys
     if kind == "literal_error":
         allowed = [word.strip("' ") for word in detail["ctx"]["expected"].replace(" or ", ",").split(",")]
         near = {_letters(word): f"Write {word}" for word in allowed}.get(_letters(str(detail["input"])))
         if len(allowed) == 1:
-            fix = f"Write {allowed[0]}, or leave {keys[-1]} out"
-            return Problem(f"got {value}", f"the only value is {allowed[0]}", fix), keys
+            help = f"Write {allowed[0]}, or leave {keys[-1]} out"
+            return Problem(f"got {value}", f"the only value is {allowed[0]}", help), keys
         return Problem(f"got {value}", f"it is one of {', '.join(allowed)}", near or "Take one of these"), keys
     if kind in TYPE_NAMES:
         return Problem(f"got {value}", f"it is {TYPE_NAMES[kind]}", _suggest_form(kind, detail["input"], value)), keys
-    want = LIMITS[kind].format(**detail["ctx"]) if kind in LIMITS else str(detail["msg"])
-    return Problem(f"got {value}", want, "Correct it"), keys
+    expected = LIMITS[kind].format(**detail["ctx"]) if kind in LIMITS else str(detail["msg"])
+    return Problem(f"got {value}", expected, "Correct it"), keys
 
 
 def _suggest_form(kind: str, value: Any, text: str) -> str:

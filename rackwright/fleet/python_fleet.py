@@ -29,7 +29,7 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
         DeclarationError: the errors of the fleet, or the exception that the file raises.
     """
     if not path.is_file():
-        raise _only(path, "got no such file", "a declaration is a file that can be read", "Correct the name")
+        raise _only(path, "no such file", "the file of a fleet", "Correct the name")
     try:
         module = _module(path)
         fleet = module.fleet() if hasattr(module, "fleet") else None
@@ -40,11 +40,12 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
     except Problem as problem:
         raise _all(_where(path, problem), [((), problem)]) from None
     except (Exception, SystemExit) as error:  # report any exception of the user's own code
-        got = f"got {type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
-        raise _only(_where(path, error), got, "a fleet in Python runs to its end", "Correct it there") from error
+        reason = error.msg if isinstance(error, SyntaxError) else error
+        text = f"the program failed with {type(error).__name__}: {reason}"
+        raise _only(_where(path, error), text, "", "Correct the program") from error
     if not isinstance(fleet, Fleet):
-        got = f"got {type(fleet).__name__} from fleet()" if hasattr(module, "fleet") else "got no function fleet"
-        raise _only(path, got, "the file defines fleet() -> Fleet", "Return a Fleet from fleet()")
+        text = f"fleet() returns {type(fleet).__name__}" if hasattr(module, "fleet") else "there is no function fleet"
+        raise _only(path, text, "fleet() -> Fleet", "Return a Fleet from fleet()")
     wrong: list[tuple[Keys, Problem]] = [((), problem) for problem in problems(fleet.hosts)]
     wrong += [
         (("hosts", name), problem)
@@ -85,5 +86,5 @@ def _error(where: str, keys: Keys, problem: Problem) -> Diagnostic:
     return problem.located(place, format_keys(problem.also) if problem.also else "")
 
 
-def _only(where: Path | str, got: str, want: str, fix: str) -> DeclarationError:
-    return DeclarationError(Diagnostic(str(where), got, want, fix))
+def _only(where: Path | str, problem: str, expected: str, help: str) -> DeclarationError:
+    return DeclarationError(Diagnostic(str(where), problem, expected, help))

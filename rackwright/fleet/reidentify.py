@@ -60,7 +60,10 @@ def compare_identity(name: str, host: Host, facts: Facts) -> IdentityComparison:
     except UnknownFact as reason:
         raise HostUnreachable(
             Diagnostic(
-                name, str(reason), "the comparison reads the host's identity, drives and ports", "Fix that on the host"
+                name,
+                str(reason),
+                help="Correct it on the host, and run the command again",
+                note="the host's identity, drives and ports are compared",
             )
         ) from None
 
@@ -70,12 +73,14 @@ def _compare(name: str, host: Host, facts: Facts) -> IdentityComparison:
     serials = {drive.serial for drive in facts.drives}
     drives = {drive.serial: drive.serial in serials for drive in host.drives}
     if drives and not any(drives.values()):
-        want, fix = "a host keeps drives when its mainboard is replaced", "Check which machine has this address"
-        raise Refused(Diagnostic(name, f"got none of its drives: {', '.join(drives)}", want, fix))
+        problem, expected = f"the machine has none of the drives {', '.join(drives)}", "at least one of them"
+        note = "a host keeps its drives when its mainboard is replaced"
+        raise Refused(Diagnostic(name, problem, expected, "Check which machine has this address", note))
     if missing := [field for field in declared if field not in actual]:
-        want = "the mainboard reports each declared field of the identity"
-        fix = f"Edit the identity by hand; the mainboard reports: {_format_identity(actual) or 'nothing'}"
-        raise Refused(Diagnostic(name, f"got no {' and no '.join(missing)}", want, fix))
+        problem = f"the mainboard reports no {' and no '.join(missing)}"
+        expected = "each declared field of the identity"
+        note = f"it reports {_format_identity(actual) or 'nothing'}"
+        raise Refused(Diagnostic(name, problem, expected, "Edit the identity by hand", note))
     ports = {nic.name: facts.port(nic.mac, nic.pci) is not None for nic in host.nics}
     return IdentityComparison(declared, actual, drives, ports)
 

@@ -26,8 +26,8 @@ def problems(host: Host, roles: Mapping[str, RoleSource], check_secret: SecretCh
         place = ("roles", name)
         if name not in roles:
             near = hint(name, roles, "")
-            want = "the name of a role" if near else f"roles here: {', '.join(roles) or 'none'}"
-            yield Problem("got an unknown role", want, near or "Remove it", place)
+            expected = "the name of a role" if near else f"roles here: {', '.join(roles) or 'none'}"
+            yield Problem("got an unknown role", expected, near or "Remove it", place)
             continue
         for path, secret in references(variables):
             if problem := name_problem(secret) or check_secret(secret):
@@ -35,8 +35,9 @@ def problems(host: Host, roles: Mapping[str, RoleSource], check_secret: SecretCh
         unknown = [(path, tier) for path, tier in host.tiers_of(name) if tier not in host.tiers]
         for path, tier in unknown:
             tiers = ", ".join(host.tiers)
-            fix = hint(str(tier), host.tiers, "Name one of them, or give the host a tier with that name")
-            yield Problem(f"got the tier {tier}", f"tiers of this host: {tiers or 'none'}", fix, (*place, *path))
+            help = hint(str(tier), host.tiers, "Name one of them, or give the host a tier with that name")
+            expected = f"a tier of this host: {tiers or 'none'}"
+            yield Problem(f"the host has no tier {tier}", expected, help, (*place, *path))
         if unknown:
             continue
         wrong = tuple(roles[name].problems(host.os, host.declared_variables(name)))
@@ -44,5 +45,5 @@ def problems(host: Host, roles: Mapping[str, RoleSource], check_secret: SecretCh
             yield problem.below(*place)
         for other in roles[name].after:
             if not other.startswith("tier:") and other not in host.roles:
-                want = f"role {name} comes after role {other}, which this host does not have"
-                yield Problem(f"got the role {name}", want, f"Add {other}: {{}}", place)
+                text = f"the host has role {name} without role {other}"
+                yield Problem(text, f"role {other} as well", f"Add {other}: {{}}", place)

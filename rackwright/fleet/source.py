@@ -127,8 +127,8 @@ def read(path: Path) -> Source:
     try:
         text = read_bytes(path).decode("utf-8")
     except OSError as error:
-        got, want = f"got {error.strerror}", "a declaration is a file that can be read"
-        raise _only(path, got, want, "Correct the name") from None
+        problem = f"the file cannot be read: {error.strerror}"
+        raise _only(path, problem, "the file of a fleet", "Correct the name") from None
     except UnicodeDecodeError as error:
         line, byte = error.object[: error.start].count(b"\n") + 1, error.object[error.start]
         raise _only(f"{path}:{line}", f"got the byte 0x{byte:02x}", "the file is UTF-8", "Save it as UTF-8") from None
@@ -146,13 +146,13 @@ def read_bytes(path: Path) -> bytes:
         content = file.read(BYTES_MAX + 1)
     if len(content) > BYTES_MAX:
         size = path.stat().st_size
-        want = f"a declaration has {BYTES_MAX >> 20} MiB at most, room for 1000 hosts of 8 KiB"
-        raise _only(f"{path}:1", f"got {size} bytes", want, "Split it, or correct the name")
+        problem, expected = f"the file has {size} bytes", f"{BYTES_MAX >> 20} MiB at most, room for 1000 hosts of 8 KiB"
+        raise _only(f"{path}:1", problem, expected, "Split the fleet, or correct the name")
     return content
 
 
 def _refuse_file(path: Path) -> NoReturn:
-    raise _only(path, "got no regular file", "a declaration is a file that can be read", "Correct the name")
+    raise _only(path, "not a regular file", "the file of a fleet", "Correct the name")
 
 
 def parse(path: Path, text: str) -> Source:
@@ -168,13 +168,15 @@ def parse(path: Path, text: str) -> Source:
         raise _syntax_error(path, error) from None
     except yaml.reader.ReaderError as error:
         line = text.encode()[: error.position].count(b"\n") + 1
-        got = f"got the character U+{error.character:04X}"
-        raise _only(f"{path}:{line}", got, "YAML has printable characters only", "Remove it") from None
+        problem = f"got the character U+{error.character:04X}"
+        raise _only(f"{path}:{line}", problem, "YAML has printable characters only", "Remove it") from None
     except RecursionError:
         raise _nesting_error(path) from None
     if not isinstance(root, yaml.MappingNode):
-        got = "nothing" if root is None else "a list" if isinstance(root, yaml.SequenceNode) else f"{root.value!r}"
-        raise _only(f"{path}:1", f"got {got}", "the file is a mapping", "Begin with a key, like `fleet: NAME`")
+        content = (
+            "no content" if root is None else "a list" if isinstance(root, yaml.SequenceNode) else f"{root.value!r}"
+        )
+        raise _only(f"{path}:1", f"the file has {content}", "a mapping", "Begin with a key, like `fleet: NAME`")
     duplicate_keys: list[tuple[int, Diagnostic]] = []
     try:
         return Source(path, _to_plain_data(path, root, (), duplicate_keys), tuple(duplicate_keys), root)
@@ -183,8 +185,8 @@ def parse(path: Path, text: str) -> Source:
 
 
 def _nesting_error(path: Path) -> DeclarationError:
-    got, want = "got hundreds of lists or mappings in one another", "a declaration has a dozen at most"
-    return _only(f"{path}:1", got, want, "Look for unclosed brackets")
+    problem, expected = "hundreds of lists or mappings are nested", "a dozen levels at most"
+    return _only(f"{path}:1", problem, expected, "Look for unclosed brackets")
 
 
 def _refuse_extras(path: Path, text: str) -> None:
@@ -196,11 +198,11 @@ def _refuse_extras(path: Path, text: str) -> None:
         where = f"{path}:{event.start_mark.line + 1 if event.start_mark else 1}"
         if anchor := getattr(event, "anchor", None):
             sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
-            want, fix = "a declaration has no anchors", "Put shared settings into a group"
-            errors.append(Diagnostic(where, f"got {sign}{anchor}", want, fix))
+            expected, help = "a fleet without anchors", "Put shared settings into a group"
+            errors.append(Diagnostic(where, f"got the anchor {sign}{anchor}", expected, help))
         if tag := getattr(event, "tag", None):
-            want, fix = "a declaration has no tags", "Remove it"
-            errors.append(Diagnostic(where, f"got {tag.replace(TAG, '!!')}", want, fix))
+            problem = f"got the tag {tag.replace(TAG, '!!')}"
+            errors.append(Diagnostic(where, problem, "a fleet without tags", "Remove it"))
     if errors:
         raise DeclarationError(*errors)
 
@@ -210,8 +212,8 @@ def _to_plain_data(path: Path, node: Any, keys: Keys, duplicate_keys: list[tuple
         try:
             return SCALARS[node.tag](node.value)
         except ValueError:  # Python refuses a number with more than 4300 digits
-            where, got = f"{path}:{_line(node)}: {format_keys(keys)}", f"got a number of {len(node.value)} digits"
-            raise _only(where, got, "no number in a fleet is that long", "Correct it") from None
+            where, problem = f"{path}:{_line(node)}: {format_keys(keys)}", f"got a number of {len(node.value)} digits"
+            raise _only(where, problem, "no number in a fleet is that long", "Correct it") from None
     if isinstance(node, yaml.SequenceNode):
         return [_to_plain_data(path, item, (*keys, index), duplicate_keys) for index, item in enumerate(node.value)]
     mapping: dict[str, Any] = {}
@@ -237,12 +239,12 @@ def _line(node: Any) -> int:
 def _syntax_error(path: Path, error: Any) -> DeclarationError:
     mark = error.problem_mark or error.context_mark
     context = f"{error.context} that begins in line {error.context_mark.line + 1}, " if error.context_mark else ""
-    got, fix = f"got a syntax error ({context}{error.problem})", "Check this line and the one above"
-    return _only(f"{path}:{mark.line + 1}", got, "the file is YAML 1.2", fix)
+    problem, help = f"got a syntax error ({context}{error.problem})", "Check this line and the one above"
+    return _only(f"{path}:{mark.line + 1}", problem, "YAML 1.2", help)
 
 
-def _only(where: object, got: str, want: str, fix: str) -> DeclarationError:
-    return DeclarationError(Diagnostic(str(where), got, want, fix))
+def _only(where: object, problem: str, expected: str, help: str) -> DeclarationError:
+    return DeclarationError(Diagnostic(str(where), problem, expected, help))
 
 
 def format_keys(keys: Keys) -> str:

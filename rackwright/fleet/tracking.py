@@ -67,27 +67,30 @@ def _problems(
     place: Keys = ("host",)
     servers = [name for name, host in hosts.items() if ROLE in host.roles]
     if tracking.host not in servers:
-        fix = hint(tracking.host, servers, f"Give a host role {ROLE}")
-        yield Problem(f"got {tracking.host!r}", f"hosts with role {ROLE}: {', '.join(servers) or 'none'}", fix, place)
+        help = hint(tracking.host, servers, f"Give a host role {ROLE}")
+        expected = f"a host with role {ROLE}: {', '.join(servers) or 'none'}"
+        yield Problem(f"got {tracking.host!r}", expected, help, place)
         return
     server = _role_variables(hosts[tracking.host], roles)
     if tracking.host != launcher:
         if ipaddress.ip_address(server["address"]).is_loopback:
-            want = f"its role listens on {server['address']} there, where the launcher {launcher} cannot reach it"
-            fix = f"Write address: of role {ROLE}, or make {tracking.host} the first of the run's hosts"
-            yield Problem(f"got {tracking.host!r}", want, fix, place)
+            note = f"role {ROLE} on {tracking.host} listens on {server['address']}"
+            help = f"Write `address` of role {ROLE}, or make {tracking.host} the first of the run's hosts"
+            problem, expected = f"the launcher {launcher} cannot reach {tracking.host}", "an address of its network"
+            yield Problem(problem, expected, help, place, note=note)
         if not server["certificate"]:
-            want = f"it makes its own certificate, which the launcher {launcher} does not have"
-            fix = f"Write certificate and key of role {ROLE}, or make {tracking.host} the first of the run's hosts"
-            yield Problem(f"got {tracking.host!r}", want, fix, place)
+            problem = f"the launcher {launcher} does not have the certificate of {tracking.host}"
+            expected, note = "a declared certificate", f"role {ROLE} creates its own one"
+            help = f"Write `certificate` and `key` of role {ROLE}, or make {tracking.host} the first of the run's hosts"
+            yield Problem(problem, expected, help, place, note=note)
     accounts = _accounts(server)
     trainers = [name for name, account in accounts.items() if account.get("function") == TRAINER]
     if tracking.account not in trainers:
-        fix = hint(tracking.account, trainers, f"Give role {ROLE} a user of function {TRAINER}")
-        want = f"trainers at {tracking.host}: {', '.join(trainers) or 'none'}"
-        yield Problem(f"got {tracking.account!r}", want, fix, ("account",))
-    elif problem := check_secret(name_of(accounts[tracking.account]["password"])):
-        yield problem.below("account")
+        help = hint(tracking.account, trainers, f"Give role {ROLE} a user of function {TRAINER}")
+        expected = f"a trainer at {tracking.host}: {', '.join(trainers) or 'none'}"
+        yield Problem(f"got {tracking.account!r}", expected, help, ("account",))
+    elif missing := check_secret(name_of(accounts[tracking.account]["password"])):
+        yield missing.below("account")
 
 
 def _role_variables(host: Host, roles: Mapping[str, RoleSource]) -> dict[str, Any]:

@@ -44,8 +44,7 @@ class RunsFile(Schema):
     @model_validator(mode="after")
     def _declares_workloads(self) -> Self:
         if not self.model_fields_set & {"runs", "servers"}:
-            want = "a fleet that uses another fleet's hosts has at least one run or server"
-            raise Problem("got neither runs nor servers", want, "Add one")
+            raise Problem("the fleet has neither runs nor servers", "at least one run or server", "Add one")
         return self
 
 
@@ -108,8 +107,9 @@ def _load_used(source: Source, findings: Findings, load_hosts: Callable[[Path], 
     path = source.path.parent / name
     fleets = [other.name for other in sorted(path.parent.glob("*.yaml")) if _has_hosts(other)]
     if name not in fleets:
-        want, fix = f"fleets here: {', '.join(fleets)}", hint(name, fleets, "Take one of these")
-        findings.add(Problem(f"got {name!r}", want, fix), ("uses",))
+        expected = f"a fleet with hosts beside this file: {', '.join(fleets) or 'none'}"
+        help = hint(name, fleets, "Name one of these" if fleets else "Correct the name")
+        findings.add(Problem(f"got {name!r}", expected, help), ("uses",))
         return None
     return load_hosts(path)
 

@@ -114,8 +114,9 @@ def _host(name: str, layers: Layers, findings: Findings) -> Host:
     place: Keys = ("hosts", name)
     group = layers.hosts[name].get("group")
     if isinstance(group, str) and group not in layers.groups:
-        fix = hint(group, layers.groups, "Declare it under groups")
-        problem = Problem(f"got {group!r}", f"groups here: {', '.join(layers.groups) or 'none'}", fix)
+        help = hint(group, layers.groups, "Declare it under groups")
+        expected = f"a declared group: {', '.join(layers.groups) or 'none'}"
+        problem = Problem(f"got {group!r}", expected, help)
         findings.add(problem, (*place, "group"))
     settings = layers.merge_host(name)
     try:

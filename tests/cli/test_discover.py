@@ -57,7 +57,7 @@ def test_hosts_are_added_with_their_keys_and_once(rack):
     before = path.read_text()
     again = discover(rack, "--into", "fleet.yaml")
     assert again.returncode == 2, "its key is pinned, and it is there"
-    assert "hosts.gpu-01: got the host gpu-01 twice" in again.stderr
+    assert "hosts.gpu-01: the host gpu-01 is declared already" in again.stderr
     assert path.read_text() == before
 
 

@@ -218,9 +218,9 @@ def test_a_file_may_end_as_it_likes(last, tmp_path):
 @pytest.mark.parametrize(
     ("there", "said"),
     [
-        (THERE, "hosts.gpu-02: got the host gpu-02 twice"),
-        ("fleet: rack\nhosts: {gpu-01: {address: a}}\n", "hosts: got none; the file has a host in lines of its own"),
-        ("fleet: rack\n", "got none; the file has a host in lines"),
+        (THERE, "hosts.gpu-02: the host gpu-02 is declared already"),
+        ("fleet: rack\nhosts: {gpu-01: {address: a}}\n", "hosts: no host has lines here; a host in lines of its own"),
+        ("fleet: rack\n", "no host has lines here; a host in lines"),
     ],
 )
 def test_a_file_that_has_no_place_for_it_is_left_alone(there, said, tmp_path):
@@ -263,14 +263,14 @@ def test_another_drive_is_written_into_its_line(old, new, line, tmp_path):
 @pytest.mark.parametrize(
     ("host", "old", "new", "said"),
     [
-        ("gpu-01", "ODL", "NEW", "hosts.gpu-01.drives: got ODL; drives of gpu-01: OLD, 0042. Write OLD"),
+        ("gpu-01", "ODL", "NEW", "hosts.gpu-01.drives: host gpu-01 declares no drive ODL; one of OLD, 0042. Write OLD"),
         (
             "gpu-01",
             "OLD",
             "0042",
-            "got 0042; the new drive has no line of its own yet. Move `tier` from the line of OLD",
+            "the new drive 0042 is declared already; a drive without a line of its own. Move `tier` from",
         ),
-        ("gpu-02", "OLD", "NEW", "got OLD; drives of gpu-02: none"),
+        ("gpu-02", "OLD", "NEW", "host gpu-02 declares no drive OLD. Correct the serial"),
     ],
 )
 def test_a_drive_that_has_no_line_or_another_one_is_told(host, old, new, said, tmp_path):
@@ -289,8 +289,8 @@ def test_a_fleet_that_uses_the_hosts_of_another_has_no_line_of_a_drive(tmp_path)
     with pytest.raises(DeclarationError) as errors:
         edit_hosts.replace_drive(path, "gpu-01", "OLD", "NEW")
     [error] = errors.value.diagnostics
-    assert (error.where, error.problem) == (f"{path}:2: uses", "got a fleet that uses the hosts of rack.yaml")
-    assert error.help == "Name a stack of rack.yaml"
+    assert (error.where, error.problem) == (f"{path}:2: uses", "the fleet uses the hosts of rack.yaml")
+    assert error.help == "Name a stack whose fleet is rack.yaml"
 
 
 def test_errors_are_those_of_the_file_that_it_will_be(tmp_path):

@@ -79,23 +79,23 @@ def test_a_fleet_is_what_its_function_returns(tmp_path: Path) -> None:
         ),
         (
             "def fleet():\n    return [host()]\n",
-            "wrong.py: got list from fleet(); the file defines fleet() -> Fleet. Return a Fleet from fleet().",
+            "wrong.py: fleet() returns list; fleet() -> Fleet. Return a Fleet from fleet().",
         ),
         (
             "def fleet():\n    return 1 / 0\n",
-            "wrong.py:9: got ZeroDivisionError: division by zero; a fleet in Python runs to its end. Correct it there.",
+            "wrong.py:9: the program failed with ZeroDivisionError: division by zero. Correct the program.",
         ),
         (
             "import sys\nsys.exit(3)\n",
-            "wrong.py:9: got SystemExit: 3; a fleet in Python runs to its end. Correct it there.",
+            "wrong.py:9: the program failed with SystemExit: 3. Correct the program.",
         ),
         (
             "fleat = None\n",
-            "wrong.py: got no function fleet; the file defines fleet() -> Fleet. Return a Fleet from fleet().",
+            "wrong.py: there is no function fleet; fleet() -> Fleet. Return a Fleet from fleet().",
         ),
         (
             "def fleet(:\n",
-            "wrong.py:8: got SyntaxError: invalid syntax; a fleet in Python runs to its end. Correct it there.",
+            "wrong.py:8: the program failed with SyntaxError: invalid syntax. Correct the program.",
         ),
     ],
 )
@@ -107,6 +107,4 @@ def test_a_missing_file_is_told_plainly(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DeclarationError) as caught:
         load_fleet(Path("none.py"), {})
-    assert str(caught.value) == (
-        "none.py: got no such file; a declaration is a file that can be read. Correct the name."
-    )
+    assert str(caught.value) == ("none.py: no such file; the file of a fleet. Correct the name.")

@@ -183,13 +183,13 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path):
     with path.open("wb") as file:
         file.truncate(50_000_000)
 
-    with pytest.raises(DeclarationError, match="fleet.yaml:1: got 50000000 bytes; a declaration has 8 MiB at most"):
+    with pytest.raises(DeclarationError, match="fleet.yaml:1: the file has 50000000 bytes; 8 MiB at most"):
         read(path)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "fleet.yaml")
-    with pytest.raises(DeclarationError, match="fleet.yaml: got no regular file"):
+    with pytest.raises(DeclarationError, match="fleet.yaml: not a regular file"):
         read(tmp_path / "fleet.yaml")
 
 
