@@ -47,11 +47,11 @@ def load_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except OSError as error:
         raise UserError(
-            Diagnostic(str(path), f"got {error.strerror}", "the file is readable", "Correct its path")
+            Diagnostic(str(path), f"the file cannot be read: {error.strerror}", help="Correct its path")
         ) from error
     except ValueError as error:
-        fix = "Start from the output of --print"
-        raise UserError(Diagnostic(str(path), f"got {error}", "the file is JSON", fix)) from error
+        problem, help = f"the file is not JSON: {error}", "Start from the output of --print"
+        raise UserError(Diagnostic(str(path), problem, "JSON", help)) from error
 
 
 def apply_changes(kind: type[M], source: str, values: Any, changes: Sequence[str]) -> M:
@@ -75,7 +75,7 @@ def _apply_change(values: Any, change: str) -> None:
     """Apply one change to *values*; its value is JSON, or else text."""
     key, equals, text = change.partition("=")
     if not equals:
-        raise UserError(Diagnostic("--set", f"got {change}", "a change is KEY=VALUE", "Write it like steps=100"))
+        raise UserError(Diagnostic("--set", f"{change!r} is not a change", "KEY=VALUE", "Write it like steps=100"))
     *parents, last = key.split(".")
     place = values
     for name in parents:
@@ -83,7 +83,8 @@ def _apply_change(values: Any, change: str) -> None:
             place[name] = {}
         place = place.get(name) if isinstance(place, dict) else None
     if not isinstance(place, dict):
-        raise UserError(Diagnostic("--set", f"got {key}", f"{'.'.join(parents)} has named values", "See --print"))
+        problem = f"there is no {'.'.join(parents)} with a value {last}"
+        raise UserError(Diagnostic("--set", problem, "a key that --print lists", "Correct the key"))
     try:
         place[last] = json.loads(text)
     except ValueError:
@@ -92,7 +93,8 @@ def _apply_change(values: Any, change: str) -> None:
 
 def _diagnose(source: str, problem: Any) -> Diagnostic:
     where = ".".join(map(str, problem["loc"]))
-    got = problem["input"] if isinstance(problem["input"], str | int | float | bool | None) else "another type of value"
-    want = problem["msg"][:1].lower() + problem["msg"][1:]
-    fix = "Remove it" if problem["type"] == "extra_forbidden" else "Correct it there, or with --set"
-    return Diagnostic(f"{source}: {where or 'as a whole'}", f"got {got}", want, fix)
+    value = problem["input"]
+    shown = value if isinstance(value, str | int | float | bool | None) else "another type of value"
+    expected = problem["msg"][:1].lower() + problem["msg"][1:]
+    help = "Remove it" if problem["type"] == "extra_forbidden" else "Correct it there, or with --set"
+    return Diagnostic(f"{source}: {where or 'as a whole'}", f"got {shown}", expected, help)

@@ -12,35 +12,41 @@ ALONE: tuple[str, ...] = ()
 HOROVOD = ("horovodrun", "-np", "2")
 TORCHRUN = ("torchrun", "--nproc-per-node", "2")
 CASES = (
-    ("unknown recipe", ALONE, "digit", (), ("recipe: got digit", "Write digits")),
+    ("unknown recipe", ALONE, "digit", (), ("recipe: no such recipe, digit", "Write digits")),
     ("unknown value", ALONE, "digits", ("optimiser=sgd",), ("optimiser: got sgd", "Remove it")),
     (
         "batch and world",
         HOROVOD,
         "digits",
         ("global_batch=25",),
-        ("global_batch: got 25; 2 processes", "Write 24 or 26"),
+        ("global_batch: a batch of 25 cannot be divided by 2", "Write 24 or 26"),
     ),
     ("batch and data", ALONE, "digits", ("global_batch=2000",), ("global_batch: got 2000", "1438 examples")),
-    ("precision", ALONE, "digits", ("precision=fp16",), ("precision: got fp16; CPU", "Write auto or bf16")),
+    ("precision", ALONE, "digits", ("precision=fp16",), ("(CPU) does not support fp16", "Write auto or bf16")),
     ("memory", ALONE, "deepseek-v3", (), ("10.7 TB", "Use a smaller model")),
-    ("device", ALONE, "digits", ("device=gaudi",), ("device: got gaudi", "Write auto")),
+    ("device", ALONE, "digits", ("device=gaudi",), ("device: PyTorch finds no gaudi", "Write auto")),
     (
         "data",
         HOROVOD,
         "deepseek-v3-tiny",
         ("data.path=/gone",),
-        (": data.path: got /gone: No such file", "Copy it there"),
+        (": data.path: /gone cannot be read: No such file", "Copy the text to this host"),
     ),
     (
         "torchrun",
         TORCHRUN,
         "digits",
         ("launcher=horovod",),
-        ("got a start by torchrun", "Start it with `horovodrun -np 2"),
+        ("the run was started by torchrun", "Start it with `horovodrun -np 2"),
     ),
-    ("horovodrun", HOROVOD, "digits", ("launcher=torchrun",), ("got a start by horovod", "Start it with `torchrun")),
-    ("alone", ALONE, "digits", ("launcher=horovod",), ("got a start by hand", "Start it with `horovodrun")),
+    (
+        "horovodrun",
+        HOROVOD,
+        "digits",
+        ("launcher=torchrun",),
+        ("the run was started by horovod", "Start it with `torchrun"),
+    ),
+    ("alone", ALONE, "digits", ("launcher=horovod",), ("the run was started by hand", "Start it with `horovodrun")),
 )
 """What is wrong, how it is started, recipe, changes, and what has to be said."""
 
@@ -56,7 +62,7 @@ def test_impossible_runs_are_refused_before_the_first_step(log: Log) -> str:
     trained = directory / "trained"
     module(log, "digits", "--out", str(trained), "--stop-at", "5")
     (trained / "metrics.jsonl").unlink()
-    shape = ("checkpoint of step 5: got first.bias of 32", "this run's model has 8")
+    shape = ("checkpoint of step 5: its weight first.bias has shape 32", "shape 8, as in the model of this run")
     _refused(log, trained, ALONE, "digits", ("model.channels=8",), shape)
     return f"{len(CASES) + 1} wrong runs refused before their first step, each with what would do"
 

@@ -60,10 +60,10 @@ def main(argv: list[str] | None = None) -> int:
             print(config.model_dump_json(indent=2))
             return 0
         if args.out is None:
-            raise UserError(Diagnostic("--out", "got none", "a run needs a directory to write to", "Add --out DIR"))
+            raise UserError(Diagnostic("--out", "the option is missing", "a directory for the run", "Add --out DIR"))
         if args.register and not args.tracking:
-            want = "an MLflow server registers versions"
-            raise UserError(Diagnostic("--register", "got no server", want, "Add --tracking URL"))
+            note = "an MLflow server registers versions"
+            raise UserError(Diagnostic("--register", "no server is named", help="Add --tracking URL", note=note))
         check_launch(config, os.environ)  # before PyTorch, which takes seconds to import
     except UserError as error:
         # Every process prints: the first one that ends stops the others, perhaps before rank 0 has printed the error.

@@ -33,7 +33,7 @@ def open_checkpoints(directory: Path, config: TrainingConfig, **part: Any) -> Tr
     return checkpoint.Checkpoints(directory, keep_last=saving.keep_last, keep_every=saving.keep_every, **part)
 
 
-def check_weights_match(saved: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str, fix: str) -> None:
+def check_weights_match(saved: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str, help: str) -> None:
     """Raise unless the *saved* weights have the names and shapes of a model's *own* weights.
 
     Raises:
@@ -42,8 +42,10 @@ def check_weights_match(saved: Mapping[str, Tensor], own: Mapping[str, Tensor], 
     differing = weights_differ(saved, own)
     if differing:
         name = differing[0]
-        got = f"got {name} with shape {_shape(saved.get(name))}, and {len(differing) - 1} other differences"
-        raise UserError(Diagnostic(where, got, f"this run's model has {_shape(own.get(name))}", fix))
+        problem = f"its weight {name} has shape {_shape(saved.get(name))}"
+        expected = f"shape {_shape(own.get(name))}, as in the model of this run"
+        note = f"other weights that differ: {len(differing) - 1}" if differing[1:] else ""
+        raise UserError(Diagnostic(where, problem, expected, help, note))
 
 
 def _shape(weight: Tensor | None) -> str:

@@ -83,8 +83,9 @@ def _rows(config: Rows) -> tuple[Examples, Examples]:
     arrays = rows.read(Path(config.path), "data.path")
     group = arrays.pop(rows.GROUP, None)
     if problems := list(_row_problems(arrays, group)):
-        want = "rows have images as x, whole numbers as labels, and an optional group for rows that belong together"
-        raise UserError(Diagnostic("data.path", f"got {config.path}: {'; '.join(problems)}", want, "Correct the file"))
+        problem = f"{config.path} is not a file of rows: {'; '.join(problems)}"
+        expected = "images as x, whole numbers as labels, and an optional group for rows that belong together"
+        raise UserError(Diagnostic("data.path", problem, expected, "Correct the file"))
     x, y = arrays["x"].astype(np.float32, copy=False), arrays[rows.LABELS].astype(np.int64, copy=False)
     digests = rows.digests({"x": x})
     held_out_mask = rows.split_points(digests, group) >= 1 - config.held_out
@@ -117,18 +118,17 @@ def _text(config: Text) -> tuple[Examples, Examples]:
     try:
         text = b"\n".join(file.read_bytes() for file in files)[: config.bytes_at_most]
     except OSError as error:
-        want = "the training text is on every host of the run"
-        raise UserError(
-            Diagnostic("data.path", f"got {error.filename}: {error.strerror}", want, "Copy it there")
-        ) from error
+        problem, note = f"{error.filename} cannot be read: {error.strerror}", "every host of the run reads it"
+        raise UserError(Diagnostic("data.path", problem, help="Copy the text to this host", note=note)) from error
     numbers = (
         _tokens(text, config.tokenizer) if config.tokenizer else torch.frombuffer(bytearray(text), dtype=torch.uint8)
     )
     if len(numbers) <= length:
         kind = "tokens" if config.tokenizer else "bytes"
-        got = f"got {len(numbers)} {kind} from {len(files)} files of {path / config.pattern if path.is_dir() else path}"
-        want = f"one example needs {length + 1}"
-        raise UserError(Diagnostic("data.path", got, want, "Name other files, or a shorter sequence_length"))
+        place = path / config.pattern if path.is_dir() else path
+        problem = f"the text in {place} is too short: {len(numbers)} {kind} from {len(files)} files"
+        expected = f"at least {length + 1} {kind} for one example"
+        raise UserError(Diagnostic("data.path", problem, expected, "Name other files, or a shorter sequence_length"))
     rows = (len(numbers) - 1) // length
     x, y = numbers[: rows * length].view(rows, length), numbers[1 : rows * length + 1].view(rows, length)
     split = round(rows * (1 - config.held_out))
@@ -142,6 +142,7 @@ def _tokens(text: bytes, directory: str) -> Tensor:
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     except (OSError, ValueError) as error:
-        got, fix = f"got {str(error).splitlines()[0]}", "Name a directory that save_pretrained wrote"
-        raise UserError(Diagnostic("data.tokenizer", got, f"{directory} has a tokenizer", fix)) from error
+        problem = f"the tokenizer in {directory} cannot be loaded: {str(error).splitlines()[0]}"
+        help = "Name a directory that save_pretrained wrote"
+        raise UserError(Diagnostic("data.tokenizer", problem, help=help)) from error
     return torch.tensor(tokenizer(text.decode(errors="replace"))["input_ids"], dtype=torch.int32)

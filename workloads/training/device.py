@@ -67,13 +67,17 @@ def select_device(requested: str, local_rank: int, local_world: int) -> Device:
     if kind != available:
         raise UserError(
             Diagnostic(
-                "device", f"got {requested}", f"PyTorch sees {available} here", "Write auto, or repair its driver"
+                "device",
+                f"PyTorch finds no {requested} on this host",
+                f"auto, or {available}, which PyTorch finds",
+                f"Write auto, or repair the driver of {requested}",
             )
         )
     count = torch.hpu.device_count() if kind == "gaudi" else torch.cuda.device_count()
     if local_world > count:
-        want, fix = f"this host has {count} devices, one for each process", f"Start {count} processes on this host"
-        raise UserError(Diagnostic("device", f"got {local_world} processes", want, fix))
+        problem = f"{local_world} processes were started on this host, which has {count} devices"
+        help = f"Start {count} processes on this host"
+        raise UserError(Diagnostic("device", problem, "a device for each process", help))
     return _gaudi() if kind == "gaudi" else _gpu(kind, local_rank)
 
 

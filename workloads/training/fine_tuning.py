@@ -89,10 +89,10 @@ class FineTuningState:
             if own.accuracy < parent.accuracy - self.config.may_lose - 1e-9  # tolerance for sums of floats
         ]
         if losses:
-            got = f"got an accuracy of {'; and '.join(losses)}"
-            want = f"the model may lose {self.config.may_lose:g}, and is not published"
-            fix = "Replay more of the old data, or start the run again with --publish-worse REASON"
-            raise WorseThanParent(Diagnostic("fine_tuning", got, want, fix))
+            problem = f"the accuracy is {'; and '.join(losses)}"
+            expected = f"a loss of at most {self.config.may_lose:g}"
+            help = "Replay more of the old data, or start the run again with --publish-worse REASON"
+            raise WorseThanParent(Diagnostic("fine_tuning", problem, expected, help, "the model is not published"))
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -249,12 +249,13 @@ def check_host(plan: LaunchPlan) -> None:
     """
     for module in ("torch", *(["horovod"] if plan.launcher == "horovod" else [])):
         if find_spec(module) is None:
-            fix = f"Install it on {plan.host}, or set launcher: torchrun" if module == "horovod" else "Install it"
-            got = f"got no {module} in {sys.prefix}"
-            raise UserError(Diagnostic(f"{plan.host}: environment", got, "a run imports it", fix))
+            help = f"Install {module} on {plan.host}" + (", or set launcher: torchrun" * (module == "horovod"))
+            problem = f"{sys.prefix} has no {module}"
+            raise UserError(Diagnostic(f"{plan.host}: environment", problem, help=help, note="the run imports it"))
     if plan.data is not None and not Path(plan.data).exists():
-        fix = "Copy it there, or correct data"
-        raise UserError(Diagnostic(f"{plan.host}: data", f"got no {plan.data}", "every host of a run reads it", fix))
+        help = f"Copy the data to {plan.host}, or correct `data`"
+        problem, note = f"{plan.data} does not exist", "every host of the run reads it"
+        raise UserError(Diagnostic(f"{plan.host}: data", problem, help=help, note=note))
     if plan.host == plan.hosts[0].name:
         _server(plan)
 

@@ -43,31 +43,31 @@ def check_launch(config: TrainingConfig, environment: Mapping[str, str]) -> None
     expected_size = config.world or (size if size > 1 else 2)
     elastic = environment.get("HOROVOD_ELASTIC") == "1"
     if config.launcher not in ("any", launcher):
-        got = f"got a start by {launcher if launcher != 'none' else 'hand'}, {size} processes"
-        fix = f"Start it with `{STARTS[config.launcher].format(expected_size)}`, or write launcher: {launcher}"
-        raise UserError(Diagnostic("launcher", got, f"this run is for {config.launcher}", fix))
+        problem = f"the run was started by {launcher if launcher != 'none' else 'hand'}, with {size} processes"
+        help = f"Start it with `{STARTS[config.launcher].format(expected_size)}`, or write launcher: {launcher}"
+        raise UserError(Diagnostic("launcher", problem, f"a start by {config.launcher}", help))
     if config.elastic and not elastic:
-        fix = "Start it with `horovodrun --min-np …`, or write elastic: false"
-        want = "this run needs Horovod's elastic launcher"
-        raise UserError(Diagnostic("elastic", "got a start that is not elastic", want, fix))
+        help = "Start it with `horovodrun --min-np …`, or write elastic: false"
+        problem, expected = "the run was not started by an elastic launcher", "Horovod's elastic launcher"
+        raise UserError(Diagnostic("elastic", problem, expected, help))
     if elastic and not config.elastic:
-        fix = "Write elastic: true, or leave --min-np out"
-        raise UserError(Diagnostic("elastic", "got an elastic start", "this run has a fixed number of processes", fix))
+        problem, expected = "the run was started by an elastic launcher", "a fixed number of processes"
+        raise UserError(Diagnostic("elastic", problem, expected, "Write elastic: true, or leave --min-np out"))
     if elastic:
         return  # the processes that are present share the batch as evenly as possible
     if config.world not in (None, size):
-        raise UserError(
-            Diagnostic("world", f"got {size} processes", f"this run is for {config.world}", f"Start {config.world}")
-        )
+        problem, expected = f"{size} processes were started", f"{config.world} processes"
+        raise UserError(Diagnostic("world", problem, expected, f"Start {config.world} processes"))
     if config.sharding == "full" and launcher != "torchrun":
-        got = f"got a start by {launcher if launcher != 'none' else 'hand'}"
-        fix = f"Start it with `{STARTS['torchrun'].format(expected_size)}`, or write sharding: none"
-        raise UserError(Diagnostic("sharding", got, "only processes of torchrun share a model", fix))
+        problem = f"the run was started by {launcher if launcher != 'none' else 'hand'}"
+        help = f"Start it with `{STARTS['torchrun'].format(expected_size)}`, or write sharding: none"
+        note = "only processes of torchrun can share a model"
+        raise UserError(Diagnostic("sharding", problem, "a start by torchrun", help, note))
     parts = size * config.accumulate
     if config.global_batch % parts:
         below, above = config.global_batch // parts * parts, -(-config.global_batch // parts) * parts
         group = f"{size} processes" + (f" that accumulate {config.accumulate} parts" if config.accumulate > 1 else "")
-        fix = f"Write {' or '.join(str(batch) for batch in (below, above) if batch)}, or start another number"
-        raise UserError(
-            Diagnostic("global_batch", f"got {config.global_batch}", f"{group} share it in equal parts", fix)
-        )
+        near = " or ".join(str(batch) for batch in (below, above) if batch)
+        help = f"Write {near}, or start another number of processes"
+        problem = f"a batch of {config.global_batch} cannot be divided by {parts}"
+        raise UserError(Diagnostic("global_batch", problem, f"equal parts for {group}", help))

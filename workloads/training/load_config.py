@@ -22,6 +22,6 @@ def load_config(source: str, changes: Sequence[str] = ()) -> TrainingConfig:
         values = config_file.load_json(Path(source))
     else:
         near = get_close_matches(source, RECIPES, 1)
-        fix = f"Write {near[0]}" if near else "Name a file that ends with .json for your own configuration"
-        raise UserError(Diagnostic("recipe", f"got {source}", f"recipes are {', '.join(RECIPES)}", fix))
+        help = f"Write {near[0]}" if near else "Name a file that ends with .json for your own configuration"
+        raise UserError(Diagnostic("recipe", f"no such recipe, {source}", f"one of {', '.join(RECIPES)}", help))
     return config_file.apply_changes(TrainingConfig, source, values, changes)

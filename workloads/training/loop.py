@@ -113,8 +113,8 @@ class Training:
         checkpoint = self._newest if self._newest and self._newest.step == step else checkpoints.at_step(step)
         state = checkpoints.load(checkpoint)
         own_weights = sharded.local_state(trainable_state(self.model))
-        fix = "Use another --out, or the model of this checkpoint"
-        check_weights_match(state["model"], own_weights, f"checkpoint of step {step}", fix)
+        help = "Use another --out, or the model of this checkpoint"
+        check_weights_match(state["model"], own_weights, f"checkpoint of step {step}", help)
         sharded.copy_into(trainable_state(self.model), state["model"])
         if self.context.workers.sharded:
             sharded.copy_into(self.optimizer.state_dict()["state"], state["optimizer"]["state"])
@@ -278,10 +278,8 @@ class Training:
         if self._peak:
             measured["mfu"] = self._flops / seconds / self._peak
         if not math.isfinite(loss):
-            fix = "Lower the learning rate, or set clip_norm; earlier checkpoints are intact"
-            raise LossDiverged(
-                Diagnostic(f"step {self.step}", f"got a loss of {loss}", "a loss is a finite number", fix)
-            )
+            help, note = "Lower the learning rate, or set clip_norm", "earlier checkpoints are intact"
+            raise LossDiverged(Diagnostic(f"step {self.step}", f"the loss is {loss}", "a finite number", help, note))
         context.metrics.log(time=round(time.time(), 3), **values, **measured)
         context.metrics.print(
             "step {step}/{} epoch {epoch} loss {loss:.4f} accuracy {accuracy:.3f} rate {learning_rate:.3g} "

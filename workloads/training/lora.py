@@ -40,10 +40,8 @@ def adapt(model: nn.Module, config: Lora) -> None:
     selected = {name: layer for name, layer in linear.items() if name.rpartition(".")[2] in config.layers}
     if not selected:
         names = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
-        got = f"got {', '.join(config.layers)}"
-        raise UserError(
-            Diagnostic("model.lora.layers", got, f"linear layers of this model are {names}", "Name some of these")
-        )
+        problem = f"the model has no linear layers {', '.join(config.layers)}"
+        raise UserError(Diagnostic("model.lora.layers", problem, f"some of {names}", "Name some of these"))
     model.requires_grad_(False)
     for name, layer in selected.items():
         parent, _, last = name.rpartition(".")

@@ -81,11 +81,11 @@ def check_memory(config: TrainingConfig, needed: MemoryEstimate, device: Device)
     """
     if needed.total <= device.memory:
         return
-    holds = f"each of {needed.shards} processes holds a part" if needed.shards > 1 else "each process holds the model"
-    want = f"{device.name} has {format_bytes(device.memory)} for this process, and {holds}"
+    note = f"each of {needed.shards} processes holds a part" if needed.shards > 1 else "each process holds the model"
+    expected = f"at most {format_bytes(device.memory)}, which {device.name} has for this process"
     changes = [*_suggest_sgd(config, needed, device), *_suggest_sharding(needed, device)]
-    fix = " or ".join(["Use a smaller model", *changes])
-    raise UserError(Diagnostic("model", f"got {needed}", want, fix))
+    help = " or ".join(["Use a smaller model", *changes])
+    raise UserError(Diagnostic("model", f"the training needs too much memory: {needed}", expected, help, note))
 
 
 def _suggest_sgd(config: TrainingConfig, needed: MemoryEstimate, device: Device) -> Iterator[str]:

@@ -105,8 +105,9 @@ def _hugging_face(path: str, read: bool) -> nn.Module:
             return untrained.float()
         model: nn.Module = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True, **safe)
     except (OSError, ValueError) as error:
-        got, fix = f"got {path}: {str(error).splitlines()[0]}", "Name a directory that save_pretrained wrote"
-        raise UserError(Diagnostic("model.path", got, "every host has a causal language model there", fix)) from error
+        problem = f"the model in {path} cannot be loaded: {str(error).splitlines()[0]}"
+        expected, help = "a causal language model on every host", "Name a directory that save_pretrained wrote"
+        raise UserError(Diagnostic("model.path", problem, expected, help)) from error
     return model.train()
 
 

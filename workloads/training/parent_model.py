@@ -57,13 +57,13 @@ def checkpoint_digest(checkpoint: Checkpoint) -> str:
 
 
 def _find_checkpoint(parent: str) -> Checkpoint:
-    where, fix = "fine_tuning.parent", "Name the directory of a run or of one of its checkpoints"
+    where, help = "fine_tuning.parent", "Name the directory of a run or of one of its checkpoints"
     path = _fetch_registered(parent) if parent.startswith(REGISTERED) else Path(parent)
     if (path / manifest.NAME).exists():
         return Checkpoint(path, manifest.read(path))
     checkpoint = newest(path / "checkpoints") if (path / "checkpoints").is_dir() else None
     if checkpoint is None:
-        raise UserError(Diagnostic(where, f"got {path}, without a checkpoint", "a parent has one on every host", fix))
+        raise UserError(Diagnostic(where, f"{path} has no checkpoint", "a checkpoint on every host", help))
     return checkpoint
 
 
@@ -75,7 +75,6 @@ def _fetch_registered(version: str) -> Path:
 
     url = os.environ.get(URL, "")
     if not url:
-        raise UserError(
-            Diagnostic("fine_tuning.parent", f"got {version}", "a tracking server supplies it", f"Set {URL}")
-        )
+        problem, note = f"{version} cannot be fetched: {URL} is not set", "a tracking server has the version"
+        raise UserError(Diagnostic("fine_tuning.parent", problem, help=f"Set {URL} to its URL", note=note))
     return fetch(connect(url, os.environ), version, cache_directory())

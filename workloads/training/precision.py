@@ -53,14 +53,12 @@ def choose(requested: str, architecture: AcceleratorArchitecture | None, device:
         if name == requested and (name == "fp32" or name in supported):
             return Precision(name, "requested")
     if architecture is None:
-        want = "the catalogue has no entry for this device"
-        fix = "Write auto or fp32, or add the device to the catalogue"
+        problem, expected = f"it is unknown whether {device} supports {requested}", "auto or fp32"
+        help = "Write auto or fp32, or add the device to the catalogue"
     else:
-        want, fix = (
-            f"{device} ({architecture.name}) computes with {', '.join(supported)}",
-            f"Write auto or {supported[0]}",
-        )
-    raise UserError(Diagnostic("precision", f"got {requested}", want, fix))
+        problem = f"{device} ({architecture.name}) does not support {requested}"
+        expected, help = f"auto, or one of {', '.join(supported)}", f"Write auto or {supported[0]}"
+    raise UserError(Diagnostic("precision", problem, expected, help))
 
 
 class Scaler:

@@ -40,8 +40,8 @@ def prepare(config: TrainingConfig, workers: Workers) -> PreparedRun:
     parent = None
     if config.fine_tuning:
         parent = parent_model.load_parent(config.fine_tuning)
-        fix = "Use the model in its config.json"
-        check_weights_match(parent.model, models.trainable_state(model), f"fine_tuning.parent {parent.path}", fix)
+        help = "Use the model in its config.json"
+        check_weights_match(parent.model, models.trainable_state(model), f"fine_tuning.parent {parent.path}", help)
     _check_rows(config)
     inputs = _load_inputs(config, parent)
     _check_batch_size("global_batch", config.global_batch - config.old_examples_per_step, inputs.examples)
@@ -59,9 +59,9 @@ def _load_inputs(config: TrainingConfig, parent: Parent | None) -> TrainingInput
     old = data.concatenate([data.load(each) for each in parent.data]) if config.old_examples_per_step else None
     own = data.load(config.data)
     if old and old.x.shape[1:] != own.x.shape[1:]:
-        got = f"got old examples of {tuple(old.x.shape[1:])}"
-        fix = "Use data of the same kind and length"
-        raise UserError(Diagnostic("fine_tuning.replay", got, f"they share batches with {tuple(own.x.shape[1:])}", fix))
+        problem = f"the old examples have shape {tuple(old.x.shape[1:])}"
+        expected = f"shape {tuple(own.x.shape[1:])}, as the new examples in the same batches"
+        raise UserError(Diagnostic("fine_tuning.replay", problem, expected, "Use data of the same kind and length"))
     return TrainingInputs(own, old, parent.model, _tuning(config, config.fine_tuning, parent), tuple(learned))
 
 
@@ -70,9 +70,9 @@ def _tuning(config: TrainingConfig, fine_tuning: FineTuning, parent: Parent) -> 
     for where, each in (("data", config.data), *(("fine_tuning.old", old) for old in parent.data)):
         examples = data.held_out(each)
         if not len(examples):
-            got = f"got no held-out examples of {HeldOutSet(each, examples).name}"
-            want = "parent and child are compared on examples that neither was trained on"
-            raise UserError(Diagnostic(where, got, want, f"Set held_out of {where}"))
+            problem = f"{HeldOutSet(each, examples).name} has no held-out examples"
+            note = "parent and child are compared on examples that neither was trained on"
+            raise UserError(Diagnostic(where, problem, help=f"Set held_out of {where}", note=note))
         held_out_sets.append(HeldOutSet(each, examples))
     return FineTuningState(fine_tuning, held_out_sets)
 
@@ -80,14 +80,15 @@ def _tuning(config: TrainingConfig, fine_tuning: FineTuning, parent: Parent) -> 
 def _check_batch_size(where: str, batch: int, examples: data.Examples) -> None:
     if order.batches_in(len(examples), batch) == 0:
         raise UserError(Diagnostic(
-            where, f"got {batch}", f"the data has {len(examples)} examples", "Use more data, or a smaller batch"
+            where, f"a batch of {batch} is more than the data has",
+            f"at most {len(examples)} examples", "Use more data, or a smaller batch",
         ))  # fmt: skip
 
 
 def _check_tokens(vocabulary_size: int | None, examples: data.Examples) -> None:
     if vocabulary_size is not None and int(examples.x.max()) >= vocabulary_size:
-        got, fix = f"got the token {int(examples.x.max())}", "Name the model's own tokenizer"
-        raise UserError(Diagnostic("data.tokenizer", got, f"tokens of the model are below {vocabulary_size}", fix))
+        problem, help = f"the text has the token {int(examples.x.max())}", "Name the model's own tokenizer"
+        raise UserError(Diagnostic("data.tokenizer", problem, f"tokens below {vocabulary_size}", help))
 
 
 def _check_rows(config: TrainingConfig) -> None:
@@ -96,11 +97,10 @@ def _check_rows(config: TrainingConfig) -> None:
         return
     examples = data.concatenate([data.load(config.data), data.held_out(config.data)])
     side, classes = config.model.side, config.model.classes
-    got = [] if examples.x.shape[1:] == (side, side) else [f"images of {tuple(examples.x.shape[1:])}"]
+    wrong = [] if examples.x.shape[1:] == (side, side) else [f"images of {tuple(examples.x.shape[1:])}"]
     if len(examples) and not 0 <= int(examples.y.min()) <= int(examples.y.max()) < classes:
-        got.append(f"labels from {int(examples.y.min())} to {int(examples.y.max())}")
-    if got:
-        want = f"the model takes {side} by {side} pixels, and has classes 0 to {classes - 1}"
-        raise UserError(
-            Diagnostic("data.path", f"got {' and '.join(got)} in {config.data.path}", want, "Correct the file")
-        )
+        wrong.append(f"labels from {int(examples.y.min())} to {int(examples.y.max())}")
+    if wrong:
+        problem = f"{config.data.path} has {' and '.join(wrong)}"
+        expected = f"images of {side} by {side} pixels, and labels from 0 to {classes - 1}"
+        raise UserError(Diagnostic("data.path", problem, expected, "Correct the file"))

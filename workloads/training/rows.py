@@ -27,8 +27,8 @@ def read(path: Path, where: str, words: str = "") -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, EOFError, ValueError, BadZipFile, AttributeError) as error:  # the last: a file of one array
-        want = f"data is a file that numpy.savez writes{words}"
-        raise UserError(Diagnostic(where, f"got {path}: {error}", want, "Correct it")) from None
+        problem, expected = f"{path} cannot be read: {error}", f"a file that numpy.savez wrote{words}"
+        raise UserError(Diagnostic(where, problem, expected, "Correct the path or the file")) from None
 
 
 def digests(inputs: Mapping[str, np.ndarray]) -> list[str]:

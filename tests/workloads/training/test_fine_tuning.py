@@ -117,23 +117,21 @@ def refused(out: Path, *changes: str) -> str:
 
 def test_a_parent_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path, child(tmp_path / "gone")) == (
-        f"fine_tuning.parent: got {tmp_path / 'gone'}, without a checkpoint; a parent has one on every host. "
+        f"fine_tuning.parent: {tmp_path / 'gone'} has no checkpoint; a checkpoint on every host. "
         "Name the directory of a run or of one of its checkpoints."
     )
-    assert "got models:/digits@best; a tracking server supplies it. Set MLFLOW_TRACKING_URI." in refused(
+    assert "models:/digits@best cannot be fetched: MLFLOW_TRACKING_URI is not set" in refused(
         tmp_path, 'fine_tuning={"parent": "models:/digits@best"}'
     )
 
 
 def test_a_parent_of_another_shape_is_refused(parent: Path, tmp_path: Path) -> None:
-    assert "this run's model has 16. Use the model in its config.json." in refused(
-        tmp_path, child(parent), "model.channels=16"
-    )
+    assert "shape 16, as in the model of this run" in refused(tmp_path, child(parent), "model.channels=16")
 
 
 def test_without_anything_held_out_nobody_could_tell(parent: Path, tmp_path: Path) -> None:
     assert refused(tmp_path, child(parent), HIGH, "data.held_out=0").startswith(
-        "data: got no held-out examples of digits 5, 6, 7, 8, 9; parent and child are compared"
+        "data: digits 5, 6, 7, 8, 9 has no held-out examples; parent and child are compared"
     )
 
 

@@ -88,7 +88,7 @@ def test_nothing_is_started_where_what_it_imports_is_not_there(
 def test_data_that_one_host_lacks_is_told_with_its_name(plan: LaunchPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosts, "find_spec", lambda module: object())
 
-    with pytest.raises(UserError, match=r"^ember: data: got no /srv/none; every host of a run reads it\."):
+    with pytest.raises(UserError, match=r"^ember: data: /srv/none does not exist; every host of the run reads it\."):
         hosts.check_host(replace(plan, data="/srv/none"))
 
 

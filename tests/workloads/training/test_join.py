@@ -29,27 +29,29 @@ def test_a_launcher_is_known_by_what_it_tells(environment: dict[str, str], told:
     ("changes", "environment", "told"),
     [
         (["launcher=horovod"], TORCHRUN,
-         "launcher: got a start by torchrun, 2 processes; this run is for horovod. "
+         "launcher: the run was started by torchrun, with 2 processes; a start by horovod. "
          "Start it with `horovodrun -np 2 python -m workloads.training …`, or write launcher: torchrun."),
         (["launcher=torchrun"], HOROVOD,
-         "launcher: got a start by horovod, 2 processes; this run is for torchrun. "
+         "launcher: the run was started by horovod, with 2 processes; a start by torchrun. "
          "Start it with `torchrun --nproc-per-node 2 -m workloads.training …`, or write launcher: horovod."),
         (["launcher=horovod", "world=4"], {},
-         "launcher: got a start by hand, 1 processes; this run is for horovod. "
+         "launcher: the run was started by hand, with 1 processes; a start by horovod. "
          "Start it with `horovodrun -np 4 python -m workloads.training …`, or write launcher: none."),
-        (["world=3"], HOROVOD, "world: got 2 processes; this run is for 3. Start 3."),
+        (["world=3"], HOROVOD, "world: 2 processes were started; 3 processes. Start 3 processes."),
         (["global_batch=25"], HOROVOD,
-         "global_batch: got 25; 2 processes share it in equal parts. Write 24 or 26, or start another number."),
+         "global_batch: a batch of 25 cannot be divided by 2; equal parts for 2 processes. "
+         "Write 24 or 26, or start another number of processes."),
         (["global_batch=30", "accumulate=4"], HOROVOD,
-         "global_batch: got 30; 2 processes that accumulate 4 parts share it in equal parts. "
-         "Write 24 or 32, or start another number."),
+         "global_batch: a batch of 30 cannot be divided by 8; equal parts for 2 processes that accumulate 4 parts. "
+         "Write 24 or 32, or start another number of processes."),
         (["global_batch=1"], HOROVOD,
-         "global_batch: got 1; 2 processes share it in equal parts. Write 2, or start another number."),
+         "global_batch: a batch of 1 cannot be divided by 2; equal parts for 2 processes. "
+         "Write 2, or start another number of processes."),
         (["elastic=true"], HOROVOD,
-         "elastic: got a start that is not elastic; this run needs Horovod's elastic launcher. "
+         "elastic: the run was not started by an elastic launcher; Horovod's elastic launcher. "
          "Start it with `horovodrun --min-np …`, or write elastic: false."),
         ([], ELASTIC,
-         "elastic: got an elastic start; this run has a fixed number of processes. "
+         "elastic: the run was started by an elastic launcher; a fixed number of processes. "
          "Write elastic: true, or leave --min-np out."),
     ],
 )  # fmt: skip
@@ -76,8 +78,9 @@ def test_a_group_of_another_size_than_its_launcher_said_is_refused(monkeypatch: 
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError) as refused:
         join(config("digits"), {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"})
-    want = "world: got 1 of 2 processes in the group; otherwise each process trains alone."
-    assert str(refused.value).startswith(want)
+    assert str(refused.value).startswith(
+        "world: only 1 of 2 processes are in the group; 2 processes. Start the run with"
+    )
 
 
 def test_one_process_speaks_before_they_can_speak_with_each_other() -> None:

@@ -95,8 +95,8 @@ def test_compression_is_a_choice(whole: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("launcher", "meant", "says"),
     [
-        (TORCHRUN, "horovod", "launcher: got a start by torchrun, 2 processes; this run is for horovod."),
-        (HOROVODRUN, "torchrun", "launcher: got a start by horovod, 2 processes; this run is for torchrun."),
+        (TORCHRUN, "horovod", "launcher: the run was started by torchrun, with 2 processes; a start by horovod."),
+        (HOROVODRUN, "torchrun", "launcher: the run was started by horovod, with 2 processes; a start by torchrun."),
     ],
     ids=["torchrun", "horovodrun"],
 )
@@ -108,5 +108,8 @@ def test_the_wrong_launcher_is_refused(launcher: tuple[str, ...], meant: str, sa
 
 def test_a_batch_that_two_cannot_share_is_refused(tmp_path: Path) -> None:
     said = launched(HOROVODRUN, 2, tmp_path, "global_batch=25", status=1)
-    assert "global_batch: got 25; 2 processes share it in equal parts. Write 24 or 26" in sentences(said)
+    assert (
+        "global_batch: a batch of 25 cannot be divided by 2; equal parts for 2 processes. Write 24 or 26"
+        in sentences(said)
+    )
     assert not (tmp_path / "metrics.jsonl").exists()

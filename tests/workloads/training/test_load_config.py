@@ -22,9 +22,17 @@ def test_what_is_printed_is_read_again(recipe: str, tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("what", "changes", "told"),
     [
-        ("digit", [], "recipe: got digit; recipes are digits, deepseek-v3-tiny, deepseek-v3, lora. Write digits."),
-        ("digits", ["steps"], "--set: got steps; a change is KEY=VALUE. Write it like steps=100."),
-        ("digits", ["model.a.b=1"], "--set: got model.a.b; model.a has named values. See --print."),
+        (
+            "digit",
+            [],
+            "recipe: no such recipe, digit; one of digits, deepseek-v3-tiny, deepseek-v3, lora. Write digits.",
+        ),
+        ("digits", ["steps"], "--set: 'steps' is not a change; KEY=VALUE. Write it like steps=100."),
+        (
+            "digits",
+            ["model.a.b=1"],
+            "--set: there is no model.a with a value b; a key that --print lists. Correct the key.",
+        ),
         (
             "digits",
             ["steps=0", "optimiser=sgd"],
@@ -43,7 +51,7 @@ def test_what_is_printed_is_read_again(recipe: str, tmp_path: Path, capsys: pyte
             "deepseek-v3-tiny: as a whole: got another type of value; value error, data.sequence_length is 1024, "
             "model.max_position_embeddings 512. Correct it there, or with --set.",
         ),
-        ("nowhere.json", [], "nowhere.json: got No such file or directory; the file is readable. Correct its path."),
+        ("nowhere.json", [], "nowhere.json: the file cannot be read: No such file or directory. Correct its path."),
     ],
 )
 def test_what_is_wrong_is_told_whole(what: str, changes: list[str], told: str) -> None:
@@ -54,7 +62,7 @@ def test_what_is_wrong_is_told_whole(what: str, changes: list[str], told: str) -
 
 def test_a_file_that_is_no_json_is_told(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(UserError, match="the file is JSON"):
+    with pytest.raises(UserError, match="the file is not JSON: "):
         load_config(str(tmp_path / "run.json"))
 
 
@@ -68,5 +76,5 @@ def test_changes_reach_into_parts() -> None:
 def test_a_wrong_call_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["digits"]) == 2
     assert capsys.readouterr().err == (
-        "error: --out: got none\n  expected: a run needs a directory to write to\n  help:     Add --out DIR\n"
+        "error: --out: the option is missing\n  expected: a directory for the run\n  help:     Add --out DIR\n"
     )

@@ -148,7 +148,8 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     train(tmp_path)
     (tmp_path / "metrics.jsonl").unlink()
     assert refused(tmp_path, "model.channels=8", "steps=50") == (
-        "checkpoint of step 12: got first.bias with shape 4, and 4 other differences; this run's model has 8. "
+        "checkpoint of step 12: its weight first.bias has shape 4; shape 8, as in the model of this run; "
+        "other weights that differ: 4. "
         "Use another --out, or the model of this checkpoint."
     )
 
@@ -157,20 +158,23 @@ def test_data_that_is_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         train(tmp_path, f"data.path={tmp_path / 'gone'}", recipe="deepseek-v3-tiny")
     assert str(error.value) == (
-        f"data.path: got {tmp_path / 'gone'}: No such file or directory; the training text is on every host of "
-        "the run. Copy it there."
+        f"data.path: {tmp_path / 'gone'} cannot be read: No such file or directory; every host of the run reads it. "
+        "Copy the text to this host."
     )
 
 
 def test_too_little_data_is_refused(tmp_path: Path) -> None:
-    assert refused(tmp_path, "global_batch=2000").startswith("global_batch: got 2000; the data has 1438 examples.")
+    assert refused(tmp_path, "global_batch=2000").startswith(
+        "global_batch: a batch of 2000 is more than the data has; at most 1438 examples."
+    )
 
 
 def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
     assert refused(tmp_path, "device=cuda") == (
-        "device: got cuda; PyTorch sees cpu here. Write auto, or repair its driver."
+        "device: PyTorch finds no cuda on this host; auto, or cpu, which PyTorch finds. "
+        "Write auto, or repair the driver of cuda."
     )
 
 
@@ -191,4 +195,4 @@ def test_a_loss_that_is_no_number_ends_the_run_with_status_4(
     given = ("optimizer.kind=sgd", "optimizer.learning_rate=1e30", "schedule.kind=constant", "report_every_steps=1")
     changes = [argument for change in (*QUICK, *given) for argument in ("--set", change)]
     assert main(["digits", "--out", str(tmp_path), *changes]) == 4
-    assert "got a loss of" in capsys.readouterr().err
+    assert "the loss is " in capsys.readouterr().err

@@ -116,10 +116,10 @@ def test_its_base_is_written_down_by_content(directory: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ('model={"kind": "hugging-face", "path": "/gone"}', "model.path: got /gone: "),
-        ('model.lora={"layers": ["query"]}', "model.lora.layers: got query; linear layers of this model are "),
-        ('data.tokenizer="/gone"', "data.tokenizer: got "),
-        ("data.tokenizer=null", "; tokens of the model are below 12. Name the model's own tokenizer."),
+        ('model={"kind": "hugging-face", "path": "/gone"}', "model.path: the model in /gone cannot be loaded: "),
+        ('model.lora={"layers": ["query"]}', "model.lora.layers: the model has no linear layers query; some of "),
+        ('data.tokenizer="/gone"', "data.tokenizer: the tokenizer in /gone cannot be loaded: "),
+        ("data.tokenizer=null", "; tokens below 12. Name the model's own tokenizer."),
     ],
 )
 def test_what_cannot_be_is_refused(directory: Path, tmp_path: Path, change: str, says: str) -> None:

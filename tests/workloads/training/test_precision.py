@@ -32,8 +32,9 @@ def test_a_cpu_computes_with_fp32_and_with_bf16_on_request() -> None:
 @pytest.mark.parametrize(
     ("asked", "target", "told"),
     [
-        ("bf16", V100, "precision: got bf16; V100 (Volta) computes with fp16, fp32. Write auto or fp16."),
-        ("fp16", None, "precision: got fp16; the catalogue has no entry for this device. "
+        ("bf16", V100, "precision: V100 (Volta) does not support bf16; auto, or one of fp16, fp32. "
+                       "Write auto or fp16."),
+        ("fp16", None, "precision: it is unknown whether V100 supports fp16; auto or fp32. "
                        "Write auto or fp32, or add the device to the catalogue."),
     ],
 )  # fmt: skip

@@ -69,7 +69,7 @@ def test_a_group_stays_together(tmp_path: Path) -> None:
         ({"x": np.zeros((200, 9, 9), np.float32)}, "images of (9, 9)"),
         ({"labels": np.full(200, 10)}, "labels from 10 to 10"),
         ({"labels": np.full(200, -1)}, "labels from -1 to -1"),
-        ({"x": np.zeros((0, 8, 8), np.float32), "labels": np.zeros(0, int)}, "the data has 0 examples"),
+        ({"x": np.zeros((0, 8, 8), np.float32), "labels": np.zeros(0, int)}, "at most 0 examples"),
     ],
 )
 def test_rows_that_do_not_fit_are_refused_before_the_first_step(
@@ -83,7 +83,7 @@ def test_rows_that_do_not_fit_are_refused_before_the_first_step(
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="data.path: got .*none.npz: .*; data is a file that numpy.savez writes"):
+    with pytest.raises(UserError, match="data.path: .*none.npz cannot be read: .*; a file that numpy.savez wrote"):
         load(Rows(path=str(tmp_path / "none.npz")))
 
 

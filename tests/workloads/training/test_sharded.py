@@ -51,6 +51,8 @@ def test_each_holds_its_part() -> None:
 
 
 def test_it_is_torchruns(tmp_path: Path) -> None:
-    message = r"sharding: got a start by hand; only processes of torchrun share a model\."
+    message = (
+        r"sharding: the run was started by hand; a start by torchrun; only processes of torchrun can share a model\."
+    )
     with pytest.raises(UserError, match=message):
         train(config("digits", "sharding=full"), tmp_path, {})

@@ -24,12 +24,13 @@ def join(config: TrainingConfig, environment: Mapping[str, str]) -> Workers:
     try:
         workers: Workers = Horovod(config) if launcher == "horovod" else _torchrun(config, environment)
     except ImportError as error:
-        fix = "Run `rackwright toolchain workloads`, which builds Horovod, or start with torchrun"
-        raise UserError(Diagnostic("launcher", f"got {error}", "Horovod is in this environment", fix)) from error
+        problem = f"this environment lacks Horovod ({error})"
+        help = "Run `rackwright toolchain workloads`, which builds Horovod, or start with torchrun"
+        raise UserError(Diagnostic("launcher", problem, help=help)) from error
     if workers.size != size and not config.elastic:
-        got = f"got {workers.size} of {size} processes in the group"
-        fix = f"Start it with `{STARTS[launcher].format(size)}`"
-        raise UserError(Diagnostic("world", got, "otherwise each process trains alone", fix))
+        problem = f"only {workers.size} of {size} processes are in the group"
+        help = f"Start the run with `{STARTS[launcher].format(size)}`"
+        raise UserError(Diagnostic("world", problem, f"{size} processes", help))
     return workers
 
 
