@@ -40,7 +40,7 @@ def test_there_and_back(rackwright):
 
     status, out, err = rackwright("restore", archive["path"], "--to", "back")
     assert (status, out) == (2, "")
-    assert "it exists already" in err
+    assert "the checkpoint exists already" in err
 
 
 def test_what_is_wrong_has_its_status(rackwright):

@@ -79,8 +79,10 @@ def backup(
         if (contents := _examine(partial, None)) != checkpoint.manifest:
             raise manifest.damage_error(partial, [f"it reads back as step {contents.step} or with other files"])
         if target.exists():
-            want = "archives are never overwritten"
-            raise CheckpointRequestError(Diagnostic(str(target), "it exists already", want, "Run it again"))
+            note = "archives are never overwritten"
+            raise CheckpointRequestError(
+                Diagnostic(str(target), "the archive exists already", help="Run the command again", note=note)
+            )
         partial.rename(target)
         fsync_directory(into)
     except OSError as error:
@@ -94,10 +96,10 @@ def backup(
 def _select_checkpoint(directory: Path, step: int | None) -> Checkpoint:
     steps = layout.steps(directory)
     if not steps or (step is not None and step not in steps):
-        got = f"it has no checkpoint{'' if step is None else f' of step {step}'}"
-        want = f"it has {', '.join(map(str, steps))}" if steps else "a checkpoint is a directory step-…"
-        fix = "Name the directory that a run saves to, and one of its steps"
-        raise CheckpointRequestError(Diagnostic(str(directory), got, want, fix))
+        problem = f"the directory has no checkpoint{'' if step is None else f' of step {step}'}"
+        expected = f"one of the steps {', '.join(map(str, steps))}" if steps else "directories step-…"
+        help = "Name the directory that a run saves to, and one of its steps"
+        raise CheckpointRequestError(Diagnostic(str(directory), problem, expected, help))
     if step is not None:
         return checkpoints.at_step(directory, step)
     newest = checkpoints.newest(directory)
@@ -112,10 +114,9 @@ def _as_verified(path: Path, contents: Manifest) -> VerifiedCheckpoint:
 
 
 def _io_error(error: OSError, where: Path) -> ArchiveIOError:
-    got = f"{error.strerror or error}"
-    want = "the file and its directory can be read and written"
-    fix = "Correct that, and run it again; no partial file remains"
-    return ArchiveIOError(Diagnostic(str(error.filename or where), got, want, fix))
+    problem = f"the file cannot be read or written: {error.strerror or error}"
+    help, note = "Correct the cause, and run the command again", "no partial file remains"
+    return ArchiveIOError(Diagnostic(str(error.filename or where), problem, help=help, note=note))
 
 
 def _write(path: Path, checkpoint: Checkpoint, compression: Compression) -> None:
@@ -170,8 +171,8 @@ def _decompress(file: BinaryIO) -> Iterator[IO[bytes]]:
 def _zstd(*options: str, stdin: int | BinaryIO, stdout: int | BinaryIO) -> subprocess.Popen[bytes]:
     program = shutil.which("zstd")
     if program is None:
-        fix = "Install the package zstd, or use gz"
-        raise CheckpointRequestError(Diagnostic("zstd", "got no such program", ".zst archives need it", fix))
+        problem, help = "the program zstd is missing", "Install the package zstd, or use gz"
+        raise CheckpointRequestError(Diagnostic("this computer", problem, help=help, note=".zst archives need it"))
     return subprocess.Popen([program, "-q", "-c", *options], stdin=stdin, stdout=stdout)
 
 
@@ -204,10 +205,9 @@ def restore(archive: Path, into: Path) -> VerifiedCheckpoint:
         manifest.verify(partial, contents, from_drive=True)
         target = into / layout.step_name(contents.step)
         if target.exists():
-            fix = "Restore into another directory, or move this one away"
-            raise CheckpointRequestError(
-                Diagnostic(str(target), "it exists already", "restore never overwrites a checkpoint", fix)
-            )
+            problem, note = "the checkpoint exists already", "a checkpoint is never overwritten"
+            help = "Restore into another directory, or move this one away"
+            raise CheckpointRequestError(Diagnostic(str(target), problem, help=help, note=note))
         partial.rename(target)
         fsync_directory(into)
     except OSError as error:
@@ -267,5 +267,5 @@ def _read_members(archive: Path, tar: TarReader, into: Path | None) -> Manifest:
 def _check_free_space(into: Path, size: int) -> None:
     free = shutil.disk_usage(into).free
     if size > free:
-        got, want = f"{free} bytes are free", f"the files of the archive need {size}"
-        raise ArchiveIOError(Diagnostic(str(into), got, want, "Restore into another directory"))
+        problem, expected = f"only {free} bytes are free", f"{size} bytes for the files of the archive"
+        raise ArchiveIOError(Diagnostic(str(into), problem, expected, "Restore into another directory"))

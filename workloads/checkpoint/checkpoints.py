@@ -73,9 +73,9 @@ def load(checkpoint: Checkpoint, rank: int = 0, world: int = 1) -> dict[str, Any
     """
     saved = checkpoint.manifest.world
     if saved != world:
-        got, want = f"it has {saved} shards", f"this run has {world}"
-        fix = f"Start with {saved} ranks, or merge the shards first"
-        raise CheckpointRequestError(Diagnostic(str(checkpoint.path), got, want, fix))
+        problem, expected = f"the checkpoint has {saved} shards", f"{world} shards, as this run has ranks"
+        help = f"Start the run with {saved} ranks, or merge the shards first"
+        raise CheckpointRequestError(Diagnostic(str(checkpoint.path), problem, expected, help))
     tensors, values = shard_name(rank, world, TENSORS), shard_name(rank, world, VALUES)
     manifest.verify(checkpoint.path, checkpoint.manifest, {tensors, values} - checkpoint.verified_files)
 
@@ -128,7 +128,12 @@ class Checkpoints:
             raise ValueError(f"rank {rank} of {world}")
         if world > 1 and not run:
             raise CheckpointRequestError(
-                Diagnostic("run", "got none", f"{world} ranks share one", "Create one on rank 0, and broadcast it")
+                Diagnostic(
+                    "run",
+                    "the identifier of the run is missing",
+                    f"one identifier for all {world} ranks",
+                    "Create one on rank 0, and broadcast it",
+                )
             )
         self.directory = directory.absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -284,9 +289,9 @@ def _acquire_lock(directory: Path, rank: int, seconds: float) -> int:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 os.close(descriptor)
-                got = f"another process has held {path.name} for {seconds:.0f} s"
-                want, fix = "one training writes to one directory", "Stop the other one, or use another directory"
-                raise CheckpointRequestError(Diagnostic(str(directory), got, want, fix)) from None
+                problem = f"another process has held {path.name} for {seconds:.0f} s"
+                expected, help = "one training for each directory", "Stop the other training, or use another directory"
+                raise CheckpointRequestError(Diagnostic(str(directory), problem, expected, help)) from None
             if not is_reported:
                 print_message(f"{directory} is in use by another run, or by an earlier one that still writes; waiting")
                 is_reported = True

@@ -148,5 +148,5 @@ def _flaw(path: Path, expected: ManifestEntry, from_drive: bool) -> str:
 
 def damage_error(where: object, flaws: list[str]) -> CheckpointDamaged:
     return CheckpointDamaged(
-        Diagnostic(str(where), ", ".join(flaws), "every file must match the manifest", "Use another checkpoint")
+        Diagnostic(str(where), ", ".join(flaws), "files that match the manifest", "Use another checkpoint")
     )

@@ -50,8 +50,8 @@ def build_header(tensors: Mapping[str, Any]) -> tuple[bytes, dict[str, int]]:
     for name, tensor in sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0])):
         format = FORMATS.get(str(tensor.dtype).removeprefix("torch."))
         if format is None:
-            got = f"got a tensor of {tensor.dtype}"
-            raise BadState(Diagnostic(f"state/{name}", got, f"safetensors has {', '.join(FORMATS)}", "Convert it"))
+            problem, expected = f"safetensors cannot store a tensor of {tensor.dtype}", f"one of {', '.join(FORMATS)}"
+            raise BadState(Diagnostic(f"state/{name}", problem, expected, "Convert the tensor"))
         size = tensor.numel() * tensor.element_size()
         described[name] = {"dtype": format, "shape": list(tensor.shape), "data_offsets": [end, end + size]}
         offsets[name] = end

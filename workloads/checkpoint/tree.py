@@ -34,7 +34,10 @@ def flatten_state(state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             if bad:
                 raise BadState(
                     Diagnostic(
-                        f"state{path}", f"got the key {bad[0]!r}", "keys are strings or whole numbers", "Name it"
+                        f"state{path}",
+                        f"{bad[0]!r} cannot be a key",
+                        "a string or a whole number",
+                        "Use such a key",
                     )
                 )
             return {"map": [[key, encode(item, f"{path}/{key}")] for key, item in value.items()]}
@@ -43,15 +46,14 @@ def flatten_state(state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             return {type(value).__name__: items}
         if hasattr(value, "data_ptr"):
             return {"tensor": name_of(value, path[1:])}
-        want = "a checkpoint holds tensors, mappings, lists, tuples, strings, numbers, booleans and None"
-        raise BadState(Diagnostic(f"state{path}", f"got {type(value).__name__}", want, "Convert it to one of these"))
+        problem = f"a checkpoint cannot store a {type(value).__name__}"
+        expected = "tensors, mappings, lists, tuples, strings, numbers, booleans or None"
+        raise BadState(Diagnostic(f"state{path}", problem, expected, "Convert it to one of these"))
 
     def name_of(tensor: Any, path: str) -> str:
         if str(tensor.layout) != "torch.strided":
-            got = f"got a tensor of {tensor.layout}"
-            raise BadState(
-                Diagnostic(f"state/{path}", got, "a checkpoint holds dense tensors", "Convert it: to_dense()")
-            )
+            problem = f"a checkpoint cannot store a tensor of {tensor.layout}"
+            raise BadState(Diagnostic(f"state/{path}", problem, "a dense tensor", "Convert the tensor with to_dense()"))
         identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
         if identity in names and tensor.numel():
             return names[identity]

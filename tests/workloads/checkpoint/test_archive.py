@@ -44,7 +44,9 @@ def test_a_checkpoint_comes_back_as_it_was(two, tmp_path, compression):
 
 def test_an_older_step_can_be_asked_for(two, tmp_path):
     assert backup(two, tmp_path, step=10).step == 10
-    with pytest.raises(CheckpointRequestError, match="it has no checkpoint of step 15; it has 10, 20"):
+    with pytest.raises(
+        CheckpointRequestError, match="the directory has no checkpoint of step 15; one of the steps 10, 20"
+    ):
         backup(two, tmp_path, step=15)
 
 
@@ -93,7 +95,7 @@ def test_what_is_there_is_not_overwritten(two, copied, tmp_path):
     sample_checkpoints.flip(sample_checkpoints.files(copied, 20)[1], 3)
     before = sample_checkpoints.content(copied)
 
-    with pytest.raises(CheckpointRequestError, match="restore never overwrites a checkpoint"):
+    with pytest.raises(CheckpointRequestError, match="a checkpoint is never overwritten"):
         restore(path, copied)
     assert sample_checkpoints.content(copied) == before
 
@@ -138,7 +140,7 @@ def test_what_is_no_archive_is_said_to_be_none(tmp_path):
         verify(tmp_path / "text")
     with pytest.raises(ArchiveIOError, match="No such file or directory"):
         verify(tmp_path / "nothing")
-    with pytest.raises(CheckpointRequestError, match="it has no checkpoint; a checkpoint is a directory step-…"):
+    with pytest.raises(CheckpointRequestError, match="the directory has no checkpoint; directories step-…"):
         backup(tmp_path, tmp_path)
 
 

@@ -130,7 +130,7 @@ def test_an_archive_is_not_restored_where_it_has_no_room(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")(1000, 801, 199)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
 
-    with pytest.raises(ArchiveIOError, match="199 bytes are free; the files of the archive need 200"):
+    with pytest.raises(ArchiveIOError, match="199 bytes are free; 200 bytes for the files of the archive"):
         restore(tmp_path / "x.tar", tmp_path / "back")
     assert list((tmp_path / "back").iterdir()) == []
 

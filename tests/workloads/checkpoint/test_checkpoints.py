@@ -141,19 +141,19 @@ def test_a_rank_that_never_comes_costs_the_checkpoint_alone(tmp_path, capfd):
 def test_another_number_of_ranks_is_refused(tmp_path):
     sample_checkpoints.make(tmp_path, 1)
 
-    with pytest.raises(CheckpointRequestError, match="it has 1 shards; this run has 2"):
+    with pytest.raises(CheckpointRequestError, match="the checkpoint has 1 shards; 2 shards, as this run has ranks"):
         load(newest(tmp_path), 0, 2)
 
 
 def test_ranks_without_a_common_word_are_refused(tmp_path):
-    with pytest.raises(CheckpointRequestError, match="run: got none"):
+    with pytest.raises(CheckpointRequestError, match="run: the identifier of the run is missing"):
         Checkpoints(tmp_path, rank=0, world=2)
 
 
 def test_one_directory_has_one_training(tmp_path):
     with (
         Checkpoints(tmp_path),
-        pytest.raises(CheckpointRequestError, match="one training writes to one directory"),
+        pytest.raises(CheckpointRequestError, match="one training for each directory"),
     ):
         Checkpoints(tmp_path, lock_seconds=0)
     Checkpoints(tmp_path, lock_seconds=0).close()
