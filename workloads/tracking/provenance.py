@@ -82,6 +82,6 @@ def load_json(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         raise UserError(
-            Diagnostic(str(path), f"got {error}", "a run's provenance is JSON", "Restore the file")
+            Diagnostic(str(path), f"the provenance of the run cannot be read: {error}", "JSON", "Restore the file")
         ) from None
     return values if isinstance(values, dict) else {}

@@ -56,17 +56,18 @@ def register(server: TrackingServer, out: Path, name: str) -> Version:
     """
     state = load_tracking_state(out)
     if state.get("url") != server.url or "run" not in state:
-        fix = "Run it with --tracking, or send it with `python -m workloads.tracking`"
-        got, want = f"got a run that {server.url} does not know", "each version belongs to a run on the server"
-        raise TrackingRefused(Diagnostic(str(out), got, want, fix))
+        help = "Run it with --tracking, or send it with `python -m workloads.tracking`"
+        problem, expected = f"{server.url} does not have this run", "a run on the server, to which the version belongs"
+        raise TrackingRefused(Diagnostic(str(out), problem, expected, help))
     lineage = provenance.load_json(out / "lineage.json")
     if lineage.get("published") is False:
-        want, fix = "a version is no worse than its parent", "Train longer, or give --publish-worse with a reason"
-        raise TrackingRefused(Diagnostic(str(out), "got a run that must not be published", want, fix))
+        problem, expected = "the model of this run is worse than its parent", "a model that is not worse"
+        help = "Train longer, or pass --publish-worse with a reason"
+        raise TrackingRefused(Diagnostic(str(out), problem, expected, help))
     checkpoint = _final_checkpoint(out / "checkpoints", lineage.get("checkpoint"))
     if checkpoint is None:
-        want = "a version needs an intact checkpoint"
-        raise TrackingRefused(Diagnostic(str(out), "got no intact checkpoint", want, "Train until one is saved"))
+        problem = "the run has no intact checkpoint to register"
+        raise TrackingRefused(Diagnostic(str(out), problem, help="Train until one is saved"))
     digest = _manifest_digest(checkpoint.path)
     if version := find_by_checkpoint(server, digest, name):
         return version
@@ -109,8 +110,8 @@ def find(server: TrackingServer, reference: str) -> Version:
     """
     parts = REFERENCE.fullmatch(reference)
     if parts is None:
-        want, fix = "a version is MODEL, MODEL@ALIAS or MODEL/NUMBER", "Write it like digits@champion"
-        raise TrackingRefused(Diagnostic("model", f"got {reference}", want, fix))
+        problem, expected = f"{reference!r} is not a version", "MODEL, MODEL@ALIAS or MODEL/NUMBER"
+        raise TrackingRefused(Diagnostic("model", problem, expected, "Write it like digits@champion"))
     name, alias, number = parts["name"], parts["alias"], parts["version"]
     try:
         if alias:
@@ -123,8 +124,8 @@ def find(server: TrackingServer, reference: str) -> Version:
             raise
         versions = []
     if not versions:
-        fix = "Name a version that the registry lists"
-        raise TrackingRefused(Diagnostic("model", f"got {reference}", f"{server.url} has no such version", fix), 404)
+        problem, help = f"{server.url} has no version {reference}", "Name a version that the registry lists"
+        raise TrackingRefused(Diagnostic("model", problem, help=help), 404)
     return max(versions, key=lambda version: int(version.version))
 
 
@@ -146,10 +147,9 @@ def fetch(server: TrackingServer, reference: str, into: Path) -> Path:
     version = find(server, reference)
     step = version.source.rstrip("/").rpartition("/")[2]
     if layout.parse_step_name(step) is None:
-        fix = "Name a version that a run of rackwright registered"
-        raise TrackingRefused(
-            Diagnostic("model", f"got {version}, from {version.source}", "a version is a checkpoint", fix)
-        )
+        problem = f"{version}, from {version.source}, is not a checkpoint"
+        help = "Name a version that a run of rackwright registered"
+        raise TrackingRefused(Diagnostic("model", problem, help=help))
     target = fetch_manifest(server, version, manifest.NAME, into)
     contents = manifest.read(target)
     fetch_files(server, version, {name: entry.bytes for name, entry in contents.files.items()}, target)
@@ -168,18 +168,15 @@ def fetch_manifest(server: TrackingServer, version: Version, manifest_name: str,
     """
     expected, place = version.tags.get(CHECKPOINT, ""), version.source.partition("mlflow-artifacts:/")[2].strip("/")
     if not DIGEST.fullmatch(expected) or not DIRECTORY.fullmatch(place.rpartition("/")[2]):
-        want = "a version is a checkpoint or a model of rackwright"
-        fix = "Name a version that rackwright registered"
-        raise TrackingRefused(Diagnostic("model", f"got {version}, from {version.source}", want, fix))
+        problem = f"{version}, from {version.source}, is neither a checkpoint nor a model of rackwright"
+        raise TrackingRefused(Diagnostic("model", problem, help="Name a version that rackwright registered"))
     target = directory_for(into, expected) / place.rpartition("/")[2]
     target.mkdir(parents=True, exist_ok=True)
     fetch_files(server, version, {manifest_name: manifest.MOST_BYTES}, target)
-    if (got := disk.sha256(target / manifest_name)) != expected:
+    if (digest := disk.sha256(target / manifest_name)) != expected:
         (target / manifest_name).unlink()
-        fix = "Find out who changed the artifacts of its run"
-        raise UserError(
-            Diagnostic(str(version), f"got a manifest with SHA-256 {got}", f"registered is {expected}", fix)
-        )
+        problem, help = f"its manifest has SHA-256 {digest}", "Find out who changed the artifacts of its run"
+        raise UserError(Diagnostic(str(version), problem, f"the registered SHA-256, {expected}", help))
     return target
 
 

@@ -7,6 +7,7 @@ import base64
 import configparser
 import json
 import os
+import shlex
 import ssl
 import stat
 import urllib.error
@@ -100,9 +101,9 @@ class TrackingServer:
             while part := answer.read(1 << 20):
                 if file.tell() + len(part) > most:
                     target.unlink()
-                    want = f"{place} has at most {most} bytes"
-                    fix = "Find out who changed this artifact"
-                    raise TrackingUnreachable(Diagnostic(self.url, "got a longer file", want, fix))
+                    problem, expected = f"the server sent too much of {place}", f"at most {most} bytes"
+                    help = "Find out who changed this artifact"
+                    raise TrackingUnreachable(Diagnostic(self.url, problem, expected, help))
                 file.write(part)
 
     def _request(
@@ -115,34 +116,29 @@ class TrackingServer:
         except urllib.error.HTTPError as error:
             raise self._error_for(error) from None
         except (OSError, ValueError) as error:
-            got = f"got {getattr(error, 'reason', None) or error}"
-            fix = f"Check that it runs and that {CERTIFICATE} names its certificate"
-            raise TrackingUnreachable(Diagnostic(self.url, got, "an MLflow server responds there", fix)) from None
+            problem = f"the MLflow server does not answer: {getattr(error, 'reason', None) or error}"
+            help = f"Check that the server runs, and that {CERTIFICATE} names its certificate"
+            raise TrackingUnreachable(Diagnostic(self.url, problem, help=help)) from None
 
     def _error_for(self, error: urllib.error.HTTPError) -> UserError:
         if place := redirect_target(error):
-            got, want = (
-                f"got {error.code}, a redirect to {place}",
-                "the server responds without a redirect",
-            )
-            return TrackingRefused(
-                Diagnostic(self.url, got, want, f"Set {URL} to the server's own address"), error.code
-            )
+            problem = f"the server answers {error.code}, a redirect to {place}"
+            help = f"Set {URL} to the server's own address"
+            return TrackingRefused(Diagnostic(self.url, problem, "an answer without a redirect", help), error.code)
         message = error.read(2000).decode(errors="replace").strip()
         try:
             message = json.loads(message)["message"]
         except (ValueError, KeyError, TypeError):
             message = message.partition("\n")[0]
-        got = f"got {error.code}: {message or error.reason}"
+        problem = f"the server answers {error.code}: {message or error.reason}"
         if error.code >= 500 or error.code == 429:
-            return TrackingUnreachable(Diagnostic(self.url, got, "an MLflow server responds there", "Read its journal"))
+            return TrackingUnreachable(Diagnostic(self.url, problem, help="Read the journal of the server"))
         if error.code == 401:
-            fix = f"Set {NAME} and {PASSWORD}, or name a file with them in {CREDENTIALS}"
-            return TrackingRefused(Diagnostic(self.url, got, "the server requires an account", fix), error.code)
-        want = "the account is allowed to do that, and the object exists"
-        return TrackingRefused(
-            Diagnostic(self.url, got, want, "Ask the server's operator, or name another object"), error.code
-        )
+            help = f"Set {NAME} and {PASSWORD}, or name a file with them in {CREDENTIALS}"
+            return TrackingRefused(Diagnostic(self.url, problem, "an account of the server", help), error.code)
+        expected = "an object that exists, and that the account may use"
+        help = "Ask the server's operator, or name another object"
+        return TrackingRefused(Diagnostic(self.url, problem, expected, help), error.code)
 
     def _parse_response(self, answer: Any) -> dict[str, Any]:
         with answer:
@@ -152,10 +148,8 @@ class TrackingServer:
         except (ValueError, RecursionError):
             values = None
         if not isinstance(values, dict):
-            fix = f"Name the server itself in {URL}"
-            raise TrackingUnreachable(
-                Diagnostic(self.url, f"got {content[:40]!r}", "an MLflow server responds in JSON", fix)
-            )
+            problem = f"the answer is not from an MLflow server: {content[:40]!r}"
+            raise TrackingUnreachable(Diagnostic(self.url, problem, "JSON", f"Name the server itself in {URL}"))
         return values
 
 
@@ -172,19 +166,19 @@ def connect(url: str, environment: Mapping[str, str]) -> TrackingServer:
     except ValueError:
         is_valid = False
     if not is_valid:
-        fix = f"Write it like https://tracking.example:5000; put the account into {CREDENTIALS}"
-        got = f"got {url.rpartition('@')[2] or 'nothing'}"
-        raise TrackingRefused(Diagnostic("tracking", got, "the value is the server's URL, without an account", fix))
+        help = f"Write it like https://tracking.example:5000, and put the account into {CREDENTIALS}"
+        problem = f"{url.rpartition('@')[2] or 'an empty text'} is not a URL of a server"
+        raise TrackingRefused(Diagnostic("tracking", problem, "a URL without an account", help))
     name, password = environment.get(NAME, ""), environment.get(PASSWORD, "")
     if not name:
         name, password = _from_file(environment)
     if name and parts.scheme == "http" and parts.hostname not in LOOPBACK:
-        want = "a password is sent to another host over https only"
-        raise TrackingRefused(Diagnostic("tracking", f"got {url}", want, f"Write https://{parts.netloc}"))
+        problem, note = f"{url} is not encrypted", "a password is sent to another host over https only"
+        raise TrackingRefused(Diagnostic("tracking", problem, "https", f"Write https://{parts.netloc}", note))
     certificate = environment.get(CERTIFICATE, "")
     if certificate and not Path(certificate).is_file():
-        want = "the value names a file of certificates in PEM"
-        raise TrackingRefused(Diagnostic(CERTIFICATE, f"got {certificate}", want, "Use tls.crt of the server's host"))
+        problem, expected = f"{certificate} is not a file", "a file of certificates in PEM"
+        raise TrackingRefused(Diagnostic(CERTIFICATE, problem, expected, "Name tls.crt of the server's host"))
     return TrackingServer(url, name, password, certificate)
 
 
@@ -200,22 +194,21 @@ def _from_file(environment: Mapping[str, str]) -> tuple[str, str]:
             text = file.read()
     except FileNotFoundError:
         if configured:
-            got, want = f"got {path}: no such file", "the value names a file"
-            raise TrackingRefused(Diagnostic(CREDENTIALS, got, want, "Correct the path")) from None
+            problem = f"the file {path} does not exist"
+            raise TrackingRefused(Diagnostic(CREDENTIALS, problem, help="Correct the path")) from None
         return "", ""
     except OSError as error:
-        want, fix = "this account can read the file", "Make this account its owner"
-        raise TrackingRefused(Diagnostic(str(path), f"got {error.strerror}", want, fix)) from None
+        problem = f"the file cannot be read: {error.strerror}"
+        raise TrackingRefused(Diagnostic(str(path), problem, help="Make this account its owner")) from None
     if access_of_others:
-        want = "only its owner can read it"
-        raise TrackingRefused(
-            Diagnostic(str(path), "got a file that others may read or write", want, f"Run `chmod 0600 {path}`")
-        )
+        problem, help = "other accounts may read or write the file", f"Run `chmod 0600 {shlex.quote(str(path))}`"
+        raise TrackingRefused(Diagnostic(str(path), problem, "a file that only its owner can read", help))
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(text)
         account = parser["mlflow"]
         return account["mlflow_tracking_username"], account["mlflow_tracking_password"]
     except (configparser.Error, KeyError):
-        want = "the file has [mlflow], mlflow_tracking_username = … and mlflow_tracking_password = …"
-        raise TrackingRefused(Diagnostic(str(path), "got no account in it", want, "Write these three lines")) from None
+        expected = "[mlflow], mlflow_tracking_username = … and mlflow_tracking_password = …"
+        help = "Write these three lines"
+        raise TrackingRefused(Diagnostic(str(path), "the file has no account", expected, help)) from None

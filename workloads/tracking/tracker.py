@@ -198,8 +198,9 @@ def load_tracking_state(out: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except ValueError:
-        want, fix = "the file identifies the run at its server", "Delete it: the run is sent again as a new one"
-        raise TrackingRefused(Diagnostic(str(out / NAME), "got no JSON", want, fix)) from None
+        problem, note = "the file is not JSON", "it identifies the run at its server"
+        help = "Move the file away, and run this again, which sends the run as a new one"
+        raise TrackingRefused(Diagnostic(str(out / NAME), problem, "JSON", help, note)) from None
     return dict(state)
 
 
@@ -243,8 +244,8 @@ def find_or_create_experiment(server: TrackingServer, name: str) -> str:
         except TrackingRefused as error:
             if "already exists" not in str(error):
                 raise
-    got, want = f"got a deleted experiment {name}", "each run belongs to an experiment"
-    raise TrackingRefused(Diagnostic(server.url, got, want, "Restore the experiment, or rename the run"))
+    problem, help = f"the experiment {name} is deleted", "Restore the experiment, or rename the run"
+    raise TrackingRefused(Diagnostic(server.url, problem, help=help, note="each run belongs to an experiment"))
 
 
 def _config(out: Path) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def test_artifacts_that_were_changed_are_not_taken(served, tmp_path):
     [stored] = served.directory.glob(f"var/lib/mlflow/artifacts/*/{version.run}/artifacts/*/manifest.json")
     stored.write_text(stored.read_text().replace('"step": 3', '"step": 4'))
 
-    with pytest.raises(UserError, match=r"changed/1: got a manifest with SHA-256 .*; registered is"):
+    with pytest.raises(UserError, match=r"changed/1: its manifest has SHA-256 .*; the registered SHA-256, "):
         fetch(served.as_("gate"), "changed", tmp_path / "back")
 
 
@@ -97,7 +97,7 @@ def test_a_run_that_is_not_to_be_published_is_no_version(served, tmp_path):
     (run.out / "lineage.json").write_text(json.dumps({**told, "published": False, "checkpoint": run.digest}))
 
     with pytest.raises(
-        TrackingRefused, match="got a run that must not be published; a version is no worse than its parent"
+        TrackingRefused, match="the model of this run is worse than its parent; a model that is not worse"
     ):
         register(served.as_("tina"), run.out, "worse")
 
@@ -164,7 +164,7 @@ def test_the_command_prints_the_chain_and_ends_by_what_it_lacks(served, tmp_path
 
 
 def test_the_command_names_what_is_not_there(served):
-    for reference, said in (("nothing", "has no such version"), ("a b@c@d", "a version is MODEL, MODEL@ALIAS")):
+    for reference, said in (("nothing", "has no version nothing"), ("a b@c@d", "is not a version; MODEL, MODEL@ALIAS")):
         with pytest.raises(TrackingRefused, match=said):
             load_lineage(served.as_("axel"), reference)
     with pytest.raises(TrackingUnreachable, match="certificate"):

@@ -119,7 +119,7 @@ def test_what_is_not_published_is_not_registered(tmp_path):
     ],
 )
 def test_what_is_no_checkpoint_of_ours_is_refused_before_anything_is_written(digest, source, tmp_path):
-    with pytest.raises(TrackingRefused, match="a version is a checkpoint"):
+    with pytest.raises(TrackingRefused, match="is not a checkpoint"):
         fetch(Shelf(tmp_path, digest, source), "a/1", tmp_path / "back")
 
     assert not (tmp_path / "back").exists()
@@ -142,7 +142,7 @@ def test_a_version_is_named_as_mlflow_names_it(text, parts):
 @pytest.mark.parametrize("name", ["..", ".", ".hidden", "a\nb"])
 def test_the_server_chooses_no_directory_outside_the_versions_own(tmp_path, name):
     shelf = Shelf(tmp_path, "0" * 64, f"mlflow-artifacts:/1/r/artifacts/{name}")
-    with pytest.raises(TrackingRefused, match="a version is a checkpoint or a model of rackwright"):
+    with pytest.raises(TrackingRefused, match="is neither a checkpoint nor a model of rackwright"):
         fetch_manifest(shelf, find(shelf, "a/1"), "model.json", tmp_path / "into")
 
     assert not (tmp_path / "into").exists()
