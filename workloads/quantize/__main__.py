@@ -62,7 +62,12 @@ def _quantize(args: argparse.Namespace, settings: QuantizeSettings) -> int:
 
     if args.alias and not args.register:
         raise UserError(
-            Diagnostic("--alias", f"got {args.alias}", "an alias is set when a version is registered", "Add --register")
+            Diagnostic(
+                "--alias",
+                f"the alias {args.alias} has no version",
+                help="Add --register",
+                note="an alias is set when a version is registered",
+            )
         )
     model, version = Path(args.model), ""
     registered = args.model.startswith(versions.PREFIX)

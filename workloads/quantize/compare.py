@@ -53,16 +53,13 @@ def compare(before: Path, after: Path, training: Path) -> list[ModelComparison]:
         sources = {path: _source(path, scratch / str(number)) for number, path in enumerate(each_once)}
         trained_source, models = sources[training], (sources[before], sources[after])
         if "training" not in trained_source.lineage:
-            want, fix = "a training's directory lists its data", "Set --training to a training's directory"
-            raise UserError(Diagnostic("--training", f"got {training}", want, fix))
+            problem, expected = f"{training} names no training data", "the directory of a training"
+            raise UserError(Diagnostic("--training", problem, expected, "Name such a directory"))
         for model in models:
             if (model.inputs, len(model.outputs)) != (trained_source.inputs, 1):
-                got = f"got {model.name} with inputs {', '.join(map(str, model.inputs))}"
-                raise UserError(
-                    Diagnostic(
-                        str(training), got, "both models have the inputs of the training", "Compare models of one kind"
-                    )
-                )
+                problem = f"the model {model.name} has inputs {', '.join(map(str, model.inputs))}"
+                expected = f"the inputs of the training: {', '.join(map(str, trained_source.inputs))}"
+                raise UserError(Diagnostic(str(training), problem, expected, "Compare models of one kind"))
         datasets = parse_data(trained_source.lineage["training"]["data"])
         name = trained_source.inputs[0].name
         training_digests = {digest for each in datasets for digest in rows.digests({name: data.load(each).x.numpy()})}

@@ -56,9 +56,9 @@ def build(
     [name] = [name for name in source.files if name.endswith(".onnx")] or [""]
     dynamic = [tensor.name for tensor in source.inputs if -1 in tensor.shape[1:]]
     if not name or not source.batches or dynamic:
-        got = f"got {', '.join(dynamic)} with sizes that vary" if dynamic else f"got a model of {source.runtime}"
-        fix = "Publish the model with `python -m workloads.quantize`"
-        raise UserError(Diagnostic(str(directory), got, "an engine needs an ONNX model with rows of one shape", fix))
+        problem = f"the size of {', '.join(dynamic)} varies" if dynamic else f"the model is for {source.runtime}"
+        help = "Publish the model with `python -m workloads.quantize`"
+        raise UserError(Diagnostic(str(directory), problem, "an ONNX model with rows of one shape", help))
     capability = architecture or CudaGpu().capability
     with tempfile.TemporaryDirectory(prefix="rackwright-") as scratch:
         engine = Path(scratch) / "engine"
@@ -91,14 +91,12 @@ def _build_engine(python: str, request: dict[str, object], library: str) -> str:
         response = json.loads(done.stdout)
     except ValueError:
         last = (done.stderr.strip() or f"status {done.returncode}").rpartition("\n")[2]
-        fix = "Install TensorRT 11, which no role installs"
-        raise EngineBuildFailed(Diagnostic(library, f"got {last}", f"{python} builds an engine with it", fix)) from None
+        problem, note = f"{python} cannot build an engine with it: {last}", "no role installs TensorRT"
+        raise EngineBuildFailed(Diagnostic(library, problem, help="Install TensorRT 11", note=note)) from None
     if errors := response.get("errors"):
-        want, fix = (
-            f"{library} builds an engine of it",
-            "Quantise the model for this GPU, and correct what the error names",
-        )
-        raise EngineBuildFailed(Diagnostic(str(request["model"]), f"got {'; '.join(errors)}", want, fix))
+        problem = f"{library} cannot build an engine of the model: {'; '.join(errors)}"
+        help = "Correct the reported error, and quantise the model for this GPU"
+        raise EngineBuildFailed(Diagnostic(str(request["model"]), problem, help=help))
     return str(response["version"])
 
 

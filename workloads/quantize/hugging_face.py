@@ -66,15 +66,14 @@ def export(directory: Path, path: Path, opset: int) -> Mapping[str, Any]:
         config = json.loads((directory / CONFIG).read_text())
         architecture = str(config["architectures"][0])
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        want = "the file names the architecture of the model"
-        raise UserError(Diagnostic(str(directory / CONFIG), f"got {error!r}", want, "Save the model again")) from None
+        problem = f"the file does not name the architecture of the model: {error!r}"
+        raise UserError(Diagnostic(str(directory / CONFIG), problem, help="Save the model again")) from None
     try:
         module, inputs = _module(directory, config, architecture)
     except (OSError, ValueError, KeyError) as error:  # the library's errors for any content
-        got = f"got {str(error).strip().splitlines()[0]}"
-        raise UserError(
-            Diagnostic(str(directory), got, "transformers can read the model", "Save the model again, as safetensors")
-        ) from None
+        problem = f"transformers cannot read the model: {str(error).strip().splitlines()[0]}"
+        help = "Save the model again, as safetensors"
+        raise UserError(Diagnostic(str(directory), problem, help=help)) from None
     output = "embedding" if isinstance(module, _Embedding) else "logits"
     axes = {name: {0: "batch", **_dynamic_axes(tensor, config)} for name, tensor in inputs.items()}
     with warnings.catch_warnings(), torch.inference_mode():
@@ -113,9 +112,10 @@ def _module(directory: Path, config: Mapping[str, Any], architecture: str) -> tu
         mean, normalized = _read_pooling(directory)
         model = transformers.AutoModel.from_pretrained(directory, attn_implementation="eager", **local)
         return _Embedding(model, tuple(text), mean, normalized), text
-    want = f"the model is a classifier, or a Sentence Transformers encoder ({MODULES})"
-    fix = "A language model is served from a GGUF file: see workloads.serving.gguf"
-    raise UserError(Diagnostic(str(directory), f"got {architecture}", want, fix))
+    problem = f"a model of architecture {architecture} cannot be quantised here"
+    expected = f"a classifier, or a Sentence Transformers encoder ({MODULES})"
+    help = "Serve a language model from a GGUF file, which `python -m workloads.serving.gguf` makes"
+    raise UserError(Diagnostic(str(directory), problem, expected, help))
 
 
 def _names(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -132,15 +132,12 @@ def _read_pooling(directory: Path) -> tuple[bool, bool]:
     modules = json.loads((directory / MODULES).read_text())
     kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
     if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
-        want = "the modules are Transformer, Pooling and Normalize, in this order"
-        raise UserError(
-            Diagnostic(str(directory / MODULES), f"got {', '.join(kinds)}", want, "Export it to ONNX yourself")
-        )
+        problem = f"the modules {', '.join(kinds)} are not supported"
+        expected, help = "Transformer, Pooling and optionally Normalize, in this order", "Export the model to ONNX"
+        raise UserError(Diagnostic(str(directory / MODULES), problem, expected, help))
     pooling = json.loads((directory / modules[1]["path"] / CONFIG).read_text())
     modes = {name.removeprefix("pooling_mode_") for name, on in pooling.items() if on is True}
     if not modes & {"mean_tokens", "cls_token"} or len(modes - {"include_prompt"}) != 1:
-        want = "the pooling is mean_tokens or cls_token"
-        raise UserError(
-            Diagnostic(str(directory), f"got the pooling {modes or 'none'}", want, "Export it to ONNX yourself")
-        )
+        problem = f"the pooling {modes or 'none'} is not supported"
+        raise UserError(Diagnostic(str(directory), problem, "mean_tokens or cls_token", "Export the model to ONNX"))
     return "mean_tokens" in modes, bool(kinds[2:])

@@ -55,8 +55,9 @@ def quantize(
         original = source(model, scratch)
         sets = samples.load(data, original, settings.calibration_rows)
         if settings.gate.accuracy_kept is not None and sets.held_out.labels is None:
-            fix = "Add labels, or gate by agreement and cosine alone: --set gate.accuracy_kept=null"
-            raise UserError(Diagnostic("--data", f"got no labels in {data}", "the gate's accuracy needs labels", fix))
+            problem, note = f"{data} has no labels", "the gate compares accuracies, which need labels"
+            help = "Add labels, or gate by agreement and cosine alone with --set gate.accuracy_kept=null"
+            raise UserError(Diagnostic("--data", problem, help=help, note=note))
         progress(f"{original.name}: {choice.precision} for {target} ({choice.why})")
         model_path, search_result, names = _quantize(original, choice, sets, settings, scratch, progress)
         outcome = _evaluate(original, choice, sets, settings, model_path, search_result, names)
@@ -93,7 +94,7 @@ def _quantize(
     names = layers(base)
     if not names:
         raise UserError(
-            Diagnostic(original.name, "got no layer to quantise", "8 bits need such layers", "Use fp32 or fp16")
+            Diagnostic(original.name, "the model has no layer to quantise to 8 bits", help="Use fp32 or fp16")
         )
     render = partial(renderer.int8, signed=choice.is_signed)
     evaluate = partial(outputs, threads=THREADS, fused=not choice.is_signed)

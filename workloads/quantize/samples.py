@@ -84,8 +84,8 @@ def load(data: str, source: SourceModel, calibration_rows: int) -> Sets:
     sets = split(samples, extra.get(GROUP), extra.get(TRAINED_ON))
     too_small = [name for name in ("calibration", "search", "held_out") if len(getattr(sets, name)) < 8]
     if too_small:
-        got = f"got {len(samples)} rows, fewer than 8 of them for {', '.join(too_small)}"
-        raise UserError(Diagnostic(data, got, "each of the three sets has at least 8 rows", "Use more data"))
+        problem = f"of its {len(samples)} rows, fewer than 8 are for {', '.join(too_small)}"
+        raise UserError(Diagnostic(data, problem, "at least 8 rows for each of the three sets", "Use more data"))
     calibration = sets.calibration.take(np.arange(min(len(sets.calibration), calibration_rows)))
     return replace(sets, calibration=calibration, sha256=sha256)
 
@@ -128,15 +128,10 @@ def _arrays(data: str, source: SourceModel) -> dict[str, np.ndarray]:
     if data != TRAINING:
         return rows.read(Path(data), "--data", f", or one of the words digits and {TRAINING}")
     if "training" not in source.lineage:
-        want = "a training's directory lists the data of the model"
-        raise UserError(
-            Diagnostic(
-                "--data",
-                f"got {data} for {source.name}",
-                want,
-                "Set MODEL to a training's directory, or --data to a file",
-            )
-        )
+        problem = f"the training data of {source.name} is unknown"
+        note = "only the directory of a training lists its data"
+        help = "Name the directory of a training as MODEL, or a file as --data"
+        raise UserError(Diagnostic("--data", problem, help=help, note=note))
     from workloads.training.parent_model import parse_data
 
     return _examples(parse_data(source.lineage["training"]["data"]))
@@ -167,7 +162,7 @@ def _refuse(
         f"{name} has the shape {list(array.shape)}, not {list(expected[name].shape)}"
         for name, array in inputs.items()
         if len(array.shape) != len(expected[name].shape)
-        or any(want not in (-1, got) for want, got in zip(expected[name].shape, array.shape, strict=True))
+        or any(size not in (-1, given) for size, given in zip(expected[name].shape, array.shape, strict=True))
     ]
     if len({len(array) for array in (*inputs.values(), *extra.values())}) > 1:
         wrong.append("its arrays have different numbers of rows")
@@ -175,4 +170,5 @@ def _refuse(
         wrong.append("the model has a fixed number of rows")
     if wrong:
         names = ", ".join(expected)
-        raise UserError(Diagnostic(data, f"got {'; '.join(wrong)}", f"{source.name} takes {names}", "Correct the file"))
+        problem = f"the data does not fit {source.name}: {'; '.join(wrong)}"
+        raise UserError(Diagnostic(data, problem, f"arrays for {names}", "Correct the file"))

@@ -81,9 +81,9 @@ def shortfalls(result: Score, gate: QuantizationGate) -> list[str]:
         "cosine": (result.cosine, gate.cosine),
     }
     return [
-        f"{name} {'unknown' if got is None else _below(got, want)}, at least {want:.2%}"
-        for name, (got, want) in thresholds.items()
-        if want is not None and (got is None or not got >= want)
+        f"{name} {'unknown' if value is None else _below(value, limit)}, at least {limit:.2%}"
+        for name, (value, limit) in thresholds.items()
+        if limit is not None and (value is None or not value >= limit)
     ]
 
 
@@ -97,6 +97,6 @@ def loosened_limits(gate: QuantizationGate) -> list[str]:
     ]
 
 
-def _below(got: float, want: float) -> str:
-    """Return *got* in percent, with enough digits to show that it is less than *want*."""
-    return next(text for digits in range(2, 20) if (text := f"{got:.{digits}%}") != f"{want:.{digits}%}")
+def _below(value: float, limit: float) -> str:
+    """Return *value* in percent, with enough digits to show that it is less than *limit*."""
+    return next(text for digits in range(2, 20) if (text := f"{value:.{digits}%}") != f"{limit:.{digits}%}")

@@ -52,8 +52,8 @@ def source(location: Path, scratch: Path) -> SourceModel:
             raise UserError(
                 Diagnostic(
                     str(location),
-                    f"got a model of {metadata.runtime}",
-                    "the model is ONNX",
+                    f"the model is for {metadata.runtime}",
+                    "an ONNX model",
                     "Use the model that it was made from",
                 )
             )
@@ -63,10 +63,9 @@ def source(location: Path, scratch: Path) -> SourceModel:
         return _from_onnx(location, scratch)
     if (location / "config.json").is_file():
         return _from_hugging_face(location, scratch)
-    want = "a model is a training's directory, a published or Hugging Face model, a version, or an ONNX file"
-    raise UserError(
-        Diagnostic(str(location), "got none of these" if location.exists() else "got nothing", want, "Correct the path")
-    )
+    problem = "the path is not a model" if location.exists() else "the path does not exist"
+    expected = "a training's directory, a published or Hugging Face model, a version, or an ONNX file"
+    raise UserError(Diagnostic(str(location), problem, expected, "Correct the path"))
 
 
 def _from_training(location: Path, scratch: Path) -> SourceModel:
@@ -105,7 +104,7 @@ def _from_onnx(location: Path, scratch: Path) -> SourceModel:
     except Exception as error:  # the parser's and the checker's exceptions share no class
         message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            Diagnostic(str(location), f"got {message}", "the file is an ONNX model", "Export the model again")
+            Diagnostic(str(location), f"the file is not an ONNX model: {message}", help="Export the model again")
         ) from None
     weights = {tensor.name for tensor in graph.graph.initializer}
     inputs = tuple(_tensor(value) for value in graph.graph.input if value.name not in weights)
@@ -119,9 +118,8 @@ def _from_onnx(location: Path, scratch: Path) -> SourceModel:
 def _tensor(value: Any) -> Tensor:
     kind = value.type.tensor_type
     if kind.elem_type not in _DATATYPES:
-        got = f"got {onnx.TensorProto.DataType.Name(kind.elem_type)}"
-        raise UserError(
-            Diagnostic(value.name, got, f"the type is one of {', '.join(_DATATYPES.values())}", "Cast it in the model")
-        )
+        problem = f"the type {onnx.TensorProto.DataType.Name(kind.elem_type)} is not supported"
+        expected = f"one of {', '.join(_DATATYPES.values())}"
+        raise UserError(Diagnostic(value.name, problem, expected, "Cast the value in the model"))
     shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim)
     return Tensor(name=value.name, datatype=_DATATYPES[kind.elem_type], shape=shape)  # type: ignore[arg-type]

@@ -40,7 +40,10 @@ def choose(target: str, precision: str) -> PrecisionChoice:
         if gpu is None:
             raise UserError(
                 Diagnostic(
-                    "--target", f"got {target}", f"the targets are {CPU}, {', '.join(gpu_names())}", "Use one of them"
+                    "--target",
+                    f"no such target, {target}",
+                    f"one of {CPU}, {', '.join(gpu_names())}",
+                    "Name one of these",
                 )
             )
         name, precisions = gpu.name, gpu.precisions
@@ -51,11 +54,9 @@ def choose(target: str, precision: str) -> PrecisionChoice:
         )
         return PrecisionChoice(target, best, why)
     if precision not in ("fp32", *precisions):
-        got = f"got {precision} for {target}"
+        problem = f"{name} does not support {precision}"
         raise UserError(
-            Diagnostic(
-                "precision", got, f"{name} is made for {', '.join(precisions) or 'unknown precisions'}", f"Use {best}"
-            )
+            Diagnostic("precision", problem, f"one of {', '.join(dict.fromkeys(('fp32', *precisions)))}", f"Use {best}")
         )
     return PrecisionChoice(
         target, next(candidate for candidate in PRECISIONS if candidate == precision), "as requested"

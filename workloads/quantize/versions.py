@@ -1,6 +1,7 @@
 """Quantised models in the registry: each is a version with its report, and a child of the version that it came from."""
 
 import re
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -41,21 +42,17 @@ def bring(server: TrackingServer, version: Version, into: Path) -> Path:
         UserError: *version* is no published model, or its files differ from the registered ones.
     """
     if _last_part(version) != ARTIFACT:
-        want, fix = (
-            "a server needs a published model",
-            f"Publish it with `python -m workloads.quantize {PREFIX}{version}`",
-        )
-        raise TrackingRefused(Diagnostic("model", f"got {version}, from {version.source}", want, fix))
+        problem = f"{version}, from {version.source}, is not a published model"
+        help = f"Publish it with `python -m workloads.quantize {shlex.quote(f'{PREFIX}{version}')}`"
+        raise TrackingRefused(Diagnostic("model", problem, help=help, note="a server needs a published model"))
     target = registry.fetch_manifest(server, version, model_directory.NAME, into)
     metadata = model_directory.read(target)
     if wrong := [name for name in metadata.files if not re.fullmatch(model_directory.NAME_PATTERN, name)]:
-        want, fix = "a model's files are in the directory of its model.json", "Publish the model again"
-        raise TrackingRefused(Diagnostic(str(version), f"got a file {wrong[0]!r}", want, fix))
+        problem, expected = f"its model.json names a file {wrong[0]!r}", "names of files in the directory of model.json"
+        raise TrackingRefused(Diagnostic(str(version), problem, expected, "Publish the model again"))
     if metadata.version != (computed := model_directory.version_of(metadata.files)):
-        want = f"its files have version {computed}"
-        raise TrackingRefused(
-            Diagnostic(str(version), f"got a model.json of version {metadata.version}", want, "Publish the model again")
-        )
+        problem, expected = f"its model.json has version {metadata.version}", f"{computed}, the version of its files"
+        raise TrackingRefused(Diagnostic(str(version), problem, expected, "Publish the model again"))
     registry.fetch_files(server, version, {name: file.bytes for name, file in metadata.files.items()}, target)
     try:
         model_directory.verify(target, metadata)
@@ -100,8 +97,8 @@ def register(server: TrackingServer, directory: Path, report: Path, name: str) -
     """
     metadata = model_directory.read(directory)
     if metadata.lineage.get("gate", {}).get("passed") is not True:
-        want, fix = "a version has passed its gate", "Publish the model with `python -m workloads.quantize`"
-        raise TrackingRefused(Diagnostic(str(directory), "got a model that passed no gate", want, fix))
+        help = "Publish the model with `python -m workloads.quantize`"
+        raise TrackingRefused(Diagnostic(str(directory), "the model has not passed its gate", help=help))
     model_directory.verify(directory, metadata)
     digest = disk.sha256(directory / model_directory.NAME)
     if existing := registry.find_by_checkpoint(server, digest, name):

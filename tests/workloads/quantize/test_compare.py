@@ -54,9 +54,9 @@ def test_what_takes_other_rows_is_refused(training: Path, tmp_path: Path) -> Non
     other = (Tensor(name="x", datatype="FP32", shape=(-1, 9, 9)),)
     publish(tmp_path / "other", {"model.onnx": found.path}, "other", other, found.outputs, {})
 
-    with pytest.raises(UserError, match="both models have the inputs of the training"):
+    with pytest.raises(UserError, match="the inputs of the training: "):
         compare(tmp_path / "other", training, training)
-    with pytest.raises(UserError, match="a training's directory lists its data"):
+    with pytest.raises(UserError, match="names no training data"):
         compare(training, training, tmp_path / "other")
     argv = [str(tmp_path), str(training), "--training", str(training), "--out", str(tmp_path / "told.json")]
     assert main(argv) == 2
@@ -76,5 +76,5 @@ def test_what_a_training_was_trained_with_calibrates_and_what_was_held_out_judge
 
 def test_what_a_file_was_trained_with_is_not_known(training: Path, tmp_path: Path) -> None:
     path = source(training, tmp_path).path.rename(tmp_path / "file.onnx")
-    with pytest.raises(UserError, match="a training's directory lists the data of the model"):
+    with pytest.raises(UserError, match="only the directory of a training lists its data"):
         load("training", source(path, tmp_path), 256)

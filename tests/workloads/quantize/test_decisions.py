@@ -26,14 +26,14 @@ def test_the_catalogue_says_the_precision(target: str, precision: str) -> None:
 @pytest.mark.parametrize(
     ("target", "precision", "told"),
     [
-        ("v100-16gb", "int8", "precision: got int8 for v100-16gb; Volta is made for fp32, fp16. Use fp16."),
+        ("v100-16gb", "int8", "precision: Volta does not support int8; one of fp32, fp16. Use fp16."),
         (
             "b200",
             "int8",
-            "precision: got int8 for b200; Blackwell is made for fp32, tf32, fp16, bf16, fp8, fp4. Use fp16.",
+            "precision: Blackwell does not support int8; one of fp32, tf32, fp16, bf16, fp8, fp4. Use fp16.",
         ),
-        ("cpu", "fp16", "precision: got fp16 for cpu; a CPU is made for fp32, int8. Use int8."),
-        ("t5", "auto", "--target: got t5; the targets are cpu, p100-16gb, "),
+        ("cpu", "fp16", "precision: a CPU does not support fp16; one of fp32, int8. Use int8."),
+        ("t5", "auto", "--target: no such target, t5; one of cpu, p100-16gb, "),
     ],
 )
 def test_the_wrong_precision_is_refused_and_the_right_one_named(target: str, precision: str, told: str) -> None:

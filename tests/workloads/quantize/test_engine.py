@@ -69,7 +69,7 @@ def test_without_a_gpu_nothing_is_built_or_served(
     published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(published / "t4"), "--out", str(tmp_path / "out")]) == 2
-    assert "got libcuda.so.1: cannot open" in capsys.readouterr().err
+    assert "the engine has no GPU: libcuda.so.1: cannot open" in capsys.readouterr().err
     found = model_directory.read(published / "t4")
     files = {"x.engine": published / "t4" / "model.onnx"}
     model_directory.publish(tmp_path / "engine", files, "digits", found.inputs, found.outputs, {}, runtime="tensorrt")

@@ -122,12 +122,12 @@ def test_other_models_are_refused_and_told_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.json").write_text('{"architectures": ["BertForSequenceClassification"]}')
     wanted = {
-        "language": "got LlamaForCausalLM; the model is a classifier",
-        "tokens": "got BertModel; the model is a classifier, or a Sentence Transformers encoder",
-        "dense": "got Transformer, Pooling, Dense; the modules are Transformer, Pooling and Normalize",
-        "most": "the pooling is mean_tokens or cls_token",
-        "nothing": "got KeyError('architectures')",
-        "empty": "transformers can read the model",
+        "language": "a model of architecture LlamaForCausalLM cannot be quantised here; a classifier",
+        "tokens": "a model of architecture BertModel cannot be quantised here; a classifier",
+        "dense": "the modules Transformer, Pooling, Dense are not supported; Transformer, Pooling",
+        "most": "is not supported; mean_tokens or cls_token",
+        "nothing": "KeyError('architectures')",
+        "empty": "transformers cannot read the model",
     }
     for name, says in wanted.items():
         with pytest.raises(UserError) as raised:

@@ -96,7 +96,7 @@ def test_an_onnx_file_and_rows_of_ones_own(training: Path, tmp_path: Path, capsy
     file.write_bytes((tmp_path / "first" / "model.onnx").read_bytes())
 
     assert quantized(file, tmp_path / "out", data=str(rows)) == 2
-    assert "the gate's accuracy needs labels" in capsys.readouterr().err
+    assert "the gate compares accuracies, which need labels" in capsys.readouterr().err
     assert quantized(file, tmp_path / "out", "gate.accuracy_kept=null", data=str(rows)) == 0
     found = model.read(tmp_path / "out")
     assert found.name == "mine"
@@ -147,15 +147,15 @@ def test_a_large_model_has_its_numbers_apart(training: Path, tmp_path: Path, mon
 
 def test_a_version_takes_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert quantized(Path("models:/digits@champion"), tmp_path / "out") == 2
-    assert "the value is the server's URL" in capsys.readouterr().err
+    assert "is not a URL of a server" in capsys.readouterr().err
 
 
 def test_what_is_no_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"\0\1\2")
     for what, told in (
-        (tmp_path / "bad.onnx", "expected: the file is an ONNX model\n  help:     Export the model again"),
-        (tmp_path / "nothing", "got nothing\n  expected: a model is a training's directory"),
-        (tmp_path, "got none of these\n  expected: a model is a training's directory"),
+        (tmp_path / "bad.onnx", "the file is not an ONNX model: "),
+        (tmp_path / "nothing", "the path does not exist\n  expected: a training's directory"),
+        (tmp_path, "the path is not a model\n  expected: a training's directory"),
     ):
         assert quantized(what, tmp_path / "out") == 2
         assert told in capsys.readouterr().err

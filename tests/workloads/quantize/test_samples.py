@@ -93,11 +93,11 @@ def test_a_file_is_read_and_its_calibration_limited(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "told"),
     [
-        ({}, "got x is missing; m takes x. Correct the file."),
-        ({"x": np.zeros((9, 2)), "z": np.zeros(9)}, "got z is not an input; m takes x"),
-        ({"x": np.zeros((9, 3))}, "got x has the shape [9, 3], not [-1, 2]; m takes x"),
-        ({"x": np.zeros((9, 2)), "labels": np.zeros(8)}, "got its arrays have different numbers of rows; m takes x"),
-        ({"x": np.zeros((90, 2))}, "got 90 rows, fewer than 8 of them for"),
+        ({}, "the data does not fit m: x is missing; arrays for x. Correct the file."),
+        ({"x": np.zeros((9, 2)), "z": np.zeros(9)}, "z is not an input; arrays for x"),
+        ({"x": np.zeros((9, 3))}, "x has the shape [9, 3], not [-1, 2]; arrays for x"),
+        ({"x": np.zeros((9, 2)), "labels": np.zeros(8)}, "its arrays have different numbers of rows; arrays for x"),
+        ({"x": np.zeros((90, 2))}, "of its 90 rows, fewer than 8 are for"),
     ],
 )
 def test_what_does_not_fit_is_told(tmp_path: Path, arrays: dict[str, np.ndarray], told: str) -> None:
@@ -112,9 +112,7 @@ def test_what_is_no_file_of_arrays_is_told(tmp_path: Path, content: bytes | None
     path = tmp_path / "rows.npz"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(
-        UserError, match="data is a file that numpy.savez writes, or one of the words digits and training"
-    ):
+    with pytest.raises(UserError, match="a file that numpy.savez wrote, or one of the words digits and training"):
         load(str(path), SOURCE, 256)
 
 
