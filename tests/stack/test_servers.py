@@ -47,7 +47,9 @@ def test_a_model_of_a_tier_is_known_by_its_version(project: Path) -> None:
     assert spec.declared.gate.accuracy_kept is None
 
 
-@pytest.mark.parametrize(("kept", "said"), [(0.97, "got 97.0000% of its accuracy kept"), (None, "got no report")])
+@pytest.mark.parametrize(
+    ("kept", "said"), [(0.97, "the model kept 97.0000% of its accuracy"), (None, "the model has no report")]
+)
 def test_what_lost_too_much_is_refused_before_any_host_is_asked(project: Path, kept: float | None, said: str) -> None:
     publish(project / "models" / "digits", b"two", kept)
 
@@ -137,7 +139,7 @@ class TestPromote:
     def test_what_is_not_good_enough_is_not_written(self, project: Path) -> None:
         publish(project / "models" / "second", b"second", 0.5)
 
-        with pytest.raises(UserError, match="got 50.0000% of its accuracy kept; at least 98.00% is required"):
+        with pytest.raises(UserError, match="the model kept 50.0000% of its accuracy; at least 98.00%"):
             server_model.model_to_serve(load_stack("serving", project), "digits", "models/second")
 
     def test_a_path_beyond_the_project_is_refused(self, project: Path) -> None:
@@ -214,7 +216,7 @@ class TestRegistered:
         _, version, digest = self.fetched(project, kept=0.9)
 
         with pytest.raises(
-            DeclarationError, match=r"model.registered: got 90.0000% of its accuracy kept; at least 98.00% is required"
+            DeclarationError, match=r"model.registered: the model kept 90.0000% of its accuracy; at least 98.00%"
         ):
             self.declare_(project, f'{{registered: digits/7, version: "{version}", sha256: "{digest}"}}')
 

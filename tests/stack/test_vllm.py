@@ -97,15 +97,19 @@ def test_a_server_is_told_over_how_many_gpus(project: Project, tmp_path: Path) -
 def test_a_division_that_is_declared_is_kept_and_checked(project: Project) -> None:
     assert project(B70, "pair", "    set: {tensor_parallel: 4}\n")["pair/talk"].settings == {"tensor_parallel": 4}
     said = refused(project, B70, "pair", "    set: {tensor_parallel: 8}\n")
-    assert "servers.talk.hosts: got tensor_parallel 8 at pair; it is at most 4, the GPUs, and divides 64" in said
+    assert (
+        "servers.talk.hosts: the model cannot be divided by tensor_parallel 8 at pair; at most 4, the number of GPUs"
+        in said
+    )
 
 
 def test_what_does_not_fit_is_refused_with_the_arithmetic_and_what_would(project: Project) -> None:
     assert refused(project, R1, "wide, hopper") == (
-        "stacks/serving.yaml:6: servers.talk.hosts: got 688.6 GB of weights on 8 GPUs: each has 86.1 GB of them, "
+        "stacks/serving.yaml:6: servers.talk.hosts: the model does not fit: 688.6 GB of weights on 8 GPUs: "
+        "each has 86.1 GB of them, "
         "1.2 GB of cache (parallel 4, "
         "context_tokens 4096) and 1.6 GB beside, 88.8 GB in all, of 77.3 GB for vLLM (90 % of 80 GiB) at hopper; "
-        "weights and cache fit the memory of each GPU; there is no room for the weights; "
+        "weights and cache that fit the memory of each GPU; there is no room for the weights; "
         "as it is, it fits training-b200, training-mi300x, inference-h200. Serve it on 16 "
         "such GPUs of one host, or on GPUs of 92 GiB."
     )

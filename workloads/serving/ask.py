@@ -141,10 +141,8 @@ def measure_accuracy(server: LocalServer, model: Model, data: Path, max_batch: i
             status, answer = 0, {"error": str(error)}
         if status != 200:
             reason = answer.get("error") if isinstance(answer, dict) else answer
-            want = "the server answers the canary's rows"
-            raise UserError(
-                Diagnostic(str(data), f"got {status or 'no answer'} for them ({reason})", want, "See the server's log")
-            )
+            problem = f"the server does not answer the canary's rows: {status or 'no answer'} ({reason})"
+            raise UserError(Diagnostic(str(data), problem, help="Read the log of the server"))
         scores = np.asarray(answer["outputs"][0]["data"], float).reshape(answer["outputs"][0]["shape"])
         right += int((scores.reshape(len(scores), -1).argmax(1) == labels[first : first + step]).sum())
     return right / len(labels)
@@ -156,13 +154,19 @@ def _rows(model: Model, data: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
-            Diagnostic(str(data), f"got {error}", "the file is one of numpy.savez", "Write the file again")
+            Diagnostic(
+                str(data),
+                f"the file cannot be read: {error}",
+                "a file that numpy.savez wrote",
+                "Write the file again with numpy.savez",
+            )
         ) from error
     names = [*(tensor.name for tensor in model.inputs), "labels"]
     missing = [name for name in names if name not in arrays]
     lengths = {len(arrays[name]) for name in names if name in arrays and arrays[name].ndim}
     if missing or len(lengths) != 1 or lengths == {0}:
-        got = f"got no {' and no '.join(missing)}" if missing else f"got arrays of {sorted(lengths)} rows"
-        want = f"the file has arrays of equal length: {', '.join(names)}"
-        raise UserError(Diagnostic(str(data), got, want, "Write the file again with numpy.savez"))
+        problem = f"has no {' and no '.join(missing)}" if missing else f"has arrays of {sorted(lengths)} rows"
+        expected = f"arrays of equal length: {', '.join(names)}"
+        help = "Write the file again with numpy.savez"
+        raise UserError(Diagnostic(str(data), f"the file {problem}", expected, help))
     return arrays, arrays["labels"]

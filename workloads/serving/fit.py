@@ -44,8 +44,8 @@ class Sizes:
         for name in self.__slots__:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
-                want = "the size is a whole number of 1 or more"
-                raise UserError(Diagnostic(f"sizes.{name}", f"got {value!r}", want, "Publish the model again"))
+                problem, expected = f"{value!r} is not a size", "a whole number of 1 or more"
+                raise UserError(Diagnostic(f"sizes.{name}", problem, expected, "Publish the model again"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +80,16 @@ def sizes(config: Mapping[str, Any], weight_bytes: int) -> Sizes:
     settings = {**config, **nested} if isinstance(nested, Mapping) else config
     dtype = settings.get("dtype") or settings.get("torch_dtype")  # transformers 5 renamed it
     if dtype not in BYTES:
-        want = f"the precision is one of {', '.join(BYTES)}"
-        raise UserError(
-            Diagnostic("config.json, torch_dtype", f"got {dtype!r}", want, "Use a model whose config.json has it")
-        )
+        problem, expected = f"the precision {dtype!r} is not supported", f"one of {', '.join(BYTES)}"
+        help = "Use a model whose config.json names such a precision"
+        raise UserError(Diagnostic("config.json, torch_dtype", problem, expected, help))
     layers, heads = _positive_int(settings, "num_hidden_layers"), _positive_int(settings, "num_attention_heads")
     context = _positive_int(settings, "max_position_embeddings")
     if settings.get("kv_lora_rank") is not None:
         if settings.get("model_type") not in LATENT_MODELS:
-            want = f"a latent cache is supported for {', '.join(LATENT_MODELS)}"
-            got = f"got kv_lora_rank and {settings.get('model_type')!r}"
-            raise UserError(Diagnostic("config.json, model_type", got, want, "Use another model"))
+            problem = f"the latent cache (kv_lora_rank) of {settings.get('model_type')!r} is not supported"
+            expected = f"one of {', '.join(LATENT_MODELS)}"
+            raise UserError(Diagnostic("config.json, model_type", problem, expected, "Use another model"))
         # one latent for keys and values of all heads, and the positional part. Source: arXiv:2405.04434, 2.1
         values_per_token, parts = (
             _positive_int(settings, "kv_lora_rank") + _positive_int(settings, "qk_rope_head_dim"),
@@ -128,14 +127,15 @@ def fit(
     plan = _Plan(sizes, memory_bytes, context_tokens, parallel)
     if context_tokens > sizes.context_tokens:
         most = sizes.context_tokens
-        got, fix = f"got {context_tokens} context_tokens", f"Set context_tokens to {most}"
-        raise DoesNotFit(Diagnostic("vLLM", got, f"the model takes {most}", fix))
+        problem, help = f"context_tokens {context_tokens} is more than the model takes", f"Set context_tokens to {most}"
+        raise DoesNotFit(Diagnostic("vLLM", problem, f"at most {most}", help))
     choices = [tp for tp in _divisors(sizes) if tp <= gpus]
     if tensor_parallel is not None:
         if tensor_parallel > gpus or not _can_divide(sizes, tensor_parallel):
-            want = f"it is at most {gpus}, the GPUs, and divides {sizes.heads} attention heads"
-            fix = f"Set it to one of {', '.join(map(str, choices))}"
-            raise DoesNotFit(Diagnostic("vLLM", f"got tensor_parallel {tensor_parallel}", want, fix))
+            problem = f"the model cannot be divided by tensor_parallel {tensor_parallel}"
+            expected = f"at most {gpus}, the number of GPUs, and a divisor of {sizes.heads} attention heads"
+            help = f"Set tensor_parallel to one of {', '.join(map(str, choices))}"
+            raise DoesNotFit(Diagnostic("vLLM", problem, expected, help))
         choices = [tensor_parallel]
     for tp in choices:
         if plan.bytes_per_gpu(tp) <= plan.room:
@@ -183,11 +183,11 @@ class _Plan:
 def _misfit(plan: _Plan, tp: int, gpus: int) -> DoesNotFit:
     """Return the error for *tp* GPUs, the most that the model can be divided over: fewer GPUs would hold more each."""
     room = plan.tokens(tp)
-    want = "weights and cache fit the memory of each GPU"
+    expected = "weights and cache that fit the memory of each GPU"
     note = f"there is room for {room} tokens" if room > 0 else "there is no room for the weights"
     first, *others = _alternatives(plan, tp, max(room, 0), gpus)
-    fix = ", or ".join([first[0].upper() + first[1:], *others])
-    return DoesNotFit(Diagnostic("vLLM", f"got {plan.text(tp)}", want, fix, note))
+    help = ", or ".join([first[0].upper() + first[1:], *others])
+    return DoesNotFit(Diagnostic("vLLM", f"the model does not fit: {plan.text(tp)}", expected, help, note))
 
 
 def _alternatives(plan: _Plan, tp: int, room: int, gpus: int) -> Iterator[str]:
@@ -221,10 +221,9 @@ def _can_divide(sizes: Sizes, tp: int) -> bool:
 def _positive_int(settings: Mapping[str, Any], name: str) -> int:
     value = settings.get(name)
     if type(value) is not int or value < 1:
-        want = "the size of the cache is a whole number"
-        raise UserError(
-            Diagnostic(f"config.json, {name}", f"got {value!r}", want, "Use a model whose config.json has it")
-        )
+        problem, expected = f"{value!r} is not a size", "a whole number of 1 or more"
+        help = "Use a model whose config.json has this value"
+        raise UserError(Diagnostic(f"config.json, {name}", problem, expected, help))
     return value
 
 

@@ -26,7 +26,7 @@ def publish_gguf(path: Path, name: str, card: Path | None, directory: Path) -> M
     check_name(name)
     for each in files.values():
         if not each.is_file():
-            raise UserError(Diagnostic(str(each), "got no file", "the path names an existing file", "Correct the path"))
+            raise UserError(Diagnostic(str(each), "the file does not exist", help="Correct the path"))
     from workloads.serving.runtimes.llama import start_server
 
     start_server(path, ServingSettings(parallel=1, context_tokens=256))

@@ -64,8 +64,8 @@ def check(path: Path) -> None:
         with path.open("rb") as file:
             _check(_Reader(file))
     except (_HeaderError, OSError) as error:
-        got = f"got a wrong header: {error.strerror if isinstance(error, OSError) else error}"
-        raise UserError(Diagnostic(str(path), got, "the file is a GGUF file", "Download the file again")) from None
+        problem = f"the header is invalid: {error.strerror if isinstance(error, OSError) else error}"
+        raise UserError(Diagnostic(str(path), problem, "a GGUF file", "Download the file again")) from None
 
 
 def _check(reader: _Reader) -> None:

@@ -61,14 +61,16 @@ def read(path: Path) -> Keys:
         keys = TypeAdapter(tuple[Key, ...]).validate_json(path.read_bytes())
     except OSError as error:
         raise UserError(
-            Diagnostic(str(path), f"got {error.strerror}", "the file is readable", "Correct the path")
+            Diagnostic(str(path), f"the file cannot be read: {error.strerror}", help="Correct the path")
         ) from error
     except ValidationError as error:  # pydantic's full text would print the content
         wrong = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'as a whole'}: {p['msg']}" for p in error.errors())
-        fix = "Build the file from lines that `python -m workloads.serving.keys` prints"
-        raise UserError(Diagnostic(str(path), f"got {wrong}", "the file is a JSON list of keys", fix)) from None
+        problem = f"the file is not a list of keys: {wrong}"
+        help = "Build the file from lines that `python -m workloads.serving.keys` prints"
+        raise UserError(Diagnostic(str(path), problem, "a JSON list of keys", help)) from None
     if len({key.sha256 for key in keys}) < len(keys):
-        raise UserError(Diagnostic(str(path), "got one key twice", "each key has one name", "Remove one of the two"))
+        problem = "the file has a key twice"
+        raise UserError(Diagnostic(str(path), problem, "one name for each key", "Remove one of the two"))
     return Keys(keys)
 
 
@@ -85,8 +87,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     scopes = args.scopes.split(",")
     if wrong := [scope for scope in scopes if scope not in get_args(Scope)]:
-        want = f"scopes are {', '.join(get_args(Scope))}"
-        print_error(Diagnostic("--scopes", f"got {', '.join(wrong)}", want, "Correct --scopes"))
+        problem, expected = f"no such scope, {', '.join(wrong)}", f"some of {', '.join(get_args(Scope))}"
+        print_error(Diagnostic("--scopes", problem, expected, "Correct --scopes"))
         return 2
     token = secrets.token_urlsafe(32)
     print(f"key, shown this once: {token}", file=sys.stderr)

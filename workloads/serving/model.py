@@ -93,12 +93,11 @@ def read(directory: Path) -> Model:
         with path.open("rb") as file:
             content = file.read(MANIFEST_BYTES + 1)
     except OSError as error:
-        fix = (
+        help = (
             "Publish a model with `python -m workloads.quantize`, `workloads.serving.gguf` or `workloads.serving.vllm`"
         )
-        raise UserError(
-            Diagnostic(str(path), f"got {error.strerror}", "a published model has a model.json", fix)
-        ) from error
+        problem = f"the file cannot be read: {error.strerror}"
+        raise UserError(Diagnostic(str(path), problem, "the model.json of a published model", help)) from error
     return parse(content, path)
 
 
@@ -111,17 +110,17 @@ def parse(content: bytes, path: Path) -> Model:
     Raises:
         UserError: *content* is too long or invalid.
     """
-    fix = "Publish the model again"
+    help = "Publish the model again"
     if len(content) > MANIFEST_BYTES:
-        raise UserError(Diagnostic(str(path), f"got more than {MANIFEST_BYTES} bytes", "the file is not larger", fix))
+        problem, expected = "the file is too large for a model.json", f"at most {MANIFEST_BYTES} bytes"
+        raise UserError(Diagnostic(str(path), problem, expected, help))
     try:
         return Model.model_validate_json(content)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)[:8]
         wrong = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
-        raise UserError(
-            Diagnostic(str(path), f"got {wrong}", 'the file has the format "rackwright model 1"', fix)
-        ) from None
+        problem, expected = f"the file is not a model.json: {wrong}", 'the format "rackwright model 1"'
+        raise UserError(Diagnostic(str(path), problem, expected, help)) from None
 
 
 def fetch_ahead(directory: Path, model: Model) -> None:
@@ -147,9 +146,9 @@ def verify(directory: Path, model: Model, names: Collection[str] | None = None) 
     files = {name: file for name, file in sorted(model.files.items()) if names is None or name in names}
     flaws = [flaw for name, file in files.items() if (flaw := _flaw(directory / name, file))]
     if flaws:
-        want = "every file is as it was published"
+        expected = "files as they were published"
         raise DamagedModel(
-            Diagnostic(str(directory), ", ".join(flaws), want, "Publish the model again, or use another copy")
+            Diagnostic(str(directory), ", ".join(flaws), expected, "Publish the model again, or use another copy")
         )
 
 
@@ -179,12 +178,10 @@ def check_accuracy(model: Model, accuracy_kept: float | None) -> None:
     report = model.lineage.get("gate")
     accuracy = report.get("found", {}).get("accuracy_kept") if isinstance(report, Mapping) else None
     if accuracy is None or not accuracy >= accuracy_kept:
-        got = "got no report of its accuracy" if accuracy is None else f"got {accuracy:.4%} of its accuracy kept"
-        want, fix = (
-            f"at least {accuracy_kept:.2%} is required",
-            "Publish a better model with `python -m workloads.quantize`",
-        )
-        raise UserError(Diagnostic(f"{model.name} {model.version}", got, want, fix))
+        kept = f"the model kept {accuracy:.4%} of its accuracy" if accuracy is not None else ""
+        problem = kept or "the model has no report of its accuracy"
+        help = "Publish a better model with `python -m workloads.quantize`"
+        raise UserError(Diagnostic(f"{model.name} {model.version}", problem, f"at least {accuracy_kept:.2%}", help))
 
 
 def check_name(name: str) -> None:
@@ -194,8 +191,8 @@ def check_name(name: str) -> None:
         UserError: it is not.
     """
     if not re.fullmatch(NAME_PATTERN, name):
-        want = "a name has letters, digits and . _ -, and begins with a letter or digit"
-        raise UserError(Diagnostic("--name", f"got {name!r}", want, "Choose another name"))
+        problem, expected = f"{name!r} is not a name", "letters, digits and . _ -, with a letter or digit first"
+        raise UserError(Diagnostic("--name", problem, expected, "Choose another name"))
 
 
 def publish(
@@ -219,10 +216,8 @@ def publish(
         UserError: *directory* exists and holds no model.
     """
     if directory.exists() and not (directory / NAME).is_file():
-        want = "the target does not exist, or holds a model"
-        raise UserError(
-            Diagnostic(str(directory), "it is there and has no model.json", want, "Choose another directory")
-        )
+        problem, expected = "the directory exists, and is not a model", "no directory, or one with a model.json"
+        raise UserError(Diagnostic(str(directory), problem, expected, "Choose another directory"))
     partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

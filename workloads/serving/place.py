@@ -72,9 +72,9 @@ def _copy(source: Path, partial: Path, version: str) -> None:
             with _open_file(source, directory, name) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size != entry.bytes:
-                    want = "every file is as it was published"
-                    got = f"{name} has {size} bytes, not {entry.bytes}"
-                    raise model_directory.DamagedModel(Diagnostic(str(source), got, want, "Publish the model again"))
+                    problem, expected = f"{name} has {size} bytes", f"{entry.bytes} bytes, as published"
+                    help = "Publish the model again"
+                    raise model_directory.DamagedModel(Diagnostic(str(source), problem, expected, help))
                 _copy_bytes(file, partial / name, size)
         disk.write(partial / NAME, content)
     finally:
@@ -93,16 +93,16 @@ def _open_file(source: Path, directory: int, name: str) -> Iterator[BinaryIO]:
     try:
         descriptor = os.open(name, flags, dir_fd=directory)
     except OSError as error:
-        got = f"got {name!r}: {error.strerror}"
-        raise UserError(Diagnostic(str(source), got, _REGULAR, "Publish the model again")) from None
+        problem = f"{name!r} cannot be read: {error.strerror}"
+        raise UserError(Diagnostic(str(source), problem, _REGULAR, "Publish the model again")) from None
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            got = f"got {name!r}, which is no regular file"
-            raise UserError(Diagnostic(str(source), got, _REGULAR, "Publish the model again"))
+            problem = f"{name!r} is not a regular file"
+            raise UserError(Diagnostic(str(source), problem, _REGULAR, "Publish the model again"))
         yield file
 
 
-_REGULAR = "a model's files are regular files in the directory of its model.json"
+_REGULAR = "regular files in the directory of model.json"
 
 
 def _copy_bytes(source: BinaryIO, target: Path, size: int) -> None:
@@ -123,11 +123,11 @@ def _check_model(where: str, model: Model, version: str) -> Model:
     """
     for name in model.files:
         if "/" in name or "\0" in name or name in ("", ".", "..", NAME):
-            raise UserError(Diagnostic(where, f"got the file {name!r}", _REGULAR, "Publish the model again"))
-    if (got := model_directory.version_of(model.files)) != version:
-        raise UserError(
-            Diagnostic(where, f"got version {got}", f"the fleet declares {version}", "Correct the version or the path")
-        )
+            problem = f"the model names the file {name!r}"
+            raise UserError(Diagnostic(where, problem, _REGULAR, "Publish the model again"))
+    if (actual := model_directory.version_of(model.files)) != version:
+        problem, expected = f"the model has version {actual}", f"{version}, which the fleet declares"
+        raise UserError(Diagnostic(where, problem, expected, "Correct the version or the path"))
     return model
 
 
@@ -139,10 +139,10 @@ def _check_room(model: Model, partial: Path) -> None:
     """
     needed, free = sum(file.bytes for file in model.files.values()), shutil.disk_usage(partial).free
     if needed + RESERVE_BYTES > free:
-        got = f"got {free / 1e9:.1f} GB free for a model of {needed / 1e9:.1f} GB"
-        raise UserError(
-            Diagnostic(str(partial.parent), got, "the model fits on the drive", "Free space, or serve a smaller model")
-        )
+        problem = f"only {free / 1e9:.1f} GB are free for a model of {needed / 1e9:.1f} GB"
+        expected = f"at least {(needed + RESERVE_BYTES) / 1e9:.1f} GB"
+        help = "Free space, or serve a smaller model"
+        raise UserError(Diagnostic(str(partial.parent), problem, expected, help))
 
 
 def _share(partial: Path, models: Path) -> None:
@@ -150,7 +150,8 @@ def _share(partial: Path, models: Path) -> None:
     group = models.stat().st_gid
     for path, mode in (*((path, 0o640) for path in partial.iterdir()), (partial, 0o750)):
         if path.is_symlink() or (path != partial and not path.is_file()):
-            raise UserError(Diagnostic(str(partial), f"got {path.name!r}", _REGULAR, "Publish the model again"))
+            problem = f"{path.name!r} is not a regular file"
+            raise UserError(Diagnostic(str(partial), problem, _REGULAR, "Publish the model again"))
         os.chown(path, -1, group)
         path.chmod(mode)
 
@@ -177,10 +178,8 @@ def _deadline(partial: Path, seconds: float) -> Iterator[None]:
     """Fail the block after *seconds*."""
 
     def late(number: int, frame: FrameType | None) -> Never:
-        want = f"the copy ends within {seconds:g} s"
-        raise UserError(
-            Diagnostic(str(partial), "got no end of the copy", want, "Check its drive, then run the command again")
-        )
+        problem, help = f"the copy did not end within {seconds:g} s", "Check its drive, and run the command again"
+        raise UserError(Diagnostic(str(partial), problem, help=help))
 
     before = signal.signal(signal.SIGALRM, late)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -210,8 +209,8 @@ def main(argv: list[str] | None = None) -> int:
         print_error(error)
         return error.exit_status
     except OSError as error:  # a full drive, a missing tier
-        where, fix = str(error.filename or args.models), "Repair that, then run the command again"
-        print_error(Diagnostic(where, f"got {error.strerror}", "the model can be copied", fix))
+        where, problem = str(error.filename or args.models), f"the model cannot be copied: {error.strerror}"
+        print_error(Diagnostic(where, problem, help="Correct the cause, and run the command again"))
         return 1
     print(f"{model.name} {model.version} is complete, in {args.models / model.version}")
     return 0

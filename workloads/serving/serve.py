@@ -38,10 +38,9 @@ def serve(directory: Path, settings: ServingSettings) -> None:
             server = DrainingServer(runtime, settings, keys, tls, time.monotonic() - began, log_event, host_socket)
             server.run([listening])
     if server.exit_reason:
-        fix = "Start the server again, as its unit does; if it ends again, repair what the message names"
-        raise RuntimeProcessEnded(
-            Diagnostic(str(directory), f"got {server.exit_reason}", "the runtime runs until the server stops", fix)
-        )
+        problem, help = f"the runtime ended: {server.exit_reason}", "If it ends again, correct what the message names"
+        note = "the unit starts the server again"
+        raise RuntimeProcessEnded(Diagnostic(str(directory), problem, help=help, note=note))
     log_event("stopped")
 
 
@@ -135,10 +134,9 @@ def _bind(settings: ServingSettings) -> socket.socket:
         server_socket.bind((settings.host, settings.port))
     except OSError as error:
         server_socket.close()
-        got = f"got {settings.host}:{settings.port}: {error.strerror or error}"
-        raise UserError(
-            Diagnostic("port", got, "the port is free, and the address is this computer's", "Use another")
-        ) from error
+        problem = f"the server cannot listen on {settings.host}:{settings.port}: {error.strerror or error}"
+        expected = "a free port, and an address of this computer"
+        raise UserError(Diagnostic("port", problem, expected, "Use another port or address")) from error
     return server_socket
 
 
@@ -154,8 +152,9 @@ def _bind_host_socket(settings: ServingSettings) -> AbstractContextManager[socke
         path.chmod(0o600)  # root needs no more
     except OSError as error:
         host_socket.close()
-        got, fix = f"got {error.strerror or error}", "Set a path in a directory of this account, or remove it"
-        raise UserError(Diagnostic(f"own_socket {path}", got, "the path is free for a Unix socket", fix)) from error
+        problem = f"the server cannot create its Unix socket: {error.strerror or error}"
+        help = "Set own_socket to a free path in a directory of this account"
+        raise UserError(Diagnostic(f"own_socket {path}", problem, help=help)) from error
     return host_socket
 
 
@@ -170,6 +169,7 @@ def _tls(settings: ServingSettings) -> ssl.SSLContext | None:
             context.load_verify_locations(settings.tls_client_authorities)
             context.verify_mode = ssl.CERT_REQUIRED
     except OSError as error:  # ssl.SSLError is one
-        want, fix = "certificate and key are PEM files and belong together", "Correct tls_certificate and tls_key"
-        raise UserError(Diagnostic("tls_certificate", f"got {error.strerror or error}", want, fix)) from error
+        problem = f"the certificate or its key cannot be used: {error.strerror or error}"
+        expected, help = "PEM files that belong together", "Correct tls_certificate and tls_key"
+        raise UserError(Diagnostic("tls_certificate", problem, expected, help)) from error
     return context

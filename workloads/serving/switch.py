@@ -20,6 +20,7 @@ LIB/
 import fcntl
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -118,11 +119,10 @@ class ReleaseSwitch:
             end = time.monotonic() + seconds
             while not _try_lock(file.fileno()):
                 if time.monotonic() >= end:
-                    got = f"got a lock that another process has held for {seconds:g} s"
-                    fix = "Run the command again; `fuser` names the process"
-                    raise SwitchBusy(
-                        Diagnostic(f"{self._lib}/lock", got, "one process at a time switches or judges a release", fix)
-                    )
+                    problem = f"another process has held the lock for {seconds:g} s"
+                    help = f"Find it with `fuser -v {shlex.quote(f'{self._lib}/lock')}`, and run the command again"
+                    note = "one process at a time switches or judges a release"
+                    raise SwitchBusy(Diagnostic(f"{self._lib}/lock", problem, help=help, note=note))
                 time.sleep(POLL_SECONDS)
             yield
 
@@ -206,12 +206,12 @@ class ReleaseSwitch:
                 self._progress(f"release {name} runs; it has no socket for its host, so whether it is ready is unknown")
                 return
             if state == "failed" or time.monotonic() >= end:
-                got = f"{self.plan.unit} is {state or 'unknown'}, " + (
+                problem = f"{self.plan.unit} is {state or 'unknown'}, " + (
                     f"and serves version {served}" if served else f"and not ready within {self.plan.ready_seconds} s"
                     if state != "failed" else "and not ready"
                 )  # fmt: skip
-                want, fix = f"version {version} of the model is ready", "Repair what the last lines of its log name"
-                raise NotServing(Diagnostic(f"release {name}", got, want, fix))
+                expected, help = f"version {version} of the model", "Correct what the last lines of its log name"
+                raise NotServing(Diagnostic(f"release {name}", problem, expected, help))
             time.sleep(POLL_SECONDS)
 
     def _serving(self) -> tuple[str, str]:
@@ -237,8 +237,8 @@ class ReleaseSwitch:
             settings: dict[str, Any] = json.loads(path.read_text())
             return settings
         except (OSError, ValueError) as error:
-            want, fix = "the release's settings can be read", "Run `rackwright up` again"
-            raise UserError(Diagnostic(str(path), f"got {error}", want, fix)) from None
+            problem = f"the settings of the release cannot be read: {error}"
+            raise UserError(Diagnostic(str(path), problem, help="Run `rackwright up` again")) from None
 
     def _check_canary(self, name: str) -> float | None:
         """Return the share of the canary's rows that are correct, if it is high enough; None without a canary.
@@ -253,11 +253,12 @@ class ReleaseSwitch:
             accuracy = self.measure(name, release.canary)
         except UserError as error:
             raise NotServing(*error.diagnostics) from None
-        required = f"at least {release.canary.accuracy:.2%} is required"
+        expected = f"at least {release.canary.accuracy:.2%}"
         if accuracy < release.canary.accuracy:
-            got, fix = f"the canary is {accuracy:.4%} correct", "Serve another model, or lower the required accuracy"
-            raise NotServing(Diagnostic(f"release {name} of version {release.version}", got, required, fix))
-        self._progress(f"the canary is {accuracy:.4%} correct, {required}")
+            problem = f"the canary is {accuracy:.4%} correct"
+            help = "Serve another model, or lower the required accuracy"
+            raise NotServing(Diagnostic(f"release {name} of version {release.version}", problem, expected, help))
+        self._progress(f"the canary is {accuracy:.4%} correct, {expected} is required")
         return accuracy
 
     def measure(self, name: str, canary: ReleaseCanary) -> float:
@@ -392,7 +393,8 @@ def run(path: Path, work: Callable[[ReleaseSwitch], int | None]) -> int:
         print_error(error)
         return error.exit_status
     except (OSError, ValidationError) as error:
-        print_error(Diagnostic(str(path), f"got {error}", "the file can be read", "Run `rackwright up` again"))
+        problem = f"the file cannot be read: {error}"
+        print_error(Diagnostic(str(path), problem, help="Run `rackwright up` again"))
         return 2
 
 

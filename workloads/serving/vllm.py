@@ -37,20 +37,20 @@ def publish_vllm(source: Path, name: str, card: Path | None, directory: Path) ->
     """
     check_name(name)
     if card and not card.is_file():
-        raise UserError(Diagnostic(str(card), "got no file", "the path names an existing file", "Correct the path"))
+        raise UserError(Diagnostic(str(card), "the file does not exist", help="Correct the path"))
     config = _read_object(source / CONFIG)
     architecture = (config.get("architectures") or [None])[0]
     if not isinstance(architecture, str):
-        want = "architectures names the model's class"
-        raise UserError(Diagnostic(str(source / CONFIG), f"got {architecture}", want, "Save the model again"))
+        problem, expected = f"architectures has {architecture}", "the class of the model in architectures"
+        raise UserError(Diagnostic(str(source / CONFIG), problem, expected, "Save the model again"))
     data = {
         each.name: each for each in source.iterdir() if each.suffix in DATA and each.is_file() and each.name != NAME
     }
     for each in (path for path in data.values() if path.name.endswith("config.json")):
         if "auto_map" in _read_object(each):
-            want = "a served model has no code of its own"
-            fix = "Remove auto_map if vLLM supports the model itself, or use another model"
-            raise UserError(Diagnostic(str(each), "got auto_map, which names such code", want, fix))
+            problem, expected = "auto_map names code of the model's own", "a model without code of its own"
+            help = "Remove auto_map if vLLM supports the model itself, or use another model"
+            raise UserError(Diagnostic(str(each), problem, expected, help))
     weights = _weights(source)
     weight_bytes = sum(map(_checked_bytes, weights))
     lineage = {"directory": source.resolve().name, "architecture": architecture,
@@ -63,12 +63,12 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         files = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        got = f"got {error.strerror if isinstance(error, OSError) else error}"
-        want = "a Hugging Face model directory has this file, as JSON"
-        raise UserError(Diagnostic(str(path), got, want, "Save the model again, or correct the path")) from None
+        problem = f"the file cannot be read: {error.strerror if isinstance(error, OSError) else error}"
+        expected, help = "JSON, in the directory of a Hugging Face model", "Save the model again, or correct the path"
+        raise UserError(Diagnostic(str(path), problem, expected, help)) from None
     if not isinstance(files, dict):
         raise UserError(
-            Diagnostic(str(path), f"got a {type(files).__name__}", "the file is a JSON object", "Save the model again")
+            Diagnostic(str(path), f"the file has a {type(files).__name__}", "a JSON object", "Save the model again")
         )
     return files
 
@@ -82,16 +82,17 @@ def _weights(source: Path) -> list[Path]:
             name for name in names if not re.fullmatch(NAME_PATTERN, str(name)) or not (source / str(name)).is_file()
         ]
         if odd or not names:
-            got = f"got no file {odd[0]!r}" if odd else "got no weight_map"
-            want = "every file that the index names is beside it"
-            raise UserError(Diagnostic(str(source / INDEX), got, want, "Download the missing files"))
+            problem = f"the file {odd[0]!r} is missing" if odd else "the index has no weight_map"
+            expected, help = "each file of the index beside it", "Download the missing files"
+            raise UserError(Diagnostic(str(source / INDEX), problem, expected, help))
         return [source / name for name in names]
     files = sorted(each for each in source.glob("*.safetensors") if each.is_file())
     if not files:
         pickles = sorted(each.name for each in source.iterdir() if each.suffix in PICKLES)
-        got = f"got {', '.join(pickles)}: reading a pickle runs code" if pickles else "got no *.safetensors"
-        fix = "Save the model again, as safetensors"
-        raise UserError(Diagnostic(str(source), got, "a model's weights are in safetensors", fix))
+        problem = f"the weights are in {', '.join(pickles)}" if pickles else "the model has no weights"
+        note = "reading a pickle runs code" if pickles else ""
+        help = "Save the model again, as safetensors"
+        raise UserError(Diagnostic(str(source), problem, "weights in *.safetensors", help, note))
     return files
 
 
@@ -106,14 +107,13 @@ def _checked_bytes(path: Path) -> int:
         head = file.read(length) if length <= min(size - 8, HEAD_BYTES) else b""
     try:
         ends = [each["data_offsets"][1] for name, each in json.loads(head).items() if name != "__metadata__"]
-        expected = 8 + length + max(ends)
+        declared = 8 + length + max(ends)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        got, want = "got no readable head", "the file is a safetensors file"
-        raise UserError(Diagnostic(str(path), got, want, "Download the file again")) from None
-    if size != expected:
-        raise UserError(
-            Diagnostic(str(path), f"got {size} bytes", f"its head states {expected} bytes", "Download the file again")
-        )
+        problem, help = "its head cannot be read", "Download the file again"
+        raise UserError(Diagnostic(str(path), problem, "a safetensors file", help)) from None
+    if size != declared:
+        problem, expected = f"the file has {size} bytes", f"{declared} bytes, as its head states"
+        raise UserError(Diagnostic(str(path), problem, expected, "Download the file again"))
     return size
 
 

@@ -41,12 +41,12 @@ def _observe(switch: ReleaseSwitch) -> int:
     name = switch.current()
     try:
         if settings is None:
-            raise _cannot_judge("got no watch in its server.json")
+            raise _cannot_judge("server.json declares no watch")
         if name is None:
-            raise _cannot_judge("got no current release")
+            raise _cannot_judge("there is no current release")
         canary = switch.release(name).canary
         if canary is None:
-            raise _cannot_judge(f"got release {name}, which has no canary")
+            raise _cannot_judge(f"release {name} has no canary")
         if why := switch.unready_reason(name):
             raise _cannot_judge(why)
         accuracy = switch.measure(name, canary)
@@ -88,9 +88,8 @@ def _roll_back(switch: ReleaseSwitch, target: str, accuracy: float, least: float
     try:
         switch.roll_back_to(target, why)
     except NotServing as error:
-        expected = "the server runs a release that is accurate enough"
-        help = "Promote another model: neither of the two is accurate enough"
-        raise NotServing(replace(error.diagnostic, expected=expected, help=help)) from None
+        note, help = "neither of the two releases is accurate enough", "Promote another model"
+        raise NotServing(replace(error.diagnostic, note=note, help=help)) from None
     print_line(f"release {target} serves again, until `rackwright up` sets another model")
 
 
@@ -103,8 +102,8 @@ def _previous_release(switch: ReleaseSwitch) -> PreviousRelease:
     return PreviousRelease(name, True, switch.release(name).canary is not None, refused)
 
 
-def _cannot_judge(got: str) -> UserError:
-    return UserError(Diagnostic("watch", got, "the server runs a release with a canary", "Run `rackwright up`"))
+def _cannot_judge(problem: str) -> UserError:
+    return UserError(Diagnostic("watch", problem, "a release with a canary", "Run `rackwright up`"))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -139,7 +139,7 @@ def _check(tensor: InputTensor, expected: Tensor) -> None:
     if prod(size for size in tensor.shape if size) > MAX_VALUES:
         raise MalformedRequest(f"inputs.{tensor.name}: its shape has more values than a body can have")
     fits = len(tensor.shape) == len(expected.shape) and all(
-        want in (-1, got) for got, want in zip(tensor.shape, expected.shape, strict=True)
+        size in (-1, given) for given, size in zip(tensor.shape, expected.shape, strict=True)
     )
     if not fits:
         shape = ", ".join("any" if size == -1 else str(size) for size in expected.shape)
@@ -235,9 +235,9 @@ def _format_value(value: object) -> str:
     return "a huge number" if isinstance(value, int) else f"a {type(value).__name__}"
 
 
-def _check_count(where: str, got: int, shape: list[int]) -> None:
-    if got != prod(shape):
-        raise MalformedRequest(f"{where}: got {got} values; the shape {shape} has {prod(shape)}")
+def _check_count(where: str, count: int, shape: list[int]) -> None:
+    if count != prod(shape):
+        raise MalformedRequest(f"{where}: got {count} values; the shape {shape} has {prod(shape)}")
 
 
 def _rows(arrays: Arrays, model: Model, max_batch: int) -> int:

@@ -63,14 +63,14 @@ def test_what_is_nested_counts() -> None:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({}, "config.json, torch_dtype: got None"),
-        ({**QWEN_7B, "torch_dtype": "int8"}, "torch_dtype: got 'int8'"),
-        ({"torch_dtype": "bfloat16", "num_hidden_layers": 24}, "num_attention_heads: got None"),
-        ({**QWEN_7B, "num_hidden_layers": True}, "num_hidden_layers: got True"),
-        ({**QWEN_7B, "num_key_value_heads": 0}, "num_key_value_heads: got 0"),
-        ({**DEEPSEEK_R1, "model_type": "deepseek_v32"}, "got kv_lora_rank and 'deepseek_v32'"),
-        ({**DEEPSEEK_R1, "qk_rope_head_dim": None}, "qk_rope_head_dim: got None"),
-        ({**QWEN_7B, "max_position_embeddings": None}, "max_position_embeddings: got None"),
+        ({}, "config.json, torch_dtype: the precision None is not supported"),
+        ({**QWEN_7B, "torch_dtype": "int8"}, "torch_dtype: the precision 'int8' is not supported"),
+        ({"torch_dtype": "bfloat16", "num_hidden_layers": 24}, "num_attention_heads: None is not a size"),
+        ({**QWEN_7B, "num_hidden_layers": True}, "num_hidden_layers: True is not a size"),
+        ({**QWEN_7B, "num_key_value_heads": 0}, "num_key_value_heads: 0 is not a size"),
+        ({**DEEPSEEK_R1, "model_type": "deepseek_v32"}, "of 'deepseek_v32' is not supported"),
+        ({**DEEPSEEK_R1, "qk_rope_head_dim": None}, "qk_rope_head_dim: None is not a size"),
+        ({**QWEN_7B, "max_position_embeddings": None}, "max_position_embeddings: None is not a size"),
     ],
 )
 def test_what_does_not_say_its_cache_is_refused(config: dict[str, Any], said: str) -> None:
@@ -79,7 +79,7 @@ def test_what_does_not_say_its_cache_is_refused(config: dict[str, Any], said: st
 
 
 def test_sizes_that_are_none_are_refused() -> None:
-    with pytest.raises(UserError, match="sizes.heads: got 0"):
+    with pytest.raises(UserError, match="sizes.heads: 0 is not a size"):
         Sizes(1, 1, 1, 0)
 
 
@@ -105,9 +105,10 @@ def test_the_arithmetic_is_said() -> None:
     with pytest.raises(DoesNotFit) as refused:
         fit(R1, H100, 8, 4096, 4)
     assert str(refused.value) == (
-        "vLLM: got 688.6 GB of weights on 8 GPUs: each has 86.1 GB of them, 1.2 GB of cache (parallel 4, "
+        "vLLM: the model does not fit: 688.6 GB of weights on 8 GPUs: each has 86.1 GB of them, "
+        "1.2 GB of cache (parallel 4, "
         "context_tokens 4096) and 1.6 GB beside, 88.8 GB in all, of 77.3 GB for vLLM (90 % of 80 GiB); "
-        "weights and cache fit the memory of each GPU; there is no room for the weights. "
+        "weights and cache that fit the memory of each GPU; there is no room for the weights. "
         "Serve it on 16 such GPUs of one host, or on GPUs of 92 GiB."
     )
     assert refused.value.exit_status == 2
@@ -115,14 +116,17 @@ def test_the_arithmetic_is_said() -> None:
 
 def test_what_the_model_does_not_take_is_refused() -> None:
     with pytest.raises(
-        DoesNotFit, match="got 40000 context_tokens; the model takes 32768. Set context_tokens to 32768"
+        DoesNotFit,
+        match="context_tokens 40000 is more than the model takes; at most 32768. Set context_tokens to 32768",
     ):
         fit(B7, H100, 1, 40000, 1)
 
 
 @pytest.mark.parametrize(("tensor_parallel", "gpus"), [(3, 8), (8, 4), (16, 16)])
 def test_a_division_that_cannot_be_is_refused(tensor_parallel: int, gpus: int) -> None:
-    with pytest.raises(DoesNotFit, match=f"got tensor_parallel {tensor_parallel}; .*Set it to one of 1, 2, 4"):
+    with pytest.raises(
+        DoesNotFit, match=f"by tensor_parallel {tensor_parallel}; .*Set tensor_parallel to one of 1, 2, 4"
+    ):
         fit(B7, H100, gpus, 4096, 1, tensor_parallel)
 
 

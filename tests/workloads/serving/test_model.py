@@ -49,7 +49,7 @@ def test_a_model_takes_the_place_of_a_model_and_of_nothing_else(tmp_path: Path) 
     new = published(tmp_path / "m", b"new")
     assert model.read(tmp_path / "m") == new
     (tmp_path / "mine").mkdir()
-    with pytest.raises(UserError, match="it is there and has no model.json"):
+    with pytest.raises(UserError, match="the directory exists, and is not a model"):
         published(tmp_path / "mine")
 
 
@@ -95,7 +95,7 @@ def test_a_file_that_no_runtime_loads_is_told(tmp_path: Path) -> None:
 
 def test_nothing_at_all_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "--set", "port=0"]) == 2
-    told = f"{tmp_path}/model.json: got No such file or directory; a published model has a model.json."
+    told = f"{tmp_path}/model.json: the file cannot be read: No such file or directory; the model.json of a published"
     assert sentences(capsys.readouterr().err).startswith(told)
 
 

@@ -62,7 +62,7 @@ def test_a_damaged_file_is_put_nowhere(source: Path, version: str, tmp_path: Pat
 
 
 def test_another_version_is_put_nowhere(source: Path, version: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"got version {version}; the fleet declares ba9876543210"):
+    with pytest.raises(UserError, match=f"the model has version {version}; ba9876543210, which the fleet declares"):
         place(tmp_path / "models", "ba9876543210", source, None)
     assert names(tmp_path / "models") == []
 
@@ -74,12 +74,12 @@ def test_a_version_that_is_only_claimed_is_put_nowhere(source: Path, version: st
     told = json.loads((source / "model.json").read_text())
     (source / "model.json").write_text(json.dumps({**told, "version": "ba9876543210"}))
 
-    with pytest.raises(UserError, match=f"got version {version}"):
+    with pytest.raises(UserError, match=f"the model has version {version}"):
         place(tmp_path / "models", "ba9876543210", source, None)
 
 
 def test_one_that_lost_too_much_is_put_nowhere(source: Path, version: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="got 99.0000% of its accuracy kept; at least 99.50% is required"):
+    with pytest.raises(UserError, match="the model kept 99.0000% of its accuracy; at least 99.50%"):
         place(tmp_path / "models", version, source, 0.995)
     assert names(tmp_path / "models") == []
 
@@ -101,7 +101,7 @@ def test_a_link_is_not_followed(source: Path, version: str, tmp_path: Path, name
     (source / name).rename(tmp_path / "elsewhere")
     (source / name).symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(UserError, match=f"got '{name}': Too many levels of symbolic links"):
+    with pytest.raises(UserError, match=f"'{name}' cannot be read: Too many levels of symbolic links"):
         place(tmp_path / "models", version, source, None)
     assert names(tmp_path / "models") == []
 
@@ -120,7 +120,7 @@ def test_a_fifo_is_refused_and_nobody_waits_for_its_writer(
     (source / name).unlink()
     os.mkfifo(source / name)
 
-    with pytest.raises(UserError, match=f"got '{name}', which is no regular file"):
+    with pytest.raises(UserError, match=f"'{name}' is not a regular file"):
         place(tmp_path / "models", version, source, None)
     assert names(tmp_path / "models") == []
 
@@ -147,7 +147,7 @@ def test_a_file_that_becomes_a_link_while_another_is_copied_is_not_followed(
 
     monkeypatch.setattr(placing, "_copy_bytes", swapped)
 
-    with pytest.raises(UserError, match="got 'b.json'"):
+    with pytest.raises(UserError, match="'b.json' is not a regular file"):
         place(tmp_path / "models", model.version, tmp_path / "source", None)
     assert names(tmp_path / "models") == []
 
@@ -189,7 +189,7 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_copied(
     (source / "model.json").write_text(json.dumps(told))
     monkeypatch.setattr(placing, "_copy_bytes", None)
 
-    with pytest.raises(UserError, match="GB free for a model of 1152921504.6 GB"):
+    with pytest.raises(UserError, match="GB are free for a model of 1152921504.6 GB"):
         place(tmp_path / "models", version, source, None)
     assert names(tmp_path / "models") == []
 
@@ -198,7 +198,7 @@ def test_a_model_json_has_an_end(source: Path, version: str, tmp_path: Path) -> 
     with (source / "model.json").open("ab") as file:
         file.truncate(1 << 40)
 
-    with pytest.raises(UserError, match="got more than 4194304 bytes"):
+    with pytest.raises(UserError, match="too large for a model.json; at most 4194304 bytes"):
         place(tmp_path / "models", version, source, None)
 
 
@@ -263,5 +263,5 @@ def test_a_drive_that_is_full_is_said_and_leaves_nothing_under_the_version(
     monkeypatch.setattr(placing, "_copy_bytes", full)
 
     assert main([str(tmp_path / "models"), version, "--copy", str(source)]) == 1
-    assert "got No space left on device" in capsys.readouterr().err
+    assert "the model cannot be copied: No space left on device" in capsys.readouterr().err
     assert names(tmp_path / "models") == []

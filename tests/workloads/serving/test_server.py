@@ -438,7 +438,7 @@ def test_a_file_of_keys_is_read_whole_or_refused(tmp_path: Path, capsys: pytest.
     found = keys.read(path).find(f"bearer {token}")
     assert found == line
     for content, told in (
-        (f"[{line.model_dump_json()}, {line.model_dump_json()}]", "got one key twice"),
+        (f"[{line.model_dump_json()}, {line.model_dump_json()}]", "the file has a key twice"),
         ('[{"name": "a", "sha256": "hunter2", "scopes": ["all"]}]', "0.sha256: String should match pattern"),
     ):
         path.write_text(content)
@@ -447,7 +447,7 @@ def test_a_file_of_keys_is_read_whole_or_refused(tmp_path: Path, capsys: pytest.
         assert "hunter2" not in str(refused.value)
     assert keys.main(["a", "--scopes", "infer,all"]) == 2
     assert capsys.readouterr().err == (
-        "error: --scopes: got all\n  expected: scopes are infer, read, metrics\n  help:     Correct --scopes\n"
+        "error: --scopes: no such scope, all\n  expected: some of infer, read, metrics\n  help:     Correct --scopes\n"
     )
 
 

@@ -28,9 +28,9 @@ from workloads.serving.ask import LocalServer
         (["host=example.org"], "host example.org is reachable from other computers"),
         (["tls_key=a"], "tls_certificate and tls_key go together"),
         (["tls_client_authorities=a"], "tls_client_authorities needs tls_certificate: clients are not checked without"),
-        (["tls_certificate=none.pem", "tls_key=none.pem"], "tls_certificate: got No such file or directory;"),
-        (["keys=none.json"], "none.json: got No such file or directory; the file is readable. Correct the path.\n"),
-        (["host=192.0.2.1", "anybody=true"], "port: got 192.0.2.1:8080: Cannot assign requested address;"),
+        (["tls_certificate=none.pem", "tls_key=none.pem"], "its key cannot be used: No such file"),
+        (["keys=none.json"], "none.json: the file cannot be read: No such file or directory. Correct the path.\n"),
+        (["host=192.0.2.1", "anybody=true"], "cannot listen on 192.0.2.1:8080: Cannot assign requested"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told(
@@ -52,7 +52,9 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main([str(tmp_path), "--set", f"port={port}"]) == 2
-    assert sentences(capsys.readouterr().err).startswith(f"port: got 127.0.0.1:{port}: Address already in use;")
+    assert sentences(capsys.readouterr().err).startswith(
+        f"port: the server cannot listen on 127.0.0.1:{port}: Address already in use;"
+    )
 
 
 def test_a_socket_that_cannot_be_made_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -168,14 +168,14 @@ def test_without_a_card_the_version_is_that_of_the_file(tmp_path: Path) -> None:
 def test_what_is_no_gguf_is_not_published(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "m.gguf").write_bytes(b"weights")
     for file, told in (
-        ("m.gguf", "does not begin with GGUF; the file is a GGUF file"),
-        ("none.gguf", "got no file; the path names an existing file"),
+        ("m.gguf", "the header is invalid: it does not begin with GGUF; a GGUF file"),
+        ("none.gguf", "the file does not exist. Correct the path"),
     ):
         assert publishing.main([str(tmp_path / file), "--name", "m", "--out", str(tmp_path / "out")]) == 2
-        assert f"{tmp_path / file}: got " in (said := capfd.readouterr().err)
+        assert f"{tmp_path / file}: the " in (said := capfd.readouterr().err)
         assert told in sentences(said)
     assert not (tmp_path / "out").exists()
     assert publishing.main([str(tmp_path / "m.gguf"), "--name", "a b", "--out", str(tmp_path / "out")]) == 2
     assert capfd.readouterr().err.startswith(
-        "error: --name: got 'a b'\n  expected: a name has letters, digits and . _ -"
+        "error: --name: 'a b' is not a name\n  expected: letters, digits and . _ -"
     )

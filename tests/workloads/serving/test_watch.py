@@ -166,11 +166,14 @@ def test_without_a_roll_back_it_is_said_and_no_more(served: Host, capsys: pytest
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda host: host.behave(NEW, "refuses"), "got 400 for them"),
+        (lambda host: host.behave(NEW, "refuses"), "does not answer the canary's rows: 400"),
         (lambda host: (host.lib / "data" / "efefefefefef.npz").unlink(), "No such file"),
         (lambda host: (host.lib / "data" / "efefefefefef.npz").write_bytes(b"PK\x03\x04 and no more"), "zip file"),
         (lambda host: subprocess.run(["systemctl", "stop", "server-digits.service"]), "is not ready"),
-        (lambda host: (host.lib / "releases" / NEW / "settings.json").write_text("{"), "settings.json: got"),
+        (
+            lambda host: (host.lib / "releases" / NEW / "settings.json").write_text("{"),
+            "settings.json: the settings of the release cannot be read",
+        ),
     ],
     ids=["it refuses", "no rows", "rows that are none", "it does not run", "damaged settings"],
 )

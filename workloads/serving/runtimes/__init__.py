@@ -29,15 +29,9 @@ def load_runtime(directory: Path, settings: ServingSettings | None = None) -> Ru
     loaders: dict[str, Callable[[Path, model.Model, ServingSettings], Runtime | LanguageRuntime]]
     loaders = {"onnx": _onnx, "llama.cpp": _llama, "tensorrt": _tensorrt, "vllm": _vllm}
     if manifest.runtime not in loaders:
-        want = f"the runtime of a model is one of {', '.join(loaders)}"
-        raise UserError(
-            Diagnostic(
-                str(directory / model.NAME),
-                f"got {json.dumps(manifest.runtime)}",
-                want,
-                "Export the model for one of these",
-            )
-        )
+        problem = f"no such runtime, {json.dumps(manifest.runtime)}"
+        expected, help = f"one of {', '.join(loaders)}", "Export the model for one of these"
+        raise UserError(Diagnostic(str(directory / model.NAME), problem, expected, help))
     model.fetch_ahead(directory, manifest)
     weights = {name for name in manifest.files if name == model.WEIGHTS or name.endswith(".safetensors")}
     model.verify(directory, manifest, manifest.files.keys() - weights)
@@ -67,8 +61,9 @@ def _llama(directory: Path, manifest: model.Model, settings: ServingSettings) ->
     try:
         from workloads.serving.runtimes.llama import LlamaRuntime
     except ModuleNotFoundError as error:
-        want, fix = "a language model needs llama.cpp", "Serve it in the environment of the role workloads"
-        raise UserError(Diagnostic(str(directory), f"got no module {error.name}", want, fix)) from error
+        problem, note = f"the module {error.name} is missing", "a language model needs llama.cpp"
+        help = "Serve the model in the environment of the role workloads"
+        raise UserError(Diagnostic(str(directory), problem, help=help, note=note)) from error
     return LlamaRuntime(directory, manifest, settings)
 
 
@@ -88,6 +83,7 @@ def _torch(directory: Path, settings: ServingSettings) -> Runtime:
     try:
         from workloads.serving.runtimes.torch import TorchRuntime
     except ModuleNotFoundError as error:
-        want, fix = "a training's checkpoint needs PyTorch", "Export it, or serve it in the environment of the training"
-        raise UserError(Diagnostic(str(directory), f"got no module {error.name}", want, fix)) from error
+        problem, note = f"the module {error.name} is missing", "a training's checkpoint needs PyTorch"
+        help = "Export the model, or serve it in the environment of the training"
+        raise UserError(Diagnostic(str(directory), problem, help=help, note=note)) from error
     return TorchRuntime(directory, settings.threads)

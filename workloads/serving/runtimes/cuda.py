@@ -30,8 +30,8 @@ class CudaGpu:
             device = ctypes.c_int()
             self._call("cuDeviceGet", ctypes.byref(device), 0)
         except (OSError, RuntimeError) as error:
-            want, fix = "an engine needs an NVIDIA GPU with its driver", "Check `nvidia-smi` on this computer"
-            raise UserError(Diagnostic("GPU", f"got {error}", want, fix)) from None
+            expected, help = "an NVIDIA GPU with its driver", "Check `nvidia-smi` on this computer"
+            raise UserError(Diagnostic("GPU", f"the engine has no GPU: {error}", expected, help)) from None
         self._device, self._context = device, ctypes.c_void_p()
 
         def attribute(number: int) -> int:

@@ -89,7 +89,7 @@ def start_server(path: Path, settings: ServingSettings) -> Any:
         # a server that ends before its loop has started hangs: xllamacpp 2026.10, Server::~Server
         server.handle_completions({"prompt": "a", "max_tokens": 1})
     except Exception as error:
-        got, want = f"got {error}", f"llama.cpp of xllamacpp {xllamacpp.__version__} loads it"
-        fix = "Use a GGUF file for this version, and check that there is memory for it"
-        raise UserError(Diagnostic(str(path), got, want, fix)) from None
+        problem = f"llama.cpp of xllamacpp {xllamacpp.__version__} cannot load the model: {error}"
+        help = "Use a GGUF file for this version, and check that there is memory for it"
+        raise UserError(Diagnostic(str(path), problem, help=help)) from None
     return server

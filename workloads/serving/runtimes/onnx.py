@@ -34,10 +34,8 @@ def session(path: Path, threads: int, fused: bool = True) -> onnxruntime.Inferen
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # its exceptions have no class of their own
         message = str(error).strip().splitlines()[0]
-        fix = "Export the model for this version"
-        raise UserError(
-            Diagnostic(str(path), f"got {message}", f"ONNX Runtime {onnxruntime.__version__} loads it", fix)
-        ) from None
+        problem = f"ONNX Runtime {onnxruntime.__version__} cannot load the model: {message}"
+        raise UserError(Diagnostic(str(path), problem, help="Export the model for this version")) from None
 
 
 class OnnxRuntime:

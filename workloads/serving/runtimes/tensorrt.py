@@ -29,8 +29,9 @@ def check_engine(engine: Mapping[str, Any], library: str, version: str, architec
     if max_batch > int(engine.get("max_batch", 0)):
         wrong.append(f"max_batch {engine.get('max_batch')}, the server's is {max_batch}")
     if wrong:
-        want, fix = "an engine runs where it was built", "Build it here: `python -m workloads.quantize.engine`"
-        raise UserError(Diagnostic(f"engine of {engine.get('model')}", f"got one for {'; '.join(wrong)}", want, fix))
+        problem = f"the engine was built for {'; '.join(wrong)}"
+        help = "Build an engine here with `python -m workloads.quantize.engine`"
+        raise UserError(Diagnostic(f"engine of {engine.get('model')}", problem, "an engine for this computer", help))
 
 
 class TensorRtRuntime:
@@ -43,16 +44,17 @@ class TensorRtRuntime:
         try:
             tensorrt = importlib.import_module(library)
         except ModuleNotFoundError:
-            want, fix = "an engine needs the library that built it", "Serve it in an environment with that library"
-            raise UserError(Diagnostic(str(directory), f"got no module {library}", want, fix)) from None
+            problem, note = f"the module {library} is missing", "an engine needs the library that built it"
+            help = "Serve the model in an environment with that library"
+            raise UserError(Diagnostic(str(directory), problem, help=help, note=note)) from None
         check_engine(engine, library, tensorrt.__version__, gpu.capability, max_batch)
         [name] = model.files
         gpu.make_current()
         self._runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine((directory / name).read_bytes())
         if self._engine is None:
-            want, fix = f"{library} {tensorrt.__version__} loads it", "Build it here"
-            raise UserError(Diagnostic(str(directory / name), "got no engine", want, fix))
+            problem = f"{library} {tensorrt.__version__} cannot load the engine"
+            raise UserError(Diagnostic(str(directory / name), problem, help="Build the engine here"))
         self._context = self._engine.create_execution_context()
         self._gpu, self._stream, self.model = gpu, gpu.stream(), model
         self.description = f"TensorRT {tensorrt.__version__} on a GPU of {gpu.capability}"

@@ -27,11 +27,11 @@ def load_trained(directory: Path) -> tuple[torch.nn.Module, Model]:
     try:
         config = TrainingConfig.model_validate_json(json.dumps(state["config"]))
     except ValidationError as error:
-        want = "a checkpoint has the settings of its training"
-        raise UserError(Diagnostic(str(checkpoint.path), f"got {error}", want, "Train it with this version")) from None
+        problem, help = f"the settings of its training are invalid: {error}", "Train the model with this version"
+        raise UserError(Diagnostic(str(checkpoint.path), problem, help=help)) from None
     if not isinstance(config.model, ImageClassifier):
-        got, want = f"got a model of kind {config.model.kind}", "classifiers are served from checkpoints"
-        raise UserError(Diagnostic(str(checkpoint.path), got, want, "Train one: the recipe digits"))
+        problem = f"a model of kind {config.model.kind} cannot be served from a checkpoint"
+        raise UserError(Diagnostic(str(checkpoint.path), problem, "a classifier", "Train one with the recipe digits"))
     module = build(config.model)
     module.load_state_dict(state["model"])
     side = config.model.side
@@ -61,8 +61,8 @@ def _find_checkpoint(directory: Path) -> Checkpoint:
         return Checkpoint(directory, manifest.read(directory))
     found = newest(directory / "checkpoints")
     if found is None:
-        want, fix = "the training has a complete checkpoint", "Train the model first"
-        raise UserError(Diagnostic(str(directory / "checkpoints"), "got no checkpoint", want, fix))
+        problem = "the training has no complete checkpoint"
+        raise UserError(Diagnostic(str(directory / "checkpoints"), problem, help="Train the model first"))
     return found
 
 

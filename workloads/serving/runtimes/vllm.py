@@ -87,8 +87,9 @@ class VllmRuntime:
     def _wait(self, directory: Path) -> None:
         while self._get("/health")[0] != 200:
             if reason := self._process.exit_reason():
-                want, fix = "vLLM serves the model", "Repair what its output names, or change the settings"
-                raise RuntimeProcessEnded(Diagnostic(str(directory), f"got {reason}", want, fix))
+                problem = f"vLLM cannot serve the model: {reason}"
+                help = "Correct what its output names, or change the settings"
+                raise RuntimeProcessEnded(Diagnostic(str(directory), problem, help=help))
             time.sleep(0.1)
 
     def _version(self) -> str:
@@ -108,9 +109,9 @@ def _command(directory: Path, name: str, socket_path: Path, settings: ServingSet
     bin_directory = Path(sys.executable).with_name("vllm")
     found = str(bin_directory) if bin_directory.is_file() else shutil.which("vllm")
     if found is None:
-        want = f"a model for vLLM needs the command vllm, as {bin_directory} or on PATH"
-        fix = "Serve it in an environment with vLLM, which no role installs"
-        raise UserError(Diagnostic("vllm", "got no such command", want, fix))
+        problem, expected = "the command vllm is missing", f"{bin_directory}, or vllm on PATH"
+        help, note = "Serve the model in an environment with vLLM", "no role installs vLLM"
+        raise UserError(Diagnostic("this computer", problem, expected, help, note))
     return [
         found, "serve", str(directory.resolve()), "--served-model-name", name, "--uds", str(socket_path),
         "--tensor-parallel-size", str(settings.tensor_parallel), "--max-model-len", str(settings.context_tokens),
