@@ -48,9 +48,10 @@ class Problem(ValueError):
         return replace(part, where=where, expected=f"{part.expected} ({also})" if also else part.expected)
 
     def below(self, *keys: str | int) -> "Problem":
-        """Return the problem with *keys* before its path."""
-        part = self.diagnostic
-        return Problem(part.problem, part.expected, part.help, (*keys, *self.path), part.source, note=part.note)
+        """Return the problem with *keys* before its paths."""
+        part, also = self.diagnostic, None if self.also is None else (*keys, *self.also)
+        path = (*keys, *self.path)
+        return Problem(part.problem, part.expected, part.help, path, part.source, note=part.note, also=also)
 
 
 class Problems(ValueError):

@@ -265,8 +265,8 @@ def test_an_unknown_stack_names_the_known(project: Path) -> None:
         ),
         (
             "config:\n  rackwright:fleet: exampel.yaml\n  rackwright:target: twin\n",
-            "stacks/Pulumi.wrong.yaml:2: config.rackwright:fleet: got 'exampel.yaml'; a fleet with hosts beside this"
-            " file: example.yaml. Write example.yaml.\n"
+            "stacks/Pulumi.wrong.yaml:2: config.rackwright:fleet: got 'exampel.yaml'; fleets here: example.yaml."
+            " Write example.yaml.\n"
             "stacks/Pulumi.wrong.yaml:3: config.rackwright:target: got 'twin'; a target is rack or twin:NAME."
             " Write rack, or twin:wrong.",
         ),
