@@ -37,7 +37,8 @@ def enrol(
     else:
         terminal.show(f"{user} keeps the secret: {', '.join(enrolled.hosts)} now has it too")
     for host, error in enrolled.failures.items():
-        project.notify(f"{host} has it not: {error} Then run it again{' with --replace' if enrolled.secret else ''}.")
+        again = " with --replace" if enrolled.secret else ""
+        project.notify(f"{host} did not get the secret: {error} Then run the command again{again}.")
     raise typer.Exit(enrolment.exit_status(enrolled))
 
 
