@@ -39,9 +39,9 @@ HARMLESS = {
     "Remove `tpm2`": "an option of the fleet: the host keeps the key open, and the data stays",
     "Remove the cause on the host": "the cause of a fact that is unknown: a person finds it first",
     "remove `tpm2`": "an option of the fleet: the host keeps the key open, and the data stays",
-    "take `maintenance` out": "an option of the fleet",
-    "Take the resource out of the program": "a resource that this rackwright does not know, and so removes nothing of",
-    "Bring it back, or give it up in two steps": "nothing of it was found on its host, and nothing is erased",
+    "remove `maintenance` from the fleet": "an option of the fleet",
+    "Remove the resource from the program": "a resource that this rackwright does not know, and so removes nothing of",
+    "Restore it; or, if its data may be lost": "nothing of it was found on its host, and nothing is erased",
 }
 """Texts that speak of losing something: why the case that they stand at allows that."""
 
@@ -111,7 +111,7 @@ def assigned_texts(target: ast.expr, value: ast.expr) -> Iterator[str]:
         case ast.Tuple(elts=names), ast.Tuple(elts=values):
             for name, each in zip(names, values, strict=True):
                 yield from assigned_texts(name, each)
-        case ast.Name(id=name), _ if name in ("help", "fix", "line") or name.lstrip("_").isupper():
+        case ast.Name(id=name), _ if name in ("help", "line") or name.lstrip("_").isupper():
             yield from literals(value)
 
 
