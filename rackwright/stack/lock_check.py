@@ -26,24 +26,24 @@ def problems(stack: Stack, resources: Iterable[tuple[Resource, Sequence[Claim]]]
         relock = f"`rackwright lock` for a stack of {stack.fleet.uses}"
     again = f"Run {relock} and check the changes"
     if stack.fleet.mirror is not None and stack.mirror is None:
-        got = "got no lock" if stack.lock is None else "got a lock without a key"
-        want = "`mirror` serves packages that a lock lists and a key signs"
-        yield Diagnostic(where, got, want, f"Run {relock}")
+        problem = "there is no lock" if stack.lock is None else "the lock has no key"
+        note = "`mirror` serves packages that a lock lists and a key signs"
+        yield Diagnostic(where, problem, help=f"Run {relock}", note=note)
     if stack.lock is None:
         return
     if stack.lock.rackwright != __version__:
-        got, want = f"got a lock of rackwright {stack.lock.rackwright}", f"this is rackwright {__version__}"
-        fix = f"Install rackwright {stack.lock.rackwright}, or run {relock} and check the changes"
-        yield Diagnostic(where, got, want, fix)
+        problem = f"the lock was written by rackwright {stack.lock.rackwright}"
+        help = f"Install rackwright {stack.lock.rackwright}, or run {relock} and check the changes"
+        yield Diagnostic(where, problem, f"rackwright {__version__}, which this is", help)
     elif changed := _changed_parts(stack.lock):
-        got, want = f"got a lock of another rackwright {__version__}", f"this checkout has different {changed}"
-        yield Diagnostic(where, got, want, again)
+        problem = f"the lock was written by another checkout of rackwright {__version__}"
+        yield Diagnostic(where, problem, help=again, note=f"this checkout has different {changed}")
     for spec, claims in resources:
         if isinstance(spec, RoleSpec):
             locked = stack.lock.packages.get(system(spec.about.os), {})
             missing = (package for package in promised_packages(claims) if not has_package(locked, package))
             for package in missing:
-                yield Diagnostic(where, f"got no {package}", f"{spec.id} promises it", again)
+                yield Diagnostic(where, f"the lock lacks {package}", help=again, note=f"{spec.id} promises it")
 
 
 def _changed_parts(lock: Lock) -> str | None:

@@ -118,11 +118,11 @@ class Stack:
     def unknown_host_errors(self, *hosts: str) -> Iterator[Diagnostic]:
         """Yield an error for each of *hosts* that the fleet does not have."""
         declared = self.fleet.hosts
-        where, want = f"stack {self.name}", f"hosts of the stack: {', '.join(declared)}"
+        expected = f"one of {', '.join(declared)}"
         for name in hosts:
             if name not in declared:
-                fix = hint(name, declared, "Name one of these")
-                yield Diagnostic(where, f"got no host {name}", want, fix)
+                help = hint(name, declared, "Name one of these")
+                yield Diagnostic(f"stack {self.name}", f"the stack has no host {name}", expected, help)
 
     def not_rehearsable(self, host: str) -> tuple[Scope, ...]:
         """Return the scopes of *host* that the target cannot show."""

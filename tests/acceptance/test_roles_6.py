@@ -160,7 +160,7 @@ def _enrol(lab: Lab) -> str:
 def _whole_inventory(lab: Lab, value: str) -> None:
     """With secrets it is written to memory alone, for nobody else."""
     refused = lab.rackwright("inventory", lab.stack, "--secrets", str(lab.directory), status=2)
-    need("on no tmpfs or ramfs" in refused.stderr, f"a directory on a disk: {refused.stderr}")
+    need("not on a tmpfs or ramfs" in refused.stderr, f"a directory on a disk: {refused.stderr}")
     with tempfile.TemporaryDirectory(dir=MEMORY[0]) as memory:
         lab.rackwright("inventory", lab.stack, "--secrets", memory, status=0)
         told = json.loads(Path(memory, "inventory.json").read_text())

@@ -216,7 +216,7 @@ def test_all_that_is_wrong_with_what_was_typed_is_said_at_once(typed):
 
     assert done.returncode == 2
     for said in (
-        "stack lab: got no host alpah; hosts of the stack: alpha. Write alpha.",
+        "stack lab: the stack has no host alpah; one of alpha. Write alpha.",
         "--method: no such method, 'formt'; one of format, crypto-erase, discard, overwrite. Write format.",
         "drive E-1: the drive is named twice",
         "--sign-with: no-key is not a file",

@@ -37,8 +37,8 @@ def test_the_serial_takes_the_place_of_the_old_one_and_no_host_is_asked(typed):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("lab", "alhpa", "OLD", "NEW"), "stack lab: got no host alhpa; hosts of the stack: alpha. Write alpha."),
-        (("lab", "alpha", "ODL", "NEW"), "got ODL; drives of alpha: F1-BOOT, OLD. Write OLD."),
+        (("lab", "alhpa", "OLD", "NEW"), "stack lab: the stack has no host alhpa; one of alpha. Write alpha."),
+        (("lab", "alpha", "ODL", "NEW"), "host alpha declares no drive ODL; one of F1-BOOT, OLD. Write OLD."),
         (("lab", "alpha", "OLD", "sda"), "got 'sda'; a drive is named by its serial number"),
     ],
 )

@@ -80,5 +80,5 @@ def test_no_directory_is_refused(stack, memory):
 def test_a_directory_on_a_disk_is_refused(stack, tmp_path, monkeypatch):
     monkeypatch.setattr(inventory, "in_memory", lambda path: False)
 
-    with pytest.raises(Refused, match="on no tmpfs or ramfs"):
+    with pytest.raises(Refused, match="not on a tmpfs or ramfs"):
         inventory.write(stack, tmp_path)

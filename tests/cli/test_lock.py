@@ -95,7 +95,7 @@ def test_what_does_not_fit_what_was_locked_is_locked_anew(project, mirror):
 
 def test_hosts_are_served_once_all_is_kept_and_not_before(project, mirror, tmp_path):
     rackwright("lock", "rack")
-    with pytest.raises(DeclarationError, match="got a lock without a key"):
+    with pytest.raises(DeclarationError, match="the lock has no key"):
         rackwright("check", "rack")
 
     assert rackwright("lock", "--to", str(tmp_path / "web"), "rack")[0] == 0

@@ -53,7 +53,9 @@ def test_a_directory_with_other_things_in_it_is_left_as_it_is(project: Path) -> 
     (project / "image").mkdir()
     (project / "image" / "app.py").write_text("mine")
     (project / "image" / "main.py").touch()
-    with pytest.raises(Refused, match="image: got main.py in it; the directory is absent, empty, or has only files"):
+    with pytest.raises(
+        Refused, match="image: the directory contains another file, main.py; a directory that is absent"
+    ):
         written()
 
     assert (project / "image" / "app.py").read_text() == "mine"

@@ -197,7 +197,7 @@ def test_a_talkative_login_shell_does_no_harm():
 
 @pytest.mark.parametrize("stdout", [b"", b"Password:", b"AAAA\n", packed(["no object"])])
 def test_an_answer_that_is_no_facts_is_refused(stdout):
-    with pytest.raises(HostUnreachable, match="gpu-01: the probe's answer"):
+    with pytest.raises(HostUnreachable, match="gpu-01: the answer of the probe"):
         probe.parse(stdout, "gpu-01")
 
 
@@ -218,13 +218,13 @@ def nested(opening: bytes, inner: bytes, closing: bytes, levels: int) -> bytes:
     ids=["bomb", "deep lists", "deep objects", "mixed", "digits", "no UTF-8"],
 )
 def test_a_hostile_answer_is_refused_within_bounds(text):
-    with pytest.raises(HostUnreachable, match="gpu-01: the probe's answer"):
+    with pytest.raises(HostUnreachable, match="gpu-01: the answer of the probe"):
         probe.parse(base64.b64encode(zlib.compress(text, 9)), "gpu-01")
 
 
 def test_an_answer_that_was_cut_off_is_refused():
     whole = zlib.compress(json.dumps({"a": "b" * 1000}).encode())
-    with pytest.raises(HostUnreachable, match="gpu-01: the probe's answer"):
+    with pytest.raises(HostUnreachable, match="gpu-01: the answer of the probe"):
         probe.parse(base64.b64encode(whole[: len(whole) // 2 // 3 * 3]), "gpu-01")
 
 

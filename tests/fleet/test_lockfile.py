@@ -86,7 +86,7 @@ def test_a_run_by_another_version_is_refused_with_both_and_a_way_out(project):
     stack = replace(stack, lock=lock_of(stack, rackwright="0.0.9"))
 
     assert told(stack) == (
-        f"stacks/example.lock.yaml: got a lock of rackwright 0.0.9; this is rackwright {__version__}. "
+        f"stacks/example.lock.yaml: the lock was written by rackwright 0.0.9; rackwright {__version__}, which this is. "
         "Install rackwright 0.0.9, or run `rackwright lock rack` and check the changes."
     )
 
@@ -107,8 +107,8 @@ def test_a_run_with_other_roles_than_the_locks_is_refused(project, otherwise, na
 @pytest.mark.parametrize(
     ("lost", "named"),
     [
-        ("nvidia-smi=535.261.03-1", "got no nvidia-smi=535.261.03-1; alpha/nvidia_driver promises it"),
-        ("htop=1", "got no htop; alpha/base promises it"),
+        ("nvidia-smi=535.261.03-1", "the lock lacks nvidia-smi=535.261.03-1; alpha/nvidia_driver promises it"),
+        ("htop=1", "the lock lacks htop; alpha/base promises it"),
     ],
 )
 def test_what_a_role_promises_and_the_lock_has_not_is_refused(project, lost, named):
@@ -123,9 +123,9 @@ def test_a_mirror_without_a_lock_or_its_key_is_refused(project):
     (project / "stacks/example.yaml").write_text(f"{FLEET}mirror: {{}}\n")
     stack = load_stack("rack", project)
 
-    assert "got no lock; `mirror` serves packages that a lock lists" in told(stack)
+    assert "there is no lock; `mirror` serves packages that a lock lists" in told(stack)
     locked = lock_of(replace(stack, fleet=stack.fleet.model_copy(update={"mirror": None})), key=None)
-    assert "got a lock without a key" in told(replace(stack, lock=locked))
+    assert "the lock has no key" in told(replace(stack, lock=locked))
 
 
 @pytest.mark.parametrize(

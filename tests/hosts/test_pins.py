@@ -62,7 +62,7 @@ def test_a_host_that_lost_its_pinned_type_of_key_is_refused(rack, tmp_path):
     subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", tmp_path / "ecdsa"], check=True)
     pins.write_text(host.pin.replace(host.host_key, (tmp_path / "ecdsa.pub").read_text()))
 
-    with pytest.raises(HostKeyRefused, match="pins SHA256:.* \\(ecdsa-sha2-nistp256\\)"):
+    with pytest.raises(HostKeyRefused, match="has SHA256:.* \\(ecdsa-sha2-nistp256\\)"):
         Connection(host.endpoint(rack, known_hosts=pins))
 
 

@@ -99,7 +99,9 @@ def test_a_step_survives_its_controller_and_the_next_run_waits_for_its_end(hosts
 @pytest.mark.usefixtures("orphan")
 def test_nobody_else_steps_on_a_host_while_an_orphaned_step_runs(hosts):
     try:
-        with pytest.raises(HostBusy, match=f"^gpu-01: a step of another resource runs on it \\({ID}: {WAIT.text}\\)"):
+        with pytest.raises(
+            HostBusy, match=f"^gpu-01: a step of another resource runs on the host \\({ID}: {WAIT.text}\\)"
+        ):
             hosts.lease(HOST, "gpu-01/warm", print).__enter__()
     finally:
         hosts.connection(HOST).run(("touch", "/run/word"))

@@ -147,7 +147,7 @@ def test_what_was_whole_once_is_never_made_anew(rig):
         with failing("FAILED_PRECONDITION") as failures:
             rig.update(gone, RED, preview)
         assert "would create it again: note that the box a.b is ours; make the box a.b;" in failures[0].message
-        assert "in two steps: set `destroy: allowed`" in failures[0].message
+        assert "if its data may be lost, set `destroy: allowed`" in failures[0].message
     assert rig.hosts.things["h1"] == {}
 
 

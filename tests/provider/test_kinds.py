@@ -102,7 +102,7 @@ def test_a_network_that_was_taken_back_is_told_whole(rig, rack):
     with failing("ABORTED") as failures:
         rig.update(state, declared.inputs)
     assert "the host has put it back" in failures[0].message
-    assert "within 300 s the host puts back by itself" in failures[0].message
+    assert "within 300 s the host itself undoes" in failures[0].message
 
 
 def test_another_key_of_a_tier_comes_to_its_host_and_is_said_nowhere(rig, rack):

@@ -165,7 +165,7 @@ def test_somebody_who_changes_the_host_is_waited_for(project):
     unit = "rackwright-step-alpha-base-1"
     on("alpha", f"sudo systemd-run --quiet --unit {unit} --description {shlex.quote('alpha/base: x')} sleep infinity")
     try:
-        with pytest.raises(Exception, match="a step of another resource runs on it"):
+        with pytest.raises(Exception, match="a step of another resource runs on the host"):
             qualified()
     finally:
         on("alpha", f"sudo systemctl stop {unit}")
@@ -257,8 +257,8 @@ def test_hosts_that_are_not_declared_are_said_to_be_none_all_at_once(project):
         run("host", "qualify", "lab", "gamma", "--peer", "alpah")
 
     assert str(caught.value) == (
-        "stack lab: got no host gamma; hosts of the stack: alpha, beta. Name one of these.\n"
-        "stack lab: got no host alpah; hosts of the stack: alpha, beta. Write alpha."
+        "stack lab: the stack has no host gamma; one of alpha, beta. Name one of these.\n"
+        "stack lab: the stack has no host alpah; one of alpha, beta. Write alpha."
     )
     with pytest.raises(DeclarationError, match="alpha: peer: got alpha itself"):
         run("host", "qualify", "lab", "alpha", "--peer", "alpha")

@@ -183,7 +183,7 @@ def test_without_root_a_container_is_refused(layout, monkeypatch):
     monkeypatch.setattr("os.geteuid", lambda: 1000)
 
     with pytest.raises(
-        SetupError, match="test-01, test-02: user 1000 may not .* Run the command as root, or take the hosts out"
+        SetupError, match="test-01, test-02: user 1000 may not .* Run the command as root, or remove the hosts"
     ):
         Containers(layout, Control(layout)).require([container(1), container(2)])
 

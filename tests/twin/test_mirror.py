@@ -64,7 +64,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MirrorLab]:
 
 def test_a_host_without_internet_gets_the_packages_of_the_lock(lab: MirrorLab) -> None:
     assert lab.ssh(HOST, "ip route show default") == ""
-    assert "got no lock" in lab.up(status=2).stderr
+    assert "there is no lock" in lab.up(status=2).stderr
     lab.lock()
 
     lab.up()
@@ -88,7 +88,7 @@ def test_a_missing_package_changes_neither_lock_nor_host(lab: MirrorLab) -> None
 
     with pytest.raises(Refused, match="Unable to locate package nothing"):
         lab.lock()
-    assert "got no nothing" in lab.up(status=2).stderr
+    assert "the lock lacks nothing" in lab.up(status=2).stderr
     assert lab.fleet_path.with_suffix(".lock.yaml").read_text() == before
     assert lab.ssh(HOST, "dpkg -l") == packages
 

@@ -294,7 +294,7 @@ def test_a_host_that_cuts_itself_off_restores_its_network(
         rack.raw = raw
     message = str(failure.value)
     assert re.search(r"\((log in again|set up the links .*|stop the timer: .*)\)", message), message
-    assert "within 30 s the host puts back by itself" in message
+    assert "within 30 s the host itself undoes" in message
 
     own = Hosts({"beta": rack.endpoints["beta"]}, SALT)
     eventually(lambda: "10.30.0.12/24" in rack.run("beta", "ip -br address show dev fabric0"))

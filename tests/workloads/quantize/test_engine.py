@@ -73,7 +73,7 @@ def test_without_a_gpu_nothing_is_built_or_served(
     found = model_directory.read(published / "t4")
     files = {"x.engine": published / "t4" / "model.onnx"}
     model_directory.publish(tmp_path / "engine", files, "digits", found.inputs, found.outputs, {}, runtime="tensorrt")
-    with pytest.raises(UserError, match="an engine needs an NVIDIA GPU"):
+    with pytest.raises(UserError, match="an NVIDIA GPU with its driver"):
         load_runtime(tmp_path / "engine")
 
 

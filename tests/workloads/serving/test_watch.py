@@ -215,7 +215,7 @@ def test_while_somebody_is_at_it_nobody_looks(served: Host, capsys: pytest.Captu
 
 
 def test_a_release_waits_for_a_look_to_end_and_no_longer(served: Host) -> None:
-    with taken(served), pytest.raises(SwitchBusy, match="a lock that another process has held for 0 s"):
+    with taken(served), pytest.raises(SwitchBusy, match="another process has held the lock for 0 s"):
         served.switch(OLD)
     with taken(served):
         waiting = threading.Thread(target=served.switch, args=[OLD], kwargs=WATCHED)

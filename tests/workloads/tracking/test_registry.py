@@ -103,7 +103,7 @@ def test_the_checkpoint_that_came_of_a_run_is_registered_not_the_last_one(tmp_pa
 
 def test_what_is_not_published_is_not_registered(tmp_path):
     server = Counter()
-    with pytest.raises(TrackingRefused, match="must not be published"):
+    with pytest.raises(TrackingRefused, match="worse than its parent"):
         register(server, run(tmp_path, published=False), "a")
 
     assert (server.put, server.told) == ([], {})

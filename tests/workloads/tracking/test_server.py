@@ -49,8 +49,8 @@ def test_the_file_of_mlflows_own_client_is_taken(tmp_path):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("", "the value is the server's URL"),
-        ("sqlite:///x", "the value is the server's URL"),
+        ("", "is not a URL of a server"),
+        ("sqlite:///x", "is not a URL of a server"),
         ("https://tina:secret@host", "host is not a URL of a server; a URL without an account"),
         (
             "http://tracking.example:5000",

@@ -80,7 +80,7 @@ def test_nothing_is_started_where_what_it_imports_is_not_there(
 ) -> None:
     monkeypatch.setattr(hosts, "find_spec", lambda module: None if module == "horovod" else object())
 
-    with pytest.raises(UserError, match=r"^ember: environment: got no horovod in .*torchrun\.$"):
+    with pytest.raises(UserError, match=r"^ember: environment: .* has no horovod; .*torchrun\.$"):
         hosts.check_host(plan)
     hosts.check_host(replace(plan, launcher="torchrun"))
 
