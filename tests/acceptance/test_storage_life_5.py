@@ -127,7 +127,7 @@ def _consent(lab: Lab, serial: str, method: str) -> tuple[str, str]:
 
 def _erase(lab: Lab, serial: str, method: str) -> None:
     wrong = _command(lab, serial, method, "--consent", f"{serial}=ext4 0000", status=2).stderr
-    need("and consent for 'ext4 0000'" in wrong, f"another content was given up, and it says: {wrong}")
+    need("and the consent is for 'ext4 0000'" in wrong, f"another content was given up, and it says: {wrong}")
     _command(lab, serial, method, *_consent(lab, serial, method), status=0)
 
 

@@ -133,7 +133,7 @@ class TestGates:
 
     def test_too_few_rows_judge_nothing(self, asked: Ask, outside: FakeActions) -> None:
         outside.rows = 7
-        assert "got 7 new rows, of at least 8" in str(refused(asked(), outside))
+        assert "the new model falls short: 7 new rows, of at least 8" in str(refused(asked(), outside))
 
     def test_what_is_unknown_does_not_pass(self, asked: Ask, outside: FakeActions) -> None:
         outside.tuned["digits"] = None  # type: ignore[assignment]

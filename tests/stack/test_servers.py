@@ -53,7 +53,7 @@ def test_a_model_of_a_tier_is_known_by_its_version(project: Path) -> None:
 def test_what_lost_too_much_is_refused_before_any_host_is_asked(project: Path, kept: float | None, said: str) -> None:
     publish(project / "models" / "digits", b"two", kept)
 
-    with pytest.raises(DeclarationError, match=rf"servers.digits.model.path: {said}.*; at least 98.00% is required"):
+    with pytest.raises(DeclarationError, match=rf"servers.digits.model.path: {said}.*; at least 98.00%"):
         declare(load_stack("serving", project))
 
 

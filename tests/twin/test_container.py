@@ -199,7 +199,7 @@ def test_more_containers_than_the_kernel_allows_are_refused(layout, monkeypatch,
     backend, many = Containers(layout, Control(layout)), [replace(container(n), nics=()) for n in range(33)]
 
     backend.require(many[:32])
-    with pytest.raises(SetupError, match="33 containers: .* allows 128 .*fs.inotify.max_user_instances=264"):
+    with pytest.raises(SetupError, match="33 containers: .* allows a user 128 .*fs.inotify.max_user_instances=264"):
         backend.require(many)
 
 
