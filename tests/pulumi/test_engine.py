@@ -13,7 +13,7 @@ NOTHING_EXPECTED = 7
 @pytest.fixture(name="boxes")
 def _made(boxes):
     """Two boxes, made: a on h1, b on h2."""
-    done = boxes.pulumi("up", "--yes")
+    done = boxes.pulumi("up", "--yes", "--skip-preview")
     assert done.status == 0, done.text
     boxes.rig.hosts.done.clear()
     return boxes
@@ -94,7 +94,7 @@ def test_destroy_asks_the_last_declaration(boxes):
 
     boxes.declare(a={"destroy": True}, b={"host": "h2", "destroy": True})
     assert drift(boxes) == (NOTHING_EXPECTED, {"a": {"destroy"}, "b": {"destroy"}})
-    assert boxes.pulumi("up", "--yes").status == 0
+    assert boxes.pulumi("up", "--yes", "--skip-preview").status == 0
     assert boxes.pulumi("destroy", "--yes").status == 0
     assert boxes.rig.hosts.things == {"h1": {}, "h2": {}}
 
@@ -117,7 +117,7 @@ def test_a_host_that_is_off_stops_nobody(boxes):
     assert boxes.rig.hosts.things["h2"]["box:b"]["colour"] == "green"
 
     boxes.rig.hosts.down.clear()
-    assert boxes.pulumi("up", "--yes").status == 0
+    assert boxes.pulumi("up", "--yes", "--skip-preview").status == 0
     assert boxes.rig.hosts.things["h1"]["box:a"]["colour"] == "green"
     assert drift(boxes) == (0, {})
 
@@ -134,7 +134,7 @@ def test_a_creation_that_failed_half_way_goes_on(boxes):
 
     boxes.rig.hosts.fails = None
     boxes.rig.hosts.done.clear()
-    assert boxes.pulumi("up", "--yes").status == 0
+    assert boxes.pulumi("up", "--yes", "--skip-preview").status == 0
     assert "h1: make the box c" not in boxes.rig.hosts.done
     assert drift(boxes) == (0, {})
 
@@ -150,9 +150,9 @@ def test_what_is_gone_is_refused_and_given_up_in_two_steps(boxes):
     assert boxes.rig.hosts.things["h1"] == {}
 
     boxes.declare(a={"destroy": True}, b={"host": "h2"})
-    assert boxes.pulumi("up", "--yes").status == 0
+    assert boxes.pulumi("up", "--yes", "--skip-preview").status == 0
     boxes.declare(b={"host": "h2"})
-    assert boxes.pulumi("up", "--yes").status == 0
+    assert boxes.pulumi("up", "--yes", "--skip-preview").status == 0
     boxes.declare(a={}, b={"host": "h2"})
-    assert boxes.pulumi("up", "--yes").status == 0
+    assert boxes.pulumi("up", "--yes", "--skip-preview").status == 0
     assert boxes.rig.hosts.things["h1"]["box:a"]["colour"] == "red"
