@@ -93,19 +93,27 @@ def test_a_drive_is_pulled_and_comes_back(running_twin, serial):
     assert running_twin.serials() == everything
 
 
-def test_a_pulled_drive_stays_out_over_a_power_cut(running_twin):
+def test_a_power_cut_keeps_synced_data_and_pulled_drives_and_loses_memory(running_twin):
     """
-    Switching off and on does not put the drive back. The guest finds it when it is inserted into the empty place later.
+    Synced data is on the disk after the next start; memory is empty. Switching off and on does not put drives back: the
+    guest finds them when they are inserted into their empty places later.
     """
     everything = running_twin.serials()
     faults.pull(running_twin.twin, running_twin.host, "T1-SAS0")
     faults.pull(running_twin.twin, running_twin.host, "T1-NVME0")
+    running_twin.run("echo kept > synced && sync && touch /dev/shm/lost")
 
     faults.power_off(running_twin.twin, running_twin.host)
     assert not running_twin.twin.is_on(running_twin.host)
+    with (
+        pytest.raises(StepFailed, match="the machine is off"),
+        faults.pause_processor(running_twin.twin, running_twin.host),
+    ):
+        pass
     faults.power_on(running_twin.twin, running_twin.host, running_twin.messages.append)
-    assert running_twin.serials() == everything - {"T1-SAS0", "T1-NVME0"}
 
+    assert running_twin.run("cat synced; ls /dev/shm") == "kept"
+    assert running_twin.serials() == everything - {"T1-SAS0", "T1-NVME0"}
     faults.insert(running_twin.twin, running_twin.host, "T1-SAS0")
     faults.insert(running_twin.twin, running_twin.host, "T1-NVME0")
     assert running_twin.serials() == everything
@@ -148,23 +156,6 @@ def test_a_full_disk_refuses_writes_until_it_is_freed(running_twin):
 
     host_faults.free(running_twin.twin, running_twin.host, "/mnt")
     running_twin.run("sudo sh -c 'echo more > /mnt/more' && sudo umount /mnt")
-
-
-def test_a_power_cut_keeps_synced_data_and_loses_memory(running_twin):
-    """
-    Synced data is on the disk after the next start; memory is empty.
-    """
-    running_twin.run("echo kept > synced && sync && touch /dev/shm/lost")
-
-    faults.power_off(running_twin.twin, running_twin.host)
-    with (
-        pytest.raises(StepFailed, match="the machine is off"),
-        faults.pause_processor(running_twin.twin, running_twin.host),
-    ):
-        pass
-    faults.power_on(running_twin.twin, running_twin.host, running_twin.messages.append)
-
-    assert running_twin.run("cat synced; ls /dev/shm") == "kept"
 
 
 def test_an_array_keeps_its_name_over_a_hard_reset(running_twin):
@@ -250,16 +241,17 @@ def test_stop_keeps_disks_and_reset_deletes_them(running_twin):
     """
     After a stop all files are still there; after a reset none, and the host key is the same.
     """
-    running_twin.run("echo kept > here", running_twin.other)
-    pins = running_twin.twin.layout.known_hosts.read_text()
+    twin, other = running_twin.twin, running_twin.other
+    running_twin.run("echo kept > here", other)
+    pins = twin.layout.known_hosts.read_text()
 
-    running_twin.twin.stop(running_twin.messages.append)
-    assert not any(status.power for status in running_twin.twin.status())
-    running_twin.twin.start(running_twin.messages.append)
-    assert running_twin.run("cat here", running_twin.other) == "kept"
+    twin.stop(running_twin.messages.append)
+    assert not any(status.power for status in twin.status())
+    twin.power_on(other, running_twin.messages.append)
+    assert running_twin.run("cat here", other) == "kept"
 
-    running_twin.twin.reset(running_twin.messages.append)
-    assert not running_twin.twin.layout.disks.exists()
-    running_twin.twin.start(running_twin.messages.append)
-    assert running_twin.run("ls", running_twin.other) == ""
-    assert running_twin.twin.layout.known_hosts.read_text() == pins
+    twin.reset(running_twin.messages.append)
+    assert not twin.layout.disks.exists()
+    twin.power_on(other, running_twin.messages.append)
+    assert running_twin.run("ls", other) == ""
+    assert twin.layout.known_hosts.read_text() == pins
