@@ -29,6 +29,14 @@ def test_a_host_changes_when_the_one_before_it_has(project: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_host_that_joins_a_server_does_not_change_the_others(project: Path) -> None:
+    before = specs(project)
+    path = project / "stacks" / "serving.yaml"
+    path.write_text(SERVERS.replace("hosts: [cinder, ember]", "hosts: [cinder]"))
+
+    assert specs(project)["cinder/digits"] == before["cinder/digits"]
+
+
 def test_a_model_of_this_computer_is_known_by_its_files(project: Path) -> None:
     spec = specs(project)["cinder/digits"]
     model = model_directory.read(project / "models" / "digits")

@@ -119,7 +119,7 @@ def test_what_is_named_instead_fits(project: Project) -> None:
     (named,) = re.findall(r"as it is, it fits ([^.]*)\.", refused(project, R1, "hopper"))
 
     assert PROFILES["wide"] in named.split(", ")
-    assert json.loads(project(R1, "wide")["wide/talk"].settings) == {"tensor_parallel": 8}
+    assert project(R1, "wide")["wide/talk"].settings == {"tensor_parallel": 8}
 
 
 def test_texts_that_there_is_no_cache_for_are_refused(project: Project) -> None:
