@@ -132,6 +132,12 @@ class Run(Schema):
             values["data"]["path"] = self.data
         return TrainingConfig.model_validate_json(json.dumps(values))
 
+    def config_text(self, name: str, hosts: int) -> str:
+        """Return `config` as JSON without its defaults, so that a new default of the trainer does not change a run."""
+        config = self.config(name, hosts)
+        settings = _with_kinds(config.model_dump(mode="json", exclude_defaults=True), config.model_dump(mode="json"))
+        return json.dumps(settings, indent=2) + "\n"
+
 
 def _problems(run: Run) -> Iterator[Problem]:
     from workloads.recipes import RECIPES
@@ -259,3 +265,11 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         under = result.get(key)
         result[key] = _merge(under, value) if isinstance(value, Mapping) and isinstance(under, dict) else value
     return result
+
+
+def _with_kinds(explicit: dict[str, Any], full: dict[str, Any]) -> dict[str, Any]:
+    """Return *explicit* with each ``kind`` of *full*, which selects the class that reads the other keys."""
+    nested = [name for name, value in full.items() if isinstance(value, dict)]
+    below = {name: _with_kinds(explicit.get(name, {}), full[name]) for name in nested}
+    kind = {"kind": full["kind"]} if "kind" in full else {}
+    return {**explicit, **{name: value for name, value in below.items() if value}, **kind}

@@ -81,7 +81,7 @@ def test_the_key_of_a_tier_is_a_secret_like_others(project: Path) -> None:
 
     assert stack.unknown_secrets == {"first_key"}
     [tier] = [resource for resource in declare(stack) if resource.name == "alpha/hot"]
-    assert tier.inputs["key"] == "first_key"
+    assert tier.inputs["declared"]["encryption"]["key"] == {"secret": "first_key"}
 
 
 def test_on_a_twin_what_nobody_has_set_has_a_value_that_is_the_same_each_time(project: Path) -> None:

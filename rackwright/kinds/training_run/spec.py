@@ -1,16 +1,10 @@
 """The declared run on one of its hosts, and the names and paths that follow from it."""
 
-import json
-from typing import TYPE_CHECKING, Any
-
 from pydantic import Field
 
 from rackwright.core.contract import Resource, SpecPart
 from rackwright.core.declared import Declared
 from rackwright.schema.run import Run
-
-if TYPE_CHECKING:
-    from workloads.training.config import TrainingConfig
 
 ETC = "/etc/rackwright/runs"
 OPT = "/opt/rackwright/runs"
@@ -64,9 +58,8 @@ class TrainingSpec(Resource):
 
     @property
     def config(self) -> str:
-        """The training's configuration as JSON, without defaults: a new default of the trainer changes no run."""
-        config = self.declared.config(self.name, len(self.hosts))
-        return json.dumps(_settings(config), indent=2) + "\n"
+        """The training's configuration, as JSON."""
+        return self.declared.config_text(self.name, len(self.hosts))
 
     @property
     def launcher_host(self) -> WorkerPart:
@@ -137,15 +130,3 @@ class TrainingSpec(Resource):
     def owner(self) -> str:
         """The name of the owner file."""
         return f"run-{self.name}"
-
-
-def _settings(config: "TrainingConfig") -> dict[str, Any]:
-    return _with_kinds(config.model_dump(mode="json", exclude_defaults=True), config.model_dump(mode="json"))
-
-
-def _with_kinds(explicit: dict[str, Any], full: dict[str, Any]) -> dict[str, Any]:
-    """Return *explicit* with each ``kind`` of *full*, which selects the class that reads the other keys."""
-    nested = [name for name, value in full.items() if isinstance(value, dict)]
-    below = {name: _with_kinds(explicit.get(name, {}), full[name]) for name in nested}
-    kind = {"kind": full["kind"]} if "kind" in full else {}
-    return {**explicit, **{name: value for name, value in below.items() if value}, **kind}
