@@ -107,5 +107,5 @@ def test_a_plan_that_needs_what_is_not_known_is_refused():
 
     [refusal] = refuse_unknown("gpu-01/hot", make).refusals
 
-    assert refusal.problem == "got no answer (systemctl ended with 1)"
+    assert refusal.problem == "no plan is possible while a fact is unknown: systemctl ended with 1"
     assert refuse_unknown("gpu-01/hot", Plan) == Plan()

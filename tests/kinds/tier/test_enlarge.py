@@ -85,7 +85,7 @@ def test_it_waits_for_the_reshape_onto_a_further_member(raw):
     steps = texts(planned(raw, grown))
     assert steps.index("spread hot over 5 members") < steps.index("let hot take all of its members once that is done")
     assert "let hot take all of its members" not in steps
-    steps = texts(planned(raw, grown.model_copy(update={"wait_for_sync": True})))
+    steps = texts(planned(raw, changed(grown, wait_for_sync=True)))
     assert steps.index("wait for the sync of hot") < steps.index("let hot take all of its members")
 
 
