@@ -193,7 +193,7 @@ def test_without_the_value_nothing_is_written_and_the_claim_is_unknown(made, rac
 
     with failing("FAILED_PRECONDITION") as failures:
         provider.create(INPUTS)
-    assert "got no value of the secret toy_word" in failures[0].message
+    assert "the value of the secret toy_word is not known here" in failures[0].message
     assert rack[HOST].steps == []
     assert provider.check(INPUTS)["claims"]["file:/etc/key"]["content"] == {
         "unknown": "the value of the secret toy_word is not known here"
