@@ -51,9 +51,9 @@ def problems(hosts: Mapping[str, Host]) -> Iterator[Problem]:
     for name, host in hosts.items():
         for tier, declared in host.tiers.items():
             if declared.array is None and len(f"{name}:{tier}".encode()) > MD_NAME_MAX:
-                want = f"the name of an array, host:tier, has {MD_NAME_MAX} bytes at most"
-                fix = "Shorten the name of the host or of the tier"
-                yield Problem(f"got {name}:{tier}", want, fix, ("hosts", name, "tiers", tier), "md superblock 1.x")
+                expected = f"the name of an array, host:tier, has {MD_NAME_MAX} bytes at most"
+                help = "Shorten the name of the host or of the tier"
+                yield Problem(f"got {name}:{tier}", expected, help, ("hosts", name, "tiers", tier), "md superblock 1.x")
     yield from _mtu_problems(hosts)
 
 
@@ -95,9 +95,9 @@ def _mtu_problems(hosts: Mapping[str, Host]) -> Iterator[Problem]:
         for station in several:
             if station.mtu != common:
                 other = "another link of this host" if usual.host == station.host else usual.host
-                want = f"{other} has {common} in {network}, and a network has one MTU"
+                expected = f"{other} has {common} in {network}, and a network has one MTU"
                 path, also = ("hosts", station.host, *station.path, "mtu"), ("hosts", usual.host, *usual.path, "mtu")
-                yield Problem(f"got {station.mtu}", want, "Give both the same", path, also=also)
+                yield Problem(f"got {station.mtu}", expected, "Give both the same", path, also=also)
 
 
 Value = tuple[Keys, Any, str]
@@ -155,6 +155,6 @@ def _duplicate_values(hosts: Mapping[str, Host], values: Callable[[Host], Iterat
                 continue
             other, other_path, other_noun = first[value]
             note = f"{'this host' if other == name else other} has {other_noun} already"
-            got = f"got {(value[0] if isinstance(value, tuple) else value)!r}"
+            problem = f"got {(value[0] if isinstance(value, tuple) else value)!r}"
             place, also = ("hosts", name, *path), ("hosts", other, *other_path)
-            yield Problem(got, "a value that appears once", "Correct one of the two", place, note=note, also=also)
+            yield Problem(problem, "a value that appears once", "Correct one of the two", place, note=note, also=also)

@@ -12,8 +12,8 @@ ANY = "any"
 
 def _limit(limit: Any) -> Any:
     if limit != ANY and (type(limit) is not int or limit < 0):
-        want = "a threshold is a whole number, or any"
-        raise Problem(f"got {limit!r}", want, "Write 0, or a higher limit for a drive that was checked")
+        expected = "a threshold is a whole number, or any"
+        raise Problem(f"got {limit!r}", expected, "Write 0, or a higher limit for a drive that was checked")
     return limit
 
 

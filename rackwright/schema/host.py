@@ -40,26 +40,26 @@ EQUAL_WITHIN = 0.01
 def _name(name: str) -> str:
     if not re.fullmatch(NAME, name) or len(name) > NAME_MAX:
         near = re.sub(r"[^a-z0-9]+", "-", name.lower())[:NAME_MAX].strip("-")
-        want = f"a name has small letters, digits and inner hyphens, {NAME_MAX} at most"
-        raise Problem(f"got the name {name!r}", want, f"Write {near}" if near else "Give it a name")
+        expected = f"a name has small letters, digits and inner hyphens, {NAME_MAX} at most"
+        raise Problem(f"got the name {name!r}", expected, f"Write {near}" if near else "Give it a name")
     return name
 
 
 def _host_name(name: str) -> str:
     if re.fullmatch(NUMBER, name):
-        want = "a host's name has a letter, because resolvers take a number for an IP address"
-        raise Problem(f"got the name {name!r}", want, f"Write host-{name}", source="inet_aton(3)")
+        expected = "a host's name has a letter, because resolvers take a number for an IP address"
+        raise Problem(f"got the name {name!r}", expected, f"Write host-{name}", source="inet_aton(3)")
     if name in ANSIBLE_NAMES:
-        want = f"Ansible itself uses the names {', '.join(ANSIBLE_NAMES)}"
-        raise Problem(f"got the name {name!r}", want, "Give it another name")
+        expected = f"Ansible itself uses the names {', '.join(ANSIBLE_NAMES)}"
+        raise Problem(f"got the name {name!r}", expected, "Give it another name")
     return name
 
 
 def _identity_text(text: str) -> str:
     """Return *text*, an identity from firmware, without characters that template engines or terminals interpret."""
     if re.search(r"[^ -~]|[{}]", text):
-        want = "an identity is printable ASCII text without braces"
-        raise Problem(f"got {text!r}", want, "Copy it from `dmidecode -t system` on the host")
+        expected = "an identity is printable ASCII text without braces"
+        raise Problem(f"got {text!r}", expected, "Copy it from `dmidecode -t system` on the host")
     return text
 
 
@@ -71,8 +71,8 @@ def _serial(serial: str) -> str:
             "Copy the serial from `lsblk -dno NAME,SERIAL` on the host",
         )
     if not serial or re.search(r"[^!-~]|[{}]", serial.replace(" ", "")) or serial != serial.strip():
-        want = "a serial is printable text without braces, and without blanks around it"
-        raise Problem(f"got {serial!r}", want, "Copy it from `lsblk -dno NAME,SERIAL` on the host")
+        expected = "a serial is printable text without braces, and without blanks around it"
+        raise Problem(f"got {serial!r}", expected, "Copy it from `lsblk -dno NAME,SERIAL` on the host")
     return serial
 
 
@@ -80,14 +80,14 @@ def _uuid(uuid: str) -> str:
     try:
         return str(UUID(uuid))
     except ValueError:
-        want, fix = "a UUID is 32 hex digits in five groups", "Copy it from `dmidecode -s system-uuid`"
-        raise Problem(f"got {uuid!r}", want, fix) from None
+        expected, help = "a UUID is 32 hex digits in five groups", "Copy it from `dmidecode -s system-uuid`"
+        raise Problem(f"got {uuid!r}", expected, help) from None
 
 
 def _profile(profile: str) -> str:
     if profile not in PROFILES:
-        fix = hint(profile, PROFILES, "Take one of these")
-        raise Problem(f"got {profile!r}", f"profiles of the catalogue: {', '.join(PROFILES)}", fix)
+        help = hint(profile, PROFILES, "Take one of these")
+        raise Problem(f"got {profile!r}", f"profiles of the catalogue: {', '.join(PROFILES)}", help)
     return profile
 
 
@@ -153,14 +153,14 @@ class Drive(Schema):
     @model_validator(mode="after")
     def _serves_one_purpose(self) -> Self:
         if self.boot and self.tier:
-            want, fix = "a boot drive is never a member of a tier", "Leave one of the two out"
-            raise Problem(f"got {self.tier!r} beside boot: true", want, fix, ("tier",))
+            expected, help = "a boot drive is never a member of a tier", "Leave one of the two out"
+            raise Problem(f"got {self.tier!r} beside boot: true", expected, help, ("tier",))
         if self.spare and not self.tier:
             raise Problem("got spare: true", "a spare waits in a tier", "Add tier, or leave spare out", ("spare",))
         missing = [name for name in ("bus", "size") if self.tier and getattr(self, name) is None]
         if missing:
-            got, fix = f"got no {' and no '.join(missing)}", f"Add {' and '.join(missing)}"
-            raise Problem(got, "a member of a tier has its bus and its size declared", fix)
+            problem, help = f"got no {' and no '.join(missing)}", f"Add {' and '.join(missing)}"
+            raise Problem(problem, "a member of a tier has its bus and its size declared", help)
         return self
 
 
@@ -249,13 +249,13 @@ def problems(host: Host) -> Iterator[Problem]:
     members = {drive.serial for drive in host.drives if drive.tier}
     for index, drive in enumerate(host.drives):
         if drive.tier and drive.tier not in host.tiers:
-            fix = hint(drive.tier, host.tiers, "Declare it under tiers, or remove tier")
+            help = hint(drive.tier, host.tiers, "Declare it under tiers, or remove tier")
             tiers = ", ".join(host.tiers) or "none"
-            yield Problem(f"got {drive.tier!r}", f"tiers of this host: {tiers}", fix, ("drives", index, "tier"))
+            yield Problem(f"got {drive.tier!r}", f"tiers of this host: {tiers}", help, ("drives", index, "tier"))
     for serial in host.wipe:
         if serial not in members:
-            want, fix = "consent is for a drive of this host's tiers", "Correct the serial, or remove the line"
-            yield Problem(f"got {serial!r}", want, fix, ("wipe", serial))
+            expected, help = "consent is for a drive of this host's tiers", "Correct the serial, or remove the line"
+            yield Problem(f"got {serial!r}", expected, help, ("wipe", serial))
     for name, tier in host.tiers.items():
         yield from _member_problems(host, name, tier)
     yield from _mount_problems(host.tiers)
@@ -267,24 +267,24 @@ def _member_problems(host: Host, name: str, tier: Tier) -> Iterator[Problem]:
     members, spares = host.members(name), host.spares(name)
     if tier.level is None:
         if count := len(members) + len(spares):
-            want = "a provided tier has no drives"
-            got = f"got {count} {'drive' if count == 1 else 'drives'} with `tier: {name}`"
-            yield Problem(got, want, "Remove `tier` from them", ("drives",))
+            expected = "a provided tier has no drives"
+            problem = f"got {count} {'drive' if count == 1 else 'drives'} with `tier: {name}`"
+            yield Problem(problem, expected, "Remove `tier` from them", ("drives",))
         return
     if tier.level == "raid0" and spares:
-        want, fix = "RAID0 cannot replace a member", "Leave spare out"
-        yield Problem(f"got the spare {spares[0].serial}", want, fix, ("drives",), "md(4)")
+        expected, help = "RAID0 cannot replace a member", "Leave spare out"
+        yield Problem(f"got the spare {spares[0].serial}", expected, help, ("drives",), "md(4)")
     least = MEMBERS[tier.level]
     if len(members) < least:
-        got = f"got {len(members)} {'drive' if len(members) == 1 else 'drives'} with `tier: {name}`"
-        fix = f"Add it to {least - len(members)} more, or choose another level"
-        yield Problem(got, f"{tier.level} needs {least} or more", fix, ("drives",), "md(4)")
+        problem = f"got {len(members)} {'drive' if len(members) == 1 else 'drives'} with `tier: {name}`"
+        help = f"Add it to {least - len(members)} more, or choose another level"
+        yield Problem(problem, f"{tier.level} needs {least} or more", help, ("drives",), "md(4)")
     common, _ = Counter(drive.size or 0 for drive in members).most_common(1)[0] if members else (0, 0)
     for index, drive in enumerate(host.drives):
         if drive.tier == name and drive.size and abs(drive.size - common) > common * EQUAL_WITHIN:
-            got, want = f"got {format_size(drive.size)}", f"other drives of {name} have {format_size(common)}"
-            fix = "Group drives of one size: md uses only the size of the smallest member on each"
-            yield Problem(got, want, fix, ("drives", index, "size"))
+            problem, expected = f"got {format_size(drive.size)}", f"other drives of {name} have {format_size(common)}"
+            help = "Group drives of one size: md uses only the size of the smallest member on each"
+            yield Problem(problem, expected, help, ("drives", index, "size"))
 
 
 def _mount_problems(tiers: dict[str, Tier]) -> Iterator[Problem]:
@@ -299,5 +299,5 @@ def _mount_problems(tiers: dict[str, Tier]) -> Iterator[Problem]:
             else:
                 continue
             path, also = ("tiers", name, "mount"), ("tiers", other_name, "mount")
-            want, fix = "no mount point contains another one", "Mount them beside each other"
-            yield Problem(f"got {tier.mount!r}", want, fix, path, note=note, also=also)
+            expected, help = "no mount point contains another one", "Mount them beside each other"
+            yield Problem(f"got {tier.mount!r}", expected, help, path, note=note, also=also)

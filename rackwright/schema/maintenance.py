@@ -13,8 +13,8 @@ def _day(text: str) -> str:
     try:
         return date.fromisoformat(text).isoformat()
     except ValueError:
-        want = "a maintenance ends with a day, its last one"
-        raise Problem(f"got {text!r}", want, "Write it like 2027-01-31") from None
+        expected = "a maintenance ends with a day, its last one"
+        raise Problem(f"got {text!r}", expected, "Write it like 2027-01-31") from None
 
 
 class Maintenance(Schema):

@@ -14,8 +14,8 @@ PORT = 9417
 
 def _url(text: str) -> str:
     if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", text):
-        fix = "Write the web server's address of the folder that `rackwright lock --fetch --to` filled"
-        raise Problem(f"got {text!r}", "a mirror's URL begins with http:// or https:// and has no blanks", fix)
+        help = "Write the web server's address of the folder that `rackwright lock --fetch --to` filled"
+        raise Problem(f"got {text!r}", "a mirror's URL begins with http:// or https:// and has no blanks", help)
     return text
 
 

@@ -14,15 +14,15 @@ TORCH = r"[0-9]+\.[0-9]+(\.[0-9]+)?\+(cu[0-9]+|rocm[0-9.]+)"
 
 def _torch(torch: str) -> str:
     if not re.fullmatch(TORCH, torch):
-        want = "a build of PyTorch is its release and its tag"
-        raise Problem(f"got {torch!r}", want, "Write it like 2.9+cu128, as torch.__version__ shows it")
+        expected = "a build of PyTorch is its release and its tag"
+        raise Problem(f"got {torch!r}", expected, "Write it like 2.9+cu128, as torch.__version__ shows it")
     return torch
 
 
 def _cuda(cuda: str) -> str:
     if cuda not in SOFTWARE.cuda:
-        fix = hint(cuda, SOFTWARE.cuda, "Take one of these")
-        raise Problem(f"got {cuda!r}", f"releases of the catalogue: {', '.join(SOFTWARE.cuda)}", fix)
+        help = hint(cuda, SOFTWARE.cuda, "Take one of these")
+        raise Problem(f"got {cuda!r}", f"releases of the catalogue: {', '.join(SOFTWARE.cuda)}", help)
     return cuda
 
 

@@ -31,8 +31,8 @@ def _destination(to: str) -> str:
         if "host bits" in str(error):
             near = ipaddress.ip_network(to, strict=False)
             raise Problem(f"got {to!r}", "a destination is a network", f"Write {near}") from None
-    want = "a destination is default, or a network as address/prefix length"
-    raise Problem(f"got {to!r}", want, "Write it like 198.51.100.0/24")
+    expected = "a destination is default, or a network as address/prefix length"
+    raise Problem(f"got {to!r}", expected, "Write it like 198.51.100.0/24")
 
 
 def _address(address: str) -> str:
@@ -88,8 +88,11 @@ class Route(Schema):
     @model_validator(mode="after")
     def _is_of_one_family(self) -> Self:
         if self.to != DEFAULT and _family(self.to) != _family(self.via):
-            got, want = f"got {self.via!r} for {self.to}", "destination and next hop are both IPv4, or both IPv6"
-            raise Problem(got, want, "Correct one of the two", ("via",))
+            problem, expected = (
+                f"got {self.via!r} for {self.to}",
+                "destination and next hop are both IPv4, or both IPv6",
+            )
+            raise Problem(problem, expected, "Correct one of the two", ("via",))
         return self
 
     @property
@@ -206,8 +209,8 @@ def problems(network: Network | None, nics: Sequence[Nic]) -> Iterator[Problem]:
     all_links = links(network, nics)
     for link in all_links.values():
         if link.mtu < IPV6_MTU_MIN and any(":" in address for address in link.addresses):
-            want, fix = f"IPv6 needs an MTU of {IPV6_MTU_MIN} or more", "Raise the MTU, or remove the address"
-            yield Problem(f"got an IPv6 address with an MTU of {link.mtu}", want, fix, link.path, "RFC 8200")
+            expected, help = f"IPv6 needs an MTU of {IPV6_MTU_MIN} or more", "Raise the MTU, or remove the address"
+            yield Problem(f"got an IPv6 address with an MTU of {link.mtu}", expected, help, link.path, "RFC 8200")
     yield from _route_problems(network, all_links)
     yield from _fabric_problems(network, all_links)
 
@@ -217,12 +220,12 @@ def _duplicate_ports(nics: Sequence[Nic]) -> Iterator[Problem]:
         for other, before in enumerate(nics[:index]):
             if nic.name and nic.name == before.name:  # a port with errors has no name
                 path, also = ("nics", index, "name"), ("nics", other, "name")
-                want, note = "each port has its own name", "another port has that name"
-                yield Problem(f"got {nic.name!r}", want, "Rename one of the two", path, note=note, also=also)
+                expected, note = "each port has its own name", "another port has that name"
+                yield Problem(f"got {nic.name!r}", expected, "Rename one of the two", path, note=note, also=also)
             if nic.pci is not None and nic.pci == before.pci:
                 path, also = ("nics", index, "pci"), ("nics", other, "pci")
-                want, note = "each port has its own PCI address", "another port has that address"
-                yield Problem(f"got {nic.pci!r}", want, "Correct one of the two", path, note=note, also=also)
+                expected, note = "each port has its own PCI address", "another port has that address"
+                yield Problem(f"got {nic.pci!r}", expected, "Correct one of the two", path, note=note, also=also)
 
 
 def _duplicate_names(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
@@ -231,14 +234,14 @@ def _duplicate_names(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]
     for name in network.bonds:
         if name in ports:
             path = ("network", "bonds", name)
-            want, note = "each link has its own name", "a port has that name"
-            yield Problem(f"got {name!r}", want, "Give the bond another name", path, note=note, also=ports[name])
+            expected, note = "each link has its own name", "a port has that name"
+            yield Problem(f"got {name!r}", expected, "Give the bond another name", path, note=note, also=ports[name])
     for name in network.vlans:
         if name in ports or name in bonds:
             noun, also = ("port", ports[name]) if name in ports else ("bond", bonds[name])
             path = ("network", "vlans", name)
-            want, note = "each link has its own name", f"a {noun} has that name"
-            yield Problem(f"got {name!r}", want, "Give the VLAN another name", path, note=note, also=also)
+            expected, note = "each link has its own name", f"a {noun} has that name"
+            yield Problem(f"got {name!r}", expected, "Give the VLAN another name", path, note=note, also=also)
 
 
 def _bond_problems(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
@@ -251,27 +254,27 @@ def _bond_problems(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
         for index, member in enumerate(bond.members):
             path = (*place, "members", index)
             if member not in ports:
-                fix = hint(member, ports, "Declare it under nics, or remove it")
-                yield Problem(f"got {member!r}", f"ports of this host: {', '.join(ports)}", fix, path)
+                help = hint(member, ports, "Declare it under nics, or remove it")
+                yield Problem(f"got {member!r}", f"ports of this host: {', '.join(ports)}", help, path)
             elif member in used:
-                want, fix = "a port is in one bond, once", "Remove it from one of the two"
-                yield Problem(f"got {member!r}", want, fix, path, also=used[member])
+                expected, help = "a port is in one bond, once", "Remove it from one of the two"
+                yield Problem(f"got {member!r}", expected, help, path, also=used[member])
             else:
                 used[member] = path
                 yield from _member_problems(nics[ports[member]], name, path, ports[member])
         sizes = {nics[ports[member]].mtu for member in bond.members if member in ports}
         if len(sizes) > 1:
-            got = f"got members with MTUs of {' and '.join(map(str, sorted(sizes)))}"
-            yield Problem(got, "a bond gives all its members one MTU", "Give them the same", (*place, "members"))
+            problem = f"got members with MTUs of {' and '.join(map(str, sorted(sizes)))}"
+            yield Problem(problem, "a bond gives all its members one MTU", "Give them the same", (*place, "members"))
         elif bond.mtu is not None and sizes and {bond.mtu} != sizes:
-            want, fix = f"its members have {sizes.pop()}", "Remove mtu, or give its members the same"
-            yield Problem(f"got {bond.mtu}", want, fix, (*place, "mtu"))
+            expected, help = f"its members have {sizes.pop()}", "Remove mtu, or give its members the same"
+            yield Problem(f"got {bond.mtu}", expected, help, (*place, "mtu"))
 
 
 def _member_problems(nic: Nic, bond: str, path: Keys, index: int) -> Iterator[Problem]:
     if nic.addresses:
-        want, fix = f"a member of {bond} has no addresses of its own", f"Give them to {bond}, or remove it"
-        yield Problem(f"got {nic.name!r} with {', '.join(nic.addresses)}", want, fix, path, also=("nics", index))
+        expected, help = f"a member of {bond} has no addresses of its own", f"Give them to {bond}, or remove it"
+        yield Problem(f"got {nic.name!r} with {', '.join(nic.addresses)}", expected, help, path, also=("nics", index))
 
 
 def _vlan_problems(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
@@ -282,23 +285,23 @@ def _vlan_problems(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
         place: Keys = ("network", "vlans", name)
         if vlan.link not in (*ports, *network.bonds):
             several = ", ".join((*ports, *network.bonds))
-            want = (
+            expected = (
                 "a VLAN is not carried by another VLAN" if vlan.link in network.vlans else f"ports and bonds: {several}"
             )
-            fix = hint(vlan.link, (*ports, *network.bonds), "Name one of these")
-            yield Problem(f"got {vlan.link!r}", want, fix, (*place, "link"))
+            help = hint(vlan.link, (*ports, *network.bonds), "Name one of these")
+            yield Problem(f"got {vlan.link!r}", expected, help, (*place, "link"))
             continue
         if vlan.link in bond_of:
             bond = bond_of[vlan.link]
             yield Problem(f"got {vlan.link!r}", f"it is a member of {bond}", f"Write {bond}", (*place, "link"))
         if vlan.mtu is not None and vlan.mtu > all_links[vlan.link].mtu:
-            want = f"a VLAN has at most the MTU of its link, and {vlan.link} has {all_links[vlan.link].mtu}"
-            yield Problem(f"got {vlan.mtu}", want, "Lower it, or raise that of the link", (*place, "mtu"))
+            expected = f"a VLAN has at most the MTU of its link, and {vlan.link} has {all_links[vlan.link].mtu}"
+            yield Problem(f"got {vlan.mtu}", expected, "Lower it, or raise that of the link", (*place, "mtu"))
         other = tags.setdefault((vlan.link, vlan.id), name)
         if other != name:
             note, also = f"{other} has that id on {vlan.link} already", ("network", "vlans", other, "id")
-            want = "each VLAN of a link has its own id"
-            yield Problem(f"got {vlan.id}", want, "Correct one of the two", (*place, "id"), note=note, also=also)
+            expected = "each VLAN of a link has its own id"
+            yield Problem(f"got {vlan.id}", expected, "Correct one of the two", (*place, "id"), note=note, also=also)
 
 
 def _route_problems(network: Network, all_links: Mapping[str, NetworkLink]) -> Iterator[Problem]:
@@ -308,46 +311,52 @@ def _route_problems(network: Network, all_links: Mapping[str, NetworkLink]) -> I
         other = first.setdefault((route.destination, route.metric), index)
         if other != index:
             note, also = "another route leads there, with the same metric", ("network", "routes", other)
-            want = "one route for each destination and metric"
-            yield Problem(f"got {route.to!r}", want, "Remove one of the two", (*place, "to"), note=note, also=also)
+            expected = "one route for each destination and metric"
+            yield Problem(f"got {route.to!r}", expected, "Remove one of the two", (*place, "to"), note=note, also=also)
         if route.on is not None and route.on not in all_links:
-            fix = hint(route.on, all_links, "Name one of these")
-            yield Problem(f"got {route.on!r}", f"links of this host: {', '.join(all_links)}", fix, (*place, "on"))
+            help = hint(route.on, all_links, "Name one of these")
+            yield Problem(f"got {route.on!r}", f"links of this host: {', '.join(all_links)}", help, (*place, "on"))
             continue
         reachable = [name for name, link in all_links.items() if link.holds(route.via) and route.on in (None, name)]
         own = [name for name, link in all_links.items() if route.via in {one.split("/")[0] for one in link.addresses}]
         if own:
-            got, want = f"got {route.via!r}", f"a next hop is another machine, and that is {own[0]} of this host"
-            yield Problem(got, want, "Write the router's address", (*place, "via"))
+            problem, expected = (
+                f"got {route.via!r}",
+                f"a next hop is another machine, and that is {own[0]} of this host",
+            )
+            yield Problem(problem, expected, "Write the router's address", (*place, "via"))
         elif not reachable:
             where = f"the subnets of {route.on}" if route.on else "every declared subnet of this host"
-            fix = "Correct it, or declare an address in its subnet"
+            help = "Correct it, or declare an address in its subnet"
             yield Problem(
-                f"got {route.via!r}", f"a next hop is a neighbour, and that is outside {where}", fix, (*place, "via")
+                f"got {route.via!r}", f"a next hop is a neighbour, and that is outside {where}", help, (*place, "via")
             )
         elif len(reachable) > 1:
-            want, fix = f"{' and '.join(reachable)} could reach it", "Add `on: NAME`"
-            yield Problem(f"got {route.via!r}", want, fix, (*place, "via"))
+            expected, help = f"{' and '.join(reachable)} could reach it", "Add `on: NAME`"
+            yield Problem(f"got {route.via!r}", expected, help, (*place, "via"))
 
 
 def _fabric_problems(network: Network, all_links: Mapping[str, NetworkLink]) -> Iterator[Problem]:
     candidates = [name for name, link in all_links.items() if link.addresses]
     if network.fabric is not None and network.fabric not in candidates:
-        fix = hint(network.fabric, candidates, "Name one of these" if candidates else "Remove it")
-        want = f"links with addresses: {', '.join(candidates) or 'none'}"
-        yield Problem(f"got {network.fabric!r}", want, fix, ("network", "fabric"))
+        help = hint(network.fabric, candidates, "Name one of these" if candidates else "Remove it")
+        expected = f"links with addresses: {', '.join(candidates) or 'none'}"
+        yield Problem(f"got {network.fabric!r}", expected, help, ("network", "fabric"))
     elif network.fabric is None and len(candidates) > 1:
-        got, want = f"got addresses on {', '.join(candidates)}", "one of them is the fabric of NCCL, Gloo and MPI"
-        yield Problem(got, want, f"Add `fabric: {candidates[0]}`, or another of them", ("network",))
+        problem, expected = (
+            f"got addresses on {', '.join(candidates)}",
+            "one of them is the fabric of NCCL, Gloo and MPI",
+        )
+        yield Problem(problem, expected, f"Add `fabric: {candidates[0]}`, or another of them", ("network",))
 
 
 def _dns_problems(dns: Dns) -> Iterator[Problem]:
     if not 1 <= len(dns.addresses) <= NAME_SERVERS_MAX:
-        got, want = f"got {len(dns.addresses)}", f"resolvers use 1 to {NAME_SERVERS_MAX} name servers"
-        yield Problem(got, want, f"Keep at most {NAME_SERVERS_MAX}", ("addresses",), "resolv.conf(5)")
+        problem, expected = f"got {len(dns.addresses)}", f"resolvers use 1 to {NAME_SERVERS_MAX} name servers"
+        yield Problem(problem, expected, f"Keep at most {NAME_SERVERS_MAX}", ("addresses",), "resolv.conf(5)")
     if len(dns.search) > SEARCH_MAX:
-        got, want = f"got {len(dns.search)}", f"resolvers use {SEARCH_MAX} domains at most"
-        yield Problem(got, want, "Remove the last", ("search",), "resolv.conf(5)")
+        problem, expected = f"got {len(dns.search)}", f"resolvers use {SEARCH_MAX} domains at most"
+        yield Problem(problem, expected, "Remove the last", ("search",), "resolv.conf(5)")
     for index, domain in enumerate(dns.search):
         if not domain or not all(part and part.replace("-", "").isalnum() for part in domain.split(".")):
             yield Problem(

@@ -24,7 +24,7 @@ def members(workload: OnHosts, hosts: Mapping[str, Host]) -> tuple[str, ...]:
     return tuple(name for name, host in hosts.items() if host.group == workload.group)
 
 
-def problems(workload: OnHosts, noun: str, once: str, fix: str) -> Iterator[Problem]:
+def problems(workload: OnHosts, noun: str, once: str, help: str) -> Iterator[Problem]:
     """Yield the problems of hosts and group by themselves.
 
     Args:
@@ -33,20 +33,20 @@ def problems(workload: OnHosts, noun: str, once: str, fix: str) -> Iterator[Prob
         fix: Fix in that error.
     """
     if (workload.group is None) == (not workload.hosts):
-        got = "got neither hosts nor group" if workload.group is None else "got hosts and group"
-        yield Problem(got, f"{noun} has one of the two", "Write hosts: [NAME, …], or group: NAME")
+        problem = "got neither hosts nor group" if workload.group is None else "got hosts and group"
+        yield Problem(problem, f"{noun} has one of the two", "Write hosts: [NAME, …], or group: NAME")
     for index, host in enumerate(workload.hosts):
         if host in workload.hosts[:index]:
-            yield Problem(f"got {host} twice", once, fix, ("hosts", index))
+            yield Problem(f"got {host} twice", once, help, ("hosts", index))
 
 
 def unknown_hosts(workload: OnHosts, hosts: Mapping[str, Host]) -> Iterator[Problem]:
     """Yield a problem for each host or group of *workload* that the fleet of *hosts* does not have."""
     for index, member in enumerate(workload.hosts):
         if member not in hosts:
-            fix = hint(member, hosts, "Take one of these")
-            yield Problem(f"got {member!r}", f"hosts of the fleet: {', '.join(hosts)}", fix, ("hosts", index))
+            help = hint(member, hosts, "Take one of these")
+            yield Problem(f"got {member!r}", f"hosts of the fleet: {', '.join(hosts)}", help, ("hosts", index))
     if workload.group is not None and not members(workload, hosts):
         groups = sorted({host.group for host in hosts.values() if host.group})
-        fix = hint(workload.group, groups, "Take one of these")
-        yield Problem(f"got {workload.group!r}", f"groups with hosts: {', '.join(groups) or 'none'}", fix, ("group",))
+        help = hint(workload.group, groups, "Take one of these")
+        yield Problem(f"got {workload.group!r}", f"groups with hosts: {', '.join(groups) or 'none'}", help, ("group",))

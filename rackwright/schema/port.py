@@ -30,8 +30,8 @@ def _mac(mac: str) -> str:
 
 def _pci(address: str) -> str:
     if not re.fullmatch(PCI, address):
-        fix = "Write it like 0000:3b:00.0, as `lspci -D` shows it"
-        raise Problem(f"got {address!r}", "a PCI address is domain:bus:device.function", fix)
+        help = "Write it like 0000:3b:00.0, as `lspci -D` shows it"
+        raise Problem(f"got {address!r}", "a PCI address is domain:bus:device.function", help)
     return address.lower() if address.count(":") == 2 else f"0000:{address.lower()}"
 
 
@@ -50,9 +50,9 @@ def _link_name(name: str) -> str:
     if not re.fullmatch(LINK_NAME, name) or name in RESERVED_NAMES:
         near = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:LINK_NAME_MAX].strip("-.")
         form = f"letters, digits and _ . -, {LINK_NAME_MAX} at most"
-        want = f"the name of an interface has {form}, and is not {', '.join(RESERVED_NAMES)}"
-        fix = f"Write {near}" if near and near not in RESERVED_NAMES else "Give it another name"
-        raise Problem(f"got the name {name!r}", want, fix, source="IFNAMSIZ, linux/if.h")
+        expected = f"the name of an interface has {form}, and is not {', '.join(RESERVED_NAMES)}"
+        help = f"Write {near}" if near and near not in RESERVED_NAMES else "Give it another name"
+        raise Problem(f"got the name {name!r}", expected, help, source="IFNAMSIZ, linux/if.h")
     return name
 
 
@@ -87,6 +87,6 @@ class Nic(Schema):
         if self.mac is None and self.pci is None:
             raise Problem("got neither mac nor pci", "mac or pci identifies a port", "Add mac or pci")
         if self.mac is not None and self.pci is not None:
-            want, fix = "either mac or pci identifies a port", "Leave one of the two out"
-            raise Problem(f"got {self.pci!r} beside mac", want, fix, ("pci",))
+            expected, help = "either mac or pci identifies a port", "Leave one of the two out"
+            raise Problem(f"got {self.pci!r} beside mac", expected, help, ("pci",))
         return self

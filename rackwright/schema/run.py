@@ -26,8 +26,8 @@ RESERVED = {"launcher", "world", "elastic", "name"}
 
 def _absolute(path: str) -> str:
     if not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", path) or ".." in path.split("/"):
-        want = "a path is absolute and has letters, digits and . _ - /"
-        raise Problem(f"got {path!r}", want, "Write it like /data/images")
+        expected = "a path is absolute and has letters, digits and . _ - /"
+        raise Problem(f"got {path!r}", expected, "Write it like /data/images")
     return path
 
 
@@ -36,8 +36,8 @@ Path = Annotated[str, AfterValidator(_absolute)]
 
 def _model(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        want = "the name of a model has letters, digits, _ and -"
-        raise Problem(f"got {name!r}", want, "Write it like digits")
+        expected = "the name of a model has letters, digits, _ and -"
+        raise Problem(f"got {name!r}", expected, "Write it like digits")
     return name
 
 
@@ -143,23 +143,23 @@ def _problems(run: Run) -> Iterator[Problem]:
     from workloads.recipes import RECIPES
 
     if run.recipe not in RECIPES:
-        fix = hint(run.recipe, RECIPES, "Take one of these")
-        yield Problem(f"got {run.recipe!r}", f"recipes are {', '.join(RECIPES)}", fix, ("recipe",))
+        help = hint(run.recipe, RECIPES, "Take one of these")
+        yield Problem(f"got {run.recipe!r}", f"recipes are {', '.join(RECIPES)}", help, ("recipe",))
     yield from placement.problems(run, "a run", "a host is named once", "Raise processes instead")
     if run.elastic and run.launcher != "horovod":
-        want, fix = "only Horovod lets hosts come and go", "Remove elastic, or write launcher: horovod"
-        yield Problem(f"got elastic with launcher {run.launcher}", want, fix, ("elastic",))
+        expected, help = "only Horovod lets hosts come and go", "Remove elastic, or write launcher: horovod"
+        yield Problem(f"got elastic with launcher {run.launcher}", expected, help, ("elastic",))
     for name in sorted(RESERVED & run.set.keys()):
-        want = "it follows from the run: its name, its hosts, its launcher"
-        yield Problem(f"got {name}", want, "Remove it", ("set", name))
+        expected = "it follows from the run: its name, its hosts, its launcher"
+        yield Problem(f"got {name}", expected, "Remove it", ("set", name))
 
 
 def problems(runs: Mapping[str, Run], hosts: Mapping[str, Host]) -> Iterator[Problem]:
     """Yield the problems of *runs* on *hosts*; paths are relative to the runs."""
     for name, run in runs.items():
         if len(name) > NAME_MAX:
-            want = f"the name, which is part of an account's name, has {NAME_MAX} characters at most"
-            yield Problem(f"got the name {name!r}", want, "Shorten it", (name,))
+            expected = f"the name, which is part of an account's name, has {NAME_MAX} characters at most"
+            yield Problem(f"got the name {name!r}", expected, "Shorten it", (name,))
         members = run.members(hosts)
         declared = [member for member in members if member in hosts]
         wrong = [
@@ -180,14 +180,14 @@ def _without_tier(run: Run, hosts: Mapping[str, Host], members: list[str]) -> It
     lacking = [member for member in members if tier not in hosts[member].tiers]
     for member in lacking:
         tiers = ", ".join(hosts[member].tiers) or "none"
-        want = f"tiers of {member}: {tiers}"
-        fix = f"Declare tier {tier} on {member}, or remove {member} from the run"
-        yield Problem(f"got {tier!r}", want, fix, place)
+        expected = f"tiers of {member}: {tiers}"
+        help = f"Declare tier {tier} on {member}, or remove {member} from the run"
+        yield Problem(f"got {tier!r}", expected, help, place)
     mounts = {hosts[member].tiers[tier].mount: member for member in reversed(members) if member not in lacking}
     if len(mounts) > 1:
         paths = " and ".join(f"{mount} on {member}" for mount, member in sorted(mounts.items()))
-        want = "all processes write below one path"
-        yield Problem(f"got {tier!r}, which is {paths}", want, "Mount it at the same place everywhere", place)
+        expected = "all processes write below one path"
+        yield Problem(f"got {tier!r}, which is {paths}", expected, "Mount it at the same place everywhere", place)
 
 
 def _config_problems(name: str, run: Run, members: tuple[str, ...]) -> Iterator[Problem]:
@@ -198,23 +198,23 @@ def _config_problems(name: str, run: Run, members: tuple[str, ...]) -> Iterator[
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             value = detail["input"] if isinstance(detail["input"], str | int | float | bool | None) else "other values"
-            want = detail["msg"][:1].lower() + detail["msg"][1:].removeprefix("alue error, ")
-            fix = "See `python -m workloads.training RECIPE --print`"
-            yield Problem(f"got {value!r}", want, fix, ("set", *detail["loc"]))
+            expected = detail["msg"][:1].lower() + detail["msg"][1:].removeprefix("alue error, ")
+            help = "See `python -m workloads.training RECIPE --print`"
+            yield Problem(f"got {value!r}", expected, help, ("set", *detail["loc"]))
         return
     if run.data is not None and not hasattr(config.data, "path"):
-        want = f"recipe {run.recipe} brings its own data"
-        yield Problem(f"got {run.data!r}", want, "Remove data, or choose another recipe", ("data",))
+        expected = f"recipe {run.recipe} brings its own data"
+        yield Problem(f"got {run.data!r}", expected, "Remove data, or choose another recipe", ("data",))
     world = len(members) * run.processes
     if config.global_batch % world:
-        want = f"{world} processes share it evenly"
+        expected = f"{world} processes share it evenly"
         near = max(world, config.global_batch - config.global_batch % world)
-        fix = f"Write set: {{global_batch: {near}}}, or another number of processes"
-        yield Problem(f"got a global batch of {config.global_batch}", want, fix, ("set", "global_batch"))
+        help = f"Write set: {{global_batch: {near}}}, or another number of processes"
+        yield Problem(f"got a global batch of {config.global_batch}", expected, help, ("set", "global_batch"))
     if run.elastic and run.elastic.min_processes > world:
-        want, fix = f"{world} processes are all there are", "Lower it"
+        expected, help = f"{world} processes are all there are", "Lower it"
         place = ("elastic", "min_processes")
-        yield Problem(f"got {run.elastic.min_processes}", want, fix, place)
+        yield Problem(f"got {run.elastic.min_processes}", expected, help, place)
 
 
 def address(host: Host) -> str | None:
@@ -230,20 +230,20 @@ def _network_problems(run: Run, hosts: Mapping[str, Host], members: tuple[str, .
     addresses = {member: address(hosts[member]) for member in members}
     for member, fabric_address in addresses.items():
         if fabric_address is None:
-            fix = f"Declare network: {{}} and addresses of the port on {member}"
-            yield Problem(f"got {member}", "it has no fabric: no network with addresses is declared", fix, place)
+            help = f"Declare network: {{}} and addresses of the port on {member}"
+            yield Problem(f"got {member}", "it has no fabric: no network with addresses is declared", help, place)
     if None in addresses.values():
         return
     first, *others = members
     for other in others:
         if hosts[other].fabric != hosts[first].fabric:
-            got = f"got {other}, whose fabric is {hosts[other].fabric}"
-            want = f"that of {first} is {hosts[first].fabric}, and Horovod takes one name everywhere"
-            yield Problem(got, want, "Give both ports one name", place, "horovodrun --network-interfaces")
+            problem = f"got {other}, whose fabric is {hosts[other].fabric}"
+            expected = f"that of {first} is {hosts[first].fabric}, and Horovod takes one name everywhere"
+            yield Problem(problem, expected, "Give both ports one name", place, "horovodrun --network-interfaces")
         networks = [ipaddress.ip_interface(str(addresses[member])).network for member in (first, other)]
         if networks[0] != networks[1]:
-            got = f"got {other}, whose fabric is in {networks[1]}"
-            yield Problem(got, f"that of {first} is in {networks[0]}", "Give both an address in one network", place)
+            problem = f"got {other}, whose fabric is in {networks[1]}"
+            yield Problem(problem, f"that of {first} is in {networks[0]}", "Give both an address in one network", place)
 
 
 def _port_problems(runs: Mapping[str, Run], hosts: Mapping[str, Host]) -> Iterator[Problem]:
@@ -253,9 +253,9 @@ def _port_problems(runs: Mapping[str, Run], hosts: Mapping[str, Host]) -> Iterat
         for member in run.members(hosts)[1:]:
             other = first.setdefault((member, run.port), name)
             if other != name:
-                want, fix = "each run of a host has its own port", "Choose another port"
+                expected, help = "each run of a host has its own port", "Choose another port"
                 note = f"run {other} listens there on {member}"
-                yield Problem(f"got port {run.port}", want, fix, (name, "port"), note=note, also=(other,))
+                yield Problem(f"got port {run.port}", expected, help, (name, "port"), note=note, also=(other,))
                 break
 
 

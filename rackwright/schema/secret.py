@@ -60,16 +60,16 @@ def name_problem(name: Any) -> Problem | None:
     if isinstance(name, str) and re.fullmatch(NAME, name) and len(name) <= NAME_MAX:
         return None
     near = re.sub(r"[^a-z0-9]+", "_", str(name).lower()).strip("_0123456789")[:NAME_MAX]
-    want = f"the name of a secret has small letters, digits and _ after a letter, {NAME_MAX} at most"
-    fix = f"Write {{secret: {near}}}" if near else "Write it like {secret: registry_password}"
-    return Problem(f"got the secret {name!r}", want, fix)
+    expected = f"the name of a secret has small letters, digits and _ after a letter, {NAME_MAX} at most"
+    help = f"Write {{secret: {near}}}" if near else "Write it like {secret: registry_password}"
+    return Problem(f"got the secret {name!r}", expected, help)
 
 
 def _key(value: dict[str, Any]) -> dict[str, Any]:
     name = name_of(value)
     if name is None:
-        fix = "Write {secret: NAME}, and set its value with pulumi"
-        raise Problem("got a value", "a key is declared as a reference to a secret", fix)
+        help = "Write {secret: NAME}, and set its value with pulumi"
+        raise Problem("got a value", "a key is declared as a reference to a secret", help)
     if problem := name_problem(name):
         raise problem
     return value
@@ -94,9 +94,9 @@ def parse_values(text: str, stack: str) -> dict[str, str]:
     wrong = []
     for name, value in values.items():
         if not isinstance(value, str) or len(value) < SHORTEST:
-            got = f"got {len(value)} characters" if isinstance(value, str) else f"got a {type(value).__name__}"
-            want = f"a secret is a text of {SHORTEST} characters or more"
-            wrong.append(Diagnostic(f"{CONFIG_KEY}.{name}", got, want, f"Run `{setting_command(stack, name)}`"))
+            problem = f"got {len(value)} characters" if isinstance(value, str) else f"got a {type(value).__name__}"
+            expected = f"a secret is a text of {SHORTEST} characters or more"
+            wrong.append(Diagnostic(f"{CONFIG_KEY}.{name}", problem, expected, f"Run `{setting_command(stack, name)}`"))
     if wrong:
         raise DeclarationError(*wrong)
     return values

@@ -41,29 +41,29 @@ OWN = "rackwright"
 
 def _version(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{12}", text):
-        fix = "Copy `version` from its model.json"
-        raise Problem(f"got {text!r}", "a version is the first 12 hexadecimal digits of a model's digest", fix)
+        help = "Copy `version` from its model.json"
+        raise Problem(f"got {text!r}", "a version is the first 12 hexadecimal digits of a model's digest", help)
     return text
 
 
 def _sha256(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", text):
-        fix = "Run `rackwright server promote`, which writes it"
-        raise Problem(f"got {text!r}", "a SHA-256 has 64 hexadecimal digits", fix)
+        help = "Run `rackwright server promote`, which writes it"
+        raise Problem(f"got {text!r}", "a SHA-256 has 64 hexadecimal digits", help)
     return text
 
 
 def _registered_name(text: str) -> str:
     if not re.fullmatch(REGISTERED, text):
-        want = "a model of the registry is NAME@ALIAS or NAME/NUMBER"
-        raise Problem(f"got {text!r}", want, "Write it like digits@champion or digits/3")
+        expected = "a model of the registry is NAME@ALIAS or NAME/NUMBER"
+        raise Problem(f"got {text!r}", expected, "Write it like digits@champion or digits/3")
     return text
 
 
 def _below(path: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*", path) or ".." in path.split("/"):
-        want = "a path has letters, digits and . _ - /, is relative, and does not leave its directory"
-        raise Problem(f"got {path!r}", want, "Write it like models/digits")
+        expected = "a path has letters, digits and . _ - /, is relative, and does not leave its directory"
+        raise Problem(f"got {path!r}", expected, "Write it like models/digits")
     return path
 
 
@@ -106,29 +106,29 @@ class ServedModel(Schema):
             raise_any(self._elsewhere())
             return self
         if self.sha256 is not None:
-            fix = "Remove sha256, or add registered"
-            raise Problem("got sha256 without registered", "sha256 belongs to a registered model", fix, ("sha256",))
+            help = "Remove sha256, or add registered"
+            raise Problem("got sha256 without registered", "sha256 belongs to a registered model", help, ("sha256",))
         if self.path is None and (self.version is None or self.tier is not None):
-            got = "got no path" if self.version is None else "got a tier and no path"
-            fix = "Write path: DIRECTORY, registered: NAME@ALIAS, or the version of a model that the hosts have"
-            raise Problem(got, "a model has a path, a name in the registry, or a version", fix)
+            problem = "got no path" if self.version is None else "got a tier and no path"
+            help = "Write path: DIRECTORY, registered: NAME@ALIAS, or the version of a model that the hosts have"
+            raise Problem(problem, "a model has a path, a name in the registry, or a version", help)
         if self.tier is not None and self.version is None:
-            fix = "Add `version` of its model.json"
-            raise Problem("got no version", "a model on a tier is declared with its version", fix)
+            help = "Add `version` of its model.json"
+            raise Problem("got no version", "a model on a tier is declared with its version", help)
         return self
 
     def _elsewhere(self) -> Iterator[Problem]:
         """Yield the problems of a registered model's other fields."""
         for name in ("path", "tier"):
             if getattr(self, name) is not None:
-                want, fix = "a registered model comes from the registry", "Remove one of the two"
-                yield Problem(f"got {name} and registered", want, fix, (name,), also=("registered",))
+                expected, help = "a registered model comes from the registry", "Remove one of the two"
+                yield Problem(f"got {name} and registered", expected, help, (name,), also=("registered",))
         if self.sha256 is not None and self.version is None:
-            want, fix = (
+            expected, help = (
                 "sha256 and version identify the same model",
                 "Run `rackwright server promote`, which writes both",
             )
-            yield Problem("got sha256 and no version", want, fix, ("sha256",))
+            yield Problem("got sha256 and no version", expected, help, ("sha256",))
 
     def of_version(self, version: str) -> "ServedModel":
         """Return the model with another *version*, which hosts have already, and without the sha256 of this one."""
@@ -165,9 +165,9 @@ class Canary(Schema):
     def _is_watched(self) -> Self:
         if self.every is None:
             names = [name for name in ("change", "roll_back") if name in self.model_fields_set]
-            want = "without every there are no checks between rollouts"
+            expected = "without every there are no checks between rollouts"
             raise_any(
-                Problem(f"got {name} and no every", want, f"Add every: 15min, or remove {name}", (name,))
+                Problem(f"got {name} and no every", expected, f"Add every: 15min, or remove {name}", (name,))
                 for name in names
             )
         return self
@@ -252,16 +252,16 @@ class Server(Schema):
 def _problems(server: Server) -> Iterator[Problem]:
     yield from placement.problems(server, "a server", "a host serves it once", "Remove one of them")
     if server.anybody == bool(server.keys):
-        got = "got keys and anybody" if server.keys else "got no keys"
-        want = "a server has keys, or serves anybody"
-        yield Problem(got, want, "Write keys: {NAME: {secret: NAME}}, or anybody: true")
+        problem = "got keys and anybody" if server.keys else "got no keys"
+        expected = "a server has keys, or serves anybody"
+        yield Problem(problem, expected, "Write keys: {NAME: {secret: NAME}}, or anybody: true")
     if OWN in server.keys:
-        want = "that is the name of the key with which a host queries its own server"
-        yield Problem(f"got {OWN}", want, "Choose another name", ("keys", OWN))
+        expected = "that is the name of the key with which a host queries its own server"
+        yield Problem(f"got {OWN}", expected, "Choose another name", ("keys", OWN))
     for name in RESERVED:
         if name in server.set:
-            want = "it follows from the server: its hosts, port, keys, tls and canary"
-            yield Problem(f"got {name}", want, "Remove it", ("set", name))
+            expected = "it follows from the server: its hosts, port, keys, tls and canary"
+            yield Problem(f"got {name}", expected, "Remove it", ("set", name))
 
 
 def settings(server: Server, host: str, **more: Any) -> "ServingSettings":
@@ -280,8 +280,8 @@ def problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterat
     """Yield the problems of *servers* on *hosts*; paths are relative to the servers."""
     for name, server in servers.items():
         if len(name) > NAME_MAX:
-            want = f"the name, which is part of an account's name, has {NAME_MAX} characters at most"
-            yield Problem(f"got the name {name!r}", want, "Shorten it", (name,))
+            expected = f"the name, which is part of an account's name, has {NAME_MAX} characters at most"
+            yield Problem(f"got the name {name!r}", expected, "Shorten it", (name,))
         members = [member for member in server.members(hosts) if member in hosts]
         for problem in (
             *placement.unknown_hosts(server, hosts),
@@ -296,13 +296,13 @@ def _host_problems(server: Server, hosts: Mapping[str, Host], members: list[str]
     place: Keys = ("group",) if server.group is not None else ("hosts",)
     for member in members:
         if server.listen == "fabric" and address(hosts[member]) is None:
-            fix = f"Declare network: {{}} and addresses of the port on {member}, or write listen: everywhere"
-            yield Problem(f"got {member}", "it has no fabric: no network with addresses is declared", fix, place)
+            help = f"Declare network: {{}} and addresses of the port on {member}, or write listen: everywhere"
+            yield Problem(f"got {member}", "it has no fabric: no network with addresses is declared", help, place)
         tier = server.model.tier
         if tier is not None and tier not in hosts[member].tiers:
-            want = f"tiers of {member}: {', '.join(hosts[member].tiers) or 'none'}"
-            fix = f"Declare tier {tier} on {member}, or remove {member} from the server"
-            yield Problem(f"got {tier!r}", want, fix, ("model", "tier"))
+            expected = f"tiers of {member}: {', '.join(hosts[member].tiers) or 'none'}"
+            help = f"Declare tier {tier} on {member}, or remove {member} from the server"
+            yield Problem(f"got {tier!r}", expected, help, ("model", "tier"))
 
 
 def _set(server: Server) -> Iterator[Problem]:
@@ -311,9 +311,9 @@ def _set(server: Server) -> Iterator[Problem]:
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             value = detail["input"] if isinstance(detail["input"], str | int | float | bool | None) else "other values"
-            want = detail["msg"][:1].lower() + detail["msg"][1:].removeprefix("alue error, ")
-            fix = "See `python -m workloads.serving MODEL --print`"
-            yield Problem(f"got {value!r}", want, fix, ("set", *detail["loc"]))
+            expected = detail["msg"][:1].lower() + detail["msg"][1:].removeprefix("alue error, ")
+            help = "See `python -m workloads.serving MODEL --print`"
+            yield Problem(f"got {value!r}", expected, help, ("set", *detail["loc"]))
 
 
 def _port_problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterator[Problem]:
@@ -323,7 +323,7 @@ def _port_problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> 
         for member in server.members(hosts):
             other = first.setdefault((member, server.port), name)
             if other != name:
-                want, fix = "each server of a host has its own port", "Choose another port"
+                expected, help = "each server of a host has its own port", "Choose another port"
                 note = f"server {other} listens there on {member}"
-                yield Problem(f"got port {server.port}", want, fix, (name, "port"), note=note, also=(other,))
+                yield Problem(f"got port {server.port}", expected, help, (name, "port"), note=note, also=(other,))
                 break

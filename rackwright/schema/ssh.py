@@ -28,8 +28,8 @@ def parse_address(text: str) -> str:
         return str(getattr(address, "ipv4_mapped", None) or address)
     except ValueError:
         if re.fullmatch(r"[0-9.]+|.*:.*", text) or not HOST_NAME.fullmatch(text):
-            fix = f"Write it like 192.0.2.11{'; the port stands under ssh' if text.count(':') == 1 else ''}"
-            raise Problem(f"got {text!r}", "an address is an IP address or a host name", fix) from None
+            help = f"Write it like 192.0.2.11{'; the port stands under ssh' if text.count(':') == 1 else ''}"
+            raise Problem(f"got {text!r}", "an address is an IP address or a host name", help) from None
     return text.lower()
 
 
@@ -40,8 +40,8 @@ def parse_user(text: str) -> str:
         Problem: a shell or Ansible would read the name as an option, a template or a path.
     """
     if not re.fullmatch(USER, text):
-        want = "an account begins with a letter, a digit or _, and has letters, digits and . _ - @ + \\ after it"
-        raise Problem(f"got the user {text!r}", want, "Write it like admin")
+        expected = "an account begins with a letter, a digit or _, and has letters, digits and . _ - @ + \\ after it"
+        raise Problem(f"got the user {text!r}", expected, "Write it like admin")
     return text
 
 
@@ -53,8 +53,8 @@ def parse_jump(text: str) -> tuple[str | None, str, int]:
     """
     match = re.fullmatch(r"(?:([^@\s]+)@)?(?:\[(.+)\]|([^:]+)|(.+:.+:.+))(?::([0-9]+))?", text)
     if match is None or int(match[5] or 22) not in range(1, PORT_MAX + 1):
-        want, fix = "a jump host is user@address or user@address:port", "Write it like admin@192.0.2.1:22"
-        raise Problem(f"got {text!r}", want, fix)
+        expected, help = "a jump host is user@address or user@address:port", "Write it like admin@192.0.2.1:22"
+        raise Problem(f"got {text!r}", expected, help)
     user, bracketed, plain, ipv6, port = match.groups()
     if user is not None:
         parse_user(user)
@@ -92,8 +92,8 @@ class Login(Schema):
         if not (self.key or self.agent):
             raise Problem("got neither key nor agent", "a login has a credential", "Add key: PATH, or agent: true")
         if self.certificate and not self.key:
-            got, want = f"got {self.certificate!r} and no key", "a certificate is for a private key"
-            raise Problem(got, want, "Add key: PATH", ("certificate",))
+            problem, expected = f"got {self.certificate!r} and no key", "a certificate is for a private key"
+            raise Problem(problem, expected, "Add key: PATH", ("certificate",))
         return self
 
 

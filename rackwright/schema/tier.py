@@ -35,8 +35,8 @@ def _mount(path: str) -> str:
         raise Problem(f"got {path!r}", f"/{pure.parts[1]} belongs to the system", "Mount it below /srv, /mnt or /data")
     for own in OWN_DIRECTORIES:
         if path == own or path.startswith(f"{own}/") or own.startswith(f"{path}/"):
-            want = f"{own} has rackwright's own files, which a mount there would hide"
-            raise Problem(f"got {path!r}", want, "Mount it below /srv, /mnt or /data")
+            expected = f"{own} has rackwright's own files, which a mount there would hide"
+            raise Problem(f"got {path!r}", expected, "Mount it below /srv, /mnt or /data")
     if not re.fullmatch(r"[A-Za-z0-9_./-]+", path):
         raise Problem(f"got {path!r}", "a mount point has letters, digits and . _ - / only", "Take another name")
     return path
@@ -50,17 +50,17 @@ def _options(options: tuple[str, ...]) -> tuple[str, ...]:
 def _option_problems(options: tuple[str, ...]) -> Iterator[Problem]:
     for index, option in enumerate(options):
         if option in USERSPACE_OPTIONS or option.startswith("x-"):
-            want = "a fleet declares only options that the kernel reports"
-            fix = "Remove it: the mount unit waits for its array, and a missing one never blocks the boot"
-            yield Problem(f"got {option!r}", want, fix, (index,), "mount(8), systemd.mount(5)")
+            expected = "a fleet declares only options that the kernel reports"
+            help = "Remove it: the mount unit waits for its array, and a missing one never blocks the boot"
+            yield Problem(f"got {option!r}", expected, help, (index,), "mount(8), systemd.mount(5)")
         elif not re.fullmatch(r"[\w.=:/-]+", option):
             yield Problem(f"got {option!r}", "an option is one word", "Write several as a list", (index,))
 
 
 def _array(uuid: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{8}(:[0-9a-f]{8}){3}", uuid):
-        want, fix = "an array is 4 times 8 hex digits, with colons", "Copy it from `mdadm --detail --export`"
-        raise Problem(f"got {uuid!r}", want, fix)
+        expected, help = "an array is 4 times 8 hex digits, with colons", "Copy it from `mdadm --detail --export`"
+        raise Problem(f"got {uuid!r}", expected, help)
     return uuid
 
 
@@ -188,40 +188,40 @@ class Tier(Schema):
 def _problems(tier: Tier) -> Iterator[Problem]:
     if tier.provided:
         for name in sorted(tier.model_fields_set - {"provided", "mount"}):
-            want = "a provided tier has only a mount"
-            yield Problem(f"got {name}", want, f"Remove {name}, or provided", (name,))
+            expected = "a provided tier has only a mount"
+            yield Problem(f"got {name}", expected, f"Remove {name}, or provided", (name,))
         return
     for name in ("level", "filesystem"):
         if getattr(tier, name) is None:
             yield Problem(f"got no {name}", f"{name} is required here", f"Add {name}")
     if tier.array and tier.destroy:
-        want = "rackwright releases an array that it did not create, and never erases it"
-        yield Problem(f"got destroy: {tier.destroy}", want, "Remove destroy", ("destroy",))
+        expected = "rackwright releases an array that it did not create, and never erases it"
+        yield Problem(f"got destroy: {tier.destroy}", expected, "Remove destroy", ("destroy",))
     if tier.array and tier.encryption:
-        want, fix = "rackwright takes over an existing array unchanged", "Remove encryption"
-        yield Problem("got encryption", want, fix, ("encryption",))
+        expected, help = "rackwright takes over an existing array unchanged", "Remove encryption"
+        yield Problem("got encryption", expected, help, ("encryption",))
     if tier.scrub and (tier.array or tier.level == "raid0"):
-        want = "the creator of the array schedules its scrub" if tier.array else "RAID0 has nothing to compare with"
-        yield Problem("got scrub", want, "Leave scrub out", ("scrub",), "md(4)")
+        expected = "the creator of the array schedules its scrub" if tier.array else "RAID0 has nothing to compare with"
+        yield Problem("got scrub", expected, "Leave scrub out", ("scrub",), "md(4)")
     if tier.chunk is not None:
-        got = f"got {format_size(tier.chunk)}"
+        problem = f"got {format_size(tier.chunk)}"
         if tier.level == "raid1":
-            yield Problem(got, "RAID1 has no chunks", "Leave chunk out", ("chunk",), "md(4)")
+            yield Problem(problem, "RAID1 has no chunks", "Leave chunk out", ("chunk",), "md(4)")
         elif tier.chunk < CHUNK_MIN or tier.chunk & (tier.chunk - 1):
-            want, fix = "a chunk is a power of two, 4KiB or more", "Write 64KiB, 256KiB or 512KiB"
-            yield Problem(got, want, fix, ("chunk",), "mdadm(8)")
+            expected, help = "a chunk is a power of two, 4KiB or more", "Write 64KiB, 256KiB or 512KiB"
+            yield Problem(problem, expected, help, ("chunk",), "mdadm(8)")
     if tier.level == "raid0" and tier.bitmap and "bitmap" in tier.model_fields_set:
         yield Problem("got true", "RAID0 has no bitmap", "Leave bitmap out", ("bitmap",), "md(4)")
     if tier.ppl and tier.level != "raid5":
-        want, fix = "md keeps a partial parity log of RAID5 alone", "Leave ppl out"
-        yield Problem("got true", want, fix, ("ppl",), "md(4)")
+        expected, help = "md keeps a partial parity log of RAID5 alone", "Leave ppl out"
+        yield Problem("got true", expected, help, ("ppl",), "md(4)")
     elif tier.ppl and tier.bitmap and "bitmap" in tier.model_fields_set:
-        want, fix = "md keeps a bitmap or a partial parity log", "Leave bitmap out"
-        yield Problem("got true, and ppl", want, fix, ("bitmap",), "mdadm(8), --consistency-policy")
+        expected, help = "md keeps a bitmap or a partial parity log", "Leave bitmap out"
+        yield Problem("got true, and ppl", expected, help, ("bitmap",), "mdadm(8), --consistency-policy")
     yield from _speed_problems("sync_speed_max", tier.sync_speed_max)
 
 
 def _speed_problems(name: str, speed: Size | None) -> Iterator[Problem]:
     if speed is not None and speed < SYNC_SPEED_MIN:
-        got, want = f"got {format_size(speed)}", "the kernel counts in KiB per second"
-        yield Problem(got, want, "Write it like 50MiB", (name,), "md(4)")
+        problem, expected = f"got {format_size(speed)}", "the kernel counts in KiB per second"
+        yield Problem(problem, expected, "Write it like 50MiB", (name,), "md(4)")

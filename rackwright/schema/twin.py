@@ -38,11 +38,14 @@ def container_problems(names: Any, fleet: Fleet) -> Iterator[Problem]:
         return
     for index, name in enumerate(names):
         if name not in fleet.hosts:
-            want, fix = f"hosts of the fleet: {', '.join(fleet.hosts)}", hint(name, fleet.hosts, "Correct the name")
-            yield Problem(f"got {name!r}", want, fix, (index,))
+            expected, help = (
+                f"hosts of the fleet: {', '.join(fleet.hosts)}",
+                hint(name, fleet.hosts, "Correct the name"),
+            )
+            yield Problem(f"got {name!r}", expected, help, (index,))
         elif any(not tier.provided for tier in fleet.hosts[name].tiers.values()):
-            want = "a host with tiers is a virtual machine on the twin: arrays need a kernel of their own"
-            yield Problem(f"got {name!r}", want, "Remove it from the list", (index,))
+            expected = "a host with tiers is a virtual machine on the twin: arrays need a kernel of their own"
+            yield Problem(f"got {name!r}", expected, "Remove it from the list", (index,))
 
 
 def _scale(host: Host) -> Host:

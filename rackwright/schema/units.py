@@ -77,8 +77,8 @@ def parse_size(text: Any) -> int:
         raise Problem(f"got {text}", "a size has a unit", "Add it: TB is 10^12 bytes as on labels, TiB is 2^40")
     if unit not in UNITS:
         near = next((name for name in UNITS if name.lower() == unit.lower()), None)
-        fix = f"Write {number}{near}" if near else "Take one of these"
-        raise Problem(f"got the unit {unit!r}", f"units are {', '.join(UNITS)}", fix)
+        help = f"Write {number}{near}" if near else "Take one of these"
+        raise Problem(f"got the unit {unit!r}", f"units are {', '.join(UNITS)}", help)
     size = Decimal(number) * UNITS[unit]
     if size >= LARGEST:
         raise Problem(f"got {len(number)} digits of {unit}", "a size is less than 2^64 bytes", "Correct the number")

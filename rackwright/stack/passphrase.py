@@ -74,8 +74,8 @@ def check(source: Source, stack: str, project: Path) -> None:
     try:
         name = match_published_once(str(salt), project)
     except ValueError:
-        fix = "Use the pulumi that `rackwright toolchain` finds"
-        problem = Problem(f"got {salt!r}", "a salt has the form v1:SALT:v1:NONCE:CIPHERTEXT", fix)
+        help = "Use the pulumi that `rackwright toolchain` finds"
+        problem = Problem(f"got {salt!r}", "a salt has the form v1:SALT:v1:NONCE:CIPHERTEXT", help)
         raise DeclarationError(source.error(problem, (SALT,))) from None
     if name:
         names = source.data.get("config", {}).get(CONFIG_KEY, {})
@@ -96,9 +96,9 @@ def check_state(stack: str, deployment: Mapping[str, object], project: Path) -> 
     try:
         name = match_published_once(str(providers["state"]["salt"]), project)
     except (KeyError, TypeError, ValueError):
-        got, want = "got secrets of an unknown form", "pulumi's salt identifies the passphrase that opens them"
-        fix = "Use the pulumi that `rackwright toolchain` finds"
-        raise DeclarationError(Diagnostic(where, got, want, fix)) from None
+        problem, expected = "got secrets of an unknown form", "pulumi's salt identifies the passphrase that opens them"
+        help = "Use the pulumi that `rackwright toolchain` finds"
+        raise DeclarationError(Diagnostic(where, problem, expected, help)) from None
     if name:
         error = Diagnostic(where, f"got secrets that {name} opens", WANT, reencrypt_fix(stack, name, ()))
         raise DeclarationError(error)
@@ -124,11 +124,11 @@ def require_own_passphrase(source: Source, stack: str, environment: Mapping[str,
     where = f"stack {stack}"
     value = read_passphrase(environment)
     if value in PUBLISHED_PASSPHRASES and not source.data.get(SALT):
-        fix = f"Set {FILE} to your own file with another passphrase; {GUIDE}"
-        raise SetupError(Diagnostic(where, f"got {PUBLISHED_PASSPHRASES[value]} in {TEXT} or {FILE}", WANT, fix))
+        help = f"Set {FILE} to your own file with another passphrase; {GUIDE}"
+        raise SetupError(Diagnostic(where, f"got {PUBLISHED_PASSPHRASES[value]} in {TEXT} or {FILE}", WANT, help))
     if value is None and not source.data.get(SALT):
-        got = f"got neither {TEXT} nor {FILE}, and no {PROVIDER} in {source.path}"
-        raise SetupError(Diagnostic(where, got, WANT, f"Set {FILE} to a file with the passphrase; {GUIDE}"))
+        problem = f"got neither {TEXT} nor {FILE}, and no {PROVIDER} in {source.path}"
+        raise SetupError(Diagnostic(where, problem, WANT, f"Set {FILE} to a file with the passphrase; {GUIDE}"))
 
 
 def has_provider(settings: Mapping[str, object]) -> bool:
@@ -150,5 +150,5 @@ def read_passphrase(environment: Mapping[str, str]) -> str | None:
         return Path(name).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
-        want, fix = f"{FILE} names a readable file with the passphrase", f"Correct {FILE}"
-        raise SetupError(Diagnostic(name, f"got {reason}", want, fix)) from None
+        expected, help = f"{FILE} names a readable file with the passphrase", f"Correct {FILE}"
+        raise SetupError(Diagnostic(name, f"got {reason}", expected, help)) from None

@@ -65,9 +65,9 @@ def _duplicate_names(fleet: Fleet, resources: Sequence[DeclaredResource]) -> Ite
     for resource in resources:
         host, _, name = resource.name.partition("/")
         if not fleet.uses and not isinstance(resource.spec, TierSpec) and name in fleet.hosts[host].tiers:
-            want, fix = "each resource of a host has its own name", "Give the tier another name"
+            expected, help = "each resource of a host has its own name", "Give the tier another name"
             note = f"the {resource.token.rpartition(':')[2]} resource of this host has that name"
-            yield Diagnostic(f"hosts.{host}.tiers.{name}", f"got the tier {name}", want, fix, note)
+            yield Diagnostic(f"hosts.{host}.tiers.{name}", f"got the tier {name}", expected, help, note)
 
 
 def _duplicate_owners(resources: Sequence[tuple[DeclaredResource, Sequence[Claim]]]) -> Iterator[Diagnostic]:
@@ -77,9 +77,9 @@ def _duplicate_owners(resources: Sequence[tuple[DeclaredResource, Sequence[Claim
         for claim in claims:
             place = resource.spec.host, claim.thing
             if claim.owned and owners.setdefault(place, resource.name) != resource.name:
-                got = f"got two owners, {owners[place]} and {resource.name}: {claim.thing}"
-                fix = "Remove it from one of the two, or make one of them only need it"
-                yield Diagnostic(f"hosts.{resource.spec.host}", got, "one thing has one owner", fix)
+                problem = f"got two owners, {owners[place]} and {resource.name}: {claim.thing}"
+                help = "Remove it from one of the two, or make one of them only need it"
+                yield Diagnostic(f"hosts.{resource.spec.host}", problem, "one thing has one owner", help)
 
 
 def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredResource]:

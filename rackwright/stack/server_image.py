@@ -31,16 +31,16 @@ def image(
     item = images.definition(spec, repository, base, text, python_of_base)
     wrong = [problem.located(_place(spec)) for problem in images.problems(item, repository)]
     if any(other.settings != spec.settings for other in specs):
-        want, fix = "an image has one set of settings", "Write `tensor_parallel` into `set` of the server"
-        wrong.append(Diagnostic(_place(spec), "got different settings on different hosts", want, fix))
+        expected, help = "an image has one set of settings", "Write `tensor_parallel` into `set` of the server"
+        wrong.append(Diagnostic(_place(spec), "got different settings on different hosts", expected, help))
     if (
         requirements is None
         and spec.source
         and (runtime := model_directory.read(Path(spec.source)).runtime) not in LOCKED_RUNTIMES
     ):
-        want = f"this repository's lock has {' and '.join(LOCKED_RUNTIMES)}"
-        fix = "Add --requirements FILE with the hashed requirements of an environment with that runtime"
-        wrong.append(Diagnostic(_place(spec), f"got a model of {runtime}", want, fix))
+        expected = f"this repository's lock has {' and '.join(LOCKED_RUNTIMES)}"
+        help = "Add --requirements FILE with the hashed requirements of an environment with that runtime"
+        wrong.append(Diagnostic(_place(spec), f"got a model of {runtime}", expected, help))
     if wrong:
         raise DeclarationError(*wrong)
     return images.image(spec, item, repository)
@@ -50,8 +50,8 @@ def _read_requirements(spec: ServerSpec, requirements: Path | None) -> str | Non
     try:
         return requirements.read_text() if requirements else None
     except OSError as error:
-        got, want = f"got {requirements}: {error.strerror}", "the file lists the packages of the image"
-        raise DeclarationError(Diagnostic(_place(spec), got, want, "Correct the path")) from None
+        problem, expected = f"got {requirements}: {error.strerror}", "the file lists the packages of the image"
+        raise DeclarationError(Diagnostic(_place(spec), problem, expected, "Correct the path")) from None
 
 
 def _place(spec: ServerSpec) -> str:

@@ -29,8 +29,8 @@ def model_to_serve(stack: Stack, server: str, model: str) -> ServedModel:
         return ServedModel.model_validate({"path": model.rstrip("/"), "version": candidate.version})
     except ValidationError as error:
         problem, _ = next(iter(problems_of(ServedModel, error.errors(include_url=False))))
-        fix = "Name a directory below the project's, a version, or models:/NAME@ALIAS"
-        raise DeclarationError(replace(problem.located("MODEL"), help=fix)) from None
+        help = "Name a directory below the project's, a version, or models:/NAME@ALIAS"
+        raise DeclarationError(replace(problem.located("MODEL"), help=help)) from None
 
 
 def registered_name(text: str) -> str:
@@ -40,8 +40,8 @@ def registered_name(text: str) -> str:
         DeclarationError: *text* has another form.
     """
     if not re.fullmatch(REGISTERED, text):
-        want, fix = "a model of the registry is NAME@ALIAS or NAME/NUMBER", "Write it like models:/digits@champion"
-        raise DeclarationError(Diagnostic("MODEL", f"got {text!r}", want, fix))
+        expected, help = "a model of the registry is NAME@ALIAS or NAME/NUMBER", "Write it like models:/digits@champion"
+        raise DeclarationError(Diagnostic("MODEL", f"got {text!r}", expected, help))
     return text
 
 

@@ -97,9 +97,12 @@ def _load_model(stack: Stack, name: str, server: Server) -> Model | None:
         if wanted.version is not None:
             return None  # the hosts may have it already
         publish = command("python -m workloads.quantize … --out {}", wanted.path)
-        fix = f"Publish a model there with {publish}, or declare its version"
-        got, want = f"got no model in {wanted.path} ({_format_error(error)})", "the server gets its model from there"
-        raise _only(place, got, want, fix) from None
+        help = f"Publish a model there with {publish}, or declare its version"
+        problem, expected = (
+            f"got no model in {wanted.path} ({_format_error(error)})",
+            "the server gets its model from there",
+        )
+        raise _only(place, problem, expected, help) from None
     if wanted.version is not None and model.version != wanted.version:
         return None
     return _check_model(name, place, server, model)
@@ -109,18 +112,18 @@ def _load_registered(stack: Stack, name: str, server: Server) -> Model | None:
     """Return the promoted model of the registry; None if this computer has not fetched it."""
     wanted, place = server.model, f"servers.{name}.model.registered"
     if wanted.version is None:
-        want = "a name of the registry may point to another model later, so a fleet declares version and sha256"
+        expected = "a name of the registry may point to another model later, so a fleet declares version and sha256"
         promote = command("rackwright server promote {} {}", stack.name, name)
-        fix = f"Run {promote}, which writes version and sha256 beside it"
-        raise _only(place, f"got {wanted.registered} and no version", want, fix)
+        help = f"Run {promote}, which writes version and sha256 beside it"
+        raise _only(place, f"got {wanted.registered} and no version", expected, help)
     directory = _directory(stack, server)
     if directory is None:
         return None
     model = model_directory.read(directory)
     if model.version != wanted.version:
-        got, want = f"got version {wanted.version}", f"the model with that sha256 is version {model.version}"
-        fix = f"Run {command('rackwright server promote {} {}', stack.name, name)}, which writes both"
-        raise _only(f"servers.{name}.model.version", got, want, fix)
+        problem, expected = f"got version {wanted.version}", f"the model with that sha256 is version {model.version}"
+        help = f"Run {command('rackwright server promote {} {}', stack.name, name)}, which writes both"
+        raise _only(f"servers.{name}.model.version", problem, expected, help)
     return _check_model(name, place, server, model)
 
 
@@ -136,8 +139,11 @@ def _check_model(name: str, place: str, server: Server, model: Model) -> Model:
     """Return *model*, which passes the server's gate and suits its canary."""
     _check_gate(place, server, model)
     if model.runtime in LANGUAGE and server.canary is not None:
-        got, want = f"got rows for {model.name}, a language model", "labelled rows are for models that take arrays"
-        raise _only(f"servers.{name}.canary", got, want, "Remove canary")
+        problem, expected = (
+            f"got rows for {model.name}, a language model",
+            "labelled rows are for models that take arrays",
+        )
+        raise _only(f"servers.{name}.canary", problem, expected, "Remove canary")
     return model
 
 
@@ -156,8 +162,8 @@ def _check_gate(place: str, server: Server, model: Model) -> None:
     try:
         model_directory.check_accuracy(model, server.gate.accuracy_kept)
     except UserError as error:
-        fix = "Publish a better model, or lower `gate.accuracy_kept` of the server, which audits report"
-        raise DeclarationError(replace(error.diagnostic, where=place, help=fix)) from None
+        help = "Publish a better model, or lower `gate.accuracy_kept` of the server, which audits report"
+        raise DeclarationError(replace(error.diagnostic, where=place, help=help)) from None
 
 
 def _canary_rows(stack: Stack, name: str, server: Server) -> CanaryRows | None:
@@ -169,8 +175,8 @@ def _canary_rows(stack: Stack, name: str, server: Server) -> CanaryRows | None:
         with path.open("rb") as file:
             digest = file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        got, want = f"got {canary.data}: {error.strerror}", "the file has the canary's rows"
-        raise _only(f"servers.{name}.canary.data", got, want, "Correct the path, or write the file") from None
+        problem, expected = f"got {canary.data}: {error.strerror}", "the file has the canary's rows"
+        raise _only(f"servers.{name}.canary.data", problem, expected, "Correct the path, or write the file") from None
     return CanaryRows(source=str(path), sha256=digest)
 
 
@@ -178,5 +184,5 @@ def _format_error(error: UserError) -> str:
     return error.diagnostic.problem.removeprefix("got ")
 
 
-def _only(where: str, got: str, want: str, fix: str) -> DeclarationError:
-    return DeclarationError(Diagnostic(where, got, want, fix))
+def _only(where: str, problem: str, expected: str, help: str) -> DeclarationError:
+    return DeclarationError(Diagnostic(where, problem, expected, help))

@@ -147,8 +147,8 @@ def load_stack(name: str, project: Path) -> Stack:
     def check_secret(reference: str) -> Problem | None:
         if reference in secret_names:
             return None
-        fix = f"Run `{secret.setting_command(name, reference)}`"
-        return Problem(f"got a secret {reference} without a value", f"stack {name} has a value for each secret", fix)
+        help = f"Run `{secret.setting_command(name, reference)}`"
+        return Problem(f"got a secret {reference} without a value", f"stack {name} has a value for each secret", help)
 
     roles = Roles(ROOT)
     fleet = load_fleet(_relative_path(path), roles, accept_all_secrets if virtual else check_secret)
@@ -214,17 +214,17 @@ def settings(name: str, project: Path) -> dict[str, str]:
     path = _settings_file(name, project)
     if not path.is_file():
         stacks = sorted(file.name[7:-5] for file in path.parent.glob("Pulumi.*.yaml"))
-        fix = hint(name, stacks, f"Create it with {command('pulumi stack init {}', name)} and set fleet and target")
-        want = f"stacks here: {', '.join(stacks) or 'none'}"
-        raise _only(f"stack {name}", f"got no {_relative_path(path)}", want, fix)
+        help = hint(name, stacks, f"Create it with {command('pulumi stack init {}', name)} and set fleet and target")
+        expected = f"stacks here: {', '.join(stacks) or 'none'}"
+        raise _only(f"stack {name}", f"got no {_relative_path(path)}", expected, help)
     source = read(_relative_path(path))
     config = source.data.get("config")
     values = {key: (config if isinstance(config, dict) else {}).get(f"rackwright:{key}") for key in SETTINGS}
     missing = [f"rackwright:{key}" for key, value in values.items() if not isinstance(value, str)]
     if missing:
-        fix = f"Run {command('pulumi config set --stack {} {} VALUE', name, missing[0])}"
-        got, want = f"got no {' and no '.join(missing)}", "a stack is a fleet and a target"
-        raise DeclarationError(source.error(Problem(got, want, fix), ("config",)))
+        help = f"Run {command('pulumi config set --stack {} {} VALUE', name, missing[0])}"
+        problem, expected = f"got no {' and no '.join(missing)}", "a stack is a fleet and a target"
+        raise DeclarationError(source.error(Problem(problem, expected, help), ("config",)))
     texts = {key: str(value) for key, value in values.items()}
     if wrong := list(_wrong_settings(name, texts, path.parent)):
         raise DeclarationError(*(source.error(problem, ("config", *problem.path)) for problem in wrong))
@@ -245,16 +245,16 @@ def _secrets(name: str, project: Path) -> frozenset[str]:
     source = settings_source(name, project)
     entries = source.data["config"].get(secret.CONFIG_KEY, {})
     place = ("config", secret.CONFIG_KEY)
-    want = "each secret is encrypted by itself, under its name"
+    expected = "each secret is encrypted by itself, under its name"
     if not isinstance(entries, dict) or _is_encrypted(entries):
-        fix = f"Remove it, and run `{secret.setting_command(name, 'NAME')}` for each"
-        raise DeclarationError(source.error(Problem("got no names", want, fix), place))
+        help = f"Remove it, and run `{secret.setting_command(name, 'NAME')}` for each"
+        raise DeclarationError(source.error(Problem("got no names", expected, help), place))
     wrong = [name_problem for each in entries if (name_problem := secret.name_problem(each))]
     errors = [source.error(problem, place) for problem in wrong]
     for each, value in entries.items():
         if not _is_encrypted(value):
-            fix = f"Choose another value, as this one is exposed, and run `{secret.setting_command(name, each)}`"
-            errors.append(source.error(Problem("got a value in clear", want, fix), (*place, each)))
+            help = f"Choose another value, as this one is exposed, and run `{secret.setting_command(name, each)}`"
+            errors.append(source.error(Problem("got a value in clear", expected, help), (*place, each)))
     if errors:
         raise DeclarationError(*errors)
     return frozenset(entries)
@@ -287,8 +287,11 @@ def _containers(name: str, project: Path, target: str, fleet: Fleet) -> frozense
     if names is None:
         return frozenset()
     if target == RACK:
-        want, fix = f"only a twin has containers, and the target is {RACK}", f"Remove it, or set target to {TWIN}{name}"
-        wrong = [Problem(f"got {names!r}", want, fix)]
+        expected, help = (
+            f"only a twin has containers, and the target is {RACK}",
+            f"Remove it, or set target to {TWIN}{name}",
+        )
+        wrong = [Problem(f"got {names!r}", expected, help)]
     else:
         wrong = list(container_problems(names, fleet))
     if wrong:
@@ -313,27 +316,27 @@ def _lends(setting: str, name: str, project: Path, virtual: bool) -> bool:
     if value is None or (value == "lent" and virtual):
         return value is not None
     on_rack, on_twin = LENDABLE[setting]
-    want, fix = (on_twin, "Write lent, or remove it") if virtual else (on_rack, "Remove it")
-    raise DeclarationError(source.error(Problem(f"got {value!r}", want, fix), ("config", setting)))
+    expected, help = (on_twin, "Write lent, or remove it") if virtual else (on_rack, "Remove it")
+    raise DeclarationError(source.error(Problem(f"got {value!r}", expected, help), ("config", setting)))
 
 
 def _wrong_settings(name: str, values: Mapping[str, str], stacks: Path) -> Iterator[Problem]:
     fleet, target = (values[key] for key in SETTINGS)
     places = [stacks.parent.resolve(), stacks.resolve()]
     if not any((stacks / fleet).resolve().is_relative_to(place) for place in places):
-        want, fix = f"a fleet is a file of this project, below {places[0]}", "Copy it into the folder of this file"
-        yield Problem(f"got {fleet!r}, which is {(stacks / fleet).resolve()}", want, fix, ("rackwright:fleet",))
+        expected, help = f"a fleet is a file of this project, below {places[0]}", "Copy it into the folder of this file"
+        yield Problem(f"got {fleet!r}, which is {(stacks / fleet).resolve()}", expected, help, ("rackwright:fleet",))
     elif not (stacks / fleet).is_file():
         fleets = [path.name for path in sorted(stacks.glob("*.yaml")) if not _NO_FLEETS.match(path.name)]
-        want, fix = f"fleets here: {', '.join(fleets) or 'none'}", hint(fleet, fleets, "Correct the name")
-        yield Problem(f"got {fleet!r}", want, fix, ("rackwright:fleet",))
+        expected, help = f"fleets here: {', '.join(fleets) or 'none'}", hint(fleet, fleets, "Correct the name")
+        yield Problem(f"got {fleet!r}", expected, help, ("rackwright:fleet",))
     if target != RACK and not re.fullmatch(rf"{TWIN}[a-z0-9-]+", target):
-        want, fix = f"a target is {RACK} or {TWIN}NAME", f"Write {RACK}, or {TWIN}{name}"
-        yield Problem(f"got {target!r}", want, fix, ("rackwright:target",))
+        expected, help = f"a target is {RACK} or {TWIN}NAME", f"Write {RACK}, or {TWIN}{name}"
+        yield Problem(f"got {target!r}", expected, help, ("rackwright:target",))
 
 
-def _only(where: str, got: str, want: str, fix: str) -> DeclarationError:
-    return DeclarationError(Diagnostic(where, got, want, fix))
+def _only(where: str, problem: str, expected: str, help: str) -> DeclarationError:
+    return DeclarationError(Diagnostic(where, problem, expected, help))
 
 
 def _endpoint(name: str, host: Host, pins: Path) -> Endpoint:
@@ -365,9 +368,12 @@ def _twin_endpoints(directory: Path) -> dict[str, Endpoint]:
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, KeyError):
-        got, want = f"got {path.stat().st_size} bytes that list no hosts", "the start of the twin writes this file"
-        fix = f"Free space on that disk if it is full, then run {command('rackwright twin start {}', directory.name)}"
-        raise _only(f"{_relative_path(path)}:1", got, want, fix) from None
+        problem, expected = (
+            f"got {path.stat().st_size} bytes that list no hosts",
+            "the start of the twin writes this file",
+        )
+        help = f"Free space on that disk if it is full, then run {command('rackwright twin start {}', directory.name)}"
+        raise _only(f"{_relative_path(path)}:1", problem, expected, help) from None
     return {
         host: Endpoint(
             host,
@@ -395,8 +401,13 @@ def salt(fleet: str, project: Path) -> bytes:
                 os.link(file.name, path)
     content = path.read_bytes()
     if len(content) < SALT_BYTES_MIN:
-        got, want = f"got {len(content)} bytes", f"a salt has {SALT_BYTES_MIN} or more: it keys the digests of secrets"
+        problem, expected = (
+            f"got {len(content)} bytes",
+            f"a salt has {SALT_BYTES_MIN} or more: it keys the digests of secrets",
+        )
         remove = command("rm {}", str(path))
-        fix = f"Restore it from another computer or a backup; or run {remove}, and the next run makes another"
-        raise _only(str(_relative_path(path)), got, want, f"{fix}, with which each digest in the state differs once")
+        help = f"Restore it from another computer or a backup; or run {remove}, and the next run makes another"
+        raise _only(
+            str(_relative_path(path)), problem, expected, f"{help}, with which each digest in the state differs once"
+        )
     return content

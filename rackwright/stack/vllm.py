@@ -47,9 +47,12 @@ def shared_gpu_errors(hosts_by_server: Mapping[str, Iterable[str]]) -> Iterator[
     for name, hosts in hosts_by_server.items():
         shared = [host for host in hosts if first.setdefault(host, name) != name]
         if shared:
-            got, want = f"got {', '.join(shared)}", "each vLLM begins at a host's first GPU, which another one uses"
-            fix = f"Choose hosts that {first[shared[0]]} does not have"
-            yield Diagnostic(f"servers.{name}", got, want, fix)
+            problem, expected = (
+                f"got {', '.join(shared)}",
+                "each vLLM begins at a host's first GPU, which another one uses",
+            )
+            help = f"Choose hosts that {first[shared[0]]} does not have"
+            yield Diagnostic(f"servers.{name}", problem, expected, help)
 
 
 def _fit(server: Server, sizes: Sizes, host: Host) -> Fit:
@@ -76,8 +79,10 @@ def _fits(profile: str, sizes: Sizes, context_tokens: int, parallel: int) -> boo
 def _gpus(host: Host) -> tuple[int, int]:
     """Return the memory in bytes of one GPU of *host*, and the number of its GPUs."""
     if host.accelerators.mig:
-        got, want = "got GPUs that MIG divides", "vLLM takes whole GPUs"
-        raise UserError(Diagnostic("", got, want, "Remove mig from its role nvidia_driver, or choose other hosts"))
+        problem, expected = "got GPUs that MIG divides", "vLLM takes whole GPUs"
+        raise UserError(
+            Diagnostic("", problem, expected, "Remove mig from its role nvidia_driver, or choose other hosts")
+        )
     return _profile_gpus(host.profile)
 
 
@@ -90,8 +95,10 @@ def _profile_gpus(profile: str) -> tuple[int, int]:
     models: Mapping[str, int] = PROFILES[profile].verified_value("gpus") or {}
     memories = [GPUS[model].verified_value("memory") for model in models]
     if not memories or None in memories or not all(GPUS[model].role in ROLES for model in models):
-        got, want = f"got profile {profile}", "vLLM runs on GPUs whose memory is in the catalogue"
-        raise UserError(Diagnostic("", got, want, "Set a profile with the GPUs of the host, or choose other hosts"))
+        problem, expected = f"got profile {profile}", "vLLM runs on GPUs whose memory is in the catalogue"
+        raise UserError(
+            Diagnostic("", problem, expected, "Set a profile with the GPUs of the host, or choose other hosts")
+        )
     return min(memories) * GIB // 10**9, sum(models.values())
 
 
@@ -100,5 +107,5 @@ def _sizes(place: str, model: Model) -> Sizes:
     try:
         return Sizes(**sizes if isinstance(sizes, Mapping) else {})
     except (TypeError, UserError):
-        got, want = "got no sizes in its model.json", "the sizes determine how much memory the model takes"
-        raise DeclarationError(Diagnostic(place, got, want, "Publish the model again")) from None
+        problem, expected = "got no sizes in its model.json", "the sizes determine how much memory the model takes"
+        raise DeclarationError(Diagnostic(place, problem, expected, "Publish the model again")) from None

@@ -54,11 +54,11 @@ def _gpu_driver(a: Accelerators) -> Iterator[Contradiction]:
         row = gpu if gpu.verified_value("driver_first") else family
         first, last = row.verified_value("driver_first"), family.verified_value("driver_last")
         if first and not at_least(a.runs, first):
-            want = f"{gpu.name} wants driver {first} or later"
-            yield Contradiction(("driver",), _driver(a), want, row.source("driver_first"), "gpus")
+            expected = f"{gpu.name} wants driver {first} or later"
+            yield Contradiction(("driver",), _driver(a), expected, row.source("driver_first"), "gpus")
         if last and branch(a.runs) > branch(last):
-            want = f"{gpu.name} ({family.name}) has drivers up to {last}"
-            yield Contradiction(("driver",), _driver(a), want, family.source("driver_last"), "gpus")
+            expected = f"{gpu.name} ({family.name}) has drivers up to {last}"
+            yield Contradiction(("driver",), _driver(a), expected, family.source("driver_last"), "gpus")
 
 
 def _gpu_flavour(a: Accelerators) -> Iterator[Contradiction]:
@@ -71,14 +71,14 @@ def _gpu_flavour(a: Accelerators) -> Iterator[Contradiction]:
         return
     for gpu, family in boards if a.flavour else ():
         if a.flavour not in family.flavours:
-            want = f"{gpu.name} ({family.name}) takes {_or(family.flavours)} kernel modules"
-            yield Contradiction(("flavour",), f"got {a.flavour}", want, family.source("flavours"), "gpus")
+            expected = f"{gpu.name} ({family.name}) takes {_or(family.flavours)} kernel modules"
+            yield Contradiction(("flavour",), f"got {a.flavour}", expected, family.source("flavours"), "gpus")
 
 
 def _driver_flavour(a: Accelerators) -> Iterator[Contradiction]:
     if a.flavour == "open" and a.runs and branch(a.runs) < OPEN_SINCE:
-        want = f"open kernel modules come with driver {OPEN_SINCE} or later, and this host has {a.runs}"
-        yield Contradiction(("flavour",), "got open", want, source_text("kernel-modules"), "driver")
+        expected = f"open kernel modules come with driver {OPEN_SINCE} or later, and this host has {a.runs}"
+        yield Contradiction(("flavour",), "got open", expected, source_text("kernel-modules"), "driver")
 
 
 def _driver_form(a: Accelerators) -> Iterator[Contradiction]:
@@ -91,27 +91,27 @@ def _driver_form(a: Accelerators) -> Iterator[Contradiction]:
 def _os_driver(a: Accelerators) -> Iterator[Contradiction]:
     # by branch, because security updates change the version
     if a.runs and a.driver and a.own_driver and branch(a.runs) != branch(a.own_driver):
-        want = f"{a.os} itself has driver {branch(a.own_driver)}"
-        yield Contradiction(("driver",), f"got {a.driver}", want, a.system.source("driver"))
+        expected = f"{a.os} itself has driver {branch(a.own_driver)}"
+        yield Contradiction(("driver",), f"got {a.driver}", expected, a.system.source("driver"))
 
 
 def _os_cuda(a: Accelerators) -> Iterator[Contradiction]:
     for index, version in enumerate(a.cuda if "cuda" in a.roles and a.own_cuda else ()):
         if minor(version) != a.own_cuda:
-            want = f"{a.os} itself has CUDA {a.own_cuda}"
-            yield Contradiction(("cuda", index), f"got {version}", want, a.system.source("cuda"))
+            expected = f"{a.os} itself has CUDA {a.own_cuda}"
+            yield Contradiction(("cuda", index), f"got {version}", expected, a.system.source("cuda"))
 
 
 def _cuda_default(a: Accelerators) -> Iterator[Contradiction]:
     if "cuda" in a.roles and a.cuda_default is not None and a.toolkits and a.cuda_default not in a.toolkits:
-        want = f"the default is one of those that are installed: {', '.join(a.toolkits)}"
-        yield Contradiction(("cuda_default",), f"got {a.cuda_default}", want)
+        expected = f"the default is one of those that are installed: {', '.join(a.toolkits)}"
+        yield Contradiction(("cuda_default",), f"got {a.cuda_default}", expected)
 
 
 def _cuda_missing(a: Accelerators) -> Iterator[Contradiction]:
     if a.needs_cuda and a.toolkits and a.needs_cuda not in map(minor, a.toolkits):
-        want = f"role cuda installs {', '.join(a.toolkits)}"
-        yield Contradiction(("needs_cuda",), f"got {a.needs_cuda}", want, also="cuda")
+        expected = f"role cuda installs {', '.join(a.toolkits)}"
+        yield Contradiction(("needs_cuda",), f"got {a.needs_cuda}", expected, also="cuda")
 
 
 def _driver_cuda(a: Accelerators) -> Iterator[Contradiction]:
@@ -119,8 +119,8 @@ def _driver_cuda(a: Accelerators) -> Iterator[Contradiction]:
         row = SOFTWARE.cuda.get(minor(version))
         least = row and row.verified_value("minimum")
         if row and least and a.runs and not at_least(a.runs, least):
-            want = f"it runs on driver {least} or later, and this host has {a.runs}"
-            yield Contradiction(at, f"got CUDA {version}", want, row.source("minimum"), "driver")
+            expected = f"it runs on driver {least} or later, and this host has {a.runs}"
+            yield Contradiction(at, f"got CUDA {version}", expected, row.source("minimum"), "driver")
 
 
 def _gpu_cuda(a: Accelerators) -> Iterator[Contradiction]:
@@ -128,11 +128,11 @@ def _gpu_cuda(a: Accelerators) -> Iterator[Contradiction]:
         for gpu, family in a.nvidia if re.fullmatch(VERSION, version) else ():
             first, last = family.verified_value("cuda_first"), family.verified_value("cuda_last")
             if first and parts(minor(version)) < parts(first):
-                want = f"{gpu.name} ({family.name}) wants CUDA {first} or later"
-                yield Contradiction(at, f"got CUDA {version}", want, family.source("cuda_first"), "gpus")
+                expected = f"{gpu.name} ({family.name}) wants CUDA {first} or later"
+                yield Contradiction(at, f"got CUDA {version}", expected, family.source("cuda_first"), "gpus")
             if last and parts(minor(version)) > parts(last):
-                want = f"{gpu.name} ({family.name}) has CUDA up to {last}"
-                yield Contradiction(at, f"got CUDA {version}", want, family.source("cuda_last"), "gpus")
+                expected = f"{gpu.name} ({family.name}) has CUDA up to {last}"
+                yield Contradiction(at, f"got CUDA {version}", expected, family.source("cuda_last"), "gpus")
 
 
 def _torch_build(a: Accelerators) -> Iterator[Contradiction]:
@@ -142,19 +142,19 @@ def _torch_build(a: Accelerators) -> Iterator[Contradiction]:
     tags = [build.tag for build in SOFTWARE.torch if release in build.releases]
     releases = [number for build in SOFTWARE.torch if build.tag == tag for number in build.releases]
     if tags:
-        want = f"torch {release} was built as {', '.join(tags)}"
+        expected = f"torch {release} was built as {', '.join(tags)}"
     elif releases:
-        want = f"builds with {tag} that the catalogue knows are of {', '.join(releases)}"
+        expected = f"builds with {tag} that the catalogue knows are of {', '.join(releases)}"
     else:
-        want = f"builds that the catalogue knows: {', '.join(dict.fromkeys(build.tag for build in SOFTWARE.torch))}"
-    yield Contradiction(("torch",), f"got {a.torch}", want, SOFTWARE.torch[0].source("releases"))
+        expected = f"builds that the catalogue knows: {', '.join(dict.fromkeys(build.tag for build in SOFTWARE.torch))}"
+    yield Contradiction(("torch",), f"got {a.torch}", expected, SOFTWARE.torch[0].source("releases"))
 
 
 def _torch_vendor(a: Accelerators) -> Iterator[Contradiction]:
     if a.build and a.gpus and all(gpu.role != a.build.role for gpu, _ in a.models):
         gpu, _ = a.models[0]
-        want = f"it runs on the driver of role {a.build.role}, and {gpu.name} on that of role {gpu.role}"
-        yield Contradiction(("torch",), f"got {a.torch}", want, a.build.source("releases"), "gpus")
+        expected = f"it runs on the driver of role {a.build.role}, and {gpu.name} on that of role {gpu.role}"
+        yield Contradiction(("torch",), f"got {a.torch}", expected, a.build.source("releases"), "gpus")
 
 
 def _gpu_torch(a: Accelerators) -> Iterator[Contradiction]:
@@ -162,16 +162,16 @@ def _gpu_torch(a: Accelerators) -> Iterator[Contradiction]:
     for gpu, family in a.models if a.build and code else ():
         target = gpu.verified_value("target")
         if a.build and gpu.role == a.build.role and target and not any(_runs_on(target, built) for built in code):
-            want = f"it has code for {', '.join(code)}, and {gpu.name} ({family.name}) is {target}"
-            yield Contradiction(("torch",), f"got {a.torch}", want, a.build.source("code"), "gpus")
+            expected = f"it has code for {', '.join(code)}, and {gpu.name} ({family.name}) is {target}"
+            yield Contradiction(("torch",), f"got {a.torch}", expected, a.build.source("code"), "gpus")
 
 
 def _driver_torch(a: Accelerators) -> Iterator[Contradiction]:
     row = SOFTWARE.cuda.get(a.build.cuda) if a.build and a.build.cuda else None
     least = row and row.verified_value("minimum")
     if a.build and row and least and a.runs and not at_least(a.runs, least):
-        want = f"CUDA {a.build.cuda} in it runs on driver {least} or later, and this host has {a.runs}"
-        yield Contradiction(("torch",), f"got {a.torch}", want, row.source("minimum"), "driver")
+        expected = f"CUDA {a.build.cuda} in it runs on driver {least} or later, and this host has {a.runs}"
+        yield Contradiction(("torch",), f"got {a.torch}", expected, row.source("minimum"), "driver")
 
 
 def _gpu_precision(a: Accelerators) -> Iterator[Contradiction]:
@@ -179,8 +179,10 @@ def _gpu_precision(a: Accelerators) -> Iterator[Contradiction]:
         for gpu, family in a.models:
             precisions = family.verified_value("precisions")
             if precisions and precision not in precisions:
-                want = f"{gpu.name} ({family.name}) is made for {', '.join(precisions)}"
-                yield Contradiction(("precision", index), f"got {precision}", want, family.source("precisions"), "gpus")
+                expected = f"{gpu.name} ({family.name}) is made for {', '.join(precisions)}"
+                yield Contradiction(
+                    ("precision", index), f"got {precision}", expected, family.source("precisions"), "gpus"
+                )
 
 
 def _mig_support(a: Accelerators) -> Iterator[Contradiction]:
@@ -195,15 +197,15 @@ def _mig_profile(a: Accelerators) -> Iterator[Contradiction]:
     for gpu, table in _gpus_with_mig(a):
         for index, name in enumerate(a.mig):
             if name not in table.profiles:
-                want = f"profiles of {gpu.name}: {', '.join(table.profiles)}"
-                yield Contradiction(("mig", index), f"got {name!r}", want, table.source("profiles"), "gpus")
+                expected = f"profiles of {gpu.name}: {', '.join(table.profiles)}"
+                yield Contradiction(("mig", index), f"got {name!r}", expected, table.source("profiles"), "gpus")
 
 
 def _mig_fit(a: Accelerators) -> Iterator[Contradiction]:
     for gpu, table in _gpus_with_mig(a):
         if all(name in table.profiles for name in a.mig) and (why := explain_misfit(a.mig, table)):
-            want = f"they do not fit on {gpu.name}: {why}"
-            yield Contradiction(("mig",), f"got {', '.join(a.mig)}", want, table.source("profiles"), "gpus")
+            expected = f"they do not fit on {gpu.name}: {why}"
+            yield Contradiction(("mig",), f"got {', '.join(a.mig)}", expected, table.source("profiles"), "gpus")
 
 
 def _ecc(a: Accelerators) -> Iterator[Contradiction]:
@@ -218,49 +220,51 @@ def _power_limit(a: Accelerators) -> Iterator[Contradiction]:
         least, most = gpu.verified_value("power_min_watts"), gpu.verified_value("power_max_watts")
         for bound, name, beyond in ((least, "power_min_watts", -1), (most, "power_max_watts", 1)):
             if limit is not None and bound is not None and (limit - bound) * beyond > 0:
-                want = f"{gpu.name} takes {bound} W at {'most' if beyond > 0 else 'least'}"
-                yield Contradiction(("power_limit_watts",), f"got {limit}", want, gpu.source(name), "gpus")
+                expected = f"{gpu.name} takes {bound} W at {'most' if beyond > 0 else 'least'}"
+                yield Contradiction(("power_limit_watts",), f"got {limit}", expected, gpu.source(name), "gpus")
 
 
 def _clocks(a: Accelerators) -> Iterator[Contradiction]:
     if list(a.clocks_mhz) != sorted(a.clocks_mhz):
-        got = f"got {' to '.join(map(str, a.clocks_mhz))}"
-        yield Contradiction(("clocks_mhz",), got, "the least stands first, then the most")
+        problem = f"got {' to '.join(map(str, a.clocks_mhz))}"
+        yield Contradiction(("clocks_mhz",), problem, "the least stands first, then the most")
     for gpu, _ in a.nvidia if a.clocks_mhz else ():
         most = gpu.verified_value("clock_max_mhz")
         if most is not None and max(a.clocks_mhz) > most:
-            want = f"{gpu.name} goes up to {most} MHz"
-            yield Contradiction(("clocks_mhz",), f"got {max(a.clocks_mhz)}", want, gpu.source("clock_max_mhz"), "gpus")
+            expected = f"{gpu.name} goes up to {most} MHz"
+            yield Contradiction(
+                ("clocks_mhz",), f"got {max(a.clocks_mhz)}", expected, gpu.source("clock_max_mhz"), "gpus"
+            )
 
 
 def _needless_fabric_manager(a: Accelerators) -> Iterator[Contradiction]:
     if a.fabric_manager == "on" and a.nvidia and a.nvswitch is None:
-        want = "this profile has no NVSwitch, without which Fabric Manager does not start"
-        yield Contradiction(("fabric_manager",), "got on", want, FABRIC, "gpus")
+        expected = "this profile has no NVSwitch, without which Fabric Manager does not start"
+        yield Contradiction(("fabric_manager",), "got on", expected, FABRIC, "gpus")
 
 
 def _missing_fabric_manager(a: Accelerators) -> Iterator[Contradiction]:
     if a.fabric_manager == "off" and a.nvswitch is not None and "nvidia_driver" in a.roles:
-        want = "GPUs behind NVSwitch compute nothing before Fabric Manager has set it up"
-        yield Contradiction(("fabric_manager",), "got off", want, FABRIC, "gpus")
+        expected = "GPUs behind NVSwitch compute nothing before Fabric Manager has set it up"
+        yield Contradiction(("fabric_manager",), "got off", expected, FABRIC, "gpus")
 
 
 def _fabric_manager_source(a: Accelerators) -> Iterator[Contradiction]:
     if a.nvswitch is None or "nvidia_driver" not in a.roles or a.driver_source not in (None, "distribution"):
         return
     if a.nvswitch >= NVLSM_SINCE:
-        want = "NVSwitch of the fourth generation needs NVLSM beside Fabric Manager, and only the vendor has it"
-        yield Contradiction(("driver_source",), "got distribution", want, FABRIC, "gpus")
+        expected = "NVSwitch of the fourth generation needs NVLSM beside Fabric Manager, and only the vendor has it"
+        yield Contradiction(("driver_source",), "got distribution", expected, FABRIC, "gpus")
     elif a.system.verified_value("fabric_manager") is False:
-        want = f"NVSwitch needs Fabric Manager of exactly the driver's version, and {a.os} itself has none"
-        yield Contradiction(("driver_source",), "got distribution", want, a.system.source("fabric_manager"), "gpus")
+        expected = f"NVSwitch needs Fabric Manager of exactly the driver's version, and {a.os} itself has none"
+        yield Contradiction(("driver_source",), "got distribution", expected, a.system.source("fabric_manager"), "gpus")
 
 
 def _vendor_role(a: Accelerators) -> Iterator[Contradiction]:
     for role in _alien(a):
         gpu, _ = a.models[0]
-        want = f"this host has {gpu.name}, which takes role {gpu.role}"
-        yield Contradiction(("roles", role), f"got the role {role}", want, gpu.source("target"), "gpus")
+        expected = f"this host has {gpu.name}, which takes role {gpu.role}"
+        yield Contradiction(("roles", role), f"got the role {role}", expected, gpu.source("target"), "gpus")
 
 
 def _two_drivers(a: Accelerators) -> Iterator[Contradiction]:
@@ -276,16 +280,16 @@ def _stack_os(a: Accelerators) -> Iterator[Contradiction]:
         stack = SOFTWARE.stacks.get(role)
         systems = stack.verified_value("systems") if stack else None
         if stack and systems and a.os and a.os not in systems:
-            want = f"its software is for {_or(systems)}, and this host has {a.os}"
-            yield Contradiction(("roles", role), f"got the role {role}", want, stack.source("systems"))
+            expected = f"its software is for {_or(systems)}, and this host has {a.os}"
+            yield Contradiction(("roles", role), f"got the role {role}", expected, stack.source("systems"))
 
 
 def _stack_first(a: Accelerators) -> Iterator[Contradiction]:
     stack = SOFTWARE.stacks[a.stack] if a.stack else None
     first = stack.verified_value("first") if stack else None
     if stack and first and a.version and (release := _release(a.version)) and parts(release) < parts(first):
-        want = f"role {a.stack} takes releases from {first} on"
-        yield Contradiction(("version",), f"got {a.version}", want, stack.source("first"))
+        expected = f"role {a.stack} takes releases from {first} on"
+        yield Contradiction(("version",), f"got {a.version}", expected, stack.source("first"))
 
 
 def _stack_kernel(a: Accelerators) -> Iterator[Contradiction]:
@@ -296,29 +300,29 @@ def _stack_kernel(a: Accelerators) -> Iterator[Contradiction]:
     if not (row and kernels and a.os) or (stack and a.os not in (stack.verified_value("systems") or (a.os,))):
         return  # the rule stack-os reports it
     if a.os not in kernels:
-        want = f"{a.stack} {minor(release or '')} is for {_or(kernels)}, and this host has {a.os}"
-        yield Contradiction(("version",), f"got {a.version}", want, row.source("kernels"))
+        expected = f"{a.stack} {minor(release or '')} is for {_or(kernels)}, and this host has {a.os}"
+        yield Contradiction(("version",), f"got {a.version}", expected, row.source("kernels"))
     elif a.kernel and not any(_is_for(wanted, a.kernel) for wanted in kernels[a.os]):
         wanted = _or(each.replace("+", " or later") for each in kernels[a.os])
-        want = f"{a.stack} {minor(release or '')} on {a.os} is for kernel {wanted}"
-        yield Contradiction(("kernel",), f"got {a.kernel}", want, row.source("kernels"), "version")
+        expected = f"{a.stack} {minor(release or '')} on {a.os} is for kernel {wanted}"
+        yield Contradiction(("kernel",), f"got {a.kernel}", expected, row.source("kernels"), "version")
 
 
 def _peer_memory(a: Accelerators) -> Iterator[Contradiction]:
     method = SOFTWARE.peer_memory.get(a.peer_memory or "")
     if method is None:
         return
-    at, got, network = ("peer_memory",), f"got {a.peer_memory}", a.network or NETWORK
+    at, problem, network = ("peer_memory",), f"got {a.peer_memory}", a.network or NETWORK
     flavour = a.flavour or a.usual_flavour
     if "nvidia_driver" not in a.roles:
-        want = "it lends the memory of NVIDIA's GPUs, and this host has no role nvidia_driver"
-        yield Contradiction(at, got, want)
+        expected = "it lends the memory of NVIDIA's GPUs, and this host has no role nvidia_driver"
+        yield Contradiction(at, problem, expected)
     elif flavour and flavour not in method.flavours:
-        want = f"only {_or(method.flavours)} kernel modules have it"
-        yield Contradiction(at, got, want, method.source("flavours"), "flavour")
+        expected = f"only {_or(method.flavours)} kernel modules have it"
+        yield Contradiction(at, problem, expected, method.source("flavours"), "flavour")
     if network not in method.networks:
-        want = f"it takes RDMA of source {_or(method.networks)}, and this is {network}"
-        yield Contradiction(at, got, want, method.source("networks"), "network")
+        expected = f"it takes RDMA of source {_or(method.networks)}, and this is {network}"
+        yield Contradiction(at, problem, expected, method.source("networks"), "network")
 
 
 RULES = (
