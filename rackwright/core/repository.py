@@ -84,15 +84,15 @@ class RoleSource:
             yield Problem(f"got it on {os}", f"role {self.name} supports {systems}", "Remove it from this host")
             return
         if self.unverified_reason and settings.get(UNVERIFIED) != ACCEPTED:
-            got = f"got no `{UNVERIFIED}: {ACCEPTED}`"
-            want = f"role {self.name} is not verified on hardware: {self.unverified_reason}"
-            yield Problem(got, want, f"Write `{UNVERIFIED}: {ACCEPTED}` to use the role anyway, or remove it")
+            problem = f"got no `{UNVERIFIED}: {ACCEPTED}`"
+            expected = f"role {self.name} is not verified on hardware: {self.unverified_reason}"
+            yield Problem(problem, expected, f"Write `{UNVERIFIED}: {ACCEPTED}` to use the role anyway, or remove it")
             return
         keys = [name.removeprefix(f"{self.name}_") for name in self.options]
         unknown_keys = [key for key in settings if key not in keys]
         for key in unknown_keys:
-            fix = hint(key, keys, "Remove it")
-            yield Problem("got an unknown key", f"keys of role {self.name}: {', '.join(keys)}", fix, (key,))
+            help = hint(key, keys, "Remove it")
+            yield Problem("got an unknown key", f"keys of role {self.name}: {', '.join(keys)}", help, (key,))
         wrong = False
         for key, value in settings.items():
             if key in keys:

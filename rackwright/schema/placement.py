@@ -30,7 +30,7 @@ def problems(workload: OnHosts, noun: str, once: str, help: str) -> Iterator[Pro
     Args:
         noun: Noun for *workload* in messages, like "a run".
         once: Expectation in the error for a host that is listed twice.
-        fix: Fix in that error.
+        help: Help in that error.
     """
     if (workload.group is None) == (not workload.hosts):
         problem = "got neither hosts nor group" if workload.group is None else "got hosts and group"
