@@ -48,6 +48,7 @@ class HostRuns(View):
 def _metrics(value: Any) -> Mapping[str, float]:
     """Convert the metrics of a process; only a loss may be infinite or NaN, as in a run that diverges."""
     for key, number in mapping(value).items():
-        if not isinstance(number, int | float) or (key != "loss" and not -LARGEST <= number <= LARGEST):
+        may_be_any = key == "loss" and isinstance(number, float)
+        if not isinstance(number, int | float) or not (may_be_any or -LARGEST <= number <= LARGEST):
             raise TypeError(f"{key} is no number within the bounds")
     return mapping(value)

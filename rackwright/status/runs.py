@@ -19,6 +19,7 @@ from rackwright.stack import DeclaredResource, Stack, declare
 POLL_SECONDS = 5.0
 STOP_MARGIN_SECONDS = 60.0
 """Seconds to wait beyond a run's grace period, for a host that is busy saving."""
+LONGEST_SECONDS = 365 * 24 * 3600
 HEALTHY_OUTCOMES = ("running", "finished")
 
 
@@ -28,8 +29,8 @@ class RunReport:
 
     name: str
     launcher: Mapping[str, Any]
-    """The report of the kind about the launcher host: outcome, step, steps, loss, eta_seconds, checkpoint, attempt,
-    why, and for a tracked run its page on the MLflow server."""
+    """The report of the kind about the launcher host: outcome, step, steps, loss if it is a number, eta_seconds,
+    checkpoint, attempt, why, and for a tracked run its page on the MLflow server."""
     ranks: Mapping[str, Mapping[str, int] | str]
     """The step of each process by its file of metrics, or the reason why it is unknown; by host."""
 
@@ -55,9 +56,10 @@ class RunReport:
     def _lines(self) -> Iterator[str]:
         parts = [self.outcome]
         if "step" in self.launcher:
-            parts += [f"step {self.launcher['step']} of {self.launcher['steps']}", f"loss {self.launcher['loss']:.4g}"]
+            parts.append(f"step {self.launcher['step']} of {self.launcher['steps']}")
+            parts += [f"loss {self.launcher['loss']:.4g}"] if "loss" in self.launcher else []
             if self.outcome == "running":
-                parts.append(f"{timedelta(seconds=self.launcher['eta_seconds'])} to go")
+                parts.append(f"{_format_remaining(self.launcher['eta_seconds'])} to go")
         if self.launcher.get("checkpoint") is not None:
             parts.append(f"last checkpoint {self.launcher['checkpoint']}")
         if (attempt := self.launcher.get("attempt")) and attempt > 1:
@@ -69,6 +71,11 @@ class RunReport:
         for host, steps in self.ranks.items():
             text = steps if isinstance(steps, str) else ", ".join(f"{name} {step}" for name, step in steps.items())
             yield f"  {host}: {text or 'nothing logged'}"
+
+
+def _format_remaining(seconds: int) -> str:
+    """Return the time in *seconds*, which follow from numbers that the run's account writes, so from any."""
+    return str(timedelta(seconds=max(seconds, 0))) if seconds < LONGEST_SECONDS else "more than a year"
 
 
 def find_resources(stack: Stack, run: str) -> tuple[DeclaredResource, ...]:

@@ -59,7 +59,16 @@ def test_a_part_of_a_drives_content_of_another_form_is_not_known(key, raw):
 
 
 @pytest.mark.parametrize(
-    "metrics", [[], {"step": []}, {"step": "7"}, {"step": None}, {"step": float("inf")}, {"time": float("nan")}]
+    "metrics",
+    [
+        [],
+        {"step": []},
+        {"step": "7"},
+        {"step": None},
+        {"step": float("inf")},
+        {"time": float("nan")},
+        {"loss": 10**400},
+    ],
 )
 def test_metrics_of_another_form_are_not_known(metrics):
     run = Facts({"runs": {"digits": {"ranks": {"metrics.jsonl": metrics}}}}).run("digits")

@@ -270,6 +270,15 @@ def test_the_report_says_how_far_it_is():
     assert [*told["ranks"]] == ["metrics.jsonl"]
 
 
+def test_the_report_of_a_run_without_a_number_for_its_loss_has_no_loss():
+    raw = recorded("ember")
+    del raw["runs"]["digits"]["ranks"]["metrics.jsonl"]["loss"]
+    report = LAUNCHER.kind.report(LAUNCHER.spec, Facts(raw))
+
+    assert report["step"] >= 1
+    assert "loss" not in report
+
+
 @pytest.mark.parametrize(
     ("kept", "made", "listed"),
     [(0, 255, 2), (255, 0, 2), (255, 255, 1)],

@@ -77,6 +77,13 @@ def test_a_run_that_goes_tells_how_far_it_is_on_each_host(rack: Any) -> None:
     assert str(report).splitlines()[2] == f"  cinder: metrics-1.jsonl {told['ranks']['cinder']['metrics-1.jsonl']}"
 
 
+@pytest.mark.parametrize(("seconds", "text"), [(1 << 90, "more than a year"), (-1 << 90, "0:00:00"), (90, "0:01:30")])
+def test_numbers_that_no_run_has_are_printed_all_the_same(seconds: int, text: str) -> None:
+    launcher = {"outcome": "running", "step": 1, "steps": 9, "eta_seconds": seconds}
+
+    assert str(runs.RunReport("digits", launcher, {})) == f"digits: running, step 1 of 9, {text} to go"
+
+
 @pytest.mark.parametrize(("outcome", "status"), [("finished", 0), ("stopped", 1), ("failed", 1)])
 def test_its_status_says_whether_it_is_as_wanted(rack: Any, outcome: str, status: int) -> None:
     rack.ends(outcome)

@@ -67,7 +67,8 @@ def report(spec: TrainingSpec, facts: Facts) -> dict[str, Any]:
         report |= {"why": run.why} if run.why and run.outcome == "failed" else {}
         report |= {"tracking": run.page} if spec.tracking_server is not None else {}
         if "step" in newest:
-            report |= {"step": int(newest["step"]), "loss": round(newest["loss"], 6)}
+            report |= {"step": int(newest["step"])}
+            report |= {"loss": round(newest["loss"], 6)} if "loss" in newest else {}
             report["eta_seconds"] = round((run.steps - newest["step"]) * newest.get("step_seconds", 0))
         return report
     except UnknownFact as reason:
