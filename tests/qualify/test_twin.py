@@ -260,5 +260,5 @@ def test_hosts_that_are_not_declared_are_said_to_be_none_all_at_once(project):
         "stack lab: the stack has no host gamma; one of alpha, beta. Name one of these.\n"
         "stack lab: the stack has no host alpah; one of alpha, beta. Write alpha."
     )
-    with pytest.raises(DeclarationError, match="alpha: peer: got alpha itself"):
+    with pytest.raises(DeclarationError, match="alpha: peer: alpha is the host itself"):
         run("host", "qualify", "lab", "alpha", "--peer", "alpha")
