@@ -89,7 +89,7 @@ def test_a_description_that_is_none_is_told(tmp_path: Path, change: dict[str, ob
 
 def test_a_file_that_no_runtime_loads_is_told(tmp_path: Path) -> None:
     published(tmp_path / "m")
-    with pytest.raises(UserError, match="ONNX Runtime .* loads it"):
+    with pytest.raises(UserError, match="ONNX Runtime .* cannot load the model"):
         load_runtime(tmp_path / "m")
 
 

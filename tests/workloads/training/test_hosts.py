@@ -255,7 +255,7 @@ def test_an_account_that_is_not_there_is_found_before_anything_starts(
         "register": None,
     }
 
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="does not exist"):
         hosts.check_host(replace(plan, tracking=told))
 
 

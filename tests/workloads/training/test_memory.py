@@ -64,7 +64,7 @@ def test_the_real_deepseek_has_its_671_billion_and_is_refused() -> None:
     with pytest.raises(UserError) as refused:
         memory.check_memory(run, needed, replace(select_device("cpu", 0, 1), name="H100", memory=80 * 10**9))
     assert round(needed.parameters / 1e9) == 671
-    assert "= 10.7 TB, and activations; H100 has 80 GB for this process" in str(refused.value)
+    assert "= 10.7 TB, and activations; at most 80 GB, which H100 has for this process" in str(refused.value)
 
 
 def test_a_model_that_fits_without_moments_is_told_so() -> None:
