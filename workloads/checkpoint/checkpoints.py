@@ -73,7 +73,10 @@ def load(checkpoint: Checkpoint, rank: int = 0, world: int = 1) -> dict[str, Any
     """
     saved = checkpoint.manifest.world
     if saved != world:
-        problem, expected = f"the checkpoint has {saved} shards", f"{world} shards, as this run has ranks"
+        problem, expected = (
+            f"the checkpoint is in {saved} {'shard' if saved == 1 else 'shards'}",
+            f"one shard for each of this run's ranks: {world}",
+        )
         help = f"Start the run with {saved} ranks, or merge the shards first"
         raise CheckpointRequestError(Diagnostic(str(checkpoint.path), problem, expected, help))
     tensors, values = shard_name(rank, world, TENSORS), shard_name(rank, world, VALUES)

@@ -141,7 +141,9 @@ def test_a_rank_that_never_comes_costs_the_checkpoint_alone(tmp_path, capfd):
 def test_another_number_of_ranks_is_refused(tmp_path):
     sample_checkpoints.make(tmp_path, 1)
 
-    with pytest.raises(CheckpointRequestError, match="the checkpoint has 1 shards; 2 shards, as this run has ranks"):
+    with pytest.raises(
+        CheckpointRequestError, match="the checkpoint is in 1 shard; one shard for each of this run's ranks: 2"
+    ):
         load(newest(tmp_path), 0, 2)
 
 

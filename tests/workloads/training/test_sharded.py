@@ -39,7 +39,7 @@ def test_two_train_what_one_does_with_half_of_it_each(tmp_path: Path) -> None:
     assert found
     held = [sum(tensor.numel() for tensor in load(found, rank, 2)["model"].values()) for rank in (0, 1)]
     assert max(held) < 0.55 * sum(held)
-    with pytest.raises(CheckpointRequestError, match="it has 2 shards"):
+    with pytest.raises(CheckpointRequestError, match="the checkpoint is in 2 shards"):
         load(found)
 
 
