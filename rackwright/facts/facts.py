@@ -293,12 +293,10 @@ class Facts(HostStorage, HostAccelerators, HostContainers, HostRuns, HostServers
 
     def path(self, address: str) -> PeerPathFacts | None:
         """Return the path to the address of a peer; None if the host's list of peers does not have it."""
-        raw = self.find("paths", address)
-        return None if raw is None else PeerPathFacts(raw, f"facts.paths.{address}")
+        return self.entry("paths", address, PeerPathFacts)
 
     def unit(self, name: str) -> UnitFacts | None:
-        raw = self.find("units", name)
-        return None if raw is None else UnitFacts(raw, f"facts.units.{name}")
+        return self.entry("units", name, UnitFacts)
 
     def unit_overrides(self, name: str) -> tuple[str, ...]:
         """Return the files that change the behaviour of a unit, beside its own file; most are drop-ins."""
@@ -325,8 +323,7 @@ class Facts(HostStorage, HostAccelerators, HostContainers, HostRuns, HostServers
         return None if raw is None else LoginKeys(raw, f"facts.login_keys.{account}")
 
     def group(self, name: str) -> GroupFacts | None:
-        raw = self.find("groups", name)
-        return None if raw is None else GroupFacts(raw, f"facts.groups.{name}")
+        return self.entry("groups", name, GroupFacts)
 
     def sysctl(self, key: str) -> str | None:
         """Return a kernel setting with single spaces between words; None if the running kernel has no such setting.
@@ -399,8 +396,7 @@ class Facts(HostStorage, HostAccelerators, HostContainers, HostRuns, HostServers
     def file(self, path: str) -> FileFacts | None:
         """Return a file or link below the probe's roots; None if there is no such file."""
         self._require_covered(path)
-        raw = self.find("files", path)
-        return None if raw is None else FileFacts(raw, f"facts.files.{path}")
+        return self.entry("files", path, FileFacts)
 
     def directory(self, path: str) -> DirectoryFacts | None:
         """Return one of the probe's roots or a directory below them; None if there is no such directory."""

@@ -41,8 +41,7 @@ class HostRuns(View):
 
     def run(self, name: str) -> RunFacts | None:
         """Return the training run with this name; None if the host has none."""
-        raw = self.find("runs", name)
-        return None if raw is None else RunFacts(raw, f"facts.runs.{name}")
+        return self.entry("runs", name, RunFacts)
 
 
 def _metrics(value: Any) -> Mapping[str, float]:

@@ -42,5 +42,4 @@ class HostServers(View):
 
     def server(self, name: str) -> ServerFacts | None:
         """Return the model server with this name; None if the host has none."""
-        raw = self.find("servers", name)
-        return None if raw is None else ServerFacts(raw, f"facts.servers.{name}")
+        return self.entry("servers", name, ServerFacts)

@@ -278,10 +278,8 @@ class HostStorage(View):
 
     def luks_copy(self, path: str) -> LuksHeader | None:
         """Return the copy of a LUKS header at *path*; None if there is none."""
-        raw = self.find("luks_copies", path)
-        return None if raw is None else LuksHeader(raw, f"facts.luks_copies.{path}")
+        return self.entry("luks_copies", path, LuksHeader)
 
     def credential(self, path: str) -> Credential | None:
         """Return the sealed key at *path*; None if there is none."""
-        raw = self.find("credentials", path)
-        return None if raw is None else Credential(raw, f"facts.credentials.{path}")
+        return self.entry("credentials", path, Credential)

@@ -50,6 +50,11 @@ class View:
         table = View(self.read(key), f"{self._where}.{key}")
         return table.value(name, convert) if name in table._raw else None
 
+    def entry(self, key: str, name: str, view: type[V]) -> V | None:
+        """Return the entry *name* of the table under *key* as a view, None if there is none, or raise UnknownFact."""
+        raw = self.find(key, name)
+        return None if raw is None else view(raw, f"{self._where}.{key}.{name}")
+
     def table(self, key: str) -> Mapping[str, Any]:
         """Return the mapping under *key*, or raise UnknownFact."""
         return View(self.read(key), f"{self._where}.{key}")._raw

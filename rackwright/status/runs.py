@@ -20,6 +20,7 @@ POLL_SECONDS = 5.0
 STOP_MARGIN_SECONDS = 60.0
 """Seconds to wait beyond a run's grace period, for a host that is busy saving."""
 LONGEST_SECONDS = 365 * 24 * 3600
+"""A remaining time that is longer than this is printed without its number."""
 HEALTHY_OUTCOMES = ("running", "finished")
 
 

@@ -34,7 +34,10 @@ def read_anew(one: Lab) -> None:
     one.ssh(HOST, f"echo >> {UNIT}")
     one.rackwright("twin", "fault", one.stack, "gpu-busy", HOST, "1", status=0)
     refused = one.up(status=None).stdout
-    need(f"{HOST}/container_runtime: process 4242 (" in refused, f"nobody is told of: {refused[-300:]}")
+    need(
+        f"{HOST}/container_runtime: process 4242 (" in refused,
+        f"the refusal does not name the process: {refused[-300:]}",
+    )
     need(one.ssh(HOST, f"tail -n 1 {UNIT}") == "", "the unit is changed under who computes")
     one.rackwright("twin", "fault", one.stack, "gpu-clear", HOST, "1", status=0)
     one.up()
@@ -50,7 +53,10 @@ def changed(one: Lab) -> str:
     one.log("somebody computes")
     one.rackwright("twin", "fault", one.stack, "gpu-busy", HOST, "1", status=0)
     refused = one.up(status=None).stdout
-    need("process 4242 (" in refused and "of GPU 1" in refused, f"nobody is told of: {refused[-300:]}")
+    need(
+        "process 4242 (" in refused and "of GPU 1" in refused,
+        f"the refusal does not name the process: {refused[-300:]}",
+    )
     need(one.ssh(HOST, STATE) == before, "the host is changed under who computes")
     one.rackwright("twin", "fault", one.stack, "gpu-clear", HOST, "1", status=0)
 

@@ -84,7 +84,7 @@ def _zeroed(lab: Lab, place: Place, serials: tuple[str, ...], what: str) -> None
         text = said.stdout + said.stderr
         need(
             place.resource in text and re.search("over (lost )?data", text),
-            f"{verb} does not say why {place.resource} is not made anew",
+            f"{verb} does not say why {place.resource} is not created again",
         )
         _never_made(said.stdout)
         need(sums(lab, [place]) == before, f"{verb} wrote to a drive of {place.resource}")

@@ -1,6 +1,7 @@
 """Line 6: `make test` passes three times in a row in a fresh clone, and its time is measured."""
 
 import re
+from subprocess import CompletedProcess
 
 from tests.support.acceptance import line
 from tests.support.expect import need
@@ -17,7 +18,7 @@ COUNT = re.compile(r"(?m)^(\d+)(?:/\d+)? tests? collected")
 
 
 @line("house", 6)
-def test_make_test_passes_three_times_in_a_row(log: Log) -> str:
+def test_the_test_suite_passes_three_times_in_a_row(log: Log) -> str:
     checkout = log.empty_directory() / "checkout"
     cloned = log.run(["git", "clone", "--quiet", str(ROOT), str(checkout)])
     need(cloned.returncode == 0, f"git clone ended with {cloned.returncode}: {cloned.stderr}")
@@ -37,5 +38,5 @@ def test_make_test_passes_three_times_in_a_row(log: Log) -> str:
     return f"{', '.join(minutes)} min; {', '.join(counts)} tests"
 
 
-def _end(done) -> str:
+def _end(done: CompletedProcess[str]) -> str:
     return (done.stderr or done.stdout)[-300:]

@@ -62,7 +62,7 @@ def _refusals(inputs: PlanInputs, growing: Growing) -> Iterator[Diagnostic]:
         note = "with less room md moves stripes in place, and a power cut in the first moments loses data"
         yield Diagnostic(where, problem, expected, ANOTHER_TIER, note)
     elif spec.declared.ppl or (spec.level == "raid5" and array.ppl):
-        problem += ", and the array has a partial parity log"
+        problem += ", but the array has a partial parity log"
         help = "Declare `ppl: false` and run up; add the members; declare `ppl: true` again after the reshape"
         yield Diagnostic(where, problem, "an array without the log: md reshapes no other", help)
     elif array.condition != "optimal" and not (phase == "growing" and array.condition == "syncing"):

@@ -60,7 +60,7 @@ def test_no_member_is_added_beside_a_log(raw, found, declared):
     more = TIER.spec.members[0].model_copy(update={"serial": "RW02-SAS9"})
     [refusal] = planned(raw, ppl=declared, bitmap=False, members=(*TIER.spec.members, more)).refusals
 
-    assert refusal.problem == "the array has 3 members, and 4 are declared, and the array has a partial parity log"
+    assert refusal.problem == "the array has 3 members, and 4 are declared, but the array has a partial parity log"
     assert refusal.expected == "an array without the log: md reshapes no other"
     assert "Declare `ppl: false` and run up" in refusal.help
 
