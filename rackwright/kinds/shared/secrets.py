@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
 PLACEHOLDER = "[secret]"
+UNKNOWN_SECRET_HELP = "Run the command where it can read the secrets of the stack"
+"""The help in a diagnostic about a secret whose value is unknown to the command."""
 
 
 class UnknownSecret:

@@ -15,7 +15,8 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import ownership
 from rackwright.kinds.shared.identity import refuse_wrong_machine
-from rackwright.kinds.shared.unknown_facts import SECRETS_HELP, unknown_fact
+from rackwright.kinds.shared.secrets import UNKNOWN_SECRET_HELP
+from rackwright.kinds.shared.unknown_facts import unknown_fact
 
 UNITS = "/etc/systemd/system"
 
@@ -117,7 +118,7 @@ def _refuse_unknown_secrets(
     """Yield a refusal for each unknown secret: a plan would write only some of the files. Unknown facts yield none."""
     reasons = dict.fromkeys(item.want.reason for item in unknown if isinstance(item.want, UnknownValue))
     for reason in reasons:
-        yield Diagnostic(service.id, f"a secret is unknown: {reason}", texts.secrets, SECRETS_HELP)
+        yield Diagnostic(service.id, f"a secret is unknown: {reason}", texts.secrets, UNKNOWN_SECRET_HELP)
 
 
 def _refuse_broken_host(

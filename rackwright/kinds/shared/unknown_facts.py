@@ -6,9 +6,6 @@ from rackwright.core.contract import Plan
 from rackwright.errors import Diagnostic
 from rackwright.facts.view import UnknownFact
 
-SECRETS_HELP = "Run the command where it can read the secrets of the stack"
-"""The help for a secret that is unknown to this command."""
-
 
 def unknown_fact(where: str, reason: UnknownFact | str) -> Diagnostic:
     """Return the refusal of a plan for *where* that needs a fact which is unknown for *reason*."""

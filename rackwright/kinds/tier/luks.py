@@ -14,7 +14,7 @@ from rackwright.core.repository import Repository
 from rackwright.errors import DeclarationError, Diagnostic, command
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Array, CryptMapping
-from rackwright.kinds.shared.unknown_facts import SECRETS_HELP
+from rackwright.kinds.shared.secrets import UNKNOWN_SECRET_HELP
 from rackwright.kinds.tier import commands
 from rackwright.kinds.tier.observe import find_carrier, header_on, mapping_on
 from rackwright.kinds.tier.spec import TierSpec
@@ -144,7 +144,7 @@ def key_refusals(spec: TierSpec, facts: Facts, repository: Repository) -> Iterat
     where = f"{spec.id}: encryption"
     if spec.declared.key and spec.declared.key not in repository.secrets:
         yield Diagnostic(
-            where, f"the secret {spec.declared.key} is not known here", "the key of the tier", SECRETS_HELP
+            where, f"the secret {spec.declared.key} is not known here", "the key of the tier", UNKNOWN_SECRET_HELP
         )
     if not spec.declared.tpm2:
         return
