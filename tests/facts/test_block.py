@@ -357,6 +357,22 @@ def test_raid0_has_nothing_to_sync(machine):
     assert [array[key] for key in keys] == ["none", False, "idle", "none", 0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("last", "count"),
+    [("none", 144), ("check", 144), ("recovery", 144), ("reshape", 144), ("resync", 0), ("repair", 0)],
+)
+def test_a_pass_that_corrects_leaves_no_mismatch(machine, last, count):
+    array = array_of(machine, ACTIVE | {"last_sync_action": last, "mismatch_cnt": "144"}, {"sda": ("0", "in_sync")})
+
+    assert array["mismatch_count"] == count
+
+
+def test_a_count_of_mismatches_of_an_unknown_pass_is_unknown(machine):
+    files = {name: text for name, text in ACTIVE.items() if name != "last_sync_action"}
+
+    assert "unknown" in array_of(machine, files, {"sda": ("0", "in_sync")})["mismatch_count"]
+
+
 def test_what_is_left_of_a_stopped_array_is_none(machine):
     """
     It has no members, thus no name, and would leave unknown whether it is the one that is looked for.

@@ -33,6 +33,7 @@ ACTIVE = {
     "sync_speed": "none",
     "sync_speed_max": "200000 (system)",
     "degraded": "0",
+    "last_sync_action": "check",
     "mismatch_cnt": "0",
 }
 MEMBER = json.loads((Path(__file__).parents[1] / "facts" / "md_superblocks.json").read_text())["1.0 raid1"]

@@ -25,6 +25,8 @@ from rackwright.facts.probe.superblocks import KIB, MIB
 
 NO_DRIVE = re.compile(r"(loop|ram|zram|md|dm-|sr|nbd|fd|zd|drbd|rbd|bcache|mtdblock)\d")
 UNREDUNDANT = ("raid0", "linear")
+CORRECTING = ("resync", "repair")
+"""Passes over an array that write what they find to disagree (md(4))."""
 LUKS_COPIES = "/etc/rackwright/tiers"
 """Folder of copies of LUKS headers, named ``*.header``."""
 BLOCK = 4 * KIB
@@ -396,10 +398,19 @@ def array(machine: BlockDevices, name: str) -> dict[str, Any]:
         "sync_speed_max_kib": redundancy("sync_speed_max", 0, speed_cap),
         "reshape_position": attempt(read_any, f"{md}/reshape_position") or "none",
         "degraded": redundancy("degraded", 0, int),
-        "mismatch_count": redundancy("mismatch_cnt", 0, int),
+        "mismatch_count": 0 if without_redundancy else attempt(mismatch_count, md),
         "array_size": attempt(read, f"{md}/array_size"),
         "members": attempt(members, machine, md),
     }
+
+
+def mismatch_count(md: str) -> int:
+    """Return the number of sectors whose copies or parity disagree.
+
+    The kernel keeps the count of the last pass over the array. A resync and a repair have corrected what they counted:
+    the first resync of a RAID6 counts the parity of whatever the drives carried before.
+    """
+    return 0 if read(f"{md}/last_sync_action") in CORRECTING else number(f"{md}/mismatch_cnt")
 
 
 def superblock_of_member(machine: BlockDevices, md: str) -> dict[str, Any]:

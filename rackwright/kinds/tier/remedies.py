@@ -46,8 +46,9 @@ SPARE = (
     " `rackwright drive replace STACK {host} OLD NEW`; it waits from then on"
 )
 DISAGREES = (
-    "parity and data disagree: find the drive that fails by its health and the kernel's log, and replace it; compare"
-    " the files with a copy before `repair` is written to md/sync_action, which takes the data as right"
+    "parity and data disagree: count again by writing `check` to md/sync_action; where the count stays, find the drive"
+    " that fails by its health and the kernel's log, and replace it; compare the files with a copy before `repair` is"
+    " written to md/sync_action, which takes the data as right"
 )
 THEIR_MOUNT = "change it where it is mounted from, as /etc/fstab, and mount it again"
 """Remedy of a tier that was taken over."""
