@@ -35,7 +35,7 @@ help: ## Print this.
 .PHONY: up
 up: toolchain ## Build the twin of a small rack and provision it; again, and there is nothing to do. STACK=lab
 	@$(BIN)/rackwright twin start $(STACK)
-	@$(BIN)/rackwright up $(STACK)
+	@$(BIN)/rackwright up $(STACK) --yes
 
 .PHONY: down
 down: toolchain ## Stop the twin; its disks are kept.

@@ -5,7 +5,7 @@ import traceback
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rackwright.errors import visible
+from rackwright.errors import Diagnostic, Refused, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +30,17 @@ def confirm(question: str) -> bool:
     import typer
 
     return sys.stdin.isatty() and typer.confirm(visible(question), err=True)
+
+
+def require(help: str) -> None:
+    """Return if stdin is a terminal, on which the operator can answer.
+
+    Raises:
+        Refused: It is none; the error has *help*, which names the option that answers.
+    """
+    if not sys.stdin.isatty():
+        problem = "stdin is no terminal"
+        raise Refused(Diagnostic("command", problem, "a terminal, because the command asks before a change", help))
 
 
 def console(stderr: bool = False) -> "Console":

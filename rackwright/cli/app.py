@@ -167,6 +167,9 @@ Consents = Annotated[
 ]
 
 
+Yes = Annotated[bool, typer.Option("--yes", help="Change the hosts without a question.")]
+
+
 @app.command()
 def preview(stack: StackName, consent: Consents = None) -> None:
     """Compare the hosts with the declaration, and show what `up` would do. Read-only."""
@@ -176,11 +179,22 @@ def preview(stack: StackName, consent: Consents = None) -> None:
 
 
 @app.command()
-def up(stack: StackName, consent: Consents = None) -> None:
-    """Change the hosts to the declared state. Running it again is safe."""
+def up(stack: StackName, consent: Consents = None, yes: Yes = False) -> None:
+    """Change the hosts to the declared state, after a preview and a question. Running it again is safe."""
     from rackwright.cli.pulumi import run
 
-    raise typer.Exit(run("up", stack, consented=consent or ()))
+    raise typer.Exit(run("up", stack, consented=consent or (), yes=yes))
+
+
+@app.command()
+def destroy(stack: StackName, yes: Yes = False) -> None:
+    """Remove the stack's resources from the hosts, after a summary of what is deleted and what stays, and a question.
+
+    A tier is deleted only if its last `up` stored `destroy: allowed`. Hosts, their logins and packages stay.
+    """
+    from rackwright.cli.destroy import run
+
+    raise typer.Exit(run(stack, yes))
 
 
 @app.command()

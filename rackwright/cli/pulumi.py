@@ -8,10 +8,12 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from rackwright import terminal
 from rackwright.cli import project
 from rackwright.errors import DeclarationError, Diagnostic, SetupError, StepFailed, command
 from rackwright.kinds.table import KINDS
@@ -29,49 +31,113 @@ INTERRUPTED = (130, -signal.SIGINT)
 """Exit statuses of a pulumi that the user has interrupted."""
 
 
-def run(verb: Verb, stack: str, stdout: IO[str] | None = None, consented: Sequence[str] = ()) -> int:
+def run(verb: Verb, stack: str, stdout: IO[str] | None = None, consented: Sequence[str] = (), yes: bool = False) -> int:
     """Run pulumi's *verb* on *stack*, and return rackwright's exit status.
 
     Args:
         consented: Consents to overwrite drives, for this run alone: ``SERIAL=CONTENT``.
         stdout: The stream for pulumi's output; None for rackwright's own stdout.
+        yes: Whether to change the hosts without asking the operator after the preview.
+
+    Raises:
+        Refused: The command would have to ask, and stdin is no terminal.
     """
-    consent_variables = consents.pass_on(_consents(project.stack(stack), consented))
-    _check(project.stack(stack))  # errors are reported before anything starts
-    root = project.directory()
+    loaded = project.stack(stack)
+    consent_variables = consents.pass_on(_consents(loaded, consented))
+    _check(loaded)  # errors are reported before anything starts
+    if verb == "up" and not yes:
+        preview = command("rackwright preview {}", stack)
+        terminal.require(f"Read the output of {preview}, then run {command('rackwright up {} --yes', stack)}")
     with tempfile.TemporaryDirectory() as scratch:
-        events, outcome_file = Path(scratch, "events"), Path(scratch, "outcomes")
-        environment = {
-            **project.environment(stack),
-            outcomes.VARIABLE: str(outcome_file),
-            "PULUMI_DEBUG_COMMANDS": "true",
-        }
-        environment |= consent_variables
-        exported = json.loads(select(stack, root, environment))
-        for found in state_format.formats(exported.get("deployment") or {}):
-            state_format.check_format(found, stack)
-        argv = ["pulumi", verb, "--stack", stack, "--event-log", str(events)]
-        status = 0
-        if verb == "up":
-            # The preview of `pulumi up` would end at the first refusal, with nothing done. This preview shows the plan,
-            # and resources that do not depend on a refused one are still changed.
-            plan = {**environment, outcomes.VARIABLE: str(Path(scratch, "planned"))}
-            preview = subprocess.run(["pulumi", "preview", "--stack", stack], cwd=root, env=plan, stdout=stdout)
-            status = preview.returncode if _was_stopped(preview.returncode) else 0
-            argv += ["--yes", "--skip-preview"]
-        if not status:
-            status = subprocess.run(argv, cwd=root, env=environment, stdout=stdout).returncode
-        resources = outcomes.read(outcome_file)
-        changes = _changes(events, resources.get("unreachable", set()))
-    _summarise(resources)
+        environment = {**project.environment(stack), "PULUMI_DEBUG_COMMANDS": "true", **consent_variables}
+        read_state(stack, environment)
+        # The preview of `pulumi up` would end at the first refusal, with nothing done. This preview shows the plan,
+        # and resources that do not depend on a refused one are still changed.
+        planned = run_pulumi(["preview"], stack, Path(scratch, "preview"), environment, stdout)
+        if verb == "preview" or planned.stopped:
+            return finish(planned, verb)
+        asks = not yes and (planned.status or planned.changed_resources)
+        if asks and not terminal.confirm(_question(stack, planned)):
+            project.notify("nothing was changed")
+            return finish(planned, "preview")
+        return finish(
+            run_pulumi(["up", "--yes", "--skip-preview"], stack, Path(scratch, "up"), environment, stdout), verb
+        )
+
+
+class Change(NamedTuple):
+    """A planned change: the type and the name of a resource or component."""
+
+    type: str
+    name: str
+
+
+@dataclass(frozen=True)
+class PulumiRun:
+    """The result of a pulumi command on all resources."""
+
+    status: int
+    """Pulumi's exit status; negative if a signal killed it."""
+    changes: Sequence[Change]
+    """The resources and components that it planned to change, without those of hosts that were not reached."""
+    resources: Mapping[Outcome, set[str]]
+    """The resources with each outcome that the provider has recorded."""
+
+    @property
+    def changed_resources(self) -> int:
+        """The number of resources to change on hosts: components exist in the state alone."""
+        return sum(change.type in KINDS for change in self.changes)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal, the user or an error outside the resources ended it, so that no command should follow."""
+        return self.status < 0 or self.status in INTERRUPTED or self.status > 1
+
+
+def run_pulumi(
+    argv: Sequence[str], stack: str, directory: Path, environment: Mapping[str, str], stdout: IO[str] | None
+) -> PulumiRun:
+    """Run pulumi with *argv* on *stack*, and return its result.
+
+    Args:
+        directory: A directory for the command's records, which this function makes.
+    """
+    directory.mkdir()
+    events, outcome_file = directory / "events", directory / "outcomes"
+    argv = ["pulumi", *argv, "--stack", stack, "--event-log", str(events)]
+    recorded = {**environment, outcomes.VARIABLE: str(outcome_file)}
+    status = subprocess.run(argv, cwd=project.directory(), env=recorded, stdout=stdout).returncode
+    resources = outcomes.read(outcome_file)
     if status < 0 and status not in INTERRUPTED:
         project.notify(str(_killed_error(argv[:2], -status, stack)))
-    return exit_status(verb, status, changes, resources)
+    return PulumiRun(status, _changes(events, resources.get("unreachable", set())), resources)
 
 
-def _was_stopped(status: int) -> bool:
-    """Return whether a signal or the user ended pulumi, so that no command should follow."""
-    return status < 0 or status in INTERRUPTED
+def finish(ended: PulumiRun, verb: Verb) -> int:
+    """Print a summary of the outcomes, and return rackwright's exit status."""
+    for outcome, heading in outcomes.HEADINGS.items():
+        if names := ended.resources.get(outcome):
+            project.notify(f"{heading}: {', '.join(sorted(names))}")
+    return exit_status(verb, ended.status, bool(ended.changes), ended.resources)
+
+
+def read_state(stack: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the deployment of the stack's state; an empty one is created if there is none.
+
+    Raises:
+        Refused: The state has the format of another version.
+    """
+    deployment = json.loads(select(stack, project.directory(), environment)).get("deployment") or {}
+    for found in state_format.formats(deployment):
+        state_format.check_format(found, stack)
+    return deployment
+
+
+def _question(stack: str, planned: PulumiRun) -> str:
+    count = planned.changed_resources
+    if planned.status:
+        return f"The preview stopped at the errors above. Change the other resources of {stack}?"
+    return f"Change {count} resource{'s' * (count != 1)} of {stack}?"
 
 
 def _consents(stack: Stack, consented: Sequence[str]) -> dict[str, str]:
@@ -123,28 +189,24 @@ def exit_status(verb: Verb, status: int, changes: bool, resources: Mapping[Outco
     return 3 if resources.get("unknown") or resources.get("unreachable") else 0
 
 
-def _changes(events: Path, unreachable: Set[str]) -> bool:
-    """Return whether pulumi plans a known change. It plans all resources of an unreachable host, which are not known.
+def _changes(events: Path, unreachable: Set[str]) -> list[Change]:
+    """Return the changes that pulumi plans.
+
+    Pulumi plans all resources of an unreachable host, about which nothing is known.
 
     Args:
         unreachable: Resources of hosts that were not reached. With any of them, changes of components are ignored.
     """
-    if not events.exists():
-        return False
-    for line in events.read_text().splitlines():
+    changes = []
+    for line in events.read_text().splitlines() if events.exists() else ():
         event: dict[str, Any] = json.loads(line).get("resourcePreEvent") or {}
         planned = event.get("metadata") or {}
         if planned.get("op", "same") in UNCHANGED:
             continue
-        if not unreachable or (planned["type"] in KINDS and planned["urn"].rpartition("::")[2] not in unreachable):
-            return True
-    return False
-
-
-def _summarise(resources: Mapping[Outcome, set[str]]) -> None:
-    for outcome, heading in outcomes.HEADINGS.items():
-        if names := resources.get(outcome):
-            project.notify(f"{heading}: {', '.join(sorted(names))}")
+        change = Change(planned["type"], planned["urn"].rpartition("::")[2])
+        if not unreachable or (change.type in KINDS and change.name not in unreachable):
+            changes.append(change)
+    return changes
 
 
 def select(stack: str, root: Path, environment: Mapping[str, str]) -> str:

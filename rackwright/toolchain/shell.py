@@ -58,7 +58,6 @@ def _defaults(root: Path) -> dict[str, str]:
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         "PULUMI_DISABLE_REGISTRY_RESOLVE": "true",
-        "PULUMI_SKIP_CONFIRMATIONS": "true",
         "GOGC": "400",  # an engine runs for seconds, and spent a fifth of its time in the garbage collector
         "PULUMI_PARALLEL": "512",  # resources wait for hosts, not for this computer's cores
         "PULUMI_CONTINUE_ON_ERROR": "true",  # a failed host must not stop the others

@@ -119,7 +119,7 @@ def _cut(lab: Lab, tier: Place, number: int, victim: Victim) -> None:
     lab.log.write(f"--- up, {victim} is killed at step {number}")
     mark = re.compile(rf"{re.escape(tier.resource)} creating .*step {number}/")
     up = subprocess.Popen(
-        [str(ROOT / ".venv/bin/rackwright"), "up", lab.stack],
+        [str(ROOT / ".venv/bin/rackwright"), "up", lab.stack, "--yes"],
         cwd=lab.directory, env=lab.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert up.stdout

@@ -92,7 +92,6 @@ def _preview(lab: Lab) -> set[str]:
 
 
 def _refresh(lab: Lab) -> set[str]:
-    lab.environment["PULUMI_SKIP_CONFIRMATIONS"] = "false"  # it counts as --yes, which does not go with the next
     return _paths([*json_lines(lab.pulumi("refresh", "--preview-only", "--json").stdout)][-1])
 
 

@@ -27,7 +27,7 @@ def test_texts_of_a_hostile_host_control_no_terminal(log: Log) -> str:
         host = rack[HOST]
         commands = {
             "preview": ("preview", lab.stack),
-            "up": ("up", lab.stack),
+            "up": ("up", lab.stack, "--yes"),
             "audit": ("audit", lab.stack),
             "audit --format json": ("audit", lab.stack, "--format", "json"),
             "drive locate": ("drive", "locate", lab.stack, HOST, "RW01-NVME0"),

@@ -71,7 +71,7 @@ def _killed(lab: Lab, host: SimulatedHost) -> tuple[int, str]:
         let_go.wait()
 
     host.on_step = hang
-    argv = [str(ROOT / ".venv/bin/rackwright"), "up", lab.stack]
+    argv = [str(ROOT / ".venv/bin/rackwright"), "up", lab.stack, "--yes"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(argv, cwd=lab.directory, env=lab.environment, text=True, **pipes) as up:
         eventually(begun.is_set, "the first step begins", 600)

@@ -82,7 +82,7 @@ class Up:
         self._begun = threading.Event()
         self._began = 0.0
         self._process = subprocess.Popen(
-            [str(ROOT / ".venv/bin/rackwright"), "up", lab.stack],
+            [str(ROOT / ".venv/bin/rackwright"), "up", lab.stack, "--yes"],
             cwd=lab.directory, env=lab.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._follow, daemon=True)

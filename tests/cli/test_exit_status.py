@@ -40,12 +40,12 @@ HOST, TIER, COMPONENT = "rackwright:host:Host", "rackwright:storage:Tier", "rack
 @pytest.mark.parametrize(
     ("planned", "unreachable", "expected"),
     [
-        ([], set(), False),
-        ([("create", HOST, "a")], set(), True),
-        ([("same", HOST, "a"), ("refresh", HOST, "b")], set(), False),
-        ([("update", COMPONENT, "a")], set(), True),
-        ([("create", COMPONENT, "a"), ("create", HOST, "a"), ("create", TIER, "a/hot")], {"a", "a/hot"}, False),
-        ([("create", HOST, "a"), ("update", HOST, "b")], {"a"}, True),
+        ([], set(), []),
+        ([("create", HOST, "a")], set(), [(HOST, "a")]),
+        ([("same", HOST, "a"), ("refresh", HOST, "b")], set(), []),
+        ([("update", COMPONENT, "a")], set(), [(COMPONENT, "a")]),
+        ([("create", COMPONENT, "a"), ("create", HOST, "a"), ("create", TIER, "a/hot")], {"a", "a/hot"}, []),
+        ([("create", HOST, "a"), ("update", HOST, "b")], {"a"}, [(HOST, "b")]),
     ],
 )
 def test_what_is_planned_for_hosts_that_are_not_reached_is_no_known_difference(
@@ -67,7 +67,7 @@ def test_what_is_planned_for_hosts_that_are_not_reached_is_no_known_difference(
         "".join(json.dumps(event) + "\n" for event in [{"preludeEvent": {}}, *events, {"summaryEvent": {}}])
     )
 
-    assert pulumi._changes(path, unreachable) is expected
+    assert pulumi._changes(path, unreachable) == expected
 
 
 @pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (15, "SIGTERM"), (99, "signal 99")])

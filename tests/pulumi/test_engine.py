@@ -64,7 +64,6 @@ def test_refresh_finds_the_same_drift_without_a_program(boxes):
     """
     boxes.rig.hosts.things["h1"]["box:a"]["colour"] = "blue"
     (boxes.directory / "__main__.py").unlink()
-    boxes.environment["PULUMI_SKIP_CONFIRMATIONS"] = "false"  # it counts as --yes, which does not go with the next
 
     shown = boxes.pulumi("refresh", "--preview-only", "--diff", "--expect-no-changes")
 

@@ -56,8 +56,8 @@ def test_an_old_state_is_set_aside_and_its_hosts_are_taken_over(project: Found):
     project.discover()
     project.rackwright("adopt", "lab")
     old = write_old_state(project)
-    for command in ("preview", "up", "adopt"):
-        assert "rackwright adopt lab --set-aside-state" in project.errors(command, "lab", status=2)
+    for command in (["preview"], ["up", "--yes"], ["destroy", "--yes"], ["adopt"]):
+        assert "rackwright adopt lab --set-aside-state" in project.errors(*command, "lab", status=2)
 
     file = project.directory / ".rackwright/states/lab.format-1.json"
     file.parent.mkdir()

@@ -163,7 +163,7 @@ class Lab:
         self.rackwright("twin", "start", self.stack, status=0)
 
     def up(self, status: int | None = 0) -> subprocess.CompletedProcess[str]:
-        return self.rackwright("up", self.stack, status=status)
+        return self.rackwright("up", self.stack, "--yes", status=status)
 
     def down(self) -> None:
         self.rackwright("twin", "stop", self.stack, status=0)

@@ -1,0 +1,95 @@
+"""The questions of up and destroy: asked on a terminal after the plan is shown, answered by --yes in a pipe."""
+
+import os
+import subprocess
+
+import pexpect
+import pytest
+
+from tests.pulumi.conftest import ROOT
+from tests.pulumi.test_plugin import OneHost, obey
+from tests.pulumi.test_plugin import project as project  # noqa: PLC0414 - pytest finds a fixture by its name
+from tests.support.recorded_hosts import HOST, blank
+
+pytestmark = pytest.mark.pulumi
+PROGRAM = str(ROOT / ".venv/bin/rackwright")
+
+
+def piped(made: OneHost, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAM, *arguments],
+        cwd=made.directory,
+        env=os.environ | made.environment,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        capture_output=True,
+    )
+
+
+def typed(made: OneHost, question: str, answer: str, *arguments: str) -> tuple[int, str]:
+    """Run the command on a terminal, and answer *question* if it is asked; return the exit status and the output."""
+    terminal = pexpect.spawn(
+        PROGRAM, [*arguments], timeout=120, cwd=str(made.directory), env=os.environ | made.environment
+    )
+    if terminal.expect([question, pexpect.EOF]) == 0:
+        shown = terminal.before + terminal.after
+        terminal.sendline(answer)
+        terminal.expect(pexpect.EOF)
+    else:
+        shown = b""
+    shown += terminal.before
+    terminal.close()
+    return terminal.exitstatus, " ".join(shown.decode().split())
+
+
+def test_up_changes_nothing_without_an_answer(project):
+    """
+    In a pipe it refuses at once; on a terminal it shows the steps first, and a no leaves the host as it was.
+    """
+    refused = piped(project, "up", "lab")
+    assert refused.returncode == 2
+    assert "stdin is no terminal" in refused.stderr
+    assert "`rackwright up lab --yes`" in refused.stderr
+
+    status, shown = typed(project, "Change 2 resources of lab", "n", "up", "lab")
+    assert status == 1
+    assert "mdadm" in shown and shown.endswith("nothing was changed")
+    assert project.host.steps == []
+
+
+def test_up_asks_once_and_not_when_nothing_changes(project):
+    obey(project.host)
+
+    status, shown = typed(project, "Change 2 resources of lab", "y", "up", "lab")
+    assert status == 0, shown
+    assert project.host.steps
+
+    status, shown = typed(project, "Change", "n", "up", "lab")
+    assert (status, "Change" in shown) == (0, False)
+
+
+def test_destroy_shows_what_stays_and_what_is_deleted(project):
+    """
+    Without consent the tier stays; with it, the summary names the data before the question.
+    """
+    obey(project.host)
+    assert piped(project, "up", "lab", "--yes").returncode == 0
+    steps = len(project.host.steps)
+
+    assert piped(project, "destroy", "lab").returncode == 2
+    refused = piped(project, "destroy", "lab", "--yes")
+    assert refused.returncode == 2
+    assert "gpu-01/hot: refused" in refused.stdout and "1 refused" in refused.stdout
+    assert len(project.host.steps) == steps
+
+    fleet = project.directory / "stacks/fleet.yaml"
+    fleet.write_text(fleet.read_text().replace("mount: /srv/hot", "mount: /srv/hot, destroy: allowed"))
+    assert piped(project, "up", "lab", "--yes").returncode == 0
+    status, shown = typed(project, "Destroy the stack lab", "n", "destroy", "lab")
+    assert status == 2 and "gpu-01/hot: removed" in shown and "destroys" in shown and "nothing was changed" in shown
+    assert len(project.host.steps) == steps
+
+    project.host.on_step = lambda step: project.host.set_facts(blank()) if "removed from" in step["text"] else None
+    status, shown = typed(project, "Destroy the stack lab", "y", "destroy", "lab")
+    assert status == 0, shown
+    assert f"{HOST}: stays" in shown and "1 removed from the hosts, 1 unchanged on the hosts" in shown
