@@ -8,6 +8,7 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
+from rackwright.cli.arguments import OPERATE, StackName
 from rackwright.errors import Diagnostic, SetupError
 
 if TYPE_CHECKING:
@@ -15,10 +16,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 """Its commands stand among those of the stack."""
-StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack: stacks/Pulumi.STACK.yaml.")]
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATE)
 def enrol(
     stack: StackName,
     user: Annotated[str, typer.Argument(metavar="USER", help="One of the people of the role access.")],
@@ -52,7 +52,7 @@ def _show(enrolled: "Enrolment") -> None:
     terminal.show("Nobody can show either again. Clear this terminal when they are kept.")
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATE)
 def cert(
     stack: StackName,
     ca: Annotated[

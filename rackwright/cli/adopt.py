@@ -10,6 +10,7 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project, state
+from rackwright.cli.arguments import CHANGE, StackName
 
 if TYPE_CHECKING:
     from rackwright.audit.report import AuditResult, Evidence
@@ -20,9 +21,9 @@ COMPONENT = "rackwright:index:GpuHost"
 """Type of the component that is the parent of a host's resources in the program."""
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 def adopt(
-    stack: Annotated[str, typer.Argument(metavar="STACK")],
+    stack: StackName,
     set_aside_state: Annotated[
         bool,
         typer.Option(

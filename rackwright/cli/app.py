@@ -10,26 +10,26 @@ import typer
 
 from rackwright import __version__, terminal
 from rackwright.cli import access, adopt, backup, discover, drive, gpu, host, lineage, project, run, server, twin
+from rackwright.cli.arguments import CHANGE, CHECK, DECLARE, MODELS, OPERATE, REHEARSE, SET_UP, StackName
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Private AI on bare metal: declare it, rehearse it on a virtual twin, provision and audit it.",
     epilog="Exit status: 0 as declared, 1 differs, 2 wrong or refused, 3 not reached or unknown, 4 a step failed.",
 )
-app.add_typer(twin.app, name="twin")
-app.add_typer(host.app, name="host")
-app.add_typer(drive.app, name="drive")
-app.add_typer(gpu.app, name="gpu")
-app.add_typer(run.app, name="run")
-app.add_typer(server.app, name="server")
+app.add_typer(twin.app, name="twin", rich_help_panel=REHEARSE)
+app.add_typer(host.app, name="host", rich_help_panel=OPERATE)
+app.add_typer(drive.app, name="drive", rich_help_panel=OPERATE)
+app.add_typer(gpu.app, name="gpu", rich_help_panel=OPERATE)
+app.add_typer(run.app, name="run", rich_help_panel=MODELS)
+app.add_typer(server.app, name="server", rich_help_panel=MODELS)
 app.add_typer(access.app)
 app.add_typer(adopt.app)
 app.add_typer(backup.app)
 app.add_typer(discover.app)
 app.add_typer(lineage.app)
-StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack: stacks/Pulumi.STACK.yaml.")]
 
 
 class Format(StrEnum):
@@ -51,7 +51,7 @@ class Tools(StrEnum):
     tracking = "tracking"
 
 
-@app.command("toolchain")
+@app.command("toolchain", rich_help_panel=SET_UP)
 def show_toolchain(
     tools: Annotated[
         Tools,
@@ -78,7 +78,7 @@ def show_toolchain(
     terminal.show(f"pulumi {installation.version} ({installation.origin}) in {installation.directory}")
 
 
-@app.command()
+@app.command(rich_help_panel=SET_UP)
 def env() -> None:
     """Print the environment variables for pulumi; use: eval "$(rackwright env)"."""
     import os
@@ -90,7 +90,7 @@ def env() -> None:
     terminal.show(toolchain.exports(toolchain.environment(root, toolchain.ensure(project.notify), os.environ)), end="")
 
 
-@app.command()
+@app.command(rich_help_panel=DECLARE)
 def check(stack: StackName) -> None:
     """Check a stack's declaration and print all its errors. Needs no connection."""
     from rackwright.stack import declare
@@ -101,7 +101,7 @@ def check(stack: StackName) -> None:
     terminal.show(f"{stack}: {len(loaded.fleet.hosts)} hosts, {len(declare(loaded))} resources, no errors")
 
 
-@app.command()
+@app.command(rich_help_panel=DECLARE)
 def schema() -> None:
     """Print the JSON Schema of a fleet's YAML file, for editors."""
     from rackwright.fleet.load import schema
@@ -109,15 +109,7 @@ def schema() -> None:
     terminal.show(json.dumps(schema(), indent=2))
 
 
-@app.command()
-def digests(stack: StackName) -> None:
-    """Print keyed digests of values that depend on secrets, for an `audit --digests` without the passphrase."""
-    from rackwright.audit.digests import compute_digests
-
-    terminal.show(json.dumps(compute_digests(project.secrets(project.stack(stack))), indent=2))
-
-
-@app.command()
+@app.command(rich_help_panel=DECLARE)
 def lock(
     stack: StackName,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; status 1 if the lock would change.")] = False,
@@ -138,7 +130,7 @@ def lock(
     raise typer.Exit(run(project.stack(stack), check, upgrade, fetch or to is not None, to, as_json))
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 def inventory(
     stack: StackName,
     secrets: Annotated[
@@ -170,7 +162,7 @@ Consents = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", help="Change the hosts without a question.")]
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 def preview(stack: StackName, consent: Consents = None) -> None:
     """Compare the hosts with the declaration, and show what `up` would do. Read-only."""
     from rackwright.cli.pulumi import run
@@ -178,7 +170,7 @@ def preview(stack: StackName, consent: Consents = None) -> None:
     raise typer.Exit(run("preview", stack, consented=consent or ()))
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 def up(stack: StackName, consent: Consents = None, yes: Yes = False) -> None:
     """Change the hosts to the declared state, after a preview and a question. Running it again is safe."""
     from rackwright.cli.pulumi import run
@@ -186,7 +178,7 @@ def up(stack: StackName, consent: Consents = None, yes: Yes = False) -> None:
     raise typer.Exit(run("up", stack, consented=consent or (), yes=yes))
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 def destroy(stack: StackName, yes: Yes = False) -> None:
     """Remove the stack's resources from the hosts, after a summary of what is deleted and what stays, and a question.
 
@@ -197,7 +189,25 @@ def destroy(stack: StackName, yes: Yes = False) -> None:
     raise typer.Exit(run(stack, yes))
 
 
-@app.command()
+@app.command(rich_help_panel=CHECK)
+def stacks(as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False) -> None:
+    """List the stacks of this project with their targets and fleets. Needs no connection."""
+    from rackwright.cli.stacks import show_stacks
+
+    raise typer.Exit(show_stacks(as_json))
+
+
+@app.command(rich_help_panel=CHECK)
+def status(
+    stack: StackName, as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False
+) -> None:
+    """Show the last change of a stack, and one line per host: as declared, different, or not reached. Read-only."""
+    from rackwright.cli.stacks import show_status
+
+    raise typer.Exit(show_status(stack, as_json))
+
+
+@app.command(rich_help_panel=CHECK)
 def audit(
     stack: StackName,
     format: Annotated[Format, typer.Option(help="Output for people or for machines.")] = Format.table,
@@ -225,3 +235,11 @@ def audit(
     from rackwright.cli.audit import run
 
     raise typer.Exit(run(project.stack(stack), format.value, save, snapshot, as_of, digests, tracking))
+
+
+@app.command(rich_help_panel=CHECK)
+def digests(stack: StackName) -> None:
+    """Print keyed digests of values that depend on secrets, for an `audit --digests` without the passphrase."""
+    from rackwright.audit.digests import compute_digests
+
+    terminal.show(json.dumps(compute_digests(project.secrets(project.stack(stack))), indent=2))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rackwright import terminal
+from rackwright.cli.arguments import MODELS
 
 if TYPE_CHECKING:
     from workloads.checkpoint.archive import VerifiedCheckpoint
@@ -18,7 +19,7 @@ Compression = Literal["none", "gz", "zst"]
 Json = Annotated[bool, typer.Option("--json", help="Print the result for machines.")]
 
 
-@app.command()
+@app.command(rich_help_panel=MODELS)
 def backup(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a training's checkpoints.")],
     to: Annotated[Path, typer.Option(metavar="DIR", help="Directory for the archive.")] = Path(),
@@ -37,7 +38,7 @@ def backup(
     _print_result(archive.backup(directory, to, step, archive.Compression(compression)), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=MODELS)
 def restore(
     path: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="An archive of `rackwright backup`.")],
     to: Annotated[

@@ -10,13 +10,14 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
+from rackwright.cli.arguments import DECLARE
 from rackwright.errors import DeclarationError
 from rackwright.files import write_atomic
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel=DECLARE)
 def discover(
     addresses: Annotated[
         list[str], typer.Argument(metavar="[USER@]ADDRESS[:PORT]", help="The SSH addresses of the hosts.")

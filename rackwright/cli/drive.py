@@ -8,6 +8,7 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
+from rackwright.cli.arguments import HostName, StackName
 from rackwright.errors import DeclarationError, command
 
 app = typer.Typer(no_args_is_help=True, help="One drive of a host.")
@@ -19,8 +20,8 @@ def _drive() -> None: ...
 
 @app.command()
 def replace(
-    stack: Annotated[str, typer.Argument(metavar="STACK")],
-    host: Annotated[str, typer.Argument(metavar="HOST")],
+    stack: StackName,
+    host: HostName,
     old: Annotated[str, typer.Argument(metavar="OLD", help="Serial of the drive to replace.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="Serial of its replacement.")],
 ) -> None:
@@ -38,8 +39,8 @@ def replace(
 
 @app.command()
 def locate(
-    stack: Annotated[str, typer.Argument(metavar="STACK")],
-    host: Annotated[str, typer.Argument(metavar="HOST")],
+    stack: StackName,
+    host: HostName,
     serial: Annotated[str, typer.Argument(metavar="SERIAL")],
     off: Annotated[bool, typer.Option("--off", help="Switch the light off.")] = False,
 ) -> None:
@@ -65,8 +66,8 @@ def locate(
 
 @app.command()
 def erase(
-    stack: Annotated[str, typer.Argument(metavar="STACK")],
-    host: Annotated[str, typer.Argument(metavar="HOST")],
+    stack: StackName,
+    host: HostName,
     serials: Annotated[list[str], typer.Argument(metavar="SERIAL...", help="Serials of the drives.")],
     method: Annotated[
         str,

@@ -9,13 +9,14 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
+from rackwright.cli.arguments import StackName
 
 app = typer.Typer(no_args_is_help=True, help="The GPUs of a stack.")
 
 
 @app.command()
 def top(
-    stack: Annotated[str, typer.Argument(metavar="STACK")],
+    stack: StackName,
     as_json: Annotated[bool, typer.Option("--json", help="Print once, for machines.")] = False,
     once: Annotated[bool, typer.Option("--once", help="Print one table, and end.")] = False,
     seconds: Annotated[float, typer.Option(min=0.1, help="Time between two measurements.")] = 2,

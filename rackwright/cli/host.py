@@ -7,11 +7,10 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project, state
+from rackwright.cli.arguments import HostName, StackName
 from rackwright.errors import command
 
 app = typer.Typer(no_args_is_help=True, help="One host of a stack.")
-StackName = Annotated[str, typer.Argument(metavar="STACK")]
-HostName = Annotated[str, typer.Argument(metavar="HOST")]
 
 
 @app.command()

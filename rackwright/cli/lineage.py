@@ -9,6 +9,7 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
+from rackwright.cli.arguments import MODELS
 
 if TYPE_CHECKING:
     from workloads.tracking import Lineage
@@ -18,7 +19,7 @@ UNKNOWN = 3
 NOT_RECORDED = "unknown"
 
 
-@app.command()
+@app.command(rich_help_panel=MODELS)
 def lineage(
     model: Annotated[
         str,

@@ -7,12 +7,12 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
+from rackwright.cli.arguments import StackName
 
 if TYPE_CHECKING:
     from rackwright.status.runs import RunReport
 
 app = typer.Typer(no_args_is_help=True, help="The training runs of a stack.")
-StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack whose fleet has runs.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print for machines.")]
 

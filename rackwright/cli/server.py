@@ -8,6 +8,7 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
+from rackwright.cli.arguments import StackName
 from rackwright.errors import command
 from rackwright.iteration.request import Stage
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from rackwright.stack import Stack
 
 app = typer.Typer(no_args_is_help=True, help="The model servers of a stack.")
-StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack whose fleet has servers.")]
 ServerName = Annotated[str, typer.Argument(metavar="SERVER")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print for machines.")]
 Tracking = Annotated[

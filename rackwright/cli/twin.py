@@ -11,6 +11,7 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
+from rackwright.cli.arguments import HostName, StackName
 from rackwright.errors import DeclarationError, Diagnostic
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from rackwright.twin import Twin
 
 app = typer.Typer(no_args_is_help=True, help="The virtual twin of a rack, on this computer.")
-StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack whose target is a twin.")]
-HostName = Annotated[str, typer.Argument(metavar="HOST")]
 
 
 class Fault(StrEnum):

@@ -1,5 +1,6 @@
 """The questions of up and destroy: asked on a terminal after the plan is shown, answered by --yes in a pipe."""
 
+import json
 import os
 import subprocess
 
@@ -66,6 +67,10 @@ def test_up_asks_once_and_not_when_nothing_changes(project):
 
     status, shown = typed(project, "Change", "n", "up", "lab")
     assert (status, "Change" in shown) == (0, False)
+
+    overview = json.loads(piped(project, "status", "lab", "--json").stdout)
+    assert (overview["last_change"]["kind"], overview["last_change"]["result"]) == ("update", "succeeded")
+    assert overview["hosts"] == [{"host": HOST, "resources": 2, "state": "as declared", "notices": ""}]
 
 
 def test_destroy_shows_what_stays_and_what_is_deleted(project):

@@ -1,0 +1,35 @@
+"""Arguments and headings that several commands share."""
+
+from typing import Annotated
+
+import typer
+
+SET_UP, DECLARE, REHEARSE, CHANGE, CHECK, OPERATE, MODELS = (
+    "Set up",
+    "Declare",
+    "Rehearse",
+    "Change",
+    "Check",
+    "Operate",
+    "Models",
+)
+"""Headings of the list of commands, by task."""
+
+
+def _complete_stack(incomplete: str) -> list[str]:
+    from rackwright.cli import stacks
+
+    return stacks.complete(incomplete)
+
+
+def _complete_host(context: typer.Context, incomplete: str) -> list[str]:
+    from rackwright.cli import stacks
+
+    return stacks.complete_host(context.params.get("stack", ""), incomplete)
+
+
+StackName = Annotated[
+    str,
+    typer.Argument(metavar="STACK", help="Name of a stack: stacks/Pulumi.STACK.yaml.", autocompletion=_complete_stack),
+]
+HostName = Annotated[str, typer.Argument(metavar="HOST", help="Name of a host.", autocompletion=_complete_host)]

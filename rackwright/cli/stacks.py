@@ -1,0 +1,157 @@
+"""The commands stacks and status: the stacks of a project, and one line for each host of a stack."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rackwright import terminal
+from rackwright.cli import project
+from rackwright.errors import DeclarationError, UserError
+
+if TYPE_CHECKING:
+    from rackwright.audit.report import AuditResult
+
+
+@dataclass(frozen=True)
+class StackRow:
+    """One stack of the project."""
+
+    stack: str
+    target: str
+    fleet: str
+    hosts: int
+    problem: str = ""
+    """The first error of its declaration; then the other values may be empty."""
+
+
+@dataclass(frozen=True)
+class HostRow:
+    """The state of one host."""
+
+    host: str
+    resources: int
+    state: str
+    notices: str = ""
+    """Work in progress, maintenance, and consents that are still declared."""
+
+
+def names(root: Path) -> list[str]:
+    """Return the names of the stacks that have settings below *root*."""
+    return sorted(path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in root.glob("stacks/Pulumi.*.yaml"))
+
+
+def complete(incomplete: str) -> list[str]:
+    """Return the stacks that begin with *incomplete*, for the shell's completion."""
+    try:
+        return [name for name in names(project.directory()) if name.startswith(incomplete)]
+    except UserError:
+        return []
+
+
+def complete_host(stack: str, incomplete: str) -> list[str]:
+    """Return the hosts of *stack* that begin with *incomplete*, for the shell's completion."""
+    try:
+        return [name for name in project.stack(stack).fleet.hosts if name.startswith(incomplete)]
+    except UserError:
+        return []
+
+
+def show_stacks(as_json: bool) -> int:
+    """Print the stacks of the project, and return the exit status: 2 if a declaration has errors."""
+    rows = [_row(name) for name in names(project.directory())]
+    if as_json:
+        terminal.show(json.dumps([asdict(row) for row in rows], indent=2))
+    else:
+        _table(("stack", "target", "fleet", "hosts", ""), [(*map(str, asdict(row).values()),) for row in rows])
+    return 2 if any(row.problem for row in rows) else 0
+
+
+def _row(name: str) -> StackRow:
+    from rackwright.stack.stack import settings
+
+    try:
+        values = settings(name, project.directory())
+    except DeclarationError as error:
+        return StackRow(name, "", "", 0, error.diagnostics[0].problem)
+    try:
+        return StackRow(name, values["target"], values["fleet"], len(project.stack(name).fleet.hosts))
+    except DeclarationError as error:
+        count = len(error.diagnostics)
+        problem = f"{count} error{'s' * (count > 1)} in its fleet"
+        return StackRow(name, values["target"], values["fleet"], 0, problem)
+
+
+def show_status(name: str, as_json: bool) -> int:
+    """Print the last change of the stack and the state of each host, and return the exit status of an audit."""
+    from rackwright.audit import evidence, report
+    from rackwright.cli import state
+
+    stack = project.stack(name)
+    try:
+        stack = project.secrets(stack)
+    except UserError as error:
+        project.notify(f"values that depend on a secret are unknown: {error}")
+    names = [host for host in stack.fleet.hosts if host not in stack.maintenance]
+    with project.connect_hosts(stack) as hosts:
+        found = evidence.from_hosts(hosts, names, project.notify)
+    compared = report.compare(stack, found)
+    rows = host_rows(compared.results)
+    last = last_change(json.loads(state.pulumi(name, "stack", "history", "--json", "--page-size", "1")))
+    if as_json:
+        terminal.show(
+            json.dumps({"stack": name, "last_change": last, "hosts": [asdict(row) for row in rows]}, indent=2)
+        )
+        return compared.exit_status
+    terminal.show(f"last change: {'none' if last is None else ' '.join((last['time'], last['kind'], last['result']))}")
+    _table(("host", "resources", "state", ""), [(*map(str, asdict(row).values()),) for row in rows])
+    return compared.exit_status
+
+
+def last_change(history: list[Mapping[str, Any]]) -> dict[str, str] | None:
+    """Return the newest entry of *history*, of `pulumi stack history`: its time in UTC, kind and result."""
+    if not history:
+        return None
+    newest = history[0]
+    time = datetime.fromisoformat(newest["startTime"]).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return {"time": time, "kind": newest["kind"], "result": newest["result"]}
+
+
+def host_rows(results: Iterable["AuditResult"]) -> list[HostRow]:
+    """Return a row for each host of *results*."""
+    by_host = sorted(results, key=_host)
+    return [_host_row(host, list(group)) for host, group in groupby(by_host, key=_host)]
+
+
+def _host(result: "AuditResult") -> str:
+    return result.name.partition("/")[0]
+
+
+def _host_row(host: str, results: list["AuditResult"]) -> HostRow:
+    differing = sum(len(result.known_differences) for result in results)
+    unknown = sum(len(result.unknown_differences) for result in results)
+    counts = {"differ": differing, "unknown": unknown}
+    state = ", ".join(f"{count} {text}" for text, count in counts.items() if count) or "as declared"
+    if any(result.not_reached for result in results):
+        state = "not reached"
+    elif not any(result.matches or result.differences for result in results):
+        state = "not compared"
+    notices = "; ".join(
+        f"{result.name.partition('/')[2] or host}: {result.notice}" for result in results if result.notice
+    )
+    return HostRow(host, len(results), state, notices)
+
+
+def _table(titles: Iterable[str], rows: Iterable[tuple[str, ...]]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    terminal.console().print(table)
