@@ -1,6 +1,7 @@
 """The application: all commands and their options."""
 
 import json
+from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -76,6 +77,25 @@ def show_toolchain(
         return
     installation = toolchain.ensure(project.notify)
     terminal.show(f"pulumi {installation.version} ({installation.origin}) in {installation.directory}")
+
+
+@app.command(rich_help_panel=SET_UP)
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False) -> None:
+    """Show what this computer has and lacks for each feature, with the command that mends it. Changes nothing.
+
+    Exit status: 0 nothing is missing, 1 something is.
+    """
+    from rackwright.cli.doctor import checks
+
+    found = checks()
+    if as_json:
+        terminal.show(json.dumps([asdict(check) for check in found], indent=2))
+    else:
+        for check in found:
+            terminal.show(f"{check.state:<8} {check.feature}: {check.found}")
+            if check.help:
+                terminal.show(f"{'':<8}   help: {check.help}")
+    raise typer.Exit(any(check.state == "missing" for check in found))
 
 
 @app.command(rich_help_panel=SET_UP)

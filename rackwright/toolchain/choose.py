@@ -42,6 +42,14 @@ def ensure(progress: Progress) -> Toolchain:
     return _find_cached() or _make(reasons, progress)
 
 
+def find() -> Toolchain | None:
+    """Return the toolchain that `ensure` would return without a download or a build; None if there is none."""
+    try:
+        return _find_on_path()
+    except ToolUnavailable:
+        return _find_cached()
+
+
 def _makers() -> dict[Toolchain, Callable[[Path, Progress], None]]:
     """Return the toolchains of the cache with the function that makes each, in the order of preference."""
     root, machine = cache.directory() / "toolchain", platform.machine()

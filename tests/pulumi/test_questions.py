@@ -30,7 +30,7 @@ def piped(made: OneHost, *arguments: str) -> subprocess.CompletedProcess[str]:
 def typed(made: OneHost, question: str, answer: str, *arguments: str) -> tuple[int, str]:
     """Run the command on a terminal, and answer *question* if it is asked; return the exit status and the output."""
     terminal = pexpect.spawn(
-        PROGRAM, [*arguments], timeout=120, cwd=str(made.directory), env=os.environ | made.environment
+        PROGRAM, [*arguments], timeout=600, cwd=str(made.directory), env=os.environ | made.environment
     )
     if terminal.expect([question, pexpect.EOF]) == 0:
         shown = terminal.before + terminal.after

@@ -30,6 +30,11 @@ def accelerator() -> Accelerator:
     return "kvm" if _result_file().read_text() == "yes" else "tcg"
 
 
+def stored() -> Accelerator | None:
+    """Return the accelerator of this computer; None until `detect` has stored one since this computer started."""
+    return accelerator() if _result_file().exists() else None
+
+
 def _result_file() -> Path:
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return runtime_base() / f"kvm-{boot_id}"

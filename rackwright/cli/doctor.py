@@ -1,0 +1,130 @@
+"""What this computer has and lacks for each feature of rackwright, with the command that mends it. Changes nothing."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rackwright.toolchain import cache, choose, workloads
+from rackwright.twin.vm import accelerator
+
+State = Literal["ready", "later", "limited", "missing"]
+FOLDER = Path(choose.__file__).parent
+LISTS = (FOLDER / "packages.debian.txt", FOLDER / "packages.workloads.debian.txt")
+"""Lists of packages; a line ``## FEATURE`` begins the packages of a feature."""
+GIB = 1 << 30
+TWIN_GIB = 10
+"""Free space that the image of a twin and its disks need, in GiB."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result for one feature."""
+
+    feature: str
+    state: State
+    """later: the first command that needs the feature prepares it; limited: it works, but not in full."""
+    found: str
+    help: str = ""
+
+
+def checks() -> list[Check]:
+    """Return the state of each feature on this computer."""
+    missing = missing_packages()
+    return [
+        _packages("checkout and fleets", missing["command line"], f"Python {sys.version.split()[0]}"),
+        _pulumi(),
+        _packages("lock of packages", missing["lock"], "gpg"),
+        _packages("twin", missing["twin"], "QEMU, systemd-nspawn and the tools for images"),
+        _acceleration(),
+        _space(),
+        _environment("training and quantization", missing["workloads"], workloads.training_directory() / "ready"),
+    ]
+
+
+def missing_packages(lists: Sequence[Path] = LISTS) -> Mapping[str, list[str]]:
+    """Return the packages of *lists* that this computer lacks, by feature."""
+    missing: dict[str, list[str]] = defaultdict(list)
+    for path in lists:
+        feature = ""
+        for line in path.read_text().splitlines():
+            if line.startswith("## "):
+                feature = line[3:].strip()
+            elif line and not line.startswith("#"):
+                package, thing, *_ = line.split()
+                if not _is_installed(thing):
+                    missing[feature].append(package)
+    return missing
+
+
+def _is_installed(thing: str) -> bool:
+    """Return whether this computer has *thing*: a command, a file ``/path``, or a module ``python3:name``."""
+    if thing.startswith("/"):
+        return Path(thing).exists()
+    if thing.startswith("python3:"):
+        module = thing.removeprefix("python3:")
+        return subprocess.run(["python3", "-c", f"import {module}"], capture_output=True).returncode == 0
+    return (
+        shutil.which(thing, path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin")))
+        is not None
+    )
+
+
+def _packages(feature: str, missing: Sequence[str], found: str) -> Check:
+    if not missing:
+        return Check(feature, "ready", found)
+    install = f"apt-get install --no-install-recommends {' '.join(missing)}"
+    return Check(feature, "missing", f"no {', '.join(missing)}", f"Run as root: {install}")
+
+
+def _pulumi() -> Check:
+    if (found := choose.find()) is not None:
+        return Check("preview, up and destroy", "ready", f"pulumi {found.version} ({found.origin})")
+    if shutil.which("go"):
+        how = "the first command downloads pulumi, or builds it with Go, which takes minutes"
+    else:
+        how = "the first command downloads pulumi; without the internet that needs Go 1.21 or newer"
+    return Check(
+        "preview, up and destroy", "later", f"no pulumi: {how}", "Run `rackwright toolchain` to prepare it now"
+    )
+
+
+def _acceleration() -> Check:
+    device, feature = Path("/dev/kvm"), "fast virtual machines"
+    stored = accelerator.stored()
+    if stored == "kvm":
+        return Check(feature, "ready", "KVM")
+    if stored == "tcg" and device.exists():
+        return Check(feature, "limited", "no guest boots with /dev/kvm here; QEMU translates, which is slow")
+    if os.access(device, os.R_OK | os.W_OK):
+        return Check(feature, "later", "/dev/kvm exists; the first start of a twin tries a guest with it")
+    if device.exists():
+        help = "Add your account to the group kvm: usermod --append --groups kvm ACCOUNT"
+        return Check(feature, "limited", "your account cannot use /dev/kvm; QEMU translates, which is slow", help)
+    help = "Enable virtualization in the firmware, or use hosts that are containers"
+    return Check(feature, "limited", "no /dev/kvm; QEMU translates, which is slow", help)
+
+
+def _space() -> Check:
+    place = next(path for path in (cache.directory(), *cache.directory().parents) if path.exists())
+    free = shutil.disk_usage(place).free / GIB
+    found = f"{free:.0f} GiB free for {cache.directory()}"
+    if free >= TWIN_GIB:
+        return Check("space for images", "ready", found)
+    return Check(
+        "space for images", "missing", found, f"Free {TWIN_GIB} GiB, or set RACKWRIGHT_CACHE to another directory"
+    )
+
+
+def _environment(feature: str, missing: Sequence[str], ready: Path) -> Check:
+    if ready.exists():
+        return Check(feature, "ready", "PyTorch and the workloads' packages are installed")
+    if missing:
+        return _packages(feature, missing, "")
+    found = "not installed: 3 GB to fetch, 5 GB on the drive"
+    return Check(feature, "later", found, "Run `rackwright toolchain workloads` to prepare it now")

@@ -1,0 +1,45 @@
+"""What doctor reports of a computer that lacks something."""
+
+import json
+
+from typer.testing import CliRunner
+
+from rackwright.cli import doctor
+from rackwright.cli.app import app
+from rackwright.cli.doctor import Check
+
+
+def test_a_missing_package_is_named_below_its_feature(tmp_path):
+    listed = tmp_path / "list"
+    listed.write_text(
+        "# packages\n\n## shell\ndash  sh  # a shell\nnot-there  no-such-command  # nothing\n\n"
+        "## files\nbase  /etc/passwd\ngone  /no/such/file\nlost  python3:no_such_module\n"
+    )
+
+    assert doctor.missing_packages([listed]) == {"shell": ["not-there"], "files": ["gone", "lost"]}
+
+
+def test_every_package_belongs_to_a_feature(monkeypatch):
+    monkeypatch.setattr(doctor, "_is_installed", lambda thing: False)
+
+    assert doctor.missing_packages().keys() == {"command line", "lock", "twin", "workloads"}
+
+
+def test_what_is_missing_comes_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr(doctor, "_is_installed", lambda thing: thing != "swtpm")
+
+    shown = CliRunner().invoke(app, ["doctor", "--json"])
+
+    assert shown.exit_code == 1
+    twin = next(check for check in json.loads(shown.stdout) if check["feature"] == "twin")
+    assert (twin["state"], twin["found"]) == ("missing", "no swtpm")
+    assert twin["help"] == "Run as root: apt-get install --no-install-recommends swtpm"
+
+
+def test_an_accelerator_that_was_never_tried_is_not_ready(monkeypatch):
+    monkeypatch.setattr(doctor.accelerator, "stored", lambda: None)
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: True)
+
+    assert doctor._acceleration() == Check(
+        "fast virtual machines", "later", "/dev/kvm exists; the first start of a twin tries a guest with it"
+    )
