@@ -1,7 +1,9 @@
 """Output to the operator's terminal: no text from a host can move the cursor, hide text or reorder it."""
 
+import contextlib
 import sys
 import traceback
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +43,16 @@ def require(help: str) -> None:
     if not sys.stdin.isatty():
         problem = "stdin is no terminal"
         raise Refused(Diagnostic("command", problem, "a terminal, because the command asks before a change", help))
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Yield a function that replaces the line of progress on stderr; without a terminal it shows nothing."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    with console(stderr=True).status("starting") as status:
+        yield lambda text: status.update(visible(text))
 
 
 def console(stderr: bool = False) -> "Console":

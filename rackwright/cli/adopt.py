@@ -45,7 +45,7 @@ def adopt(
     """
     from rackwright.audit import evidence, report
     from rackwright.cli import set_aside
-    from rackwright.cli.pulumi import select
+    from rackwright.cli.state import select
     from rackwright.hosts.pool import Hosts
     from rackwright.provider import state_format
 

@@ -182,20 +182,30 @@ Consents = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", help="Change the hosts without a question.")]
 
 
+Steps = Annotated[bool, typer.Option("--steps", help="List the steps of each resource, and what its drives carry.")]
+Diff = Annotated[bool, typer.Option("--diff", help="Show how the texts of files change.")]
+
+
 @app.command(rich_help_panel=CHANGE)
-def preview(stack: StackName, consent: Consents = None) -> None:
+def preview(
+    stack: StackName,
+    consent: Consents = None,
+    steps: Steps = False,
+    diff: Diff = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan for machines.")] = False,
+) -> None:
     """Compare the hosts with the declaration, and show what `up` would do. Read-only."""
-    from rackwright.cli.pulumi import run
+    from rackwright.cli.pulumi import Form, run
 
-    raise typer.Exit(run("preview", stack, consented=consent or ()))
+    raise typer.Exit(run("preview", stack, consented=consent or (), form=Form(steps, diff, as_json)))
 
 
 @app.command(rich_help_panel=CHANGE)
-def up(stack: StackName, consent: Consents = None, yes: Yes = False) -> None:
+def up(stack: StackName, consent: Consents = None, yes: Yes = False, steps: Steps = False, diff: Diff = False) -> None:
     """Change the hosts to the declared state, after a preview and a question. Running it again is safe."""
-    from rackwright.cli.pulumi import run
+    from rackwright.cli.pulumi import Form, run
 
-    raise typer.Exit(run("up", stack, consented=consent or (), yes=yes))
+    raise typer.Exit(run("up", stack, consented=consent or (), yes=yes, form=Form(steps, diff)))
 
 
 @app.command(rich_help_panel=CHANGE)

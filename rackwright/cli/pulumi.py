@@ -1,42 +1,56 @@
 """The commands preview and up: they run pulumi, list unknown hosts, and return an exit status by the result."""
 
 import json
-import os
-import shlex
 import signal
-import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
-from urllib.parse import unquote, urlsplit
+from typing import IO, Any, Literal
 
 from rackwright import terminal
-from rackwright.cli import project
-from rackwright.errors import DeclarationError, Diagnostic, SetupError, StepFailed, command
+from rackwright.cli import plan, project, state
+from rackwright.errors import DeclarationError, Diagnostic, SetupError, command
 from rackwright.kinds.table import KINDS
 from rackwright.lock.tree import find_missing
 from rackwright.provider import consents, outcomes, state_format
-from rackwright.provider.outcomes import Outcome
+from rackwright.provider.outcomes import Outcome, PlanRecord
 from rackwright.schema.problem import hint
 from rackwright.stack import Stack, declare
-from rackwright.stack.passphrase import check_state
-from rackwright.stack.stack import RACK, settings
 
 Verb = Literal["preview", "up"]
-UNCHANGED = {"same", "read", "refresh"}
+PROGRESS_SECONDS = 0.5
 INTERRUPTED = (130, -signal.SIGINT)
 """Exit statuses of a pulumi that the user has interrupted."""
 
 
-def run(verb: Verb, stack: str, stdout: IO[str] | None = None, consented: Sequence[str] = (), yes: bool = False) -> int:
+@dataclass(frozen=True)
+class Form:
+    """How a plan is printed."""
+
+    steps: bool = False
+    diff: bool = False
+    json: bool = False
+
+
+SUMMARY = Form()
+
+
+def run(
+    verb: Verb,
+    stack: str,
+    stdout: IO[str] | None = None,
+    consented: Sequence[str] = (),
+    yes: bool = False,
+    form: Form = SUMMARY,
+) -> int:
     """Run pulumi's *verb* on *stack*, and return rackwright's exit status.
 
     Args:
         consented: Consents to overwrite drives, for this run alone: ``SERIAL=CONTENT``.
-        stdout: The stream for pulumi's output; None for rackwright's own stdout.
+        form: How the plan is printed.
+        stdout: The stream for all output; None for rackwright's own stdout.
         yes: Whether to change the hosts without asking the operator after the preview.
 
     Raises:
@@ -44,7 +58,7 @@ def run(verb: Verb, stack: str, stdout: IO[str] | None = None, consented: Sequen
     """
     loaded = project.stack(stack)
     consent_variables = consents.pass_on(_consents(loaded, consented))
-    _check(loaded)  # errors are reported before anything starts
+    total = _check(loaded)  # errors are reported before anything starts
     if verb == "up" and not yes:
         preview = command("rackwright preview {}", stack)
         terminal.require(f"Read the output of {preview}, then run {command('rackwright up {} --yes', stack)}")
@@ -53,23 +67,16 @@ def run(verb: Verb, stack: str, stdout: IO[str] | None = None, consented: Sequen
         read_state(stack, environment)
         # The preview of `pulumi up` would end at the first refusal, with nothing done. This preview shows the plan,
         # and resources that do not depend on a refused one are still changed.
-        planned = run_pulumi(["preview"], stack, Path(scratch, "preview"), environment, stdout)
+        planned = preview_resources(stack, Path(scratch, "preview"), environment, total)
+        (terminal.show if stdout is None else terminal.notify)(format_plan(planned, form))
         if verb == "preview" or planned.stopped:
             return finish(planned, verb)
         asks = not yes and (planned.status or planned.changed_resources)
         if asks and not terminal.confirm(_question(stack, planned)):
             project.notify("nothing was changed")
             return finish(planned, "preview")
-        return finish(
-            run_pulumi(["up", "--yes", "--skip-preview"], stack, Path(scratch, "up"), environment, stdout), verb
-        )
-
-
-class Change(NamedTuple):
-    """A planned change: the type and the name of a resource or component."""
-
-    type: str
-    name: str
+        argv = ["up", "--yes", "--skip-preview"]
+        return finish(run_pulumi(argv, stack, Path(scratch, "up"), environment, stdout), verb)
 
 
 @dataclass(frozen=True)
@@ -78,10 +85,24 @@ class PulumiRun:
 
     status: int
     """Pulumi's exit status; negative if a signal killed it."""
-    changes: Sequence[Change]
-    """The resources and components that it planned to change, without those of hosts that were not reached."""
+    events: plan.Events
     resources: Mapping[Outcome, set[str]]
     """The resources with each outcome that the provider has recorded."""
+    plans: Mapping[str, PlanRecord]
+    output: str = ""
+    """All that it printed, if that was captured."""
+
+    @property
+    def changes(self) -> list[plan.Change]:
+        """The changes that pulumi plans, without those of hosts that were not reached.
+
+        Pulumi plans all resources of an unreachable host, about which nothing is known. With any of them, changes of
+        components are left out.
+        """
+        unreachable = self.resources.get("unreachable", set())
+        if not unreachable:
+            return [*self.events.changes]
+        return [each for each in self.events.changes if each.type in KINDS and each.name not in unreachable]
 
     @property
     def changed_resources(self) -> int:
@@ -94,6 +115,15 @@ class PulumiRun:
         return self.status < 0 or self.status in INTERRUPTED or self.status > 1
 
 
+def format_plan(planned: PulumiRun, form: Form) -> str:
+    """Return the plan as text or JSON, or pulumi's own output if it failed without a message in its event log."""
+    if form.json:
+        return json.dumps(plan.as_data(planned.events, planned.plans), indent=2)
+    if planned.status and not planned.events.messages:
+        return planned.output
+    return plan.format_summary(planned.events, planned.plans, planned.resources, form.steps, form.diff)
+
+
 def run_pulumi(
     argv: Sequence[str], stack: str, directory: Path, environment: Mapping[str, str], stdout: IO[str] | None
 ) -> PulumiRun:
@@ -102,15 +132,80 @@ def run_pulumi(
     Args:
         directory: A directory for the command's records, which this function makes.
     """
-    directory.mkdir()
-    events, outcome_file = directory / "events", directory / "outcomes"
-    argv = ["pulumi", *argv, "--stack", stack, "--event-log", str(events)]
-    recorded = {**environment, outcomes.VARIABLE: str(outcome_file)}
-    status = subprocess.run(argv, cwd=project.directory(), env=recorded, stdout=stdout).returncode
-    resources = outcomes.read(outcome_file)
-    if status < 0 and status not in INTERRUPTED:
-        project.notify(str(_killed_error(argv[:2], -status, stack)))
-    return PulumiRun(status, _changes(events, resources.get("unreachable", set())), resources)
+    records = _Records(directory, stack)
+    whole = records.environment(environment)
+    status = subprocess.run(records.argv(argv), cwd=project.directory(), env=whole, stdout=stdout).returncode
+    return records.result(argv, status)
+
+
+def preview_resources(stack: str, directory: Path, environment: Mapping[str, str], total: int) -> PulumiRun:
+    """Run `pulumi preview` with a line of progress on a terminal, and return its result with its output.
+
+    Args:
+        directory: A directory for the command's records, which this function makes.
+        total: The number of declared resources.
+    """
+    records, argv = _Records(directory, stack), ["preview", "--color", "never"]
+    whole = records.environment(environment)
+    with records.output.open("w") as output, terminal.progress() as progress:
+        process = subprocess.Popen(
+            records.argv(argv), cwd=project.directory(), env=whole, stdout=output, stderr=subprocess.STDOUT
+        )
+        while (status := _wait(process)) is None:
+            done = plan.count_resources(records.events)
+            progress(f"comparing {stack} with its hosts: {done} of {total} resources")
+    return records.result(argv, status)
+
+
+def _wait(process: "subprocess.Popen[bytes]") -> int | None:
+    """Return the exit status of *process*; None if it goes on after a while."""
+    try:
+        return process.wait(PROGRESS_SECONDS)
+    except subprocess.TimeoutExpired:
+        return None
+    except KeyboardInterrupt:  # pulumi received it too, and ends
+        process.wait()
+        raise
+
+
+@dataclass(frozen=True)
+class _Records:
+    """The files in which a pulumi command and the provider record what they do."""
+
+    directory: Path
+    stack: str
+
+    def __post_init__(self) -> None:
+        self.directory.mkdir()
+
+    @property
+    def events(self) -> Path:
+        return self.directory / "events"
+
+    @property
+    def output(self) -> Path:
+        return self.directory / "output"
+
+    @property
+    def outcomes(self) -> Path:
+        return self.directory / "outcomes"
+
+    def argv(self, argv: Sequence[str]) -> list[str]:
+        return ["pulumi", *argv, "--stack", self.stack, "--event-log", str(self.events)]
+
+    def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
+        return {**environment, outcomes.VARIABLE: str(self.outcomes)}
+
+    def result(self, argv: Sequence[str], status: int) -> PulumiRun:
+        if status < 0 and status not in INTERRUPTED:
+            project.notify(str(state.killed_error(["pulumi", argv[0]], -status, self.stack)))
+        return PulumiRun(
+            status,
+            plan.read_events(self.events),
+            outcomes.read(self.outcomes),
+            outcomes.read_plans(self.outcomes),
+            self.output.read_text(errors="replace") if self.output.exists() else "",
+        )
 
 
 def finish(ended: PulumiRun, verb: Verb) -> int:
@@ -127,7 +222,7 @@ def read_state(stack: str, environment: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         Refused: The state has the format of another version.
     """
-    deployment = json.loads(select(stack, project.directory(), environment)).get("deployment") or {}
+    deployment = json.loads(state.select(stack, project.directory(), environment)).get("deployment") or {}
     for found in state_format.formats(deployment):
         state_format.check_format(found, stack)
     return deployment
@@ -155,13 +250,19 @@ def _consents(stack: Stack, consented: Sequence[str]) -> dict[str, str]:
     return parsed
 
 
-def _check(stack: Stack) -> None:
-    """Raise if the declaration or its lock has errors, or if the local repository lacks packages for the hosts."""
-    declare(stack)
+def _check(stack: Stack) -> int:
+    """Return the number of declared resources.
+
+    Raises:
+        DeclarationError: The declaration or its lock has errors.
+        SetupError: The local repository lacks packages for the hosts.
+    """
+    total = len(declare(stack))
     if stack.lock and stack.brings_packages and (missing := find_missing(stack.lock, stack.local_repository)):
         help = f"Run {command('rackwright lock --fetch {}', stack.name)}"
         problem, expected = f"the local repository is incomplete: {missing}", "all packages in the lock"
         raise SetupError(Diagnostic(str(stack.local_repository), problem, expected, help))
+    return total
 
 
 def exit_status(verb: Verb, status: int, changes: bool, resources: Mapping[Outcome, set[str]]) -> int:
@@ -187,148 +288,3 @@ def exit_status(verb: Verb, status: int, changes: bool, resources: Mapping[Outco
     if resources.get("by_hand") or (verb == "preview" and changes):
         return 1
     return 3 if resources.get("unknown") or resources.get("unreachable") else 0
-
-
-def _changes(events: Path, unreachable: Set[str]) -> list[Change]:
-    """Return the changes that pulumi plans.
-
-    Pulumi plans all resources of an unreachable host, about which nothing is known.
-
-    Args:
-        unreachable: Resources of hosts that were not reached. With any of them, changes of components are ignored.
-    """
-    changes = []
-    for line in events.read_text().splitlines() if events.exists() else ():
-        event: dict[str, Any] = json.loads(line).get("resourcePreEvent") or {}
-        planned = event.get("metadata") or {}
-        if planned.get("op", "same") in UNCHANGED:
-            continue
-        change = Change(planned["type"], planned["urn"].rpartition("::")[2])
-        if not unreachable or (change.type in KINDS and change.name not in unreachable):
-            changes.append(change)
-    return changes
-
-
-def select(stack: str, root: Path, environment: Mapping[str, str]) -> str:
-    """Return the stack's state, as `pulumi stack export` prints it; an empty one is created if there is none.
-
-    The lock of a process that died on this computer is released.
-
-    Raises:
-        SetupError: A file of the state is damaged; the error says how to repair it.
-        StepFailed: Pulumi failed.
-        DeclarationError: A published passphrase opens the state of a real rack.
-    """
-    _check_state_files(stack, environment)
-    _pulumi(["stack", "select", "--create", stack], stack, root, environment)
-    for lock in _locks(environment):
-        if f"/{stack}/" not in str(lock):
-            continue
-        holder = _read_lock(lock)
-        if holder["hostname"] == socket.gethostname() and not _alive(holder["pid"]):
-            project.notify(f"the stack was locked by process {holder['pid']}, which has died; releasing the lock")
-            _pulumi(["cancel", "--yes", "--stack", stack], stack, root, environment)
-    exported = _pulumi(["stack", "export", "--stack", stack], stack, root, environment)
-    if settings(stack, root)["target"] == RACK:
-        check_state(stack, json.loads(exported).get("deployment") or {}, root)
-    return exported
-
-
-def _pulumi(command: Sequence[str], stack: str, root: Path, environment: Mapping[str, str]) -> str:
-    """Run pulumi's *command*, and return its output.
-
-    Raises:
-        StepFailed: Pulumi failed; the error has its output, or the signal that killed it.
-    """
-    argv = ["pulumi", *command]
-    done = subprocess.run(argv, cwd=root, env=environment, capture_output=True, text=True, errors="backslashreplace")
-    if done.returncode < 0:
-        raise _killed_error(argv[:2], -done.returncode, stack)
-    if done.returncode:
-        output = " ".join((done.stderr.strip() or done.stdout).split())
-        problem = f'`{shlex.join(argv)}` failed with status {done.returncode}, and printed "{output}"'
-        help = "Correct the reported error, and run the command again"
-        raise StepFailed(Diagnostic(f"stack {stack}", problem, help=help))
-    return done.stdout
-
-
-def _killed_error(argv: Sequence[str], number: int, stack: str) -> StepFailed:
-    """Return the error for a command that the signal *number* killed."""
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        name = f"signal {number}"
-    problem = f"`{shlex.join(argv)}` was killed by {name}"
-    note = "the next run observes the hosts first, and leaves resources that are as declared"
-    return StepFailed(Diagnostic(f"stack {stack}", problem, help="Run the command again", note=note))
-
-
-def _check_state_files(stack: str, environment: Mapping[str, str]) -> None:
-    """Check the files of a file backend, which a full disk leaves empty or truncated.
-
-    Raises:
-        SetupError: A file is damaged; the error says how to repair it.
-    """
-    note, again = "a full disk leaves such a file", f"run {command('rackwright up {}', stack)} again"
-    for lock in _locks(environment):
-        if f"/{stack}/" in str(lock):
-            try:
-                _read_lock(lock)
-            except (ValueError, KeyError, TypeError):
-                problem = f"the lock of the state is damaged: its {_size(lock)} are not a lock of pulumi"
-                remove = f"remove the lock with {command('rm {}', str(lock))}"
-                help = f"Make sure that no other pulumi runs, {remove}, and {again}"
-                raise SetupError(Diagnostic(str(lock), problem, "complete JSON", help, note)) from None
-    for state in _files(environment, f".pulumi/stacks/**/{stack}.json"):
-        if _is_json(state):
-            continue
-        copy = state.with_name(f"{state.name}.bak")
-        if copy.is_file() and _is_json(copy):
-            help = f"Restore pulumi's copy with {command('cp {} {}', str(copy), str(state))}, and {again}"
-        else:
-            aside = command("mv {} {}", str(state), f"{state}.damaged")
-            help = f"Move the file aside with {aside}, and {again}, which reads the state from the hosts"
-        problem = f"the state is damaged: its {_size(state)} are not a state of pulumi"
-        raise SetupError(Diagnostic(str(state), problem, "complete JSON", help, note))
-
-
-def _read_lock(lock: Path) -> dict[str, Any]:
-    """Return the holder that pulumi's *lock* names: its hostname and pid.
-
-    Raises:
-        ValueError, KeyError, TypeError: The file is empty, truncated, or something else.
-    """
-    holder = json.loads(lock.read_text())
-    return {"hostname": str(holder["hostname"]), "pid": int(holder["pid"])}
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        return isinstance(json.loads(path.read_text()), dict)
-    except (OSError, ValueError):
-        return False
-
-
-def _size(path: Path) -> str:
-    return f"{path.stat().st_size} bytes"
-
-
-def _locks(environment: Mapping[str, str]) -> list[Path]:
-    """Return the lock files of a file backend; other backends release their locks themselves."""
-    return _files(environment, ".pulumi/locks/**/*.json")
-
-
-def _files(environment: Mapping[str, str], pattern: str) -> list[Path]:
-    """Return the files of a file backend that match *pattern*; none for other backends."""
-    url = urlsplit(environment["PULUMI_BACKEND_URL"])
-    return sorted(Path(unquote(url.path)).glob(pattern)) if url.scheme == "file" else []
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

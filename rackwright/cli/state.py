@@ -1,30 +1,28 @@
-"""A stack's state: the resources that pulumi has recorded, and commands on them."""
+"""A stack's state: the resources that pulumi has recorded, its lock, and commands on them."""
 
 import json
+import os
 import shlex
+import signal
+import socket
 import subprocess
+from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from rackwright.cli import project
-from rackwright.errors import Diagnostic, StepFailed
+from rackwright.errors import Diagnostic, SetupError, StepFailed, command
 
 
 def pulumi(stack: str, *argv: str) -> str:
     """Run pulumi on *stack*, and return its output.
 
     Raises:
-        StepFailed: Pulumi failed; the error has its output.
+        StepFailed: Pulumi failed; the error has its output, or the signal that killed it.
     """
-    command = ["pulumi", *argv, "--stack", stack]
-    done = subprocess.run(
-        command, cwd=project.directory(), env=_environment(stack), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        output = " ".join((done.stderr.strip() or done.stdout).split())
-        problem = f'`{shlex.join(command)}` failed with status {done.returncode}, and printed "{output}"'
-        help = "Correct the reported error, and run the command again"
-        raise StepFailed(Diagnostic(f"stack {stack}", problem, help=help))
-    return done.stdout
+    return _run([*argv, "--stack", stack], stack, project.directory(), _environment(stack))
 
 
 def urns(stack: str) -> list[str]:
@@ -37,3 +35,131 @@ def urns(stack: str) -> list[str]:
 def _environment(stack: str) -> dict[str, str]:
     """Return pulumi's environment; the cache checks the toolchain once for all commands."""
     return project.environment(stack)
+
+
+def select(stack: str, root: Path, environment: Mapping[str, str]) -> str:
+    """Return the stack's state, as `pulumi stack export` prints it; an empty one is created if there is none.
+
+    The lock of a process that died on this computer is released.
+
+    Raises:
+        SetupError: A file of the state is damaged; the error says how to repair it.
+        StepFailed: Pulumi failed.
+        DeclarationError: A published passphrase opens the state of a real rack.
+    """
+    from rackwright.stack.passphrase import check_state
+    from rackwright.stack.stack import RACK, settings
+
+    _check_state_files(stack, environment)
+    _run(["stack", "select", "--create", stack], stack, root, environment)
+    for lock in _locks(environment):
+        if f"/{stack}/" not in str(lock):
+            continue
+        holder = _read_lock(lock)
+        if holder["hostname"] == socket.gethostname() and not _alive(holder["pid"]):
+            project.notify(f"the stack was locked by process {holder['pid']}, which has died; releasing the lock")
+            _run(["cancel", "--yes", "--stack", stack], stack, root, environment)
+    exported = _run(["stack", "export", "--stack", stack], stack, root, environment)
+    if settings(stack, root)["target"] == RACK:
+        check_state(stack, json.loads(exported).get("deployment") or {}, root)
+    return exported
+
+
+def _check_state_files(stack: str, environment: Mapping[str, str]) -> None:
+    """Check the files of a file backend, which a full disk leaves empty or truncated.
+
+    Raises:
+        SetupError: A file is damaged; the error says how to repair it.
+    """
+    note, again = "a full disk leaves such a file", f"run {command('rackwright up {}', stack)} again"
+    for lock in _locks(environment):
+        if f"/{stack}/" in str(lock):
+            try:
+                _read_lock(lock)
+            except (ValueError, KeyError, TypeError):
+                problem = f"the lock of the state is damaged: its {_size(lock)} are not a lock of pulumi"
+                remove = f"remove the lock with {command('rm {}', str(lock))}"
+                help = f"Make sure that no other pulumi runs, {remove}, and {again}"
+                raise SetupError(Diagnostic(str(lock), problem, "complete JSON", help, note)) from None
+    for state in _files(environment, f".pulumi/stacks/**/{stack}.json"):
+        if _is_json(state):
+            continue
+        copy = state.with_name(f"{state.name}.bak")
+        if copy.is_file() and _is_json(copy):
+            help = f"Restore pulumi's copy with {command('cp {} {}', str(copy), str(state))}, and {again}"
+        else:
+            aside = command("mv {} {}", str(state), f"{state}.damaged")
+            help = f"Move the file aside with {aside}, and {again}, which reads the state from the hosts"
+        problem = f"the state is damaged: its {_size(state)} are not a state of pulumi"
+        raise SetupError(Diagnostic(str(state), problem, "complete JSON", help, note))
+
+
+def _read_lock(lock: Path) -> dict[str, Any]:
+    """Return the holder that pulumi's *lock* names: its hostname and pid.
+
+    Raises:
+        ValueError, KeyError, TypeError: The file is empty, truncated, or something else.
+    """
+    holder = json.loads(lock.read_text())
+    return {"hostname": str(holder["hostname"]), "pid": int(holder["pid"])}
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_text()), dict)
+    except (OSError, ValueError):
+        return False
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size} bytes"
+
+
+def _locks(environment: Mapping[str, str]) -> list[Path]:
+    """Return the lock files of a file backend; other backends release their locks themselves."""
+    return _files(environment, ".pulumi/locks/**/*.json")
+
+
+def _files(environment: Mapping[str, str], pattern: str) -> list[Path]:
+    """Return the files of a file backend that match *pattern*; none for other backends."""
+    url = urlsplit(environment["PULUMI_BACKEND_URL"])
+    return sorted(Path(unquote(url.path)).glob(pattern)) if url.scheme == "file" else []
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _run(command: Sequence[str], stack: str, root: Path, environment: Mapping[str, str]) -> str:
+    """Run pulumi's *command*, and return its output.
+
+    Raises:
+        StepFailed: Pulumi failed; the error has its output, or the signal that killed it.
+    """
+    argv = ["pulumi", *command]
+    done = subprocess.run(argv, cwd=root, env=environment, capture_output=True, text=True, errors="backslashreplace")
+    if done.returncode < 0:
+        raise killed_error(argv[:2], -done.returncode, stack)
+    if done.returncode:
+        output = " ".join((done.stderr.strip() or done.stdout).split())
+        problem = f'`{shlex.join(argv)}` failed with status {done.returncode}, and printed "{output}"'
+        help = "Correct the reported error, and run the command again"
+        raise StepFailed(Diagnostic(f"stack {stack}", problem, help=help))
+    return done.stdout
+
+
+def killed_error(argv: Sequence[str], number: int, stack: str) -> StepFailed:
+    """Return the error for a command that the signal *number* killed."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    problem = f"`{shlex.join(argv)}` was killed by {name}"
+    note = "the next run observes the hosts first, and leaves resources that are as declared"
+    return StepFailed(Diagnostic(f"stack {stack}", problem, help="Run the command again", note=note))

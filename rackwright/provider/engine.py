@@ -1,12 +1,13 @@
 """The provider's log lines to Pulumi's engine, each for one resource."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 
 import grpc
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
+from rackwright.core.contract import Difference, Plan
 from rackwright.errors import visible
 from rackwright.provider import outcomes
 from rackwright.provider.outcomes import Outcome
@@ -64,3 +65,7 @@ class ResourceLog:
     def note(self, outcome: Outcome) -> None:
         """Record *outcome* for the command that started pulumi, without a message to the engine."""
         outcomes.note(outcome, self._urn.rpartition("::")[2])
+
+    def plan(self, plan: Plan, differences: Iterable[Difference], changes: str) -> None:
+        """Record *plan* for the command that started pulumi, without a message to the engine."""
+        outcomes.note_plan(self._urn.rpartition("::")[2], plan, differences, changes, self._redact)

@@ -1,10 +1,11 @@
 """A running call on one resource: its log, its timeout, and the state to save if it fails half-way."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from rackwright.core.contract import Difference, Plan
 from rackwright.core.wire import JSON
 from rackwright.provider.outcomes import Outcome
 
@@ -33,6 +34,10 @@ class Log(Protocol):
         """Record *outcome* for the exit status of the command, without a message."""
         ...
 
+    def plan(self, plan: Plan, differences: Iterable[Difference], changes: str) -> None:
+        """Record the plan of a preview, without a message; *changes* are the unified diffs of its files."""
+        ...
+
 
 @dataclass(frozen=True)
 class SavedState:
@@ -58,7 +63,7 @@ class Operation:
     """A running call. Its work may outlive it, but starts no further step after a stop."""
 
     def __init__(self, log: Log) -> None:
-        self.info, self.warn, self.note = log.info, log.warn, log.note
+        self.info, self.warn, self.note, self.plan = log.info, log.warn, log.note, log.plan
         self._status = log.status
         self._over = threading.Event()
         self._stopped: OperationStopped | None = None

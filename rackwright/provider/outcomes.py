@@ -1,11 +1,18 @@
-"""The outcomes of resources for the command that started pulumi, because pulumi has one exit status for all of them."""
+"""The outcomes and plans of resources for the command that started pulumi.
+
+Pulumi has one exit status for all resources, and prints a plan as text.
+"""
 
 import json
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from rackwright.core.contract import Command, Difference, Plan
+from rackwright.core.wording import format_difference
 
 Outcome = Literal["failed", "refused", "by_hand", "unknown", "unreachable", "done"]
 VARIABLE = "RACKWRIGHT_OUTCOMES"
@@ -21,10 +28,55 @@ HEADINGS: Mapping[Outcome, str] = {
 
 def note(outcome: Outcome, id: str) -> None:
     """Record *outcome* of the resource *id*."""
+    _append({"outcome": outcome, "id": id})
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """The plan of one resource, in the words of the preview."""
+
+    id: str
+    steps: tuple[str, ...] = ()
+    destroys: tuple[str, ...] = ()
+    """The data that the steps destroy."""
+    notes: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()
+    """The differences that the steps remove; empty for a new resource, where everything differs."""
+    by_hand: tuple[str, ...] = ()
+    changes: str = ""
+    """The unified diffs of the files."""
+
+
+def note_plan(
+    id: str, plan: Plan, differences: Iterable[Difference], changes: str, redact: Callable[[str], str]
+) -> None:
+    """Record the *plan* of the resource *id*.
+
+    Args:
+        differences: The differences that the steps remove; none for a new resource.
+        changes: The unified diffs of its files.
+        redact: Removes secrets from a text.
+    """
+    losses = [loss for step in plan.steps if isinstance(step, Command) for loss in step.destroys]
+    texts: dict[str, Iterable[str]] = {
+        "steps": [step.text for step in plan.steps],
+        "destroys": losses,
+        "notes": plan.notes,
+        "differences": map(format_difference, differences),
+        "by_hand": map(format_difference, plan.by_hand),
+    }
+    redacted = {name: tuple(map(redact, lines)) for name, lines in texts.items()}
+    record = PlanRecord(id, **redacted, changes=redact(changes))
+    _append({"plan": asdict(record), "id": id})
+
+
+def _append(record: Mapping[str, Any]) -> None:
     if path := os.environ.get(VARIABLE):
-        line = json.dumps({"outcome": outcome, "id": id}) + "\n"
-        with Path(path).open("a") as file:  # one write below the size of a pipe's buffer: threads do not mix
-            file.write(line)
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(file, (json.dumps(record) + "\n").encode())  # one write: threads do not mix
+        finally:
+            os.close(file)
 
 
 def read(path: Path) -> dict[Outcome, set[str]]:
@@ -32,8 +84,21 @@ def read(path: Path) -> dict[Outcome, set[str]]:
     outcomes: dict[Outcome, set[str]] = defaultdict(set)
     for line in path.read_text().splitlines() if path.exists() else ():
         record = json.loads(line)
+        if "plan" in record:
+            continue
         if record["outcome"] == "done":
             for resources in outcomes.values():
                 resources.discard(record["id"])
         outcomes[record["outcome"]].add(record["id"])
     return dict(outcomes)
+
+
+def read_plans(path: Path) -> dict[str, PlanRecord]:
+    """Return the last plan of each resource."""
+    records = map(json.loads, path.read_text().splitlines() if path.exists() else ())
+    plans = (record["plan"] for record in records if "plan" in record)
+    return {plan["id"]: PlanRecord(**{name: _tuple(value) for name, value in plan.items()}) for plan in plans}
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

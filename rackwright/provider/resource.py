@@ -153,11 +153,14 @@ class Resources:
             operation.warn(_with_note(error, "the plan is unknown"), "unreachable")
             return dict(new)
         # everything differs for a new resource, so its differences are left out
-        if text := format_plan(observed.plan, observed.fixable_differences() if state else ()):
+        differences = observed.fixable_differences() if state else ()
+        if text := format_plan(observed.plan, differences):
             operation.info(text)
-        secret_things = self._secret_things(urn, old)
+        secret_things, changes = self._secret_things(urn, old), ""
         if texts := {path: text for path, text in observed.plan.texts.items() if f"file:{path}" not in secret_things}:
-            operation.info(format_changes(subject.site.hosts.texts(subject.spec.host, [*texts]), texts))
+            changes = format_changes(subject.site.hosts.texts(subject.spec.host, [*texts]), texts)
+            operation.info(changes)
+        operation.plan(observed.plan, differences, changes)
         self._may_run(urn, old, state, observed, operation)
         return dict(new)
 

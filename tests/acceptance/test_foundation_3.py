@@ -166,7 +166,7 @@ def _says(text: str, content: dict[Drive, Content], but: Iterable[Drive] = ()) -
 def _up(lab: Lab, lines: dict[Drive, str], status: int) -> subprocess.CompletedProcess[str]:
     """Run up with the consents of *lines* that no fleet may hold."""
     options = [f"--consent={serial}={line}" for (_, serial), line in lines.items() if COUNTED.search(line)]
-    return lab.rackwright("up", lab.stack, "--yes", *options, status=status)
+    return lab.rackwright("up", lab.stack, *options, status=status)
 
 
 def _consent(lab: Lab, lines: dict[Drive, str]) -> None:

@@ -59,7 +59,7 @@ def test_a_consent_without_visible_writes_is_valid_for_one_command(log: Log) -> 
         need("show in no superblock" in said, f"another reason: {said}")
 
         log("and given up with the command")
-        twin.rackwright("up", twin.stack, "--yes", "--consent", f"{CARRIES}={option(said)}", status=0)
+        twin.rackwright("up", twin.stack, "--consent", f"{CARRIES}={option(said)}", status=0)
         need(twin.ssh(HOST, f"findmnt -no FSTYPE {MOUNT}") == "xfs", "there is no tier")
         need(not twin.differing(), "something differs after up")
     return "LUKS in a partition: the fleet's line and a consent from before a write refused, the image byte-equal"

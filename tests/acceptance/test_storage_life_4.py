@@ -84,7 +84,7 @@ def test_an_encrypted_tier_opens_at_boot_and_shows_no_key(log: Log) -> str:
         log("a wrong key")
         lab.set_secret(f"{CHANGED}_key", values[1])
         ask(lab, f"cp -p {KEY} /root/kept; cat > {KEY}", "neither-of-the-two")
-        said += rackwright_output(lab, "up", "--yes", status=4)
+        said += rackwright_output(lab, "up", status=4)
         need(f"neither {KEY} nor the declared secret opens the LUKS header of {CHANGED}" in said, "no clear error")
         need(opens(lab, values[0]) and not opens(lab, values[1]), "a key slot was changed")
 

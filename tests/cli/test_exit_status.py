@@ -1,10 +1,8 @@
 """The exit status of preview and up: what pulumi's single one is told apart into."""
 
-import json
-
 import pytest
 
-from rackwright.cli import pulumi
+from rackwright.cli import state
 from rackwright.cli.pulumi import exit_status
 
 
@@ -34,44 +32,8 @@ def test_the_worst_that_was_met_decides(verb, status, changes, found, expected):
     assert exit_status(verb, status, changes, found) == expected
 
 
-HOST, TIER, COMPONENT = "rackwright:host:Host", "rackwright:storage:Tier", "rackwright:gpu:GpuHost"
-
-
-@pytest.mark.parametrize(
-    ("planned", "unreachable", "expected"),
-    [
-        ([], set(), []),
-        ([("create", HOST, "a")], set(), [(HOST, "a")]),
-        ([("same", HOST, "a"), ("refresh", HOST, "b")], set(), []),
-        ([("update", COMPONENT, "a")], set(), [(COMPONENT, "a")]),
-        ([("create", COMPONENT, "a"), ("create", HOST, "a"), ("create", TIER, "a/hot")], {"a", "a/hot"}, []),
-        ([("create", HOST, "a"), ("update", HOST, "b")], {"a"}, [(HOST, "b")]),
-    ],
-)
-def test_what_is_planned_for_hosts_that_are_not_reached_is_no_known_difference(
-    tmp_path, planned, unreachable, expected
-):
-    """
-    All that is declared of a host is planned where nothing of it is known.
-    """
-    events = [
-        {
-            "resourcePreEvent": {
-                "metadata": {"op": op, "type": kind, "urn": f"urn:pulumi:lab::rackwright::{kind}::{name}"}
-            }
-        }
-        for op, kind, name in planned
-    ]
-    path = tmp_path / "events"
-    path.write_text(
-        "".join(json.dumps(event) + "\n" for event in [{"preludeEvent": {}}, *events, {"summaryEvent": {}}])
-    )
-
-    assert pulumi._changes(path, unreachable) == expected
-
-
 @pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (15, "SIGTERM"), (99, "signal 99")])
 def test_a_killed_pulumi_is_named_with_its_signal(number, name):
-    error = pulumi._killed_error(["pulumi", "up"], number, "lab")
+    error = state.killed_error(["pulumi", "up"], number, "lab")
 
     assert str(error).startswith(f"stack lab: `pulumi up` was killed by {name};") and error.exit_status == 4

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.cli import pulumi
+from rackwright.cli import state as state_files
 from rackwright.errors import SetupError
 
 STATE = '{"version": 3, "checkpoint": {}}'
@@ -32,7 +32,7 @@ def lock(tmp_path):
 
 
 def check(tmp_path: Path) -> None:
-    pulumi._check_state_files("lab", {"PULUMI_BACKEND_URL": f"file://{tmp_path}"})
+    state_files._check_state_files("lab", {"PULUMI_BACKEND_URL": f"file://{tmp_path}"})
 
 
 def test_whole_files_are_let_be(tmp_path, state, lock):
@@ -69,8 +69,8 @@ def test_a_damaged_state_without_a_whole_copy_is_moved_aside(tmp_path, state, co
 
 def test_files_of_other_stacks_and_other_backends_are_let_be(tmp_path, state, lock):
     lock.write_text("")
-    pulumi._check_state_files("other", {"PULUMI_BACKEND_URL": f"file://{tmp_path}"})
-    pulumi._check_state_files("lab", {"PULUMI_BACKEND_URL": "s3://bucket"})
+    state_files._check_state_files("other", {"PULUMI_BACKEND_URL": f"file://{tmp_path}"})
+    state_files._check_state_files("lab", {"PULUMI_BACKEND_URL": "s3://bucket"})
 
 
 def test_a_path_with_a_blank_is_quoted_for_the_shell(tmp_path):

@@ -54,7 +54,7 @@ def test_up_changes_nothing_without_an_answer(project):
 
     status, shown = typed(project, "Change 2 resources of lab", "n", "up", "lab")
     assert status == 1
-    assert "mdadm" in shown and shown.endswith("nothing was changed")
+    assert "gpu-01/hot: create, 11 steps" in shown and shown.endswith("nothing was changed")
     assert project.host.steps == []
 
 

@@ -68,7 +68,7 @@ def sum_of(lab: Lab) -> str:
 def refusal(lab: Lab, *options: str, status: int = 2) -> str:
     """Run `up`, which has to refuse without changing a byte of the drive; return its output."""
     before = sum_of(lab)
-    done = lab.rackwright("up", lab.stack, "--yes", *options, status=status)
+    done = lab.rackwright("up", lab.stack, *options, status=status)
     need(sum_of(lab) == before, f"up ended with {status}, and {CARRIES} is not as it was")
     return done.stdout + done.stderr
 

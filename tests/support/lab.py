@@ -124,7 +124,8 @@ class Lab:
 
     def rackwright(self, *arguments: str, status: int | None = None) -> subprocess.CompletedProcess[str]:
         """Run rackwright in the project, and require the exit *status* unless it is None."""
-        argv = [str(ROOT / ".venv/bin/rackwright"), *arguments]
+        yes = ["--yes"] if arguments[0] in ("up", "destroy") else []  # the answer to the question
+        argv = [str(ROOT / ".venv/bin/rackwright"), *arguments, *yes]
         return self._check_status(self.log.run(argv, self.directory, self.environment), "rackwright", arguments, status)
 
     def pulumi(self, *arguments: str, status: int | None = None) -> subprocess.CompletedProcess[str]:
@@ -163,7 +164,7 @@ class Lab:
         self.rackwright("twin", "start", self.stack, status=0)
 
     def up(self, status: int | None = 0) -> subprocess.CompletedProcess[str]:
-        return self.rackwright("up", self.stack, "--yes", status=status)
+        return self.rackwright("up", self.stack, status=status)
 
     def down(self) -> None:
         self.rackwright("twin", "stop", self.stack, status=0)

@@ -1,0 +1,143 @@
+"""The plan of a preview: what pulumi's event log and the provider's records say of each resource, as text and JSON."""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rackwright.core.wording import format_step
+from rackwright.kinds.table import KINDS
+from rackwright.provider.outcomes import Outcome, PlanRecord
+
+UNCHANGED = {"same", "read", "refresh"}
+DIFFERENCES_MAX = 12
+"""Differences of one resource that the summary lists; --steps lists all."""
+MARKUP = re.compile(r"<\{%.*?%\}>")
+"""Pulumi's marks for colours in messages."""
+OF_PULUMI = re.compile(r"Preview failed: |^(preview failed|Resource monitor has terminated, shutting down)$")
+"""Pulumi's own words around the errors of resources."""
+LABELS: Mapping[Outcome, str] = {"refused": "refused", "failed": "failed", "unreachable": "not reached"}
+"""Outcomes that take the place of the planned change."""
+
+
+class Change(NamedTuple):
+    """A planned change: the operation, the type and the name of a resource or component."""
+
+    op: str
+    type: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Events:
+    """What pulumi's event log says."""
+
+    changes: tuple[Change, ...] = ()
+    unchanged: tuple[str, ...] = ()
+    """Names of resources without a planned change."""
+    messages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Errors and warnings by the name of the resource; those of the whole stack are under an empty name."""
+
+
+def read_events(path: Path) -> Events:
+    """Return the changes and messages of pulumi's event log; an absent log is empty."""
+    changes: list[Change] = []
+    unchanged: list[str] = []
+    messages: dict[str, list[str]] = defaultdict(list)
+    for line in path.read_text().splitlines() if path.exists() else ():
+        event: dict[str, Any] = json.loads(line)
+        if planned := (event.get("resourcePreEvent") or {}).get("metadata"):
+            change = Change(planned["op"], planned["type"], planned["urn"].rpartition("::")[2])
+            if change.op not in UNCHANGED:
+                changes.append(change)
+            elif change.op == "same" and change.type in KINDS:
+                unchanged.append(change.name)
+        message = event.get("diagnosticEvent") or {}
+        text = OF_PULUMI.sub("", MARKUP.sub("", message.get("message", "")).strip())
+        if message.get("severity") in ("error", "warning") and text:
+            urn = message.get("urn", "")
+            name = urn.rpartition("::")[2] if "pulumi:pulumi:Stack" not in urn else ""
+            messages[name].append(text)
+    return Events(tuple(changes), tuple(unchanged), {name: tuple(texts) for name, texts in messages.items()})
+
+
+def count_resources(path: Path) -> int:
+    """Return the number of resources that pulumi has compared so far."""
+    lines = path.read_text().splitlines() if path.exists() else ()
+    return sum('"resourcePreEvent"' in line and "rackwright:" in line for line in lines)
+
+
+def format_summary(
+    events: Events,
+    plans: Mapping[str, PlanRecord],
+    outcomes: Mapping[Outcome, Set[str]],
+    steps: bool = False,
+    diff: bool = False,
+) -> str:
+    """Return the plan for people: a line for each resource that changes or has a message, then totals.
+
+    Errors, warnings, data that is destroyed and differences are always shown.
+
+    Args:
+        outcomes: The resources with each outcome that the provider has recorded.
+        steps: Whether to list the steps and the notes of each resource.
+        diff: Whether to show the diffs of the files.
+    """
+    labels = {change.name: change.op for change in events.changes if change.type in KINDS}
+    labels |= dict.fromkeys((name for name in events.messages if name not in {"", *labels}), "unchanged")
+    labels |= {name: LABELS[outcome] for outcome in LABELS for name in outcomes.get(outcome, ())}
+    lines: list[str] = []
+    shown: set[str] = set()
+    for name, label in labels.items():
+        messages = [text for text in events.messages.get(name, ()) if text not in shown]  # once for a host
+        shown.update(messages)
+        lines += _resource_lines(name, label, plans.get(name, PlanRecord(name)), messages, steps, diff)
+    for text in events.messages.get("", ()):
+        lines += text.splitlines()
+    counts = Counter(labels.values()) + Counter(unchanged=len({*events.unchanged} - labels.keys()))
+    lines.append(", ".join(f"{number} {label}" for label, number in counts.items()) or "no resources")
+    if any(plan.steps for plan in plans.values()) and not steps:
+        lines.append("--steps lists the steps, --diff shows the texts of files")
+    return "\n".join(lines)
+
+
+def as_data(events: Events, plans: Mapping[str, PlanRecord]) -> dict[str, Any]:
+    """Return the plan for machines."""
+    ops = {change.name: change for change in events.changes if change.type in KINDS}
+    resources = [
+        {
+            "name": name,
+            "type": ops[name].type if name in ops else None,
+            "change": ops[name].op if name in ops else None,
+            **{key: value for key, value in asdict(plans.get(name, PlanRecord(name))).items() if key != "id"},
+            "messages": list(events.messages.get(name, ())),
+        }
+        for name in dict.fromkeys((*ops, *(name for name in events.messages if name)))
+    ]
+    return {"resources": resources, "unchanged": list(events.unchanged), "messages": list(events.messages.get("", ()))}
+
+
+def _resource_lines(
+    name: str, label: str, plan: PlanRecord, messages: Iterable[str], steps: bool, diff: bool
+) -> Iterator[str]:
+    count = len(plan.steps)
+    yield f"{name}: {label}" + (f", {count} step{'s' * (count != 1)}" if count else "")
+    shown = plan.differences if steps else plan.differences[:DIFFERENCES_MAX]
+    yield from _indented(f"differs: {text}" for text in shown)
+    if left_out := len(plan.differences) - len(shown):
+        yield f"  … and {left_out} more differences"
+    if steps:
+        yield from _indented(plan.notes)
+        yield from _indented(format_step(number, count, text) for number, text in enumerate(plan.steps, start=1))
+    yield from _indented(f"destroys {text}" for text in plan.destroys)
+    yield from _indented(f"by hand: {text}" for text in plan.by_hand)
+    yield from _indented(messages)
+    if diff and plan.changes:
+        yield from _indented([plan.changes])
+
+
+def _indented(texts: Iterable[str]) -> Iterator[str]:
+    return (f"  {line}" for text in texts for line in text.splitlines())

@@ -1,0 +1,152 @@
+"""The plan that preview prints, from pulumi's event log and the provider's records."""
+
+import json
+
+import pytest
+
+from rackwright.cli import plan
+from rackwright.cli.plan import Change, Events
+from rackwright.cli.pulumi import Form, PulumiRun, format_plan
+from rackwright.provider.outcomes import PlanRecord
+
+HOST, TIER, COMPONENT = "rackwright:host:Host", "rackwright:storage:Tier", "rackwright:index:GpuHost"
+STACK = "urn:pulumi:lab::rackwright::pulumi:pulumi:Stack::rackwright-lab"
+
+
+def event(op, kind, name):
+    return {
+        "resourcePreEvent": {"metadata": {"op": op, "type": kind, "urn": f"urn:pulumi:lab::rackwright::{kind}::{name}"}}
+    }
+
+
+def message(severity, text, urn):
+    return {"diagnosticEvent": {"severity": severity, "message": text, "urn": urn}}
+
+
+def log(path, *events):
+    path.write_text("".join(json.dumps(each) + "\n" for each in [{"preludeEvent": {}}, *events, {"summaryEvent": {}}]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("planned", "unreachable", "expected"),
+    [
+        ([], set(), []),
+        ([("create", HOST, "a")], set(), [("create", HOST, "a")]),
+        ([("same", HOST, "a"), ("refresh", HOST, "b")], set(), []),
+        ([("update", COMPONENT, "a")], set(), [("update", COMPONENT, "a")]),
+        ([("create", COMPONENT, "a"), ("create", HOST, "a"), ("create", TIER, "a/hot")], {"a", "a/hot"}, []),
+        ([("create", HOST, "a"), ("update", HOST, "b")], {"a"}, [("update", HOST, "b")]),
+    ],
+)
+def test_plans_for_unreachable_hosts_are_no_known_changes(tmp_path, planned, unreachable, expected):
+    events = plan.read_events(log(tmp_path / "events", *(event(*each) for each in planned)))
+
+    assert PulumiRun(0, events, {"unreachable": unreachable}, {}).changes == expected
+
+
+def test_a_log_that_pulumi_never_began_has_no_changes(tmp_path):
+    assert plan.read_events(tmp_path / "absent") == Events()
+
+
+def test_messages_belong_to_their_resources_and_lose_the_marks_of_colours(tmp_path):
+    tier = f"urn:pulumi:lab::rackwright::{COMPONENT}${TIER}::a/hot"
+    path = log(
+        tmp_path / "events",
+        event("same", HOST, "a"),
+        message("info", "step 1/1: sleep", tier),
+        message("error", "<{%fg 1%}>Preview failed: the drive is mounted<{%reset%}>\n", tier),
+        message("error", "preview failed", STACK),
+        message("error", "Resource monitor has terminated, shutting down", STACK),
+        message("warning", "the program is old", STACK),
+    )
+
+    events = plan.read_events(path)
+
+    assert events.messages == {"a/hot": ("the drive is mounted",), "": ("the program is old",)}
+    assert events.unchanged == ("a",)
+
+
+SEVERAL = Events(
+    (
+        Change("create", COMPONENT, "a"),
+        Change("create", TIER, "a/hot"),
+        Change("update", TIER, "a/warm"),
+    ),
+    ("a", "b"),
+    {
+        "b/hot": ("the drive is mounted\n  help: unmount it",),
+        "c": ("c: Connection refused",),
+        "c/hot": ("c: Connection refused",),
+        "d": ("an old note",),
+    },
+)
+OUTCOMES = {"refused": {"b/hot"}, "unreachable": {"c", "c/hot"}, "unknown": {"a"}}
+PLANS = {
+    "a/hot": PlanRecord("a/hot", ("wipe", "make xfs"), ("ext4 on S1",), ("S1 carries ext4",), changes="--- /etc/x"),
+    "a/warm": PlanRecord("a/warm", ("set bitmap",), differences=tuple(f"d{number}" for number in range(14))),
+}
+
+
+def test_the_summary_has_what_is_destroyed_what_differs_and_what_is_refused():
+    assert plan.format_summary(SEVERAL, PLANS, OUTCOMES).splitlines() == [
+        "a/hot: create, 2 steps",
+        "  destroys ext4 on S1",
+        "a/warm: update, 1 step",
+        *(f"  differs: d{number}" for number in range(12)),
+        "  … and 2 more differences",
+        "b/hot: refused",
+        "  the drive is mounted",
+        "    help: unmount it",
+        "c: not reached",
+        "  c: Connection refused",
+        "c/hot: not reached",
+        "d: unchanged",
+        "  an old note",
+        "1 create, 1 update, 1 refused, 2 not reached, 3 unchanged",
+        "--steps lists the steps, --diff shows the texts of files",
+    ]
+
+
+def test_steps_and_texts_are_shown_on_demand():
+    shown = plan.format_summary(SEVERAL, PLANS, OUTCOMES, steps=True, diff=True).splitlines()
+
+    assert shown[:6] == [
+        "a/hot: create, 2 steps",
+        "  S1 carries ext4",
+        "  step 1/2: wipe",
+        "  step 2/2: make xfs",
+        "  destroys ext4 on S1",
+        "  --- /etc/x",
+    ]
+    assert "  differs: d13" in shown
+
+
+def test_the_plan_for_machines_has_everything():
+    data = plan.as_data(SEVERAL, PLANS)
+
+    assert [(each["name"], each["type"], each["change"]) for each in data["resources"]] == [
+        ("a/hot", TIER, "create"),
+        ("a/warm", TIER, "update"),
+        ("b/hot", None, None),
+        ("c", None, None),
+        ("c/hot", None, None),
+        ("d", None, None),
+    ]
+    assert data["resources"][0]["steps"] == ("wipe", "make xfs")
+    assert data["resources"][2]["messages"] == ["the drive is mounted\n  help: unmount it"]
+    assert data["unchanged"] == ["a", "b"]
+    json.dumps(data)
+
+
+def test_a_pulumi_that_fails_without_a_message_is_quoted():
+    failed = PulumiRun(255, Events(), {}, {}, "error: no stack selected\n")
+
+    assert format_plan(failed, Form()) == "error: no stack selected\n"
+
+
+def test_resources_are_counted_while_pulumi_writes_its_log(tmp_path):
+    path = log(tmp_path / "events", event("same", HOST, "a"), event("create", TIER, "a/hot"))
+
+    assert plan.count_resources(path) == 2
+    assert plan.count_resources(tmp_path / "absent") == 0
