@@ -1,6 +1,7 @@
 """The environment for pulumi: what it sets, what it leaves alone, and that a shell reads it as it was meant."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rackwright.toolchain import Toolchain, environment, exports, prepare
-from rackwright.toolchain.sources import WRAPPER
 
 ROOT = Path("/srv/rack one")
 TOOLS = Toolchain(Path("/cache/tools"), "v3.274.1", "modules")
@@ -16,16 +16,16 @@ TOOLS = Toolchain(Path("/cache/tools"), "v3.274.1", "modules")
 
 def test_our_programs_come_first_and_once():
     """
-    The language host takes the virtual environment from PATH, in a shell that is in the environment already too.
+    The language host takes Python from PATH, in a shell that is in the environment already too.
     """
     once = environment(ROOT, TOOLS, {"PATH": "/usr/bin:/bin"})
     twice = environment(ROOT, TOOLS, once)
 
-    assert once["PATH"] == f"{WRAPPER}:/cache/tools:/srv/rack one/.venv/bin:/usr/bin:/bin"
+    assert once["PATH"] == f"/srv/rack one/.rackwright/bin:/cache/tools:{Path(sys.executable).parent}:/usr/bin:/bin"
     assert twice == once
 
 
-def test_the_state_is_a_file_backend_in_the_checkout():
+def test_the_state_is_a_file_backend_in_the_project():
     """
     The backend is an URL, so what a path may contain and an URL may not is escaped.
     """
@@ -83,4 +83,10 @@ def test_prepare_makes_what_the_variables_point_to(tmp_path):
     prepare(tmp_path)
 
     assert passphrase.read_text() == "theirs"
-    assert sorted(path.name for path in (tmp_path / ".rackwright").iterdir()) == ["passphrase", "pulumi", "state"]
+    assert sorted(path.name for path in (tmp_path / ".rackwright").iterdir()) == [
+        ".gitignore",
+        "bin",
+        "passphrase",
+        "pulumi",
+        "state",
+    ]
