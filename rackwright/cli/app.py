@@ -1,6 +1,7 @@
 """The application: all commands and their options."""
 
 import json
+import subprocess
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 
 from rackwright import __version__, terminal
-from rackwright.cli import access, adopt, backup, discover, drive, gpu, host, lineage, project, run, server, twin
+from rackwright.cli import access, adopt, backup, discover, drive, gpu, host, init, lineage, project, run, server, twin
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,6 +29,7 @@ app.add_typer(access.app)
 app.add_typer(adopt.app)
 app.add_typer(backup.app)
 app.add_typer(discover.app)
+app.add_typer(init.app)
 app.add_typer(lineage.app)
 StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack: stacks/Pulumi.STACK.yaml.")]
 
@@ -49,6 +51,7 @@ class Tools(StrEnum):
     workloads = "workloads"
     serving = "serving"
     tracking = "tracking"
+    system = "system"
 
 
 @app.command("toolchain")
@@ -56,14 +59,21 @@ def show_toolchain(
     tools: Annotated[
         Tools,
         typer.Argument(
-            help="pulumi, or the environment of the workloads, of serving alone, or of the tracking server."
+            help="pulumi, the environment of the workloads, of serving alone or of the tracking server, or packages "
+            "of this system that rackwright needs."
         ),
     ] = Tools.pulumi,
 ) -> None:
-    """Find or install pulumi with its Python language host, or an environment, and print its path."""
+    """Find or install pulumi with its Python language host, or an environment, and print its path.
+
+    With `system`, install missing packages of this system by apt-get, as root or by sudo; status 2 without either.
+    """
     from rackwright import toolchain
     from rackwright.toolchain import workloads
 
+    if tools is Tools.system:
+        script = Path(toolchain.__file__).with_name("system.sh")
+        raise typer.Exit(subprocess.run(["/bin/sh", str(script)]).returncode)
     if tools is Tools.workloads:
         environment = workloads.ensure(project.notify)
         if environment.without_horovod:
