@@ -49,11 +49,12 @@ test: $(TEST) toolchain workloads tracking lint ## Lint, then unit tests, the wo
 	$(RUN) $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "pulumi or twin" $(LONGEST) $(MACHINES)
 
 .PHONY: wheel
-wheel: $(CORE) ## Build a wheel in dist/, with the same bytes each time, and requirements.txt with the hashes of all packages.
+wheel: $(CORE) ## Build a wheel in dist/, with the same bytes each time, and the versions and hashes of all packages.
 	@rm -rf dist
 	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-315532800} $(BIN)/python -m hatchling build --target wheel
 	@cd dist && wheel=$$(echo *.whl) && version=$${wheel#*-} && { cat ../requirements/core.txt && \
 		echo "rackwright==$${version%%-*} --hash=sha256:$$(sha256sum "$$wheel" | cut -c 1-64)"; } >requirements.txt
+	@grep -oE '^[^ #]+==[^ ]+' requirements/core.txt >dist/constraints.txt  # pip and pipx take no hashes in constraints
 
 .PHONY: train
 train: workloads ## Train a small classifier with two processes on this machine, by Horovod. OUT=.rackwright/train
