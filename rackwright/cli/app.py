@@ -78,11 +78,11 @@ def show_toolchain(
         environment = workloads.ensure(project.notify)
         if environment.without_horovod:
             project.notify(f"{environment.without_horovod}; torchrun takes its place")
-        terminal.show(environment.python)
+        terminal.show(project.workloads_python(tools.value, environment.python))
         return
     if tools is not Tools.pulumi:
         ensure = workloads.serving if tools is Tools.serving else workloads.tracking
-        terminal.show(ensure(project.notify).python)
+        terminal.show(project.workloads_python(tools.value, ensure(project.notify).python))
         return
     installation = toolchain.ensure(project.notify)
     terminal.show(f"pulumi {installation.version} ({installation.origin}) in {installation.directory}")

@@ -30,6 +30,16 @@ def directory() -> Path:
     raise SetupError(Diagnostic(str(here), problem, expected, help))
 
 
+def workloads_python(name: str, python: Path) -> Path:
+    """Return *python*; in a project, which has no workloads of its own, a launcher with which it can import them."""
+    from rackwright import toolchain
+
+    root = locations.find_project(Path.cwd())
+    if root is None or root.resolve() == locations.repository():
+        return python
+    return toolchain.write_python(root, name, python)
+
+
 def stack(name: str) -> "Stack":
     from rackwright.stack import load_stack
 

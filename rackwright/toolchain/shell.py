@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from rackwright import locations
 from rackwright.files import write_atomic
 from rackwright.toolchain.choose import Toolchain
 from rackwright.toolchain.run_pulumi import LAUNCHERS
 
+NOTE = "# rackwright writes this file."
 _MARK = "RACKWRIGHT_ROOT"
 """Variable with the project of an environment, so that another project does not keep its values as a person's."""
 
@@ -50,6 +52,15 @@ def prepare(root: Path) -> None:
         Path(temporary).replace(own / "passphrase")
 
 
+def write_python(root: Path, name: str, python: Path) -> Path:
+    """Write a launcher of *python*, which can import workloads then, into the project *root*, and return its path."""
+    launcher = root.joinpath(*LAUNCHERS, f"python-{name}")
+    search = f'{shlex.quote(str(locations.repository()))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+    text = f'#!/bin/sh\n{NOTE}\nexport PYTHONPATH={search}\nexec {shlex.quote(str(python))} "$@"\n'
+    write_atomic(launcher, text, 0o755)
+    return launcher
+
+
 def _own_directory(root: Path) -> Path:
     return root / ".rackwright"
 
@@ -61,7 +72,7 @@ def _launchers() -> dict[str, str]:
         "bin/pulumi": f"{python} -I {shlex.quote(str(here / 'run_pulumi.py'))}",
         "bin/pulumi-resource-rackwright": f"/bin/sh {shlex.quote(str(here / 'provider.sh'))} {python}",
     }
-    return {path: f'#!/bin/sh\n# rackwright writes this file.\nexec {argv} "$@"\n' for path, argv in commands.items()}
+    return {path: f'#!/bin/sh\n{NOTE}\nexec {argv} "$@"\n' for path, argv in commands.items()}
 
 
 def _defaults(root: Path) -> dict[str, str]:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rackwright.toolchain import Toolchain, environment, exports, prepare
+from rackwright import locations
+from rackwright.toolchain import Toolchain, environment, exports, prepare, write_python
 
 ROOT = Path("/srv/rack one")
 TOOLS = Toolchain(Path("/cache/tools"), "v3.274.1", "modules")
@@ -69,6 +70,23 @@ def test_a_shell_reads_the_values_that_were_written(value):
     script = exports({"RACKWRIGHT_TEST": value}) + 'printf %s "$RACKWRIGHT_TEST"'
 
     assert subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout == value.encode()
+
+
+def test_the_workloads_can_be_imported_in_a_project(tmp_path):
+    """
+    In a checkout they are in the current directory; the packages of rackwright's own environment stay out of it.
+    """
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$PYTHONPATH $*"\n')
+    python.chmod(0o755)
+
+    launcher = write_python(tmp_path, "workloads", python)
+
+    def run(**variables: str) -> str:
+        return subprocess.check_output([launcher, "-m", "workloads.training"], env=variables, text=True)
+
+    assert run() == f"{locations.repository()} -m workloads.training\n"
+    assert run(PYTHONPATH="/theirs") == f"{locations.repository()}:/theirs -m workloads.training\n"
 
 
 def test_prepare_makes_what_the_variables_point_to(tmp_path):
