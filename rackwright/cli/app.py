@@ -10,7 +10,22 @@ from typing import Annotated
 import typer
 
 from rackwright import __version__, terminal
-from rackwright.cli import access, adopt, backup, discover, drive, gpu, host, init, lineage, project, run, server, twin
+from rackwright.cli import (
+    access,
+    adopt,
+    backup,
+    discover,
+    drive,
+    gpu,
+    host,
+    init,
+    lineage,
+    project,
+    run,
+    server,
+    twin,
+    upgrade,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,6 +46,7 @@ app.add_typer(backup.app)
 app.add_typer(discover.app)
 app.add_typer(init.app)
 app.add_typer(lineage.app)
+app.add_typer(upgrade.app)
 StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack: stacks/Pulumi.STACK.yaml.")]
 
 

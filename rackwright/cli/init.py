@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from rackwright import __version__, locations, terminal
+from rackwright.cli.upgrade import SCHEMA
 from rackwright.errors import Diagnostic, Refused, command
 from rackwright.files import write_atomic
 
 app = typer.Typer()
 PROGRAM = '"""The Pulumi program: the fleet of the selected stack."""\n\nimport rackwright\n\nrackwright.run()\n'
-SCHEMA = ".vscode/fleet.schema.json"
 TEXTS = {
     ".github/workflows/rackwright.yaml": "github.yaml",
     ".gitignore": "gitignore",
@@ -107,11 +107,21 @@ def _stack_files(stacks: tuple[str, ...], python: bool) -> dict[str, str]:
     contents = {}
     for fleet in dict.fromkeys(fleets):
         name, source = (fleet.replace(".yaml", ".py"), "rack_py.py") if python else (fleet, fleet)
-        head = "" if python else f"# yaml-language-server: $schema=../{SCHEMA}\n"
-        contents[f"stacks/{name}"] = head + (shipped / source).read_text()
+        text = (shipped / source).read_text()
+        contents[f"stacks/{name}"] = text if python else _with_head(text)
     for stack, text in settings.items():
         contents[f"stacks/Pulumi.{stack}.yaml"] = text.replace(".yaml\n", ".py\n") if python else text
     return contents
+
+
+def _with_head(text: str) -> str:
+    """Return the text of a fleet with its schema for editors, and the version of that."""
+    from rackwright.fleet.upgrade import KEY, SCHEMA_VERSION
+
+    version = f"{KEY}: {SCHEMA_VERSION}\n"
+    return f"# yaml-language-server: $schema=../{SCHEMA}\n" + re.sub(
+        r"(?m)^(fleet: .*\n)", rf"\1{version}", text, count=1
+    )
 
 
 def _editor_files(fleets: list[str]) -> dict[str, str]:
