@@ -48,6 +48,14 @@ test: $(TEST) toolchain workloads tracking lint ## Lint, then unit tests, the wo
 		tests/workloads/serving tests/workloads/checkpoint/test_tensors.py tests/workloads/test_benchmarks.py
 	$(RUN) $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "pulumi or twin" $(LONGEST) $(MACHINES)
 
+.PHONY: wheel
+wheel: $(CORE) ## Build a wheel in dist/, with the same bytes each time, and the versions and hashes of all packages.
+	@rm -rf dist
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-315532800} $(BIN)/python -m hatchling build --target wheel
+	@cd dist && wheel=$$(echo *.whl) && version=$${wheel#*-} && { cat ../requirements/core.txt && \
+		echo "rackwright==$${version%%-*} --hash=sha256:$$(sha256sum "$$wheel" | cut -c 1-64)"; } >requirements.txt
+	@grep -oE '^[^ #]+==[^ ]+' requirements/core.txt >dist/constraints.txt  # pip and pipx take no hashes in constraints
+
 .PHONY: train
 train: workloads ## Train a small classifier with two processes on this machine, by Horovod. OUT=.rackwright/train
 	@$(WORKLOADS) $$python -m workloads.training.launch -np 2 digits --out $(OUT)
@@ -133,8 +141,7 @@ $(CORE): | system
 	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv --clear .venv
 	@echo "installing requirements/core.txt into .venv"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/core.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-		--config-settings editable_mode=compat -e .
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@rm -f .venv/core-*; touch $@
 
 $(ROLES): | $(TEST)

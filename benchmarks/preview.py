@@ -16,11 +16,11 @@ from tests.support.simulated import SimulatedRack
 
 ROOT = Path(__file__).parents[1]
 HOOK = Path(__file__).with_name("hook")
-PROJECT = f"""\
+PROJECT = """\
 name: rackwright
-runtime: {{name: python, options: {{virtualenv: .venv}}}}
+runtime: {name: python, options: {virtualenv: .venv}}
 stackConfigDir: stacks
-plugins: {{providers: [{{name: rackwright, path: {ROOT / "rackwright/provider/bin"}}}]}}
+plugins: {providers: [{name: rackwright, path: .rackwright/bin}]}
 """
 PROGRAM, PROVIDER = "pulumi-language-python-exec", "rackwright.provider"
 

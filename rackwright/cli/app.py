@@ -1,6 +1,7 @@
 """The application: all commands and their options."""
 
 import json
+import subprocess
 from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
@@ -10,7 +11,22 @@ from typing import Annotated
 import typer
 
 from rackwright import __version__, terminal
-from rackwright.cli import access, adopt, backup, discover, drive, gpu, host, lineage, project, run, server, twin
+from rackwright.cli import (
+    access,
+    adopt,
+    backup,
+    discover,
+    drive,
+    gpu,
+    host,
+    init,
+    lineage,
+    project,
+    run,
+    server,
+    twin,
+    upgrade,
+)
 from rackwright.cli.arguments import CHANGE, CHECK, DECLARE, MODELS, OPERATE, REHEARSE, SET_UP, StackName
 
 app = typer.Typer(
@@ -30,7 +46,9 @@ app.add_typer(access.app)
 app.add_typer(adopt.app)
 app.add_typer(backup.app)
 app.add_typer(discover.app)
+app.add_typer(init.app)
 app.add_typer(lineage.app)
+app.add_typer(upgrade.app)
 
 
 class Format(StrEnum):
@@ -50,6 +68,7 @@ class Tools(StrEnum):
     workloads = "workloads"
     serving = "serving"
     tracking = "tracking"
+    system = "system"
 
 
 @app.command("toolchain", rich_help_panel=SET_UP)
@@ -57,23 +76,30 @@ def show_toolchain(
     tools: Annotated[
         Tools,
         typer.Argument(
-            help="pulumi, or the environment of the workloads, of serving alone, or of the tracking server."
+            help="pulumi, the environment of the workloads, of serving alone or of the tracking server, or packages "
+            "of this system that rackwright needs."
         ),
     ] = Tools.pulumi,
 ) -> None:
-    """Find or install pulumi with its Python language host, or an environment, and print its path."""
+    """Find or install pulumi with its Python language host, or an environment, and print its path.
+
+    With `system`, install missing packages of this system by apt-get, as root or by sudo; status 2 without either.
+    """
     from rackwright import toolchain
     from rackwright.toolchain import workloads
 
+    if tools is Tools.system:
+        script = Path(toolchain.__file__).with_name("system.sh")
+        raise typer.Exit(subprocess.run(["/bin/sh", str(script)]).returncode)
     if tools is Tools.workloads:
         environment = workloads.ensure(project.notify)
         if environment.without_horovod:
             project.notify(f"{environment.without_horovod}; torchrun takes its place")
-        terminal.show(environment.python)
+        terminal.show(project.workloads_python(tools.value, environment.python))
         return
     if tools is not Tools.pulumi:
         ensure = workloads.serving if tools is Tools.serving else workloads.tracking
-        terminal.show(ensure(project.notify).python)
+        terminal.show(project.workloads_python(tools.value, ensure(project.notify).python))
         return
     installation = toolchain.ensure(project.notify)
     terminal.show(f"pulumi {installation.version} ({installation.origin}) in {installation.directory}")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rackwright import terminal
+from rackwright import locations, terminal
 from rackwright.errors import Diagnostic, Refused, SetupError
 from rackwright.files import write_atomic
 
@@ -23,17 +23,21 @@ TRACKING_URL = "MLFLOW_TRACKING_URI"
 def directory() -> Path:
     """Return the directory of the nearest Pulumi.yaml, in the current directory or above."""
     here = Path.cwd()
-    for candidate in (here, *here.parents):
-        if (candidate / "Pulumi.yaml").is_file():
-            return candidate
-    raise SetupError(
-        Diagnostic(
-            str(here),
-            "no Pulumi.yaml here or in a directory above",
-            "a directory inside a checkout of rackwright",
-            "Change into the checkout, and run the command again",
-        )
-    )
+    if found := locations.find_project(here):
+        return found
+    problem, expected = "no Pulumi.yaml here or in a directory above", "a directory inside a project of rackwright"
+    help = "Change into the project, or create one with `rackwright init DIR`"
+    raise SetupError(Diagnostic(str(here), problem, expected, help))
+
+
+def workloads_python(name: str, python: Path) -> Path:
+    """Return *python*; in a project, which has no workloads of its own, a launcher with which it can import them."""
+    from rackwright import toolchain
+
+    root = locations.find_project(Path.cwd())
+    if root is None or root.resolve() == locations.repository():
+        return python
+    return toolchain.write_python(root, name, python)
 
 
 def stack(name: str) -> "Stack":
@@ -109,9 +113,8 @@ def check(path: Path, text: str) -> None:
     """
     from rackwright.core.repository import Roles
     from rackwright.fleet import load_fleet
-    from rackwright.stack.stack import ROOT
 
-    load_fleet(path, Roles(ROOT), text=text)
+    load_fleet(path, Roles(locations.repository()), text=text)
 
 
 def write_files(directory: Path, files: Mapping[str, bytes]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from rackwright import locations
 from rackwright.facts import digest
 from rackwright.schema import secret
 from rackwright.schema.problem import Problem, hint
@@ -116,7 +117,7 @@ class RoleSource:
 
 
 class Roles(Mapping[str, RoleSource]):
-    """The roles of the checkout *root* by name; each is read when it is first used."""
+    """The roles in *root*, by name; each is read when it is first used."""
 
     def __init__(self, root: Path) -> None:
         self._folders = {
@@ -148,14 +149,14 @@ class Repository:
     """Values of secrets by name; a secret that this computer cannot read is missing."""
     consents: Mapping[str, str] = field(default_factory=dict)
     """Consents of the running command, by serial of the drive, valid for this command only."""
-    root: Path = Path(__file__).parents[2]
-    """The root directory of the checkout."""
+    root: Path = field(default_factory=locations.repository)
+    """The directory with roles/ and workloads/: see rackwright.locations."""
     claims_cache: dict[tuple[str, str], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Claims of each resource, computed with this repository: see rackwright.core.contract.claims."""
 
     @staticmethod
     def load(root: Path, salt: bytes, secrets: Mapping[str, str] | None = None) -> "Repository":
-        """Read ``templates/`` and ``roles/`` of the checkout *root*."""
+        """Read ``templates/`` and ``roles/`` in *root*."""
         return Repository(load_templates(root), Roles(root), salt, secrets or {}, root=root)
 
     def digest(self, content: str | bytes) -> str:
@@ -221,7 +222,7 @@ def _expressions(templates: tuple[tuple[str, str], ...]) -> Expressions:
 
 
 def load_templates(root: Path) -> dict[str, str]:
-    """Return the templates of the checkout *root* by name.
+    """Return the templates in *root* by name.
 
     A name is the path below ``templates/``. A template in ``roles/ROLE/templates/`` has ``ROLE/`` before its path.
     """

@@ -9,6 +9,7 @@ import yaml
 from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.fleet.describe_host import HostDescription
 from rackwright.fleet.source import Source, read
+from rackwright.fleet.upgrade import KEY, SCHEMA_VERSION
 from rackwright.schema.problem import Problem, hint
 
 STEP = "  "
@@ -25,7 +26,7 @@ def add_hosts(path: Path, exists: bool, logins: Iterable[Mapping[str, Any]], hos
     if exists:
         return _insert_hosts(read(path), hosts)
     head = "".join(f"    - {_flow(login)}\n" for login in logins)
-    return f"fleet: {path.stem}\nssh:\n  logins:\n{head}hosts:\n{_format_hosts(hosts)}"
+    return f"fleet: {path.stem}\n{KEY}: {SCHEMA_VERSION}\nssh:\n  logins:\n{head}hosts:\n{_format_hosts(hosts)}"
 
 
 def replace_drive(path: Path, host: str, old: str, new: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rackwright.core.repository import RoleSource
-from rackwright.fleet import python_fleet, workloads_fleet, yaml_fleet
+from rackwright.fleet import python_fleet, upgrade, workloads_fleet, yaml_fleet
 from rackwright.fleet.json_schema import schema
 from rackwright.fleet.roles import SecretCheck, accept_all_secrets
 from rackwright.fleet.source import parse, read
@@ -29,6 +29,7 @@ def load_fleet(
     if path.suffix == ".py":
         return python_fleet.load(path, roles, check_secret)
     source = read(path) if text is None else parse(path, text)
+    upgrade.check(source)
     if "uses" in source.data:
         return workloads_fleet.load(source, roles, check_secret, lambda used: load_fleet(used, roles))
     return yaml_fleet.load(source, roles, check_secret)

@@ -8,13 +8,15 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
+from rackwright import locations
 from rackwright.errors import DeclarationError, Diagnostic, command
 from rackwright.fleet.problems import problems_of
 from rackwright.fleet.source import read
 from rackwright.schema.base import Schema
 
 HEAD = "# Written by `rackwright lock`. Hashes are SHA-256.\n"
-FOLDERS = ("playbooks", "rackwright/schema/catalogue", "roles", "templates")
+CATALOGUE = "rackwright/schema/catalogue"
+FOLDERS = ("playbooks", CATALOGUE, "roles", "templates")
 """Folders of the repository whose content reaches hosts."""
 IGNORED_SUFFIXES = (".md", ".pyc")
 
@@ -95,11 +97,16 @@ def load_lock(path: Path) -> Lock | None:
 
 
 def repository_digests(root: Path, roles: Iterable[str]) -> tuple[str, dict[str, str]]:
-    """Return the digest of the repository in the checkout *root*, and the digest of each of *roles*."""
-    paths = (path for folder in FOLDERS for path in sorted((root / folder).rglob("*")) if path.is_file())
-    files = {
-        path.relative_to(root).as_posix(): path.read_bytes() for path in paths if path.suffix not in IGNORED_SUFFIXES
-    }
+    """Return the digest of the repository in *root*, and the digest of each of *roles*.
+
+    A checkout and an installation of the same version have the same digests.
+    """
+    files = {}
+    for folder in FOLDERS:
+        base = locations.PACKAGE.parent if folder == CATALOGUE else root
+        for path in sorted((base / folder).rglob("*")):
+            if path.is_file() and path.suffix not in IGNORED_SUFFIXES:
+                files[path.relative_to(base).as_posix()] = path.read_bytes()
     return _digest(files), {role: _digest(files, f"roles/{role}/") for role in roles}
 
 

@@ -14,7 +14,7 @@ from rackwright.fleet.layers import Layers
 from rackwright.fleet.problems import Detail
 from rackwright.fleet.roles import SecretCheck
 from rackwright.fleet.source import BYTES_MAX, Source
-from rackwright.schema.base import Schema
+from rackwright.fleet.upgrade import FleetHead
 from rackwright.schema.fleet import Fleet
 from rackwright.schema.host import Name
 from rackwright.schema.problem import Keys, Problem, hint
@@ -27,7 +27,7 @@ from rackwright.schema.server import problems as server_problems
 M = TypeVar("M", Run, Server)
 
 
-class RunsFile(Schema):
+class RunsFile(FleetHead):
     """The form of the YAML file of a fleet of runs and servers."""
 
     fleet: Name

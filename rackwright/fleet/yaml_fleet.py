@@ -12,9 +12,9 @@ from rackwright.fleet.problems import Detail, keys_of
 from rackwright.fleet.roles import SecretCheck
 from rackwright.fleet.roles import problems as role_problems
 from rackwright.fleet.source import Source
+from rackwright.fleet.upgrade import FleetHead
 from rackwright.schema import host as one_host
 from rackwright.schema.alerts import Alerts
-from rackwright.schema.base import Schema
 from rackwright.schema.fleet import Fleet, problems
 from rackwright.schema.health import Health
 from rackwright.schema.host import Address, Drive, Host, HostName, Identity, Name, Os
@@ -25,7 +25,7 @@ from rackwright.schema.rollout import Rollout
 from rackwright.schema.ssh import Ssh
 
 
-class FleetFile(Schema):
+class FleetFile(FleetHead):
     """The form of a fleet's YAML file. A host's own mapping is merged over the mapping of its group."""
 
     fleet: Name

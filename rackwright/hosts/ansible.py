@@ -48,7 +48,7 @@ class _Run:
 
 
 class Plays:
-    """Player of a checkout's roles on the hosts of one process. Any thread may call it."""
+    """Player of the roles on the hosts of one process. Any thread may call it."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Plays:
     ) -> None:
         """
         Args:
-            root: The checkout with ``roles/`` and ``playbooks/``.
+            root: The directory with ``roles/`` and ``playbooks/``.
             redact: Removes secrets from the output of Ansible, before the output is shortened.
             coming: Returns the hosts whose rollout slot for a role has begun; some of them may not have called yet.
         """

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from rackwright import locations
 from rackwright.progress import Progress
-from rackwright.stack.stack import ROOT
 
 
 def run(python: Path, argv: Sequence[str], progress: Progress) -> tuple[int, str]:
@@ -16,7 +16,7 @@ def run(python: Path, argv: Sequence[str], progress: Progress) -> tuple[int, str
     Args:
         python: The interpreter of the workloads' environment.
     """
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (str(locations.repository()), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     last = ""
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rackwright import __version__
+from rackwright import __version__, locations
 from rackwright.errors import Refused
 from rackwright.fleet.lockfile import Lock, repository_digests
 from rackwright.lock import key, tree, wheels
@@ -12,7 +12,6 @@ from rackwright.lock.apt import Apt, DownloadProgress
 from rackwright.lock.package_sets import PackageSet, images, package_sets, requirements, role_specs
 from rackwright.stack import Stack
 from rackwright.stack.lock_check import system
-from rackwright.stack.stack import ROOT
 from rackwright.toolchain import cache
 
 ROUNDS = 5
@@ -52,7 +51,7 @@ def resolve(stack: Stack, apts: Mapping[str, Apt], upgrade: bool = False) -> Res
             break
         preferred = merged
     roles = sorted({spec.role for spec in role_specs(stack)})
-    repository, role_digests = repository_digests(ROOT, roles)
+    repository, role_digests = repository_digests(locations.repository(), roles)
     lock = Lock(
         fleet=stack.fleet.fleet,
         rackwright=__version__,

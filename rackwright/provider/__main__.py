@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from rackwright import locations
 from rackwright.hosts.memory import leave_nothing
 from rackwright.kinds.shared.secrets import Redactor
 from rackwright.kinds.table import KINDS
@@ -61,7 +62,6 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
     from rackwright.hosts.steps import Play, execute
     from rackwright.lock import tree
     from rackwright.stack import declare, load_stack
-    from rackwright.stack.stack import ROOT
 
     loaded_stack = load_stack(stack, _project(Path.cwd())).with_secrets(secrets).with_consents(consents.load())
     hosts = Hosts(loaded_stack.endpoints, loaded_stack.salt)
@@ -73,7 +73,9 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
         unreachable=hosts.unreachable,
         coming=hosts.looked_at,
     )
-    play: Play = Plays(ROOT, hosts, Redactor(loaded_stack.repository.secrets.values()), coming=rollout_gate.going).play
+    play: Play = Plays(
+        locations.repository(), hosts, Redactor(loaded_stack.repository.secrets.values()), coming=rollout_gate.going
+    ).play
     if loaded_stack.lock and loaded_stack.brings_packages:
         play = bringing(
             play,
@@ -101,7 +103,7 @@ def _project(here: Path) -> Path:
     """Return the directory of Pulumi.yaml: *here*, where the engine starts its plugins, or above."""
     if directory := os.environ.get("RACKWRIGHT_PROJECT"):
         return Path(directory)
-    return next((place for place in (here, *here.parents) if (place / "Pulumi.yaml").is_file()), here)
+    return locations.find_project(here) or here
 
 
 def _redirect_stdout(stdout: int) -> int:

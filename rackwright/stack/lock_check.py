@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rackwright import __version__
+from rackwright import __version__, locations
 from rackwright.core.contract import Claim, Resource
 from rackwright.errors import Diagnostic, command
 from rackwright.fleet.lockfile import Lock, repository_digests
 from rackwright.kinds.role.spec import RoleSpec
-from rackwright.stack.stack import ROOT, Stack
+from rackwright.stack.stack import Stack
 
 ARCHITECTURE = "amd64"
 """Architecture of all hosts with locked packages."""
@@ -48,7 +48,7 @@ def problems(stack: Stack, resources: Iterable[tuple[Resource, Sequence[Claim]]]
 
 def _changed_parts(lock: Lock) -> str | None:
     """Return the roles or other parts of the repository that differ from *lock*; None if all are equal."""
-    repository, roles = repository_digests(ROOT, lock.roles)
+    repository, roles = repository_digests(locations.repository(), lock.roles)
     changed = [role for role, digest in lock.roles.items() if roles[role] != digest]
     if changed:
         return f"roles ({', '.join(changed)})"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rackwright import locations
 from rackwright.core.contract import Scope
 from rackwright.core.repository import Repository, Roles, load_templates
 from rackwright.errors import DeclarationError, Diagnostic, command
@@ -29,8 +30,6 @@ from rackwright.schema.ssh import Endpoint, Login, parse_jump
 from rackwright.schema.twin import container_problems, twin_of
 from rackwright.stack import passphrase
 
-ROOT = Path(__file__).resolve().parents[2]
-"""The checkout with the templates and roles."""
 SETTINGS = ("fleet", "target")
 CONTAINERS = "rackwright:containers"
 MIRRORS = "rackwright:mirrors"
@@ -150,7 +149,8 @@ def load_stack(name: str, project: Path) -> Stack:
         help = f"Run `{secret.setting_command(name, reference)}`"
         return Problem(f"got a secret {reference} without a value", f"stack {name} has a value for each secret", help)
 
-    roles = Roles(ROOT)
+    files = locations.repository()
+    roles = Roles(files)
     fleet = load_fleet(_relative_path(path), roles, accept_all_secrets if virtual else check_secret)
     retired = frozenset(name for name, host in fleet.hosts.items() if host.retired)
     fleet = fleet.model_copy(update={"hosts": {n: host for n, host in fleet.hosts.items() if n not in retired}})
@@ -160,7 +160,7 @@ def load_stack(name: str, project: Path) -> Stack:
     # a host has one key of digests, which an auditor's probe accepts, for all fleets that declare things on the host
     key = salt(read(_relative_path(path.with_name(fleet.uses))).data["fleet"] if fleet.uses else fleet.fleet, project)
     derived_values = {each: secret.derive_value(each) for each in _references(fleet) - secret_names} if virtual else {}
-    repository = Repository(load_templates(ROOT), roles, key, derived_values, root=ROOT)
+    repository = Repository(load_templates(files), roles, key, derived_values, root=files)
     twin_stack = _twin_stack(name, project, values["target"]) if fleet.uses else name
     containers = _containers(twin_stack, project, values["target"], fleet)
     lends_mirrors = _lends(MIRRORS, twin_stack, project, virtual)

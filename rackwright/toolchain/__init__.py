@@ -1,6 +1,6 @@
 """Pulumi, its Python language host, and their environment."""
 
 from rackwright.toolchain.choose import Toolchain, ensure
-from rackwright.toolchain.shell import environment, exports, prepare
+from rackwright.toolchain.shell import environment, exports, prepare, write_python
 
-__all__ = ["Toolchain", "ensure", "environment", "exports", "prepare"]
+__all__ = ["Toolchain", "ensure", "environment", "exports", "prepare", "write_python"]

@@ -13,7 +13,8 @@ from typing import Literal
 from rackwright.errors import Diagnostic, SetupError
 from rackwright.progress import Progress
 from rackwright.toolchain import build, cache, pins, release
-from rackwright.toolchain.sources import PROGRAMS, WRAPPER, ToolUnavailable
+from rackwright.toolchain.run_pulumi import real_directories
+from rackwright.toolchain.sources import PROGRAMS, ToolUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,7 @@ def _makers() -> dict[Toolchain, Callable[[Path, Progress], None]]:
 
 
 def _find_on_path() -> Toolchain:
-    path = [each for each in os.get_exec_path() if Path(each).resolve() != WRAPPER.resolve()]
-    command = shutil.which("pulumi", path=os.pathsep.join(path))
+    command = shutil.which("pulumi", path=os.pathsep.join(real_directories()))
     if command is None:
         raise ToolUnavailable("PATH: there is no pulumi")
     directory = Path(command).parent

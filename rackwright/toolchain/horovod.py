@@ -17,11 +17,12 @@ from pathlib import Path
 
 import jinja2
 
+from rackwright import locations
 from rackwright.progress import Progress
 from rackwright.toolchain import cache
 from rackwright.toolchain.sources import ToolUnavailable
 
-FILES = Path(__file__).parents[2] / "roles/workloads/templates/opt/rackwright/workloads"
+FILES = locations.repository() / "roles/workloads/templates/opt/rackwright/workloads"
 """Files with which the role workloads builds Horovod on hosts: the source's hash, the patch, the flags, the script."""
 PATCH = FILES / "horovod.patch.j2"
 SOURCE = (FILES / "horovod.txt.j2").read_text()

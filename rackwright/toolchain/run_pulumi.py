@@ -1,6 +1,6 @@
 """Run the real pulumi, with the published passphrase of the lab only for a stack of a twin.
 
-`rackwright env` puts the script that starts this file first in PATH. All other stacks need a passphrase or a secrets
+`rackwright env` puts the launcher that starts this file first in PATH. All other stacks need a passphrase or a secrets
 provider of their own: pulumi asks for it, or fails. This file imports nothing of the package, so that it starts fast.
 """
 
@@ -9,11 +9,14 @@ import re
 import subprocess
 import sys
 from collections.abc import MutableMapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 LAB_PASSPHRASE = "rackwright-lab"  # noqa: S105 - it is published
 """The passphrase in rackwright.schema.secret; a test compares the two."""
 ROOT = "RACKWRIGHT_ROOT"
+LAUNCHERS = (".rackwright", "bin")
+"""Directory of the launchers in a project: its pulumi starts this file."""
 TEXT, FILE = "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"
 REENCRYPTS = "change-secrets-provider"
 """The only command that needs the lab's passphrase for another stack: it reads the secrets that it encrypts again."""
@@ -23,15 +26,35 @@ ELSEWHERE = ("-C", "--cwd", "--config-file")
 
 def main() -> None:
     """Replace this process by pulumi."""
-    wrapper = Path(__file__).parent / "bin"
-    path = [directory for directory in os.get_exec_path() if Path(directory).resolve() != wrapper.resolve()]
-    program = next((file for each in path if os.access(file := Path(each, "pulumi"), os.X_OK)), None)
+    program = next((file for each in real_directories() if os.access(file := Path(each, "pulumi"), os.X_OK)), None)
     if program is None:
-        sys.exit("pulumi: PATH has no pulumi except for rackwright's wrapper; run `rackwright toolchain`")
+        sys.exit("pulumi: PATH has no pulumi except for rackwright's launcher; run `rackwright toolchain`")
     arguments = sys.argv[1:]
     if root := os.environ.get(ROOT):
         choose_passphrase(arguments, os.environ, Path(root), program)
+    use_virtual_environment(os.environ, Path.cwd())
     os.execv(program, [str(program), *arguments])  # noqa: S606 - pulumi replaces this process
+
+
+def real_directories() -> list[str]:
+    """Return the directories of PATH without those of rackwright's launchers, in any project."""
+    return [directory for directory in os.get_exec_path() if Path(directory).parts[-2:] != LAUNCHERS]
+
+
+def use_virtual_environment(environment: MutableMapping[str, str], directory: Path) -> None:
+    """Put the virtual environment that the Pulumi.yaml of *directory* names first in PATH.
+
+    The language host that is built from Go modules does not read ``runtime.options.virtualenv`` as pulumi passes it.
+    """
+    import yaml
+
+    for project in (directory, *directory.parents):
+        if (project / "Pulumi.yaml").is_file():
+            with suppress(OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+                options = yaml.safe_load((project / "Pulumi.yaml").read_text(encoding="utf-8"))["runtime"]["options"]
+                programs = project / options["virtualenv"] / "bin"
+                environment["PATH"] = os.pathsep.join((str(programs), environment.get("PATH", os.defpath)))
+            return
 
 
 def choose_passphrase(

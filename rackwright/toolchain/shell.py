@@ -1,4 +1,4 @@
-"""The environment of pulumi for a checkout: unattended, offline, with its state in .rackwright/.
+"""The environment of pulumi for a project: unattended, offline, with its state in .rackwright/.
 
 Variables that a person has set stay: for another backend, set PULUMI_BACKEND_URL. The environment has no passphrase:
 the first pulumi in PATH passes the lab's passphrase only to stacks of twins (run_pulumi.py).
@@ -6,20 +6,24 @@ the first pulumi in PATH passes the lab's passphrase only to stacks of twins (ru
 
 import os
 import shlex
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from rackwright import locations
+from rackwright.files import write_atomic
 from rackwright.toolchain.choose import Toolchain
-from rackwright.toolchain.sources import WRAPPER
+from rackwright.toolchain.run_pulumi import LAUNCHERS
 
+NOTE = "# rackwright writes this file."
 _MARK = "RACKWRIGHT_ROOT"
-"""Variable with the checkout of an environment, so that another checkout does not keep its values as a person's."""
+"""Variable with the project of an environment, so that another project does not keep its values as a person's."""
 
 
 def environment(root: Path, toolchain: Toolchain, base: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables to set on top of *base* for work in the checkout *root*."""
+    """Return the variables to set on top of *base* for work in the project *root*."""
     previous = _defaults(Path(base[_MARK])) if _MARK in base else {}
     customized = {name for name, value in base.items() if previous.get(name) != value}
     defaults = {name: value for name, value in _defaults(root).items() if name == _MARK or name not in customized}
@@ -32,10 +36,13 @@ def exports(variables: Mapping[str, str]) -> str:
 
 
 def prepare(root: Path) -> None:
-    """Make the files to which the environment of the checkout *root* refers; several processes may do it at once."""
+    """Make the files to which the environment of the project *root* refers; several processes may do it at once."""
     own = _own_directory(root)
     for directory in (own / "state", own / "pulumi"):
         directory.mkdir(parents=True, exist_ok=True)
+    for name, text in {".gitignore": "*\n", **_launchers()}.items():
+        if not (own / name).exists() or (own / name).read_text() != text:
+            write_atomic(own / name, text, 0o755 if name.startswith("bin/") else 0o644)
     if not (own / "passphrase").exists():
         from rackwright.schema.secret import LAB_PASSPHRASE  # here, because it imports the whole schema
 
@@ -45,8 +52,27 @@ def prepare(root: Path) -> None:
         Path(temporary).replace(own / "passphrase")
 
 
+def write_python(root: Path, name: str, python: Path) -> Path:
+    """Write a launcher of *python*, which can import workloads then, into the project *root*, and return its path."""
+    launcher = root.joinpath(*LAUNCHERS, f"python-{name}")
+    search = f'{shlex.quote(str(locations.repository()))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+    text = f'#!/bin/sh\n{NOTE}\nexport PYTHONPATH={search}\nexec {shlex.quote(str(python))} "$@"\n'
+    write_atomic(launcher, text, 0o755)
+    return launcher
+
+
 def _own_directory(root: Path) -> Path:
     return root / ".rackwright"
+
+
+def _launchers() -> dict[str, str]:
+    """Return the programs of a project with this installation's interpreter: Pulumi.yaml names their directory."""
+    here, python = Path(__file__).resolve().parent, shlex.quote(sys.executable)
+    commands = {
+        "bin/pulumi": f"{python} -I {shlex.quote(str(here / 'run_pulumi.py'))}",
+        "bin/pulumi-resource-rackwright": f"/bin/sh {shlex.quote(str(here / 'provider.sh'))} {python}",
+    }
+    return {path: f'#!/bin/sh\n{NOTE}\nexec {argv} "$@"\n' for path, argv in commands.items()}
 
 
 def _defaults(root: Path) -> dict[str, str]:
@@ -66,6 +92,6 @@ def _defaults(root: Path) -> dict[str, str]:
 
 
 def _path(root: Path, toolchain: Toolchain, path: str) -> str:
-    """Return *path* with rackwright's directories first: the language host looks for the virtual environment there."""
-    own = [str(WRAPPER), str(toolchain.directory), str(root / ".venv" / "bin")]
+    """Return *path* with rackwright's directories first: the language host looks for Python there."""
+    own = [str(root.joinpath(*LAUNCHERS)), str(toolchain.directory), str(Path(sys.executable).parent)]
     return os.pathsep.join(own + [directory for directory in path.split(os.pathsep) if directory not in own])

@@ -1,9 +1,5 @@
 """Names of the programs and the error that all sources of a toolchain share."""
 
-from pathlib import Path
-
-WRAPPER = Path(__file__).parent / "bin"
-"""Directory of rackwright's pulumi, which chooses the passphrase for the stack and runs the real pulumi."""
 PROGRAMS = ("pulumi", "pulumi-language-python", "pulumi-language-python-exec")
 """Programs in the directory of a toolchain; pulumi looks for the others in its own directory or on PATH."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from rackwright import locations
 from rackwright.errors import Diagnostic, SetupError
 from rackwright.progress import Progress
 from rackwright.toolchain import cache, horovod
@@ -21,7 +22,7 @@ from rackwright.toolchain.sources import ToolUnavailable
 LOCK = horovod.FILES / "training.txt.j2"
 SERVING = LOCK.with_name("serving.txt.j2")
 """Lock of the environment for serving; the role workloads installs both locks on hosts."""
-TRACKING = Path(__file__).parents[2] / "roles/mlflow/templates/opt/rackwright/mlflow/requirements.txt.j2"
+TRACKING = locations.repository() / "roles/mlflow/templates/opt/rackwright/mlflow/requirements.txt.j2"
 """Lock of the tracking server; the role mlflow installs it on hosts."""
 
 

@@ -15,7 +15,7 @@ from tests.support.expect import need
 from tests.support.foreign_caller import CALL, NOBODY
 from tests.support.log import ROOT, Log
 
-PROVIDER = ROOT / "rackwright/provider/bin/pulumi-resource-rackwright"
+PROVIDER = ["/bin/sh", ROOT / "rackwright/toolchain/provider.sh", sys.executable]
 
 
 @line("hardening", 8)
@@ -23,7 +23,7 @@ def test_the_provider_answers_only_the_account_that_started_it(log: Log) -> str:
     """The provider's own process, as pulumi starts it, and a process of an account without rights."""
     if os.geteuid() != 0:
         pytest.skip("only root can start a process of another account")
-    argv = [PROVIDER, "127.0.0.1:1"]
+    argv = [*PROVIDER, "127.0.0.1:1"]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as provider:
         try:
             assert provider.stdout is not None

@@ -10,7 +10,7 @@ from rackwright.errors import DeclarationError
 from rackwright.fleet.lockfile import Lock, changes, load_lock, lock_path, repository_digests
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.stack import Stack, declare, load_stack
-from rackwright.stack.stack import ROOT
+from tests.support.sources import ROOT
 from tests.support.stack_settings import configure
 
 FLEET = """\

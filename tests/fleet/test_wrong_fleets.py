@@ -8,7 +8,7 @@ import pytest
 from rackwright.core.repository import Roles
 from rackwright.errors import DeclarationError
 from rackwright.fleet import load_fleet
-from rackwright.stack.stack import ROOT
+from tests.support.sources import ROOT
 from tests.support.wrong_fleets import FLEETS, WRONG
 
 ROLES = Roles(ROOT)

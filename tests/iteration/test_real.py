@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rackwright.cli import main
-from rackwright.stack.stack import ROOT
 from rackwright.toolchain import cache, workloads
+from tests.support.sources import ROOT
 from workloads.serving import model as model_directory
 
 CACHE = cache.directory()

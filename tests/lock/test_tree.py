@@ -204,11 +204,20 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "index"
 
 
+BUILD = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[tool.hatch.build.targets.wheel]
+bypass-selection = true
+"""
+
+
 def source(directory: Path, name: str, version: str) -> Path:
     """Make a source that has to be built where it is used."""
     path = directory / f"{name}-{version}.tar.gz"
     files = {
-        "setup.py": f"from setuptools import setup\nsetup(name={name!r}, version={version!r}, py_modules=[])\n",
+        "pyproject.toml": f"{BUILD}[project]\nname = {name!r}\nversion = {version!r}\n",
         "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
     }
     with tarfile.open(path, "w:gz") as archive:

@@ -18,7 +18,7 @@ from rackwright.provider.codec import decode, encode
 from rackwright.provider.resources import CLASSES
 from tests.support.provider_rig import BOX, RED, failing
 
-LAUNCHER = Path(__file__).parents[2] / "rackwright/provider/bin/pulumi-resource-rackwright"
+LAUNCHER = ["/bin/sh", Path(__file__).parents[2] / "rackwright/toolchain/provider.sh", sys.executable]
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def process(tmp_path):
         "print(child.pid, child.stdout.readline(), end='', flush=True); print(child.stdout.read(), end='', flush=True)"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", code, LAUNCHER, "127.0.0.1:1"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *LAUNCHER, "127.0.0.1:1"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
     assert parent.stdout
     pid, port = parent.stdout.readline().split()

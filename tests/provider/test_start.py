@@ -1,7 +1,6 @@
-"""How Pulumi starts the provider: in its checkout's environment, without any secret around it, and able to fork."""
+"""How Pulumi starts the provider: with the interpreter of rackwright, without a secret around it, and able to fork."""
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,13 +13,10 @@ env
 
 def started(tmp_path: Path, **variables: str) -> str:
     """Return what a provider that is started with *variables* has as its arguments and in its environment."""
-    here = "rackwright/provider/bin"
-    shutil.copytree(ROOT / here, tmp_path / here)
-    python = tmp_path / ".venv/bin/python"
-    python.parent.mkdir(parents=True)
+    python = tmp_path / "python"
     python.write_text(PYTHON)
     python.chmod(0o755)
-    argv = [str(tmp_path / here / "pulumi-resource-rackwright"), "127.0.0.1:9"]
+    argv = ["/bin/sh", ROOT / "rackwright/toolchain/provider.sh", python, "127.0.0.1:9"]
     return subprocess.run(argv, env=os.environ | variables, capture_output=True, text=True, check=True).stdout
 
 
@@ -30,7 +26,7 @@ def test_the_provider_inherits_no_secret_of_the_stack(tmp_path: Path) -> None:
     """
     said = started(tmp_path, PULUMI_CONFIG='{"secrets": "opened"}', PULUMI_CONFIG_PASSPHRASE="opened too")
 
-    assert said.splitlines()[0] == "-u -m rackwright.provider 127.0.0.1:9"
+    assert said.splitlines()[0] == "-u -P -m rackwright.provider 127.0.0.1:9"
     assert "PATH=" in said
     assert "opened" not in said
 

@@ -21,15 +21,15 @@ from rackwright.twin.fleet import build_twin
 from tests.support.expect import eventually, need
 from tests.support.log import ROOT, Log
 
-PROJECT = f"""\
+PROJECT = """\
 name: rackwright
 runtime:
   name: python
-  options: {{virtualenv: .venv}}
+  options: {virtualenv: .venv}
 stackConfigDir: stacks
 plugins:
   providers:
-    - {{name: rackwright, path: {ROOT / "rackwright/provider/bin"}}}
+    - {name: rackwright, path: .rackwright/bin}
 """
 CLAIM = re.compile(r'claims(?:\["((?:[^"\\]|\\")*)"\]|\.(\w+))')
 STEP = re.compile(r"step \d+/\d+: .*")

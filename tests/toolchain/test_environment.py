@@ -1,14 +1,15 @@
 """The environment for pulumi: what it sets, what it leaves alone, and that a shell reads it as it was meant."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rackwright.toolchain import Toolchain, environment, exports, prepare
-from rackwright.toolchain.sources import WRAPPER
+from rackwright import locations
+from rackwright.toolchain import Toolchain, environment, exports, prepare, write_python
 
 ROOT = Path("/srv/rack one")
 TOOLS = Toolchain(Path("/cache/tools"), "v3.274.1", "modules")
@@ -16,16 +17,16 @@ TOOLS = Toolchain(Path("/cache/tools"), "v3.274.1", "modules")
 
 def test_our_programs_come_first_and_once():
     """
-    The language host takes the virtual environment from PATH, in a shell that is in the environment already too.
+    The language host takes Python from PATH, in a shell that is in the environment already too.
     """
     once = environment(ROOT, TOOLS, {"PATH": "/usr/bin:/bin"})
     twice = environment(ROOT, TOOLS, once)
 
-    assert once["PATH"] == f"{WRAPPER}:/cache/tools:/srv/rack one/.venv/bin:/usr/bin:/bin"
+    assert once["PATH"] == f"/srv/rack one/.rackwright/bin:/cache/tools:{Path(sys.executable).parent}:/usr/bin:/bin"
     assert twice == once
 
 
-def test_the_state_is_a_file_backend_in_the_checkout():
+def test_the_state_is_a_file_backend_in_the_project():
     """
     The backend is an URL, so what a path may contain and an URL may not is escaped.
     """
@@ -71,6 +72,23 @@ def test_a_shell_reads_the_values_that_were_written(value):
     assert subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout == value.encode()
 
 
+def test_the_workloads_can_be_imported_in_a_project(tmp_path):
+    """
+    In a checkout they are in the current directory; the packages of rackwright's own environment stay out of it.
+    """
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$PYTHONPATH $*"\n')
+    python.chmod(0o755)
+
+    launcher = write_python(tmp_path, "workloads", python)
+
+    def run(**variables: str) -> str:
+        return subprocess.check_output([launcher, "-m", "workloads.training"], env=variables, text=True)
+
+    assert run() == f"{locations.repository()} -m workloads.training\n"
+    assert run(PYTHONPATH="/theirs") == f"{locations.repository()}:/theirs -m workloads.training\n"
+
+
 def test_prepare_makes_what_the_variables_point_to(tmp_path):
     """
     A second time changes nothing, not even a passphrase that a person has put there.
@@ -83,4 +101,10 @@ def test_prepare_makes_what_the_variables_point_to(tmp_path):
     prepare(tmp_path)
 
     assert passphrase.read_text() == "theirs"
-    assert sorted(path.name for path in (tmp_path / ".rackwright").iterdir()) == ["passphrase", "pulumi", "state"]
+    assert sorted(path.name for path in (tmp_path / ".rackwright").iterdir()) == [
+        ".gitignore",
+        "bin",
+        "passphrase",
+        "pulumi",
+        "state",
+    ]

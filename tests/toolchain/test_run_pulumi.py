@@ -8,7 +8,6 @@ import pytest
 
 from rackwright.schema import secret
 from rackwright.toolchain import Toolchain, environment, prepare, run_pulumi
-from rackwright.toolchain.sources import WRAPPER
 
 TEXT, FILE = "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"
 PULUMI = """#!/bin/sh
@@ -125,6 +124,38 @@ def test_the_published_passphrase_is_taken_away_from_a_real_rack(checkout):
 
 
 def test_without_a_pulumi_it_says_so(checkout):
-    done = subprocess.run([WRAPPER / "pulumi", "version"], env={"PATH": "/nowhere"}, text=True, capture_output=True)
+    done = subprocess.run(
+        [checkout.root / ".rackwright/bin/pulumi", "version"], env={"PATH": "/nowhere"}, text=True, capture_output=True
+    )
 
     assert done.returncode == 1 and "run `rackwright toolchain`" in done.stderr
+
+
+def test_a_launcher_of_another_project_is_no_pulumi(checkout, tmp_path_factory):
+    """
+    In the shell of one project, a second one finds the real pulumi, and not the two launchers each other.
+    """
+    other = tmp_path_factory.mktemp("other")
+    prepare(other)
+    path = f"{other}/.rackwright/bin:{checkout.environment['PATH']}"
+
+    assert checkout.pulumi("preview", "--stack", "lab", PATH=path) == LAB
+
+
+@pytest.mark.parametrize("named", ["venv", "/srv/venv"])
+def test_the_virtual_environment_of_pulumi_yaml_is_first_in_path(checkout, named):
+    """
+    The language host finds Python there, in every directory of the project.
+    """
+    (checkout.root / "tools/pulumi").write_text('#!/bin/sh\nprintf %s "$PATH"\n')
+    below = checkout.root / "a/b"
+    below.mkdir(parents=True)
+
+    def first() -> str:
+        return checkout.pulumi("version", cwd=below).partition(":")[0]
+
+    launchers = str(checkout.root / ".rackwright/bin")
+    (checkout.root / "Pulumi.yaml").write_text("name: own\nruntime: python\n")
+    assert first() == launchers
+    (checkout.root / "Pulumi.yaml").write_text(f"runtime: {{name: python, options: {{virtualenv: {named}}}}}\n")
+    assert first() == str(checkout.root / named / "bin")

@@ -1,0 +1,69 @@
+"""The upgrade command: it migrates the fleet files of a project to the schema of this rackwright."""
+
+import difflib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rackwright import terminal
+from rackwright.cli import project
+from rackwright.cli.arguments import DECLARE
+from rackwright.files import write_atomic
+
+app = typer.Typer()
+SCHEMA = ".vscode/fleet.schema.json"
+"""The JSON Schema for editors, which `rackwright init` writes."""
+
+
+@app.command(rich_help_panel=DECLARE)
+def upgrade(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; status 1 if a file would change.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Write the files. Comments stay.")] = False,
+) -> None:
+    """Migrate all fleets in stacks/ to the schema of this rackwright, and the JSON Schema for editors.
+
+    Fleets in Python are not changed. A state of another version: see `rackwright adopt --set-aside-state`.
+    """
+    if check == write:
+        raise typer.BadParameter("one of --check and --write is needed", param_hint="--check")
+    changed = False
+    for path, text in _upgraded(Path(os.path.relpath(project.directory()))):
+        changed = True
+        if write:
+            write_atomic(path, text)
+            terminal.show(f"wrote   {path}")
+        else:
+            terminal.show("".join(_diff(path, text)), end="")
+    if not changed:
+        terminal.show("all fleets have the schema of this rackwright")
+    raise typer.Exit(int(changed and check))
+
+
+def _upgraded(root: Path) -> Iterator[tuple[Path, str]]:
+    """Yield each file of the project *root* that changes, with its new text.
+
+    Raises:
+        DeclarationError: a file has a version that this rackwright does not know; no file was written then.
+    """
+    from rackwright.fleet import upgrade
+    from rackwright.fleet.load import schema
+    from rackwright.fleet.source import read
+
+    paths = [path for path in sorted((root / "stacks").glob("*.yaml")) if not _is_no_fleet(path)]
+    texts = {path: upgrade.upgrade(read(path)) for path in paths}
+    if (root / SCHEMA).is_file():
+        texts[root / SCHEMA] = f"{json.dumps(schema(), indent=2)}\n"
+    yield from ((path, text) for path, text in texts.items() if path.read_text(encoding="utf-8") != text)
+
+
+def _is_no_fleet(path: Path) -> bool:
+    return path.name.startswith("Pulumi.") or path.name.endswith(".lock.yaml")
+
+
+def _diff(path: Path, text: str) -> Iterator[str]:
+    before = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return difflib.unified_diff(before, text.splitlines(keepends=True), str(path), str(path))

@@ -1,0 +1,38 @@
+"""The two directories that commands read: rackwright's own files beside its modules, and the project of the user."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def repository() -> Path:
+    """Return the directory with roles/, playbooks/, templates/, workloads/ and the examples in stacks/.
+
+    In a checkout it is the root; in an installation from a wheel, it is rackwright/data.
+    """
+    data = PACKAGE / "data"
+    return data if data.is_dir() else PACKAGE.parent
+
+
+def find_project(start: Path) -> Path | None:
+    """Return the directory of the nearest Pulumi.yaml, in *start* or above; None if there is none."""
+    return next((place for place in (start, *start.parents) if (place / "Pulumi.yaml").is_file()), None)
+
+
+def make_workloads_importable() -> None:
+    """Let Python import the package workloads from repository(), which is last in the search path.
+
+    Raises:
+        ImportError: Another package has this name and comes first.
+    """
+    if str(repository()) not in sys.path:
+        sys.path.append(str(repository()))
+    spec = find_spec("workloads")
+    origin = Path(spec.origin).resolve() if spec and spec.origin else None
+    if origin is None or origin.parents[1] != repository():
+        problem = (
+            f"Python finds another package named workloads: {origin}" if origin else "there is no package workloads"
+        )
+        raise ImportError(f"{problem}. rackwright needs its own in {repository()}. Rename the other package.")

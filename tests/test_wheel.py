@@ -1,0 +1,118 @@
+"""The wheel: built twice it has the same bytes, it has all files, and its commands work far from a checkout."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from rackwright import __version__
+from rackwright.fleet.lockfile import repository_digests
+from tests.support.sources import ROOT
+
+DATA = ("playbooks", "roles", "stacks", "templates", "workloads")
+NO_CONTENT = ("__pycache__", ".ruff_cache", "stacks/__init__.py")
+
+
+def build(directory: Path) -> Path:
+    """Return the wheel that the Makefile builds, in *directory*."""
+    argv = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(directory)]
+    subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "SOURCE_DATE_EPOCH": "0"})
+    [wheel] = directory.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a virtual environment with the wheel, and with the dependencies of this checkout."""
+    directory = tmp_path_factory.mktemp("installation")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(directory / "bin/python")]
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-compile", "--no-index", str(wheel)], check=True)
+    [packages] = directory.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    return directory / "bin"
+
+
+@pytest.fixture(scope="module")
+def project(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("work") / "demo"
+    run(programs, directory.parent, "init", "demo")
+    return directory
+
+
+def run(programs: Path, directory: Path, *arguments: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [programs / "rackwright", *arguments], cwd=directory, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_second_build_has_the_same_bytes(wheel: Path, tmp_path: Path) -> None:
+    again = build(tmp_path)
+
+    assert again.name == wheel.name == f"rackwright-{__version__}-py3-none-any.whl"
+    assert again.read_bytes() == wheel.read_bytes()
+
+
+def test_the_wheel_has_every_file_in_one_package(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    folders = {"rackwright": ROOT, **dict.fromkeys(DATA, ROOT)}
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
+    sources = [path.relative_to(ROOT).as_posix() for path in paths]
+    sources = [path for path in sources if not any(part in path for part in NO_CONTENT)]
+    expected = {path if path.startswith("rackwright/") else f"rackwright/data/{path}" for path in sources}
+
+    assert len(expected) > 500
+    assert expected - names == set()
+    assert {name.partition("/")[0] for name in names} == {"rackwright", f"rackwright-{__version__}.dist-info"}
+
+
+def test_an_installation_has_the_repository_of_its_checkout(programs: Path, tmp_path: Path) -> None:
+    """A lock that one of them wrote is valid for the other."""
+    program = (
+        "import json; from rackwright import locations; from rackwright.fleet.lockfile import repository_digests;"
+        "print(json.dumps([str(locations.PACKAGE), *repository_digests(locations.repository(), ['base', 'cuda'])]))"
+    )
+    argv = [programs / "python", "-c", program]
+    place, *digests = json.loads(subprocess.run(argv, cwd=tmp_path, check=True, capture_output=True).stdout)
+
+    assert Path(place).is_relative_to(programs.parent)
+    assert digests == list(repository_digests(ROOT, ["base", "cuda"]))
+
+
+def test_check_schema_digests_and_inventory_work_in_a_new_project(programs: Path, project: Path) -> None:
+    assert run(programs, project, "check", "lab") == "lab: 2 hosts, 6 resources, no errors\n"
+    assert run(programs, project, "schema") == (project / ".vscode/fleet.schema.json").read_text()
+    assert json.loads(run(programs, project / "stacks", "digests", "lab"))
+    assert set(json.loads(run(programs, project, "inventory", "lab"))["all"]["hosts"]) == {"gpu-01", "gpu-02"}
+
+
+def test_another_package_named_workloads_is_refused(programs: Path, tmp_path: Path) -> None:
+    (tmp_path / "workloads").mkdir()
+    (tmp_path / "workloads/__init__.py").touch()
+    done = subprocess.run(
+        [programs / "python", "-c", "import rackwright"], cwd=tmp_path, capture_output=True, text=True
+    )
+
+    assert f"another package named workloads: {tmp_path}/workloads/__init__.py" in done.stderr
+    assert "Rename the other package." in done.stderr
+
+
+def test_the_project_of_a_module_named_like_ours_still_checks(programs: Path, project: Path) -> None:
+    """The command line does not read packages of the project."""
+    (project / "workloads").mkdir()
+    (project / "workloads/__init__.py").touch()
+
+    assert run(programs, project, "check", "lab")
