@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -61,9 +61,9 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
     from rackwright.hosts.steps import Play, execute
     from rackwright.lock import tree
     from rackwright.stack import declare, load_stack
-    from rackwright.stack.stack import ROOT
+    from rackwright.stack.stack import ROOT, find_project
 
-    loaded_stack = load_stack(stack, _project(Path.cwd())).with_secrets(secrets).with_consents(consents.load())
+    loaded_stack = load_stack(stack, find_project(Path.cwd())).with_secrets(secrets).with_consents(consents.load())
     hosts = Hosts(loaded_stack.endpoints, loaded_stack.salt)
     rollout = loaded_stack.fleet.rollout
     rollout_gate = RolloutGate(
@@ -82,8 +82,12 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
             partial(tree.find_missing, loaded_stack.lock, loaded_stack.local_repository),
         )
 
+    @cache
+    def inputs() -> dict[tuple[str, str], dict[str, Any]]:
+        return {(each.token, each.name): each.inputs for each in declare(loaded_stack)}
+
     def find_inputs(token: str, id: str) -> dict[str, Any] | None:
-        return next((each.inputs for each in declare(loaded_stack) if (each.token, each.name) == (token, id)), None)
+        return inputs().get((token, id))
 
     execute_steps = partial(execute, play=play)
     return Site(
@@ -95,13 +99,6 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
         loaded_stack.maintenance,
         loaded_stack.retired,
     )
-
-
-def _project(here: Path) -> Path:
-    """Return the directory of Pulumi.yaml: *here*, where the engine starts its plugins, or above."""
-    if directory := os.environ.get("RACKWRIGHT_PROJECT"):
-        return Path(directory)
-    return next((place for place in (here, *here.parents) if (place / "Pulumi.yaml").is_file()), here)
 
 
 def _redirect_stdout(stdout: int) -> int:

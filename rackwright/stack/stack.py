@@ -198,6 +198,11 @@ def load_stack(name: str, project: Path) -> Stack:
     )
 
 
+def find_project(start: Path) -> Path:
+    """Return the directory of the nearest Pulumi.yaml, in *start* or above; *start* without one."""
+    return next((place for place in (start, *start.parents) if (place / "Pulumi.yaml").is_file()), start)
+
+
 def _maintenance(fleet: Fleet, now: datetime) -> dict[str, str]:
     """Return the hosts that are in maintenance at *now*, each with the text for reports."""
     declared = {name: host.maintenance for name, host in fleet.hosts.items()}

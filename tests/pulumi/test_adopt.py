@@ -62,7 +62,7 @@ class Found(Project):
 def project(tmp_path: Path, environment: dict[str, str]) -> Iterator[Found]:
     for name in ("Pulumi.yaml", "__main__.py"):
         shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "stacks", tmp_path / "stacks", ignore=shutil.ignore_patterns("*.yaml", "*.lock"))
+    (tmp_path / "stacks").mkdir()
     (tmp_path / "rackwright").symlink_to(ROOT / "rackwright")
     (tmp_path / "stacks/Pulumi.lab.yaml").write_text(SETTINGS.replace("fleet.yaml", "rack.yaml"))
     raw = theirs()
