@@ -6,7 +6,7 @@ looked up at each call, so that a test can replace it.
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -35,6 +35,10 @@ from rackwright.provider.subject import COMPUTED, ObservedSubject, Properties, S
 
 Change = Literal["add", "update", "input"]
 """A claimed property that is missing, a claimed property with another value, or a changed input."""
+_NOT_OF_FLEET = (
+    "the program changes this value of {id}, and the fleet's file declares another;"
+    " remove the transformation or ignoreChanges, and write the value into the fleet"
+)
 _AGAIN = "Check the host, and run the same command again"
 
 
@@ -68,7 +72,9 @@ class Resources:
         except ValidationError as error:
             return {}, _problems(error)
         subject = Subject(self._kind(urn), spec, inputs, self._sites[urn.stack])
-        declared = wire.normalise(spec.model_dump(mode="json", exclude_none=True))
+        declared = _inputs(spec)
+        if problems := [*_other_than_in_fleet(subject, urn)]:
+            return {}, problems
         claims = mark_secrets(wire.encode_claims(subject.claims), subject.claims)
         return {**declared, state_format.PROPERTY: state_format.STATE_FORMAT, "claims": claims}, []
 
@@ -174,6 +180,8 @@ class Resources:
         self._refuse_in_maintenance(urn, new)
         subject = self._subject(urn, new)
         created, host = bool(state.get("created")), subject.spec.host
+        if not old:
+            self._sites.created.add((urn.token, subject.id))
         with (
             subject.site.slot(subject.kind.rollout_group(subject.spec), host, operation.status),
             subject.site.hosts.lease(host, subject.id, operation.status),
@@ -201,8 +209,11 @@ class Resources:
         if inputs.get("host") in self._sites[urn.stack].retired_hosts:
             operation.info("its host is retired: the resource stays there unchanged")
             return
-        self._refuse_in_maintenance(urn, inputs)
         subject = self._subject(urn, inputs)
+        if (urn.token, subject.id) in self._sites.created:  # a replacement, or the same resource at another URN
+            operation.info("the program still declares it: only its old entry leaves the state")
+            return
+        self._refuse_in_maintenance(urn, inputs)
         host = subject.spec.host
         try:
             with subject.site.hosts.lease(host, subject.id, operation.status):
@@ -332,6 +343,22 @@ def parse_spec(kind: Kind[Any], inputs: Properties) -> Resource:
     declared = {name: value for name, value in inputs.items() if name not in COMPUTED}
     spec: Resource = kind.spec.model_validate_json(json.dumps(declared))  # JSON, where a list may become a tuple
     return spec
+
+
+def _inputs(spec: Resource) -> dict[str, JSON]:
+    inputs: dict[str, JSON] = wire.normalise(spec.model_dump(mode="json", exclude_none=True))
+    return inputs
+
+
+def _other_than_in_fleet(subject: Subject, urn: Urn) -> Iterator[InputProblem]:
+    """Yield the inputs of *subject* that the fleet declares otherwise, for an audit compares with the fleet."""
+    in_fleet = subject.site.find_inputs(urn.token, subject.id)
+    if in_fleet is None:
+        return  # the program alone declares it
+    inputs, wanted = _inputs(subject.spec), _inputs(parse_spec(subject.kind, in_fleet))
+    for name in sorted({*wanted, *inputs}):
+        if wanted.get(name) != inputs.get(name):
+            yield InputProblem(name, _NOT_OF_FLEET.format(id=subject.id))
 
 
 def _add_context(diagnostic: Diagnostic, where: str, note: str) -> Diagnostic:
