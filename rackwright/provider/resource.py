@@ -61,6 +61,12 @@ class Resources:
         self._refused_states: set[str] = set()
         """Stacks whose state was refused for its format."""
 
+    def package_schema(self) -> dict[str, JSON]:
+        """Return Pulumi's package schema of the kinds."""
+        from rackwright.provider.package_schema import package_schema  # here: few calls need the JSON Schemas
+
+        return package_schema(self._kinds)
+
     def check(self, urn: Urn, properties: Properties) -> tuple[dict[str, JSON], list[InputProblem]]:
         """Return the spec's inputs with their claims, or their problems; contacts no host."""
         inputs = {name: value for name, value in properties.items() if name not in COMPUTED}
