@@ -82,6 +82,7 @@ class Resources:
         if problems := [*_other_than_in_fleet(subject, urn)]:
             return {}, problems
         claims = mark_secrets(wire.encode_claims(subject.claims), subject.claims)
+        self._sites.declared.add((urn.token, subject.id))
         return {**declared, state_format.PROPERTY: state_format.STATE_FORMAT, "claims": claims}, []
 
     def diff(
@@ -186,8 +187,6 @@ class Resources:
         self._refuse_in_maintenance(urn, new)
         subject = self._subject(urn, new)
         created, host = bool(state.get("created")), subject.spec.host
-        if not old:
-            self._sites.created.add((urn.token, subject.id))
         with (
             subject.site.slot(subject.kind.rollout_group(subject.spec), host, operation.status),
             subject.site.hosts.lease(host, subject.id, operation.status),
@@ -216,7 +215,7 @@ class Resources:
             operation.info("its host is retired: the resource stays there unchanged")
             return
         subject = self._subject(urn, inputs)
-        if (urn.token, subject.id) in self._sites.created:  # a replacement, or the same resource at another URN
+        if (urn.token, subject.id) in self._sites.declared:  # a replacement, or the same resource at another URN
             operation.info("the program still declares it: only its old entry leaves the state")
             return
         self._refuse_in_maintenance(urn, inputs)

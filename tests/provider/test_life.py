@@ -149,7 +149,7 @@ def test_removal_with_consent_takes_it_away_and_says_so(rig):
     assert rig.said("INFO") == ["its content goes with it"]
 
 
-def test_a_resource_that_the_same_run_has_created_is_not_removed(rig):
+def test_a_resource_that_the_program_still_declares_is_not_removed(rig):
     """
     After a replacement, or with another parent, the engine deletes the old entry of a resource that is still declared.
     """

@@ -160,10 +160,10 @@ class Rig:
     def delete(self, state: "State", same_run: bool = False) -> None:
         """
         Args:
-            same_run: Whether the engine has created resources before, in the same run.
+            same_run: Whether the program has declared resources before, in the same run.
         """
         if not same_run:
-            self.provider._sites.created.clear()
+            self.provider._sites.declared.clear()
         request = provider_pb2.DeleteRequest(
             id=state.id, urn=self.urn(state.inputs), properties=encode(state.outputs), old_inputs=encode(state.inputs)
         )
