@@ -1,1 +1,1 @@
-"""Fleets, the settings of their stacks, and the Pulumi components that the program uses."""
+"""Example fleets, and the settings of their stacks."""

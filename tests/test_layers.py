@@ -31,7 +31,6 @@ LOWER = (
 MAY_IMPORT = {
     # Dependencies point down: each of these may import those above it that it names.
     "rackwright.errors": ("workloads.errors",),
-    "rackwright.__init__": ("locations",),
     "rackwright.locations": (),
     "rackwright.files": ("workloads.files",),
     "rackwright.progress": (),
@@ -130,7 +129,17 @@ MAY_IMPORT = {
         "workloads.tracking",
         "workloads.quantize.versions",
     ),
-    "stacks": ("schema", "kinds", "fleet", "stack", "provider.resources"),
+    "rackwright.program": (
+        "errors",
+        "locations",
+        "schema",
+        "kinds",
+        "stack",
+        "provider.resources",
+        "provider.state_format",
+    ),
+    "rackwright.__init__": ("locations", "program"),
+    "stacks": ("schema",),
     "workloads": (),
 }
 KNOW_TWINS = ("rackwright/twin/", "rackwright/cli/", "rackwright/stack/stack.py", "rackwright/schema/twin.py")

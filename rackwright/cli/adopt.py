@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from rackwright.hosts.pool import Hosts
 
 app = typer.Typer()
-COMPONENT = "rackwright:index:GpuHost"
-"""Type of the component that is the parent of a host's resources in the program."""
 
 
 @app.command(rich_help_panel=CHANGE)
@@ -67,7 +65,7 @@ def adopt(
         if moves:
             set_aside.check_complete(loaded, old, before, compared)
             aside = set_aside.set_aside(stack, exported)
-        present = {urn.rpartition("::")[2] for urn in state.urns(stack) if f"{COMPONENT}::" not in urn}
+        present = {_name(urn) for urn in state.urns(stack) if _type(urn) not in (state_format.RACK, state_format.HOST)}
         new = [each for each in matching if each.name not in present]
         if new:
             project.notify(f"adopting {len(new)} of {len(compared.results)} resources")
@@ -93,22 +91,40 @@ def _import(stack: str, results: "Sequence[AuditResult]") -> None:
 
     In pulumi's import file, `name` is for references in that file; `logicalName` is the name in the program.
     """
-    components = {urn.rpartition("::")[2]: urn for urn in state.urns(stack) if f"{COMPONENT}::" in urn}
+    from rackwright.provider.state_format import HOST, RACK, RACK_NAME
+
+    urns = state.urns(stack)
+    racks = [urn for urn in urns if _type(urn) == RACK]
+    components = {_name(urn): urn for urn in urns if _type(urn) == HOST}
     of_host = {each: f"host {each}" for each in dict.fromkeys(_host(result) for result in results)}
+    component = {"component": True, "parent": "the rack"}
     resources: list[dict[str, Any]] = [
-        {"type": COMPONENT, "name": name, "logicalName": host, "component": True}
+        {"type": HOST, "name": name, "logicalName": host, **component}
         for host, name in of_host.items()
         if host not in components
     ]
+    if not racks:
+        resources.insert(0, {"type": RACK, "name": "the rack", "logicalName": RACK_NAME, "component": True})
     resources += [
         {"type": each.token, "name": each.name, "id": each.name, "parent": of_host[_host(each)]} for each in results
     ]
     name_table = {of_host[host]: urn for host, urn in components.items() if host in of_host}
+    if racks:
+        name_table["the rack"] = racks[0]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "import.json")
         path.write_text(json.dumps({"nameTable": name_table, "resources": resources}))
         options = ("--yes", "--skip-preview", "--generate-code=false", "--protect=false")
         state.pulumi(stack, "import", "--file", str(path), *options)
+
+
+def _name(urn: str) -> str:
+    return urn.rpartition("::")[2]
+
+
+def _type(urn: str) -> str:
+    """Return the type of the resource *urn*, without the types of its parents."""
+    return urn.split("::")[2].rpartition("$")[2]
 
 
 def _host(result: "AuditResult") -> str:

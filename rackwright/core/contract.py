@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
+from rackwright.schema.base import Described
 
 Scalar = str | int | float | bool | tuple[str, ...]
 Scope = Literal["host", "kernel", "hardware"]
@@ -242,7 +243,7 @@ class Plan:
         return any(isinstance(step, Command) and step.creates for step in self.steps)
 
 
-class SpecPart(BaseModel):
+class SpecPart(Described):
     """The base class of a part of a spec."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)

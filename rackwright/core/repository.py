@@ -52,6 +52,8 @@ class RoleSource:
     claims: tuple[Mapping[str, Any], ...] = ()
     refusals: tuple[Mapping[str, Any], ...] = ()
     """Rules that refuse a combination of variables; see rackwright.kinds.role.refusals."""
+    url_template: str = ""
+    """The URL of the role's service, as a text of jinja2 with the variables; empty for a role without a service."""
 
     @staticmethod
     def load(folder: Path) -> "RoleSource":
@@ -72,11 +74,18 @@ class RoleSource:
             names=meta.get("names", {}),
             claims=tuple(meta.get("claims", ())),
             refusals=tuple(meta.get("refused", ())),
+            url_template=str(meta.get("url", "")),
         )
 
     def variables(self, os: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return all variables by full name: defaults, those of the system, and *settings* (by short name)."""
         return {**self.defaults, **self.by_os[os], **self._with_full_names(settings)}
+
+    def url(self, os: str, settings: Mapping[str, Any]) -> str | None:
+        """Return the URL of the role's service with *settings* (by short name); None for a role without a service."""
+        if not self.url_template:
+            return None
+        return _expressions(()).template(self.url_template).render(self.variables(os, settings))
 
     def problems(self, os: str, settings: Mapping[str, Any]) -> Iterator[Problem]:
         """Yield the problems of *settings* (by short name), each at its key, by Ansible's own rules."""

@@ -28,10 +28,11 @@ def server(run: Run, hosts: Mapping[str, Host], roles: Mapping[str, RoleSource])
         return None
     variables = _role_variables(hosts[tracking.host], roles)
     own = tracking.host == run.members(hosts)[0]
-    address = ipaddress.ip_address(variables["address"])
-    url_host = f"[{address}]" if address.version == 6 else address
+    host = hosts[tracking.host]
+    url = roles[ROLE].url(host.os, host.variables(ROLE))
+    assert url, f"role {ROLE} has a URL"
     return TrackingServer(
-        url=f"https://{url_host}:{variables['port']}",
+        url=url,
         secret=name_of(_accounts(variables)[tracking.account]["password"]),
         certificate=None if own else variables["certificate"],
     )

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -84,8 +84,12 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
             partial(tree.find_missing, loaded_stack.lock, loaded_stack.local_repository),
         )
 
+    @cache
+    def inputs() -> dict[tuple[str, str], dict[str, Any]]:
+        return {(each.token, each.name): each.inputs for each in declare(loaded_stack)}
+
     def find_inputs(token: str, id: str) -> dict[str, Any] | None:
-        return next((each.inputs for each in declare(loaded_stack) if (each.token, each.name) == (token, id)), None)
+        return inputs().get((token, id))
 
     execute_steps = partial(execute, play=play)
     return Site(

@@ -6,7 +6,7 @@ looked up at each call, so that a test can replace it.
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -35,6 +35,10 @@ from rackwright.provider.subject import COMPUTED, ObservedSubject, Properties, S
 
 Change = Literal["add", "update", "input"]
 """A claimed property that is missing, a claimed property with another value, or a changed input."""
+_NOT_OF_FLEET = (
+    "the program changes this value of {id}, and the fleet's file declares another;"
+    " remove the transformation or ignoreChanges, and write the value into the fleet"
+)
 _AGAIN = "Check the host, and run the same command again"
 
 
@@ -57,6 +61,12 @@ class Resources:
         self._refused_states: set[str] = set()
         """Stacks whose state was refused for its format."""
 
+    def package_schema(self) -> dict[str, JSON]:
+        """Return Pulumi's package schema of the kinds."""
+        from rackwright.provider.package_schema import package_schema  # here: few calls need the JSON Schemas
+
+        return package_schema(self._kinds)
+
     def check(self, urn: Urn, properties: Properties) -> tuple[dict[str, JSON], list[InputProblem]]:
         """Return the spec's inputs with their claims, or their problems; contacts no host."""
         inputs = {name: value for name, value in properties.items() if name not in COMPUTED}
@@ -68,8 +78,11 @@ class Resources:
         except ValidationError as error:
             return {}, _problems(error)
         subject = Subject(self._kind(urn), spec, inputs, self._sites[urn.stack])
-        declared = wire.normalise(spec.model_dump(mode="json", exclude_none=True))
+        declared = _inputs(spec)
+        if problems := [*_other_than_in_fleet(subject, urn)]:
+            return {}, problems
         claims = mark_secrets(wire.encode_claims(subject.claims), subject.claims)
+        self._sites.declared.add((urn.token, subject.id))
         return {**declared, state_format.PROPERTY: state_format.STATE_FORMAT, "claims": claims}, []
 
     def diff(
@@ -204,8 +217,11 @@ class Resources:
         if inputs.get("host") in self._sites[urn.stack].retired_hosts:
             operation.info("its host is retired: the resource stays there unchanged")
             return
-        self._refuse_in_maintenance(urn, inputs)
         subject = self._subject(urn, inputs)
+        if (urn.token, subject.id) in self._sites.declared:  # a replacement, or the same resource at another URN
+            operation.info("the program still declares it: only its old entry leaves the state")
+            return
+        self._refuse_in_maintenance(urn, inputs)
         host = subject.spec.host
         try:
             with subject.site.hosts.lease(host, subject.id, operation.status):
@@ -335,6 +351,22 @@ def parse_spec(kind: Kind[Any], inputs: Properties) -> Resource:
     declared = {name: value for name, value in inputs.items() if name not in COMPUTED}
     spec: Resource = kind.spec.model_validate_json(json.dumps(declared))  # JSON, where a list may become a tuple
     return spec
+
+
+def _inputs(spec: Resource) -> dict[str, JSON]:
+    inputs: dict[str, JSON] = wire.normalise(spec.model_dump(mode="json", exclude_none=True))
+    return inputs
+
+
+def _other_than_in_fleet(subject: Subject, urn: Urn) -> Iterator[InputProblem]:
+    """Yield the inputs of *subject* that the fleet declares otherwise, for an audit compares with the fleet."""
+    in_fleet = subject.site.find_inputs(urn.token, subject.id)
+    if in_fleet is None:
+        return  # the program alone declares it
+    inputs, wanted = _inputs(subject.spec), _inputs(parse_spec(subject.kind, in_fleet))
+    for name in sorted({*wanted, *inputs}):
+        if wanted.get(name) != inputs.get(name):
+            yield InputProblem(name, _NOT_OF_FLEET.format(id=subject.id))
 
 
 def _add_context(diagnostic: Diagnostic, where: str, note: str) -> Diagnostic:

@@ -92,6 +92,8 @@ class Sites:
         self._sites: dict[str, Site] = {}
         self._opened: list[Site] = []
         self._opening = threading.Lock()
+        self.declared: set[tuple[str, str]] = set()
+        """Type token and id of each resource that the program has declared; in a destruction it declares none."""
 
     def __getitem__(self, stack: str) -> Site:
         with self._opening:
@@ -106,6 +108,7 @@ class Sites:
         with self._opening:
             self._secrets = secrets
             self._sites.clear()
+            self.declared.clear()
             self._draw()
 
     def redact(self, text: str) -> str:
@@ -120,6 +123,7 @@ class Sites:
         """Stop the running work on hosts; the next call opens a new site."""
         with self._opening:
             self._sites.clear()
+            self.declared.clear()
         for site in self._opened:
             site.hosts.cancel()
 

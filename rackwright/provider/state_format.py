@@ -18,6 +18,10 @@ PROPERTY = "state_format"
 """The input with the format."""
 OURS = "rackwright:"
 """The start of the types of rackwright's resources."""
+RACK, HOST = f"{OURS}index:Rack", f"{OURS}index:GpuHost"
+"""Types of the components: of the rack, and below it of each host, which is the parent of the host's resources."""
+RACK_NAME = "rack"
+"""The name of the rack's component in a state that `adopt` writes; a program with another name takes it over."""
 
 
 def managed_resources(deployment: Mapping[str, Any]) -> list[Mapping[str, Any]]:

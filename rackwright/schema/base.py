@@ -9,22 +9,27 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 T = TypeVar("T")
 
 
-class Schema(BaseModel):
-    """A part of the declaration. The docstrings of its fields are the descriptions in the JSON Schema.
-
-    pydantic builds a validator at the first use: a command uses few of the models, and each build takes milliseconds.
-    """
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
+class Described(BaseModel):
+    """A model whose JSON Schema has the docstrings of its fields as descriptions."""
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         generated = handler(core_schema)
         properties = handler.resolve_ref_schema(generated)["properties"]
-        for model in reversed(cls.__mro__[: cls.__mro__.index(Schema)]):
+        for model in reversed(cls.__mro__[: cls.__mro__.index(Described)]):
             for name, text in _attribute_docstrings(model).items():
-                properties[cls.model_fields[name].alias or name]["description"] = text
+                if name in cls.model_fields:
+                    properties[cls.model_fields[name].alias or name]["description"] = text
         return generated
+
+
+class Schema(Described):
+    """A part of the declaration.
+
+    pydantic builds a validator at the first use: a command uses few of the models, and each build takes milliseconds.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
 
 
 Many = Annotated[tuple[T, ...], Field(strict=False)]

@@ -242,6 +242,11 @@ class Server(Schema):
         """Return the address that the server listens on; empty if the host has no fabric."""
         return EVERYWHERE if self.listen == "everywhere" else (address(host) or "").split("/")[0]
 
+    def url(self, host: Host) -> str:
+        """Return the URL at which clients reach the server on *host*."""
+        name = host.address if self.listen == "everywhere" else self.address(host)
+        return f"http{'s' if self.tls else ''}://{f'[{name}]' if ':' in name else name}:{self.port}"
+
     @property
     def secrets(self) -> tuple[str, ...]:
         """Names of the secrets that the server's own fields reference."""

@@ -82,7 +82,6 @@ def _defaults(root: Path) -> dict[str, str]:
         "PULUMI_HOME": str(own / "pulumi"),
         "PULUMI_BACKEND_URL": f"file://{quote(str(own / 'state'))}",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
-        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         "PULUMI_DISABLE_REGISTRY_RESOLVE": "true",
         "GOGC": "400",  # an engine runs for seconds, and spent a fifth of its time in the garbage collector
         "PULUMI_PARALLEL": "512",  # resources wait for hosts, not for this computer's cores

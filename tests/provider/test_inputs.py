@@ -7,6 +7,7 @@ from pulumi.runtime import rpc
 from pulumi.runtime.proto import provider_pb2
 
 from rackwright.provider.codec import decode, encode
+from rackwright.provider.subject import COMPUTED
 from tests.support.provider_rig import BOX, RED, Rig, failing
 
 
@@ -45,6 +46,20 @@ def test_checking_again_changes_nothing(rig):
 
     assert rig.check(inputs) == inputs
     assert rig.check({**inputs, "claims": {"box:a.b": {"colour": "blue"}}}) == inputs
+
+
+def test_an_input_other_than_in_the_fleet_is_refused(rig):
+    """
+    A transformation would make the preview and the audit, which compares with the fleet, disagree.
+    """
+    declared = rig.check(RED)
+    token = rig.token, "h1/a.b"
+    rig.declared[token] = {**declared, "colour": "blue"}
+    assert list(problems(rig, RED)) == ["colour"]
+    assert "the fleet's file declares another" in problems(rig, RED)["colour"]
+
+    rig.declared[token] = {name: value for name, value in declared.items() if name not in COMPUTED}
+    assert problems(rig, RED) == {}
 
 
 def test_every_wrong_input_is_named_with_its_path(rig):

@@ -149,6 +149,18 @@ def test_removal_with_consent_takes_it_away_and_says_so(rig):
     assert rig.said("INFO") == ["its content goes with it"]
 
 
+def test_a_resource_that_the_program_still_declares_is_not_removed(rig):
+    """
+    After a replacement, or with another parent, the engine deletes the old entry of a resource that is still declared.
+    """
+    state = rig.create({**RED, "destroy": True})
+
+    rig.delete(state, same_run=True)
+
+    assert BOX in rig.hosts.things["h1"]
+    assert "the program still declares it: only its old entry leaves the state" in rig.said("INFO")
+
+
 def test_removal_of_what_is_gone_already_is_done(rig):
     state = rig.create(RED)
     rig.hosts.things["h1"].clear()

@@ -96,7 +96,7 @@ class Rig:
 
     def urn(self, inputs: Mapping[str, Any]) -> str:
         name = "/".join(str(inputs[part]) for part in ("host", "name") if part in inputs)
-        return f"urn:pulumi:lab::rackwright::rackwright:index:GpuHost${self.token}::{name}"
+        return f"urn:pulumi:lab::rackwright::rackwright:index:Rack$rackwright:index:GpuHost${self.token}::{name}"
 
     def configure(self, **secrets: str) -> None:
         """Hand over the stack's configuration as the engine does."""
@@ -157,7 +157,13 @@ class Rig:
         assert answer.refresh_before_update
         return State(state.id, checked, bare(answer.properties))
 
-    def delete(self, state: "State") -> None:
+    def delete(self, state: "State", same_run: bool = False) -> None:
+        """
+        Args:
+            same_run: Whether the program has declared resources before, in the same run.
+        """
+        if not same_run:
+            self.provider._sites.declared.clear()
         request = provider_pb2.DeleteRequest(
             id=state.id, urn=self.urn(state.inputs), properties=encode(state.outputs), old_inputs=encode(state.inputs)
         )

@@ -48,6 +48,13 @@ def test_the_environment_has_no_passphrase():
     assert not [name for name in environment(ROOT, TOOLS, {}) if "PASSPHRASE" in name]
 
 
+def test_pulumi_may_install_the_providers_of_a_program():
+    """
+    A program may have resources of other providers, and pulumi installs their plugins by itself.
+    """
+    assert not [name for name in environment(ROOT, TOOLS, {}) if "PLUGIN_ACQUISITION" in name]
+
+
 def test_another_checkouts_environment_is_no_wish():
     """
     In the shell of one checkout, a second one works on its own state; a person's value still holds.

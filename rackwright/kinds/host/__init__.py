@@ -33,12 +33,17 @@ class HostSpec(Resource):
     identity: dict[str, str]
     """The value of serial, uuid, bmc_mac or device_tree_serial, as one entry."""
     os: str
+    """The operating system."""
     profile: str
+    """The profile of the catalogue."""
     drives: tuple[Declared[Drive], ...] = ()
+    """All drives of the host."""
     macs: tuple[str, ...] = ()
+    """MAC addresses of ports that are declared by them."""
     pci_addresses: tuple[str, ...] = ()
     """PCI addresses of ports that are declared by their slot."""
     health: Declared[Health] = Health()
+    """Thresholds of the health of the drives."""
     mounts: tuple[str, ...] | None = None
     """Mount points of tiers that are provided from outside; None for none."""
 

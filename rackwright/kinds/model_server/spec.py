@@ -21,14 +21,18 @@ class CanaryRows(SpecPart):
     source: str
     """The path on this computer."""
     sha256: str
+    """The digest of the file."""
 
 
 class ServerSpec(Resource):
     """A server on one of its hosts."""
 
     fleet: str
+    """The name of the fleet, which owns the resource."""
     identity: dict[str, str]
+    """The identity of the machine: serial, uuid, bmc_mac or device_tree_serial, as one entry."""
     name: str
+    """The name of the server."""
     declared: Declared[Server]
     """The server as it is declared, with this host alone: another host of it is no change of this one."""
     address: str
@@ -38,6 +42,7 @@ class ServerSpec(Resource):
     model: str
     """The name of the model; empty if this computer knows only the version."""
     version: str
+    """The version of the model."""
     source: str | None = None
     """The model's directory on this computer; None if it does not have this version."""
     files: dict[str, str] = Field(default_factory=dict)

@@ -21,9 +21,13 @@ class NetworkSpec(Resource):
     """The network of a host."""
 
     fleet: str
+    """The name of the fleet, which owns the resource."""
     identity: dict[str, str]
+    """The identity of the machine: serial, uuid, bmc_mac or device_tree_serial, as one entry."""
     declared: Declared[Network]
+    """The network as it is declared."""
     ports: tuple[Declared[Nic], ...]
+    """The ports of the host."""
     devices: tuple[str, ...] = ()
     """Names of the bonds and VLANs, in the order of the fleet: a mapping loses its order on Pulumi's wire."""
 

@@ -31,10 +31,13 @@ class PathPart(SpecPart):
     """The path to one address of a peer."""
 
     peer: str
+    """The name of the other host."""
     to: str
+    """The address of the peer."""
     own: str
     """The address of this host in the same network."""
     mtu: int
+    """The size of packets that the path must carry, in bytes."""
     made: bool = False
     """Whether one end of the path is a bond or a VLAN."""
 
@@ -43,8 +46,11 @@ class PeersSpec(Resource):
     """The peers of a host."""
 
     fleet: str
+    """The name of the fleet, which owns the resource."""
     identity: dict[str, str]
+    """The identity of the machine: serial, uuid, bmc_mac or device_tree_serial, as one entry."""
     paths: tuple[PathPart, ...]
+    """The paths to all other hosts in the host's networks."""
 
     @property
     def id(self) -> str:

@@ -13,8 +13,11 @@ class AboutHost(SpecPart):
     """The value of ``host`` in claims and templates."""
 
     name: str
+    """The name of the host."""
     os: str
+    """Its operating system."""
     profile: str
+    """Its profile of the catalogue."""
     drivers: tuple[str, ...] = ()
     """The roles that install drivers for the accelerators of the profile: nvidia_driver, rocm."""
 
@@ -23,6 +26,7 @@ class AboutMirror(SpecPart):
     """The source of the host's packages, and the key of their signatures."""
 
     url: str
+    """The URL of the repository."""
     key: str
     """The OpenPGP public key, in armour."""
     port: int | None = None
@@ -36,6 +40,7 @@ class AboutFleet(SpecPart):
     """The value of ``fleet`` in claims and templates."""
 
     name: str
+    """The name of the fleet."""
     mirror: AboutMirror | None = None
     """The package source; None: the host has sources of its own."""
 
@@ -44,9 +49,13 @@ class RoleSpec(Resource):
     """A role on its host."""
 
     role: str
+    """The name of the role."""
     identity: dict[str, str]
+    """The identity of the machine: serial, uuid, bmc_mac or device_tree_serial, as one entry."""
     about: AboutHost
+    """The host, for claims and templates."""
     fleet: AboutFleet
+    """The fleet, for claims and templates."""
     variables: dict[str, Any] = Field(default_factory=dict)
     """The declared variables by short name; the role's defaults give the others."""
     reboot: Literal["allowed"] | None = None

@@ -22,9 +22,13 @@ class TierSpec(Resource):
     """The declaration of a tier on its host."""
 
     name: str
+    """The name of the tier."""
     fleet: str
+    """The name of the fleet, which owns the resource."""
     identity: dict[str, str]
+    """The identity of the machine: serial, uuid, bmc_mac or device_tree_serial, as one entry."""
     declared: Declared[Tier]
+    """The tier as it is declared."""
     members: tuple[Declared[Drive], ...]
     """Drives for the places of the array."""
     spares: tuple[Declared[Drive], ...] = ()

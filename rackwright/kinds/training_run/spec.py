@@ -16,6 +16,7 @@ class WorkerPart(SpecPart):
     """The name and address of one of the run's hosts."""
 
     name: str
+    """The name of the host."""
     address: str
     """The address on the fabric; ``localhost`` if the run has only one host."""
 
@@ -24,6 +25,7 @@ class TrackingServer(SpecPart):
     """The MLflow server to which the launcher host reports the progress."""
 
     url: str
+    """The URL of the server."""
     secret: str
     """The name of the secret with the account's password."""
     certificate: str | None = None
@@ -34,9 +36,13 @@ class TrainingSpec(Resource):
     """A run on one of its hosts."""
 
     fleet: str
+    """The name of the fleet, which owns the resource."""
     identity: dict[str, str]
+    """The identity of the machine: serial, uuid, bmc_mac or device_tree_serial, as one entry."""
     name: str
+    """The name of the run."""
     declared: Declared[Run]
+    """The run as it is declared."""
     hosts: tuple[WorkerPart, ...]
     """All hosts of the run, the launcher host first."""
     interface: str | None = None
