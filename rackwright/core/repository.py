@@ -12,7 +12,7 @@ import yaml
 
 from rackwright.facts import digest
 from rackwright.schema import secret
-from rackwright.schema.problem import Problem, hint
+from rackwright.schema.problem import Keys, Problem, hint
 
 if TYPE_CHECKING:
     import jinja2
@@ -46,6 +46,8 @@ class RoleSource:
     """Whether the role may break logins: the host restores the files by itself unless a new login succeeds."""
     reload: tuple[str, ...] = ()
     """Units that read the files again after the host has restored them."""
+    secret_lengths: Mapping[str, int] = field(default_factory=dict)
+    """Minimum length of the secrets in variables, by path without the indexes of lists: ``admin.password``."""
     names: Mapping[str, Any] = field(default_factory=dict)
     """Expressions over the variables, by name, for claims and refusals."""
     claims: tuple[Mapping[str, Any], ...] = ()
@@ -68,10 +70,15 @@ class RoleSource:
             follows=tuple(meta.get("follows", ())),
             guarded=bool(meta.get("guarded")),
             reload=tuple(meta.get("reload", ())),
+            secret_lengths=meta.get("secret_lengths", {}),
             names=meta.get("names", {}),
             claims=tuple(meta.get("claims", ())),
             refusals=tuple(meta.get("refused", ())),
         )
+
+    def shortest_secret(self, path: Keys) -> int:
+        """Return the minimum length of the secret at *path* of the role's settings."""
+        return self.secret_lengths.get(".".join(key for key in path if isinstance(key, str)), secret.SHORTEST)
 
     def variables(self, os: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return all variables by full name: defaults, those of the system, and *settings* (by short name)."""
