@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from rackwright.facts import digest
-from rackwright.schema import secret
+from rackwright.schema import formats, secret
 from rackwright.schema.problem import Keys, Problem, hint
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class RoleSource:
     """Whether the role may break logins: the host restores the files by itself unless a new login succeeds."""
     reload: tuple[str, ...] = ()
     """Units that read the files again after the host has restored them."""
+    formats: Mapping[str, str] = field(default_factory=dict)
+    """Names of the variables' formats, by path without the indexes of lists: ``ntp_keys.servers``."""
     secret_lengths: Mapping[str, int] = field(default_factory=dict)
     """Minimum length of the secrets in variables, by path without the indexes of lists: ``admin.password``."""
     names: Mapping[str, Any] = field(default_factory=dict)
@@ -70,6 +72,7 @@ class RoleSource:
             follows=tuple(meta.get("follows", ())),
             guarded=bool(meta.get("guarded")),
             reload=tuple(meta.get("reload", ())),
+            formats=meta.get("formats", {}),
             secret_lengths=meta.get("secret_lengths", {}),
             names=meta.get("names", {}),
             claims=tuple(meta.get("claims", ())),
@@ -109,6 +112,12 @@ class RoleSource:
                 ):
                     wrong = True
                     yield Problem(f"got {value!r}", self._shorten(message), "Correct it", (key,))
+        if not wrong:
+            usual = {name.removeprefix(f"{self.name}_"): value for name, value in self.defaults.items()}
+            changed = {key: value for key, value in settings.items() if key not in usual or value != usual[key]}
+            misformatted = tuple(formats.problems(self.formats, changed))
+            wrong = bool(misformatted)
+            yield from misformatted
         if not wrong and not unknown_keys:
             variables = self._with_full_names(secret.fill(settings, secret.placeholder))
             for message in _validate(self.options, self.constraints, variables):

@@ -304,7 +304,6 @@ OLGA = PEOPLE[0]
         ({"automation": {"user": "deploy", "principals": ["a b"]}}, "a principal is one word."),
         ({"ports": [0]}, "got 0; sshd listens on ports from 1 to 65535."),
         ({"ports": []}, "got none; sshd listens on ports from 1 to 65535."),
-        ({"control_addresses": ["1.2.3.4\nx"]}, "an address is IP or IP/prefix length."),
         ({"totp_issuer": "a:b"}, 'got "a:b"; an issuer has no colon, because authenticators add one.'),
     ],
 )  # fmt: skip
