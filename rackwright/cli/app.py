@@ -104,9 +104,11 @@ def check(stack: StackName) -> None:
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a fleet's YAML file, for editors."""
+    from rackwright.core.repository import Roles
     from rackwright.fleet.load import schema
+    from rackwright.stack.stack import ROOT
 
-    terminal.show(json.dumps(schema(), indent=2))
+    terminal.show(json.dumps(schema(Roles(ROOT)), indent=2))
 
 
 @app.command()

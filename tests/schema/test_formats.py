@@ -86,6 +86,7 @@ def test_each_format_of_a_role_is_one_of_a_variable(role: str) -> None:
         ("node_exporter", {"address": "gpu-01"}, "address: got 'gpu-01'; one IP address of the host"),
         ("mlflow", {"address": "0.0.0.0"}, "address: got '0.0.0.0'; one IP address of the host"),
         ("load_balancer", {"services": {"a": {"port": 8080, "members": ["b:80"]}}}, "services.a.members.0: got 'b:80'"),
+        ("nvidia_driver", {"repository_key": "mQ=="}, "repository_key: got 'mQ=='; a public key, which"),
         ("cuda", {"repository_key": "3bf863cc.pub"}, "repository_key: got '3bf863cc.pub'; a public key, which"),
     ],
 )

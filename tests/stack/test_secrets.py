@@ -150,7 +150,7 @@ def test_a_secret_is_a_text_and_of_no_other_type(project: Path) -> None:
     configure(project, BOTH)
 
     [error] = told(project)
-    assert "unable to convert to int" in error and "the secret first_key" in error
+    assert "ntp_keys[0].id: got 'the secret first_key'; a whole number" in error
 
 
 PYTHON = """\
