@@ -150,9 +150,7 @@ def check(stack: StackName) -> None:
 @app.command(rich_help_panel=DECLARE)
 def schema() -> None:
     """Print the JSON Schema of a fleet's YAML file, for editors."""
-    from rackwright.fleet.load import schema
-
-    terminal.show(json.dumps(schema(), indent=2))
+    terminal.show(project.fleet_schema(), end="")
 
 
 @app.command(rich_help_panel=DECLARE)

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -46,24 +47,28 @@ def discover(
         places = [Place.parse(address, key) for address in addresses]
     except Problem as problem:
         raise typer.BadParameter(str(problem), param_hint="ADDRESS") from None
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as undo:
         pins = into.with_suffix(".known_hosts") if into else Path(folder, "known_hosts")
+        # the file of a fleet without the hosts has no pins of theirs
+        undo.callback(_restore, pins, pins.read_bytes() if pins.exists() else None)
         hosts, errors = discover_hosts(places, pins, _Trust(frozenset(trusted or ())), project.notify)
-    for error in errors:
-        project.notify(str(error))
-    status = max((error.exit_status for error in errors), default=0)
-    if not hosts:
-        raise typer.Exit(status)
-    logins = [places[0].login.model_dump(exclude_defaults=True)]
-    path = into or Path("rack.yaml")
-    text = edit_hosts.add_hosts(path, into is not None and into.exists(), logins, hosts)
-    try:
-        project.check(path, text)
-    except DeclarationError as wrong:
-        project.notify(f"{wrong}\nthe lines below are no valid fleet yet: complete them by hand")
-        into, status = None, max(status, wrong.exit_status)
+        for error in errors:
+            project.notify(str(error))
+        status = max((error.exit_status for error in errors), default=0)
+        if not hosts:
+            raise typer.Exit(status)
+        logins = [places[0].login.model_dump(exclude_defaults=True)]
+        path = into or Path("rack.yaml")
+        text = edit_hosts.add_hosts(path, into is not None and into.exists(), logins, hosts)
+        try:
+            project.check(path, text)
+        except DeclarationError as wrong:
+            project.notify(f"{wrong}\nthe lines below are no valid fleet yet: complete them by hand")
+            into, status = None, max(status, wrong.exit_status)
+        if into:
+            write_atomic(into, text)
+            undo.pop_all()
     if into:
-        write_atomic(into, text)
         project.notify(f"{into}: {', '.join(hosts)}")
     elif not as_json:
         terminal.show(text, end="")
@@ -72,6 +77,14 @@ def discover(
             json.dumps({name: {"host": host.host, "notes": host.notes} for name, host in hosts.items()}, indent=2)
         )
     raise typer.Exit(status)
+
+
+def _restore(path: Path, content: bytes | None) -> None:
+    """Give the file *path* its earlier *content*; None: there was no file."""
+    if content is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_bytes(content)
 
 
 @dataclass(frozen=True)

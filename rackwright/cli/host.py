@@ -1,6 +1,7 @@
 """The commands for one host."""
 
 import json
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -14,14 +15,44 @@ app = typer.Typer(no_args_is_help=True, help="One host of a stack.")
 
 
 @app.command()
-def forget(stack: StackName, host: HostName) -> None:
-    """Remove a host from a stack's state, for a machine that is gone for good. Touches no host."""
-    names = [(urn, urn.rpartition("::")[2]) for urn in state.urns(stack)]
-    for urn, name in reversed(names):
-        if name.split("/")[0] == host and not urn.endswith(f"$pulumi:providers:rackwright::{host}"):
-            # the next run adopts dependent resources of other hosts again, such as paths to this one
-            state.pulumi(stack, "state", "delete", "--yes", "--force", "--target-dependents", urn)
-            project.notify(f"forgotten: {name}")
+def forget(
+    stack: StackName,
+    host: HostName,
+    yes: Annotated[bool, typer.Option("--yes", help="Forget the host without a question.")] = False,
+) -> None:
+    """Remove a host from a stack's state, for a machine that is gone for good. Touches no host.
+
+    Exit status: 0 the state has no resource of the host any more, 2 unknown host or not confirmed.
+    """
+    from rackwright.errors import DeclarationError, Diagnostic
+
+    urns = _urns_by_host(state.urns(stack))
+    if host not in urns:
+        expected = f"a host with resources in the state: {', '.join(urns) or 'none'}"
+        raise DeclarationError(
+            Diagnostic(f"stack {stack}", f"the state has no host {host}", expected, "Name one of these")
+        )
+    names = ", ".join(dict.fromkeys(_name(urn) for urn in urns[host]))
+    if not yes and not terminal.confirm(f"Remove {names} from the state of stack {stack}?"):
+        project.notify("nothing was changed: confirm with --yes that the machine is gone for good")
+        raise typer.Exit(2)
+    for urn in reversed(urns[host]):
+        # the next run adopts dependent resources of other hosts again, such as paths to this one
+        state.pulumi(stack, "state", "delete", "--yes", "--force", "--target-dependents", urn)
+    project.notify(f"forgotten: {names}")
+
+
+def _urns_by_host(urns: Iterable[str]) -> dict[str, list[str]]:
+    """Return the URNs of resources by host, without those of the stack and the providers."""
+    hosts: dict[str, list[str]] = {}
+    for urn in urns:
+        if "::pulumi:" not in urn and "$pulumi:providers:" not in urn:
+            hosts.setdefault(_name(urn).split("/")[0], []).append(urn)
+    return hosts
+
+
+def _name(urn: str) -> str:
+    return urn.rpartition("::")[2]
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from rackwright import __version__, locations, terminal
+from rackwright.cli import project
 from rackwright.cli.arguments import SET_UP
 from rackwright.cli.upgrade import SCHEMA
 from rackwright.errors import Diagnostic, Refused, command
@@ -127,13 +128,11 @@ def _with_head(text: str) -> str:
 
 def _editor_files(fleets: list[str]) -> dict[str, str]:
     """Return the JSON Schema, and the settings with which an editor uses it for *fleets*."""
-    from rackwright.fleet.load import schema
-
     if not fleets:
         return {}
     settings: Mapping[str, Any] = {"yaml.schemas": {f"./{SCHEMA}": fleets}}
     return {
-        SCHEMA: f"{json.dumps(schema(), indent=2)}\n",
+        SCHEMA: project.fleet_schema(),
         ".vscode/settings.json": f"{json.dumps(settings, indent=2)}\n",
     }
 

@@ -117,6 +117,14 @@ def check(path: Path, text: str) -> None:
     load_fleet(path, Roles(locations.repository()), text=text)
 
 
+def fleet_schema() -> str:
+    """Return the JSON Schema of a fleet's file, with the variables of all roles, as text."""
+    from rackwright.core.repository import Roles
+    from rackwright.fleet.load import schema
+
+    return f"{json.dumps(schema(Roles(locations.repository())), indent=2)}\n"
+
+
 def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
     """Write *files*, readable for everyone, to *directory*, which has no other files.
 

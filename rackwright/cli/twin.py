@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -12,13 +13,15 @@ import typer
 from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import HostName, StackName
-from rackwright.errors import DeclarationError, Diagnostic
+from rackwright.errors import DeclarationError, Diagnostic, StepFailed, command
 
 if TYPE_CHECKING:
     from rackwright.stack import Stack
     from rackwright.twin import Twin
 
 app = typer.Typer(no_args_is_help=True, help="The virtual twin of a rack, on this computer.")
+NO_STATE = "no stack named"
+"""Part of pulumi's message about a stack that has no state."""
 
 
 class Fault(StrEnum):
@@ -84,17 +87,37 @@ def stop(stack: StackName) -> None:
 @app.command()
 def reset(stack: StackName) -> None:
     """Stop the machines at once; delete their disks, and the state of every stack that targets this twin."""
-    from rackwright.stack.stack import settings
-
     loaded = project.stack(stack)
+    names = list(_stacks_of_twin(loaded))  # errors of settings are reported before anything is deleted
     _twin(stack).reset(project.notify)
     environment = project.environment(stack)
-    for path in sorted((loaded.project / "stacks").glob("Pulumi.*.yaml")):
-        name = path.name[len("Pulumi.") : -len(".yaml")]
-        if settings(name, loaded.project)["target"] == f"twin:{loaded.twin}":
-            argv = ["pulumi", "stack", "rm", "--yes", "--force", "--preserve-config", name]
-            done = subprocess.run(argv, cwd=loaded.project, env=environment, capture_output=True, text=True)
-            project.notify(f"state of stack {name}: {'deleted' if done.returncode == 0 else done.stderr.strip()}")
+    errors = []
+    for name in names:
+        argv = ["pulumi", "stack", "rm", "--yes", "--force", "--preserve-config", name]
+        done = subprocess.run(argv, cwd=loaded.project, env=environment, capture_output=True, text=True)
+        if done.returncode and NO_STATE not in done.stderr:
+            problem = f'its state is not deleted; pulumi printed "{" ".join(done.stderr.split())}"'
+            help, note = f"Run {command('pulumi stack rm {}', name)}", "the disks of the twin are deleted"
+            errors.append(Diagnostic(f"stack {name}", problem, help=help, note=note))
+        else:
+            project.notify(f"state of stack {name}: {'none' if done.returncode else 'deleted'}")
+    if errors:
+        raise StepFailed(*errors)
+
+
+def _stacks_of_twin(stack: "Stack") -> Iterator[str]:
+    """Yield the names of the stacks with the same twin as *stack*; report settings that cannot be read."""
+    from rackwright.stack.stack import settings_source
+
+    for path in sorted((stack.project / "stacks").glob("Pulumi.*.yaml")):
+        name = path.name.removeprefix("Pulumi.").removesuffix(".yaml")
+        try:
+            config = settings_source(name, stack.project).data.get("config")
+        except DeclarationError as error:
+            project.notify(f"note: the state of stack {name} is kept, because its settings have errors: {error}")
+            continue
+        if isinstance(config, dict) and config.get("rackwright:target") == f"twin:{stack.twin}":
+            yield name
 
 
 @app.command()

@@ -1,7 +1,6 @@
 """The upgrade command: it migrates the fleet files of a project to the schema of this rackwright."""
 
 import difflib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,13 +49,12 @@ def _upgraded(root: Path) -> Iterator[tuple[Path, str]]:
         DeclarationError: a file has a version that this rackwright does not know; no file was written then.
     """
     from rackwright.fleet import upgrade
-    from rackwright.fleet.load import schema
     from rackwright.fleet.source import read
 
     paths = [path for path in sorted((root / "stacks").glob("*.yaml")) if not _is_no_fleet(path)]
     texts = {path: upgrade.upgrade(read(path)) for path in paths}
     if (root / SCHEMA).is_file():
-        texts[root / SCHEMA] = f"{json.dumps(schema(), indent=2)}\n"
+        texts[root / SCHEMA] = project.fleet_schema()
     yield from ((path, text) for path, text in texts.items() if path.read_text(encoding="utf-8") != text)
 
 

@@ -12,8 +12,8 @@ import yaml
 
 from rackwright import locations
 from rackwright.facts import digest
-from rackwright.schema import secret
-from rackwright.schema.problem import Problem, hint
+from rackwright.schema import formats, secret, variables
+from rackwright.schema.problem import Keys, Problem
 
 if TYPE_CHECKING:
     import jinja2
@@ -47,6 +47,10 @@ class RoleSource:
     """Whether the role may break logins: the host restores the files by itself unless a new login succeeds."""
     reload: tuple[str, ...] = ()
     """Units that read the files again after the host has restored them."""
+    formats: Mapping[str, str] = field(default_factory=dict)
+    """Names of the variables' formats, by path without the indexes of lists: ``ntp_keys.servers``."""
+    secret_lengths: Mapping[str, int] = field(default_factory=dict)
+    """Minimum length of the secrets in variables, by path without the indexes of lists: ``admin.password``."""
     names: Mapping[str, Any] = field(default_factory=dict)
     """Expressions over the variables, by name, for claims and refusals."""
     claims: tuple[Mapping[str, Any], ...] = ()
@@ -71,11 +75,17 @@ class RoleSource:
             follows=tuple(meta.get("follows", ())),
             guarded=bool(meta.get("guarded")),
             reload=tuple(meta.get("reload", ())),
+            formats=meta.get("formats", {}),
+            secret_lengths=meta.get("secret_lengths", {}),
             names=meta.get("names", {}),
             claims=tuple(meta.get("claims", ())),
             refusals=tuple(meta.get("refused", ())),
             url_template=str(meta.get("url", "")),
         )
+
+    def shortest_secret(self, path: Keys) -> int:
+        """Return the minimum length of the secret at *path* of the role's settings."""
+        return self.secret_lengths.get(".".join(key for key in path if isinstance(key, str)), secret.SHORTEST)
 
     def variables(self, os: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return all variables by full name: defaults, those of the system, and *settings* (by short name)."""
@@ -88,7 +98,7 @@ class RoleSource:
         return _expressions(()).template(self.url_template).render(self.variables(os, settings))
 
     def problems(self, os: str, settings: Mapping[str, Any]) -> Iterator[Problem]:
-        """Yield the problems of *settings* (by short name), each at its key, by Ansible's own rules."""
+        """Yield the problems of *settings* (by short name), each at its keys."""
         if os not in self.by_os:
             systems = ", ".join(self.by_os)
             yield Problem(f"got it on {os}", f"role {self.name} supports {systems}", "Remove it from this host")
@@ -98,24 +108,21 @@ class RoleSource:
             expected = f"role {self.name} is not verified on hardware: {self.unverified_reason}"
             yield Problem(problem, expected, f"Write `{UNVERIFIED}: {ACCEPTED}` to use the role anyway, or remove it")
             return
-        keys = [name.removeprefix(f"{self.name}_") for name in self.options]
-        unknown_keys = [key for key in settings if key not in keys]
-        for key in unknown_keys:
-            help = hint(key, keys, "Remove it")
-            yield Problem("got an unknown key", f"keys of role {self.name}: {', '.join(keys)}", help, (key,))
-        wrong = False
-        for key, value in settings.items():
-            if key in keys:
-                name = f"{self.name}_{key}"
-                for message in _validate(
-                    {name: self.options[name]}, {}, {name: secret.fill(value, secret.placeholder)}
-                ):
-                    wrong = True
-                    yield Problem(f"got {value!r}", self._shorten(message), "Correct it", (key,))
-        if not wrong and not unknown_keys:
-            variables = self._with_full_names(secret.fill(settings, secret.placeholder))
-            for message in _validate(self.options, self.constraints, variables):
+        wrong = tuple(self._type_problems(settings)) or tuple(self._format_problems(settings))
+        yield from wrong
+        if not wrong and self.constraints:
+            filled = self._with_full_names(secret.fill(settings, secret.placeholder))
+            for message in _validate(self.options, self.constraints, filled):
                 yield Problem(f"got {', '.join(settings) or 'nothing'}", self._shorten(message), "Correct it")
+
+    def _type_problems(self, settings: Mapping[str, Any]) -> Iterator[Problem]:
+        options = {name.removeprefix(f"{self.name}_"): option for name, option in self.options.items()}
+        return variables.problems(options, secret.fill(settings, secret.placeholder))
+
+    def _format_problems(self, settings: Mapping[str, Any]) -> Iterator[Problem]:
+        usual = {name.removeprefix(f"{self.name}_"): value for name, value in self.defaults.items()}
+        changed = {key: value for key, value in settings.items() if key not in usual or value != usual[key]}
+        return formats.problems(self.formats, changed)
 
     def _with_full_names(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         return {f"{self.name}_{key}": value for key, value in settings.items()}

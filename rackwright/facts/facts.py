@@ -52,7 +52,7 @@ class DirectoryFacts(View):
 class FileFacts(DirectoryFacts):
     """A file or link below the probe's fixed roots."""
 
-    digest = Fact(str, "Keyed blake2s of the content; ``-> target`` for a link.")
+    digest = Fact(str, "Keyed blake2s of the content; ``-> target`` for a link, with ``, which does not exist``.")
 
 
 def _is_link(raw: Any) -> bool:

@@ -1,21 +1,22 @@
 """The JSON Schema of a fleet's YAML file, for editors: a fleet of hosts, or one that `uses` another's hosts."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from pydantic.json_schema import models_json_schema
 
+from rackwright.core.repository import RoleSource
+from rackwright.fleet.role_schema import NULL, Schema, roles_schema
 from rackwright.fleet.workloads_fleet import RunsFile
 from rackwright.fleet.yaml_fleet import FleetFile
 from rackwright.schema.base import models
 from rackwright.schema.host import Host
+from rackwright.schema.units import exact_text
 
-Schema = dict[str, Any]
-NULL = {"type": "null"}
 MERGED = models(Host, lists=False)
 """Models that groups and hosts merge: each may leave out a field of the other, or remove it with null."""
 
 
-def schema() -> Schema:
+def schema(roles: Mapping[str, RoleSource]) -> Schema:
     """Return the JSON Schema, which limits each value by itself; only `rackwright check` finds contradictions."""
     _, generated = models_json_schema([(model, "validation") for model in (FleetFile, Host, RunsFile)])
     definitions: dict[str, Schema] = generated["$defs"]
@@ -25,6 +26,10 @@ def schema() -> Schema:
     _by_name(tiers, _or_null({"$ref": "#/$defs/Tier"}))
     for several, one in (("bonds", "Bond"), ("vlans", "Vlan")):
         _by_name(definitions["Network"]["properties"][several], _or_null({"$ref": f"#/$defs/{one}"}))
+    definitions["Host"]["properties"]["roles"].update(roles_schema(roles))
+    for definition in definitions.values():
+        for value in definition["properties"].values():
+            _correct_default(value)
     for model in MERGED:
         definition = definitions[model.__name__]
         definition.pop("required", None)
@@ -39,6 +44,14 @@ def schema() -> Schema:
         "else": {"$ref": "#/$defs/FleetFile"},
         "$defs": definitions,
     }
+
+
+def _correct_default(value: Schema) -> None:
+    """Write the default of *value* as a file has it: a size with its unit, and no parts of a mapping."""
+    if isinstance(value.get("default"), dict):
+        del value["default"]  # the fields of the mapping have their own
+    elif isinstance(value.get("default"), int) and value.get("type") == "string":
+        value["default"] = exact_text(value["default"])
 
 
 def _by_name(mapping: Schema, value: Schema) -> None:

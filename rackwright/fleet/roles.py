@@ -7,20 +7,20 @@ from rackwright.kinds.role.refusals import refusals
 from rackwright.schema.catalogue import drivers
 from rackwright.schema.host import Host
 from rackwright.schema.problem import Problem, hint
-from rackwright.schema.secret import name_problem, references
+from rackwright.schema.secret import TIER_KEY_SHORTEST, name_problem, references
 
-SecretCheck = Callable[[str], Problem | None]
-"""Returns the problem of a reference to the secret with that name; None if the secret has a value."""
+SecretCheck = Callable[[str, int], Problem | None]
+"""Returns the problem of a reference to the secret with that name; None if it has a value of that length or more."""
 
 
-def accept_all_secrets(name: str) -> None:
+def accept_all_secrets(name: str, shortest: int) -> None:
     """Return no problem, as for a secret that has a value."""
 
 
 def problems(host: Host, roles: Mapping[str, RoleSource], check_secret: SecretCheck) -> Iterator[Problem]:
     """Yield the problems of the roles of *host* and of the keys of its tiers; paths are relative to the host."""
     for name, tier in host.tiers.items():
-        if tier.key and (problem := check_secret(tier.key)):
+        if tier.key and (problem := check_secret(tier.key, TIER_KEY_SHORTEST)):
             yield problem.below("tiers", name, "encryption", "key")
     for name, variables in host.roles.items():
         place = ("roles", name)
@@ -30,7 +30,7 @@ def problems(host: Host, roles: Mapping[str, RoleSource], check_secret: SecretCh
             yield Problem("got an unknown role", expected, near or "Remove it", place)
             continue
         for path, secret in references(variables):
-            if problem := name_problem(secret) or check_secret(secret):
+            if problem := name_problem(secret) or check_secret(secret, roles[name].shortest_secret(path)):
                 yield problem.below(*place, *path)
         unknown = [(path, tier) for path, tier in host.tiers_of(name) if tier not in host.tiers]
         for path, tier in unknown:

@@ -90,8 +90,10 @@ def _problems(
         help = hint(tracking.account, trainers, f"Give role {ROLE} a user of function {TRAINER}")
         expected = f"a trainer at {tracking.host}: {', '.join(trainers) or 'none'}"
         yield Problem(f"got {tracking.account!r}", expected, help, ("account",))
-    elif missing := check_secret(name_of(accounts[tracking.account]["password"])):
-        yield missing.below("account")
+    else:
+        shortest = roles[ROLE].shortest_secret(("users", "password"))
+        if short := check_secret(name_of(accounts[tracking.account]["password"]), shortest):
+            yield short.below("account")
 
 
 def _role_variables(host: Host, roles: Mapping[str, RoleSource]) -> dict[str, Any]:

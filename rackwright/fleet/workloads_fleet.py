@@ -20,7 +20,7 @@ from rackwright.schema.host import Name
 from rackwright.schema.problem import Keys, Problem, hint
 from rackwright.schema.run import Run
 from rackwright.schema.run import problems as run_problems
-from rackwright.schema.secret import Key, name_of
+from rackwright.schema.secret import CLIENT_KEY_SHORTEST, SHORTEST, Key, name_of
 from rackwright.schema.server import Server
 from rackwright.schema.server import problems as server_problems
 
@@ -70,8 +70,8 @@ def load(
     else:
         runs, servers = file.runs, file.servers
         if hosts is not None:
-            for keys, name in _secrets(file, hosts):
-                if problem := check_secret(name):
+            for keys, name, shortest in _secrets(file, hosts):
+                if problem := check_secret(name, shortest):
                     findings.add_below(problem, keys)
     if hosts is not None:
         for problem in (*run_problems(runs, hosts.hosts), *tracking.problems(runs, hosts.hosts, roles, check_secret)):
@@ -85,18 +85,18 @@ def load(
     return hosts.model_copy(update={**own, "mirror": None})
 
 
-def _secrets(file: RunsFile, hosts: Fleet) -> Iterator[tuple[Keys, str]]:
-    """Yield the name of each secret that the fleet needs, with the keys of its reference."""
+def _secrets(file: RunsFile, hosts: Fleet) -> Iterator[tuple[Keys, str, int]]:
+    """Yield the keys of the reference, the name, and the minimum length of each secret that the fleet needs."""
     if any(len(run.members(hosts.hosts)) > 1 for run in file.runs.values()) or any(
         server.keys for server in file.servers.values()
     ):
-        yield ("key",), name_of(file.key)
+        yield ("key",), name_of(file.key), SHORTEST
     for name, server in file.servers.items():
         for client, key in server.keys.items():
-            yield ("servers", name, "keys", client, "secret"), key.secret
+            yield ("servers", name, "keys", client, "secret"), key.secret, CLIENT_KEY_SHORTEST
         if server.tls:
-            yield ("servers", name, "tls", "certificate"), name_of(server.tls.certificate)
-            yield ("servers", name, "tls", "key"), name_of(server.tls.key)
+            yield ("servers", name, "tls", "certificate"), name_of(server.tls.certificate), SHORTEST
+            yield ("servers", name, "tls", "key"), name_of(server.tls.key), SHORTEST
 
 
 def _load_used(source: Source, findings: Findings, load_hosts: Callable[[Path], Fleet]) -> Fleet | None:

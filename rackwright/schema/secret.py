@@ -1,5 +1,7 @@
 """Secrets in a declaration: references by name, with the values in Pulumi's configuration."""
 
+import base64
+import binascii
 import hmac
 import json
 import re
@@ -26,6 +28,11 @@ SCHEMA = {
 """JSON Schema of a reference."""
 SHORTEST = 8
 """Minimum length of a value: a shorter one can be guessed, and looks like other text where it is redacted."""
+TIER_KEY_SHORTEST = 20
+"""Minimum length of a tier's key: with the fleet's key of digests, shorter ones can be guessed from facts."""
+CLIENT_KEY_SHORTEST = 32
+"""Minimum length of a client's key of a model server: a shorter one can be guessed from its digest on the host."""
+GCM_TAG_BYTES = 16
 LAB_PASSPHRASE = "rackwright-lab"
 """Passphrase of the twin's stack, published on purpose. A real rack's stack has its own passphrase."""
 
@@ -63,6 +70,29 @@ def name_problem(name: Any) -> Problem | None:
     expected = f"the name of a secret has small letters, digits and _ after a letter, {NAME_MAX} at most"
     help = f"Write {{secret: {near}}}" if near else "Write it like {secret: registry_password}"
     return Problem(f"got the secret {name!r}", expected, help)
+
+
+def encrypted_bytes(encrypted: str) -> int | None:
+    """Return the length of the value in *encrypted*, ``v1:NONCE:CIPHERTEXT`` of pulumi; None for another format.
+
+    AES-GCM keeps the length and appends a tag. Source: pulumi, pkg/secrets and sdk/go/common/resource/config/crypt.go.
+    """
+    parts = encrypted.split(":")
+    if len(parts) != 3 or parts[0] != "v1":
+        return None
+    try:
+        length = len(base64.b64decode(parts[2], validate=True)) - GCM_TAG_BYTES
+    except binascii.Error:
+        return None
+    return length if length >= 0 else None
+
+
+def length_problem(stack: str, name: str, found: int | None, shortest: int) -> Problem | None:
+    """Return the problem of the secret *name* with a value of *found* bytes; None if it has *shortest* or more."""
+    if found is None or found >= shortest:
+        return None
+    help = f"Run `{setting_command(stack, name)}` with a longer value"
+    return Problem(f"the secret {name} has {found} bytes", f"{shortest} characters or more", help)
 
 
 def _key(value: dict[str, Any]) -> dict[str, Any]:

@@ -48,14 +48,17 @@ EXACT = {"exact_sizes": True}
 
 
 def _dump(size: int, info: core_schema.SerializationInfo) -> int | str:
-    return _exact_text(size) if info.context == EXACT else int(size)
+    return exact_text(size) if info.context == EXACT else int(size)
 
 
-def _exact_text(size: int) -> str:
+def exact_text(size: int) -> str:
     """Return *size* as a text that `parse_size` reads as the same size."""
     text = format_size(size)
     number, unit = re.split(r"(?=[A-Za-z])", text, maxsplit=1)
-    return text if Decimal(number) * UNITS[unit] == size else f"{size}B"
+    if Decimal(number) * UNITS[unit] == size:
+        return text
+    unit = max((unit for unit in UNITS if size % UNITS[unit] == 0), key=UNITS.__getitem__)
+    return f"{size // UNITS[unit]}{unit}"
 
 
 LARGEST = 1 << 64

@@ -18,7 +18,6 @@ from rackwright.errors import DeclarationError, Diagnostic, command
 from rackwright.fleet import tracking
 from rackwright.fleet.load import load_fleet
 from rackwright.fleet.lockfile import Lock, load_lock, lock_path
-from rackwright.fleet.roles import accept_all_secrets
 from rackwright.fleet.source import Source, read
 from rackwright.kinds.role.spec import AboutMirror
 from rackwright.schema import secret
@@ -141,17 +140,17 @@ def load_stack(name: str, project: Path) -> Stack:
     virtual = values["target"].startswith(TWIN)
     if not virtual:
         passphrase.check(settings_source(name, project), name, project.resolve())
-    secret_names = _secrets(name, project)
+    secret_lengths = _secrets(name, project)
 
-    def check_secret(reference: str) -> Problem | None:
-        if reference in secret_names:
-            return None
+    def check_secret(reference: str, shortest: int) -> Problem | None:
+        if virtual or reference in secret_lengths:
+            return secret.length_problem(name, reference, secret_lengths.get(reference), shortest)
         help = f"Run `{secret.setting_command(name, reference)}`"
         return Problem(f"got a secret {reference} without a value", f"stack {name} has a value for each secret", help)
 
     files = locations.repository()
     roles = Roles(files)
-    fleet = load_fleet(_relative_path(path), roles, accept_all_secrets if virtual else check_secret)
+    fleet = load_fleet(_relative_path(path), roles, check_secret)
     retired = frozenset(name for name, host in fleet.hosts.items() if host.retired)
     fleet = fleet.model_copy(update={"hosts": {n: host for n, host in fleet.hosts.items() if n not in retired}})
     maintenance = _maintenance(fleet, datetime.now(UTC))
@@ -159,7 +158,9 @@ def load_stack(name: str, project: Path) -> Stack:
     host_notices = tuple(f"{host}: {text}" for host, text in unchanged.items())
     # a host has one key of digests, which an auditor's probe accepts, for all fleets that declare things on the host
     key = salt(read(_relative_path(path.with_name(fleet.uses))).data["fleet"] if fleet.uses else fleet.fleet, project)
-    derived_values = {each: secret.derive_value(each) for each in _references(fleet) - secret_names} if virtual else {}
+    derived_values = (
+        {each: secret.derive_value(each) for each in _references(fleet) - secret_lengths.keys()} if virtual else {}
+    )
     repository = Repository(load_templates(files), roles, key, derived_values, root=files)
     twin_stack = _twin_stack(name, project, values["target"]) if fleet.uses else name
     containers = _containers(twin_stack, project, values["target"], fleet)
@@ -240,8 +241,11 @@ def _settings_file(name: str, project: Path) -> Path:
     return project / "stacks" / f"Pulumi.{name}.yaml"
 
 
-def _secrets(name: str, project: Path) -> frozenset[str]:
-    """Return the names of the secrets that have an encrypted value in ``stacks/Pulumi.<name>.yaml``."""
+def _secrets(name: str, project: Path) -> dict[str, int | None]:
+    """Return the secrets that have an encrypted value in ``stacks/Pulumi.<name>.yaml``, by name.
+
+    The value is the length in bytes of the secret; None if pulumi's format does not show it.
+    """
     source = settings_source(name, project)
     entries = source.data["config"].get(secret.CONFIG_KEY, {})
     place = ("config", secret.CONFIG_KEY)
@@ -251,17 +255,23 @@ def _secrets(name: str, project: Path) -> frozenset[str]:
         raise DeclarationError(source.error(Problem("got no names", expected, help), place))
     wrong = [name_problem for each in entries if (name_problem := secret.name_problem(each))]
     errors = [source.error(problem, place) for problem in wrong]
+    lengths = {}
     for each, value in entries.items():
-        if not _is_encrypted(value):
+        if _is_encrypted(value):
+            lengths[each] = secret.encrypted_bytes(value["secure"])
+            problem = secret.length_problem(name, each, lengths[each], secret.SHORTEST)
+        else:
             help = f"Choose another value, as this one is exposed, and run `{secret.setting_command(name, each)}`"
-            errors.append(source.error(Problem("got a value in clear", expected, help), (*place, each)))
+            problem = Problem("got a value in clear", expected, help)
+        if problem:
+            errors.append(source.error(problem, (*place, each)))
     if errors:
         raise DeclarationError(*errors)
-    return frozenset(entries)
+    return lengths
 
 
 def _is_encrypted(value: object) -> bool:
-    return isinstance(value, dict) and value.keys() == {"secure"}
+    return isinstance(value, dict) and value.keys() == {"secure"} and isinstance(value["secure"], str)
 
 
 def _references(fleet: Fleet) -> frozenset[str]:

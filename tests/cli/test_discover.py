@@ -61,6 +61,25 @@ def test_hosts_are_added_with_their_keys_and_once(rack):
     assert path.read_text() == before
 
 
+@pytest.mark.parametrize("pinned", ["", "192.0.2.9 ssh-ed25519 AAAA\n"], ids=["no-file", "file"])
+def test_a_refused_fleet_leaves_no_pin(rack, pinned):
+    """
+    The key is trusted and pinned, and then the lines turn out to be no valid fleet.
+    """
+    facts = recorded_facts.raw(recorded_facts.TODAY)
+    rack["one"].set_facts(facts | {"os": {"id": "debian", "version_id": "10"}})
+    pins = rack.directory / "fleet.known_hosts"
+    if pinned:
+        pins.write_text(pinned)
+
+    done = discover(rack, "--into", "fleet.yaml", "--fingerprint", shown(rack))
+
+    assert done.returncode == 2
+    assert "the lines below are no valid fleet yet" in done.stderr
+    assert not (rack.directory / "fleet.yaml").exists()
+    assert (pins.read_text() if pins.exists() else "") == pinned
+
+
 def test_machines_get_json_and_nothing_is_written(rack):
     done = discover(rack, "--json", "--fingerprint", shown(rack))
 

@@ -109,6 +109,21 @@ def test_only_whole_disks_are_drives(machine):
     assert block.BlockDevices(machine.top).drives == ["sda"]
 
 
+@pytest.mark.parametrize("mark", block.CONTAINER_MARKS)
+def test_a_container_has_only_the_drives_of_its_own_dev(machine, mark):
+    """
+    sysfs shows a container all drives of its computer.
+    """
+    machine.device("sda", 8 * MIB, SAS)
+    (machine.root / "dev/sda").rename(machine.root / "elsewhere")
+    assert block.BlockDevices(machine.top).drives == ["sda"], "a host without the node still has the drive"
+    machine.write(mark.lstrip("/"), "")
+
+    assert block.BlockDevices(machine.top).drives == []
+    (machine.root / "elsewhere").rename(machine.root / "dev/sda")
+    assert block.BlockDevices(machine.top).drives == ["sda"]
+
+
 def test_a_missing_sys_is_no_machine_without_drives(machine):
     shutil.rmtree(machine.root / "sys/block")
 

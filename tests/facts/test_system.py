@@ -167,6 +167,22 @@ def test_files_carry_a_keyed_digest_mode_owner_and_time(machine):
     assert system.tree(machine.top, b"another")[0]["/etc/ssl/key.pem"]["digest"] != digest(b"secret", SALT)
 
 
+@pytest.mark.parametrize(
+    ("target", "digest"),
+    [
+        ("/usr/share/zoneinfo/Zurich", "-> /usr/share/zoneinfo/Zurich, which does not exist"),
+        ("/usr/share", "-> /usr/share"),
+        ("/dev/null", "-> /dev/null"),
+        # the probe follows no link to a place that may be a mount of a dead server
+        ("/mnt/absent", "-> /mnt/absent"),
+    ],
+)
+def test_a_link_that_leads_to_nothing_has_another_digest(machine, target, digest):
+    machine.write("etc/hostname", "alpha").with_name("localtime").symlink_to(target)
+
+    assert system.tree(machine.top, SALT)[0]["/etc/localtime"]["digest"] == digest
+
+
 def test_what_has_no_digest_says_why(machine):
     machine.write("etc/big", b"x" * (system.FILE_BYTES + 1))
     machine.write("etc/largest", b"x" * system.FILE_BYTES)

@@ -11,12 +11,14 @@ import pytest
 
 from rackwright.fleet.load import schema
 from rackwright.fleet.source import read
+from tests.support.our_roles import ROLES
 
 RACK = Path(__file__).parents[2] / "stacks" / "rack.yaml"
 TRAINING, SERVING = RACK.with_name("training.yaml"), RACK.with_name("serving.yaml")
 WIRED = Path(__file__).parents[1] / "kinds" / "wired.yaml"
 SORTS = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "null": type(None)}
-SCHEMA = schema()
+SORTS["number"] = (int, float)
+SCHEMA = schema(ROLES)
 
 
 def valid(value: Any, part: dict[str, Any]) -> bool:
@@ -60,7 +62,21 @@ def _below(part: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 BY_NAME = tuple(
-    (key,) for key in ("hosts", "groups", "tiers", "wipe", "bonds", "vlans", "runs", "servers", "set", "saving", "keys")
+    (key,)
+    for key in (
+        "hosts",
+        "groups",
+        "tiers",
+        "wipe",
+        "bonds",
+        "vlans",
+        "runs",
+        "servers",
+        "set",
+        "saving",
+        "keys",
+        "sysctls",
+    )
 )
 
 
@@ -185,6 +201,50 @@ def test_every_value_has_a_description() -> None:
     for name, definition in SCHEMA["$defs"].items():
         for field, value in definition["properties"].items():
             assert value.get("description"), f"{name}.{field}"
+
+
+def test_every_default_is_a_value_that_the_schema_allows() -> None:
+    wrong = [
+        f"{name}.{field}: {value['default']!r}"
+        for name, definition in SCHEMA["$defs"].items()
+        for field, value in definition["properties"].items()
+        if value.get("default") is not None and not valid(value["default"], value)
+    ]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_variable_of_a_role_has_its_type_and_its_default(role: str) -> None:
+    variables = SCHEMA["$defs"]["Host"]["properties"]["roles"]["anyOf"][0]["properties"][role]["anyOf"][0]["properties"]
+
+    assert {f"{role}_{name}" for name in variables} == {*ROLES[role].options}
+    for name, variable in variables.items():
+        assert variable.get("default") == ROLES[role].defaults.get(f"{role}_{name}")
+        assert "default" not in variable or valid(variable["default"], variable), name
+
+
+@pytest.mark.parametrize(
+    ("role", "variables"),
+    [
+        ("bass", {}),
+        ("base", {"timezon": "Etc/UTC"}),
+        ("base", {"packages": "htop"}),
+        ("base", {"packages": ["Htop"]}),
+        ("base", {"clock_offset_seconds": "soon"}),
+        ("base", {"ntp_keys": [{"id": 1, "type": "SHA256", "servers": []}]}),
+        ("base", {"ntp_keys": [{"id": 1, "type": "MD5", "key": {"secret": "a"}, "servers": []}]}),
+        ("access", {"people": [{"name": "x", "function": "boss", "keys": []}]}),
+        ("mlflow", {"artifacts": {"tiers": "warm"}}),
+    ],
+)
+def test_the_schema_refuses_a_wrong_variable_of_a_role(role: str, variables: dict[str, Any]) -> None:
+    fleet = copy.deepcopy(read(RACK).data)
+    fleet["groups"]["training"]["roles"] = {"base": {"timezone": "Etc/UTC", "packages": None}}
+    assert valid(fleet, SCHEMA)
+
+    fleet["groups"]["training"]["roles"] = {role: variables}
+    assert not valid(fleet, SCHEMA)
 
 
 def test_the_schema_is_json() -> None:

@@ -77,7 +77,7 @@ def test_what_is_wrong_with_the_hosts_is_told_where_they_are_declared(right: Pat
 
 
 def test_only_a_run_with_several_hosts_needs_the_secret(right: Path) -> None:
-    def missing(name: str) -> Problem:
+    def missing(name: str, shortest: int) -> Problem:
         return Problem(f"got a secret {name} without a value", "there is one for each", "Set it")
 
     with pytest.raises(DeclarationError, match=r"training.yaml:1: key: got a secret training_key without a value"):
@@ -85,6 +85,17 @@ def test_only_a_run_with_several_hosts_needs_the_secret(right: Path) -> None:
     right.write_text(RIGHT.replace("[ember, cinder]", "[ember]"))
 
     assert load_fleet(right, ROLES, missing).runs
+
+
+def test_the_key_of_a_servers_client_has_32_characters(right: Path) -> None:
+    keys = {"app": {"secret": "app_key"}}
+    server = {"model": {"path": "models/digits"}, "hosts": ["ember"], "keys": keys, "listen": "fabric"}
+    right.write_text(json.dumps({"fleet": "serving", "uses": USED, "servers": {"digits": server}}))
+    asked: list[tuple[str, int]] = []
+
+    load_fleet(right, ROLES, lambda name, shortest: asked.append((name, shortest)))
+
+    assert asked == [("training_key", 8), ("app_key", 32)]
 
 
 def test_what_roles_keep_secret_is_of_the_hosts_own_stack(tmp_path: Path) -> None:
@@ -96,8 +107,8 @@ def test_what_roles_keep_secret_is_of_the_hosts_own_stack(tmp_path: Path) -> Non
     run = {"recipe": "digits", "hosts": ["ash"], "checkpoints": {"tier": "warm"}}
     runs = {"digits": run | {"tracking": {"host": "ash", "account": "tina"}}}
     path.write_text(json.dumps({"fleet": "training", "uses": TRACKED, "runs": runs}))
-    asked = []
+    asked: list[tuple[str, int]] = []
 
-    load_fleet(path, ROLES, asked.append)
+    load_fleet(path, ROLES, lambda name, shortest: asked.append((name, shortest)))
 
-    assert asked == ["mlflow_tina"]
+    assert asked == [("mlflow_tina", 12)]

@@ -247,9 +247,9 @@ def test_a_wrong_entry_is_told_with_its_place(entry, said):
     ("given", "path", "said"),
     [
         ({"isue": "x"}, ("isue",), "Write issue."),
-        ({"level": "much"}, ("level",), "unable to convert to int"),
-        ({"mode": "slow"}, ("mode",), "value of mode must be one of: fast, safe, got: slow"),
-        ({"packages": {"a": 1}}, ("packages",), "packages"),
+        ({"level": "much"}, ("level",), "got 'much'; a whole number"),
+        ({"mode": "slow"}, ("mode",), "got 'slow'; one of fast, safe"),
+        ({"packages": {"a": 1}}, ("packages",), "got a mapping; a list"),
         ({"mode": "fast", "level": 1}, (), "parameters are mutually exclusive: mode|level"),
     ],
 )

@@ -112,13 +112,13 @@ def test_keys_that_contradict_each_other_are_refused(change, said):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"type": "MD5"}, "value of type must be one of: SHA256, SHA384, SHA512, got: MD5"),
-        ({"id": "one"}, "unable to convert to int"),
-        ({"of": 1}, "of"),
+        ({"type": "MD5"}, "got 'MD5'; one of SHA256, SHA384, SHA512"),
+        ({"id": "one"}, "got 'one'; a whole number"),
+        ({"of": 1}, "got an unknown key; one of id, type, key, servers"),
     ],
 )
 def test_a_key_is_of_its_type(change, said):
     [problem] = SOURCE.problems("debian-12", {**WHOLE, "ntp_keys": [{**KEYS[0], **change}]})
 
-    assert problem.path == ("ntp_keys",)
+    assert problem.path == ("ntp_keys", 0, *change)
     assert said in str(problem)

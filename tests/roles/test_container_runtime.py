@@ -174,7 +174,6 @@ def test_docker_is_a_persons_to_remove():
             "nvidia_toolkit: got 1.18.1-1; known versions are 1.12",
         ),
         ({"registries": [{"name": "quay.io", "mirrors": []}]}, "registries: got no mirror of quay.io; a registry in"),
-        ({**TOOLKIT, "repository_key": "gpgkey"}, 'repository_key: got "gpgkey"…; a public key begins with -----BEGIN'),
     ],
 )
 def test_what_cannot_be_is_refused(variables, said):

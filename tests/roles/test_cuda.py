@@ -71,7 +71,6 @@ def test_the_vendors_packages_come_from_its_repository_with_the_key_that_was_dec
         ({"versions": ["12.8"]}, "got 12.8; known versions of the distribution: 11.8."),
         ({"versions": []}, "got none; a host with this role has at least one"),
         ({"default": "12.4"}, "got 12.4; the default is one of versions: 11.8"),
-        ({**VENDOR, "repository_key": "3bf863cc.pub"}, 'got "3bf863cc.pub"…; a public key begins with -----BEGIN PGP'),
     ],
 )
 def test_what_cannot_be_is_refused(variables, said):

@@ -171,28 +171,15 @@ def test_what_a_member_broke_off_is_asked_of_another(in_front: Callable[..., int
     ("variables", "wanted"),
     [
         ({"services": {}}, "services: got none; a load balancer has at least one service"),
-        ({"address": "balancer"}, 'address: got "balancer"; it listens on one IP address'),
-        ({"address": "0.0.0.0"}, 'address: got "0.0.0.0"; it listens on one IP address'),
         ({"services": {"Digits": SERVICES["digits"]}}, 'services: got the name "Digits"; a name has small letters'),
         ({"services": {"digits": {"port": 80, "members": MEMBERS}}}, "a service has a port from 1024 to 65535"),
         ({"services": {"digits": {"port": 8080}}}, "a service has a port from 1024 to 65535, and members"),
-        (
-            {"services": {"digits": {"port": 8080, "members": ["alpha:80"]}}},
-            "each member is an IP address and",
-        ),
-        (
-            {"services": {"digits": {"port": 8080, "members": ["10.0.0.1:80; }"]}}},
-            "each member is an IP address and",
-        ),
-        (
-            {"services": {"digits": {"port": 8080, "members": MEMBERS + MEMBERS}}},
-            "each member is an IP address and",
-        ),
+        ({"services": {"digits": {"port": 8080, "members": MEMBERS + MEMBERS}}}, "a list with each member once"),
+        ({"services": {"digits": {"port": 8080, "members": MEMBERS[0]}}}, "a list with each member once"),
         ({"services": {**SERVICES, "other": SERVICES["digits"]}}, "services: got port 8080 more than once"),
         ({"fail_seconds": 0}, "fail_seconds: got 0; the time is 1 to 60 seconds"),
         ({"answer_seconds": 0}, "answer_seconds: got 0"),
         ({"body_mib": 0}, "body_mib: got 0"),
-        ({"certificate": "tls.crt", "key": {"secret": "k"}}, "certificate: got"),
         ({"certificate": PEM, "key": "in clear"}, "key: got the key in plain text; a private key is one of the stack"),
     ],
 )

@@ -231,14 +231,11 @@ def test_a_function_may_do_what_it_is_for(functions, method, path):
         ({"users": [{**TINA, "name": "Tina T"}]}, 'got the account "Tina T"; a name has small letters, digits,'),
         ({"users": [{**TINA, "password": "hunter2hunter2"}]}, "got the password of tina in plain text; a password is"),
         ({"port": 443}, "port: got 443; it runs without root, and may listen on ports from 1024 to 65535."),
-        ({"address": "0.0.0.0"}, "address: got 0.0.0.0; it listens on one IP address of the host."),
-        ({"names": ["a b"]}, 'names: got "a b"; a name is a host name or an address.'),
         ({"artifacts": "s3://models"}, 'artifacts: got "s3://models"; artifacts are below a directory, or on a tier.'),
         (
             {"database": "postgresql://a:b@c/d"},
             "database: got the URL in plain text; the URL of a database",
         ),
-        ({"certificate": "X", "key": {"secret": "k"}}, 'certificate: got "X"…; a certificate in PEM begins with'),
         (
             {"certificate": "-----BEGIN CERTIFICATE-----", "key": "K"},
             "key: got the key in plain text; a private key is one of",

@@ -46,12 +46,6 @@ def test_it_serves_where_it_is_told_and_measures_what_it_is_told(variables, want
 @pytest.mark.parametrize(
     ("variables", "wanted"),
     [
-        ({"address": ""}, 'address: got ""; the address is one numeric IP address'),
-        ({"address": "gpu-01"}, 'address: got "gpu-01"; the address is one numeric IP address'),
-        (
-            {"address": "::1 --path.rootfs=/"},
-            'address: got "::1 --path.rootfs=/"; the address is one',
-        ),
         ({"port": 80}, "port: got 80; without root, a port is 1024 to 65535"),
         ({"collectors": {"wifi": "no"}}, 'collectors: got wifi: "no"; a collector is one'),
         ({"collectors": {"x --path.rootfs": True}}, "collectors: got x --path.rootfs: true; a collector is one"),

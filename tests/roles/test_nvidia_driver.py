@@ -191,7 +191,6 @@ def test_nothing_comes_from_the_vendor_by_itself(tmp_path):
         (declared({}, fabric_manager="off"), "got off; the set has nvidia-fabricmanager"),
         (declared({"linux-headers-6.1.0-50-amd64": ""}), "got 580.95.05 with linux-image-6.1.0-50-amd64, nvidia-"),
         ({**VENDOR, "repository": None}, "got no repository; packages of the vendor need a repository"),
-        ({**VENDOR, "repository_key": "mQ=="}, 'got "mQ=="…'),
     ],
 )
 def test_a_set_that_is_none_is_refused(variables, said):

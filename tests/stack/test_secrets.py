@@ -7,7 +7,7 @@ import pytest
 from rackwright.errors import DeclarationError
 from rackwright.schema.secret import derive_value, parse_values
 from rackwright.stack import declare, load_stack
-from tests.support.fleet_with_secrets import BOTH, FIRST, FLEET, configure
+from tests.support.fleet_with_secrets import BOTH, FIRST, FLEET, configure, encrypted
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_a_secret_is_a_text_and_of_no_other_type(project: Path) -> None:
     configure(project, BOTH)
 
     [error] = told(project)
-    assert "unable to convert to int" in error and "the secret first_key" in error
+    assert "ntp_keys[0].id: got 'the secret first_key'; a whole number" in error
 
 
 PYTHON = """\
@@ -186,3 +186,45 @@ def test_a_value_that_cannot_be_a_secret_is_told_without_it(text: str, said: str
         " Run `pulumi config set --stack lab --secret --path rackwright:secrets.a`."
     )
     assert parse_values("", "lab") == {}
+
+
+TRACKING = """\
+fleet: example
+hosts:
+  alpha:
+    address: 192.0.2.1
+    identity: {serial: S-ALPHA}
+    os: debian-12
+    roles: {base: {}, mlflow: {admin: {name: admin, password: {secret: first_key}}}}
+"""
+SET_FIRST = "Run `pulumi config set --stack lab --secret --path rackwright:secrets.first_key` with a longer value."
+
+
+@pytest.mark.parametrize("target", ["rack", "twin:lab"])
+@pytest.mark.parametrize(
+    ("fleet", "place", "shortest"),
+    [
+        (TIER, "stacks/example.yaml:8: hosts.alpha.tiers.hot.encryption.key", 20),
+        (TRACKING, "stacks/example.yaml:7: hosts.alpha.roles.mlflow.admin.password", 12),
+    ],
+    ids=["tier", "role"],
+)
+def test_a_secret_that_is_too_short_for_its_use_is_one_error(project, fleet, place, shortest, target) -> None:
+    """
+    No passphrase is needed: the length of a ciphertext shows the length of the value.
+    """
+    (project / "stacks" / "example.yaml").write_text(fleet)
+    configure(project, f"    first_key: {encrypted(shortest - 1)}\n", target)
+    assert told(project) == [
+        f"{place}: the secret first_key has {shortest - 1} bytes; {shortest} characters or more. {SET_FIRST}"
+    ]
+
+    configure(project, f"    first_key: {encrypted(shortest)}\n", target)
+    assert load_stack("lab", project).unknown_secrets == {"first_key"}
+
+
+def test_a_secret_that_is_too_short_for_any_use_is_an_error_of_the_settings(project: Path) -> None:
+    configure(project, f"{FIRST}    second_key: {encrypted(7)}\n")
+
+    [error] = told(project)
+    assert error.startswith("stacks/Pulumi.lab.yaml:6: config.rackwright:secrets.second_key: the secret second_key has")

@@ -1,5 +1,6 @@
 """A fleet whose roles have secrets, and the settings of its stack."""
 
+import base64
 from pathlib import Path
 
 FLEET = """\
@@ -25,3 +26,8 @@ def configure(project: Path, secrets: str = "", target: str = "rack") -> None:
     settings = f"config:\n  rackwright:fleet: example.yaml\n  rackwright:target: {target}\n"
     settings += f"  rackwright:secrets:\n{secrets}" if secrets else ""
     (project / "stacks" / "Pulumi.lab.yaml").write_text(settings)
+
+
+def encrypted(length: int) -> str:
+    """Return the settings' entry of a secret of *length* bytes, in the format of pulumi; nothing decrypts it."""
+    return f"{{secure: 'v1:bm9uY2U=:{base64.b64encode(bytes(length + 16)).decode()}'}}"

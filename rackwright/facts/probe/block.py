@@ -39,18 +39,27 @@ HEALTH_WORKERS = 8
 """Number of drives whose health is read in parallel: each takes a moment, and a hanging drive takes a minute."""
 
 
+CONTAINER_MARKS = ("/run/systemd/container", "/run/.containerenv", "/.dockerenv")
+"""Files in a container that systemd, podman and Docker write."""
+
+
 class BlockDevices:
     """The block devices of the system whose files are below *root*, by their kernel names."""
 
     def __init__(self, root: str) -> None:
         self.root = root
-        names = sorted(os.listdir(f"{root}/sys/block"))
+        names = [name for name in sorted(os.listdir(f"{root}/sys/block")) if self._is_own(name)]
         self.drives = [name for name in names if not NO_DRIVE.match(name) and self._is_there(name)]
         self.arrays = [name for name in names if re.match(r"md(\d|_)", name) and self._is_array(name)]
         self.mappings = [name for name in names if read_any(f"{self.sys(name)}/dm/uuid").startswith("CRYPT-")]
         self.mounts = attempt(mounts, root)
         self.swaps = attempt(swaps, root)
         self.signatures = signatures(self)
+
+    def _is_own(self, name: str) -> bool:
+        """Return False in a container for a device of its computer: sysfs shows all devices, and /dev its own."""
+        in_container = any(os.path.exists(self.root + mark) for mark in CONTAINER_MARKS)
+        return not in_container or os.path.exists(self.path(name))
 
     def _is_there(self, name: str) -> bool:
         """Return False for the paths of a multipath NVMe drive, which is listed itself, and for empty card readers."""

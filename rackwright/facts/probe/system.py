@@ -26,8 +26,12 @@ from rackwright.facts.probe.observe import (
 
 DPKG_STATUS = "/var/lib/dpkg/status"
 FILE_ROOTS = ("/etc", "/usr/local", "/opt/rackwright", "/var/lib/rackwright")
-REWRITTEN_ROOTS = ("/var/lib/totp", "/var/log/rackwright")
-"""Directories whose files change all the time; the probe reads their owner and mode but no content."""
+REWRITTEN_ROOTS = ("/usr/lib/locale", "/var/lib/totp", "/var/log/rackwright")
+"""Directories whose files are large or change all the time; the probe reads their owner and mode but no content."""
+MISSING = ", which does not exist"
+"""End of the digest of a link that leads to nothing."""
+FOLLOWED = ("/usr/", "/etc/")
+"""Directories of the system, below which the probe follows links."""
 FILE_BYTES = 1 << 20
 TEXTS = (
     "/etc/mdadm/mdadm.conf", "/etc/mdadm/mdadm.conf.d/*.conf", "/etc/default/mdadm", "/etc/systemd/system/*.mount",
@@ -245,12 +249,19 @@ def entry(status: os.stat_result) -> dict[str, Any]:
 
 def content_digest(folder: str, name: str, status: os.stat_result, salt: bytes) -> str:
     if stat.S_ISLNK(status.st_mode):
-        return f"-> {os.readlink(f'{folder}/{name}')}"
+        target = os.readlink(f"{folder}/{name}")
+        return f"-> {target}{MISSING}" if dangles(folder, target) else f"-> {target}"
     if not stat.S_ISREG(status.st_mode):
         raise ReadError("neither a file nor a link")
     if status.st_size > FILE_BYTES:
         raise ReadError("larger than 1 MiB")
     return digest(read_untrusted(folder, name, FILE_BYTES), salt)
+
+
+def dangles(folder: str, target: str) -> bool:
+    """Return whether a link in *folder* leads to nothing. A target that may be on a hanging mount is not followed."""
+    path = os.path.normpath(os.path.join(folder, target))
+    return path.startswith(FOLLOWED) and not os.path.exists(path)
 
 
 @lru_cache(maxsize=None)

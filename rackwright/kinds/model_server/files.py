@@ -9,7 +9,7 @@ from typing import Any
 from rackwright.core.repository import Repository
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.shared.service_account import UNITS, ServiceFile
-from rackwright.schema.secret import name_of
+from rackwright.schema.secret import CLIENT_KEY_SHORTEST, name_of
 from rackwright.schema.server import OWN
 
 
@@ -62,7 +62,8 @@ def settings_of(spec: ServerSpec) -> dict[str, Any]:
 
 def short_keys(spec: ServerSpec, repository: Repository) -> list[str]:
     """Return the secrets that are too short for a key: a short key could be guessed from its digest on the host."""
-    return [key.secret for key in spec.keys.values() if 0 < len(repository.secrets.get(key.secret, "")) < 32]
+    lengths = {key.secret: len(repository.secrets.get(key.secret, "")) for key in spec.keys.values()}
+    return [name for name, length in lengths.items() if 0 < length < CLIENT_KEY_SHORTEST]
 
 
 def _secret_files(spec: ServerSpec, repository: Repository) -> Iterator[ServiceFile]:

@@ -11,6 +11,7 @@ from rackwright.kinds.model_server.observe import WHOLE
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.shared import ownership, service_account
 from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
+from rackwright.schema.secret import CLIENT_KEY_SHORTEST
 
 REFUSAL_TEXTS = RefusalTexts(
     noun="model server",
@@ -70,8 +71,8 @@ def _refuse_unfit(spec: ServerSpec, facts: Facts, repository: Repository) -> Ite
         yield Diagnostic(
             spec.id,
             f"the secret {name} is a short key",
-            "at least 32 characters",
-            "Set it to 32 random characters or more",
+            f"at least {CLIENT_KEY_SHORTEST} characters",
+            f"Set it to {CLIENT_KEY_SHORTEST} random characters or more",
             "hosts keep a digest of each key, from which a short key could be guessed",
         )
 

@@ -18,11 +18,9 @@ from rackwright.kinds.shared.secrets import UNKNOWN_SECRET_HELP
 from rackwright.kinds.tier import commands
 from rackwright.kinds.tier.observe import find_carrier, header_on, mapping_on
 from rackwright.kinds.tier.spec import TierSpec
-from rackwright.schema.secret import CONFIG_KEY
+from rackwright.schema.secret import CONFIG_KEY, TIER_KEY_SHORTEST
 
 VERSION = 2
-KEY_SHORTEST = 20
-"""Minimum length of a key: with the fleet's key of digests, shorter ones can be guessed from a snapshot of facts."""
 PACKAGE = "cryptsetup-bin"
 TPM_LIBRARIES = ("libtss2-esys.so.0", "libtss2-mu.so.0", "libtss2-rc.so.0", "libtss2-tcti-device.so.0")
 """Libraries that systemd loads to use a TPM. Source: systemd 252, src/shared/tpm2-util.c."""
@@ -49,12 +47,12 @@ def claims(spec: TierSpec, repository: Repository) -> Iterator[Claim]:
     yield Claim(f"luks:{spec.array_key}", header)
     key = repository.secrets.get(spec.declared.key)
     unknown_key = UnknownValue(f"it is the secret {spec.declared.key}, which is not known here")
-    if key is not None and len(key) < KEY_SHORTEST:
+    if key is not None and len(key) < TIER_KEY_SHORTEST:
         raise DeclarationError(
             Diagnostic(
                 f"{spec.id}: {CONFIG_KEY}.{spec.declared.key}",
                 f"the key has {len(key)} characters",
-                f"at least {KEY_SHORTEST} characters",
+                f"at least {TIER_KEY_SHORTEST} characters",
                 "Run `openssl rand -base64 32`, set its output as the value, and let `up` change the key",
                 "facts have a digest of the key, from which a short key could be guessed",
             )

@@ -1,0 +1,96 @@
+"""Formats of role variables: each refuses what looks right and does not work on a host."""
+
+from typing import Any
+
+import pytest
+
+from rackwright.schema.formats import FORMATS, problems
+from tests.support.our_roles import ROLES
+
+WRONG: dict[str, list[str]] = {
+    "time_zone": ["Zurich", "europe/zurich", "Europe/Zurich ", "../etc/passwd", ""],
+    "locale": ["en_US", "en_US.utf8", "xx_YY.UTF-8", "C.UTF8", ""],
+    "address": ["1.2.3", "999.1.1.1", "gpu-01", ""],
+    "listen_address": ["0.0.0.0", "::", "gpu-01", "::1 --path.rootfs=/", ""],
+    "network": ["1.2.3.4/33", "1.2.3.4\nx", "lab"],
+    "host": ["not a server", "time_1.example", "1.2.3", "-a.example", "a..b", ""],
+    "endpoint": ["alpha:80", "10.0.0.1:80; }", "10.0.0.1:70000", "10.0.0.1", "::1:80", "[10.0.0.1]:80"],
+    "package": ["Htop", "htop=3.2", "a b", "-y"],
+    "size": ["1 G", "1GiB", "lots", "-1"],
+    "sysctl": ["swappiness", "vm.swappiness = 1", ""],
+    "url": ["mirror.example", "ftp://mirror.example/", "https://", "https://mir ror/", "https://a:99999/"],
+    "apt_source": ["https://mirror.example/debian", "mirror.example noble main", ""],
+    "public_key": ["3bf863cc.pub"],
+    "certificate": ["tls.crt"],
+}
+RIGHT: dict[str, list[str]] = {
+    "time_zone": ["Europe/Zurich", "Etc/UTC", "America/Argentina/Buenos_Aires"],
+    "locale": ["C", "C.UTF-8", "en_US.UTF-8", "ca_ES.UTF-8@valencia"],
+    "address": ["192.0.2.1", "2001:db8::1"],
+    "listen_address": ["127.0.0.1", "::1"],
+    "network": ["192.0.2.11", "192.0.2.0/24", "2001:db8::/32"],
+    "host": ["time-1", "time-1.example", "192.0.2.1", "2001:db8::1", "3ware.example"],
+    "endpoint": ["10.0.0.11:8080", "[2001:db8::11]:8080"],
+    "package": ["htop", "libstdc++6", "gcc-12"],
+    "size": ["1G", "1.5G", "500M", "1073741824"],
+    "sysctl": ["vm.swappiness", "net/ipv4/conf/eth0.100/rp_filter", "net.ipv4.conf.eth0-1.rp_filter"],
+    "url": ["https://mirror.example/x", "http://192.0.2.1:8080"],
+    "apt_source": ["https://mirror.example/debian noble main", "file:/srv/mirror ./"],
+    "public_key": ["-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ==\n"],
+    "certificate": ["-----BEGIN CERTIFICATE-----\n"],
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_tells_right_values_from_wrong_ones(name: str) -> None:
+    wrong = [text for text in WRONG[name] if FORMATS[name].problem(text) is None]
+    right = [text for text in RIGHT[name] if FORMATS[name].problem(text) is not None]
+
+    assert (wrong, right) == ([], [])
+
+
+def test_a_message_names_the_nearest_value() -> None:
+    assert str(FORMATS["time_zone"].problem("Europe/Zuerich")) == (
+        "got 'Europe/Zuerich'; a name in the tz database. Write Europe/Zurich."
+    )
+
+
+def test_a_message_does_not_show_the_whole_of_a_long_value() -> None:
+    assert "secret" not in str(FORMATS["certificate"].problem("-----BEGIN PRIVATE KEY-----\n" + "secret" * 9))
+
+
+def test_problems_have_the_keys_of_lists_and_mappings() -> None:
+    settings = {"a": [{"b": ["ok", "No"]}, {"b": {"secret": "name"}}], "c": {"x": {"d": "NO"}, "y": {}}, "e": {"F": 1}}
+
+    found = problems({"a.b": "package", "c.*.d": "package", "e": "package"}, settings)
+
+    assert [problem.path for problem in found] == [("a", 0, "b", 1), ("c", "x", "d"), ("e", "F")]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_format_of_a_role_is_one_of_a_variable(role: str) -> None:
+    source = ROLES[role]
+
+    assert {*source.formats.values()} <= FORMATS.keys()
+    assert {f"{role}_{path.split('.')[0]}" for path in source.formats} <= source.options.keys()
+    assert {f"{role}_{path.split('.')[0]}" for path in source.secret_lengths} <= source.options.keys()
+
+
+@pytest.mark.parametrize(
+    ("role", "variables", "message"),
+    [
+        ("base", {"timezone": "Zurich"}, "timezone: got 'Zurich'; a name in the tz database"),
+        ("base", {"locale": "xx_YY.UTF-8"}, "locale: got 'xx_YY.UTF-8'; a locale of glibc in UTF-8"),
+        ("base", {"packages": ["Htop"]}, "packages.0: got 'Htop'; a package's name"),
+        ("access", {"control_addresses": ["1.2.3.4\nx"]}, "control_addresses.0: got '1.2.3.4\\nx'; an IP address or"),
+        ("node_exporter", {"address": "gpu-01"}, "address: got 'gpu-01'; one IP address of the host"),
+        ("mlflow", {"address": "0.0.0.0"}, "address: got '0.0.0.0'; one IP address of the host"),
+        ("load_balancer", {"services": {"a": {"port": 8080, "members": ["b:80"]}}}, "services.a.members.0: got 'b:80'"),
+        ("nvidia_driver", {"repository_key": "mQ=="}, "repository_key: got 'mQ=='; a public key, which"),
+        ("cuda", {"repository_key": "3bf863cc.pub"}, "repository_key: got '3bf863cc.pub'; a public key, which"),
+    ],
+)
+def test_a_value_of_a_wrong_format_is_a_problem_of_its_role(role: str, variables: dict[str, Any], message: str) -> None:
+    [problem] = ROLES[role].problems("debian-12", variables)
+
+    assert f"{'.'.join(map(str, problem.path))}: {problem}".startswith(message)
