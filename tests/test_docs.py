@@ -104,3 +104,11 @@ def test_the_fleets_of_the_readme_are_valid_and_equal(tmp_path: Path) -> None:
 
     assert isinstance(fleet, Fleet)
     assert load_fleet(tmp_path / "small.yaml", ROLES) == fleet
+
+
+def test_the_matrix_names_acceptance_lines_that_exist() -> None:
+    lines = set(re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "acceptance.md").read_text(), re.M))
+    matrix = (ROOT / "docs" / "verified.md").read_text().partition("## Matrix")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([a-z-]+\.[0-9][^`]*)`", matrix))
+
+    assert named and named <= lines

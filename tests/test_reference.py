@@ -31,8 +31,8 @@ def keys(value: Any) -> Iterator[str]:
 
 
 def test_each_key_of_a_fleet_is_described() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| .*? \| (.*?) \|$", (FOLDER / "fleet.md").read_text(), re.M)
-    described = {key for key, kind, meaning in rows if kind and meaning}
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| .*? \|$", (FOLDER / "fleet.md").read_text(), re.M)
+    described = {key for key, meaning, kind in rows if kind and meaning}
 
     assert set(keys(schema())) - described == set()
 
@@ -49,6 +49,6 @@ def test_each_command_and_option_is_described() -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_each_variable_of_a_role_is_described(role: str) -> None:
     section = (FOLDER / "roles.md").read_text().partition(f"## {role}\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| `(\w+)` \|.*\| (.+?) \|$", section, re.M)
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+? \| .*? \|$", section, re.M)
 
     assert [name for name, _ in rows] == [name.removeprefix(f"{role}_") for name in ROLES[role].options]

@@ -46,9 +46,9 @@ def render() -> str:
 def _section(name: str, command: Command) -> str:
     parameters = [each for each in command.params if not each.hidden and each.name != "help"]
     usage = " ".join(["rackwright", name, *(_usage(each) for each in parameters)])
-    rows = [(code(_names(each)), _values(each), _help(each)) for each in parameters]
+    rows = [(code(_names(each)), _help(each), _values(each)) for each in parameters]
     parts = [f"## rackwright {name}", *_paragraphs(command), f"```text\n{usage}\n```"]
-    return "\n\n".join([*parts, *filter(None, [table(("argument or option", "value", "meaning"), rows)])])
+    return "\n\n".join([*parts, *filter(None, [table(("argument or option", "meaning", "value"), rows)])])
 
 
 def _anchor(name: str) -> str:

@@ -9,12 +9,14 @@ from tests.reference.markdown import code, page, table
 
 Schema = dict[str, Any]
 ROOTS = {"FleetFile": "A fleet of hosts", "RunsFile": "A fleet of runs and servers"}
+ACRONYMS = ("Dns", "Nic", "Ssh", "Tls", "Vlan")
 UNITS = ("PiB", "TiB", "GiB", "MiB", "KiB")
 INTRODUCTION = """\
 A fleet file is YAML 1.2. A file with `uses` declares runs and servers on the hosts of another fleet; a file without it
-declares hosts. A [role](roles.md) has its own variables. `rackwright schema` prints this schema for editors, and
-`rackwright check STACK` also finds contradictions between values. In groups and hosts, null removes the value of the
-level above.
+declares hosts. `stacks/FLEET.py` with `fleet() -> Fleet` is a fleet in Python: see `stacks/rack_py.py`.
+
+A [role](roles.md) has its own variables. `rackwright schema` prints this schema for editors, and `rackwright check STACK`
+also finds contradictions between values. In groups and hosts, null removes the value of the level above.
 
 A size is a number with a unit: B, kB, MB, GB, TB, PB are powers of 1000, and KiB, MiB, GiB, TiB, PiB are powers of
 1024."""
@@ -51,16 +53,18 @@ def _section(name: str, definition: Schema) -> str:
     title = ROOTS.get(name, _heading(name))
     required = definition.get("required", ())
     rows = [
-        (code(key), kind(value), "required" if key in required else default(value), value.get("description", ""))
+        (code(key), value.get("description", ""), kind(value), "required" if key in required else default(value))
         for key, value in definition.get("properties", {}).items()
     ]
     text = " ".join(definition.get("description", "").split())
-    parts = [f"## {title}", text, table(("key", "value", "default", "meaning"), rows)]
+    parts = [f"## {title}", text, table(("key", "meaning", "value", "default"), rows)]
     return "\n\n".join(filter(None, parts))
 
 
 def _heading(name: str) -> str:
     """Return the words of a definition's name: CheckpointPolicy is "Checkpoint policy"."""
+    if name in ACRONYMS:
+        return name.upper()
     words = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()
     return words[:1].upper() + words[1:]
 
@@ -68,8 +72,9 @@ def _heading(name: str) -> str:
 def kind(value: Schema) -> str:
     """Return what a value may be, in words, with a link to the section of a mapping."""
     if "$ref" in value:
-        name = value["$ref"].rpartition("/")[2]
-        return f"[{_heading(name).lower()}](#{_heading(name).lower().replace(' ', '-')})"
+        heading = _heading(value["$ref"].rpartition("/")[2])
+        anchor = heading.lower().replace(" ", "-")
+        return f"[{heading if heading.isupper() else heading.lower()}](#{anchor})"
     for together in ("anyOf", "oneOf", "allOf"):
         if together in value:
             return " or ".join(dict.fromkeys(kind(each) for each in value[together] if each.get("type") != "null"))

@@ -27,7 +27,7 @@ def _section(source: RoleSource) -> str:
     if before := [*source.after, *source.follows]:
         facts.append(f"Comes after {', '.join(map(code, before))}.")
     rows = list(_rows(source.options, source.defaults, f"{source.name}_"))
-    head = ("variable", "value", "default", "meaning")
+    head = ("variable", "meaning", "value", "default")
     return "\n\n".join([f"## {source.name}", _purpose(source.name), " ".join(facts), table(head, rows)])
 
 
@@ -41,10 +41,10 @@ def _rows(options: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str) 
     for name, option in options.items():
         short = name.removeprefix(prefix)
         default = "required" if option.get("required") else _default(defaults.get(name, option.get("default")))
-        yield code(short), _kind(option), default, str(option.get("description", ""))
+        yield code(short), str(option.get("description", "")), _kind(option), default
         for key, each in option.get("options", {}).items():
             needed = "required" if each.get("required") else ""
-            yield code(f"{short}.{key}"), _kind(each), needed, str(each.get("description", ""))
+            yield code(f"{short}.{key}"), str(each.get("description", "")), _kind(each), needed
 
 
 def _kind(option: Mapping[str, Any]) -> str:

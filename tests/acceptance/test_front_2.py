@@ -1,0 +1,47 @@
+"""Line 2, what needs no host: the site builds with all its links, and the reference lists all that the code has."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+from tests.support.acceptance import line
+from tests.support.expect import need
+from tests.support.log import ROOT, Log
+
+LOADED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src"}
+"""Attributes by which a page loads a file, by the tag."""
+IMPORTED = re.compile(r"""url\(\s*['"]?(https?:)?//""")
+
+
+class _Loads(HTMLParser):
+    """The files that a page loads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if values.get("rel") != "canonical" and (value := values.get(LOADED.get(tag, ""))):
+            self.files.append(value)
+
+
+@line("front", 2, part="site")
+def test_the_site_builds_and_loads_nothing_from_outside(log: Log) -> str:
+    """`make docs` with its strict link check; then every file that a page loads is in the folder."""
+    done = log.run(["make", "docs"])
+    need(done.returncode == 0 and "No issues found" in done.stdout, done.stdout[-500:] + done.stderr[-500:])
+    site = ROOT / ".rackwright" / "site"
+    pages = sorted(site.rglob("*.html"))
+    for page in pages:
+        for file in _loads(page):
+            need(not re.match(r"(https?:)?//", file), f"{page.name} loads {file}")
+    outside = [style.name for style in site.rglob("*.css") if IMPORTED.search(style.read_text())]
+    need(not outside, f"{', '.join(outside)} load from outside")
+    return f"{len(pages)} pages"
+
+
+def _loads(page: Path) -> list[str]:
+    parser = _Loads()
+    parser.feed(page.read_text())
+    return parser.files
