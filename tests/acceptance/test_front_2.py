@@ -1,12 +1,15 @@
-"""Line 2, what needs no host: the site builds with all its links, and the reference lists all that the code has."""
+"""Line 2: the site builds with all its links, and the quickstart and the tutorials work as pasted."""
 
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
+
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import ROOT, Log
+from tests.support.tutorials import clone, paste, train
 
 LOADED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src"}
 """Attributes by which a page loads a file, by the tag."""
@@ -45,3 +48,20 @@ def _loads(page: Path) -> list[str]:
     parser = _Loads()
     parser.feed(page.read_text())
     return parser.files
+
+
+@line("front", 2)
+@pytest.mark.parametrize("page", ["quickstart", "tutorials/first-rack-twin", "tutorials/a-drive-dies"])
+def test_a_page_for_the_twin_works_as_pasted(log: Log, page: str) -> str:
+    """In a clone, from `make up` to the end; what changes a file of the clone is in the page."""
+    with clone(log, log.empty_directory().with_name(f"{log.directory.name}-clone")) as project:
+        lines, _ = paste(log, f"{page}.md", project)
+    return f"{lines} lines ran"
+
+
+@line("front", 2, part="train-and-serve")
+def test_the_tutorial_of_training_and_serving_works_as_pasted(log: Log) -> str:
+    train(log)
+    lines, printed = paste(log, "tutorials/train-and-serve.md")
+    need('"model_version":' in printed, "no answer of the server was printed")
+    return f"{lines} lines ran, from quantising to the end of the server"

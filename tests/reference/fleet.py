@@ -15,8 +15,8 @@ INTRODUCTION = """\
 A fleet file is YAML 1.2. A file with `uses` declares runs and servers on the hosts of another fleet; a file without it
 declares hosts. `stacks/FLEET.py` with `fleet() -> Fleet` is a fleet in Python: see `stacks/rack_py.py`.
 
-A [role](roles.md) has its own variables. `rackwright schema` prints this schema for editors, and `rackwright check STACK`
-also finds contradictions between values. In groups and hosts, null removes the value of the level above.
+A [role](roles.md) has its own variables. `rackwright schema` prints this schema for editors, and `rackwright check
+STACK` also finds contradictions between values. In groups and hosts, null removes the value of the level above.
 
 A size is a number with a unit: B, kB, MB, GB, TB, PB are powers of 1000, and KiB, MiB, GiB, TiB, PiB are powers of
 1024."""

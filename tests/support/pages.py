@@ -14,7 +14,7 @@ TAUGHT = [
 ]
 """Pages whose commands a reader pastes."""
 FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.M | re.S)
-INDENTED = re.compile(r"(?:^ {4}.+\n)+", re.M)
+INDENTED = re.compile(r"(?:^ {4}.+\n|^\n(?= {4}))+", re.M)
 COMMAND = re.compile(
     r"(?<![\w/.-])(?:\.venv/bin/)?(rackwright|make)(?![\w:./-])((?: +(?:'[^']*'|\"[^\"]*\"|[^\s|;&()<>`#'\"]+))*)"
 )
@@ -23,7 +23,7 @@ TARGET = re.compile(r"^([a-z]+):", re.M)
 
 def blocks(text: str) -> Iterator[str]:
     """Yield the blocks of *text* that are written for a shell."""
-    yield from (textwrap.dedent(block) for _, language, block in FENCED.findall(text) if language in ("", "sh"))
+    yield from (textwrap.dedent(block) for _, language, block in FENCED.findall(text) if language == "sh")
     yield from map(textwrap.dedent, INDENTED.findall(FENCED.sub("", text)))
 
 
