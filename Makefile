@@ -64,6 +64,8 @@ lint: $(TEST) $(ROLES) ## Check style, types, words and roles.
 .PHONY: docs
 docs: $(DOCS) ## Build the documentation as a site in .rackwright/site, and check its links.
 	@NO_COLOR=1 $(BIN)/zensical build --strict
+	@echo "read it: open .rackwright/site/index.html, or with its search at http://localhost:8000 by"
+	@echo "  python3 -m http.server --bind 127.0.0.1 --directory .rackwright/site"
 
 .PHONY: reference
 reference: $(TEST) ## Write the reference of docs/reference again, from the code.

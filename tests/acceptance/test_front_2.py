@@ -11,6 +11,12 @@ from tests.support.expect import need
 from tests.support.log import ROOT, Log
 from tests.support.tutorials import clone, paste, train
 
+PAGES = {
+    "quickstart": "quickstart.md",
+    "first-rack": "tutorials/first-rack-twin.md",
+    "drive-dies": "tutorials/a-drive-dies.md",
+}
+"""Pages whose commands run on a twin, by the name of the line's part."""
 LOADED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src"}
 """Attributes by which a page loads a file, by the tag."""
 IMPORTED = re.compile(r"""url\(\s*['"]?(https?:)?//""")
@@ -33,7 +39,7 @@ class _Loads(HTMLParser):
 def test_the_site_builds_and_loads_nothing_from_outside(log: Log) -> str:
     """`make docs` with its strict link check; then every file that a page loads is in the folder."""
     done = log.run(["make", "docs"])
-    need(done.returncode == 0 and "No issues found" in done.stdout, done.stdout[-500:] + done.stderr[-500:])
+    need(done.returncode == 0 and "No issues found" in done.stdout + done.stderr, (done.stdout + done.stderr)[-500:])
     site = ROOT / ".rackwright" / "site"
     pages = sorted(site.rglob("*.html"))
     for page in pages:
@@ -51,11 +57,11 @@ def _loads(page: Path) -> list[str]:
 
 
 @line("front", 2)
-@pytest.mark.parametrize("page", ["quickstart", "tutorials/first-rack-twin", "tutorials/a-drive-dies"])
+@pytest.mark.parametrize("page", PAGES)
 def test_a_page_for_the_twin_works_as_pasted(log: Log, page: str) -> str:
     """In a clone, from `make up` to the end; what changes a file of the clone is in the page."""
     with clone(log, log.empty_directory().with_name(f"{log.directory.name}-clone")) as project:
-        lines, _ = paste(log, f"{page}.md", project)
+        lines, _ = paste(log, PAGES[page], project)
     return f"{lines} lines ran"
 
 
