@@ -48,7 +48,7 @@ def test_each_command_and_option_is_described() -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_each_variable_of_a_role_is_described(role: str) -> None:
-    section = (FOLDER / "roles.md").read_text().partition(f"## {role}\n")[2].partition("\n## ")[0]
+    section = (FOLDER / "roles" / f"{role}.md").read_text().partition("\n| --- |")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+? \| .*? \|$", section, re.M)
 
     assert [name for name, _ in rows] == [name.removeprefix(f"{role}_") for name in ROLES[role].options]
