@@ -24,6 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 digest = $(shell sha256sum pyproject.toml $(1) | sha256sum | cut -c 1-16)
 CORE := .venv/core-$(call digest,requirements/core.txt)
 TEST := .venv/test-$(call digest,requirements/test.txt)
+DOCS := .venv/docs-$(call digest,requirements/docs.txt)
 # ansible-lint runs when a file that it reads, or its version, has changed
 RULES := .ansible-lint .yamllint ansible.cfg requirements/test.txt
 ROLES := .venv/roles-$(call digest,$(RULES) $(sort $(shell find playbooks roles -type f -not -path '*/templates/*')))
@@ -42,7 +43,7 @@ down: toolchain ## Stop the twin; its disks are kept.
 	@$(BIN)/rackwright twin stop $(STACK)
 
 .PHONY: test
-test: $(TEST) toolchain workloads tracking lint ## Lint, then unit tests, the workloads, the real pulumi and virtual machines.
+test: $(TEST) toolchain workloads tracking lint docs ## Lint, then unit tests, the workloads, the real pulumi and virtual machines.
 	$(RUN) $(BIN)/pytest -n auto -m "not pulumi and not twin"
 	$(WORKLOADS) $$python -m pytest -n 2 --dist loadfile tests/workloads/training tests/workloads/quantize \
 		tests/workloads/serving tests/workloads/checkpoint/test_tensors.py tests/workloads/test_benchmarks.py
@@ -67,6 +68,16 @@ lint: $(TEST) $(ROLES) ## Check style, types, words and roles.
 	$(BIN)/mypy rackwright stacks workloads __main__.py
 	$(BIN)/yamllint --strict .
 	$(BIN)/python -m tests.words
+
+.PHONY: docs
+docs: $(DOCS) ## Build the documentation as a site in .rackwright/site, and check its links.
+	@NO_COLOR=1 $(BIN)/zensical build --strict
+	@echo "read it: open .rackwright/site/index.html, or with its search at http://localhost:8000 by"
+	@echo "  python3 -m http.server --bind 127.0.0.1 --directory .rackwright/site"
+
+.PHONY: reference
+reference: $(TEST) ## Write the reference of docs/reference again, from the code.
+	@$(BIN)/python -m tests.reference
 
 .PHONY: accept
 accept: $(TEST) toolchain ## Check the acceptance lines (docs/acceptance.md). ONLY="storage-life.2 hardening"
@@ -109,6 +120,9 @@ requirements: $(TEST) ## Take the newest versions that pyproject.toml allows int
 			--build-deps-for editable $$only --output-file requirements/$$extra.txt pyproject.toml; \
 	done
 	@$(BIN)/pip install --quiet uv  # pip-compile would fetch the 3 GB of PyTorch to read what it needs
+	@UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --group docs --constraint requirements/core.txt \
+		--constraint requirements/test.txt --output-file requirements/docs.txt
 	@for made in workloads:workloads/training serving:workloads/serving mlflow:mlflow/requirements; do \
 		lock=$${made#*:} && UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade \
 			--generate-hashes --no-emit-index-url --no-emit-find-links --group $${made%%:*} \
@@ -147,6 +161,11 @@ $(CORE): | system
 $(ROLES): | $(TEST)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint -q playbooks roles
 	@rm -f .venv/roles-*; touch $@
+
+$(DOCS): | $(CORE)
+	@echo "installing requirements/docs.txt into .venv"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	@rm -f .venv/docs-*; touch $@
 
 $(TEST): | $(CORE) tools
 	@echo "installing requirements/test.txt into .venv"

@@ -1,4 +1,4 @@
-"""docs/security.md names tests and checks that exist, for every row."""
+"""docs/explanation/security.md names tests and checks that exist, for every row."""
 
 import ast
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "docs" / "security.md").read_text()
+TEXT = (ROOT / "docs" / "explanation" / "security.md").read_text()
 ROWS = [line for line in TEXT.splitlines() if line.startswith("| ") and not re.match(r"\| (---|party )", line)]
 TESTS = sorted(set(re.findall(r"`(tests/[\w/.]+\.py(?:::\w+)?)`", TEXT)))
 CHECKS = sorted(set(re.findall(r"`(hardening\.[\w\[\].-]+)`", TEXT)))

@@ -19,7 +19,7 @@ TEXT, FILE = "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"
 ITERATIONS = 1_000_000
 """Rounds of PBKDF2 with SHA-256, before AES-256-GCM. Source: pulumi, sdk/go/common/resource/config/crypt.go."""
 WANT = "the secrets of a real rack need a private passphrase or a secrets provider"
-GUIDE = "docs/first-rack.md has the steps"
+GUIDE = "docs/tutorials/first-real-rack.md has the steps"
 
 
 @cache

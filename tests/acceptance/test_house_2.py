@@ -1,4 +1,4 @@
-"""Line 2: no import cycle, and the maps of the README and of CONTRIBUTING are true."""
+"""Line 2: no import cycle, and the map of CONTRIBUTING is true."""
 
 import ast
 import re
@@ -16,20 +16,20 @@ PATH = re.compile(r"`((?:rackwright|workloads|roles|playbooks|stacks|templates|t
 
 @line("house", 2)
 def test_imports_have_no_cycle_and_the_maps_are_true(log: Log) -> str:
-    """The modules of all packages sorted by their imports; every folder in the README's map; every path of a step."""
+    """The modules of all packages sorted by their imports; every folder in the map; every path of a step."""
     modules = {_name(path): path for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     graph = {name: set(_imports(path, modules)) - {name} for name, path in modules.items()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         need(False, f"an import cycle: {' -> '.join(error.args[1])}")
-    map_ = (ROOT / "README.md").read_text().partition("## Map")[2].partition("\n## ")[0]
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    map_ = text.partition("## The map")[2].partition("\n## ")[0]
     folders = sorted(path.name for path in (ROOT / "rackwright").iterdir() if (path / "__init__.py").exists())
     missing = [name for name in folders if not re.search(rf"`(?:rackwright/)?{name}/`", map_)]
-    need(not missing, f"the README's map has no {', '.join(missing)}")
-    texts = map_ + (ROOT / "CONTRIBUTING.md").read_text()
-    gone = sorted({path for path in PATH.findall(texts) if not (ROOT / path).exists()})
-    need(not gone, f"the maps name {', '.join(gone)}, which do not exist")
+    need(not missing, f"the map has no {', '.join(missing)}")
+    gone = sorted({path for path in PATH.findall(text) if not (ROOT / path).exists()})
+    need(not gone, f"the map names {', '.join(gone)}, which does not exist")
     return f"{len(modules)} modules without a cycle, {len(folders)} folders of rackwright in the map"
 
 

@@ -69,7 +69,7 @@ def test_the_client_of_openai_streams_from_smollm2(log: Log) -> str:
 @line("serving", 1, part="pasted")
 def test_the_serving_tutorial_works_as_pasted(log: Log) -> str:
     train(log)
-    lines, printed = paste(log, "serve.md")
+    lines, printed = paste(log, "guides/serve.md")
     for said in ("refused, status 1", "refused, status 2", "no such certificate, status 2", '"model_version":'):
         need(said in printed, f"it did not print {said}")
     return f"{lines} lines of the tutorial ran, from quantising to OpenAI's client"

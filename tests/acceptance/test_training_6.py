@@ -14,7 +14,7 @@ MOST_PERCENT = 3.0
 @line("training", 6, part="pasted")
 def test_the_training_tutorial_works_as_pasted(log: Log) -> str:
     made = train(log, f"OUT={log.empty_directory() / 'made'}")
-    lines, printed = paste(log, "train.md")
+    lines, printed = paste(log, "guides/train.md")
     need("refused, status 2" in printed, "the model that is too large was not refused")
     need("not published, status 1" in printed, "the child that forgets was published")
     led = "Horovod" if "launcher: Horovod" in made else "torchrun"

@@ -1,4 +1,4 @@
-"""Line 7: mixed precision and NCCL on a real GPU where there is one; else the README says they are not verified."""
+"""Line 7: mixed precision and NCCL on a real GPU where there is one; else the guide says they are not verified."""
 
 import json
 import re
@@ -19,8 +19,8 @@ SAID = re.compile(r"CUDA, ROCm, Gaudi, NCCL and what is measured of a GPU are \*
 def test_a_real_gpu_trains_in_mixed_precision(log: Log) -> str:
     """The digits in the precision that the catalogue chooses, by one process and by one for each GPU."""
     if not DRIVER.exists():
-        need(SAID.search(" ".join((ROOT / "README.md").read_text().split())), "the README does not say so")
-        pytest.skip("unverified on hardware, as the README says: this computer has no GPU of NVIDIA's with a driver")
+        need(SAID.search(" ".join((ROOT / "docs/guides/train.md").read_text().split())), "the guide does not say so")
+        pytest.skip("unverified on hardware, as the guide says: this computer has no GPU of NVIDIA's with a driver")
     directory = log.empty_directory()
     alone = _trained(log, directory / "alone", python(log))
     torchrun = str(Path(python(log)).with_name("torchrun"))

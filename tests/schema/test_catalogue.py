@@ -22,7 +22,7 @@ from rackwright.schema.catalogue import (
     unverified_values,
 )
 
-README = Path(__file__).parents[2] / "README.md"
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "catalogue.md"
 ROWS = dict(rows())
 
 
@@ -47,11 +47,11 @@ def test_what_is_not_verified_is_not_known() -> None:
     assert orin.verified_value("power_max_watts") == 60 and orin.source("power_max_watts") == source_text("orin")
 
 
-def test_the_readme_counts_what_is_not_verified() -> None:
+def test_the_reference_counts_what_is_not_verified() -> None:
     values = sum(len(row.values) for row in ROWS.values())
-    readme = " ".join(README.read_text().split())
-    assert f"has {len(GPUS)} accelerators" in readme
-    assert f"of its {values} values {len(unverified_values())} have no source" in readme
+    text = " ".join(REFERENCE.read_text().split())
+    assert f"has {len(GPUS)} accelerators" in text
+    assert f"{values} values; {len(unverified_values())} of them have no published source" in text
 
 
 def test_every_source_is_somebodys() -> None:

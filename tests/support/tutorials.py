@@ -1,15 +1,18 @@
-"""The tutorials of docs/, pasted into a shell in a checkout."""
+"""The quickstart, tutorials and guides of docs/, pasted into a shell in a checkout."""
 
 import os
-import re
-import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from tests.support.expect import need
 from tests.support.log import ROOT, Log
+from tests.support.pages import blocks
 
 END = "## On the rack"
-"""From there on a tutorial takes hosts."""
+"""From there on a guide takes hosts."""
 BEHIND = "trap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n"
 """Servers that a failed command leaves running end with it."""
 
@@ -23,19 +26,40 @@ def train(log: Log, *variables: str) -> str:
     return done.stdout
 
 
-def paste(log: Log, page: str) -> tuple[int, str]:
-    """Run what *page* of docs/ has for pasting, and return how many lines that is, and what it printed.
+def paste(log: Log, page: str, project: Path = ROOT) -> tuple[int, str]:
+    """Run what *page* of docs/ has for pasting in *project*, and return how many lines that is, and what it printed.
 
     Raises:
         pytest.fail.Exception: one of its commands failed.
     """
     text = (ROOT / "docs" / page).read_text().partition(END)[0]
-    blocks = re.findall(r"(?:^    .+\n|^\n(?=    ))+", text, re.M)
-    script = "".join(textwrap.dedent(block) for block in blocks if "make train" not in block)
+    script = "".join(block for block in blocks(text) if "make train" not in block)
     lines = sum(map(bool, script.splitlines()))
     log(f"{lines} lines of {page}")
-    own = {**os.environ, "TMPDIR": str(log.empty_directory())}
-    done = log.run(["bash", "-e"], env=own, input=f"{BEHIND}{script}", timeout=1800)
+    directory = log.empty_directory()
+    file = directory / "pasted.sh"  # not stdin, from which ssh would read
+    file.write_text(f"{BEHIND}{script}")
+    done = log.run(["bash", "-e", str(file)], cwd=project, env={**os.environ, "TMPDIR": str(directory)}, timeout=3600)
     if done.returncode:
         pytest.fail(f"{page} ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}", pytrace=False)
     return lines, done.stdout
+
+
+@contextmanager
+def clone(log: Log, directory: Path) -> Iterator[Path]:
+    """Yield a clone of this checkout with the same environment; its twins are off after the block.
+
+    The environment serves both, so the files that it is made from have to be the same in both.
+    """
+    made_from = ["pyproject.toml", "requirements"]
+    changed = log.run(["git", "status", "--porcelain", "--", *made_from]).stdout
+    need(not changed, f"not committed: {changed}")
+    need(log.run(["git", "clone", "--quiet", str(ROOT), str(directory)]).returncode == 0, "the clone failed")
+    (directory / ".venv").symlink_to(ROOT / ".venv")
+    try:
+        yield directory
+    finally:
+        for settings in directory.glob("stacks/Pulumi.*.yaml"):
+            stack = settings.name.split(".")[1]
+            if f"twin:{stack}" in settings.read_text():
+                log.run([".venv/bin/rackwright", "twin", "stop", stack], cwd=directory)

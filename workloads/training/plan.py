@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 GLOO_SECONDS, ELASTIC_GLOO_SECONDS = 300, 120
-"""Time limit of a start, and in an elastic run the wait for a new process. See docs/train.md."""
+"""Time limit of a start, and in an elastic run the wait for a new process. See docs/guides/train.md."""
 START_SECONDS = 120
 """Time that horovodrun waits for the hosts."""
 COOLDOWN_SECONDS = ("5", "30")

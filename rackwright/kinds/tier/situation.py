@@ -1,4 +1,4 @@
-"""The situations that a tier can be in, and how each is recognised: the table in docs/tiers.md."""
+"""The situations that a tier can be in, and how each is recognised: the table in docs/explanation/tiers.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The situations of a tier: every declaration and host is in exactly one, and docs/tiers.md has them as they are."""
+"""The situations of a tier: every host is in exactly one, and docs/explanation/tiers.md lists them all."""
 
 from collections.abc import Callable, Mapping
 from inspect import get_annotations
@@ -25,7 +25,7 @@ from tests.kinds.tier.scenarios import (
 )
 
 SITUATIONS = tuple(each.__name__ for each in get_args(Situation))
-TABLE = Path(__file__).parents[3] / "docs/tiers.md"
+TABLE = Path(__file__).parents[3] / "docs/explanation/tiers.md"
 FUNCTIONS = (
     create.create, create.complete, assemble.assemble, resume.resume, grow.grow, replace.replace, enlarge.enlarge,
     repair.repair,
@@ -33,7 +33,7 @@ FUNCTIONS = (
 
 
 def table() -> dict[str, dict[str, str]]:
-    """Return the rows of the table in docs/tiers.md by situation, each by the heads of its columns."""
+    """Return the rows of the table in docs/explanation/tiers.md by situation, each by the heads of its columns."""
     lines = [line.strip().strip("|").split("|") for line in TABLE.read_text().splitlines() if line.startswith("|")]
     head, _, *rows = [[cell.strip().strip("`") for cell in line] for line in lines]
     return {row[0]: dict(zip(head, row, strict=True)) for row in rows}

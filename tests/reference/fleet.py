@@ -1,0 +1,128 @@
+"""The page of a fleet's keys, from the JSON Schema that `rackwright schema` prints."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from rackwright.fleet.json_schema import schema
+from tests.reference.markdown import code, page, table
+
+Schema = dict[str, Any]
+ROOTS = {"FleetFile": "A fleet of hosts", "RunsFile": "A fleet of runs and servers"}
+ACRONYMS = ("Dns", "Nic", "Ssh", "Tls", "Vlan")
+UNITS = ("PiB", "TiB", "GiB", "MiB", "KiB")
+INTRODUCTION = """\
+A fleet file is YAML 1.2. A file with `uses` declares runs and servers on the hosts of another fleet; a file without it
+declares hosts. `stacks/FLEET.py` with `fleet() -> Fleet` is a fleet in Python: see `stacks/rack_py.py`.
+
+A [role](roles.md) has its own variables. `rackwright schema` prints this schema for editors, and `rackwright check
+STACK` also finds contradictions between values. In groups and hosts, null removes the value of the level above.
+
+A size is a number with a unit: B, kB, MB, GB, TB, PB are powers of 1000, and KiB, MiB, GiB, TiB, PiB are powers of
+1024."""
+
+
+def render() -> str:
+    """Return docs/reference/fleet.md."""
+    definitions: dict[str, Schema] = schema()["$defs"]
+    order = list(dict.fromkeys(name for root in ROOTS for name in _reachable(root, definitions)))
+    sections = [_section(name, definitions[name]) for name in order]
+    return page("Fleet file", "the JSON Schema in rackwright/fleet/json_schema.py", INTRODUCTION, *sections)
+
+
+def _reachable(name: str, definitions: dict[str, Schema], seen: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield *name* and the definitions below it, each before those that it refers to."""
+    yield name
+    for other in _references(definitions[name]):
+        if other not in seen and other != name:
+            yield from _reachable(other, definitions, (*seen, name))
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "$ref" in value:
+            yield value["$ref"].rpartition("/")[2]
+        for each in value.values():
+            yield from _references(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _references(each)
+
+
+def _section(name: str, definition: Schema) -> str:
+    title = ROOTS.get(name, _heading(name))
+    required = definition.get("required", ())
+    rows = [
+        (code(key), value.get("description", ""), kind(value), "required" if key in required else default(value))
+        for key, value in definition.get("properties", {}).items()
+    ]
+    text = " ".join(definition.get("description", "").split())
+    parts = [f"## {title}", text, table(("key", "meaning", "value", "default"), rows)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _heading(name: str) -> str:
+    """Return the words of a definition's name: CheckpointPolicy is "Checkpoint policy"."""
+    if name in ACRONYMS:
+        return name.upper()
+    words = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()
+    return words[:1].upper() + words[1:]
+
+
+def kind(value: Schema) -> str:
+    """Return what a value may be, in words, with a link to the section of a mapping."""
+    if "$ref" in value:
+        heading = _heading(value["$ref"].rpartition("/")[2])
+        anchor = heading.lower().replace(" ", "-")
+        return f"[{heading if heading.isupper() else heading.lower()}](#{anchor})"
+    for together in ("anyOf", "oneOf", "allOf"):
+        if together in value:
+            return " or ".join(dict.fromkeys(kind(each) for each in value[together] if each.get("type") != "null"))
+    if "enum" in value or "const" in value:
+        return " ".join(code(each) for each in value.get("enum", [value.get("const")]))
+    return _typed(value)
+
+
+def _typed(value: Schema) -> str:
+    match value.get("type"):
+        case "array":
+            return f"list of {kind(value['items'])}" if value.get("items") else "list"
+        case "object":
+            below = [*value.get("patternProperties", {}).values(), value.get("additionalProperties")]
+            named = [kind(each) for each in below if isinstance(each, dict) and each]
+            return f"by name: {named[0]}" if named else "mapping"
+        case "integer" | "number" as name:
+            return " ".join([name, *_bounds(value)])
+        case "string" if "KiB" in value.get("pattern", ""):
+            return "size"
+        case name:
+            return str(name or "any value")
+
+
+def _bounds(value: Schema) -> Iterator[str]:
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "more than",
+        "maximum": "at most",
+        "exclusiveMaximum": "less than",
+    }
+    for key, word in words.items():
+        if key in value:
+            yield f"{word} {value[key]}"
+
+
+def default(value: Schema) -> str:
+    """Return the default as a user writes it; empty if there is none or if it is a section of its own."""
+    found = value.get("default")
+    if found is None or "$ref" in value:
+        return ""
+    if isinstance(found, int) and not isinstance(found, bool) and kind(value) == "size":
+        return code(_size(found))
+    return code(found if isinstance(found, str) else json.dumps(found))
+
+
+def _size(number: int) -> str:
+    for power, unit in zip(range(5, 0, -1), UNITS, strict=True):
+        if number and number % 1024**power == 0:
+            return f"{number // 1024**power}{unit}"
+    return f"{number}B"

@@ -1,0 +1,20 @@
+"""The generated pages, by the names of their files."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from tests.reference import catalogue, claims, cli, exit_statuses, facts, fleet, roles
+from tests.support.log import ROOT
+from tests.support.our_roles import ROLES
+
+FOLDER = ROOT / "docs" / "reference"
+PAGES: Mapping[str, Callable[[], str]] = {
+    "cli.md": cli.render,
+    "fleet.md": fleet.render,
+    "roles.md": roles.render,
+    "catalogue.md": catalogue.render,
+    "facts.md": facts.render,
+    "claims.md": claims.render,
+    "exit-statuses.md": exit_statuses.render,
+    **{f"roles/{name}.md": partial(roles.render_role, name) for name in ROLES},
+}

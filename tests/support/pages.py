@@ -1,0 +1,56 @@
+"""The pages of the documentation, and the commands that they have for pasting."""
+
+import re
+import shlex
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.log import ROOT
+
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("roles/*/README.md")})
+TAUGHT = [
+    page for page in PAGES if page.parent.name in ("tutorials", "guides") or page.name in ("README.md", "quickstart.md")
+]
+"""Pages whose commands a reader pastes."""
+FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.M | re.S)
+INDENTED = re.compile(r"(?:^ {4}.+\n|^\n(?= {4}))+", re.M)
+COMMAND = re.compile(
+    r"(?<![\w/.-])(?:\.venv/bin/)?(rackwright|make)(?![\w:./-])((?: +(?:'[^']*'|\"[^\"]*\"|[^\s|;&()<>`#'\"]+))*)"
+)
+TARGET = re.compile(r"^([a-z]+):", re.M)
+
+
+def blocks(text: str) -> Iterator[str]:
+    """Yield the blocks of *text* that are written for a shell."""
+    yield from (textwrap.dedent(block) for _, language, block in FENCED.findall(text) if language == "sh")
+    yield from map(textwrap.dedent, INDENTED.findall(FENCED.sub("", text)))
+
+
+def pasted(page: Path) -> Iterator[list[str]]:
+    """Yield the words of each command of rackwright and make that *page* has for pasting."""
+    for block in blocks(page.read_text()):
+        for line in block.replace("\\\n", " ").splitlines():
+            if not re.match(r"(error|note|help)?\s*\S+:\s", line):
+                yield from _commands(line)
+
+
+def mentioned(page: Path) -> Iterator[list[str]]:
+    """Yield the words of each command in the sentences of *page*."""
+    prose = " ".join(FENCED.sub("", page.read_text()).split())
+    for code in re.findall(r"`([^`]+)`", prose):
+        if match := COMMAND.match(code):
+            yield shlex.split(match[0])
+
+
+def targets() -> set[str]:
+    """Return the targets of the Makefile."""
+    return set(TARGET.findall((ROOT / "Makefile").read_text()))
+
+
+def _commands(line: str) -> Iterator[list[str]]:
+    code = line.partition(" #")[0]
+    for match in COMMAND.finditer(code):
+        before = code[: match.start()].rstrip()
+        if not before or before.endswith(("|", ";", "&&", "$(", '"$(', "||", "(")):
+            yield shlex.split(match[0])

@@ -1,0 +1,114 @@
+"""The pages of the documentation: their commands, their links, and the fleets of the README."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rackwright.fleet import load_fleet
+from rackwright.schema import Fleet
+from tests.reference.cli import commands
+from tests.support import pages
+from tests.support.log import ROOT
+from tests.support.our_roles import ROLES
+
+COMMANDS = dict(commands())
+README = (ROOT / "README.md").read_text()
+LINK = re.compile(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def parse(words: list[str]) -> None:
+    """Parse a command as the command line does, without running it.
+
+    Raises:
+        AssertionError: There is no such command, option or target.
+    """
+    program, *rest = words
+    if program.endswith("make"):
+        wrong = [word for word in rest if "=" not in word and word not in pages.targets()]
+        assert not wrong, f"make has no target {', '.join(wrong)}"
+        return
+    if rest in (["--help"], ["--version"], ["help"]):
+        return
+    name, rest = split(rest)
+    try:
+        COMMANDS[name].make_context(name, rest)
+    except Exception as error:  # the classes of typer's errors are private
+        raise AssertionError(f"{' '.join(words)}: {getattr(error, 'message', error)}") from None
+
+
+def split(words: list[str]) -> tuple[str, list[str]]:
+    """Return the name of the command that *words* begin with, and the other words."""
+    for count in (2, 1):
+        if " ".join(words[:count]) in COMMANDS:
+            return " ".join(words[:count]), words[count:]
+    raise AssertionError(f"there is no command rackwright {' '.join(words[:2])}")
+
+
+@pytest.mark.parametrize("page", pages.TAUGHT, ids=name_of)
+def test_each_pasted_command_is_parsed_by_the_command_line(page: Path) -> None:
+    for words in pages.pasted(page):
+        parse(words)
+
+
+@pytest.mark.parametrize("page", [each for each in pages.PAGES if each.name != "CHANGELOG.md"], ids=name_of)
+def test_each_mentioned_command_and_option_exists(page: Path) -> None:
+    groups = {name.split()[0] for name in COMMANDS if " " in name}
+    for program, *words in pages.mentioned(page):
+        if (
+            program.endswith("rackwright")
+            and words
+            and words[0][0].islower()
+            and words != [words[0]] * (words[0] in groups)
+        ):
+            name, rest = split(words)
+            options = {option for each in COMMANDS[name].params for option in (*each.opts, *each.secondary_opts)}
+            given = {word.partition("=")[0] for word in rest if word.startswith("-") and word != "--"}
+            assert given <= {*options, "--help"}, f"rackwright {name} has no {', '.join(given - options)}"
+
+
+def test_a_wrong_command_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```sh\nrackwright audit lab --snapshots facts\nx=$(.venv/bin/rackwright lock)\nmake tests\n```\n")
+
+    found = list(pages.pasted(page))
+
+    assert [words[1:] for words in found] == [["audit", "lab", "--snapshots", "facts"], ["lock"], ["tests"]]
+    for words in found:
+        with pytest.raises(AssertionError):
+            parse(words)
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=name_of)
+def test_each_link_to_a_file_leads_to_one(page: Path) -> None:
+    for link in map("".join, LINK.findall(page.read_text())):
+        target = link.partition("#")[0]
+        assert "://" in link or not target or (page.parent / target).exists(), f"{link} leads nowhere"
+
+
+def test_the_readme_fits_a_few_screens() -> None:
+    assert len(README.splitlines()) <= 130
+
+
+def test_the_fleets_of_the_readme_are_valid_and_equal(tmp_path: Path) -> None:
+    [text], [program] = (re.findall(rf"```{language}\n(.*?)```", README, re.S) for language in ("yaml", "python"))
+    (tmp_path / "small.yaml").write_text(text)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    fleet = names["fleet"]()
+
+    assert isinstance(fleet, Fleet)
+    assert load_fleet(tmp_path / "small.yaml", ROLES) == fleet
+
+
+def test_the_matrix_names_acceptance_lines_that_exist() -> None:
+    lines = set(re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "acceptance.md").read_text(), re.M))
+    matrix = (ROOT / "docs" / "verified.md").read_text().partition("## Matrix")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([a-z-]+\.[0-9][^`]*)`", matrix))
+
+    assert named and named <= lines

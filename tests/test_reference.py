@@ -1,0 +1,54 @@
+"""The generated reference: it is fresh, and nothing is missing in it."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from rackwright.fleet.json_schema import schema
+from tests.reference.cli import commands
+from tests.reference.pages import FOLDER, PAGES
+from tests.support.our_roles import ROLES
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_as_the_code_makes_it(name: str) -> None:
+    assert (FOLDER / name).read_text() == PAGES[name](), "make reference writes it again"
+
+
+def keys(value: Any) -> Iterator[str]:
+    """Yield each key that a mapping of a fleet may have."""
+    if isinstance(value, dict):
+        properties = value.get("properties")
+        if isinstance(properties, dict):
+            yield from properties
+        for each in value.values():
+            yield from keys(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from keys(each)
+
+
+def test_each_key_of_a_fleet_is_described() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| .*? \|$", (FOLDER / "fleet.md").read_text(), re.M)
+    described = {key for key, meaning, kind in rows if kind and meaning}
+
+    assert set(keys(schema())) - described == set()
+
+
+def test_each_command_and_option_is_described() -> None:
+    text = (FOLDER / "cli.md").read_text()
+    for name, command in commands():
+        section = text.partition(f"## rackwright {name}\n")[2].partition("\n## ")[0]
+        assert section, name
+        for option in (each for parameter in command.params for each in parameter.opts if each.startswith("--")):
+            assert option == "--help" or re.search(rf"^\| `[^`]*{option}\b", section, re.M), f"{name} {option}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_variable_of_a_role_is_described(role: str) -> None:
+    section = (FOLDER / "roles" / f"{role}.md").read_text().partition("\n| --- |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+? \| .*? \|$", section, re.M)
+
+    assert [name for name, _ in rows] == [name.removeprefix(f"{role}_") for name in ROLES[role].options]
