@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from rackwright.cli.app import app
 from rackwright.cli.init import STACKS, TEXTS, Example, project_files, project_name
+from rackwright.cli.project import fleet_schema
 from rackwright.errors import UserError
-from rackwright.fleet.load import schema
 from rackwright.stack import declare, load_stack
 from tests.support.diagnostics import sentences
 
@@ -43,7 +43,7 @@ def test_an_editor_checks_each_fleet_against_the_schema() -> None:
     files = project_files("demo", Example.training, python=False)
     [(path, fleets)] = json.loads(files[".vscode/settings.json"])["yaml.schemas"].items()
 
-    assert json.loads(files[path.removeprefix("./")]) == schema()
+    assert json.loads(files[path.removeprefix("./")]) == json.loads(fleet_schema())
     assert fleets == ["stacks/training.yaml", "stacks/rack-full.yaml"]
     for fleet in fleets:
         assert files[fleet].splitlines()[0] == "# yaml-language-server: $schema=../.vscode/fleet.schema.json"

@@ -24,7 +24,7 @@ A size is a number with a unit: B, kB, MB, GB, TB, PB are powers of 1000, and Ki
 
 def render() -> str:
     """Return docs/reference/fleet.md."""
-    definitions: dict[str, Schema] = schema()["$defs"]
+    definitions: dict[str, Schema] = schema({})["$defs"]
     order = list(dict.fromkeys(name for root in ROOTS for name in _reachable(root, definitions)))
     sections = [_section(name, definitions[name]) for name in order]
     return page("Fleet file", "the JSON Schema in rackwright/fleet/json_schema.py", INTRODUCTION, *sections)
