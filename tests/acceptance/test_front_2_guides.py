@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import ROOT, Log
-from tests.support.pages import blocks
+from tests.support.pages import ANSWER, blocks
 from tests.support.tutorials import clone
 
 FLEET = """\
@@ -61,7 +61,8 @@ def _paste(log: Log, project: Path, page: str) -> int:
 def _run(log: Log, project: Path, script: str) -> None:
     """Run *script* with the commands of the checkout in the path; a secret that it asks for comes from stdin."""
     path = f"{project / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"
-    done = log.run(["bash", "-c", TRAP + script], project, {**os.environ, "PATH": path}, "of this check\n", 1800)
+    argv = ["bash", "-c", TRAP + ANSWER + script]
+    done = log.run(argv, project, {**os.environ, "PATH": path}, "of this check\n", 1800)
     failed = re.findall(r"^@ (\d+) (.*)$", done.stderr, re.M)
     wrong = [f"{command}: {status}" for status, command in failed if not (status in "13" and REPORTS.match(command))]
     need(not wrong, "; ".join(wrong))

@@ -18,6 +18,12 @@ INDENTED = re.compile(r"(?:^ {4}.+\n|^\n(?= {4}))+", re.M)
 COMMAND = re.compile(
     r"(?<![\w/.-])(?:\.venv/bin/)?(rackwright|make)(?![\w:./-])((?: +(?:'[^']*'|\"[^\"]*\"|[^\s|;&()<>`#'\"]+))*)"
 )
+ANSWER = """\
+answered() { case $2 in up|destroy) command "$@" --yes;; *) command "$@";; esac; }
+rackwright() { answered rackwright "$@"; }
+.venv/bin/rackwright() { answered .venv/bin/rackwright "$@"; }
+"""
+"""Lines for the start of a pasted script, in which no one answers the questions of `up` and `destroy`."""
 TARGET = re.compile(r"^([a-z]+):", re.M)
 
 

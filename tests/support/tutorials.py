@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.expect import need
 from tests.support.log import ROOT, Log
-from tests.support.pages import blocks
+from tests.support.pages import ANSWER, blocks
 
 END = "## On the rack"
 """From there on a guide takes hosts."""
@@ -38,7 +38,7 @@ def paste(log: Log, page: str, project: Path = ROOT) -> tuple[int, str]:
     log(f"{lines} lines of {page}")
     directory = log.empty_directory()
     file = directory / "pasted.sh"  # not stdin, from which ssh would read
-    file.write_text(f"{BEHIND}{script}")
+    file.write_text(f"{BEHIND}{ANSWER}{script}")
     done = log.run(["bash", "-e", str(file)], cwd=project, env={**os.environ, "TMPDIR": str(directory)}, timeout=3600)
     if done.returncode:
         pytest.fail(f"{page} ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}", pytrace=False)
