@@ -1,6 +1,5 @@
 """The two directories that commands read: rackwright's own files beside its modules, and the project of the user."""
 
-import subprocess
 import sys
 from contextlib import suppress
 from importlib.util import find_spec
@@ -23,6 +22,8 @@ def commit() -> str | None:
     if repository() != PACKAGE.parent:
         file = PACKAGE / "commit.txt"
         return file.read_text().strip() if file.is_file() else None
+    import subprocess  # here, because every command imports this module
+
     argv = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--exclude=*"]
     with suppress(OSError):
         return subprocess.run(argv, capture_output=True, text=True).stdout.strip() or None
