@@ -51,7 +51,7 @@ test: $(TEST) toolchain workloads tracking lint docs ## Lint, then unit tests, t
 
 .PHONY: wheel
 wheel: $(CORE) ## Build a wheel in dist/, with the same bytes each time, and the versions and hashes of all packages.
-	@rm -rf dist
+	@rm -rf dist && git describe --always --dirty --exclude='*' >rackwright/commit.txt
 	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-315532800} $(BIN)/python -m hatchling build --target wheel
 	@cd dist && wheel=$$(echo *.whl) && version=$${wheel#*-} && { cat ../requirements/core.txt && \
 		echo "rackwright==$${version%%-*} --hash=sha256:$$(sha256sum "$$wheel" | cut -c 1-64)"; } >requirements.txt

@@ -1,6 +1,7 @@
 """The two directories that commands read: rackwright's own files beside its modules, and the project of the user."""
 
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +15,19 @@ def repository() -> Path:
     """
     data = PACKAGE / "data"
     return data if data.is_dir() else PACKAGE.parent
+
+
+def commit() -> str | None:
+    """Return the commit of the checkout, or of that which built the wheel; -dirty follows after a change."""
+    if repository() != PACKAGE.parent:
+        file = PACKAGE / "commit.txt"
+        return file.read_text().strip() if file.is_file() else None
+    import subprocess  # here, because every command imports this module
+
+    argv = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--exclude=*"]
+    with suppress(OSError):
+        return subprocess.run(argv, capture_output=True, text=True).stdout.strip() or None
+    return None
 
 
 def find_project(start: Path) -> Path | None:

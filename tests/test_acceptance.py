@@ -16,9 +16,9 @@ IDS = """
     accelerators.5 accelerators.6 accelerators.6[containers] foundation.1 foundation.2[rack] foundation.2[seed]
     foundation.3[rack] foundation.3[seed] foundation.4[rack] foundation.4[seed] foundation.5[rack]
     foundation.5[seed] foundation.6[one] foundation.6[seed] foundation.7 foundation.8 foundation.toy[blind]
-    foundation.toy[inverted] foundation.toy[rack] foundation.toy[steps] front.1 hardening.1 hardening.2
-    hardening.3[luks]
-    hardening.3[partitions] hardening.4 hardening.5 hardening.6 hardening.7 hardening.8 hardening.9 hardening.10
+    foundation.toy[inverted] foundation.toy[rack] foundation.toy[steps] front.1 front.4 hardening.1
+    hardening.2 hardening.3[luks] hardening.3[partitions] hardening.4 hardening.5 hardening.6 hardening.7
+    hardening.8 hardening.9 hardening.10
     hardening.11 hardening.12 hardening.13 hardening.14 hardening.15 hardening.16 hardening.17 hardening.18
     hardening.19 hardening.fuzz hardening.truth[controller] hardening.truth[declarations]
     hardening.truth[independent] hardening.truth[mended-account] hardening.truth[mended-array]

@@ -3,8 +3,6 @@
 import json
 import os
 import subprocess
-import sys
-import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -13,17 +11,10 @@ import pytest
 from rackwright import __version__
 from rackwright.fleet.lockfile import repository_digests
 from tests.support.sources import ROOT
+from tests.support.wheels import build, install
 
 DATA = ("playbooks", "roles", "stacks", "templates", "workloads")
 NO_CONTENT = ("__pycache__", ".ruff_cache", "stacks/__init__.py")
-
-
-def build(directory: Path) -> Path:
-    """Return the wheel that the Makefile builds, in *directory*."""
-    argv = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(directory)]
-    subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "SOURCE_DATE_EPOCH": "0"})
-    [wheel] = directory.glob("*.whl")
-    return wheel
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +24,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of a virtual environment with the wheel, and with the dependencies of this checkout."""
-    directory = tmp_path_factory.mktemp("installation")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(directory / "bin/python")]
-    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-compile", "--no-index", str(wheel)], check=True)
-    [packages] = directory.glob("lib/python*/site-packages")
-    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    return directory / "bin"
+    return install(wheel, tmp_path_factory.mktemp("installation") / "tool")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from rackwright import __version__, terminal
+from rackwright import __version__, locations, terminal
 from rackwright.cli import (
     access,
     adopt,
@@ -57,9 +57,12 @@ class Format(StrEnum):
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and the commit.")] = False,
+) -> None:
     if version:
-        terminal.show(f"rackwright {__version__}")
+        commit = locations.commit()
+        terminal.show(f"rackwright {__version__} ({commit})" if commit else f"rackwright {__version__}")
         raise typer.Exit
 
 

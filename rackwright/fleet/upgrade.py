@@ -1,6 +1,7 @@
 """The version of a fleet file's schema, and the migrations of files with an earlier version; their comments stay."""
 
 import io
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ MIGRATIONS: tuple[Migration, ...] = ()
 
 A change of the schema that makes files of the present version wrong, such as another name of a key, adds one.
 """
+_FLUSH_LIST = re.compile(r"^( *)[\w.-]+:[^\S\n]*(#.*)?\n\1- ", re.MULTILINE)
+"""A list whose items are not indented below their key."""
 SCHEMA_VERSION = FIRST + len(MIGRATIONS)
 
 
@@ -61,7 +64,8 @@ def upgrade(source: Source) -> str:
     yaml = YAML()  # keeps comments, the order of keys and the style of each value
     yaml.preserve_quotes = True
     yaml.width = 1 << 20
-    yaml.indent(mapping=2, sequence=4, offset=2)
+    offset = 0 if _FLUSH_LIST.search(text) else 2
+    yaml.indent(mapping=2, sequence=2 + offset, offset=offset)
     content = yaml.load(text)
     for migration in MIGRATIONS[version - FIRST :]:
         migration(content)

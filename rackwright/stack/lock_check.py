@@ -36,8 +36,8 @@ def problems(stack: Stack, resources: Iterable[tuple[Resource, Sequence[Claim]]]
         help = f"Install rackwright {stack.lock.rackwright}, or run {relock} and check the changes"
         yield Diagnostic(where, problem, f"rackwright {__version__}, which this is", help)
     elif changed := _changed_parts(stack.lock):
-        problem = f"the lock was written by another checkout of rackwright {__version__}"
-        yield Diagnostic(where, problem, help=again, note=f"this checkout has different {changed}")
+        problem = f"the lock was written by another build of rackwright {__version__}"
+        yield Diagnostic(where, problem, help=again, note=f"this build has different {changed}")
     for spec, claims in resources:
         if isinstance(spec, RoleSpec):
             locked = stack.lock.packages.get(system(spec.about.os), {})

@@ -34,7 +34,7 @@ def build_twin(
     lends_mirrors: bool = False,
     workloads: Path | None = None,
 ) -> Twin:
-    """Return the twin *name* of *fleet*, in its own directory of the checkout.
+    """Return the twin *name* of *fleet*, in its own directory of the project.
 
     Args:
         containers: Names of the hosts that are containers; the others are virtual machines.

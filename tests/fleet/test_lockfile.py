@@ -94,8 +94,8 @@ def test_a_run_by_another_version_is_refused_with_both_and_a_way_out(project):
 @pytest.mark.parametrize(
     ("otherwise", "named"),
     [
-        ({"roles": {"base": "0", "cuda": "0"}}, "this checkout has different roles (base, cuda)"),
-        ({"repository": "0"}, "this checkout has different roles, templates or a catalogue"),
+        ({"roles": {"base": "0", "cuda": "0"}}, "this build has different roles (base, cuda)"),
+        ({"repository": "0"}, "this build has different roles, templates or a catalogue"),
     ],
 )
 def test_a_run_with_other_roles_than_the_locks_is_refused(project, otherwise, named):

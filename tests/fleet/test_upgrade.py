@@ -105,6 +105,19 @@ def test_a_migration_changes_its_keys_and_nothing_else(second_version: None, pro
     assert CliRunner().invoke(app, ["upgrade", "--check"]).exit_code == 0
 
 
+@pytest.mark.parametrize("indent", ["", "  "])
+def test_a_migration_keeps_the_indentation_of_lists(indent: str, second_version: None, project: Path) -> None:
+    items = "".join(f"    {indent}- {{serial: {serial}, boot: true}}\n" for serial in "AB")
+    text = "fleet: rack\n{}hosts:\n  alpha:\n    tiers: {{}}\n    drives:  # two\n" + items.replace("{", "{{").replace(
+        "}", "}}"
+    )
+    (project / "stacks/rack.yaml").write_text(text.format(""))
+
+    CliRunner().invoke(app, ["upgrade", "--write"])
+
+    assert (project / "stacks/rack.yaml").read_text() == text.format("schema_version: 2\n")
+
+
 def test_a_file_without_a_version_has_the_first(project: Path) -> None:
     assert upgrade.SCHEMA_VERSION == 1
     assert CliRunner().invoke(app, ["upgrade", "--check"]).exit_code == 0

@@ -79,6 +79,8 @@ class Lab:
         self._twins: dict[str, Twin] = {}
         self.environment = dict(os.environ)
         """Environment variables of all commands; a test may add some."""
+        self.programs = ROOT / ".venv/bin"
+        """Directory of the rackwright that the commands run."""
         if self.target == "rack":  # the passphrase of the lab does not protect a rack's secrets
             self.environment["PULUMI_CONFIG_PASSPHRASE"] = "of this check"
 
@@ -125,7 +127,7 @@ class Lab:
     def rackwright(self, *arguments: str, status: int | None = None) -> subprocess.CompletedProcess[str]:
         """Run rackwright in the project, and require the exit *status* unless it is None."""
         yes = ["--yes"] if arguments[0] in ("up", "destroy") else []  # the answer to the question
-        argv = [str(ROOT / ".venv/bin/rackwright"), *arguments, *yes]
+        argv = [str(self.programs / "rackwright"), *arguments, *yes]
         return self._check_status(self.log.run(argv, self.directory, self.environment), "rackwright", arguments, status)
 
     def pulumi(self, *arguments: str, status: int | None = None) -> subprocess.CompletedProcess[str]:

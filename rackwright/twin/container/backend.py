@@ -115,7 +115,7 @@ class Containers:
                     machine.name,
                     f"{machine.workloads} has no {PACKAGES}",
                     f"packages that are built for the Python of {machine.os}",
-                    "Create .venv with that Python, or remove rackwright:workloads",
+                    "Install rackwright with that Python, or remove rackwright:workloads",
                 )
             )
         directory = self._layout.environment(machine.name)
