@@ -133,3 +133,16 @@ def test_an_invalid_stack_is_an_error_for_pulumi(monkeypatch, tmp_path: Path):
         Rack("rack")
 
     assert "stack absent: got no stacks/Pulumi.absent.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("role", "variables", "url"),
+    [
+        ("mlflow", {}, "https://127.0.0.1:5000"),
+        ("mlflow", {"address": "fd00::1", "port": 5001}, "https://[fd00::1]:5001"),
+        ("node_exporter", {"address": "192.0.2.7"}, "http://192.0.2.7:9100/metrics"),
+        ("base", {}, None),
+    ],
+)
+def test_a_role_with_a_service_has_its_url(role, variables, url):
+    assert STACK.repository.roles[role].url("debian-12", variables) == url
