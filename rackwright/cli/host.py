@@ -17,7 +17,10 @@ HostName = Annotated[str, typer.Argument(metavar="HOST")]
 @app.command()
 def forget(stack: StackName, host: HostName) -> None:
     """Remove a host from a stack's state, for a machine that is gone for good. Touches no host."""
-    names = [(urn, urn.rpartition("::")[2]) for urn in state.urns(stack)]
+    from rackwright.provider.state_format import RACK
+
+    # the component of the rack may have the name of a host, and all hosts depend on it
+    names = [(urn, urn.rpartition("::")[2]) for urn in state.urns(stack) if f"::{RACK}::" not in urn]
     for urn, name in reversed(names):
         if name.split("/")[0] == host and not urn.endswith(f"$pulumi:providers:rackwright::{host}"):
             # the next run adopts dependent resources of other hosts again, such as paths to this one
