@@ -43,10 +43,15 @@ def forget(
 
 
 def _urns_by_host(urns: Iterable[str]) -> dict[str, list[str]]:
-    """Return the URNs of resources by host, without those of the stack and the providers."""
+    """Return the URNs of resources by host, without those of the stack, the rack and the providers.
+
+    The component of the rack may have the name of a host, and all hosts depend on it.
+    """
+    from rackwright.provider.state_format import RACK
+
     hosts: dict[str, list[str]] = {}
     for urn in urns:
-        if "::pulumi:" not in urn and "$pulumi:providers:" not in urn:
+        if not any(part in urn for part in ("::pulumi:", f"::{RACK}::", "$pulumi:providers:")):
             hosts.setdefault(_name(urn).split("/")[0], []).append(urn)
     return hosts
 

@@ -13,7 +13,15 @@ from rackwright.program.gpu_host import GpuHost
 from rackwright.program.handles import HostHandle, ServerHandle
 from rackwright.provider.resources import ManagedResource
 from rackwright.provider.state_format import RACK, RACK_NAME
+from rackwright.schema.host import Host
 from rackwright.stack import DeclaredResource, Stack, declare, load_stack
+
+_PROVIDER_ERROR = Diagnostic(
+    "Rack {}",
+    "the program passes a provider of rackwright, with which Pulumi would replace every resource",
+    "the stack's settings configure the provider",
+    "Remove it from provider or providers",
+).render(severity="")
 
 
 class Rack(pulumi.ComponentResource):
@@ -37,7 +45,6 @@ class Rack(pulumi.ComponentResource):
             pulumi.RunError: the stack's settings, its fleet or *opts* are invalid; pulumi prints the errors alone.
         """
         try:
-            _refuse_providers(name, opts)
             stack = _load(fleet)
             resources = declare(stack)
         except UserError as error:
@@ -46,31 +53,22 @@ class Rack(pulumi.ComponentResource):
         aliases = [pulumi.Alias(name=RACK_NAME)] if name != RACK_NAME else []
         options = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(aliases=aliases))
         super().__init__(RACK, name, {}, options)
+        if self.get_provider(RACK) is not None:  # its own, or one of a parent
+            raise pulumi.RunError(_PROVIDER_ERROR.format(name))
         self._resources: dict[str, ManagedResource] = {}
-        self._declare(stack, resources)
-        self.mounts = _mounts(stack)
+        self.mounts = {name: _mounts(host) for name, host in stack.fleet.hosts.items()}
+        self._declare(resources)
         self.hosts = handles.hosts(stack, self._resources)
         self.servers = handles.servers(stack, resources, self._resources)
         self.register_outputs({"mounts": self.mounts})
 
-    def _declare(self, stack: Stack, resources: tuple[DeclaredResource, ...]) -> None:
+    def _declare(self, resources: tuple[DeclaredResource, ...]) -> None:
         """Declare *resources* in their order, each below the component of its host."""
         hosts: dict[str, GpuHost] = {}
         for name, of_host in groupby(resources, key=lambda resource: resource.spec.host):
             if name not in hosts:
-                hosts[name] = GpuHost(name, self, _mounts(stack)[name])
+                hosts[name] = GpuHost(name, self, self.mounts[name])
             hosts[name].add(of_host, self._resources)
-
-
-def _refuse_providers(name: str, opts: pulumi.ResourceOptions | None) -> None:
-    """Refuse a provider of the program's own: Pulumi would replace every resource of an existing state.
-
-    Raises:
-        DeclarationError: *opts* have a provider.
-    """
-    if opts is not None and (opts.provider or opts.providers):
-        problem, expected = "the program passes a provider", "the stack's settings configure the provider"
-        raise DeclarationError(Diagnostic(f"Rack {name}", problem, expected, "Remove provider and providers from opts"))
 
 
 def _load(fleet: str | None) -> Stack:
@@ -88,8 +86,6 @@ def _load(fleet: str | None) -> Stack:
     return stack
 
 
-def _mounts(stack: Stack) -> dict[str, dict[str, str]]:
-    return {
-        host: {tier: declared.mount for tier, declared in spec.tiers.items()}
-        for host, spec in stack.fleet.hosts.items()
-    }
+def _mounts(host: Host) -> dict[str, str]:
+    """Return the mount point of each tier of *host*, by the tier's name."""
+    return {name: tier.mount for name, tier in host.tiers.items()}

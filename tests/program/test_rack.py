@@ -124,6 +124,23 @@ def test_a_program_for_another_fleet_is_refused(monkeypatch):
     assert sentences(str(error.value)).startswith(wanted)
 
 
+@pytest.mark.parametrize("on", ["rack", "parent"])
+def test_a_provider_of_the_program_is_refused(monkeypatch, on):
+    """
+    Pulumi would replace every resource of a state with the default provider.
+    """
+    pulumi.runtime.set_mocks(Recorder(), project="rackwright", stack="lab")
+    monkeypatch.setattr(module, "load_stack", lambda name, project: STACK)
+    options = pulumi.ResourceOptions(providers=[pulumi.ProviderResource("rackwright", "mine", {})])
+    if on == "parent":
+        options = pulumi.ResourceOptions(parent=pulumi.ComponentResource("mine:index:Site", "site", {}, options))
+
+    with pytest.raises(pulumi.RunError) as error:
+        Rack("rack", opts=options)
+
+    assert "the program passes a provider of rackwright" in str(error.value)
+
+
 def test_an_invalid_stack_is_an_error_for_pulumi(monkeypatch, tmp_path: Path):
     pulumi.runtime.set_mocks(Recorder(), project="rackwright", stack="absent")
     (tmp_path / "Pulumi.yaml").write_text("name: mine")
@@ -133,3 +150,16 @@ def test_an_invalid_stack_is_an_error_for_pulumi(monkeypatch, tmp_path: Path):
         Rack("rack")
 
     assert "stack absent: got no stacks/Pulumi.absent.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("role", "variables", "url"),
+    [
+        ("mlflow", {}, "https://127.0.0.1:5000"),
+        ("mlflow", {"address": "fd00::1", "port": 5001}, "https://[fd00::1]:5001"),
+        ("node_exporter", {"address": "192.0.2.7"}, "http://192.0.2.7:9100/metrics"),
+        ("base", {}, None),
+    ],
+)
+def test_a_role_with_a_service_has_its_url(role, variables, url):
+    assert STACK.repository.roles[role].url("debian-12", variables) == url
