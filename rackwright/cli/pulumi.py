@@ -13,6 +13,7 @@ from typing import IO, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from rackwright.cli import project
+from rackwright.cli.killed import killed_error
 from rackwright.errors import DeclarationError, Diagnostic, SetupError, StepFailed, command
 from rackwright.kinds.table import KINDS
 from rackwright.lock.tree import find_missing
@@ -65,7 +66,7 @@ def run(verb: Verb, stack: str, stdout: IO[str] | None = None, consented: Sequen
         changes = _changes(events, resources.get("unreachable", set()))
     _summarise(resources)
     if status < 0 and status not in INTERRUPTED:
-        project.notify(str(_killed_error(argv[:2], -status, stack)))
+        project.notify(str(killed_error(argv[:2], -status, stack)))
     return exit_status(verb, status, changes, resources)
 
 
@@ -181,24 +182,13 @@ def _pulumi(command: Sequence[str], stack: str, root: Path, environment: Mapping
     argv = ["pulumi", *command]
     done = subprocess.run(argv, cwd=root, env=environment, capture_output=True, text=True, errors="backslashreplace")
     if done.returncode < 0:
-        raise _killed_error(argv[:2], -done.returncode, stack)
+        raise killed_error(argv[:2], -done.returncode, stack)
     if done.returncode:
         output = " ".join((done.stderr.strip() or done.stdout).split())
         problem = f'`{shlex.join(argv)}` failed with status {done.returncode}, and printed "{output}"'
         help = "Correct the reported error, and run the command again"
         raise StepFailed(Diagnostic(f"stack {stack}", problem, help=help))
     return done.stdout
-
-
-def _killed_error(argv: Sequence[str], number: int, stack: str) -> StepFailed:
-    """Return the error for a command that the signal *number* killed."""
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        name = f"signal {number}"
-    problem = f"`{shlex.join(argv)}` was killed by {name}"
-    note = "the next run observes the hosts first, and leaves resources that are as declared"
-    return StepFailed(Diagnostic(f"stack {stack}", problem, help="Run the command again", note=note))
 
 
 def _check_state_files(stack: str, environment: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ import subprocess
 from functools import cache
 
 from rackwright.cli import project
+from rackwright.cli.killed import killed_error
 from rackwright.errors import Diagnostic, StepFailed
 
 
@@ -13,12 +14,14 @@ def pulumi(stack: str, *argv: str) -> str:
     """Run pulumi on *stack*, and return its output.
 
     Raises:
-        StepFailed: Pulumi failed; the error has its output.
+        StepFailed: Pulumi failed; the error has its output, or the signal that killed it.
     """
     command = ["pulumi", *argv, "--stack", stack]
     done = subprocess.run(
         command, cwd=project.directory(), env=_environment(stack), capture_output=True, text=True, check=False
     )
+    if done.returncode < 0:
+        raise killed_error(command[:2], -done.returncode, stack)
     if done.returncode:
         output = " ".join((done.stderr.strip() or done.stdout).split())
         problem = f'`{shlex.join(command)}` failed with status {done.returncode}, and printed "{output}"'
