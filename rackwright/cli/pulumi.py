@@ -66,7 +66,7 @@ def run(verb: Verb, stack: str, stdout: IO[str] | None = None, consented: Sequen
         changes = _changes(events, resources.get("unreachable", set()))
     _summarise(resources)
     if status < 0 and status not in INTERRUPTED:
-        project.notify(str(killed_error(argv[:2], -status, stack)))
+        project.notify(killed_error(argv[:2], -status, stack).render())
     return exit_status(verb, status, changes, resources)
 
 
