@@ -53,7 +53,7 @@ def discover(
         undo.callback(_restore, pins, pins.read_bytes() if pins.exists() else None)
         hosts, errors = discover_hosts(places, pins, _Trust(frozenset(trusted or ())), project.notify)
         for error in errors:
-            project.notify(str(error))
+            project.notify(error.render())
         status = max((error.exit_status for error in errors), default=0)
         if not hosts:
             raise typer.Exit(status)
@@ -63,7 +63,7 @@ def discover(
         try:
             project.check(path, text)
         except DeclarationError as wrong:
-            project.notify(f"{wrong}\nthe lines below are no valid fleet yet: complete them by hand")
+            project.notify(f"{wrong.render()}\nthe lines below are no valid fleet yet: complete them by hand")
             into, status = None, max(status, wrong.exit_status)
         if into:
             write_atomic(into, text)

@@ -71,13 +71,17 @@ def secrets(stack: "Stack") -> "Stack":
 
     Raises:
         SetupError: They cannot be read here; the error has the reason.
+        StepFailed: A signal killed pulumi.
     """
+    from rackwright.cli.killed import killed_error
     from rackwright.schema.secret import CONFIG_KEY, parse_values
 
     if not stack.unknown_secrets:
         return stack
     argv = ["pulumi", "config", "--show-secrets", "--json", "--non-interactive", "--stack", stack.name]
     done = subprocess.run(argv, cwd=stack.project, env=environment(stack.name), capture_output=True, text=True)
+    if done.returncode < 0:
+        raise killed_error(argv[:2], -done.returncode, stack.name)
     if done.returncode:
         message = " ".join(done.stderr.removeprefix("error: ").split())
         problem = f'its secrets cannot be decrypted; pulumi printed "{message}"'

@@ -11,6 +11,7 @@ from typing import IO, Any, Literal
 
 from rackwright import terminal
 from rackwright.cli import plan, project, state
+from rackwright.cli.killed import killed_error
 from rackwright.errors import DeclarationError, Diagnostic, SetupError, command
 from rackwright.kinds.table import KINDS
 from rackwright.lock.tree import find_missing
@@ -198,7 +199,7 @@ class _Records:
 
     def result(self, argv: Sequence[str], status: int) -> PulumiRun:
         if status < 0 and status not in INTERRUPTED:
-            project.notify(str(state.killed_error(["pulumi", argv[0]], -status, self.stack)))
+            project.notify(str(killed_error(["pulumi", argv[0]], -status, self.stack)))
         return PulumiRun(
             status,
             plan.read_events(self.events),

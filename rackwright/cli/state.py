@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from rackwright.cli import project
+from rackwright.cli.killed import killed_error
 from rackwright.errors import Diagnostic, SetupError, StepFailed, command
 
 
@@ -152,14 +152,3 @@ def _run(command: Sequence[str], stack: str, root: Path, environment: Mapping[st
         help = "Correct the reported error, and run the command again"
         raise StepFailed(Diagnostic(f"stack {stack}", problem, help=help))
     return done.stdout
-
-
-def killed_error(argv: Sequence[str], number: int, stack: str) -> StepFailed:
-    """Return the error for a command that the signal *number* killed."""
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        name = f"signal {number}"
-    problem = f"`{shlex.join(argv)}` was killed by {name}"
-    note = "the next run observes the hosts first, and leaves resources that are as declared"
-    return StepFailed(Diagnostic(f"stack {stack}", problem, help="Run the command again", note=note))

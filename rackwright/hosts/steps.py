@@ -1,5 +1,6 @@
 """Run the steps of a plan in order, and report which steps ran when one fails."""
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -12,7 +13,12 @@ from rackwright.progress import Progress
 
 AGAIN = "Correct the cause, and run the same command again, which plans from the actual state"
 RESUME = "Run the same command again, which plans from the actual state"
-
+NO_PACKAGE = re.compile("No package matching|Unable to locate package|has no installation candidate")
+"""Texts of apt and of Ansible's module about a package that no source of the host has."""
+SOURCE = (
+    "Give the host a source of the package: `mirror` with a lock in the fleet, or on a twin `rackwright:mirrors: lent`"
+    " in its settings and `rackwright twin reset STACK`. Then run the same command again"
+)
 
 Play = Callable[[PlayRole, str, Progress], None]
 """Plays a role on a host; see rackwright.hosts.ansible."""
@@ -51,7 +57,8 @@ def execute(hosts: Hosts, host: str, id: str, steps: Sequence[Step], progress: P
         except NotDone as reason:
             output = f', and printed "{" / ".join(reason.output)}"' if reason.output else ""
             problem = f"{which} failed on {host}: {reason}{output}"
-            raise StepFailed(Diagnostic(id, problem, help=AGAIN, note=_account(steps, number))) from None
+            help = SOURCE if NO_PACKAGE.search(problem) else AGAIN
+            raise StepFailed(Diagnostic(id, problem, help=help, note=_account(steps, number))) from None
         except HostUnreachable as lost:
             raise StepFailed(
                 Diagnostic(

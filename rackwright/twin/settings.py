@@ -38,6 +38,16 @@ class TwinSettings:
         """Directory of the root filesystem below the changes of a container."""
         return self._read().get("system")
 
+    @property
+    def has_disks(self) -> bool:
+        """Whether the host has been started since it was new."""
+        return self.image is not None or self.system is not None
+
+    @property
+    def sources(self) -> list[str] | None:
+        """Package sources that the first boot of the present disks wrote; None if unknown."""
+        return self._read().get("sources")
+
     def update(self, **values: Any) -> None:
         """Change some of the keys of the file."""
         write_atomic(self._path, json.dumps(self._read() | values).encode())

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from rackwright.errors import DeclarationError, Diagnostic, HostUnreachable, SetupError, StepFailed
+from rackwright.errors import DeclarationError, Diagnostic, HostUnreachable, SetupError, StepFailed, command
 from rackwright.files import write_atomic
 from rackwright.progress import Progress
 from rackwright.twin import identity
@@ -111,7 +111,7 @@ class Twin:
         with self._lock(progress):
             shutil.rmtree(self.layout.disks, ignore_errors=True)
             for host in self.layout.hosts():
-                self.settings(host).update(image=None, system=None, pulled=[])
+                self.settings(host).update(image=None, system=None, sources=None, pulled=[])
 
     def wait(self, progress: Progress, hosts: Sequence[str] | None = None, seconds: float = START_SECONDS) -> None:
         """Return once *hosts*, or all hosts, answer SSH.
@@ -281,11 +281,16 @@ class Twin:
         with self._lock(progress) as lock:
             running = self._running_children()
             for machine in machines:
-                if machine.name in running and running[machine.name].note != _definition(machine):
+                if notice := self._sources_notice(machine):
+                    progress(notice)
+                elif machine.name in running and running[machine.name].note != _definition(machine):
                     progress(
                         f"{machine.name}: runs with its previous declaration; stop and start the twin to change it"
                     )
             off = [machine for machine in machines if machine.name not in running]
+            for machine in off:
+                if not self.settings(machine.name).has_disks:
+                    self.settings(machine.name).update(sources=list(machine.mirrors))
             for name, group in by_backend.items():
                 self._backends[name].prepare([machine for machine in group if machine in off], progress)
             for machine in off:
@@ -295,6 +300,17 @@ class Twin:
             with ThreadPoolExecutor(PARALLEL_STARTS) as pool:
                 list(pool.map(lambda machine: self._run(machine, progress), off))
             self._write_endpoints()
+
+    def _sources_notice(self, machine: VirtualMachine | Container) -> str:
+        """Return a notice if *machine* has disks with other package sources than declared; empty otherwise."""
+        sources = self.settings(machine.name).sources
+        if sources is None or sources == list(machine.mirrors):
+            return ""
+        reset = command("rackwright twin reset {}", self.layout.directory.name)
+        return (
+            f"{machine.name}: keeps its package sources, which the first boot writes;"
+            f" {reset} deletes its disks, and the next start follows rackwright:mirrors"
+        )
 
     def _run(self, machine: VirtualMachine | Container, progress: Progress) -> None:
         """Start *machine*, on its previous port if that is free."""

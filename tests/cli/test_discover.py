@@ -37,7 +37,7 @@ def test_a_key_that_nobody_trusts_ends_it(rack):
     done = discover(rack, "--into", "fleet.yaml")
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"its host key {shown(rack)} is not trusted; nothing was sent to the host" in done.stderr
+    assert f"its host key {shown(rack)} is not trusted\n  note:     nothing was sent to the host" in done.stderr
     assert f"--fingerprint {shown(rack)}" in done.stderr
     assert not (rack.directory / "fleet.yaml").exists()
     assert not (rack.directory / "fleet.known_hosts").exists()
@@ -76,6 +76,7 @@ def test_a_refused_fleet_leaves_no_pin(rack, pinned):
 
     assert done.returncode == 2
     assert "the lines below are no valid fleet yet" in done.stderr
+    assert "got 'debian-10'\n  expected: " in done.stderr, "the expectation is not printed as a fact"
     assert not (rack.directory / "fleet.yaml").exists()
     assert (pins.read_text() if pins.exists() else "") == pinned
 

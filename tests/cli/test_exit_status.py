@@ -1,9 +1,14 @@
 """The exit status of preview and up: what pulumi's single one is told apart into."""
 
+import subprocess
+from types import SimpleNamespace
+
 import pytest
 
-from rackwright.cli import state
+from rackwright.cli import project, state
+from rackwright.cli.killed import killed_error
 from rackwright.cli.pulumi import exit_status
+from rackwright.errors import StepFailed
 
 
 @pytest.mark.parametrize(
@@ -34,6 +39,24 @@ def test_the_worst_that_was_met_decides(verb, status, changes, found, expected):
 
 @pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (15, "SIGTERM"), (99, "signal 99")])
 def test_a_killed_pulumi_is_named_with_its_signal(number, name):
-    error = state.killed_error(["pulumi", "up"], number, "lab")
+    error = killed_error(["pulumi", "up"], number, "lab")
 
     assert str(error).startswith(f"stack lab: `pulumi up` was killed by {name};") and error.exit_status == 4
+
+
+@pytest.mark.parametrize("module", [project, state])
+def test_a_killed_pulumi_is_a_failed_step_of_every_command(module, monkeypatch, tmp_path):
+    """
+    It is no wrong passphrase, and no failure with a status.
+    """
+    killed = subprocess.CompletedProcess([], -9, "", "")
+    monkeypatch.setattr(module.subprocess, "run", lambda *arguments, **options: killed)
+    monkeypatch.setattr(project, "environment", lambda stack: {})
+    monkeypatch.setattr(project, "directory", lambda: tmp_path)
+    state._environment.cache_clear()
+    stack = SimpleNamespace(name="lab", project=tmp_path, unknown_secrets={"a"})
+
+    with pytest.raises(StepFailed, match="was killed by SIGKILL") as caught:
+        project.secrets(stack) if module is project else state.urns("lab")
+
+    assert caught.value.exit_status == 4

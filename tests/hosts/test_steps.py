@@ -6,9 +6,10 @@ import threading
 
 import pytest
 
-from rackwright.core.contract import Command, Put, Remove, Step
+from rackwright.core.contract import Command, PlayRole, Put, Remove, Step
 from rackwright.errors import StepFailed
 from rackwright.hosts.pool import ChangeCancelled, Hosts
+from rackwright.hosts.session import NotDone
 from rackwright.hosts.steps import execute
 from rackwright.kinds.shared.guard import guard_change
 from tests.hosts.conftest import RAW
@@ -243,3 +244,20 @@ def test_what_the_host_takes_back_by_itself_is_not_said_to_stay(do, rack, failin
         do(*GUARDED)
 
     assert account in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("reason", "help"),
+    [
+        ("task 'Install': No package matching 'prometheus-node-exporter' is available", "Give the host a source of"),
+        ("task 'Start': Unit nginx.service is masked", "Correct the cause, and run the same command again"),
+    ],
+)
+def test_the_help_for_a_missing_package_is_a_source_of_it(hosts, said, reason, help):
+    def play(step, host, progress):
+        raise NotDone(reason)
+
+    with pytest.raises(StepFailed) as caught, hosts.lease("gpu-01", "gpu-01/role", said.append):
+        execute(hosts, "gpu-01", "gpu-01/role", [PlayRole("play role", "node_exporter", {})], said.append, play)
+
+    assert caught.value.diagnostic.help.startswith(help)

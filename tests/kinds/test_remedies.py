@@ -67,6 +67,7 @@ def general(text: str, names: list[str]) -> str:
     for name in sorted(names, key=len, reverse=True):
         text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", "NAME", text)
     text = re.sub(r"profile [\w-]+", "profile PROFILE", text)
+    text = re.sub(r"an MTU of \d+", "an MTU of MTU", text)
     text = re.sub(r"passes \d+-byte packets and \S+ answers", "passes MTU-byte packets and PEER answers", text)
     return re.sub(r"enrol` for \w+", "enrol` for NAME", text)
 

@@ -9,6 +9,7 @@ import pytest
 
 from rackwright.errors import DeclarationError, SetupError
 from rackwright.schema import Fleet
+from rackwright.twin import Twin
 from rackwright.twin.fleet import build_twin
 from rackwright.twin.layout import Layout
 from rackwright.twin.settings import TwinSettings
@@ -228,3 +229,21 @@ def test_a_host_has_a_tpm_if_a_tier_seals_its_key(tmp_path, sealed):
 
     assert isinstance(host_machine, VirtualMachine)
     assert host_machine.tpm is sealed
+
+
+@pytest.mark.parametrize(
+    ("written", "declared", "notice"),
+    [(None, ["deb a"], False), (["deb a"], ["deb a"], False), ([], ["deb a"], True), (["deb a"], [], True)],
+)
+def test_changed_package_sources_need_new_disks(tmp_path, written, declared, notice):
+    """
+    The first boot writes them, so that a stop and a start change nothing.
+    """
+    one = replace(machine(1), mirrors=tuple(declared))
+    twin = Twin(tmp_path / "lab", [one])
+    twin.settings(one.name).update(sources=written)
+
+    text = twin._sources_notice(one)
+
+    assert bool(text) == notice
+    assert not notice or "`rackwright twin reset lab` deletes its disks" in text

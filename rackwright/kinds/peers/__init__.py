@@ -124,7 +124,10 @@ def _text(spec: PeersSpec, repository: Repository) -> str:
 
 
 def _claim(path: PathPart) -> Claim:
-    remedy = f"check that each switch port on the path passes {path.mtu}-byte packets and {path.peer} answers echoes"
+    remedy = (
+        f"check that the links at both ends have an MTU of {path.mtu}, then that each switch port on the path passes"
+        f" {path.mtu}-byte packets and {path.peer} answers echoes"
+    )
     scope: Scope = "kernel" if path.made else "host"
     return Claim(f"path:{path.peer}:{path.to}", {"mtu": Between(path.mtu)}, owned=False, scope=scope, remedy=remedy)
 
