@@ -112,3 +112,12 @@ def test_the_matrix_names_acceptance_lines_that_exist() -> None:
     named = set(re.findall(r"`([a-z-]+\.[0-9][^`]*)`", matrix))
 
     assert named and named <= lines
+
+
+def test_each_page_is_in_the_navigation() -> None:
+    """Decisions are listed by their own index."""
+    written = {str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md")}
+    listed = set(re.findall(r"- ([\w/.-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M))
+    index = (ROOT / "docs" / "decisions" / "index.md").read_text()
+
+    assert {page for page in written - listed if page.rpartition("/")[2] not in index} == set()
