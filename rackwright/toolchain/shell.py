@@ -1,7 +1,8 @@
-"""The environment of pulumi for a project: unattended, offline, with its state in .rackwright/.
+"""The environment of pulumi for a project: unattended, with its state in .rackwright/.
 
 Variables that a person has set stay: for another backend, set PULUMI_BACKEND_URL. The environment has no passphrase:
-the first pulumi in PATH passes the lab's passphrase only to stacks of twins (run_pulumi.py).
+the first pulumi in PATH passes the lab's passphrase only to stacks of twins (run_pulumi.py). Pulumi installs the
+plugins of other providers, which a program may have; our own provider has a path.
 """
 
 import os

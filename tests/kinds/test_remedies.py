@@ -38,6 +38,7 @@ HARMLESS = {
     "Remove it from that file": "a line of a text that a refusal names",
     "Remove `tpm2`": "an option of the fleet: the host keeps the key open, and the data stays",
     "Remove the cause on the host": "the cause of a fact that is unknown: a person finds it first",
+    "remove the transformation or ignoreChanges": "lines of a program, whose value stands in the fleet by then",
     "remove `tpm2`": "an option of the fleet: the host keeps the key open, and the data stays",
     "remove `maintenance` from the fleet": "an option of the fleet",
     "Remove the resource from the program": "a resource that this rackwright does not know, and so removes nothing of",

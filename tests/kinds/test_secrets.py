@@ -200,7 +200,7 @@ def test_rules_and_types_see_a_stand_in():
 
     assert list(source.problems("debian-12", {"word": SECRET})) == []
     [problem] = source.problems("debian-12", {"number": SECRET})
-    assert problem.path == ("number",) and "the secret magic_word" in problem.diagnostic.expected
+    assert problem.path == ("number",) and "the secret magic_word" in problem.diagnostic.problem
     assert [found.diagnostic.problem for found in refusals(source, "debian-12", {"word": SECRET})] == [
         "got the secret magic_word"
     ]
