@@ -14,9 +14,10 @@ from rackwright.facts.facts import Facts, LinkFacts
 from rackwright.facts.storage import Array, DriveFacts, Mount
 from rackwright.facts.view import UnknownFact
 from rackwright.schema.catalogue import GPUS, PROFILES
-from rackwright.schema.host import Bus, Identity, Name, Os
+from rackwright.schema.host import Identity, Name, Os
 from rackwright.schema.port import Nic
 from rackwright.schema.problem import Problem
+from rackwright.schema.profile import Bus
 from rackwright.schema.tier import DEFAULT_CHUNK, FilesystemType, Level, Tier, mount_unit
 from rackwright.schema.units import format_size
 

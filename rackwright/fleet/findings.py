@@ -26,13 +26,13 @@ class Findings:
     """Errors by their places. A group's mistake is one error, however many hosts inherit it."""
 
     def __init__(self, layers: Layers) -> None:
-        self._layers = layers
+        self.layers = layers
         self._findings: dict[str, _Finding] = {}
 
     def add(self, problem: Problem, keys: Keys, also: Keys | None = None) -> None:
         """Add *problem* at *keys* of the merged host; *also* are the keys of the value that it conflicts with."""
-        source, origin = self._layers.source, self._layers.origin(keys)
-        error = source.error(problem, origin, also and self._layers.origin(also))
+        source, origin = self.layers.source, self.layers.origin(keys)
+        error = source.error(problem, origin, also and self.layers.origin(also))
         finding = self._findings.setdefault(str(error), _Finding(source.line(origin), error))
         if origin == keys:
             finding.own = True
@@ -44,7 +44,7 @@ class Findings:
 
         def format_written(keys: Keys, value: Any) -> str:
             """Return *value* as a message prints it, a number as the file has it: 0012 is not 12."""
-            text = self._layers.source.text(self._layers.origin((*place, *keys)))
+            text = self.layers.source.text(self.layers.origin((*place, *keys)))
             return text if isinstance(value, int | float) and text is not None else format_value(keys, value)
 
         for problem, keys in problems_of(model, details, format_written):
@@ -57,14 +57,14 @@ class Findings:
     def raise_any(self) -> None:
         """Raise DeclarationError, in the order of the lines, if there is any error."""
         errors = [(finding.line, self._name_hosts(finding)) for finding in self._findings.values()]
-        if errors := [*self._layers.source.duplicate_keys, *errors]:
+        if errors := [*self.layers.source.duplicate_keys, *errors]:
             raise DeclarationError(*(error for _, error in sorted(errors, key=lambda each: each[0])))
 
     def _name_hosts(self, finding: _Finding) -> Diagnostic:
         """Return the error, with the hosts that contribute to it if only some hosts of a group have it."""
-        error, group = finding.error, self._layers.group
+        error, group = finding.error, self.layers.group
         groups = {group(host) for host in finding.heirs}
-        if finding.own or finding.heirs == {host for host in self._layers.hosts if group(host) in groups}:
+        if finding.own or finding.heirs == {host for host in self.layers.hosts if group(host) in groups}:
             return error
         return replace(
             error, problem=f"{error.problem} (together with the lines of {', '.join(sorted(finding.heirs))})"

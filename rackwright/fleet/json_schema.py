@@ -23,6 +23,7 @@ def schema(roles: Mapping[str, RoleSource]) -> Schema:
     file, tiers = definitions["FleetFile"], definitions["Host"]["properties"]["tiers"]
     _by_name(file["properties"]["groups"], {"$ref": "#/$defs/Host"})
     _by_name(file["properties"]["hosts"], {"$ref": "#/$defs/Host"})
+    _by_name(file["properties"]["profiles"], {"$ref": "#/$defs/HardwareProfile"})
     _by_name(tiers, _or_null({"$ref": "#/$defs/Tier"}))
     for several, one in (("bonds", "Bond"), ("vlans", "Vlan")):
         _by_name(definitions["Network"]["properties"][several], _or_null({"$ref": f"#/$defs/{one}"}))

@@ -43,6 +43,10 @@ class Layers:
     def groups(self) -> dict[str, dict[str, Any]]:
         return _mappings(self.source.data.get("groups"))
 
+    @cached_property
+    def profiles(self) -> dict[str, dict[str, Any]]:
+        return _mappings(self.source.data.get("profiles"))
+
     def group(self, host: str) -> str | None:
         """Return the group of *host*; None if it has none or an undeclared one."""
         group = self.hosts[host].get("group")
@@ -51,13 +55,18 @@ class Layers:
     def merge_host(self, host: str) -> dict[str, Any]:
         fleet_wide = {key: self.source.data.get(key) for key in FLEET_WIDE}
         group = self.group(host)
-        return merge(fleet_wide, self.groups[group] if group is not None else {}, self.hosts[host])
+        merged = merge(fleet_wide, self.groups[group] if group is not None else {}, self.hosts[host])
+        hardware = self.profiles.get(str(merged.get("profile")))
+        return merged if hardware is None else merge({"hardware": hardware}, merged)
 
     def origin(self, keys: Keys) -> Keys:
         """Return the keys where the file has the value of *keys*: below the host, its group, or the fleet."""
         if len(keys) < 3 or keys[0] != "hosts" or keys[1] not in self.hosts:
             return keys
         below = keys[2:]
+        if below[0] == "hardware" and self.source.depth(("hosts", keys[1], "hardware")) < 3:
+            profile = self.merge_host(str(keys[1])).get("profile")
+            return ("profiles", str(profile), *below[1:])
         places: list[Keys] = [("hosts", keys[1])]
         if (group := self.group(str(keys[1]))) is not None:
             places.append(("groups", group))

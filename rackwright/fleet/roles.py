@@ -41,7 +41,7 @@ def problems(host: Host, roles: Mapping[str, RoleSource], check_secret: SecretCh
         if unknown:
             continue
         wrong = tuple(roles[name].problems(host.os, host.declared_variables(name)))
-        for problem in wrong or refusals(roles[name], host.os, host.variables(name), drivers(host.profile)):
+        for problem in wrong or refusals(roles[name], host.os, host.variables(name), drivers(host.minimum.gpus)):
             yield problem.below(*place)
         for other in roles[name].after:
             if not other.startswith("tier:") and other not in host.roles:

@@ -21,6 +21,7 @@ from rackwright.schema.host import Address, Drive, Host, HostName, Identity, Nam
 from rackwright.schema.mirror import Mirror
 from rackwright.schema.port import Nic
 from rackwright.schema.problem import Keys, Problem, hint
+from rackwright.schema.profile import HardwareProfile, unknown_profile
 from rackwright.schema.rollout import Rollout
 from rackwright.schema.ssh import Ssh
 
@@ -40,6 +41,8 @@ class FleetFile(FleetHead):
     """Order and limits in which changes of software, access and network reach the hosts."""
     mirror: Mirror | None = None
     """Source of the packages in the lock; `{}` serves them through the SSH connection of the change."""
+    profiles: dict[Name, HardwareProfile] = Field(default_factory=dict)
+    """Profiles of hardware for this fleet's classes of hosts, by the names that hosts give as `profile`."""
     groups: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     """Settings that several hosts share. Mappings merge, lists and scalars replace, null removes."""
     hosts: dict[HostName, dict[str, Any]]
@@ -107,6 +110,9 @@ def _check_group(name: str, group: dict[str, Any], findings: Findings) -> None:
         if detail["type"] != "missing" or any(isinstance(key, int) for key in detail["loc"])
     )
     findings.add_details(Host, details, ("groups", name))
+    profile = group.get("profile")
+    if isinstance(profile, str) and profile not in findings.layers.profiles and (wrong := unknown_profile(profile)):
+        findings.add_below(wrong, ("groups", name))
 
 
 def _host(name: str, layers: Layers, findings: Findings) -> Host:
@@ -142,6 +148,8 @@ def _partial_host(settings: dict[str, Any], details: Sequence[Detail]) -> Partia
                 valid[several] = [*valid[several][:index], PLACEHOLDERS[several], *valid[several][index + 1 :]]
             case ("tiers", str(tier), *_):
                 valid["tiers"] = {name: value for name, value in valid["tiers"].items() if name != tier}
+            case ("hardware", *_):
+                valid = {name: value for name, value in valid.items() if name not in ("hardware", "profile")}
             case (field, *_):
                 valid.pop(str(field), None)
     return PartialHost.model_validate(valid)

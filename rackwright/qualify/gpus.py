@@ -12,7 +12,7 @@ from rackwright.qualify import dcgm, floor, health, nccl, nvbandwidth, tool
 from rackwright.qualify.bench import Bench, last_line
 from rackwright.qualify.item import Figure, Item, MeasurementFailed, make_item
 from rackwright.schema import nvidia
-from rackwright.schema.catalogue import GPUS, PROFILES
+from rackwright.schema.catalogue import GPUS
 from rackwright.schema.host import Host
 
 PRESENCE, MEMORY, HOST_COPY, PEER_COPY = "GPUs", "GPU memory", "copies between host and GPU", "copies from GPU to GPU"
@@ -28,7 +28,7 @@ The floors apply to the largest size."""
 
 def item_names(host: Host) -> tuple[str, ...]:
     """Return the names of the GPU items for *host*, as declared; empty for a host without a GPU."""
-    hardware = PROFILES[host.profile]
+    hardware = host.minimum
     several = sum(hardware.gpus.values()) > 1
     return (
         *((PRESENCE, MEMORY, HOST_COPY) if hardware.gpus else ()),
@@ -44,7 +44,7 @@ def presence_item(host: Host, facts: Facts) -> Item:
     Raises:
         UnknownFact: no driver answers.
     """
-    expected = len(nvidia.gpus(host.profile))
+    expected = len(nvidia.gpus(host.minimum))
     working = [gpu.name for gpu in facts.gpus if gpu.condition == "working"]
     shortfalls = [f"GPU {gpu.index}: {gpu.condition}" for gpu in facts.gpus if gpu.condition != "working"]
     if len(facts.gpus) < expected:
@@ -133,7 +133,7 @@ class Gpus:
 
     @property
     def _has_nvswitch(self) -> bool:
-        return PROFILES[self.declared.profile].verified_value("nvswitch") is not None
+        return self.declared.minimum.verified_value("nvswitch") is not None
 
     def _has_nvlink(self) -> bool:
         return nccl.has_nvlink(self._text("links between GPUs", (self._tool("nvidia-smi"), "topo", "-m")))
@@ -225,7 +225,7 @@ def burn_in_item(
 
 def reason_not_measured(host: Host) -> str:
     """Return why accelerators of *host* that NVIDIA's library does not report are not measured."""
-    roles = {GPUS[name].role for name in PROFILES[host.profile].gpus}
+    roles = {GPUS[name].role for name in host.minimum.gpus}
     tools = " and ".join(tool.OTHER_TOOLS[role] for role in sorted(roles & tool.OTHER_TOOLS.keys()))
     return f"only NVIDIA's PCI boards are measured; these boards have {tools}"
 

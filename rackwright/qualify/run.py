@@ -75,7 +75,7 @@ def _idle_facts(hosts: Hosts, stack: Stack, name: str) -> Facts | None:
     Raises:
         Refused: a process computes on a GPU.
     """
-    if not nvidia.gpus(stack.fleet.hosts[name].profile):
+    if not nvidia.gpus(stack.fleet.hosts[name].minimum):
         return None
     facts = hosts.gpus(name)
     if refusals := list(refuse_busy(f"{name}/qualify", facts)):

@@ -3,11 +3,12 @@
 from rackwright.schema.alerts import Alerts
 from rackwright.schema.fleet import Fleet
 from rackwright.schema.health import Health
-from rackwright.schema.host import Bus, Drive, Host, Identity
+from rackwright.schema.host import Drive, Host, Identity
 from rackwright.schema.mirror import Mirror
 from rackwright.schema.needs import Needs
 from rackwright.schema.network import Bond, Dns, Network, Route, Vlan
 from rackwright.schema.port import Nic
+from rackwright.schema.profile import Bus, DriveClass, HardwareProfile
 from rackwright.schema.ssh import Login, Ssh
 from rackwright.schema.tier import Encryption, Scrub, Tier
 from rackwright.schema.units import Size
@@ -18,8 +19,10 @@ __all__ = [
     "Bus",
     "Dns",
     "Drive",
+    "DriveClass",
     "Encryption",
     "Fleet",
+    "HardwareProfile",
     "Health",
     "Host",
     "Identity",

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from rackwright.schema import accelerator, reference
+from rackwright.schema import profile as profiles
 from rackwright.schema.alerts import Alerts
 from rackwright.schema.base import Many, Schema
-from rackwright.schema.catalogue import PROFILES
 from rackwright.schema.health import Health
 from rackwright.schema.maintenance import Maintenance
 from rackwright.schema.needs import Needs
@@ -19,11 +19,11 @@ from rackwright.schema.network import Network, fabric
 from rackwright.schema.network import problems as network_problems
 from rackwright.schema.port import Mac, Nic
 from rackwright.schema.problem import Keys, Problem, hint, raise_any
+from rackwright.schema.profile import EQUAL_WITHIN, Bus, HardwareProfile, Minimum
 from rackwright.schema.ssh import Ssh, parse_address
 from rackwright.schema.tier import MEMBERS, Tier
 from rackwright.schema.units import Size, format_size
 
-Bus = Literal["nvme", "sas", "sata", "virtio"]
 Os = Literal["debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04"]
 
 NAME = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
@@ -34,7 +34,6 @@ ANSIBLE_NAMES = ("all", "localhost", "ungrouped")
 """Names that Ansible itself uses for groups and this computer."""
 KERNEL_NAME = r"/dev/.*|(s|h|v|xv)d[a-z]+[0-9]*|nvme[0-9]+(n[0-9]+)?(p[0-9]+)?|(dm-|md|mmcblk)[0-9]+(p[0-9]+)?"
 PLACEHOLDERS = {"", "none", "default string", "not specified", "to be filled by o.e.m.", "system serial number", "0"}
-EQUAL_WITHIN = 0.01
 
 
 def _name(name: str) -> str:
@@ -84,19 +83,11 @@ def _uuid(uuid: str) -> str:
         raise Problem(f"got {uuid!r}", expected, help) from None
 
 
-def _profile(profile: str) -> str:
-    if profile not in PROFILES:
-        help = hint(profile, PROFILES, "Take one of these")
-        raise Problem(f"got {profile!r}", f"profiles of the catalogue: {', '.join(PROFILES)}", help)
-    return profile
-
-
 Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{NAME}$", "maxLength": NAME_MAX})]
 HostName = Annotated[Name, AfterValidator(_host_name), Field(json_schema_extra={"not": {"pattern": f"^({NUMBER})$"}})]
 IdentityText = Annotated[str, AfterValidator(_identity_text)]
 Serial = Annotated[str, AfterValidator(_serial), Field(json_schema_extra={"not": {"pattern": f"^({KERNEL_NAME})$"}})]
 Address = Annotated[str, AfterValidator(parse_address)]
-Profile = Annotated[str, AfterValidator(_profile), WithJsonSchema({"type": "string", "enum": list(PROFILES)})]
 
 
 class Identity(Schema):
@@ -175,8 +166,10 @@ class Host(Schema):
     """Operating system, which is checked, and determines the names of packages and services."""
     group: str | None = None
     """Group whose settings the host inherits; its own settings override them."""
-    profile: Profile = "virtual"
-    """Profile of the catalogue with the hardware that the host must have."""
+    profile: Name = "virtual"
+    """Profile with the hardware that the host must have: one of the fleet's `profiles`, or of the catalogue."""
+    hardware: HardwareProfile | None = None
+    """Minimum hardware of the profile; a fleet in YAML declares it under `profiles`."""
     drives: Many[Drive] = ()
     """All drives of the host, boot drives included."""
     nics: Many[Nic] = ()
@@ -216,11 +209,16 @@ class Host(Schema):
         return None if self.network is None else fabric(self.network, self.nics)
 
     @property
+    def minimum(self) -> Minimum:
+        """The minimum hardware of the host's profile."""
+        return profiles.minimum(self.profile, self.hardware)
+
+    @property
     def accelerators(self) -> accelerator.Accelerators:
         """The host's choices about its accelerators."""
         # the valid part of a host with a wrong os has none
         system = self.os if "os" in self.model_fields_set else None
-        return accelerator.read_choices(system, self.profile, self.roles, self.needs)
+        return accelerator.read_choices(system, self.minimum, self.roles, self.needs)
 
     def variables(self, role: str) -> dict[str, Any]:
         """Return the variables of *role*: the declared ones, and defaults that follow from the host's GPUs."""
@@ -246,6 +244,7 @@ class Host(Schema):
 
 def problems(host: Host) -> Iterator[Problem]:
     """Yield the conflicts between the parts of one host."""
+    yield from profiles.problems(host)
     members = {drive.serial for drive in host.drives if drive.tier}
     for index, drive in enumerate(host.drives):
         if drive.tier and drive.tier not in host.tiers:

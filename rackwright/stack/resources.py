@@ -90,6 +90,7 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
             **common,
             os=host.os,
             profile=host.profile,
+            hardware=host.hardware,
             drives=host.drives,
             health=host.health,
             macs=tuple(nic.mac for nic in host.nics if nic.mac),
@@ -130,7 +131,7 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
             RoleSpec(
                 **common,
                 role=role,
-                about=AboutHost(name=name, os=host.os, profile=host.profile, drivers=drivers(host.profile)),
+                about=AboutHost(name=name, os=host.os, profile=host.profile, drivers=drivers(host.minimum.gpus)),
                 fleet=AboutFleet(name=stack.fleet.fleet, mirror=stack.mirror),
                 variables=host.variables(role),
                 reboot=host.reboot,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from rackwright.errors import DeclarationError, Diagnostic, UserError
 from rackwright.schema.catalogue import GPUS, PROFILES
 from rackwright.schema.host import Host
+from rackwright.schema.profile import Minimum
 from rackwright.schema.server import Server, settings
 from rackwright.stack.stack import Stack
 from workloads.serving.fit import GIB, Fit, Sizes, fit
@@ -70,7 +71,7 @@ def _fit(server: Server, sizes: Sizes, host: Host) -> Fit:
 
 def _fits(profile: str, sizes: Sizes, context_tokens: int, parallel: int) -> bool:
     try:
-        fit(sizes, *_profile_gpus(profile), context_tokens, parallel)
+        fit(sizes, *_profile_gpus(profile, PROFILES[profile]), context_tokens, parallel)
     except UserError:
         return False
     return True
@@ -83,16 +84,16 @@ def _gpus(host: Host) -> tuple[int, int]:
         raise UserError(
             Diagnostic("", problem, expected, "Remove mig from its role nvidia_driver, or choose other hosts")
         )
-    return _profile_gpus(host.profile)
+    return _profile_gpus(host.profile, host.minimum)
 
 
-def _profile_gpus(profile: str) -> tuple[int, int]:
+def _profile_gpus(profile: str, hardware: Minimum) -> tuple[int, int]:
     """Return the memory in bytes of one GPU of *profile*, the smallest if they differ, and the number of GPUs.
 
     A label's GB count as GiB, their upper limit. Logs of CUDA report 79.1 GiB of 80, 139.8 of an H200's 141, and 14.8
     of a T4's 16.
     """
-    models: Mapping[str, int] = PROFILES[profile].verified_value("gpus") or {}
+    models: Mapping[str, int] = hardware.verified_value("gpus") or {}
     memories = [GPUS[model].verified_value("memory") for model in models]
     if not memories or None in memories or not all(GPUS[model].role in ROLES for model in models):
         problem, expected = f"got profile {profile}", "vLLM runs on GPUs whose memory is in the catalogue"

@@ -61,7 +61,7 @@ class GpuReport:
 
 def hosts_with_gpus(stack: Stack) -> tuple[str, ...]:
     """Return the hosts that are declared to have GPUs; no other host is asked."""
-    return tuple(name for name, host in stack.fleet.hosts.items() if nvidia.gpus(host.profile))
+    return tuple(name for name, host in stack.fleet.hosts.items() if nvidia.gpus(host.minimum))
 
 
 def observe(hosts: Hosts, stack: Stack) -> GpuReport:
@@ -104,7 +104,7 @@ def _rows(name: str, host: Host, facts: Facts | UserError) -> Iterator[GpuRow]:
     gpus: tuple[GpuFacts, ...] | None = _read(facts, "gpus", unknown)
     errors = [error for error in _read(facts, "xids", unknown) or () if _is_new(error, facts, host.alerts)]
     alerts = []
-    declared = len(nvidia.gpus(host.profile))
+    declared = len(nvidia.gpus(host.minimum))
     if gpus is not None and len(gpus) < declared:
         alerts.append(f"{len(gpus)} of {declared} GPUs are there")
     for gpu in gpus or ():

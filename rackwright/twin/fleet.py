@@ -58,7 +58,7 @@ def _container(name: str, host: Host) -> Container:
     _check_os(name, host)
     provided = tuple(tier.mount for tier in host.tiers.values() if tier.provided)
     identity = host.identity.strongest[1]
-    return Container(name, identity, _nics(name, host), gpus=nvidia.gpus(host.profile), provided=provided)
+    return Container(name, identity, _nics(name, host), gpus=nvidia.gpus(host.minimum), provided=provided)
 
 
 def _virtual_machine(name: str, host: Host) -> VirtualMachine:
@@ -77,7 +77,7 @@ def _virtual_machine(name: str, host: Host) -> VirtualMachine:
             f"a virtual machine cannot be identified by {host.identity.strongest[0]}",
             "a chassis serial or a UUID",
         )
-    nics, gpus = _nics(name, host), nvidia.gpus(host.profile)
+    nics, gpus = _nics(name, host), nvidia.gpus(host.minimum)
     tpm = any(tier.tpm2 for tier in host.tiers.values())
     return VirtualMachine(name, serial, drives, nics, uuid=uuid, gpus=gpus, tpm=tpm)
 

@@ -127,7 +127,7 @@ def test_the_schema_refuses_an_unknown_key_in_every_mapping(path: Path, keys: tu
         (("fleet",), "The Rack"),
         (("hosts",), None),
         (("groups", "training", "os"), "debian-11"),
-        (("groups", "training", "profile"), "toaster"),
+        (("groups", "training", "profile"), "The Toaster"),
         (("groups", "training", "needs"), {"precision": ["int4"]}),
         (("groups", "training", "needs"), {"torch": "2.9"}),
         (("groups", "training", "needs"), {"cuda": 12}),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rackwright.kinds.role.promise import promises
+from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, AboutMirror, RoleSpec
 from tests.support.our_roles import REPOSITORY, ROLES
@@ -20,8 +20,8 @@ WHOLE = {"ntp_servers": ["time-1", "time-2", "time-3", "time-4"], "ntp_keys": KE
 VALUES = {"near": "a near secret", "far": "HEX:B4B8D2"}
 
 
-def files(variables: dict[str, Any], mirror: AboutMirror | None = None) -> dict[str, Any]:
-    """Return every file that the role writes, by its path."""
+def promised(variables: dict[str, Any], mirror: AboutMirror | None = None) -> Promises:
+    """Return the promises of the role."""
     spec = RoleSpec(
         host="alpha",
         role="base",
@@ -30,8 +30,12 @@ def files(variables: dict[str, Any], mirror: AboutMirror | None = None) -> dict[
         fleet=AboutFleet(name="lab", mirror=mirror),
         variables=variables,
     )
-    told = promises(spec, replace(REPOSITORY, secrets=VALUES))
-    return {file.file: file for file in told.files}
+    return promises(spec, replace(REPOSITORY, secrets=VALUES))
+
+
+def files(variables: dict[str, Any], mirror: AboutMirror | None = None) -> dict[str, Any]:
+    """Return every file that the role writes, by its path."""
+    return {file.file: file for file in promised(variables, mirror).files}
 
 
 def test_each_server_is_asked_with_its_own_key():
@@ -122,3 +126,19 @@ def test_a_key_is_of_its_type(change, said):
 
     assert problem.path == ("ntp_keys", 0, *change)
     assert said in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("locale", "wanted"),
+    [
+        ("C.UTF-8", set()),
+        (
+            "ca_ES.UTF-8@valencia",
+            {"package:locales", "file:/usr/lib/locale/ca_ES.utf8@valencia/LC_IDENTIFICATION"},
+        ),
+    ],
+)
+def test_a_locale_that_glibc_has_to_make_is_claimed_to_exist(locale, wanted):
+    things = {entry.thing for entry in promised({"locale": locale}).entries}
+
+    assert {thing for thing in things if thing.startswith(("package:locales", "file:/usr/lib/locale"))} == wanted

@@ -191,11 +191,14 @@ variables = st.dictionaries(
 
 @given(st.dictionaries(st.sampled_from([*ROLES]), variables, max_size=3), st.sampled_from([*PROFILES]))
 def test_whatever_stands_in_a_role_is_read(roles: dict[str, dict[str, Any]], profile: str) -> None:
-    assert all(isinstance(problem, Problem) for problem in problems(read_choices("debian-12", profile, roles, Needs())))
+    assert all(
+        isinstance(problem, Problem)
+        for problem in problems(read_choices("debian-12", PROFILES[profile], roles, Needs()))
+    )
 
 
 @pytest.mark.parametrize("written", ["535", 535])
 def test_a_number_is_read_as_ansible_reads_it(written: object) -> None:
     roles = {"nvidia_driver": {"version": written}, "cuda": {"versions": [11.8], "default": "11.8"}}
-    a = read_choices("debian-12", "training-a100", roles, Needs())
+    a = read_choices("debian-12", PROFILES["training-a100"], roles, Needs())
     assert (a.driver, a.cuda, messages(a)) == ("535", ("11.8",), [])

@@ -8,6 +8,7 @@ import yaml
 from rackwright.fleet.source import format_keys
 from rackwright.schema import Needs
 from rackwright.schema.accelerator import Accelerators, problems, read_choices
+from rackwright.schema.catalogue import PROFILES
 from rackwright.schema.problem import Problem
 from tests.support.log import ROOT
 
@@ -20,7 +21,7 @@ HOST = {"address": "192.0.2.1", "identity": {"serial": "CHASSIS-1"}, "os": "debi
 def accelerators(case: Case) -> Accelerators:
     host = HOST | case["host"]
     needs = Needs.model_validate(host.get("needs", {}))
-    made = read_choices(host["os"], host.get("profile", "virtual"), host.get("roles", {}), needs)
+    made = read_choices(host["os"], PROFILES[host.get("profile", "virtual")], host.get("roles", {}), needs)
     return replace(made, gpus=tuple(case["gpus"])) if "gpus" in case else made
 
 

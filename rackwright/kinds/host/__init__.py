@@ -20,9 +20,10 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.drives import drive_claim, health_claims
 from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
-from rackwright.schema.catalogue import GPUS, PROFILES
+from rackwright.schema.catalogue import GPUS
 from rackwright.schema.health import Health
 from rackwright.schema.host import Drive
+from rackwright.schema.profile import HardwareProfile, minimum
 
 _PORT_REMEDY = "check that the port exists, or correct its PCI address"
 
@@ -35,7 +36,9 @@ class HostSpec(Resource):
     os: str
     """The operating system."""
     profile: str
-    """The profile of the catalogue."""
+    """The profile, of the catalogue or of the fleet."""
+    hardware: Declared[HardwareProfile] | None = None
+    """The minimum hardware, where the fleet itself declares the profile."""
     drives: tuple[Declared[Drive], ...] = ()
     """All drives of the host."""
     macs: tuple[str, ...] = ()
@@ -58,7 +61,7 @@ class HostKind:
         return spec.host
 
     def claims(self, spec: HostSpec, repository: Repository) -> tuple[Claim, ...]:
-        profile = PROFILES[spec.profile]
+        profile = minimum(spec.profile, spec.hardware)
         claims = [
             identity_claim(spec.host, spec.identity),
             Claim(

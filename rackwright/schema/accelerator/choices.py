@@ -9,7 +9,6 @@ from typing import Any
 from rackwright.schema.accelerator.versions import VERSION, branch
 from rackwright.schema.catalogue import (
     GPUS,
-    PROFILES,
     SOFTWARE,
     Architecture,
     Flavour,
@@ -20,6 +19,7 @@ from rackwright.schema.catalogue import (
 )
 from rackwright.schema.needs import Needs
 from rackwright.schema.problem import Keys
+from rackwright.schema.profile import Minimum
 
 DRIVER_ROLES = ("nvidia_driver", "jetson", "rocm", "gaudi", "ascend")
 """Roles with drivers, each for one kind of accelerator."""
@@ -133,14 +133,15 @@ class Accelerators:
         return next((build for build in SOFTWARE.torch if build.tag == tag and release in build.releases), None)
 
 
-def read_choices(os: str | None, profile: str, roles: Mapping[str, Mapping[str, Any]], needs: Needs) -> Accelerators:
+def read_choices(
+    os: str | None, hardware: Minimum, roles: Mapping[str, Mapping[str, Any]], needs: Needs
+) -> Accelerators:
     """Return the choices of a host.
 
     Variables of a wrong type count as not declared, because the check of their role reports them.
     """
     driver, cuda, rdma = (roles.get(role, {}) for role in ("nvidia_driver", "cuda", "rdma"))
     other: Mapping[str, Any] = next((roles[role] for role in roles if role in SOFTWARE.stacks), {})
-    hardware = PROFILES[profile]
     return Accelerators(
         os=os,
         gpus=tuple(hardware.verified_value("gpus") or ()),

@@ -1,6 +1,6 @@
 """The catalogue: accelerators, classes of hosts and their software, as data with a source for each value."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, Self, TypeVar
@@ -235,9 +235,9 @@ def architecture(gpu: Gpu) -> Architecture:
     return ARCHITECTURES[gpu.architecture]
 
 
-def drivers(profile: str) -> tuple[str, ...]:
-    """Return the roles with drivers for the accelerators of *profile*, sorted."""
-    return tuple(sorted({GPUS[model].role for model in PROFILES[profile].gpus}))
+def drivers(gpus: Iterable[str]) -> tuple[str, ...]:
+    """Return the roles with drivers for the models *gpus*, sorted."""
+    return tuple(sorted({GPUS[model].role for model in gpus}))
 
 
 def rows() -> Iterator[tuple[str, CatalogueRow]]:
