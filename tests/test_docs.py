@@ -121,3 +121,14 @@ def test_each_page_is_in_the_navigation() -> None:
     index = (ROOT / "docs" / "decisions" / "index.md").read_text()
 
     assert {page for page in written - listed if page.rpartition("/")[2] not in index} == set()
+
+
+def test_each_message_of_troubleshooting_is_one_of_ours() -> None:
+    source = "".join(path.read_text() for path in ROOT.glob("rackwright/**/*.py"))
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+    messages = re.findall(r"^\| `([^`]+)`", text, re.M)
+
+    assert len(messages) > 15
+    for message in messages:
+        for part in (each.strip(" ,") for each in message.split("…")):
+            assert part in source, f"no message has {part!r}"
