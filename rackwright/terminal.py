@@ -1,6 +1,8 @@
 """Output to the operator's terminal: no text from a host can move the cursor, hide text or reorder it."""
 
 import contextlib
+import re
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -14,16 +16,31 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
+ELAPSED = re.compile(r"(.+, )\d+ s")
+_last: dict[str, str] = {"notified": ""}
+"""The last line on stderr; empty if something else was written after it."""
+
+
 def show(text: object = "", end: str = "\n", flush: bool = False) -> None:
     """Write *text* to stdout, which is for results."""
+    _last["notified"] = ""
     sys.stdout.write(visible(str(text)) + end)
     if flush:
         sys.stdout.flush()
 
 
 def notify(text: object) -> None:
-    """Write a line to stderr, which is for progress and errors."""
-    sys.stderr.write(f"{visible(str(text))}\n")
+    """Write a line to stderr, which is for progress and errors.
+
+    On a terminal, a line that only counts the seconds on replaces the line before.
+    """
+    line, before = visible(str(text)), _last["notified"]
+    new, old = ELAPSED.fullmatch(line), ELAPSED.fullmatch(before)
+    if sys.stderr.isatty() and new and old and new[1] == old[1]:
+        rows = -(-len(before) // max(shutil.get_terminal_size().columns, 1))
+        sys.stderr.write(f"\x1b[{rows}A\x1b[J")
+    _last["notified"] = line
+    sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 

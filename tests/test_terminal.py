@@ -148,3 +148,48 @@ def test_every_part_of_an_error_is_visible(field):
     parts = dict.fromkeys(("where", "problem", "expected", "help", "note", "source"), "a") | {field: CLIPBOARD}
     error = UserError(Diagnostic(**parts))
     assert not OBEYED & {*str(error), *error.render(), *getattr(error.diagnostic, field)}
+
+
+class Screen(StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_line_that_counts_the_seconds_on_replaces_itself(monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr("sys.stderr", screen)
+
+    for text in (
+        "a, b: waiting, 6 s",
+        "a, b: waiting, 12 s",
+        "b: waiting, 18 s",
+        "gpu-01: no answer",
+        "gpu-02: no answer",
+    ):
+        terminal.notify(text)
+
+    assert screen.getvalue() == (
+        "a, b: waiting, 6 s\n\x1b[1A\x1b[Ja, b: waiting, 12 s\nb: waiting, 18 s\ngpu-01: no answer\ngpu-02: no answer\n"
+    )
+
+
+def test_a_result_between_two_lines_is_not_removed(monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setattr("sys.stdout", screen)
+
+    terminal.notify("a: waiting, 6 s")
+    terminal.show("a result")
+    terminal.notify("a: waiting, 12 s")
+
+    assert screen.getvalue() == "a: waiting, 6 s\na result\na: waiting, 12 s\n"
+
+
+def test_every_line_stays_in_a_pipe(monkeypatch):
+    pipe = StringIO()
+    monkeypatch.setattr("sys.stderr", pipe)
+
+    terminal.notify("a: waiting, 6 s")
+    terminal.notify("a: waiting, 12 s")
+
+    assert pipe.getvalue() == "a: waiting, 6 s\na: waiting, 12 s\n"
