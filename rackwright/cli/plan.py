@@ -91,7 +91,7 @@ def format_summary(
     labels |= {name: LABELS[outcome] for outcome in LABELS for name in outcomes.get(outcome, ())}
     lines: list[str] = []
     shown: set[str] = set()
-    for name, label in labels.items():
+    for name, label in sorted(labels.items()):
         messages = [text for text in events.messages.get(name, ()) if text not in shown]  # once for a host
         shown.update(messages)
         lines += _resource_lines(name, label, plans.get(name, PlanRecord(name)), messages, steps, diff)
@@ -115,7 +115,7 @@ def as_data(events: Events, plans: Mapping[str, PlanRecord]) -> dict[str, Any]:
             **{key: value for key, value in asdict(plans.get(name, PlanRecord(name))).items() if key != "id"},
             "messages": list(events.messages.get(name, ())),
         }
-        for name in dict.fromkeys((*ops, *(name for name in events.messages if name)))
+        for name in sorted({*ops, *events.messages} - {""})
     ]
     return {"resources": resources, "unchanged": list(events.unchanged), "messages": list(events.messages.get("", ()))}
 
