@@ -63,7 +63,11 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
     from rackwright.lock import tree
     from rackwright.stack import declare, load_stack
 
-    loaded_stack = load_stack(stack, _project(Path.cwd())).with_secrets(secrets).with_consents(consents.load())
+    loaded_stack = (
+        load_stack(stack, locations.find_project(Path.cwd()) or Path.cwd())
+        .with_secrets(secrets)
+        .with_consents(consents.load())
+    )
     hosts = Hosts(loaded_stack.endpoints, loaded_stack.salt)
     rollout = loaded_stack.fleet.rollout
     rollout_gate = RolloutGate(
@@ -101,13 +105,6 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
         loaded_stack.maintenance,
         loaded_stack.retired,
     )
-
-
-def _project(here: Path) -> Path:
-    """Return the directory of Pulumi.yaml: *here*, where the engine starts its plugins, or above."""
-    if directory := os.environ.get("RACKWRIGHT_PROJECT"):
-        return Path(directory)
-    return locations.find_project(here) or here
 
 
 def _redirect_stdout(stdout: int) -> int:
