@@ -220,19 +220,33 @@ def preview(
     steps: Steps = False,
     diff: Diff = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan for machines.")] = False,
+    save_plan: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the plan to this file, for `up --plan`.")
+    ] = None,
 ) -> None:
     """Compare the hosts with the declaration, and show what `up` would do. Read-only."""
     from rackwright.cli.pulumi import Form, run
 
-    raise typer.Exit(run("preview", stack, consented=consent or (), form=Form(steps, diff, as_json)))
+    form = Form(steps, diff, as_json)
+    raise typer.Exit(run("preview", stack, consented=consent or (), form=form, saved=save_plan))
 
 
 @app.command(rich_help_panel=CHANGE)
-def up(stack: StackName, consent: Consents = None, yes: Yes = False, steps: Steps = False, diff: Diff = False) -> None:
+def up(
+    stack: StackName,
+    consent: Consents = None,
+    yes: Yes = False,
+    steps: Steps = False,
+    diff: Diff = False,
+    plan: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Run the steps of this saved plan and no others, without a question."),
+    ] = None,
+) -> None:
     """Change the hosts to the declared state, after a preview and a question. Running it again is safe."""
     from rackwright.cli.pulumi import Form, run
 
-    raise typer.Exit(run("up", stack, consented=consent or (), yes=yes, form=Form(steps, diff)))
+    raise typer.Exit(run("up", stack, consented=consent or (), yes=yes, form=Form(steps, diff), saved=plan))
 
 
 @app.command(rich_help_panel=CHANGE)

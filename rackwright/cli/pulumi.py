@@ -13,9 +13,10 @@ from rackwright import terminal
 from rackwright.cli import plan, project, state
 from rackwright.cli.killed import killed_error
 from rackwright.errors import DeclarationError, Diagnostic, SetupError, command
+from rackwright.files import write_atomic
 from rackwright.kinds.table import KINDS
 from rackwright.lock.tree import find_missing
-from rackwright.provider import consents, outcomes, state_format
+from rackwright.provider import consents, outcomes, saved_plan, state_format
 from rackwright.provider.outcomes import Outcome, PlanRecord
 from rackwright.schema.problem import hint
 from rackwright.stack import Stack, declare
@@ -45,6 +46,7 @@ def run(
     consented: Sequence[str] = (),
     yes: bool = False,
     form: Form = SUMMARY,
+    saved: Path | None = None,
 ) -> int:
     """Run pulumi's *verb* on *stack*, and return rackwright's exit status.
 
@@ -52,6 +54,7 @@ def run(
         consented: Consents to overwrite drives, for this run alone: ``SERIAL=CONTENT``.
         form: How the plan is printed.
         stdout: The stream for all output; None for rackwright's own stdout.
+        saved: The file of a saved plan: a preview writes it, and an up applies it without a question.
         yes: Whether to change the hosts without asking the operator after the preview.
 
     Raises:
@@ -60,6 +63,10 @@ def run(
     loaded = project.stack(stack)
     consent_variables = consents.pass_on(_consents(loaded, consented))
     total = _check(loaded)  # errors are reported before anything starts
+    plan_variables = {}
+    if verb == "up" and saved:
+        saved_plan.load(saved, stack)
+        yes, plan_variables = True, {saved_plan.VARIABLE: str(saved.resolve())}
     if verb == "up" and not yes:
         preview = command("rackwright preview {}", stack)
         terminal.require(f"Read the output of {preview}, then run {command('rackwright up {} --yes', stack)}")
@@ -70,6 +77,10 @@ def run(
         # and resources that do not depend on a refused one are still changed.
         planned = preview_resources(stack, Path(scratch, "preview"), environment, total)
         (terminal.show if stdout is None else terminal.notify)(format_plan(planned, form))
+        if verb == "preview" and saved and not planned.stopped:
+            write_atomic(saved, _saved(stack, planned))
+            apply = command("rackwright up {} --plan {}", stack, saved)
+            project.notify(f"the plan is in {saved}; apply it with {apply}")
         if verb == "preview" or planned.stopped:
             return finish(planned, verb)
         asks = not yes and (planned.status or planned.changed_resources)
@@ -77,7 +88,15 @@ def run(
             project.notify("nothing was changed")
             return finish(planned, "preview")
         argv = ["up", "--yes", "--skip-preview"]
-        return finish(run_pulumi(argv, stack, Path(scratch, "up"), environment, stdout), verb)
+        return finish(run_pulumi(argv, stack, Path(scratch, "up"), environment | plan_variables, stdout), verb)
+
+
+def _saved(stack: str, planned: "PulumiRun") -> str:
+    """Return the content of the file with the plan of a preview."""
+    steps = {id: record.steps for id, record in planned.plans.items()}
+    texts = {id: record.texts for id, record in planned.plans.items()}
+    removed = (change.name for change in planned.changes if change.op == "delete" and change.type in KINDS)
+    return saved_plan.encode(stack, steps, texts, removed)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from rackwright.core.contract import Command, Difference, Plan
 from rackwright.core.wording import format_difference
+from rackwright.provider.saved_plan import text_digests
 
 Outcome = Literal["failed", "refused", "by_hand", "unknown", "unreachable", "done"]
 VARIABLE = "RACKWRIGHT_OUTCOMES"
@@ -45,6 +46,8 @@ class PlanRecord:
     by_hand: tuple[str, ...] = ()
     changes: str = ""
     """The unified diffs of the files."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """The digests of the new texts of files, by path."""
 
 
 def note_plan(
@@ -66,7 +69,7 @@ def note_plan(
         "by_hand": map(format_difference, plan.by_hand),
     }
     redacted = {name: tuple(map(redact, lines)) for name, lines in texts.items()}
-    record = PlanRecord(id, **redacted, changes=redact(changes))
+    record = PlanRecord(id, **redacted, changes=redact(changes), texts=text_digests(plan.texts))
     _append({"plan": asdict(record), "id": id})
 
 

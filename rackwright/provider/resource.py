@@ -27,7 +27,7 @@ from rackwright.errors import (
     command,
     render,
 )
-from rackwright.provider import codec, state_format
+from rackwright.provider import codec, saved_plan, state_format
 from rackwright.provider.operation import Operation
 from rackwright.provider.site import Sites
 from rackwright.provider.state_format import check_format, format_of, set_aside_help
@@ -195,6 +195,7 @@ class Resources:
             subject.site.hosts.lease(host, subject.id, operation.status),
         ):
             observed = subject.observe(fresh=True)
+            saved_plan.check(subject.id, observed.plan)
             if not self._may_run(urn, old, state, observed, operation):
                 return subject.id, observed.outputs(created)
             creates = observed.plan.creates
@@ -222,6 +223,7 @@ class Resources:
             operation.info("the program still declares it: only its old entry leaves the state")
             return
         self._refuse_in_maintenance(urn, inputs)
+        saved_plan.check_removal(subject.id)
         host = subject.spec.host
         try:
             with subject.site.hosts.lease(host, subject.id, operation.status):

@@ -73,6 +73,28 @@ def test_up_asks_once_and_not_when_nothing_changes(project):
     assert overview["hosts"] == [{"host": HOST, "resources": 2, "state": "as declared", "notices": ""}]
 
 
+def test_a_saved_plan_is_applied_exactly(project):
+    """
+    A step that was not in the plan is refused; the saved steps run without a question.
+    """
+    obey(project.host)
+    plan = project.directory / "plan.json"
+    saved = piped(project, "preview", "lab", "--save-plan", "plan.json")
+    assert saved.returncode == 1 and "rackwright up lab --plan plan.json" in saved.stderr
+
+    whole = json.loads(plan.read_text())
+    steps = whole["resources"]["gpu-01/hot"]["steps"]
+    plan.write_text(json.dumps({**whole, "resources": {"gpu-01/hot": {"steps": steps[:-1], "texts": {}}}}))
+    refused = piped(project, "up", "lab", "--plan", "plan.json")
+    assert refused.returncode == 2 and project.host.steps == []
+    assert f"the plan has changed since it was saved: {steps[-1]}" in refused.stdout
+
+    plan.write_text(json.dumps(whole))
+    applied = piped(project, "up", "lab", "--plan", "plan.json")
+    assert applied.returncode == 0, applied.stderr
+    assert [step["text"] for step in project.host.steps] == steps
+
+
 def test_destroy_shows_what_stays_and_what_is_deleted(project):
     """
     Without consent the tier stays; with it, the summary names the data before the question.
