@@ -210,6 +210,10 @@ Yes = Annotated[bool, typer.Option("--yes", help="Change the hosts without a que
 
 
 Steps = Annotated[bool, typer.Option("--steps", help="List the steps of each resource, and what its drives carry.")]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option("--host", metavar="HOST", help="Compare and change this host alone; several are possible."),
+]
 Diff = Annotated[bool, typer.Option("--diff", help="Show how the texts of files change.")]
 
 
@@ -223,12 +227,13 @@ def preview(
     save_plan: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the plan to this file, for `up --plan`.")
     ] = None,
+    host: Hosts = None,
 ) -> None:
     """Compare the hosts with the declaration, and show what `up` would do. Read-only."""
     from rackwright.cli.pulumi import Form, run
 
     form = Form(steps, diff, as_json)
-    raise typer.Exit(run("preview", stack, consented=consent or (), form=form, saved=save_plan))
+    raise typer.Exit(run("preview", stack, consented=consent or (), form=form, saved=save_plan, hosts=host or ()))
 
 
 @app.command(rich_help_panel=CHANGE)
@@ -242,11 +247,13 @@ def up(
         Path | None,
         typer.Option(metavar="FILE", help="Run the steps of this saved plan and no others, without a question."),
     ] = None,
+    host: Hosts = None,
 ) -> None:
     """Change the hosts to the declared state, after a preview and a question. Running it again is safe."""
     from rackwright.cli.pulumi import Form, run
 
-    raise typer.Exit(run("up", stack, consented=consent or (), yes=yes, form=Form(steps, diff), saved=plan))
+    form = Form(steps, diff)
+    raise typer.Exit(run("up", stack, consented=consent or (), yes=yes, form=form, saved=plan, hosts=host or ()))
 
 
 @app.command(rich_help_panel=CHANGE)

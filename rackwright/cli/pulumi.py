@@ -12,12 +12,13 @@ from typing import IO, Any, Literal
 from rackwright import terminal
 from rackwright.cli import plan, project, state
 from rackwright.cli.killed import killed_error
-from rackwright.errors import DeclarationError, Diagnostic, SetupError, command
+from rackwright.errors import DeclarationError, Diagnostic, Refused, SetupError, command
 from rackwright.files import write_atomic
 from rackwright.kinds.table import KINDS
 from rackwright.lock.tree import find_missing
 from rackwright.provider import consents, outcomes, saved_plan, state_format
 from rackwright.provider.outcomes import Outcome, PlanRecord
+from rackwright.provider.state_format import RACK
 from rackwright.schema.problem import hint
 from rackwright.stack import Stack, declare
 
@@ -47,12 +48,14 @@ def run(
     yes: bool = False,
     form: Form = SUMMARY,
     saved: Path | None = None,
+    hosts: Sequence[str] = (),
 ) -> int:
     """Run pulumi's *verb* on *stack*, and return rackwright's exit status.
 
     Args:
         consented: Consents to overwrite drives, for this run alone: ``SERIAL=CONTENT``.
         form: How the plan is printed.
+        hosts: The hosts that are compared and changed; none for all.
         stdout: The stream for all output; None for rackwright's own stdout.
         saved: The file of a saved plan: a preview writes it, and an up applies it without a question.
         yes: Whether to change the hosts without asking the operator after the preview.
@@ -63,6 +66,7 @@ def run(
     loaded = project.stack(stack)
     consent_variables = consents.pass_on(_consents(loaded, consented))
     total = _check(loaded)  # errors are reported before anything starts
+    targets = _targets(loaded, hosts)
     plan_variables = {}
     if verb == "up" and saved:
         saved_plan.load(saved, stack)
@@ -75,7 +79,7 @@ def run(
         read_state(stack, environment)
         # The preview of `pulumi up` would end at the first refusal, with nothing done. This preview shows the plan,
         # and resources that do not depend on a refused one are still changed.
-        planned = preview_resources(stack, Path(scratch, "preview"), environment, total)
+        planned = preview_resources(stack, Path(scratch, "preview"), environment, total, targets)
         (terminal.show if stdout is None else terminal.notify)(format_plan(planned, form))
         if verb == "preview" and saved and not planned.stopped:
             write_atomic(saved, _saved(stack, planned))
@@ -87,8 +91,25 @@ def run(
         if asks and not terminal.confirm(_question(stack, planned)):
             project.notify("nothing was changed")
             return finish(planned, "preview")
-        argv = ["up", "--yes", "--skip-preview"]
+        argv = ["up", "--yes", "--skip-preview", *targets]
         return finish(run_pulumi(argv, stack, Path(scratch, "up"), environment | plan_variables, stdout), verb)
+
+
+def _targets(stack: Stack, hosts: Sequence[str]) -> list[str]:
+    """Return pulumi's options that leave out all resources but those of *hosts*, and the component of the rack.
+
+    Raises:
+        DeclarationError: The fleet has no such host.
+        Refused: The stack has runs or servers, whose resources on several hosts belong together.
+    """
+    if wrong := [*stack.unknown_host_errors(*hosts)]:
+        raise DeclarationError(*wrong)
+    if hosts and stack.fleet.uses:
+        problem = "the stack has runs or servers, whose parts on several hosts belong together"
+        help = "Leave out --host, or name the stack of the hosts"
+        raise Refused(Diagnostic("--host", problem, "a stack of hosts", help))
+    patterns = [f"**::{host}{rest}" for host in hosts for rest in ("", "/**")]
+    return [word for pattern in (patterns and [f"**{RACK}::**", *patterns]) for word in ("--target", pattern)]
 
 
 def _saved(stack: str, planned: "PulumiRun") -> str:
@@ -158,14 +179,17 @@ def run_pulumi(
     return records.result(argv, status)
 
 
-def preview_resources(stack: str, directory: Path, environment: Mapping[str, str], total: int) -> PulumiRun:
+def preview_resources(
+    stack: str, directory: Path, environment: Mapping[str, str], total: int, targets: Sequence[str] = ()
+) -> PulumiRun:
     """Run `pulumi preview` with a line of progress on a terminal, and return its result with its output.
 
     Args:
         directory: A directory for the command's records, which this function makes.
+        targets: Pulumi's options that leave out resources.
         total: The number of declared resources.
     """
-    records, argv = _Records(directory, stack), ["preview", "--color", "never"]
+    records, argv = _Records(directory, stack), ["preview", "--color", "never", *targets]
     whole = records.environment(environment)
     with records.output.open("w") as output, terminal.progress() as progress:
         process = subprocess.Popen(

@@ -13,6 +13,14 @@ from tests.pulumi.test_plugin import project as project  # noqa: PLC0414 - pytes
 from tests.support.recorded_hosts import HOST, blank
 
 pytestmark = pytest.mark.pulumi
+OTHER = """
+  gpu-02:
+    profile: virtual
+    os: debian-12
+    address: {address}
+    ssh: {{port: 9}}
+    identity: {{serial: RW-GPU-02}}
+"""
 PROGRAM = str(ROOT / ".venv/bin/rackwright")
 
 
@@ -93,6 +101,31 @@ def test_a_saved_plan_is_applied_exactly(project):
     applied = piped(project, "up", "lab", "--plan", "plan.json")
     assert applied.returncode == 0, applied.stderr
     assert [step["text"] for step in project.host.steps] == steps
+
+
+def test_one_host_is_compared_and_changed_alone(project):
+    """
+    The other host is neither in the plan nor in the state; an unknown host is refused with the names.
+    """
+    obey(project.host)
+    fleet = project.directory / "stacks/fleet.yaml"
+    project.rack.switch_off(HOST)
+    fleet.write_text(fleet.read_text() + OTHER.format(address=project.host.address))
+    refused = piped(project, "up", "lab", "--yes", "--host", "gpu-03")
+    assert refused.returncode == 2 and "no host gpu-03" in refused.stderr
+
+    planned = json.loads(piped(project, "preview", "lab", "--host", "gpu-02", "--json").stdout)
+    assert [each["name"] for each in planned["resources"]] == ["gpu-02"]
+
+    project.rack.switch_on(HOST)
+    done = piped(project, "up", "lab", "--yes", "--host", HOST)
+    assert done.returncode == 0, done.stdout + done.stderr
+    state = json.loads(project.pulumi("stack", "export", "--stack", "lab").raw)["deployment"]["resources"]
+    assert {each["urn"].rpartition("::")[2] for each in state if each["custom"] and "rackwright" in each["type"]} >= {
+        HOST,
+        "gpu-01/hot",
+    }
+    assert not any(each["urn"].endswith("::gpu-02") and each["custom"] for each in state)
 
 
 def test_destroy_shows_what_stays_and_what_is_deleted(project):
