@@ -81,6 +81,8 @@ def run(
         # and resources that do not depend on a refused one are still changed.
         planned = preview_resources(stack, Path(scratch, "preview"), environment, total, targets)
         (terminal.show if stdout is None else terminal.notify)(format_plan(planned, form))
+        if planned.status and not planned.events.messages:
+            project.notify(planned.output.strip())  # pulumi has failed before its event log began
         if verb == "preview" and saved and not planned.stopped:
             write_atomic(saved, _saved(stack, planned))
             apply = command("rackwright up {} --plan {}", stack, saved)
@@ -157,11 +159,9 @@ class PulumiRun:
 
 
 def format_plan(planned: PulumiRun, form: Form) -> str:
-    """Return the plan as text or JSON, or pulumi's own output if it failed without a message in its event log."""
+    """Return the plan as text or JSON."""
     if form.json:
         return json.dumps(plan.as_data(planned.events, planned.plans), indent=2)
-    if planned.status and not planned.events.messages:
-        return planned.output
     return plan.format_summary(planned.events, planned.plans, planned.resources, form.steps, form.diff)
 
 

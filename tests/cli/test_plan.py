@@ -6,7 +6,7 @@ import pytest
 
 from rackwright.cli import plan
 from rackwright.cli.plan import Change, Events
-from rackwright.cli.pulumi import Form, PulumiRun, format_plan
+from rackwright.cli.pulumi import PulumiRun
 from rackwright.provider.outcomes import PlanRecord
 
 HOST, TIER, COMPONENT = "rackwright:host:Host", "rackwright:storage:Tier", "rackwright:index:GpuHost"
@@ -137,12 +137,6 @@ def test_the_plan_for_machines_has_everything():
     assert data["resources"][2]["messages"] == ["the drive is mounted\n  help: unmount it"]
     assert data["unchanged"] == ["a", "b"]
     json.dumps(data)
-
-
-def test_a_pulumi_that_fails_without_a_message_is_quoted():
-    failed = PulumiRun(255, Events(), {}, {}, "error: no stack selected\n")
-
-    assert format_plan(failed, Form()) == "error: no stack selected\n"
 
 
 def test_resources_are_counted_while_pulumi_writes_its_log(tmp_path):
