@@ -83,7 +83,7 @@ class Project:
         )
         wall = time.monotonic() - began
         unchanged = re.search(r"(\d+) unchanged", text)
-        wanted = 4 * count + 1  # host, two tiers and their component, and the stack
+        wanted = 4 * count + 2  # host, two tiers and their component; the rack and the stack
         if unchanged is None or int(unchanged[1]) != wanted or "warning" in text:
             raise AssertionError(f"{wanted} resources had to be unchanged, without a warning:\n{text}")
         processes = [json.loads(line) for line in noted.read_text().splitlines()]

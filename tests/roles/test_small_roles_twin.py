@@ -91,7 +91,7 @@ def test_what_is_broken_by_hand_is_found_under_its_path_and_mended(lab: Lab) -> 
     for said in (shown.stdout + shown.stderr, made.stdout + made.stderr):
         assert derive_value("ntp_key") not in said
         assert "somebody-elses-key" not in said
-        assert f"{KEYS}: the content is secret, and not shown" in said
+        assert f"file:{KEYS}.content is not the secret that is declared" in said
     assert lab.audit_differences(status=0) == set()
     assert lab.ssh(HOST, "systemctl show -p DefaultLimitMEMLOCK") == "DefaultLimitMEMLOCK=infinity"
 
