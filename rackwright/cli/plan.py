@@ -33,7 +33,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Events:
-    """What pulumi's event log says."""
+    """The content of pulumi's event log."""
 
     changes: tuple[Change, ...] = ()
     unchanged: tuple[str, ...] = ()
@@ -64,10 +64,14 @@ def read_events(path: Path) -> Events:
     return Events(tuple(changes), tuple(unchanged), {name: tuple(texts) for name, texts in messages.items()})
 
 
-def count_resources(path: Path) -> int:
-    """Return the number of resources that pulumi has compared so far."""
-    lines = path.read_text().splitlines() if path.exists() else ()
-    return sum('"resourcePreEvent"' in line and "rackwright:" in line for line in lines)
+def compared_resources(lines: Iterable[str]) -> set[str]:
+    """Return the names of the resources that pulumi has compared, from further *lines* of its event log.
+
+    A line that pulumi has not written to its end is left out.
+    """
+    events = (json.loads(line) for line in lines if '"resOutputsEvent"' in line and line.endswith("\n"))
+    compared = (event["resOutputsEvent"]["metadata"] for event in events)
+    return {each["urn"].rpartition("::")[2] for each in compared if each["type"] in KINDS}
 
 
 def format_summary(
@@ -79,7 +83,7 @@ def format_summary(
 ) -> str:
     """Return the plan for people: a line for each resource that changes or has a message, then totals.
 
-    Errors, warnings, data that is destroyed and differences are always shown.
+    Errors, warnings, differences and the data that steps destroy are always shown. A removal has no plan yet.
 
     Args:
         outcomes: The resources with each outcome that the provider has recorded.
@@ -104,14 +108,15 @@ def format_summary(
     return "\n".join(lines)
 
 
-def as_data(events: Events, plans: Mapping[str, PlanRecord]) -> dict[str, Any]:
-    """Return the plan for machines."""
+def as_data(events: Events, plans: Mapping[str, PlanRecord], outcomes: Mapping[Outcome, Set[str]]) -> dict[str, Any]:
+    """Return the plan for machines; the arguments are those of format_summary."""
     ops = {change.name: change for change in events.changes if change.type in KINDS}
     resources = [
         {
             "name": name,
             "type": ops[name].type if name in ops else None,
             "change": ops[name].op if name in ops else None,
+            "outcomes": sorted(outcome for outcome, names in outcomes.items() if name in names),
             **{key: value for key, value in asdict(plans.get(name, PlanRecord(name))).items() if key != "id"},
             "messages": list(events.messages.get(name, ())),
         }

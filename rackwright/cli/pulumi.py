@@ -18,6 +18,7 @@ from rackwright.kinds.table import KINDS
 from rackwright.lock.tree import find_missing
 from rackwright.provider import consents, outcomes, saved_plan, state_format
 from rackwright.provider.outcomes import Outcome, PlanRecord
+from rackwright.provider.saved_plan import SavedPlan, SavedResource
 from rackwright.provider.state_format import RACK
 from rackwright.schema.problem import hint
 from rackwright.stack import Stack, declare
@@ -67,10 +68,8 @@ def run(
     consent_variables = consents.pass_on(_consents(loaded, consented))
     total = _check(loaded)  # errors are reported before anything starts
     targets = _targets(loaded, hosts)
-    plan_variables = {}
-    if verb == "up" and saved:
-        saved_plan.load(saved, stack)
-        yes, plan_variables = True, {saved_plan.VARIABLE: str(saved.resolve())}
+    approved = saved_plan.load(saved, stack) if verb == "up" and saved else None
+    yes = yes or approved is not None
     if verb == "up" and not yes:
         preview = command("rackwright preview {}", stack)
         terminal.require(f"Read the output of {preview}, then run {command('rackwright up {} --yes', stack)}")
@@ -84,7 +83,7 @@ def run(
         if planned.status and not planned.events.messages:
             project.notify(planned.output.strip())  # pulumi has failed before its event log began
         if verb == "preview" and saved and not planned.stopped:
-            write_atomic(saved, _saved(stack, planned))
+            write_atomic(saved, f"{_save(stack, planned).model_dump_json(indent=2)}\n")
             apply = command("rackwright up {} --plan {}", stack, saved)
             project.notify(f"the plan is in {saved}; apply it with {apply}")
         if verb == "preview" or planned.stopped:
@@ -93,8 +92,12 @@ def run(
         if asks and not terminal.confirm(_question(stack, planned)):
             project.notify("nothing was changed")
             return finish(planned, "preview")
+        if approved:  # the provider reads what was checked, and not the user's file again
+            copy = Path(scratch, "plan")
+            copy.write_text(approved.model_dump_json(), encoding="utf-8")
+            environment[saved_plan.VARIABLE] = str(copy)
         argv = ["up", "--yes", "--skip-preview", *targets]
-        return finish(run_pulumi(argv, stack, Path(scratch, "up"), environment | plan_variables, stdout), verb)
+        return finish(run_pulumi(argv, stack, Path(scratch, "up"), environment, stdout), verb)
 
 
 def _targets(stack: Stack, hosts: Sequence[str]) -> list[str]:
@@ -114,12 +117,14 @@ def _targets(stack: Stack, hosts: Sequence[str]) -> list[str]:
     return [word for pattern in (patterns and [f"**{RACK}::**", *patterns]) for word in ("--target", pattern)]
 
 
-def _saved(stack: str, planned: "PulumiRun") -> str:
-    """Return the content of the file with the plan of a preview."""
-    steps = {id: record.steps for id, record in planned.plans.items()}
-    texts = {id: record.texts for id, record in planned.plans.items()}
-    removed = (change.name for change in planned.changes if change.op == "delete" and change.type in KINDS)
-    return saved_plan.encode(stack, steps, texts, removed)
+def _save(stack: str, planned: "PulumiRun") -> SavedPlan:
+    """Return the plan of a preview, for a file."""
+    resources = {
+        id: SavedResource(claims=record.claims, steps=record.steps, texts=record.texts)
+        for id, record in sorted(planned.plans.items())
+    }
+    removed = sorted(change.name for change in planned.changes if change.op == "delete" and change.type in KINDS)
+    return SavedPlan(stack=stack, resources=resources, removed=tuple(removed))
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ class PulumiRun:
 def format_plan(planned: PulumiRun, form: Form) -> str:
     """Return the plan as text or JSON."""
     if form.json:
-        return json.dumps(plan.as_data(planned.events, planned.plans), indent=2)
+        return json.dumps(plan.as_data(planned.events, planned.plans, planned.resources), indent=2)
     return plan.format_summary(planned.events, planned.plans, planned.resources, form.steps, form.diff)
 
 
@@ -191,13 +196,15 @@ def preview_resources(
     """
     records, argv = _Records(directory, stack), ["preview", "--color", "never", *targets]
     whole = records.environment(environment)
-    with records.output.open("w") as output, terminal.progress() as progress:
+    records.events.touch()
+    with records.output.open("w") as output, records.events.open() as events, terminal.progress() as progress:
         process = subprocess.Popen(
             records.argv(argv), cwd=project.directory(), env=whole, stdout=output, stderr=subprocess.STDOUT
         )
+        compared: set[str] = set()
         while (status := _wait(process)) is None:
-            done = plan.count_resources(records.events)
-            progress(f"comparing {stack} with its hosts: {done} of {total} resources")
+            compared |= plan.compared_resources(events)
+            progress(f"comparing {stack} with its hosts: {len(compared)} of {total} resources")
     return records.result(argv, status)
 
 

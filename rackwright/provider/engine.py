@@ -1,13 +1,13 @@
 """The provider's log lines to Pulumi's engine, each for one resource."""
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 import grpc
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
-from rackwright.core.contract import Difference, Plan
+from rackwright.core.contract import Claim, Difference, Plan
 from rackwright.errors import visible
 from rackwright.provider import outcomes
 from rackwright.provider.outcomes import Outcome
@@ -66,6 +66,6 @@ class ResourceLog:
         """Record *outcome* for the command that started pulumi, without a message to the engine."""
         outcomes.note(outcome, self._urn.rpartition("::")[2])
 
-    def plan(self, plan: Plan, differences: Iterable[Difference], changes: str) -> None:
+    def plan(self, claims: Sequence[Claim], plan: Plan, differences: Iterable[Difference], changes: str) -> None:
         """Record *plan* for the command that started pulumi, without a message to the engine."""
-        outcomes.note_plan(self._urn.rpartition("::")[2], plan, differences, changes, self._redact)
+        outcomes.note_plan(self._urn.rpartition("::")[2], claims, plan, differences, changes, self._redact)

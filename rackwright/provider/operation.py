@@ -1,11 +1,11 @@
 """A running call on one resource: its log, its timeout, and the state to save if it fails half-way."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from rackwright.core.contract import Difference, Plan
+from rackwright.core.contract import Claim, Difference, Plan
 from rackwright.core.wire import JSON
 from rackwright.provider.outcomes import Outcome
 
@@ -34,7 +34,7 @@ class Log(Protocol):
         """Record *outcome* for the exit status of the command, without a message."""
         ...
 
-    def plan(self, plan: Plan, differences: Iterable[Difference], changes: str) -> None:
+    def plan(self, claims: Sequence[Claim], plan: Plan, differences: Iterable[Difference], changes: str) -> None:
         """Record the plan of a preview, without a message; *changes* are the unified diffs of its files."""
         ...
 

@@ -6,14 +6,14 @@ Pulumi has one exit status for all resources, and prints a plan as text.
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rackwright.core.contract import Command, Difference, Plan
+from rackwright.core.contract import Claim, Command, Difference, Plan
 from rackwright.core.wording import format_difference
-from rackwright.provider.saved_plan import text_digests
+from rackwright.provider.saved_plan import claims_digest, text_digests
 
 Outcome = Literal["failed", "refused", "by_hand", "unknown", "unreachable", "done"]
 VARIABLE = "RACKWRIGHT_OUTCOMES"
@@ -48,28 +48,37 @@ class PlanRecord:
     """The unified diffs of the files."""
     texts: Mapping[str, str] = field(default_factory=dict)
     """The digests of the new texts of files, by path."""
+    claims: str = ""
+    """The digest of the claims."""
 
 
 def note_plan(
-    id: str, plan: Plan, differences: Iterable[Difference], changes: str, redact: Callable[[str], str]
+    id: str,
+    claims: Sequence[Claim],
+    plan: Plan,
+    differences: Iterable[Difference],
+    changes: str,
+    redact: Callable[[str], str],
 ) -> None:
     """Record the *plan* of the resource *id*.
 
     Args:
+        claims: The claims of the resource.
         differences: The differences that the steps remove; none for a new resource.
         changes: The unified diffs of its files.
         redact: Removes secrets from a text.
     """
     losses = [loss for step in plan.steps if isinstance(step, Command) for loss in step.destroys]
-    texts: dict[str, Iterable[str]] = {
+    lines: dict[str, Iterable[str]] = {
         "steps": [step.text for step in plan.steps],
         "destroys": losses,
         "notes": plan.notes,
         "differences": map(format_difference, differences),
         "by_hand": map(format_difference, plan.by_hand),
     }
-    redacted = {name: tuple(map(redact, lines)) for name, lines in texts.items()}
-    record = PlanRecord(id, **redacted, changes=redact(changes), texts=text_digests(plan.texts))
+    redacted: dict[str, Any] = {name: tuple(map(redact, texts)) for name, texts in lines.items()}
+    digests: dict[str, Any] = {"texts": text_digests(plan.texts), "claims": claims_digest(claims)}
+    record = PlanRecord(id, **redacted, changes=redact(changes), **digests)
     _append({"plan": asdict(record), "id": id})
 
 

@@ -173,7 +173,7 @@ class Resources:
         if texts := {path: text for path, text in observed.plan.texts.items() if f"file:{path}" not in secret_things}:
             changes = format_changes(subject.site.hosts.texts(subject.spec.host, [*texts]), texts)
             operation.info(changes)
-        operation.plan(observed.plan, differences, changes)
+        operation.plan(subject.claims, observed.plan, differences, changes)
         self._may_run(urn, old, state, observed, operation)
         return dict(new)
 
@@ -195,7 +195,7 @@ class Resources:
             subject.site.hosts.lease(host, subject.id, operation.status),
         ):
             observed = subject.observe(fresh=True)
-            saved_plan.check(subject.id, observed.plan)
+            saved_plan.check(subject.id, subject.claims, observed.plan)
             if not self._may_run(urn, old, state, observed, operation):
                 return subject.id, observed.outputs(created)
             creates = observed.plan.creates

@@ -123,7 +123,7 @@ def test_steps_and_texts_are_shown_on_demand():
 
 
 def test_the_plan_for_machines_has_everything():
-    data = plan.as_data(SEVERAL, PLANS)
+    data = plan.as_data(SEVERAL, PLANS, OUTCOMES)
 
     assert [(each["name"], each["type"], each["change"]) for each in data["resources"]] == [
         ("a/hot", TIER, "create"),
@@ -136,11 +136,22 @@ def test_the_plan_for_machines_has_everything():
     assert data["resources"][0]["steps"] == ("wipe", "make xfs")
     assert data["resources"][2]["messages"] == ["the drive is mounted\n  help: unmount it"]
     assert data["unchanged"] == ["a", "b"]
+    assert {each["name"]: each["outcomes"] for each in data["resources"]}["b/hot"] == ["refused"]
+    assert {each["name"]: each["outcomes"] for each in data["resources"]}["c"] == ["unreachable"]
     json.dumps(data)
 
 
-def test_resources_are_counted_while_pulumi_writes_its_log(tmp_path):
-    path = log(tmp_path / "events", event("same", HOST, "a"), event("create", TIER, "a/hot"))
+def test_each_resource_is_counted_once_when_it_was_compared():
+    """
+    A refresh and the comparison after it are one resource; components, providers and half a line are none.
+    """
+    compared = [
+        ("refresh", TIER, "a/hot"),
+        ("same", TIER, "a/hot"),
+        ("create", HOST, "a"),
+        ("create", COMPONENT, "a/x"),
+    ]
+    lines = [json.dumps({"resOutputsEvent": event(*each)["resourcePreEvent"]}) + "\n" for each in compared]
+    begun = json.dumps(event("create", HOST, "b")) + "\n"
 
-    assert plan.count_resources(path) == 2
-    assert plan.count_resources(tmp_path / "absent") == 0
+    assert plan.compared_resources([*lines, begun, lines[0].replace("a/hot", "c/hot")[:-1]]) == {"a/hot", "a"}

@@ -2,13 +2,22 @@
 
 import pytest
 
-from rackwright.core.contract import Command, Plan
+from rackwright.core.contract import Claim, Command, Plan
 from rackwright.errors import Refused
 from rackwright.provider import saved_plan
-from rackwright.provider.saved_plan import check, check_removal, encode, load, text_digests
+from rackwright.provider.saved_plan import (
+    SavedPlan,
+    SavedResource,
+    check,
+    check_removal,
+    claims_digest,
+    load,
+    text_digests,
+)
 from tests.support.diagnostics import sentences
 
 TEXTS = {"/etc/a": "one\n"}
+CLAIMS = (Claim("md:hot", {"bitmap": "internal"}),)
 
 
 def plan(*steps, **texts):
@@ -20,7 +29,8 @@ def plan(*steps, **texts):
 @pytest.fixture
 def saved(tmp_path, monkeypatch):
     path = tmp_path / "plan.json"
-    path.write_text(encode("lab", {"a/hot": ("wipe", "mount")}, {"a/hot": text_digests(TEXTS)}, ["b/hot"]))
+    hot = SavedResource(claims=claims_digest(CLAIMS), steps=("wipe", "mount"), texts=text_digests(TEXTS))
+    path.write_text(SavedPlan(stack="lab", resources={"a/hot": hot}, removed=("b/hot",)).model_dump_json())
     monkeypatch.setenv(saved_plan.VARIABLE, str(path))
     return path
 
@@ -28,7 +38,7 @@ def saved(tmp_path, monkeypatch):
 def test_without_a_saved_plan_every_plan_may_run(monkeypatch):
     monkeypatch.delenv(saved_plan.VARIABLE, raising=False)
 
-    check("a/hot", plan("anything"))
+    check("a/hot", CLAIMS, plan("anything"))
     check_removal("a/hot")
 
 
@@ -36,7 +46,7 @@ def test_without_a_saved_plan_every_plan_may_run(monkeypatch):
     "same", [plan("wipe", "mount", a="one\n"), plan("mount"), plan()], ids=["all", "fewer", "none"]
 )
 def test_the_saved_steps_may_run_also_when_fewer_are_left(saved, same):
-    check("a/hot", same)
+    check("a/hot", CLAIMS, same)
 
 
 @pytest.mark.parametrize(
@@ -50,9 +60,14 @@ def test_the_saved_steps_may_run_also_when_fewer_are_left(saved, same):
 )
 def test_a_step_or_a_text_that_was_not_saved_is_refused(saved, id, other, named):
     with pytest.raises(Refused) as refused:
-        check(id, other)
+        check(id, CLAIMS, other)
 
     assert f"{id}: the plan has changed since it was saved: {named}" in sentences(str(refused.value.render()))
+
+
+def test_the_same_step_of_another_declaration_is_refused(saved):
+    with pytest.raises(Refused, match="another declaration"):
+        check("a/hot", (Claim("md:hot", {"bitmap": "none"}),), plan("mount"))
 
 
 def test_only_a_saved_removal_may_run(saved):
@@ -74,6 +89,6 @@ def test_another_file_is_no_saved_plan(tmp_path, content):
 
 
 def test_the_plan_of_another_stack_is_refused(saved):
-    assert load(saved, "lab")["removed"] == ["b/hot"]
+    assert load(saved, "lab").removed == ("b/hot",)
     with pytest.raises(Refused, match="the plan is for stack lab"):
         load(saved, "rack")

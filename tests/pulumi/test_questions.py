@@ -92,7 +92,9 @@ def test_a_saved_plan_is_applied_exactly(project):
 
     whole = json.loads(plan.read_text())
     steps = whole["resources"]["gpu-01/hot"]["steps"]
-    plan.write_text(json.dumps({**whole, "resources": {"gpu-01/hot": {"steps": steps[:-1], "texts": {}}}}))
+    plan.write_text(
+        json.dumps({**whole, "resources": {"gpu-01/hot": {**whole["resources"]["gpu-01/hot"], "steps": steps[:-1]}}})
+    )
     refused = piped(project, "up", "lab", "--plan", "plan.json")
     assert refused.returncode == 2 and project.host.steps == []
     assert f"the plan has changed since it was saved: {steps[-1]}" in refused.stdout
@@ -152,4 +154,5 @@ def test_destroy_shows_what_stays_and_what_is_deleted(project):
     project.host.on_step = lambda step: project.host.set_facts(blank()) if "removed from" in step["text"] else None
     status, shown = typed(project, "Destroy the stack lab", "y", "destroy", "lab")
     assert status == 0, shown
+    assert [step["text"] for step in project.host.steps[steps:]][-1].startswith("note in the owner file: removed from")
     assert f"{HOST}: stays" in shown and "1 removed from the hosts, 1 unchanged on the hosts" in shown
