@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rackwright.schema import locales
-from rackwright.schema.problem import Keys, Problem, hint
+from rackwright.schema.problem import Keys, Problem, excerpt, hint
 from rackwright.schema.reference import name_of
 
 LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -19,8 +19,6 @@ PACKAGE = r"[a-z0-9][a-z0-9+.-]+"
 SIZE = r"[0-9]+(\.[0-9]+)?[KMGTPE]?"
 SYSCTL = r"[A-Za-z0-9_*-]+([./][A-Za-z0-9_*@:-]+)+"
 SCHEMES = ("http", "https")
-SHOWN = 40
-"""Length up to which a message shows a wrong value as a whole."""
 PUBLIC_KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 
@@ -41,8 +39,7 @@ class Format:
         """Return the problem of *text*; None if it is valid."""
         if self.is_valid(text):
             return None
-        found = repr(text) if len(text) <= SHOWN else f"{text[:20]!r}…"  # it may be a private key
-        return Problem(f"got {found}", self.expected, hint(text, self.choices(), self.help))
+        return Problem(f"got {excerpt(text)}", self.expected, hint(text, self.choices(), self.help))
 
 
 @cache

@@ -6,6 +6,9 @@ from difflib import get_close_matches
 
 from rackwright.errors import Diagnostic
 
+SHOWN = 40
+"""Length up to which a message shows a wrong value as a whole."""
+
 Keys = tuple[str | int, ...]
 """Path to a value: ``("hosts", "node-1", "drives", 0, "serial")``."""
 
@@ -66,6 +69,11 @@ def raise_any(problems: Iterable[Problem]) -> None:
     """Raise Problems if there is any problem."""
     if several := tuple(problems):
         raise Problems(several)
+
+
+def excerpt(value: object) -> str:
+    """Return *value* for a message, a long one by its beginning alone: it may be a private key."""
+    return repr(value) if len(str(value)) <= SHOWN else f"{str(value)[:20]!r}…"
 
 
 def hint(word: str, choices: Iterable[str], default: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rackwright.schema.problem import Keys, Problem, hint
+from rackwright.schema.problem import Keys, Problem, excerpt, hint
 
 Options = Mapping[str, Mapping[str, Any]]
 """Argument specifications by name."""
@@ -42,7 +42,7 @@ def _value_problems(option: Mapping[str, Any], value: Any, path: Keys) -> Iterat
             yield from _value_problems({**option, "type": option.get("elements", "raw")}, item, (*path, index))
     elif "choices" in option and value not in option["choices"]:
         help = hint(str(value), option["choices"], "Write one of these")
-        yield Problem(f"got {value!r}", f"one of {', '.join(option['choices'])}", help, path)
+        yield Problem(f"got {excerpt(value)}", f"one of {', '.join(option['choices'])}", help, path)
     elif isinstance(value, Mapping) and "options" in option:
         yield from problems(option["options"], value, path)
 
@@ -56,4 +56,4 @@ def _format(value: Any) -> str:
         case list() | tuple():
             return "a list"
         case _:
-            return repr(value)
+            return excerpt(value)

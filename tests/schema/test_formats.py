@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from rackwright.schema import variables
 from rackwright.schema.formats import FORMATS, problems
 from tests.support.our_roles import ROLES
 
@@ -94,3 +95,15 @@ def test_a_value_of_a_wrong_format_is_a_problem_of_its_role(role: str, variables
     [problem] = ROLES[role].problems("debian-12", variables)
 
     assert f"{'.'.join(map(str, problem.path))}: {problem}".startswith(message)
+
+
+def test_a_message_has_only_the_beginning_of_a_long_value():
+    """
+    It may be a key in the place of a number or of a choice.
+    """
+    key = "-----BEGIN PRIVATE KEY-----" + "x" * 40
+    options = {"port": {"type": "int"}, "mode": {"choices": ["a"]}}
+
+    found = [each.diagnostic.problem for each in variables.problems(options, {"port": key, "mode": key})]
+
+    assert found == ["got '-----BEGIN PRIVATE K'…"] * 2
