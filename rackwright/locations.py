@@ -35,8 +35,14 @@ def find_project(start: Path) -> Path | None:
     return next((place for place in (start, *start.parents) if (place / "Pulumi.yaml").is_file()), None)
 
 
+def stack_names(project: Path) -> list[str]:
+    """Return the names of the stacks that have settings in *project*."""
+    paths = project.glob("stacks/Pulumi.*.yaml")
+    return sorted(path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in paths)
+
+
 def make_workloads_importable() -> None:
-    """Let Python import the package workloads from repository(), which is last in the search path.
+    """Append repository() to the search path, from which Python then imports the package workloads.
 
     Raises:
         ImportError: Another package has this name and comes first.

@@ -35,7 +35,7 @@ TOTALS: Mapping[Outcome, str] = {
 
 @dataclass(frozen=True)
 class Removal:
-    """What the removal of one resource does on its host."""
+    """The effect of the removal of one resource on its host."""
 
     name: str
     outcome: Outcome

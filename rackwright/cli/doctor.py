@@ -1,4 +1,4 @@
-"""What this computer has and lacks for each feature of rackwright, with the command that mends it. Changes nothing."""
+"""Checks of this computer: each feature of rackwright is ready or lacks something. They change nothing."""
 
 import os
 import shutil

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rackwright import terminal
 from rackwright.cli import project
 from rackwright.errors import DeclarationError, UserError
+from rackwright.locations import stack_names
 
 if TYPE_CHECKING:
     from rackwright.audit.report import AuditResult
@@ -39,15 +39,10 @@ class HostRow:
     """Work in progress, maintenance, and consents that are still declared."""
 
 
-def names(root: Path) -> list[str]:
-    """Return the names of the stacks that have settings below *root*."""
-    return sorted(path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in root.glob("stacks/Pulumi.*.yaml"))
-
-
 def complete(incomplete: str) -> list[str]:
     """Return the stacks that begin with *incomplete*, for the shell's completion."""
     try:
-        return [name for name in names(project.directory()) if name.startswith(incomplete)]
+        return [name for name in stack_names(project.directory()) if name.startswith(incomplete)]
     except UserError:
         return []
 
@@ -62,7 +57,7 @@ def complete_host(stack: str, incomplete: str) -> list[str]:
 
 def show_stacks(as_json: bool) -> int:
     """Print the stacks of the project, and return the exit status: 2 if a declaration has errors."""
-    rows = [_row(name) for name in names(project.directory())]
+    rows = [_row(name) for name in stack_names(project.directory())]
     if as_json:
         terminal.show(json.dumps([asdict(row) for row in rows], indent=2))
     else:

@@ -14,6 +14,7 @@ from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import HostName, StackName
 from rackwright.errors import DeclarationError, Diagnostic, StepFailed, command
+from rackwright.locations import stack_names
 
 if TYPE_CHECKING:
     from rackwright.stack import Stack
@@ -109,8 +110,7 @@ def _stacks_of_twin(stack: "Stack") -> Iterator[str]:
     """Yield the names of the stacks with the same twin as *stack*; report settings that cannot be read."""
     from rackwright.stack.stack import settings_source
 
-    for path in sorted((stack.project / "stacks").glob("Pulumi.*.yaml")):
-        name = path.name.removeprefix("Pulumi.").removesuffix(".yaml")
+    for name in stack_names(stack.project):
         try:
             config = settings_source(name, stack.project).data.get("config")
         except DeclarationError as error:

@@ -214,7 +214,7 @@ def settings(name: str, project: Path) -> dict[str, str]:
     """Return ``fleet`` and ``target`` from ``stacks/Pulumi.<name>.yaml``."""
     path = _settings_file(name, project)
     if not path.is_file():
-        stacks = sorted(file.name[7:-5] for file in path.parent.glob("Pulumi.*.yaml"))
+        stacks = locations.stack_names(project)
         help = hint(name, stacks, f"Create it with {command('pulumi stack init {}', name)} and set fleet and target")
         expected = f"stacks here: {', '.join(stacks) or 'none'}"
         raise _only(f"stack {name}", f"got no {_relative_path(path)}", expected, help)

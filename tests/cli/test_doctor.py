@@ -1,4 +1,4 @@
-"""What doctor reports of a computer that lacks something."""
+"""The report of doctor on a computer that lacks something."""
 
 import json
 

@@ -22,7 +22,7 @@ SETTINGS = {
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the command does: `reset` for the machines, and the name of each stack whose state it deletes."""
+    """The actions of the command: `reset` for the machines, and the name of each stack whose state it deletes."""
     (tmp_path / "stacks").mkdir()
     for name, text in SETTINGS.items():
         (tmp_path / f"stacks/Pulumi.{name}.yaml").write_text(text)
