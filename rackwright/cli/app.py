@@ -22,6 +22,7 @@ from rackwright.cli import (
     init,
     lineage,
     project,
+    rebuild,
     run,
     server,
     twin,
@@ -48,6 +49,7 @@ app.add_typer(backup.app)
 app.add_typer(discover.app)
 app.add_typer(init.app)
 app.add_typer(lineage.app)
+app.add_typer(rebuild.app)
 app.add_typer(upgrade.app)
 
 

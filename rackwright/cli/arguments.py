@@ -33,3 +33,7 @@ StackName = Annotated[
     typer.Argument(metavar="STACK", help="Name of a stack: stacks/Pulumi.STACK.yaml.", autocompletion=_complete_stack),
 ]
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="Name of a host.", autocompletion=_complete_host)]
+HostNames = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[HOST]...", help="Names of hosts; all by default.", autocompletion=_complete_host),
+]

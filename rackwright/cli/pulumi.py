@@ -66,7 +66,7 @@ def run(
     """
     loaded = project.stack(stack)
     consent_variables = consents.pass_on(_consents(loaded, consented))
-    total = _check(loaded)  # errors are reported before anything starts
+    total = check(loaded)  # errors are reported before anything starts
     targets = _targets(loaded, hosts)
     approved = saved_plan.load(saved, stack) if verb == "up" and saved else None
     yes = yes or approved is not None
@@ -301,7 +301,7 @@ def _consents(stack: Stack, consented: Sequence[str]) -> dict[str, str]:
     return parsed
 
 
-def _check(stack: Stack) -> int:
+def check(stack: Stack) -> int:
     """Return the number of declared resources.
 
     Raises:

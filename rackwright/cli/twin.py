@@ -50,10 +50,18 @@ class Fault(StrEnum):
 
 
 def _twin(name: str) -> "Twin":
+    return build(project.stack(name))
+
+
+def build(stack: "Stack") -> "Twin":
+    """Return the twin that is the target of *stack*.
+
+    Raises:
+        DeclarationError: The target is a rack.
+    """
     from rackwright.toolchain import workloads
     from rackwright.twin.fleet import build_twin
 
-    stack = project.stack(name)
     lent = workloads.training_directory() if stack.lends_workloads else None
     return build_twin(_target(stack), stack.project, stack.fleet, stack.containers, stack.lends_mirrors, lent)
 
@@ -88,14 +96,22 @@ def stop(stack: StackName) -> None:
 @app.command()
 def reset(stack: StackName) -> None:
     """Stop the machines at once; delete their disks, and the state of every stack that targets this twin."""
-    loaded = project.stack(stack)
-    names = list(_stacks_of_twin(loaded))  # errors of settings are reported before anything is deleted
-    _twin(stack).reset(project.notify)
-    environment = project.environment(stack)
+    reset_twin(project.stack(stack))
+
+
+def reset_twin(stack: "Stack") -> None:
+    """Delete the disks of the twin of *stack*, and the state of every stack that targets it.
+
+    Raises:
+        StepFailed: The state of a stack is not deleted.
+    """
+    names = list(_stacks_of_twin(stack))  # errors of settings are reported before anything is deleted
+    build(stack).reset(project.notify)
+    environment = project.environment(stack.name)
     errors = []
     for name in names:
         argv = ["pulumi", "stack", "rm", "--yes", "--force", "--preserve-config", name]
-        done = subprocess.run(argv, cwd=loaded.project, env=environment, capture_output=True, text=True)
+        done = subprocess.run(argv, cwd=stack.project, env=environment, capture_output=True, text=True)
         if done.returncode and NO_STATE not in done.stderr:
             problem = f'its state is not deleted; pulumi printed "{" ".join(done.stderr.split())}"'
             help, note = f"Run {command('pulumi stack rm {}', name)}", "the disks of the twin are deleted"

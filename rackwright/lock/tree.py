@@ -47,6 +47,16 @@ def find_missing(lock: Lock, directory: Path) -> str | None:
     return f"{len(missing)} of its files are missing, such as {missing[0]}" if missing else None
 
 
+def find_damaged(lock: Lock) -> str | None:
+    """Return in words which file of *lock* in the pool has another content than locked; None if all are as locked."""
+    packages = {digest for digests in lock.packages.values() for digest in digests.values()}
+    for path in _pool_files(lock):
+        digest = path.stem if path.stem in packages else path.parent.name
+        if path.exists() and store.sha256(path) != digest:
+            return f"{path} has another content than the SHA-256 in its path"
+    return None
+
+
 def copy(lock: Lock, directory: Path, target: Path) -> None:
     """Copy the tree in *directory*, with its files, to *target*. Other files there stay: older locks need them."""
     for path in _pool_files(lock):

@@ -77,6 +77,10 @@ class Layout:
     def disks(self) -> Path:
         return self.directory / "disks"
 
+    def disks_of(self, host: str) -> Path:
+        """Directory of all disks of one machine."""
+        return self.disks / host
+
     def disk(self, host: str, serial: str) -> Path:
         return self.disks / host / f"{serial}.raw"
 

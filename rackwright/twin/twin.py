@@ -105,12 +105,19 @@ class Twin:
             for host in self.layout.hosts():
                 self._backend_of(host).wait_until_gone(host)
 
-    def reset(self, progress: Progress) -> None:
-        """Stop at once and delete all disks. At the next start each machine is new, with the same identity."""
-        self.stop(progress, grace_seconds=0)
+    def reset(self, progress: Progress, hosts: Sequence[str] = ()) -> None:
+        """Stop *hosts* at once and delete their disks; without *hosts*, of all machines that were ever started here.
+
+        At its next start each machine is new, with the same identity.
+        """
+        for host in hosts:
+            self.power_off(host)
+        if not hosts:
+            self.stop(progress, grace_seconds=0)
         with self._lock(progress):
-            shutil.rmtree(self.layout.disks, ignore_errors=True)
-            for host in self.layout.hosts():
+            for folder in map(self.layout.disks_of, hosts) if hosts else (self.layout.disks,):
+                shutil.rmtree(folder, ignore_errors=True)
+            for host in hosts or self.layout.hosts():
                 self.settings(host).update(image=None, system=None, sources=None, pulled=[])
 
     def wait(self, progress: Progress, hosts: Sequence[str] | None = None, seconds: float = START_SECONDS) -> None:

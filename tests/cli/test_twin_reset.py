@@ -27,9 +27,9 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name, text in SETTINGS.items():
         (tmp_path / f"stacks/Pulumi.{name}.yaml").write_text(text)
     done: list[str] = []
-    monkeypatch.setattr(project, "stack", lambda name: SimpleNamespace(project=tmp_path, twin="lab"))
+    monkeypatch.setattr(project, "stack", lambda name: SimpleNamespace(name=name, project=tmp_path, twin="lab"))
     monkeypatch.setattr(project, "environment", lambda name: {})
-    monkeypatch.setattr(twin, "_twin", lambda name: SimpleNamespace(reset=lambda progress: done.append("reset")))
+    monkeypatch.setattr(twin, "build", lambda stack: SimpleNamespace(reset=lambda progress: done.append("reset")))
     monkeypatch.setattr(twin.subprocess, "run", lambda argv, **options: done.append(argv[-1]) or answer(argv[-1]))
     return done
 

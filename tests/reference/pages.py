@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from tests.reference import catalogue, claims, cli, exit_statuses, facts, fleet, roles
+from tests.reference import catalogue, claims, cli, exit_statuses, facts, fleet, roles, volatile_facts
 from tests.support.log import ROOT
 from tests.support.our_roles import ROLES
 
@@ -14,6 +14,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "roles.md": roles.render,
     "catalogue.md": catalogue.render,
     "facts.md": facts.render,
+    "volatile-facts.md": volatile_facts.render,
     "claims.md": claims.render,
     "exit-statuses.md": exit_statuses.render,
     **{f"roles/{name}.md": partial(roles.render_role, name) for name in ROLES},

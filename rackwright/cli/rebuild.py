@@ -1,0 +1,199 @@
+"""The command rebuild: it takes hosts back to their blank image, changes them to the declared state, and compares."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rackwright import terminal
+from rackwright.cli import project
+from rackwright.cli import twin as twin_commands
+from rackwright.cli.arguments import REHEARSE, HostNames, StackName
+from rackwright.errors import DeclarationError, Diagnostic, Refused, command
+
+if TYPE_CHECKING:
+    from rackwright.facts.facts import Facts
+    from rackwright.stack import Stack
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=REHEARSE)
+def rebuild(
+    stack: StackName,
+    host: HostNames = None,
+    before: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Compare with the newest facts that `audit --save` wrote to this directory."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete the disks of the twin without a question.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison for machines.")] = False,
+) -> None:
+    """Delete the disks of a twin's hosts, provision the hosts again, and compare their facts before and after.
+
+    Packages come from the lock and the local repository. The last line is a hash of the facts: the same declaration
+    and the same lock give it again. The reference lists the facts that may differ.
+
+    On a rack, save the facts with `audit --save`, reinstall the hosts, and pass --before: nothing is deleted there.
+
+    Exit status: 0 the facts are equal, 1 some differ, otherwise as `up`.
+    """
+    raise typer.Exit(_run(stack, host or (), before, yes, as_json))
+
+
+def _run(name: str, hosts: Sequence[str], before: Path | None, yes: bool, as_json: bool) -> int:
+    from rackwright.cli import pulumi
+
+    stack = project.stack(name)
+    _check(stack, hosts, before, yes)
+    pulumi.check(stack)  # nothing is deleted if the declaration or the local repository has errors
+    _check_packages(stack)
+    hosts = hosts or [host for host in stack.fleet.hosts if host not in stack.maintenance]
+    folder = before or _save_facts(stack, hosts)
+    earlier = _load(folder, hosts)
+    partial = hosts if len(hosts) < len(stack.fleet.hosts) else ()
+    if stack.twin is not None:
+        if not yes and not terminal.confirm(_question(stack, hosts)):
+            project.notify("nothing was changed")
+            return 2
+        _make_blank(stack, partial)
+    status = pulumi.run("up", name, yes=yes or stack.twin is not None, hosts=partial)
+    if status not in (0, 1):
+        retry = command("rackwright rebuild {} --before {}", name, folder)
+        project.notify(f"the facts from before are in {folder}; use them again with {retry}")
+        return status
+    stack = project.stack(name)  # the ports of its hosts are new
+    with project.connect_hosts(stack) as pool:
+        results = compare(earlier, {host: pool.facts(host) for host in hosts})
+    terminal.show(json.dumps(as_data(results), indent=2) if as_json else "\n".join(format_results(results)))
+    return 1 if status or any(each.differences for each in results.hosts.values()) else 0
+
+
+@dataclass(frozen=True)
+class HostResult:
+    """The comparison of one host's facts."""
+
+    differences: tuple[str, ...] | None
+    """A line for each value that differs; None if there are no facts from before."""
+    values: int
+    """The number of values that were compared."""
+    unknown: tuple[str, ...]
+    """The paths of values that the probe cannot read, so nothing is known about them."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """The comparison of all hosts."""
+
+    hosts: Mapping[str, HostResult]
+    hash: str
+
+
+def compare(before: Mapping[str, "Facts"], after: Mapping[str, "Facts"]) -> Results:
+    """Return the comparison of the facts *before* and *after* a rebuild, by host."""
+    from rackwright.facts import rebuilt
+
+    def result(host: str, facts: "Facts") -> HostResult:
+        differences = rebuilt.differences(before[host], facts) if host in before else None
+        return HostResult(differences, rebuilt.count(facts), rebuilt.unknown(facts))
+
+    return Results({host: result(host, facts) for host, facts in after.items()}, rebuilt.digest(after))
+
+
+def format_results(results: Results) -> Iterator[str]:
+    """Yield the lines of a comparison, for people."""
+    for host, result in results.hosts.items():
+        if result.differences is None:
+            yield f"{host}: {result.values} facts, and none from before to compare with"
+        elif not result.differences:
+            yield f"{host}: {result.values} facts are as before"
+        else:
+            yield f"{host}: {len(result.differences)} of {result.values} facts differ"
+            yield from (f"  {line}" for line in result.differences)
+        if result.unknown:
+            yield f"  unknown, and not compared: {', '.join(result.unknown)}"
+    yield f"hash of the facts: {results.hash}"
+
+
+def as_data(results: Results) -> dict[str, Any]:
+    """Return a comparison as data for JSON."""
+    return asdict(results)
+
+
+def _check(stack: "Stack", hosts: Sequence[str], before: Path | None, yes: bool) -> None:
+    """Check that the command can work on *stack*.
+
+    Raises:
+        DeclarationError: The stack has no such host.
+        Refused: The stack has runs or servers; its target is a rack, and no facts are named; or there is no terminal.
+    """
+    if wrong := [*stack.unknown_host_errors(*hosts)]:
+        raise DeclarationError(*wrong)
+    if kept := [
+        Diagnostic(host, f"the host is {stack.maintenance[host]}") for host in hosts if host in stack.maintenance
+    ]:
+        raise Refused(*kept)
+    where = f"stack {stack.name}"
+    if stack.fleet.uses:
+        problem, help = "the stack has runs or servers", "Name the stack of the hosts"
+        raise Refused(Diagnostic(where, problem, "a stack of hosts", help))
+    if stack.twin is None and before is None:
+        save = command("rackwright audit {} --save {}", stack.name, "DIR")
+        help = f"Run {save}, reinstall the hosts, and run this command with `--before DIR`"
+        raise Refused(Diagnostic(where, "its target is `rack`, whose hosts rackwright cannot reinstall", help=help))
+    if not yes:
+        again = command("rackwright rebuild {}", stack.name)
+        terminal.require(f"Run {again} on a terminal, or pass --yes to delete the disks unseen")
+
+
+def _check_packages(stack: "Stack") -> None:
+    """Compare the files of the local repository with the lock.
+
+    Raises:
+        Refused: A file differs.
+    """
+    from rackwright.lock.tree import find_damaged
+
+    if stack.lock and stack.brings_packages and (damaged := find_damaged(stack.lock)):
+        help = f"Remove that file, and run {command('rackwright lock --fetch {}', stack.name)}"
+        raise Refused(Diagnostic(str(stack.lock_file), damaged, "the files in the lock", help))
+
+
+def _save_facts(stack: "Stack", hosts: Sequence[str]) -> Path:
+    """Write the facts of *hosts* that answer to files, and return their directory."""
+    from rackwright.audit import evidence
+    from rackwright.facts import snapshot
+    from rackwright.facts.facts import Facts
+
+    folder = stack.project / ".rackwright" / "rebuilds" / stack.name
+    with project.connect_hosts(stack) as pool:
+        for host, facts in evidence.from_hosts(pool, hosts, project.notify).items():
+            if isinstance(facts, Facts):
+                snapshot.save(folder, host, facts)
+    return folder
+
+
+def _load(folder: Path, hosts: Sequence[str]) -> dict[str, "Facts"]:
+    from rackwright.facts import snapshot
+
+    found = snapshot.load(folder, datetime.now(UTC)) if folder.is_dir() else {}
+    return {host: found[host] for host in hosts if host in found}
+
+
+def _question(stack: "Stack", hosts: Sequence[str]) -> str:
+    mounts = [f"{host}:{tier.mount}" for host in hosts for tier in stack.fleet.hosts[host].tiers.values()]
+    data = f" with all data, also in {', '.join(mounts)}" if mounts else ""
+    return f"Delete the disks of {', '.join(hosts)} of the twin {stack.twin}{data}, and provision again?"
+
+
+def _make_blank(stack: "Stack", hosts: Sequence[str]) -> None:
+    """Delete the disks of *hosts*, or of the whole twin with the states of its stacks, and start the hosts again."""
+    if hosts:
+        twin_commands.build(stack).reset(project.notify, hosts)
+    else:
+        twin_commands.reset_twin(stack)
+    twin_commands.build(stack).start(project.notify)

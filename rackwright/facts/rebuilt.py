@@ -1,0 +1,131 @@
+"""The comparison of a host's facts before and after a rebuild, and their hash."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from rackwright.facts.facts import Facts
+
+RANDOM = "made at random with the array, the filesystem or the encrypted volume"
+VOLATILE: Mapping[tuple[str, ...], str] = {
+    ("boot_id",): "the kernel makes one at each start",
+    ("taken_at",): "the time of the observation",
+    ("measures",): "results of the last qualification",
+    ("readings",): "temperatures, speeds and clocks of this moment",
+    ("hardware", "*", "clock_hz"): "the clock of this moment",
+    ("sockets",): "programs open them at any time, on ports that the kernel chooses",
+    ("accelerator_users",): "processes that use a GPU at this moment",
+    ("arrays", "*", "uuid"): RANDOM,
+    ("arrays", "*", "members", "*", "names_array"): RANDOM,
+    ("filesystems", "*", "uuid"): RANDOM,
+    ("directories", "*", "mtime_ns"): "the time of the last write",
+    ("files", "*", "mtime_ns"): "the time of the last write",
+    ("units", "*", "load"): "systemd loads units when it needs them",
+    ("units", "*", "active"): "timers and sockets start and stop services at any time",
+}
+"""Facts that may differ after a rebuild, by their path, each with its reason. A star is any name, or part of one."""
+KEYS = ("serial", "md_name", "name", "target", "path", "id")
+"""Keys that name a row of a list, so that rows are compared by name: their order has no meaning."""
+MISSING = object()
+SHOWN = 120
+"""Characters of a value that a difference shows."""
+
+
+def differences(before: Facts, after: Facts) -> tuple[str, ...]:
+    """Return a line for each value that differs: its path, the value before, and the value now."""
+    return tuple(_different((), stable(before), stable(after)))
+
+
+def stable(facts: Facts) -> Any:
+    """Return the raw facts without the volatile ones, and with names that do not depend on the order of a start.
+
+    Lists of named rows become mappings by name. A drive's name in the kernel becomes its serial number, an array's
+    becomes its md name.
+    """
+    return _stable((), facts.raw, _names(facts.raw))
+
+
+def count(facts: Facts) -> int:
+    """Return the number of values that a comparison looks at."""
+    return sum(1 for _ in _leaves((), stable(facts)))
+
+
+def unknown(facts: Facts) -> tuple[str, ...]:
+    """Return the paths of the values that the probe could not read."""
+    return tuple(_text_of(path) for path, value in _leaves((), stable(facts)) if _is_unknown(value))
+
+
+def digest(facts: Mapping[str, Facts]) -> str:
+    """Return a hash of the facts of hosts by name, equal for equal facts: ``sha256:`` and 64 hexadecimal digits.
+
+    The facts contain digests of files with the fleet's key, so the hashes of two projects differ.
+    """
+    text = json.dumps({host: stable(each) for host, each in facts.items()}, sort_keys=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _names(raw: Mapping[str, Any]) -> dict[str, str]:
+    """Return stable names of drives and arrays by their names in the kernel, which depend on the order of a start."""
+    rows = [(row, key) for part, key in (("drives", "serial"), ("arrays", "md_name")) for row in _rows(raw.get(part))]
+    return {row["name"]: row[key] for row, key in rows if isinstance(row.get(key), str) and row[key]}
+
+
+def _rows(part: Any) -> list[dict[str, Any]]:
+    return [row for row in part if isinstance(row, dict)] if isinstance(part, list) else []
+
+
+def _stable(path: tuple[str, ...], value: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(value, list):
+        value = _by_name([_stable(path, row, names) for row in value])
+    if isinstance(value, Mapping):
+        return {
+            names.get(key, key): _stable((*path, key), each, names)
+            for key, each in value.items()
+            if not any(_matches((*path, key), pattern) for pattern in VOLATILE)
+        }
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def _by_name(rows: Sequence[Any]) -> Any:
+    """Return *rows* by the first key that names all of them; sorted without one."""
+    for key in KEYS:
+        if rows and all(isinstance(row, Mapping) and isinstance(row.get(key), str) for row in rows):
+            names = [row[key] for row in rows]
+            if len({*names}) == len(names):
+                return dict(zip(names, rows, strict=True))
+    return sorted(rows, key=lambda row: json.dumps(row, sort_keys=True))
+
+
+def _matches(path: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    return len(path) == len(pattern) and all(map(fnmatchcase, path, pattern))
+
+
+def _different(path: tuple[str, ...], before: Any, after: Any) -> Iterator[str]:
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in sorted({*before, *after}):
+            yield from _different((*path, key), before.get(key, MISSING), after.get(key, MISSING))
+    elif before != after:
+        yield f"{_text_of(path)}: {_shown(before)} before, {_shown(after)} now"
+
+
+def _leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(value, Mapping) and not _is_unknown(value):
+        for key, each in sorted(value.items()):
+            yield from _leaves((*path, key), each)
+    else:
+        yield path, value
+
+
+def _is_unknown(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.keys() == {"unknown"}
+
+
+def _text_of(path: tuple[str, ...]) -> str:
+    return ".".join(path)
+
+
+def _shown(value: Any) -> str:
+    text = "absent" if value is MISSING else json.dumps(value, sort_keys=True)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
