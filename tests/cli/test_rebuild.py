@@ -34,6 +34,7 @@ class Lab:
             project=directory,
             twin="lab",
             maintenance={},
+            lock=None,
             fleet=SimpleNamespace(hosts=hosts, uses=None),
             unknown_host_errors=lambda *names: [Diagnostic("stack", f"no host {n}") for n in names if n not in hosts],
         )

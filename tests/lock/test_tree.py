@@ -140,6 +140,15 @@ def test_a_tree_knows_what_it_lacks(tmp_path, kept):
     assert tree.find_missing(lock, directory) == f"1 of its files are missing, such as {gone}"
 
 
+def test_a_file_with_another_content_than_locked_is_named(tmp_path, kept):
+    lock = locked(kept, tmp_path / "rack.key")
+    assert tree.find_damaged(lock) is None
+
+    changed = store.package(OS, kept["driver=1"])
+    changed.write_bytes(changed.read_bytes() + b"more")
+    assert tree.find_damaged(lock) == f"{changed} has another content than the SHA-256 in its path"
+
+
 def test_a_copy_is_whole_and_keeps_what_older_locks_want(tmp_path, kept, serve):
     key_file = tmp_path / "rack.key"
     for version in ("1", "2"):
