@@ -140,6 +140,7 @@ class Twin:
                         waiting[0],
                         f"the guest does not answer SSH after {seconds:.0f} s",
                         help=f"Read its console in {self.layout.console(waiting[0])}",
+                        id="guest-silent",
                     )
                 )
             if waiting and now - last_report > 5:
@@ -372,6 +373,7 @@ class Twin:
                 host,
                 f"the machine ended: {_log_tail(log) or _log_tail(console) or 'its log is empty'}",
                 help=f"Read {log} and {console}",
+                id="machine-ended",
             )
         )
 
