@@ -50,7 +50,7 @@ def split(words: list[str]) -> tuple[str, list[str]]:
     raise AssertionError(f"there is no command rackwright {' '.join(words[:2])}")
 
 
-@pytest.mark.parametrize("page", pages.TAUGHT, ids=name_of)
+@pytest.mark.parametrize("page", [*pages.TAUGHT, *ROOT.glob("docs/runbooks/*.md")], ids=name_of)
 def test_each_pasted_command_is_parsed_by_the_command_line(page: Path) -> None:
     for words in pages.pasted(page):
         parse(words)
@@ -123,12 +123,12 @@ def test_each_page_is_in_the_navigation() -> None:
     assert {page for page in written - listed if page.rpartition("/")[2] not in index} == set()
 
 
-def test_each_message_of_troubleshooting_is_one_of_ours() -> None:
+def test_each_message_without_an_id_in_troubleshooting_is_one_of_ours() -> None:
     source = "".join(path.read_text() for path in ROOT.glob("rackwright/**/*.py"))
     text = (ROOT / "docs" / "troubleshooting.md").read_text()
     messages = re.findall(r"^\| `([^`]+)`", text, re.M)
 
-    assert len(messages) > 15
+    assert messages
     for message in messages:
         for part in (each.strip(" ,") for each in message.split("…")):
             assert part in source, f"no message has {part!r}"

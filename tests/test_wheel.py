@@ -13,7 +13,7 @@ from rackwright.fleet.lockfile import repository_digests
 from tests.support.sources import ROOT
 from tests.support.wheels import build, install
 
-DATA = ("playbooks", "roles", "stacks", "templates", "workloads")
+DATA = ("docs", "playbooks", "roles", "stacks", "templates", "workloads")
 NO_CONTENT = ("__pycache__", ".ruff_cache", "stacks/__init__.py")
 
 

@@ -41,6 +41,8 @@ class Diagnostic:
     """More to know about it, as a clause."""
     source: str = ""
     """The document with the rule."""
+    id: str = ""
+    """The section of docs/troubleshooting.md with causes and cures; empty where the help says it all."""
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -54,8 +56,13 @@ class Diagnostic:
         return _indent(f"{text} [{self.source}]" if self.source else text, 2)
 
     def render(self, severity: str = "error") -> str:
-        """Return the diagnostic in lines: the problem after *severity* and the place, then each other part."""
-        first = ": ".join(part for part in (severity, self.where, self.problem) if part)
+        """Return the diagnostic in lines: the problem after *severity*, the id and the place, then each other part.
+
+        Without a severity, as the engine prints it after its own, the id stands alone: ``[host-busy] gpu-01: …``.
+        """
+        id = f"[{self.id}]" if self.id else ""
+        label = f"{severity}{id}: " if severity else f"{id} ".lstrip()
+        first = label + ": ".join(part for part in (self.where, self.problem) if part)
         parts = {"expected": self.expected, "note": self.note, "help": self.help}
         if self.source:
             last = "help" if self.help else "expected"

@@ -5,7 +5,7 @@ import sys
 from itertools import pairwise
 
 from rackwright import terminal
-from rackwright.errors import DeclarationError, UserError
+from rackwright.errors import DeclarationError, UserError, command
 
 
 def main() -> None:
@@ -19,6 +19,8 @@ def main() -> None:
         if _asks_for_json(sys.argv):
             terminal.show(json.dumps({"errors": [each.as_data() for each in error.diagnostics]}, indent=2))
         terminal.notify(error.render())
+        if id := next((each.id for each in error.diagnostics if each.id), ""):
+            terminal.notify(f"{command('rackwright explain {}', id)} has causes and cures")
         if isinstance(error, DeclarationError):
             count = len(error.diagnostics)
             terminal.notify(f"{count} error{'s' * (count > 1)}; nothing was done.")

@@ -17,6 +17,7 @@ from rackwright.cli import (
     backup,
     discover,
     drive,
+    explain,
     gpu,
     host,
     init,
@@ -47,6 +48,7 @@ app.add_typer(access.app)
 app.add_typer(adopt.app)
 app.add_typer(backup.app)
 app.add_typer(discover.app)
+app.add_typer(explain.app)
 app.add_typer(init.app)
 app.add_typer(lineage.app)
 app.add_typer(rebuild.app)

@@ -15,4 +15,6 @@ def killed_error(argv: Sequence[str], number: int, stack: str) -> StepFailed:
         name = f"signal {number}"
     problem = f"`{shlex.join(argv)}` was killed by {name}"
     note = "the next run observes the hosts first, and leaves resources that are as declared"
-    return StepFailed(Diagnostic(f"stack {stack}", problem, help="Run the command again", note=note))
+    return StepFailed(
+        Diagnostic(f"stack {stack}", problem, help="Run the command again", note=note, id="pulumi-killed")
+    )

@@ -86,7 +86,7 @@ def secrets(stack: "Stack") -> "Stack":
         message = " ".join(done.stderr.removeprefix("error: ").split())
         problem = f'its secrets cannot be decrypted; pulumi printed "{message}"'
         help = "Set PULUMI_CONFIG_PASSPHRASE_FILE, or the credentials of the stack's secrets provider"
-        raise SetupError(Diagnostic(f"stack {stack.name}", problem, help=help))
+        raise SetupError(Diagnostic(f"stack {stack.name}", problem, help=help, id="secrets-locked"))
     setting = json.loads(done.stdout).get(CONFIG_KEY, {})
     return stack.with_secrets(parse_values(setting.get("value", ""), stack.name))
 

@@ -76,6 +76,8 @@ def run(
     with tempfile.TemporaryDirectory() as scratch:
         environment = {**project.environment(stack), "PULUMI_DEBUG_COMMANDS": "true", **consent_variables}
         read_state(stack, environment)
+        if verb == "up":
+            state.require_unlocked(stack, environment)
         # The preview of `pulumi up` would end at the first refusal, with nothing done. This preview shows the plan,
         # and resources that do not depend on a refused one are still changed.
         planned = preview_resources(stack, Path(scratch, "preview"), environment, total, targets)
@@ -312,7 +314,7 @@ def check(stack: Stack) -> int:
     if stack.lock and stack.brings_packages and (missing := find_missing(stack.lock, stack.local_repository)):
         help = f"Run {command('rackwright lock --fetch {}', stack.name)}"
         problem, expected = f"the local repository is incomplete: {missing}", "all packages in the lock"
-        raise SetupError(Diagnostic(str(stack.local_repository), problem, expected, help))
+        raise SetupError(Diagnostic(str(stack.local_repository), problem, expected, help, id="repository-incomplete"))
     return total
 
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from rackwright.cli import project
 from rackwright.cli.killed import killed_error
-from rackwright.errors import Diagnostic, SetupError, StepFailed, command
+from rackwright.errors import Diagnostic, Refused, SetupError, StepFailed, command
 
 
 def pulumi(stack: str, *argv: str) -> str:
@@ -65,6 +65,21 @@ def select(stack: str, root: Path, environment: Mapping[str, str]) -> str:
     return exported
 
 
+def require_unlocked(stack: str, environment: Mapping[str, str]) -> None:
+    """Return if no pulumi holds the lock of the state; select() has released those of dead processes.
+
+    Raises:
+        Refused: A pulumi holds it.
+    """
+    for lock in _locks(environment):
+        if f"/{stack}/" in str(lock):
+            holder = _read_lock(lock)
+            problem = f"process {holder['pid']} on {holder['hostname']} has locked the state"
+            help = f"Wait for its end; if it has died, run {command('pulumi cancel --stack {}', stack)}"
+            note = "nothing was changed"
+            raise Refused(Diagnostic(f"stack {stack}", problem, help=help, note=note, id="stack-locked"))
+
+
 def _check_state_files(stack: str, environment: Mapping[str, str]) -> None:
     """Check the files of a file backend, which a full disk leaves empty or truncated.
 
@@ -80,7 +95,9 @@ def _check_state_files(stack: str, environment: Mapping[str, str]) -> None:
                 problem = f"the lock of the state is damaged: its {_size(lock)} are not a lock of pulumi"
                 remove = f"remove the lock with {command('rm {}', str(lock))}"
                 help = f"Make sure that no other pulumi runs, {remove}, and {again}"
-                raise SetupError(Diagnostic(str(lock), problem, "complete JSON", help, note)) from None
+                raise SetupError(
+                    Diagnostic(str(lock), problem, "complete JSON", help, note, id="state-damaged")
+                ) from None
     for state in _files(environment, f".pulumi/stacks/**/{stack}.json"):
         if _is_json(state):
             continue
@@ -91,7 +108,7 @@ def _check_state_files(stack: str, environment: Mapping[str, str]) -> None:
             aside = command("mv {} {}", str(state), f"{state}.damaged")
             help = f"Move the file aside with {aside}, and {again}, which reads the state from the hosts"
         problem = f"the state is damaged: its {_size(state)} are not a state of pulumi"
-        raise SetupError(Diagnostic(str(state), problem, "complete JSON", help, note))
+        raise SetupError(Diagnostic(str(state), problem, "complete JSON", help, note, id="state-damaged"))
 
 
 def _read_lock(lock: Path) -> dict[str, Any]:

@@ -75,7 +75,9 @@ def _compare(name: str, host: Host, facts: Facts) -> IdentityComparison:
     if drives and not any(drives.values()):
         problem, expected = f"the machine has none of the drives {', '.join(drives)}", "at least one of them"
         note = "a host keeps its drives when its mainboard is replaced"
-        raise Refused(Diagnostic(name, problem, expected, "Check which machine has this address", note))
+        raise Refused(
+            Diagnostic(name, problem, expected, "Check which machine has this address", note, id="wrong-machine")
+        )
     if missing := [field for field in declared if field not in actual]:
         problem = f"the mainboard reports no {' and no '.join(missing)}"
         expected = "each declared field of the identity"

@@ -142,7 +142,9 @@ def login_refused(endpoint: Endpoint, failures: list[tuple[Login, str]]) -> Logi
         )
     problem = "; then ".join(f"{reason} for user {login.user} with {_credential(login)}" for login, reason in failures)
     help = f"Check `{ssh_command(endpoint, failures[0][0])} true`"
-    return LoginRefused(Diagnostic(endpoint.host, problem, help=help, note="no step was run on this host"))
+    return LoginRefused(
+        Diagnostic(endpoint.host, problem, help=help, note="no step was run on this host", id="login-refused")
+    )
 
 
 def only_looks(endpoint: Endpoint, login: Login) -> OnlyLooks:

@@ -100,6 +100,7 @@ def check_host_key(endpoint: Endpoint, pinned: dict[str, bytes], key_type: str, 
                 help="Compare the fingerprint with `ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub` at the host's console,"
                 f" then add its line to {where}",
                 note="only pinned keys are trusted; nothing was sent to the host",
+                id="host-key-unknown",
             )
         )
         refused.offered = key_type, key
@@ -111,5 +112,6 @@ def check_host_key(endpoint: Endpoint, pinned: dict[str, bytes], key_type: str, 
             f"{pin_name(endpoint)} has the host key {shown}, and {where} has {pins}",
             help="If the host was reinstalled, compare the fingerprint at its console, then replace the line",
             note="another machine may be answering; nothing was sent to it",
+            id="host-key-changed",
         )
     )

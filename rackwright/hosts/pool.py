@@ -253,7 +253,9 @@ class Hosts:
                 reason = error.diagnostic.problem
             if (seconds := time.monotonic() - began) > RESTART_SECONDS:
                 problem = f"the host did not come back within {seconds:.0f} s of its restart: {reason}"
-                raise HostUnreachable(Diagnostic(endpoint.host, problem, help="Look at the host's console"))
+                raise HostUnreachable(
+                    Diagnostic(endpoint.host, problem, help="Look at the host's console", id="host-did-not-return")
+                )
             progress(f"waiting for {seconds:.0f} s for it to come back: {reason}")
             if self._cancelled.wait(RETRY_SECONDS):
                 raise WaitInterrupted

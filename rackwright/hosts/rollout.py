@@ -176,14 +176,14 @@ class RolloutGate:
         if len(state.failed) > (limit := self._policy.max_failures):
             problem = "; ".join(f"{other} failed: {reason}" for other, reason in state.failed.items())
             expected = f"at most {limit} failed host{'s' * (limit != 1)} in a rollout"
-            return Diagnostic(where, problem, expected, f"Correct that, and {_AGAIN}", note)
+            return Diagnostic(where, problem, expected, f"Correct that, and {_AGAIN}", note, id="rollout-stopped")
         if self._cancelled():
             problem, help = "cancelled while waiting for its rollout slot", _AGAIN.capitalize()
-            return Diagnostic(where, problem, help=help, note=note)
+            return Diagnostic(where, problem, help=help, note=note, id="rollout-stopped")
         if self._limit is not None and len(lost) >= self._limit and host not in lost | self._going():
             expected = f"at most {self._limit} of the fleet changed or not reached at once"
             help = f"Bring them back, or raise rollout.max_unavailable, and {_AGAIN}"
-            return Diagnostic(where, _away((), lost), expected, help, note)
+            return Diagnostic(where, _away((), lost), expected, help, note, id="rollout-stopped")
         return None
 
     def _leave(self, state: _RolloutGroup, host: str, failure: str | None) -> None:

@@ -144,6 +144,7 @@ class Session:
                             f"another run, for {holder}, has held its lease for {PATIENCE_SECONDS:.0f} s",
                             help="Wait for the end of that run, and run the same command again",
                             note="no step was run",
+                            id="host-busy",
                         )
                     )
                 case {"event": "occupied", "steps": steps}:
@@ -154,6 +155,7 @@ class Session:
                             "one step at a time on a host",
                             "Wait until `systemctl list-units 'rackwright-*'` no longer lists it, and run this again",
                             "no step was run",
+                            id="host-busy",
                         )
                     )
 

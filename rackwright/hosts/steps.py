@@ -57,12 +57,21 @@ def execute(hosts: Hosts, host: str, id: str, steps: Sequence[Step], progress: P
         except NotDone as reason:
             output = f', and printed "{" / ".join(reason.output)}"' if reason.output else ""
             problem = f"{which} failed on {host}: {reason}{output}"
-            help = SOURCE if NO_PACKAGE.search(problem) else AGAIN
-            raise StepFailed(Diagnostic(id, problem, help=help, note=_account(steps, number))) from None
+            if NO_PACKAGE.search(problem):
+                raise StepFailed(
+                    Diagnostic(id, problem, help=SOURCE, note=_account(steps, number), id="package-unavailable")
+                ) from None
+            raise StepFailed(
+                Diagnostic(id, problem, help=AGAIN, note=_account(steps, number), id="step-failed")
+            ) from None
         except HostUnreachable as lost:
             raise StepFailed(
                 Diagnostic(
-                    id, f"{which} on {host}: {lost.diagnostic.problem}", help=AGAIN, note=_account(steps, number)
+                    id,
+                    f"{which} on {host}: {lost.diagnostic.problem}",
+                    help=AGAIN,
+                    note=_account(steps, number),
+                    id="connection-lost",
                 )
             ) from None
         except WaitInterrupted:

@@ -104,6 +104,7 @@ class Connection:
                         self.endpoint.host,
                         f"`{argv[0]}` {error}",
                         help="Find out what the host has in great number, and who controls the host",
+                        id="host-slow",
                     )
                 ) from None
             except TimeoutError:
@@ -112,6 +113,7 @@ class Connection:
                         self.endpoint.host,
                         f"`{argv[0]}` gave no answer within {timeout:.0f} s",
                         help="Check the load of the host, and run the same command again",
+                        id="host-slow",
                     )
                 ) from None
 
@@ -180,6 +182,7 @@ class Connection:
                 f'{sudo}{argv[0]} failed with status {result.status}, and printed "{last_line[0]}"',
                 help=help,
                 note="it changed nothing",
+                id="sudo-failed",
             )
         )
 
@@ -192,6 +195,7 @@ class Connection:
                 f"the connection ended ({reason})",
                 help="Run the same command again, which first reads the state of the host",
                 note="a command that was running may still run",
+                id="connection-lost",
             )
         )
 
@@ -263,6 +267,7 @@ class Connection:
                 self.endpoint.host,
                 reason,  # without the address: this part is stored with the resource
                 help=f"Check that the host runs, and that its SSH server listens on {place}",
+                id="host-unreachable",
             )
         )
 

@@ -109,6 +109,6 @@ def digest_arrays(path: Path) -> str:
     except (OSError, BadZipFile, RuntimeError, zlib.error) as error:  # with a password, or damaged
         reason = error.strerror if isinstance(error, OSError) else str(error)
         problem, expected = f"{path} cannot be read: {reason}", "a file that numpy.savez wrote"
-        help = "Write the new rows as docs/guides/serve.md describes"
-        raise DeclarationError(Diagnostic("--data", problem, expected, help)) from None
+        help = "Write the new rows with numpy.savez: `rackwright explain data-unreadable` has the format"
+        raise DeclarationError(Diagnostic("--data", problem, expected, help, id="data-unreadable")) from None
     return digest.hexdigest()

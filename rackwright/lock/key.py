@@ -36,11 +36,13 @@ def check(path: Path, fleet: str, locked: str | None) -> str:
     copy = f"Copy {path.name} from the computer that wrote the lock"
     if locked is not None and not path.exists():
         help = f"{copy}, or remove `key` from the lock for a new key"
-        raise Refused(Diagnostic(str(path), "the private key is missing", expected, help))
+        raise Refused(Diagnostic(str(path), "the private key is missing", expected, help, id="signing-key-missing"))
     public = public_key(path, fleet)
     if locked not in (None, public):
         help = f"{copy}, or remove `key` from the lock to use this key"
-        raise Refused(Diagnostic(str(path), "the file has another private key", expected, help))
+        raise Refused(
+            Diagnostic(str(path), "the file has another private key", expected, help, id="signing-key-missing")
+        )
     return public
 
 

@@ -204,7 +204,12 @@ class Resources:
             if fixable_differences := observed.fixable_differences():
                 differences = "; ".join(map(format_difference, fixable_differences))
                 raise StepFailed(
-                    Diagnostic(subject.id, f"after all steps the host differs: {differences}", help=_AGAIN)
+                    Diagnostic(
+                        subject.id,
+                        f"after all steps the host differs: {differences}",
+                        help=_AGAIN,
+                        id="still-different",
+                    )
                 )
         operation.note("done")
         if observed.plan.by_hand:
@@ -293,7 +298,11 @@ class Resources:
         if text := self._maintenance_text(urn, inputs):
             host = str(inputs["host"])
             help = "Wait, or remove `maintenance` from the fleet"
-            raise Refused(Diagnostic(host, f"the host is {text}", help=help, note="nothing is changed on it"))
+            raise Refused(
+                Diagnostic(
+                    host, f"the host is {text}", help=help, note="nothing is changed on it", id="host-in-maintenance"
+                )
+            )
 
     def _refuse_other_format(self, urn: Urn, old: Properties) -> None:
         """Refuse inputs *old* from a state in another format; the error of the first resource stands for all."""

@@ -88,7 +88,7 @@ def check(id: str, claims: Sequence[Claim], plan: Plan) -> None:
         return
     if changes := [*_changes(saved.resources.get(id, SavedResource()), claims, plan)]:
         problem = f"the plan has changed since it was saved: {'; '.join(changes)}"
-        raise Refused(Diagnostic(id, problem, _EXPECTED, _HELP, "no step was run"))
+        raise Refused(Diagnostic(id, problem, _EXPECTED, _HELP, "no step was run", id="plan-outdated"))
 
 
 def check_removal(id: str) -> None:
@@ -99,7 +99,9 @@ def check_removal(id: str) -> None:
     """
     saved = _saved()
     if saved is not None and id not in saved.removed:
-        raise Refused(Diagnostic(id, "the saved plan does not remove the resource", _EXPECTED, _HELP))
+        raise Refused(
+            Diagnostic(id, "the saved plan does not remove the resource", _EXPECTED, _HELP, id="plan-outdated")
+        )
 
 
 def _changes(planned: SavedResource, claims: Sequence[Claim], plan: Plan) -> Iterator[str]:

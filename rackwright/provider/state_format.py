@@ -53,7 +53,7 @@ def check_format(found: JSON, stack: str) -> None:
         help = "Use the version of rackwright that wrote the state"
     else:
         help = set_aside_help(stack)
-    raise Refused(Diagnostic(f"stack {stack}", problem, f"format {STATE_FORMAT}", help))
+    raise Refused(Diagnostic(f"stack {stack}", problem, f"format {STATE_FORMAT}", help, id="state-format"))
 
 
 def set_aside_help(stack: str) -> str:

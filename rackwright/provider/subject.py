@@ -107,6 +107,7 @@ class ObservedSubject:
             _RECREATION.format(steps=steps),
             help=_TWO_STEPS,
             note="rackwright creates nothing over lost data",
+            id="resource-lost",
         )
         return (*self.plan.refusals, recreation)
 

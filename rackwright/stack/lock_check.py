@@ -28,22 +28,24 @@ def problems(stack: Stack, resources: Iterable[tuple[Resource, Sequence[Claim]]]
     if stack.fleet.mirror is not None and stack.mirror is None:
         problem = "there is no lock" if stack.lock is None else "the lock has no key"
         note = "`mirror` serves packages that a lock lists and a key signs"
-        yield Diagnostic(where, problem, help=f"Run {relock}", note=note)
+        yield Diagnostic(where, problem, help=f"Run {relock}", note=note, id="lock-missing")
     if stack.lock is None:
         return
     if stack.lock.rackwright != __version__:
         problem = f"the lock was written by rackwright {stack.lock.rackwright}"
         help = f"Install rackwright {stack.lock.rackwright}, or run {relock} and check the changes"
-        yield Diagnostic(where, problem, f"rackwright {__version__}, which this is", help)
+        yield Diagnostic(where, problem, f"rackwright {__version__}, which this is", help, id="lock-outdated")
     elif changed := _changed_parts(stack.lock):
         problem = f"the lock was written by another build of rackwright {__version__}"
-        yield Diagnostic(where, problem, help=again, note=f"this build has different {changed}")
+        yield Diagnostic(where, problem, help=again, note=f"this build has different {changed}", id="lock-outdated")
     for spec, claims in resources:
         if isinstance(spec, RoleSpec):
             locked = stack.lock.packages.get(system(spec.about.os), {})
             missing = (package for package in promised_packages(claims) if not has_package(locked, package))
             for package in missing:
-                yield Diagnostic(where, f"the lock lacks {package}", help=again, note=f"{spec.id} promises it")
+                yield Diagnostic(
+                    where, f"the lock lacks {package}", help=again, note=f"{spec.id} promises it", id="lock-outdated"
+                )
 
 
 def _changed_parts(lock: Lock) -> str | None:

@@ -19,7 +19,7 @@ TEXT, FILE = "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"
 ITERATIONS = 1_000_000
 """Rounds of PBKDF2 with SHA-256, before AES-256-GCM. Source: pulumi, sdk/go/common/resource/config/crypt.go."""
 WANT = "the secrets of a real rack need a private passphrase or a secrets provider"
-GUIDE = "docs/tutorials/first-real-rack.md has the steps"
+GUIDE = "`rackwright explain passphrase-unsafe` has the steps"
 
 
 @cache
@@ -100,7 +100,9 @@ def check_state(stack: str, deployment: Mapping[str, object], project: Path) -> 
         help = "Use the pulumi that `rackwright toolchain` finds"
         raise DeclarationError(Diagnostic(where, problem, expected, help)) from None
     if name:
-        error = Diagnostic(where, f"got secrets that {name} opens", WANT, reencrypt_fix(stack, name, ()))
+        error = Diagnostic(
+            where, f"got secrets that {name} opens", WANT, reencrypt_fix(stack, name, ()), id="passphrase-unsafe"
+        )
         raise DeclarationError(error)
 
 
@@ -125,10 +127,18 @@ def require_own_passphrase(source: Source, stack: str, environment: Mapping[str,
     value = read_passphrase(environment)
     if value in PUBLISHED_PASSPHRASES and not source.data.get(SALT):
         help = f"Set {FILE} to your own file with another passphrase; {GUIDE}"
-        raise SetupError(Diagnostic(where, f"got {PUBLISHED_PASSPHRASES[value]} in {TEXT} or {FILE}", WANT, help))
+        raise SetupError(
+            Diagnostic(
+                where, f"got {PUBLISHED_PASSPHRASES[value]} in {TEXT} or {FILE}", WANT, help, id="passphrase-unsafe"
+            )
+        )
     if value is None and not source.data.get(SALT):
         problem = f"got neither {TEXT} nor {FILE}, and no {PROVIDER} in {source.path}"
-        raise SetupError(Diagnostic(where, problem, WANT, f"Set {FILE} to a file with the passphrase; {GUIDE}"))
+        raise SetupError(
+            Diagnostic(
+                where, problem, WANT, f"Set {FILE} to a file with the passphrase; {GUIDE}", id="passphrase-unsafe"
+            )
+        )
 
 
 def has_provider(settings: Mapping[str, object]) -> bool:

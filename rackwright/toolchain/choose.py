@@ -102,6 +102,7 @@ def _make(reasons: list[str], progress: Progress) -> Toolchain:
             f"no usable Pulumi: {'; '.join(reasons)}",
             f"Pulumi {'.'.join(map(str, pins.MINIMUM))} or newer with its Python language host",
             "Install Pulumi, or Go 1.21 or newer to build it, and run the command again",
+            id="pulumi-missing",
         )
     )
 

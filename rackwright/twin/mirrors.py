@@ -35,6 +35,7 @@ def source_lines(os_name: str) -> tuple[str, ...]:
                 "this computer's apt has no mirror of Debian",
                 help="Remove the setting, or add a mirror to /etc/apt/sources.list.d",
                 note="a twin's hosts use the mirrors of this computer",
+                id="mirror-missing",
             )
         )
     return sources

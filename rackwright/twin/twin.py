@@ -147,6 +147,7 @@ class Twin:
                         waiting[0],
                         f"the guest does not answer SSH after {seconds:.0f} s",
                         help=f"Read its console in {self.layout.console(waiting[0])}",
+                        id="guest-silent",
                     )
                 )
             if waiting and now - last_report > 5:
@@ -379,6 +380,7 @@ class Twin:
                 host,
                 f"the machine ended: {_log_tail(log) or _log_tail(console) or 'its log is empty'}",
                 help=f"Read {log} and {console}",
+                id="machine-ended",
             )
         )
 

@@ -21,7 +21,7 @@ def test_a_program_gets_the_errors_as_objects(tmp_path, arguments):
 
     [error] = json.loads(done.stdout)["errors"]
     assert done.returncode == 2
-    assert error.keys() <= {"where", "problem", "expected", "help", "note", "source"}
+    assert error.keys() <= {"where", "problem", "expected", "help", "note", "source", "id"}
     assert done.stderr.startswith(f"error: {error['where']}: {error['problem']}\n  expected: {error['expected']}\n")
 
 

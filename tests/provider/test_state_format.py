@@ -75,7 +75,7 @@ def test_the_way_is_named_once(rig):
         rig.diff(state, RED)
 
     assert "--set-aside-state" in first[0].message
-    assert second[0].message == REFUSED
+    assert second[0].message == f"[state-format] {REFUSED}"
 
 
 def test_a_newer_state_needs_its_own_version(rig):

@@ -50,3 +50,17 @@ def test_a_line_break_of_a_value_begins_no_message():
 def test_equal_errors_are_printed_once():
     assert render([WHOLE, WHOLE]) == WHOLE.render()
     assert str(UserError(WHOLE, WHOLE)).count("got true") == 2
+
+
+def test_the_id_stands_after_the_severity_and_in_the_data():
+    diagnostic = Diagnostic("gpu-01", "another run holds its lease", id="host-busy")
+
+    assert diagnostic.render() == "error[host-busy]: gpu-01: another run holds its lease"
+    assert diagnostic.as_data()["id"] == "host-busy"
+
+
+def test_without_a_severity_the_id_stands_alone():
+    diagnostic = Diagnostic("gpu-01", "another run holds its lease", help="Wait", id="host-busy")
+
+    assert diagnostic.render(severity="") == "[host-busy] gpu-01: another run holds its lease\n  help:     Wait"
+    assert str(diagnostic) == "gpu-01: another run holds its lease. Wait."

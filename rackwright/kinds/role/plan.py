@@ -59,7 +59,7 @@ def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], 
 def _refuse_unknown_secrets(spec: RoleSpec, promises: Promises) -> Diagnostic:
     problem = f"the value of {', '.join(map(placeholder, promises.unknown_secrets))} is not known here"
     help = "Run the command with the passphrase of the stack, whose configuration has the values"
-    return Diagnostic(spec.id, problem, "values of all variables of the role", help)
+    return Diagnostic(spec.id, problem, "values of all variables of the role", help, id="secret-unknown")
 
 
 def refuse_busy(id: str, facts: Facts) -> Iterator[Diagnostic]:
@@ -77,10 +77,14 @@ def refuse_busy(id: str, facts: Facts) -> Iterator[Diagnostic]:
             for process in gpu.processes:
                 memory = "memory" if process.memory_bytes is None else format_size(process.memory_bytes)
                 name = process.name or "unknown name"
-                yield Diagnostic(id, f"process {process.pid} ({name}) has {memory} of GPU {gpu.index}", *rest)
+                yield Diagnostic(
+                    id, f"process {process.pid} ({name}) has {memory} of GPU {gpu.index}", *rest, id="accelerator-busy"
+                )
     with contextlib.suppress(UnknownFact):
         for user in facts.accelerator_users:
-            yield Diagnostic(id, f"process {user.pid} ({user.name}) has {user.device} open", *rest)
+            yield Diagnostic(
+                id, f"process {user.pid} ({user.name}) has {user.device} open", *rest, id="accelerator-busy"
+            )
 
 
 def refuse_foreign(spec: RoleSpec, facts: Facts) -> tuple[Diagnostic, ...]:

@@ -35,6 +35,7 @@ def refuse_wrong_machine(host: str, differences: Sequence[Difference]) -> tuple[
             f"{item.want}, as the fleet declares",
             WRONG_MACHINE_HELP.format(host=host),
             WRONG_MACHINE_NOTE,
+            id="wrong-machine",
         )
         for item in differences
         if item.thing == f"host:{host}" and not item.is_unknown

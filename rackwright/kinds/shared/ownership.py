@@ -78,4 +78,8 @@ def refuse_foreign(id: str, fleet: str, name: str, noun: str, facts: Facts) -> t
     if owner is None or (owner.get("id"), owner.get("fleet")) == (id, fleet):
         return ()
     problem = f"{owner_file(name)} belongs to {owner.get('id')} in fleet {owner.get('fleet')}"
-    return (Diagnostic(id, problem, f"one owner for each {noun} on a host", "Declare it in one fleet only"),)
+    return (
+        Diagnostic(
+            id, problem, f"one owner for each {noun} on a host", "Declare it in one fleet only", id="other-owner"
+        ),
+    )

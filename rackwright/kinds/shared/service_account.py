@@ -118,7 +118,9 @@ def _refuse_unknown_secrets(
     """Yield a refusal for each unknown secret: a plan would write only some of the files. Unknown facts yield none."""
     reasons = dict.fromkeys(item.want.reason for item in unknown if isinstance(item.want, UnknownValue))
     for reason in reasons:
-        yield Diagnostic(service.id, f"a secret is unknown: {reason}", texts.secrets, UNKNOWN_SECRET_HELP)
+        yield Diagnostic(
+            service.id, f"a secret is unknown: {reason}", texts.secrets, UNKNOWN_SECRET_HELP, id="secret-unknown"
+        )
 
 
 def _refuse_broken_host(
@@ -129,6 +131,8 @@ def _refuse_broken_host(
     for item in differences:
         sort, _, name = item.thing.partition(":")
         if sort == "mount":
-            yield Diagnostic(f"{service.id}: {name}", "nothing is mounted there", texts.mount, help)
+            yield Diagnostic(f"{service.id}: {name}", "nothing is mounted there", texts.mount, help, id="mount-missing")
         elif sort == "link":
-            yield Diagnostic(f"{service.id}: {name}", "the link does not exist or is down", texts.link, help)
+            yield Diagnostic(
+                f"{service.id}: {name}", "the link does not exist or is down", texts.link, help, id="mount-missing"
+            )

@@ -13,6 +13,7 @@ def unknown_fact(where: str, reason: UnknownFact | str) -> Diagnostic:
         where,
         f"no plan is possible while a fact is unknown: {reason}",
         help="Remove the cause on the host, and run again",
+        id="fact-unknown",
     )
 
 

@@ -36,4 +36,5 @@ def _incomplete(inputs: PlanInputs, stopped: StoppedArray) -> Diagnostic:
         f"all of its members: {', '.join(inputs.spec.serials)}",
         "Bring the drives back and run up, or assemble the rest by hand",
         "rackwright makes no array over data",
+        id="array-incomplete",
     )

@@ -35,7 +35,9 @@ def refusals(
         where, drive = f"hosts.{inputs.spec.host}.drives {serial}", inputs.facts.drive(serial)
         if drive is None:
             help = "Insert it, or correct its serial"
-            yield Diagnostic(where, "the drive is not in the machine", "all members of the tier", help)
+            yield Diagnostic(
+                where, "the drive is not in the machine", "all members of the tier", help, id="drive-missing"
+            )
         elif unsuitable := [*_identity_refusals(inputs, serial, where)]:
             yield from unsuitable
         elif looks_inside:
@@ -54,7 +56,9 @@ def _identity_refusals(inputs: PlanInputs, serial: str, where: str) -> Iterator[
     own = (item for item in inputs.differences if item.thing == f"drive:{serial}" and item.name in IDENTIFYING)
     for item in (*own, *failing_health(inputs, serial)):
         help = "Take another drive" if item.name == "health" else "Correct the drive or its line"
-        yield Diagnostic(where, f"got {item.name} {item.actual}", f"{format_wanted(item)}, as declared", help)
+        yield Diagnostic(
+            where, f"got {item.name} {item.actual}", f"{format_wanted(item)}, as declared", help, id="drive-unsuitable"
+        )
 
 
 def _content_refusals(inputs: PlanInputs, drive: DriveFacts, where: str, ours: Collection[str]) -> Iterator[Diagnostic]:
@@ -65,18 +69,18 @@ def _content_refusals(inputs: PlanInputs, drive: DriveFacts, where: str, ours: C
             f"the drive is mounted at {', '.join(drive.mountpoints)}",
             "Look at its content, and unmount it by hand",
         )
-        yield Diagnostic(where, problem, "a drive that is not in use", help)
+        yield Diagnostic(where, problem, "a drive that is not in use", help, id="drive-busy")
         return
     least = (spec.member_kib or 0) * 1024
     if drive.size_bytes < least:
         expected = f"at least {format_size(least)}, which the array uses of each member"
         help = "Take a larger drive, or declare the size of the smallest"
-        yield Diagnostic(where, f"the drive has {format_size(drive.size_bytes)}", expected, help)
+        yield Diagnostic(where, f"the drive has {format_size(drive.size_bytes)}", expected, help, id="drive-unsuitable")
     try:
         refusal = content_refusal(spec.host, drive, spec.wipe, inputs.repository.consents)
     except UnknownFact as reason:
         problem, help = f"the content of the drive is unknown: {reason}", "Look at its content, and free it by hand"
-        yield Diagnostic(where, problem, "a drive that is not in use", help)
+        yield Diagnostic(where, problem, "a drive that is not in use", help, id="drive-busy")
         return
     if refusal and drive.serial not in ours:
         yield refusal
@@ -116,13 +120,13 @@ def content_refusal(
     expected = "a blank drive, or consent to lose exactly this content"
     if not drive.unwitnessed_content:
         help = f'To lose this content, write under hosts.{host}.wipe: {{{drive.serial}: "{present}"}}'
-        return Diagnostic(where, problem, expected, help)
+        return Diagnostic(where, problem, expected, help, id="drive-holds-data")
     help = f"To lose this content, run `rackwright up STACK {consent_option(drive)}` before the next write or restart"
     note = (
         f"later writes to {', '.join(drive.unwitnessed_content)} show in no superblock, so a line in the fleet is not"
         " enough"
     )
-    return Diagnostic(where, problem, expected, help, note)
+    return Diagnostic(where, problem, expected, help, note, id="drive-holds-data")
 
 
 def consent_option(drive: DriveFacts) -> str:

@@ -45,7 +45,9 @@ def refusals(spec: TierSpec, array: Array, completes: bool) -> Iterator[Diagnost
         yield Diagnostic(where, problem, "an array without a partial parity log: md enlarges no other", help)
     elif array.condition in ("degraded", "failed", "interrupted") and not completes:
         help = "Repair the array first, and run again"
-        yield Diagnostic(where, f"{problem}, but the array is {array.condition}", "an array with all members", help)
+        yield Diagnostic(
+            where, f"{problem}, but the array is {array.condition}", "an array with all members", help, id="array-busy"
+        )
 
 
 def enlarge_steps(inputs: PlanInputs) -> Iterator[Command]:

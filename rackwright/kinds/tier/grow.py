@@ -68,7 +68,7 @@ def _refusals(inputs: PlanInputs, growing: Growing) -> Iterator[Diagnostic]:
     elif array.condition != "optimal" and not (phase == "growing" and array.condition == "syncing"):
         problem += f", but the array is {array.condition}"
         help = "Repair it or wait until it rests, and run again"
-        yield Diagnostic(where, problem, "an array with all members that is at rest", help)
+        yield Diagnostic(where, problem, "an array with all members that is at rest", help, id="array-busy")
 
 
 def _spread_steps(inputs: PlanInputs, growing: Growing, contents: Mapping[str, str]) -> Iterator[Command]:

@@ -100,14 +100,20 @@ def refusals(spec: TierSpec, facts: Facts, array: Array, owner: Mapping[str, Any
     elif header is None:
         look = f"Look with {command('cryptsetup luksDump {}', spec.array_path)}"
         help = f"{look}; only if that finds no header, restore the copy with {back}"
-        yield Diagnostic(where, "the array has no LUKS header", f"the header {uuid}, which the owner file names", help)
+        yield Diagnostic(
+            where,
+            "the array has no LUKS header",
+            f"the header {uuid}, which the owner file names",
+            help,
+            id="header-missing",
+        )
     elif header.uuid != uuid and owner:
         expected = f"the header {uuid}, which the owner file names" if uuid else "no header: the owner file names none"
         help = (
             "Find out who made that header and what it opens, and copy it with `cryptsetup luksHeaderBackup`; the copy"
             f" of rackwright's header is {spec.header_path}"
         )
-        yield Diagnostic(where, f"the array has the LUKS header {header.uuid}", expected, help)
+        yield Diagnostic(where, f"the array has the LUKS header {header.uuid}", expected, help, id="header-missing")
     elif header.version != VERSION:
         help = (
             "Copy its header with `cryptsetup luksHeaderBackup`, close it, convert it with"
@@ -142,7 +148,11 @@ def key_refusals(spec: TierSpec, facts: Facts, repository: Repository) -> Iterat
     where = f"{spec.id}: encryption"
     if spec.declared.key and spec.declared.key not in repository.secrets:
         yield Diagnostic(
-            where, f"the secret {spec.declared.key} is not known here", "the key of the tier", UNKNOWN_SECRET_HELP
+            where,
+            f"the secret {spec.declared.key} is not known here",
+            "the key of the tier",
+            UNKNOWN_SECRET_HELP,
+            id="secret-unknown",
         )
     if not spec.declared.tpm2:
         return

@@ -78,4 +78,4 @@ def owner_refusals(spec: TierSpec, facts: Facts) -> tuple[Diagnostic, ...]:
         return ()
     problem = f"{spec.owner_file} belongs to {owner.get('id')} in fleet {owner.get('fleet')}"
     help = "Declare it in one fleet only, or under another name"
-    return (Diagnostic(spec.id, problem, "one owner for each tier", help),)
+    return (Diagnostic(spec.id, problem, "one owner for each tier", help, id="other-owner"),)

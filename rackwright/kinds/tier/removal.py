@@ -24,7 +24,7 @@ def removal(spec: TierSpec, facts: Facts, consent: bool) -> Plan:
     if not consent and spec.declared.array is None:
         problem, expected = f"the removal of {spec.name} would erase its data", "consent at the tier"
         help = "Write `destroy: allowed` at the tier, run up, then remove it"
-        return Plan(refusals=(Diagnostic(spec.id, problem, expected, help),))
+        return Plan(refusals=(Diagnostic(spec.id, problem, expected, help, id="tier-holds-data"),))
     try:
         if refusals := (
             *owner_refusals(spec, facts),

@@ -62,13 +62,13 @@ def refusals(
     ):
         help = "Look at it with `mdadm --detail`, and run again when it has all members and rests"
         problem = f"members would be replaced while the array is {array.condition}"
-        yield Diagnostic(where, problem, "an array that works and has no reshape", help)
+        yield Diagnostic(where, problem, "an array that works and has no reshape", help, id="array-busy")
     elif replacement.copies_to_begin and (replacement.failed_members or array.degraded):
         missing = ", ".join(replacement.failed_members) or "a member"
         problem = f"{', '.join(replacement.copies_to_begin)} works, and would be replaced while {missing} is missing"
         help = "Replace the missing member first, and the others after its rebuild"
         note = "a drive that comes now takes the place of the missing member"
-        yield Diagnostic(where, problem, help=help, note=note)
+        yield Diagnostic(where, problem, help=help, note=note, id="array-busy")
 
 
 def _newcomer_refusals(
