@@ -2,32 +2,46 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 from rackwright.facts.facts import Facts
 
-RANDOM = "made at random with the array, the filesystem or the encrypted volume"
+CONTENT = "the content of a drive, which every write changes"
+COUNTER = "a counter of the drive"
+UUID_TEXT = "the file has the UUID of an array or a filesystem; `texts` compares its text without UUIDs"
 VOLATILE: Mapping[tuple[str, ...], str] = {
     ("boot_id",): "the kernel makes one at each start",
     ("taken_at",): "the time of the observation",
     ("measures",): "results of the last qualification",
     ("readings",): "temperatures, speeds and clocks of this moment",
     ("hardware", "*", "clock_hz"): "the clock of this moment",
+    ("modules",): "the kernel loads modules when it needs them",
     ("sockets",): "programs open them at any time, on ports that the kernel chooses",
     ("accelerator_users",): "processes that use a GPU at this moment",
-    ("arrays", "*", "uuid"): RANDOM,
-    ("arrays", "*", "members", "*", "names_array"): RANDOM,
-    ("filesystems", "*", "uuid"): RANDOM,
     ("directories", "*", "mtime_ns"): "the time of the last write",
     ("files", "*", "mtime_ns"): "the time of the last write",
+    ("files", "/etc/mdadm/mdadm.conf.d/*", "digest"): UUID_TEXT,
+    ("files", "/etc/systemd/system/*.mount", "digest"): UUID_TEXT,
     ("units", "*", "load"): "systemd loads units when it needs them",
     ("units", "*", "active"): "timers and sockets start and stop services at any time",
+    ("units", "*.device"): "the name has a UUID, or depends on the order of a start",
+    ("units", "blockdev@*"): "the name depends on the order of a start",
+    ("drives", "*", "sample"): CONTENT,
+    ("drives", "*", "witnesses"): CONTENT,
+    ("drives", "*", "parts"): CONTENT,
+    ("drives", "*", "held"): "unknown while an array uses the drive",
+    ("drives", "*", "health"): COUNTER,
+    ("drives", "*", "writes"): COUNTER,
+    ("drives", "*", "superblock", "events"): "md counts the starts and changes of an array",
 }
 """Facts that may differ after a rebuild, by their path, each with its reason. A star is any name, or part of one."""
-KEYS = ("serial", "md_name", "name", "target", "path", "id")
+KEYS = ("serial", "md_name", "name", "target", "path", "device", "id")
 """Keys that name a row of a list, so that rows are compared by name: their order has no meaning."""
+UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{8}(:[0-9a-f]{8}){3}\b")
+"""A UUID of a filesystem or of an array: each is made at random, so every text is compared without it."""
 MISSING = object()
 SHOWN = 120
 """Characters of a value that a difference shows."""
@@ -42,7 +56,7 @@ def stable(facts: Facts) -> Any:
     """Return the raw facts without the volatile ones, and with names that do not depend on the order of a start.
 
     Lists of named rows become mappings by name. A drive's name in the kernel becomes its serial number, an array's
-    becomes its md name.
+    becomes its md name. UUIDs are left out, except for those of the machine.
     """
     return _stable((), facts.raw, _names(facts.raw))
 
@@ -85,7 +99,9 @@ def _stable(path: tuple[str, ...], value: Any, names: Mapping[str, str]) -> Any:
             for key, each in value.items()
             if not any(_matches((*path, key), pattern) for pattern in VOLATILE)
         }
-    return names.get(value, value) if isinstance(value, str) else value
+    if isinstance(value, str) and path[0] != "identity":
+        return UUID.sub("UUID", names.get(value, value))
+    return value
 
 
 def _by_name(rows: Sequence[Any]) -> Any:
