@@ -43,7 +43,7 @@ class _LocalActions:
         return servers.specs(project.stack(self._request.stack.name), self._request.server)[0].version
 
     def roll_out(self) -> int:
-        return pulumi.run("up", self._request.stack.name, sys.stderr, yes=True)  # stdout is for the report alone
+        return pulumi.up(self._request.stack.name, yes=True, stdout=sys.stderr)  # stdout is for the report alone
 
     def progress(self, text: str) -> None:
         project.notify(text)

@@ -18,7 +18,7 @@ def call(outside: FakeActions, monkeypatch: pytest.MonkeyPatch):
     """Return a function that types the command, on workloads and an `up` that are pretended, and returns its status."""
     monkeypatch.setattr(workloads, "ensure", lambda say: SimpleNamespace(python=Path("python")))
     monkeypatch.setattr(process, "run", lambda python, argv, say: outside.run_python(argv, say))
-    monkeypatch.setattr(pulumi, "run", lambda verb, stack, stdout, yes: outside.roll_out())
+    monkeypatch.setattr(pulumi, "up", lambda stack, yes, stdout: outside.roll_out())
 
     def type_it(*more: str, data: str = "new.npz") -> int:
         monkeypatch.setattr(
