@@ -46,7 +46,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "taken_at": time.time(),
         "salt_id": salt_id(salt),
         "covers": {
-            "files": (*system.FILE_ROOTS, *system.REWRITTEN_ROOTS),
+            "files": system.COVERED,
             "texts": system.TEXTS,
             "sysctls_left_out": kernel.SYSCTLS_LEFT_OUT,
         },
