@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import zipfile
 from pathlib import Path
@@ -81,6 +82,13 @@ def test_check_schema_digests_and_inventory_work_in_a_new_project(programs: Path
     assert run(programs, project, "schema") == (project / ".vscode/fleet.schema.json").read_text()
     assert json.loads(run(programs, project / "stacks", "digests", "lab"))
     assert set(json.loads(run(programs, project, "inventory", "lab"))["all"]["hosts"]) == {"gpu-01", "gpu-02"}
+
+
+def test_an_error_is_explained_with_pages_of_the_installation(programs: Path, tmp_path: Path) -> None:
+    explained = run(programs, tmp_path, "explain", "login-refused")
+
+    [page] = re.findall(r"\((/[^)]+)\)", explained)
+    assert Path(page).is_relative_to(programs.parent) and Path(page).is_file()
 
 
 def test_another_package_named_workloads_is_refused(programs: Path, tmp_path: Path) -> None:

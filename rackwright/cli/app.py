@@ -234,10 +234,10 @@ def preview(
     host: Hosts = None,
 ) -> None:
     """Compare the hosts with the declaration, and show what `up` would do. Read-only."""
-    from rackwright.cli.pulumi import Form, run
+    from rackwright.cli.pulumi import Form, Selection, preview
 
-    form = Form(steps, diff, as_json)
-    raise typer.Exit(run("preview", stack, consented=consent or (), form=form, saved=save_plan, hosts=host or ()))
+    selection = Selection(host or (), consent or ())
+    raise typer.Exit(preview(stack, selection, Form(steps, diff, as_json), save_plan))
 
 
 @app.command(rich_help_panel=CHANGE)
@@ -254,10 +254,10 @@ def up(
     host: Hosts = None,
 ) -> None:
     """Change the hosts to the declared state, after a preview and a question. Running it again is safe."""
-    from rackwright.cli.pulumi import Form, run
+    from rackwright.cli.pulumi import Form, Selection, up
 
-    form = Form(steps, diff)
-    raise typer.Exit(run("up", stack, consented=consent or (), yes=yes, form=form, saved=plan, hosts=host or ()))
+    selection = Selection(host or (), consent or ())
+    raise typer.Exit(up(stack, selection, Form(steps, diff), yes, plan))
 
 
 @app.command(rich_help_panel=CHANGE)

@@ -51,28 +51,21 @@ def missing_packages(lists: Sequence[Path] = LISTS) -> Mapping[str, list[str]]:
     """Return the packages of *lists* that this computer lacks, by feature."""
     missing: dict[str, list[str]] = defaultdict(list)
     for path in lists:
-        feature = ""
+        feature, lacking = "", _missing_of(path)
         for line in path.read_text().splitlines():
             if line.startswith("## "):
                 feature = line[3:].strip()
             elif line and not line.startswith("#"):
-                package, thing, *_ = line.split()
-                if not _is_installed(thing):
+                package = line.split()[0]
+                if package in lacking:
                     missing[feature].append(package)
     return missing
 
 
-def _is_installed(thing: str) -> bool:
-    """Return whether this computer has *thing*: a command, a file ``/path``, or a module ``python3:name``."""
-    if thing.startswith("/"):
-        return Path(thing).exists()
-    if thing.startswith("python3:"):
-        module = thing.removeprefix("python3:")
-        return subprocess.run(["python3", "-c", f"import {module}"], capture_output=True).returncode == 0
-    return (
-        shutil.which(thing, path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin")))
-        is not None
-    )
+def _missing_of(path: Path) -> list[str]:
+    """Return the missing packages of the list *path*, as the script finds them that installs them."""
+    argv = ["/bin/sh", str(FOLDER / "system.sh"), "--missing", str(path)]
+    return subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
 
 
 def _packages(feature: str, missing: Sequence[str], found: str) -> Check:

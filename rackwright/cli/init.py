@@ -13,7 +13,7 @@ import typer
 from rackwright import __version__, locations, terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import SET_UP
-from rackwright.cli.upgrade import SCHEMA
+from rackwright.cli.upgrade import SCHEMA, diff
 from rackwright.errors import Diagnostic, Refused, command
 from rackwright.files import write_atomic
 
@@ -27,12 +27,6 @@ TEXTS = {
     "README.md": "README.md",
 }
 """Files of a project, with the names of their texts in project_files/."""
-ADD_TO_PROJECT = """\
-stackConfigDir: stacks
-plugins:
-  providers:
-    - {name: rackwright, path: .rackwright/bin}
-"""
 
 
 class Example(StrEnum):
@@ -56,14 +50,20 @@ def init(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new directory, or one with a Pulumi project.")],
     example: Annotated[Example, typer.Option(help="The fleet to begin with.")] = Example.rack,
     python: Annotated[bool, typer.Option("--python", help="Declare the fleet in Python; only for rack.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Change an existing Pulumi.yaml without a question.")] = False,
 ) -> None:
     """Write a project with an example fleet and its twin. Existing files stay as they are, and the command lists them.
 
-    In a directory with a Pulumi.yaml, the command adds what is missing, and prints what to add to existing files.
+    In a directory with a Pulumi.yaml, the command adds the missing files. It shows what Pulumi.yaml lacks, and asks
+    before it adds that; comments stay.
     """
     if python and example is not Example.rack:
         problem, help = f"the example {example.value} is declared in YAML alone", "Leave out --python or --example"
         raise Refused(Diagnostic("--python", problem, "the example rack", help))
+    from rackwright.cli.pulumi_project import add_rackwright
+
+    existing = directory / "Pulumi.yaml"
+    extended = add_rackwright(existing.read_text(encoding="utf-8"), str(existing)) if existing.is_file() else None
     contents = project_files(project_name(directory), example, python)
     present = [path for path in contents if (directory / path).exists()]
     for path, text in contents.items():
@@ -72,7 +72,21 @@ def init(
         else:
             write_atomic(directory / path, text)
             terminal.show(f"wrote   {directory / path}")
+    if extended is not None:
+        _extend(existing, extended, yes)
     _show_next_steps(directory, STACKS[example], present)
+
+
+def _extend(path: Path, text: str, yes: bool) -> None:
+    """Show the difference between the file *path* and *text*, ask, and write it."""
+    if text == path.read_text(encoding="utf-8"):
+        return
+    terminal.show("".join(diff(path, text)), end="")
+    if yes or terminal.confirm(f"Change {path} so?"):
+        write_atomic(path, text)
+        terminal.show(f"changed {path}")
+    else:
+        terminal.show(f"add     these lines to {path}, or run the command again with --yes")
 
 
 def project_name(directory: Path) -> str:
@@ -147,9 +161,6 @@ def _replace_names(text: str, names: Mapping[str, str]) -> str:
 
 def _show_next_steps(directory: Path, stacks: tuple[str, ...], present: list[str]) -> None:
     """Print what to add to files that exist, and the commands with which to go on."""
-    if "Pulumi.yaml" in present:
-        terminal.show(f"add     to {directory / 'Pulumi.yaml'}, unless it has them:")
-        terminal.show("".join(f"          {line}\n" for line in ADD_TO_PROJECT.splitlines()), end="")
     if "__main__.py" in present:
         terminal.show("add     `import rackwright` and `rackwright.run()` to the program")
     commands = [] if directory.resolve() == Path.cwd() else [command("cd {}", str(directory))]

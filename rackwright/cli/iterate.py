@@ -23,8 +23,8 @@ from rackwright.toolchain import workloads
 class _LocalActions:
     """The actions of an iteration, on this computer and through it on the stack's hosts."""
 
-    def __init__(self, request: IterationRequest) -> None:
-        self._request = request
+    def __init__(self, request: IterationRequest, yes: bool) -> None:
+        self._request, self._yes = request, yes
         self._interpreter: Path | None = None
 
     def run_python(self, argv: Sequence[str], progress: Progress) -> tuple[int, str]:
@@ -43,20 +43,27 @@ class _LocalActions:
         return servers.specs(project.stack(self._request.stack.name), self._request.server)[0].version
 
     def roll_out(self) -> int:
-        return pulumi.run("up", self._request.stack.name, sys.stderr, yes=True)  # stdout is for the report alone
+        # stdout is for the report alone
+        return pulumi.up(self._request.stack.name, yes=self._yes, stdout=sys.stderr)
 
     def progress(self, text: str) -> None:
         project.notify(text)
 
 
-def run(request: IterationRequest, as_json: bool) -> None:
+def run(request: IterationRequest, as_json: bool, yes: bool) -> None:
     """Iterate, and print the report, also after a refusal, which ends the command.
 
+    Args:
+        yes: Whether to change the hosts without asking the operator after the preview.
+
     Raises:
+        Refused: The last stage would have to ask, and stdin is no terminal.
         StageFailed: A stage refused or failed before there was a report.
     """
+    if request.until is Stage.UP and not yes:  # before hours of training
+        terminal.require("Pass --yes to change the hosts without a question, or --until promote to touch no host")
     try:
-        data = iterate(request, _LocalActions(request))
+        data = iterate(request, _LocalActions(request, yes))
     except StageFailed as error:
         if error.report is None:
             raise

@@ -83,7 +83,7 @@ def format_summary(
 ) -> str:
     """Return the plan for people: a line for each resource that changes or has a message, then totals.
 
-    Errors, warnings, differences and the data that steps destroy are always shown. A removal has no plan yet.
+    Errors, warnings, differences and the data that steps destroy are always shown.
 
     Args:
         outcomes: The resources with each outcome that the provider has recorded.

@@ -4,14 +4,16 @@ import json
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from rackwright import terminal
-from rackwright.cli import plan, project, state
+from rackwright.cli import plan, project, removal, state
 from rackwright.cli.killed import killed_error
+from rackwright.cli.removal import Removal
 from rackwright.errors import DeclarationError, Diagnostic, Refused, SetupError, command
 from rackwright.files import write_atomic
 from rackwright.kinds.table import KINDS
@@ -41,65 +43,131 @@ class Form:
 SUMMARY = Form()
 
 
-def run(
-    verb: Verb,
-    stack: str,
-    stdout: IO[str] | None = None,
-    consented: Sequence[str] = (),
-    yes: bool = False,
-    form: Form = SUMMARY,
-    saved: Path | None = None,
-    hosts: Sequence[str] = (),
-) -> int:
-    """Run pulumi's *verb* on *stack*, and return rackwright's exit status.
+@dataclass(frozen=True)
+class Selection:
+    """The hosts that a command compares and changes, and its consents."""
+
+    hosts: Sequence[str] = ()
+    """Empty for all hosts."""
+    consents: Sequence[str] = ()
+    """Consents to overwrite drives, for this command alone: ``SERIAL=CONTENT``."""
+
+
+WHOLE = Selection()
+
+
+def preview(stack: str, selection: Selection = WHOLE, form: Form = SUMMARY, save: Path | None = None) -> int:
+    """Print the plan of *stack*, and return rackwright's exit status.
 
     Args:
-        consented: Consents to overwrite drives, for this run alone: ``SERIAL=CONTENT``.
-        form: How the plan is printed.
-        hosts: The hosts that are compared and changed; none for all.
-        stdout: The stream for all output; None for rackwright's own stdout.
-        saved: The file of a saved plan: a preview writes it, and an up applies it without a question.
+        save: The file to which the plan is written, for `up`.
+    """
+    with _prepare(stack, selection) as command_run:
+        planned = _plan(command_run)
+        _show(planned, form, terminal.show)
+        if save and not planned.stopped:
+            write_atomic(save, f"{_saved_plan(stack, planned).model_dump_json(indent=2)}\n")
+            apply = command("rackwright up {} --plan {}", stack, save)
+            project.notify(f"the plan is in {save}; apply it with {apply}")
+        return finish(planned, "preview")
+
+
+def up(
+    stack: str,
+    selection: Selection = WHOLE,
+    form: Form = SUMMARY,
+    yes: bool = False,
+    saved: Path | None = None,
+    stdout: IO[str] | None = None,
+) -> int:
+    """Print the plan of *stack*, ask, change the hosts, and return rackwright's exit status.
+
+    Args:
         yes: Whether to change the hosts without asking the operator after the preview.
+        saved: The file of a saved plan, which is applied without a question.
+        stdout: The stream for pulumi's output; None for rackwright's own stdout. With one, the plan goes to stderr.
 
     Raises:
-        Refused: The command would have to ask, and stdin is no terminal.
+        Refused: The command would have to ask, and stdin is no terminal; or another pulumi has locked the state.
     """
-    loaded = project.stack(stack)
-    consent_variables = consents.pass_on(_consents(loaded, consented))
-    total = check(loaded)  # errors are reported before anything starts
-    targets = _targets(loaded, hosts)
-    approved = saved_plan.load(saved, stack) if verb == "up" and saved else None
-    yes = yes or approved is not None
-    if verb == "up" and not yes:
-        preview = command("rackwright preview {}", stack)
-        terminal.require(f"Read the output of {preview}, then run {command('rackwright up {} --yes', stack)}")
-    with tempfile.TemporaryDirectory() as scratch:
-        environment = {**project.environment(stack), "PULUMI_DEBUG_COMMANDS": "true", **consent_variables}
-        read_state(stack, environment)
-        if verb == "up":
-            state.require_unlocked(stack, environment)
+    with _prepare(stack, selection) as command_run:
+        approved = saved_plan.load(saved, stack) if saved else None
+        yes = yes or approved is not None
+        if not yes:
+            help = f"Read the output of {command('rackwright preview {}', stack)}, then run"
+            terminal.require(f"{help} {command('rackwright up {} --yes', stack)}")
         # The preview of `pulumi up` would end at the first refusal, with nothing done. This preview shows the plan,
         # and resources that do not depend on a refused one are still changed.
-        planned = preview_resources(stack, Path(scratch, "preview"), environment, total, targets)
-        (terminal.show if stdout is None else terminal.notify)(format_plan(planned, form))
-        if planned.status and not planned.events.messages:
-            project.notify(planned.output.strip())  # pulumi has failed before its event log began
-        if verb == "preview" and saved and not planned.stopped:
-            write_atomic(saved, f"{_save(stack, planned).model_dump_json(indent=2)}\n")
-            apply = command("rackwright up {} --plan {}", stack, saved)
-            project.notify(f"the plan is in {saved}; apply it with {apply}")
-        if verb == "preview" or planned.stopped:
-            return finish(planned, verb)
+        planned = _plan(command_run, changes=True)
+        _show(planned, form, terminal.show if stdout is None else terminal.notify)
+        if planned.stopped:
+            return finish(planned, "up")
         asks = not yes and (planned.status or planned.changed_resources)
         if asks and not terminal.confirm(_question(stack, planned)):
             project.notify("nothing was changed")
             return finish(planned, "preview")
-        if approved:  # the provider reads what was checked, and not the user's file again
-            copy = Path(scratch, "plan")
-            copy.write_text(approved.model_dump_json(), encoding="utf-8")
-            environment[saved_plan.VARIABLE] = str(copy)
-        argv = ["up", "--yes", "--skip-preview", *targets]
-        return finish(run_pulumi(argv, stack, Path(scratch, "up"), environment, stdout), verb)
+        environment = {**command_run.environment, **_approval(approved, command_run.scratch)}
+        argv = ["up", "--yes", "--skip-preview", *command_run.targets]
+        return finish(run_pulumi(argv, stack, command_run.scratch / "up", environment, stdout), "up")
+
+
+@dataclass(frozen=True)
+class _CommandRun:
+    """A command on a stack whose declaration has no errors."""
+
+    stack: Stack
+    total: int
+    """The number of declared resources."""
+    targets: Sequence[str]
+    """Pulumi's options that leave out resources."""
+    environment: Mapping[str, str]
+    scratch: Path
+    """A directory for the records of its pulumi commands."""
+
+
+@contextmanager
+def _prepare(name: str, selection: Selection) -> Iterator[_CommandRun]:
+    """Yield the run of a command on the stack *name*. Errors of the declaration are reported before anything starts."""
+    stack = project.stack(name)
+    consent_variables = consents.pass_on(_consents(stack, selection.consents))
+    total = check(stack)
+    targets = _targets(stack, selection.hosts)
+    with tempfile.TemporaryDirectory() as scratch:
+        environment = {**project.environment(name), "PULUMI_DEBUG_COMMANDS": "true", **consent_variables}
+        yield _CommandRun(stack, total, targets, environment, Path(scratch))
+
+
+def _plan(run: _CommandRun, changes: bool = False) -> "PulumiRun":
+    """Return the result of pulumi's preview.
+
+    Args:
+        changes: Whether the command changes hosts later, for which no other pulumi may have locked the state.
+    """
+    name = run.stack.name
+    deployment = read_state(name, run.environment)
+    if changes:
+        state.require_unlocked(name, run.environment)
+    planned = preview_resources(name, run.scratch / "preview", run.environment, run.total, run.targets)
+    if planned.stopped or not (removed := planned.removed):
+        return planned
+    resources = [each for each in state_format.managed_resources(deployment) if removal.name_of(each) in removed]
+    return planned.with_removals(removal.plan_removals(run.stack, resources))
+
+
+def _show(planned: "PulumiRun", form: Form, show: Callable[[str], None]) -> None:
+    """Print the plan, or the output of a pulumi that has failed before its event log began."""
+    show(format_plan(planned, form))
+    if planned.status and not planned.events.messages:
+        project.notify(planned.output.strip())
+
+
+def _approval(approved: SavedPlan | None, scratch: Path) -> dict[str, str]:
+    """Return the variable with the path of a copy of *approved*, so that the provider reads what was checked."""
+    if approved is None:
+        return {}
+    copy = scratch / "plan"
+    copy.write_text(approved.model_dump_json(), encoding="utf-8")
+    return {saved_plan.VARIABLE: str(copy)}
 
 
 def _targets(stack: Stack, hosts: Sequence[str]) -> list[str]:
@@ -119,11 +187,12 @@ def _targets(stack: Stack, hosts: Sequence[str]) -> list[str]:
     return [word for pattern in (patterns and [f"**{RACK}::**", *patterns]) for word in ("--target", pattern)]
 
 
-def _save(stack: str, planned: "PulumiRun") -> SavedPlan:
+def _saved_plan(stack: str, planned: "PulumiRun") -> SavedPlan:
     """Return the plan of a preview, for a file."""
     resources = {
         id: SavedResource(claims=record.claims, steps=record.steps, texts=record.texts)
         for id, record in sorted(planned.plans.items())
+        if id not in planned.removed
     }
     removed = sorted(change.name for change in planned.changes if change.op == "delete" and change.type in KINDS)
     return SavedPlan(stack=stack, resources=resources, removed=tuple(removed))
@@ -158,6 +227,25 @@ class PulumiRun:
     def changed_resources(self) -> int:
         """The number of resources to change on hosts: components exist in the state alone."""
         return sum(change.type in KINDS for change in self.changes)
+
+    @property
+    def removed(self) -> set[str]:
+        """The names of the resources that leave their hosts: the program has them under no other URN."""
+        changes = [change for change in self.events.changes if change.type in KINDS]
+        declared = {change.name for change in changes if change.op != "delete"} | {*self.events.unchanged}
+        return {change.name for change in changes if change.op == "delete"} - declared
+
+    def with_removals(self, removals: Iterable[Removal]) -> "PulumiRun":
+        """Return this result with the effects of *removals*, which pulumi plans without asking the provider."""
+        removals = list(removals)
+        texts = {each.name: (each.reason,) for each in removals if each.reason}
+        refused = {each.name for each in removals if each.outcome == "refused"}
+        return replace(
+            self,
+            events=replace(self.events, messages={**self.events.messages, **texts}),
+            plans={**self.plans, **{each.name: each.record for each in removals}},
+            resources={**self.resources, "refused": self.resources.get("refused", set()) | refused},
+        )
 
     @property
     def stopped(self) -> bool:

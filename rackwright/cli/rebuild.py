@@ -61,7 +61,7 @@ def _run(name: str, hosts: Sequence[str], before: Path | None, yes: bool, as_jso
             project.notify("nothing was changed")
             return 2
         _make_blank(stack, partial)
-    status = pulumi.run("up", name, yes=yes or stack.twin is not None, hosts=partial)
+    status = pulumi.up(name, pulumi.Selection(partial), yes=yes or stack.twin is not None)
     if status not in (0, 1):
         retry = command("rackwright rebuild {} --before {}", name, folder)
         project.notify(f"the facts from before are in {folder}; use them again with {retry}")

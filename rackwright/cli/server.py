@@ -151,10 +151,12 @@ def iterate(
         ),
     ] = None,
     until: Annotated[Stage, typer.Option(help="The last stage; up to promote, no host is touched.")] = Stage.UP,
+    yes: Annotated[bool, typer.Option("--yes", help="Change the hosts without a question.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train the served model on new data: find its training, fine-tune, gate, quantise, promote, roll out.
 
+    The last stage previews the rollout and asks before it changes a host.
     The report, with the time of each stage, is in .rackwright/iterations/SERVER. The same command continues after an
     interruption. Exit status: 0 served, or done up to --until, 1 a gate refused the model, 2 wrong or refused, 3 not
     reached, 4 a step failed.
@@ -174,7 +176,7 @@ def iterate(
         processes,
         until,
     )
-    run(request, as_json)
+    run(request, as_json, yes)
 
 
 @app.command()

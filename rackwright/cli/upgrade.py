@@ -36,7 +36,7 @@ def upgrade(
             write_atomic(path, text)
             terminal.show(f"wrote   {path}")
         else:
-            terminal.show("".join(_diff(path, text)), end="")
+            terminal.show("".join(diff(path, text)), end="")
     if not changed:
         terminal.show("all fleets have the schema of this rackwright")
     raise typer.Exit(int(changed and check))
@@ -62,6 +62,7 @@ def _is_no_fleet(path: Path) -> bool:
     return path.name.startswith("Pulumi.") or path.name.endswith(".lock.yaml")
 
 
-def _diff(path: Path, text: str) -> Iterator[str]:
+def diff(path: Path, text: str) -> Iterator[str]:
+    """Return the unified diff from the file *path* to *text*."""
     before = path.read_text(encoding="utf-8").splitlines(keepends=True)
     return difflib.unified_diff(before, text.splitlines(keepends=True), str(path), str(path))

@@ -425,7 +425,7 @@ class Facts(HostStorage, HostAccelerators, HostContainers, HostRuns, HostServers
 
     def _require_covered(self, path: str) -> None:
         """Raise UnknownFact for a path outside the probe's roots, so that an unread path never passes for absent."""
-        if not any(path == root or path.startswith(f"{root}/") for root in self._covers("files")):
+        if not any(fnmatch(path, root) or path.startswith(f"{root}/") for root in self._covers("files")):
             raise UnknownFact(f"the probe does not read {path}")
         for parent in PurePosixPath(path).parents:
             if self.find("files", str(parent)) is not None:

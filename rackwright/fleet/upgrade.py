@@ -59,18 +59,32 @@ def upgrade(source: Source) -> str:
     if type(version) is not int or not FIRST <= version < SCHEMA_VERSION:
         check(source)
         return text
-    from ruamel.yaml import YAML
+    return edit(text, lambda content: _migrate(content, version))
 
-    yaml = YAML()  # keeps comments, the order of keys and the style of each value
-    yaml.preserve_quotes = True
-    yaml.width = 1 << 20
-    offset = 0 if _FLUSH_LIST.search(text) else 2
-    yaml.indent(mapping=2, sequence=2 + offset, offset=offset)
-    content = yaml.load(text)
+
+def _migrate(content: Any, version: int) -> None:
     for migration in MIGRATIONS[version - FIRST :]:
         migration(content)
     content.pop(KEY, None)
     content.insert(list(content).index("fleet") + 1 if "fleet" in content else 0, KEY, SCHEMA_VERSION)
+
+
+def edit(text: str, change: Callable[[Any], None]) -> str:
+    """Return *text* of a YAML file after *change* of its content; the same text if nothing changed.
+
+    Comments, the order of keys and the style of each value stay.
+    """
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 1 << 20
+    offset = 0 if _FLUSH_LIST.search(text) else 2
+    yaml.indent(mapping=2, sequence=2 + offset, offset=offset)
+    content, before = yaml.load(text), yaml.load(text)
+    change(content)
+    if content == before:
+        return text
     stream = io.StringIO()
     yaml.dump(content, stream)
     return stream.getvalue()

@@ -15,6 +15,7 @@ DRIVES_MODULES = (
     "probe.superblocks",
     "probe.health",
     "probe.signature_check",
+    "probe.arrays",
     "probe.block",
 )
 """The modules that ON_DRIVES imports."""

@@ -52,6 +52,11 @@ class PlanRecord:
     """The digest of the claims."""
 
 
+def losses(plan: Plan) -> tuple[str, ...]:
+    """Return the data that the steps of *plan* destroy."""
+    return tuple(loss for step in plan.steps if isinstance(step, Command) for loss in step.destroys)
+
+
 def note_plan(
     id: str,
     claims: Sequence[Claim],
@@ -68,10 +73,9 @@ def note_plan(
         changes: The unified diffs of its files.
         redact: Removes secrets from a text.
     """
-    losses = [loss for step in plan.steps if isinstance(step, Command) for loss in step.destroys]
     lines: dict[str, Iterable[str]] = {
         "steps": [step.text for step in plan.steps],
-        "destroys": losses,
+        "destroys": losses(plan),
         "notes": plan.notes,
         "differences": map(format_difference, differences),
         "by_hand": map(format_difference, plan.by_hand),

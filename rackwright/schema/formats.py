@@ -4,12 +4,10 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
 
-from rackwright.schema import locales
+from rackwright.schema import locales, time_zones
 from rackwright.schema.problem import Keys, Problem, excerpt, hint
 from rackwright.schema.reference import name_of
 
@@ -34,18 +32,16 @@ class Format:
     """Regular expression of ECMA 262 for editors, which may allow more than *is_valid*; empty for none."""
     choices: Callable[[], Iterable[str]] = tuple
     """All valid values, if there is a list of them."""
+    replacements: Callable[[], Mapping[str, str]] = dict
+    """Valid values in the place of old ones."""
 
     def problem(self, text: str) -> Problem | None:
         """Return the problem of *text*; None if it is valid."""
         if self.is_valid(text):
             return None
-        return Problem(f"got {excerpt(text)}", self.expected, hint(text, self.choices(), self.help))
-
-
-@cache
-def time_zones() -> frozenset[str]:
-    """Return the names in the tz database."""
-    return frozenset(files("tzdata").joinpath("zones").read_text().split())
+        replacement = self.replacements().get(text)
+        help = f"Write {replacement}" if replacement else hint(text, self.choices(), self.help)
+        return Problem(f"got {excerpt(text)}", self.expected, help)
 
 
 def _is_address(text: str) -> bool:
@@ -99,11 +95,12 @@ def _matches(pattern: str) -> Callable[[str], bool]:
 
 FORMATS: Mapping[str, Format] = {
     "time_zone": Format(
-        lambda text: text in time_zones(),
-        "a name in the tz database",
+        lambda text: text in time_zones.names(),
+        "a current name in the tz database, which every system has",
         "Write it like Europe/Zurich",
         "^[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$",
-        time_zones,
+        time_zones.names,
+        time_zones.current_names,
     ),
     "locale": Format(
         locales.NAMES.__contains__,

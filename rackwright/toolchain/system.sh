@@ -1,11 +1,17 @@
 #!/bin/sh
 # Install the system packages that rackwright needs and this computer lacks. This script does not need Python.
 #
-#     system.sh [LIST]    0: no package is missing any more; 2: a person has to install the packages in the message
+#     system.sh [LIST]              0: no package is missing any more; 2: a person has to install those in the message
+#     system.sh --missing [LIST]    print the missing packages, one on each line, and change nothing
 #
 # LIST has a package and a file, command or module of it on each line, as in packages.debian.txt.
 set -eu
 
+only_print=''
+if [ "${1-}" = --missing ]; then
+    only_print=1
+    shift
+fi
 list=${1:-$(dirname "$0")/packages.debian.txt}
 logs=${RACKWRIGHT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rackwright}/logs
 PATH=$PATH:/usr/sbin:/sbin # a user's PATH may lack these directories, which have commands such as mkfs.ext4
@@ -24,6 +30,11 @@ while read -r package thing _; do
     is_installed "$thing" || { packages="$packages $package" things="$things $thing"; }
 done <"$list"
 [ -n "$packages" ] || exit 0
+if [ -n "$only_print" ]; then
+    # shellcheck disable=SC2086 # a list of packages
+    printf '%s\n' $packages
+    exit 0
+fi
 
 if ! command -v apt-get >/dev/null; then
     echo "rackwright: missing on this computer:$things" >&2

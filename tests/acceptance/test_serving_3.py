@@ -138,7 +138,7 @@ def test_one_command_brings_new_rows_into_service(log: Log) -> str:
         need(before["outcome"] == "promoted" and lab.versions() == dict.fromkeys(HOSTS[:2], first), f"{before}")
         log("rolling it out")
         with lab.load(CLIENTS) as load:
-            told = json.loads(lab.rackwright(*iterate, status=0).stdout)
+            told = json.loads(lab.rackwright(*iterate, "--yes", status=0).stdout)
         need(told["outcome"] == "served", f"the report says {told}")
         need(lab.versions() == dict.fromkeys(HOSTS[:2], told["after"]["version"]), f"hosts serve {lab.versions()}")
         need(not load["lost"], f"that lost {len(load['lost'])}: {load['lost'][:3]}")

@@ -57,23 +57,74 @@ def test_no_placeholder_is_left_and_all_yaml_is_valid() -> None:
     assert set(TEXTS) < set(project_files("demo", Example.rack, python=False))
 
 
+THEIRS = """\
+# our project
+name: theirs
+runtime: nodejs  # since 2024
+plugins:
+  providers:
+  - name: other
+    path: bin
+"""
+EXTENDED = f"""\
+{THEIRS}\
+  - {{name: rackwright, path: .rackwright/bin}}
+stackConfigDir: stacks
+"""
+
+
 def test_a_second_init_overwrites_nothing_and_lists_every_file(tmp_path: Path) -> None:
-    (tmp_path / "Pulumi.yaml").write_text("name: theirs\n")
+    (tmp_path / "Pulumi.yaml").write_text(THEIRS)
     (tmp_path / "__main__.py").write_text("import theirs\n")
 
     first = CliRunner().invoke(app, ["init", str(tmp_path)])
     lines = first.output.splitlines()
 
-    assert (tmp_path / "Pulumi.yaml").read_text() == "name: theirs\n"
+    assert (tmp_path / "Pulumi.yaml").read_text() == THEIRS
     assert (tmp_path / "__main__.py").read_text() == "import theirs\n"
     assert [line for line in lines if line.startswith("left")] == [
         f"left    {tmp_path}/Pulumi.yaml, which exists",
         f"left    {tmp_path}/__main__.py, which exists",
     ]
-    assert "          stackConfigDir: stacks" in lines
+    assert "+stackConfigDir: stacks" in lines and "+  - {name: rackwright, path: .rackwright/bin}" in lines
     second = CliRunner().invoke(app, ["init", str(tmp_path)])
     assert "wrote" not in second.output
     assert second.output.count("left") == len(project_files("x", Example.rack, python=False))
+
+
+def test_an_existing_project_gets_the_provider_and_keeps_its_comments(tmp_path: Path) -> None:
+    (tmp_path / "Pulumi.yaml").write_text(THEIRS)
+
+    changed = CliRunner().invoke(app, ["init", str(tmp_path), "--yes"])
+    assert f"changed {tmp_path}/Pulumi.yaml" in changed.output
+    assert (tmp_path / "Pulumi.yaml").read_text() == EXTENDED
+
+    again = CliRunner().invoke(app, ["init", str(tmp_path), "--yes"])
+    assert "changed" not in again.output and "+++" not in again.output
+    assert (tmp_path / "Pulumi.yaml").read_text() == EXTENDED
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("name: theirs\nstackConfigDir: config\n", "got stackConfigDir 'config'; stackConfigDir 'stacks'"),
+        ("plugins: [a]\n", "got plugins ['a']; a mapping"),
+        ("plugins: {providers: [{name: rackwright, path: b}]}\n", "'path': 'b'}; the provider {'name': 'rackwright'"),
+        ("- a\n", "it has no keys"),
+        ("a: [\n", "it cannot be read"),
+    ],
+)
+def test_a_project_that_contradicts_is_refused_before_a_file_is_written(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    (tmp_path / "Pulumi.yaml").write_text(text)
+
+    done = CliRunner().invoke(app, ["init", str(tmp_path), "--yes"])
+
+    assert isinstance(done.exception, UserError)
+    assert f"{tmp_path}/Pulumi.yaml: " in str(done.exception) and problem in str(done.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["Pulumi.yaml"]
+    assert (tmp_path / "Pulumi.yaml").read_text() == text
 
 
 def test_only_the_rack_has_a_fleet_in_python(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rackwright.cli.app import app
-from rackwright.cli.pulumi import run
+from rackwright.cli.pulumi import preview
 from rackwright.errors import DeclarationError, Refused, SetupError
 from tests.support.package_mirror import Mirror, mirror
 from tests.support.stack_settings import configure
@@ -108,7 +108,7 @@ def test_hosts_are_served_once_all_is_kept_and_not_before(project, mirror, tmp_p
 
     next((tmp_path / "cache/mirror/pool/debian-12").glob("*.deb")).unlink()
     with pytest.raises(SetupError, match=r"1 of its files are missing, .* Run `rackwright lock --fetch rack`"):
-        run("preview", "rack")
+        preview("rack")
 
 
 def test_nothing_is_written_where_something_cannot_be_had(project, mirror):

@@ -7,6 +7,8 @@ import pytest
 from rackwright.cli import plan
 from rackwright.cli.plan import Change, Events
 from rackwright.cli.pulumi import PulumiRun
+from rackwright.cli.removal import Removal
+from rackwright.core.contract import Command, Plan
 from rackwright.provider.outcomes import PlanRecord
 
 HOST, TIER, COMPONENT = "rackwright:host:Host", "rackwright:storage:Tier", "rackwright:index:GpuHost"
@@ -155,3 +157,36 @@ def test_each_resource_is_counted_once_when_it_was_compared():
     begun = json.dumps(event("create", HOST, "b")) + "\n"
 
     assert plan.compared_resources([*lines, begun, lines[0].replace("a/hot", "c/hot")[:-1]]) == {"a/hot", "a"}
+
+
+def test_a_removal_is_of_a_resource_that_the_program_has_nowhere_else():
+    """
+    A resource with another parent has another URN: the engine plans its deletion, and nothing leaves the host.
+    """
+    changes = (
+        Change("delete", COMPONENT, "a"),
+        Change("delete", TIER, "a/hot"),
+        Change("delete", TIER, "a/warm"),
+        Change("delete", HOST, "a"),
+        Change("create", TIER, "a/warm"),
+    )
+
+    assert PulumiRun(0, Events(changes, ("a",)), {}, {}).removed == {"a/hot"}
+
+
+def test_the_plan_of_a_removal_names_its_data_or_its_refusal():
+    erase = Command("erase the xfs on hot", ("wipefs",), destroys=("a/hot: everything on it",))
+    planned = PulumiRun(0, Events((Change("delete", TIER, "a/hot"), Change("delete", TIER, "b/hot"))), {}, {})
+
+    shown = planned.with_removals(
+        [Removal("a/hot", "removed", plan=Plan((erase,))), Removal("b/hot", "refused", "b is not declared any more")]
+    )
+
+    assert plan.format_summary(shown.events, shown.plans, shown.resources).splitlines() == [
+        "a/hot: delete, 1 step",
+        "  destroys a/hot: everything on it",
+        "b/hot: refused",
+        "  b is not declared any more",
+        "1 delete, 1 refused",
+        "--steps lists the steps, --diff shows the texts of files",
+    ]

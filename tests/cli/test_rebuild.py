@@ -57,8 +57,8 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     def connect(stack: object) -> Iterator[Lab]:
         yield lab
 
-    def up(verb: str, stack: str, *, yes: bool, hosts: tuple[str, ...]) -> int:
-        lab.steps.append((verb, yes, tuple(hosts)))
+    def up(stack: str, selection: pulumi.Selection, *, yes: bool) -> int:
+        lab.steps.append(("up", yes, tuple(selection.hosts)))
         return lab.status
 
     monkeypatch.setattr(project, "stack", lambda name: lab.stack)
@@ -66,7 +66,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(evidence, "from_hosts", lambda pool, names, progress: {n: lab.facts(n) for n in names})
     monkeypatch.setattr(rebuild, "_make_blank", lambda stack, hosts: lab.steps.append(("blank", tuple(hosts))))
     monkeypatch.setattr(pulumi, "check", lambda stack: 2)
-    monkeypatch.setattr(pulumi, "run", up)
+    monkeypatch.setattr(pulumi, "up", up)
     return lab
 
 

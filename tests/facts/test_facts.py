@@ -284,6 +284,16 @@ def test_below_a_closed_folder_and_behind_a_link_no_directory_is_absent():
             facts.listing(path)
 
 
+def test_below_a_pattern_only_its_files_can_be_absent():
+    raw = recorded_facts.raw(recorded_facts.TODAY)
+    raw["covers"]["files"] = ["/etc", "/usr/lib/locale/*/LC_IDENTIFICATION"]
+    facts = Facts(raw)
+
+    assert facts.file("/usr/lib/locale/xx_YY.utf8/LC_IDENTIFICATION") is None
+    with pytest.raises(UnknownFact, match="does not read"):
+        facts.file("/usr/lib/locale/xx_YY.utf8/LC_CTYPE")
+
+
 def test_a_setting_that_is_left_out_is_not_absent():
     facts = recorded_facts.facts(recorded_facts.TODAY)
 

@@ -320,7 +320,8 @@ def test_nothing_is_unknown_that_the_machine_can_tell(facts):
     """
     places = {key: facts.read(key) for key in facts.raw if key not in UNTOLD}
     files = places["files"]
-    places["files"] = {path: files[path] for path in files if not path.startswith(system.REWRITTEN_ROOTS)}
+    rewritten = (*system.REWRITTEN_ROOTS, system.LOCALES)
+    places["files"] = {path: files[path] for path in files if not path.startswith(rewritten)}
     drives = [
         {key: value for key, value in drive.items() if key not in OF_FREE_DRIVES and (key, drive["bus"]) not in UNASKED}
         for drive in facts.read("drives")

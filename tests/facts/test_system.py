@@ -247,6 +247,28 @@ def test_what_the_system_rewrites_is_listed_and_never_digested(machine):
     assert "/var/lib/totp" in directories
 
 
+def test_of_a_locale_only_the_file_that_is_written_last_is_listed(machine):
+    for name in ("LC_IDENTIFICATION", "LC_CTYPE", "LC_MESSAGES/SYS_LC_MESSAGES"):
+        machine.write(f"usr/lib/locale/en_US.utf8/{name}", "x")
+    machine.write("usr/lib/locale/de_DE.utf8/LC_CTYPE", "x")
+    (machine.root / "usr/lib/locale/link.utf8").symlink_to("en_US.utf8")
+
+    files, _ = system.tree(machine.top, SALT)
+
+    assert {path for path in files if path.startswith(system.LOCALES)} == {
+        "/usr/lib/locale/en_US.utf8/LC_IDENTIFICATION",
+        "/usr/lib/locale/link.utf8",
+    }
+
+
+def test_locales_that_cannot_be_listed_are_unknown(machine):
+    machine.write("usr/lib/locale", "a file")
+
+    files, _ = system.tree(machine.top, SALT)
+
+    assert files[system.LOCALES]["unknown"].endswith("Not a directory")
+
+
 def test_an_owner_without_a_name_is_a_number():
     assert system.owner_name(4_000_000_001, 0) == "4000000001:root"
     assert system.owner_name(0, 4_000_000_002) == "root:4000000002"

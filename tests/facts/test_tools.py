@@ -17,6 +17,7 @@ from rackwright.facts.probe import (
     block,
     containers,
     credentials,
+    encryption,
     health,
     measures,
     observe,
@@ -247,7 +248,7 @@ def test_a_luks_header_that_wipefs_does_not_name_is_not_absent(machine, monkeypa
     found = block.BlockDevices(machine.top)
 
     assert "superblock of LUKS at byte 0" in found.signatures["sdc"]["unknown"]
-    assert [is_unknown(each["uuid"]) for each in block.luks_headers(found) if each["device"] == "sdc"] == [True]
+    assert [is_unknown(each["uuid"]) for each in encryption.luks_headers(found) if each["device"] == "sdc"] == [True]
 
 
 @pytest.mark.parametrize("kind", ["btrfs", "ext4"])

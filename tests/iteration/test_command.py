@@ -1,5 +1,6 @@
 """`rackwright server iterate` as it is typed: what it prints, and its exit status."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -18,12 +19,11 @@ def call(outside: FakeActions, monkeypatch: pytest.MonkeyPatch):
     """Return a function that types the command, on workloads and an `up` that are pretended, and returns its status."""
     monkeypatch.setattr(workloads, "ensure", lambda say: SimpleNamespace(python=Path("python")))
     monkeypatch.setattr(process, "run", lambda python, argv, say: outside.run_python(argv, say))
-    monkeypatch.setattr(pulumi, "run", lambda verb, stack, stdout, yes: outside.roll_out())
+    monkeypatch.setattr(pulumi, "up", lambda stack, yes, stdout: outside.roll_out())
 
-    def type_it(*more: str, data: str = "new.npz") -> int:
-        monkeypatch.setattr(
-            sys, "argv", ["rackwright", "server", "iterate", "serving", "digits", "--data", data, *more]
-        )
+    def type_it(*more: str, data: str = "new.npz", yes: bool = True) -> int:
+        given = ["--data", data, *(["--yes"] if yes else []), *more]
+        monkeypatch.setattr(sys, "argv", ["rackwright", "server", "iterate", "serving", "digits", *given])
         with pytest.raises(SystemExit) as ended:
             main()
         assert isinstance(ended.value.code, int)
@@ -70,6 +70,15 @@ def test_a_rollout_ends_as_up_does(call, outside, status: int) -> None:
 def test_an_interruption_ends_with_130(call, outside, where: str) -> None:
     outside.interrupts = where
     assert call() == 130
+
+
+def test_without_a_terminal_or_yes_nothing_is_trained(call, outside, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+
+    assert call(yes=False) == 2
+    assert "Pass --yes to change the hosts without a question" in capsys.readouterr().err
+    assert outside.names == []
+    assert call("--until", "promote", yes=False) == 0
 
 
 def test_without_hosts_it_says_what_would_roll_it_out(call, outside, capsys) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 
 import pexpect
@@ -156,3 +157,30 @@ def test_destroy_shows_what_stays_and_what_is_deleted(project):
     assert status == 0, shown
     assert [step["text"] for step in project.host.steps[steps:]][-1].startswith("note in the owner file: removed from")
     assert f"{HOST}: stays" in shown and "1 removed from the hosts, 1 unchanged on the hosts" in shown
+
+
+def test_preview_names_the_data_that_a_removal_loses(project):
+    """
+    The engine plans a removal without asking the provider, and the provider refuses it without consent.
+    """
+    obey(project.host)
+    fleet = project.directory / "stacks/fleet.yaml"
+    with_tier = fleet.read_text()
+    without = re.sub(r"    tiers:\n.*\n", "", with_tier).replace(", tier: hot", "")
+    assert piped(project, "up", "lab", "--yes").returncode == 0
+
+    fleet.write_text(without)
+    refused = piped(project, "preview", "lab")
+    assert refused.returncode == 2
+    assert (
+        "gpu-01/hot: refused\n  [tier-holds-data] gpu-01/hot: the removal of hot would erase its data" in refused.stdout
+    )
+
+    fleet.write_text(with_tier.replace("mount: /srv/hot", "mount: /srv/hot, destroy: allowed"))
+    assert piped(project, "up", "lab", "--yes").returncode == 0
+    fleet.write_text(without)
+    planned = piped(project, "preview", "lab", "--save-plan", "plan.json")
+    assert planned.returncode == 1, planned.stderr
+    assert "\n  destroys gpu-01/hot: everything on it\n" in planned.stdout
+    saved = json.loads((project.directory / "plan.json").read_text())
+    assert (saved["removed"], "gpu-01/hot" in saved["resources"]) == (["gpu-01/hot"], False)

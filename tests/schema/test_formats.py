@@ -9,7 +9,7 @@ from rackwright.schema.formats import FORMATS, problems
 from tests.support.our_roles import ROLES
 
 WRONG: dict[str, list[str]] = {
-    "time_zone": ["Zurich", "europe/zurich", "Europe/Zurich ", "../etc/passwd", ""],
+    "time_zone": ["Zurich", "US/Eastern", "europe/zurich", "Europe/Zurich ", "../etc/passwd", ""],
     "locale": ["en_US", "en_US.utf8", "xx_YY.UTF-8", "C.UTF8", ""],
     "address": ["1.2.3", "999.1.1.1", "gpu-01", ""],
     "listen_address": ["0.0.0.0", "::", "gpu-01", "::1 --path.rootfs=/", ""],
@@ -52,8 +52,15 @@ def test_a_format_tells_right_values_from_wrong_ones(name: str) -> None:
 
 def test_a_message_names_the_nearest_value() -> None:
     assert str(FORMATS["time_zone"].problem("Europe/Zuerich")) == (
-        "got 'Europe/Zuerich'; a name in the tz database. Write Europe/Zurich."
+        "got 'Europe/Zuerich'; a current name in the tz database, which every system has. Write Europe/Zurich."
     )
+
+
+@pytest.mark.parametrize(("old", "new"), [("US/Eastern", "America/New_York"), ("Europe/Kiev", "Europe/Kyiv")])
+def test_an_old_time_zone_is_refused_with_its_current_name(old: str, new: str) -> None:
+    """Debian 13 and Ubuntu 24.04 have the old names only with the package tzdata-legacy."""
+    assert str(FORMATS["time_zone"].problem(old)).endswith(f"Write {new}.")
+    assert FORMATS["time_zone"].problem(new) is None
 
 
 def test_a_message_does_not_show_the_whole_of_a_long_value() -> None:
@@ -80,7 +87,7 @@ def test_each_format_of_a_role_is_one_of_a_variable(role: str) -> None:
 @pytest.mark.parametrize(
     ("role", "variables", "message"),
     [
-        ("base", {"timezone": "Zurich"}, "timezone: got 'Zurich'; a name in the tz database"),
+        ("base", {"timezone": "Zurich"}, "timezone: got 'Zurich'; a current name in the tz database"),
         ("base", {"locale": "xx_YY.UTF-8"}, "locale: got 'xx_YY.UTF-8'; a locale of glibc in UTF-8"),
         ("base", {"packages": ["Htop"]}, "packages.0: got 'Htop'; a package's name"),
         ("access", {"control_addresses": ["1.2.3.4\nx"]}, "control_addresses.0: got '1.2.3.4\\nx'; an IP address or"),

@@ -30,13 +30,13 @@ class Computer:
     def put_apt(self, status: int = 0) -> None:
         self.put("apt-get", f'echo "$*" >>{self.calls}; echo "Setting up two:amd64 (1.0) ..."; exit {status}')
 
-    def run(self, listed: str) -> subprocess.CompletedProcess[str]:
+    def run(self, listed: str, *options: str) -> subprocess.CompletedProcess[str]:
         (self.root / "list").write_text(listed)
         # A copy, since the script adds the directories that hold the commands of root.
         script = (FOLDER / "system.sh").read_text().replace("PATH=$PATH:/usr/sbin:/sbin", "")
         (self.root / "system.sh").write_text(script)
         return subprocess.run(
-            ["/bin/sh", str(self.root / "system.sh"), str(self.root / "list")],
+            ["/bin/sh", str(self.root / "system.sh"), *options, str(self.root / "list")],
             env={"PATH": str(self.root / "bin"), "HOME": str(self.root)},
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         )  # fmt: skip
@@ -58,6 +58,16 @@ def test_nothing_is_done_where_nothing_is_missing(computer):
     answer = computer.run(f"# why\n\none one # because\ntwo {computer.root}/list\nthree python3:ensurepip\n")
 
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
+    assert not computer.calls.exists()
+
+
+def test_what_is_missing_is_printed_and_nothing_is_installed(computer):
+    computer.put_apt()
+    computer.put("one")
+
+    answer = computer.run("package-one one\npackage-two two\npackage-three /no/such/file\n", "--missing")
+
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "package-two\npackage-three\n", "")
     assert not computer.calls.exists()
 
 

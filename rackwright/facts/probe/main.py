@@ -9,9 +9,11 @@ from typing import Any
 from rackwright.facts.digest import salt_id
 from rackwright.facts.probe import (
     accounts,
+    arrays,
     block,
     containers,
     credentials,
+    encryption,
     gpus,
     kernel,
     libraries,
@@ -46,7 +48,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "taken_at": time.time(),
         "salt_id": salt_id(salt),
         "covers": {
-            "files": (*system.FILE_ROOTS, *system.REWRITTEN_ROOTS),
+            "files": system.COVERED,
             "texts": system.TEXTS,
             "sysctls_left_out": kernel.SYSCTLS_LEFT_OUT,
         },
@@ -56,11 +58,11 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "units": attempt(units.units, root),  # before the arrays: units that wait for md exist until it is done
         "unit_overrides": attempt(units.overrides, root),
         "drives": attempt(lambda: block.drives(unwrap(machine))),
-        "arrays": attempt(lambda: block.arrays(unwrap(machine))),
+        "arrays": attempt(lambda: arrays.arrays(unwrap(machine))),
         "filesystems": attempt(lambda: block.filesystems(unwrap(machine))),
-        "mappings": attempt(lambda: block.mappings(unwrap(machine))),
-        "luks_headers": attempt(lambda: block.luks_headers(unwrap(machine))),
-        "luks_copies": attempt(block.luks_copies, root),
+        "mappings": attempt(lambda: encryption.mappings(unwrap(machine))),
+        "luks_headers": attempt(lambda: encryption.luks_headers(unwrap(machine))),
+        "luks_copies": attempt(encryption.luks_copies, root),
         "tpm": attempt(credentials.tpm, root),
         "credentials": attempt(credentials.credentials, root, salt),
         "mounts": attempt(lambda: unwrap(machine).mounts),

@@ -26,8 +26,12 @@ from rackwright.facts.probe.observe import (
 
 DPKG_STATUS = "/var/lib/dpkg/status"
 FILE_ROOTS = ("/etc", "/usr/local", "/opt/rackwright", "/var/lib/rackwright")
-REWRITTEN_ROOTS = ("/usr/lib/locale", "/var/lib/totp", "/var/log/rackwright")
+REWRITTEN_ROOTS = ("/var/lib/totp", "/var/log/rackwright")
 """Directories whose files are large or change all the time; the probe reads their owner and mode but no content."""
+LOCALES, LOCALE_FILE = "/usr/lib/locale", "LC_IDENTIFICATION"
+"""Directory of the locales, and the file that localedef writes last: the probe lists no other file of a locale."""
+COVERED = (*FILE_ROOTS, *REWRITTEN_ROOTS, f"{LOCALES}/*/{LOCALE_FILE}")
+"""Directories and patterns of the files that the probe lists."""
 MISSING = ", which does not exist"
 """End of the digest of a link that leads to nothing."""
 FOLLOWED = ("/usr/", "/etc/")
@@ -186,14 +190,27 @@ def distributions(environment: str) -> dict[str, str]:
 
 
 def tree(root: str, salt: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return all files below the roots, and all directories including the roots."""
+    """Return all files below the roots and those of the locales, and all directories including the roots."""
     files: dict[str, Any] = {}
     directories: dict[str, Any] = {}
     for top in FILE_ROOTS:
         walk(root, top, None, salt, files, directories)
     for top in REWRITTEN_ROOTS:
         walk(root, top, None, None, files, directories)
-    return files, directories
+    return {**files, **locales(root)}, directories
+
+
+def locales(root: str) -> dict[str, Any]:
+    """Return the last file of each locale; a link in the place of a locale; or why the directory is unreadable."""
+    names = attempt(listing, root + LOCALES)
+    if isinstance(names, dict):
+        return {LOCALES: names}
+    found = {}
+    for name in names:
+        path = f"{LOCALES}/{name}" + ("" if os.path.islink(f"{root}{LOCALES}/{name}") else f"/{LOCALE_FILE}")
+        if os.path.lexists(root + path):
+            found[path] = attempt(file, *os.path.split(root + path), None)
+    return found
 
 
 def walk(

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rackwright.facts.probe import block, observe
+from rackwright.facts.probe import arrays, block, encryption, observe
 from rackwright.facts.probe.observe import attempt
 
 ROOT = ""
@@ -495,7 +495,7 @@ def drive_names(machine: block.BlockDevices, serial: str) -> list[str]:
 
 def array(machine: block.BlockDevices, key: str) -> dict[str, Any]:
     """Return the array with this md name or UUID, running or not."""
-    return only([found for found in block.arrays(machine) if key in (found["md_name"], found["uuid"])], f"array {key}")
+    return only([found for found in arrays.arrays(machine) if key in (found["md_name"], found["uuid"])], f"array {key}")
 
 
 def filesystem(machine: block.BlockDevices, key: str) -> str:
@@ -507,13 +507,15 @@ def filesystem(machine: block.BlockDevices, key: str) -> str:
 
 
 def mapping(machine: block.BlockDevices, path: str) -> dict[str, Any]:
-    return only([found for found in block.mappings(machine) if f"{MAPPER}{found['mapped_name']}" == path], path)
+    return only([found for found in encryption.mappings(machine) if f"{MAPPER}{found['mapped_name']}" == path], path)
 
 
 def luks(machine: block.BlockDevices, md_name: str) -> str:
     """Return the UUID of the LUKS header on the array."""
     name = array(machine, md_name)["name"]
-    uuids = [str(observe.unwrap(header["uuid"])) for header in block.luks_headers(machine) if header["device"] == name]
+    uuids = [
+        str(observe.unwrap(header["uuid"])) for header in encryption.luks_headers(machine) if header["device"] == name
+    ]
     return only(uuids, f"LUKS header on {md_name}")
 
 

@@ -1,0 +1,86 @@
+"""The removals of resources: what each deletes from its host and leaves there, or the reason of its refusal.
+
+The provider decides by the same plans.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ValidationError
+
+from rackwright.audit import evidence
+from rackwright.cli import project
+from rackwright.core.contract import Kind, Plan
+from rackwright.core.wording import format_plan
+from rackwright.errors import UserError, render
+from rackwright.kinds.shared.unknown_facts import refuse_unknown
+from rackwright.kinds.table import KINDS
+from rackwright.provider.outcomes import PlanRecord, losses
+from rackwright.provider.resource import parse_spec
+
+if TYPE_CHECKING:
+    from rackwright.audit.report import Evidence
+    from rackwright.stack import Stack
+
+Outcome = Literal["removed", "stays", "refused"]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """The effect of the removal of one resource on its host."""
+
+    name: str
+    outcome: Outcome
+    reason: str = ""
+    """The reason of a refusal, or why the resource stays, in lines."""
+    plan: Plan = field(default_factory=Plan)
+
+    @property
+    def text(self) -> str:
+        """The reason or the steps, in lines."""
+        return self.reason or format_plan(self.plan)
+
+    @property
+    def record(self) -> PlanRecord:
+        """The plan in the words of the preview."""
+        steps = tuple(step.text for step in self.plan.steps)
+        return PlanRecord(self.name, steps, losses(self.plan), self.plan.notes)
+
+
+def name_of(resource: Mapping[str, Any]) -> str:
+    """Return the name of *resource*, of the state."""
+    name: str = resource["urn"].rpartition("::")[2]
+    return name
+
+
+def plan_removals(stack: "Stack", resources: Sequence[Mapping[str, Any]]) -> list[Removal]:
+    """Return the removal of each of *resources*, of the state, in the order in which pulumi deletes them."""
+    names = {resource["inputs"].get("host") for resource in resources} & stack.fleet.hosts.keys()
+    with project.connect_hosts(stack) as hosts:
+        facts = evidence.from_hosts(hosts, sorted(names - stack.maintenance.keys()), project.notify)
+    return [plan_removal(stack, resource, facts) for resource in reversed(resources)]
+
+
+def plan_removal(stack: "Stack", resource: Mapping[str, Any], facts: "Evidence") -> Removal:
+    """Return what the removal of *resource*, of the state, does on its host."""
+    name, host = name_of(resource), resource["inputs"].get("host")
+    if host in stack.retired:
+        return Removal(name, "stays", f"{host} is retired")
+    if text := stack.maintenance.get(host):
+        return Removal(name, "refused", f"{host} is {text}")
+    kind: Kind[Any] = KINDS[resource["type"]]
+    try:
+        spec = parse_spec(kind, resource["inputs"])
+    except ValidationError as error:
+        return Removal(name, "refused", f"the state cannot be read: {error.error_count()} errors")
+    observed = facts.get(host)
+    if observed is None:
+        return Removal(name, "refused", f"{host} is not declared any more, so it cannot be reached")
+    if isinstance(observed, UserError):
+        return Removal(name, "refused", observed.render(severity=""))
+    consent = kind.consents(spec)
+    plan: Plan = refuse_unknown(name, lambda: kind.removal(spec, observed, stack.repository, consent))
+    if plan.refusals:
+        return Removal(name, "refused", render(plan.refusals, severity=""))
+    return Removal(name, "removed" if plan.steps else "stays", plan=plan)
