@@ -15,7 +15,7 @@ ACCEPT := $(BIN)/pytest tests/acceptance --capture=no -qq --tb=no -rN -o console
 LONGEST := tests/twin/test_boot.py tests/twin/test_training_run.py tests/roles/test_access_twin.py \
 	tests/roles/test_mlflow_twin.py tests/roles/test_container_runtime_twin.py tests/pulumi/test_engine.py
 MACHINES = $$(grep -lrE "mark\.(pulumi|twin)\b" tests --include="test_*.py")
-SOURCES := $(wildcard rackwright stacks workloads benchmarks tests __main__.py)
+SOURCES := $(wildcard rackwright stacks workloads benchmarks tests playbooks __main__.py)
 
 # Tests start thousands of child processes: each would compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE

@@ -9,16 +9,15 @@ from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rackwright import locations
 from rackwright.hosts.memory import leave_nothing
-from rackwright.kinds.shared.secrets import Redactor
-from rackwright.kinds.table import KINDS
-from rackwright.provider import consents
-from rackwright.provider.protocol import Provider, serve
-from rackwright.provider.resource import Resources
-from rackwright.provider.site import Site, Sites
+from rackwright.provider.server import LazyProvider, serve
+
+if TYPE_CHECKING:
+    from rackwright.provider.protocol import Provider
+    from rackwright.provider.site import Site
 
 WATCH_SECONDS = 0.5
 GRACE_SECONDS = 2.0
@@ -39,8 +38,7 @@ def main(engine_address: str) -> None:
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
     to_engine = _redirect_stdout(sys.stdout.fileno())
-    sites = Sites(_open_site)
-    provider = Provider(Resources(KINDS, sites), sites, engine_address)
+    provider = LazyProvider(_load, engine_address)
     server, port = serve(provider)
     os.write(to_engine, f"{port}\n".encode())
     # a killed pulumi leaves its plugins behind, and no process would read their answers
@@ -48,19 +46,31 @@ def main(engine_address: str) -> None:
         pass
     provider.cancel()
     server.stop(GRACE_SECONDS).wait()
-    sites.close()
+    provider.close()
     leave_nothing()
     os._exit(0)  # a thread that still waits for a host is not waited for
 
 
-def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
-    # imported here: the engine starts two plugins, and one of them only answers the handshake
+def _load(engine_address: str) -> "Provider":
+    from rackwright.kinds.table import KINDS
+    from rackwright.provider.protocol import Provider
+    from rackwright.provider.resource import Resources
+    from rackwright.provider.site import Sites
+
+    sites = Sites(_open_site)
+    return Provider(Resources(KINDS, sites), sites, engine_address)
+
+
+def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
     from rackwright.hosts.ansible import Plays
     from rackwright.hosts.local_repository import bringing
     from rackwright.hosts.pool import Hosts
     from rackwright.hosts.rollout import RolloutGate
     from rackwright.hosts.steps import Play, execute
+    from rackwright.kinds.shared.secrets import Redactor
     from rackwright.lock import tree
+    from rackwright.provider import consents
+    from rackwright.provider.site import Site
     from rackwright.stack import declare, load_stack
 
     loaded_stack = (

@@ -11,12 +11,8 @@ from rackwright.core.contract import Claim, Difference, Plan
 from rackwright.errors import visible
 from rackwright.provider import outcomes
 from rackwright.provider.outcomes import Outcome
+from rackwright.provider.server import CHANNEL_OPTIONS
 
-MESSAGE_BYTES = 400 << 20
-CHANNEL_OPTIONS = [
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),  # as the engine sets it on its side
-    ("grpc.max_send_message_length", MESSAGE_BYTES),
-]
 LOG_SECONDS = 5
 
 

@@ -5,15 +5,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import grpc
 from google.protobuf import any_pb2, empty_pb2
 from google.protobuf.struct_pb2 import Struct
-from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
+from pulumi.runtime.proto import plugin_pb2, provider_pb2, status_pb2
 
-from rackwright import __version__, terminal
+from rackwright import terminal
 from rackwright.errors import (
     DeclarationError,
     HostUnreachable,
@@ -23,11 +22,11 @@ from rackwright.errors import (
     visible,
 )
 from rackwright.provider import codec
-from rackwright.provider.caller import OwnAccountOnly
 from rackwright.provider.codec import decode, encode
-from rackwright.provider.engine import CHANNEL_OPTIONS, Engine, ResourceLog
+from rackwright.provider.engine import Engine, ResourceLog
 from rackwright.provider.operation import Operation, OperationCancelled, OutOfTime, SavedState
 from rackwright.provider.resource import Change, InvalidResource, Resources
+from rackwright.provider.server import Context, Greeter
 from rackwright.provider.site import Sites
 from rackwright.provider.state_format import PROPERTY
 from rackwright.provider.subject import COMPUTED, Urn
@@ -36,10 +35,7 @@ from rackwright.schema.secret import parse_values
 T = TypeVar("T")
 UNUSED = COMPUTED - {PROPERTY}
 """Inputs that Diff and Read do not use."""
-Context = grpc.ServicerContext
 
-THREADS = 512
-"""Maximum of concurrent calls, as with PULUMI_PARALLEL=512; a thread that waits for a host costs little."""
 READ_SECONDS = 120.0
 """Timeout of reads and previews without a custom timeout."""
 CHANGE_SECONDS = 1800.0
@@ -67,7 +63,7 @@ _KINDS: dict[Change, provider_pb2.PropertyDiff.Kind.ValueType] = {
 }
 
 
-class Provider(provider_pb2_grpc.ResourceProviderServicer):
+class Provider(Greeter):
     """The gRPC service for the engine; Resources implements the calls."""
 
     def __init__(self, resources: Resources, sites: Sites, engine_address: str = "") -> None:
@@ -88,15 +84,12 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         self, request: provider_pb2.ProviderHandshakeRequest, context: Context
     ) -> provider_pb2.ProviderHandshakeResponse:
         self._engine = Engine(request.engine_address)
-        return provider_pb2.ProviderHandshakeResponse(accept_secrets=False)
+        return super().Handshake(request, context)
 
     def Attach(self, request: plugin_pb2.PluginAttach, context: Context) -> empty_pb2.Empty:
         with self._guard:
             self._engine, self._takes_secrets = Engine(request.address), True
         return empty_pb2.Empty()
-
-    def GetPluginInfo(self, request: empty_pb2.Empty, context: Context) -> plugin_pb2.PluginInfo:
-        return plugin_pb2.PluginInfo(version=__version__)
 
     def GetSchema(self, request: provider_pb2.GetSchemaRequest, context: Context) -> provider_pb2.GetSchemaResponse:
         return provider_pb2.GetSchemaResponse(schema=json.dumps(self._resources.package_schema()))
@@ -136,6 +129,10 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         for operation in running:
             operation.stop(OperationCancelled("cancelled"))
         self._sites.cancel()
+
+    def close(self) -> None:
+        """Close the connections to all hosts."""
+        self._sites.close()
 
     # The resources.
 
@@ -263,20 +260,6 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
                 self._running.discard(operation)
                 self._refused.discard(operation)
                 self._last_call = time.monotonic()
-
-
-def serve(provider: Provider, port: int = 0) -> tuple[grpc.Server, int]:
-    """Start answering this account's calls on the loopback interface; return the server and its port.
-
-    Args:
-        port: The port to listen on; 0 for a free one.
-    """
-    own_only = OwnAccountOnly(lambda: port)
-    server = grpc.server(ThreadPoolExecutor(THREADS), interceptors=[own_only], options=CHANNEL_OPTIONS)
-    provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server)
-    port = server.add_insecure_port(f"127.0.0.1:{port}")
-    server.start()
-    return server, port
 
 
 def _status(error: Exception, redact: Callable[[str], str]) -> tuple[grpc.StatusCode, str]:

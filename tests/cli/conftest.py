@@ -1,13 +1,13 @@
-"""A project whose one host is simulated, and commands as somebody types them there."""
+"""A project whose one host is simulated, and commands as they are typed there."""
 
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.support import warm_command
 from tests.support.simulated import SimulatedRack
 
 
@@ -27,5 +27,4 @@ class TypedProject:
         (directory / "stacks/fleet.known_hosts").write_text(self.alpha.pin)
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        argv = [str(Path(sys.executable).with_name("rackwright")), *arguments]
-        return subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=self.directory)
+        return warm_command.run(*arguments, cwd=self.directory)

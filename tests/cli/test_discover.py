@@ -3,15 +3,13 @@
 import base64
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from rackwright.fleet.load import load_fleet
 from rackwright.hosts.pins import fingerprint
-from tests.support import recorded_facts
+from tests.support import recorded_facts, warm_command
 from tests.support.our_roles import ROLES
 from tests.support.simulated import SimulatedRack
 
@@ -24,9 +22,8 @@ def rack() -> Iterator[SimulatedRack]:
 
 def discover(rack: SimulatedRack, *options: str, host: str = "one") -> subprocess.CompletedProcess[str]:
     one = rack[host]
-    program = [str(Path(sys.executable).with_name("rackwright")), "discover", f"{rack.user}@{one.address}:{one.port}"]
-    argv = [*program, "--key", str(rack.key), *options]
-    return subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=rack.directory)
+    address = f"{rack.user}@{one.address}:{one.port}"
+    return warm_command.run("discover", address, "--key", str(rack.key), *options, cwd=rack.directory)
 
 
 def shown(rack: SimulatedRack) -> str:
@@ -92,9 +89,8 @@ def test_machines_get_json_and_nothing_is_written(rack):
 
 def test_a_host_that_is_off_is_said_and_takes_no_other_along(rack):
     on = f"{rack.user}@{rack['one'].address}:{rack['one'].port}"
-    program = str(Path(sys.executable).with_name("rackwright"))
-    argv = [program, "discover", "127.1.9.9:9", on, "--key", str(rack.key), "--fingerprint", shown(rack)]
-    done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=rack.directory)
+    trusted = ("--key", str(rack.key), "--fingerprint", shown(rack))
+    done = warm_command.run("discover", "127.1.9.9:9", on, *trusted, cwd=rack.directory)
 
     assert done.returncode == 3
     assert "127.1.9.9: " in done.stderr
@@ -102,8 +98,7 @@ def test_a_host_that_is_off_is_said_and_takes_no_other_along(rack):
 
 
 def test_an_address_that_is_none_is_told_before_anything_is_asked(rack):
-    program = str(Path(sys.executable).with_name("rackwright"))
-    done = subprocess.run([program, "discover", "a@b@c"], capture_output=True, text=True, cwd=rack.directory)
+    done = warm_command.run("discover", "a@b@c", cwd=rack.directory)
 
     assert done.returncode == 2
     assert "b@c" in done.stderr

@@ -2,17 +2,16 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-RACKWRIGHT = Path(sys.executable).with_name("rackwright")
+from tests.support import warm_command
 
 
 def typed(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     (directory / "Pulumi.yaml").write_text("name: rackwright\nruntime: python\n")
-    return subprocess.run([RACKWRIGHT, *arguments], cwd=directory, capture_output=True, text=True, check=False)
+    return warm_command.run(*arguments, cwd=directory)
 
 
 @pytest.mark.parametrize("arguments", [("audit", "none", "--format", "json"), ("adopt", "none", "--json")])

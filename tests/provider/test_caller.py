@@ -14,8 +14,9 @@ from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from rackwright.provider import caller
 from rackwright.provider.caller import account_of
-from rackwright.provider.protocol import Provider, serve
+from rackwright.provider.protocol import Provider
 from rackwright.provider.resource import Resources
+from rackwright.provider.server import serve
 from rackwright.provider.site import Sites
 from tests.support.foreign_caller import CALL, NOBODY
 

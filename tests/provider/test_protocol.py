@@ -15,7 +15,9 @@ from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 
 from rackwright.kinds.table import KINDS
 from rackwright.provider.codec import decode, encode
+from rackwright.provider.protocol import Provider
 from rackwright.provider.resources import CLASSES
+from rackwright.provider.server import LOADING, LazyProvider
 from tests.support.provider_rig import BOX, RED, failing
 
 LAUNCHER = ["/bin/sh", Path(__file__).parents[2] / "rackwright/toolchain/provider.sh", sys.executable]
@@ -139,6 +141,37 @@ def test_every_kind_has_its_class():
     assert {token: resource.__doc__ for token, resource in CLASSES.items()} == {
         token: type(kind).__doc__ for token, kind in KINDS.items()
     }
+
+
+def test_the_plugin_starts_without_the_kinds_and_the_schema():
+    """The engine starts two plugins for a stack with resources, and one of them only answers the handshake."""
+    call = "import rackwright.provider.__main__, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)
+
+    heavy = {"pydantic", "rackwright.kinds", "rackwright.schema", "rackwright.facts", "rackwright.stack"}
+    assert set(done.stdout.split()) & heavy == set()
+
+
+def test_the_provider_is_loaded_once_by_the_first_call_that_needs_it(rig):
+    loaded: list[str] = []
+
+    def load(engine_address: str) -> Provider:
+        loaded.append(engine_address)
+        return rig.provider
+
+    lazy = LazyProvider(load, "")
+    lazy.Handshake(provider_pb2.ProviderHandshakeRequest(engine_address="127.0.0.1:1"), None)
+    assert lazy.GetPluginInfo(empty_pb2.Empty(), None).version
+    lazy.Cancel(empty_pb2.Empty(), None)
+    assert loaded == []
+
+    request = provider_pb2.CheckRequest(urn=rig.urn(RED), news=encode(RED))
+    answers = [lazy.CheckConfig(request, None).inputs, lazy.CheckConfig(request, None).inputs]
+    assert (answers, loaded) == ([encode(RED)] * 2, ["127.0.0.1:1"])
+
+
+def test_every_call_of_the_provider_is_passed_on():
+    assert {name for name in vars(Provider) if name[0].isupper()} == {*LOADING, "Handshake", "Cancel"}
 
 
 @pytest.fixture

@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.support.provider_rig import RED, Rig, rig
 from tests.support.recorded_hosts import SALT
 from tests.support.toy_kind import TOKEN
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 PROGRAM = f"""
 import json
@@ -41,6 +43,8 @@ class Ended:
 
 @dataclass(frozen=True)
 class Project:
+    settings: ClassVar[str] = "Pulumi.lab.yaml"
+    """Path of the settings of its stack lab, which have the salt of the passphrase."""
     directory: Path
     environment: dict[str, str]
 
@@ -68,6 +72,36 @@ class Boxes(Project):
         """Declare the boxes *name=changes*, each like RED but for the changes."""
         specs = {name: {**RED, "name": name, **changes} for name, changes in boxes.items()}
         (self.directory / "boxes.json").write_text(json.dumps(specs))
+
+
+class States:
+    """States of the stack lab with which several tests begin: the first test makes one, and the others copy it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._results: dict[str, Any] = {}
+
+    def give(self, name: str, project: Project, make: Callable[[], T]) -> T:
+        """Give *project* the state *name*, and return what *make* returned when it made this state."""
+        kept = self._directory / name
+        if name not in self._results:
+            self._results[name] = make()
+            _copy_state(project, project.directory, kept)
+        else:
+            _copy_state(project, kept, project.directory)
+        result: T = self._results[name]
+        return result
+
+
+def _copy_state(project: Project, source: Path, target: Path) -> None:
+    shutil.copytree(source / ".rackwright/state", target / ".rackwright/state", dirs_exist_ok=True)
+    (target / project.settings).parent.mkdir(exist_ok=True)
+    shutil.copy(source / project.settings, target / project.settings)
+
+
+@pytest.fixture(scope="session")
+def states(tmp_path_factory: pytest.TempPathFactory) -> States:
+    return States(tmp_path_factory.mktemp("states"))
 
 
 @pytest.fixture(scope="session")

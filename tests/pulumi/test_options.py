@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from tests.pulumi.test_plugin import OneHost, obey, project
+from tests.pulumi.test_plugin import OneHost, made, project
 from tests.pulumi.test_rack import steps
 
-__all__ = ["project"]
+__all__ = ["made", "project"]
 pytestmark = pytest.mark.pulumi
 TIER = "urn:pulumi:lab::rackwright::rackwright:index:Rack$rackwright:index:GpuHost$rackwright:storage:Tier::gpu-01/hot"
 TRANSFORMED = """
@@ -37,16 +37,6 @@ import pulumi
 mounts = pulumi.StackReference("organization/rackwright/lab").require_output("mounts")
 pulumi.export("mount", mounts.apply(lambda hosts: hosts["gpu-01"]["hot"]))
 """
-
-
-@pytest.fixture(name="made")
-def _made(project: OneHost) -> OneHost:
-    """The project, with its tier on the host and in the state."""
-    obey(project.host)
-    done = project.pulumi("up", "--yes", "--skip-preview")
-    assert done.status == 0, done.text
-    (project.host.directory / "steps").unlink()
-    return project
 
 
 def write(project: OneHost, program: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.pulumi.conftest import ROOT, Project
+from tests.pulumi.conftest import ROOT, Project, States
 from tests.support.recorded_hosts import HOST, blank, recorded
 from tests.support.simulated import SimulatedHost, SimulatedRack
 
@@ -49,6 +49,7 @@ SETTINGS = "config: {'rackwright:fleet': fleet.yaml, 'rackwright:target': rack}\
 class OneHost(Project):
     """A stack of one host with one tier."""
 
+    settings = "stacks/Pulumi.lab.yaml"
     rack: SimulatedRack
     host: SimulatedHost
 
@@ -68,6 +69,21 @@ def project(tmp_path: Path, environment: dict[str, str]) -> Iterator[OneHost]:
         made = OneHost(tmp_path, environment, rack, host)
         assert made.pulumi("stack", "init", "lab").status == 0
         yield made
+
+
+@pytest.fixture
+def made(project: OneHost, states: States) -> OneHost:
+    """The project, with its tier on the host and in the state."""
+
+    def make() -> None:
+        done = project.pulumi("up", "--yes", "--skip-preview")
+        assert done.status == 0, done.text
+        (project.host.directory / "steps").unlink()
+
+    obey(project.host)
+    states.give("one-host", project, make)
+    project.host.set_facts(recorded(HOST))
+    return project
 
 
 def obey(host: SimulatedHost) -> None:

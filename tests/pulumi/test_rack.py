@@ -5,9 +5,9 @@ import json
 import pytest
 
 from tests.pulumi.conftest import ROOT
-from tests.pulumi.test_plugin import OneHost, obey, project
+from tests.pulumi.test_plugin import OneHost, made, obey, project
 
-__all__ = ["project"]
+__all__ = ["made", "project"]
 pytestmark = pytest.mark.pulumi
 
 EARLIER = """
@@ -53,16 +53,13 @@ def test_a_state_without_the_component_of_the_rack_is_taken_over(project):
     assert "::rackwright:index:Rack$rackwright:index:GpuHost$rackwright:storage:Tier::gpu-01/hot" in tier
 
 
-def test_a_program_may_name_the_rack(project):
+def test_a_program_may_name_the_rack(made):
     """
     The name of the component is the program's own; a state that `run` or `adopt` wrote is taken over.
     """
-    obey(project.host)
-    assert project.pulumi("up", "--yes", "--skip-preview").status == 0
+    (made.directory / "__main__.py").write_text("import rackwright\n\nrackwright.Rack('lab')\n")
 
-    (project.directory / "__main__.py").write_text("import rackwright\n\nrackwright.Rack('lab')\n")
-
-    assert steps(project) == {}
+    assert steps(made) == {}
 
 
 def test_an_error_in_the_fleet_ends_without_a_traceback(project):

@@ -17,8 +17,9 @@ from rackwright.core.contract import Kind
 from rackwright.core.repository import Repository
 from rackwright.hosts.rollout import RolloutGate
 from rackwright.provider.codec import decode, encode, secret
-from rackwright.provider.protocol import Provider, serve
+from rackwright.provider.protocol import Provider
 from rackwright.provider.resource import Resources
+from rackwright.provider.server import serve
 from rackwright.provider.site import Site, Sites
 from rackwright.schema.rollout import Rollout
 from tests.support.toy_kind import TOKEN, Box, Memory, execute

@@ -77,10 +77,8 @@ def test_a_manifest_of_many_shards_takes_no_memory_for_their_names(tmp_path):
     ],
 )
 def test_a_packed_archive_takes_no_more_than_its_bounds(tmp_path, begins, said):
-    with gzip.open(tmp_path / "x.tar.gz", "wb", compresslevel=9) as file:
-        file.write(begins)
-        for _ in range(64):
-            file.write(bytes(16 << 20))  # 1 GiB in 1 MB
+    members = gzip.compress(begins) + gzip.compress(bytes(16 << 20)) * 64  # 1 GiB in 1 MB
+    (tmp_path / "x.tar.gz").write_bytes(members)
 
     assert said in proved(tmp_path / "x.tar.gz")
 
