@@ -23,7 +23,7 @@ from workloads.training.device import select_device
 from workloads.training.load_config import load_config
 from workloads.training.loop import RunContext, Training, TrainingInputs
 from workloads.training.metrics import MetricsLog
-from workloads.training.models import build
+from workloads.training.initial_weights import build
 from workloads.training.precision import Precision
 from workloads.training.workers.workers import Alone
 

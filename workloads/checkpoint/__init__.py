@@ -16,6 +16,7 @@ from workloads.checkpoint.checkpoints import (
     at_step,
     load,
     newest,
+    not_finite,
 )
 from workloads.checkpoint.manifest import CheckpointDamaged
 from workloads.checkpoint.tree import BadState
@@ -29,4 +30,5 @@ __all__ = [
     "at_step",
     "load",
     "newest",
+    "not_finite",
 ]

@@ -2,9 +2,10 @@
 
 import fcntl
 import os
+import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
@@ -37,11 +38,14 @@ class Checkpoint:
         return self.manifest.step
 
 
-def newest(directory: Path) -> Checkpoint | None:
+def newest(directory: Path, flaw: Callable[[Checkpoint], str] = lambda checkpoint: "") -> Checkpoint | None:
     """Return the newest intact checkpoint in *directory*; None if there is none.
 
     Damaged checkpoints are skipped, each with a warning on stderr. The function reads whole checkpoints, so in a group
     of ranks one calls it and sends the step to the others, which call `at_step`.
+
+    Args:
+        flaw: Function that returns the reason to skip an intact checkpoint; empty for none.
     """
     for step in reversed(layout.steps(directory)):
         try:
@@ -50,8 +54,24 @@ def newest(directory: Path) -> Checkpoint | None:
         except CheckpointDamaged as damage:
             print_message(f"SKIPPED: {damage}")
             continue
+        if reason := flaw(checkpoint):
+            print_message(f"SKIPPED: {checkpoint.path}: {reason}")
+            continue
         return Checkpoint(checkpoint.path, checkpoint.manifest, frozenset(checkpoint.manifest.files))
     return None
+
+
+def not_finite(checkpoint: Checkpoint) -> str:
+    """Return which tensor of *checkpoint* has a number that is not finite, as a clause; empty if there is none."""
+    import torch
+    from safetensors import safe_open
+
+    for file_name in sorted(name for name in checkpoint.manifest.files if name.endswith(TENSORS)):
+        with safe_open(checkpoint.path / file_name, "pt") as file:
+            for name in file.keys():  # noqa: SIM118  # it is no mapping
+                if not torch.isfinite(file.get_tensor(name)).all():
+                    return f"{name} in {file_name} has numbers that are not finite"
+    return ""
 
 
 def at_step(directory: Path, step: int) -> Checkpoint:
@@ -247,9 +267,21 @@ class Checkpoints:
                 print_message(f"step {step} was not written within {seconds:.0f} s")
         return self.committed
 
-    def newest(self) -> Checkpoint | None:
-        """Return the newest intact checkpoint; see the function `newest`."""
-        return newest(self.directory)
+    def newest(self, flaw: Callable[[Checkpoint], str] = lambda checkpoint: "") -> Checkpoint | None:
+        """Return the newest intact checkpoint without a *flaw*; see the function `newest`.
+
+        Newer ones with a flaw get another name, so that they do not count among the kept checkpoints.
+        """
+
+        def set_aside(checkpoint: Checkpoint) -> str:
+            if not (reason := flaw(checkpoint)):
+                return ""
+            aside = layout.set_aside_path(checkpoint.path)
+            shutil.rmtree(aside, ignore_errors=True)
+            checkpoint.path.rename(aside)
+            return f"{reason}; it is now {aside.name}"
+
+        return newest(self.directory, set_aside)
 
     def at_step(self, step: int) -> Checkpoint:
         """Return the checkpoint of *step*; see the function `at_step`."""

@@ -7,6 +7,7 @@ step-0000000200/                        one checkpoint
 .step-0000000300.RUN.partial/           being written
 .step-0000000100.removing/              being removed
 .step-0000000200.replaced/              complete, being replaced by another checkpoint of the same step
+step-0000000400.aside/                  complete, with a flaw such as numbers that are not finite; it does not count
 .lock-00000                             lock of the process that writes as rank 0
 """
 
@@ -41,6 +42,10 @@ def file_names(world: int) -> set[str]:
 
 def partial_path(directory: Path, step: int, run: str) -> Path:
     return directory / f".{step_name(step)}.{run}.partial"
+
+
+def set_aside_path(checkpoint: Path) -> Path:
+    return checkpoint.with_name(f"{checkpoint.name}.aside")
 
 
 def lock_path(directory: Path, rank: int) -> Path:

@@ -1,6 +1,6 @@
 """Checkpoints of a run: the interface that the loop uses, and the check that a checkpoint fits the model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,10 +14,14 @@ from workloads.training.models import weights_differ
 class TrainingCheckpoints(Protocol):
     """The methods of `workloads.checkpoint.Checkpoints` that the loop uses."""
 
+    committed: int | None
+    """Last step that this run has committed."""
+
     def save(self, step: int, state: Mapping[str, Any]) -> None: ...
-    def newest(self) -> Any: ...
+    def newest(self, flaw: Callable[[Any], str]) -> Any: ...
     def at_step(self, step: int) -> Any: ...
     def load(self, checkpoint: Any) -> dict[str, Any]: ...
+    def wait(self) -> bool: ...
     def close(self) -> None: ...
 
 

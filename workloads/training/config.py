@@ -170,6 +170,11 @@ class TrainingConfig(ConfigSchema):
     """Number of parts in which a process computes its share of the batch; more parts need less memory."""
     optimizer: Optimizer
     schedule: Schedule = Schedule()
+    expert_bias_speed: float = Field(default=0.001, ge=0)
+    """Change of the bias of an expert in one step, which balances the load of experts; 0 leaves the biases alone.
+
+    Source: DeepSeek-V3 Technical Report, arXiv:2412.19437, sections 2.1.2 and 4.2.
+    """
     seed: int = Field(default=0, ge=0, lt=2**31)
     device: Literal["auto", "cpu", "cuda", "rocm", "gaudi"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

@@ -23,6 +23,8 @@ class Device:
     """Total memory in bytes; for a CPU the free memory of the host, divided among its processes."""
     architecture: AcceleratorArchitecture | None
     """Entry in the catalogue; None if the catalogue has none."""
+    host_memory: int = 0
+    """Free memory of the host in bytes, divided among its processes."""
     uuid: str = ""
     """UUID in NVIDIA's management library; empty for devices of other vendors."""
 
@@ -78,7 +80,8 @@ def select_device(requested: str, local_rank: int, local_world: int) -> Device:
         problem = f"{local_world} processes were started on this host, which has {count} devices"
         help = f"Start {count} processes on this host"
         raise UserError(Diagnostic("device", problem, "a device for each process", help))
-    return _gaudi() if kind == "gaudi" else _gpu(kind, local_rank)
+    found = _gaudi() if kind == "gaudi" else _gpu(kind, local_rank)
+    return replace(found, host_memory=_cpu().memory // local_world)
 
 
 def _available_kind() -> str:
@@ -104,7 +107,8 @@ def _gpu(kind: str, index: int) -> Device:
     amd_name, nvidia_name = getattr(properties, "gcnArchName", ""), f"{properties.major}.{properties.minor}"
     architecture = architecture_of(amd_name.partition(":")[0] if kind == "rocm" else nvidia_name)
     uuid = f"GPU-{properties.uuid}" if kind == "cuda" else ""
-    return Device(kind, properties.name, torch.device("cuda", index), properties.total_memory, architecture, uuid)
+    device = torch.device("cuda", index)
+    return Device(kind, properties.name, device, properties.total_memory, architecture, uuid=uuid)
 
 
 def _gaudi() -> Device:

@@ -17,18 +17,18 @@ def run(training: Training, last: int) -> bool:
     model, training.optimizer = workers.average_gradients(training.model, training.optimizer)
     state = hvd.elastic.TorchState(
         model=training.model, optimizer=training.optimizer, step=training.step, scaler=training.scaler.state_dict(),
-        tuning=training.tuning and training.tuning.state_dict(),
+        tuning=training.tuning and training.tuning.state_dict(), saved=training.last_saved,
     )  # fmt: skip
 
     def commit() -> None:
         if training.step % config.commit_every_steps == 0:
             state.step, state.scaler = training.step, training.scaler.state_dict()
-            state.tuning = training.tuning and training.tuning.state_dict()
+            state.tuning, state.saved = training.tuning and training.tuning.state_dict(), training.last_saved
             state.commit()
 
     @hvd.elastic.run
     def resume(state: Any) -> bool:
-        training.step = state.step
+        training.step, training.last_saved = state.step, state.saved
         training.scaler.load_state_dict(state.scaler)
         if training.tuning:
             training.tuning.load_state_dict(state.tuning)

@@ -29,13 +29,12 @@ def score(
     """
     totals = torch.zeros(3, device=device.torch)
     model.eval()
-    with torch.no_grad(), precision.autocast(device.torch.type):
+    with torch.no_grad(), precision.forward_context(device.torch.type, workers.sharded):
         for chunk in torch.arange(len(examples)).split(batch):
             share = chunk[workers.rank :: workers.size]
             x, y = (tensor.to(device.torch) for tensor in examples.take(share if len(share) else chunk[:1]))
-            logits = model(x).flatten(
-                0, -2
-            )  # also with an empty share: a sharded model needs the call of every process
+            # also with an empty share: a sharded model needs the call of every process
+            logits = model(x).flatten(0, -2).float()
             if len(share):
                 loss = F.cross_entropy(logits, y.flatten(), reduction="sum")
                 right = (logits.argmax(-1) == y.flatten()).sum()

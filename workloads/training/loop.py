@@ -11,18 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workloads.errors import Diagnostic, UserError
-from workloads.training import order, sharded
+from workloads.checkpoint import not_finite
+from workloads.training import initial_weights, order, sharded
+from workloads.training.balancing import ExpertBalancer
 from workloads.training.batch_sampler import BatchSampler
 from workloads.training.checkpointing import TrainingCheckpoints, check_weights_match
 from workloads.training.config import TrainingConfig
 from workloads.training.data import Examples, concatenate
 from workloads.training.device import Device
 from workloads.training.device_stats import DeviceStats
+from workloads.training.divergence import are_finite, diverged
 from workloads.training.evaluation import EvaluationScore, score
 from workloads.training.fine_tuning import FineTuningState
 from workloads.training.metrics import MetricsLog
-from workloads.training.models import build, trainable_state
+from workloads.training.models import build_shapes, trainable_state
 from workloads.training.optimizer import make_optimizer
 from workloads.training.precision import Precision, Scaler
 from workloads.training.schedule import learning_rate
@@ -67,11 +69,12 @@ class Training:
         self.examples = concatenate([inputs.examples, inputs.old]) if inputs.old else inputs.examples
         self.step = 0
         """Optimizer steps taken."""
-        torch.manual_seed(config.seed)
-        model = build(config.model)
+        workers = context.workers
+        self._part = part = sharded.Part(workers.rank, workers.size) if workers.sharded else sharded.WHOLE
+        self.model = workers.place(build_shapes(config.model), context.device, context.precision)
+        initial_weights.fill(self.model, config.model, config.seed, part)
         if inputs.weights is not None:
-            sharded.copy_into(trainable_state(model), inputs.weights)
-        self.model = context.workers.place(model, context.device)
+            sharded.copy_parts(trainable_state(self.model), inputs.weights, part)
         self.optimizer = make_optimizer(config, self.model)
         self.scaler = Scaler(context.precision, context.device.torch.type)
         self._checkpoints: TrainingCheckpoints | None = None
@@ -82,7 +85,12 @@ class Training:
         )
         self._flops = 0
         """Floating-point operations of one step in this process, counted in its first step."""
-        self._saved: int | None = None
+        self._balancer = ExpertBalancer(self.model, config.expert_bias_speed)
+        self._loss: Tensor | None = None
+        """The sum of the losses of the last step in this process."""
+        self.last_saved: int | None = None
+        """Step of the last checkpoint, the same in all processes."""
+        self._restored: int | None = None
 
     # --- state and checkpoints
 
@@ -111,11 +119,15 @@ class Training:
         """
         checkpoints = self._open_checkpoints()
         checkpoint = self._newest if self._newest and self._newest.step == step else checkpoints.at_step(step)
-        state = checkpoints.load(checkpoint)
-        own_weights = sharded.local_state(trainable_state(self.model))
+        own = trainable_state(self.model)
+        if checkpoint.manifest.world == self._part.world:
+            state = checkpoints.load(checkpoint)
+        else:
+            state = sharded.load_part(checkpoint, self._part, sharded.distributed_names(own))
+        own_weights = sharded.local_state(own)
         help = "Use another --out, or the model of this checkpoint"
         check_weights_match(state["model"], own_weights, f"checkpoint of step {step}", help)
-        sharded.copy_into(trainable_state(self.model), state["model"])
+        sharded.copy_into(own, state["model"])
         if self.context.workers.sharded:
             sharded.copy_into(self.optimizer.state_dict()["state"], state["optimizer"]["state"])
         else:
@@ -123,20 +135,53 @@ class Training:
         self.scaler.load_state_dict(state["scaler"])
         if self.tuning and state.get("tuning"):
             self.tuning.load_state_dict(state["tuning"])
-        self.step = self._saved = step
+        self.step = self.last_saved = self._restored = step
         for name, value in self.config.model_dump(mode="json").items():
             if name in state["config"] and state["config"][name] != value:
                 self.context.metrics.print(f"note: {name} was {state['config'][name]}, and is {value} from now on")
 
     def newest(self) -> int | None:
-        """Return the step of the newest intact checkpoint. One process calls it, as it reads the whole checkpoint."""
-        self._newest = self._open_checkpoints().newest()
+        """Return the step of the newest intact checkpoint with finite numbers. One process calls it: it reads all."""
+        self._newest = self._open_checkpoints().newest(not_finite)
         return None if self._newest is None else int(self._newest.step)
 
     def save(self) -> None:
-        if (self.context.workers.rank == 0 or self.context.workers.sharded) and self._saved != self.step:
+        """Save a checkpoint of this step. All processes call it.
+
+        Raises:
+            Diverged: A number is not finite, so that earlier checkpoints stay in place.
+        """
+        if self.last_saved == self.step:
+            return
+        self._check_finite()
+        if self.context.workers.rank == 0 or self.context.workers.sharded:
             self._open_checkpoints().save(self.step, self.state())
-            self._saved = self.step
+        self.last_saved = self.step
+
+    def _check_finite(self) -> None:
+        """Raise unless the loss and gradients of this step, and the state after it, are finite in all processes."""
+        gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
+        numbers = {
+            "loss": [] if self._loss is None else [self._loss],
+            "gradients": [] if self.scaler.enabled else gradients,  # the scaler skips a step whose gradients overflow
+            "weights": [*trainable_state(self.model).values()],
+            "optimizer's state": [
+                value
+                for state in self.optimizer.state.values()
+                for value in state.values()
+                if isinstance(value, Tensor)
+            ],
+        }
+        names = [name for name, tensors in numbers.items() if self.context.workers.any(not are_finite(tensors))]
+        if names:
+            raise diverged(self.step, f"the {' and the '.join(names)} are not finite", self._last_good())
+
+    def _last_good(self) -> int | None:
+        """Return the step of the last checkpoint that is on the drive."""
+        if self._checkpoints is None:
+            return self.last_saved
+        self._checkpoints.wait()
+        return self._checkpoints.committed or self._restored
 
     def close(self) -> None:
         """Wait until the last checkpoint is written."""
@@ -170,8 +215,9 @@ class Training:
             with self._count_flops(self.step + 1 == first):
                 totals = self._take_step(model, indices, rate, reporting)
             self.step += 1
-            stop = reporting and self._report(totals, epoch, rate, timer)
-            stop = stop or (context.workers.size == 1 and context.stopping())  # several processes agree in _report
+            if reporting:
+                self._report(totals, epoch, rate, timer)
+            stop = context.workers.any(context.stopping())
             self._evaluate_if_due()
             stop = stop and not self.is_done  # a complete run ends below
             if stop or (self.step % config.saving.every_steps == 0 and not self.is_done):
@@ -181,7 +227,7 @@ class Training:
                 return False
         if self.tuning and self.is_done and not self.tuning.scores:
             self.tuning.restore_best(self.score, trainable_state(self.model))
-            self._saved = None
+            self.last_saved = None
         self.save()
         return True
 
@@ -223,20 +269,18 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        totals = torch.zeros(3, device=device.torch)
+        totals, self._loss = torch.zeros(3, device=device.torch), torch.zeros((), device=device.torch)
         parts = torch.tensor_split(indices, config.accumulate)
         for number, part in enumerate(parts, 1):
             x, y = (tensor.to(device.torch) for tensor in self.examples.take(part))
             with context.workers.accumulation_context(model, last=number == len(parts)):
-                with context.precision.autocast(device.torch.type):
-                    logits = model(x).flatten(0, -2)
-                    loss = F.cross_entropy(logits, y.flatten(), reduction="sum")
+                loss, right = self._forward(model, x, y, counting)
                 # the mean over the whole batch: averaging over the processes divides by their number
                 answers = config.global_batch * y[0].numel() if len(y) else 1
                 self.scaler.scale(loss * (context.workers.size / answers)).backward()
                 device.flush()
-            if counting:
-                right = (logits.detach().argmax(-1) == y.flatten()).sum()
+            self._loss += loss.detach()
+            if right is not None:
                 totals += torch.stack([loss.detach(), right, torch.tensor(y.numel(), device=device.torch)])
         context.workers.wait_for_gradients(self.optimizer)
         with context.workers.step_context(self.optimizer):
@@ -244,8 +288,17 @@ class Training:
                 self.scaler.unscale(self.optimizer)
                 nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.clip_norm)
             self.scaler.step(self.optimizer)
+        self._balancer.adjust(context.workers)
         device.flush()
         return totals
+
+    def _forward(self, model: nn.Module, x: Tensor, y: Tensor, counting: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the sum of the losses, and the right answers if *counting*; no reference to the logits stays."""
+        context = self.context
+        with context.precision.forward_context(context.device.torch.type, context.workers.sharded):
+            logits = model(x).flatten(0, -2).float()
+            loss = F.cross_entropy(logits, y.flatten(), reduction="sum")
+        return loss, (logits.detach().argmax(-1) == y.flatten()).sum() if counting else None
 
     @contextmanager
     def _count_flops(self, first: bool) -> Iterator[None]:
@@ -259,11 +312,14 @@ class Training:
             yield
         self._flops = counter.get_total_flops()
 
-    def _report(self, totals: Tensor, epoch: int, rate: float, timer: "StepTimer") -> bool:
-        """Report the step over all processes, and return whether one of them has a stop request."""
+    def _report(self, totals: Tensor, epoch: int, rate: float, timer: "StepTimer") -> None:
+        """Report the step over all processes.
+
+        Raises:
+            Diverged: The loss is not finite.
+        """
         context = self.context
-        stop_flag = torch.tensor([float(context.stopping())], device=totals.device)
-        loss, right, answers, stop = context.workers.all_reduce_sum(torch.cat([totals, stop_flag])).tolist()
+        loss, right, answers = context.workers.all_reduce_sum(totals).tolist()
         seconds = timer.seconds_per_step(self.step)
         values: dict[str, float] = {
             "step": self.step,
@@ -278,20 +334,12 @@ class Training:
         if self._peak:
             measured["mfu"] = self._flops / seconds / self._peak
         if not math.isfinite(loss):
-            help, note = "Lower the learning rate, or set clip_norm", "earlier checkpoints are intact"
-            raise LossDiverged(Diagnostic(f"step {self.step}", f"the loss is {loss}", "a finite number", help, note))
-        context.metrics.log(time=round(time.time(), 3), **values, **measured)
+            raise diverged(self.step, f"the loss is {loss}", self._last_good())
+        context.metrics.log(time=round(time.time(), 3), **values, **measured, **self._balancer.metrics())
         context.metrics.print(
             "step {step}/{} epoch {epoch} loss {loss:.4f} accuracy {accuracy:.3f} rate {learning_rate:.3g} "
             "{examples_per_second:.0f} examples/s".format(self.config.steps, **values)
         )
-        return bool(stop)
-
-
-class LossDiverged(UserError):
-    """A loss that is not a finite number."""
-
-    exit_status = 4
 
 
 class StepTimer:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,7 +23,12 @@ class LoraLinear(nn.Module):
         self.layer, self.scale = layer, scale
         self.a_RI = nn.Parameter(layer.weight.new_empty(rank, layer.in_features))
         self.b_OR = nn.Parameter(layer.weight.new_zeros(layer.out_features, rank))
+        self.reset_adapter()
+
+    def reset_adapter(self) -> None:
+        """Draw the initial weights of the adapter."""
         nn.init.kaiming_uniform_(self.a_RI, a=math.sqrt(5))  # as PyTorch initializes a linear layer
+        nn.init.zeros_(self.b_OR)
 
     def forward(self, x: Tensor) -> Tensor:
         added = F.linear(F.linear(x, self.a_RI), self.b_OR)
@@ -46,6 +52,16 @@ def adapt(model: nn.Module, config: Lora) -> None:
     for name, layer in selected.items():
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, LoraLinear(layer, config.rank, config.alpha / config.rank))
+
+
+def merge(model: nn.Module) -> None:
+    """Add each adapter of *model* to its layer, which takes the adapter's place."""
+    adapted = [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLinear)]
+    for name, module in adapted:
+        with torch.no_grad():
+            module.layer.weight += module.b_OR @ module.a_RI * module.scale
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, module.layer)
 
 
 def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 """Estimate of the device memory that a model needs, computed before anything is allocated."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +11,8 @@ from torch import nn
 from workloads.errors import Diagnostic, UserError
 from workloads.training.config import ImageClassifier, Optimizer, Text, TrainingConfig
 from workloads.training.device import Device
-from workloads.training.models import blocks
+from workloads.training.models import LanguageModel, blocks, shapes_alone
+from workloads.training.precision import FP32, Precision
 
 BYTES = 4
 """Bytes of a weight: weights, gradients and moments are fp32 in each precision."""
@@ -28,18 +31,27 @@ class MemoryEstimate:
     optimizer: int
     shards: int = 1
     """Number of processes that share one copy."""
-    unsharded: int = 0
-    """Parts of a shared copy that are whole while they compute: the largest block, and the weights outside blocks."""
+    gathered: int = 0
+    """Weights outside the blocks of a shared copy, which are whole from the forward pass on."""
+    blocks: int = 0
+    """What a shared copy needs in addition while a block computes: two whole blocks, and whole gradients."""
     activations: int | None = None
     """Values of the forward pass that the backward pass needs; None if the data decide, as in a mixture of experts."""
+    host: int = 0
+    """Host memory beside a GPU: the snapshot of a checkpoint, and one module while its weights are filled."""
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.unsharded + (self.activations or 0)
+        return self.after_forward + self.gradients + self.blocks
+
+    @property
+    def after_forward(self) -> int:
+        """The memory between the forward and the backward pass of the first step, before gradients exist."""
+        return self.weights + self.optimizer + self.gathered + (self.activations or 0)
 
     def __str__(self) -> str:
         parts = {"weights": self.weights, "gradients": self.gradients, "optimizer": self.optimizer}
-        parts |= {"one unsharded block": self.unsharded} if self.shards > 1 else {}
+        parts |= {"gathered weights and gradients": self.gathered + self.blocks} if self.shards > 1 else {}
         parts |= {"activations": self.activations} if self.activations is not None else {}
         trainable = f", {self.trainable:,} of them trained" if self.trainable != self.parameters else ""
         sharing = f" among {self.shards} processes" if self.shards > 1 else ""
@@ -49,7 +61,7 @@ class MemoryEstimate:
 
 
 def estimate(
-    config: TrainingConfig, model: nn.Module, shards: int = 1, processes: int = 1, bytes_per_activation: int = BYTES
+    config: TrainingConfig, model: nn.Module, shards: int = 1, processes: int = 1, precision: Precision = FP32
 ) -> MemoryEstimate:
     """Return the memory that a process needs for the model of *config*.
 
@@ -57,19 +69,25 @@ def estimate(
         model: The model on the meta device, which has shapes alone.
         shards: Number of processes that share one copy.
         processes: Number of processes that share a batch.
-        bytes_per_activation: 2 for 16-bit precision, a lower bound as some activations are wider.
+        precision: The format of the computation. Without shards, activations are a lower bound, as some are wider.
     """
-    parameters = count_parameters(model)
-    trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    weights = sum(map(_part(shards), model.parameters())) + sum(buffer.nbytes for buffer in model.buffers())
+    gradients = sum(map(_part(shards), trained))
+    optimizer = gradients * moments_per_weight(config.optimizer)
+    width = precision.dtype.itemsize
+    examples = -(-config.global_batch // (processes * config.accumulate))
     return MemoryEstimate(
-        parameters,
-        trainable,
-        -(-sum(tensor.numel() * BYTES for tensor in _state_tensors(model)) // shards),
-        -(-trainable * BYTES // shards),
-        -(-trainable * BYTES * moments_per_weight(config.optimizer) // shards),
+        count_parameters(model),
+        sum(weight.numel() for weight in trained),
+        weights,
+        gradients,
+        optimizer,
         shards,
-        _unsharded_bytes(model) if shards > 1 else 0,
-        _activations(config, model, -(-config.global_batch // (processes * config.accumulate)), bytes_per_activation),
+        _outside_blocks(model) * width if shards > 1 else 0,
+        _block_bytes(model, width) if shards > 1 else 0,
+        _activations(config, model, examples, precision, shards > 1),
+        gradients + optimizer + max(map(_own_bytes, model.modules())),
     )
 
 
@@ -79,6 +97,7 @@ def check_memory(config: TrainingConfig, needed: MemoryEstimate, device: Device)
     Raises:
         UserError: The message gives both sizes and the changes that would fit.
     """
+    check_host_memory(needed, device)
     if needed.total <= device.memory:
         return
     note = f"each of {needed.shards} processes holds a part" if needed.shards > 1 else "each process holds the model"
@@ -86,6 +105,20 @@ def check_memory(config: TrainingConfig, needed: MemoryEstimate, device: Device)
     changes = [*_suggest_sgd(config, needed, device), *_suggest_sharding(needed, device)]
     help = " or ".join(["Use a smaller model", *changes])
     raise UserError(Diagnostic("model", f"the training needs too much memory: {needed}", expected, help, note))
+
+
+def check_host_memory(needed: MemoryEstimate, device: Device) -> None:
+    """Raise if the estimate exceeds the host memory beside a GPU.
+
+    Raises:
+        UserError: The message gives both sizes.
+    """
+    if device.kind == "cpu" or needed.host <= device.host_memory:
+        return
+    problem = f"each process needs {format_bytes(needed.host)} of host memory for checkpoints and initial weights"
+    expected = f"at most {format_bytes(device.host_memory)}, the share of a process in the free memory of this host"
+    help = "Use hosts with more memory, or sharding full over more hosts"
+    raise UserError(Diagnostic("model", problem, expected, help))
 
 
 def _suggest_sgd(config: TrainingConfig, needed: MemoryEstimate, device: Device) -> Iterator[str]:
@@ -97,28 +130,47 @@ def _suggest_sgd(config: TrainingConfig, needed: MemoryEstimate, device: Device)
 def _suggest_sharding(needed: MemoryEstimate, device: Device) -> Iterator[str]:
     """Yield how many processes could share the model: an upper bound, as activations shrink with more processes."""
     total = (needed.weights + needed.gradients + needed.optimizer) * needed.shards
-    free = device.memory - needed.unsharded - (needed.activations or 0)
+    free = device.memory - needed.gathered - needed.blocks - (needed.activations or 0)
     if free > 0:
         yield f"sharding full over {-(-total // free)} processes or more"
 
 
-def _activations(config: TrainingConfig, model: nn.Module, examples: int, bytes_each: int) -> int | None:
-    """Return the bytes that the backward pass over *examples* examples needs; None if the data decide."""
+def _activations(
+    config: TrainingConfig, model: nn.Module, examples: int, precision: Precision, casts_weights: bool
+) -> int | None:
+    """Return the bytes that the backward pass over *examples* examples needs; None if the data decide.
+
+    Args:
+        casts_weights: Whether the weights themselves have the format of *precision*, as gathered ones have.
+    """
+    model = _with_weights_as(model, precision) if casts_weights else model
     saved: dict[int, int] = {tensor.untyped_storage()._cdata: 0 for tensor in _state_tensors(model)}  # counted already
+    width = BYTES if casts_weights else precision.dtype.itemsize
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         size = storage.nbytes()  # several tensors may share it
-        saved.setdefault(storage._cdata, size * bytes_each // BYTES if tensor.is_floating_point() else size)
+        saved.setdefault(storage._cdata, size * width // BYTES if tensor.is_floating_point() else size)
+        kept.append(tensor)  # otherwise another tensor may take its place, and its address
         return tensor
 
+    kept: list[torch.Tensor] = []
     x, y = _batch(config, examples)
     try:
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            torch.nn.functional.cross_entropy(model(x).flatten(0, -2), y.flatten())
+        shapes = shapes_alone() if isinstance(model, LanguageModel) else nullcontext()
+        with shapes, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            torch.nn.functional.cross_entropy(model(x).flatten(0, -2).float(), y.flatten())
     except (RuntimeError, NotImplementedError):  # the model reads a value, and the meta device has none
         return None
     return sum(saved.values())
+
+
+def _with_weights_as(model: nn.Module, precision: Precision) -> nn.Module:
+    """Return a copy of *model*, on the meta device, whose weights have the type of *precision*."""
+    copied = copy.deepcopy(model)
+    for weight in copied.parameters():
+        weight.data = weight.data.to(precision.dtype)
+    return copied
 
 
 def _batch(config: TrainingConfig, examples: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -137,9 +189,34 @@ def count_parameters(module: nn.Module) -> int:
     return sum(weight.numel() for weight in module.parameters())
 
 
-def _unsharded_bytes(model: nn.Module) -> int:
+def _part(shards: int) -> Callable[[torch.Tensor], int]:
+    """Return a function that returns the bytes of the largest part of a weight, which is divided by rows."""
+
+    def size(weight: torch.Tensor) -> int:
+        rows = len(weight) if weight.dim() else 1
+        return int(-(-rows // shards) * (weight.numel() // max(1, rows)) * BYTES)
+
+    return size
+
+
+def _outside_blocks(model: nn.Module) -> int:
+    return count_parameters(model) - sum(count_parameters(block) for block in blocks(model))
+
+
+def _block_bytes(model: nn.Module, width: int) -> int:
+    """Return the bytes of the largest pair of whole blocks, as FSDP gathers the next one ahead, and whole gradients.
+
+    A gradient is once in the format of the computation, and once as fp32 for the exchange.
+    """
     sizes = [count_parameters(block) for block in blocks(model)]
-    return (count_parameters(model) - sum(sizes) + max(sizes, default=0)) * BYTES
+    pair = max((size + following for size, following in zip(sizes, [*sizes[1:], 0], strict=True)), default=0)
+    trained = [sum(weight.numel() for weight in block.parameters() if weight.requires_grad) for block in blocks(model)]
+    outside = sum(weight.numel() for weight in model.parameters() if weight.requires_grad) - sum(trained)
+    return int(pair * width + (max(trained, default=0) + outside) * (width + BYTES))
+
+
+def _own_bytes(module: nn.Module) -> int:
+    return sum(weight.numel() * BYTES for weight in module.parameters(recurse=False))
 
 
 def moments_per_weight(optimizer: Optimizer) -> int:

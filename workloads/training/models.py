@@ -1,6 +1,8 @@
 """The models that can be trained, each built from its part of the configuration. All return logits."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -15,19 +17,39 @@ from workloads.training.config import DeepseekV3, HuggingFace, ImageClassifier
 Model = ImageClassifier | DeepseekV3 | HuggingFace
 
 
-def build(config: Model) -> nn.Module:
-    """Return the model with its initial weights: those in its directory, or random ones.
+def build_shapes(config: Model) -> nn.Module:
+    """Return the model on the meta device, without memory for its weights.
 
     Raises:
         UserError: The directory has no model.
     """
-    return _build(config, read=True)
-
-
-def build_shapes(config: Model) -> nn.Module:
-    """Return the model on the meta device, without memory for its weights."""
     with torch.device("meta"):
-        return _build(config, read=False)
+        if isinstance(config, ImageClassifier):
+            return Classifier(config)
+        if isinstance(config, DeepseekV3):
+            return LanguageModel(_deepseek(config))
+        model = LanguageModel(_hugging_face(config.path))
+        if config.lora:
+            lora.adapt(model.model, config.lora)
+        return model
+
+
+def materialize(model: nn.Module, device: torch.device) -> nn.Module:
+    """Return *model*, which is on the meta device, with memory on *device* that has no values yet."""
+    tied = tied_names(model)
+    model.to_empty(device=device)
+    for alias, name in tied.items():  # to_empty gives each of them a parameter of its own
+        place, _, last = alias.rpartition(".")
+        model.get_submodule(place)._parameters[last] = model.get_parameter(name)
+    return model
+
+
+def tied_names(model: nn.Module) -> dict[str, str]:
+    """Return the names of weights that are the same as an earlier one, with the name of that one."""
+    first: dict[int, str] = {}
+    weights = model.named_parameters(remove_duplicate=False)
+    names = {name: first.setdefault(id(weight), name) for name, weight in weights}
+    return {name: earlier for name, earlier in names.items() if name != earlier}
 
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
@@ -42,17 +64,6 @@ def blocks(model: nn.Module) -> list[nn.Module]:
     """Return the consecutive blocks of the model: the longest list of modules in it."""
     lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
     return max(lists, key=len, default=[])
-
-
-def _build(config: Model, read: bool) -> nn.Module:
-    if isinstance(config, ImageClassifier):
-        return Classifier(config)
-    if isinstance(config, DeepseekV3):
-        return LanguageModel(_deepseek(config))
-    model = LanguageModel(_hugging_face(config.path, read))
-    if config.lora:
-        lora.adapt(model.model, config.lora)
-    return model
 
 
 class Classifier(nn.Module):
@@ -92,23 +103,61 @@ def _deepseek(config: DeepseekV3) -> nn.Module:
     return model
 
 
-def _hugging_face(path: str, read: bool) -> nn.Module:
-    """Return the model in the directory *path* as fp32, without downloads and without running code from it."""
+SAFE = {"local_files_only": True, "trust_remote_code": False}
+"""No download, and no code from the directory."""
+
+
+def _hugging_face(path: str) -> nn.Module:
+    """Return the model in the directory *path* as fp32, without its weights."""
     from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        model: nn.Module = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path, **SAFE))
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    return model.float().train()
+
+
+def load_hugging_face(path: str) -> nn.Module:
+    """Return the model in the directory *path* with its weights as fp32 in host memory."""
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    safe = {"local_files_only": True, "trust_remote_code": False}
     try:
-        if not read:
-            untrained: nn.Module = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path, **safe))
-            return untrained.float()
-        model: nn.Module = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True, **safe)
+        model: nn.Module = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True, **SAFE)
     except (OSError, ValueError) as error:
-        problem = f"the model in {path} cannot be loaded: {str(error).splitlines()[0]}"
-        expected, help = "a causal language model on every host", "Name a directory that save_pretrained wrote"
-        raise UserError(Diagnostic("model.path", problem, expected, help)) from error
-    return model.train()
+        raise unreadable(path, error) from error
+    return model
+
+
+def unreadable(path: str, error: Exception) -> UserError:
+    """Return the error of a directory without a readable model."""
+    problem = f"the model in {path} cannot be loaded: {str(error).splitlines()[0]}"
+    expected, help = "a causal language model on every host", "Name a directory that save_pretrained wrote"
+    return UserError(Diagnostic("model.path", problem, expected, help))
+
+
+@contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Let transformers compute on the meta device, where it otherwise reads values and does not fuse attention.
+
+    Each row of a batch is one sequence, as in all batches here, and attention keeps what its fused kernels keep.
+    """
+    from transformers import masking_utils
+
+    one_sequence = mock.patch.object(masking_utils, "find_packed_sequence_indices", return_value=None)
+    with one_sequence, mock.patch.object(F, "scaled_dot_product_attention", _fused_attention):
+        yield
+
+
+def _fused_attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+    is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+) -> Tensor:  # fmt: skip
+    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    output: Tensor = fused(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
+    return output
 
 
 def vocabulary_size(model: nn.Module) -> int | None:

@@ -19,15 +19,27 @@ class Precision:
     name: Name
     why: str
 
-    def autocast(self, device_type: str) -> AbstractContextManager[Any]:
-        """Return the context of the forward pass. Weights stay fp32."""
+    @property
+    def dtype(self) -> Any:
+        """The type of numbers in PyTorch."""
         import torch
 
-        if self.name == "fp32":
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.name]
+
+    def forward_context(self, device_type: str, sharded: bool) -> AbstractContextManager[Any]:
+        """Return the context of the forward pass.
+
+        Sharded weights are cast when processes gather them. Autocast would keep a copy of every gathered weight.
+        """
+        import torch
+
+        if self.name == "fp32" or sharded:
             return nullcontext()
-        dtype = torch.bfloat16 if self.name == "bf16" else torch.float16
-        context: AbstractContextManager[Any] = torch.autocast(device_type, dtype=dtype)
+        context: AbstractContextManager[Any] = torch.autocast(device_type, dtype=self.dtype)
         return context
+
+
+FP32 = Precision("fp32", "the default")
 
 
 def choose(requested: str, architecture: AcceleratorArchitecture | None, device: str) -> Precision:
@@ -71,6 +83,10 @@ class Scaler:
         import torch
 
         self._scaler = torch.amp.GradScaler(device_type, enabled=precision.name == "fp16")
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self._scaler.is_enabled())
 
     def scale(self, loss: Any) -> Any:
         return self._scaler.scale(loss)

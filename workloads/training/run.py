@@ -47,7 +47,7 @@ def train(
         publish_worse: Reason to publish a fine-tuned model that is worse than its parent; None to refuse.
 
     Raises:
-        UserError: A check before the first step failed, or a loss is not finite.
+        UserError: A check before the first step failed, or a number is not finite.
         WorseThanParent: The trained model is worse than its parent.
     """
     workers = join(config, environment)
@@ -131,6 +131,7 @@ def _synchronize_workers(training: Training) -> nn.Module:
     if not workers.sharded:  # otherwise each process has read its own shard
         state = (training.step, training.scaler.state_dict(), tuning and tuning.state_dict())
         training.step, scaler_state, tuning_state = workers.broadcast(state)
+        training.last_saved = training.step or None
         training.scaler.load_state_dict(scaler_state)
         if tuning and tuning_state:
             tuning.load_state_dict(tuning_state)

@@ -5,6 +5,7 @@ import pytest
 from tests.support.training_runs import config
 from workloads.errors import UserError
 from workloads.training.launch_check import check_launch, detect_launcher, is_leader
+from workloads.training.workers.horovod import check_operations
 from workloads.training.workers.join import join
 
 HOROVOD = {"HOROVOD_RANK": "1", "HOROVOD_SIZE": "2"}
@@ -81,6 +82,19 @@ def test_a_group_of_another_size_than_its_launcher_said_is_refused(monkeypatch: 
     assert str(refused.value).startswith(
         "world: only 1 of 2 processes are in the group; 2 processes. Start the run with"
     )
+
+
+@pytest.mark.parametrize("kind", ["cuda", "rocm"])
+def test_horovod_without_nccl_is_refused_on_gpus(kind: str) -> None:
+    with pytest.raises(UserError) as refused:
+        check_operations(kind, nccl=False)
+    assert str(refused.value) == (
+        "launcher: Horovod is built without NCCL; Horovod with NCCL, or torchrun; "
+        "the gradients of GPUs would go over host memory and TCP. "
+        "Start the run with torchrun, or set operations of role workloads to NCCL."
+    )
+    check_operations(kind, nccl=True)
+    check_operations("cpu", nccl=False)
 
 
 def test_one_process_speaks_before_they_can_speak_with_each_other() -> None:

@@ -3,12 +3,15 @@
 import json
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.support.diagnostics import sentences
 from tests.support.training_runs import QUICK, alone, assert_close, assert_same, config, told, weights
+from workloads.checkpoint import Checkpoints, layout, newest, not_finite
 from workloads.errors import UserError
 from workloads.training import data
 from workloads.training.__main__ import main
@@ -94,7 +97,7 @@ def test_its_steps_are_those_of_plain_pytorch(tmp_path: Path) -> None:
     run = config("digits", "optimizer.weight_decay=0.5", "global_batch=32", "schedule.kind=constant")
     training = Training(run, TrainingInputs(data.load(run.data)), alone(tmp_path))
     torch.manual_seed(run.seed)
-    from workloads.training.models import build
+    from workloads.training.initial_weights import build
 
     plain = build(run.model)
     optimizer = torch.optim.AdamW(plain.parameters(), lr=run.optimizer.learning_rate, weight_decay=0.5)
@@ -132,6 +135,61 @@ def test_a_run_that_is_told_to_stop_saves_first(tmp_path: Path, monkeypatch: pyt
     train(tmp_path)
     train(tmp_path / "whole")
     assert_same(weights(tmp_path / "whole"), weights(tmp_path))
+
+
+def test_a_stop_request_to_another_process_is_heard_at_the_next_step(tmp_path: Path) -> None:
+    """
+    However rarely the processes report. Both save the same step.
+    """
+
+    class Two(Alone):
+        size, steps = 2, 0
+
+        def any(self, flag: bool) -> bool:
+            self.steps += 1
+            return self.steps == 3
+
+    run = config("digits", "report_every_steps=1000")
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        context = replace(alone(tmp_path), workers=Two(), open_checkpoints=lambda: checkpoints)
+        training = Training(run, TrainingInputs(data.load(run.data)), context)
+        training._check_finite = lambda: None  # type: ignore[method-assign]  # it asks the others, too
+        assert not training.run(training.model, run.steps)
+        assert training.step == 3
+        assert checkpoints.wait()
+    assert [line["step"] for line in told(tmp_path)] == [1]
+    found = newest(tmp_path / "checkpoints")
+    assert found and found.step == 3
+
+
+def test_no_checkpoint_has_numbers_that_are_not_finite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    A run that reports rarely, and diverges after its first step.
+    """
+    given = ("optimizer.kind=sgd", "optimizer.learning_rate=1e30", "schedule.kind=constant", "report_every_steps=1000")
+    changes = [argument for change in (*QUICK, *given, "saving.every_steps=1") for argument in ("--set", change)]
+    assert main(["digits", "--out", str(tmp_path), *changes]) == 4
+    assert (
+        "step 2: the loss and the gradients and the weights and the optimizer's state are not finite; finite numbers; "
+        "the last good checkpoint is that of step 1. "
+        "Lower the learning rate, or set clip_norm, and start the run again." in sentences(capsys.readouterr().err)
+    )
+    assert layout.steps(tmp_path / "checkpoints") == [1]
+    found = newest(tmp_path / "checkpoints")
+    assert found and not not_finite(found)
+
+
+def test_a_run_resumes_from_its_last_finite_checkpoint(tmp_path: Path) -> None:
+    train(tmp_path / "whole", "steps=10", "saving.every_steps=4")
+    train(tmp_path / "parts", "steps=10", "saving.every_steps=4", stop_at=8)
+    with Checkpoints(tmp_path / "parts" / "checkpoints") as checkpoints:
+        state = checkpoints.load(checkpoints.at_step(8))
+        state["model"]["head.bias"][3] = float("nan")
+        checkpoints.save(8, state)
+
+    train(tmp_path / "parts", "steps=10", "saving.every_steps=4", "saving.keep_last=1")
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert (tmp_path / "parts" / "checkpoints" / "step-0000000008.aside").is_dir()
 
 
 # --- what is refused before the first step

@@ -9,7 +9,8 @@ import torch
 from tests.support.training_runs import assert_same, config, told, weights
 from workloads.errors import UserError
 from workloads.training.config import HuggingFace, Lora
-from workloads.training.models import build, trainable_state
+from workloads.training.initial_weights import build
+from workloads.training.models import trainable_state
 from workloads.training.run import train as train_whole
 
 WORDS = "the cat sat on the mat and the dog lay by the door . "

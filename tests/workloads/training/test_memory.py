@@ -12,6 +12,7 @@ from workloads.training import data, memory
 from workloads.training.device import select_device
 from workloads.training.loop import Training, TrainingInputs
 from workloads.training.models import build_shapes
+from workloads.training.precision import Precision
 
 
 def held(tensors: list[torch.Tensor]) -> int:
@@ -47,7 +48,7 @@ def test_activations_are_what_a_backward_pass_is_given(tmp_path: Path) -> None:
         torch.nn.functional.cross_entropy(training.model(x), y)
     told = memory.estimate(run, build_shapes(run.model), processes=2)
     assert told.activations == sum(kept.values())
-    half = memory.estimate(run, build_shapes(run.model), processes=2, bytes_per_activation=2).activations
+    half = memory.estimate(run, build_shapes(run.model), processes=2, precision=Precision("bf16", "given")).activations
     assert half is not None and told.activations / 2 < half < told.activations
 
 
@@ -75,3 +76,12 @@ def test_a_model_that_fits_without_moments_is_told_so() -> None:
     ):
         memory.check_memory(run, needed, replace(select_device("cpu", 0, 1), memory=needed.total - 1))
     memory.check_memory(run, needed, replace(select_device("cpu", 0, 1), memory=needed.total))
+
+
+def test_a_host_without_memory_for_checkpoints_is_refused() -> None:
+    run = config("digits")
+    needed = memory.estimate(run, build_shapes(run.model))
+    gpu = replace(select_device("cpu", 0, 1), kind="cuda", name="H100", memory=80 * 10**9, host_memory=needed.host - 1)
+    with pytest.raises(UserError, match=r"of host memory for checkpoints and initial weights; at most "):
+        memory.check_memory(run, needed, gpu)
+    memory.check_memory(run, needed, replace(gpu, host_memory=needed.host))

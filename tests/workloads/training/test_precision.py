@@ -79,5 +79,5 @@ def test_the_scale_outlives_a_restart() -> None:
 
 @pytest.mark.parametrize(("name", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
 def test_a_forward_pass_is_in_the_precision(name: str, dtype: torch.dtype) -> None:
-    with Precision(name, "given").autocast("cpu"):  # type: ignore[arg-type]
+    with Precision(name, "given").forward_context("cpu", sharded=False):  # type: ignore[arg-type]
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype

@@ -2,13 +2,14 @@
 
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.support.training_runs import TORCHRUN, assert_close, assert_same, config, launched, weights
-from workloads.checkpoint import CheckpointRequestError, load, newest
+from workloads.checkpoint import CheckpointRequestError, Checkpoints, load, newest
 from workloads.errors import UserError
 from workloads.training import memory, sharded
 from workloads.training.models import build_shapes
@@ -47,7 +48,37 @@ def test_each_holds_its_part() -> None:
     run = config("deepseek-v3-tiny")
     one, four = (memory.estimate(run, build_shapes(run.model), shards) for shards in (1, 4))
     assert (four.gradients, four.optimizer) == (one.gradients / 4, one.optimizer / 4)
-    assert 0 < four.unsharded < one.weights
+    assert one.gathered == one.blocks == 0
+    assert 0 < four.gathered < one.weights
+    assert f"gathered weights and gradients {memory.format_bytes(four.gathered + four.blocks)}" in str(four)
+
+
+def test_a_checkpoint_is_divided_among_another_number_of_processes(tmp_path: Path) -> None:
+    """
+    One process has saved, then three have; two read their parts, and one reads all.
+    """
+    train(config("digits"), tmp_path / "one", {})
+    saved = newest(tmp_path / "one" / "checkpoints")
+    assert saved
+    whole, names = load(saved), list(load(saved)["model"])
+    with ExitStack() as stack:
+        for rank in (2, 1, 0):  # rank 0 commits when all parts are there
+            files = Checkpoints(tmp_path / "three", rank=rank, world=3, run="x")
+            part = sharded.load_part(saved, sharded.Part(rank, 3), names)
+            stack.enter_context(files).save(12, {**part, "distributed": names})
+    three = newest(tmp_path / "three")
+    assert three and three.manifest.world == 3
+
+    halves = [sharded.load_part(three, sharded.Part(rank, 2), names) for rank in (0, 1)]
+    again = sharded.load_part(three, sharded.WHOLE, ())
+    for state in (again, *halves):
+        assert state["step"] == 12
+    assert_same(again["model"], whole["model"])
+    assert_same(whole["model"], {name: torch.cat([half["model"][name] for half in halves]) for name in names})
+    for index, moments in whole["optimizer"]["state"].items():
+        assert_same(again["optimizer"]["state"][index], moments)
+        both = [half["optimizer"]["state"][index]["exp_avg"] for half in halves]
+        assert torch.equal(torch.cat(both), moments["exp_avg"])
 
 
 def test_it_is_torchruns(tmp_path: Path) -> None:

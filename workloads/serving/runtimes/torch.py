@@ -12,7 +12,7 @@ from workloads.errors import Diagnostic, UserError
 from workloads.serving.batcher import Arrays
 from workloads.serving.model import Model, ModelFile, Tensor, version_of
 from workloads.training.config import ImageClassifier, TrainingConfig
-from workloads.training.models import build
+from workloads.training.initial_weights import build
 from workloads.training.sharded import load_whole
 
 

@@ -3,14 +3,32 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from workloads.errors import Diagnostic, UserError
 from workloads.training.config import TrainingConfig
 from workloads.training.device import Device
-from workloads.training.models import trainable_state
+from workloads.training.models import materialize, trainable_state
+from workloads.training.precision import Precision
 
 T = TypeVar("T")
+
+
+def check_operations(kind: str, nccl: bool) -> None:
+    """Raise if the processes train on devices of *kind* and this Horovod cannot exchange gradients between GPUs.
+
+    Args:
+        nccl: Whether Horovod is built with NCCL.
+
+    Raises:
+        UserError: Gradients would go over host memory and TCP without a message.
+    """
+    if kind in ("cuda", "rocm") and not nccl:
+        problem, note = "Horovod is built without NCCL", "the gradients of GPUs would go over host memory and TCP"
+        help = "Start the run with torchrun, or set operations of role workloads to NCCL"
+        raise UserError(Diagnostic("launcher", problem, "Horovod with NCCL, or torchrun", help, note))
 
 
 class Horovod:
@@ -42,8 +60,8 @@ class Horovod:
     def local_size(self) -> int:
         return int(self.hvd.local_size())
 
-    def place(self, model: nn.Module, device: Device) -> nn.Module:
-        return model.to(device.torch)
+    def place(self, model: nn.Module, device: Device, precision: Precision) -> nn.Module:
+        return materialize(model, device.torch)
 
     def broadcast_state(self, model: nn.Module, optimizer: Optimizer) -> None:
         self.hvd.broadcast_parameters(trainable_state(model), root_rank=0)
@@ -72,6 +90,9 @@ class Horovod:
     def all_reduce_sum(self, numbers: Tensor) -> Tensor:
         summed: Tensor = self.hvd.allreduce(numbers, op=self.hvd.Sum, name="total")
         return summed
+
+    def any(self, flag: bool) -> bool:
+        return bool(self.hvd.allreduce(torch.tensor([float(flag)]), op=self.hvd.Sum, name="any").item())
 
     def broadcast(self, value: T) -> T:
         # with no name, a None from the other processes hangs

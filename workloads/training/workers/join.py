@@ -6,7 +6,7 @@ from workloads.errors import Diagnostic, UserError
 from workloads.training.config import TrainingConfig
 from workloads.training.device import select_device
 from workloads.training.launch_check import STARTS, check_launch, detect_launcher
-from workloads.training.workers.horovod import Horovod
+from workloads.training.workers.horovod import Horovod, check_operations
 from workloads.training.workers.torchrun import Torchrun
 from workloads.training.workers.workers import Alone, Workers
 
@@ -22,7 +22,7 @@ def join(config: TrainingConfig, environment: Mapping[str, str]) -> Workers:
     if launcher == "none":
         return Alone()
     try:
-        workers: Workers = Horovod(config) if launcher == "horovod" else _torchrun(config, environment)
+        workers: Workers = _horovod(config) if launcher == "horovod" else _torchrun(config, environment)
     except ImportError as error:
         problem = f"this environment lacks Horovod ({error})"
         help = "Run `rackwright toolchain workloads`, which builds Horovod, or start with torchrun"
@@ -31,6 +31,13 @@ def join(config: TrainingConfig, environment: Mapping[str, str]) -> Workers:
         problem = f"only {workers.size} of {size} processes are in the group"
         help = f"Start the run with `{STARTS[launcher].format(size)}`"
         raise UserError(Diagnostic("world", problem, f"{size} processes", help))
+    return workers
+
+
+def _horovod(config: TrainingConfig) -> Horovod:
+    workers = Horovod(config)
+    device = select_device(config.device, workers.local_rank, workers.local_size)
+    check_operations(device.kind, bool(workers.hvd.nccl_built()))
     return workers
 
 

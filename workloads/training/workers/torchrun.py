@@ -4,6 +4,7 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -11,10 +12,12 @@ from torch.optim import Optimizer
 
 from workloads.training.config import TrainingConfig
 from workloads.training.device import Device
-from workloads.training.models import trainable_state
+from workloads.training.models import materialize, trainable_state
+from workloads.training.precision import Precision
 
 T = TypeVar("T")
-BACKENDS = {"cpu": "gloo", "cuda": "nccl", "rocm": "nccl", "gaudi": "hccl"}
+BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl", "rocm": "cpu:gloo,cuda:nccl", "gaudi": "cpu:gloo,hpu:hccl"}
+"""Backends by device. Stop requests and messages are on the CPU, so they never wait for the work of a GPU."""
 
 
 class Torchrun:
@@ -28,8 +31,8 @@ class Torchrun:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.local_rank, self.local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
 
-    def place(self, model: nn.Module, device: Device) -> nn.Module:
-        return model.to(device.torch)
+    def place(self, model: nn.Module, device: Device, precision: Precision) -> nn.Module:
+        return materialize(model, device.torch)
 
     def broadcast_state(self, model: nn.Module, optimizer: Optimizer) -> None:
         for tensor in trainable_state(model).values():
@@ -60,6 +63,11 @@ class Torchrun:
     def all_reduce_sum(self, numbers: Tensor) -> Tensor:
         dist.all_reduce(numbers)
         return numbers
+
+    def any(self, flag: bool) -> bool:
+        flags = torch.tensor([int(flag)])
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return bool(flags)
 
     def broadcast(self, value: T) -> T:
         values: list[Any] = [value]

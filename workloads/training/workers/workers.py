@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from workloads.training.device import Device
+from workloads.training.models import materialize
+from workloads.training.precision import Precision
 
 T = TypeVar("T")
 
@@ -31,8 +33,8 @@ class Workers(Protocol):
     @property
     def local_size(self) -> int: ...
 
-    def place(self, model: nn.Module, device: Device) -> nn.Module:
-        """Return *model*, whose initial weights are on the CPU, on the device of this process."""
+    def place(self, model: nn.Module, device: Device, precision: Precision) -> nn.Module:
+        """Return *model*, which has no memory, with memory on the device of this process."""
         ...
 
     def broadcast_state(self, model: nn.Module, optimizer: Optimizer) -> None:
@@ -57,6 +59,10 @@ class Workers(Protocol):
         """Return the sum of the *numbers* of all processes."""
         ...
 
+    def any(self, flag: bool) -> bool:
+        """Return whether *flag* is set in any process, without waiting for a GPU."""
+        ...
+
     def broadcast(self, value: T) -> T:
         """Return the *value* of rank 0."""
         ...
@@ -74,8 +80,8 @@ class Alone:
     launcher, sharded = "none", False
     rank, size, local_rank, local_size = 0, 1, 0, 1
 
-    def place(self, model: nn.Module, device: Device) -> nn.Module:
-        return model.to(device.torch)
+    def place(self, model: nn.Module, device: Device, precision: Precision) -> nn.Module:
+        return materialize(model, device.torch)
 
     def broadcast_state(self, model: nn.Module, optimizer: Optimizer) -> None:
         pass
@@ -94,6 +100,9 @@ class Alone:
 
     def all_reduce_sum(self, numbers: Tensor) -> Tensor:
         return numbers
+
+    def any(self, flag: bool) -> bool:
+        return flag
 
     def broadcast(self, value: T) -> T:
         return value

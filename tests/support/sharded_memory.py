@@ -1,0 +1,96 @@
+"""The memory that a rank of a sharded run really holds after its first forward pass, beside the estimate.
+
+    torchrun --nproc-per-node 2 -m tests.support.sharded_memory MODEL
+
+Each rank prints a line of JSON for each case, from which `cases` makes figures.
+"""
+
+import gc
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workloads.training import data, memory
+from workloads.training.config import TrainingConfig
+from workloads.training.load_config import load_config
+from workloads.training.loop import RunContext, Training, TrainingInputs
+from workloads.training.metrics import MetricsLog
+from workloads.training.models import build_shapes
+from workloads.training.precision import Precision
+from workloads.training.workers import Workers, join
+
+CASES = [(precision, lora) for precision in ("bf16", "fp32") for lora in (False, True)]
+
+
+def make_model(directory: Path, layers: int = 8) -> None:
+    """Write a small Llama model with random weights, and a text of bytes, to *directory*."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=256, hidden_size=128, intermediate_size=512, num_hidden_layers=layers, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=128,
+        )
+    ).save_pretrained(directory)  # fmt: skip
+    (directory / "text.txt").write_bytes(bytes(range(256)) * 16)
+
+
+def config_of(directory: Path, precision: str, lora: bool) -> TrainingConfig:
+    """Return the configuration of a case."""
+    model = {"kind": "hugging-face", "path": str(directory), "lora": {"rank": 4} if lora else None}
+    text = {"kind": "text", "path": str(directory / "text.txt"), "sequence_length": 64}
+    changes = [f"model={json.dumps(model)}", f"data={json.dumps(text)}", "global_batch=4", "accumulate=1"]
+    return load_config("lora", [*changes, "sharding=full", f"precision={precision}", "device=cpu"])
+
+
+def measure(config: TrainingConfig, workers: Workers, out: Path) -> tuple[int, int]:
+    """Return the bytes that this rank holds between forward and backward pass, and the bytes of the estimate."""
+    from workloads.training.device import select_device
+
+    quiet = MetricsLog(out / "metrics.jsonl", lambda: False)
+    precision, device = Precision(config.precision, "given"), select_device("cpu", 0, 1)  # type: ignore[arg-type]
+    context = RunContext(workers, device, precision, quiet, lambda: False, lambda: None)  # type: ignore[arg-type,return-value]
+    examples = data.load(config.data)
+    gc.collect()
+    before = dict(_storages())
+    training = Training(config, TrainingInputs(examples), context)
+    x, y = examples.take(torch.arange(config.global_batch // workers.size))
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
+        loss, _ = training._forward(training.model, x, y, counting=False)
+    gc.collect()
+    held = sum(size for storage, size in dict(_storages()).items() if storage not in before)
+    estimate = memory.estimate(config, build_shapes(config.model), workers.size, workers.size, precision)
+    del loss
+    return held, estimate.after_forward
+
+
+def _storages() -> Iterator[tuple[int, int]]:
+    """Yield each storage in memory that a tensor uses, and its size. Distributed tensors hold ordinary ones."""
+    for each in gc.get_objects():
+        if issubclass(type(each), torch.Tensor) and not hasattr(each, "to_local") and each.device.type == "cpu":
+            yield each.untyped_storage()._cdata, each.untyped_storage().nbytes()
+
+
+def cases(output: str) -> list[dict[str, Any]]:
+    """Return the lines that ranks printed."""
+    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+
+
+def main(directory: Path) -> None:
+    workers = join(config_of(directory, "fp32", False), os.environ)
+    for precision, lora in CASES:
+        with tempfile.TemporaryDirectory() as out:
+            held, estimate = measure(config_of(directory, precision, lora), workers, Path(out))
+        print(json.dumps({"precision": precision, "lora": lora, "held": held, "estimate": estimate}), flush=True)
+    workers.leave()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,173 @@
+"""Initial weights of a model, filled into the memory of this process: it reads or draws only its own part."""
+
+import copy
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workloads.errors import Diagnostic, UserError
+from workloads.training import models, sharded
+from workloads.training.config import HuggingFace, ImageClassifier
+from workloads.training.lora import LoraLinear
+from workloads.training.sharded import WHOLE, Part
+
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+
+
+def build(config: models.Model, seed: int = 0) -> nn.Module:
+    """Return the whole model in host memory with its initial weights.
+
+    Raises:
+        UserError: The directory of the model has no model.
+    """
+    model = models.materialize(models.build_shapes(config), torch.device("cpu"))
+    fill(model, config, seed)
+    return model
+
+
+def fill(model: nn.Module, config: models.Model, seed: int, part: Part = WHOLE) -> None:
+    """Fill the tensors of *model* with the values of its directory, or with random values.
+
+    The random values of a module follow from *seed* and the name of the module, so they do not depend on the number
+    of processes, and host memory for one module at a time is enough.
+
+    Args:
+        part: The part of distributed tensors that this process holds.
+
+    Raises:
+        UserError: The directory of the model has no readable weights.
+    """
+    if isinstance(config, ImageClassifier):
+        torch.manual_seed(seed)
+        sharded.copy_parts(model.state_dict(), models.Classifier(config).state_dict(), part)
+        return
+    assert isinstance(model, models.LanguageModel)
+    for name, module in model.model.named_modules():
+        if not isinstance(config, HuggingFace) or isinstance(module, LoraLinear) or module._non_persistent_buffers_set:
+            _initialize(model.model, module, sha256(f"{seed}/{name}".encode()).digest(), part)
+    if isinstance(config, HuggingFace):
+        _read(model, Path(config.path), part)
+
+
+def _read(model: models.LanguageModel, directory: Path, part: Part) -> None:
+    """Read this process's part of the weights from the files in *directory*, or all if they have another form."""
+    tensors, files = _base_tensors(model), WeightFiles(directory, models.tied_names(model.model))
+    plain = getattr(model.model.config, "quantization_config", None) is None
+    if not plain or not all(files.sources(name, tensor) for name, tensor in tensors.items()):
+        sharded.copy_parts(tensors, models.load_hugging_face(str(directory)).state_dict(), part)
+        return
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            files.copy_into(name, tensor, part)
+
+
+def _initialize(root: Any, module: nn.Module, seed: bytes, part: Part) -> None:
+    """Initialize the module's own tensors by the rule of its model."""
+    own = _own_tensors(module)
+    if not own:
+        return
+    whole = copy.copy(module)  # the copy has its own tensors, of whole size and in host memory
+    whole._parameters = {name: _like(weight) for name, weight in module._parameters.items()}
+    whole._buffers = {name: _like(buffer) for name, buffer in module._buffers.items()}
+    whole.__dict__.pop("_is_hf_initialized", None)
+    torch.manual_seed(int.from_bytes(seed[:7], "big"))
+    with torch.no_grad():
+        whole.reset_adapter() if isinstance(whole, LoraLinear) else root._init_weights(whole)
+    sharded.copy_parts(own, _own_tensors(whole), part)
+
+
+def _like(tensor: Tensor | None) -> Tensor | None:
+    if tensor is None:
+        return None
+    empty = torch.zeros(tensor.shape, dtype=tensor.dtype)
+    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+
+
+def _own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    both = {**module._parameters, **module._buffers}
+    return {name: tensor for name, tensor in both.items() if tensor is not None}
+
+
+def _base_tensors(model: models.LanguageModel) -> dict[str, Tensor]:
+    """Return the tensors of a language model without its adapters, by their names in the files of the model."""
+    adapted = {name for name, module in model.model.named_modules() if isinstance(module, LoraLinear)}
+    tensors = {}
+    for name, tensor in model.model.state_dict().items():
+        parent, _, last = name.rpartition(".")
+        if parent not in adapted:
+            outer, _, layer = parent.rpartition(".")
+            tensors[f"{outer}.{last}" if layer == "layer" and outer in adapted else name] = tensor
+    return tensors
+
+
+class WeightFiles:
+    """The tensors in the safetensors files of a directory, of which each process reads its own part."""
+
+    def __init__(self, directory: Path, tied: Mapping[str, str]) -> None:
+        """
+        Args:
+            tied: Names of weights that are the same as an earlier one, with the name of that one.
+
+        Raises:
+            UserError: The directory has no safetensors files.
+        """
+        self._directory, self._tied = directory, tied
+        try:
+            self._files = self._read_index()
+        except (OSError, ValueError, KeyError) as error:
+            raise models.unreadable(str(directory), error) from error
+
+    def _read_index(self) -> Mapping[str, str]:
+        from safetensors import safe_open
+
+        if (self._directory / INDEX).exists():
+            files: Mapping[str, str] = json.loads((self._directory / INDEX).read_text())["weight_map"]
+            return files
+        with safe_open(self._directory / SINGLE, "pt") as file:
+            return dict.fromkeys(file.keys(), SINGLE)
+
+    def sources(self, name: str, tensor: Tensor) -> list[list[str]]:
+        """Return the names in the files: one for the whole *tensor*, or those of each expert; empty if they are absent.
+
+        transformers has the experts of a layer in one tensor, and its files have tensors for each expert.
+        """
+        first = self._tied.get(name, name)
+        for same in (name, first, *(alias for alias, other in self._tied.items() if other == first)):
+            if same in self._files:
+                return [[same]]
+        place, _, last = name.rpartition(".")
+        layers = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}.get(last, ())
+        if not place.endswith(".experts") or not layers:
+            return []
+        rows = [[f"{place}.{expert}.{layer}.weight" for layer in layers] for expert in range(len(tensor))]
+        return rows if all(source in self._files for row in rows for source in row) else []
+
+    def copy_into(self, name: str, tensor: Tensor, part: Part) -> None:
+        """Copy this process's part of the tensor *name* from the files.
+
+        Raises:
+            UserError: The shape in the files is another one.
+        """
+        sources, own = self.sources(name, tensor), sharded.local_part(tensor)
+        rows = None if own is tensor else part.rows(len(tensor))
+        if len(sources) == 1:
+            value = self._read(sources[0][0], rows)
+        else:
+            chosen = sources if rows is None else sources[rows]
+            value = torch.stack([torch.cat([self._read(each) for each in row]) for row in chosen]) if chosen else own
+        if value.shape != own.shape:
+            problem = f"the weight {name} has shape {list(value.shape)} in its files"
+            raise UserError(Diagnostic("model.path", problem, f"shape {list(own.shape)}", "Save the model again"))
+        own.copy_(value)
+
+    def _read(self, name: str, rows: slice | None = None) -> Tensor:
+        from safetensors import safe_open
+
+        with safe_open(self._directory / self._files[name], "pt") as file:
+            value: Tensor = file.get_tensor(name) if rows is None else file.get_slice(name)[rows]
+        return value
