@@ -20,10 +20,10 @@ from benchmarks import start
 from workloads.training import data
 from workloads.training.config import TrainingConfig
 from workloads.training.device import select_device
+from workloads.training.initial_weights import build
 from workloads.training.load_config import load_config
 from workloads.training.loop import RunContext, Training, TrainingInputs
 from workloads.training.metrics import MetricsLog
-from workloads.training.initial_weights import build
 from workloads.training.precision import Precision
 from workloads.training.workers.workers import Alone
 
