@@ -1,7 +1,13 @@
-"""Settings for all tests."""
+"""Settings for all tests, and the option --cpu-times."""
 
+import json
 import os
+import resource
+import time
+from collections.abc import Generator
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # no test judges how long something takes
@@ -9,3 +15,25 @@ settings.register_profile("rackwright", deadline=None, suppress_health_check=[He
 settings.load_profile("rackwright")
 # each worker of pytest-xdist has a core: the threads of PyTorch that wait for another thread's core keep it busy
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    help = "append a line of JSON for each test: id, wall seconds, processor seconds of pytest and of ended children"
+    parser.addoption("--cpu-times", type=Path, metavar="FILE", help=help)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Measure the test with its fixtures: on a busy computer the processor time tells what the wall time hides."""
+    before = _seconds()
+    result = yield
+    if file := item.config.option.cpu_times:
+        spent = [round(now - then, 3) for now, then in zip(_seconds(), before, strict=True)]
+        with file.open("a") as lines:
+            lines.write(json.dumps([item.nodeid, *spent]) + "\n")
+    return result
+
+
+def _seconds() -> tuple[float, float, float]:
+    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return time.monotonic(), own.ru_utime + own.ru_stime, children.ru_utime + children.ru_stime
