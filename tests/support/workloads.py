@@ -3,6 +3,7 @@
 import os
 import subprocess
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,14 @@ def module(
         said = (done.stderr or done.stdout).strip().splitlines()[-1:]
         pytest.fail(f"`{' '.join(arguments)}` ended with {done.returncode}, wanted {status}: {said}", pytrace=False)
     return done
+
+
+def compare_runs(log: Log, one: Path, other: Path) -> float:
+    """Return the largest difference of a final weight between two runs; infinite if they ended at different steps."""
+    argv = [python(log), "-m", "tests.support.compare_runs", str(one), str(other)]
+    done = log.run(argv, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    need(done.returncode == 0, f"the runs cannot be compared: {done.stderr.strip()[-300:]}")
+    return float(done.stdout)
 
 
 def run_tests(log: Log, *paths: str, **environment: str) -> str:

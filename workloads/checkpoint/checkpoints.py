@@ -18,6 +18,9 @@ from workloads.checkpoint.snapshot import Snapshot, build_header
 from workloads.checkpoint.writer import Writer
 from workloads.errors import Diagnostic, UserError
 
+NOTICEABLE_SECONDS = 0.1
+"""Wait for an earlier checkpoint from which a message reports it."""
+
 
 class CheckpointRequestError(UserError):
     """A request that a directory of checkpoints cannot fulfil, or that would lose or mix data."""
@@ -198,7 +201,8 @@ class Checkpoints:
             began, before = time.monotonic(), self._pending_step
             self.wait()
             waited = time.monotonic() - began
-            print_message(f"step {step} waited {waited:.1f} s until step {before} was written; save less often")
+            if waited >= NOTICEABLE_SECONDS:
+                print_message(f"step {step} waited {waited:.1f} s until step {before} was written; save less often")
         values, tensors = tree.flatten_state(state)
         try:
             snapshot, writer = self._allocate(tensors)

@@ -124,5 +124,6 @@ def process_environment(plan: LaunchPlan) -> dict[str, str]:
     variables |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", cores)}
     variables |= {"RACKWRIGHT_PROVENANCE": str(plan.out / "provenance.json")}
     if plan.interface:
-        variables |= dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), plan.interface)
+        # NCCL takes a plain name as a prefix, so that eth1 would include eth10
+        variables |= {"GLOO_SOCKET_IFNAME": plan.interface, "NCCL_SOCKET_IFNAME": f"={plan.interface}"}
     return variables

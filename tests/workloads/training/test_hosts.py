@@ -67,6 +67,7 @@ def test_torchrun_is_started_on_each_host(plan: LaunchPlan) -> None:
     assert there[:2] == ["ssh", "192.0.2.2"]
     assert "--node-rank 1" in there[2]
     assert "GLOO_SOCKET_IFNAME=fabric0" in there[2]
+    assert "NCCL_SOCKET_IFNAME==fabric0" in there[2]
 
 
 def test_words_stay_words_on_the_way(plan: LaunchPlan) -> None:

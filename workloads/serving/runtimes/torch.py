@@ -31,7 +31,8 @@ def load_trained(directory: Path) -> tuple[torch.nn.Module, Model]:
         raise UserError(Diagnostic(str(checkpoint.path), problem, help=help)) from None
     if not isinstance(config.model, ImageClassifier):
         problem = f"a model of kind {config.model.kind} cannot be served from a checkpoint"
-        raise UserError(Diagnostic(str(checkpoint.path), problem, "a classifier", "Train one with the recipe digits"))
+        help = "Export a language model with `python -m workloads.export`, and publish the export"
+        raise UserError(Diagnostic(str(checkpoint.path), problem, "a classifier", help))
     module = build(config.model)
     module.load_state_dict(state["model"])
     side = config.model.side

@@ -1,0 +1,65 @@
+"""Line 1: memory of sharded language models against the estimate, equality of process numbers, and load of experts."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.acceptance import line
+from tests.support.expect import need
+from tests.support.log import ROOT, Log
+from tests.support.workloads import compare_runs, module, python
+
+RANKS = (1, 2, 4)
+MARGIN = 0.1
+"""Largest deviation of the held memory from the estimate."""
+SHORT = (
+    "--set", "steps=6", "--set", "global_batch=4", "--set", "data.sequence_length=32", "--set", "saving.every_steps=3",
+    "--set", "report_every_steps=1000", "--set", "device=cpu",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("ranks", RANKS, ids="memory-{}".format)
+@line("models", 1)
+def test_a_sharded_rank_holds_what_the_estimate_says(log: Log, ranks: int) -> str:
+    """Full and LoRA, in fp32 and bf16."""
+    directory = log.empty_directory()
+    make = (
+        f"import pathlib; from tests.support.sharded_memory import make_model as m; m(pathlib.Path({str(directory)!r}))"
+    )
+    need(log.run([python(log), "-c", make]).returncode == 0, "the model cannot be made")
+    torchrun = str(Path(python(log)).with_name("torchrun"))
+    argv = [torchrun, "--standalone", "--nproc-per-node", str(ranks), "-m", "tests.support.sharded_memory"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = log.run([*argv, str(directory)], env=environment, timeout=1800)
+    found = [json.loads(each) for each in done.stdout.splitlines() if each.startswith("{")]
+    need(len(found) == 4 * ranks, f"{len(found)} of {4 * ranks} measurements: {done.stderr.strip()[-300:]}")
+    worst = max(found, key=lambda each: abs(each["held"] / each["estimate"] - 1))
+    off = worst["held"] / worst["estimate"] - 1
+    need(abs(off) <= MARGIN, f"{worst} is {off:+.1%} off")
+    return f"{len(found)} measurements, at most {off:+.2%} off the estimate"
+
+
+@pytest.mark.parametrize("ranks", RANKS[1:], ids="equality-{}".format)
+@line("models", 1)
+def test_sharded_ranks_learn_what_one_process_learns(log: Log, ranks: int) -> str:
+    directory = log.empty_directory()
+    module(log, "deepseek-v3-tiny", "--out", str(directory / "one"), *SHORT)
+    launcher = ("torchrun", "--standalone", "--nproc-per-node", str(ranks))
+    sharded = ("--out", str(directory / "sharded"), *SHORT, "--set", "sharding=full")
+    module(log, "deepseek-v3-tiny", *sharded, launcher=launcher)
+    difference = compare_runs(log, directory / "one", directory / "sharded")
+    need(difference < 1e-4, f"a weight differs by {difference}")
+    return f"weights after 6 steps differ by at most {difference:.2g}"
+
+
+@line("models", 1, part="experts")
+def test_every_expert_works_after_the_recipe(log: Log) -> str:
+    directory = log.empty_directory()
+    module(log, "deepseek-v3-tiny", "--out", str(directory / "run"), "--set", "report_every_steps=50")
+    lines = [json.loads(each) for each in (directory / "run" / "metrics.jsonl").read_text().splitlines()]
+    last = [each for each in lines if "loss" in each][-1]
+    need(last["experts_unused"] == 0, f"{last['experts_unused']} experts have no token")
+    load = f"least {last['expert_load_min']:.2f}, most {last['expert_load_max']:.2f} of the mean"
+    return f"step {last['step']}: load of experts {load}"

@@ -1,0 +1,185 @@
+"""A trained language model becomes a directory that other programs load, with the same answers and its origin."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support.sharded_memory import make_model
+from tests.support.training_runs import config, weights
+from workloads.checkpoint import disk
+from workloads.errors import UserError
+from workloads.export import gguf, hugging_face, register
+from workloads.export.__main__ import export, main
+from workloads.export.trained import load, logits
+from workloads.training.run import train
+
+QUICK = (
+    "steps=4", "global_batch=4", "accumulate=1", "report_every_steps=4", "saving.every_steps=2",
+    "schedule.kind=constant", "optimizer.learning_rate=0.05", "device=cpu",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a small base model, with a text of bytes."""
+    directory = tmp_path_factory.mktemp("base")
+    make_model(directory, layers=2)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def adapters(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a run that trained adapters for the base model."""
+    out = tmp_path_factory.mktemp("adapters")
+    model = {"kind": "hugging-face", "path": str(base), "lora": {"rank": 4}}
+    text = {"kind": "text", "path": str(base / "text.txt"), "sequence_length": 16}
+    train(config("lora", f"model={json.dumps(model)}", f"data={json.dumps(text)}", *QUICK), out, {})
+    return out
+
+
+@pytest.fixture(scope="module")
+def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a run that trained a mixture of experts from random weights, on bytes."""
+    out = tmp_path_factory.mktemp("experts")
+    train(config("deepseek-v3-tiny", "data.sequence_length=16", "data.bytes_at_most=5000", *QUICK), out, {})
+    return out
+
+
+def test_a_mixture_of_experts_is_exported_with_its_biases_and_a_tokenizer_of_bytes(
+    experts: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+    from transformers import AutoTokenizer
+
+    export(experts, tmp_path / "model", merge_adapters=False, dtype="bf16")
+    saved = load_file(tmp_path / "model" / "model.safetensors")
+    bias = "model.layers.1.mlp.gate.e_score_correction_bias"
+    assert torch.equal(saved[bias], weights(experts)[f"model.{bias}"])
+    assert saved[bias].any() and saved[bias].dtype == torch.float32
+    assert saved["model.layers.2.mlp.experts.7.up_proj.weight"].dtype == torch.bfloat16
+    text = "Größe – 1\n"
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert tokenizer(text)["input_ids"] == list(text.encode())
+    assert tokenizer.decode(list(text.encode())) == text
+
+
+def test_merged_adapters_answer_like_the_trained_model(adapters: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    export(adapters, tmp_path / "model", merge_adapters=True, dtype="fp32")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
+    trained = load(adapters).model.model
+    torch.testing.assert_close(logits(merged, 256), logits(trained, 256))
+    plain = AutoModelForCausalLM.from_pretrained(load(adapters).config.model.path).eval()  # type: ignore[union-attr]
+    assert not torch.allclose(logits(plain, 256), logits(trained, 256))
+
+
+def test_an_export_names_what_it_was_made_from(adapters: Path, base: Path, tmp_path: Path) -> None:
+    export(adapters, tmp_path / "model", merge_adapters=True, dtype="fp32")
+    lineage = json.loads((tmp_path / "model" / "lineage.json").read_text())
+    final = adapters / "checkpoints" / "step-0000000004" / "manifest.json"
+    assert lineage["checkpoint"] == disk.sha256(final)
+    assert lineage["base"]["files"]["model.safetensors"] == disk.sha256(base / "model.safetensors")
+    assert lineage["adapters"] == "merged"
+    assert lineage["proof"] == "transformers loads it with equal logits for 64 positions"
+    files = {each.name for each in (tmp_path / "model").iterdir()} - {"lineage.json"}
+    assert {name: entry["sha256"] for name, entry in lineage["files"].items()} == {
+        name: disk.sha256(tmp_path / "model" / name) for name in files
+    }
+
+
+def test_adapters_alone_are_exported_for_their_base(
+    adapters: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(adapters), "--to", "huggingface", "--out", str(tmp_path / "adapters")]) == 0
+    assert "the written adapters are those of the checkpoint" in capsys.readouterr().out
+    written = json.loads((tmp_path / "adapters" / "adapter_config.json").read_text())
+    assert written["base_model_name_or_path"] == str(base)
+
+
+@pytest.mark.parametrize(("run", "merge_adapters"), [("experts", False), ("adapters", True)])
+def test_llama_cpp_answers_like_the_trained_model(
+    run: str, merge_adapters: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """
+    Latent attention with a mixture of experts, and Llama's shape with merged adapters.
+    """
+    lineage = export(request.getfixturevalue(run), tmp_path / "model", merge_adapters, to="gguf")
+    assert {each.name for each in (tmp_path / "model").iterdir()} == {"model.gguf", "lineage.json"}
+    assert float(lineage["proof"].rpartition(" ")[2]) < 0.01
+
+
+def test_a_wrong_gguf_file_is_refused(adapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf, "_pairs_beside_each_other", lambda tensor, heads: tensor)
+    with pytest.raises(
+        UserError, match=r"log-probabilities of llama.cpp differ by .* of the spread of the logits; at most 2%"
+    ):
+        export(adapters, tmp_path / "model", merge_adapters=True, to="gguf")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_format_that_loses_a_part_is_refused(experts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Nothing stays in the directory of the export.
+    """
+    monkeypatch.setattr(hugging_face, "logits", lambda model, vocabulary: torch.rand(1, 2, 3))
+    with pytest.raises(UserError, match="the export is not the trained model when it is loaded again"):
+        export(experts, tmp_path / "model", merge_adapters=False, dtype="fp32")
+    assert not (tmp_path / "model").exists()
+
+
+def refused(run: Path, out: Path, merge_adapters: bool = False) -> str:
+    with pytest.raises(UserError) as error:
+        export(run, out, merge_adapters, "fp32")
+    return str(error.value)
+
+
+def test_mlflow_finds_the_parts_of_a_registered_export(experts: Path, tmp_path: Path) -> None:
+    """
+    In the layout of its flavour for transformers.
+    """
+    lineage = export(experts, tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    flavors = register.mlmodel(config, lineage, "run")["flavors"]
+    places = {place for place, _ in register._artifacts(tmp_path / "model", lineage)}
+    assert flavors["transformers"]["pipeline_model_type"] == "DeepseekV3ForCausalLM"
+    assert flavors["python_function"]["loader_module"] == "mlflow.transformers"
+    assert {
+        "model/config.json",
+        "model/model.safetensors",
+        "components/tokenizer/tokenizer.json",
+        "lineage.json",
+    } < places
+
+
+def test_what_is_no_trained_language_model_is_refused(experts: Path, tmp_path: Path) -> None:
+    assert "the directory has no readable lineage.json" in refused(tmp_path, tmp_path / "model")
+    train(config("digits"), tmp_path / "digits", {})
+    assert "the run trained a model of kind image-classifier; a language model" in refused(
+        tmp_path / "digits", tmp_path / "model"
+    )
+    assert "--merge-adapters: " in refused(experts, tmp_path / "model", merge_adapters=True)
+
+
+def test_adapters_alone_are_no_gguf_file(adapters: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--to gguf: a GGUF file has a whole model.*Add --merge-adapters"):
+        export(adapters, tmp_path / "model", to="gguf")
+
+
+def test_a_run_that_has_not_ended_is_refused_and_its_checkpoint_is_exported(tmp_path: Path) -> None:
+    run = config("deepseek-v3-tiny", "data.sequence_length=16", "data.bytes_at_most=5000", *QUICK)
+    train(run, tmp_path / "run", {}, stop_at=2)
+    assert "the run has not ended; a finished run" in refused(tmp_path / "run", tmp_path / "model")
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-0000000002"
+    assert export(checkpoint, tmp_path / "model", False, "fp32")["step"] == 2
+
+
+def test_adapters_of_another_base_are_refused(adapters: Path, base: Path, tmp_path: Path) -> None:
+    content = (base / "config.json").read_text()
+    try:
+        (base / "config.json").write_text(content + "\n")
+        assert "which is not what the run was trained from" in refused(adapters, tmp_path / "model", True)
+    finally:
+        (base / "config.json").write_text(content)

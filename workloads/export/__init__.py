@@ -1,0 +1,1 @@
+"""Export of trained language models in the formats of other programs."""

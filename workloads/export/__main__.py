@@ -1,0 +1,109 @@
+"""Export the language model that a run trained, for other programs.
+
+    python -m workloads.export out/run --to huggingface --out exported/run
+    python -m workloads.export out/lora --to huggingface --merge-adapters --dtype bf16 --out exported/lora
+    python -m workloads.export out/run --to gguf --dtype bf16 --out exported/gguf
+
+RUN is the directory of a finished run, or one of its checkpoints. The export is loaded again, and must have the same
+logits: by transformers, or by llama.cpp, which rounds otherwise. `lineage.json` beside it has the digests of its
+files, of the checkpoint, of the base model and of the data. `python -m workloads.serving.vllm` or
+`workloads.serving.gguf` publishes the result.
+"""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from workloads.command_line import new_parser
+from workloads.errors import Diagnostic, UserError, print_error
+from workloads.export.register import register
+from workloads.tracking import connect
+from workloads.tracking.server import URL
+
+STATUS = "Exit status: 0 exported, 2 wrong input or refused, 3 server not reached."
+LINEAGE = "lineage.json"
+
+
+def export(
+    run: Path, directory: Path, merge_adapters: bool = False, dtype: str = "fp32", to: str = "huggingface"
+) -> dict[str, Any]:
+    """Export the model of *run* to *directory*, whole or not at all, and return its lineage.
+
+    Args:
+        merge_adapters: Whether adapters are added to the weights of their base; else they are exported alone.
+        dtype: Number format of the weights: fp32, bf16 or fp16.
+        to: Format of the export: huggingface or gguf.
+
+    Raises:
+        UserError: The run has no such model, *directory* exists, or the export is not the trained model.
+    """
+    if directory.exists() and not (directory / LINEAGE).is_file():
+        problem, expected = "the directory exists, and is no export", f"no directory, or one with a {LINEAGE}"
+        raise UserError(Diagnostic(str(directory), problem, expected, "Choose another directory"))
+    from workloads.checkpoint import disk
+    from workloads.export import gguf, hugging_face, trained
+    from workloads.serving.model import replace
+    from workloads.training import lora
+
+    model = trained.load(run)
+    if merge_adapters and model.lora is None:
+        help = "Leave --merge-adapters out"
+        raise UserError(Diagnostic("--merge-adapters", f"{run} trained the whole model", "a run with adapters", help))
+    if to == "gguf" and model.lora and not merge_adapters:
+        problem, help = "a GGUF file has a whole model", "Add --merge-adapters"
+        raise UserError(Diagnostic("--to gguf", problem, "adapters that are merged", help))
+    partial = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    if model.lora and not merge_adapters:
+        made = {"adapters": "separate", **hugging_face.write_adapters(model, partial)}
+    else:
+        lora.merge(model.model)
+        made = {"adapters": "merged" if merge_adapters else None, "dtype": dtype}
+        write = gguf.write_model if to == "gguf" else hugging_face.write_model
+        made |= write(model, partial, dtype)
+    files = {
+        each.name: {"bytes": each.stat().st_size, "sha256": disk.sha256(each)} for each in sorted(partial.iterdir())
+    }
+    lineage = {**model.lineage, **made, "files": files}
+    (partial / LINEAGE).write_text(json.dumps(lineage, indent=2) + "\n")
+    replace(partial, directory)
+    return lineage
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = new_parser("workloads.export", __doc__, STATUS)
+    parser.add_argument("run", metavar="RUN", type=Path, help="directory of a finished run, or of a checkpoint")
+    parser.add_argument("--to", choices=("huggingface", "gguf"), required=True, help="format of the export")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="directory for the export")
+    parser.add_argument(
+        "--merge-adapters", action="store_true", help="add LoRA adapters to the weights of their base model"
+    )
+    parser.add_argument(
+        "--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="number format of the weights (default: fp32)"
+    )
+    parser.add_argument(
+        "--tracking", metavar="URL", default=os.environ.get(URL, ""), help=f"MLflow server (default: {URL})"
+    )
+    parser.add_argument("--register", metavar="MODEL", help="register the export as a version of this model")
+    args = parser.parse_args(argv)
+    try:
+        server = connect(args.tracking, os.environ) if args.register else None
+        lineage = export(args.run, args.out, args.merge_adapters, args.dtype, args.to)
+        if server:
+            print(f"{register(server, args.out, args.register)} is registered at {server.url}", flush=True)
+    except UserError as error:
+        print_error(error)
+        return error.exit_status
+    size = sum(file["bytes"] for file in lineage["files"].values()) / 1e6
+    print(
+        f"exported {args.out}: {lineage['run']}, step {lineage['step']}, {size:.1f} MB; {lineage['proof']}", flush=True
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

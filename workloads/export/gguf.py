@@ -1,0 +1,242 @@
+"""Export as a GGUF file for llama.cpp.
+
+Source of names and layouts: llama.cpp, gguf-py/gguf/constants.py and the conversion of each architecture.
+"""
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workloads.errors import Diagnostic, UserError
+from workloads.export import gguf_file, hugging_face
+from workloads.export.gguf_file import Value
+from workloads.export.trained import TrainedModel, fixed_tokens, logits
+
+ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "deepseek_v3": "deepseek2"}
+"""llama.cpp's names of the architectures, by transformers' model types."""
+OUTSIDE_LAYERS = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+IN_LAYERS = {
+    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
+    "self_attn.q_a_proj": "attn_q_a", "self_attn.q_a_layernorm": "attn_q_a_norm", "self_attn.q_b_proj": "attn_q_b",
+    "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa", "self_attn.kv_a_layernorm": "attn_kv_a_norm",
+    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "mlp.gate": "ffn_gate_inp",
+    "mlp.shared_experts.gate_proj": "ffn_gate_shexp", "mlp.shared_experts.up_proj": "ffn_up_shexp",
+    "mlp.shared_experts.down_proj": "ffn_down_shexp",
+}  # fmt: skip
+_CONTRACTIONS, _REST = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)", r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+PRE_TOKENIZERS = {
+    None: "gpt-2",
+    rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|{_REST}": "llama-bpe",
+    rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{_REST}": "qwen2",
+}
+"""llama.cpp's names of the splits of a text into words, by their regular expressions; None is GPT-2's."""
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+"""Types of tokens in GGUF."""
+TOLERANCE = 0.02
+"""Largest difference of a log-probability, as a share of the standard deviation of the logits.
+
+llama.cpp keeps its cache in fp16, and rounds otherwise than PyTorch: right files differ by 0.4 % at most, and a file
+with a wrong rotation of positions by 15 %.
+"""
+
+
+def write_model(trained: TrainedModel, directory: Path, dtype: str) -> dict[str, Any]:
+    """Write the model to ``model.gguf`` in *directory*, load it with llama.cpp, and return what was proved.
+
+    Raises:
+        UserError: The model has no such form, or the log-probabilities of the loaded model are other ones.
+    """
+    source, path = directory / "huggingface", directory / "model.gguf"
+    hugging_face.write_model(trained, source, dtype)
+    model: Any = trained.model.model
+    write_gguf(model, source, trained.config.name, hugging_face.DTYPES[dtype], path)
+    shutil.rmtree(source)
+    vocabulary = model.config.vocab_size
+    expected_logits = logits(model.float(), vocabulary)[0, -1]
+    difference = largest_difference(path, expected_logits, fixed_tokens(vocabulary)[0].tolist())
+    share = difference / float(expected_logits.std())
+    if not share <= TOLERANCE:
+        problem = f"log-probabilities of llama.cpp differ by {share:.2%} of the spread of the logits"
+        expected = f"at most {TOLERANCE:.0%}"
+        help = "Export it with --to huggingface, and report the architecture"
+        raise UserError(Diagnostic(str(path), problem, expected, help))
+    return {"proof": f"llama.cpp loads it, and its log-probabilities differ by at most {difference:.2g}"}
+
+
+def write_gguf(model: Any, source: Path, name: str, dtype: torch.dtype, path: Path) -> None:
+    """Write *model*, of transformers and in host memory, to the GGUF file *path*.
+
+    Args:
+        source: Directory of the same model with its tokenizer.
+
+    Raises:
+        UserError: This export does not know the architecture, its scaling of positions, or the tokenizer.
+    """
+    config = model.config
+    if config.model_type not in ARCHITECTURES:
+        problem, expected = f"the model is a {config.model_type}", f"one of {', '.join(ARCHITECTURES)}"
+        raise UserError(Diagnostic("--to gguf", problem, expected, "Export it with --to huggingface"))
+    architecture = ARCHITECTURES[config.model_type]
+    values: dict[str, Value] = {"general.architecture": architecture, "general.name": name}
+    values |= {f"{architecture}.{key}": value for key, value in _sizes(config).items()}
+    values |= _tokenizer(source, config)
+    tensors = dict(_tensors(model))
+    narrow = {key: each for key, each in tensors.items() if each.dim() > 1 and not key.endswith("ffn_gate_inp.weight")}
+    tensors = {key: each.to(dtype if key in narrow else torch.float32) for key, each in tensors.items()}
+    gguf_file.write(path, values, tensors)
+
+
+def _sizes(config: Any) -> dict[str, Value]:
+    """Return the sizes of the model, by llama.cpp's keys without the architecture."""
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    sizes: dict[str, Value] = {
+        "block_count": config.num_hidden_layers, "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size, "feed_forward_length": config.intermediate_size,
+        "attention.head_count": config.num_attention_heads, "attention.head_count_kv": config.num_key_value_heads,
+        "attention.layer_norm_rms_epsilon": float(config.rms_norm_eps), "vocab_size": config.vocab_size,
+        "rope.freq_base": float(config.rope_parameters["rope_theta"]),
+    }  # fmt: skip
+    if config.model_type != "deepseek_v3":
+        return sizes | {"attention.key_length": head, "attention.value_length": head, "rope.dimension_count": head}
+    return sizes | {  # latent attention is one head of keys and values, as llama.cpp computes it
+        "attention.head_count_kv": 1, "rope.dimension_count": config.qk_rope_head_dim,
+        "attention.q_lora_rank": config.q_lora_rank, "attention.kv_lora_rank": config.kv_lora_rank,
+        "attention.key_length": config.kv_lora_rank + config.qk_rope_head_dim,
+        "attention.value_length": config.kv_lora_rank,
+        "attention.key_length_mla": config.qk_nope_head_dim + config.qk_rope_head_dim,
+        "attention.value_length_mla": config.v_head_dim, "leading_dense_block_count": config.first_k_dense_replace,
+        "expert_feed_forward_length": config.moe_intermediate_size, "expert_count": config.n_routed_experts,
+        "expert_used_count": config.num_experts_per_tok, "expert_shared_count": config.n_shared_experts,
+        "expert_group_count": config.n_group, "expert_group_used_count": config.topk_group,
+        "expert_weights_scale": float(config.routed_scaling_factor), "expert_weights_norm": config.norm_topk_prob,
+        "expert_gating_func": 2,  # the sigmoid
+    }  # fmt: skip
+
+
+def _tensors(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of *model* by llama.cpp's names."""
+    config, tied = model.config, model.config.tie_word_embeddings
+    for name, tensor in model.state_dict().items():
+        if tied and name == "lm_head.weight":
+            continue
+        layer, inner = re.fullmatch(r"(?:model\.layers\.(\d+)\.)?(.+)", name).groups()  # type: ignore[union-attr]
+        place = f"blk.{layer}." if layer else ""
+        for part, value in _layer_tensors(inner, tensor, config):
+            yield place + part, value
+    yield from _position_factors(model)
+
+
+def _layer_tensors(name: str, tensor: Tensor, config: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield a tensor of a layer by its name in llama.cpp, in the parts and the order that llama.cpp expects."""
+    place, _, kind = name.rpartition(".")
+    if name == "mlp.experts.gate_up_proj":
+        gate, up = tensor.chunk(2, dim=1)
+        yield from (("ffn_gate_exps.weight", gate), ("ffn_up_exps.weight", up))
+    elif name == "mlp.experts.down_proj":
+        yield "ffn_down_exps.weight", tensor
+    elif name == "mlp.gate.e_score_correction_bias":
+        yield "exp_probs_b.bias", tensor
+    elif name == "self_attn.kv_b_proj.weight":
+        both = tensor.view(config.num_attention_heads, -1, tensor.shape[-1])
+        keys, values = both.split([config.qk_nope_head_dim, config.v_head_dim], dim=1)
+        yield from (("attn_k_b.weight", keys.transpose(1, 2)), ("attn_v_b.weight", values))
+    else:
+        heads = {"self_attn.q_proj": config.num_attention_heads, "self_attn.k_proj": config.num_key_value_heads}
+        if place in heads and ARCHITECTURES[config.model_type] == "llama":
+            tensor = _pairs_beside_each_other(tensor, heads[place])
+        yield f"{(OUTSIDE_LAYERS | IN_LAYERS)[place]}.{kind}", tensor
+
+
+def _pairs_beside_each_other(tensor: Tensor, heads: int) -> Tensor:
+    """Return the rows in the order of llama.cpp's rotation, which turns neighbours, for heads of halves."""
+    return tensor.reshape(heads, 2, -1, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape)
+
+
+def _position_factors(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield the factors of rotary frequencies that Llama 3 scales."""
+    parameters = model.config.rope_parameters
+    kind = parameters.get("rope_type", "default")
+    if kind == "default":
+        return
+    if kind != "llama3":
+        problem, expected = f"the model scales positions by {kind}", "no scaling, or that of Llama 3"
+        raise UserError(Diagnostic("--to gguf", problem, expected, "Export it with --to huggingface"))
+    scaled = model.model.rotary_emb.inv_freq.float()
+    steps = torch.arange(len(scaled)) / len(scaled)
+    yield "rope_freqs.weight", parameters["rope_theta"] ** -steps / scaled
+
+
+def _tokenizer(source: Path, config: Any) -> dict[str, Value]:
+    """Return the metadata of the tokenizer in the directory *source*."""
+    from transformers import AutoTokenizer
+
+    values = json.loads((source / "tokenizer.json").read_text()) if (source / "tokenizer.json").is_file() else {}
+    if values.get("model", {}).get("type") != "BPE" or (pre := _pre_tokenizer(values)) is None:
+        problem, expected = "the tokenizer is not one that this export knows", "BPE of bytes, as of Llama 3 or Qwen"
+        raise UserError(Diagnostic("--to gguf", problem, expected, "Export it with --to huggingface"))
+    tokens, types = [f"[PAD{number}]" for number in range(config.vocab_size)], [UNUSED] * config.vocab_size
+    for text, number in values["model"]["vocab"].items():
+        tokens[number], types[number] = text, NORMAL
+    for each in values.get("added_tokens", ()):
+        tokens[each["id"]], types[each["id"]] = each["content"], CONTROL if each["special"] else USER_DEFINED
+    merges = [each if isinstance(each, str) else " ".join(each) for each in values["model"]["merges"]]
+    begin, end = config.bos_token_id, config.eos_token_id
+    first = AutoTokenizer.from_pretrained(source, local_files_only=True)("a")["input_ids"][0]
+    found: dict[str, Value] = {
+        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": pre, "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": types, "tokenizer.ggml.merges": merges,
+        "tokenizer.ggml.add_bos_token": begin is not None and first == begin,
+    }  # fmt: skip
+    found |= {} if begin is None else {"tokenizer.ggml.bos_token_id": begin}
+    found |= {} if end is None else {"tokenizer.ggml.eos_token_id": end if isinstance(end, int) else end[0]}
+    template = source / "chat_template.jinja"
+    return found | ({"tokenizer.chat_template": template.read_text()} if template.is_file() else {})
+
+
+def _pre_tokenizer(values: Mapping[str, Any]) -> str | None:
+    """Return llama.cpp's name of the split into words; None if this export does not know it."""
+    outer = values.get("pre_tokenizer") or {}
+    parts = outer.get("pretokenizers", [outer])
+    splits = [part["pattern"].get("Regex") for part in parts if part.get("type") == "Split"]
+    if len(splits) > 1 or {part.get("type") for part in parts} - {"Split", "ByteLevel"}:
+        return None
+    return PRE_TOKENIZERS.get(splits[0] if splits else None)
+
+
+def largest_difference(path: Path, logits: Tensor, tokens: list[int]) -> float:
+    """Return how far log-probabilities of llama.cpp with the file *path* are from those of *logits*, at most.
+
+    Args:
+        logits: Logits for the token after *tokens*.
+
+    Raises:
+        UserError: llama.cpp cannot load the file.
+    """
+    from workloads.serving.runtimes.llama import start_server
+    from workloads.serving.settings import ServingSettings
+
+    server = start_server(path, ServingSettings(parallel=1, context_tokens=256))
+    answers: list[dict[str, Any]] = []
+
+    def keep(answer: dict[str, Any]) -> bool:
+        answers.append(answer)
+        return False  # go on
+
+    server.handle_completions({"prompt": tokens, "max_tokens": 1, "logprobs": 10, "temperature": 0.0}, keep)
+    expected = torch.log_softmax(logits, -1)
+    found = [each for answer in answers for each in _log_probabilities(answer)]
+    return max((abs(each["logprob"] - float(expected[each["id"]])) for each in found), default=math.inf)
+
+
+def _log_probabilities(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    content = ((answer.get("choices") or [{}])[0].get("logprobs") or {}).get("content") or []
+    return [each for token in content for each in token["top_logprobs"]]

@@ -1,0 +1,102 @@
+"""Export as a directory that transformers and vLLM load, or as adapters in the format of PEFT."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workloads.errors import Diagnostic, UserError
+from workloads.export.trained import TrainedModel, logits
+from workloads.training import lora
+from workloads.training.config import HuggingFace
+from workloads.training.models import SAFE, vocabulary_size
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+BESIDE_WEIGHTS = ("generation_config.json", "chat_template.jinja", "chat_template.json", "tokenizer.json",
+                  "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
+                  "vocab.json", "merges.txt")  # fmt: skip
+"""Files of a base model or tokenizer that belong to an export; none of them is code."""
+
+
+def write_adapters(trained: TrainedModel, directory: Path) -> dict[str, Any]:
+    """Write the adapters to *directory* in the format of PEFT, and return what was proved.
+
+    Raises:
+        UserError: The written adapters are not those of the model.
+    """
+    from safetensors.torch import load_file
+
+    assert trained.lora and isinstance(trained.config.model, HuggingFace)
+    adapters = lora.adapter_tensors(trained.model)
+    lora.write_adapters(adapters, trained.lora, trained.config.model.path, directory)
+    written = load_file(directory / "adapter_model.safetensors")
+    if written.keys() != adapters.keys() or not all(
+        torch.equal(written[name], each) for name, each in adapters.items()
+    ):
+        raise _differs(directory)
+    return {"proof": "the written adapters are those of the checkpoint"}
+
+
+def write_model(trained: TrainedModel, directory: Path, dtype: str) -> dict[str, Any]:
+    """Write the whole model to *directory*, load it again with transformers, and return what was proved.
+
+    Raises:
+        UserError: The logits of the loaded model are other ones.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    inner: Any = trained.model.model
+    vocabulary = vocabulary_size(trained.model) or 1
+    for weight in inner.parameters():  # rounded first, so that the comparison is exact; buffers stay fp32
+        weight.data = weight.data.to(DTYPES[dtype]).float()
+    expected = logits(inner, vocabulary)
+    for weight in inner.parameters():
+        weight.data = weight.data.to(DTYPES[dtype])
+    inner.config.dtype = DTYPES[dtype]
+    inner.save_pretrained(directory)
+    _write_tokenizer(trained, directory)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, use_safetensors=True, **SAFE)
+    if not torch.equal(logits(loaded.eval(), vocabulary), expected):
+        raise _differs(directory)
+    return {"proof": f"transformers loads it with equal logits for {expected.shape[0] * expected.shape[1]} positions"}
+
+
+def _differs(directory: Path) -> UserError:
+    problem = "the export is not the trained model when it is loaded again"
+    note = "the format or this version of transformers loses a part of the model"
+    help = "Report the model's architecture; nothing was published"
+    return UserError(Diagnostic(str(directory), problem, "equal numbers", help, note))
+
+
+def _write_tokenizer(trained: TrainedModel, directory: Path) -> None:
+    """Copy the files of the tokenizer and the base beside the weights; bytes get a tokenizer of 256 tokens."""
+    base = Path(trained.config.model.path) if isinstance(trained.config.model, HuggingFace) else None
+    sources = [source for source in (base, trained.tokenizer) if source]
+    for source in sources:
+        for name in BESIDE_WEIGHTS:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, directory / name)
+    if trained.tokenizer is None:
+        byte_tokenizer().save_pretrained(directory)
+
+
+def byte_tokenizer() -> Any:
+    """Return the tokenizer whose token of a byte is the byte's value, as a training on bytes has it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = _byte_letters()
+    tokenizer = Tokenizer(models.BPE({letters[byte]: byte for byte in range(256)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
+
+
+def _byte_letters() -> dict[int, str]:
+    """Return the letter that stands for each byte. Source: GPT-2, ``bytes_to_unicode`` in its encoder.py."""
+    shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = (byte for byte in range(256) if byte not in shown)
+    return {**{byte: chr(byte) for byte in shown}, **{byte: chr(256 + number) for number, byte in enumerate(others)}}

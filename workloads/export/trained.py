@@ -1,0 +1,109 @@
+"""The trained language model of a run, loaded into host memory with its lineage."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workloads.checkpoint import Checkpoint, at_step, disk, manifest
+from workloads.errors import Diagnostic, UserError
+from workloads.training import initial_weights, sharded
+from workloads.training.checkpointing import check_weights_match
+from workloads.training.config import HuggingFace, Lora, Text, TrainingConfig
+from workloads.training.lineage import NAME as LINEAGE
+from workloads.training.models import LanguageModel, trainable_state
+from workloads.training.parent_model import checkpoint_digest
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A trained language model in host memory."""
+
+    model: LanguageModel
+    config: TrainingConfig
+    lineage: dict[str, Any]
+    """The origin of the weights: run, checkpoint, base and data by their digests."""
+
+    @property
+    def lora(self) -> Lora | None:
+        return self.config.model.lora if isinstance(self.config.model, HuggingFace) else None
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """Directory with the tokenizer of the training; None for bytes."""
+        directory = self.config.data.tokenizer if isinstance(self.config.data, Text) else None
+        return Path(directory) if directory else None
+
+
+def load(run: Path) -> TrainedModel:
+    """Return the model of the final checkpoint of the directory *run*, or of the checkpoint that *run* is.
+
+    Raises:
+        UserError: The run has no such model, or has not published it, or its base has changed.
+    """
+    record = _read_lineage(run) if not (run / manifest.NAME).is_file() else {}
+    checkpoint = _final_checkpoint(run, record) if record else Checkpoint(run, manifest.read(run))
+    record = record or _read_lineage(run.parent.parent)
+    state = sharded.load_whole(checkpoint)
+    config = TrainingConfig.model_validate_json(json.dumps(state["config"]))
+    if isinstance(config.model, HuggingFace):
+        _check_base(Path(config.model.path), record)
+    model = initial_weights.build(config.model)
+    if not isinstance(model, LanguageModel):
+        help = "Serve the run itself, or quantise it with `python -m workloads.quantize`"
+        problem = f"the run trained a model of kind {config.model.kind}"
+        raise UserError(Diagnostic(str(run), problem, "a language model", help))
+    own = trainable_state(model)
+    check_weights_match(state["model"], own, str(checkpoint.path), "Export the run with the version that trained it")
+    sharded.copy_into(own, state["model"])
+    lineage: dict[str, Any] = {
+        "run": config.name,
+        "step": checkpoint.step,
+        "checkpoint": checkpoint_digest(checkpoint),
+        "config": config.model_dump(mode="json"),
+        **{key: record[key] for key in ("base", "parent", "data", "published", "forced") if key in record},
+    }
+    return TrainedModel(model.eval().requires_grad_(False), config, lineage)
+
+
+def _read_lineage(run: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads((run / LINEAGE).read_text())
+    except (OSError, ValueError):
+        problem, expected = f"the directory has no readable {LINEAGE}", "the directory of a run, or of its checkpoint"
+        raise UserError(Diagnostic(str(run), problem, expected, "Correct the path")) from None
+    return record
+
+
+def _final_checkpoint(run: Path, record: dict[str, Any]) -> Checkpoint:
+    if "step" not in record:
+        help = "Wait for its end, or name one of its checkpoints"
+        raise UserError(Diagnostic(str(run), "the run has not ended", "a finished run", help))
+    if record.get("published") is False:
+        problem, help = "the model is worse than its parent", "Train longer, or pass --publish-worse with a reason"
+        raise UserError(Diagnostic(str(run), problem, "a model that the run published", help))
+    return at_step(run / "checkpoints", record["step"])
+
+
+def _check_base(base: Path, record: dict[str, Any]) -> None:
+    """Raise if a file of the base model has changed since the training: the adapters belong to its weights."""
+    expected = (record.get("base") or {}).get("files", {})
+    for name, digest in expected.items():
+        actual = disk.sha256(base / name) if (base / name).is_file() else "missing"
+        if actual != digest:
+            problem = f"the file is {actual[:12]}, which is not what the run was trained from"
+            raise UserError(Diagnostic(str(base / name), problem, f"{digest[:12]}", "Restore the base model"))
+
+
+def fixed_tokens(vocabulary: int) -> torch.Tensor:
+    """Return two rows of tokens, the same for each export."""
+    return (torch.arange(64).reshape(2, 32) * 7919 + 13) % vocabulary
+
+
+def logits(model: torch.nn.Module, vocabulary: int) -> torch.Tensor:
+    """Return the logits of *model*, in fp32, for the fixed tokens."""
+    with torch.inference_mode():
+        result: torch.Tensor = model(input_ids=fixed_tokens(vocabulary), use_cache=False).logits.float()
+    return result
