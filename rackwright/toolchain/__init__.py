@@ -1,4 +1,4 @@
-"""Pulumi, its Python language host, and their environment."""
+"""Pulumi, its language hosts, and their environment."""
 
 from rackwright.toolchain.choose import Toolchain, ensure
 from rackwright.toolchain.shell import environment, exports, prepare, write_python

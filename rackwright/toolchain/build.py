@@ -1,9 +1,11 @@
-"""Build Pulumi and its Python language host from Go modules, for computers that cannot download a release archive.
+"""Build Pulumi and its language hosts from Go modules, for computers that cannot download a release archive.
 
 Each modules/*/go.mod pins the modules, and the go.sum beside it has their checksums. The build stamps the version into
-both programs, because Pulumi's own libraries refuse a program without one.
+all programs, because Pulumi's own libraries refuse a program without one. docs/decisions/0053-a-language-host.md has
+the reason for two language hosts of each language.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -23,16 +25,24 @@ SDK = "github.com/pulumi/pulumi/sdk/v3"
 MODULES = Path(__file__).parent / "modules"
 
 
-class Program(NamedTuple):
-    """A program, and the directory below modules/ with the module that pins its sources."""
+class Programs(NamedTuple):
+    """Programs, and the directory below modules/ with the module that pins their sources."""
 
     module: str
-    package: str
+    packages: tuple[str, ...]
     version: str
+    place: str
+    """Directory of the programs in the toolchain."""
 
 
-LANGUAGE_HOST = Program("language", f"{SDK}/python/cmd/pulumi-language-python", pins.LANGUAGE_HOST)
-CLI = Program("cli", "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi", pins.CLI)
+LANGUAGES = ("python", "nodejs")
+RUNTIMES = Programs(
+    "language",
+    tuple(f"{SDK}/{language}/cmd/pulumi-language-{language}" for language in LANGUAGES),
+    pins.LANGUAGE_RUNTIMES,
+    "runtime",
+)
+CLI = Programs("cli", ("github.com/pulumi/pulumi/pkg/v3/cmd/pulumi", "./language-host"), pins.CLI, ".")
 
 
 class Go:
@@ -63,17 +73,17 @@ class Go:
             raise self._failure(arguments)
         return answer.stdout.strip()
 
-    def build(self, program: Program, into: Path) -> None:
-        """Build *program*, and report the progress every REPORT_SECONDS."""
-        flags = f"-s -w -X {SDK}/go/common/version.Version={program.version}"
+    def build(self, programs: Programs, into: Path) -> None:
+        """Build *programs*, and report the progress every REPORT_SECONDS."""
+        flags = f"-s -w -X {SDK}/go/common/version.Version={programs.version}"
         arguments = (
             "build", "-v", "-mod=readonly", "-buildvcs=false", "-trimpath", "-tags=osusergo,grpcnotrace",
-            f"-ldflags={flags}", f"-o={into}/", program.package,
+            f"-ldflags={flags}", f"-o={into / programs.place}/", *programs.packages,
         )  # fmt: skip
         with self.log.open("a") as log:
             start = log.tell()
             process = subprocess.Popen(
-                [self.command, *arguments], cwd=MODULES / program.module, env=self.environment, stdout=log, stderr=log
+                [self.command, *arguments], cwd=MODULES / programs.module, env=self.environment, stdout=log, stderr=log
             )
             try:
                 while self._is_running(process):
@@ -122,11 +132,23 @@ def build(into: Path, progress: Progress) -> None:
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_GO:
         raise ToolUnavailable(f"build from Go modules: {command} is {version}, Go 1.21 or newer is needed")
 
-    for number, program in enumerate((LANGUAGE_HOST, CLI), start=1):
-        name = program.package.rpartition("/")[2]
-        progress(f"building {name} {program.version} from Go modules, {number} of 2 (log {log})")
-        go.build(program, into)
-    script = into / "pulumi-language-python-exec"
+    for number, programs in enumerate((RUNTIMES, CLI), start=1):
+        names = ", ".join(Path(package).name for package in programs.packages)
+        progress(f"building {names} {programs.version} from Go modules, {number} of 2 (log {log})")
+        go.build(programs, into)
+    script = into / RUNTIMES.place / "pulumi-language-python-exec"
     shutil.copyfile(Path(go.query("list", "-m", "-f={{.Dir}}", SDK)) / "python" / "cmd" / script.name, script)
     script.chmod(0o755)
+    for language in LANGUAGES:  # links, because the program's own name selects the language
+        (into / f"pulumi-language-{language}").hardlink_to(into / "language-host")
+    (into / "language-host").unlink()
     go.remove_caches()
+
+
+def digest() -> str:
+    """Return a digest of the sources that are built, for the name of the result."""
+    files = sorted(file for file in MODULES.rglob("*") if file.is_file())
+    content = hashlib.sha256()
+    for file in files:
+        content.update(f"{file.relative_to(MODULES)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return content.hexdigest()[:12]

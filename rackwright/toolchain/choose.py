@@ -19,7 +19,7 @@ from rackwright.toolchain.sources import PROGRAMS, ToolUnavailable
 
 @dataclass(frozen=True, slots=True)
 class Toolchain:
-    """A directory with pulumi, its Python language host, and the script of the language host."""
+    """A directory with pulumi and its language hosts."""
 
     directory: Path
     version: str
@@ -56,7 +56,7 @@ def _makers() -> dict[Toolchain, Callable[[Path, Progress], None]]:
     root, machine = cache.directory() / "toolchain", platform.machine()
     return {
         Toolchain(root / f"{pins.RELEASE}-release-{machine}", pins.RELEASE, "release"): release.fetch,
-        Toolchain(root / f"{pins.CLI}-modules-{machine}", pins.CLI, "modules"): build.build,
+        Toolchain(root / f"{pins.CLI}-modules-{build.digest()}-{machine}", pins.CLI, "modules"): build.build,
     }
 
 

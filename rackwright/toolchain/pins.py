@@ -20,5 +20,6 @@ RELEASE_SHA256 = {
 CLI = "v3.274.1"
 """Version of pulumi that rackwright builds from Go modules."""
 
-LANGUAGE_HOST = "v3.79.0"
-"""Version of the Python language host: the newest in a Go module with versions. Newer ones have a module without."""
+LANGUAGE_RUNTIMES = "v3.60.0"
+"""Version of the language hosts in runtime/: the newest module that has both of them. Newer ones are in modules without
+versions."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rackwright.progress import Progress
 from rackwright.toolchain import pins
-from rackwright.toolchain.sources import PROGRAMS, ToolUnavailable
+from rackwright.toolchain.sources import NODEJS, PROGRAMS, ToolUnavailable
 
 TIMEOUT_SECONDS = 10
 """Timeout of the connection and of each read, short because some computers cannot reach the site."""
@@ -72,7 +72,7 @@ def _sha256(path: Path) -> str:
 def _unpack(archive: Path, into: Path) -> None:
     """Extract only the programs of a toolchain from *archive*, which has the language hosts of all languages."""
     with tarfile.open(archive) as tar:
-        for name in PROGRAMS:
+        for name in (*PROGRAMS, NODEJS):
             try:
                 content = tar.extractfile(f"pulumi/{name}")
             except KeyError:

@@ -18,8 +18,12 @@ echo built >>{calls}
 mkdir -p "$GOCACHE" && touch "$GOCACHE/begun"
 {before}
 for word; do case $word in -o=*) into=${{word#-o=}} ;; esac; done
-printf '#!/bin/sh\\necho %s\\n' {version} >"$into/${{word##*/}}"
-chmod +x "$into/${{word##*/}}"
+mkdir -p "$into"
+for word; do
+    case $word in build | -*) continue ;; esac
+    printf '#!/bin/sh\\necho %s\\n' {version} >"$into/${{word##*/}}"
+    chmod +x "$into/${{word##*/}}"
+done
 """
 
 

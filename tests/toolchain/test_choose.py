@@ -1,7 +1,9 @@
 """Which toolchain is taken: PATH, release, modules, in this order; once made, never again."""
 
 import os
+import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,7 +94,10 @@ def test_what_was_made_is_found_again(computer):
 
     assert ensure(print) == made
     assert made.directory.parent == computer.cache / "toolchain"
-    assert sorted(path.name for path in made.directory.iterdir()) == sorted(PROGRAMS)
+    assert sorted(str(path.relative_to(made.directory)) for path in made.directory.rglob("*")) == [
+        "pulumi", "pulumi-language-nodejs", "pulumi-language-python", "runtime", "runtime/pulumi-language-nodejs",
+        "runtime/pulumi-language-python", "runtime/pulumi-language-python-exec",
+    ]  # fmt: skip
     assert not (computer.cache / "go").exists()  # three gigabytes that nobody needs any more
 
 
@@ -105,6 +110,36 @@ def test_our_own_toolchain_on_path_keeps_its_origin(computer, monkeypatch):
     monkeypatch.setenv("PATH", f"{made.directory}:/usr/bin:/bin")
 
     assert ensure(print) == made
+
+
+def test_other_sources_are_another_toolchain(computer, monkeypatch):
+    """
+    One that an earlier version of rackwright built is passed over, in the cache and on PATH.
+    """
+    computer.put_go()
+    earlier = ensure(print)
+    monkeypatch.setattr(build, "digest", lambda: "another")
+    monkeypatch.setenv("PATH", f"{earlier.directory}:{os.environ['PATH']}")
+
+    made = ensure(print)
+
+    assert (made.origin, made.version) == (earlier.origin, earlier.version)
+    assert made.directory.name == f"{pins.CLI}-modules-another-{platform.machine()}"
+
+
+def test_the_digest_follows_the_sources(tmp_path, monkeypatch):
+    """
+    A changed line of the language host, and nothing else, changes the name of the toolchain.
+    """
+    shutil.copytree(build.MODULES, tmp_path / "modules")
+    before = build.digest()
+    monkeypatch.setattr(build, "MODULES", tmp_path / "modules")
+    assert build.digest() == before
+
+    with (tmp_path / "modules/cli/language-host/main.go").open("a") as file:
+        file.write("// more\n")
+
+    assert build.digest() != before
 
 
 def test_a_go_that_is_too_old_is_named(computer):
@@ -154,16 +189,16 @@ def test_two_at_once_build_once(computer, start):
 
     directory = first.stdout.readlines()[-1]
     assert second.stdout.read() == directory
-    assert computer.builds.count("built") == 2  # the language host and pulumi
+    assert computer.builds.count("built") == 2  # the runtimes, and pulumi with the language host
 
 
 def test_an_interrupted_build_leaves_nothing_and_is_resumed(computer, start):
     """
     Killed in the middle: no toolchain is there, and the next run goes on with go's own caches.
     """
-    computer.put_go(before='case "$*" in *cmd/pulumi) exec sleep 600 ;; esac')
+    computer.put_go(before='case "$*" in */language-host) exec sleep 600 ;; esac')
     broken = start()
-    wait_for(broken, f"building pulumi {pins.CLI}")
+    wait_for(broken, f"building pulumi, language-host {pins.CLI}")
     kill(broken)
     halves = [path.name for path in (computer.cache / "toolchain").iterdir() if path.name != "lock"]
     assert all(name.startswith(".") for name in halves), halves
@@ -180,8 +215,8 @@ def test_the_modules_are_those_of_the_pinned_versions():
     """
     The version is stamped from here, the source comes from go.mod: they have to be the same.
     """
-    for program, module in ((build.CLI, "github.com/pulumi/pulumi/pkg/v3"), (build.LANGUAGE_HOST, build.SDK)):
-        directory = build.MODULES / program.module
-        assert f"\t{module} {program.version}" in (directory / "go.mod").read_text()
-        assert f"{module} {program.version} h1:" in (directory / "go.sum").read_text()
+    for programs, module in ((build.CLI, "github.com/pulumi/pulumi/pkg/v3"), (build.RUNTIMES, build.SDK)):
+        directory = build.MODULES / programs.module
+        assert f"\t{module} {programs.version}" in (directory / "go.mod").read_text()
+        assert f"{module} {programs.version} h1:" in (directory / "go.sum").read_text()
     assert f"\t{build.SDK} {pins.CLI}" in (build.MODULES / build.CLI.module / "go.mod").read_text()

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from rackwright.toolchain import ensure, pins, release
-from rackwright.toolchain.sources import PROGRAMS
+from rackwright.toolchain.sources import NODEJS, PROGRAMS
 
 SYSTEM = f"linux-{release.ARCHITECTURES.get(platform.machine())}"
 
@@ -20,7 +20,7 @@ def archive_of(names):
     """Return an archive as Pulumi makes it, with more in it than is wanted."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as tar:
-        for name in (*names, "pulumi-language-nodejs"):
+        for name in (*names, "pulumi-language-go"):
             script = f"#!/bin/sh\necho {pins.RELEASE}\n".encode()
             member = tarfile.TarInfo(f"pulumi/{name}")
             member.size = len(script)
@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def site(computer, monkeypatch):
     """A site with a good archive, whose checksum is pinned."""
-    archive = archive_of(PROGRAMS)
+    archive = archive_of((*PROGRAMS, NODEJS))
     with Site(archive) as site:
         monkeypatch.setattr(pins, "RELEASE_URL", f"http://127.0.0.1:{site.server_port}/{{version}}-{{platform}}")
         monkeypatch.setattr(pins, "RELEASE_SHA256", {SYSTEM: hashlib.sha256(archive).hexdigest()})
@@ -69,14 +69,14 @@ def site(computer, monkeypatch):
 
 def test_the_release_comes_before_the_modules(computer, site):
     """
-    Only the three programs are taken out, and the archive is not kept.
+    Only the programs of our languages are taken out, and the archive is not kept.
     """
     computer.put_go()
 
     toolchain = ensure(print)
 
     assert (toolchain.origin, toolchain.version) == ("release", pins.RELEASE)
-    assert {path.name for path in toolchain.directory.iterdir()} == set(PROGRAMS)
+    assert {path.name for path in toolchain.directory.iterdir()} == {*PROGRAMS, NODEJS}
     assert {path.name for path in toolchain.directory.parent.iterdir()} == {"lock", toolchain.directory.name}
     assert computer.builds == []
 
