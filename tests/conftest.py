@@ -1,4 +1,4 @@
-"""Settings for all tests, and the option --cpu-times."""
+"""Settings and the order of all tests, and the option --cpu-times."""
 
 import json
 import os
@@ -15,6 +15,14 @@ settings.register_profile("rackwright", deadline=None, suppress_health_check=[He
 settings.load_profile("rackwright")
 # each worker of pytest-xdist has a core: the threads of PyTorch that wait for another thread's core keep it busy
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SHARED = {"served", "wheel"}
+"""Fixtures that take long to make: an MLflow server and the wheel."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move the tests of shared fixtures to the front: pytest-xdist gives the first part of the list to one worker."""
+    items.sort(key=lambda item: SHARED.isdisjoint(getattr(item, "fixturenames", ())))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -99,7 +99,7 @@ def changed(rack: Rack) -> Changed:
 
     people = [person for person in rack.lab.fleet.hosts[HOST].roles["access"]["people"] if person["name"] != "dara"]
     rack.access(revoked=[{"serial": serial}], people=people)
-    rack.lab.up()
+    rack.lab.apply()
     return Changed(found, stolen, now)
 
 

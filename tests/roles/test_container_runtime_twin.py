@@ -133,7 +133,7 @@ def test_an_image_comes_from_the_mirror_and_another_is_built_on_it(lab: Lab) -> 
     definition = {"name": "digits", "base": base, "app": APP, "requirements": "", "packages": []}
     role(lab, registries=[{"name": REGISTRY, "mirrors": ["http://127.0.0.1:5000"]}], definitions=[definition])
     role(lab, version="4.3.1", pull=True, build=True)
-    lab.up()
+    lab.apply()
 
     assert lab.audit_differences(status=0) == set()
     [name] = lab.ssh(HOST, "podman images --format '{{.Repository}}:{{.Tag}}' | grep ^localhost/digits:").split()
@@ -174,7 +174,7 @@ def test_each_promise_that_is_broken_is_found_under_its_path_and_mended(lab: Lab
     wanted = {(ROLE, claim) for claim in BROKEN}
     assert others == wanted, f"missed {format_claims(wanted - others)}; found besides {format_claims(others - wanted)}"
     assert [image.partition("/")[0] for image in images] == ["image:localhost", f"image:{REGISTRY}"]
-    lab.up()
+    lab.apply()
 
     assert lab.audit_differences(status=0) == set()
     assert lab.ssh(HOST, "ls /etc/cdi /var/lib/rackwright/aside/etc/cdi").split() == [

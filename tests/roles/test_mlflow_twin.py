@@ -119,7 +119,7 @@ def test_each_promise_that_is_broken_is_found_under_its_path_and_mended(lab: Lab
     found = lab.audit_differences()
     beside = {claim.partition(":")[0] for _, claim in found - wanted}
     assert wanted <= found and beside == {"environment", "socket"}, format_claims(found ^ wanted)
-    lab.up()
+    lab.apply()
 
     assert lab.audit_differences(status=0) == set()
     assert ask(lab, HOST, "axel", "GET", "registered-models/get?name=digits")[0] == 200

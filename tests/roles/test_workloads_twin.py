@@ -51,6 +51,6 @@ def test_what_somebody_took_out_is_found_and_put_back_and_what_nobody_imports_go
     lab.ssh(HOST, f"cp -a {PLACE} {PLACE}-left; {PLACE}/bin/python -m pip uninstall -q -y onnxruntime 2>/dev/null")
 
     assert lab.audit_differences() == {(f"{HOST}/workloads", f"environment:{PLACE}")}
-    lab.up()
+    lab.apply()
     assert lab.audit_differences(status=0) == set()
     assert lab.ssh(HOST, "ls -d /opt/rackwright/workloads/serving-*") == PLACE

@@ -168,6 +168,10 @@ class Lab:
     def up(self, status: int | None = 0) -> subprocess.CompletedProcess[str]:
         return self.rackwright("up", self.stack, status=status)
 
+    def apply(self) -> None:
+        """Change the hosts without the preview of `up`, for a test of the change alone; the stack exists."""
+        self.pulumi("up", "--yes", "--skip-preview", status=0)
+
     def down(self) -> None:
         self.rackwright("twin", "stop", self.stack, status=0)
 
