@@ -91,7 +91,8 @@ class Run(Schema):
     tracking: Tracking | None = None
     """MLflow server to which the run reports."""
     launcher: Literal["horovod", "torchrun"] = "horovod"
-    """Program that starts the processes, and averages between them."""
+    """Program that starts the processes, and averages between them. A language model on hosts with GPUs takes torchrun
+    unless the run names a launcher or is elastic."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Values that replace the recipe's, in the form of `python -m workloads.training RECIPE --print`."""
     elastic: Elastic | None = None
@@ -115,6 +116,17 @@ class Run(Schema):
     def members(self, hosts: Mapping[str, Host]) -> tuple[str, ...]:
         """Return the hosts of the run, the launcher first."""
         return placement.members(self, hosts)
+
+    def launched(self, hosts: Mapping[str, Host]) -> "Run":
+        """Return the run with the launcher that its model and its hosts ask for."""
+        from workloads.recipes import RECIPES
+
+        if "launcher" in self.model_fields_set or self.elastic or self.recipe not in RECIPES:
+            return self
+        model = _merge(RECIPES[self.recipe]().model_dump(mode="json"), self.set).get("model")
+        kind = model.get("kind") if isinstance(model, dict) else None
+        gpus = any(hosts[member].minimum.gpus for member in self.members(hosts) if member in hosts)
+        return self.model_copy(update={"launcher": "torchrun"}) if gpus and kind != "image-classifier" else self
 
     def config(self, name: str, hosts: int) -> "TrainingConfig":
         """Return the whole configuration of the run *name* on *hosts* hosts.
@@ -156,7 +168,7 @@ def _problems(run: Run) -> Iterator[Problem]:
 
 def problems(runs: Mapping[str, Run], hosts: Mapping[str, Host]) -> Iterator[Problem]:
     """Yield the problems of *runs* on *hosts*; paths are relative to the runs."""
-    for name, run in runs.items():
+    for name, run in ((name, run.launched(hosts)) for name, run in runs.items()):
         if len(name) > NAME_MAX:
             expected = f"the name, which is part of an account's name, has {NAME_MAX} characters at most"
             yield Problem(f"got the name {name!r}", expected, "Shorten it", (name,))

@@ -36,7 +36,7 @@ def _spec(stack: Stack, name: str, run: Run, host: str) -> TrainingSpec:
         identity=dict([hosts[host].identity.strongest]),
         fleet=stack.fleet.fleet,
         name=name,
-        declared=run,
+        declared=run.launched(hosts),
         hosts=tuple(
             WorkerPart(name=member, address=(address(hosts[member]) or "").split("/")[0] if several else ALONE)
             for member in members

@@ -132,6 +132,17 @@ def test_a_configuration_says_what_was_chosen_and_reads_back_whole(project: Path
     assert TrainingConfig.model_validate_json(spec(project, "ash/alone").config).data.kind == "text"
 
 
+def test_a_language_model_on_gpus_is_started_by_torchrun_unless_the_run_names_horovod(project: Path) -> None:
+    pair, training = project / "stacks" / "pair.yaml", project / "stacks" / "training.yaml"
+    hosts = re.sub(r"(ash|pair):\n    profile: virtual", r"\1:\n    profile: gpus", pair.read_text())
+    pair.write_text(f"{hosts}profiles:\n  gpus: {{gpus: {{a100-80gb: 1}}}}\n")
+
+    assert json.loads(spec(project, "ash/alone").config)["launcher"] == "torchrun"
+    assert json.loads(spec(project, "cinder/digits").config)["launcher"] == "horovod"
+    training.write_text(training.read_text().replace("processes: 2", "processes: 2\n    launcher: horovod"))
+    assert json.loads(spec(project, "ash/alone").config)["launcher"] == "horovod"
+
+
 def test_a_run_is_not_changed_by_hosts_that_it_does_not_have(project: Path) -> None:
     before = spec(project, "cinder/digits")
     path = project / "stacks" / "pair.yaml"

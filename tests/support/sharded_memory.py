@@ -25,7 +25,11 @@ from workloads.training.models import build_shapes
 from workloads.training.precision import Precision
 from workloads.training.workers import Workers, join
 
-CASES = [(precision, lora) for precision in ("bf16", "fp32") for lora in (False, True)]
+CASES = [
+    (precision, lora, recompute)
+    for precision, lora in (("bf16", False), ("bf16", True), ("fp32", False), ("fp32", True))
+    for recompute in (False, True)
+]
 
 
 def make_model(directory: Path, layers: int = 8) -> None:
@@ -42,12 +46,13 @@ def make_model(directory: Path, layers: int = 8) -> None:
     (directory / "text.txt").write_bytes(bytes(range(256)) * 16)
 
 
-def config_of(directory: Path, precision: str, lora: bool) -> TrainingConfig:
+def config_of(directory: Path, precision: str, lora: bool, recompute: bool) -> TrainingConfig:
     """Return the configuration of a case."""
     model = {"kind": "hugging-face", "path": str(directory), "lora": {"rank": 4} if lora else None}
     text = {"kind": "text", "path": str(directory / "text.txt"), "sequence_length": 64}
     changes = [f"model={json.dumps(model)}", f"data={json.dumps(text)}", "global_batch=4", "accumulate=1"]
-    return load_config("lora", [*changes, "sharding=full", f"precision={precision}", "device=cpu"])
+    changes += [f"precision={precision}", f"recompute_activations={json.dumps(recompute)}"]
+    return load_config("lora", [*changes, "sharding=full", "device=cpu"])
 
 
 def measure(config: TrainingConfig, workers: Workers, out: Path) -> tuple[int, int]:
@@ -84,11 +89,11 @@ def cases(output: str) -> list[dict[str, Any]]:
 
 
 def main(directory: Path) -> None:
-    workers = join(config_of(directory, "fp32", False), os.environ)
-    for precision, lora in CASES:
+    workers = join(config_of(directory, *CASES[0]), os.environ)
+    for case in CASES:
         with tempfile.TemporaryDirectory() as out:
-            held, estimate = measure(config_of(directory, precision, lora), workers, Path(out))
-        print(json.dumps({"precision": precision, "lora": lora, "held": held, "estimate": estimate}), flush=True)
+            held, estimate = measure(config_of(directory, *case), workers, Path(out))
+        print(json.dumps({"case": case, "held": held, "estimate": estimate}), flush=True)
     workers.leave()
 
 

@@ -170,6 +170,9 @@ class TrainingConfig(ConfigSchema):
     """Number of parts in which a process computes its share of the batch; more parts need less memory."""
     optimizer: Optimizer
     schedule: Schedule = Schedule()
+    recompute_activations: bool = False
+    """Whether the backward pass computes the activations of a block again instead of keeping them: less memory, more
+    time; for language models."""
     expert_bias_speed: float = Field(default=0.001, ge=0)
     """Change of the bias of an expert in one step, which balances the load of experts; 0 leaves the biases alone.
 
@@ -219,6 +222,8 @@ class TrainingConfig(ConfigSchema):
                         f"data.sequence_length is {data.sequence_length}, "
                         f"model.max_position_embeddings {self.model.max_position_embeddings}"
                     )
+        if self.recompute_activations and isinstance(self.model, ImageClassifier):
+            yield "recompute_activations is for language models, and model.kind is image-classifier"
         if self.fine_tuning and self.fine_tuning.replay and not 0 < self.old_examples_per_step < self.global_batch:
             yield (
                 f"fine_tuning.replay {self.fine_tuning.replay} takes {self.old_examples_per_step} "

@@ -24,7 +24,7 @@ from workloads.training.divergence import are_finite, diverged
 from workloads.training.evaluation import EvaluationScore, score
 from workloads.training.fine_tuning import FineTuningState
 from workloads.training.metrics import MetricsLog
-from workloads.training.models import build_shapes, trainable_state
+from workloads.training.models import build_shapes, recompute_activations, trainable_state
 from workloads.training.optimizer import make_optimizer
 from workloads.training.precision import Precision, Scaler
 from workloads.training.schedule import learning_rate
@@ -71,7 +71,10 @@ class Training:
         """Optimizer steps taken."""
         workers = context.workers
         self._part = part = sharded.Part(workers.rank, workers.size) if workers.sharded else sharded.WHOLE
-        self.model = workers.place(build_shapes(config.model), context.device, context.precision)
+        model = build_shapes(config.model)
+        if config.recompute_activations:
+            recompute_activations(model)
+        self.model = workers.place(model, context.device, context.precision)
         initial_weights.fill(self.model, config.model, config.seed, part)
         if inputs.weights is not None:
             sharded.copy_parts(trainable_state(self.model), inputs.weights, part)

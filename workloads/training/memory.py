@@ -37,12 +37,14 @@ class MemoryEstimate:
     """What a shared copy needs in addition while a block computes: two whole blocks, and whole gradients."""
     activations: int | None = None
     """Values of the forward pass that the backward pass needs; None if the data decide, as in a mixture of experts."""
+    recomputed: int = 0
+    """Values of a block that the backward pass computes again."""
     host: int = 0
     """Host memory beside a GPU: the snapshot of a checkpoint, and one module while its weights are filled."""
 
     @property
     def total(self) -> int:
-        return self.after_forward + self.gradients + self.blocks
+        return self.after_forward + self.gradients + self.blocks + self.recomputed
 
     @property
     def after_forward(self) -> int:
@@ -53,6 +55,7 @@ class MemoryEstimate:
         parts = {"weights": self.weights, "gradients": self.gradients, "optimizer": self.optimizer}
         parts |= {"gathered weights and gradients": self.gathered + self.blocks} if self.shards > 1 else {}
         parts |= {"activations": self.activations} if self.activations is not None else {}
+        parts |= {"those of one block": self.recomputed} if self.recomputed else {}
         trainable = f", {self.trainable:,} of them trained" if self.trainable != self.parameters else ""
         sharing = f" among {self.shards} processes" if self.shards > 1 else ""
         terms = " + ".join(f"{name} {format_bytes(size)}" for name, size in parts.items())
@@ -77,6 +80,8 @@ def estimate(
     optimizer = gradients * moments_per_weight(config.optimizer)
     width = precision.dtype.itemsize
     examples = -(-config.global_batch // (processes * config.accumulate))
+    kept = _activations(config, model, examples, precision, shards > 1)
+    recomputed = max(kept[1:], default=0) if kept and config.recompute_activations else 0
     return MemoryEstimate(
         count_parameters(model),
         sum(weight.numel() for weight in trained),
@@ -86,7 +91,8 @@ def estimate(
         shards,
         _outside_blocks(model) * width if shards > 1 else 0,
         _block_bytes(model, width) if shards > 1 else 0,
-        _activations(config, model, examples, precision, shards > 1),
+        None if kept is None else kept[0] if config.recompute_activations else sum(kept),
+        recomputed,
         gradients + optimizer + max(map(_own_bytes, model.modules())),
     )
 
@@ -137,36 +143,65 @@ def _suggest_sharding(needed: MemoryEstimate, device: Device) -> Iterator[str]:
 
 def _activations(
     config: TrainingConfig, model: nn.Module, examples: int, precision: Precision, casts_weights: bool
-) -> int | None:
+) -> list[int] | None:
     """Return the bytes that the backward pass over *examples* examples needs; None if the data decide.
+
+    The first number is what is outside of blocks, with their inputs if they are computed again; then follow the blocks.
 
     Args:
         casts_weights: Whether the weights themselves have the format of *precision*, as gathered ones have.
     """
-    model = _with_weights_as(model, precision) if casts_weights else model
-    saved: dict[int, int] = {tensor.untyped_storage()._cdata: 0 for tensor in _state_tensors(model)}  # counted already
-    width = BYTES if casts_weights else precision.dtype.itemsize
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        size = storage.nbytes()  # several tensors may share it
-        saved.setdefault(storage._cdata, size * width // BYTES if tensor.is_floating_point() else size)
-        kept.append(tensor)  # otherwise another tensor may take its place, and its address
-        return tensor
-
-    kept: list[torch.Tensor] = []
+    model = _with_weights_as(model, precision if casts_weights else FP32)
+    saved = _SavedValues(model, BYTES if casts_weights else precision.dtype.itemsize, config.recompute_activations)
     x, y = _batch(config, examples)
     try:
         shapes = shapes_alone() if isinstance(model, LanguageModel) else nullcontext()
-        with shapes, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with shapes, torch.autograd.graph.saved_tensors_hooks(saved.keep, lambda tensor: tensor):
             torch.nn.functional.cross_entropy(model(x).flatten(0, -2).float(), y.flatten())
     except (RuntimeError, NotImplementedError):  # the model reads a value, and the meta device has none
         return None
-    return sum(saved.values())
+    return saved.sizes
+
+
+class _SavedValues:
+    """Counts the bytes of the values that autograd saves, outside of blocks and in each block."""
+
+    def __init__(self, model: nn.Module, width: int, inputs: bool) -> None:
+        """
+        Args:
+            width: Bytes of a number that counts as fp32 here.
+            inputs: Whether the inputs of blocks count as saved.
+        """
+        self.sizes, self._place = [0], 0
+        self._width, self._inputs = width, inputs
+        self._counted = {tensor.untyped_storage()._cdata for tensor in _state_tensors(model)}
+        self._kept: list[torch.Tensor] = []
+        """The values: without them another tensor may take the place of one, and its address."""
+        for block in blocks(model):
+            block.register_forward_pre_hook(self._enter)
+            block.register_forward_hook(self._leave)
+
+    def keep(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._counted:  # several tensors may share it
+            self._counted.add(storage._cdata)
+            self._kept.append(tensor)
+            size = storage.nbytes()
+            self.sizes[self._place] += size * self._width // BYTES if tensor.is_floating_point() else size
+        return tensor
+
+    def _enter(self, block: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if self._inputs:
+            self.keep(inputs[0])
+        self.sizes.append(0)
+        self._place = len(self.sizes) - 1
+
+    def _leave(self, block: nn.Module, inputs: object, outputs: object) -> None:
+        self._place = 0
 
 
 def _with_weights_as(model: nn.Module, precision: Precision) -> nn.Module:
-    """Return a copy of *model*, on the meta device, whose weights have the type of *precision*."""
+    """Return a copy of *model*, on the meta device, to hook into, whose weights have the type of *precision*."""
     copied = copy.deepcopy(model)
     for weight in copied.parameters():
         weight.data = weight.data.to(precision.dtype)

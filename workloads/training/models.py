@@ -138,6 +138,12 @@ def unreadable(path: str, error: Exception) -> UserError:
     return UserError(Diagnostic("model.path", problem, expected, help))
 
 
+def recompute_activations(model: nn.Module) -> None:
+    """Let the backward pass of a language model compute the activations of each block again from the block's input."""
+    assert isinstance(model, LanguageModel)
+    model.model.gradient_checkpointing_enable({"use_reentrant": False})
+
+
 @contextmanager
 def shapes_alone() -> Iterator[None]:
     """Let transformers compute on the meta device, where it otherwise reads values and does not fuse attention.

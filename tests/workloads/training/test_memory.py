@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.training_runs import alone, config
+from tests.support.training_runs import alone, assert_same, config, weights
 from workloads.errors import UserError
 from workloads.training import data, memory
 from workloads.training.device import select_device
 from workloads.training.loop import Training, TrainingInputs
 from workloads.training.models import build_shapes
 from workloads.training.precision import Precision
+from workloads.training.run import train
 
 
 def held(tensors: list[torch.Tensor]) -> int:
@@ -76,6 +77,13 @@ def test_a_model_that_fits_without_moments_is_told_so() -> None:
     ):
         memory.check_memory(run, needed, replace(select_device("cpu", 0, 1), memory=needed.total - 1))
     memory.check_memory(run, needed, replace(select_device("cpu", 0, 1), memory=needed.total))
+
+
+def test_activations_that_are_computed_again_change_no_weight(tmp_path: Path) -> None:
+    tiny = ("steps=2", "global_batch=2", "data.sequence_length=32", "data.bytes_at_most=5000", "saving.every_steps=2")
+    for name in ("false", "true"):
+        train(config("deepseek-v3-tiny", *tiny, f"recompute_activations={name}"), tmp_path / name, {})
+    assert_same(weights(tmp_path / "false"), weights(tmp_path / "true"))
 
 
 def test_a_host_without_memory_for_checkpoints_is_refused() -> None:
