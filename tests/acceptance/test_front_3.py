@@ -32,7 +32,7 @@ NODE_FILES = {
         "devDependencies": {"@types/node": "^20", "typescript": "^5"},
     },
     "tsconfig.json": {
-        "compilerOptions": {"strict": True, "target": "es2022", "module": "commonjs", "skipLibCheck": True},
+        "compilerOptions": {"strict": True, "target": "es2022", "module": "commonjs", "moduleResolution": "node"},
         "include": ["*.ts"],
     },
 }
