@@ -15,13 +15,16 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.export.register import register
 from workloads.tracking import connect
 from workloads.tracking.server import URL
+
+if TYPE_CHECKING:
+    from workloads.export.trained import TrainedModel
 
 STATUS = "Exit status: 0 exported, 2 wrong input or refused, 3 server not reached."
 LINEAGE = "lineage.json"
@@ -44,34 +47,42 @@ def export(
         problem, expected = "the directory exists, and is no export", f"no directory, or one with a {LINEAGE}"
         raise UserError(Diagnostic(str(directory), problem, expected, "Choose another directory"))
     from workloads.checkpoint import disk
-    from workloads.export import gguf, hugging_face, trained
+    from workloads.export import trained
     from workloads.serving.model import replace
-    from workloads.training import lora
 
     model = trained.load(run)
-    if merge_adapters and model.lora is None:
-        help = "Leave --merge-adapters out"
-        raise UserError(Diagnostic("--merge-adapters", f"{run} trained the whole model", "a run with adapters", help))
-    if to == "gguf" and model.lora and not merge_adapters:
-        problem, help = "a GGUF file has a whole model", "Add --merge-adapters"
-        raise UserError(Diagnostic("--to gguf", problem, "adapters that are merged", help))
+    _check_adapters(model.lora is not None, merge_adapters, run, to)
     partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    if model.lora and not merge_adapters:
-        made = {"adapters": "separate", **hugging_face.write_adapters(model, partial)}
-    else:
-        lora.merge(model.model)
-        made = {"adapters": "merged" if merge_adapters else None, "dtype": dtype}
-        write = gguf.write_model if to == "gguf" else hugging_face.write_model
-        made |= write(model, partial, dtype)
-    files = {
-        each.name: {"bytes": each.stat().st_size, "sha256": disk.sha256(each)} for each in sorted(partial.iterdir())
-    }
+    made = _write(model, partial, merge_adapters, dtype, to)
+    written = sorted(partial.iterdir())
+    files = {each.name: {"bytes": each.stat().st_size, "sha256": disk.sha256(each)} for each in written}
     lineage = {**model.lineage, **made, "files": files}
     (partial / LINEAGE).write_text(json.dumps(lineage, indent=2) + "\n")
     replace(partial, directory)
     return lineage
+
+
+def _check_adapters(has_adapters: bool, merge_adapters: bool, run: Path, to: str) -> None:
+    if merge_adapters and not has_adapters:
+        help = "Leave --merge-adapters out"
+        raise UserError(Diagnostic("--merge-adapters", f"{run} trained the whole model", "a run with adapters", help))
+    if to == "gguf" and has_adapters and not merge_adapters:
+        problem, help = "a GGUF file has a whole model", "Add --merge-adapters"
+        raise UserError(Diagnostic("--to gguf", problem, "adapters that are merged", help))
+
+
+def _write(model: "TrainedModel", directory: Path, merge_adapters: bool, dtype: str, to: str) -> dict[str, Any]:
+    """Write the model to *directory*, and return the form and the proof for its lineage."""
+    from workloads.export import gguf, hugging_face
+    from workloads.training import lora
+
+    if model.lora and not merge_adapters:
+        return {"adapters": "separate", **hugging_face.write_adapters(model, directory)}
+    lora.merge(model.model)
+    write = gguf.write_model if to == "gguf" else hugging_face.write_model
+    return {"adapters": "merged" if merge_adapters else None, "dtype": dtype, **write(model, directory, dtype)}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
-from workloads.training.config import TrainingConfig
+from workloads.training.config import Optimizer, TrainingConfig
 from workloads.training.models import weights_differ
 
 
@@ -50,6 +50,17 @@ def check_weights_match(saved: Mapping[str, Tensor], own: Mapping[str, Tensor], 
         expected = f"shape {_shape(own.get(name))}, as in the model of this run"
         note = f"other weights that differ: {len(differing) - 1}" if differing[1:] else ""
         raise UserError(Diagnostic(where, problem, expected, help, note))
+
+
+def check_optimizer_matches(saved: Mapping[str, Any], own: Optimizer, where: str) -> None:
+    """Raise unless the configuration *saved* has the kind of optimizer of this run, whose state another cannot use.
+
+    Raises:
+        UserError: The kinds differ.
+    """
+    if (kind := saved["optimizer"]["kind"]) != own.kind:
+        problem, expected = f"the optimizer of the run was {kind}", f"{own.kind}, as in the configuration of this run"
+        raise UserError(Diagnostic(where, problem, expected, f"Set optimizer.kind={kind}, or use another --out"))
 
 
 def _shape(weight: Tensor | None) -> str:

@@ -15,7 +15,7 @@ from workloads.checkpoint import not_finite
 from workloads.training import initial_weights, order, sharded
 from workloads.training.balancing import ExpertBalancer
 from workloads.training.batch_sampler import BatchSampler
-from workloads.training.checkpointing import TrainingCheckpoints, check_weights_match
+from workloads.training.checkpointing import TrainingCheckpoints, check_optimizer_matches, check_weights_match
 from workloads.training.config import TrainingConfig
 from workloads.training.data import Examples, concatenate
 from workloads.training.device import Device
@@ -130,6 +130,7 @@ class Training:
         own_weights = sharded.local_state(own)
         help = "Use another --out, or the model of this checkpoint"
         check_weights_match(state["model"], own_weights, f"checkpoint of step {step}", help)
+        check_optimizer_matches(state["config"], self.config.optimizer, f"checkpoint of step {step}")
         sharded.copy_into(own, state["model"])
         if self.context.workers.sharded:
             sharded.copy_into(self.optimizer.state_dict()["state"], state["optimizer"]["state"])

@@ -212,6 +212,15 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_a_checkpoint_of_another_optimizer_is_refused(tmp_path: Path) -> None:
+    train(tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    assert refused(tmp_path, "optimizer.kind=sgd", "steps=50") == (
+        "checkpoint of step 12: the optimizer of the run was adamw; sgd, as in the configuration of this run. "
+        "Set optimizer.kind=adamw, or use another --out."
+    )
+
+
 def test_data_that_is_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         train(tmp_path, f"data.path={tmp_path / 'gone'}", recipe="deepseek-v3-tiny")
