@@ -1,15 +1,10 @@
 """Line 5: each defect that a trial as a new user found, by the tests that fail with it."""
 
-import os
-import re
-import subprocess
-import sys
-
 import pytest
 
 from tests.support.acceptance import line
-from tests.support.expect import need
-from tests.support.log import ROOT, Log
+from tests.support.log import Log
+from tests.support.pytest_runs import run_tests
 
 TESTS = {
     "wheel": ("tests/test_wheel.py",),
@@ -49,12 +44,4 @@ TESTS = {
 @pytest.mark.parametrize("defect", TESTS)
 def test_a_defect_of_the_first_trial_is_gone(log: Log, defect: str) -> str:
     """Its tests pass, and none of them is skipped."""
-    argv = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", *TESTS[defect]]
-    done = log.run(argv, ROOT, {**os.environ}, timeout=1800)
-    need(done.returncode == 0, _last_line(done))
-    need("skipped" not in _last_line(done), _last_line(done))
-    return re.sub(r" in .*", "", _last_line(done)).strip("= ")
-
-
-def _last_line(done: subprocess.CompletedProcess[str]) -> str:
-    return (done.stdout.strip().splitlines() or [done.stderr.strip()])[-1]
+    return run_tests(log, *TESTS[defect])
