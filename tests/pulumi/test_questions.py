@@ -48,6 +48,7 @@ def typed(made: OneHost, question: str, answer: str, *arguments: str) -> tuple[i
     else:
         shown = b""
     shown += terminal.before
+    terminal.wait()  # its output has ended, and the process ends a moment later
     terminal.close()
     return terminal.exitstatus, " ".join(shown.decode().split())
 

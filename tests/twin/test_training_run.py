@@ -188,7 +188,7 @@ def test_a_stopped_run_saves_a_checkpoint_and_is_a_difference(
 
     report = rack.report
     assert report.outcome == "stopped"
-    assert report.launcher["checkpoint"] == report.launcher["step"]
+    assert report.launcher["checkpoint"] >= report.launcher["step"], "it saves the step in which it stops"
     assert rack.observe(LAUNCHER, "digits")[0] == {"run:digits.outcome"}
     assert training_processes(rack, LAUNCHER) == training_processes(rack, OTHER) == []
 
