@@ -101,6 +101,7 @@ class Rack:
         argv = ["enrol", self.lab.stack, user, *options]
         terminal = pexpect.spawn(program, argv, timeout=120, cwd=str(self.lab.directory), encoding="utf-8")
         text = terminal.read()
+        terminal.wait()  # its output has ended, and the process ends a moment later
         terminal.close()
         return int(terminal.exitstatus), str(text)
 

@@ -228,6 +228,7 @@ def test_the_live_table_ends_with_its_last_state_at_an_interrupt(say):
     child.expect("lab: 16 GPUs, 1 with alerts")
     child.sendintr()
     child.expect(pexpect.EOF)
+    child.wait()
     child.close()
     assert child.exitstatus == 1
     say("twin", "fault", "lab", "gpu-clear", "alpha", "7")
