@@ -52,11 +52,14 @@ class Go:
         self.command, self.log, self.progress = command, log, progress
         self.caches = cache.directory() / "go"
         """Directory of Go's caches, with which an interrupted build resumes; GOCACHE and GOMODCACHE override it."""
+        settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
         self.environment = {
             "GOCACHE": str(self.caches / "build"),
             "GOMODCACHE": str(self.caches / "modules"),
             "GOTOOLCHAIN": "auto",
+            "GOENV": str(settings / "go" / "env"),
             **os.environ,
+            "XDG_CONFIG_HOME": str(self.caches / "config"),  # go writes its counters there; GOENV has the settings
             "CGO_ENABLED": "0",
             "GOWORK": "off",
             "GOFLAGS": f"{os.environ.get('GOFLAGS', '')} -modcacherw".strip(),  # so that the cache can be removed

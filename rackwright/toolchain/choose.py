@@ -5,6 +5,7 @@ import platform
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,9 +114,10 @@ def _version(command: str) -> str:
     Raises:
         ToolUnavailable: the command does not run.
     """
-    environment = os.environ | {"PULUMI_SKIP_UPDATE_CHECK": "true"}
-    try:
-        answer = subprocess.run([command, "version"], env=environment, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise ToolUnavailable(f"{command} does not run: {error}") from error
+    with tempfile.TemporaryDirectory() as home:  # for its log, which it writes even for this
+        environment = os.environ | {"PULUMI_SKIP_UPDATE_CHECK": "true", "PULUMI_HOME": home}
+        try:
+            answer = subprocess.run([command, "version"], env=environment, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise ToolUnavailable(f"{command} does not run: {error}") from error
     return answer.stdout.strip()

@@ -174,6 +174,25 @@ def test_a_build_with_another_version_stamped_is_refused(computer):
         ensure(print)
 
 
+def test_nothing_is_written_outside_the_cache(computer, tmp_path, monkeypatch):
+    """
+    Go counts its commands below XDG_CONFIG_HOME, and pulumi logs each command below PULUMI_HOME.
+    """
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    home.mkdir()
+    for name in ("XDG_CONFIG_HOME", "GOENV", "PULUMI_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    counts = (
+        '[ "$GOENV" = "$HOME/.config/go/env" ] || exit 1; mkdir -p "${XDG_CONFIG_HOME:-$HOME/.config}/go/telemetry"'
+    )
+    computer.put_go(before=counts, version=f"'{pins.CLI} | tee ${{PULUMI_HOME:-$HOME}}/log'")
+
+    ensure(print)
+
+    assert list(home.iterdir()) == []
+
+
 def test_two_at_once_build_once(computer, start):
     """
     The second one says that it waits, and takes what the first one made.
