@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -53,23 +53,24 @@ def _run(name: str, hosts: Sequence[str], before: Path | None, yes: bool, as_jso
     pulumi.check(stack)  # nothing is deleted if the declaration or the local repository has errors
     _check_packages(stack)
     hosts = hosts or [host for host in stack.fleet.hosts if host not in stack.maintenance]
-    folder = before or _save_facts(stack, hosts)
-    earlier = _load(folder, hosts)
+    folder = before or stack.project / ".rackwright" / "rebuilds" / name
+    earlier = _load(folder, hosts) if before else _save_facts(stack, hosts, folder)
     partial = hosts if len(hosts) < len(stack.fleet.hosts) else ()
     if stack.twin is not None:
-        if not yes and not terminal.confirm(_question(stack, hosts)):
+        if not yes and not terminal.confirm(_question(stack, hosts, partial)):
             project.notify("nothing was changed")
             return 2
         _make_blank(stack, partial)
     status = pulumi.up(name, pulumi.Selection(partial), yes=yes or stack.twin is not None)
     if status not in (0, 1):
-        retry = command("rackwright rebuild {} --before {}", name, folder)
+        words = " ".join(["rackwright rebuild {}", *("{}" for _ in partial), "--before {}"])
+        retry = command(words, name, *partial, folder)
         project.notify(f"the facts from before are in {folder}; use them again with {retry}")
         return status
     stack = project.stack(name)  # the ports of its hosts are new
     with project.connect_hosts(stack) as pool:
         results = compare(earlier, {host: pool.facts(host) for host in hosts})
-    terminal.show(json.dumps(as_data(results), indent=2) if as_json else "\n".join(format_results(results)))
+    terminal.show(json.dumps(asdict(results), indent=2) if as_json else "\n".join(format_results(results)))
     return 1 if status or any(each.differences for each in results.hosts.values()) else 0
 
 
@@ -119,11 +120,6 @@ def format_results(results: Results) -> Iterator[str]:
     yield f"hash of the facts: {results.hash}"
 
 
-def as_data(results: Results) -> dict[str, Any]:
-    """Return a comparison as data for JSON."""
-    return asdict(results)
-
-
 def _check(stack: "Stack", hosts: Sequence[str], before: Path | None, yes: bool) -> None:
     """Check that the command can work on *stack*.
 
@@ -163,31 +159,41 @@ def _check_packages(stack: "Stack") -> None:
         raise Refused(Diagnostic(str(stack.lock_file), damaged, "the files in the lock", help))
 
 
-def _save_facts(stack: "Stack", hosts: Sequence[str]) -> Path:
-    """Write the facts of *hosts* that answer to files, and return their directory."""
+def _save_facts(stack: "Stack", hosts: Sequence[str], folder: Path) -> dict[str, "Facts"]:
+    """Return the facts of *hosts* that answer, after they were written to *folder*."""
     from rackwright.audit import evidence
     from rackwright.facts import snapshot
     from rackwright.facts.facts import Facts
 
-    folder = stack.project / ".rackwright" / "rebuilds" / stack.name
     with project.connect_hosts(stack) as pool:
-        for host, facts in evidence.from_hosts(pool, hosts, project.notify).items():
-            if isinstance(facts, Facts):
-                snapshot.save(folder, host, facts)
-    return folder
+        found = evidence.from_hosts(pool, hosts, project.notify)
+    known = {host: facts for host, facts in found.items() if isinstance(facts, Facts)}
+    for host, facts in known.items():
+        snapshot.save(folder, host, facts)
+    return known
 
 
 def _load(folder: Path, hosts: Sequence[str]) -> dict[str, "Facts"]:
+    """Return the newest facts of *hosts* in *folder*.
+
+    Raises:
+        Refused: The directory has no facts of a host.
+        SnapshotError: The directory or a file in it cannot be read.
+    """
     from rackwright.facts import snapshot
 
-    found = snapshot.load(folder, datetime.now(UTC)) if folder.is_dir() else {}
-    return {host: found[host] for host in hosts if host in found}
+    found = snapshot.load(folder, datetime.now(UTC))
+    if missing := [host for host in hosts if host not in found]:
+        problem, help = f"the directory has no facts of {', '.join(missing)}", "Name another directory, or fewer hosts"
+        raise Refused(Diagnostic(str(folder), problem, "facts that `audit --save` wrote", help))
+    return {host: found[host] for host in hosts}
 
 
-def _question(stack: "Stack", hosts: Sequence[str]) -> str:
+def _question(stack: "Stack", hosts: Sequence[str], partial: Sequence[str]) -> str:
     mounts = [f"{host}:{tier.mount}" for host in hosts for tier in stack.fleet.hosts[host].tiers.values()]
     data = f" with all data, also in {', '.join(mounts)}" if mounts else ""
-    return f"Delete the disks of {', '.join(hosts)} of the twin {stack.twin}{data}, and provision again?"
+    states = "" if partial else f", and the states of {', '.join(twin_commands.stacks_of_twin(stack))}"
+    return f"Delete the disks of {', '.join(hosts)} of the twin {stack.twin}{data}{states}, and provision again?"
 
 
 def _make_blank(stack: "Stack", hosts: Sequence[str]) -> None:

@@ -105,7 +105,7 @@ def reset_twin(stack: "Stack") -> None:
     Raises:
         StepFailed: The state of a stack is not deleted.
     """
-    names = list(_stacks_of_twin(stack))  # errors of settings are reported before anything is deleted
+    names = list(stacks_of_twin(stack))  # errors of settings are reported before anything is deleted
     build(stack).reset(project.notify)
     environment = project.environment(stack.name)
     errors = []
@@ -122,7 +122,7 @@ def reset_twin(stack: "Stack") -> None:
         raise StepFailed(*errors)
 
 
-def _stacks_of_twin(stack: "Stack") -> Iterator[str]:
+def stacks_of_twin(stack: "Stack") -> Iterator[str]:
     """Yield the names of the stacks with the same twin as *stack*; report settings that cannot be read."""
     from rackwright.stack.stack import settings_source
 

@@ -22,14 +22,16 @@ VOLATILE = {
     "arrays": ("array_state", "sync_action", "sync_completed", "sync_speed_kib", "mismatch_count"),
 }
 """Ignored keys of these parts: md counts events in its superblock, drives count errors, arrays count writes."""
+MISSING = object()
+"""The value of a key that one of two mappings lacks."""
 
 
 def changed_paths(before: Facts, after: Facts) -> tuple[str, ...]:
     """Return the paths of all values that differ, such as ``files./etc/fstab.digest``."""
     return tuple(
-        path
+        ".".join(path)
         for part in sorted({*before.raw, *after.raw} - NOT_COMPARED)
-        for path in _different_paths(part, _stable_values(before, part), _stable_values(after, part))
+        for path, _, _ in different_values((part,), _stable_values(before, part), _stable_values(after, part))
     )
 
 
@@ -40,9 +42,10 @@ def _stable_values(facts: Facts, part: str) -> Any:
     return value
 
 
-def _different_paths(path: str, before: Any, after: Any) -> Iterator[str]:
+def different_values(path: tuple[str, ...], before: Any, after: Any) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Yield the path of each value below *path* that differs, and both values; MISSING for one that is absent."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in sorted({*before, *after}):
-            yield from _different_paths(f"{path}.{key}", before.get(key), after.get(key))
+            yield from different_values((*path, key), before.get(key, MISSING), after.get(key, MISSING))
     elif before != after:
-        yield path
+        yield path, before, after

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from rackwright.facts.compare import MISSING, different_values
 from rackwright.facts.facts import Facts
 
 CONTENT = "the content of a drive, which every write changes"
@@ -17,7 +18,6 @@ VOLATILE: Mapping[tuple[str, ...], str] = {
     ("taken_at",): "the time of the observation",
     ("measures",): "results of the last qualification",
     ("readings",): "temperatures, speeds and clocks of this moment",
-    ("hardware", "*", "clock_hz"): "the clock of this moment",
     ("modules",): "the kernel loads modules when it needs them",
     ("sockets",): "programs open them at any time, on ports that the kernel chooses",
     ("accelerator_users",): "processes that use a GPU at this moment",
@@ -42,14 +42,16 @@ KEYS = ("serial", "md_name", "name", "target", "path", "device", "id")
 """Keys that name a row of a list, so that rows are compared by name: their order has no meaning."""
 UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{8}(:[0-9a-f]{8}){3}\b")
 """A UUID of a filesystem or of an array: each is made at random, so every text is compared without it."""
-MISSING = object()
 SHOWN = 120
 """Characters of a value that a difference shows."""
 
 
 def differences(before: Facts, after: Facts) -> tuple[str, ...]:
     """Return a line for each value that differs: its path, the value before, and the value now."""
-    return tuple(_different((), stable(before), stable(after)))
+    return tuple(
+        f"{_text_of(path)}: {_shown(old)} before, {_shown(new)} now"
+        for path, old, new in different_values((), stable(before), stable(after))
+    )
 
 
 def stable(facts: Facts) -> Any:
@@ -62,8 +64,8 @@ def stable(facts: Facts) -> Any:
 
 
 def count(facts: Facts) -> int:
-    """Return the number of values that a comparison looks at."""
-    return sum(1 for _ in _leaves((), stable(facts)))
+    """Return the number of known values that a comparison looks at."""
+    return sum(not _is_unknown(value) for _, value in _leaves((), stable(facts)))
 
 
 def unknown(facts: Facts) -> tuple[str, ...]:
@@ -92,7 +94,9 @@ def _rows(part: Any) -> list[dict[str, Any]]:
 
 def _stable(path: tuple[str, ...], value: Any, names: Mapping[str, str]) -> Any:
     if isinstance(value, list):
-        value = _by_name([_stable(path, row, names) for row in value])
+        value = _by_name(value)
+    if isinstance(value, list):
+        return sorted((_stable(path, row, names) for row in value), key=lambda row: json.dumps(row, sort_keys=True))
     if isinstance(value, Mapping):
         return {
             names.get(key, key): _stable((*path, key), each, names)
@@ -105,25 +109,17 @@ def _stable(path: tuple[str, ...], value: Any, names: Mapping[str, str]) -> Any:
 
 
 def _by_name(rows: Sequence[Any]) -> Any:
-    """Return *rows* by the first key that names all of them; sorted without one."""
+    """Return *rows* by the first key that names all of them; unchanged without one."""
     for key in KEYS:
         if rows and all(isinstance(row, Mapping) and isinstance(row.get(key), str) for row in rows):
             names = [row[key] for row in rows]
             if len({*names}) == len(names):
                 return dict(zip(names, rows, strict=True))
-    return sorted(rows, key=lambda row: json.dumps(row, sort_keys=True))
+    return rows
 
 
 def _matches(path: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     return len(path) == len(pattern) and all(map(fnmatchcase, path, pattern))
-
-
-def _different(path: tuple[str, ...], before: Any, after: Any) -> Iterator[str]:
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        for key in sorted({*before, *after}):
-            yield from _different((*path, key), before.get(key, MISSING), after.get(key, MISSING))
-    elif before != after:
-        yield f"{_text_of(path)}: {_shown(before)} before, {_shown(after)} now"
 
 
 def _leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -96,7 +96,7 @@ def _use_own_pool(lab: Lab, directory: Path) -> None:
 
 @contextmanager
 def _without_internet(lab: Lab, directory: Path) -> Iterator[None]:
-    """Let the commands of *lab*, and all that they start, run with a loopback interface alone."""
+    """Run the commands of *lab*, and all that they start, with a loopback interface as the only one."""
     namespace, program = directory / "network", directory / "programs" / "rackwright"
     namespace.touch()
     subprocess.run(["unshare", f"--net={namespace}", "ip", "link", "set", "lo", "up"], check=True)

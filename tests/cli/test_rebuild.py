@@ -15,7 +15,7 @@ from rackwright import terminal
 from rackwright.audit import evidence
 from rackwright.cli import project, pulumi, rebuild
 from rackwright.cli.app import app
-from rackwright.errors import DeclarationError, Diagnostic, Refused
+from rackwright.errors import DeclarationError, Diagnostic, HostUnreachable, Refused
 from rackwright.facts.facts import Facts
 from tests.support import recorded_facts
 from tests.support.diagnostics import sentences
@@ -65,6 +65,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(project, "connect_hosts", connect)
     monkeypatch.setattr(evidence, "from_hosts", lambda pool, names, progress: {n: lab.facts(n) for n in names})
     monkeypatch.setattr(rebuild, "_make_blank", lambda stack, hosts: lab.steps.append(("blank", tuple(hosts))))
+    monkeypatch.setattr(rebuild.twin_commands, "stacks_of_twin", lambda stack: iter(["lab", "training"]))
     monkeypatch.setattr(pulumi, "check", lambda stack: 2)
     monkeypatch.setattr(pulumi, "up", up)
     return lab
@@ -110,8 +111,34 @@ def test_the_question_names_the_data_that_is_lost(lab: Lab, monkeypatch: pytest.
     assert result.exit_code == 2
     assert questions == [
         "Delete the disks of gpu-01, gpu-02 of the twin lab with all data, also in gpu-01:/srv/hot,"
-        " and provision again?"
+        " and the states of lab, training, and provision again?"
     ]
+    assert lab.steps == []
+
+
+def test_a_failed_rebuild_of_one_host_names_that_host(lab: Lab) -> None:
+    lab.status = 4
+
+    assert "`rackwright rebuild lab gpu-02 --before " in lab.run("--yes", "gpu-02").stderr
+
+
+def test_a_host_that_does_not_answer_is_not_compared_with_an_earlier_rebuild(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.run("--yes")
+    gone = HostUnreachable(Diagnostic("gpu-02", "it does not answer"))
+    monkeypatch.setattr(evidence, "from_hosts", lambda *_: {"gpu-01": lab.facts("gpu-01"), "gpu-02": gone})
+
+    assert json.loads(lab.run("--yes", "--json").stdout)["hosts"]["gpu-02"]["differences"] is None
+
+
+def test_a_directory_without_facts_of_a_host_deletes_nothing(lab: Lab) -> None:
+    lab.run("--yes", "gpu-01")
+    lab.steps.clear()
+    result = lab.run("--yes", "--before", str(lab.stack.project / ".rackwright/rebuilds/lab"))
+
+    assert isinstance(result.exception, Refused)
+    assert "the directory has no facts of gpu-02" in sentences(result.exception.render())
     assert lab.steps == []
 
 

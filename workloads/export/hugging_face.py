@@ -87,16 +87,10 @@ def byte_tokenizer() -> Any:
     """Return the tokenizer whose token of a byte is the byte's value, as a training on bytes has it."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    letters = _byte_letters()
+    letters = bytes_to_unicode()
     tokenizer = Tokenizer(models.BPE({letters[byte]: byte for byte in range(256)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
-
-
-def _byte_letters() -> dict[int, str]:
-    """Return the letter that stands for each byte. Source: GPT-2, ``bytes_to_unicode`` in its encoder.py."""
-    shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = (byte for byte in range(256) if byte not in shown)
-    return {**{byte: chr(byte) for byte in shown}, **{byte: chr(256 + number) for number, byte in enumerate(others)}}

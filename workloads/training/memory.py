@@ -34,7 +34,7 @@ class MemoryEstimate:
     gathered: int = 0
     """Weights outside the blocks of a shared copy, which are whole from the forward pass on."""
     blocks: int = 0
-    """What a shared copy needs in addition while a block computes: two whole blocks, and whole gradients."""
+    """Bytes that a shared copy needs in addition while a block computes: two whole blocks, and whole gradients."""
     activations: int | None = None
     """Values of the forward pass that the backward pass needs; None if the data decide, as in a mixture of experts."""
     recomputed: int = 0

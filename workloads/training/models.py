@@ -139,14 +139,14 @@ def unreadable(path: str, error: Exception) -> UserError:
 
 
 def recompute_activations(model: nn.Module) -> None:
-    """Let the backward pass of a language model compute the activations of each block again from the block's input."""
+    """Compute the activations of each block of a language model again in the backward pass, from the block's input."""
     assert isinstance(model, LanguageModel)
     model.model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 @contextmanager
 def shapes_alone() -> Iterator[None]:
-    """Let transformers compute on the meta device, where it otherwise reads values and does not fuse attention.
+    """Enable transformers to compute on the meta device, where it otherwise reads values and does not fuse attention.
 
     Each row of a batch is one sequence, as in all batches here, and attention keeps what its fused kernels keep.
     """
