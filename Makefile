@@ -123,7 +123,8 @@ requirements: $(TEST) ## Take the newest versions that pyproject.toml allows int
 	@UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --group docs --constraint requirements/core.txt \
 		--constraint requirements/test.txt --output-file requirements/docs.txt
-	@for made in workloads:workloads/training serving:workloads/serving mlflow:mlflow/requirements; do \
+	@for made in workloads:workloads/training serving:workloads/serving vllm:workloads/vllm vllm-cpu:workloads/vllm-cpu \
+			mlflow:mlflow/requirements; do \
 		lock=$${made#*:} && UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade \
 			--generate-hashes --no-emit-index-url --no-emit-find-links --group $${made%%:*} \
 			--output-file roles/$${lock%/*}/templates/opt/rackwright/$$lock.txt.j2; \

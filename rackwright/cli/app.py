@@ -74,6 +74,7 @@ class Tools(StrEnum):
     pulumi = "pulumi"
     workloads = "workloads"
     serving = "serving"
+    vllm = "vllm"
     tracking = "tracking"
     system = "system"
 
@@ -83,8 +84,8 @@ def show_toolchain(
     tools: Annotated[
         Tools,
         typer.Argument(
-            help="pulumi, the environment of the workloads, of serving alone or of the tracking server, or packages "
-            "of this system that rackwright needs."
+            help="pulumi, the environment of the workloads, of serving alone, of vLLM on CPUs or of the tracking "
+            "server, or packages of this system that rackwright needs."
         ),
     ] = Tools.pulumi,
 ) -> None:
@@ -105,8 +106,8 @@ def show_toolchain(
         terminal.show(project.workloads_python(tools.value, environment.python))
         return
     if tools is not Tools.pulumi:
-        ensure = workloads.serving if tools is Tools.serving else workloads.tracking
-        terminal.show(project.workloads_python(tools.value, ensure(project.notify).python))
+        ensure = {Tools.serving: workloads.serving, Tools.vllm: workloads.vllm, Tools.tracking: workloads.tracking}
+        terminal.show(project.workloads_python(tools.value, ensure[tools](project.notify).python))
         return
     installation = toolchain.ensure(project.notify)
     terminal.show(f"pulumi {installation.version} ({installation.origin}) in {installation.directory}")

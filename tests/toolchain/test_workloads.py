@@ -57,7 +57,9 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Return the environments that are made; none really is."""
     made: list[Path] = []
 
-    def install(directory: Path, lock: Path, size: str, say: Callable[[str], None]) -> None:
+    def install(
+        directory: Path, lock: Path, size: str, say: Callable[[str], None], program: Path | None = None
+    ) -> None:
         directory.mkdir(parents=True)
         (directory / "ready").touch()
         made.append(directory)
