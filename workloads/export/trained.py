@@ -11,7 +11,7 @@ from workloads.checkpoint import Checkpoint, at_step, disk, manifest
 from workloads.errors import Diagnostic, UserError
 from workloads.training import initial_weights, sharded
 from workloads.training.checkpointing import check_weights_match
-from workloads.training.config import HuggingFace, Lora, Text, TrainingConfig
+from workloads.training.config import HuggingFace, Lora, Tokenized, TrainingConfig
 from workloads.training.lineage import NAME as LINEAGE
 from workloads.training.models import LanguageModel, trainable_state
 from workloads.training.parent_model import checkpoint_digest
@@ -33,7 +33,7 @@ class TrainedModel:
     @property
     def tokenizer(self) -> Path | None:
         """Directory with the tokenizer of the training; None for bytes."""
-        directory = self.config.data.tokenizer if isinstance(self.config.data, Text) else None
+        directory = self.config.data.tokenizer if isinstance(self.config.data, Tokenized) else None
         return Path(directory) if directory else None
 
 

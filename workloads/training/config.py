@@ -106,7 +106,27 @@ class Rows(ConfigSchema):
     """Share that the run does not train on, selected by a hash of each row's content or of its ``group``."""
 
 
-Data = Annotated[Digits | Text | Rows, Field(discriminator="kind")]
+class Conversations(ConfigSchema):
+    """Conversations in JSON Lines or Parquet files, of which a language model learns the answers.
+
+    Each row has ``messages``, a list of objects with ``role`` and ``content``, and may have ``tools``.
+    """
+
+    kind: Literal["conversations"] = "conversations"
+    path: str
+    """A file, or a directory in which *pattern* selects files."""
+    pattern: str = "*.jsonl"
+    tokenizer: str
+    """Directory with the tokenizer of a Hugging Face model, and its chat template."""
+    sequence_length: PositiveInt
+    """Tokens of an example, which short conversations share; a longer conversation is left out."""
+    held_out: Share = 0.05
+    """Share that the run does not train on, selected by a hash of each conversation."""
+
+
+Tokenized = Text | Conversations
+"""Data of language models."""
+Data = Annotated[Digits | Text | Conversations | Rows, Field(discriminator="kind")]
 
 
 class FineTuning(ConfigSchema):
@@ -212,9 +232,9 @@ class TrainingConfig(ConfigSchema):
     def _model_problems(self) -> Iterator[str]:
         sets = (self.data, *(self.fine_tuning.old if self.fine_tuning else ()))
         for data in sets:
-            if isinstance(self.model, ImageClassifier) == isinstance(data, Text):
+            if isinstance(self.model, ImageClassifier) == isinstance(data, Tokenized):
                 yield f"a model of kind {self.model.kind} cannot learn from data of kind {data.kind}"
-            elif isinstance(data, Text) and isinstance(self.model, DeepseekV3):
+            elif isinstance(data, Tokenized) and isinstance(self.model, DeepseekV3):
                 if self.model.vocab_size < 256 and not data.tokenizer:
                     yield f"model.vocab_size is {self.model.vocab_size}, and text needs 256"
                 if data.sequence_length > self.model.max_position_embeddings:
@@ -229,9 +249,11 @@ class TrainingConfig(ConfigSchema):
                 f"fine_tuning.replay {self.fine_tuning.replay} takes {self.old_examples_per_step} "
                 f"of {self.global_batch} examples, which leaves no mix"
             )
-        lengths = {data.sequence_length for data in sets if isinstance(data, Text)}
+        lengths = {data.sequence_length for data in sets if isinstance(data, Tokenized)}
         if len(lengths) > 1:
             yield f"old and new text share batches, and have sequence_lengths of {sorted(lengths)}"
+        if len({data.kind for data in sets if isinstance(data, Tokenized)}) > 1:
+            yield "old and new data share batches, and are of kind text and of kind conversations"
 
     def _launcher_problems(self) -> Iterator[str]:
         if self.elastic and self.launcher not in ("any", "horovod"):

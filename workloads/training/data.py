@@ -10,15 +10,17 @@ import torch
 from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
-from workloads.training import rows
-from workloads.training.config import Data, Digits, Rows, Text
+from workloads.training import conversations, rows
+from workloads.training.config import Conversations, Data, Digits, Rows, Text
+from workloads.training.tokenizer import load_tokenizer
 
 
 class Examples(NamedTuple):
     """Numbered examples.
 
     For a classifier, ``x`` is float32 images in [0, 1] and ``y`` their classes. For a language model, ``x`` is one row
-    of bytes or tokens for each example and ``y`` the bytes or tokens that come next.
+    of bytes or tokens for each example and ``y`` the bytes or tokens that come next. For conversations, ``x`` has two
+    rows for each example, tokens and their positions, and ``y`` is negative where nothing is learned.
     """
 
     x: Tensor
@@ -61,6 +63,9 @@ def concatenate(sets: Sequence[Examples]) -> Examples:
 
 
 def _parts(config: Data) -> tuple[Examples, Examples]:
+    if isinstance(config, Conversations):
+        training, held_out = conversations.load(config)
+        return Examples(*training), Examples(*held_out)
     if isinstance(config, Rows):
         return _rows(config)
     return _digits(config) if isinstance(config, Digits) else _text(config)
@@ -137,12 +142,5 @@ def _text(config: Text) -> tuple[Examples, Examples]:
 
 def _tokens(text: bytes, directory: str) -> Tensor:
     """Return *text* as int32 tokens of the model in *directory*."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    except (OSError, ValueError) as error:
-        problem = f"the tokenizer in {directory} cannot be loaded: {str(error).splitlines()[0]}"
-        help = "Name a directory that save_pretrained wrote"
-        raise UserError(Diagnostic("data.tokenizer", problem, help=help)) from error
+    tokenizer = load_tokenizer(directory)
     return torch.tensor(tokenizer(text.decode(errors="replace"))["input_ids"], dtype=torch.int32)

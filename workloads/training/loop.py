@@ -67,6 +67,8 @@ class Training:
         self.tuning, self._learned = inputs.tuning, list(inputs.learned)
         self._own, self._old = inputs.examples, inputs.old
         self.examples = concatenate([inputs.examples, inputs.old]) if inputs.old else inputs.examples
+        self._has_gaps = bool((self.examples.y < 0).any())
+        """Whether examples have positions that are not learned."""
         self.step = 0
         """Optimizer steps taken."""
         workers = context.workers
@@ -274,18 +276,18 @@ class Training:
             group["lr"] = rate
         self.optimizer.zero_grad()
         totals, self._loss = torch.zeros(3, device=device.torch), torch.zeros((), device=device.torch)
+        answers = self._answers(indices)
         parts = torch.tensor_split(indices, config.accumulate)
         for number, part in enumerate(parts, 1):
             x, y = (tensor.to(device.torch) for tensor in self.examples.take(part))
             with context.workers.accumulation_context(model, last=number == len(parts)):
                 loss, right = self._forward(model, x, y, counting)
                 # the mean over the whole batch: averaging over the processes divides by their number
-                answers = config.global_batch * y[0].numel() if len(y) else 1
                 self.scaler.scale(loss * (context.workers.size / answers)).backward()
                 device.flush()
             self._loss += loss.detach()
             if right is not None:
-                totals += torch.stack([loss.detach(), right, torch.tensor(y.numel(), device=device.torch)])
+                totals += torch.stack([loss.detach(), right, (y >= 0).sum()])
         context.workers.wait_for_gradients(self.optimizer)
         with context.workers.step_context(self.optimizer):
             if config.optimizer.clip_norm:
@@ -295,6 +297,14 @@ class Training:
         self._balancer.adjust(context.workers)
         device.flush()
         return totals
+
+    def _answers(self, indices: Tensor) -> float:
+        """Return the number of answers that all processes learn from in the step of *indices*, at least 1."""
+        y = self.examples.y
+        if not self._has_gaps:
+            return float(self.config.global_batch * y[0].numel())
+        own = (y[indices] >= 0).sum().to(self.context.device.torch, torch.float32)
+        return max(float(self.context.workers.all_reduce_sum(own)), 1.0)
 
     def _forward(self, model: nn.Module, x: Tensor, y: Tensor, counting: bool) -> tuple[Tensor, Tensor | None]:
         """Return the sum of the losses, and the right answers if *counting*; no reference to the logits stays."""

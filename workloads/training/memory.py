@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from workloads.errors import Diagnostic, UserError
-from workloads.training.config import ImageClassifier, Optimizer, Text, TrainingConfig
+from workloads.training.config import ImageClassifier, Optimizer, Tokenized, TrainingConfig
 from workloads.training.device import Device
 from workloads.training.models import LanguageModel, blocks, shapes_alone
 from workloads.training.precision import FP32, Precision
@@ -214,7 +214,7 @@ def _batch(config: TrainingConfig, examples: int) -> tuple[torch.Tensor, torch.T
     if isinstance(config.model, ImageClassifier):
         side = config.model.side
         return torch.empty(examples, side, side, device="meta"), torch.empty(examples, **whole)
-    assert isinstance(config.data, Text)
+    assert isinstance(config.data, Tokenized)
     rows = torch.empty(examples, config.data.sequence_length, **whole)
     return rows, rows
 

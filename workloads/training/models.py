@@ -83,14 +83,18 @@ class Classifier(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """A causal language model of transformers, without a key-value cache, which training does not need."""
+    """A causal language model of transformers, without a key-value cache, which training does not need.
+
+    Its input is tokens, [B, S], or tokens and their positions, [B, 2, S]: a sequence ends where positions begin again.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, x_BS: Tensor) -> Tensor:
-        logits_BSV: Tensor = self.model(input_ids=x_BS, use_cache=False).logits
+    def forward(self, x: Tensor) -> Tensor:
+        tokens_BS, positions_BS = x.unbind(1) if x.dim() == 3 else (x, None)
+        logits_BSV: Tensor = self.model(input_ids=tokens_BS, position_ids=positions_BS, use_cache=False).logits
         return logits_BSV
 
 

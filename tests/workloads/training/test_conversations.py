@@ -1,0 +1,218 @@
+"""Conversations: read, tokenised by a chat template, packed, and learned from without a look at their neighbours."""
+
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import DeepseekV3Config, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tests.support.training_runs import config as training_config
+from tests.support.training_runs import told as metrics
+from workloads.errors import UserError
+from workloads.training import conversations, data
+from workloads.training.config import Conversations
+from workloads.training.conversations import NOT_LEARNED, Conversation, Tokens, pack, tokenize
+from workloads.training.models import LanguageModel
+from workloads.training.run import train
+
+PROMPT = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+PLAIN = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}" + PROMPT
+FORGETS_REASONING = (
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.reasoning and loop.last %}({{ m.reasoning }}){% endif %}"
+    "{{ m.content }}<|end|>{% endfor %}" + PROMPT
+)
+QUESTION, ANSWER = {"role": "user", "content": "two and two?"}, {"role": "assistant", "content": "four"}
+AGAIN, SECOND = {"role": "user", "content": "sure?"}, {"role": "assistant", "content": "yes", "reasoning": "hm"}
+
+
+def bytes_tokenizer(template: str = PLAIN) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of single bytes and of the marks of *template*."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: n for n, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    fast.add_special_tokens({"additional_special_tokens": ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]})
+    fast.chat_template = template
+    return fast
+
+
+def learned_text(tokenizer: Any, each: Tokens) -> str:
+    return str(tokenizer.decode([token for token, learned in zip(*each, strict=True) if learned]))
+
+
+def write(path: Path, rows: Sequence[Any]) -> str:
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+    return str(path)
+
+
+def config(path: str, tokenizer: Path, **values: Any) -> Conversations:
+    return Conversations(path=path, tokenizer=str(tokenizer), **{"sequence_length": 64, "held_out": 0.0, **values})
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    bytes_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    return tmp_path / "tokenizer"
+
+
+def test_every_answer_is_learned_with_its_end_and_nothing_else() -> None:
+    tokenizer = bytes_tokenizer()
+    [whole] = tokenize(tokenizer, Conversation([QUESTION, ANSWER, AGAIN, SECOND], None))
+
+    assert tokenizer.decode(whole.tokens) == (
+        "<|user|>two and two?<|end|><|assistant|>four<|end|><|user|>sure?<|end|><|assistant|>yes<|end|>"
+    )
+    assert learned_text(tokenizer, whole) == "four<|end|>yes<|end|>"
+
+
+def test_a_template_that_forgets_earlier_reasoning_gives_an_example_for_each_answer() -> None:
+    tokenizer = bytes_tokenizer(FORGETS_REASONING)
+    thinking = {**ANSWER, "reasoning": "count"}
+    first, second = tokenize(tokenizer, Conversation([QUESTION, thinking, AGAIN, SECOND], None))
+
+    assert learned_text(tokenizer, first) == "(count)four<|end|>"
+    assert learned_text(tokenizer, second) == "(hm)yes<|end|>"
+    assert "count" not in tokenizer.decode(second.tokens)
+
+
+def test_a_template_that_cannot_continue_its_prompt_is_refused() -> None:
+    tokenizer = bytes_tokenizer(PLAIN.replace("{% if add", "{{ messages | length }}{% if add"))
+    with pytest.raises(UserError, match="does not continue its prompt"):
+        tokenize(tokenizer, Conversation([QUESTION, ANSWER], None))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(2, 17), min_size=1, max_size=40))
+def test_packing_keeps_each_conversation_whole_and_once(sizes: list[int]) -> None:
+    length = 16
+    given = [
+        Tokens([100 * n + i for i in range(size)], [i % 3 != 0 for i in range(size)]) for n, size in enumerate(sizes)
+    ]
+    x, y = pack(given, length)
+    found = []
+    for (tokens, positions), answers in zip(x.tolist(), y.tolist(), strict=True):
+        begins = [n for n, position in enumerate(positions) if position == 0] + [length]
+        for begin, end in pairwise(begins):
+            if any(answer != NOT_LEARNED for answer in answers[begin:end]) or end - begin == 1 or tokens[begin]:
+                assert positions[begin:end] == list(range(end - begin))
+                found.append((tokens[begin:end], answers[begin:end]))
+    wanted = [
+        (each.tokens[:-1], [t if ok else NOT_LEARNED for t, ok in zip(each.tokens[1:], each.learned[1:], strict=True)])
+        for each in given
+    ]
+    assert sorted(pair for pair in found if pair in wanted) == sorted(wanted)
+    least = -(-sum(size - 1 for size in sizes) // length)
+    assert least <= len(x) <= 11 / 9 * least + 4
+
+
+LLAMA = LlamaConfig(
+    vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, max_position_embeddings=64,
+)  # fmt: skip
+DEEPSEEK = DeepseekV3Config(
+    vocab_size=300, hidden_size=32, intermediate_size=64, moe_intermediate_size=16, num_hidden_layers=2,
+    first_k_dense_replace=1, num_attention_heads=4, num_key_value_heads=4, n_routed_experts=4, n_shared_experts=1,
+    num_experts_per_tok=2, n_group=1, topk_group=1, q_lora_rank=16, kv_lora_rank=16, qk_nope_head_dim=8,
+    qk_rope_head_dim=8, v_head_dim=8, max_position_embeddings=64,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [LLAMA, DEEPSEEK], ids=["llama", "deepseek-v3"])
+def test_conversations_in_one_row_do_not_see_each_other(shape: Any) -> None:
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    model = LanguageModel(AutoModelForCausalLM.from_config(shape).float())
+    given = [Tokens(torch.randint(0, 300, (size,)).tolist(), [True] * size) for size in (9, 8, 7, 5)]
+    together = pack(given, 16)
+    apart = [pack([each], len(each.tokens) - 1) for each in given]
+    assert len(together.x_N2S) == 2
+
+    def loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(model(x.long()).flatten(0, 1), y.long().flatten(), reduction="sum")
+
+    with torch.no_grad():
+        alone = sum(loss(*each) for each in apart)
+        assert torch.allclose(loss(*together), alone, rtol=1e-5)
+        blurred = loss(together.x_N2S[:, 0], together.y_NS)  # without positions, each sees its neighbour
+        assert not torch.allclose(blurred, alone, rtol=1e-3)
+
+
+def test_json_lines_and_parquet_give_the_same_examples(saved: Path, tmp_path: Path) -> None:
+    rows = [{"messages": [{**QUESTION, "content": f"{n}?"}, {**ANSWER, "content": str(n)}]} for n in range(9)]
+    lines = data.load(config(write(tmp_path / "rows.jsonl", rows), saved))
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    assert data.load(config(str(tmp_path / "rows.parquet"), saved)).digest() == lines.digest()
+
+
+def test_the_share_that_is_held_out_does_not_depend_on_other_rows(saved: Path, tmp_path: Path) -> None:
+    rows = [{"messages": [{**QUESTION, "content": f"{n}?"}, ANSWER]} for n in range(60)]
+    held = config(write(tmp_path / "all.jsonl", rows), saved, sequence_length=16, held_out=0.2)
+    fewer = config(write(tmp_path / "few.jsonl", rows[::2]), saved, sequence_length=16, held_out=0.2)
+    parts = [data.load(held), data.held_out(held), data.load(fewer), data.held_out(fewer)]
+    trained, kept, trained_fewer, kept_fewer = ({str(row) for row in part.x[:, 0].tolist()} for part in parts)
+
+    assert 0 < len(kept) < len(trained) and not trained & kept
+    assert kept_fewer <= kept and trained_fewer <= trained
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (['{"messages": [', {"messages": [QUESTION, ANSWER]}], "rows.jsonl:1: the line is no JSON"),
+        ([{"text": "x"}], "rows.jsonl:1: the row has no list of messages"),
+        ([{"messages": [QUESTION, ANSWER]}, {"messages": [QUESTION]}], "rows.jsonl:2: the conversation has no answer"),
+        ([{"messages": [{**QUESTION, "content": "x" * 99}, ANSWER]}], "no conversation in .* fits 64 tokens; 1 are"),
+    ],
+)
+def test_malformed_conversations_are_named(rows: list[Any], message: str, saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        data.load(config(write(tmp_path / "rows.jsonl", rows), saved))
+
+
+def test_all_problems_of_a_file_are_named_at_once_up_to_a_limit(saved: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [{"messages": []}] * 9)
+    with pytest.raises(UserError) as caught:
+        data.load(config(path, saved))
+    assert len(caught.value.diagnostics) == conversations.SHOWN_PROBLEMS
+
+
+def test_a_tokenizer_without_a_chat_template_is_refused(saved: Path, tmp_path: Path) -> None:
+    tokenizer = bytes_tokenizer()
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path / "plain")
+    with pytest.raises(UserError, match="no chat template"):
+        data.load(config(write(tmp_path / "rows.jsonl", [{"messages": [QUESTION, ANSWER]}]), tmp_path / "plain"))
+
+
+def test_a_run_learns_the_answers_however_its_batch_is_divided(saved: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    LlamaForCausalLM(LLAMA).save_pretrained(saved)
+    rows = [
+        {"messages": [{**QUESTION, "content": "x" * n}, {**ANSWER, "content": "y" * (n % 7 + 1)}]} for n in range(40)
+    ]
+    rows_config = config(write(tmp_path / "rows.jsonl", rows), saved, sequence_length=64)
+    changes = [
+        f"model={json.dumps({'kind': 'hugging-face', 'path': str(saved)})}", f"data={rows_config.model_dump_json()}",
+        "optimizer.learning_rate=0.01", "steps=6", "global_batch=8", "schedule.kind=constant", "report_every_steps=1",
+    ]  # fmt: skip
+    for name, parts in (("whole", 1), ("divided", 4)):
+        train(training_config("lora", *changes, f"accumulate={parts}"), tmp_path / name, {}, None)
+    whole, divided = (
+        [line["loss"] for line in metrics(tmp_path / name) if "loss" in line and "event" not in line]
+        for name in ("whole", "divided")
+    )
+
+    assert whole[-1] < 0.8 * whole[0]
+    assert whole == pytest.approx(divided, rel=1e-4)

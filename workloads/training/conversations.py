@@ -1,0 +1,216 @@
+"""Conversations in JSON Lines or Parquet, as tokens of a model's chat template, of which the answers are learned.
+
+Several conversations share a row of tokens, and none attends to another: transformers divides a row where positions
+begin again.
+"""
+
+import json
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workloads.errors import Diagnostic, UserError
+from workloads.training import rows
+from workloads.training.config import Conversations
+from workloads.training.tokenizer import load_tokenizer
+
+NOT_LEARNED = -100
+"""The answer at a position that is not learned. Source: ``ignore_index`` of torch.nn.functional.cross_entropy."""
+SHOWN_PROBLEMS = 5
+PARQUET = ".parquet"
+
+Message = Mapping[str, Any]
+# Shape letters: N rows of tokens, S positions of a row.
+
+
+class Conversation(NamedTuple):
+    messages: list[Message]
+    tools: list[Any] | None
+    """Descriptions of functions that the chat template shows to the model."""
+
+
+class Tokens(NamedTuple):
+    """A conversation, or its beginning up to an answer."""
+
+    tokens: list[int]
+    learned: list[bool]
+    """Whether the model learns to write each token."""
+
+
+class Packed(NamedTuple):
+    x_N2S: Tensor
+    """Tokens, and their positions in their conversation."""
+    y_NS: Tensor
+    """The token that comes next, or `NOT_LEARNED`."""
+
+
+def load(config: Conversations) -> tuple[Packed, Packed]:
+    """Return the conversations to train on, and those that the run does not train on.
+
+    Raises:
+        UserError: A file is missing or malformed, or no conversation fits ``sequence_length``.
+    """
+    tokenizer = load_tokenizer(config.tokenizer)
+    if not tokenizer.chat_template:
+        problem = f"the tokenizer in {config.tokenizer} has no chat template"
+        help = "Name the directory of a chat model"
+        raise UserError(Diagnostic("data.tokenizer", problem, "a chat_template", help))
+    parts: tuple[list[Tokens], list[Tokens]] = ([], [])
+    too_long = 0
+    for conversation in read(config):
+        digest = sha256(json.dumps(conversation, sort_keys=True).encode()).hexdigest()
+        is_held_out = bool(rows.split_points([digest])[0] >= 1 - config.held_out)
+        for each in tokenize(tokenizer, conversation):
+            if len(each.tokens) - 1 > config.sequence_length:  # its end would be cut, and models learn endings
+                too_long += 1
+            else:
+                parts[is_held_out].append(each)
+    if not parts[False]:
+        problem = f"no conversation in {config.path} fits {config.sequence_length} tokens; {too_long} are longer"
+        raise UserError(Diagnostic("data.sequence_length", problem, help="Increase it, or name other conversations"))
+    return pack(parts[False], config.sequence_length), pack(parts[True], config.sequence_length)
+
+
+def read(config: Conversations) -> Iterator[Conversation]:
+    """Yield the conversations of all files, in the order of their names.
+
+    Raises:
+        UserError: A file is missing or malformed; the error lists the first problems of all files.
+    """
+    path = Path(config.path)
+    files = sorted(path.glob(config.pattern)) if path.is_dir() else [path]
+    if not files:
+        problem = f"{path} has no file {config.pattern}"
+        raise UserError(Diagnostic("data.pattern", problem, help="Correct the path or the pattern"))
+    problems: list[str] = []
+    for place, row in chain.from_iterable(map(_rows, files)):
+        if fault := _problem(row):
+            problems.append(f"{place}: {fault}")
+            if len(problems) == SHOWN_PROBLEMS:
+                break
+        else:
+            yield Conversation([_without_nulls(each) for each in row["messages"]], row.get("tools") or None)
+    if problems:
+        expected = 'objects such as {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", …}]}'
+        raise UserError(*(Diagnostic("data.path", each, expected, "Correct the row") for each in problems))
+
+
+def _rows(file: Path) -> Iterator[tuple[str, Any]]:
+    """Yield each row of *file* with its place; a row that is no JSON is its error."""
+    try:
+        if file.suffix == PARQUET:
+            from pyarrow import parquet
+
+            batches = parquet.ParquetFile(file).iter_batches()
+            for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), 1):
+                yield f"{file}, row {number}", row
+            return
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    try:
+                        yield f"{file}:{number}", json.loads(line)
+                    except ValueError as error:
+                        yield f"{file}:{number}", error
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        problem = f"{file} cannot be read: {error}"
+        help, note = "Copy the file to this host, as JSON Lines or Parquet", "every host of the run reads it"
+        raise UserError(Diagnostic("data.path", problem, help=help, note=note)) from error
+
+
+def _problem(row: Any) -> str | None:
+    """Return why *row* is no conversation to learn from; None if it is one."""
+    if isinstance(row, ValueError):
+        return f"the line is no JSON: {row}"
+    messages = row.get("messages") if isinstance(row, dict) else None
+    if not isinstance(messages, list) or not all(isinstance(each, dict) and each.get("role") for each in messages):
+        return "the row has no list of messages with a role each"
+    if not any(each["role"] == "assistant" for each in messages):
+        return "the conversation has no answer: no message has role assistant"
+    return None
+
+
+def _without_nulls(message: Message) -> Message:
+    """Return *message* without fields that are null, which a Parquet file has for fields of other messages."""
+    return {name: value for name, value in message.items() if value is not None}
+
+
+def tokenize(tokenizer: Any, conversation: Conversation) -> list[Tokens]:
+    """Return the tokens of *conversation*, of which the model learns each answer with its end.
+
+    A template that changes earlier messages, as those that drop earlier reasoning, gives one result for each answer:
+    the model learns each answer after exactly what it will see.
+    """
+    answers = [n for n, message in enumerate(conversation.messages) if message["role"] == "assistant"]
+    turns = [_turn(tokenizer, conversation, answer) for answer in answers]
+    whole, learned = turns[-1].tokens, [False] * len(turns[-1].tokens)
+    for turn in turns:
+        if whole[: len(turn.tokens)] != turn.tokens:
+            return turns
+        for n, is_learned in enumerate(turn.learned):
+            learned[n] |= is_learned
+    return [Tokens(whole, learned)]
+
+
+def _turn(tokenizer: Any, conversation: Conversation, answer: int) -> Tokens:
+    """Return the tokens up to message number *answer*, which is learned.
+
+    Raises:
+        UserError: The template does not continue the prompt with the answer.
+    """
+
+    def apply(messages: Sequence[Message], prompt: bool) -> list[int]:
+        tokens: list[int] = tokenizer.apply_chat_template(
+            messages, tools=conversation.tools, add_generation_prompt=prompt, tokenize=True, return_dict=False
+        )
+        return tokens
+
+    try:
+        before = apply(conversation.messages[:answer], prompt=True)
+        tokens = apply(conversation.messages[: answer + 1], prompt=False)
+    except Exception as error:  # a template raises whatever its author chose
+        problem = f"the chat template refuses a conversation: {error}"
+        help = "Correct the conversation, or name another tokenizer"
+        raise UserError(Diagnostic("data.tokenizer", problem, help=help)) from error
+    if tokens[: len(before)] != before:
+        problem = "the chat template does not continue its prompt with the answer"
+        help = "Use a template whose add_generation_prompt writes the beginning of each answer"
+        raise UserError(Diagnostic("data.tokenizer", problem, help=help))
+    return Tokens(tokens, [n >= len(before) for n in range(len(tokens))])
+
+
+def pack(conversations: Sequence[Tokens], length: int) -> Packed:
+    """Return *conversations* in as few rows of *length* tokens as best fit, the longest first, finds.
+
+    Source: D. S. Johnson et al. 1974, doi:10.1137/0203025: at most 11/9 of the fewest rows and 4 more.
+    """
+    order = sorted(range(len(conversations)), key=lambda n: -len(conversations[n].tokens))
+    packed: list[list[int]] = []
+    free: list[tuple[int, int]] = []
+    """Free tokens of each row, and its number."""
+    for n in order:
+        size = len(conversations[n].tokens) - 1
+        place = bisect_left(free, (size, -1))
+        room, row = free.pop(place) if place < len(free) else (length, len(packed))
+        if row == len(packed):
+            packed.append([])
+        packed[row].append(n)
+        insort(free, (room - size, row))
+    x, y = np.zeros((len(packed), 2, length), np.int32), np.full((len(packed), length), NOT_LEARNED, np.int32)
+    for row, members in enumerate(packed):
+        first = 0
+        for n in members:
+            tokens, learned = conversations[n]
+            end = first + len(tokens) - 1
+            x[row, 0, first:end], x[row, 1, first:end] = tokens[:-1], range(end - first)
+            y[row, first:end] = np.where(learned[1:], tokens[1:], NOT_LEARNED)
+            first = end
+        x[row, 1, first:] = range(length - first)  # the rest is a conversation of its own, without answers
+    return Packed(torch.from_numpy(x), torch.from_numpy(y))
