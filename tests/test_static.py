@@ -17,6 +17,7 @@ TEXTS = ("templates", "roles", "playbooks")
 HTTP = {
     "workloads/http_client.py": "the helper: no redirects",
     "workloads/tracking/server.py": "builds the requests that the helper sends",
+    "workloads/evaluation/served.py": "builds the request that the helper sends",
     "rackwright/toolchain/release.py": "downloads without a password what has a pinned SHA-256; its site redirects",
     "roles/container_runtime/templates/opt/rackwright/images/Containerfile.j2": "asks its own loopback address",
 }

@@ -75,6 +75,7 @@ class Tools(StrEnum):
     workloads = "workloads"
     serving = "serving"
     vllm = "vllm"
+    evaluation = "evaluation"
     tracking = "tracking"
     system = "system"
 
@@ -84,8 +85,8 @@ def show_toolchain(
     tools: Annotated[
         Tools,
         typer.Argument(
-            help="pulumi, the environment of the workloads, of serving alone, of vLLM on CPUs or of the tracking "
-            "server, or packages of this system that rackwright needs."
+            help="pulumi, the environment of the workloads, of serving alone, of vLLM on CPUs, of the evaluation "
+            "or of the tracking server, or packages of this system that rackwright needs."
         ),
     ] = Tools.pulumi,
 ) -> None:
@@ -106,7 +107,12 @@ def show_toolchain(
         terminal.show(project.workloads_python(tools.value, environment.python))
         return
     if tools is not Tools.pulumi:
-        ensure = {Tools.serving: workloads.serving, Tools.vllm: workloads.vllm, Tools.tracking: workloads.tracking}
+        ensure = {
+            Tools.serving: workloads.serving,
+            Tools.vllm: workloads.vllm,
+            Tools.evaluation: workloads.evaluation,
+            Tools.tracking: workloads.tracking,
+        }
         terminal.show(project.workloads_python(tools.value, ensure[tools](project.notify).python))
         return
     installation = toolchain.ensure(project.notify)

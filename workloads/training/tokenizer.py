@@ -5,8 +5,11 @@ from typing import Any
 from workloads.errors import Diagnostic, UserError
 
 
-def load_tokenizer(directory: str) -> Any:
+def load_tokenizer(directory: str, where: str = "data.tokenizer") -> Any:
     """Return the tokenizer in *directory*, without any code from there.
+
+    Args:
+        where: Option or field that names the directory, for the error.
 
     Raises:
         UserError: The directory has no tokenizer.
@@ -18,4 +21,4 @@ def load_tokenizer(directory: str) -> Any:
     except (OSError, ValueError) as error:
         problem = f"the tokenizer in {directory} cannot be loaded: {str(error).splitlines()[0]}"
         help = "Name a directory that save_pretrained wrote"
-        raise UserError(Diagnostic("data.tokenizer", problem, help=help)) from error
+        raise UserError(Diagnostic(where, problem, help=help)) from error

@@ -1,0 +1,143 @@
+"""Evaluation: which data it takes, what its gate refuses, and what it says of a server that cannot be asked.
+
+That its figures are those of the model is shown by acceptance, with a real model and vLLM.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workloads.errors import UserError
+from workloads.evaluation import gate
+from workloads.evaluation.__main__ import main
+from workloads.evaluation.data import SHOWN_PROBLEMS, read
+from workloads.evaluation.served import ServedModel, check
+
+QUESTION = {"question": "How many legs has a dog?", "choices": [" two", " four"], "answer": 1}
+
+
+def write(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def test_rows_are_counted_and_the_file_has_a_digest(tmp_path: Path) -> None:
+    one = read("choices", write(tmp_path / "one.jsonl", QUESTION, "", QUESTION))
+    other = read("choices", write(tmp_path / "other.jsonl", QUESTION))
+
+    assert (one.rows, other.rows) == (2, 1)
+    assert one.sha256 != other.sha256
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "{", [], {**QUESTION, "answer": 2}, {**QUESTION, "answer": True}, {**QUESTION, "answer": -1},
+        {**QUESTION, "choices": [" four"]}, {**QUESTION, "choices": ["", " four"]}, {**QUESTION, "question": ""},
+    ],
+)  # fmt: skip
+def test_a_malformed_question_is_named_by_its_row(row: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="row 2 "):
+        read("choices", write(tmp_path / "rows.jsonl", QUESTION, row))
+
+
+def test_an_empty_file_and_many_problems(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="empty"):
+        read("texts", write(tmp_path / "none.jsonl"))
+    with pytest.raises(UserError) as caught:
+        read("texts", write(tmp_path / "rows.jsonl", *[{"text": ""}] * 9))
+    assert len(caught.value.diagnostics) == SHOWN_PROBLEMS
+
+
+def report(accuracy: float = 0.8, bits: float = 1.5, digest: str = "a") -> dict[str, Any]:
+    choices = {"data": "exam.jsonl", "kind": "choices", "sha256": digest, "rows": 9, "accuracy": accuracy}
+    texts = {"data": "text.jsonl", "kind": "texts", "sha256": "b", "rows": 9, "bits_per_byte": bits}
+    return {"results": [choices, texts]}
+
+
+@pytest.mark.parametrize(
+    ("new", "expected"),
+    [
+        (report(), []),
+        (report(accuracy=0.795, bits=1.51), []),
+        (report(accuracy=0.78), ["accuracy 0.7800 on exam.jsonl, before 0.8000"]),
+        (report(accuracy=float("nan")), ["accuracy nan on exam.jsonl, before 0.8000"]),
+        (report(bits=1.6), ["1.6000 bits per byte on text.jsonl, before 1.5000"]),
+        (report(bits=float("nan")), ["nan bits per byte on text.jsonl, before 1.5000"]),
+        (report(digest="c"), ["exam.jsonl is not in the earlier report, or has changed since then"]),
+    ],
+)
+def test_a_worse_model_falls_short(new: dict[str, Any], expected: list[str]) -> None:
+    assert gate.shortfalls(new, report(), may_lose=0.01, at_least=None) == expected
+
+
+def test_a_smallest_accuracy_needs_no_earlier_report() -> None:
+    assert gate.shortfalls(report(), None, 0.01, at_least=0.8) == []
+    assert gate.shortfalls(report(), None, 0.01, at_least=0.9) == ["accuracy 0.8000 on exam.jsonl, of at least 0.9"]
+
+
+def test_a_file_that_is_no_report_is_refused(tmp_path: Path) -> None:
+    for content in ("{", "{}", '{"results": [{"kind": "choices"}]}', '{"results": [{"kind": "odd", "sha256": ""}]}'):
+        with pytest.raises(UserError, match="the report of an evaluation"):
+            gate.read_report(write(tmp_path / "report.json", content))
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        status, answer = 401, {"error": "Unauthorized"}
+        if self.headers["authorization"] == "Bearer right":
+            given = {"token_logprobs": [None, -1.0]} if body["model"] == "with" else None
+            status, answer = 200, {"choices": [{"logprobs": given}]}  # type: ignore[dict-item]
+        content = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_server_that_can_be_asked(url: str) -> None:
+    check(ServedModel(url, "with", Path(), key="right"))
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "message"),
+    [("with", "secret-key", "status 401"), ("without", "right", "no log-probabilities")],
+)
+def test_a_server_that_refuses_is_named_without_the_key(url: str, name: str, key: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        check(ServedModel(url, name, Path(), key=key))
+    assert caught.value.exit_status == 3
+    assert key not in str(caught.value)
+
+
+def test_a_server_that_does_not_answer() -> None:
+    with pytest.raises(UserError, match="refused"):
+        check(ServedModel("http://127.0.0.1:9", "with", Path()))
+
+
+def test_all_wrong_files_are_named_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = write(tmp_path / "rows.jsonl", {"text": "x"})
+    status = main(
+        ["http://127.0.0.1:9", "--model", "m", "--tokenizer", "t", "--choices", str(wrong), "--texts", "gone"]
+    )
+
+    assert status == 2
+    errors = capsys.readouterr().err
+    assert "row 1 has not this form" in errors and "gone cannot be read" in errors
