@@ -56,8 +56,10 @@ MAY_IMPORT = {
         "workloads.training.config",
         "workloads.tracking.registry",
         "workloads.quantize.versions",
+        "workloads.catalogue",
         "workloads.serving.fit",
         "workloads.serving.model",
+        "workloads.serving.settings",
     ),
     "rackwright.lock": (
         "errors",

@@ -5,16 +5,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from rackwright.errors import DeclarationError, Diagnostic, UserError
-from rackwright.schema.catalogue import GPUS, PROFILES
+from rackwright.schema.catalogue import PROFILES
 from rackwright.schema.host import Host
 from rackwright.schema.profile import Minimum
 from rackwright.schema.server import Server, settings
 from rackwright.stack.stack import Stack
-from workloads.serving.fit import GIB, Fit, Sizes, fit
+from workloads.catalogue.accelerators import gpu_memory_bytes
+from workloads.serving.fit import Fit, Gpus, Load, Sizes, Wish, best_fit, fits, parse_sizes, reported_bytes
 from workloads.serving.model import Model
-
-ROLES = ("nvidia_driver", "rocm")
-"""Roles with drivers of GPUs that vLLM supports and that have their own memory."""
+from workloads.serving.settings import with_model_defaults
 
 
 def gpus_per_host(stack: Stack, name: str, server: Server, model: Model) -> dict[str, int]:
@@ -28,7 +27,7 @@ def gpus_per_host(stack: Stack, name: str, server: Server, model: Model) -> dict
     wrong: dict[Diagnostic, list[str]] = defaultdict(list)
     for member in server.members(stack.fleet.hosts):
         try:
-            counts[member] = _fit(server, sizes, stack.fleet.hosts[member]).tensor_parallel
+            counts[member] = _fit(server, model, sizes, stack.fleet.hosts[member]).layout.tensor_parallel
         except UserError as error:
             wrong[error.diagnostic].append(member)
     place = f"servers.{name}.{'hosts' if server.group is None else 'group'}"
@@ -56,29 +55,40 @@ def shared_gpu_errors(hosts_by_server: Mapping[str, Iterable[str]]) -> Iterator[
             yield Diagnostic(f"servers.{name}", problem, expected, help)
 
 
-def _fit(server: Server, sizes: Sizes, host: Host) -> Fit:
-    options = settings(server, "127.0.0.1")
-    tensor_parallel = options.tensor_parallel if "tensor_parallel" in server.set else None
-    memory, count = _gpus(host)
+def _fit(server: Server, model: Model, sizes: Sizes, host: Host) -> Fit:
+    options = with_model_defaults(settings(server, "127.0.0.1"), model.lineage)
+    gpus = _gpus(host)
+    load = Load(options.context_tokens, options.parallel, batch_tokens=gpus.batch_tokens)
     try:
-        return fit(sizes, memory, count, options.context_tokens, options.parallel, tensor_parallel)
+        return best_fit(sizes, gpus, load, _wish(server))
     except UserError as error:
-        others = [profile for profile in PROFILES if _fits(profile, sizes, options.context_tokens, options.parallel)]
+        others = [profile for profile in PROFILES if _fits(profile, sizes, load)]
         fitting = f"as it is, it fits {', '.join(others)}" if others else ""
         note = "; ".join(part for part in (error.diagnostic.note, fitting) if part)
         raise UserError(replace(error.diagnostic, note=note)) from None
 
 
-def _fits(profile: str, sizes: Sizes, context_tokens: int, parallel: int) -> bool:
+def _wish(server: Server) -> Wish:
+    """Return the declared parts of the layout of *server*; on one host, tensor parallelism alone is chosen."""
+    options = settings(server, "127.0.0.1")
+    return Wish(
+        tensor_parallel=options.tensor_parallel if "tensor_parallel" in server.set else None,
+        pipeline_parallel=1,
+        data_parallel=1,
+        context_parallel=1,
+    )
+
+
+def _fits(profile: str, sizes: Sizes, load: Load) -> bool:
     try:
-        fit(sizes, *_profile_gpus(profile, PROFILES[profile]), context_tokens, parallel)
+        gpus = _profile_gpus(profile, PROFILES[profile])
+        return any(fit.fits for fit in fits(sizes, gpus, replace(load, batch_tokens=gpus.batch_tokens)))
     except UserError:
         return False
-    return True
 
 
-def _gpus(host: Host) -> tuple[int, int]:
-    """Return the memory in bytes of one GPU of *host*, and the number of its GPUs."""
+def _gpus(host: Host) -> Gpus:
+    """Return the GPUs of *host*."""
     if host.accelerators.mig:
         problem, expected = "got GPUs that MIG divides", "vLLM takes whole GPUs"
         raise UserError(
@@ -87,26 +97,21 @@ def _gpus(host: Host) -> tuple[int, int]:
     return _profile_gpus(host.profile, host.minimum)
 
 
-def _profile_gpus(profile: str, hardware: Minimum) -> tuple[int, int]:
-    """Return the memory in bytes of one GPU of *profile*, the smallest if they differ, and the number of GPUs.
-
-    A label's GB count as GiB, their upper limit. Logs of CUDA report 79.1 GiB of 80, 139.8 of an H200's 141, and 14.8
-    of a T4's 16.
-    """
+def _profile_gpus(profile: str, hardware: Minimum) -> Gpus:
+    """Return the GPUs of *profile*; if they differ, with the memory of the smallest."""
     models: Mapping[str, int] = hardware.verified_value("gpus") or {}
-    memories = [GPUS[model].verified_value("memory") for model in models]
-    if not memories or None in memories or not all(GPUS[model].role in ROLES for model in models):
+    memories = [memory for model in models if (memory := gpu_memory_bytes(model)) is not None]
+    if not memories or len(memories) < len(models):
         problem, expected = f"got profile {profile}", "vLLM runs on GPUs whose memory is in the catalogue"
         raise UserError(
             Diagnostic("", problem, expected, "Set a profile with the GPUs of the host, or choose other hosts")
         )
-    return min(memories) * GIB // 10**9, sum(models.values())
+    return Gpus(reported_bytes(min(memories)), sum(models.values()))
 
 
 def _sizes(place: str, model: Model) -> Sizes:
-    sizes = model.lineage.get("sizes")
     try:
-        return Sizes(**sizes if isinstance(sizes, Mapping) else {})
-    except (TypeError, UserError):
+        return parse_sizes(model.lineage.get("sizes"))
+    except UserError:
         problem, expected = "got no sizes in its model.json", "the sizes determine how much memory the model takes"
         raise DeclarationError(Diagnostic(place, problem, expected, "Publish the model again")) from None

@@ -12,7 +12,10 @@ from rackwright.errors import DeclarationError
 from rackwright.kinds.model_server.files import files
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.stack import declare, load_stack
+from workloads.catalogue.models import model_config
 from workloads.serving import model as model_directory
+from workloads.serving.fit import computed_tensors, sizes
+from workloads.serving.fit.shape import shape_of
 from workloads.serving.settings import ServingSettings
 
 SERVER = """\
@@ -26,11 +29,11 @@ servers:
     listen: everywhere
     gate: {accuracy_kept: null}
 """
-R1 = {
-    "weight_bytes": 688_600_000_000, "cache_bytes_per_token": 70272, "context_tokens": 163840, "heads": 128,
-    "cache_parts": 1,
-}  # fmt: skip
-B70 = {
+R1, B70 = (
+    sizes(config, computed_tensors(shape_of(config))).as_data()
+    for config in map(model_config, ("deepseek-r1", "llama-3.1-70b"))
+)
+OLDER = {
     "weight_bytes": 141_000_000_000, "cache_bytes_per_token": 327680, "context_tokens": 131072, "heads": 64,
     "cache_parts": 8,
 }  # fmt: skip
@@ -105,13 +108,12 @@ def test_a_division_that_is_declared_is_kept_and_checked(project: Project) -> No
 
 def test_what_does_not_fit_is_refused_with_the_arithmetic_and_what_would(project: Project) -> None:
     assert refused(project, R1, "wide, hopper") == (
-        "stacks/serving.yaml:6: servers.talk.hosts: the model does not fit: 688.6 GB of weights on 8 GPUs: "
-        "each has 86.1 GB of them, "
-        "1.2 GB of cache (parallel 4, "
-        "context_tokens 4096) and 1.6 GB beside, 88.8 GB in all, of 77.3 GB for vLLM (90 % of 80 GiB) at hopper; "
-        "weights and cache that fit the memory of each GPU; there is no room for the weights; "
-        "as it is, it fits training-b200, training-mi300x, inference-h200. Serve it on 16 "
-        "such GPUs of one host, or on GPUs of 92 GiB."
+        "stacks/serving.yaml:6: servers.talk.hosts: the model does not fit: 673.2 GB of weights on 8 GPUs "
+        "(tensor_parallel 8): each has 85.1 GB of them, 1.2 GB of cache (parallel 4, context_tokens 4096) and 6.5 GB "
+        "beside, 92.8 GB in all, of 76.4 GB for vLLM (90 % of 79.1 GiB) at hopper; weights and cache that fit the "
+        "memory of each GPU; there is no room for the weights; as it is, it fits training-b200, training-mi300x, "
+        "inference-h200. Serve it on 2 such hosts, with tensor_parallel 8, pipeline_parallel 2, or serve it on GPUs of "
+        "97 GiB."
     )
 
 
@@ -147,9 +149,13 @@ def test_gpus_that_are_divided_are_refused(project: Project) -> None:
     assert "got GPUs that MIG divides at pair; vLLM takes whole GPUs" in said
 
 
-@pytest.mark.parametrize("sizes", [None, [], {"weight_bytes": 1}, {**B70, "heads": 0}, {**B70, "heads": "64"}])
-def test_a_model_that_does_not_say_its_sizes_is_refused(project: Project, sizes: Any) -> None:
-    assert "servers.talk.model.path: got no sizes in its model.json" in refused(project, sizes, "pair")
+@pytest.mark.parametrize("data", [None, [], {"weight_bytes": 1}, {**B70, "heads": 0}, {**OLDER, "heads": "64"}])
+def test_a_model_that_does_not_say_its_sizes_is_refused(project: Project, data: Any) -> None:
+    assert "servers.talk.model.path: got no sizes in its model.json" in refused(project, data, "pair")
+
+
+def test_sizes_of_an_earlier_version_still_count(project: Project) -> None:
+    assert project(OLDER, "pair")["pair/talk"].settings == {"tensor_parallel": 2}
 
 
 def test_rows_with_labels_are_for_other_models(project: Project, tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ import yaml
 
 from workloads import catalogue
 
+OWN_MEMORY_ROLES = ("nvidia_driver", "rocm")
+"""Roles with drivers of GPUs that have their own memory, and that vLLM supports."""
+
 
 @dataclass(frozen=True, slots=True)
 class AcceleratorArchitecture:
@@ -54,6 +57,18 @@ def gpu_architecture(name: str) -> AcceleratorArchitecture | None:
     """Return the architecture of the catalogue's GPU *name*, such as ``t4``; None if the catalogue does not have it."""
     gpu = _read("gpus.yaml").get(name)
     return architecture_of(gpu["architecture"]) if gpu else None
+
+
+def gpu_memory_bytes(name: str) -> int | None:
+    """Return the memory on the label of the catalogue's GPU *name*, in bytes.
+
+    Returns None if the catalogue does not have the GPU, or if its memory is the host's or unverified.
+    """
+    gpu = _read("gpus.yaml").get(name, {})
+    unverified = "memory" in gpu.get("sources", {}).get("unverified", ())
+    if "memory" not in gpu or unverified or gpu["role"] not in OWN_MEMORY_ROLES:
+        return None
+    return int(str(gpu["memory"]).removesuffix("GB")) * 10**9
 
 
 def gpu_names() -> tuple[str, ...]:

@@ -18,8 +18,9 @@ from workloads.serving.connection import protocol_with_limits
 from workloads.serving.keys import Keys
 from workloads.serving.metrics import Metrics
 from workloads.serving.middleware import EventLog, log_event
+from workloads.serving.model import NAME, read
 from workloads.serving.runtimes import LanguageRuntime, Runtime, RuntimeProcess, RuntimeProcessEnded, load_runtime
-from workloads.serving.settings import ServingSettings
+from workloads.serving.settings import ServingSettings, with_model_defaults
 
 
 def serve(directory: Path, settings: ServingSettings) -> None:
@@ -30,6 +31,7 @@ def serve(directory: Path, settings: ServingSettings) -> None:
         RuntimeProcessEnded: the process of the runtime ended by itself.
     """
     began = time.monotonic()
+    settings = _for_model(directory, settings)
     keys = api_keys.read(Path(settings.keys)) if settings.keys else Keys(None)
     tls = _tls(settings)
     with _bind(settings) as listening, _bind_host_socket(settings) as host_socket:
@@ -42,6 +44,13 @@ def serve(directory: Path, settings: ServingSettings) -> None:
         note = "the unit starts the server again"
         raise RuntimeProcessEnded(Diagnostic(str(directory), problem, help=help, note=note))
     log_event("stopped")
+
+
+def _for_model(directory: Path, settings: ServingSettings) -> ServingSettings:
+    """Return *settings* with the defaults of the published model in *directory*."""
+    if not (directory / NAME).is_file():
+        return settings
+    return with_model_defaults(settings, read(directory).lineage)
 
 
 class DrainingServer(uvicorn.Server):

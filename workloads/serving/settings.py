@@ -1,7 +1,8 @@
 """The settings of a server. ``python -m workloads.serving MODEL --print`` prints them all, to start from."""
 
+from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
@@ -68,6 +69,18 @@ class ServingSettings(StrictModel):
         if self.tls_client_authorities and not self.tls_certificate:
             raise ValueError("tls_client_authorities needs tls_certificate: clients are not checked without")
         return self
+
+
+def with_model_defaults(settings: ServingSettings, lineage: Mapping[str, Any]) -> ServingSettings:
+    """Return *settings* with the defaults of a model for all that is not set.
+
+    Args:
+        lineage: The model's lineage, of its model.json; models of earlier versions have no defaults.
+    """
+    defaults = lineage.get("defaults", {})
+    return settings.model_copy(
+        update={name: value for name, value in defaults.items() if name not in settings.model_fields_set}
+    )
 
 
 def _is_loopback(host: str) -> bool:

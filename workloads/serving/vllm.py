@@ -3,28 +3,30 @@
     python -m workloads.serving.vllm Qwen3-32B --name qwen3 --card Qwen3-32B/README.md --out published/qwen3
 
 The command copies safetensors, configuration and tokenizer, and neither code nor pickles. It downloads and loads
-nothing; it checks that all weights are complete. The card goes to every host with the model.
+nothing; it checks that all weights are complete. The card goes to every host with the model. Where vLLM has the model's
+architecture itself, the copy of config.json does not name the model's own code (auto_map); other models with code are
+refused.
 """
 
 import json
 import re
 import sys
 from collections.abc import Collection
-from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from workloads.catalogue.models import serving_defaults, vllm_has
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.serving import fit
 from workloads.serving.model import NAME, NAME_PATTERN, Model, check_name, publish
+from workloads.serving.settings import ServingSettings
 
 STATUS = "Exit status: 0 published, 2 wrong input or refused."
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
 DATA = (".json", ".jinja", ".model", ".tiktoken", ".txt")
 """Suffixes of configurations, tokenizers and templates."""
-HEAD_BYTES = 100 << 20
-"""The largest head of a safetensors file, in bytes. Source: safetensors, MAX_HEADER_SIZE."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -46,17 +48,48 @@ def publish_vllm(source: Path, name: str, card: Path | None, directory: Path) ->
     data = {
         each.name: each for each in source.iterdir() if each.suffix in DATA and each.is_file() and each.name != NAME
     }
-    for each in (path for path in data.values() if path.name.endswith("config.json")):
-        if "auto_map" in _read_object(each):
-            problem, expected = "auto_map names code of the model's own", "a model without code of its own"
-            help = "Remove auto_map if vLLM supports the model itself, or use another model"
-            raise UserError(Diagnostic(str(each), problem, expected, help))
+    own_code = [name for name in data if name.endswith("config.json") and "auto_map" in _read_object(data[name])]
+    replaced = _without_code(source, config, architecture, own_code)
     weights = _weights(source)
-    weight_bytes = sum(map(_checked_bytes, weights))
-    lineage = {"directory": source.resolve().name, "architecture": architecture,
-               "sizes": asdict(fit.sizes(config, weight_bytes))}  # fmt: skip
+    sizes = fit.sizes(config, fit.read_tensors(weights))
+    lineage = {"directory": source.resolve().name, "architecture": architecture, "sizes": sizes.as_data(),
+               "defaults": _defaults(architecture, sizes.context_tokens)}  # fmt: skip
+    if replaced:
+        lineage["removed"] = {name: ["auto_map"] for name in replaced}
     files = {**data, **{each.name: each for each in weights}, **({"card.md": card} if card else {})}
-    return publish(directory, files, name, (), (), lineage, runtime="vllm")
+    with TemporaryDirectory() as temporary:
+        for each, content in replaced.items():
+            files[each] = Path(temporary) / each
+            files[each].write_text(json.dumps(content, indent=2) + "\n")
+        return publish(directory, files, name, (), (), lineage, runtime="vllm")
+
+
+def _without_code(
+    source: Path, config: dict[str, Any], architecture: str, own_code: list[str]
+) -> dict[str, dict[str, Any]]:
+    """Return the files in *own_code* without the names of their code, which vLLM does not need.
+
+    Raises:
+        UserError: vLLM needs the code; the error has each file.
+    """
+    removable = {CONFIG} if vllm_has(architecture) else set()
+    wrong = []
+    for name in own_code:
+        if name not in removable:
+            problem, expected = "auto_map names code of the model's own", "a model without code of its own"
+            help = "Use another model, or a file of it without auto_map that transformers reads"
+            note = f"vLLM has {architecture} itself, but not this tokenizer" if removable else ""
+            wrong.append(Diagnostic(str(source / name), problem, expected, help, note))
+    if wrong:
+        raise UserError(*wrong)
+    return {name: {key: value for key, value in config.items() if key != "auto_map"} for name in own_code}
+
+
+def _defaults(architecture: str, context_tokens: int) -> dict[str, int]:
+    """Return the settings that a server of the model has unless others are set."""
+    plain = ServingSettings()
+    defaults = {"context_tokens": plain.context_tokens, "parallel": plain.parallel, **serving_defaults(architecture)}
+    return {**defaults, "context_tokens": min(defaults["context_tokens"], context_tokens)}
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -96,27 +129,6 @@ def _weights(source: Path) -> list[Path]:
     return files
 
 
-def _checked_bytes(path: Path) -> int:
-    """Return the size of the safetensors file *path* in bytes, if it is the size that its head states.
-
-    Source: safetensors' README, "Format": 8 bytes of length, JSON with offsets, then the tensors.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        head = file.read(length) if length <= min(size - 8, HEAD_BYTES) else b""
-    try:
-        ends = [each["data_offsets"][1] for name, each in json.loads(head).items() if name != "__metadata__"]
-        declared = 8 + length + max(ends)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        problem, help = "its head cannot be read", "Download the file again"
-        raise UserError(Diagnostic(str(path), problem, "a safetensors file", help)) from None
-    if size != declared:
-        problem, expected = f"the file has {size} bytes", f"{declared} bytes, as its head states"
-        raise UserError(Diagnostic(str(path), problem, expected, "Download the file again"))
-    return size
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.serving.vllm", __doc__, STATUS)
     parser.add_argument("directory", metavar="DIR", type=Path, help="directory that `save_pretrained` wrote")
@@ -129,7 +141,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print_error(error)
         return error.exit_status
-    gigabytes = model.lineage["sizes"]["weight_bytes"] / 1e9
+    gigabytes = fit.parse_sizes(model.lineage["sizes"]).weight_bytes / 1e9
+    for file, keys in model.lineage.get("removed", {}).items():
+        print(f"{file}: left out {', '.join(keys)}; vLLM has {model.lineage['architecture']} itself", flush=True)
     print(f"published {args.out}: {model.name} {model.version}, {gigabytes:.1f} GB of weights", flush=True)
     return 0
 

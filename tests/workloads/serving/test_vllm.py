@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from tests.support.model_servers import Background, Process, ask, eventually, served
 from tests.support.models.smollm2 import gguf
 from tests.support.training_runs import ROOT, environment
+from workloads.catalogue.models import model_config
 from workloads.serving import fit
 from workloads.serving import vllm as publishing
 from workloads.serving.model import DamagedModel, read
@@ -102,11 +103,43 @@ def test_what_is_published_is_data_alone(source: Path, tmp_path: Path) -> None:
     assert sorted(found.files) == [
         "card.md", "chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
-    sizes = fit.Sizes(**found.lineage["sizes"])
+    sizes = fit.parse_sizes(found.lineage["sizes"])
     assert (found.runtime, found.lineage["directory"]) == ("vllm", "Tiny-1B")
     assert found.lineage["architecture"] == "LlamaForCausalLM"
-    assert sizes.weight_bytes == (source / "model.safetensors").stat().st_size
-    assert (sizes.context_tokens, sizes.heads) == (512, 4)
+    assert sizes.weight_bytes == 4 * 4 * 8
+    assert (sizes.context_tokens, sizes.heads, sizes.layers) == (512, 4, 3)
+    assert found.lineage["defaults"] == {"context_tokens": 512, "parallel": 4}, "no longer than the model's own"
+
+
+AUTO_MAP = {"AutoConfig": "configuration_deepseek.DeepseekV3Config"}
+
+
+def test_code_that_vllm_does_not_need_is_left_out(
+    source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = {**model_config("deepseek-r1"), "num_hidden_layers": 4, "auto_map": AUTO_MAP}
+    (source / "config.json").write_text(json.dumps(config))
+    found = read(publish(source, tmp_path))
+
+    assert json.loads((tmp_path / "tiny" / "config.json").read_text()) == {
+        key: value for key, value in config.items() if key != "auto_map"
+    }
+    assert found.lineage["removed"] == {"config.json": ["auto_map"]}
+    assert found.lineage["defaults"] == {"context_tokens": 32768, "parallel": 16}
+    assert "config.json: left out auto_map; vLLM has DeepseekV3ForCausalLM itself" in capfd.readouterr().out
+    assert json.loads((source / "config.json").read_text())["auto_map"] == AUTO_MAP, "the original stays"
+
+
+def test_code_that_vllm_needs_is_refused_in_each_file(
+    source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (source / "config.json").write_text(json.dumps({**CONFIG, "architectures": ["OwnLM"], "auto_map": AUTO_MAP}))
+    (source / "tokenizer_config.json").write_text(json.dumps({"auto_map": AUTO_MAP}))
+
+    assert publishing.main([str(source), "--name", "tiny", "--out", str(tmp_path / "out")]) == 2
+    told = capfd.readouterr().err
+    for name in ("config.json", "tokenizer_config.json"):
+        assert f"{source / name}: auto_map names code of the model's own" in told
 
 
 def test_of_many_files_those_that_the_index_names_are_taken(source: Path, tmp_path: Path) -> None:

@@ -1,0 +1,16 @@
+"""Whether and how a language model fits the GPUs that vLLM divides it over: weights, cache and memory of each GPU.
+
+A model that passes may still need too much memory: what vLLM needs besides weights and cache is a formula after its
+sources and logs, unverified on hardware by us.
+"""
+
+from workloads.serving.fit.checkpoint import computed_tensors, read_tensors
+from workloads.serving.fit.layout import GIB, SHARE_PERCENT, Gpus, Layout, Load, Wish, reported_bytes
+from workloads.serving.fit.memory import StageMemory, memory
+from workloads.serving.fit.search import DoesNotFit, Fit, best_fit, fits
+from workloads.serving.fit.sizes import Sizes, parse_sizes, sizes
+
+__all__ = [
+    "GIB", "SHARE_PERCENT", "DoesNotFit", "Fit", "Gpus", "Layout", "Load", "Sizes", "StageMemory", "Wish", "best_fit",
+    "computed_tensors", "fits", "memory", "parse_sizes", "read_tensors", "reported_bytes", "sizes",
+]  # fmt: skip

@@ -1,0 +1,179 @@
+"""Print the layouts in which vLLM can serve a language model on GPUs, with the memory of each GPU.
+
+    python -m workloads.serving.fit deepseek-r1 --gpu h100-sxm --gpus 8 --hosts 2
+    python -m workloads.serving.fit Qwen3-32B --gpu h200 --context-tokens 32768 --parallel 16 --json
+
+MODEL is a directory with safetensors and config.json, a published model, a config.json of a known sort, or a name of
+the catalogue. Nothing is loaded. Each line has a layout, the bytes on the GPU that needs the most, the tokens that the
+cache has room for, and the options of vLLM. Layouts that do not fit follow with --all. The memory that vLLM needs
+besides weights and cache is computed, and was never measured by us.
+"""
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+from workloads.catalogue.accelerators import gpu_memory_bytes, gpu_names
+from workloads.catalogue.models import model_config, model_names, model_title
+from workloads.command_line import new_parser
+from workloads.errors import Diagnostic, UserError, print_error
+from workloads.serving.fit.checkpoint import computed_tensors, read_tensors
+from workloads.serving.fit.layout import GIB, Gpus, Load, Wish, reported_bytes
+from workloads.serving.fit.memory import gb
+from workloads.serving.fit.search import Fit, best_fit, fits
+from workloads.serving.fit.shape import shape_of
+from workloads.serving.fit.sizes import Sizes, parse_sizes, sizes
+from workloads.serving.model import NAME, read
+
+STATUS = "Exit status: 0 a layout fits, 1 none fits, 2 wrong input."
+CONFIG = "config.json"
+
+
+def arguments() -> ArgumentParser:
+    parser = new_parser("workloads.serving.fit", __doc__, STATUS)
+    parser.add_argument("model", metavar="MODEL", help=f"directory, config.json, or one of {', '.join(model_names())}")
+    parser.add_argument("--gpu", required=True, metavar="NAME", help="GPU of the catalogue, such as h100-sxm")
+    parser.add_argument("--gpus", type=int, default=8, metavar="N", help="GPUs of each host (8)")
+    parser.add_argument("--hosts", type=int, default=1, metavar="N", help="the most hosts of one replica (1)")
+    parser.add_argument(
+        "--context-tokens", type=int, default=4096, metavar="N", help="tokens of a prompt and its answer"
+    )
+    parser.add_argument(
+        "--parallel", type=int, default=4, metavar="N", help="texts at once, all of them at full length"
+    )
+    parser.add_argument("--kv-cache-dtype", choices=("auto", "fp8"), default="auto", help="precision of the cache")
+    parser.add_argument("--speculative", action="store_true", help="count the layers for multi-token prediction")
+    for name in ("tensor", "pipeline", "data", "decode-context"):
+        parser.add_argument(f"--{name}-parallel", type=int, metavar="N", help="only layouts with this number")
+    parser.add_argument(
+        "--expert-parallel", choices=("true", "false"), help="only layouts with, or without, whole experts"
+    )
+    parser.add_argument("--all", action="store_true", help="print the layouts that do not fit as well")
+    parser.add_argument("--json", action="store_true", help="print the layouts as JSON")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = arguments().parse_args(argv)
+    try:
+        gpus, load = _gpus(args), _load(args)
+        title, model = _model(args.model)
+        wish = _wish(args)
+        found = fits(model, gpus, load, wish)
+        chosen = found if args.all else [fit for fit in found if fit.fits]
+        if args.json:
+            print(json.dumps([_data(fit) for fit in chosen], indent=1))
+        else:
+            print(f"{title}: {describe_model(model)}")
+            print(f"{gpus.hosts} x {gpus.per_host} {args.gpu}, {gb(gpus.room)} of each GPU for vLLM; "
+                  f"context_tokens {load.context_tokens}, parallel {load.parallel}")  # fmt: skip
+            print(*(table(chosen) if chosen else ()), sep="\n", end="\n" if chosen else "", flush=True)
+        if not any(fit.fits for fit in found) or load.context_tokens > model.context_tokens:
+            best_fit(model, gpus, load, wish)
+    except UserError as error:
+        print_error(error)
+        return 1 if error.diagnostic.where == "vLLM" else error.exit_status
+    return 0
+
+
+def describe_model(model: Sizes) -> str:
+    """Return the sizes of *model*, in words."""
+    draft = f", and {gb(model.draft_bytes)} for speculative decoding" if model.draft_bytes else ""
+    per_token = f"{model.cache_bytes_per_token / 1e3:.1f} kB of cache for each token"
+    return f"{gb(model.weight_bytes)} of weights in {model.layers} layers{draft}; {per_token}"
+
+
+def table(found: list[Fit]) -> list[str]:
+    """Return one line for each layout: its parts, the memory of the GPU that needs the most, tokens and options."""
+    heads = ("layout", "weights", "cache", "beside", "in all", "tokens", "options of vLLM")
+    rows = [heads, *map(_row, found)]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(heads) - 1)]
+    aligned = [
+        [row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:-1], widths[1:], strict=True))]
+        for row in rows
+    ]
+    return ["  ".join([*texts, row[-1]]) for texts, row in zip(aligned, rows, strict=True)]
+
+
+def _row(fit: Fit) -> tuple[str, ...]:
+    largest = max(fit.stages, key=lambda stage: stage.total)
+    hosts = f"{fit.layout.hosts} hosts: " if fit.layout.hosts > 1 else ""
+    sizes = [gb(size) for size in (largest.weights, largest.cache, largest.beside, largest.total)]
+    mark = "" if fit.fits else "does not fit: "
+    return f"{mark}{hosts}{fit.layout}", *sizes, str(fit.tokens), " ".join(fit.layout.flags)
+
+
+def _data(fit: Fit) -> dict[str, Any]:
+    stages = [
+        {"layers": stage.layers, "weight_bytes": stage.weights, "cache_bytes": stage.cache,
+         "beside_bytes": stage.beside, "total_bytes": stage.total}
+        for stage in fit.stages
+    ]  # fmt: skip
+    return {
+        "fits": fit.fits, "hosts": fit.layout.hosts, "gpus": fit.layout.gpus, "settings": fit.layout.settings,
+        "stages": stages, "tokens": fit.tokens, "tokens_per_rank": max(fit.tokens_per_rank, 0),
+        "options": fit.layout.flags,
+    }  # fmt: skip
+
+
+def _model(text: str) -> tuple[str, Sizes]:
+    """Return the title and sizes of the model that *text* names."""
+    path = Path(text)
+    if text in model_names() and not path.exists():
+        config = model_config(text)
+        return model_title(text), sizes(config, computed_tensors(shape_of(config)))
+    if path.is_file():
+        config = _read_config(path)
+        return str(path), sizes(config, computed_tensors(shape_of(config)))
+    if (path / NAME).is_file():
+        model = read(path)
+        return model.name, parse_sizes(model.lineage.get("sizes"))
+    if (path / CONFIG).is_file():
+        config, files = _read_config(path / CONFIG), sorted(path.glob("*.safetensors"))
+        return path.name, sizes(config, read_tensors(files) if files else computed_tensors(shape_of(config)))
+    expected = f"a directory with {CONFIG}, a {CONFIG}, or one of {', '.join(model_names())}"
+    raise UserError(Diagnostic(text, "there is no such model", expected, "Correct the path or the name"))
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        problem = f"the file cannot be read: {error.strerror if isinstance(error, OSError) else error}"
+        raise UserError(Diagnostic(str(path), problem, "JSON", "Correct the path")) from None
+    if not isinstance(config, dict):
+        problem = f"the file has a {type(config).__name__}"
+        raise UserError(Diagnostic(str(path), problem, "a JSON object", "Correct the path"))
+    return config
+
+
+def _gpus(args: Namespace) -> Gpus:
+    label = gpu_memory_bytes(args.gpu)
+    if label is None:
+        problem, names = (
+            f"the catalogue has no memory of {args.gpu!r}",
+            [name for name in gpu_names() if gpu_memory_bytes(name)],
+        )
+        raise UserError(Diagnostic("--gpu", problem, f"one of {', '.join(names)}", "Choose one of them"))
+    for name in ("gpus", "hosts", "parallel", "context_tokens"):
+        if getattr(args, name) < 1:
+            problem, help = f"{getattr(args, name)} is too few", "Choose a larger number"
+            raise UserError(Diagnostic(f"--{name.replace('_', '-')}", problem, "1 or more", help))
+    return Gpus(reported_bytes(label), args.gpus, args.hosts)
+
+
+def _load(args: Namespace) -> Load:
+    label = gpu_memory_bytes(args.gpu) or GIB
+    batch = Gpus(reported_bytes(label), 1).batch_tokens
+    return Load(args.context_tokens, args.parallel, args.kv_cache_dtype, args.speculative, batch)
+
+
+def _wish(args: Namespace) -> Wish:
+    experts = None if args.expert_parallel is None else args.expert_parallel == "true"
+    return Wish(args.tensor_parallel, args.pipeline_parallel, args.data_parallel, experts, args.decode_context_parallel)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+"""The sizes of a language model that decide its memory, as a published model's ``model.json`` has them."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from workloads.errors import Diagnostic, UserError
+from workloads.serving.fit.checkpoint import Tensors
+from workloads.serving.fit.shape import Shape, shape_of
+
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")
+_EXPERTS = re.compile(r"\.experts\.")
+_WHOLE = re.compile(r"norm|\.gate\.|q_a_proj|kv_a_proj|\.indexer\.")
+"""Weights of a layer that tensor parallelism does not divide. Source: ReplicatedLinear in vLLM 0.32, deepseek_v2.py."""
+_EMBEDDING = re.compile(r"embed_tokens|\bwte\b|word_embeddings")
+_POSITIVE = ("context_tokens", "heads", "cache_bytes_per_token", "fp8_cache_bytes_per_token", "cache_parts")
+_BY_LAYER = ("layer_bytes", "whole_bytes", "expert_bytes")
+SCALED_TOKEN_BYTES = 656
+"""Bytes of a token's latent in FP8 of sparse attention. Source: vLLM 0.32, flashmla_sparse.py."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The sizes of a model that decide its memory."""
+
+    context_tokens: int
+    """The longest context of the model itself."""
+    heads: int
+    """Attention heads; the number of GPUs of a tensor-parallel group has to divide it."""
+    cache_bytes_per_token: int
+    """Cache bytes of one token, over all layers and the whole model, in the model's precision."""
+    fp8_cache_bytes_per_token: int
+    """The same with a cache in FP8."""
+    cache_parts: int
+    """The most GPUs that the cache can be divided over by heads; further GPUs hold copies."""
+    layer_bytes: tuple[int, ...]
+    """Bytes of each layer that tensor parallelism divides: attention, dense layers and shared experts."""
+    whole_bytes: tuple[int, ...]
+    """Bytes of each layer that every GPU of a stage holds whole."""
+    expert_bytes: tuple[int, ...]
+    """Bytes of each layer's routed experts; 0 in a dense layer."""
+    embedding_bytes: int
+    """Bytes of the input embedding, and of all that stands outside the layers."""
+    head_bytes: int
+    """Bytes of the output embedding; those of the input embedding if they are the same weights."""
+    tied: bool = False
+    """Whether `head_bytes` are those of the input embedding: one GPU with both holds them once."""
+    draft_bytes: int = 0
+    """Bytes of the layers for multi-token prediction, which vLLM loads for speculative decoding alone."""
+    draft_layers: int = 0
+    experts: int = 0
+    """Routed experts of a layer."""
+    layer_parts: int = 0
+    """GPUs among which a dense layer can be divided have to divide this; 0 for any number."""
+    expert_parts: int = 0
+    """GPUs among which each expert can be divided have to divide this; 0 for any number."""
+    hidden: int = 0
+    intermediate: int = 0
+    vocabulary: int = 0
+    expert_width: int = 0
+    experts_per_token: int = 0
+    latent_values: int = 0
+    """Values of a token's latent, with its positional part; 0 without latent attention."""
+    latent_head_values: int = 0
+    """Values of each head's key and value that vLLM computes from a latent."""
+    latent_rank: int = 0
+
+    @property
+    def layers(self) -> int:
+        return len(self.layer_bytes)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights without those for multi-token prediction."""
+        head = 0 if self.tied else self.head_bytes
+        layers = sum(self.layer_bytes) + sum(self.whole_bytes) + sum(self.expert_bytes)
+        return layers + self.embedding_bytes + head
+
+    @property
+    def has_latent(self) -> bool:
+        return self.latent_values > 0
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the sizes as model.json has them."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+def sizes(config: Mapping[str, Any], tensors: Tensors) -> Sizes:
+    """Return the sizes of a model.
+
+    A layer that keeps only a window or a state of the text is counted as if it kept all keys and values.
+
+    Args:
+        config: Hugging Face's ``config.json``.
+        tensors: The tensors of its weights, which vLLM keeps in memory unchanged.
+
+    Raises:
+        UserError: *config* does not give the shape.
+    """
+    return _sizes(shape_of(config), tensors)
+
+
+def _sizes(shape: Shape, tensors: Tensors) -> Sizes:
+    latent, experts = shape.latent, shape.experts
+    values, fp8 = _cache_values(shape)
+    return Sizes(
+        context_tokens=shape.context_tokens,
+        heads=shape.heads,
+        cache_bytes_per_token=shape.layers * values,
+        fp8_cache_bytes_per_token=shape.layers * fp8,
+        cache_parts=shape.cache_parts,
+        **_weights(shape, tensors),
+        draft_layers=shape.draft_layers,
+        experts=experts.count if experts else 0,
+        layer_parts=shape.intermediate // max(shape.block, 1),
+        expert_parts=experts.width // max(shape.block, 1) if experts else 0,
+        hidden=shape.hidden,
+        intermediate=shape.intermediate,
+        vocabulary=shape.vocabulary,
+        expert_width=experts.width if experts else 0,
+        experts_per_token=experts.per_token if experts else 0,
+        latent_values=latent.rank + latent.rope if latent else 0,
+        latent_head_values=latent.nope + latent.value if latent else 0,
+        latent_rank=latent.rank if latent else 0,
+    )
+
+
+def _cache_values(shape: Shape) -> tuple[int, int]:
+    """Return the cache bytes of one token in one layer, in the model's precision and in FP8.
+
+    Keys and values of all key-value heads (arXiv:2309.06180, 2.1; fewer heads: arXiv:2305.13245), or one latent for
+    all heads (arXiv:2405.04434, 2.1). Sparse attention adds the key of its index, in FP8 with a float32 scale for each
+    128 values (DeepSeek-V3.2-Exp; vLLM 0.32, DeepseekV32IndexerCache).
+    """
+    if not shape.latent:
+        values = 2 * shape.key_value_heads * shape.head_width
+        return values * shape.value_bytes, values
+    values = shape.latent.rank + shape.latent.rope
+    if not shape.index_heads:
+        return values * shape.value_bytes, values
+    index = shape.index_width + 4 * -(-shape.index_width // 128)
+    return values * shape.value_bytes + index, SCALED_TOKEN_BYTES + index
+
+
+def _weights(shape: Shape, tensors: Tensors) -> dict[str, Any]:
+    """Return the bytes of *tensors* by part."""
+    divided, whole, experts = ([0] * shape.layers for _ in range(3))
+    embedding = head = draft = 0
+    for name, size in tensors.items():
+        match = _LAYER.search(name)
+        if match and int(match[1]) < shape.layers:
+            part = experts if _EXPERTS.search(name) else whole if _WHOLE.search(name) else divided
+            part[int(match[1])] += size
+        elif match:
+            draft += size
+        elif name.startswith("lm_head"):
+            head += size
+        else:
+            embedding += size
+    if not any((*divided, *whole, *experts)):  # unusual names: no layer is larger than another
+        divided = [(index + 1) * embedding // shape.layers - index * embedding // shape.layers
+                   for index in range(shape.layers)]  # fmt: skip
+        embedding = 0
+    tied = not head
+    return {
+        "layer_bytes": tuple(divided), "whole_bytes": tuple(whole), "expert_bytes": tuple(experts),
+        "embedding_bytes": embedding, "draft_bytes": draft, "tied": tied,
+        "head_bytes": head or sum(size for name, size in tensors.items() if _EMBEDDING.search(name)),
+    }  # fmt: skip
+
+
+def parse_sizes(data: Any) -> Sizes:
+    """Return the sizes in *data*, of a model.json.
+
+    Raises:
+        UserError: they are not sizes.
+    """
+    if not isinstance(data, Mapping):
+        raise _refusal("sizes", data)
+    values = dict(data)
+    if "weight_bytes" in values:  # written before 0.2, with the weights as one number
+        values |= {"layer_bytes": [values.pop("weight_bytes")], "whole_bytes": [0], "expert_bytes": [0]}
+        cache = values.get("cache_bytes_per_token")
+        values |= {"embedding_bytes": 0, "head_bytes": 0, "cache_parts": values.get("cache_parts", 1)}
+        values["fp8_cache_bytes_per_token"] = cache // 2 or 1 if type(cache) is int else cache
+    names = {field.name for field in fields(Sizes)}
+    for name in values.keys() - names:
+        raise _refusal(f"sizes.{name}", values[name])
+    for name, value in values.items():
+        if isinstance(value, list):
+            values[name] = tuple(value)
+    wrong = [_diagnostic(f"sizes.{name}", value) for name, value in _wrong(values)]
+    if wrong:
+        raise UserError(*wrong)
+    try:
+        return Sizes(**values)
+    except TypeError as error:
+        raise _refusal("sizes", str(error)) from None
+
+
+def _wrong(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the names and values that are no sizes."""
+    for name in _POSITIVE:
+        if type(values.get(name)) is not int or values[name] < 1:
+            yield name, values.get(name)
+    layers = len(values["layer_bytes"]) if isinstance(values.get("layer_bytes"), tuple) else 0
+    for name in _BY_LAYER:
+        value = values.get(name)
+        if not isinstance(value, tuple) or not value or any(type(each) is not int or each < 0 for each in value):
+            yield name, value
+        elif len(value) != layers:
+            yield name, f"{len(value)} layers"
+    for name in values.keys() - {*_POSITIVE, *_BY_LAYER, "tied"}:
+        if type(values[name]) is not int or values[name] < 0:
+            yield name, values[name]
+
+
+def _refusal(where: str, value: Any) -> UserError:
+    return UserError(_diagnostic(where, value))
+
+
+def _diagnostic(where: str, value: Any) -> Diagnostic:
+    return Diagnostic(where, f"{value!r} is not a size", "a whole number of 1 or more", "Publish the model again")
