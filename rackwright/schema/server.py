@@ -22,6 +22,7 @@ from rackwright.schema.problem import Keys, Problem, raise_any
 from rackwright.schema.run import Environment, address
 from rackwright.schema.secret import Key, name_problem
 from rackwright.schema.units import SPAN, parse_time
+from rackwright.schema.vllm import Vllm, replica_problems
 
 if TYPE_CHECKING:
     from workloads.serving.settings import ServingSettings
@@ -31,6 +32,7 @@ NAME_MAX = 25
 EVERYWHERE = "0.0.0.0"
 RESERVED = (
     "host", "port", "keys", "anybody", "tls_certificate", "tls_key", "tls_client_authorities", "own_socket", "watch",
+    "vllm",
 )  # fmt: skip
 """Settings of `workloads.serving` that follow from the server itself."""
 REGISTERED = r"[A-Za-z0-9][A-Za-z0-9_. -]*(@[A-Za-z0-9_.-]+|/[0-9]+)"
@@ -222,6 +224,8 @@ class Server(Schema):
     """Python environment of the server; by default that of role `workloads`, else ``/opt/serving``."""
     ready_seconds: PositiveInt = 120
     """Seconds until a server must be ready."""
+    vllm: Vllm | None = None
+    """Layout and options of vLLM, for a model that vLLM serves."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Settings, in the form of `python -m workloads.serving MODEL --print`."""
 
@@ -263,9 +267,12 @@ def _problems(server: Server) -> Iterator[Problem]:
     if OWN in server.keys:
         expected = "that is the name of the key with which a host queries its own server"
         yield Problem(f"got {OWN}", expected, "Choose another name", ("keys", OWN))
+    if server.vllm and server.vllm.tensor_parallel is not None and "tensor_parallel" in server.set:
+        expected = "vllm has the number of GPUs already"
+        yield Problem("got tensor_parallel twice", expected, "Remove it", ("set", "tensor_parallel"))
     for name in RESERVED:
         if name in server.set:
-            expected = "it follows from the server: its hosts, port, keys, tls and canary"
+            expected = "it follows from the server: its hosts, port, keys, tls, canary and vllm"
             yield Problem(f"got {name}", expected, "Remove it", ("set", name))
 
 
@@ -278,6 +285,8 @@ def settings(server: Server, host: str, **more: Any) -> "ServingSettings":
     from workloads.serving.settings import ServingSettings
 
     values = {**server.set, "host": host, "port": server.port, "anybody": server.anybody, **more}
+    if server.vllm:
+        values["vllm"] = server.vllm.settings
     return ServingSettings.model_validate_json(json.dumps(values))
 
 
@@ -291,6 +300,7 @@ def problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterat
         for problem in (
             *placement.unknown_hosts(server, hosts),
             *_host_problems(server, hosts, members),
+            *(replica_problems(server.vllm, members, server.canary is not None) if server.vllm else ()),
             *_set(server),
         ):
             yield problem.below(name)
@@ -300,8 +310,10 @@ def problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterat
 def _host_problems(server: Server, hosts: Mapping[str, Host], members: list[str]) -> Iterator[Problem]:
     place: Keys = ("group",) if server.group is not None else ("hosts",)
     for member in members:
-        if server.listen == "fabric" and address(hosts[member]) is None:
-            help = f"Declare network: {{}} and addresses of the port on {member}, or write listen: everywhere"
+        has_replicas = server.vllm is not None and server.vllm.replica_hosts > 1
+        if (server.listen == "fabric" or has_replicas) and address(hosts[member]) is None:
+            help = f"Declare network: {{}} and addresses of the port on {member}"
+            help += "" if has_replicas else ", or write listen: everywhere"
             yield Problem(f"got {member}", "it has no fabric: no network with addresses is declared", help, place)
         tier = server.model.tier
         if tier is not None and tier not in hosts[member].tiers:
@@ -316,9 +328,11 @@ def _set(server: Server) -> Iterator[Problem]:
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             value = detail["input"] if isinstance(detail["input"], str | int | float | bool | None) else "other values"
-            expected = detail["msg"][:1].lower() + detail["msg"][1:].removeprefix("alue error, ")
+            message = detail["msg"].removeprefix("Value error, ")
+            expected = message[:1].lower() + message[1:]
             help = "See `python -m workloads.serving MODEL --print`"
-            yield Problem(f"got {value!r}", expected, help, ("set", *detail["loc"]))
+            place = detail["loc"] if detail["loc"][:1] == ("vllm",) else ("set", *detail["loc"])
+            yield Problem(f"got {value!r}", expected, help, place)
 
 
 def _port_problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterator[Problem]:

@@ -1,6 +1,6 @@
 """The resources of a stack's model servers, one on each host, in rollout order."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -35,24 +35,37 @@ def servers(stack: Stack) -> Iterator[DeclaredResource]:
     """
     wrong: list[Diagnostic] = []
     resources: list[DeclaredResource] = []
-    gpu_counts: dict[str, dict[str, int]] = {}
+    common: dict[str, dict[str, Any]] = {}
+    placements: dict[str, dict[str, vllm.Placement]] = {}
     for name, server in stack.fleet.servers.items():
         try:
             model = _load_model(stack, name, server)
-            common = _common(stack, name, server, model)
-            if model and model.runtime == "vllm":
-                gpu_counts[name] = vllm.gpus_per_host(stack, name, server, model)
+            common[name] = _common(stack, name, server, model)
+            if server.vllm or (model and model.runtime == "vllm"):
+                _check_runtime(name, server, model)
+                placements[name] = vllm.place(stack, name, server, model)
         except DeclarationError as errors:
             wrong += errors.diagnostics
-            continue
+            common.pop(name, None)
+    placed, overlaps = vllm.share_gpus(stack, placements)
+    if wrong := [*wrong, *overlaps]:
+        raise DeclarationError(*wrong)
+    for name, fields in common.items():
+        server = stack.fleet.servers[name]
         before: tuple[str, ...] = ()
-        for host in server.members(stack.fleet.hosts):
-            spec = _spec(stack, server, host, common, gpu_counts.get(name))
+        # the leader of a replica is ready only once its workers wait for it
+        order = [host for members in vllm.replicas(server, stack.fleet.hosts) for host in (*members[1:], members[0])]
+        for host in order:
+            spec = _spec(stack, server, host, fields, placed.get(name, {}).get(host, vllm.Placement()))
             resources.append(resource := DeclaredResource(ModelServerKind(), spec, before))
             before = (resource.name,)
-    if wrong := [*wrong, *vllm.shared_gpu_errors(gpu_counts)]:
-        raise DeclarationError(*wrong)
     yield from resources
+
+
+def _check_runtime(name: str, server: Server, model: Model | None) -> None:
+    if model and model.runtime != "vllm":
+        problem, expected = f"got vllm and a model of {model.runtime}", "these settings are for models of vLLM"
+        raise _only(f"servers.{name}.vllm", problem, expected, "Remove vllm")
 
 
 def _common(stack: Stack, name: str, server: Server, model: Model | None) -> dict[str, Any]:
@@ -69,11 +82,10 @@ def _common(stack: Stack, name: str, server: Server, model: Model | None) -> dic
     }
 
 
-def _spec(
-    stack: Stack, server: Server, host: str, common: dict[str, Any], gpu_counts: Mapping[str, int] | None
-) -> ServerSpec:
+def _spec(stack: Stack, server: Server, host: str, common: dict[str, Any], placement: vllm.Placement) -> ServerSpec:
     machine = stack.fleet.hosts[host]
     tier = server.model.tier
+    layout = dict(placement.layout.settings) if placement.layout else {}
     return ServerSpec(
         host=host,
         not_rehearsable=stack.not_rehearsable(host),
@@ -82,7 +94,10 @@ def _spec(
         address=server.address(machine),
         interface=machine.fabric if server.listen == "fabric" else None,
         mount=machine.tiers[tier].mount if tier else None,
-        tensor_parallel=gpu_counts[host] if gpu_counts else None,
+        tensor_parallel=layout.pop("tensor_parallel", None),
+        layout=layout,
+        devices=placement.devices,
+        replica=placement.replica,
         **common,
     )
 

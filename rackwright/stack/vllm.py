@@ -1,66 +1,145 @@
 """The check that language models fit the GPUs of their hosts, by the catalogue, before any connection."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from rackwright.errors import DeclarationError, Diagnostic, UserError
+from rackwright.kinds.model_server.spec import ReplicaPlace
 from rackwright.schema.catalogue import PROFILES
 from rackwright.schema.host import Host
 from rackwright.schema.profile import Minimum
+from rackwright.schema.run import address
 from rackwright.schema.server import Server, settings
 from rackwright.stack.stack import Stack
 from workloads.catalogue.accelerators import gpu_memory_bytes
-from workloads.serving.fit import Fit, Gpus, Load, Sizes, Wish, best_fit, fits, parse_sizes, reported_bytes
+from workloads.serving.fit import (
+    Fit,
+    Gpus,
+    Layout,
+    Load,
+    Sizes,
+    Wish,
+    best_fit,
+    fits,
+    parse_sizes,
+    reported_bytes,
+)  # fmt: skip
 from workloads.serving.model import Model
 from workloads.serving.settings import with_model_defaults
 
+SETTING_NAMES = {"decode_context_parallel": "context_parallel"}
+"""Settings of a server whose names differ from those of a layout."""
 
-def gpus_per_host(stack: Stack, name: str, server: Server, model: Model) -> dict[str, int]:
-    """Return the number of GPUs over which each host of *server* divides *model*.
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How one host of a server takes part in serving a model."""
+
+    layout: Layout | None = None
+    """How a replica is divided; None if nothing is known or declared of it."""
+    devices: tuple[int, ...] = ()
+    replica: ReplicaPlace | None = None
+
+
+def place(stack: Stack, name: str, server: Server, model: Model | None) -> dict[str, Placement]:
+    """Return the placement on each host of *server*.
+
+    Args:
+        model: The model, if this computer has it.
 
     Raises:
-        DeclarationError: the model does not fit a host, or its size or the host's memory is unknown.
+        DeclarationError: the model does not fit a replica, or its size or the hosts' memory is unknown.
     """
-    sizes = _sizes(f"servers.{name}.model.path", model)
-    counts: dict[str, int] = {}
+    sizes = _sizes(f"servers.{name}.model.path", model) if model else None
+    placements: dict[str, Placement] = {}
     wrong: dict[Diagnostic, list[str]] = defaultdict(list)
-    for member in server.members(stack.fleet.hosts):
+    for members in replicas(server, stack.fleet.hosts):
+        hosts = [stack.fleet.hosts[member] for member in members]
         try:
-            counts[member] = _fit(server, model, sizes, stack.fleet.hosts[member]).layout.tensor_parallel
+            layout = _fit(server, model, sizes, hosts).layout if model and sizes else _declared_layout(server)
         except UserError as error:
-            wrong[error.diagnostic].append(member)
-    place = f"servers.{name}.{'hosts' if server.group is None else 'group'}"
+            wrong[error.diagnostic] += members
+            continue
+        for rank, (member, host) in enumerate(zip(members, hosts, strict=True)):
+            place = _replica_place(server, hosts, rank, host) if len(members) > 1 else None
+            placements[member] = Placement(layout, replica=place)
     if wrong:
+        where = f"servers.{name}.{'hosts' if server.group is None else 'group'}"
         raise DeclarationError(
             *(
-                replace(misfit, where=place, problem=f"{misfit.problem} at {', '.join(hosts)}")
-                for misfit, hosts in wrong.items()
+                replace(misfit, where=where, problem=f"{misfit.problem} at {', '.join(members)}")
+                for misfit, members in wrong.items()
             )
         )
-    return counts
+    return placements
 
 
-def shared_gpu_errors(hosts_by_server: Mapping[str, Iterable[str]]) -> Iterator[Diagnostic]:
-    """Yield an error for each server that shares a host, and so its GPUs, with an earlier one."""
-    first: dict[str, str] = {}
-    for name, hosts in hosts_by_server.items():
-        shared = [host for host in hosts if first.setdefault(host, name) != name]
-        if shared:
-            problem, expected = (
-                f"got {', '.join(shared)}",
-                "each vLLM begins at a host's first GPU, which another one uses",
-            )
-            help = f"Choose hosts that {first[shared[0]]} does not have"
-            yield Diagnostic(f"servers.{name}", problem, expected, help)
+def replicas(server: Server, hosts: Mapping[str, Host]) -> list[tuple[str, ...]]:
+    """Return the hosts of each replica of *server*; the first of each is its leader."""
+    members, count = server.members(hosts), server.vllm.replica_hosts if server.vllm else 1
+    return [members[first : first + count] for first in range(0, len(members), count)]
 
 
-def _fit(server: Server, model: Model, sizes: Sizes, host: Host) -> Fit:
+def _replica_place(server: Server, hosts: Sequence[Host], rank: int, host: Host) -> ReplicaPlace:
+    addresses = tuple((address(each) or "").split("/")[0] for each in hosts)
+    return ReplicaPlace(addresses=addresses, rank=rank, interface=host.fabric or "")
+
+
+def _declared_layout(server: Server) -> Layout | None:
+    """Return the declared layout of a model that only the hosts have."""
+    declared = server.vllm.layout if server.vllm else {}
+    hosts = server.vllm.replica_hosts if server.vllm else 1
+    if hosts > 1 and not declared:
+        problem, expected = "got no layout", "a model that only the hosts have is divided over hosts as declared"
+        raise UserError(Diagnostic("", problem, expected, "Declare vllm.tensor_parallel and vllm.pipeline_parallel"))
+    if not declared:
+        return None
+    values = {SETTING_NAMES.get(name, name): value for name, value in declared.items()}
+    return Layout(**{"hosts": hosts, **values})
+
+
+def share_gpus(
+    stack: Stack, placements: Mapping[str, Mapping[str, Placement]]
+) -> tuple[dict[str, dict[str, Placement]], list[Diagnostic]]:
+    """Return *placements* with the GPUs of each server on a host that several share, and errors where they overlap."""
+    servers = stack.fleet.servers
+    found = {name: dict(hosts) for name, hosts in placements.items()}
+    wrong: dict[str, Diagnostic] = {}
+    for host in dict.fromkeys(host for hosts in placements.values() for host in hosts):
+        sharing = [name for name, hosts in placements.items() if host in hosts]
+        if len(sharing) < 2:
+            continue
+        first, next_gpu = sharing[0], 0
+        count = _gpus(stack.fleet.hosts[host]).per_host
+        for name in sharing:
+            vllm = servers[name].vllm
+            gpus = vllm.gpus if vllm else None
+            if gpus is None:
+                other = first if name != first else sharing[1]
+                expected = "servers that share a host declare how many of its GPUs each has"
+                help = f"Declare vllm.gpus of {name}, or choose hosts that {other} does not have"
+                wrong.setdefault(name, Diagnostic(f"servers.{name}", f"got {host}, which {other} has", expected, help))
+            elif next_gpu + gpus > count:
+                problem = f"got {gpus} GPUs of {host}, after {next_gpu} of other servers"
+                help = "Declare fewer GPUs, or other hosts"
+                wrong.setdefault(name, Diagnostic(f"servers.{name}.vllm.gpus", problem, f"{count} GPUs in all", help))
+            else:
+                devices = tuple(range(next_gpu, next_gpu + gpus))
+                found[name][host] = replace(found[name][host], devices=devices)
+                next_gpu += gpus
+    return found, list(wrong.values())
+
+
+def _fit(server: Server, model: Model, sizes: Sizes, hosts: Sequence[Host]) -> Fit:
     options = with_model_defaults(settings(server, "127.0.0.1"), model.lineage)
-    gpus = _gpus(host)
-    load = Load(options.context_tokens, options.parallel, batch_tokens=gpus.batch_tokens)
+    gpus = _replica_gpus(server, hosts)
+    load = Load(
+        options.context_tokens, options.parallel, options.vllm.kv_cache_dtype, options.vllm.speculative_tokens > 0,
+        gpus.batch_tokens,
+    )  # fmt: skip
     try:
-        return best_fit(sizes, gpus, load, _wish(server))
+        return best_fit(sizes, gpus, load, _wish(server, len(hosts)))
     except UserError as error:
         others = [profile for profile in PROFILES if _fits(profile, sizes, load)]
         fitting = f"as it is, it fits {', '.join(others)}" if others else ""
@@ -68,15 +147,31 @@ def _fit(server: Server, model: Model, sizes: Sizes, host: Host) -> Fit:
         raise UserError(replace(error.diagnostic, note=note)) from None
 
 
-def _wish(server: Server) -> Wish:
-    """Return the declared parts of the layout of *server*; on one host, tensor parallelism alone is chosen."""
-    options = settings(server, "127.0.0.1")
-    return Wish(
-        tensor_parallel=options.tensor_parallel if "tensor_parallel" in server.set else None,
-        pipeline_parallel=1,
-        data_parallel=1,
-        context_parallel=1,
-    )
+def _replica_gpus(server: Server, hosts: Sequence[Host]) -> Gpus:
+    """Return the GPUs that *server* has of *hosts*, with the memory of the smallest."""
+    found = [_gpus(host) for host in hosts]
+    if len({each.per_host for each in found}) > 1:
+        counts = ", ".join(str(each.per_host) for each in found)
+        problem, help = f"got hosts with {counts} GPUs", "Declare vllm.gpus, or hosts with as many GPUs"
+        if not (server.vllm and server.vllm.gpus):
+            raise UserError(Diagnostic("", problem, "the hosts of a replica have equally many", help))
+    most = min(each.per_host for each in found)
+    count = (server.vllm and server.vllm.gpus) or most
+    if count > most:
+        raise UserError(Diagnostic("", f"got {count} GPUs", f"at most {most}, those of a host", "Correct vllm.gpus"))
+    return Gpus(min(each.memory_bytes for each in found), count, len(hosts))
+
+
+def _wish(server: Server, hosts: int) -> Wish:
+    """Return the declared parts of the layout of *server*.
+
+    Without a declared part, the latent cache is not divided: its kernels are newer than the rest.
+    """
+    declared = dict(server.vllm.layout if server.vllm else {})
+    if "tensor_parallel" in server.set:
+        declared["tensor_parallel"] = settings(server, "127.0.0.1").tensor_parallel
+    values = {SETTING_NAMES.get(name, name): value for name, value in declared.items()}
+    return Wish(**{"context_parallel": 1, "hosts": hosts, **values})
 
 
 def _fits(profile: str, sizes: Sizes, load: Load) -> bool:

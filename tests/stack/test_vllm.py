@@ -40,7 +40,13 @@ OLDER = {
 PROFILES = {
     "hopper": "training-h100", "wide": "inference-h200", "pair": "training-a100", "instinct": "training-mi300x",
     "plain": "virtual", "bare": "virtual", "gaudi": "training-gaudi2", "orin": "edge-orin",
+    "joined-a": "training-h100", "joined-b": "training-h100",
 }  # fmt: skip
+FABRIC = {
+    f"joined-{name}": f", network: {{}}, nics: [{{mac: '52:54:00:00:00:{number}', name: fabric0, "
+    f"addresses: [10.141.0.{number}/24]}}]"
+    for name, number in (("a", 21), ("b", 22))
+}
 Project = Callable[..., dict[str, ServerSpec]]
 
 
@@ -60,7 +66,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
             here = roles if profile == "training-a100" else "{}"
             lines += [
                 f"  {name}: {{profile: {profile}, os: debian-12, address: 10.41.0.{number}, "
-                f"identity: {{serial: RV-{number}}}, roles: {here}}}"
+                f"identity: {{serial: RV-{number}}}, roles: {here}{FABRIC.get(name, '')}}}"
             ]
         (stacks / "hosts.yaml").write_text("\n".join(lines))
         (stacks / "serving.yaml").write_text(SERVER.replace("HOSTS", hosts) + more)
@@ -164,11 +170,112 @@ def test_rows_with_labels_are_for_other_models(project: Project, tmp_path: Path)
     assert "servers.talk.canary: got rows for talk, a language model" in refused(project, B70, "pair", canary)
 
 
-def test_two_of_them_do_not_share_a_host(project: Project) -> None:
-    second = SERVER.partition("servers:\n")[2].replace("talk:", "again:").replace("HOSTS", "wide, pair")
-    said = refused(project, B70, "pair", f"{second}    port: 8081\n")
+def two_servers(first: str, second: str) -> str:
+    """Return the text after the server `talk` that gives it *first*, and a server `again` on the same host *second*."""
+    again = SERVER.partition("servers:\n")[2].replace("talk:", "again:").replace("HOSTS", "pair")
+    return f"{first}{again}    port: 8081\n{second}"
 
+
+def test_servers_that_share_a_host_declare_their_gpus(project: Project) -> None:
+    said = refused(project, B70, "pair", two_servers("", ""))
+
+    expected = "servers that share a host declare how many of its GPUs each has"
     assert said == (
-        "stacks/serving.yaml:10: servers.again: got pair; each vLLM begins at a host's first GPU, which another one "
-        "uses. Choose hosts that talk does not have."
+        f"stacks/serving.yaml:4: servers.talk: got pair, which again has; {expected}. Declare vllm.gpus of talk, or "
+        "choose hosts that again does not have.\n"
+        f"stacks/serving.yaml:10: servers.again: got pair, which talk has; {expected}. Declare vllm.gpus of again, or "
+        "choose hosts that talk does not have."
     )
+    half = "    set: {parallel: 2}\n    vllm: {gpus: 2}\n"
+    specs = project(B70, "pair", two_servers(half, half))
+    assert {name: (spec.devices, spec.tensor_parallel) for name, spec in specs.items()} == {
+        "pair/talk": ((0, 1), 2), "pair/again": ((2, 3), 2),
+    }  # fmt: skip
+    assert specs["pair/again"].settings["vllm"]["devices"] == [2, 3]
+
+
+def test_gpus_do_not_overlap(project: Project) -> None:
+    said = refused(project, B70, "pair", two_servers("    vllm: {gpus: 2}\n", "    vllm: {gpus: 4}\n"))
+    assert "servers.again.vllm.gpus: got 4 GPUs of pair, after 2 of other servers; 4 GPUs in all" in said
+    assert "servers.talk.hosts: got 5 GPUs at pair; at most 4" in refused(project, B70, "pair", "    vllm: {gpus: 5}\n")
+
+
+def test_a_replica_over_two_hosts_has_a_leader_and_a_worker(project: Project, tmp_path: Path) -> None:
+    options = "{replica_hosts: 2, reasoning_parser: deepseek_r1, kv_cache_dtype: fp8, options: {enforce-eager: true}}"
+    specs = project(R1, "joined-a, joined-b", f"    vllm: {options}\n")
+
+    assert list(specs) == ["joined-b/talk", "joined-a/talk"], "the leader changes last"
+    leader, worker = specs["joined-a/talk"], specs["joined-b/talk"]
+    assert (leader.tensor_parallel, leader.layout) == (8, {"pipeline_parallel": 2})
+    assert (leader.follows, worker.follows) == (False, True)
+    replica = {"addresses": ["10.141.0.21", "10.141.0.22"], "interface": "fabric0", "port": 29500}
+    vllm = {
+        "pipeline_parallel": 2, "reasoning_parser": "deepseek_r1", "kv_cache_dtype": "fp8",
+        "options": {"enforce-eager": True},
+    }  # fmt: skip
+    assert leader.settings == {"tensor_parallel": 8, "vllm": {**vllm, "replica": {**replica, "rank": 0}}}
+    assert worker.settings == {"tensor_parallel": 8, "vllm": {**vllm, "replica": {**replica, "rank": 1}}}
+    after = {each.name: each.after for each in declare(load_stack("serving", tmp_path))}
+    assert after["joined-a/talk"] == ("joined-b/talk",)
+
+
+@pytest.mark.parametrize(
+    ("declared", "layout"),
+    [
+        ("{tensor_parallel: 1, data_parallel: 16}", {"data_parallel": 16, "expert_parallel": True}),
+        ("{tensor_parallel: 16}", {}),
+        ("{decode_context_parallel: 8}", {"pipeline_parallel": 2, "decode_context_parallel": 8}),
+    ],
+)
+def test_a_declared_layout_is_held_to(project: Project, declared: str, layout: dict[str, Any]) -> None:
+    vllm = declared.replace("{", "{replica_hosts: 2, ")
+    assert project(R1, "joined-a, joined-b", f"    vllm: {vllm}\n")["joined-a/talk"].layout == layout
+
+
+@pytest.mark.parametrize(
+    ("hosts", "vllm", "told"),
+    [
+        ("joined-a", "{replica_hosts: 2}", "servers.talk.vllm.replica_hosts: got 1 hosts for replicas of 2"),
+        ("wide, hopper", "{replica_hosts: 2}", "servers.talk.hosts: got wide; it has no fabric"),
+        (
+            "wide",
+            "{options: {trust-remote-code: true}}",
+            "got 'other values'; option trust-remote-code loads code",
+        ),
+        ("wide", "{options: {port: 1}}", "servers.talk.vllm.options: got 'other values'; option port follows from"),
+        ("wide", "{reasoning_parser: 'a b'}", "servers.talk.vllm.reasoning_parser: got 'a b'"),
+        (
+            "joined-a, joined-b",
+            "{replica_hosts: 2, tensor_parallel: 3}",
+            "the model cannot be divided by tensor_parallel 3",
+        ),
+    ],
+)
+def test_what_vllm_cannot_do_is_refused(project: Project, hosts: str, vllm: str, told: str) -> None:
+    assert told in refused(project, R1, hosts, f"    vllm: {vllm}\n")
+
+
+def test_a_model_that_only_the_hosts_have_is_divided_as_declared(project: Project, tmp_path: Path) -> None:
+    version = "    model: {version: 0123456789ab}\n"
+    path = tmp_path / "stacks" / "serving.yaml"
+    project(B70, "joined-a, joined-b")
+    for vllm, layout in (("{replica_hosts: 2}", None), ("{replica_hosts: 2, tensor_parallel: 16}", {})):
+        path.write_text(SERVER.replace("    model: {path: models/talk}\n", version).replace(
+            "HOSTS", "joined-a, joined-b") + f"    vllm: {vllm}\n")  # fmt: skip
+        if layout is None:
+            with pytest.raises(DeclarationError, match=r"servers.talk.hosts: got no layout at joined-a, joined-b"):
+                declare(load_stack("serving", tmp_path))
+        else:
+            specs = [each.spec for each in declare(load_stack("serving", tmp_path))]
+            found = [spec for spec in specs if isinstance(spec, ServerSpec)]
+            assert [(spec.tensor_parallel, spec.layout) for spec in found] == [(16, layout)] * 2
+
+
+def test_options_of_vllm_are_for_its_models(project: Project, tmp_path: Path) -> None:
+    project(B70, "wide")
+    directory = tmp_path / "models" / "talk"
+    model_directory.publish(directory, {"w": tmp_path / "weights"}, "talk", (), (), {}, runtime="llama.cpp")
+    path = tmp_path / "stacks" / "serving.yaml"
+    path.write_text(path.read_text() + "    vllm: {gpus: 2}\n")
+    with pytest.raises(DeclarationError, match=r"servers.talk.vllm: got vllm and a model of llama.cpp"):
+        declare(load_stack("serving", tmp_path))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from workloads.serving.model import StrictModel
+from workloads.serving.vllm_settings import VllmSettings
 
 
 class ServingSettings(StrictModel):
@@ -37,7 +38,9 @@ class ServingSettings(StrictModel):
     context_tokens: PositiveInt = 4096
     """Tokens of a prompt and its answer together; each of `parallel` texts reserves memory for so many."""
     tensor_parallel: PositiveInt = 1
-    """GPUs that vLLM divides a model over; 1 for other runtimes."""
+    """GPUs that vLLM divides each layer over; 1 for other runtimes."""
+    vllm: VllmSettings = VllmSettings()
+    """Settings of vLLM alone."""
     queue: PositiveInt = 256
     """The most requests that wait; a further one gets 429 with Retry-After."""
     deadline_seconds: PositiveFloat = 30

@@ -24,6 +24,17 @@ class CanaryRows(SpecPart):
     """The digest of the file."""
 
 
+class ReplicaPlace(SpecPart):
+    """A host's place in a replica over several hosts."""
+
+    addresses: tuple[str, ...]
+    """The fabric addresses of all hosts; the first is the leader's."""
+    rank: int
+    """The host's place in `addresses`."""
+    interface: str
+    """The fabric of the host."""
+
+
 class ServerSpec(Resource):
     """A server on one of its hosts."""
 
@@ -52,7 +63,13 @@ class ServerSpec(Resource):
     rows: CanaryRows | None = None
     """The rows of the canary."""
     tensor_parallel: int | None = None
-    """The number of the host's GPUs over which it divides the model; None for a model that is not divided."""
+    """The number of GPUs over which it divides each layer; None for a model that is not divided."""
+    layout: dict[str, int | bool] = Field(default_factory=dict)
+    """The other parts of the layout, as settings of vLLM; empty if the model is divided by tensor parallelism alone."""
+    devices: tuple[int, ...] = ()
+    """The numbers of the host's GPUs for this server; empty if no other server shares the host."""
+    replica: ReplicaPlace | None = None
+    """The host's place in a replica over several hosts."""
     key: str
     """The name of the secret from which the host's own key is derived."""
     environment: str
@@ -71,7 +88,25 @@ class ServerSpec(Resource):
     def settings(self) -> dict[str, Any]:
         """The settings of the server, without those that follow from the other fields."""
         divided = {"tensor_parallel": self.tensor_parallel} if self.tensor_parallel else {}
-        return {**self.declared.set, **divided}
+        vllm = self._vllm
+        return {**self.declared.set, **divided, **({"vllm": vllm} if vllm else {})}
+
+    @property
+    def _vllm(self) -> dict[str, Any]:
+        """The settings of vLLM alone."""
+        declared = self.declared.vllm
+        vllm = {**(declared.settings if declared else {}), **self.layout}
+        if self.devices:
+            vllm["devices"] = list(self.devices)
+        if self.replica:
+            replica = self.replica.model_dump(mode="json")
+            vllm["replica"] = {**replica, **({"port": declared.port} if declared else {})}
+        return vllm
+
+    @property
+    def follows(self) -> bool:
+        """Whether the host is a worker of a replica whose leader answers clients."""
+        return self.replica is not None and self.replica.rank > 0
 
     @property
     def keys(self) -> dict[str, ServerKey]:

@@ -130,6 +130,7 @@ class Wish:
     data_parallel: int | None = None
     expert_parallel: bool | None = None
     context_parallel: int | None = None
+    hosts: int | None = None
 
     def allows(self, layout: Layout) -> bool:
         return all(getattr(self, name) in (None, getattr(layout, name)) for name in self.__slots__)
@@ -137,7 +138,6 @@ class Wish:
     def __str__(self) -> str:
         values = {name: getattr(self, name) for name in self.__slots__}
         # what is 1 or false by default is no declaration of its own
-        declared = {name for name, value in values.items() if value not in (None, 1, False)} or {"tensor_parallel"}
-        return ", ".join(
-            f"{SETTINGS.get(name, name)} {str(value).lower()}" for name, value in values.items() if name in declared
-        )
+        declared = {name: value for name, value in values.items() if value not in (None, 1, False)}
+        shown = declared or {"tensor_parallel": self.tensor_parallel}
+        return ", ".join(f"{SETTINGS.get(name, name)} {str(value).lower()}" for name, value in shown.items())

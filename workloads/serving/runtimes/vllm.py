@@ -23,11 +23,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from workloads.errors import Diagnostic, UserError
+from workloads.serving.adapters import check_adapters
 from workloads.serving.fit import SHARE_PERCENT
 from workloads.serving.model import Model
 from workloads.serving.runtimes.events import EventReader
 from workloads.serving.runtimes.runtime import InvalidPrompt, Piece, RuntimeProcessEnded
 from workloads.serving.settings import ServingSettings
+from workloads.serving.vllm_settings import arguments, environment
 
 LAST_LINES = 8
 """Lines of vLLM's last output that the message about its end shows."""
@@ -49,7 +51,7 @@ class VllmRuntime:
         self._home = TemporaryDirectory(prefix="vllm-")  # only this account may enter it
         self._socket_path, self._key = Path(self._home.name) / "door.sock", secrets.token_hex(32)
         command = _command(directory, model.name, self._socket_path, settings)
-        self._process = _Process(command, _environment(Path(command[0]).parent, self._home.name, self._key))
+        self._process = _Process(command, _environment(Path(command[0]).parent, self._home.name, self._key, settings))
         try:
             self._wait(directory)
             gpus = f"{settings.tensor_parallel} GPU{'s' if settings.tensor_parallel > 1 else ''}"
@@ -105,23 +107,27 @@ class VllmRuntime:
         return 0, b""
 
 
-def _command(directory: Path, name: str, socket_path: Path, settings: ServingSettings) -> list[str]:
+def _command(directory: Path, name: str, socket_path: Path | None, settings: ServingSettings) -> list[str]:
+    """Return the command of vLLM; a worker of a replica over several hosts has no socket."""
     bin_directory = Path(sys.executable).with_name("vllm")
     found = str(bin_directory) if bin_directory.is_file() else shutil.which("vllm")
     if found is None:
         problem, expected = "the command vllm is missing", f"{bin_directory}, or vllm on PATH"
         help, note = "Serve the model in an environment with vLLM", "no role installs vLLM"
         raise UserError(Diagnostic("this computer", problem, expected, help, note))
+    check_adapters(settings.vllm.adapters)
     return [
-        found, "serve", str(directory.resolve()), "--served-model-name", name, "--uds", str(socket_path),
+        found, "serve", str(directory.resolve()), *(["--served-model-name", name] if socket_path else []),
+        *(["--uds", str(socket_path)] if socket_path else []),
         "--tensor-parallel-size", str(settings.tensor_parallel), "--max-model-len", str(settings.context_tokens),
-        "--max-num-seqs", str(settings.parallel), "--load-format", "safetensors",
+        "--max-num-seqs", str(-(-settings.parallel // settings.vllm.data_parallel)), "--load-format", "safetensors",
         "--gpu-memory-utilization", str(SHARE_PERCENT / 100),
         "--no-enable-log-requests", "--disable-uvicorn-access-log",
+        *arguments(settings.vllm, settings.tensor_parallel),
     ]  # fmt: skip
 
 
-def _environment(bin_directory: Path, home: str, key: str) -> dict[str, str]:
+def _environment(bin_directory: Path, home: str, key: str, settings: ServingSettings) -> dict[str, str]:
     """Return the environment of vLLM: with Python's own environment activated, and without access to the internet.
 
     Args:
@@ -131,7 +137,8 @@ def _environment(bin_directory: Path, home: str, key: str) -> dict[str, str]:
     if not os.access(variables.get("HOME", ""), os.W_OK):
         variables["HOME"] = home
         # every account can read a command line
-    return {**variables, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": key}
+    return {**variables, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": key,
+            **environment(settings.vllm)}  # fmt: skip
 
 
 class _Process:

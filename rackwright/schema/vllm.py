@@ -1,0 +1,86 @@
+"""vLLM behind a model server: how it divides a model over GPUs and hosts, and its options."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from rackwright.schema.base import Schema
+from rackwright.schema.problem import Problem
+
+LAYOUT = (
+    "tensor_parallel", "pipeline_parallel", "data_parallel", "expert_parallel", "decode_context_parallel",
+)  # fmt: skip
+"""Keys of the layout; those that are left out are computed from the model and the GPUs."""
+PLACEMENT = ("replica_hosts", "gpus", "port")
+"""Keys about hosts, which vLLM does not get."""
+
+
+class LoraAdapter(Schema):
+    """A LoRA adapter, in the form of PEFT."""
+
+    directory: Annotated[str, Field(pattern=r"^/")]
+    """Directory of the adapter on each host."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """SHA-256 of its adapter_model.safetensors, without which the server does not start."""
+    rank: PositiveInt = 16
+    """Rank of the adapter; `r` of its adapter_config.json."""
+
+
+class Vllm(Schema):
+    """vLLM's part of a server."""
+
+    replica_hosts: PositiveInt = 1
+    """Hosts of one replica, in the order of the server's hosts; the first of each replica is its leader."""
+    gpus: PositiveInt | None = None
+    """GPUs of each host for this server; all of them by default. Servers that share a host declare it."""
+    tensor_parallel: PositiveInt | None = None
+    """GPUs that divide each layer."""
+    pipeline_parallel: PositiveInt | None = None
+    """Stages of whole layers."""
+    data_parallel: PositiveInt | None = None
+    """Ranks with attention of their own, which share the experts."""
+    expert_parallel: bool | None = None
+    """Whether GPUs have whole experts instead of a part of each."""
+    decode_context_parallel: PositiveInt | None = None
+    """GPUs of a tensor-parallel group that divide a text's cache."""
+    kv_cache_dtype: Literal["auto", "fp8"] = "auto"
+    """Precision of the cache; auto: the model's own."""
+    reasoning_parser: str | None = None
+    """Parser that separates reasoning from the answer, such as deepseek_r1."""
+    tool_parser: str | None = None
+    """Parser of calls of tools, such as deepseek_v3."""
+    speculative_tokens: NonNegativeInt = 0
+    """Tokens that the model's layers for multi-token prediction propose at once; 0: none."""
+    prefix_cache: bool | None = None
+    """Whether prompts with an equal beginning share cache; vLLM's own default by default."""
+    adapters: dict[str, LoraAdapter] = Field(default_factory=dict)
+    """LoRA adapters, by the name of the model that clients ask for."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Further options of `vllm serve`, by their names without the two hyphens. Options that load code or open listeners
+    are refused."""
+    port: Annotated[int, Field(ge=1024, le=65532)] = 29500
+    """First of three ports between the hosts of a replica, on their fabric."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of `workloads.serving` without layout and hosts; those with their defaults are left out."""
+        values = self.model_dump(mode="json", exclude_defaults=True)
+        return {name: value for name, value in values.items() if name not in (*LAYOUT, *PLACEMENT)}
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """The declared parts of the layout."""
+        return {name: getattr(self, name) for name in LAYOUT if getattr(self, name) is not None}
+
+
+def replica_problems(vllm: Vllm, members: list[str], has_canary: bool) -> Iterator[Problem]:
+    """Yield the problems of replicas over *members*, the hosts of the server."""
+    count = vllm.replica_hosts
+    if len(members) % count:
+        problem = f"got {len(members)} hosts for replicas of {count}"
+        help = f"Declare a multiple of {count} hosts, or another replica_hosts"
+        yield Problem(problem, "each replica has all its hosts", help, ("vllm", "replica_hosts"))
+    if count > 1 and has_canary:
+        expected = "labelled rows are for models that take arrays, which vLLM does not serve"
+        yield Problem("got canary", expected, "Remove canary", ("canary",))

@@ -1,0 +1,34 @@
+"""LoRA adapters that a server serves beside its model, checked by their digests before they are loaded."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from workloads.checkpoint import disk
+from workloads.errors import Diagnostic
+from workloads.serving.model import DamagedModel
+from workloads.serving.vllm_settings import Adapter
+
+WEIGHTS = "adapter_model.safetensors"
+"""The weights of an adapter. Source: PEFT, save_pretrained."""
+
+
+def check_adapters(adapters: Mapping[str, Adapter]) -> None:
+    """Check the weights of all *adapters*.
+
+    Raises:
+        DamagedModel: weights are missing or differ; all of them are in the error.
+    """
+    if wrong := [flaw for name, adapter in adapters.items() if (flaw := _flaw(name, adapter))]:
+        raise DamagedModel(*wrong)
+
+
+def _flaw(name: str, adapter: Adapter) -> Diagnostic | None:
+    path = Path(adapter.directory) / WEIGHTS
+    expected, help = f"the adapter {name} with the sha256 {adapter.sha256[:12]}…", "Copy the adapter there again"
+    try:
+        digest = disk.sha256(path)
+    except OSError as error:
+        return Diagnostic(str(path), f"the file cannot be read: {error.strerror}", expected, help)
+    if digest != adapter.sha256:
+        return Diagnostic(str(path), f"the file has the sha256 {digest[:12]}…", expected, help)
+    return None

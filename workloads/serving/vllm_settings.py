@@ -1,0 +1,243 @@
+"""The settings of a server that only vLLM has, and the options and variables of vLLM that follow from them."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator, model_validator
+
+from workloads.serving.fit.layout import Layout
+from workloads.serving.model import NAME_PATTERN, StrictModel
+
+OPTION = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*(\.[a-z0-9_.-]+)?")
+"""Names of further options, as `vllm serve --help` lists them without the two hyphens."""
+OURS = (
+    "host", "port", "uds", "ssl", "api-key", "api-server-count", "headless", "root-path", "model", "served-model-name",
+    "tokenizer", "tensor-parallel-size", "pipeline-parallel-size", "decode-context-parallel-size",
+    "prefill-context-parallel-size", "data-parallel", "enable-expert-parallel", "nnodes", "node-rank", "master-addr",
+    "master-port", "distributed-executor-backend", "device-ids", "max-model-len", "max-num-seqs", "load-format",
+    "gpu-memory-utilization", "device-memory-utilization", "kv-cache-dtype", "reasoning-parser", "tool-call-parser",
+    "enable-auto-tool-choice", "enable-prefix-caching", "enable-lora", "max-lora-rank", "max-loras", "lora-modules",
+    "enable-log-requests", "disable-log-requests", "uvicorn-log-level", "disable-uvicorn-access-log", "config",
+)  # fmt: skip
+"""Options that follow from other settings; one of them is also the start of others."""
+UNSAFE = (
+    "trust-remote-code", "allowed-local-media-path", "middleware", "logits-processors", "worker-cls",
+    "worker-extension-cls", "scheduler-cls", "model-class-overrides", "tool-parser-plugin", "reasoning-parser-plugin",
+    "io-processor-plugin", "tool-server", "log-config-file", "grpc-port", "kv-transfer-config", "kv-events-config",
+    "ec-transfer-config", "weight-transfer-config", "enable-prompt-embeds", "enable-elastic-ep", "enable-log-outputs",
+    "dp-supervisor", "allowed-origins", "allow-credentials", "download-dir", "hf-config-path", "hf-token",
+)  # fmt: skip
+"""Options that load code, open listeners, read files for clients, or write what clients ask into a log."""
+PORTS = 3
+"""Ports of a replica over several hosts, from `port` on: of the rendezvous, of data parallelism, of the leases."""
+
+OptionValue = bool | int | float | str | dict[str, object] | list[object]
+
+
+class Adapter(StrictModel):
+    """A LoRA adapter, in the form of PEFT."""
+
+    directory: Annotated[str, Field(pattern=r"^/")]
+    """Directory of the adapter on the host."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """SHA-256 of its adapter_model.safetensors."""
+    rank: PositiveInt = 16
+    """Rank of the adapter; `r` of its adapter_config.json."""
+
+
+class ReplicaSettings(StrictModel):
+    """One replica over several hosts, as one of them has it."""
+
+    addresses: Annotated[tuple[str, ...], Field(min_length=2, strict=False)]
+    """Addresses of all hosts on the network between them; the first is the leader's."""
+    rank: NonNegativeInt
+    """This host's place in `addresses`; the leader has 0."""
+    interface: str
+    """Interface with this host's address."""
+    port: Annotated[int, Field(ge=1024, le=65535 - PORTS)] = 29500
+    """The first of three ports for the hosts of the replica."""
+
+    @model_validator(mode="after")
+    def _check_rank(self) -> Self:
+        if self.rank >= len(self.addresses):
+            raise ValueError(f"rank {self.rank} is none of {len(self.addresses)} hosts")
+        return self
+
+    @property
+    def leader(self) -> str:
+        return self.addresses[0]
+
+    @property
+    def lease_port(self) -> int:
+        return self.port + 2
+
+
+class VllmSettings(StrictModel):
+    pipeline_parallel: PositiveInt = 1
+    """Stages of whole layers."""
+    data_parallel: PositiveInt = 1
+    """Ranks with attention of their own, which share the experts."""
+    expert_parallel: bool = False
+    """Whether GPUs have whole experts instead of a part of each."""
+    decode_context_parallel: PositiveInt = 1
+    """GPUs of a tensor-parallel group that divide a text's cache."""
+    devices: Annotated[tuple[NonNegativeInt, ...], Field(strict=False)] = ()
+    """Numbers of the host's GPUs for this server, in the order of the PCI bus; empty: from the first one on."""
+    kv_cache_dtype: Literal["auto", "fp8"] = "auto"
+    """Precision of the cache; auto: the model's own."""
+    reasoning_parser: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
+    """Parser that separates reasoning from the answer, such as deepseek_r1."""
+    tool_parser: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
+    """Parser of calls of tools, such as deepseek_v3; None: models call no tools by themselves."""
+    speculative_tokens: NonNegativeInt = 0
+    """Tokens that layers for multi-token prediction propose at once; 0: none."""
+    prefix_cache: bool | None = None
+    """Whether prompts with an equal beginning share cache; None: vLLM's own default."""
+    adapters: dict[str, Adapter] = Field(default_factory=dict)
+    """LoRA adapters, by the name of the model that clients ask for."""
+    options: dict[str, OptionValue] = Field(default_factory=dict)
+    """Further options of `vllm serve`, by their names without the two hyphens."""
+    replica: ReplicaSettings | None = None
+    """The hosts of the replica, if it has several."""
+
+    @field_validator("adapters")
+    @classmethod
+    def _check_names(cls, adapters: dict[str, Adapter]) -> dict[str, Adapter]:
+        if odd := [name for name in adapters if not re.match(NAME_PATTERN, name)]:
+            raise ValueError(f"{', '.join(map(repr, odd))}: a name has letters, digits and . _ -")
+        return adapters
+
+    @field_validator("options")
+    @classmethod
+    def _check_options(cls, options: dict[str, OptionValue], info: ValidationInfo) -> dict[str, OptionValue]:
+        speculative = bool(info.data.get("speculative_tokens"))
+        if problems := [text for name in options if (text := option_problem(name, speculative))]:
+            raise ValueError("; ".join(problems))
+        return options
+
+    @property
+    def follows(self) -> bool:
+        """Whether the host is a worker of a replica with another leader."""
+        return self.replica is not None and self.replica.rank > 0
+
+
+def option_problem(name: str, speculative: bool = False) -> str | None:
+    """Return why *name* cannot be a further option of vLLM; None if it can.
+
+    The parser of vLLM accepts the beginning of a name and underscores, so that both count as the whole name.
+    """
+    if not OPTION.fullmatch(name):
+        return f"option {name!r} is not a name like max-num-batched-tokens"
+    plain = name.partition(".")[0].removeprefix("no-")
+    ours = (*OURS, "speculative-config", "spec-") if speculative else OURS
+    if any(_names(plain, each) for each in ours):
+        return f"option {name} follows from other settings"
+    if any(_names(plain, each) for each in UNSAFE):
+        return f"option {name} loads code, opens a listener or a file, or logs requests"
+    return None
+
+
+def _names(name: str, option: str) -> bool:
+    """Return whether *name* is *option*, its beginning, or one of the options that begin with it."""
+    return option.startswith(name) or name == option or name.startswith(f"{option}-") or (
+        option.endswith("-") and name.startswith(option)
+    )  # fmt: skip
+
+
+def arguments(settings: VllmSettings, tensor_parallel: int) -> list[str]:
+    """Return the arguments of `vllm serve` for *settings*. Source: vLLM 0.32."""
+    return [
+        *_layout(settings, tensor_parallel).flags[2:],
+        *_replica(settings),
+        *_features(settings),
+        *_adapters(settings),
+        *_options(settings),
+    ]
+
+
+def _layout(settings: VllmSettings, tensor_parallel: int) -> Layout:
+    return Layout(
+        hosts=len(settings.replica.addresses) if settings.replica else 1,
+        tensor_parallel=tensor_parallel,
+        pipeline_parallel=settings.pipeline_parallel,
+        data_parallel=settings.data_parallel,
+        expert_parallel=settings.expert_parallel,
+        context_parallel=settings.decode_context_parallel,
+    )
+
+
+def _replica(settings: VllmSettings) -> Iterator[str]:
+    replica = settings.replica
+    if replica is None:
+        return
+    if settings.data_parallel > 1:
+        yield from ("--data-parallel-address", replica.leader, "--data-parallel-rpc-port", str(replica.port + 1))
+        if replica.rank:
+            first = settings.data_parallel // len(replica.addresses) * replica.rank
+            yield from ("--data-parallel-start-rank", str(first))
+    else:
+        yield from ("--distributed-executor-backend", "mp", "--node-rank", str(replica.rank))
+        yield from ("--master-addr", replica.leader, "--master-port", str(replica.port))
+    if replica.rank:
+        yield "--headless"
+    elif settings.data_parallel > 1:
+        yield from ("--api-server-count", "1")
+
+
+def _features(settings: VllmSettings) -> Iterator[str]:
+    if settings.kv_cache_dtype != "auto":
+        yield from ("--kv-cache-dtype", settings.kv_cache_dtype)
+    if settings.reasoning_parser:
+        yield from ("--reasoning-parser", settings.reasoning_parser)
+    if settings.tool_parser:
+        yield from ("--enable-auto-tool-choice", "--tool-call-parser", settings.tool_parser)
+    if settings.speculative_tokens:
+        config = {"method": "mtp", "num_speculative_tokens": settings.speculative_tokens}
+        yield from ("--speculative-config", json.dumps(config))
+    if settings.prefix_cache is not None:
+        yield "--enable-prefix-caching" if settings.prefix_cache else "--no-enable-prefix-caching"
+
+
+def _adapters(settings: VllmSettings) -> Iterator[str]:
+    if settings.adapters:
+        rank = max(adapter.rank for adapter in settings.adapters.values())
+        yield from ("--enable-lora", "--max-lora-rank", str(lora_rank(rank)), "--lora-modules")
+        yield from (f"{name}={adapter.directory}" for name, adapter in sorted(settings.adapters.items()))
+
+
+def lora_rank(rank: int) -> int:
+    """Return the smallest rank that vLLM has room for and that *rank* fits. Source: MaxLoRARanks, vLLM 0.32."""
+    return next((each for each in (1, 8, 16, 32, 64, 128, 256, 320, 512) if each >= rank), rank)
+
+
+def _options(settings: VllmSettings) -> Iterator[str]:
+    for name, value in settings.options.items():
+        if isinstance(value, bool):
+            yield f"--{name}" if value else f"--no-{name}"
+        else:
+            yield f"--{name}={json.dumps(value) if isinstance(value, dict | list) else value}"
+
+
+def environment(settings: VllmSettings) -> dict[str, str]:
+    """Return the variables of vLLM's processes: its GPUs, and its network between hosts.
+
+    "=" keeps NCCL from taking other interfaces whose names begin alike. Gloo may wait for ever on a host with several
+    networks unless it is given one. Source: parallelism_scaling of vLLM, NCCL_SOCKET_IFNAME of NCCL.
+    """
+    variables: dict[str, str] = {}
+    if settings.devices:
+        numbers = ",".join(map(str, settings.devices))
+        variables |= {
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+            "CUDA_VISIBLE_DEVICES": numbers,
+            "HIP_VISIBLE_DEVICES": numbers,
+        }
+    if replica := settings.replica:
+        variables |= {
+            "VLLM_HOST_IP": replica.addresses[replica.rank],
+            "GLOO_SOCKET_IFNAME": replica.interface,
+            "NCCL_SOCKET_IFNAME": f"={replica.interface}",
+        }
+    return variables
