@@ -97,6 +97,11 @@ bench: $(TEST) toolchain workloads ## Measure starts of the command line, previe
 	@$(WORKLOADS) $$python -m benchmarks.loading
 	@$(WORKLOADS) $$python -m benchmarks.streaming
 
+.PHONY: gpu
+gpu: ## Check everything that needs an NVIDIA GPU, in at most 8 minutes; without one, what a processor can. JSON=run.json
+	@python=$$([ ! -x $(BIN)/rackwright ] || $(BIN)/rackwright toolchain workloads); \
+		$${python:-$(PYTHON)} -m tests.gpu $(if $(JSON),--json $(JSON))
+
 .PHONY: soak
 soak: $(TEST) toolchain workloads ## Fuzz all that parses foreign input; repeat what is random with many seeds; ask a server for 5 minutes. CASES=100000
 	$(RUN) $(BIN)/python -m tests.support.fuzz --cases $(CASES)
