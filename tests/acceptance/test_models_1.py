@@ -54,6 +54,23 @@ def test_sharded_ranks_learn_what_one_process_learns(log: Log, ranks: int) -> st
     return f"weights after 6 steps differ by at most {difference:.2g}"
 
 
+@line("models", 1, part="equality-hosts")
+def test_hosts_with_a_copy_each_learn_what_one_process_learns(log: Log) -> str:
+    """Hybrid sharding: two hosts, each with one copy that its two processes share."""
+    directory = log.empty_directory()
+    module(log, "deepseek-v3-tiny", "--out", str(directory / "one"), *SHORT)
+    out, changes = directory / "sharded", [*SHORT[1::2], "sharding=hybrid"]
+    code = (
+        "import pathlib; from tests.support.training_runs import launched_by_hosts as launch; "
+        f"print(launch(2, 2, 'deepseek-v3-tiny', pathlib.Path({str(out)!r}), *{changes!r}))"
+    )
+    done = log.run([python(log), "-c", code], ROOT, {**os.environ, "PYTHONPATH": str(ROOT)}, timeout=1800)
+    need(done.returncode == 0, f"the runs ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+    difference = compare_runs(log, directory / "one", out)
+    need(difference < 1e-4, f"a weight differs by {difference}")
+    return f"weights after 6 steps differ by at most {difference:.2g}"
+
+
 @line("models", 1, part="experts")
 def test_every_expert_works_after_the_recipe(log: Log) -> str:
     directory = log.empty_directory()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -63,6 +64,29 @@ def launched(
     done = subprocess.run(argv, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900)
     assert status is None or done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def launched_by_hosts(hosts: int, processes: int, recipe: str, out: Path, *changes: str) -> str:
+    """Train by one torchrun for each host, all of them on this computer, and return the output of all."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = ["--master-addr", "127.0.0.1", "--master-port", str(free.getsockname()[1])]
+    given = [argument for change in changes for argument in ("--set", change)]
+    agents = [
+        subprocess.Popen(
+            [str(BIN / "torchrun"), "--nnodes", str(hosts), "--node-rank", str(number), *place,
+             "--nproc-per-node", str(processes), "-m", MODULE, recipe, "--out", str(out), *given],
+            cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for number in range(hosts)
+    ]  # fmt: skip
+    try:
+        output = "".join(agent.communicate(timeout=900)[0] for agent in agents)
+    finally:
+        for agent in agents:
+            agent.kill()
+    assert not any(agent.returncode for agent in agents), output
+    return output
 
 
 def weights(out: Path) -> Mapping[str, torch.Tensor]:

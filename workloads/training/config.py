@@ -207,8 +207,9 @@ class TrainingConfig(ConfigSchema):
     """Required number of processes; None accepts any number."""
     compression: Literal["none", "fp16"] = "none"
     """Compression of the gradients that processes exchange."""
-    sharding: Literal["none", "full"] = "none"
-    """Distribution of the model: full divides weights, gradients and moments by PyTorch's FSDP under torchrun."""
+    sharding: Literal["none", "full", "hybrid"] = "none"
+    """Distribution of the model by PyTorch's FSDP under torchrun: full divides weights, gradients and moments among all
+    processes, hybrid among those of each host, so that every host has a copy."""
     elastic: bool = False
     """Whether processes may join and leave while the run is active (Horovod's ``horovodrun --min-np``)."""
     commit_every_steps: PositiveInt = 10
@@ -260,7 +261,7 @@ class TrainingConfig(ConfigSchema):
             yield f"only Horovod runs elastic, and launcher is {self.launcher}"
         if self.elastic and isinstance(self.model, HuggingFace) and self.model.lora:
             yield "elastic copies the whole model at each commit, and model.lora freezes most of it"
-        if self.sharding == "full":
+        if self.sharding != "none":
             if self.elastic or self.launcher not in ("any", "torchrun"):
                 yield "sharding needs torchrun, and launcher or elastic selects another launcher"
             if self.compression != "none":

@@ -49,7 +49,7 @@ def choose_launcher(config: TrainingConfig, horovod: bool, gpus: bool) -> tuple[
         return config.launcher, "the configuration names it"
     if config.elastic:
         return "horovod", "the run is elastic"
-    if config.sharding == "full":
+    if config.sharding != "none":
         return "torchrun", "its processes can share a model"
     if not horovod:
         return "torchrun", "Horovod is not installed"

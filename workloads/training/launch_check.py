@@ -58,11 +58,16 @@ def check_launch(config: TrainingConfig, environment: Mapping[str, str]) -> None
     if config.world not in (None, size):
         problem, expected = f"{size} processes were started", f"{config.world} processes"
         raise UserError(Diagnostic("world", problem, expected, f"Start {config.world} processes"))
-    if config.sharding == "full" and launcher != "torchrun":
+    if config.sharding != "none" and launcher != "torchrun":
         problem = f"the run was started by {launcher if launcher != 'none' else 'hand'}"
         help = f"Start it with `{STARTS['torchrun'].format(expected_size)}`, or write sharding: none"
         note = "only processes of torchrun can share a model"
         raise UserError(Diagnostic("sharding", problem, "a start by torchrun", help, note))
+    local_size = int(environment.get("LOCAL_WORLD_SIZE", size))
+    if config.sharding == "hybrid" and size % local_size:
+        problem = f"{size} processes were started, and this host has {local_size} of them"
+        help = "Start as many processes on each host, or write sharding: full"
+        raise UserError(Diagnostic("sharding", problem, "the same number of processes on each host", help))
     parts = size * config.accumulate
     if config.global_batch % parts:
         below, above = config.global_batch // parts * parts, -(-config.global_batch // parts) * parts

@@ -72,7 +72,7 @@ class Training:
         self.step = 0
         """Optimizer steps taken."""
         workers = context.workers
-        self._part = part = sharded.Part(workers.rank, workers.size) if workers.sharded else sharded.WHOLE
+        self._part = part = sharded.Part(workers.shard, workers.shards)
         model = build_shapes(config.model)
         if config.recompute_activations:
             recompute_activations(model)
@@ -160,7 +160,7 @@ class Training:
         if self.last_saved == self.step:
             return
         self._check_finite()
-        if self.context.workers.rank == 0 or self.context.workers.sharded:
+        if self.context.workers.rank < self.context.workers.shards:
             self._open_checkpoints().save(self.step, self.state())
         self.last_saved = self.step
 

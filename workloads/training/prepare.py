@@ -34,8 +34,7 @@ def prepare(config: TrainingConfig, workers: Workers) -> PreparedRun:
     device = select_device(config.device, workers.local_rank, workers.local_size)
     chosen = precision.choose(config.precision, device.architecture, device.name)
     model = models.build_shapes(config.model)
-    shards = workers.size if workers.sharded else 1
-    memory_estimate = memory.estimate(config, model, shards, workers.size, chosen)
+    memory_estimate = memory.estimate(config, model, workers.shards, workers.size, chosen)
     memory.check_memory(config, memory_estimate, device)
     parent = None
     if config.fine_tuning:

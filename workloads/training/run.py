@@ -57,7 +57,7 @@ def train(
         metrics = MetricsLog(file_of(out, name), lambda: workers.rank == 0)
         part: dict[str, int | str] = {}
         if workers.sharded:
-            part = {"rank": workers.rank, "world": workers.size, "run": workers.broadcast(uuid.uuid4().hex)}
+            part = {"rank": workers.shard, "world": workers.shards, "run": workers.broadcast(uuid.uuid4().hex)}
         with StopRequest(GRACE_SECONDS) as stopping:
             context = RunContext(
                 workers, prepared.device, prepared.precision, metrics, stopping,
@@ -114,13 +114,13 @@ def _run(
 
 
 def _restore(config: TrainingConfig, training: Training) -> None:
-    """Resume from the newest checkpoint: rank 0 reads it and the others receive it, or each reads its shard."""
+    """Resume from the newest checkpoint: the processes of the first copy read it, and others receive it from them."""
     workers = training.context.workers
     step = _run_on_all(workers, config, lambda: training.newest() if workers.rank == 0 else None)
     if not config.elastic:  # in an elastic run the active processes wait for a new one in Horovod's own exchange
         step = workers.broadcast(step)
     if step is not None:
-        reads = workers.rank == 0 or workers.sharded
+        reads = workers.rank < workers.shards
         _run_on_all(workers, config, lambda: training.restore(step) if reads else None)
 
 
@@ -128,7 +128,7 @@ def _synchronize_workers(training: Training) -> nn.Module:
     """Return the model to call, after all processes have the state of rank 0."""
     workers, tuning = training.context.workers, training.tuning
     workers.broadcast_state(training.model, training.optimizer)
-    if not workers.sharded:  # otherwise each process has read its own shard
+    if workers.shards < workers.size:  # otherwise each process has read its own shard
         state = (training.step, training.scaler.state_dict(), tuning and tuning.state_dict())
         training.step, scaler_state, tuning_state = workers.broadcast(state)
         training.last_saved = training.step or None

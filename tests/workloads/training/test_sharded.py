@@ -8,10 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.training_runs import TORCHRUN, assert_close, assert_same, config, launched, weights
+from tests.support.training_runs import (
+    TORCHRUN,
+    assert_close,
+    assert_same,
+    config,
+    launched,
+    launched_by_hosts,
+    weights,
+)
 from workloads.checkpoint import CheckpointRequestError, Checkpoints, load, newest
 from workloads.errors import UserError
 from workloads.training import memory, sharded
+from workloads.training.launch_check import check_launch
 from workloads.training.models import build_shapes
 from workloads.training.run import train
 
@@ -79,6 +88,31 @@ def test_a_checkpoint_is_divided_among_another_number_of_processes(tmp_path: Pat
         assert_same(again["optimizer"]["state"][index], moments)
         both = [half["optimizer"]["state"][index]["exp_avg"] for half in halves]
         assert torch.equal(torch.cat(both), moments["exp_avg"])
+
+
+def test_hosts_with_a_copy_each_train_what_one_process_does(tmp_path: Path) -> None:
+    """
+    Two hosts of two processes: the first copy is saved, and a resumed run gives it to the second host.
+    """
+    given = ("sharding=hybrid", *TINY)
+    train(config("deepseek-v3-tiny", *TINY), tmp_path / "one", {})
+    output = launched_by_hosts(2, 2, "deepseek-v3-tiny", tmp_path / "four", *given)
+    assert "torchrun, world of 4" in output
+    assert "parameters among 2 processes" in output
+    assert_close(weights(tmp_path / "one"), together(tmp_path / "four"))
+
+    shutil.copytree(tmp_path / "four" / "checkpoints", tmp_path / "parts" / "checkpoints")
+    shutil.rmtree(tmp_path / "parts" / "checkpoints" / "step-0000000004")
+    output = launched_by_hosts(2, 2, "deepseek-v3-tiny", tmp_path / "parts", *given)
+    assert "resumes after step 2" in output
+    assert_same(together(tmp_path / "four"), together(tmp_path / "parts"))
+
+
+def test_hosts_with_other_numbers_of_processes_share_no_copies() -> None:
+    run = config("digits", "sharding=hybrid", "global_batch=96")
+    place = {"WORLD_SIZE": "3", "RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+    with pytest.raises(UserError, match="sharding: 3 processes were started, and this host has 2 of them; the same"):
+        check_launch(run, place)
 
 
 def test_it_is_torchruns(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def check_operations(kind: str, nccl: bool) -> None:
 class Horovod:
     """One process per device. Rank and size are read at each use, as they change in an elastic run."""
 
-    launcher, sharded = "horovod", False
+    launcher, sharded, shards, shard = "horovod", False, 1, 0
 
     def __init__(self, config: TrainingConfig) -> None:
         import horovod.torch as hvd  # imported here: other launchers work without Horovod

@@ -44,7 +44,7 @@ def _horovod(config: TrainingConfig) -> Horovod:
 def _torchrun(config: TrainingConfig, environment: Mapping[str, str]) -> Torchrun:
     local_rank, local_world = int(environment["LOCAL_RANK"]), int(environment["LOCAL_WORLD_SIZE"])
     device = select_device(config.device, local_rank, local_world)
-    if config.sharding == "full":
+    if config.sharding != "none":
         from workloads.training.workers.sharded import ShardedTorchrun  # imported here: only sharded runs need it
 
         return ShardedTorchrun(config, device)

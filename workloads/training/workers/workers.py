@@ -20,6 +20,10 @@ class Workers(Protocol):
     """Launcher of the group: none, horovod or torchrun."""
     sharded: bool
     """Whether each process has a part of the model instead of a whole copy."""
+    shards: int
+    """Number of processes that share one copy of the model; 1 without sharding. The first of them save checkpoints."""
+    shard: int
+    """Number of this process among those that share its copy."""
 
     @property
     def rank(self) -> int: ...
@@ -77,7 +81,7 @@ class Workers(Protocol):
 class Alone:
     """A group of one process, without communication."""
 
-    launcher, sharded = "none", False
+    launcher, sharded, shards, shard = "none", False, 1, 0
     rank, size, local_rank, local_size = 0, 1, 0, 1
 
     def place(self, model: nn.Module, device: Device, precision: Precision) -> nn.Module:
