@@ -16,7 +16,7 @@ def code_for_gpus(recorder: Recorder) -> None:
     """Compare the row of this build in the catalogue with the architectures that the build names."""
     import torch
 
-    from rackwright.schema.accelerator.choices import torch_parts
+    from rackwright.schema.accelerator.choices import WORKLOADS_TORCH, torch_parts
     from rackwright.schema.catalogue import GPUS, SOFTWARE
 
     version = str(torch.__version__)
@@ -24,6 +24,7 @@ def code_for_gpus(recorder: Recorder) -> None:
     built = architectures(torch._C._cuda_getArchFlags() or "")
     recorder.record(torch=version, code=" ".join(built))
     [row] = [each for each in SOFTWARE.torch if each.tag == tag and release in each.releases] or [None]
+    recorder.record(role_workloads=WORKLOADS_TORCH)
     need(row is not None, f"the catalogue has no build {release}+{tag}")
     declared = row.verified_value("code") or () if row else ()
     missing = [name for name, gpu in GPUS.items() if gpu.role == "nvidia_driver" and not _has_code(gpu, built)]

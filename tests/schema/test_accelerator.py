@@ -1,5 +1,6 @@
 """What cannot be together is refused with what would fit; what can be is not, and what would fit is accepted."""
 
+import re
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -11,12 +12,13 @@ from pydantic import ValidationError
 from rackwright.schema import Host, Needs
 from rackwright.schema.accelerator import Accelerators, problems, read_choices
 from rackwright.schema.accelerator.alternatives import CANDIDATES, contradictions, find_alternative
-from rackwright.schema.accelerator.choices import PLACES, ROLES
+from rackwright.schema.accelerator.choices import PLACES, ROLES, WORKLOADS_TORCH, torch_parts
 from rackwright.schema.accelerator.layout import explain_misfit
 from rackwright.schema.accelerator.rules import RULES
 from rackwright.schema.catalogue import GPUS, MIG, PROFILES, SOFTWARE, Precision
 from rackwright.schema.problem import Problem, Problems
 from tests.support.contradictions import CASES, GOOD, HOST, NVIDIA, Case, accelerators, message, messages
+from tests.support.log import ROOT
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["says"])
@@ -77,6 +79,15 @@ def test_gpus_and_driver_say_which_kernel_modules(
     gpus: tuple[str, ...], driver: str | None, flavour: str | None
 ) -> None:
     assert Accelerators("debian-12", gpus, roles=NVIDIA, driver=driver).usual_flavour == flavour
+
+
+def test_role_workloads_needs_the_pytorch_of_its_lock() -> None:
+    lock = (ROOT / "roles/workloads/templates/opt/rackwright/workloads/training.txt.j2").read_text()
+    [version] = re.findall(r"^torch==(\S+)", lock, re.M)
+    assert torch_parts(version)[0] == torch_parts(WORKLOADS_TORCH)[0]
+    assert Accelerators(workloads=True).workloads_build
+    assert Accelerators(workloads=True, environments=("serving",)).workloads_build is None
+    assert Accelerators().workloads_build is None
 
 
 def test_the_flavour_that_nobody_wrote_is_that_of_the_gpus_and_one_that_is_written_stays() -> None:

@@ -100,6 +100,8 @@ def _format_change(a: Accelerators, contradiction: Contradiction, field: str, ch
         case "precision":
             new = [precision for precision in value if precision not in a.precision]
             return f"write {new[0]}" if new else "take it out"
+        case "environments":
+            return f"write {'' if a.environments else 'environments: '}[{', '.join(value)}], which has no PyTorch"
         case "clocks_mhz" if len(value) == 1:
             return f"write {value[0]}"
         case "mig" | "clocks_mhz" if value:
@@ -219,6 +221,7 @@ CANDIDATES: dict[str, Callable[[Accelerators, Contradiction], Iterator[Change]]]
     "cuda_default": lambda a, contradiction: iter([{"cuda_default": version} for version in a.toolkits]),
     "needs_cuda": _needed_cudas,
     "torch": _torches,
+    "environments": lambda a, contradiction: iter([{"environments": ("serving",)}]),
     "precision": _precisions,
     "mig": _layouts,
     "ecc": lambda a, contradiction: iter([{"ecc": None}]),

@@ -29,6 +29,13 @@ OPEN_SINCE = 515
 """The first driver with open kernel modules. Source: kernel-modules of the catalogue."""
 
 
+WORKLOADS = "workloads"
+"""Role with the Python environments of trainings and model servers."""
+WORKLOADS_TORCH = "2.13+cu130"
+"""The build of PyTorch in the environment for training of role workloads. Source: the lock of the role, and the tag of
+PyTorch's wheels on PyPI."""
+
+
 @dataclass(frozen=True)
 class Accelerators:
     """The choices of a host. None or empty fields are not declared.
@@ -64,6 +71,10 @@ class Accelerators:
     network: str | None = None
     """Source of the RDMA software."""
     torch: str | None = None
+    workloads: bool = False
+    """Whether the host has role workloads."""
+    environments: tuple[str, ...] = ()
+    """Environments of role workloads; empty for its default, which is training."""
     needs_cuda: str | None = None
     precision: tuple[str, ...] = ()
 
@@ -129,8 +140,18 @@ class Accelerators:
         """The required build of PyTorch; None if there is none, or the catalogue does not have it."""
         if self.torch is None:
             return None
-        release, tag = torch_parts(self.torch)
-        return next((build for build in SOFTWARE.torch if build.tag == tag and release in build.releases), None)
+        return _find_build(self.torch)
+
+    @cached_property
+    def workloads_build(self) -> Torch | None:
+        """The build of PyTorch that role workloads installs; None without its environment for training."""
+        trains = self.workloads and "training" in (self.environments or ("training",))
+        return _find_build(WORKLOADS_TORCH) if trains else None
+
+
+def _find_build(torch: str) -> Torch | None:
+    release, tag = torch_parts(torch)
+    return next((build for build in SOFTWARE.torch if build.tag == tag and release in build.releases), None)
 
 
 def read_choices(
@@ -163,6 +184,10 @@ def read_choices(
         peer_memory=_text(rdma.get("peer_memory")),
         network=_text(rdma.get("source")),
         torch=needs.torch,
+        workloads=WORKLOADS in roles,
+        environments=tuple(
+            text for item in _items(roles.get(WORKLOADS, {}).get("environments")) if (text := _text(item)) is not None
+        ),
         needs_cuda=needs.cuda,
         precision=tuple(needs.precision),
     )
@@ -193,6 +218,7 @@ PLACES: dict[str, Keys] = {
     "peer_memory": ("roles", "rdma", "peer_memory"),
     "network": ("roles", "rdma", "source"),
     "torch": ("needs", "torch"),
+    "environments": ("roles", WORKLOADS, "environments"),
     "needs_cuda": ("needs", "cuda"),
     "precision": ("needs", "precision"),
 }

@@ -8,12 +8,13 @@ from rackwright.schema.accelerator.choices import (
     DRIVER_ROLES,
     OPEN_SINCE,
     ROLES,
+    WORKLOADS_TORCH,
     Accelerators,
     torch_parts,
 )
 from rackwright.schema.accelerator.layout import explain_misfit
 from rackwright.schema.accelerator.versions import VERSION, at_least, branch, minor, parts
-from rackwright.schema.catalogue import MIG, SOFTWARE, Gpu, Mig, source_text
+from rackwright.schema.catalogue import MIG, SOFTWARE, Gpu, Mig, Torch, source_text
 
 
 @dataclass(frozen=True)
@@ -158,20 +159,39 @@ def _torch_vendor(a: Accelerators) -> Iterator[Contradiction]:
 
 
 def _gpu_torch(a: Accelerators) -> Iterator[Contradiction]:
-    code: tuple[str, ...] = a.build.verified_value("code") or () if a.build else ()
-    for gpu, family in a.models if a.build and code else ():
-        target = gpu.verified_value("target")
-        if a.build and gpu.role == a.build.role and target and not any(_runs_on(target, built) for built in code):
-            expected = f"it has code for {', '.join(code)}, and {gpu.name} ({family.name}) is {target}"
-            yield Contradiction(("torch",), f"got {a.torch}", expected, a.build.source("code"), "gpus")
+    yield from _without_code(a, a.build, "torch", f"got {a.torch}")
 
 
 def _driver_torch(a: Accelerators) -> Iterator[Contradiction]:
-    row = SOFTWARE.cuda.get(a.build.cuda) if a.build and a.build.cuda else None
+    yield from _old_driver(a, a.build, "torch", f"got {a.torch}")
+
+
+def _gpu_workloads(a: Accelerators) -> Iterator[Contradiction]:
+    yield from _without_code(a, a.workloads_build, "environments", f"got training, with PyTorch {WORKLOADS_TORCH}")
+
+
+def _driver_workloads(a: Accelerators) -> Iterator[Contradiction]:
+    if a.nvidia:
+        yield from _old_driver(a, a.workloads_build, "environments", f"got training, with PyTorch {WORKLOADS_TORCH}")
+
+
+def _without_code(a: Accelerators, build: Torch | None, field: str, problem: str) -> Iterator[Contradiction]:
+    """Yield the GPUs for which *build* has no code."""
+    code: tuple[str, ...] = build.verified_value("code") or () if build else ()
+    for gpu, family in a.models if build and code else ():
+        target = gpu.verified_value("target")
+        if build and gpu.role == build.role and target and not any(_runs_on(target, built) for built in code):
+            expected = f"it has code for {', '.join(code)}, and {gpu.name} ({family.name}) is {target}"
+            yield Contradiction((field,), problem, expected, build.source("code"), "gpus")
+
+
+def _old_driver(a: Accelerators, build: Torch | None, field: str, problem: str) -> Iterator[Contradiction]:
+    """Yield a driver that is too old for the CUDA of *build*."""
+    row = SOFTWARE.cuda.get(build.cuda) if build and build.cuda else None
     least = row and row.verified_value("minimum")
-    if a.build and row and least and a.runs and not at_least(a.runs, least):
-        expected = f"CUDA {a.build.cuda} in it runs on driver {least} or later, and this host has {a.runs}"
-        yield Contradiction(("torch",), f"got {a.torch}", expected, row.source("minimum"), "driver")
+    if build and row and least and a.runs and not at_least(a.runs, least):
+        expected = f"CUDA {build.cuda} in it runs on driver {least} or later, and this host has {a.runs}"
+        yield Contradiction((field,), problem, expected, row.source("minimum"), "driver")
 
 
 def _gpu_precision(a: Accelerators) -> Iterator[Contradiction]:
@@ -340,6 +360,8 @@ RULES = (
     Rule("torch-vendor", _torch_vendor, ("torch",)),
     Rule("gpu-torch", _gpu_torch, ("torch",)),
     Rule("driver-torch", _driver_torch, ("torch", "driver")),
+    Rule("gpu-workloads", _gpu_workloads, ("environments",)),
+    Rule("driver-workloads", _driver_workloads, ("driver", "environments")),
     Rule("gpu-precision", _gpu_precision, ("precision",)),
     Rule("mig-support", _mig_support, ("mig",)),
     Rule("mig-profile", _mig_profile, ("mig",)),
