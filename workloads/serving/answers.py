@@ -8,6 +8,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from workloads.serving.batcher import DeadlineExceeded, QueueFull
+from workloads.serving.forwarded_routes import OPENAI_PATHS
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
@@ -54,16 +55,41 @@ def as_http_errors(seconds: float) -> Iterator[None]:
         raise HttpError(504, f"no answer within {seconds:g} s") from None
 
 
+@contextmanager
+def as_text_errors(seconds: float) -> Iterator[None]:
+    """Turn a full queue, or a first token that did not come within *seconds*, into an HTTP error.
+
+    The late token is no 504: OpenAI's clients repeat those, and the same prompt would take as long again.
+
+    Raises:
+        HttpError: 429 if there was no slot, 400 after the deadline.
+    """
+    try:
+        yield
+    except QueueFull as full:
+        raise HttpError(429, str(full), {"retry-after": str(full.retry_after)}) from None
+    except DeadlineExceeded:
+        reason = f"no first token within {seconds:g} s; send a shorter prompt, or set a larger deadline_seconds"
+        raise HttpError(400, reason, code="deadline_exceeded") from None
+
+
 def error_response(path: str, error: HttpError) -> Response:
     """Return the response with *error* to a request for *path*."""
-    content: object = {"error": error.reason}
-    if path.startswith("/v1/"):
-        content = openai_error(error)
-    return Response(to_json(content), error.status, error.headers, "application/json")
+    return Response(to_json(error_body(path, error)), error.status, error.headers, "application/json")
+
+
+def error_body(path: str, error: HttpError) -> dict[str, object]:
+    """Return the body of *error* in the protocol of *path*."""
+    if path.startswith("/v1/messages"):
+        return {"type": "error", "error": {"type": _type_of(error), "message": error.reason}}
+    return openai_error(error) if path.startswith(OPENAI_PATHS) else {"error": error.reason}
 
 
 def openai_error(error: HttpError) -> dict[str, object]:
     """Return the body of *error* in OpenAI's protocol."""
-    kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
     code = error.code or _CODES.get(error.status)
-    return {"error": {"message": error.reason, "type": kind, "param": error.param, "code": code}}
+    return {"error": {"message": error.reason, "type": _type_of(error), "param": error.param, "code": code}}
+
+
+def _type_of(error: HttpError) -> str:
+    return _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")

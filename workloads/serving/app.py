@@ -1,17 +1,20 @@
 """The routes of a server for one model: health, metrics, metadata, and KServe's or OpenAI's protocol."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import request_response
 
 from workloads.serving import document, language, wire
+from workloads.serving.admission import Admission
 from workloads.serving.answers import Error, HttpError, as_http_errors, error_response
 from workloads.serving.batcher import Arrays, Batcher
 from workloads.serving.body import read_body
@@ -21,7 +24,7 @@ from workloads.serving.metrics import CONTENT_TYPE, Metrics
 from workloads.serving.middleware import EventLog, Middleware
 from workloads.serving.model import Model
 from workloads.serving.offload import offload
-from workloads.serving.runtimes import LanguageRuntime, Runtime
+from workloads.serving.runtimes import AnyRuntime, ForwardedRuntime, LanguageRuntime
 from workloads.serving.settings import ServingSettings
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -44,6 +47,16 @@ UNKNOWN_MODEL: dict[int | str, dict[str, Any]] = {
 }
 
 
+EXTENSIONS = ("binary_tensor_data", "model_lineage")
+NO_EXTENSIONS = {
+    "/v2/models/{name}/config": "model_configuration", "/v2/models/{name}/versions/{version}/config":
+    "model_configuration", "/v2/models/stats": "statistics", "/v2/models/{name}/stats": "statistics",
+    "/v2/models/{name}/versions/{version}/stats": "statistics", "/v2/repository/index": "model_repository",
+    "/v2/repository/models/{name}/load": "model_repository", "/v2/repository/models/{name}/unload": "model_repository",
+}  # fmt: skip
+"""Routes of Triton's extensions of the protocol that its clients ask for, and the names of these extensions."""
+
+
 class State:
     """The state of a server that changes while it runs."""
 
@@ -52,7 +65,7 @@ class State:
 
 
 def create(
-    runtime: Runtime | LanguageRuntime,
+    runtime: AnyRuntime,
     settings: ServingSettings,
     keys: Keys,
     metrics: Metrics,
@@ -60,11 +73,7 @@ def create(
     log_event: EventLog,
 ) -> Middleware:
     """Return the ASGI application that serves the model of *runtime*."""
-    queue: Generation | Batcher
-    if isinstance(runtime, LanguageRuntime):
-        queue = Generation(runtime.generate, settings.parallel, settings.queue, metrics)
-    else:
-        queue = Batcher(runtime.infer, runtime.model.batches, settings.max_batch, settings.queue, metrics)
+    queue, add_routes, body_models = _protocol(runtime, settings, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -79,14 +88,37 @@ def create(
 
     _health(app, metrics, runtime.model.version, lambda: state.draining)
     _metadata(app, runtime.model)
-    if isinstance(queue, Generation):
-        language.add_routes(app, runtime.model, settings, queue)
-        document.complete_schema(app, runtime.model, *language.BODY_MODELS)
-    else:
-        _inference(app, runtime.model, settings, queue)
-        document.complete_schema(app, runtime.model, wire.InferRequest)
+    add_routes(app)
+    document.complete_schema(app, runtime.model, *body_models)
     _refusals(app)
     return Middleware(app, keys, metrics, lambda: state.draining, log_event)
+
+
+class Queue(Protocol):
+    """The part of a server that carries requests to the model."""
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+
+
+def _protocol(
+    runtime: AnyRuntime, settings: ServingSettings, metrics: Metrics
+) -> tuple[Queue, Callable[[FastAPI], None], Sequence[type[BaseModel]]]:
+    """Return the queue of *runtime*, what adds its routes, and the bodies that the server's OpenAPI document has."""
+    admission = Admission(settings.parallel, settings.queue, metrics)
+    if isinstance(runtime, ForwardedRuntime):
+        # here, because a server of another runtime needs no aiohttp
+        from workloads.serving.forward import Forwarder
+        from workloads.serving.upstream import Upstream
+
+        upstream = Upstream(runtime.socket_path, runtime.key)
+        return upstream, Forwarder(upstream, admission, settings).add_routes, ()
+    if isinstance(runtime, LanguageRuntime):
+        generation = Generation(runtime.generate, settings.parallel, admission)
+        add = partial(language.add_routes, model=runtime.model, settings=settings, generation=generation)
+        return generation, add, language.BODY_MODELS
+    batcher = Batcher(runtime.infer, runtime.model.batches, settings.max_batch, settings.queue, metrics)
+    return batcher, partial(_inference, model=runtime.model, settings=settings, queue=batcher), (wire.InferRequest,)
 
 
 def _health(app: FastAPI, metrics: Metrics, version: str, draining: Callable[[], bool]) -> None:
@@ -110,7 +142,7 @@ def _health(app: FastAPI, metrics: Metrics, version: str, draining: Callable[[],
 
 
 def _metadata(app: FastAPI, model: Model) -> None:
-    server = {"name": "rackwright", "version": "2", "extensions": ["binary_tensor_data", "model_lineage"]}
+    server = {"name": "rackwright", "version": "2", "extensions": EXTENSIONS}
     metadata = {
         "name": model.name,
         "versions": [model.version],
@@ -135,6 +167,12 @@ def _metadata(app: FastAPI, model: Model) -> None:
         check_model(model, name)
         return JSONResponse({"name": name, "ready": True})
 
+    async def version_ready(name: str, version: str) -> JSONResponse:
+        check_model(model, name, version)
+        return JSONResponse({"name": name, "ready": True})
+
+    for path, extension in NO_EXTENSIONS.items():
+        app.router.add_route(path, _no_extension(extension), ["GET", "POST"])
     app.get("/v2", summary="Metadata of the server", responses=WITH_KEY)(about_server)
     both = {**WITH_KEY, **UNKNOWN_MODEL}
     app.get("/v2/models/{name}", summary="Metadata and lineage of the model", responses=both)(about_model)
@@ -142,6 +180,18 @@ def _metadata(app: FastAPI, model: Model) -> None:
         about_version
     )
     app.get("/v2/models/{name}/ready", summary="The model is loaded", responses=both)(ready)
+    app.get("/v2/models/{name}/versions/{version}/ready", summary="The version is loaded", responses=both)(
+        version_ready
+    )
+
+
+def _no_extension(extension: str) -> Callable[[Request], Awaitable[Response]]:
+    """Return what answers the routes of an *extension* of KServe's protocol that the server does not have."""
+
+    async def endpoint(request: Request) -> Response:
+        raise HttpError(404, f"the server has no extension {extension}; it has {', '.join(EXTENSIONS)}")
+
+    return endpoint
 
 
 def _inference(app: FastAPI, model: Model, settings: ServingSettings, queue: Batcher) -> None:
@@ -235,7 +285,9 @@ def _refusals(app: FastAPI) -> None:
 
     async def on_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HttpError)
-        request.state.log_fields.setdefault("reason", error.reason if error.status != 400 else "malformed")
+        # the reason of a 400 may quote the request
+        reason = error.reason if error.status != 400 else error.code or "malformed"
+        request.state.log_fields.setdefault("reason", reason)
         return error_response(request.url.path, error)
 
     async def on_framework_error(request: Request, error: Exception) -> Response:

@@ -16,8 +16,10 @@ Arrays = Mapping[str, np.ndarray]
 class QueueFull(Exception):
     """The queue has no room."""
 
+    problem = "the queue is full"
+
     def __init__(self, retry_after: int) -> None:
-        super().__init__(f"the queue is full; come back in {retry_after} s")
+        super().__init__(f"{self.problem}; come back in {retry_after} s")
         self.retry_after = retry_after
         """Estimated seconds until the model has computed all waiting requests, at its recent speed."""
 

@@ -1,14 +1,20 @@
 """The body of a request, read within limits of size and time."""
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.requests import Request
 
 from workloads.serving.answers import HttpError
+from workloads.serving.offload import THREAD
 from workloads.serving.settings import ServingSettings
 
+ENCODINGS = ("identity", "gzip", "deflate")
+"""Values of Content-Encoding that the server reads. Source: RFC 9110, section 8.4.1."""
+GZIP = 16 + zlib.MAX_WBITS
+"""The header that zlib expects. Source: zlib's manual, inflateInit2."""
 MAX_BODIES = 32
 """Bodies of the largest size that may be in memory at once, over all connections."""
 
@@ -27,9 +33,14 @@ async def read_body(request: Request, settings: ServingSettings) -> AsyncIterato
     sees the answer. A client that asks first (Expect: 100-continue) gets its answer at once.
 
     Raises:
-        HttpError: 413 if too large, 408 if too slow, 503 if the bodies of other requests use all memory.
+        HttpError: 413 if too large, 408 if too slow, 415 if its encoding is unknown, 400 if it is encoded wrongly, 503
+            if the bodies of other requests use all memory.
     """
     limit = settings.body_bytes
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ENCODINGS:
+        reason = f"the body has the encoding {encoding[:32]!r}; the server reads {', '.join(ENCODINGS)}"
+        raise HttpError(415, reason, {"accept-encoding": ", ".join(ENCODINGS), "connection": "close"})
     content_length = request.headers.get("content-length", "")
     large = content_length.isdecimal() and int(content_length[:19]) > limit
     if large and request.headers.get("expect", "").lower() == "100-continue":
@@ -60,9 +71,41 @@ async def read_body(request: Request, settings: ServingSettings) -> AsyncIterato
         request.state.log_fields["bytes_received"] = size
         content = b"".join(parts)
         parts.clear()
+        if encoding != "identity":
+            content = await decode(content, encoding, limit)
+            BufferedBodies.bytes, buffered = BufferedBodies.bytes + len(content) - buffered, len(content)
         yield content
     finally:
         BufferedBodies.bytes -= buffered
+
+
+async def decode(content: bytes, encoding: str, limit: int) -> bytes:
+    """Return the body that is encoded as *content*.
+
+    Raises:
+        HttpError: 413 if the body has more than *limit* bytes, 400 if *content* does not have that *encoding*.
+    """
+    # a thread, always: a few bytes may become as many as the limit
+    return await asyncio.get_running_loop().run_in_executor(THREAD, _decode, content, encoding, limit)
+
+
+def _decode(content: bytes, encoding: str, limit: int) -> bytes:
+    wbits = GZIP if encoding == "gzip" else zlib.MAX_WBITS if _has_zlib_header(content) else -zlib.MAX_WBITS
+    decoder = zlib.decompressobj(wbits)
+    try:
+        body = decoder.decompress(content, limit + 1)
+    except zlib.error:
+        body = None
+    if body is not None and len(body) > limit:
+        raise _too_large(limit)
+    if body is None or not decoder.eof or decoder.unused_data:
+        raise HttpError(400, f"the body does not have its encoding, {encoding}")
+    return body
+
+
+def _has_zlib_header(content: bytes) -> bool:
+    """Return whether *content* begins as RFC 1950 says; some clients send deflate without that header."""
+    return len(content) > 1 and content[0] & 15 == zlib.DEFLATED and int.from_bytes(content[:2]) % 31 == 0
 
 
 def _too_large(limit: int) -> HttpError:

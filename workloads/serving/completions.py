@@ -5,7 +5,7 @@ Source: OpenAI's API reference. This module has the part that a text-only model 
 
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -34,6 +34,18 @@ Texts = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as
 Tokens = Annotated[int, Field(gt=0, lt=2**31)]
 
 
+NEUTRAL: Mapping[str, tuple[object, ...]] = {
+    "tools": ([],), "tool_choice": ("none", "auto"), "parallel_tool_calls": (True, False), "functions": ([],),
+    "function_call": ("none", "auto"), "response_format": ({"type": "text"},), "logprobs": (False, 0),
+    "top_logprobs": (0,), "logit_bias": ({},), "store": (False,), "service_tier": ("auto", "default"),
+    "modalities": (["text"],), "verbosity": ("medium",), "best_of": (1,), "echo": (False,), "suffix": ("",),
+    "seed": (-1,), "tool_calls": ([],),
+}  # fmt: skip
+"""Fields that ask for nothing with these values, which clients send unasked; with others the field is refused."""
+IGNORED = ("metadata", "name", "prompt_cache_key", "safety_identifier", "user")
+"""Fields that say something about the request and nothing about its answer."""
+
+
 class StrictBody(BaseModel):
     """A body whose unknown fields are refused: a client that asks for tools gets an error. Null means absent."""
 
@@ -41,9 +53,16 @@ class StrictBody(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_nulls(cls, values: Any) -> Any:
-        is_object = isinstance(values, dict)
-        return {key: value for key, value in values.items() if value is not None} if is_object else values
+    def _drop_neutral(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {key: value for key, value in values.items() if not _is_neutral(key, value)}
+
+
+def _is_neutral(name: str, value: object) -> bool:
+    # 0 equals False, and 1 equals True: the types have to be the same, too
+    neutral = any(value == each and type(value) is type(each) for each in NEUTRAL.get(name, ()))
+    return value is None or neutral or name in IGNORED
 
 
 class Part(StrictBody):
@@ -58,6 +77,8 @@ class Message(StrictBody):
 
 class StreamOptions(StrictBody):
     include_usage: bool = False
+    include_obfuscation: bool = False
+    """Whether events are padded; the server never pads them, as OpenAI's answers may do."""
 
 
 class CompletionRequest(StrictBody):
@@ -75,8 +96,6 @@ class CompletionRequest(StrictBody):
     n: Literal[1] = 1
     stream: bool = False
     stream_options: StreamOptions | None = None
-    user: str | None = None
-    """The client's own end user; the server ignores it."""
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
@@ -162,6 +181,10 @@ def check_model(name: str, model: Model) -> None:
 def _format_problem(problem: Any, kind: type[CompletionRequest]) -> str:
     where = ".".join(map(str, problem["loc"]))[:200] or "the body"
     if problem["type"] == "extra_forbidden":
+        name = problem["loc"][-1]
+        if name in NEUTRAL:
+            values = " or ".join(to_json(each).decode() for each in NEUTRAL[name])
+            return f"{where}: llama.cpp has no such option here; leave it out, or send {values}"
         fields = f"; the fields are {', '.join(kind.model_fields)}" if len(problem["loc"]) == 1 else ""
         return f"{where}: unknown field{fields}"
     return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
@@ -219,6 +242,9 @@ def format_event(data: object) -> bytes:
     return b"data: " + to_json(data) + b"\n\n"
 
 
-def _usage(end: TextEnd) -> dict[str, int]:
+def _usage(end: TextEnd) -> dict[str, int] | None:
+    """Return the tokens of a text; None if the text was cut before its prompt was counted."""
+    if end.prompt_tokens is None:
+        return None
     whole = end.prompt_tokens + end.tokens
     return {"prompt_tokens": end.prompt_tokens, "completion_tokens": end.tokens, "total_tokens": whole}

@@ -21,12 +21,13 @@ def complete_schema(app: FastAPI, model: Model, *kinds: type[BaseModel]) -> None
     """Add the schemas of *kinds* and the name of *model* to the document of *app*, whose routes are complete."""
     schema_document = app.openapi()
     _, schemas = models_json_schema([(kind, "validation") for kind in kinds], ref_template=_SCHEMAS)
-    for schema in schemas["$defs"].values():
+    definitions = schemas.get("$defs", {})
+    for schema in definitions.values():
         if "model" in schema["properties"]:
             schema["properties"]["model"]["enum"] = [model.name]
-    schema_document["components"]["schemas"].update(schemas["$defs"])
+    schema_document["components"]["schemas"].update(definitions)
     values = {"name": [model.name], "version": [model.version]}
     operations = [operation for path in schema_document["paths"].values() for operation in path.values()]
     for parameter in [each for operation in operations for each in operation.get("parameters", [])]:
-        if parameter["in"] == "path":
+        if parameter["in"] == "path" and parameter["name"] in values:
             parameter["schema"]["enum"] = values[parameter["name"]]

@@ -1,36 +1,27 @@
 """A queue in front of a model that generates several texts at once."""
 
 import asyncio
-import math
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
-from workloads.serving.batcher import DeadlineExceeded, QueueFull
+from workloads.serving.admission import Admission
 from workloads.serving.runtimes.runtime import Piece
 
 Generate = Callable[[Mapping[str, Any], Callable[[Piece], bool]], None]
 
 
-class GenerationMetrics(Protocol):
-    """The metrics that a queue of texts updates."""
-
-    def set_waiting(self, requests: int) -> None: ...
-    def set_writing(self, requests: int) -> None: ...
-    def record_first_token(self, seconds: float) -> None: ...
-    def record_tokens(self, prompt_tokens: int, tokens: int) -> None: ...
-
-
 class Answer:
     """A text that the model is generating; the model never waits for a slow reader."""
 
-    def __init__(self, metrics: GenerationMetrics, arrival: float) -> None:
-        self._metrics, self._arrival = metrics, arrival
+    def __init__(self, arrival: float) -> None:
+        self._arrival = arrival
         self._loop = asyncio.get_running_loop()
         self._pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
         self._abandoned = threading.Event()
-        self._tokens = 0
+        self.tokens = 0
+        """Pieces with text so far; a piece is a token."""
         self.is_finished = False
         """Whether the text is complete, failed or abandoned."""
         self.first_token_seconds: float | None = None
@@ -55,22 +46,16 @@ class Answer:
             return
         if isinstance(piece, Exception):
             self.is_finished = True
-            self._metrics.record_tokens(0, self._tokens)
         else:
-            self._tokens += bool(piece.text)
+            self.tokens += bool(piece.text)
             if self.first_token_seconds is None:
                 self.first_token_seconds = self._loop.time() - self._arrival
-                self._metrics.record_first_token(self.first_token_seconds)
-            if piece.end:
-                self.is_finished = True
-                self._metrics.record_tokens(piece.end.prompt_tokens, piece.end.tokens)
+            self.is_finished = piece.end is not None
         self._pieces.put_nowait(piece)
 
     def abandon(self) -> None:
         """Stop the text: its slot is free once the model notices, at the next token."""
-        if not self.is_finished:
-            self.is_finished = True
-            self._metrics.record_tokens(0, self._tokens)
+        self.is_finished = True
         self._abandoned.set()
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
@@ -86,18 +71,13 @@ class Answer:
 class Generation:
     """A queue in front of a model that generates several texts at once, each in its own thread."""
 
-    def __init__(self, generate: Generate, parallel: int, queue: int, metrics: GenerationMetrics) -> None:
+    def __init__(self, generate: Generate, parallel: int, admission: Admission) -> None:
         """
         Args:
-            parallel: The most texts that are generated at once.
-            queue: The most requests that wait.
+            parallel: The most texts that are generated at once, as *admission* has them.
         """
-        self._generate, self._parallel, self._queue, self._metrics = generate, parallel, queue, metrics
-        self._slots = asyncio.Semaphore(parallel)
+        self._generate, self._admission = generate, admission
         self._threads = ThreadPoolExecutor(parallel, "generation")
-        self._waiting = self._writing = 0
-        self._seconds = 0.0
-        """Average seconds per text of recent texts."""
 
     async def run(self) -> None:
         """Run until cancelled, then wait for the texts that are being generated."""
@@ -113,36 +93,12 @@ class Generation:
             deadline: The loop's time, in seconds, by which a slot is needed.
 
         Raises:
-            QueueFull: the queue has no room.
-            DeadlineExceeded: no slot by *deadline*; the request then never starts.
+            QueueFull: the queue has no room, or there was no slot by *deadline*; the request then never starts.
         """
         loop = asyncio.get_running_loop()
-        arrival = loop.time()
-        if self._slots.locked() and self._waiting >= self._queue:
-            raise QueueFull(max(1, math.ceil((self._waiting + 1) / self._parallel * self._seconds)))
-        self._add_waiting(1)
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise DeadlineExceeded from None
-        finally:
-            self._add_waiting(-1)
-        answer, began = Answer(self._metrics, arrival), loop.time()
-        self._add_writing(1)
+        answer = Answer(loop.time())
+        await self._admission.acquire(deadline)
+        began = loop.time()
         future = loop.run_in_executor(self._threads, answer.write, self._generate, request)
-        future.add_done_callback(lambda _: self._finish(loop.time() - began))
+        future.add_done_callback(lambda _: self._admission.release(loop.time() - began))
         return answer
-
-    def _finish(self, seconds: float) -> None:
-        self._seconds = seconds if not self._seconds else 0.9 * self._seconds + 0.1 * seconds
-        self._add_writing(-1)
-        self._slots.release()
-
-    def _add_waiting(self, change: int) -> None:
-        self._waiting += change
-        self._metrics.set_waiting(self._waiting)
-
-    def _add_writing(self, change: int) -> None:
-        self._writing += change
-        self._metrics.set_writing(self._writing)

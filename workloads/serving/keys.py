@@ -2,7 +2,8 @@
 
     python -m workloads.serving.keys NAME --scopes infer,read      print a new key once, and the line for the file
 
-A file of keys is a JSON list of {"name": …, "sha256": …, "scopes": […]}.
+A file of keys is a JSON list of {"name": …, "sha256": …, "scopes": […]}. An entry may have the quotas
+requests_per_minute, tokens_per_minute and tokens_per_day: options of the same names write them.
 """
 
 import hashlib
@@ -13,12 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.serving.model import StrictModel
 
+QUOTAS = ("requests_per_minute", "tokens_per_minute", "tokens_per_day")
+"""The fields of a key that are quotas."""
 Scope = Literal["infer", "read", "metrics"]
 """Run inference; read metadata; read metrics."""
 
@@ -28,6 +31,12 @@ class Key(StrictModel):
     """The key's owner, as the log names it."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     scopes: tuple[Scope, ...] = Field(min_length=1)
+    requests_per_minute: PositiveInt | None = None
+    """The most requests for inference in a minute; None: no limit."""
+    tokens_per_minute: PositiveInt | None = None
+    """Tokens of prompts and answers in a minute, after which a further request waits; None: no limit."""
+    tokens_per_day: PositiveInt | None = None
+    """Tokens of prompts and answers in a day in UTC; None: no limit."""
 
 
 class Keys:
@@ -40,15 +49,20 @@ class Keys:
     def are_required(self) -> bool:
         return self._keys is not None
 
-    def find(self, authorization: str) -> Key | None:
+    def find(self, authorization: str, api_key: str = "") -> Key | None:
         """Return the key in the header *authorization* (``Bearer KEY``), or None if the server does not have it.
+
+        Args:
+            api_key: The header in which Anthropic's clients send their key, if there is one.
 
         The lookup is by digest: its duration reveals nothing about a key.
         """
         scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or self._keys is None:
+        if self._keys is None:
             return None
-        return self._keys.get(_digest(token.strip()))
+        if scheme.lower() == "bearer":
+            return self._keys.get(_digest(token.strip()))
+        return self._keys.get(_digest(api_key)) if api_key else None
 
 
 def read(path: Path) -> Keys:
@@ -84,15 +98,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--scopes", default="infer,read", help="a list of infer, read and metrics; infer,read by default"
     )
+    for quota in QUOTAS:
+        parser.add_argument(f"--{quota.replace('_', '-')}", type=int, metavar="N", help="quota; unlimited by default")
     args = parser.parse_args(argv)
     scopes = args.scopes.split(",")
     if wrong := [scope for scope in scopes if scope not in get_args(Scope)]:
         problem, expected = f"no such scope, {', '.join(wrong)}", f"some of {', '.join(get_args(Scope))}"
         print_error(Diagnostic("--scopes", problem, expected, "Correct --scopes"))
         return 2
+    quotas = {quota: value for quota in QUOTAS if (value := getattr(args, quota)) is not None}
+    if too_small := [quota for quota, value in quotas.items() if value < 1]:
+        option = f"--{too_small[0].replace('_', '-')}"
+        print_error(Diagnostic(option, f"got {quotas[too_small[0]]}", "a number above 0", f"Correct {option}"))
+        return 2
     token = secrets.token_urlsafe(32)
     print(f"key, shown this once: {token}", file=sys.stderr)
-    print(json.dumps({"name": args.name, "sha256": _digest(token), "scopes": scopes}))
+    print(json.dumps({"name": args.name, "sha256": _digest(token), "scopes": scopes, **quotas}))
     return 0
 
 

@@ -1,6 +1,7 @@
 """The Prometheus metrics of a server. Each server has its own registry."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
@@ -12,9 +13,20 @@ from prometheus_client.registry import Collector
 from workloads.serving import watch_config
 from workloads.serving.model import Model
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_TOKENS_PER_SECOND = (1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text as the metrics count it."""
+
+    prompt_tokens: int
+    tokens: int
+    first_token_seconds: float | None
+    """Seconds from the request to the first token; None if that time is not known."""
 
 
 class Metrics:
@@ -44,11 +56,15 @@ class Metrics:
             "rackwright_server_writing_requests", "Requests whose text is being generated.", registry=registry
         )
         self._first_token = Histogram(
-            "rackwright_server_first_token_seconds", "Seconds from a request to the first piece of its text.",
+            "rackwright_server_first_token_seconds", "Seconds from a request to the first piece of its text.", ("key",),
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
+        self._token_rate = Histogram(
+            "rackwright_server_tokens_per_second", "Tokens per second of a text, after its first token.", ("key",),
+            buckets=_TOKENS_PER_SECOND, registry=registry,
+        )  # fmt: skip
         self._tokens = Counter(
-            "rackwright_server_tokens", "Tokens of prompts and of completions.", ("kind",), registry=registry
+            "rackwright_server_tokens", "Tokens of prompts and of completions.", ("kind", "key"), registry=registry
         )
         load = Gauge(
             "rackwright_server_model_load_seconds",
@@ -73,12 +89,20 @@ class Metrics:
     def set_writing(self, requests: int) -> None:
         self._writing.set(requests)
 
-    def record_first_token(self, seconds: float) -> None:
-        self._first_token.observe(seconds)
+    def record_text(self, text: Text, key: str, seconds: float) -> None:
+        """Record a text that has ended.
 
-    def record_tokens(self, prompt_tokens: int, tokens: int) -> None:
-        self._tokens.labels("prompt").inc(prompt_tokens)
-        self._tokens.labels("completion").inc(tokens)
+        Args:
+            key: The name of the client's key; empty without keys.
+            seconds: Seconds from the request to the end of its answer.
+        """
+        self._tokens.labels("prompt", key).inc(text.prompt_tokens)
+        self._tokens.labels("completion", key).inc(text.tokens)
+        if text.first_token_seconds is not None:
+            self._first_token.labels(key).observe(text.first_token_seconds)
+            if text.tokens > 1 and seconds > text.first_token_seconds:
+                rate = (text.tokens - 1) / (seconds - text.first_token_seconds)
+                self._token_rate.labels(key).observe(rate)
 
     def record_response(self, route: str, status: int, seconds: float) -> None:
         self._requests.labels(route, status).inc()

@@ -12,13 +12,12 @@ SMALL_BYTES = 64 << 10
 """The largest body that the event loop handles itself: a change of threads would take longer."""
 MAX_CONTAINERS, MAX_VALUES = 1 << 16, 1 << 21
 """The most lists and objects, and the most values, of a body in JSON. Parsed they take 150 MB in all."""
-_THREAD = ThreadPoolExecutor(1, "bodies")
+THREAD = ThreadPoolExecutor(1, "bodies")
+"""The one thread for bodies, so that large ones use memory one after the other."""
 
 
 async def offload(size: int, seconds: float, work: Callable[..., T], *arguments: object) -> T:
     """Return the result of *work*, which runs in a thread if it handles more than SMALL_BYTES.
-
-    There is one such thread, so that large bodies use memory one after the other.
 
     Args:
         size: Bytes that *work* handles.
@@ -30,7 +29,7 @@ async def offload(size: int, seconds: float, work: Callable[..., T], *arguments:
         return work(*arguments)
     try:
         async with asyncio.timeout(seconds):
-            return await asyncio.get_running_loop().run_in_executor(_THREAD, work, *arguments)
+            return await asyncio.get_running_loop().run_in_executor(THREAD, work, *arguments)
     except TimeoutError:
         raise DeadlineExceeded from None
 

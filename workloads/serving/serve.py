@@ -19,7 +19,7 @@ from workloads.serving.keys import Keys
 from workloads.serving.metrics import Metrics
 from workloads.serving.middleware import EventLog, log_event
 from workloads.serving.model import NAME, read
-from workloads.serving.runtimes import LanguageRuntime, Runtime, RuntimeProcess, RuntimeProcessEnded, load_runtime
+from workloads.serving.runtimes import AnyRuntime, RuntimeProcess, RuntimeProcessEnded, load_runtime
 from workloads.serving.settings import ServingSettings, with_model_defaults
 
 
@@ -58,7 +58,7 @@ class DrainingServer(uvicorn.Server):
 
     def __init__(
         self,
-        runtime: Runtime | LanguageRuntime,
+        runtime: AnyRuntime,
         settings: ServingSettings,
         keys: Keys,
         tls: ssl.SSLContext | None,

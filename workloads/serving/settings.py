@@ -44,8 +44,13 @@ class ServingSettings(StrictModel):
     queue: PositiveInt = 256
     """The most requests that wait; a further one gets 429 with Retry-After."""
     deadline_seconds: PositiveFloat = 30
-    """Seconds from the last byte of a request to its answer, or to the first piece of a stream; a request may ask for
-    less if its protocol has a field for that."""
+    """Seconds from the last byte of a request to its answer, and for a language model to the first token; a request may
+    ask for less if its protocol has a field for that."""
+    answer_seconds: PositiveFloat = 570
+    """Seconds from the last byte of a request to the end of a text that is not streamed. The text so far is then the
+    answer. The default is less than the 600 s for which OpenAI's client waits before it repeats a request."""
+    stream_seconds: PositiveFloat = 3600
+    """Seconds from the last byte of a request to the end of a streamed text."""
     body_bytes: PositiveInt = 16 << 20
     """The largest body of a request, in bytes."""
     body_seconds: PositiveFloat = 30

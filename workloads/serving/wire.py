@@ -261,6 +261,11 @@ def _outputs(request: InferRequest, model: Model) -> dict[str, bool]:
     for output in request.outputs:
         if output.name not in names:
             raise MalformedRequest(f"outputs: got {_format_value(output.name)}; {model.name} gives {', '.join(names)}")
+        if output.parameters.get("classification"):
+            where = f"outputs.{output.name}.parameters.classification"
+            raise MalformedRequest(
+                f"{where}: the server does not have this extension; take the classes from the output"
+            )
         where = f"outputs.{output.name}.parameters.binary_data"
         expected[output.name] = _flag(where, output.parameters.get("binary_data", as_bytes))
     return expected

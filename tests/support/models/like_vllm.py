@@ -23,9 +23,10 @@ for option in ("served-model-name", "uds", "load-format"):
 for option in ("tensor-parallel-size", "max-model-len", "max-num-seqs"):
     parser.add_argument(f"--{option}", required=True, type=int)
 parser.add_argument("--gpu-memory-utilization", required=True, choices=["0.9"])
-for option in ("no-enable-log-requests", "disable-uvicorn-access-log"):
+for option in ("no-enable-log-requests", "disable-uvicorn-access-log", "enable-scale-out"):
     parser.add_argument(f"--{option}", action="store_true", required=True)
 given = parser.parse_args()
+TEXT, USAGE = "one two three", {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 KEY = os.environ["VLLM_API_KEY"]
 
 
@@ -85,12 +86,18 @@ class Handler(BaseHTTPRequestHandler):
             self._error(400, "You passed 9 input tokens. However, the model's context length is only 8 tokens")
         elif prompt == "failing":
             self._error(500, "hunter2")
-        else:
-            assert asked["stream"] is asked["stream_options"]["include_usage"] is True
+        elif asked.get("stream"):
+            assert asked["stream_options"]["include_usage"] is True
             self._stream(prompt)
+        else:
+            if prompt == "slow":
+                time.sleep(1)
+            said = {"text": TEXT} if self.path == "/v1/completions" else {"message": {"content": TEXT}}
+            self._whole(200, {"choices": [{"index": 0, **said, "finish_reason": "stop"}], "usage": USAGE})
 
     def _stream(self, prompt: str) -> None:
         self.send_response(200)
+        self.send_header("content-type", "text/event-stream; charset=utf-8")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         self._event({"choices": [self._choice("")]})
@@ -106,14 +113,11 @@ class Handler(BaseHTTPRequestHandler):
                 return
             while prompt == "for ever" and not time.sleep(0.01):
                 self._event({"choices": [self._choice(" more")]})
-            if prompt == "slow":
-                time.sleep(1)
         except ConnectionError:
             print("left", flush=True)
             return
-        self._event({"choices": [self._choice("", "abort" if prompt == "abort" else "stop")]})
-        usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-        self._event({"choices": [], "usage": usage})
+        self._event({"choices": [self._choice("", "stop")]})
+        self._event({"choices": [], "usage": USAGE})
         self._chunk(b"data: [DONE]\n\n")
         self._chunk(b"")
 
@@ -122,7 +126,7 @@ class Handler(BaseHTTPRequestHandler):
         return {"index": 0, **said, "finish_reason": reason}
 
     def _event(self, event: dict[str, Any]) -> None:
-        self._chunk(b"data: " + json.dumps(event).encode() + b"\n\n")
+        self._chunk(b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n")
 
     def _chunk(self, content: bytes) -> None:
         self.wfile.write(f"{len(content):x}\r\n".encode() + content + b"\r\n")

@@ -148,7 +148,11 @@ def test_a_runtime_is_asked_what_the_request_says() -> None:
         (CHAT, body(HELLO, messages=[{"role": "tool", "content": "x"}]), 400, "messages.0.role: ", "messages", None),
         (CHAT, body(HELLO, messages=[{"role": "user", "content": [{"type": "image_url"}]}]), 400,
          "messages.0.content.0.type: Input should be 'text'", "messages", None),
-        (CHAT, body(HELLO, tools=[]), 400, "tools: unknown field; the fields are model, ", "tools", None),
+        (CHAT, body(HELLO, tools=[{}]), 400, "tools: llama.cpp has no such option here; leave it out, or send []",
+         "tools", None),
+        (CHAT, body(HELLO, logprobs=True), 400, "logprobs: llama.cpp has no such option here; leave it out, or send "
+         "false or 0", "logprobs", None),
+        (CHAT, body(HELLO, top_k=1), 400, "top_k: unknown field; the fields are model, ", "top_k", None),
         (CHAT, body(HELLO, stream_options={"x": 1}, stream=True), 400, "stream_options.x: unknown field",
          "stream_options", None),
         (CHAT, body(HELLO, stream_options={}), 400, "the body: stream_options needs stream", None, None),
@@ -161,7 +165,7 @@ def test_a_runtime_is_asked_what_the_request_says() -> None:
         (CHAT, body(HELLO, max_tokens=0), 400, "max_tokens: Input should be greater than 0", "max_tokens", None),
         (CHAT, body(HELLO, max_tokens=2**31), 400, "max_tokens: Input should be less than 2", "max_tokens", None),
         (CHAT, body(HELLO, n=2), 400, "n: Input should be 1", "n", None),
-        (CHAT, body(HELLO, seed=-1), 400, "seed: Input should be greater than", "seed", None),
+        (CHAT, body(HELLO, seed=-2), 400, "seed: Input should be greater than", "seed", None),
         (CHAT, body(HELLO, seed=2**32 - 1), 400, "seed: Input should be less than 4294967295", "seed", None),
         (CHAT, body(HELLO, stop=["a"] * 5), 400, "stop: List should have at most 4 items", "stop", None),
         (CHAT, body(HELLO, stop=""), 400, "stop.0: String should have at least 1 character", "stop", None),
@@ -171,7 +175,9 @@ def test_a_runtime_is_asked_what_the_request_says() -> None:
         (TEXT, body(ONCE, prompt=["a", "b"]), 400, "prompt: List should have at most 1 item", "prompt", None),
         (TEXT, body(ONCE, prompt=""), 400, "prompt.0: String should have at least 1 character", "prompt", None),
         (TEXT, body(ONCE, prompt=[1]), 400, "prompt.0: Input should be a valid string", "prompt", None),
-        (TEXT, body(ONCE, echo=True), 400, "echo: unknown field; the fields are model, ", "echo", None),
+        (TEXT, body(ONCE, echo=True), 400, "echo: llama.cpp has no such option here; leave it out, or send false",
+         "echo", None),
+        (TEXT, body(ONCE, best_of=True), 400, "best_of: llama.cpp has no such option here", "best_of", None),
         (TEXT, body(ONCE, prompt="too long"), 400, "prompt: got a prompt of 9 tokens", "prompt",
          "context_length_exceeded"),
         (TEXT, body(ONCE, prompt="too long", stream=True), 400, "prompt: got a prompt of 9 tokens", "prompt",
@@ -253,36 +259,86 @@ def test_several_are_written_at_once_and_beyond_the_queue_is_429() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_deadline_that_passes_is_504_and_frees_its_place(stream: bool) -> None:
+def test_no_first_token_in_time_is_a_400_that_no_client_repeats(stream: bool) -> None:
     runtime = Writer()
     with here(runtime, parallel=1, deadline_seconds=0.2) as server:
         late = ask(server.address, CHAT, body(HELLO, stream=stream))
         waited = ask(server.address, CHAT, body(HELLO, stream=stream))
         runtime.go.release()
-        assert runtime.left.acquire(timeout=60), "the model is told at its next word"
+        assert runtime.left.acquire(timeout=60), "the model stops at its next word"
         for _ in range(3):
             runtime.go.release()
         assert ask(server.address, CHAT, body(HELLO)).status == 200
 
-    assert (late.status, waited.status) == (504, 504)
-    assert late.json["error"]["message"] == "no answer within 0.2 s"
-    assert late.json["error"]["type"] == "server_error"
-    assert len(runtime.asked) == 2, "what waited in vain was not begun with"
+    assert (late.status, late.json["error"]["code"]) == (400, "deadline_exceeded")
+    assert late.json["error"]["message"].startswith("no first token within 0.2 s; ")
+    assert server.requests[0]["reason"] == "deadline_exceeded"
+    assert waited.status == 429, "a request that has not begun may be repeated"
+    assert waited.json["error"]["message"].startswith("no slot became free in time; come back in ")
+    assert int(waited.headers["retry-after"]) >= 1
+    assert len(runtime.asked) == 2, "the request that waited in vain was not begun"
 
 
-def test_a_stream_that_has_begun_has_no_deadline() -> None:
-    runtime = Writer()
+@pytest.mark.parametrize("stream", [False, True])
+def test_after_the_first_token_the_deadline_is_over(stream: bool) -> None:
+    runtime, background = Writer(), Background()
     with here(runtime, deadline_seconds=0.3) as server:
-        stream = Stream(server, body(HELLO, stream=True))
+        background.ask(server.address, CHAT, body(HELLO, stream=stream))
+        assert runtime.began.acquire(timeout=60)
         runtime.go.release()
-        stream.until(b'"one"')
         late = ask(server.address, CHAT, body(HELLO))
         for _ in range(9):
             runtime.go.release()
-        stream.until(b"[DONE]")
-        stream.go()
+        [answer] = background.all()
 
-    assert late.status == 504, "more than 0.3 s have passed"
+    assert late.status == 400, "more than 0.3 s have passed"
+    assert answer.status == 200
+    assert b" three" in answer.content
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_at_the_time_limit_the_text_so_far_is_the_answer(stream: bool) -> None:
+    runtime, limit = Writer(), "stream_seconds" if stream else "answer_seconds"
+    with here(runtime, parallel=1, **{limit: 0.5}) as server:
+        background = Background()
+        background.ask(server.address, CHAT, body(HELLO, stream=stream))
+        assert runtime.began.acquire(timeout=60)
+        runtime.go.release()
+        [answer] = background.all()
+        runtime.go.release()
+        assert runtime.left.acquire(timeout=60), "the model stops at its next word"
+        [line] = server.requests
+
+    assert answer.status == 200
+    if stream:
+        *told, done = events(answer)
+        assert done == "data: [DONE]"
+        assert told[-1]["choices"][0]["finish_reason"] == "length"
+    else:
+        [choice] = answer.json["choices"]
+        assert (choice["message"]["content"], choice["finish_reason"]) == ("one", "length")
+        assert answer.json["usage"] is None, "the model had not counted the prompt"
+    assert (line["finish"], line["tokens"]) == ("length", 1)
+
+
+def test_fields_that_ask_for_nothing_pass() -> None:
+    """The fields of OpenAI's protocol that clients and frameworks send unasked, with their neutral values."""
+    runtime = Writer(free=True)
+    neutral = {
+        "tools": [], "tool_choice": "auto", "response_format": {"type": "text"}, "logprobs": False, "logit_bias": {},
+        "store": False, "metadata": {"a": "b"}, "service_tier": "auto", "parallel_tool_calls": True,
+        "reasoning_effort": None, "safety_identifier": "x", "prompt_cache_key": "x", "seed": -1, "n": 1,
+        "top_logprobs": None, "modalities": ["text"], "audio": None, "prediction": None, "stream_options": None,
+    }  # fmt: skip
+    named = [{"role": "user", "content": "Hello", "name": "lea"}, {"role": "assistant", "content": "a",
+             "tool_calls": [], "refusal": None}, {"role": "user", "content": "b"}]  # fmt: skip
+    with here(runtime) as server:
+        assert ask(server.address, CHAT, body(HELLO, **neutral, messages=named)).status == 200
+        neutral_text = {"echo": False, "best_of": 1, "suffix": None, "logprobs": None, "logit_bias": None}
+        assert ask(server.address, TEXT, body(ONCE, **neutral_text)).status == 200
+
+    plain = [{"role": each["role"], "content": each["content"]} for each in named]
+    assert runtime.asked == [{"messages": plain}, {"prompt": "Once"}]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -295,7 +351,7 @@ def test_a_client_that_goes_while_it_is_written_frees_its_place(stream: bool) ->
             client.until(b'"one"')
         else:
             assert runtime.began.acquire(timeout=60)
-            eventually(lambda: server.figure("rackwright_server_first_token_seconds_count") == 1)
+            eventually(lambda: server.figure("rackwright_server_writing_requests") == 1)
         client.go()
         eventually(lambda: any(line["path"] == CHAT for line in server.requests))
         runtime.go.release()
@@ -368,9 +424,10 @@ def test_figures_and_log_have_tokens_and_no_payload(free: Here) -> None:
         assert 0 <= line["first_token_seconds"] <= line["seconds"]
     assert free.requests[2]["reason"] == "malformed"
     assert "hunter2" not in json.dumps(free.log)
-    assert 'rackwright_server_tokens_total{kind="prompt"} 14.0' in text
-    assert 'rackwright_server_tokens_total{kind="completion"} 6.0' in text
-    assert "rackwright_server_first_token_seconds_count 2.0" in text
+    assert 'rackwright_server_tokens_total{key="",kind="prompt"} 14.0' in text
+    assert 'rackwright_server_tokens_total{key="",kind="completion"} 6.0' in text
+    assert 'rackwright_server_first_token_seconds_count{key=""} 2.0' in text
+    assert 'rackwright_server_tokens_per_second_count{key=""} 2.0' in text
     assert 'rackwright_server_requests_total{route="/v1/chat/completions",status="200"} 1.0' in text
 
 
@@ -380,7 +437,7 @@ def test_the_document_names_the_routes_and_refusals(free: Here) -> None:
     chat = paths[CHAT]["post"]
 
     assert {TEXT, "/v1/models", "/v1/models/{name}", "/ready", "/metrics"} <= paths.keys()
-    assert {"400", "401", "403", "404", "408", "413", "429", "504"} <= chat["responses"].keys()
+    assert {"400", "401", "403", "404", "408", "413", "415", "429"} <= chat["responses"].keys()
     schema = chat["requestBody"]["content"]["application/json"]["schema"]
     assert schema == {"$ref": "#/components/schemas/ChatRequest"}
     properties = document["components"]["schemas"]["ChatRequest"]["properties"]

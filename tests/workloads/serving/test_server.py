@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 import re
 import socket
@@ -112,6 +113,23 @@ def test_a_checkpoint_answers_as_its_export_does(digits: Path) -> None:
         ("GET", "/ready", 200, {"ready": True, "version": "1"}),
         ("GET", "/v2/health/ready", 200, {"ready": True, "version": "1"}),
         ("GET", "/v2/models/held/ready", 200, {"name": "held", "ready": True}),
+        ("GET", "/v2/models/held/versions/1/ready", 200, {"name": "held", "ready": True}),
+        ("GET", "/v2/models/held/versions/2/ready", 404, {"error": "no version 2 of held here; this server has 1"}),
+        *(
+            (
+                method,
+                path,
+                404,
+                {"error": f"the server has no extension {extension}; it has binary_tensor_data, model_lineage"},
+            )
+            for method, path, extension in (
+                ("GET", "/v2/models/held/config", "model_configuration"),
+                ("GET", "/v2/models/held/versions/1/config", "model_configuration"),
+                ("GET", "/v2/models/stats", "statistics"),
+                ("GET", "/v2/models/held/stats", "statistics"),
+                ("POST", "/v2/repository/index", "model_repository"),
+            )
+        ),
         ("GET", "/v2/models/other", 404, {"error": "no model other here; this server has held"}),
         ("GET", "/v2/models/held/versions/2", 404, {"error": "no version 2 of held here; this server has 1"}),
         ("POST", "/v2/models/held/versions/2/infer", 404, {"error": "no version 2 of held here; this server has 1"}),
@@ -173,6 +191,22 @@ def test_a_body_that_is_too_large_is_refused_with_its_length_or_without(free: He
         answer = connection.getresponse()
         assert (answer.status, answer.read()) == (413, b'{"error":"the body is larger than 4096 bytes"}')
         connection.close()
+
+
+@pytest.mark.parametrize("tail", [b"", np.zeros((1, 2), "<f4").tobytes()])
+def test_a_compressed_body_is_read_as_its_sender_wrote_it(free: Here, tail: bytes) -> None:
+    """Triton's client compresses JSON and tensors together, and counts the JSON as it was before."""
+    told = json.loads(ONE)
+    if tail:
+        told["inputs"][0] |= {"data": None, "parameters": {"binary_data_size": len(tail)}}
+    head = json.dumps(told).encode()
+    headers = {"content-encoding": "gzip", **({"inference-header-content-length": str(len(head))} if tail else {})}
+    answer = ask(free.address, HELD, gzip.compress(head + tail), headers)
+    assert (answer.status, answer.json["outputs"][0]["data"]) == (200, [0, 0])
+    bomb = ask(free.address, HELD, gzip.compress(bytes(1 << 20)), {"content-encoding": "gzip"})
+    assert (bomb.status, bomb.json["error"]) == (413, "the body is larger than 4096 bytes")
+    other = ask(free.address, HELD, ONE, {"content-encoding": "zstd"})
+    assert (other.status, other.headers["accept-encoding"]) == (415, "identity, gzip, deflate")
 
 
 def test_who_asks_before_he_sends_too_much_need_not_send(free: Here) -> None:

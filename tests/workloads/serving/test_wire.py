@@ -86,6 +86,9 @@ def body(*inputs: dict[str, Any], **more: Any) -> bytes:
         (body(tensor(shape=[0, 2], data=[])), "inputs: got 0 rows; a request has 1 to 4"),
         (body(tensor(shape=[5, 2], data=[0] * 10)), "inputs: got 5 rows; a request has 1 to 4"),
         (body(tensor(), outputs=[{"name": "z"}]), "outputs: got 'z'; m gives x'"),
+        (body(tensor(), outputs=[{"name": "x'", "parameters": {"classification": 2}}]),
+         "outputs.x'.parameters.classification: the server does not have this extension; take the classes from the "
+         "output"),
         (body(tensor(), outputs=[{"name": "x'", "parameters": {"binary_data": 1}}]),
          "outputs.x'.parameters.binary_data: got 1; it is true or false"),
         (body(tensor(), parameters={"timeout": 0}),

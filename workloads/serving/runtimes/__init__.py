@@ -7,13 +7,23 @@ from pathlib import Path
 
 from workloads.errors import Diagnostic, UserError
 from workloads.serving import model
-from workloads.serving.runtimes.runtime import LanguageRuntime, Runtime, RuntimeProcess, RuntimeProcessEnded
+from workloads.serving.runtimes.runtime import (
+    ForwardedRuntime,
+    LanguageRuntime,
+    Runtime,
+    RuntimeProcess,
+    RuntimeProcessEnded,
+)
 from workloads.serving.settings import ServingSettings
 
-__all__ = ["LanguageRuntime", "Runtime", "RuntimeProcess", "RuntimeProcessEnded", "load_runtime"]
+__all__ = [
+    "AnyRuntime", "ForwardedRuntime", "LanguageRuntime", "Runtime", "RuntimeProcess", "RuntimeProcessEnded",
+    "load_runtime",
+]  # fmt: skip
+AnyRuntime = Runtime | LanguageRuntime | ForwardedRuntime
 
 
-def load_runtime(directory: Path, settings: ServingSettings | None = None) -> Runtime | LanguageRuntime:
+def load_runtime(directory: Path, settings: ServingSettings | None = None) -> AnyRuntime:
     """Return the runtime of the model in *directory*, loaded, with every file verified.
 
     Args:
@@ -26,7 +36,7 @@ def load_runtime(directory: Path, settings: ServingSettings | None = None) -> Ru
     if (directory / "checkpoints").is_dir():
         return _torch(directory, settings)
     manifest = model.read(directory)
-    loaders: dict[str, Callable[[Path, model.Model, ServingSettings], Runtime | LanguageRuntime]]
+    loaders: dict[str, Callable[[Path, model.Model, ServingSettings], AnyRuntime]]
     loaders = {"onnx": _onnx, "llama.cpp": _llama, "tensorrt": _tensorrt, "vllm": _vllm}
     if manifest.runtime not in loaders:
         problem = f"no such runtime, {json.dumps(manifest.runtime)}"
@@ -73,7 +83,7 @@ def _tensorrt(directory: Path, manifest: model.Model, settings: ServingSettings)
     return TensorRtRuntime(directory, manifest, settings.max_batch)
 
 
-def _vllm(directory: Path, manifest: model.Model, settings: ServingSettings) -> LanguageRuntime:
+def _vllm(directory: Path, manifest: model.Model, settings: ServingSettings) -> ForwardedRuntime:
     from workloads.serving.runtimes.vllm import VllmRuntime
 
     return VllmRuntime(directory, manifest, settings)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from workloads.errors import UserError
@@ -37,7 +38,8 @@ class TextEnd:
     """How a text ended."""
 
     reason: Reason
-    prompt_tokens: int
+    prompt_tokens: int | None
+    """Tokens of the prompt; None if the text was cut before the runtime counted them."""
     tokens: int
     """Tokens of the text."""
 
@@ -68,14 +70,27 @@ class LanguageRuntime(LoadedModel, Protocol):
     """A language model. Several threads may use it at once."""
 
     def generate(self, request: Mapping[str, Any], on_piece: Callable[[Piece], bool]) -> None:
-        """Tell *on_piece* every piece that is written, until there is an end, or it wants no more and returns False.
+        """Pass each piece of the text to *on_piece*, until the text ends or *on_piece* returns False.
 
         Args:
-            asked: `messages` or `prompt`, and how it is gone on with, by OpenAI's names.
+            request: `messages` or `prompt`, and the options of sampling, by OpenAI's names.
 
         Raises:
             InvalidPrompt: nothing was generated.
         """
+
+
+@runtime_checkable
+class ForwardedRuntime(LoadedModel, Protocol):
+    """A language model behind an HTTP server of its own, to which requests are forwarded."""
+
+    @property
+    def socket_path(self) -> Path:
+        """The Unix socket of the HTTP server."""
+
+    @property
+    def key(self) -> str:
+        """The API key of the HTTP server."""
 
 
 class RuntimeProcessEnded(UserError):

