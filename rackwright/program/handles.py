@@ -115,7 +115,7 @@ def servers(
     """
     urls: dict[str, dict[str, pulumi.Output[str]]] = {}
     for each in declared:
-        if isinstance(spec := each.spec, ServerSpec):
+        if isinstance(spec := each.spec, ServerSpec) and not spec.follows:  # clients ask the leader of a replica
             url = spec.declared.url(stack.fleet.hosts[spec.host])
             urls.setdefault(spec.name, {})[spec.host] = _available(url, resources[each.name])
     return Handles("server", str(stack.fleet_file), {name: ServerHandle(of_hosts) for name, of_hosts in urls.items()})

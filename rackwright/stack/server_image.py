@@ -30,7 +30,10 @@ def image(
     text = _read_requirements(spec, requirements)
     item = images.definition(spec, repository, base, text, python_of_base)
     wrong = [problem.located(_place(spec)) for problem in images.problems(item, repository)]
-    if any(other.settings != spec.settings for other in specs):
+    if spec.replica:
+        expected, help = "an image serves by itself", "Declare a server with vllm.replica_hosts: 1"
+        wrong.append(Diagnostic(_place(spec), "got replicas over several hosts", expected, help))
+    elif any(other.settings != spec.settings for other in specs):
         expected, help = "an image has one set of settings", "Write `tensor_parallel` into `set` of the server"
         wrong.append(Diagnostic(_place(spec), "got different settings on different hosts", expected, help))
     if (

@@ -36,6 +36,11 @@ def main(argv: list[str] | None = None) -> int:
         if args.print:
             print(settings.model_dump_json(indent=2))
             return 0
+        if settings.vllm.follows:
+            from workloads.serving.worker import serve_worker
+
+            serve_worker(args.model, settings)
+            return 0
         from workloads.serving.serve import serve
 
         serve(args.model, settings)

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 import time
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,6 +15,7 @@ from workloads.errors import Diagnostic, UserError
 from workloads.serving import keys as api_keys
 from workloads.serving.app import State, create
 from workloads.serving.connection import protocol_with_limits
+from workloads.serving.host_socket import bind_host_socket
 from workloads.serving.keys import Keys
 from workloads.serving.metrics import Metrics
 from workloads.serving.middleware import EventLog, log_event
@@ -34,7 +35,7 @@ def serve(directory: Path, settings: ServingSettings) -> None:
     settings = _for_model(directory, settings)
     keys = api_keys.read(Path(settings.keys)) if settings.keys else Keys(None)
     tls = _tls(settings)
-    with _bind(settings) as listening, _bind_host_socket(settings) as host_socket:
+    with _bind(settings) as listening, bind_host_socket(settings) as host_socket:
         runtime = load_runtime(directory, settings)
         with closing(runtime) if isinstance(runtime, RuntimeProcess) else nullcontext():
             server = DrainingServer(runtime, settings, keys, tls, time.monotonic() - began, log_event, host_socket)
@@ -147,24 +148,6 @@ def _bind(settings: ServingSettings) -> socket.socket:
         expected = "a free port, and an address of this computer"
         raise UserError(Diagnostic("port", problem, expected, "Use another port or address")) from error
     return server_socket
-
-
-def _bind_host_socket(settings: ServingSettings) -> AbstractContextManager[socket.socket | None]:
-    """Return the bound Unix socket for the server's own host, or None if the settings name none."""
-    if settings.own_socket is None:
-        return nullcontext()
-    path = Path(settings.own_socket)
-    host_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        path.unlink(missing_ok=True)  # left by a killed server; the directory is this account's alone
-        host_socket.bind(str(path))
-        path.chmod(0o600)  # root needs no more
-    except OSError as error:
-        host_socket.close()
-        problem = f"the server cannot create its Unix socket: {error.strerror or error}"
-        help = "Set own_socket to a free path in a directory of this account"
-        raise UserError(Diagnostic(f"own_socket {path}", problem, help=help)) from error
-    return host_socket
 
 
 def _tls(settings: ServingSettings) -> ssl.SSLContext | None:

@@ -21,6 +21,8 @@ def files(spec: ServerSpec, repository: Repository) -> Iterator[ServiceFile]:
     yield ServiceFile(f"{release}/settings.json", _json(settings_of(spec)))
     yield ServiceFile(f"{release}/release.json", _json(_release(spec)))
     yield ServiceFile(f"{release}/workloads.zip", repository.workloads)
+    if spec.replica:
+        yield ServiceFile(spec.firewall, repository.render("model_server/etc/firewall.nft.j2", server=spec))
     unit = repository.render(f"model_server{UNITS}/server.service.j2", server=spec)
     yield ServiceFile(f"{UNITS}/{spec.unit}", unit, 0o644)
     if spec.watch:

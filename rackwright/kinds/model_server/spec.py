@@ -109,6 +109,16 @@ class ServerSpec(Resource):
         return self.replica is not None and self.replica.rank > 0
 
     @property
+    def table(self) -> str:
+        """The name of the nftables table for a replica over several hosts."""
+        return f"rackwright_server_{self.name}".replace("-", "_").replace(".", "_")
+
+    @property
+    def firewall(self) -> str:
+        """The path of the file with that table."""
+        return f"{self.etc}/firewall.nft"
+
+    @property
     def keys(self) -> dict[str, ServerKey]:
         """The keys of clients by name, sorted; empty: any client is allowed."""
         return dict(sorted(self.declared.keys.items()))

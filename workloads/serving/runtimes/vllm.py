@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +26,10 @@ from workloads.errors import Diagnostic, UserError
 from workloads.serving.adapters import check_adapters
 from workloads.serving.fit import SHARE_PERCENT
 from workloads.serving.model import Model
+from workloads.serving.replica import ReplicaLeader, fingerprint
+from workloads.serving.runtimes.replica_canary import ReplicaCanary
 from workloads.serving.runtimes.runtime import RuntimeProcessEnded
+from workloads.serving.runtimes.unix_http import UnixConnection
 from workloads.serving.settings import ServingSettings
 from workloads.serving.vllm_settings import arguments, environment
 
@@ -51,29 +53,42 @@ class VllmRuntime:
             RuntimeProcessEnded: vLLM ends before it is ready.
         """
         self.model = model
+        self._canary: ReplicaCanary | None = None
         self._home = TemporaryDirectory(prefix="vllm-")  # only this account may enter it
         self.socket_path, self.key = Path(self._home.name) / "door.sock", secrets.token_hex(32)
         command = [*_command(directory, model.name, self.socket_path, settings), *OPTIONS]
+        self._replica = _lead(model, settings)
         self._process = _Process(command, _environment(Path(command[0]).parent, self._home.name, self.key, settings))
         try:
+            if self._replica:
+                self._replica.start()
             self._wait(directory)
-            self.description = _describe(self._version(), settings.tensor_parallel)
+            if self._replica:
+                self._canary = ReplicaCanary(self.socket_path, self.key, model.name)
+            gpus = settings.tensor_parallel * settings.vllm.pipeline_parallel * settings.vllm.data_parallel
+            self.description = _describe(self._version(), gpus)
         except BaseException:
             self.close()
             raise
 
     def exit_reason(self) -> str | None:
-        """Return why vLLM ended, or None while it runs."""
-        return self._process.exit_reason()
+        """Return why vLLM ended, or why its replica is of no use any more; None while it runs."""
+        replica = self._replica and self._replica.lost()
+        canary = self._canary and self._canary.failure()
+        return replica or canary or self._process.exit_reason()
 
     def close(self) -> None:
-        """Stop vLLM, and all processes that it has started."""
+        """Stop vLLM, and all processes that it has started, also on the other hosts of its replica."""
+        if self._canary:
+            self._canary.close()
+        if self._replica:
+            self._replica.close()
         self._process.end()
         self._home.cleanup()
 
     def _wait(self, directory: Path) -> None:
         while self._get("/health")[0] != 200:
-            if reason := self._process.exit_reason():
+            if reason := self.exit_reason():
                 problem = f"vLLM cannot serve the model: {reason}"
                 help = "Correct what its output names, or change the settings"
                 raise RuntimeProcessEnded(Diagnostic(str(directory), problem, help=help))
@@ -85,7 +100,7 @@ class VllmRuntime:
 
     def _get(self, path: str) -> tuple[int, bytes]:
         """Return the status and content of vLLM's answer; status 0 without an answer."""
-        with suppress(OSError, HTTPException), closing(_Connection(self.socket_path, timeout=10)) as connection:
+        with suppress(OSError, HTTPException), closing(UnixConnection(self.socket_path, timeout=10)) as connection:
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read()
@@ -100,6 +115,25 @@ def _describe(version: str, gpus: int) -> str:
     except metadata.PackageNotFoundError:
         device = f"{gpus} GPU{'s' if gpus > 1 else ''}"
     return f"vLLM {version} on {device}"
+
+
+def _lead(model: Model, settings: ServingSettings) -> ReplicaLeader | None:
+    """Return the leader of the replica once all its workers wait; None for a replica on one host."""
+    replica = settings.vllm.replica
+    if replica is None:
+        return None
+    leader = ReplicaLeader(replica, fingerprint(model.version, settings))
+    print(f"waiting for the workers {', '.join(replica.addresses[1:])}", file=sys.stderr, flush=True)
+    leader.wait_for_workers()
+    return leader
+
+
+def start_worker(directory: Path, settings: ServingSettings) -> "_Process":
+    """Start the part of vLLM of a host that is not the leader of its replica, and return its process."""
+    home = TemporaryDirectory(prefix="vllm-")
+    command = _command(directory, "", None, settings)
+    variables = _environment(Path(command[0]).parent, home.name, secrets.token_hex(32), settings)
+    return _Process(command, variables, home)
 
 
 def _command(directory: Path, name: str, socket_path: Path | None, settings: ServingSettings) -> list[str]:
@@ -139,7 +173,14 @@ def _environment(bin_directory: Path, home: str, key: str, settings: ServingSett
 class _Process:
     """A command and its process group; its output goes to stderr."""
 
-    def __init__(self, command: list[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: list[str], environment: Mapping[str, str], home: TemporaryDirectory[str] | None = None
+    ) -> None:
+        """
+        Args:
+            home: Directory that is removed with the process.
+        """
+        self._home = home
         # gets SIGTERM when its parent thread ends, even by SIGKILL: the parent is the server's first thread
         supervised = ["setpriv", "--pdeathsig", "TERM", "--", *command]
         self._process = subprocess.Popen(
@@ -173,16 +214,5 @@ class _Process:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._reader.join(1)
-
-
-class _Connection(HTTPConnection):
-    """HTTP over the Unix socket *socket_path*."""
-
-    def __init__(self, socket_path: Path, timeout: float | None = None) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._socket_path = socket_path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._socket_path))
+        if self._home:
+            self._home.cleanup()
