@@ -84,3 +84,10 @@ def test_a_config_json_that_is_none_is_status_2(tmp_path: Path, capsys: pytest.C
 def test_a_context_that_the_model_does_not_take_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["qwen3-32b", *H100, "--context-tokens", "50000"]) == 1
     assert "context_tokens 50000 is more than the model takes" in capsys.readouterr().err
+
+
+def test_a_model_with_a_short_context_is_planned_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**model_config("qwen3-32b"), "max_position_embeddings": 2048}))
+    assert main([str(path), *H100]) == 0
+    assert "context_tokens 2048, parallel 4" in capsys.readouterr().out

@@ -20,7 +20,7 @@ from workloads.catalogue.models import model_config, model_names, model_title
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.serving.fit.checkpoint import computed_tensors, read_tensors
-from workloads.serving.fit.layout import GIB, Gpus, Load, Wish, reported_bytes
+from workloads.serving.fit.layout import Gpus, Load, Wish, reported_bytes
 from workloads.serving.fit.memory import gb
 from workloads.serving.fit.search import Fit, best_fit, fits
 from workloads.serving.fit.shape import shape_of
@@ -29,6 +29,8 @@ from workloads.serving.model import NAME, read
 
 STATUS = "Exit status: 0 a layout fits, 1 none fits, 2 wrong input."
 CONFIG = "config.json"
+CONTEXT_TOKENS = 4096
+"""Tokens of a text unless others are given, or the model takes fewer."""
 
 
 def arguments() -> ArgumentParser:
@@ -37,11 +39,9 @@ def arguments() -> ArgumentParser:
     parser.add_argument("--gpu", required=True, metavar="NAME", help="GPU of the catalogue, such as h100-sxm")
     parser.add_argument("--gpus", type=int, default=8, metavar="N", help="GPUs of each host (8)")
     parser.add_argument("--hosts", type=int, default=1, metavar="N", help="the most hosts of one replica (1)")
+    parser.add_argument("--context-tokens", type=int, metavar="N", help="tokens of a prompt and its answer (4096)")
     parser.add_argument(
-        "--context-tokens", type=int, default=4096, metavar="N", help="tokens of a prompt and its answer"
-    )
-    parser.add_argument(
-        "--parallel", type=int, default=4, metavar="N", help="texts at once, all of them at full length"
+        "--parallel", type=int, default=4, metavar="N", help="texts at once, all of them at full length (4)"
     )
     parser.add_argument("--kv-cache-dtype", choices=("auto", "fp8"), default="auto", help="precision of the cache")
     parser.add_argument("--speculative", action="store_true", help="count the layers for multi-token prediction")
@@ -58,8 +58,9 @@ def arguments() -> ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = arguments().parse_args(argv)
     try:
-        gpus, load = _gpus(args), _load(args)
+        gpus = _gpus(args)
         title, model = _model(args.model)
+        load = _load(args, gpus, model)
         wish = _wish(args)
         found = fits(model, gpus, load, wish)
         chosen = found if args.all else [fit for fit in found if fit.fits]
@@ -158,16 +159,15 @@ def _gpus(args: Namespace) -> Gpus:
         )
         raise UserError(Diagnostic("--gpu", problem, f"one of {', '.join(names)}", "Choose one of them"))
     for name in ("gpus", "hosts", "parallel", "context_tokens"):
-        if getattr(args, name) < 1:
+        if getattr(args, name) is not None and getattr(args, name) < 1:
             problem, help = f"{getattr(args, name)} is too few", "Choose a larger number"
             raise UserError(Diagnostic(f"--{name.replace('_', '-')}", problem, "1 or more", help))
     return Gpus(reported_bytes(label), args.gpus, args.hosts)
 
 
-def _load(args: Namespace) -> Load:
-    label = gpu_memory_bytes(args.gpu) or GIB
-    batch = Gpus(reported_bytes(label), 1).batch_tokens
-    return Load(args.context_tokens, args.parallel, args.kv_cache_dtype, args.speculative, batch)
+def _load(args: Namespace, gpus: Gpus, model: Sizes) -> Load:
+    context_tokens = args.context_tokens or min(CONTEXT_TOKENS, model.context_tokens)
+    return Load(context_tokens, args.parallel, args.kv_cache_dtype, args.speculative, gpus.batch_tokens)
 
 
 def _wish(args: Namespace) -> Wish:
