@@ -1,7 +1,4 @@
-"""Export as a GGUF file for llama.cpp.
-
-Source of names and layouts: llama.cpp, gguf-py/gguf/constants.py and the conversion of each architecture.
-"""
+"""Export as a GGUF file for llama.cpp, whose own package has the names of tensors and metadata, and writes the file."""
 
 import json
 import math
@@ -11,27 +8,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import torch
 from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
-from workloads.export import gguf_file, hugging_face
-from workloads.export.gguf_file import Value
+from workloads.export import hugging_face
 from workloads.export.trained import TrainedModel, fixed_tokens, logits
 
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "deepseek_v3": "deepseek2"}
 """llama.cpp's names of the architectures, by transformers' model types."""
-OUTSIDE_LAYERS = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-IN_LAYERS = {
-    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
-    "self_attn.q_a_proj": "attn_q_a", "self_attn.q_a_layernorm": "attn_q_a_norm", "self_attn.q_b_proj": "attn_q_b",
-    "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa", "self_attn.kv_a_layernorm": "attn_kv_a_norm",
-    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "mlp.gate": "ffn_gate_inp",
-    "mlp.shared_experts.gate_proj": "ffn_gate_shexp", "mlp.shared_experts.up_proj": "ffn_up_shexp",
-    "mlp.shared_experts.down_proj": "ffn_down_shexp",
-}  # fmt: skip
+Value = bool | int | float | str | list[str] | list[int]
 _CONTRACTIONS, _REST = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)", r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 PRE_TOKENIZERS = {
     None: "gpt-2",
@@ -39,8 +27,9 @@ PRE_TOKENIZERS = {
     rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{_REST}": "qwen2",
 }
 """llama.cpp's names of the splits of a text into words, by their regular expressions; None is GPT-2's."""
-NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
-"""Types of tokens in GGUF."""
+NO_MERGE = "[none] [none]"
+"""A merge that never applies, for a tokenizer without merges: the writer leaves empty lists out, which llama.cpp wants.
+A merge joins single letters, or what others have joined, and no letter is so long."""
 TOLERANCE = 0.02
 """Largest difference of a log-probability, as a share of the standard deviation of the logits.
 
@@ -85,75 +74,90 @@ def write_gguf(model: Any, source: Path, name: str, dtype: torch.dtype, path: Pa
     if config.model_type not in ARCHITECTURES:
         problem, expected = f"the model is a {config.model_type}", f"one of {', '.join(ARCHITECTURES)}"
         raise UserError(Diagnostic("--to gguf", problem, expected, "Export it with --to huggingface"))
-    architecture = ARCHITECTURES[config.model_type]
-    values: dict[str, Value] = {"general.architecture": architecture, "general.name": name}
-    values |= {f"{architecture}.{key}": value for key, value in _sizes(config).items()}
-    values |= _tokenizer(source, config)
-    tensors = dict(_tensors(model))
-    narrow = {key: each for key, each in tensors.items() if each.dim() > 1 and not key.endswith("ffn_gate_inp.weight")}
-    tensors = {key: each.to(dtype if key in narrow else torch.float32) for key, each in tensors.items()}
-    gguf_file.write(path, values, tensors)
+    writer = gguf.GGUFWriter(path, ARCHITECTURES[config.model_type])
+    for key, value in {"name": name, **_sizes(config), **_tokenizer(source, config)}.items():
+        getattr(writer, f"add_{key}")(value)
+    for key, tensor in _tensors(model):
+        is_narrow = tensor.dim() > 1 and not key.endswith("ffn_gate_inp.weight")
+        _add_tensor(writer, key, tensor.to(dtype if is_narrow else torch.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _add_tensor(writer: gguf.GGUFWriter, name: str, tensor: Tensor) -> None:
+    tensor = tensor.detach().contiguous()
+    if tensor.dtype == torch.bfloat16:  # NumPy has no such type
+        content: np.ndarray = tensor.view(torch.uint8).numpy()
+        writer.add_tensor(name, content, raw_dtype=gguf.GGMLQuantizationType.BF16)
+    else:
+        writer.add_tensor(name, tensor.numpy())
 
 
 def _sizes(config: Any) -> dict[str, Value]:
-    """Return the sizes of the model, by llama.cpp's keys without the architecture."""
+    """Return the sizes of the model, by the names of the writer's methods without ``add_``."""
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     sizes: dict[str, Value] = {
         "block_count": config.num_hidden_layers, "context_length": config.max_position_embeddings,
         "embedding_length": config.hidden_size, "feed_forward_length": config.intermediate_size,
-        "attention.head_count": config.num_attention_heads, "attention.head_count_kv": config.num_key_value_heads,
-        "attention.layer_norm_rms_epsilon": float(config.rms_norm_eps), "vocab_size": config.vocab_size,
-        "rope.freq_base": float(config.rope_parameters["rope_theta"]),
+        "head_count": config.num_attention_heads, "head_count_kv": config.num_key_value_heads,
+        "layer_norm_rms_eps": float(config.rms_norm_eps), "vocab_size": config.vocab_size,
+        "rope_freq_base": float(config.rope_parameters["rope_theta"]),
     }  # fmt: skip
     if config.model_type != "deepseek_v3":
-        return sizes | {"attention.key_length": head, "attention.value_length": head, "rope.dimension_count": head}
+        return sizes | {"key_length": head, "value_length": head, "rope_dimension_count": head}
     return sizes | {  # latent attention is one head of keys and values, as llama.cpp computes it
-        "attention.head_count_kv": 1, "rope.dimension_count": config.qk_rope_head_dim,
-        "attention.q_lora_rank": config.q_lora_rank, "attention.kv_lora_rank": config.kv_lora_rank,
-        "attention.key_length": config.kv_lora_rank + config.qk_rope_head_dim,
-        "attention.value_length": config.kv_lora_rank,
-        "attention.key_length_mla": config.qk_nope_head_dim + config.qk_rope_head_dim,
-        "attention.value_length_mla": config.v_head_dim, "leading_dense_block_count": config.first_k_dense_replace,
+        "head_count_kv": 1, "rope_dimension_count": config.qk_rope_head_dim,
+        "q_lora_rank": config.q_lora_rank, "kv_lora_rank": config.kv_lora_rank,
+        "key_length": config.kv_lora_rank + config.qk_rope_head_dim, "value_length": config.kv_lora_rank,
+        "key_length_mla": config.qk_nope_head_dim + config.qk_rope_head_dim, "value_length_mla": config.v_head_dim,
+        "leading_dense_block_count": config.first_k_dense_replace,
         "expert_feed_forward_length": config.moe_intermediate_size, "expert_count": config.n_routed_experts,
         "expert_used_count": config.num_experts_per_tok, "expert_shared_count": config.n_shared_experts,
         "expert_group_count": config.n_group, "expert_group_used_count": config.topk_group,
         "expert_weights_scale": float(config.routed_scaling_factor), "expert_weights_norm": config.norm_topk_prob,
-        "expert_gating_func": 2,  # the sigmoid
+        "expert_gating_func": gguf.ExpertGatingFuncType.SIGMOID,
     }  # fmt: skip
 
 
 def _tensors(model: Any) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors of *model* by llama.cpp's names."""
     config, tied = model.config, model.config.tie_word_embeddings
+    [architecture] = [key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == ARCHITECTURES[config.model_type]]
+    names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
     for name, tensor in model.state_dict().items():
         if tied and name == "lm_head.weight":
             continue
-        layer, inner = re.fullmatch(r"(?:model\.layers\.(\d+)\.)?(.+)", name).groups()  # type: ignore[union-attr]
-        place = f"blk.{layer}." if layer else ""
-        for part, value in _layer_tensors(inner, tensor, config):
-            yield place + part, value
+        place, layer = re.fullmatch(r"(model\.layers\.\d+\.)?(.+)", name).groups("")  # type: ignore[union-attr]
+        for part, value in _layer_tensors(layer, tensor, config):
+            known = names.get_name(place + part, try_suffixes=(".weight", ".bias"))
+            if known is None:
+                problem, expected = f"llama.cpp has no name for the weight {name}", "a plain model of this architecture"
+                raise UserError(Diagnostic("--to gguf", problem, expected, "Export it with --to huggingface"))
+            yield known, value
     yield from _position_factors(model)
 
 
 def _layer_tensors(name: str, tensor: Tensor, config: Any) -> Iterator[tuple[str, Tensor]]:
-    """Yield a tensor of a layer by its name in llama.cpp, in the parts and the order that llama.cpp expects."""
-    place, _, kind = name.rpartition(".")
+    """Yield a tensor of a layer in the parts and the order that llama.cpp expects, by their usual names."""
+    place = name.rpartition(".")[0]
     if name == "mlp.experts.gate_up_proj":
         gate, up = tensor.chunk(2, dim=1)
-        yield from (("ffn_gate_exps.weight", gate), ("ffn_up_exps.weight", up))
+        yield from (("mlp.experts.gate_proj.weight", gate), ("mlp.experts.up_proj.weight", up))
     elif name == "mlp.experts.down_proj":
-        yield "ffn_down_exps.weight", tensor
+        yield "mlp.experts.down_proj.weight", tensor
     elif name == "mlp.gate.e_score_correction_bias":
-        yield "exp_probs_b.bias", tensor
+        yield "mlp.gate.e_score_correction.bias", tensor
     elif name == "self_attn.kv_b_proj.weight":
         both = tensor.view(config.num_attention_heads, -1, tensor.shape[-1])
         keys, values = both.split([config.qk_nope_head_dim, config.v_head_dim], dim=1)
-        yield from (("attn_k_b.weight", keys.transpose(1, 2)), ("attn_v_b.weight", values))
+        yield from (("self_attn.k_b_proj.weight", keys.transpose(1, 2)), ("self_attn.v_b_proj.weight", values))
     else:
         heads = {"self_attn.q_proj": config.num_attention_heads, "self_attn.k_proj": config.num_key_value_heads}
         if place in heads and ARCHITECTURES[config.model_type] == "llama":
             tensor = _pairs_beside_each_other(tensor, heads[place])
-        yield f"{(OUTSIDE_LAYERS | IN_LAYERS)[place]}.{kind}", tensor
+        yield name, tensor
 
 
 def _pairs_beside_each_other(tensor: Tensor, heads: int) -> Tensor:
@@ -176,30 +180,31 @@ def _position_factors(model: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def _tokenizer(source: Path, config: Any) -> dict[str, Value]:
-    """Return the metadata of the tokenizer in the directory *source*."""
+    """Return the tokenizer in the directory *source*, by the names of the writer's methods without ``add_``."""
     from transformers import AutoTokenizer
 
     values = json.loads((source / "tokenizer.json").read_text()) if (source / "tokenizer.json").is_file() else {}
     if values.get("model", {}).get("type") != "BPE" or (pre := _pre_tokenizer(values)) is None:
         problem, expected = "the tokenizer is not one that this export knows", "BPE of bytes, as of Llama 3 or Qwen"
         raise UserError(Diagnostic("--to gguf", problem, expected, "Export it with --to huggingface"))
-    tokens, types = [f"[PAD{number}]" for number in range(config.vocab_size)], [UNUSED] * config.vocab_size
+    tokens = [f"[PAD{number}]" for number in range(config.vocab_size)]
+    types = [int(gguf.TokenType.UNUSED)] * config.vocab_size
     for text, number in values["model"]["vocab"].items():
-        tokens[number], types[number] = text, NORMAL
+        tokens[number], types[number] = text, gguf.TokenType.NORMAL
     for each in values.get("added_tokens", ()):
-        tokens[each["id"]], types[each["id"]] = each["content"], CONTROL if each["special"] else USER_DEFINED
+        kind = gguf.TokenType.CONTROL if each["special"] else gguf.TokenType.USER_DEFINED
+        tokens[each["id"]], types[each["id"]] = each["content"], kind
     merges = [each if isinstance(each, str) else " ".join(each) for each in values["model"]["merges"]]
     begin, end = config.bos_token_id, config.eos_token_id
     first = AutoTokenizer.from_pretrained(source, local_files_only=True)("a")["input_ids"][0]
     found: dict[str, Value] = {
-        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": pre, "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.token_type": types, "tokenizer.ggml.merges": merges,
-        "tokenizer.ggml.add_bos_token": begin is not None and first == begin,
+        "tokenizer_model": "gpt2", "tokenizer_pre": pre, "token_list": tokens, "token_types": types,
+        "token_merges": merges or [NO_MERGE], "add_bos_token": begin is not None and first == begin,
     }  # fmt: skip
-    found |= {} if begin is None else {"tokenizer.ggml.bos_token_id": begin}
-    found |= {} if end is None else {"tokenizer.ggml.eos_token_id": end if isinstance(end, int) else end[0]}
+    found |= {} if begin is None else {"bos_token_id": begin}
+    found |= {} if end is None else {"eos_token_id": end if isinstance(end, int) else end[0]}
     template = source / "chat_template.jinja"
-    return found | ({"tokenizer.chat_template": template.read_text()} if template.is_file() else {})
+    return found | ({"chat_template": template.read_text()} if template.is_file() else {})
 
 
 def _pre_tokenizer(values: Mapping[str, Any]) -> str | None:
