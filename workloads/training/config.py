@@ -253,8 +253,6 @@ class TrainingConfig(ConfigSchema):
         lengths = {data.sequence_length for data in sets if isinstance(data, Tokenized)}
         if len(lengths) > 1:
             yield f"old and new text share batches, and have sequence_lengths of {sorted(lengths)}"
-        if len({data.kind for data in sets if isinstance(data, Tokenized)}) > 1:
-            yield "old and new data share batches, and are of kind text and of kind conversations"
 
     def _launcher_problems(self) -> Iterator[str]:
         if self.elastic and self.launcher not in ("any", "horovod"):

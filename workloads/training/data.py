@@ -58,8 +58,25 @@ def held_out(config: Data) -> Examples:
 
 
 def concatenate(sets: Sequence[Examples]) -> Examples:
-    """Return the examples of all *sets* in one set, in order."""
+    """Return the examples of all *sets* in one set, in order; texts beside conversations get positions."""
+    if any(map(_has_positions, sets)):
+        sets = [each if _has_positions(each) else _with_positions(each) for each in sets]
     return Examples(*(torch.cat(tensors) for tensors in zip(*sets, strict=True)))
+
+
+def example_shape(examples: Examples) -> tuple[int, ...]:
+    """Return the shape of an image, or the length of a text; positions beside tokens do not count."""
+    return tuple(examples.x.shape[-1:] if _has_positions(examples) else examples.x.shape[1:])
+
+
+def _has_positions(examples: Examples) -> bool:
+    return examples.x.dim() == 3 and not examples.x.is_floating_point()
+
+
+def _with_positions(examples: Examples) -> Examples:
+    """Return texts in the form of conversations: each row is one sequence, whose positions count from 0."""
+    positions = torch.arange(examples.x.shape[1], dtype=torch.int32).expand(examples.x.shape)
+    return Examples(torch.stack([examples.x.int(), positions], 1), examples.y.int())
 
 
 def _parts(config: Data) -> tuple[Examples, Examples]:

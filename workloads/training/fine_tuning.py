@@ -28,6 +28,11 @@ class HeldOutSet:
             return f"digits {', '.join(map(str, self.data.only))}" if self.data.only else "digits"
         return self.data.path
 
+    @property
+    def answers(self) -> int:
+        """Number of answers that are scored: one for an image, one for each learned position of a text."""
+        return int((self.examples.y >= 0).sum())
+
 
 class WorseThanParent(UserError):
     """A fine-tuned model that is less accurate than its parent."""

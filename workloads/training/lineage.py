@@ -47,7 +47,7 @@ def write_end(
     record |= {"step": step, "checkpoint": checkpoint, "published": published, "forced": forced}
     if tuning:
         record["scores"] = [
-            {"data": held_out.name, **own._asdict(), "parent": parent._asdict()}
+            {"data": held_out.name, "answers": held_out.answers, **own._asdict(), "parent": parent._asdict()}
             for held_out, own, parent in zip(tuning.held_out_sets, tuning.scores, tuning.parent_scores, strict=True)
         ]
         record["best_step"] = tuning.best_step

@@ -57,9 +57,9 @@ def _load_inputs(config: TrainingConfig, parent: Parent | None) -> TrainingInput
     learned += [each.model_dump(mode="json") for each in parent.data]
     old = data.concatenate([data.load(each) for each in parent.data]) if config.old_examples_per_step else None
     own = data.load(config.data)
-    if old and old.x.shape[1:] != own.x.shape[1:]:
-        problem = f"the old examples have shape {tuple(old.x.shape[1:])}"
-        expected = f"shape {tuple(own.x.shape[1:])}, as the new examples in the same batches"
+    if old and data.example_shape(old) != data.example_shape(own):
+        problem = f"the old examples have shape {data.example_shape(old)}"
+        expected = f"shape {data.example_shape(own)}, as the new examples in the same batches"
         raise UserError(Diagnostic("fine_tuning.replay", problem, expected, "Use data of the same kind and length"))
     return TrainingInputs(own, old, parent.model, _tuning(config, config.fine_tuning, parent), tuple(learned))
 

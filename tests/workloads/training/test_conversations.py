@@ -18,7 +18,7 @@ from tests.support.training_runs import config as training_config
 from tests.support.training_runs import told as metrics
 from workloads.errors import UserError
 from workloads.training import conversations, data
-from workloads.training.config import Conversations
+from workloads.training.config import Conversations, Text
 from workloads.training.conversations import NOT_LEARNED, Conversation, Tokens, pack, tokenize
 from workloads.training.models import LanguageModel
 from workloads.training.run import train
@@ -216,3 +216,40 @@ def test_a_run_learns_the_answers_however_its_batch_is_divided(saved: Path, tmp_
 
     assert whole[-1] < 0.8 * whole[0]
     assert whole == pytest.approx(divided, rel=1e-4)
+
+
+def test_texts_share_batches_with_conversations_and_give_the_same_loss(saved: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = LanguageModel(LlamaForCausalLM(LLAMA).float())
+    (tmp_path / "text.txt").write_bytes(bytes(range(200)) * 3)
+    texts = data.load(Text(path=str(tmp_path / "text.txt"), sequence_length=64))
+    talks = data.load(config(write(tmp_path / "rows.jsonl", [{"messages": [QUESTION, ANSWER]}] * 3), saved))
+    both = data.concatenate([talks, texts])
+
+    assert data.example_shape(talks) == data.example_shape(texts) == (64,)
+    assert both.x.shape == (len(talks) + len(texts), 2, 64)
+    x, y = both.take(torch.arange(len(talks), len(both)))
+    plain_x, plain_y = texts.take(torch.arange(len(texts)))
+    with torch.no_grad():
+        assert torch.equal(y, plain_y)
+        assert torch.allclose(model(x), model(plain_x), atol=1e-5)
+
+
+def test_a_model_of_texts_learns_conversations_and_replays_its_texts(saved: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    LlamaForCausalLM(LLAMA).save_pretrained(saved)
+    (tmp_path / "text.txt").write_text("one and one is two. " * 200)
+    text = {"kind": "text", "path": str(tmp_path / "text.txt"), "tokenizer": str(saved), "sequence_length": 64,
+            "held_out": 0.2}  # fmt: skip
+    quick = (f"model={json.dumps({'kind': 'hugging-face', 'path': str(saved)})}", "optimizer.learning_rate=0.01",
+             "global_batch=4", "accumulate=1", "schedule.kind=constant")  # fmt: skip
+    train(training_config("lora", *quick, f"data={json.dumps(text)}", "steps=20"), tmp_path / "parent", {})
+    rows = [{"messages": [{**QUESTION, "content": f"{n} and two?"}, ANSWER]} for n in range(40)]
+    talks = config(write(tmp_path / "rows.jsonl", rows), saved, held_out=0.3).model_dump_json()
+    tuning = json.dumps({"parent": str(tmp_path / "parent"), "replay": 0.5, "may_lose": 0.1})
+    train(training_config("lora", *quick, f"data={talks}", f"fine_tuning={tuning}", "steps=40"), tmp_path / "child", {})
+
+    new, old = json.loads((tmp_path / "child" / "lineage.json").read_text())["scores"]
+    assert new["loss"] < 0.5 * new["parent"]["loss"]
+    assert old["accuracy"] >= old["parent"]["accuracy"] - 0.1
+    assert (new["answers"] > 0, old["answers"] % 64) == (True, 0)
