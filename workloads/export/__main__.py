@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING, Any
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.export.register import register
+from workloads.serving.exported import LINEAGE
 from workloads.tracking import connect
 from workloads.tracking.server import URL
 
 if TYPE_CHECKING:
     from workloads.export.trained import TrainedModel
 
-STATUS = "Exit status: 0 exported, 2 wrong input or refused, 3 server not reached."
-LINEAGE = "lineage.json"
+STATUS = (
+    "Exit status: 0 exported, 1 the export is not the trained model, 2 wrong input or refused, 3 server not reached."
+)
 
 
 def export(
@@ -41,7 +43,8 @@ def export(
         to: Format of the export: huggingface or gguf.
 
     Raises:
-        UserError: The run has no such model, *directory* exists, or the export is not the trained model.
+        UserError: The run has no such model, or *directory* exists.
+        ExportDiffers: The export is not the trained model.
     """
     if directory.exists() and not (directory / LINEAGE).is_file():
         problem, expected = "the directory exists, and is no export", f"no directory, or one with a {LINEAGE}"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
 from workloads.export import hugging_face
-from workloads.export.trained import TrainedModel, fixed_tokens, logits
+from workloads.export.trained import ExportDiffers, TrainedModel, fixed_tokens, logits
 
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "deepseek_v3": "deepseek2"}
 """llama.cpp's names of the architectures, by transformers' model types."""
@@ -42,7 +42,8 @@ def write_model(trained: TrainedModel, directory: Path, dtype: str) -> dict[str,
     """Write the model to ``model.gguf`` in *directory*, load it with llama.cpp, and return what was proved.
 
     Raises:
-        UserError: The model has no such form, or the log-probabilities of the loaded model are other ones.
+        UserError: The model has no such form.
+        ExportDiffers: The log-probabilities of the loaded model are other ones.
     """
     source, path = directory / "huggingface", directory / "model.gguf"
     hugging_face.write_model(trained, source, dtype)
@@ -57,7 +58,7 @@ def write_model(trained: TrainedModel, directory: Path, dtype: str) -> dict[str,
         problem = f"log-probabilities of llama.cpp differ by {share:.2%} of the spread of the logits"
         expected = f"at most {TOLERANCE:.0%}"
         help = "Export it with --to huggingface, and report the architecture"
-        raise UserError(Diagnostic(str(path), problem, expected, help))
+        raise ExportDiffers(Diagnostic(str(path), problem, expected, help))
     return {"proof": f"llama.cpp loads it, and its log-probabilities differ by at most {difference:.2g}"}
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from workloads.errors import Diagnostic, UserError
-from workloads.export.trained import TrainedModel, logits
+from workloads.errors import Diagnostic
+from workloads.export.trained import ExportDiffers, TrainedModel, logits
 from workloads.training import lora
 from workloads.training.config import HuggingFace
 from workloads.training.models import SAFE, vocabulary_size
@@ -23,7 +23,7 @@ def write_adapters(trained: TrainedModel, directory: Path) -> dict[str, Any]:
     """Write the adapters to *directory* in the format of PEFT, and return what was proved.
 
     Raises:
-        UserError: The written adapters are not those of the model.
+        ExportDiffers: The written adapters are not those of the model.
     """
     from safetensors.torch import load_file
 
@@ -42,7 +42,7 @@ def write_model(trained: TrainedModel, directory: Path, dtype: str) -> dict[str,
     """Write the whole model to *directory*, load it again with transformers, and return what was proved.
 
     Raises:
-        UserError: The logits of the loaded model are other ones.
+        ExportDiffers: The logits of the loaded model are other ones.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -64,11 +64,11 @@ def write_model(trained: TrainedModel, directory: Path, dtype: str) -> dict[str,
     return {"proof": f"transformers loads it with equal logits for {expected.shape[0] * expected.shape[1]} positions"}
 
 
-def _differs(directory: Path) -> UserError:
+def _differs(directory: Path) -> ExportDiffers:
     problem = "the export is not the trained model when it is loaded again"
     note = "the format or this version of transformers loses a part of the model"
     help = "Report the model's architecture; nothing was published"
-    return UserError(Diagnostic(str(directory), problem, "equal numbers", help, note))
+    return ExportDiffers(Diagnostic(str(directory), problem, "equal numbers", help, note))
 
 
 def _write_tokenizer(trained: TrainedModel, directory: Path) -> None:

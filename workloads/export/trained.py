@@ -17,6 +17,12 @@ from workloads.training.models import LanguageModel, trainable_state
 from workloads.training.parent_model import checkpoint_digest
 
 
+class ExportDiffers(UserError):
+    """An export that is not the trained model when it is loaded again."""
+
+    exit_status = 1
+
+
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
     """A trained language model in host memory."""

@@ -3,6 +3,7 @@
     python -m workloads.serving.gguf SmolLM2-135M-Instruct.gguf --name smollm2 --card README.md --out published/smollm2
 
 A model is published only if llama.cpp loads it and generates a first token. The card goes to every host with the model.
+A file of `python -m workloads.export` is published with the training that it came from.
 """
 
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
+from workloads.serving.exported import training_lineage
 from workloads.serving.model import Model, check_name, publish
 from workloads.serving.settings import ServingSettings
 
@@ -30,7 +32,8 @@ def publish_gguf(path: Path, name: str, card: Path | None, directory: Path) -> M
     from workloads.serving.runtimes.llama import start_server
 
     start_server(path, ServingSettings(parallel=1, context_tokens=256))
-    return publish(directory, files, name, (), (), {"file": path.name}, runtime="llama.cpp")
+    lineage = {"file": path.name, **training_lineage(path.parent)}
+    return publish(directory, files, name, (), (), lineage, runtime="llama.cpp")
 
 
 def main(argv: list[str] | None = None) -> int:
