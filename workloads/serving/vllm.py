@@ -20,6 +20,7 @@ from workloads.catalogue.models import serving_defaults, vllm_has
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.serving import fit
+from workloads.serving.exported import LINEAGE, training_lineage
 from workloads.serving.model import NAME, NAME_PATTERN, Model, check_name, publish
 from workloads.serving.settings import ServingSettings
 
@@ -45,15 +46,18 @@ def publish_vllm(source: Path, name: str, card: Path | None, directory: Path) ->
     if not isinstance(architecture, str):
         problem, expected = f"architectures has {architecture}", "the class of the model in architectures"
         raise UserError(Diagnostic(str(source / CONFIG), problem, expected, "Save the model again"))
+    others = (NAME, LINEAGE)  # of another publication, and of the export: no files of the model
     data = {
-        each.name: each for each in source.iterdir() if each.suffix in DATA and each.is_file() and each.name != NAME
+        each.name: each
+        for each in source.iterdir()
+        if each.suffix in DATA and each.is_file() and each.name not in others
     }
     own_code = [name for name in data if name.endswith("config.json") and "auto_map" in _read_object(data[name])]
     replaced = _without_code(source, config, architecture, own_code)
     weights = _weights(source)
     sizes = fit.sizes(config, fit.read_tensors(weights))
     lineage = {"directory": source.resolve().name, "architecture": architecture, "sizes": sizes.as_data(),
-               "defaults": _defaults(architecture, sizes.context_tokens)}  # fmt: skip
+               "defaults": _defaults(architecture, sizes.context_tokens), **training_lineage(source)}  # fmt: skip
     if replaced:
         lineage["removed"] = {name: ["auto_map"] for name in replaced}
     files = {**data, **{each.name: each for each in weights}, **({"card.md": card} if card else {})}

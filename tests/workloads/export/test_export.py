@@ -12,7 +12,9 @@ from workloads.checkpoint import disk
 from workloads.errors import UserError
 from workloads.export import gguf, hugging_face, register
 from workloads.export.__main__ import export, main
-from workloads.export.trained import load, logits
+from workloads.export.trained import ExportDiffers, load, logits
+from workloads.serving.gguf import publish_gguf
+from workloads.serving.vllm import publish_vllm
 from workloads.training.run import train
 
 QUICK = (
@@ -111,13 +113,28 @@ def test_llama_cpp_answers_like_the_trained_model(
     assert float(lineage["proof"].rpartition(" ")[2]) < 0.01
 
 
+@pytest.mark.parametrize("to", ["huggingface", "gguf"])
+def test_a_published_export_names_its_training(adapters: Path, tmp_path: Path, to: str) -> None:
+    export(adapters, tmp_path / "export", merge_adapters=True, dtype="bf16", to=to)
+    if to == "gguf":
+        model = publish_gguf(tmp_path / "export" / "model.gguf", "lora", None, tmp_path / "model")
+    else:
+        model = publish_vllm(tmp_path / "export", "lora", None, tmp_path / "model")
+    training = model.lineage["training"]
+    assert training["checkpoint"] == disk.sha256(adapters / "checkpoints" / "step-0000000004" / "manifest.json")
+    assert training["config"] == json.loads((adapters / "config.json").read_text())
+    assert (training["adapters"], training["dtype"]) == ("merged", "bf16")
+    assert "lineage.json" not in model.files, "paths of the export do not count for the version"
+
+
 def test_a_wrong_gguf_file_is_refused(adapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gguf, "_pairs_beside_each_other", lambda tensor, heads: tensor)
     with pytest.raises(
-        UserError, match=r"log-probabilities of llama.cpp differ by .* of the spread of the logits; at most 2%"
-    ):
+        ExportDiffers, match=r"log-probabilities of llama.cpp differ by .* of the spread of the logits; at most 2%"
+    ) as refusal:
         export(adapters, tmp_path / "model", merge_adapters=True, to="gguf")
     assert not (tmp_path / "model").exists()
+    assert refusal.value.exit_status == 1
 
 
 def test_a_format_that_loses_a_part_is_refused(experts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
