@@ -127,7 +127,13 @@ def fetch(
 def iterate(
     stack: StackName,
     server: ServerName,
-    data: Annotated[Path, typer.Option(metavar="NEW.npz", help="New rows: an array for the input, and `labels`.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="New rows (.npz) for an image classifier, or conversations (.jsonl, .parquet) for a language model.",
+        ),
+    ],
     training_directory: Annotated[
         Path | None, typer.Option("--from", metavar="DIR", help="The training of the served model, if it is not found.")
     ] = None,
@@ -137,25 +143,33 @@ def iterate(
     may_lose: Annotated[
         float,
         typer.Option(
-            min=0, max=0.99, help="Largest loss of accuracy, as a share of 1, on each data set of the earlier training."
+            min=0,
+            max=0.99,
+            help="Largest loss of accuracy, as a share of 1, on each data set of the earlier training; for a language "
+            "model, accuracy by token.",
         ),
     ] = 0.01,
     target: Annotated[
-        str | None, typer.Option(help="cpu, or a GPU of the catalogue; by default that of the served model.")
+        str | None,
+        typer.Option(help="For a classifier: cpu, or a GPU of the catalogue; by default that of the served model."),
     ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Number of training processes on this computer.")] = 1,
     changes: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="tune.steps=100, quantize.calibration=entropy; may be repeated."
+            "--set",
+            metavar="KEY=VALUE",
+            help="tune.steps=100, quantize.calibration=entropy, publish.dtype=bf16; may be repeated.",
         ),
     ] = None,
     until: Annotated[Stage, typer.Option(help="The last stage; up to promote, no host is touched.")] = Stage.UP,
     yes: Annotated[bool, typer.Option("--yes", help="Change the hosts without a question.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train the served model on new data: find its training, fine-tune, gate, quantise, promote, roll out.
+    """Train the served model on new data: find its training, fine-tune, gate, publish, promote, roll out.
 
+    A classifier learns rows, and stage quantize publishes it. A language model learns conversations, and stage publish
+    exports it for vLLM or llama.cpp.
     The last stage previews the rollout and asks before it changes a host.
     The report, with the time of each stage, is in .rackwright/iterations/SERVER. The same command continues after an
     interruption. Exit status: 0 served, or done up to --until, 1 a gate refused the model, 2 wrong or refused, 3 not

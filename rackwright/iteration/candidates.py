@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rackwright.errors import DeclarationError, Diagnostic, command
 from rackwright.stack import Stack
@@ -15,6 +15,9 @@ from workloads.serving import model as model_directory
 from workloads.serving.model import Model
 from workloads.tracking import connect, registry
 
+if TYPE_CHECKING:
+    from rackwright.iteration.family import Family
+
 PROJECT_DIRECTORY = ".rackwright"
 """Directory of models, trainings and iterations, in the project's."""
 ITERATIONS = "iterations"
@@ -22,8 +25,6 @@ MODEL, TRAINING = "model", "training"
 """Directories in that of an iteration."""
 TRAINING_PATTERNS = ("*", "*/*", f"{ITERATIONS}/*/*/{TRAINING}")
 """Patterns of the directories of trainings, below `.rackwright`: those of `make train`, and those of iterations."""
-CLASSIFIER = "image-classifier"
-"""The kind of model that is quantised from a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,26 @@ class StartingModel:
     """Digest of the checkpoint's manifest."""
     config: Mapping[str, Any]
     """The configuration of the training that produced the checkpoint."""
+    name: str = ""
+    """The model's name for clients; iterations of earlier versions do not have it."""
 
 
-def find_starting_model(stack: Stack, server: str, training_directory: Path | None, tracking: str) -> StartingModel:
+def find_starting_model(
+    stack: Stack,
+    server: str,
+    training_directory: Path | None,
+    tracking: str,
+    family: "Family",
+) -> StartingModel:
     """Return the declared model of *server*, with the checkpoint that it came from.
 
     Args:
+        family: Family of models that the new data suit.
         training_directory: A directory to search first.
         tracking: The URL of an MLflow server that may have the checkpoint; empty for none.
 
     Raises:
-        UserError: The model or its checkpoint is not found, or cannot be trained further.
+        UserError: The model or its checkpoint is not found, or cannot be trained further with the new data.
         UserError: A model is damaged, or the tracking server does not answer.
     """
     directory, model = _find_served_model(stack, server)
@@ -60,15 +70,20 @@ def find_starting_model(stack: Stack, server: str, training_directory: Path | No
     training = training_of(model)
     if training is None:
         problem = f"the lineage of version {model.version} names no training"
-        expected = f"a model from a training of an {CLASSIFIER} of rackwright"
+        expected = "a model from a training of rackwright"
         help = "Continue the training where it was trained, and publish the result with `rackwright server promote`"
         raise DeclarationError(Diagnostic(server, problem, expected, help))
+    kind = training["config"]["model"]["kind"]
+    if kind not in family.kinds:
+        problem, expected = f"{server} serves a model of kind {kind}", f"a model of kind {' or '.join(family.kinds)}"
+        help = "Name rows (.npz) for an image classifier, conversations (.jsonl, .parquet) for a language model"
+        raise DeclarationError(Diagnostic("--data", problem, expected, help))
     digest = str(training["checkpoint"])
     checkpoint = _find_checkpoint(stack.project, model, digest, training_directory, tracking)
     size = sum(file.bytes for file in model.files.values())
-    target, precision = str(model.lineage.get("target", "cpu")), str(model.lineage.get("precision", "fp32"))
+    target, precision = family.published_form(model, training)
     return StartingModel(
-        directory, model.version, size, target, precision, checkpoint.resolve(), digest, training["config"]
+        directory, model.version, size, target, precision, checkpoint.resolve(), digest, training["config"], model.name
     )
 
 
@@ -79,7 +94,7 @@ def training_of(model: Model) -> Mapping[str, Any] | None:
         training = lineage.get("training")
         if isinstance(training, Mapping):
             kind = training.get("config", {}).get("model", {}).get("kind")
-            return training if kind == CLASSIFIER and "checkpoint" in training else None
+            return training if kind and "checkpoint" in training else None
         lineage = lineage.get("source")
     return None
 

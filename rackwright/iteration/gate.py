@@ -7,7 +7,7 @@ from rackwright.errors import Diagnostic, UserError
 
 LEAST_ROWS = 8
 """Smallest number of rows for a verdict. Quantising has the same minimum."""
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 """Rounding error of a difference of floats."""
 
 
@@ -30,7 +30,7 @@ def _shortfall(each: Mapping[str, Any], new: bool, may_lose: float) -> Iterator[
     name, before, after = data_name(each, new), each["before"], each["after"]
     if each["rows"] < LEAST_ROWS or before is None or after is None:
         yield f"{each['rows']} {name}, of at least {LEAST_ROWS}" if new else f"{each['rows']} rows of {name}"
-    elif not after >= before - (0.0 if new else may_lose) - _ROUNDING:
+    elif not after >= before - (0.0 if new else may_lose) - ROUNDING:
         yield f"{after:.4f} on {name}, where the served model has {before:.4f}"
 
 
@@ -40,17 +40,20 @@ def worse_than_parent(scores: Sequence[Mapping[str, Any]], may_lose: float) -> l
         f"{each['accuracy']:.4f} on {data_name(each, number == 0)}, where its parent has"
         f" {each['parent']['accuracy']:.4f}"
         for number, each in enumerate(scores)
-        if each["accuracy"] < each["parent"]["accuracy"] - may_lose - _ROUNDING
+        if each["accuracy"] < each["parent"]["accuracy"] - may_lose - ROUNDING
     ]
 
 
-def refuse_shortfalls(shortfalls: Sequence[str], may_lose: float, help: str) -> None:
+def refuse_shortfalls(shortfalls: Sequence[str], may_lose: float, help: str, new: str = "new rows") -> None:
     """Raise if there are any *shortfalls*.
+
+    Args:
+        new: Name of the new data.
 
     Raises:
         AccuracyTooLow: With both figures of each shortfall.
     """
     if shortfalls:
         problem = f"the new model falls short: {'; and '.join(shortfalls)}"
-        expected = f"a loss of at most {may_lose:g} on known data, and none on new rows"
+        expected = f"a loss of at most {may_lose:g} on known data, and none on {new}"
         raise AccuracyTooLow(Diagnostic("accuracy", problem, expected, help, "the model is not promoted"))

@@ -1,7 +1,7 @@
 """The report of an iteration: its stages with their times, and the accuracy before and after."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from rackwright.files import write_atomic
-from rackwright.iteration import gate
+from rackwright.iteration.families import family_named
+from rackwright.iteration.family import Family, stages_of
 from rackwright.iteration.request import IterationRequest, Stage
 from rackwright.iteration.work import Work
 
-COMPARISONS = {Stage.GATE: "tuned.json", Stage.QUANTIZE: "made.json"}
-"""File with the comparison of the new model and the served one, by the stage that writes it."""
 OUTCOMES = {
     Stage.FIND: "found",
     Stage.TUNE: "tuned",
     Stage.GATE: "good enough",
     Stage.QUANTIZE: "quantized",
+    Stage.PUBLISH: "published",
     Stage.PROMOTE: "promoted",
     Stage.UP: "served",
 }
@@ -28,7 +28,9 @@ OUTCOMES = {
 ReportData = Mapping[str, Any]
 
 
-def build_report(request: IterationRequest, work: Work, outcome: str, stage: Stage, why: str) -> dict[str, Any]:
+def build_report(
+    request: IterationRequest, family: Family, work: Work, outcome: str, stage: Stage, why: str
+) -> dict[str, Any]:
     """Return the report of *work* in its present state.
 
     Args:
@@ -36,11 +38,12 @@ def build_report(request: IterationRequest, work: Work, outcome: str, stage: Sta
         stage: The last stage.
         why: The reason why the iteration ended there; empty if it succeeded.
     """
-    start, quantized = work.starting_model, work.stage(Stage.QUANTIZE)
-    stages = {each: work.stage(each) for each in Stage}
+    start, published = work.starting_model, work.stage(family.publishing)
+    stages = {each: work.stage(each) for each in stages_of(family)}
     return {
         "stack": request.stack.name,
         "server": request.server,
+        "family": family.name,
         "id": work.name,
         "directory": str(work.directory),
         "outcome": outcome,
@@ -60,25 +63,9 @@ def build_report(request: IterationRequest, work: Work, outcome: str, stage: Sta
             "target": start.target,
             "precision": start.precision,
         },
-        "after": quantized["came"] if quantized["done"] else None,
-        "accuracy": list(_accuracy(work)),
+        "after": published["came"] if published["done"] else None,
+        "accuracy": family.figures(work),
     }
-
-
-def _accuracy(work: Work) -> Iterator[dict[str, Any]]:
-    comparisons: dict[Stage, list[ReportData]] = {}
-    for stage, name in COMPARISONS.items():
-        path = work.directory / name
-        comparisons[stage] = json.loads(path.read_text()) if path.exists() else []
-    for number, tuned in enumerate(comparisons[Stage.GATE]):
-        quantized = comparisons[Stage.QUANTIZE][number] if comparisons[Stage.QUANTIZE] else {"after": None}
-        yield {
-            "data": gate.data_name(tuned, number == 0),
-            "rows": tuned["rows"],
-            "before": tuned["before"],
-            "tuned": tuned["after"],
-            "after": quantized["after"],
-        }
 
 
 def write(report: ReportData, directory: Path) -> None:
@@ -89,7 +76,7 @@ def write(report: ReportData, directory: Path) -> None:
 
 def format_markdown(report: ReportData) -> str:
     """Return *report* in Markdown."""
-    before, after = report["before"], report["after"]
+    before, after, columns = report["before"], report["after"], _columns(report)
     lines = [
         f"# {report['server']} of stack {report['stack']}: {report['outcome']}",
         "",
@@ -100,21 +87,18 @@ def format_markdown(report: ReportData) -> str:
         "| --- | ---: | --- |",
         *(f"| {name} | {each['seconds']:.1f} | {_format_state(each)} |" for name, each in report["stages"].items()),
         "",
-        "| data that no model has learned | rows | served before | tuned | quantised |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        f"| data that no model has learned | {' | '.join(columns.values())} |",
+        f"| --- |{' ---: |' * len(columns)}",
         *(
-            f"| {each['data']} | {each['rows']} | {' | '.join(_format_share(each[key]) for key in KEYS)} |"
+            f"| {each['data']} | {' | '.join(_format_figure(each[key]) for key in columns)} |"
             for each in report["accuracy"]
         ),
         "",
-        f"Times are sums of all attempts, on this computer. New rows: arrays with SHA-256 {report['data']['sha256']}. "
+        f"Times are sums of all attempts, on this computer. SHA-256 of the new data: {report['data']['sha256']}. "
         f"Allowed loss on other data: {report['data']['may_lose']:g}.",
         "",
     ]
     return "\n".join(lines)
-
-
-KEYS = ("before", "tuned", "after")
 
 
 def show(report: ReportData, console: Console) -> None:
@@ -130,13 +114,18 @@ def show(report: ReportData, console: Console) -> None:
     if report["accuracy"]:
         accuracy = Table(box=None, pad_edge=False, header_style="bold")
         accuracy.add_column("data that no model has learned", overflow="fold")
-        for title in ("rows", "served before", "tuned", "quantised"):
+        for title in _columns(report).values():
             accuracy.add_column(title, justify="right")
         for each in report["accuracy"]:
-            accuracy.add_row(escape(each["data"]), str(each["rows"]), *(_format_share(each[key]) for key in KEYS))
+            accuracy.add_row(escape(each["data"]), *(_format_figure(each[key]) for key in _columns(report)))
         console.print(accuracy)
     console.print(escape(_format_versions(report["before"], report["after"])), soft_wrap=True)
     console.print(f"{report['server']}: {report['outcome']}; {escape(report['directory'])}/report.md", soft_wrap=True)
+
+
+def _columns(report: ReportData) -> Mapping[str, str]:
+    family = family_named(report["family"])
+    return {"rows": family.counted, **family.columns}
 
 
 def _format_state(each: ReportData) -> str:
@@ -145,8 +134,10 @@ def _format_state(each: ReportData) -> str:
     return "not done" if each["seconds"] else ""
 
 
-def _format_share(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def _format_figure(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
 def _format_versions(before: ReportData, after: ReportData | None) -> str:

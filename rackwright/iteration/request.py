@@ -1,7 +1,6 @@
 """The request of an iteration, its stages, and the key by which equal requests share one iteration."""
 
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,33 +8,35 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rackwright.errors import DeclarationError, Diagnostic
-
 if TYPE_CHECKING:
     from rackwright.stack import Stack
 
 
 class Stage(StrEnum):
-    """The stages of an iteration, in their order."""
+    """The stages of iterations, in their order. A family of models has those that it needs."""
 
     FIND = "find"
     TUNE = "tune"
     GATE = "gate"
     QUANTIZE = "quantize"
+    PUBLISH = "publish"
     PROMOTE = "promote"
     UP = "up"
 
 
 DESCRIPTIONS = {
     Stage.FIND: "find the served model and its training",
-    Stage.TUNE: "fine-tune that training with the new rows",
-    Stage.GATE: "compare with the served model, on rows that neither model has learned",
+    Stage.TUNE: "fine-tune that training with the new data",
+    Stage.GATE: "compare with the served model, on data that neither model has learned",
     Stage.QUANTIZE: "quantise for the target processor, and compare again",
+    Stage.PUBLISH: "export in the served form, compare the logits, and publish",
     Stage.PROMOTE: "write the new model into the fleet's file",
     Stage.UP: "roll out to one host after the other",
 }
-TUNE, QUANTIZE = f"{Stage.TUNE}.", f"{Stage.QUANTIZE}."
-"""Prefixes of the settings that a request can change."""
+PUBLISHING = (Stage.QUANTIZE, Stage.PUBLISH)
+"""Stages whose result is the new model; an iteration has one of them."""
+TUNE = f"{Stage.TUNE}."
+"""Prefix of the settings of the training that a request changes."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ class IterationRequest:
     stack: "Stack"
     server: str
     data: Path
-    """New rows: a file of NumPy's (.npz)."""
+    """File of new data; its suffix decides the family of the model."""
     changes: tuple[str, ...] = ()
-    """Changed settings of the training and of quantising: ``tune.steps=100``."""
+    """Changed settings of the training and of the published form: ``tune.steps=100``."""
     may_lose: float = 0.01
     """Largest loss of accuracy, against the served model, on each data set that it was trained on."""
     target: str | None = None
@@ -63,52 +64,12 @@ class IterationRequest:
         """Return the changes that begin with *prefix*, without it."""
         return [change.removeprefix(prefix) for change in self.changes if change.startswith(prefix)]
 
-    def refuse_unknown(self) -> None:
-        """Raise if a change belongs to no stage.
-
-        Raises:
-            DeclarationError: Names the first such change.
-        """
-        for change in self.changes:
-            if not change.startswith((TUNE, QUANTIZE)):
-                problem = f"{change!r} is not a setting of a training or of quantising"
-                expected = f"{TUNE}KEY=VALUE or {QUANTIZE}KEY=VALUE"
-                raise DeclarationError(Diagnostic("--set", problem, expected, f"Write it like {TUNE}steps=100"))
-
-    def key(self) -> dict[str, Any]:
-        """Return the part of the request that decides the new weights. Gates and target do not.
-
-        Raises:
-            DeclarationError: The data are no rows.
-        """
-        return {"data": digest_arrays(self.data), "set": self.changes_of(TUNE)}
+    @property
+    def copied_data(self) -> str:
+        """Name of the copy of the new data, in the directory of the iteration."""
+        return f"data{self.data.suffix}"
 
 
 def iteration_id(key: Mapping[str, Any]) -> str:
     """Return the id of the iteration with that *key*, the name of its directory."""
     return sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def digest_arrays(path: Path) -> str:
-    """Return the digest of the arrays in the file *path*. The dates in the file do not count.
-
-    Raises:
-        DeclarationError: The file has no arrays.
-    """
-    from zipfile import BadZipFile, ZipFile
-
-    digest = sha256()
-    try:
-        with ZipFile(path) as file:
-            names = sorted(file.namelist())
-            for name in names:
-                content = file.open(name)
-                digest.update(f"{name} {file.getinfo(name).file_size}\n".encode())
-                while part := content.read(1 << 20):
-                    digest.update(part)
-    except (OSError, BadZipFile, RuntimeError, zlib.error) as error:  # with a password, or damaged
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        problem, expected = f"{path} cannot be read: {reason}", "a file that numpy.savez wrote"
-        help = "Write the new rows with numpy.savez: `rackwright explain data-unreadable` has the format"
-        raise DeclarationError(Diagnostic("--data", problem, expected, help, id="data-unreadable")) from None
-    return digest.hexdigest()

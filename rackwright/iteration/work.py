@@ -2,10 +2,11 @@
 
 .rackwright/iterations/SERVER/ID/
     state.json              its request and starting model; the time, parameters and result of each stage
-    data.npz                a copy of the new rows
+    data.npz, .jsonl, …     a copy of the new data
     run.json, training/     the fine-tuning, as `python -m workloads.training` writes it
-    tuned.json, made.json   the comparisons of the tuned and of the quantised model with the served one
-    quantize.json, model/, model.report/
+    tuned.json, made.json   the comparisons of a tuned and of a quantised classifier with the served one
+    quantize.json, model.report/
+    model/                  the published model
     report.json, report.md
 """
 
@@ -20,7 +21,7 @@ from typing import Any
 
 from rackwright.files import copy_atomic, write_atomic
 from rackwright.iteration.candidates import ITERATIONS, PROJECT_DIRECTORY, StartingModel
-from rackwright.iteration.request import IterationRequest, Stage, iteration_id
+from rackwright.iteration.request import PUBLISHING, IterationRequest, Stage, iteration_id
 
 STATE = "state.json"
 
@@ -53,7 +54,7 @@ class Work:
         if path.exists():
             return Work(directory, json.loads(path.read_text()))
         directory.mkdir(parents=True, exist_ok=True)
-        copy_atomic(request.data, directory / "data.npz")
+        copy_atomic(request.data, directory / request.copied_data)
         paths = {"directory": str(starting_model.directory), "checkpoint": str(starting_model.checkpoint)}
         state = {"key": key, "began": now(), "found": asdict(starting_model) | paths, "stages": {}}
         work = Work(directory, state)
@@ -80,9 +81,8 @@ class Work:
 
     @property
     def result_version(self) -> str | None:
-        """The version of the new model; None before it is quantised."""
-        state = self.stage(Stage.QUANTIZE)
-        return state["came"]["version"] if state["done"] else None
+        """The version of the new model; None before it is published."""
+        return next((str(each["came"]["version"]) for each in map(self.stage, PUBLISHING) if each["done"]), None)
 
     @property
     def data_digest(self) -> str:

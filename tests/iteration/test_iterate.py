@@ -277,7 +277,7 @@ class TestRefused:
         assert "No such file or directory" in self.find(asked(data=project / "none.npz"), outside)
 
     def test_settings_that_cannot_be(self, asked: Ask, outside: FakeActions) -> None:
-        assert "--set: 'steps=9' is not a setting of a training or of quantising" in self.find(
+        assert "--set: 'steps=9' is not a setting of this iteration; tune.KEY=VALUE or quantize.KEY=VALUE" in self.find(
             asked(changes=("steps=9",)), outside
         )
         assert "--set tune: stepz: got 9" in self.find(asked(changes=("tune.stepz=9",)), outside)

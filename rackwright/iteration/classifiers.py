@@ -1,0 +1,146 @@
+"""Iterations of image classifiers: rows of NumPy, compared by the workloads, and quantised for a processor."""
+
+import json
+import zlib
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from rackwright.errors import DeclarationError, Diagnostic
+from rackwright.files import write_atomic
+from rackwright.iteration import gate
+from rackwright.iteration.candidates import TRAINING, StartingModel
+from rackwright.iteration.family import IterationContext, ProcessFailed, fine_tuning_config
+from rackwright.iteration.request import TUNE, IterationRequest, Stage
+from rackwright.iteration.work import Work
+from workloads import config_file
+from workloads.quantize.config import QuantizeSettings
+from workloads.serving import model as model_directory
+from workloads.serving.model import Model
+from workloads.training.config import TrainingConfig
+
+QUANTIZER, COMPARE = "workloads.quantize", "workloads.quantize.compare"
+COMPARISONS = {Stage.GATE: "tuned.json", Stage.QUANTIZE: "made.json"}
+"""File with the comparison of the new model and the served one, by the stage that writes it."""
+QUANTIZE = f"{Stage.QUANTIZE}."
+
+
+class Classifiers:
+    """The family of image classifiers, which are quantised from a checkpoint."""
+
+    name = "image-classifier"
+    kinds = (name,)
+    data: Mapping[str, str] = {".npz": "rows in a file that numpy.savez wrote (.npz)"}
+    publishing = Stage.QUANTIZE
+    counted = "rows"
+    columns: Mapping[str, str] = {"before": "served before", "tuned": "tuned", "after": "quantised"}
+
+    def digest(self, data: Path) -> str:
+        return digest_arrays(data)
+
+    def published_form(self, model: Model, training: Mapping[str, Any]) -> tuple[str, str]:
+        return str(model.lineage.get("target", "cpu")), str(model.lineage.get("precision", "fp32"))
+
+    def training_config(self, request: IterationRequest, model: StartingModel, data: Path) -> TrainingConfig:
+        rows = {"kind": "rows", "path": str(data)}
+        return fine_tuning_config(request, model, rows, schedule={"kind": "adaptive"})
+
+    def publishing_parameters(self, request: IterationRequest, model: StartingModel) -> dict[str, Any]:
+        settings = _quantize_settings(request, model).model_dump(mode="json")
+        return {"target": request.target or model.target, "settings": settings, "may_lose": request.may_lose}
+
+    def gate(self, context: IterationContext) -> None:
+        may_lose = context.request.may_lose
+        shortfalls = _compare(context, Stage.GATE, context.training)
+        shortfalls += gate.worse_than_parent(context.work.stage(Stage.TUNE)["came"]["scores"] or [], may_lose)
+        help = f"Add more rows, replay more old data (--set {TUNE}fine_tuning.replay=0.7), or raise --may-lose"
+        gate.refuse_shortfalls(shortfalls, may_lose, help)
+
+    def publish(self, context: IterationContext) -> dict[str, Any]:
+        parameters = self.publishing_parameters(context.request, context.work.starting_model)
+        target, settings = parameters["target"], context.work.directory / "quantize.json"
+        write_atomic(settings, json.dumps(parameters["settings"], indent=2) + "\n")
+        argv = ("--data", TRAINING, "--target", target, "--out", context.model, "--settings", settings)
+        status, last_line = context.run_python(QUANTIZER, context.training, *argv)
+        if status == 1:
+            problem = f"the quantised model fails its gate: {last_line!r}"
+            help = f"Read its report, and leave more in full precision with --set {QUANTIZE}…"
+            raise gate.AccuracyTooLow(Diagnostic("quantising", problem, help=help))
+        if status:
+            raise ProcessFailed(QUANTIZER, status, last_line)
+        shortfalls = _compare(context, Stage.QUANTIZE, context.model)
+        help = f"Read the loss by 8 bits in {context.model.name}.report, or raise --may-lose"
+        gate.refuse_shortfalls(shortfalls, context.request.may_lose, help)
+        model = model_directory.read(context.model)
+        size = sum(file.bytes for file in model.files.values())
+        return {"version": model.version, "bytes": size, "precision": model.lineage["precision"], "target": target}
+
+    def figures(self, work: Work) -> list[dict[str, Any]]:
+        tuned, quantized = (_read(work.directory / name) for name in COMPARISONS.values())
+        return [
+            {
+                "data": gate.data_name(each, number == 0),
+                "rows": each["rows"],
+                "before": each["before"],
+                "tuned": each["after"],
+                "after": quantized[number]["after"] if quantized else None,
+            }
+            for number, each in enumerate(tuned)
+        ]
+
+
+def _compare(context: IterationContext, stage: Stage, candidate: Path) -> list[str]:
+    """Return the shortfalls of the model in *candidate* against the served one, as texts."""
+    out, served = context.work.directory / COMPARISONS[stage], context.work.starting_model
+    if (version := model_directory.read(served.directory).version) != served.version:
+        problem, expected = f"the directory has version {version}", f"the served version, {served.version}"
+        raise DeclarationError(
+            Diagnostic(str(served.directory), problem, expected, "Publish the served version there again")
+        )
+    argv = (served.directory, candidate, "--training", context.training, "--out", out)
+    status, last_line = context.run_python(COMPARE, *argv)
+    if status:
+        raise ProcessFailed(COMPARE, status, last_line)
+    return gate.shortfalls(_read(out), context.request.may_lose)
+
+
+def _read(comparison: Path) -> list[dict[str, Any]]:
+    comparisons: list[dict[str, Any]] = json.loads(comparison.read_text()) if comparison.exists() else []
+    return comparisons
+
+
+def _quantize_settings(request: IterationRequest, model: StartingModel) -> QuantizeSettings:
+    """Return the settings of quantising: the precision of the served model, or for another target the catalogue's."""
+    accuracy_kept = request.stack.fleet.servers[request.server].gate.accuracy_kept
+    values = QuantizeSettings().model_dump(mode="json")
+    if request.target in (None, model.target):
+        values["precision"] = model.precision
+    if accuracy_kept is not None:
+        values["gate"]["accuracy_kept"] = accuracy_kept
+    return config_file.apply_changes(QuantizeSettings, "--set quantize", values, request.changes_of(QUANTIZE))
+
+
+def digest_arrays(path: Path) -> str:
+    """Return the digest of the arrays in the file *path*. The dates in the file do not count.
+
+    Raises:
+        DeclarationError: The file has no arrays.
+    """
+    from zipfile import BadZipFile, ZipFile
+
+    digest = sha256()
+    try:
+        with ZipFile(path) as file:
+            names = sorted(file.namelist())
+            for name in names:
+                content = file.open(name)
+                digest.update(f"{name} {file.getinfo(name).file_size}\n".encode())
+                while part := content.read(1 << 20):
+                    digest.update(part)
+    except (OSError, BadZipFile, RuntimeError, zlib.error) as error:  # with a password, or damaged
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        problem, expected = f"{path} cannot be read: {reason}", "a file that numpy.savez wrote"
+        help = "Write the new rows with numpy.savez: `rackwright explain data-unreadable` has the format"
+        raise DeclarationError(Diagnostic("--data", problem, expected, help, id="data-unreadable")) from None
+    return digest.hexdigest()

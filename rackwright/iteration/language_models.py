@@ -1,0 +1,188 @@
+"""Iterations of language models: conversations, the training's own scores, and an export in the served form."""
+
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any, Literal
+
+from rackwright.errors import DeclarationError, Diagnostic
+from rackwright.iteration import gate
+from rackwright.iteration.candidates import StartingModel
+from rackwright.iteration.family import IterationContext, ProcessFailed, fine_tuning_config
+from rackwright.iteration.request import TUNE, IterationRequest, Stage
+from rackwright.iteration.work import Work
+from workloads import config_file
+from workloads.serving import model as model_directory
+from workloads.serving.model import Model
+from workloads.training.config import ConfigSchema, TrainingConfig
+
+EXPORTER = "workloads.export"
+PUBLISH = f"{Stage.PUBLISH}."
+HELD_OUT = 0.2
+"""Share of the new conversations that judges and is never learned from: as many as of a classifier's new rows."""
+LEAST_ANSWERS = 100
+"""Smallest number of scored tokens for a verdict: the standard error of a share of 100 is 0.05 at most."""
+NEW, CARD = "new conversations", "card.md"
+
+
+class PublishSettings(ConfigSchema):
+    """The settings of stage publish."""
+
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Number format of the weights."""
+
+
+@dataclass(frozen=True)
+class ServedForm:
+    """The form in which a runtime serves a language model."""
+
+    export: str
+    """Format of `python -m workloads.export --to`."""
+    publisher: str
+    """Module that publishes the export."""
+    file: str = ""
+    """Name of the exported file; empty for the whole directory."""
+
+
+FORMS = {
+    "vllm": ServedForm("huggingface", "workloads.serving.vllm"),
+    "llama.cpp": ServedForm("gguf", "workloads.serving.gguf", "model.gguf"),
+}
+"""Served forms by runtime."""
+
+
+class LanguageModels:
+    """The family of language models. They are not quantised."""
+
+    name = "language-model"
+    kinds = ("deepseek-v3", "hugging-face")
+    data: Mapping[str, str] = dict.fromkeys((".jsonl", ".parquet"), "conversations in JSON Lines or Parquet")
+    publishing = Stage.PUBLISH
+    counted = "answer tokens"
+    columns: Mapping[str, str] = {
+        "before": "accuracy before",
+        "tuned": "accuracy tuned",
+        "perplexity_before": "perplexity before",
+        "perplexity_tuned": "perplexity tuned",
+    }
+
+    def digest(self, data: Path) -> str:
+        try:
+            with data.open("rb") as file:
+                return file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            problem, expected = f"{data} cannot be read: {error.strerror}", self.data[data.suffix]
+            raise DeclarationError(Diagnostic("--data", problem, expected, "Correct the path")) from None
+
+    def published_form(self, model: Model, training: Mapping[str, Any]) -> tuple[str, str]:
+        return model.runtime, str(training.get("dtype", PublishSettings().dtype))
+
+    def training_config(self, request: IterationRequest, model: StartingModel, data: Path) -> TrainingConfig:
+        old = model.config["data"]
+        conversations = {
+            "kind": "conversations",
+            "path": str(data),
+            "tokenizer": old.get("tokenizer") or model.config["model"].get("path"),
+            "sequence_length": old["sequence_length"],
+            "held_out": HELD_OUT,
+        }
+        if not conversations["tokenizer"] and not request.changes_of(f"{TUNE}data.tokenizer="):
+            problem, expected = "the training of the served model read bytes", "a tokenizer with a chat template"
+            help = f"Name the directory of one with its vocabulary: --set {TUNE}data.tokenizer=DIR"
+            raise DeclarationError(Diagnostic(request.server, problem, expected, help))
+        return fine_tuning_config(request, model, conversations)
+
+    def publishing_parameters(self, request: IterationRequest, model: StartingModel) -> dict[str, Any]:
+        if request.target is not None:
+            problem, expected = f"got {request.target}", f"no target: {request.server} is served by {model.target}"
+            raise DeclarationError(Diagnostic("--target", problem, expected, "Leave --target out"))
+        values = {"dtype": model.precision}
+        changes = request.changes_of(PUBLISH)
+        settings = config_file.apply_changes(PublishSettings, "--set publish", values, changes)
+        return {"target": model.target, "settings": settings.model_dump(mode="json")}
+
+    def gate(self, context: IterationContext) -> None:
+        may_lose = context.request.may_lose
+        scores = context.work.stage(Stage.TUNE)["came"]["scores"] or []
+        help = f"Add more conversations, replay more old data (--set {TUNE}fine_tuning.replay=0.7), or raise --may-lose"
+        gate.refuse_shortfalls(shortfalls(scores, may_lose), may_lose, help, NEW)
+
+    def publish(self, context: IterationContext) -> dict[str, Any]:
+        served = context.work.starting_model
+        parameters = self.publishing_parameters(context.request, served)
+        form, dtype = FORMS[served.target], parameters["settings"]["dtype"]
+        exported = context.work.directory / "export"
+        adapters = ("--merge-adapters",) if served.config["model"].get("lora") else ()
+        status, last_line = context.run_python(
+            EXPORTER, context.training, "--to", form.export, "--dtype", dtype, "--out", exported, *adapters
+        )
+        if status == 1:
+            problem, note = f"the export fails its check: {last_line!r}", "the model is not promoted"
+            help = f"Choose another number format with --set {PUBLISH}dtype=fp32, or report the architecture"
+            raise gate.AccuracyTooLow(Diagnostic("export", problem, "the logits of the trained model", help, note))
+        if status:
+            raise ProcessFailed(EXPORTER, status, last_line)
+        card = ("--card", served.directory / CARD) if (served.directory / CARD).is_file() else ()
+        source = exported / form.file
+        status, last_line = context.run_python(
+            form.publisher, source, "--name", served.name, "--out", context.model, *card
+        )
+        if status:
+            raise ProcessFailed(form.publisher, status, last_line)
+        shutil.rmtree(exported)  # the published model is a copy
+        model = model_directory.read(context.model)
+        size = sum(file.bytes for file in model.files.values())
+        return {"version": model.version, "bytes": size, "precision": dtype, "target": served.target}
+
+    def figures(self, work: Work) -> list[dict[str, Any]]:
+        scores = work.stage(Stage.TUNE)["came"].get("scores") or []
+        return [
+            {
+                "data": data_name(each, number == 0),
+                "rows": each["answers"],
+                "before": each["parent"]["accuracy"],
+                "tuned": each["accuracy"],
+                "after": None,
+                "perplexity_before": perplexity(each["parent"]["loss"]),
+                "perplexity_tuned": perplexity(each["loss"]),
+            }
+            for number, each in enumerate(scores)
+        ]
+
+
+def perplexity(loss: float) -> float:
+    """Return the perplexity of a mean *loss* in nats per token; infinite where it is no float."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
+
+
+def data_name(score: Mapping[str, Any], new: bool) -> str:
+    return NEW if new else str(score["data"])
+
+
+def shortfalls(scores: Sequence[Mapping[str, Any]], may_lose: float) -> list[str]:
+    """Return a text for each data set on which the tuned model falls short of its parent, which is the served model.
+
+    Token accuracy judges, in the unit of *may_lose*. On new conversations perplexity must not rise either, because it
+    changes before the most likely tokens do.
+
+    Args:
+        scores: Scores of a fine-tuning, those on the new conversations first.
+    """
+    return [text for number, each in enumerate(scores) for text in _shortfalls(each, number == 0, may_lose)]
+
+
+def _shortfalls(score: Mapping[str, Any], new: bool, may_lose: float) -> Iterator[str]:
+    name, parent = data_name(score, new), score["parent"]
+    if score["answers"] < LEAST_ANSWERS:
+        yield f"{score['answers']} answer tokens of {name}, of at least {LEAST_ANSWERS}"
+    elif not score["accuracy"] >= parent["accuracy"] - (0.0 if new else may_lose) - gate.ROUNDING:
+        yield f"token accuracy {score['accuracy']:.4f} on {name}, where the served model has {parent['accuracy']:.4f}"
+    elif new and not score["loss"] <= parent["loss"] + gate.ROUNDING:
+        before, after = perplexity(parent["loss"]), perplexity(score["loss"])
+        yield f"perplexity {after:.4f} on {name}, where the served model has {before:.4f}"

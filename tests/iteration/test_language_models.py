@@ -1,0 +1,290 @@
+"""Iterations of language models: conversations, scores of the training, and an export in the served form."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rackwright.iteration.candidates import StartingModel
+from rackwright.iteration.family import IterationContext
+from rackwright.iteration.language_models import LanguageModels, shortfalls
+from rackwright.iteration.request import IterationRequest, Stage
+from rackwright.iteration.run import StageFailed, iterate
+from rackwright.iteration.work import Work
+from rackwright.stack import load_stack
+from tests.iteration.conftest import FLEET, MANIFEST, TUNED, FakeActions, checkpoint
+from workloads.recipes import RECIPES
+from workloads.serving import model as model_directory
+from workloads.serving.model import Model
+
+Ask = Callable[..., IterationRequest]
+CHATS = '{"messages": [{"role": "user", "content": "two?"}, {"role": "assistant", "content": "2"}]}\n'
+ALL = ["training", "export", "gguf", "promote", "up"]
+
+
+def trained(content: bytes = MANIFEST, dtype: str = "bf16", **model: Any) -> dict[str, Any]:
+    """Return the training in the lineage of a published language model."""
+    config = RECIPES["lora"]().model_dump(mode="json") | {"launcher": "torchrun", "world": 8, "sharding": "full"}
+    config["model"] |= model
+    return {"run": "lora", "checkpoint": sha256(content).hexdigest(), "config": config, "dtype": dtype}
+
+
+def publish(directory: Path, content: bytes, training: dict[str, Any], runtime: Any = "llama.cpp") -> Model:
+    """Publish a language model with a card."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    weights, card = directory.parent / "weights", directory.parent / "card"
+    weights.write_bytes(content)
+    card.write_text("# Made by us\n")
+    files = {"model.gguf": weights, "card.md": card}
+    return model_directory.publish(directory, files, "chat", (), (), {"training": training}, runtime=runtime)
+
+
+def score(data: str, before: tuple[float, float], after: tuple[float, float], answers: int = 400) -> dict[str, Any]:
+    """Return a score of a training; accuracy and loss of the parent are *before*, those of the child *after*."""
+    parent = dict(zip(("accuracy", "loss"), before, strict=True))
+    return {"data": data, "answers": answers, "accuracy": after[0], "loss": after[1], "parent": parent}
+
+
+class LanguageActions(FakeActions):
+    """The processes of a language model's iteration."""
+
+    def __init__(self, project: Path) -> None:
+        super().__init__(project)
+        self.status = {"training": 0, "launch": 0, "export": 0, "gguf": 0, "vllm": 0, "up": 0}
+        self.scores = [score("data.jsonl", (0.4, 3.0), (0.9, 0.5)), score("text", (0.8, 1.0), (0.795, 1.1))]
+
+    def run_python(self, argv: Sequence[str], say: Callable[[str], None]) -> tuple[int, str]:
+        name = argv[0].rpartition(".")[2]
+        status, out = self._begins(name, argv), Path(argv[argv.index("--out") + 1])
+        if name == "training" and status in (0, 1):
+            checkpoint(out, TUNED)
+            record = {"checkpoint": sha256(TUNED).hexdigest(), "step": 100, "scores": self.scores}
+            (out / "lineage.json").write_text(json.dumps(record))
+        if name == "export" and not status:
+            out.mkdir(exist_ok=True)
+        if name in ("gguf", "vllm") and not status:
+            publish(out, self.weights, trained(TUNED), "vllm" if name == "vllm" else "llama.cpp")
+        return status, f"{name} has ended"
+
+
+@pytest.fixture
+def chats(project: Path) -> Path:
+    """Return the project, whose server has a language model."""
+    publish(project / ".rackwright" / "models" / "digits", b"good", trained())
+    text = FLEET.replace("anybody: true", "anybody: true\n    gate: {accuracy_kept: null}")
+    (project / "stacks" / "serving.yaml").write_text(text)
+    (project / "chats.jsonl").write_text(CHATS)
+    return project
+
+
+@pytest.fixture
+def actions(chats: Path) -> LanguageActions:
+    return LanguageActions(chats)
+
+
+@pytest.fixture
+def ask(chats: Path) -> Ask:
+    def request(**more: Any) -> IterationRequest:
+        data = more.pop("data", chats / "chats.jsonl")
+        return IterationRequest(load_stack("serving", chats), "digits", data, **more)
+
+    return request
+
+
+def work(project: Path) -> Path:
+    [found] = (project / ".rackwright" / "iterations" / "digits").iterdir()
+    return found
+
+
+def refused(request: IterationRequest, actions: FakeActions, status: int) -> str:
+    with pytest.raises(StageFailed) as error:
+        iterate(request, actions)
+    assert error.value.exit_status == status
+    return str(error.value)
+
+
+def test_new_conversations_become_a_served_model(chats: Path, ask: Ask, actions: LanguageActions) -> None:
+    before = model_directory.read(chats / ".rackwright" / "models" / "digits").version
+    report = iterate(ask(), actions)
+
+    assert actions.names == ALL
+    made = model_directory.read(work(chats) / "model")
+    assert made.version in (chats / "stacks" / "serving.yaml").read_text()
+    assert (report["outcome"], report["before"]["version"]) == ("served", before)
+    assert report["after"] == {
+        "version": made.version, "bytes": len("better# Made by us\n"), "precision": "bf16", "target": "llama.cpp",
+    }  # fmt: skip
+    assert list(report["stages"]) == ["find", "tune", "gate", "publish", "promote", "up"]
+    assert report["accuracy"] == [
+        {"data": "new conversations", "rows": 400, "before": 0.4, "tuned": 0.9, "after": None,
+         "perplexity_before": math.exp(3.0), "perplexity_tuned": math.exp(0.5)},
+        {"data": "text", "rows": 400, "before": 0.8, "tuned": 0.795, "after": None,
+         "perplexity_before": math.exp(1.0), "perplexity_tuned": math.exp(1.1)},
+    ]  # fmt: skip
+    text = (work(chats) / "report.md").read_text()
+    assert "| new conversations | 400 | 0.4000 | 0.9000 | 20.0855 | 1.6487 |" in text
+    assert f"Before: version {before}, bf16 for llama.cpp" in text
+
+
+def test_the_training_is_that_of_the_parent_with_conversations(chats: Path, ask: Ask, actions: LanguageActions) -> None:
+    iterate(ask(changes=("tune.steps=60", "tune.global_batch=8"), may_lose=0.02), actions)
+    config = json.loads((work(chats) / "run.json").read_text())
+
+    assert config["data"] == {
+        "kind": "conversations", "path": str(work(chats) / "data.jsonl"), "pattern": "*.jsonl",
+        "tokenizer": "/srv/hot/model", "sequence_length": 1024, "held_out": 0.2,
+    }  # fmt: skip
+    assert (work(chats) / "data.jsonl").read_text() == CHATS
+    assert config["model"] == RECIPES["lora"]().model_dump(mode="json")["model"]
+    assert (config["fine_tuning"]["replay"], config["fine_tuning"]["may_lose"]) == (0.5, 0.02)
+    assert (config["launcher"], config["world"], config["sharding"]) == ("any", None, "none")
+    assert (config["steps"], config["global_batch"], config["schedule"]["kind"]) == (60, 8, "cosine")
+
+
+def test_adapters_are_merged_and_the_form_stays_that_of_the_served_model(
+    chats: Path, ask: Ask, actions: LanguageActions
+) -> None:
+    iterate(ask(), actions)
+    directory = work(chats)
+    assert actions.ran[1] == [
+        "workloads.export", str(directory / "training"), "--to", "gguf", "--dtype", "bf16", "--out",
+        str(directory / "export"), "--merge-adapters",
+    ]  # fmt: skip
+    assert actions.ran[2] == [
+        "workloads.serving.gguf", str(directory / "export" / "model.gguf"), "--name", "chat", "--out",
+        str(directory / "model"), "--card", str(chats / ".rackwright" / "models" / "digits" / "card.md"),
+    ]  # fmt: skip
+    assert not (directory / "export").exists(), "the published model is a copy of it"
+
+
+def test_a_whole_model_for_vllm_is_exported_as_a_directory(chats: Path, ask: Ask, actions: LanguageActions) -> None:
+    """
+    Apart from a stack: the check of one needs hosts with GPUs.
+    """
+    served = StartingModel(chats, "v", 1, "vllm", "bf16", chats, "digest", trained(lora=None)["config"], "chat")
+    found = asdict(served) | {"directory": str(chats), "checkpoint": str(chats)}
+    out = chats / "work"
+    out.mkdir()
+    context = IterationContext(
+        ask(changes=("publish.dtype=fp16",)), Work(out, {"found": found, "stages": {}}),
+        lambda *argv: actions.run_python([str(each) for each in argv], print),
+    )  # fmt: skip
+    result = LanguageModels().publish(context)
+
+    assert (result["precision"], result["target"]) == ("fp16", "vllm")
+    exported = ["--to", "huggingface", "--dtype", "fp16", "--out", str(out / "export")]
+    assert actions.ran == [
+        ["workloads.export", str(out / "training"), *exported],
+        ["workloads.serving.vllm", str(out / "export"), "--name", "chat", "--out", str(out / "model")],
+    ]
+
+
+@pytest.mark.parametrize("where", ["training", "export", "gguf", "up"])
+def test_after_an_interruption_the_stage_continues(chats: Path, ask: Ask, actions: LanguageActions, where: str) -> None:
+    actions.interrupts = where
+    with pytest.raises(KeyboardInterrupt):
+        iterate(ask(), actions)
+    actions.interrupts, before = "", len(actions.names)
+    assert iterate(ask(), actions)["outcome"] == "served"
+    stage = {"training": ALL, "export": ALL[1:], "gguf": ALL[1:], "up": ALL[4:]}[where]
+    assert actions.names[before:] == stage
+    assert iterate(ask(), actions)["outcome"] == "served"
+    assert actions.names[before:] == stage, "everything is done"
+
+
+def test_the_next_iteration_starts_from_this_one(chats: Path, ask: Ask, actions: LanguageActions) -> None:
+    iterate(ask(), actions)
+    first = work(chats)
+    (chats / "more.jsonl").write_text(CHATS * 2)
+    actions.weights = b"best"
+    report = iterate(ask(data=chats / "more.jsonl"), actions)
+    assert report["parent"]["path"] == str(first / "training" / "checkpoints" / "step-0000000300")
+
+
+class TestGate:
+    def test_nothing_may_be_lost_on_new_conversations_in_either_figure(self) -> None:
+        old = score("text", (0.8, 1.0), (0.8, 1.0))
+        assert shortfalls([score("data.jsonl", (0.5, 1.0), (0.5, 1.0)), old], 0.1) == []
+        [text] = shortfalls([score("data.jsonl", (0.5, 1.0), (0.49, 0.9)), old], 0.1)
+        assert text == "token accuracy 0.4900 on new conversations, where the served model has 0.5000"
+        [text] = shortfalls([score("data.jsonl", (0.5, 1.0), (0.6, 1.1)), old], 0.1)
+        assert text == "perplexity 3.0042 on new conversations, where the served model has 2.7183"
+
+    def test_old_data_may_lose_accuracy_to_a_limit_and_perplexity_is_shown_only(self) -> None:
+        new = score("data.jsonl", (0.5, 1.0), (0.9, 0.1))
+        assert shortfalls([new, score("text", (0.8, 1.0), (0.75, 2.0))], 0.05) == []
+        [text] = shortfalls([new, score("text", (0.8, 1.0), (0.74, 1.0))], 0.05)
+        assert text == "token accuracy 0.7400 on text, where the served model has 0.8000"
+
+    def test_a_few_tokens_judge_nothing(self) -> None:
+        few = score("data.jsonl", (0.0, 9.0), (1.0, 0.1), answers=99)
+        assert shortfalls([few], 0.5) == ["99 answer tokens of new conversations, of at least 100"]
+
+    def test_a_figure_that_is_no_number_is_a_shortfall(self) -> None:
+        assert shortfalls([score("data.jsonl", (0.5, 1.0), (math.nan, 1.0))], 0.5)
+        assert shortfalls([score("data.jsonl", (0.5, 1.0), (0.6, math.nan))], 0.5)
+
+    def test_a_refusal_has_status_1_and_promotes_nothing(self, chats: Path, ask: Ask, actions: LanguageActions) -> None:
+        actions.scores[1] = score("text", (0.8, 1.0), (0.7, 1.0))
+        actions.status["training"] = 1
+        text, before = refused(ask(), actions, 1), (chats / "stacks" / "serving.yaml").read_text()
+        assert "gate: accuracy: the new model falls short: token accuracy 0.7000 on text" in text
+        assert "and none on new conversations" in text and "Add more conversations" in text
+        assert actions.names == ["training"] and "version" not in before
+        report = json.loads((work(chats) / "report.json").read_text())
+        assert (report["outcome"], report["accuracy"][1]["tuned"]) == ("refused", 0.7)
+
+    def test_an_export_with_other_logits_is_refused(self, ask: Ask, actions: LanguageActions) -> None:
+        actions.status["export"] = 1
+        text = refused(ask(), actions, 1)
+        assert "publish: export: the export fails its check: 'export has ended'; the logits of the trained" in text
+        assert actions.names == ["training", "export"]
+
+    @pytest.mark.parametrize("name", ["export", "gguf"])
+    def test_a_process_that_fails_is_named(self, ask: Ask, actions: LanguageActions, name: str) -> None:
+        actions.status[name] = 2
+        assert f"{name}: the process failed with status 2" in refused(ask(), actions, 2)
+
+
+class TestRefused:
+    def test_data_of_no_family(self, chats: Path, ask: Ask, actions: LanguageActions) -> None:
+        text = refused(ask(data=chats / "chats.txt"), actions, 2)
+        assert "find: --data: " in text and "chats.txt is neither .npz, .jsonl nor .parquet" in text
+        assert "(.npz) or conversations in JSON Lines or Parquet" in text
+
+    def test_data_of_the_other_family(self, chats: Path, ask: Ask, actions: LanguageActions, asked: Ask) -> None:
+        text = refused(asked(), actions, 2)
+        assert "--data: digits serves a model of kind hugging-face; a model of kind image-classifier" in text
+        assert "conversations (.jsonl, .parquet) for a language model" in text
+
+    def test_data_that_is_missing(self, chats: Path, ask: Ask, actions: LanguageActions) -> None:
+        assert "none.jsonl cannot be read: No such file" in refused(ask(data=chats / "none.jsonl"), actions, 2)
+
+    def test_settings_and_stages_of_the_other_family(self, ask: Ask, actions: LanguageActions) -> None:
+        text = refused(ask(changes=("quantize.repeats=5",), until=Stage.QUANTIZE), actions, 2)
+        assert "'quantize.repeats=5' is not a setting of this iteration; tune.KEY=VALUE or publish.KEY=VALUE" in text
+        assert "--until: an iteration with .jsonl data has no stage quantize; one of find, tune, gate, publish" in text
+
+    def test_another_target(self, ask: Ask, actions: LanguageActions) -> None:
+        assert "--target: got t4; no target: digits is served by llama.cpp" in refused(ask(target="t4"), actions, 2)
+
+    def test_an_unknown_number_format(self, ask: Ask, actions: LanguageActions) -> None:
+        assert "--set publish: dtype: got int4" in refused(ask(changes=("publish.dtype=int4",)), actions, 2)
+
+    def test_a_training_without_a_tokenizer(self, chats: Path, ask: Ask, actions: LanguageActions) -> None:
+        training = trained()
+        training["config"] |= {
+            "model": RECIPES["deepseek-v3-tiny"]().model_dump(mode="json")["model"],
+            "data": {"kind": "text", "path": "text", "sequence_length": 64},
+        }
+        publish(chats / ".rackwright" / "models" / "digits", b"good", training)
+        text = refused(ask(), actions, 2)
+        assert "the training of the served model read bytes; a tokenizer with a chat template" in text
+        assert not actions.ran
+        iterate(ask(changes=("tune.data.tokenizer=/srv/tokenizer",)), actions)
+        assert json.loads((work(chats) / "run.json").read_text())["data"]["tokenizer"] == "/srv/tokenizer"
