@@ -44,6 +44,9 @@ class Vllm(Schema):
     """Whether GPUs have whole experts instead of a part of each."""
     decode_context_parallel: PositiveInt | None = None
     """GPUs of a tensor-parallel group that divide a text's cache."""
+    cpu_cache_gib: PositiveInt | None = None
+    """Memory for the cache on each host, in GiB. Declared, vLLM computes on processors, with its build for CPUs: slow,
+    and meant for rehearsals and small models."""
     kv_cache_dtype: Literal["auto", "fp8"] = "auto"
     """Precision of the cache; auto: the model's own."""
     reasoning_parser: str | None = None
@@ -81,6 +84,9 @@ def replica_problems(vllm: Vllm, members: list[str], has_canary: bool) -> Iterat
         problem = f"got {len(members)} hosts for replicas of {count}"
         help = f"Declare a multiple of {count} hosts, or another replica_hosts"
         yield Problem(problem, "each replica has all its hosts", help, ("vllm", "replica_hosts"))
+    if vllm.cpu_cache_gib and vllm.expert_parallel:
+        expected = "on processors, vLLM 0.32 divides experts like the other weights; with this setting it crashes"
+        yield Problem("got expert_parallel and cpu_cache_gib", expected, "Remove one", ("vllm", "expert_parallel"))
     if count > 1 and has_canary:
         expected = "labelled rows are for models that take arrays, which vLLM does not serve"
         yield Problem("got canary", expected, "Remove canary", ("canary",))

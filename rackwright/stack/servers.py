@@ -23,7 +23,6 @@ from workloads.tracking import registry
 LANGUAGE = ("llama.cpp", "vllm")
 """Runtimes of language models."""
 ENVIRONMENTS = ("serving", "training")
-VLLM_ENVIRONMENTS = ("vllm", "vllm-cpu")
 """Suitable environments of role workloads, the best one first."""
 
 
@@ -71,7 +70,9 @@ def _check_runtime(name: str, server: Server, model: Model | None) -> None:
 def _common(stack: Stack, name: str, server: Server, model: Model | None) -> dict[str, Any]:
     """Return the fields of the spec that are equal on all hosts of a server."""
     members = server.members(stack.fleet.hosts)
-    environments = VLLM_ENVIRONMENTS if model and model.runtime == "vllm" else ENVIRONMENTS
+    environments: tuple[str, ...] = ENVIRONMENTS
+    if server.vllm or (model and model.runtime == "vllm"):
+        environments = ("vllm-cpu",) if vllm.computes_on_processors(server) else ("vllm",)
     return {
         "fleet": stack.fleet.fleet,
         "name": name,

@@ -57,7 +57,10 @@ def place(stack: Stack, name: str, server: Server, model: Model | None) -> dict[
     for members in replicas(server, stack.fleet.hosts):
         hosts = [stack.fleet.hosts[member] for member in members]
         try:
-            layout = _fit(server, model, sizes, hosts).layout if model and sizes else _declared_layout(server)
+            if model is None or sizes is None or computes_on_processors(server):
+                layout = _declared_layout(server)
+            else:
+                layout = _fit(server, model, sizes, hosts).layout
         except UserError as error:
             wrong[error.diagnostic] += members
             continue
@@ -75,6 +78,10 @@ def place(stack: Stack, name: str, server: Server, model: Model | None) -> dict[
     return placements
 
 
+def computes_on_processors(server: Server) -> bool:
+    return server.vllm is not None and server.vllm.cpu_cache_gib is not None
+
+
 def replicas(server: Server, hosts: Mapping[str, Host]) -> list[tuple[str, ...]]:
     """Return the hosts of each replica of *server*; the first of each is its leader."""
     members, count = server.members(hosts), server.vllm.replica_hosts if server.vllm else 1
@@ -87,11 +94,11 @@ def _replica_place(server: Server, hosts: Sequence[Host], rank: int, host: Host)
 
 
 def _declared_layout(server: Server) -> Layout | None:
-    """Return the declared layout of a model that only the hosts have."""
+    """Return the declared layout of a model that only the hosts have, or that processors compute."""
     declared = server.vllm.layout if server.vllm else {}
     hosts = server.vllm.replica_hosts if server.vllm else 1
     if hosts > 1 and not declared:
-        problem, expected = "got no layout", "a model that only the hosts have is divided over hosts as declared"
+        problem, expected = "got no layout", "without sizes or GPUs a model is divided over hosts as declared"
         raise UserError(Diagnostic("", problem, expected, "Declare vllm.tensor_parallel and vllm.pipeline_parallel"))
     if not declared:
         return None
@@ -107,7 +114,8 @@ def share_gpus(
     found = {name: dict(hosts) for name, hosts in placements.items()}
     wrong: dict[str, Diagnostic] = {}
     for host in dict.fromkeys(host for hosts in placements.values() for host in hosts):
-        sharing = [name for name, hosts in placements.items() if host in hosts]
+        on_gpus = {name: hosts for name, hosts in placements.items() if not computes_on_processors(servers[name])}
+        sharing = [name for name, hosts in on_gpus.items() if host in hosts]
         if len(sharing) < 2:
             continue
         first, next_gpu = sharing[0], 0

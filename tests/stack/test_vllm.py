@@ -271,6 +271,16 @@ def test_a_model_that_only_the_hosts_have_is_divided_as_declared(project: Projec
             assert [(spec.tensor_parallel, spec.layout) for spec in found] == [(16, layout)] * 2
 
 
+def test_processors_need_no_gpus_in_the_catalogue(project: Project) -> None:
+    one = "    vllm: {cpu_cache_gib: 2}\n"
+    two = "    vllm: {cpu_cache_gib: 2, replica_hosts: 2, tensor_parallel: 2}\n"
+    specs = project(B70, "plain", one) | project(B70, "joined-a, joined-b", two)
+
+    assert [spec.tensor_parallel for spec in specs.values()] == [None, 2, 2]
+    assert all(spec.settings["vllm"]["cpu_cache_gib"] == 2 for spec in specs.values())
+    assert "experts" in refused(project, R1, "plain", "    vllm: {cpu_cache_gib: 2, expert_parallel: true}\n")
+
+
 def test_options_of_vllm_are_for_its_models(project: Project, tmp_path: Path) -> None:
     project(B70, "wide")
     directory = tmp_path / "models" / "talk"

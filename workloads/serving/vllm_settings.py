@@ -85,6 +85,8 @@ class VllmSettings(StrictModel):
     """GPUs of a tensor-parallel group that divide a text's cache."""
     devices: Annotated[tuple[NonNegativeInt, ...], Field(strict=False)] = ()
     """Numbers of the host's GPUs for this server, in the order of the PCI bus; empty: from the first one on."""
+    cpu_cache_gib: PositiveInt | None = None
+    """Memory for the cache, in GiB, of a vLLM that computes on processors; None: it computes on GPUs."""
     kv_cache_dtype: Literal["auto", "fp8"] = "auto"
     """Precision of the cache; auto: the model's own."""
     reasoning_parser: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
@@ -151,6 +153,7 @@ def arguments(settings: VllmSettings, tensor_parallel: int) -> list[str]:
     return [
         *_layout(settings, tensor_parallel).flags[2:],
         *_replica(settings),
+        *_processors(settings),
         *_features(settings),
         *_adapters(settings),
         *_options(settings),
@@ -184,6 +187,19 @@ def _replica(settings: VllmSettings) -> Iterator[str]:
         yield "--headless"
     elif settings.data_parallel > 1:
         yield from ("--api-server-count", "1")
+
+
+def _processors(settings: VllmSettings) -> Iterator[str]:
+    """Yield the options for processors: nothing is compiled, because hosts have no compiler.
+
+    With stages, --enforce-eager fails at the first request, and this form of the same does not. Source: vLLM 0.32.
+    """
+    if settings.cpu_cache_gib is None:
+        return
+    if settings.pipeline_parallel == 1:
+        yield "--enforce-eager"
+    else:
+        yield from ("--compilation-config", json.dumps({"mode": 2, "backend": "eager"}))
 
 
 def _features(settings: VllmSettings) -> Iterator[str]:
@@ -226,7 +242,11 @@ def environment(settings: VllmSettings) -> dict[str, str]:
     "=" keeps NCCL from taking other interfaces whose names begin alike. Gloo may wait for ever on a host with several
     networks unless it is given one. Source: parallelism_scaling of vLLM, NCCL_SOCKET_IFNAME of NCCL.
     """
-    variables: dict[str, str] = {}
+    # vLLM's processes of one host talk over its first address unless it is given another one
+    variables = {"VLLM_HOST_IP": "127.0.0.1"}
+    if settings.cpu_cache_gib is not None:
+        # it would bind its threads to the first cores, which others use as well
+        variables |= {"VLLM_CPU_KVCACHE_SPACE": str(settings.cpu_cache_gib), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     if settings.devices:
         numbers = ",".join(map(str, settings.devices))
         variables |= {

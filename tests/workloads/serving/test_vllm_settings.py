@@ -33,7 +33,7 @@ def line(tensor_parallel: int = 8, **settings: object) -> str:
 
 def test_defaults_add_nothing() -> None:
     assert line() == ""
-    assert environment(VllmSettings()) == {}
+    assert environment(VllmSettings()) == {"VLLM_HOST_IP": "127.0.0.1"}
 
 
 def test_stages_over_two_hosts() -> None:
@@ -134,6 +134,14 @@ def test_processes_see_their_gpus_and_their_network_alone() -> None:
     assert environment(VllmSettings(devices=(4, 5), replica=replica(1))) == {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "4,5", "HIP_VISIBLE_DEVICES": "4,5",
         "VLLM_HOST_IP": "10.141.0.22", "GLOO_SOCKET_IFNAME": "fabric0", "NCCL_SOCKET_IFNAME": "=fabric0",
+    }  # fmt: skip
+
+
+def test_processors_compute_without_a_compiler() -> None:
+    assert line(cpu_cache_gib=2) == "--enforce-eager"
+    assert "--enforce-eager" not in line(cpu_cache_gib=2, pipeline_parallel=2)
+    assert environment(VllmSettings(cpu_cache_gib=2)) == {
+        "VLLM_HOST_IP": "127.0.0.1", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     }  # fmt: skip
 
 

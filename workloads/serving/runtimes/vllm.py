@@ -166,6 +166,8 @@ def _environment(bin_directory: Path, home: str, key: str, settings: ServingSett
     if not os.access(variables.get("HOME", ""), os.W_OK):
         variables["HOME"] = home
         # every account can read a command line
+    if settings.vllm.cpu_cache_gib is not None:
+        variables["OMP_NUM_THREADS"] = str(settings.threads or max(1, (os.cpu_count() or 2) - 1))
     return {**variables, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": key,
             **environment(settings.vllm)}  # fmt: skip
 
