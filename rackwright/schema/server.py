@@ -300,7 +300,7 @@ def problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterat
         for problem in (
             *placement.unknown_hosts(server, hosts),
             *_host_problems(server, hosts, members),
-            *(replica_problems(server.vllm, members, server.canary is not None) if server.vllm else ()),
+            *_replica_problems(server, members),
             *_set(server),
         ):
             yield problem.below(name)
@@ -322,6 +322,11 @@ def _host_problems(server: Server, hosts: Mapping[str, Host], members: list[str]
             yield Problem(f"got {tier!r}", expected, help, ("model", "tier"))
 
 
+def _replica_problems(server: Server, members: list[str]) -> Iterator[Problem]:
+    if server.vllm:
+        yield from replica_problems(server.vllm, members, server.port, server.canary is not None)
+
+
 def _set(server: Server) -> Iterator[Problem]:
     try:
         settings(server, "127.0.0.1")
@@ -336,13 +341,17 @@ def _set(server: Server) -> Iterator[Problem]:
 
 
 def _port_problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterator[Problem]:
-    """Yield a problem for each port of a host that two servers would listen on."""
+    """Yield a problem for the first port of each server that another server of the host would listen on."""
     first: dict[tuple[str, int], str] = {}
     for name, server in servers.items():
-        for member in server.members(hosts):
-            other = first.setdefault((member, server.port), name)
+        ports: dict[int, Keys] = {server.port: ("port",)}
+        if server.vllm:
+            ports = {**dict.fromkeys(server.vllm.replica_ports, ("vllm", "port")), **ports}
+        used = ((member, port) for member in server.members(hosts) for port in ports)
+        for member, port in used:
+            other = first.setdefault((member, port), name)
             if other != name:
                 expected, help = "each server of a host has its own port", "Choose another port"
                 note = f"server {other} listens there on {member}"
-                yield Problem(f"got port {server.port}", expected, help, (name, "port"), note=note, also=(other,))
+                yield Problem(f"got port {port}", expected, help, (name, *ports[port]), note=note, also=(other,))
                 break

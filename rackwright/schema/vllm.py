@@ -72,12 +72,17 @@ class Vllm(Schema):
         return {name: value for name, value in values.items() if name not in (*LAYOUT, *PLACEMENT)}
 
     @property
+    def replica_ports(self) -> range:
+        """The ports between the hosts of a replica; none for replicas on one host."""
+        return range(self.port, self.port + (3 if self.replica_hosts > 1 else 0))
+
+    @property
     def layout(self) -> dict[str, Any]:
         """The declared parts of the layout."""
         return {name: getattr(self, name) for name in LAYOUT if getattr(self, name) is not None}
 
 
-def replica_problems(vllm: Vllm, members: list[str], has_canary: bool) -> Iterator[Problem]:
+def replica_problems(vllm: Vllm, members: list[str], server_port: int, has_canary: bool) -> Iterator[Problem]:
     """Yield the problems of replicas over *members*, the hosts of the server."""
     count = vllm.replica_hosts
     if len(members) % count:
@@ -87,6 +92,9 @@ def replica_problems(vllm: Vllm, members: list[str], has_canary: bool) -> Iterat
     if vllm.cpu_cache_gib and vllm.expert_parallel:
         expected = "on processors, vLLM 0.32 divides experts like the other weights; with this setting it crashes"
         yield Problem("got expert_parallel and cpu_cache_gib", expected, "Remove one", ("vllm", "expert_parallel"))
+    if count > 1 and server_port in vllm.replica_ports:
+        problem, expected = f"got port {server_port}", f"{vllm.replica_ports.start} and two more are for the replica"
+        yield Problem(problem, expected, "Choose another port", ("port",))
     if count > 1 and has_canary:
         expected = "labelled rows are for models that take arrays, which vLLM does not serve"
         yield Problem("got canary", expected, "Remove canary", ("canary",))

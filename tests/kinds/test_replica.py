@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from rackwright.core import diff as comparison
+from rackwright.facts.facts import Facts
+from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.files import files
 from rackwright.kinds.model_server.spec import ReplicaPlace, ServerSpec
 from rackwright.schema.vllm import LoraAdapter, Vllm
-from tests.support.model_server_spec import REPOSITORY, SPEC
+from tests.support.model_server_spec import REPOSITORY, SPEC, bare
 from tests.support.specs import changed
 from workloads.serving.settings import ServingSettings
 
@@ -66,6 +69,18 @@ def test_addresses_of_ipv6_are_in_rules_of_ipv6() -> None:
     [table] = [file.content for file in files(spec(0, place), REPOSITORY) if file.path.endswith(".nft")]
     assert "ip6 saddr != { fd00::1, fd00::2 } counter drop" in str(table)
     assert "meta nfproto ipv4 counter drop" in str(table)
+
+
+def test_a_host_without_nftables_is_refused_and_one_with_it_is_not() -> None:
+    kind, raw, declared = ModelServerKind(), bare(), spec(0)
+    claims = kind.claims(declared, REPOSITORY)
+    assert "package:nftables" not in {claim.thing for claim in kind.claims(SPEC, REPOSITORY)}
+    for packages, refused in (({}, ["the host has no nftables"]), ({"nftables": "1.0.6-2"}, [])):
+        raw["packages"] = {**{name: each for name, each in raw["packages"].items() if name != "nftables"}, **packages}
+        differences = comparison.diff(claims, kind.observe(claims, Facts(raw)))
+        plan = kind.plan(declared, differences, Facts(raw), REPOSITORY)
+        assert [each.problem for each in plan.refusals] == refused
+        assert bool(plan.steps) == (not refused)
 
 
 if __name__ == "__main__":

@@ -255,6 +255,17 @@ def test_what_vllm_cannot_do_is_refused(project: Project, hosts: str, vllm: str,
     assert told in refused(project, R1, hosts, f"    vllm: {vllm}\n")
 
 
+def test_the_ports_of_replicas_are_their_own(project: Project) -> None:
+    replica = "    vllm: {replica_hosts: 2, gpus: 4, tensor_parallel: 8}\n"
+    again = SERVER.partition("servers:\n")[2].replace("talk:", "again:").replace("HOSTS", "joined-a, joined-b")
+    said = refused(project, B70, "joined-a, joined-b", f"{replica}{again}    port: 8081\n{replica}")
+    assert "servers.again.vllm.port: got port 29500; each server of a host has its own port" in said
+    other = replica.replace("gpus: 4", "gpus: 4, port: 29503")
+    assert len(project(B70, "joined-a, joined-b", f"{replica}{again}    port: 8081\n{other}")) == 4
+    said = refused(project, B70, "joined-a, joined-b", f"{replica}    port: 29502\n")
+    assert "servers.talk.port: got port 29502; 29500 and two more are for the replica" in said
+
+
 def test_a_model_that_only_the_hosts_have_is_divided_as_declared(project: Project, tmp_path: Path) -> None:
     version = "    model: {version: 0123456789ab}\n"
     path = tmp_path / "stacks" / "serving.yaml"

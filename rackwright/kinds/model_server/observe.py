@@ -11,6 +11,8 @@ from rackwright.kinds.shared import observation
 from rackwright.schema.server import Canary
 
 WHOLE = "whole"
+FIREWALL = "package:nftables"
+"""The package that the unit of a replica over several hosts needs."""
 LATE = 2
 """Failed or missing canary checks after which the accuracy counts as unknown."""
 
@@ -21,6 +23,8 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
             return _model(facts, *key.split("/"))
         case "server":
             return _server(facts, key, name, claim)
+        case "package":
+            return observation.package(facts, key, name)
         case _:
             return observation.service(facts, sort, key, name)
 

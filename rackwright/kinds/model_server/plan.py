@@ -7,7 +7,7 @@ from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.kinds.model_server.files import files, plan_file, release_of, short_keys, watch_files
-from rackwright.kinds.model_server.observe import WHOLE
+from rackwright.kinds.model_server.observe import FIREWALL, WHOLE
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.shared import ownership, service_account
 from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
@@ -53,9 +53,16 @@ def plan(spec: ServerSpec, differences: Sequence[Difference], facts: Facts, repo
         REFUSAL_TEXTS,
         differences,
         facts,
-        refuse=lambda: _refuse_unfit(spec, facts, repository),
+        refuse=lambda: (*_refuse_without_nftables(spec, differences), *_refuse_unfit(spec, facts, repository)),
         make_plan=lambda: _Planner(spec, differences, facts, repository).plan(),
     )
+
+
+def _refuse_without_nftables(spec: ServerSpec, differences: Sequence[Difference]) -> Iterator[Diagnostic]:
+    if any(item.thing == FIREWALL for item in differences):
+        expected = "the package nftables, which closes the ports between the hosts of a replica to other hosts"
+        help = "Add nftables to the packages of role base, or install it on the host, then run this again"
+        yield Diagnostic(spec.id, "the host has no nftables", expected, help)
 
 
 def _refuse_unfit(spec: ServerSpec, facts: Facts, repository: Repository) -> Iterator[Diagnostic]:

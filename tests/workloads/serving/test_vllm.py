@@ -321,7 +321,7 @@ def test_without_vllm_it_is_said_what_it_takes(
     argv = [sys.executable, "-m", "workloads.serving", str(publish(source, tmp_path)), "--set", "port=0"]
     assert subprocess.run(argv, cwd=ROOT, env=environment(), check=False).returncode == 2
     assert "this computer: the command vllm is missing" in (told := capfd.readouterr().err)
-    assert "Serve the model in an environment with vLLM\n" in told
+    assert "Serve the model in an environment with vLLM, as role workloads makes with `environments: [vllm]`\n" in told
 
 
 def test_llama_cpps_server_in_its_place_writes_a_text(
