@@ -16,6 +16,7 @@ FOLDERS = ("rackwright", "stacks", "workloads")
 TEXTS = ("templates", "roles", "playbooks")
 HTTP = {
     "workloads/http_client.py": "the helper: no redirects",
+    "workloads/serving/upstream.py": "requests to vLLM's Unix socket, without redirects",
     "workloads/tracking/server.py": "builds the requests that the helper sends",
     "workloads/evaluation/served.py": "builds the request that the helper sends",
     "rackwright/toolchain/release.py": "downloads without a password what has a pinned SHA-256; its site redirects",

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 from fastapi import FastAPI
 from pydantic_core import from_json, to_json
 from starlette.requests import Request
@@ -24,7 +23,7 @@ from workloads.serving.language import ERROR_RESPONSES
 from workloads.serving.offload import check_json, offload
 from workloads.serving.settings import ServingSettings
 from workloads.serving.streaming import NO_BUFFERING, or_disconnect, wait_for_disconnect
-from workloads.serving.upstream import Upstream
+from workloads.serving.upstream import Upstream, UpstreamError, UpstreamResponse
 
 HEADERS = ("accept", "content-type", "traceparent", "tracestate", "anthropic-version", "anthropic-beta")
 """Headers of a request that go to vLLM. Others steer vLLM itself, such as its choice of a rank."""
@@ -70,7 +69,7 @@ class Forwarder:
         try:
             async with asyncio.timeout(MODELS_SECONDS):
                 found = await self._upstream.json("/v1/models")
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (UpstreamError, TimeoutError) as error:
             raise _lost(error) from None
         return [{**model, "root": model["id"]} for model in found["data"]]
 
@@ -160,7 +159,7 @@ class Exchange:
         self._log_fields: dict[str, Any] = request.state.log_fields
         self._id = uuid.uuid4().hex
         """vLLM's id of the request, never the client's own: a second request with it could end the first one."""
-        self._response: aiohttp.ClientResponse | None = None
+        self._response: UpstreamResponse | None = None
         self._events = EventFilter(prepared.hides_usage)
         self._first = b""
         self._cut: asyncio.Task[None] | None = None
@@ -183,7 +182,7 @@ class Exchange:
             self._response = await self._upstream.request(
                 "POST", self._route.path, {**headers, "x-request-id": self._id}, self._prepared.body
             )
-        except aiohttp.ClientError as error:
+        except UpstreamError as error:
             raise _lost(error) from None
         except asyncio.CancelledError:
             if self._late:
@@ -219,7 +218,7 @@ class Exchange:
                     self._first += self._events.feed(part)
         except TimeoutError:
             raise DeadlineExceeded from None
-        except aiohttp.ClientError as error:
+        except UpstreamError as error:
             raise _lost(error) from None
         self._log_fields["first_token_seconds"] = round(self._loop.time() - self._began, 6)
 
@@ -232,7 +231,7 @@ class Exchange:
         assert self._response is not None
         try:
             content = await self._response.read()
-        except aiohttp.ClientError as error:
+        except UpstreamError as error:
             raise self._too_long() if self._late else _lost(error) from None
         status = self._response.status
         if status >= 400:
@@ -250,7 +249,7 @@ class Exchange:
         """Send the events, the first of them included, until the end of the stream.
 
         Raises:
-            aiohttp.ClientError: vLLM ended the connection, or `close` did.
+            UpstreamError: vLLM ended the connection, or `close` did.
         """
         assert self._response is not None
         content, body, events = self._response.content, self._first, self._events
@@ -315,7 +314,7 @@ class ForwardedStream(Response):
             disconnect.add_done_callback(lambda _: self._exchange.close())
             try:
                 await self._exchange.send_events(send)
-            except aiohttp.ClientError:
+            except UpstreamError:
                 if disconnect.done():
                     return
                 # without an end, so that no client takes the half text for a whole one

