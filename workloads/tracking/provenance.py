@@ -8,6 +8,8 @@ from typing import Any
 
 from workloads.errors import Diagnostic, UserError
 
+DECLARED = ("fleet", "declaration", "lock", "hosts")
+"""Tags that a run by hand has no values for."""
 KEYS = ("fleet", "declaration", "lock", "hosts", "code", "data", "parent")
 """Required tags of a version: its declaration, machines, code, data and parent."""
 QUANTISED = ("parent", "target", "precision", "gate", "data", "code", "machine")
@@ -36,10 +38,11 @@ def collect(out: Path) -> dict[str, str]:
     """Return the known provenance of the run in *out* by `KEYS`, without unknown facts.
 
     The stack that declares the run writes ``provenance.json``; the run itself writes ``lineage.json``. If the first has
-    no digest of the code, the digest of the running code is used.
+    no digest of the code, the digest of the running code is used. A run by hand has no declaration, and says so.
     """
     declared, own = load_json(out / "provenance.json"), load_json(out / "lineage.json")
-    values = {key: _format(declared[key]) for key in KEYS if declared.get(key)}
+    values = dict.fromkeys(DECLARED, NONE) if own.get("declared") is False else {}
+    values |= {key: _format(declared[key]) for key in KEYS if declared.get(key)}
     if own.get("data"):
         values["data"] = " ".join(_data_digests(own["data"]))
     if "parent" in own:

@@ -17,15 +17,19 @@ from workloads.training.parent_model import Parent
 NAME = "lineage.json"
 
 
-def write_start(out: Path, config: TrainingConfig, examples: data.Examples, parent: Parent | None) -> None:
+def write_start(
+    out: Path, config: TrainingConfig, examples: data.Examples, parent: Parent | None, declared: bool
+) -> None:
     """Write the parent and the data before the first step; remove the result that an earlier start wrote.
 
     Args:
         examples: Examples of the run's own data.
+        declared: Whether a fleet declares the run.
     """
     sets = [(config.data, examples), *((each, data.load(each)) for each in (parent.data if parent else ()))]
     record: dict[str, Any] = {
         "name": config.name,
+        "declared": declared,
         "parent": {"path": str(parent.path), "step": parent.step, "sha256": parent.digest} if parent else None,
         "base": _base(config.model.path) if isinstance(config.model, HuggingFace) else None,
         "data": [each.model_dump(mode="json") | _describe_data(loaded) for each, loaded in sets],

@@ -17,6 +17,8 @@ START_SECONDS = 120
 COOLDOWN_SECONDS = ("5", "30")
 """Range of the wait before horovodrun uses a host again that lost a process; by default it never does."""
 RENDEZVOUS_PORT = 29500
+PROVENANCE = "RACKWRIGHT_PROVENANCE"
+"""Variable that a run of a fleet has, and a run by hand has not: the file with its declaration."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def process_environment(plan: LaunchPlan) -> dict[str, str]:
     cores = str(max(1, (os.cpu_count() or 1) // plan.processes))
     variables = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME") if name in os.environ}
     variables |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", cores)}
-    variables |= {"RACKWRIGHT_PROVENANCE": str(plan.out / "provenance.json")}
+    variables |= {PROVENANCE: str(plan.out / "provenance.json")}
     if plan.interface:
         # NCCL takes a plain name as a prefix, so that eth1 would include eth10
         variables |= {"GLOO_SOCKET_IFNAME": plan.interface, "NCCL_SOCKET_IFNAME": f"={plan.interface}"}

@@ -21,6 +21,7 @@ from workloads.training.fine_tuning import WorseThanParent
 from workloads.training.loop import RunContext, Training
 from workloads.training.metrics import MetricsLog, elastic_name, file_of
 from workloads.training.parent_model import checkpoint_digest
+from workloads.training.plan import PROVENANCE
 from workloads.training.prepare import PreparedRun, prepare
 from workloads.training.stopping import StopRequest
 from workloads.training.workers import Workers, join
@@ -65,7 +66,8 @@ def train(
             )  # fmt: skip
             if workers.rank == 0:
                 (out / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
-                lineage.write_start(out, config, prepared.inputs.examples, prepared.parent)
+                declared = PROVENANCE in environment
+                lineage.write_start(out, config, prepared.inputs.examples, prepared.parent, declared)
             log_start(config, prepared, context)
             return _run(config, prepared, context, out, stop_at, publish_worse)
     finally:

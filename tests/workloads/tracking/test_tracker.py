@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.mlflow_stub import Stub
+from workloads.tracking import provenance
 from workloads.tracking.server import TrackingUnreachable, connect
 from workloads.tracking.tracker import BYTES, PARAMETERS, Tracker, flatten, parse_metrics
 
@@ -162,3 +163,11 @@ def test_the_thread_of_a_tracker_ends_with_it(stub, out):
 def test_nobody_there_is_not_reached():
     with pytest.raises(TrackingUnreachable, match="Connection refused"):
         connect("http://127.0.0.1:1", {}).get("experiments/get")
+
+
+def test_a_run_by_hand_has_no_declaration_and_a_lost_one_is_unknown(tmp_path):
+    (tmp_path / "lineage.json").write_text('{"declared": false, "parent": null}')
+    values = provenance.collect(tmp_path)
+    assert {values[key] for key in ("fleet", "declaration", "lock", "hosts", "parent")} == {"none"}
+    (tmp_path / "lineage.json").write_text('{"declared": true, "parent": null}')
+    assert not provenance.collect(tmp_path).keys() & {"fleet", "declaration", "lock", "hosts"}
