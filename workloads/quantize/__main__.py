@@ -86,7 +86,7 @@ def _quantize(args: argparse.Namespace, settings: QuantizeSettings) -> int:
         return 1
     before, after = outcome.before, outcome.after
     _print_line(f"published {args.out}: {before.bytes / after.bytes:.2f} times smaller, batch 1 "
-         f"{before.seconds[1] / after.seconds[1]:.2f} times faster; {where}")  # fmt: skip
+         f"{describe_speed(before.seconds[1] / after.seconds[1])}; {where}")  # fmt: skip
     if args.register:
         registered_version = versions.register(server, args.out, report, args.register)
         _print_line(f"registered {registered_version} at {server.url}")
@@ -94,6 +94,11 @@ def _quantize(args: argparse.Namespace, settings: QuantizeSettings) -> int:
             versions.set_alias(server, registered_version, args.alias)
             _print_line(f"{registered_version} is now {registered_version.name}@{args.alias}")
     return 0
+
+
+def describe_speed(ratio: float) -> str:
+    """Return *ratio*, of the former time to the new one, in words."""
+    return f"{ratio:.2f} times faster" if ratio >= 1 else f"{1 / ratio:.2f} times slower"
 
 
 def _print_line(text: str) -> None:

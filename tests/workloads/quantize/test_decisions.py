@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from workloads.errors import UserError
+from workloads.quantize.__main__ import describe_speed
 from workloads.quantize.config import QuantizationGate
 from workloads.quantize.score import loosened_limits, score, shortfalls
 from workloads.quantize.search import search
@@ -113,3 +114,7 @@ def test_where_leaving_out_is_no_help_nothing_is() -> None:
     found = search(LAYERS, lambda layer: 0.5, lambda left_out: False)
     assert found.left_out == ()
     assert found.costs.keys() == set(LAYERS)
+
+
+def test_a_slower_model_is_called_slower() -> None:
+    assert [describe_speed(ratio) for ratio in (2.5, 0.5)] == ["2.50 times faster", "2.00 times slower"]
