@@ -94,7 +94,7 @@ def _measure(kind: str, changes: list[str], recorder: Recorder | None) -> dict[s
     import torch
 
     from tests.gpu import model
-    from workloads.training import data, memory
+    from workloads.training import acceleration, data, memory
     from workloads.training.config import TrainingConfig
     from workloads.training.device import select_device
     from workloads.training.load_config import load_config
@@ -121,7 +121,10 @@ def _measure(kind: str, changes: list[str], recorder: Recorder | None) -> dict[s
     os.environ.update(torchrun_environment())
     workers = join(config, os.environ)
     precision = Precision(name, "given")  # type: ignore[arg-type]
-    estimate = memory.estimate(config, build_shapes(config.model), 1, 1, precision)
+    shapes = build_shapes(config.model)
+    accelerated = acceleration.choose(config, shapes, kind, precision, 1)
+    estimate = memory.estimate(config, shapes, 1, 1, precision, accelerated, True)
+    keep(acceleration=str(accelerated))
     keep(parameters=estimate.parameters, estimate_bytes=estimate.after_forward, estimate_peak_bytes=estimate.total)
     no_files: Any = SimpleNamespace(save=lambda step, state: None, wait=lambda: True, committed=None)
     log = MetricsLog(directory / "metrics.jsonl", lambda: False)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from workloads.training import data, memory
+from workloads.training import acceleration, data, memory
 from workloads.training.config import TrainingConfig
 from workloads.training.load_config import load_config
 from workloads.training.loop import RunContext, Training, TrainingInputs
@@ -25,11 +25,12 @@ from workloads.training.models import build_shapes
 from workloads.training.precision import Precision
 from workloads.training.workers import Workers, join
 
+KINDS = (("bf16", False), ("bf16", True), ("fp32", False), ("fp32", True))
 CASES = [
-    (precision, lora, recompute)
-    for precision, lora in (("bf16", False), ("bf16", True), ("fp32", False), ("fp32", True))
-    for recompute in (False, True)
+    *((precision, lora, recompute, False) for precision, lora in KINDS for recompute in (False, True)),
+    *((precision, lora, True, True) for precision, lora in KINDS),
 ]
+"""Precision, adapters, activations computed again, and the loss in chunks."""
 
 
 def make_model(directory: Path, layers: int = 8) -> None:
@@ -46,12 +47,15 @@ def make_model(directory: Path, layers: int = 8) -> None:
     (directory / "text.txt").write_bytes(bytes(range(256)) * 16)
 
 
-def config_of(directory: Path, precision: str, lora: bool, recompute: bool) -> TrainingConfig:
+def config_of(
+    directory: Path, precision: str, lora: bool, recompute: bool, chunked_loss: bool = False
+) -> TrainingConfig:
     """Return the configuration of a case."""
     model = {"kind": "hugging-face", "path": str(directory), "lora": {"rank": 4} if lora else None}
     text = {"kind": "text", "path": str(directory / "text.txt"), "sequence_length": 64}
     changes = [f"model={json.dumps(model)}", f"data={json.dumps(text)}", "global_batch=4", "accumulate=1"]
     changes += [f"precision={precision}", f"recompute_activations={json.dumps(recompute)}"]
+    changes += [f"chunked_loss={json.dumps(chunked_loss)}"]
     return load_config("lora", [*changes, "sharding=full", "device=cpu"])
 
 
@@ -71,7 +75,9 @@ def measure(config: TrainingConfig, workers: Workers, out: Path) -> tuple[int, i
         loss, _ = training._forward(training.model, x, y, counting=False)
     gc.collect()
     held = sum(size for storage, size in dict(_storages()).items() if storage not in before)
-    estimate = memory.estimate(config, build_shapes(config.model), workers.size, workers.size, precision)
+    shapes = build_shapes(config.model)
+    accelerated = acceleration.choose(config, shapes, device.kind, precision, workers.size)
+    estimate = memory.estimate(config, shapes, workers.shards, workers.size, precision, accelerated, workers.sharded)
     del loss
     return held, estimate.after_forward
 

@@ -5,6 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+Automatic = Literal["auto"] | bool
+"""A setting whose default follows from the model and the device."""
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -163,6 +165,8 @@ class Optimizer(ConfigSchema):
     """Momentum of sgd."""
     clip_norm: PositiveFloat | None = None
     """Maximum norm of all gradients together."""
+    fused: Automatic = "auto"
+    """Whether one kernel takes the whole step of adamw; auto: on GPUs, except with fp16 or compression."""
 
 
 class Saving(ConfigSchema):
@@ -193,6 +197,12 @@ class TrainingConfig(ConfigSchema):
     recompute_activations: bool = False
     """Whether the backward pass computes the activations of a block again instead of keeping them: less memory, more
     time; for language models."""
+    chunked_loss: Automatic = "auto"
+    """Whether the loss of a language model is computed in chunks, so that the logits of a pass are never whole; auto:
+    if they would take 256 MiB or more."""
+    compile: Automatic = "auto"
+    """Whether ``torch.compile`` compiles the blocks of a language model; auto: on GPUs, from a billion parameters on,
+    for a model without experts, on a host with a C compiler."""
     expert_bias_speed: float = Field(default=0.001, ge=0)
     """Change of the bias of an expert in one step, which balances the load of experts; 0 leaves the biases alone.
 
@@ -206,7 +216,8 @@ class TrainingConfig(ConfigSchema):
     world: PositiveInt | None = None
     """Required number of processes; None accepts any number."""
     compression: Literal["none", "fp16"] = "none"
-    """Compression of the gradients that processes exchange."""
+    """Compression of the gradients that processes exchange. With fp16 the loss is scaled in each precision, so that
+    small gradients are not lost."""
     sharding: Literal["none", "full", "hybrid"] = "none"
     """Distribution of the model by PyTorch's FSDP under torchrun: full divides weights, gradients and moments among all
     processes, hybrid among those of each host, so that every host has a copy."""
@@ -245,6 +256,11 @@ class TrainingConfig(ConfigSchema):
                     )
         if self.recompute_activations and isinstance(self.model, ImageClassifier):
             yield "recompute_activations is for language models, and model.kind is image-classifier"
+        for name in ("chunked_loss", "compile"):
+            if getattr(self, name) is True and isinstance(self.model, ImageClassifier):
+                yield f"{name} is for language models, and model.kind is image-classifier"
+        if self.optimizer.fused is True and self.optimizer.kind != "adamw":
+            yield f"optimizer.fused is for adamw, and optimizer.kind is {self.optimizer.kind}"
         if self.fine_tuning and self.fine_tuning.replay and not 0 < self.old_examples_per_step < self.global_batch:
             yield (
                 f"fine_tuning.replay {self.fine_tuning.replay} takes {self.old_examples_per_step} "

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workloads.checkpoint import not_finite
-from workloads.training import initial_weights, order, sharded
+from workloads.training import acceleration, chunked_loss, initial_weights, order, sharded
 from workloads.training.balancing import ExpertBalancer
 from workloads.training.batch_sampler import BatchSampler
 from workloads.training.checkpointing import TrainingCheckpoints, check_optimizer_matches, check_weights_match
@@ -74,14 +74,19 @@ class Training:
         workers = context.workers
         self._part = part = sharded.Part(workers.shard, workers.shards)
         model = build_shapes(config.model)
+        self.acceleration = acceleration.choose(
+            config, model, context.device.kind, context.precision, context.workers.size
+        )
         if config.recompute_activations:
             recompute_activations(model)
+        if self.acceleration.compiled:
+            acceleration.compile_blocks(model)
         self.model = workers.place(model, context.device, context.precision)
         initial_weights.fill(self.model, config.model, config.seed, part)
         if inputs.weights is not None:
             sharded.copy_parts(trainable_state(self.model), inputs.weights, part)
-        self.optimizer = make_optimizer(config, self.model)
-        self.scaler = Scaler(context.precision, context.device.torch.type)
+        self.optimizer = make_optimizer(config, self.model, self.acceleration.fused)
+        self.scaler = Scaler(context.precision, context.device.torch.type, config.compression == "fp16")
         self._checkpoints: TrainingCheckpoints | None = None
         self._newest: Any = None
         self._device_stats = DeviceStats.for_device(context.device)
@@ -245,7 +250,10 @@ class Training:
     def score(self, examples: Examples) -> EvaluationScore:
         """Return the score of the model on *examples*. All processes call it."""
         context = self.context
-        return score(self.model, examples, self.config.global_batch, context.workers, context.device, context.precision)
+        return score(
+            self.model, examples, self.config.global_batch, context.workers, context.device, context.precision,
+            self.acceleration.chunked_loss,
+        )  # fmt: skip
 
     def _evaluate_if_due(self) -> None:
         """Evaluate a fine-tuning if this step is due for it."""
@@ -281,13 +289,13 @@ class Training:
         for number, part in enumerate(parts, 1):
             x, y = (tensor.to(device.torch) for tensor in self.examples.take(part))
             with context.workers.accumulation_context(model, last=number == len(parts)):
-                loss, right = self._forward(model, x, y, counting)
+                loss, counted = self._forward(model, x, y, counting)
                 # the mean over the whole batch: averaging over the processes divides by their number
                 self.scaler.scale(loss * (context.workers.size / answers)).backward()
                 device.flush()
             self._loss += loss.detach()
-            if right is not None:
-                totals += torch.stack([loss.detach(), right, (y >= 0).sum()])
+            if counted is not None:
+                totals += torch.cat([counted, (y >= 0).sum().reshape(1)])
         context.workers.wait_for_gradients(self.optimizer)
         with context.workers.step_context(self.optimizer):
             if config.optimizer.clip_norm:
@@ -307,12 +315,17 @@ class Training:
         return max(float(self.context.workers.all_reduce_sum(own)), 1.0)
 
     def _forward(self, model: nn.Module, x: Tensor, y: Tensor, counting: bool) -> tuple[Tensor, Tensor | None]:
-        """Return the sum of the losses, and the right answers if *counting*; no reference to the logits stays."""
+        """Return the sum of the losses; if *counting*, also that sum with the right answers. No logits stay."""
         context = self.context
         with context.precision.forward_context(context.device.torch.type, context.workers.sharded):
+            if self.acceleration.chunked_loss:
+                in_chunks: tuple[Tensor, Tensor | None] = model(x, y, counting)
+                return in_chunks
             logits = model(x).flatten(0, -2).float()
             loss = F.cross_entropy(logits, y.flatten(), reduction="sum")
-        return loss, (logits.detach().argmax(-1) == y.flatten()).sum() if counting else None
+        if not counting:
+            return loss, None
+        return loss, torch.stack([loss.detach(), (logits.detach().argmax(-1) == y.flatten()).sum().float()])
 
     @contextmanager
     def _count_flops(self, first: bool) -> Iterator[None]:
@@ -322,7 +335,10 @@ class Training:
             return
         from torch.utils.flop_counter import FlopCounterMode
 
-        with FlopCounterMode(display=False) as counter:
+        own = {}
+        if self.acceleration.chunked_loss:
+            own[torch.ops.torch_nn._linear_cross_entropy_batch_chunked.default] = chunked_loss.flops
+        with FlopCounterMode(display=False, custom_mapping=own) as counter:
             yield
         self._flops = counter.get_total_flops()
 

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from workloads.errors import Diagnostic, UserError
+from workloads.training.acceleration import Acceleration, positions
+from workloads.training.chunked_loss import chunk_rows
 from workloads.training.config import ImageClassifier, Optimizer, Tokenized, TrainingConfig
 from workloads.training.device import Device
 from workloads.training.models import LanguageModel, blocks, shapes_alone
@@ -39,12 +41,23 @@ class MemoryEstimate:
     """Values of the forward pass that the backward pass needs; None if the data decide, as in a mixture of experts."""
     recomputed: int = 0
     """Values of a block that the backward pass computes again."""
+    loss: int = 0
+    """Logits of a chunk, or the gradient of all logits, which exist for a moment."""
+    step: int = 0
+    """Copies of the trained weights that the step of the optimizer needs, when activations are gone."""
     host: int = 0
     """Host memory beside a GPU: the snapshot of a checkpoint, and one module while its weights are filled."""
 
     @property
     def total(self) -> int:
-        return self.after_forward + self.gradients + self.blocks + self.recomputed
+        return self.after_forward + self.gradients + self.blocks + self.recomputed + self.excess
+
+    @property
+    def excess(self) -> int:
+        """The memory for the loss or the step beyond that for the backward pass of a block."""
+        if self.activations is None:
+            return 0
+        return max(0, self.loss - self.blocks - self.recomputed, self.step - self.activations - self.blocks)
 
     @property
     def after_forward(self) -> int:
@@ -56,6 +69,7 @@ class MemoryEstimate:
         parts |= {"gathered weights and gradients": self.gathered + self.blocks} if self.shards > 1 else {}
         parts |= {"activations": self.activations} if self.activations is not None else {}
         parts |= {"those of one block": self.recomputed} if self.recomputed else {}
+        parts |= {"the loss or the step": self.excess} if self.excess else {}
         trainable = f", {self.trainable:,} of them trained" if self.trainable != self.parameters else ""
         sharing = f" among {self.shards} processes" if self.shards > 1 else ""
         terms = " + ".join(f"{name} {format_bytes(size)}" for name, size in parts.items())
@@ -64,7 +78,13 @@ class MemoryEstimate:
 
 
 def estimate(
-    config: TrainingConfig, model: nn.Module, shards: int = 1, processes: int = 1, precision: Precision = FP32
+    config: TrainingConfig,
+    model: nn.Module,
+    shards: int = 1,
+    processes: int = 1,
+    precision: Precision = FP32,
+    acceleration: Acceleration = Acceleration(),  # noqa: B008  # it is frozen
+    sharded: bool = False,
 ) -> MemoryEstimate:
     """Return the memory that a process needs for the model of *config*.
 
@@ -73,14 +93,16 @@ def estimate(
         shards: Number of processes that share one copy.
         processes: Number of processes that share a batch.
         precision: The format of the computation. Without shards, activations are a lower bound, as some are wider.
+        sharded: Whether processes gather weights; a group of one process may do it, too.
     """
+    sharded = sharded or shards > 1
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     weights = sum(map(_part(shards), model.parameters())) + sum(buffer.nbytes for buffer in model.buffers())
     gradients = sum(map(_part(shards), trained))
     optimizer = gradients * moments_per_weight(config.optimizer)
     width = precision.dtype.itemsize
     examples = -(-config.global_batch // (processes * config.accumulate))
-    kept = _activations(config, model, examples, precision, shards > 1)
+    kept = _activations(config, model, examples, precision, sharded, acceleration.chunked_loss)
     recomputed = max(kept[1:], default=0) if kept and config.recompute_activations else 0
     return MemoryEstimate(
         count_parameters(model),
@@ -89,10 +111,12 @@ def estimate(
         gradients,
         optimizer,
         shards,
-        _outside_blocks(model) * width if shards > 1 else 0,
-        _block_bytes(model, width) if shards > 1 else 0,
+        _outside_blocks(model) * width if sharded else 0,
+        _block_bytes(model, width) if sharded else 0,
         None if kept is None else kept[0] if config.recompute_activations else sum(kept),
         recomputed,
+        _loss_bytes(config, model, processes, acceleration.chunked_loss),
+        gradients * acceleration.copies_in_step,
         gradients + optimizer + max(map(_own_bytes, model.modules())),
     )
 
@@ -142,7 +166,12 @@ def _suggest_sharding(needed: MemoryEstimate, device: Device) -> Iterator[str]:
 
 
 def _activations(
-    config: TrainingConfig, model: nn.Module, examples: int, precision: Precision, casts_weights: bool
+    config: TrainingConfig,
+    model: nn.Module,
+    examples: int,
+    precision: Precision,
+    casts_weights: bool,
+    chunked_loss: bool,
 ) -> list[int] | None:
     """Return the bytes that the backward pass over *examples* examples needs; None if the data decide.
 
@@ -157,10 +186,32 @@ def _activations(
     try:
         shapes = shapes_alone() if isinstance(model, LanguageModel) else nullcontext()
         with shapes, torch.autograd.graph.saved_tensors_hooks(saved.keep, lambda tensor: tensor):
-            torch.nn.functional.cross_entropy(model(x).flatten(0, -2).float(), y.flatten())
+            if chunked_loss:
+                assert isinstance(model, LanguageModel)
+                model.features(x)
+            else:
+                torch.nn.functional.cross_entropy(model(x).flatten(0, -2).float(), y.flatten())
     except (RuntimeError, NotImplementedError):  # the model reads a value, and the meta device has none
         return None
+    if chunked_loss:  # its gradients, which autograd does not count
+        saved.sizes[0] += precision.dtype.itemsize * _loss_gradients(model, x.numel())
     return saved.sizes
+
+
+def _loss_gradients(model: nn.Module, positions: int) -> int:
+    """Return the numbers of the gradients of features and head, which the forward pass of a loss in chunks computes."""
+    assert isinstance(model, LanguageModel)
+    head = model.model.get_output_embeddings().weight
+    return int(positions * head.shape[1] + head.numel() * head.requires_grad)
+
+
+def _loss_bytes(config: TrainingConfig, model: nn.Module, processes: int, chunked: bool) -> int:
+    """Return the bytes in fp32 of the logits of a chunk, or of the gradient of all logits."""
+    rows = positions(config, processes)
+    if not isinstance(model, LanguageModel):
+        return 0
+    vocabulary, width = model.model.config.vocab_size, model.model.config.hidden_size
+    return int(BYTES * vocabulary * (chunk_rows(rows, vocabulary, width) if chunked else rows))
 
 
 class _SavedValues:

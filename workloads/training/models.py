@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 from unittest import mock
 
 import torch
@@ -9,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workloads.errors import Diagnostic, UserError
-from workloads.training import lora
+from workloads.training import chunked_loss, lora
 from workloads.training.config import DeepseekV3, HuggingFace, ImageClassifier
 
-# Shape letters: B examples, S positions of a sequence, V the vocabulary, C classes, H height, W width.
+# Shape letters: B examples, S positions of a sequence, V the vocabulary, D features of a position, C classes, H height,
+# W width.
 
 Model = ImageClassifier | DeepseekV3 | HuggingFace
 
@@ -90,12 +92,33 @@ class LanguageModel(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
-    def forward(self, x: Tensor) -> Tensor:
-        tokens_BS, positions_BS = x.unbind(1) if x.dim() == 3 else (x, None)
-        logits_BSV: Tensor = self.model(input_ids=tokens_BS, position_ids=positions_BS, use_cache=False).logits
-        return logits_BSV
+    def forward(self, x: Tensor, y_BS: Tensor | None = None, counting: bool = False) -> Any:
+        """Return the logits, or with the next tokens *y_BS* the loss, which is computed in chunks.
+
+        Args:
+            x: Tokens, or two rows for each example: tokens and their positions.
+
+        Returns:
+            logits_BSV; or the sum of the losses, for the backward pass alone, and the result of `chunked_loss.count`,
+            or None if neither *counting* nor evaluating.
+        """
+        if y_BS is None:
+            return self.model(**_inputs(x)).logits
+        head = self.model.get_output_embeddings().weight
+        return chunked_loss.loss(self.features(x).flatten(0, -2), head, y_BS.flatten(), counting)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the features of each position, of which the head makes logits."""
+        features_BSD: Tensor = self.model.base_model(**_inputs(x)).last_hidden_state
+        return features_BSD
+
+
+def _inputs(x: Tensor) -> dict[str, Any]:
+    """Return the arguments of a model of transformers for *x*."""
+    tokens_BS, positions_BS = x.unbind(1) if x.dim() == 3 else (x, None)
+    return {"input_ids": tokens_BS, "position_ids": positions_BS, "use_cache": False}
 
 
 def _deepseek(config: DeepseekV3) -> nn.Module:

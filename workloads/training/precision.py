@@ -74,15 +74,21 @@ def choose(requested: str, architecture: AcceleratorArchitecture | None, device:
 
 
 class Scaler:
-    """Dynamic loss scaling for fp16; other formats pass unchanged. Its state has plain values.
+    """Dynamic loss scaling for computations or exchanged gradients in fp16; others pass unchanged.
+
+    Its state has plain values.
 
     Source: Micikevicius et al. 2018, arXiv:1710.03740, section 3.2.
     """
 
-    def __init__(self, precision: Precision, device_type: str) -> None:
+    def __init__(self, precision: Precision, device_type: str, compressed: bool = False) -> None:
+        """
+        Args:
+            compressed: Whether processes exchange gradients in fp16, which needs the scaling in each precision.
+        """
         import torch
 
-        self._scaler = torch.amp.GradScaler(device_type, enabled=precision.name == "fp16")
+        self._scaler = torch.amp.GradScaler(device_type, enabled=precision.name == "fp16" or compressed)
 
     @property
     def enabled(self) -> bool:

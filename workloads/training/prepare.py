@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from workloads.errors import Diagnostic, UserError
-from workloads.training import data, memory, models, order, parent_model, precision
+from workloads.training import acceleration, data, memory, models, order, parent_model, precision
 from workloads.training.checkpointing import check_weights_match
 from workloads.training.config import FineTuning, ImageClassifier, Rows, TrainingConfig
 from workloads.training.device import Device, select_device
@@ -21,6 +21,7 @@ class PreparedRun:
     device: Device
     precision: Precision
     memory_estimate: memory.MemoryEstimate
+    acceleration: acceleration.Acceleration
     inputs: TrainingInputs
     parent: Parent | None
 
@@ -34,7 +35,8 @@ def prepare(config: TrainingConfig, workers: Workers) -> PreparedRun:
     device = select_device(config.device, workers.local_rank, workers.local_size)
     chosen = precision.choose(config.precision, device.architecture, device.name)
     model = models.build_shapes(config.model)
-    memory_estimate = memory.estimate(config, model, workers.shards, workers.size, chosen)
+    accelerated = acceleration.choose(config, model, device.kind, chosen, workers.size)
+    memory_estimate = memory.estimate(config, model, workers.shards, workers.size, chosen, accelerated, workers.sharded)
     memory.check_memory(config, memory_estimate, device)
     parent = None
     if config.fine_tuning:
@@ -47,7 +49,7 @@ def prepare(config: TrainingConfig, workers: Workers) -> PreparedRun:
     if inputs.old:
         _check_batch_size("fine_tuning.replay", config.old_examples_per_step, inputs.old)
     _check_tokens(models.vocabulary_size(model), inputs.examples)
-    return PreparedRun(device, chosen, memory_estimate, inputs, parent)
+    return PreparedRun(device, chosen, memory_estimate, accelerated, inputs, parent)
 
 
 def _load_inputs(config: TrainingConfig, parent: Parent | None) -> TrainingInputs:

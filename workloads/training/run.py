@@ -87,6 +87,7 @@ def log_start(config: TrainingConfig, prepared: PreparedRun, context: RunContext
     metrics.print(f"{config.name}: {launch}; {device.name}; {prepared.precision.name} ({prepared.precision.why})")
     available = memory.format_bytes(device.memory)
     metrics.print(f"memory of each process: {prepared.memory_estimate}; {available} available")
+    metrics.print(f"acceleration: {prepared.acceleration}")
     if parent := prepared.parent:
         old = f"{config.old_examples_per_step} of {config.global_batch} examples are old"
         metrics.print(f"starts from the weights of {parent.path}; {old}")
@@ -163,7 +164,8 @@ def _final_score(config: TrainingConfig, training: Training) -> EvaluationScore 
         return None
     # the other processes may have left an elastic run
     workers = context.workers if context.workers.sharded else Alone()
-    return score(training.model, unseen, config.global_batch, workers, context.device, context.precision)
+    in_chunks = training.acceleration.chunked_loss
+    return score(training.model, unseen, config.global_batch, workers, context.device, context.precision, in_chunks)
 
 
 def _publish(config: TrainingConfig, training: Training, out: Path, publish_worse: str | None) -> None:

@@ -1,10 +1,15 @@
 """What to compute with is the catalogue's to say; what a device is not made for is refused."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from tests.support.training_runs import alone, config
 from workloads.catalogue.accelerators import CPU, architecture_of
 from workloads.errors import UserError
+from workloads.training import data
+from workloads.training.loop import Training, TrainingInputs
 from workloads.training.precision import Precision, Scaler, choose
 
 V100, A100, T4 = "7.0", "8.0", "7.5"
@@ -81,3 +86,26 @@ def test_the_scale_outlives_a_restart() -> None:
 def test_a_forward_pass_is_in_the_precision(name: str, dtype: torch.dtype) -> None:
     with Precision(name, "given").forward_context("cpu", sharded=False):  # type: ignore[arg-type]
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+@pytest.mark.parametrize(("compressed", "least"), [(True, 2e-9), (False, 0.0)])
+def test_small_gradients_survive_their_exchange_in_fp16(compressed: bool, least: float) -> None:
+    """
+    2e-9 is below the smallest number of fp16, and only a scaled loss brings it through.
+    """
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    scaler = Scaler(Precision("fp32", "given"), "cpu", compressed)
+    scaler.scale((weight * 2e-9).sum()).backward()
+    assert weight.grad is not None
+    weight.grad.copy_(weight.grad.half())  # as Horovod's and PyTorch's compression do it
+    if compressed:
+        scaler.unscale(optimizer)
+    assert weight.grad.item() == pytest.approx(least, rel=1e-2)
+
+
+def test_the_scaler_of_a_run_follows_its_compression(tmp_path: Path) -> None:
+    for value in ("none", "fp16"):
+        run = config("digits", f"compression={value}")
+        training = Training(run, TrainingInputs(data.load(run.data)), alone(tmp_path))
+        assert training.scaler.enabled == (value == "fp16")
