@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rackwright.schema import Host, Needs
 from rackwright.schema.accelerator import Accelerators, problems, read_choices
 from rackwright.schema.accelerator.alternatives import CANDIDATES, contradictions, find_alternative
-from rackwright.schema.accelerator.choices import PLACES, ROLES, WORKLOADS_TORCH, torch_parts
+from rackwright.schema.accelerator.choices import GPU_ENVIRONMENTS, PLACES, ROLES, WORKLOADS_TORCH, torch_parts
 from rackwright.schema.accelerator.layout import explain_misfit
 from rackwright.schema.accelerator.rules import RULES
 from rackwright.schema.catalogue import GPUS, MIG, PROFILES, SOFTWARE, Precision
@@ -82,9 +82,11 @@ def test_gpus_and_driver_say_which_kernel_modules(
 
 
 def test_role_workloads_needs_the_pytorch_of_its_lock() -> None:
-    lock = (ROOT / "roles/workloads/templates/opt/rackwright/workloads/training.txt.j2").read_text()
-    [version] = re.findall(r"^torch==(\S+)", lock, re.M)
-    assert torch_parts(version)[0] == torch_parts(WORKLOADS_TORCH)[0]
+    for name in GPU_ENVIRONMENTS:
+        lock = (ROOT / f"roles/workloads/templates/opt/rackwright/workloads/{name}.txt.j2").read_text()
+        [version] = re.findall(r"^torch==(\S+)", lock, re.M)
+        assert torch_parts(version)[0] == torch_parts(WORKLOADS_TORCH)[0]
+        assert Accelerators(workloads=True, environments=(name,)).workloads_build
     assert Accelerators(workloads=True).workloads_build
     assert Accelerators(workloads=True, environments=("serving",)).workloads_build is None
     assert Accelerators().workloads_build is None

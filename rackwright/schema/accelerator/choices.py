@@ -32,8 +32,10 @@ OPEN_SINCE = 515
 WORKLOADS = "workloads"
 """Role with the Python environments of trainings and model servers."""
 WORKLOADS_TORCH = "2.13+cu130"
-"""The build of PyTorch in the environment for training of role workloads. Source: the lock of the role, and the tag of
+"""The build of PyTorch in the environments of role workloads for GPUs. Source: the locks of the role, and the tag of
 PyTorch's wheels on PyPI."""
+GPU_ENVIRONMENTS = ("training", "vllm")
+"""Environments of role workloads whose PyTorch computes on GPUs."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +146,14 @@ class Accelerators:
 
     @cached_property
     def workloads_build(self) -> Torch | None:
-        """The build of PyTorch that role workloads installs; None without its environment for training."""
-        trains = self.workloads and "training" in (self.environments or ("training",))
-        return _find_build(WORKLOADS_TORCH) if trains else None
+        """The build of PyTorch that role workloads installs for GPUs; None without such an environment."""
+        return _find_build(WORKLOADS_TORCH) if self.gpu_environments else None
+
+    @property
+    def gpu_environments(self) -> tuple[str, ...]:
+        """The environments of role workloads for GPUs."""
+        declared = self.environments or ("training",)
+        return tuple(name for name in declared if name in GPU_ENVIRONMENTS) if self.workloads else ()
 
 
 def _find_build(torch: str) -> Torch | None:

@@ -167,12 +167,16 @@ def _driver_torch(a: Accelerators) -> Iterator[Contradiction]:
 
 
 def _gpu_workloads(a: Accelerators) -> Iterator[Contradiction]:
-    yield from _without_code(a, a.workloads_build, "environments", f"got training, with PyTorch {WORKLOADS_TORCH}")
+    yield from _without_code(a, a.workloads_build, "environments", _environments(a))
 
 
 def _driver_workloads(a: Accelerators) -> Iterator[Contradiction]:
     if a.nvidia:
-        yield from _old_driver(a, a.workloads_build, "environments", f"got training, with PyTorch {WORKLOADS_TORCH}")
+        yield from _old_driver(a, a.workloads_build, "environments", _environments(a))
+
+
+def _environments(a: Accelerators) -> str:
+    return f"got {' and '.join(a.gpu_environments)}, with PyTorch {WORKLOADS_TORCH}"
 
 
 def _without_code(a: Accelerators, build: Torch | None, field: str, problem: str) -> Iterator[Contradiction]:
