@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.support.training_runs import alone, assert_close, config, told, weights
 from workloads.errors import UserError
-from workloads.training import acceleration, data
+from workloads.training import acceleration, chunked_loss, data
 from workloads.training.acceleration import Acceleration
 from workloads.training.config import TrainingConfig
 from workloads.training.load_config import load_config
@@ -42,6 +42,24 @@ def test_a_setting_changes_no_result(setting: str, precision: str, tmp_path: Pat
             assert one[name] == pytest.approx(other[name], rel=margin), name
     if precision == "fp32":
         assert_close(weights(tmp_path / "false"), weights(tmp_path / "true"))
+
+
+def test_positions_without_an_answer_count_in_no_chunk() -> None:
+    """
+    Conversations have -100 where nothing is learned.
+    """
+    torch.manual_seed(0)
+    features, head = torch.randn(96, 16, requires_grad=True), torch.randn(64, 16, requires_grad=True)
+    answers = torch.randint(0, 64, (96,))
+    answers[::3] = -100
+    expected = torch.nn.functional.cross_entropy(features @ head.T, answers, reduction="sum")
+    gradients = torch.autograd.grad(expected, (features, head))
+    loss, counted = chunked_loss.loss(features, head, answers, counting=True)
+    assert counted is not None
+    torch.testing.assert_close(counted[0], expected.detach())
+    assert counted[1] == ((features @ head.T).argmax(1) == answers).sum()
+    for one, other in zip(torch.autograd.grad(loss, (features, head)), gradients, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 class Largest(TorchDispatchMode):
