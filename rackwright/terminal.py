@@ -1,11 +1,14 @@
 """Output to the operator's terminal: no text from a host can move the cursor, hide text or reorder it."""
 
 import contextlib
+import json
 import re
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
+JSON_VERSION = 1
+"""Version of the form of all JSON documents: it grows if a key is removed or renamed, or if the meaning of its value
+changes."""
 ELAPSED = re.compile(r"(.+, )\d+ s")
 _last: dict[str, str] = {"notified": ""}
 """The last line on stderr; empty if something else was written after it."""
@@ -27,6 +33,29 @@ def show(text: object = "", end: str = "\n", flush: bool = False) -> None:
     sys.stdout.write(visible(str(text)) + end)
     if flush:
         sys.stdout.flush()
+
+
+def show_json(document: object, stream: bool = False) -> None:
+    """Write *document* to stdout as a JSON object; its types and those of all commands are in cli/json_outputs.py.
+
+    Args:
+        document: A mapping, a dataclass, or a model of pydantic; values below it may be such types as well, and paths.
+        stream: Whether the document is one of several: it is a line of its own, written at once.
+    """
+    content = document if isinstance(document, Mapping) else _to_plain(document)
+    whole = {"schema_version": JSON_VERSION, **content}
+    show(json.dumps(whole, indent=None if stream else 2, default=_to_plain), flush=stream)
+
+
+def _to_plain(value: object) -> Any:
+    """Return *value*, which `json` does not know, in types that it knows."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    if dump := getattr(value, "model_dump", None):
+        return dump(mode="json")
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
 def notify(text: object) -> None:

@@ -4,11 +4,13 @@ import json
 import os
 import resource
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support import json_documents
 
 # no test judges how long something takes
 settings.register_profile("rackwright", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -18,6 +20,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED = {"served", "wheel"}
 """Fixtures that take long to make: an MLflow server and the wheel."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def checked_json_documents() -> Iterator[None]:
+    """Check each JSON document that a command prints in this process."""
+    end = json_documents.check_all()
+    yield
+    end()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -28,6 +28,7 @@ WRITERS = {
     "rackwright/provider/__main__.py": "tells the engine its port",
     "rackwright/cli/access.py": "segno draws a QR code, of a secret of our own",
     "rackwright/cli/iterate.py": "names stderr as what pulumi writes to",
+    "rackwright/cli/rebuild.py": "names stderr as what pulumi writes to",
 }
 OURS = sorted(
     path for path in (ROOT / "rackwright").rglob("*.py") if path not in ON_HOSTS and shown(path) not in WRITERS

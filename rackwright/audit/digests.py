@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
+from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
 
 from rackwright.core import contract
 from rackwright.core.contract import Claim, UnknownValue
@@ -20,7 +21,18 @@ SecretDigests = Mapping[str, Mapping[str, Mapping[str, Any]]]
 _SECRET_DIGESTS: TypeAdapter[SecretDigests] = TypeAdapter(SecretDigests)
 
 
-def compute_digests(stack: Stack) -> dict[str, Any]:
+class DigestsData(TypedDict):
+    """Keyed digests of values that depend on secrets, for an audit without the secrets."""
+
+    stack: str
+    """Name of the stack."""
+    salt_id: str
+    """Id of the salt that keys the digests."""
+    claims: SecretDigests
+    """Declared values, in which digests stand for secrets, by resource, thing and property."""
+
+
+def compute_digests(stack: Stack) -> DigestsData:
     """Return, as JSON data, keyed digests of all claims that depend on secrets; *stack* has the secrets' values."""
     digests: dict[str, dict[str, dict[str, Any]]] = {}
     redacted_stack = stack.without_secrets

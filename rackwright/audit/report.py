@@ -1,15 +1,17 @@
 """Compare each declared resource with the facts, and report matches, differences and unknown properties."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
 
 from rackwright.audit.digests import SecretDigests, insert_digests
 from rackwright.core import contract
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Difference, UnknownValue
+from rackwright.core.contract import Difference, Severity, UnknownValue
 from rackwright.core.scope import rehearsable_claims
-from rackwright.core.wire import encode
+from rackwright.core.wire import JSON, encode
 from rackwright.errors import UserError
 from rackwright.facts.facts import Facts
 from rackwright.kinds.shared.unit_overrides import with_overrides
@@ -99,7 +101,58 @@ def _count(claims: Iterable[Any]) -> int:
     return sum(len(claim.want) for claim in claims)
 
 
-def as_json(report: AuditReport) -> dict[str, Any]:
+class DifferenceData(TypedDict):
+    """A property with another value than the declared one, or with an unknown value."""
+
+    claim: str
+    """The required thing, such as `md:hot`."""
+    property: str
+    """Name of the property of that thing."""
+    severity: Severity
+    """Weight of the difference, as its claim declares it."""
+    remedy: str
+    """Advice for the operator; empty if there is none."""
+    unknown: bool
+    """Whether the property could not be compared."""
+    declared: NotRequired[JSON]
+    """The declared value; absent for secrets, and if it is unknown."""
+    actual: NotRequired[JSON]
+    """The actual value; `{"unknown": REASON}` if it could not be read, absent for secrets."""
+
+
+class ResourceData(TypedDict):
+    """The comparison of one resource."""
+
+    name: str
+    """Name of the resource, such as `HOST/TIER` for a tier."""
+    type: str
+    """Type of the resource for pulumi, such as `rackwright:storage:Tier`."""
+    matches: int
+    """Number of properties with the declared value."""
+    not_rehearsable: int
+    """Number of properties that the target of the stack cannot have."""
+    not_reached: str | None
+    """Reason why nothing is known about the resource."""
+    notice: str | None
+    """Consent that should be removed from the declaration soon, maintenance, and work in progress."""
+    differences: Sequence[DifferenceData]
+    """Properties that differ, or could not be compared."""
+
+
+class AuditData(TypedDict):
+    """The comparison of the declared state with the hosts."""
+
+    stack: str
+    """Name of the stack."""
+    exit_status: int
+    """Exit status of the command: 0 as declared, 1 a property differs, 3 none differs, but some are unknown."""
+    notices: Mapping[str, str]
+    """Notices that do not concern a property of a host, by subject."""
+    resources: Sequence[ResourceData]
+    """The comparison of each declared resource."""
+
+
+def as_json(report: AuditReport) -> AuditData:
     """Return *report* as JSON data."""
     return {
         "stack": report.stack,
@@ -109,7 +162,7 @@ def as_json(report: AuditReport) -> dict[str, Any]:
             {
                 "name": result.name,
                 "type": result.token,
-                "holds": result.matches,
+                "matches": result.matches,
                 "not_rehearsable": result.not_rehearsable,
                 "not_reached": result.not_reached,
                 "notice": result.notice,
@@ -120,10 +173,14 @@ def as_json(report: AuditReport) -> dict[str, Any]:
     }
 
 
-def _difference(item: Difference) -> dict[str, Any]:
-    data = {"claim": item.thing, "property": item.name, "severity": item.severity, "remedy": item.remedy}
+def _difference(item: Difference) -> DifferenceData:
+    data: DifferenceData = {
+        "claim": item.thing,
+        "property": item.name,
+        "severity": item.severity,
+        "remedy": item.remedy,
+        "unknown": item.is_unknown,
+    }
     if isinstance(item.want, UnknownValue):
-        return {**data, "unknown": True, "found": encode(item.want)}
-    if item.secret:
-        return {**data, "unknown": item.is_unknown}
-    return {**data, "unknown": item.is_unknown, "wanted": encode(item.want), "found": encode(item.actual)}
+        return {**data, "unknown": True, "actual": encode(item.want)}
+    return data if item.secret else {**data, "declared": encode(item.want), "actual": encode(item.actual)}

@@ -1,8 +1,6 @@
 """The command line: it parses arguments, calls functions, prints results and exits."""
 
-import json
 import sys
-from itertools import pairwise
 
 from rackwright import terminal
 from rackwright.errors import DeclarationError, UserError, command
@@ -16,8 +14,9 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        if _asks_for_json(sys.argv):
-            terminal.show(json.dumps({"errors": [each.as_data() for each in error.diagnostics]}, indent=2))
+        if "--json" in sys.argv:
+            # one line, so that the errors of a stream are a line like its other documents
+            terminal.show_json({"errors": [each.as_data() for each in error.diagnostics]}, stream=True)
         terminal.notify(error.render())
         if id := next((each.id for each in error.diagnostics if each.id), ""):
             terminal.notify(f"{command('rackwright explain {}', id)} has causes and cures")
@@ -28,7 +27,3 @@ def main() -> None:
     except KeyboardInterrupt:
         terminal.notify("interrupted; running it again is safe")
         sys.exit(130)
-
-
-def _asks_for_json(argv: list[str]) -> bool:
-    return "--json" in argv or "--format=json" in argv or ("--format", "json") in pairwise(argv)

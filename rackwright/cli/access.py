@@ -1,6 +1,7 @@
 """Commands about who gets in: a person's second factor, and the automation's certificate."""
 
 import sys
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,11 +9,12 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.cli.arguments import OPERATE, StackName
+from rackwright.cli.arguments import OPERATE, AsJson, StackName
 from rackwright.errors import Diagnostic, SetupError
 
 if TYPE_CHECKING:
     from rackwright.access.enrolment import Enrolment
+    from rackwright.cli.json_types import IssuedCertificate
 
 app = typer.Typer()
 """Its commands stand among those of the stack."""
@@ -67,10 +69,20 @@ def cert(
     principal: Annotated[list[str] | None, typer.Option(help="Of those declared; without it all.")] = None,
     key: Annotated[Path | None, typer.Option(help="The automation's key; without it that of the login.")] = None,
     source_address: Annotated[list[str] | None, typer.Option(help="From where alone it lets in.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Issue a short-lived certificate for the automation's key."""
     from rackwright.access import certificates
 
     issued = certificates.issue(project.stack(stack), key, ca, principal or (), minutes, source_address or ())
+    if as_json:
+        data: IssuedCertificate = {
+            "path": str(issued.path),
+            "serial": issued.serial,
+            "principals": issued.principals,
+            "valid_until": issued.until.astimezone(UTC).isoformat(timespec="seconds"),
+        }
+        terminal.show_json(data)
+        return
     terminal.show(f"{issued.path}: for {', '.join(issued.principals)}, serial {issued.serial}")
     terminal.show(f"until {issued.until:%Y-%m-%d %H:%M:%S} UTC")

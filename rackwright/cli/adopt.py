@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,10 +10,11 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project, state
-from rackwright.cli.arguments import CHANGE, StackName
+from rackwright.cli.arguments import CHANGE, AsJson, StackName
 
 if TYPE_CHECKING:
     from rackwright.audit.report import AuditResult, Evidence
+    from rackwright.cli.json_types import Adoption
     from rackwright.hosts.pool import Hosts
 
 app = typer.Typer()
@@ -29,7 +30,7 @@ def adopt(
             help="First move a state that another version of rackwright wrote into a file of .rackwright/states.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Take resources that are already as declared into the stack's state. Writes nothing to a host.
 
@@ -73,16 +74,18 @@ def adopt(
         changed = dict(_host_changes(before, hosts))
     finally:
         hosts.close()
-    result = {
+    result: Adoption = {
         "adopted": [each.name for each in new],
-        "there_already": [each.name for each in matching if each not in new],
-        "left": {each.name: _why(each) for each in observed if each not in matching},
-        "changed": changed,
+        "already_adopted": [each.name for each in matching if each not in new],
+        "not_adopted": {each.name: _why(each) for each in observed if each not in matching},
+        "changes": changed,
+        "set_aside": str(aside) if aside else None,
+        "undeclared": set_aside.find_undeclared(old, [each.name for each in compared.results]) if aside else [],
     }
-    if aside:
-        undeclared = set_aside.find_undeclared(old, [each.name for each in compared.results])
-        result |= {"set_aside": str(aside), "undeclared": undeclared}
-    terminal.show(json.dumps(result, indent=2) if as_json else "\n".join(_lines(result)))
+    if as_json:
+        terminal.show_json(result)
+    else:
+        terminal.show("\n".join(_lines(result)))
     raise typer.Exit(compared.exit_status or (1 if changed else 0))
 
 
@@ -147,15 +150,15 @@ def _why(result: "AuditResult") -> list[str]:
     return [result.not_reached] if result.not_reached else [format_difference(each) for each in result.differences]
 
 
-def _lines(result: Mapping[str, Any]) -> Iterator[str]:
+def _lines(result: "Adoption") -> Iterator[str]:
     yield f"adopted: {', '.join(result['adopted']) or 'nothing'}"
-    if result["there_already"]:
-        yield f"in the state already: {', '.join(result['there_already'])}"
-    for name, reasons in result["left"].items():
+    if result["already_adopted"]:
+        yield f"in the state already: {', '.join(result['already_adopted'])}"
+    for name, reasons in result["not_adopted"].items():
         yield from (f"not adopted, {name}: {reason}" for reason in reasons)
-    if undeclared := result.get("undeclared"):
+    if undeclared := result["undeclared"]:
         yield f"in the old state and no longer declared, so they stay on their hosts: {', '.join(undeclared)}"
-    for name, paths in result["changed"].items():
+    for name, paths in result["changes"].items():
         yield f"changed on {name} during the command, not by it: {', '.join(paths)}"
-    if not result["changed"]:
+    if not result["changes"]:
         yield "the settings of the hosts that were reached have not changed"

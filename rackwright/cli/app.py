@@ -2,11 +2,10 @@
 
 import json
 import subprocess
-from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,7 +28,10 @@ from rackwright.cli import (
     twin,
     upgrade,
 )
-from rackwright.cli.arguments import CHANGE, CHECK, DECLARE, MODELS, OPERATE, REHEARSE, SET_UP, StackName
+from rackwright.cli.arguments import CHANGE, CHECK, DECLARE, MODELS, OPERATE, REHEARSE, SET_UP, AsJson, StackName
+
+if TYPE_CHECKING:
+    from rackwright.cli.json_types import ComputerReport, DeclarationCheck
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,11 +55,6 @@ app.add_typer(init.app)
 app.add_typer(lineage.app)
 app.add_typer(rebuild.app)
 app.add_typer(upgrade.app)
-
-
-class Format(StrEnum):
-    table = "table"
-    json = "json"
 
 
 @app.callback(invoke_without_command=True)
@@ -120,7 +117,7 @@ def show_toolchain(
 
 
 @app.command(rich_help_panel=SET_UP)
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False) -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Show what this computer has and lacks for each feature, with the command that mends it. Changes nothing.
 
     Exit status: 0 nothing is missing, 1 something is.
@@ -129,10 +126,11 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print for machi
 
     found = checks()
     if as_json:
-        terminal.show(json.dumps([asdict(check) for check in found], indent=2))
+        computer: ComputerReport = {"checks": found}
+        terminal.show_json(computer)
     else:
         for check in found:
-            terminal.show(f"{check.state:<8} {check.feature}: {check.found}")
+            terminal.show(f"{check.state:<8} {check.feature}: {check.details}")
             if check.help:
                 terminal.show(f"{'':<8}   help: {check.help}")
     raise typer.Exit(any(check.state == "missing" for check in found))
@@ -151,20 +149,53 @@ def env() -> None:
 
 
 @app.command(rich_help_panel=DECLARE)
-def check(stack: StackName) -> None:
+def check(stack: StackName, as_json: AsJson = False) -> None:
     """Check a stack's declaration and print all its errors. Needs no connection."""
     from rackwright.stack import declare
 
     loaded = project.stack(stack)
+    hosts, resources = len(loaded.fleet.hosts), len(declare(loaded))
+    if as_json:
+        result: DeclarationCheck = {
+            "stack": stack,
+            "hosts": hosts,
+            "resources": resources,
+            "notices": list(loaded.notices),
+        }
+        terminal.show_json(result)
+        return
     for notice in loaded.notices:
         project.notify(f"note: {notice}")
-    terminal.show(f"{stack}: {len(loaded.fleet.hosts)} hosts, {len(declare(loaded))} resources, no errors")
+    terminal.show(f"{stack}: {hosts} hosts, {resources} resources, no errors")
+
+
+def _complete_output(incomplete: str) -> list[str]:
+    from rackwright.cli.json_outputs import OUTPUTS
+
+    return [name for name in OUTPUTS if name.startswith(incomplete)]
 
 
 @app.command(rich_help_panel=DECLARE)
-def schema() -> None:
-    """Print the JSON Schema of a fleet's YAML file, for editors."""
-    terminal.show(project.fleet_schema(), end="")
+def schema(
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help='Print the schema of what this command prints with --json, for example "gpu top".',
+            autocompletion=_complete_output,
+        ),
+    ] = None,
+) -> None:
+    """Print the JSON Schema of a fleet's YAML file, for editors, or of the JSON that a command prints.
+
+    Exit status: 2 no such command prints JSON.
+    """
+    if output is None:
+        terminal.show(project.fleet_schema(), end="")
+        return
+    from rackwright.cli.json_outputs import json_schema
+
+    terminal.show(json.dumps(json_schema(output), indent=2))
 
 
 @app.command(rich_help_panel=DECLARE)
@@ -178,7 +209,7 @@ def lock(
     to: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Like --fetch, and copy the repository to DIR, for a web server.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write exact versions and hashes of all packages, images and wheels to stacks/FLEET.lock.yaml. Touches no host."""
     from rackwright.cli.lock import run
@@ -234,7 +265,7 @@ def preview(
     consent: Consents = None,
     steps: Steps = False,
     diff: Diff = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan for machines.")] = False,
+    as_json: AsJson = False,
     save_plan: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the plan to this file, for `up --plan`.")
     ] = None,
@@ -279,7 +310,7 @@ def destroy(stack: StackName, yes: Yes = False) -> None:
 
 
 @app.command(rich_help_panel=CHECK)
-def stacks(as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False) -> None:
+def stacks(as_json: AsJson = False) -> None:
     """List the stacks of this project with their targets and fleets. Needs no connection."""
     from rackwright.cli.stacks import show_stacks
 
@@ -287,9 +318,7 @@ def stacks(as_json: Annotated[bool, typer.Option("--json", help="Print for machi
 
 
 @app.command(rich_help_panel=CHECK)
-def status(
-    stack: StackName, as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False
-) -> None:
+def status(stack: StackName, as_json: AsJson = False) -> None:
     """Show the last change of a stack, and one line per host: as declared, different, or not reached. Read-only."""
     from rackwright.cli.stacks import show_status
 
@@ -299,7 +328,7 @@ def status(
 @app.command(rich_help_panel=CHECK)
 def audit(
     stack: StackName,
-    format: Annotated[Format, typer.Option(help="Output for people or for machines.")] = Format.table,
+    as_json: AsJson = False,
     save: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the facts of every host to this directory.")
     ] = None,
@@ -323,7 +352,7 @@ def audit(
     """Compare the declared state with the hosts. Read-only."""
     from rackwright.cli.audit import run
 
-    raise typer.Exit(run(project.stack(stack), format.value, save, snapshot, as_of, digests, tracking))
+    raise typer.Exit(run(project.stack(stack), as_json, save, snapshot, as_of, digests, tracking))
 
 
 @app.command(rich_help_panel=CHECK)
@@ -331,4 +360,4 @@ def digests(stack: StackName) -> None:
     """Print keyed digests of values that depend on secrets, for an `audit --digests` without the passphrase."""
     from rackwright.audit.digests import compute_digests
 
-    terminal.show(json.dumps(compute_digests(project.secrets(project.stack(stack))), indent=2))
+    terminal.show_json(compute_digests(project.secrets(project.stack(stack))))

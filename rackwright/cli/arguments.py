@@ -37,3 +37,4 @@ HostNames = Annotated[
     list[str] | None,
     typer.Argument(metavar="[HOST]...", help="Names of hosts; all by default.", autocompletion=_complete_host),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; `rackwright schema --output` prints its schema.")]

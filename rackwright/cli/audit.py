@@ -1,6 +1,5 @@
 """The audit command."""
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from rackwright.status import registered
 
 def run(
     stack: Stack,
-    form: str,
+    as_json: bool,
     save: Path | None,
     snapshot: Path | None,
     as_of: datetime | None,
@@ -52,8 +51,8 @@ def run(
     lookup = (tracking,) if snapshot is None else ("", "--snapshot asks no server")
     resolved_names = registered.resolve_names(stack, *lookup)
     compared = report.compare(stack, facts_by_host, secret_digests, dict(registered.notices(resolved_names, stack)))
-    if form == "json":
-        terminal.show(json.dumps(report.as_json(compared), indent=2))
+    if as_json:
+        terminal.show_json(report.as_json(compared))
     else:
         table.show(compared, terminal.console())
     return compared.exit_status

@@ -1,22 +1,20 @@
 """The commands that write and restore archives of checkpoints."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rackwright import terminal
-from rackwright.cli.arguments import MODELS
+from rackwright.cli.arguments import MODELS, AsJson
 
 if TYPE_CHECKING:
+    from rackwright.cli.json_types import CheckpointData
     from workloads.checkpoint.archive import VerifiedCheckpoint
 
 app = typer.Typer()
 Compression = Literal["none", "gz", "zst"]
 """The values of the enumeration in workloads.checkpoint.archive, which takes long to import."""
-Json = Annotated[bool, typer.Option("--json", help="Print the result for machines.")]
 
 
 @app.command(rich_help_panel=MODELS)
@@ -27,7 +25,7 @@ def backup(
         int | None, typer.Option(help="The step of the checkpoint; by default the newest intact one.")
     ] = None,
     compression: Annotated[Compression, typer.Option(help="Weights hardly shrink, and gz is slow.")] = "none",
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write an archive of a checkpoint, with the time in its name, and read it back.
 
@@ -44,7 +42,7 @@ def restore(
     to: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Directory of checkpoints. Without it, nothing is written.")
     ] = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Verify all digests of an archive and, with --to, restore its checkpoint. Overwrites nothing.
 
@@ -57,7 +55,13 @@ def restore(
 
 def _print_result(verified: "VerifiedCheckpoint", as_json: bool) -> None:
     if as_json:
-        terminal.show(json.dumps({**asdict(verified), "path": str(verified.path)}))
+        data: CheckpointData = {
+            "path": str(verified.path),
+            "step": verified.step,
+            "files": verified.files,
+            "bytes": verified.bytes,
+        }
+        terminal.show_json(data)
     else:
         terminal.show(
             f"{verified.path}: step {verified.step}, {verified.files} files, {verified.bytes} bytes, read back intact"

@@ -1,19 +1,21 @@
 """The discover command: it writes existing hosts as a fleet's file."""
 
-import json
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.cli.arguments import DECLARE
+from rackwright.cli.arguments import DECLARE, AsJson
 from rackwright.errors import DeclarationError
 from rackwright.files import write_atomic
+
+if TYPE_CHECKING:
+    from rackwright.cli.json_types import Discovery, ErrorData
 
 app = typer.Typer()
 
@@ -33,7 +35,7 @@ def discover(
             "--fingerprint", metavar="SHA256:…", help="Fingerprint of a host key to trust without a question."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print a fleet's file for existing hosts: drives, tiers, ports. Writes nothing to a host.
 
@@ -55,7 +57,13 @@ def discover(
         for error in errors:
             project.notify(error.render())
         status = max((error.exit_status for error in errors), default=0)
+        discovery: Discovery = {
+            "hosts": {name: {"declaration": host.host, "notes": host.notes} for name, host in hosts.items()},
+            "errors": [cast("ErrorData", each.as_data()) for error in errors for each in error.diagnostics],
+        }
         if not hosts:
+            if as_json:
+                terminal.show_json(discovery)
             raise typer.Exit(status)
         logins = [places[0].login.model_dump(exclude_defaults=True)]
         path = into or Path("rack.yaml")
@@ -73,9 +81,7 @@ def discover(
     elif not as_json:
         terminal.show(text, end="")
     if as_json:
-        terminal.show(
-            json.dumps({name: {"host": host.host, "notes": host.notes} for name, host in hosts.items()}, indent=2)
-        )
+        terminal.show_json(discovery)
     raise typer.Exit(status)
 
 

@@ -27,10 +27,13 @@ class Check:
     """The result for one feature."""
 
     feature: str
+    """Name of the feature."""
     state: State
-    """later: the first command that needs the feature prepares it; limited: it works, but not in full."""
-    found: str
+    """`later`: the first command that needs the feature prepares it; `limited`: it works, but not in full."""
+    details: str
+    """The parts that this computer has or lacks."""
     help: str = ""
+    """The remedy, as an imperative sentence; empty if nothing is to be done."""
 
 
 def checks() -> list[Check]:

@@ -1,15 +1,17 @@
 """The commands for one drive."""
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.cli.arguments import HostName, StackName
+from rackwright.cli.arguments import AsJson, HostName, StackName
 from rackwright.errors import DeclarationError, command
+
+if TYPE_CHECKING:
+    from rackwright.cli.json_types import CertificateCheck, ErasureData, ErrorData, LightData
 
 app = typer.Typer(no_args_is_help=True, help="One drive of a host.")
 
@@ -43,6 +45,7 @@ def locate(
     host: HostName,
     serial: Annotated[str, typer.Argument(metavar="SERIAL")],
     off: Annotated[bool, typer.Option("--off", help="Switch the light off.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Blink the light at a drive's bay until --off, so that the right drive is pulled.
 
@@ -54,6 +57,18 @@ def locate(
     loaded = project.stack(stack)
     with project.connect_hosts(loaded) as hosts:
         drive = locate(hosts, loaded, host, serial, not off)
+    if as_json:
+        data: LightData = {
+            "host": host,
+            "serial": serial,
+            "model": drive.model,
+            "bus": drive.bus,
+            "size_bytes": drive.size_bytes,
+            "path": drive.path,
+            "blinks": not off,
+        }
+        terminal.show_json(data)
+        return
     light = (
         "no longer blinks"
         if off
@@ -90,7 +105,7 @@ def erase(
             metavar="SERIAL=CONTENT", help="The data to destroy, as printed without this option; one for each drive."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Erase whole drives of a host, read all of them back, and write a signed certificate of what was erased and how.
 
@@ -108,7 +123,11 @@ def erase(
     with project.connect_hosts(loaded) as hosts:
         result = run(hosts, loaded, request, project.notify)
     if isinstance(result, DryRun):
-        terminal.show(json.dumps({"erased": [], "holds": result.drives}, indent=2) if as_json else result.text)
+        if as_json:
+            contents: ErasureData = {"erased": [], "contents": result.drives, "errors": [], "certificate": None}
+            terminal.show_json(contents)
+        else:
+            terminal.show(result.text)
         project.notify("nothing was erased: no --consent was given")
         raise typer.Exit(2)
     for failure in result.failures:
@@ -117,8 +136,11 @@ def erase(
     if result.certificate:
         certificates.write(result.certificate, certificate, request.key)
     if as_json:
-        outcome = {"erased": done, "failed": [str(failure) for failure in result.failures]}
-        terminal.show(json.dumps({**outcome, "certificate": str(certificate) if done else None}, indent=2))
+        held = {drive.serial: drive.held for drive in result.certificate.drives} if result.certificate else {}
+        errors = [cast("ErrorData", each.as_data()) for failure in result.failures for each in failure.diagnostics]
+        path = str(certificate) if done else None
+        outcome: ErasureData = {"erased": done, "contents": held, "errors": errors, "certificate": path}
+        terminal.show_json(outcome)
     elif done:
         terminal.show(f"{', '.join(done)}: erased and read back; see {certificate}, signed by {certificate.name}.sig")
     if not done:
@@ -135,7 +157,7 @@ def certificate(
             metavar="FILE", help="Allowed signers, in the form of ssh-keygen: a NAME and a public key per line."
         ),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the certificate for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Verify a certificate: its signer, and that it was not changed. Needs no host and no stack.
 
@@ -145,7 +167,8 @@ def certificate(
 
     verified, signer = verify(file, allowed_signers)
     if as_json:
-        terminal.show(json.dumps({"signer": signer, "certificate": verified.model_dump(mode="json")}, indent=2))
+        check: CertificateCheck = {"signer": signer, "certificate": verified}
+        terminal.show_json(check)
         return
     for drive in verified.drives:
         terminal.show(

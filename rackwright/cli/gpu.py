@@ -1,6 +1,5 @@
 """The command for the GPUs of a stack."""
 
-import json
 import signal
 import threading
 from typing import Annotated
@@ -9,7 +8,7 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.cli.arguments import StackName
+from rackwright.cli.arguments import AsJson, StackName
 
 app = typer.Typer(no_args_is_help=True, help="The GPUs of a stack.")
 
@@ -17,11 +16,13 @@ app = typer.Typer(no_args_is_help=True, help="The GPUs of a stack.")
 @app.command()
 def top(
     stack: StackName,
-    as_json: Annotated[bool, typer.Option("--json", help="Print once, for machines.")] = False,
+    as_json: AsJson = False,
     once: Annotated[bool, typer.Option("--once", help="Print one table, and end.")] = False,
     seconds: Annotated[float, typer.Option(min=0.1, help="Time between two measurements.")] = 2,
 ) -> None:
     """Show the figures of every GPU, with an alert for each over its limit, until Ctrl-C. Read-only.
+
+    With --json, the command prints one measurement, and ends.
 
     Exit status: 1 an alert, 3 no alert, but a host was not reached or a figure is unknown.
     """
@@ -37,7 +38,7 @@ def top(
     if as_json or once or not console.is_terminal:
         report = gpus.observe(hosts, loaded)
         if as_json:
-            terminal.show(json.dumps(gpus.as_json(report), indent=2))
+            terminal.show_json(gpus.as_json(report))
         else:
             console.print(table(report), summary(report), sep="\n")
     else:

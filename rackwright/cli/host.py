@@ -1,6 +1,5 @@
 """The commands for one host."""
 
-import json
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project, state
-from rackwright.cli.arguments import HostName, StackName
+from rackwright.cli.arguments import AsJson, HostName, StackName
 from rackwright.errors import command
 
 app = typer.Typer(no_args_is_help=True, help="One host of a stack.")
@@ -65,7 +64,7 @@ def reidentify(
     stack: StackName,
     host: HostName,
     yes: Annotated[bool, typer.Option("--yes", help="Confirm that it is the same host, without a question.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print both identities for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write the new identity of a host into the fleet's file after its mainboard was replaced.
 
@@ -84,7 +83,7 @@ def reidentify(
     with project.connect_hosts(loaded) as hosts:
         both = compare_identity(host, loaded.fleet.hosts[host], hosts.facts(host))
     if as_json:
-        terminal.show(json.dumps(both.as_json(), indent=2))
+        terminal.show_json(both.as_json())
     else:
         terminal.show(f"{host} at {loaded.fleet.hosts[host].address}, whose host key is the pinned one\n{both}")
     if not both.changes:
@@ -111,7 +110,7 @@ def qualify(
     seconds: Annotated[
         float, typer.Option(min=0.5, max=60, help="Duration of each measurement of memory and network.")
     ] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure whether a host is fit for work: memory, network, GPUs and the paths between them, and a burn-in.
 
@@ -130,7 +129,7 @@ def qualify(
     finally:
         hosts.close()
     if as_json:
-        terminal.show(json.dumps(report.as_json(), indent=2))
+        terminal.show_json(report.as_json())
     else:
         console.print(table(report))
         console.print(*sources(report), summary(report), sep="\n", markup=False, soft_wrap=True)

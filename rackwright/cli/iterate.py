@@ -1,6 +1,5 @@
 """The command `rackwright server iterate`: its actions outside the iteration's directory, and its output."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,6 +78,6 @@ def run(request: IterationRequest, as_json: bool, yes: bool) -> None:
 
 def _print(data: report.ReportData, as_json: bool) -> None:
     if as_json:
-        terminal.show(json.dumps(data, indent=2))
+        terminal.show_json(data)
     else:
         report.show(data, terminal.console())

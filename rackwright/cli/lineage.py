@@ -1,17 +1,17 @@
 """The lineage command: it prints the origin of a model version."""
 
-import json
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.cli.arguments import MODELS
+from rackwright.cli.arguments import MODELS, AsJson
 
 if TYPE_CHECKING:
+    from rackwright.cli.json_types import LineageData
     from workloads.tracking import Lineage
 
 app = typer.Typer()
@@ -26,7 +26,7 @@ def lineage(
         typer.Argument(metavar="MODEL[@ALIAS|/VERSION]", help="A registered model; by default its newest version."),
     ],
     tracking: Annotated[str, typer.Option(metavar="URL", envvar=project.TRACKING_URL, help="The MLflow server.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print the origin of a model and of its parents: machines, lock, code and data.
 
@@ -36,7 +36,10 @@ def lineage(
     from workloads.tracking import connect, load_lineage
 
     chain = load_lineage(connect(tracking, os.environ), model)
-    terminal.show(json.dumps(chain.as_data(), indent=2) if as_json else _text(chain))
+    if as_json:
+        terminal.show_json(cast("LineageData", chain.as_data()))
+    else:
+        terminal.show(_text(chain))
     raise typer.Exit(UNKNOWN if chain.missing else 0)
 
 

@@ -1,9 +1,9 @@
 """The lock command: it writes a fleet's lock, and fetches the locked files into the local repository."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn
 
@@ -15,6 +15,9 @@ from rackwright.fleet.lockfile import changes
 from rackwright.lock import apt, resolve, tree
 from rackwright.stack import Stack
 from rackwright.toolchain import cache
+
+if TYPE_CHECKING:
+    from rackwright.cli.json_types import LockChanges
 
 
 def run(stack: Stack, check: bool, upgrade: bool, fetch: bool, to: Path | None, as_json: bool) -> int:
@@ -47,7 +50,8 @@ def run(stack: Stack, check: bool, upgrade: bool, fetch: bool, to: Path | None, 
         if changed and not check:
             write_atomic(stack.lock_file, resolved.lock.text)
     if as_json:
-        terminal.show(json.dumps({"lock": str(stack.lock_file), "changes": changed}, indent=2))
+        changes_of_lock: LockChanges = {"lock": str(stack.lock_file), "changes": changed}
+        terminal.show_json(changes_of_lock)
     else:
         for line in changed:
             terminal.show(line)

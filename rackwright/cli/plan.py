@@ -3,10 +3,12 @@
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
 
 from rackwright.core.wording import format_step
 from rackwright.kinds.table import KINDS
@@ -108,21 +110,79 @@ def format_summary(
     return "\n".join(lines)
 
 
-def as_data(events: Events, plans: Mapping[str, PlanRecord], outcomes: Mapping[Outcome, Set[str]]) -> dict[str, Any]:
+class PlannedResource(TypedDict):
+    """A resource that changes, or has a message."""
+
+    name: str
+    """Name of the resource, such as `HOST/TIER` for a tier."""
+    type: str | None
+    """Type of the resource for pulumi, such as `rackwright:storage:Tier`; null if nothing changes."""
+    change: str | None
+    """Planned operation: `create`, `update`, `replace` or `delete`; null if nothing changes."""
+    outcomes: Sequence[Outcome]
+    """Outcomes beside the plan, such as `refused`, `unknown` or `unreachable`."""
+    steps: Sequence[str]
+    """Steps that `up` runs, in their order."""
+    destroys: Sequence[str]
+    """Data that the steps destroy."""
+    notes: Sequence[str]
+    """Remarks about the plan, such as the content of its drives."""
+    differences: Sequence[str]
+    """Differences that the steps remove; empty for a new resource, where everything differs."""
+    by_hand: Sequence[str]
+    """Differences that only a person can remove."""
+    diff: str
+    """Unified diffs of the files that change."""
+    text_digests: Mapping[str, str]
+    """Digests of the new texts of files, by path."""
+    claims_digest: str
+    """Digest of all that the declaration requires of the resource."""
+    messages: Sequence[str]
+    """Errors and warnings of the resource."""
+
+
+class PlanData(TypedDict):
+    """The plan of a stack: the changes that `up` would make."""
+
+    resources: Sequence[PlannedResource]
+    """Resources that change, or have a message."""
+    unchanged: Sequence[str]
+    """Names of the other resources."""
+    messages: Sequence[str]
+    """Errors and warnings of the whole stack."""
+
+
+def as_data(events: Events, plans: Mapping[str, PlanRecord], outcomes: Mapping[Outcome, Set[str]]) -> PlanData:
     """Return the plan for machines; the arguments are those of format_summary."""
     ops = {change.name: change for change in events.changes if change.type in KINDS}
-    resources = [
-        {
-            "name": name,
-            "type": ops[name].type if name in ops else None,
-            "change": ops[name].op if name in ops else None,
-            "outcomes": sorted(outcome for outcome, names in outcomes.items() if name in names),
-            **{key: value for key, value in asdict(plans.get(name, PlanRecord(name))).items() if key != "id"},
-            "messages": list(events.messages.get(name, ())),
-        }
-        for name in sorted({*ops, *events.messages} - {""})
-    ]
+    names = sorted({*ops, *events.messages} - {""})
+    resources = [_planned_resource(name, ops.get(name), events, plans, outcomes) for name in names]
     return {"resources": resources, "unchanged": list(events.unchanged), "messages": list(events.messages.get("", ()))}
+
+
+def _planned_resource(
+    name: str,
+    change: Change | None,
+    events: Events,
+    plans: Mapping[str, PlanRecord],
+    outcomes: Mapping[Outcome, Set[str]],
+) -> PlannedResource:
+    plan = plans.get(name, PlanRecord(name))
+    return {
+        "name": name,
+        "type": change.type if change else None,
+        "change": change.op if change else None,
+        "outcomes": sorted(outcome for outcome, names in outcomes.items() if name in names),
+        "steps": plan.steps,
+        "destroys": plan.destroys,
+        "notes": plan.notes,
+        "differences": plan.differences,
+        "by_hand": plan.by_hand,
+        "diff": plan.changes,
+        "text_digests": plan.texts,
+        "claims_digest": plan.claims,
+        "messages": list(events.messages.get(name, ())),
+    }
 
 
 def _resource_lines(

@@ -156,7 +156,10 @@ def _plan(run: _CommandRun, changes: bool = False) -> "PulumiRun":
 
 def _show(planned: "PulumiRun", form: Form, show: Callable[[str], None]) -> None:
     """Print the plan, or the output of a pulumi that has failed before its event log began."""
-    show(format_plan(planned, form))
+    if form.json:
+        terminal.show_json(plan.as_data(planned.events, planned.plans, planned.resources))
+    else:
+        show(plan.format_summary(planned.events, planned.plans, planned.resources, form.steps, form.diff))
     if planned.status and not planned.events.messages:
         project.notify(planned.output.strip())
 
@@ -251,13 +254,6 @@ class PulumiRun:
     def stopped(self) -> bool:
         """Whether a signal, the user or an error outside the resources ended it, so that no command should follow."""
         return self.status < 0 or self.status in INTERRUPTED or self.status > 1
-
-
-def format_plan(planned: PulumiRun, form: Form) -> str:
-    """Return the plan as text or JSON."""
-    if form.json:
-        return json.dumps(plan.as_data(planned.events, planned.plans, planned.resources), indent=2)
-    return plan.format_summary(planned.events, planned.plans, planned.resources, form.steps, form.diff)
 
 
 def run_pulumi(

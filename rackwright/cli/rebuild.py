@@ -1,8 +1,8 @@
 """The command rebuild: it takes hosts back to their blank image, changes them to the declared state, and compares."""
 
-import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +12,7 @@ import typer
 from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli import twin as twin_commands
-from rackwright.cli.arguments import REHEARSE, HostNames, StackName
+from rackwright.cli.arguments import REHEARSE, AsJson, HostNames, StackName
 from rackwright.errors import DeclarationError, Diagnostic, Refused, command
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def rebuild(
         typer.Option(metavar="DIR", help="Compare with the newest facts that `audit --save` wrote to this directory."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Delete the disks of the twin without a question.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Delete the disks of a twin's hosts, provision the hosts again, and compare their facts before and after.
 
@@ -61,7 +61,9 @@ def _run(name: str, hosts: Sequence[str], before: Path | None, yes: bool, as_jso
             project.notify("nothing was changed")
             return 2
         _make_blank(stack, partial)
-    status = pulumi.up(name, pulumi.Selection(partial), yes=yes or stack.twin is not None)
+    # stdout is for the comparison alone if a program reads it
+    stdout = sys.stderr if as_json else None
+    status = pulumi.up(name, pulumi.Selection(partial), yes=yes or stack.twin is not None, stdout=stdout)
     if status not in (0, 1):
         words = " ".join(["rackwright rebuild {}", *("{}" for _ in partial), "--before {}"])
         retry = command(words, name, *partial, folder)
@@ -70,7 +72,10 @@ def _run(name: str, hosts: Sequence[str], before: Path | None, yes: bool, as_jso
     stack = project.stack(name)  # the ports of its hosts are new
     with project.connect_hosts(stack) as pool:
         results = compare(earlier, {host: pool.facts(host) for host in hosts})
-    terminal.show(json.dumps(asdict(results), indent=2) if as_json else "\n".join(format_results(results)))
+    if as_json:
+        terminal.show_json(results)
+    else:
+        terminal.show("\n".join(format_results(results)))
     return 1 if status or any(each.differences for each in results.hosts.values()) else 0
 
 
@@ -88,10 +93,12 @@ class HostResult:
 
 @dataclass(frozen=True)
 class Results:
-    """The comparison of all hosts."""
+    """The comparison of the facts of all hosts before and after a rebuild."""
 
     hosts: Mapping[str, HostResult]
+    """The comparison by host."""
     hash: str
+    """Hash of the facts after the rebuild, without those that may differ."""
 
 
 def compare(before: Mapping[str, "Facts"], after: Mapping[str, "Facts"]) -> Results:

@@ -1,6 +1,7 @@
 """Registered models for `rackwright server`: their names are resolved, and the models fetched to this computer."""
 
 import os
+from typing import TYPE_CHECKING
 
 from rackwright.cli import project
 from rackwright.errors import DeclarationError, Diagnostic, command
@@ -9,6 +10,9 @@ from rackwright.stack import Stack, server_model
 from workloads.quantize import versions
 from workloads.tracking import connect, registry
 from workloads.tracking.server import TrackingRefused
+
+if TYPE_CHECKING:
+    from rackwright.cli.json_types import FetchedModel
 
 
 def name_in(stack: Stack, server: str, model: str | None) -> str | None:
@@ -57,7 +61,7 @@ def servers_with_registered_model(stack: Stack, server: str | None) -> list[str]
     return names
 
 
-def fetch(stack: Stack, server: str, tracking: str) -> dict[str, str]:
+def fetch(stack: Stack, server: str, tracking: str) -> "FetchedModel":
     """Fetch the registered model of *server* to this computer, and return its server, version and directory.
 
     Raises:

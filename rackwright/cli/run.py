@@ -1,20 +1,19 @@
 """The commands for training runs."""
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.cli.arguments import StackName
+from rackwright.cli.arguments import AsJson, StackName
 
 if TYPE_CHECKING:
+    from rackwright.cli.json_types import LogLine
     from rackwright.status.runs import RunReport
 
 app = typer.Typer(no_args_is_help=True, help="The training runs of a stack.")
 RunName = Annotated[str, typer.Argument(metavar="RUN")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print for machines.")]
 
 
 @app.command()
@@ -27,7 +26,9 @@ def status(stack: StackName, run: RunName, as_json: AsJson = False) -> None:
 
     loaded = project.stack(stack)
     with project.connect_hosts(loaded) as hosts:
-        _print_report(runs.observe(hosts, loaded, run), as_json)
+        report = runs.observe(hosts, loaded, run)
+    _print_report(report, as_json)
+    raise typer.Exit(report.exit_status)
 
 
 @app.command()
@@ -41,10 +42,16 @@ def logs(
     """Print the log of a run, each line with its rank."""
     from rackwright.status import runs
 
-    def print_line(line: str) -> None:
-        terminal.show(json.dumps({"line": line}) if as_json else line, flush=True)
-
     loaded = project.stack(stack)
+    launcher = runs.find_resources(loaded, run)[-1].spec.host
+
+    def print_line(line: str) -> None:
+        if as_json:
+            log_line: LogLine = {"host": launcher, "line": line}
+            terminal.show_json(log_line, stream=True)
+        else:
+            terminal.show(line, flush=True)
+
     with project.connect_hosts(loaded) as hosts:
         runs.stream_logs(hosts, loaded, run, lines, follow, print_line)
 
@@ -61,7 +68,7 @@ def stop(stack: StackName, run: RunName, as_json: AsJson = False) -> None:
     with project.connect_hosts(loaded) as hosts:
         runs.stop(hosts, loaded, run, project.notify)
         report = runs.observe(hosts, loaded, run)
-    terminal.show(json.dumps(report.as_json(), indent=2) if as_json else report)
+    _print_report(report, as_json)
 
 
 @app.command()
@@ -80,10 +87,12 @@ def wait(
     loaded = project.stack(stack)
     with project.connect_hosts(loaded) as hosts:
         report = runs.wait(hosts, loaded, run, seconds, project.notify)
-    terminal.show(json.dumps(report.as_json(), indent=2) if as_json else report)
+    _print_report(report, as_json)
     raise typer.Exit({"finished": 0, "failed": 4, "running": 3, "unknown": 3}.get(report.outcome, 1))
 
 
 def _print_report(report: "RunReport", as_json: bool) -> None:
-    terminal.show(json.dumps(report.as_json(), indent=2) if as_json else report)
-    raise typer.Exit(report.exit_status)
+    if as_json:
+        terminal.show_json(report.as_json())
+    else:
+        terminal.show(report)

@@ -1,6 +1,5 @@
 """The commands for model servers."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,17 +7,17 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.cli.arguments import StackName
+from rackwright.cli.arguments import AsJson, StackName
 from rackwright.errors import command
 from rackwright.iteration.request import Stage
 
 if TYPE_CHECKING:
+    from rackwright.cli.json_types import FetchedModels, ImageContext, LogLine, ModelChange
     from rackwright.schema.server import ServedModel
     from rackwright.stack import Stack
 
 app = typer.Typer(no_args_is_help=True, help="The model servers of a stack.")
 ServerName = Annotated[str, typer.Argument(metavar="SERVER")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print for machines.")]
 Tracking = Annotated[
     str, typer.Option(metavar="URL", envvar=project.TRACKING_URL, help="The MLflow server of registered models.")
 ]
@@ -37,7 +36,10 @@ def status(stack: StackName, server: ServerName, tracking: Tracking = "", as_jso
     loaded = project.stack(stack)
     with project.connect_hosts(loaded) as hosts:
         report = servers.observe(hosts, loaded, server, tracking)
-    terminal.show(json.dumps(report.as_json(), indent=2) if as_json else report)
+    if as_json:
+        terminal.show_json(report.as_json())
+    else:
+        terminal.show(report)
     raise typer.Exit(report.exit_status)
 
 
@@ -53,7 +55,11 @@ def logs(
     from rackwright.status import servers
 
     def print_line(host: str, line: str) -> None:
-        terminal.show(json.dumps({"host": host, "line": line}) if as_json else f"{host}: {line}", flush=True)
+        if as_json:
+            log_line: LogLine = {"host": host, "line": line}
+            terminal.show_json(log_line, stream=True)
+        else:
+            terminal.show(f"{host}: {line}", flush=True)
 
     loaded = project.stack(stack)
     with project.connect_hosts(loaded) as hosts:
@@ -118,8 +124,10 @@ def fetch(
     names = registered.servers_with_registered_model(loaded, server)
     models = [registered.fetch(loaded, name, tracking) for name in names]
     if as_json:
-        terminal.show(json.dumps(models))
-    for each in () if as_json else models:
+        fetched: FetchedModels = {"models": models}
+        terminal.show_json(fetched)
+        return
+    for each in models:
         terminal.show(f"{each['server']}: version {each['version']} is in {each['directory']}")
 
 
@@ -235,7 +243,8 @@ def image(
     built = image(servers.specs(loaded, server), loaded.repository, base, requirements, python_of_base)
     project.write_files(out, built.files)
     if as_json:
-        terminal.show(json.dumps({"directory": str(out), "image": built.tag, "stop_seconds": built.stop_seconds}))
+        context: ImageContext = {"directory": str(out), "image": built.tag, "stop_seconds": built.stop_seconds}
+        terminal.show_json(context)
         return
     terminal.show(f"{out}: the build context of {built.tag}; build it with one of")
     terminal.show(f"  podman build --format docker --tag {built.tag} {out}")
@@ -256,11 +265,8 @@ def _replace_model(stack: "Stack", server: str, model: "ServedModel", before: st
 
     path = project.rewrite(stack.name, lambda path: replace_model(path, server, model))
     if as_json:
-        terminal.show(
-            json.dumps(
-                {"server": server, "file": str(path), "model": model.model_dump(exclude_none=True), "before": before}
-            )
-        )
+        change: ModelChange = {"server": server, "file": str(path), "model": model, "previous": before}
+        terminal.show_json(change)
         return
     fields = ", ".join(f"{name} {value}" for name, value in model.model_dump(exclude_none=True).items())
     project.notify(

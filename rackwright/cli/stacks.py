@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from rackwright.locations import stack_names
 
 if TYPE_CHECKING:
     from rackwright.audit.report import AuditResult
+    from rackwright.cli.json_types import HostStatus, LastChange, StackStatus
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,15 @@ class StackRow:
     """One stack of the project."""
 
     stack: str
+    """Name of the stack."""
     target: str
+    """`rack`, or the twin of the stack; empty if its settings have an error."""
     fleet: str
+    """Name of the fleet's file; empty if its settings have an error."""
     hosts: int
+    """Number of hosts; 0 if the declaration has an error."""
     problem: str = ""
-    """The first error of its declaration; then the other values may be empty."""
+    """The first error of its settings, or the number of errors in its fleet; empty without errors."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,8 @@ class HostRow:
     host: str
     resources: int
     state: str
-    notices: str = ""
-    """Work in progress, maintenance, and consents that are still declared."""
+    notices: tuple[str, ...] = ()
+    """Work in progress, maintenance, and consents that are still declared, each with its resource."""
 
 
 def complete(incomplete: str) -> list[str]:
@@ -59,9 +64,9 @@ def show_stacks(as_json: bool) -> int:
     """Print the stacks of the project, and return the exit status: 2 if a declaration has errors."""
     rows = [_row(name) for name in stack_names(project.directory())]
     if as_json:
-        terminal.show(json.dumps([asdict(row) for row in rows], indent=2))
+        terminal.show_json({"stacks": rows})
     else:
-        _table(("stack", "target", "fleet", "hosts", ""), [(*map(str, asdict(row).values()),) for row in rows])
+        _table(("stack", "target", "fleet", "hosts", ""), [(*map(str, vars(row).values()),) for row in rows])
     return 2 if any(row.problem for row in rows) else 0
 
 
@@ -97,22 +102,36 @@ def show_status(name: str, as_json: bool) -> int:
     rows = host_rows(compared.results)
     last = last_change(json.loads(state.pulumi(name, "stack", "history", "--json", "--page-size", "1")))
     if as_json:
-        terminal.show(
-            json.dumps({"stack": name, "last_change": last, "hosts": [asdict(row) for row in rows]}, indent=2)
-        )
+        status: StackStatus = {
+            "stack": name,
+            "exit_status": compared.exit_status,
+            "last_change": last,
+            "hosts": {row.host: _host_status(row) for row in rows},
+        }
+        terminal.show_json(status)
         return compared.exit_status
-    terminal.show(f"last change: {'none' if last is None else ' '.join((last['time'], last['kind'], last['result']))}")
-    _table(("host", "resources", "state", ""), [(*map(str, asdict(row).values()),) for row in rows])
+    terminal.show(f"last change: {'none' if last is None else _format_change(last)}")
+    lines = [(row.host, str(row.resources), row.state, "; ".join(row.notices)) for row in rows]
+    _table(("host", "resources", "state", ""), lines)
     return compared.exit_status
 
 
-def last_change(history: list[Mapping[str, Any]]) -> dict[str, str] | None:
+def last_change(history: list[Mapping[str, Any]]) -> "LastChange | None":
     """Return the newest entry of *history*, of `pulumi stack history`: its time in UTC, kind and result."""
     if not history:
         return None
     newest = history[0]
-    time = datetime.fromisoformat(newest["startTime"]).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return {"time": time, "kind": newest["kind"], "result": newest["result"]}
+    started = datetime.fromisoformat(newest["startTime"]).astimezone(UTC)
+    return {"started_at": started.isoformat(timespec="seconds"), "kind": newest["kind"], "result": newest["result"]}
+
+
+def _format_change(change: "LastChange") -> str:
+    time = datetime.fromisoformat(change["started_at"])
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC {change['kind']} {change['result']}"
+
+
+def _host_status(row: HostRow) -> "HostStatus":
+    return {"resources": row.resources, "state": row.state, "notices": row.notices}
 
 
 def host_rows(results: Iterable["AuditResult"]) -> list[HostRow]:
@@ -134,9 +153,7 @@ def _host_row(host: str, results: list["AuditResult"]) -> HostRow:
         state = "not reached"
     elif not any(result.matches or result.differences for result in results):
         state = "not compared"
-    notices = "; ".join(
-        f"{result.name.partition('/')[2] or host}: {result.notice}" for result in results if result.notice
-    )
+    notices = tuple(f"{result.name.partition('/')[2] or host}: {result.notice}" for result in results if result.notice)
     return HostRow(host, len(results), state, notices)
 
 

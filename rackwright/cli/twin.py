@@ -1,10 +1,8 @@
 """The commands for a twin."""
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,11 +10,12 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.cli.arguments import HostName, StackName
+from rackwright.cli.arguments import AsJson, HostName, StackName
 from rackwright.errors import DeclarationError, Diagnostic, StepFailed, command
 from rackwright.locations import stack_names
 
 if TYPE_CHECKING:
+    from rackwright.cli.json_types import TwinStatus
     from rackwright.stack import Stack
     from rackwright.twin import Twin
 
@@ -137,11 +136,13 @@ def stacks_of_twin(stack: "Stack") -> Iterator[str]:
 
 
 @app.command()
-def status(stack: StackName, as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
+def status(stack: StackName, as_json: AsJson = False) -> None:
     """Show each machine: backend, power, whether it answers, port, pulled drives."""
-    machines = _twin(stack).status()
+    loaded = project.stack(stack)
+    machines = build(loaded).status()
     if as_json:
-        terminal.show(json.dumps([asdict(machine) for machine in machines], indent=2))
+        status: TwinStatus = {"twin": _target(loaded), "machines": machines}
+        terminal.show_json(status)
         return
     for machine in machines:
         state = "answers" if machine.answers else "on, no answer" if machine.power else "off"

@@ -4,14 +4,17 @@ import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.cli.arguments import DECLARE
+from rackwright.cli.arguments import DECLARE, AsJson
 from rackwright.files import write_atomic
+
+if TYPE_CHECKING:
+    from rackwright.cli.json_types import Upgrade
 
 app = typer.Typer()
 SCHEMA = ".vscode/fleet.schema.json"
@@ -22,6 +25,7 @@ SCHEMA = ".vscode/fleet.schema.json"
 def upgrade(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; status 1 if a file would change.")] = False,
     write: Annotated[bool, typer.Option("--write", help="Write the files. Comments stay.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Migrate all fleets in stacks/ to the schema of this rackwright, and the JSON Schema for editors.
 
@@ -29,17 +33,20 @@ def upgrade(
     """
     if check == write:
         raise typer.BadParameter("one of --check and --write is needed", param_hint="--check")
-    changed = False
-    for path, text in _upgraded(Path(os.path.relpath(project.directory()))):
-        changed = True
-        if write:
+    texts = dict(_upgraded(Path(os.path.relpath(project.directory()))))
+    diffs = {str(path): "".join(diff(path, text)) for path, text in texts.items()}
+    if write:
+        for path, text in texts.items():
             write_atomic(path, text)
-            terminal.show(f"wrote   {path}")
-        else:
-            terminal.show("".join(diff(path, text)), end="")
-    if not changed:
-        terminal.show("all fleets have the schema of this rackwright")
-    raise typer.Exit(int(changed and check))
+    if as_json:
+        result: Upgrade = {"diffs": diffs, "written": write}
+        terminal.show_json(result)
+    else:
+        for name, lines in diffs.items():
+            terminal.show(f"wrote   {name}\n" if write else lines, end="")
+        if not diffs:
+            terminal.show("all fleets have the schema of this rackwright")
+    raise typer.Exit(int(bool(diffs) and check))
 
 
 def _upgraded(root: Path) -> Iterator[tuple[Path, str]]:

@@ -4,11 +4,12 @@ import subprocess
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, ValidationError, model_validator
 
 from rackwright.erase.plan import METHODS
 from rackwright.errors import Diagnostic, SetupError, StepFailed, UserError, command
 from rackwright.files import write_atomic
+from rackwright.schema.base import Described
 
 NAMESPACE = "rackwright-erasure"
 """Purpose of the signature; ssh-keygen rejects a signature that was made for another purpose."""
@@ -24,7 +25,7 @@ class CertificateInvalid(UserError):
     exit_status = 1
 
 
-class _Schema(BaseModel):
+class _Schema(Described):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -38,35 +39,53 @@ class Verification(_Schema):
     """The result of a read of the whole drive, past the page cache."""
 
     bytes_read: int
+    """Number of bytes that were read."""
     block_bytes: int
+    """Size of a block."""
     blocks_with_content: Literal[0]
+    """Number of blocks that are not zeros."""
     ended_at: AwareDatetime
+    """End of the read."""
 
 
 class Nist(_Schema):
     """NIST's term for the method, valid for a drive that executes its commands correctly."""
 
     document: str
+    """The document that defines the term."""
     term: Literal["purge", "clear", "none"]
+    """Term for the method."""
 
 
 class ErasedDrive(_Schema):
     """An erased drive, with the method and its result."""
 
     serial: str
+    """Serial number."""
     model: str
+    """Model of the drive."""
     bus: str
+    """Bus of the drive."""
     size_bytes: int = Field(gt=0)
+    """Size of the drive."""
     held: str
     """Content before the erasure, in the words of the consent."""
     method: Annotated[str, AfterValidator(_check_method)]
+    """The method, as `rackwright drive erase` names it."""
     nist: Nist
+    """NIST's term for the method."""
     command: str
+    """The command that erased the drive."""
     tool: str
+    """The tool of that command, with its version."""
     kernel: str
+    """Version of the kernel of the host."""
     started_at: AwareDatetime
+    """Start of the erasure."""
     ended_at: AwareDatetime
+    """End of the erasure."""
     verification: Verification
+    """The read of the whole drive after the erasure."""
 
     @model_validator(mode="after")
     def _was_read_whole(self) -> Self:
@@ -79,15 +98,21 @@ class ErasureCertificate(_Schema):
     """The certificate of all drives that one run of `rackwright drive erase` erased and verified."""
 
     schema_version: Literal[1] = SCHEMA
+    """Version of the form of certificates."""
     rackwright: str
+    """Version of rackwright."""
     fleet: str
+    """Name of the fleet."""
     stack: str
+    """Name of the stack."""
     host: str
+    """Name of the host."""
     identity: dict[str, str]
     """Kind and value of the identity by which rackwright recognised the machine."""
     by: str
     """User and computer that ran the command, as that computer reports them."""
     drives: tuple[ErasedDrive, ...] = Field(min_length=1)
+    """The erased drives."""
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

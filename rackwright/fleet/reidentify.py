@@ -3,11 +3,28 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
+
 from rackwright.errors import Diagnostic, HostUnreachable, Refused
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.fleet.describe_host import identities
 from rackwright.schema.host import Host
+
+
+class IdentityData(TypedDict):
+    """The declared identity of a host beside its actual one."""
+
+    declared: Mapping[str, str]
+    """Declared values by field: `serial`, `uuid`, `bmc_mac`, `mac`."""
+    actual: Mapping[str, str]
+    """All values that the present mainboard reports, by field."""
+    drives: Mapping[str, bool]
+    """Whether each declared drive is present, by serial number."""
+    ports: Mapping[str, bool]
+    """Whether each declared port is present, by name."""
+    changes: Mapping[str, str]
+    """The values to declare instead, by field; empty if the declared identity holds."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +55,13 @@ class IdentityComparison:
             )
         )
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> IdentityData:
         return {
             "declared": dict(self.declared),
-            "found": dict(self.actual),
+            "actual": dict(self.actual),
             "drives": dict(self.drives),
             "ports": dict(self.ports),
-            "changed": self.changes,
+            "changes": self.changes,
         }
 
 

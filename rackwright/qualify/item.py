@@ -1,9 +1,11 @@
 """Items of a qualification, with their figures and states, and the report of all items."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
 
 State = Literal["ok", "short", "measured", "not possible", "not rehearsable", "failed"]
 """State of an item. *measured*: the figure has no published floor; the item counts as done, not as ok."""
@@ -18,9 +20,13 @@ class Figure:
     """A measured value and its floor."""
 
     name: str
+    """Name of the figure."""
     value: float
+    """The measured value, in the unit."""
     unit: str
+    """Unit of the value and of the floor."""
     floor: float | None = None
+    """Smallest good value, in the unit; None if none is known."""
     source: str = ""
     """Publication of the floor; a floor without a source is not judged."""
 
@@ -34,15 +40,13 @@ class Item:
     """One property of a host that is measured."""
 
     name: str
+    """Name of the item."""
     state: State
+    """Result of the item. `measured`: its figures have no published floor, and are not judged."""
     figures: tuple[Figure, ...] = ()
+    """Measured values."""
     details: str = ""
     """Information beside the figures: the path that was used, the shortfalls, the reason for a missing result."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the item for JSON, in which the details have the key `said`."""
-        values = asdict(self)
-        return {**{key: value for key, value in values.items() if key != "details"}, "said": values["details"]}
 
 
 def make_item(
@@ -63,6 +67,21 @@ def make_item(
     has_verdict = other_checks_passed or any(each.floor is not None and each.source for each in figures)
     state: State = "short" if below_floor or shortfalls else "ok" if has_verdict else "measured"
     return Item(name, state, tuple(figures), "; ".join([*shortfalls, *below_floor, *([details] if details else [])]))
+
+
+class QualificationData(TypedDict):
+    """The measurement of a host: memory, network, GPUs and the paths between them."""
+
+    stack: str
+    """Name of the stack."""
+    host: str
+    """Name of the host."""
+    exit_status: int
+    """Exit status of the command: 0 no item is short, 1 one is, 3 one could not be measured, 4 one failed."""
+    counts: Mapping[State, int]
+    """Number of items by state."""
+    items: Sequence[Item]
+    """All items."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +105,14 @@ class QualificationReport:
     def counts(self) -> dict[State, int]:
         return dict(Counter(item.state for item in self.items))
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> QualificationData:
         """Return the report for JSON."""
         return {
             "stack": self.stack,
             "host": self.host,
             "exit_status": self.exit_status,
             "counts": self.counts,
-            "items": [item.as_json() for item in self.items],
+            "items": self.items,
         }
 
 

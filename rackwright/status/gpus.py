@@ -2,10 +2,12 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NotRequired, cast
+
+from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
 
 from rackwright.audit.evidence import AT_ONCE
 from rackwright.audit.report import Evidence
@@ -172,20 +174,78 @@ def _format_xid(error: Xid) -> str:
     return f"Xid {error.code}: {error.text}"
 
 
-def as_json(report: GpuReport) -> dict[str, Any]:
+class ProcessData(TypedDict):
+    """A process on a GPU."""
+
+    pid: int
+    """Process id on its host."""
+    name: str | None
+    """Name of its program; null if it is unknown."""
+
+
+class GpuData(TypedDict):
+    """One GPU; or a host, for alerts and errors that belong to none of its GPUs.
+
+    An unknown figure is absent, and its reason is in `unknown`.
+    """
+
+    host: str
+    """Name of the host."""
+    index: int | None
+    """Number of the GPU on its host; null for a row about the host."""
+    name: NotRequired[str]
+    """Name of the model, as the driver reports it."""
+    uuid: NotRequired[str]
+    """UUID, as the driver reports it."""
+    utilisation_percent: NotRequired[int | float | None]
+    """Share of the time in which a kernel ran; null if the board does not measure it."""
+    memory_used_bytes: NotRequired[int | None]
+    """Used memory; null if the board does not measure it."""
+    memory_bytes: NotRequired[int | None]
+    """Size of the memory; null if the board does not report it."""
+    temperature_celsius: NotRequired[int | float | None]
+    """Temperature; null if the board does not measure it."""
+    power_watts: NotRequired[int | float | None]
+    """Present power; null if the board does not measure it."""
+    power_limit_watts: NotRequired[int | float | None]
+    """Largest power that is allowed; null if the board has no limit."""
+    uncorrected_errors: NotRequired[int | None]
+    """Number of uncorrected memory errors; null if the board does not count them."""
+    processes: Sequence[ProcessData]
+    """Processes that use the GPU."""
+    alerts: Sequence[str]
+    """Figures over their limits, lost GPUs, and new errors of the driver."""
+    unknown: Sequence[str]
+    """Reasons why figures are unknown."""
+    not_reached: str | None
+    """Reason why nothing is known about the GPUs of the host."""
+
+
+class GpuReportData(TypedDict):
+    """The state of all GPUs of a stack at one time."""
+
+    stack: str
+    """Name of the stack."""
+    exit_status: int
+    """Exit status of the command: 0 no alert, 1 an alert, 3 no alert, but something is unknown."""
+    gpus: Sequence[GpuData]
+    """The declared GPUs, and the hosts about which there is more to know."""
+
+
+def as_json(report: GpuReport) -> GpuReportData:
     """Return *report* as JSON data."""
     return {
         "stack": report.stack,
         "exit_status": report.exit_status,
         "gpus": [
             {
+                **cast("GpuData", row.figures),
                 "host": row.host,
                 "index": row.index,
-                **row.figures,
                 "processes": [{"pid": pid, "name": name} for pid, name in row.processes],
                 "alerts": [*row.alerts],
                 "unknown": [*row.unknown],
-                "not_reached": row.not_reached and str(row.not_reached),
+                "not_reached": str(row.not_reached) if row.not_reached else None,
             }
             for row in report.rows
         ],

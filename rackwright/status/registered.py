@@ -3,7 +3,8 @@
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
 
 from rackwright.errors import UserError, command
 from rackwright.schema.server import ServedModel
@@ -12,6 +13,19 @@ from workloads.tracking import connect, registry
 from workloads.tracking.server import URL
 
 NO_SERVER = f"neither --tracking nor {URL} names a server"
+
+
+class ResolvedNameData(TypedDict):
+    """The version that the name of a registered model resolves to."""
+
+    name: str
+    """The declared name: `digits-int8@champion`."""
+    version: str | None
+    """The version of that name in the registry: `digits-int8/8`; null if it is unknown."""
+    is_declared: bool | None
+    """Whether that version is the declared model; null if this is unknown."""
+    unknown: str | None
+    """Reason why a value is unknown."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +44,8 @@ class ResolvedName:
     why: str | None = None
     """The reason why a value is unknown."""
 
-    def as_json(self) -> dict[str, Any]:
-        return {"name": self.name, "leads_to": self.version, "declared": self.declared, "unknown": self.why}
+    def as_json(self) -> ResolvedNameData:
+        return {"name": self.name, "version": self.version, "is_declared": self.declared, "unknown": self.why}
 
     def __str__(self) -> str:
         if self.version is None:

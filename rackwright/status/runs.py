@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NotRequired, cast
+
+from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
 
 from rackwright.audit.evidence import AT_ONCE
 from rackwright.errors import DeclarationError, Diagnostic, StepFailed, UserError, command, one_line
@@ -22,6 +24,35 @@ STOP_MARGIN_SECONDS = 60.0
 LONGEST_SECONDS = 365 * 24 * 3600
 """A remaining time that is longer than this is printed without its number."""
 HEALTHY_OUTCOMES = ("running", "finished")
+
+
+class RunData(TypedDict):
+    """The state of a training run at one time."""
+
+    name: str
+    """Name of the run."""
+    outcome: str
+    """`running`, `finished`, `stopped`, `failed`, `absent` or `unknown`."""
+    ranks: Mapping[str, Mapping[str, int] | str]
+    """The step of each process by its file of metrics, or the reason why it is unknown; by host."""
+    step: NotRequired[int]
+    """Number of the last step; absent before the first one."""
+    steps: NotRequired[int]
+    """Number of steps of the whole run."""
+    loss: NotRequired[float]
+    """Loss of the last step; absent if it is no finite number."""
+    eta_seconds: NotRequired[int]
+    """Estimate of the remaining time, from the duration of the last step."""
+    checkpoint: NotRequired[int | None]
+    """Step of the last checkpoint; null before the first one."""
+    attempt: NotRequired[int | None]
+    """Number of the present start."""
+    why: NotRequired[str]
+    """Reason of a failure."""
+    tracking: NotRequired[str | None]
+    """URL of the run's page on the MLflow server, for a tracked run; null if the server does not know it yet."""
+    unknown: NotRequired[str]
+    """Reason why nothing is known about the run."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +79,9 @@ class RunReport:
             return 1
         return 3 if any(isinstance(steps, str) for steps in self.ranks.values()) else 0
 
-    def as_json(self) -> dict[str, Any]:
-        return {"name": self.name, **self.launcher, "outcome": self.outcome, "ranks": dict(self.ranks)}
+    def as_json(self) -> RunData:
+        launcher = cast("RunData", self.launcher)  # keys that the launcher host does not report are optional
+        return {**launcher, "name": self.name, "outcome": self.outcome, "ranks": dict(self.ranks)}
 
     def __str__(self) -> str:
         return "\n".join(map(one_line, self._lines()))

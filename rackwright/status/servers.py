@@ -1,9 +1,11 @@
 """The state, the logs and the previous versions of model servers."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
+
+from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
 
 from rackwright.audit.evidence import AT_ONCE
 from rackwright.errors import (
@@ -22,7 +24,89 @@ from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.schema.problem import hint
 from rackwright.schema.units import format_time
 from rackwright.stack import Stack, declare
-from rackwright.status.registered import ResolvedName, resolve_name
+from rackwright.status.registered import ResolvedName, ResolvedNameData, resolve_name
+
+
+class AccuracyData(TypedDict, total=False):
+    """The accuracy of the canary; after a failed check, the last known one and the reason."""
+
+    accuracy: float
+    """Share of right answers at the last check, of 1."""
+    asked: float
+    """Declared minimum of the accuracy, of 1."""
+    age_seconds: int
+    """Time since the last check."""
+    low: bool
+    """Whether the accuracy is below its minimum."""
+    before: float
+    """Share of right answers about a day before, of 1."""
+    before_age_seconds: int
+    """Time since that check."""
+    moved_by: float
+    """Difference to that check."""
+    moved: bool
+    """Whether the difference is larger than the declared one."""
+    why_not: str
+    """Reason why the latest check failed."""
+    unknown: str
+    """Reason why the accuracy is unknown now."""
+
+
+class RefusedRelease(TypedDict):
+    """A release that the host refused to serve."""
+
+    release: str
+    """Id of the release: the model with its settings."""
+    version: str
+    """Version of its model."""
+    why: str
+    """Reason of the refusal."""
+
+
+class ServedData(TypedDict, total=False):
+    """The state of a server on one host; without any key, the host has no such server."""
+
+    outcome: str
+    """`ready`, `not ready`, `stopped` or `failed`."""
+    version: str | None
+    """Version that the server reports; null without an answer."""
+    release: str | None
+    """Release that the host was last switched to: the model with its settings."""
+    models: Sequence[str]
+    """Versions that are on the host."""
+    previous: str | None
+    """Version before the present one, which stays on the host."""
+    refused: RefusedRelease
+    """Last release that failed to serve, until a later one serves."""
+    why: str
+    """Reason why the server is not ready."""
+    accuracy: AccuracyData
+    """Accuracy of the canary, if one is declared."""
+    requests: int
+    """Number of inference requests since the start of the server."""
+    p50_ms: float | None
+    """Median latency of these requests, in milliseconds; null without requests."""
+    p99_ms: float | None
+    """99th percentile of their latency, in milliseconds; null without requests."""
+    waiting: int | None
+    """Number of requests in the queue; null if the server does not report it."""
+    figures: str
+    """Reason why these counts are unknown."""
+    unknown: str
+    """Reason why nothing is known about the server, for example because the host was not reached."""
+
+
+class ServerData(TypedDict):
+    """The state of a model server on all its hosts."""
+
+    name: str
+    """Name of the server."""
+    version: str
+    """Declared version of its model."""
+    hosts: Mapping[str, ServedData]
+    """State by host."""
+    registered: ResolvedNameData | None
+    """The version that its name in the registry resolves to; null if the model has no such name."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +135,11 @@ class ServerReport:
         wrong = accuracy.get("low") or accuracy.get("moved")
         return report.get("outcome") == "ready" and report["version"] == self.version and not wrong
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> ServerData:
         return {
             "name": self.name,
             "version": self.version,
-            "hosts": {name: dict(each) for name, each in self.hosts.items()},
+            "hosts": {name: cast("ServedData", each) for name, each in self.hosts.items()},
             "registered": self.resolved_name.as_json() if self.resolved_name else None,
         }
 

@@ -43,13 +43,17 @@ class MachineStatus:
     """The status of one machine, as seen from outside."""
 
     name: str
+    """Name of the host."""
     backend: str
     """Name of the backend: `vm` or `container`."""
     power: bool
+    """Whether the machine is on."""
     answers: bool
     """Whether the SSH server has sent its greeting."""
     port: int | None
+    """Port of its SSH server on this computer; None before its first start."""
     process: int | None
+    """Id of its process on this computer; None if it is off."""
     pulled: tuple[str, ...]
     """Serial numbers of the drives that are pulled out of their places."""
     changed: bool

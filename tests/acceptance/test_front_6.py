@@ -83,7 +83,7 @@ def _rebuild(lab: Lab, log: Log) -> dict[str, dict[str, dict[str, list[str]]]]:
     log("rebuild")
     done = lab.rackwright("rebuild", "lab", "--yes", "--json", status=None)
     need(done.returncode == 0, f"it ended with {done.returncode}: {done.stderr[-300:]} {done.stdout[-3000:]}")
-    found: dict[str, dict[str, dict[str, list[str]]]] = json.loads(done.stdout[done.stdout.index('{\n  "hosts"') :])
+    found: dict[str, dict[str, dict[str, list[str]]]] = json.loads(done.stdout)
     return found
 
 

@@ -29,7 +29,7 @@ def test_texts_of_a_hostile_host_control_no_terminal(log: Log) -> str:
             "preview": ("preview", lab.stack),
             "up": ("up", lab.stack, "--yes"),
             "audit": ("audit", lab.stack),
-            "audit --format json": ("audit", lab.stack, "--format", "json"),
+            "audit --json": ("audit", lab.stack, "--json"),
             "drive locate": ("drive", "locate", lab.stack, HOST, "RW01-NVME0"),
             "host reidentify": ("host", "reidentify", lab.stack, HOST),
         }

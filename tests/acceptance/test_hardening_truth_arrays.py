@@ -75,7 +75,7 @@ def test_an_erased_superblock_is_found_and_restored(lab: Lab, log: Log) -> str:
         need(len(differences) == 1, f"of {place.md} {differences} differ")
         [difference] = differences
         need(difference["property"] == "superblocks_lost", f"{difference} differs")
-        need(serial in str(difference["found"]), f"{difference} does not name {serial}")
+        need(serial in str(difference["actual"]), f"{difference} does not name {serial}")
         lab.up()
         need(_named(lab, serial), f"{serial} has no superblock after up")
         need(not (differing := lab.differing()), f"{format_claims(differing)} differ after up")

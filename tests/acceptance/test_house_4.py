@@ -74,7 +74,7 @@ def test_a_lab_of_an_older_version_is_taken_over_with_its_data(log: Log) -> str:
         log("adopt lab --set-aside-state")
         adopted = json.loads(lab.run(RACKWRIGHT, "adopt", "lab", "--set-aside-state", "--json").stdout)
         need(adopted["set_aside"] == str(lab.state_file) and lab.state_file.exists(), f"adopt says {adopted}")
-        need(not any(adopted[key] for key in ("left", "changed", "undeclared")), f"adopt says {adopted}")
+        need(not any(adopted[key] for key in ("not_adopted", "changes", "undeclared")), f"adopt says {adopted}")
         lab.run(RACKWRIGHT, "preview", "lab")
         need(lab.on_hosts(SUM) == sums, "the data is not as before")
     finally:

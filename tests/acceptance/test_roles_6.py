@@ -136,7 +136,7 @@ def _life(lab: Lab, values: list[str], planted: dict[str, str]) -> str:
 
     log("audit, snapshots, inventory")
     note(lab.rackwright("audit", lab.stack, "--save", str(lab.directory / "snapshots"), status=0))
-    note(lab.rackwright("audit", lab.stack, "--format", "json", status=0))
+    note(lab.rackwright("audit", lab.stack, "--json", status=0))
     note(lab.rackwright("digests", lab.stack, status=0))
     note(inventory := lab.rackwright("inventory", lab.stack, status=0))
     need("/etc/chrony/chrony.keys" in inventory.stderr, "the inventory does not say what it leaves out")

@@ -120,7 +120,7 @@ def test_a_quantized_model_is_a_child_in_the_registry(log: Log) -> str:
         server = (str(ROOT / ".venv/bin/rackwright"), "server")
         run(0, *server, "promote", "serving", "digits", cwd=project)
         shutil.rmtree(directory / "cache" / "rackwright" / "models")
-        [fetched] = json.loads(run(0, *server, "fetch", "serving", "--json", cwd=project))
+        [fetched] = json.loads(run(0, *server, "fetch", "serving", "--json", cwd=project))["models"]
         made = read(directory / "int8")
         need(fetched["version"] == made.version, f"{fetched} was promoted, and {made.version} is the champion")
         verify(Path(fetched["directory"]), made)

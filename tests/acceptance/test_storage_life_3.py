@@ -78,7 +78,7 @@ def test_arrays_made_by_hand_are_adopted_unchanged(log: Log) -> str:
             log("adopt")
             adopted = json.loads(lab.rackwright("adopt", lab.stack, "--json", status=0).stdout)
             tiers = [name for name in adopted["adopted"] if "/" in name]
-            need(len(tiers) == 2 and not adopted["changed"], f"adopt says {adopted}")
+            need(len(tiers) == 2 and not adopted["changes"], f"adopt says {adopted}")
             need(machine.ssh(HOST, ENDS) == ends, "superblocks or files of the host are not as before")
             need(not (differing := lab.differing()), f"{format_claims(differing)} differ after adopt")
             need(machine.ssh(HOST, SUMS) == sums, "the data is not as before")

@@ -120,7 +120,7 @@ def _command(lab: Lab, serial: str, method: str, *more: str, status: int) -> sub
 
 def _consent(lab: Lab, serial: str, method: str) -> tuple[str, str]:
     """Return what gives up what a drive holds, by what the command shows without it."""
-    told = json.loads(_command(lab, serial, method, "--json", status=2).stdout)["holds"]
+    told = json.loads(_command(lab, serial, method, "--json", status=2).stdout)["contents"]
     need(told[serial] != "blank", f"{serial} is full, and looks blank")
     return "--consent", f"{serial}={told[serial]}"
 

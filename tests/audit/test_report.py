@@ -76,7 +76,7 @@ def test_what_differs_is_told_by_its_path(raw):
         f"md:{changed['md_name']}.bitmap"
     ]
     [drift] = [item for resource in as_json(report)["resources"] for item in resource["differences"]]
-    assert (drift["property"], drift["unknown"], drift["wanted"], drift["found"]) == (
+    assert (drift["property"], drift["unknown"], drift["declared"], drift["actual"]) == (
         "bitmap",
         False,
         "internal",

@@ -82,8 +82,8 @@ def test_machines_get_json_and_nothing_is_written(rack):
     done = discover(rack, "--json", "--fingerprint", shown(rack))
 
     told = json.loads(done.stdout)
-    assert told["gpu-01"]["host"]["identity"] == {"serial": "CHASSIS-F1"}
-    assert told["gpu-01"]["notes"]
+    assert told["hosts"]["gpu-01"]["declaration"]["identity"] == {"serial": "CHASSIS-F1"}
+    assert told["hosts"]["gpu-01"]["notes"]
     assert not list(rack.directory.glob("*.yaml"))
 
 

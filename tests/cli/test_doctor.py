@@ -32,8 +32,8 @@ def test_what_is_missing_comes_with_the_command_that_installs_it(monkeypatch):
     shown = CliRunner().invoke(app, ["doctor", "--json"])
 
     assert shown.exit_code == 1
-    twin = next(check for check in json.loads(shown.stdout) if check["feature"] == "twin")
-    assert (twin["state"], twin["found"]) == ("missing", "no swtpm")
+    twin = next(check for check in json.loads(shown.stdout)["checks"] if check["feature"] == "twin")
+    assert (twin["state"], twin["details"]) == ("missing", "no swtpm")
     assert twin["help"] == "Run as root: apt-get install --no-install-recommends swtpm"
 
 

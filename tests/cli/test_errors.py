@@ -14,7 +14,7 @@ def typed(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return warm_command.run(*arguments, cwd=directory)
 
 
-@pytest.mark.parametrize("arguments", [("audit", "none", "--format", "json"), ("adopt", "none", "--json")])
+@pytest.mark.parametrize("arguments", [("audit", "none", "--json"), ("adopt", "none", "--json")])
 def test_a_program_gets_the_errors_as_objects(tmp_path, arguments):
     done = typed(tmp_path, *arguments)
 

@@ -73,6 +73,7 @@ def test_what_is_newer_is_taken_when_somebody_says_so(project, mirror):
     status, said = rackwright("lock", "--upgrade", "--json", "rack")
     assert status == 0
     assert json.loads(said) == {
+        "schema_version": 1,
         "lock": "stacks/example.lock.yaml",
         "changes": ["- packages debian-12/amd64 library=1", "+ packages debian-12/amd64 library=2"],
     }

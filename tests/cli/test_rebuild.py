@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -57,7 +57,8 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     def connect(stack: object) -> Iterator[Lab]:
         yield lab
 
-    def up(stack: str, selection: pulumi.Selection, *, yes: bool) -> int:
+    def up(stack: str, selection: pulumi.Selection, *, yes: bool, stdout: IO[str] | None) -> int:
+        print("pulumi's own lines", file=stdout)
         lab.steps.append(("up", yes, tuple(selection.hosts)))
         return lab.status
 

@@ -39,7 +39,7 @@ def test_stacks_are_listed_with_targets_and_a_wrong_one_with_its_errors(here):
     listed = CliRunner().invoke(app, ["stacks", "--json"])
 
     assert listed.exit_code == 2
-    bad, lab = json.loads(listed.stdout)
+    bad, lab = json.loads(listed.stdout)["stacks"]
     assert (bad["stack"], bad["target"], bad["problem"]) == ("bad", "twin:bad", "4 errors in its fleet")
     assert lab == {"stack": "lab", "target": "twin:lab", "fleet": "rack.yaml", "hosts": 2, "problem": ""}
 
@@ -69,7 +69,7 @@ def test_nothing_is_completed_outside_a_project(tmp_path, monkeypatch):
         ([AuditResult("a", "t", 0, not_reached="no answer")], HostRow("a", 1, "not reached")),
         (
             [AuditResult("a", "t", 0, notice="in maintenance"), AuditResult("a/hot", "t", 0, notice="in maintenance")],
-            HostRow("a", 2, "not compared", "a: in maintenance; hot: in maintenance"),
+            HostRow("a", 2, "not compared", ("a: in maintenance", "hot: in maintenance")),
         ),
     ],
 )
@@ -80,5 +80,9 @@ def test_a_host_is_never_as_declared_unless_it_was_compared(results, row):
 def test_the_last_change_is_the_newest_of_the_history():
     history = [{"kind": "update", "startTime": "2026-11-28T08:01:02.000Z", "result": "failed"}, {"kind": "destroy"}]
 
-    assert stacks.last_change(history) == {"time": "2026-11-28 08:01:02 UTC", "kind": "update", "result": "failed"}
+    assert stacks.last_change(history) == {
+        "started_at": "2026-11-28T08:01:02+00:00",
+        "kind": "update",
+        "result": "failed",
+    }
     assert stacks.last_change([]) is None

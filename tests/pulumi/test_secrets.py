@@ -185,8 +185,8 @@ def test_without_the_passphrase_what_depends_on_it_is_unknown_unless_it_is_decla
     stranger = project.rackwright("preview", "lab", **nobody)
     assert stranger.returncode != 0 and "incorrect passphrase" in stranger.stderr
 
-    whole = project.rackwright("audit", "lab", "--format", "json")
-    blind = project.rackwright("audit", "lab", "--format", "json", **nobody)
+    whole = project.rackwright("audit", "lab", "--json")
+    blind = project.rackwright("audit", "lab", "--json", **nobody)
     assert unknown(whole) == {}
     assert unknown(blind) == {f"{CLAIM}.content": "the value of the secret ntp_key is not known here"}
     assert blind.returncode == 3
@@ -196,7 +196,7 @@ def test_without_the_passphrase_what_depends_on_it_is_unknown_unless_it_is_decla
     assert project.rackwright("digests", "lab", **nobody).returncode == 2
     path = project.directory / "declared.json"
     path.write_text(declared.stdout)
-    told = project.rackwright("audit", "lab", "--format", "json", "--digests", str(path), **nobody)
+    told = project.rackwright("audit", "lab", "--json", "--digests", str(path), **nobody)
     assert (unknown(told), told.returncode) == ({}, whole.returncode)
 
     project.become(NEW)
@@ -211,4 +211,4 @@ def unknown(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
     """Return what of the role an audit does not know, and why."""
     [role] = [each for each in json.loads(done.stdout)["resources"] if each["name"] == f"{HOST}/base"]
     assert not [each for each in role["differences"] if not each["unknown"]], role["differences"]
-    return {f"{each['claim']}.{each['property']}": each["found"]["unknown"] for each in role["differences"]}
+    return {f"{each['claim']}.{each['property']}": each["actual"]["unknown"] for each in role["differences"]}

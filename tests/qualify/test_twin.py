@@ -117,7 +117,7 @@ def test_memory_and_network_are_measured_and_nothing_of_gpus_is_claimed(project)
     for name in ("host memory", "network to beta"):
         assert items[name]["state"] == "measured"
         assert items[name]["figures"][0]["value"] > 0
-    assert items["network to beta"]["said"] == "fabric0 (198.51.100.1) to fabric0 (198.51.100.2)"
+    assert items["network to beta"]["details"] == "fabric0 (198.51.100.1) to fabric0 (198.51.100.2)"
 
 
 def test_nothing_is_left_of_it(project):
@@ -146,7 +146,7 @@ def test_packets_that_take_another_interface_make_it_short(project):
 
     assert status == 1
     assert items["network to beta"]["state"] == "short"
-    assert "on alpha the traffic used other0, not fabric0" in items["network to beta"]["said"]
+    assert "on alpha the traffic used other0, not fabric0" in items["network to beta"]["details"]
 
 
 def test_a_host_that_somebody_computes_on_is_left_alone(project):

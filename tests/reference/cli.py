@@ -51,6 +51,11 @@ def _section(name: str, command: Command) -> str:
     return "\n\n".join([*parts, *filter(None, [table(("argument or option", "meaning", "value"), rows)])])
 
 
+def shortest_usage(name: str, command: Command) -> str:
+    """Return a command with the arguments and options that it requires."""
+    return " ".join(["rackwright", name, *(_usage(each) for each in command.params if each.required)])
+
+
 def _anchor(name: str) -> str:
     return "-".join(["rackwright", *name.split()])
 

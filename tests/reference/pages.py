@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from tests.reference import catalogue, claims, cli, exit_statuses, facts, fleet, roles, volatile_facts
+from tests.reference import catalogue, claims, cli, exit_statuses, facts, fleet, json_outputs, roles, volatile_facts
 from tests.support.log import ROOT
 from tests.support.our_roles import ROLES
 
@@ -17,5 +17,6 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "volatile-facts.md": volatile_facts.render,
     "claims.md": claims.render,
     "exit-statuses.md": exit_statuses.render,
+    "json.md": json_outputs.render,
     **{f"roles/{name}.md": partial(roles.render_role, name) for name in ROLES},
 }

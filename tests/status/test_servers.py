@@ -59,7 +59,7 @@ def test_of_a_registered_one_it_says_where_its_name_leads_whatever_that_is() -> 
 
     assert str(told).splitlines()[1] == "  the version of digits@champion is unknown: nobody answers"
     assert told.as_json()["registered"] == {
-        "name": "digits@champion", "leads_to": None, "declared": None, "unknown": "nobody answers",
+        "name": "digits@champion", "version": None, "is_declared": None, "unknown": "nobody answers",
     }  # fmt: skip
     assert told.exit_status == 0
     assert report(alpha=host()).as_json()["registered"] is None

@@ -19,6 +19,7 @@ from rackwright.toolchain import choose, shell
 from rackwright.twin import Twin
 from rackwright.twin.fleet import build_twin
 from tests.support.expect import eventually, need
+from tests.support.json_documents import check_printed
 from tests.support.log import ROOT, Log
 
 PROJECT = """\
@@ -128,7 +129,10 @@ class Lab:
         """Run rackwright in the project, and require the exit *status* unless it is None."""
         yes = ["--yes"] if arguments[0] in ("up", "destroy") else []  # the answer to the question
         argv = [str(self.programs / "rackwright"), *arguments, *yes]
-        return self._check_status(self.log.run(argv, self.directory, self.environment), "rackwright", arguments, status)
+        done = self.log.run(argv, self.directory, self.environment)
+        self._check_status(done, "rackwright", arguments, status)
+        check_printed(arguments, done.stdout)
+        return done
 
     def pulumi(self, *arguments: str, status: int | None = None) -> subprocess.CompletedProcess[str]:
         """Run pulumi on the stack, in the environment that `rackwright env` prints."""
@@ -213,9 +217,7 @@ class Lab:
 
     def audit(self, status: int | None = None) -> dict[str, Any]:
         """Return the audit's JSON report."""
-        report: dict[str, Any] = json.loads(
-            self.rackwright("audit", self.stack, "--format", "json", status=status).stdout
-        )
+        report: dict[str, Any] = json.loads(self.rackwright("audit", self.stack, "--json", status=status).stdout)
         return report
 
     def audit_differences(self, status: int | None = None) -> set[Claimed]:

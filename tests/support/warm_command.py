@@ -18,6 +18,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tests.support import json_documents
+
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("app", "arguments", "audit", "discover", "drive", "host", "project")
 IMPORTED_AT_USE = ("rackwright.stack", "rackwright.kinds.table", "rackwright.hosts.pool", "rackwright.hosts.steps")
@@ -57,6 +59,7 @@ def _serve() -> None:
     """Run each command that a line of standard input describes, and answer with its status."""
     for name in (*(f"rackwright.cli.{name}" for name in COMMANDS), *IMPORTED_AT_USE):
         import_module(name)
+    json_documents.check_all()
     assert threading.active_count() == 1 and "grpc" not in sys.modules
     gc.freeze()
     for line in sys.stdin:

@@ -155,7 +155,7 @@ def test_an_audit_says_it_and_one_of_snapshots_asks_nobody(project):
     project.champion("second")
 
     def noticed(*more: str) -> Any:
-        argv = ["audit", "serving", "--format", "json", "--tracking", project.served.url, *more]
+        argv = ["audit", "serving", "--json", "--tracking", project.served.url, *more]
         done = CliRunner().invoke(command_line.app, argv, env=project.served.environment("gate"))
         assert done.exit_code == 3, done.output  # no host is there
         return json.loads(done.stdout)["notices"]
@@ -174,7 +174,9 @@ def test_another_computer_fetches_what_was_promoted_wherever_its_name_leads(proj
     assert (project.spec().source, project.spec().version) == (None, there.version)
 
     done = project.server("fetch", "serving", "--json")
-    assert json.loads(done.stdout) == [{"server": "digits", "version": there.version, "directory": there.source}]
+    assert json.loads(done.stdout)["models"] == [
+        {"server": "digits", "version": there.version, "directory": there.source}
+    ]
     assert project.spec() == there
     project.server("fetch", "serving", "digits", url="https://localhost:1")  # it is here: nobody is asked
 

@@ -1,0 +1,125 @@
+"""The JSON documents of all commands: their types, their JSON Schema, and a check of a document.
+
+Only `rackwright schema --output`, the reference and tests import this module: the types need most of rackwright.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter
+
+from rackwright.audit.digests import DigestsData
+from rackwright.audit.report import AuditData
+from rackwright.cli import json_types
+from rackwright.cli.plan import PlanData
+from rackwright.cli.rebuild import Results
+from rackwright.errors import DeclarationError, Diagnostic
+from rackwright.fleet.reidentify import IdentityData
+from rackwright.iteration.report import ReportData
+from rackwright.qualify.item import QualificationData
+from rackwright.schema.problem import hint
+from rackwright.status.gpus import GpuReportData
+from rackwright.status.runs import RunData
+from rackwright.status.servers import ServerData
+from rackwright.terminal import JSON_VERSION
+
+OUTPUTS: Mapping[str, Any] = {
+    "adopt": json_types.Adoption,
+    "audit": AuditData,
+    "backup": json_types.CheckpointData,
+    "cert": json_types.IssuedCertificate,
+    "check": json_types.DeclarationCheck,
+    "digests": DigestsData,
+    "discover": json_types.Discovery,
+    "doctor": json_types.ComputerReport,
+    "drive certificate": json_types.CertificateCheck,
+    "drive erase": json_types.ErasureData,
+    "drive locate": json_types.LightData,
+    "gpu top": GpuReportData,
+    "host qualify": QualificationData,
+    "host reidentify": IdentityData,
+    "lineage": json_types.LineageData,
+    "lock": json_types.LockChanges,
+    "preview": PlanData,
+    "rebuild": Results,
+    "restore": json_types.CheckpointData,
+    "run logs": json_types.LogLine,
+    "run status": RunData,
+    "run stop": RunData,
+    "run wait": RunData,
+    "server fetch": json_types.FetchedModels,
+    "server image": json_types.ImageContext,
+    "server iterate": ReportData,
+    "server logs": json_types.LogLine,
+    "server promote": json_types.ModelChange,
+    "server rollback": json_types.ModelChange,
+    "server status": ServerData,
+    "stacks": json_types.StackList,
+    "status": json_types.StackStatus,
+    "twin status": json_types.TwinStatus,
+    "upgrade": json_types.Upgrade,
+}
+"""The type of the document that each command prints with --json. `digests` has no such option, and always prints it."""
+STREAMS = frozenset(("run logs", "server logs"))
+"""Commands that print any number of documents, each in a line of its own."""
+VERSION = "schema_version"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_VERSION_SCHEMA = {
+    "const": JSON_VERSION,
+    "description": "Version of the form of all documents; it grows if a key is removed or renamed.",
+    "type": "integer",
+}
+_STRICT = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+def json_schema(command: str) -> dict[str, Any]:
+    """Return the JSON Schema of what *command* prints: its document, or the errors that ended it.
+
+    Raises:
+        DeclarationError: No such command prints JSON.
+    """
+    if command not in OUTPUTS:
+        expected, help = f"one of {', '.join(OUTPUTS)}", hint(command, OUTPUTS, "Name one of these")
+        problem = f"no command {command!r} prints JSON"
+        raise DeclarationError(Diagnostic("--output", problem, expected, help))
+    adapter: TypeAdapter[Any] = TypeAdapter(OUTPUTS[command] | json_types.Errors, config=_STRICT)
+    schema = adapter.json_schema(mode="serialization")
+    for choice in schema["anyOf"]:
+        document = schema["$defs"][choice["$ref"].rpartition("/")[2]]
+        document["properties"] = {VERSION: _VERSION_SCHEMA, **document["properties"]}
+        document["required"] = [VERSION, *document["required"]]
+    return {"$schema": DIALECT, "title": f"rackwright {command}", **_published(schema)}
+
+
+def check(command: str, text: str) -> None:
+    """Check *text* as a document of *command*: each required key is there, and no other one.
+
+    Raises:
+        ValueError: It is no such document.
+    """
+    content = json.loads(text)
+    if content.pop(VERSION, None) != JSON_VERSION:
+        raise ValueError(f"{command}: the document has no {VERSION} {JSON_VERSION}")
+    _adapter(json_types.Errors if content.keys() == {"errors"} else OUTPUTS[command]).validate_json(json.dumps(content))
+
+
+@cache
+def _adapter(document: Any) -> TypeAdapter[Any]:
+    # pydantic takes a configuration for a union, and refuses one for a TypedDict or a dataclass by itself
+    return TypeAdapter(document | None, config=_STRICT)
+
+
+def _published(schema: Any) -> Any:
+    """Return *schema* without pydantic's titles, and open for keys that a later version of rackwright adds."""
+    if isinstance(schema, list):
+        return [_published(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    parts = {key: value for key, value in schema.items() if key != "title" and value is not False}
+    named = {key: parts.pop(key) for key in ("$defs", "properties") if key in parts}
+    return {
+        **{key: {name: _published(each) for name, each in below.items()} for key, below in named.items()},
+        **{key: _published(value) for key, value in parts.items()},
+    }

@@ -1,0 +1,336 @@
+"""The types of the JSON documents that the command line itself makes; reports have theirs beside their code.
+
+Commands import this module for type checkers alone, so that their start does not become longer.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
+
+from rackwright.cli.doctor import Check
+from rackwright.cli.stacks import StackRow
+from rackwright.erase.certificate import ErasureCertificate
+from rackwright.schema.server import ServedModel
+from rackwright.twin.twin import MachineStatus
+
+
+class ErrorData(TypedDict):
+    """An error that the operator can correct."""
+
+    where: NotRequired[str]
+    """The place: file, line and keys, or the name of a resource, host or option."""
+    problem: str
+    """The wrong value, or the event."""
+    expected: NotRequired[str]
+    """The expectation."""
+    help: NotRequired[str]
+    """The remedy."""
+    note: NotRequired[str]
+    """A circumstance or a consequence."""
+    source: NotRequired[str]
+    """The document with the rule."""
+    id: NotRequired[str]
+    """The id with which `rackwright explain` prints causes and cures."""
+
+
+class Errors(TypedDict):
+    """The errors that ended a command, in the place of its result."""
+
+    errors: Sequence[ErrorData]
+    """All errors, in the order of their places."""
+
+
+class LogLine(TypedDict):
+    """One line of a log; each line is a document of its own."""
+
+    host: str
+    """Host with the log."""
+    line: str
+    """The line, without its end."""
+
+
+class ComputerReport(TypedDict):
+    """The features of rackwright on this computer."""
+
+    checks: Sequence[Check]
+    """The result for each feature."""
+
+
+class DeclarationCheck(TypedDict):
+    """A declaration without errors."""
+
+    stack: str
+    """Name of the stack."""
+    hosts: int
+    """Number of its hosts."""
+    resources: int
+    """Number of its resources."""
+    notices: Sequence[str]
+    """Remarks, for example about maintenance."""
+
+
+class LockChanges(TypedDict):
+    """The changes of a lock."""
+
+    lock: str
+    """Path of the lock."""
+    changes: Sequence[str]
+    """Differences to the earlier lock: `+ packages debian-12/amd64 chrony=4.3-2`."""
+
+
+class Upgrade(TypedDict):
+    """The files that have an older schema."""
+
+    diffs: Mapping[str, str]
+    """Unified diff of each file that changes, by path."""
+    written: bool
+    """Whether the files are written."""
+
+
+class HostDeclaration(TypedDict):
+    """An existing host, as a fleet declares it."""
+
+    declaration: Mapping[str, Any]
+    """Keys and values of the host in a fleet file, without its address."""
+    notes: Sequence[str]
+    """Conclusions and omissions, for the operator to read."""
+
+
+class Discovery(TypedDict):
+    """Existing hosts as a fleet declares them."""
+
+    hosts: Mapping[str, HostDeclaration]
+    """Declaration by host."""
+    errors: Sequence[ErrorData]
+    """Errors of the other hosts."""
+
+
+class Adoption(TypedDict):
+    """The resources that the state has now."""
+
+    adopted: Sequence[str]
+    """Resources that this command took into the state."""
+    already_adopted: Sequence[str]
+    """Resources as declared that were in the state before."""
+    not_adopted: Mapping[str, Sequence[str]]
+    """Differences of each resource that is not as declared, or the reason why it is unknown."""
+    changes: Mapping[str, Sequence[str]]
+    """Paths of the facts that changed during the command, by host."""
+    set_aside: str | None
+    """Path of the file with the old state, if it was moved."""
+    undeclared: Sequence[str]
+    """Resources of that old state that are no longer declared; they stay on their hosts."""
+
+
+class LastChange(TypedDict):
+    """The last change of a stack, from pulumi's history."""
+
+    started_at: str
+    """Time of its start."""
+    kind: str
+    """The command: `update`, `destroy`, `refresh` or `import`."""
+    result: str
+    """`succeeded`, `failed` or `in-progress`."""
+
+
+class HostStatus(TypedDict):
+    """The state of one host."""
+
+    resources: int
+    """Number of its resources."""
+    state: str
+    """`as declared`, `not reached`, `not compared`, or the numbers of properties: `2 differ, 1 unknown`."""
+    notices: Sequence[str]
+    """Work in progress, maintenance, and consents that are still declared, each with its resource."""
+
+
+class StackStatus(TypedDict):
+    """The last change of a stack, and the state of its hosts."""
+
+    stack: str
+    """Name of the stack."""
+    exit_status: int
+    """Exit status of the command: 0 as declared, 1 a property differs, 3 none differs, but some are unknown."""
+    last_change: LastChange | None
+    """The last change; null before the first one."""
+    hosts: Mapping[str, HostStatus]
+    """State by host."""
+
+
+class StackList(TypedDict):
+    """The stacks of a project."""
+
+    stacks: Sequence[StackRow]
+    """The stacks, by name."""
+
+
+class TwinStatus(TypedDict):
+    """The machines of a twin."""
+
+    twin: str
+    """Name of the twin."""
+    machines: Sequence[MachineStatus]
+    """The machines."""
+
+
+class CheckpointData(TypedDict):
+    """A checkpoint of which each byte has been read back and compared."""
+
+    path: str
+    """Path of the archive, or of the checkpoint that was restored from one."""
+    step: int
+    """Step of the checkpoint."""
+    files: int
+    """Number of its files."""
+    bytes: int
+    """Total size of its files, in bytes."""
+
+
+class IssuedCertificate(TypedDict):
+    """A certificate for the automation's key."""
+
+    path: str
+    """Path of the certificate."""
+    serial: int
+    """Serial number of the certificate."""
+    principals: Sequence[str]
+    """Principals for which it is valid."""
+    valid_until: str
+    """End of its validity."""
+
+
+class LightData(TypedDict):
+    """The light at a drive's bay."""
+
+    host: str
+    """Name of the host."""
+    serial: str
+    """Serial number of the drive."""
+    model: str
+    """Model of the drive."""
+    bus: str
+    """Bus of the drive."""
+    size_bytes: int
+    """Size of the drive."""
+    path: str
+    """Path of its device on the host."""
+    blinks: bool
+    """Whether the light blinks now."""
+
+
+class ErasureData(TypedDict):
+    """The result of an erasure; without consent, the content of the drives."""
+
+    erased: Sequence[str]
+    """Serial numbers of the drives that were erased and read back."""
+    contents: Mapping[str, str]
+    """Content before the erasure by serial number, in the words of a consent: of all drives without consent, otherwise
+    of the erased ones."""
+    errors: Sequence[ErrorData]
+    """Reasons why other drives are not erased, or have data left."""
+    certificate: str | None
+    """Path of the certificate; null if no drive was erased."""
+
+
+class CertificateCheck(TypedDict):
+    """A valid certificate, and its signer."""
+
+    signer: str
+    """Name of the signer, from the list of allowed signers."""
+    certificate: ErasureCertificate
+    """The certificate."""
+
+
+class VersionData(TypedDict, total=False):
+    """A version of a registered model, with its provenance. A quantised version has other keys than a trained one."""
+
+    name: str
+    """Name of the model."""
+    version: str
+    """Number of the version."""
+    aliases: Sequence[str]
+    """Aliases of the version."""
+    run: str
+    """Id of the run that registered it."""
+    source: str
+    """Location of its files."""
+    created_ms: int
+    """Time of the registration, in milliseconds since 1970."""
+    fleet: str | None
+    """Name of the fleet that declared the run; null, here and below, if it is unknown."""
+    declaration: str | None
+    """Digest of the declaration of the run."""
+    lock: str | None
+    """Digest of the lock."""
+    hosts: str | None
+    """Digests of the facts of the hosts."""
+    code: str | None
+    """Digest of the code."""
+    data: str | None
+    """Digests of the data."""
+    parent: str | None
+    """Digest of the checkpoint that was trained further or quantised; `none` for random initial weights."""
+    target: str | None
+    """Processor for which the version was quantised."""
+    precision: str | None
+    """Precision of its weights."""
+    gate: str | None
+    """Verdict of the gate of quantising."""
+    machine: str | None
+    """Machine that quantised it."""
+    checkpoint: str | None
+    """Digest of its own checkpoint."""
+    step: str | None
+    """Step of its checkpoint."""
+
+
+class LineageData(TypedDict):
+    """The origin of a model version."""
+
+    versions: Sequence[VersionData]
+    """The version and its parents, newest first."""
+    missing: Sequence[str]
+    """Unknown parts: `digits/3: lock`."""
+
+
+class FetchedModel(TypedDict):
+    """A registered model that is on this computer."""
+
+    server: str
+    """Name of the server that declares it."""
+    version: str
+    """Version of the model."""
+    directory: str
+    """Directory of its files."""
+
+
+class FetchedModels(TypedDict):
+    """The registered models of a stack, on this computer."""
+
+    models: Sequence[FetchedModel]
+    """The models, by server."""
+
+
+class ModelChange(TypedDict):
+    """Another model of a server in the fleet's file."""
+
+    server: str
+    """Name of the server."""
+    file: str
+    """Path of the fleet's file."""
+    model: ServedModel
+    """The model, as the file declares it now; null for keys that it does not have."""
+    previous: str | None
+    """Version that the file declared before."""
+
+
+class ImageContext(TypedDict):
+    """The build context of a container image."""
+
+    directory: str
+    """Directory of the build context."""
+    image: str
+    """Tag of the image."""
+    stop_seconds: int
+    """Time that the server needs to stop."""

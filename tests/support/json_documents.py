@@ -1,0 +1,68 @@
+"""A check of each JSON document that commands print under test, against the type of the command's document."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rackwright import terminal
+
+
+def check_all() -> Callable[[], None]:
+    """Check each document that this process prints from now on, and return a function that ends the check.
+
+    The types are imported at the first document: they need most of rackwright.
+    """
+    write, show = terminal.show, terminal.show_json
+
+    def show_json(document: object, stream: bool = False) -> None:
+        texts: list[str] = []
+        terminal.show = lambda text="", end="\n", flush=False: texts.append(str(text))
+        try:
+            show(document, stream)
+        finally:
+            terminal.show = write
+        [text] = texts
+        _check(_command(), text)
+        write(text, flush=stream)
+
+    def end() -> None:
+        terminal.show_json = show
+
+    terminal.show_json = show_json
+    return end
+
+
+def check_printed(arguments: Sequence[str], stdout: str) -> None:
+    """Check what `rackwright ARGUMENTS` printed as JSON; *stdout* may be empty."""
+    from rackwright.cli.json_outputs import OUTPUTS, STREAMS
+
+    command = next((words for words in (" ".join(arguments[:n]) for n in (2, 1)) if words in OUTPUTS), None)
+    if command and "--json" in arguments and stdout.strip():
+        for text in stdout.splitlines() if command in STREAMS else [stdout]:
+            _check(command, text)
+
+
+def _command() -> str | None:
+    """Return the words of the command that runs here; None outside a command, for example for its errors."""
+    from typer._click.globals import get_current_context  # the environment of the workloads has no typer
+
+    context: Any = get_current_context(silent=True)
+    return context.command_path.partition(" ")[2] if context else None
+
+
+def _check(command: str | None, text: str) -> None:
+    from rackwright.cli import json_outputs
+
+    if command is not None:
+        json_outputs.check(command, text)
+    elif not any(_is_valid(each, text) for each in json_outputs.OUTPUTS):
+        raise ValueError(f"no command prints this document: {text}")
+
+
+def _is_valid(command: str, text: str) -> bool:
+    from rackwright.cli.json_outputs import check
+
+    try:
+        check(command, text)
+    except ValueError:
+        return False
+    return True
