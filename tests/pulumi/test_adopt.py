@@ -15,6 +15,7 @@ from rackwright.hosts.pins import fingerprint
 from tests.pulumi.conftest import ROOT, Project
 from tests.pulumi.test_plugin import SETTINGS
 from tests.support.adopted_array import UUID, theirs
+from tests.support.json_documents import check_printed
 from tests.support.simulated import SimulatedHost, SimulatedRack
 
 pytestmark = pytest.mark.pulumi
@@ -48,6 +49,7 @@ class Found(Project):
             check=False,
         )
         assert done.returncode == status, done.stdout + done.stderr
+        check_printed(arguments, done.stdout)
         return done
 
     def discover(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tests.pulumi.conftest import ROOT
 from tests.pulumi.test_plugin import OneHost, obey
 from tests.pulumi.test_plugin import project as project  # noqa: PLC0414 - pytest finds a fixture by its name
+from tests.support.json_documents import check_printed
 from tests.support.recorded_hosts import HOST, blank
 
 pytestmark = pytest.mark.pulumi
@@ -26,7 +27,7 @@ PROGRAM = str(ROOT / ".venv/bin/rackwright")
 
 
 def piped(made: OneHost, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    done = subprocess.run(
         [PROGRAM, *arguments],
         cwd=made.directory,
         env=os.environ | made.environment,
@@ -34,6 +35,8 @@ def piped(made: OneHost, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         capture_output=True,
     )
+    check_printed(arguments, done.stdout)
+    return done
 
 
 def typed(made: OneHost, question: str, answer: str, *arguments: str) -> tuple[int, str]:

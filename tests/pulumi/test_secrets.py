@@ -14,6 +14,7 @@ import pytest
 from rackwright.core.contract import Claim
 from rackwright.stack import declare, load_stack
 from tests.pulumi.conftest import ROOT, Ended, Project
+from tests.support.json_documents import check_printed
 from tests.support.leaks import find_forms, forms, leaks
 from tests.support.simulated import SimulatedRack
 
@@ -56,7 +57,9 @@ class Secretive(Project):
     def rackwright(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         argv = [str(ROOT / ".venv/bin/rackwright"), *arguments]
         variables = os.environ | self.environment | environment
-        return subprocess.run(argv, cwd=self.directory, env=variables, text=True, capture_output=True)
+        done = subprocess.run(argv, cwd=self.directory, env=variables, text=True, capture_output=True)
+        check_printed(arguments, done.stdout)
+        return done
 
     def become(self, value: str) -> None:
         """Let the host be all that is declared with this *value*."""

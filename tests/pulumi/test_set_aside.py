@@ -68,7 +68,7 @@ def test_an_old_state_is_set_aside_and_its_hosts_are_taken_over(project: Found):
 
     moved = json.loads(project.rackwright("adopt", "lab", "--set-aside-state", "--json"))
     rest = {"already_adopted": [], "not_adopted": {}, "changes": {}, "undeclared": []}
-    assert moved == {"adopted": ALL, "set_aside": str(file), **rest}
+    assert moved == {"schema_version": 1, "adopted": ALL, "set_aside": str(file), **rest}
     assert json.loads(file.read_text()) == old
     assert file.stat().st_mode & 0o777 == 0o600
     project.rackwright("preview", "lab")
