@@ -1,5 +1,6 @@
 """`rackwright drive locate`, as typed, against a simulated host whose ledctl is the test's."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,13 @@ def test_the_light_of_that_drive_alone_is_switched(options, pattern, said, typed
     assert (typed.directory / "asked").read_text() == f"ledctl --listed-only {pattern}={PATH}\n"
     assert done.stdout.startswith("alpha: F1-SAS1 (")
     assert done.stdout.endswith(f", {PATH}) {said}\n")
+
+
+def test_a_program_is_told_the_drive_and_its_light(typed):
+    typed.alpha.set_ledctl("true")
+    told = json.loads(typed("drive", "locate", "lab", "alpha", "F1-SAS1", "--off", "--json").stdout)
+
+    assert (told["host"], told["serial"], told["path"], told["blinks"]) == ("alpha", "F1-SAS1", PATH, False)
 
 
 def test_a_drive_without_a_light_is_told_in_the_words_of_ledctl(typed):

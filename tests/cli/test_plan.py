@@ -10,6 +10,7 @@ from rackwright.cli.pulumi import PulumiRun
 from rackwright.cli.removal import Removal
 from rackwright.core.contract import Command, Plan
 from rackwright.provider.outcomes import PlanRecord
+from tests.support.json_documents import checked
 
 HOST, TIER, COMPONENT = "rackwright:host:Host", "rackwright:storage:Tier", "rackwright:index:GpuHost"
 STACK = "urn:pulumi:lab::rackwright::pulumi:pulumi:Stack::rackwright-lab"
@@ -125,7 +126,7 @@ def test_steps_and_texts_are_shown_on_demand():
 
 
 def test_the_plan_for_machines_has_everything():
-    data = plan.as_data(SEVERAL, PLANS, OUTCOMES)
+    data = checked("preview", plan.as_data(SEVERAL, PLANS, OUTCOMES))
 
     assert [(each["name"], each["type"], each["change"]) for each in data["resources"]] == [
         ("a/hot", TIER, "create"),
@@ -135,12 +136,11 @@ def test_the_plan_for_machines_has_everything():
         ("c/hot", None, None),
         ("d", None, None),
     ]
-    assert data["resources"][0]["steps"] == ("wipe", "make xfs")
+    assert data["resources"][0]["steps"] == ["wipe", "make xfs"]
     assert data["resources"][2]["messages"] == ["the drive is mounted\n  help: unmount it"]
     assert data["unchanged"] == ["a", "b"]
     assert {each["name"]: each["outcomes"] for each in data["resources"]}["b/hot"] == ["refused"]
     assert {each["name"]: each["outcomes"] for each in data["resources"]}["c"] == ["unreachable"]
-    json.dumps(data)
 
 
 def test_each_resource_is_counted_once_when_it_was_compared():

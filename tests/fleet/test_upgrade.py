@@ -1,5 +1,6 @@
 """The version of a fleet's schema: another one is refused, and a migration keeps comments, order and style."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,10 @@ def test_a_migration_changes_its_keys_and_nothing_else(second_version: None, pro
         "+      hot: {level: raid1, filesystem: xfs, mount: /srv/hot}        # fast",
     ]
     assert (project / "stacks/rack.yaml").read_text() == OLD
+
+    printed = CliRunner().invoke(app, ["upgrade", "--check", "--json"])
+    assert (printed.exit_code, json.loads(printed.stdout)["written"]) == (1, False)
+    assert json.loads(printed.stdout)["diffs"] == {"stacks/rack.yaml": checked.output}
 
     written = CliRunner().invoke(app, ["upgrade", "--write"])
     assert (written.exit_code, written.output) == (0, "wrote   stacks/rack.yaml\n")

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from datetime import datetime
 from pathlib import Path
 
 import pexpect
@@ -17,6 +18,7 @@ from rackwright.access import certificates, enrolment
 from rackwright.access.totp import OPTIONS, Secret
 from rackwright.errors import DeclarationError, Refused, SetupError, StepFailed, UserError
 from rackwright.stack import load_stack
+from tests.support.json_documents import check_printed
 from tests.support.login_machine import REFUSED, Machine, code, lacks, new_key
 
 RACKWRIGHT = Path(sys.executable).with_name("rackwright")
@@ -294,6 +296,12 @@ def test_a_certificate_says_for_whom_from_where_and_until_when(automated, tmp_pa
     assert f"Serial: {serial}" in told and 'Key ID: "rack:' in told
     assert re.search(r"Principals: \n\s+deploy-rack\n\s+Critical", told)
     assert "source-address 192.0.2.7,198.51.100.0/24" in told
+
+    again = subprocess.run([*argv, "--json"], cwd=automated.directory, capture_output=True, text=True, check=True)
+    check_printed(["cert", "--json"], again.stdout)
+    printed = json.loads(again.stdout)
+    assert (printed["path"], printed["principals"]) == (str(path), ["deploy-rack"])
+    assert datetime.fromisoformat(printed["valid_until"]).tzinfo is not None
     assert "Extensions: (none)" in told
     assert not list((tmp_path / "keys").glob(".rackwright-*"))
 

@@ -2,7 +2,6 @@
 
 import copy
 import io
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from rackwright.schema import Alerts, Fleet, Size
 from rackwright.status.gpu_table import summary, table
 from rackwright.status.gpus import GpuReport, as_json, build_report, hosts_with_gpus
 from tests.support import recorded_facts
+from tests.support.json_documents import checked
 from tests.support.recorded_hosts import STACK as EXAMPLE
 
 NOW = 1_764_080_000.0
@@ -162,13 +162,13 @@ def test_an_alert_outweighs_what_is_unknown(raw):
 
 def test_machines_are_told_the_same(raw):
     raw["gpus"][0] |= {"utilisation_percent": 99, "power_watts": None}
-    told = json.loads(json.dumps(as_json(seen(raw))))
+    told = checked("gpu top", as_json(seen(raw)))
 
     assert (told["stack"], told["exit_status"], len(told["gpus"])) == ("example", 1, 8)
     first = told["gpus"][0]
     assert (first["host"], first["index"], first["name"], first["power_watts"]) == ("alpha", 0, "NVIDIA T4", None)
     assert (first["alerts"], first["processes"]) == (["utilisation 99 % > 95 %"], [{"pid": 4242, "name": "python3"}])
-    [gone] = as_json(seen(GONE))["gpus"]
+    [gone] = checked("gpu top", as_json(seen(GONE)))["gpus"]
     assert (gone["index"], gone["not_reached"]) == (None, str(GONE))
 
 

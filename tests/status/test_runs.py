@@ -10,6 +10,7 @@ from rackwright.errors import DeclarationError, Diagnostic, HostUnreachable, Ste
 from rackwright.facts.facts import Facts
 from rackwright.hosts.transport import CommandResult
 from rackwright.status import runs
+from tests.support.json_documents import checked
 from tests.support.recorded_hosts import ALSO, OTHERS, recorded
 
 STACK = ALSO[OTHERS.index("trained.yaml")]
@@ -67,7 +68,7 @@ def rack() -> Any:
 
 def test_a_run_that_goes_tells_how_far_it_is_on_each_host(rack: Any) -> None:
     report = runs.observe(rack, STACK, "digits")
-    told = report.as_json()
+    told = checked("run status", report.as_json())
 
     assert report.exit_status == 0
     assert (told["outcome"], told["steps"]) == ("running", 20000)
@@ -100,6 +101,16 @@ def test_a_host_that_is_not_reached_is_unknown_and_not_fine(rack: Any, host: str
 
     assert report.exit_status == 3
     assert "not reached: no answer" in str(report)
+
+
+def test_programs_are_told_what_is_known_of_any_run(rack: Any) -> None:
+    rack.ends("failed")
+    assert checked("run stop", runs.observe(rack, STACK, "digits").as_json())["outcome"] == "failed"
+    rack.raw["ember"]["runs"] = {}
+    assert checked("run wait", runs.observe(rack, STACK, "digits").as_json())["outcome"] == "absent"
+    rack.away |= {"ember", "cinder"}
+    unknown = checked("run wait", runs.observe(rack, STACK, "digits").as_json())
+    assert (unknown["outcome"], unknown["unknown"]) == ("unknown", "not reached: no answer")
 
 
 def test_a_run_that_is_not_there_yet_differs(rack: Any) -> None:

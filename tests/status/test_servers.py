@@ -7,6 +7,7 @@ import pytest
 from rackwright.errors import HostUnreachable, Refused
 from rackwright.status.registered import ResolvedName
 from rackwright.status.servers import ServerReport
+from tests.support.json_documents import checked
 
 FINE = {"accuracy": 0.95, "asked": 0.9, "age_seconds": 100, "low": False, "before": 0.952, "before_age_seconds": 86460,
         "moved_by": -0.002, "moved": False}  # fmt: skip
@@ -53,16 +54,31 @@ def test_a_line_says_what_is_served_how_fast_and_what_was_refused() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"unknown": "not reached: no route"},
+        host(accuracy=FINE, refused={"release": "eeeeeeeeeeee", "version": NEW, "why": "the canary has 3.0000% right"}),
+        host(None, None, outcome="not ready", why="it answers 503", p50_ms=None, p99_ms=None, waiting=None),
+        host(accuracy={"unknown": "no canary check has run yet"}),
+        host(accuracy={**FINE, "why_not": "busy", "unknown": "busy"}),
+    ],
+)
+def test_programs_are_told_what_is_known_of_any_host(told: dict[str, Any]) -> None:
+    assert checked("server status", report(alpha=told).as_json())["hosts"] == {"alpha": told}
+
+
 def test_of_a_registered_one_it_says_where_its_name_leads_whatever_that_is() -> None:
     away = ResolvedName("digits@champion", why="nobody answers")
     told = ServerReport("digits", NEW, {"alpha": host()}, away)
 
     assert str(told).splitlines()[1] == "  the version of digits@champion is unknown: nobody answers"
-    assert told.as_json()["registered"] == {
+    assert checked("server status", told.as_json())["registered"] == {
         "name": "digits@champion", "version": None, "is_declared": None, "unknown": "nobody answers",
     }  # fmt: skip
     assert told.exit_status == 0
-    assert report(alpha=host()).as_json()["registered"] is None
+    assert checked("server status", report(alpha=host()).as_json())["registered"] is None
 
 
 @pytest.mark.parametrize(

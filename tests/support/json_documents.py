@@ -1,9 +1,12 @@
 """A check of each JSON document that commands print under test, against the type of the command's document."""
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from rackwright import terminal
+
+_show_json = terminal.show_json
 
 
 def check_all() -> Callable[[], None]:
@@ -11,21 +14,13 @@ def check_all() -> Callable[[], None]:
 
     The types are imported at the first document: they need most of rackwright.
     """
-    write, show = terminal.show, terminal.show_json
 
     def show_json(document: object, stream: bool = False) -> None:
-        texts: list[str] = []
-        terminal.show = lambda text="", end="\n", flush=False: texts.append(str(text))
-        try:
-            show(document, stream)
-        finally:
-            terminal.show = write
-        [text] = texts
-        _check(_command(), text)
-        write(text, flush=stream)
+        _check(_command(), _text(document))
+        _show_json(document, stream)
 
     def end() -> None:
-        terminal.show_json = show
+        terminal.show_json = _show_json
 
     terminal.show_json = show_json
     return end
@@ -39,6 +34,29 @@ def check_printed(arguments: Sequence[str], stdout: str) -> None:
     if command and "--json" in arguments and stdout.strip():
         for text in stdout.splitlines() if command in STREAMS else [stdout]:
             _check(command, text)
+
+
+def checked(command: str, document: object) -> Any:
+    """Return *document* as a program reads it from the output of *command*, without its version.
+
+    Raises:
+        ValueError: Documents of the command have another form.
+    """
+    text = _text(document)
+    _check(command, text)
+    return {key: value for key, value in json.loads(text).items() if key != "schema_version"}
+
+
+def _text(document: object) -> str:
+    """Return the text that the command line prints for *document*."""
+    texts: list[str] = []
+    show = terminal.show
+    terminal.show = lambda text="", end="\n", flush=False: texts.append(str(text))
+    try:
+        _show_json(document)
+    finally:
+        terminal.show = show
+    return texts[0]
 
 
 def _command() -> str | None:
