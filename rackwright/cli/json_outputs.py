@@ -1,11 +1,9 @@
-"""The JSON documents of all commands: their types, their JSON Schema, and a check of a document.
+"""The JSON documents of all commands: their types, and the JSON Schema of each.
 
 Only `rackwright schema --output`, the reference and tests import this module: the types need most of rackwright.
 """
 
-import json
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
@@ -71,7 +69,7 @@ _VERSION_SCHEMA = {
     "description": "Version of the form of all documents; it grows if a key is removed or renamed.",
     "type": "integer",
 }
-_STRICT = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+_DESCRIBED = ConfigDict(use_attribute_docstrings=True)
 
 
 def json_schema(command: str) -> dict[str, Any]:
@@ -84,31 +82,13 @@ def json_schema(command: str) -> dict[str, Any]:
         expected, help = f"one of {', '.join(OUTPUTS)}", hint(command, OUTPUTS, "Name one of these")
         problem = f"no command {command!r} prints JSON"
         raise DeclarationError(Diagnostic("--output", problem, expected, help))
-    adapter: TypeAdapter[Any] = TypeAdapter(OUTPUTS[command] | json_types.Errors, config=_STRICT)
+    adapter: TypeAdapter[Any] = TypeAdapter(OUTPUTS[command] | json_types.Errors, config=_DESCRIBED)
     schema = adapter.json_schema(mode="serialization")
     for choice in schema["anyOf"]:
         document = schema["$defs"][choice["$ref"].rpartition("/")[2]]
         document["properties"] = {VERSION: _VERSION_SCHEMA, **document["properties"]}
         document["required"] = [VERSION, *document["required"]]
     return {"$schema": DIALECT, "title": f"rackwright {command}", **_published(schema)}
-
-
-def check(command: str, text: str) -> None:
-    """Check *text* as a document of *command*: each required key is there, and no other one.
-
-    Raises:
-        ValueError: It is no such document.
-    """
-    content = json.loads(text)
-    if content.pop(VERSION, None) != JSON_VERSION:
-        raise ValueError(f"{command}: the document has no {VERSION} {JSON_VERSION}")
-    _adapter(json_types.Errors if content.keys() == {"errors"} else OUTPUTS[command]).validate_json(json.dumps(content))
-
-
-@cache
-def _adapter(document: Any) -> TypeAdapter[Any]:
-    # pydantic takes a configuration for a union, and refuses one for a TypedDict or a dataclass by itself
-    return TypeAdapter(document | None, config=_STRICT)
 
 
 def _published(schema: Any) -> Any:

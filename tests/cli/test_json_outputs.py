@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from rackwright import terminal
 from rackwright.cli import json_outputs
 from rackwright.cli.app import app
-from rackwright.cli.json_outputs import OUTPUTS, check, json_schema
+from rackwright.cli.json_outputs import OUTPUTS, json_schema
 from rackwright.errors import DeclarationError
 from tests.support import json_documents, warm_command
+from tests.support.json_documents import check
 
 WITHOUT = {
     "destroy": "it changes hosts, and shows what it is going to do to a person",

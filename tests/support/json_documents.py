@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from rackwright import terminal
@@ -16,7 +17,7 @@ def check_all() -> Callable[[], None]:
     """
 
     def show_json(document: object, stream: bool = False) -> None:
-        _check(_command(), _text(document))
+        _check_any(_command(), _text(document))
         _show_json(document, stream)
 
     def end() -> None:
@@ -33,7 +34,7 @@ def check_printed(arguments: Sequence[str], stdout: str) -> None:
     command = next((words for words in (" ".join(arguments[:n]) for n in (2, 1)) if words in OUTPUTS), None)
     if command and "--json" in arguments and stdout.strip():
         for text in stdout.splitlines() if command in STREAMS else [stdout]:
-            _check(command, text)
+            check(command, text)
 
 
 def checked(command: str, document: object) -> Any:
@@ -43,7 +44,7 @@ def checked(command: str, document: object) -> Any:
         ValueError: Documents of the command have another form.
     """
     text = _text(document)
-    _check(command, text)
+    check(command, text)
     return {key: value for key, value in json.loads(text).items() if key != "schema_version"}
 
 
@@ -67,18 +68,40 @@ def _command() -> str | None:
     return context.command_path.partition(" ")[2] if context else None
 
 
-def _check(command: str | None, text: str) -> None:
-    from rackwright.cli import json_outputs
+def check(command: str, text: str) -> None:
+    """Check *text* as a document of *command*: each required key is there, and no other one.
+
+    Raises:
+        ValueError: It is no such document.
+    """
+    from rackwright.cli.json_outputs import OUTPUTS, VERSION
+    from rackwright.cli.json_types import Errors
+
+    content = json.loads(text)
+    if content.pop(VERSION, None) != terminal.JSON_VERSION:
+        raise ValueError(f"{command}: the document has no {VERSION} {terminal.JSON_VERSION}")
+    document = Errors if content.keys() == {"errors"} else OUTPUTS[command]
+    _adapter(document).validate_json(json.dumps(content))
+
+
+@cache
+def _adapter(document: Any) -> Any:
+    from pydantic import ConfigDict, TypeAdapter
+
+    # pydantic takes a configuration for a union, and refuses one for a TypedDict or a dataclass by itself
+    return TypeAdapter(document | None, config=ConfigDict(extra="forbid", strict=True))
+
+
+def _check_any(command: str | None, text: str) -> None:
+    from rackwright.cli.json_outputs import OUTPUTS
 
     if command is not None:
-        json_outputs.check(command, text)
-    elif not any(_is_valid(each, text) for each in json_outputs.OUTPUTS):
+        check(command, text)
+    elif not any(_is_valid(each, text) for each in OUTPUTS):
         raise ValueError(f"no command prints this document: {text}")
 
 
 def _is_valid(command: str, text: str) -> bool:
-    from rackwright.cli.json_outputs import check
-
     try:
         check(command, text)
     except ValueError:
