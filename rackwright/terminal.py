@@ -44,7 +44,9 @@ def show_json(document: object, stream: bool = False) -> None:
     """
     content = document if isinstance(document, Mapping) else _to_plain(document)
     whole = {"schema_version": JSON_VERSION, **content}
-    show(json.dumps(whole, indent=None if stream else 2, default=_to_plain), flush=stream)
+    text = json.dumps(whole, indent=None if stream else 2, default=_to_plain)
+    # JSON lets DEL stand as it is, and a terminal obeys it; `visible` would write an escape that JSON does not have
+    show(text.replace("\x7f", "\\u007f"), flush=stream)
 
 
 def _to_plain(value: object) -> Any:

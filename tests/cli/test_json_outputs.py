@@ -157,6 +157,15 @@ def test_a_document_of_a_stream_is_one_line(capsys: Any) -> None:
     assert (json.loads(first)["line"], json.loads(second)["schema_version"]) == ("b\nc", 1)
 
 
+@pytest.mark.parametrize("line", ["\x7f", "\x1b[2J", "\x9b2J", "\u202e", "°C"])
+def test_a_text_from_a_host_is_the_same_in_json_and_moves_no_cursor(line: str, capsys: Any) -> None:
+    terminal.show_json({"host": "a", "line": line}, stream=True)
+    shown = capsys.readouterr().out
+
+    assert json.loads(shown)["line"] == line
+    assert shown.strip().isprintable() and shown.isascii()
+
+
 def test_a_check_of_a_declaration_counts_or_lists_errors(tmp_path: Any) -> None:
     done: subprocess.CompletedProcess[str] = warm_command.run("check", "lab", "--json", cwd=warm_command.ROOT)
     assert json.loads(done.stdout)["hosts"] == 2
