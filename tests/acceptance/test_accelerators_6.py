@@ -102,7 +102,7 @@ def test_memory_and_network_of_two_containers_are_measured(log: Log) -> str:
         others = {item["state"] for name, item in items.items() if item not in own}
         need(others == {"not rehearsable"}, f"of GPUs that are stand-ins it says {others}")
         figures = ", ".join(f"{item['name']} {item['figures'][0]['value']:.2f} GB/s" for item in own)
-        return f"{figures} ({own[1]['said']}); {report['counts']['not rehearsable']} of GPUs are not rehearsable"
+        return f"{figures} ({own[1]['details']}); {report['counts']['not rehearsable']} of GPUs are not rehearsable"
 
 
 def _item(site: Gpus, name: str) -> Item:
