@@ -78,6 +78,7 @@ def find_starting_model(
         problem, expected = f"{server} serves a model of kind {kind}", f"a model of kind {' or '.join(family.kinds)}"
         help = "Name rows (.npz) for an image classifier, conversations (.jsonl, .parquet) for a language model"
         raise DeclarationError(Diagnostic("--data", problem, expected, help))
+    family.check_parent(training)
     digest = str(training["checkpoint"])
     checkpoint = _find_checkpoint(stack.project, model, digest, training_directory, tracking)
     size = sum(file.bytes for file in model.files.values())

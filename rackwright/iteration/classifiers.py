@@ -42,6 +42,9 @@ class Classifiers:
     def published_form(self, model: Model, training: Mapping[str, Any]) -> tuple[str, str]:
         return str(model.lineage.get("target", "cpu")), str(model.lineage.get("precision", "fp32"))
 
+    def check_parent(self, training: Mapping[str, Any]) -> None:
+        pass  # the checkpoint of a classifier has all its weights
+
     def training_config(self, request: IterationRequest, model: StartingModel, data: Path) -> TrainingConfig:
         rows = {"kind": "rows", "path": str(data)}
         return fine_tuning_config(request, model, rows, schedule={"kind": "adaptive"})

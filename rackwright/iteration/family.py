@@ -91,6 +91,13 @@ class Family(Protocol):
     def published_form(self, model: Model, training: Mapping[str, Any]) -> tuple[str, str]:
         """Return the target and the precision of a published *model* that came from *training*."""
 
+    def check_parent(self, training: Mapping[str, Any]) -> None:
+        """Check the files outside the checkpoint from which *training* started.
+
+        Raises:
+            DeclarationError: A file has changed or is missing.
+        """
+
     def training_config(self, request: IterationRequest, model: StartingModel, data: Path) -> TrainingConfig:
         """Return the configuration of the fine-tuning.
 

@@ -15,6 +15,7 @@ from rackwright.iteration.family import IterationContext, ProcessFailed, fine_tu
 from rackwright.iteration.request import TUNE, IterationRequest, Stage
 from rackwright.iteration.work import Work
 from workloads import config_file
+from workloads.checkpoint import disk
 from workloads.serving import model as model_directory
 from workloads.serving.model import Model
 from workloads.training.config import ConfigSchema, TrainingConfig
@@ -79,6 +80,15 @@ class LanguageModels:
 
     def published_form(self, model: Model, training: Mapping[str, Any]) -> tuple[str, str]:
         return model.runtime, str(training.get("dtype", PublishSettings().dtype))
+
+    def check_parent(self, training: Mapping[str, Any]) -> None:
+        # adapters with another base are another model than the served one, and the gate would compare with that
+        base = training.get("base") or {}
+        wrong = [name for name, digest in base.get("files", {}).items() if _sha256(Path(base["path"], name)) != digest]
+        if wrong:
+            problem = f"files of the base model are missing or have changed: {', '.join(wrong)}"
+            expected = "the base model from which the served model was trained"
+            raise DeclarationError(Diagnostic(str(base["path"]), problem, expected, "Restore the base model"))
 
     def training_config(self, request: IterationRequest, model: StartingModel, data: Path) -> TrainingConfig:
         old = model.config["data"]
@@ -153,12 +163,13 @@ class LanguageModels:
         ]
 
 
+def _sha256(path: Path) -> str | None:
+    return disk.sha256(path) if path.is_file() else None
+
+
 def perplexity(loss: float) -> float:
-    """Return the perplexity of a mean *loss* in nats per token; infinite where it is no float."""
-    try:
-        return math.exp(loss)
-    except OverflowError:
-        return math.inf
+    """Return the perplexity of a mean *loss* in nats per token; more than 700 count as 700, which a float has."""
+    return math.exp(min(loss, 700.0))
 
 
 def data_name(score: Mapping[str, Any], new: bool) -> str:
@@ -174,6 +185,8 @@ def shortfalls(scores: Sequence[Mapping[str, Any]], may_lose: float) -> list[str
     Args:
         scores: Scores of a fine-tuning, those on the new conversations first.
     """
+    if not scores:
+        return ["the training has no scores"]
     return [text for number, each in enumerate(scores) for text in _shortfalls(each, number == 0, may_lose)]
 
 

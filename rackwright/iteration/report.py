@@ -25,6 +25,8 @@ OUTCOMES = {
     Stage.UP: "served",
 }
 """Outcome of an iteration, by its last stage."""
+SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"))
+"""Units of sizes, with their bytes."""
 ReportData = Mapping[str, Any]
 
 
@@ -146,4 +148,5 @@ def _format_versions(before: ReportData, after: ReportData | None) -> str:
 
 
 def _format_model(model: ReportData) -> str:
-    return f"{model['precision']} for {model['target']}, {model['bytes'] / 1e3:.1f} KB"
+    size, unit = next((each for each in SIZES if model["bytes"] >= each[0]), SIZES[-1])
+    return f"{model['precision']} for {model['target']}, {model['bytes'] / size:.1f} {unit}"

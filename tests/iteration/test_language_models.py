@@ -128,7 +128,7 @@ def test_new_conversations_become_a_served_model(chats: Path, ask: Ask, actions:
     ]  # fmt: skip
     text = (work(chats) / "report.md").read_text()
     assert "| new conversations | 400 | 0.4000 | 0.9000 | 20.0855 | 1.6487 |" in text
-    assert f"Before: version {before}, bf16 for llama.cpp" in text
+    assert f"Before: version {before}, bf16 for llama.cpp, 0.0 KB" in text
 
 
 def test_the_training_is_that_of_the_parent_with_conversations(chats: Path, ask: Ask, actions: LanguageActions) -> None:
@@ -225,6 +225,9 @@ class TestGate:
         few = score("data.jsonl", (0.0, 9.0), (1.0, 0.1), answers=99)
         assert shortfalls([few], 0.5) == ["99 answer tokens of new conversations, of at least 100"]
 
+    def test_a_training_without_scores_judges_nothing(self) -> None:
+        assert shortfalls([], 0.5) == ["the training has no scores"]
+
     def test_a_figure_that_is_no_number_is_a_shortfall(self) -> None:
         assert shortfalls([score("data.jsonl", (0.5, 1.0), (math.nan, 1.0))], 0.5)
         assert shortfalls([score("data.jsonl", (0.5, 1.0), (0.6, math.nan))], 0.5)
@@ -269,6 +272,21 @@ class TestRefused:
         text = refused(ask(changes=("quantize.repeats=5",), until=Stage.QUANTIZE), actions, 2)
         assert "'quantize.repeats=5' is not a setting of this iteration; tune.KEY=VALUE or publish.KEY=VALUE" in text
         assert "--until: an iteration with .jsonl data has no stage quantize; one of find, tune, gate, publish" in text
+
+    def test_a_base_model_that_has_changed(self, chats: Path, ask: Ask, actions: LanguageActions) -> None:
+        base = chats / "base"
+        base.mkdir()
+        for name in ("config.json", "model.safetensors"):
+            (base / name).write_text(name)
+        files = {each.name: sha256(each.read_bytes()).hexdigest() for each in base.iterdir()}
+        training = trained() | {"base": {"path": str(base), "files": files}}
+        publish(chats / ".rackwright" / "models" / "digits", b"good", training)
+        (base / "model.safetensors").write_text("other weights")
+        text = refused(ask(), actions, 2)
+        assert "base: files of the base model are missing or have changed: model.safetensors; the base model" in text
+        assert not actions.ran
+        (base / "model.safetensors").write_text("model.safetensors")
+        assert iterate(ask(until=Stage.TUNE), actions)["outcome"] == "tuned"
 
     def test_another_target(self, ask: Ask, actions: LanguageActions) -> None:
         assert "--target: got t4; no target: digits is served by llama.cpp" in refused(ask(target="t4"), actions, 2)
