@@ -22,6 +22,7 @@ for option in ("served-model-name", "uds", "load-format"):
     parser.add_argument(f"--{option}", required=True)
 for option in ("tensor-parallel-size", "max-model-len", "max-num-seqs"):
     parser.add_argument(f"--{option}", required=True, type=int)
+parser.add_argument("--allowed-media-domains", required=True, choices=["none.invalid"])
 parser.add_argument("--gpu-memory-utilization", required=True, choices=["0.9"])
 for option in ("no-enable-log-requests", "disable-uvicorn-access-log", "enable-scale-out"):
     parser.add_argument(f"--{option}", action="store_true", required=True)

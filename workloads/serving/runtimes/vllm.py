@@ -41,6 +41,10 @@ END_SECONDS = 20.0
 OPTIONS = ("--enable-scale-out",)
 """Options of every vLLM. This one has the route that ends a text at its time limit; clients cannot reach that route."""
 
+NO_DOMAIN = "none.invalid"
+"""A domain that no host has (RFC 2606). Clients may name pictures by address, and vLLM would fetch them from within the
+network of the rack; data that are in the request itself still work."""
+
 
 class VllmRuntime:
     """A language model that vLLM runs."""
@@ -151,7 +155,7 @@ def _command(directory: Path, name: str, socket_path: Path | None, settings: Ser
         "--tensor-parallel-size", str(settings.tensor_parallel), "--max-model-len", str(settings.context_tokens),
         "--max-num-seqs", str(-(-settings.parallel // settings.vllm.data_parallel)), "--load-format", "safetensors",
         "--gpu-memory-utilization", str(SHARE_PERCENT / 100),
-        "--no-enable-log-requests", "--disable-uvicorn-access-log",
+        "--no-enable-log-requests", "--disable-uvicorn-access-log", "--allowed-media-domains", NO_DOMAIN,
         *arguments(settings.vllm, settings.tensor_parallel),
     ]  # fmt: skip
 
@@ -169,7 +173,7 @@ def _environment(bin_directory: Path, home: str, key: str, settings: ServingSett
     if settings.vllm.cpu_cache_gib is not None:
         variables["OMP_NUM_THREADS"] = str(settings.threads or max(1, (os.cpu_count() or 2) - 1))
     return {**variables, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": key,
-            **environment(settings.vllm)}  # fmt: skip
+            "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0", **environment(settings.vllm)}  # fmt: skip
 
 
 class _Process:
