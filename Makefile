@@ -93,6 +93,7 @@ bench: $(TEST) toolchain workloads ## Measure starts of the command line, previe
 	@$(WORKLOADS) $$python -m benchmarks.training
 	@$(WORKLOADS) $$python -m benchmarks.launchers
 	@$(RUN) $(BIN)/python -m benchmarks.serving
+	@$(RUN) $(BIN)/python -m benchmarks.forwarding
 	@$(WORKLOADS) $$python -m benchmarks.checkpoint .rackwright/bench
 	@$(WORKLOADS) $$python -m benchmarks.loading
 	@$(WORKLOADS) $$python -m benchmarks.streaming

@@ -33,6 +33,11 @@ def test_roles_are_measured():
     assert smallest("benchmarks", "roles")["applied"][0]["hosts"] == 1
 
 
+def test_forwarding_is_measured():
+    [ways] = smallest("benchmarks.forwarding").values()
+    assert ways["rackwright"]["per_second"] > 0
+
+
 @pytest.mark.parametrize("name", ["serving", "memory"])
 @pytest.mark.skipif(shutil.which("go") is None, reason="bombardier, which asks the servers, is built with Go")
 def test_serving_is_measured(name):
