@@ -1,13 +1,15 @@
 """The report of an iteration: its stages with their times, and the accuracy before and after."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, cast
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
 
 from rackwright.files import write_atomic
 from rackwright.iteration.families import family_named
@@ -27,12 +29,111 @@ OUTCOMES = {
 """Outcome of an iteration, by its last stage."""
 SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"))
 """Units of sizes, with their bytes."""
-ReportData = Mapping[str, Any]
+
+
+class StageData(TypedDict):
+    """The state of one stage."""
+
+    seconds: float
+    """Duration of all its attempts."""
+    done: bool
+    """Whether it has succeeded."""
+
+
+class DataSettings(TypedDict):
+    """The new data, and the settings of the iteration."""
+
+    sha256: str
+    """SHA-256 of the content of the new data."""
+    set: Sequence[str]
+    """Changed settings, as given by `--set`."""
+    may_lose: float
+    """Largest loss of accuracy on data of the earlier training, as a share of 1."""
+
+
+class ParentData(TypedDict):
+    """The checkpoint that was trained further."""
+
+    path: str
+    """Path of the checkpoint."""
+    sha256: str
+    """SHA-256 of its manifest."""
+
+
+class ModelData(TypedDict):
+    """A published model."""
+
+    version: str
+    """Version of the model."""
+    bytes: int
+    """Size of its files, in bytes."""
+    target: str
+    """Processor for which it was published."""
+    precision: str
+    """Precision of its weights."""
+
+
+class DataFigures(TypedDict):
+    """The figures of the models on one data set that none of them has learned."""
+
+    data: str
+    """Name of the data set."""
+    rows: int
+    """Number of rows, or of answer tokens of conversations, by which a model is judged."""
+    before: float | None
+    """Accuracy of the served model, as a share of 1."""
+    tuned: float | None
+    """Accuracy of the fine-tuned model, as a share of 1."""
+    after: float | None
+    """Accuracy of the quantised model, as a share of 1; null if there is none."""
+    perplexity_before: NotRequired[float | None]
+    """Perplexity of the served language model; null if it is no finite number."""
+    perplexity_tuned: NotRequired[float | None]
+    """Perplexity of the fine-tuned language model; null if it is no finite number."""
+
+
+class ReportData(TypedDict):
+    """The training of a served model on new data, from the search for its training to the rollout."""
+
+    stack: str
+    """Name of the stack."""
+    server: str
+    """Name of the server."""
+    family: str
+    """Family of the model: `image-classifier` or `language-model`."""
+    id: str
+    """Id of the iteration, by which a repeated command continues it."""
+    directory: str
+    """Directory of the iteration's files."""
+    outcome: str
+    """Outcome of the last stage, or `refused`, `failed` or `interrupted`."""
+    stage: str
+    """The last stage."""
+    why: str
+    """Reason why the iteration ended there; empty if it succeeded."""
+    started_at: str
+    """Time of the first start."""
+    ended_at: str | None
+    """Time at which the last stage succeeded; null if none has."""
+    seconds: float
+    """Duration of all stages."""
+    stages: Mapping[str, StageData]
+    """State by stage."""
+    data: DataSettings
+    """The new data, and the settings of the iteration."""
+    parent: ParentData
+    """The checkpoint that was trained further."""
+    before: ModelData
+    """The served model."""
+    after: ModelData | None
+    """The new model; null before it is published."""
+    accuracy: Sequence[DataFigures]
+    """The figures by data set; the new data are the first one."""
 
 
 def build_report(
     request: IterationRequest, family: Family, work: Work, outcome: str, stage: Stage, why: str
-) -> dict[str, Any]:
+) -> ReportData:
     """Return the report of *work* in its present state.
 
     Args:
@@ -51,8 +152,8 @@ def build_report(
         "outcome": outcome,
         "stage": str(stage),
         "why": why,
-        "began": work.began_at,
-        "ended": next((each["ended"] for each in reversed(stages.values()) if each["done"]), None),
+        "started_at": work.began_at,
+        "ended_at": next((each["ended"] for each in reversed(stages.values()) if each["done"]), None),
         "seconds": round(sum(each["seconds"] for each in stages.values()), 1),
         "stages": {
             str(name): {"seconds": round(each["seconds"], 1), "done": each["done"]} for name, each in stages.items()
@@ -66,8 +167,14 @@ def build_report(
             "precision": start.precision,
         },
         "after": published["came"] if published["done"] else None,
-        "accuracy": family.figures(work),
+        "accuracy": [_finite(each) for each in family.figures(work)],
     }
+
+
+def _finite(figures: Mapping[str, object]) -> DataFigures:
+    """Return *figures* with None in the place of numbers that JSON does not have."""
+    values = {name: None if value in (math.inf, -math.inf) else value for name, value in figures.items()}
+    return cast("DataFigures", values)
 
 
 def write(report: ReportData, directory: Path) -> None:
@@ -83,7 +190,7 @@ def format_markdown(report: ReportData) -> str:
         f"# {report['server']} of stack {report['stack']}: {report['outcome']}",
         "",
         *([f"**{report['why']}**", ""] if report["why"] else []),
-        f"{_format_versions(before, after)} Started {report['began']}, {report['seconds']} s in all stages.",
+        f"{_format_versions(before, after)} Started {report['started_at']}, {report['seconds']} s in all stages.",
         "",
         "| stage | seconds | |",
         "| --- | ---: | --- |",
@@ -91,10 +198,7 @@ def format_markdown(report: ReportData) -> str:
         "",
         f"| data that no model has learned | {' | '.join(columns.values())} |",
         f"| --- |{' ---: |' * len(columns)}",
-        *(
-            f"| {each['data']} | {' | '.join(_format_figure(each[key]) for key in columns)} |"
-            for each in report["accuracy"]
-        ),
+        *(f"| {row['data']} | {' | '.join(_format_figures(row, columns))} |" for row in report["accuracy"]),
         "",
         f"Times are sums of all attempts, on this computer. SHA-256 of the new data: {report['data']['sha256']}. "
         f"Allowed loss on other data: {report['data']['may_lose']:g}.",
@@ -118,8 +222,8 @@ def show(report: ReportData, console: Console) -> None:
         accuracy.add_column("data that no model has learned", overflow="fold")
         for title in _columns(report).values():
             accuracy.add_column(title, justify="right")
-        for each in report["accuracy"]:
-            accuracy.add_row(escape(each["data"]), *(_format_figure(each[key]) for key in _columns(report)))
+        for row in report["accuracy"]:
+            accuracy.add_row(escape(row["data"]), *_format_figures(row, _columns(report)))
         console.print(accuracy)
     console.print(escape(_format_versions(report["before"], report["after"])), soft_wrap=True)
     console.print(f"{report['server']}: {report['outcome']}; {escape(report['directory'])}/report.md", soft_wrap=True)
@@ -130,23 +234,27 @@ def _columns(report: ReportData) -> Mapping[str, str]:
     return {"rows": family.counted, **family.columns}
 
 
-def _format_state(each: ReportData) -> str:
+def _format_state(each: StageData) -> str:
     if each["done"]:
         return "done"
     return "not done" if each["seconds"] else ""
 
 
-def _format_figure(value: float | None) -> str:
-    if value is None:
-        return ""
-    return str(value) if isinstance(value, int) else f"{value:.4f}"
+def _format_figures(row: Mapping[str, object], columns: Mapping[str, str]) -> list[str]:
+    return [_format_figure(row[key]) for key in columns]
 
 
-def _format_versions(before: ReportData, after: ReportData | None) -> str:
+def _format_figure(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "" if value is None else str(value)
+
+
+def _format_versions(before: ModelData, after: ModelData | None) -> str:
     text = f"Before: version {before['version']}, {_format_model(before)}."
     return f"{text} After: version {after['version']}, {_format_model(after)}." if after else text
 
 
-def _format_model(model: ReportData) -> str:
+def _format_model(model: ModelData) -> str:
     size, unit = next((each for each in SIZES if model["bytes"] >= each[0]), SIZES[-1])
     return f"{model['precision']} for {model['target']}, {model['bytes'] / size:.1f} {unit}"

@@ -52,7 +52,7 @@ class StageFailed(UserError):
         """The report up to this stage; None before the iteration has a directory."""
 
 
-def iterate(request: IterationRequest, actions: IterationActions) -> dict[str, Any]:
+def iterate(request: IterationRequest, actions: IterationActions) -> report.ReportData:
     """Run the stages of *request*, up to its last one, and return the report.
 
     Raises:
@@ -119,7 +119,7 @@ class _Iteration:
         self.context = IterationContext(request, work, self._run_python)
         self.stages = stages_of(family)
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> report.ReportData:
         stage = Stage.FIND
         try:
             for stage in self._stages():
@@ -132,7 +132,7 @@ class _Iteration:
             raise
         return self._write_report(report.OUTCOMES[stage], stage)
 
-    def _write_report(self, outcome: str, stage: Stage, why: str = "") -> dict[str, Any]:
+    def _write_report(self, outcome: str, stage: Stage, why: str = "") -> report.ReportData:
         data = report.build_report(self.request, self.family, self.work, outcome, stage, why)
         report.write(data, self.work.directory)
         return data

@@ -1,6 +1,7 @@
 """The JSON of commands whose other tests read their functions: what they print is what their types say."""
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from rackwright.cli import project as projects
 from rackwright.cli import registered, twin
 from rackwright.cli.app import app
+from rackwright.iteration import report as iteration_report
 from rackwright.status import runs, servers
 from rackwright.twin.twin import MachineStatus
 from tests.support.server_stack import project, publish
@@ -110,3 +112,11 @@ def test_the_origin_of_a_model(tags: dict[str, str], monkeypatch: pytest.MonkeyP
 
     assert [(each["name"], each["aliases"]) for each in told["versions"]] == [("digits", ["champion"])]
     assert told["missing"]
+
+
+def test_a_perplexity_that_is_no_number_of_json_is_null() -> None:
+    assert iteration_report._finite({"rows": 3, "perplexity_before": 2.5, "perplexity_tuned": math.inf}) == {
+        "rows": 3,
+        "perplexity_before": 2.5,
+        "perplexity_tuned": None,
+    }
