@@ -37,7 +37,7 @@ def onnx_cuda(recorder: Recorder) -> None:
     _compare_onnx(recorder, 224, "CUDA")
 
 
-@check("onnx-cpu", "ResNet-50 by ONNX Runtime on a processor, 64 pixels: 8 bits for TensorRT against fp32", 120,
+@check("onnx-cpu", "ResNet-50 by ONNX Runtime on a processor, 64 pixels: 8 bits for TensorRT against fp32", 300,
        gpu=False, packages=ONNX)  # fmt: skip
 def onnx_cpu(recorder: Recorder) -> None:
     """Each operator runs as it is written, so the figure is the accuracy of the file, and no rate."""

@@ -69,7 +69,7 @@ def digits(recorder: Recorder) -> None:
     _train_digits(recorder, "cuda")
 
 
-@check("digits-cpu", "the digits on a processor, stopped and resumed", 180, gpu=False, packages=(*PACKAGES, "sklearn"))
+@check("digits-cpu", "the digits on a processor, stopped and resumed", 400, gpu=False, packages=(*PACKAGES, "sklearn"))
 def digits_cpu(recorder: Recorder) -> None:
     _train_digits(recorder, "cpu")
 
