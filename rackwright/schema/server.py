@@ -179,6 +179,9 @@ class Canary(Schema):
         return None if self.every is None else parse_time(self.every)
 
 
+QUOTAS = ("requests_per_minute", "tokens_per_minute", "tokens_per_day")
+
+
 class ServerKey(Schema):
     """A key of the server's clients."""
 
@@ -186,6 +189,19 @@ class ServerKey(Schema):
     """Name of the secret with the key, at least 32 random characters."""
     scopes: Many[Literal["infer", "read", "metrics"]] = ("infer", "read")
     """Permissions: query the model (`infer`), read its description (`read`), read metrics (`metrics`)."""
+    requests_per_minute: PositiveInt | None = None
+    """The most requests to the model in a minute, at each host; no limit by default."""
+    tokens_per_minute: PositiveInt | None = None
+    """Tokens of prompts and answers in a minute, at each host, after which a further request is refused; no limit by
+    default."""
+    tokens_per_day: PositiveInt | None = None
+    """Tokens of prompts and answers in a day in UTC, at each host; no limit by default."""
+
+    @property
+    def quotas(self) -> dict[str, int]:
+        """The declared limits, by their names in the server's file of keys."""
+        limits = {name: getattr(self, name) for name in QUOTAS}
+        return {name: limit for name, limit in limits.items() if limit is not None}
 
 
 class Tls(Schema):

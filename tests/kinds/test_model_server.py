@@ -18,7 +18,7 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.files import files, release_of
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.schema.server import Canary, Tls
+from rackwright.schema.server import Canary, ServerKey, Tls
 from tests.support.model_server_spec import CANARY, OTHER, REPOSITORY, SPEC, TIMER, VERSION, WATCHED, bare, served
 from tests.support.recorded_hosts import SECRETS
 from tests.support.specs import changed
@@ -157,6 +157,16 @@ def test_hosts_know_digests_of_keys_alone_and_no_key_is_on_a_command_line() -> N
     words = " ".join(word for step in plan.steps if isinstance(step, Command) for word in step.argv)
     everything = " ".join([words, *texts(plan), *plan.texts.values(), repr(plan)])
     assert not [secret for secret in (*SECRETS.values(), own.content) if secret in everything]
+
+
+def test_quotas_of_a_key_are_on_the_host_and_the_hosts_own_key_has_none() -> None:
+    key = ServerKey(secret="digits_app", tokens_per_day=1000)
+    spec = SPEC.model_copy(update={"declared": SPEC.declared.model_copy(update={"keys": {"app": key}})})
+    [content] = [file.content for file in files(spec, REPOSITORY) if file.path.endswith("/keys.json")]
+    found = {each["name"]: each for each in json.loads(str(content))}
+
+    assert (found["app"]["tokens_per_day"], "requests_per_minute" in found["app"]) == (1000, False)
+    assert found["rackwright"].keys() == {"name", "sha256", "scopes"}
 
 
 def test_each_host_has_a_key_of_its_own() -> None:

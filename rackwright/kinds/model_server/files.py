@@ -73,11 +73,11 @@ def _secret_files(spec: ServerSpec, repository: Repository) -> Iterator[ServiceF
     if spec.keys:
         own_key = _own_key(spec, repository)
         yield ServiceFile(f"{spec.etc}/own_key", own_key, 0o600, secret=spec.key)
-        client_keys = [(name, secrets.get(key.secret), key.scopes) for name, key in spec.keys.items()]
-        keys = [*client_keys, (OWN, own_key, ("infer", "metrics", "read"))]
+        client_keys = [(name, secrets.get(key.secret), key.scopes, key.quotas) for name, key in spec.keys.items()]
+        keys = [*client_keys, (OWN, own_key, ("infer", "metrics", "read"), {})]
         entries = [
-            {"name": name, "sha256": hashlib.sha256(value.encode()).hexdigest(), "scopes": scopes}
-            for name, value, scopes in keys
+            {"name": name, "sha256": hashlib.sha256(value.encode()).hexdigest(), "scopes": scopes, **quotas}
+            for name, value, scopes, quotas in keys
             if value is not None
         ]
         content = json.dumps(entries, indent=1) + "\n" if len(entries) == len(keys) else None
