@@ -1,4 +1,7 @@
-"""Line 3, from training to answers: two hosts of a twin serve one model of DeepSeek-V3's shape, by the real vLLM."""
+"""Line 3, from training to answers: two hosts of a twin serve one model of DeepSeek-V3's shape, by the real vLLM.
+
+Part `firewall` shows that other hosts reach none of vLLM's own ports: that takes a virtual machine.
+"""
 
 import json
 import os
@@ -85,7 +88,6 @@ def test_a_trained_model_is_served_by_two_hosts_as_one_replica(log: Log) -> str:
         lab.up()
         ready = log.seconds - began
         answers = _check_answers(lab)
-        _check_ports(lab)
         lost = _lose_a_host(lab, answers)
         lab.audit(status=0)
     return (
@@ -153,16 +155,6 @@ def _check_answers(lab: ServingLab) -> dict[str, str]:
             need(json.loads(text)["place"] in ("hill", "river"), f"not of the schema: {text}")
         need(answers["tool"] == "go", f"another tool: {answers['tool']}")
     return answers
-
-
-def _check_ports(lab: ServingLab) -> None:
-    """Check from a host that is not of the replica that only the server's own port answers."""
-    listening = lab.ssh(ONE, "ss -Hltn | awk '{print $4}' | grep -o '[0-9]*$' | sort -un").split()
-    probe = 'for p in {}; do timeout 3 bash -c "</dev/tcp/10.143.0.11/$p" 2>/dev/null && echo $p; done; true'
-    reached = set(lab.ssh(BALANCER, probe.format(" ".join(listening))).split())
-    lab.log(f"listening {listening}, reached {reached}")
-    need(reached <= {"22", str(PORT)}, f"another host reaches the ports {sorted(reached - {'22', str(PORT)})}")
-    need(str(PORT) in reached, "the server's own port is closed")
 
 
 def _lose_a_host(lab: ServingLab, answers: dict[str, str]) -> str:

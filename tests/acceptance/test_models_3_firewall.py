@@ -1,0 +1,97 @@
+"""Line 3, the network of a replica: the table of its unit closes the ports of vLLM in a real kernel.
+
+On a virtual machine: in a container control groups lie deeper than on a host, and the rules of its unit match nothing.
+"""
+
+import re
+
+from rackwright.kinds.model_server.files import files
+from rackwright.kinds.model_server.spec import ReplicaPlace, ServerSpec
+from rackwright.schema.vllm import Vllm
+from tests.support.acceptance import line
+from tests.support.expect import need
+from tests.support.lab import Lab
+from tests.support.log import Log
+from tests.support.model_server_spec import REPOSITORY, SPEC
+from tests.support.specs import changed
+
+MEMBER, STRANGER = "oak", "willow"
+ADDRESSES = {MEMBER: "10.144.0.11", STRANGER: "10.144.0.12"}
+FLEET = f"""\
+fleet: grove
+hosts:
+  {MEMBER}:
+    address: 192.0.2.1
+    identity: {{serial: RW-FIRE-01}}
+    os: debian-12
+    drives:
+      - {{serial: RW-FIRE-BOOT, boot: true}}
+    nics: [{{name: fabric0, mac: "52:54:00:44:00:01", addresses: [{ADDRESSES[MEMBER]}/24]}}]
+    network: {{}}
+    roles:
+      base: {{security_updates: false, packages: [nftables]}}
+  {STRANGER}:
+    address: 192.0.2.2
+    identity: {{serial: RW-FIRE-02}}
+    os: debian-12
+    profile: virtual
+    nics: [{{name: fabric0, mac: "52:54:00:44:00:02", addresses: [{ADDRESSES[STRANGER]}/24]}}]
+    network: {{}}
+"""
+CLOSED, OTHER_UNIT = (29500, 41234), 9000
+"""Ports that vLLM may open, and the port of another service of the host."""
+LISTEN = """
+import socket, sys, time
+how = {"family": socket.AF_INET6, "dualstack_ipv6": True}
+sockets = [socket.create_server(("::", int(port)), **how) for port in sys.argv[1:]]
+time.sleep(3600)
+"""
+
+
+def _spec(*members: str) -> ServerSpec:
+    place = ReplicaPlace(addresses=members, rank=0, interface="fabric0")
+    vllm = Vllm(replica_hosts=2, tensor_parallel=2)
+    return changed(SPEC, vllm=vllm, set={}, tensor_parallel=2, layout={}, replica=place)
+
+
+@line("models", 3, part="firewall")
+def test_the_ports_of_a_replica_are_open_to_its_members_alone(log: Log) -> str:
+    """With the rendered unit and table, and a program in the place of vLLM that listens on all addresses."""
+    own = SPEC.declared.port
+    with Lab(log.empty_directory() / "project", FLEET, log, "grove", containers=(STRANGER,), mirrors=True) as lab:
+        lab.start()
+        lab.up()
+        lab.ssh(MEMBER, f"cat > /usr/local/lib/listen.py <<'END'\n{LISTEN}\nEND")
+        lab.ssh(MEMBER, f"systemd-run --quiet --unit=other /usr/bin/python3 /usr/local/lib/listen.py {OTHER_UNIT}")
+        log("as a stranger to the replica")
+        _serve(lab, _spec(ADDRESSES[MEMBER], "10.144.0.99"))
+        need(_reached(lab) == {own, OTHER_UNIT}, f"a stranger reaches {_reached(lab)}")
+        need(_reached(lab, MEMBER) == {own, OTHER_UNIT, *CLOSED}, "the host itself does not reach its own ports")
+        lab.ssh(MEMBER, f"systemctl restart {SPEC.unit}")
+        need(_reached(lab) == {own, OTHER_UNIT}, f"after a restart a stranger reaches {_reached(lab)}")
+        log("as a member of the replica")
+        _serve(lab, _spec(ADDRESSES[MEMBER], ADDRESSES[STRANGER]))
+        need(_reached(lab) == {own, OTHER_UNIT, *CLOSED}, f"a member reaches {_reached(lab)} alone")
+        lab.ssh(MEMBER, f"systemctl stop {SPEC.unit}")
+        need(lab.ssh(MEMBER, "nft list tables").strip() == "", "the table outlives its unit")
+    return f"of ports {own}, {OTHER_UNIT} and {CLOSED} a stranger reaches the first two, and a member all"
+
+
+def _serve(lab: Lab, spec: ServerSpec) -> None:
+    """Start the unit of *spec* with a program that listens on all addresses in the place of the server."""
+    contents = {file.path: str(file.content) for file in files(spec, REPOSITORY)}
+    [unit] = [path for path in contents if path.endswith(f"/{spec.unit}")]
+    ports = " ".join(map(str, (spec.declared.port, *CLOSED)))
+    text = re.sub(r"(?m)^ExecStart=.*$", f"ExecStart=/usr/bin/python3 /usr/local/lib/listen.py {ports}", contents[unit])
+    text = re.sub(r"(?m)^User=.*$", "User=nobody", re.sub(r"(?m)^WorkingDirectory=.*$", "WorkingDirectory=/", text))
+    for path, content in ((unit, text), (spec.firewall, contents[spec.firewall])):
+        lab.ssh(MEMBER, f"mkdir -p $(dirname {path})\ncat > {path} <<'END'\n{content}\nEND")
+    lab.ssh(MEMBER, f"systemctl daemon-reload\nsystemctl restart {spec.unit}\nsleep 1\nnft list ruleset")
+
+
+def _reached(lab: Lab, host: str = STRANGER) -> set[int]:
+    """Return the ports of the member that answer a connection from *host*."""
+    ports = " ".join(map(str, (SPEC.declared.port, OTHER_UNIT, *CLOSED)))
+    to = "127.0.0.1" if host == MEMBER else ADDRESSES[MEMBER]
+    probe = f'for p in {ports}; do timeout 4 bash -c "</dev/tcp/{to}/$p" 2>/dev/null && echo $p; done; true'
+    return {int(port) for port in lab.ssh(host, probe).split()}
