@@ -26,7 +26,10 @@ def test_what_a_run_tells_arrives_and_a_server_that_is_away_changes_no_weight(
         ]
         assert stub.statuses() == ["RUNNING", "FINISHED"]
         [made] = [body for what, body in stub.told if what == "runs/create"]
-        assert {tag["key"] for tag in made["tags"]} == {"rackwright.code", "rackwright.data", "rackwright.parent"}
+        tags = {tag["key"].removeprefix("rackwright."): tag["value"] for tag in made["tags"]}
+        by_hand = {"declaration": "none", "fleet": "none", "hosts": "none", "lock": "none"}
+        assert {"code", "data", "parent", *by_hand} == tags.keys()
+        assert tags | by_hand == tags
         gone = stub.url
     assert train(tmp_path / "untold", "--tracking", gone, "--register", "digits") == 0
 
