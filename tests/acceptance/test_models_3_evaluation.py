@@ -18,7 +18,8 @@ TOLERANCE = 0.01
 
 @line("models", 3, part="evaluation")
 def test_a_served_model_has_the_figures_that_transformers_computes(log: Log) -> str:
-    with served(log, parallel=4) as (reach, _):
+    # without an adapter: with one, vLLM 0.32 for CPUs ends at log-probabilities of several prompts at once
+    with served(log, parallel=4, has_adapter=False) as (reach, _):
         choices, texts = _data(log.directory)
         truth = log.run([python(log), "-m", "tests.support.models.log_probabilities",
                          str(log.directory / MODEL), str(choices), str(texts)])  # fmt: skip

@@ -26,7 +26,7 @@ def python(progress: Progress) -> str:
 
 
 @contextmanager
-def served(log: Log, parallel: int) -> Iterator[tuple[dict[str, str], Path]]:
+def served(log: Log, parallel: int, has_adapter: bool = True) -> Iterator[tuple[dict[str, str], Path]]:
     """Serve a small model by our server with a real vLLM; yield how both are reached, and the file of their logs."""
     directory, interpreter = log.empty_directory(), python(log)
     made = log.run([interpreter, "-m", "tests.support.models.tiny_llama", str(directory)])
@@ -43,7 +43,7 @@ def served(log: Log, parallel: int) -> Iterator[tuple[dict[str, str], Path]]:
     need(log.run([interpreter, *publish]).returncode == 0, "the model cannot be published")
     weights = (directory / ADAPTER / "adapter_model.safetensors").read_bytes()
     adapter = {"directory": str(directory / ADAPTER), "sha256": sha256(weights).hexdigest(), "rank": RANK}
-    vllm = {"cpu_cache_gib": 1, "tool_parser": "hermes", "adapters": {ADAPTER: adapter}}
+    vllm = {"cpu_cache_gib": 1, "tool_parser": "hermes", **({"adapters": {ADAPTER: adapter}} if has_adapter else {})}
     settings = directory / "settings.json"
     settings.write_text(json.dumps({"port": 0, "context_tokens": 1024, "parallel": parallel, "vllm": vllm}))
     argv = [interpreter, "-m", "workloads.serving", f"{directory}/published", "--settings", str(settings)]
