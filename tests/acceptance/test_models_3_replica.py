@@ -6,6 +6,7 @@ Part `firewall` shows that other hosts reach none of vLLM's own ports: that take
 import json
 import os
 import shlex
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def test_a_trained_model_is_served_by_two_hosts_as_one_replica(log: Log) -> str:
 
 def _add_roles(fleet: Any) -> None:
     for host in (ONE, OTHER):
-        fleet["hosts"][host]["roles"] = ROLES
+        fleet["hosts"][host]["roles"] = deepcopy(ROLES)  # YAML would write one object as an anchor
     fleet["hosts"][BALANCER]["roles"]["load_balancer"]["answer_seconds"] = 300
 
 
