@@ -31,9 +31,11 @@ def main(directory: str, choices: str, texts: str) -> None:
     for row in _rows(choices):
         found = [after(row["question"], choice) for choice in row["choices"]]
         right, rows = right + (found.index(max(found)) == row["answer"]), rows + 1
+    # the harness begins a text with the token that begins texts, or else with the one that ends them
+    begin = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     total, size = 0.0, 0
     for row in _rows(texts):
-        total += sums([tokenizer.eos_token_id], tokenizer(row["text"]).input_ids)
+        total += sums([begin], tokenizer(row["text"]).input_ids)
         size += len(row["text"].encode())
     print(json.dumps({"accuracy": right / rows, "bits_per_byte": -total / size / math.log(2)}))
 
