@@ -20,8 +20,12 @@ from tests.support.serving_lab import BALANCER, FRONT, KEY, ONE, OTHER, PORT, RA
 from tests.support.workloads import module, python
 
 READY_SECONDS = 1800
-FLEET = RACK.replace("services: {digits:", "services: {racks:").replace(f', "10.143.0.12:{PORT}"', "")
-"""The hosts of the serving tests; the balancer knows the leader alone."""
+FLEET = (
+    RACK.replace("fleet: grove\n", "fleet: grove\nmirror: {}\n")
+    .replace("services: {digits:", "services: {racks:")
+    .replace(f', "10.143.0.12:{PORT}"', "")
+)
+"""The hosts of the serving tests, with a local repository; the balancer knows the leader alone."""
 ROLES = {"base": {"security_updates": False, "packages": ["nftables"]}, "workloads": {"environments": ["vllm-cpu"]}}
 SERVERS = f"""\
 fleet: serving
@@ -71,7 +75,7 @@ def test_a_trained_model_is_served_by_two_hosts_as_one_replica(log: Log) -> str:
     if os.geteuid() != 0:
         pytest.skip("containers need root")
     directory = log.empty_directory()
-    lab = ServingLab(directory / "project", FLEET, log, "grove", containers=(ONE, OTHER, BALANCER), mirrors=True)
+    lab = ServingLab(directory / "project", FLEET, log, "grove", containers=(ONE, OTHER, BALANCER))
     with lab:
         lab.edit(_add_roles)
         (lab.fleet_path.parent / "serving.yaml").write_text(SERVERS)
@@ -79,6 +83,8 @@ def test_a_trained_model_is_served_by_two_hosts_as_one_replica(log: Log) -> str:
         (lab.fleet_path.parent / "Pulumi.serving.yaml").write_text(json.dumps({"config": settings}))
         loss = _make_model(log, directory, lab.directory / "models" / "racks")
         lab.start()
+        log("fetching vLLM and its packages")
+        lab.rackwright("lock", "--fetch", "grove", status=0)
         log("making the hosts, with vLLM")
         began = log.seconds
         lab.up()
