@@ -45,8 +45,8 @@ servers:
       tool_parser: hermes
 """
 TRAINING = (
-    "steps=120", "global_batch=8", "accumulate=1", "optimizer.learning_rate=0.003", "schedule.kind=constant",
-    "device=cpu", "sharding=full", "report_every_steps=40", "saving.every_steps=120",
+    "steps=240", "global_batch=8", "accumulate=1", "optimizer.learning_rate=0.001", "schedule.kind=cosine",
+    "schedule.warmup_steps=20", "device=cpu", "sharding=full", "report_every_steps=40", "saving.every_steps=240",
 )  # fmt: skip
 CLIENT = f"""
 import json, sys, time
@@ -115,7 +115,7 @@ def _make_model(log: Log, directory: Path, published: Path) -> float:
     log("training")
     data = {
         "kind": "conversations", "path": str(directory / "chats.jsonl"), "tokenizer": str(directory / "model"),
-        "sequence_length": 128, "held_out": 0.0,
+        "sequence_length": 64, "held_out": 0.0,
     }  # fmt: skip
     model = {"kind": "hugging-face", "path": str(directory / "model"), "lora": None}
     changes = (f"model={json.dumps(model)}", f"data={json.dumps(data)}", *TRAINING)
