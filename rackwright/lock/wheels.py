@@ -36,7 +36,9 @@ def resolve(lists: Iterable[str]) -> dict[str, str]:
         with tempfile.NamedTemporaryFile("w", prefix="rackwright-", suffix=".txt") as requirements:
             requirements.write(text)
             requirements.flush()
-            done = _pip("install", "--dry-run", "--ignore-installed", "--report", "-", "-r", requirements.name)
+            # without dependencies, as roles install it: a list has all of them
+            arguments = ("--dry-run", "--ignore-installed", "--no-deps", "--report", "-", "-r", requirements.name)
+            done = _pip("install", *arguments)
         if done.returncode:
             raise _refusal(done.stderr)
         files |= dict(_file(item["download_info"]) for item in json.loads(done.stdout)["install"])
