@@ -13,6 +13,9 @@ from workloads.training.config import HuggingFace
 from workloads.training.models import SAFE, vocabulary_size
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+ROUTING = {"deepseek_v3": {"topk_method": "noaux_tc", "scoring_func": "sigmoid"}}
+"""Values of config.json that transformers has built in, by model type, and that vLLM reads: without them it chooses the
+experts in another way. Source: config.json of DeepSeek-V3, and DeepseekV3TopkRouter of transformers."""
 BESIDE_WEIGHTS = ("generation_config.json", "chat_template.jinja", "chat_template.json", "tokenizer.json",
                   "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
                   "vocab.json", "merges.txt")  # fmt: skip
@@ -56,6 +59,7 @@ def write_model(trained: TrainedModel, directory: Path, dtype: str) -> dict[str,
     for weight in inner.parameters():
         weight.data = weight.data.to(DTYPES[dtype])
     inner.config.dtype = DTYPES[dtype]
+    inner.config.update(ROUTING.get(inner.config.model_type, {}))
     inner.save_pretrained(directory)
     _write_tokenizer(trained, directory)
     loaded: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, use_safetensors=True, **SAFE)

@@ -61,6 +61,9 @@ def test_a_mixture_of_experts_is_exported_with_its_biases_and_a_tokenizer_of_byt
     assert torch.equal(saved[bias], weights(experts)[f"model.{bias}"])
     assert saved[bias].any() and saved[bias].dtype == torch.float32
     assert saved["model.layers.2.mlp.experts.7.up_proj.weight"].dtype == torch.bfloat16
+    # vLLM reads the choice of experts from there, and transformers has it built in
+    routing = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert (routing["topk_method"], routing["scoring_func"]) == ("noaux_tc", "sigmoid")
     text = "Größe – 1\n"
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     assert tokenizer(text)["input_ids"] == list(text.encode())
