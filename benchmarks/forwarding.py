@@ -1,4 +1,4 @@
-"""What our server costs in front of vLLM, beside LiteLLM's proxy: `python -m benchmarks.forwarding`.
+"""Measure our server in front of vLLM, beside LiteLLM's proxy: `python -m benchmarks.forwarding`.
 
 64 streams at once go to vLLM itself, through our server, and through LiteLLM, in turns. First vLLM is a real one with a
 small model on the processor. Then a program that computes nothing stands for it and writes events at a fixed rate:

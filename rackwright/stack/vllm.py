@@ -22,14 +22,12 @@ from workloads.serving.fit import (
     Wish,
     best_fit,
     fits,
+    layout_fields,
     parse_sizes,
     reported_bytes,
 )  # fmt: skip
 from workloads.serving.model import Model
 from workloads.serving.settings import with_model_defaults
-
-SETTING_NAMES = {"decode_context_parallel": "context_parallel"}
-"""Settings of a server whose names differ from those of a layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +100,7 @@ def _declared_layout(server: Server) -> Layout | None:
         raise UserError(Diagnostic("", problem, expected, "Declare vllm.tensor_parallel and vllm.pipeline_parallel"))
     if not declared:
         return None
-    values = {SETTING_NAMES.get(name, name): value for name, value in declared.items()}
-    return Layout(**{"hosts": hosts, **values})
+    return Layout(**{"hosts": hosts, **layout_fields(declared)})
 
 
 def share_gpus(
@@ -178,8 +175,7 @@ def _wish(server: Server, hosts: int) -> Wish:
     declared = dict(server.vllm.layout if server.vllm else {})
     if "tensor_parallel" in server.set:
         declared["tensor_parallel"] = settings(server, "127.0.0.1").tensor_parallel
-    values = {SETTING_NAMES.get(name, name): value for name, value in declared.items()}
-    return Wish(**{"context_parallel": 1, "hosts": hosts, **values})
+    return Wish(**{"context_parallel": 1, "hosts": hosts, **layout_fields(declared)})
 
 
 def _fits(profile: str, sizes: Sizes, load: Load) -> bool:

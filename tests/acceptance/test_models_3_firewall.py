@@ -1,6 +1,6 @@
 """Line 3, the network of a replica: the table of its unit closes the ports of vLLM in a real kernel.
 
-On a virtual machine: in a container control groups lie deeper than on a host, and the rules of its unit match nothing.
+On a virtual machine: in a container control groups lie deeper than on a host, so that it would show nothing about one.
 """
 
 import re

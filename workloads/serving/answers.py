@@ -64,13 +64,12 @@ def as_text_errors(seconds: float) -> Iterator[None]:
     Raises:
         HttpError: 429 if there was no slot, 400 after the deadline.
     """
-    try:
-        yield
-    except QueueFull as full:
-        raise HttpError(429, str(full), {"retry-after": str(full.retry_after)}) from None
-    except DeadlineExceeded:
-        reason = f"no first token within {seconds:g} s; send a shorter prompt, or set a larger deadline_seconds"
-        raise HttpError(400, reason, code="deadline_exceeded") from None
+    with as_http_errors(seconds):
+        try:
+            yield
+        except DeadlineExceeded:
+            reason = f"no first token within {seconds:g} s; send a shorter prompt, or set a larger deadline_seconds"
+            raise HttpError(400, reason, code="deadline_exceeded") from None
 
 
 def error_response(path: str, error: HttpError) -> Response:

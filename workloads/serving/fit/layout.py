@@ -1,7 +1,8 @@
 """How a language model is divided over GPUs, and what is asked of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 SHARE_PERCENT = 90
 """Percent of a GPU's memory for vLLM. Source: ``--gpu-memory-utilization`` of vLLM. Its default is 0.9 in 0.6.4 and
@@ -118,7 +119,13 @@ class Layout:
 
 
 SETTINGS = {"context_parallel": "decode_context_parallel"}
-"""Settings of a server whose names differ from those of a layout."""
+"""Settings of a server whose names differ from those of a layout, by the latter."""
+
+
+def layout_fields(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *settings* of a server, by the names that the fields of a layout have."""
+    fields = {setting: field for field, setting in SETTINGS.items()}
+    return {fields.get(name, name): value for name, value in settings.items()}
 
 
 @dataclass(frozen=True, slots=True)
