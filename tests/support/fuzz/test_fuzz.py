@@ -26,6 +26,13 @@ def test_a_target_runs_in_a_process_of_its_own_and_its_figures_come_back():
     assert 10 < outcome.peak_mib < runner.TARGETS[HERE[0]].peak_mib and " passed" in str(outcome)
 
 
+def test_the_memory_of_the_process_that_started_it_does_not_count():
+    ballast = b"1" * (runner.TARGETS[HERE[0]].peak_mib << 20)
+
+    assert runner.fuzz(HERE[0], 5, 1).failure == ""
+    assert ballast
+
+
 def test_a_process_that_ends_badly_is_a_failure():
     outcome = runner.fuzz(HERE[0], 5, "no number")
 
