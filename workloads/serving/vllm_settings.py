@@ -22,6 +22,10 @@ OURS = (
     "enable-log-requests", "disable-log-requests", "uvicorn-log-level", "disable-uvicorn-access-log", "config",
 )  # fmt: skip
 """Options that follow from other settings; one of them is also the start of others."""
+SPECULATIVE = ("speculative-config", "spec-")
+"""The same, if the model's own layers propose tokens."""
+PROCESSORS = ("compilation-config", "enforce-eager", "optimization-level")
+"""The same, if processors compute."""
 UNSAFE = (
     "trust-remote-code", "allowed-local-media-path", "middleware", "logits-processors", "worker-cls",
     "worker-extension-cls", "scheduler-cls", "model-class-overrides", "tool-parser-plugin", "reasoning-parser-plugin",
@@ -114,8 +118,9 @@ class VllmSettings(StrictModel):
     @field_validator("options")
     @classmethod
     def _check_options(cls, options: dict[str, OptionValue], info: ValidationInfo) -> dict[str, OptionValue]:
-        speculative = bool(info.data.get("speculative_tokens"))
-        if problems := [text for name in options if (text := option_problem(name, speculative))]:
+        others: tuple[str, ...] = SPECULATIVE if info.data.get("speculative_tokens") else ()
+        others += PROCESSORS if info.data.get("cpu_cache_gib") is not None else ()
+        if problems := [text for name in options if (text := option_problem(name, others))]:
             raise ValueError("; ".join(problems))
         return options
 
@@ -125,16 +130,17 @@ class VllmSettings(StrictModel):
         return self.replica is not None and self.replica.rank > 0
 
 
-def option_problem(name: str, speculative: bool = False) -> str | None:
+def option_problem(name: str, others: tuple[str, ...] = ()) -> str | None:
     """Return why *name* cannot be a further option of vLLM; None if it can.
+
+    *others* follow from other settings as those of ``OURS`` do.
 
     The parser of vLLM accepts the beginning of a name and underscores, so that both count as the whole name.
     """
     if not OPTION.fullmatch(name):
         return f"option {name!r} is not a name like max-num-batched-tokens"
     plain = name.partition(".")[0].removeprefix("no-")
-    ours = (*OURS, "speculative-config", "spec-") if speculative else OURS
-    if any(_names(plain, each) for each in ours):
+    if any(_names(plain, each) for each in (*OURS, *others)):
         return f"option {name} follows from other settings"
     if any(_names(plain, each) for each in UNSAFE):
         return f"option {name} loads code, opens a listener or a file, or logs requests"
@@ -192,14 +198,18 @@ def _replica(settings: VllmSettings) -> Iterator[str]:
 def _processors(settings: VllmSettings) -> Iterator[str]:
     """Yield the options for processors: nothing is compiled, because hosts have no compiler.
 
-    With stages, --enforce-eager fails at the first request, and this form of the same does not. Source: vLLM 0.32.
+    With stages, --enforce-eager fails at the first request, and this form of the same does not. vLLM's own rotary
+    embedding for processors rotates the queries of latent attention wrongly, so that PyTorch does it. Source: vLLM
+    0.32, and the outputs of its layers beside those of transformers.
     """
     if settings.cpu_cache_gib is None:
         return
+    compilation: dict[str, object] = {"custom_ops": ["-rotary_embedding"]}
     if settings.pipeline_parallel == 1:
         yield "--enforce-eager"
     else:
-        yield from ("--compilation-config", json.dumps({"mode": 2, "backend": "eager"}))
+        compilation |= {"mode": 2, "backend": "eager"}
+    yield from ("--compilation-config", json.dumps(compilation))
 
 
 def _features(settings: VllmSettings) -> Iterator[str]:

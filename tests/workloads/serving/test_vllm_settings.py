@@ -130,6 +130,13 @@ def test_a_draft_model_is_an_option_until_the_models_own_layers_are_used() -> No
         VllmSettings(options=options, speculative_tokens=1)
 
 
+@pytest.mark.parametrize("name", ["compilation-config", "compilation-config.custom_ops", "no-enforce-eager"])
+def test_how_processors_compute_is_no_option(name: str) -> None:
+    assert VllmSettings(options={name: True}).options == {name: True}
+    with pytest.raises(ValidationError, match=f"option {name} follows from other settings"):
+        VllmSettings(options={name: True}, cpu_cache_gib=2)
+
+
 def test_processes_see_their_gpus_and_their_network_alone() -> None:
     assert environment(VllmSettings(devices=(4, 5), replica=replica(1))) == {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "4,5", "HIP_VISIBLE_DEVICES": "4,5",
@@ -138,8 +145,11 @@ def test_processes_see_their_gpus_and_their_network_alone() -> None:
 
 
 def test_processors_compute_without_a_compiler() -> None:
-    assert line(cpu_cache_gib=2) == "--enforce-eager"
-    assert "--enforce-eager" not in line(cpu_cache_gib=2, pipeline_parallel=2)
+    rotary = '"custom_ops": ["-rotary_embedding"]'
+    assert line(cpu_cache_gib=2) == f"--enforce-eager --compilation-config {{{rotary}}}"
+    stages = line(cpu_cache_gib=2, pipeline_parallel=2)
+    assert stages.endswith(f'--compilation-config {{{rotary}, "mode": 2, "backend": "eager"}}')
+    assert "--enforce-eager" not in stages
     assert environment(VllmSettings(cpu_cache_gib=2)) == {
         "VLLM_HOST_IP": "127.0.0.1", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     }  # fmt: skip
