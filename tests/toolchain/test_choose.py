@@ -234,8 +234,12 @@ def test_the_modules_are_those_of_the_pinned_versions():
     """
     The version is stamped from here, the source comes from go.mod: they have to be the same.
     """
-    for programs, module in ((build.CLI, "github.com/pulumi/pulumi/pkg/v3"), (build.RUNTIMES, build.SDK)):
-        directory = build.MODULES / programs.module
-        assert f"\t{module} {programs.version}" in (directory / "go.mod").read_text()
-        assert f"{module} {programs.version} h1:" in (directory / "go.sum").read_text()
-    assert f"\t{build.SDK} {pins.CLI}" in (build.MODULES / build.CLI.module / "go.mod").read_text()
+    sources = (
+        (build.CLI, "github.com/pulumi/pulumi/pkg/v3", pins.CLI),
+        (build.RUNTIMES, build.SDK, pins.LANGUAGE_RUNTIMES),
+    )
+    for programs, module, version in sources:
+        assert list(programs.stamps.values()) == [version]
+        assert f"\t{module} {version}" in (programs.module / "go.mod").read_text()
+        assert f"{module} {version} h1:" in (programs.module / "go.sum").read_text()
+    assert f"\t{build.SDK} {pins.CLI}" in (build.CLI.module / "go.mod").read_text()

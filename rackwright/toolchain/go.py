@@ -1,0 +1,133 @@
+"""Build programs from Go modules, with versions and checksums that a go.mod and the go.sum beside it pin."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from rackwright.progress import Progress
+from rackwright.toolchain import cache
+from rackwright.toolchain.sources import ToolUnavailable
+
+OLDEST = (1, 21)
+"""First version of Go that downloads a newer Go itself if a module asks for it."""
+
+REPORT_SECONDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Programs of one module."""
+
+    module: Path
+    """Directory with the go.mod that pins their sources."""
+    packages: tuple[str, ...]
+    place: str = "."
+    """Directory of the programs below the directory of the build."""
+    stamps: Mapping[str, str] = field(default_factory=dict)
+    """Values of variables that the linker writes into the programs, by the name of the variable."""
+    tags: str = "osusergo,grpcnotrace"
+
+
+class Go:
+    """The go command with the environment and the log of one build."""
+
+    def __init__(self, command: str, log: Path, progress: Progress) -> None:
+        self.command, self.log, self.progress = command, log, progress
+        self.caches = cache.directory() / "go"
+        """Directory of Go's caches, with which an interrupted build resumes; GOCACHE and GOMODCACHE override it."""
+        settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        self.environment = {
+            "GOCACHE": str(self.caches / "build"),
+            "GOMODCACHE": str(self.caches / "modules"),
+            "GOTOOLCHAIN": "auto",
+            "GOENV": str(settings / "go" / "env"),
+            **os.environ,
+            "XDG_CONFIG_HOME": str(self.caches / "config"),  # go writes its counters there; GOENV has the settings
+            "CGO_ENABLED": "0",
+            "GOWORK": "off",
+            "GOFLAGS": f"{os.environ.get('GOFLAGS', '')} -modcacherw".strip(),  # so that the cache can be removed
+        }
+
+    def query(self, *arguments: str, module: Path) -> str:
+        """Return the output of go in the directory *module*; the log has its errors in full."""
+        with self.log.open("a") as log:
+            answer = subprocess.run(
+                [self.command, *arguments],
+                cwd=module, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True, check=False,
+            )  # fmt: skip
+        if answer.returncode != 0:
+            raise self._failure(arguments)
+        return answer.stdout.strip()
+
+    def build(self, programs: Programs, into: Path) -> None:
+        """Build *programs*, and report the progress every REPORT_SECONDS."""
+        flags = " ".join(("-s -w", *(f"-X {name}={value}" for name, value in programs.stamps.items())))
+        arguments = (
+            "build", "-v", "-mod=readonly", "-buildvcs=false", "-trimpath", f"-tags={programs.tags}",
+            f"-ldflags={flags}", f"-o={into / programs.place}/", *programs.packages,
+        )  # fmt: skip
+        with self.log.open("a") as log:
+            start = log.tell()
+            process = subprocess.Popen(
+                [self.command, *arguments], cwd=programs.module, env=self.environment, stdout=log, stderr=log
+            )
+            try:
+                while self._is_running(process):
+                    lines = self.log.read_bytes()[start:].splitlines()
+                    modules = sum(line.startswith(b"go: downloading") for line in lines)
+                    self.progress(f"  {modules} modules fetched, {len(lines) - modules} packages compiled")
+            except BaseException:
+                process.terminate()
+                process.wait()
+                raise
+        if process.returncode != 0:
+            raise self._failure(arguments)
+
+    def remove_caches(self) -> None:
+        """Remove the caches of rackwright's own: three gigabytes that only an interrupted build needs again."""
+        shutil.rmtree(self.caches, ignore_errors=True)
+
+    @staticmethod
+    def _is_running(process: subprocess.Popen[bytes]) -> bool:
+        """Return whether *process* still runs after REPORT_SECONDS."""
+        try:
+            process.wait(timeout=REPORT_SECONDS)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
+
+    def _failure(self, arguments: tuple[str, ...]) -> ToolUnavailable:
+        last = self.log.read_text(errors="replace").strip().rpartition("\n")[2]
+        return ToolUnavailable(f"build from Go modules: go {arguments[0]} failed: {last} (log {self.log})")
+
+
+def find(log: Path, progress: Progress) -> Go:
+    """Return the go command of this computer, with an empty *log*.
+
+    Raises:
+        ToolUnavailable: Go is missing or too old.
+    """
+    command = shutil.which("go")
+    if command is None:
+        raise ToolUnavailable("build from Go modules: there is no go on PATH, Go 1.21 or newer is needed")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("")
+    go = Go(command, log, progress)
+    version = go.query("env", "GOVERSION", module=cache.directory())
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST:
+        raise ToolUnavailable(f"build from Go modules: {command} is {version}, Go 1.21 or newer is needed")
+    return go
+
+
+def digest(modules: Path) -> str:
+    """Return a digest of all files below the directory *modules*, for the name of what is built from them."""
+    files = sorted(file for file in modules.rglob("*") if file.is_file())
+    content = sha256()
+    for file in files:
+        content.update(f"{file.relative_to(modules)} {sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return content.hexdigest()[:12]
