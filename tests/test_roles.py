@@ -238,7 +238,7 @@ WRITING = {
 }
 """Ansible's modules that write a file or change its owner, with the variables that name it."""
 READING_ONLY = {"set_fact", "import_tasks", "include_role", "assert", "debug", "fail", "stat", "slurp"}
-WITHOUT_PATHS = {"apt", "user", "group", "systemd_service", "dpkg_selections", "reboot"}
+WITHOUT_PATHS = {"apt", "user", "group", "systemd_service", "dpkg_selections", "reboot", "wait_for"}
 TEXTS = {"command", "shell"}
 ROLE_FILES = re.compile(r"\w+_(files|sources)\b")
 """Loops over files that a role declares: `test_each_file_of_a_role_is_in_a_directory_of_roots` looks at these."""

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -47,6 +47,17 @@ def take(path: Path, target: Path, digest: str) -> None:
     beside = target.with_name(f".{target.name}")
     shutil.move(path, beside)
     beside.rename(target)
+
+
+def add(paths: Iterable[Path], os: str) -> None:
+    """Copy packages that were built on this computer into the pool of *os*; apt finds them there like fetched ones."""
+    for path in paths:
+        target = package(os, sha256(path))
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            beside = target.with_name(f".{target.name}")
+            shutil.copyfile(path, beside)
+            beside.rename(target)
 
 
 def stanzas(os: str, digests: Iterator[str] | list[str]) -> list[str]:

@@ -16,6 +16,7 @@ from rackwright.twin import mirrors
 from rackwright.twin.backend import VirtualNic
 from rackwright.twin.container.container import Container
 from rackwright.twin.twin import Twin
+from rackwright.twin.vm import machine
 from rackwright.twin.vm.machine import VirtualDrive, VirtualMachine
 
 BUSES: dict[str | None, Literal["nvme", "sas", "virtio"]] = {
@@ -24,6 +25,9 @@ BUSES: dict[str | None, Literal["nvme", "sas", "virtio"]] = {
     "virtio": "virtio",
     None: "virtio",
 }
+
+MEMORY_MIB = {"kubernetes_node": 1536, "kubernetes_control_plane": 2560}
+"""Memory of a virtual machine with one of these roles, in MiB; without them it has that of VirtualMachine."""
 
 
 def build_twin(
@@ -79,7 +83,8 @@ def _virtual_machine(name: str, host: Host) -> VirtualMachine:
         )
     nics, gpus = _nics(name, host), nvidia.gpus(host.minimum)
     tpm = any(tier.tpm2 for tier in host.tiers.values())
-    return VirtualMachine(name, serial, drives, nics, uuid=uuid, gpus=gpus, tpm=tpm)
+    memory = max(MEMORY_MIB.get(role, machine.MEMORY_MIB) for role in ("", *host.roles))
+    return VirtualMachine(name, serial, drives, nics, memory, uuid=uuid, gpus=gpus, tpm=tpm)
 
 
 def _check_os(name: str, host: Host) -> None:

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 REPOSITORY = Repository.load(ROOT, b"salt", {"tests_password": "of the tests"})
 NEEDED: Mapping[str, Mapping[str, Any]] = {
     "jetson": {"clocks": True},
+    "kubernetes_node": {"nodes": [{"address": "192.0.2.12", "pod_network": "10.244.2.0/24"}]},
     "load_balancer": {"services": {"digits": {"port": 8080, "members": ["192.0.2.11:8080"]}}},
     "mlflow": {"admin": {"name": "admin", "password": {"secret": "tests_password"}}},
     "rdma": {"acs": "off"},

@@ -6,6 +6,7 @@ any text. Only the content of a file, and the existence of an entry, may depend 
 printed.
 """
 
+import base64
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -129,12 +130,18 @@ def _scope(spec: RoleSpec, source: RoleSource, variables: Names, repository: Rep
         "probe_program": program(repository.salt),
         "krl": krl,
         "sha256": sha256,
+        "sha256_base64": sha256_base64,
     }
     return {**common, **add_names(source, {**variables, **common}, repository)}
 
 
 def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_base64(text: str) -> str:
+    """Return the SHA-256 digest of *text* in base64: a key of 32 bytes."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def add_names(source: RoleSource, variables: Names, repository: Repository) -> Names:

@@ -51,6 +51,10 @@ class VirtualDrive:
         return f"drive-{hashlib.blake2s(self.serial.encode(), digest_size=8).hexdigest()}"
 
 
+MEMORY_MIB = 768
+"""Memory of a virtual machine without a role that needs more, in MiB."""
+
+
 @dataclass(frozen=True, slots=True)
 class VirtualMachine:
     """One host of the rack as a virtual machine."""
@@ -62,7 +66,7 @@ class VirtualMachine:
     """Serial number of the chassis, as its firmware reports it."""
     drives: tuple[VirtualDrive, ...]
     nics: tuple[VirtualNic, ...] = ()
-    memory_mib: int = 768
+    memory_mib: int = MEMORY_MIB
     os: Literal["debian-12"] = "debian-12"
     mirrors: tuple[str, ...] = ()
     uuid: str | None = None
