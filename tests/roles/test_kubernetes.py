@@ -13,7 +13,6 @@ import yaml
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
-from rackwright.toolchain import cache, go
 from rackwright.toolchain.kubernetes import pins, programs
 from tests.support.our_roles import REPOSITORY, ROLES
 
@@ -125,13 +124,11 @@ def test_no_content_of_a_secret_is_in_the_audit_log() -> None:
 
 
 def test_kubeadm_accepts_the_configuration(tmp_path: Path) -> None:
-    directory = f"{pins.KUBERNETES}-{go.digest(programs.MODULES.parent)}-x86_64"
-    kubeadm = cache.directory() / "kubernetes" / directory / "bin" / "kubeadm"
-    if not kubeadm.exists():
+    if (built := programs.found_programs()) is None:
         pytest.skip("`rackwright toolchain kubernetes` has not built kubeadm here")
     path = tmp_path / "kubeadm.yaml"
     path.write_text(written("kubernetes_control_plane", **PLANE)[f"{SETTINGS}/kubeadm.yaml"])
 
-    done = subprocess.run([kubeadm, "config", "validate", "--config", path], capture_output=True, text=True)
+    done = subprocess.run([built / "kubeadm", "config", "validate", "--config", path], capture_output=True, text=True)
 
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr

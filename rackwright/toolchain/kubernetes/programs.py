@@ -1,6 +1,7 @@
 """Build the programs of a cluster from Go modules, and pack them."""
 
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 from rackwright.errors import Diagnostic, SetupError
@@ -52,37 +53,63 @@ _SOURCES = {"Kubernetes": KUBERNETES, "etcd": ETCD, "containerd": CONTAINERD, "C
 
 
 def ensure(progress: Progress) -> Path:
-    """Return the directory with the programs in bin/ and their packages, after a build if there is none yet.
+    """Return the directory with the packages of a cluster, after a build if there is none yet.
 
     Raises:
         SetupError: Go or a program that packs is missing, or a build failed.
     """
-    root = cache.directory() / "kubernetes"
-    directory = root / f"{pins.KUBERNETES}-{go.digest(Path(__file__).parent)}-{platform.machine()}"
-    if directory.is_dir():
-        return directory
-    # the lock of the build of pulumi, which removes Go's caches at its end
-    with cache.hold_lock(cache.directory() / "toolchain" / "lock", progress):
-        if not directory.is_dir():
-            root.mkdir(parents=True, exist_ok=True)
-            with cache.replace_directory(directory) as half_made:
-                _build(half_made, progress)
+    code = go.digest(Path(__file__).parent)
+    return _ensure(f"packages-{code}", lambda into: _pack(into, ensure_programs(progress), progress), progress)
+
+
+def ensure_programs(progress: Progress) -> Path:
+    """Return the directory with the programs of a cluster, after a build if there is none yet.
+
+    Raises:
+        SetupError: Go is missing, or a build failed.
+    """
+    return _ensure(f"programs-{go.digest(MODULES)}", lambda into: _build(into, progress), progress)
+
+
+def found_programs() -> Path | None:
+    """Return the directory with the programs of a cluster; None if they are not built."""
+    directory = _directory(f"programs-{go.digest(MODULES)}")
+    return directory if directory.is_dir() else None
+
+
+def _directory(name: str) -> Path:
+    return cache.directory() / "kubernetes" / f"{pins.KUBERNETES}-{name}-{platform.machine()}"
+
+
+def _ensure(name: str, make: Callable[[Path], None], progress: Progress) -> Path:
+    directory = _directory(name)
+    if not directory.is_dir():
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with cache.hold_lock(directory.parent / f"{name}.lock", progress):
+            if not directory.is_dir():
+                with cache.replace_directory(directory) as half_made:
+                    make(half_made)
     return directory
 
 
 def _build(into: Path, progress: Progress) -> None:
-    packages.require()
-    programs = into / "bin"
     try:
         builder = go.find(cache.directory() / "logs" / "kubernetes.log", progress)
-        for number, (name, source) in enumerate(_SOURCES.items(), start=1):
-            progress(f"building {name} from Go modules, {number} of {len(_SOURCES)} (log {builder.log})")
-            builder.build(source, programs)
+        # the lock of the build of pulumi, which removes Go's caches at its end
+        with cache.hold_lock(cache.directory() / "toolchain" / "lock", progress):
+            for number, (name, source) in enumerate(_SOURCES.items(), start=1):
+                progress(f"building {name} from Go modules, {number} of {len(_SOURCES)} (log {builder.log})")
+                builder.build(source, into)
+            builder.remove_caches()
     except ToolUnavailable as reason:
         raise SetupError(
             Diagnostic("kubernetes", str(reason), "Go 1.21 or newer", "Install Go, and run the command again")
         ) from None
-    (programs / "server").rename(programs / "etcd")
+    (into / "server").rename(into / "etcd")
+
+
+def _pack(into: Path, programs: Path, progress: Progress) -> None:
+    packages.require()
     progress("packing the programs and the images of the control plane")
     layer, archive = packages.debian_layer(into, ("nftables", "conntrack", "kmod")), into / "images.tar"
     images.write(images.of_cluster(programs, layer), archive)
@@ -90,4 +117,3 @@ def _build(into: Path, progress: Progress) -> None:
         packages.write(package, into)
     for file in (layer, archive):
         file.unlink()
-    builder.remove_caches()
