@@ -84,7 +84,9 @@ def _virtual_machine(name: str, host: Host) -> VirtualMachine:
     nics, gpus = _nics(name, host), nvidia.gpus(host.minimum)
     tpm = any(tier.tpm2 for tier in host.tiers.values())
     memory = max(MEMORY_MIB.get(role, machine.MEMORY_MIB) for role in ("", *host.roles))
-    return VirtualMachine(name, serial, drives, nics, memory, uuid=uuid, gpus=gpus, tpm=tpm)
+    # kubeadm makes no control plane on a host with one processor
+    processors = 2 if "kubernetes_control_plane" in host.roles else 1
+    return VirtualMachine(name, serial, drives, nics, memory, processors, uuid=uuid, gpus=gpus, tpm=tpm)
 
 
 def _check_os(name: str, host: Host) -> None:

@@ -232,6 +232,26 @@ def test_a_host_has_a_tpm_if_a_tier_seals_its_key(tmp_path, sealed):
 
 
 @pytest.mark.parametrize(
+    ("roles", "memory_mib", "processors"),
+    [
+        ({}, 768, "1"),
+        ({"base": {}, "kubernetes_node": {}}, 1536, "1"),
+        ({"kubernetes_node": {}, "kubernetes_control_plane": {}}, 2560, "2"),
+    ],
+)
+def test_a_node_of_a_cluster_has_the_memory_and_the_processors_for_it(tmp_path, roles, memory_mib, processors):
+    host = {"address": "192.0.2.1", "identity": {"serial": "CHASSIS-1"}, "os": "debian-12", "roles": roles}
+    fleet = Fleet.model_validate_json(json.dumps({"fleet": "example", "hosts": {"alpha": host}}))
+    made = build_twin("example", tmp_path, fleet).machine("alpha")
+    assert isinstance(made, VirtualMachine)
+
+    argv = line(made, "kvm")
+
+    assert argv[argv.index("-m") + 1] == str(memory_mib)
+    assert argv[argv.index("-smp") + 1] == processors
+
+
+@pytest.mark.parametrize(
     ("written", "declared", "notice"),
     [(None, ["deb a"], False), (["deb a"], ["deb a"], False), ([], ["deb a"], True), (["deb a"], [], True)],
 )

@@ -67,6 +67,8 @@ class VirtualMachine:
     drives: tuple[VirtualDrive, ...]
     nics: tuple[VirtualNic, ...] = ()
     memory_mib: int = MEMORY_MIB
+    processors: int = 1
+    """Number of processors, at most 2."""
     os: Literal["debian-12"] = "debian-12"
     mirrors: tuple[str, ...] = ()
     uuid: str | None = None
@@ -189,7 +191,7 @@ def command_line(
     host = machine.name
     argv = ["qemu-system-x86_64", "-name", f"twin:{host}", "-nodefaults", "-no-user-config", "-display", "none"]
     argv += ["-M", "q35,sata=off,smbus=off,i8042=off,vmport=off,hpet=off,smm=off"]
-    argv += ["-m", str(machine.memory_mib), *processor(accelerator)]
+    argv += ["-m", str(machine.memory_mib), *processor(accelerator, machine.processors)]
     argv += ["-smbios", _options("type=1", manufacturer="rackwright", product="twin", serial=machine.serial)]
     argv += ["-smbios", _options("type=3", manufacturer="rackwright", serial=machine.serial)]
     if machine.uuid:
@@ -233,16 +235,16 @@ def tpm_command_line(machine: VirtualMachine, layout: Layout) -> list[str]:
     return [*argv, "--ctrl", f"type=unixio,path={socket},mode=0600"]
 
 
-def processor(accelerator: Accelerator) -> list[str]:
-    """Return the options for one processor, native or translated."""
+def processor(accelerator: Accelerator, count: int = 1) -> list[str]:
+    """Return the options for *count* processors, native or translated."""
     if accelerator == "kvm":
-        return ["-accel", "kvm", "-cpu", "host", "-smp", "1"]
+        return ["-accel", "kvm", "-cpu", "host", "-smp", str(count)]
     # tb-size limits the translated code, in MiB; the default is a quarter of the memory.
     # la57 and svm only slow a guest.
     argv = ["-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max,la57=off,svm=off"]
     # maxcpus=2: with a single processor, QEMU before 8.1 omits the memory barriers between a guest and the threads
     # that serve its drives and NICs, and a request may then wait for ever.
-    return [*argv, "-smp", "1,maxcpus=2"]
+    return [*argv, "-smp", f"{count},maxcpus=2"]
 
 
 def _in_slots(machine: VirtualMachine) -> list[VirtualDrive]:
