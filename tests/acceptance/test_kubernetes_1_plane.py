@@ -61,7 +61,6 @@ BROKEN: dict[Claimed, str] = {
     (PLANE, "file:/etc/kubernetes/admin.conf"): "chmod 0644 /etc/kubernetes/admin.conf",
     (PLANE, "file:/etc/kubernetes/pki/ca.key"): "chmod 0640 /etc/kubernetes/pki/ca.key",
     (PLANE, "file:/etc/kubernetes/manifests/kube-scheduler.yaml"): "rm /etc/kubernetes/manifests/kube-scheduler.yaml",
-    (PLANE, "file:/var/lib/etcd"): "chmod 0755 /var/lib/etcd",
 }
 """By claim what breaks it."""
 
