@@ -8,8 +8,8 @@ from typing import Any
 from workloads.errors import Diagnostic, UserError
 
 Report = Mapping[str, Any]
-FIGURE = {"choices": "accuracy", "texts": "bits_per_byte"}
-"""The figure of each kind of data that the gate compares."""
+FIGURE = {"choices": "accuracy", "texts": "bits_per_byte", "answers": "accuracy"}
+"""The figure of each kind of data that the gate compares; answers are the tokens that a training holds out."""
 
 
 def read_report(path: Path) -> Report:

@@ -114,7 +114,7 @@ def _module(directory: Path, config: Mapping[str, Any], architecture: str) -> tu
         return _Embedding(model, tuple(text), mean, normalized), text
     problem = f"a model of architecture {architecture} cannot be quantised here"
     expected = f"a classifier, or a Sentence Transformers encoder ({MODULES})"
-    help = "Serve a language model from a GGUF file, which `python -m workloads.serving.gguf` makes"
+    help = "Quantise a language model with `python -m workloads.quantize.language_model`"
     raise UserError(Diagnostic(str(directory), problem, expected, help))
 
 

@@ -1,24 +1,31 @@
-"""The training of an exported language model, from the lineage that `python -m workloads.export` wrote beside it."""
+"""The origin of an exported language model, from the lineage that lies beside it.
+
+`python -m workloads.export` and `python -m workloads.quantize.language_model` write it.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
 LINEAGE = "lineage.json"
+QUANTIZATION = "quantization"
 KEPT = ("run", "step", "checkpoint", "config", "base", "parent", "data", "forced", "adapters", "dtype")
 """Entries of an export's lineage that identify its training and its form."""
 
 
-def training_lineage(directory: Path) -> dict[str, Any]:
-    """Return the entry ``training`` for the lineage of the model that was exported to *directory*; empty for another.
+def exported_lineage(directory: Path) -> dict[str, Any]:
+    """Return the entries ``training`` and ``quantization`` for the lineage of the model in *directory*, if it has them.
 
-    Its ``checkpoint`` is the digest of the checkpoint's manifest, and its ``config`` that of the training, as in models
-    of `python -m workloads.quantize`.
+    The ``checkpoint`` of a training is the digest of the checkpoint's manifest, and its ``config`` that of the
+    training, as in models of `python -m workloads.quantize`.
     """
     try:
         record = json.loads((directory / LINEAGE).read_text())
     except (OSError, ValueError):
         return {}
-    if not isinstance(record, dict) or not {"checkpoint", "config"} <= record.keys():
+    if not isinstance(record, dict):
         return {}
-    return {"training": {name: record[name] for name in KEPT if name in record}}
+    lineage = {QUANTIZATION: record[QUANTIZATION]} if QUANTIZATION in record else {}
+    if {"checkpoint", "config"} <= record.keys():
+        lineage["training"] = {name: record[name] for name in KEPT if name in record}
+    return lineage

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
-from workloads.serving.exported import training_lineage
+from workloads.serving.exported import exported_lineage
 from workloads.serving.model import Model, check_name, publish
 from workloads.serving.settings import ServingSettings
 
@@ -32,7 +32,7 @@ def publish_gguf(path: Path, name: str, card: Path | None, directory: Path) -> M
     from workloads.serving.runtimes.llama import start_server
 
     start_server(path, ServingSettings(parallel=1, context_tokens=256))
-    lineage = {"file": path.name, **training_lineage(path.parent)}
+    lineage = {"file": path.name, **exported_lineage(path.parent)}
     return publish(directory, files, name, (), (), lineage, runtime="llama.cpp")
 
 

@@ -20,7 +20,7 @@ from workloads.catalogue.models import serving_defaults, vllm_has
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.serving import fit
-from workloads.serving.exported import LINEAGE, training_lineage
+from workloads.serving.exported import LINEAGE, exported_lineage
 from workloads.serving.model import NAME, NAME_PATTERN, Model, check_name, publish
 from workloads.serving.settings import ServingSettings
 
@@ -41,7 +41,7 @@ def publish_vllm(source: Path, name: str, card: Path | None, directory: Path) ->
     check_name(name)
     if card and not card.is_file():
         raise UserError(Diagnostic(str(card), "the file does not exist", help="Correct the path"))
-    config = _read_object(source / CONFIG)
+    config = read_object(source / CONFIG)
     architecture = (config.get("architectures") or [None])[0]
     if not isinstance(architecture, str):
         problem, expected = f"architectures has {architecture}", "the class of the model in architectures"
@@ -52,12 +52,12 @@ def publish_vllm(source: Path, name: str, card: Path | None, directory: Path) ->
         for each in source.iterdir()
         if each.suffix in DATA and each.is_file() and each.name not in others
     }
-    own_code = [name for name in data if name.endswith("config.json") and "auto_map" in _read_object(data[name])]
+    own_code = [name for name in data if name.endswith("config.json") and "auto_map" in read_object(data[name])]
     replaced = _without_code(source, config, architecture, own_code)
-    weights = _weights(source)
+    weights = weight_files(source)
     sizes = fit.sizes(config, fit.read_tensors(weights))
     lineage = {"directory": source.resolve().name, "architecture": architecture, "sizes": sizes.as_data(),
-               "defaults": _defaults(architecture, sizes.context_tokens), **training_lineage(source)}  # fmt: skip
+               "defaults": _defaults(architecture, sizes.context_tokens), **exported_lineage(source)}  # fmt: skip
     if replaced:
         lineage["removed"] = {name: ["auto_map"] for name in replaced}
     files = {**data, **{each.name: each for each in weights}, **({"card.md": card} if card else {})}
@@ -96,7 +96,12 @@ def _defaults(architecture: str, context_tokens: int) -> dict[str, int]:
     return {**defaults, "context_tokens": min(defaults["context_tokens"], context_tokens)}
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in the file *path*.
+
+    Raises:
+        UserError: The file cannot be read, or has no object.
+    """
     try:
         files = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -110,10 +115,14 @@ def _read_object(path: Path) -> dict[str, Any]:
     return files
 
 
-def _weights(source: Path) -> list[Path]:
-    """Return the model's weight files: those that its index names, else all."""
+def weight_files(source: Path) -> list[Path]:
+    """Return the weight files of the model in *source*: those that its index names, else all.
+
+    Raises:
+        UserError: A file is missing, or the weights are no safetensors.
+    """
     if (source / INDEX).is_file():
-        weight_map = _read_object(source / INDEX).get("weight_map")
+        weight_map = read_object(source / INDEX).get("weight_map")
         names: Collection[Any] = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
         odd = [
             name for name in names if not re.fullmatch(NAME_PATTERN, str(name)) or not (source / str(name)).is_file()
