@@ -1,5 +1,6 @@
 """Iterations of language models: conversations, the training's own scores, and an export in the served form."""
 
+import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,20 +21,27 @@ from workloads.serving import model as model_directory
 from workloads.serving.model import Model
 from workloads.training.config import ConfigSchema, TrainingConfig
 
-EXPORTER = "workloads.export"
+EXPORTER, QUANTIZER = "workloads.export", "workloads.quantize.language_model"
 PUBLISH = f"{Stage.PUBLISH}."
 HELD_OUT = 0.2
 """Share of the new conversations that judges and is never learned from: as many as of a classifier's new rows."""
 LEAST_ANSWERS = 100
 """Smallest number of scored tokens for a verdict: the standard error of a share of 100 is 0.05 at most."""
 NEW, CARD = "new conversations", "card.md"
+QUANTIZED = ("int8", "int4", "fp8")
+"""Formats of weights that the quantiser makes from an export in `EXPORTED`."""
+EXPORTED = "bf16"
+EXPORT, QUANTIZATION = "export", "quantised"
+"""Names of directories in that of the iteration."""
+REPORT = f"{QUANTIZATION}.report.json"
+"""Name of the report of the quantisation, beside them."""
 
 
 class PublishSettings(ConfigSchema):
     """The settings of stage publish."""
 
-    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Number format of the weights."""
+    dtype: Literal["fp32", "bf16", "fp16", "int8", "int4", "fp8"] = "fp32"
+    """Number format of the weights; int8, int4 and fp8 are quantised from bf16, for vLLM alone."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ FORMS = {
 
 
 class LanguageModels:
-    """The family of language models. They are not quantised."""
+    """The family of language models, whose weights can be quantised for vLLM."""
 
     name = "language-model"
     kinds = ("deepseek-v3", "hugging-face")
@@ -68,6 +76,7 @@ class LanguageModels:
         "tuned": "accuracy tuned",
         "perplexity_before": "perplexity before",
         "perplexity_tuned": "perplexity tuned",
+        "after": "accuracy quantised",
     }
 
     def digest(self, data: Path) -> str:
@@ -112,7 +121,13 @@ class LanguageModels:
         values = {"dtype": model.precision}
         changes = request.changes_of(PUBLISH)
         settings = config_file.apply_changes(PublishSettings, "--set publish", values, changes)
-        return {"target": model.target, "settings": settings.model_dump(mode="json")}
+        parameters = {"target": model.target, "settings": settings.model_dump(mode="json")}
+        if settings.dtype not in QUANTIZED:
+            return parameters
+        if FORMS[model.target].export != "huggingface":
+            problem, expected = f"{settings.dtype} is for vLLM", f"fp32, bf16 or fp16 for {model.target}"
+            raise DeclarationError(Diagnostic("--set publish.dtype", problem, expected, "Choose one of these"))
+        return {**parameters, "may_lose": request.may_lose}  # the gate of the quantisation depends on it
 
     def gate(self, context: IterationContext) -> None:
         may_lose = context.request.may_lose
@@ -124,10 +139,12 @@ class LanguageModels:
         served = context.work.starting_model
         parameters = self.publishing_parameters(context.request, served)
         form, dtype = FORMS[served.target], parameters["settings"]["dtype"]
-        exported = context.work.directory / "export"
+        exported = context.work.directory / EXPORT
+        (context.work.directory / REPORT).unlink(missing_ok=True)  # of an earlier choice of the format
+        exported_dtype = EXPORTED if dtype in QUANTIZED else dtype
         adapters = ("--merge-adapters",) if served.config["model"].get("lora") else ()
         status, last_line = context.run_python(
-            EXPORTER, context.training, "--to", form.export, "--dtype", dtype, "--out", exported, *adapters
+            EXPORTER, context.training, "--to", form.export, "--dtype", exported_dtype, "--out", exported, *adapters
         )
         if status == 1:
             problem, note = f"the export fails its check: {last_line!r}", "the model is not promoted"
@@ -136,31 +153,67 @@ class LanguageModels:
         if status:
             raise ProcessFailed(EXPORTER, status, last_line)
         card = ("--card", served.directory / CARD) if (served.directory / CARD).is_file() else ()
-        source = exported / form.file
+        made = self._quantize(context, exported, dtype) if dtype in QUANTIZED else exported
+        source = made / form.file
         status, last_line = context.run_python(
             form.publisher, source, "--name", served.name, "--out", context.model, *card
         )
         if status:
             raise ProcessFailed(form.publisher, status, last_line)
-        shutil.rmtree(exported)  # the published model is a copy
+        for directory in {exported, made}:
+            shutil.rmtree(directory)  # the published model is a copy
         model = model_directory.read(context.model)
         size = sum(file.bytes for file in model.files.values())
         return {"version": model.version, "bytes": size, "precision": dtype, "target": served.target}
 
+    def _quantize(self, context: IterationContext, exported: Path, dtype: str) -> Path:
+        """Return the directory of the export with its weights in *dtype*.
+
+        Raises:
+            AccuracyTooLow: The quantised model falls short of the tuned one, or of the served one.
+        """
+        made, may_lose = context.work.directory / QUANTIZATION, context.request.may_lose
+        argv = ("--to", dtype, "--training", context.training, "--may-lose", str(may_lose), "--out", made)
+        status, last_line = context.run_python(QUANTIZER, exported, *argv)
+        help = f"Choose a format with more bits, such as --set {PUBLISH}dtype=int8, or raise --may-lose"
+        if status == 1:
+            problem, note = f"the quantised model fails its gate: {last_line!r}", "the model is not promoted"
+            raise gate.AccuracyTooLow(Diagnostic("quantising", problem, help=help, note=note))
+        if status:
+            raise ProcessFailed(QUANTIZER, status, last_line)
+        scores = context.work.stage(Stage.TUNE)["came"]["scores"] or []
+        quantized = [
+            {**score, "accuracy": each["accuracy"], "loss": each["loss"]}
+            for score, each in zip(scores, _quantized_results(context.work), strict=True)
+        ]
+        gate.refuse_shortfalls(shortfalls(quantized, may_lose), may_lose, help, NEW)
+        return made
+
     def figures(self, work: Work) -> list[dict[str, Any]]:
         scores = work.stage(Stage.TUNE)["came"].get("scores") or []
+        quantized = dict(enumerate(_quantized_results(work)))
         return [
             {
                 "data": data_name(each, number == 0),
                 "rows": each["answers"],
                 "before": each["parent"]["accuracy"],
                 "tuned": each["accuracy"],
-                "after": None,
+                "after": quantized[number]["accuracy"] if number in quantized else None,
                 "perplexity_before": perplexity(each["parent"]["loss"]),
                 "perplexity_tuned": perplexity(each["loss"]),
             }
             for number, each in enumerate(scores)
         ]
+
+
+def _quantized_results(work: Work) -> list[dict[str, Any]]:
+    """Return the results of the quantised model, by data set in the order of the training's scores."""
+    try:
+        report = json.loads((work.directory / REPORT).read_text())
+    except FileNotFoundError:
+        return []
+    results: list[dict[str, Any]] = report["gate"]["after"]
+    return results
 
 
 def _sha256(path: Path) -> str | None:

@@ -12,6 +12,7 @@ import pytest
 
 from rackwright.iteration.candidates import StartingModel
 from rackwright.iteration.family import IterationContext
+from rackwright.iteration.gate import AccuracyTooLow
 from rackwright.iteration.language_models import LanguageModels, shortfalls
 from rackwright.iteration.request import IterationRequest, Stage
 from rackwright.iteration.run import StageFailed, iterate
@@ -55,7 +56,8 @@ class LanguageActions(FakeActions):
 
     def __init__(self, project: Path) -> None:
         super().__init__(project)
-        self.status = {"training": 0, "launch": 0, "export": 0, "gguf": 0, "vllm": 0, "up": 0}
+        self.status = {"training": 0, "launch": 0, "export": 0, "language_model": 0, "gguf": 0, "vllm": 0, "up": 0}
+        self.quantized = [{"accuracy": 0.85, "loss": 0.6}, {"accuracy": 0.795, "loss": 1.2}]
         self.scores = [score("data.jsonl", (0.4, 3.0), (0.9, 0.5)), score("text", (0.8, 1.0), (0.795, 1.1))]
 
     def run_python(self, argv: Sequence[str], say: Callable[[str], None]) -> tuple[int, str]:
@@ -67,6 +69,9 @@ class LanguageActions(FakeActions):
             (out / "lineage.json").write_text(json.dumps(record))
         if name == "export" and not status:
             out.mkdir(exist_ok=True)
+        if name == "language_model" and not status:
+            out.mkdir()
+            out.with_name(f"{out.name}.report.json").write_text(json.dumps({"gate": {"after": self.quantized}}))
         if name in ("gguf", "vllm") and not status:
             publish(out, self.weights, trained(TUNED), "vllm" if name == "vllm" else "llama.cpp")
         return status, f"{name} has ended"
@@ -166,15 +171,10 @@ def test_a_whole_model_for_vllm_is_exported_as_a_directory(chats: Path, ask: Ask
     """
     Apart from a stack: the check of one needs hosts with GPUs.
     """
-    served = StartingModel(chats, "v", 1, "vllm", "bf16", chats, "digest", trained(lora=None)["config"], "chat")
-    found = asdict(served) | {"directory": str(chats), "checkpoint": str(chats)}
-    out = chats / "work"
-    out.mkdir()
-    context = IterationContext(
-        ask(changes=("publish.dtype=fp16",)), Work(out, {"found": found, "stages": {}}),
-        lambda *argv: actions.run_python([str(each) for each in argv], print),
-    )  # fmt: skip
-    result = LanguageModels().publish(context)
+    result, out = (
+        LanguageModels().publish(for_vllm(chats, ask(changes=("publish.dtype=fp16",)), actions)),
+        chats / "work",
+    )
 
     assert (result["precision"], result["target"]) == ("fp16", "vllm")
     exported = ["--to", "huggingface", "--dtype", "fp16", "--out", str(out / "export")]
@@ -182,6 +182,62 @@ def test_a_whole_model_for_vllm_is_exported_as_a_directory(chats: Path, ask: Ask
         ["workloads.export", str(out / "training"), *exported],
         ["workloads.serving.vllm", str(out / "export"), "--name", "chat", "--out", str(out / "model")],
     ]
+
+
+def for_vllm(chats: Path, request: IterationRequest, actions: LanguageActions) -> IterationContext:
+    """Return the context of an iteration whose served model is for vLLM, after its fine-tuning."""
+    served = StartingModel(chats, "v", 1, "vllm", "bf16", chats, "digest", trained(lora=None)["config"], "chat")
+    found = asdict(served) | {"directory": str(chats), "checkpoint": str(chats)}
+    out = chats / "work"
+    out.mkdir()
+    tuned = {"done": True, "came": {"scores": actions.scores}}
+    return IterationContext(
+        request, Work(out, {"found": found, "stages": {"tune": tuned}}),
+        lambda *argv: actions.run_python([str(each) for each in argv], print),
+    )  # fmt: skip
+
+
+def test_a_model_for_vllm_is_quantised_between_export_and_publication(
+    chats: Path, ask: Ask, actions: LanguageActions
+) -> None:
+    """
+    Apart from a stack: the check of one needs hosts with GPUs.
+    """
+    context = for_vllm(chats, ask(changes=("publish.dtype=int4",), may_lose=0.02), actions)
+    result = LanguageModels().publish(context)
+    out = chats / "work"
+
+    assert result["precision"] == "int4"
+    judged = ["--training", str(out / "training"), "--may-lose", "0.02", "--out", str(out / "quantised")]
+    assert actions.ran == [
+        ["workloads.export", str(out / "training"), "--to", "huggingface", "--dtype", "bf16",
+         "--out", str(out / "export")],
+        ["workloads.quantize.language_model", str(out / "export"), "--to", "int4", *judged],
+        ["workloads.serving.vllm", str(out / "quantised"), "--name", "chat", "--out", str(out / "model")],
+    ]  # fmt: skip
+    assert not (out / "export").exists() and not (out / "quantised").exists(), "the published model is a copy of both"
+    assert [each["after"] for each in LanguageModels().figures(context.work)] == [0.85, 0.795]
+
+
+@pytest.mark.parametrize(
+    ("figures", "message"),
+    [
+        ({"accuracy": 0.39, "loss": 0.6}, "token accuracy 0.3900 on new conversations, where the served model has 0.4"),
+        ({"accuracy": 0.85, "loss": 3.1}, "perplexity 22.1980 on new conversations, where the served model has 20.0"),
+    ],
+)
+def test_a_quantised_model_that_is_worse_than_the_served_one_is_refused(
+    chats: Path, ask: Ask, actions: LanguageActions, figures: dict[str, float], message: str
+) -> None:
+    actions.quantized[0] = figures
+    with pytest.raises(AccuracyTooLow, match=message):
+        LanguageModels().publish(for_vllm(chats, ask(changes=("publish.dtype=int4",)), actions))
+
+
+def test_a_quantisation_below_its_gate_is_refused(chats: Path, ask: Ask, actions: LanguageActions) -> None:
+    actions.status["language_model"] = 1
+    with pytest.raises(AccuracyTooLow, match="the quantised model fails its gate: 'language_model has ended'"):
+        LanguageModels().publish(for_vllm(chats, ask(changes=("publish.dtype=fp8",)), actions))
 
 
 @pytest.mark.parametrize("where", ["training", "export", "gguf", "up"])
@@ -292,7 +348,12 @@ class TestRefused:
         assert "--target: got t4; no target: digits is served by llama.cpp" in refused(ask(target="t4"), actions, 2)
 
     def test_an_unknown_number_format(self, ask: Ask, actions: LanguageActions) -> None:
-        assert "--set publish: dtype: got int4" in refused(ask(changes=("publish.dtype=int4",)), actions, 2)
+        assert "--set publish: dtype: got int3" in refused(ask(changes=("publish.dtype=int3",)), actions, 2)
+
+    def test_fewer_bits_for_llama_cpp(self, ask: Ask, actions: LanguageActions) -> None:
+        text = refused(ask(changes=("publish.dtype=int4",)), actions, 2)
+        assert "--set publish.dtype: int4 is for vLLM; fp32, bf16 or fp16 for llama.cpp" in text
+        assert actions.names == []
 
     def test_a_training_without_a_tokenizer(self, chats: Path, ask: Ask, actions: LanguageActions) -> None:
         training = trained()
