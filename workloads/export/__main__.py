@@ -39,7 +39,7 @@ def export(
 
     Args:
         merge_adapters: Whether adapters are added to the weights of their base; else they are exported alone.
-        dtype: Number format of the weights: fp32, bf16 or fp16.
+        dtype: Number format of the weights: fp32, bf16 or fp16, and for gguf also q8_0.
         to: Format of the export: huggingface or gguf.
 
     Raises:
@@ -55,6 +55,7 @@ def export(
 
     model = trained.load(run)
     _check_adapters(model.lora is not None, merge_adapters, run, to)
+    _check_dtype(dtype, to)
     partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -74,6 +75,15 @@ def _check_adapters(has_adapters: bool, merge_adapters: bool, run: Path, to: str
     if to == "gguf" and has_adapters and not merge_adapters:
         problem, help = "a GGUF file has a whole model", "Add --merge-adapters"
         raise UserError(Diagnostic("--to gguf", problem, "adapters that are merged", help))
+
+
+def _check_dtype(dtype: str, to: str) -> None:
+    from workloads.export import gguf
+
+    if to != "gguf" and dtype in gguf.QUANTIZED:
+        problem, expected = f"{dtype} is a format of GGUF files", "fp32, bf16 or fp16 for Hugging Face"
+        help = "Export in bf16, and quantise with `python -m workloads.quantize.language_model`"
+        raise UserError(Diagnostic("--dtype", problem, expected, help))
 
 
 def _write(model: "TrainedModel", directory: Path, merge_adapters: bool, dtype: str, to: str) -> dict[str, Any]:
@@ -97,7 +107,10 @@ def main(argv: list[str] | None = None) -> int:
         "--merge-adapters", action="store_true", help="add LoRA adapters to the weights of their base model"
     )
     parser.add_argument(
-        "--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="number format of the weights (default: fp32)"
+        "--dtype",
+        choices=("fp32", "bf16", "fp16", "q8_0"),
+        default="fp32",
+        help="number format of the weights; q8_0, 8 bits, is for gguf (default: fp32)",
     )
     parser.add_argument(
         "--tracking", metavar="URL", default=os.environ.get(URL, ""), help=f"MLflow server (default: {URL})"

@@ -30,6 +30,14 @@ PRE_TOKENIZERS = {
 NO_MERGE = "[none] [none]"
 """A merge that never applies, for a tokenizer without merges: the writer leaves empty lists out, which llama.cpp wants.
 A merge joins single letters, or what others have joined, and no letter is so long."""
+QUANTIZED = ("q8_0",)
+"""Number formats with a scale for each block of a row. llama.cpp's package writes no other ones that are common: those
+for 4 bits with two levels of scales (q4_k_m) need its own program."""
+Q8_0 = gguf.GGMLQuantizationType.Q8_0
+BLOCK = 32
+"""Values of a block of Q8_0."""
+ROUTERS = ("ffn_gate_inp.weight", "mlp.gate.weight")
+"""Ends of the names of routers, llama.cpp's and transformers'; they stay fp32."""
 TOLERANCE = 0.02
 """Largest difference of a log-probability, as a share of the standard deviation of the logits.
 
@@ -46,9 +54,12 @@ def write_model(trained: TrainedModel, directory: Path, dtype: str) -> dict[str,
         ExportDiffers: The log-probabilities of the loaded model are other ones.
     """
     source, path = directory / "huggingface", directory / "model.gguf"
-    hugging_face.write_model(trained, source, dtype)
+    quantized = dtype in QUANTIZED
+    hugging_face.write_model(trained, source, "fp32" if quantized else dtype)
     model: Any = trained.model.model
-    write_gguf(model, source, trained.config.name, hugging_face.DTYPES[dtype], path)
+    if quantized:
+        round_weights(model)
+    write_gguf(model, source, trained.config.name, dtype, path)
     shutil.rmtree(source)
     vocabulary = model.config.vocab_size
     expected_logits = logits(model.float(), vocabulary)[0, -1]
@@ -62,11 +73,25 @@ def write_model(trained: TrainedModel, directory: Path, dtype: str) -> dict[str,
     return {"proof": f"llama.cpp loads it, and its log-probabilities differ by at most {difference:.2g}"}
 
 
-def write_gguf(model: Any, source: Path, name: str, dtype: torch.dtype, path: Path) -> None:
+def round_weights(model: torch.nn.Module) -> None:
+    """Round the weights of *model* that a file in `QUANTIZED` rounds, so that the proof compares equal weights."""
+    for name, weight in model.named_parameters():
+        if is_quantized(name, weight):
+            blocks = gguf.quants.quantize(weight.detach().numpy(), Q8_0)
+            weight.data = torch.from_numpy(gguf.quants.dequantize(blocks, Q8_0)).to(weight.dtype)
+
+
+def is_quantized(name: str, weight: Tensor) -> bool:
+    """Return whether a file in `QUANTIZED` has *weight* in 8 bits: a matrix whose rows are whole blocks."""
+    return weight.dim() > 1 and not name.endswith(ROUTERS) and weight.shape[-1] % BLOCK == 0
+
+
+def write_gguf(model: Any, source: Path, name: str, dtype: str, path: Path) -> None:
     """Write *model*, of transformers and in host memory, to the GGUF file *path*.
 
     Args:
         source: Directory of the same model with its tokenizer.
+        dtype: Number format of the matrices: fp32, bf16, fp16, or one of `QUANTIZED`.
 
     Raises:
         UserError: This export does not know the architecture, its scaling of positions, or the tokenizer.
@@ -79,8 +104,12 @@ def write_gguf(model: Any, source: Path, name: str, dtype: torch.dtype, path: Pa
     for key, value in {"name": name, **_sizes(config), **_tokenizer(source, config)}.items():
         getattr(writer, f"add_{key}")(value)
     for key, tensor in _tensors(model):
-        is_narrow = tensor.dim() > 1 and not key.endswith("ffn_gate_inp.weight")
-        _add_tensor(writer, key, tensor.to(dtype if is_narrow else torch.float32))
+        if dtype in QUANTIZED and is_quantized(key, tensor):
+            writer.add_tensor(key, gguf.quants.quantize(tensor.detach().float().numpy(), Q8_0), raw_dtype=Q8_0)
+            continue
+        is_narrow = tensor.dim() > 1 and not key.endswith(ROUTERS)
+        narrow = hugging_face.DTYPES.get(dtype, torch.float32)
+        _add_tensor(writer, key, tensor.to(narrow if is_narrow else torch.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

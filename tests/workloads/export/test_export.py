@@ -116,6 +116,25 @@ def test_llama_cpp_answers_like_the_trained_model(
     assert float(lineage["proof"].rpartition(" ")[2]) < 0.01
 
 
+@pytest.mark.parametrize(("run", "merge_adapters"), [("experts", False), ("adapters", True)])
+def test_llama_cpp_answers_in_8_bits_like_the_rounded_model(
+    run: str, merge_adapters: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    trained = request.getfixturevalue(run)
+    sizes = {}
+    for dtype in ("bf16", "q8_0"):
+        lineage = export(trained, tmp_path / dtype, merge_adapters, dtype, to="gguf")
+        sizes[dtype] = lineage["files"]["model.gguf"]["bytes"]
+    assert lineage["dtype"] == "q8_0"
+    assert sizes["q8_0"] < 0.75 * sizes["bf16"]
+
+
+def test_8_bits_of_llama_cpp_are_refused_for_hugging_face(adapters: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--dtype: q8_0 is a format of GGUF files; fp32, bf16 or fp16 for Hugging Face"):
+        export(adapters, tmp_path / "model", merge_adapters=True, dtype="q8_0")
+    assert not (tmp_path / "model").exists()
+
+
 @pytest.mark.parametrize("to", ["huggingface", "gguf"])
 def test_a_published_export_names_its_training(adapters: Path, tmp_path: Path, to: str) -> None:
     export(adapters, tmp_path / "export", merge_adapters=True, dtype="bf16", to=to)
