@@ -28,6 +28,7 @@ from workloads.quantize.language_model.measure import ModelMeter, windows
 from workloads.quantize.language_model.run import QuantizationResult, quantize
 from workloads.serving.vllm import publish_vllm
 from workloads.training.run import train
+from workloads.training.tokenizer import load_tokenizer
 
 Quantize = Callable[..., QuantizationResult]
 TEXT = "The harbour has nine racks, and each of them has a number of its own.\n" * 3
@@ -201,6 +202,20 @@ def test_the_most_likely_choice_is_the_answer(llama: Path, tmp_path: Path) -> No
     meter = ModelMeter([read("choices", path)], [], context_tokens=64, device="cpu")
 
     assert meter.measure(llama)[0]["accuracy"] == pytest.approx(1 / 3), "the same question has one most likely choice"
+
+
+def test_a_choice_follows_its_question_alone(llama: Path) -> None:
+    """
+    Without a token that begins texts, as in `python -m workloads.evaluation`.
+    """
+    question, choice = "Where is it?", " at sea"
+    model, tokenizer = measure.load(llama), load_tokenizer(str(llama))
+    tokens = list((question + choice).encode())
+    with torch.no_grad():
+        logits = model(torch.tensor([tokens])).logits[0].float().log_softmax(-1)
+        found = ModelMeter([], [], context_tokens=64, device="cpu")._choice(model, tokenizer, question, choice)
+    expected = sum(float(logits[n - 1, tokens[n]]) for n in range(len(question), len(tokens)))
+    assert found == pytest.approx(expected, rel=1e-4)
 
 
 def texts(directory: Path, *rows: str) -> Any:

@@ -80,13 +80,13 @@ class ModelMeter:
         return {"accuracy": right / len(rows)}
 
     def _choice(self, model: Any, tokenizer: Any, question: str, choice: str) -> float:
-        stripped = question.rstrip()
-        context = [_first(tokenizer), *_encode(tokenizer, stripped)]
-        # encoded together: a token may begin with the blank between both
-        whole = [_first(tokenizer), *_encode(tokenizer, question + choice)]
+        # without a token before the question, and both encoded together, as the harness does: a token may begin with
+        # the blank between them
+        context = _encode(tokenizer, question.rstrip()) or [_first(tokenizer)]
+        whole = _encode(tokenizer, question + choice)
         answers = whole[len(context) :] or whole[-1:]
         room = max(self.context_tokens - len(answers) + 1, 1)
-        before = whole[: len(whole) - len(answers)][-room:]
+        before = (whole[: len(whole) - len(answers)] or context)[-room:]
         return self._log_probability(model, before, answers)
 
     def _log_probability(self, model: Any, context: Sequence[int], answers: Sequence[int]) -> float:
