@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -26,15 +26,22 @@ def python(progress: Progress) -> str:
 
 
 @contextmanager
-def served(log: Log, parallel: int, has_adapter: bool = True) -> Iterator[tuple[dict[str, str], Path]]:
-    """Serve a small model by our server with a real vLLM; yield how both are reached, and the file of their logs."""
+def served(
+    log: Log, parallel: int, has_adapter: bool = True, prepare: Callable[[Path], Path] | None = None
+) -> Iterator[tuple[dict[str, str], Path]]:
+    """Serve a small model by our server with a real vLLM; yield how both are reached, and the file of their logs.
+
+    Args:
+        prepare: Makes another model of the one in a directory, and returns its directory.
+    """
     directory, interpreter = log.empty_directory(), python(log)
     made = log.run([interpreter, "-m", "tests.support.models.tiny_llama", str(directory)])
     need(made.returncode == 0, f"the model cannot be made: {made.stderr[-300:]}")
+    model = prepare(directory / MODEL) if prepare else directory / MODEL
     publish = [
         "-m",
         "workloads.serving.vllm",
-        str(directory / MODEL),
+        str(model),
         "--name",
         MODEL,
         "--out",
