@@ -5,11 +5,19 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from rackwright.cli import main
+from rackwright.iteration import process
+from rackwright.iteration.candidates import TRAINING, StartingModel
+from rackwright.iteration.family import IterationContext
+from rackwright.iteration.language_models import LanguageModels
+from rackwright.iteration.request import IterationRequest
+from rackwright.iteration.work import Work
+from rackwright.stack import load_stack
 from rackwright.toolchain import cache, workloads
 from tests.support.models import FIRST
 from tests.support.sources import ROOT
@@ -81,3 +89,33 @@ def test_a_server_learns_answers_that_it_did_not_know(
     assert [each["kind"] for each in published.lineage["training"]["data"]] == ["conversations"] * 2
 
     assert json.loads(chat(served, "ask", str(made), OLD[0], NEW[0])) == [OLD[1], NEW[1]]
+
+
+def test_a_trained_model_is_quantised_and_published_for_vllm(served: Path) -> None:
+    """
+    Apart from a stack: the check of one needs hosts with GPUs.
+    """
+    work = served / "work"
+    shutil.copytree(served / ".rackwright" / "train", work / TRAINING)
+    config = json.loads((work / TRAINING / "config.json").read_text())
+    model = StartingModel(served, "v", 1, "vllm", "bf16", served, "digest", config, "chat")
+    found = asdict(model) | {"directory": str(served), "checkpoint": str(served)}
+    score = {"data": "old.jsonl", "answers": 400, "accuracy": 1.0, "loss": 0.0}
+    tuned = {"done": True, "came": {"scores": [{**score, "parent": {"accuracy": 0.9, "loss": 1.0}}]}}
+    lines: list[str] = []
+
+    def run_python(*argv: str | Path) -> tuple[int, str]:
+        return process.run(workloads.ensure(print).python, [str(each) for each in argv], lines.append)
+
+    changes = ("publish.dtype=int4",)
+    request = IterationRequest(load_stack("serving", served), "digits", served / "chat" / "new.jsonl", changes)
+    context = IterationContext(request, Work(work, {"found": found, "stages": {"tune": tuned}}), run_python)
+    result = LanguageModels().publish(context)
+
+    assert any("12 matrices stay" in line for line in lines), "64 columns are too few for all but two"
+    published = model_directory.read(work / "model")
+    assert (published.version, published.runtime, result["precision"]) == (result["version"], "vllm", "int4")
+    assert published.lineage["training"]["dtype"] == published.lineage["quantization"]["format"] == "int4"
+    [after] = published.lineage["quantization"]["gate"]["after"]
+    assert (after["kind"], Path(after["data"]).name, after["accuracy"] > 0.9) == ("answers", "old.jsonl", True)
+    assert LanguageModels().figures(context.work)[0]["after"] == after["accuracy"]

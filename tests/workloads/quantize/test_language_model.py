@@ -5,8 +5,10 @@ What vLLM answers with them is shown by acceptance.
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -164,6 +166,8 @@ def test_integers_are_packed_with_scales_of_the_weights_type(llama: Path, tmp_pa
     assert written[f"{down}.weight_packed"].shape == (256, 384 * 4 // 32)
     assert (written[f"{down}.weight_scale"].dtype, written[f"{down}.weight_scale"].shape) == (torch.bfloat16, (256, 3))
     assert f"{down}.weight" not in written
+    lineage = publish_vllm(tmp_path / "out", "llama", None, tmp_path / "published").lineage
+    assert (lineage["quantization"]["format"], "training" in lineage) == ("int4", False)
 
 
 def test_several_files_have_the_tensors_of_one(llama: Path, tmp_path: Path, quantized: Quantize) -> None:
@@ -357,6 +361,20 @@ class TestRefusal:
         (tmp_path / "out").mkdir()
         with pytest.raises(UserError, match="the directory exists, and is no quantised model"):
             quantized(llama, "int8")
+
+    def test_a_file_system_without_room(
+        self, llama: Path, tmp_path: Path, quantized: Quantize, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        size = quantized(llama, "int4").weight_bytes
+
+        def disk(free: int) -> None:
+            monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+
+        disk(int(size * 0.99))
+        with pytest.raises(UserError, match=r"--out: 0.0 GB are free in .*; 0.0 GB for the result"):
+            quantized(llama, "int4")
+        disk(int(size * 1.1))
+        quantized(llama, "int4")
 
     def test_files_that_lack_a_weight(self, llama: Path, tmp_path: Path) -> None:
         model = saved(tmp_path, {}, (llama / "config.json").read_text())

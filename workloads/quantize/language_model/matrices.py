@@ -1,5 +1,6 @@
 """The choice of the matrices of a language model that are quantised, by the names and shapes of its tensors."""
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -17,8 +18,8 @@ INDEXER = ".indexer."
 """Part of the names of DeepSeek-V3.2's indexer, which stays as it is: vLLM joins matrices of several formats there."""
 FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("q_a_proj", "kv_a_proj_with_mqa"))
 """Matrices that vLLM joins to one, which needs one format for all. Source: packed_modules_mapping of its models."""
-FLOATS = ("F32", "BF16", "F16")
-"""Types of weights that can be quantised, as safetensors names them."""
+FLOATS = {"F32": 4, "BF16": 2, "F16": 2}
+"""Bytes of a value, by the types of weights that can be quantised, as safetensors names them."""
 WEIGHT = ".weight"
 
 
@@ -100,10 +101,10 @@ def _group(module: str) -> str:
 
 def count_parameters(tensors: Mapping[str, TensorHead], names: Iterable[str]) -> int:
     """Return the number of values in the tensors with these *names*."""
-    total = 0
-    for name in names:
-        values = 1
-        for size in tensors[name].shape:
-            values *= size
-        total += values
-    return total
+    return sum(math.prod(tensors[name].shape) for name in names)
+
+
+def saved_bytes(tensors: Mapping[str, TensorHead], choice: MatrixChoice, bits: int) -> int:
+    """Return the bytes by which the matrices of *choice* become smaller in *bits*, without the bytes of scales."""
+    values = {name: math.prod(tensors[name].shape) for name in choice.quantized}
+    return sum(count * FLOATS[tensors[name].dtype] - count * bits // 8 for name, count in values.items())

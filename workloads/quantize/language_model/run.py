@@ -13,7 +13,13 @@ from workloads.evaluation import gate
 from workloads.files import write_atomic
 from workloads.quantize.language_model.checkpoint import SourceCheckpoint, read_source, write_quantized
 from workloads.quantize.language_model.formats import FORMATS, WeightFormat
-from workloads.quantize.language_model.matrices import MatrixChoice, choose_matrices, count_parameters, fused_experts
+from workloads.quantize.language_model.matrices import (
+    MatrixChoice,
+    choose_matrices,
+    count_parameters,
+    fused_experts,
+    saved_bytes,
+)
 from workloads.quantize.language_model.measure import ModelMeter
 from workloads.serving.exported import LINEAGE, QUANTIZATION
 from workloads.serving.model import replace
@@ -92,13 +98,14 @@ def quantize(
         unmeasured: Reason for no gate.
 
     Raises:
-        UserError: The model cannot be quantised, or *out* exists and is no such model.
+        UserError: The model cannot be quantised, *out* exists and is no such model, or its drive is full.
     """
     if out.exists() and not (out / LINEAGE).is_file():
         problem, expected = "the directory exists, and is no quantised model", f"no directory, or one with a {LINEAGE}"
         raise UserError(Diagnostic(str(out), problem, expected, "Choose another directory"))
     form, source = FORMATS[to], read_source(model)
     choice = _choose(source, form)
+    _check_room(source, choice, form, out)
     before = meter.measure(model) if meter else []
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -149,6 +156,16 @@ def _choose(source: SourceCheckpoint, form: WeightFormat) -> MatrixChoice:
         expected = f"matrices with a multiple of {rows} rows and of {columns} columns"
         raise UserError(Diagnostic(str(source.directory), problem, expected, "Choose another format"))
     return choice
+
+
+def _check_room(source: SourceCheckpoint, choice: MatrixChoice, form: WeightFormat, out: Path) -> None:
+    """Raise if the file system of *out* has not enough free bytes for the result; scales take 3 % of it at most."""
+    existing = next(parent for parent in out.absolute().parents if parent.is_dir())
+    needed = source.bytes - saved_bytes(source.tensors, choice, form.arguments.num_bits)
+    needed, free = needed + needed // 30, shutil.disk_usage(existing).free
+    if free < needed:
+        problem, expected = f"{free / 1e9:.1f} GB are free in {existing}", f"{needed / 1e9:.1f} GB for the result"
+        raise UserError(Diagnostic("--out", problem, expected, "Free some space, or choose another file system"))
 
 
 def _tell_unfit(choice: MatrixChoice, form: WeightFormat, progress: Callable[[str], None]) -> None:
