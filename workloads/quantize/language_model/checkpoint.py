@@ -1,6 +1,6 @@
 """Reading and writing of checkpoints, one file and one tensor at a time.
 
-Memory: the tensors of one written file, and beside them six times the largest matrix in fp32 at most.
+Memory: a file of the source and its result, and beside them six times the largest matrix in fp32 at most.
 """
 
 import json
