@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rackwright.errors import DeclarationError, Diagnostic
+from rackwright.files import write_atomic
 from rackwright.iteration import gate
 from rackwright.iteration.candidates import StartingModel
 from rackwright.iteration.family import IterationContext, ProcessFailed, fine_tuning_config
@@ -28,20 +29,22 @@ HELD_OUT = 0.2
 LEAST_ANSWERS = 100
 """Smallest number of scored tokens for a verdict: the standard error of a share of 100 is 0.05 at most."""
 NEW, CARD = "new conversations", "card.md"
-QUANTIZED = ("int8", "int4", "fp8")
-"""Formats of weights that the quantiser makes from an export in `EXPORTED`."""
+QUANTIZED = {"huggingface": ("int8", "int4", "fp8"), "gguf": ("q8_0",)}
+"""Number formats of fewer bits, by the format of the export. The quantiser makes the first ones from an export in
+`EXPORTED`; the exporter itself rounds to the others."""
 EXPORTED = "bf16"
+MORE_BITS = f"Choose a format with more bits, such as --set {PUBLISH}dtype=bf16, or raise --may-lose"
 EXPORT, QUANTIZATION = "export", "quantised"
 """Names of directories in that of the iteration."""
-REPORT = f"{QUANTIZATION}.report.json"
-"""Name of the report of the quantisation, beside them."""
+REPORT, LINEAGE = f"{QUANTIZATION}.report.json", "lineage.json"
+"""Name of the report of the quantisation, beside them, and of the lineage in an export."""
 
 
 class PublishSettings(ConfigSchema):
     """The settings of stage publish."""
 
-    dtype: Literal["fp32", "bf16", "fp16", "int8", "int4", "fp8"] = "fp32"
-    """Number format of the weights; int8, int4 and fp8 are quantised from bf16, for vLLM alone."""
+    dtype: Literal["fp32", "bf16", "fp16", "int8", "int4", "fp8", "q8_0"] = "fp32"
+    """Number format of the weights; int8, int4 and fp8 are for vLLM alone, q8_0 for llama.cpp."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ FORMS = {
 
 
 class LanguageModels:
-    """The family of language models, whose weights can be quantised for vLLM."""
+    """The family of language models, whose weights can be quantised."""
 
     name = "language-model"
     kinds = ("deepseek-v3", "hugging-face")
@@ -122,10 +125,13 @@ class LanguageModels:
         changes = request.changes_of(PUBLISH)
         settings = config_file.apply_changes(PublishSettings, "--set publish", values, changes)
         parameters = {"target": model.target, "settings": settings.model_dump(mode="json")}
-        if settings.dtype not in QUANTIZED:
+        form = FORMS[model.target].export
+        runtime = next((name for name, each in FORMS.items() if settings.dtype in QUANTIZED[each.export]), None)
+        if runtime is None:
             return parameters
-        if FORMS[model.target].export != "huggingface":
-            problem, expected = f"{settings.dtype} is for vLLM", f"fp32, bf16 or fp16 for {model.target}"
+        if settings.dtype not in QUANTIZED[form]:
+            fitting = ", ".join(("fp32", "bf16", "fp16", *QUANTIZED[form]))
+            problem, expected = f"{settings.dtype} is for {runtime}", f"one of {fitting} for {model.target}"
             raise DeclarationError(Diagnostic("--set publish.dtype", problem, expected, "Choose one of these"))
         return {**parameters, "may_lose": request.may_lose}  # the gate of the quantisation depends on it
 
@@ -139,21 +145,17 @@ class LanguageModels:
         served = context.work.starting_model
         parameters = self.publishing_parameters(context.request, served)
         form, dtype = FORMS[served.target], parameters["settings"]["dtype"]
-        exported = context.work.directory / EXPORT
-        (context.work.directory / REPORT).unlink(missing_ok=True)  # of an earlier choice of the format
-        exported_dtype = EXPORTED if dtype in QUANTIZED else dtype
-        adapters = ("--merge-adapters",) if served.config["model"].get("lora") else ()
-        status, last_line = context.run_python(
-            EXPORTER, context.training, "--to", form.export, "--dtype", exported_dtype, "--out", exported, *adapters
-        )
-        if status == 1:
-            problem, note = f"the export fails its check: {last_line!r}", "the model is not promoted"
-            help = f"Choose another number format with --set {PUBLISH}dtype=fp32, or report the architecture"
-            raise gate.AccuracyTooLow(Diagnostic("export", problem, "the logits of the trained model", help, note))
-        if status:
-            raise ProcessFailed(EXPORTER, status, last_line)
+        report = context.work.directory / REPORT
+        report.unlink(missing_ok=True)  # of an earlier choice of the format
+        is_converted, is_rounded = (dtype in QUANTIZED[each] for each in ("huggingface", "gguf"))
+        exported = self._export(context, form.export, EXPORTED if is_converted else dtype, is_rounded)
+        if is_rounded:
+            record = json.loads((exported / LINEAGE).read_text())["quantization"]
+            write_atomic(report, json.dumps(record, indent=2) + "\n")
+        made = self._quantize(context, exported, dtype) if is_converted else exported
+        if is_converted or is_rounded:
+            _check_quantized(context)
         card = ("--card", served.directory / CARD) if (served.directory / CARD).is_file() else ()
-        made = self._quantize(context, exported, dtype) if dtype in QUANTIZED else exported
         source = made / form.file
         status, last_line = context.run_python(
             form.publisher, source, "--name", served.name, "--out", context.model, *card
@@ -166,27 +168,41 @@ class LanguageModels:
         size = sum(file.bytes for file in model.files.values())
         return {"version": model.version, "bytes": size, "precision": dtype, "target": served.target}
 
+    def _export(self, context: IterationContext, to: str, dtype: str, is_rounded: bool) -> Path:
+        """Return the directory of the exported model.
+
+        Raises:
+            AccuracyTooLow: The export is not the tuned model, or rounding loses too much.
+        """
+        exported = context.work.directory / EXPORT
+        has_adapters = context.work.starting_model.config["model"].get("lora")
+        options = [*(("--may-lose", str(context.request.may_lose)) if is_rounded else ())]
+        options += ["--merge-adapters"] if has_adapters else []
+        argv = ("--to", to, "--dtype", dtype, "--out", exported, *options)
+        status, last_line = context.run_python(EXPORTER, context.training, *argv)
+        if status == 1:
+            problem, note = f"the export fails its check: {last_line!r}", "the model is not promoted"
+            expected = "the accuracy of the trained model" if is_rounded else "the logits of the trained model"
+            help = f"Choose another number format with --set {PUBLISH}dtype=fp32, or report the architecture"
+            raise gate.AccuracyTooLow(Diagnostic("export", problem, expected, help, note))
+        if status:
+            raise ProcessFailed(EXPORTER, status, last_line)
+        return exported
+
     def _quantize(self, context: IterationContext, exported: Path, dtype: str) -> Path:
         """Return the directory of the export with its weights in *dtype*.
 
         Raises:
-            AccuracyTooLow: The quantised model falls short of the tuned one, or of the served one.
+            AccuracyTooLow: The quantised model falls short of the tuned one.
         """
-        made, may_lose = context.work.directory / QUANTIZATION, context.request.may_lose
-        argv = ("--to", dtype, "--training", context.training, "--may-lose", str(may_lose), "--out", made)
+        made, may_lose = context.work.directory / QUANTIZATION, str(context.request.may_lose)
+        argv = ("--to", dtype, "--training", context.training, "--may-lose", may_lose, "--out", made)
         status, last_line = context.run_python(QUANTIZER, exported, *argv)
-        help = f"Choose a format with more bits, such as --set {PUBLISH}dtype=int8, or raise --may-lose"
         if status == 1:
             problem, note = f"the quantised model fails its gate: {last_line!r}", "the model is not promoted"
-            raise gate.AccuracyTooLow(Diagnostic("quantising", problem, help=help, note=note))
+            raise gate.AccuracyTooLow(Diagnostic("quantising", problem, help=MORE_BITS, note=note))
         if status:
             raise ProcessFailed(QUANTIZER, status, last_line)
-        scores = context.work.stage(Stage.TUNE)["came"]["scores"] or []
-        quantized = [
-            {**score, "accuracy": each["accuracy"], "loss": each["loss"]}
-            for score, each in zip(scores, _quantized_results(context.work), strict=True)
-        ]
-        gate.refuse_shortfalls(shortfalls(quantized, may_lose), may_lose, help, NEW)
         return made
 
     def figures(self, work: Work) -> list[dict[str, Any]]:
@@ -204,6 +220,20 @@ class LanguageModels:
             }
             for number, each in enumerate(scores)
         ]
+
+
+def _check_quantized(context: IterationContext) -> None:
+    """Compare the quantised model with the served one.
+
+    Raises:
+        AccuracyTooLow: It falls short.
+    """
+    scores, may_lose = context.work.stage(Stage.TUNE)["came"]["scores"] or [], context.request.may_lose
+    quantized = [
+        {**score, "accuracy": each["accuracy"], "loss": each["loss"]}
+        for score, each in zip(scores, _quantized_results(context.work), strict=True)
+    ]
+    gate.refuse_shortfalls(shortfalls(quantized, may_lose), may_lose, MORE_BITS, NEW)
 
 
 def _quantized_results(work: Work) -> list[dict[str, Any]]:

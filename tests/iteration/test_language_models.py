@@ -69,6 +69,7 @@ class LanguageActions(FakeActions):
             (out / "lineage.json").write_text(json.dumps(record))
         if name == "export" and not status:
             out.mkdir(exist_ok=True)
+            (out / "lineage.json").write_text(json.dumps({"quantization": {"gate": {"after": self.quantized}}}))
         if name == "language_model" and not status:
             out.mkdir()
             out.with_name(f"{out.name}.report.json").write_text(json.dumps({"gate": {"after": self.quantized}}))
@@ -219,6 +220,19 @@ def test_a_model_for_vllm_is_quantised_between_export_and_publication(
     assert [each["after"] for each in LanguageModels().figures(context.work)] == [0.85, 0.795]
 
 
+def test_a_model_for_llama_cpp_in_8_bits_has_a_gate(chats: Path, ask: Ask, actions: LanguageActions) -> None:
+    report = iterate(ask(changes=("publish.dtype=q8_0",), may_lose=0.02, until=Stage.PUBLISH), actions)
+    exported = next(argv for argv in actions.ran if argv[0] == "workloads.export")
+    assert exported[exported.index("--dtype") + 1] == "q8_0"
+    assert exported[exported.index("--may-lose") + 1] == "0.02"
+    assert [each["after"] for each in report["accuracy"]] == [0.85, 0.795]
+    text = (work(chats) / "report.md").read_text()
+    assert "| new conversations | 400 | 0.4000 | 0.9000 | 20.0855 | 1.6487 | 0.8500 |" in text
+    actions.quantized[0] = {"accuracy": 0.39, "loss": 0.6}
+    text = refused(ask(changes=("publish.dtype=q8_0", "tune.steps=50"), until=Stage.PUBLISH), actions, 1)
+    assert "publish: accuracy: the new model falls short: token accuracy 0.3900 on new conversations" in text
+
+
 @pytest.mark.parametrize(
     ("figures", "message"),
     [
@@ -350,9 +364,9 @@ class TestRefused:
     def test_an_unknown_number_format(self, ask: Ask, actions: LanguageActions) -> None:
         assert "--set publish: dtype: got int3" in refused(ask(changes=("publish.dtype=int3",)), actions, 2)
 
-    def test_fewer_bits_for_llama_cpp(self, ask: Ask, actions: LanguageActions) -> None:
+    def test_a_format_of_the_other_runtime(self, ask: Ask, actions: LanguageActions) -> None:
         text = refused(ask(changes=("publish.dtype=int4",)), actions, 2)
-        assert "--set publish.dtype: int4 is for vLLM; fp32, bf16 or fp16 for llama.cpp" in text
+        assert "--set publish.dtype: int4 is for vllm; one of fp32, bf16, fp16, q8_0 for llama.cpp" in text
         assert actions.names == []
 
     def test_a_training_without_a_tokenizer(self, chats: Path, ask: Ask, actions: LanguageActions) -> None:

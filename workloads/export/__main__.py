@@ -28,12 +28,18 @@ if TYPE_CHECKING:
     from workloads.export.trained import TrainedModel
 
 STATUS = (
-    "Exit status: 0 exported, 1 the export is not the trained model, 2 wrong input or refused, 3 server not reached."
+    "Exit status: 0 exported, 1 the export is not the trained model, or less accurate, 2 wrong input or refused, "
+    "3 server not reached."
 )
 
 
 def export(
-    run: Path, directory: Path, merge_adapters: bool = False, dtype: str = "fp32", to: str = "huggingface"
+    run: Path,
+    directory: Path,
+    merge_adapters: bool = False,
+    dtype: str = "fp32",
+    to: str = "huggingface",
+    may_lose: float = 0.01,
 ) -> dict[str, Any]:
     """Export the model of *run* to *directory*, whole or not at all, and return its lineage.
 
@@ -41,9 +47,11 @@ def export(
         merge_adapters: Whether adapters are added to the weights of their base; else they are exported alone.
         dtype: Number format of the weights: fp32, bf16 or fp16, and for gguf also q8_0.
         to: Format of the export: huggingface or gguf.
+        may_lose: Largest loss of accuracy by q8_0, on each data set of which the run holds a part out.
 
     Raises:
         UserError: The run has no such model, or *directory* exists.
+        LessAccurate: q8_0 loses more.
         ExportDiffers: The export is not the trained model.
     """
     if directory.exists() and not (directory / LINEAGE).is_file():
@@ -59,7 +67,7 @@ def export(
     partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    made = _write(model, partial, merge_adapters, dtype, to)
+    made = _write(model, partial, merge_adapters, dtype, to, may_lose)
     written = sorted(partial.iterdir())
     files = {each.name: {"bytes": each.stat().st_size, "sha256": disk.sha256(each)} for each in written}
     lineage = {**model.lineage, **made, "files": files}
@@ -78,24 +86,28 @@ def _check_adapters(has_adapters: bool, merge_adapters: bool, run: Path, to: str
 
 
 def _check_dtype(dtype: str, to: str) -> None:
-    from workloads.export import gguf
+    from workloads.export.rounding import QUANTIZED
 
-    if to != "gguf" and dtype in gguf.QUANTIZED:
+    if to != "gguf" and dtype in QUANTIZED:
         problem, expected = f"{dtype} is a format of GGUF files", "fp32, bf16 or fp16 for Hugging Face"
         help = "Export in bf16, and quantise with `python -m workloads.quantize.language_model`"
         raise UserError(Diagnostic("--dtype", problem, expected, help))
 
 
-def _write(model: "TrainedModel", directory: Path, merge_adapters: bool, dtype: str, to: str) -> dict[str, Any]:
+def _write(
+    model: "TrainedModel", directory: Path, merge_adapters: bool, dtype: str, to: str, may_lose: float
+) -> dict[str, Any]:
     """Write the model to *directory*, and return the form and the proof for its lineage."""
-    from workloads.export import gguf, hugging_face
+    from workloads.export import gguf, hugging_face, rounding
     from workloads.training import lora
 
     if model.lora and not merge_adapters:
         return {"adapters": "separate", **hugging_face.write_adapters(model, directory)}
     lora.merge(model.model)
+    rounded = rounding.round_weights(model, dtype, may_lose) if dtype in rounding.QUANTIZED else {}
     write = gguf.write_model if to == "gguf" else hugging_face.write_model
-    return {"adapters": "merged" if merge_adapters else None, "dtype": dtype, **write(model, directory, dtype)}
+    form = {"adapters": "merged" if merge_adapters else None, "dtype": dtype}
+    return {**form, **rounded, **write(model, directory, dtype)}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -112,6 +124,8 @@ def main(argv: list[str] | None = None) -> int:
         default="fp32",
         help="number format of the weights; q8_0, 8 bits, is for gguf (default: fp32)",
     )
+    may_lose = "largest loss of accuracy by q8_0 on the data that the run held out (default %(default)s)"
+    parser.add_argument("--may-lose", type=float, default=0.01, metavar="SHARE", help=may_lose)
     parser.add_argument(
         "--tracking", metavar="URL", default=os.environ.get(URL, ""), help=f"MLflow server (default: {URL})"
     )
@@ -119,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         server = connect(args.tracking, os.environ) if args.register else None
-        lineage = export(args.run, args.out, args.merge_adapters, args.dtype, args.to)
+        lineage = export(args.run, args.out, args.merge_adapters, args.dtype, args.to, args.may_lose)
         if server:
             print(f"{register(server, args.out, args.register)} is registered at {server.url}", flush=True)
     except UserError as error:

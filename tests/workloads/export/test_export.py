@@ -13,6 +13,7 @@ from workloads.errors import UserError
 from workloads.export import gguf, hugging_face, register
 from workloads.export.__main__ import export, main
 from workloads.export.trained import ExportDiffers, load, logits
+from workloads.quantize.language_model.measure import ModelMeter
 from workloads.serving.gguf import publish_gguf
 from workloads.serving.vllm import publish_vllm
 from workloads.training.run import train
@@ -127,6 +128,23 @@ def test_llama_cpp_answers_in_8_bits_like_the_rounded_model(
         sizes[dtype] = lineage["files"]["model.gguf"]["bytes"]
     assert lineage["dtype"] == "q8_0"
     assert sizes["q8_0"] < 0.75 * sizes["bf16"]
+    gate = lineage["quantization"]["gate"]
+    assert (gate["passed"], gate["after"]) == (False, []), "these runs hold no data out"
+
+
+def test_8_bits_that_lose_too_much_are_refused(
+    adapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = iter((0.9, 0.87))
+
+    def measured(meter: object, model: object) -> list[dict[str, object]]:
+        return [{"data": "text", "kind": "answers", "sha256": "a", "rows": 9, "accuracy": next(figures)}]
+
+    monkeypatch.setattr(ModelMeter, "measure_model", measured)
+    argv = ["--to", "gguf", "--merge-adapters", "--dtype", "q8_0", "--may-lose", "0.02", "--out", f"{tmp_path}/model"]
+    assert main([str(adapters), *argv]) == 1
+    assert "the rounded model falls short: accuracy 0.8700 on text, before 0.9000" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
 
 
 def test_8_bits_of_llama_cpp_are_refused_for_hugging_face(adapters: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ weights. Rounding of activations, which vLLM adds to FP8 on GPUs, is not in the 
 import json
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,15 @@ class ModelMeter:
         Raises:
             UserError: transformers cannot load the model, or its files lack weights.
         """
-        model = load(directory).to(self.device.torch)
         tokenizer = load_tokenizer(str(directory), str(directory)) if self.files else None
+        return self.measure_model(load(directory).to(self.device.torch), tokenizer)
+
+    def measure_model(self, model: Any, tokenizer: Any = None) -> Results:
+        """Return the figures of *model*, which is on the device of this meter.
+
+        Args:
+            tokenizer: Its tokenizer; None without texts and choices.
+        """
         with torch.inference_mode():
             results = [self._file(model, tokenizer, each) for each in self.files]
             results += [self._held_out(model, each) for each in self.held_out]
@@ -175,15 +182,19 @@ def held_out_sets(training: Path) -> list[HeldOutSet]:
         UserError: The directory is none of a run of a language model, or no data set has a held-out part.
     """
     try:
-        entries = json.loads((training / LINEAGE).read_text())["data"]
-        sets = parse_data([{key: value for key, value in entry.items() if key not in ADDED} for entry in entries])
+        found = parse_held_out(json.loads((training / LINEAGE).read_text())["data"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         problem, expected = f"the directory has no readable {LINEAGE}", "the directory of a run"
         raise UserError(Diagnostic(f"--training {training}", problem, expected, "Correct the path")) from None
-    found = [HeldOutSet(each, training_data.held_out(each)) for each in sets]
-    found = [each for each in found if len(each.examples)]
     if not found:
         problem, expected = "the run holds no data out", "a run with held_out in its data"
         help = "Name texts or choices with --texts or --choices"
         raise UserError(Diagnostic(f"--training {training}", problem, expected, help))
     return found
+
+
+def parse_held_out(entries: Sequence[Mapping[str, Any]]) -> list[HeldOutSet]:
+    """Return the data sets of a run's lineage that have a held-out part, in their order."""
+    sets = parse_data([{key: value for key, value in entry.items() if key not in ADDED} for entry in entries])
+    found = [HeldOutSet(each, training_data.held_out(each)) for each in sets]
+    return [each for each in found if len(each.examples)]
