@@ -125,8 +125,8 @@ def find(log: Path, progress: Progress) -> Go:
 
 
 def digest(modules: Path) -> str:
-    """Return a digest of all files below the directory *modules*, for the name of what is built from them."""
-    files = sorted(file for file in modules.rglob("*") if file.is_file())
+    """Return a digest of all sources below the directory *modules*, for the name of what is built from them."""
+    files = sorted(file for file in modules.rglob("*") if file.is_file() and file.parent.name != "__pycache__")
     content = sha256()
     for file in files:
         content.update(f"{file.relative_to(modules)} {sha256(file.read_bytes()).hexdigest()}\n".encode())

@@ -9,12 +9,14 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rackwright.errors import SetupError
 from rackwright.lock import store
 from rackwright.toolchain.kubernetes import images, packages, pins, programs
 from rackwright.toolchain.kubernetes.images import Image
 from rackwright.toolchain.kubernetes.packages import Package
+from tests.support.log import ROOT
 
 needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is on Debian and its derivatives")
 
@@ -37,6 +39,17 @@ def test_versions_are_those_of_the_modules() -> None:
         assert f"{module} v{version} h1:" in (source.module / "go.sum").read_text()
     assert f"v{pins.KUBERNETES}" in programs.KUBERNETES.stamps.values()
     assert f"v{pins.CONTAINERD}" in programs.CONTAINERD.stamps.values()
+
+
+def test_other_sources_have_another_revision() -> None:
+    """
+    If it fails: raise REVISION, here and in the variables of the roles, and write the new digest.
+    """
+    assert programs.sources() == pins.SOURCES
+    known = [yaml.safe_load(path.read_text()) for path in ROOT.glob("roles/kubernetes_node/vars/*.yml")]
+    assert {each["__kubernetes_node_revision"] for each in known} == {pins.REVISION}
+    containers = (ROOT / "roles/container_runtime/vars/debian-12.yml").read_text()
+    assert f"containerd: {pins.CONTAINERD}-{pins.REVISION}\n" in containers
 
 
 def test_an_archive_has_the_programs_of_each_image_over_its_layers(tmp_path: Path, program: Path) -> None:

@@ -71,6 +71,11 @@ def ensure_programs(progress: Progress) -> Path:
     return _ensure(f"programs-{go.digest(MODULES)}", lambda into: _build(into, progress), progress)
 
 
+def sources() -> str:
+    """Return a digest of all that is built and packed, without the code that packs it."""
+    return go.digest(MODULES) + go.digest(MODULES.with_name("units"))
+
+
 def found_programs() -> Path | None:
     """Return the directory with the programs of a cluster; None if they are not built."""
     directory = _directory(f"programs-{go.digest(MODULES)}")
