@@ -7,6 +7,7 @@ import sys
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import ROOT, Log
+from tests.support.models.protocol_cases import CASES
 from tests.support.models.vllm_server import python, served
 from workloads.serving.forwarded_routes import ROUTES
 
@@ -25,8 +26,11 @@ def test_each_field_of_OpenAI_is_answered_as_by_vLLM_itself_or_refused_as_docume
         need(done.returncode == 0, f"the comparison fails: {done.stderr[-500:]}")
     lines = [json.loads(each) for each in done.stdout.splitlines()]
     requests = [each for each in lines if each["kind"] == "request"]
-    unequal = [each for each in requests if not each["equal"] and each["name"] != "/v1/models/{model}"]
+    others = {case.id: 400 for case in CASES if case.refused} | {"/v1/models/{model}": 200}
+    unequal = [each for each in requests if (each["name"] in others) == each["equal"]]
     need(not unequal, f"{len(unequal)} requests differ: {json.dumps(unequal)[:1500]}")
+    wrong = [each["name"] for each in requests if each["front"] != others.get(each["name"], each["front"])]
+    need(not wrong, f"another answer than documented: {', '.join(wrong)}")
     retried = [each["name"] for each in requests if each["front"] >= 500]
     need(not retried, f"clients repeat {', '.join(retried)}")
     need(SECRET not in output.read_text(), "a log has a word of a prompt")
@@ -40,7 +44,10 @@ def test_each_field_of_OpenAI_is_answered_as_by_vLLM_itself_or_refused_as_docume
     written = PAGE.read_text() if PAGE.exists() else ""
     need(written == fresh.read_text(), f"{PAGE.relative_to(ROOT)} is not what was found; copy {fresh} there")
     answers = sum(each["front"] == 200 for each in requests)
-    return f"{len(requests)} requests are equal, {answers} of them with 200; {len(routes)} routes of vLLM"
+    return (
+        f"{len(requests) - len(others)} requests are equal, {answers} answered with 200; {len(others) - 1} refused as"
+        f" documented; {len(routes)} routes of vLLM"
+    )
 
 
 @line("models", 5, part="overhead")

@@ -21,6 +21,7 @@ from workloads.serving.event_filter import EventFilter, as_length, usage_of
 from workloads.serving.forwarded_routes import ROUTES, Route
 from workloads.serving.language import ERROR_RESPONSES
 from workloads.serving.offload import check_json, offload
+from workloads.serving.prompt_logprobs import ends_at_prompt_logprobs, refuse_prompt_logprobs
 from workloads.serving.settings import ServingSettings
 from workloads.serving.streaming import NO_BUFFERING, or_disconnect, wait_for_disconnect
 from workloads.serving.upstream import Upstream, UpstreamError, UpstreamResponse
@@ -77,14 +78,14 @@ class Forwarder:
         """Return vLLM's answer to *request*.
 
         Raises:
-            HttpError: the body is malformed, there is no slot, or no token in time.
+            HttpError: the body is malformed or refused, there is no slot, or no token in time.
         """
         settings, loop = self._settings, asyncio.get_running_loop()
         with as_text_errors(settings.deadline_seconds):
             async with AsyncExitStack() as cleanup, read_body(request, settings) as content:
                 began = loop.time()
                 deadline = began + settings.deadline_seconds
-                prepared = await offload(len(content), settings.deadline_seconds, prepare, content, route)
+                prepared = await offload(len(content), settings.deadline_seconds, self._prepare, content, route)
                 del content
                 if route.computes:
                     await or_disconnect(request, self._admission.acquire(deadline))
@@ -98,6 +99,11 @@ class Forwarder:
                     await or_disconnect(request, exchange.read_first(deadline))
                     return exchange.stream(cleanup.pop_all())
                 return await or_disconnect(request, exchange.whole())
+
+    def _prepare(self, content: bytes, route: Route) -> "Prepared":
+        if ends_at_prompt_logprobs(self._settings):
+            refuse_prompt_logprobs(content, route.path)
+        return prepare(content, route)
 
 
 @dataclass(frozen=True, slots=True)

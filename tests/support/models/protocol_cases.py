@@ -3,7 +3,7 @@
 Fields that are not here have no effect on a text, or need what a small model does not have, such as pictures.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 MODEL, ADAPTER = "tiny", "adapted"
@@ -26,6 +26,8 @@ class Case:
     path: str
     name: str
     body: dict[str, Any] = field(default_factory=dict)
+    refused: bool = False
+    """Whether our server refuses it: log-probabilities of prompts, because the model here has an adapter."""
 
     @property
     def id(self) -> str:
@@ -39,6 +41,10 @@ def chat(name: str, **more: Any) -> Case:
 
 def text(name: str, **more: Any) -> Case:
     return Case(TEXT, name, {"model": MODEL, "prompt": "def main", "max_tokens": 6, "temperature": 0, **more})
+
+
+def refused(case: Case) -> Case:
+    return replace(case, refused=True)
 
 
 def response(name: str, **more: Any) -> Case:
@@ -94,8 +100,8 @@ CASES = (
     chat("top_p", top_p=0.5), chat("top_k", top_k=5), chat("min_p", min_p=0.1),
     chat("frequency_penalty", frequency_penalty=1), chat("presence_penalty", presence_penalty=1),
     chat("repetition_penalty", repetition_penalty=1.2), chat("ignore_eos", ignore_eos=True),
-    chat("min_tokens", min_tokens=3), chat("bad_words", bad_words=["def"]), chat("echo", echo=True),
-    chat("add_generation_prompt", add_generation_prompt=False), chat("prompt_logprobs", prompt_logprobs=1),
+    chat("min_tokens", min_tokens=3), chat("bad_words", bad_words=["def"]), refused(chat("echo", echo=True)),
+    chat("add_generation_prompt", add_generation_prompt=False), refused(chat("prompt_logprobs", prompt_logprobs=1)),
     chat("return_token_ids", return_token_ids=True), chat("reasoning_effort", reasoning_effort="low"),
     chat("reasoning_effort null", reasoning_effort=None), chat("store false", store=False), chat("store", store=True),
     chat("metadata", metadata={"a": "b"}), chat("service_tier", service_tier="auto"), chat("user", user="lea"),
@@ -105,6 +111,7 @@ CASES = (
     chat("prediction", prediction={"type": "content", "content": "pass"}), chat("verbosity", verbosity="low"),
     chat("web_search_options", web_search_options={}), chat("an unknown field", hunter=2),
     text("plain"), text("stream", **STREAM), text("stream_options.include_usage", **USAGE), text("echo", echo=True),
+    refused(text("echo, logprobs", echo=True, logprobs=1)), refused(text("prompt_logprobs", prompt_logprobs=1)),
     text("prompt: several", prompt=["def main", "import os"]), text("prompt: tokens", prompt=[284, 85, 346]),
     text("prompt: several of tokens", prompt=[[284, 85], [346]]), text("prompt: empty", prompt=""),
     text("prompt too long", prompt="word " * 3000), text("logprobs", logprobs=2), text("n", n=2, **DRAWN),

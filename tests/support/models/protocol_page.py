@@ -21,6 +21,7 @@ HEAD = """\
 `make accept ONLY=models.5` writes this page from answers. OpenAI's client sends each request to vLLM itself, and to
 the server in front of it. The check compares the two answers without ids, times and the path of the model. *Equal*
 means the same status and content; errors of vLLM count as well. The model has random weights and no reasoning parser.
+It computes on processors and has an adapter. There, log-probabilities of prompts are refused, because vLLM would end.
 
 The last column is a server of llama.cpp. A refused field is a 400 that names the field.
 
@@ -30,6 +31,7 @@ These errors come from the server itself, in the form of the protocol:
 | --- | --- |
 | 400, code `deadline_exceeded` | no first token within `deadline_seconds` |
 | 400, code `time_limit_exceeded` | no end of the answer within `answer_seconds` or `stream_seconds` |
+| 400, code `unsupported_parameter` | log-probabilities of prompts, from vLLM on processors with adapters |
 | 401, 403 | the key is missing, or does not allow the request |
 | 404 | the route or the model does not exist |
 | 408, 413, 415 | the body is too slow, too large, or has an unknown encoding |
@@ -73,7 +75,9 @@ def page(lines: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _verdict(line: Mapping[str, Any]) -> str:
-    return "equal" if line["equal"] else str(line["front"])
+    if line["equal"]:
+        return "equal"
+    return f"refused, {line['front']}" if line["front"] == 400 else str(line["front"])
 
 
 def _by_llama(case: Case) -> str:
