@@ -2,7 +2,7 @@
 
 from functools import cached_property
 
-from rackwright.facts.view import Fact, View, optional, optional_flag, optional_float, optional_number
+from rackwright.facts.view import Fact, View, optional, optional_flag, optional_float, optional_number, texts
 
 
 class GpuDriver(View):
@@ -88,6 +88,14 @@ class Xid(View):
     at = Fact(float, "Seconds since 1970 by the host's clock.")
 
 
+class GpuAssignmentFacts(View):
+    """The GPUs of a run or a server, as rackwright noted them on the host."""
+
+    fleet = Fact(str, "Fleet of the run or server.")
+    gpus = Fact(texts, "Declared GPUs: indices in the order of the PCI bus, or UUIDs.")
+    uuids = Fact(texts, "UUIDs of these GPUs at that time; empty if the driver reported none.")
+
+
 class HostAccelerators(View):
     """The GPUs of a host, and the processes on other accelerators."""
 
@@ -99,6 +107,15 @@ class HostAccelerators(View):
     def gpus(self) -> tuple[GpuFacts, ...]:
         """GPUs that NVIDIA's driver reports; unknown without an answer of the driver."""
         return self.rows("gpus", GpuFacts, "index")
+
+    @property
+    def gpu_owners(self) -> tuple[str, ...]:
+        """Names of the runs and servers with GPUs, ``run-NAME`` and ``server-NAME``."""
+        return tuple(sorted(self.table("gpu_assignments")))
+
+    def gpu_assignment(self, owner: str) -> GpuAssignmentFacts | None:
+        """Return the GPUs of a run or a server; None if it has none."""
+        return self.entry("gpu_assignments", owner, GpuAssignmentFacts)
 
     @property
     def xids(self) -> tuple[Xid, ...]:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_
 
 from rackwright.schema import placement
 from rackwright.schema.base import Many, Schema
+from rackwright.schema.gpus import GpuSelection, count
 from rackwright.schema.host import Host, Name
 from rackwright.schema.network import Network, links
 from rackwright.schema.problem import Keys, Problem, hint, raise_any
@@ -84,6 +85,9 @@ class Run(Schema):
     """Group whose hosts are taken instead of `hosts`, in the order of the fleet."""
     processes: PositiveInt = 1
     """Number of processes on each host, usually the number of its GPUs."""
+    gpus: GpuSelection | None = None
+    """GPUs of each host for this run: how many, their indices in the order of the PCI bus, or on a single host their
+    UUIDs. All of them by default; runs and servers that share a host declare it."""
     data: Path | None = None
     """File or directory with the recipe's data, the same path on all hosts."""
     checkpoints: CheckpointPolicy
@@ -161,6 +165,9 @@ def _problems(run: Run) -> Iterator[Problem]:
     if run.elastic and run.launcher != "horovod":
         expected, help = "only Horovod lets hosts come and go", "Remove elastic, or write launcher: horovod"
         yield Problem(f"got elastic with launcher {run.launcher}", expected, help, ("elastic",))
+    if run.gpus is not None and count(run.gpus) < run.processes:
+        problem, expected = f"got {count(run.gpus)} GPUs for {run.processes} processes", "each process has its own GPU"
+        yield Problem(problem, expected, "Name more GPUs, or declare fewer processes", ("gpus",))
     for name in sorted(RESERVED & run.set.keys()):
         expected = "it follows from the run: its name, its hosts, its launcher"
         yield Problem(f"got {name}", expected, "Remove it", ("set", name))

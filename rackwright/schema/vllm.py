@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from rackwright.schema.base import Schema
+from rackwright.schema.gpus import GpuSelection, count
 from rackwright.schema.problem import Problem
 
 LAYOUT = (
@@ -32,8 +33,9 @@ class Vllm(Schema):
 
     replica_hosts: PositiveInt = 1
     """Hosts of one replica, in the order of the server's hosts; the first of each replica is its leader."""
-    gpus: PositiveInt | None = None
-    """GPUs of each host for this server; all of them by default. Servers that share a host declare it."""
+    gpus: GpuSelection | None = None
+    """GPUs of each host for this server: how many, their indices in the order of the PCI bus, or on a single host their
+    UUIDs. All of them by default; runs and servers that share a host declare it."""
     tensor_parallel: PositiveInt | None = None
     """GPUs that divide each layer."""
     pipeline_parallel: PositiveInt | None = None
@@ -64,6 +66,11 @@ class Vllm(Schema):
     are refused."""
     port: Annotated[int, Field(ge=1024, le=65532)] = 29500
     """First of three ports between the hosts of a replica, on their fabric."""
+
+    @property
+    def gpu_count(self) -> int | None:
+        """The number of GPUs of each host; None: all of them."""
+        return None if self.gpus is None else count(self.gpus)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -52,12 +52,32 @@ def declare_unchecked(stack: Stack) -> tuple[DeclaredResource, ...]:
     """Return all resources of *stack* like `declare`, without the checks of owners and of the lock."""
     hosts = stack.fleet.hosts
     if stack.fleet.uses:
-        from rackwright.stack.runs import runs
-        from rackwright.stack.servers import servers
-
-        return (*runs(stack), *servers(stack))
+        return _workloads(stack)
     own = (resource for name, host in hosts.items() for resource in _host_resources(stack, name, host))
     return (*own, *_peers(stack))
+
+
+def _workloads(stack: Stack) -> tuple[DeclaredResource, ...]:
+    """Return the resources of all runs and servers.
+
+    Raises:
+        DeclarationError: runs or servers are invalid, or share GPUs.
+    """
+    from rackwright.stack import gpus
+    from rackwright.stack.runs import runs
+    from rackwright.stack.servers import servers
+
+    assignments, overlaps = gpus.assign(stack)
+    resources: list[DeclaredResource] = []
+    wrong: list[Diagnostic] = []
+    for declare in (runs, servers):
+        try:
+            resources += declare(stack, assignments)
+        except DeclarationError as errors:
+            wrong += errors.diagnostics
+    if wrong := [*wrong, *overlaps]:
+        raise DeclarationError(*wrong)
+    return tuple(resources)
 
 
 def _duplicate_names(fleet: Fleet, resources: Sequence[DeclaredResource]) -> Iterator[Diagnostic]:

@@ -10,23 +10,28 @@ from rackwright.schema.run import Run, address
 from rackwright.schema.secret import name_of
 from rackwright.stack.environments import environment_path
 from rackwright.stack.resource import DeclaredResource
+from rackwright.stack.servers import GpuAssignments
 from rackwright.stack.stack import Stack
 
 ALONE = "localhost"
 """Address of the processes of a run on a single host."""
 
 
-def runs(stack: Stack) -> Iterator[DeclaredResource]:
-    """Yield the resources of every run; the launcher's comes after those of the workers."""
+def runs(stack: Stack, gpus: GpuAssignments) -> Iterator[DeclaredResource]:
+    """Yield the resources of every run; the launcher's comes after those of the workers.
+
+    Args:
+        gpus: The GPUs of runs, by owner file and host.
+    """
     for name, run in stack.fleet.runs.items():
         launcher, *others = run.members(stack.fleet.hosts)
-        workers = [DeclaredResource(TrainingWorkerKind(), _spec(stack, name, run, other)) for other in others]
+        workers = [DeclaredResource(TrainingWorkerKind(), _spec(stack, name, run, other, gpus)) for other in others]
         yield from workers
         after = tuple(worker.name for worker in workers)
-        yield DeclaredResource(TrainingRunKind(), _spec(stack, name, run, launcher), after)
+        yield DeclaredResource(TrainingRunKind(), _spec(stack, name, run, launcher, gpus), after)
 
 
-def _spec(stack: Stack, name: str, run: Run, host: str) -> TrainingSpec:
+def _spec(stack: Stack, name: str, run: Run, host: str, gpus: GpuAssignments) -> TrainingSpec:
     hosts = stack.fleet.hosts
     members = run.members(hosts)
     several = len(members) > 1
@@ -42,6 +47,7 @@ def _spec(stack: Stack, name: str, run: Run, host: str) -> TrainingSpec:
             for member in members
         ),
         interface=hosts[host].fabric if several else None,
+        gpus=gpus.get((f"run-{name}", host)),
         environment=environment_path(stack, run.environment, members, ["training"], "/opt/workloads"),
         mount=hosts[host].tiers[run.checkpoints.tier].mount,
         key=name_of(stack.fleet.key),

@@ -1,6 +1,6 @@
 """The resources of a stack's model servers, one on each host, in rollout order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 from rackwright.errors import DeclarationError, Diagnostic, UserError, command
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.spec import CanaryRows, ServerSpec
+from rackwright.kinds.shared.gpu_assignment import GpuAssignment
 from rackwright.schema.secret import name_of
 from rackwright.schema.server import Server
 from rackwright.stack import vllm
@@ -20,14 +21,30 @@ from workloads.serving import model as model_directory
 from workloads.serving.model import Model
 from workloads.tracking import registry
 
+GpuAssignments = Mapping[tuple[str, str], GpuAssignment]
+"""GPUs of runs and servers, by owner file and host: ``("server-talk", HOST)``."""
 LANGUAGE = ("llama.cpp", "vllm")
 """Runtimes of language models."""
 ENVIRONMENTS = ("serving", "training")
 """Suitable environments of role workloads, the best one first."""
 
 
-def servers(stack: Stack) -> Iterator[DeclaredResource]:
+def computes_on_gpus(stack: Stack, name: str, server: Server) -> bool:
+    """Return whether *server* takes GPUs of its hosts; False if its model is invalid, which `servers` reports."""
+    if vllm.computes_on_processors(server):
+        return False
+    try:
+        model = _load_model(stack, name, server)
+    except DeclarationError:
+        return False
+    return server.vllm is not None or (model is not None and model.runtime == "vllm")
+
+
+def servers(stack: Stack, gpus: GpuAssignments) -> Iterator[DeclaredResource]:
     """Yield the resources of every server; each host changes only after the one before it is as declared.
+
+    Args:
+        gpus: The GPUs of servers, by owner file and host.
 
     Raises:
         DeclarationError: a model or canary is missing or invalid.
@@ -46,8 +63,7 @@ def servers(stack: Stack) -> Iterator[DeclaredResource]:
         except DeclarationError as errors:
             wrong += errors.diagnostics
             common.pop(name, None)
-    placed, overlaps = vllm.share_gpus(stack, placements)
-    if wrong := [*wrong, *overlaps]:
+    if wrong:
         raise DeclarationError(*wrong)
     for name, fields in common.items():
         server = stack.fleet.servers[name]
@@ -55,7 +71,8 @@ def servers(stack: Stack) -> Iterator[DeclaredResource]:
         # the leader of a replica is ready only once its workers wait for it
         order = [host for members in vllm.replicas(server, stack.fleet.hosts) for host in (*members[1:], members[0])]
         for host in order:
-            spec = _spec(stack, server, host, fields, placed.get(name, {}).get(host, vllm.Placement()))
+            placement = placements.get(name, {}).get(host, vllm.Placement())
+            spec = _spec(stack, server, host, {**fields, "gpus": gpus.get((f"server-{name}", host))}, placement)
             resources.append(resource := DeclaredResource(ModelServerKind(), spec, before))
             before = (resource.name,)
     yield from resources
@@ -97,7 +114,6 @@ def _spec(stack: Stack, server: Server, host: str, common: dict[str, Any], place
         mount=machine.tiers[tier].mount if tier else None,
         tensor_parallel=layout.pop("tensor_parallel", None),
         layout=layout,
-        devices=placement.devices,
         replica=placement.replica,
         **common,
     )

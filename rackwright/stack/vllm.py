@@ -36,7 +36,6 @@ class Placement:
 
     layout: Layout | None = None
     """How a replica is divided; None if nothing is known or declared of it."""
-    devices: tuple[int, ...] = ()
     replica: ReplicaPlace | None = None
 
 
@@ -103,39 +102,6 @@ def _declared_layout(server: Server) -> Layout | None:
     return Layout(**{"hosts": hosts, **layout_fields(declared)})
 
 
-def share_gpus(
-    stack: Stack, placements: Mapping[str, Mapping[str, Placement]]
-) -> tuple[dict[str, dict[str, Placement]], list[Diagnostic]]:
-    """Return *placements* with the GPUs of each server on a host that several share, and errors where they overlap."""
-    servers = stack.fleet.servers
-    found = {name: dict(hosts) for name, hosts in placements.items()}
-    wrong: dict[str, Diagnostic] = {}
-    for host in dict.fromkeys(host for hosts in placements.values() for host in hosts):
-        on_gpus = {name: hosts for name, hosts in placements.items() if not computes_on_processors(servers[name])}
-        sharing = [name for name, hosts in on_gpus.items() if host in hosts]
-        if len(sharing) < 2:
-            continue
-        first, next_gpu = sharing[0], 0
-        count = _gpus(stack.fleet.hosts[host]).per_host
-        for name in sharing:
-            vllm = servers[name].vllm
-            gpus = vllm.gpus if vllm else None
-            if gpus is None:
-                other = first if name != first else sharing[1]
-                expected = "servers that share a host declare how many of its GPUs each has"
-                help = f"Declare vllm.gpus of {name}, or choose hosts that {other} does not have"
-                wrong.setdefault(name, Diagnostic(f"servers.{name}", f"got {host}, which {other} has", expected, help))
-            elif next_gpu + gpus > count:
-                problem = f"got {gpus} GPUs of {host}, after {next_gpu} of other servers"
-                help = "Declare fewer GPUs, or other hosts"
-                wrong.setdefault(name, Diagnostic(f"servers.{name}.vllm.gpus", problem, f"{count} GPUs in all", help))
-            else:
-                devices = tuple(range(next_gpu, next_gpu + gpus))
-                found[name][host] = replace(found[name][host], devices=devices)
-                next_gpu += gpus
-    return found, list(wrong.values())
-
-
 def _fit(server: Server, model: Model, sizes: Sizes, hosts: Sequence[Host]) -> Fit:
     options = with_model_defaults(settings(server, "127.0.0.1"), model.lineage)
     gpus = _replica_gpus(server, hosts)
@@ -161,7 +127,7 @@ def _replica_gpus(server: Server, hosts: Sequence[Host]) -> Gpus:
         if not (server.vllm and server.vllm.gpus):
             raise UserError(Diagnostic("", problem, "the hosts of a replica have equally many", help))
     most = min(each.per_host for each in found)
-    count = (server.vllm and server.vllm.gpus) or most
+    count = (server.vllm and server.vllm.gpu_count) or most
     if count > most:
         raise UserError(Diagnostic("", f"got {count} GPUs", f"at most {most}, those of a host", "Correct vllm.gpus"))
     return Gpus(min(each.memory_bytes for each in found), count, len(hosts))

@@ -131,3 +131,14 @@ def test_what_a_board_does_not_have_is_none_and_what_it_has_is_typed():
     assert (divided.mig, divided.utilisation_percent) == (True, None)
     assert (shared.mig, shared.mig_instances, shared.power_limit_watts) == (None, (), 70.0)
     assert [(who.pid, who.name, who.memory_bytes) for who in shared.processes] == [(4242, "python3", 1 << 30)]
+
+
+def test_the_gpus_of_runs_and_servers_are_read_as_they_were_noted(tmp_path):
+    assert gpus.assignments(str(tmp_path)) == {}
+    folder = tmp_path / "etc/rackwright/gpus"
+    folder.mkdir(parents=True)
+    (folder / "server-talk.json").write_text('{"fleet": "lab", "gpus": ["0"], "uuids": []}')
+    (folder / "run-digits.json").write_text("[]")
+    found = gpus.assignments(str(tmp_path))
+    assert found["server-talk"] == {"fleet": "lab", "gpus": ["0"], "uuids": []}
+    assert found["run-digits"] == {"unknown": "not a JSON object"}

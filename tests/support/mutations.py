@@ -26,6 +26,22 @@ def with_a_key_more(raw: Raw, account: str) -> None:
     raw["login_keys"][account]["files"][f"/home/{account}/.ssh/authorized_keys"].append("SHA256:of-somebody-else")
 
 
+def note_gpus(raw: Raw, key: str) -> None:
+    """Note GPUs for a server that has none."""
+    raw["gpu_assignments"][key] = {"fleet": "lab", "gpus": ["0"], "uuids": []}
+
+
+def share_gpus(raw: Raw, key: str) -> None:
+    """Note the same GPUs for another run."""
+    raw["gpu_assignments"]["run-other"] = raw["gpu_assignments"][key]
+
+
+def declare_other_gpus(raw: Raw, key: str) -> None:
+    """Note the same boards under other indices."""
+    raw["gpu_assignments"][key]["gpus"] = ["9"]
+    raw["gpus"][0]["index"] = 9
+
+
 def record_refusal(raw: Raw, key: str) -> None:
     """Record on a server's host that its release was refused."""
     server = raw["servers"][key]
@@ -407,6 +423,12 @@ ROWS: dict[str, dict[str, Row]] = {
         "redirecting": Row(
             lambda raw, key: raw["redirecting_bridges"].append("0000:00:01.0"), unreadable("redirecting_bridges")
         )
+    },
+    "gpu_assignment": {
+        "present": Row(note_gpus, unreadable("gpu_assignments")),
+        "gpus": Row(declare_other_gpus, unreadable("gpu_assignments")),
+        "shared_with": Row(share_gpus, unreadable("gpu_assignments")),
+        "changed": Row(lambda raw, key: raw["gpus"][0].update(uuid="GPU-of-another-board"), unreadable("gpus")),
     },
     "gpu": {"setting": Row(set_otherwise, unreadable("gpus"))},
     "cdi": {

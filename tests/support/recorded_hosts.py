@@ -36,7 +36,7 @@ def recorded(host: str) -> dict[str, Any]:
     The probe, the workloads, the unit of a server and the udev rules that stand on it are today's. When these were
     recorded no drive was asked about its health and partitions, no array about a partial parity log, and no superblock
     about where the data begins: what stands here is written by hand, as of sound drives and none; and arrays that can
-    grow left less of each member free, and no member was asked which array its superblock names.
+    grow left less of each member free, and no member was asked which array its superblock names. No run had a GPU.
     """
     made_up = {"willow": _tier_files, "sorrel": _sealed_facts}
     raw: dict[str, Any] = made_up[host]() if host in made_up else _read(host)

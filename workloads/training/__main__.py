@@ -17,6 +17,7 @@ from pathlib import Path
 
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
+from workloads.gpus import hide_other_gpus
 from workloads.recipes import RECIPES
 from workloads.tracking.server import URL
 from workloads.training.config import TrainingConfig
@@ -64,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.register and not args.tracking:
             note = "an MLflow server registers versions"
             raise UserError(Diagnostic("--register", "no server is named", help="Add --tracking URL", note=note))
+        hide_other_gpus()
         check_launch(config, os.environ)  # before PyTorch, which takes seconds to import
     except UserError as error:
         # Every process prints: the first one that ends stops the others, perhaps before rank 0 has printed the error.

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workloads.gpus import VARIABLE
+
 GLOO_SECONDS, ELASTIC_GLOO_SECONDS = 300, 120
 """Time limit of a start, and in an elastic run the wait for a new process. See docs/guides/train.md."""
 START_SECONDS = 120
@@ -125,6 +127,7 @@ def process_environment(plan: LaunchPlan) -> dict[str, str]:
     variables = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME") if name in os.environ}
     variables |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", cores)}
     variables |= {PROVENANCE: str(plan.out / "provenance.json")}
+    variables |= {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
     if plan.interface:
         # NCCL takes a plain name as a prefix, so that eth1 would include eth10
         variables |= {"GLOO_SOCKET_IFNAME": plan.interface, "NCCL_SOCKET_IFNAME": f"={plan.interface}"}

@@ -7,6 +7,7 @@ used. NVML can lock clocks to a range, but has no call that reports that range.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import re
 import time
@@ -14,7 +15,7 @@ from ctypes import byref, c_char, c_uint, c_ulong, c_ulonglong, c_void_p
 from typing import Any, Callable
 
 from rackwright.facts.probe.isolate import isolate
-from rackwright.facts.probe.observe import ReadError, attempt, unwrap
+from rackwright.facts.probe.observe import ReadError, attempt, listing, read, unwrap
 from rackwright.facts.probe.output import write_facts
 
 LIBRARY = "libnvidia-ml.so.1"
@@ -24,6 +25,7 @@ DROP_CAPABILITY, NO_NEW_PRIVILEGES = 24, 38
 """Operations of prctl(): PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS."""
 MODULES, DEVICES = 16, 27
 """Capabilities CAP_SYS_MODULE and CAP_MKNOD."""
+ASSIGNMENTS = "/etc/rackwright/gpus"
 KERNEL_LOG = "/dev/kmsg"
 RECORD_BYTES = 8 << 10
 """The longest record of the kernel log. Source: CONSOLE_EXT_LOG_MAX in linux/printk.h."""
@@ -144,6 +146,19 @@ def gpus(root: str) -> dict[str, Any]:
         "gpus": attempt(lambda: unwrap(answer)["gpus"]),
         "xids": attempt(read_xids, root),
     }
+
+
+def assignments(root: str) -> dict[str, Any]:
+    """Return the GPUs of each run and server, as rackwright noted them."""
+    folder = root + ASSIGNMENTS
+    return {name[: -len(".json")]: attempt(assignment, f"{folder}/{name}") for name in listing(folder, "*.json")}
+
+
+def assignment(path: str) -> dict[str, Any]:
+    value = json.loads(read(path))
+    if not isinstance(value, dict):
+        raise ReadError("not a JSON object")
+    return value
 
 
 def read_nvml() -> dict[str, Any]:

@@ -99,6 +99,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "redirecting_bridges": attempt(vendors.redirecting_bridges, root),
         "cdi": attempt(containers.cdi, root),
         "images": attempt(containers.images, root),
+        "gpu_assignments": attempt(gpus.assignments, root),
         "runs": attempt(runs.runs, root),
         "servers": isolate("servers", servers.servers, root) if os.path.exists(root + servers.SERVERS) else {},
         "measures": measures.measures(),

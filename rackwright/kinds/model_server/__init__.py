@@ -9,7 +9,7 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds.model_server.files import files, release_of, watch_files
 from rackwright.kinds.model_server.observe import FIREWALL, WHOLE, observe_property, report
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.kinds.shared import observation
+from rackwright.kinds.shared import gpu_assignment, observation
 from rackwright.kinds.shared.identity import identity_claim
 from rackwright.kinds.shared.service_account import claim
 
@@ -46,6 +46,7 @@ class ModelServerKind:
             Claim(f"model:{spec.name}/{spec.version}", {"files": WHOLE}),
             Claim(f"unit:{spec.unit}", {"state": "enabled"}),
             *_watch(spec),
+            *gpu_assignment.claims(spec.owner, spec.gpus),
             Claim(f"server:{spec.name}", server),
             Claim(f"owner:{spec.owner}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),
         )

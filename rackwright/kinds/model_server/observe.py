@@ -7,7 +7,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.server import ServerFacts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.kinds.shared import observation
+from rackwright.kinds.shared import gpu_assignment, observation
 from rackwright.schema.server import Canary
 
 WHOLE = "whole"
@@ -23,6 +23,8 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
             return _model(facts, *key.split("/"))
         case "server":
             return _server(facts, key, name, claim)
+        case "gpu_assignment":
+            return gpu_assignment.observe(facts, key, name)
         case "package":
             return observation.package(facts, key, name)
         case _:

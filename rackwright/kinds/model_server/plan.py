@@ -9,7 +9,7 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds.model_server.files import files, plan_file, release_of, short_keys, watch_files
 from rackwright.kinds.model_server.observe import FIREWALL, WHOLE
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.kinds.shared import ownership, service_account
+from rackwright.kinds.shared import gpu_assignment, ownership, service_account
 from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
 from rackwright.schema.secret import CLIENT_KEY_SHORTEST
 
@@ -53,7 +53,11 @@ def plan(spec: ServerSpec, differences: Sequence[Difference], facts: Facts, repo
         REFUSAL_TEXTS,
         differences,
         facts,
-        refuse=lambda: (*_refuse_without_nftables(spec, differences), *_refuse_unfit(spec, facts, repository)),
+        refuse=lambda: (
+            *_refuse_without_nftables(spec, differences),
+            *_refuse_unfit(spec, facts, repository),
+            *gpu_assignment.refusals(spec, spec.gpus, facts),
+        ),
         make_plan=lambda: _Planner(spec, differences, facts, repository).plan(),
     )
 
@@ -97,14 +101,17 @@ class _Planner:
     ) -> None:
         self.spec, self.facts, self.repository = spec, facts, repository
         self.different = {item.thing for item in differences}
+        self.assigns = gpu_assignment.differs(spec, self.different)
         self.files = [file for file in files(spec, repository) if f"file:{file.path}" in self.different]
 
     def plan(self) -> Plan:
         spec = self.spec
         changed_paths = {file.path for file in self.files}
         server_files = changed_paths - {plan_file(spec), *watch_files(spec)}  # the server does not read these
-        switches = bool(server_files) or bool(
-            self.different & {f"server:{spec.name}", f"model:{spec.name}/{spec.version}"}
+        switches = (
+            self.assigns
+            or bool(server_files)
+            or bool(self.different & {f"server:{spec.name}", f"model:{spec.name}/{spec.version}"})
         )
         steps: list[Step] = [self._note("creating")] if self.facts.owner(spec.owner) is None else []
         watch = bool(self.different & {*(f"file:{path}" for path in watch_files(spec)), f"unit:{spec.watch_units[1]}"})
@@ -114,6 +121,7 @@ class _Planner:
             steps.append(_run(f"create the account {spec.account}", "sh", "-c", _ACCOUNT, "sh", spec.account))
             places = (spec.account, spec.etc, spec.lib)
             steps.append(_run(f"create {spec.etc} and {spec.lib}", "sh", "-c", _PLACES, "sh", *places))
+        steps += gpu_assignment.steps(spec, spec.gpus, self.facts) if self.assigns else []
         steps += [put(file, spec) for file in self.files]
         if any(path.startswith(UNITS) for path in changed_paths):
             steps.append(_run("reload systemd", "systemctl", "daemon-reload"))
@@ -191,6 +199,7 @@ def removal(spec: ServerSpec, facts: Facts) -> Plan:
     places = (spec.account, spec.etc, spec.lib)
     text = f"remove the account {spec.account}, its keys, and the models in {spec.lib}"
     steps.append(_run(text, "sh", "-c", _REMOVE, "sh", *places))
+    steps += gpu_assignment.removal(spec, spec.gpus)
     steps.append(Remove("remove the owner file", ownership.owner_file(spec.owner)))
     source = spec.source or spec.below
     return Plan(tuple(steps), notes=(f"{source} stays: the source of the model",) if source else ())

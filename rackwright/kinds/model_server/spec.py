@@ -6,6 +6,8 @@ from pydantic import Field
 
 from rackwright.core.contract import Resource, SpecPart
 from rackwright.core.declared import Declared
+from rackwright.kinds.shared import gpu_assignment
+from rackwright.kinds.shared.gpu_assignment import GpuAssignment
 from rackwright.schema.server import Canary, Server, ServerKey, settings
 
 CANARY_SECONDS = 600
@@ -66,8 +68,8 @@ class ServerSpec(Resource):
     """The number of GPUs over which it divides each layer; None for a model that is not divided."""
     layout: dict[str, int | bool] = Field(default_factory=dict)
     """The other parts of the layout, as settings of vLLM; empty if the model is divided by tensor parallelism alone."""
-    devices: tuple[int, ...] = ()
-    """The numbers of the host's GPUs for this server; empty if no other server shares the host."""
+    gpus: GpuAssignment | None = None
+    """The host's GPUs for this server; None if it computes on processors."""
     replica: ReplicaPlace | None = None
     """The host's place in a replica over several hosts."""
     key: str
@@ -96,8 +98,6 @@ class ServerSpec(Resource):
         """The settings of vLLM alone."""
         declared = self.declared.vllm
         vllm = {**(declared.settings if declared else {}), **self.layout}
-        if self.devices:
-            vllm["devices"] = list(self.devices)
         if self.replica:
             replica = self.replica.model_dump(mode="json")
             vllm["replica"] = {**replica, **({"port": declared.port} if declared else {})}
@@ -175,6 +175,11 @@ class ServerSpec(Resource):
     def owner(self) -> str:
         """The name of the owner file."""
         return f"server-{self.name}"
+
+    @property
+    def gpus_file(self) -> str:
+        """The path of the file with its GPUs."""
+        return gpu_assignment.path(self.owner)
 
     @property
     def run(self) -> str:

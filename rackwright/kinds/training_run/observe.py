@@ -7,7 +7,7 @@ from rackwright.core.contract import Absent, Value
 from rackwright.facts.facts import Facts
 from rackwright.facts.run import RunFacts
 from rackwright.facts.view import UnknownFact
-from rackwright.kinds.shared import observation
+from rackwright.kinds.shared import gpu_assignment, observation
 from rackwright.kinds.training_run.spec import TrainingSpec
 
 RUNNING_STATES = ("active", "activating", "reloading", "deactivating")
@@ -18,6 +18,8 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: object
     match sort:
         case "run" | "door":
             return outcome(facts, key, on_worker=sort == "door")
+        case "gpu_assignment":
+            return gpu_assignment.observe(facts, key, name)
         case _:
             return observation.service(facts, sort, key, name)
 

@@ -7,7 +7,7 @@ from rackwright.core.contract import Command, Difference, Plan, Put, Remove, Ste
 from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
-from rackwright.kinds.shared import ownership, service_account
+from rackwright.kinds.shared import gpu_assignment, ownership, service_account
 from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
 from rackwright.kinds.training_run.files import SSHD_FILES, files
 from rackwright.kinds.training_run.observe import RUNNING_STATES, has_declared_config, is_finished, outcome
@@ -65,7 +65,10 @@ def plan(spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, re
         REFUSAL_TEXTS,
         differences,
         facts,
-        refuse=lambda: _refuse_another_config(spec, differences, facts),
+        refuse=lambda: (
+            *_refuse_another_config(spec, differences, facts),
+            *gpu_assignment.refusals(spec, spec.gpus, facts),
+        ),
         make_plan=lambda: _Planner(spec, differences, facts, repository).plan(),
     )
 
@@ -95,6 +98,7 @@ class _Planner:
     ) -> None:
         self.spec, self.facts = spec, facts
         self.different = {item.thing for item in differences}
+        self.assigns = gpu_assignment.differs(spec, self.different)
         self.is_launcher = spec.host == spec.launcher_host.name
         self.files = [file for file in files(spec, repository) if f"file:{file.path}" in self.different]
         unit = facts.unit(spec.unit)
@@ -118,6 +122,7 @@ class _Planner:
             places = (spec.account, spec.etc, spec.home, spec.logs, spec.out)
             text = f"create {spec.etc}, {spec.home}, {spec.logs} and {spec.out}"
             steps.append(_run(text, "sh", "-c", _PLACES, "sh", *places))
+        steps += gpu_assignment.steps(spec, spec.gpus, self.facts) if self.assigns else []
         steps += [put(file, spec) for file in self.files]
         if any(path.startswith(UNITS) for path in changed_paths):
             steps.append(_run("reload systemd", "systemctl", "daemon-reload"))
@@ -138,7 +143,7 @@ class _Planner:
     def _needs_restart(self, changed_paths: Sequence[str]) -> bool:
         """Return whether the unit must restart. A restart of the sshd ends processes, so only its own files count."""
         if self.is_launcher:
-            return bool(changed_paths)
+            return self.assigns or bool(changed_paths)
         sshd_files = {f"{self.spec.etc}/{name}" for name in SSHD_FILES if name != "authorized_keys"}
         return any(path in sshd_files or path.startswith(UNITS) for path in changed_paths)
 
@@ -191,6 +196,7 @@ def removal(spec: TrainingSpec, facts: Facts, repository: Repository) -> Plan:
     steps.append(_run("reload systemd", "systemctl", "daemon-reload"))
     places = (spec.account, spec.etc, spec.opt, spec.home, spec.logs, spec.out)
     steps.append(_run(f"remove the account {spec.account}, its key and its files", "sh", "-c", _REMOVE, "sh", *places))
+    steps += gpu_assignment.removal(spec, spec.gpus)
     steps.append(Remove("remove the owner file", ownership.owner_file(spec.owner)))
     return Plan(tuple(steps), notes=(f"{spec.out} stays: metrics and checkpoints",))
 

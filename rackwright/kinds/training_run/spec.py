@@ -4,6 +4,8 @@ from pydantic import Field
 
 from rackwright.core.contract import Resource, SpecPart
 from rackwright.core.declared import Declared
+from rackwright.kinds.shared import gpu_assignment
+from rackwright.kinds.shared.gpu_assignment import GpuAssignment
 from rackwright.schema.run import Run
 
 ETC = "/etc/rackwright/runs"
@@ -47,6 +49,8 @@ class TrainingSpec(Resource):
     """All hosts of the run, the launcher host first."""
     interface: str | None = None
     """The interface between the processes; None on one host."""
+    gpus: GpuAssignment | None = None
+    """The host's GPUs for this run; None if the host has none."""
     environment: str
     """The path of a virtual environment on the host."""
     mount: str
@@ -136,3 +140,8 @@ class TrainingSpec(Resource):
     def owner(self) -> str:
         """The name of the owner file."""
         return f"run-{self.name}"
+
+    @property
+    def gpus_file(self) -> str:
+        """The path of the file with its GPUs."""
+        return gpu_assignment.path(self.owner)

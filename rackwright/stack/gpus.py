@@ -1,0 +1,155 @@
+"""The assignment of each host's GPUs to runs and servers, so that no two of them share one."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rackwright.errors import Diagnostic
+from rackwright.kinds.shared.gpu_assignment import GpuAssignment
+from rackwright.schema import nvidia
+from rackwright.schema.gpus import are_uuids, count
+from rackwright.schema.host import Host
+from rackwright.schema.run import Run
+from rackwright.stack.servers import GpuAssignments, computes_on_gpus
+from rackwright.stack.stack import Stack
+
+
+@dataclass(frozen=True, slots=True)
+class GpuUser:
+    """A run or a server that computes on GPUs."""
+
+    owner: str
+    """The name of its owner file."""
+    name: str
+    where: str
+    """Its place in the fleet."""
+    field: str
+    """The field with its GPUs, below *where*."""
+    selection: int | tuple[int, ...] | tuple[str, ...] | None
+    hosts: tuple[str, ...]
+    """Its hosts with GPUs."""
+
+
+def assign(stack: Stack) -> tuple[GpuAssignments, list[Diagnostic]]:
+    """Return the GPUs of each run and server of *stack* on each host, and errors where two would share one.
+
+    Counts take the lowest free indices in the order of the fleet, servers first.
+    """
+    users = list(_users(stack))
+    wrong = [error for user in users for error in _selection_errors(stack, user)]
+    if wrong:
+        return {}, wrong
+    assignments: dict[tuple[str, str], GpuAssignment] = {}
+    by_host: defaultdict[str, list[GpuUser]] = defaultdict(list)
+    for user in users:
+        for host in user.hosts:
+            by_host[host].append(user)
+    for name, sharing in by_host.items():
+        errors = _sharing_errors(name, sharing)
+        if not errors:
+            found, errors = _assign_on(name, stack.fleet.hosts[name], sharing)
+            assignments |= {(owner, name): assignment for owner, assignment in found.items()}
+        wrong += errors
+    first = {error.where: error for error in reversed(wrong)}
+    return assignments, [error for error in wrong if first[error.where] is error]
+
+
+def _users(stack: Stack) -> Iterator[GpuUser]:
+    """Yield the servers and runs that compute on GPUs; MIG divides the GPUs of a host in another way."""
+    hosts = stack.fleet.hosts
+
+    def with_gpus(members: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for name in members if hosts[name].minimum.gpus and not hosts[name].accelerators.mig)
+
+    for name, server in stack.fleet.servers.items():
+        if computes_on_gpus(stack, name, server):
+            selection = server.vllm.gpus if server.vllm else None
+            members = with_gpus(server.members(hosts))
+            yield GpuUser(f"server-{name}", name, f"servers.{name}", "vllm.gpus", selection, members)
+    for name, run in stack.fleet.runs.items():
+        if not _computes_on_processors(run):
+            yield GpuUser(f"run-{name}", name, f"runs.{name}", "gpus", run.gpus, with_gpus(run.members(hosts)))
+
+
+def _computes_on_processors(run: Run) -> bool:
+    return run.set.get("device") == "cpu"
+
+
+def _selection_errors(stack: Stack, user: GpuUser) -> Iterator[Diagnostic]:
+    """Yield the errors of a selection by itself."""
+    place, selection = f"{user.where}.{user.field}", user.selection
+    if selection is None:
+        return
+    for name in user.hosts:
+        host = stack.fleet.hosts[name]
+        total = sum(host.minimum.gpus.values())
+        if are_uuids(selection) and not _has_uuids(host):
+            expected, help = "the driver of NVIDIA reports UUIDs of GPUs", "Name the GPUs by their indices"
+            yield Diagnostic(place, f"got UUIDs, and {name} has other GPUs", expected, help)
+        if isinstance(selection, tuple) and (beyond := [each for each in selection if _is_beyond(each, total)]):
+            problem, help = f"got GPU {beyond[0]} of {name}", "Correct the index; the first GPU has 0"
+            yield Diagnostic(place, problem, f"the last of {total} GPUs has the index {total - 1}", help)
+        elif count(selection) > total:
+            problem, help = f"got {count(selection)} GPUs of {name}", "Declare fewer GPUs, or other hosts"
+            yield Diagnostic(place, problem, f"{total} GPUs in all", help)
+    if are_uuids(selection) and len(user.hosts) > 1:
+        expected, help = "a GPU with a UUID is in one host", "Name the GPUs by their indices"
+        yield Diagnostic(place, f"got UUIDs and {len(user.hosts)} hosts", expected, help)
+
+
+def _is_beyond(gpu: int | str, total: int) -> bool:
+    return isinstance(gpu, int) and gpu >= total
+
+
+def _has_uuids(host: Host) -> bool:
+    return len(nvidia.gpus(host.minimum)) == sum(host.minimum.gpus.values())
+
+
+def _sharing_errors(host: str, sharing: Sequence[GpuUser]) -> list[Diagnostic]:
+    """Return the errors of runs and servers that share *host* and do not declare their GPUs alike."""
+    if len(sharing) < 2:
+        return []
+    wrong = []
+    for user in sharing:
+        if user.selection is None:
+            other = next(each for each in sharing if each is not user)
+            expected = "runs and servers that share a host declare which of its GPUs each has"
+            help = f"Declare {user.field} of {user.name}, or choose hosts that {other.name} does not have"
+            wrong.append(Diagnostic(user.where, f"got {host}, which {other.name} has", expected, help))
+    by_uuid = [user for user in sharing if are_uuids(user.selection)]
+    if not wrong and by_uuid and len(by_uuid) < len(sharing):
+        expected = f"all runs and servers of {host} name GPUs by UUID, or none: an index may be that of any UUID"
+        other = next(user for user in sharing if user not in by_uuid)
+        place = f"{other.where}.{other.field}"
+        wrong.append(Diagnostic(place, f"got {other.selection}", expected, f"Name the GPUs of {other.name} by UUID"))
+    return wrong
+
+
+def _assign_on(name: str, host: Host, sharing: Sequence[GpuUser]) -> tuple[dict[str, GpuAssignment], list[Diagnostic]]:
+    """Return the assignment of each of *sharing* on the host *name*, and errors where two have one GPU."""
+    total, has_uuids = sum(host.minimum.gpus.values()), _has_uuids(host)
+    owners: dict[int | str, GpuUser] = {}
+    wrong = []
+    for user in sharing:
+        for gpu in user.selection if isinstance(user.selection, tuple) else ():
+            other = owners.setdefault(gpu, user)
+            if other is not user:
+                place, help = f"{user.where}.{user.field}", "Name other GPUs"
+                problem, expected = f"got GPU {gpu} of {name}, which {other.name} has", "a GPU has one run or server"
+                wrong.append(Diagnostic(place, problem, expected, help))
+    for user in sharing:
+        if isinstance(user.selection, tuple):
+            continue
+        free = [index for index in range(total) if index not in owners]
+        wanted = total if user.selection is None else user.selection
+        if wanted > len(free):
+            place, problem = f"{user.where}.{user.field}", f"got {wanted} GPUs of {name}, after {len(owners)} of others"
+            wrong.append(Diagnostic(place, problem, f"{total} GPUs in all", "Declare fewer GPUs, or other hosts"))
+        owners |= dict.fromkeys(free[:wanted], user)
+    assignments = {}
+    for user in sharing:
+        own = [gpu for gpu, owner in owners.items() if owner is user]
+        if own:
+            gpus = tuple(str(gpu) for gpu in (own if are_uuids(user.selection) else sorted(own, key=int)))
+            assignments[user.owner] = GpuAssignment(gpus=gpus, has_uuids=has_uuids)
+    return assignments, wrong

@@ -1,0 +1,117 @@
+"""Which GPUs of a host each run and server has, and what is refused before any host is asked."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rackwright.errors import DeclarationError
+from rackwright.stack import declare, load_stack
+
+HOSTS = """\
+fleet: hosts
+hosts:
+  pair: {profile: training-a100, os: debian-12, address: 10.41.0.11, identity: {serial: RV-11}, tiers: TIERS}
+  other: {profile: training-a100, os: debian-12, address: 10.41.0.12, identity: {serial: RV-12}, tiers: TIERS}
+  instinct: {profile: training-mi300x, os: debian-12, address: 10.41.0.13, identity: {serial: RV-13}, tiers: TIERS}
+  plain: {profile: virtual, os: debian-12, address: 10.41.0.14, identity: {serial: RV-14}, tiers: TIERS}
+""".replace("TIERS", "{warm: {provided: true, mount: /srv/warm}}")
+FIRST, SECOND = "GPU-00000000-0000-0000-0000-000000000001", "GPU-00000000-0000-0000-0000-000000000002"
+Assigned = dict[str, tuple[str, ...] | None]
+EXPECTED = "runs and servers that share a host declare which of its GPUs each has"
+
+
+def server(name: str, gpus: str = "", hosts: str = "pair", port: int = 8080) -> str:
+    vllm = f"{{tensor_parallel: 1{f', gpus: {gpus}' if gpus else ''}}}"
+    return (
+        f"  {name}: {{model: {{version: 0123456789ab}}, hosts: [{hosts}], anybody: true, listen: everywhere, "
+        f"port: {port}, gate: {{accuracy_kept: null}}, vllm: {vllm}}}\n"
+    )
+
+
+def run(name: str, gpus: str = "", hosts: str = "pair", more: str = "") -> str:
+    named = f", gpus: {gpus}" if gpus else ""
+    return f"  {name}: {{recipe: digits, hosts: [{hosts}], checkpoints: {{tier: warm}}{named}{more}}}\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Assigned]:
+    """Return what declares servers and runs, and returns the GPUs of each."""
+    monkeypatch.delenv("RACKWRIGHT_SALT_FILE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    stacks = tmp_path / "stacks"
+    stacks.mkdir()
+    settings = {"rackwright:fleet": "work.yaml", "rackwright:target": "twin:lab"}
+    (stacks / "Pulumi.work.yaml").write_text(json.dumps({"config": settings}))
+    (stacks / "hosts.yaml").write_text(HOSTS)
+
+    def assigned(servers: str = "", runs: str = "") -> Assigned:
+        text = "fleet: work\nuses: hosts.yaml\n"
+        text += f"servers:\n{servers}" if servers else ""
+        (stacks / "work.yaml").write_text(text + (f"runs:\n{runs}" if runs else ""))
+        found = {each.name: getattr(each.spec, "gpus", None) for each in declare(load_stack("work", tmp_path))}
+        return {name: gpus and gpus.gpus for name, gpus in found.items()}
+
+    return assigned
+
+
+def refused(project: Callable[..., Assigned], *declared: str) -> str:
+    with pytest.raises(DeclarationError) as error:
+        project(*declared)
+    return str(error.value)
+
+
+def test_a_run_alone_has_all_gpus_of_its_host(project) -> None:
+    assert project("", run("digits")) == {"pair/digits": ("0", "1", "2", "3")}
+    assert project("", run("digits", hosts="plain")) == {"plain/digits": None}
+    assert project("", run("digits", more=", set: {device: cpu}")) == {"pair/digits": None}
+
+
+def test_counts_take_what_indices_leave_free(project) -> None:
+    assert project(server("talk", "2") + server("chat", "[0]", port=8081), run("digits", "1")) == {
+        "pair/digits": ("3",), "pair/talk": ("1", "2"), "pair/chat": ("0",),
+    }  # fmt: skip
+
+
+def test_a_run_and_a_server_of_a_host_declare_their_gpus(project) -> None:
+    message = refused(project, server("talk"), run("digits", "1"))
+    assert f"servers.talk: got pair, which digits has; {EXPECTED}. Declare vllm.gpus of talk" in message
+    message = refused(project, server("talk", "1"), run("digits"))
+    assert f"runs.digits: got pair, which talk has; {EXPECTED}. Declare gpus of digits" in message
+    assert project(server("talk", hosts="other"), run("digits")), "on different hosts they share nothing"
+
+
+@pytest.mark.parametrize(
+    ("talk", "digits", "message"),
+    [
+        ("[0, 1]", "[1]", "runs.digits.gpus: got GPU 1 of pair, which talk has; a GPU has one run or server"),
+        ("3", "2", "runs.digits.gpus: got 2 GPUs of pair, after 3 of others; 4 GPUs in all"),
+        ("[4]", "1", "servers.talk.vllm.gpus: got GPU 4 of pair; the last of 4 GPUs has the index 3"),
+        ("5", "1", "servers.talk.vllm.gpus: got 5 GPUs of pair; 4 GPUs in all"),
+        (f"[{FIRST}]", f"[{FIRST}]", f"runs.digits.gpus: got GPU {FIRST} of pair, which talk has"),
+        (f"[{FIRST}]", "1", "runs.digits.gpus: got 1; all runs and servers of pair name GPUs by UUID, or none"),
+        ("[0, 0]", "1", "got 0 twice; a GPU is named once"),
+        (f"[0, {FIRST}]", "1", "all GPUs are named by index, or all by UUID"),
+        ("[GPU-1]", "1", "got 'GPU-1'; the number of GPUs, a list of their indices, or a list of their UUIDs"),
+        ("0", "1", "got 0; the number of GPUs"),
+        ("[]", "1", "got []; the number of GPUs"),
+    ],
+)
+def test_no_two_have_one_gpu(project, talk: str, digits: str, message: str) -> None:
+    assert message in refused(project, server("talk", talk), run("digits", digits))
+
+
+def test_uuids_belong_to_one_host_of_nvidia(project) -> None:
+    assert project(server("talk", f"[{FIRST}]"), run("digits", f"[{SECOND}]")) == {
+        "pair/digits": (SECOND,), "pair/talk": (FIRST,),
+    }  # fmt: skip
+    assert "got UUIDs and 2 hosts; a GPU with a UUID is in one host" in refused(
+        project, server("talk", f"[{FIRST}]", "pair, other")
+    )
+    assert "got UUIDs, and instinct has other GPUs" in refused(project, server("talk", f"[{FIRST}]", "instinct"))
+
+
+def test_each_process_has_a_gpu(project) -> None:
+    message = "runs.digits.gpus: got 1 GPUs for 2 processes; each process has its own GPU"
+    assert message in refused(project, "", run("digits", "1", more=", processes: 2"))
