@@ -10,7 +10,7 @@ NOT_COMPARED = frozenset(
         *("format", "taken_at", "salt_id", "covers"),
         *("hardware", "gpu_driver", "gpus", "xids", "accelerator_users", "redirecting_bridges"),
         *("mappings", "luks_headers", "luks_copies", "tpm", "credentials"),
-        *("units", "unit_overrides", "sockets", "paths", "dead_routes", "measures", "readings"),
+        *("units", "unit_overrides", "sockets", "nftables", "paths", "dead_routes", "measures", "readings"),
         *("sysctls", "kernels", "modules_builtin", "module_versions", "dkms", "libraries"),
         *("environments", "cdi", "images", "runs", "servers", "login_keys", "tracking_accounts"),
     )

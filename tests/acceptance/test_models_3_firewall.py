@@ -3,8 +3,12 @@
 On a virtual machine: in a container control groups lie deeper than on a host, so that it would show nothing about one.
 """
 
+import json
 import re
 
+from rackwright.facts.facts import Facts
+from rackwright.facts.probe import nftables
+from rackwright.kinds.model_server import firewall
 from rackwright.kinds.model_server.files import files
 from rackwright.kinds.model_server.spec import ReplicaPlace, ServerSpec
 from rackwright.schema.vllm import Vllm
@@ -64,7 +68,8 @@ def test_the_ports_of_a_replica_are_open_to_its_members_alone(log: Log) -> str:
         lab.ssh(MEMBER, f"cat > /usr/local/lib/listen.py <<'END'\n{LISTEN}\nEND")
         lab.ssh(MEMBER, f"systemd-run --quiet --unit=other /usr/bin/python3 /usr/local/lib/listen.py {OTHER_UNIT}")
         log("as a stranger to the replica")
-        _serve(lab, _spec(ADDRESSES[MEMBER], "10.144.0.99"))
+        _serve(lab, alone := _spec(ADDRESSES[MEMBER], "10.144.0.99"))
+        _need_claimed_rules(lab, alone)
         _need_reached(lab, "a stranger", STRANGER, {own, OTHER_UNIT})
         _need_reached(lab, "the host itself", MEMBER, {own, OTHER_UNIT, *CLOSED})
         lab.ssh(MEMBER, f"systemctl restart {SPEC.unit}\nsleep 2")
@@ -87,6 +92,13 @@ def _serve(lab: Lab, spec: ServerSpec) -> None:
     for path, content in ((unit, text), (spec.firewall, contents[spec.firewall])):
         lab.ssh(MEMBER, f"mkdir -p $(dirname {path})\ncat > {path} <<'END'\n{content}\nEND")
     lab.ssh(MEMBER, f"systemctl daemon-reload\nsystemctl restart {spec.unit}\nsleep 2\nnft list ruleset")
+
+
+def _need_claimed_rules(lab: Lab, spec: ServerSpec) -> None:
+    """Check that the kernel of the member has the rules that *spec* claims, as nft lists them."""
+    listed = json.loads(lab.ssh(MEMBER, f"nft -j list table inet {spec.table}"))["nftables"]
+    found = Facts({"nftables": {spec.table: nftables.stable(listed[2:])}}).nftables_table(spec.table)
+    need(found == firewall.rules(spec), f"the kernel has {found}, and the claim {firewall.rules(spec)}")
 
 
 def _need_reached(lab: Lab, who: str, host: str, ports: set[int]) -> None:

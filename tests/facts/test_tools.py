@@ -20,6 +20,7 @@ from rackwright.facts.probe import (
     encryption,
     health,
     measures,
+    nftables,
     observe,
     signature_check,
     system,
@@ -43,6 +44,9 @@ NAMESPACES = "NAME     LABELS \ndefault         \nk8s.io          \n"
 IMAGES = (
     "REF TYPE DIGEST SIZE PLATFORMS LABELS \n"
     f"quay.io/x:1 application/vnd.oci.image.manifest.v1+json sha256:{'a' * 64} 2.1 MiB linux/amd64 -      \n"
+)
+NFT = (
+    '{"nftables": [{"metainfo": {"json_schema_version": 1}}, {"table": {"family": "inet", "name": "rackwright_x"}}]}\n'
 )
 SHOWN = "Id=srv-hot.mount\nLoadState=loaded\n"
 
@@ -78,6 +82,7 @@ WORDS = {
     b"NeedDaemonReload": b"BrauchtNeuladen",
     b"Normal": b"Regul\xc3\xa4r",
     b'"signatures"': b'"Signaturen"',
+    b'"nftables"': b'"nftables-Regeln"',
     b'"smart_status"': b'"SMART-Zustand"',
     b'"critical_warning"': b'"kritische Warnung"',
     b"NAME ": b"NOMBRE ",
@@ -103,6 +108,7 @@ def machine(tmp_path, monkeypatch):
     made.write("run/containerd/containerd.sock", "")
     made.write("etc/systemd/system/srv-hot.mount", "[Mount]\nWhat=UUID=1\nWhere=/srv/hot\n")
     made.write("etc/rackwright/tiers/hot.cred", "AAAA")
+    made.write("sys/module/nf_tables/refcnt", "1")
     subprocess.run(["mkfs.ext4", "-q", "-F", made.device("sda", 16 * MIB)], check=True)
     made.device("sdb", 16 * MIB)
     return made
@@ -119,6 +125,7 @@ def spoil(monkeypatch):
         "smartctl": json.dumps(SMARTCTL),
         "nvme": json.dumps(NVME),
         "chronyc": TRACKING,
+        "nft": NFT,
         "rpm": RPM,
         "namespaces": NAMESPACES,
         "images": IMAGES,
@@ -148,6 +155,7 @@ DEPENDING: dict[str, Callable[[FabricatedMachine], list[Any]]] = {
     "wipefs": signatures_of,
     "smartctl": lambda machine: [attempt(health.health, "/dev/sda")],
     "nvme": lambda machine: [attempt(health.read_nvme, "/dev/nvme0n1")],
+    "nft": lambda machine: [attempt(nftables.tables, machine.top)],
     "chronyc": lambda machine: [*measures.measures().values()],
     "rpm": lambda machine: [attempt(system.rpm_packages)],
     "list-units": lambda machine: [attempt(units.units, machine.top)],

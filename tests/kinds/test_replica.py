@@ -1,20 +1,27 @@
 """The files of a replica over two hosts: `python -m tests.kinds.test_replica` writes them to replica.txt."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rackwright.core import diff as comparison
+from rackwright.core.contract import Absent, Difference, Plan, UnknownValue
 from rackwright.facts.facts import Facts
+from rackwright.facts.probe import nftables
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.files import files
 from rackwright.kinds.model_server.spec import ReplicaPlace, ServerSpec
 from rackwright.schema.vllm import LoraAdapter, Vllm
-from tests.support.model_server_spec import REPOSITORY, SPEC, bare
+from tests.support.model_server_spec import REPOSITORY, SPEC, bare, served
 from tests.support.specs import changed
 from workloads.serving.settings import ServingSettings
 
 GOLDEN = Path(__file__).with_name("replica.txt")
+RECORDED: dict[str, Any] = json.loads(Path(__file__).with_name("recorded_nftables.json").read_text())
+"""What nft 1.0.6 listed of the tables of a leader, a worker, one with IPv6, and that after the end of its unit."""
+KIND, TABLE = ModelServerKind(), "nftables:rackwright_server_digits"
 ADDRESSES = ("10.141.0.11", "10.141.0.12")
 SHOWN = ("settings.json", "firewall.nft", "server-digits.service")
 VLLM = Vllm(
@@ -28,6 +35,10 @@ def spec(rank: int, place: ReplicaPlace | None = None) -> ServerSpec:
     place = place or ReplicaPlace(addresses=ADDRESSES, rank=rank, interface="fabric0")
     layout = {"pipeline_parallel": 2, "decode_context_parallel": 8}
     return changed(SPEC, vllm=VLLM, set={}, tensor_parallel=8, layout=layout, replica=place)
+
+
+def replace_addresses(*addresses: str) -> ReplicaPlace:
+    return ReplicaPlace(addresses=addresses, rank=0, interface="fabric0")
 
 
 def rendered() -> str:
@@ -65,22 +76,95 @@ def test_a_replica_on_one_host_has_no_table() -> None:
 
 
 def test_addresses_of_ipv6_are_in_rules_of_ipv6() -> None:
-    place = ReplicaPlace(addresses=("fd00::1", "fd00::2"), rank=0, interface="fabric0")
+    place = replace_addresses("fd00::1", "fd00::2")
     [table] = [file.content for file in files(spec(0, place), REPOSITORY) if file.path.endswith(".nft")]
     assert "ip6 saddr != { fd00::1, fd00::2 } counter drop" in str(table)
     assert "meta nfproto ipv4 counter drop" in str(table)
 
 
+def facts(declared: ServerSpec, table: str | None) -> dict[str, Any]:
+    """Return facts of a host that serves *declared*; nft lists *table* of those that were recorded."""
+    raw = served(declared)
+    raw["packages"]["nftables"] = "1.0.6-2"
+    raw["nftables"] = {} if table is None else {declared.table: nftables.stable(RECORDED[table]["nftables"][2:])}
+    return raw
+
+
+def differences(declared: ServerSpec, raw: dict[str, Any]) -> tuple[Difference, ...]:
+    claims = KIND.claims(declared, REPOSITORY)
+    return comparison.diff(claims, KIND.observe(claims, Facts(raw)))
+
+
+def planned(declared: ServerSpec, raw: dict[str, Any]) -> Plan:
+    return KIND.plan(declared, differences(declared, raw), Facts(raw), REPOSITORY)
+
+
+@pytest.mark.parametrize(
+    ("table", "declared"),
+    [("leader", spec(0)), ("worker", spec(1)), ("ipv6", spec(0, replace_addresses("fd00::1", "fd00::2")))],
+)
+def test_the_rules_that_nft_lists_are_those_of_the_file(table: str, declared: ServerSpec) -> None:
+    """
+    Recorded with nft 1.0.6, which had loaded the files that are rendered here.
+    """
+    assert differences(declared, facts(declared, table)) == ()
+
+
+def test_a_deleted_table_is_a_difference_and_loaded_again_without_a_restart() -> None:
+    raw = facts(spec(0), None)
+    [difference] = differences(spec(0), raw)
+    texts = [step.text for step in planned(spec(0), raw).steps]
+
+    assert (difference.path, difference.actual) == (f"{TABLE}.rules", Absent())
+    assert "until then other hosts may reach the ports of vLLM" in difference.remedy
+    assert texts == [
+        "load the table rackwright_server_digits, which closes the ports of vLLM to other hosts",
+        "note in the owner file: ready",
+    ]
+
+
+def test_a_changed_rule_and_the_rules_of_an_earlier_start_are_differences() -> None:
+    raw = facts(spec(0), "leader")
+    raw["nftables"]["rackwright_server_digits"].pop()
+    [cut] = differences(spec(0), raw)
+    [of_another_host] = differences(spec(1), facts(spec(1), "leader"))
+    declared = spec(0, replace_addresses("fd00::1", "fd00::2"))
+    [stale] = differences(declared, facts(declared, "stale"))
+
+    assert {each.path for each in (cut, of_another_host, stale)} == {f"{TABLE}.rules"}
+    assert isinstance(stale.actual, tuple)
+    assert "socket cgroupv2 == 26055" in stale.actual[-1], "a control group without a name no longer exists"
+
+
+def test_a_restart_loads_the_table_by_itself() -> None:
+    raw = facts(spec(0), None)
+    raw["servers"]["digits"]["ready"] = False
+    texts = [step.text for step in planned(spec(0), raw).steps]
+    assert any(text.startswith("serve version") for text in texts)
+    assert not any(text.startswith("load the table") for text in texts)
+
+
+def test_a_kernel_that_is_not_read_is_unknown() -> None:
+    raw = {**facts(spec(0), "leader"), "nftables": {"unknown": "nft is not installed"}}
+    [difference] = differences(spec(0), raw)
+    assert difference.path == f"{TABLE}.rules"
+    assert isinstance(difference.actual, UnknownValue)
+    assert "nft is not installed" in difference.actual.reason
+    assert planned(spec(0), raw).steps == ()
+
+
 def test_a_host_without_nftables_is_refused_and_one_with_it_is_not() -> None:
-    kind, raw, declared = ModelServerKind(), bare(), spec(0)
-    claims = kind.claims(declared, REPOSITORY)
-    assert "package:nftables" not in {claim.thing for claim in kind.claims(SPEC, REPOSITORY)}
-    for packages, refused in (({}, ["the host has no nftables"]), ({"nftables": "1.0.6-2"}, [])):
-        raw["packages"] = {**{name: each for name, each in raw["packages"].items() if name != "nftables"}, **packages}
-        differences = comparison.diff(claims, kind.observe(claims, Facts(raw)))
-        plan = kind.plan(declared, differences, Facts(raw), REPOSITORY)
-        assert [each.problem for each in plan.refusals] == refused
-        assert bool(plan.steps) == (not refused)
+    declared = spec(0)
+    assert "package:nftables" not in {claim.thing for claim in KIND.claims(SPEC, REPOSITORY)}
+    raw = {**bare(), "nftables": {"unknown": "nft is not installed"}}
+    raw["packages"] = {name: each for name, each in raw["packages"].items() if name != "nftables"}
+    plan = planned(declared, raw)
+    assert [each.problem for each in plan.refusals] == ["the host has no nftables"]
+    assert plan.steps == ()
+    raw["packages"]["nftables"], raw["nftables"] = "1.0.6-2", {}
+    plan = planned(declared, raw)
+    assert plan.refusals == ()
+    assert plan.steps
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ TIMER = "watch-digits.timer"
 
 def bare() -> dict[str, Any]:
     """Return facts of the host before there was a server."""
-    return {**recorded("ember"), "servers": {}, "gpu_assignments": {}}
+    return {**recorded("ember"), "servers": {}, "gpu_assignments": {}, "nftables": {}}
 
 
 def served(spec: ServerSpec = SPEC) -> dict[str, Any]:

@@ -38,6 +38,7 @@ MODULES = (
             "elf",
             "kernel",
             "libraries",
+            "nftables",
             "vendors",
             "accounts",
             "measures",

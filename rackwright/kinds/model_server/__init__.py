@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 from rackwright.core.contract import Claim, Difference, Observation, Plan, Want
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
+from rackwright.kinds.model_server import firewall
 from rackwright.kinds.model_server.files import files, release_of, watch_files
-from rackwright.kinds.model_server.observe import FIREWALL, WHOLE, observe_property, report
+from rackwright.kinds.model_server.observe import WHOLE, observe_property, report
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.shared import gpu_assignment, observation
 from rackwright.kinds.shared.identity import identity_claim
@@ -31,9 +32,6 @@ class ModelServerKind:
         requirements = [Claim(f"mount:{spec.mount}", {"present": True}, owned=False)] if spec.mount else []
         if spec.interface is not None:
             requirements.append(Claim(f"link:{spec.interface}", {"up": True}, owned=False))
-        if spec.replica:
-            installed: dict[str, Want] = {"installed": True}
-            requirements.append(Claim(FIREWALL, installed, owned=False, remedy="install nftables"))
         release = release_of(spec, repository)
         server: dict[str, Want] = {"outcome": "ready", "version": spec.version, "release": release, "refused": "no"}
         return (
@@ -46,6 +44,7 @@ class ModelServerKind:
             Claim(f"model:{spec.name}/{spec.version}", {"files": WHOLE}),
             Claim(f"unit:{spec.unit}", {"state": "enabled"}),
             *_watch(spec),
+            *firewall.claims(spec),
             *gpu_assignment.claims(spec.owner, spec.gpus),
             Claim(f"server:{spec.name}", server),
             Claim(f"owner:{spec.owner}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),

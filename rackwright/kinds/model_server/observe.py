@@ -6,13 +6,12 @@ from rackwright.core.contract import Absent, Claim, Value
 from rackwright.facts.facts import Facts
 from rackwright.facts.server import ServerFacts
 from rackwright.facts.view import UnknownFact
+from rackwright.kinds.model_server import firewall
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.shared import gpu_assignment, observation
 from rackwright.schema.server import Canary
 
 WHOLE = "whole"
-FIREWALL = "package:nftables"
-"""The package that the unit of a replica over several hosts needs."""
 LATE = 2
 """Failed or missing canary checks after which the accuracy counts as unknown."""
 
@@ -25,6 +24,8 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
             return _server(facts, key, name, claim)
         case "gpu_assignment":
             return gpu_assignment.observe(facts, key, name)
+        case "nftables":
+            return firewall.observe(facts, key)
         case "package":
             return observation.package(facts, key, name)
         case _:

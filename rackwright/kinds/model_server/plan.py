@@ -7,7 +7,8 @@ from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.kinds.model_server.files import files, plan_file, release_of, short_keys, watch_files
-from rackwright.kinds.model_server.observe import FIREWALL, WHOLE
+from rackwright.kinds.model_server.firewall import PACKAGE, without_tables
+from rackwright.kinds.model_server.observe import WHOLE
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.shared import gpu_assignment, ownership, service_account
 from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
@@ -51,7 +52,7 @@ def plan(spec: ServerSpec, differences: Sequence[Difference], facts: Facts, repo
     return service_account.plan(
         spec,
         REFUSAL_TEXTS,
-        differences,
+        without_tables(differences),
         facts,
         refuse=lambda: (
             *_refuse_without_nftables(spec, differences),
@@ -63,7 +64,7 @@ def plan(spec: ServerSpec, differences: Sequence[Difference], facts: Facts, repo
 
 
 def _refuse_without_nftables(spec: ServerSpec, differences: Sequence[Difference]) -> Iterator[Diagnostic]:
-    if any(item.thing == FIREWALL for item in differences):
+    if any(item.thing == PACKAGE for item in differences):
         expected = "the package nftables, which closes the ports between the hosts of a replica to other hosts"
         help = "Add nftables to the packages of role base, or install it on the host, then run this again"
         yield Diagnostic(spec.id, "the host has no nftables", expected, help)
@@ -127,7 +128,10 @@ class _Planner:
             steps.append(_run("reload systemd", "systemctl", "daemon-reload"))
         if switches:
             steps += self._model()
-            steps.append(self._switch())
+            steps.append(self._switch())  # the unit loads its table before the server starts
+        elif f"nftables:{spec.table}" in self.different:
+            text = f"load the table {spec.table}, which closes the ports of vLLM to other hosts"
+            steps.append(_run(text, "/usr/sbin/nft", "-f", spec.firewall))
         if f"unit:{spec.unit}" in self.different:
             steps.append(_run(f"start {spec.unit} at boot, too", "systemctl", "enable", spec.unit))
         if watch and spec.watch and spec.watch.every_seconds:

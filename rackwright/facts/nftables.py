@@ -1,0 +1,67 @@
+"""The view of rackwright's nftables tables in the kernel."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rackwright.facts.view import View
+
+VERDICTS = ("accept", "drop", "counter", "return")
+"""Statements that stand in a rule without a value."""
+
+
+class HostNftables(View):
+    """The nftables tables of a host."""
+
+    def nftables_table(self, name: str) -> tuple[str, ...] | None:
+        """Return the chains and rules of a table of rackwright, a line for each; None if the kernel has none.
+
+        The JSON of nft 1.0.6 has no level of a control group. Its name has as many parts as the level says.
+        """
+        lines: tuple[str, ...] | None = self.find("nftables", name, _lines)
+        return lines
+
+
+def _lines(items: Any) -> tuple[str, ...]:
+    if not isinstance(items, list):
+        raise TypeError("no list")
+    return tuple(map(_line, items))
+
+
+def _line(item: Mapping[str, Any]) -> str:
+    """Return a chain or a rule as one line, in words like those of nft."""
+    if "chain" in item:
+        chain = item["chain"]
+        if "hook" not in chain:
+            return f"{chain['name']}:"
+        hook = f"{chain['type']} hook {chain['hook']} priority {chain['prio']} policy {chain['policy']}"
+        return f"{chain['name']}: {hook}"
+    rule = item["rule"]
+    return f"{rule['chain']}: {' '.join(_statements(rule['expr']))}"
+
+
+def _statements(expressions: list[dict[str, Any]]) -> Iterator[str]:
+    for expression in expressions:
+        [(name, value)] = expression.items()
+        if name == "match":
+            yield f"{_operand(value['left'])} {value['op']} {_operand(value['right'])}"
+        elif name in VERDICTS and not value:
+            yield name
+        else:
+            yield json.dumps(expression, sort_keys=True)
+
+
+def _operand(value: Any) -> str:
+    match value:
+        case {"meta": {"key": key}} | {"ct": {"key": key}} | {"socket": {"key": key}}:
+            return f"{next(iter(value))} {key}"
+        case {"payload": {"protocol": protocol, "field": field}}:
+            return f"{protocol} {field}"
+        case {"set": members}:
+            return f"{{ {', '.join(sorted(map(_operand, members)))} }}"
+        case list():
+            return ",".join(sorted(map(_operand, value)))
+        case dict():
+            return json.dumps(value, sort_keys=True)
+        case _:
+            return str(value)
