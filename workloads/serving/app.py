@@ -24,7 +24,7 @@ from workloads.serving.metrics import CONTENT_TYPE, Metrics
 from workloads.serving.middleware import EventLog, Middleware
 from workloads.serving.model import Model
 from workloads.serving.offload import offload
-from workloads.serving.runtimes import AnyRuntime, ForwardedRuntime, LanguageRuntime
+from workloads.serving.runtimes import AdapterRuntime, AnyRuntime, ForwardedRuntime, LanguageRuntime
 from workloads.serving.settings import ServingSettings
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -86,7 +86,8 @@ def create(
     app = FastAPI(title=f"rackwright server of {runtime.model.name}", version=runtime.model.version, lifespan=lifespan,
                   docs_url=None, redoc_url=None)  # fmt: skip
 
-    _health(app, metrics, runtime.model.version, lambda: state.draining)
+    adapters = runtime.adapters.directories if isinstance(runtime, AdapterRuntime) else None
+    _health(app, metrics, runtime.model.version, lambda: state.draining, adapters)
     _metadata(app, runtime.model)
     add_routes(app)
     document.complete_schema(app, runtime.model, *body_models)
@@ -121,12 +122,21 @@ def _protocol(
     return batcher, partial(_inference, model=runtime.model, settings=settings, queue=batcher), (wire.InferRequest,)
 
 
-def _health(app: FastAPI, metrics: Metrics, version: str, draining: Callable[[], bool]) -> None:
+def _health(
+    app: FastAPI,
+    metrics: Metrics,
+    version: str,
+    draining: Callable[[], bool],
+    adapters: Callable[[], dict[str, str]] | None,
+) -> None:
+    """Add the routes about the server's health; *adapters* returns the loaded adapters, by name."""
+
     async def health() -> JSONResponse:
         return JSONResponse({"live": True})
 
     async def ready() -> JSONResponse:
-        return JSONResponse({"ready": not draining(), "version": version}, 503 if draining() else 200)
+        loaded = {"adapters": adapters()} if adapters else {}
+        return JSONResponse({"ready": not draining(), "version": version, **loaded}, 503 if draining() else 200)
 
     async def figures() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)

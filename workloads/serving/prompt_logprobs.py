@@ -24,7 +24,7 @@ REASON = (
 def ends_at_prompt_logprobs(settings: ServingSettings) -> bool:
     """Return whether vLLM would end at log-probabilities of a prompt; a server of one text at a time never does."""
     vllm = settings.vllm
-    return vllm.cpu_cache_gib is not None and bool(vllm.adapters) and settings.parallel > 1
+    return vllm.cpu_cache_gib is not None and vllm.has_adapters and settings.parallel > 1
 
 
 def refuse_prompt_logprobs(content: bytes, path: str) -> None:

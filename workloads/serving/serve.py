@@ -1,8 +1,10 @@
 """Run the server of one model until a stop signal, then drain it without the loss of a request."""
 
 import asyncio
+import signal
 import socket
 import ssl
+import threading
 import time
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -20,7 +22,7 @@ from workloads.serving.keys import Keys
 from workloads.serving.metrics import Metrics
 from workloads.serving.middleware import EventLog, log_event
 from workloads.serving.model import NAME, read
-from workloads.serving.runtimes import AnyRuntime, RuntimeProcess, RuntimeProcessEnded, load_runtime
+from workloads.serving.runtimes import AdapterRuntime, AnyRuntime, RuntimeProcess, RuntimeProcessEnded, load_runtime
 from workloads.serving.settings import ServingSettings, with_model_defaults
 
 
@@ -34,11 +36,16 @@ def serve(directory: Path, settings: ServingSettings) -> None:
     began = time.monotonic()
     settings = _for_model(directory, settings)
     keys = api_keys.read(Path(settings.keys)) if settings.keys else Keys(None)
-    tls = _tls(settings)
+    tls, reload = _tls(settings), threading.Event()
+    if settings.vllm.adapters_file:
+        # from the first moment on: without a handler the signal would end the process
+        signal.signal(signal.SIGHUP, lambda number, frame: reload.set())
     with _bind(settings) as listening, bind_host_socket(settings) as host_socket:
         runtime = load_runtime(directory, settings)
         with closing(runtime) if isinstance(runtime, RuntimeProcess) else nullcontext():
-            server = DrainingServer(runtime, settings, keys, tls, time.monotonic() - began, log_event, host_socket)
+            server = DrainingServer(
+                runtime, settings, keys, tls, time.monotonic() - began, log_event, host_socket, reload
+            )
             server.run([listening])
     if server.exit_reason:
         problem, help = f"the runtime ended: {server.exit_reason}", "If it ends again, correct what the message names"
@@ -66,15 +73,19 @@ class DrainingServer(uvicorn.Server):
         load_seconds: float,
         log_event: EventLog,
         host_socket: socket.socket | None = None,
+        reload: threading.Event | None = None,
     ) -> None:
         """
         Args:
-            own: The bound Unix socket for requests of the server's own host.
+            host_socket: The bound Unix socket for requests of the server's own host.
+            reload: Set when the server has to load its adapters again.
         """
         watch = Path(settings.watch) if settings.watch else None
         self._state, self._metrics, self._log_event = State(), Metrics(runtime.model, load_seconds, watch), log_event
         self._drain_seconds, self._drain_end = settings.drain_seconds, 0.0
         self._process = runtime if isinstance(runtime, RuntimeProcess) else None
+        self._adapters = runtime.adapters if isinstance(runtime, AdapterRuntime) else None
+        self._reload, self._loading = reload or threading.Event(), False
         self._host_socket = host_socket
         self.exit_reason: str | None = None
         """Why the process of the runtime ended by itself; None while it runs."""
@@ -119,7 +130,22 @@ class DrainingServer(uvicorn.Server):
             return
         self._state.draining = True  # nothing else: a signal comes at any moment, even amid a line of the log
 
+    async def _load_adapters(self) -> None:
+        assert self._adapters
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._adapters.load)
+        except UserError as error:
+            self._log_event("adapters", reason="; ".join(str(each) for each in error.diagnostics))
+        else:
+            self._log_event("adapters", loaded=sorted(self._adapters.directories()))
+        finally:
+            self._loading = False
+
     async def on_tick(self, counter: int) -> bool:
+        if self._reload.is_set() and self._adapters and not self._loading:
+            self._reload.clear()
+            self._loading = True
+            self._task = asyncio.create_task(self._load_adapters())
         if self._process and not self.exit_reason and (reason := self._process.exit_reason()):
             self.exit_reason, self._state.draining, self._drain_end = reason, True, time.monotonic()
             self._metrics.set_draining()

@@ -103,6 +103,10 @@ class VllmSettings(StrictModel):
     """Whether prompts with an equal beginning share cache; None: vLLM's own default."""
     adapters: dict[str, Adapter] = Field(default_factory=dict)
     """LoRA adapters, by the name of the model that clients ask for."""
+    adapters_file: Annotated[str, Field(pattern=r"^/")] | None = None
+    """File with further adapters, as JSON in the form of `adapters`; the server loads them again after SIGHUP."""
+    adapters_rank: PositiveInt | None = None
+    """The largest rank of an adapter in that file; a larger one needs another start."""
     options: dict[str, OptionValue] = Field(default_factory=dict)
     """Further options of `vllm serve`, by their names without the two hyphens."""
     replica: ReplicaSettings | None = None
@@ -123,6 +127,22 @@ class VllmSettings(StrictModel):
         if problems := [text for name in options if (text := option_problem(name, others))]:
             raise ValueError("; ".join(problems))
         return options
+
+    @model_validator(mode="after")
+    def _check_adapters_file(self) -> Self:
+        if (self.adapters_file is None) != (self.adapters_rank is None):
+            raise ValueError("adapters_file and adapters_rank go together")
+        return self
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether vLLM makes room for adapters."""
+        return bool(self.adapters) or self.adapters_file is not None
+
+    @property
+    def largest_rank(self) -> int:
+        """The largest rank for which vLLM has room."""
+        return lora_rank(max([self.adapters_rank or 1, *(adapter.rank for adapter in self.adapters.values())]))
 
     @property
     def follows(self) -> bool:
@@ -227,9 +247,10 @@ def _features(settings: VllmSettings) -> Iterator[str]:
 
 
 def _adapters(settings: VllmSettings) -> Iterator[str]:
+    if settings.has_adapters:
+        yield from ("--enable-lora", "--max-lora-rank", str(settings.largest_rank))
     if settings.adapters:
-        rank = max(adapter.rank for adapter in settings.adapters.values())
-        yield from ("--enable-lora", "--max-lora-rank", str(lora_rank(rank)), "--lora-modules")
+        yield "--lora-modules"
         yield from (f"{name}={adapter.directory}" for name, adapter in sorted(settings.adapters.items()))
 
 

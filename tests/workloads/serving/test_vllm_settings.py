@@ -71,6 +71,11 @@ def test_adapters_are_served_by_name() -> None:
         name: Adapter(directory=f"/srv/{name}", sha256="ab" * 32, rank=rank) for name, rank in (("b", 9), ("a", 2))
     }
     assert line(adapters=adapters) == "--enable-lora --max-lora-rank 16 --lora-modules a=/srv/a b=/srv/b"
+    settings = {"adapters_file": "/etc/adapters.json", "adapters_rank": 20}
+    assert line(**settings) == "--enable-lora --max-lora-rank 32", "the file may be empty at first"
+    assert line(adapters=adapters, **settings).startswith("--enable-lora --max-lora-rank 32 --lora-modules a=")
+    with pytest.raises(ValidationError, match="adapters_file and adapters_rank go together"):
+        VllmSettings(adapters_rank=1)
     assert [lora_rank(rank) for rank in (1, 2, 64, 65, 600)] == [1, 8, 64, 128, 600]
 
 

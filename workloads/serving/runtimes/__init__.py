@@ -8,6 +8,7 @@ from pathlib import Path
 from workloads.errors import Diagnostic, UserError
 from workloads.serving import model
 from workloads.serving.runtimes.runtime import (
+    AdapterRuntime,
     ForwardedRuntime,
     LanguageRuntime,
     Runtime,
@@ -17,8 +18,8 @@ from workloads.serving.runtimes.runtime import (
 from workloads.serving.settings import ServingSettings
 
 __all__ = [
-    "AnyRuntime", "ForwardedRuntime", "LanguageRuntime", "Runtime", "RuntimeProcess", "RuntimeProcessEnded",
-    "load_runtime",
+    "AdapterRuntime", "AnyRuntime", "ForwardedRuntime", "LanguageRuntime", "Runtime", "RuntimeProcess",
+    "RuntimeProcessEnded", "load_runtime",
 ]  # fmt: skip
 AnyRuntime = Runtime | LanguageRuntime | ForwardedRuntime
 

@@ -108,3 +108,24 @@ class RuntimeProcess(Protocol):
 
     def close(self) -> None:
         """Stop the process."""
+
+
+class LoadableAdapters(Protocol):
+    """The adapters of a model, which may change while it is served."""
+
+    def directories(self) -> dict[str, str]:
+        """Return the directory of each loaded adapter, by name."""
+
+    def load(self) -> None:
+        """Load the present adapters.
+
+        Raises:
+            UserError: an adapter is invalid.
+        """
+
+
+@runtime_checkable
+class AdapterRuntime(Protocol):
+    """A model with adapters."""
+
+    adapters: LoadableAdapters

@@ -23,10 +23,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from workloads.errors import Diagnostic, UserError
-from workloads.serving.adapters import check_adapters
+from workloads.serving.adapters import all_adapters, check_adapters
 from workloads.serving.fit import SHARE_PERCENT
 from workloads.serving.model import Model
 from workloads.serving.replica import ReplicaLeader, fingerprint
+from workloads.serving.runtimes.adapter_loader import AdapterLoader
 from workloads.serving.runtimes.replica_canary import ReplicaCanary
 from workloads.serving.runtimes.runtime import RuntimeProcessEnded
 from workloads.serving.runtimes.unix_http import UnixConnection
@@ -60,6 +61,7 @@ class VllmRuntime:
         self._canary: ReplicaCanary | None = None
         self._home = TemporaryDirectory(prefix="vllm-")  # only this account may enter it
         self.socket_path, self.key = Path(self._home.name) / "door.sock", secrets.token_hex(32)
+        self.adapters = AdapterLoader(settings.vllm, self.socket_path, self.key)
         command = [*_command(directory, model.name, self.socket_path, settings), *OPTIONS]
         self._replica = _lead(model, settings)
         self._process = _Process(command, _environment(Path(command[0]).parent, self._home.name, self.key, settings))
@@ -148,7 +150,9 @@ def _command(directory: Path, name: str, socket_path: Path | None, settings: Ser
         problem, expected = "the command vllm is missing", f"{bin_directory}, or vllm on PATH"
         help = "Serve the model in an environment with vLLM, as role workloads makes with `environments: [vllm]`"
         raise UserError(Diagnostic("this computer", problem, expected, help))
-    check_adapters(settings.vllm.adapters)
+    adapters = all_adapters(settings.vllm)
+    check_adapters(adapters)
+    vllm = settings.vllm.model_copy(update={"adapters": adapters})
     return [
         found, "serve", str(directory.resolve()), *(["--served-model-name", name] if socket_path else []),
         *(["--uds", str(socket_path)] if socket_path else []),
@@ -156,7 +160,7 @@ def _command(directory: Path, name: str, socket_path: Path | None, settings: Ser
         "--max-num-seqs", str(-(-settings.parallel // settings.vllm.data_parallel)), "--load-format", "safetensors",
         "--gpu-memory-utilization", str(SHARE_PERCENT / 100),
         "--no-enable-log-requests", "--disable-uvicorn-access-log", "--allowed-media-domains", NO_DOMAIN,
-        *arguments(settings.vllm, settings.tensor_parallel),
+        *arguments(vllm, settings.tensor_parallel),
     ]  # fmt: skip
 
 
@@ -170,6 +174,8 @@ def _environment(bin_directory: Path, home: str, key: str, settings: ServingSett
     if not os.access(variables.get("HOME", ""), os.W_OK):
         variables["HOME"] = home
         # every account can read a command line
+    if settings.vllm.adapters_file is not None:
+        variables["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"  # the routes that load adapters; no client reaches them
     if settings.vllm.cpu_cache_gib is not None:
         variables["OMP_NUM_THREADS"] = str(settings.threads or max(1, (os.cpu_count() or 2) - 1))
     return {**variables, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": key,
