@@ -58,6 +58,7 @@ MAY_IMPORT = {
         "workloads.quantize.versions",
         "workloads.catalogue",
         "workloads.serving.fit",
+        "workloads.serving.adapters",
         "workloads.serving.model",
         "workloads.serving.settings",
     ),

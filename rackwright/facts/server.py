@@ -21,6 +21,16 @@ class ServerFacts(View):
         return self.table("models")
 
     @property
+    def adapters(self) -> Mapping[str, str]:
+        """State of the files of each adapter's version: `whole`, or the fault."""
+        return self.table("adapters")
+
+    @property
+    def loaded_adapters(self) -> Mapping[str, str]:
+        """Directory of each adapter that the server has loaded, by name; empty without an answer."""
+        return self.table("loaded_adapters")
+
+    @property
     def failed_release(self) -> Mapping[str, str] | None:
         """Last release that failed to serve, unless a later release serves: release, version, why."""
         return None if self.read("refused") is None else self.table("refused")

@@ -1,9 +1,9 @@
 """vLLM behind a model server: how it divides a model over GPUs and hosts, and its options."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from rackwright.schema.base import Schema
 from rackwright.schema.gpus import GpuSelection, count
@@ -13,19 +13,33 @@ LAYOUT = (
     "tensor_parallel", "pipeline_parallel", "data_parallel", "expert_parallel", "decode_context_parallel",
 )  # fmt: skip
 """Keys of the layout; those that are left out are computed from the model and the GPUs."""
-PLACEMENT = ("replica_hosts", "gpus", "port")
-"""Keys about hosts, which vLLM does not get."""
+PLACEMENT = ("replica_hosts", "gpus", "port", "adapters")
+"""Keys about hosts, which vLLM does not get in its settings; adapters are in a file of their own."""
+
+
+ADAPTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class LoraAdapter(Schema):
     """A LoRA adapter, in the form of PEFT."""
 
-    directory: Annotated[str, Field(pattern=r"^/")]
-    """Directory of the adapter on each host."""
+    path: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")] | None = None
+    """Directory of the adapter below the project on this computer; `up` copies it to the hosts."""
+    directory: Annotated[str, Field(pattern=r"^/")] | None = None
+    """Directory of the adapter that each host has already, instead of `path`."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    """SHA-256 of its adapter_model.safetensors, without which the server does not start."""
+    """SHA-256 of its adapter_model.safetensors; a server does not load other weights."""
     rank: PositiveInt = 16
     """Rank of the adapter; `r` of its adapter_config.json."""
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> Self:
+        if (self.path is None) == (self.directory is None):
+            problem = "got path and directory" if self.path else "got neither path nor directory"
+            raise Problem(problem, "an adapter has one of the two", "Write path: adapters/NAME")
+        if self.path and ".." in self.path.split("/"):
+            raise Problem(f"got {self.path!r}", "a path does not leave its directory", "Write path: adapters/NAME")
+        return self
 
 
 class Vllm(Schema):
@@ -59,7 +73,7 @@ class Vllm(Schema):
     """Tokens that the model's layers for multi-token prediction propose at once; 0: none."""
     prefix_cache: bool | None = None
     """Whether prompts with an equal beginning share cache; vLLM's own default by default."""
-    adapters: dict[str, LoraAdapter] = Field(default_factory=dict)
+    adapters: dict[Annotated[str, Field(pattern=ADAPTER_NAME)], LoraAdapter] = Field(default_factory=dict)
     """LoRA adapters, by the name of the model that clients ask for."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Further options of `vllm serve`, by their names without the two hyphens. Options that load code or open listeners

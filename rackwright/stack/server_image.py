@@ -36,6 +36,9 @@ def image(
     elif any(other.settings != spec.settings for other in specs):
         expected, help = "an image has one set of settings", "Write `tensor_parallel` into `set` of the server"
         wrong.append(Diagnostic(_place(spec), "got different settings on different hosts", expected, help))
+    if spec.adapters:
+        expected, help = "an image has no adapters, which hosts load from their drives", "Declare a server without them"
+        wrong.append(Diagnostic(_place(spec), "got adapters", expected, help))
     if (
         requirements is None
         and spec.source

@@ -13,6 +13,7 @@ from rackwright.kinds.shared.gpu_assignment import GpuAssignment
 from rackwright.schema.secret import name_of
 from rackwright.schema.server import Server
 from rackwright.stack import vllm
+from rackwright.stack.adapters import adapters
 from rackwright.stack.environments import environment_path
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
@@ -94,6 +95,7 @@ def _common(stack: Stack, name: str, server: Server, model: Model | None) -> dic
         "fleet": stack.fleet.fleet,
         "name": name,
         **_model(stack, server, model),
+        "adapters": adapters(stack, name, server),
         "rows": _canary_rows(stack, name, server),
         "key": name_of(stack.fleet.key),
         "environment": environment_path(stack, server.environment, members, environments, "/opt/serving"),

@@ -12,7 +12,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.probe import nftables
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.files import files
-from rackwright.kinds.model_server.spec import ReplicaPlace, ServerSpec
+from rackwright.kinds.model_server.spec import AdapterPart, ReplicaPlace, ServerSpec
 from rackwright.schema.vllm import LoraAdapter, Vllm
 from tests.support.model_server_spec import REPOSITORY, SPEC, bare, served
 from tests.support.specs import changed
@@ -23,7 +23,7 @@ RECORDED: dict[str, Any] = json.loads(Path(__file__).with_name("recorded_nftable
 """What nft 1.0.6 listed of the tables of a leader, a worker, one with IPv6, and that after the end of its unit."""
 KIND, TABLE = ModelServerKind(), "nftables:rackwright_server_digits"
 ADDRESSES = ("10.141.0.11", "10.141.0.12")
-SHOWN = ("settings.json", "firewall.nft", "server-digits.service")
+SHOWN = ("settings.json", "adapters.json", "firewall.nft", "server-digits.service")
 VLLM = Vllm(
     replica_hosts=2, reasoning_parser="deepseek_r1", tool_parser="deepseek_v3", kv_cache_dtype="fp8",
     speculative_tokens=1, prefix_cache=True, options={"max-num-batched-tokens": 4096},
@@ -34,7 +34,8 @@ VLLM = Vllm(
 def spec(rank: int, place: ReplicaPlace | None = None) -> ServerSpec:
     place = place or ReplicaPlace(addresses=ADDRESSES, rank=rank, interface="fabric0")
     layout = {"pipeline_parallel": 2, "decode_context_parallel": 8}
-    return changed(SPEC, vllm=VLLM, set={}, tensor_parallel=8, layout=layout, replica=place)
+    house = AdapterPart(directory="/srv/warm/adapters/house", sha256="ab" * 32, rank=16)
+    return changed(SPEC, vllm=VLLM, set={}, tensor_parallel=8, layout=layout, replica=place, adapters={"house": house})
 
 
 def replace_addresses(*addresses: str) -> ReplicaPlace:

@@ -57,7 +57,9 @@ def served(spec: ServerSpec = SPEC) -> dict[str, Any]:
     raw["owners"][spec.owner] = json.loads(owner_text(spec.id, spec.fleet, "ready"))
     raw["servers"]["digits"] = {
         "ready": True, "version": VERSION, "why": None, "release": release_of(spec, REPOSITORY), "previous": OTHER,
-        "refused": None, "accuracy": None, "models": {VERSION: "whole", OTHER: "whole"},
+        "refused": None, "accuracy": None, "adapters": dict.fromkeys(spec.adapter_versions, "whole"),
+        "loaded_adapters": {name: spec.adapter_directory(name) for name in spec.adapters},
+        "models": {VERSION: "whole", OTHER: "whole"},
         "figures": {"requests": 10, "p50_ms": 1.0, "p99_ms": 5.0, "waiting": 0},
     }  # fmt: skip
     return raw

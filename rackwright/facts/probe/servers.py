@@ -43,10 +43,15 @@ def server(root: str, folder: str) -> dict[str, Any]:
         "previous": version_of(lib, state.get("previous")),
         "refused": state.get("refused"),
         "accuracy": attempt(accuracy, f"{lib}/watch.json"),
-        "models": {name: attempt(model, f"{lib}/models/{name}") for name in listing(f"{lib}/models", "[0-9a-f]*")},
+        **{sort: models(f"{lib}/{sort}") for sort in ("models", "adapters")},
         **readiness(root, plan),
         "figures": attempt(figures, root, plan),
     }
+
+
+def models(folder: str) -> dict[str, Any]:
+    """Return the state of the files of each version in a folder of models or adapters."""
+    return {name: attempt(model, f"{folder}/{name}") for name in listing(folder, "[0-9a-f]*")}
 
 
 def link_target_name(link: str) -> str | None:
@@ -89,10 +94,11 @@ def readiness(root: str, plan: dict[str, Any]) -> dict[str, Any]:
     """Return whether the server is ready, its model version, and why it is not ready; a silent server is not ready."""
     try:
         status, body = request(root, plan, "/ready")
-        return {"ready": status == 200, "version": json.loads(body).get("version"), "why": None if status == 200 else
-                f"it answers {status}"}  # fmt: skip
+        answer = json.loads(body)
+        return {"ready": status == 200, "version": answer.get("version"), "why": None if status == 200 else
+                f"it answers {status}", "loaded_adapters": answer.get("adapters") or {}}  # fmt: skip
     except Exception as error:  # any other answer than the protocol's means that the server is not ready
-        return {"ready": False, "version": None, "why": f"it does not answer: {error}"}
+        return {"ready": False, "version": None, "why": f"it does not answer: {error}", "loaded_adapters": {}}
 
 
 def request(root: str, plan: dict[str, Any], path: str, key: str = "") -> tuple[int, bytes]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from rackwright.core.contract import Claim, Difference, Observation, Plan, Want
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds.model_server import firewall
+from rackwright.kinds.model_server import adapters, firewall
 from rackwright.kinds.model_server.files import files, release_of, watch_files
 from rackwright.kinds.model_server.observe import WHOLE, observe_property, report
 from rackwright.kinds.model_server.spec import ServerSpec
@@ -44,6 +44,7 @@ class ModelServerKind:
             Claim(f"model:{spec.name}/{spec.version}", {"files": WHOLE}),
             Claim(f"unit:{spec.unit}", {"state": "enabled"}),
             *_watch(spec),
+            *adapters.claims(spec),
             *firewall.claims(spec),
             *gpu_assignment.claims(spec.owner, spec.gpus),
             Claim(f"server:{spec.name}", server),

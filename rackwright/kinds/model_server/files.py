@@ -21,6 +21,8 @@ def files(spec: ServerSpec, repository: Repository) -> Iterator[ServiceFile]:
     yield ServiceFile(f"{release}/settings.json", _json(settings_of(spec)))
     yield ServiceFile(f"{release}/release.json", _json(_release(spec)))
     yield ServiceFile(f"{release}/workloads.zip", repository.workloads)
+    if spec.adapters:
+        yield ServiceFile(spec.adapters_file, _json(_adapters(spec)))
     if spec.replica:
         yield ServiceFile(spec.firewall, repository.render("model_server/etc/firewall.nft.j2", server=spec))
     unit = repository.render(f"model_server{UNITS}/server.service.j2", server=spec)
@@ -114,6 +116,14 @@ def _plan(spec: ServerSpec) -> dict[str, Any]:
         terms = {"every_seconds": watch.every_seconds, "change": watch.change, "roll_back": watch.roll_back}
         plan |= {"watch": terms, "watch_seconds": spec.watch_seconds}
     return plan
+
+
+def _adapters(spec: ServerSpec) -> dict[str, Any]:
+    """Return the content of the file with the adapters, in the form of `vllm.adapters` of `workloads.serving`."""
+    return {
+        name: {"directory": spec.adapter_directory(name), "sha256": adapter.sha256, "rank": adapter.rank}
+        for name, adapter in spec.adapters.items()
+    }
 
 
 def _release(spec: ServerSpec) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from rackwright.core.contract import Absent, Claim, Value
 from rackwright.facts.facts import Facts
 from rackwright.facts.server import ServerFacts
 from rackwright.facts.view import UnknownFact
-from rackwright.kinds.model_server import firewall
+from rackwright.kinds.model_server import adapters, firewall
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.shared import gpu_assignment, observation
 from rackwright.schema.server import Canary
@@ -24,6 +24,8 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
             return _server(facts, key, name, claim)
         case "gpu_assignment":
             return gpu_assignment.observe(facts, key, name)
+        case "adapters":
+            return adapters.observe(facts, key, name, claim)
         case "nftables":
             return firewall.observe(facts, key)
         case "package":

@@ -6,6 +6,7 @@ from rackwright.core.contract import Command, Difference, Plan, Put, Remove, Sen
 from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
+from rackwright.kinds.model_server import adapters
 from rackwright.kinds.model_server.files import files, plan_file, release_of, short_keys, watch_files
 from rackwright.kinds.model_server.firewall import PACKAGE, without_tables
 from rackwright.kinds.model_server.observe import WHOLE
@@ -22,6 +23,8 @@ REFUSAL_TEXTS = RefusalTexts(
 )
 COPY_SECONDS = 3720
 """Seconds for the step that places a model; `workloads.serving.place` stops after 3600 s and removes its copy."""
+LOAD_SECONDS = 360
+"""Seconds for the step that loads adapters; `workloads.serving.load_adapters` stops waiting after 300 s."""
 _ACCOUNT = """set -eu
 account=$1
 getent passwd "$account" > /dev/null || useradd --system --user-group --no-create-home "$account"
@@ -108,9 +111,12 @@ class _Planner:
     def plan(self) -> Plan:
         spec = self.spec
         changed_paths = {file.path for file in self.files}
-        server_files = changed_paths - {plan_file(spec), *watch_files(spec)}  # the server does not read these
+        # the server does not read these, or reads them again while it runs
+        server_files = changed_paths - {plan_file(spec), spec.adapters_file, *watch_files(spec)}
+        adapts = bool({f"file:{spec.adapters_file}", f"adapters:{spec.name}"} & self.different)
         switches = (
             self.assigns
+            or (adapts and spec.replica is not None)  # vLLM of other hosts does not load adapters by itself
             or bool(server_files)
             or bool(self.different & {f"server:{spec.name}", f"model:{spec.name}/{spec.version}"})
         )
@@ -123,13 +129,23 @@ class _Planner:
             places = (spec.account, spec.etc, spec.lib)
             steps.append(_run(f"create {spec.etc} and {spec.lib}", "sh", "-c", _PLACES, "sh", *places))
         steps += gpu_assignment.steps(spec, spec.gpus, self.facts) if self.assigns else []
-        steps += [put(file, spec) for file in self.files]
+        steps += [put(file, spec) for file in self.files if file.path != spec.adapters_file]
+        if adapts:
+            steps += adapters.place(spec, self.facts, self._python)
+            # the server may start at any moment, and would not start with adapters that are not there
+            steps += [put(file, spec) for file in self.files if file.path == spec.adapters_file]
         if any(path.startswith(UNITS) for path in changed_paths):
             steps.append(_run("reload systemd", "systemctl", "daemon-reload"))
         if switches:
             steps += self._model()
             steps.append(self._switch())  # the unit loads its table before the server starts
-        elif f"nftables:{spec.table}" in self.different:
+        elif adapts and spec.adapters:
+            text = f"load the adapters {', '.join(spec.adapters)}, while the server runs"
+            described = (plan_file(spec), spec.adapters_file)
+            steps.append(self._python(text, LOAD_SECONDS, "load_adapters", *described))
+        if adapts:
+            steps += adapters.sweep(spec, self.facts)
+        if not switches and f"nftables:{spec.table}" in self.different:
             text = f"load the table {spec.table}, which closes the ports of vLLM to other hosts"
             steps.append(_run(text, "/usr/sbin/nft", "-f", spec.firewall))
         if f"unit:{spec.unit}" in self.different:

@@ -26,6 +26,24 @@ class CanaryRows(SpecPart):
     """The digest of the file."""
 
 
+class AdapterPart(SpecPart):
+    """A LoRA adapter on the host."""
+
+    directory: str | None = None
+    """The directory that the host has already; None: `up` copies the adapter."""
+    sha256: str
+    """The digest of its weights."""
+    rank: int
+    version: str | None = None
+    """The version of a copied adapter: the beginning of its files' digest."""
+    source: str | None = None
+    """The directory of a copied adapter on this computer."""
+    manifest: str | None = None
+    """The model.json of a copied adapter, with the digests of its files."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """The sha256 of the files of a copied adapter, by name."""
+
+
 class ReplicaPlace(SpecPart):
     """A host's place in a replica over several hosts."""
 
@@ -68,6 +86,8 @@ class ServerSpec(Resource):
     """The number of GPUs over which it divides each layer; None for a model that is not divided."""
     layout: dict[str, int | bool] = Field(default_factory=dict)
     """The other parts of the layout, as settings of vLLM; empty if the model is divided by tensor parallelism alone."""
+    adapters: dict[str, AdapterPart] = Field(default_factory=dict)
+    """The LoRA adapters, by the name of the model that clients ask for."""
     gpus: GpuAssignment | None = None
     """The host's GPUs for this server; None if it computes on processors."""
     replica: ReplicaPlace | None = None
@@ -98,6 +118,9 @@ class ServerSpec(Resource):
         """The settings of vLLM alone."""
         declared = self.declared.vllm
         vllm = {**(declared.settings if declared else {}), **self.layout}
+        if self.adapters:
+            rank = max(adapter.rank for adapter in self.adapters.values())
+            vllm |= {"adapters_file": self.adapters_file, "adapters_rank": rank}
         if self.replica:
             replica = self.replica.model_dump(mode="json")
             vllm["replica"] = {**replica, **({"port": declared.port} if declared else {})}
@@ -117,6 +140,21 @@ class ServerSpec(Resource):
     def firewall(self) -> str:
         """The path of the file with that table."""
         return f"{self.etc}/firewall.nft"
+
+    @property
+    def adapters_file(self) -> str:
+        """The path of the file with the adapters, which a running server reads again."""
+        return f"{self.etc}/adapters.json"
+
+    @property
+    def adapter_versions(self) -> tuple[str, ...]:
+        """The versions of the copied adapters, sorted, each once."""
+        return tuple(sorted({adapter.version for adapter in self.adapters.values() if adapter.version}))
+
+    def adapter_directory(self, name: str) -> str:
+        """Return the directory of the adapter *name* on the host."""
+        adapter = self.adapters[name]
+        return adapter.directory or f"{self.lib}/adapters/{adapter.version}"
 
     @property
     def keys(self) -> dict[str, ServerKey]:

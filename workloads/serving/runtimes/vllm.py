@@ -174,7 +174,7 @@ def _environment(bin_directory: Path, home: str, key: str, settings: ServingSett
     if not os.access(variables.get("HOME", ""), os.W_OK):
         variables["HOME"] = home
         # every account can read a command line
-    if settings.vllm.adapters_file is not None:
+    if settings.vllm.adapters_file is not None and settings.vllm.replica is None:
         variables["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"  # the routes that load adapters; no client reaches them
     if settings.vllm.cpu_cache_gib is not None:
         variables["OMP_NUM_THREADS"] = str(settings.threads or max(1, (os.cpu_count() or 2) - 1))
