@@ -89,7 +89,7 @@ def _serve(lab: Lab, spec: ServerSpec) -> None:
     ports = " ".join(map(str, (spec.declared.port, *CLOSED)))
     text = re.sub(r"(?m)^ExecStart=.*$", f"ExecStart=/usr/bin/python3 /usr/local/lib/listen.py {ports}", contents[unit])
     text = re.sub(r"(?m)^User=.*$", "User=nobody", re.sub(r"(?m)^WorkingDirectory=.*$", "WorkingDirectory=/", text))
-    for path, content in ((unit, text), (spec.firewall, contents[spec.firewall])):
+    for path, content in ((unit, text), *((path, contents[path]) for path in (spec.firewall, spec.lease_key))):
         lab.ssh(MEMBER, f"mkdir -p $(dirname {path})\ncat > {path} <<'END'\n{content}\nEND")
     lab.ssh(MEMBER, f"systemctl daemon-reload\nsystemctl restart {spec.unit}\nsleep 2\nnft list ruleset")
 

@@ -13,6 +13,7 @@ from rackwright.facts.probe import nftables
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.files import files
 from rackwright.kinds.model_server.spec import AdapterPart, ReplicaPlace, ServerSpec
+from rackwright.kinds.shared.service_account import ServiceFile
 from rackwright.schema.vllm import LoraAdapter, Vllm
 from tests.support.model_server_spec import REPOSITORY, SPEC, bare, served
 from tests.support.specs import changed
@@ -81,6 +82,18 @@ def test_addresses_of_ipv6_are_in_rules_of_ipv6() -> None:
     [table] = [file.content for file in files(spec(0, place), REPOSITORY) if file.path.endswith(".nft")]
     assert "ip6 saddr != { fd00::1, fd00::2 } counter drop" in str(table)
     assert "meta nfproto ipv4 counter drop" in str(table)
+
+
+def test_each_replica_has_a_key_of_its_own_that_root_alone_reads() -> None:
+    def key(declared: ServerSpec) -> ServiceFile:
+        [file] = [file for file in files(declared, REPOSITORY) if file.path.endswith("/lease_key")]
+        return file
+
+    other = spec(0, replace_addresses("10.141.0.11", "10.141.0.13"))
+    assert key(spec(0)).content == key(spec(1)).content
+    assert key(spec(0)).content != key(other).content
+    assert (len(str(key(spec(0)).content)), key(spec(0)).mode, key(spec(0)).secret) == (64, 0o600, SPEC.key)
+    assert not any(file.path.endswith("lease_key") for file in files(SPEC, REPOSITORY))
 
 
 def facts(declared: ServerSpec, table: str | None) -> dict[str, Any]:

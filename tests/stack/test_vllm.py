@@ -207,7 +207,8 @@ def test_a_replica_over_two_hosts_has_a_leader_and_a_worker(project: Project, tm
     leader, worker = specs["joined-a/talk"], specs["joined-b/talk"]
     assert (leader.tensor_parallel, leader.layout) == (8, {"pipeline_parallel": 2})
     assert (leader.follows, worker.follows) == (False, True)
-    replica = {"addresses": ["10.141.0.21", "10.141.0.22"], "interface": "fabric0", "port": 29500}
+    replica = {"addresses": ["10.141.0.21", "10.141.0.22"], "interface": "fabric0", "port": 29500,
+               "key_file": "/run/credentials/server-talk.service/lease_key"}  # fmt: skip
     vllm = {
         "pipeline_parallel": 2, "reasoning_parser": "deepseek_r1", "kv_cache_dtype": "fp8",
         "options": {"enforce-eager": True},

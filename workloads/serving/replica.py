@@ -6,6 +6,8 @@ ends, and its unit starts it again; the workers end vLLM and wait for the leader
 
 worker: {"rank": 1, "fingerprint": "…"}     leader: .  .  start  .  .
 worker: .  .  .                             leader: refused REASON
+
+All lines are signed with the key of the replica.
 """
 
 import contextlib
@@ -17,10 +19,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from workloads.errors import Diagnostic, UserError
 from workloads.serving.settings import ServingSettings
+from workloads.serving.signed_lines import SignedLines, read_key
 from workloads.serving.vllm_settings import ReplicaSettings
 
 BEAT_SECONDS = 1.0
@@ -50,18 +54,23 @@ class _Member:
     """A connection to another host."""
 
     connection: socket.socket
+    signed: SignedLines
     last: float = field(default_factory=time.monotonic)
     """When the last line came."""
     pending: bytes = b""
 
+    def begin(self) -> None:
+        """Send the nonce of this side."""
+        self.connection.sendall(self.signed.nonce + b"\n")
+
     def send(self, line: bytes) -> None:
-        self.connection.sendall(line + b"\n")
+        self.connection.sendall(self.signed.sign(line) + b"\n")
 
     def lines(self, seconds: float) -> list[bytes]:
-        """Return the lines that come within *seconds*, as soon as there are some; each one renews the lease.
+        """Return the signed lines that come within *seconds*, as soon as there are some; each renews the lease.
 
         Raises:
-            OSError: the other side has closed the connection, or sends no lines.
+            OSError: the other side has closed the connection, or sends something else.
         """
         if not select.select([self.connection], [], [], seconds)[0]:
             return []
@@ -69,9 +78,11 @@ class _Member:
         *lines, self.pending = (self.pending + content).split(b"\n")
         if not content or len(self.pending) > LINE_BYTES:
             raise OSError("the connection is closed" if not content else "a line is too long")
-        if lines:
+        verified = [self.signed.verify(line) for line in lines]
+        contents = [content for content in verified if content is not None]
+        if contents:
             self.last = time.monotonic()
-        return lines
+        return contents
 
     @property
     def is_lost(self) -> bool:
@@ -89,9 +100,10 @@ class ReplicaLeader:
         """Listen for the workers.
 
         Raises:
-            UserError: the port is not free.
+            UserError: the port is not free, or the key cannot be read.
         """
         self._replica, self._fingerprint = replica, fingerprint
+        self._key = read_key(Path(replica.key_file))
         self._members: dict[int, _Member] = {}
         self._lock, self._closed = threading.Lock(), threading.Event()
         self._started = False
@@ -110,7 +122,7 @@ class ReplicaLeader:
         while not self._is_complete():
             with contextlib.suppress(TimeoutError):
                 connection, _ = self._listening.accept()
-                self._admit(_Member(connection))
+                self._admit(_Member(connection, SignedLines(self._key, "leader")))
 
     def start(self) -> None:
         """Let the workers start their part; from now on a lost one is the end of the replica."""
@@ -139,6 +151,7 @@ class ReplicaLeader:
 
     def _admit(self, member: _Member) -> None:
         try:
+            member.begin()
             end = time.monotonic() + LEASE_SECONDS
             while not (lines := member.lines(BEAT_SECONDS)):
                 if time.monotonic() > end:
@@ -191,15 +204,18 @@ def follow(
     Args:
         start: Starts this host's part of vLLM.
         report: Gets each event as a sentence, for the log.
+
+    Raises:
+        UserError: the key cannot be read.
     """
-    reported = ""
+    reported, key = "", read_key(Path(replica.key_file))
     while not stopped.is_set():
         try:
             connection = socket.create_connection((replica.leader, replica.lease_port), LEASE_SECONDS)
         except OSError as error:
             event = f"waiting for the leader {replica.leader}: {error.strerror or error}"
         else:
-            event = _take_part(_Member(connection), replica, fingerprint, start, stopped)
+            event = _take_part(_Member(connection, SignedLines(key, "worker")), replica, fingerprint, start, stopped)
         if event != reported:
             report(reported := event)
         stopped.wait(BEAT_SECONDS)
@@ -215,6 +231,11 @@ def _take_part(
     """Hold the lease of *leader*, and return why it ended."""
     process: Stoppable | None = None
     try:
+        leader.begin()
+        while not leader.signed.is_ready:
+            leader.lines(BEAT_SECONDS)
+            if leader.is_lost or stopped.is_set():
+                return f"the leader {replica.leader} does not begin"
         leader.send(json.dumps({"rank": replica.rank, "fingerprint": fingerprint}).encode())
         while not stopped.is_set():
             for line in leader.lines(BEAT_SECONDS):

@@ -60,6 +60,8 @@ class ReplicaSettings(StrictModel):
     """This host's place in `addresses`; the leader has 0."""
     interface: str
     """Interface with this host's address."""
+    key_file: Annotated[str, Field(pattern=r"^/")]
+    """File with the key of the leases, the same on all hosts of the replica."""
     port: Annotated[int, Field(ge=1024, le=65535 - PORTS)] = 29500
     """The first of three ports for the hosts of the replica."""
 

@@ -85,6 +85,8 @@ def _secret_files(spec: ServerSpec, repository: Repository) -> Iterator[ServiceF
         content = json.dumps(entries, indent=1) + "\n" if len(entries) == len(keys) else None
         names = dict.fromkeys([spec.key, *(key.secret for key in spec.keys.values())])
         yield ServiceFile(f"{spec.etc}/keys.json", content, secret=", ".join(names))
+    if spec.replica:
+        yield ServiceFile(spec.lease_key, _lease_key(spec, repository), 0o600, secret=spec.key)
     if tls := spec.declared.tls:
         for name, key in (("tls.crt", tls.certificate), ("tls.key", tls.key)):
             secret = name_of(key)
@@ -94,11 +96,20 @@ def _secret_files(spec: ServerSpec, repository: Repository) -> Iterator[ServiceF
 
 def _own_key(spec: ServerSpec, repository: Repository) -> str | None:
     """Return the key with which the host queries its own server; each host has another one."""
+    return _derived(spec, repository, ["rackwright model server", spec.fleet, spec.name, spec.host])
+
+
+def _lease_key(spec: ServerSpec, repository: Repository) -> str | None:
+    """Return the key with which the hosts of a replica sign their leases; each replica has another one."""
+    assert spec.replica is not None
+    purpose = ["rackwright replica leases", spec.fleet, spec.name, *spec.replica.addresses]
+    return _derived(spec, repository, purpose)
+
+
+def _derived(spec: ServerSpec, repository: Repository, purpose: list[str]) -> str | None:
+    """Return the key for *purpose* that follows from the fleet's secret; None if that is not known here."""
     secret = repository.secrets.get(spec.key)
-    if secret is None:
-        return None
-    purpose = json.dumps(["rackwright model server", spec.fleet, spec.name, spec.host])
-    return hmac.digest(secret.encode(), purpose.encode(), "sha256").hex()
+    return None if secret is None else hmac.digest(secret.encode(), json.dumps(purpose).encode(), "sha256").hex()
 
 
 def _plan(spec: ServerSpec) -> dict[str, Any]:

@@ -122,7 +122,7 @@ class ServerSpec(Resource):
             rank = max(adapter.rank for adapter in self.adapters.values())
             vllm |= {"adapters_file": self.adapters_file, "adapters_rank": rank}
         if self.replica:
-            replica = self.replica.model_dump(mode="json")
+            replica = {**self.replica.model_dump(mode="json"), "key_file": self.credential}
             vllm["replica"] = {**replica, **({"port": declared.port} if declared else {})}
         return vllm
 
@@ -155,6 +155,16 @@ class ServerSpec(Resource):
         """Return the directory of the adapter *name* on the host."""
         adapter = self.adapters[name]
         return adapter.directory or f"{self.lib}/adapters/{adapter.version}"
+
+    @property
+    def lease_key(self) -> str:
+        """The path of the key for the leases of a replica, which root alone can read."""
+        return f"{self.etc}/lease_key"
+
+    @property
+    def credential(self) -> str:
+        """The path at which systemd gives that key to the server."""
+        return f"/run/credentials/{self.unit}/lease_key"
 
     @property
     def keys(self) -> dict[str, ServerKey]:

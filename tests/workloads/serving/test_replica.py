@@ -16,14 +16,17 @@ import pytest
 
 from tests.support.model_servers import eventually
 from tests.support.training_runs import ROOT, environment
+from workloads.errors import UserError
 from workloads.serving import model as model_directory
 from workloads.serving import replica as leases
 from workloads.serving.replica import ReplicaLeader, fingerprint, follow
 from workloads.serving.runtimes import replica_canary
 from workloads.serving.runtimes.replica_canary import ReplicaCanary
 from workloads.serving.settings import ServingSettings
+from workloads.serving.signed_lines import SignedLines
 from workloads.serving.vllm_settings import ReplicaSettings, VllmSettings
 
+KEY = "ab" * 32
 HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 
 
@@ -73,12 +76,15 @@ class Worker:
 
 
 @pytest.fixture
-def place(quick: None) -> Iterator[Callable[..., Any]]:
+def place(quick: None, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Return what makes a leader, or a worker of a rank, of one replica; all of them end with the test."""
     port, made = free_port(), []
 
-    def make(rank: int, hosts: int = 3, fingerprint: str = "same") -> Any:
-        settings = ReplicaSettings(addresses=HOSTS[:hosts], rank=rank, interface="lo", port=port)
+    def make(rank: int, hosts: int = 3, fingerprint: str = "same", key: str = KEY) -> Any:
+        file = tmp_path / f"{rank}.key"
+        file.write_text(key)
+        addresses = HOSTS[:hosts]
+        settings = ReplicaSettings(addresses=addresses, rank=rank, interface="lo", key_file=str(file), port=port)
         made.append(found := Worker(settings, fingerprint) if rank else ReplicaLeader(settings, fingerprint))
         return found
 
@@ -137,11 +143,94 @@ def test_a_silent_host_is_lost(place: Callable[..., Any], monkeypatch: pytest.Mo
     monkeypatch.setattr(leases, "LEASE_SECONDS", 0.5)
     leader = place(0, 2)
     with closing(socket.create_connection((HOSTS[0], leader._replica.lease_port))) as silent:
-        silent.sendall(json.dumps({"rank": 1, "fingerprint": "same"}).encode() + b"\n")
-        leader.wait_for_workers()
+        waiting = threading.Thread(target=leader.wait_for_workers)
+        waiting.start()
+        greet(silent, KEY)
+        waiting.join(30)
         leader.start()
         eventually(leader.lost)
     assert leader.lost() == "host 127.0.0.2 of the replica was lost: no sign of life for 0.5 s"
+
+
+def greet(connection: socket.socket, key: str, rank: int = 1) -> SignedLines:
+    """Greet a leader as a worker with *key* does, and return the signatures of the connection."""
+    signed = SignedLines(key.encode(), "worker")
+    connection.sendall(signed.nonce + b"\n")
+    assert signed.verify(connection.makefile("rb").readline().strip()) is None
+    hello = json.dumps({"rank": rank, "fingerprint": "same"}).encode()
+    connection.sendall(signed.sign(hello) + b"\n")
+    return signed
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Return whether the other side closes *connection* within 30 s."""
+    connection.settimeout(30)
+    with contextlib.suppress(ConnectionResetError):
+        while connection.recv(4096):
+            pass
+    return True
+
+
+def test_a_worker_without_the_key_is_turned_away_and_replaces_no_other(place: Callable[..., Any]) -> None:
+    leader, worker = place(0, 3), place(1, 3)
+    waiting = threading.Thread(target=leader.wait_for_workers)
+    waiting.start()
+    eventually(lambda: 1 in leader._members)
+    present = leader._members[1]
+    with closing(socket.create_connection((HOSTS[0], leader._replica.lease_port))) as stranger:
+        greet(stranger, "cd" * 32)
+        assert is_closed(stranger)
+    assert leader._members[1] is present
+    place(2, 3)
+    waiting.join(30)
+    assert not waiting.is_alive()
+    assert worker.events == []
+
+
+def test_a_worker_starts_for_no_leader_without_the_key(place: Callable[..., Any]) -> None:
+    leader, worker = place(0, 2), place(1, 2, key="cd" * 32)
+    waiting = threading.Thread(target=leader.wait_for_workers, daemon=True)
+    waiting.start()
+    eventually(lambda: any(event.startswith("the leader 127.0.0.1 was lost") for event in worker.events))
+    assert waiting.is_alive() and not worker.processes
+    place(1, 2)
+    waiting.join(30)
+    assert not waiting.is_alive()
+
+
+def test_a_recorded_worker_is_refused_in_another_connection(place: Callable[..., Any]) -> None:
+    leader = place(0, 2)
+    waiting = threading.Thread(target=leader.wait_for_workers)
+    waiting.start()
+    address = HOSTS[0], leader._replica.lease_port
+    with closing(socket.create_connection(address)) as first:
+        signed = greet(first, KEY)
+        waiting.join(30)
+        assert not waiting.is_alive()
+        first.sendall(signed.sign(b".") + b"\n")
+    eventually(lambda: not leader._members)
+    again = threading.Thread(target=leader.wait_for_workers)
+    again.start()
+    recorded = SignedLines(KEY.encode(), "worker")
+    recorded.verify(b"0" * 32)  # the nonce of an earlier leader
+    hello = recorded.sign(json.dumps({"rank": 1, "fingerprint": "same"}).encode())
+    with closing(socket.create_connection(address)) as replayed:
+        replayed.sendall(recorded.nonce + b"\n" + hello + b"\n")
+        assert is_closed(replayed)
+    assert again.is_alive()
+    place(1, 2)
+    again.join(30)
+    assert not again.is_alive()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"short"])
+def test_a_key_that_is_missing_or_short_is_an_error(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "key"
+    if content is not None:
+        path.write_bytes(content)
+    settings = ReplicaSettings(addresses=HOSTS, rank=0, interface="lo", key_file=str(path), port=free_port())
+    with pytest.raises(UserError, match="the key of the leases"):
+        ReplicaLeader(settings, "same")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +263,7 @@ def test_a_worker_with_other_settings_is_refused(place: Callable[..., Any]) -> N
 
 def test_the_hosts_of_a_replica_agree_on_all_but_their_place() -> None:
     def settings(rank: int, **more: Any) -> ServingSettings:
-        replica = ReplicaSettings(addresses=HOSTS, rank=rank, interface=f"eth{rank}")
+        replica = ReplicaSettings(addresses=HOSTS, rank=rank, interface=f"eth{rank}", key_file="/etc/key")
         return ServingSettings(vllm=VllmSettings(replica=replica, **more))
 
     assert fingerprint("v", settings(0)) == fingerprint("v", settings(1))
@@ -200,7 +289,9 @@ def test_a_leader_and_a_worker_serve_as_one(tmp_path: Path, command: None) -> No
     port = free_port()
 
     def start(rank: int) -> subprocess.Popen[str]:
-        replica = {"addresses": HOSTS[:2], "rank": rank, "interface": "lo", "port": port}
+        (tmp_path / "key").write_text(KEY)
+        key = str(tmp_path / "key")
+        replica = {"addresses": HOSTS[:2], "rank": rank, "interface": "lo", "port": port, "key_file": key}
         settings = {"port": 0, "own_socket": str(tmp_path / f"{rank}.sock"), "vllm": {"replica": replica}}
         (tmp_path / f"{rank}.json").write_text(json.dumps(settings))
         argv = [sys.executable, "-m", "workloads.serving", str(model), "--settings", str(tmp_path / f"{rank}.json")]

@@ -24,7 +24,7 @@ HOSTS = ("10.141.0.21", "10.141.0.22")
 
 
 def replica(rank: int) -> ReplicaSettings:
-    return ReplicaSettings(addresses=HOSTS, rank=rank, interface="fabric0")
+    return ReplicaSettings(addresses=HOSTS, rank=rank, interface="fabric0", key_file="/etc/key")
 
 
 def line(tensor_parallel: int = 8, **settings: object) -> str:
