@@ -27,12 +27,18 @@ def python(progress: Progress) -> str:
 
 @contextmanager
 def served(
-    log: Log, parallel: int, has_adapter: bool = True, prepare: Callable[[Path], Path] | None = None
+    log: Log,
+    parallel: int,
+    has_adapter: bool = True,
+    prepare: Callable[[Path], Path] | None = None,
+    reads_adapters: bool = False,
 ) -> Iterator[tuple[dict[str, str], Path]]:
     """Serve a small model by our server with a real vLLM; yield how both are reached, and the file of their logs.
 
     Args:
         prepare: Makes another model of the one in a directory, and returns its directory.
+        reads_adapters: Whether the adapter is in the file `adapters` of the yielded mapping, which the server reads
+            again after a signal to the process `pid`.
     """
     directory, interpreter = log.empty_directory(), python(log)
     made = log.run([interpreter, "-m", "tests.support.models.tiny_llama", str(directory)])
@@ -50,7 +56,12 @@ def served(
     need(log.run([interpreter, *publish]).returncode == 0, "the model cannot be published")
     weights = (directory / ADAPTER / "adapter_model.safetensors").read_bytes()
     adapter = {"directory": str(directory / ADAPTER), "sha256": sha256(weights).hexdigest(), "rank": RANK}
-    vllm = {"cpu_cache_gib": 1, "tool_parser": "hermes", **({"adapters": {ADAPTER: adapter}} if has_adapter else {})}
+    adapters = {ADAPTER: adapter} if has_adapter else {}
+    vllm = {"cpu_cache_gib": 1, "tool_parser": "hermes", **({"adapters": adapters} if adapters else {})}
+    path = directory / "adapters.json"
+    if reads_adapters:
+        path.write_text(json.dumps(adapters))
+        vllm = {"cpu_cache_gib": 1, "adapters_file": str(path), "adapters_rank": RANK}
     settings = directory / "settings.json"
     settings.write_text(json.dumps({"port": 0, "context_tokens": 1024, "parallel": parallel, "vllm": vllm}))
     argv = [interpreter, "-m", "workloads.serving", f"{directory}/published", "--settings", str(settings)]
@@ -68,7 +79,8 @@ def served(
             process = next(pid for pid in tree(server.pid)[1:] if "--uds" in command_line(pid))
             words = command_line(process)
             reach = {"url": json.loads(started)["address"], "socket": words[words.index("--uds") + 1]}
-            yield {**reach, "key": variables(process)["VLLM_API_KEY"]}, output
+            more = {"pid": str(server.pid), "adapters": str(path)} if reads_adapters else {}
+            yield {**reach, "key": variables(process)["VLLM_API_KEY"], **more}, output
         finally:
             server.send_signal(signal.SIGTERM)
             try:
