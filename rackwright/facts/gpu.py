@@ -113,6 +113,15 @@ class HostAccelerators(View):
         """Names of the runs and servers with GPUs, ``run-NAME`` and ``server-NAME``."""
         return tuple(sorted(self.table("gpu_assignments")))
 
+    def gpu_owners_of(self, index: int, uuid: str | None) -> tuple[str, ...]:
+        """Return the runs and servers that have the GPU *index*, by its *uuid* where UUIDs are noted."""
+        noted = {owner: self.gpu_assignment(owner) for owner in self.gpu_owners}
+        return tuple(
+            owner
+            for owner, each in noted.items()
+            if each is not None and (uuid in each.uuids if each.uuids else str(index) in each.gpus)
+        )
+
     def gpu_assignment(self, owner: str) -> GpuAssignmentFacts | None:
         """Return the GPUs of a run or a server; None if it has none."""
         return self.entry("gpu_assignments", owner, GpuAssignmentFacts)

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from rackwright.status.gpus import GpuReport, GpuRow, mebibytes
 
-TITLES = ("host", "GPU", "name", "used", "MiB", "°C", "W", "processes", "")
+TITLES = ("host", "GPU", "name", "used", "MiB", "°C", "W", "assigned to", "processes", "")
 
 
 def table(report: GpuReport) -> Table:
@@ -49,6 +49,7 @@ def _cells(row: GpuRow) -> Iterator[str]:
     yield " of ".join("?" if value is None else str(mebibytes(value)) for value in memory)
     yield cell("temperature_celsius")
     yield f"{cell('power_watts')}/{cell('power_limit_watts')}"
+    yield escape(", ".join(row.assigned_to))
     yield escape(", ".join(f"{pid} {name or '?'}" for pid, name in row.processes))
 
 

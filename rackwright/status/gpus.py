@@ -40,6 +40,8 @@ class GpuRow:
     """Known figures of FIGURES; None for a figure that the board does not have."""
     processes: tuple[tuple[int, str | None], ...] = ()
     """Process id and name of each process."""
+    assigned_to: tuple[str, ...] = ()
+    """The runs and servers that have the GPU: ``run-NAME``, ``server-NAME``."""
     alerts: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     """The reasons why facts are unknown."""
@@ -114,23 +116,33 @@ def _rows(name: str, host: Host, facts: Facts | UserError) -> Iterator[GpuRow]:
         place = _read(gpu, "pci_address", [], "")
         its_own = [error for error in errors if place.startswith(error.pci)]
         errors = [error for error in errors if error not in its_own]
-        yield _row(name, gpu, host.alerts, map(_format_xid, its_own))
+        yield _row(name, gpu, host.alerts, map(_format_xid, its_own), facts)
     alerts += [f"{error.pci}: {_format_xid(error)}" for error in errors]
     if alerts or unknown:
         yield GpuRow(name, alerts=tuple(dict.fromkeys(alerts)), unknown=tuple(unknown))
 
 
-def _row(host: str, gpu: GpuFacts, limits: Alerts, errors: Iterable[str]) -> GpuRow:
+def _row(host: str, gpu: GpuFacts, limits: Alerts, errors: Iterable[str], facts: Facts) -> GpuRow:
     unknown: list[str] = []
     condition = _read(gpu, "condition", unknown)
+    owners = _owners(facts, gpu, unknown)
     if condition != "working":
-        alerts = [condition] if condition else []
-        return GpuRow(host, gpu.index, alerts=(*alerts, *dict.fromkeys(errors)), unknown=tuple(unknown))
+        alerts = (*([condition] if condition else []), *dict.fromkeys(errors))
+        return GpuRow(host, gpu.index, assigned_to=owners, alerts=alerts, unknown=tuple(unknown))
     figures = {name: _read(gpu, name, unknown, MISSING) for name in FIGURES}
     figures = {name: value for name, value in figures.items() if value is not MISSING}
     processes = [(process.pid, _read(process, "name", unknown)) for process in _read(gpu, "processes", unknown, ())]
     over = (*_exceeded_limits(figures, limits), *dict.fromkeys(errors))
-    return GpuRow(host, gpu.index, figures, tuple(processes), over, tuple(unknown))
+    return GpuRow(host, gpu.index, figures, tuple(processes), owners, over, tuple(unknown))
+
+
+def _owners(facts: Facts, gpu: GpuFacts, unknown: list[str]) -> tuple[str, ...]:
+    """Return the runs and servers that have *gpu*; if they are unknown, add the reason to *unknown*."""
+    try:
+        return facts.gpu_owners_of(gpu.index, _read(gpu, "uuid", []))
+    except UnknownFact as reason:
+        unknown.append(str(reason))
+        return ()
 
 
 MISSING = object()
@@ -213,6 +225,8 @@ class GpuData(TypedDict):
     """Number of uncorrected memory errors; null if the board does not count them."""
     processes: Sequence[ProcessData]
     """Processes that use the GPU."""
+    assigned_to: Sequence[str]
+    """Runs and servers that have the GPU, as `run-NAME` and `server-NAME`."""
     alerts: Sequence[str]
     """Figures over their limits, lost GPUs, and new errors of the driver."""
     unknown: Sequence[str]
@@ -243,6 +257,7 @@ def as_json(report: GpuReport) -> GpuReportData:
                 "host": row.host,
                 "index": row.index,
                 "processes": [{"pid": pid, "name": name} for pid, name in row.processes],
+                "assigned_to": [*row.assigned_to],
                 "alerts": [*row.alerts],
                 "unknown": [*row.unknown],
                 "not_reached": str(row.not_reached) if row.not_reached else None,

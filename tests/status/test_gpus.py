@@ -45,7 +45,7 @@ def raw() -> dict[str, Any]:
     told = recorded_facts.gpus()
     board = told["gpus"][1]
     gpus = [{**copy.deepcopy(board), "index": n, "pci_address": f"0000:{16 + n:02x}:00.0"} for n in range(8)]
-    return {"taken_at": NOW, "gpus": gpus, "xids": []}
+    return {"taken_at": NOW, "gpus": gpus, "xids": [], "gpu_assignments": {}}
 
 
 def seen(raw: Any, **alerts: Any) -> GpuReport:
@@ -66,6 +66,22 @@ def test_gpus_that_do_their_work_are_no_alert(raw):
     assert (alerts(found), found.exit_status) == ([], 0)
     assert [row.index for row in found.rows] == [*range(8)]
     assert found.rows[0].processes == ((4242, "python3"),)
+
+
+def test_each_gpu_names_the_runs_and_servers_that_have_it(raw):
+    for index, board in enumerate(raw["gpus"]):
+        board["uuid"] = f"GPU-{index}"
+    raw["gpu_assignments"] = {
+        "run-digits": {"fleet": "training", "gpus": ["7"], "uuids": ["GPU-2"]},  # moved to another slot since
+        "server-talk": {"fleet": "serving", "gpus": ["0", "1"], "uuids": []},
+    }
+    found = seen(raw)
+    assert {row.index: row.assigned_to for row in found.rows if row.assigned_to} == {
+        0: ("server-talk",), 1: ("server-talk",), 2: ("run-digits",),
+    }  # fmt: skip
+    assert as_json(found)["gpus"][2]["assigned_to"] == ["run-digits"]
+    raw["gpu_assignments"] = {"unknown": "no permission"}
+    assert (seen(raw).exit_status, seen(raw).rows[0].assigned_to) == (3, ())
 
 
 def test_only_hosts_that_are_declared_with_gpus_are_asked():

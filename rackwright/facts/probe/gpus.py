@@ -136,7 +136,8 @@ class Nvml:
 
 
 def main(job: dict[str, Any]) -> None:
-    write_facts({"format": job["format"], "taken_at": time.time(), **gpus("")})
+    assigned = {"gpu_assignments": attempt(assignments, "")}
+    write_facts({"format": job["format"], "taken_at": time.time(), **assigned, **gpus("")})
 
 
 def gpus(root: str) -> dict[str, Any]:
