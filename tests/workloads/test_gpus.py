@@ -7,6 +7,7 @@ import pytest
 
 from workloads.errors import UserError
 from workloads.gpus import VARIABLE, visible_gpus
+from workloads.training.plan import LaunchHost, LaunchPlan, process_environment
 
 UUID = "GPU-00000000-0000-0000-0000-000000000001"
 
@@ -31,3 +32,16 @@ def test_a_file_that_cannot_be_read_is_an_error_and_not_all_gpus(tmp_path: Path,
         path.write_text(content)
     with pytest.raises(UserError, match="the GPUs of this host cannot be read"):
         visible_gpus({VARIABLE: str(path)})
+
+
+def test_the_processes_of_all_hosts_of_a_run_get_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = LaunchHost("node-1", "localhost")
+    folder = Path("/var/lib")
+    plan = LaunchPlan(
+        name="digits", host="node-1", hosts=(here,), processes=1, launcher="torchrun", min_processes=None,
+        interface=None, config=folder, out=folder, home=folder, log=folder, grace_seconds=10, data=None, provenance={},
+    )  # fmt: skip
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert VARIABLE not in process_environment(plan)
+    monkeypatch.setenv(VARIABLE, "/etc/rackwright/gpus/run-digits.json")
+    assert process_environment(plan)[VARIABLE] == "/etc/rackwright/gpus/run-digits.json"
