@@ -18,6 +18,7 @@ import torch
 
 from workloads.training import acceleration, data, memory
 from workloads.training.config import TrainingConfig
+from workloads.training.evaluation import make_batch
 from workloads.training.load_config import load_config
 from workloads.training.loop import RunContext, Training, TrainingInputs
 from workloads.training.metrics import MetricsLog
@@ -70,9 +71,9 @@ def measure(config: TrainingConfig, workers: Workers, out: Path) -> tuple[int, i
     gc.collect()
     before = dict(_storages())
     training = Training(config, TrainingInputs(examples), context)
-    x, y = examples.take(torch.arange(config.global_batch // workers.size))
+    batch = make_batch(examples, torch.arange(config.global_batch // workers.size), device)
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
-        loss, _ = training._forward(training.model, x, y, counting=False)
+        loss, _ = training._forward(training.model, batch, counting=False)
     gc.collect()
     held = sum(size for storage, size in dict(_storages()).items() if storage not in before)
     shapes = build_shapes(config.model)

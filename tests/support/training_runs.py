@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,12 @@ def launched(
     *changes: str,
     recipe: str = "digits",
     status: int | None = 0,
+    arguments: Sequence[str] = (),
 ) -> str:
     """Train in separate processes and return their output; horovodrun turns each failure into status 1."""
     quick = QUICK if recipe == "digits" else ()
     given = [argument for change in (*quick, *changes) for argument in ("--set", change)]
-    argv = command(launcher, processes, recipe, "--out", str(out), *given)
+    argv = command(launcher, processes, recipe, "--out", str(out), *given, *arguments)
     done = subprocess.run(argv, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900)
     assert status is None or done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from workloads.errors import Diagnostic, UserError
-from workloads.training.config import HuggingFace, Tokenized, TrainingConfig
+from workloads.training.config import HuggingFace, Preferences, Tokenized, TrainingConfig
 from workloads.training.models import LanguageModel, blocks
 from workloads.training.precision import Precision
 
@@ -77,6 +77,8 @@ def _is_chunked(config: TrainingConfig, model: nn.Module, precision: Precision, 
 def _unchunkable(config: TrainingConfig, model: LanguageModel, precision: Precision) -> str:
     """Return why the loss of *model* cannot be computed in chunks; empty if it can."""
     kind, head = model.model.config.model_type, model.model.get_output_embeddings()
+    if isinstance(config.data, Preferences):
+        return "preferences need the log-probability of each answer"
     if not hasattr(nn, "LinearCrossEntropyOptions"):
         return "this PyTorch has no loss in chunks, which 2.13 has"
     if precision.name == "fp16":
@@ -91,7 +93,12 @@ def _unchunkable(config: TrainingConfig, model: LanguageModel, precision: Precis
 def positions(config: TrainingConfig, processes: int) -> int:
     """Return the positions of one forward pass of a process: all answers of a language model."""
     examples = -(-config.global_batch // (processes * config.accumulate))
-    return examples * (config.data.sequence_length if isinstance(config.data, Tokenized) else 1)
+    return rows(config, examples) * (config.data.sequence_length if isinstance(config.data, Tokenized) else 1)
+
+
+def rows(config: TrainingConfig, examples: int) -> int:
+    """Return the rows of a forward pass over *examples* examples: two for a pair of answers."""
+    return 2 * examples if isinstance(config.data, Preferences) else examples
 
 
 def compile_blocks(model: nn.Module) -> None:

@@ -126,9 +126,28 @@ class Conversations(ConfigSchema):
     """Share that the run does not train on, selected by a hash of each conversation."""
 
 
-Tokenized = Text | Conversations
+class Preferences(ConfigSchema):
+    """Pairs of answers to a prompt in JSON Lines or Parquet files, of which one is preferred to the other.
+
+    Each row has ``chosen`` and ``rejected``, and ``prompt`` or ``messages``. A language model learns them by direct
+    preference optimization (DPO).
+    """
+
+    kind: Literal["preferences"] = "preferences"
+    path: str
+    """A file, or a directory in which *pattern* selects files."""
+    pattern: str = "*.jsonl"
+    tokenizer: str
+    """Directory with the tokenizer of a Hugging Face model, and its chat template."""
+    sequence_length: PositiveInt
+    """Maximum tokens of a prompt with one of its answers; a row with more is left out."""
+    held_out: Share = 0.05
+    """Share that the run does not train on, selected by a hash of each prompt."""
+
+
+Tokenized = Text | Conversations | Preferences
 """Data of language models."""
-Data = Annotated[Digits | Text | Conversations | Rows, Field(discriminator="kind")]
+Data = Annotated[Digits | Text | Conversations | Preferences | Rows, Field(discriminator="kind")]
 
 
 class FineTuning(ConfigSchema):
@@ -208,6 +227,11 @@ class TrainingConfig(ConfigSchema):
 
     Source: DeepSeek-V3 Technical Report, arXiv:2412.19437, sections 2.1.2 and 4.2.
     """
+    dpo_beta: PositiveFloat = 0.1
+    """Strength with which preferences keep a model near its initial weights: larger values change it less.
+
+    Source: Rafailov et al. 2023, arXiv:2305.18290, section 4 and appendix B.
+    """
     seed: int = Field(default=0, ge=0, lt=2**31)
     device: Literal["auto", "cpu", "cuda", "rocm", "gaudi"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -266,9 +290,19 @@ class TrainingConfig(ConfigSchema):
                 f"fine_tuning.replay {self.fine_tuning.replay} takes {self.old_examples_per_step} "
                 f"of {self.global_batch} examples, which leaves no mix"
             )
-        lengths = {data.sequence_length for data in sets if isinstance(data, Tokenized)}
+        if self.old_examples_per_step and any(isinstance(data, Preferences) for data in sets):
+            yield "fine_tuning.replay mixes examples, and preferences share no batches with others"
+        if isinstance(self.data, Preferences):
+            yield from self._preference_problems()
+        lengths = {data.sequence_length for data in sets if isinstance(data, Text | Conversations)}
         if len(lengths) > 1:
             yield f"old and new text share batches, and have sequence_lengths of {sorted(lengths)}"
+
+    def _preference_problems(self) -> Iterator[str]:
+        if self.elastic:
+            yield "elastic runs cannot learn preferences, whose reference belongs to all steps"
+        if self.chunked_loss is True:
+            yield "preferences need the log-probability of each answer, which chunked_loss does not compute"
 
     def _launcher_problems(self) -> Iterator[str]:
         if self.elastic and self.launcher not in ("any", "horovod"):

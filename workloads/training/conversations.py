@@ -6,11 +6,11 @@ begin again.
 
 import json
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
 from workloads.training import rows
-from workloads.training.config import Conversations
+from workloads.training.config import Conversations, Preferences
 from workloads.training.tokenizer import load_tokenizer
 
 NOT_LEARNED = -100
@@ -27,6 +27,7 @@ SHOWN_PROBLEMS = 5
 PARQUET = ".parquet"
 
 Message = Mapping[str, Any]
+T = TypeVar("T")
 # Shape letters: N rows of tokens, S positions of a row.
 
 
@@ -57,11 +58,7 @@ def load(config: Conversations) -> tuple[Packed, Packed]:
     Raises:
         UserError: A file is missing or malformed, or no conversation fits ``sequence_length``.
     """
-    tokenizer = load_tokenizer(config.tokenizer)
-    if not tokenizer.chat_template:
-        problem = f"the tokenizer in {config.tokenizer} has no chat template"
-        help = "Name the directory of a chat model"
-        raise UserError(Diagnostic("data.tokenizer", problem, "a chat_template", help))
+    tokenizer = load_chat_tokenizer(config.tokenizer)
     parts: tuple[list[Tokens], list[Tokens]] = ([], [])
     too_long = 0
     for conversation in read(config):
@@ -78,8 +75,37 @@ def load(config: Conversations) -> tuple[Packed, Packed]:
     return pack(parts[False], config.sequence_length), pack(parts[True], config.sequence_length)
 
 
+def load_chat_tokenizer(directory: str) -> Any:
+    """Return the tokenizer in *directory*, which has a chat template.
+
+    Raises:
+        UserError: The directory has no such tokenizer.
+    """
+    tokenizer = load_tokenizer(directory)
+    if not tokenizer.chat_template:
+        problem = f"the tokenizer in {directory} has no chat template"
+        help = "Name the directory of a chat model"
+        raise UserError(Diagnostic("data.tokenizer", problem, "a chat_template", help))
+    return tokenizer
+
+
 def read(config: Conversations) -> Iterator[Conversation]:
     """Yield the conversations of all files, in the order of their names.
+
+    Raises:
+        UserError: A file is missing or malformed; the error lists the first problems of all files.
+    """
+    return read_rows(
+        config, _parse, 'objects such as {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", …}]}'
+    )
+
+
+def read_rows(config: Conversations | Preferences, parse: Callable[[Any], T], expected: str) -> Iterator[T]:
+    """Yield the rows of all files, in the order of their names, as *parse* returns them.
+
+    Args:
+        parse: Function of the JSON value of a row; it raises ValueError for a malformed one.
+        expected: Description of a row, for the error.
 
     Raises:
         UserError: A file is missing or malformed; the error lists the first problems of all files.
@@ -91,14 +117,17 @@ def read(config: Conversations) -> Iterator[Conversation]:
         raise UserError(Diagnostic("data.pattern", problem, help="Correct the path or the pattern"))
     problems: list[str] = []
     for place, row in chain.from_iterable(map(_rows, files)):
-        if fault := _problem(row):
-            problems.append(f"{place}: {fault}")
+        try:
+            if isinstance(row, ValueError):
+                raise ValueError(f"the line is no JSON: {row}")
+            parsed = parse(row)
+        except ValueError as error:
+            problems.append(f"{place}: {error}")
             if len(problems) == SHOWN_PROBLEMS:
                 break
         else:
-            yield Conversation([_without_nulls(each) for each in row["messages"]], row.get("tools") or None)
+            yield parsed
     if problems:
-        expected = 'objects such as {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", …}]}'
         raise UserError(*(Diagnostic("data.path", each, expected, "Correct the row") for each in problems))
 
 
@@ -125,30 +154,41 @@ def _rows(file: Path) -> Iterator[tuple[str, Any]]:
         raise UserError(Diagnostic("data.path", problem, help=help, note=note)) from error
 
 
-def _problem(row: Any) -> str | None:
-    """Return why *row* is no conversation to learn from; None if it is one."""
-    if isinstance(row, ValueError):
-        return f"the line is no JSON: {row}"
+def _parse(row: Any) -> Conversation:
+    """Return the conversation of *row*.
+
+    Raises:
+        ValueError: The row is no conversation to learn from.
+    """
     messages = row.get("messages") if isinstance(row, dict) else None
-    if not isinstance(messages, list) or not all(isinstance(each, dict) and each.get("role") for each in messages):
-        return "the row has no list of messages with a role each"
+    if not are_messages(messages):
+        raise ValueError("the row has no list of messages with a role each")
     if not any(each["role"] == "assistant" for each in messages):
-        return "the conversation has no answer: no message has role assistant"
-    return None
+        raise ValueError("the conversation has no answer: no message has role assistant")
+    return Conversation(without_nulls(messages), row.get("tools") or None)
 
 
-def _without_nulls(message: Message) -> Message:
-    """Return *message* without fields that are null, which a Parquet file has for fields of other messages."""
-    return {name: value for name, value in message.items() if value is not None}
+def are_messages(value: Any) -> TypeGuard[list[Message]]:
+    """Return whether *value* is a list of messages with a role each."""
+    return isinstance(value, list) and all(isinstance(each, dict) and each.get("role") for each in value)
 
 
-def tokenize(tokenizer: Any, conversation: Conversation) -> list[Tokens]:
+def without_nulls(messages: Sequence[Message]) -> list[Message]:
+    """Return *messages* without fields that are null, which a Parquet file has for fields of other messages."""
+    return [{name: value for name, value in message.items() if value is not None} for message in messages]
+
+
+def tokenize(tokenizer: Any, conversation: Conversation, first: int = 0) -> list[Tokens]:
     """Return the tokens of *conversation*, of which the model learns each answer with its end.
 
     A template that changes earlier messages, as those that drop earlier reasoning, gives one result for each answer:
     the model learns each answer after exactly what it will see.
+
+    Args:
+        first: Number of the first message that may be learned.
     """
-    answers = [n for n, message in enumerate(conversation.messages) if message["role"] == "assistant"]
+    roles = [message["role"] for message in conversation.messages]
+    answers = [n for n, role in enumerate(roles) if role == "assistant" and n >= first]
     turns = [_turn(tokenizer, conversation, answer) for answer in answers]
     whole, learned = turns[-1].tokens, [False] * len(turns[-1].tokens)
     for turn in turns:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
-from workloads.training import conversations, rows
-from workloads.training.config import Conversations, Data, Digits, Rows, Text
+from workloads.training import conversations, preferences, rows
+from workloads.training.config import Conversations, Data, Digits, Preferences, Rows, Text
 from workloads.training.tokenizer import load_tokenizer
 
 
@@ -20,24 +20,38 @@ class Examples(NamedTuple):
 
     For a classifier, ``x`` is float32 images in [0, 1] and ``y`` their classes. For a language model, ``x`` is one row
     of bytes or tokens for each example and ``y`` the bytes or tokens that come next. For conversations, ``x`` has two
-    rows for each example, tokens and their positions, and ``y`` is negative where nothing is learned.
+    rows for each example, tokens and their positions, and ``y`` is negative where nothing is learned. For preferences,
+    ``x`` and ``y`` have two rows for each example, those of the chosen and of the rejected answer.
     """
 
     x: Tensor
     y: Tensor
+    reference: Tensor | None = None
+    """Log-probabilities of both answers of each pair by the reference, in fp32; None if they are not known."""
 
     def __len__(self) -> int:
         return len(self.y)
 
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the examples with these numbers, in this order, converted to the types that models take."""
-        x = self.x[indices]
-        return (x if x.is_floating_point() else x.long()), self.y[indices].long()
+        """Return the examples with these numbers, in this order, converted to the types that models take.
+
+        Pairs end where their longest answer does.
+        """
+        x, y = self.x[indices], self.y[indices]
+        if self.are_pairs and len(indices):
+            end = int((y >= 0).flatten(0, 1).any(0).nonzero().max()) + 1
+            x, y = x[..., :end], y[..., :end]
+        return (x if x.is_floating_point() else x.long()), y.long()
+
+    @property
+    def are_pairs(self) -> bool:
+        """Whether each example is a pair of answers."""
+        return bool(self.y.dim() == 3)
 
     def digest(self) -> str:
         """Return the sha256 of all examples; it does not depend on where their files are."""
         digest = sha256()
-        for tensor in self:
+        for tensor in (self.x, self.y):
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
             digest.update(memoryview(tensor.contiguous().numpy()).cast("B"))
         return digest.hexdigest()
@@ -61,7 +75,12 @@ def concatenate(sets: Sequence[Examples]) -> Examples:
     """Return the examples of all *sets* in one set, in order; texts beside conversations get positions."""
     if any(map(_has_positions, sets)):
         sets = [each if _has_positions(each) else _with_positions(each) for each in sets]
-    return Examples(*(torch.cat(tensors) for tensors in zip(*sets, strict=True)))
+    return Examples(torch.cat([each.x for each in sets]), torch.cat([each.y for each in sets]))
+
+
+def count_answers(y: Tensor) -> Tensor:
+    """Return the number of answers that are scored: one for an image, a learned position, or a pair."""
+    return torch.tensor(len(y)) if y.dim() == 3 else (y >= 0).sum()
 
 
 def example_shape(examples: Examples) -> tuple[int, ...]:
@@ -70,7 +89,7 @@ def example_shape(examples: Examples) -> tuple[int, ...]:
 
 
 def _has_positions(examples: Examples) -> bool:
-    return examples.x.dim() == 3 and not examples.x.is_floating_point()
+    return examples.x.dim() == 3 and not examples.x.is_floating_point() and not examples.are_pairs
 
 
 def _with_positions(examples: Examples) -> Examples:
@@ -83,6 +102,9 @@ def _parts(config: Data) -> tuple[Examples, Examples]:
     if isinstance(config, Conversations):
         training, held_out = conversations.load(config)
         return Examples(*training), Examples(*held_out)
+    if isinstance(config, Preferences):
+        chosen, unseen = preferences.load(config)
+        return Examples(*chosen), Examples(*unseen)
     if isinstance(config, Rows):
         return _rows(config)
     return _digits(config) if isinstance(config, Digits) else _text(config)

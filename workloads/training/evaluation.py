@@ -1,19 +1,25 @@
 """Accuracy and loss of a model on examples that it was not trained on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workloads.training.data import Examples
+from workloads.training import dpo
+from workloads.training.data import Examples, count_answers
 from workloads.training.device import Device
+from workloads.training.objective import Batch, CrossEntropy, Objective
 from workloads.training.precision import Precision
 from workloads.training.workers import Workers
 
 
 class EvaluationScore(NamedTuple):
-    """Means over all answers. A classifier gives one answer per example, a language model one per position."""
+    """Means over all answers.
+
+    A classifier gives one answer per example, and a language model one per position, or one per pair of answers.
+    """
 
     accuracy: float
     loss: float
@@ -26,30 +32,58 @@ def score(
     workers: Workers,
     device: Device,
     precision: Precision,
-    in_chunks: bool = False,
+    objective: Objective = CrossEntropy(),  # noqa: B008  # it has no state
 ) -> EvaluationScore:
     """Return the score of *model* on *examples*, which the *workers* divide among them; all workers call it.
 
     Args:
         batch: Examples that all processes together evaluate at once.
-        in_chunks: Whether *model* computes its loss in chunks.
     """
     totals = torch.zeros(3, device=device.torch)
-    model.eval()
-    with torch.no_grad(), precision.forward_context(device.torch.type, workers.sharded):
-        for chunk in torch.arange(len(examples)).split(batch):
-            share = chunk[workers.rank :: workers.size]
-            x, y = (tensor.to(device.torch) for tensor in examples.take(share if len(share) else chunk[:1]))
-            # also with an empty share: a sharded model needs the call of every process
-            counted = model(x, y)[1] if in_chunks else _count(model(x).flatten(0, -2).float(), y.flatten())
-            if len(share):
-                totals += torch.cat([counted, (y >= 0).sum().reshape(1)])
-    model.train()
+    with _evaluating(model, workers, device, precision):
+        for indices, is_own in _shares(examples, batch, workers):
+            taken = make_batch(examples, indices, device)
+            _, counted = objective.forward(model, taken, counting=True)
+            assert counted is not None
+            if is_own:
+                totals += torch.cat([counted[:2], count_answers(taken.y).to(device.torch).reshape(1)])
     loss_sum, correct, answers = workers.all_reduce_sum(totals).tolist()
     return EvaluationScore(correct / answers, loss_sum / answers)
 
 
-def _count(logits: Tensor, answers: Tensor) -> Tensor:
-    """Return the sum of the losses, and the number of right answers."""
-    right = (logits.argmax(-1) == answers).sum()
-    return torch.stack([F.cross_entropy(logits, answers, reduction="sum"), right.float()])
+def answer_log_probs(
+    model: nn.Module, examples: Examples, batch: int, workers: Workers, device: Device, precision: Precision
+) -> Tensor:
+    """Return the log-probabilities of the answers of all pairs, in host memory; all workers call it with *examples*."""
+    log_probs_N2 = torch.zeros(len(examples), 2, device=device.torch)
+    with _evaluating(model, workers, device, precision):
+        for indices, is_own in _shares(examples, batch, workers):
+            taken = make_batch(examples, indices, device)
+            values = dpo.answer_log_probs(model, taken.x, taken.y)
+            if is_own:
+                log_probs_N2[indices.to(device.torch)] = values
+    return workers.all_reduce_sum(log_probs_N2).cpu()  # each row has one process that does not add 0
+
+
+def make_batch(examples: Examples, indices: Tensor, device: Device) -> Batch:
+    """Return the examples with these numbers on *device*."""
+    x, y = (tensor.to(device.torch) for tensor in examples.take(indices))
+    return Batch(x, y, None if examples.reference is None else examples.reference[indices].to(device.torch))
+
+
+@contextmanager
+def _evaluating(model: nn.Module, workers: Workers, device: Device, precision: Precision) -> Iterator[None]:
+    model.eval()
+    with torch.no_grad(), precision.forward_context(device.torch.type, workers.sharded):
+        yield
+    model.train()
+
+
+def _shares(examples: Examples, batch: int, workers: Workers) -> Iterator[tuple[Tensor, bool]]:
+    """Yield the numbers of the examples of this process in each batch, and whether it has any.
+
+    A process without a share takes the first example: a sharded model needs the call of every process.
+    """
+    for chunk in torch.arange(len(examples)).split(batch):
+        share = chunk[workers.rank :: workers.size]
+        yield (share, True) if len(share) else (chunk[:1], False)

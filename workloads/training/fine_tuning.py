@@ -9,7 +9,7 @@ from torch import Tensor
 from workloads.errors import Diagnostic, UserError
 from workloads.training import sharded
 from workloads.training.config import Data, Digits, FineTuning
-from workloads.training.data import Examples
+from workloads.training.data import Examples, count_answers
 from workloads.training.evaluation import EvaluationScore
 
 ScoreFunction = Callable[[Examples], EvaluationScore]
@@ -30,8 +30,8 @@ class HeldOutSet:
 
     @property
     def answers(self) -> int:
-        """Number of answers that are scored: one for an image, one for each learned position of a text."""
-        return int((self.examples.y >= 0).sum())
+        """Number of answers that are scored: one for an image, each learned position of a text, or a pair."""
+        return int(count_answers(self.examples.y))
 
 
 class WorseThanParent(UserError):

@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workloads.checkpoint import not_finite
-from workloads.training import acceleration, chunked_loss, initial_weights, order, sharded
+from workloads.training import acceleration, chunked_loss, initial_weights, objective, order, references, sharded
 from workloads.training.balancing import ExpertBalancer
 from workloads.training.batch_sampler import BatchSampler
 from workloads.training.checkpointing import TrainingCheckpoints, check_optimizer_matches, check_weights_match
 from workloads.training.config import TrainingConfig
-from workloads.training.data import Examples, concatenate
+from workloads.training.data import Examples, concatenate, count_answers
 from workloads.training.device import Device
 from workloads.training.device_stats import DeviceStats
 from workloads.training.divergence import are_finite, diverged
-from workloads.training.evaluation import EvaluationScore, score
+from workloads.training.evaluation import EvaluationScore, make_batch, score
 from workloads.training.fine_tuning import FineTuningState
 from workloads.training.metrics import MetricsLog
 from workloads.training.models import build_shapes, recompute_activations, trainable_state
+from workloads.training.objective import Batch, CrossEntropy, DirectPreference, Objective
 from workloads.training.optimizer import make_optimizer
 from workloads.training.precision import Precision, Scaler
 from workloads.training.schedule import learning_rate
@@ -95,6 +95,9 @@ class Training:
         )
         self._flops = 0
         """Floating-point operations of one step in this process, counted in its first step."""
+        self.objective = objective.choose(config, self.acceleration.chunked_loss)
+        self.references: dict[str, Tensor] = {}
+        """Log-probabilities of the answers of pairs by the initial weights, by the digest of the pairs."""
         self._balancer = ExpertBalancer(self.model, config.expert_bias_speed)
         self._loss: Tensor | None = None
         """The sum of the losses of the last step in this process."""
@@ -119,6 +122,7 @@ class Training:
             "optimizer": sharded.local_state(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
             "tuning": self.tuning.state_dict() if self.tuning else None,
+            **({"references": self.references} if self.references else {}),
         }
 
     def restore(self, step: int) -> None:
@@ -144,6 +148,7 @@ class Training:
         else:
             self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        self.references = dict(state.get("references", {}))
         if self.tuning and state.get("tuning"):
             self.tuning.load_state_dict(state["tuning"])
         self.step = self.last_saved = self._restored = step
@@ -215,6 +220,7 @@ class Training:
             after: Function to call after each step.
         """
         context, config = self.context, self.config
+        self._measure_references()
         if self.tuning:
             self.tuning.score_parent(self.score)
         timer, first = StepTimer(context.device, self.step), self.step + 1
@@ -247,13 +253,24 @@ class Training:
         """Whether the run has taken all steps, or fine-tuning has stopped early."""
         return self.step >= self.config.steps or bool(self.tuning and self.tuning.out_of_patience)
 
-    def score(self, examples: Examples) -> EvaluationScore:
-        """Return the score of the model on *examples*. All processes call it."""
+    def score(self, examples: Examples, workers: Workers | None = None) -> EvaluationScore:
+        """Return the score of the model on *examples*. All processes of *workers* call it; None are all of the run."""
         context = self.context
+        own: Objective = CrossEntropy(self.acceleration.chunked_loss)
+        if examples.are_pairs:
+            examples, own = references.attach(examples, self.references), DirectPreference(self.config.dpo_beta)
         return score(
-            self.model, examples, self.config.global_batch, context.workers, context.device, context.precision,
-            self.acceleration.chunked_loss,
+            self.model, examples, self.config.global_batch, workers or context.workers, context.device,
+            context.precision, own,
         )  # fmt: skip
+
+    def _measure_references(self) -> None:
+        """Measure the log-probabilities of all pairs by the initial weights, unless a checkpoint has them."""
+        sets = [self.examples, *references.held_out(self.config, self.tuning)]
+        if not self.step:
+            self.references = references.measure(self.model, sets, self.config.global_batch, self.context)
+        if self.examples.are_pairs:
+            self.examples = references.attach(self.examples, self.references)
 
     def _evaluate_if_due(self) -> None:
         """Evaluate a fine-tuning if this step is due for it."""
@@ -283,19 +300,20 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        totals, self._loss = torch.zeros(3, device=device.torch), torch.zeros((), device=device.torch)
+        totals = torch.zeros(self.objective.sums + 1, device=device.torch)
+        self._loss = torch.zeros((), device=device.torch)
         answers = self._answers(indices)
         parts = torch.tensor_split(indices, config.accumulate)
         for number, part in enumerate(parts, 1):
-            x, y = (tensor.to(device.torch) for tensor in self.examples.take(part))
+            batch = make_batch(self.examples, part, device)
             with context.workers.accumulation_context(model, last=number == len(parts)):
-                loss, counted = self._forward(model, x, y, counting)
+                loss, counted = self._forward(model, batch, counting)
                 # the mean over the whole batch: averaging over the processes divides by their number
                 self.scaler.scale(loss * (context.workers.size / answers)).backward()
                 device.flush()
             self._loss += loss.detach()
             if counted is not None:
-                totals += torch.cat([counted, (y >= 0).sum().reshape(1)])
+                totals += torch.cat([counted, count_answers(batch.y).to(device.torch).reshape(1)])
         context.workers.wait_for_gradients(self.optimizer)
         with context.workers.step_context(self.optimizer):
             if config.optimizer.clip_norm:
@@ -309,23 +327,16 @@ class Training:
     def _answers(self, indices: Tensor) -> float:
         """Return the number of answers that all processes learn from in the step of *indices*, at least 1."""
         y = self.examples.y
-        if not self._has_gaps:
-            return float(self.config.global_batch * y[0].numel())
+        if self.examples.are_pairs or not self._has_gaps:
+            return float(self.config.global_batch * int(count_answers(y[:1])))
         own = (y[indices] >= 0).sum().to(self.context.device.torch, torch.float32)
         return max(float(self.context.workers.all_reduce_sum(own)), 1.0)
 
-    def _forward(self, model: nn.Module, x: Tensor, y: Tensor, counting: bool) -> tuple[Tensor, Tensor | None]:
-        """Return the sum of the losses; if *counting*, also that sum with the right answers. No logits stay."""
+    def _forward(self, model: nn.Module, batch: Batch, counting: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the sum of the losses; if *counting*, also the sums of the objective."""
         context = self.context
         with context.precision.forward_context(context.device.torch.type, context.workers.sharded):
-            if self.acceleration.chunked_loss:
-                in_chunks: tuple[Tensor, Tensor | None] = model(x, y, counting)
-                return in_chunks
-            logits = model(x).flatten(0, -2).float()
-            loss = F.cross_entropy(logits, y.flatten(), reduction="sum")
-        if not counting:
-            return loss, None
-        return loss, torch.stack([loss.detach(), (logits.detach().argmax(-1) == y.flatten()).sum().float()])
+            return self.objective.forward(model, batch, counting)
 
     @contextmanager
     def _count_flops(self, first: bool) -> Iterator[None]:
@@ -349,13 +360,12 @@ class Training:
             Diverged: The loss is not finite.
         """
         context = self.context
-        loss, right, answers = context.workers.all_reduce_sum(totals).tolist()
+        *sums, answers = context.workers.all_reduce_sum(totals).tolist()
         seconds = timer.seconds_per_step(self.step)
         values: dict[str, float] = {
             "step": self.step,
             "epoch": epoch,
-            "loss": loss / answers,
-            "accuracy": right / answers,
+            **self.objective.metrics(sums, answers),
             "learning_rate": rate,
             "step_seconds": seconds,
             "examples_per_second": self.config.global_batch / seconds,
@@ -363,8 +373,8 @@ class Training:
         measured = self._device_stats.read() if self._device_stats else {}
         if self._peak:
             measured["mfu"] = self._flops / seconds / self._peak
-        if not math.isfinite(loss):
-            raise diverged(self.step, f"the loss is {loss}", self._last_good())
+        if not math.isfinite(sums[0]):
+            raise diverged(self.step, f"the loss is {sums[0]}", self._last_good())
         context.metrics.log(time=round(time.time(), 3), **values, **measured, **self._balancer.metrics())
         context.metrics.print(
             "step {step}/{} epoch {epoch} loss {loss:.4f} accuracy {accuracy:.3f} rate {learning_rate:.3g} "

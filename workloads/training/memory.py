@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from workloads.errors import Diagnostic, UserError
-from workloads.training.acceleration import Acceleration, positions
+from workloads.training.acceleration import Acceleration, positions, rows
 from workloads.training.chunked_loss import chunk_rows
 from workloads.training.config import ImageClassifier, Optimizer, Tokenized, TrainingConfig
 from workloads.training.device import Device
@@ -207,11 +207,11 @@ def _loss_gradients(model: nn.Module, positions: int) -> int:
 
 def _loss_bytes(config: TrainingConfig, model: nn.Module, processes: int, chunked: bool) -> int:
     """Return the bytes in fp32 of the logits of a chunk, or of the gradient of all logits."""
-    rows = positions(config, processes)
+    logits = positions(config, processes)
     if not isinstance(model, LanguageModel):
         return 0
     vocabulary, width = model.model.config.vocab_size, model.model.config.hidden_size
-    return int(BYTES * vocabulary * (chunk_rows(rows, vocabulary, width) if chunked else rows))
+    return int(BYTES * vocabulary * (chunk_rows(logits, vocabulary, width) if chunked else logits))
 
 
 class _SavedValues:
@@ -266,8 +266,8 @@ def _batch(config: TrainingConfig, examples: int) -> tuple[torch.Tensor, torch.T
         side = config.model.side
         return torch.empty(examples, side, side, device="meta"), torch.empty(examples, **whole)
     assert isinstance(config.data, Tokenized)
-    rows = torch.empty(examples, config.data.sequence_length, **whole)
-    return rows, rows
+    tokens = torch.empty(rows(config, examples), config.data.sequence_length, **whole)
+    return tokens, tokens
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -16,7 +16,7 @@ from workloads.errors import Diagnostic, UserError
 from workloads.training import data, elastic, lineage, lora, memory
 from workloads.training.checkpointing import TrainingCheckpoints, open_checkpoints
 from workloads.training.config import HuggingFace, TrainingConfig
-from workloads.training.evaluation import EvaluationScore, score
+from workloads.training.evaluation import EvaluationScore
 from workloads.training.fine_tuning import WorseThanParent
 from workloads.training.loop import RunContext, Training
 from workloads.training.metrics import MetricsLog, elastic_name, file_of
@@ -132,8 +132,8 @@ def _synchronize_workers(training: Training) -> nn.Module:
     workers, tuning = training.context.workers, training.tuning
     workers.broadcast_state(training.model, training.optimizer)
     if workers.shards < workers.size:  # otherwise each process has read its own shard
-        state = (training.step, training.scaler.state_dict(), tuning and tuning.state_dict())
-        training.step, scaler_state, tuning_state = workers.broadcast(state)
+        state = (training.step, training.scaler.state_dict(), tuning and tuning.state_dict(), training.references)
+        training.step, scaler_state, tuning_state, training.references = workers.broadcast(state)
         training.last_saved = training.step or None
         training.scaler.load_state_dict(scaler_state)
         if tuning and tuning_state:
@@ -163,9 +163,7 @@ def _final_score(config: TrainingConfig, training: Training) -> EvaluationScore 
     if not len(unseen) or not (context.workers.rank == 0 or context.workers.sharded):
         return None
     # the other processes may have left an elastic run
-    workers = context.workers if context.workers.sharded else Alone()
-    in_chunks = training.acceleration.chunked_loss
-    return score(training.model, unseen, config.global_batch, workers, context.device, context.precision, in_chunks)
+    return training.score(unseen, context.workers if context.workers.sharded else Alone())
 
 
 def _publish(config: TrainingConfig, training: Training, out: Path, publish_worse: str | None) -> None:

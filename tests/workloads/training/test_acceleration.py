@@ -13,6 +13,7 @@ from workloads.errors import UserError
 from workloads.training import acceleration, chunked_loss, data
 from workloads.training.acceleration import Acceleration
 from workloads.training.config import TrainingConfig
+from workloads.training.evaluation import make_batch
 from workloads.training.load_config import load_config
 from workloads.training.loop import Training, TrainingInputs
 from workloads.training.models import build_shapes
@@ -87,9 +88,9 @@ def test_logits_are_never_whole(counting: bool, tmp_path: Path, monkeypatch: pyt
     for value in ("false", "true"):
         run = config("deepseek-v3-tiny", *TINY, "model.vocab_size=4096", f"chunked_loss={value}", "global_batch=32")
         training = Training(run, TrainingInputs(data.load(run.data)), alone(tmp_path))
-        x, y = training.examples.take(torch.arange(32))
+        batch = make_batch(training.examples, torch.arange(32), training.context.device)
         with Largest() as mode:
-            loss, _ = training._forward(training.model, x, y, counting)
+            loss, _ = training._forward(training.model, batch, counting)
             loss.backward()
         largest[value] = mode.numel
     assert largest["false"] >= 32 * 32 * 4096

@@ -1,7 +1,6 @@
 """Conversations: read, tokenised by a chat template, packed, and learned from without a look at their neighbours."""
 
 import json
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import DeepseekV3Config, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import DeepseekV3Config, LlamaForCausalLM
 
+from tests.support.chat_tokenizer import FORGETS_REASONING, LLAMA, PLAIN, bytes_tokenizer
+from tests.support.chat_tokenizer import write_rows as write
 from tests.support.training_runs import config as training_config
 from tests.support.training_runs import told as metrics
 from workloads.errors import UserError
@@ -23,34 +23,12 @@ from workloads.training.conversations import NOT_LEARNED, Conversation, Tokens, 
 from workloads.training.models import LanguageModel
 from workloads.training.run import train
 
-PROMPT = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-PLAIN = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}" + PROMPT
-FORGETS_REASONING = (
-    "{% for m in messages %}<|{{ m.role }}|>{% if m.reasoning and loop.last %}({{ m.reasoning }}){% endif %}"
-    "{{ m.content }}<|end|>{% endfor %}" + PROMPT
-)
 QUESTION, ANSWER = {"role": "user", "content": "two and two?"}, {"role": "assistant", "content": "four"}
 AGAIN, SECOND = {"role": "user", "content": "sure?"}, {"role": "assistant", "content": "yes", "reasoning": "hm"}
 
 
-def bytes_tokenizer(template: str = PLAIN) -> PreTrainedTokenizerFast:
-    """Return a tokenizer of single bytes and of the marks of *template*."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: n for n, letter in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
-    fast.add_special_tokens({"additional_special_tokens": ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]})
-    fast.chat_template = template
-    return fast
-
-
 def learned_text(tokenizer: Any, each: Tokens) -> str:
     return str(tokenizer.decode([token for token, learned in zip(*each, strict=True) if learned]))
-
-
-def write(path: Path, rows: Sequence[Any]) -> str:
-    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
-    return str(path)
 
 
 def config(path: str, tokenizer: Path, **values: Any) -> Conversations:
@@ -113,10 +91,6 @@ def test_packing_keeps_each_conversation_whole_and_once(sizes: list[int]) -> Non
     assert least <= len(x) <= 11 / 9 * least + 4
 
 
-LLAMA = LlamaConfig(
-    vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-    num_key_value_heads=2, max_position_embeddings=64,
-)  # fmt: skip
 DEEPSEEK = DeepseekV3Config(
     vocab_size=300, hidden_size=32, intermediate_size=64, moe_intermediate_size=16, num_hidden_layers=2,
     first_k_dense_replace=1, num_attention_heads=4, num_key_value_heads=4, n_routed_experts=4, n_shared_experts=1,

@@ -1,0 +1,132 @@
+"""Preferences in JSON Lines or Parquet: a prompt, a chosen and a rejected answer, as tokens of a chat template."""
+
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from workloads.errors import Diagnostic, UserError
+from workloads.training import rows
+from workloads.training.config import Preferences
+from workloads.training.conversations import (
+    NOT_LEARNED,
+    Conversation,
+    Message,
+    Tokens,
+    are_messages,
+    load_chat_tokenizer,
+    read_rows,
+    tokenize,
+    without_nulls,
+)
+
+EXPECTED = 'objects such as {"prompt": "…", "chosen": "…", "rejected": "…"}, of texts or of lists of messages'
+# Shape letters: N pairs, 2 answers of a pair, the chosen one first, S positions of a prompt with its answer.
+
+
+class Preference(NamedTuple):
+    """A prompt, and two continuations of it."""
+
+    prompt: list[Message]
+    chosen: list[Message]
+    rejected: list[Message]
+    tools: list[Any] | None
+    """Descriptions of functions that the chat template shows to the model."""
+
+
+class Pairs(NamedTuple):
+    x_N2S: Tensor
+    """Tokens of the prompt and the answer."""
+    y_N2S: Tensor
+    """The token of the answer that comes next, or `NOT_LEARNED`."""
+
+
+def load(config: Preferences) -> tuple[Pairs, Pairs]:
+    """Return the pairs to train on, and those that the run does not train on.
+
+    Raises:
+        UserError: A file is missing or malformed, or no pair fits ``sequence_length``.
+    """
+    tokenizer = load_chat_tokenizer(config.tokenizer)
+    parts: tuple[list[tuple[Tokens, Tokens]], list[tuple[Tokens, Tokens]]] = ([], [])
+    too_long = 0
+    for each in read_rows(config, parse, EXPECTED):
+        digest = sha256(json.dumps([each.prompt, each.tools], sort_keys=True).encode()).hexdigest()
+        is_held_out = bool(rows.split_points([digest])[0] >= 1 - config.held_out)
+        pair = _tokens(tokenizer, each, each.chosen), _tokens(tokenizer, each, each.rejected)
+        if max(len(answer.tokens) for answer in pair) - 1 > config.sequence_length:
+            too_long += 1
+        else:
+            parts[is_held_out].append(pair)
+    if not parts[False]:
+        problem = f"no pair in {config.path} fits {config.sequence_length} tokens; {too_long} are longer"
+        raise UserError(Diagnostic("data.sequence_length", problem, help="Increase it, or name other preferences"))
+    return pad(parts[False], config.sequence_length), pad(parts[True], config.sequence_length)
+
+
+def parse(row: Any) -> Preference:
+    """Return the preference of *row*.
+
+    A text is one message: of the user in a prompt, of the assistant in an answer. Answers may repeat the prompt, which
+    may then be absent, as in the formats of TRL.
+
+    Raises:
+        ValueError: The row is no preference.
+    """
+    if not isinstance(row, dict):
+        raise ValueError("the row is no object")
+    prompt = _messages(row, "prompt" if row.get("prompt") else "messages", "user")
+    chosen, rejected = (_messages(row, name, "assistant") for name in ("chosen", "rejected"))
+    if not prompt:
+        common = (one == other for one, other in zip(chosen[:-1], rejected[:-1], strict=False))
+        prompt = chosen[: next((n for n, same in enumerate(common) if not same), min(len(chosen), len(rejected)) - 1)]
+    if not prompt:
+        raise ValueError("the row has no prompt: neither prompt nor messages, and no common beginning of both answers")
+    chosen, rejected = (each[len(prompt) :] if each[: len(prompt)] == prompt else each for each in (chosen, rejected))
+    for name, answer in (("chosen", chosen), ("rejected", rejected)):
+        if not answer or answer[-1]["role"] != "assistant":
+            raise ValueError(f"{name} has no answer: its last message has not role assistant")
+    return Preference(prompt, chosen, rejected, row.get("tools") or None)
+
+
+def _messages(row: dict[str, Any], name: str, role: str) -> list[Message]:
+    """Return the field *name* of *row* as messages; a text is one message of *role*, an absent prompt is empty."""
+    value = row.get(name)
+    if isinstance(value, str) and value:
+        return [{"role": role, "content": value}]
+    if value is None and role == "user":
+        return []
+    if not value or not are_messages(value):
+        raise ValueError(f"{name} is neither a text nor a list of messages with a role each")
+    return without_nulls(value)
+
+
+def _tokens(tokenizer: Any, preference: Preference, answer: Sequence[Message]) -> Tokens:
+    """Return the tokens of the prompt and *answer*, of which only the answer is learned.
+
+    Raises:
+        UserError: The template changes the beginning of the answer when the answer goes on.
+    """
+    conversation = Conversation([*preference.prompt, *answer], preference.tools)
+    turns = tokenize(tokenizer, conversation, first=len(preference.prompt))
+    if len(turns) > 1:
+        problem = "the chat template changes earlier messages of an answer that has several"
+        help = "Use answers of one message, or another template"
+        raise UserError(Diagnostic("data.tokenizer", problem, help=help))
+    return turns[0]
+
+
+def pad(pairs: Sequence[tuple[Tokens, Tokens]], length: int) -> Pairs:
+    """Return *pairs* with *length* positions for each answer; no answer attends to the positions after its end."""
+    x = torch.zeros(len(pairs), 2, length, dtype=torch.int32)
+    y = torch.full((len(pairs), 2, length), NOT_LEARNED, dtype=torch.int32)
+    for n, pair in enumerate(pairs):
+        for side, (tokens, learned) in enumerate(pair):
+            size = len(tokens) - 1
+            inputs, following = torch.tensor(tokens[:-1]), torch.tensor(tokens[1:])
+            x[n, side, :size] = inputs.int()
+            y[n, side, :size] = following.where(torch.tensor(learned[1:]), NOT_LEARNED).int()
+    return Pairs(x, y)
