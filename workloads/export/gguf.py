@@ -50,6 +50,8 @@ def write_model(trained: TrainedModel, directory: Path, dtype: str) -> dict[str,
         ExportDiffers: The log-probabilities of the loaded model are other ones.
     """
     source, path = directory / "huggingface", directory / "model.gguf"
+    if trained.has_mtp:
+        trained = trained.without_mtp()
     hugging_face.write_model(trained, source, "fp32" if dtype in QUANTIZED else dtype)
     model: Any = trained.model.model
     write_gguf(model, source, trained.config.name, dtype, path)

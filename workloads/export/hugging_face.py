@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from workloads.errors import Diagnostic
-from workloads.export.trained import ExportDiffers, TrainedModel, logits
-from workloads.training import lora
+from workloads.export.trained import ExportDiffers, TrainedModel, draft_logits, fixed_tokens, logits
+from workloads.training import lora, multi_token
 from workloads.training.config import HuggingFace
 from workloads.training.models import SAFE, vocabulary_size
 
@@ -45,7 +45,7 @@ def write_model(trained: TrainedModel, directory: Path, dtype: str) -> dict[str,
     """Write the whole model to *directory*, load it again with transformers, and return what was proved.
 
     Raises:
-        ExportDiffers: The logits of the loaded model are other ones.
+        ExportDiffers: The logits of the loaded model, or of its module of multi-token prediction, are other ones.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -55,17 +55,41 @@ def write_model(trained: TrainedModel, directory: Path, dtype: str) -> dict[str,
     vocabulary = vocabulary_size(trained.model) or 1
     for weight in inner.parameters():  # rounded first, so that the comparison is exact; buffers stay fp32
         weight.data = weight.data.to(DTYPES[dtype]).float()
-    expected = logits(inner, vocabulary)
+    expected, drafted = logits(inner, vocabulary), draft_logits(inner) if trained.has_mtp else None
     for weight in inner.parameters():
         weight.data = weight.data.to(DTYPES[dtype])
-    inner.config.dtype = DTYPES[dtype]
+    inner.config.dtype, inner.config.use_cache = DTYPES[dtype], True  # training has no cache, and generation needs one
     inner.config.update(ROUTING.get(inner.config.model_type, {}))
-    inner.save_pretrained(directory)
+    inner.save_pretrained(directory, state_dict=multi_token.checkpoint_state(inner) if trained.has_mtp else None)
     _write_tokenizer(trained, directory)
+    if trained.has_mtp:
+        logging.set_verbosity_error()  # transformers lists the module's weights, which the model itself does not use
     loaded: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, use_safetensors=True, **SAFE)
     if not torch.equal(logits(loaded.eval(), vocabulary), expected):
         raise _differs(directory)
-    return {"proof": f"transformers loads it with equal logits for {expected.shape[0] * expected.shape[1]} positions"}
+    proof = f"transformers loads it with equal logits for {expected.shape[0] * expected.shape[1]} positions"
+    if drafted is None:
+        return {"proof": proof}
+    if not torch.equal(_loaded_draft_logits(loaded), drafted):
+        raise _differs(directory)
+    return {"proof": f"{proof}, and with equal drafts of multi-token prediction"}
+
+
+def _loaded_draft_logits(loaded: Any) -> torch.Tensor:
+    """Return the draft logits of the module that transformers finds in the files of the model *loaded*."""
+    from transformers.modeling_layers import MtpModel
+
+    # transformers 5.24 looks for the module by the layers that it ignores, which it lists for the published model alone
+    loaded._keys_to_ignore_on_load_unexpected = [rf"model\.layers\.{loaded.config.num_hidden_layers}.*"]
+    module: Any = MtpModel.from_pretrained(loaded, dtype=torch.float32).eval()
+    tokens = fixed_tokens(loaded.config.vocab_size)
+    positions = torch.arange(tokens.shape[1] - 1).unsqueeze(0)
+    with torch.inference_mode():
+        features = loaded.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
+        result: torch.Tensor = module.shared_head(
+            module.forward_layer(0, features, positions, None, input_ids=tokens[:, 1:])
+        )
+    return result
 
 
 def _differs(directory: Path) -> ExportDiffers:

@@ -1,7 +1,7 @@
 """The trained language model of a run, loaded into host memory with its lineage."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,9 @@ import torch
 
 from workloads.checkpoint import Checkpoint, at_step, disk, manifest
 from workloads.errors import Diagnostic, UserError
-from workloads.training import initial_weights, sharded
+from workloads.training import initial_weights, multi_token, sharded
 from workloads.training.checkpointing import check_weights_match
-from workloads.training.config import HuggingFace, Lora, Tokenized, TrainingConfig
+from workloads.training.config import DeepseekV3, HuggingFace, Lora, Tokenized, TrainingConfig
 from workloads.training.lineage import NAME as LINEAGE
 from workloads.training.models import LanguageModel, trainable_state
 from workloads.training.parent_model import checkpoint_digest
@@ -35,6 +35,17 @@ class TrainedModel:
     @property
     def lora(self) -> Lora | None:
         return self.config.model.lora if isinstance(self.config.model, HuggingFace) else None
+
+    @property
+    def has_mtp(self) -> bool:
+        """Whether the model has a module of multi-token prediction."""
+        return isinstance(self.config.model, DeepseekV3) and self.config.model.mtp is not None
+
+    def without_mtp(self) -> "TrainedModel":
+        """Return the model without its module of multi-token prediction, which is removed from the model itself."""
+        multi_token.remove_module(self.model.model)
+        config = self.config.model_copy(update={"model": self.config.model.model_copy(update={"mtp": None})})
+        return replace(self, config=config)
 
     @property
     def tokenizer(self) -> Path | None:
@@ -112,4 +123,13 @@ def logits(model: torch.nn.Module, vocabulary: int) -> torch.Tensor:
     """Return the logits of *model*, in fp32, for the fixed tokens."""
     with torch.inference_mode():
         result: torch.Tensor = model(input_ids=fixed_tokens(vocabulary), use_cache=False).logits.float()
+    return result
+
+
+def draft_logits(model: Any) -> torch.Tensor:
+    """Return the logits of the module of multi-token prediction of *model*, in fp32, for the fixed tokens."""
+    tokens = fixed_tokens(model.config.vocab_size)
+    with torch.inference_mode():
+        features = model.model(input_ids=tokens, use_cache=False).last_hidden_state
+        result: torch.Tensor = model.lm_head(multi_token.features(model, tokens, None, features)).float()
     return result

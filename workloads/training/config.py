@@ -24,6 +24,20 @@ class ImageClassifier(ConfigSchema):
     channels: PositiveInt = 32
 
 
+class MultiTokenPrediction(ConfigSchema):
+    """A module that predicts the token after the next one, with the published course of its loss.
+
+    Source: DeepSeek-V3 Technical Report, arXiv:2412.19437, section 4.2: 0.3 for 10 of 14.8 trillion tokens, then 0.1.
+    """
+
+    weight: float = Field(default=0.3, ge=0)
+    """Weight of the module's loss beside that of the model, at the start."""
+    final_weight: float = Field(default=0.1, ge=0)
+    """Weight at the end."""
+    final_from: float = Field(default=0.676, ge=0, le=1)
+    """Share of the steps after which the final weight counts."""
+
+
 class DeepseekV3(ConfigSchema):
     """A language model of DeepSeek-V3's shape: multi-head latent attention and a mixture of experts.
 
@@ -50,6 +64,8 @@ class DeepseekV3(ConfigSchema):
     qk_rope_head_dim: PositiveInt
     v_head_dim: PositiveInt
     max_position_embeddings: PositiveInt
+    mtp: MultiTokenPrediction | None = None
+    """Multi-token prediction, which servers use to draft tokens; None trains the model alone."""
 
 
 class Lora(ConfigSchema):
@@ -299,6 +315,8 @@ class TrainingConfig(ConfigSchema):
             yield f"old and new text share batches, and have sequence_lengths of {sorted(lengths)}"
 
     def _preference_problems(self) -> Iterator[str]:
+        if isinstance(self.model, DeepseekV3) and self.model.mtp:
+            yield "model.mtp learns the next tokens of a text, and data.kind is preferences"
         if self.elastic:
             yield "elastic runs cannot learn preferences, whose reference belongs to all steps"
         if self.chunked_loss is True:

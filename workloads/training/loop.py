@@ -336,7 +336,7 @@ class Training:
         """Return the sum of the losses; if *counting*, also the sums of the objective."""
         context = self.context
         with context.precision.forward_context(context.device.torch.type, context.workers.sharded):
-            return self.objective.forward(model, batch, counting)
+            return self.objective.forward(model, batch, counting, self.step)
 
     @contextmanager
     def _count_flops(self, first: bool) -> Iterator[None]:

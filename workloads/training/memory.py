@@ -11,7 +11,7 @@ from torch import nn
 from workloads.errors import Diagnostic, UserError
 from workloads.training.acceleration import Acceleration, positions, rows
 from workloads.training.chunked_loss import chunk_rows
-from workloads.training.config import ImageClassifier, Optimizer, Tokenized, TrainingConfig
+from workloads.training.config import DeepseekV3, ImageClassifier, Optimizer, Tokenized, TrainingConfig
 from workloads.training.device import Device
 from workloads.training.models import LanguageModel, blocks, shapes_alone
 from workloads.training.precision import FP32, Precision
@@ -180,6 +180,8 @@ def _activations(
     Args:
         casts_weights: Whether the weights themselves have the format of *precision*, as gathered ones have.
     """
+    if isinstance(config.model, DeepseekV3) and config.model.mtp:
+        return None  # its module has experts, also beside a model without them
     model = _with_weights_as(model, precision if casts_weights else FP32)
     saved = _SavedValues(model, BYTES if casts_weights else precision.dtype.itemsize, config.recompute_activations)
     x, y = _batch(config, examples)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workloads.errors import Diagnostic, UserError
-from workloads.training import chunked_loss, lora
+from workloads.training import chunked_loss, lora, multi_token
 from workloads.training.config import DeepseekV3, HuggingFace, ImageClassifier
 
 # Shape letters: B examples, S positions of a sequence, V the vocabulary, D features of a position, C classes, H height,
@@ -29,7 +29,10 @@ def build_shapes(config: Model) -> nn.Module:
         if isinstance(config, ImageClassifier):
             return Classifier(config)
         if isinstance(config, DeepseekV3):
-            return LanguageModel(_deepseek(config))
+            model = LanguageModel(_deepseek(config))
+            if config.mtp:
+                multi_token.append_module(model.model)
+            return model
         model = LanguageModel(_hugging_face(config.path))
         if config.lora:
             lora.adapt(model.model, config.lora)
@@ -94,20 +97,47 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.model: Any = model
 
-    def forward(self, x: Tensor, y_BS: Tensor | None = None, counting: bool = False) -> Any:
-        """Return the logits, or with the next tokens *y_BS* the loss, which is computed in chunks.
+    def forward(
+        self,
+        x: Tensor,
+        y_BS: Tensor | None = None,
+        counting: bool = False,
+        in_chunks: bool = True,
+        mtp_weight: float | None = None,
+    ) -> Any:
+        """Return the logits, or with the next tokens *y_BS* the loss.
 
         Args:
             x: Tokens, or two rows for each example: tokens and their positions.
+            in_chunks: Whether the loss is computed in chunks.
+            mtp_weight: Weight of the loss of multi-token prediction; None leaves it out.
 
         Returns:
             logits_BSV; or the sum of the losses, for the backward pass alone, and the result of `chunked_loss.count`,
-            or None if neither *counting* nor evaluating.
+            or None if neither *counting* nor evaluating. With *mtp_weight*, three more numbers follow: those of the
+            module, and its number of answers.
         """
         if y_BS is None:
             return self.model(**_inputs(x)).logits
-        head = self.model.get_output_embeddings().weight
-        return chunked_loss.loss(self.features(x).flatten(0, -2), head, y_BS.flatten(), counting)
+        features_BSD = self.features(x)
+        loss, counted = self._loss(features_BSD, y_BS, counting, in_chunks)
+        if mtp_weight is None:
+            return loss, counted
+        tokens_BS, positions_BS = _tokens_and_positions(x)
+        predicted = multi_token.features(self.model, tokens_BS, positions_BS, features_BSD)
+        answers = multi_token.answers(y_BS, positions_BS)
+        added, own = self._loss(predicted, answers, counting, in_chunks)
+        if counted is not None and own is not None:
+            counted = torch.cat([counted, own, (answers >= 0).sum().reshape(1)])
+        return loss + mtp_weight * added, counted
+
+    def _loss(
+        self, features_BSD: Tensor, y_BS: Tensor, counting: bool, in_chunks: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        head = self.model.get_output_embeddings()
+        if in_chunks:
+            return chunked_loss.loss(features_BSD.flatten(0, -2), head.weight, y_BS.flatten(), counting)
+        return cross_entropy(head(features_BSD), y_BS, counting)
 
     def features(self, x: Tensor) -> Tensor:
         """Return the features of each position, of which the head makes logits."""
@@ -115,18 +145,31 @@ class LanguageModel(nn.Module):
         return features_BSD
 
 
+def cross_entropy(logits: Tensor, y: Tensor, counting: bool) -> tuple[Tensor, Tensor | None]:
+    """Return the sum of the losses; if *counting*, also that sum with the right answers, in fp32."""
+    logits, y = logits.flatten(0, -2).float(), y.flatten()
+    loss = F.cross_entropy(logits, y, reduction="sum")
+    if not counting:
+        return loss, None
+    return loss, torch.stack([loss.detach(), (logits.detach().argmax(-1) == y).sum().float()])
+
+
+def _tokens_and_positions(x: Tensor) -> tuple[Tensor, Tensor | None]:
+    return (x[:, 0], x[:, 1]) if x.dim() == 3 else (x, None)
+
+
 def _inputs(x: Tensor) -> dict[str, Any]:
     """Return the arguments of a model of transformers for *x*."""
-    tokens_BS, positions_BS = x.unbind(1) if x.dim() == 3 else (x, None)
+    tokens_BS, positions_BS = _tokens_and_positions(x)
     return {"input_ids": tokens_BS, "position_ids": positions_BS, "use_cache": False}
 
 
 def _deepseek(config: DeepseekV3) -> nn.Module:
     from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
-    values = config.model_dump(exclude={"kind"})
-    heads = config.num_attention_heads
-    model: nn.Module = DeepseekV3ForCausalLM(DeepseekV3Config(**values, num_key_value_heads=heads, use_cache=False))
+    values = config.model_dump(exclude={"kind", "mtp"})
+    values |= {"num_key_value_heads": config.num_attention_heads, "num_mtp_layers": int(config.mtp is not None)}
+    model: nn.Module = DeepseekV3ForCausalLM(DeepseekV3Config(**values, use_cache=False))
     return model
 
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workloads.training import dpo
-from workloads.training.config import Preferences, TrainingConfig
+from workloads.training import dpo, multi_token
+from workloads.training.config import DeepseekV3, MultiTokenPrediction, Preferences, TrainingConfig
+from workloads.training.models import cross_entropy
 
 
 class Batch(NamedTuple):
@@ -26,8 +26,12 @@ class Objective(Protocol):
     sums: int
     """Number of sums that `forward` counts: the losses, the right answers, and those of further metrics."""
 
-    def forward(self, model: nn.Module, batch: Batch, counting: bool) -> tuple[Tensor, Tensor | None]:
-        """Return the sum of the losses of *batch*; if *counting*, also its sums, in fp32. No logits stay."""
+    def forward(self, model: nn.Module, batch: Batch, counting: bool, step: int = 0) -> tuple[Tensor, Tensor | None]:
+        """Return the sum of the losses of *batch*; if *counting*, also its sums, in fp32. No logits stay.
+
+        Args:
+            step: Steps that the run has taken.
+        """
         ...
 
     def metrics(self, sums: Sequence[float], answers: float) -> dict[str, float]:
@@ -47,19 +51,38 @@ class CrossEntropy:
         """
         self._in_chunks = in_chunks
 
-    def forward(self, model: nn.Module, batch: Batch, counting: bool) -> tuple[Tensor, Tensor | None]:
-        x, y = batch.x, batch.y
+    def forward(self, model: nn.Module, batch: Batch, counting: bool, step: int = 0) -> tuple[Tensor, Tensor | None]:
         if self._in_chunks:
-            in_chunks: tuple[Tensor, Tensor | None] = model(x, y, counting)
+            in_chunks: tuple[Tensor, Tensor | None] = model(batch.x, batch.y, counting)
             return in_chunks
-        logits = model(x).flatten(0, -2).float()
-        loss = F.cross_entropy(logits, y.flatten(), reduction="sum")
-        if not counting:
-            return loss, None
-        return loss, torch.stack([loss.detach(), (logits.detach().argmax(-1) == y.flatten()).sum().float()])
+        return cross_entropy(model(batch.x), batch.y, counting)
 
     def metrics(self, sums: Sequence[float], answers: float) -> dict[str, float]:
         return {"loss": sums[0] / answers, "accuracy": sums[1] / answers}
+
+
+class MultiToken:
+    """The loss of the next token, and with a weight that of the token after it."""
+
+    sums = 5
+
+    def __init__(self, config: MultiTokenPrediction, steps: int, in_chunks: bool) -> None:
+        """
+        Args:
+            steps: Steps of the whole run.
+            in_chunks: Whether the model computes the losses in chunks.
+        """
+        self._config, self._steps, self._in_chunks = config, steps, in_chunks
+
+    def forward(self, model: nn.Module, batch: Batch, counting: bool, step: int = 0) -> tuple[Tensor, Tensor | None]:
+        weight = multi_token.loss_weight(self._config, step, self._steps)
+        losses: tuple[Tensor, Tensor | None] = model(batch.x, batch.y, counting, self._in_chunks, weight)
+        return losses
+
+    def metrics(self, sums: Sequence[float], answers: float) -> dict[str, float]:
+        loss, right, mtp_loss, mtp_right, mtp_answers = sums
+        mtp = {"mtp_loss": mtp_loss / max(1.0, mtp_answers), "mtp_accuracy": mtp_right / max(1.0, mtp_answers)}
+        return {"loss": loss / answers, "accuracy": right / answers, **mtp}
 
 
 class DirectPreference:
@@ -70,7 +93,7 @@ class DirectPreference:
     def __init__(self, beta: float) -> None:
         self._beta = beta
 
-    def forward(self, model: nn.Module, batch: Batch, counting: bool) -> tuple[Tensor, Tensor | None]:
+    def forward(self, model: nn.Module, batch: Batch, counting: bool, step: int = 0) -> tuple[Tensor, Tensor | None]:
         assert batch.reference is not None
         losses, margins = dpo.loss(dpo.answer_log_probs(model, batch.x, batch.y), batch.reference, self._beta)
         loss = losses.sum()
@@ -88,4 +111,8 @@ def choose(config: TrainingConfig, in_chunks: bool) -> Objective:
     Args:
         in_chunks: Whether the model computes its loss in chunks.
     """
-    return DirectPreference(config.dpo_beta) if isinstance(config.data, Preferences) else CrossEntropy(in_chunks)
+    if isinstance(config.data, Preferences):
+        return DirectPreference(config.dpo_beta)
+    if isinstance(config.model, DeepseekV3) and config.model.mtp:
+        return MultiToken(config.model.mtp, config.steps, in_chunks)
+    return CrossEntropy(in_chunks)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from workloads.export.trained import ExportDiffers, load, logits
 from workloads.quantize.language_model.measure import ModelMeter
 from workloads.serving.gguf import publish_gguf
 from workloads.serving.vllm import publish_vllm
+from workloads.training import multi_token
 from workloads.training.run import train
 
 QUICK = (
@@ -69,6 +71,52 @@ def test_a_mixture_of_experts_is_exported_with_its_biases_and_a_tokenizer_of_byt
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     assert tokenizer(text)["input_ids"] == list(text.encode())
     assert tokenizer.decode(list(text.encode())) == text
+
+
+def test_a_module_of_multi_token_prediction_is_exported_as_the_published_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The layer after the last has the names of DeepSeek-V3's checkpoints, and copies of embedding and head.
+    """
+    from safetensors.torch import load_file
+
+    short = ("data.sequence_length=16", "data.bytes_at_most=5000", "model.mtp={}")
+    train(config("deepseek-v3-tiny", *short, *QUICK), tmp_path / "run", {})
+    lineage = export(tmp_path / "run", tmp_path / "model", dtype="bf16")
+    assert "equal drafts of multi-token prediction" in lineage["proof"]
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["num_nextn_predict_layers"] == 1
+    saved = load_file(tmp_path / "model" / "model.safetensors")
+    names = {name.removeprefix("model.layers.3.") for name in saved if name.startswith("model.layers.3.")}
+    assert names >= {
+        "enorm.weight", "hnorm.weight", "eh_proj.weight", "shared_head.norm.weight", "shared_head.head.weight",
+        "embed_tokens.weight", "input_layernorm.weight", "self_attn.q_a_proj.weight", "mlp.experts.7.up_proj.weight",
+    }  # fmt: skip
+    assert not any("mtp_block" in name for name in names)
+    assert torch.equal(saved["model.layers.3.shared_head.head.weight"], saved["lm_head.weight"])
+
+    right = multi_token.checkpoint_state
+
+    def exchanged(model: Any) -> dict[str, torch.Tensor]:
+        state = right(model)
+        place = "model.layers.3.eh_proj.weight"
+        return state | {place: state[place].roll(state[place].shape[1] // 2, 1).contiguous()}
+
+    monkeypatch.setattr(multi_token, "checkpoint_state", exchanged)
+    with pytest.raises(ExportDiffers, match="is not the trained model"):
+        export(tmp_path / "run", tmp_path / "wrong")
+
+
+def test_without_multi_token_prediction_no_module_is_promised(experts: Path, tmp_path: Path) -> None:
+    export(experts, tmp_path / "model")
+    written = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert (written["num_nextn_predict_layers"], written["use_cache"]) == (0, True)
+
+
+def test_llama_cpp_gets_the_model_without_its_module(tmp_path: Path) -> None:
+    short = ("data.sequence_length=16", "data.bytes_at_most=5000", "model.mtp={}")
+    train(config("deepseek-v3-tiny", *short, *QUICK), tmp_path / "run", {})
+    assert "llama.cpp loads it" in export(tmp_path / "run", tmp_path / "gguf", to="gguf")["proof"]
 
 
 def test_merged_adapters_answer_like_the_trained_model(adapters: Path, tmp_path: Path) -> None:
