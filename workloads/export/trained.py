@@ -9,7 +9,7 @@ import torch
 
 from workloads.checkpoint import Checkpoint, at_step, disk, manifest
 from workloads.errors import Diagnostic, UserError
-from workloads.training import initial_weights, multi_token, sharded
+from workloads.training import four_bit, initial_weights, multi_token, sharded
 from workloads.training.checkpointing import check_weights_match
 from workloads.training.config import DeepseekV3, HuggingFace, Lora, Tokenized, TrainingConfig
 from workloads.training.lineage import NAME as LINEAGE
@@ -67,6 +67,7 @@ def load(run: Path) -> TrainedModel:
     config = TrainingConfig.model_validate_json(json.dumps(state["config"]))
     if isinstance(config.model, HuggingFace):
         _check_base(Path(config.model.path), record)
+        four_bit.check(config, "cpu")
     model = initial_weights.build(config.model)
     if not isinstance(model, LanguageModel):
         help = "Serve the run itself, or quantise it with `python -m workloads.quantize`"

@@ -79,6 +79,11 @@ class Lora(ConfigSchema):
     """Scale of an adapter's output, which is multiplied by alpha / rank."""
     layers: tuple[str, ...] = Field(default=("q_proj", "v_proj"), min_length=1)
     """Last name components of the linear layers that get an adapter."""
+    four_bit: bool = False
+    """Whether the frozen linear layers, except the head, have weights of 4 bits (QLoRA), an eighth of those of fp32.
+
+    Source: Dettmers et al. 2023, arXiv:2305.14314.
+    """
 
 
 class HuggingFace(ConfigSchema):
@@ -328,6 +333,8 @@ class TrainingConfig(ConfigSchema):
         if self.elastic and isinstance(self.model, HuggingFace) and self.model.lora:
             yield "elastic copies the whole model at each commit, and model.lora freezes most of it"
         if self.sharding != "none":
+            if isinstance(self.model, HuggingFace) and self.model.lora and self.model.lora.four_bit:
+                yield "model.lora.four_bit packs weights, which processes cannot share; write sharding: none"
             if self.elastic or self.launcher not in ("any", "torchrun"):
                 yield "sharding needs torchrun, and launcher or elastic selects another launcher"
             if self.compression != "none":

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from workloads.errors import Diagnostic, UserError
-from workloads.training import models, sharded
+from workloads.training import four_bit, models, sharded
 from workloads.training.config import HuggingFace, ImageClassifier
 from workloads.training.lora import LoraLinear
 from workloads.training.sharded import WHOLE, Part
@@ -58,12 +58,24 @@ def _read(model: models.LanguageModel, directory: Path, part: Part) -> None:
     """Read this process's part of the weights from the files in *directory*, or all if they have another form."""
     tensors, files = _base_tensors(model), WeightFiles(directory, models.tied_names(model.model))
     plain = getattr(model.model.config, "quantization_config", None) is None
-    if not plain or not all(files.sources(name, tensor) for name, tensor in tensors.items()):
-        sharded.copy_parts(tensors, models.load_hugging_face(str(directory)).state_dict(), part)
+    packed = {_base_name(name): layer for name, layer in four_bit.layers(model.model).items()}
+    names = [*tensors, *packed]
+    if not plain or not all(files.sources(name, tensors.get(name)) for name in names):
+        state = models.load_hugging_face(str(directory)).state_dict()
+        sharded.copy_parts(tensors, state, part)
+        for name, layer in packed.items():
+            layer.quantize(state[name])
         return
     with torch.no_grad():
         for name, tensor in tensors.items():
             files.copy_into(name, tensor, part)
+        for name, layer in packed.items():
+            layer.quantize(files.read(name))
+
+
+def _base_name(layer: str) -> str:
+    """Return the name of the weight of *layer* of 4 bits in the files of the model."""
+    return f"{layer.removesuffix('.layer')}.weight"
 
 
 def _initialize(root: Any, module: nn.Module, seed: bytes, part: Part) -> None:
@@ -131,10 +143,13 @@ class WeightFiles:
         with safe_open(self._directory / SINGLE, "pt") as file:
             return dict.fromkeys(file.keys(), SINGLE)
 
-    def sources(self, name: str, tensor: Tensor) -> list[list[str]]:
+    def sources(self, name: str, tensor: Tensor | None) -> list[list[str]]:
         """Return the names in the files: one for the whole *tensor*, or those of each expert; empty if they are absent.
 
         transformers has the experts of a layer in one tensor, and its files have tensors for each expert.
+
+        Args:
+            tensor: The tensor of the model; None for a weight that the model has in another form.
         """
         first = self._tied.get(name, name)
         for same in (name, first, *(alias for alias, other in self._tied.items() if other == first)):
@@ -142,7 +157,7 @@ class WeightFiles:
                 return [[same]]
         place, _, last = name.rpartition(".")
         layers = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}.get(last, ())
-        if not place.endswith(".experts") or not layers:
+        if not place.endswith(".experts") or not layers or tensor is None:
             return []
         rows = [[f"{place}.{expert}.{layer}.weight" for layer in layers] for expert in range(len(tensor))]
         return rows if all(source in self._files for row in rows for source in row) else []
@@ -156,16 +171,21 @@ class WeightFiles:
         sources, own = self.sources(name, tensor), sharded.local_part(tensor)
         rows = None if own is tensor else part.rows(len(tensor))
         if len(sources) == 1:
-            value = self._read(sources[0][0], rows)
+            value = self._read_part(sources[0][0], rows)
         else:
             chosen = sources if rows is None else sources[rows]
-            value = torch.stack([torch.cat([self._read(each) for each in row]) for row in chosen]) if chosen else own
+            experts = [torch.cat([self._read_part(each) for each in row]) for row in chosen]
+            value = torch.stack(experts) if experts else own
         if value.shape != own.shape:
             problem = f"the weight {name} has shape {list(value.shape)} in its files"
             raise UserError(Diagnostic("model.path", problem, f"shape {list(own.shape)}", "Save the model again"))
         own.copy_(value)
 
-    def _read(self, name: str, rows: slice | None = None) -> Tensor:
+    def read(self, name: str) -> Tensor:
+        """Return the whole tensor *name*, which the files have under this name or that of an equal one."""
+        return self._read_part(self.sources(name, None)[0][0])
+
+    def _read_part(self, name: str, rows: slice | None = None) -> Tensor:
         from safetensors import safe_open
 
         with safe_open(self._directory / self._files[name], "pt") as file:

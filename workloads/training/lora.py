@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workloads.errors import Diagnostic, UserError
+from workloads.training import four_bit
 from workloads.training.config import Lora
 
 # Shape letters: I and O features in and out of a layer, R the adapter's rank.
@@ -52,10 +53,13 @@ def adapt(model: nn.Module, config: Lora) -> None:
     for name, layer in selected.items():
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, LoraLinear(layer, config.rank, config.alpha / config.rank))
+    if config.four_bit:
+        four_bit.convert(model)
 
 
 def merge(model: nn.Module) -> None:
-    """Add each adapter of *model* to its layer, which takes the adapter's place."""
+    """Add each adapter of *model* to its layer, which takes the adapter's place; layers of 4 bits become plain ones."""
+    four_bit.restore(model)
     adapted = [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLinear)]
     for name, module in adapted:
         with torch.no_grad():

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from workloads.errors import Diagnostic, UserError
+from workloads.training import four_bit
 from workloads.training.acceleration import Acceleration, positions, rows
 from workloads.training.chunked_loss import chunk_rows
 from workloads.training.config import DeepseekV3, ImageClassifier, Optimizer, Tokenized, TrainingConfig
@@ -41,6 +42,8 @@ class MemoryEstimate:
     """Values of the forward pass that the backward pass needs; None if the data decide, as in a mixture of experts."""
     recomputed: int = 0
     """Values of a block that the backward pass computes again."""
+    dequantized: int = 0
+    """The largest weights of 4 bits as numbers of the computation, which exist for one layer at a time."""
     loss: int = 0
     """Logits of a chunk, or the gradient of all logits, which exist for a moment."""
     step: int = 0
@@ -50,7 +53,7 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        return self.after_forward + self.gradients + self.blocks + self.recomputed + self.excess
+        return self.after_forward + self.gradients + self.blocks + self.recomputed + self.dequantized + self.excess
 
     @property
     def excess(self) -> int:
@@ -69,6 +72,7 @@ class MemoryEstimate:
         parts |= {"gathered weights and gradients": self.gathered + self.blocks} if self.shards > 1 else {}
         parts |= {"activations": self.activations} if self.activations is not None else {}
         parts |= {"those of one block": self.recomputed} if self.recomputed else {}
+        parts |= {"weights of one layer": self.dequantized} if self.dequantized else {}
         parts |= {"the loss or the step": self.excess} if self.excess else {}
         trainable = f", {self.trainable:,} of them trained" if self.trainable != self.parameters else ""
         sharing = f" among {self.shards} processes" if self.shards > 1 else ""
@@ -115,6 +119,7 @@ def estimate(
         _block_bytes(model, width) if sharded else 0,
         None if kept is None else kept[0] if config.recompute_activations else sum(kept),
         recomputed,
+        max((layer.weights for layer in four_bit.layers(model).values()), default=0) * width,
         _loss_bytes(config, model, processes, acceleration.chunked_loss),
         gradients * acceleration.copies_in_step,
         gradients + optimizer + max(map(_own_bytes, model.modules())),
@@ -273,8 +278,9 @@ def _batch(config: TrainingConfig, examples: int) -> tuple[torch.Tensor, torch.T
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Return the number of parameters of *module*."""
-    return sum(weight.numel() for weight in module.parameters())
+    """Return the number of parameters of *module*, those of 4 bits included."""
+    packed = sum(layer.weights for layer in four_bit.layers(module).values())
+    return packed + sum(int(weight.numel()) for weight in module.parameters())
 
 
 def _part(shards: int) -> Callable[[torch.Tensor], int]:
@@ -304,7 +310,9 @@ def _block_bytes(model: nn.Module, width: int) -> int:
 
 
 def _own_bytes(module: nn.Module) -> int:
-    return sum(weight.numel() * BYTES for weight in module.parameters(recurse=False))
+    """Return the bytes of the module's own weights while they are filled."""
+    packed = module.weights if isinstance(module, four_bit.FourBitLinear) else 0
+    return BYTES * (packed + sum(int(weight.numel()) for weight in module.parameters(recurse=False)))
 
 
 def moments_per_weight(optimizer: Optimizer) -> int:

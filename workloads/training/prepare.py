@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from workloads.errors import Diagnostic, UserError
-from workloads.training import acceleration, data, memory, models, order, parent_model, precision
+from workloads.training import acceleration, data, four_bit, memory, models, order, parent_model, precision
 from workloads.training.checkpointing import check_weights_match
 from workloads.training.config import FineTuning, ImageClassifier, Rows, TrainingConfig
 from workloads.training.device import Device, select_device
@@ -33,6 +33,7 @@ def prepare(config: TrainingConfig, workers: Workers) -> PreparedRun:
         UserError: The run is not possible on this host; the message gives the reason.
     """
     device = select_device(config.device, workers.local_rank, workers.local_size)
+    four_bit.check(config, device.kind)
     chosen = precision.choose(config.precision, device.architecture, device.name)
     model = models.build_shapes(config.model)
     accelerated = acceleration.choose(config, model, device.kind, chosen, workers.size)

@@ -119,6 +119,18 @@ def test_llama_cpp_gets_the_model_without_its_module(tmp_path: Path) -> None:
     assert "llama.cpp loads it" in export(tmp_path / "run", tmp_path / "gguf", to="gguf")["proof"]
 
 
+def test_merged_adapters_of_a_base_in_4_bits_answer_like_the_trained_model(base: Path, tmp_path: Path) -> None:
+    model = {"kind": "hugging-face", "path": str(base), "lora": {"rank": 4, "four_bit": True}}
+    text = {"kind": "text", "path": str(base / "text.txt"), "sequence_length": 16}
+    train(config("lora", f"model={json.dumps(model)}", f"data={json.dumps(text)}", *QUICK), tmp_path / "run", {})
+    trained = load(tmp_path / "run").model
+    export(tmp_path / "run", tmp_path / "model", merge_adapters=True)
+    from transformers import AutoModelForCausalLM
+
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    torch.testing.assert_close(logits(loaded, 256), logits(trained.model, 256), rtol=1e-4, atol=1e-5)
+
+
 def test_merged_adapters_answer_like_the_trained_model(adapters: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 

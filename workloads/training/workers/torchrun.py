@@ -42,7 +42,8 @@ class Torchrun:
 
     def average_gradients(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         ids = [self._device.torch.index] if self._device.torch.index is not None else None
-        averaging_model = DistributedDataParallel(model, device_ids=ids)
+        # buffers are the same everywhere: constants, weights of 4 bits, and biases by the load of all processes
+        averaging_model = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
         if self._config.compression == "fp16":
             from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 

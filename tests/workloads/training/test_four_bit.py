@@ -1,0 +1,144 @@
+"""Adapters beside a base of 4 bits: they learn, the base takes an eighth of its bytes, and the rest stays as it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.support.sharded_memory import make_model
+from tests.support.training_runs import TORCHRUN, alone, assert_close, assert_same, config, launched, told, weights
+from workloads.errors import UserError
+from workloads.training import data, four_bit, memory
+from workloads.training.config import HuggingFace, Lora
+from workloads.training.four_bit import FourBitLinear
+from workloads.training.initial_weights import build
+from workloads.training.loop import Training, TrainingInputs
+from workloads.training.models import build_shapes, trainable_state
+from workloads.training.run import train
+
+LAYERS = 7
+"""Linear layers in a block of the base."""
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("base")
+    make_model(directory, layers=2)
+    return directory
+
+
+def changes(base: Path, four_bit: bool = True, **more: Any) -> list[str]:
+    model = {"kind": "hugging-face", "path": str(base), "lora": {"rank": 4, "four_bit": four_bit}}
+    text = {"kind": "text", "path": str(base / "text.txt"), "sequence_length": 32}
+    return [
+        f"model={json.dumps(model)}", f"data={json.dumps(text)}", "steps=8", "global_batch=8", "accumulate=1",
+        "optimizer.learning_rate=0.02", "schedule.kind=constant", "report_every_steps=1", "saving.every_steps=4",
+        "device=cpu", *(f"{name}={value}" for name, value in more.items()),
+    ]  # fmt: skip
+
+
+def test_its_weights_are_the_rounded_ones_of_the_layer() -> None:
+    """
+    The values of NF4 for a normal distribution are 0.1 to 0.3 of a standard deviation apart, near its middle.
+    """
+    torch.manual_seed(0)
+    plain = nn.Linear(128, 64)
+    nn.init.normal_(plain.weight, std=0.02)
+    layer = FourBitLinear(plain)
+    layer.quantize(plain.weight.detach())
+    error = (layer.dequantize() - plain.weight).detach()
+    assert 0 < error.std() < 0.1 * 0.02
+    x = torch.randn(3, 5, 128, requires_grad=True)
+    expected = nn.functional.linear(x, layer.dequantize(), plain.bias)
+    torch.testing.assert_close(layer(x), expected)
+    [gradient] = torch.autograd.grad(layer(x).sum(), x)
+    torch.testing.assert_close(gradient, layer.dequantize().sum(0).expand_as(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        half = layer(x)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), expected, rtol=0.02, atol=0.02)
+
+
+def test_a_layer_that_the_library_rounds_wrongly_stays_as_it_is() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.even, self.odd, self.head = nn.Linear(128, 8), nn.Linear(96, 8), nn.Linear(64, 8)
+
+        def get_output_embeddings(self) -> nn.Module:
+            return self.head
+
+    model = Model()
+    four_bit.convert(model)
+    assert list(four_bit.layers(model)) == ["even"]
+
+
+def test_the_head_and_the_norms_keep_their_numbers(base: Path) -> None:
+    model: Any = build(HuggingFace(path=str(base), lora=Lora(rank=4, four_bit=True)))
+    assert len(four_bit.layers(model)) == 2 * LAYERS
+    assert type(model.model.lm_head) is nn.Linear
+    plain: Any = build(HuggingFace(path=str(base)))
+    for name, layer in four_bit.layers(model.model).items():
+        original = plain.model.get_submodule(name.removesuffix(".layer")).weight
+        assert torch.corrcoef(torch.stack([layer.dequantize().flatten(), original.flatten()]))[0, 1] > 0.99, name
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_it_learns_almost_as_beside_the_whole_base(precision: str, base: Path, tmp_path: Path) -> None:
+    losses = {}
+    for packed in (True, False):
+        train(config("lora", *changes(base, packed, precision=precision)), tmp_path / str(packed), {})
+        losses[packed] = [line["loss"] for line in told(tmp_path / str(packed)) if "loss" in line]
+    assert losses[True][-1] < losses[True][0] - 0.1
+    assert losses[True][-1] == pytest.approx(losses[False][-1], rel=0.02)
+    assert set(weights(tmp_path / "True")) == set(weights(tmp_path / "False")), "adapters alone"
+
+
+def test_a_stop_changes_nothing(base: Path, tmp_path: Path) -> None:
+    train(config("lora", *changes(base)), tmp_path / "whole", {})
+    train(config("lora", *changes(base)), tmp_path / "parts", {}, stop_at=3)
+    train(config("lora", *changes(base)), tmp_path / "parts", {})
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_two_processes_learn_what_one_does(base: Path, tmp_path: Path) -> None:
+    train(config("lora", *changes(base)), tmp_path / "one", {})
+    launched(TORCHRUN, 2, tmp_path / "two", *changes(base), recipe="lora")
+    assert_close(weights(tmp_path / "one"), weights(tmp_path / "two"))
+
+
+def test_memory_is_what_is_really_held(base: Path, tmp_path: Path) -> None:
+    run = config("lora", *changes(base))
+    told_memory = memory.estimate(run, build_shapes(run.model))
+    training = Training(run, TrainingInputs(data.load(run.data)), alone(tmp_path))
+    tensors = [*training.model.parameters(), *training.model.buffers()]
+    assert told_memory.weights == sum(tensor.nbytes for tensor in tensors)
+    assert told_memory.trainable == sum(tensor.numel() for tensor in trainable_state(training.model).values())
+    whole = config("lora", *changes(base, False))
+    other = memory.estimate(whole, build_shapes(whole.model))
+    assert told_memory.parameters == other.parameters
+    packed = sum(layer.weights for layer in four_bit.layers(training.model).values())
+    assert 4 * packed - (other.weights - told_memory.weights) < 0.57 * packed + 2 * LAYERS * 1200
+    assert told_memory.dequantized == 4 * 128 * 512, "the largest layer"
+    assert told_memory.activations is not None
+
+
+def refused(base: Path, *more: str) -> str:
+    with pytest.raises(UserError) as error:
+        train(config("lora", *changes(base), *more), base / "refused", {})
+    return str(error.value)
+
+
+def test_what_cannot_be_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "model.lora.four_bit packs weights, which processes cannot share" in refused(base, "sharding=full")
+    monkeypatch.setattr(four_bit, "find_spec", lambda name: None)
+    assert refused(base) == (
+        "model.lora.four_bit: the library bitsandbytes is not installed; bitsandbytes beside PyTorch. "
+        "Install it, or write four_bit: false."
+    )
+    run = config("lora", *changes(base))
+    with pytest.raises(UserError, match="weights of 4 bits were not tried on a device of kind gaudi"):
+        four_bit.check(run, "gaudi")
