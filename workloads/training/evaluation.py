@@ -1,6 +1,6 @@
 """Accuracy and loss of a model on examples that it was not trained on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -52,12 +52,24 @@ def score(
 
 
 def answer_log_probs(
-    model: nn.Module, examples: Examples, batch: int, workers: Workers, device: Device, precision: Precision
-) -> Tensor:
-    """Return the log-probabilities of the answers of all pairs, in host memory; all workers call it with *examples*."""
+    model: nn.Module,
+    examples: Examples,
+    batch: int,
+    workers: Workers,
+    device: Device,
+    precision: Precision,
+    stopping: Callable[[], bool],
+) -> Tensor | None:
+    """Return the log-probabilities of the answers of all pairs, in host memory; all workers call it with *examples*.
+
+    Args:
+        stopping: Function that returns whether this process has a stop request; then the result is None.
+    """
     log_probs_N2 = torch.zeros(len(examples), 2, device=device.torch)
     with _evaluating(model, workers, device, precision):
         for indices, is_own in _shares(examples, batch, workers):
+            if workers.any(stopping()):
+                return None
             taken = make_batch(examples, indices, device)
             values = dpo.answer_log_probs(model, taken.x, taken.y)
             if is_own:

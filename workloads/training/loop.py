@@ -24,7 +24,7 @@ from workloads.training.evaluation import EvaluationScore, make_batch, score
 from workloads.training.fine_tuning import FineTuningState
 from workloads.training.metrics import MetricsLog
 from workloads.training.models import build_shapes, recompute_activations, trainable_state
-from workloads.training.objective import Batch, CrossEntropy, DirectPreference, Objective
+from workloads.training.objective import Batch
 from workloads.training.optimizer import make_optimizer
 from workloads.training.precision import Precision, Scaler
 from workloads.training.schedule import learning_rate
@@ -220,7 +220,8 @@ class Training:
             after: Function to call after each step.
         """
         context, config = self.context, self.config
-        self._measure_references()
+        if not self._measure_references():
+            return False
         if self.tuning:
             self.tuning.score_parent(self.score)
         timer, first = StepTimer(context.device, self.step), self.step + 1
@@ -256,21 +257,21 @@ class Training:
     def score(self, examples: Examples, workers: Workers | None = None) -> EvaluationScore:
         """Return the score of the model on *examples*. All processes of *workers* call it; None are all of the run."""
         context = self.context
-        own: Objective = CrossEntropy(self.acceleration.chunked_loss)
-        if examples.are_pairs:
-            examples, own = references.attach(examples, self.references), DirectPreference(self.config.dpo_beta)
-        return score(
-            self.model, examples, self.config.global_batch, workers or context.workers, context.device,
-            context.precision, own,
-        )  # fmt: skip
+        own = objective.to_evaluate(examples.are_pairs, self.config, self.acceleration.chunked_loss)
+        known = references.attach(examples, self.references) if examples.are_pairs else examples
+        group = workers or context.workers
+        return score(self.model, known, self.config.global_batch, group, context.device, context.precision, own)
 
-    def _measure_references(self) -> None:
-        """Measure the log-probabilities of all pairs by the initial weights, unless a checkpoint has them."""
-        sets = [self.examples, *references.held_out(self.config, self.tuning)]
+    def _measure_references(self) -> bool:
+        """Measure all pairs by the initial weights, unless a checkpoint has the result; return False if stopped."""
         if not self.step:
-            self.references = references.measure(self.model, sets, self.config.global_batch, self.context)
+            measured = references.measure(self.model, self.examples, self.config, self.tuning, self.context)
+            if measured is None:
+                return False
+            self.references = measured
         if self.examples.are_pairs:
             self.examples = references.attach(self.examples, self.references)
+        return True
 
     def _evaluate_if_due(self) -> None:
         """Evaluate a fine-tuning if this step is due for it."""

@@ -116,3 +116,8 @@ def choose(config: TrainingConfig, in_chunks: bool) -> Objective:
     if isinstance(config.model, DeepseekV3) and config.model.mtp:
         return MultiToken(config.model.mtp, config.steps, in_chunks)
     return CrossEntropy(in_chunks)
+
+
+def to_evaluate(pairs: bool, config: TrainingConfig, in_chunks: bool) -> Objective:
+    """Return the objective that scores pairs, or other examples, which a run may have beside its own."""
+    return DirectPreference(config.dpo_beta) if pairs else CrossEntropy(in_chunks)

@@ -1,6 +1,6 @@
 """The reference of preferences: log-probabilities of all answers by the weights that a run starts from."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -16,23 +16,34 @@ if TYPE_CHECKING:
     from workloads.training.loop import RunContext
 
 
-def measure(model: nn.Module, sets: Iterable[Examples], batch: int, context: "RunContext") -> dict[str, Tensor]:
-    """Return the log-probabilities for each set of pairs, by its digest. All processes call it.
+def measure(
+    model: nn.Module,
+    examples: Examples,
+    config: TrainingConfig,
+    tuning: FineTuningState | None,
+    context: "RunContext",
+) -> dict[str, Tensor] | None:
+    """Return the log-probabilities of *examples* and of all held-out sets, if they are pairs, by their digests.
 
-    Args:
-        batch: Pairs that all processes together evaluate at once.
+    All processes call it. The result is None after a stop request.
     """
+    sets = [examples, *_held_out(config, tuning)]
     pairs = {each.digest(): each for each in sets if each.are_pairs and len(each)}
     if pairs:
         number = sum(map(len, pairs.values()))
         context.metrics.print(f"reference: {number} pairs of answers by the initial weights")
-    return {
-        digest: answer_log_probs(model, each, batch, context.workers, context.device, context.precision)
-        for digest, each in pairs.items()
-    }
+    log_probs = {}
+    for digest, each in pairs.items():
+        values = answer_log_probs(
+            model, each, config.global_batch, context.workers, context.device, context.precision, context.stopping
+        )
+        if values is None:
+            return None
+        log_probs[digest] = values
+    return log_probs
 
 
-def held_out(config: TrainingConfig, tuning: FineTuningState | None) -> Iterator[Examples]:
+def _held_out(config: TrainingConfig, tuning: FineTuningState | None) -> Iterator[Examples]:
     """Yield the sets that the run evaluates and does not train on."""
     if tuning:
         yield from (each.examples for each in tuning.held_out_sets)

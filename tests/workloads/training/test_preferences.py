@@ -29,6 +29,7 @@ from workloads.training.conversations import NOT_LEARNED
 from workloads.training.models import build_shapes
 from workloads.training.preferences import Preference, parse
 from workloads.training.run import train
+from workloads.training.stopping import StopRequest
 
 USER, GOOD, BAD = (
     {"role": role, "content": text} for role, text in (("user", "2+2?"), ("assistant", "4"), ("assistant", "5"))
@@ -211,6 +212,27 @@ def test_a_stop_changes_nothing(model: Path, rows: str, tmp_path: Path) -> None:
         train(config("lora", *changes(model, rows, lora)), parts, {}, stop_at=5)
         train(config("lora", *changes(model, rows, lora)), parts, {})
         assert_same(weights(whole), weights(parts))
+
+
+def test_a_stop_does_not_wait_for_the_reference(
+    model: Path, rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The request comes with the second of five batches; the next start measures the reference whole.
+    """
+    calls: list[int] = []
+
+    def stopping(self: StopRequest) -> bool:
+        calls.append(1)
+        return len(calls) == 2
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StopRequest, "__call__", stopping)
+        assert not train(config("lora", *changes(model, rows)), tmp_path / "run", {})
+    assert len(calls) == 2 and told(tmp_path / "run")[-1]["step"] == 0
+    train(config("lora", *changes(model, rows)), tmp_path / "run", {})
+    train(config("lora", *changes(model, rows)), tmp_path / "whole", {})
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "run"))
 
 
 def test_a_batch_may_be_divided(model: Path, rows: str, tmp_path: Path) -> None:
