@@ -279,6 +279,11 @@ class TrainingConfig(ConfigSchema):
         """Number of old examples in one step."""
         return round(self.global_batch * self.fine_tuning.replay) if self.fine_tuning else 0
 
+    @property
+    def examples_at_once(self) -> int:
+        """Number of examples that all processes compute at once: one part of each process's share of a batch."""
+        return max(1, self.global_batch // self.accumulate)
+
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
         wrong = [*self._model_problems(), *self._launcher_problems()]

@@ -260,7 +260,7 @@ class Training:
         own = objective.to_evaluate(examples.are_pairs, self.config, self.acceleration.chunked_loss)
         known = references.attach(examples, self.references) if examples.are_pairs else examples
         group = workers or context.workers
-        return score(self.model, known, self.config.global_batch, group, context.device, context.precision, own)
+        return score(self.model, known, self.config.examples_at_once, group, context.device, context.precision, own)
 
     def _measure_references(self) -> bool:
         """Measure all pairs by the initial weights, unless a checkpoint has the result; return False if stopped."""

@@ -35,7 +35,7 @@ def measure(
     log_probs = {}
     for digest, each in pairs.items():
         values = answer_log_probs(
-            model, each, config.global_batch, context.workers, context.device, context.precision, context.stopping
+            model, each, config.examples_at_once, context.workers, context.device, context.precision, context.stopping
         )
         if values is None:
             return None

@@ -17,6 +17,7 @@ from workloads.training import data
 from workloads.training.__main__ import main
 from workloads.training.loop import Training, TrainingInputs
 from workloads.training.metrics import MetricsLog
+from workloads.training.models import Classifier
 from workloads.training.run import _run_on_all
 from workloads.training.run import train as train_whole
 from workloads.training.workers.workers import Alone
@@ -263,3 +264,18 @@ def test_a_loss_that_is_no_number_ends_the_run_with_status_4(
     changes = [argument for change in (*QUICK, *given) for argument in ("--set", change)]
     assert main(["digits", "--out", str(tmp_path), *changes]) == 4
     assert "the loss is " in capsys.readouterr().err
+
+
+def test_an_evaluation_computes_no_more_rows_at_once_than_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: dict[bool, set[int]] = {True: set(), False: set()}
+    forward = Classifier.forward
+
+    def counted(self: Classifier, x: torch.Tensor) -> torch.Tensor:
+        rows[self.training].add(len(x))
+        return forward(self, x)
+
+    monkeypatch.setattr(Classifier, "forward", counted)
+    train(tmp_path, "global_batch=64", "accumulate=4")
+    assert rows[True] == {16} and max(rows[False]) == 16
