@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from workloads.recipes.deepseek import deepseek_v3, deepseek_v3_tiny
 from workloads.recipes.digits import digits
+from workloads.recipes.dpo import dpo
 from workloads.recipes.lora import lora
 from workloads.training.config import TrainingConfig
 
@@ -12,4 +13,5 @@ RECIPES: dict[str, Callable[[], TrainingConfig]] = {
     "deepseek-v3-tiny": deepseek_v3_tiny,
     "deepseek-v3": deepseek_v3,
     "lora": lora,
+    "dpo": dpo,
 }
