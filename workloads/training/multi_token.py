@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from workloads.training.config import MultiTokenPrediction
+from workloads.training.conversations import NOT_LEARNED
 
 # Shape letters: B examples, S positions of a sequence, D features of a position.
-
-NOT_LEARNED = -100
-"""The answer at a position that is not learned. Source: ``ignore_index`` of torch.nn.functional.cross_entropy."""
 
 
 def loss_weight(config: MultiTokenPrediction, step: int, steps: int) -> float:

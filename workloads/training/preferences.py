@@ -108,13 +108,16 @@ def _tokens(tokenizer: Any, preference: Preference, answer: Sequence[Message]) -
     """Return the tokens of the prompt and *answer*, of which only the answer is learned.
 
     Raises:
-        UserError: The template changes the beginning of the answer when the answer goes on.
+        UserError: The template changes the beginning of the answer when the answer goes on, or writes nothing of it.
     """
     conversation = Conversation([*preference.prompt, *answer], preference.tools)
     turns = tokenize(tokenizer, conversation, first=len(preference.prompt))
     if len(turns) > 1:
         problem = "the chat template changes earlier messages of an answer that has several"
         help = "Use answers of one message, or another template"
+        raise UserError(Diagnostic("data.tokenizer", problem, help=help))
+    if not any(turns[0].learned):
+        problem, help = "the chat template writes nothing for an answer", "Correct the answer, or name another template"
         raise UserError(Diagnostic("data.tokenizer", problem, help=help))
     return turns[0]
 

@@ -166,6 +166,14 @@ def test_an_answer_of_several_messages_needs_a_template_that_keeps_them(tmp_path
         data.load(preferences(path, tmp_path))
 
 
+def test_an_answer_of_which_the_template_writes_nothing_is_refused(tmp_path: Path) -> None:
+    silent = "{% for m in messages if m.role == 'user' %}<|user|>{{ m.content }}{% endfor %}"
+    bytes_tokenizer(silent).save_pretrained(tmp_path)
+    path = write_rows(tmp_path / "rows.jsonl", ROWS)
+    with pytest.raises(UserError, match="the chat template writes nothing for an answer"):
+        data.load(preferences(path, tmp_path))
+
+
 @pytest.mark.parametrize("lora", [False, True])
 def test_a_model_prefers_afterwards_what_was_chosen(lora: bool, model: Path, rows: str, tmp_path: Path) -> None:
     """
