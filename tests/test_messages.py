@@ -18,6 +18,7 @@ QUOTED_ELSEWHERE = {
     "rackwright/hosts/login.py": "ssh_command quotes by shlex.join",
     "rackwright/hosts/transport.py": "ssh_command quotes by shlex.join; the rest are words of ours",
     "rackwright/kinds/tier/drives.py": "consent_option quotes the content",
+    "rackwright/toolchain/kubernetes/packages.py": "names of packages, several words",
     "rackwright/twin/image.py": "names of packages, several words",
 }
 FILES = [path for path in sorted((ROOT / "rackwright").rglob("*.py")) if shown(path) not in QUOTED_ELSEWHERE]

@@ -236,7 +236,7 @@ class Hosts:
             finally:
                 before.connection.close()
         before.close()
-        state.session = self._open_session(self._open_connection(state), id, progress)
+        state.session = self._retry_if_dropped(state, lambda link: self._open_session(link, id, progress))
         self.forget_facts(host)
 
     def _await_restart(self, endpoint: Endpoint, boot_id: str, progress: Progress) -> Connection:

@@ -88,7 +88,7 @@ class Session:
     def close(self) -> None:
         """Release the lease and wait until it is free, so that the next caller can take it at once."""
         self._closed.set()
-        with contextlib.suppress(OSError):  # without a connection the lease is free as well
+        with contextlib.suppress(OSError, EOFError):  # without a connection the lease is free as well
             end_input(self._channel)
             self._channel.settimeout(CLOSE_SECONDS)
             while self._channel.recv(1 << 16):
@@ -203,7 +203,7 @@ class Session:
                     data = data[self._channel.send(data) :]
                 except TimeoutError:
                     continue  # the channel's timeout is for reading
-                except OSError:
+                except (OSError, EOFError):  # paramiko raises the latter when the host has closed the connection
                     return  # the channel is closed, and the next read returns the reason
 
     def _show_life(self) -> None:

@@ -251,5 +251,5 @@ def test_gpus_can_be_looked_at_alone():
     alone, everything = probe.parse(done.stdout, "here"), probe.parse(run().stdout, "here")
 
     assert (done.returncode, done.stderr) == (0, b"")
-    assert alone.raw.keys() == {"format", "taken_at", "gpu_driver", "gpus", "xids"}
+    assert alone.raw.keys() == {"format", "taken_at", "gpu_driver", "gpus", "gpu_assignments", "xids"}
     assert [alone.raw[key] for key in ("gpu_driver", "gpus")] == [everything.raw[key] for key in ("gpu_driver", "gpus")]

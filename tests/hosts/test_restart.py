@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from rackwright.core.contract import Put, Reboot, Step
@@ -132,6 +133,27 @@ def test_a_cancellation_ends_the_wait(machine):
 
     with pytest.raises(ChangeCancelled):
         machine.do(RESTART)
+
+
+def test_a_connection_that_drops_right_after_the_restart_is_made_again(machine, monkeypatch):
+    """
+    paramiko raises EOFError for it, which is no OSError.
+    """
+    send, dropped = paramiko.Channel.send, list[bool]()
+
+    def drop(channel: paramiko.Channel, data: bytes) -> int:
+        if ("reboot", "restart gpu-01") in machine.done and b"patience_seconds" in data and not dropped:
+            dropped.append(True)
+            channel.get_transport().close()
+            raise EOFError
+        return send(channel, data)
+
+    monkeypatch.setattr(paramiko.Channel, "send", drop)
+    once(machine, "Connection refused", machine.come_up)
+
+    machine.do(RESTART, AFTER)
+
+    assert dropped and machine.done[-1] == ("put", "write a note")
 
 
 def test_whoever_asks_for_the_host_meanwhile_waits_until_it_is_back(machine):

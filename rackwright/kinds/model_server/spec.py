@@ -34,6 +34,7 @@ class AdapterPart(SpecPart):
     sha256: str
     """The digest of its weights."""
     rank: int
+    """The rank of its matrices."""
     version: str | None = None
     """The version of a copied adapter: the beginning of its files' digest."""
     source: str | None = None

@@ -80,7 +80,8 @@ def _unit(name: str) -> str:
 def require() -> None:
     """Raise SetupError unless the programs that pack are installed."""
     if missing := [package for program, package in _NEEDED.items() if shutil.which(program) is None]:
-        problem, help = f"programs are missing: {', '.join(missing)}", f"Run `sudo apt-get install {' '.join(missing)}`"
+        packages = " ".join(missing)
+        problem, help = f"programs are missing: {', '.join(missing)}", f"Run `sudo apt-get install {packages}`"
         raise SetupError(Diagnostic("this computer", problem, help=help, note="they pack the programs of a cluster"))
 
 
