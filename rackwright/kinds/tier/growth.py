@@ -51,9 +51,18 @@ def find_growth(spec: TierSpec, facts: Facts, array: Array) -> Growth | None:
 
 
 def _need_kib(spec: TierSpec, array: Array) -> int:
-    """Return the distance by which mdadm moves the data. Source: mdadm 4.2, analyse_change() in Grow.c."""
+    """Return the distance by which the data has to move, so that a power cut at any moment loses nothing.
+
+    mdadm asks for the stripes that are whole before and after. Linux writes down how far a reshape is before it
+    overwrites what was not moved yet, but when the array runs already it reckons without the distance: it first does
+    so when what it reads is two chunks ahead of what it writes. Stripes from before that begin again after a power
+    cut, and what they were read from must be there still. Sources: mdadm 4.2, analyse_change() in Grow.c; Linux 6.1,
+    reshape_request() in drivers/md/raid5.c; and the drives after such a power cut.
+    """
     chunk = array.chunk_bytes // 1024
     if spec.level == "raid10":
         return chunk
     before, after = (data_drives(spec.level, count) for count in (array.devices, len(spec.members)))
-    return chunk * math.lcm(before, after) // before
+    whole = math.lcm(before, after) // before
+    first_record = 2 * before // (after - before) + 1
+    return chunk * max(whole, first_record)

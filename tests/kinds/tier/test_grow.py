@@ -224,16 +224,19 @@ def test_an_array_without_room_in_front_of_its_data_is_not_spread(offset_kib, re
     [
         ("raid10", 4, 5, 512),
         ("raid10", 4, 8, 512),
-        ("raid5", 3, 4, 3 * 512),
-        ("raid5", 3, 5, 2 * 512),
-        ("raid5", 8, 9, 8 * 512),
-        ("raid6", 4, 5, 3 * 512),
-        ("raid6", 8, 10, 4 * 512),
+        ("raid5", 3, 4, 5 * 512),
+        ("raid5", 3, 5, 3 * 512),
+        ("raid5", 8, 9, 15 * 512),
+        ("raid6", 4, 5, 5 * 512),
+        ("raid6", 8, 10, 7 * 512),
+        ("raid5", 3, 9, 4 * 512),
     ],
 )
-def test_a_growth_needs_room_for_what_is_a_whole_stripe_before_and_after(level, before, after, need_kib, raw):
+def test_a_growth_needs_room_for_all_stripes_before_md_first_records_how_far_it_is(level, before, after, need_kib, raw):
     """
     From 8 members to 9 of RAID5 mdadm 4.2 told of a critical section of 56 chunks: 8 of each of 7 drives with data.
+    Linux 6.1 recorded the first of its positions after 5 stripes from 3 members to 4: with room for 3 a power cut in
+    the first second lost the beginning of the array. From 3 members to 9 whole stripes need more room than that.
     """
     added = [arrive(raw, f"RW01-ADDED{number}") or f"RW01-ADDED{number}" for number in range(after - len(SERIALS))]
     array(raw, HOT).update(level=level, devices=before)
