@@ -7,17 +7,26 @@ from rich.table import Table
 
 from rackwright.status.gpus import GpuReport, GpuRow, mebibytes
 
-TITLES = ("host", "GPU", "name", "used", "MiB", "°C", "W", "assigned to", "processes", "")
+FIGURES = ("host", "GPU", "name", "used", "MiB", "°C", "W")
+TEXTS = ("assigned to", "processes", "")
+"""Titles of columns that are left out if no row has a text for them."""
+RIGHT = ("GPU", "used", "°C", "W")
+TEXT_WIDTH = 16
+"""Least width of a column of text, in characters: a narrower one would be one word a line."""
 
 
 def table(report: GpuReport) -> Table:
     """Return a table with a row for each GPU, and a row for each host whose GPUs are unknown."""
-    rows = Table(box=None, pad_edge=False, header_style="bold")
-    for title in TITLES:
-        rows.add_column(title, overflow="fold", justify="right" if title in ("GPU", "used", "°C", "W") else "left")
-    for row in report.rows:
-        rows.add_row(row.host, *_cells(row), "\n".join(_marks(row)))
-    return rows
+    rows = [(row.host, *_cells(row), "\n".join(_marks(row))) for row in report.rows]
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for title in FIGURES:
+        shown.add_column(title, overflow="fold", justify="right" if title in RIGHT else "left")
+    used = [n for n in range(len(FIGURES), len(FIGURES) + len(TEXTS)) if any(row[n] for row in rows)]
+    for n in used:
+        shown.add_column(TEXTS[n - len(FIGURES)], overflow="fold", min_width=TEXT_WIDTH)
+    for row in rows:
+        shown.add_row(*row[: len(FIGURES)], *(row[n] for n in used))
+    return shown
 
 
 def summary(report: GpuReport) -> str:
@@ -33,7 +42,7 @@ def summary(report: GpuReport) -> str:
 
 def _cells(row: GpuRow) -> Iterator[str]:
     if row.index is None:
-        yield from [""] * (len(TITLES) - 2)
+        yield from [""] * (len(FIGURES) + len(TEXTS) - 2)
         return
 
     def cell(name: str, unit: str = "") -> str:

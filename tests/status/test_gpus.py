@@ -188,8 +188,8 @@ def test_machines_are_told_the_same(raw):
     assert (gone["index"], gone["not_reached"]) == (None, str(GONE))
 
 
-def shown(found: GpuReport) -> str:
-    console = Console(width=200, file=io.StringIO())
+def shown(found: GpuReport, width: int = 200) -> str:
+    console = Console(width=width, file=io.StringIO())
     with console.capture() as captured:
         console.print(table(found), summary(found), sep="\n")
     return captured.get()
@@ -215,6 +215,21 @@ def test_people_see_a_row_for_each_gpu(raw):
     for part in ("?", "unknown: gpus[1].utilisation_percent: [broken]"):
         assert part in lines[2]
     assert lines[-1] == "example: 8 GPUs, 1 with alerts, 1 partly unknown"
+
+
+def test_a_terminal_of_80_columns_has_a_readable_alert(raw):
+    """
+    Columns without a text are left out, and none becomes as narrow as a letter.
+    """
+    for gpu in raw["gpus"]:
+        gpu["processes"] = []
+    assert "processes" not in shown(seen(raw)) and "assigned to" not in shown(seen(raw))
+    raw["gpus"][0]["temperature_celsius"] = 97
+
+    lines = shown(seen(raw), 80).splitlines()
+
+    assert len(lines) <= 11 and max(map(len, lines)) <= 80
+    assert "temperature 97" in lines[1]
 
 
 def test_people_see_who_was_not_reached():
