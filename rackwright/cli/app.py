@@ -92,8 +92,8 @@ def show_toolchain(
     """Find or install pulumi with its Python language host, or an environment, and print its path.
 
     With `system`, install missing packages of this system by apt-get, as root or by sudo; status 2 without either.
-    With `kubernetes`, build its programs from Go modules, for racks without its vendor's repository: 15 minutes on
-    two cores, 9 GB of temporary files and 1 GB that stays. `lock --fetch` takes the packages from there.
+    With `kubernetes`, build its programs from Go modules, for racks without its vendor's repository: it takes 11
+    minutes on two cores, 9 GB of temporary files, and 1 GB that stays. `lock --fetch` takes the packages from there.
     """
     from rackwright import toolchain
     from rackwright.toolchain import workloads

@@ -62,12 +62,12 @@ BROKEN: dict[Claimed, str] = {
     (PLANE, "file:/etc/kubernetes/pki/ca.key"): "chmod 0640 /etc/kubernetes/pki/ca.key",
     (PLANE, "file:/etc/kubernetes/manifests/kube-scheduler.yaml"): "rm /etc/kubernetes/manifests/kube-scheduler.yaml",
 }
-"""By claim what breaks it."""
+"""The script that breaks each claim."""
 
 
 @line("kubernetes", 1, part="plane")
 def test_a_control_plane_is_made_and_kept(log: Log) -> str:
-    """From packages alone: Ready, secrets encrypted, nobody anonymous, each broken claim found and mended."""
+    """The node is Ready, secrets are encrypted, anonymous requests are refused, and broken claims are corrected."""
     with Lab(log.empty_directory() / "project", FLEET, log, "cluster") as lab:
         log("building Kubernetes, or finding it built")
         lab.rackwright("toolchain", "kubernetes", status=0)

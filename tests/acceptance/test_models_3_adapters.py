@@ -38,7 +38,7 @@ class Served:
             return error.code
 
     def load(self, adapters: dict[str, Any]) -> float:
-        """Let the server have *adapters*, and return the seconds until it has them."""
+        """Write *adapters* to the server's file, and return the seconds until it serves them."""
         began, wanted = time.monotonic(), {name: each["directory"] for name, each in adapters.items()}
         self.path.write_text(json.dumps(adapters))
         os.kill(self.pid, signal.SIGHUP)

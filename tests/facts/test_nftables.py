@@ -16,7 +16,7 @@ NAME = "rackwright_server_digits"
 
 @pytest.fixture
 def nft(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """Let nft list what was recorded; return the commands."""
+    """Replace nft by the recorded output, and return the list of its commands."""
     commands: list[tuple[str, ...]] = []
 
     def run(*argv: str) -> str:

@@ -91,17 +91,17 @@ def test_an_adapter_that_is_no_longer_declared_is_unloaded_and_then_removed() ->
 
 def test_the_last_adapter_goes_with_a_restart() -> None:
     plan = planned(spec(), HAS_ONE)
-    told = texts(plan)
-    assert any(text.startswith("serve version") for text in told)
-    assert not any(text.startswith("load the adapters") for text in told)
+    steps = texts(plan)
+    assert any(text.startswith("serve version") for text in steps)
+    assert not any(text.startswith("load the adapters") for text in steps)
     assert Remove(f"remove {SPEC.etc}/adapters.json", f"{SPEC.etc}/adapters.json") in plan.steps
 
 
 def test_a_larger_rank_needs_a_restart() -> None:
     larger = spec(house=adapter(FIRST), guest=adapter(SECOND, rank=64))
-    told = texts(planned(larger, HAS_ONE))
-    assert any(text.startswith("serve version") for text in told)
-    assert f"verify adapter guest {SECOND}" in told
+    steps = texts(planned(larger, HAS_ONE))
+    assert any(text.startswith("serve version") for text in steps)
+    assert f"verify adapter guest {SECOND}" in steps
 
 
 @pytest.mark.parametrize(
@@ -117,18 +117,18 @@ def test_a_larger_rank_needs_a_restart() -> None:
 def test_each_property_differs_by_itself_and_is_mended(change, paths: set[str]) -> None:
     raw = copy.deepcopy(HAS_ONE)
     change(raw["servers"]["digits"])
-    told = texts(planned(ONE, raw))
+    steps = texts(planned(ONE, raw))
     assert differences(ONE, raw).keys() == paths
-    assert "load the adapters house, while the server runs" in told
-    assert (f"verify adapter house {FIRST}" in told) == (paths == {"adapters:digits.whole"})
+    assert "load the adapters house, while the server runs" in steps
+    assert (f"verify adapter house {FIRST}" in steps) == (paths == {"adapters:digits.whole"})
 
 
 def test_a_new_server_has_its_adapters_before_it_starts() -> None:
-    told = texts(planned(ONE, bare()))
-    starts = next(index for index, text in enumerate(told) if text.startswith("serve version"))
-    file = told.index(f"write {SPEC.etc}/adapters.json")
-    archive = next(index for index, text in enumerate(told) if text.endswith("workloads.zip"))
-    assert archive < told.index(f"verify adapter house {FIRST}") < file < starts
+    steps = texts(planned(ONE, bare()))
+    starts = next(index for index, text in enumerate(steps) if text.startswith("serve version"))
+    file = steps.index(f"write {SPEC.etc}/adapters.json")
+    archive = next(index for index, text in enumerate(steps) if text.endswith("workloads.zip"))
+    assert archive < steps.index(f"verify adapter house {FIRST}") < file < starts
 
 
 def test_a_replica_starts_again_with_its_adapters_and_its_workers_report_none() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.evaluation import gate
-from workloads.evaluation.data import EvaluationData, read
+from workloads.evaluation.data import read_files
 from workloads.evaluation.harness import measure
 from workloads.evaluation.served import ServedModel, check
 from workloads.files import write_atomic
@@ -59,14 +59,7 @@ def evaluate(argv: list[str] | None = None) -> int:
         UserError: The input is wrong, or the server does not answer.
     """
     args = _parser().parse_args(argv)
-    data: list[EvaluationData] = []
-    problems: list[Diagnostic] = []
-    for kind in ("choices", "texts"):
-        for path in getattr(args, kind):
-            try:
-                data.append(read(kind, path))
-            except UserError as error:
-                problems += error.diagnostics
+    data, problems = read_files(args.choices, args.texts)
     if not data and not problems:
         problems.append(Diagnostic("--choices", "there is nothing to evaluate", "--choices or --texts", "Name a file"))
     earlier = gate.read_report(args.against) if args.against and not problems else None

@@ -1,7 +1,7 @@
 """The data of an evaluation: questions with choices, and texts, in JSON Lines."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -47,6 +47,20 @@ def read(kind: Kind, path: Path) -> EvaluationData:
             *(Diagnostic(f"{path}", each, EXAMPLES[kind], "Correct the row") for each in problems[:SHOWN_PROBLEMS])
         )
     return EvaluationData(kind, path, sha256(content).hexdigest(), len(lines))
+
+
+def read_files(choices: Iterable[Path], texts: Iterable[Path]) -> tuple[list[EvaluationData], list[Diagnostic]]:
+    """Return the checked data of all files, and the errors of all wrong ones."""
+    data: list[EvaluationData] = []
+    problems: list[Diagnostic] = []
+    kinds: tuple[tuple[Kind, Iterable[Path]], ...] = (("choices", choices), ("texts", texts))
+    for kind, paths in kinds:
+        for path in paths:
+            try:
+                data.append(read(kind, path))
+            except UserError as error:
+                problems += error.diagnostics
+    return data, problems
 
 
 def _problems(kind: Kind, lines: list[str]) -> Iterator[str]:

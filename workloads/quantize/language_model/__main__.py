@@ -20,7 +20,7 @@ from pathlib import Path
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.evaluation import gate
-from workloads.evaluation.data import EvaluationData, read
+from workloads.evaluation.data import EvaluationData, read_files
 
 STATUS = "Exit status: 0 quantised, 1 less accurate than --may-lose allows, 2 wrong input or refused."
 
@@ -90,14 +90,7 @@ def _data(args: Namespace) -> list[EvaluationData]:
     Raises:
         UserError: Arguments are wrong, or files; all of them are in the error.
     """
-    data: list[EvaluationData] = []
-    problems: list[Diagnostic] = []
-    for kind in ("choices", "texts"):
-        for path in getattr(args, kind):
-            try:
-                data.append(read(kind, path))
-            except UserError as error:
-                problems += error.diagnostics
+    data, problems = read_files(args.choices, args.texts)
     measured = bool(args.texts or args.choices or args.training)
     if args.unmeasured and measured:
         problem, help = "the gate has data, and is to be left out", "Leave --unmeasured out, or the data"
