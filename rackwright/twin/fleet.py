@@ -62,7 +62,8 @@ def _container(name: str, host: Host) -> Container:
     _check_os(name, host)
     provided = tuple(tier.mount for tier in host.tiers.values() if tier.provided)
     identity = host.identity.strongest[1]
-    return Container(name, identity, _nics(name, host), gpus=nvidia.gpus(host.minimum), provided=provided)
+    gpus, nests = nvidia.gpus(host.minimum), "kubernetes_node" in host.roles
+    return Container(name, identity, _nics(name, host), gpus=gpus, provided=provided, nests=nests)
 
 
 def _virtual_machine(name: str, host: Host) -> VirtualMachine:

@@ -100,6 +100,10 @@ class Layout:
         """Directory that holds a provided tier of a container."""
         return self.disks / host / "provided" / mount.strip("/").replace("/", "-")
 
+    def nested_data(self, host: str, name: str) -> Path:
+        """Directory that holds /var/lib/*name* of a container which starts containers itself."""
+        return self.disks / host / "nested" / name
+
     def environment(self, host: str) -> Path:
         """Directory of the virtual environment that a container uses, without the packages."""
         return self.host(host) / "environment"

@@ -15,7 +15,7 @@ from rackwright.twin import Container, Twin, VirtualMachine, VirtualNic, faults
 from rackwright.twin.container import chassis
 from rackwright.twin.container.backend import Containers
 from rackwright.twin.container.cable import EventLoop
-from rackwright.twin.container.container import bind_options, cgroup, check, command_line
+from rackwright.twin.container.container import NESTED, cgroup, check, command_line, nspawn_options
 from rackwright.twin.control import Control
 from rackwright.twin.fleet import build_twin
 from rackwright.twin.layout import Layout
@@ -93,6 +93,7 @@ def test_both_backends_make_the_same_hosts(tmp_path):
         "mirrors": (),
         "provided": (),
         "workloads": "",
+        "nests": False,
     }
 
 
@@ -226,10 +227,32 @@ def test_a_provided_tier_is_a_directory_of_this_computer(tmp_path):
     fleet, layout = Fleet.model_validate(raw), Layout(tmp_path / ".rackwright/twins/t")
     beta = build_twin("t", tmp_path, fleet, {"beta"}, workloads=Path("/cache/a:b")).machines["beta"]
 
-    assert bind_options(beta, layout) == [
+    assert nspawn_options(beta, layout) == [
         f"--bind={layout.disks}/beta/provided/srv-warm:/srv/warm",
         f"--bind-ro={layout.host('beta')}/environment:/opt/workloads",
         "--bind-ro=/cache/a\\:b/lib/python3.11/site-packages:/opt/workloads/lib/python3.11/site-packages",
     ]
     with pytest.raises(DeclarationError, match=r"beta: tier warm: a virtual machine cannot have a provided tier"):
         build_twin("t", tmp_path, fleet)
+
+
+def test_a_node_of_kubernetes_starts_containers_of_its_own(tmp_path):
+    """
+    Their data is in real directories, since no overlay stands on an overlay; other containers have no more rights.
+    """
+    raw = copy.deepcopy(FLEET)
+    raw["hosts"]["beta"]["roles"] = {"kubernetes_node": {}}
+    layout = Layout(tmp_path / ".rackwright/twins/t")
+    machines = build_twin("t", tmp_path, Fleet.model_validate(raw), {"alpha", "beta"}).machines
+
+    assert nspawn_options(machines["beta"], layout) == [
+        "--capability=all",
+        "--system-call-filter=@keyring",
+        "--system-call-filter=bpf",
+        f"--bind={layout.disks}/beta/nested/containerd:/var/lib/containerd",
+        f"--bind={layout.disks}/beta/nested/kubelet:/var/lib/kubelet",
+        f"--bind-ro={NESTED}/containerd.conf:/usr/lib/systemd/system/containerd.service.d/90-twin.conf",
+        f"--bind-ro={NESTED}/kubelet.conf:/usr/lib/systemd/system/kubelet.service.d/90-twin.conf",
+        f"--bind-ro={NESTED}:/usr/lib/twin",
+    ]
+    assert nspawn_options(machines["alpha"], layout) == []

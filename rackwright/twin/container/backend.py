@@ -11,7 +11,7 @@ from rackwright.errors import Diagnostic, SetupError, command
 from rackwright.files import write_atomic
 from rackwright.progress import Progress
 from rackwright.twin.container import image
-from rackwright.twin.container.container import PACKAGES, Container, check, command_line
+from rackwright.twin.container.container import NESTED_DATA, PACKAGES, Container, check, command_line
 from rackwright.twin.control import Control
 from rackwright.twin.image import require
 from rackwright.twin.layout import Layout
@@ -132,6 +132,8 @@ class Containers:
             self._make_environment(machine)
         for mount in machine.provided:
             self._layout.provided_tier(machine.name, mount).mkdir(parents=True, exist_ok=True)
+        for name in NESTED_DATA if machine.nests else ():
+            self._layout.nested_data(machine.name, name).mkdir(parents=True, exist_ok=True)
         settings, disk = self._settings(machine.name), self._layout.root_disk(machine.name)
         if disk.exists() and settings.system:
             system = self._system(machine)

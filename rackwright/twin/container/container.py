@@ -32,12 +32,18 @@ class Container:
     """Mount points of provided tiers: another system provides them on the rack, this computer in the twin."""
     workloads: str = ""
     """Virtual environment of this computer whose packages appear in ENVIRONMENT; empty for none."""
+    nests: bool = False
+    """Whether this container starts containers itself, as a node of Kubernetes does."""
 
 
 ENVIRONMENT = "/opt/workloads"
 """Default folder from which runs import their packages."""
 PACKAGES = "lib/python3.11/site-packages"
 """Folder of the packages in a virtual environment of debian-12's Python."""
+NESTED = Path(__file__).parent / "nested"
+"""Files for containers that start containers, see its README."""
+NESTED_DATA = ("containerd", "kubelet")
+"""Directories below /var/lib that hold the files of nested containers."""
 
 
 def check(container: Container) -> None:
@@ -54,8 +60,12 @@ def check(container: Container) -> None:
             )
 
 
-def bind_options(container: Container, layout: Layout) -> list[str]:
-    """Return the options that mount directories of this computer into the container."""
+def nspawn_options(container: Container, layout: Layout) -> list[str]:
+    """Return the options of systemd-nspawn that depend on what *container* is for."""
+    return [*_mounts(container, layout), *(_nesting(container, layout) if container.nests else ())]
+
+
+def _mounts(container: Container, layout: Layout) -> list[str]:
     options = [
         f"--bind={_escape_colons(layout.provided_tier(container.name, mount))}:{mount}" for mount in container.provided
     ]
@@ -63,6 +73,23 @@ def bind_options(container: Container, layout: Layout) -> list[str]:
         options.append(f"--bind-ro={_escape_colons(layout.environment(container.name))}:{ENVIRONMENT}")
         options.append(f"--bind-ro={_escape_colons(Path(container.workloads) / PACKAGES)}:{ENVIRONMENT}/{PACKAGES}")
     return options
+
+
+def _nesting(container: Container, layout: Layout) -> list[str]:
+    """Return the options by which *container* may start containers.
+
+    runc joins a session keyring and asks for BPF programs; a privileged pod gets all capabilities of its host. An
+    overlay cannot stand on the overlay that is the container's root, so the data of pods is in real directories.
+    """
+    data = (
+        f"--bind={_escape_colons(layout.nested_data(container.name, name))}:/var/lib/{name}" for name in NESTED_DATA
+    )
+    units = (
+        f"--bind-ro={_escape_colons(NESTED / name)}.conf:/usr/lib/systemd/system/{name}.service.d/90-twin.conf"
+        for name in NESTED_DATA
+    )
+    rights = ("--capability=all", "--system-call-filter=@keyring", "--system-call-filter=bpf")
+    return [*rights, *data, *units, f"--bind-ro={_escape_colons(NESTED)}:/usr/lib/twin"]
 
 
 def _escape_colons(path: Path | str) -> str:
@@ -95,7 +122,7 @@ def command_line(container: Container, layout: Layout, system: Path, port: int) 
         "console": str(layout.console(host)),
         "start": [
             *("sh", str(script), host, str(layout.root_disk(host)), str(system), str(layout.seed(host)), group),
-            *bind_options(container, layout),
+            *nspawn_options(container, layout),
         ],
     }
     # -S: the chassis needs only this package and the standard library, and dozens of them may run.
