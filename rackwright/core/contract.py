@@ -187,6 +187,22 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class PutOutput:
+    """A file for the host with the output of a command on another host, such as a token that lives for minutes.
+
+    The output is in no plan, state and log. The host has the file with mode 0600 from the beginning.
+    """
+
+    text: str
+    source: str
+    """The host that runs the command."""
+    argv: tuple[str, ...]
+    path: str
+    """The path on this host; empty for a command whose output is not needed."""
+    timeout_seconds: float = 600
+
+
+@dataclass(frozen=True, slots=True)
 class Remove:
     """A file to remove from the host; a missing file is no error."""
 
@@ -221,7 +237,7 @@ class Reboot:
     text: str
 
 
-Step = Command | Put | Send | Remove | PlayRole | LogIn | Reboot
+Step = Command | Put | PutOutput | Send | Remove | PlayRole | LogIn | Reboot
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from rackwright.facts.container import HostContainers
 from rackwright.facts.gpu import HostAccelerators
+from rackwright.facts.kubernetes import HostKubernetes
 from rackwright.facts.nftables import HostNftables
 from rackwright.facts.run import HostRuns
 from rackwright.facts.server import HostServers
@@ -207,7 +208,7 @@ def natural_key(text: str) -> tuple[tuple[int, str], ...]:
     return tuple((int(digits or -1), other) for digits, other in re.findall(r"([0-9]{1,18})|([^0-9]+)", text))
 
 
-class Facts(HostStorage, HostAccelerators, HostContainers, HostNftables, HostRuns, HostServers):
+class Facts(HostStorage, HostAccelerators, HostContainers, HostKubernetes, HostNftables, HostRuns, HostServers):
     """All facts that one probe read on one host. Each base class has those of its module's topic."""
 
     def __init__(self, raw: Mapping[str, Any]) -> None:

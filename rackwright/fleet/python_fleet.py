@@ -16,6 +16,7 @@ from rackwright.fleet.roles import SecretCheck
 from rackwright.fleet.roles import problems as role_problems
 from rackwright.fleet.source import format_keys
 from rackwright.schema.base import models
+from rackwright.schema.cluster import problems as cluster_problems
 from rackwright.schema.fleet import Fleet, problems
 from rackwright.schema.problem import Keys, Problem
 from rackwright.schema.run import problems as run_problems
@@ -52,6 +53,7 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
         for name, host in fleet.hosts.items()
         for problem in role_problems(host, roles, check_secret)
     ]
+    wrong += [(("clusters",), problem) for problem in cluster_problems(fleet.clusters, fleet.hosts)]
     wrong += [(("runs",), problem) for problem in run_problems(fleet.runs, fleet.hosts)]
     wrong += [(("servers",), problem) for problem in server_problems(fleet.servers, fleet.hosts)]
     if wrong:

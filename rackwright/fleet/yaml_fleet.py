@@ -15,6 +15,8 @@ from rackwright.fleet.source import Source
 from rackwright.fleet.upgrade import FleetHead
 from rackwright.schema import host as one_host
 from rackwright.schema.alerts import Alerts
+from rackwright.schema.cluster import Cluster
+from rackwright.schema.cluster import problems as cluster_problems
 from rackwright.schema.fleet import Fleet, problems
 from rackwright.schema.health import Health
 from rackwright.schema.host import Address, Drive, Host, HostName, Identity, Name, Os
@@ -47,6 +49,8 @@ class FleetFile(FleetHead):
     """Settings that several hosts share. Mappings merge, lists and scalars replace, null removes."""
     hosts: dict[HostName, dict[str, Any]]
     """All machines by name, which is also the host name."""
+    clusters: dict[Name, Cluster] = Field(default_factory=dict)
+    """Clusters of Kubernetes on these hosts, by name."""
 
 
 class PartialHost(Host):
@@ -87,7 +91,12 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
             findings.add_below(problem, ("hosts", name))
     findings.raise_any()
     common = FleetFile.model_validate(layers.source.data)
-    return Fleet(fleet=common.fleet, rollout=common.rollout, mirror=common.mirror, hosts=hosts)
+    for problem in cluster_problems(common.clusters, hosts):
+        findings.add_below(problem, ("clusters",))
+    findings.raise_any()
+    return Fleet(
+        fleet=common.fleet, rollout=common.rollout, mirror=common.mirror, hosts=hosts, clusters=common.clusters
+    )
 
 
 def _details(model: type[BaseModel], data: object) -> list[Detail]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from rackwright.core.contract import Command, LogIn, PlayRole, Reboot, Step
+from rackwright.core.contract import Command, LogIn, PlayRole, Put, PutOutput, Reboot, Step
 from rackwright.errors import Diagnostic, HostUnreachable, StepFailed
 from rackwright.hosts import restart
 from rackwright.hosts.pool import ChangeCancelled, Hosts
@@ -48,6 +48,8 @@ def execute(hosts: Hosts, host: str, id: str, steps: Sequence[Step], progress: P
                 play(step, host, step_progress)
             elif isinstance(step, LogIn):
                 hosts.check_login(host)
+            elif isinstance(step, PutOutput):
+                _put_output(hosts, host, step, number, step_progress)
             elif isinstance(step, Reboot):
                 restart.drain(hosts.session(host), number, step_progress)
                 hosts.restart(host, id, partial(restart.begin, step, number), step_progress)
@@ -82,6 +84,22 @@ def execute(hosts: Hosts, host: str, id: str, steps: Sequence[Step], progress: P
             ) from None
         finally:
             hosts.forget_facts(host)
+
+
+def _put_output(hosts: Hosts, host: str, step: PutOutput, number: int, progress: Progress) -> None:
+    """Run the command of *step* on its host, and write what it prints on *host*.
+
+    Raises:
+        NotDone: the command failed; only what it prints as its errors is repeated.
+    """
+    result = hosts.connection(step.source).run(step.argv, timeout=step.timeout_seconds)
+    if result.status:
+        errors = tuple(result.stderr.strip().splitlines()[-3:])
+        raise NotDone(f"the command on {step.source} ended with status {result.status}", errors)
+    hosts.forget_facts(step.source)
+    if step.path:
+        content = result.stdout.decode()
+        hosts.session(host).perform(Put(step.text, step.path, content, mode=0o600), number, progress)
 
 
 def _prefix_progress(progress: Progress, step: str, text: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rackwright.core.contract import Kind
+from rackwright.kinds.cluster import ClusterKind, NodeKind
 from rackwright.kinds.host import HostKind
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.network import NetworkKind
@@ -16,6 +17,7 @@ KINDS: Mapping[str, Kind[Any]] = {
     kind.token: kind
     for kind in (
         *(HostKind(), TierKind(), NetworkKind(), PeersKind(), RoleKind()),
+        *(NodeKind(), ClusterKind()),
         *(TrainingWorkerKind(), TrainingRunKind(), ModelServerKind()),
     )
 }

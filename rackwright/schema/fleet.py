@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from rackwright.schema.base import Schema
+from rackwright.schema.cluster import Cluster
 from rackwright.schema.host import Host, HostName, Name
 from rackwright.schema.mirror import Mirror
 from rackwright.schema.network import Network, links
@@ -33,6 +34,8 @@ class Fleet(Schema):
     """Source of the packages in the fleet's lock; without it, each host has its own sources."""
     hosts: dict[HostName, Host]
     """All hosts by name."""
+    clusters: dict[Name, Cluster] = Field(default_factory=dict)
+    """Clusters of Kubernetes on these hosts, by name."""
     uses: str | None = None
     """File of the fleet that declares the hosts; this fleet then has only runs and servers on them."""
     key: Key = Field(default_factory=lambda: {"secret": "training_key"})

@@ -21,6 +21,7 @@ from rackwright.kinds.tier.spec import TierSpec
 from rackwright.schema.catalogue import drivers
 from rackwright.schema.fleet import Fleet, stations
 from rackwright.schema.host import Host
+from rackwright.stack.clusters import clusters, role_variables
 from rackwright.stack.lock_check import problems as lock_problems
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
@@ -54,7 +55,7 @@ def declare_unchecked(stack: Stack) -> tuple[DeclaredResource, ...]:
     if stack.fleet.uses:
         return _workloads(stack)
     own = (resource for name, host in hosts.items() for resource in _host_resources(stack, name, host))
-    return (*own, *_peers(stack))
+    return (*own, *_peers(stack), *clusters(stack))
 
 
 def _workloads(stack: Stack) -> tuple[DeclaredResource, ...]:
@@ -153,7 +154,7 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
                 role=role,
                 about=AboutHost(name=name, os=host.os, profile=host.profile, drivers=drivers(host.minimum.gpus)),
                 fleet=AboutFleet(name=stack.fleet.fleet, mirror=stack.mirror),
-                variables=host.variables(role),
+                variables=role_variables(stack.fleet, name, role) | host.variables(role),
                 reboot=host.reboot,
             ),
             after=(name, *(f"{name}/{other}" for other in dict.fromkeys(_prerequisites(source, host)))),

@@ -37,6 +37,7 @@ MODULES = (
             "paths",
             "elf",
             "kernel",
+            "kubernetes",
             "libraries",
             "nftables",
             "vendors",

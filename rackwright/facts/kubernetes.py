@@ -1,0 +1,67 @@
+"""The views of Kubernetes on a host: the cluster that its kubelet has joined, and on a control plane its nodes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rackwright.facts.view import Fact, View
+
+
+def _labels(raw: Any) -> Mapping[str, str]:
+    if not isinstance(raw, Mapping) or not all(isinstance(text, str) for item in raw.items() for text in item):
+        raise TypeError("no labels")
+    return raw
+
+
+def _texts(raw: Any) -> tuple[str, ...]:
+    if not isinstance(raw, list) or not all(isinstance(text, str) for text in raw):
+        raise TypeError("no list of texts")
+    return tuple(raw)
+
+
+class JoinedCluster(View):
+    """The cluster that a kubelet has joined."""
+
+    server = Fact(str, "URL of the API, such as ``https://10.0.0.11:6443``.")
+    authority = Fact(str, "SHA-256 of the certificate of its authority, as kubelet has it.")
+
+
+class NodeFacts(View):
+    """A node, as the API describes it."""
+
+    ready = Fact(bool)
+    reason = Fact(str, "Message about the condition Ready.")
+    schedulable = Fact(bool, "Whether new pods may come; a cordon ends that.")
+    version = Fact(str, "Version of its kubelet, such as ``v1.37.2``.")
+    labels = Fact(_labels)
+    taints = Fact(_texts, "Taints as kubectl writes them, sorted.")
+
+
+class ClusterFacts(View):
+    """A cluster, as the API of its control plane describes it."""
+
+    version = Fact(str, "Version of the API server, such as ``v1.37.2``.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all nodes, sorted."""
+        return tuple(sorted(self.table("nodes")))
+
+    def node(self, name: str) -> NodeFacts | None:
+        """Return a node; None if the cluster has none of that name."""
+        return self.entry("nodes", name, NodeFacts)
+
+
+class HostKubernetes(View):
+    """Kubernetes on a host."""
+
+    @property
+    def joined_cluster(self) -> JoinedCluster | None:
+        """The cluster that the kubelet has joined; None if it joined none."""
+        raw = self.read("kubernetes_node")
+        return None if raw is None else JoinedCluster(raw, "kubernetes_node")
+
+    @property
+    def cluster(self) -> ClusterFacts | None:
+        """The cluster whose control plane the host is; None on other hosts."""
+        raw = self.read("kubernetes_cluster")
+        return None if raw is None else ClusterFacts(raw, "kubernetes_cluster")

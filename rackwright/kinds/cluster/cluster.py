@@ -1,0 +1,190 @@
+"""The kind of a Kubernetes cluster: its version and its nodes, as the API of the control plane describes them."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+from rackwright.core.contract import (
+    Absent,
+    Claim,
+    Command,
+    Difference,
+    Observation,
+    Plan,
+    Resource,
+    SpecPart,
+    Value,
+    Want,
+)
+from rackwright.core.repository import Repository
+from rackwright.facts.facts import Facts
+from rackwright.facts.kubernetes import NodeFacts
+from rackwright.kinds.shared import observation
+from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
+from rackwright.schema.cluster import CONTROL_PLANE_TAINT, OF_KUBERNETES
+
+_KUBECTL = ("kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "--request-timeout=60s")
+_NODES_REMEDY = (
+    "an undeclared node: find out who added it, then declare it or remove it with `kubectl drain` and `kubectl delete"
+    " node`; a missing node: run `rackwright up`, which lets it join"
+)
+_READY_REMEDY = "look at `systemctl status kubelet containerd` on the host, and at `kubectl describe node`"
+
+
+class NodePart(SpecPart):
+    """A node as it is declared."""
+
+    name: str
+    """The name of the host."""
+    version: str
+    """The version of its kubelet: v1.37.2."""
+    labels: tuple[str, ...] = ()
+    """Its labels as NAME=VALUE, sorted; without those of Kubernetes itself."""
+    taints: tuple[str, ...] = ()
+    """Its taints as kubectl writes them, sorted."""
+
+    @property
+    def thing(self) -> str:
+        """The name of the node in claims."""
+        return f"node:{self.name}"
+
+
+class ClusterSpec(Resource):
+    """A cluster."""
+
+    fleet: str
+    """The name of the fleet."""
+    identity: dict[str, str]
+    """The identity of the machine with the control plane: serial, uuid, bmc_mac or device_tree_serial."""
+    name: str
+    """The name of the cluster."""
+    version: str
+    """The version of the API server: v1.37.2."""
+    nodes: tuple[NodePart, ...]
+    """All nodes, the control plane first."""
+
+    @property
+    def id(self) -> str:
+        return f"{self.host}/cluster"
+
+
+class ClusterKind:
+    """The kind of a Kubernetes cluster: its version, and its nodes and no others, each ready and as declared."""
+
+    token: ClassVar[str] = "rackwright:kubernetes:Cluster"
+    spec = ClusterSpec
+
+    def id(self, spec: ClusterSpec) -> str:
+        return spec.id
+
+    def claims(self, spec: ClusterSpec, repository: Repository) -> tuple[Claim, ...]:
+        names = tuple(sorted(node.name for node in spec.nodes))
+        return (
+            identity_claim(spec.host, spec.identity),
+            Claim(f"cluster:{spec.name}", {"version": spec.version, "nodes": names}, remedy=_NODES_REMEDY),
+            *map(_claim, spec.nodes),
+        )
+
+    def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
+        return observation.observe(_observe_property, claims, facts)
+
+    def report(self, spec: ClusterSpec, facts: Facts) -> dict[str, Any]:
+        return {}
+
+    def plan(self, spec: ClusterSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
+        """Return the plan that sets labels and taints and ends cordons; the rest needs manual work."""
+        if refusals := refuse_wrong_machine(spec.host, differences):
+            return Plan(refusals=refusals)
+        steps = tuple(step for node in spec.nodes for step in _steps(node, differences, facts))
+        mended = ("labels", "taints", "schedulable")
+        by_hand = tuple(item for item in differences if item.name not in mended or not _is_known(item))
+        return Plan(steps, by_hand=by_hand)
+
+    def removal(self, spec: ClusterSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
+        """Return an empty plan: the cluster is in the roles and nodes of its hosts."""
+        return Plan()
+
+    def consents(self, spec: ClusterSpec) -> bool:
+        """Return True: a removal loses no data."""
+        return True
+
+    def rollout_group(self, spec: ClusterSpec) -> None:
+        return None
+
+
+def _claim(node: NodePart) -> Claim:
+    want: dict[str, Want] = {
+        "ready": True,
+        "schedulable": True,
+        "version": node.version,
+        "labels": node.labels,
+        "taints": node.taints,
+    }
+    remedies = {"ready": _READY_REMEDY, "version": "run `rackwright up`; if it stays, restart kubelet on the host"}
+    return Claim(node.thing, want, remedies=remedies, remedy_absent=_READY_REMEDY)
+
+
+def _is_known(item: Difference) -> bool:
+    return not item.is_unknown and not isinstance(item.actual, Absent)
+
+
+def _steps(node: NodePart, differences: Sequence[Difference], facts: Facts) -> Iterator[Command]:
+    names = {item.name for item in differences if item.thing == node.thing and _is_known(item)}
+    found = facts.cluster.node(node.name) if names and facts.cluster else None
+    if found is None:
+        return
+    if "labels" in names:
+        yield _change(node, "label", node.labels, _labels(found), "=")
+    if "taints" in names:
+        yield _change(node, "taint", node.taints, _taints(found), "")
+    if "schedulable" in names:
+        yield Command(f"uncordon {node.name}", (*_KUBECTL, "uncordon", node.name))
+
+
+def _change(node: NodePart, verb: str, wanted: Sequence[str], found: Sequence[str], end: str) -> Command:
+    """Return the command that sets the labels or taints that are missing, and removes those that nobody declared.
+
+    Args:
+        end: Beginning of the part of a label that a removal does not name.
+    """
+    added = [item for item in wanted if item not in found]
+    kept = {_key(item, end) for item in wanted}
+    removed = [f"{_key(item, end)}-" for item in found if item not in wanted and _key(item, end) not in kept]
+    argv = (*_KUBECTL, verb, "nodes", node.name, "--overwrite", *added, *removed)
+    return Command(f"{verb} {node.name}: {shlex.join((*added, *removed))}", argv)
+
+
+def _key(item: str, end: str) -> str:
+    """Return the part of a label or taint by which it is removed: the name, for a taint with its effect."""
+    if end:
+        return item.partition(end)[0]
+    name, _, effect = item.rpartition(":")
+    return f"{name.partition('=')[0]}:{effect}"
+
+
+def _labels(node: NodeFacts) -> tuple[str, ...]:
+    return tuple(f"{name}={value}" for name, value in node.labels.items() if not OF_KUBERNETES.match(name))
+
+
+def _taints(node: NodeFacts) -> tuple[str, ...]:
+    """Return the taints that people set, and that of a control plane; the others follow from the state of the node."""
+    return tuple(item for item in node.taints if item == CONTROL_PLANE_TAINT or not OF_KUBERNETES.match(item))
+
+
+def _observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+    if sort == "host":
+        return observation.identity(facts, name)
+    cluster = facts.cluster
+    if cluster is None:
+        return Absent()
+    if sort == "cluster":
+        return cluster.version if name == "version" else cluster.names
+    node = cluster.node(key)
+    if node is None:
+        return Absent()
+    values: dict[str, Value] = {"labels": _labels(node), "taints": _taints(node)}
+    if name in values:
+        return values[name]
+    if name == "ready":
+        return node.ready
+    return node.schedulable if name == "schedulable" else node.version

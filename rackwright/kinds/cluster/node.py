@@ -1,0 +1,198 @@
+"""The kind of a node: a host that has joined the declared cluster.
+
+The control plane makes a token for ten minutes when a host joins, and the host forgets it when it has joined. No plan,
+state or log ever has the token.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from rackwright.core.contract import (
+    Absent,
+    Claim,
+    Command,
+    Difference,
+    Observation,
+    Plan,
+    Put,
+    PutOutput,
+    Remove,
+    Resource,
+    Value,
+)
+from rackwright.core.repository import Repository
+from rackwright.errors import Diagnostic
+from rackwright.facts.facts import Facts
+from rackwright.kinds.shared import observation, ownership
+from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
+
+OWNER = "node"
+"""The name of its owner file."""
+JOIN_SECONDS = 900
+"""Time for joining: on a busy host images are unpacked meanwhile."""
+_OWNER_FILE = ownership.owner_file(OWNER)
+_ENTRY = "/run/rackwright-join.yaml"
+_INVITE = """\
+set -eu
+export KUBECONFIG=/etc/kubernetes/admin.conf
+printed=$(kubeadm token create --ttl 10m --print-join-command)
+cat << END
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: JoinConfiguration
+nodeRegistration:
+  name: $1
+  criSocket: unix:///run/containerd/containerd.sock
+discovery:
+  bootstrapToken:
+    apiServerEndpoint: "$2"
+    token: $(echo "$printed" | grep -oE '[a-z0-9]{6}[.][a-z0-9]{16}')
+    caCertHashes: ["$(echo "$printed" | grep -oE 'sha256:[0-9a-f]{64}')"]
+END
+"""
+"""Script of the control plane: prints the configuration by which node $1 joins, through the API at $2."""
+_JOIN = """\
+set -eu
+trap 'rm -f "$2"' EXIT
+# what a run that was cut has left, and the kernel of a container, which is that of another computer
+ignored=FileAvailable--etc-kubernetes-pki-ca.crt,FileAvailable--etc-kubernetes-bootstrap-kubelet.conf,Port-10250
+if systemd-detect-virt --container --quiet; then ignored=$ignored,SystemVerification; fi
+kubeadm join --config "$2" --ignore-preflight-errors="$ignored"
+kubectl --kubeconfig /etc/kubernetes/kubelet.conf wait --for=condition=Ready "node/$1" --timeout=300s
+"""
+_LEAVE = """\
+set -eu
+export KUBECONFIG=/etc/kubernetes/admin.conf
+[ -n "$(kubectl get node "$1" --ignore-not-found --output=name)" ] || exit 0
+kubectl drain "$1" --ignore-daemonsets --timeout=500s
+kubectl delete node "$1"
+"""
+"""Script of the control plane that moves the pods of a node elsewhere; it fails where a pod would lose its data."""
+
+
+class NodeSpec(Resource):
+    """The membership of a host in a cluster."""
+
+    fleet: str
+    """The name of the fleet, which owns the resource."""
+    identity: dict[str, str]
+    """The identity of the machine: serial, uuid, bmc_mac or device_tree_serial, as one entry."""
+    cluster: str
+    """The name of the cluster."""
+    control_plane: str
+    """The host that admits the node."""
+    endpoint: str
+    """The address and port of the API."""
+
+    @property
+    def id(self) -> str:
+        return f"{self.host}/{OWNER}"
+
+    @property
+    def thing(self) -> str:
+        """The name of the membership in claims."""
+        return f"node:{self.host}"
+
+
+class NodeKind:
+    """The kind of a node of a Kubernetes cluster. A host joins by a token that lives for ten minutes."""
+
+    token: ClassVar[str] = "rackwright:kubernetes:Node"
+    spec = NodeSpec
+
+    def id(self, spec: NodeSpec) -> str:
+        return spec.id
+
+    def claims(self, spec: NodeSpec, repository: Repository) -> tuple[Claim, ...]:
+        remedy = "find out which cluster the host has joined, and by whom"
+        return (
+            identity_claim(spec.host, spec.identity),
+            Claim(spec.thing, {"server": f"https://{spec.endpoint}"}, remedy=remedy, remedy_absent=""),
+            Claim("unit:kubelet.service", {"active": "active"}, owned=False, remedy="look at its journal"),
+            Claim(f"owner:{OWNER}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),
+        )
+
+    def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
+        return observation.observe(_observe_property, claims, facts)
+
+    def report(self, spec: NodeSpec, facts: Facts) -> dict[str, Any]:
+        return {}
+
+    def plan(self, spec: NodeSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
+        """Return the plan that lets the host join. A host that has joined another cluster is refused."""
+        if refusals := (
+            *refuse_wrong_machine(spec.host, differences),
+            *ownership.refuse_foreign(spec.id, spec.fleet, OWNER, "membership in a cluster", facts),
+            *_refuse_other_cluster(spec, differences),
+        ):
+            return Plan(refusals=refusals)
+        by_name = {item.path: item for item in differences}
+        by_hand = tuple(item for item in differences if item.is_unknown)
+        joins = isinstance(getattr(by_name.get(f"{spec.thing}.server"), "actual", None), Absent)
+        stopped = by_name.get("unit:kubelet.service.active")
+        if by_hand:
+            return Plan(by_hand=by_hand)
+        begun, ready = (
+            Put(
+                f"note in the owner file: {phase}",
+                _OWNER_FILE,
+                ownership.owner_text(spec.id, spec.fleet, phase),
+                0o600,
+            )
+            for phase in ("joining", "ready")
+        )
+        join = (begun, *_join(spec)) if joins else ()
+        start = (Command("start kubelet", ("systemctl", "start", "kubelet.service")),) if stopped and not joins else ()
+        return Plan((*join, *start, ready))
+
+    def removal(self, spec: NodeSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
+        """Return the plan that moves the pods elsewhere and lets the host leave, unless a pod would lose data."""
+        if refusals := ownership.refuse_foreign(spec.id, spec.fleet, OWNER, "membership in a cluster", facts):
+            return Plan(refusals=refusals)
+        if facts.owner(OWNER) is None:
+            return Plan()
+        leave = ("sh", "-c", _LEAVE, "sh", spec.host)
+        return Plan(
+            (
+                PutOutput(f"drain the node on {spec.control_plane}, and remove it", spec.control_plane, leave, ""),
+                Command(f"leave cluster {spec.cluster}", ("kubeadm", "reset", "--force")),
+                Remove(f"remove {_OWNER_FILE}", _OWNER_FILE),
+            )
+        )
+
+    def consents(self, spec: NodeSpec) -> bool:
+        """Return True: a drain ends with an error where a pod would lose data."""
+        return True
+
+    def rollout_group(self, spec: NodeSpec) -> str:
+        return f"cluster {spec.cluster}"
+
+
+def _join(spec: NodeSpec) -> tuple[PutOutput, Command]:
+    invite = ("sh", "-c", _INVITE, "sh", spec.host, spec.endpoint)
+    join = ("sh", "-c", _JOIN, "sh", spec.host, _ENTRY)
+    return (
+        PutOutput(f"get a token of {spec.control_plane} for ten minutes", spec.control_plane, invite, _ENTRY, 120),
+        Command(f"join cluster {spec.cluster}", join, timeout_seconds=JOIN_SECONDS),
+    )
+
+
+def _refuse_other_cluster(spec: NodeSpec, differences: Sequence[Difference]) -> tuple[Diagnostic, ...]:
+    return tuple(
+        Diagnostic(
+            spec.id,
+            f"the host is a node of the cluster at {item.actual}",
+            f"{item.want}, or no cluster",
+            "Drain the node there and delete it, run `kubeadm reset` on the host, then run the same command again",
+            "a node that changes its cluster loses its pods",
+            id="other-cluster",
+        )
+        for item in differences
+        if item.thing == spec.thing and not isinstance(item.actual, Absent) and not item.is_unknown
+    )
+
+
+def _observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+    if sort != "node":
+        return observation.service(facts, sort, key, name)
+    joined = facts.joined_cluster
+    return Absent() if joined is None else joined.server

@@ -1,0 +1,122 @@
+"""Clusters of Kubernetes over hosts of a fleet."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from rackwright.schema.base import Many, Schema
+from rackwright.schema.host import Host, HostName, Name
+from rackwright.schema.problem import Problem, excerpt, hint
+
+CONTROL_PLANE_ROLE, NODE_ROLE = "kubernetes_control_plane", "kubernetes_node"
+CONTROL_PLANE_TAINT = "node-role.kubernetes.io/control-plane:NoSchedule"
+"""Taint that kubeadm gives the nodes of a control plane."""
+_NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+_DOMAIN = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/"
+OF_KUBERNETES = re.compile(r"([a-z0-9.-]*\.)?(kubernetes|k8s)\.io/")
+"""Beginning of names of labels and taints that Kubernetes itself gives nodes."""
+_SOURCE = 'Kubernetes, "Labels and Selectors"'
+
+
+def _key(text: str) -> str:
+    if not re.fullmatch(f"({_DOMAIN})?{_NAME}", text):
+        expected = "it has letters, digits and . _ - between them, 63 at most, and may have a domain before a slash"
+        raise Problem(f"got {excerpt(text)}", expected, "Write it like rack, or example.com/rack", source=_SOURCE)
+    if OF_KUBERNETES.match(text):
+        expected = "names below kubernetes.io and k8s.io belong to Kubernetes itself"
+        raise Problem(f"got {excerpt(text)}", expected, "Take a name of your own domain, or one without a domain")
+    return text
+
+
+def _value(text: str) -> str:
+    if not re.fullmatch(f"({_NAME})?", text):
+        expected = "it has letters, digits and . _ - between them, 63 at most"
+        raise Problem(f"got {excerpt(text)}", expected, "Write it like a1", source=_SOURCE)
+    return text
+
+
+Key = Annotated[str, AfterValidator(_key)]
+Value = Annotated[str, AfterValidator(_value)]
+
+
+class Taint(Schema):
+    """A mark of a node that keeps pods away which do not tolerate it."""
+
+    key: Key
+    """Name of the taint."""
+    value: Value = ""
+    """Value of the taint."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
+    """What happens to pods without a toleration; NoExecute also ends those that run."""
+
+    @property
+    def text(self) -> str:
+        """The taint as kubectl writes it."""
+        return f"{self.key}{'=' * bool(self.value)}{self.value}:{self.effect}"
+
+
+class ClusterNode(Schema):
+    """A host that runs pods of a cluster."""
+
+    labels: dict[Key, Value] = Field(default_factory=dict)
+    """Labels of the node; those that Kubernetes itself sets are not named here."""
+    taints: Many[Taint] = ()
+    """Taints of the node; those that Kubernetes itself sets are not named here."""
+
+
+class Cluster(Schema):
+    """A cluster of Kubernetes, whose hosts have the role kubernetes_node."""
+
+    control_plane: HostName
+    """Host with the role kubernetes_control_plane."""
+    nodes: dict[HostName, ClusterNode] = Field(default_factory=dict)
+    """Hosts that run pods, by name. The control plane runs none."""
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The names of all hosts, the control plane first."""
+        return (self.control_plane, *self.nodes)
+
+
+def problems(clusters: Mapping[Name, Cluster], hosts: Mapping[str, Host]) -> Iterator[Problem]:
+    """Yield the problems of *clusters* on *hosts*; paths are relative to the clusters."""
+    first: dict[str, str] = {}
+    for name, cluster in clusters.items():
+        yield from (problem.below(name) for problem in _member_problems(cluster, hosts))
+        for member in cluster.members:
+            if first.setdefault(member, name) != name:
+                place = ("control_plane",) if member == cluster.control_plane else ("nodes", member)
+                problem = Problem(
+                    f"got {member}",
+                    "a host is in one cluster",
+                    "Remove it from one of the two",
+                    place,
+                    note=f"{first[member]} has it already",
+                )
+                yield problem.below(name)
+
+
+def _member_problems(cluster: Cluster, hosts: Mapping[str, Host]) -> Iterator[Problem]:
+    roles = (CONTROL_PLANE_ROLE, NODE_ROLE)
+    yield from _host_problems(cluster.control_plane, roles, hosts, ("control_plane",))
+    for node in cluster.nodes:
+        if node == cluster.control_plane:
+            expected = "the control plane is a node of its cluster without being named here"
+            yield Problem(f"got {node}", expected, "Remove it", ("nodes", node))
+        else:
+            yield from _host_problems(node, (NODE_ROLE,), hosts, ("nodes", node))
+
+
+def _host_problems(
+    name: str, roles: Iterable[str], hosts: Mapping[str, Host], place: tuple[str, ...]
+) -> Iterator[Problem]:
+    if name not in hosts:
+        yield Problem(
+            f"got {name!r}", f"hosts of the fleet: {', '.join(hosts)}", hint(name, hosts, "Declare it"), place
+        )
+        return
+    for role in roles:
+        if role not in hosts[name].roles:
+            yield Problem(f"got {name}, without the role {role}", f"it has {role}", f"Add {role} to its roles", place)

@@ -1,0 +1,85 @@
+"""The resources of a stack's clusters: a Node on each host that joins, then the Cluster on the control plane."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rackwright.kinds.cluster import ClusterKind, ClusterSpec, NodeKind, NodeSpec
+from rackwright.kinds.cluster.cluster import NodePart
+from rackwright.schema.cluster import CONTROL_PLANE_ROLE, CONTROL_PLANE_TAINT, NODE_ROLE, Cluster, ClusterNode
+from rackwright.schema.fleet import Fleet
+from rackwright.stack.resource import DeclaredResource
+from rackwright.stack.stack import Stack
+
+API_PORT = 6443
+
+
+def clusters(stack: Stack) -> Iterator[DeclaredResource]:
+    """Yield the resources of every cluster; the cluster itself comes after its nodes."""
+    for name, cluster in stack.fleet.clusters.items():
+        plane = f"{cluster.control_plane}/{CONTROL_PLANE_ROLE}"
+        nodes = [
+            DeclaredResource(NodeKind(), _node(stack, name, cluster, host), (f"{host}/{NODE_ROLE}", plane))
+            for host in cluster.nodes
+        ]
+        yield from nodes
+        after = (plane, *(node.name for node in nodes))
+        yield DeclaredResource(ClusterKind(), _cluster(stack, name, cluster), after)
+
+
+def role_variables(fleet: Fleet, host: str, role: str) -> dict[str, Any]:
+    """Return the variables of *role* that follow from the cluster of *host*: the routes to the pods of the others."""
+    several = [cluster.members for cluster in fleet.clusters.values() if host in cluster.members]
+    if role != NODE_ROLE or not several or "nodes" in fleet.hosts[host].roles[role]:
+        return {}
+    others = [fleet.hosts[member].roles[NODE_ROLE] for member in several[0] if member != host]
+    keys = ("address", "pod_network")
+    return {"nodes": [{key: other.get(key, "") for key in keys} for other in others]}
+
+
+def _common(stack: Stack, host: str) -> dict[str, Any]:
+    identity = dict([stack.fleet.hosts[host].identity.strongest])
+    return {
+        "host": host,
+        "not_rehearsable": stack.not_rehearsable(host),
+        "identity": identity,
+        "fleet": stack.fleet.fleet,
+    }
+
+
+def _node(stack: Stack, name: str, cluster: Cluster, host: str) -> NodeSpec:
+    plane = stack.fleet.hosts[cluster.control_plane].roles[CONTROL_PLANE_ROLE]
+    endpoint = plane.get("endpoint") or _with_port(str(plane.get("address", "")))
+    return NodeSpec(**_common(stack, host), cluster=name, control_plane=cluster.control_plane, endpoint=endpoint)
+
+
+def _with_port(address: str) -> str:
+    return f"[{address}]:{API_PORT}" if ":" in address else f"{address}:{API_PORT}"
+
+
+def _cluster(stack: Stack, name: str, cluster: Cluster) -> ClusterSpec:
+    plane = cluster.control_plane
+    members = {plane: ClusterNode(), **cluster.nodes}
+    return ClusterSpec(
+        **_common(stack, plane),
+        name=name,
+        version=f"v{_variable(stack, plane, CONTROL_PLANE_ROLE, 'version')}",
+        nodes=tuple(
+            NodePart(
+                name=host,
+                version=f"v{_variable(stack, host, NODE_ROLE, 'version')}",
+                labels=tuple(f"{key}={value}" for key, value in sorted(node.labels.items())),
+                taints=tuple(sorted((*(taint.text for taint in node.taints), *_taints_of(plane, host)))),
+            )
+            for host, node in members.items()
+        ),
+    )
+
+
+def _taints_of(plane: str, host: str) -> tuple[str, ...]:
+    return (CONTROL_PLANE_TAINT,) if host == plane else ()
+
+
+def _variable(stack: Stack, host: str, role: str, name: str) -> Any:
+    """Return the declared value of a variable, or the default of the role."""
+    defaults = stack.repository.roles[role].defaults
+    return stack.fleet.hosts[host].roles[role].get(name, defaults[f"{role}_{name}"])
