@@ -303,6 +303,18 @@ ROWS: dict[str, dict[str, Row]] = {
             lambda raw, key: raw.__setitem__("links", {"unknown": "no /sys/class/net"}),
         ),
     },
+    "cluster": {
+        "nodes": Row(
+            lambda raw, key: raw["kubernetes_cluster"]["nodes"].update(stranger={}),
+            lambda raw, key: raw.__setitem__("kubernetes_cluster", {"unknown": "the API does not answer"}),
+        ),
+    },
+    "node": {
+        "labels": Row(
+            lambda raw, key: raw["kubernetes_cluster"]["nodes"][key]["labels"].update(team="b"),
+            lambda raw, key: raw["kubernetes_cluster"]["nodes"][key].pop("labels"),
+        ),
+    },
     "memory": {"bytes": setting(lambda raw, key: raw["hardware"], "memory_bytes", lambda size: 64_000_000_000)},
     "gpus": {
         model: Row(

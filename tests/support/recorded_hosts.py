@@ -13,6 +13,7 @@ from rackwright.kinds.tier import boot, luks, scrub
 from rackwright.kinds.tier.spec import TierSpec
 from rackwright.schema.secret import derive_value
 from rackwright.stack import declare, load_stack
+from rackwright.stack.clusters import clusters
 
 HERE = Path(__file__).parents[1] / "kinds"
 SALT = b"recorded"
@@ -27,7 +28,10 @@ FREE: dict[str, Any] = {"witnesses": ["9c1e"], "parts": [], "held": [], "writes"
 _LAB = load_stack("lab", HERE.parents[1])
 STACK = replace(_LAB, salt=SALT, repository=replace(_LAB.repository, salt=SALT, secrets=SECRETS))
 ALSO = [replace(STACK, fleet=load_fleet(HERE / name, STACK.repository.roles)) for name in OTHERS]
-RESOURCES = {declared.name: declared for stack in (STACK, *ALSO) for declared in declare(stack)}
+CLUSTERED = replace(STACK, fleet=load_fleet(HERE / "clustered.yaml", STACK.repository.roles))
+RESOURCES = {declared.name: declared for stack in (STACK, *ALSO) for declared in declare(stack)} | {
+    declared.name: declared for declared in clusters(CLUSTERED)
+}
 
 
 def recorded(host: str) -> dict[str, Any]:
@@ -40,6 +44,8 @@ def recorded(host: str) -> dict[str, Any]:
     """
     made_up = {"willow": _tier_files, "sorrel": _sealed_facts}
     raw: dict[str, Any] = made_up[host]() if host in made_up else _read(host)
+    if host in CLUSTERED.fleet.hosts:
+        return raw
     raw["hardware"]["memory_bytes"] = 1_000_000_000_000
     raw["hardware"]["pci"] += ["10de:20b2"] * 4 + ["10de:1eb8"] * 8
     for drive in raw["drives"]:

@@ -129,7 +129,7 @@ class NodeKind:
         by_hand = tuple(item for item in differences if item.is_unknown)
         joins = isinstance(getattr(by_name.get(f"{spec.thing}.server"), "actual", None), Absent)
         stopped = by_name.get("unit:kubelet.service.active")
-        if by_hand:
+        if by_hand or not differences:
             return Plan(by_hand=by_hand)
         begun, ready = (
             Put(

@@ -1,0 +1,176 @@
+"""What the plans of a cluster and of its nodes do with what is found, on facts recorded from three containers."""
+
+from typing import Any
+
+import pytest
+
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Command, Difference, Plan, Put, PutOutput, Remove, UnknownValue
+from rackwright.facts.facts import Facts
+from rackwright.stack.clusters import role_variables
+from tests.support.mutations import Raw
+from tests.support.recorded_hosts import CLUSTERED, RESOURCES, STACK, recorded
+
+KUBECTL = ("kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "--request-timeout=60s")
+
+
+def planned(name: str, raw: Raw) -> Plan:
+    declared = RESOURCES[name]
+    return declared.kind.plan(declared.spec, found(name, raw), Facts(raw), STACK.repository)
+
+
+def found(name: str, raw: Raw) -> tuple[Difference, ...]:
+    declared = RESOURCES[name]
+    claims = declared.kind.claims(declared.spec, STACK.repository)
+    return comparison.diff(claims, declared.kind.observe(claims, Facts(raw)))
+
+
+def blank() -> Raw:
+    """Return the facts of a host that has joined no cluster."""
+    raw = recorded("aspen")
+    raw["kubernetes_node"] = None
+    raw["units"]["kubelet.service"]["active"] = "activating"
+    del raw["owners"]["node"]
+    return raw
+
+
+def node(raw: Raw, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = raw["kubernetes_cluster"]["nodes"][name]
+    return found
+
+
+def test_a_host_joins_by_a_token_of_its_control_plane():
+    """
+    The plan names the command that prints the token, and never has the token itself.
+    """
+    plan = planned("aspen/node", blank())
+
+    assert [step.text for step in plan.steps] == [
+        "note in the owner file: joining",
+        "get a token of birch for ten minutes",
+        "join cluster main",
+        "note in the owner file: ready",
+    ]
+    _, token, join, _ = plan.steps
+    assert isinstance(token, PutOutput) and isinstance(join, Command)
+    assert (token.source, token.argv[-2:]) == ("birch", ("aspen", "10.145.0.11:6443"))
+    assert token.path == join.argv[-1] == "/run/rackwright-join.yaml"
+    assert 'rm -f "$2"' in join.argv[2]
+
+
+def test_a_join_that_was_cut_goes_on():
+    """
+    What is left is the owner file with the phase `joining`; the host asks for another token.
+    """
+    raw = blank()
+    raw["owners"]["node"] = {"id": "aspen/node", "fleet": "cluster", "phase": "joining"}
+
+    assert [type(step) for step in planned("aspen/node", raw).steps] == [Put, PutOutput, Command, Put]
+
+
+def test_a_node_of_another_cluster_is_refused():
+    """
+    Joining would take its pods away.
+    """
+    raw = recorded("aspen")
+    raw["kubernetes_node"]["server"] = "https://192.0.2.9:6443"
+    plan = planned("aspen/node", raw)
+
+    assert not plan.steps
+    [refusal] = plan.refusals
+    assert refusal.problem == "the host is a node of the cluster at https://192.0.2.9:6443"
+
+
+def test_a_kubelet_that_was_stopped_starts_again():
+    """
+    The host does not join again.
+    """
+    raw = recorded("aspen")
+    raw["units"]["kubelet.service"]["active"] = "inactive"
+
+    assert [step.text for step in planned("aspen/node", raw).steps] == [
+        "start kubelet",
+        "note in the owner file: ready",
+    ]
+
+
+def test_a_node_leaves_when_its_pods_are_elsewhere():
+    """
+    A host that never joined has nothing to leave.
+    """
+    kind, spec = RESOURCES["aspen/node"].kind, RESOURCES["aspen/node"].spec
+    plan = kind.removal(spec, Facts(recorded("aspen")), STACK.repository, consent=False)
+
+    assert [type(step) for step in plan.steps] == [PutOutput, Command, Remove]
+    drain = plan.steps[0]
+    assert isinstance(drain, PutOutput)
+    assert (drain.source, drain.path) == ("birch", "")
+    assert "kubectl drain" in drain.argv[2] and "delete-emptydir-data" not in drain.argv[2]
+    assert kind.removal(spec, Facts(blank()), STACK.repository, consent=False) == Plan()
+
+
+def test_labels_taints_and_cordons_are_mended():
+    """
+    Labels and taints that nobody declared are removed, and those of Kubernetes itself stay.
+    """
+    raw = recorded("birch")
+    node(raw, "aspen")["labels"].update(rack="a9", team="b")
+    node(raw, "aspen")["taints"] = ["node.kubernetes.io/not-ready:NoSchedule", "own=1:NoExecute"]
+    node(raw, "maple")["taints"] = ["reserved=team-b:NoSchedule"]
+    node(raw, "maple")["schedulable"] = False
+    plan = planned("birch/cluster", raw)
+
+    assert not plan.by_hand
+    assert [step.argv for step in plan.steps if isinstance(step, Command)] == [
+        (*KUBECTL, "label", "nodes", "aspen", "--overwrite", "rack=a1", "team-"),
+        (*KUBECTL, "taint", "nodes", "aspen", "--overwrite", "own:NoExecute-"),
+        (*KUBECTL, "taint", "nodes", "maple", "--overwrite", "reserved=team-a:NoSchedule"),
+        (*KUBECTL, "uncordon", "maple"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        (lambda raw: node(raw, "aspen").update(ready=False), "node:aspen.ready"),
+        (lambda raw: node(raw, "aspen").update(version="v1.36.0"), "node:aspen.version"),
+        (lambda raw: raw["kubernetes_cluster"]["nodes"].update(stranger={}), "cluster:main.nodes"),
+        (lambda raw: raw["kubernetes_cluster"].update(version="v1.36.0"), "cluster:main.version"),
+    ],
+    ids=["not ready", "another kubelet", "an undeclared node", "another API"],
+)
+def test_the_rest_needs_a_person(change, path):
+    """
+    Nothing is changed for it.
+    """
+    raw = recorded("birch")
+    change(raw)
+    plan = planned("birch/cluster", raw)
+
+    assert (plan.steps, [item.path for item in plan.by_hand]) == ((), [path])
+    assert plan.by_hand[0].remedy
+
+
+def test_an_api_that_does_not_answer_is_unknown():
+    """
+    Unknown is never as declared, and never acted on.
+    """
+    raw = recorded("birch")
+    raw["kubernetes_cluster"] = {"version": {"unknown": "refused"}, "nodes": {"unknown": "refused"}}
+    plan = planned("birch/cluster", raw)
+
+    assert not plan.steps
+    assert plan.by_hand and all(isinstance(item.actual, UnknownValue) for item in plan.by_hand)
+
+
+def test_each_node_has_routes_to_the_pods_of_the_others():
+    """
+    They follow from the cluster, unless the role says which.
+    """
+    assert role_variables(CLUSTERED.fleet, "aspen", "kubernetes_node") == {
+        "nodes": [
+            {"address": "10.145.0.11", "pod_network": "10.244.1.0/24"},
+            {"address": "10.145.0.13", "pod_network": "10.244.3.0/24"},
+        ]
+    }
+    assert role_variables(CLUSTERED.fleet, "aspen", "base") == {}

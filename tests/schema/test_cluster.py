@@ -1,0 +1,80 @@
+"""The declaration of clusters: what is refused, and in which words."""
+
+import pytest
+
+from rackwright.errors import DeclarationError
+from rackwright.fleet import load_fleet
+from tests.support.recorded_hosts import HERE, STACK
+
+TEXT = (HERE / "clustered.yaml").read_text()
+NODES = """\
+    nodes:
+      aspen: {labels: {rack: a1}}
+      maple: {labels: {rack: a2}, taints: [{key: reserved, value: team-a}]}
+"""
+
+
+def errors_of(tmp_path, text: str) -> list[str]:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(text)
+    with pytest.raises(DeclarationError) as caught:
+        load_fleet(path, STACK.repository.roles)
+    return [f"{each.where.partition(': ')[2]}: {each.problem}; {each.expected}" for each in caught.value.diagnostics]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "error"),
+    [
+        ("oak: {}", "clusters.main.nodes.oak: got 'oak'; hosts of the fleet: birch, aspen, maple"),
+        (
+            "birch: {}",
+            "clusters.main.nodes.birch: got birch; the control plane is a node of its cluster without being named here",
+        ),
+        (
+            "aspen: {labels: {kubernetes.io/os: linux}}",
+            "clusters.main.nodes.aspen.labels.kubernetes.io/os: got 'kubernetes.io/os'; names below kubernetes.io and "
+            "k8s.io belong to Kubernetes itself",
+        ),
+        (
+            "aspen: {labels: {rack: a b}}",
+            "clusters.main.nodes.aspen.labels.rack: got 'a b'; it has letters, digits and . _ - between them, "
+            "63 at most",
+        ),
+        (
+            "aspen: {taints: [{key: own, effect: Never}]}",
+            "clusters.main.nodes.aspen.taints[0].effect: got 'Never'; it is one of NoSchedule, PreferNoSchedule, "
+            "NoExecute",
+        ),
+    ],
+    ids=["no host", "the control plane", "a label of Kubernetes", "a value with a blank", "an unknown effect"],
+)
+def test_a_wrong_node_is_refused(tmp_path, nodes, error):
+    """
+    The message says what is expected.
+    """
+    assert errors_of(tmp_path, TEXT.replace(NODES, f"    nodes:\n      {nodes}\n")) == [error]
+
+
+def test_a_host_without_the_role_is_refused(tmp_path):
+    """
+    The control plane needs two roles.
+    """
+    node = TEXT.replace("kubernetes_node: {address: 10.145.0.12, pod_network: 10.244.2.0/24}", "{}")
+    plane = TEXT.replace("control_plane: birch", "control_plane: maple").replace("maple: {", "birch: {")
+
+    assert errors_of(tmp_path, node) == [
+        "clusters.main.nodes.aspen: got aspen, without the role kubernetes_node; it has kubernetes_node"
+    ]
+    assert errors_of(tmp_path, plane) == [
+        "clusters.main.control_plane: got maple, without the role kubernetes_control_plane; "
+        "it has kubernetes_control_plane"
+    ]
+
+
+def test_a_host_is_in_one_cluster(tmp_path):
+    """
+    The message names the other one.
+    """
+    second = "  other:\n    control_plane: birch\n"
+
+    assert errors_of(tmp_path, TEXT + second) == ["clusters.other.control_plane: got birch; a host is in one cluster"]
