@@ -43,10 +43,10 @@ Waiting = dict[str, str]
 
 
 def in_stacks() -> Iterator[Path]:
-    """Yield the files of stacks/ that declare hosts."""
+    """Yield the files of stacks/ that declare hosts with tiers."""
     for path in sorted((ROOT / "stacks").glob("*.*")):
         mark = {".yaml": "\nhosts:\n", ".py": "\ndef fleet() -> Fleet:\n"}.get(path.suffix)
-        if mark and mark in path.read_text():
+        if mark and mark in (text := path.read_text()) and "tiers" in text:
             yield path
 
 

@@ -1,0 +1,163 @@
+"""Line 1: a cluster of Kubernetes on three containers of the twin, of packages that the toolchain has built."""
+
+import json
+from typing import Any
+
+from tests.support.acceptance import line
+from tests.support.expect import eventually, need
+from tests.support.lab import Claimed, Lab, format_claims
+from tests.support.log import ROOT, Log
+
+PLANE, NODES = "cp-01", ("node-01", "node-02")
+HOSTS, ADDRESS = (PLANE, *NODES), "10.41.0.11"
+KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
+ETCDCTL = (
+    "etcdctl --cacert /etc/kubernetes/pki/etcd/ca.crt --cert /etc/kubernetes/pki/etcd/server.crt "
+    "--key /etc/kubernetes/pki/etcd/server.key"
+)
+SETTINGS = "/etc/rackwright/kubernetes"
+ASK = """\
+import socket, struct
+name = b"".join(bytes([len(part)]) + part for part in b"kubernetes.default.svc.cluster.local".split(b"."))
+asked = struct.pack(">6H", 1, 256, 1, 0, 0, 0) + name + b"\\0" + struct.pack(">2H", 1, 1)
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    client.settimeout(5)
+    client.sendto(asked, ("10.96.0.10", 53))
+    print(socket.inet_ntoa(client.recv(512)[-4:]))
+"""
+"""Program that asks the DNS of the cluster, at the address of its service, for the address of the API."""
+NODE, CONTROL, MEMBER, CLUSTER = (
+    f"{NODES[0]}/kubernetes_node",
+    f"{PLANE}/kubernetes_control_plane",
+    f"{NODES[0]}/node",
+    f"{PLANE}/cluster",
+)
+BROKEN: dict[Claimed, tuple[str, str]] = {
+    (NODE, "package:kubectl"): (NODES[0], "apt-mark unhold kubectl"),
+    (NODE, "file:/etc/sysctl.d/61-rackwright-kubernetes.conf"): (
+        NODES[0],
+        "rm /etc/sysctl.d/61-rackwright-kubernetes.conf",
+    ),
+    (NODE, "file:/etc/modules-load.d/60-rackwright-kubernetes.conf"): (
+        NODES[0],
+        "echo >> /etc/modules-load.d/60-rackwright-kubernetes.conf",
+    ),
+    (NODE, "file:/etc/cni/net.d/10-rackwright.conflist"): (
+        NODES[0],
+        "sed -i s/10.244.2.0/10.9.9.0/ /etc/cni/net.d/*.conflist",
+    ),
+    (NODE, "file:/etc/default/kubelet"): (NODES[0], "chmod 0600 /etc/default/kubelet"),
+    (NODE, "unit:rackwright-kubernetes-routes.service"): (
+        NODES[0],
+        "systemctl stop rackwright-kubernetes-routes.service",
+    ),
+    (MEMBER, "unit:kubelet.service"): (NODES[0], "systemctl stop kubelet.service"),
+    (CONTROL, f"file:{SETTINGS}/audit-policy.yaml"): (PLANE, f"sed -i s/Request/None/ {SETTINGS}/audit-policy.yaml"),
+    (CONTROL, f"file:{SETTINGS}/authentication.yaml"): (PLANE, f"echo >> {SETTINGS}/authentication.yaml"),
+    (CONTROL, f"file:{SETTINGS}/encryption.yaml"): (PLANE, f"chmod 0644 {SETTINGS}/encryption.yaml"),
+    (CONTROL, f"file:{SETTINGS}/kubeadm.yaml"): (PLANE, f"echo >> {SETTINGS}/kubeadm.yaml"),
+    (CONTROL, "file:/etc/kubernetes/admin.conf"): (PLANE, "chmod 0644 /etc/kubernetes/admin.conf"),
+    (CONTROL, "file:/etc/kubernetes/pki/ca.key"): (PLANE, "chmod 0640 /etc/kubernetes/pki/ca.key"),
+    (CONTROL, "file:/etc/kubernetes/manifests/kube-scheduler.yaml"): (
+        PLANE,
+        "rm /etc/kubernetes/manifests/kube-scheduler.yaml",
+    ),
+    (CLUSTER, "node:node-01"): (PLANE, f"{KUBECTL} label --overwrite node node-01 rack=b9 team=x"),
+    (CLUSTER, "node:node-02"): (PLANE, f"{KUBECTL} cordon node-02; {KUBECTL} taint node node-02 own=1:NoSchedule"),
+}
+"""The host and the script that break each claim."""
+
+
+@line("kubernetes", 1, part="cluster")
+def test_a_cluster_is_made_and_kept(log: Log) -> str:
+    """Nodes join and are Ready without a token in the state, secrets are encrypted, and broken claims are corrected."""
+    fleet = ROOT / "stacks" / "cluster.yaml"
+    with Lab(log.empty_directory() / "project", fleet, log, "cluster", containers=HOSTS) as lab:
+        log("building Kubernetes, or finding it built")
+        lab.rackwright("toolchain", "kubernetes", status=0)
+        lab.rackwright("lock", "--fetch", "cluster", status=0)
+        lab.start()
+        began = lab.log.seconds
+        lab.up()
+        made = lab.log.seconds - began
+        eventually(lambda: set(_pods(lab).values()) == {"Running"}, "all pods of the system run", 300)
+        pods = _pods(lab)
+        need(len(pods) == 9, f"pods of the system: {sorted(pods)}")
+        memory = {host: _memory_mib(lab, host) for host in HOSTS}
+        need(not lab.differing(), "something differs after `up`")
+        _need_no_token(lab)
+        _need_encrypted(lab)
+        _need_nobody_anonymous(lab)
+        for host in HOSTS:
+            eventually(lambda host=host: _name_is_found(lab, host), f"{host} reaches the DNS of the cluster", 60)
+        log("breaking each claim")
+        for host, script in BROKEN.values():
+            lab.ssh(host, script)
+        found = lab.differing()
+        need(found >= set(BROKEN), f"not found: {format_claims(set(BROKEN) - found)}")
+        lab.up()
+        eventually(lambda: set(_pods(lab).values()) == {"Running"}, "the pods run again", 300)
+        eventually(lambda: not lab.audit_differences(), "nothing differs after the correction", 120)
+        log("a node that nobody declared any more leaves")
+        lab.edit(lambda fleet: fleet["clusters"]["main"]["nodes"].pop("node-02"))
+        lab.up()
+        need(_nodes(lab).keys() == {PLANE, NODES[0]}, f"the cluster still has {sorted(_nodes(lab))}")
+        need(lab.ssh(NODES[1], "ls /etc/kubernetes/kubelet.conf", status=None) == "", "its kubelet has still access")
+        need(not (left := lab.audit_differences(status=0)), f"left: {format_claims(left)}")
+    used = ", ".join(f"{host} {mib}" for host, mib in memory.items())
+    return f"made in {made:.0f} s, {len(pods)} pods, MiB of memory: {used}; {len(BROKEN)} broken claims corrected"
+
+
+def _kubectl(lab: Lab, arguments: str) -> Any:
+    output = lab.ssh(PLANE, f"{KUBECTL} {arguments} --output json", status=None)
+    return json.loads(output) if output.startswith("{") else {"items": []}
+
+
+def _nodes(lab: Lab) -> dict[str, bool]:
+    """Return whether each node is ready."""
+    return {
+        node["metadata"]["name"]: any(
+            each["type"] == "Ready" and each["status"] == "True" for each in node["status"]["conditions"]
+        )
+        for node in _kubectl(lab, "get nodes")["items"]
+    }
+
+
+def _pods(lab: Lab) -> dict[str, str]:
+    pods = _kubectl(lab, "get pods --namespace kube-system")["items"]
+    return {pod["metadata"]["name"]: pod["status"]["phase"] for pod in pods}
+
+
+def _memory_mib(lab: Lab, host: str) -> int:
+    """Return the proportional set size of all processes of *host*, in MiB."""
+    script = "cat /proc/[0-9]*/smaps_rollup 2>/dev/null | awk '/^Pss:/ {sum += $2} END {print int(sum / 1024)}'"
+    return int(lab.ssh(host, script))
+
+
+def _name_is_found(lab: Lab, host: str) -> bool:
+    return lab.ssh(host, f"python3 - <<'END'\n{ASK}END", status=None) == "10.96.0.1"
+
+
+def _need_no_token(lab: Lab) -> None:
+    """Require that tokens live for minutes, and that the state has none of them."""
+    secrets = _kubectl(lab, "get secrets --namespace kube-system")["items"]
+    tokens = [secret for secret in secrets if secret["metadata"]["name"].startswith("bootstrap-token-")]
+    state = lab.pulumi("stack", "export", "--show-secrets", status=0).stdout
+    for token in tokens:
+        words = lab.ssh(PLANE, f"echo {token['data']['token-secret']} | base64 -d")
+        need(words not in state, "the state has a token")
+    need(len(tokens) <= 4, f"there are {len(tokens)} tokens")
+
+
+def _need_encrypted(lab: Lab) -> None:
+    lab.ssh(PLANE, f"{KUBECTL} create secret generic shown --from-literal=word=telltale")
+    read = f"{ETCDCTL} get /registry/secrets/default/shown | grep --text --only-matching 'k8s:enc:secretbox\\|telltale'"
+    need(lab.ssh(PLANE, read) == "k8s:enc:secretbox", "etcd has the secret in plain text")
+    need("audit.k8s.io" in lab.ssh(PLANE, "tail -n 1 /var/log/kubernetes/audit.log"), "no audit log")
+
+
+def _need_nobody_anonymous(lab: Lab) -> None:
+    asked = "curl --silent --output /dev/null --write-out '%{http_code}' --cacert /etc/kubernetes/pki/ca.crt"
+    for path, wanted in {"/livez": "200", "/api/v1/namespaces": "401", "/version": "401"}.items():
+        status = lab.ssh(PLANE, f"{asked} https://{ADDRESS}:6443{path}", status=None)
+        need(status == wanted, f"without a certificate {path} is answered with {status}")
