@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from rackwright.core.contract import Command, PlayRole, Put, Remove, Step
+from rackwright.core.contract import Command, PlayRole, Put, PutOutput, Remove, Step
 from rackwright.errors import StepFailed
 from rackwright.hosts.pool import ChangeCancelled, Hosts
 from rackwright.hosts.session import NotDone
@@ -261,3 +261,39 @@ def test_the_help_for_a_missing_package_is_a_source_of_it(hosts, said, reason, h
         execute(hosts, "gpu-01", "gpu-01/role", [PlayRole("play role", "node_exporter", {})], said.append, play)
 
     assert caught.value.diagnostic.help.startswith(help)
+
+
+def test_the_output_of_a_command_on_another_host_is_written_here(do, rack, said):
+    """
+    Only root of this host can read the file; nothing that is shown has the output.
+    """
+    do(PutOutput("get a token", "shell", ("echo", "tok.en"), "/run/token"))
+
+    [step] = rack["gpu-01"].steps
+    assert (step["kind"], step["path"], step["content"], step["mode"]) == ("put", "/run/token", "tok.en\n", 0o600)
+    assert said == ["get a token"]
+
+
+def test_an_output_without_a_path_is_not_kept(do, rack):
+    """
+    The command has run there, and no step runs here.
+    """
+    do(PutOutput("drain the node", "shell", ("true",), ""))
+
+    assert rack["gpu-01"].steps == []
+
+
+def test_a_command_that_fails_on_another_host_fails_the_step(do, rack):
+    """
+    The message has what the command prints as its errors, never its output.
+    """
+    with pytest.raises(StepFailed) as caught:
+        do(
+            PutOutput("get a token", "shell", ("sh", "-c", "echo tok.en; echo refused >&2; exit 3"), "/run/token"),
+            *PLAN,
+        )
+
+    text = str(caught.value)
+    assert 'the command on shell ended with status 3, and printed "refused"' in text
+    assert "tok.en" not in text
+    assert rack["gpu-01"].steps == []
