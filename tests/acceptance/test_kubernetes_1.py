@@ -12,8 +12,8 @@ PLANE, NODES = "cp-01", ("node-01", "node-02")
 HOSTS, ADDRESS = (PLANE, *NODES), "10.41.0.11"
 KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
 ETCDCTL = (
-    f"{KUBECTL} exec --namespace kube-system etcd-{PLANE} -- etcdctl --cacert /etc/kubernetes/pki/etcd/ca.crt --cert /etc/kubernetes/pki/etcd/server.crt "
-    "--key /etc/kubernetes/pki/etcd/server.key"
+    f"{KUBECTL} exec --namespace kube-system etcd-{PLANE} -- etcdctl --cacert /etc/kubernetes/pki/etcd/ca.crt "
+    "--cert /etc/kubernetes/pki/etcd/server.crt --key /etc/kubernetes/pki/etcd/server.key"
 )
 SETTINGS = "/etc/rackwright/kubernetes"
 ASK = """\

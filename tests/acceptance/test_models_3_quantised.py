@@ -13,6 +13,8 @@ from tests.support.models.vllm_server import served
 
 TOLERANCE = 0.01
 """Largest difference of bits per byte, as a share: vLLM and transformers round bf16 in different places."""
+NEAR_TIES = 2
+"""Questions that may turn over: the model is not trained, so that all answers are nearly equally likely."""
 
 
 @line("models", 3, part="quantised")
@@ -40,12 +42,13 @@ def test_a_served_model_in_4_bits_has_the_figures_of_its_gate(log: Log) -> str:
         need(status == 0, f"the evaluation ended with {status}")
     found = figures(evaluation["results"])
     off = abs(found["bits_per_byte"] / wanted["bits_per_byte"] - 1)
-    need(found["accuracy"] == wanted["accuracy"] and off <= TOLERANCE, f"found {found}, wanted {wanted}")
+    turned = round(abs(found["accuracy"] - wanted["accuracy"]) * len(WORDS))
+    need(turned <= NEAR_TIES and off <= TOLERANCE, f"found {found}, wanted {wanted}")
     need(wanted["bits_per_byte"] != before["bits_per_byte"], "4 bits have the figures of 16")
     sizes = [report[name] / 1e6 for name in ("weight_bytes_before", "weight_bytes")]
     return (
-        f"{sizes[0]:.1f} MB of weights became {sizes[1]:.1f} MB; accuracy {found['accuracy']:.2f} on {len(WORDS)} "
-        f"questions, as the gate found; bits per byte {found['bits_per_byte']:.3f}, {off:.2%} off the gate's, where "
+        f"{sizes[0]:.1f} MB of weights became {sizes[1]:.1f} MB; {turned} of {len(WORDS)} questions answered otherwise than "
+        f"in the gate; bits per byte {found['bits_per_byte']:.3f}, {off:.2%} off the gate's, where "
         f"16 bits have {before['bits_per_byte']:.3f}"
     )
 
