@@ -14,6 +14,7 @@ from rackwright.cli import (
     access,
     adopt,
     backup,
+    cluster,
     discover,
     drive,
     explain,
@@ -44,6 +45,7 @@ app.add_typer(twin.app, name="twin", rich_help_panel=REHEARSE)
 app.add_typer(host.app, name="host", rich_help_panel=OPERATE)
 app.add_typer(drive.app, name="drive", rich_help_panel=OPERATE)
 app.add_typer(gpu.app, name="gpu", rich_help_panel=OPERATE)
+app.add_typer(cluster.app, name="cluster", rich_help_panel=OPERATE)
 app.add_typer(run.app, name="run", rich_help_panel=MODELS)
 app.add_typer(server.app, name="server", rich_help_panel=MODELS)
 app.add_typer(access.app)

@@ -6,7 +6,6 @@ from typing import Any
 from rackwright.kinds.cluster import ClusterKind, ClusterSpec, NodeKind, NodeSpec
 from rackwright.kinds.cluster.cluster import NodePart
 from rackwright.schema.cluster import CONTROL_PLANE_ROLE, CONTROL_PLANE_TAINT, NODE_ROLE, Cluster, ClusterNode
-from rackwright.schema.fleet import Fleet
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
 
@@ -26,14 +25,18 @@ def clusters(stack: Stack) -> Iterator[DeclaredResource]:
         yield DeclaredResource(ClusterKind(), _cluster(stack, name, cluster), after)
 
 
-def role_variables(fleet: Fleet, host: str, role: str) -> dict[str, Any]:
-    """Return the variables of *role* that follow from the cluster of *host*: the routes to the pods of the others."""
-    several = [cluster.members for cluster in fleet.clusters.values() if host in cluster.members]
-    if role != NODE_ROLE or not several or "nodes" in fleet.hosts[host].roles[role]:
+def role_variables(stack: Stack, host: str, role: str) -> dict[str, Any]:
+    """Return the variables of *role* that follow from the cluster of *host*: its routes to pods and services."""
+    several = [cluster for cluster in stack.fleet.clusters.values() if host in cluster.members]
+    if role != NODE_ROLE or not several:
         return {}
-    others = [fleet.hosts[member].roles[NODE_ROLE] for member in several[0] if member != host]
-    keys = ("address", "pod_network")
-    return {"nodes": [{key: other.get(key, "") for key in keys} for other in others]}
+    [cluster] = several  # a host is in one cluster
+    hosts, keys = stack.fleet.hosts, ("address", "pod_network")
+    others = [hosts[member].roles[NODE_ROLE] for member in cluster.members if member != host]
+    return {
+        "nodes": [{key: other.get(key, "") for key in keys} for other in others],
+        "service_network": _variable(stack, cluster.control_plane, CONTROL_PLANE_ROLE, "service_network"),
+    }
 
 
 def _common(stack: Stack, host: str) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
                 role=role,
                 about=AboutHost(name=name, os=host.os, profile=host.profile, drivers=drivers(host.minimum.gpus)),
                 fleet=AboutFleet(name=stack.fleet.fleet, mirror=stack.mirror),
-                variables=role_variables(stack.fleet, name, role) | host.variables(role),
+                variables=role_variables(stack, name, role) | host.variables(role),
                 reboot=host.reboot,
             ),
             after=(name, *(f"{name}/{other}" for other in dict.fromkeys(_prerequisites(source, host)))),

@@ -90,6 +90,9 @@ def test_a_cluster_is_made_and_kept(log: Log) -> str:
         _need_nobody_anonymous(lab)
         for host in HOSTS:
             eventually(lambda host=host: _name_is_found(lab, host), f"{host} reaches the DNS of the cluster", 60)
+        log("commands of this computer reach the API")
+        asked = lab.rackwright("cluster", "exec", "cluster", "--", "kubectl", "get", "nodes", "--output=name", status=0)
+        need(asked.stdout.split() == [f"node/{host}" for host in HOSTS], f"kubectl printed {asked.stdout!r}")
         log("breaking each claim")
         for host, script in BROKEN.values():
             lab.ssh(host, script)

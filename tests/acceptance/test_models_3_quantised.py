@@ -47,8 +47,8 @@ def test_a_served_model_in_4_bits_has_the_figures_of_its_gate(log: Log) -> str:
     need(wanted["bits_per_byte"] != before["bits_per_byte"], "4 bits have the figures of 16")
     sizes = [report[name] / 1e6 for name in ("weight_bytes_before", "weight_bytes")]
     return (
-        f"{sizes[0]:.1f} MB of weights became {sizes[1]:.1f} MB; {turned} of {len(WORDS)} questions answered otherwise than "
-        f"in the gate; bits per byte {found['bits_per_byte']:.3f}, {off:.2%} off the gate's, where "
+        f"{sizes[0]:.1f} MB of weights became {sizes[1]:.1f} MB; {turned} of {len(WORDS)} questions answered otherwise "
+        f"than in the gate; bits per byte {found['bits_per_byte']:.3f}, {off:.2%} off the gate's, where "
         f"16 bits have {before['bits_per_byte']:.3f}"
     )
 

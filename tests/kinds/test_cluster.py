@@ -165,12 +165,13 @@ def test_an_api_that_does_not_answer_is_unknown():
 
 def test_each_node_has_routes_to_the_pods_of_the_others():
     """
-    They follow from the cluster, unless the role says which.
+    They follow from the cluster. Without a default route a host reaches no service, unless it has a route to them.
     """
-    assert role_variables(CLUSTERED.fleet, "aspen", "kubernetes_node") == {
+    assert role_variables(CLUSTERED, "aspen", "kubernetes_node") == {
         "nodes": [
             {"address": "10.145.0.11", "pod_network": "10.244.1.0/24"},
             {"address": "10.145.0.13", "pod_network": "10.244.3.0/24"},
-        ]
+        ],
+        "service_network": "10.96.0.0/12",
     }
-    assert role_variables(CLUSTERED.fleet, "aspen", "base") == {}
+    assert role_variables(CLUSTERED, "aspen", "base") == {}

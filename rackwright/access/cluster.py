@@ -1,0 +1,60 @@
+"""Access to the API of a cluster: a certificate for an hour, through the SSH connection of the control plane."""
+
+import contextlib
+import getpass
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from rackwright.errors import Diagnostic, StepFailed
+from rackwright.hosts.pool import Hosts
+from rackwright.hosts.tunnel import Tunnel
+
+API_PORT = 6443
+GROUP = "kubeadm:cluster-admins"
+"""Group of the certificate. kubeadm binds it to the role cluster-admin; who removes the binding ends such access."""
+VALIDITY = "1h"
+_NAME_MAX = 64
+"""Maximum length of a common name. Source: RFC 5280, ub-common-name."""
+
+
+@contextlib.contextmanager
+def access(hosts: Hosts, control_plane: str) -> Iterator[Path]:
+    """Yield the path of a kubeconfig that only this user can read, and that reaches the API until the end.
+
+    Raises:
+        HostUnreachable: the control plane does not answer.
+        StepFailed: kubeadm makes no certificate there.
+    """
+    connection = hosts.connection(control_plane)
+    argv = ("kubeadm", "kubeconfig", "user", "--client-name", client_name(), "--org", GROUP)
+    result = connection.run((*argv, "--validity-period", VALIDITY))
+    if result.status:
+        last = result.stderr.strip().splitlines()[-1:] or ["nothing"]
+        problem = f'kubeadm makes no certificate: it ended with status {result.status}, and printed "{last[0]}"'
+        help = "Run `rackwright up` first, which makes the cluster"
+        raise StepFailed(Diagnostic(control_plane, problem, help=help))
+    with (
+        Tunnel(lambda: connection.forward("127.0.0.1", API_PORT)) as tunnel,
+        tempfile.TemporaryDirectory(prefix="rackwright-") as directory,
+    ):
+        path = Path(directory, "kubeconfig")
+        path.touch(mode=0o600)
+        path.write_text(kubeconfig(result.stdout.decode(), tunnel.port))
+        yield path
+
+
+def client_name() -> str:
+    """Return the name of this user in the audit log of the cluster."""
+    return f"rackwright:{getpass.getuser()}@{socket.gethostname()}"[:_NAME_MAX]
+
+
+def kubeconfig(text: str, port: int) -> str:
+    """Return the kubeconfig *text* with *port* of this computer as the address of the API."""
+    content = yaml.safe_load(text)
+    for cluster in content["clusters"]:
+        cluster["cluster"]["server"] = f"https://127.0.0.1:{port}"
+    return yaml.safe_dump(content)

@@ -1,0 +1,78 @@
+"""The command for the clusters of a stack."""
+
+import os
+import signal
+import subprocess
+from typing import Annotated
+
+import typer
+
+from rackwright.cli import project
+from rackwright.cli.arguments import StackName
+from rackwright.errors import Diagnostic, Refused
+from rackwright.schema.fleet import Fleet
+from rackwright.schema.problem import hint
+
+app = typer.Typer(no_args_is_help=True, help="The clusters of Kubernetes of a stack.")
+
+
+@app.command("exec")
+def execute(
+    stack: StackName,
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="The command, after `--`.")],
+    cluster: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The cluster; not needed if the fleet has only one.")
+    ] = None,
+) -> None:
+    """Run a command that reaches the API of a cluster: kubectl, helm, or pulumi for a program with pulumi-kubernetes.
+
+    The command gets a certificate of an administrator for an hour in KUBECONFIG. The API is reached through SSH to the
+    control plane. Both end with the command.
+
+    Exit status: that of the command.
+    """
+    from rackwright.access.cluster import access
+    from rackwright.hosts.pool import Hosts
+    from rackwright.toolchain.kubernetes import programs
+
+    loaded = project.stack(stack)
+    plane = _control_plane(loaded.fleet, cluster, str(loaded.fleet_file))
+    hosts = Hosts(loaded.endpoints, loaded.salt)
+    built = programs.found_programs()
+    path = os.pathsep.join(filter(None, (os.environ.get("PATH"), str(built) if built else None)))
+    try:
+        with access(hosts, plane) as kubeconfig:
+            environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": path}
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command
+            try:
+                status = subprocess.run(command, env=environment, check=False, preexec_fn=_default_interrupt).returncode
+            except FileNotFoundError:
+                problem, help = f"there is no program {command[0]} on this computer", "Install it, or correct the name"
+                raise Refused(Diagnostic("COMMAND", problem, help=help)) from None
+    finally:
+        hosts.close()
+    raise typer.Exit(status if status >= 0 else 128 - status)
+
+
+def _default_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _control_plane(fleet: Fleet, name: str | None, where: str) -> str:
+    """Return the host with the control plane of the cluster *name*, or of the only one.
+
+    Raises:
+        Refused: the fleet has no such cluster, or several of them and *name* is None.
+    """
+    names = ", ".join(fleet.clusters) or "none"
+    if name is None and len(fleet.clusters) == 1:
+        [cluster] = fleet.clusters.values()
+        return cluster.control_plane
+    if name is None:
+        help = "Write --cluster NAME" if fleet.clusters else "Declare one under clusters"
+        raise Refused(Diagnostic(where, f"the fleet has {len(fleet.clusters)} clusters", f"clusters: {names}", help))
+    if name not in fleet.clusters:
+        raise Refused(
+            Diagnostic("--cluster", f"got {name!r}", f"clusters: {names}", hint(name, fleet.clusters, "Declare it"))
+        )
+    return fleet.clusters[name].control_plane

@@ -1,0 +1,66 @@
+"""Access to the API of a cluster: the kubeconfig of the command that gets it, and which cluster is meant."""
+
+import pytest
+import yaml
+
+from rackwright.access.cluster import client_name, kubeconfig
+from rackwright.cli.cluster import _control_plane
+from rackwright.errors import Refused
+from tests.support.recorded_hosts import CLUSTERED, STACK
+
+TEXT = """\
+apiVersion: v1
+kind: Config
+clusters:
+- name: cluster
+  cluster: {certificate-authority-data: QQ==, server: "https://10.0.0.11:6443"}
+users:
+- name: anna
+  user: {client-certificate-data: Qg==, client-key-data: Qw==}
+"""
+
+
+def test_the_api_is_asked_through_a_port_of_this_computer():
+    """
+    Its certificate names 127.0.0.1, so that the authority of the cluster is checked as ever.
+    """
+    content = yaml.safe_load(kubeconfig(TEXT, 40123))
+
+    assert content["clusters"][0]["cluster"] == {
+        "certificate-authority-data": "QQ==",
+        "server": "https://127.0.0.1:40123",
+    }
+    assert content["users"] == yaml.safe_load(TEXT)["users"]
+
+
+def test_the_name_of_the_client_fits_into_a_certificate(monkeypatch):
+    """
+    A common name has 64 characters at most.
+    """
+    monkeypatch.setattr("socket.gethostname", lambda: "h" * 80)
+    monkeypatch.setattr("getpass.getuser", lambda: "anna")
+
+    assert client_name() == ("rackwright:anna@" + "h" * 80)[:64]
+
+
+def test_the_only_cluster_needs_no_name():
+    """
+    The host with its control plane is asked.
+    """
+    assert _control_plane(CLUSTERED.fleet, None, "fleet.yaml") == "birch"
+    assert _control_plane(CLUSTERED.fleet, "main", "fleet.yaml") == "birch"
+
+
+@pytest.mark.parametrize(
+    ("fleet", "name", "expected"),
+    [(CLUSTERED.fleet, "mein", "clusters: main"), (STACK.fleet, None, "clusters: none")],
+    ids=["another name", "no cluster"],
+)
+def test_without_such_a_cluster_the_command_is_refused(fleet, name, expected):
+    """
+    The message has the names that there are.
+    """
+    with pytest.raises(Refused) as caught:
+        _control_plane(fleet, name, "fleet.yaml")
+
+    assert caught.value.diagnostic.expected == expected
