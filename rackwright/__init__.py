@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from rackwright.locations import make_workloads_importable
 
 if TYPE_CHECKING:
-    from rackwright.program import GpuPlatform, Rack, Team, run
+    from rackwright.program import Rack, run
 
-__all__ = ["GpuPlatform", "Rack", "Team", "run"]
+__all__ = ["Rack", "run"]
 __version__ = "0.1.0"
 
 make_workloads_importable()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rackwright.facts.view import Fact, View
+from rackwright.facts.view import Fact, View, optional
 
 
 def _labels(raw: Any) -> Mapping[str, str]:
@@ -33,6 +33,7 @@ class NodeFacts(View):
     schedulable = Fact(bool, "Whether new pods may come; a cordon ends that.")
     version = Fact(str, "Version of its kubelet, such as ``v1.37.2``.")
     labels = Fact(_labels)
+    fleet = Fact(optional, "Fleet that declared the node when it joined; None for a node that others let join.")
     taints = Fact(_texts, "Taints as kubectl writes them, sorted.")
 
 
@@ -45,6 +46,11 @@ class ClusterFacts(View):
     def names(self) -> tuple[str, ...]:
         """The names of all nodes, sorted."""
         return tuple(sorted(self.table("nodes")))
+
+    @property
+    def objects(self) -> Mapping[str, Any]:
+        """The contents of the objects that give teams rights and limits, by name: ``vision/Role/viewer``."""
+        return self.table("objects")
 
     def node(self, name: str) -> NodeFacts | None:
         """Return a node; None if the cluster has none of that name."""

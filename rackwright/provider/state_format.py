@@ -20,8 +20,6 @@ OURS = "rackwright:"
 """The start of the types of rackwright's resources."""
 RACK, HOST = f"{OURS}index:Rack", f"{OURS}index:GpuHost"
 """Types of the components: of the rack, and below it of each host, which is the parent of the host's resources."""
-PLATFORM = f"{OURS}index:GpuPlatform"
-"""The type of the component with the parts of teams in a cluster."""
 RACK_NAME = "rack"
 """The name of the rack's component in a state that `adopt` writes; a program with another name takes it over."""
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from rackwright.schema.base import Many, Schema
 from rackwright.schema.host import Host, HostName, Name
 from rackwright.schema.problem import Problem, excerpt, hint
+from rackwright.schema.units import Size
 
 CONTROL_PLANE_ROLE, NODE_ROLE = "kubernetes_control_plane", "kubernetes_node"
 CONTROL_PLANE_TAINT = "node-role.kubernetes.io/control-plane:NoSchedule"
@@ -66,6 +67,34 @@ class ClusterNode(Schema):
     """Taints of the node; those that Kubernetes itself sets are not named here."""
 
 
+def _team_name(name: str) -> str:
+    if name == "default" or name.startswith("kube-"):
+        expected = "the namespaces default and kube-… belong to Kubernetes itself"
+        raise Problem(f"got the name {name!r}", expected, "Give the team another name")
+    return name
+
+
+TeamName = Annotated[Name, AfterValidator(_team_name)]
+Group = Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class Team(Schema):
+    """A team with a namespace of its own: what its pods may take together, and who may do what there."""
+
+    cpus: Annotated[int, Field(ge=1)]
+    """Number of processors that its pods may ask for together."""
+    memory: Size
+    """Memory that its pods may ask for together."""
+    gpus: Annotated[int, Field(ge=0)] = 0
+    """Number of GPUs that its pods may ask for together."""
+    pods: Annotated[int, Field(ge=1)] = 100
+    """Number of its pods."""
+    operators: Many[Group] = ()
+    """Groups of people who start and stop its pods, as their certificates or tokens name them."""
+    viewers: Many[Group] = ()
+    """Groups of people who look at its pods."""
+
+
 class Cluster(Schema):
     """A cluster of Kubernetes, whose hosts have the role kubernetes_node."""
 
@@ -73,6 +102,8 @@ class Cluster(Schema):
     """Host with the role kubernetes_control_plane."""
     nodes: dict[HostName, ClusterNode] = Field(default_factory=dict)
     """Hosts that run pods, by name. The control plane runs none."""
+    teams: dict[TeamName, Team] = Field(default_factory=dict)
+    """Teams by the names of their namespaces."""
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from rackwright.kinds.cluster import ClusterKind, ClusterSpec, NodeKind, NodeSpec
 from rackwright.kinds.cluster.cluster import NodePart
+from rackwright.kinds.cluster.team import TeamPart
 from rackwright.schema.cluster import CONTROL_PLANE_ROLE, CONTROL_PLANE_TAINT, NODE_ROLE, Cluster, ClusterNode
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
@@ -75,6 +76,7 @@ def _cluster(stack: Stack, name: str, cluster: Cluster) -> ClusterSpec:
             )
             for host, node in members.items()
         ),
+        teams=tuple(TeamPart(name=team, declared=declared) for team, declared in cluster.teams.items()),
     )
 
 

@@ -54,7 +54,7 @@ def test_a_host_joins_by_a_token_of_its_control_plane():
     _, token, join, _ = plan.steps
     assert isinstance(token, PutOutput) and isinstance(join, Command)
     assert (token.source, token.argv[-2:]) == ("birch", ("aspen", "10.145.0.11:6443"))
-    assert token.path == join.argv[-1] == "/run/rackwright-join.yaml"
+    assert token.path == join.argv[-2] == "/run/rackwright-join.yaml"
     assert 'rm -f "$2"' in join.argv[2]
 
 
@@ -134,7 +134,7 @@ def test_labels_taints_and_cordons_are_mended():
     [
         (lambda raw: node(raw, "aspen").update(ready=False), "node:aspen.ready"),
         (lambda raw: node(raw, "aspen").update(version="v1.36.0"), "node:aspen.version"),
-        (lambda raw: raw["kubernetes_cluster"]["nodes"].update(stranger={}), "cluster:main.nodes"),
+        (lambda raw: raw["kubernetes_cluster"]["nodes"].update(stranger={"fleet": None}), "cluster:main.nodes"),
         (lambda raw: raw["kubernetes_cluster"].update(version="v1.36.0"), "cluster:main.version"),
     ],
     ids=["not ready", "another kubelet", "an undeclared node", "another API"],
@@ -149,6 +149,20 @@ def test_the_rest_needs_a_person(change, path):
 
     assert (plan.steps, [item.path for item in plan.by_hand]) == ((), [path])
     assert plan.by_hand[0].remedy
+
+
+def test_a_node_that_the_fleet_let_join_leaves_when_nobody_declares_it():
+    """
+    Its own resource is removed afterwards, and then finds that it has left.
+    """
+    raw = recorded("birch")
+    raw["kubernetes_cluster"]["nodes"]["oak"] = {**node(raw, "aspen"), "fleet": "cluster"}
+    plan = planned("birch/cluster", raw)
+
+    assert ([step.text for step in plan.steps], plan.by_hand) == (["drain oak, and remove it"], ())
+    raw["kubernetes_cluster"]["nodes"]["oak"]["fleet"] = "another"
+    plan = planned("birch/cluster", raw)
+    assert (plan.steps, [item.path for item in plan.by_hand]) == ((), ["cluster:main.nodes"])
 
 
 def test_an_api_that_does_not_answer_is_unknown():

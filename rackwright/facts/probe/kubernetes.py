@@ -12,6 +12,12 @@ from rackwright.facts.probe.observe import ReadError, attempt, read, run_tool
 
 KUBELET = "/etc/kubernetes/kubelet.conf"
 ADMINISTRATOR = "/etc/kubernetes/admin.conf"
+OBJECTS = ("namespaces", "priorityclasses", "resourcequotas", "limitranges", "networkpolicies", "roles", "rolebindings")
+"""Kinds of objects that give teams rights and limits. None of them has a secret."""
+NAME_LABEL = "kubernetes.io/metadata.name"
+"""Label that Kubernetes gives each namespace."""
+MARK = "rackwright.local/fleet"
+"""Annotation with which a node joins: the fleet that declares it."""
 REQUEST_SECONDS = 20
 """Time limit of one request to the API."""
 
@@ -43,7 +49,34 @@ def cluster(root: str) -> dict[str, Any] | None:
         "nodes": attempt(lambda: {item["metadata"]["name"]: state(item) for item in nodes})
         if isinstance(nodes, list)
         else nodes,
+        "objects": attempt(objects),
     }
+
+
+def objects() -> dict[str, Any]:
+    """Return the contents of all objects of OBJECTS by namespace, kind and name; not those of Kubernetes itself."""
+    items = asked("get", ",".join(OBJECTS), "--all-namespaces")["items"]
+    return dict(sorted((name_of(item), content(item)) for item in items if not is_of_kubernetes(item)))
+
+
+def is_of_kubernetes(item: dict[str, Any]) -> bool:
+    name, namespace = item["metadata"]["name"], item["metadata"].get("namespace", "")
+    if item["kind"] == "PriorityClass":
+        return str(name).startswith("system-")
+    place = name if item["kind"] == "Namespace" else namespace
+    return str(place) == "default" or str(place).startswith("kube-")
+
+
+def name_of(item: dict[str, Any]) -> str:
+    return "/".join(filter(None, (item["metadata"].get("namespace"), item["kind"], item["metadata"]["name"])))
+
+
+def content(item: dict[str, Any]) -> dict[str, Any]:
+    """Return what an object says, without its name; of a namespace the labels that people set."""
+    if item["kind"] == "Namespace":
+        labels = item["metadata"].get("labels", {})
+        return {"labels": {name: text for name, text in labels.items() if name != NAME_LABEL}}
+    return {key: value for key, value in item.items() if key not in ("apiVersion", "kind", "metadata", "status")}
 
 
 def asked(*arguments: str) -> Any:
@@ -69,6 +102,7 @@ def state(item: dict[str, Any]) -> dict[str, Any]:
         "schedulable": not item["spec"].get("unschedulable", False),
         "version": item["status"]["nodeInfo"]["kubeletVersion"],
         "labels": dict(sorted(item["metadata"].get("labels", {}).items())),
+        "fleet": item["metadata"].get("annotations", {}).get(MARK),
         "taints": sorted(map(taint, item["spec"].get("taints", []))),
     }
 

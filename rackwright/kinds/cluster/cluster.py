@@ -19,6 +19,8 @@ from rackwright.core.contract import (
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.facts.kubernetes import NodeFacts
+from rackwright.kinds.cluster import team
+from rackwright.kinds.cluster.node import LEAVE
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
 from rackwright.schema.cluster import CONTROL_PLANE_TAINT, OF_KUBERNETES
@@ -62,6 +64,8 @@ class ClusterSpec(Resource):
     """The version of the API server: v1.37.2."""
     nodes: tuple[NodePart, ...]
     """All nodes, the control plane first."""
+    teams: tuple[team.TeamPart, ...] = ()
+    """The teams with their namespaces."""
 
     @property
     def id(self) -> str:
@@ -83,6 +87,7 @@ class ClusterKind:
             identity_claim(spec.host, spec.identity),
             Claim(f"cluster:{spec.name}", {"version": spec.version, "nodes": names}, remedy=_NODES_REMEDY),
             *map(_claim, spec.nodes),
+            *team.claims(spec.teams),
         )
 
     def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
@@ -92,13 +97,16 @@ class ClusterKind:
         return {}
 
     def plan(self, spec: ClusterSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
-        """Return the plan that sets labels and taints and ends cordons; the rest needs manual work."""
+        """Return the plan that sets labels, taints and objects and ends cordons; the rest needs manual work."""
         if refusals := refuse_wrong_machine(spec.host, differences):
             return Plan(refusals=refusals)
-        steps = tuple(step for node in spec.nodes for step in _steps(node, differences, facts))
-        mended = ("labels", "taints", "schedulable")
-        by_hand = tuple(item for item in differences if item.name not in mended or not _is_known(item))
-        return Plan(steps, by_hand=by_hand)
+        nodes = (step for node in spec.nodes for step in _steps(node, differences, facts))
+        leaving = _leaving(spec, differences, facts)
+        by_hand = tuple(
+            item for item in differences if not _is_corrected(item) and not (leaving and item.name == "nodes")
+        )
+        leave = (_leave(name) for name in leaving)
+        return Plan((*nodes, *team.steps(spec.teams, differences), *leave), by_hand=by_hand)
 
     def removal(self, spec: ClusterSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
         """Return an empty plan: the cluster is in the roles and nodes of its hosts."""
@@ -122,6 +130,28 @@ def _claim(node: NodePart) -> Claim:
     }
     remedies = {"ready": _READY_REMEDY, "version": "run `rackwright up`; if it stays, restart kubelet on the host"}
     return Claim(node.thing, want, remedies=remedies, remedy_absent=_READY_REMEDY)
+
+
+def _leaving(spec: ClusterSpec, differences: Sequence[Difference], facts: Facts) -> tuple[str, ...]:
+    """Return the undeclared nodes, if all of them joined for this fleet, and no declared node is missing."""
+    if not any(item.name == "nodes" and _is_known(item) for item in differences) or facts.cluster is None:
+        return ()
+    declared, found = {node.name for node in spec.nodes}, facts.cluster.names
+    undeclared = tuple(name for name in found if name not in declared)
+    nodes = (facts.cluster.node(name) for name in undeclared)
+    ours = all(node is not None and node.fleet == spec.fleet for node in nodes)
+    return undeclared if ours and declared <= {*found} else ()
+
+
+def _leave(name: str) -> Command:
+    return Command(f"drain {name}, and remove it", ("sh", "-c", LEAVE, "sh", name))
+
+
+def _is_corrected(item: Difference) -> bool:
+    """Return whether the plan corrects *item*, and needs no person for it."""
+    if item.thing.startswith("object:"):
+        return not item.is_unknown
+    return item.name in ("labels", "taints", "schedulable") and _is_known(item)
 
 
 def _is_known(item: Difference) -> bool:
@@ -177,6 +207,8 @@ def _observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim
     cluster = facts.cluster
     if cluster is None:
         return Absent()
+    if sort in ("object", "namespace"):
+        return team.observe(cluster, sort, key, name)
     if sort == "cluster":
         return cluster.version if name == "version" else cluster.names
     node = cluster.node(key)

@@ -23,6 +23,7 @@ from rackwright.core.contract import (
 from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
+from rackwright.facts.probe.kubernetes import MARK
 from rackwright.kinds.shared import observation, ownership
 from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
 
@@ -57,9 +58,11 @@ trap 'rm -f "$2"' EXIT
 ignored=FileAvailable--etc-kubernetes-pki-ca.crt,FileAvailable--etc-kubernetes-bootstrap-kubelet.conf,Port-10250
 if systemd-detect-virt --container --quiet; then ignored=$ignored,SystemVerification; fi
 kubeadm join --config "$2" --ignore-preflight-errors="$ignored"
-kubectl --kubeconfig /etc/kubernetes/kubelet.conf wait --for=condition=Ready "node/$1" --timeout=300s
+export KUBECONFIG=/etc/kubernetes/kubelet.conf
+kubectl annotate --overwrite node "$1" "$3"
+kubectl wait --for=condition=Ready "node/$1" --timeout=300s
 """
-_LEAVE = """\
+LEAVE = """\
 set -eu
 export KUBECONFIG=/etc/kubernetes/admin.conf
 [ -n "$(kubectl get node "$1" --ignore-not-found --output=name)" ] || exit 0
@@ -150,7 +153,7 @@ class NodeKind:
             return Plan(refusals=refusals)
         if facts.owner(OWNER) is None:
             return Plan()
-        leave = ("sh", "-c", _LEAVE, "sh", spec.host)
+        leave = ("sh", "-c", LEAVE, "sh", spec.host)
         return Plan(
             (
                 PutOutput(f"drain the node on {spec.control_plane}, and remove it", spec.control_plane, leave, ""),
@@ -169,7 +172,7 @@ class NodeKind:
 
 def _join(spec: NodeSpec) -> tuple[PutOutput, Command]:
     invite = ("sh", "-c", _INVITE, "sh", spec.host, spec.endpoint)
-    join = ("sh", "-c", _JOIN, "sh", spec.host, _ENTRY)
+    join = ("sh", "-c", _JOIN, "sh", spec.host, _ENTRY, f"{MARK}={spec.fleet}")
     return (
         PutOutput(f"get a token of {spec.control_plane} for ten minutes", spec.control_plane, invite, _ENTRY, 120),
         Command(f"join cluster {spec.cluster}", join, timeout_seconds=JOIN_SECONDS),

@@ -1,0 +1,217 @@
+"""The objects of Kubernetes that give teams their parts of a cluster: their content, their claims and their steps."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rackwright.core.contract import Absent, Claim, Command, Difference, Put, Scalar, SpecPart, Step, Value
+from rackwright.core.declared import Declared
+from rackwright.facts.kubernetes import ClusterFacts
+from rackwright.schema.cluster import Team
+
+Object = dict[str, Any]
+GPU = "nvidia.com/gpu"
+"""Resource that a device plugin counts."""
+OPERATOR, VIEWER = "operator", "viewer"
+"""Functions of people in the namespace of their team."""
+PRIORITIES = {"serving": 100_000, "training": 1_000}
+"""Priority classes; a server may take the place of a training, which goes on from its last checkpoint."""
+FIELDS = "fields"
+"""Property of an object: the paths of all its values, so that a value that nobody declared is a difference."""
+_FILE = "/run/rackwright-objects"
+_RUNS = {
+    "": ("pods", "pods/log", "services", "configmaps", "persistentvolumeclaims", "events"),
+    "apps": ("deployments", "replicasets", "statefulsets"),
+    "batch": ("jobs", "cronjobs"),
+    "autoscaling": ("horizontalpodautoscalers",),
+    "policy": ("poddisruptionbudgets",),
+}
+"""Resources of trainings and servers, by API group. Secrets are not among them."""
+_READ = ("get", "list", "watch")
+_CHANGE = (*_READ, "create", "update", "patch", "delete")
+_RBAC = "rbac.authorization.k8s.io"
+_SET = """\
+set -eu
+export KUBECONFIG=/etc/kubernetes/admin.conf
+trap 'rm -f "$1.namespaces" "$1"' EXIT
+if [ -s "$1.namespaces" ]; then
+  kubectl apply --server-side --force-conflicts --field-manager=rackwright -f "$1.namespaces"
+  kubectl replace -f "$1.namespaces"  # without labels that nobody declared
+fi
+[ -s "$1" ] || exit 0
+# a whole object takes the place of the other one, so that nothing that was added stays; some fields cannot be changed
+kubectl replace -f "$1" || { kubectl delete --ignore-not-found -f "$1"; kubectl create -f "$1"; }
+"""
+"""Script that sets the objects in two files. A namespace is never deleted: it has the work of its team."""
+_UNDECLARED = (
+    "find out who made the object, and what it allows; then remove it with `kubectl delete`, or declare what it is for"
+)
+
+
+class TeamPart(SpecPart):
+    """A team with its name, which is that of its namespace."""
+
+    name: str
+    declared: Declared[Team]
+
+
+def objects(teams: Iterable[TeamPart]) -> dict[str, Object]:
+    """Return the objects of *teams* by name, such as ``vision/Role/viewer``; each after what it is in."""
+    several = [*teams]
+    found = [*(_priorities() if several else ()), *(each for team in several for each in _of_team(team))]
+    return {name_of(each): each for each in found}
+
+
+def name_of(item: Object) -> str:
+    """Return the name of an object in claims: namespace, kind and name."""
+    parts = (item["metadata"].get("namespace"), item["kind"], item["metadata"]["name"])
+    return "/".join(filter(None, parts))
+
+
+def content(item: Object) -> Object:
+    """Return what an object says, without its name; of a namespace its labels alone, since Kubernetes sets the rest."""
+    if item["kind"] == "Namespace":
+        return {"labels": item["metadata"]["labels"]}
+    return {key: value for key, value in item.items() if key not in ("apiVersion", "kind", "metadata")}
+
+
+def claims(teams: Sequence[TeamPart]) -> Iterator[Claim]:
+    """Yield a claim on each object of *teams*, and one on the names of all objects in each namespace."""
+    wanted = objects(teams)
+    for name, item in wanted.items():
+        values = dict(leaves(content(item)))
+        yield Claim(f"object:{name}", {FIELDS: tuple(sorted(values)), **values})
+    for team in teams:
+        names = tuple(sorted(name for name in wanted if name.startswith(f"{team.name}/")))
+        yield Claim(f"namespace:{team.name}", {"objects": names}, remedy=_UNDECLARED)
+
+
+def observe(cluster: ClusterFacts, sort: str, key: str, name: str) -> Value:
+    """Return a property of an object, or the names of the objects in a namespace."""
+    if sort == "namespace":
+        return tuple(sorted(each for each in cluster.objects if each.startswith(f"{key}/")))
+    item = cluster.objects.get(key)
+    if item is None:
+        return Absent()
+    values = dict(leaves(item))
+    return tuple(sorted(values)) if name == FIELDS else values.get(name, Absent())
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Scalar]]:
+    """Yield each value of an object with its path; a list is one value, and so is each empty mapping."""
+    if isinstance(value, Mapping) and value:
+        for key, each in value.items():
+            yield from leaves(each, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        yield path, tuple(json.dumps(each, sort_keys=True) for each in value)
+    else:
+        yield path, json.dumps(value) if isinstance(value, Mapping) or value is None else value
+
+
+def steps(teams: Sequence[TeamPart], differences: Sequence[Difference]) -> Iterator[Step]:
+    """Yield the steps that set the objects with known *differences*."""
+    wanted = objects(teams)
+    prefix = "object:"
+    names = dict.fromkeys(
+        item.thing.removeprefix(prefix) for item in differences if item.thing.startswith(prefix) and not item.is_unknown
+    )
+    if not names:
+        return
+    several = [wanted[name] for name in wanted if name in names]
+    for path, kept in ((f"{_FILE}.namespaces", True), (_FILE, False)):
+        chosen = [each for each in several if (each["kind"] == "Namespace") == kept]
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": chosen}) if chosen else ""
+        yield Put(f"write {path}", path, text, 0o600)
+    yield Command(f"set {', '.join(name for name in wanted if name in names)}", ("sh", "-c", _SET, "sh", _FILE))
+
+
+def _priorities() -> Iterator[Object]:
+    for name, value in PRIORITIES.items():
+        yield {
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": name},
+            "value": value,
+            "preemptionPolicy": "PreemptLowerPriority" if name == "serving" else "Never",
+            "description": f"Pods of the kind {name}.",
+        }
+
+
+def _of_team(part: TeamPart) -> Iterator[Object]:
+    name, team = part.name, part.declared
+    yield {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": name,
+            # Source: Kubernetes, "Pod Security Standards"
+            "labels": {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")},
+        },
+    }
+    yield _in(name, "v1", "ResourceQuota", "team", spec={"hard": _quota(team)})
+    # a pod that names no resources has these, since a quota refuses one without any
+    requests, limits = {"cpu": "100m", "memory": "256Mi"}, {"cpu": "1", "memory": "1Gi"}
+    defaults = {"type": "Container", "default": limits, "defaultRequest": requests}
+    yield _in(name, "v1", "LimitRange", "team", spec={"limits": [defaults]})
+    yield from _network_policies(name)
+    for function, verbs, groups in ((OPERATOR, _CHANGE, team.operators), (VIEWER, _READ, team.viewers)):
+        yield from _function(name, function, verbs, groups)
+
+
+def _quota(team: Team) -> dict[str, str]:
+    # Kubernetes takes a quota of an extended resource for requests alone, which are its limits too
+    memory, cpus = quantity(team.memory), quantity(team.cpus)
+    return {
+        f"requests.{GPU}": quantity(team.gpus),
+        "pods": quantity(team.pods),
+        "requests.cpu": cpus,
+        "limits.cpu": cpus,
+        "requests.memory": memory,
+        "limits.memory": memory,
+    }
+
+
+def quantity(number: int) -> str:
+    """Return *number* as Kubernetes writes it, with the largest unit of which it is a multiple.
+
+    Source: Kubernetes, apimachinery, "Quantity", canonical form.
+    """
+    base, units = (1024, ("", "Ki", "Mi", "Gi", "Ti", "Pi")) if number and number % 1024 == 0 else (1000, "_kMGTP")
+    power = 0
+    while number and number % base == 0 and power < len(units) - 1:
+        number, power = number // base, power + 1
+    return f"{number}{units[power].strip('_')}"
+
+
+def _network_policies(name: str) -> Iterator[Object]:
+    """Yield policies by which pods reach the pods of their own team and the DNS of the cluster, and nothing else."""
+    both = ["Ingress", "Egress"]
+    everybody: Object = {"podSelector": {}}
+    yield _policy(name, "deny", both)
+    yield _policy(name, "own-team", both, ingress=[{"from": [everybody]}], egress=[{"to": [everybody]}])
+    dns = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+        "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+    }
+    ports = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
+    yield _policy(name, "dns", ["Egress"], egress=[{"to": [dns], "ports": ports}])
+
+
+def _policy(namespace: str, name: str, types: list[str], **rules: Any) -> Object:
+    spec = {"podSelector": {}, "policyTypes": types, **rules}
+    return _in(namespace, "networking.k8s.io/v1", "NetworkPolicy", name, spec=spec)
+
+
+def _function(name: str, function: str, verbs: tuple[str, ...], groups: tuple[str, ...]) -> Iterator[Object]:
+    rules = [
+        {"apiGroups": [group], "resources": list(resources), "verbs": list(verbs)} for group, resources in _RUNS.items()
+    ]
+    yield _in(name, f"{_RBAC}/v1", "Role", function, rules=rules)
+    if groups:
+        subjects = [{"apiGroup": _RBAC, "kind": "Group", "name": group} for group in groups]
+        role = {"apiGroup": _RBAC, "kind": "Role", "name": function}
+        yield _in(name, f"{_RBAC}/v1", "RoleBinding", function, roleRef=role, subjects=subjects)
+
+
+def _in(namespace: str, version: str, kind: str, name: str, **said: Any) -> Object:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, **said}
