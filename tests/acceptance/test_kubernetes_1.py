@@ -1,6 +1,8 @@
 """Line 1: a cluster of Kubernetes on three containers of the twin, of packages that the toolchain has built."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tests.support.acceptance import line
@@ -68,15 +70,50 @@ BROKEN: dict[Claimed, tuple[str, str]] = {
 """The host and the script that break each claim."""
 
 
+EDITS = {
+    "object:vision/ResourceQuota/team": "kubectl -n vision patch resourcequota team --type merge "
+    """-p '{"spec":{"hard":{"pods":"1000","count/jobs.batch":"5"}}}'""",
+    "object:vision/LimitRange/team": "kubectl -n vision patch limitrange team --type json "
+    """-p '[{"op":"add","path":"/spec/limits/-","value":{"type":"Pod","max":{"cpu":"64"}}}]'""",
+    "object:vision/Role/viewer": "kubectl -n vision patch role viewer --type json "
+    """-p '[{"op":"add","path":"/rules/-","value":{"apiGroups":[""],"resources":["secrets"],"verbs":["get"]}}]'""",
+    "object:vision/RoleBinding/viewer": "kubectl -n vision patch rolebinding viewer --type json -p "
+    """'[{"op":"add","path":"/subjects/-","value":"""
+    """{"kind":"User","apiGroup":"rbac.authorization.k8s.io","name":"mallory"}}]'""",
+    "object:vision/NetworkPolicy/deny": "kubectl -n vision patch networkpolicy deny --type merge "
+    """-p '{"spec":{"ingress":[{}]}}'""",
+    "object:vision/NetworkPolicy/dns": "kubectl -n vision delete networkpolicy dns",
+    "object:Namespace/vision": "kubectl label --overwrite namespace vision pod-security.kubernetes.io/enforce=privileged",
+    "object:PriorityClass/training": "kubectl delete priorityclass training",
+    "node:node-01": "kubectl label --overwrite node node-01 rack=z9",
+    "node:node-02": "kubectl taint node node-02 own=1:NoSchedule; kubectl cordon node-02",
+    "namespace:vision": "kubectl -n vision create rolebinding friend --clusterrole=admin --user=mallory",
+}
+"""The command that changes each kind of object by hand, by the claim under which it is found."""
+
+
+@line("kubernetes", 1, part="edits")
+def test_edits_by_hand_are_found_under_their_paths_and_corrected(log: Log) -> str:
+    """Additions to lists are found too; only an object that nobody declared is left to a person."""
+    with _cluster(log) as lab:
+        lab.up()
+        log("eleven edits by hand")
+        for command in EDITS.values():
+            lab.rackwright("cluster", "exec", "cluster", "--", "sh", "-c", command, status=0)
+        found = {claim for name, claim in lab.differing() if name == CLUSTER}
+        need(found == EDITS.keys(), f"found {sorted(found)}")
+        lab.up(status=1)
+        left = lab.audit_differences(status=1)
+        need(left == {(CLUSTER, "namespace:vision")}, f"left: {format_claims(left)}")
+        lab.rackwright("cluster", "exec", "cluster", "--", "kubectl", "-n", "vision", "delete", "rolebinding/friend")
+        need(not lab.audit_differences(status=0), "something differs in the end")
+    return f"{len(EDITS)} edits found in preview and audit, {len(EDITS) - 1} corrected, 1 left to a person"
+
+
 @line("kubernetes", 1, part="cluster")
 def test_a_cluster_is_made_and_kept(log: Log) -> str:
     """Nodes join and are Ready without a token in the state, secrets are encrypted, and broken claims are corrected."""
-    fleet = ROOT / "stacks" / "cluster.yaml"
-    with Lab(log.empty_directory() / "project", fleet, log, "cluster", containers=HOSTS) as lab:
-        log("building Kubernetes, or finding it built")
-        lab.rackwright("toolchain", "kubernetes", status=0)
-        lab.rackwright("lock", "--fetch", "cluster", status=0)
-        lab.start()
+    with _cluster(log) as lab:
         began = lab.log.seconds
         lab.up()
         made = lab.log.seconds - began
@@ -109,6 +146,18 @@ def test_a_cluster_is_made_and_kept(log: Log) -> str:
         need(not (left := lab.audit_differences(status=0)), f"left: {format_claims(left)}")
     used = ", ".join(f"{host} {mib}" for host, mib in memory.items())
     return f"made in {made:.0f} s, {len(pods)} pods, MiB of memory: {used}; {len(BROKEN)} broken claims corrected"
+
+
+@contextmanager
+def _cluster(log: Log) -> Iterator[Lab]:
+    """Yield the project of the example fleet with its twin on."""
+    fleet = ROOT / "stacks" / "cluster.yaml"
+    with Lab(log.empty_directory() / "project", fleet, log, "cluster", containers=HOSTS) as lab:
+        log("building Kubernetes, or finding it built")
+        lab.rackwright("toolchain", "kubernetes", status=0)
+        lab.rackwright("lock", "--fetch", "cluster", status=0)
+        lab.start()
+        yield lab
 
 
 def _kubectl(lab: Lab, arguments: str) -> Any:

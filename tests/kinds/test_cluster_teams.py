@@ -194,7 +194,7 @@ def test_an_object_that_nobody_declared_needs_a_person():
     raw["kubernetes_cluster"]["objects"]["speech/RoleBinding/friend"] = {"roleRef": {}, "subjects": []}
     plan = planned(raw)
 
-    assert (plan.steps, [item.path for item in plan.by_hand]) == ((), ["namespace:speech.objects"])
+    assert (plan.steps, [item.path for item in plan.by_hand]) == ((), ["namespace:speech.undeclared"])
     assert "find out who made the object" in plan.by_hand[0].remedy
 
 
@@ -207,5 +207,5 @@ def test_a_deleted_object_is_made_again():
     raw["kubernetes_cluster"]["objects"] = {name: item for name, item in kept.items() if "speech" not in name}
     plan = planned(raw)
 
-    assert [item.path for item in plan.by_hand] == ["namespace:speech.objects"]
+    assert plan.by_hand == ()
     assert plan.steps[-1].text.startswith("set Namespace/speech, speech/ResourceQuota/team, ")

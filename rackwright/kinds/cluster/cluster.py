@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from rackwright.core.contract import (
@@ -91,7 +92,7 @@ class ClusterKind:
         )
 
     def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
-        return observation.observe(_observe_property, claims, facts)
+        return observation.observe(partial(_observe_property, team.names_in(claims)), claims, facts)
 
     def report(self, spec: ClusterSpec, facts: Facts) -> dict[str, Any]:
         return {}
@@ -201,14 +202,14 @@ def _taints(node: NodeFacts) -> tuple[str, ...]:
     return tuple(item for item in node.taints if item == CONTROL_PLANE_TAINT or not OF_KUBERNETES.match(item))
 
 
-def _observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+def _observe_property(declared: frozenset[str], facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
     if sort == "host":
         return observation.identity(facts, name)
     cluster = facts.cluster
     if cluster is None:
         return Absent()
     if sort in ("object", "namespace"):
-        return team.observe(cluster, sort, key, name)
+        return team.observe(cluster, declared, sort, key, name)
     if sort == "cluster":
         return cluster.version if name == "version" else cluster.names
     node = cluster.node(key)

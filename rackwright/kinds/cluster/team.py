@@ -1,7 +1,7 @@
 """The objects of Kubernetes that give teams their parts of a cluster: their content, their claims and their steps."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rackwright.core.contract import Absent, Claim, Command, Difference, Put, Scalar, SpecPart, Step, Value
@@ -18,6 +18,7 @@ PRIORITIES = {"serving": 100_000, "training": 1_000}
 """Priority classes; a server may take the place of a training, which goes on from its last checkpoint."""
 FIELDS = "fields"
 """Property of an object: the paths of all its values, so that a value that nobody declared is a difference."""
+_OBJECT = "object:"
 _FILE = "/run/rackwright-objects"
 _RUNS = {
     "": ("pods", "pods/log", "services", "configmaps", "persistentvolumeclaims", "events"),
@@ -76,20 +77,24 @@ def content(item: Object) -> Object:
 
 
 def claims(teams: Sequence[TeamPart]) -> Iterator[Claim]:
-    """Yield a claim on each object of *teams*, and one on the names of all objects in each namespace."""
+    """Yield a claim on each object of *teams*, and one that no other object is in their namespaces."""
     wanted = objects(teams)
     for name, item in wanted.items():
         values = dict(leaves(content(item)))
-        yield Claim(f"object:{name}", {FIELDS: tuple(sorted(values)), **values})
+        yield Claim(f"{_OBJECT}{name}", {FIELDS: tuple(sorted(values)), **values})
     for team in teams:
-        names = tuple(sorted(name for name in wanted if name.startswith(f"{team.name}/")))
-        yield Claim(f"namespace:{team.name}", {"objects": names}, remedy=_UNDECLARED)
+        yield Claim(f"namespace:{team.name}", {"undeclared": ()}, remedy=_UNDECLARED)
 
 
-def observe(cluster: ClusterFacts, sort: str, key: str, name: str) -> Value:
-    """Return a property of an object, or the names of the objects in a namespace."""
+def names_in(claims: Iterable[Claim]) -> frozenset[str]:
+    """Return the names of the objects that *claims* are about."""
+    return frozenset(claim.thing.removeprefix(_OBJECT) for claim in claims if claim.thing.startswith(_OBJECT))
+
+
+def observe(cluster: ClusterFacts, declared: Container[str], sort: str, key: str, name: str) -> Value:
+    """Return a property of an object, or the names of the objects in a namespace that are not *declared*."""
     if sort == "namespace":
-        return tuple(sorted(each for each in cluster.objects if each.startswith(f"{key}/")))
+        return tuple(sorted(each for each in cluster.objects if each.startswith(f"{key}/") and each not in declared))
     item = cluster.objects.get(key)
     if item is None:
         return Absent()
@@ -110,19 +115,15 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Scalar]]:
 
 def steps(teams: Sequence[TeamPart], differences: Sequence[Difference]) -> Iterator[Step]:
     """Yield the steps that set the objects with known *differences*."""
-    wanted = objects(teams)
-    prefix = "object:"
-    names = dict.fromkeys(
-        item.thing.removeprefix(prefix) for item in differences if item.thing.startswith(prefix) and not item.is_unknown
-    )
-    if not names:
+    changed = {item.thing.removeprefix(_OBJECT) for item in differences if not item.is_unknown}
+    several = {name: item for name, item in objects(teams).items() if name in changed}
+    if not several:
         return
-    several = [wanted[name] for name in wanted if name in names]
     for path, kept in ((f"{_FILE}.namespaces", True), (_FILE, False)):
-        chosen = [each for each in several if (each["kind"] == "Namespace") == kept]
+        chosen = [each for each in several.values() if (each["kind"] == "Namespace") == kept]
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": chosen}) if chosen else ""
         yield Put(f"write {path}", path, text, 0o600)
-    yield Command(f"set {', '.join(name for name in wanted if name in names)}", ("sh", "-c", _SET, "sh", _FILE))
+    yield Command(f"set {', '.join(several)}", ("sh", "-c", _SET, "sh", _FILE))
 
 
 def _priorities() -> Iterator[Object]:
