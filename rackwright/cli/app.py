@@ -77,6 +77,7 @@ class Tools(StrEnum):
     evaluation = "evaluation"
     tracking = "tracking"
     kubernetes = "kubernetes"
+    pulumi_kubernetes = "pulumi-kubernetes"
     system = "system"
 
 
@@ -86,8 +87,8 @@ def show_toolchain(
         Tools,
         typer.Argument(
             help="pulumi, the environment of the workloads, of serving alone, of vLLM on CPUs, of the evaluation "
-            "or of the tracking server, the packages of a Kubernetes cluster, or packages of this system that "
-            "rackwright needs."
+            "or of the tracking server, the packages of a Kubernetes cluster, the plugin of pulumi-kubernetes, or "
+            "packages of this system that rackwright needs."
         ),
     ] = Tools.pulumi,
 ) -> None:
@@ -96,6 +97,7 @@ def show_toolchain(
     With `system`, install missing packages of this system by apt-get, as root or by sudo; status 2 without either.
     With `kubernetes`, build its programs from Go modules, for racks without its vendor's repository: it takes 11
     minutes on two cores, 9 GB of temporary files, and 1 GB that stays. `lock --fetch` takes the packages from there.
+    With `pulumi-kubernetes`, build its plugin: five minutes of one processor.
     """
     from rackwright import toolchain
     from rackwright.toolchain import workloads
@@ -111,6 +113,12 @@ def show_toolchain(
         return
     if tools is Tools.kubernetes:
         _show_kubernetes()
+        return
+    if tools is Tools.pulumi_kubernetes:
+        from rackwright.toolchain import pulumi_kubernetes
+
+        plugin = pulumi_kubernetes.ensure(project.notify)
+        terminal.show(f"plugin of pulumi-kubernetes {pulumi_kubernetes.VERSION} in {plugin}")
         return
     if tools is not Tools.pulumi:
         ensure = {

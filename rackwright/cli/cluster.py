@@ -33,13 +33,14 @@ def execute(
     """
     from rackwright.access.cluster import access
     from rackwright.hosts.pool import Hosts
+    from rackwright.toolchain import pulumi_kubernetes
     from rackwright.toolchain.kubernetes import programs
 
     loaded = project.stack(stack)
     plane = _control_plane(loaded.fleet, cluster, str(loaded.fleet_file))
     hosts = Hosts(loaded.endpoints, loaded.salt)
-    built = programs.found_programs()
-    path = os.pathsep.join(filter(None, (os.environ.get("PATH"), str(built) if built else None)))
+    built = filter(None, (programs.found_programs(), pulumi_kubernetes.found()))
+    path = os.pathsep.join(filter(None, (os.environ.get("PATH"), *map(str, built))))
     try:
         with access(hosts, plane) as kubeconfig:
             environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": path}

@@ -83,7 +83,8 @@ EDITS = {
     "object:vision/NetworkPolicy/deny": "kubectl -n vision patch networkpolicy deny --type merge "
     """-p '{"spec":{"ingress":[{}]}}'""",
     "object:vision/NetworkPolicy/dns": "kubectl -n vision delete networkpolicy dns",
-    "object:Namespace/vision": "kubectl label --overwrite namespace vision pod-security.kubernetes.io/enforce=privileged",
+    "object:Namespace/vision": "kubectl label --overwrite namespace vision "
+    "pod-security.kubernetes.io/enforce=privileged",
     "object:PriorityClass/training": "kubectl delete priorityclass training",
     "node:node-01": "kubectl label --overwrite node node-01 rack=z9",
     "node:node-02": "kubectl taint node node-02 own=1:NoSchedule; kubectl cordon node-02",
