@@ -6,8 +6,10 @@ from importlib.resources import files
 
 from rackwright.facts import probe
 
-RUNNER = "rackwright.hosts.onhost.runner"
-ON_DRIVES = "rackwright.hosts.onhost.on_drives"
+PACKAGE = "rackwright.hosts.onhost"
+RUNNER_MODULES = ("messages", "references", "put_files", "runner")
+"""The runner is the last one; each module follows those that it imports."""
+ON_DRIVES = "on_drives"
 """The module that writes to drives, in a separate process."""
 DRIVES_MODULES = (
     "content",
@@ -32,17 +34,18 @@ def from_file(path: str) -> tuple[str, ...]:
 
 def on_drives() -> list[tuple[str, str]]:
     """Return the modules that hold and check drives, each after the modules that it imports."""
-    return [*probe.modules(DRIVES_MODULES), (ON_DRIVES, _source("on_drives"))]
+    return [*probe.modules(DRIVES_MODULES), _module(ON_DRIVES)]
 
 
 def first_line(**job: object) -> bytes:
     """Return the first line of input of COMMAND: its source, and the *job* for the runner's ``main``."""
     path = f"{job['directory']}/drives.json"
     drives = {"path": path, "command": from_file(path), "modules": on_drives()}
-    modules = [*probe.modules(), (RUNNER, _source("runner"))]
+    modules = [*probe.modules(), *map(_module, RUNNER_MODULES)]
     return json.dumps({"modules": modules, "loader": LOADER, "drives": drives, **job}).encode() + b"\n"
 
 
 @cache
-def _source(module: str) -> str:
-    return files("rackwright.hosts.onhost").joinpath(f"{module}.py").read_text()
+def _module(name: str) -> tuple[str, str]:
+    """Return the full name and the source of a module that runs on hosts."""
+    return f"{PACKAGE}.{name}", files(PACKAGE).joinpath(f"{name}.py").read_text()

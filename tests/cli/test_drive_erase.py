@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rackwright.erase.run import JOB, REPORT
-from rackwright.hosts.onhost.runner import REFERENCE
+from rackwright.hosts.onhost.references import REFERENCE
 from tests.cli.conftest import TypedProject
 from tests.support.diagnostics import sentences
 from tests.support.erasure import REPORT as ERASED

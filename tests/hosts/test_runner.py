@@ -17,8 +17,8 @@ import pytest
 
 from rackwright.facts.probe import block, superblocks
 from rackwright.hosts import runner_source
-from rackwright.hosts.onhost import runner
-from rackwright.hosts.onhost.runner import Stop
+from rackwright.hosts.onhost import messages, references, runner
+from rackwright.hosts.onhost.messages import Stop
 from tests.support.drive_content import luks_format
 
 OWNER = f"{pwd.getpwuid(os.geteuid()).pw_name}:{grp.getgrgid(os.getegid()).gr_name}"
@@ -110,7 +110,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "proc/self").mkdir(parents=True)
     (root / "proc/self/mountinfo").touch()
     (root / "proc/swaps").write_text("Filename Type Size Used Priority\n")
-    monkeypatch.setattr(runner, "ROOT", str(root))
+    monkeypatch.setattr(references, "ROOT", str(root))
     return root
 
 
@@ -356,7 +356,7 @@ def test_a_step_that_expects_something_of_a_drive_looks_at_it_in_its_own_process
 def slow(machine, monkeypatch):
     """A machine whose drives let their reader wait."""
     serial = block.serial
-    monkeypatch.setattr(runner, "PROGRESS_SECONDS", 0.2)
+    monkeypatch.setattr(messages, "PROGRESS_SECONDS", 0.2)
     monkeypatch.setattr(block, "serial", lambda *given: [time.sleep(0.3), serial(*given)][1])
 
 
@@ -377,7 +377,7 @@ def test_a_look_that_fails_is_told_of_no_longer(slow, ask, capsys):
 
 def test_udev_that_takes_its_time_is_no_silence(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(runner, "has_systemd", lambda: True)
-    monkeypatch.setattr(runner, "PROGRESS_SECONDS", 0.2)
+    monkeypatch.setattr(messages, "PROGRESS_SECONDS", 0.2)
     monkeypatch.setitem(runner.ENVIRONMENT, "PATH", f"{tmp_path}:{runner.ENVIRONMENT['PATH']}")
     command = tmp_path / "udevadm"
     command.write_text("#!/bin/sh\nsleep 0.3\n")
@@ -391,8 +391,9 @@ def test_udev_that_takes_its_time_is_no_silence(tmp_path, monkeypatch, capsys):
     assert told["text"].startswith("waiting for udev for ")
 
 
-def test_it_runs_on_python_3_8():
-    source = Path(runner.__file__).read_text()
+@pytest.mark.parametrize("name", runner_source.RUNNER_MODULES)
+def test_it_runs_on_python_3_8(name):
+    source = Path(runner.__file__).with_name(f"{name}.py").read_text()
 
     ast.parse(source, feature_version=(3, 8))
     assert source.count("from __future__ import annotations") == 1

@@ -11,7 +11,7 @@ import pytest
 
 from rackwright.hosts import runner_source
 from rackwright.hosts.onhost import runner
-from rackwright.hosts.onhost.runner import Stop
+from rackwright.hosts.onhost.messages import Stop
 from rackwright.kinds.tier import commands
 from rackwright.qualify import bench
 from tests.hosts.test_runner import add_drive, machine  # noqa: F401 - a fixture

@@ -14,7 +14,7 @@ import pytest
 from rackwright.core.contract import Send
 from rackwright.errors import StepFailed
 from rackwright.hosts import session
-from rackwright.hosts.onhost import runner
+from rackwright.hosts.onhost import put_files
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.steps import execute
 from tests.support.simulated import SimulatedRack
@@ -39,7 +39,7 @@ def sent(
     source: Path,
     target: Path,
     sha256: str | None = None,
-    receive: Callable[[dict[str, Any]], None] = runner.receive,
+    receive: Callable[[dict[str, Any]], None] = put_files.receive,
     **changes: Any,
 ) -> list[str]:
     """Send *source* to *target* by what the host does with each part, and return what was said.
@@ -104,7 +104,7 @@ def test_a_file_has_its_owner_and_mode_before_it_has_content(
     The first part is written where another account could open the file already.
     """
     seen: list[tuple[int, int, int]] = []
-    create = runner.create
+    create = put_files.create
 
     def received(step: dict[str, Any]) -> None:
         def created(path: Path, step: dict[str, Any]) -> int:
@@ -114,8 +114,8 @@ def test_a_file_has_its_owner_and_mode_before_it_has_content(
             return descriptor
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(runner, "create", created)
-            runner.receive(step)
+            patch.setattr(put_files, "create", created)
+            put_files.receive(step)
 
     (tmp_path / "source").write_bytes(b"rows of customers")
     given = given or ({} if os.geteuid() == 0 else {"owner": f"{USER}:{GROUP}"})

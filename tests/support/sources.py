@@ -7,8 +7,7 @@ RUN_ON_HOSTS = (
     "rackwright/facts/digest.py",
     "rackwright/facts/probe/[!_]*.py",
     "rackwright/facts/content.py",
-    "rackwright/hosts/onhost/on_drives.py",
-    "rackwright/hosts/onhost/runner.py",
+    "rackwright/hosts/onhost/[!_]*.py",
     "rackwright/qualify/onhost/[!_]*.py",
     "rackwright/erase/onhost/[!_]*.py",
 )

@@ -6,13 +6,9 @@ process and its lease end with stdin. A running command then continues in its sy
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import fcntl
-import grp
 import json
 import os
-import pwd
 import queue
 import re
 import shutil
@@ -21,43 +17,26 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from rackwright.facts.probe import arrays, block, encryption, observe
+from rackwright.facts.probe import block, observe
 from rackwright.facts.probe.observe import attempt
+from rackwright.hosts.onhost.messages import PROGRESS_SECONDS, Stop, emit, every, report_duration
+from rackwright.hosts.onhost.put_files import put, receive, remove
+from rackwright.hosts.onhost.references import array, hold_drives, resolve_references, root
 
-ROOT = ""
-"""Directory that contains /sys, /dev and /proc of the machine."""
 PREFIX = "rackwright-step-"
 """Prefix of the transient units that run steps. The escaped ID of the resource and the step's number follow."""
 SILENCE_SECONDS = 120
 """Seconds without a sign of life from the other side after which the lease is released."""
-PROGRESS_SECONDS = 10
 POLL_SECONDS = 0.5
 REST_SECONDS = 5
 """Interval between two checks of an array that is not at rest."""
 OUTPUT_LINES, OUTPUT_BYTES = 12, 4096
-REFERENCE = re.compile(r"\$\{(drive|drive-if-present|device|array|filesystem|luks):([^}]+)\}")
 ON_DRIVES, REFUSED = "rackwright-drives", 97
 """Program name of steps that on_drives performs itself, and its exit status if nothing was written."""
-MAPPER = "/dev/mapper/"
 ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-T = TypeVar("T")
-
-
-class Stop(Exception):
-    """A step did not begin, or failed."""
-
-    def __init__(self, reason: str, output: list[str] | None = None) -> None:
-        super().__init__(reason)
-        self.output = output or []
-
-
-def emit(event: str, **values: Any) -> None:
-    sys.stdout.write(json.dumps({**values, "event": event}) + "\n")
-    sys.stdout.flush()
 
 
 def main(job: dict[str, Any]) -> None:
@@ -149,37 +128,6 @@ def await_steps(id: str) -> bool:
         time.sleep(POLL_SECONDS)
 
 
-def every(seconds: float) -> Callable[[str], None]:
-    """Return a function that reports progress, at most one text in *seconds*."""
-    last = -seconds
-
-    def say(text: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= seconds:
-            last = time.monotonic()
-            emit("progress", text=text)
-
-    return say
-
-
-@contextlib.contextmanager
-def report_duration(activity: str) -> Iterator[None]:
-    """Report regularly how long *activity* has taken: a read of a drive may take minutes."""
-    began, ended = time.monotonic(), threading.Event()
-
-    def report() -> None:
-        while not ended.wait(PROGRESS_SECONDS):
-            emit("progress", text=f"{activity} for {time.monotonic() - began:.0f} s")
-
-    thread = threading.Thread(target=report, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()  # no progress may follow the answer
-
-
 def has_systemd() -> bool:
     return Path("/run/systemd/system").is_dir()  # sd_booted(3)
 
@@ -243,7 +191,7 @@ def process_of(step: dict[str, Any], job: dict[str, Any]) -> tuple[list[str], in
     )
     drives = job["drives"]
     path = Path(drives["path"])
-    text = {"modules": drives["modules"], "argv": wanted, "expects": expects or {}, "root": ROOT}
+    text = {"modules": drives["modules"], "argv": wanted, "expects": expects or {}, "root": root()}
     path.parent.mkdir(mode=0o700, exist_ok=True)
     remove(path)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -357,7 +305,7 @@ def run_at_rest(job: dict[str, Any]) -> None:
 def await_rest(key: str) -> None:
     """Return when md does nothing of its own to the array *key*, whatever the kernel calls that array by then."""
     while True:
-        machine = block.BlockDevices(ROOT)
+        machine = block.BlockDevices(root())
         folder = Path(machine.sys(array(machine, key)["name"]), "md")
         if is_at_rest(folder):
             return
@@ -368,158 +316,3 @@ def await_rest(key: str) -> None:
 def is_at_rest(folder: Path) -> bool:
     found = [attempt(observe.read, str(folder / file)) for file in ("sync_action", "reshape_position")]
     return found == ["idle", "none"]
-
-
-@contextlib.contextmanager
-def hold_drives(argv: list[str]) -> Iterator[list[str]]:
-    """Yield *argv* with its references resolved, its drives being open, so that their kernel names cannot change.
-
-    Raises:
-        Stop: a reference names nothing, or something else than a moment ago.
-    """
-    resolved_argv = [resolve_references(argument) for argument in argv]
-    with contextlib.ExitStack() as opened:
-        for argument, path in zip(argv, resolved_argv):  # noqa: B905 - strict= is of Python 3.10
-            if argument.startswith("${drive") and path:
-                opened.callback(os.close, os.open(path, os.O_RDONLY | os.O_NONBLOCK))
-        if [resolve_references(argument) for argument in argv] != resolved_argv:
-            raise Stop("drives came or went while they were looked for; nothing was written")
-        yield resolved_argv
-
-
-# --- files ----------------------------------------------------------------------------------------------------------
-
-
-def put(step: dict[str, Any]) -> None:
-    """Write a temporary file, then rename it to the path: a link there is replaced, never followed."""
-    path = Path(step["path"])
-    content = base64.b64decode(step["content"]) if step.get("base64") else resolve_references(step["content"]).encode()
-    beside = path.with_name(f".{path.name}.rackwright")
-    with os.fdopen(create(beside, step), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.rename(path)
-    sync_directory(path.parent)
-
-
-def receive(step: dict[str, Any]) -> None:
-    """Append a part of a file to a temporary file; after the last part, rename it to the path."""
-    path = Path(step["path"])
-    beside = path.with_name(f".{path.name}.rackwright")
-    descriptor = create(beside, step) if step["first"] else os.open(beside, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
-    with os.fdopen(descriptor, "ab") as file:
-        file.write(base64.b64decode(step["content"]))
-        if step["last"]:
-            file.flush()
-            os.fsync(file.fileno())
-    if step["last"]:
-        beside.rename(path)
-        sync_directory(path.parent)
-
-
-def create(path: Path, step: dict[str, Any]) -> int:
-    """Make the empty file *path* with the mode and the owner of *step*, and return its descriptor.
-
-    Both are set before there is any content, so that no other account can open the file in between.
-    """
-    user, _, group = step["owner"].partition(":")
-    try:
-        owner = pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid
-    except KeyError as error:
-        raise Stop(f"owner {step['owner']}: {error.args[0]}") from None
-    make_directory(path.parent)
-    remove(path)  # left by a run that was killed
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.fchown(descriptor, *owner)
-        os.fchmod(descriptor, step["mode"])
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def make_directory(path: Path) -> None:
-    if not path.is_dir():
-        make_directory(path.parent)
-        path.mkdir(mode=0o755)
-        sync_directory(path.parent)
-
-
-def remove(path: Path) -> None:
-    try:
-        path.unlink()
-    except FileNotFoundError:
-        return
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-# --- references -----------------------------------------------------------------------------------------------------
-
-
-def resolve_references(text: str) -> str:
-    """Return *text* with each of its references replaced by what it names on this host now."""
-    if not REFERENCE.search(text):
-        return text
-    machine = block.BlockDevices(ROOT)
-    resolve: dict[str, Callable[[str], str]] = {
-        "drive": lambda serial: machine.path(drive(machine, serial)),
-        "drive-if-present": lambda serial: machine.path(drive(machine, serial)) if drive_names(machine, serial) else "",
-        "device": lambda md_name: machine.path(array(machine, md_name)["name"]),
-        "array": lambda md_name: str(array(machine, md_name)["uuid"]),
-        "filesystem": lambda key: filesystem(machine, key),
-        "luks": lambda md_name: luks(machine, md_name),
-    }
-    with report_duration("looking at the drives"):
-        return REFERENCE.sub(lambda found: resolve[found[1]](found[2]), text)
-
-
-def drive(machine: block.BlockDevices, serial: str) -> str:
-    """Return the current kernel name of the drive with exactly this serial."""
-    return only(drive_names(machine, serial), f"drive {serial}")
-
-
-def drive_names(machine: block.BlockDevices, serial: str) -> list[str]:
-    """Return the kernel names of all drives with exactly this serial."""
-    return [name for name in machine.drives if attempt(block.serial, machine, name) == serial]
-
-
-def array(machine: block.BlockDevices, key: str) -> dict[str, Any]:
-    """Return the array with this md name or UUID, running or not."""
-    return only([found for found in arrays.arrays(machine) if key in (found["md_name"], found["uuid"])], f"array {key}")
-
-
-def filesystem(machine: block.BlockDevices, key: str) -> str:
-    """Return the UUID of the filesystem on the array of this md name, or on the mapping of this path."""
-    name = (mapping(machine, key) if key.startswith(MAPPER) else array(machine, key))["name"]
-    signatures = observe.unwrap(machine.signatures[name])
-    uuids = [str(signature["uuid"]) for signature in signatures if signature["usage"] == "filesystem"]
-    return only(uuids, f"filesystem on {key}")
-
-
-def mapping(machine: block.BlockDevices, path: str) -> dict[str, Any]:
-    return only([found for found in encryption.mappings(machine) if f"{MAPPER}{found['mapped_name']}" == path], path)
-
-
-def luks(machine: block.BlockDevices, md_name: str) -> str:
-    """Return the UUID of the LUKS header on the array."""
-    name = array(machine, md_name)["name"]
-    uuids = [
-        str(observe.unwrap(header["uuid"])) for header in encryption.luks_headers(machine) if header["device"] == name
-    ]
-    return only(uuids, f"LUKS header on {md_name}")
-
-
-def only(found: list[T], what: str) -> T:
-    if len(found) != 1:
-        raise Stop(f"{'more than one' if found else 'no'} {what} here; nothing was written")
-    return found[0]

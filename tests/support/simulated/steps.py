@@ -17,6 +17,7 @@ for name in ("rackwright", "rackwright.facts", "rackwright.facts.probe", "rackwr
     package.__path__ = [str(ROOT.joinpath(*name.split(".")))]
 
 from rackwright.hosts.onhost import on_drives, runner  # noqa: E402
+from rackwright.hosts.onhost.messages import Stop  # noqa: E402
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def drive(machine: None, serial: str) -> dict[str, Any]:
     for found in facts["drives"]:
         if found["serial"] == serial:
             return dict(found)
-    raise runner.Stop(f"no drive {serial} here; nothing was written")
+    raise Stop(f"no drive {serial} here; nothing was written")
 
 
 def perform(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
@@ -42,7 +43,7 @@ def perform(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
         try:
             on_drives.check_content(serial, expected, None, serial)
         except on_drives.DriveStepRefused as reason:
-            raise runner.Stop(f"{reason}; nothing was written") from None
+            raise Stop(f"{reason}; nothing was written") from None
     with (DIRECTORY / "steps").open("a") as log:
         log.write(json.dumps(step) + "\n")
     with socket.socket(socket.AF_UNIX) as test, test.makefile("rw") as lines:
@@ -51,7 +52,7 @@ def perform(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
         lines.flush()
         reason = json.loads(lines.readline())
     if reason is not None:
-        raise runner.Stop(reason)
+        raise Stop(reason)
 
 
 main()
