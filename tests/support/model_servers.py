@@ -25,6 +25,8 @@ from workloads.serving.settings import ServingSettings
 from workloads.training.__main__ import main as train
 
 INFER = "/v2/models/{}/infer"
+HELD = INFER.format("held")
+"""Route of a request to the model of a `Held`."""
 
 
 def trained(directory: Path, *changes: str) -> Path:
@@ -69,6 +71,10 @@ def request(array: np.ndarray, name: str = "x", **more: object) -> bytes:
     """Return *array* as a request in JSON."""
     tensor = {"name": name, "datatype": "FP32", "shape": list(array.shape), "data": array.ravel().tolist()}
     return json.dumps({"inputs": [tensor], **more}).encode()
+
+
+ONE = request(np.zeros((1, 2)))
+"""A request of one row to the model of a `Held`."""
 
 
 def eventually(holds: Callable[[], object]) -> None:

@@ -17,6 +17,18 @@ def digits(tmp_path_factory):
 
 
 @pytest.fixture
+def free():
+    """Return a server whose model computes as fast as it is asked."""
+    from tests.support.model_servers import Held, here
+
+    runtime = Held()
+    for _ in range(10_000):
+        runtime.go.release()
+    with here(runtime, body_bytes=4096, max_batch=4) as server:
+        yield server
+
+
+@pytest.fixture
 def host(tmp_path, monkeypatch):
     """Return a host on which nothing serves yet."""
     from tests.workloads.serving.switched import Host
