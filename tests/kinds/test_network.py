@@ -12,7 +12,7 @@ from rackwright.core.contract import Command, LogIn, Plan, Put
 from rackwright.facts.facts import Facts
 from rackwright.kinds.network import NetworkKind
 from rackwright.kinds.network.spec import NETPLAN, NetworkSpec, files
-from tests.support.mutations import link, write
+from tests.support.raw_facts import link, write
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
 from tests.support.specs import changed
 

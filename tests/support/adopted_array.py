@@ -1,6 +1,6 @@
 """Facts of an array that was made by hand."""
 
-from tests.support.mutations import array, drive, mount
+from tests.support.raw_facts import array, drive, mount
 from tests.support.recorded_hosts import RESOURCES, recorded
 
 SERIALS = [member.serial for member in RESOURCES["gpu-01/hot"].spec.members]
