@@ -88,5 +88,5 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    of_roles = {"APPLIED": (), "PREVIEWED": 1, "REPEATS": 1}
+    of_roles = {"APPLIED": (), "PREVIEWED": 1, "REPEATS": 1, "ROLES": ("base", "access")}
     start(main, (globals(), {"SIZES": (1, 2), "REPEATS": 1}), (vars(roles), of_roles))

@@ -17,6 +17,8 @@ from tests.support.log import Log
 
 APPLIED, PREVIEWED = (1, 20), 40
 """On how many hosts the roles are played, and how many are previewed."""
+ROLES = ("base", "access", "rdma", "container_runtime", "node_exporter")
+"""Roles that need no hardware."""
 REPEATS = 3
 AIM_SECONDS = 10
 RUNNER = "ansible-playbook"
@@ -60,17 +62,18 @@ class Previewed:
 
 
 class Hosts:
-    """Containers with all roles that need no hardware."""
+    """Containers with ROLES."""
 
     def __init__(self, directory: Path, count: int) -> None:
         self.names = [f"node-{number:02}" for number in range(1, count + 1)]
-        self.roles: dict[str, dict[str, Any]] = {
+        variables: dict[str, dict[str, Any]] = {
             "base": {"security_updates": False},
             "access": access(directory / "keys") | {"people": []},
             "rdma": {"unverified": "accepted"},
             "container_runtime": {"engine": "containerd"},
             "node_exporter": {},
         }
+        self.roles = {name: variables[name] for name in ROLES}
         declared = fleet(self.names, self.roles, rollout={"canary": count, "batch": "100%"})
         self.lab = Lab(directory / "project", declared, Log(f"bench-{count}"), containers=self.names, mirrors=True)
         self._usage = directory / "usage"
