@@ -28,6 +28,7 @@ ALL = [HOST, "gpu-01/warm", TIER]
 class Found(Project):
     """A project without a fleet, and a host that somebody has set up."""
 
+    settings = "stacks/Pulumi.lab.yaml"
     rack: SimulatedRack
     host: SimulatedHost
 

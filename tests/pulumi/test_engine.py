@@ -40,7 +40,7 @@ def lines_in_order(ended: Ended, wanted: list[str]) -> bool:
 
 def test_a_second_run_has_nothing_to_do(boxes):
     assert drift(boxes) == (0, {})
-    assert boxes.pulumi("up", "--yes", "--expect-no-changes").status == 0
+    assert boxes.pulumi("up", "--yes", "--skip-preview", "--expect-no-changes").status == 0
     assert boxes.rig.hosts.done == []
 
 
@@ -60,7 +60,7 @@ def test_drift_is_printed_claim_by_claim_and_mended(boxes):
     )
     assert drift(boxes) == (NOTHING_EXPECTED, {"a": {'claims["file:/etc/box.d/a.conf"].mode'}})
 
-    assert boxes.pulumi("up", "--yes").status == 0
+    assert boxes.pulumi("up", "--yes", "--skip-preview").status == 0
     assert boxes.rig.hosts.done == ["h1: give the file its mode"]
     assert drift(boxes) == (0, {})
 
@@ -93,7 +93,7 @@ def test_destroy_asks_the_last_declaration(boxes):
     """
     Without consent nothing is touched; the consent is a change of its own, and then it goes.
     """
-    refused = boxes.pulumi("destroy", "--yes")
+    refused = boxes.pulumi("destroy", "--yes", "--skip-preview")
     assert refused.status != 0
     assert "h1/a: got destroy: false\nexpected: consent\nhelp: Write destroy: true" in refused.text
     assert boxes.rig.hosts.done == []
@@ -101,7 +101,7 @@ def test_destroy_asks_the_last_declaration(boxes):
     boxes.declare(a={"destroy": True}, b={"host": "h2", "destroy": True})
     assert drift(boxes) == (NOTHING_EXPECTED, {"a": {"destroy"}, "b": {"destroy"}})
     assert boxes.pulumi("up", "--yes", "--skip-preview").status == 0
-    assert boxes.pulumi("destroy", "--yes").status == 0
+    assert boxes.pulumi("destroy", "--yes", "--skip-preview").status == 0
     assert boxes.rig.hosts.things == {"h1": {}, "h2": {}}
 
 
@@ -111,14 +111,14 @@ def test_a_host_that_is_off_stops_nobody(boxes):
     """
     boxes.rig.hosts.down.add("h1")
     boxes.declare(a={}, b={"host": "h2", "colour": "blue"})
-    changed = boxes.pulumi("up", "--yes")
+    changed = boxes.pulumi("up", "--yes", "--skip-preview")
     assert changed.status == 0
     warning = ("warning: h1: no answer", "expected: it answers at its address", "note: the last known state is kept")
     assert "\n".join((*warning, "help: Switch it on")) in changed.text
     assert boxes.rig.hosts.things["h2"]["box:b"]["colour"] == "blue"
 
     boxes.declare(a={"colour": "green"}, b={"host": "h2", "colour": "green"})
-    failed = boxes.pulumi("up", "--yes")
+    failed = boxes.pulumi("up", "--yes", "--skip-preview")
     assert failed.status != 0
     assert boxes.rig.hosts.things["h2"]["box:b"]["colour"] == "green"
 
@@ -134,7 +134,7 @@ def test_a_creation_that_failed_half_way_goes_on(boxes):
     """
     boxes.rig.hosts.fails = "give the file"
     boxes.declare(a={}, b={"host": "h2"}, c={"tags": [f"tag-{number:04}" for number in range(5000)]})
-    failed = boxes.pulumi("up", "--yes")
+    failed = boxes.pulumi("up", "--yes", "--skip-preview")
     assert failed.status != 0
     assert "give the file its mode ended with 1" in failed.text
 
@@ -150,7 +150,7 @@ def test_what_is_gone_is_refused_and_given_up_in_two_steps(boxes):
     A tier whose array is gone is neither forgotten nor made anew over lost data.
     """
     boxes.rig.hosts.things["h1"].clear()
-    gone = boxes.pulumi("up", "--yes")
+    gone = boxes.pulumi("up", "--yes", "--skip-preview")
     assert gone.status != 0
     assert "rackwright creates nothing over lost data" in gone.text
     assert boxes.rig.hosts.things["h1"] == {}

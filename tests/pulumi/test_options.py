@@ -49,7 +49,7 @@ def test_a_transformation_may_change_options_and_no_inputs(made):
     """
     write(made, TRANSFORMED.format(props={}, opts="protect=True"))
     assert made.pulumi("up", "--yes", "--skip-preview").status == 0
-    refused = made.pulumi("destroy", "--yes")
+    refused = made.pulumi("destroy", "--yes", "--skip-preview")
     assert refused.status != 0 and "because it is protected" in refused.text
 
     declared = {"declared": {"level": "raid10", "filesystem": "xfs", "mount": "/srv/other"}}

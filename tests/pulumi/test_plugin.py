@@ -155,5 +155,5 @@ def test_a_pulumi_that_is_stopped_leaves_nothing_behind(project, victim):
     if victim == signal.SIGKILL:
         assert project.pulumi("cancel", "--yes", "--stack", "lab").status == 0
     obey(project.host)
-    again = project.pulumi("up", "--yes")
+    again = project.pulumi("up", "--yes", "--skip-preview")
     assert again.status == 0, again.text

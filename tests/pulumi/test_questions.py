@@ -9,11 +9,11 @@ import pexpect
 import pytest
 
 from tests.pulumi.conftest import ROOT
-from tests.pulumi.test_plugin import OneHost, obey
-from tests.pulumi.test_plugin import project as project  # noqa: PLC0414 - pytest finds a fixture by its name
+from tests.pulumi.test_plugin import OneHost, made, obey, project
 from tests.support.json_documents import check_printed
 from tests.support.recorded_hosts import HOST, blank
 
+__all__ = ["made", "project"]
 pytestmark = pytest.mark.pulumi
 OTHER = """
   gpu-02:
@@ -135,56 +135,54 @@ def test_one_host_is_compared_and_changed_alone(project):
     assert not any(each["urn"].endswith("::gpu-02") and each["custom"] for each in state)
 
 
-def test_destroy_shows_what_stays_and_what_is_deleted(project):
-    """
-    Without consent the tier stays; with it, the summary names the data before the question.
-    """
-    obey(project.host)
-    assert piped(project, "up", "lab", "--yes").returncode == 0
-    steps = len(project.host.steps)
+def without_tier(fleet: str) -> str:
+    """Return the text of the *fleet* without its tier; the drives stay."""
+    return re.sub(r"    tiers:\n.*\n", "", fleet).replace(", tier: hot", "")
 
-    assert piped(project, "destroy", "lab").returncode == 2
-    refused = piped(project, "destroy", "lab", "--yes")
+
+def test_without_consent_no_tier_is_removed(made):
+    """
+    The engine plans a removal without asking the provider: the preview refuses it, and so does a destruction.
+    """
+    fleet = made.directory / "stacks/fleet.yaml"
+    declared = fleet.read_text()
+    assert piped(made, "destroy", "lab").returncode == 2
+    refused = piped(made, "destroy", "lab", "--yes")
     assert refused.returncode == 2
     assert "gpu-01/hot: refused" in refused.stdout and "1 refused" in refused.stdout
-    assert len(project.host.steps) == steps
 
-    fleet = project.directory / "stacks/fleet.yaml"
-    fleet.write_text(fleet.read_text().replace("mount: /srv/hot", "mount: /srv/hot, destroy: allowed"))
-    assert piped(project, "up", "lab", "--yes").returncode == 0
-    status, shown = typed(project, "Destroy the stack lab", "n", "destroy", "lab")
-    assert status == 2 and "gpu-01/hot: removed" in shown and "destroys" in shown and "nothing was changed" in shown
-    assert len(project.host.steps) == steps
-
-    project.host.on_step = lambda step: project.host.set_facts(blank()) if "removed from" in step["text"] else None
-    status, shown = typed(project, "Destroy the stack lab", "y", "destroy", "lab")
-    assert status == 0, shown
-    assert [step["text"] for step in project.host.steps[steps:]][-1].startswith("note in the owner file: removed from")
-    assert f"{HOST}: stays" in shown and "1 removed from the hosts, 1 unchanged on the hosts" in shown
-
-
-def test_preview_names_the_data_that_a_removal_loses(project):
-    """
-    The engine plans a removal without asking the provider, and the provider refuses it without consent.
-    """
-    obey(project.host)
-    fleet = project.directory / "stacks/fleet.yaml"
-    with_tier = fleet.read_text()
-    without = re.sub(r"    tiers:\n.*\n", "", with_tier).replace(", tier: hot", "")
-    assert piped(project, "up", "lab", "--yes").returncode == 0
-
-    fleet.write_text(without)
-    refused = piped(project, "preview", "lab")
+    fleet.write_text(without_tier(declared))
+    refused = piped(made, "preview", "lab")
     assert refused.returncode == 2
     assert (
         "gpu-01/hot: refused\n  [tier-holds-data] gpu-01/hot: the removal of hot would erase its data" in refused.stdout
     )
+    assert made.host.steps == []
 
-    fleet.write_text(with_tier.replace("mount: /srv/hot", "mount: /srv/hot, destroy: allowed"))
-    assert piped(project, "up", "lab", "--yes").returncode == 0
-    fleet.write_text(without)
-    planned = piped(project, "preview", "lab", "--save-plan", "plan.json")
+
+def test_with_consent_the_data_that_a_removal_loses_is_named_first(made):
+    """
+    The preview names it, and the summary of a destruction names it before the question.
+    """
+    fleet = made.directory / "stacks/fleet.yaml"
+    allowed = fleet.read_text().replace("mount: /srv/hot", "mount: /srv/hot, destroy: allowed")
+    fleet.write_text(allowed)
+    assert made.pulumi("up", "--yes", "--skip-preview", "--stack", "lab").status == 0
+
+    fleet.write_text(without_tier(allowed))
+    planned = piped(made, "preview", "lab", "--save-plan", "plan.json")
     assert planned.returncode == 1, planned.stderr
     assert "\n  destroys gpu-01/hot: everything on it\n" in planned.stdout
-    saved = json.loads((project.directory / "plan.json").read_text())
+    saved = json.loads((made.directory / "plan.json").read_text())
     assert (saved["removed"], "gpu-01/hot" in saved["resources"]) == (["gpu-01/hot"], False)
+
+    fleet.write_text(allowed)
+    status, shown = typed(made, "Destroy the stack lab", "n", "destroy", "lab")
+    assert status == 2 and "gpu-01/hot: removed" in shown and "destroys" in shown and "nothing was changed" in shown
+    assert made.host.steps == []
+
+    made.host.on_step = lambda step: made.host.set_facts(blank()) if "removed from" in step["text"] else None
+    status, shown = typed(made, "Destroy the stack lab", "y", "destroy", "lab")
+    assert status == 0, shown
+    assert made.host.steps[-1]["text"].startswith("note in the owner file: removed from")
+    assert f"{HOST}: stays" in shown and "1 removed from the hosts, 1 unchanged on the hosts" in shown

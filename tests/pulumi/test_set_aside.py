@@ -1,12 +1,13 @@
 """A state that another version wrote: refused once, moved aside, and its hosts taken over."""
 
+import copy
 import json
 from typing import Any
 
 import pytest
 
 from rackwright.provider.state_format import PROPERTY
-from tests.pulumi.conftest import Project
+from tests.pulumi.conftest import Boxes, Project, States
 from tests.pulumi.test_adopt import ALL, Found, project
 
 __all__ = ["project"]
@@ -31,31 +32,58 @@ def write_old_state(stack: Project) -> dict[str, Any]:
     return exported(stack)
 
 
-@pytest.mark.parametrize("command", (["preview"], ["refresh", "--yes"], ["destroy", "--yes"]), ids=lambda argv: argv[0])
-def test_an_old_state_is_refused_once(boxes, command):
+@pytest.fixture
+def old_boxes(boxes: Boxes, states: States) -> Boxes:
+    """Two boxes on their hosts, and a state of them that an older version wrote."""
+
+    def make() -> dict[str, Any]:
+        assert boxes.pulumi("up", "--yes", "--skip-preview").status == 0
+        write_old_state(boxes)
+        return copy.deepcopy(boxes.rig.hosts.things)
+
+    boxes.rig.hosts.things = copy.deepcopy(states.give("old-boxes", boxes, make))
+    return boxes
+
+
+@pytest.fixture
+def old_project(project: Found, states: States) -> Found:
+    """A host that was taken over, and a state of it that an older version wrote."""
+
+    def make() -> None:
+        project.rackwright("adopt", "lab")
+        write_old_state(project)
+
+    project.discover()
+    states.give("old-adopted", project, make)
+    return project
+
+
+@pytest.mark.parametrize(
+    "command",
+    (["preview"], ["refresh", "--yes", "--skip-preview"], ["destroy", "--yes", "--skip-preview"]),
+    ids=lambda argv: argv[0],
+)
+def test_an_old_state_is_refused_once(old_boxes, command):
     """
     Plain pulumi names the way once for the whole state, and shows no difference; the hosts stay as they are.
     """
-    assert boxes.pulumi("up", "--yes", "--skip-preview").status == 0
-    write_old_state(boxes)
-    things, done = str(boxes.rig.hosts.things), [*boxes.rig.hosts.done]
+    hosts = old_boxes.rig.hosts
+    things, done = str(hosts.things), [*hosts.done]
 
-    refused = boxes.pulumi(*command)
+    refused = old_boxes.pulumi(*command)
 
     assert refused.status != 0
     assert "stack lab: its state has format 1, of another version of rackwright" in refused.text
     assert refused.text.count("help: Run `rackwright adopt lab --set-aside-state`") == 1
     assert "claims" not in refused.text
-    assert (str(boxes.rig.hosts.things), boxes.rig.hosts.done) == (things, done)
+    assert (str(hosts.things), hosts.done) == (things, done)
 
 
-def test_an_old_state_is_set_aside_and_its_hosts_are_taken_over(project: Found):
+def test_an_old_state_is_set_aside_and_its_hosts_are_taken_over(old_project: Found):
     """
     The file has the old state, the preview is clean, nothing is sent to a host, and the command can be repeated.
     """
-    project.discover()
-    project.rackwright("adopt", "lab")
-    old = write_old_state(project)
+    project, old = old_project, exported(old_project)
     for command in (["preview"], ["up", "--yes"], ["destroy", "--yes"], ["adopt"]):
         assert "rackwright adopt lab --set-aside-state" in project.errors(*command, "lab", status=2)
 
@@ -78,13 +106,11 @@ def test_an_old_state_is_set_aside_and_its_hosts_are_taken_over(project: Found):
     assert project.host.steps == []
 
 
-def test_an_interrupted_command_is_repeated(project: Found):
+def test_an_interrupted_command_is_repeated(old_project: Found):
     """
     The first command ended after it wrote the file; a second one goes on with the same file.
     """
-    project.discover()
-    project.rackwright("adopt", "lab")
-    write_old_state(project)
+    project = old_project
     text = project.pulumi("stack", "export", "--stack", "lab").raw
     file = project.directory / ".rackwright/states/lab.format-1.json"
     file.parent.mkdir()
