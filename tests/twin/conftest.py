@@ -4,7 +4,7 @@ import ctypes
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,15 @@ class RunningTwin:
         return set(self.run("lsblk --nodeps --noheadings --output SERIAL").split())
 
 
+OTHER = replace(machine(2, nvme=0, sas=0), gpus=("t4",))
+"""The second machine of the running twin: without data drives, and with a GPU."""
+
+
 @pytest.fixture(scope="module")
 def running_twin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTwin]:
     """A twin of two machines, started once for all tests that boot."""
     messages: list[str] = []
-    twin = Twin(tmp_path_factory.mktemp("twin"), [machine(1), machine(2, nvme=0, sas=0)])
+    twin = Twin(tmp_path_factory.mktemp("twin"), [machine(1), OTHER])
     twin.start(messages.append)
     yield RunningTwin(twin, messages)
     twin.stop(messages.append, grace_seconds=0)

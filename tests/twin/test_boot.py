@@ -8,8 +8,10 @@ import pytest
 
 from rackwright.errors import StepFailed
 from rackwright.twin import Twin, drive_faults, faults, host_faults
+from rackwright.twin.gpu import faults as gpu_faults
 from rackwright.twin.vm.qmp import monitor
-from tests.twin.conftest import machine
+from tests.support.driver_install import INSTALL
+from tests.twin.conftest import OTHER, machine
 
 pytestmark = pytest.mark.twin
 
@@ -96,22 +98,28 @@ def test_a_drive_is_pulled_and_comes_back(running_twin, serial):
 def test_a_power_cut_keeps_synced_data_and_pulled_drives_and_loses_memory(running_twin):
     """
     Synced data is on the disk after the next start; memory is empty. Switching off and on does not put drives back: the
-    guest finds them when they are inserted into their empty places later.
+    guest finds them when they are inserted into their empty places later. The start starts only the machine that is
+    off: its process is new, the other one stays, and both machines keep their ports.
     """
     everything = running_twin.serials()
     faults.pull(running_twin.twin, running_twin.host, "T1-SAS0")
     faults.pull(running_twin.twin, running_twin.host, "T1-NVME0")
     running_twin.run("echo kept > synced && sync && touch /dev/shm/lost")
+    before = {status.name: status for status in running_twin.twin.status()}
 
     faults.power_off(running_twin.twin, running_twin.host)
-    assert not running_twin.twin.is_on(running_twin.host)
+    assert [status.power for status in running_twin.twin.status()] == [False, True]
     with (
         pytest.raises(StepFailed, match="the machine is off"),
         faults.pause_processor(running_twin.twin, running_twin.host),
     ):
         pass
-    faults.power_on(running_twin.twin, running_twin.host, running_twin.messages.append)
+    running_twin.twin.start(running_twin.messages.append)
 
+    after = {status.name: status for status in running_twin.twin.status()}
+    assert after[running_twin.other] == before[running_twin.other]
+    assert after[running_twin.host].process != before[running_twin.host].process
+    assert after[running_twin.host].port == before[running_twin.host].port
     assert running_twin.run("cat synced; ls /dev/shm") == "kept"
     assert running_twin.serials() == everything - {"T1-SAS0", "T1-NVME0"}
     faults.insert(running_twin.twin, running_twin.host, "T1-SAS0")
@@ -207,20 +215,20 @@ def test_a_paused_machine_does_not_write_to_its_disks(running_twin, eventually):
     running_twin.run("sudo systemctl stop busy")
 
 
-def test_a_second_start_only_starts_the_machines_that_are_off(running_twin):
+def test_a_gpu_of_a_machine_is_lost_and_its_kernel_log_remembers_it(running_twin):
     """
-    One process stays, the other is new, and both machines keep their ports.
+    A message in the kernel log stays until the next start, as on a real host.
     """
-    before = {status.name: status for status in running_twin.twin.status()}
-    faults.power_off(running_twin.twin, running_twin.other)
-    assert [status.power for status in running_twin.twin.status()] == [True, False]
+    twin, other = running_twin.twin, running_twin.other
+    running_twin.run(INSTALL, other)
+    gpu_faults.inject(twin, other, 0, "lost")
+    assert gpu_faults.probe_gpus(twin, other).gpus[0].condition == "lost"
 
-    running_twin.twin.start(running_twin.messages.append)
+    gpu_faults.inject(twin, other, 0, "clear")
 
-    after = {status.name: status for status in running_twin.twin.status()}
-    assert after[running_twin.host] == before[running_twin.host]
-    assert after[running_twin.other].process != before[running_twin.other].process
-    assert after[running_twin.other].port == before[running_twin.other].port
+    facts = gpu_faults.probe_gpus(twin, other)
+    assert (facts.gpus[0].condition, [xid.code for xid in facts.xids]) == ("working", [79])
+    assert 0 <= facts.taken_at - facts.xids[0].at < 600
 
 
 def test_a_changed_declaration_asks_for_a_restart(running_twin):
@@ -228,7 +236,7 @@ def test_a_changed_declaration_asks_for_a_restart(running_twin):
     A start does not change a running machine.
     """
     messages: list[str] = []
-    grown = Twin(running_twin.twin.layout.directory, [machine(1, nvme=3), machine(2, nvme=0, sas=0)])
+    grown = Twin(running_twin.twin.layout.directory, [machine(1, nvme=3), OTHER])
 
     grown.start(messages.append)
 
@@ -247,7 +255,7 @@ def test_stop_keeps_disks_and_reset_deletes_them(running_twin):
 
     twin.stop(running_twin.messages.append)
     assert not any(status.power for status in twin.status())
-    twin.power_on(other, running_twin.messages.append)
+    faults.power_on(twin, other, running_twin.messages.append)
     assert running_twin.run("cat here", other) == "kept"
 
     twin.reset(running_twin.messages.append)

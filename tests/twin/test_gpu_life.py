@@ -18,7 +18,7 @@ from rackwright.facts.view import UnknownFact
 from rackwright.twin import Twin
 from rackwright.twin.gpu import faults, library, plug, state
 from tests.support.driver_install import HOST, INSTALL, REAL, VERSION
-from tests.twin.conftest import RunningTwin, container, machine
+from tests.twin.conftest import RunningTwin, container
 
 pytestmark = [
     pytest.mark.twin,
@@ -250,24 +250,3 @@ def test_a_host_that_is_off_is_one_row_and_hides_no_other(say):
 
 def test_a_gpu_fault_needs_a_number(say):
     assert say("twin", "fault", "lab", "gpu-hot", "beta", "first")[0] == 2
-
-
-def test_a_virtual_machine_has_gpus_and_keeps_its_kernel_log(tmp_path):
-    """
-    A message in the kernel log stays until the next start, as on a real host.
-    """
-    messages: list[str] = []
-    twin = Twin(tmp_path, [replace(machine(3, nvme=0, sas=0), gpus=("t4",))])
-    try:
-        twin.start(messages.append)
-        RunningTwin(twin, messages).run(INSTALL, "test-03")
-        faults.inject(twin, "test-03", 0, "lost")
-        assert faults.probe_gpus(twin, "test-03").gpus[0].condition == "lost"
-
-        faults.inject(twin, "test-03", 0, "clear")
-
-        facts = faults.probe_gpus(twin, "test-03")
-        assert (facts.gpus[0].condition, [xid.code for xid in facts.xids]) == ("working", [79])
-        assert 0 <= facts.taken_at - facts.xids[0].at < 600
-    finally:
-        twin.reset(messages.append)
