@@ -53,11 +53,11 @@ def test_a_small_rack_is_made_mended_and_its_tier_is_removed(tmp_path: Path) -> 
         lab.ssh(CONTAINER, "chmod 0600 /etc/timezone")
         assert lab.differing() == CHANGED
         lab.edit(lambda fleet: fleet["hosts"][MACHINE]["tiers"]["hot"].update(destroy="allowed"))
-        lab.up()
+        lab.apply()
         assert lab.ssh(MACHINE, "cat /srv/hot/file") == "kept"
 
         lab.edit(_remove_tier)
-        lab.up()
+        lab.apply()
         nothing_is_left(lab, tier)
         assert lab.audit_differences(status=0) == set()
 
