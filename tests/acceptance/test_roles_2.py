@@ -1,10 +1,10 @@
-"""Line 2: everything that a role promises is broken by hand on one host; each is found under its path, and mended."""
+"""Line 2: each claim of a role is broken by hand on one host; each is found under its path, and mended."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from tests.support.acceptance import line
-from tests.support.access_rack import BROKEN, Rack, access, fleet
+from tests.support.access_rack import BROKEN, PEOPLE, Rack, access, fleet
 from tests.support.expect import need
 from tests.support.lab import Lab, format_claims
 from tests.support.log import Log
@@ -70,9 +70,15 @@ def test_each_broken_claim_of_the_role_access_is_found_and_mended(log: Log) -> s
         lab.start()
         log("up")
         lab.up(status=1)  # people have no secret yet
-        for name in ("olga", "dara", "axel"):
+        waiting = {(f"{host}/access", f"file:/var/lib/totp/{name}") for host in (MACHINE, CONTAINER) for name in PEOPLE}
+        found = lab.audit_differences()
+        need(found == waiting, f"before anybody has enrolled, these differ: {format_claims(found)}")
+        for name in PEOPLE:
             Rack(lab, keys, MACHINE).enrol(name)
-        return _broken(lab, "access", ACCESS)
+        figure = _broken(lab, "access", ACCESS)
+        aside = lab.ssh(MACHINE, "cat /var/lib/rackwright/aside/etc/sudoers.d/games")
+        need("games" in aside, "the undeclared file of sudo is not kept aside")
+        return figure
 
 
 def _lab(log: Log, roles: dict[str, Any]) -> Lab:

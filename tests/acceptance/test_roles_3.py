@@ -1,10 +1,12 @@
 """Line 3: who gets in and who does not, each case by a real login to a machine that has the role access."""
 
+import re
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from rackwright.access.totp import Secret
 from rackwright.facts import probe
 from rackwright.hosts.transport import Connection
 from rackwright.schema.ssh import Endpoint, Login
@@ -45,14 +47,15 @@ class Doors:
     def __init__(self, rack: Rack) -> None:
         self.rack, self.keys = rack, rack.keys
         self._secret = rack.enrol("olga")
-        self._used = 0
+        self._used: dict[Secret, int] = {}
 
-    def fresh_code(self) -> str:
-        """Return a code of olga's that was not used yet: one is good for one login."""
-        while (now := int(time.time()) // STEP_SECONDS) <= self._used:
+    def fresh_code(self, secret: Secret | None = None) -> str:
+        """Return a new code of *secret*, by default that of olga: a code is good for one login."""
+        secret = secret or self._secret
+        while (now := int(time.time()) // STEP_SECONDS) <= self._used.get(secret, 0):
             time.sleep(0.2)
-        self._used = now
-        return code(self._secret)
+        self._used[secret] = now
+        return code(secret)
 
     def key_alone(self) -> bool:
         return _in(self.rack.ssh("olga"))
@@ -78,14 +81,40 @@ class Doors:
     def bare_key(self) -> bool:
         return _in(self.rack.ssh("deploy"))
 
-    def revoked(self) -> bool:
-        """A certificate that was good a moment ago, once its key is declared to be revoked."""
+    def revoked_key(self) -> bool:
+        """The first of the rows after the withdrawal of access, which it begins."""
+        self._withdraw()
+        return _in(self.rack.ssh("deploy", key=self.keys / "spare", options=self._of_spare))
+
+    def _withdraw(self) -> None:
+        """Revoke a key and the serial number of a certificate, and remove dara; all three were good a moment ago."""
         new_key(self.keys / "spare")
-        made = certificate(self.keys, "of-spare", key="spare")
-        need(_in(self.rack.ssh("deploy", key=self.keys / "spare", options=made)), "the certificate was never good")
-        self.rack.access(revoked=[(self.keys / "spare.pub").read_text().strip()])
-        self.rack.lab.up(status=1)  # two people have not enrolled
-        return _in(self.rack.ssh("deploy", key=self.keys / "spare", options=made))
+        self._of_spare = certificate(self.keys, "of-spare", key="spare")
+        self.rack.certificate()
+        issued, stolen = self.keys / "deploy-cert.pub", self.keys / "stolen-cert.pub"
+        issued.rename(stolen)  # ssh takes a certificate of the first name by itself
+        self._stolen = ["-o", f"CertificateFile={stolen}"]
+        shown = subprocess.run(["ssh-keygen", "-L", "-f", str(stolen)], capture_output=True, text=True, check=True)
+        [serial] = re.findall(r"Serial: (\d+)", shown.stdout)
+        self._secret_of_dara = self.rack.enrol("dara")
+        good = self.rack.ssh("deploy", key=self.keys / "spare", options=self._of_spare)
+        need(_in(good), "the certificate of the key was never good")
+        need(_in(self.rack.ssh("deploy", options=self._stolen)), "the stolen certificate was never good")
+        need(self.person_of_dara(), "dara was never let in")
+
+        roles = self.rack.lab.fleet.hosts[HOST].roles
+        people = [person for person in roles["access"]["people"] if person["name"] != "dara"]
+        revoked = [(self.keys / "spare.pub").read_text().strip(), {"serial": serial}]
+        self.rack.access(revoked=revoked, people=people)
+        self.rack.lab.up(status=1)  # axel has not enrolled
+        groups = self.rack.lab.ssh(HOST, "id -Gn dara")
+        need(groups == "dara", f"dara is still in the groups {groups}")
+
+    def revoked_serial(self) -> bool:
+        return _in(self.rack.ssh("deploy", options=self._stolen))
+
+    def person_of_dara(self) -> bool:
+        return _in(self.rack.ssh("dara", code=self.fresh_code(self._secret_of_dara)))
 
     def our_own_connection(self) -> bool:
         layout = self.rack.lab.twin.layout
@@ -149,7 +178,10 @@ ROWS: dict[str, tuple[Callable[[Doors], bool], bool]] = {
         lambda doors: doors.certificate("source", "-O", "source-address=192.0.2.0/24"),
         False,
     ),
-    "a revoked one": (Doors.revoked, False),
+    "one of a revoked key": (Doors.revoked_key, False),
+    "one that is revoked by its serial number": (Doors.revoked_serial, False),
+    "another certificate of the same key": (lambda doors: doors.certificate("renewed"), True),
+    "a person who is no longer declared": (Doors.person_of_dara, False),
     "our own connection with a certificate": (Doors.our_own_connection, True),
     "Ansible with a certificate": (Doors.ansible, True),
     "Ansible over a connection that a person opened": (Doors.ansible_over_a_persons_connection, True),

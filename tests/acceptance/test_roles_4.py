@@ -1,17 +1,22 @@
 """Line 4: a host takes back a change that locks everyone out, and its resource fails."""
 
+import base64
+import json
+import os
 import re
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rackwright.kinds.shared.guard import SECONDS
+from rackwright.core.contract import Command
+from rackwright.kinds.shared.guard import LEASE_FILE, SECONDS, guard_change
 from tests.support.acceptance import line
 from tests.support.access_rack import Rack, access, fleet
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
-from tests.support.log import Log
+from tests.support.log import ROOT, Log
 from tests.support.login_machine import certificate
 
 HOST = "alpha"
@@ -23,9 +28,11 @@ FAILED = re.compile(rf"\(log in again\) failed on {HOST}: .*")
 
 @line("roles", 4, part="sshd")
 def test_a_host_takes_back_an_sshd_that_cannot_be_reached(log: Log) -> str:
-    """Its sshd listens where nobody asks: valid, and wrong."""
+    """Its sshd listens where nobody asks: valid, and wrong. An invalid configuration of sshd is never written."""
     with _rack(log, containers=[HOST]) as rack:
         lab = rack.lab
+        _require_sshd_refuses(rack)
+        _require_timer_waits_for_lease(lab)
         before = lab.ssh(HOST, f"cat {CONFIG}")
         log("sshd is declared to listen on another port than the one that is asked")
         rack.access(ports=[2222])
@@ -34,6 +41,47 @@ def test_a_host_takes_back_an_sshd_that_cannot_be_reached(log: Log) -> str:
         seconds = _back(log, lambda: lab.ssh(HOST, "id -un", status=None) == "root")
         need(lab.ssh(HOST, f"cat {CONFIG}") == before, f"{CONFIG} is not what it was")
         return f"{reason!r}; taken back and reachable {seconds:.0f} s after it failed, timer {SECONDS} s"
+
+
+def _require_sshd_refuses(rack: Rack) -> None:
+    """A configuration that sshd does not accept fails the role's own check, and the host keeps its present one."""
+    lab, path = rack.lab, rack.keys / "inventory.json"
+    rack.lab.log("playing a configuration that sshd does not accept")
+    look = f"cat {CONFIG}; systemctl show --property=MainPID ssh.service"
+    before = lab.ssh(HOST, look)
+    inventory = json.loads(lab.rackwright("inventory", lab.stack, status=0).stdout)
+    for file in inventory["all"]["hosts"][HOST]["access_files"]:
+        if file["path"] == CONFIG:
+            file["content"] = base64.b64encode(b"AllowUsers\n").decode()
+    path.write_text(json.dumps(inventory))
+    argv = [
+        str(ROOT / ".venv/bin/ansible-playbook"),
+        "-i",
+        str(path),
+        str(ROOT / "playbooks/role.yml"),
+        "-e",
+        "role=access",
+    ]
+    played = lab.log.run(argv, rack.keys, {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")})
+    need(played.returncode == 2, f"the playbook ended with {played.returncode}")
+    need("failed to validate" in played.stdout, f"the playbook printed {played.stdout[-300:]}")
+    need(lab.ssh(HOST, look) == before, "the host has another configuration, or sshd was started again")
+
+
+def _require_timer_waits_for_lease(lab: Lab) -> None:
+    """The timer of a change that takes longer than the timer's seconds waits for the host's lease."""
+    lab.log("a change that takes longer than its timer")
+    arm = guard_change("slow", ["/etc/slow"], "", [], seconds=1, patient=True)[0]
+    assert isinstance(arm, Command)
+    held = f"flock {LEASE_FILE} sh -c 'touch /run/held; while [ ! -e /run/let-go ]; do sleep 0.1; done'"
+    lab.ssh(HOST, f"setsid {held} </dev/null >/dev/null 2>&1 &")
+    eventually(lambda: lab.ssh(HOST, "ls /run/held", status=None), "the lease is held")
+    lab.ssh(HOST, f"echo before > /etc/slow; {shlex.join(arm.argv)}; echo after > /etc/slow")
+    going = "systemctl show --property=ActiveState --value undo-rackwright-slow.service"
+    eventually(lambda: lab.ssh(HOST, going) == "activating", "the timer fires")
+    need(lab.ssh(HOST, "cat /etc/slow") == "after", "the change was undone before the lease was free")
+    lab.ssh(HOST, "touch /run/let-go")
+    eventually(lambda: lab.ssh(HOST, "cat /etc/slow") == "before", "the change is undone")
 
 
 @line("roles", 4, part="certificate")

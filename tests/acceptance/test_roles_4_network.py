@@ -7,7 +7,7 @@ from rackwright.hosts.pool import Hosts
 from rackwright.stack import load_stack
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
-from tests.support.lab import Lab
+from tests.support.lab import Lab, format_claims
 from tests.support.log import Log
 
 HOST, SECONDS = "gpu-01", 120
@@ -53,6 +53,9 @@ def test_a_host_takes_back_a_network_that_cuts_the_controller_off(log: Log) -> s
         need("undo" not in lab.ssh(HOST, "ls /etc/systemd/system"), "the timer was left behind")
         log("declaring it without the route")
         lab.edit(lambda fleet: fleet["hosts"][HOST]["network"].pop("routes"))
+        interrupted = lab.audit_differences()
+        record = {(f"{HOST}/network", "owner:network")}
+        need(interrupted == record, f"only the record of the change differs; these do: {format_claims(interrupted)}")
         lab.up()
         need(not lab.differing(), "something differs after the next run")
     return f"cut off, said so, and reachable again {seconds:.0f} s after `up` had begun; the timer had {SECONDS} s"

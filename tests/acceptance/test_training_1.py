@@ -1,6 +1,7 @@
 """Line 1: a run on two hosts of a twin, started, left alone, healed, and stopped by hand."""
 
 import json
+import re
 from typing import Any
 
 from tests.support.acceptance import line
@@ -17,7 +18,7 @@ CUT_SECONDS = 90
 @line("training", 1)
 def test_a_run_on_two_hosts_starts_and_heals_and_stops(log: Log) -> str:
     with training_lab(log, tracked=True) as lab:
-        parts = [_starts(lab), _is_seen(lab), _is_left_alone(lab), _heals(lab), _stops(lab)]
+        parts = [_starts(lab), _is_seen(lab), _is_left_alone(lab), _heals(lab), _stops(lab), _finishes(lab)]
     return "; ".join(parts)
 
 
@@ -80,14 +81,17 @@ def test_a_run_imports_what_its_fleet_installs(log: Log) -> str:
 def _starts(lab: TrainingLab) -> str:
     first, received = lab.step(OTHER), lab.received_bytes(OTHER)
     need(first >= 1, f"rank 1 has logged step {first} when `up` returned")
+    processes = [len(lab.processes(host)) for host in (LAUNCHER, OTHER)]
+    need(processes == [1, 1], f"the hosts have {processes} processes of the training")
     goes_on(lab, OTHER)
     grown = lab.received_bytes(OTHER) - received
     need(grown > 0, "the fabric interface has received nothing")
     record = json.loads(lab.ssh(LAUNCHER, f"cat {OUT}/provenance.json"))
     need(
-        {*record["hosts"]} == {LAUNCHER, OTHER} and {"fleet", "declaration", "lock", "code"} <= {*record},
+        {*record["hosts"]} == {LAUNCHER, OTHER} and {*record} == {"fleet", "declaration", "lock", "hosts", "code"},
         f"it says {record}",
     )
+    need(len({*record["hosts"].values()}) == 2, f"two hosts have one fingerprint: {record['hosts']}")
     return f"rank 1 logs on its own host, {grown} bytes came over the fabric"
 
 
@@ -135,6 +139,34 @@ def _heals(lab: TrainingLab) -> str:
 def _stops(lab: TrainingLab) -> str:
     lab.log("stopping it by hand")
     lab.rackwright("run", "stop", lab.stack, RUN, status=0)
+    report = lab.status()
+    need(report["outcome"] == "stopped", f"the run is {report['outcome']}")
+    saved, last = report["checkpoint"], report["step"]
+    need(saved >= last, f"the run saved step {saved} and stopped in step {last}")
+    need(not [lab.processes(host) for host in (LAUNCHER, OTHER) if lab.processes(host)], "the training still runs")
     found = lab.differing()
     need(found == {(f"{LAUNCHER}/{RUN}", f"run:{RUN}")}, f"what differs is {format_claims(found)}")
-    return "a run stopped by hand shows in preview and audit"
+    return "a run stopped by hand saves its last step, and shows in preview and audit"
+
+
+def _finishes(lab: TrainingLab) -> str:
+    """With fewer declared steps the run resumes and finishes; then it refuses another configuration."""
+    saved = int(lab.status()["step"])
+    _declare_steps(lab, saved + 30)
+    lab.log(f"declaring {saved + 30} steps")
+    lab.up()
+    eventually(lambda: lab.status()["outcome"] == "finished", "the run finishes", START_SECONDS)
+    need(lab.status()["checkpoint"] == saved + 30, f"its last checkpoint is {lab.status()['checkpoint']}")
+    need(lab.differing() == set(), "something differs once it has finished")
+    left = f"pgrep -u run-{RUN} || true"
+    eventually(lambda: not lab.ssh(OTHER, left), "the run's sshd stops on the other host", 60)
+    _declare_steps(lab, saved + 60)
+    refused = lab.rackwright("preview", lab.stack, status=2)
+    reason = "the run has finished, and its declared configuration has changed"
+    need(reason in " ".join(refused.stdout.split()), "the preview does not refuse another configuration")
+    return "it resumes, finishes, stops its sshd and refuses another configuration"
+
+
+def _declare_steps(lab: TrainingLab, steps: int) -> None:
+    path = lab.fleet_path.parent / "training.yaml"
+    path.write_text(re.sub(r"steps: \d+", f"steps: {steps}", path.read_text(), count=1))

@@ -1,12 +1,12 @@
-"""A host's network on the twin: the declared state is set up, or the host undoes the change by itself."""
+"""The network of a container: the declared state is set up, or the host undoes the change by itself.
+
+`make accept ONLY='roles.2[bonds] roles.4[network]'` checks bonds and VLANs, and a host that cuts itself off.
+"""
 
 import json
 import os
-import re
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from rackwright.core import diff as comparison
 from rackwright.core.contract import LogIn, Plan
 from rackwright.core.repository import Repository
 from rackwright.core.scope import rehearsable_claims
-from rackwright.errors import StepFailed
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.steps import execute
 from rackwright.schema import Fleet
@@ -26,7 +25,6 @@ from rackwright.twin import Twin
 from rackwright.twin.fleet import build_twin
 
 pytestmark = pytest.mark.twin
-Eventually = Callable[[Callable[[], bool]], None]
 ROOT = Path(__file__).parents[2]
 SALT = b"recorded"
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start containers")
@@ -60,12 +58,6 @@ class Rack:
             self.twin.ssh(host, "sudo -n sh -e -s"), input=command, capture_output=True, text=True, timeout=60
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout.strip()
-
-    def boot(self, host: str) -> str:
-        """Return the boot id of *host*, or an empty text while the host does not answer."""
-        argv = [*self.twin.ssh(host)[:-1], "-o", "ConnectTimeout=5", self.twin.ssh(host)[-1]]
-        done = subprocess.run([*argv, "cat /proc/sys/kernel/random/boot_id"], capture_output=True, text=True)
         return done.stdout.strip()
 
     @property
@@ -116,7 +108,7 @@ def nic(number: int, port: int, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
-    """Two containers: alpha is reached by its management address, beta only over its fabric."""
+    """A container with two declared ports and an undeclared one."""
     alpha = {
         "nics": [nic(1, 0, mtu=9000, addresses=["10.30.0.11/24", "2001:db8:30::11/64"]), nic(1, 1)],
         "network": {
@@ -124,12 +116,11 @@ def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
             "dns": {"addresses": ["192.0.2.53", "192.0.2.54"], "search": ["rack.example"]},
         },
     }
-    beta = {"nics": [nic(2, 0, addresses=["10.30.0.12/24"])], "network": {"confirm_seconds": 30}}
     # a port of the twin that is not in the declared network below
     stray = {**alpha, "nics": [*alpha["nics"], {"name": "office", "mac": "52:54:00:03:01:99"}]}
-    rack = Rack(tmp_path_factory.mktemp("wired"), fleet({"alpha": stray, "beta": beta}), {"alpha", "beta"})
+    rack = Rack(tmp_path_factory.mktemp("wired"), fleet({"alpha": stray}), {"alpha"})
     rack.start()
-    rack.raw = fleet({"alpha": alpha, "beta": beta})
+    rack.raw = fleet({"alpha": alpha})
     yield rack
     rack.stop()
 
@@ -257,134 +248,3 @@ def test_ifupdown_is_replaced_only_if_declared(rack: Rack) -> None:
 
 WAITING = "ls /etc/systemd/system | grep undo || true"
 """Command that prints the timers that are still waiting."""
-
-
-@pytest.fixture
-def over_the_fabric(rack: Rack) -> Iterator[Hosts]:
-    """The hosts, with beta reached through alpha at its fabric address."""
-    rack.up("alpha")
-    rack.up("beta")
-    key = next(line for line in rack.pins.read_text().splitlines() if f":{rack.endpoints['beta'].port} " in f"{line} ")
-    pins = rack.pins.with_name("over_the_fabric")
-    pins.write_text(f"10.30.0.12 {key.partition(' ')[2]}\n")
-    jump = replace(rack.endpoints["alpha"], host="alpha (jump)", logins=tuple(
-        login.model_copy(update={"become": False}) for login in rack.endpoints["alpha"].logins
-    ))  # fmt: skip
-    own, beta = rack.hosts, replace(rack.endpoints["beta"], address="10.30.0.12", port=22, known_hosts=pins, jump=jump)
-    rack.hosts = Hosts({**rack.endpoints, "beta": beta}, SALT)
-    yield rack.hosts
-    rack.hosts.close()
-    rack.hosts = own
-
-
-@ROOT_ONLY
-def test_a_host_that_cuts_itself_off_restores_its_network(
-    rack: Rack, over_the_fabric: Hosts, eventually: Eventually
-) -> None:
-    """
-    The only address changes, so that no new login succeeds. The error says that the host undoes the change, and when.
-    """
-    raw = json.loads(json.dumps(rack.raw))
-    rack.raw["hosts"]["beta"]["nics"] = [nic(2, 0, addresses=["10.77.0.12/24"])]
-    began = time.monotonic()
-    try:
-        with pytest.raises(StepFailed) as failure:
-            rack.up("beta")
-    finally:
-        rack.raw = raw
-    message = str(failure.value)
-    assert re.search(r"\((log in again|set up the links .*|stop the timer: .*)\)", message), message
-    assert "within 30 s the host itself undoes" in message
-
-    own = Hosts({"beta": rack.endpoints["beta"]}, SALT)
-    eventually(lambda: "10.30.0.12/24" in rack.run("beta", "ip -br address show dev fabric0"))
-    assert time.monotonic() - began >= 25
-    own.close()
-    rack.hosts = Hosts({**rack.hosts._endpoints}, SALT)  # the same object does not try an unreachable host again
-    eventually(lambda: rack.run("beta", WAITING) == "")
-    assert rack.observe("beta")[0] == {"owner:network.phase"}
-    rack.up("beta")
-
-
-@pytest.fixture(scope="module")
-def gamma(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
-    """A virtual machine with a bond of two ports, two VLANs on it, and a port that is renamed at the change."""
-    named = {**GAMMA, "nics": [*GAMMA["nics"][:2], {**GAMMA["nics"][2], "name": "eth9"}], "network": None}
-    rack = Rack(tmp_path_factory.mktemp("bonded"), fleet({"gamma": named}), set())
-    rack.raw = fleet({"gamma": GAMMA})
-    rack.start()
-    yield rack
-    rack.stop()
-
-
-GAMMA: dict[str, Any] = {
-    "nics": [nic(3, 0, mtu=9000), nic(3, 1, mtu=9000), nic(3, 2, addresses=["10.50.0.13/24"])],
-    "network": {
-        "bonds": {
-            "bond0": {"members": ["fabric0", "fabric1"], "mode": "active-backup", "addresses": ["10.30.0.13/24"]}
-        },
-        "vlans": {
-            "storage": {"link": "bond0", "id": 40, "addresses": ["10.40.0.13/24"]},
-            "backup": {"link": "bond0", "id": 41, "mtu": 1500},
-        },
-        "routes": [
-            {"to": "default", "via": "10.40.0.1", "metric": 500},
-            {"to": "198.51.100.0/24", "via": "10.50.0.1"},
-        ],
-        "fabric": "bond0",
-    },
-}
-DOOR = "ip -br address show dev management; ip route show dev management"
-
-
-def test_a_bond_with_vlans_is_set_up_and_survives_a_boot(gamma: Rack, eventually: Eventually) -> None:
-    """
-    The ports are matched by their permanent addresses, since members of a bond share one. The management NIC stays.
-    """
-    before = gamma.run("gamma", DOOR)
-
-    gamma.up("gamma")
-    assert gamma.run("gamma", "cat /sys/class/net/bond0/bonding/mode; cat /sys/class/net/storage/mtu").split() == [
-        *("active-backup", "1", "9000")
-    ]
-    assert "802.1Q id 40" in gamma.run("gamma", "ip -d link show storage").replace("protocol ", "")
-    boot = gamma.run("gamma", "cat /proc/sys/kernel/random/boot_id; systemctl reboot")
-
-    eventually(lambda: gamma.boot("gamma") not in ("", boot))
-    eventually(lambda: gamma.observe("gamma")[0] == set())
-    assert gamma.run("gamma", DOOR) == before
-
-
-BENT = {
-    "link:bond0.members": "ip link set dev fabric1 nomaster",
-    "link:fabric1.bond": "true",
-    "link:storage.addresses": "ip address add 10.40.0.99/24 dev storage",
-    "link:backup.mtu": "ip link set dev backup mtu 1400",
-    "link:fabric2.mtu": "ip link set dev fabric2 mtu 1400",
-}
-"""Commands that change bonds and VLANs by hand, by the path that then differs. A released port has another MTU."""
-
-
-def test_changes_of_bonds_and_vlans_by_hand_are_corrected(gamma: Rack) -> None:
-    gamma.up("gamma")
-    gamma.run("gamma", "\n".join(BENT.values()))
-    assert gamma.observe("gamma")[0] >= {*BENT}
-
-    gamma.up("gamma")
-
-
-def test_undeclared_devices_are_removed_and_unmanaged_ones_stay(gamma: Rack) -> None:
-    """
-    A new mode and a new tag create new devices; an unmanaged bridge and an unmanaged VLAN stay.
-    """
-    gamma.up("gamma")
-    gamma.run("gamma", "ip link add br9 type bridge; ip link add link fabric2 name own.9 type vlan id 9")
-    network = gamma.raw["hosts"]["gamma"]["network"]
-    del network["vlans"]["backup"]
-    network["bonds"]["bond0"]["mode"] = "balance-xor"
-    network["vlans"]["storage"]["id"] = 42
-
-    gamma.up("gamma")
-
-    there = gamma.run("gamma", "ls /sys/class/net").split()
-    assert {"br9", "own.9"} <= {*there} and "backup" not in there
