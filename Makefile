@@ -12,8 +12,8 @@ WORKLOADS := python=$$($(BIN)/rackwright toolchain workloads) &&
 ACCEPT := $(BIN)/pytest tests/acceptance --capture=no -qq --tb=no -rN -o console_output_style=classic \
 	--continue-on-collection-errors
 # The tests that start pulumi or hosts, and those of them that take longest: these start first.
-LONGEST := tests/twin/test_boot.py tests/twin/test_training_run.py tests/roles/test_access_twin.py \
-	tests/roles/test_mlflow_twin.py tests/roles/test_container_runtime_twin.py tests/pulumi/test_engine.py
+LONGEST := tests/test_small_rack.py tests/twin/test_boot.py tests/roles/test_small_roles_twin.py \
+	tests/roles/test_container_runtime_twin.py tests/pulumi/test_questions.py tests/pulumi/test_engine.py
 MACHINES = $$(grep -lrE "mark\.(pulumi|twin)\b" tests --include="test_*.py")
 SOURCES := $(wildcard rackwright stacks workloads benchmarks tests playbooks __main__.py)
 

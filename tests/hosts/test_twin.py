@@ -1,6 +1,10 @@
-"""Steps on a real system with systemd, sudo and drives: what survives its controller, and what is looked at first."""
+"""Steps on a real system with systemd and sudo: a step survives its controller, and a failed one leaves no unit.
+
+`make accept ONLY=hardening.11` checks that a drive that was written to after the plan stops its step.
+"""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,13 +19,15 @@ from rackwright.hosts.pool import Hosts
 from rackwright.hosts.session import HostBusy
 from rackwright.hosts.steps import execute
 from rackwright.schema.ssh import Endpoint, Login
-from rackwright.twin import Twin, VirtualDrive, VirtualMachine, VirtualNic
+from rackwright.twin import Container, Twin, VirtualNic
 
-pytestmark = pytest.mark.twin
+pytestmark = [
+    pytest.mark.twin,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can start containers"),
+]
 
 ROOT = Path(__file__).parents[2]
-HOST, ID, SERIAL = "gpu-01", "gpu-01/hot", "RW-NVME0"
-DRIVE = f"${{drive:{SERIAL}}}"
+HOST, ID = "gpu-01", "gpu-01/hot"
 
 CONTROLLER = """
 import sys
@@ -47,10 +53,9 @@ def endpoint(twin: Path) -> Endpoint:
 
 @pytest.fixture(scope="module")
 def twin() -> Iterator[Path]:
-    drives = (VirtualDrive("RW-BOOT", "virtio", 4 << 30, boot=True), VirtualDrive(SERIAL, "nvme", 64_000_000))
     with tempfile.TemporaryDirectory(prefix="rackwright-") as directory:
         nics = (VirtualNic("rack0", "52:54:00:77:00:01", 1500),)
-        twin = Twin(Path(directory, "twin"), [VirtualMachine(HOST, "CH-77", drives, nics)])
+        twin = Twin(Path(directory, "twin"), [Container(HOST, "CH-77", nics)])
         twin.start(print)
         try:
             yield Path(directory, "twin")
@@ -114,7 +119,7 @@ def test_a_plan_runs_through_sudo_and_systemd_with_its_arguments_unchanged(hosts
     steps: list[Step] = [
         Put("write", path, "${HOME} %n\n", mode=0o600),
         Command("append", ("sh", "-c", f"echo '${{HOME}} $$ %n' >> '{path}'")),
-        Put("write the other", "/etc/rackwright-test/other", f"{DRIVE}\n"),
+        Put("write the other", "/etc/rackwright-test/other", "plain\n"),
     ]
 
     with hosts.lease(HOST, ID, print):
@@ -123,15 +128,19 @@ def test_a_plan_runs_through_sudo_and_systemd_with_its_arguments_unchanged(hosts
         seen = hosts.connection(HOST).run(("stat", "-c", "%U:%G %a", path))
         execute(hosts, HOST, ID, [Remove("remove", path)], print)
 
-    assert written.stdout.decode() == "${HOME} %n\n${HOME} $$ %n\n/dev/nvme0n1\n"
+    assert written.stdout.decode() == "${HOME} %n\n${HOME} $$ %n\nplain\n"
     assert seen.stdout == b"root:root 600\n"
     assert hosts.connection(HOST).run(("test", "-e", path)).status == 1
+
+
+# systemd 252 may take a process that fails at once for one that could not be executed, and then its status is 1
+FAILING = ("sh", "-c", "echo so it is >&2; sleep 0.3; exit 3")
 
 
 @pytest.mark.parametrize(
     ("step", "reason"),
     [
-        (Command("fail", ("sh", "-c", "echo so it is >&2; exit 3")), '`sh` ended with 3, and printed "so it is"'),
+        (Command("fail", FAILING), '`sh` ended with 3, and printed "so it is"'),
         (Command("miss", ("nosuchcommand",)), "`nosuchcommand` ended with 1, and printed .*Failed to find executable"),
         (Command("hang", ("sleep", "1000"), timeout_seconds=2), "`sleep` was stopped after "),
     ],
@@ -143,22 +152,3 @@ def test_a_failed_unit_is_a_failed_step_and_leaves_none_behind(hosts, step, reas
 
     units = hosts.connection(HOST).run(("systemctl", "list-units", "--all", "--no-legend", "rackwright-step-*"))
     assert units.stdout == b""
-
-
-def test_a_drive_that_was_written_to_after_the_plan_is_left_alone(hosts):
-    shell = hosts.connection(HOST)
-    path = f"/dev/{next(drive.name for drive in hosts.facts(HOST).drives if drive.serial == SERIAL)}"
-    shell.run(("mkfs.ext4", "-q", path))
-    planned = hosts.facts(HOST, fresh=True).drive(SERIAL).content
-    wipe = Command(f"wipe {SERIAL}", ("wipefs", "--all", DRIVE), expects={SERIAL: planned}, destroys=(SERIAL,))
-    shell.run(("dd", "if=/dev/urandom", f"of={path}", "bs=4096", "count=1", "seek=8", "oflag=direct"))
-    before = shell.run(("sha256sum", path)).stdout
-
-    with hosts.lease(HOST, ID, print):
-        with pytest.raises(StepFailed, match=f"drive {SERIAL} holds ext4 .* now, and the plan was made for {planned}"):
-            execute(hosts, HOST, ID, [wipe], print)
-        assert shell.run(("sha256sum", path)).stdout == before
-
-        now = hosts.facts(HOST).drive(SERIAL).content
-        execute(hosts, HOST, ID, [Command("wipe", wipe.argv, expects={SERIAL: now})], print)
-        assert hosts.facts(HOST).drive(SERIAL).signatures == ()

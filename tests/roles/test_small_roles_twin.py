@@ -47,7 +47,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     roles = {"base": base, "rdma": {"unverified": "accepted"}, "node_exporter": {}}
     with Lab(directory / "project", fleet([HOST], roles), Log("small-roles"), containers=[HOST], mirrors=True) as lab:
         lab.start()
-        lab.up()
+        lab.create()
         yield lab
 
 

@@ -32,7 +32,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with Lab(directory / "project", fleet, Log("workloads"), containers=[HOST]) as lab:
         lab.start()
         lab.rackwright("lock", "--fetch", lab.stack, status=0)
-        lab.up()
+        lab.create()
         yield lab
 
 

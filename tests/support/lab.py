@@ -172,6 +172,11 @@ class Lab:
     def up(self, status: int | None = 0) -> subprocess.CompletedProcess[str]:
         return self.rackwright("up", self.stack, status=status)
 
+    def create(self) -> None:
+        """Create the stack, and change the hosts without the preview of `up`."""
+        self.pulumi("stack", "init", status=0)
+        self.apply()
+
     def apply(self) -> None:
         """Change the hosts without the preview of `up`, for a test of the change alone; the stack exists."""
         self.pulumi("up", "--yes", "--skip-preview", status=0)

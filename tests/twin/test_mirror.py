@@ -99,7 +99,7 @@ def test_without_a_mirror_the_host_uses_its_own_sources(lab: MirrorLab) -> None:
         fleet["hosts"][HOST]["roles"]["base"].update(packages=["tool"])
 
     lab.edit(own_sources)
-    lab.up()
+    lab.apply()
 
     assert "mirror.example" in lab.ssh(HOST, "apt-get update --error-on=any 2>&1", status=None)
     assert lab.audit_differences(status=0) == set()
