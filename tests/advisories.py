@@ -258,7 +258,7 @@ def report(
             f"unknown: the snapshot has no advisories of {ecosystem}, {count} locked versions are not compared"
         )
     if snapshot.taken is None or (today - snapshot.taken).days > OLD_DAYS:
-        lines.append(f"unknown: the snapshot is of {snapshot.taken}; it tells about {OLD_DAYS} days at most")
+        lines.append(f"unknown: the snapshot is of {snapshot.taken}; it is good for {OLD_DAYS} days at most")
     if snapshot.note:
         lines.append(snapshot.note)
     cannot_tell = any(line.startswith("unknown: ") for line in lines)

@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Measure the test with its fixtures: on a busy computer the processor time tells what the wall time hides."""
+    """Measure the test with its fixtures: on a busy computer the processor time shows what the wall time hides."""
     before = _seconds()
     result = yield
     if file := item.config.option.cpu_times:

@@ -102,7 +102,7 @@ def test_a_module_of_go_is_compared(tmp_path):
         ({"taken": "2026-11-27", "ecosystems": []}, "unknown: the snapshot has no advisories of PyPI, 1 locked"),
         (
             {"taken": "2026-08-01", "ecosystems": [PYPI]},
-            "unknown: the snapshot is of 2026-08-01; it tells about 90 days",
+            "unknown: the snapshot is of 2026-08-01; it is good for 90 days",
         ),
     ],
 )

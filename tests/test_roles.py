@@ -72,7 +72,7 @@ def test_a_role_that_was_never_tried_on_its_hardware_is_off_until_a_fleet_accept
 
 
 @pytest.mark.parametrize(("role", "system"), PLACES)
-def test_its_promises_can_be_told_for_each_system(role: str, system: str) -> None:
+def test_its_promises_can_be_computed_for_each_system(role: str, system: str) -> None:
     """
     With defaults alone; every file is an absolute path and nothing is promised twice.
     """
@@ -83,11 +83,11 @@ def test_its_promises_can_be_told_for_each_system(role: str, system: str) -> Non
         about=AboutHost(name="alpha", os=system, profile="virtual"),
         fleet=AboutFleet(name="lab"),
     )
-    told = promises(spec, REPOSITORY)
+    report = promises(spec, REPOSITORY)
 
-    things = [(entry.thing, name) for entry in told.entries for name in entry.want(REPOSITORY)]
+    things = [(entry.thing, name) for entry in report.entries for name in entry.want(REPOSITORY)]
     assert len(things) == len(set(things))
-    assert all(entry.file.startswith("/") for entry in told.entries if isinstance(entry, FileEntry))
+    assert all(entry.file.startswith("/") for entry in report.entries if isinstance(entry, FileEntry))
 
 
 def tasks(source: RoleSource) -> Iterator[dict[str, Any]]:
@@ -118,13 +118,13 @@ def base(**variables: object) -> dict[str, object]:
 
 def test_parameters_of_the_kernel_are_given_to_grub_and_take_a_restart() -> None:
     path = "/etc/default/grub.d/60-rackwright.cfg"
-    told = base(kernel_parameters=["iommu=pt", "pci=realloc"])
-    file = told[f"file:{path}"]
+    report = base(kernel_parameters=["iommu=pt", "pci=realloc"])
+    file = report[f"file:{path}"]
 
     assert isinstance(file, FileEntry)
     assert file.content.splitlines()[1:] == ['GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX iommu=pt pci=realloc"']
     for word in ("iommu=pt", "pci=realloc"):
-        entry = told[f"kernel_parameter:{word}"]
+        entry = report[f"kernel_parameter:{word}"]
         assert isinstance(entry, KernelParameter) and entry.restart
     assert isinstance(base()[f"file:{path}"], AbsentFile), "what is asked for no more is taken back"
 

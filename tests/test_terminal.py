@@ -25,7 +25,7 @@ HOSTILE = [
 ON_HOSTS = {path for pattern in RUN_ON_HOSTS for path in ROOT.glob(pattern)}
 WRITERS = {
     "rackwright/terminal.py": "the one module",
-    "rackwright/provider/__main__.py": "tells the engine its port",
+    "rackwright/provider/__main__.py": "prints its port for the engine",
     "rackwright/cli/access.py": "segno draws a QR code, of a secret of our own",
     "rackwright/cli/iterate.py": "names stderr as what pulumi writes to",
     "rackwright/cli/rebuild.py": "names stderr as what pulumi writes to",
@@ -81,20 +81,20 @@ class Engine:
     """Takes down what is logged."""
 
     def __init__(self):
-        self.said = StringIO()
+        self.printed = StringIO()
 
     def log(self, urn, text, severity, ephemeral=False):
-        self.said.write(text)
+        self.printed.write(text)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_what_the_provider_tells_pulumi_is_visible(text):
+def test_what_the_provider_sends_to_pulumi_is_visible(text):
     engine = Engine()
-    log = ResourceLog(engine, "urn:pulumi:lab::rackwright::a::b", lambda told: told)
+    log = ResourceLog(engine, "urn:pulumi:lab::rackwright::a::b", lambda text: text)
     log.status(text)
     log.info(text)
     log.warn(text, "unknown")
-    assert not OBEYED & {*engine.said.getvalue()}
+    assert not OBEYED & {*engine.printed.getvalue()}
     shown = codec.visible_texts({f"claim{text}": [{"found": f"a{text}"}, 1, None, True]})
     assert not OBEYED & {*str(*shown), *shown[next(iter(shown))][0]["found"]}
 

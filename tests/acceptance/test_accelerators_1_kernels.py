@@ -77,17 +77,17 @@ def test_packages_of_debian_13_are_reported_without_a_verdict(log: Log) -> str:
     made = log.run(["mmdebstrap", *options, *settings, SUITE, str(root), *mirrors(SUITE, COMPONENTS)], env=environment)
     need(made.returncode == 0, "mmdebstrap failed")
     shutil.copy(ROOT / "roles/nvidia_driver/files/dkms.sh", root / "root")
-    told = []
+    lines = []
     for module, package in FLAVOURS.items():
         log(f"{package} is built")
         script = BUILD.format(module=module, package=package)
-        told.append(f"{package}: {_inside(log, root, script).strip().splitlines()[-1]}")
+        lines.append(f"{package}: {_inside(log, root, script).strip().splitlines()[-1]}")
     shutil.rmtree(root)
-    return "; ".join(told)
+    return "; ".join(lines)
 
 
 def _inside(log: Log, root: Path, script: str) -> str:
-    """Run *script* in *root* with processes of its own, and return what it said."""
+    """Run *script* in *root* with processes of its own, and return its output."""
     argv: Sequence[str] = ["unshare", "--mount", "--pid", "--fork", "sh", "-e", "-c", INSIDE, "sh", str(root), script]
     done = log.run(argv)
     return done.stdout or done.stderr or f"it ended with {done.returncode}"

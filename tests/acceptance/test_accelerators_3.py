@@ -63,7 +63,7 @@ def changed(one: Lab) -> str:
     one.log("one line of what the module is built from is broken")
     one.ssh(HOST, f"sed -i '1i #error no compiler' {HEADER}")
     failed = one.up(status=None).stdout
-    need("pci.h:1:2: error: #error no compiler" in failed, f"the compiler's line is not told: {failed[-500:]}")
+    need("pci.h:1:2: error: #error no compiler" in failed, f"the compiler's line is not printed: {failed[-500:]}")
     need(one.ssh(HOST, STATE) == before, "the host is not as it was")
 
     one.log("mended: the same command goes on")

@@ -21,8 +21,8 @@ LEAST = 30
 def test_contradictory_accelerators_are_refused_before_any_connection(log: Log) -> str:
     """Every case by its rules; as a whole fleet, through the commands, those that need no role that is not there."""
     need(len(CASES) >= LEAST, f"there are {len(CASES)} contradictory declarations, {LEAST} are asked for")
-    wrong = [case["says"] for case in CASES if messages(accelerators(case)) != case["told"]]
-    need(not wrong, f"told otherwise than written: {'; '.join(wrong)}")
+    wrong = [case["says"] for case in CASES if messages(accelerators(case)) != case["messages"]]
+    need(not wrong, f"other messages than written: {'; '.join(wrong)}")
     refused = [name for name, a in GOOD.items() if messages(a)]
     need(not refused, f"refused, though it goes together: {'; '.join(refused)}")
     with TemporaryDirectory() as directory:

@@ -67,7 +67,7 @@ class Here:
 
 @line("accelerators", 6)
 def test_a_real_gpu_is_observed_and_measured(log: Log) -> str:
-    """The probe tells of every GPU, and each item that there is a tool for comes to a figure and is not short."""
+    """The probe reports every GPU, and each item that has a tool gives a figure and is not short."""
     if not DRIVER.exists():
         pytest.skip("unverified on hardware: this computer has no GPU of NVIDIA's with a driver")
     here: Any = Here(log)
@@ -82,7 +82,7 @@ def test_a_real_gpu_is_observed_and_measured(log: Log) -> str:
     items = [_item(site, name) for name in names]
     bad = [f"{item.name}: {item.details}" for item in items if item.state in ("short", "failed")]
     need(not bad, "; ".join(bad))
-    return f"{driver}; {'; '.join(seen)}; {'; '.join(map(_told, items))}"
+    return f"{driver}; {'; '.join(seen)}; {'; '.join(map(_describe, items))}"
 
 
 @line("accelerators", 6, part="containers")
@@ -114,6 +114,6 @@ def _item(site: Gpus, name: str) -> Item:
         return Item(name, "failed", details=str(reason))
 
 
-def _told(item: Item) -> str:
+def _describe(item: Item) -> str:
     figures = ", ".join(f"{figure.name} {figure.value:.1f} {figure.unit}" for figure in item.figures)
     return f"{item.name} {item.state}: {figures or item.details}"

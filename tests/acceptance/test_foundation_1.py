@@ -27,9 +27,9 @@ def test_one_command_builds_the_rack_from_a_clone(log: Log) -> str:
         for command in HOLDS:
             _timed(machine, log, command)
         took["make test"], _ = _timed(machine, log, "make test")
-    told = "; ".join(f"{what} {minutes:.1f} min (at most {MINUTES[what]})" for what, minutes in took.items())
-    need(all(minutes <= MINUTES[what] for what, minutes in took.items()), told)
-    return f"{told}; {len(installed)} packages installed, each named"
+    durations = "; ".join(f"{what} {minutes:.1f} min (at most {MINUTES[what]})" for what, minutes in took.items())
+    need(all(minutes <= MINUTES[what] for what, minutes in took.items()), durations)
+    return f"{durations}; {len(installed)} packages installed, each named"
 
 
 def _timed(machine: PlainMachine, log: Log, command: str) -> tuple[float, str]:

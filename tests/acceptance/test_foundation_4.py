@@ -81,7 +81,7 @@ def _looked_at(lab: Lab, live: Place, dead: list[Place]) -> None:
 
 
 def _not_touched(text: str, dead: list[Place]) -> None:
-    """Fail if a line tells of a step for a resource of a host that is off."""
+    """Fail if a line names a step for a resource of a host that is off."""
     names = {dead[0].host, *(place.resource for place in dead)}
     lines = [line for line in text.splitlines() if STEP.search(line) and names & set(line.split())]
     need(not lines, f"steps for a host that is off: {lines[:1]}")

@@ -115,7 +115,7 @@ def _ending(lab: Lab, tiers: list[Place], tier: Place, number: int, victim: Vict
 
 
 def _cut(lab: Lab, tier: Place, number: int, victim: Victim) -> None:
-    """Begin to make the tier, kill *victim* when the step *number* is said to run, and wait for the end of it all."""
+    """Begin to make the tier, kill *victim* when the step *number* is reported, and wait for the end."""
     lab.log.write(f"--- up, {victim} is killed at step {number}")
     mark = re.compile(rf"{re.escape(tier.resource)} creating .*step {number}/")
     up = subprocess.Popen(
@@ -158,9 +158,9 @@ def _pending(lab: Lab) -> list[object]:
 
 
 def _uuids(lab: Lab, tier: Place) -> set[str]:
-    """Return the UUIDs of the arrays that the drives belong to; a drive without one is told by its serial."""
-    told = lab.ssh(tier.host, _UUIDS.format(device=DEVICE, serials=" ".join(map(quote, tier.serials))))
-    return set(told.splitlines())
+    """Return the UUIDs of the arrays that the drives belong to; a drive without one is reported by its serial."""
+    uuids = lab.ssh(tier.host, _UUIDS.format(device=DEVICE, serials=" ".join(map(quote, tier.serials))))
+    return set(uuids.splitlines())
 
 
 def _clear(lab: Lab, tiers: list[Place], tier: Place) -> None:

@@ -41,7 +41,7 @@ def test_without_the_diff_function_nothing_finds_drift(log: Log) -> str:
         _reported(lab, {PATH})
         lab.environment |= _through("blind")
         _reported(lab, set())
-    return "4 tests fail without the comparison; drift is told by all four with it, by none without"
+    return "4 tests fail without the comparison; drift is reported by all four with it, by none without"
 
 
 @line("foundation", "toy", part="inverted")

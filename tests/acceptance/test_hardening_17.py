@@ -65,8 +65,8 @@ def _tar(path: Path, text: bytes, files: dict[str, bytes | None]) -> None:
 
 
 def _many_shards(path: Path) -> None:
-    told = {"format": manifest.FORMAT, "step": 1, "world": 20_000_000, "files": {}}
-    _tar(path, json.dumps(told).encode(), {})
+    content = {"format": manifest.FORMAT, "step": 1, "world": 20_000_000, "files": {}}
+    _tar(path, json.dumps(content).encode(), {})
 
 
 def _header(name: str, size: int, sort: bytes) -> bytes:

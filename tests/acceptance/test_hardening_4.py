@@ -105,10 +105,10 @@ def _fifo(source: Path, top: Path) -> Callable[[], object]:
 
 def _sparse(source: Path, top: Path) -> Callable[[], object]:
     """A file that says it has more bytes than any drive; that is no part of a version."""
-    told = json.loads((source / "model.json").read_text())
-    told["files"]["a.bin"]["bytes"] = 1 << 42
+    description = json.loads((source / "model.json").read_text())
+    description["files"]["a.bin"]["bytes"] = 1 << 42
     undo = _exchange(source / "a.bin", lambda path: (path.touch(), os.truncate(path, 1 << 42)))
-    again = _exchange(source / "model.json", lambda path: path.write_text(json.dumps(told)))
+    again = _exchange(source / "model.json", lambda path: path.write_text(json.dumps(description)))
     return lambda: (undo(), again())
 
 

@@ -31,7 +31,7 @@ LARGE = 16 * 10**6
 def attacks() -> Mapping[str, tuple[bytes, dict[str, str]]]:
     """Return bodies, with their headers, by what they are made of."""
     texts = json.dumps(["x" * 100_000, *[""] * 40_000])
-    told = {
+    contents = {
         "one long text and many short ones": f'{HEAD}"data":{texts}}}]}}',
         "empty lists": f'{HEAD}"data":[{"[]," * (LARGE // 3)}[]]}}]}}',
         "nested lists": f'{HEAD}"data":[{"[[[[[[[[]]]]]]]]," * (LARGE // 17)}[]]}}]}}',
@@ -40,7 +40,7 @@ def attacks() -> Mapping[str, tuple[bytes, dict[str, str]]]:
         "objects nobody asked for": f'{{"more":[{"{}," * (LARGE // 3)}1]}}',
         "a shape of 10^60": '{"inputs":[{"name":"x","datatype":"FP32","shape":[1' + "0" * 60 + ',2],"data":[1,2]}]}',
     }
-    bodies = {name: (text.encode(), dict[str, str]()) for name, text in told.items()}
+    bodies = {name: (text.encode(), dict[str, str]()) for name, text in contents.items()}
     for size in (-1, 1 << 62, 10**30):
         text = f'{HEAD}"parameters":{{"binary_data_size":{size}}}}}]}}'.encode()
         bodies[f"a tensor of {size} bytes"] = (text + b"12345678", {SIZE: str(len(text))})
@@ -75,14 +75,14 @@ def test_a_hostile_body_delays_no_other_client(log: Log) -> str:
                 for thread in both:
                     thread.join()
                 need([status for status, _ in got] == [400, 400], f"{name}: got {got}")
-                need(all(len(told) < 4096 for _, told in got), f"{name}: an answer of {len(got[0][1])} bytes")
+                need(all(len(content) < 4096 for _, content in got), f"{name}: an answer of {len(got[0][1])} bytes")
         finally:
             stop.set()
             asking.join()
         taken = (_peak(process) - before) / 1024
         need(taken < MEMORY_MB, f"they took {taken:.0f} MB")
-        status, told = _ask(port, "POST", INFER, (HEAD + '"data":[1,2]}]}').encode())
-        need(status == 200 and json.loads(told)["outputs"][0]["data"] == [1.0, 2.0], f"afterwards: {status} {told}")
+        status, report = _ask(port, "POST", INFER, (HEAD + '"data":[1,2]}]}').encode())
+        need(status == 200 and json.loads(report)["outputs"][0]["data"] == [1.0, 2.0], f"afterwards: {status} {report}")
     return (
         f"{len(attacks())} attacks of up to {LARGE / 1e6:.0f} MB, two at once, got 400 each and took {taken:.0f} MB;"
         f" /health answered all the time, after {slowest[0]:.1f} s at most"

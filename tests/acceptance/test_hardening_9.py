@@ -68,8 +68,8 @@ def test_a_process_on_the_port_of_a_server_gets_no_key_and_passes_for_no_release
         version = lab.status(status=0)["version"]
         lab.ssh(HOST, BEGIN.replace("VERSION /run", f"{version} /run"))
         eventually(lambda: lab.ssh(HOST, LISTENS, status=None) == "yes", "the impostor listens")
-        told = lab.status(status=1)
-        need(told["outcome"] == "stopped" and told["version"] is None, f"status believes the impostor: {told}")
+        report = lab.status(status=1)
+        need(report["outcome"] == "stopped" and report["version"] is None, f"status believes the impostor: {report}")
         need(
             (f"{HOST}/{SERVER}", f"server:{SERVER}") in lab.audit_differences(status=1),
             "the audit believes the impostor",
@@ -88,8 +88,8 @@ def test_a_process_on_the_port_of_a_server_gets_no_key_and_passes_for_no_release
         need(lab.status(status=0)["version"] == second, "it does not serve after the impostor has gone")
         lab.ssh(HOST, LINK)
         eventually(lambda: lab.ssh(HOST, "ls /run/other.ready", status=None), "the other service listens")
-        told = lab.status(status=1)
-        need(told["outcome"] != "ready", f"status believes the other service: {told}")
+        report = lab.status(status=1)
+        need(report["outcome"] != "ready", f"status believes the other service: {report}")
         need(not lab.ssh(HOST, "ls /run/other.asked 2> /dev/null", status=None), "root spoke to the other service")
         return (
             "with another account on the port status, audit and `up` name the server as not ready, and it was sent"

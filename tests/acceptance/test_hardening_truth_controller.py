@@ -63,7 +63,7 @@ def _cured(lab: Lab, file: Path, command: str) -> None:
 
 
 def _killed(lab: Lab, host: SimulatedHost) -> tuple[int, str]:
-    """Kill pulumi while `rackwright up` runs the first step; return the status of that, and what it said."""
+    """Kill pulumi while `rackwright up` runs the first step; return its status and its output."""
     begun, let_go = threading.Event(), threading.Event()
 
     def hang(step: dict[str, Any]) -> None:

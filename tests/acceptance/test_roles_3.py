@@ -142,8 +142,8 @@ class Doors:
             self.rack.ssh("olga", key=None, options=[*control, "-O", "exit"])
 
     def _ping(self, user: str, options: list[str]) -> bool:
-        told = {"ansible_user": user, "ansible_ssh_common_args": " ".join(options)}
-        return '"ping": "pong"' in ping(self.rack.lab.twin.settings(HOST).port, Path(self.keys), told)
+        variables = {"ansible_user": user, "ansible_ssh_common_args": " ".join(options)}
+        return '"ping": "pong"' in ping(self.rack.lab.twin.settings(HOST).port, Path(self.keys), variables)
 
     def auditors_probe(self) -> bool:
         argv = ("sudo", "-n", "/usr/local/sbin/rackwright-probe")

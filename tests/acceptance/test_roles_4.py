@@ -126,7 +126,7 @@ def _rack(log: Log, containers: list[str]) -> Iterator[Rack]:
 
 
 def _fails(lab: Lab) -> str:
-    """Run up, which has to fail at the login, and return what it said."""
+    """Run up, which has to fail at the login, and return its message."""
     done = lab.up(status=4)
     said = FAILED.search(done.stdout + done.stderr)
     need(said, "up does not say that the login failed")
@@ -135,7 +135,7 @@ def _fails(lab: Lab) -> str:
 
 
 def _written(lab: Lab) -> int:
-    """Return how often Ansible has written CONFIG, as the host's journal tells."""
+    """Return how often Ansible has written CONFIG, by the host's journal."""
     count = f"journalctl --quiet --output cat | grep -c 'Invoked with dest={CONFIG} .* checksum=[0-9a-f]'"
     return int(lab.ssh(HOST, f"{count} || true"))
 

@@ -42,10 +42,10 @@ def test_a_host_takes_back_a_network_that_cuts_the_controller_off(log: Log) -> s
         began = time.monotonic()
         said = lab.up(status=None)
         need(said.returncode in (3, 4), f"up ended with {said.returncode}, and had to fail")
-        told = " ".join(said.stdout.split())
-        need(f"{HOST}/network" in told, "up did not name the network")
+        message = " ".join(said.stdout.split())
+        need(f"{HOST}/network" in message, "up did not name the network")
         reason = f"within {SECONDS} s the host itself undoes the steps after its timer was set"
-        need(reason in told, "up did not say that the host puts it back")
+        need(reason in message, "up did not say that the host puts it back")
         log("waiting for the host")
         eventually(lambda: _answers(lab), f"{HOST} answers again", 4 * SECONDS)
         seconds = time.monotonic() - began

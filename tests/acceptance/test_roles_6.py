@@ -108,7 +108,7 @@ def _ask(lab: Lab, script: str, input: str = "") -> str:
 
 
 def _life(lab: Lab, values: list[str], planted: dict[str, str]) -> str:
-    """Make the host, enrol a person, change a secret, audit it and tell its inventory; return what was said."""
+    """Make the host, enrol a person, change a secret, audit it and print its inventory; return all output."""
     log, said = lab.log, list[str]()
 
     def note(done: subprocess.CompletedProcess[str]) -> None:
@@ -163,8 +163,8 @@ def _whole_inventory(lab: Lab, value: str) -> None:
     need("not on a tmpfs or ramfs" in refused.stderr, f"a directory on a disk: {refused.stderr}")
     with tempfile.TemporaryDirectory(dir=MEMORY[0]) as memory:
         lab.rackwright("inventory", lab.stack, "--secrets", memory, status=0)
-        told = json.loads(Path(memory, "inventory.json").read_text())
-        keys = told["all"]["hosts"][HOST]["base_ntp_keys"]
+        inventory = json.loads(Path(memory, "inventory.json").read_text())
+        keys = inventory["all"]["hosts"][HOST]["base_ntp_keys"]
         need(keys[0]["key"] == value, "the inventory with secrets has them not")
         Path(memory).chmod(0o755)
         lab.rackwright("inventory", lab.stack, "--secrets", memory, status=2)

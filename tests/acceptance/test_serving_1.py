@@ -39,12 +39,12 @@ def test_two_hosts_serve_the_digits_behind_one_address(log: Log) -> str:
             return {host: each["requests"] for host, each in lab.status()["hosts"].items()}
 
         before = counted()
-        with lab.load(4) as told:
+        with lab.load(4) as load:
             eventually(
                 lambda: all(now > before[host] + 10 for host, now in counted().items()), "both hosts answer", 600
             )
-        need(not told["lost"], f"lost {told['lost'][:3]}")
-        where, answered = " and ".join(HOSTS[:2]), sum(told["answered"].values())
+        need(not load["lost"], f"lost {load['lost'][:3]}")
+        where, answered = " and ".join(HOSTS[:2]), sum(load["answered"].values())
         return f"version {wanted} on {where} behind one address, {answered} requests"
 
 
@@ -55,15 +55,15 @@ def test_the_client_of_openai_streams_from_smollm2(log: Log) -> str:
     done = log.run(argv, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=1200)
     if done.returncode:
         pytest.fail(f"it could not be asked: {done.stderr.strip().splitlines()[-1:]}", pytrace=False)
-    told = json.loads(done.stdout)
-    came, tokens = told["came"], told["tokens"]
-    need(told["refused"] == "invalid_api_key", f"another key is told {told['refused']}")
+    report = json.loads(done.stdout)
+    came, tokens = report["came"], report["tokens"]
+    need(report["refused"] == "invalid_api_key", f"another key gets {report['refused']}")
     need(len(came) > 20 and came[-1] > 2 * came[0], f"it came in {len(came)} pieces, the last after {came[-1:]} s")
-    need(told["same_as_whole"], "whole it is another answer")
-    need(told["answered_by"] == told["version"], f"{told['answered_by']} answered, not {told['version']}")
-    need(told["status"] == 0 and told["log"]["tokens"] == tokens, f"the server ended with {told['status']}")
+    need(report["same_as_whole"], "whole it is another answer")
+    need(report["answered_by"] == report["version"], f"{report['answered_by']} answered, not {report['version']}")
+    need(report["status"] == 0 and report["log"]["tokens"] == tokens, f"the server ended with {report['status']}")
     rate = (tokens - 1) / (came[-1] - came[0])
-    return f"version {told['version']}: {tokens} tokens, the first after {came[0]:.2f} s, then {rate:.0f} a second"
+    return f"version {report['version']}: {tokens} tokens, the first after {came[0]:.2f} s, then {rate:.0f} a second"
 
 
 @line("serving", 1, part="pasted")

@@ -29,8 +29,8 @@ def test_a_model_below_its_gate_is_not_published(log: Log) -> str:
     module(log, "digits", "--out", str(directory / "training"))
     model = directory / "training"
     _quantize(log, model, "digits", directory / "published", 0)
-    told = _report(directory, "published")
-    found = told["gate"]["found"]
+    report = _report(directory, "published")
+    found = report["gate"]["found"]
     need(found["accuracy_kept"] >= WANTED_KEPT, f"published with {found['accuracy_kept']:.2%} of the accuracy kept")
     _quantize(log, model, "digits", directory / "refused", 1, "gate.cosine=1.0")
     need(not (directory / "refused").exists(), "what was refused was published")
@@ -38,13 +38,13 @@ def test_a_model_below_its_gate_is_not_published(log: Log) -> str:
     _quantize(log, model, "digits", directory / "loosened", 0, "gate.agreement=0.5")
     lineage = json.loads((directory / "loosened" / "model.json").read_text())["lineage"]
     need(lineage["gate"]["loosened"] == ["agreement"], f"the lineage says {lineage['gate']}")
-    before, after = told["before"], told["after"]
+    before, after = report["before"], report["after"]
     smaller = before["weight_bytes"] / after["weight_bytes"]
     faster = before["milliseconds"]["1"] / after["milliseconds"]["1"]
     return (
         f"kept {found['accuracy_kept']:.2%} (at least {WANTED_KEPT:.0%}), agreement {found['agreement']:.2%} on "
         f"{found['rows']} rows held out; weights {smaller:.2f} times smaller, batch 1 {faster:.2f} times faster on "
-        f"{told['machine']}"
+        f"{report['machine']}"
     )
 
 
@@ -59,18 +59,18 @@ def test_the_naive_minilm_is_refused_and_the_searched_one_published(log: Log) ->
     _quantize(log, model, rows, directory / "naive", 1, *EMBEDDING, "search=false")
     _quantize(log, model, rows, directory / "searched", 0, *EMBEDDING)
     need(not (directory / "naive").exists(), "what was refused was published")
-    naive, told = _report(directory, "naive"), _report(directory, "searched")
-    found, lineage = told["gate"]["found"], json.loads((directory / "searched" / "model.json").read_text())["lineage"]
-    layers, left_out = len(told["costs"]), len(lineage["left_out"])
+    naive, report = _report(directory, "naive"), _report(directory, "searched")
+    found, lineage = report["gate"]["found"], json.loads((directory / "searched" / "model.json").read_text())["lineage"]
+    layers, left_out = len(report["costs"]), len(lineage["left_out"])
     need(0 < left_out < layers / 2, f"{left_out} of {layers} layers were left out")
     need(found["accuracy_kept"] >= WANTED_KEPT, f"published with {found['accuracy_kept']:.2%} of the accuracy kept")
     need((directory / "searched.report" / "report.svg").stat().st_size > 1000, "the report has no picture")
-    before, after = told["before"], told["after"]
+    before, after = report["before"], report["after"]
     faster = before["milliseconds"]["32"] / after["milliseconds"]["32"]
     return (
         f"all {layers} layers in 8 bits refused: {'; '.join(naive['shortfalls'])}; with {left_out} left out published: "
         f"kept {found['accuracy_kept']:.2%}, cosine {found['cosine']:.2%}, agreement {found['agreement']:.2%} on "
-        f"{found['rows']} rows held out, batch 32 {faster:.2f} times faster on {told['machine']}"
+        f"{found['rows']} rows held out, batch 32 {faster:.2f} times faster on {report['machine']}"
     )
 
 
@@ -110,11 +110,11 @@ def test_a_quantized_model_is_a_child_in_the_registry(log: Log) -> str:
 
         lineage = (str(ROOT / ".venv/bin/rackwright"), "lineage")
         run(2, *lineage, "refused")
-        told = json.loads(run(3, *lineage, "digits-int8@champion", "--json"))
-        chain = [f"{each['name']}/{each['version']}" for each in told["versions"]]
+        report = json.loads(run(3, *lineage, "digits-int8@champion", "--json"))
+        chain = [f"{each['name']}/{each['version']}" for each in report["versions"]]
         need(chain == ["digits-int8/1", "digits/1"], f"the lineage is {chain}")
         unknown = [f"digits/1: {key}" for key in ("fleet", "declaration", "lock", "hosts")]
-        need(told["missing"] == unknown, f"of a training that nobody declared it lacks {told['missing']}")
+        need(report["missing"] == unknown, f"of a training that nobody declared it lacks {report['missing']}")
         log("naming a server's model digits-int8@champion")
         project = _project(directory / "project", "{registered: digits-int8@champion}")
         server = (str(ROOT / ".venv/bin/rackwright"), "server")
@@ -126,7 +126,7 @@ def test_a_quantized_model_is_a_child_in_the_registry(log: Log) -> str:
         verify(Path(fetched["directory"]), made)
         checked = log.run([server[0], "check", "serving"], project, admin)
         need(checked.returncode == 0, f"what was promoted is not declared: {checked.stderr.strip()}")
-        own, parent = told["versions"]
+        own, parent = report["versions"]
         return (
             f"{' from '.join(chain)}: {own['gate']}; on {own['machine']}, from data {parent['data'][:12]}…; "
             f"a server has @champion as version {made.version}"

@@ -24,9 +24,9 @@ print(json.load(open("{LIB}/current/release.json"))["canary"]["data"])
 CHANGED = """
 import sys, numpy
 rows, changed, by = sys.argv[1:]
-told = dict(numpy.load(rows))
-told["labels"] = (told["labels"] + int(by)) % 10
-numpy.savez(changed, **{name: array[:-1] for name, array in told.items()})
+arrays = dict(numpy.load(rows))
+arrays["labels"] = (arrays["labels"] + int(by)) % 10
+numpy.savez(changed, **{name: array[:-1] for name, array in arrays.items()})
 """
 """Another file of rows, one fewer, whose labels say something else by so much."""
 SHIFTED = """
@@ -57,10 +57,10 @@ def test_a_rollout_under_load_loses_no_request(log: Log) -> str:
         said = done.stdout + done.stderr
         need("the canary is" in said and "release" in said and "serves again" in said, f"`up` says {said[-600:]}")
         need(not bad["lost"], f"the bad version lost {len(bad['lost'])}: {bad['lost'][:3]}")
-        told = lab.status(status=1)["hosts"]
-        need({each["version"] for each in told.values()} == {second}, f"hosts serve {lab.versions()}")
-        need(told[ONE]["refused"]["version"] == wrong, f"status says {told[ONE]}")
-        need("refused" not in told[OTHER], f"the other host was changed: {told[OTHER]}")
+        report = lab.status(status=1)["hosts"]
+        need({each["version"] for each in report.values()} == {second}, f"hosts serve {lab.versions()}")
+        need(report[ONE]["refused"]["version"] == wrong, f"status says {report[ONE]}")
+        need("refused" not in report[OTHER], f"the other host was changed: {report[OTHER]}")
 
         lab.rackwright("server", "rollback", lab.stack, SERVER, status=0)
         lab.up()
@@ -75,15 +75,15 @@ def test_a_rollout_under_load_loses_no_request(log: Log) -> str:
 
 def _killed(lab: ServingLab) -> str:
     """Kill a server under load, and return what that cost."""
-    with lab.load(CLIENTS) as told:
+    with lab.load(CLIENTS) as load:
         eventually(lambda: lab.ssh(BALANCER, "systemctl is-active clients", status=None) == "active", "clients ask")
         lab.ssh(ONE, f"systemctl kill --signal=KILL --kill-whom=main server-{SERVER}.service")
         at = float(lab.ssh(ONE, "date +%s.%N"))
         eventually(lambda: lab.status()["hosts"][ONE]["outcome"] == "ready", f"{ONE} serves again by itself", 600)
-    late = [each for each in told["lost"] if each[0] > at + 10]
+    late = [each for each in load["lost"] if each[0] > at + 10]
     need(not late, f"lost after the balancer had noticed: {late[:3]}")
-    need(len(told["lost"]) <= CLIENTS, f"lost {len(told['lost'])}: {told['lost'][:3]}")
-    return f"kill -9 lost {len(told['lost'])} of {sum(told['answered'].values())}, it was back by itself"
+    need(len(load["lost"]) <= CLIENTS, f"lost {len(load['lost'])}: {load['lost'][:3]}")
+    return f"kill -9 lost {len(load['lost'])} of {sum(load['answered'].values())}, it was back by itself"
 
 
 @line("serving", 3, part="watch")
@@ -100,16 +100,16 @@ def test_a_release_that_turns_wrong_is_rolled_back(log: Log) -> str:
         path.write_text(path.read_text().replace(CANARY, watched))
         lab.promote(f"models/{SECOND}")
         lab.up()
-        right = {host: told["accuracy"]["accuracy"] for host, told in lab.status(status=0)["hosts"].items()}
+        right = {host: each["accuracy"]["accuracy"] for host, each in lab.status(status=0)["hosts"].items()}
 
         with lab.load(CLIENTS) as load:
             lab.ssh(ONE, f"data=$(python3 -c '{ROWS_OF}')\n{PYTHON} -c '{CHANGED}' \"$data\" \"$data\" 1")
             eventually(lambda: lab.status()["hosts"][ONE].get("version") == first, f"{ONE} goes back by itself", 600)
         need(not load["lost"], f"that lost {len(load['lost'])}: {load['lost'][:3]}")
-        told = lab.status(status=1)["hosts"]
-        why = told[ONE]["refused"]["why"]
-        need(told[ONE]["refused"]["version"] == second and why.startswith("watched: "), f"status says {told[ONE]}")
-        need(told[OTHER]["version"] == second and "refused" not in told[OTHER], f"the other host: {told[OTHER]}")
+        report = lab.status(status=1)["hosts"]
+        why = report[ONE]["refused"]["why"]
+        need(report[ONE]["refused"]["version"] == second and why.startswith("watched: "), f"status says {report[ONE]}")
+        need(report[OTHER]["version"] == second and "refused" not in report[OTHER], f"the other host: {report[OTHER]}")
         need(
             lab.audit_differences(status=1) == {(f"{ONE}/{SERVER}", f"server:{SERVER}")},
             f"the audit says {lab.audit_differences()}",
@@ -138,15 +138,15 @@ def test_one_command_brings_new_rows_into_service(log: Log) -> str:
         need(before["outcome"] == "promoted" and lab.versions() == dict.fromkeys(HOSTS[:2], first), f"{before}")
         log("rolling it out")
         with lab.load(CLIENTS) as load:
-            told = json.loads(lab.rackwright(*iterate, "--yes", status=0).stdout)
-        need(told["outcome"] == "served", f"the report says {told}")
-        need(lab.versions() == dict.fromkeys(HOSTS[:2], told["after"]["version"]), f"hosts serve {lab.versions()}")
+            report = json.loads(lab.rackwright(*iterate, "--yes", status=0).stdout)
+        need(report["outcome"] == "served", f"the report says {report}")
+        need(lab.versions() == dict.fromkeys(HOSTS[:2], report["after"]["version"]), f"hosts serve {lab.versions()}")
         need(not load["lost"], f"that lost {len(load['lost'])}: {load['lost'][:3]}")
         for stage in ("tune", "gate", "quantize"):
-            need(told["stages"][stage] == before["stages"][stage], f"{stage} was done again: {told['stages']}")
-        new, old = told["accuracy"]
-        times = ", ".join(f"{name} {each['seconds']:.0f} s" for name, each in told["stages"].items())
+            need(report["stages"][stage] == before["stages"][stage], f"{stage} was done again: {report['stages']}")
+        new, old = report["accuracy"]
+        times = ", ".join(f"{name} {each['seconds']:.0f} s" for name, each in report["stages"].items())
         return (
-            f"{first} → {told['after']['version']}: new rows {new['before']:.1%} → {new['after']:.1%} right, old ones"
+            f"{first} → {report['after']['version']}: new rows {new['before']:.1%} → {new['after']:.1%} right, old ones"
             f" {old['before']:.1%} → {old['after']:.1%}; {times}; {sum(load['answered'].values())} answered, none lost"
         )

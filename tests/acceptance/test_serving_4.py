@@ -22,12 +22,13 @@ def test_the_server_answers_more_requests_than_its_peers(log: Log) -> str:
     log("rackwright, litserve, mlserver: 3 rounds of 60 s")
     done = log.run([sys.executable, "-m", "benchmarks.serving"], timeout=3600)
     need(done.returncode == 0, f"the bench failed: {done.stderr.strip().splitlines()[-1:]}")
-    told, [where, *_] = json.loads(done.stdout.splitlines()[-1]), done.stdout.splitlines()
+    report, [where, *_] = json.loads(done.stdout.splitlines()[-1]), done.stdout.splitlines()
     figures = ", ".join(
-        f"{name} {each['per_second']:.0f}/s with p99 {each['p99_ms']:.1f} ms" for name, each in told["medians"].items()
+        f"{name} {each['per_second']:.0f}/s with p99 {each['p99_ms']:.1f} ms"
+        for name, each in report["medians"].items()
     )
-    ratios = " and ".join(f"{ratio} times {name}" for name, ratio in told["ratios"].items())
-    need(all(ratio >= FLOOR for ratio in told["ratios"].values()), f"less than {FLOOR}: {ratios}; {figures}")
+    ratios = " and ".join(f"{ratio} times {name}" for name, ratio in report["ratios"].items())
+    need(all(ratio >= FLOOR for ratio in report["ratios"].values()), f"less than {FLOOR}: {ratios}; {figures}")
     return f"{ratios} (at least {FLOOR}, aim {AIM}): {figures}; {where}"
 
 
@@ -42,13 +43,13 @@ def test_an_8_bit_model_is_faster_than_its_original(log: Log) -> str:
     given = ("--data", str(directory / "rows.npz"), "--target", "cpu", "--out", str(directory / "int8"))
     done = log.run([python(log), "-m", "workloads.quantize", str(directory / "resnet"), *given], env=own)
     need(done.returncode == 0, f"it was not published: {done.stderr.strip().splitlines()[-1:]}")
-    told = json.loads((directory / "int8.report" / "report.json").read_text())
-    before, after, kept = told["before"], told["after"], told["gate"]["found"]["accuracy_kept"]
+    report = json.loads((directory / "int8.report" / "report.json").read_text())
+    before, after, kept = report["before"], report["after"], report["gate"]["found"]["accuracy_kept"]
     ratio = {batch: before["milliseconds"][batch] / after["milliseconds"][batch] for batch in ("1", "32")}
     figures = (
         f"batch 1 {ratio['1']:.2f} times faster (at least {FASTER}, aim {FASTER_AIM}), batch 32 {ratio['32']:.2f}, "
         f"weights {before['weight_bytes'] / after['weight_bytes']:.2f} times smaller, {kept:.2%} of the accuracy kept, "
-        f"on {told['machine']}"
+        f"on {report['machine']}"
     )
     need(ratio["1"] >= FASTER and kept >= KEPT, figures)
     return figures
@@ -60,8 +61,8 @@ def test_an_8_bit_model_starts_sooner_than_its_original(log: Log) -> str:
     log("publishing a transformer of 86 million parameters, and loading it in turns with torch.load")
     done = log.run([python(log), "-m", "benchmarks.loading"], timeout=1800)
     need(done.returncode == 0, f"the bench failed: {done.stderr.strip().splitlines()[-1:]}")
-    told, [where, *_] = json.loads(done.stdout.splitlines()[-1]), done.stdout.splitlines()
-    seconds, ratios = told["seconds"], told["ratios"]
+    report, [where, *_] = json.loads(done.stdout.splitlines()[-1]), done.stdout.splitlines()
+    seconds, ratios = report["seconds"], report["ratios"]
     figures = "; ".join(
         f"{text} {ratios[state]['int8']} times as fast (torch.load {1000 * seconds[state]['torch.load']:.0f} ms, 8 bits"
         f" {1000 * seconds[state]['int8']:.0f}, full precision {1000 * seconds[state]['fp32']:.0f})"

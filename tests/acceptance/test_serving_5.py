@@ -35,10 +35,10 @@ def test_memory_of_a_server_does_not_grow(log: Log) -> str:
     log("5 minutes under 16 clients")
     done = log.run([sys.executable, "-m", "benchmarks.memory"], timeout=1200)
     need(done.stdout, f"it was not measured: {done.stderr.strip().splitlines()[-1:]}")
-    told = json.loads(done.stdout.splitlines()[-1])
+    report = json.loads(done.stdout.splitlines()[-1])
     figures = (
-        f"{told['first_mb']} MB after the first part, {told['last_mb']} MB after {told['seconds']} s and "
-        f"{told['requests']} requests ({told['growth']:+.1%}, at most 5%)"
+        f"{report['first_mb']} MB after the first part, {report['last_mb']} MB after {report['seconds']} s and "
+        f"{report['requests']} requests ({report['growth']:+.1%}, at most 5%)"
     )
     need(done.returncode == 0, figures)
     return figures
@@ -53,7 +53,7 @@ def test_requests_that_the_openapi_document_allows_are_answered(log: Log) -> str
     digits = model(directory)
     done = log.run([python(log), "-m", "tests.support.models.smollm2", str(directory / "talk")])
     need(done.returncode == 0, f"it was not published: {done.stderr.strip().splitlines()[-1:]}")
-    told = []
+    lines = []
     servers = (
         ("digits", ours(digits, PORT), 300, (*CHECKED, "negative_data_rejection")),
         # of a word where a list of words may be as well it says that it should be refused
@@ -68,5 +68,5 @@ def test_requests_that_the_openapi_document_allows_are_answered(log: Log) -> str
             done = log.run([str(st), "run", document, *asked, *which], cwd=directory, timeout=1200)
         need(done.returncode == 0, f"{name}: {' '.join(re.findall(r'- ST.*', done.stdout))}")
         [counted] = re.findall(r"(\d+) generated, \1 passed", done.stdout)
-        told.append(f"{counted} of {name}")
-    return f"answered as described: {', '.join(told)}"
+        lines.append(f"{counted} of {name}")
+    return f"answered as described: {', '.join(lines)}"

@@ -39,9 +39,9 @@ def test_a_tensorrt_engine_answers_as_its_model_does(log: Log) -> str:
 
     log("building the engine")
     run("workloads.quantize.engine", str(model), "--out", str(engine), "--library", "tensorrt_rtx_bindings")
-    told = json.loads(run("tests.support.tensorrt.answers", str(model), str(engine)))
-    need(told["alike"] >= WANTED_ALIKE, f"{told['told']} answer {told['alike']:.2%} of the rows alike")
-    return f"{' and '.join(told['told'])} answer {told['alike']:.2%} of the rows held out alike"
+    report = json.loads(run("tests.support.tensorrt.answers", str(model), str(engine)))
+    need(report["alike"] >= WANTED_ALIKE, f"{report['runtimes']} answer {report['alike']:.2%} of the rows alike")
+    return f"{' and '.join(report['runtimes'])} answer {report['alike']:.2%} of the rows held out alike"
 
 
 @line("serving", 6, part="parser")
@@ -54,12 +54,12 @@ def test_the_parser_and_compiler_of_nvidia_accept_our_models(log: Log) -> str:
     module(log, "digits", "--out", str(directory / "training"))
     said: list[str] = []
     for target, (layers, *architectures) in WRITTEN.items():
-        told = ask(_written(log, directory, target), *architectures)
-        need(told.strongly_typed and not told.errors, f"the parser says of {target}: {told.errors}")
-        need(told.layers.get(layers), f"of {target} it sees no {layers}: {told.layers}")
-        bad = {name: size for name, size in told.compiled.items() if not isinstance(size, int)}
+        answer = ask(_written(log, directory, target), *architectures)
+        need(answer.strongly_typed and not answer.errors, f"the parser says of {target}: {answer.errors}")
+        need(answer.layers.get(layers), f"of {target} it sees no {layers}: {answer.layers}")
+        bad = {name: size for name, size in answer.compiled.items() if not isinstance(size, int)}
         need(not bad, f"of {target} it does not compile {bad}")
-        said.append(f"{target} has {told.layers[layers]} {layers}, compiled for {', '.join(architectures)}")
+        said.append(f"{target} has {answer.layers[layers]} {layers}, compiled for {', '.join(architectures)}")
     refused = ask(_written(log, directory, "cpu"))
     need(refused.errors, "the parser takes the form for a CPU, which TensorRT does not compute")
     return f"TensorRT for RTX {refused.version} without a GPU: {'; '.join(said)}; the form for a CPU is refused"

@@ -74,7 +74,7 @@ class Step:
 
 
 class Up:
-    """An `up` in the background, and what it tells of one resource."""
+    """An `up` in the background, with its messages about one resource."""
 
     def __init__(self, lab: Lab, place: Place) -> None:
         self._log, self._step = lab.log, re.compile(STEP.format(re.escape(place.resource)))

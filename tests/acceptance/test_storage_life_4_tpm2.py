@@ -94,7 +94,7 @@ def test_a_key_sealed_by_a_tpm_opens_nothing_on_another_mainboard(log: Log) -> s
         lab.start()
         _is_shut_out(lab)
         differing = lab.audit_differences(status=1)
-        need(differing == SHUT_OUT, f"of another TPM the audit tells {format_claims(differing)}")
+        need(differing == SHUT_OUT, f"with another TPM the audit reports {format_claims(differing)}")
         said = rackwright_output(lab, "up")
         need(not (differing := lab.differing()), f"{format_claims(differing)} differ with another TPM after up")
         lab.reboot(HOST)

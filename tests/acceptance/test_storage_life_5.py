@@ -120,9 +120,9 @@ def _command(lab: Lab, serial: str, method: str, *more: str, status: int) -> sub
 
 def _consent(lab: Lab, serial: str, method: str) -> tuple[str, str]:
     """Return what gives up what a drive holds, by what the command shows without it."""
-    told = json.loads(_command(lab, serial, method, "--json", status=2).stdout)["contents"]
-    need(told[serial] != "blank", f"{serial} is full, and looks blank")
-    return "--consent", f"{serial}={told[serial]}"
+    report = json.loads(_command(lab, serial, method, "--json", status=2).stdout)["contents"]
+    need(report[serial] != "blank", f"{serial} is full, and looks blank")
+    return "--consent", f"{serial}={report[serial]}"
 
 
 def _erase(lab: Lab, serial: str, method: str) -> None:
@@ -138,8 +138,8 @@ def _prove(lab: Lab, path: Path, signers: Path, status: int) -> str:
 
 
 def _is_proved(lab: Lab, serial: str, method: str, signers: Path) -> None:
-    told = json.loads(_prove(lab, lab.directory / f"{serial}.json", signers, status=0))
-    [drive] = told["certificate"]["drives"]
-    found = drive["serial"], drive["method"], drive["verification"]["bytes_read"], told["signer"]
+    report = json.loads(_prove(lab, lab.directory / f"{serial}.json", signers, status=0))
+    [drive] = report["certificate"]["drives"]
+    found = drive["serial"], drive["method"], drive["verification"]["bytes_read"], report["signer"]
     wanted = serial, method, _image(lab, serial).stat().st_size, "operator@example.org"
     need(found == wanted, f"its certificate says {found}, and not {wanted}")

@@ -21,14 +21,14 @@ def test_a_checkpoint_costs_the_training_little(log: Log) -> str:
     log("saving 503 MB, ten times each way")
     done = log.run([python, "-m", "benchmarks.checkpoint", str(log.empty_directory())], timeout=1800)
     need(done.returncode == 0, f"the measurement ended with {done.returncode}: {done.stderr[-200:]}")
-    told = json.loads(done.stdout.splitlines()[-1])
-    need(told["bytes"] >= 400e6, f"only {told['bytes']} bytes of state")
+    report = json.loads(done.stdout.splitlines()[-1])
+    need(report["bytes"] >= 400e6, f"only {report['bytes']} bytes of state")
     figure = (
-        f"{told['share']:.1%} of torch.save (at most {FLOOR:.0%}, aim {AIM:.0%}): {told['blocked_ms']:.0f} of "
-        f"{told['torch_ms']:.0f} ms, {told['bytes'] / 1e6:.0f} MB, median of {told['pairs']} pairs; steps take "
-        f"{told['slower']:.2f} times as long while it is written"
+        f"{report['share']:.1%} of torch.save (at most {FLOOR:.0%}, aim {AIM:.0%}): {report['blocked_ms']:.0f} of "
+        f"{report['torch_ms']:.0f} ms, {report['bytes'] / 1e6:.0f} MB, median of {report['pairs']} pairs; steps take "
+        f"{report['slower']:.2f} times as long while it is written"
     )
-    need(told["share"] <= FLOOR, figure)
+    need(report["share"] <= FLOOR, figure)
     return figure
 
 

@@ -53,22 +53,22 @@ def _last(out: Path) -> bytes:
 
 @line("training", 3, part="elastic")
 def test_processes_join_and_leave_a_running_training(log: Log) -> str:
-    told = _story(log, "test_elastic.py")
-    need(told["recovery_seconds"] <= LOST_SECONDS, f"a lost process took {told['recovery_seconds']} s")
-    return f"2, 3, 2 processes, shares {told['shares']}; lost {_cost(told)}"
+    report = _story(log, "test_elastic.py")
+    need(report["recovery_seconds"] <= LOST_SECONDS, f"a lost process took {report['recovery_seconds']} s")
+    return f"2, 3, 2 processes, shares {report['shares']}; lost {_cost(report)}"
 
 
 @line("training", 3, part="cut")
 def test_a_cut_network_costs_only_the_steps_since_the_last_commit(log: Log) -> str:
     if os.getuid() != 0:
         pytest.skip("only root makes networks")
-    told = _story(log, "test_apart.py::test_a_cut_network_costs_the_steps_since_the_last_commit")
-    need(told["recovery_seconds"] <= CUT_SECONDS, f"a cut network took {told['recovery_seconds']} s")
-    return f"3 hosts, one cut off the switch: lost {_cost(told)}"
+    report = _story(log, "test_apart.py::test_a_cut_network_costs_the_steps_since_the_last_commit")
+    need(report["recovery_seconds"] <= CUT_SECONDS, f"a cut network took {report['recovery_seconds']} s")
+    return f"3 hosts, one cut off the switch: lost {_cost(report)}"
 
 
 def _story(log: Log, name: str) -> dict[str, Any]:
-    """Run this test, with a Gloo timeout beyond what it waits for, and return what it told."""
+    """Run this test, with a Gloo timeout beyond what it waits for, and return its report."""
     story = f"tests/workloads/training/{name}"
     done = log.run([python(log), "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", story])
     if done.returncode:
@@ -76,9 +76,9 @@ def _story(log: Log, name: str) -> dict[str, Any]:
     found = re.search(r"^\.?(\{.*recovery_seconds.*\})$", done.stdout, re.M)
     need(found, "it did not tell how it went")
     assert found
-    told: dict[str, Any] = json.loads(found[1])
-    return told
+    report: dict[str, Any] = json.loads(found[1])
+    return report
 
 
-def _cost(told: dict[str, Any]) -> str:
-    return f"{told['lost_steps']} steps of at most {told['commit']}, recovered in {told['recovery_seconds']} s"
+def _cost(report: dict[str, Any]) -> str:
+    return f"{report['lost_steps']} steps of at most {report['commit']}, recovered in {report['recovery_seconds']} s"

@@ -48,7 +48,7 @@ CASES = (
     ),
     ("alone", ALONE, "digits", ("launcher=horovod",), ("the run was started by hand", "Start it with `horovodrun")),
 )
-"""What is wrong, how it is started, recipe, changes, and what has to be said."""
+"""The fault, the launcher, the recipe, the changes, and the words of the refusal."""
 
 
 @line("training", 4)
@@ -75,6 +75,6 @@ def _refused(
     done = module(log, recipe, "--out", str(out), *given, launcher=launcher, status=1 if launcher else 2)
     said = sentences(done.stdout + done.stderr)
     missing = [text for text in says if text not in said]
-    need(not missing, f"{recipe} {' '.join(changes)} is not told {missing}: {said[-300:]}")
+    need(not missing, f"{recipe} {' '.join(changes)} is refused without {missing}: {said[-300:]}")
     metrics = out / "metrics.jsonl"
     need(not metrics.exists() or '"loss"' not in metrics.read_text(), f"{recipe} {' '.join(changes)} took a step")

@@ -26,8 +26,10 @@ def test_the_training_loop_costs_little_over_plain_pytorch(log: Log) -> str:
     done = log.run([python(log), "-m", "benchmarks.training"])
     need(done.returncode == 0, f"the bench failed: {done.stderr.strip().splitlines()[-1:]}")
     figures = [json.loads(line) for line in done.stdout.splitlines()]
-    told = "; ".join(
+    message = "; ".join(
         f"{f['recipe']} {f['ours_ms']} against {f['plain_ms']} ms, {f['overhead_percent']} %" for f in figures
     )
-    need(all(figure["overhead_percent"] <= MOST_PERCENT for figure in figures), f"more than {MOST_PERCENT} %: {told}")
-    return f"processor time per step: {told} (at most {MOST_PERCENT} %)"
+    need(
+        all(figure["overhead_percent"] <= MOST_PERCENT for figure in figures), f"more than {MOST_PERCENT} %: {message}"
+    )
+    return f"processor time per step: {message} (at most {MOST_PERCENT} %)"

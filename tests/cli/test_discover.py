@@ -81,13 +81,13 @@ def test_a_refused_fleet_leaves_no_pin(rack, pinned):
 def test_machines_get_json_and_nothing_is_written(rack):
     done = discover(rack, "--json", "--fingerprint", shown(rack))
 
-    told = json.loads(done.stdout)
-    assert told["hosts"]["gpu-01"]["declaration"]["identity"] == {"serial": "CHASSIS-F1"}
-    assert told["hosts"]["gpu-01"]["notes"]
+    report = json.loads(done.stdout)
+    assert report["hosts"]["gpu-01"]["declaration"]["identity"] == {"serial": "CHASSIS-F1"}
+    assert report["hosts"]["gpu-01"]["notes"]
     assert not list(rack.directory.glob("*.yaml"))
 
 
-def test_a_host_that_is_off_is_said_and_takes_no_other_along(rack):
+def test_a_host_that_is_off_is_reported_and_takes_no_other_along(rack):
     on = f"{rack.user}@{rack['one'].address}:{rack['one'].port}"
     trusted = ("--key", str(rack.key), "--fingerprint", shown(rack))
     done = warm_command.run("discover", "127.1.9.9:9", on, *trusted, cwd=rack.directory)
@@ -97,7 +97,7 @@ def test_a_host_that_is_off_is_said_and_takes_no_other_along(rack):
     assert "  gpu-01:\n" in done.stdout
 
 
-def test_an_address_that_is_none_is_told_before_anything_is_asked(rack):
+def test_an_address_that_is_none_is_reported_before_anything_is_asked(rack):
     done = warm_command.run("discover", "a@b@c", cwd=rack.directory)
 
     assert done.returncode == 2

@@ -73,8 +73,8 @@ class Typed(TypedProject):
             self.jobs.append(json.loads(step["content"]))
         elif step["kind"] == "run":
             job = self.jobs[-1]
-            told = {"id": job["id"], "drives": {serial: self.reports[serial] for serial in job["serials"]}}
-            self.alpha.set_texts({REPORT: json.dumps(told)})
+            content = {"id": job["id"], "drives": {serial: self.reports[serial] for serial in job["serials"]}}
+            self.alpha.set_texts({REPORT: json.dumps(content)})
 
     def erase(self, *more: str, method: str = "overwrite") -> subprocess.CompletedProcess[str]:
         signed = ("--method", method, "--sign-with", "ada", "--certificate", "erased.json")
@@ -104,9 +104,9 @@ def test_without_consent_it_is_shown_what_drives_hold_and_nothing_is_done(typed)
     assert done.stderr == "nothing was erased: no --consent was given\n"
     assert not typed.alpha.steps
 
-    told = json.loads(typed.erase("--json").stdout)
-    assert (told["erased"], told["certificate"]) == ([], None)
-    assert told["contents"] == {"E-1": "ext4 3f2a 9c1e, data 77aa", "E-2": "blank"}
+    report = json.loads(typed.erase("--json").stdout)
+    assert (report["erased"], report["certificate"]) == ([], None)
+    assert report["contents"] == {"E-1": "ext4 3f2a 9c1e, data 77aa", "E-2": "blank"}
 
 
 def test_what_is_given_up_is_erased_and_certified(typed):
@@ -123,11 +123,11 @@ def test_what_is_given_up_is_erased_and_certified(typed):
 
     proved = typed.prove("--json")
     assert proved.returncode == 0, proved.stderr
-    told = json.loads(proved.stdout)
-    assert told["signer"] == "ada@example.org"
-    first = told["certificate"]["drives"][0]
+    report = json.loads(proved.stdout)
+    assert report["signer"] == "ada@example.org"
+    first = report["certificate"]["drives"][0]
     assert (first["serial"], first["held"], first["nist"]["term"]) == ("E-1", "ext4 3f2a 9c1e, data 77aa", "clear")
-    assert told["certificate"]["identity"] == {"serial": "S-ALPHA"}
+    assert report["certificate"]["identity"] == {"serial": "S-ALPHA"}
     assert "E-1 (M, sas, 512000000 bytes): overwrite, NIST clear" in typed.prove().stdout
 
 
@@ -167,10 +167,10 @@ def test_a_drive_that_failed_is_in_no_certificate_and_the_others_are(typed):
 
     done = typed.erase(*CONSENTS, "--json")
 
-    told = json.loads(done.stdout)
+    report = json.loads(done.stdout)
     assert done.returncode == 4
-    assert (told["erased"], told["certificate"]) == (["E-2"], "erased.json")
-    assert [error["where"] for error in told["errors"]] == ["alpha: drive E-1"]
+    assert (report["erased"], report["certificate"]) == (["E-2"], "erased.json")
+    assert [error["where"] for error in report["errors"]] == ["alpha: drive E-1"]
     proved = json.loads(typed.prove("--json").stdout)["certificate"]
     assert [drive["serial"] for drive in proved["drives"]] == ["E-2"]
 
@@ -210,7 +210,7 @@ def test_a_report_of_another_run_is_not_believed(typed):
     assert not typed.certificate.exists()
 
 
-def test_all_that_is_wrong_with_what_was_typed_is_said_at_once(typed):
+def test_all_that_is_wrong_with_what_was_typed_is_reported_at_once(typed):
     typed.certificate.write_text("mine")
     argv = ("drive", "erase", "lab", "alpah", "E-1", "E-1", "--method", "formt", "--sign-with", "no-key")
 

@@ -47,14 +47,14 @@ def test_the_light_of_that_drive_alone_is_switched(options, pattern, said, typed
     assert done.stdout.endswith(f", {PATH}) {said}\n")
 
 
-def test_a_program_is_told_the_drive_and_its_light(typed):
+def test_a_program_gets_the_drive_and_its_light(typed):
     typed.alpha.set_ledctl("true")
-    told = json.loads(typed("drive", "locate", "lab", "alpha", "F1-SAS1", "--off", "--json").stdout)
+    report = json.loads(typed("drive", "locate", "lab", "alpha", "F1-SAS1", "--off", "--json").stdout)
 
-    assert (told["host"], told["serial"], told["path"], told["blinks"]) == ("alpha", "F1-SAS1", PATH, False)
+    assert (report["host"], report["serial"], report["path"], report["blinks"]) == ("alpha", "F1-SAS1", PATH, False)
 
 
-def test_a_drive_without_a_light_is_told_in_the_words_of_ledctl(typed):
+def test_a_drive_without_a_light_is_reported_in_the_words_of_ledctl(typed):
     typed.alpha.set_ledctl(HAS_NO_LIGHT)
     done = typed("drive", "locate", "lab", "alpha", "F1-SAS1")
 
@@ -75,7 +75,7 @@ def test_an_ignored_pattern_is_no_light_whatever_the_status(typed):
     ("serial", "fix"),
     [("F1-SAS11", "Write F1-SAS1."), ("DEAD", "If the drive is dead, look for the bay whose drive is none of these.")],
 )
-def test_a_drive_that_is_not_seen_is_told_with_those_that_are(serial, fix, typed):
+def test_a_drive_that_is_not_seen_is_reported_with_those_that_are(serial, fix, typed):
     done = typed("drive", "locate", "lab", "alpha", serial)
 
     assert done.returncode == 2
@@ -86,7 +86,7 @@ def test_a_drive_that_is_not_seen_is_told_with_those_that_are(serial, fix, typed
     )
 
 
-def test_a_host_without_ledctl_or_of_another_name_is_told(typed):
+def test_a_host_without_ledctl_or_of_another_name_is_reported(typed):
     typed.alpha.set_facts(recorded_facts.raw(recorded_facts.TODAY))
     without = typed("drive", "locate", "lab", "alpha", "F1-SAS1")
     unknown = typed("drive", "locate", "lab", "alhpa", "F1-SAS1")

@@ -1,4 +1,4 @@
-"""The exit status of preview and up: what pulumi's single one is told apart into."""
+"""The exit status of preview and up, which distinguishes what pulumi's single status does not."""
 
 import subprocess
 from types import SimpleNamespace

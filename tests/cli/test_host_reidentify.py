@@ -61,12 +61,12 @@ def test_the_new_identity_takes_the_place_of_the_old_one_and_of_nothing_else(typ
     assert not typed.alpha.steps
 
 
-def test_it_is_told_for_machines(typed):
-    told = json.loads(reidentify(typed, "--json").stdout)
+def test_it_is_reported_for_machines(typed):
+    report = json.loads(reidentify(typed, "--json").stdout)
 
-    assert (told["declared"], told["changes"]) == ({"serial": "OLD-1"}, {"serial": "NEW-1"})
-    assert told["drives"] == {"F1-BOOT": True, "F1-NVME0": True, "GONE": False}
-    assert told["ports"] == {"rack0": True, "board0": False}
+    assert (report["declared"], report["changes"]) == ({"serial": "OLD-1"}, {"serial": "NEW-1"})
+    assert report["drives"] == {"F1-BOOT": True, "F1-NVME0": True, "GONE": False}
+    assert report["ports"] == {"rack0": True, "board0": False}
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,9 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_what_depends_on_a_secret_is_left_out_and_named(stack, capsys, known):
-    told = inventory.public(stack if known else stack.without_secrets)
+    report = inventory.public(stack if known else stack.without_secrets)
 
-    host = told["all"]["hosts"]["alpha"]
+    host = report["all"]["hosts"]["alpha"]
     assert "base_ntp_keys" not in host
     assert "/etc/chrony/chrony.conf" in {file["path"] for file in host["base_files"]}
     assert KEYS not in {file["path"] for file in host["base_files"]}
@@ -37,9 +37,9 @@ def test_what_depends_on_a_secret_is_left_out_and_named(stack, capsys, known):
         f"{name}/base: left out, as secrets are in it: {KEYS}, base_ntp_keys; --secrets DIR includes it"
         for name in ("alpha", "beta")
     ]
-    text = json.dumps(told)
+    text = json.dumps(report)
     assert FIRST not in text and "the secret first_key" not in text
-    assert told["all"]["children"] == {"base": {"hosts": {"alpha": {}, "beta": {}}}}
+    assert report["all"]["children"] == {"base": {"hosts": {"alpha": {}, "beta": {}}}}
 
 
 @pytest.fixture

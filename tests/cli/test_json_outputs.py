@@ -26,7 +26,7 @@ WITHOUT = {
     "env": "it prints lines for a shell",
     "explain": "it prints a part of the documentation",
     "host forget": "it edits the state, and prints nothing",
-    "init": "it writes files, and tells a person the next steps",
+    "init": "it writes files, and prints the next steps for a person",
     "inventory": "it prints an inventory in the form of Ansible",
     "schema": "it prints a JSON Schema",
     "toolchain": "it prints a path for a shell",

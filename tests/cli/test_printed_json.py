@@ -51,19 +51,19 @@ def test_the_machines_of_a_twin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projects, "stack", lambda name: SimpleNamespace(name=name, twin="lab"))
     monkeypatch.setattr(twin, "build", lambda stack: SimpleNamespace(status=lambda: machines))
 
-    [told] = printed("twin", "status", "lab")
+    [report] = printed("twin", "status", "lab")
 
-    assert (told["twin"], told["machines"][0]["pulled"], told["machines"][0]["process"]) == ("lab", ["S1"], 7)
+    assert (report["twin"], report["machines"][0]["pulled"], report["machines"][0]["process"]) == ("lab", ["S1"], 7)
 
 
 def test_a_promoted_model_and_the_one_before(project: Path) -> None:
     (project / "Pulumi.yaml").touch()
     version = publish(project / "models/next", b"two", 0.99)
 
-    [told] = printed("server", "promote", "serving", "digits", "models/next")
+    [report] = printed("server", "promote", "serving", "digits", "models/next")
 
-    assert (told["server"], told["model"]["path"], told["model"]["sha256"]) == ("digits", "models/next", None)
-    assert told["previous"] not in (None, version)
+    assert (report["server"], report["model"]["path"], report["model"]["sha256"]) == ("digits", "models/next", None)
+    assert report["previous"] not in (None, version)
 
 
 def test_a_model_that_goes_back(project: Path, hosts: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,9 +71,9 @@ def test_a_model_that_goes_back(project: Path, hosts: None, monkeypatch: pytest.
     report = servers.ServerReport("digits", "b" * 12, {"ember": {"previous": "a" * 12, "models": ["a" * 12]}})
     monkeypatch.setattr(servers, "observe", lambda *arguments: report)
 
-    [told] = printed("server", "rollback", "serving", "digits")
+    [document] = printed("server", "rollback", "serving", "digits")
 
-    assert (told["model"]["version"], told["previous"]) == ("a" * 12, "b" * 12)
+    assert (document["model"]["version"], document["previous"]) == ("a" * 12, "b" * 12)
 
 
 def test_fetched_models(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,8 +93,8 @@ def test_each_line_of_a_log_has_its_host(project: Path, hosts: None, monkeypatch
         on_line("cinder", '"quoted"\t')
 
     monkeypatch.setattr(servers, "stream_logs", stream)
-    told = printed("server", "logs", "serving", "digits")
-    assert [(each["host"], each["line"]) for each in told] == [("ember", "ready"), ("cinder", '"quoted"\t')]
+    report = printed("server", "logs", "serving", "digits")
+    assert [(each["host"], each["line"]) for each in report] == [("ember", "ready"), ("cinder", '"quoted"\t')]
 
     launcher = SimpleNamespace(spec=SimpleNamespace(host="ember"))
     monkeypatch.setattr(runs, "find_resources", lambda stack, run: (launcher,))
@@ -108,10 +108,10 @@ def test_the_origin_of_a_model(tags: dict[str, str], monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tracking, "connect", lambda url, environment: None)
     monkeypatch.setattr(tracking, "load_lineage", lambda server, model: Lineage((version,)))
 
-    [told] = printed("lineage", "digits", status=3)
+    [report] = printed("lineage", "digits", status=3)
 
-    assert [(each["name"], each["aliases"]) for each in told["versions"]] == [("digits", ["champion"])]
-    assert told["missing"]
+    assert [(each["name"], each["aliases"]) for each in report["versions"]] == [("digits", ["champion"])]
+    assert report["missing"]
 
 
 def test_a_perplexity_that_is_no_number_of_json_is_null() -> None:

@@ -11,7 +11,7 @@ from rackwright.core.diff import diff
 from rackwright.provider import codec
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-# a whole number that was a float cannot be told from an integer, and no claim needs one
+# a whole number that was a float cannot be distinguished from an integer, and no claim needs one
 scalars = st.one_of(
     texts,
     st.booleans(),

@@ -36,7 +36,7 @@ OPEN = Difference("box:a", "lid", "shut", "open", remedy="shut it")
     ],
     ids=repr,
 )
-def test_values_are_said_as_a_person_says_them(value, said):
+def test_values_are_written_as_a_person_writes_them(value, said):
     assert format_value(value) == said
 
 
@@ -45,7 +45,7 @@ def test_a_difference_is_a_sentence_with_its_remedy():
     assert format_difference(Difference("box:a", "lid", "shut", Absent())) == "box:a.lid is absent, wanted shut"
 
 
-def test_of_a_text_only_the_lines_that_differ_are_said():
+def test_of_a_text_only_the_lines_that_differ_are_reported():
     want = "[Mount]\nWhat=/dev/md/hot\nOptions=noatime\n"
     found = want.replace("noatime", "relatime")
 
@@ -60,11 +60,11 @@ def test_of_a_text_only_the_lines_that_differ_are_said():
 
 
 @pytest.mark.parametrize("found", ["hunter2", UnknownValue("hunter2 unreadable"), Absent()], ids=repr)
-def test_no_value_of_a_secret_is_said(found):
+def test_no_value_of_a_secret_is_reported(found):
     assert "hunter" not in format_difference(Difference("file:/k", "digest", "hunter1", found, secret=True))
 
 
-def test_a_plan_is_told_in_the_order_it_is_read():
+def test_a_plan_is_reported_in_the_order_it_is_read():
     """
     What is there, every step with what it destroys, then what is left to a person.
     """

@@ -78,7 +78,7 @@ def test_a_signature_for_something_else_does_not_count(tmp_path, key):
         verify(path, tmp_path / "signers")
 
 
-def test_several_names_of_one_key_are_told_apart(written, tmp_path):
+def test_several_names_of_one_key_are_distinguished(written, tmp_path):
     (tmp_path / "signers").write_text(f"root@*,ada@example.org {(tmp_path / 'ada.pub').read_text()}")
 
     assert verify(written, tmp_path / "signers")[1] in ("root@*", "ada@example.org")
@@ -92,7 +92,7 @@ def test_several_names_of_one_key_are_told_apart(written, tmp_path):
         ({"more": 1}, "more: Extra inputs are not permitted"),
     ],
 )
-def test_what_is_signed_and_no_certificate_is_told_apart(tmp_path, key, change, said):
+def test_what_is_signed_and_no_certificate_is_distinguished(tmp_path, key, change, said):
     _signed(tmp_path, key, {**json.loads(made().model_dump_json()), **change})
 
     with pytest.raises(CertificateInvalid) as found:
@@ -108,7 +108,7 @@ def test_what_is_signed_and_no_certificate_is_told_apart(tmp_path, key, change, 
         ({"bytes_read": 4096}, "4096 of 512000000 bytes were read back"),
     ],
 )
-def test_no_certificate_tells_of_a_drive_that_is_not_erased(tmp_path, key, change, said):
+def test_no_certificate_reports_a_drive_that_is_not_erased(tmp_path, key, change, said):
     document = json.loads(made().model_dump_json())
     document["drives"][0]["verification"].update(change)
     _signed(tmp_path, key, document)
@@ -146,7 +146,7 @@ def test_a_key_that_cannot_sign_leaves_what_was_erased_unsigned(tmp_path):
     assert json.loads(path.with_name("erased.json.unsigned").read_text())["host"] == "gpu-01"
 
 
-def test_without_ssh_keygen_it_is_said(written, tmp_path, key, monkeypatch):
+def test_without_ssh_keygen_it_is_reported(written, tmp_path, key, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(SetupError, match="the program ssh-keygen is missing"):
@@ -157,8 +157,8 @@ def test_without_ssh_keygen_it_is_said(written, tmp_path, key, monkeypatch):
 
 def test_a_public_key_is_signed_with_by_the_agent(tmp_path, key, monkeypatch):
     started = subprocess.run(["ssh-agent", "-s"], capture_output=True, text=True, check=True).stdout
-    told = dict(part.split("=") for line in started.splitlines() for part in line.split(";") if "=" in part)
-    for name, value in told.items():
+    content = dict(part.split("=") for line in started.splitlines() for part in line.split(";") if "=" in part)
+    for name, value in content.items():
         monkeypatch.setenv(name, value)
     try:
         subprocess.run(["ssh-add", "-q", key], check=True, capture_output=True)

@@ -93,8 +93,8 @@ def erase(root: Path, method: str, *serials: str) -> dict[str, Any]:
     job = {"do": "erase", "id": "1", "serials": serials, "method": method, "report": str(report)}
     eraser.main({**job, "contents": {serial: contents.get(serial, "") for serial in serials}})
     assert stat.S_IMODE(report.stat().st_mode) == 0o600
-    told: dict[str, Any] = json.loads(report.read_text())["drives"]
-    return told
+    document: dict[str, Any] = json.loads(report.read_text())["drives"]
+    return document
 
 
 def is_blank(root: Path, name: str) -> bool:
@@ -107,24 +107,24 @@ def is_whole(root: Path, name: str) -> bool:
 
 @pytest.mark.parametrize("method", ["overwrite", "discard"])
 def test_a_drive_is_erased_and_read_back(machine, method):
-    [told] = erase(machine, method, "E-SAS0").values()
+    [report] = erase(machine, method, "E-SAS0").values()
 
-    verification = told["verification"]
+    verification = report["verification"]
     assert is_blank(machine, "sda")
     assert is_whole(machine, "sdb")
     assert is_whole(machine, "nvme0n1")
-    assert told["size_bytes"] == verification["bytes_read"] == SIZE
+    assert report["size_bytes"] == verification["bytes_read"] == SIZE
     assert (verification["blocks_with_content"], verification["first_content_at"]) == (0, None)
-    assert told["started_at"] <= told["ended_at"] <= verification["ended_at"]
+    assert report["started_at"] <= report["ended_at"] <= verification["ended_at"]
 
 
 def test_an_nvme_drive_is_formatted_by_its_controller(machine, monkeypatch):
     asked = nvme(machine, monkeypatch, fna=0b100)
 
-    [told] = erase(machine, "format", "E-NVME0").values()
+    [report] = erase(machine, "format", "E-NVME0").values()
     assert is_blank(machine, "nvme0n1")
-    assert told["command"] == f"nvme format {machine}/dev/nvme0n1 --ses=1 --force"
-    assert told["tool"] == "nvme version 2.4 (git 2.4)"
+    assert report["command"] == f"nvme format {machine}/dev/nvme0n1 --ses=1 --force"
+    assert report["tool"] == "nvme version 2.4 (git 2.4)"
 
     erase(machine, "crypto-erase", "E-NVME0")
     assert f"format {machine}/dev/nvme0n1 --ses=2 --force" in asked.read_text().splitlines()
@@ -134,10 +134,10 @@ def test_an_nvme_drive_is_formatted_by_its_controller(machine, monkeypatch):
 def test_an_old_tool_that_fails_after_its_work_has_done_it(machine, monkeypatch, said, failed):
     nvme(machine, monkeypatch, then=f"echo {said}; exit 1")
 
-    [told] = erase(machine, "format", "E-NVME0").values()
+    [report] = erase(machine, "format", "E-NVME0").values()
 
-    assert ("failed" in told) is failed
-    assert not failed or told["failed"].endswith(f"ended with 1: {said}")
+    assert ("failed" in report) is failed
+    assert not failed or report["failed"].endswith(f"ended with 1: {said}")
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def test_an_old_tool_that_fails_after_its_work_has_done_it(machine, monkeypatch,
 def test_what_a_controller_cannot_do_to_one_namespace_alone_is_not_begun(machine, monkeypatch, method, oacs, fna):
     asked = nvme(machine, monkeypatch, oacs, fna)
 
-    [told] = erase(machine, method, "E-NVME0").values()
+    [report] = erase(machine, method, "E-NVME0").values()
 
-    assert told["failed"] == f"the controller cannot do {method} for this namespace alone; nothing was written"
+    assert report["failed"] == f"the controller cannot do {method} for this namespace alone; nothing was written"
     assert "\nformat " not in asked.read_text()
     assert is_whole(machine, "nvme0n1")
 
@@ -168,9 +168,9 @@ def test_namespaces_of_others_are_counted_where_a_format_takes_all(machine, monk
 def test_a_drive_that_ignores_discards_is_found_out(machine, monkeypatch):
     monkeypatch.setattr(eraser, "discard_range", lambda device, at, length: None)
 
-    [told] = erase(machine, "discard", "E-SAS0").values()
+    [report] = erase(machine, "discard", "E-SAS0").values()
 
-    found = told["verification"]
+    found = report["verification"]
     assert (found["blocks_with_content"], found["first_content_at"]) == (SIZE // 4096, 0)
     assert found["bytes_read"] == SIZE
 
@@ -188,19 +188,19 @@ def test_one_byte_that_is_left_is_found(machine, monkeypatch, places):
 
     monkeypatch.setattr(eraser, "discard_range", forgetful)
 
-    [told] = erase(machine, "discard", "E-SAS0").values()
+    [report] = erase(machine, "discard", "E-SAS0").values()
 
     blocks = sorted({place // 4096 for place in places})
-    found = told["verification"]
+    found = report["verification"]
     assert (found["blocks_with_content"], found["first_content_at"]) == (len(blocks), blocks[0] * 4096)
 
 
 def test_a_drive_without_discards_is_not_touched(machine):
     (machine / "sys/class/block/sda/queue/discard_max_bytes").write_text("0\n")
 
-    [told] = erase(machine, "discard", "E-SAS0").values()
+    [report] = erase(machine, "discard", "E-SAS0").values()
 
-    assert told["failed"] == "the drive does not support discards; nothing was written"
+    assert report["failed"] == "the drive does not support discards; nothing was written"
     assert is_whole(machine, "sda")
 
 
@@ -210,9 +210,9 @@ def test_a_name_that_has_become_another_drives_is_not_written(machine):
     """
     (machine / "sys/class/block/sda/dev").write_text("8:0\n")
 
-    [told] = erase(machine, "overwrite", "E-SAS0").values()
+    [report] = erase(machine, "overwrite", "E-SAS0").values()
 
-    assert told["failed"] == "sda is not drive E-SAS0 any more; nothing was written"
+    assert report["failed"] == "sda is not drive E-SAS0 any more; nothing was written"
     assert is_whole(machine, "sda")
 
 
@@ -220,9 +220,9 @@ def test_a_serial_that_changes_while_it_is_opened_is_not_written(machine, monkey
     serials = iter(["E-NVME0", "E-SAS0", "E-SAS1", "E-OTHER"])
     monkeypatch.setattr(eraser.block, "serial", lambda machine, name: next(serials))
 
-    [told] = erase(machine, "overwrite", "E-SAS0").values()
+    [report] = erase(machine, "overwrite", "E-SAS0").values()
 
-    assert told["failed"] == "sda is not drive E-SAS0 any more; nothing was written"
+    assert report["failed"] == "sda is not drive E-SAS0 any more; nothing was written"
     assert is_whole(machine, "sda")
 
 
@@ -230,10 +230,10 @@ def test_a_content_that_changes_after_the_plan_is_not_erased(machine):
     with (machine / "dev/sda").open("r+b") as file:
         file.write(b"the only copy")
 
-    told = erase(machine, "overwrite", "E-SAS0", "E-SAS1")
+    report = erase(machine, "overwrite", "E-SAS0", "E-SAS1")
 
-    assert "drive E-SAS0 holds " in told["E-SAS0"]["failed"]
-    assert told["E-SAS0"]["failed"].endswith("; nothing was written")
+    assert "drive E-SAS0 holds " in report["E-SAS0"]["failed"]
+    assert report["E-SAS0"]["failed"].endswith("; nothing was written")
     assert (machine / "dev/sda").read_bytes().startswith(b"the only copy")
     assert is_blank(machine, "sdb"), "the other one is erased all the same"
 
@@ -241,9 +241,9 @@ def test_a_content_that_changes_after_the_plan_is_not_erased(machine):
 def test_drives_with_one_serial_or_none_are_not_written(machine):
     (machine / "sys/class/block/sdb/serial").write_text("E-SAS0\n")
 
-    told = erase(machine, "overwrite", "E-SAS0", "E-SAS9")
+    report = erase(machine, "overwrite", "E-SAS0", "E-SAS9")
 
-    assert told == {
+    assert report == {
         "E-SAS0": {"failed": "more than one drive E-SAS0 here; nothing was written"},
         "E-SAS9": {"failed": "no drive E-SAS9 here; nothing was written"},
     }
@@ -261,9 +261,9 @@ def test_a_drive_that_somebody_holds_is_not_written(machine, monkeypatch):
 
     monkeypatch.setattr(os, "open", busy)
 
-    told = erase(machine, "overwrite", "E-SAS0", "E-SAS1")
+    report = erase(machine, "overwrite", "E-SAS0", "E-SAS1")
 
-    assert told["E-SAS0"]["failed"] == "drive E-SAS0 is in use; nothing was written"
+    assert report["E-SAS0"]["failed"] == "drive E-SAS0 is in use; nothing was written"
     assert is_whole(machine, "sda")
     assert is_blank(machine, "sdb"), "the other one is erased all the same"
     assert eraser.is_in_use(f"{machine}/dev/sda")
@@ -281,22 +281,22 @@ def test_a_drive_that_cannot_be_written_or_read_says_where(machine, monkeypatch)
         return fail
 
     monkeypatch.setattr(os, "pwrite", failing(os.pwrite))
-    [told] = erase(machine, "overwrite", "E-SAS0").values()
-    assert told["failed"] == f"the drive cannot be written at byte {4 << 20}: Input/output error"
+    [report] = erase(machine, "overwrite", "E-SAS0").values()
+    assert report["failed"] == f"the drive cannot be written at byte {4 << 20}: Input/output error"
 
     monkeypatch.setattr(os, "preadv", failing(os.preadv))
     monkeypatch.setattr(eraser, "discard_range", lambda device, at, length: None)
-    [told] = erase(machine, "discard", "E-SAS1").values()
-    assert told["failed"] == f"the drive cannot be read back at byte {4 << 20}: Input/output error"
+    [report] = erase(machine, "discard", "E-SAS1").values()
+    assert report["failed"] == f"the drive cannot be read back at byte {4 << 20}: Input/output error"
 
 
 def test_a_drive_that_is_shorter_than_it_says_is_not_taken_for_erased(machine, monkeypatch):
     read = eraser.read_back
     monkeypatch.setattr(eraser, "read_back", lambda device, size, account: read(device, size + 4096, account))
 
-    [told] = erase(machine, "overwrite", "E-SAS0").values()
+    [report] = erase(machine, "overwrite", "E-SAS0").values()
 
-    assert told["failed"] == f"the drive ends at byte {SIZE}; its size is {SIZE + 4096}"
+    assert report["failed"] == f"the drive ends at byte {SIZE}; its size is {SIZE + 4096}"
 
 
 def test_what_an_earlier_run_reported_is_gone_before_anything_is_done(machine, monkeypatch):
@@ -310,7 +310,7 @@ def test_what_an_earlier_run_reported_is_gone_before_anything_is_done(machine, m
     assert seen == [False]
 
 
-def test_what_drives_can_do_is_told(machine, monkeypatch, capsys):
+def test_what_drives_can_do_is_reported(machine, monkeypatch, capsys):
     nvme(machine, monkeypatch, fna=0b100)
     (machine / "sys/class/block/sda/queue/discard_max_bytes").write_text("0\n")
 
@@ -328,9 +328,9 @@ def test_without_nvme_cli_it_is_not_known_what_a_controller_can_do(machine, monk
 
     eraser.main({"do": "look", "serials": ["E-NVME0"]})
 
-    told = json.loads(capsys.readouterr().out)["E-NVME0"]
-    assert told["can_format"] == told["namespaces_erased"] == {"unknown": "no-such-nvme is not installed"}
-    assert told["discard_max_bytes"] == 1 << 30
+    printed = json.loads(capsys.readouterr().out)["E-NVME0"]
+    assert printed["can_format"] == printed["namespaces_erased"] == {"unknown": "no-such-nvme is not installed"}
+    assert printed["discard_max_bytes"] == 1 << 30
 
 
 def test_progress_has_a_rate_and_a_time(machine, monkeypatch, capsys):

@@ -158,7 +158,7 @@ def test_another_machine_is_refused(found):
     assert "RW-GPU-01, as the fleet declares; nothing is written to this machine" in text
 
 
-def test_everything_is_said_at_once():
+def test_everything_is_reported_at_once():
     assert len(refused(drive(holders=["md1"], mountpoints=["/a"]), method="crypto-erase", identity="OTHER")) == 4
 
 
@@ -181,7 +181,7 @@ def test_a_consent_covers_what_it_names_and_no_more(content, consent, passes):
     assert not found if passes else found[0].help.endswith(consent_option("E-1", content))
 
 
-def test_consents_are_read_and_what_is_wrong_with_them_is_told():
+def test_consents_are_read_and_what_is_wrong_with_them_is_reported():
     found, wrong = parse_consents(
         ["E-1=ext4 3f2a, data a=b", "E-2", "E-9=x", "E-3=", "E-1=again"], ["E-1", "E-2", "E-3"]
     )

@@ -70,7 +70,7 @@ def test_lines_of_another_form_are_no_users_and_of_two_the_first_counts(machine)
     assert (found["root"]["home"], found["root"]["password"]) == ("/root", "locked")
 
 
-def test_an_empty_password_is_told_from_a_locked_and_a_missing_one(machine):
+def test_an_empty_password_is_distinguished_from_a_locked_and_a_missing_one(machine):
     found = accounts.users(machine.top)
 
     assert found["guest"]["password"] == "none"
@@ -107,7 +107,7 @@ def test_members_are_those_listed_and_those_whose_primary_group_it_is(machine):
     assert found["video"]["members"] == ["gone", "trainee"]
 
 
-def test_a_file_that_is_missing_hides_what_it_alone_tells(machine):
+def test_a_file_that_is_missing_hides_what_it_alone_reports(machine):
     (machine.root / "etc/shadow").unlink()
     (machine.root / "etc/group").unlink()
 

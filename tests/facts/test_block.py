@@ -24,7 +24,7 @@ def drive_of(machine, name):
     return next(drive for drive in block.drives(block.BlockDevices(machine.top)) if drive["name"] == name)
 
 
-def test_a_sas_drive_tells_its_vital_product_data(machine):
+def test_a_sas_drive_reports_its_vital_product_data(machine):
     machine.device("sda", 8 * MIB, SAS)
     machine.write(f"sys/devices/{SAS}/vpd_pg80", page_80(b"  RW01-SAS0 "))
     machine.write(f"sys/devices/{SAS}/model", "ST600MM0088     \n")
@@ -189,7 +189,7 @@ def test_data_anywhere_in_the_samples_changes_them(machine, offset, part):
 
     assert blank == []
     assert once == again
-    assert [told.rpartition(" ")[0] for told in once] == [part]
+    assert [sample.rpartition(" ")[0] for sample in once] == [part]
 
 
 def test_the_same_data_elsewhere_is_another_sample(machine):
@@ -295,7 +295,7 @@ def test_nobody_looks_into_an_array_before_its_reshape_goes_on(machine):
     assert block.filesystems(block.BlockDevices(machine.top)) == []
 
 
-def test_what_is_encrypted_tells_its_header_and_what_is_open_its_filesystem(machine):
+def test_what_is_encrypted_reports_its_header_and_what_is_open_its_filesystem(machine):
     """
     A half-made header is there, and says why it cannot be read; what LVM maps is none of it.
     """

@@ -1,4 +1,4 @@
-"""Two looks at one host: what somebody has set otherwise is told, and what moves by itself is not."""
+"""Two observations of one host: a changed setting is reported, and what changes by itself is not."""
 
 import copy
 
@@ -9,7 +9,7 @@ from rackwright.facts.facts import Facts
 from tests.support import recorded_facts
 
 
-def told(change):
+def paths_changed_by(change):
     before = recorded_facts.raw(recorded_facts.TODAY)
     after = copy.deepcopy(before)
     change(after)
@@ -29,8 +29,8 @@ def told(change):
         (lambda raw: raw.update(swap_file={"active": True}), "swap_file"),
     ],
 )
-def test_what_is_set_otherwise_is_told_by_its_path(change, path):
-    found = told(change)
+def test_what_is_set_otherwise_is_reported_by_its_path(change, path):
+    found = paths_changed_by(change)
 
     assert len(found) >= 1
     assert path is None or any(each.startswith(path) for each in found)
@@ -47,4 +47,4 @@ def test_what_is_set_otherwise_is_told_by_its_path(change, path):
     ],
 )
 def test_what_moves_by_itself_is_not(change):
-    assert told(change) == ()
+    assert paths_changed_by(change) == ()

@@ -116,7 +116,7 @@ def log_of(image: Path) -> int:
 
 def test_a_consent_for_an_xfs_dies_with_a_record_in_its_log(drive):
     """
-    Its superblock is written when it is unmounted: after a power cut the log alone tells of the last writes.
+    Its superblock is written when it is unmounted: after a power cut the log alone has the last writes.
     """
     image = drive.partition()
     make(XFS, "scratch", image)
@@ -214,7 +214,7 @@ def test_a_wipe_that_is_cut_off_leaves_what_the_consent_covers(drive):
     assert block.BlockDevices(drive.machine.top).signatures["sda"] == []
 
 
-def test_the_sample_between_the_ends_is_foretold_where_a_partition_ends_in_it(drive):
+def test_the_sample_between_the_ends_is_predicted_where_a_partition_ends_in_it(drive):
     place = block.sample_places(SIZE)["data"][20] // MIB * MIB
     drive.partition(1, START, place - START)
     drive.partition(2, place, 64 * MIB)
@@ -255,27 +255,27 @@ def test_a_member_has_a_witness_where_its_array_notes_writes(tmp_path, name):
     """
     One that is redundant and clean; of others, nothing that is written shows.
     """
-    told, image = MD[name], tmp_path / "member"
+    report, image = MD[name], tmp_path / "member"
     with image.open("wb") as file:
-        file.truncate(told["size"])
-        file.seek(told["offset"])
-        file.write(bytes.fromhex(told["superblock"]))
+        file.truncate(report["size"])
+        file.seek(report["offset"])
+        file.write(bytes.fromhex(report["superblock"]))
 
-    seen = superblocks.md_witness(str(image), told["offset"])
+    seen = superblocks.md_witness(str(image), report["offset"])
 
-    assert (seen is not None) == ("raid0" not in name and "linear" not in name and clean(told)), told
+    assert (seen is not None) == ("raid0" not in name and "linear" not in name and clean(report)), report
     if seen:
-        dirty = bytearray(bytes.fromhex(told["superblock"]))
+        dirty = bytearray(bytes.fromhex(report["superblock"]))
         if name.startswith("0.90"):
             dirty[132] &= 0xFE
         else:
             dirty[208:216] = bytes(8)
         with image.open("r+b") as file:
-            file.seek(told["offset"])
+            file.seek(report["offset"])
             file.write(dirty)
-        assert superblocks.md_witness(str(image), told["offset"]) is None
+        assert superblocks.md_witness(str(image), report["offset"]) is None
 
 
-def clean(told: dict[str, Any]) -> bool:
-    raw = bytes.fromhex(told["superblock"])
+def clean(recorded: dict[str, Any]) -> bool:
+    raw = bytes.fromhex(recorded["superblock"])
     return bool(raw[132] & 1) if raw[4:8] == b"\0" * 4 else raw[208:216] == b"\xff" * 8

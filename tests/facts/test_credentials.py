@@ -1,4 +1,4 @@
-"""Sealed keys as the probe tells of them, with a stand-in for what asks the TPM."""
+"""Sealed keys as the probe reports them, with a stand-in for what asks the TPM."""
 
 import base64
 import os
@@ -32,31 +32,31 @@ def answer(monkeypatch, tool):
     monkeypatch.setattr(credentials, "run_tool", tool)
 
 
-def told(machine):
+def read_credentials(machine):
     return Facts({"credentials": credentials.credentials(machine.top, SALT), "tpm": credentials.tpm(machine.top)})
 
 
 @pytest.mark.parametrize(("text", "version"), [("2\n", 2), ("1\n", 1), (None, None)])
-def test_a_tpm_tells_its_version(machine, text, version):
+def test_a_tpm_reports_its_version(machine, text, version):
     if text:
         machine.write(credentials.TPM[1:], text)
 
-    assert told(machine).tpm == version
+    assert read_credentials(machine).tpm == version
 
 
-def test_what_is_sealed_is_told_by_its_digest(machine, monkeypatch):
+def test_what_is_sealed_is_reported_by_its_digest(machine, monkeypatch):
     """
     It is the digest that the key would have in a file, whatever letters it has.
     """
     asked = []
     answer(monkeypatch, lambda *argv: asked.append(argv) or "Ágnes' key\n")
 
-    found = told(machine).credential(PATH)
+    found = read_credentials(machine).credential(PATH)
 
     assert (found.sealed_by, found.opens) == ("tpm2", True)
     assert found.digest == digest("Ágnes' key\n".encode(), SALT)
     assert asked == [("systemd-creds", "decrypt", "--name=hot.cred", machine.top + PATH, "-")]
-    assert told(machine).credential("/etc/rackwright/tiers/warm.cred") is None
+    assert read_credentials(machine).credential("/etc/rackwright/tiers/warm.cred") is None
 
 
 def test_what_another_mainboard_has_sealed_does_not_open_and_says_why(machine, monkeypatch):
@@ -65,7 +65,7 @@ def test_what_another_mainboard_has_sealed_does_not_open_and_says_why(machine, m
 
     answer(monkeypatch, refuse)
 
-    found = told(machine).credential(PATH)
+    found = read_credentials(machine).credential(PATH)
 
     assert (found.sealed_by, found.opens) == ("tpm2", False)
     with pytest.raises(UnknownFact, match="Failed to unseal"):
@@ -75,11 +75,11 @@ def test_what_another_mainboard_has_sealed_does_not_open_and_says_why(machine, m
 def test_what_the_boot_drive_opens_by_itself_is_not_sealed_by_the_tpm(machine):
     machine.write(PATH[1:], BY_HOST)
 
-    assert told(machine).credential(PATH).sealed_by == "other"
+    assert read_credentials(machine).credential(PATH).sealed_by == "other"
 
 
 def test_who_is_not_root_cannot_tell_whether_it_opens(machine, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
     with pytest.raises(UnknownFact, match="only root"):
-        told(machine).credential(PATH)
+        read_credentials(machine).credential(PATH)

@@ -218,7 +218,7 @@ def test_a_serial_that_no_drive_has_is_absent():
     ],
     ids=["file", "unit", "text", "owner", "user", "group", "sysctl", "sysctls", "directory", "listing", "measure"],
 )
-def test_one_unknown_entry_is_told_from_none(read, place):
+def test_one_unknown_entry_is_distinguished_from_none(read, place):
     raw = recorded_facts.raw(recorded_facts.TODAY)
     raw[place[0]][place[1]] = unknown("the medium is bad")
 

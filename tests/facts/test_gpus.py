@@ -1,4 +1,4 @@
-"""GPUs, without a library that tells of them: see tests/twin for one that does."""
+"""GPUs on a host without a library that reports them; tests/twin has hosts with one."""
 
 import os
 import signal
@@ -87,7 +87,7 @@ def test_errors_are_those_that_the_driver_wrote_to_the_kernel_s_log(log, tmp_pat
     ]
 
 
-def test_only_the_newest_errors_are_told(log, tmp_path):
+def test_only_the_newest_errors_are_reported(log, tmp_path):
     log.write_text("".join(f"3,{n},{n},-;NVRM: Xid (PCI:0000:3b:00): {n}, again\n" for n in range(100)))
 
     assert [xid["code"] for xid in gpus.read_xids(str(tmp_path))] == [*range(100 - gpus.XIDS, 100)]

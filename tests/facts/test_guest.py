@@ -135,7 +135,7 @@ def test_the_mount_and_its_filesystem_are_those_of_findmnt(guest, facts):
     assert filesystem.stripe_width_bytes == 2 * filesystem.stripe_unit_bytes > 0
 
 
-def test_a_drive_that_nobody_uses_tells_its_content(facts):
+def test_a_drive_that_nobody_uses_reports_its_content(facts):
     (signature,) = facts.drive("F1-SAS0").signatures
 
     assert facts.drive("F1-SAS0").content.startswith(f"xfs {signature.uuid} ")
@@ -244,7 +244,7 @@ def test_sockets_are_those_of_ss(guest, facts):
 
 
 def of_ip(link: dict[str, Any], links: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a link as ip tells of it, in our words."""
+    """Return a link of ip in the terms of the facts."""
     info = link.get("linkinfo", {})
     kind = info.get("info_kind") or ("loopback" if link["link_type"] == "loopback" else "physical")
     addresses = (found for found in link["addr_info"] if found["scope"] == "global")

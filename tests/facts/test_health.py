@@ -30,20 +30,20 @@ def answer(monkeypatch, printed):
         asked.append(argv)
         if argv[0] not in printed:
             raise FileNotFoundError(argv[0])
-        told, status = printed[argv[0]]
-        return CompletedProcess(argv, status, json.dumps(told).encode(), b"")
+        report, status = printed[argv[0]]
+        return CompletedProcess(argv, status, json.dumps(report).encode(), b"")
 
     monkeypatch.setattr(observe.subprocess, "run", run)
     return asked
 
 
-def smartctl(monkeypatch, told, status=0, passed=True):
+def smartctl(monkeypatch, report, status=0, passed=True):
     head = {"smartctl": {"exit_status": status}, "smart_status": {"passed": passed}}
-    return answer(monkeypatch, {"smartctl": ({**head, **told}, status)})
+    return answer(monkeypatch, {"smartctl": ({**head, **report}, status)})
 
 
 @pytest.mark.parametrize(
-    ("told", "found"),
+    ("report", "found"),
     [
         ({"nvme_smart_health_information_log": {"media_errors": 3, "percentage_used": 104}}, (None, 3, 104)),
         (ata((197, 8), (198, 2), rotation_rate=7200), (8, 2, 0)),
@@ -55,11 +55,11 @@ def smartctl(monkeypatch, told, status=0, passed=True):
     ],
     ids=["nvme", "sata disk", "sata ssd", "sata ssd of 7.5", "sas disk", "sas ssd", "nothing"],
 )
-def test_each_sort_of_drive_counts_in_its_own_way(monkeypatch, told, found):
+def test_each_sort_of_drive_counts_in_its_own_way(monkeypatch, report, found):
     """
     What a drive does not count is none, and no zero; what turns does not wear.
     """
-    smartctl(monkeypatch, told)
+    smartctl(monkeypatch, report)
 
     seen = health.health("/dev/sda")
 
@@ -76,15 +76,15 @@ def test_a_failing_drive_is_one_that_was_asked(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("told", "status", "reason"),
+    ("expected", "status", "reason"),
     [
         ({"smartctl": {"exit_status": 2, "messages": [{"string": "open failed"}]}}, 2, "smartctl failed: open failed"),
         ({"smartctl": {"exit_status": 1}}, 1, "smartctl failed: no message"),
         ({"smartctl": {"exit_status": 4}}, 4, "the drive reports no SMART health"),
     ],
 )
-def test_what_was_not_looked_at_is_unknown_with_the_reason(monkeypatch, told, status, reason):
-    answer(monkeypatch, {"smartctl": (told, status)})
+def test_what_was_not_looked_at_is_unknown_with_the_reason(monkeypatch, expected, status, reason):
+    answer(monkeypatch, {"smartctl": (expected, status)})
 
     with pytest.raises(observe.ReadError, match=reason):
         health.health("/dev/sda")
@@ -92,8 +92,8 @@ def test_what_was_not_looked_at_is_unknown_with_the_reason(monkeypatch, told, st
 
 @pytest.mark.parametrize(("warning", "passed"), [(0, True), (4, False)])
 def test_an_nvme_is_asked_by_nvme_where_smartctl_is_not_there(monkeypatch, warning, passed):
-    told = {"critical_warning": warning, "media_errors": 2, "percent_used": 9}
-    answer(monkeypatch, {"nvme": (told, 0)})
+    content = {"critical_warning": warning, "media_errors": 2, "percent_used": 9}
+    answer(monkeypatch, {"nvme": (content, 0)})
 
     assert health.health("/dev/nvme0n1") == {
         "passed": passed,
@@ -127,7 +127,7 @@ def test_only_what_turns_or_speaks_scsi_is_asked_for_its_logs(monkeypatch):
     assert ["--log=error" in argv for argv in asked] == [False, True]
 
 
-def test_a_tool_that_is_killed_has_told_nothing(monkeypatch):
+def test_a_tool_that_is_killed_has_reported_nothing(monkeypatch):
     """
     Its status is negative then, which has every bit.
     """

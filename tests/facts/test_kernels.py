@@ -81,7 +81,7 @@ def test_a_module_without_the_section_says_so(tmp_path):
         modinfo(str(path))
 
 
-def test_what_was_added_to_a_kernel_is_told_under_the_name_that_it_has_when_loaded(machine):
+def test_what_was_added_to_a_kernel_is_reported_under_the_name_that_it_has_when_loaded(machine):
     """
     And not what came with the kernel: there are thousands.
     """

@@ -1,4 +1,4 @@
-"""The clock, as chronyc tells of it."""
+"""The clock, as chronyc reports it."""
 
 import pytest
 

@@ -29,7 +29,7 @@ def link_of(machine, name):
     return next(link for link in network.links(machine.top) if link["name"] == name)
 
 
-def test_a_port_is_all_that_the_kernel_tells_of_it(machine, monkeypatch):
+def test_a_port_is_all_that_the_kernel_reports_of_it(machine, monkeypatch):
     monkeypatch.setattr(netlink, "addresses", lambda: {3: ["fd00::11/64", "10.30.0.11/24"]})
     machine.link("fabric0", 3, NIC, mtu="9000")
     machine.write("sys/class/net/bonding_masters", "\n")
@@ -93,7 +93,7 @@ def test_a_vlan_of_another_namespace_s_link_does_not_know_its_parent(machine):
     assert found["kind"] == "vlan"
 
 
-def test_a_bridge_the_loopback_and_the_rest_are_told_apart(machine):
+def test_a_bridge_the_loopback_and_the_rest_are_distinguished(machine):
     (machine.link("br0", 7) / "bridge").mkdir()
     machine.link("lo", 1, type="772", operstate="unknown")
     machine.link("tap0", 8)
@@ -122,7 +122,7 @@ def test_a_link_is_up_when_it_is_switched_on_and_has_a_carrier(machine, flags, o
     assert link_of(machine, "fabric0")["up"] is up
 
 
-def test_a_link_without_a_signal_is_told_from_one_that_is_switched_off(machine):
+def test_a_link_without_a_signal_is_distinguished_from_one_that_is_switched_off(machine):
     machine.link("fabric0", 2, carrier="0")
     machine.link("fabric1", 3, flags="0x1002", carrier="")
 
@@ -279,7 +279,7 @@ def kernel(monkeypatch):
         pytest.skip("recorded on a processor that counts from the low end")
 
 
-def test_addresses_of_global_scope_are_told(kernel):
+def test_addresses_of_global_scope_are_reported(kernel):
     assert netlink.addresses() == {
         2: ["10.0.2.15/24"],
         6: ["10.30.0.11/24", "10.31.0.1/32", "10.30.0.12/24", "fd00:30::11/64"],
@@ -295,7 +295,7 @@ def test_an_address_that_ipv6_made_up_for_a_while_is_left_out(monkeypatch):
     assert netlink.addresses() == {3: ["::1/64"]}
 
 
-def test_routes_that_somebody_set_are_told(kernel, machine):
+def test_routes_that_somebody_set_are_reported(kernel, machine):
     machine.link("management", 2)
     machine.link("storage", 6)
 

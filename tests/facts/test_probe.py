@@ -114,9 +114,9 @@ def test_recorded_facts_have_the_layout_that_the_probe_writes_today(tmp_path, mo
     machine.write("etc/rackwright/peers", "10.30.0.11 10.30.0.12 1500 gpu-01\n")
     monkeypatch.setattr("rackwright.facts.probe.paths.Echoes", Answered)
     monkeypatch.setattr("rackwright.facts.probe.units.run_tool", lambda *argv: LISTED if "list-units" in argv else "")
-    told = dict.fromkeys(("passed", "pending_sectors", "media_errors", "wear_percent"))
+    content = dict.fromkeys(("passed", "pending_sectors", "media_errors", "wear_percent"))
     monkeypatch.setattr("rackwright.facts.probe.accounts.run_tool", lambda *argv: "")
-    monkeypatch.setattr("rackwright.facts.probe.health.health", lambda path: told)
+    monkeypatch.setattr("rackwright.facts.probe.health.health", lambda path: content)
 
     fresh, recorded = main.collect(str(tmp_path), SALT), recorded_facts.raw(recorded_facts.TODAY)
     for key in ({*fresh} - {*recorded}) & recorded_with_kinds():
@@ -237,10 +237,10 @@ def test_half_of_a_pair_becomes_a_question_mark_and_a_whole_one_stays():
 
 def test_a_name_that_is_no_utf8_is_written_with_its_bytes():
     name = os.fsdecode(b"ho\xffst:x\xc3")
-    told = json.loads(output.pack({name: [name, "h\xf6st", 'a"\\b']}))
+    report = json.loads(output.pack({name: [name, "h\xf6st", 'a"\\b']}))
 
-    assert told == {"ho\\xffst:x\\xc3": ["ho\\xffst:x\\xc3", "h\xf6st", 'a"\\b']}
-    json.dumps(told, ensure_ascii=False).encode()
+    assert report == {"ho\\xffst:x\\xc3": ["ho\\xffst:x\\xc3", "h\xf6st", 'a"\\b']}
+    json.dumps(report, ensure_ascii=False).encode()
 
 
 def test_gpus_can_be_looked_at_alone():

@@ -28,7 +28,7 @@ def seen(top: Path) -> Facts:
     return Facts({"runs": runs.runs(str(top))})
 
 
-def test_a_run_that_has_not_begun_has_told_nothing(top: Path) -> None:
+def test_a_run_that_has_not_begun_has_reported_nothing(top: Path) -> None:
     run = seen(top).run("digits")
 
     assert run is not None
@@ -71,7 +71,7 @@ def test_a_server_knows_it_once_it_has_made_a_run_of_it(top: Path) -> None:
     assert run.page == "https://192.0.2.9:5000/#/experiments/1/runs/ab"
 
 
-def test_how_it_ended_is_what_it_said_itself(top: Path) -> None:
+def test_the_outcome_is_its_own_report(top: Path) -> None:
     (top / HOME / "state.json").write_text('{"outcome": "failed", "why": "rank 1 ended with 137", "attempt": 3}')
     run = seen(top).run("digits")
 

@@ -79,8 +79,8 @@ def top(tmp_path: Path) -> Path:
     model = tmp_path / LIB / "models" / VERSION
     model.mkdir(parents=True)
     (model / "model.onnx").write_bytes(b"weights")
-    told = {"bytes": 7, "sha256": hashlib.sha256(b"weights").hexdigest()}
-    (model / "model.json").write_text(json.dumps({"files": {"model.onnx": told}}))
+    content = {"bytes": 7, "sha256": hashlib.sha256(b"weights").hexdigest()}
+    (model / "model.json").write_text(json.dumps({"files": {"model.onnx": content}}))
     for release, version in (("aaaaaaaaaaaa", VERSION), ("bbbbbbbbbbbb", "ba9876543210")):
         (tmp_path / LIB / "releases" / release).mkdir(parents=True)
         (tmp_path / LIB / "releases" / release / "release.json").write_text(json.dumps({"version": version}))
@@ -110,7 +110,7 @@ def test_a_server_says_itself_what_it_serves(top: Path, path: str) -> None:
     assert server.accuracy is None
 
 
-def test_what_a_watch_has_noted_is_told_without_its_history(top: Path, path: str) -> None:
+def test_what_a_watch_has_noted_is_reported_without_its_history(top: Path, path: str) -> None:
     noted = {"found": {"at": 7, "accuracy": 0.5}, "before": None, "least": 0.9, "why_not": None}
     (top / LIB / "watch.json").write_text(json.dumps({**noted, "readings": [noted["found"]], "every_seconds": 60}))
     server = seen(top, path).server("digits")
@@ -145,7 +145,7 @@ def test_those_of_a_language_model_are_of_its_routes(top: Path, path: str, monke
     assert server.figures == {"requests": 100, "p50_ms": 5.0, "p99_ms": 25.0, "waiting": 3}
 
 
-def test_one_that_is_told_to_stop_is_not_ready(top: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_is_asked_to_stop_is_not_ready(top: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Answering, "ready", 503)
     server = seen(top, path).server("digits")
 
@@ -180,8 +180,10 @@ def test_one_of_an_earlier_version_is_not_asked_over_the_network(
     top: Path, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def earlier(*arguments: Any) -> Any:
-        told = json.loads(read(*arguments)) if arguments[0].endswith("server.json") else None
-        return read(*arguments) if told is None else json.dumps({name: told[name] for name in ("unit", "lib", "key")})
+        report = json.loads(read(*arguments)) if arguments[0].endswith("server.json") else None
+        return (
+            read(*arguments) if report is None else json.dumps({name: report[name] for name in ("unit", "lib", "key")})
+        )
 
     read = servers.read
     monkeypatch.setattr(servers, "read", earlier)

@@ -60,7 +60,7 @@ def test_a_save_that_is_cut_off_leaves_nothing(tmp_path, monkeypatch):
     assert list((tmp_path / "gpu-01").iterdir()) == []
 
 
-def test_an_unwritable_place_is_said_so(tmp_path):
+def test_an_unwritable_place_is_reported(tmp_path):
     (tmp_path / "gpu-01").write_text("a file")
 
     with pytest.raises(SnapshotError, match="the snapshot cannot be written: "):

@@ -43,10 +43,10 @@ def test_xfs_is_read_as_mkfs_wrote_it(tmp_path, uuid, unit_kib, disks):
     geometry = ["-d", f"su={unit_kib}k,sw={disks}", "-l", "su=32k"] if unit_kib else []
     subprocess.run(["mkfs.xfs", "-q", "-f", "-m", f"uuid={uuid}", *geometry, device], check=True)
 
-    told = superblocks.xfs(device)
-    assert told.pop("log_bytes") >= 10 << 20
-    assert 0 <= (2 << 30) - told.pop("size_bytes") < 16 << 20, "no allocation group is smaller"
-    assert told == {
+    report = superblocks.xfs(device)
+    assert report.pop("log_bytes") >= 10 << 20
+    assert 0 <= (2 << 30) - report.pop("size_bytes") < 16 << 20, "no allocation group is smaller"
+    assert report == {
         "uuid": uuid,
         "complete": True,
         "stripe_unit_bytes": unit_kib << 10,
@@ -87,7 +87,7 @@ def test_md_is_read_as_mdadm_reads_it(tmp_path, kind):
     "reader", [superblocks.ext4, superblocks.xfs, lambda path: superblocks.md(path, 4096)], ids=["ext4", "xfs", "md"]
 )
 @pytest.mark.parametrize("content", [b"", b"\xff" * 8192], ids=["empty", "noise"])
-def test_no_superblock_is_said_so(tmp_path, reader, content):
+def test_a_missing_superblock_is_reported(tmp_path, reader, content):
     device = tmp_path / "device"
     device.write_bytes(content)
 

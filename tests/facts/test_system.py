@@ -296,7 +296,7 @@ def test_texts_are_brought_along_with_passwords_masked(machine):
 
 
 @pytest.mark.parametrize(
-    ("path", "written", "told"),
+    ("path", "written", "expected"),
     [
         ("netplan/a.yaml", "  password: geheim\n  mtu: 9000\n", "  password: '***'\n  mtu: 9000\n"),
         ("netplan/a.yaml", '{ssid: x, password: "ge heim", mtu: 1}\n', "{ssid: x, password: '***', mtu: 1}\n"),
@@ -307,10 +307,10 @@ def test_texts_are_brought_along_with_passwords_masked(machine):
         ("network/interfaces.d/eth0", "iface eth0 inet dhcp\n", "iface eth0 inet dhcp\n"),
     ],
 )
-def test_of_network_files_all_is_brought_but_secrets(machine, path, written, told):
+def test_of_network_files_all_is_brought_but_secrets(machine, path, written, expected):
     machine.write(f"etc/{path}", written)
 
-    assert system.texts(machine.top) == {f"/etc/{path}": told}
+    assert system.texts(machine.top) == {f"/etc/{path}": expected}
 
 
 def test_owner_files_are_read_one_by_one(machine):
@@ -332,7 +332,7 @@ def test_each_initramfs_of_an_installed_kernel_is_there(machine):
     assert system.initramfs(machine.top) == [{"path": "/boot/initrd.img-6.1.0-30-amd64", "mtime_ns": 5}]
 
 
-def test_an_environment_of_python_is_told_by_its_packages_and_not_by_its_files(machine):
+def test_an_environment_of_python_is_reported_by_its_packages_and_not_by_its_files(machine):
     """
     A package that was cut off while it was installed is not there yet.
     """

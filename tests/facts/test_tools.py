@@ -136,10 +136,10 @@ def spoil(monkeypatch):
     def spoil(word: str, how: Spoiled) -> None:
         def run(argv: Any, **options: Any) -> Any:
             if argv[0] == "wipefs":
-                told = real(argv, **options).stdout
+                report = real(argv, **options).stdout
             else:
-                told = next(text for key, text in printed.items() if key in argv).encode()
-            return subprocess.CompletedProcess(argv, 0, how(told) if word in argv else told, b"")
+                report = next(text for key, text in printed.items() if key in argv).encode()
+            return subprocess.CompletedProcess(argv, 0, how(report) if word in argv else report, b"")
 
         monkeypatch.setattr(observe.subprocess, "run", run)
 
@@ -224,8 +224,8 @@ def lie(monkeypatch, *types: str) -> None:
     real = subprocess.run
 
     def run(argv: Any, **options: Any) -> Any:
-        told = json.loads(real(argv, **options).stdout)
-        kept = [row for row in told["signatures"] if row["type"] not in types]
+        report = json.loads(real(argv, **options).stdout)
+        kept = [row for row in report["signatures"] if row["type"] not in types]
         return subprocess.CompletedProcess(argv, 0, json.dumps({"signatures": kept}).encode(), b"")
 
     monkeypatch.setattr(observe.subprocess, "run", run)

@@ -38,7 +38,7 @@ def test_software_says_what_it_is(machine, name, path, text, value):
     assert all(facts.reading(other) is None for other, *_ in vendors.READINGS if other != name)
 
 
-def test_what_is_said_in_another_way_is_unknown(machine):
+def test_what_is_written_in_another_way_is_unknown(machine):
     machine.write("etc/nv_tegra_release", "Jetson, newer than we know\n")
 
     assert "has an unknown form" in vendors.readings(machine.top)["jetson.release"]["unknown"]
@@ -59,7 +59,7 @@ def test_dkms_has_what_was_left_there(machine):
     assert Facts({"dkms": found}).dkms("habanalabs") == {}
 
 
-def test_whoever_has_an_accelerator_open_is_told(machine):
+def test_whoever_has_an_accelerator_open_is_reported(machine):
     for pid, name, files in (
         (7, "python3", ["/dev/kfd", "/dev/kfd", "/dev/null"]),
         (8, "hl_qual", ["/dev/accel/accel1"]),
@@ -96,7 +96,7 @@ def config(control: int, chain: tuple[int, ...] = (0x1, 0xD)) -> bytes:
     return bytes(space)
 
 
-def test_bridges_that_redirect_are_told_and_no_other_device(machine):
+def test_bridges_that_redirect_are_reported_and_no_other_device(machine):
     """
     0x1d is what Linux writes: source validation, redirection of requests and completions, upstream forwarding.
     """

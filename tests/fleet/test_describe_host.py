@@ -1,4 +1,4 @@
-"""Hosts written down from their facts: what they are, what was left out and said, and a fleet that can be loaded."""
+"""Hosts written down from their facts: their declaration, the reported omissions, and a fleet that can be loaded."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -101,7 +101,7 @@ def test_an_array_of_our_own_is_written_down_as_such():
 
 
 @pytest.mark.parametrize("enabled", ["enabled", "generated", "disabled", None])
-def test_what_will_not_be_mounted_at_boot_is_said(enabled):
+def test_what_will_not_be_mounted_at_boot_is_reported(enabled):
     facts = raw(target="/srv/fast")
     if enabled:
         facts["units"]["srv-fast.mount"] = {"load": "loaded", "active": "active", "enabled": enabled}
@@ -118,7 +118,7 @@ def test_what_will_not_be_mounted_at_boot_is_said(enabled):
         ({"device": "md9"}, "it is not mounted as a whole"),
     ],
 )
-def test_what_cannot_be_declared_is_left_out_and_said(change, note):
+def test_what_cannot_be_declared_is_left_out_and_reported(change, note):
     found = written(raw(**change))
 
     assert "tiers" not in found.host
@@ -273,7 +273,7 @@ def test_another_drive_is_written_into_its_line(old, new, line, tmp_path):
         ("gpu-02", "OLD", "NEW", "host gpu-02 declares no drive OLD. Correct the serial"),
     ],
 )
-def test_a_drive_that_has_no_line_or_another_one_is_told(host, old, new, said, tmp_path):
+def test_a_drive_that_has_no_line_or_another_one_is_reported(host, old, new, said, tmp_path):
     path = tmp_path / "rack.yaml"
     path.write_text(DRIVES.replace("0042", "'0042'"))
 

@@ -34,7 +34,7 @@ def test_no_null_is_left(below: dict[str, Any], above: dict[str, Any]) -> None:
 
 
 @given(with_nulls, with_nulls)
-def test_what_is_said_twice_is_said_once(below: dict[str, Any], above: dict[str, Any]) -> None:
+def test_a_repeated_message_is_printed_once(below: dict[str, Any], above: dict[str, Any]) -> None:
     assert merge(below, above, above) == merge(below, above)
 
 

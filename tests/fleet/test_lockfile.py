@@ -50,7 +50,7 @@ def lock_of(stack: Stack, **otherwise: object) -> Lock:
     return Lock.model_validate({**made, "packages": {"debian-12/amd64": packages}, **otherwise})
 
 
-def told(stack: Stack) -> str:
+def refusal(stack: Stack) -> str:
     with pytest.raises(DeclarationError) as caught:
         declare(stack)
     return str(caught.value)
@@ -85,7 +85,7 @@ def test_a_run_by_another_version_is_refused_with_both_and_a_way_out(project):
     stack = load_stack("rack", project)
     stack = replace(stack, lock=lock_of(stack, rackwright="0.0.9"))
 
-    assert told(stack) == (
+    assert refusal(stack) == (
         f"stacks/example.lock.yaml: the lock was written by rackwright 0.0.9; rackwright {__version__}, which this is. "
         "Install rackwright 0.0.9, or run `rackwright lock rack` and check the changes."
     )
@@ -101,7 +101,7 @@ def test_a_run_by_another_version_is_refused_with_both_and_a_way_out(project):
 def test_a_run_with_other_roles_than_the_locks_is_refused(project, otherwise, named):
     stack = load_stack("rack", project)
 
-    assert named in told(replace(stack, lock=lock_of(stack, **otherwise)))
+    assert named in refusal(replace(stack, lock=lock_of(stack, **otherwise)))
 
 
 @pytest.mark.parametrize(
@@ -116,16 +116,16 @@ def test_what_a_role_promises_and_the_lock_has_not_is_refused(project, lost, nam
     lock = lock_of(stack)
     packages = {name: digest for name, digest in lock.packages["debian-12/amd64"].items() if name != lost}
 
-    assert named in told(replace(stack, lock=lock.model_copy(update={"packages": {"debian-12/amd64": packages}})))
+    assert named in refusal(replace(stack, lock=lock.model_copy(update={"packages": {"debian-12/amd64": packages}})))
 
 
 def test_a_mirror_without_a_lock_or_its_key_is_refused(project):
     (project / "stacks/example.yaml").write_text(f"{FLEET}mirror: {{}}\n")
     stack = load_stack("rack", project)
 
-    assert "there is no lock; `mirror` serves packages that a lock lists" in told(stack)
+    assert "there is no lock; `mirror` serves packages that a lock lists" in refusal(stack)
     locked = lock_of(replace(stack, fleet=stack.fleet.model_copy(update={"mirror": None})), key=None)
-    assert "the lock has no key" in told(replace(stack, lock=locked))
+    assert "the lock has no key" in refusal(replace(stack, lock=locked))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_hosts_are_led_to_the_mirror_that_they_reach(project, name, mirror, url,
     assert stack.brings_packages == (port is not None)
 
 
-def test_a_spoilt_lock_is_told_with_its_line(project):
+def test_a_spoilt_lock_is_reported_with_its_line(project):
     path = project / "stacks/example.lock.yaml"
     path.write_text("fleet: example\nrackwright: 1\nrepository: x\nroles: {}\nwhat: 1\n")
 

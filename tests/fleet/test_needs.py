@@ -8,14 +8,14 @@ from rackwright.errors import DeclarationError
 from rackwright.fleet import load_fleet
 
 
-def told(path: Path, text: str) -> list[str]:
+def refusals(path: Path, text: str) -> list[str]:
     path.write_text(text)
     with pytest.raises(DeclarationError) as caught:
         load_fleet(path, {})
     return [str(error).removeprefix(f"{path}:") for error in caught.value.diagnostics]
 
 
-def test_the_driver_of_a_group_is_told_of_at_the_group(tmp_path: Path) -> None:
+def test_the_driver_of_a_group_is_reported_at_the_group(tmp_path: Path) -> None:
     fleet = """
 fleet: example
 groups:
@@ -29,7 +29,7 @@ hosts:
   alpha: {group: training, address: 192.0.2.1, identity: {serial: CHASSIS-1}}
   beta: {group: training, address: 192.0.2.2, identity: {serial: CHASSIS-2}}
 """
-    messages = [line for line in told(tmp_path / "fleet.yaml", fleet) if "unknown role" not in line]
+    messages = [line for line in refusals(tmp_path / "fleet.yaml", fleet) if "unknown role" not in line]
     assert messages == [
         "9: groups.training.roles.nvidia_driver.version: got 580; debian-12 itself has driver 535. "
         "Leave version out, or write source: vendor. [Debian 12 and 13, packages nvidia-driver and nvidia-cuda-toolkit]"
@@ -48,7 +48,7 @@ hosts:
     roles: {nvidia_driver: {version: "580"}}
     needs: {precision: [fp8]}
 """
-    messages = told(tmp_path / "fleet.yaml", fleet)
+    messages = refusals(tmp_path / "fleet.yaml", fleet)
     assert any("got fp8" in line for line in messages)
     assert not any("itself has" in line for line in messages)
 
@@ -66,7 +66,7 @@ def fleet():
         needs=Needs(precision=["bf16"]),
     )
 """
-    assert told(tmp_path / "fleet.py", fleet) == [
+    assert refusals(tmp_path / "fleet.py", fleet) == [
         "5: Host.needs.precision[0]: got bf16; NVIDIA T4 (Turing) is made for fp32, fp16, int8 (profile). Write fp16. "
         "[TensorRT 10 Support Matrix, Hardware and Precision]"
     ]

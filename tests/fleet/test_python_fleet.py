@@ -21,7 +21,7 @@ def host(serial="A", address="192.0.2.1", **more):
 
 
 @pytest.fixture
-def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     """Return a function that loads a fleet with this text, and returns what is wrong with it."""
 
     def load(text: str) -> str:
@@ -99,11 +99,11 @@ def test_a_fleet_is_what_its_function_returns(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_told_plainly(text: str, message: str, told: Callable[[str], str]) -> None:
-    assert told(text) == message
+def test_what_is_wrong_is_reported_plainly(text: str, message: str, refusal: Callable[[str], str]) -> None:
+    assert refusal(text) == message
 
 
-def test_a_missing_file_is_told_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_file_is_reported_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DeclarationError) as caught:
         load_fleet(Path("none.py"), {})

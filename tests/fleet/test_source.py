@@ -159,7 +159,7 @@ def test_a_number_is_kept_letter_by_letter(tmp_path: Path) -> None:
     assert source.text(("hosts", "gamma")) is None
 
 
-def test_of_a_key_that_stands_twice_the_first_holds_and_both_are_told(tmp_path: Path) -> None:
+def test_of_a_key_that_stands_twice_the_first_holds_and_both_are_reported(tmp_path: Path) -> None:
     source = read_text("a: 1\nb: {c: 1, c: 2}\na: 2\n", tmp_path)
     assert source.data == {"a": 1, "b": {"c": 1}}
     assert source.line(("a",)) == 1

@@ -66,7 +66,7 @@ def test_a_group_is_all_of_its_hosts(right: Path) -> None:
     assert fleet.runs["digits"].members(fleet.hosts) == ("ember", "cinder")
 
 
-def test_what_is_wrong_with_the_hosts_is_told_where_they_are_declared(right: Path) -> None:
+def test_what_is_wrong_with_the_hosts_is_reported_where_they_are_declared(right: Path) -> None:
     used = right.with_name(USED)
     used.write_text(used.read_text().replace("os: debian-12", "os: debian-99"))
 

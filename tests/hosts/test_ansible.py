@@ -36,8 +36,8 @@ TASKS = """
   write_files:
     files: ["{{ {'path': toy_path, 'content': toy_text | b64encode, 'mode': '0600'} | combine(toy_account) }}"]
 - name: Say {{ toy_word | default('nothing') }}
-  ansible.builtin.fail: {msg: "{{ toy_said }}"}
-  when: toy_said is defined
+  ansible.builtin.fail: {msg: "{{ toy_text }}"}
+  when: toy_text is defined
 - name: Complain
   ansible.builtin.shell: "echo to no purpose; echo because >&2; exit 3"
   when: toy_complains | default(false)
@@ -98,7 +98,7 @@ def played(repository: Path, tmp_path: Path):
                 thread.start()
             for thread in threads:
                 thread.join()
-            play.said = said  # type: ignore[attr-defined]
+            play.messages = said  # type: ignore[attr-defined]
             return ended
 
         play.turns = turns  # type: ignore[attr-defined]
@@ -108,17 +108,17 @@ def played(repository: Path, tmp_path: Path):
 
 def test_hosts_that_ask_at_once_are_one_run(played, tmp_path):
     """
-    Each with its own variables, and told what is going on and what it changed.
+    Each run has its own variables, and reports its progress and its changes.
     """
     assert played() == dict.fromkeys(HOSTS)
 
     assert {host: (tmp_path / host).read_text() for host in HOSTS} == {host: f"on {host}" for host in HOSTS}
     assert len((tmp_path / "log").read_text().splitlines()) == 1
-    assert "Write the file" in played.said["two"]
-    assert played.said["two"][-1] == "changed: Write the file"
+    assert "Write the file" in played.messages["two"]
+    assert played.messages["two"][-1] == "changed: Write the file"
 
     played()
-    assert not [line for line in played.said["two"] if line.startswith("changed")]
+    assert not [line for line in played.messages["two"] if line.startswith("changed")]
 
 
 def test_one_whose_turn_has_begun_is_waited_for(played, tmp_path, monkeypatch):
@@ -142,7 +142,7 @@ def test_one_that_left_without_asking_is_waited_for_no_longer(played, tmp_path, 
     assert len((tmp_path / "log").read_text().splitlines()) == 1
 
 
-def test_one_that_hangs_delays_nobody_for_longer_than_is_said(played, tmp_path, monkeypatch):
+def test_one_that_hangs_delays_nobody_for_longer_than_its_limit(played, tmp_path, monkeypatch):
     monkeypatch.setattr(ansible, "COMING_SECONDS", 0.5)
     played.turns.append(frozenset(HOSTS))
 
@@ -157,7 +157,7 @@ def test_one_host_that_fails_leaves_the_others(played, tmp_path):
     assert (tmp_path / "three").exists()
 
 
-def test_a_command_that_fails_is_told_in_its_own_words(played):
+def test_a_command_that_fails_is_reported_in_its_own_words(played):
     """
     Not in Ansible's, which are the same for every command.
     """
@@ -194,12 +194,12 @@ def test_a_task_that_fails_says_no_secret_and_no_part_of_one(played):
     Neither in its name, nor where what it says is cut off in the middle of one.
     """
     named = {host: {"toy_word": SECRET} for host in HOSTS}  # a task has its name from whichever host comes first
-    named["one"]["toy_said"], named["two"]["toy_said"] = SECRET, "x" * 490 + SECRET
+    named["one"]["toy_text"], named["two"]["toy_text"] = SECRET, "x" * 490 + SECRET
     ended = played(**named)
 
     assert ended["one"] == "task 'Say [secret]': [secret]"
     assert ended["two"].endswith(f"{'x' * 490}[secret]")
-    assert SECRET not in str(played.said)
+    assert SECRET not in str(played.messages)
 
 
 def test_a_file_that_cannot_be_written_names_its_path_and_the_reason_without_its_content(played, tmp_path):

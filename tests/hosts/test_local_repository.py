@@ -105,7 +105,7 @@ def test_where_a_file_is_missing_nothing_is_played(tmp_path):
     assert not played
 
 
-def test_a_host_that_does_not_listen_is_told_and_played(tmp_path):
+def test_a_host_that_does_not_listen_is_reported_and_played(tmp_path):
     """It may have all that it needs: the role that lets it listen has to be played somehow."""
     played: list[str] = []
     said: list[str] = []

@@ -63,7 +63,7 @@ def test_a_key_with_a_passphrase_points_to_the_agent(rack, tmp_path):
         connect(rack, login(rack, key=str(key)))
 
 
-def test_a_file_that_is_no_key_is_said_to_be_none(rack, tmp_path):
+def test_a_file_that_is_no_key_is_refused(rack, tmp_path):
     (tmp_path / "letter").write_text("Dear reader,\n")
 
     with pytest.raises(LoginRefused, match="letter cannot be used"):
@@ -119,7 +119,7 @@ def test_a_certificate_opens_where_its_key_alone_does_not(rack, tmp_path):
     connection.close()
 
 
-def test_commands_become_root_by_sudo_unless_told_not_to(rack, tmp_path, monkeypatch):
+def test_commands_become_root_by_sudo_unless_declared_otherwise(rack, tmp_path, monkeypatch):
     """No sudo is needed for the test: what would be run is seen by a command of that name."""
     (tmp_path / "sudo").write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
     (tmp_path / "sudo").chmod(0o755)

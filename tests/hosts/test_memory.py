@@ -83,7 +83,7 @@ def test_a_link_that_somebody_laid_there_is_not_followed(place: Path, tmp_path_f
     assert (elsewhere / "kept").exists()
 
 
-def test_a_computer_without_such_a_place_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_computer_without_such_a_place_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "PLACES", (Path("/proc/nowhere"),))
 
     with pytest.raises(memory.SetupError, match="neither /proc/nowhere is writable"), private():

@@ -154,7 +154,7 @@ def test_a_member_loses_its_signatures_if_it_is_still_one(machine):
     assert block.BlockDevices(machine.top).signatures["sda"] == []
 
 
-def test_the_status_tells_whether_anything_was_written(machine, capsys):
+def test_the_status_reports_whether_anything_was_written(machine, capsys):
     job = {"argv": ["wipe", "S1"], "expects": {"S1": ""}, "root": machine.top}
 
     with pytest.raises(SystemExit) as ended:

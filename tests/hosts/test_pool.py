@@ -51,7 +51,7 @@ def test_all_who_ask_share_one_connection_and_one_probe(hosts, connections):
     assert len({id(facts) for facts in answers}) == 1
 
 
-def test_who_is_being_looked_at_is_told(hosts, monkeypatch):
+def test_who_is_being_looked_at_is_reported(hosts, monkeypatch):
     during: list[frozenset[str]] = []
     parse = pool.probe.parse
     monkeypatch.setattr(pool.probe, "parse", lambda *given: during.append(hosts.looked_at()) or parse(*given))
@@ -135,7 +135,7 @@ def test_a_connection_that_was_dropped_meanwhile_is_made_again(hosts, rack, conn
     assert connections == ["gpu-01", "gpu-01"]
 
 
-def test_a_probe_that_fails_says_what_the_host_said(rack):
+def test_a_probe_that_fails_reports_the_output_of_the_host(rack):
     (rack["gpu-01"].directory / "answer").write_text("echo sudo: a password is required >&2; exit 1\n")
     hosts = Hosts(rack.endpoints, b"salt")
 

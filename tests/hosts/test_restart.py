@@ -29,12 +29,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Machine:
-    """A simulated host that goes down when it is told to restart, and comes up as another start when a test says so."""
+    """A simulated host that goes down at a restart, and comes up as another start when a test says so."""
 
     def __init__(self, rack: SimulatedRack, hosts: Hosts) -> None:
-        self.rack, self.hosts, self.said = rack, hosts, list[str]()
-        self.told: Callable[[str], None] = lambda text: None
-        """Called with whatever is said."""
+        self.rack, self.hosts, self.messages = rack, hosts, list[str]()
+        self.on_message: Callable[[str], None] = lambda text: None
+        """Function that gets each message."""
         self.drained: str | None = None
         """How draining fails."""
         rack[HOST].set_texts({BOOT_ID: "first\n"})
@@ -55,8 +55,8 @@ class Machine:
 
     def do(self, *steps: Step) -> None:
         def say(text: str) -> None:
-            self.said.append(text)
-            self.told(text)
+            self.messages.append(text)
+            self.on_message(text)
 
         with self.hosts.lease(HOST, "gpu-01/base", say):
             execute(self.hosts, HOST, "gpu-01/base", steps, say)
@@ -72,9 +72,9 @@ def machine(rack: SimulatedRack, hosts: Hosts) -> Machine:
 
 
 def once(machine: Machine, part: str, do: Callable[[], object]) -> None:
-    """Let *do* happen when something with *part* in it is said for the first time."""
+    """Call *do* at the first message that contains *part*."""
     left = [do]
-    machine.told = lambda text: left.pop()() and None if part in text and left else None
+    machine.on_message = lambda text: left.pop()() and None if part in text and left else None
 
 
 def test_it_is_drained_then_restarted_then_waited_for_and_then_it_goes_on(machine):
@@ -88,8 +88,8 @@ def test_it_is_drained_then_restarted_then_waited_for_and_then_it_goes_on(machin
         ("run", "wait for its services"),
         ("put", "write a note"),
     ]
-    assert machine.said[0] == "restart gpu-01"
-    assert machine.said[1].startswith("restart gpu-01: waiting for 0 s for it to come back: Connection refused")
+    assert machine.messages[0] == "restart gpu-01"
+    assert machine.messages[1].startswith("restart gpu-01: waiting for 0 s for it to come back: Connection refused")
     assert machine.hosts.unreachable() == frozenset()
 
 

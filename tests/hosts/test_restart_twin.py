@@ -82,8 +82,8 @@ def test_a_restart_waits_for_a_word_and_for_the_drain_and_then_the_claims_hold(m
     before = look(hosts, boot_id)
 
     state = made.create(inputs())
-    [told] = made.said("WARNING")
-    assert "file:/etc/late" in told and "write `reboot: allowed` there" in told
+    [warning] = made.messages("WARNING")
+    assert "file:/etc/late" in warning and "write `reboot: allowed` there" in warning
     assert look(hosts, "cat /etc/tmpfiles.d/late.conf | head -1") == f"# {HOST}"
     assert look(hosts, boot_id) == before
 

@@ -66,7 +66,7 @@ def test_some_go_first_and_the_others_in_batches():
     assert set(roll.ended.values()) == {None}
 
 
-def test_whose_turn_has_begun_is_told_until_it_ends():
+def test_whose_turn_has_begun_is_reported_until_it_ends():
     rollout_gate = RolloutGate(Rollout(), lambda: False, window_seconds=0)
 
     with rollout_gate.slot("base", "h1", lambda text: None):
@@ -144,7 +144,7 @@ def test_a_host_that_is_not_reached_has_not_failed_and_is_no_proof():
 
 def test_a_host_that_was_refused_holds_no_other_back_and_is_no_proof():
     """
-    Nothing was done there, so it tells nothing about the change.
+    Nothing was done there, so it shows nothing about the change.
     """
     no = Refused(Diagnostic("h1/base", "got data", "none", "Give it up"))
     roll = Roll(Rollout(batch=8), lambda host: no if host == "h1" else None)
@@ -184,24 +184,24 @@ def test_a_cancellation_ends_the_wait():
 
 
 class Stack:
-    """Changes that are held until they are told to end; what each waited for is kept."""
+    """Changes that are held until a test ends them; what each waited for is kept."""
 
     def __init__(self, limit: int, unreachable: frozenset[str] = frozenset()) -> None:
         self.rollout_gate = RolloutGate(Rollout(canary=9), lambda: False, 0.0, limit, lambda: unreachable)
-        self.said: queue.Queue[tuple[str, str]] = queue.Queue()
+        self.messages: queue.Queue[tuple[str, str]] = queue.Queue()
         self.begun: queue.Queue[str] = queue.Queue()
         self.refused: queue.Queue[tuple[str, RolloutHalted]] = queue.Queue()
         self._ends: dict[str, threading.Event] = {}
         self._threads: dict[str, threading.Thread] = {}
 
     def ask(self, rollout_group: str, host: str) -> None:
-        """Let *host* ask for its turn, and return when it has begun, or has said what it waits for, or is refused."""
+        """Let *host* ask for its slot, and return when it has begun, has reported what it waits for, or is refused."""
         name, heard = f"{host}/{rollout_group}", threading.Event()
         self._ends[name] = threading.Event()
 
         def go() -> None:
             def say(text: str) -> None:
-                self.said.put((name, text))
+                self.messages.put((name, text))
                 heard.set()
 
             try:
@@ -222,7 +222,7 @@ class Stack:
         self._threads[name].join(30)
 
     def joined(self) -> bool:
-        """Return whether all have ended, once those that have begun were told to."""
+        """Return whether all have ended, once the test has ended those that had begun."""
         for event in self._ends.values():
             event.set()
         for thread in self._threads.values():
@@ -241,7 +241,7 @@ def test_a_host_has_one_change_at_a_time_and_others_have_theirs():
     stack.ask("runtime", "h2")
 
     assert all_of(stack.begun) == ["h1/base", "h2/runtime"]
-    assert all_of(stack.said) == [("h1/access", "waiting for h1 to be as declared otherwise")]
+    assert all_of(stack.messages) == [("h1/access", "waiting for h1 to be as declared otherwise")]
     stack.end("h1/base")
     assert stack.begun.get(timeout=30) == "h1/access"
     assert stack.joined()
@@ -254,7 +254,7 @@ def test_no_more_than_so_many_are_changed_at_once_whatever_changes_on_them():
     stack.ask("runtime", "h3")
 
     assert all_of(stack.begun) == ["h1/base", "h2/driver"]
-    assert all_of(stack.said) == [("h3/runtime", "waiting: h1, h2 are being changed, at most 2 at a time")]
+    assert all_of(stack.messages) == [("h3/runtime", "waiting: h1, h2 are being changed, at most 2 at a time")]
     stack.end("h1/base")
     assert stack.begun.get(timeout=30) == "h3/runtime"
     assert stack.joined()
@@ -267,7 +267,7 @@ def test_a_host_that_waits_for_its_next_change_takes_no_room():
     stack.ask("base", "h2")
 
     assert all_of(stack.begun) == ["h1/base"]
-    assert {name for name, _ in all_of(stack.said)} == {"h1/driver", "h2/base"}
+    assert {name for name, _ in all_of(stack.messages)} == {"h1/driver", "h2/base"}
     stack.end("h1/base")
     first = stack.begun.get(timeout=30)
     assert stack.begun.empty(), "one at a time"
@@ -307,8 +307,8 @@ def test_a_host_that_is_not_reached_is_away_as_well():
     stack.ask("runtime", "h2")
 
     assert all_of(stack.begun) == ["h9/base", "h1/driver"], "it takes no room by being tried"
-    told = "waiting: h1 is being changed and h9 is not reached, at most 2 at a time"
-    assert all_of(stack.said) == [("h2/runtime", told)]
+    message = "waiting: h1 is being changed and h9 is not reached, at most 2 at a time"
+    assert all_of(stack.messages) == [("h2/runtime", message)]
     assert stack.joined()
 
 

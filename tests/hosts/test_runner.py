@@ -54,7 +54,7 @@ def test_without_systemd_nothing_is_restarted(ask):
 
 
 @pytest.mark.parametrize(("status", "event"), [(0, "done"), (1, "failed")])
-def test_a_restart_is_ordered_and_what_forbids_it_is_told(ask, tmp_path, monkeypatch, status, event):
+def test_a_restart_is_ordered_and_what_forbids_it_is_reported(ask, tmp_path, monkeypatch, status, event):
     """
     By the command that systemd gives, which is another here.
     """
@@ -187,7 +187,7 @@ def test_a_command_runs_without_a_shell(ask, tmp_path):
     assert (tmp_path / "$(id) ; *").exists()
 
 
-def test_a_failed_command_tells_its_status_and_its_last_lines(ask):
+def test_a_failed_command_reports_its_status_and_its_last_lines(ask):
     answer = ask(step=run("sh", "-c", "seq 20; echo no such array >&2; exit 3"))
 
     assert answer == [
@@ -200,20 +200,20 @@ def test_a_command_that_is_not_there_is_an_error_in_words(ask):
 
 
 def test_a_command_beyond_its_time_is_stopped(ask):
-    *told, last = ask(step=run("sh", "-c", "echo begun; sleep 1000", timeout_seconds=1))
+    *chunks, last = ask(step=run("sh", "-c", "echo begun; sleep 1000", timeout_seconds=1))
 
     assert last["event"] == "failed"
     assert last["reason"].startswith("`sh` was stopped after ")
     assert last["output"] == ["begun"]
-    assert all(answer["event"] == "progress" for answer in told)
+    assert all(answer["event"] == "progress" for answer in chunks)
 
 
 def test_progress_carries_the_last_word_of_the_command(ask, monkeypatch):
     monkeypatch.setattr(runner, "PROGRESS_SECONDS", 0.2)
 
-    told, *_ = ask(step=run("sh", "-c", "printf '10%%\\r20%%\\r'; sleep 0.5"))
+    answer, *_ = ask(step=run("sh", "-c", "printf '10%%\\r20%%\\r'; sleep 0.5"))
 
-    assert told == {"event": "progress", "text": "running for 0 s 20%"}
+    assert answer == {"event": "progress", "text": "running for 0 s 20%"}
 
 
 def test_a_unit_gets_the_command_unchanged(tmp_path):
@@ -368,7 +368,7 @@ def test_a_drive_that_is_slow_to_read_is_no_silence(slow, ask):
     assert stepped[-1]["event"] == "done"
 
 
-def test_a_look_that_fails_is_told_of_no_longer(slow, ask, capsys):
+def test_a_look_that_fails_is_no_longer_reported(slow, ask, capsys):
     assert ask(step=run("true", "${drive:RW-NVME9}"))[-1]["event"] == "failed"
 
     time.sleep(0.3)
@@ -386,9 +386,9 @@ def test_udev_that_takes_its_time_is_no_silence(tmp_path, monkeypatch, capsys):
 
     runner.settle()
 
-    told = json.loads(capsys.readouterr().out.splitlines()[0])
-    assert told["event"] == "progress"
-    assert told["text"].startswith("waiting for udev for ")
+    printed = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert printed["event"] == "progress"
+    assert printed["text"].startswith("waiting for udev for ")
 
 
 @pytest.mark.parametrize("name", runner_source.RUNNER_MODULES)

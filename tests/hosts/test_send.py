@@ -42,7 +42,7 @@ def sent(
     receive: Callable[[dict[str, Any]], None] = put_files.receive,
     **changes: Any,
 ) -> list[str]:
-    """Send *source* to *target* by what the host does with each part, and return what was said.
+    """Send *source* to *target* by what the host does with each part, and return the messages.
 
     Args:
         changes: Further fields of the step.
@@ -91,7 +91,7 @@ def test_another_content_than_was_declared_is_not_put_in_its_place(rack: Simulat
     assert (tmp_path / "target").read_bytes() == b"as it was"
 
 
-def test_a_file_that_is_gone_is_said(rack: SimulatedRack, tmp_path: Path) -> None:
+def test_a_file_that_is_gone_is_reported(rack: SimulatedRack, tmp_path: Path) -> None:
     with pytest.raises(StepFailed, match="cannot be read: No such file"):
         sent(rack, tmp_path / "none", tmp_path / "target", "0" * 64)
 

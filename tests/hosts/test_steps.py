@@ -27,18 +27,18 @@ PLAN: tuple[Step, ...] = (Put("write hot.conf", "/etc/hot.conf", "ARRAY"), WIPE,
 
 
 @pytest.fixture
-def said() -> list[str]:
+def messages() -> list[str]:
     return []
 
 
 @pytest.fixture
-def do(hosts: Hosts, rack: SimulatedRack, said: list[str]):
+def do(hosts: Hosts, rack: SimulatedRack, messages: list[str]):
     """Execute steps on gpu-01 under its lock."""
     rack["gpu-01"].set_facts({**RAW, "drives": [DRIVE]})
 
     def do(*steps: Step) -> None:
-        with hosts.lease("gpu-01", "gpu-01/hot", said.append):
-            execute(hosts, "gpu-01", "gpu-01/hot", steps, said.append)
+        with hosts.lease("gpu-01", "gpu-01/hot", messages.append):
+            execute(hosts, "gpu-01", "gpu-01/hot", steps, messages.append)
 
     return do
 
@@ -47,15 +47,15 @@ def done(rack: SimulatedRack) -> list[str]:
     return [step["text"] for step in rack["gpu-01"].steps]
 
 
-def test_each_step_is_said_just_before_it_is_done(do, rack, said):
+def test_each_step_is_reported_just_before_it_is_done(do, rack, messages):
     seen = []
-    rack["gpu-01"].on_step = lambda step: seen.append((step["text"], list(said)))
+    rack["gpu-01"].on_step = lambda step: seen.append((step["text"], list(messages)))
 
     do(*PLAN)
 
     texts = [step.text for step in PLAN]
     assert seen == [(text, texts[: number + 1]) for number, text in enumerate(texts)]
-    assert said == texts
+    assert messages == texts
 
 
 def test_a_step_arrives_as_it_was_planned(do, rack):
@@ -231,7 +231,7 @@ GUARDED = (
         ),
     ],
 )
-def test_what_the_host_takes_back_by_itself_is_not_said_to_stay(do, rack, failing, account):
+def test_what_the_host_takes_back_by_itself_is_not_reported_to_stay(do, rack, failing, account):
     """Neither where a step fails, nor where the connection is lost in the middle of one."""
 
     def fail(step):
@@ -253,12 +253,12 @@ def test_what_the_host_takes_back_by_itself_is_not_said_to_stay(do, rack, failin
         ("task 'Start': Unit nginx.service is masked", "Correct the cause, and run the same command again"),
     ],
 )
-def test_the_help_for_a_missing_package_is_a_source_of_it(hosts, said, reason, help):
+def test_the_help_for_a_missing_package_is_a_source_of_it(hosts, messages, reason, help):
     def play(step, host, progress):
         raise NotDone(reason)
 
-    with pytest.raises(StepFailed) as caught, hosts.lease("gpu-01", "gpu-01/role", said.append):
-        execute(hosts, "gpu-01", "gpu-01/role", [PlayRole("play role", "node_exporter", {})], said.append, play)
+    with pytest.raises(StepFailed) as caught, hosts.lease("gpu-01", "gpu-01/role", messages.append):
+        execute(hosts, "gpu-01", "gpu-01/role", [PlayRole("play role", "node_exporter", {})], messages.append, play)
 
     assert caught.value.diagnostic.help.startswith(help)
 

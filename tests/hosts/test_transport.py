@@ -37,20 +37,20 @@ def test_output_and_error_and_status_are_kept_apart(shell):
     assert result == transport.CommandResult(7, b"out\n", "error\n")
 
 
-def test_lines_are_told_as_they_come(shell):
-    """The second line is printed only once the first was told."""
-    told, fifo = [], shell.run(("mktemp", "-u")).stdout.decode().strip()
+def test_lines_are_reported_as_they_come(shell):
+    """The second line is printed only once the first was reported."""
+    lines, fifo = [], shell.run(("mktemp", "-u")).stdout.decode().strip()
     os.mkfifo(fifo)
 
     def tell(line: str) -> None:
-        told.append(line)
+        lines.append(line)
         if line == "first":
             with open(fifo, "w") as answer:  # noqa: PTH123
                 answer.write("second")
 
     shell.run(("sh", "-c", f"echo first; cat {fifo}; rm {fifo}"), on_line=tell)
 
-    assert told == ["first", "second"]
+    assert lines == ["first", "second"]
 
 
 def test_many_commands_share_one_connection(shell):

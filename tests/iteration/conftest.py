@@ -37,8 +37,8 @@ def publish(directory: Path, content: bytes, lineage: dict[str, Any]) -> str:
     weights = directory.parent / "weights"
     weights.write_bytes(content)
     tensor = Tensor(name="x", datatype="FP32", shape=(-1, 8, 8))
-    told = {"gate": {"found": {"accuracy_kept": 1.0}}, "target": "cpu", "precision": "int8", **lineage}
-    return model_directory.publish(directory, {"model.onnx": weights}, "digits", (tensor,), (tensor,), told).version
+    values = {"gate": {"found": {"accuracy_kept": 1.0}}, "target": "cpu", "precision": "int8", **lineage}
+    return model_directory.publish(directory, {"model.onnx": weights}, "digits", (tensor,), (tensor,), values).version
 
 
 def trained(checkpoint: bytes = MANIFEST) -> dict[str, Any]:
@@ -68,10 +68,10 @@ class FakeActions:
     def __init__(self, project: Path) -> None:
         self.project = project
         self.ran: list[list[str]] = []
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.status = {"training": 0, "launch": 0, "compare": 0, "quantize": 0, "up": 0}
         self.parent, self.own = 0.5, 0.9
-        """Accuracy of the parent and its child on new rows, as the training tells it."""
+        """Accuracy of the parent and its child on new rows, by the report of the training."""
         self.before = {"new": 0.5, "digits": 0.97}
         self.tuned = {"new": 0.9, "digits": 0.965}
         self.made = {"new": 0.9, "digits": 0.96}
@@ -107,22 +107,22 @@ class FakeActions:
         parents = [{"accuracy": self.parent}, {"accuracy": 0.97}]
         own = [{"data": "data.npz", "accuracy": self.own}, {"data": "digits", "accuracy": 0.97}]
         scores = [each | {"parent": parent} for each, parent in zip(own, parents, strict=True)]
-        told = {
+        content = {
             "checkpoint": sha256(TUNED).hexdigest(),
             "step": 100,
             "best_step": 50,
             "scores": scores,
             "published": not status,
         }
-        (out / "lineage.json").write_text(json.dumps(told))
+        (out / "lineage.json").write_text(json.dumps(content))
 
     def _compare(self, argv: Sequence[str], status: int) -> None:
         after = self.made if argv[2].endswith("/model") else self.tuned
-        told = [
+        lines = [
             {"data": name, "rows": self.rows, "before": self.before[name], "after": after[name]}
             for name in ("new", "digits")
         ]
-        Path(argv[argv.index("--out") + 1]).write_text(json.dumps(told))
+        Path(argv[argv.index("--out") + 1]).write_text(json.dumps(lines))
 
     def _publish(self, argv: Sequence[str], status: int) -> None:
         if not status:
@@ -141,7 +141,7 @@ class FakeActions:
         return self._begins("up", ["up"])
 
     def progress(self, text: str) -> None:
-        self.said.append(text)
+        self.messages.append(text)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The stages of an iteration: their order, what each is told, what they refuse, and where a later start goes on."""
+"""The stages of an iteration: their order, the arguments of each, what they refuse, and where a later start goes on."""
 
 import json
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def refused(asked: IterationRequest, outside: FakeActions, status: int = 1) -> S
 class TestWhole:
     def test_new_rows_come_to_be_served(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         before = model_directory.read(project / ".rackwright" / "models" / "digits").version
-        told = iterate(asked(), outside)
+        report = iterate(asked(), outside)
 
         assert outside.names == ALL
         made = model_directory.read(work(project) / "model").version
@@ -43,14 +43,14 @@ class TestWhole:
         assert fleet(project) == FLEET.replace(
             "{path: .rackwright/models/digits}", f'{{path: "{path}", version: "{made}"}}'
         )
-        assert (told["outcome"], told["stage"], told["why"]) == ("served", "up", "")
-        assert (told["before"]["version"], told["after"]["version"]) == (before, made)
-        assert told["accuracy"] == [
+        assert (report["outcome"], report["stage"], report["why"]) == ("served", "up", "")
+        assert (report["before"]["version"], report["after"]["version"]) == (before, made)
+        assert report["accuracy"] == [
             {"data": "new rows", "rows": 40, "before": 0.5, "tuned": 0.9, "after": 0.9},
             {"data": "digits", "rows": 40, "before": 0.97, "tuned": 0.965, "after": 0.96},
         ]
-        assert all(each["done"] for each in told["stages"].values())
-        assert told == json.loads((work(project) / "report.json").read_text())
+        assert all(each["done"] for each in report["stages"].values())
+        assert report == json.loads((work(project) / "report.json").read_text())
         text = (work(project) / "report.md").read_text()
         assert "| digits | 40 | 0.9700 | 0.9650 | 0.9600 |" in text
         assert f"Before: version {before}, int8 for cpu" in text
@@ -173,7 +173,7 @@ class TestGoingOn:
 
         assert outside.names == ALL, "nothing was run a second time"
         assert {**again, "stages": None, "seconds": None} == {**once, "stages": None, "seconds": None}
-        assert [each for each in outside.said if each.endswith(": done before")][-1].startswith("6/6 up")
+        assert [each for each in outside.messages if each.endswith(": done before")][-1].startswith("6/6 up")
 
     @pytest.mark.parametrize("where", ["training", "compare", "quantize", "up"])
     def test_after_an_interruption_it_goes_on_there(
@@ -232,12 +232,12 @@ class TestGoingOn:
         with pytest.raises(KeyboardInterrupt):
             iterate(asked(), outside)
         outside.interrupts = ""
-        told = iterate(asked(), outside)
+        report = iterate(asked(), outside)
 
-        assert {name: each["seconds"] for name, each in told["stages"].items()} == {
+        assert {name: each["seconds"] for name, each in report["stages"].items()} == {
             "find": 2.0, "tune": 2.0, "gate": 1.0, "quantize": 1.0, "promote": 1.0, "up": 1.0,
         }  # fmt: skip
-        assert told["seconds"] == 8.0
+        assert report["seconds"] == 8.0
 
     def test_the_next_iteration_begins_with_what_this_one_made(
         self, project: Path, asked: Ask, outside: FakeActions
@@ -245,12 +245,12 @@ class TestGoingOn:
         iterate(asked(), outside)
         first = work(project)
         outside.weights, made = b"best", model_directory.read(first / "model")
-        told = iterate(asked(data=rows(project / "more.npz", b"more")), outside)
+        report = iterate(asked(data=rows(project / "more.npz", b"more")), outside)
 
-        assert told["id"] != first.name
-        assert told["before"]["version"] == made.version
-        assert told["parent"]["path"] == str(first / "training" / "checkpoints" / "step-0000000300")
-        assert told["outcome"] == "served"
+        assert report["id"] != first.name
+        assert report["before"]["version"] == made.version
+        assert report["parent"]["path"] == str(first / "training" / "checkpoints" / "step-0000000300")
+        assert report["outcome"] == "served"
 
     def test_the_same_question_is_the_same_iteration(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         def name(**more: Any) -> str:
@@ -294,8 +294,8 @@ class TestRefused:
         said = self.find(asked(training_directory=project / "another"), outside)
         assert f"--from: {project / 'another'} lacks the checkpoint of version" in said
 
-        told = iterate(asked(training_directory=project / "elsewhere"), outside)
-        assert told["parent"]["path"] == str(project / "elsewhere" / "checkpoints" / "step-0000000300")
+        report = iterate(asked(training_directory=project / "elsewhere"), outside)
+        assert report["parent"]["path"] == str(project / "elsewhere" / "checkpoints" / "step-0000000300")
 
     def test_a_version_that_only_the_hosts_have(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         text = FLEET.replace("{path: .rackwright/models/digits}", '{version: "0123456789ab"}')
@@ -319,7 +319,7 @@ class TestRefused:
         assert ". Publish the served version there again" in str(refused(asked(target="t4"), outside, 2))
 
     @pytest.mark.parametrize(("status", "expected"), [(2, 2), (3, 3), (4, 4), (-9, 4), (130, 4)])
-    def test_a_process_that_fails_is_told_with_its_last_line(
+    def test_a_process_that_fails_is_reported_with_its_last_line(
         self, project: Path, asked: Ask, outside: FakeActions, status: int, expected: int
     ) -> None:
         outside.status["training"] = status
@@ -330,7 +330,7 @@ class TestRefused:
         )
         assert fleet(project) == FLEET
 
-    def test_a_training_that_was_told_to_stop_is_not_finished(
+    def test_a_training_that_was_asked_to_stop_is_not_finished(
         self, asked: Ask, outside: FakeActions, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(outside, "_train", lambda argv, status: None)

@@ -17,7 +17,7 @@ def run(say: object) -> tuple[int, str]:
     return process.run(Path(sys.executable), ["pretended_workload", "an argument"], say)  # type: ignore[arg-type]
 
 
-def test_all_lines_are_handed_on_and_the_last_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_lines_are_handed_on_and_the_last_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module(tmp_path, monkeypatch, "import sys; print(*sys.argv[1:]); print('what', file=sys.stderr); sys.exit(3)")
     said: list[str] = []
 

@@ -21,10 +21,10 @@ class Resolver:
 
     def __init__(self, root: Path) -> None:
         self.apt = Apt(OS, root)
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def resolve(self, *packages: str, locked: dict[str, str] | None = None, pins: str = "") -> dict[str, str]:
-        self.apt.prepare(self.said.append)
+        self.apt.prepare(self.messages.append)
         wanted = PackageSet(OS, packages, (("60-role", pins),) if pins else ())
         return self.apt.resolve(wanted, locked or {}, ("alpha",))
 
@@ -92,16 +92,16 @@ def test_what_was_kept_is_there_when_the_mirror_has_dropped_it(mirror, resolver)
     assert resolver.resolve("driver=1") == kept
     assert resolver.keep("driver=1") == kept
     assert {store.package(OS, digest).exists() for digest in kept.values()} == {True}
-    assert not resolver.said
+    assert not resolver.messages
 
 
-def test_a_mirror_that_is_silent_is_told_and_no_reason_to_end(mirror, resolver, monkeypatch):
+def test_a_mirror_that_is_silent_is_reported_and_no_reason_to_end(mirror, resolver, monkeypatch):
     mirror.add("driver", "1")
     kept = resolver.keep("driver=1")
     monkeypatch.setattr(apt, "mirrors", lambda suite, components: ["deb [trusted=yes] http://127.0.0.1:1/x ./"])
 
     assert resolver.resolve("driver=1") == kept
-    assert "debian-12: apt could not read all mirrors: " in resolver.said[0]
+    assert "debian-12: apt could not read all mirrors: " in resolver.messages[0]
     with pytest.raises(Refused, match=r"'2' for 'driver' was not found; and of mirrors: .*127\.0\.0\.1"):
         resolver.resolve("driver=2")
 
@@ -111,7 +111,7 @@ def test_a_package_that_is_not_what_the_index_says_is_not_kept(mirror, resolver)
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
-    resolver.apt.prepare(resolver.said.append)
+    resolver.apt.prepare(resolver.messages.append)
     wanted = PackageSet(OS, ("driver",), ())
     locked = resolver.apt.resolve(wanted, {}, ("alpha",))
     with pytest.raises((Refused, SetupError)):
@@ -123,7 +123,7 @@ def test_a_package_that_is_not_what_the_index_says_is_not_kept(mirror, resolver)
 def test_what_is_half_there_is_gone_on_with(mirror, resolver, tmp_path):
     """What apt has fetched in a run that was cut off is taken from where it lies; the mirror need not have it."""
     path = mirror.add("driver", "1")
-    resolver.apt.prepare(resolver.said.append)
+    resolver.apt.prepare(resolver.messages.append)
     wanted = PackageSet(OS, ("driver",), ())
     locked = resolver.apt.resolve(wanted, {}, ("alpha",))
     path.rename(tmp_path / "apt/var/cache/apt/archives/driver_1_all.deb")

@@ -56,8 +56,8 @@ def test_hosts_that_want_the_same_are_one_set():
 
 def test_images_are_locked_by_the_digest_that_is_declared():
     one, other = "1" * 64, "2" * 64
-    told = {"images": [{"run": f"registry.example/a@sha256:{one}"}, "registry.example/c:latest"]}
+    content = {"images": [{"run": f"registry.example/a@sha256:{one}"}, "registry.example/c:latest"]}
 
-    found = images(stack(alpha={"image": f"b@sha256:{other}"}, beta=told))
+    found = images(stack(alpha={"image": f"b@sha256:{other}"}, beta=content))
 
     assert found == {"b": other, "registry.example/a": one}

@@ -38,8 +38,8 @@ def kept(mirror: Mirror) -> dict[str, str]:
 
 def locked(packages: dict[str, str], key_file: Path, **more: object) -> Lock:
     public = key.public_key(key_file, "rack")
-    told = {"fleet": "rack", "rackwright": "1", "repository": "0", "roles": {}, "key": public, **more}
-    return Lock.model_validate({**told, "packages": {f"{OS}/amd64": packages}})
+    content = {"fleet": "rack", "rackwright": "1", "repository": "0", "roles": {}, "key": public, **more}
+    return Lock.model_validate({**content, "packages": {f"{OS}/amd64": packages}})
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_key_stays_the_same_and_is_nobody_elses(tmp_path):
     assert key.check(path, "rack", public) == public
 
 
-def test_a_lock_whose_key_is_elsewhere_is_told_how_to_go_on(tmp_path):
+def test_a_lock_whose_key_is_elsewhere_is_reported_with_the_next_step(tmp_path):
     public = key.public_key(tmp_path / "rack.key", "rack")
 
     with pytest.raises(

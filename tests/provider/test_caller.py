@@ -109,7 +109,7 @@ def test_a_peer_that_is_no_local_connection_has_no_account(peer):
     assert account_of(peer, 1) is None
 
 
-def test_where_the_kernel_tells_nothing_nobody_may_call(monkeypatch):
+def test_where_the_kernel_reports_nothing_nobody_may_call(monkeypatch):
     """
     As where /proc is of another namespace.
     """

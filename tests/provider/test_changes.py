@@ -26,11 +26,11 @@ def test_what_is_made_is_stored_as_found(rig):
 
 def test_the_preview_names_the_steps_that_run(rig):
     """
-    Every line of a step in the preview is said again, to the letter, when that step runs, and in that order.
+    Every line of a step in the preview is printed again, to the letter, when that step runs, and in that order.
     """
     wiped = {**RED, "wipe": {"RW-1": "ext4 3f2a"}}
     rig.create(wiped, preview=True)
-    [plan] = rig.said("INFO")
+    [plan] = rig.messages("INFO")
     assert rig.hosts.things["h1"] == {}
     assert not rig.hosts.locked
 
@@ -47,9 +47,9 @@ def test_the_preview_names_the_steps_that_run(rig):
 def test_status_lines_stand_at_their_resource_and_vanish(rig):
     rig.create(RED)
 
-    lines = [said for said in rig.listener.said if said.text.startswith("step ")]
+    lines = [message for message in rig.listener.messages if message.text.startswith("step ")]
     assert lines
-    assert {(said.about, said.ephemeral, said.severity) for said in lines} == {("h1/a.b", True, "INFO")}
+    assert {(message.about, message.ephemeral, message.severity) for message in lines} == {("h1/a.b", True, "INFO")}
 
 
 def test_an_update_runs_only_what_differs(rig):
@@ -57,7 +57,7 @@ def test_an_update_runs_only_what_differs(rig):
     rig.hosts.done.clear()
 
     rig.update(state, BLUE, preview=True)
-    assert rig.said("INFO")[-1].splitlines()[-1] == "step 1/1: paint the box a.b blue"
+    assert rig.messages("INFO")[-1].splitlines()[-1] == "step 1/1: paint the box a.b blue"
     assert rig.hosts.done == []
 
     after = rig.update(state, BLUE)
@@ -93,7 +93,7 @@ def test_a_refusal_stops_everything_before_the_first_step(rig, preview):
 
 def test_a_refused_preview_lets_the_others_speak_first(rig, monkeypatch):
     """
-    The engine ends a preview at the first error: what another host would refuse had never been told.
+    The engine ends a preview at the first error: the refusals of another host had never been printed.
     """
     answers, spoken = threading.Event(), []
     facts = rig.hosts.facts
@@ -120,7 +120,7 @@ def test_a_refused_preview_lets_the_others_speak_first(rig, monkeypatch):
     assert spoken == ["planned", "refused"]
 
 
-def test_every_refusal_is_told(rig):
+def test_every_refusal_is_reported(rig):
     """
     Whoever mends one thing should not meet the next only then.
     """
@@ -162,7 +162,7 @@ def test_a_consent_is_stored_even_where_the_plan_is_refused(rig):
     after = rig.update(rig.read(state), given)
 
     assert rig.hosts.things["h1"] == {}
-    assert "Only the consent to its removal is stored" in rig.said("WARNING")[-1]
+    assert "Only the consent to its removal is stored" in rig.messages("WARNING")[-1]
     with failing("FAILED_PRECONDITION"):  # it opens no door: the next update is refused as before
         rig.update(after, given)
     rig.delete(after)
@@ -177,7 +177,7 @@ def test_what_only_a_person_can_mend_is_a_warning(rig):
 
     after = rig.update(state, BLUE)
 
-    assert "by hand: box:a.b.lid is open, wanted shut; look into the box" in rig.said("WARNING")
+    assert "by hand: box:a.b.lid is open, wanted shut; look into the box" in rig.messages("WARNING")
     assert rig.hosts.things["h1"][BOX]["colour"] == "blue"
     assert rig.diff(after, BLUE) == {'claims["box:a.b"].lid': "UPDATE"}
 
@@ -251,7 +251,7 @@ def test_an_unreachable_host_is_a_warning_in_preview_and_an_error_in_the_run(rig
     rig.hosts.down.add("h1")
 
     rig.create(RED, preview=True)
-    assert "h1: no answer" in rig.said("WARNING")[0]
+    assert "h1: no answer" in rig.messages("WARNING")[0]
     with failing("UNAVAILABLE") as failures:
         rig.create(RED)
 

@@ -142,7 +142,7 @@ def test_the_unknown_is_a_warning_and_no_change(rig):
     rig.hosts.unknown("h1", BOX, "colour")
 
     assert rig.diff(rig.read(state), RED) == {}
-    assert rig.said("WARNING") == [
+    assert rig.messages("WARNING") == [
         "box:a.b.colour is unknown (no permission), wanted red;"
         " find out why it cannot be read, before anything is changed there",
     ]

@@ -82,7 +82,7 @@ def test_what_is_as_declared_is_taken_over_without_a_step(name, rig, rack):
     assert rack[declared.spec.host].steps == []
 
 
-def test_a_network_that_was_taken_back_is_told_whole(rig, rack):
+def test_a_network_that_was_taken_back_is_reported_whole(rig, rack):
     """
     What differs is named by path; an error behind the timer says that the host takes it back, and by when.
     """
@@ -105,7 +105,7 @@ def test_a_network_that_was_taken_back_is_told_whole(rig, rack):
     assert "within 300 s the host itself undoes" in failures[0].message
 
 
-def test_another_key_of_a_tier_comes_to_its_host_and_is_said_nowhere(rig, rack):
+def test_another_key_of_a_tier_comes_to_its_host_and_is_reported_nowhere(rig, rack):
     """
     As a file for root alone; state and messages know that it is another one, and no more.
     """
@@ -129,8 +129,8 @@ def test_another_key_of_a_tier_comes_to_its_host_and_is_said_nowhere(rig, rack):
     written, *others = host.steps
     assert (written["path"], written["mode"], written["owner"]) == (f"{key}.new", 0o600, "root:root")
     assert base64.b64decode(written["content"]).decode() == derive_value("hot_key")
-    told = [repr(others), repr(after), *(said.text for said in rig.listener.said)]
-    assert [name for text in told for name in find_forms(text.encode(), wanted)] == []
+    lines = [repr(others), repr(after), *(message.text for message in rig.listener.messages)]
+    assert [name for text in lines for name in find_forms(text.encode(), wanted)] == []
     assert rig.diff(after, declared.inputs) == {}
 
 
@@ -140,7 +140,7 @@ def test_the_steps_that_run_are_those_that_were_previewed(rig, host):
     """
     host.set_facts(blank())
     rig.create(HOT, preview=True)
-    [plan] = rig.said("INFO")
+    [plan] = rig.messages("INFO")
     previewed = [line for line in plan.splitlines() if line.startswith("step ")]
     assert "RW01-NVME0 (nvme, 512MB): blank where it was sampled" in plan.splitlines()
     assert len(previewed) > 5
@@ -207,7 +207,7 @@ def test_what_is_on_a_drive_is_refused_with_the_line_to_paste(rig, host, preview
     [wipe] = re.findall(r"wipe: (\{.*\})", failures[0].message)
 
     rig.create({**HOT, "wipe": {serial: json.loads(wipe.partition(": ")[2].rstrip("}."))}}, preview=True)
-    assert f"    destroys {serial}: ext4 3f2a 9c1e, data 77aa" in rig.said("INFO")[-1].splitlines()
+    assert f"    destroys {serial}: ext4 3f2a 9c1e, data 77aa" in rig.messages("INFO")[-1].splitlines()
 
 
 def test_drift_is_one_property_and_one_step(rig, host):

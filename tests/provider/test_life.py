@@ -42,7 +42,7 @@ def test_an_unreachable_host_keeps_its_last_state(rig):
     dark = rig.read(state)
 
     assert dark.outputs == {**state.outputs, "unreachable": "no answer"}  # the rest names addresses
-    assert [*map(sentences, rig.said("WARNING"))] == [
+    assert [*map(sentences, rig.messages("WARNING"))] == [
         "h1: no answer; it answers at its address; the last known state is kept. Switch it on."
     ]
     assert rig.diff(dark, RED) == {}
@@ -146,7 +146,7 @@ def test_removal_with_consent_takes_it_away_and_says_so(rig):
 
     assert rig.hosts.things["h1"] == {}
     assert rig.status_lines()[-2:] == ["step 1/1: take the box a.b away", "step 1/1: take the box a.b away: half"]
-    assert rig.said("INFO") == ["its content goes with it"]
+    assert rig.messages("INFO") == ["its content goes with it"]
 
 
 def test_a_resource_that_the_program_still_declares_is_not_removed(rig):
@@ -158,7 +158,7 @@ def test_a_resource_that_the_program_still_declares_is_not_removed(rig):
     rig.delete(state, same_run=True)
 
     assert BOX in rig.hosts.things["h1"]
-    assert "the program still declares it: only its old entry leaves the state" in rig.said("INFO")
+    assert "the program still declares it: only its old entry leaves the state" in rig.messages("INFO")
 
 
 def test_removal_of_what_is_gone_already_is_done(rig):
@@ -196,14 +196,14 @@ def test_nothing_is_forgotten_on_an_unreachable_host(rig):
 
 def test_a_host_in_maintenance_is_left_alone(rig):
     """
-    It is not looked at, nothing differs, nothing is changed or removed, and all of that is said.
+    It is not observed, nothing differs, nothing is changed or removed, and the message says so.
     """
     state = rig.create({**RED, "destroy": True})
     rig.hosts.things["h1"][BOX]["colour"] = "blue"
     rig.maintenance["h1"] = "in maintenance until 2099-01-31: a new mainboard"
 
     assert rig.read(state).outputs == state.outputs
-    assert rig.said("INFO") == ["h1 is in maintenance until 2099-01-31: a new mainboard; its state is not read"]
+    assert rig.messages("INFO") == ["h1 is in maintenance until 2099-01-31: a new mainboard; its state is not read"]
     assert rig.diff(state, {**RED, "colour": "green"}) == {}
     for change in (lambda: rig.delete(state), lambda: rig.create({**RED, "name": "b"})):
         with failing("FAILED_PRECONDITION") as failures:
@@ -226,4 +226,4 @@ def test_what_stands_on_a_retired_host_is_let_go_as_it_is(rig):
     rig.delete(state)
 
     assert BOX in rig.hosts.things["h1"]
-    assert rig.said("INFO") == ["its host is retired: the resource stays there unchanged"]
+    assert rig.messages("INFO") == ["its host is retired: the resource stays there unchanged"]

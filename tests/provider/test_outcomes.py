@@ -1,4 +1,4 @@
-"""What the provider tells the command that started pulumi."""
+"""Outcomes that the provider reports to the command that started pulumi."""
 
 from rackwright.provider import outcomes
 
@@ -15,9 +15,9 @@ def test_what_was_true_before_a_resource_was_done_is_no_longer(tmp_path, monkeyp
     """
     A claim that was unknown in the preview and holds after the update leaves no trace; what is noted later stays.
     """
-    monkeypatch.setenv(outcomes.VARIABLE, str(tmp_path / "told"))
+    monkeypatch.setenv(outcomes.VARIABLE, str(tmp_path / "outcomes"))
 
     for outcome, id in (("unknown", "a"), ("unknown", "b"), ("done", "a"), ("by_hand", "a")):
         outcomes.note(outcome, id)
 
-    assert outcomes.read(tmp_path / "told") == {"unknown": {"b"}, "done": {"a"}, "by_hand": {"a"}}
+    assert outcomes.read(tmp_path / "outcomes") == {"unknown": {"b"}, "done": {"a"}, "by_hand": {"a"}}

@@ -85,7 +85,7 @@ def test_a_preview_shows_what_will_change_in_a_file_and_plays_nothing(roles, rac
 
     made.create(inputs("alpha"), preview=True)
 
-    plan, diff = made.said("INFO")
+    plan, diff = made.messages("INFO")
     assert plan.splitlines() == ["step 1/1: play role toy"]
     assert diff.splitlines()[-2:] == ["-by hand", f"+{MOTD.rstrip()}"]
     assert played == []
@@ -111,7 +111,7 @@ def test_a_role_that_does_not_do_what_it_says_is_caught_claim_by_claim(roles):
     assert "the host differs: file:/etc/motd.content is" in failures[0].message
 
 
-def test_a_task_that_fails_is_told_with_its_reason(roles):
+def test_a_task_that_fails_is_reported_with_its_reason(roles):
     def fails(step: PlayRole, host: str, say: Callable[[str], None]) -> None:
         raise NotDone("task 'Install': no such package")
 

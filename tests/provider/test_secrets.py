@@ -1,4 +1,4 @@
-"""Secrets over gRPC: they come by Configure, change exactly what depends on them, and are said nowhere."""
+"""Secrets over gRPC: they come by Configure, change exactly what depends on them, and are printed nowhere."""
 
 import base64
 from collections.abc import Callable, Iterator, Mapping
@@ -88,8 +88,8 @@ def made(rack: SimulatedRack) -> Iterator[Callable[..., Rig]]:
         each.close() if isinstance(each, Hosts) else each.__exit__(None, None, None)
 
 
-def everything_said(made: Rig) -> str:
-    return "\n".join(said.text for said in made.listener.said)
+def all_messages(made: Rig) -> str:
+    return "\n".join(message.text for message in made.listener.messages)
 
 
 def test_a_changed_secret_changes_exactly_its_claim_and_is_mended(made):
@@ -112,7 +112,7 @@ def test_a_preview_says_that_it_changes_and_not_how(made):
 
     later.update(state, INPUTS, preview=True)
 
-    assert later.said("INFO") == [
+    assert later.messages("INFO") == [
         "differs: file:/etc/key.content is not the secret that is declared\n"
         "/etc/key: the content is secret, and not shown\n"
         "step 1/1: play role toy"
@@ -128,8 +128,8 @@ def test_a_secret_that_is_given_up_is_not_shown_as_what_was_there_before(made):
 
     later.update(state, {**INPUTS, "variables": {"key": "public"}}, preview=True)
 
-    assert later.said("INFO") != []
-    assert OLD not in everything_said(later)
+    assert later.messages("INFO") != []
+    assert OLD not in all_messages(later)
 
 
 def sealed(struct: Struct, *keys: str) -> bool:
@@ -152,7 +152,7 @@ def test_inputs_and_outputs_hold_the_reference_and_digests_that_pulumi_encrypts(
         assert struct["variables"]["key"]["secret"] == "toy_word"
 
 
-def test_whatever_a_task_says_is_said_without_secrets(made):
+def test_output_of_a_task_is_printed_without_secrets(made):
     """
     Progress, and the error: the value, and the base64 of what it stands in.
     """
@@ -166,14 +166,14 @@ def test_whatever_a_task_says_is_said_without_secrets(made):
     with failing("ABORTED") as failures:
         provider.create(INPUTS)
 
-    assert "Write [secret]" in everything_said(provider)
+    assert "Write [secret]" in all_messages(provider)
     assert "task 'Set the key [secret]': got '[secret]' in " in failures[0].message
-    for text in (everything_said(provider), failures[0].message, str(failures[0].kept)):
+    for text in (all_messages(provider), failures[0].message, str(failures[0].kept)):
         assert NEW not in text
         assert coded[6:-6] not in text
 
 
-def test_a_crash_of_ours_is_told_without_secrets(made, capfd):
+def test_a_crash_of_ours_is_reported_without_secrets(made, capfd):
     def crashes(step: PlayRole, host: str, say: Callable[[str], None]) -> None:
         raise KeyError(NEW)
 

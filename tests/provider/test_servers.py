@@ -25,8 +25,8 @@ SERVER = "server:digits"
 
 
 def inputs(spec=ON_TIER) -> dict[str, Any]:
-    told: dict[str, Any] = spec.model_dump(mode="json", exclude_none=True)
-    return told
+    report: dict[str, Any] = spec.model_dump(mode="json", exclude_none=True)
+    return report
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def _rig(rack: SimulatedRack) -> Iterator[Rig]:
 
 
 def works(host: SimulatedHost, spec=ON_TIER) -> None:
-    """Let *host* show *spec* as served once it was told to serve it."""
+    """Let *host* show *spec* as served once it was asked to serve it."""
 
     def work(step: dict[str, Any]) -> None:
         if step["text"].startswith("note in the owner file: ready"):
@@ -68,7 +68,7 @@ def works(host: SimulatedHost, spec=ON_TIER) -> None:
 
 def test_the_steps_that_run_are_those_that_were_previewed(rig: Rig, host: SimulatedHost) -> None:
     rig.create(inputs(), preview=True)
-    previewed = [line for said in rig.said("INFO") for line in said.splitlines() if line.startswith("step ")]
+    previewed = [line for message in rig.messages("INFO") for line in message.splitlines() if line.startswith("step ")]
     works(host)
 
     state = rig.create(inputs())

@@ -70,7 +70,7 @@ def project(tmp_path: Path, environment: dict[str, str]) -> Iterator[Found]:
     (tmp_path / "stacks/Pulumi.lab.yaml").write_text(SETTINGS.replace("fleet.yaml", "rack.yaml"))
     raw = theirs()
     for link in raw["links"]:
-        link.setdefault("addresses", [])  # recorded before the probe told them
+        link.setdefault("addresses", [])  # recorded before the probe reported them
     with SimulatedRack({HOST: raw}) as rack:
         yield Found(tmp_path, environment, rack, rack[HOST])
 
@@ -82,8 +82,8 @@ def test_what_is_there_is_taken_over_and_nothing_is_sent_to_it(project):
     project.discover()
     project.rackwright("check", "lab")
 
-    told = json.loads(project.rackwright("adopt", "lab", "--json"))
-    assert (told["adopted"], told["already_adopted"], told["not_adopted"], told["changes"]) == (ALL, [], {}, {})
+    report = json.loads(project.rackwright("adopt", "lab", "--json"))
+    assert (report["adopted"], report["already_adopted"], report["not_adopted"], report["changes"]) == (ALL, [], {}, {})
     project.rackwright("preview", "lab")
     again = json.loads(project.rackwright("adopt", "lab", "--json"))
     assert (again["adopted"], again["already_adopted"]) == ([], ALL)
@@ -100,7 +100,7 @@ def test_what_is_there_is_taken_over_and_nothing_is_sent_to_it(project):
     assert project.host.steps == []
 
 
-def test_what_is_otherwise_is_told_and_left(project):
+def test_what_is_otherwise_is_reported_and_left(project):
     """
     Another level is declared than is there: the host is taken over, its tier is not.
     """
@@ -108,7 +108,7 @@ def test_what_is_otherwise_is_told_and_left(project):
     path = project.directory / "stacks/rack.yaml"
     path.write_text(path.read_text().replace("level: raid10", "level: raid6"))
 
-    told = json.loads(project.rackwright("adopt", "lab", "--json", status=1))
-    assert told["adopted"] == [HOST, "gpu-01/warm"]
-    assert told["not_adopted"][TIER][0].startswith(f"md:{UUID}.level is raid10, wanted raid6")
+    report = json.loads(project.rackwright("adopt", "lab", "--json", status=1))
+    assert report["adopted"] == [HOST, "gpu-01/warm"]
+    assert report["not_adopted"][TIER][0].startswith(f"md:{UUID}.level is raid10, wanted raid6")
     assert project.host.steps == []

@@ -1,4 +1,4 @@
-"""What a person sees, and what a script is told, when the real engine works with our provider."""
+"""Output for people and for scripts when the real engine works with our provider."""
 
 import copy
 

@@ -155,9 +155,9 @@ def test_what_pulumi_keeps_and_shows_of_a_secret_is_not_the_secret(project):
 
     project.set(NEW)
     shown = project.pulumi("preview", "--diff", "--expect-no-changes", "--event-log", "second.events")
-    told = project.pulumi("preview", "--json", "--expect-no-changes")
-    [step] = [step for step in told.digest["steps"] if step["op"] not in ("same", "refresh")]
-    assert (shown.status, told.status) == (7, 7)
+    report = project.pulumi("preview", "--json", "--expect-no-changes")
+    [step] = [step for step in report.digest["steps"] if step["op"] not in ("same", "refresh")]
+    assert (shown.status, report.status) == (7, 7)
     assert step["urn"].endswith("::alpha/base")
     assert set(step["detailedDiff"]) == {f'claims["{CLAIM}"].content'}
     assert "/etc/chrony/chrony.keys: the content is secret, and not shown" in shown.text
@@ -166,7 +166,7 @@ def test_what_pulumi_keeps_and_shows_of_a_secret_is_not_the_secret(project):
     again = project.pulumi("up", "--yes", "--skip-preview")
     assert again.status == 0, again.text
     assert provider_in(exported(project))["id"] == first["id"], "the provider was replaced"
-    texts = "".join(each.text + json.dumps(each.digest) for each in (done, shown, told, again))
+    texts = "".join(each.text + json.dumps(each.digest) for each in (done, shown, report, again))
     assert find_forms(texts.encode(), PLANTED) == []
     assert everything(project) == []
 
@@ -199,13 +199,13 @@ def test_without_the_passphrase_what_depends_on_it_is_unknown_unless_it_is_decla
     assert project.rackwright("digests", "lab", **nobody).returncode == 2
     path = project.directory / "declared.json"
     path.write_text(declared.stdout)
-    told = project.rackwright("audit", "lab", "--json", "--digests", str(path), **nobody)
-    assert (unknown(told), told.returncode) == ({}, whole.returncode)
+    report = project.rackwright("audit", "lab", "--json", "--digests", str(path), **nobody)
+    assert (unknown(report), report.returncode) == ({}, whole.returncode)
 
     project.become(NEW)
     other = project.rackwright("audit", "lab", "--digests", str(path), **nobody)
     assert other.returncode == 1 and f"{CLAIM}.content" in other.stdout
-    texts = "".join(done.stdout + done.stderr for done in (stranger, whole, blind, declared, told, other))
+    texts = "".join(done.stdout + done.stderr for done in (stranger, whole, blind, declared, report, other))
     assert find_forms(texts.encode(), PLANTED) == []
     assert everything(project) == []
 

@@ -10,8 +10,8 @@ NVBANDWIDTH_PAIRS = (("N/A", "276.07", "276.36"), ("276.19", "N/A", "276.29"), (
 def nvbandwidth(*tests: tuple[str, object], status: str = "Passed") -> str:
     """Return ``nvbandwidth --json`` in the form of NVIDIA/nvbandwidth v0.8, json_output.cpp: cells are texts."""
     cases = [{"name": name, "status": status, "sum": 1.0, "bandwidth_matrix": matrix} for name, matrix in tests]
-    told = {"version": "v0.8", "CUDA Runtime Version": 12040, "Driver Version": "550.54.15", "testcases": cases}
-    return json.dumps({"nvbandwidth": told}, indent=3)
+    content = {"version": "v0.8", "CUDA Runtime Version": 12040, "Driver Version": "550.54.15", "testcases": cases}
+    return json.dumps({"nvbandwidth": content}, indent=3)
 
 
 HEAD = """\
@@ -94,7 +94,7 @@ def dcgm(*tests: tuple[str, str, str], gpus: int = 2) -> str:
     Args:
         tests: Name, status of the last GPU, and what it is warned of; all other GPUs pass.
     """
-    told = []
+    lines = []
     for name, status, warning in tests:
         results = [
             {"entity_group": "GPU", "entity_group_id": 1, "entity_id": gpu, "status": "Pass"} for gpu in range(gpus)
@@ -102,8 +102,8 @@ def dcgm(*tests: tuple[str, str, str], gpus: int = 2) -> str:
         results[-1] |= {"status": status}
         if warning:
             results[-1]["warnings"] = [{"warning": warning, "error_id": 62, "error_category": 7, "error_severity": 2}]
-        told.append({"name": name, "results": results, "test_summary": {"status": status}})
-    whole = {"DCGM Diagnostic": {"test_categories": [{"category": "Stress", "tests": told}]}}
+        lines.append({"name": name, "results": results, "test_summary": {"status": status}})
+    whole = {"DCGM Diagnostic": {"test_categories": [{"category": "Stress", "tests": lines}]}}
     return json.dumps({**whole, "metadata": {"version": "4.6.0", "Driver Version Detected": "580.95.05"}}, indent=4)
 
 

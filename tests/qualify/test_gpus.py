@@ -1,4 +1,4 @@
-"""What becomes of what was measured: held against the floors, and told with what there is to know."""
+"""Results of measurements: compared with their floors, and reported with their details."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -24,17 +24,17 @@ A100, H100, T4 = "10de:20b2", "10de:2330", "10de:1eb8"
 
 def raw(pci: str, count: int) -> dict[str, Any]:
     """Return facts of so many boards, all well and idle."""
-    told: dict[str, Any] = recorded_facts.gpus()
+    facts: dict[str, Any] = recorded_facts.gpus()
     boards = []
     for number in range(count):
-        board = copy.deepcopy(told["gpus"][0])
+        board = copy.deepcopy(facts["gpus"][0])
         board |= {"index": number, "pci_id": pci, "uuid": f"GPU-{number}", "processes": [], "uncorrected_errors": 0}
         boards.append(board | {"condition": "working", "temperature_celsius": 60, "memory_bytes": 80 * 10**9})
-    return {**told, "taken_at": 1000.0, "gpus": boards, "xids": []}
+    return {**facts, "taken_at": 1000.0, "gpus": boards, "xids": []}
 
 
 class FakeBench:
-    """A host on which every program prints what it is told to."""
+    """A host on which every program prints the text of the test."""
 
     host = "alpha"
 
@@ -68,12 +68,12 @@ def floors(item: Item) -> list[tuple[float, float | None]]:
 
 def test_as_many_as_the_profile_says_have_to_work():
     site = at_work("inference-t4", T4, 8, {})
-    told = raw(T4, 8)
-    assert gpus.presence_item(site.declared, Facts(told)).state == "ok"
+    facts = raw(T4, 8)
+    assert gpus.presence_item(site.declared, Facts(facts)).state == "ok"
 
-    told["gpus"][2] = {"index": 2, "condition": "lost"}
-    del told["gpus"][7]
-    found = gpus.presence_item(site.declared, Facts(told))
+    facts["gpus"][2] = {"index": 2, "condition": "lost"}
+    del facts["gpus"][7]
+    found = gpus.presence_item(site.declared, Facts(facts))
 
     assert (found.state, found.details.split("; ")[:2]) == ("short", ["GPU 2: lost", "7 of 8 GPUs are there"])
 
@@ -143,7 +143,7 @@ def test_a_floor_for_gpus_behind_nvswitch_is_none_for_others():
     assert at_work("training-a100", A100, 4, printed).measure(gpus.PEER_COPY).state == "measured"
 
 
-def test_a_test_that_was_not_told_of_is_no_result():
+def test_a_test_that_was_not_reported_is_no_result():
     with pytest.raises(MeasurementFailed, match="printed no result of device_to_host_memcpy_ce"):
         at_work(
             "training-h100",
@@ -225,9 +225,9 @@ def test_through_the_network_it_goes_by_rdma_or_is_short(ways, state, said):
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-    told = raw(H100, 2)
-    change(told)
-    return told
+    facts = raw(H100, 2)
+    change(facts)
+    return facts
 
 
 def problems(during: dict[str, Any] | None = None, after: dict[str, Any] | None = None) -> tuple[str, ...]:
@@ -236,7 +236,7 @@ def problems(during: dict[str, Any] | None = None, after: dict[str, Any] | None 
 
 
 def test_gpus_that_bear_it_have_no_problems():
-    hot = changed(lambda told: told["gpus"][1].update(temperature_celsius=85))
+    hot = changed(lambda facts: facts["gpus"][1].update(temperature_celsius=85))
 
     assert problems(during=hot) == ()
 
@@ -244,46 +244,46 @@ def test_gpus_that_bear_it_have_no_problems():
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda told: told["gpus"][1].update(uncorrected_errors=2), "GPU 1: 2 uncorrected memory errors"),
-        (lambda told: told["gpus"][0].update(condition="lost"), "GPU 0: lost"),
-        (lambda told: told["gpus"].pop(), "1 of 2 GPUs are gone"),
+        (lambda facts: facts["gpus"][1].update(uncorrected_errors=2), "GPU 1: 2 uncorrected memory errors"),
+        (lambda facts: facts["gpus"][0].update(condition="lost"), "GPU 0: lost"),
+        (lambda facts: facts["gpus"].pop(), "1 of 2 GPUs are gone"),
         (
-            lambda told: told["xids"].append({"pci": "0000:10:00", "code": 79, "text": "off the bus", "at": 1001.0}),
+            lambda facts: facts["xids"].append({"pci": "0000:10:00", "code": 79, "text": "off the bus", "at": 1001.0}),
             "0000:10:00: Xid 79: off the bus",
         ),
     ],
 )
-def test_what_a_load_brings_to_light_is_told(change, problem):
+def test_what_a_load_brings_to_light_is_reported(change, problem):
     assert problems(after=changed(change)) == (problem,)
 
 
 def test_errors_from_before_are_not_the_loads():
     old = {"pci": "0000:10:00", "code": 79, "text": "off the bus", "at": 999.0}
 
-    assert problems(after=changed(lambda told: told["xids"].append(old))) == ()
+    assert problems(after=changed(lambda facts: facts["xids"].append(old))) == ()
 
 
-def test_heat_is_told_once_even_where_it_lasted():
-    hot = changed(lambda told: told["gpus"][1].update(temperature_celsius=86))
+def test_heat_is_reported_once_even_where_it_lasted():
+    hot = changed(lambda facts: facts["gpus"][1].update(temperature_celsius=86))
 
     assert problems(during=hot, after=hot) == ("GPU 1 was hotter than 85 °C",)
 
 
 def test_what_was_not_read_is_not_known_to_be_well():
-    blind = changed(lambda told: told.update(xids={"unknown": "no permission"}))
+    blind = changed(lambda facts: facts.update(xids={"unknown": "no permission"}))
 
     with pytest.raises(UnknownFact, match="no permission"):
         problems(after=blind)
 
 
-def test_a_load_is_told_by_its_extremes():
+def test_a_load_is_reported_by_its_extremes():
     readings = [raw(H100, 2), raw(H100, 2)]
     readings[0]["gpus"][0]["power_watts"] = 690.5
     readings[1]["gpus"][1]["temperature_celsius"] = 82
 
-    told = {figure.name: figure.value for figure in health.figures([Facts(one) for one in readings])}
+    content = {figure.name: figure.value for figure in health.figures([Facts(one) for one in readings])}
 
-    assert (told["hottest"], told["most power"]) == (82.0, 690.5)
+    assert (content["hottest"], content["most power"]) == (82.0, 690.5)
     with pytest.raises(UnknownFact, match="no GPU was read"):
         health.figures([])
 
@@ -300,7 +300,7 @@ def test_a_burn_in_is_dcgms_word_and_what_was_read_meanwhile(monkeypatch, status
 
 def test_an_error_under_load_makes_it_short_whatever_dcgm_says(monkeypatch):
     monkeypatch.setattr(gpus, "wait", _twice())
-    bad = changed(lambda told: told["gpus"][0].update(uncorrected_errors=1))
+    bad = changed(lambda facts: facts["gpus"][0].update(uncorrected_errors=1))
     printed = {"targeted_power": recordings.dcgm(("targeted_power", "Pass", ""))}
     item = at_work("training-h100", H100, 2, printed, readings=[raw(H100, 2), bad]).measure(gpus.BURN_IN)
 
@@ -313,8 +313,8 @@ def burnt(text: str, after: dict[str, Any]) -> Item:
 
 
 def test_what_is_wrong_comes_before_what_is_not_known():
-    blind = changed(lambda told: told.update(xids={"unknown": "no permission"}))
-    gone = changed(lambda told: told["gpus"].pop())
+    blind = changed(lambda facts: facts.update(xids={"unknown": "no permission"}))
+    gone = changed(lambda facts: facts["gpus"].pop())
     passed, failed = (recordings.dcgm(("targeted_power", status, "")) for status in ("Pass", "Fail"))
 
     assert burnt(failed, blind).state == "short"
@@ -359,7 +359,7 @@ def test_accelerators_of_others_are_not_measured_and_what_would_is_named():
 # --- floors and states
 
 
-def test_an_unverified_floor_is_told_and_judges_nothing(monkeypatch):
+def test_an_unverified_floor_is_reported_and_judges_nothing(monkeypatch):
     row = catalogue.GPUS["h100-sxm"]
     sources = {
         id: tuple(value for value in values if value != "floor_host_copy_gb_per_s")
@@ -374,13 +374,13 @@ def test_an_unverified_floor_is_told_and_judges_nothing(monkeypatch):
 
 
 def test_of_different_boards_the_least_floor_counts_and_one_without_leaves_none():
-    told = raw(H100, 2)
-    told["gpus"][1]["pci_id"] = A100
-    assert floor.gpu_floor(Facts(told).gpus, "floor_host_copy_gb_per_s").value == 21
+    facts = raw(H100, 2)
+    facts["gpus"][1]["pci_id"] = A100
+    assert floor.gpu_floor(Facts(facts).gpus, "floor_host_copy_gb_per_s").value == 21
 
-    told["gpus"][1]["pci_id"] = "10de:ffff"
+    facts["gpus"][1]["pci_id"] = "10de:ffff"
 
-    assert floor.gpu_floor(Facts(told).gpus, "floor_host_copy_gb_per_s").value is None
+    assert floor.gpu_floor(Facts(facts).gpus, "floor_host_copy_gb_per_s").value is None
 
 
 @pytest.mark.parametrize("name", [name for name, gpu in catalogue.GPUS.items() if not gpu.pci])

@@ -61,13 +61,16 @@ def test_hosts_that_share_no_network_are_refused():
 WAY = NetworkPath(PathEndpoint("alpha", "203.0.113.1", "fabric0"), PathEndpoint("beta", "203.0.113.2", "fabric0"))
 
 
-def told(count: int, **interfaces: int) -> dict[str, object]:
+def transfer(count: int, **interfaces: int) -> dict[str, object]:
     return {"bytes": count, "seconds": 2.0, "interfaces": interfaces}
 
 
-def test_what_went_over_the_declared_interfaces_is_told_with_its_name():
+def test_what_went_over_the_declared_interfaces_is_reported_with_its_name():
     found = network_item(
-        "network to beta", WAY, told(8 * 10**9, fabric0=8 * 10**9 + 1000), told(8 * 10**9, fabric0=9 * 10**9, lo=5)
+        "network to beta",
+        WAY,
+        transfer(8 * 10**9, fabric0=8 * 10**9 + 1000),
+        transfer(8 * 10**9, fabric0=9 * 10**9, lo=5),
     )
 
     assert (found.state, found.figures[0].value) == ("measured", 4.0)
@@ -83,7 +86,7 @@ def test_what_went_over_the_declared_interfaces_is_told_with_its_name():
     ],
 )
 def test_another_interface_than_declared_is_short_and_both_are_named(sent, received, said):
-    found = network_item("network to beta", WAY, told(900, **sent), told(900, **received))
+    found = network_item("network to beta", WAY, transfer(900, **sent), transfer(900, **received))
 
     assert found.state == "short"
     assert found.details == said

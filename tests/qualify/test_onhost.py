@@ -1,4 +1,4 @@
-"""What runs on hosts, run here: it measures, and tells what became of it."""
+"""Programs for hosts, run here: they measure, and report their results."""
 
 import json
 import os
@@ -28,16 +28,16 @@ def start(name: str, *arguments: object) -> subprocess.Popen[str]:
 def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
     out, err = process.communicate()
     assert process.returncode == 0, err
-    told: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return told
+    report: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return report
 
 
 def test_memory_is_copied_by_every_processor_that_may_be_used():
-    told = ended(start("memory", 0.2))
+    report = ended(start("memory", 0.2))
 
-    assert told["processors"] == len(os.sched_getaffinity(0))
-    assert told["bytes_per_second"] > 0
-    assert told["buffer_bytes"] >= 4 * told["cache_bytes"] or told["buffer_bytes"] * 5 > memory.available_bytes()
+    assert report["processors"] == len(os.sched_getaffinity(0))
+    assert report["bytes_per_second"] > 0
+    assert report["buffer_bytes"] >= 4 * report["cache_bytes"] or report["buffer_bytes"] * 5 > memory.available_bytes()
 
 
 def test_a_cache_that_several_share_counts_once(tmp_path, monkeypatch):
@@ -54,7 +54,7 @@ def test_a_cache_that_several_share_counts_once(tmp_path, monkeypatch):
     assert memory.cache_bytes([7]) == 0
 
 
-def test_what_was_copied_is_told_in_what_it_was_copied():
+def test_what_was_copied_is_reported_with_what_it_was_copied():
     item = memory_item(
         {"bytes_per_second": 21.5e9, "processors": 2, "buffer_bytes": 128 << 20, "cache_bytes": 32 << 20}
     )
@@ -110,14 +110,14 @@ def test_a_stream_that_is_cut_off_is_no_result():
         for _ in range(2):
             connection, _ = listener.accept()
             connection.recv(1)
-            connection.close()  # with more unread: the sender is told
+            connection.close()  # with more unread: the sender gets an error
 
     _, err = sender.communicate()
     assert sender.returncode != 0
     assert "the stream was interrupted" in err
 
 
-def test_an_address_that_is_not_there_is_said_without_a_traceback():
+def test_an_address_that_is_not_there_is_reported_without_a_traceback():
     receiver = start("stream", "receive", "203.0.113.99", INSIDE, 2)
 
     _, err = receiver.communicate()
@@ -127,7 +127,7 @@ def test_an_address_that_is_not_there_is_said_without_a_traceback():
     )
 
 
-def test_only_what_moved_since_is_told(tmp_path, monkeypatch):
+def test_only_what_moved_since_is_reported(tmp_path, monkeypatch):
     def count(name: str, number: int) -> None:
         (tmp_path / name / "statistics").mkdir(parents=True, exist_ok=True)
         (tmp_path / name / "statistics/rx_bytes").write_text(f"{number}\n")

@@ -1,4 +1,4 @@
-"""Two container hosts are qualified: what can be measured there is, and what their stand-ins cannot show is said."""
+"""Two container hosts are qualified: items are measured where possible, and reported as not rehearsable elsewhere."""
 
 import json
 import os
@@ -252,7 +252,7 @@ def test_people_get_a_table_and_its_sums(project):
     assert printed.splitlines()[-1] == "lab/alpha: 1 measured, 7 not rehearsable"
 
 
-def test_hosts_that_are_not_declared_are_said_to_be_none_all_at_once(project):
+def test_hosts_that_are_not_declared_are_reported_all_at_once(project):
     with pytest.raises(DeclarationError) as caught:
         run("host", "qualify", "lab", "gamma", "--peer", "alpah")
 

@@ -121,7 +121,7 @@ def test_keys_of_people_are_taken_by_ssh_keygen(tmp_path):
 # --- what it promises
 
 
-def test_it_can_be_told_for_every_system(fleet, system):
+def test_its_claims_can_be_computed_for_every_system(fleet, system):
     things = [(entry.thing, name) for entry in role_promises(fleet, system).entries for name in entry.want(REPOSITORY)]
 
     assert len(things) == len(set(things)), "nothing is promised twice"
@@ -142,7 +142,7 @@ def test_ubuntu_24_04_lets_systemd_listen():
     assert [system for system in SYSTEMS if "unit:ssh.service" not in units[system]] == ["ubuntu-24.04"]
 
 
-def test_only_an_sshd_that_knows_penalties_is_told_whom_to_spare():
+def test_only_an_sshd_that_knows_penalties_gets_the_spared_addresses():
     spared = [system for system in SYSTEMS if "PerSourcePenaltyExemptList 192.0.2.9" in texts(WHOLE, system)[CONFIG]]
 
     assert spared == ["debian-13"]
@@ -229,7 +229,7 @@ def test_another_key_than_the_fleets_gets_no_digest(tmp_path, key):
     assert "not the key of the fleet that installed this probe" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_the_program_tells_its_reader_no_key():
+def test_the_program_shows_its_reader_no_key():
     assert b"\x5a\x17".hex() * 8 not in program(b"\x5a\x17" * 8)
 
 
@@ -313,7 +313,7 @@ def test_what_contradicts_itself_is_refused(changes, said):
     assert [problem for problem in problems if said in problem], problems
 
 
-def test_no_more_than_the_beginning_of_a_key_is_told():
+def test_no_more_than_the_beginning_of_a_key_is_reported():
     private = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE"
 
     assert "b3Blbn" not in "\n".join(refused(people=[{**OLGA, "keys": [private]}]))
@@ -343,13 +343,13 @@ def test_no_more_than_the_beginning_of_a_key_is_told():
         ({"ports": ["ssh"]}, ("ports", 0), "got 'ssh'; a whole number"),
     ],
 )
-def test_what_is_of_another_type_is_told_at_its_key(changes, path, said):
+def test_what_is_of_another_type_is_reported_at_its_key(changes, path, said):
     problems = [*SOURCE.problems("debian-12", {**WHOLE, **changes})]
 
     assert [problem for problem in problems if problem.path == path and said in str(problem)], problems
 
 
-def test_automation_without_an_authority_is_told():
+def test_automation_without_an_authority_is_reported():
     [problem] = SOURCE.problems("debian-12", {"automation": {"user": "deploy"}})
 
     assert "ca_keys" in problem.diagnostic.expected

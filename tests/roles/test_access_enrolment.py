@@ -89,7 +89,7 @@ def quiet(text: str) -> None:
 @on_a_machine
 def test_what_is_shown_lets_in_and_is_seen_nowhere_else(project, machine, keys):
     """
-    Neither on a command line nor in what is told beside it, nor in the project; the file is root's.
+    It is neither on a command line nor in other output, nor in the project; the file is root's.
     """
     seen: set[str] = set()
     over = threading.Event()
@@ -102,14 +102,14 @@ def test_what_is_shown_lets_in_and_is_seen_nowhere_else(project, machine, keys):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    argv = ["-c", f"exec {RACKWRIGHT} enrol rack olga 2>told"]
+    argv = ["-c", f"exec {RACKWRIGHT} enrol rack olga 2>printed"]
     terminal = pexpect.spawn("sh", argv, timeout=120, cwd=str(project.directory), encoding="utf-8")
     text = terminal.read()
     terminal.close()
     over.set()
     watcher.join()
 
-    assert terminal.exitstatus == 0, text + (project.directory / "told").read_text()
+    assert terminal.exitstatus == 0, text + (project.directory / "printed").read_text()
     [key] = re.findall(r"type ([A-Z2-7]{32})", text)
     [emergency] = re.findall(r"good once: ([0-9 ]+)", text)
     assert "█" in text or "▀" in text, "a QR code"
@@ -195,7 +195,7 @@ def test_hosts_with_different_keys_are_refused_by_their_names():
 
 
 @on_a_machine
-def test_a_host_that_does_not_answer_is_told_and_the_others_have_it(tmp_path, machine, keys):
+def test_a_host_that_does_not_answer_is_reported_and_the_others_have_it(tmp_path, machine, keys):
     two = Project(tmp_path / "project", machine.variables, machine.port, keys, ("alpha", "beta"))
     two.fleet.write_text(two.fleet.read_text().replace("127.0.0.1", "127.0.0.3"))
     two.fleet.with_suffix(".known_hosts").write_text(machine.pin())
@@ -207,7 +207,7 @@ def test_a_host_that_does_not_answer_is_told_and_the_others_have_it(tmp_path, ma
     assert enrolment.exit_status(enrolled) == 3
 
 
-def test_who_is_declared_nowhere_is_told_who_is(tmp_path, keys):
+def test_an_undeclared_name_is_refused_with_the_declared_ones(tmp_path, keys):
     people = [{"name": "olga", "function": "operator", "keys": ["ssh-ed25519 AAAA"]}]
     stack = declared(tmp_path, keys, people=people).stack
 
@@ -292,17 +292,17 @@ def test_a_certificate_says_for_whom_from_where_and_until_when(automated, tmp_pa
     first, second = done.stdout.splitlines()
     serial = re.fullmatch(rf"{path}: for deploy-rack, serial ([0-9]+)", first)[1]
     assert re.fullmatch(r"until [0-9]{4}-[0-9-]+ [0-9:]{8} UTC", second)
-    told = shown(path)
-    assert f"Serial: {serial}" in told and 'Key ID: "rack:' in told
-    assert re.search(r"Principals: \n\s+deploy-rack\n\s+Critical", told)
-    assert "source-address 192.0.2.7,198.51.100.0/24" in told
+    report = shown(path)
+    assert f"Serial: {serial}" in report and 'Key ID: "rack:' in report
+    assert re.search(r"Principals: \n\s+deploy-rack\n\s+Critical", report)
+    assert "source-address 192.0.2.7,198.51.100.0/24" in report
 
     again = subprocess.run([*argv, "--json"], cwd=automated.directory, capture_output=True, text=True, check=True)
     check_printed(["cert", "--json"], again.stdout)
     printed = json.loads(again.stdout)
     assert (printed["path"], printed["principals"]) == (str(path), ["deploy-rack"])
     assert datetime.fromisoformat(printed["valid_until"]).tzinfo is not None
-    assert "Extensions: (none)" in told
+    assert "Extensions: (none)" in report
     assert not list((tmp_path / "keys").glob(".rackwright-*"))
 
 
@@ -368,7 +368,7 @@ def test_an_authority_in_the_project_is_refused(automated, tmp_path):
         certificates.issue(automated.stack, tmp_path / "keys/deploy", str(automated.directory / "ca"), (), 15, ())
 
 
-def test_what_ssh_keygen_says_is_told(automated, tmp_path):
+def test_what_ssh_keygen_says_is_reported(automated, tmp_path):
     (tmp_path / "keys/ca").write_text("not a key\n")
 
     with pytest.raises(StepFailed, match="ssh-keygen: it failed"):

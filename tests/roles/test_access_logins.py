@@ -279,7 +279,7 @@ def test_a_code_is_asked_for_at_a_terminal_alone(machine, keys, tmp_path, monkey
         Connection(auditors(machine, keys, tmp_path / "pins"))
 
 
-def test_a_wrong_code_is_told_as_such(machine, keys, tmp_path, monkeypatch):
+def test_a_wrong_code_is_reported_as_such(machine, keys, tmp_path, monkeypatch):
     secret = machine.enrol("axel")
     near = {code(secret, steps) for steps in range(-3, 4)}
     wrong = next(guess for guess in ("000000", "111111", "222222") if guess not in near)

@@ -19,7 +19,7 @@ from tests.roles.test_container_runtime import NVIDIA, TOOLKIT, files
 from tests.support.gpu_stand_in import Host, stand_in
 from tests.support.our_roles import REPOSITORY
 
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="NVML tells instances to root only")
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="NVML reports instances to root only")
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +247,7 @@ def test_gaudis_are_given_with_what_controls_them(tell, tmp_path):
     assert nodes(one["containerEdits"]) == ["/dev/accel/accel0", "/dev/accel/accel_controlD0"]
 
 
-def test_of_what_is_not_there_nothing_is_said(tell, tmp_path):
+def test_of_what_is_not_there_nothing_is_reported(tell, tmp_path):
     done = tell(("rocm",))
 
     assert (done.returncode, done.stderr) == (9, "amd: there is no drm device of 0x1002\n")

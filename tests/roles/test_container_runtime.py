@@ -39,20 +39,20 @@ def spec(drivers: tuple[str, ...] = NVIDIA, **variables: Any) -> RoleSpec:
     )
 
 
-def told(drivers: tuple[str, ...] = NVIDIA, **variables: Any) -> Promises:
+def role_promises(drivers: tuple[str, ...] = NVIDIA, **variables: Any) -> Promises:
     return promises(spec(drivers, **variables), REPOSITORY)
 
 
 def wants(drivers: tuple[str, ...] = NVIDIA, **variables: Any) -> dict[str, dict[str, Any]]:
     """Return what is wanted of each thing."""
     found: dict[str, dict[str, Any]] = {}
-    for entry in told(drivers, **variables).entries:
+    for entry in role_promises(drivers, **variables).entries:
         found.setdefault(entry.thing, {}).update(entry.want(REPOSITORY))
     return found
 
 
 def files(drivers: tuple[str, ...] = NVIDIA, **variables: Any) -> dict[str, str]:
-    return {file.file: str(file.content) for file in told(drivers, **variables).files}
+    return {file.file: str(file.content) for file in role_promises(drivers, **variables).files}
 
 
 # --- engines
@@ -135,7 +135,7 @@ def test_the_api_is_off_and_nobody_updates_images_unasked():
 
 
 def test_docker_is_a_persons_to_remove():
-    [docker] = [entry for entry in told().entries if entry.thing == "package:docker.io"]
+    [docker] = [entry for entry in role_promises().entries if entry.thing == "package:docker.io"]
 
     assert docker.by_hand and docker.want(REPOSITORY) == {"installed": False}
     assert "lose them when systemd reads its units again" in docker.remedy
@@ -234,7 +234,7 @@ def difference(thing: str, name: str) -> Difference:
 )
 def test_what_lets_systemd_read_its_units_anew_waits_for_who_computes(thing, name, waits):
     facts = Facts({**json.loads(json.dumps(recorded_facts.gpus())), "owners": {}})
-    made = planning.plan(spec(), told(), [difference(thing, name)], facts)
+    made = planning.plan(spec(), role_promises(), [difference(thing, name)], facts)
 
     assert bool(made.refusals) == waits
     assert bool(made.steps) != waits
@@ -272,7 +272,7 @@ def test_a_base_that_has_all_needs_no_network():
 
 def test_an_image_that_is_not_there_is_a_persons_to_bring_unless_it_may_be_fetched():
     for pull in (False, True):
-        [image] = [entry for entry in told(images=[BASE], pull=pull).entries if isinstance(entry, ImageEntry)]
+        [image] = [entry for entry in role_promises(images=[BASE], pull=pull).entries if isinstance(entry, ImageEntry)]
         assert image.by_hand is not pull
 
 

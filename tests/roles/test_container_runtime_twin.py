@@ -38,7 +38,7 @@ ANYBODY = json.dumps(
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A host with two GPUs, a driver as far as its libraries go, and the role as it is without being told anything."""
+    """A host with two GPUs, a driver as far as its libraries go, and the role with its defaults."""
     directory = tmp_path_factory.mktemp("runtime")
     roles: dict[str, Any] = {"base": {"security_updates": False}, "container_runtime": {}}
     host = {"address": "192.0.2.1", "identity": {"serial": "S-ALPHA"}, "os": "debian-12", "profile": "training-a40"}
@@ -47,7 +47,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         lab.start()
         lab.ssh(HOST, f"mkdir -p /etc/containers; cat > /etc/containers/storage.conf <<'END'\n{STORAGE}END")
         driver(lab, directory, "535.261.03")
-        lab.up()
+        lab.create()
         yield lab
 
 
@@ -114,7 +114,7 @@ def test_podman_takes_the_specification(lab: Lab) -> None:
     assert "/dev/nvidia" in lab.ssh(HOST, run.format(0))
 
 
-def test_other_libraries_are_told_of_by_the_host_itself(lab: Lab, tmp_path: Path) -> None:
+def test_other_libraries_are_reported_by_the_host_itself(lab: Lab, tmp_path: Path) -> None:
     """
     Without anybody's `up`: a driver that is changed under the specification is found, and soon no more.
     """

@@ -15,7 +15,7 @@ KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQINBF\n-----END PGP PUBLIC KEY B
 VENDOR = {"source": "vendor", "versions": ["12.8"], "repository": "https://mirror.example/cuda", "repository_key": KEY}
 
 
-def told(**variables: Any) -> dict[str, Any]:
+def role_entries(**variables: Any) -> dict[str, Any]:
     """Return every entry by its thing."""
     spec = RoleSpec(
         host="alpha",
@@ -29,7 +29,7 @@ def told(**variables: Any) -> dict[str, Any]:
 
 
 def test_the_toolkit_is_held_pinned_and_where_a_login_looks():
-    entries = told()
+    entries = role_entries()
     package = entries["package:nvidia-cuda-toolkit"]
 
     assert (package.version, package.held) == ("11.8.89~11.8.0-5~deb12u1", True)
@@ -43,19 +43,19 @@ def test_the_toolkit_is_held_pinned_and_where_a_login_looks():
 @only_with_apt
 @pytest.mark.parametrize("variables", [{}, VENDOR])
 def test_apt_takes_the_preferences(variables, tmp_path):
-    text = told(**variables)["file:/etc/apt/preferences.d/60-rackwright-cuda"].content
+    text = role_entries(**variables)["file:/etc/apt/preferences.d/60-rackwright-cuda"].content
 
     assert priorities(text, tmp_path).startswith("\n")
 
 
 def test_the_distributions_runtime_is_libraries_and_no_folder():
-    things = {thing for thing in told(parts="runtime") if not thing.startswith("file:/etc/apt")}
+    things = {thing for thing in role_entries(parts="runtime") if not thing.startswith("file:/etc/apt")}
 
     assert things == {"package:libcublas11", "package:libcudart11.0"}
 
 
 def test_the_vendors_packages_come_from_its_repository_with_the_key_that_was_declared():
-    entries = told(**VENDOR)
+    entries = role_entries(**VENDOR)
     sources = entries["file:/etc/apt/sources.list.d/rackwright-cuda.sources"].content.splitlines()
 
     assert "URIs: https://mirror.example/cuda/debian12/x86_64/" in sources

@@ -1,4 +1,4 @@
-"""The role load_balancer: what it refuses, and what nginx is told; nginx itself judges that."""
+"""The role load_balancer: what it refuses, and the configuration of nginx, which nginx itself checks."""
 
 import re
 import socket
@@ -40,24 +40,24 @@ def config(**variables: Any) -> str:
 
 
 def test_it_listens_on_the_declared_address_alone_and_knows_all_members():
-    told = config(address="10.0.0.10")
+    text = config(address="10.0.0.10")
 
-    assert re.findall(r"listen (.*);", told) == ["10.0.0.10:8080"]
-    assert re.findall(r"server (10\..*);", told) == [f"{each} max_fails=1 fail_timeout=2s" for each in MEMBERS]
+    assert re.findall(r"listen (.*);", text) == ["10.0.0.10:8080"]
+    assert re.findall(r"server (10\..*);", text) == [f"{each} max_fails=1 fail_timeout=2s" for each in MEMBERS]
 
 
 def test_what_a_member_did_not_answer_is_asked_of_another_once():
-    told = config()
+    text = config()
 
-    assert "proxy_next_upstream error timeout non_idempotent;" in told
-    assert "proxy_next_upstream_tries 2;" in told
+    assert "proxy_next_upstream error timeout non_idempotent;" in text
+    assert "proxy_next_upstream_tries 2;" in text
 
 
 def test_with_a_certificate_it_is_https_and_nothing_else():
-    told = config(certificate=PEM, key={"secret": "balancer_key"})
+    text = config(certificate=PEM, key={"secret": "balancer_key"})
 
-    assert re.findall(r"listen (.*);", told) == ["127.0.0.1:8080 ssl"]
-    assert "ssl_protocols TLSv1.2 TLSv1.3;" in told
+    assert re.findall(r"listen (.*);", text) == ["127.0.0.1:8080 ssl"]
+    assert "ssl_protocols TLSv1.2 TLSv1.3;" in text
     assert "ssl" not in config()
 
 
@@ -145,7 +145,7 @@ def answered(port: int) -> int | None:
 
 def test_a_member_that_refuses_connections_loses_no_request(in_front: Callable[..., int]):
     """
-    As one does that has been told to stop, and until it serves again.
+    A server that was asked to stop answers so, until it serves again.
     """
     one, other = Member(), Member()
     port = in_front(f"127.0.0.1:{one.server_port}", f"127.0.0.1:{other.server_port}")

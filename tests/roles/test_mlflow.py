@@ -40,19 +40,19 @@ def spec(mirror: AboutMirror | None = None, **variables: Any) -> RoleSpec:
     )
 
 
-def told(repository: Repository = KNOWING, mirror: AboutMirror | None = None, **variables: Any) -> Promises:
+def role_promises(repository: Repository = KNOWING, mirror: AboutMirror | None = None, **variables: Any) -> Promises:
     return promises(spec(mirror, **variables), repository)
 
 
 def files(**variables: Any) -> dict[str, str]:
-    return {file.file: str(file.content) for file in told(**variables).files}
+    return {file.file: str(file.content) for file in role_promises(**variables).files}
 
 
 # --- what stands on the host
 
 
 def test_a_password_stands_in_one_file_that_is_roots_alone():
-    promised = told(users=[TINA])
+    promised = role_promises(users=[TINA])
     holding = {file.file for file in promised.files if any(value in str(file.content) for value in VALUES.values())}
 
     assert holding == promised.secret_files == {f"{CONFIGURED}/accounts.json"}
@@ -63,7 +63,7 @@ def test_a_password_stands_in_one_file_that_is_roots_alone():
 
 
 def test_without_the_values_what_holds_them_is_unknown_and_nothing_else():
-    promised = told(REPOSITORY, users=[TINA])
+    promised = role_promises(REPOSITORY, users=[TINA])
 
     assert promised.unknown_secrets == ("mlflow_admin", "mlflow_tina")
     assert {promise.entry.thing for promise in promised.items if promise.unknown_reason} == {
@@ -86,12 +86,12 @@ def test_a_database_of_ones_own_is_known_to_server_and_accounts():
 
     assert accounts["mlflow"]["database_uri"] == VALUES["database"]
     assert f"MLFLOW_BACKEND_STORE_URI={VALUES['database']}\n" in written[f"{CONFIGURED}/server.env"]
-    assert told(database={"secret": "database"}).secret_files == {
+    assert role_promises(database={"secret": "database"}).secret_files == {
         f"{CONFIGURED}/{name}" for name in ("accounts.json", "auth.ini", "server.env")
     }
 
 
-def test_it_listens_where_it_is_told_and_is_called_by_its_names():
+def test_it_listens_at_its_address_and_is_called_by_its_names():
     written = files(address="192.0.2.11", port=5443, names=["tracking.example", "2001:db8::1"])
     hosts = "localhost:5443,127.0.0.1:5443,192.0.2.11:5443,alpha:5443,tracking.example:5443,[2001:db8::1]:5443"
     names = "DNS:localhost,IP:127.0.0.1,IP:192.0.2.11,DNS:alpha,DNS:tracking.example,IP:2001:db8::1"
@@ -99,7 +99,7 @@ def test_it_listens_where_it_is_told_and_is_called_by_its_names():
     assert f"\nMLFLOW_SERVER_ALLOWED_HOSTS={hosts}\n" in written[f"{CONFIGURED}/server.env"]
     assert f"\nsubjectAltName = {names}\n" in written[f"{CONFIGURED}/tls.cnf"]
     assert " --host 192.0.2.11 --port 5443 " in written["/etc/systemd/system/mlflow.service"]
-    [socket] = [entry for entry in told(address="192.0.2.11").entries if entry.sort == "socket"]
+    [socket] = [entry for entry in role_promises(address="192.0.2.11").entries if entry.sort == "socket"]
     assert socket.want(REPOSITORY) == {"addresses": ("192.0.2.11",)}
 
 
@@ -124,14 +124,14 @@ def test_artifacts_wait_for_their_mount():
     ],
 )
 def test_packages_come_from_the_mirror_where_there_is_one(mirror, variables, lines):
-    written = {file.file: str(file.content) for file in told(mirror=mirror, **variables).files}
+    written = {file.file: str(file.content) for file in role_promises(mirror=mirror, **variables).files}
 
     assert written[f"{INSTALLED}/pip.conf"].splitlines()[4:] == lines
 
 
 def test_every_package_of_the_lock_has_a_hash_and_is_promised_in_its_version():
     lock = (ROOT / "roles/mlflow/templates/opt/rackwright/mlflow/requirements.txt.j2").read_text()
-    [environment] = [entry for entry in told().entries if entry.sort == "environment"]
+    [environment] = [entry for entry in role_promises().entries if entry.sort == "environment"]
     wanted = environment.want(REPOSITORY)
 
     assert wanted["mlflow"] == "3.17.2" and len(wanted) == len(re.findall(r"^\S+==", lock, re.MULTILINE)) > 50
@@ -155,7 +155,11 @@ def test_what_an_environment_lacks_is_found_package_by_package():
 
 def test_its_accounts_are_claimed_with_their_functions_where_they_can_be_seen():
     def wanted(**variables: Any) -> list[Any]:
-        return [entry.want(REPOSITORY) for entry in told(users=[TINA], **variables).entries if entry.sort == "accounts"]
+        return [
+            entry.want(REPOSITORY)
+            for entry in role_promises(users=[TINA], **variables).entries
+            if entry.sort == "accounts"
+        ]
 
     assert wanted() == [{"functions": ("admin: admin", "tina: trainer")}]
     assert wanted(database={"secret": "database"}) == []
@@ -166,8 +170,8 @@ def test_nobody_waits_for_a_server_that_has_ended(tmp_path):
     script.write_text(files(port=1025)[f"{INSTALLED}/answers.py"])
     with subprocess.Popen(["true"]) as ended:
         pass
-    told = {**os.environ, "MAINPID": str(ended.pid)}
-    done = subprocess.run([sys.executable, str(script)], env=told, capture_output=True, text=True, timeout=60)
+    environment = {**os.environ, "MAINPID": str(ended.pid)}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=60)
 
     assert (done.returncode, done.stderr) == (1, "the server has ended; its journal says why\n")
 

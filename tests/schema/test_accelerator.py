@@ -25,7 +25,7 @@ from tests.support.log import ROOT
 def test_a_contradiction_is_refused_in_these_words(case: Case) -> None:
     a = accelerators(case)
     assert [rule.id for rule, _ in contradictions(a)] == case["rules"]
-    assert messages(a) == case["told"]
+    assert messages(a) == case["messages"]
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if "gpus" not in case], ids=lambda case: case["says"])
@@ -35,7 +35,7 @@ def test_a_host_is_refused_where_its_accelerators_are(case: Case) -> None:
     (detail,) = caught.value.errors(include_url=False)
     error = detail["ctx"]["error"]
     assert isinstance(error, Problems)
-    assert [message(problem) for problem in error.problems] == case["told"]
+    assert [message(problem) for problem in error.problems] == case["messages"]
 
 
 def test_every_rule_has_its_case() -> None:

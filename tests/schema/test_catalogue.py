@@ -79,7 +79,7 @@ def test_a_profile_has_gpus_of_the_catalogue(profile: Profile) -> None:
 
 
 @pytest.mark.parametrize("name", MIG)
-def test_as_many_instances_as_are_told_find_room(name: str) -> None:
+def test_as_many_instances_as_are_declared_find_room(name: str) -> None:
     table = MIG[name]
     for profile in table.profiles.values():
         assert profile.count * profile.compute <= table.compute_slices

@@ -43,7 +43,7 @@ RIGHT: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_format_tells_right_values_from_wrong_ones(name: str) -> None:
+def test_a_format_distinguishes_right_values_from_wrong_ones(name: str) -> None:
     wrong = [text for text in WRONG[name] if FORMATS[name].problem(text) is None]
     right = [text for text in RIGHT[name] if FORMATS[name].problem(text) is not None]
 

@@ -1,4 +1,4 @@
-"""A host's network as it is declared: what follows from a few words, and what a workload is told."""
+"""A host's network as it is declared: what follows from a short declaration, and the environment of workloads."""
 
 from typing import Any
 
@@ -67,12 +67,12 @@ def test_a_route_leads_over_the_link_that_reaches_its_next_hop():
 
 def test_no_library_takes_a_name_for_the_beginning_of_another():
     """
-    To NCCL `bond1` is also `bond10`, unless it is told otherwise.
+    To NCCL `bond1` is also `bond10`, unless the variable says otherwise.
     """
-    told = environment("bond1")
+    variables = environment("bond1")
 
-    assert told["NCCL_SOCKET_IFNAME"] == "=bond1"
-    assert {told["GLOO_SOCKET_IFNAME"], told["OMPI_MCA_btl_tcp_if_include"]} == {"bond1"}
+    assert variables["NCCL_SOCKET_IFNAME"] == "=bond1"
+    assert {variables["GLOO_SOCKET_IFNAME"], variables["OMPI_MCA_btl_tcp_if_include"]} == {"bond1"}
 
 
 def test_a_place_on_pci_is_written_in_full():

@@ -6,7 +6,7 @@ from rackwright.schema import nvidia
 from rackwright.schema.catalogue import PROFILES
 
 
-def test_each_board_of_a_profile_is_told():
+def test_each_board_of_a_profile_is_reported():
     assert nvidia.gpus(PROFILES["inference-t4"]) == ("t4",) * 8
     assert nvidia.gpus(PROFILES["virtual"]) == ()
 

@@ -70,14 +70,14 @@ def test_four_digits_go_through_a_text_and_back(whole: int, decimals: int, unit:
 
 
 @given(st.integers(1, 10**19))
-def test_any_size_is_said_to_four_digits(size_bytes: int) -> None:
+def test_any_size_is_written_to_four_digits(size_bytes: int) -> None:
     said = format_size(size_bytes)
     assert abs(parse_size(said) - size_bytes) * 2000 <= size_bytes
     assert sum(letter.isdigit() for letter in said) <= 4 or size_bytes >= 10**19 / 2 or said.endswith(("PB", "PiB"))
 
 
 @given(st.integers(1, 1023), st.sampled_from([unit for unit in UNITS if "i" in unit]))
-def test_a_power_of_1024_is_said_as_one(count: int, unit: str) -> None:
+def test_a_power_of_1024_is_written_as_one(count: int, unit: str) -> None:
     size = count * UNITS[unit]
     if size < 1000 * UNITS[unit.replace("i", "").replace("K", "k")]:
         assert parse_size(format_size(size)) == size
@@ -97,13 +97,13 @@ def test_a_span_of_time_is_a_number_and_a_unit(written: str, seconds: int) -> No
 
 
 @pytest.mark.parametrize("written", ["15", "15m", "0min", "-1h", "1.5h", "15 min", "h", ""])
-def test_what_is_no_span_of_time_is_told(written: str) -> None:
+def test_what_is_no_span_of_time_is_reported(written: str) -> None:
     with pytest.raises(Problem, match="it is a number of min or h"):
         parse_time(written)
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0, "1 min"), (59, "1 min"), (60, "2 min"), (86460, "24 h 02 min")])
-def test_a_span_of_time_is_said_in_minutes(seconds: int, said: str) -> None:
+def test_a_span_of_time_is_reported_in_minutes(seconds: int, said: str) -> None:
     assert format_time(seconds) == said
 
 

@@ -43,7 +43,7 @@ def settings(project, target="rack", **more):
     (project / "stacks/Pulumi.real.yaml").write_text("\n".join([*lines, ""]))
 
 
-def test_a_salt_of_pulumis_tells_which_published_passphrase_opens_it():
+def test_a_salt_of_pulumis_shows_which_published_passphrase_opens_it():
     assert passphrase.match_published(LAB) == "the lab's published passphrase"
     assert passphrase.match_published(salt_of("")) == "the empty passphrase"
     assert passphrase.match_published(OWN) is None

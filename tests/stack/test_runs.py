@@ -45,8 +45,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def configure(project: Path, stack: str, **settings: object) -> None:
-    told = {"config": {f"rackwright:{name}": value for name, value in settings.items()}}
-    (project / "stacks" / f"Pulumi.{stack}.yaml").write_text(json.dumps(told))
+    content = {"config": {f"rackwright:{name}": value for name, value in settings.items()}}
+    (project / "stacks" / f"Pulumi.{stack}.yaml").write_text(json.dumps(content))
 
 
 def test_its_hosts_are_made_as_their_own_stack_says(project: Path) -> None:
@@ -123,10 +123,10 @@ def test_a_configuration_says_what_was_chosen_and_reads_back_whole(project: Path
     What is a default is left out, so that a new one is no change of a run.
     """
     text = spec(project, "cinder/digits").config
-    told, whole = json.loads(text), TrainingConfig.model_validate_json(text)
+    report, whole = json.loads(text), TrainingConfig.model_validate_json(text)
 
-    assert told["saving"] == {"every_steps": 50}
-    assert "seed" not in told
+    assert report["saving"] == {"every_steps": 50}
+    assert "seed" not in report
     assert (whole.name, whole.steps, whole.world, whole.launcher) == ("digits", 500, 2, "horovod")
     assert whole.model.kind == "image-classifier"
     assert TrainingConfig.model_validate_json(spec(project, "ash/alone").config).data.kind == "text"
@@ -168,7 +168,7 @@ def imported(project: Path) -> dict[str, str]:
 
 def test_a_run_imports_what_role_workloads_makes_on_all_of_its_hosts(project: Path) -> None:
     """
-    Where the role is on some of them, where it makes none for training, or where something else is said, it does not.
+    Where the role is on some of them, makes none for training, or where something else is declared, it does not.
     """
     pair = project / "stacks/pair.yaml"
     hosts = yaml.safe_load(pair.read_text())
@@ -184,8 +184,8 @@ def test_a_run_imports_what_role_workloads_makes_on_all_of_its_hosts(project: Pa
     assert found["cinder"] == found["ember"] != found["ash"] == "/opt/workloads"
     assert re.fullmatch("/opt/rackwright/workloads/training-[0-9a-f]{16}", found["cinder"])
 
-    told = RUNS.replace("    set:", "    environment: {path: /opt/own}\n    set:")
-    (project / "stacks/training.yaml").write_text(told)
+    report = RUNS.replace("    set:", "    environment: {path: /opt/own}\n    set:")
+    (project / "stacks/training.yaml").write_text(report)
     assert imported(project)["cinder"] == "/opt/own"
 
     hosts["hosts"]["ember"]["roles"]["workloads"] = {"environments": ["serving"]}

@@ -1,4 +1,4 @@
-"""Secrets in a fleet: a reference for each, and what is wrong with one is told where it stands."""
+"""Secrets in a fleet: a reference for each, and errors at the place of the reference."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def told(project: Path) -> list[str]:
+def refusals(project: Path) -> list[str]:
     with pytest.raises(DeclarationError) as caught:
         load_stack("lab", project)
     return str(caught.value).splitlines()
@@ -37,9 +37,9 @@ def test_each_secret_without_a_value_is_one_error_with_the_command_that_sets_it(
     second = (place + text).format(line=10, index=1, name="second_key")
 
     configure(project)
-    assert told(project) == [first, second]
+    assert refusals(project) == [first, second]
     configure(project, FIRST)
-    assert told(project) == [second]
+    assert refusals(project) == [second]
 
 
 def test_where_all_are_set_the_values_are_sealed_and_the_inputs_hold_references(project: Path) -> None:
@@ -71,7 +71,7 @@ hosts:
 def test_the_key_of_a_tier_is_a_secret_like_others(project: Path) -> None:
     (project / "stacks" / "example.yaml").write_text(TIER)
     configure(project)
-    assert told(project) == [
+    assert refusals(project) == [
         "stacks/example.yaml:8: hosts.alpha.tiers.hot.encryption.key: got a secret first_key without a value; stack lab"
         " has a value for each secret. Run `pulumi config set --stack lab --secret --path"
         " rackwright:secrets.first_key`."
@@ -122,10 +122,10 @@ def test_on_a_rack_none_is_derived(project: Path) -> None:
         ),
     ],
 )
-def test_settings_that_hold_no_secrets_are_told_without_what_they_hold(project: Path, secrets, message) -> None:
+def test_settings_that_hold_no_secrets_are_reported_without_what_they_hold(project: Path, secrets, message) -> None:
     configure(project, secrets)
 
-    assert told(project) == [message]
+    assert refusals(project) == [message]
     assert "in-the-clear" not in message
 
 
@@ -137,11 +137,11 @@ def test_settings_that_hold_no_secrets_are_told_without_what_they_hold(project: 
         ("{secret: [a]}", "got the secret ['a']; the name of a secret"),
     ],
 )
-def test_a_name_that_is_none_is_told_where_it_stands(project: Path, written: str, said: str) -> None:
+def test_a_name_that_is_none_is_reported_where_it_stands(project: Path, written: str, said: str) -> None:
     (project / "stacks" / "example.yaml").write_text(FLEET.replace("{secret: first_key}", written))
     configure(project, BOTH)
 
-    [error] = told(project)
+    [error] = refusals(project)
     assert error.startswith(f"stacks/example.yaml:9: groups.all.roles.base.ntp_keys[0].key: {said}")
 
 
@@ -149,7 +149,7 @@ def test_a_secret_is_a_text_and_of_no_other_type(project: Path) -> None:
     (project / "stacks" / "example.yaml").write_text(FLEET.replace("id: 1", "id: {secret: first_key}"))
     configure(project, BOTH)
 
-    [error] = told(project)
+    [error] = refusals(project)
     assert "ntp_keys[0].id: got 'the secret first_key'; a whole number" in error
 
 
@@ -172,12 +172,12 @@ def test_a_fleet_in_python_has_references_too(project: Path) -> None:
     settings = project / "stacks" / "Pulumi.lab.yaml"
     settings.write_text(settings.read_text().replace("example.yaml", "example.py"))
 
-    [error] = told(project)
+    [error] = refusals(project)
     assert error.startswith("stacks/example.py: hosts.a.roles.base.ntp_keys[0].key: got a secret third_key without")
 
 
 @pytest.mark.parametrize(("text", "said"), [('{"a": "short"}', "got 5 characters"), ('{"a": 12345678}', "got a int")])
-def test_a_value_that_cannot_be_a_secret_is_told_without_it(text: str, said: str) -> None:
+def test_a_value_that_cannot_be_a_secret_is_reported_without_it(text: str, said: str) -> None:
     with pytest.raises(DeclarationError) as caught:
         parse_values(text, "lab")
 
@@ -215,7 +215,7 @@ def test_a_secret_that_is_too_short_for_its_use_is_one_error(project, fleet, pla
     """
     (project / "stacks" / "example.yaml").write_text(fleet)
     configure(project, f"    first_key: {encrypted(shortest - 1)}\n", target)
-    assert told(project) == [
+    assert refusals(project) == [
         f"{place}: the secret first_key has {shortest - 1} bytes; {shortest} characters or more. {SET_FIRST}"
     ]
 
@@ -226,5 +226,5 @@ def test_a_secret_that_is_too_short_for_its_use_is_one_error(project, fleet, pla
 def test_a_secret_that_is_too_short_for_any_use_is_an_error_of_the_settings(project: Path) -> None:
     configure(project, f"{FIRST}    second_key: {encrypted(7)}\n")
 
-    [error] = told(project)
+    [error] = refusals(project)
     assert error.startswith("stacks/Pulumi.lab.yaml:6: config.rackwright:secrets.second_key: the secret second_key has")

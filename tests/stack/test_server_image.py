@@ -100,8 +100,8 @@ def test_over_tls_it_is_asked_so_whether_it_is_ready(project: Path) -> None:
     assert ".open('https://127.0.0.1:8080/ready', timeout=4)" in lines(found)[-2]
     assert lines(found)[-3].endswith("--start-period=7s \\")
     compile(json.loads(lines(found)[-2].strip().removeprefix("CMD "))[2], "health", "exec")
-    told = json.loads(found.files["settings.json"])
-    assert told["tls_key"] == "/etc/rackwright/servers/digits/tls.key"
+    report = json.loads(found.files["settings.json"])
+    assert report["tls_key"] == "/etc/rackwright/servers/digits/tls.key"
 
 
 def test_a_base_that_has_python_installs_nothing_of_its_distribution(project: Path) -> None:
@@ -141,11 +141,11 @@ def test_what_is_not_known_to_the_last_byte_is_refused(project: Path, changes: d
     assert said in refused(project, **changes)
 
 
-def test_all_that_is_wrong_is_said_at_once(project: Path) -> None:
+def test_all_that_is_wrong_is_reported_at_once(project: Path) -> None:
     assert len(refused(project, base="python:3.12", requirements="orjson").splitlines()) == 2
 
 
-def test_requirements_that_are_nowhere_are_told(project: Path) -> None:
+def test_requirements_that_are_nowhere_are_reported(project: Path) -> None:
     found, repository = specs(project)["cinder/digits"], load_stack("serving", project).repository
     with pytest.raises(DeclarationError) as caught:
         image([found], repository, BASE, project / "none.txt")
@@ -166,8 +166,8 @@ def test_hosts_that_differ_have_no_image_in_common(project: Path) -> None:
 
 def test_a_model_that_the_lock_does_not_serve_takes_requirements(project: Path) -> None:
     publish(project / "models" / "digits", b"one", 0.99)
-    told = project / "models" / "digits" / "model.json"
-    told.write_text(told.read_text().replace('"runtime": "onnx"', '"runtime": "tensorrt"'))
+    report = project / "models" / "digits" / "model.json"
+    report.write_text(report.read_text().replace('"runtime": "onnx"', '"runtime": "tensorrt"'))
 
     want = "got a model of tensorrt; this repository's lock has onnx and llama.cpp. Add --requirements FILE with"
     assert want in refused(project)

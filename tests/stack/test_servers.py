@@ -186,17 +186,17 @@ class TestRegistered:
         assert (spec.version, spec.source, spec.files["model.json"]) == (version, str(directory), digest)
 
     @pytest.mark.parametrize("harm", ["none of it", "not all of it", "half of it", "another model.json"])
-    def test_where_it_is_not_whole_the_hosts_are_told_the_same(self, project: Path, harm: str) -> None:
+    def test_where_it_is_not_whole_the_hosts_get_the_same(self, project: Path, harm: str) -> None:
         directory, version, digest = self.fetched(project)
         model = f'{{registered: digits/7, version: "{version}", sha256: "{digest}"}}'
         before = self.declare_(project, model)
-        told = directory / model_directory.NAME
+        path = directory / model_directory.NAME
         if harm == "another model.json":
-            told.write_text(told.read_text().replace("0.99", "1.00"))
+            path.write_text(path.read_text().replace("0.99", "1.00"))
         elif harm == "half of it":
             (directory / "model.onnx").write_bytes(b"regis")
         else:
-            (directory / "model.onnx" if harm == "not all of it" else told).unlink()
+            (directory / "model.onnx" if harm == "not all of it" else path).unlink()
         spec = self.declare_(project, model)
 
         assert before.model_copy(update={"model": "", "source": None, "files": {}}) == spec
@@ -234,7 +234,7 @@ class TestRegistered:
         assert model.of_version("ba9876543210") == ServedModel(registered="digits@champion", version="ba9876543210")
         assert model.of_version("0123456789ab") == model
 
-    def test_a_program_is_told_what_to_write(self, project: Path) -> None:
+    def test_a_program_gets_what_to_write(self, project: Path) -> None:
         model = ServedModel(registered="digits@champion", version="0123456789ab", sha256="d" * 64)
 
         with pytest.raises(DeclarationError, match=f'registered: "digits@champion", .*, sha256: "{"d" * 64}"'):

@@ -59,7 +59,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def told(action: Callable[[], object]) -> str:
+def refusal(action: Callable[[], object]) -> str:
     with pytest.raises(DeclarationError) as caught:
         action()
     return str(caught.value)
@@ -155,8 +155,8 @@ def test_a_twin_is_lent_mirrors_where_its_settings_say_so_and_a_rack_never(proje
 
     assert not lends("lab", "")
     assert lends("lab", "  rackwright:mirrors: lent\n")
-    assert "got True; `lent` gives hosts of a twin" in told(lambda: lends("lab", "  rackwright:mirrors: true\n"))
-    assert "got 'lent'; a rack has its own mirrors" in told(lambda: lends("rack", "  rackwright:mirrors: lent\n"))
+    assert "got True; `lent` gives hosts of a twin" in refusal(lambda: lends("lab", "  rackwright:mirrors: true\n"))
+    assert "got 'lent'; a rack has its own mirrors" in refusal(lambda: lends("rack", "  rackwright:mirrors: lent\n"))
 
 
 @pytest.mark.parametrize(
@@ -186,11 +186,11 @@ def test_a_twin_is_lent_mirrors_where_its_settings_say_so_and_a_rack_never(proje
         ),
     ],
 )
-def test_hosts_that_cannot_be_containers_are_told_with_their_line(
+def test_hosts_that_cannot_be_containers_are_reported_with_their_line(
     containers: str, target: str, message: str, project: Path
 ) -> None:
     configure(project, "lab", "example.yaml", target, containers)
-    assert told(lambda: load_stack("lab", project)) == f"stacks/Pulumi.lab.yaml:4: {message}"
+    assert refusal(lambda: load_stack("lab", project)) == f"stacks/Pulumi.lab.yaml:4: {message}"
 
 
 def test_resources_say_what_the_fleet_says(project: Path) -> None:
@@ -251,7 +251,7 @@ def test_a_stack_that_we_bring_is_declared_right(path: Path, tmp_path: Path) -> 
 
 
 def test_an_unknown_stack_names_the_known(project: Path) -> None:
-    assert told(lambda: load_stack("labb", project)) == (
+    assert refusal(lambda: load_stack("labb", project)) == (
         "stack labb: got no stacks/Pulumi.labb.yaml; stacks here: lab, rack. Write lab."
     )
 
@@ -283,9 +283,9 @@ def test_an_unknown_stack_names_the_known(project: Path) -> None:
         ),
     ],
 )
-def test_wrong_settings_are_told_with_their_line(text: str, message: str, project: Path) -> None:
+def test_wrong_settings_are_reported_with_their_line(text: str, message: str, project: Path) -> None:
     (project / "stacks" / "Pulumi.wrong.yaml").write_text(text)
-    assert told(lambda: settings("wrong", project)) == message
+    assert refusal(lambda: settings("wrong", project)) == message
 
 
 def test_the_salt_is_made_once_and_is_for_its_owner_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +335,7 @@ def test_maintenance_stands_until_the_end_of_its_last_day(project: Path) -> None
 
 def test_on_a_twin_there_is_no_array_to_take_over(project: Path) -> None:
     """
-    It is made there, as any other; and that is said.
+    It is made there, as any other, and the message says so.
     """
     uuid = "0011aabb:0011aabb:0011aabb:0011aabb"
     (project / "stacks" / "example.yaml").write_text(FLEET.replace("fast: {", f'fast: {{array: "{uuid}", '))

@@ -96,11 +96,11 @@ def test_each_host_divides_a_model_over_the_fewest_gpus_that_it_fits(project: Pr
     }
 
 
-def test_a_server_is_told_over_how_many_gpus(project: Project, tmp_path: Path) -> None:
+def test_a_server_gets_its_number_of_gpus(project: Project, tmp_path: Path) -> None:
     spec, repository = project(B70, "pair")["pair/talk"], load_stack("serving", tmp_path).repository
-    (told,) = [file.content for file in files(spec, repository) if file.path.endswith("/settings.json")]
+    (report,) = [file.content for file in files(spec, repository) if file.path.endswith("/settings.json")]
 
-    assert told is not None and ServingSettings.model_validate_json(told).tensor_parallel == 2
+    assert report is not None and ServingSettings.model_validate_json(report).tensor_parallel == 2
 
 
 def test_a_division_that_is_declared_is_kept_and_checked(project: Project) -> None:
@@ -144,7 +144,7 @@ def test_hosts_without_gpus_that_vllm_serves_on_are_refused(project: Project, ho
     assert f"servers.talk.hosts: got profile {PROFILES[host]} at {host}; {want}" in refused(project, B70, host)
 
 
-def test_hosts_with_the_same_fault_are_told_once(project: Project) -> None:
+def test_hosts_with_the_same_fault_are_reported_once(project: Project) -> None:
     said = refused(project, R1, "plain, hopper, bare")
     assert [re.findall(r" at ([a-z, ]+);", line) for line in said.splitlines()] == [["plain, bare"], ["hopper"]]
 
@@ -233,7 +233,7 @@ def test_a_declared_layout_is_held_to(project: Project, declared: str, layout: d
 
 
 @pytest.mark.parametrize(
-    ("hosts", "vllm", "told"),
+    ("hosts", "vllm", "expected"),
     [
         ("joined-a", "{replica_hosts: 2}", "servers.talk.vllm.replica_hosts: got 1 hosts for replicas of 2"),
         ("wide, hopper", "{replica_hosts: 2}", "servers.talk.hosts: got wide; it has no fabric"),
@@ -251,8 +251,8 @@ def test_a_declared_layout_is_held_to(project: Project, declared: str, layout: d
         ),
     ],
 )
-def test_what_vllm_cannot_do_is_refused(project: Project, hosts: str, vllm: str, told: str) -> None:
-    assert told in refused(project, R1, hosts, f"    vllm: {vllm}\n")
+def test_what_vllm_cannot_do_is_refused(project: Project, hosts: str, vllm: str, expected: str) -> None:
+    assert expected in refused(project, R1, hosts, f"    vllm: {vllm}\n")
 
 
 def test_the_ports_of_replicas_are_their_own(project: Project) -> None:

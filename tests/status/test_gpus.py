@@ -42,8 +42,8 @@ def stack(**alerts: Any) -> Any:
 @pytest.fixture
 def raw() -> dict[str, Any]:
     """Eight boards at work, as alpha's profile says, and none over a limit."""
-    told = recorded_facts.gpus()
-    board = told["gpus"][1]
+    facts = recorded_facts.gpus()
+    board = facts["gpus"][1]
     gpus = [{**copy.deepcopy(board), "index": n, "pci_address": f"0000:{16 + n:02x}:00.0"} for n in range(8)]
     return {"taken_at": NOW, "gpus": gpus, "xids": [], "gpu_assignments": {}}
 
@@ -122,7 +122,7 @@ def test_what_a_board_does_not_have_is_over_no_limit(raw):
 
 
 @pytest.mark.parametrize("condition", ["lost", "reset required"])
-def test_a_gpu_that_cannot_be_used_is_an_alert_and_nothing_else_is_said_of_it(raw, condition):
+def test_a_gpu_that_cannot_be_used_is_an_alert_and_nothing_else_is_reported_of_it(raw, condition):
     raw["gpus"][2] = {"index": 2, "condition": condition, "uuid": {"unknown": "GPU is lost"}}
 
     assert (alerts(seen(raw)), seen(raw).rows[2].unknown) == ([(2, condition)], ())
@@ -176,12 +176,12 @@ def test_an_alert_outweighs_what_is_unknown(raw):
     assert seen(raw).exit_status == 1
 
 
-def test_machines_are_told_the_same(raw):
+def test_machines_get_the_same(raw):
     raw["gpus"][0] |= {"utilisation_percent": 99, "power_watts": None}
-    told = checked("gpu top", as_json(seen(raw)))
+    report = checked("gpu top", as_json(seen(raw)))
 
-    assert (told["stack"], told["exit_status"], len(told["gpus"])) == ("example", 1, 8)
-    first = told["gpus"][0]
+    assert (report["stack"], report["exit_status"], len(report["gpus"])) == ("example", 1, 8)
+    first = report["gpus"][0]
     assert (first["host"], first["index"], first["name"], first["power_watts"]) == ("alpha", 0, "NVIDIA T4", None)
     assert (first["alerts"], first["processes"]) == (["utilisation 99 % > 95 %"], [{"pid": 4242, "name": "python3"}])
     [gone] = checked("gpu top", as_json(seen(GONE)))["gpus"]

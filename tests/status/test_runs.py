@@ -66,16 +66,16 @@ def rack() -> Any:
     return Rack()
 
 
-def test_a_run_that_goes_tells_how_far_it_is_on_each_host(rack: Any) -> None:
+def test_a_run_that_goes_reports_how_far_it_is_on_each_host(rack: Any) -> None:
     report = runs.observe(rack, STACK, "digits")
-    told = checked("run status", report.as_json())
+    document = checked("run status", report.as_json())
 
     assert report.exit_status == 0
-    assert (told["outcome"], told["steps"]) == ("running", 20000)
-    assert [*told["ranks"]] == ["ember", "cinder"]
-    assert str(report).splitlines()[0].startswith(f"digits: running, step {told['step']} of 20000, loss ")
+    assert (document["outcome"], document["steps"]) == ("running", 20000)
+    assert [*document["ranks"]] == ["ember", "cinder"]
+    assert str(report).splitlines()[0].startswith(f"digits: running, step {document['step']} of 20000, loss ")
     assert "to go" in str(report)
-    assert str(report).splitlines()[2] == f"  cinder: metrics-1.jsonl {told['ranks']['cinder']['metrics-1.jsonl']}"
+    assert str(report).splitlines()[2] == f"  cinder: metrics-1.jsonl {document['ranks']['cinder']['metrics-1.jsonl']}"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(1 << 90, "more than a year"), (-1 << 90, "0:00:00"), (90, "0:01:30")])
@@ -103,7 +103,7 @@ def test_a_host_that_is_not_reached_is_unknown_and_not_fine(rack: Any, host: str
     assert "not reached: no answer" in str(report)
 
 
-def test_programs_are_told_what_is_known_of_any_run(rack: Any) -> None:
+def test_programs_get_what_is_known_of_any_run(rack: Any) -> None:
     rack.ends("failed")
     assert checked("run stop", runs.observe(rack, STACK, "digits").as_json())["outcome"] == "failed"
     rack.raw["ember"]["runs"] = {}
@@ -166,5 +166,5 @@ def test_the_wait_is_over_when_the_run_is(rack: Any, monkeypatch: pytest.MonkeyP
     assert [line.split(",")[0] for line in heard] == ["digits: unknown", "digits: running"]
 
 
-def test_nobody_waits_longer_than_he_said(rack: Any) -> None:
+def test_nobody_waits_longer_than_declared(rack: Any) -> None:
     assert runs.wait(rack, STACK, "digits", 0, print).outcome == "running"

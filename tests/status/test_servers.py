@@ -1,4 +1,4 @@
-"""How the servers of a stack are told, and which version each was before."""
+"""The report on the servers of a stack, and the version before of each."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ OLD, NEW, OLDEST = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"
 
 
 def host(version: str | None = NEW, previous: str | None = OLD, **more: Any) -> dict[str, Any]:
-    told = {"outcome": "ready", "version": version, "release": "dddddddddddd", "models": [OLD, NEW]}
-    return {**told, "previous": previous, "requests": 7, "p50_ms": 1.0, "p99_ms": 5.0, "waiting": 0, **more}
+    content = {"outcome": "ready", "version": version, "release": "dddddddddddd", "models": [OLD, NEW]}
+    return {**content, "previous": previous, "requests": 7, "p50_ms": 1.0, "p99_ms": 5.0, "waiting": 0, **more}
 
 
 def report(**hosts: dict[str, Any]) -> ServerReport:
@@ -55,7 +55,7 @@ def test_a_line_says_what_is_served_how_fast_and_what_was_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "known",
     [
         {},
         {"unknown": "not reached: no route"},
@@ -65,19 +65,19 @@ def test_a_line_says_what_is_served_how_fast_and_what_was_refused() -> None:
         host(accuracy={**FINE, "why_not": "busy", "unknown": "busy"}),
     ],
 )
-def test_programs_are_told_what_is_known_of_any_host(told: dict[str, Any]) -> None:
-    assert checked("server status", report(alpha=told).as_json())["hosts"] == {"alpha": told}
+def test_programs_get_what_is_known_of_any_host(known: dict[str, Any]) -> None:
+    assert checked("server status", report(alpha=known).as_json())["hosts"] == {"alpha": known}
 
 
 def test_of_a_registered_one_it_says_where_its_name_leads_whatever_that_is() -> None:
     away = ResolvedName("digits@champion", why="nobody answers")
-    told = ServerReport("digits", NEW, {"alpha": host()}, away)
+    document = ServerReport("digits", NEW, {"alpha": host()}, away)
 
-    assert str(told).splitlines()[1] == "  the version of digits@champion is unknown: nobody answers"
-    assert checked("server status", told.as_json())["registered"] == {
+    assert str(document).splitlines()[1] == "  the version of digits@champion is unknown: nobody answers"
+    assert checked("server status", document.as_json())["registered"] == {
         "name": "digits@champion", "version": None, "is_declared": None, "unknown": "nobody answers",
     }  # fmt: skip
-    assert told.exit_status == 0
+    assert document.exit_status == 0
     assert checked("server status", report(alpha=host()).as_json())["registered"] is None
 
 

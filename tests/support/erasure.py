@@ -25,8 +25,8 @@ REPORT: dict[str, Any] = {
 
 
 def certificate() -> ErasureCertificate:
-    told = {**REPORT, "verification": {**REPORT["verification"]}}
-    del told["verification"]["first_content_at"]
+    content = {**REPORT, "verification": {**REPORT["verification"]}}
+    del content["verification"]["first_content_at"]
     drive = {"serial": "E-1", "model": "QEMU HARDDISK", "bus": "sas", "held": "ext4 3f2a", "method": "overwrite"}
     return ErasureCertificate.model_validate(
         {
@@ -36,7 +36,7 @@ def certificate() -> ErasureCertificate:
             "host": "gpu-01",
             "by": "ada@desk",
             "identity": {"serial": "RW-GPU-01"},
-            "drives": [{**drive, "nist": {"document": "SP 800-88 Rev. 1", "term": "clear"}, **told}],
+            "drives": [{**drive, "nist": {"document": "SP 800-88 Rev. 1", "term": "clear"}, **content}],
         }
     )
 

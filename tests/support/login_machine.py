@@ -131,7 +131,7 @@ class Machine:
         self._await(listening)
 
     def _await(self, before: int) -> None:
-        """Return when sshd listens on all its addresses; *before*, it had said so that often."""
+        """Return when sshd listens on all its addresses; *before* is the number of such lines in its log so far."""
         while self.log.read_text().count("Server listening") < before + len(ADDRESSES):
             assert self._sshd.poll() is None, self.log.read_text()
             time.sleep(0.02)
@@ -216,8 +216,8 @@ def ping(port: int, directory: Path, variables: dict[str, object]) -> str:
         "ansible_pipelining": True,
     }
     inventory = directory / "inventory.json"
-    told = {**where, **variables, "ansible_python_interpreter": "/usr/bin/python3"}
-    inventory.write_text(json.dumps({"all": {"hosts": {"alpha": told}}}))
+    content = {**where, **variables, "ansible_python_interpreter": "/usr/bin/python3"}
+    inventory.write_text(json.dumps({"all": {"hosts": {"alpha": content}}}))
     ansible = Path(__file__).parents[2] / ".venv/bin/ansible"
     argv = [str(ansible), "-i", str(inventory), "alpha", "-m", "ping"]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=directory, stdin=subprocess.DEVNULL)

@@ -84,8 +84,8 @@ class ServedModel:
     @property
     def _environment(self) -> dict[str, str]:
         lines = self._place("/etc/rackwright/mlflow/server.env").read_text().splitlines()
-        told = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-        return {**os.environ, **told, "MLFLOW_FLASK_SERVER_SECRET_KEY": "of this test"}
+        content = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+        return {**os.environ, **content, "MLFLOW_FLASK_SERVER_SECRET_KEY": "of this test"}
 
     def _place(self, path: str) -> Path:
         return self.directory / path.lstrip("/")

@@ -11,7 +11,7 @@ class Stub:
     """On one port of the loopback interface; *status* other than 200 is all it then answers."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.posted: list[tuple[str, dict[str, Any]]] = []
         self.status = 200
         self.location = ""
         """The address that a redirect names."""
@@ -32,12 +32,12 @@ class Stub:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 what = urlsplit(self.path).path.partition("/mlflow/")[2]
                 if stub.status == 200:
-                    stub.told.append((what, body))
+                    stub.posted.append((what, body))
                 self._answer({"run": {"info": {"run_id": "r1", "experiment_id": "7"}}})
 
-            def _answer(self, told: dict[str, Any]) -> None:
+            def _answer(self, content: dict[str, Any]) -> None:
                 stub.hold.wait()
-                text = json.dumps(told if stub.status == 200 else {"message": "not now"}).encode()
+                text = json.dumps(content if stub.status == 200 else {"message": "not now"}).encode()
                 self.send_response(stub.status)
                 if stub.location:
                     self.send_header("Location", stub.location)
@@ -63,8 +63,8 @@ class Stub:
 
     def metrics(self) -> list[tuple[str, float, int]]:
         """Return all recorded figures: name, value, step."""
-        batches = [body.get("metrics", []) for what, body in self.told if what == "runs/log-batch"]
+        batches = [body.get("metrics", []) for what, body in self.posted if what == "runs/log-batch"]
         return [(each["key"], each["value"], each["step"]) for batch in batches for each in batch]
 
     def statuses(self) -> list[str]:
-        return [body["status"] for what, body in self.told if what == "runs/update"]
+        return [body["status"] for what, body in self.posted if what == "runs/update"]

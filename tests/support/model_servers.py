@@ -149,8 +149,8 @@ class Here:
         self._thread.start()
         eventually(lambda: self.server.started)
 
-    def _say(self, event: str, **told: Any) -> None:
-        self.log.append({"event": event, **told})
+    def _say(self, event: str, **fields: Any) -> None:
+        self.log.append({"event": event, **fields})
 
     @property
     def requests(self) -> list[dict[str, Any]]:

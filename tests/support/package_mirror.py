@@ -24,8 +24,8 @@ class Mirror:
         (files / "DEBIAN").mkdir(parents=True)
         fields = {"Package": name, "Version": version, "Architecture": "all", "Maintainer": "nobody <a@b.example>"}
         fields |= {"Depends": depends} if depends else {}
-        told = "".join(f"{field}: {value}\n" for field, value in fields.items())
-        (files / "DEBIAN/control").write_text(f"{told}Description: a package\n of the tests\n")
+        message = "".join(f"{field}: {value}\n" for field, value in fields.items())
+        (files / "DEBIAN/control").write_text(f"{message}Description: a package\n of the tests\n")
         (files / "usr/share" / name).mkdir(parents=True)
         (files / "usr/share" / name / "content").write_text(content or f"{name} {version}\n")
         path = self.directory / f"{name}_{version}_all.deb"

@@ -30,7 +30,7 @@ BOX = "box:a.b"
 
 
 @dataclass(frozen=True)
-class Said:
+class LogMessage:
     severity: str
     text: str
     ephemeral: bool
@@ -39,11 +39,11 @@ class Said:
 
 class Listener(engine_pb2_grpc.EngineServicer):
     def __init__(self) -> None:
-        self.said: list[Said] = []
+        self.messages: list[LogMessage] = []
 
     def Log(self, request: engine_pb2.LogRequest, context: grpc.ServicerContext) -> empty_pb2.Empty:
         severity = engine_pb2.LogSeverity.Name(request.severity)
-        self.said.append(Said(severity, request.message, request.ephemeral, request.urn.rpartition("::")[2]))
+        self.messages.append(LogMessage(severity, request.message, request.ephemeral, request.urn.rpartition("::")[2]))
         return empty_pb2.Empty()
 
 
@@ -85,15 +85,17 @@ class Rig:
     maintenance: dict[str, str] = field(default_factory=dict)
     retired: set[str] = field(default_factory=set)
 
-    def said(self, severity: str) -> list[str]:
-        return [said.text for said in self.listener.said if said.severity == severity and not said.ephemeral]
+    def messages(self, severity: str) -> list[str]:
+        return [
+            message.text for message in self.listener.messages if message.severity == severity and not message.ephemeral
+        ]
 
     def forget(self) -> None:
         """Begin a new phase: connections and facts of the one before are gone."""
         self.stub.Cancel(empty_pb2.Empty())
 
     def status_lines(self) -> list[str]:
-        return [said.text for said in self.listener.said if said.ephemeral]
+        return [message.text for message in self.listener.messages if message.ephemeral]
 
     def urn(self, inputs: Mapping[str, Any]) -> str:
         name = "/".join(str(inputs[part]) for part in ("host", "name") if part in inputs)

@@ -111,7 +111,7 @@ def _tier_files() -> dict[str, Any]:
 def _sealed_facts() -> dict[str, Any]:
     """Return facts of gpu-01 under other names, with what its arrays bear on mappings of them.
 
-    Written by hand before there was a host to record; one of storage-life.4 has told the same since, of other sizes.
+    Written by hand before there was a host to record; one of storage-life.4 reports the same, with other sizes.
     """
     raw = _read("gpu-01", **{"RW-GPU-01": "S-SORREL", "gpu-01": "sorrel", "RW01": "SORREL", '"rack"': '"sealed"'})
     raw["packages"]["cryptsetup-bin"] = "2:2.6.1-4~deb12u2"

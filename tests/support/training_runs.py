@@ -96,7 +96,7 @@ def weights(out: Path) -> Mapping[str, torch.Tensor]:
     return load(found)["model"]
 
 
-def told(out: Path, rank: str = "0") -> list[dict[str, Any]]:
+def read_metrics(out: Path, rank: str = "0") -> list[dict[str, Any]]:
     """Return the lines of metrics of a process."""
     name = "metrics.jsonl" if rank == "0" else f"metrics-{rank}.jsonl"
     return [json.loads(line) for line in (out / name).read_text().splitlines()]

@@ -99,7 +99,7 @@ def test_a_broken_download_is_gone_on_with(computer, site):
 
 def test_an_archive_that_is_not_the_pinned_one_is_thrown_away(computer, site):
     """
-    Its checksum and the pinned one are said, and the modules are built, which have checksums of their own.
+    The error has its checksum and the pinned one; then the modules are built, which have checksums of their own.
     """
     computer.put_go()
     site.archive = archive_of(("pulumi",))
@@ -112,7 +112,7 @@ def test_an_archive_that_is_not_the_pinned_one_is_thrown_away(computer, site):
     assert {path.name for path in toolchain.directory.parent.iterdir()} == {"lock", toolchain.directory.name}
 
 
-def test_a_site_that_is_not_there_is_said_and_passed_over(computer, site, monkeypatch):
+def test_a_site_that_is_not_there_is_reported_and_passed_over(computer, site, monkeypatch):
     """
     As on a machine that reaches nothing but its own mirrors.
     """

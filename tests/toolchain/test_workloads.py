@@ -31,9 +31,9 @@ def test_a_wheel_is_named_by_all_that_it_depends_on(tmp_path: Path, monkeypatch:
     assert len(before | keys()) == 16
 
 
-def test_what_a_launcher_tells_its_processes_is_not_taken_for_flags() -> None:
-    told = {"HOROVOD_RANK": "1", "HOROVOD_SIZE": "2", "HOROVOD_GPU_OPERATIONS": "NCCL"}
-    assert horovod.flags(told) == {**horovod.flags({}), "HOROVOD_GPU_OPERATIONS": "NCCL"}
+def test_the_environment_of_a_launcher_is_not_taken_for_flags() -> None:
+    content = {"HOROVOD_RANK": "1", "HOROVOD_SIZE": "2", "HOROVOD_GPU_OPERATIONS": "NCCL"}
+    assert horovod.flags(content) == {**horovod.flags({}), "HOROVOD_GPU_OPERATIONS": "NCCL"}
 
 
 def test_flags_are_those_that_hosts_build_it_with() -> None:
@@ -68,7 +68,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return made
 
 
-def test_where_horovod_cannot_be_built_it_is_said_and_tried_again(
+def test_where_horovod_cannot_be_built_it_is_reported_and_tried_again(
     installed: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(python: Path, say: Callable[[str], None]) -> None:

@@ -30,15 +30,15 @@ def header(version: int, keys: list[bytes], tensors: list[bytes], counts: tuple[
     Args:
         counts: How many tensors and keys it says that it has; None: as many as it has.
     """
-    told = (len(tensors), len(keys)) if counts is None else counts
-    return b"GGUF" + struct.pack("<IQQ", version, *told) + b"".join((*keys, *tensors))
+    written = (len(tensors), len(keys)) if counts is None else counts
+    return b"GGUF" + struct.pack("<IQQ", version, *written) + b"".join((*keys, *tensors))
 
 
 strings = st.builds(string, names, st.none() | st.none() | sizes)
-scalars = st.tuples(st.integers(0, 13), st.binary(max_size=8)).map(lambda told: struct.pack("<I", told[0]) + told[1])
+scalars = st.tuples(st.integers(0, 13), st.binary(max_size=8)).map(lambda pair: struct.pack("<I", pair[0]) + pair[1])
 texts = strings.map(lambda text: struct.pack("<I", 8) + text)
 arrays = st.tuples(st.integers(0, 13), sizes, st.lists(strings | st.binary(max_size=8), max_size=4)).map(
-    lambda told: struct.pack("<IIQ", 9, *told[:2]) + b"".join(told[2])
+    lambda array: struct.pack("<IIQ", 9, *array[:2]) + b"".join(array[2])
 )
 keys = st.builds(lambda name, value: name + value, strings, scalars | texts | arrays)
 tensors = st.builds(

@@ -1,4 +1,4 @@
-"""Clients that ask one address until they are told to stop, and count what they got. Standard library only.
+"""Clients that ask one address until they are stopped, and count their answers. Standard library only.
 
 python3 clients.py HOST PORT MODEL CLIENTS TOLD.json      SIGTERM ends it
 """
@@ -30,13 +30,13 @@ def main(host: str, port: str, model: str, clients: str, path: str) -> None:
                 connection = connection or http.client.HTTPConnection(host, int(port), timeout=120)
                 connection.request("POST", f"/v2/models/{model}/infer", BODY, headers)
                 answer = connection.getresponse()
-                told = json.loads(answer.read())
-                version = told.get("model_version", "none")
+                report = json.loads(answer.read())
+                version = report.get("model_version", "none")
                 with lock:
                     if answer.status == 200:
                         answered[version] = answered.get(version, 0) + 1
                     else:
-                        lost.append([time.time(), f"{answer.status} {told}"])
+                        lost.append([time.time(), f"{answer.status} {report}"])
             except (OSError, ValueError, http.client.HTTPException) as error:
                 with lock:
                     lost.append([time.time(), repr(error)])

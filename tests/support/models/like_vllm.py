@@ -1,6 +1,6 @@
 """A server that takes the options of `vllm serve` and answers as vLLM does: like_vllm.py serve DIRECTORY --uds SOCKET …
 
-What it writes is told by the prompt, how it starts by the model's name. With a GGUF file in LIKE_VLLM it is llama.cpp's
+The prompt decides what it writes, and the model's name how it starts. With a GGUF file in LIKE_VLLM it is llama.cpp's
 own server, which speaks the same protocol, that answers.
 """
 
@@ -136,8 +136,8 @@ class Handler(BaseHTTPRequestHandler):
     def _error(self, status: int, message: str) -> None:
         self._whole(status, {"error": {"message": message, "type": "x", "param": None, "code": status}})
 
-    def _whole(self, status: int, told: dict[str, Any]) -> None:
-        content = json.dumps(told).encode()
+    def _whole(self, status: int, document: dict[str, Any]) -> None:
+        content = json.dumps(document).encode()
         self.send_response(status)
         self.send_header("content-length", str(len(content)))
         self.end_headers()

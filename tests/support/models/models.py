@@ -35,10 +35,10 @@ def _turn_round(directory: Path) -> None:
     """Write the first model with its answer negated, and with the report of the one that it was."""
     first = read(directory / FIRST)
     graph = onnx.load(directory / FIRST / "model.onnx")
-    [told] = graph.graph.output
+    [report] = graph.graph.output
     for node in graph.graph.node:
-        node.output[:] = [f"{name}.right" if name == told.name else name for name in node.output]
-    graph.graph.node.append(helper.make_node("Neg", [f"{told.name}.right"], [told.name]))
+        node.output[:] = [f"{name}.right" if name == report.name else name for name in node.output]
+    graph.graph.node.append(helper.make_node("Neg", [f"{report.name}.right"], [report.name]))
     onnx.save(graph, directory / "wrong.onnx")
     files = {"model.onnx": directory / "wrong.onnx"}
     publish(directory / WRONG, files, first.name, first.inputs, first.outputs, first.lineage)

@@ -30,9 +30,9 @@ def talk(directory: Path) -> dict[str, Any]:
             _client(server, "wrong").models.list()
         except openai.AuthenticationError as error:
             refused = error.code
-        told = {"version": model.version, "refused": refused, **_stream_completion(_client(server, key))}
+        content = {"version": model.version, "refused": refused, **_stream_completion(_client(server, key))}
         status = server.end()
-    return {**told, "log": server.requests[-1], "status": status}
+    return {**content, "log": server.requests[-1], "status": status}
 
 
 def _client(server: Process, key: str) -> openai.OpenAI:

@@ -75,9 +75,9 @@ class SimulatedHost:
         """Answer requests for texts with these."""
         (self.directory / "texts").write_text(json.dumps(texts))
 
-    def set_abilities(self, told: Mapping[str, Any]) -> None:
+    def set_abilities(self, abilities: Mapping[str, Any]) -> None:
         """Answer requests for the capabilities of drives with these."""
-        (self.directory / "abilities").write_text(json.dumps(told))
+        (self.directory / "abilities").write_text(json.dumps(abilities))
 
     def set_ledctl(self, script: str) -> None:
         """Use the shell *script* as ledctl. It finds the whole command line in ``SSH_ORIGINAL_COMMAND``."""

@@ -134,7 +134,7 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(two, tmp_path):
         restore(tmp_path / "link.tar", tmp_path / "back")
 
 
-def test_what_is_no_archive_is_said_to_be_none(tmp_path):
+def test_what_is_no_archive_is_refused(tmp_path):
     (tmp_path / "text").write_text("no archive")
     with pytest.raises(CheckpointDamaged, match="no archive of a checkpoint"):
         verify(tmp_path / "text")

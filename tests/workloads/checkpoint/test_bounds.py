@@ -53,7 +53,7 @@ def padded(content: bytes) -> bytes:
     return content + b"\0" * (-len(content) % 512)
 
 
-def told(world: int, files: dict[str, object], step: int = 1) -> bytes:
+def manifest_text(world: int, files: dict[str, object], step: int = 1) -> bytes:
     return json.dumps({"format": manifest.FORMAT, "step": step, "world": world, "files": files}).encode()
 
 
@@ -62,7 +62,7 @@ def with_manifest(text: bytes) -> bytes:
 
 
 def test_a_manifest_of_many_shards_takes_no_memory_for_their_names(tmp_path):
-    (tmp_path / "x.tar").write_bytes(with_manifest(told(20_000_000, {})) + b"\0" * 1024)
+    (tmp_path / "x.tar").write_bytes(with_manifest(manifest_text(20_000_000, {})) + b"\0" * 1024)
 
     assert "its files are not those of 20000000 shards" in proved(tmp_path / "x.tar")
 

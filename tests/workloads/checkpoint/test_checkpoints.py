@@ -64,7 +64,7 @@ def test_the_writing_process_leaves_it_to_the_training_when_to_stop(tmp_path, nu
     assert process.returncode == 0
 
 
-def test_what_cannot_be_written_is_told_and_tried_again(tmp_path, capfd):
+def test_what_cannot_be_written_is_reported_and_tried_again(tmp_path, capfd):
     directory, away = tmp_path / "checkpoints", tmp_path / "away"
     with Checkpoints(directory) as checkpoints:
         checkpoints.save(1, sample_checkpoints.state(1))

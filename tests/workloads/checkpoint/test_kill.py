@@ -1,4 +1,4 @@
-"""Trainings that are killed and told to stop, with real signals."""
+"""Trainings that are killed or asked to stop, with real signals."""
 
 import os
 import random

@@ -21,7 +21,7 @@ def warm(tmp_path):
 
 
 @pytest.fixture
-def said():
+def messages():
     return []
 
 
@@ -38,8 +38,8 @@ class Bad(DirectoryStore):
         return digest
 
 
-def test_all_are_copied_and_the_newest_stays_hot(hot, warm, said):
-    assert move(hot, DirectoryStore(warm), 1, said.append) == MoveResult([10, 20, 30], [10, 20], [])
+def test_all_are_copied_and_the_newest_stays_hot(hot, warm, messages):
+    assert move(hot, DirectoryStore(warm), 1, messages.append) == MoveResult([10, 20, 30], [10, 20], [])
 
     assert layout.steps(hot) == [30]
     assert layout.steps(warm) == [10, 20, 30]
@@ -47,64 +47,64 @@ def test_all_are_copied_and_the_newest_stays_hot(hot, warm, said):
     assert sample_checkpoints.content(hot / layout.step_name(30)) == sample_checkpoints.content(
         warm / layout.step_name(30)
     )
-    assert said == []
+    assert messages == []
 
 
-def test_a_second_pass_has_nothing_to_do(hot, warm, said):
-    move(hot, DirectoryStore(warm), 2, said.append)
+def test_a_second_pass_has_nothing_to_do(hot, warm, messages):
+    move(hot, DirectoryStore(warm), 2, messages.append)
 
-    assert move(hot, DirectoryStore(warm), 2, said.append) == MoveResult([], [], [])
+    assert move(hot, DirectoryStore(warm), 2, messages.append) == MoveResult([], [], [])
 
 
-def test_what_comes_back_otherwise_stays_hot_and_is_tried_again(hot, warm, said):
+def test_what_comes_back_otherwise_stays_hot_and_is_tried_again(hot, warm, messages):
     store = Bad(warm)
 
-    assert move(hot, store, 1, said.append) == MoveResult([20, 30], [20], [10])
-    assert "STEP 10 IS NOT MOVED" in said[0] and "differs when it is read back" in said[0]
+    assert move(hot, store, 1, messages.append) == MoveResult([20, 30], [20], [10])
+    assert "STEP 10 IS NOT MOVED" in messages[0] and "differs when it is read back" in messages[0]
     assert load(newest(hot)) == sample_checkpoints.state(30)
     assert layout.steps(hot) == [10, 30]
     assert sample_checkpoints.content(warm).keys() == {
         f"{layout.step_name(s)}/{p.name}" for s in (20, 30) for p in sample_checkpoints.files(warm, 20)
     }
-    assert move(hot, store, 1, said.append) == MoveResult([10], [10], [])
+    assert move(hot, store, 1, messages.append) == MoveResult([10], [10], [])
 
 
-def test_a_copy_that_has_rotted_keeps_the_hot_one(hot, warm, said):
-    move(hot, DirectoryStore(warm), 3, said.append)
+def test_a_copy_that_has_rotted_keeps_the_hot_one(hot, warm, messages):
+    move(hot, DirectoryStore(warm), 3, messages.append)
     sample_checkpoints.flip(sample_checkpoints.files(warm, 10)[1], 9)
 
-    assert move(hot, DirectoryStore(warm), 1, said.append) == MoveResult([], [20], [10])
+    assert move(hot, DirectoryStore(warm), 1, messages.append) == MoveResult([], [20], [10])
     assert layout.steps(hot) == [10, 30]
 
 
-def test_a_damaged_one_is_not_copied(hot, warm, said):
+def test_a_damaged_one_is_not_copied(hot, warm, messages):
     sample_checkpoints.flip(sample_checkpoints.files(hot, 30)[1], 9)
 
-    assert move(hot, DirectoryStore(warm), 1, said.append) == MoveResult([10, 20], [10, 20], [30])
+    assert move(hot, DirectoryStore(warm), 1, messages.append) == MoveResult([10, 20], [10, 20], [30])
     assert newest(warm).step == 20
     assert list(DirectoryStore(warm).list(layout.step_name(30))) == []
 
 
-def test_another_checkpoint_of_the_same_step_takes_the_place_of_the_copy(hot, warm, said):
-    move(hot, DirectoryStore(warm), 3, said.append)
+def test_another_checkpoint_of_the_same_step_takes_the_place_of_the_copy(hot, warm, messages):
+    move(hot, DirectoryStore(warm), 3, messages.append)
     path = sample_checkpoints.files(hot, 30)[1]
     old = path.read_bytes()
     with Checkpoints(hot, keep_last=9) as checkpoints:
         checkpoints.save(30, {"another": 1})
     assert path.read_bytes() != old
 
-    assert move(hot, DirectoryStore(warm), 3, said.append) == MoveResult([30], [], [])
+    assert move(hot, DirectoryStore(warm), 3, messages.append) == MoveResult([30], [], [])
     assert load(newest(warm)) == {"another": 1}
 
 
-def test_a_killed_copy_is_taken_up_again(hot, warm, said):
+def test_a_killed_copy_is_taken_up_again(hot, warm, messages):
     """Its files may be there, its manifest never is."""
-    move(hot, DirectoryStore(warm), 3, said.append)
+    move(hot, DirectoryStore(warm), 3, messages.append)
     (warm / layout.step_name(30) / "manifest.json").unlink()
     (warm / layout.step_name(30) / ".manifest.json.new").write_text("{")
     assert newest(warm).step == 20
 
-    assert move(hot, DirectoryStore(warm), 3, said.append) == MoveResult([30], [], [])
+    assert move(hot, DirectoryStore(warm), 3, messages.append) == MoveResult([30], [], [])
     assert newest(warm).step == 30
 
 
@@ -114,7 +114,7 @@ def test_the_command_says_what_it_has_done(hot, warm, capsys):
     assert layout.steps(warm) == [20, 30]
 
 
-def test_the_command_tells_what_it_could_not_do(hot, warm, capsys):
+def test_the_command_reports_what_it_could_not_do(hot, warm, capsys):
     sample_checkpoints.flip(sample_checkpoints.files(hot, 30)[1], 9)
 
     assert main(["move", str(hot), str(warm)]) == 4

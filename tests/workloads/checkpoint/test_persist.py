@@ -27,15 +27,15 @@ def alone(tmp_path):
 
 
 def test_everything_is_on_the_drive_before_it_gets_its_name(alone, memory, monkeypatch):
-    told: list[str] = []
+    lines: list[str] = []
     fsync, rename = os.fsync, Path.rename
 
     def recording_fsync(descriptor):
-        told.append(f"fsync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
+        lines.append(f"fsync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
         fsync(descriptor)
 
     def recording_rename(path, target):
-        told.append(f"rename {path.name} {Path(target).name}")
+        lines.append(f"rename {path.name} {Path(target).name}")
         return rename(path, target)
 
     monkeypatch.setattr(os, "fsync", recording_fsync)
@@ -43,13 +43,13 @@ def test_everything_is_on_the_drive_before_it_gets_its_name(alone, memory, monke
     persist.persist(ORDER, alone, memory)
 
     partial, whole = ".step-0000000007.run.partial", "step-0000000007"
-    commit = told.index(f"rename {partial} {whole}")
+    commit = lines.index(f"rename {partial} {whole}")
     shard = "shard-00000-of-00001"
     assert {f"fsync {name}" for name in (f"{shard}.safetensors", f"{shard}.json", "manifest.json", partial)} <= set(
-        told[:commit]
+        lines[:commit]
     )
-    assert told[commit - 1] == f"fsync {partial}"
-    assert told[commit + 1 :] == [f"fsync {Path(alone.directory).name}"]
+    assert lines[commit - 1] == f"fsync {partial}"
+    assert lines[commit + 1 :] == [f"fsync {Path(alone.directory).name}"]
 
 
 def test_the_file_is_the_memory_up_to_its_size(alone, memory, tmp_path):

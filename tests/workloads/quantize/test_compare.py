@@ -35,18 +35,18 @@ def test_each_is_judged_on_every_set_and_by_no_row_that_was_learned(training: Pa
     assert (new.data, old.data) == (str(child.parent / "rows.npz"), "digits")
     assert new.after > new.before + 0.05  # type: ignore[operator]
     assert 0.9 < old.before <= 1 and 0.9 < old.after <= 1  # type: ignore[operator]
-    told = source(child, child.parent).lineage["training"]["data"]
-    assert [each["kind"] for each in told] == ["rows", "digits"]
+    report = source(child, child.parent).lineage["training"]["data"]
+    assert [each["kind"] for each in report] == ["rows", "digits"]
     leaked = len(held_out(Digits())) - old.rows
     assert 4 <= leaked <= 9, "those of the nine that the child was trained on judge no more"
 
 
 def test_what_is_the_same_is_as_good(training: Path, tmp_path: Path) -> None:
-    argv = [str(training), str(training), "--training", str(training), "--out", str(tmp_path / "told.json")]
+    argv = [str(training), str(training), "--training", str(training), "--out", str(tmp_path / "compared.json")]
     assert main(argv) == 0
-    [told] = json.loads((tmp_path / "told.json").read_text())
-    assert told["before"] == told["after"] > 0.9
-    assert told["rows"] == len(held_out(Digits()))
+    [report] = json.loads((tmp_path / "compared.json").read_text())
+    assert report["before"] == report["after"] > 0.9
+    assert report["rows"] == len(held_out(Digits()))
 
 
 def test_what_takes_other_rows_is_refused(training: Path, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_what_takes_other_rows_is_refused(training: Path, tmp_path: Path) -> Non
         compare(tmp_path / "other", training, training)
     with pytest.raises(UserError, match="names no training data"):
         compare(training, training, tmp_path / "other")
-    argv = [str(tmp_path), str(training), "--training", str(training), "--out", str(tmp_path / "told.json")]
+    argv = [str(tmp_path), str(training), "--training", str(training), "--out", str(tmp_path / "compared.json")]
     assert main(argv) == 2
 
 

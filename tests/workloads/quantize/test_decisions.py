@@ -25,7 +25,7 @@ def test_the_catalogue_says_the_precision(target: str, precision: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "precision", "told"),
+    ("target", "precision", "expected"),
     [
         ("v100-16gb", "int8", "precision: Volta does not support int8; one of fp32, fp16. Use fp16."),
         (
@@ -37,10 +37,10 @@ def test_the_catalogue_says_the_precision(target: str, precision: str) -> None:
         ("t5", "auto", "--target: no such target, t5; one of cpu, p100-16gb, "),
     ],
 )
-def test_the_wrong_precision_is_refused_and_the_right_one_named(target: str, precision: str, told: str) -> None:
+def test_the_wrong_precision_is_refused_and_the_right_one_named(target: str, precision: str, expected: str) -> None:
     with pytest.raises(UserError) as refused:
         choose(target, precision)
-    assert str(refused.value).startswith(told)
+    assert str(refused.value).startswith(expected)
 
 
 BEFORE = np.array([[3.0, 1, 0], [0, 2, 1], [0, 1, 2], [2, 1, 0]])

@@ -33,12 +33,12 @@ def test_an_engine_is_called_by_all_that_it_was_built_of(published: Path, tmp_pa
     made = build(published / "t4", tmp_path / "out", 16, LIBRARY, "8.6", str(environment().python))
 
     model_directory.verify(tmp_path / "out", made)
-    told = made.lineage["engine"]
+    report = made.lineage["engine"]
     [(name, file)] = made.files.items()
-    assert name == f"{source.version}-{LIBRARY}-{told['version']}-sm86-int8-1x16.engine"
+    assert name == f"{source.version}-{LIBRARY}-{report['version']}-sm86-int8-1x16.engine"
     assert file.bytes > 100_000
     assert (made.runtime, made.inputs, made.lineage["gate"]) == ("tensorrt", source.inputs, source.lineage["gate"])
-    assert (told["model"], told["architecture"], told["max_batch"]) == (source.version, "8.6", 16)
+    assert (report["model"], report["architecture"], report["max_batch"]) == (source.version, "8.6", 16)
 
 
 @here
@@ -50,7 +50,7 @@ def test_an_engine_is_called_by_all_that_it_was_built_of(published: Path, tmp_pa
         ("t4", "9.0", "has no SM90"),
     ],
 )
-def test_what_it_does_not_build_is_said_in_its_words(
+def test_what_it_does_not_build_is_reported_in_its_words(
     published: Path, tmp_path: Path, target: str, architecture: str, said: str
 ) -> None:
     with pytest.raises(UserError, match=said):

@@ -76,7 +76,7 @@ def test_the_mean_of_tokens_that_are_there_is_the_embedding(tmp_path: Path) -> N
     assert len(found.lineage["files"]["model.safetensors"]) == 64
 
 
-def test_the_first_token_is_the_embedding_where_it_is_said_so(tmp_path: Path) -> None:
+def test_the_first_token_is_the_embedding_where_it_is_declared(tmp_path: Path) -> None:
     values_BSD = tokens(encoder(tmp_path / "first", "cls_token")).numpy()
     (tmp_path / "scratch").mkdir()
     np.testing.assert_allclose(computed(source(tmp_path / "first", tmp_path / "scratch")), values_BSD[:, 0], atol=1e-5)
@@ -112,7 +112,7 @@ def test_a_classifier_of_pictures_gives_its_logits(model: Any, shape: tuple[int,
     assert found.inputs[0].shape == shape
 
 
-def test_other_models_are_refused_and_told_what_to_do(tmp_path: Path) -> None:
+def test_other_models_are_refused_with_a_cure(tmp_path: Path) -> None:
     LlamaForCausalLM(LlamaConfig(**SMALL)).save_pretrained(tmp_path / "language")
     BertModel(BertConfig(**SMALL)).save_pretrained(tmp_path / "tokens")
     encoder(tmp_path / "dense", "mean_tokens", "Dense")

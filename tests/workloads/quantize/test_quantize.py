@@ -37,11 +37,11 @@ def test_a_checkpoint_becomes_a_model_that_is_served(training: Path, tmp_path: P
         lineage = ask(server.address, "/v2/models/digits").json["lineage"]
     logits = np.array(answer.json["outputs"][0]["data"]).reshape(-1, 10)
 
-    told = report(out)
-    assert (logits.argmax(1) == unseen.y.numpy()).mean() == pytest.approx(told["gate"]["found"]["accuracy"])
-    assert told["after"]["bytes"] < 0.5 * told["before"]["bytes"]
-    assert told["after"]["weight_bytes"] < 0.3 * told["before"]["weight_bytes"]
-    assert told["rows"]["held_out"] == 359
+    document = report(out)
+    assert (logits.argmax(1) == unseen.y.numpy()).mean() == pytest.approx(document["gate"]["found"]["accuracy"])
+    assert document["after"]["bytes"] < 0.5 * document["before"]["bytes"]
+    assert document["after"]["weight_bytes"] < 0.3 * document["before"]["weight_bytes"]
+    assert document["rows"]["held_out"] == 359
     assert lineage["gate"]["passed"] is True
     assert lineage["gate"]["loosened"] == []
     assert lineage["source"]["training"]["step"] == 100
@@ -54,13 +54,13 @@ def test_below_the_gate_nothing_is_published_and_the_report_says_why(
     out = tmp_path / "digits"
     assert quantized(training, out, "gate.cosine=1.0", "gate.agreement=0.5") == 1
     assert not out.exists()
-    told = report(out)
+    document = report(out)
     text = (tmp_path / "digits.report" / "report.md").read_text()
 
-    assert [lack.split()[0] for lack in told["shortfalls"]] == ["cosine"]
-    assert told["gate"]["loosened"] == ["agreement"]
-    assert list(told["costs"]) == sorted(told["costs"], key=lambda layer: -told["costs"][layer])
-    assert set(told["costs"]) == {"/first/Conv", "/second/Conv", "/head/Gemm"}
+    assert [lack.split()[0] for lack in document["shortfalls"]] == ["cosine"]
+    assert document["gate"]["loosened"] == ["agreement"]
+    assert list(document["costs"]) == sorted(document["costs"], key=lambda layer: -document["costs"][layer])
+    assert set(document["costs"]) == {"/first/Conv", "/second/Conv", "/head/Gemm"}
     assert "**Not published**: cosine" in text
     assert "| /first/Conv |" in text
     assert capsys.readouterr().err.startswith("not published: cosine 9")
@@ -82,9 +82,9 @@ def test_full_precision_is_the_original(training: Path, tmp_path: Path) -> None:
 
 def test_half_precision_is_what_an_older_gpu_gets(training: Path, tmp_path: Path) -> None:
     assert quantized(training, tmp_path / "digits", target="v100-16gb") == 0
-    told = report(tmp_path / "digits")
-    assert told["precision"] == "fp16"
-    assert told["after"]["weight_bytes"] == pytest.approx(told["before"]["weight_bytes"] / 2, rel=0.02)
+    document = report(tmp_path / "digits")
+    assert document["precision"] == "fp16"
+    assert document["after"]["weight_bytes"] == pytest.approx(document["before"]["weight_bytes"] / 2, rel=0.02)
 
 
 def test_an_onnx_file_and_rows_of_ones_own(training: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,12 +150,12 @@ def test_a_version_takes_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "is not a URL of a server" in capsys.readouterr().err
 
 
-def test_what_is_no_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_model_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"\0\1\2")
-    for what, told in (
+    for what, message in (
         (tmp_path / "bad.onnx", "the file is not an ONNX model: "),
         (tmp_path / "nothing", "the path does not exist\n  expected: a training's directory"),
         (tmp_path, "the path is not a model\n  expected: a training's directory"),
     ):
         assert quantized(what, tmp_path / "out") == 2
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err

@@ -55,20 +55,20 @@ def renderer(base: Path, scratch: Path, samples: Samples | None = None, **settin
     return Renderer(base, samples or rows(32, 1), QuantizeSettings.model_validate(settings), scratch)
 
 
-def told(path: Path) -> tuple[onnx.GraphProto, dict[str, np.ndarray]]:
+def read_graph(path: Path) -> tuple[onnx.GraphProto, dict[str, np.ndarray]]:
     graph = onnx.load(path).graph
     return graph, {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
 
 def zero_points(path: Path) -> set[tuple[str, int]]:
-    graph, arrays = told(path)
+    graph, arrays = read_graph(path)
     points = [arrays[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"]
     return {(array.dtype.name, int(value)) for array in points for value in array.ravel()}
 
 
 def range_of(path: Path, tensor: str) -> tuple[float, float]:
     """Return the lowest and the highest that 8 bits can say of *tensor*."""
-    arrays = told(path)[1]
+    arrays = read_graph(path)[1]
     [scale] = [array for name, array in arrays.items() if name.startswith(f"{tensor}_scale")]
     [zero] = [array for name, array in arrays.items() if name.startswith(f"{tensor}_zero_point")]
     limits = np.iinfo(zero.dtype)
@@ -88,11 +88,11 @@ def test_a_gpu_and_a_cpu_get_the_same_ranges_in_their_own_form(base: Path, tmp_p
     for tensor in ("x", "c"):
         lowest, highest = range_of(cpu, tensor)
         assert range_of(gpu, tensor)[1] == pytest.approx(max(-lowest, highest), rel=0.01)
-    types = [{array.dtype.name for array in told(path)[1].values()} for path in (cpu, gpu)]
+    types = [{array.dtype.name for array in read_graph(path)[1].values()} for path in (cpu, gpu)]
     assert "int32" in types[0]
     assert "int32" not in types[1], "TensorRT takes biases in float"
     for path in (cpu, gpu):
-        assert told(path)[1]["conv_quantized"].dtype == np.int8, "weights are stored in 8 bits"
+        assert read_graph(path)[1]["conv_quantized"].dtype == np.int8, "weights are stored in 8 bits"
 
 
 def test_what_comes_out_of_a_relu_begins_at_0_on_a_cpu(base: Path, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_on_a_cpu_it_is_published_as_it_is_computed(base: Path, tmp_path: Path) 
 
 def test_only_the_layers_that_are_named_are_quantised(base: Path, tmp_path: Path) -> None:
     path = renderer(base, tmp_path / "scratch").int8(["Gemm_3"], signed=False)
-    _, arrays = told(path)
+    _, arrays = read_graph(path)
     assert arrays["conv"].dtype == np.float32
     assert "head" not in arrays
     assert arrays["head_quantized"].dtype == np.int8
@@ -141,7 +141,7 @@ def test_other_ways_to_calibrate_cut_what_is_rare_off(base: Path, tmp_path: Path
 
 def test_half_precision_is_half_of_it(base: Path, tmp_path: Path) -> None:
     path = renderer(base, tmp_path / "scratch").fp16()
-    graph, arrays = told(path)
+    graph, arrays = read_graph(path)
     assert {array.dtype.name for array in arrays.values()} == {"float16"}
     assert graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
     judge = rows(16, 3)

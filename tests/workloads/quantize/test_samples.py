@@ -91,7 +91,7 @@ def test_a_file_is_read_and_its_calibration_limited(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arrays", "told"),
+    ("arrays", "expected"),
     [
         ({}, "the data does not fit m: x is missing; arrays for x. Correct the file."),
         ({"x": np.zeros((9, 2)), "z": np.zeros(9)}, "z is not an input; arrays for x"),
@@ -100,15 +100,15 @@ def test_a_file_is_read_and_its_calibration_limited(tmp_path: Path) -> None:
         ({"x": np.zeros((90, 2))}, "of its 90 rows, fewer than 8 are for"),
     ],
 )
-def test_what_does_not_fit_is_told(tmp_path: Path, arrays: dict[str, np.ndarray], told: str) -> None:
+def test_what_does_not_fit_is_reported(tmp_path: Path, arrays: dict[str, np.ndarray], expected: str) -> None:
     np.savez(tmp_path / "rows.npz", **arrays)
     with pytest.raises(UserError) as wrong:
         load(str(tmp_path / "rows.npz"), SOURCE, 256)
-    assert told in str(wrong.value)
+    assert expected in str(wrong.value)
 
 
 @pytest.mark.parametrize("content", [None, b"x", b""])
-def test_what_is_no_file_of_arrays_is_told(tmp_path: Path, content: bytes | None) -> None:
+def test_what_is_no_file_of_arrays_is_reported(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "rows.npz"
     if content is not None:
         path.write_bytes(content)

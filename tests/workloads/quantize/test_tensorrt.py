@@ -23,22 +23,22 @@ def written(training: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 def test_eight_bits_for_a_gpu_are_taken_and_compiled(written: dict[str, Path]) -> None:
-    told = ask(written["t4"], "8.0", "8.9")
+    answer = ask(written["t4"], "8.0", "8.9")
     pairs = [node.op_type for node in onnx.load(written["t4"]).graph.node]
 
-    assert (told.errors, told.strongly_typed) == ([], True)
-    assert told.layers["QUANTIZE INT8"] == pairs.count("QuantizeLinear") > 0
-    assert told.layers["DEQUANTIZE FLOAT"] == pairs.count("DequantizeLinear") > 0
-    assert [type(size) for size in told.compiled.values()] == [int, int], told.compiled
+    assert (answer.errors, answer.strongly_typed) == ([], True)
+    assert answer.layers["QUANTIZE INT8"] == pairs.count("QuantizeLinear") > 0
+    assert answer.layers["DEQUANTIZE FLOAT"] == pairs.count("DequantizeLinear") > 0
+    assert [type(size) for size in answer.compiled.values()] == [int, int], answer.compiled
 
 
 def test_half_precision_is_taken_and_compiled(written: dict[str, Path]) -> None:
-    told = ask(written["v100-16gb"], "7.5", "8.0")
+    answer = ask(written["v100-16gb"], "7.5", "8.0")
 
-    assert (told.errors, told.strongly_typed) == ([], True)
-    assert told.layers["CONVOLUTION HALF"] == 2
-    assert "CONVOLUTION FLOAT" not in told.layers
-    assert [type(size) for size in told.compiled.values()] == [int, int], told.compiled
+    assert (answer.errors, answer.strongly_typed) == ([], True)
+    assert answer.layers["CONVOLUTION HALF"] == 2
+    assert "CONVOLUTION FLOAT" not in answer.layers
+    assert [type(size) for size in answer.compiled.values()] == [int, int], answer.compiled
 
 
 def test_the_form_for_a_cpu_is_refused(written: dict[str, Path]) -> None:

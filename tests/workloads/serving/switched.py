@@ -1,4 +1,4 @@
-"""A host whose server serves one release or another, as it is told: it answers for real, systemd is a stand-in."""
+"""A host whose server serves one release or another, as a test chooses: it answers for real, systemd is a stand-in."""
 
 import json
 import os
@@ -19,7 +19,7 @@ SYSTEMCTL = """\
 #!{python}
 import json, os, signal, subprocess, sys, time
 lib, verb = "{lib}", sys.argv[1]
-with open(lib + "/said", "a") as log: log.write(verb + "\\n")
+with open(lib + "/verbs", "a") as log: log.write(verb + "\\n")
 pid = lib + "/pid"
 if verb == "stop" and os.path.exists(pid):
     number = int(open(pid).read())
@@ -45,8 +45,8 @@ def behaviour(): return open(release + "/behaviour").read()
 version = os.path.basename(os.path.realpath(release + "/model"))
 if behaviour() == "fails": sys.exit(1)
 class Handler(BaseHTTPRequestHandler):
-    def answer(self, told, status=200):
-        body = json.dumps(told).encode()
+    def answer(self, content, status=200):
+        body = json.dumps(content).encode()
         self.send_response(status); self.send_header("content-length", str(len(body))); self.end_headers()
         self.wfile.write(body)
     def do_GET(self): self.answer({"ready": True, "version": version})
@@ -70,7 +70,7 @@ class Host:
     """Where releases lie, and a server that answers as the current one's behaviour says."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.lib, self.told = directory / "lib", []
+        self.lib, self.messages = directory / "lib", []
         self.lib.mkdir()
         tools = directory / "bin"
         tools.mkdir()
@@ -102,12 +102,12 @@ class Host:
         return version
 
     def plan(self, **more: Any) -> SwitchPlan:
-        told = {"name": "digits", "unit": "server-digits.service", "lib": str(self.lib), "ready_seconds": 60}
+        content = {"name": "digits", "unit": "server-digits.service", "lib": str(self.lib), "ready_seconds": 60}
         account = pwd.getpwuid(os.geteuid()).pw_name
-        return SwitchPlan.model_validate({**told, "socket": f"{self.lib}/socket", "account": account, **more})
+        return SwitchPlan.model_validate({**content, "socket": f"{self.lib}/socket", "account": account, **more})
 
     def switch(self, name: str, **more: Any) -> None:
-        ReleaseSwitch(self.plan(**more), self.told.append).switch_to(name)
+        ReleaseSwitch(self.plan(**more), self.messages.append).switch_to(name)
 
     def behave(self, name: str, behaviour: str) -> None:
         """Let a server of release *name* answer otherwise from now on."""
@@ -120,8 +120,8 @@ class Host:
 
     @property
     def state(self) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads((self.lib / "state.json").read_text())
-        return told
+        report: dict[str, Any] = json.loads((self.lib / "state.json").read_text())
+        return report
 
     def names(self, folder: str) -> set[str]:
         return {path.name for path in (self.lib / folder).iterdir()}
@@ -131,5 +131,5 @@ class Host:
         return watch_config.read(self.lib / watch_config.NAME)
 
     @property
-    def said(self) -> list[str]:
-        return [verb for verb in (self.lib / "said").read_text().split() if verb != "is-active"]
+    def verbs(self) -> list[str]:
+        return [verb for verb in (self.lib / "verbs").read_text().split() if verb != "is-active"]

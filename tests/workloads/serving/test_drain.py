@@ -1,4 +1,4 @@
-"""A server that is told to stop answers all that was asked, and tells who would ask to go elsewhere."""
+"""A server that is asked to stop answers all open requests, and sends further clients elsewhere."""
 
 import threading
 from collections import Counter

@@ -169,7 +169,7 @@ def test_what_does_not_say_its_shape_is_refused(config: dict[str, Any], said: st
         shape_of(config)
 
 
-def test_all_that_is_missing_is_said_at_once() -> None:
+def test_all_that_is_missing_is_reported_at_once() -> None:
     with pytest.raises(UserError) as refused:
         shape_of({**QWEN, "vocab_size": None, "hidden_size": "wide"})
     assert [each.where for each in refused.value.diagnostics] == [
@@ -255,7 +255,7 @@ def test_experts_in_blocks_of_fp8_are_not_cut() -> None:
     assert best_fit(MIXTURE, gpus("h100"), LOAD).layout == Layout(1, 8)
 
 
-def test_the_arithmetic_is_said() -> None:
+def test_the_arithmetic_is_reported() -> None:
     assert best_fit(R1, gpus("h200"), LOAD).text == (
         "673.2 GB of weights on 8 GPUs (tensor_parallel 8): each has 85.1 GB of them, 1.2 GB of cache (parallel 4, "
         "context_tokens 4096) and 6.5 GB beside, 92.8 GB in all, of 135.1 GB for vLLM (90 % of 139.8 GiB)"
@@ -344,23 +344,23 @@ def test_what_is_proposed_fits(model: Sizes, memory: int, per_host: int, context
     try:
         best_fit(model, here, load)
     except DoesNotFit as refused:
-        told = refused.diagnostic.help
+        message = refused.diagnostic.help
     else:
         assume(False)
-    both = re.search(r"et parallel to 1 and context_tokens to (\d+)", told)
+    both = re.search(r"et parallel to 1 and context_tokens to (\d+)", message)
     if both:
         best_fit(model, here, replace(load, parallel=1, context_tokens=int(both[1])))
-    for fewer in re.findall(r"et parallel to (\d+)", told if not both else ""):
+    for fewer in re.findall(r"et parallel to (\d+)", message if not both else ""):
         assert int(fewer) < parallel
         best_fit(model, here, replace(load, parallel=int(fewer)))
-    for shorter in re.findall(r"et context_tokens to (\d+)", told):
+    for shorter in re.findall(r"et context_tokens to (\d+)", message):
         assert int(shorter) < context
         best_fit(model, here, replace(load, context_tokens=int(shorter)))
-    if "kv_cache_dtype" in told:
+    if "kv_cache_dtype" in message:
         best_fit(model, here, replace(load, cache_dtype="fp8"))
-    for hosts, layout in re.findall(r"on (\d+) such hosts, with (.*?)(?:, or|$)", told):
+    for hosts, layout in re.findall(r"on (\d+) such hosts, with (.*?)(?:, or|$)", message):
         fit = best_fit(model, replace(here, hosts=int(hosts)), load)
         assert str(fit.layout) == layout
-    (large,) = re.findall(r"on GPUs of (\d+) GiB", told)
+    (large,) = re.findall(r"on GPUs of (\d+) GiB", message)
     assert int(large) * GIB > memory
     best_fit(model, replace(here, memory_bytes=int(large) * GIB), load)

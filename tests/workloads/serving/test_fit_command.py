@@ -59,7 +59,7 @@ def test_a_config_json_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("argv", "expected"),
     [
         (["none", *H100], "none: there is no such model"),
         (["qwen3-32b", "--gpu", "h1000"], "--gpu: the catalogue has no memory of 'h1000'"),
@@ -68,17 +68,17 @@ def test_a_config_json_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["qwen3-32b", *H100, "--context-tokens", "-1"], "--context-tokens: -1 is too few"),
     ],
 )
-def test_a_wrong_argument_is_status_2(argv: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_argument_is_status_2(argv: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
-    assert told in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
 def test_a_config_json_that_is_none_is_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "config.json"
-    for content, told in (("[]", "the file has a list"), ("{", "the file cannot be read"), ("{}", "torch_dtype")):
+    for content, message in (("[]", "the file has a list"), ("{", "the file cannot be read"), ("{}", "torch_dtype")):
         path.write_text(content)
         assert main([str(path), *H100]) == 2
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 def test_a_context_that_the_model_does_not_take_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,17 +62,17 @@ def test_a_request_passes_as_it_is(vllm: VllmApp, server) -> None:
 @pytest.mark.parametrize("options", [None, {}, {"include_usage": False}, {"include_usage": True}])
 def test_a_stream_is_what_vllm_sends_and_has_its_usage_if_the_client_asks(vllm, server, options) -> None:
     answer = ask(server.address, CHAT, asking(stream=True, stream_options=options))
-    *told, done = events(answer)
+    *chunks, done = events(answer)
     [line] = server.requests
 
     assert done == "data: [DONE]"
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert answer.headers["x-accel-buffering"] == "no"
-    texts = [choice["delta"]["content"] for event in told for choice in event["choices"]]
+    texts = [choice["delta"]["content"] for event in chunks for choice in event["choices"]]
     assert texts == ["", "one", " two", " three", ""]
-    usage = [event.get("usage") for event in told if "usage" in event]
+    usage = [event.get("usage") for event in chunks if "usage" in event]
     assert usage == ([USAGE] if options == {"include_usage": True} else [])
-    assert told[-1]["system_fingerprint"] == FINGERPRINT
+    assert chunks[-1]["system_fingerprint"] == FINGERPRINT
     assert vllm.bodies[0]["stream_options"] == {"include_usage": True}
     assert (line["prompt_tokens"], line["tokens"], line["finish"]) == (7, 3, "stop")
     assert 0 <= line["first_token_seconds"] <= line["seconds"]

@@ -61,13 +61,13 @@ class Stream:
 
 def test_a_chat_is_answered_whole(free: Here) -> None:
     answer = ask(free.address, CHAT, body(HELLO))
-    told = answer.json
+    report = answer.json
 
     assert answer.status == 200
-    assert told.pop("id").startswith("chatcmpl-")
-    assert told.pop("created") > 1.7e9
+    assert report.pop("id").startswith("chatcmpl-")
+    assert report.pop("created") > 1.7e9
     message = {"role": "assistant", "content": "one two three"}
-    assert told == {
+    assert report == {
         "object": "chat.completion", "model": "held", "system_fingerprint": "1",
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
@@ -75,29 +75,29 @@ def test_a_chat_is_answered_whole(free: Here) -> None:
 
 
 def test_a_text_is_answered_whole(free: Here) -> None:
-    told = ask(free.address, TEXT, body(ONCE)).json
+    report = ask(free.address, TEXT, body(ONCE)).json
 
-    assert told["object"] == "text_completion"
-    assert told["choices"] == [{"index": 0, "text": "one two three", "logprobs": None, "finish_reason": "stop"}]
+    assert report["object"] == "text_completion"
+    assert report["choices"] == [{"index": 0, "text": "one two three", "logprobs": None, "finish_reason": "stop"}]
 
 
 @pytest.mark.parametrize("counts", [False, True])
 def test_a_chat_is_streamed(free: Here, counts: bool) -> None:
     more = {"stream_options": {"include_usage": True}} if counts else {}
     answer = ask(free.address, CHAT, body(HELLO, stream=True, **more))
-    *told, done = events(answer)
-    usage = [event.pop("usage") for event in told if "usage" in event]
-    last = told.pop() if counts else None
+    *chunks, done = events(answer)
+    usage = [event.pop("usage") for event in chunks if "usage" in event]
+    last = chunks.pop() if counts else None
 
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert answer.headers["x-accel-buffering"] == "no"
     assert done == "data: [DONE]"
-    assert [event["choices"][0]["delta"] for event in told] == [
+    assert [event["choices"][0]["delta"] for event in chunks] == [
         {"role": "assistant", "content": ""}, {"content": "one"}, {"content": " two"}, {"content": " three"}, {},
     ]  # fmt: skip
-    assert [event["choices"][0]["finish_reason"] for event in told] == [None] * 4 + ["stop"]
-    assert {event["object"] for event in told} == {"chat.completion.chunk"}
-    assert len({event["id"] for event in told}) == 1
+    assert [event["choices"][0]["finish_reason"] for event in chunks] == [None] * 4 + ["stop"]
+    assert {event["object"] for event in chunks} == {"chat.completion.chunk"}
+    assert len({event["id"] for event in chunks}) == 1
     if counts:
         assert last["choices"] == []
         assert usage == [None] * 5 + [{"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}]
@@ -106,10 +106,10 @@ def test_a_chat_is_streamed(free: Here, counts: bool) -> None:
 
 
 def test_a_text_is_streamed(free: Here) -> None:
-    *told, done = events(ask(free.address, TEXT, body(ONCE, stream=True)))
+    *chunks, done = events(ask(free.address, TEXT, body(ONCE, stream=True)))
 
     assert done == "data: [DONE]"
-    assert [event["choices"][0]["text"] for event in told] == ["one", " two", " three", ""]
+    assert [event["choices"][0]["text"] for event in chunks] == ["one", " two", " three", ""]
 
 
 def test_the_model_is_listed(free: Here) -> None:
@@ -124,11 +124,11 @@ def test_a_runtime_is_asked_what_the_request_says() -> None:
     parts = [{"type": "text", "text": "Be "}, {"type": "text", "text": "short."}]
     sampling = {"temperature": 1, "top_p": 0.5, "seed": 7, "frequency_penalty": -1, "presence_penalty": 2}
     with here(runtime) as server:
-        told = body(
+        report = body(
             HELLO, **sampling, messages=[{"role": "developer", "content": parts}, *HELLO["messages"]], stop="END",
             max_completion_tokens=5, user="somebody", n=1, tools=None,
         )  # fmt: skip
-        assert ask(server.address, CHAT, told).status == 200
+        assert ask(server.address, CHAT, report).status == 200
         assert ask(server.address, TEXT, body(ONCE, prompt=["Once"], max_tokens=5, stop=["a", "b"])).status == 200
 
     messages = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Hello"}]
@@ -139,7 +139,7 @@ def test_a_runtime_is_asked_what_the_request_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "content", "status", "told", "param", "code"),
+    ("path", "content", "status", "expected", "param", "code"),
     [
         (CHAT, b"{", 400, "the body: Invalid JSON: EOF while parsing an object at line 1 column 1", None, None),
         (CHAT, b"[]", 400, "the body: Input should be an object", None, None),
@@ -185,14 +185,14 @@ def test_a_runtime_is_asked_what_the_request_says() -> None:
         ("/v1/embeddings", b"{}", 404, "Not Found", None, None),
     ],
 )  # fmt: skip
-def test_what_cannot_be_answered_is_told_as_openai_does(
-    free: Here, path: str, content: bytes, status: int, told: str, param: str | None, code: str | None
+def test_what_cannot_be_answered_is_reported_as_openai_does(
+    free: Here, path: str, content: bytes, status: int, expected: str, param: str | None, code: str | None
 ) -> None:
     answer = ask(free.address, path, content)
     error = answer.json["error"]
 
     assert answer.status == status
-    assert error["message"].startswith(told)
+    assert error["message"].startswith(expected)
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, code)
 
 
@@ -208,7 +208,7 @@ fields = [*ChatRequest.model_fields, *TextRequest.model_fields, "other"]
 @given(
     st.dictionaries(st.sampled_from(fields), json_values), st.sampled_from([ChatRequest, TextRequest]), st.booleans()
 )
-def test_whatever_comes_is_read_or_told(values: dict[str, Any], kind: type[CompletionRequest], good: bool) -> None:
+def test_whatever_comes_is_read_or_refused(values: dict[str, Any], kind: type[CompletionRequest], good: bool) -> None:
     """Nothing but a refusal is ever raised: anything else would be our fault in the eyes of the client."""
     content = json.dumps({**({**HELLO, **ONCE} if good else {}), **values}).encode("utf-8", "surrogatepass")
     model = Writer().model
@@ -311,9 +311,9 @@ def test_at_the_time_limit_the_text_so_far_is_the_answer(stream: bool) -> None:
 
     assert answer.status == 200
     if stream:
-        *told, done = events(answer)
+        *chunks, done = events(answer)
         assert done == "data: [DONE]"
-        assert told[-1]["choices"][0]["finish_reason"] == "length"
+        assert chunks[-1]["choices"][0]["finish_reason"] == "length"
     else:
         [choice] = answer.json["choices"]
         assert (choice["message"]["content"], choice["finish_reason"]) == ("one", "length")
@@ -397,7 +397,7 @@ def test_a_model_that_fails_is_500_and_amid_a_stream_an_event() -> None:
     assert stream.json["error"]["message"] == "the server failed with RuntimeError; see its log"
 
 
-def test_told_to_stop_it_writes_streams_to_their_end() -> None:
+def test_asked_to_stop_it_writes_streams_to_their_end() -> None:
     runtime = Writer()
     with here(runtime) as server:
         stream = Stream(server, body(HELLO, stream=True))

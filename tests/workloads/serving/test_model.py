@@ -1,4 +1,4 @@
-"""A published model is whole or not there, and what is damaged or wrong is told before anything is served."""
+"""A published model is complete or absent, and damage and errors are reported before anything is served."""
 
 import ctypes
 import json
@@ -54,49 +54,49 @@ def test_a_model_takes_the_place_of_a_model_and_of_nothing_else(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "expected"),
     [
         (lambda path: path.write_bytes(b"weightz"), "model.onnx has the sha256 "),
         (lambda path: path.write_bytes(b"weight"), "model.onnx has 6 bytes, not 7"),
         (lambda path: path.unlink(), "model.onnx cannot be read (No such file or directory)"),
     ],
 )
-def test_damage_is_found_before_it_is_served(tmp_path: Path, damage: object, told: str, capsys: object) -> None:
+def test_damage_is_found_before_it_is_served(tmp_path: Path, damage: object, expected: str, capsys: object) -> None:
     published(tmp_path / "m")
     damage(tmp_path / "m" / "model.onnx")  # type: ignore[operator]
     with pytest.raises(DamagedModel) as damaged:
         load_runtime(tmp_path / "m")
-    assert told in str(damaged.value)
+    assert expected in str(damaged.value)
     assert main([str(tmp_path / "m"), "--set", "port=0"]) == 1
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         ({"format": "other"}, "format: Input should be 'rackwright model 1'"),
         ({"runtime": "pickle"}, "runtime: Input should be 'onnx', 'torch', 'llama.cpp', 'tensorrt' or 'vllm'"),
         ({"extra": 1}, "extra: Extra inputs are not permitted"),
     ],
 )
-def test_a_description_that_is_none_is_told(tmp_path: Path, change: dict[str, object], told: str) -> None:
+def test_a_description_that_is_none_is_reported(tmp_path: Path, change: dict[str, object], expected: str) -> None:
     published(tmp_path / "m")
     path = tmp_path / "m" / "model.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(UserError) as wrong:
         model.read(tmp_path / "m")
-    assert told in str(wrong.value)
+    assert expected in str(wrong.value)
 
 
-def test_a_file_that_no_runtime_loads_is_told(tmp_path: Path) -> None:
+def test_a_file_that_no_runtime_loads_is_reported(tmp_path: Path) -> None:
     published(tmp_path / "m")
     with pytest.raises(UserError, match="ONNX Runtime .* cannot load the model"):
         load_runtime(tmp_path / "m")
 
 
-def test_nothing_at_all_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_at_all_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "--set", "port=0"]) == 2
-    told = f"{tmp_path}/model.json: the file cannot be read: No such file or directory; the model.json of a published"
-    assert sentences(capsys.readouterr().err).startswith(told)
+    report = f"{tmp_path}/model.json: the file cannot be read: No such file or directory; the model.json of a published"
+    assert sentences(capsys.readouterr().err).startswith(report)
 
 
 SIZE = 64 << 20
@@ -135,18 +135,18 @@ def _cached(handle: int, size: int) -> bool:
     return all(page & 1 for page in pages)
 
 
-def test_a_library_that_would_tell_its_maker_is_told_not_to(digits: Path, tmp_path: Path) -> None:
+def test_a_library_that_reports_to_its_maker_is_kept_from_it(digits: Path, tmp_path: Path) -> None:
     """
-    ONNX Runtime keeps who it is in the home before it tells anybody.
+    ONNX Runtime writes its own identity into the home before it reports anything.
     """
     load = (
         "from pathlib import Path; from workloads.serving.runtimes import load_runtime;"
         f"load_runtime(Path({str(digits)!r}))"
     )
     argv = [sys.executable, "-c", load]
-    told = environment(HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
-    told.pop("ORT_DISABLE_TELEMETRY", None)  # this process has it from the package, too
-    done = subprocess.run(argv, cwd=ROOT, env=told, capture_output=True, text=True)
+    variables = environment(HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    variables.pop("ORT_DISABLE_TELEMETRY", None)  # this process has it from the package, too
+    done = subprocess.run(argv, cwd=ROOT, env=variables, capture_output=True, text=True)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert list(tmp_path.rglob("*")) == []

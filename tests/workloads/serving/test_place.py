@@ -71,8 +71,8 @@ def test_a_version_that_is_only_claimed_is_put_nowhere(source: Path, version: st
     """
     The version follows from the files, whatever model.json says of itself.
     """
-    told = json.loads((source / "model.json").read_text())
-    (source / "model.json").write_text(json.dumps({**told, "version": "ba9876543210"}))
+    report = json.loads((source / "model.json").read_text())
+    (source / "model.json").write_text(json.dumps({**report, "version": "ba9876543210"}))
 
     with pytest.raises(UserError, match=f"the model has version {version}"):
         place(tmp_path / "models", "ba9876543210", source, None)
@@ -89,8 +89,8 @@ def test_no_name_leads_out_of_the_directory(source: Path, version: str, tmp_path
     """
     Root copies by the names that a model.json on a tier says.
     """
-    told = json.loads((source / "model.json").read_text())
-    (source / "model.json").write_text(json.dumps({**told, "files": {name: told["files"]["model.onnx"]}}))
+    report = json.loads((source / "model.json").read_text())
+    (source / "model.json").write_text(json.dumps({**report, "files": {name: report["files"]["model.onnx"]}}))
 
     with pytest.raises(UserError, match="regular files in the directory of model.json"):
         place(tmp_path / "models", version, source, None)
@@ -184,9 +184,9 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_copied(
     """
     The sizes of files are no part of a version, and a sparse file has any size.
     """
-    told = json.loads((source / "model.json").read_text())
-    told["files"]["model.onnx"]["bytes"] = 1 << 60
-    (source / "model.json").write_text(json.dumps(told))
+    report = json.loads((source / "model.json").read_text())
+    report["files"]["model.onnx"]["bytes"] = 1 << 60
+    (source / "model.json").write_text(json.dumps(report))
     monkeypatch.setattr(placing, "_copy_bytes", None)
 
     with pytest.raises(UserError, match="GB are free for a model of 1152921504.6 GB"):
@@ -254,7 +254,7 @@ def test_a_copy_that_is_stopped_or_too_slow_leaves_nothing(
     assert names(tmp_path / "models") == []
 
 
-def test_a_drive_that_is_full_is_said_and_leaves_nothing_under_the_version(
+def test_a_drive_that_is_full_is_reported_and_leaves_nothing_under_the_version(
     source: Path, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*arguments: object) -> str:

@@ -25,10 +25,10 @@ def test_the_digits_are_read(digits: Path) -> None:
     with served(digits) as server:
         answer = ask(server.address, INFER.format("digits"), request(images))
         head = request(images)
-        told = json.loads(head)
-        told["inputs"][0] |= {"data": None, "parameters": {"binary_data_size": images.nbytes}}
-        told["outputs"] = [{"name": "logits", "parameters": {"binary_data": True}}]
-        head = json.dumps(told).encode()
+        report = json.loads(head)
+        report["inputs"][0] |= {"data": None, "parameters": {"binary_data_size": images.nbytes}}
+        report["outputs"] = [{"name": "logits", "parameters": {"binary_data": True}}]
+        head = json.dumps(report).encode()
         size = {"Inference-Header-Content-Length": str(len(head))}
         as_bytes = ask(server.address, INFER.format("digits"), head + images.tobytes(), size)
         about = ask(server.address, "/v2/models/digits").json
@@ -71,7 +71,7 @@ def test_a_checkpoint_answers_as_its_export_does(digits: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status", "told"),
+    ("method", "path", "status", "expected"),
     [
         ("GET", "/health", 200, {"live": True}),
         ("GET", "/v2/health/live", 200, {"live": True}),
@@ -103,15 +103,15 @@ def test_a_checkpoint_answers_as_its_export_does(digits: Path) -> None:
         ("POST", HELD, 400, {"error": "the body: Invalid JSON: EOF while parsing a value at line 1 column 0"}),
     ],
 )
-def test_routes(free: Here, method: str, path: str, status: int, told: object) -> None:
+def test_routes(free: Here, method: str, path: str, status: int, expected: object) -> None:
     answer = ask(free.address, path, b"" if method == "POST" else None)
-    assert (answer.status, answer.json) == (status, told)
+    assert (answer.status, answer.json) == (status, expected)
 
 
 def test_the_metadata_has_the_lineage(free: Here) -> None:
-    told = ask(free.address, "/v2/models/held/versions/1").json
-    assert told["lineage"] == {"of": "a test"}
-    assert told["platform"] == "onnx"
+    report = ask(free.address, "/v2/models/held/versions/1").json
+    assert report["lineage"] == {"of": "a test"}
+    assert report["platform"] == "onnx"
 
 
 def test_the_document_names_every_route_and_refusal(free: Here) -> None:
@@ -135,17 +135,17 @@ def _there(document: dict[str, Any], schema: dict[str, str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "expected"),
     [
         ({"Inference-Header-Content-Length": "x"}, "inference-header-content-length: got 'x'; it is a number of bytes"),
         ({"Inference-Header-Content-Length": "-1"}, "inference-header-content-length: got '-1'; it is a number of"),
         ({"Inference-Header-Content-Length": "9999"}, "inference-header-content-length: got 9999; the body has"),
     ],
 )
-def test_a_wrong_header_is_told(free: Here, headers: dict[str, str], told: str) -> None:
+def test_a_wrong_header_is_reported(free: Here, headers: dict[str, str], expected: str) -> None:
     answer = ask(free.address, HELD, ONE, headers)
     assert answer.status == 400
-    assert answer.json["error"].startswith(told)
+    assert answer.json["error"].startswith(expected)
 
 
 def test_a_model_that_fails_is_500_without_what_it_was_given(capfd: pytest.CaptureFixture[str]) -> None:
@@ -207,10 +207,10 @@ def test_what_a_watch_has_noted_is_a_figure(tmp_path: Path) -> None:
         path.write_text(noted.model_copy(update={"why_not": "nobody answers"}).model_dump_json())
 
         assert server.figure(name) == 0.875
-        told = {what: server.figure(f"{name}_{what}") for what in (
+        content = {what: server.figure(f"{name}_{what}") for what in (
             "timestamp_seconds", "every_seconds", "unknown", "asked", "change", "change_allowed"
         )}  # fmt: skip
-        assert told == {
+        assert content == {
             "timestamp_seconds": 2000, "every_seconds": 900, "unknown": 1, "asked": 0.9, "change": -0.075,
             "change_allowed": 0.02,
         }  # fmt: skip

@@ -45,10 +45,10 @@ def test_a_body_that_is_too_large_is_refused_with_its_length_or_without(free: He
 @pytest.mark.parametrize("tail", [b"", np.zeros((1, 2), "<f4").tobytes()])
 def test_a_compressed_body_is_read_as_its_sender_wrote_it(free: Here, tail: bytes) -> None:
     """Triton's client compresses JSON and tensors together, and counts the JSON as it was before."""
-    told = json.loads(ONE)
+    report = json.loads(ONE)
     if tail:
-        told["inputs"][0] |= {"data": None, "parameters": {"binary_data_size": len(tail)}}
-    head = json.dumps(told).encode()
+        report["inputs"][0] |= {"data": None, "parameters": {"binary_data_size": len(tail)}}
+    head = json.dumps(report).encode()
     headers = {"content-encoding": "gzip", **({"inference-header-content-length": str(len(head))} if tail else {})}
     answer = ask(free.address, HELD, gzip.compress(head + tail), headers)
     assert (answer.status, answer.json["outputs"][0]["data"]) == (200, [0, 0])

@@ -46,12 +46,12 @@ def test_a_file_of_keys_is_read_whole_or_refused(tmp_path: Path, capsys: pytest.
     path.write_text(f"[{line.model_dump_json()}]")
     found = keys.read(path).find(f"bearer {token}")
     assert found == line
-    for content, told in (
+    for content, message in (
         (f"[{line.model_dump_json()}, {line.model_dump_json()}]", "the file has a key twice"),
         ('[{"name": "a", "sha256": "hunter2", "scopes": ["all"]}]', "0.sha256: String should match pattern"),
     ):
         path.write_text(content)
-        with pytest.raises(keys.UserError, match=told) as refused:
+        with pytest.raises(keys.UserError, match=message) as refused:
             keys.read(path)
         assert "hunter2" not in str(refused.value)
     assert keys.main(["a", "--scopes", "infer,all"]) == 2

@@ -1,4 +1,4 @@
-"""Settings that cannot be are told whole, and what would be open to the world is refused."""
+"""Impossible settings are refused, all at once, and so is what would be open to the world."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from workloads.serving.ask import LocalServer
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         (["port=99999", "ports=1"],
          "settings: port: got 99999; input should be less than 65536. Correct it there, or with --set.\n"
@@ -33,12 +33,12 @@ from workloads.serving.ask import LocalServer
         (["host=192.0.2.1", "anybody=true"], "cannot listen on 192.0.2.1:8080: Cannot assign requested"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told(
-    tmp_path: Path, changes: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_what_is_wrong_is_reported(
+    tmp_path: Path, changes: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [argument for change in changes for argument in ("--set", change)]
     assert main([str(tmp_path), *given]) == 2
-    assert told in sentences(capsys.readouterr().err)
+    assert expected in sentences(capsys.readouterr().err)
 
 
 def test_what_is_printed_is_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,7 +48,7 @@ def test_what_is_printed_is_read_again(tmp_path: Path, capsys: pytest.CaptureFix
     assert json.loads(capsys.readouterr().out)["queue"] == 7
 
 
-def test_a_port_that_is_taken_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_that_is_taken_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main([str(tmp_path), "--set", f"port={port}"]) == 2
@@ -57,7 +57,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
     )
 
 
-def test_a_socket_that_cannot_be_made_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_socket_that_cannot_be_made_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "--set", "port=0", "--set", f"own_socket={tmp_path / 'none' / 'own'}"]) == 2
     assert "own_socket" in (said := capsys.readouterr().err)
     assert "No such file or directory" in said

@@ -72,7 +72,7 @@ def test_what_is_streamed_is_what_is_answered_whole(client: openai.OpenAI) -> No
     assert came[-1] - came[0] > 0.05, "it came as it was written"
 
 
-def test_a_seed_tells_what_chance_says(client: openai.OpenAI) -> None:
+def test_a_seed_decides_what_chance_gives(client: openai.OpenAI) -> None:
     def said(seed: int) -> str:
         asked = {"model": NAME, "messages": HELLO, "max_tokens": 24, "temperature": 1.5}
         return client.chat.completions.create(**asked, seed=seed).choices[0].message.content
@@ -89,7 +89,7 @@ def test_a_word_ends_it(client: openai.OpenAI) -> None:
     assert ended.choices[0].finish_reason == "stop"
 
 
-def test_a_prompt_that_is_too_long_is_told(client: openai.OpenAI) -> None:
+def test_a_prompt_that_is_too_long_is_reported(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="a prompt and its answer have at most 512") as refused:
         client.completions.create(model=NAME, prompt="word " * 600)
     assert refused.value.code == "context_length_exceeded"
@@ -101,7 +101,7 @@ def test_what_llama_cpp_does_not_take_is_the_clients_to_mend(client: openai.Open
         client.chat.completions.create(model=NAME, messages=[*HELLO, said, said])
 
 
-def test_a_template_that_refuses_is_told(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_template_that_refuses_is_reported(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def params() -> xllamacpp.CommonParams:
         made = original()
         refuse = "{% if message.role == 'system' %}{{ raise_exception('users only') }}{% endif %}"
@@ -128,7 +128,7 @@ def test_two_are_written_at_once_and_who_leaves_makes_room(client: openai.OpenAI
 
 
 def test_llama_cpp_has_no_door_past_our_keys(server: Process) -> None:
-    """Its library opens an HTTP server of its own, which asks for no key unless it is told to."""
+    """Its library opens an HTTP server of its own, which asks for no key unless one is configured."""
     process = psutil.Process(server.process.pid)
     listening = {each.laddr for each in process.net_connections("inet") if each.status == psutil.CONN_LISTEN}
     assert {(each.ip, each.port) for each in listening} == {server.address}
@@ -136,7 +136,9 @@ def test_llama_cpp_has_no_door_past_our_keys(server: Process) -> None:
     assert not any(door.exists() for door in doors)
 
 
-def test_told_to_stop_it_ends_a_stream_and_no_payload_is_logged(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_asked_to_stop_it_ends_a_stream_and_no_payload_is_logged(
+    model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with served(model, "context_tokens=512", "drain_seconds=0", "stop_seconds=120") as server:
         asked = {"model": NAME, "messages": HELLO, "max_tokens": 40, "temperature": 0, "stream": True}
         stream = to(server).chat.completions.create(**asked)
@@ -167,13 +169,13 @@ def test_without_a_card_the_version_is_that_of_the_file(tmp_path: Path) -> None:
 
 def test_what_is_no_gguf_is_not_published(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "m.gguf").write_bytes(b"weights")
-    for file, told in (
+    for file, message in (
         ("m.gguf", "the header is invalid: it does not begin with GGUF; a GGUF file"),
         ("none.gguf", "the file does not exist. Correct the path"),
     ):
         assert publishing.main([str(tmp_path / file), "--name", "m", "--out", str(tmp_path / "out")]) == 2
         assert f"{tmp_path / file}: the " in (said := capfd.readouterr().err)
-        assert told in sentences(said)
+        assert message in sentences(said)
     assert not (tmp_path / "out").exists()
     assert publishing.main([str(tmp_path / "m.gguf"), "--name", "a b", "--out", str(tmp_path / "out")]) == 2
     assert capfd.readouterr().err.startswith(

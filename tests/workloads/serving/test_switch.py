@@ -13,7 +13,7 @@ def test_a_release_serves_when_it_says_so(host: Host) -> None:
     host.switch("aaaaaaaaaaaa")
 
     assert host.current == "aaaaaaaaaaaa"
-    assert host.told == [
+    assert host.messages == [
         f"version {version} is ready",
         "the canary is 100.0000% correct, at least 100.00% is required",
     ]
@@ -31,7 +31,7 @@ def test_a_release_serves_when_it_says_so(host: Host) -> None:
 )
 def test_what_ran_before_serves_again_where_the_new_one_does_not(host: Host, behaviour: str, why: str) -> None:
     """
-    The reason is told with the last lines of the log, and kept for whoever asks later.
+    The reason is reported with the last lines of the log, and recorded for later.
     """
     host.release("aaaaaaaaaaaa", "right", 1.0)
     host.switch("aaaaaaaaaaaa")
@@ -41,7 +41,7 @@ def test_what_ran_before_serves_again_where_the_new_one_does_not(host: Host, beh
         host.switch("bbbbbbbbbbbb")
 
     assert host.current == "aaaaaaaaaaaa"
-    assert "the last line of its log" in host.told
+    assert "the last line of its log" in host.messages
     assert host.state["refused"]["version"] == refused
     assert why in host.state["refused"]["why"]
 
@@ -53,7 +53,7 @@ def test_a_first_release_that_does_not_serve_leaves_nothing_running(host: Host) 
         host.switch("aaaaaaaaaaaa")
 
     assert host.current is None
-    assert host.said[-1] == "stop"
+    assert host.verbs[-1] == "stop"
 
 
 def test_only_the_release_before_is_kept_and_nothing_that_bears_another_name_goes(host: Host) -> None:
@@ -81,7 +81,7 @@ def test_a_release_that_starts_again_forgets_nothing(host: Host) -> None:
         host.switch(name)
 
     assert host.state["previous"] == "aaaaaaaaaaaa"
-    assert host.said.count("start") == 3
+    assert host.verbs.count("start") == 3
 
 
 def test_one_that_never_gets_ready_is_given_up(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,4 +123,6 @@ def test_a_release_from_before_a_host_could_ask_runs_again(host: Host) -> None:
 
     with pytest.raises(NotServing, match="the previous release aaaaaaaaaaaa serves again"):
         host.switch("bbbbbbbbbbbb")
-    assert "release aaaaaaaaaaaa runs; it has no socket for its host, so whether it is ready is unknown" in host.told
+    assert (
+        "release aaaaaaaaaaaa runs; it has no socket for its host, so whether it is ready is unknown" in host.messages
+    )

@@ -136,9 +136,9 @@ def test_code_that_vllm_needs_is_refused_in_each_file(
     (source / "tokenizer_config.json").write_text(json.dumps({"auto_map": AUTO_MAP}))
 
     assert publishing.main([str(source), "--name", "tiny", "--out", str(tmp_path / "out")]) == 2
-    told = capfd.readouterr().err
+    printed = capfd.readouterr().err
     for name in ("config.json", "tokenizer_config.json"):
-        assert f"{source / name}: auto_map names code of the model's own" in told
+        assert f"{source / name}: auto_map names code of the model's own" in printed
 
 
 def test_of_many_files_those_that_the_index_names_are_taken(source: Path, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_of_many_files_those_that_the_index_names_are_taken(source: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "expected"),
     [
         ("config.json", None, "config.json: the file cannot be read: No such file"),
         ("config.json", "{}", "config.json: architectures has None\n  expected: the class of the model"),
@@ -174,7 +174,7 @@ def test_of_many_files_those_that_the_index_names_are_taken(source: Path, tmp_pa
     ],
 )
 def test_what_cannot_be_served_is_not_published(
-    source: Path, tmp_path: Path, name: str, content: str | None, told: str, capfd: pytest.CaptureFixture[str]
+    source: Path, tmp_path: Path, name: str, content: str | None, expected: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "x.safetensors").write_bytes((source / "model.safetensors").read_bytes())
     if content is None:
@@ -183,7 +183,7 @@ def test_what_cannot_be_served_is_not_published(
         (source / name).write_text(content)
 
     assert publishing.main([str(source), "--name", "tiny", "--out", str(tmp_path / "out")]) == 2
-    assert told in capfd.readouterr().err
+    assert expected in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -204,7 +204,7 @@ def test_what_is_asked_is_answered_whole_and_as_a_stream(model: Path, capfd: pyt
         streamed = ask(server.address, CHAT, asking("hunter2", stream=True)).content
         process = next(each for each in children(server) if "--uds" in each.cmdline())
         key, line = process.environ()["VLLM_API_KEY"], process.cmdline()
-        told = dict(pairwise(line))
+        content = dict(pairwise(line))
         everybody = [word for each in children(server) for word in each.cmdline()]
         status = server.end()
 
@@ -213,7 +213,11 @@ def test_what_is_asked_is_answered_whole_and_as_a_stream(model: Path, capfd: pyt
     assert streamed.count(b"data: ") == 6, "the usage that the client has not asked for is left out"
     assert streamed.endswith(b"data: [DONE]\n\n")
     assert server.started["runtime"] == "vLLM 0.0 on 2 GPUs"
-    assert (told["--tensor-parallel-size"], told["--max-num-seqs"], told["--max-model-len"]) == ("2", "3", "256")
+    assert (content["--tensor-parallel-size"], content["--max-num-seqs"], content["--max-model-len"]) == (
+        "2",
+        "3",
+        "256",
+    )
     assert not any(key in word for word in everybody)
     assert status == 0
     logged = capfd.readouterr()
@@ -255,14 +259,14 @@ def test_who_leaves_ends_the_text_there(model: Path, capfd: pytest.CaptureFixtur
         assert ask(server.address, CHAT, asking("next")).status == 200, "its place is free"
 
 
-def test_its_last_words_are_told_when_it_does_not_start(
+def test_its_last_words_are_reported_when_it_does_not_start(
     source: Path, tmp_path: Path, command: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     broken = publish(source, tmp_path, "broken")
     argv = [sys.executable, "-m", "workloads.serving", str(broken), "--set", "port=0"]
     assert subprocess.run(argv, cwd=ROOT, env=environment(), check=False).returncode == 4, "its unit tries again"
-    told = f"{broken}: vLLM cannot serve the model: vLLM ended by status 1; its last output: loading | torch.OutOf"
-    assert told in capfd.readouterr().err
+    message = f"{broken}: vLLM cannot serve the model: vLLM ended by status 1; its last output: loading | torch.OutOf"
+    assert message in capfd.readouterr().err
 
 
 def test_when_it_dies_the_server_says_so_and_ends(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -276,11 +280,11 @@ def test_when_it_dies_the_server_says_so_and_ends(model: Path, capfd: pytest.Cap
     assert b'"type":"server_error"' in streamed
     assert status == 4
     assert [line["event"] for line in server.log if line["event"] != "request"] == ["lost"]
-    assert "the runtime ended: vLLM ended by status 3; its last output: " in (told := capfd.readouterr().err)
-    assert "Engine core died" in told
+    assert "the runtime ended: vLLM ended by status 3; its last output: " in (printed := capfd.readouterr().err)
+    assert "Engine core died" in printed
 
 
-def test_told_to_stop_it_ends_texts_first(model: Path) -> None:
+def test_asked_to_stop_it_ends_texts_first(model: Path) -> None:
     background = Background()
     with served(model, "drain_seconds=0") as server:
         processes = children(server)
@@ -320,14 +324,16 @@ def test_damaged_numbers_are_not_served(model: Path) -> None:
     assert gone(psutil.Process().children(recursive=True))
 
 
-def test_without_vllm_it_is_said_what_it_takes(
+def test_without_vllm_the_error_names_what_it_takes(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     argv = [sys.executable, "-m", "workloads.serving", str(publish(source, tmp_path)), "--set", "port=0"]
     assert subprocess.run(argv, cwd=ROOT, env=environment(), check=False).returncode == 2
-    assert "this computer: the command vllm is missing" in (told := capfd.readouterr().err)
-    assert "Serve the model in an environment with vLLM, as role workloads makes with `environments: [vllm]`\n" in told
+    assert "this computer: the command vllm is missing" in (printed := capfd.readouterr().err)
+    assert (
+        "Serve the model in an environment with vLLM, as role workloads makes with `environments: [vllm]`\n" in printed
+    )
 
 
 def test_llama_cpps_server_in_its_place_writes_a_text(

@@ -41,7 +41,7 @@ def look(host: Host, **more: Any) -> int:
 
 
 def starts(host: Host) -> int:
-    return host.said.count("start")
+    return host.verbs.count("start")
 
 
 @contextmanager
@@ -132,11 +132,11 @@ def test_where_the_one_before_is_no_better_the_present_one_goes_on(
     ("change", "said"),
     [
         (
-            lambda host, told: (host.lib / "models" / told["version"] / "model.json").unlink(),
+            lambda host, former: (host.lib / "models" / former["version"] / "model.json").unlink(),
             "is no longer on this host",
         ),
         (
-            lambda host, told: (host.lib / FORMER).write_text(json.dumps({**told, "canary": None})),
+            lambda host, former: (host.lib / FORMER).write_text(json.dumps({**former, "canary": None})),
             "has no canary, so its accuracy is unknown",
         ),
     ],
@@ -154,7 +154,7 @@ def test_what_cannot_be_known_to_be_right_is_not_gone_back_to(
     assert said in capsys.readouterr().out
 
 
-def test_without_a_roll_back_it_is_said_and_no_more(served: Host, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_roll_back_it_is_reported_and_no_more(served: Host, capsys: pytest.CaptureFixture[str]) -> None:
     served.behave(NEW, "wrong")
 
     assert look(served, watch={**ASKED, "roll_back": False}) == 1
@@ -190,7 +190,7 @@ def test_what_cannot_be_judged_is_no_accuracy_and_nothing_follows(
     assert why in capsys.readouterr().out
 
 
-def test_what_moved_is_said(served: Host, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_moved_is_reported(served: Host, capsys: pytest.CaptureFixture[str]) -> None:
     """
     More than is asked for is still right, so that it goes on.
     """
@@ -231,7 +231,7 @@ def test_one_that_is_watched_no_more_leaves_no_accuracy_behind(served: Host) -> 
     assert not (served.lib / "watch.json").exists()
 
 
-def test_a_plan_that_is_none_is_told_plainly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_that_is_none_is_reported_plainly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "server.json").write_text("{}")
 
     assert watch.main([str(tmp_path / "server.json")]) == 2

@@ -65,7 +65,7 @@ def test_other_rows_say_nothing() -> None:
     assert noted.before is None
 
 
-def test_what_a_clock_said_that_was_put_back_is_no_history() -> None:
+def test_a_reading_of_a_clock_that_was_put_back_is_no_history() -> None:
     assert after(reading(NOW + HOUR, 0.5), reading()).before is None
 
 

@@ -1,4 +1,4 @@
-"""Requests as they are read and answers as they are written: what cannot be answered is told, whatever it is."""
+"""Requests as they are read and answers as they are written: what cannot be answered is refused with its reason."""
 
 import json
 import struct
@@ -35,7 +35,7 @@ def body(*inputs: dict[str, Any], **more: Any) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         (b"", "the body: Invalid JSON: EOF while parsing a value at line 1 column 0"),
         (b"\xff", "the body: Invalid JSON: expected value at line 1 column 1"),
@@ -96,14 +96,14 @@ def body(*inputs: dict[str, Any], **more: Any) -> bytes:
         (body(tensor(), id=7), "id: Input should be a valid string"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_answered_is_told(content: bytes, told: str) -> None:
+def test_what_cannot_be_answered_is_reported(content: bytes, expected: str) -> None:
     with pytest.raises(wire.MalformedRequest) as malformed:
         wire.read(content, None, model(), 4)
-    assert str(malformed.value) == told
+    assert str(malformed.value) == expected
 
 
 @pytest.mark.parametrize(
-    ("size", "tail", "json_bytes", "told"),
+    ("size", "tail", "json_bytes", "expected"),
     [
         (8, b"12345678", -1, "got -1; the body has"),
         (8, b"12345678", 10**6, "got 1000000; the body has"),
@@ -112,11 +112,11 @@ def test_what_cannot_be_answered_is_told(content: bytes, told: str) -> None:
         (8, b"12345678+", None, "the body has 1 bytes more than its tensors"),
     ],
 )
-def test_bytes_that_do_not_fit_are_told(size: int, tail: bytes, json_bytes: int | None, told: str) -> None:
+def test_bytes_that_do_not_fit_are_reported(size: int, tail: bytes, json_bytes: int | None, expected: str) -> None:
     head = body(tensor(data=None, parameters={"binary_data_size": size}))
     with pytest.raises(wire.MalformedRequest) as malformed:
         wire.read(head + tail, len(head) if json_bytes is None else json_bytes, model(), 4)
-    assert told in str(malformed.value)
+    assert expected in str(malformed.value)
 
 
 def test_a_deadline_has_an_end() -> None:
@@ -151,8 +151,8 @@ def test_what_is_read_takes_no_more_memory_than_its_shape_has() -> None:
 
 def test_integers_have_their_limits() -> None:
     of_bytes = model(Tensor(name="x", datatype="UINT8", shape=(-1, 2)))
-    for data, told in (([0, 256], "UINT8 goes from 0 to 255"), ([-1, 0], "UINT8 goes"), ([0, 1.5], "not all of it")):
-        with pytest.raises(wire.MalformedRequest, match=told):
+    for data, message in (([0, 256], "UINT8 goes from 0 to 255"), ([-1, 0], "UINT8 goes"), ([0, 1.5], "not all of it")):
+        with pytest.raises(wire.MalformedRequest, match=message):
             wire.read(body(tensor(datatype="UINT8", data=data)), None, of_bytes, 4)
 
 
@@ -169,11 +169,11 @@ def test_a_tensor_is_the_same_as_json_and_as_bytes(datatype: str) -> None:
     array = np.array([[0, 1], [1, 0], [1, 1]], dtype)
     if dtype.kind in "iu":
         array[0] = np.iinfo(dtype).min, np.iinfo(dtype).max
-    told = tensor(datatype=datatype, shape=[3, 2], data=array.tolist())
+    report = tensor(datatype=datatype, shape=[3, 2], data=array.tolist())
     head = body(tensor(datatype=datatype, shape=[3, 2], data=None, parameters={"binary_data_size": array.nbytes}))
     of = model(Tensor(name="x", datatype=datatype, shape=(-1, 2)))  # type: ignore[arg-type]
 
-    for got in (wire.read(body(told), None, of, 4), wire.read(head + array.tobytes(), len(head), of, 4)):
+    for got in (wire.read(body(report), None, of, 4), wire.read(head + array.tobytes(), len(head), of, 4)):
         assert got.rows == 3
         assert got.arrays["x"].dtype == dtype
         np.testing.assert_array_equal(got.arrays["x"], array)
@@ -190,9 +190,9 @@ def test_texts_go_both_ways() -> None:
 
     assert asked.arrays["x"].tolist() == again.arrays["x"].tolist() == texts
     assert wire._bytes(asked.arrays["x"], "BYTES") == packed
-    for bad, told in ((packed[:-1], "ends behind"), (b"\x01\0\0\0\xff" + packed[4:-2], "UTF-8|ends behind")):
+    for bad, message in ((packed[:-1], "ends behind"), (b"\x01\0\0\0\xff" + packed[4:-2], "UTF-8|ends behind")):
         head = body(tensor(datatype="BYTES", shape=[3], data=None, parameters={"binary_data_size": len(bad)}))
-        with pytest.raises(wire.MalformedRequest, match=told):
+        with pytest.raises(wire.MalformedRequest, match=message):
             wire.read(head + bad, len(head), of, 4)
 
 
@@ -243,7 +243,7 @@ tensors = st.fixed_dictionaries(
     st.integers(-5, 5),
     st.sampled_from([*wire.DTYPES]),
 )
-def test_whatever_comes_is_read_or_told(
+def test_whatever_comes_is_read_or_refused(
     inputs: list[Any], more: dict[str, Any], tail: bytes, off: int, datatype: str
 ) -> None:
     """Nothing but Malformed is ever raised: anything else would be our fault in the eyes of the client."""

@@ -52,8 +52,8 @@ def trained(out: Path, parent: str | None = None, declared: dict[str, Any] | Non
 def tracked(served: ServedModel, out: Path, name: str = "tina") -> str:
     """Tell the server of the run in *out*, and return as what it knows it."""
     Tracker(served.as_(name), out, print).send()
-    told = json.loads((out / "tracking.json").read_text())
-    return str(told["run"])
+    report = json.loads((out / "tracking.json").read_text())
+    return str(report["run"])
 
 
 def test_a_run_is_there_with_figures_parameters_and_what_made_it(served, tmp_path):
@@ -93,8 +93,8 @@ def test_artifacts_that_were_changed_are_not_taken(served, tmp_path):
 def test_a_run_that_is_not_to_be_published_is_no_version(served, tmp_path):
     run = trained(tmp_path)
     tracked(served, run.out)
-    told = json.loads((run.out / "lineage.json").read_text())
-    (run.out / "lineage.json").write_text(json.dumps({**told, "published": False, "checkpoint": run.digest}))
+    report = json.loads((run.out / "lineage.json").read_text())
+    (run.out / "lineage.json").write_text(json.dumps({**report, "published": False, "checkpoint": run.digest}))
 
     with pytest.raises(
         TrackingRefused, match="the model of this run is worse than its parent; a model that is not worse"
@@ -115,8 +115,8 @@ def test_the_chain_goes_from_a_version_to_machines_code_data_and_parents(served,
 
     assert [str(version) for version in found.versions] == ["grown/2", "grown/1"]
     assert found.missing == ()
-    told = found.as_data()["versions"][0]
-    assert {key: told[key] for key in ("lock", "hosts", "code", "data", "parent", "aliases")} == {
+    report = found.as_data()["versions"][0]
+    assert {key: report[key] for key in ("lock", "hosts", "code", "data", "parent", "aliases")} == {
         "lock": DECLARED["lock"],
         "hosts": "alpha=aaaaaaaa beta=bbbbbbbb",
         "code": "c0de",
@@ -127,7 +127,7 @@ def test_the_chain_goes_from_a_version_to_machines_code_data_and_parents(served,
     assert found.versions[1].tags["code"] == code_digest()
 
 
-def test_what_is_not_known_is_said_and_not_made_up(served, tmp_path):
+def test_what_is_not_known_is_reported_and_not_made_up(served, tmp_path):
     run = trained(tmp_path, parent="of a run that nobody registered")
     tracked(served, run.out)
     register(served.as_("tina"), run.out, "alone")
@@ -203,7 +203,10 @@ def test_accounts_are_those_that_are_declared(served):
 
     assert set(served.accounts().splitlines()) == {"mallory: removed, as nobody declares it", "tina: has its password"}
     assert served.accounts() == ""
-    assert accounts(str(served.directory)) == {"admin": ["admin"], **{name: [told] for name, told in FUNCTIONS.items()}}
+    assert accounts(str(served.directory)) == {
+        "admin": ["admin"],
+        **{name: [function] for name, function in FUNCTIONS.items()},
+    }
 
 
 def test_a_version_stays_as_it_was_registered(served, tmp_path):

@@ -1,4 +1,4 @@
-"""Servers of models at a real MLflow server: promoted by a name, fetched by content, told where the name leads."""
+"""Servers of models at a real MLflow server: promoted by a name, fetched by content, with the target of the name."""
 
 import json
 import re
@@ -46,16 +46,16 @@ class Project:
         self.fleet = stacks / "serving.yaml"
         self.fleet.write_text(FLEET.format(name=name))
 
-    def champion(self, content: str, told_version: str = "") -> versions.Version:
+    def champion(self, content: str, written_version: str = "") -> versions.Version:
         """Register a model with this *content*, and let it be the champion.
 
         Args:
-            told_version: What its model.json says in the place of its version.
+            written_version: What its model.json says in the place of its version.
         """
         out = self.directory / content / "model"
         version = published(out, content).version
         text = (out / "model.json").read_text()
-        (out / "model.json").write_text(text.replace(version, told_version or version))
+        (out / "model.json").write_text(text.replace(version, written_version or version))
         version = entered(self.served, out, self.name)
         versions.set_alias(self.served.as_("rita"), version, "champion")
         return version
@@ -112,7 +112,7 @@ def test_a_name_becomes_the_model_that_it_leads_to_and_all_else_stays(project):
     assert (project.lead().declared, project.notices()) == (True, [])
 
 
-def test_an_alias_that_moves_moves_nothing_and_is_said(project):
+def test_an_alias_that_moves_moves_nothing_and_is_reported(project):
     project.champion("first")
     project.server("promote", "serving", "digits")
     before = project.spec()
@@ -231,7 +231,7 @@ def test_what_cannot_be_served_is_not_promoted(project):
         project.server("fetch", "serving", "digits")
 
 
-def test_a_version_that_was_deleted_is_not_fetched_and_said(project):
+def test_a_version_that_was_deleted_is_reported_and_not_fetched(project):
     version = project.champion("first")
     project.server("promote", "serving", "digits")
     shutil.rmtree(registry.cache_directory())

@@ -65,13 +65,13 @@ class Counter(TrackingServer):
     """Takes whatever it is given, and says which version that is."""
 
     def __init__(self) -> None:
-        self.url, self.put, self.told = "https://registry.example", list[str](), dict[str, Any]()
+        self.url, self.put, self.posted = "https://registry.example", list[str](), dict[str, Any]()
 
     def get(self, what: str, **query: str) -> dict[str, Any]:
         return {}
 
     def post(self, what: str, **body: Any) -> dict[str, Any]:
-        self.told[what] = body
+        self.posted[what] = body
         return {
             "model_version": {
                 "name": "a",
@@ -106,7 +106,7 @@ def test_what_is_not_published_is_not_registered(tmp_path):
     with pytest.raises(TrackingRefused, match="worse than its parent"):
         register(server, run(tmp_path, published=False), "a")
 
-    assert (server.put, server.told) == ([], {})
+    assert (server.put, server.posted) == ([], {})
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_files_that_are_named_have_to_be_there(tmp_path):
         (429, TrackingUnreachable, "the server answers 429: not now"),
     ],
 )
-def test_what_a_server_answers_is_said(status, kind, said):
+def test_what_a_server_answers_is_reported(status, kind, said):
     with Stub() as stub:
         stub.status = status
         with pytest.raises(kind, match=said) as raised:

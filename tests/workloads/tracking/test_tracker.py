@@ -1,4 +1,4 @@
-"""What a run tells while it trains: all of it once, and nothing that could hold it up."""
+"""Records of a run while it trains: each is sent once, and none can hold it up."""
 
 import json
 import threading
@@ -35,7 +35,7 @@ def tracker(stub: Stub, out: Path, said: list[str]) -> Tracker:
     return Tracker(connect(stub.url, {}), out, said.append, interval_seconds=0.01)
 
 
-def test_all_that_a_run_tells_arrives_once_and_how_it_ended(stub, out):
+def test_all_that_a_run_reports_arrives_once_and_how_it_ended(stub, out):
     said: list[str] = []
     write(out, {"event": "start", "host": "alpha", "world": 2, "pid": 1}, {"step": 1, "loss": 2.5, "time": 10.5})
     with tracker(stub, out, said):
@@ -43,13 +43,13 @@ def test_all_that_a_run_tells_arrives_once_and_how_it_ended(stub, out):
 
     assert stub.metrics() == [("loss", 2.5, 1), ("loss", 1.5, 2), ("held_out_accuracy", 0.9, 2)]
     assert stub.statuses() == ["RUNNING", "FINISHED"]
-    [made] = [body for what, body in stub.told if what == "runs/create"]
+    [made] = [body for what, body in stub.posted if what == "runs/create"]
     assert (made["experiment_id"], made["run_name"]) == ("7", f"digits {out.name}")
-    parameters = [body["params"] for what, body in stub.told if body.get("params")]
+    parameters = [body["params"] for what, body in stub.posted if body.get("params")]
     assert parameters == [
         [{"key": "name", "value": "digits"}, {"key": "steps", "value": "3"}, {"key": "model.kind", "value": "toy"}]
     ]
-    tags = [tag for what, body in stub.told if what == "runs/log-batch" for tag in body.get("tags", ())]
+    tags = [tag for what, body in stub.posted if what == "runs/log-batch" for tag in body.get("tags", ())]
     assert {"key": "start.host", "value": "alpha"} in tags and "start.pid" not in str(tags)
     assert said == []
 
@@ -63,7 +63,7 @@ def test_a_run_that_does_not_finish_is_not_called_finished(stub, out, event, sta
     assert stub.statuses()[-1] == status
 
 
-def test_what_a_server_that_is_away_was_not_told_is_kept_said_and_sent_by_the_next_start(stub, out):
+def test_records_for_a_server_that_is_away_are_kept_and_sent_by_the_next_start(stub, out):
     said: list[str] = []
     write(out, {"step": 1, "loss": 1.0})
     tracker(stub, out, said).send()
@@ -79,7 +79,7 @@ def test_what_a_server_that_is_away_was_not_told_is_kept_said_and_sent_by_the_ne
     with tracker(stub, out, said):
         pass
     assert stub.metrics() == [("loss", 1.0, 1), ("loss", 0.5, 2), ("loss", 0.25, 3)]
-    assert len([what for what, _ in stub.told if what == "runs/create"]) == 1, "it is the same run"
+    assert len([what for what, _ in stub.posted if what == "runs/create"]) == 1, "it is the same run"
 
 
 def test_a_server_that_does_not_answer_holds_nobody_up(stub, out):
@@ -97,7 +97,7 @@ def test_a_server_that_does_not_answer_holds_nobody_up(stub, out):
     assert "1 lines were not sent" in said[0]
 
 
-def test_another_server_is_told_from_the_beginning(stub, out):
+def test_another_server_gets_all_from_the_beginning(stub, out):
     write(out, {"step": 1, "loss": 1.0})
     tracker(stub, out, []).send()
     with Stub() as other:
@@ -124,16 +124,16 @@ def test_many_lines_go_in_few_requests(stub, out):
     tracker(stub, out, []).send()
 
     assert len(stub.metrics()) == 6000
-    requests = [body for what, body in stub.told if what == "runs/log-batch"]
+    requests = [body for what, body in stub.posted if what == "runs/log-batch"]
     assert all(len(body.get("metrics", ())) <= 1000 and len(body.get("params", ())) <= PARAMETERS for body in requests)
     assert (out / "metrics.jsonl").stat().st_size < BYTES and len(requests) == 8
 
 
-def test_nothing_is_asked_of_a_server_for_a_run_that_tells_nothing(stub, out):
+def test_nothing_is_asked_of_a_server_for_a_run_that_reports_nothing(stub, out):
     with tracker(stub, out, []):
         pass
 
-    assert stub.told == [] and not (out / "tracking.json").exists()
+    assert stub.posted == [] and not (out / "tracking.json").exists()
 
 
 def test_figures_are_numbers_and_nothing_else():
@@ -144,7 +144,7 @@ def test_figures_are_numbers_and_nothing_else():
     assert list(parse_metrics({"event": "start", "step": 0, "world": 2})) == []
 
 
-def test_a_configuration_is_told_flat_and_complete():
+def test_a_configuration_is_reported_flat_and_complete():
     assert dict(flatten({"a": {"b": [1, 2], "c": None, "d": {}}, "e": "x" * 9000})) == {
         "a.b": "[1, 2]",
         "a.d": "{}",

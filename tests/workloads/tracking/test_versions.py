@@ -26,12 +26,12 @@ def published(out: Path, parent: str, version: str = "", passed: bool = True) ->
     report.mkdir()
     (report / "report.json").write_text('{"gate": "as it was"}')
     wanted = {"accuracy_kept": 0.98, "agreement": 0.5, "cosine": None}
-    told = {
+    content = {
         "target": "t4", "precision": "int8", "code": "c0de", "machine": "a processor", "data": {"sha256": "da7a"},
         "gate": {"passed": passed, "wanted": wanted, "found": FOUND, "loosened": ["agreement", "cosine"]},
         "parent": {"sha256": parent, "version": version},
     }  # fmt: skip
-    return publish(out, {"model.onnx": weights}, "digits", (X,), (X,), told)
+    return publish(out, {"model.onnx": weights}, "digits", (X,), (X,), content)
 
 
 def registered(served: ServedModel, directory: Path, name: str) -> str:
@@ -133,8 +133,8 @@ def test_an_alias_is_given_by_who_may(served, tmp_path):
 def test_a_file_that_would_lie_elsewhere_is_not_brought(served, tmp_path):
     out = tmp_path / "model"
     published(out, "of nobody")
-    told = (out / "model.json").read_text().replace('"model.onnx"', '"../model.onnx"')
-    (out / "model.json").write_text(told)
+    report = (out / "model.json").read_text().replace('"model.onnx"', '"../model.onnx"')
+    (out / "model.json").write_text(report)
     (tmp_path / "model.onnx").write_bytes((out / "model.onnx").read_bytes())
     version = entered(served, out, "elsewhere")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.support.training_runs import ROOT, told
+from tests.support.training_runs import ROOT, read_metrics
 
 COMMIT = 5
 """Steps; what a lost process may cost."""
@@ -40,7 +40,7 @@ class ElasticRun:
         return value
 
     def lines(self, host: str) -> list[dict[str, Any]]:
-        return told(self.out, f"{host}-0") if (self.out / f"metrics-{host}-0.jsonl").exists() else []
+        return read_metrics(self.out, f"{host}-0") if (self.out / f"metrics-{host}-0.jsonl").exists() else []
 
     def worlds(self, host: str) -> list[dict[str, Any]]:
         return [line for line in self.lines(host) if line.get("event") == "world"]

@@ -104,7 +104,7 @@ def _ip(host: int, command: str) -> None:
 
 
 def _keys(directory: Path) -> None:
-    """Write one key, of all hosts and for whoever may log in on them, and what sshd and ssh are told of it."""
+    """Write one key, which is that of all hosts and of all logins to them, and its configuration of sshd and ssh."""
     directory.mkdir()
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / "key")], check=True)
     (directory / "known_hosts").write_text(f"* {(directory / 'key.pub').read_text()}")

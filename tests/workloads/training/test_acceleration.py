@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.support.training_runs import alone, assert_close, config, told, weights
+from tests.support.training_runs import alone, assert_close, config, read_metrics, weights
 from workloads.errors import UserError
 from workloads.training import acceleration, chunked_loss, data
 from workloads.training.acceleration import Acceleration
@@ -41,7 +41,7 @@ def test_a_setting_changes_no_result(
     for value in ("false", "true"):
         run = config("deepseek-v3-tiny", *TINY, f"{setting}={value}", f"precision={precision}")
         train(run, tmp_path / value, {})
-    without, with_it = (told(tmp_path / value) for value in ("false", "true"))
+    without, with_it = (read_metrics(tmp_path / value) for value in ("false", "true"))
     margin = 1e-4 if precision == "fp32" else 0.01
     for one, other in zip(without[1:], with_it[1:], strict=True):
         for name in {"loss", "held_out_loss"} & one.keys():

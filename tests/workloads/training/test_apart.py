@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.training_runs import ROOT, assert_close, config, environment, told, weights
+from tests.support.training_runs import ROOT, assert_close, config, environment, read_metrics, weights
 from tests.workloads.training.elastic import CHANGES, PATIENCE_SECONDS, ElasticRun
 from tests.workloads.training.networks import NIC, Network, network
 from workloads.training import plan as plans
@@ -30,14 +30,14 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
 def plan(hosts: int, directory: Path, *changes: str, launcher: str, min_processes: int | None = None) -> LaunchPlan:
     """Return the plan of a run on so many hosts, with its configuration written, and who is there."""
     nodes = tuple(LaunchHost(Network.address(number), Network.address(number)) for number in range(1, hosts + 1))
-    told = directory / "config.json"
-    told.write_text(config("digits", f"launcher={launcher}", *changes).model_dump_json())
+    report = directory / "config.json"
+    report.write_text(config("digits", f"launcher={launcher}", *changes).model_dump_json())
     discover = directory / "network" / "discover"
     discover.write_text("#!/bin/sh\n" + "".join(f"echo {host.address}:1\n" for host in nodes))
     discover.chmod(0o755)
     return LaunchPlan(
         name="digits", host=nodes[0].name, hosts=nodes, processes=1, launcher=launcher, min_processes=min_processes,
-        interface=NIC, config=told, out=directory / "out", home=directory, log=directory / "log", grace_seconds=5,
+        interface=NIC, config=report, out=directory / "out", home=directory, log=directory / "log", grace_seconds=5,
         data=None, provenance={},
     )  # fmt: skip
 
@@ -46,7 +46,7 @@ def test_a_cut_network_costs_the_steps_since_the_last_commit(
     hosts: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Nobody is told, and all connections stay open.
+    No process gets a signal, and all connections stay open.
     """
     monkeypatch.setattr(plans, "ELASTIC_GLOO_SECONDS", PATIENCE_SECONDS)
     apart = plan(3, tmp_path, *CHANGES, launcher="horovod", min_processes=2)
@@ -72,4 +72,4 @@ def test_torchrun_leads_processes_on_two_hosts(hosts: Network, tmp_path: Path) -
     assert [process.wait(600) for process in processes] == [0, 0]
 
     assert_close(weights(tmp_path / "alone"), weights(apart.out))
-    assert [told(apart.out, rank)[0]["rank"] for rank in ("0", "1")] == [0, 1]
+    assert [read_metrics(apart.out, rank)[0]["rank"] for rank in ("0", "1")] == [0, 1]

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tests.support.training_runs import config, told
+from tests.support.training_runs import config, read_metrics
 from workloads.training.balancing import ExpertBalancer
 from workloads.training.run import train
 from workloads.training.workers.workers import Alone
@@ -50,7 +50,7 @@ def lines(out: Path, *changes: str) -> list[dict[str, float]]:
     """Return the reports of a short run of the tiny recipe."""
     short = ("steps=60", "global_batch=4", "data.sequence_length=64", "data.bytes_at_most=200000")
     train(config("deepseek-v3-tiny", *short, "schedule.warmup_steps=5", "saving.every_steps=60", *changes), out, {})
-    return [line for line in told(out) if "loss" in line]
+    return [line for line in read_metrics(out) if "loss" in line]
 
 
 def test_no_expert_is_dead_after_the_recipe(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from transformers import DeepseekV3Config, LlamaForCausalLM
 from tests.support.chat_tokenizer import FORGETS_REASONING, LLAMA, PLAIN, bytes_tokenizer
 from tests.support.chat_tokenizer import write_rows as write
 from tests.support.training_runs import config as training_config
-from tests.support.training_runs import told as metrics
+from tests.support.training_runs import read_metrics as metrics
 from workloads.errors import UserError
 from workloads.training import conversations, data
 from workloads.training.config import Conversations, Text

@@ -1,4 +1,4 @@
-"""What is told of a GPU is what NVIDIA's library says, here its stand-in; what it does not say is not made up."""
+"""Metrics of a GPU are those of NVIDIA's library, here its stand-in; a missing value is not made up."""
 
 import json
 import os
@@ -38,8 +38,8 @@ def _asked(host: Host, uuid: str) -> list[object]:
     environment = {**os.environ, "LD_LIBRARY_PATH": str(host.root), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", ASK, uuid], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    told: list[object] = json.loads(done.stdout)
-    return told
+    report: list[object] = json.loads(done.stdout)
+    return report
 
 
 def test_what_it_does_not_say_is_none() -> None:

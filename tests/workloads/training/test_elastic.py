@@ -19,7 +19,7 @@ FIRST, SECOND, THIRD = "localhost", "127.0.0.1", "127.1"
 
 
 class Hosts:
-    """Those that the launcher is told of."""
+    """The hosts that the launcher knows."""
 
     def __init__(self, directory: Path) -> None:
         self._file, self.script = directory / "hosts", directory / "discover.sh"

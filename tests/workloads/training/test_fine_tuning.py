@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.training_runs import assert_same, config, told, weights
+from tests.support.training_runs import assert_same, config, read_metrics, weights
 from workloads.checkpoint import newest
 from workloads.errors import UserError
 from workloads.training.__main__ import main
@@ -80,7 +80,7 @@ def test_a_child_begins_with_its_parents_weights_and_both_are_written_down(paren
     ]  # fmt: skip
     sets = {each["sha256"] for each in lineage(tmp_path / "grandchild")["data"]}
     assert len(sets) == 3 and sets >= {each["sha256"] for each in lineage(parent)["data"]}
-    known, *_ = (line for line in told(tmp_path / "child") if line.get("event") == "evaluated")
+    known, *_ = (line for line in read_metrics(tmp_path / "child") if line.get("event") == "evaluated")
     assert known["data"] == "digits 5, 6, 7, 8, 9"
     assert lineage(tmp_path / "child")["scores"][1]["parent"]["accuracy"] > 0.9, "as its parent began"
 

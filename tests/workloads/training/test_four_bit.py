@@ -9,7 +9,16 @@ import torch
 from torch import nn
 
 from tests.support.sharded_memory import make_model
-from tests.support.training_runs import TORCHRUN, alone, assert_close, assert_same, config, launched, told, weights
+from tests.support.training_runs import (
+    TORCHRUN,
+    alone,
+    assert_close,
+    assert_same,
+    config,
+    launched,
+    read_metrics,
+    weights,
+)
 from workloads.errors import UserError
 from workloads.training import data, four_bit, memory
 from workloads.training.config import HuggingFace, Lora
@@ -91,7 +100,7 @@ def test_it_learns_almost_as_beside_the_whole_base(precision: str, base: Path, t
     losses = {}
     for packed in (True, False):
         train(config("lora", *changes(base, packed, precision=precision)), tmp_path / str(packed), {})
-        losses[packed] = [line["loss"] for line in told(tmp_path / str(packed)) if "loss" in line]
+        losses[packed] = [line["loss"] for line in read_metrics(tmp_path / str(packed)) if "loss" in line]
     assert losses[True][-1] < losses[True][0] - 0.1
     assert losses[True][-1] == pytest.approx(losses[False][-1], rel=0.02)
     assert set(weights(tmp_path / "True")) == set(weights(tmp_path / "False")), "adapters alone"
@@ -112,18 +121,18 @@ def test_two_processes_learn_what_one_does(base: Path, tmp_path: Path) -> None:
 
 def test_memory_is_what_is_really_held(base: Path, tmp_path: Path) -> None:
     run = config("lora", *changes(base))
-    told_memory = memory.estimate(run, build_shapes(run.model))
+    estimated = memory.estimate(run, build_shapes(run.model))
     training = Training(run, TrainingInputs(data.load(run.data)), alone(tmp_path))
     tensors = [*training.model.parameters(), *training.model.buffers()]
-    assert told_memory.weights == sum(tensor.nbytes for tensor in tensors)
-    assert told_memory.trainable == sum(tensor.numel() for tensor in trainable_state(training.model).values())
+    assert estimated.weights == sum(tensor.nbytes for tensor in tensors)
+    assert estimated.trainable == sum(tensor.numel() for tensor in trainable_state(training.model).values())
     whole = config("lora", *changes(base, False))
     other = memory.estimate(whole, build_shapes(whole.model))
-    assert told_memory.parameters == other.parameters
+    assert estimated.parameters == other.parameters
     packed = sum(layer.weights for layer in four_bit.layers(training.model).values())
-    assert 4 * packed - (other.weights - told_memory.weights) < 0.57 * packed + 2 * LAYERS * 1200
-    assert told_memory.dequantized == 4 * 128 * 512, "the largest layer"
-    assert told_memory.activations is not None
+    assert 4 * packed - (other.weights - estimated.weights) < 0.57 * packed + 2 * LAYERS * 1200
+    assert estimated.dequantized == 4 * 128 * 512, "the largest layer"
+    assert estimated.activations is not None
 
 
 def refused(base: Path, *more: str) -> str:

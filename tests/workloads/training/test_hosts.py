@@ -30,18 +30,18 @@ def plan(tmp_path: Path) -> LaunchPlan:
     home.mkdir()
     out.mkdir()
     config.write_text("{}")
-    told = {
+    content = {
         "name": "digits", "host": "ember", "processes": 2, "launcher": "horovod", "min_processes": None,
         "hosts": [{"name": "ember", "address": "192.0.2.1"}, {"name": "cinder", "address": "192.0.2.2"}],
         "interface": "fabric0", "config": str(config), "out": str(out), "home": str(home), "log": str(tmp_path / "log"),
         "grace_seconds": 5, "data": None, "provenance": {},
     }  # fmt: skip
     path = tmp_path / "run.json"
-    path.write_text(json.dumps(told))
+    path.write_text(json.dumps(content))
     return LaunchPlan.read(path)
 
 
-def test_horovod_is_told_hosts_and_their_one_interface(plan: LaunchPlan) -> None:
+def test_horovod_gets_hosts_and_their_one_interface(plan: LaunchPlan) -> None:
     [argv] = hosts.commands(plan, plan.hosts, "python")
 
     assert argv[:3] == ["python", "-m", "horovod.runner.launch"]
@@ -71,9 +71,9 @@ def test_torchrun_is_started_on_each_host(plan: LaunchPlan) -> None:
 
 
 def test_words_stay_words_on_the_way(plan: LaunchPlan) -> None:
-    [*_, told] = hosts.ssh_command(LaunchHost("cinder", "192.0.2.2"), {}, ["echo", "two  words", "$HOME"])
+    [*_, report] = hosts.ssh_command(LaunchHost("cinder", "192.0.2.2"), {}, ["echo", "two  words", "$HOME"])
 
-    assert subprocess.check_output(["sh", "-c", told], text=True) == "two  words $HOME\n"
+    assert subprocess.check_output(["sh", "-c", report], text=True) == "two  words $HOME\n"
 
 
 def test_nothing_is_started_where_what_it_imports_is_not_there(
@@ -86,7 +86,7 @@ def test_nothing_is_started_where_what_it_imports_is_not_there(
     hosts.check_host(replace(plan, launcher="torchrun"))
 
 
-def test_data_that_one_host_lacks_is_told_with_its_name(plan: LaunchPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_one_host_lacks_is_reported_with_its_name(plan: LaunchPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosts, "find_spec", lambda module: object())
 
     with pytest.raises(UserError, match=r"^ember: data: /srv/none does not exist; every host of the run reads it\."):
@@ -101,7 +101,7 @@ def test_a_run_that_ends_well_is_finished(plan: LaunchPlan) -> None:
     assert ended(plan, "print(1)") == hosts.LaunchResult("finished", 0)
 
 
-def test_who_failed_first_is_told(plan: LaunchPlan) -> None:
+def test_who_failed_first_is_reported(plan: LaunchPlan) -> None:
     said = "print('Process 1 exit with status code 137.'); print('Process 0 exit with status code 1.'); exit(1)"
 
     assert ended(plan, said) == hosts.LaunchResult("failed", 1, "rank 1 ended with 137")
@@ -115,7 +115,7 @@ def test_where_one_launcher_fails_the_others_end(plan: LaunchPlan) -> None:
     assert ended(plan, "exit(1)", "import time; time.sleep(600)").outcome == "failed"
 
 
-def test_a_run_that_is_told_to_stop_is_stopped_however_it_ends(plan: LaunchPlan) -> None:
+def test_a_run_that_is_asked_to_stop_is_stopped_however_it_ends(plan: LaunchPlan) -> None:
     launched = LaunchedProcesses(
         replace(plan, grace_seconds=0), [[sys.executable, "-c", "import time; time.sleep(600)"]]
     )
@@ -153,7 +153,7 @@ def test_the_wait_ends_when_every_rank_has_logged(plan: LaunchPlan, monkeypatch:
     assert hosts.await_first_step(plan, 60) == 0
 
 
-def test_the_wait_tells_the_last_lines_of_the_rank_that_failed(
+def test_the_wait_reports_the_last_lines_of_the_rank_that_failed(
     plan: LaunchPlan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = ["[1]<stderr>:of an earlier start", "start 2 of digits", "[0]<stdout>:fine", "[1]<stderr>:no memory"]
@@ -224,7 +224,7 @@ def test_a_finished_run_is_not_started_again(plan: LaunchPlan, capsys: pytest.Ca
     assert capsys.readouterr().out == "the run has already finished\n"
 
 
-def test_the_chief_tells_of_a_run_and_again_at_the_next_start_what_was_not_told(plan: LaunchPlan) -> None:
+def test_the_launcher_reports_a_run_and_sends_missing_records_at_the_next_start(plan: LaunchPlan) -> None:
     """
     The account is in a file, the server on loopback; that the run is over already holds nothing back.
     """
@@ -237,9 +237,9 @@ def test_the_chief_tells_of_a_run_and_again_at_the_next_start_what_was_not_told(
     )
     hosts.save_state(plan, attempt=1, outcome="finished")
     with Stub() as stub:
-        told = {"url": stub.url, "credentials": str(account), "certificate": "", "register": None}
+        content = {"url": stub.url, "credentials": str(account), "certificate": "", "register": None}
 
-        assert hosts.start(replace(plan, tracking=told)) == 0
+        assert hosts.start(replace(plan, tracking=content)) == 0
 
         assert stub.metrics() == [("loss", 0.5, 1)]
         assert stub.statuses() == ["RUNNING", "FINISHED"]
@@ -249,7 +249,7 @@ def test_an_account_that_is_not_there_is_found_before_anything_starts(
     plan: LaunchPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hosts, "find_spec", lambda name: object())
-    told = {
+    content = {
         "url": "https://192.0.2.9:5000",
         "credentials": str(plan.home / "none"),
         "certificate": "",
@@ -257,7 +257,7 @@ def test_an_account_that_is_not_there_is_found_before_anything_starts(
     }
 
     with pytest.raises(UserError, match="does not exist"):
-        hosts.check_host(replace(plan, tracking=told))
+        hosts.check_host(replace(plan, tracking=content))
 
 
 def test_a_missing_host_is_named(plan: LaunchPlan, monkeypatch: pytest.MonkeyPatch) -> None:

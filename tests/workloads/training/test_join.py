@@ -14,7 +14,7 @@ ELASTIC = {**HOROVOD, "HOROVOD_ELASTIC": "1"}
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "expected"),
     [
         ({}, ("none", 1)),
         (HOROVOD, ("horovod", 2)),
@@ -22,12 +22,12 @@ ELASTIC = {**HOROVOD, "HOROVOD_ELASTIC": "1"}
         ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4"}, ("horovod", 4)),
     ],
 )
-def test_a_launcher_is_known_by_what_it_tells(environment: dict[str, str], told: tuple[str, int]) -> None:
-    assert detect_launcher(environment) == told
+def test_a_launcher_is_known_by_its_environment(environment: dict[str, str], expected: tuple[str, int]) -> None:
+    assert detect_launcher(environment) == expected
 
 
 @pytest.mark.parametrize(
-    ("changes", "environment", "told"),
+    ("changes", "environment", "expected"),
     [
         (["launcher=horovod"], TORCHRUN,
          "launcher: the run was started by torchrun, with 2 processes; a start by horovod. "
@@ -56,10 +56,10 @@ def test_a_launcher_is_known_by_what_it_tells(environment: dict[str, str], told:
          "Write elastic: true, or leave --min-np out."),
     ],
 )  # fmt: skip
-def test_a_start_that_is_not_meant_is_refused(changes: list[str], environment: dict[str, str], told: str) -> None:
+def test_a_start_that_is_not_meant_is_refused(changes: list[str], environment: dict[str, str], expected: str) -> None:
     with pytest.raises(UserError) as refused:
         check_launch(config("digits", *changes), environment)
-    assert str(refused.value) == told
+    assert str(refused.value) == expected
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_start_that_is_meant_is_let_be(changes: list[str], environment: dict[s
     check_launch(config("digits", *changes), environment)
 
 
-def test_a_group_of_another_size_than_its_launcher_said_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_of_another_size_than_its_launcher_declared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     mpirun with a Horovod that was built without MPI: each process would believe to be alone.
     """

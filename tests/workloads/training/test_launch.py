@@ -27,7 +27,7 @@ def test_torchrun_leads_elsewhere() -> None:
     ]  # fmt: skip
 
 
-def test_cores_are_shared_unless_somebody_has_said_how() -> None:
+def test_cores_are_shared_unless_declared_otherwise() -> None:
     assert environment(10**6, {})["OMP_NUM_THREADS"] == "1"
     assert environment(2, {"OMP_NUM_THREADS": "7"})["OMP_NUM_THREADS"] == "7"
 

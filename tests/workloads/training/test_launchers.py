@@ -16,7 +16,7 @@ from tests.support.training_runs import (
     assert_same,
     config,
     launched,
-    told,
+    read_metrics,
     weights,
 )
 from workloads.training.run import train
@@ -45,7 +45,7 @@ LED = ("world=2", "accumulate=2", "saving.every_steps=5")
 
 @pytest.fixture(scope="module")
 def by_horovod(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """Return what a run of two processes has said, and where it has written."""
+    """Return the output of a run of two processes, and its directory."""
     out = tmp_path_factory.mktemp("horovod")
     return launched(HOROVODRUN, 2, out, "launcher=horovod", *LED), out
 
@@ -63,10 +63,10 @@ def test_two_processes_train_what_one_does(name: str, whole: Path, request: pyte
     assert f"digits: {name}, world of 2; CPU; fp32" in said
     assert_close(weights(whole), weights(out))
     for rank in ("0", "1"):  # each has a file of its own, with the loss of both
-        lines = told(out, rank)
+        lines = read_metrics(out, rank)
         assert (lines[0]["rank"], lines[0]["world"]) == (int(rank), 2)
         assert [line["loss"] for line in lines if "loss" in line] == pytest.approx(
-            [line["loss"] for line in told(whole) if "loss" in line], rel=1e-3
+            [line["loss"] for line in read_metrics(whole) if "loss" in line], rel=1e-3
         )
 
 
@@ -87,8 +87,8 @@ def test_compression_is_a_choice(whole: Path, tmp_path: Path) -> None:
     launched(HOROVODRUN, 2, tmp_path, "compression=fp16")
     with pytest.raises(AssertionError):
         assert_same(weights(whole), weights(tmp_path))
-    first, *_ = (line["loss"] for line in told(tmp_path) if "loss" in line)
-    last = [line["loss"] for line in told(tmp_path) if "loss" in line][-1]
+    first, *_ = (line["loss"] for line in read_metrics(tmp_path) if "loss" in line)
+    last = [line["loss"] for line in read_metrics(tmp_path) if "loss" in line][-1]
     assert last < first
 
 

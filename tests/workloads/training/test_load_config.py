@@ -1,4 +1,4 @@
-"""A configuration from a recipe or a file: what is wrong is told whole, all of it at once, and what would do."""
+"""A configuration from a recipe or a file: all errors are reported at once, with values that would be right."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_what_is_printed_is_read_again(recipe: str, tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.parametrize(
-    ("what", "changes", "told"),
+    ("what", "changes", "expected"),
     [
         (
             "digit",
@@ -54,13 +54,13 @@ def test_what_is_printed_is_read_again(recipe: str, tmp_path: Path, capsys: pyte
         ("nowhere.json", [], "nowhere.json: the file cannot be read: No such file or directory. Correct its path."),
     ],
 )
-def test_what_is_wrong_is_told_whole(what: str, changes: list[str], told: str) -> None:
+def test_what_is_wrong_is_reported_whole(what: str, changes: list[str], expected: str) -> None:
     with pytest.raises(UserError) as refused:
         load_config(what, changes)
-    assert str(refused.value) == told
+    assert str(refused.value) == expected
 
 
-def test_a_file_that_is_no_json_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_json_is_reported(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(UserError, match="the file is not JSON: "):
         load_config(str(tmp_path / "run.json"))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.support.diagnostics import sentences
-from tests.support.training_runs import QUICK, alone, assert_close, assert_same, config, told, weights
+from tests.support.training_runs import QUICK, alone, assert_close, assert_same, config, read_metrics, weights
 from workloads.checkpoint import Checkpoints, layout, newest, not_finite
 from workloads.errors import UserError
 from workloads.training import data
@@ -40,7 +40,7 @@ def test_stopping_and_starting_again_changes_nothing(
     train(tmp_path / "parts", *changes, recipe=recipe, stop_at=at)
     train(tmp_path / "parts", *changes, recipe=recipe)
 
-    assert [line["event"] for line in told(tmp_path / "parts") if "event" in line] == [
+    assert [line["event"] for line in read_metrics(tmp_path / "parts") if "event" in line] == [
         "start", "stopped", "start", "finished",
     ]  # fmt: skip
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
@@ -71,7 +71,7 @@ def test_parts_of_a_batch_add_up_to_the_batch(tmp_path: Path) -> None:
 
 def test_it_learns(tmp_path: Path) -> None:
     train(tmp_path, "steps=120", "model.channels=16", "saving.every_steps=120")
-    last = told(tmp_path)[-1]
+    last = read_metrics(tmp_path)[-1]
     assert last["event"] == "finished"
     assert last["held_out_accuracy"] > 0.9
 
@@ -116,14 +116,14 @@ def test_its_steps_are_those_of_plain_pytorch(tmp_path: Path) -> None:
 
 def test_a_metric_stands_for_the_whole_batch_of_its_step(tmp_path: Path) -> None:
     train(tmp_path, "report_every_steps=5")
-    steps = [line for line in told(tmp_path) if "loss" in line]
+    steps = [line for line in read_metrics(tmp_path) if "loss" in line]
     assert [line["step"] for line in steps] == [1, 5, 10, 12]
     assert {line["epoch"] for line in steps} == {0}
     assert steps[0]["loss"] == pytest.approx(2.3, abs=0.2)  # ln 10: it knows nothing yet
     assert all(0 <= line["accuracy"] <= 1 and line["examples_per_second"] > 0 for line in steps)
 
 
-def test_a_run_that_is_told_to_stop_saves_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_asked_to_stop_saves_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def tell(metrics: MetricsLog, text: str) -> None:
         if text.startswith("step 4/"):
             signal.raise_signal(signal.SIGTERM)
@@ -131,7 +131,7 @@ def test_a_run_that_is_told_to_stop_saves_first(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(MetricsLog, "print", tell)
     assert not train(tmp_path)
     monkeypatch.undo()
-    assert told(tmp_path)[-1] == {"event": "stopped", "step": 4}
+    assert read_metrics(tmp_path)[-1] == {"event": "stopped", "step": 4}
 
     train(tmp_path)
     train(tmp_path / "whole")
@@ -158,7 +158,7 @@ def test_a_stop_request_to_another_process_is_heard_at_the_next_step(tmp_path: P
         assert not training.run(training.model, run.steps)
         assert training.step == 3
         assert checkpoints.wait()
-    assert [line["step"] for line in told(tmp_path)] == [1]
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1]
     found = newest(tmp_path / "checkpoints")
     assert found and found.step == 3
 
@@ -199,7 +199,7 @@ def test_a_run_resumes_from_its_last_finite_checkpoint(tmp_path: Path) -> None:
 def refused(out: Path, *changes: str) -> str:
     with pytest.raises(UserError) as error:
         train(out, *changes)
-    assert not [line for line in told(out) if "loss" in line] if (out / "metrics.jsonl").exists() else True
+    assert not [line for line in read_metrics(out) if "loss" in line] if (out / "metrics.jsonl").exists() else True
     return str(error.value)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.training_runs import assert_same, config, told, weights
+from tests.support.training_runs import assert_same, config, read_metrics, weights
 from workloads.errors import UserError
 from workloads.training.config import HuggingFace, Lora
 from workloads.training.initial_weights import build
@@ -57,7 +57,7 @@ def train(out: Path, *more: str, stop_at: int | None = None) -> bool:
 
 def test_it_learns_with_adapters_alone(directory: Path, tmp_path: Path) -> None:
     train(tmp_path, *changes(directory), "steps=40")
-    lines = [line for line in told(tmp_path) if "rank" not in line and "event" not in line]
+    lines = [line for line in read_metrics(tmp_path) if "rank" not in line and "event" not in line]
     assert lines[-1]["accuracy"] > lines[0]["accuracy"] + 0.2  # of a model that knew nothing, and stays as it is
     assert set(weights(tmp_path)) == {
         f"model.model.layers.{layer}.self_attn.{name}.{part}"
@@ -91,11 +91,11 @@ def test_adapters_begin_as_nothing_and_end_as_what_is_written(directory: Path, t
         for name, tensor in trainable_state(model).items():
             tensor.copy_(weights(tmp_path)[name])
         adapter = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
-        told = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+        report = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
         layers = {name.removeprefix("base_model.model.").rpartition(".lora_")[0] for name in adapter}
         for layer in layers:
             a, b = (adapter[f"base_model.model.{layer}.lora_{letter}.weight"] for letter in "AB")
-            plain.model.get_submodule(layer).weight += told["lora_alpha"] / told["r"] * b @ a  # type: ignore[union-attr]
+            plain.model.get_submodule(layer).weight += report["lora_alpha"] / report["r"] * b @ a  # type: ignore[union-attr]
         assert len(layers) == 4
         torch.testing.assert_close(plain(x), model(x))
 

@@ -24,13 +24,13 @@ def held(tensors: list[torch.Tensor]) -> int:
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
 def test_it_is_what_is_really_held(recipe: str, kind: str, tmp_path: Path) -> None:
     run = config(recipe, f"optimizer.kind={kind}")
-    told = memory.estimate(run, build_shapes(run.model))
+    estimate = memory.estimate(run, build_shapes(run.model))
     training = Training(run, TrainingInputs(data.load(run.data)), alone(tmp_path))
 
     moments = [value for state in training.optimizer.state.values() for name, value in state.items() if name != "step"]
-    assert told.weights == held([*training.model.parameters(), *training.model.buffers()])
-    assert told.gradients == held(list(training.model.parameters()))
-    assert told.optimizer == held(moments)
+    assert estimate.weights == held([*training.model.parameters(), *training.model.buffers()])
+    assert estimate.gradients == held(list(training.model.parameters()))
+    assert estimate.optimizer == held(moments)
 
 
 def test_activations_are_what_a_backward_pass_is_given(tmp_path: Path) -> None:
@@ -47,10 +47,10 @@ def test_activations_are_what_a_backward_pass_is_given(tmp_path: Path) -> None:
     x, y = training.examples.take(torch.arange(8))  # of 2 processes, in 2 parts
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         torch.nn.functional.cross_entropy(training.model(x), y)
-    told = memory.estimate(run, build_shapes(run.model), processes=2)
-    assert told.activations == sum(kept.values())
+    estimate = memory.estimate(run, build_shapes(run.model), processes=2)
+    assert estimate.activations == sum(kept.values())
     half = memory.estimate(run, build_shapes(run.model), processes=2, precision=Precision("bf16", "given")).activations
-    assert half is not None and told.activations / 2 < half < told.activations
+    assert half is not None and estimate.activations / 2 < half < estimate.activations
 
 
 def test_what_a_mixture_of_experts_keeps_is_not_known_before() -> None:
@@ -69,7 +69,7 @@ def test_the_real_deepseek_has_its_671_billion_and_is_refused() -> None:
     assert "= 10.7 TB, and activations; at most 80 GB, which H100 has for this process" in str(refused.value)
 
 
-def test_a_model_that_fits_without_moments_is_told_so() -> None:
+def test_a_model_that_fits_without_moments_is_reported() -> None:
     run = config("digits")
     needed = memory.estimate(run, build_shapes(run.model))
     with pytest.raises(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support.training_runs import TORCHRUN, assert_close, assert_same, config, launched, told, weights
+from tests.support.training_runs import TORCHRUN, assert_close, assert_same, config, launched, read_metrics, weights
 from workloads.checkpoint import newest
 from workloads.errors import UserError
 from workloads.training import memory, multi_token, sharded
@@ -79,10 +79,10 @@ def test_a_module_without_weight_changes_nothing_to_the_last_bit(tmp_path: Path)
 def test_it_learns(tmp_path: Path) -> None:
     more = ("steps=40", "data.sequence_length=64", "data.bytes_at_most=100000", "saving.every_steps=40")
     train(config("deepseek-v3-tiny", *changes(), *more, "schedule.warmup_steps=5"), tmp_path, {})
-    lines = [line for line in told(tmp_path) if "mtp_loss" in line]
+    lines = [line for line in read_metrics(tmp_path) if "mtp_loss" in line]
     assert lines[-1]["mtp_loss"] < 0.75 * lines[0]["mtp_loss"]
     assert lines[-1]["mtp_accuracy"] > lines[0]["mtp_accuracy"] + 0.1
-    assert told(tmp_path)[-1]["event"] == "finished"
+    assert read_metrics(tmp_path)[-1]["event"] == "finished"
 
 
 def test_a_stop_changes_nothing(tmp_path: Path) -> None:

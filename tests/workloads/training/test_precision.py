@@ -35,7 +35,7 @@ def test_a_cpu_computes_with_fp32_and_with_bf16_on_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "target", "told"),
+    ("asked", "target", "expected"),
     [
         ("bf16", V100, "precision: V100 (Volta) does not support bf16; auto, or one of fp16, fp32. "
                        "Write auto or fp16."),
@@ -43,10 +43,10 @@ def test_a_cpu_computes_with_fp32_and_with_bf16_on_request() -> None:
                        "Write auto or fp32, or add the device to the catalogue."),
     ],
 )  # fmt: skip
-def test_what_a_device_is_not_made_for_is_refused(asked: str, target: str | None, told: str) -> None:
+def test_what_a_device_is_not_made_for_is_refused(asked: str, target: str | None, expected: str) -> None:
     with pytest.raises(UserError) as refused:
         choose(asked, architecture_of(target) if target else None, "V100")
-    assert str(refused.value) == told
+    assert str(refused.value) == expected
 
 
 def test_fp16_on_a_cpu_is_refused() -> None:

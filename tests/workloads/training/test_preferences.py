@@ -18,7 +18,7 @@ from tests.support.training_runs import (
     assert_same,
     config,
     launched,
-    told,
+    read_metrics,
     weights,
 )
 from workloads.checkpoint import newest
@@ -128,7 +128,7 @@ def rows(tmp_path: Path) -> str:
 
 
 def lines(out: Path) -> list[dict[str, Any]]:
-    return [line for line in told(out) if "loss" in line and "event" not in line]
+    return [line for line in read_metrics(out) if "loss" in line and "event" not in line]
 
 
 def test_only_the_answers_count_and_short_ones_are_padded(model: Path, rows: str) -> None:
@@ -188,7 +188,7 @@ def test_a_model_prefers_afterwards_what_was_chosen(lora: bool, model: Path, row
 
     assert (first["loss"], first["accuracy"], first["margin"]) == pytest.approx((math.log(2), 0, 0), abs=1e-5)
     assert last["accuracy"] == 1 and last["margin"] > 0.1 and last["loss"] < 0.6
-    final = told(tmp_path / "right")[-1]
+    final = read_metrics(tmp_path / "right")[-1]
     assert final["held_out_accuracy"] == 1 and final["held_out_loss"] < 0.6
     gains = [yes_over_no(model, tmp_path / name, lora) - yes_over_no(model, None, lora) for name in paths]
     assert gains[0] > 0.5 and gains[1] < -0.5
@@ -237,7 +237,7 @@ def test_a_stop_does_not_wait_for_the_reference(
     with monkeypatch.context() as patch:
         patch.setattr(StopRequest, "__call__", stopping)
         assert not train(config("lora", *changes(model, rows)), tmp_path / "run", {})
-    assert len(calls) == 2 and told(tmp_path / "run")[-1]["step"] == 0
+    assert len(calls) == 2 and read_metrics(tmp_path / "run")[-1]["step"] == 0
     train(config("lora", *changes(model, rows)), tmp_path / "run", {})
     train(config("lora", *changes(model, rows)), tmp_path / "whole", {})
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "run"))

@@ -16,8 +16,8 @@ from workloads.training.run import train
 def written(path: Path, rows: int = 200, **arrays: Any) -> Path:
     """Write random rows, or other *arrays* in their place."""
     random = np.random.default_rng(0)
-    told = {"x": random.random((rows, 8, 8), np.float32), "labels": random.integers(0, 10, rows), **arrays}
-    np.savez(path, **{name: array for name, array in told.items() if array is not None})
+    content = {"x": random.random((rows, 8, 8), np.float32), "labels": random.integers(0, 10, rows), **arrays}
+    np.savez(path, **{name: array for name, array in content.items() if array is not None})
     return path
 
 
@@ -56,7 +56,7 @@ def test_a_group_stays_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arrays", "told"),
+    ("arrays", "expected"),
     [
         ({"x": None}, "x is missing"),
         ({"labels": None}, "labels is missing"),
@@ -73,12 +73,12 @@ def test_a_group_stays_together(tmp_path: Path) -> None:
     ],
 )
 def test_rows_that_do_not_fit_are_refused_before_the_first_step(
-    tmp_path: Path, arrays: dict[str, Any], told: str
+    tmp_path: Path, arrays: dict[str, Any], expected: str
 ) -> None:
     path = written(tmp_path / "rows.npz", **arrays)
     with pytest.raises(UserError) as error:
         train(config("digits", f'data={{"kind": "rows", "path": "{path}"}}'), tmp_path / "out", {})
-    assert told in str(error.value)
+    assert expected in str(error.value)
     assert not (tmp_path / "out" / "metrics.jsonl").exists()
 
 
