@@ -36,8 +36,8 @@ TASKS = """
   write_files:
     files: ["{{ {'path': toy_path, 'content': toy_text | b64encode, 'mode': '0600'} | combine(toy_account) }}"]
 - name: Say {{ toy_word | default('nothing') }}
-  ansible.builtin.fail: {msg: "{{ toy_text }}"}
-  when: toy_text is defined
+  ansible.builtin.fail: {msg: "{{ toy_failure }}"}
+  when: toy_failure is defined
 - name: Complain
   ansible.builtin.shell: "echo to no purpose; echo because >&2; exit 3"
   when: toy_complains | default(false)
@@ -194,7 +194,7 @@ def test_a_task_that_fails_says_no_secret_and_no_part_of_one(played):
     Neither in its name, nor where what it says is cut off in the middle of one.
     """
     named = {host: {"toy_word": SECRET} for host in HOSTS}  # a task has its name from whichever host comes first
-    named["one"]["toy_text"], named["two"]["toy_text"] = SECRET, "x" * 490 + SECRET
+    named["one"]["toy_failure"], named["two"]["toy_failure"] = SECRET, "x" * 490 + SECRET
     ended = played(**named)
 
     assert ended["one"] == "task 'Say [secret]': [secret]"
