@@ -263,7 +263,7 @@ def test_the_help_for_a_missing_package_is_a_source_of_it(hosts, messages, reaso
     assert caught.value.diagnostic.help.startswith(help)
 
 
-def test_the_output_of_a_command_on_another_host_is_written_here(do, rack, said):
+def test_the_output_of_a_command_on_another_host_is_written_here(do, rack, messages):
     """
     Only root of this host can read the file; nothing that is shown has the output.
     """
@@ -271,7 +271,7 @@ def test_the_output_of_a_command_on_another_host_is_written_here(do, rack, said)
 
     [step] = rack["gpu-01"].steps
     assert (step["kind"], step["path"], step["content"], step["mode"]) == ("put", "/run/token", "tok.en\n", 0o600)
-    assert said == ["get a token"]
+    assert messages == ["get a token"]
 
 
 def test_an_output_without_a_path_is_not_kept(do, rack):
