@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import tempfile
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -11,12 +12,17 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import json_documents
+from tests.support.operations_log import new_key
 
 # no test judges how long something takes
 settings.register_profile("rackwright", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rackwright")
 # each worker of pytest-xdist has a core: the threads of PyTorch that wait for another thread's core keep it busy
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# commands that tests run in the checkout write to a log of the tests, with a key of the tests
+_LOG = tempfile.TemporaryDirectory(prefix="rackwright-log-")
+os.environ["RACKWRIGHT_LOG"] = str(Path(_LOG.name, "log"))
+os.environ["RACKWRIGHT_LOG_KEY"] = str(new_key(Path(_LOG.name, "key")))
 
 SHARED = {"served", "wheel"}
 """Fixtures that take long to make: an MLflow server and the wheel."""
