@@ -28,12 +28,19 @@ def enrol(
 ) -> None:
     """Give a person the second factor: writes it to the hosts, and shows it once."""
     from rackwright.access import enrolment
+    from rackwright.cli import recording
 
     if not sys.stdout.isatty():
         expected, note = "a terminal", "the secret is shown once, and is written to no file"
         help = "Run the command again in a terminal that the person can see"
         raise SetupError(Diagnostic("enrol", "standard output is not a terminal", expected, help, note))
-    enrolled = enrolment.enrol(project.stack(stack), user, replace, project.notify)
+    loaded = project.stack(stack)
+    planned = [recording.change(user, "write a new second factor" if replace else "write the second factor")]
+    with recording.record("enrol", loaded, arguments={"user": user}, planned=planned) as operation:
+        enrolled = enrolment.enrol(loaded, user, replace, project.notify)
+        for host in (*enrolled.hosts, *enrolled.failures):
+            operation.complete(host, user, "failed" if host in enrolled.failures else "done")
+        recording.finish(operation, enrolment.exit_status(enrolled))
     if enrolled.secret:
         _show(enrolled)
     else:
@@ -73,8 +80,13 @@ def cert(
 ) -> None:
     """Issue a short-lived certificate for the automation's key."""
     from rackwright.access import certificates
+    from rackwright.cli import recording
 
-    issued = certificates.issue(project.stack(stack), key, ca, principal or (), minutes, source_address or ())
+    loaded = project.stack(stack)
+    names = {"principals": " ".join(principal or ()), "minutes": str(minutes)}
+    with recording.record("cert", loaded, arguments=names, planned=[]) as operation:
+        issued = certificates.issue(loaded, key, ca, principal or (), minutes, source_address or ())
+        operation.complete("", f"certificate {issued.serial} for {', '.join(issued.principals)}", "done")
     if as_json:
         data: IssuedCertificate = {
             "path": str(issued.path),

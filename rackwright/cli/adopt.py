@@ -43,7 +43,7 @@ def adopt(
     stays; 3 a resource is unknown; 4 pulumi failed.
     """
     from rackwright.audit import evidence, report
-    from rackwright.cli import set_aside
+    from rackwright.cli import recording, set_aside
     from rackwright.cli.state import select
     from rackwright.hosts.pool import Hosts
     from rackwright.provider import state_format
@@ -65,12 +65,17 @@ def adopt(
         aside = None
         if moves:
             set_aside.check_complete(loaded, old, before, compared)
-            aside = set_aside.set_aside(stack, exported)
-        present = {_name(urn) for urn in state.urns(stack) if _type(urn) not in (state_format.RACK, state_format.HOST)}
-        new = [each for each in matching if each.name not in present]
-        if new:
-            project.notify(f"adopting {len(new)} of {len(compared.results)} resources")
-            _import(stack, new)
+        planned = [recording.change("state", "set aside")] if moves else []
+        planned += [recording.change(each.name, "import into the state", _host(each)) for each in matching]
+        with recording.record("adopt", loaded, planned=planned):
+            if moves:
+                aside = set_aside.set_aside(stack, exported)
+            urns = state.urns(stack)
+            present = {_name(urn) for urn in urns if _type(urn) not in (state_format.RACK, state_format.HOST)}
+            new = [each for each in matching if each.name not in present]
+            if new:
+                project.notify(f"adopting {len(new)} of {len(compared.results)} resources")
+                _import(stack, new)
         changed = dict(_host_changes(before, hosts))
     finally:
         hosts.close()

@@ -22,6 +22,7 @@ from rackwright.cli import (
     host,
     init,
     lineage,
+    log,
     project,
     rebuild,
     run,
@@ -46,6 +47,7 @@ app.add_typer(host.app, name="host", rich_help_panel=OPERATE)
 app.add_typer(drive.app, name="drive", rich_help_panel=OPERATE)
 app.add_typer(gpu.app, name="gpu", rich_help_panel=OPERATE)
 app.add_typer(cluster.app, name="cluster", rich_help_panel=OPERATE)
+app.add_typer(log.app, name="log", rich_help_panel=CHECK)
 app.add_typer(run.app, name="run", rich_help_panel=MODELS)
 app.add_typer(server.app, name="server", rich_help_panel=MODELS)
 app.add_typer(access.app)
@@ -264,7 +266,12 @@ def inventory(
     if secrets is None:
         terminal.show(json.dumps(inventory.public(project.stack(stack)), indent=2))
     else:
-        terminal.show(inventory.write(project.stack(stack), secrets))
+        from rackwright.cli import recording
+
+        loaded = project.stack(stack)
+        planned = [recording.change(str(secrets), "write the inventory with secrets")]
+        with recording.record("inventory", loaded, planned=planned):
+            terminal.show(inventory.write(loaded, secrets))
 
 
 Consents = Annotated[

@@ -6,7 +6,7 @@ from pathlib import Path
 from rackwright import terminal
 from rackwright.audit import evidence, report, table
 from rackwright.audit.digests import load
-from rackwright.cli import project
+from rackwright.cli import project, recording
 from rackwright.errors import SetupError
 from rackwright.facts import snapshot as snapshots
 from rackwright.facts.facts import Facts
@@ -51,6 +51,7 @@ def run(
     lookup = (tracking,) if snapshot is None else ("", "--snapshot asks no server")
     resolved_names = registered.resolve_names(stack, *lookup)
     compared = report.compare(stack, facts_by_host, secret_digests, dict(registered.notices(resolved_names, stack)))
+    recording.note("audit", stack, names, compared.exit_status)
     if as_json:
         terminal.show_json(report.as_json(compared))
     else:

@@ -31,9 +31,12 @@ def backup(
 
     Exit status: 0 the archive is whole, 1 the checkpoint is damaged, 2 there is no checkpoint, 4 writing failed.
     """
+    from rackwright.cli import recording
     from workloads.checkpoint import archive
 
-    _print_result(archive.backup(directory, to, step, archive.Compression(compression)), as_json)
+    with recording.record("backup", arguments={"from": str(directory), "to": str(to)}, planned=[]):
+        verified = archive.backup(directory, to, step, archive.Compression(compression))
+    _print_result(verified, as_json)
 
 
 @app.command(rich_help_panel=MODELS)
@@ -48,9 +51,15 @@ def restore(
 
     Exit status: 0 every byte is intact, 1 it is damaged, 2 the checkpoint exists already, 4 reading or writing failed.
     """
+    from rackwright.cli import recording
     from workloads.checkpoint import archive
 
-    _print_result(archive.restore(path, to) if to else archive.verify(path), as_json)
+    if to is None:
+        _print_result(archive.verify(path), as_json)
+        return
+    with recording.record("restore", arguments={"from": str(path), "to": str(to)}, planned=[]):
+        verified = archive.restore(path, to)
+    _print_result(verified, as_json)
 
 
 def _print_result(verified: "VerifiedCheckpoint", as_json: bool) -> None:

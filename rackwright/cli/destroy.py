@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rackwright import terminal
-from rackwright.cli import project
-from rackwright.cli.pulumi import finish, read_state, run_pulumi
+from rackwright.cli import project, recording
+from rackwright.cli.pulumi import finish, note_outcomes, read_state, run_pulumi
 from rackwright.cli.removal import Outcome, plan_removals
 from rackwright.errors import command
+from rackwright.log.operation import VARIABLE
 from rackwright.provider import state_format
 
 TOTALS: Mapping[Outcome, str] = {
@@ -46,4 +47,11 @@ def run(name: str, yes: bool) -> int:
             project.notify("nothing was changed")
             return 2
         argv = ["destroy", "--yes", "--skip-preview"]
-        return finish(run_pulumi(argv, name, Path(scratch, "destroy"), environment, None), "up")
+        planned = [
+            recording.change(each.name, "delete", each.name.partition("/")[0], each.record.destroys) for each in found
+        ]
+        with recording.record("destroy", stack, planned=planned) as operation:
+            environment[VARIABLE] = operation.id
+            ended = run_pulumi(argv, name, Path(scratch, "destroy"), environment, None)
+            note_outcomes(operation, ended)
+            return recording.finish(operation, finish(ended, "up"))

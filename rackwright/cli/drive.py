@@ -11,6 +11,8 @@ from rackwright.cli.arguments import AsJson, HostName, StackName
 from rackwright.errors import DeclarationError, command
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rackwright.cli.json_types import CertificateCheck, ErasureData, ErrorData, LightData
 
 app = typer.Typer(no_args_is_help=True, help="One drive of a host.")
@@ -28,11 +30,14 @@ def replace(
     new: Annotated[str, typer.Argument(metavar="NEW", help="Serial of its replacement.")],
 ) -> None:
     """Replace a drive in the fleet's file; the next `up` copies to the new drive, or rebuilds it. Touches no host."""
+    from rackwright.cli import recording
     from rackwright.fleet import edit_hosts
 
     if wrong := list(project.stack(stack).unknown_host_errors(host)):
         raise DeclarationError(*wrong)
-    path = project.rewrite(stack, lambda path: edit_hosts.replace_drive(path, host, old, new))
+    planned = [recording.change(new, f"replace {old} in the fleet's file", host)]
+    with recording.record("drive replace", stack, [host], planned=planned):
+        path = project.rewrite(stack, lambda path: edit_hosts.replace_drive(path, host, old, new))
     project.notify(
         f"{path.name}: {host} has {new} in the place of {old};"
         f" to see the effect, run {command('rackwright preview {}', stack)}"
@@ -114,14 +119,29 @@ def erase(
 
     Exit status: 0 all drives are erased, 4 a drive is not, or has data left, 2 refused, or no consent, 3 not reached.
     """
+    from rackwright.cli import recording
     from rackwright.erase import certificate as certificates
     from rackwright.erase.run import DryRun, EraseRequest
     from rackwright.erase.run import erase as run
 
     loaded = project.stack(stack)
     request = EraseRequest(host, tuple(serials), method, tuple(consent or ()), sign_with.expanduser(), certificate)
-    with project.connect_hosts(loaded) as hosts:
-        result = run(hosts, loaded, request, project.notify)
+    with (
+        recording.record("drive erase", loaded, [host], {"method": method}) as operation,
+        project.connect_hosts(loaded) as hosts,
+    ):
+
+        def start(contents: "Mapping[str, str]") -> None:
+            operation.begin(
+                [recording.change(serial, f"erase by {method}", host, [held]) for serial, held in contents.items()]
+            )
+
+        result = run(hosts, loaded, request, project.notify, start)
+        if not isinstance(result, DryRun):
+            erased = {drive.serial for drive in result.certificate.drives} if result.certificate else set()
+            for serial in serials:
+                operation.complete(host, serial, "done" if serial in erased else "failed")
+            recording.finish(operation, max((failure.exit_status for failure in result.failures), default=0))
     if isinstance(result, DryRun):
         if as_json:
             contents: ErasureData = {"erased": [], "contents": result.drives, "errors": [], "certificate": None}

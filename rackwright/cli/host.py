@@ -23,6 +23,7 @@ def forget(
 
     Exit status: 0 the state has no resource of the host any more, 2 unknown host or not confirmed.
     """
+    from rackwright.cli import recording
     from rackwright.errors import DeclarationError, Diagnostic
 
     urns = _urns_by_host(state.urns(stack))
@@ -35,9 +36,11 @@ def forget(
     if not yes and not terminal.confirm(f"Remove {names} from the state of stack {stack}?"):
         project.notify("nothing was changed: confirm with --yes that the machine is gone for good")
         raise typer.Exit(2)
-    for urn in reversed(urns[host]):
-        # the next run adopts dependent resources of other hosts again, such as paths to this one
-        state.pulumi(stack, "state", "delete", "--yes", "--force", "--target-dependents", urn)
+    planned = [recording.change(_name(urn), "remove from the state", host) for urn in reversed(urns[host])]
+    with recording.record("host forget", stack, [host], planned=planned):
+        for urn in reversed(urns[host]):
+            # the next run adopts dependent resources of other hosts again, such as paths to this one
+            state.pulumi(stack, "state", "delete", "--yes", "--force", "--target-dependents", urn)
     project.notify(f"forgotten: {names}")
 
 
@@ -73,6 +76,7 @@ def reidentify(
 
     Exit status: 0 the identity is written or was right, 2 refused or not confirmed, 3 not reached.
     """
+    from rackwright.cli import recording
     from rackwright.errors import DeclarationError
     from rackwright.fleet import edit_hosts
     from rackwright.fleet.reidentify import compare_identity
@@ -93,7 +97,9 @@ def reidentify(
     if not yes and not terminal.confirm(question):
         project.notify("nothing was written: confirm with --yes that it is the same host")
         raise typer.Exit(2)
-    path = project.rewrite(stack, lambda path: edit_hosts.replace_identity(path, host, both.changes))
+    planned = [recording.change(host, "write another identity into the fleet's file", host)]
+    with recording.record("host reidentify", loaded, [host], planned=planned):
+        path = project.rewrite(stack, lambda path: edit_hosts.replace_identity(path, host, both.changes))
     project.notify(
         f"{path.name}: {host} has another identity;"
         f" to see other differences, run {command('rackwright preview {}', stack)}"

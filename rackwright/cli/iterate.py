@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from rackwright import terminal
-from rackwright.cli import project, pulumi
+from rackwright.cli import project, pulumi, recording
 from rackwright.errors import command
 from rackwright.fleet.edit_server import replace_model
 from rackwright.iteration import process, report
@@ -61,8 +61,11 @@ def run(request: IterationRequest, as_json: bool, yes: bool) -> None:
     """
     if request.until is Stage.UP and not yes:  # before hours of training
         terminal.require("Pass --yes to change the hosts without a question, or --until promote to touch no host")
+    planned = [recording.change(request.server, f"iterate until {request.until.value}")]
+    arguments = {"server": request.server, "data": str(request.data)}
     try:
-        data = iterate(request, _LocalActions(request, yes))
+        with recording.record("server iterate", request.stack, arguments=arguments, planned=planned):
+            data = iterate(request, _LocalActions(request, yes))
     except StageFailed as error:
         if error.report is None:
             raise

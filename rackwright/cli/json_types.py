@@ -11,6 +11,7 @@ from typing_extensions import TypedDict  # pydantic reads no other one on Python
 from rackwright.cli.doctor import Check
 from rackwright.cli.stacks import StackRow
 from rackwright.erase.certificate import ErasureCertificate
+from rackwright.log.entry import EntryData
 from rackwright.schema.server import ServedModel
 from rackwright.twin.twin import MachineStatus
 
@@ -334,3 +335,95 @@ class ImageContext(TypedDict):
     """Tag of the image."""
     stop_seconds: int
     """Time that the server needs to stop."""
+
+
+class LogEntries(TypedDict):
+    """Entries of the operations log."""
+
+    path: str
+    """Path of the log."""
+    log: str
+    """Identifier of the log."""
+    entries: Sequence[EntryData]
+    """Entries that match, in their order."""
+
+
+class BreakData(TypedDict):
+    """The first place at which the operations log is not whole."""
+
+    sort: str
+    """Sort of the change: `edited`, `deleted`, `inserted`, `swapped`, `truncated`, `forked`, `unknown_key` or
+    `revoked_key`."""
+    line: int
+    """Number of the line in the file, from 1."""
+    sequence: int | None
+    """Number of the entry there; null if the line cannot be read."""
+    problem: str
+    """The place and the change, in words."""
+
+
+class LogKey(TypedDict):
+    """A key of the operations log."""
+
+    fingerprint: str
+    """Fingerprint of the key."""
+    added_at: int
+    """Number of the entry that added the key."""
+    revoked_at: int | None
+    """Number of the entry that revoked the key; null for a valid key."""
+
+
+class HeadsData(TypedDict):
+    """The comparison with the heads at a second place."""
+
+    place: str
+    """The second place."""
+    reached: bool
+    """Whether the place was read."""
+    copied: int | None
+    """Number of the last entry whose head is there; null for none."""
+    problem: str
+    """Difference or error; empty without one."""
+
+
+class LogVerification(TypedDict):
+    """The check of an operations log."""
+
+    path: str
+    """Path of the log."""
+    log: str
+    """Identifier of the log."""
+    entries: int
+    """Number of whole entries, up to the first broken place."""
+    broken: BreakData | None
+    """The first broken place; null for a whole log."""
+    keys: Sequence[LogKey]
+    """All keys that may sign, or might once."""
+    unfinished: Sequence[int]
+    """Numbers of the entries of operations without an end: they still run, or were killed."""
+    heads: Sequence[HeadsData]
+    """The comparisons with second places."""
+
+
+class LogExport(TypedDict):
+    """An exported operations log."""
+
+    directory: str
+    """Directory of the files."""
+    files: Sequence[str]
+    """Names of the files."""
+    entries: int
+    """Number of whole entries."""
+
+
+class LogHead(TypedDict):
+    """A head that is at a second place."""
+
+    place: str
+    """The second place."""
+    log: str
+    """Identifier of the log."""
+    sequence: int
+    """Number of the entry."""
+    hash: str
+    """SHA-256 of the entry."""

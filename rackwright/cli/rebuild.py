@@ -46,7 +46,7 @@ def rebuild(
 
 
 def _run(name: str, hosts: Sequence[str], before: Path | None, yes: bool, as_json: bool) -> int:
-    from rackwright.cli import pulumi
+    from rackwright.cli import pulumi, recording
 
     stack = project.stack(name)
     _check(stack, hosts, before, yes)
@@ -56,14 +56,17 @@ def _run(name: str, hosts: Sequence[str], before: Path | None, yes: bool, as_jso
     folder = before or stack.project / ".rackwright" / "rebuilds" / name
     earlier = _load(folder, hosts) if before else _save_facts(stack, hosts, folder)
     partial = hosts if len(hosts) < len(stack.fleet.hosts) else ()
-    if stack.twin is not None:
-        if not yes and not terminal.confirm(_question(stack, hosts, partial)):
-            project.notify("nothing was changed")
-            return 2
-        _make_blank(stack, partial)
+    if stack.twin is not None and not yes and not terminal.confirm(_question(stack, hosts, partial)):
+        project.notify("nothing was changed")
+        return 2
     # stdout is for the comparison alone if a program reads it
     stdout = sys.stderr if as_json else None
-    status = pulumi.up(name, pulumi.Selection(partial), yes=yes or stack.twin is not None, stdout=stdout)
+    blank = [recording.change(host, "reset", host, ["all disks"]) for host in hosts if stack.twin is not None]
+    with recording.record("rebuild", stack, hosts, planned=blank) as operation:
+        if stack.twin is not None:
+            _make_blank(stack, partial)
+        up_status = pulumi.up(name, pulumi.Selection(partial), yes=yes or stack.twin is not None, stdout=stdout)
+        status = recording.finish(operation, up_status)
     if status not in (0, 1):
         words = " ".join(["rackwright rebuild {}", *("{}" for _ in partial), "--before {}"])
         retry = command(words, name, *partial, folder)

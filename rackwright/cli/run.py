@@ -62,11 +62,15 @@ def stop(stack: StackName, run: RunName, as_json: AsJson = False) -> None:
 
     Exit status: 0 it is stopped, 4 it could not be stopped.
     """
+    from rackwright.cli import recording
     from rackwright.status import runs
 
     loaded = project.stack(stack)
+    affected = [each.spec.host for each in runs.find_resources(loaded, run)]
     with project.connect_hosts(loaded) as hosts:
-        runs.stop(hosts, loaded, run, project.notify)
+        planned = [recording.change(run, "stop", host) for host in affected]
+        with recording.record("run stop", loaded, affected, {"run": run}, planned):
+            runs.stop(hosts, loaded, run, project.notify)
         report = runs.observe(hosts, loaded, run)
     _print_report(report, as_json)
 

@@ -97,7 +97,7 @@ def promote(
         served_model = registered.model_to_serve(loaded, server, name, tracking)
     else:
         served_model = server_model.model_to_serve(loaded, server, str(model))
-    _replace_model(loaded, server, served_model, before, as_json)
+    _replace_model("server promote", loaded, server, served_model, before, as_json)
 
 
 @app.command()
@@ -213,7 +213,7 @@ def rollback(stack: StackName, server: ServerName, as_json: AsJson = False) -> N
     with project.connect_hosts(loaded) as hosts:
         report = servers.observe(hosts, loaded, server)
     model = loaded.fleet.servers[server].model.of_version(report.previous_version())
-    _replace_model(loaded, server, model, report.version, as_json)
+    _replace_model("server rollback", loaded, server, model, report.version, as_json)
 
 
 @app.command()
@@ -259,11 +259,16 @@ def image(
     )
 
 
-def _replace_model(stack: "Stack", server: str, model: "ServedModel", before: str | None, as_json: bool) -> None:
+def _replace_model(
+    command_name: str, stack: "Stack", server: str, model: "ServedModel", before: str | None, as_json: bool
+) -> None:
     """Write *model* as that of *server* into the fleet's file, and print it with the version *before*."""
+    from rackwright.cli import recording
     from rackwright.fleet.edit_server import replace_model
 
-    path = project.rewrite(stack.name, lambda path: replace_model(path, server, model))
+    changes = [recording.change(server, f"write {model.version or model.registered} into the fleet's file")]
+    with recording.record(command_name, stack, arguments={"server": server}, planned=changes):
+        path = project.rewrite(stack.name, lambda path: replace_model(path, server, model))
     if as_json:
         change: ModelChange = {"server": server, "file": str(path), "model": model, "previous": before}
         terminal.show_json(change)

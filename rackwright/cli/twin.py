@@ -95,7 +95,13 @@ def stop(stack: StackName) -> None:
 @app.command()
 def reset(stack: StackName) -> None:
     """Stop the machines at once; delete their disks, and the state of every stack that targets this twin."""
-    reset_twin(project.stack(stack))
+    from rackwright.cli import recording
+
+    loaded = project.stack(stack)
+    _target(loaded)  # a rack is refused before the entry
+    planned = [recording.change(f"twin {loaded.twin}", "reset", destroys=["all disks", "the states of its stacks"])]
+    with recording.record("twin reset", loaded.name, planned=planned):
+        reset_twin(loaded)
 
 
 def reset_twin(stack: "Stack") -> None:

@@ -4,7 +4,7 @@ import getpass
 import json
 import secrets
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -91,8 +91,17 @@ class EraseResult:
     """Reasons why other drives are not erased, or not verified."""
 
 
-def erase(hosts: Hosts, stack: Stack, request: EraseRequest, progress: Progress) -> DryRun | EraseResult:
+def erase(
+    hosts: Hosts,
+    stack: Stack,
+    request: EraseRequest,
+    progress: Progress,
+    start: Callable[[Mapping[str, str]], None] = lambda contents: None,
+) -> DryRun | EraseResult:
     """Erase the drives of *request* if its consents cover their content; without any consent, return that content.
+
+    Args:
+        start: A function that gets the content of each drive, by serial, before the first write.
 
     Raises:
         DeclarationError: the erasure cannot begin; contains all reasons, and nothing was written.
@@ -121,6 +130,7 @@ def erase(hosts: Hosts, stack: Stack, request: EraseRequest, progress: Progress)
             return DryRun(by_serial, "\n".join([*notes, f"To erase all of it, add:\n  {options}"]))
         for target in targets:
             progress(f"{name}: {target.note}")
+        start(contents)
         report = _erase_on_host(hosts, request, id, contents, progress)
     return _make_result(stack, request, targets, report)
 

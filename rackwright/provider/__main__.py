@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import cache, partial
 from pathlib import Path
 from types import FrameType
@@ -69,6 +70,10 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
     from rackwright.hosts.steps import Play, execute
     from rackwright.kinds.shared.secrets import Redactor
     from rackwright.lock import tree
+    from rackwright.log import operation
+    from rackwright.log.digests import of_stack
+    from rackwright.log.operation import Operation
+    from rackwright.log.writer import open_log
     from rackwright.provider import consents
     from rackwright.provider.site import Site
     from rackwright.stack import declare, load_stack
@@ -105,12 +110,30 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
     def find_inputs(token: str, id: str) -> dict[str, Any] | None:
         return inputs().get((token, id))
 
+    log = open_log(loaded_stack.project, os.environ)
+    digests = of_stack(loaded_stack)
+
+    def record(
+        change: str, host: str, resource: str, redact: Callable[[str], str]
+    ) -> AbstractContextManager[Operation]:
+        return operation.record(
+            log.append,
+            change,
+            stack=stack,
+            hosts=[host],
+            resource=resource,
+            digests=digests,
+            redact=redact,
+            every_attempt=True,
+        )
+
     execute_steps = partial(execute, play=play)
     return Site(
         loaded_stack.repository,
         hosts,
         execute_steps,
         rollout_gate,
+        record,
         find_inputs,
         loaded_stack.maintenance,
         loaded_stack.retired,

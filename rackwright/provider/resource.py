@@ -7,6 +7,7 @@ looked up at each call, so that a test can replace it.
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from rackwright.core import diff as comparison
 from rackwright.core import wire
-from rackwright.core.contract import Absent, Kind, Resource
+from rackwright.core.contract import Absent, Kind, Plan, Resource
 from rackwright.core.wire import JSON
 from rackwright.core.wording import format_changes, format_difference, format_plan
 from rackwright.errors import (
@@ -27,8 +28,11 @@ from rackwright.errors import (
     command,
     render,
 )
+from rackwright.log.operation import Operation as LoggedOperation
+from rackwright.progress import Progress
 from rackwright.provider import codec, saved_plan, state_format
 from rackwright.provider.operation import Operation
+from rackwright.provider.outcomes import losses
 from rackwright.provider.site import Sites
 from rackwright.provider.state_format import check_format, format_of, set_aside_help
 from rackwright.provider.subject import COMPUTED, ObservedSubject, Properties, Subject, Urn, mark_secrets
@@ -189,6 +193,18 @@ class Resources:
         self._refuse_other_format(urn, old)
         self._refuse_in_maintenance(urn, new)
         subject = self._subject(urn, new)
+        with self._record("update" if old else "create", subject) as entry:
+            return self._apply(subject, urn, old, state, operation, entry)
+
+    def _apply(
+        self,
+        subject: Subject,
+        urn: Urn,
+        old: Properties,
+        state: Properties,
+        operation: Operation,
+        entry: LoggedOperation,
+    ) -> tuple[str, dict[str, JSON]]:
         created, host = bool(state.get("created")), subject.spec.host
         with (
             subject.site.slot(subject.kind.rollout_group(subject.spec), host, operation.status),
@@ -197,10 +213,11 @@ class Resources:
             observed = subject.observe(fresh=True)
             saved_plan.check(subject.id, subject.claims, observed.plan)
             if not self._may_run(urn, old, state, observed, operation):
+                entry.outcome = "refused"
                 return subject.id, observed.outputs(created)
             creates = observed.plan.creates
             if observed.plan.steps:
-                observed = self._execute(observed, operation, created)
+                observed = self._execute(observed, operation, created, entry)
             if fixable_differences := observed.fixable_differences():
                 differences = "; ".join(map(format_difference, fixable_differences))
                 raise StepFailed(
@@ -220,25 +237,29 @@ class Resources:
     def delete(self, urn: Urn, inputs: Properties, operation: Operation) -> None:
         """Remove the resource from its host if its last *inputs* allow that; leave a retired host unchanged."""
         self._refuse_other_format(urn, inputs)
-        if inputs.get("host") in self._sites[urn.stack].retired_hosts:
-            operation.info("its host is retired: the resource stays there unchanged")
+        site, retired = self._sites[urn.stack], str(inputs.get("host"))
+        if retired in site.retired_hosts:
+            with site.record("delete", retired, retired, self._sites.redact):
+                operation.info("its host is retired: the resource stays there unchanged")
             return
         subject = self._subject(urn, inputs)
         if (urn.token, subject.id) in self._sites.declared:  # a replacement, or the same resource at another URN
-            operation.info("the program still declares it: only its old entry leaves the state")
+            with self._record("delete", subject):
+                operation.info("the program still declares it: only its old entry leaves the state")
             return
         self._refuse_in_maintenance(urn, inputs)
-        saved_plan.check_removal(subject.id)
         host = subject.spec.host
         try:
-            with subject.site.hosts.lease(host, subject.id, operation.status):
-                self._remove(subject, operation)
+            with self._record("delete", subject) as entry:
+                saved_plan.check_removal(subject.id)
+                with subject.site.hosts.lease(host, subject.id, operation.status):
+                    self._remove(subject, operation, entry)
         except HostUnreachable as error:
             forget = command("rackwright host forget {} {}", urn.stack, host)
             note = f"a removal needs its host; if the host never comes back, {forget} forgets all its resources"
             raise Refused(*(_add_context(each, subject.id, note) for each in error.diagnostics)) from error
 
-    def _remove(self, subject: Subject, operation: Operation) -> None:
+    def _remove(self, subject: Subject, operation: Operation, entry: LoggedOperation) -> None:
         plan = subject.removal()
         if plan.refusals:
             raise Refused(*plan.refusals)
@@ -246,12 +267,14 @@ class Resources:
             operation.info("\n".join(plan.notes))
         if not plan.steps:
             return
-        subject.site.execute(subject.spec.host, subject.id, plan.steps, operation.status)
+        _execute_logged(subject, plan, operation.status, "delete", entry)
         if remaining_steps := subject.removal().steps:
             problem = f"the removal is incomplete: {'; '.join(step.text for step in remaining_steps)}"
             raise StepFailed(Diagnostic(subject.id, problem, help=_AGAIN))
 
-    def _execute(self, observed: ObservedSubject, operation: Operation, created: bool) -> ObservedSubject:
+    def _execute(
+        self, observed: ObservedSubject, operation: Operation, created: bool, entry: LoggedOperation
+    ) -> ObservedSubject:
         """Run the plan's steps and observe the host again; save the last observation from the first step on."""
         subject = observed.subject
 
@@ -260,7 +283,7 @@ class Resources:
             operation.save_state(subject.id, observed.outputs(created))
 
         try:
-            subject.site.execute(subject.spec.host, subject.id, observed.plan.steps, announce)
+            _execute_logged(subject, observed.plan, announce, "create" if observed.plan.creates else "update", entry)
         except BaseException:
             if operation.saved_state:
                 with contextlib.suppress(UserError):  # an unreachable host leaves the earlier observation
@@ -289,6 +312,9 @@ class Resources:
             operation.warn(f"{render(refusals, severity='')}\nOnly the consent to its removal is stored.", "refused")
             return False
         raise Refused(*refusals)
+
+    def _record(self, change: str, subject: Subject) -> AbstractContextManager[LoggedOperation]:
+        return subject.site.record(change, subject.spec.host, subject.id, self._sites.redact)
 
     def _maintenance_text(self, urn: Urn, inputs: Properties) -> str | None:
         """Return the reason for maintenance of the host today; None without maintenance."""
@@ -346,6 +372,24 @@ class Resources:
             problem = f"its declaration in the state is invalid: {reasons}"
             raise InvalidResource(Diagnostic(urn.token, problem, help=set_aside_help(urn.stack))) from None
         return Subject(kind, spec, inputs, self._sites[urn.stack])
+
+
+def _execute_logged(subject: Subject, plan: Plan, progress: Progress, change: str, entry: LoggedOperation) -> None:
+    """Run the steps of *plan* between the entries of the operations log, the second of which has their result."""
+    host, id, begun = subject.spec.host, subject.id, 0
+
+    def start(number: int) -> None:
+        nonlocal begun
+        begun = number
+
+    steps = [step.text for step in plan.steps]
+    entry.begin([{"host": host, "resource": id, "change": change, "steps": steps, "destroys": losses(plan)}])
+    try:
+        subject.site.execute(host, id, plan.steps, progress, start)
+    except BaseException:
+        entry.complete(host, id, "failed", max(begun - 1, 0))
+        raise
+    entry.complete(host, id, "done", len(steps))
 
 
 def _with_note(error: UserError, note: str) -> str:

@@ -13,6 +13,7 @@ from rackwright.core.wire import JSON
 from rackwright.core.wording import format_step
 from rackwright.facts.facts import Facts
 from rackwright.kinds.shared.secrets import Redactor
+from rackwright.log.operation import Operation
 from rackwright.progress import Progress
 
 FindInputs = Callable[[str, str], Mapping[str, JSON] | None]
@@ -45,6 +46,14 @@ class RolloutGateProtocol(Protocol):
     def slot(self, rollout_group: str, host: str, progress: Progress) -> AbstractContextManager[None]: ...
 
 
+class Record(Protocol):
+    """The operations log; see rackwright.log.operation."""
+
+    def __call__(
+        self, change: str, host: str, resource: str, redact: Callable[[str], str], /
+    ) -> AbstractContextManager[Operation]: ...
+
+
 @dataclass(frozen=True)
 class Site:
     """The declaration and hosts of one stack."""
@@ -53,6 +62,7 @@ class Site:
     hosts: HostsProtocol
     execute_steps: Execute
     rollout_gate: RolloutGateProtocol
+    record: Record
     find_inputs: FindInputs = lambda token, id: None
     maintenance: Mapping[str, str] = field(default_factory=dict)
     """Hosts in maintenance today, each with the text for messages."""
@@ -65,14 +75,21 @@ class Site:
             contextlib.nullcontext() if rollout_group is None else self.rollout_gate.slot(rollout_group, host, progress)
         )
 
-    def execute(self, host: str, id: str, steps: Sequence[Step], progress: Progress) -> None:
-        """Do *steps*, and announce each with the text of the preview."""
+    def execute(
+        self, host: str, id: str, steps: Sequence[Step], progress: Progress, started: Callable[[int], None]
+    ) -> None:
+        """Do *steps*, and announce each with the text of the preview.
+
+        Args:
+            started: A function that gets the number of each step, from 1, before that step.
+        """
         current = 0
 
         def announce(text: str) -> None:
             nonlocal current
             if current < len(steps) and text == steps[current].text:  # another text is progress of the running step
                 current += 1
+                started(current)
             progress(format_step(current, len(steps), text))
 
         self.execute_steps(self.hosts, host, id, steps, announce)

@@ -17,6 +17,7 @@ from rackwright.cli import project, pulumi, rebuild
 from rackwright.cli.app import app
 from rackwright.errors import DeclarationError, Diagnostic, HostUnreachable, Refused
 from rackwright.facts.facts import Facts
+from rackwright.log import digests
 from tests.support import recorded_facts
 from tests.support.diagnostics import sentences
 
@@ -69,6 +70,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(rebuild.twin_commands, "stacks_of_twin", lambda stack: iter(["lab", "training"]))
     monkeypatch.setattr(pulumi, "check", lambda stack: 2)
     monkeypatch.setattr(pulumi, "up", up)
+    monkeypatch.setattr(digests, "of_stack", lambda stack: {})
     return lab
 
 

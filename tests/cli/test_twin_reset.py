@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from rackwright.cli import project, twin
 from rackwright.cli.app import app
 from rackwright.errors import StepFailed
+from rackwright.log import digests
 
 SETTINGS = {
     "lab": "config: {rackwright:fleet: rack.yaml, rackwright:target: twin:lab}\n",
@@ -29,6 +30,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
     monkeypatch.setattr(project, "stack", lambda name: SimpleNamespace(name=name, project=tmp_path, twin="lab"))
     monkeypatch.setattr(project, "environment", lambda name: {})
+    monkeypatch.setattr(digests, "of_code", dict)
     monkeypatch.setattr(twin, "build", lambda stack: SimpleNamespace(reset=lambda progress: done.append("reset")))
     monkeypatch.setattr(twin.subprocess, "run", lambda argv, **options: done.append(argv[-1]) or answer(argv[-1]))
     return done

@@ -19,6 +19,7 @@ from rackwright.provider.site import Site
 from rackwright.schema.rollout import Rollout
 from rackwright.schema.ssh import Endpoint, Login
 from rackwright.twin import Container, Twin, VirtualNic
+from tests.support.operations_log import in_memory
 from tests.support.provider_rig import Rig, failing, rig
 
 pytestmark = [
@@ -52,7 +53,11 @@ def hosts() -> Iterator[Hosts]:
 def made(hosts: Hosts) -> Iterator[Rig]:
     policy = Rollout(max_failures=1)  # several runs, and this is one process
     site = Site(
-        REPOSITORY, hosts, partial(execute, play=Plays(HERE, hosts, str).play), RolloutGate(policy, lambda: False)
+        REPOSITORY,
+        hosts,
+        partial(execute, play=Plays(HERE, hosts, str).play),
+        RolloutGate(policy, lambda: False),
+        in_memory(),
     )
     with rig({RoleKind.token: RoleKind()}, lambda stack, secrets: site) as made:
         made.token = RoleKind.token

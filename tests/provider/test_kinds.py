@@ -19,6 +19,7 @@ from rackwright.provider.site import Site
 from rackwright.schema.rollout import Rollout
 from rackwright.schema.secret import derive_value
 from tests.support.leaks import find_forms, forms
+from tests.support.operations_log import in_memory
 from tests.support.provider_rig import Rig, State, failing, rig
 from tests.support.recorded_hosts import HOST, RESOURCES, STACK, blank, recorded
 from tests.support.simulated import SimulatedHost, SimulatedRack
@@ -40,7 +41,7 @@ def _rig(rack: SimulatedRack) -> Iterator[Rig]:
 
     def open_site(stack: str, secrets: Mapping[str, str]) -> Site:
         opened.append(Hosts(rack.endpoints, STACK.salt))
-        return Site(STACK.repository, opened[-1], execute, RolloutGate(Rollout(), lambda: False))
+        return Site(STACK.repository, opened[-1], execute, RolloutGate(Rollout(), lambda: False), in_memory())
 
     with rig(KINDS, open_site) as made:
         made.token = TierKind.token

@@ -15,6 +15,7 @@ from rackwright.hosts.steps import execute
 from rackwright.kinds.role import RoleKind
 from rackwright.provider.site import Site
 from rackwright.schema.rollout import Rollout
+from tests.support.operations_log import in_memory
 from tests.support.provider_rig import Rig, failing, rig
 from tests.support.role_spec import MOTD, REPOSITORY, SPEC, file, good
 from tests.support.simulated import SimulatedRack
@@ -57,7 +58,11 @@ def roles(rack: SimulatedRack) -> Iterator[Callable[..., Rig]]:
     def make(play: Callable[..., None]) -> Rig:
         hosts = Hosts(rack.endpoints, REPOSITORY.salt)
         site = Site(
-            REPOSITORY, hosts, partial(execute, play=play), RolloutGate(Rollout(), lambda: False, window_seconds=0.3)
+            REPOSITORY,
+            hosts,
+            partial(execute, play=play),
+            RolloutGate(Rollout(), lambda: False, window_seconds=0.3),
+            in_memory(),
         )
         made = rig({RoleKind.token: RoleKind()}, lambda stack, secrets: site)
         opened.extend((made, hosts))

@@ -22,6 +22,7 @@ from rackwright.provider.codec import encode
 from rackwright.provider.site import Site
 from rackwright.schema.rollout import Rollout
 from tests.support.diagnostics import sentences
+from tests.support.operations_log import Entries, in_memory
 from tests.support.provider_rig import Rig, failing, rig
 from tests.support.role_spec import SPEC
 from tests.support.simulated import SimulatedRack
@@ -60,7 +61,13 @@ def rack() -> Iterator[SimulatedRack]:
 
 
 @pytest.fixture
-def made(rack: SimulatedRack) -> Iterator[Callable[..., Rig]]:
+def entries() -> Entries:
+    """Entries of the operations log."""
+    return []
+
+
+@pytest.fixture
+def made(rack: SimulatedRack, entries: Entries) -> Iterator[Callable[..., Rig]]:
     """Return a function that makes a provider, configured with *secrets*, whose roles are played by *play*."""
     opened: list[Any] = []
 
@@ -73,7 +80,11 @@ def made(rack: SimulatedRack) -> Iterator[Callable[..., Rig]]:
             opened.append(hosts)
             rollout_gate = RolloutGate(Rollout(), lambda: False, window_seconds=0.1)
             return Site(
-                replace(REPOSITORY, secrets=values), hosts, partial(execute, play=play or play_well), rollout_gate
+                replace(REPOSITORY, secrets=values),
+                hosts,
+                partial(execute, play=play or play_well),
+                rollout_gate,
+                in_memory(entries),
             )
 
         provider = rig({RoleKind.token: RoleKind()}, open_site)
@@ -152,7 +163,7 @@ def test_inputs_and_outputs_hold_the_reference_and_digests_that_pulumi_encrypts(
         assert struct["variables"]["key"]["secret"] == "toy_word"
 
 
-def test_output_of_a_task_is_printed_without_secrets(made):
+def test_output_of_a_task_is_printed_without_secrets(made, entries):
     """
     Progress, and the error: the value, and the base64 of what it stands in.
     """
@@ -165,6 +176,9 @@ def test_output_of_a_task_is_printed_without_secrets(made):
     provider = made(fails, toy_word=NEW)
     with failing("ABORTED") as failures:
         provider.create(INPUTS)
+
+    assert [entry["event"] for entry in entries] == ["began", "ended"]
+    assert NEW not in str(entries) and "task 'Set the key [secret]'" in entries[1]["error"]
 
     assert "Write [secret]" in all_messages(provider)
     assert "task 'Set the key [secret]': got '[secret]' in " in failures[0].message

@@ -14,6 +14,7 @@ from rackwright.kinds.table import KINDS
 from rackwright.provider.site import Site
 from rackwright.schema.rollout import Rollout
 from tests.support.model_server_spec import OTHER, REPOSITORY, SPEC, WATCHED, bare, served
+from tests.support.operations_log import in_memory
 from tests.support.provider_rig import Rig, failing, rig
 from tests.support.recorded_hosts import STACK
 from tests.support.simulated import SimulatedHost, SimulatedRack
@@ -47,7 +48,7 @@ def _rig(rack: SimulatedRack) -> Iterator[Rig]:
 
     def open_site(stack: str, secrets: Mapping[str, str]) -> Site:
         opened.append(Hosts(rack.endpoints, STACK.salt))
-        return Site(REPOSITORY, opened[-1], execute, RolloutGate(Rollout(), lambda: False))
+        return Site(REPOSITORY, opened[-1], execute, RolloutGate(Rollout(), lambda: False), in_memory())
 
     with rig(KINDS, open_site) as made:
         made.token = ModelServerKind.token

@@ -22,6 +22,7 @@ from rackwright.provider.resource import Resources
 from rackwright.provider.server import serve
 from rackwright.provider.site import Site, Sites
 from rackwright.schema.rollout import Rollout
+from tests.support.operations_log import Entries, in_memory
 from tests.support.toy_kind import TOKEN, Box, Memory, execute
 
 OpenSite = Callable[[str, Mapping[str, str]], Site]
@@ -84,6 +85,8 @@ class Rig:
     """Result of an import by type and id."""
     maintenance: dict[str, str] = field(default_factory=dict)
     retired: set[str] = field(default_factory=set)
+    entries: Entries = field(default_factory=list)
+    """Entries of the operations log."""
 
     def messages(self, severity: str) -> list[str]:
         return [
@@ -193,11 +196,14 @@ def rig(kinds: Mapping[str, Kind[Any]] | None = None, open_site: OpenSite | None
     hosts, opened = Memory(), list[str]()
     declared: dict[tuple[str, str], Mapping[str, Any]] = {}
     maintenance, retired = dict[str, str](), set[str]()
+    entries: Entries = []
 
     def open_memory(stack: str, secrets: Mapping[str, str]) -> Site:
         opened.append(stack)
         rollout_gate = RolloutGate(Rollout(), lambda: False)
-        return Site(Repository({}), hosts, execute, rollout_gate, lambda *id: declared.get(id), maintenance, retired)
+        find_inputs = lambda *id: declared.get(id)  # noqa: E731
+        record = in_memory(entries)
+        return Site(Repository({}), hosts, execute, rollout_gate, record, find_inputs, maintenance, retired)
 
     sites = Sites(open_site or open_memory)
     provider = Provider(Resources(kinds or {TOKEN: Box()}, sites), sites, address)
@@ -212,6 +218,7 @@ def rig(kinds: Mapping[str, Kind[Any]] | None = None, open_site: OpenSite | None
             declared=declared,
             maintenance=maintenance,
             retired=retired,
+            entries=entries,
         )
     server.stop(None).wait()
     engine.stop(None).wait()
