@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rackwright import terminal
-from rackwright.cli import project, recording
-from rackwright.cli.pulumi import finish, note_outcomes, read_state, run_pulumi
+from rackwright.cli import project, pulumi_entries, recording
+from rackwright.cli.pulumi import finish, read_state, run_pulumi
 from rackwright.cli.removal import Outcome, plan_removals
 from rackwright.errors import command
 from rackwright.log.operation import VARIABLE
@@ -53,5 +53,5 @@ def run(name: str, yes: bool) -> int:
         with recording.record("destroy", stack, planned=planned) as operation:
             environment[VARIABLE] = operation.id
             ended = run_pulumi(argv, name, Path(scratch, "destroy"), environment, None)
-            note_outcomes(operation, ended)
+            pulumi_entries.note_outcomes(operation, ended)
             return recording.finish(operation, finish(ended, "up"))

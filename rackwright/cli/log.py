@@ -1,6 +1,6 @@
 """The commands of the operations log: they show, verify, export and copy it, and change its keys."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rackwright.cli.json_types import BreakData, HeadsData, LogEntries, LogExport, LogHead, LogVerification
     from rackwright.log.chain import Break, Chain
     from rackwright.log.heads import Comparison
+    from rackwright.log.keys import PublicKey
 
 app = typer.Typer(no_args_is_help=True, help="The tamper-evident log of operations.")
 keys = typer.Typer(no_args_is_help=True, help="Keys that may sign the operations log.")
@@ -38,6 +39,9 @@ def show(
     stack: Annotated[str | None, typer.Option(metavar="STACK", help="Those on this stack alone.")] = None,
     since: Annotated[datetime | None, typer.Option(help="Those from this time on, in UTC.")] = None,
     until: Annotated[datetime | None, typer.Option(help="Those up to this time, in UTC.")] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="SHA256:…", help="Entries that this key signed, such as a stolen one.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the operations of this project: who changed what on which host, and the result. Changes nothing.
@@ -49,8 +53,8 @@ def show(
 
     path = recording.current_log().path
     checked = chain.check(reading.read_log(path))
-    wanted = reading.Filter(host or (), actor or (), stack, _utc(since), _utc(until))
-    entries = [entry for entry in checked.entries if wanted.matches(entry)]
+    wanted = reading.Filter(host or (), actor or (), stack, _utc(since), _utc(until), key)
+    entries = [line.data for line in checked.lines if wanted.matches(line)]
     if as_json:
         document: LogEntries = {"path": str(path), "log": checked.state.log, "entries": entries}
         terminal.show_json(document)
@@ -88,8 +92,9 @@ def verify(
     from rackwright.log import chain, reading
 
     path = file or recording.current_log().path
-    checked = chain.check(reading.read_log(path), reading.read_signers(signers) if signers else None)
-    places = [_compare(checked, place) for place in heads or ()]
+    keys = reading.read_signers(signers) if signers else None
+    checked = chain.check(reading.read_log(path), keys)
+    places = [_compare(checked, place, keys) for place in heads or ()]
     broken = checked.broken or next((each.comparison.broken for each in places if each.comparison), None)
     if as_json:
         terminal.show_json(_verification(path, checked, broken, places))
@@ -239,7 +244,7 @@ class _PlaceResult:
     problem: str = ""
 
 
-def _compare(checked: "Chain", name: str) -> _PlaceResult:
+def _compare(checked: "Chain", name: str, signers: "Mapping[str, PublicKey] | None") -> _PlaceResult:
     from rackwright.errors import HostUnreachable
     from rackwright.log.heads import compare
     from rackwright.log.places import parse_place
@@ -248,12 +253,16 @@ def _compare(checked: "Chain", name: str) -> _PlaceResult:
         content = parse_place(name).read()
     except HostUnreachable as error:
         return _PlaceResult(name, None, str(error))
-    result = compare(checked, content)
+    result = compare(checked, content, signers)
     if result.broken:
         return _PlaceResult(name, result, str(result.broken))
     if result.unreadable:
         lines = ", ".join(map(str, result.unreadable))
-        return _PlaceResult(name, result, f"{name}: lines {lines} are no heads that a key of this log signed")
+        problem = f"{name}: no key of this log has signed the heads in lines {lines}"
+        help = (
+            "they were forged there, or the log has lost the entry about their key; --signers FILE tells the two apart"
+        )
+        return _PlaceResult(name, result, f"{problem}; {help}")
     if result.copied is None:
         return _PlaceResult(name, result, f"{name}: no head of log {checked.state.log} is there")
     return _PlaceResult(name, result)

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from rackwright import terminal
-from rackwright.cli import plan, project, recording, removal, state
+from rackwright.cli import plan, project, pulumi_entries, recording, removal, state
 from rackwright.cli.killed import killed_error
 from rackwright.cli.removal import Removal
 from rackwright.errors import DeclarationError, Diagnostic, Refused, SetupError, command
 from rackwright.files import write_atomic
 from rackwright.kinds.table import KINDS
 from rackwright.lock.tree import find_missing
-from rackwright.log.entry import PlannedChange
-from rackwright.log.operation import VARIABLE, Operation
+from rackwright.log.operation import VARIABLE
 from rackwright.provider import consents, outcomes, saved_plan, state_format
 from rackwright.provider.outcomes import Outcome, PlanRecord
 from rackwright.provider.saved_plan import SavedPlan, SavedResource
@@ -110,29 +109,13 @@ def up(
             return finish(planned, "preview")
         environment = {**command_run.environment, **_approval(approved, command_run.scratch)}
         argv = ["up", "--yes", "--skip-preview", *command_run.targets]
-        with recording.record("up", command_run.stack, selection.hosts, planned=_changes(planned)) as operation:
+        with recording.record(
+            "up", command_run.stack, selection.hosts, planned=pulumi_entries.changes(planned)
+        ) as operation:
             environment[VARIABLE] = operation.id
             ended = run_pulumi(argv, stack, command_run.scratch / "up", environment, stdout)
-            note_outcomes(operation, ended)
+            pulumi_entries.note_outcomes(operation, ended)
             return recording.finish(operation, finish(ended, "up"))
-
-
-def _changes(planned: "PulumiRun") -> list[PlannedChange]:
-    """Return the planned changes for the operations log; the provider's entries have their steps."""
-    return [
-        recording.change(
-            each.name, each.op, each.name.partition("/")[0], planned.plans.get(each.name, PlanRecord("")).destroys
-        )
-        for each in planned.changes
-        if each.type in KINDS
-    ]
-
-
-def note_outcomes(operation: Operation, ended: "PulumiRun") -> None:
-    """Note the outcome of each resource for the operations log."""
-    for outcome, names in sorted(ended.resources.items()):
-        for name in sorted(names):
-            operation.complete(name.partition("/")[0], name, outcome)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from rackwright.core.wording import format_plan
 from rackwright.errors import UserError, render
 from rackwright.kinds.shared.unknown_facts import refuse_unknown
 from rackwright.kinds.table import KINDS
+from rackwright.provider.inputs import parse_spec
 from rackwright.provider.outcomes import PlanRecord, losses
-from rackwright.provider.resource import parse_spec
 
 if TYPE_CHECKING:
     from rackwright.audit.report import Evidence

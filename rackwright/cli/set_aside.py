@@ -15,7 +15,7 @@ from rackwright.files import fsync_directory
 from rackwright.kinds.shared.unit_overrides import split_overrides
 from rackwright.kinds.table import KINDS
 from rackwright.provider import state_format
-from rackwright.provider.resource import parse_spec
+from rackwright.provider.inputs import parse_spec
 
 if TYPE_CHECKING:
     from rackwright.audit.report import AuditReport, AuditResult, Evidence

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rackwright.errors import Diagnostic, UserError
 from rackwright.log.chain import Break, resume, split
-from rackwright.log.entry import head_content, parse_line
+from rackwright.log.entry import parse_line
 from rackwright.log.heads import Head, heads_of
 from rackwright.log.places import Place
 from rackwright.log.writer import missing_log
@@ -35,13 +35,12 @@ def copy_head(path: Path, place: Place) -> Head:
     last = parse_line(texts[-1]) if texts else None
     if isinstance(state, Break) or last is None:
         raise _error(path, f"the log is not whole: {state}" if isinstance(state, Break) else "the log has no entry")
-    keys = state.keys
-    copies = [
-        head
-        for head in heads_of(place.read(), state.log)
-        if head.key in keys
-        and keys[head.key].key.verifies(head_content(head.log, head.sequence, head.hash), head.signature)
-    ]
+    keys = {name: each.key for name, each in state.keys.items()}
+    copies = heads_of(place.read(), state.log)
+    for head in copies:
+        if not head.is_signed_by(keys):
+            problem = f"the head of entry {head.sequence} at {place.name} is not signed by a key of this log"
+            raise _error(path, f"{problem}; it was forged there, or the log has lost the entry about its key")
     for head in sorted(copies, key=lambda head: head.sequence)[-1:]:
         line = parse_line(texts[head.sequence]) if head.sequence < len(texts) else None
         if line is None or line.hash != head.hash:

@@ -4,11 +4,12 @@ A head is the number and the hash of the last entry, with the signature of that 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rackwright.log.chain import Break, Chain
 from rackwright.log.entry import Line, canonical, decode_signature, encode_signature, head_content
+from rackwright.log.keys import PublicKey
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Head:
         except (ValueError, TypeError, KeyError, RecursionError):
             return None
 
+    def is_signed_by(self, keys: Mapping[str, PublicKey]) -> bool:
+        """Return whether one of *keys*, by fingerprint, has signed the head."""
+        key = keys.get(self.key)
+        return key is not None and key.verifies(head_content(self.log, self.sequence, self.hash), self.signature)
+
     def encode(self) -> bytes:
         """Return the line at the second place, with its line break."""
         signature = encode_signature(self.signature)
@@ -53,14 +59,18 @@ class Comparison:
     broken: Break | None
     """The first place at which the log is not that of the heads."""
     unreadable: tuple[int, ...] = ()
-    """Numbers of the lines there that hold no head, or one with a wrong signature of a key of this log."""
+    """Numbers of the lines there that hold no head, or a head of this log that no known key has signed."""
 
 
-def compare(chain: Chain, content: bytes) -> Comparison:
+def compare(chain: Chain, content: bytes, signers: Mapping[str, PublicKey] | None = None) -> Comparison:
     """Return the comparison of *chain* with *content*, the file of a second place.
 
-    A copied head counts only with its signature, or whoever can write there could accuse a whole log.
+    A copied head counts only with its signature, or its place could accuse a whole log.
+
+    Args:
+        signers: Keys by fingerprint that count beside those of the chain, which may have lost the entry about a key.
     """
+    keys = {**(signers or {}), **{name: state.key for name, state in chain.state.keys.items()}}
     last: int | None = None
     broken: Break | None = None
     unreadable: list[int] = []
@@ -70,8 +80,7 @@ def compare(chain: Chain, content: bytes) -> Comparison:
             continue
         if not chain.lines or head.log != chain.state.log:
             continue  # of another computer, or of the log before
-        key = chain.state.keys.get(head.key)
-        if key is None or not key.key.verifies(head_content(head.log, head.sequence, head.hash), head.signature):
+        if not head.is_signed_by(keys):
             unreadable.append(number)
             continue
         last = max(head.sequence, -1 if last is None else last)

@@ -197,7 +197,7 @@ def _run(
 
 
 def _failure(place: str, problem: str) -> HostUnreachable:
-    help = "Correct the cause, and run `rackwright log push`"
+    help = "Correct the cause; `rackwright log push` copies the head then"
     return HostUnreachable(Diagnostic(f"second place {place}", problem, help=help))
 
 

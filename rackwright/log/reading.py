@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rackwright.errors import Diagnostic, SetupError
-from rackwright.log.entry import EntryData, PlannedChange
+from rackwright.log.entry import EntryData, Line, PlannedChange
 from rackwright.log.keys import ALGORITHM, PublicKey
 from rackwright.log.writer import LOCK, missing_log
 
@@ -26,12 +26,16 @@ class Filter:
     stack: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    key: str | None = None
+    """Fingerprint of the key that signed."""
 
-    def matches(self, entry: EntryData) -> bool:
-        """Return whether *entry* is among those to show."""
+    def matches(self, line: Line) -> bool:
+        """Return whether the entry of *line* is among those to show."""
+        entry = line.data
         actor, time = entry["actor"], parse_time(entry["time"])
         return (
-            (not self.hosts or bool({*self.hosts} & set(hosts_of(entry))))
+            (self.key is None or line.key == self.key)
+            and (not self.hosts or bool({*self.hosts} & set(hosts_of(entry))))
             and (not self.actors or bool({*self.actors} & {actor["account"], actor["login"]}))
             and (self.stack is None or entry.get("stack") == self.stack)
             and (self.since is None or time >= self.since)
@@ -69,21 +73,21 @@ def _shared_lock(path: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def read_signers(path: Path) -> frozenset[str]:
-    """Return the fingerprints of the Ed25519 keys in *path*, a list of allowed signers of ssh-keygen.
+def read_signers(path: Path) -> dict[str, PublicKey]:
+    """Return the Ed25519 keys in *path*, a list of allowed signers of ssh-keygen, by fingerprint.
 
     Raises:
         SetupError: The file cannot be read, or has no such key.
     """
     try:
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-        keys = [line[line.index(ALGORITHM.decode()) :] for line in lines if ALGORITHM.decode() in line]
-        fingerprints = frozenset(PublicKey.parse(" ".join(key)).fingerprint for key in keys)
+        texts = [line[line.index(ALGORITHM.decode()) :] for line in lines if ALGORITHM.decode() in line]
+        keys = [PublicKey.parse(" ".join(text)) for text in texts]
     except (OSError, ValueError) as error:
         raise _signers_error(path, f"the file cannot be read: {error}") from None
-    if not fingerprints:
+    if not keys:
         raise _signers_error(path, "the file has no Ed25519 key")
-    return fingerprints
+    return {key.fingerprint: key for key in keys}
 
 
 def format_count(entries: Sequence[object]) -> str:

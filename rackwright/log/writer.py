@@ -106,7 +106,7 @@ class OperationsLog:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the lock of the log, which the kernel releases when this process dies."""
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o770)
         lock = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -117,7 +117,7 @@ class OperationsLog:
     def _append(self, event: Event, fields: EntryData) -> Line:
         signer = self._signer  # before the file: a key that cannot be used leaves no empty one
         new = not self.path.exists()
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
         try:
             fragment = self._catch_up(file)
             self._require_authorised(signer.key.fingerprint)

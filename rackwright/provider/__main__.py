@@ -111,7 +111,7 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
         return inputs().get((token, id))
 
     log = open_log(loaded_stack.project, os.environ)
-    digests = of_stack(loaded_stack)
+    digests = cache(partial(of_stack, loaded_stack))  # a preview needs none
 
     def record(
         change: str, host: str, resource: str, redact: Callable[[str], str]
@@ -122,7 +122,7 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
             stack=stack,
             hosts=[host],
             resource=resource,
-            digests=digests,
+            digests=digests(),
             redact=redact,
             every_attempt=True,
         )

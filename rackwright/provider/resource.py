@@ -5,17 +5,16 @@ looked up at each call, so that a test can replace it.
 """
 
 import contextlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from rackwright.core import diff as comparison
 from rackwright.core import wire
-from rackwright.core.contract import Absent, Kind, Plan, Resource
+from rackwright.core.contract import Absent, Kind
 from rackwright.core.wire import JSON
 from rackwright.core.wording import format_changes, format_difference, format_plan
 from rackwright.errors import (
@@ -29,32 +28,21 @@ from rackwright.errors import (
     render,
 )
 from rackwright.log.operation import Operation as LoggedOperation
-from rackwright.progress import Progress
 from rackwright.provider import codec, saved_plan, state_format
+from rackwright.provider.inputs import InputProblem, declared_inputs, input_problems, other_than_in_fleet, parse_spec
+from rackwright.provider.logged_steps import execute_logged
 from rackwright.provider.operation import Operation
-from rackwright.provider.outcomes import losses
 from rackwright.provider.site import Sites
 from rackwright.provider.state_format import check_format, format_of, set_aside_help
 from rackwright.provider.subject import COMPUTED, ObservedSubject, Properties, Subject, Urn, mark_secrets
 
 Change = Literal["add", "update", "input"]
 """A claimed property that is missing, a claimed property with another value, or a changed input."""
-_NOT_OF_FLEET = (
-    "the program changes this value of {id}, and the fleet's file declares another;"
-    " remove the transformation or ignoreChanges, and write the value into the fleet"
-)
 _AGAIN = "Check the host, and run the same command again"
 
 
 class InvalidResource(UserError):
     """A kind or a declaration in the state that this version of rackwright cannot read."""
-
-
-class InputProblem(NamedTuple):
-    """An invalid input."""
-
-    path: str
-    reason: str
 
 
 class Resources:
@@ -80,10 +68,10 @@ class Resources:
         try:
             spec = parse_spec(self._kind(urn), inputs)
         except ValidationError as error:
-            return {}, _problems(error)
+            return {}, input_problems(error)
         subject = Subject(self._kind(urn), spec, inputs, self._sites[urn.stack])
-        declared = _inputs(spec)
-        if problems := [*_other_than_in_fleet(subject, urn)]:
+        declared = declared_inputs(spec)
+        if problems := [*other_than_in_fleet(subject, urn)]:
             return {}, problems
         claims = mark_secrets(wire.encode_claims(subject.claims), subject.claims)
         self._sites.declared.add((urn.token, subject.id))
@@ -267,7 +255,7 @@ class Resources:
             operation.info("\n".join(plan.notes))
         if not plan.steps:
             return
-        _execute_logged(subject, plan, operation.status, "delete", entry)
+        execute_logged(subject, plan, operation.status, "delete", entry)
         if remaining_steps := subject.removal().steps:
             problem = f"the removal is incomplete: {'; '.join(step.text for step in remaining_steps)}"
             raise StepFailed(Diagnostic(subject.id, problem, help=_AGAIN))
@@ -283,7 +271,7 @@ class Resources:
             operation.save_state(subject.id, observed.outputs(created))
 
         try:
-            _execute_logged(subject, observed.plan, announce, "create" if observed.plan.creates else "update", entry)
+            execute_logged(subject, observed.plan, announce, "create" if observed.plan.creates else "update", entry)
         except BaseException:
             if operation.saved_state:
                 with contextlib.suppress(UserError):  # an unreachable host leaves the earlier observation
@@ -368,28 +356,10 @@ class Resources:
         try:
             spec = parse_spec(kind, inputs)
         except ValidationError as error:
-            reasons = "; ".join(f"{each.path} {each.reason}" for each in _problems(error))
+            reasons = "; ".join(f"{each.path} {each.reason}" for each in input_problems(error))
             problem = f"its declaration in the state is invalid: {reasons}"
             raise InvalidResource(Diagnostic(urn.token, problem, help=set_aside_help(urn.stack))) from None
         return Subject(kind, spec, inputs, self._sites[urn.stack])
-
-
-def _execute_logged(subject: Subject, plan: Plan, progress: Progress, change: str, entry: LoggedOperation) -> None:
-    """Run the steps of *plan* between the entries of the operations log, the second of which has their result."""
-    host, id, begun = subject.spec.host, subject.id, 0
-
-    def start(number: int) -> None:
-        nonlocal begun
-        begun = number
-
-    steps = [step.text for step in plan.steps]
-    entry.begin([{"host": host, "resource": id, "change": change, "steps": steps, "destroys": losses(plan)}])
-    try:
-        subject.site.execute(host, id, plan.steps, progress, start)
-    except BaseException:
-        entry.complete(host, id, "failed", max(begun - 1, 0))
-        raise
-    entry.complete(host, id, "done", len(steps))
 
 
 def _with_note(error: UserError, note: str) -> str:
@@ -397,39 +367,5 @@ def _with_note(error: UserError, note: str) -> str:
     return replace(error.diagnostic, note=note).render(severity="")
 
 
-def parse_spec(kind: Kind[Any], inputs: Properties) -> Resource:
-    """Return the spec that *inputs* of a resource hold.
-
-    Raises:
-        ValidationError: *inputs* have another shape.
-    """
-    declared = {name: value for name, value in inputs.items() if name not in COMPUTED}
-    spec: Resource = kind.spec.model_validate_json(json.dumps(declared))  # JSON, where a list may become a tuple
-    return spec
-
-
-def _inputs(spec: Resource) -> dict[str, JSON]:
-    inputs: dict[str, JSON] = wire.normalise(spec.model_dump(mode="json", exclude_none=True))
-    return inputs
-
-
-def _other_than_in_fleet(subject: Subject, urn: Urn) -> Iterator[InputProblem]:
-    """Yield the inputs of *subject* that the fleet declares otherwise, for an audit compares with the fleet."""
-    in_fleet = subject.site.find_inputs(urn.token, subject.id)
-    if in_fleet is None:
-        return  # the program alone declares it
-    inputs, wanted = _inputs(subject.spec), _inputs(parse_spec(subject.kind, in_fleet))
-    for name in sorted({*wanted, *inputs}):
-        if wanted.get(name) != inputs.get(name):
-            yield InputProblem(name, _NOT_OF_FLEET.format(id=subject.id))
-
-
 def _add_context(diagnostic: Diagnostic, where: str, note: str) -> Diagnostic:
     return replace(diagnostic, where=where, note="; ".join(filter(None, (diagnostic.note, note))))
-
-
-def _problems(error: ValidationError) -> list[InputProblem]:
-    return [
-        InputProblem(codec.property_path(*item["loc"]) if item["loc"] else "", f"got {item['input']!r}: {item['msg']}")
-        for item in error.errors(include_url=False)
-    ]

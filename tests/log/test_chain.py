@@ -1,51 +1,19 @@
 """Each way to tamper with a log is found, at its place and by its sort."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rackwright.log.chain import check, resume, unfinished
-from rackwright.log.entry import Line, canonical, parse_line, sign
+from rackwright.log.entry import sign
 from rackwright.log.heads import Head, compare
 from rackwright.log.keys import load_signer
 from tests.support.operations_log import VARIABLE, log_with_key, new_key
-
-
-class Sample(NamedTuple):
-    """A log of ten entries, and what a thief may have."""
-
-    lines: list[bytes]
-    own: Any
-    foreign: Any
-    """A key that the log does not have."""
-
-    @property
-    def content(self) -> bytes:
-        return joined(self.lines)
-
-    @property
-    def heads(self) -> bytes:
-        """The head of the last entry, as a second place has it."""
-        return Head.of(parsed(self.lines[-1])).encode()
-
-
-def joined(lines: list[bytes]) -> bytes:
-    return b"".join(line + b"\n" for line in lines)
-
-
-def parsed(line: bytes) -> Line:
-    found = parse_line(line)
-    assert found is not None
-    return found
-
-
-def altered(line: bytes, **fields: object) -> Any:
-    return {**parsed(line).data, **fields}
+from tests.support.tampering import WAYS, Sample, altered, joined, parsed, sample_of
 
 
 @pytest.fixture(scope="module")
@@ -55,81 +23,12 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     log = log_with_key(folder / "log", own)
     for number in range(9):
         log.append("began" if number % 2 == 0 else "ended", {"operation": f"{number // 2}", "command": "up"})
-    signers = (load_signer({VARIABLE: str(key)}, None) for key in (own, foreign))
-    return Sample(log.path.read_bytes().splitlines(), *signers)
-
-
-def edit(sample: Sample) -> list[bytes]:
-    return [*sample.lines[:4], sample.lines[4].replace(b'"command":"up"', b'"command":"uq"'), *sample.lines[5:]]
-
-
-def edit_with_hash(sample: Sample) -> list[bytes]:
-    line = json.loads(sample.lines[4])
-    entry = {**line["entry"], "command": "erase"}
-    whole = sign(entry, sample.foreign)
-    return [*sample.lines[:4], canonical({**line, "entry": entry, "hash": whole.hash}), *sample.lines[5:]]
-
-
-def sign_again_with_a_foreign_key(sample: Sample) -> list[bytes]:
-    line = sign(altered(sample.lines[4], command="erase"), sample.foreign)
-    return [*sample.lines[:4], line.encode()[:-1], *sample.lines[5:]]
-
-
-def delete(sample: Sample) -> list[bytes]:
-    return [*sample.lines[:4], *sample.lines[5:]]
-
-
-def delete_the_first(sample: Sample) -> list[bytes]:
-    return sample.lines[1:]
-
-
-def swap(sample: Sample) -> list[bytes]:
-    return [*sample.lines[:4], sample.lines[5], sample.lines[4], *sample.lines[6:]]
-
-
-def repeat(sample: Sample) -> list[bytes]:
-    return [*sample.lines[:5], sample.lines[3], *sample.lines[5:]]
-
-
-def insert_from_another_log(sample: Sample) -> list[bytes]:
-    line = sign(altered(sample.lines[4], log="0" * 32), sample.own)
-    return [*sample.lines[:4], line.encode()[:-1], *sample.lines[4:]]
-
-
-def replace_by_another_history(sample: Sample) -> list[bytes]:
-    line = sign(altered(sample.lines[4], previous="1" * 64), sample.own)
-    return [*sample.lines[:4], line.encode()[:-1], *sample.lines[5:]]
-
-
-def change_blanks(sample: Sample) -> list[bytes]:
-    return [*sample.lines[:4], sample.lines[4].replace(b":", b": ", 1), *sample.lines[5:]]
-
-
-def join_two_lines(sample: Sample) -> list[bytes]:
-    return [*sample.lines[:4], sample.lines[4] + sample.lines[5], *sample.lines[6:]]
-
-
-def rewrite_all_with_a_foreign_first_entry(sample: Sample) -> list[bytes]:
-    first = sign(altered(sample.lines[0], key=sample.own.key.text), sample.foreign)
-    return [first.encode()[:-1], *sample.lines[1:]]
+    return sample_of(log.path.read_bytes(), own, foreign)
 
 
 @pytest.mark.parametrize(
     ("tamper", "sort", "line", "sequence"),
-    [
-        (edit, "edited", 5, None),
-        (edit_with_hash, "edited", 5, 4),
-        (sign_again_with_a_foreign_key, "unknown_key", 5, 4),
-        (delete, "deleted", 5, 5),
-        (delete_the_first, "deleted", 1, 1),
-        (swap, "swapped", 5, 5),
-        (repeat, "inserted", 6, 3),
-        (insert_from_another_log, "inserted", 5, 4),
-        (replace_by_another_history, "forked", 5, 4),
-        (change_blanks, "edited", 5, None),
-        (join_two_lines, "edited", 5, None),
-        (rewrite_all_with_a_foreign_first_entry, "unknown_key", 1, 0),
-    ],
+    WAYS,
     ids=lambda value: value.__name__ if callable(value) else None,
 )
 def test_tampering_is_found_at_its_place(
@@ -200,6 +99,20 @@ def test_a_forged_head_accuses_no_log(sample: Sample) -> None:
 
     assert comparison.broken is None and comparison.copied == 9
     assert comparison.unreadable == (2, 3)
+
+
+def test_a_head_by_a_key_whose_entry_is_missing_counts_by_the_list_of_signers(tmp_path: Path) -> None:
+    own, second = new_key(tmp_path / "own"), new_key(tmp_path / "second")
+    log = log_with_key(tmp_path / "log", own)
+    log.append("key_added", {"key": (tmp_path / "second.pub").read_text()})
+    line = log_with_key(tmp_path / "log", second).append("began", {"operation": "1"})
+    heads, signer = Head.of(line).encode(), load_signer({VARIABLE: str(second)}, None)
+    chain = check(b"".join(log.path.read_bytes().splitlines(keepends=True)[:1]))
+
+    assert chain.broken is None
+    assert compare(chain, heads).unreadable == (1,)
+    broken = compare(chain, heads, {signer.key.fingerprint: signer.key}).broken
+    assert broken is not None and (broken.sort, broken.line) == ("truncated", 2)
 
 
 def test_entries_of_a_revoked_key_are_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Heads at a second place: what is copied, and logs that are not those of the copied heads."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,24 @@ def git_branch(tmp_path: Path) -> Place:
     return parse_place(f"git+file://{tmp_path}/remote#heads/log")
 
 
-PLACES = pytest.mark.parametrize("make", [local_file, git_branch])
+def file_over_ssh(tmp_path: Path) -> Place:
+    """Return a place whose ssh, which stands first in PATH, runs the script in a shell of this computer."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ssh").write_text(f"""#!/bin/sh
+printf '%s\\n' "$@" >> {tmp_path}/arguments
+for last; do :; done
+exec sh -c "$last"
+""")
+    (tmp_path / "bin/ssh").chmod(0o755)
+    return parse_place(f"ssh://log@vault:2222{tmp_path}/it's%20heads")
+
+
+PLACES = pytest.mark.parametrize("make", [local_file, git_branch, file_over_ssh])
+
+
+@pytest.fixture(autouse=True)
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
 
 
 @PLACES
@@ -69,11 +87,32 @@ def test_a_log_that_lost_its_end_gets_no_new_head(
     assert place.read() == before
 
 
+def test_a_head_by_an_unknown_key_gets_no_head_after_it(tmp_path: Path, log: OperationsLog) -> None:
+    """The log may have lost the entry that added the key."""
+    place = local_file(tmp_path)
+    content = log.path.read_bytes()
+    log.append("key_added", {"key": new_key(tmp_path / "second").with_name("second.pub").read_text()})
+    log_with_key(tmp_path / "log", tmp_path / "second").append("began", {"operation": "4"})
+    copy_head(log.path, place)
+    log.path.write_bytes(content)
+
+    with pytest.raises(LogDiffers, match="the head of entry 5 at .* is not signed by a key of this log"):
+        copy_head(log.path, place)
+
+
 def test_a_head_names_no_host_and_no_person(tmp_path: Path, log: OperationsLog) -> None:
     place = local_file(tmp_path)
     copy_head(log.path, place)
 
     assert {*json.loads(place.read())} == {"log", "sequence", "hash", "key", "signature"}
+
+
+def test_ssh_asks_no_question_and_names_the_port(tmp_path: Path, log: OperationsLog) -> None:
+    copy_head(log.path, file_over_ssh(tmp_path))
+
+    arguments = (tmp_path / "arguments").read_text().splitlines()
+    assert arguments[:8] == ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-p", "2222", "--", "log@vault"]
+    assert (tmp_path / "it's heads").stat().st_mode & 0o777 == 0o600
 
 
 def test_heads_of_other_logs_at_the_same_place_are_left_alone(tmp_path: Path, log: OperationsLog) -> None:

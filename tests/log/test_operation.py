@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from rackwright.errors import Diagnostic, HostUnreachable, Refused, StepFailed
+from rackwright.log.entry import Line
 from rackwright.log.operation import EndNotWritten, record
 from rackwright.log.reading import Filter, format_operations
 from rackwright.log.writer import LogNotWritten
@@ -129,8 +130,8 @@ def test_an_operation_is_a_line_with_its_changes() -> None:
     ]
 
 
-def test_a_filter_selects_by_host_actor_stack_and_time() -> None:
-    one = entry("began", hosts=["a"], planned=PLANNED, stack="lab")
+def test_a_filter_selects_by_host_actor_stack_time_and_key() -> None:
+    one = Line(entry("began", hosts=["a"], planned=PLANNED, stack="lab"), "hash", "SHA256:own", b"")
     before, after = datetime(2026, 11, 28, 20, tzinfo=UTC), datetime(2026, 11, 28, 22, tzinfo=UTC)
 
     for matching in (
@@ -139,6 +140,7 @@ def test_a_filter_selects_by_host_actor_stack_and_time() -> None:
         Filter(actors=["olga"]),
         Filter(stack="lab"),
         Filter(since=before, until=after),
+        Filter(key="SHA256:own"),
     ):
         assert matching.matches(one)
     for other in (
@@ -147,5 +149,6 @@ def test_a_filter_selects_by_host_actor_stack_and_time() -> None:
         Filter(stack="rack"),
         Filter(since=after),
         Filter(until=before),
+        Filter(key="SHA256:other"),
     ):
         assert not other.matches(one)

@@ -14,7 +14,7 @@ from rackwright.hosts.steps import execute
 from rackwright.kinds.table import KINDS
 from rackwright.kinds.tier import TierKind
 from rackwright.provider.codec import decode, encode
-from rackwright.provider.resource import parse_spec
+from rackwright.provider.inputs import parse_spec
 from rackwright.provider.site import Site
 from rackwright.schema.rollout import Rollout
 from rackwright.schema.secret import derive_value
