@@ -32,6 +32,7 @@ def execute(
     Exit status: that of the command.
     """
     from rackwright.access.cluster import access
+    from rackwright.cli import recording
     from rackwright.hosts.pool import Hosts
     from rackwright.toolchain import pulumi_kubernetes
     from rackwright.toolchain.kubernetes import programs
@@ -41,8 +42,11 @@ def execute(
     hosts = Hosts(loaded.endpoints, loaded.salt)
     built = filter(None, (programs.found_programs(), pulumi_kubernetes.found()))
     path = os.pathsep.join(filter(None, (os.environ.get("PATH"), *map(str, built))))
+    # the program alone: what follows it may have a secret
+    planned = [recording.change(command[0], "run with access to the API", plane)]
+    entry = recording.record("cluster exec", loaded, [plane], {"program": command[0]}, planned)
     try:
-        with access(hosts, plane) as kubeconfig:
+        with entry as operation, access(hosts, plane) as kubeconfig:
             environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": path}
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command
             try:
@@ -50,6 +54,7 @@ def execute(
             except FileNotFoundError:
                 problem, help = f"there is no program {command[0]} on this computer", "Install it, or correct the name"
                 raise Refused(Diagnostic("COMMAND", problem, help=help)) from None
+            operation.exit_status, operation.outcome = status, "failed" if status else "done"
     finally:
         hosts.close()
     raise typer.Exit(status if status >= 0 else 128 - status)

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from rackwright.log.keys import PublicKey
 
 app = typer.Typer(no_args_is_help=True, help="The tamper-evident log of operations.")
-keys = typer.Typer(no_args_is_help=True, help="Keys that may sign the operations log.")
-app.add_typer(keys, name="key")
 Heads = Annotated[
     list[str] | None,
     typer.Option(
@@ -139,7 +137,7 @@ def push(
     to: Annotated[
         str,
         typer.Option(metavar="PLACE", envvar="RACKWRIGHT_LOG_HEADS", help="Second place; see `log verify --heads`."),
-    ],
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Copy the head of the log to a second place, after a comparison with the last head there.
@@ -182,7 +180,7 @@ def restart(
     project.notify(f"the old log is in {aside}; another log has started in {log.path}")
 
 
-@keys.command("add")
+@app.command()
 def add_key(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A public Ed25519 key of OpenSSH.")],
 ) -> None:
@@ -203,7 +201,7 @@ def add_key(
     project.notify(f"{key.fingerprint} may sign after entry {line.sequence}")
 
 
-@keys.command("revoke")
+@app.command()
 def revoke_key(
     fingerprint: Annotated[str, typer.Argument(metavar="SHA256:…", help="Fingerprint, as `log verify` prints it.")],
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; the entry repeats it.")],
@@ -225,7 +223,7 @@ def revoke_key(
         problem, expected = f"the log has no valid key {fingerprint}", f"one of {', '.join(valid) or 'none'}"
         raise DeclarationError(Diagnostic("SHA256:…", problem, expected, "Name one of these"))
     if valid == [fingerprint]:
-        problem, help = "the log has no other valid key", "Add another key with `rackwright log key add FILE` first"
+        problem, help = "the log has no other valid key", "Add another key with `rackwright log add-key FILE` first"
         raise DeclarationError(Diagnostic("SHA256:…", problem, "a key that can sign afterwards", help))
     line = log.append("key_revoked", {"key": fingerprint, "reason": reason})
     project.notify(f"{fingerprint} may not sign after entry {line.sequence}")

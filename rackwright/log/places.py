@@ -66,7 +66,8 @@ def parse_place(text: str) -> Place:
             return RemoteFile(text, destination, _port(parts.netloc), unquote(parts.path))
     elif text and "://" not in text:
         return LocalFile(Path(text).expanduser())
-    raise SetupError(Diagnostic(VARIABLE, f"{text!r} is no second place", FORMS, "Correct the value"))
+    problem = f"{text!r} is no second place" if text else "no second place is named"
+    raise SetupError(Diagnostic(VARIABLE, problem, FORMS, "Set the variable, or name a place in the command"))
 
 
 @dataclass(frozen=True)

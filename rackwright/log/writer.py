@@ -226,7 +226,7 @@ class OperationsLog:
         if not self._state.log or (own and own.revoked_at is None):
             return
         problem = f"the key {fingerprint} {'was revoked' if own else 'may not write this log'}"
-        add = command("rackwright log key add {}", "KEY.pub")
+        add = command("rackwright log add-key {}", "KEY.pub")
         help = f"Have the holder of such a key run {add}, or name another key in RACKWRIGHT_LOG_KEY"
         raise self._error(problem, help, "an authorised key: `rackwright log verify` lists them")
 

@@ -123,9 +123,9 @@ def test_a_stolen_key_signs_nothing_after_its_revocation(log: Log, operator: Ope
     """The thief has the key and the file, and needs no command of ours."""
     made = sample(operator)
     fresh, heads = new_key(operator.key.with_name("fresh")), operator.directory / "heads"
-    operator("log", "key", "add", f"{fresh}.pub")
+    operator("log", "add-key", f"{fresh}.pub")
     owner = Operator(log, operator.project.with_name("owner"), operator.directory, fresh)
-    owner("log", "key", "revoke", made.own.key.fingerprint, "--reason", "stolen")
+    owner("log", "revoke-key", made.own.key.fingerprint, "--reason", "stolen")
     owner("log", "push", "--to", str(heads))
     refused = operator.replace(COMMANDS, status=2)
     need("was revoked" in refused.stderr, f"another reason: {refused.stderr}")
@@ -162,7 +162,7 @@ def test_two_operators_append_at_once(log: Log, operator: Operator) -> str:
     second = new_key(operator.key.with_name("second"))
     other = Operator(log, operator.project.with_name("other"), operator.directory, second)
     operator.replace(0)
-    operator("log", "key", "add", f"{second}.pub")
+    operator("log", "add-key", f"{second}.pub")
     running = [
         (each, number, subprocess.Popen(["/bin/sh", "-c", script(number)], cwd=each.project, env=each.environment))
         for each, number in ((operator, 1), (other, 0))

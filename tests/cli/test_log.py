@@ -21,7 +21,18 @@ from tests.support.operations_log import new_key
 
 ROOT = Path(__file__).parents[2]
 RECORDED = {
-    *("adopt", "audit", "backup", "cert", "destroy", "drive erase", "drive replace", "enrol", "host forget"),
+    *(
+        "adopt",
+        "audit",
+        "backup",
+        "cert",
+        "cluster exec",
+        "destroy",
+        "drive erase",
+        "drive replace",
+        "enrol",
+        "host forget",
+    ),
     *("host reidentify", "inventory", "rebuild", "restore", "run stop", "server iterate", "server promote"),
     *("server rollback", "twin reset", "up"),
 }
@@ -41,8 +52,8 @@ WITHOUT_ENTRIES = {
     "lineage": "reads a registry",
     "lock": "writes a file that Git records",
     "log export": "reads the log",
-    "log key add": "is an entry of its own",
-    "log key revoke": "is an entry of its own",
+    "log add-key": "is an entry of its own",
+    "log revoke-key": "is an entry of its own",
     "log push": "copies a head",
     "log restart": "is an entry of its own",
     "log show": "reads the log",
@@ -190,10 +201,10 @@ def test_an_exported_log_is_verified_without_the_project(log: OperationsLog, tmp
 
 def test_a_key_is_rotated(log: OperationsLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     new_key(tmp_path / "fresh")
-    run("key", "add", str(tmp_path / "fresh.pub"))
+    run("add-key", str(tmp_path / "fresh.pub"))
     old, fresh = check(log.path.read_bytes()).state.keys
     monkeypatch.setenv("RACKWRIGHT_LOG_KEY", str(tmp_path / "fresh"))
-    printed = run("key", "revoke", old, "--reason", "stolen")
+    printed = run("revoke-key", old, "--reason", "stolen")
 
     assert f"it has added {fresh}" in printed
     assert check(log.path.read_bytes()).state.keys[old].revoked_at == 5
@@ -204,14 +215,14 @@ def test_a_key_is_rotated(log: OperationsLog, tmp_path: Path, monkeypatch: pytes
 def test_a_key_that_is_not_there_or_is_the_last_one_is_not_revoked(log: OperationsLog, fingerprint: str) -> None:
     [own] = check(log.path.read_bytes()).state.keys
     name = own if fingerprint == "own" else fingerprint
-    result = CliRunner().invoke(app, ["log", "key", "revoke", name, "--reason", "x"])
+    result = CliRunner().invoke(app, ["log", "revoke-key", name, "--reason", "x"])
 
     assert isinstance(result.exception, DeclarationError)
     assert len(check(log.path.read_bytes()).entries) == 4
 
 
 def test_a_key_that_is_there_is_not_added_again(log: OperationsLog, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["log", "key", "add", str(tmp_path / "key.pub")])
+    result = CliRunner().invoke(app, ["log", "add-key", str(tmp_path / "key.pub")])
 
     assert isinstance(result.exception, DeclarationError) and "the log has the key" in str(result.exception)
 
