@@ -1,12 +1,12 @@
 """The only writer of the operations log: it appends entries under a lock, and waits until they are on the drive."""
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -95,7 +95,10 @@ class OperationsLog:
                 replaces: dict[str, str | int] = {"file": aside.name, "sha256": digest, "lines": len(texts)}
                 fields: EntryData = {"replaces": replaces, "reason": reason}
                 first = self._line(State(), "log_started", fields)
-                os.link(self.path, aside)
+                with contextlib.suppress(
+                    FileExistsError
+                ):  # an interrupted call has made it, and its name has its digest
+                    os.link(self.path, aside)
                 write_atomic(self.path, first.encode())
                 return aside
         except FileNotFoundError:
@@ -103,7 +106,7 @@ class OperationsLog:
         except OSError as error:
             raise self._error(f"the log cannot be written: {error.strerror or error}", _space_help(error)) from error
 
-    @contextmanager
+    @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the lock of the log, which the kernel releases when this process dies."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o770)
@@ -144,8 +147,10 @@ class OperationsLog:
             LogNotWritten: The log is not whole at its end.
         """
         status = os.fstat(file)
-        if status.st_ino != self._inode or status.st_size < self._end:
+        if status.st_ino != self._inode:  # the first entry of this process, or another log has started
             self._state, self._end, self._inode = State(), 0, status.st_ino
+        if status.st_size < self._end:
+            raise self._broken(Break("truncated", self._state.next_sequence, None, "while this process was writing"))
         content = _read(file, self._end, status.st_size)
         texts, rest = split(content)
         state: State | Break = self._state
@@ -159,9 +164,7 @@ class OperationsLog:
                     break
                 state = self._state = following[1]
         if isinstance(state, Break):
-            again = command("rackwright log restart --reason {}", "WHY")
-            help = f"Run `rackwright log verify`; {again} sets this log aside and starts another one"
-            raise self._error(f"the log is not whole: {state}", help)
+            raise self._broken(state)
         self._state = state
         self._end += len(content) - len(rest)
         return rest
@@ -229,6 +232,11 @@ class OperationsLog:
         add = command("rackwright log add-key {}", "KEY.pub")
         help = f"Have the holder of such a key run {add}, or name another key in RACKWRIGHT_LOG_KEY"
         raise self._error(problem, help, "an authorised key: `rackwright log verify` lists them")
+
+    def _broken(self, broken: Break) -> LogNotWritten:
+        again = command("rackwright log restart --reason {}", "WHY")
+        help = f"Run `rackwright log verify`; {again} sets this log aside and starts another one"
+        return self._error(f"the log is not whole: {broken}", help)
 
     def _error(self, problem: str, help: str, expected: str = "") -> LogNotWritten:
         return LogNotWritten(self._unwritten(problem, help, expected))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.errors import Refused
+from rackwright.log import writer
 from rackwright.log.chain import check, unfinished
 from rackwright.log.writer import LogNotWritten, directory
 from tests.support.operations_log import log_with_key, new_key
@@ -63,8 +64,8 @@ def test_processes_that_write_at_once_leave_a_whole_log(tmp_path: Path, key: Pat
 
 def test_two_writers_of_one_process_see_each_others_entries(tmp_path: Path, key: Path) -> None:
     first, second = (log_with_key(tmp_path / "log", key) for _ in range(2))
-    for writer in (first, second, first, second):
-        writer.append("began", {"operation": "1"})
+    for each in (first, second, first, second):
+        each.append("began", {"operation": "1"})
 
     chain = check(first.path.read_bytes())
     assert chain.broken is None and len(chain.entries) == 5
@@ -158,6 +159,32 @@ def test_a_line_that_another_program_appends_stops_a_writer_that_runs(tmp_path: 
 
     with pytest.raises(LogNotWritten, match=r"the log is not whole: line 3, entry 1: inserted"):
         log.append("began", {"operation": "2"})
+
+
+def test_an_end_that_is_cut_off_stops_a_writer_that_runs(tmp_path: Path, key: Path) -> None:
+    log = log_with_key(tmp_path / "log", key)
+    for number in range(3):
+        log.append("began", {"operation": f"{number}"})
+    os.truncate(log.path, len(b"".join(log.path.read_bytes().splitlines(keepends=True)[:-1])))
+
+    with pytest.raises(LogNotWritten, match="truncated"):
+        log.append("began", {"operation": "4"})
+
+
+def test_an_interrupted_restart_is_repeated(tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = log_with_key(tmp_path / "log", key)
+    log.append("began", {"operation": "1"})
+
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
+        interrupted.setattr(writer, "write_atomic", interrupt)
+        log.start_again("broken")
+    assert len(check(log.path.read_bytes()).entries) == 2
+    log.start_again("broken")
+
+    assert check(log.path.read_bytes()).entries[0]["reason"] == "broken"
 
 
 @pytest.mark.parametrize("revoked", [False, True])
