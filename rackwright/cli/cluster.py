@@ -3,15 +3,16 @@
 import os
 import signal
 import subprocess
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rackwright.cli import project
 from rackwright.cli.arguments import StackName
 from rackwright.errors import Diagnostic, Refused
-from rackwright.schema.fleet import Fleet
-from rackwright.schema.problem import hint
+
+if TYPE_CHECKING:
+    from rackwright.schema.fleet import Fleet
 
 app = typer.Typer(no_args_is_help=True, help="The clusters of Kubernetes of a stack.")
 
@@ -64,12 +65,14 @@ def _default_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _control_plane(fleet: Fleet, name: str | None, where: str) -> str:
+def _control_plane(fleet: "Fleet", name: str | None, where: str) -> str:
     """Return the host with the control plane of the cluster *name*, or of the only one.
 
     Raises:
         Refused: the fleet has no such cluster, or several of them and *name* is None.
     """
+    from rackwright.schema.problem import hint
+
     names = ", ".join(fleet.clusters) or "none"
     if name is None and len(fleet.clusters) == 1:
         [cluster] = fleet.clusters.values()

@@ -20,6 +20,7 @@ from tests.support import json_documents, warm_command
 from tests.support.json_documents import check
 
 WITHOUT = {
+    "cluster exec": "it prints what its command prints",
     "destroy": "it changes hosts, and shows what it is going to do to a person",
     "drive replace": "it edits the fleet's file, and prints nothing",
     "enrol": "it shows a secret once, to a person",
@@ -28,6 +29,9 @@ WITHOUT = {
     "host forget": "it edits the state, and prints nothing",
     "init": "it writes files, and prints the next steps for a person",
     "inventory": "it prints an inventory in the form of Ansible",
+    "log add-key": "it changes the log, and prints a line for a person",
+    "log restart": "it changes the log, and prints a line for a person",
+    "log revoke-key": "it changes the log, and prints a line for a person",
     "schema": "it prints a JSON Schema",
     "toolchain": "it prints a path for a shell",
     "twin console": "it prints what a machine wrote",

@@ -53,7 +53,9 @@ class TeamPart(SpecPart):
     """A team with its name, which is that of its namespace."""
 
     name: str
+    """The name of the team and of its namespace."""
     declared: Declared[Team]
+    """What its pods may take together, and who may do what."""
 
 
 def objects(teams: Iterable[TeamPart]) -> dict[str, Object]:
