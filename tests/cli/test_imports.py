@@ -52,6 +52,17 @@ def test_a_check_imports_only_what_the_fleet_declares(tmp_path):
     assert modules & {*UNUSED} == set()
 
 
+def test_no_garbage_is_collected_at_the_end_of_a_command():
+    """
+    The objects are in the generation that no collection looks at.
+    """
+    count = "atexit.register(lambda: print(gc.get_freeze_count()))"
+    call = f"import atexit, gc; from rackwright.cli import main; {count}; main()"
+    done = subprocess.run([sys.executable, "-c", call, "--version"], capture_output=True, text=True, check=True)
+
+    assert int(done.stdout.splitlines()[-1]) > 10_000
+
+
 def test_the_environment_for_pulumi_needs_no_schema():
     call = "import rackwright.toolchain, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)
