@@ -66,15 +66,21 @@ class AuditReport:
 
 
 def compare(
-    stack: Stack, evidence: Evidence, digests: SecretDigests | None = None, notices: Mapping[str, str] | None = None
+    stack: Stack,
+    evidence: Evidence,
+    digests: SecretDigests | None = None,
+    notices: Mapping[str, str] | None = None,
+    hosts: Sequence[str] = (),
 ) -> AuditReport:
     """Return the comparison of each resource of *stack* with *evidence*.
 
     Args:
         digests: Wanted values that depend on secrets, if the secrets are not available.
         notices: Further notices for the report, by subject.
+        hosts: Hosts whose resources are compared; empty for all.
     """
-    results = tuple(_compare(stack, item, evidence, digests or {}) for item in declare(stack))
+    resources = (item for item in declare(stack) if not hosts or item.spec.host in hosts)
+    results = tuple(_compare(stack, item, evidence, digests or {}) for item in resources)
     return AuditReport(stack.name, results, notices or {})
 
 

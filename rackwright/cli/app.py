@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ from rackwright import __version__, locations, terminal
 from rackwright.cli import (
     access,
     adopt,
+    audit,
     backup,
     cluster,
     discover,
@@ -52,6 +52,7 @@ app.add_typer(run.app, name="run", rich_help_panel=MODELS)
 app.add_typer(server.app, name="server", rich_help_panel=MODELS)
 app.add_typer(access.app)
 app.add_typer(adopt.app)
+app.add_typer(audit.app)
 app.add_typer(backup.app)
 app.add_typer(discover.app)
 app.add_typer(explain.app)
@@ -359,41 +360,3 @@ def status(stack: StackName, as_json: AsJson = False) -> None:
     from rackwright.cli.stacks import show_status
 
     raise typer.Exit(show_status(stack, as_json))
-
-
-@app.command(rich_help_panel=CHECK)
-def audit(
-    stack: StackName,
-    as_json: AsJson = False,
-    save: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the facts of every host to this directory.")
-    ] = None,
-    snapshot: Annotated[Path | None, typer.Option(metavar="DIR", help="Use saved facts instead of the hosts.")] = None,
-    as_of: Annotated[
-        datetime | None, typer.Option(help="With --snapshot: use the newest facts up to this time, in UTC.")
-    ] = None,
-    digests: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The output of `rackwright digests`: for an audit without the passphrase."),
-    ] = None,
-    tracking: Annotated[
-        str,
-        typer.Option(
-            metavar="URL",
-            envvar=project.TRACKING_URL,
-            help="The MLflow server with which names of registered models are resolved.",
-        ),
-    ] = "",
-) -> None:
-    """Compare the declared state with the hosts. Read-only."""
-    from rackwright.cli.audit import run
-
-    raise typer.Exit(run(project.stack(stack), as_json, save, snapshot, as_of, digests, tracking))
-
-
-@app.command(rich_help_panel=CHECK)
-def digests(stack: StackName) -> None:
-    """Print keyed digests of values that depend on secrets, for an `audit --digests` without the passphrase."""
-    from rackwright.audit.digests import compute_digests
-
-    terminal.show_json(compute_digests(project.secrets(project.stack(stack))))

@@ -22,7 +22,8 @@ def _complete_stack(incomplete: str) -> list[str]:
     return stacks.complete(incomplete)
 
 
-def _complete_host(context: typer.Context, incomplete: str) -> list[str]:
+def complete_host(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the hosts of the stack on the command line that begin with *incomplete*."""
     from rackwright.cli import stacks
 
     return stacks.complete_host(context.params.get("stack", ""), incomplete)
@@ -32,9 +33,9 @@ StackName = Annotated[
     str,
     typer.Argument(metavar="STACK", help="Name of a stack: stacks/Pulumi.STACK.yaml.", autocompletion=_complete_stack),
 ]
-HostName = Annotated[str, typer.Argument(metavar="HOST", help="Name of a host.", autocompletion=_complete_host)]
+HostName = Annotated[str, typer.Argument(metavar="HOST", help="Name of a host.", autocompletion=complete_host)]
 HostNames = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[HOST]...", help="Names of hosts; all by default.", autocompletion=_complete_host),
+    typer.Argument(metavar="[HOST]...", help="Names of hosts; all by default.", autocompletion=complete_host),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; `rackwright schema --output` prints its schema.")]

@@ -1,30 +1,173 @@
-"""The audit command."""
+"""The commands audit and digests."""
 
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from rackwright import terminal
-from rackwright.audit import evidence, report, table
-from rackwright.audit.digests import load
 from rackwright.cli import project, recording
-from rackwright.errors import SetupError
-from rackwright.facts import snapshot as snapshots
-from rackwright.facts.facts import Facts
-from rackwright.stack import Stack
-from rackwright.status import registered
+from rackwright.cli.arguments import CHECK, AsJson, StackName, complete_host
+from rackwright.errors import DeclarationError, Diagnostic, SetupError
+
+if TYPE_CHECKING:
+    from rackwright.audit.formats.document import AuditDocument
+    from rackwright.audit.formats.finding import FileDiffs, Finding
+    from rackwright.audit.report import AuditReport, Evidence
+    from rackwright.stack import Stack
+
+app = typer.Typer()
+"""Its commands stand among those of the stack."""
 
 
-def run(
-    stack: Stack,
-    as_json: bool,
-    save: Path | None,
-    snapshot: Path | None,
-    as_of: datetime | None,
-    declared: Path | None,
-    tracking: str,
-) -> int:
-    """Print the audit of *stack*, and return its exit status."""
-    secret_digests = load(declared, stack) if declared else None
+class Format(StrEnum):
+    """The formats of a report."""
+
+    terminal = "terminal"
+    json = "json"
+    junit = "junit"
+    sarif = "sarif"
+    markdown = "markdown"
+    html = "html"
+    csv = "csv"
+
+
+class Weight(StrEnum):
+    """The severities, the heaviest first."""
+
+    error = "error"
+    warning = "warning"
+    notice = "notice"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the report is made and judged."""
+
+    format: Format = Format.terminal
+    output: Path | None = None
+    """File for the report; None for stdout."""
+    only: Sequence[str] = ()
+    severity: Weight = Weight.notice
+    hosts: Sequence[str] = ()
+    """Hosts to compare; empty for all."""
+    strict: bool = False
+    baseline: Path | None = None
+    """An earlier JSON report; its findings do not change the exit status."""
+    diff: bool = False
+    changed_since: Path | None = None
+    """Directory of snapshots; findings that they show too do not change the exit status."""
+
+
+@dataclass(frozen=True)
+class FactsSource:
+    """The origin of the facts, and where to save them."""
+
+    snapshot: Path | None = None
+    """Directory of snapshots; None for the hosts."""
+    as_of: datetime | None = None
+    save: Path | None = None
+
+
+@app.command(rich_help_panel=CHECK)
+def audit(
+    stack: StackName,
+    as_json: AsJson = False,
+    format: Annotated[
+        Format, typer.Option(help="Form of the report. terminal shows findings that the baseline does not have.")
+    ] = Format.terminal,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report to this file.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Show findings whose kind, resource, path or rule matches, such as tier, 'gpu-*/hot' or "
+            "'file:/etc/*'; several are possible.",
+        ),
+    ] = None,
+    severity: Annotated[Weight, typer.Option(help="Show findings of this severity and heavier ones.")] = Weight.notice,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST", help="Compare this host alone; several are possible.", autocompletion=complete_host
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Status 1 also if something is unknown or not reached.")
+    ] = False,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="An earlier JSON report: only findings that it does not have count."),
+    ] = None,
+    changed_since: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Saved facts: only findings that they do not show count."),
+    ] = None,
+    diff: Annotated[bool, typer.Option("--diff", help="Show how the texts of files differ, without secrets.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the facts of every host to this directory.")
+    ] = None,
+    snapshot: Annotated[Path | None, typer.Option(metavar="DIR", help="Use saved facts instead of the hosts.")] = None,
+    as_of: Annotated[
+        datetime | None, typer.Option(help="With --snapshot: use the newest facts up to this time, in UTC.")
+    ] = None,
+    digests: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The output of `rackwright digests`: for an audit without the passphrase."),
+    ] = None,
+    tracking: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            envvar=project.TRACKING_URL,
+            help="The MLflow server with which names of registered models are resolved.",
+        ),
+    ] = "",
+) -> None:
+    """Compare the declared state with the hosts. Read-only.
+
+    Exit status: 0 as declared, 1 something differs, 3 something is unknown. Findings that the report leaves out
+    do not count.
+    """
+    if as_json and format not in (Format.terminal, Format.json):
+        raise typer.BadParameter("--json is the short form of --format json", param_hint="--format")
+    options = Options(
+        Format.json if as_json else format,
+        output,
+        tuple(only or ()),
+        severity,
+        tuple(host or ()),
+        strict,
+        baseline,
+        diff,
+        changed_since,
+    )
+    source = FactsSource(snapshot, as_of, save)
+    raise typer.Exit(run(project.stack(stack), options, source, digests, tracking))
+
+
+@app.command(rich_help_panel=CHECK)
+def digests(stack: StackName) -> None:
+    """Print keyed digests of values that depend on secrets, for an `audit --digests` without the passphrase."""
+    from rackwright.audit.digests import compute_digests
+
+    terminal.show_json(compute_digests(project.secrets(project.stack(stack))))
+
+
+def run(stack: "Stack", options: Options, source: FactsSource, digests: Path | None, tracking: str) -> int:
+    """Print or write the audit of *stack*, and return its exit status."""
+    from rackwright.audit import report
+    from rackwright.audit.digests import load
+    from rackwright.status import registered
+
+    if wrong := [*stack.unknown_host_errors(*options.hosts)]:
+        raise DeclarationError(*wrong)
+    secret_digests = load(digests, stack) if digests else None
     if secret_digests is None:
         try:
             stack = project.secrets(stack)
@@ -32,28 +175,115 @@ def run(
             project.notify(
                 f"values that depend on a secret are unknown; --digests FILE supplies their digests: {error}"
             )
-    names = [name for name in stack.fleet.hosts if name not in stack.maintenance]
-    if snapshot is not None:
-        facts_by_host = evidence.from_snapshots(
-            snapshot, as_of.replace(tzinfo=UTC) if as_of else datetime.now(UTC), names
-        )
-    else:
-        from rackwright.hosts.pool import Hosts
+    names = [name for name in options.hosts or stack.fleet.hosts if name not in stack.maintenance]
+    evidence = _evidence(stack, names, source)
+    lookup = (tracking,) if source.snapshot is None else ("", "--snapshot asks no server")
+    notices = dict(registered.notices(registered.resolve_names(stack, *lookup), stack))
+    compared = report.compare(stack, evidence, secret_digests, notices, options.hosts)
+    diffs = _file_diffs(stack, compared, evidence) if options.diff and source.snapshot is None else {}
+    known: frozenset[str] = frozenset()
+    if options.changed_since is not None:
+        before = _evidence(stack, names, FactsSource(options.changed_since))
+        known |= _fingerprints(stack, report.compare(stack, before, secret_digests, {}, options.hosts))
+    document = _document(stack, compared, options, source, diffs, known)
+    recording.note("audit", stack, names, document.exit_status)
+    _write(document, options)
+    return document.exit_status
 
-        hosts = Hosts(stack.endpoints, stack.salt)
-        facts_by_host = evidence.from_hosts(hosts, names, project.notify)
-        hosts.close()
-    if save is not None:
+
+def _evidence(stack: "Stack", names: Sequence[str], source: FactsSource) -> "Evidence":
+    """Return the facts of the hosts *names*, and save them where *source* says so."""
+    from rackwright.audit import evidence
+    from rackwright.facts import snapshot
+    from rackwright.facts.facts import Facts
+
+    if source.snapshot is not None:
+        as_of = source.as_of.replace(tzinfo=UTC) if source.as_of else datetime.now(UTC)
+        facts_by_host = evidence.from_snapshots(source.snapshot, as_of, names)
+    else:
+        with project.connect_hosts(stack) as hosts:
+            facts_by_host = evidence.from_hosts(hosts, names, project.notify)
+    if source.save is not None:
         for name, facts in facts_by_host.items():
             if isinstance(facts, Facts):
-                snapshots.save(save, name, facts)
-        project.notify(f"facts saved in {save}")
-    lookup = (tracking,) if snapshot is None else ("", "--snapshot asks no server")
-    resolved_names = registered.resolve_names(stack, *lookup)
-    compared = report.compare(stack, facts_by_host, secret_digests, dict(registered.notices(resolved_names, stack)))
-    recording.note("audit", stack, names, compared.exit_status)
-    if as_json:
-        terminal.show_json(report.as_json(compared))
-    else:
-        table.show(compared, terminal.console())
-    return compared.exit_status
+                snapshot.save(source.save, name, facts)
+        project.notify(f"facts saved in {source.save}")
+    return facts_by_host
+
+
+def _document(
+    stack: "Stack",
+    compared: "AuditReport",
+    options: Options,
+    source: FactsSource,
+    file_diffs: "FileDiffs",
+    known: frozenset[str],
+) -> "AuditDocument":
+    from rackwright.audit.formats.document import AuditDocument, Selection, mark_known, select
+    from rackwright.audit.formats.drawing import draw
+    from rackwright.audit.formats.json_report import read_baseline
+
+    if options.baseline is not None:
+        known |= read_baseline(options.baseline, stack.name)
+    found = mark_known(_collect(stack, compared, file_diffs), known)
+    findings = select(found, Selection(tuple(options.only), options.severity.value))
+    hosts = {name: host for name, host in stack.fleet.hosts.items() if not options.hosts or name in options.hosts}
+    drawing = draw(hosts, findings, stack.not_rehearsable, stack.maintenance) if options.format is Format.html else ()
+    origin = "the hosts" if source.snapshot is None else f"snapshots in {source.snapshot}"
+    return AuditDocument(compared, findings, drawing, origin, datetime.now(UTC), options.strict)
+
+
+def _collect(stack: "Stack", compared: "AuditReport", file_diffs: "FileDiffs | None" = None) -> "tuple[Finding, ...]":
+    """Return the findings of *compared*, with their places in the fleet's file."""
+    from rackwright.audit.formats.finding import collect
+    from rackwright.fleet.resource_place import ResourcePlaces
+
+    return collect(compared, ResourcePlaces(stack.fleet_file), _project_path(stack), file_diffs)
+
+
+def _fingerprints(stack: "Stack", compared: "AuditReport") -> frozenset[str]:
+    return frozenset(finding.fingerprint for finding in _collect(stack, compared))
+
+
+def _project_path(stack: "Stack") -> str:
+    """Return the path of the fleet's file below the project, as a code host names it."""
+    if stack.fleet_file == Path():
+        return ""
+    path, root = stack.fleet_file.resolve(), stack.project.resolve()
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(stack.fleet_file)
+
+
+def _file_diffs(stack: "Stack", compared: "AuditReport", evidence: "Evidence") -> "FileDiffs":
+    """Return the diffs of files that differ, with their present texts from the hosts; never those of secrets."""
+    from rackwright.audit.file_diffs import read_diffs
+
+    with project.connect_hosts(stack) as hosts:
+        return read_diffs(stack, compared, evidence, hosts.texts)
+
+
+def _write(document: "AuditDocument", options: Options) -> None:
+    from rackwright.audit import formats
+    from rackwright.audit.formats import json_report, terminal_report
+
+    if options.output is None and options.format is Format.terminal:
+        terminal_report.show(document, terminal.console(), options.diff)
+        return
+    if options.output is None and options.format is Format.json:
+        terminal.show_json(json_report.as_data(document))
+        return
+    text = formats.render(options.format.value, document, options.diff)
+    if options.output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        _write_file(options.output, text)
+    except OSError as error:
+        problem = f"the report cannot be written: {error.strerror}"
+        raise SetupError(Diagnostic(str(options.output), problem, help="Name a file in a writable directory")) from None
+    project.notify(formats.format_counts(document))
+
+
+def _write_file(path: Path, text: str) -> None:
+    from rackwright.files import write_atomic
+
+    write_atomic(path, text)

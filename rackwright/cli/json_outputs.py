@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter
 
 from rackwright.audit.digests import DigestsData
-from rackwright.audit.report import AuditData
+from rackwright.audit.formats.json_report import AuditDocumentData
 from rackwright.cli import json_types
 from rackwright.cli.plan import PlanData
 from rackwright.cli.rebuild import Results
@@ -25,7 +25,7 @@ from rackwright.terminal import JSON_VERSION
 
 OUTPUTS: Mapping[str, Any] = {
     "adopt": json_types.Adoption,
-    "audit": AuditData,
+    "audit": AuditDocumentData,
     "backup": json_types.CheckpointData,
     "cert": json_types.IssuedCertificate,
     "check": json_types.DeclarationCheck,

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,6 +49,8 @@ class Source:
     duplicate_keys: tuple[tuple[int, Diagnostic], ...]
     """Errors for keys that appear twice, with their lines; the loader reports them with all other errors."""
     _root: Any
+    _entries: dict[int, dict[Any, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Entries of each list and mapping that was walked, by the id of its node: a report asks for thousands of lines."""
 
     def error(self, problem: Problem, keys: Keys, also: Keys | None = None) -> Diagnostic:
         """Return *problem* with its file, line and path, and the line of the conflicting value at *also*."""
@@ -99,14 +101,22 @@ class Source:
     def _walk(self, keys: Keys) -> Iterator[tuple[Any, Any]]:
         node = self._root
         for key in keys:
-            entries = dict(enumerate(node.value)) if isinstance(node, yaml.SequenceNode) else {}
-            if isinstance(node, yaml.MappingNode):
-                entries = {key_node.value: (key_node, value) for key_node, value in reversed(node.value)}
+            entries = self._entries.get(id(node))
+            if entries is None:
+                entries = self._entries[id(node)] = _entries(node)
             if key not in entries:
                 return
-            entry = entries[key]
-            key_node, node = entry if isinstance(entry, tuple) else (entry, entry)
+            key_node, node = entries[key]
             yield key_node, node
+
+
+def _entries(node: Any) -> dict[Any, tuple[Any, Any]]:
+    """Return the nodes of key and value below *node* by key or index; a list's item stands for its key."""
+    if isinstance(node, yaml.SequenceNode):
+        return {index: (item, item) for index, item in enumerate(node.value)}
+    if isinstance(node, yaml.MappingNode):
+        return {key_node.value: (key_node, value) for key_node, value in reversed(node.value)}
+    return {}
 
 
 def _last_line(node: Any) -> int:

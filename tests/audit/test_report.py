@@ -14,7 +14,6 @@ from rackwright.audit.table import show
 from rackwright.errors import Diagnostic, HostUnreachable
 from rackwright.facts.facts import Facts
 from rackwright.kinds.table import KINDS
-from tests.support.json_documents import checked
 from tests.support.recorded_hosts import ALSO, STACK, recorded
 
 HOSTS = tuple(STACK.fleet.hosts)
@@ -76,7 +75,7 @@ def test_what_differs_is_told_by_its_path(raw):
     assert [item.path for result in report.results for item in result.known_differences] == [
         f"md:{changed['md_name']}.bitmap"
     ]
-    [drift] = [item for resource in checked("audit", as_json(report))["resources"] for item in resource["differences"]]
+    [drift] = [item for resource in as_json(report)["resources"] for item in resource["differences"]]
     assert (drift["property"], drift["unknown"], drift["declared"], drift["actual"]) == (
         "bitmap",
         False,
@@ -123,9 +122,7 @@ def test_what_is_no_property_of_a_host_is_said_and_changes_no_status(raw):
     show(report, console)
 
     assert report.exit_status == 0
-    assert checked("audit", as_json(report))["notices"] == {
-        "digits": "digits@champion is digits/8, another model by now"
-    }
+    assert as_json(report)["notices"] == {"digits": "digits@champion is digits/8, another model by now"}
     assert re.search(r"digits +notice +digits@champion is digits/8, another model by now", console.export_text())
 
 

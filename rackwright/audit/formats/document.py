@@ -1,0 +1,116 @@
+"""An audit with everything that report formats print, and the selection of its findings."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from fnmatch import fnmatchcase
+from itertools import groupby
+
+from rackwright.audit.formats.drawing import HostDrawing
+from rackwright.audit.formats.finding import SEVERITIES, STATES, Finding, exit_status
+from rackwright.audit.report import AuditReport
+from rackwright.core.contract import Severity
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The findings that a report shows; only they change the exit status."""
+
+    only: tuple[str, ...] = ()
+    """Patterns, each of a kind, resource, path or rule; empty for all."""
+    severity: Severity = "notice"
+    """Lightest severity that is shown."""
+
+    def matches(self, finding: Finding) -> bool:
+        """Return whether *finding* is shown.
+
+        A pattern of paths keeps each resource that was not reached: nothing is known about its paths.
+        """
+        names = (finding.kind, finding.resource, finding.path, finding.rule)
+        heavy = SEVERITIES.index(finding.severity) <= SEVERITIES.index(self.severity)
+        chosen = not self.only or any(fnmatchcase(name, pattern) for name in names for pattern in self.only)
+        hidden = finding.state == "not reached" and any(":" in pattern for pattern in self.only)
+        return heavy and (chosen or hidden)
+
+
+@dataclass(frozen=True)
+class AuditDocument:
+    """One audit, as all formats print it."""
+
+    report: AuditReport
+    findings: tuple[Finding, ...]
+    """The selected findings, in the order of the resources."""
+    drawing: tuple[HostDrawing, ...] = ()
+    """The hosts with their drives and GPUs."""
+    source: str = "the hosts"
+    """The origin of the facts."""
+    made_at: datetime | None = None
+    """Time of the comparison; only formats for people print it."""
+    strict: bool = False
+    """Whether unknown properties count like differences."""
+
+    @property
+    def exit_status(self) -> int:
+        """0 as declared, 1 something differs or is undeclared, 3 something is unknown."""
+        return exit_status(self.findings, self.strict)
+
+    @property
+    def matches(self) -> int:
+        """Number of properties with the declared value."""
+        return sum(result.matches for result in self.report.results)
+
+    @property
+    def not_rehearsable(self) -> int:
+        """Number of properties that the target of the stack cannot have."""
+        return sum(result.not_rehearsable for result in self.report.results)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of findings that count, by state."""
+        found = Counter(finding.state for finding in self.findings if finding.counts)
+        return {state: found[state] for state in STATES}
+
+    @property
+    def notices(self) -> Mapping[str, str]:
+        """All notices, by resource or subject."""
+        own = {result.name: result.notice for result in self.report.results if result.notice}
+        return {**own, **self.report.notices}
+
+
+def select(findings: Iterable[Finding], selection: Selection) -> tuple[Finding, ...]:
+    """Return the findings that *selection* shows."""
+    return tuple(finding for finding in findings if selection.matches(finding))
+
+
+def mark_known(findings: Iterable[Finding], fingerprints: frozenset[str]) -> tuple[Finding, ...]:
+    """Return *findings*, those with one of *fingerprints* marked as known."""
+    return tuple(replace(finding, known=finding.fingerprint in fingerprints) for finding in findings)
+
+
+def by_host(findings: Iterable[Finding]) -> dict[str, tuple[Finding, ...]]:
+    """Return the findings of each host, the heaviest first and otherwise in their order."""
+    ordered = sorted(findings, key=lambda finding: finding.host)
+    return {
+        host: tuple(sorted(group, key=lambda each: (SEVERITIES.index(each.severity), STATES.index(each.state))))
+        for host, group in groupby(ordered, key=lambda finding: finding.host)
+    }
+
+
+def format_counts(document: AuditDocument) -> str:
+    """Return the totals of *document* as one line."""
+    parts = [f"{len(document.report.results)} resources", f"{document.matches} properties hold"]
+    counts = document.counts
+    parts += [f"{counts['differs']} differ", f"{counts['unknown']} unknown"]
+    if counts["undeclared"]:
+        parts.append(f"{counts['undeclared']} undeclared")
+    for text, number in (
+        ("known from the baseline", sum(finding.known for finding in document.findings)),
+        ("allowed", sum(bool(finding.allowed) for finding in document.findings)),
+        ("not rehearsable here", document.not_rehearsable),
+    ):
+        if number:
+            parts.append(f"{number} {text}")
+    if unreachable := sorted({each.host for each in document.findings if each.state == "not reached"}):
+        parts.append(f"not reached: {', '.join(unreachable)}")
+    return f"{document.report.stack}: {', '.join(parts)}"

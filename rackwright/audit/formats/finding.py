@@ -1,0 +1,176 @@
+"""Findings: the flat records that are the only input of all report formats."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rackwright.audit.report import AuditReport, AuditResult
+from rackwright.core.contract import Difference, Severity, UnknownValue
+from rackwright.core.wire import encode
+from rackwright.core.wording import format_changes, format_value
+from rackwright.fleet.resource_place import ResourcePlaces
+
+State = Literal["differs", "undeclared", "unknown", "not reached"]
+STATES: tuple[State, ...] = ("differs", "undeclared", "unknown", "not reached")
+"""All states, the ones that change the exit status to 1 first."""
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "notice")
+"""All severities, the heaviest first."""
+HIDDEN = "(secret)"
+"""The text in the place of a secret value."""
+EVERYTHING = "everything"
+"""Path of the finding for a resource whose host was not reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One property that differs or is unknown, one undeclared thing, or one resource that was not reached."""
+
+    host: str
+    resource: str
+    """Name of the resource, such as `HOST/TIER`."""
+    type: str
+    """Type of the resource for pulumi, such as `rackwright:storage:Tier`."""
+    thing: str
+    """Thing of the claim, such as `md:hot`; empty for a resource that was not reached."""
+    path: str
+    """Thing and property, such as `md:hot.bitmap`."""
+    rule: str
+    """Id of the rule: kind, sort of thing and property, such as `tier/md.bitmap`."""
+    state: State
+    severity: Severity
+    found: str
+    wanted: str
+    remedy: str
+    file: str
+    """The fleet's file, relative to the project; empty if the stack has none."""
+    line: int | None
+    """Line that declares the thing; None if the file is no YAML."""
+    diff: str = field(default="", repr=False)
+    """Unified diff of a file's text; empty for other values and for secrets."""
+    fingerprint: str = ""
+    """Digest of resource, path, state and found value: equal in two audits for the same finding."""
+    known: bool = False
+    """Whether the baseline has the finding."""
+    allowed: str = ""
+    """Reason why the declaration allows it; empty if it does not."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether the finding changes the exit status."""
+        return not self.known and not self.allowed
+
+    @property
+    def kind(self) -> str:
+        """The kind in lower case, such as `tier`."""
+        return self.type.rpartition(":")[2].lower()
+
+    @property
+    def place(self) -> str:
+        """The place of the declaration: file and line."""
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+
+FileDiffs = Mapping[tuple[str, str], str]
+"""Unified diffs of files, by resource and thing."""
+
+
+def collect(
+    report: AuditReport, places: ResourcePlaces, file: str, file_diffs: FileDiffs | None = None
+) -> tuple[Finding, ...]:
+    """Return all findings of *report*, in the order of its resources.
+
+    Args:
+        places: The lines of the fleet's file.
+        file: Path of the fleet's file, relative to the project.
+        file_diffs: Diffs of files of which the facts have digests only.
+    """
+    return tuple(_collect(report.results, places, file, file_diffs or {}))
+
+
+def _collect(
+    results: Iterable[AuditResult], places: ResourcePlaces, file: str, file_diffs: FileDiffs
+) -> Iterator[Finding]:
+    for result in results:
+        for item in result.differences:
+            yield _difference(result, item, places, file, file_diffs)
+        if result.not_reached:
+            yield Finding(
+                host=result.name.partition("/")[0],
+                resource=result.name,
+                type=result.token,
+                thing="",
+                path=EVERYTHING,
+                rule=f"{_kind(result.token)}/not-reached",
+                state="not reached",
+                severity="error",
+                found=result.not_reached,
+                wanted="",
+                remedy="",
+                file=file,
+                line=places.line(result.token, result.name),
+                fingerprint=_fingerprint(result.name, EVERYTHING, "not reached", None),
+            )
+
+
+def _difference(
+    result: AuditResult, item: Difference, places: ResourcePlaces, file: str, file_diffs: FileDiffs
+) -> Finding:
+    state: State = "unknown" if item.is_unknown else "differs"
+    found, wanted = _values(item)
+    hidden = item.secret or item.is_unknown  # the reason of an unknown value may have a number that changes
+    return Finding(
+        host=result.name.partition("/")[0],
+        resource=result.name,
+        type=result.token,
+        thing=item.thing,
+        path=item.path,
+        rule=f"{_kind(result.token)}/{item.thing.partition(':')[0]}.{item.name}",
+        state=state,
+        severity=item.severity,
+        found=found,
+        wanted=wanted,
+        remedy=item.remedy,
+        file=file,
+        line=places.line(result.token, result.name, item.thing, item.name),
+        diff="" if hidden else _text_diff(item) or file_diffs.get((result.name, item.thing), ""),
+        fingerprint=_fingerprint(result.name, item.path, state, None if hidden else encode(item.actual)),
+    )
+
+
+def _kind(token: str) -> str:
+    return token.rpartition(":")[2].lower()
+
+
+def _values(item: Difference) -> tuple[str, str]:
+    """Return the texts of the found and the wanted value."""
+    if isinstance(item.want, UnknownValue):
+        return format_value(item.want), ""
+    if item.secret:
+        return (format_value(item.actual) if item.is_unknown else HIDDEN), HIDDEN
+    return format_value(item.actual), format_value(item.want)
+
+
+def _text_diff(item: Difference) -> str:
+    """Return the diff of two texts of several lines; empty for other values."""
+    if isinstance(item.want, str) and isinstance(item.actual, str) and "\n" in item.want:
+        return format_changes({item.path: item.actual}, {item.path: item.want})
+    return ""
+
+
+def _fingerprint(resource: str, path: str, state: State, actual: Any) -> str:
+    text = json.dumps([resource, path, state, actual], sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def exit_status(findings: Iterable[Finding], strict: bool = False) -> int:
+    """Return 0 without a finding that counts, 1 if anything differs or is undeclared, 3 if some are only unknown.
+
+    Args:
+        strict: Whether unknown properties and hosts that were not reached count like differences.
+    """
+    states = {finding.state for finding in findings if finding.counts}
+    if states & {"differs", "undeclared"}:
+        return 1
+    return (1 if strict else 3) if states else 0

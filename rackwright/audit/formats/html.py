@@ -1,0 +1,128 @@
+"""The report as one HTML page that loads nothing from outside."""
+
+import base64
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from rackwright import __version__
+from rackwright.audit.formats.document import AuditDocument, by_host
+from rackwright.audit.formats.finding import SEVERITIES, STATES, Finding
+from rackwright.errors import visible
+
+FOLDER = Path(__file__).parent
+LABELS: Mapping[str, str] = {
+    "differs": "differs",
+    "undeclared": "differs",
+    "unknown": "unknown",
+    "not reached": "not-reached",
+}
+"""Classes of the style sheet, by state."""
+SIGNS: Mapping[str, str] = {"ok": "✓", "differs": "✗", "unknown": "?", "not-reached": "–", "not-compared": "·"}
+"""A sign for each class: no state is shown by its colour alone."""
+VERDICTS = {0: ("ok", "As declared"), 1: ("differs", "Not as declared"), 3: ("unknown", "Partly unknown")}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One host and one kind."""
+
+    label: str
+    text: str
+    count: int = 0
+    """Number of findings."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All hosts and kinds."""
+
+    kinds: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[tuple[str, Cell]]]]
+
+
+def render(document: AuditDocument) -> str:
+    """Return *document* as a page. Its policy allows only its own style and script, whatever a host reports."""
+    style, script = ((FOLDER / name).read_text() for name in ("report.css", "report.js"))
+    label, text = VERDICTS[document.exit_status]
+    names = {
+        "document": document,
+        "version": __version__,
+        "style": Markup(style),  # noqa: S704 -- files of this package
+        "script": Markup(script),  # noqa: S704
+        "style_hash": _policy_hash(style),
+        "script_hash": _policy_hash(script),
+        "verdict": {"label": label, "text": text},
+        "known": sum(finding.known for finding in document.findings),
+        "labels": LABELS,
+        "signs": SIGNS,
+        "matrix": make_matrix(document),
+        "hosts": list(dict.fromkeys(finding.host for finding in document.findings)),
+        "finding_kinds": list(dict.fromkeys(finding.kind for finding in document.findings)),
+        "states": [state for state in STATES if any(finding.state == state for finding in document.findings)],
+        "severities": SEVERITIES,
+        "findings_by_host": by_host(document.findings),
+    }
+    return _environment().get_template("report.html.j2").render(names)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    environment.filters["label"] = lambda state: state.replace(" ", "-")
+    environment.filters["diff_label"] = diff_label
+    return environment
+
+
+def diff_label(line: str) -> str:
+    """Return the class of a line of a unified diff."""
+    return {"+": "added", "-": "removed", "@": "hunk"}.get(line[:1], "same")
+
+
+def _policy_hash(text: str) -> str:
+    """Return the hash by which a Content-Security-Policy allows *text*. Source: W3C, CSP Level 3, section 6.7.2.3."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def make_matrix(document: AuditDocument) -> Matrix:
+    """Return the state of each kind on each host; a kind that a host does not have is empty."""
+    findings: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for finding in document.findings:
+        findings[finding.host, finding.kind].append(finding)
+    holding: dict[tuple[str, str], int] = defaultdict(int)
+    for result in document.report.results:
+        holding[result.name.partition("/")[0], result.token.rpartition(":")[2].lower()] += result.matches
+    hosts = list(dict.fromkeys(host for host, _ in (*holding, *findings)))
+    kinds = list(dict.fromkeys(kind for _, kind in (*holding, *findings)))
+    present: dict[tuple[str, str], Any] = {**holding, **findings}
+    rows = [
+        (host, [(kind, _cell(findings.get((host, kind), []), holding.get((host, kind)))) for kind in kinds])
+        for host in hosts
+        if any((host, kind) in present for kind in kinds)
+    ]
+    return Matrix(kinds, rows)
+
+
+def _cell(findings: Sequence[Finding], holding: int | None) -> Cell:
+    """Return the cell for *findings*, and for a number of properties that hold; None for a kind that is absent."""
+    counts = {state: sum(finding.state == state and finding.counts for finding in findings) for state in STATES}
+    texts = [state if state == "not reached" else f"{count} {state}" for state, count in counts.items() if count]
+    if texts:
+        first = next(state for state in STATES if counts[state])
+        return Cell(LABELS[first], ", ".join(texts).replace("differs", "differ"), len(findings))
+    if holding is None:
+        return Cell("not-compared", "")
+    if findings:
+        return Cell("not-compared", f"{len(findings)} known or allowed", len(findings))
+    return Cell("ok", f"{holding} hold") if holding else Cell("not-compared", "not compared")

@@ -1,0 +1,81 @@
+"""The lines of a fleet's file that declare resources and their properties, for reports."""
+
+from pathlib import Path
+from typing import Any
+
+from rackwright.fleet.layers import Layers
+from rackwright.fleet.source import read
+from rackwright.schema.problem import Keys
+
+
+class ResourcePlaces:
+    """The lines of the declarations in the file *path*; a fleet in Python, or without a file, has no lines."""
+
+    def __init__(self, path: Path) -> None:
+        self._layers = Layers(read(path)) if path.suffix == ".yaml" else None
+
+    def line(self, type: str, resource: str, thing: str = "", property: str = "") -> int | None:
+        """Return the line that declares the *property* of the *thing*, or the nearest line above it.
+
+        Args:
+            type: Type of the resource for pulumi.
+            resource: Name of the resource, such as `HOST/TIER`.
+            thing: Name of the claim's thing, such as `drive:SERIAL`.
+            property: Name of the property of that thing.
+        """
+        layers = self._layers
+        if layers is None:
+            return None
+        host, _, name = resource.partition("/")
+        own = _resource_keys(type.rpartition(":")[2], host, name)
+        for keys in (*_thing_keys(layers, host, thing, property), (*own, property)):
+            origin = layers.origin(keys)
+            if layers.source.depth(origin) == len(origin):
+                return layers.source.line(origin)
+        return layers.source.line(layers.origin(own))
+
+
+def _resource_keys(kind: str, host: str, name: str) -> Keys:
+    match kind:
+        case "Tier":
+            return ("hosts", host, "tiers", name)
+        case "Network":
+            return ("hosts", host, "network")
+        case "Peers":
+            return ("hosts", host, "nics")
+        case "Role":
+            return ("hosts", host, "roles", name)
+        case "ModelServer":
+            return ("servers", name)
+        case "TrainingRun" | "TrainingSeat":
+            return ("runs", name)
+        case _:
+            return ("hosts", host)
+
+
+def _thing_keys(layers: Layers, host: str, thing: str, property: str) -> tuple[Keys, ...]:
+    """Return the keys of things that the file declares beside their resource."""
+    sort, _, name = thing.partition(":")
+    match sort:
+        case "host":
+            return (("hosts", host, "identity", property), ("hosts", host, property))
+        case "drive":
+            return _item_keys(layers, host, "drives", ("serial",), name)
+        case "nic" | "link":
+            return _item_keys(layers, host, "nics", ("mac", "pci", "name"), name)
+        case "drives":
+            return (("hosts", host, "drives"),)
+        case "gpus" | "memory":
+            return (("hosts", host, "profile"),)
+        case _:
+            return ()
+
+
+def _item_keys(layers: Layers, host: str, table: str, names: tuple[str, ...], value: str) -> tuple[Keys, ...]:
+    """Return the keys of the items of a list of *host* that have *value* under one of *names*."""
+    items: Any = layers.hosts.get(host, {}).get(table)
+    return tuple(
+        ("hosts", host, table, index)
+        for index, item in enumerate(items if isinstance(items, list) else ())
+        if isinstance(item, dict) and value in [item.get(name) for name in names]
+    )

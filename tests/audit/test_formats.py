@@ -1,0 +1,287 @@
+"""The formats of a report: their required parts, and that no text of a host has a meaning in any of them."""
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+
+from rackwright.audit import formats
+from rackwright.audit.formats import csv_table, html, junit, markdown, sarif, terminal_report
+from rackwright.audit.formats.document import AuditDocument, Selection, mark_known, select
+from rackwright.audit.formats.json_report import as_data
+from rackwright.fleet.resource_place import ResourcePlaces
+from tests.support.audit_document import ATTACK, HOSTS, attacked_facts, make_document
+from tests.support.json_documents import checked
+from tests.support.recorded_hosts import STACK
+
+DIFF = f"--- /etc/x\n+++ /etc/x\n@@ -1 +1 @@\n-{ATTACK.splitlines()[0]}\n+good"
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")
+REQUIRED = {
+    # SARIF 2.1.0: the properties that the specification requires, and those that code hosts need
+    "log": ("version", "runs", "$schema"),
+    "run": ("tool", "results"),
+    "driver": ("name", "version", "rules"),
+    "rule": ("id", "shortDescription"),
+    "result": ("message", "ruleId", "level", "locations", "partialFingerprints"),
+    "invocation": ("executionSuccessful",),
+}
+LEVELS = {"none", "note", "warning", "error"}
+
+
+@pytest.fixture(scope="module")
+def document() -> AuditDocument:
+    return make_document(diff=DIFF)
+
+
+def parse_xml(text: str) -> ElementTree.Element:
+    """Return the root of *text*; a character that XML forbids is an error."""
+    assert "\ufffe" not in text
+    return ElementTree.fromstring(text)  # noqa: S314 -- our own text
+
+
+def test_the_findings_have_each_state_once_with_file_and_line(document):
+    found = {(finding.resource, finding.path, finding.state) for finding in document.findings}
+    lines = STACK.fleet_file.read_text().splitlines()
+
+    assert {state for _, _, state in found} == {"differs", "unknown", "not reached"}
+    assert len(found) == len(document.findings)
+    for finding in document.findings:
+        assert finding.file == "stacks/lab.yaml"
+        name = "bitmap" if finding.path.endswith(".bitmap") else finding.resource.rpartition("/")[2]
+        assert name in lines[finding.line - 1] or finding.resource.rpartition("/")[2] in lines[finding.line - 1]
+
+
+@pytest.mark.parametrize(
+    ("type", "resource", "thing", "property", "text"),
+    [
+        ("rackwright:host:Host", HOSTS[0], "drive:RW01-BOOT", "present", "RW01-BOOT"),
+        ("rackwright:host:Host", HOSTS[0], f"host:{HOSTS[0]}", "serial", "serial"),
+        ("rackwright:host:Host", HOSTS[0], "unheard:of", "property", f"{HOSTS[0]}:"),
+        ("rackwright:storage:Tier", f"{HOSTS[0]}/hot", "md:x", "level", "hot:"),
+    ],
+)
+def test_a_place_is_the_line_that_declares_the_thing(type, resource, thing, property, text):
+    line = ResourcePlaces(STACK.fleet_file).line(type, resource, thing, property)
+
+    assert line is not None and text in STACK.fleet_file.read_text().splitlines()[line - 1]
+
+
+def test_the_json_report_is_of_its_type_and_flat(document):
+    data = checked("audit", as_data(document))
+
+    assert [each["fingerprint"] for each in data["findings"]] == [each.fingerprint for each in document.findings]
+    assert data["exit_status"] == 1
+    assert json.loads(formats.render("json", document)) == {"schema_version": 1, **data}
+
+
+def test_sarif_has_the_required_properties_and_points_at_rules_and_lines(document):
+    log = json.loads(sarif.render(document))
+    [run] = log["runs"]
+    driver, rules = run["tool"]["driver"], run["tool"]["driver"]["rules"]
+    parts = {"log": [log], "run": [run], "driver": [driver], "rule": rules, "result": run["results"]}
+    for name, several in {**parts, "invocation": run["invocations"]}.items():
+        assert several and all(key in part for part in several for key in REQUIRED[name])
+
+    assert log["version"] == "2.1.0"
+    assert len({rule["id"] for rule in rules}) == len(rules)
+    for result, finding in zip(run["results"], document.findings, strict=True):
+        assert result["level"] in LEVELS
+        assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
+        place = result["locations"][0]["physicalLocation"]
+        assert (place["artifactLocation"]["uri"], place["region"]["startLine"]) == (finding.file, finding.line)
+    assert run["invocations"][0]["executionSuccessful"] is False
+    assert [HOSTS[1] in each["message"]["text"] for each in run["invocations"][0]["toolExecutionNotifications"]] == [
+        True
+    ]
+
+
+def test_sarif_takes_no_link_and_no_placeholder_from_a_host(document):
+    texts = [result["message"]["text"] for result in json.loads(sarif.render(document))["runs"][0]["results"]]
+
+    assert any("javascript:b" in text for text in texts)
+    assert not any(re.search(r"(?<!\\)\[[^\]]*\]\(|(?<!\{)\{\d", text) or CONTROL.search(text) for text in texts)
+
+
+def test_junit_has_a_case_for_each_resource_and_counts_that_agree(document):
+    root = parse_xml(junit.render(document))
+    cases = {case.get("name"): case for case in root.iter("testcase")}
+
+    assert cases.keys() == {result.name for result in document.report.results}
+    for suite in (*root.iter("testsuite"), root):
+        own = list(suite.iter("testcase"))
+        assert int(suite.get("tests", "")) == len(own)
+        for attribute, tag in (("failures", "failure"), ("errors", "error")):
+            assert int(suite.get(attribute, "")) == sum(case.find(tag) is not None for case in own)
+    assert cases[f"{HOSTS[1]}/hot"].find("error") is not None
+    assert [case.get("classname") for case in root.iter("testcase") if case.find("failure") is not None] == [
+        "rackwright:storage:Tier"
+    ]
+
+
+def test_junit_is_xml_whatever_a_host_reports(document):
+    text = junit.render(document)
+    root = parse_xml(text)
+
+    assert not CONTROL.search(text)
+    assert not list(root.iter("script")) and not list(root.iter("img"))
+    assert any("</script>" in "".join(element.itertext()) for element in root.iter("failure"))
+
+
+def test_a_spreadsheet_computes_no_cell(document):
+    rows = list(csv.reader(io.StringIO(csv_table.render(document))))
+
+    assert rows[0] == list(csv_table.COLUMNS)
+    assert len(rows) == 1 + len(document.findings)
+    assert not [cell for row in rows for cell in row if cell.startswith(csv_table.FORMULA)]
+    assert any("cmd|" in cell for row in rows for cell in row)
+    assert not CONTROL.search("".join(cell for row in rows for cell in row))
+
+
+@pytest.mark.parametrize("text", ["=1", "+1", "-1", "@x", "\t=1", "\r=1", " =1"])
+def test_each_start_of_a_formula_stays_text(text):
+    assert not csv_table.cell(text).lstrip(" ").startswith(csv_table.FORMULA)
+
+
+def test_markdown_has_each_finding_in_one_row(document):
+    lines = markdown.render(document).splitlines()
+    rows = [line for line in lines if re.match(r"\| (differs|unknown|not reached),", line)]
+
+    assert len(rows) == len(document.findings)
+    # a bar without a backslash separates cells: the text of a host adds none
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {7}
+
+
+def test_markdown_has_the_text_of_a_host_in_code_only(document):
+    text = markdown.render(document)
+    outside = re.sub(r"^(`{3,})diff\n.*?^\1$", "", text, flags=re.M | re.S)
+    outside = re.sub(r"(?<!`)(`+)(?!`)(.*?)(?<!`)\1(?!`)", "", outside)
+
+    assert "javascript:b" in text
+    assert not re.search(r"javascript:b|onerror|@all|# heading", outside)
+    assert not CONTROL.search(text)
+
+
+@pytest.mark.parametrize("text", ["@team look", "a*b_c", "<b>", "[x](y)", "`x`", "| x"])
+def test_plain_text_in_markdown_has_no_marks(text):
+    escaped = markdown.escape(text)
+
+    assert not re.search(r"(?<!\\)[*_`\[\]|]", escaped) and not re.search(r"(?<![\w])@\w", escaped)
+
+
+def test_markdown_stays_below_the_limit_of_a_merge_request(document):
+    many = replace(document, findings=document.findings * 400)
+
+    text = markdown.render(many)
+
+    assert len(text) < 65_536
+    assert "more findings are left out" in text
+
+
+class _Page(HTMLParser):
+    """The tags, the attributes and the text of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_a_page_has_no_element_of_a_host(document):
+    text = html.render(document)
+    page = _Page()
+    page.feed(text)
+
+    assert page.tags.count("script") == 1 and "img" not in page.tags
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert not [value for name, value in page.attributes if name in ("src", "href")]
+    assert "<script>alert(1)</script>" in page.text
+    assert "{{ 7 * 7 }}" in page.text
+    assert not CONTROL.search(text)
+
+
+def test_a_page_allows_only_its_own_script_and_style(document):
+    text = html.render(document)
+    [policy] = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
+    script, style = (re.search(f"<{tag}>(.*?)</{tag}>", text, re.S)[1] for tag in ("script", "style"))
+
+    assert policy.startswith("default-src 'none'")
+    assert html._policy_hash(script) in policy and html._policy_hash(style) in policy
+    assert "url(" not in style and "http" not in script
+
+
+def test_a_page_has_hosts_kinds_drives_and_diffs(document):
+    page = _Page()
+    page.feed(html.render(document))
+    matrix = html.make_matrix(document)
+
+    assert [host for host, _ in matrix.rows] == list(HOSTS)
+    assert dict(matrix.rows[1][1])["tier"].text == "not reached"
+    assert {part.state for part in document.drawing[1].drives} == {"not reached"}
+    assert {part.state for part in document.drawing[0].gpus} == {"not compared"}, "the twin has no GPUs to look at"
+    assert "+good" in page.text
+    assert page.tags.count("article") == len(document.findings)
+
+
+def test_the_terminal_shows_each_remedy_once_in_80_columns(document):
+    console = Console(file=io.StringIO(), width=80, record=True)
+    terminal_report.show(document, console)
+    text = console.export_text()
+
+    assert not CONTROL.search(text.replace("\n", ""))
+    assert max(map(len, text.splitlines()[:-1])) <= 80
+    for remedy in {finding.remedy for finding in document.findings if finding.remedy}:
+        assert " ".join(text.split()).count(remedy) == 1
+    assert text.count("Switch it on") == 1
+    assert "+good" not in text
+    terminal_report.show(document, console, diff=True)
+    assert "+good" in console.export_text()
+
+
+def test_known_findings_change_no_status_and_stay_in_view(document):
+    known = frozenset(finding.fingerprint for finding in document.findings if finding.state == "differs")
+    marked = replace(document, findings=mark_known(document.findings, known))
+
+    assert (document.exit_status, marked.exit_status) == (1, 3)
+    assert replace(marked, strict=True).exit_status == 1
+    results = json.loads(sarif.render(marked))["runs"][0]["results"]
+    assert {result["baselineState"] for result in results} == {"new", "unchanged"}
+    assert "failure" not in {element.tag for element in parse_xml(junit.render(marked)).iter()}
+    everything = frozenset(finding.fingerprint for finding in document.findings)
+    assert replace(document, findings=mark_known(document.findings, everything)).exit_status == 0
+
+
+def test_another_value_is_not_known(document):
+    changed = next(each for each in document.findings if each.state == "differs")
+    raw = attacked_facts()
+    raw[HOSTS[0]]["arrays"][0]["bitmap"] = "none"
+    again = next(each for each in make_document(raw).findings if each.path == changed.path)
+
+    assert again.fingerprint != changed.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("selection", "states"),
+    [
+        (Selection(only=("host",)), {"not reached"}),
+        (Selection(only=("md:*.bitmap",)), {"differs", "unknown", "not reached"}),
+        (Selection(only=(f"{HOSTS[0]}/*",)), {"differs", "unknown"}),
+        (Selection(only=("tier/md.*",)), {"differs", "unknown"}),
+        (Selection(severity="error"), {"differs", "unknown", "not reached"}),
+    ],
+)
+def test_a_selection_takes_kinds_resources_paths_and_rules(document, selection, states):
+    assert {finding.state for finding in select(document.findings, selection)} == states

@@ -1,0 +1,129 @@
+"""The options of `rackwright audit`, with snapshots of the example rack in the place of its hosts."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from rackwright.cli import project
+from rackwright.cli.app import app
+from rackwright.errors import DeclarationError
+from rackwright.facts import snapshot
+from rackwright.facts.facts import Facts
+from tests.support.audit_document import HOSTS
+from tests.support.recorded_hosts import STACK, recorded
+
+Audit = Callable[..., Result]
+
+
+@pytest.fixture
+def audit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Audit:
+    """Return a function that runs `rackwright audit` on the snapshots in a directory."""
+    monkeypatch.setattr(project, "stack", lambda name: STACK)
+
+    def run(*arguments: str, facts: str = "facts") -> Result:
+        argv = ["audit", "lab", "--snapshot", str(tmp_path / facts), *arguments]
+        return CliRunner().invoke(app, argv, catch_exceptions=False)
+
+    return run
+
+
+def save(directory: Path, bitmap: object = "internal", hosts: tuple[str, ...] = HOSTS) -> Path:
+    """Save snapshots of *hosts*, with *bitmap* at an array of the first one."""
+    for host in hosts:
+        raw = recorded(host)
+        if host == HOSTS[0]:
+            next(array for array in raw["arrays"] if array["bitmap"] == "internal")["bitmap"] = bitmap
+        snapshot.save(directory, host, Facts(raw))
+    return directory
+
+
+def test_each_format_is_printed_and_written(audit, tmp_path):
+    save(tmp_path / "facts", "none")
+    for format in ("terminal", "json", "junit", "sarif", "markdown", "html", "csv"):
+        printed, file = audit("--format", format), tmp_path / f"report.{format}"
+        written = audit("--format", format, "--output", str(file))
+
+        assert (printed.exit_code, written.exit_code) == (1, 1), printed.output
+        assert "bitmap" in printed.stdout
+        assert not written.stdout
+        assert "bitmap" in file.read_text()
+    assert json.loads((tmp_path / "report.json").read_text()) == json.loads(audit("--json").stdout)
+    assert audit("--json", "--format", "csv").exit_code == 2
+
+
+def test_a_report_that_cannot_be_written_is_an_error(audit, tmp_path):
+    save(tmp_path / "facts")
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(DeclarationError.__base__, match="cannot be written"):
+        audit("--output", str(tmp_path / "file" / "report"))
+
+
+def test_strict_counts_unknown_like_different(audit, tmp_path):
+    save(tmp_path / "facts", {"unknown": "permission denied"})
+
+    assert audit().exit_code == 3
+    assert audit("--strict").exit_code == 1
+    save(tmp_path / "sound")
+    assert audit("--strict", facts="sound").exit_code == 0
+
+
+def test_a_selection_decides_what_is_shown_and_what_counts(audit, tmp_path):
+    save(tmp_path / "facts", "none")
+
+    assert audit("--only", "tier").exit_code == 1
+    assert audit("--only", "host").exit_code == 0
+    assert "bitmap" not in audit("--only", "host").stdout
+    assert audit("--only", "*.bitmap").exit_code == 1
+    assert audit("--severity", "error").exit_code == 1
+
+
+def test_one_host_is_audited_without_facts_of_the_others(audit, tmp_path):
+    save(tmp_path / "facts", "none", HOSTS[1:])
+
+    assert audit("--host", HOSTS[1]).exit_code == 0
+    assert audit().exit_code == 3
+    with pytest.raises(DeclarationError, match="no host gpu-99"):
+        audit("--host", "gpu-99")
+
+
+def test_a_baseline_lets_only_new_findings_count(audit, tmp_path):
+    save(tmp_path / "facts", "none")
+    baseline = tmp_path / "baseline.json"
+    audit("--json", "--output", str(baseline))
+
+    assert audit("--baseline", str(baseline)).exit_code == 0
+    assert "1 known from the baseline" in audit("--baseline", str(baseline)).stdout
+    save(tmp_path / "worse", "/bitmap")
+    assert audit("--baseline", str(baseline), facts="worse").exit_code == 1
+    [known] = [
+        case
+        for case in ElementTree.fromstring(  # noqa: S314 -- our own text
+            audit("--baseline", str(baseline), "--format", "junit").stdout
+        ).iter("testcase")
+        if case.find("system-out") is not None
+    ]
+    assert "known or allowed: " in "".join(known.itertext())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[1]", '{"stack": "lab", "findings": [{}]}', '{"stack": "x", "findings": []}']
+)
+def test_a_file_that_is_no_baseline_is_refused(audit, tmp_path, text):
+    save(tmp_path / "facts")
+    (tmp_path / "baseline.json").write_text(text)
+
+    with pytest.raises(DeclarationError):
+        audit("--baseline", str(tmp_path / "baseline.json"))
+
+
+def test_only_changes_since_a_snapshot_count(audit, tmp_path):
+    save(tmp_path / "facts", "none")
+    before = str(save(tmp_path / "before"))
+
+    assert audit("--changed-since", str(tmp_path / "facts")).exit_code == 0
+    assert audit("--changed-since", before).exit_code == 1
