@@ -49,6 +49,30 @@ class AuditResult:
 
 
 @dataclass(frozen=True)
+class Undeclared:
+    """A thing on a host that nothing declares, found by a rule."""
+
+    host: str
+    rule: str
+    """Id of the rule, such as ``RW-014``."""
+    thing: str
+    """Name of the thing in the form of a claim, such as ``file:/etc/cron.d/x``."""
+    found: str
+    """Description of the thing; for an unknown one, the reason why the rule could not be applied."""
+    severity: Severity
+    remedy: str
+    allowed: str | None
+    """Reason of the line under ``allow:`` that admits the thing; None for a thing that no line admits."""
+    is_unknown: bool = False
+    """Whether the host's facts do not answer the rule, so that there may be undeclared things."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether the thing is a deviation: it was found, and no line admits it."""
+        return self.allowed is None and not self.is_unknown
+
+
+@dataclass(frozen=True)
 class AuditReport:
     """Results of the comparison of all resources of a stack."""
 
@@ -56,13 +80,16 @@ class AuditReport:
     results: tuple[AuditResult, ...]
     notices: Mapping[str, str] = field(default_factory=dict)
     """Notices that do not concern a property of a host, by subject."""
+    undeclared: tuple[Undeclared, ...] = ()
+    """Things that nothing declares, those that the fleet allows included."""
 
     @property
     def exit_status(self) -> int:
-        """0 if all properties match, 1 if any differs, 3 if none differs but some are unknown."""
-        if any(result.known_differences for result in self.results):
+        """0 if all is as declared, 1 if a property differs or a thing is undeclared, 3 if only some are unknown."""
+        if any(result.known_differences for result in self.results) or any(item.counts for item in self.undeclared):
             return 1
-        return 3 if any(result.unknown_differences or result.not_reached for result in self.results) else 0
+        is_unknown = any(result.unknown_differences or result.not_reached for result in self.results)
+        return 3 if is_unknown or any(item.is_unknown and item.allowed is None for item in self.undeclared) else 0
 
 
 def compare(
@@ -145,17 +172,40 @@ class ResourceData(TypedDict):
     """Properties that differ, or could not be compared."""
 
 
+class UndeclaredData(TypedDict):
+    """A thing on a host that nothing declares."""
+
+    host: str
+    """Name of the host."""
+    rule: str
+    """Id of the rule that found it, such as `RW-014`."""
+    thing: str
+    """Name of the thing, such as `file:/etc/cron.d/x`."""
+    found: str
+    """Description of the thing; the reason, if the rule could not be applied."""
+    severity: Severity
+    """Weight of the finding, as its rule declares it."""
+    remedy: str
+    """Advice for the operator."""
+    allowed: str | None
+    """Reason of the line under `allow:` that admits the thing; null for a thing that no line admits."""
+    unknown: bool
+    """Whether the facts of the host do not answer the rule."""
+
+
 class AuditData(TypedDict):
     """The comparison of the declared state with the hosts."""
 
     stack: str
     """Name of the stack."""
     exit_status: int
-    """Exit status of the command: 0 as declared, 1 a property differs, 3 none differs, but some are unknown."""
+    """Exit status of the command: 0 as declared, 1 a property differs or a thing is undeclared, 3 only unknowns."""
     notices: Mapping[str, str]
     """Notices that do not concern a property of a host, by subject."""
     resources: Sequence[ResourceData]
     """The comparison of each declared resource."""
+    undeclared: Sequence[UndeclaredData]
+    """Things on the hosts that nothing declares, those that the fleet allows included."""
 
 
 def as_json(report: AuditReport) -> AuditData:
@@ -175,6 +225,19 @@ def as_json(report: AuditReport) -> AuditData:
                 "differences": [_difference(item) for item in result.differences],
             }
             for result in report.results
+        ],
+        "undeclared": [
+            {
+                "host": item.host,
+                "rule": item.rule,
+                "thing": item.thing,
+                "found": item.found,
+                "severity": item.severity,
+                "remedy": item.remedy,
+                "allowed": item.allowed,
+                "unknown": item.is_unknown,
+            }
+            for item in report.undeclared
         ],
     }
 

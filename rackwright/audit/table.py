@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rackwright.audit.report import AuditReport, AuditResult
+from rackwright.audit.report import AuditReport, AuditResult, Undeclared
 from rackwright.core.contract import Absent, Difference, UnknownValue
 from rackwright.core.wording import format_value
 from rackwright.errors import one_line
@@ -19,6 +19,7 @@ Row = tuple[str, str, str, str, str]
 def show(report: AuditReport, console: Console) -> None:
     """Print the differences and the unknown properties, then the remedies, then the totals."""
     rows = [row for result in report.results for row in _rows(result)]
+    rows += [_undeclared_row(item) for item in report.undeclared]
     rows += [(name, "[cyan]notice[/]", _cell(text), "", "") for name, text in report.notices.items()]
     if rows:
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -62,6 +63,13 @@ def _row(name: str, item: Difference) -> Row:
     return name, mark, _cell(item.path), _cell(_short(actual)), _cell(_short(want))
 
 
+def _undeclared_row(item: Undeclared) -> Row:
+    mark = "[yellow]unknown[/]" if item.is_unknown else "[red]undeclared[/]"
+    if item.allowed is not None:
+        mark = "[green]allowed[/]"
+    return item.host, mark, _cell(f"{item.rule} {item.thing}"), _cell(_short(item.found)), _cell(item.allowed or "")
+
+
 def _cell(text: str) -> str:
     """Return *text* as one line without markup, so that the text of a host cannot forge a row."""
     return escape(one_line(text))
@@ -79,6 +87,15 @@ def _remedies(report: AuditReport) -> Iterator[str]:
                 yield one_line(f"{item.thing}: {item.remedy}")
         if result.not_reached:
             yield result.not_reached
+    for found in report.undeclared:
+        if found.allowed is None and found.remedy:
+            yield one_line(f"{found.rule}: {found.remedy}")
+
+
+def _unknown(report: AuditReport) -> int:
+    return sum(len(result.unknown_differences) for result in report.results) + sum(
+        item.is_unknown and item.allowed is None for item in report.undeclared
+    )
 
 
 def _totals(report: AuditReport) -> str:
@@ -87,10 +104,14 @@ def _totals(report: AuditReport) -> str:
         f"{len(results)} resources",
         f"{sum(result.matches for result in results)} properties hold",
         f"{sum(len(result.known_differences) for result in results)} differ",
-        f"{sum(len(result.unknown_differences) for result in results)} unknown",
+        f"{_unknown(report)} unknown",
     ]
     if unreachable := sorted({result.name.split("/")[0] for result in results if result.not_reached}):
         parts.append(f"not reached: {', '.join(unreachable)}")
+    if undeclared := sum(item.counts for item in report.undeclared):
+        parts.append(f"{undeclared} undeclared")
+    if allowed := sum(item.allowed is not None for item in report.undeclared):
+        parts.append(f"{allowed} allowed")
     if hidden := sum(result.not_rehearsable for result in results):
         parts.append(f"{hidden} not rehearsable here")
     return f"{report.stack}: {', '.join(parts)}"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rackwright.audit.report import AuditReport, as_json, compare
+from rackwright.audit.report import AuditReport, Undeclared, as_json, compare
 from rackwright.audit.table import show
 from rackwright.errors import Diagnostic, HostUnreachable
 from rackwright.facts.facts import Facts
@@ -138,3 +138,35 @@ def test_a_host_in_maintenance_is_not_compared_and_says_why(raw):
     assert report.exit_status == 0
     notices = {result.name: result.notice for result in report.results if result.name.split("/")[0] == HOSTS[0]}
     assert set(notices.values()) == {"in maintenance until 2099-01-31: a new mainboard"}
+
+
+FOUND = Undeclared("gpu-01", "RW-001", "file:/etc/cron.d/x", "a file", "warning", "Remove it", None)
+
+
+@pytest.mark.parametrize(
+    ("item", "status"),
+    [
+        (FOUND, 1),
+        (replace(FOUND, allowed="the site's backup"), 0),
+        (replace(FOUND, is_unknown=True, found="permission denied"), 3),
+        (replace(FOUND, is_unknown=True, found="permission denied", allowed="no sudo there"), 0),
+    ],
+)
+def test_an_undeclared_thing_counts_unless_a_line_admits_it(item, status):
+    report = AuditReport("lab", (), undeclared=(item,))
+
+    assert report.exit_status == status
+    [data] = checked("audit", as_json(report))["undeclared"]
+    assert (data["rule"], data["unknown"], data["allowed"]) == ("RW-001", item.is_unknown, item.allowed)
+
+
+def test_the_table_shows_undeclared_things_with_their_remedy_and_what_is_allowed():
+    allowed = replace(FOUND, thing="file:/etc/cron.d/y", allowed="the site's backup")
+    console = Console(width=200, record=True, file=io.StringIO())
+    show(AuditReport("lab", (), undeclared=(FOUND, allowed)), console)
+    text = console.export_text()
+
+    assert re.search(r"gpu-01 +undeclared +RW-001 file:/etc/cron.d/x +a file", text)
+    assert re.search(r"gpu-01 +allowed +RW-001 file:/etc/cron.d/y +a file +the site's backup", text)
+    assert "RW-001: Remove it" in text
+    assert "1 undeclared, 1 allowed" in text
