@@ -49,7 +49,7 @@ def test_the_findings_have_each_state_once_with_file_and_line(document):
     found = {(finding.resource, finding.path, finding.state) for finding in document.findings}
     lines = STACK.fleet_file.read_text().splitlines()
 
-    assert {state for _, _, state in found} == {"differs", "unknown", "not reached"}
+    assert {state for _, _, state in found} == {"differs", "undeclared", "unknown", "not reached"}
     assert len(found) == len(document.findings)
     for finding in document.findings:
         assert finding.file == "stacks/lab.yaml"
@@ -112,7 +112,9 @@ def test_junit_has_a_case_for_each_resource_and_counts_that_agree(document):
     root = parse_xml(junit.render(document))
     cases = {case.get("name"): case for case in root.iter("testcase")}
 
-    assert cases.keys() == {result.name for result in document.report.results}
+    undeclared = {name for name in cases if re.match(rf"{HOSTS[0]}: RW-10[123] ", name)}
+    assert cases.keys() == {result.name for result in document.report.results} | undeclared
+    assert len(undeclared) == 3
     for suite in (*root.iter("testsuite"), root):
         own = list(suite.iter("testcase"))
         assert int(suite.get("tests", "")) == len(own)
@@ -120,7 +122,8 @@ def test_junit_has_a_case_for_each_resource_and_counts_that_agree(document):
             assert int(suite.get(attribute, "")) == sum(case.find(tag) is not None for case in own)
     assert cases[f"{HOSTS[1]}/hot"].find("error") is not None
     assert [case.get("classname") for case in root.iter("testcase") if case.find("failure") is not None] == [
-        "rackwright:storage:Tier"
+        "rackwright:storage:Tier",
+        "rackwright:audit:Undeclared",
     ]
 
 
@@ -150,9 +153,9 @@ def test_each_start_of_a_formula_stays_text(text):
 
 def test_markdown_has_each_finding_in_one_row(document):
     lines = markdown.render(document).splitlines()
-    rows = [line for line in lines if re.match(r"\| (differs|unknown|not reached),", line)]
+    rows = [line for line in lines if re.match(r"\| (differs|undeclared|unknown|not reached),", line)]
 
-    assert len(rows) == len(document.findings)
+    assert len(rows) == sum(finding.counts for finding in document.findings)
     # a bar without a backslash separates cells: the text of a host adds none
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {7}
 
@@ -252,7 +255,8 @@ def test_the_terminal_shows_each_remedy_once_in_80_columns(document):
 
 
 def test_known_findings_change_no_status_and_stay_in_view(document):
-    known = frozenset(finding.fingerprint for finding in document.findings if finding.state == "differs")
+    different = ("differs", "undeclared")
+    known = frozenset(finding.fingerprint for finding in document.findings if finding.state in different)
     marked = replace(document, findings=mark_known(document.findings, known))
 
     assert (document.exit_status, marked.exit_status) == (1, 3)
@@ -262,6 +266,17 @@ def test_known_findings_change_no_status_and_stay_in_view(document):
     assert "failure" not in {element.tag for element in parse_xml(junit.render(marked)).iter()}
     everything = frozenset(finding.fingerprint for finding in document.findings)
     assert replace(document, findings=mark_known(document.findings, everything)).exit_status == 0
+
+
+def test_what_the_fleet_allows_changes_no_status_and_stays_in_view(document):
+    allowed = replace(document, findings=tuple(each for each in document.findings if each.allowed))
+
+    assert len(allowed.findings) == 1
+    assert allowed.exit_status == 0
+    [result] = json.loads(sarif.render(allowed))["runs"][0]["results"]
+    assert result["suppressions"][0]["justification"] == "a guest until June"
+    assert "a guest until June" in html.render(allowed)
+    assert "1 allowed" in formats.render("terminal", allowed)
 
 
 def test_another_value_is_not_known(document):
@@ -280,7 +295,9 @@ def test_another_value_is_not_known(document):
         (Selection(only=("md:*.bitmap",)), {"differs", "unknown", "not reached"}),
         (Selection(only=(f"{HOSTS[0]}/*",)), {"differs", "unknown"}),
         (Selection(only=("tier/md.*",)), {"differs", "unknown"}),
-        (Selection(severity="error"), {"differs", "unknown", "not reached"}),
+        (Selection(severity="error"), {"differs", "undeclared", "unknown", "not reached"}),
+        (Selection(only=("RW-*",)), {"undeclared", "unknown"}),
+        (Selection(only=("undeclared",), severity="warning"), {"undeclared"}),
     ],
 )
 def test_a_selection_takes_kinds_resources_paths_and_rules(document, selection, states):

@@ -1,18 +1,19 @@
 """The audit of the example rack, from facts recorded on its twin."""
 
-import io
-import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
+from rackwright.audit.formats import render
+from rackwright.audit.formats.document import AuditDocument
+from rackwright.audit.formats.finding import collect
 from rackwright.audit.report import AuditReport, Undeclared, as_json, compare
-from rackwright.audit.table import show
 from rackwright.errors import Diagnostic, HostUnreachable
 from rackwright.facts.facts import Facts
+from rackwright.fleet.resource_place import ResourcePlaces
 from rackwright.kinds.table import KINDS
 from tests.support.recorded_hosts import ALSO, STACK, recorded
 
@@ -118,12 +119,11 @@ def test_what_md_is_at_is_told_with_the_time_that_is_left(raw):
 def test_what_is_no_property_of_a_host_is_said_and_changes_no_status(raw):
     facts = {host: Facts(found) for host, found in raw.items()}
     report = compare(STACK, facts, notices={"digits": "digits@champion is digits/8, another model by now"})
-    console = Console(width=200, record=True, file=io.StringIO())
-    show(report, console)
+    text = render("terminal", AuditDocument(report, ()))
 
     assert report.exit_status == 0
     assert as_json(report)["notices"] == {"digits": "digits@champion is digits/8, another model by now"}
-    assert re.search(r"digits +notice +digits@champion is digits/8, another model by now", console.export_text())
+    assert "notice: digits: digits@champion is digits/8, another model by now" in text
 
 
 def test_a_host_in_maintenance_is_not_compared_and_says_why(raw):
@@ -156,17 +156,15 @@ def test_an_undeclared_thing_counts_unless_a_line_admits_it(item, status):
     report = AuditReport("lab", (), undeclared=(item,))
 
     assert report.exit_status == status
-    [data] = checked("audit", as_json(report))["undeclared"]
+    [data] = as_json(report)["undeclared"]
     assert (data["rule"], data["unknown"], data["allowed"]) == ("RW-001", item.is_unknown, item.allowed)
 
 
-def test_the_table_shows_undeclared_things_with_their_remedy_and_what_is_allowed():
-    allowed = replace(FOUND, thing="file:/etc/cron.d/y", allowed="the site's backup")
-    console = Console(width=200, record=True, file=io.StringIO())
-    show(AuditReport("lab", (), undeclared=(FOUND, allowed)), console)
-    text = console.export_text()
+def test_the_terminal_shows_undeclared_things_with_their_remedy():
+    report = AuditReport("lab", (), undeclared=(FOUND, replace(FOUND, thing="file:/etc/cron.d/y", allowed="a backup")))
+    findings = collect(report, ResourcePlaces(Path()), "")
+    text = render("terminal", AuditDocument(report, findings))
 
-    assert re.search(r"gpu-01 +undeclared +RW-001 file:/etc/cron.d/x +a file", text)
-    assert re.search(r"gpu-01 +allowed +RW-001 file:/etc/cron.d/y +a file +the site's backup", text)
-    assert "RW-001: Remove it" in text
+    assert "undeclared RW-001 file:/etc/cron.d/x [1]" in text
+    assert "[1]  Remove it" in text
     assert "1 undeclared, 1 allowed" in text

@@ -7,7 +7,7 @@ from typing import Any
 from rackwright.audit.formats.document import AuditDocument
 from rackwright.audit.formats.drawing import draw
 from rackwright.audit.formats.finding import collect
-from rackwright.audit.report import compare
+from rackwright.audit.report import Undeclared, compare
 from rackwright.errors import Diagnostic, HostUnreachable
 from rackwright.facts.facts import Facts
 from rackwright.fleet.resource_place import ResourcePlaces
@@ -20,6 +20,13 @@ ATTACK = (
 )
 """A text with which a host attacks spreadsheets, browsers, Markdown, XML, templates, SARIF and terminals."""
 UNREACHED = HostUnreachable(Diagnostic(HOSTS[1], "no answer", "it answers at its address", "Switch it on"))
+
+
+UNDECLARED = (
+    Undeclared(HOSTS[0], "RW-101", f"file:/etc/cron.d/{ATTACK}", ATTACK, "warning", "remove it", None),
+    Undeclared(HOSTS[0], "RW-102", "user:guest", "uid 1001", "error", "remove it", "a guest until June"),
+    Undeclared(HOSTS[0], "RW-103", "sockets", "permission denied", "notice", "", None, is_unknown=True),
+)
 
 
 def attacked_facts() -> dict[str, Any]:
@@ -40,6 +47,7 @@ def make_document(facts: Mapping[str, Any] | None = None, diff: str = "", reache
     raw = attacked_facts() if facts is None else facts
     evidence = {host: Facts(each) for host, each in raw.items()}
     report = compare(STACK, evidence if reached else {**evidence, HOSTS[1]: UNREACHED})
+    report = replace(report, undeclared=UNDECLARED)
     findings = collect(report, ResourcePlaces(STACK.fleet_file), "stacks/lab.yaml")
     if diff:
         findings = (replace(findings[0], diff=diff), *findings[1:])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rackwright.audit.report import AuditReport, AuditResult
+from rackwright.audit.report import AuditReport, AuditResult, Undeclared
 from rackwright.core.contract import Difference, Severity, UnknownValue
 from rackwright.core.wire import encode
 from rackwright.core.wording import format_changes, format_value
@@ -21,6 +21,8 @@ HIDDEN = "(secret)"
 """The text in the place of a secret value."""
 EVERYTHING = "everything"
 """Path of the finding for a resource whose host was not reached."""
+UNDECLARED = "rackwright:audit:Undeclared"
+"""Type of the findings about things that nothing declares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +81,15 @@ FileDiffs = Mapping[tuple[str, str], str]
 def collect(
     report: AuditReport, places: ResourcePlaces, file: str, file_diffs: FileDiffs | None = None
 ) -> tuple[Finding, ...]:
-    """Return all findings of *report*, in the order of its resources.
+    """Return all findings of *report*, in the order of its resources, then those about undeclared things.
 
     Args:
         places: The lines of the fleet's file.
         file: Path of the fleet's file, relative to the project.
         file_diffs: Diffs of files of which the facts have digests only.
     """
-    return tuple(_collect(report.results, places, file, file_diffs or {}))
+    undeclared = (_undeclared(item, places, file) for item in report.undeclared)
+    return (*_collect(report.results, places, file, file_diffs or {}), *undeclared)
 
 
 def _collect(
@@ -136,6 +139,29 @@ def _difference(
         line=places.line(result.token, result.name, item.thing, item.name),
         diff="" if hidden else _text_diff(item) or file_diffs.get((result.name, item.thing), ""),
         fingerprint=_fingerprint(result.name, item.path, state, None if hidden else encode(item.actual)),
+    )
+
+
+def _undeclared(item: Undeclared, places: ResourcePlaces, file: str) -> Finding:
+    state: State = "unknown" if item.is_unknown else "undeclared"
+    return Finding(
+        host=item.host,
+        resource=item.host,
+        type=UNDECLARED,
+        thing=item.thing,
+        path=item.thing,
+        rule=item.rule,
+        state=state,
+        severity=item.severity,
+        found=item.found,
+        wanted="",
+        remedy=item.remedy,
+        file=file,
+        line=places.line(UNDECLARED, item.host),
+        fingerprint=_fingerprint(
+            f"{item.host} {item.rule}", item.thing, state, None if item.is_unknown else item.found
+        ),
+        allowed="" if item.allowed is None else item.allowed or "the fleet allows it",
     )
 
 

@@ -9,7 +9,7 @@ from typing_extensions import TypedDict  # pydantic reads no other one on Python
 
 from rackwright.audit.formats.document import AuditDocument
 from rackwright.audit.formats.finding import Finding, State
-from rackwright.audit.report import ResourceData, as_json
+from rackwright.audit.report import ResourceData, UndeclaredData, as_json
 from rackwright.core.contract import Severity
 from rackwright.errors import DeclarationError, Diagnostic
 
@@ -57,11 +57,13 @@ class AuditDocumentData(TypedDict):
     stack: str
     """Name of the stack."""
     exit_status: int
-    """Exit status of the command: 0 as declared, 1 a property differs, 3 none differs, but some are unknown."""
+    """Exit status of the command: 0 as declared, 1 a property differs or a thing is undeclared, 3 only unknowns."""
     notices: Mapping[str, str]
     """Notices that do not concern a property of a host, by subject."""
     resources: Sequence[ResourceData]
     """The comparison of each declared resource."""
+    undeclared: Sequence[UndeclaredData]
+    """Things on the hosts that nothing declares, those that the fleet allows included."""
     findings: Sequence[FindingData]
     """All findings as a flat list, in the order of the resources."""
 

@@ -8,31 +8,29 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from rackwright.audit.formats.document import AuditDocument
-from rackwright.audit.formats.finding import Finding
+from rackwright.audit.formats.finding import UNDECLARED, Finding
 from rackwright.audit.report import AuditResult
 from rackwright.errors import visible
 
 _FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 does not allow even as references. Source: section 2.2, Char."""
-UNDECLARED = "rackwright:audit:Undeclared"
-"""Class of the test case for the undeclared things of a host."""
 
 
 def render(document: AuditDocument) -> str:
     """Return *document* as JUnit XML. A resource fails if a property differs, and has an error if one is unknown."""
     by_resource: dict[str, list[Finding]] = {}
     for finding in document.findings:
-        by_resource.setdefault(finding.resource, []).append(finding)
+        if finding.type != UNDECLARED:
+            by_resource.setdefault(finding.resource, []).append(finding)
     suites: dict[str, ElementTree.Element] = {}
     for result in document.report.results:
         host = result.name.partition("/")[0]
         suite = suites.setdefault(host, ElementTree.Element("testsuite", name=clean(host), hostname=clean(host)))
-        own = [each for each in by_resource.get(result.name, ()) if each.state != "undeclared"]
-        _add_case(suite, result.name, result.token, own, result)
+        _add_case(suite, result.name, result.token, by_resource.get(result.name, ()), result)
     for finding in document.findings:
-        if finding.state == "undeclared":
+        if finding.type == UNDECLARED:
             suite = suites.setdefault(finding.host, ElementTree.Element("testsuite", name=clean(finding.host)))
-            _add_case(suite, f"{finding.host}: {finding.path}", UNDECLARED, [finding])
+            _add_case(suite, f"{finding.host}: {finding.rule} {finding.path}", UNDECLARED, [finding])
     root = ElementTree.Element("testsuites", name=clean(f"rackwright audit {document.report.stack}"))
     for suite in suites.values():
         _set_totals(suite, list(suite))

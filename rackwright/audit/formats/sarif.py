@@ -43,7 +43,7 @@ def _rule(finding: Finding) -> dict[str, Any]:
     subject = finding.rule.partition("/")[2]
     texts = {
         "not reached": f"A {finding.kind} on a host that does not answer",
-        "undeclared": "A thing that nothing declares",
+        "undeclared": f"A thing that nothing declares, by rule {finding.rule}",
     }
     text = texts.get(finding.state, f"{subject} of a {finding.kind} as declared")
     return {
@@ -107,7 +107,8 @@ def _location(finding: Finding) -> dict[str, Any]:
 
 def _stable_digest(finding: Finding) -> str:
     """Return a digest by which a code host recognises the finding although its value or its line has changed."""
-    return hashlib.sha256(f"{finding.resource}\0{finding.path}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    text = "\0".join((finding.resource, finding.rule, finding.path))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _invocation(document: AuditDocument) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from rackwright.audit.formats.document import AuditDocument, by_host, format_counts
-from rackwright.audit.formats.finding import Finding
+from rackwright.audit.formats.finding import UNDECLARED, Finding
 from rackwright.core.contract import Severity
 from rackwright.errors import one_line, visible
 
@@ -54,7 +54,9 @@ def _group(findings: Sequence[Finding], remedies: Mapping[str, int], width: int,
     away = [finding for finding in findings if finding.state == "not reached"]
     if away:
         names = ", ".join(finding.resource for finding in away)
-        yield f"    [{STYLES['not reached']}]not reached[/] {_text(names)}"
+        first, *further = map(escape, _wrap("    not reached ", names, width))
+        yield first.replace("not reached", f"[{STYLES['not reached']}]not reached[/]", 1)
+        yield from further
         yield from map(escape, _wrap("      ", _shorten(away[0].found), width))
     rest = [finding for finding in findings if finding.state != "not reached"]
     for _, group in groupby(rest, key=lambda each: (each.resource, each.thing, each.found == "absent")):
@@ -69,9 +71,13 @@ def _group(findings: Sequence[Finding], remedies: Mapping[str, int], width: int,
 
 
 def _lines(finding: Finding, path: str, wanted: str, remedies: Mapping[str, int], width: int) -> Iterator[str]:
-    number = f" \\[{remedies[finding.remedy]}]" if finding.remedy else ""
-    yield f"    [{STYLES[finding.state]}]{finding.state}[/] {_text(path)}{number}"
-    yield f"      [dim]{_text(f'{finding.resource}, {finding.place}' if finding.file else finding.resource)}[/]"
+    number = f" [{remedies[finding.remedy]}]" if finding.remedy else ""
+    subject = f"{finding.rule} {path}" if finding.type == UNDECLARED else path
+    first, *further = map(escape, _wrap(f"    {finding.state} ", f"{subject}{number}", width))
+    yield first.replace(finding.state, f"[{STYLES[finding.state]}]{finding.state}[/]", 1)
+    yield from further
+    place = f"{finding.resource}, {finding.place}" if finding.file else finding.resource
+    yield from (f"[dim]{escape(line)}[/]" for line in _wrap("      ", place, width))
     for label, value in (("found   ", finding.found), ("wanted  ", wanted)):
         if value:
             yield from map(escape, _wrap(f"      {label}", _shorten(value), width))
