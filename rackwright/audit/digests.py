@@ -71,6 +71,8 @@ def load(path: Path, stack: Stack) -> SecretDigests:
 
 def insert_digests(claims: Sequence[Claim], digests: Mapping[str, Mapping[str, Any]]) -> tuple[Claim, ...]:
     """Return *claims* with the wanted values of *digests*, by thing and property, in place of unknown values."""
+    if not digests:
+        return tuple(claims)
 
     def insert(claim: Claim) -> Claim:
         properties = digests.get(claim.thing, {})

@@ -1,7 +1,7 @@
 """Collect the facts of an audit from all hosts at once, or from earlier snapshots."""
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from pathlib import Path
 
@@ -18,22 +18,56 @@ AT_ONCE = 64
 def from_hosts(hosts: Hosts, names: Iterable[str], progress: Progress) -> Evidence:
     """Return the facts of all hosts from parallel probes, and the error of each host that does not answer."""
 
-    def probe(name: str) -> Facts | UserError:
-        try:
-            return hosts.facts(name)
-        except UserError as error:
-            progress(f"{name}: not reached")
-            return error
-
     names = list(names)
     progress(f"probing {len(names)} hosts")
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(zip(names, pool.map(probe, names), strict=True))
+        return dict(zip(names, pool.map(lambda name: _probe(hosts, name, progress), names), strict=True))
+
+
+def each_from_hosts(hosts: Hosts, names: Iterable[str], progress: Progress) -> Iterator[tuple[str, Facts | UserError]]:
+    """Yield each host with its facts, or with its error, as its probe ends; the facts are not stored.
+
+    At most AT_ONCE hosts are ahead of the reader, so memory does not grow with the fleet. A host that hangs delays
+    no other one.
+    """
+    names = list(names)
+    progress(f"probing {len(names)} hosts")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        left = iter(names)
+        running: dict[Future[Facts | UserError], str] = {}
+        while True:
+            for name in left:
+                running[pool.submit(_probe, hosts, name, progress)] = name
+                if len(running) >= AT_ONCE:
+                    break
+            if not running:
+                return
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                name = running.pop(future)
+                hosts.forget_facts(name)
+                yield name, future.result()
+
+
+def _probe(hosts: Hosts, name: str, progress: Progress) -> Facts | UserError:
+    try:
+        return hosts.facts(name)
+    except UserError as error:
+        progress(f"{name}: not reached")
+        return error
 
 
 def from_snapshots(directory: Path, as_of: datetime, names: Iterable[str]) -> Evidence:
     """Return the newest snapshot of each host that is not later than *as_of*, or an error if there is none."""
-    snapshots = snapshot.load(directory, as_of)
+    return dict(each_from_snapshots(directory, as_of, names))
+
+
+def each_from_snapshots(
+    directory: Path, as_of: datetime, names: Iterable[str]
+) -> Iterator[tuple[str, Facts | UserError]]:
+    """Yield each host with its newest snapshot that is not later than *as_of*, or with an error if there is none."""
     problem = f"no snapshot of the host in {directory} is old enough"
     help = "Save one with `rackwright audit --save`"
-    return {name: snapshots.get(name) or HostUnreachable(Diagnostic(name, problem, help=help)) for name in names}
+    for name in names:
+        facts = snapshot.load_host(directory, name, as_of)
+        yield name, facts or HostUnreachable(Diagnostic(name, problem, help=help))

@@ -106,12 +106,39 @@ def compare(
         notices: Further notices for the report, by subject.
         hosts: Hosts whose resources are compared; empty for all.
     """
-    resources = (item for item in declare(stack) if not hosts or item.spec.host in hosts)
-    results = tuple(_compare(stack, item, evidence, digests or {}) for item in resources)
-    return AuditReport(stack.name, results, notices or {})
+    return compare_each(stack, declare(stack), evidence.items(), digests, notices, hosts)
 
 
-def _compare(stack: Stack, declared: DeclaredResource, evidence: Evidence, digests: SecretDigests) -> AuditResult:
+def compare_each(
+    stack: Stack,
+    resources: Iterable[DeclaredResource],
+    evidence: Iterable[tuple[str, Facts | UserError]],
+    digests: SecretDigests | None = None,
+    notices: Mapping[str, str] | None = None,
+    hosts: Sequence[str] = (),
+) -> AuditReport:
+    """Return the comparison of *resources*, with the facts of one host in memory at a time.
+
+    Args:
+        evidence: Each host with its facts, in any order; a host in maintenance needs none.
+    """
+    compared = [item for item in resources if not hosts or item.spec.host in hosts]
+    by_host: dict[str, list[int]] = {}
+    for number, item in enumerate(compared):
+        by_host.setdefault(item.spec.host, []).append(number)
+    results: dict[int, AuditResult] = {}
+    for host, facts in evidence:
+        for number in by_host.pop(host, ()):
+            results[number] = _compare(stack, compared[number], facts, digests or {})
+    for numbers in by_host.values():
+        for number in numbers:
+            results[number] = _compare(stack, compared[number], None, digests or {})
+    return AuditReport(stack.name, tuple(results[number] for number in range(len(compared))), notices or {})
+
+
+def _compare(
+    stack: Stack, declared: DeclaredResource, facts: Facts | UserError | None, digests: SecretDigests
+) -> AuditResult:
     kind, spec, name, token = declared.kind, declared.spec, declared.name, declared.token
     all_claims = insert_digests(with_overrides(contract.claims(kind, spec, stack.repository)), digests.get(name, {}))
     claims = rehearsable_claims(all_claims, spec)
@@ -120,7 +147,8 @@ def _compare(stack: Stack, declared: DeclaredResource, evidence: Evidence, diges
     notice = f"destroy: {consents} is still declared" if consents else None
     if text := stack.maintenance.get(spec.host):
         return AuditResult(name, token, 0, (), None, hidden, "; ".join(filter(None, (notice, text))))
-    facts = evidence[spec.host]
+    if facts is None:
+        raise KeyError(spec.host)  # only a host in maintenance needs no facts
     if isinstance(facts, UserError):
         return AuditResult(name, token, 0, (), str(facts), hidden, notice)
     outputs = kind.report(spec, facts)

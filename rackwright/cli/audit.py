@@ -1,7 +1,7 @@
 """The commands audit and digests."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,13 +13,16 @@ import typer
 from rackwright import terminal
 from rackwright.cli import project, recording
 from rackwright.cli.arguments import CHECK, AsJson, StackName, complete_host
-from rackwright.errors import DeclarationError, Diagnostic, SetupError
+from rackwright.errors import DeclarationError, Diagnostic, SetupError, UserError
 
 if TYPE_CHECKING:
     from rackwright.audit.formats.document import AuditDocument
     from rackwright.audit.formats.finding import FileDiffs, Finding
     from rackwright.audit.report import AuditReport, Evidence
+    from rackwright.facts.facts import Facts
     from rackwright.stack import Stack
+
+    HostFacts = Iterator[tuple[str, Facts | UserError]]
 
 app = typer.Typer()
 """Its commands stand among those of the stack."""
@@ -163,6 +166,7 @@ def run(stack: "Stack", options: Options, source: FactsSource, digests: Path | N
     """Print or write the audit of *stack*, and return its exit status."""
     from rackwright.audit import report
     from rackwright.audit.digests import load
+    from rackwright.stack import declare
     from rackwright.status import registered
 
     if wrong := [*stack.unknown_host_errors(*options.hosts)]:
@@ -176,39 +180,50 @@ def run(stack: "Stack", options: Options, source: FactsSource, digests: Path | N
                 f"values that depend on a secret are unknown; --digests FILE supplies their digests: {error}"
             )
     names = [name for name in options.hosts or stack.fleet.hosts if name not in stack.maintenance]
-    evidence = _evidence(stack, names, source)
     lookup = (tracking,) if source.snapshot is None else ("", "--snapshot asks no server")
     notices = dict(registered.notices(registered.resolve_names(stack, *lookup), stack))
-    compared = report.compare(stack, evidence, secret_digests, notices, options.hosts)
-    diffs = _file_diffs(stack, compared, evidence) if options.diff and source.snapshot is None else {}
+    resources = declare(stack)
     known: frozenset[str] = frozenset()
     if options.changed_since is not None:
         before = _evidence(stack, names, FactsSource(options.changed_since))
-        known |= _fingerprints(stack, report.compare(stack, before, secret_digests, {}, options.hosts))
+        compared = report.compare_each(stack, resources, before, secret_digests, {}, options.hosts)
+        known |= frozenset(finding.fingerprint for finding in _collect(stack, compared))
+    evidence = _evidence(stack, names, source)
+    kept: dict[str, Facts | UserError] = {}
+    if options.diff and source.snapshot is None:
+        evidence = _keep(evidence, kept)  # a plan needs the facts once more
+    compared = report.compare_each(stack, resources, evidence, secret_digests, notices, options.hosts)
+    diffs = _file_diffs(stack, compared, kept) if kept else {}
     document = _document(stack, compared, options, source, diffs, known)
     recording.note("audit", stack, names, document.exit_status)
     _write(document, options)
     return document.exit_status
 
 
-def _evidence(stack: "Stack", names: Sequence[str], source: FactsSource) -> "Evidence":
-    """Return the facts of the hosts *names*, and save them where *source* says so."""
+def _evidence(stack: "Stack", names: Sequence[str], source: FactsSource) -> "HostFacts":
+    """Yield the facts of each of the hosts *names*, and save them if *source* names a directory for them."""
     from rackwright.audit import evidence
     from rackwright.facts import snapshot
     from rackwright.facts.facts import Facts
 
     if source.snapshot is not None:
         as_of = source.as_of.replace(tzinfo=UTC) if source.as_of else datetime.now(UTC)
-        facts_by_host = evidence.from_snapshots(source.snapshot, as_of, names)
-    else:
-        with project.connect_hosts(stack) as hosts:
-            facts_by_host = evidence.from_hosts(hosts, names, project.notify)
-    if source.save is not None:
-        for name, facts in facts_by_host.items():
-            if isinstance(facts, Facts):
+        yield from evidence.each_from_snapshots(source.snapshot, as_of, names)
+        return
+    with project.connect_hosts(stack) as hosts:
+        for name, facts in evidence.each_from_hosts(hosts, names, project.notify):
+            if source.save is not None and isinstance(facts, Facts):
                 snapshot.save(source.save, name, facts)
+            yield name, facts
+    if source.save is not None:
         project.notify(f"facts saved in {source.save}")
-    return facts_by_host
+
+
+def _keep(evidence: "HostFacts", kept: "dict[str, Facts | UserError]") -> "HostFacts":
+    """Yield *evidence*, and store it in *kept*."""
+    for name, facts in evidence:
+        kept[name] = facts
+        yield name, facts
 
 
 def _document(
@@ -239,10 +254,6 @@ def _collect(stack: "Stack", compared: "AuditReport", file_diffs: "FileDiffs | N
     from rackwright.fleet.resource_place import ResourcePlaces
 
     return collect(compared, ResourcePlaces(stack.fleet_file), _project_path(stack), file_diffs)
-
-
-def _fingerprints(stack: "Stack", compared: "AuditReport") -> frozenset[str]:
-    return frozenset(finding.fingerprint for finding in _collect(stack, compared))
 
 
 def _project_path(stack: "Stack") -> str:

@@ -319,8 +319,12 @@ class Kind(Protocol[S]):
 
 def claims(kind: Kind[Any], spec: Resource, repository: Repository) -> tuple[Claim, ...]:
     """Return the claims of *spec*, computed once for each spec and repository."""
+    same: tuple[Resource, tuple[Claim, ...]] | None = repository.claims_by_id.get(id(spec))
+    if same is not None and same[0] is spec:
+        return same[1]
     key = kind.token, spec.model_dump_json()
     if key not in repository.claims_cache:
         repository.claims_cache[key] = kind.claims(spec, repository)
     computed: tuple[Claim, ...] = repository.claims_cache[key]
+    repository.claims_by_id[id(spec)] = spec, computed
     return computed

@@ -169,6 +169,10 @@ class Repository:
     """The directory with roles/ and workloads/: see rackwright.locations."""
     claims_cache: dict[tuple[str, str], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Claims of each resource, computed with this repository: see rackwright.core.contract.claims."""
+    claims_by_id: dict[int, tuple[Any, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The same, with its spec, by the id of the spec: the JSON of a spec is a key that takes long to compute."""
+    promises_cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The parts of roles' promises that all hosts with equal variables share: see rackwright.kinds.role.promise."""
 
     @staticmethod
     def load(root: Path, salt: bytes, secrets: Mapping[str, str] | None = None) -> "Repository":

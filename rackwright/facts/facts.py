@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any
 
 from rackwright.facts.container import HostContainers
@@ -427,11 +426,31 @@ class Facts(HostStorage, HostAccelerators, HostContainers, HostKubernetes, HostN
 
     def _require_covered(self, path: str) -> None:
         """Raise UnknownFact for a path outside the probe's roots, so that an unread path never passes for absent."""
-        if not any(fnmatch(path, root) or path.startswith(f"{root}/") for root in self._covers("files")):
+        roots, patterns = self._file_roots
+        if not path.startswith(roots) and not any(fnmatch(path, pattern) for pattern in patterns):
             raise UnknownFact(f"the probe does not read {path}")
-        for parent in PurePosixPath(path).parents:
-            if self.find("files", str(parent)) is not None:
-                raise UnknownFact(f"{path} is below {parent}, which is a link")
+        if link := self._link_above(path):
+            raise UnknownFact(f"{path} is below {link}, which is a link")
+
+    @cached_property
+    def _file_roots(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The beginnings of paths below the probe's roots, and the roots, which may be patterns."""
+        patterns = self._covers("files")
+        return tuple(f"{root}/" for root in patterns), patterns
+
+    def _link_above(self, path: str) -> str:
+        """Return the nearest link above *path*; empty without one. Facts are asked for many files of one directory."""
+        parent = path.rpartition("/")[0] or "/"
+        if parent not in self._links_above:
+            if self.find("files", parent) is not None:
+                self._links_above[parent] = parent
+            else:
+                self._links_above[parent] = "" if parent == "/" else self._link_above(parent)
+        return self._links_above[parent]
+
+    @cached_property
+    def _links_above(self) -> dict[str, str]:
+        return {}
 
     def text(self, path: str) -> str | None:
         """Return one of the texts that the probe reads, with passwords masked; None if there is no such file."""

@@ -40,23 +40,45 @@ def load(directory: Path, as_of: datetime) -> Mapping[str, Facts]:
     Raises:
         SnapshotError: *directory* or a snapshot in it cannot be read, or has another format.
     """
+    found = ((host, load_host(directory, host, as_of)) for host in hosts(directory))
+    return {host: facts for host, facts in found if facts}
+
+
+def hosts(directory: Path) -> list[str]:
+    """Return the hosts that have a folder in *directory*, sorted.
+
+    Raises:
+        SnapshotError: *directory* cannot be read.
+    """
+    try:
+        return sorted(folder.name for folder in directory.iterdir() if folder.is_dir())
+    except OSError as error:
+        raise _unreadable(directory, error) from error
+
+
+def load_host(directory: Path, host: str, as_of: datetime) -> Facts | None:
+    """Return the newest facts of *host* that are not later than *as_of*; None without any.
+
+    Raises:
+        SnapshotError: *directory* or the snapshot cannot be read, or has another format.
+    """
     last = f"{as_of.astimezone(UTC).strftime(STAMP)}.json"
     try:
-        newest = {
-            folder.name: max((path for path in folder.glob("[0-9]*.json") if path.name <= last), default=None)
-            for folder in sorted(directory.iterdir())
-            if folder.is_dir()
-        }
+        names = [path.name for path in (directory / host).iterdir()]
+    except FileNotFoundError as error:
+        if directory.is_dir():
+            return None
+        raise _unreadable(directory, error) from error
     except OSError as error:
-        raise SnapshotError(
-            Diagnostic(
-                str(directory),
-                f"the directory cannot be read: {error}",
-                "a directory that `rackwright audit --save` wrote",
-                "Correct the path",
-            )
-        ) from error
-    return {host: _read(path) for host, path in newest.items() if path}
+        raise _unreadable(directory / host, error) from error
+    fitting = (name for name in names if name[:1].isdecimal() and name.endswith(".json") and name <= last)
+    newest = max(fitting, default=None)
+    return None if newest is None else _read(directory / host / newest)
+
+
+def _unreadable(directory: Path, error: OSError) -> SnapshotError:
+    problem, expected = f"the directory cannot be read: {error}", "a directory that `rackwright audit --save` wrote"
+    return SnapshotError(Diagnostic(str(directory), problem, expected, "Correct the path"))
 
 
 def _read(path: Path) -> Facts:

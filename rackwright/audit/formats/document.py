@@ -68,7 +68,7 @@ class AuditDocument:
     @property
     def counts(self) -> Mapping[str, int]:
         """Number of findings that count, by state."""
-        found = Counter(finding.state for finding in self.findings if finding.counts)
+        found = Counter(finding.state for finding in self.findings if finding.is_new)
         return {state: found[state] for state in STATES}
 
     @property

@@ -59,9 +59,14 @@ class Finding:
     """Reason why the declaration allows it; empty if it does not."""
 
     @property
-    def counts(self) -> bool:
-        """Whether the finding changes the exit status."""
+    def is_new(self) -> bool:
+        """Whether neither the baseline has the finding nor the declaration allows it."""
         return not self.known and not self.allowed
+
+    @property
+    def counts(self) -> bool:
+        """Whether the finding changes the exit status; an undeclared thing that is only a notice does not."""
+        return self.is_new and not (self.state == "undeclared" and self.severity == "notice")
 
     @property
     def kind(self) -> str:

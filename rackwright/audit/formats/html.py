@@ -116,7 +116,7 @@ def make_matrix(document: AuditDocument) -> Matrix:
 
 def _cell(findings: Sequence[Finding], holding: int | None) -> Cell:
     """Return the cell for *findings*, and for a number of properties that hold; None for a kind that is absent."""
-    counts = {state: sum(finding.state == state and finding.counts for finding in findings) for state in STATES}
+    counts = {state: sum(finding.state == state and finding.is_new for finding in findings) for state in STATES}
     texts = [state if state == "not reached" else f"{count} {state}" for state, count in counts.items() if count]
     if texts:
         first = next(state for state in STATES if counts[state])

@@ -60,7 +60,7 @@ def _add_case(
         outcome.text = clean("\n\n".join(map(_describe, counting)))
     elif result is not None and not result.matches and not findings and result.notice:
         ElementTree.SubElement(case, "skipped", message=clean(result.notice))
-    output = [f"known or allowed: {_describe(finding)}" for finding in findings if not finding.counts]
+    output = [f"does not count: {_describe(finding)}" for finding in findings if not finding.counts]
     output += [f"notice: {result.notice}"] if result is not None and result.notice else []
     if output:
         ElementTree.SubElement(case, "system-out").text = clean("\n\n".join(output))

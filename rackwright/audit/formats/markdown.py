@@ -16,7 +16,7 @@ def render(document: AuditDocument) -> str:
     """Return *document* with a table for each host, then the remedies and the diffs."""
     lines = [f"### Audit of {code(document.report.stack)}: {_verdict(document)}", "", escape(format_counts(document))]
     length = sum(map(len, lines))
-    counting = [finding for finding in document.findings if finding.counts]
+    counting = [finding for finding in document.findings if finding.is_new]
     shown = 0
     for host, findings in by_host(counting).items():
         part = list(_host(host, findings))

@@ -24,7 +24,7 @@ def show(document: AuditDocument, console: Console, diff: bool = False) -> None:
     Args:
         diff: Whether to print the diffs of files.
     """
-    counting = [finding for finding in document.findings if finding.counts]
+    counting = [finding for finding in document.findings if finding.is_new]
     remedies = _number_remedies(counting)
     for host, findings in by_host(counting).items():
         console.print(f"[bold]{_text(host)}[/]", soft_wrap=True)

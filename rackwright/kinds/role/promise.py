@@ -21,7 +21,7 @@ from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.facts.program import program
 from rackwright.kinds.role.entries import SORTS, DirectoryEntry, Entry, FileEntry
 from rackwright.kinds.role.krl import krl
-from rackwright.kinds.role.spec import RoleSpec
+from rackwright.kinds.role.spec import AboutHost, RoleSpec
 from rackwright.kinds.shared.secrets import Redactor, UnknownSecret
 from rackwright.schema import secret
 
@@ -42,9 +42,25 @@ class Promise:
     unknown_reason: str = ""
     """The reason why this computer does not know these; empty: they are known."""
 
-    def claims(self, repository: Repository) -> Iterator[Claim]:
-        """Yield the claim, split in two if only some properties are secret."""
+    _claims: list[tuple[Claim, ...]] = field(default_factory=list, init=False, repr=False, compare=False)
+    """The claims, once they are computed: hosts with equal variables share the promise."""
+
+    def claims(self, repository: Repository) -> tuple[Claim, ...]:
+        """Return the claim, split in two if only some properties are secret.
+
+        Args:
+            repository: The repository that rendered the promise.
+        """
+        if not self._claims:
+            self._claims.append(tuple(self._compute_claims(repository)))
+        return self._claims[0]
+
+    def _compute_claims(self, repository: Repository) -> Iterator[Claim]:
         claim = self.entry.claim(repository)
+        if not self.secret:
+            if claim.want:
+                yield claim
+            return
         if plain := {name: want for name, want in claim.want.items() if name not in self.secret}:
             yield replace(claim, want=plain)
         if secret := {name: want for name, want in claim.want.items() if name in self.secret}:
@@ -102,30 +118,98 @@ def promises(spec: RoleSpec, repository: Repository) -> Promises:
     source = repository.roles[spec.role]
     names = {str(name) for _, name in secret.references(spec.variables)}
     unknown_secrets = tuple(sorted(names - repository.secrets.keys()))
-    values = secret.fill(spec.variables, lambda name: repository.secrets.get(name, UnknownSecret()))
-    variables = source.variables(spec.about.os, values)
-    own, public = _scope(spec, source, variables, repository), None
-    if names:
-        stand_ins = source.variables(spec.about.os, secret.fill(spec.variables, secret.placeholder))
-        public = _scope(spec, source, stand_ins, repository)
+    shared = repository.promises_cache.setdefault(_shared_key(spec), SharedPromises())
+    host = HostNames(spec.about)
+    variables, own, public = _scopes(spec, source, host, bool(names), shared, repository)
     reason = f"the value of {', '.join(map(secret.placeholder, unknown_secrets))} is not known here"
     items: list[Promise] = []
     for number, raw in enumerate(source.claims, start=1):
+        if number in shared.entries:
+            items += shared.entries[number]
+            continue
+        host.is_used = False
         try:
-            items += _render_promises(source, raw, own, public, repository, reason)
+            entries = tuple(_render_promises(source, raw, own, public, repository, reason))
         except (jinja2.TemplateError, ValidationError, KeyError, TypeError, InvalidEntry) as error:
             where = f"roles/{spec.role}/meta/claims.yml, entry {number}"
             problem = Redactor(repository.secrets.values())(_format_error(error))
             raise DeclarationError(
                 Diagnostic(where, problem, "an entry that makes one claim", "Correct the role")
             ) from error
+        items += entries
+        if shared.scopes is not None and not host.is_used:
+            shared.entries[number] = entries
     internal = {name: own[name] for name in source.names if name.startswith("__")}
     return Promises(source, {**variables, **internal}, tuple(items), unknown_secrets)
 
 
-def _scope(spec: RoleSpec, source: RoleSource, variables: Names, repository: Repository) -> Names:
+class HostNames:
+    """The value of ``host`` in claims and templates, which notes any use of a part that differs from host to host."""
+
+    SHARED = frozenset(("os", "profile", "drivers"))
+    """Parts that are in the key of shared promises."""
+
+    def __init__(self, about: AboutHost) -> None:
+        self._about, self.is_used = about, False
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.SHARED:
+            self.is_used = True
+        return getattr(self._about, name)
+
+    def __str__(self) -> str:
+        self.is_used = True
+        return str(self._about)
+
+    def __repr__(self) -> str:
+        self.is_used = True
+        return repr(self._about)
+
+
+Scopes = tuple[Names, Names, Names | None]
+"""The variables; all names with the values of secrets; all names with stand-ins, None if no variable has a secret."""
+
+
+@dataclass
+class SharedPromises:
+    """The parts of a role's promises that all hosts with equal variables share: nothing in them depends on the host."""
+
+    scopes: Scopes | None = None
+    """None before the first host, and if names depend on the host."""
+    entries: dict[int, tuple[Promise, ...]] = field(default_factory=dict)
+    """Promises by the number of their entry."""
+
+
+def _shared_key(spec: RoleSpec) -> str:
+    return spec.model_dump_json(include={"role": True, "about": {*HostNames.SHARED}, "fleet": True, "variables": True})
+
+
+def _scopes(
+    spec: RoleSpec,
+    source: RoleSource,
+    host: HostNames,
+    has_secrets: bool,
+    shared: SharedPromises,
+    repository: Repository,
+) -> Scopes:
+    """Return the names for the entries of *source* on *host*, and share them if they do not depend on it."""
+    if shared.scopes is not None:
+        variables, own, public = shared.scopes
+        return variables, {**own, "host": host}, None if public is None else {**public, "host": host}
+    values = secret.fill(spec.variables, lambda name: repository.secrets.get(name, UnknownSecret()))
+    variables = source.variables(spec.about.os, values)
+    own, public = _scope(spec, source, host, variables, repository), None
+    if has_secrets:
+        stand_ins = source.variables(spec.about.os, secret.fill(spec.variables, secret.placeholder))
+        public = _scope(spec, source, host, stand_ins, repository)
+    if not host.is_used:
+        shared.scopes = variables, own, public
+    return variables, own, public
+
+
+def _scope(spec: RoleSpec, source: RoleSource, host: HostNames, variables: Names, repository: Repository) -> Names:
     common = {
-        "host": spec.about,
+        "host": host,
         "fleet": spec.fleet,
         "probe_program": program(repository.salt),
         "krl": krl,
