@@ -58,6 +58,8 @@ class RoleSource:
     """Rules that refuse a combination of variables; see rackwright.kinds.role.refusals."""
     url_template: str = ""
     """The URL of the role's service, as a text of jinja2 with the variables; empty for a role without a service."""
+    problems_cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Problems by the variables that have them: see rackwright.fleet.roles."""
 
     @staticmethod
     def load(folder: Path) -> "RoleSource":

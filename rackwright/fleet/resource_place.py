@@ -13,6 +13,7 @@ class ResourcePlaces:
 
     def __init__(self, path: Path) -> None:
         self._layers = Layers(read(path)) if path.suffix == ".yaml" else None
+        self._resources: dict[tuple[str, str], tuple[Keys, frozenset[str], int]] = {}
 
     def line(self, type: str, resource: str, thing: str = "", property: str = "") -> int | None:
         """Return the line that declares the *property* of the *thing*, or the nearest line above it.
@@ -26,13 +27,32 @@ class ResourcePlaces:
         layers = self._layers
         if layers is None:
             return None
-        host, _, name = resource.partition("/")
-        own = _resource_keys(type.rpartition(":")[2], host, name)
-        for keys in (*_thing_keys(layers, host, thing, property), (*own, property)):
+        own, names, line = self._resources.get((type, resource)) or self._find(layers, type, resource)
+        host = resource.partition("/")[0]
+        below = ((*own, property),) if property in names else ()
+        for keys in (*_thing_keys(layers, host, thing, property), *below):
             origin = layers.origin(keys)
             if layers.source.depth(origin) == len(origin):
                 return layers.source.line(origin)
-        return layers.source.line(layers.origin(own))
+        return line
+
+    def _find(self, layers: Layers, type: str, resource: str) -> tuple[Keys, frozenset[str], int]:
+        """Return the keys of *resource*, the names below them in all layers, and its line; a host has many findings."""
+        host, _, name = resource.partition("/")
+        own = _resource_keys(type.rpartition(":")[2], host, name)
+        group = layers.group(host) if host in layers.hosts else None
+        places = [own] if group is None or own[:1] != ("hosts",) else [own, ("groups", group, *own[2:])]
+        names = frozenset(name for place in places for name in _names(layers.source.data, place))
+        found = own, names, layers.source.line(layers.origin(own))
+        self._resources[type, resource] = found
+        return found
+
+
+def _names(data: Any, keys: Keys) -> tuple[str, ...]:
+    """Return the keys of the mapping at *keys* of *data*."""
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    return tuple(data) if isinstance(data, dict) else ()
 
 
 def _resource_keys(kind: str, host: str, name: str) -> Keys:

@@ -40,10 +40,21 @@ def problems(host: Host, roles: Mapping[str, RoleSource], check_secret: SecretCh
             yield Problem(f"the host has no tier {tier}", expected, help, (*place, *path))
         if unknown:
             continue
-        wrong = tuple(roles[name].problems(host.os, host.declared_variables(name)))
-        for problem in wrong or refusals(roles[name], host.os, host.variables(name), drivers(host.minimum.gpus)):
+        for problem in _variable_problems(roles[name], host):
             yield problem.below(*place)
         for other in roles[name].after:
             if not other.startswith("tier:") and other not in host.roles:
                 text = f"the host has role {name} without role {other}"
                 yield Problem(text, f"role {other} as well", f"Add {other}: {{}}", place)
+
+
+def _variable_problems(source: RoleSource, host: Host) -> tuple[Problem, ...]:
+    """Return the problems of the variables of a role on *host*; hosts with equal variables share the result."""
+    declared, all_variables = host.declared_variables(source.name), host.variables(source.name)
+    needs = drivers(host.minimum.gpus)
+    key = repr((host.os, declared, all_variables, needs))
+    if key not in source.problems_cache:
+        wrong = tuple(source.problems(host.os, declared))
+        source.problems_cache[key] = wrong or tuple(refusals(source, host.os, all_variables, needs))
+    problems: tuple[Problem, ...] = source.problems_cache[key]
+    return problems

@@ -85,7 +85,9 @@ def select(findings: Iterable[Finding], selection: Selection) -> tuple[Finding, 
 
 def mark_known(findings: Iterable[Finding], fingerprints: frozenset[str]) -> tuple[Finding, ...]:
     """Return *findings*, those with one of *fingerprints* marked as known."""
-    return tuple(replace(finding, known=finding.fingerprint in fingerprints) for finding in findings)
+    return tuple(
+        replace(finding, known=True) if finding.fingerprint in fingerprints else finding for finding in findings
+    )
 
 
 def by_host(findings: Iterable[Finding]) -> dict[str, tuple[Finding, ...]]:
