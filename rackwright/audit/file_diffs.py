@@ -7,19 +7,23 @@ from rackwright.core.wording import format_changes
 from rackwright.errors import UserError
 from rackwright.kinds.shared.unit_overrides import split_overrides
 from rackwright.kinds.shared.unknown_facts import refuse_unknown
-from rackwright.stack import DeclaredResource, Stack, declare
+from rackwright.stack import DeclaredResource, Stack
 
 ReadTexts = Callable[[str, Sequence[str]], Mapping[str, str | None]]
 """A function that returns the present texts of files of a host, None for a missing one."""
 
 
 def read_diffs(
-    stack: Stack, report: AuditReport, evidence: Evidence, read_texts: ReadTexts
+    stack: Stack,
+    resources: Sequence[DeclaredResource],
+    report: AuditReport,
+    evidence: Evidence,
+    read_texts: ReadTexts,
 ) -> dict[tuple[str, str], str]:
     """Return the diff of each file that differs in *report*, by resource and thing; files with secrets are left out."""
     results = {result.name: result for result in report.results}
     diffs: dict[tuple[str, str], str] = {}
-    for declared in declare(stack):
+    for declared in resources:
         result = results.get(declared.name)
         if result is not None and (texts := _wanted_texts(stack, declared, result, evidence)):
             try:

@@ -15,6 +15,7 @@ from rackwright.cli import (
     audit,
     backup,
     cluster,
+    compare,
     discover,
     drive,
     explain,
@@ -54,6 +55,7 @@ app.add_typer(access.app)
 app.add_typer(adopt.app)
 app.add_typer(audit.app)
 app.add_typer(backup.app)
+app.add_typer(compare.app)
 app.add_typer(discover.app)
 app.add_typer(explain.app)
 app.add_typer(init.app)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rackwright.audit.formats.finding import FileDiffs, Finding
     from rackwright.audit.report import AuditReport, Evidence
     from rackwright.facts.facts import Facts
-    from rackwright.stack import Stack
+    from rackwright.stack import DeclaredResource, Stack
 
     HostFacts = Iterator[tuple[str, Facts | UserError]]
 
@@ -63,6 +63,8 @@ class Options:
     baseline: Path | None = None
     """An earlier JSON report; its findings do not change the exit status."""
     diff: bool = False
+    state: bool = False
+    """Whether the resources are those of the stack's state, instead of those of the fleet."""
     changed_since: Path | None = None
     """Directory of snapshots; findings that they show too do not change the exit status."""
 
@@ -112,6 +114,12 @@ def audit(
         typer.Option(metavar="DIR", help="Saved facts: only findings that they do not show count."),
     ] = None,
     diff: Annotated[bool, typer.Option("--diff", help="Show how the texts of files differ, without secrets.")] = False,
+    state: Annotated[
+        bool,
+        typer.Option(
+            "--state", help="Compare what the stack's state declares: programs may declare more than the fleet."
+        ),
+    ] = False,
     save: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the facts of every host to this directory.")
     ] = None,
@@ -148,6 +156,7 @@ def audit(
         strict,
         baseline,
         diff,
+        state,
         changed_since,
     )
     source = FactsSource(snapshot, as_of, save)
@@ -182,7 +191,7 @@ def run(stack: "Stack", options: Options, source: FactsSource, digests: Path | N
     names = [name for name in options.hosts or stack.fleet.hosts if name not in stack.maintenance]
     lookup = (tracking,) if source.snapshot is None else ("", "--snapshot asks no server")
     notices = dict(registered.notices(registered.resolve_names(stack, *lookup), stack))
-    resources = declare(stack)
+    resources = _state_resources(stack) if options.state else declare(stack)
     known: frozenset[str] = frozenset()
     if options.changed_since is not None:
         before = _evidence(stack, names, FactsSource(options.changed_since))
@@ -193,11 +202,25 @@ def run(stack: "Stack", options: Options, source: FactsSource, digests: Path | N
     if options.diff and source.snapshot is None:
         evidence = _keep(evidence, kept)  # a plan needs the facts once more
     compared = report.compare_each(stack, resources, evidence, secret_digests, notices, options.hosts)
-    diffs = _file_diffs(stack, compared, kept) if kept else {}
+    diffs = _file_diffs(stack, resources, compared, kept) if kept else {}
     document = _document(stack, compared, options, source, diffs, known)
     recording.note("audit", stack, names, document.exit_status)
     _write(document, options)
     return document.exit_status
+
+
+def _state_resources(stack: "Stack") -> "tuple[DeclaredResource, ...]":
+    """Return the resources in the state of *stack*.
+
+    Raises:
+        DeclarationError: The fleet does not have the host of a resource, so nothing reaches it.
+    """
+    from rackwright.cli import state_resources
+
+    resources = state_resources.read(stack.name)
+    if wrong := [*stack.unknown_host_errors(*dict.fromkeys(each.spec.host for each in resources))]:
+        raise DeclarationError(*wrong)
+    return resources
 
 
 def _evidence(stack: "Stack", names: Sequence[str], source: FactsSource) -> "HostFacts":
@@ -264,12 +287,14 @@ def _project_path(stack: "Stack") -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(stack.fleet_file)
 
 
-def _file_diffs(stack: "Stack", compared: "AuditReport", evidence: "Evidence") -> "FileDiffs":
+def _file_diffs(
+    stack: "Stack", resources: "Sequence[DeclaredResource]", compared: "AuditReport", evidence: "Evidence"
+) -> "FileDiffs":
     """Return the diffs of files that differ, with their present texts from the hosts; never those of secrets."""
     from rackwright.audit.file_diffs import read_diffs
 
     with project.connect_hosts(stack) as hosts:
-        return read_diffs(stack, compared, evidence, hosts.texts)
+        return read_diffs(stack, resources, compared, evidence, hosts.texts)
 
 
 def _write(document: "AuditDocument", options: Options) -> None:

@@ -29,6 +29,7 @@ OUTPUTS: Mapping[str, Any] = {
     "backup": json_types.CheckpointData,
     "cert": json_types.IssuedCertificate,
     "check": json_types.DeclarationCheck,
+    "compare": json_types.FactComparison,
     "digests": DigestsData,
     "discover": json_types.Discovery,
     "doctor": json_types.ComputerReport,

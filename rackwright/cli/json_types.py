@@ -107,6 +107,30 @@ class Discovery(TypedDict):
     """Errors of the other hosts."""
 
 
+class FactChange(TypedDict):
+    """A value that differs between two observations of a host."""
+
+    host: str
+    """Name of the host."""
+    path: str
+    """Path of the value in the facts, such as `files./etc/fstab.digest`."""
+    before: NotRequired[Any]
+    """The earlier value; absent if there was none."""
+    after: NotRequired[Any]
+    """The later value; absent if there is none."""
+
+
+class FactComparison(TypedDict):
+    """The differences between two observations of hosts."""
+
+    hosts: Sequence[str]
+    """Hosts that were compared."""
+    changes: Sequence[FactChange]
+    """Values that differ, by host and path."""
+    missing: Mapping[str, str]
+    """Hosts that were not compared, each with the reason."""
+
+
 class Adoption(TypedDict):
     """The resources that the state has now."""
 

@@ -37,6 +37,31 @@ MISSING = object()
 """The value of a key that one of two mappings lacks."""
 
 
+UNCOMPARABLE = frozenset(("format", "taken_at", "salt_id", "covers"))
+"""Parts of the raw facts that describe the probe, not the host."""
+
+
+def changes(before: Facts, after: Facts, every: bool = False) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the path of each value that differs, and both values; MISSING for one that is absent.
+
+    Args:
+        every: Whether values that change by themselves are compared too, such as counters and the states of units.
+    """
+    left_out = UNCOMPARABLE if every else NOT_COMPARED
+    for part in sorted({*before.raw, *after.raw} - left_out):
+        values = (_all_values(facts, part) if every else _stable_values(facts, part) for facts in (before, after))
+        for path, old, new in different_values((part,), *values):
+            yield ".".join(path), old, new
+
+
+def _all_values(facts: Facts, part: str) -> Any:
+    """Return the value of *part*, a list of rows with names by these names."""
+    value = facts.raw.get(part, MISSING)
+    if isinstance(value, list) and value and all(isinstance(row, Mapping) and "name" in row for row in value):
+        return {str(row["name"]): row for row in value}
+    return value
+
+
 def changed_paths(before: Facts, after: Facts) -> tuple[str, ...]:
     """Return the paths of all values that differ, such as ``files./etc/fstab.digest``."""
     return tuple(

@@ -73,7 +73,7 @@ def load_host(directory: Path, host: str, as_of: datetime) -> Facts | None:
         raise _unreadable(directory / host, error) from error
     fitting = (name for name in names if name[:1].isdecimal() and name.endswith(".json") and name <= last)
     newest = max(fitting, default=None)
-    return None if newest is None else _read(directory / host / newest)
+    return None if newest is None else read(directory / host / newest)
 
 
 def _unreadable(directory: Path, error: OSError) -> SnapshotError:
@@ -81,7 +81,12 @@ def _unreadable(directory: Path, error: OSError) -> SnapshotError:
     return SnapshotError(Diagnostic(str(directory), problem, expected, "Correct the path"))
 
 
-def _read(path: Path) -> Facts:
+def read(path: Path) -> Facts:
+    """Return the facts in the snapshot *path*.
+
+    Raises:
+        SnapshotError: It cannot be read, or has another format.
+    """
     try:
         raw = json.loads(path.read_bytes())
         version = raw.get("format")

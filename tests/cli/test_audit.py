@@ -8,11 +8,13 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner, Result
 
-from rackwright.cli import project
+from rackwright.cli import project, state
 from rackwright.cli.app import app
-from rackwright.errors import DeclarationError
+from rackwright.errors import DeclarationError, Refused, SetupError
 from rackwright.facts import snapshot
 from rackwright.facts.facts import Facts
+from rackwright.provider import state_format
+from rackwright.stack import declare
 from tests.support.audit_document import HOSTS
 from tests.support.recorded_hosts import STACK, recorded
 
@@ -127,3 +129,28 @@ def test_only_changes_since_a_snapshot_count(audit, tmp_path):
 
     assert audit("--changed-since", str(tmp_path / "facts")).exit_code == 0
     assert audit("--changed-since", before).exit_code == 1
+
+
+def test_the_state_in_the_place_of_the_fleet_has_its_own_resources(audit, tmp_path, monkeypatch):
+    save(tmp_path / "facts", "none")
+    tier = next(each for each in declare(STACK) if each.name == f"{HOSTS[0]}/hot")
+    inputs = {**tier.inputs, "name": "own", state_format.PROPERTY: state_format.STATE_FORMAT}
+    resource = {"urn": f"urn:pulumi:lab::x::{tier.token}::{HOSTS[0]}/own", "custom": True, "type": tier.token}
+
+    def export(inputs: object) -> None:
+        text = json.dumps({"deployment": {"resources": [{**resource, "inputs": inputs}]}})
+        monkeypatch.setattr(state, "pulumi", lambda *_: text)
+
+    export(inputs)
+    report = json.loads(audit("--state", "--json").stdout)
+    assert [each["name"] for each in report["resources"]] == [f"{HOSTS[0]}/own"]
+    assert {each["path"].partition(":")[2].partition(".")[0] for each in report["findings"]} >= {f"{HOSTS[0]}:own"}
+    export({**inputs, "host": "gpu-99"})
+    with pytest.raises(DeclarationError, match="no host gpu-99"):
+        audit("--state")
+    export({**inputs, "members": 1})
+    with pytest.raises(SetupError, match="cannot read its inputs"):
+        audit("--state")
+    export({**inputs, state_format.PROPERTY: 99})
+    with pytest.raises(Refused, match="format 99"):
+        audit("--state")
