@@ -19,19 +19,10 @@ from rackwright.fleet.resource_place import ResourcePlaces
 from tests.support.audit_document import ATTACK, HOSTS, attacked_facts, make_document
 from tests.support.json_documents import checked
 from tests.support.recorded_hosts import STACK
+from tests.support.report_schemas import junit_problems, sarif_problems
 
 DIFF = f"--- /etc/x\n+++ /etc/x\n@@ -1 +1 @@\n-{ATTACK.splitlines()[0]}\n+good"
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")
-REQUIRED = {
-    # SARIF 2.1.0: the properties that the specification requires, and those that code hosts need
-    "log": ("version", "runs", "$schema"),
-    "run": ("tool", "results"),
-    "driver": ("name", "version", "rules"),
-    "rule": ("id", "shortDescription"),
-    "result": ("message", "ruleId", "level", "locations", "partialFingerprints"),
-    "invocation": ("executionSuccessful",),
-}
-LEVELS = {"none", "note", "warning", "error"}
 
 
 @pytest.fixture(scope="module")
@@ -80,19 +71,12 @@ def test_the_json_report_is_of_its_type_and_flat(document):
     assert json.loads(formats.render("json", document)) == {"schema_version": 1, **data}
 
 
-def test_sarif_has_the_required_properties_and_points_at_rules_and_lines(document):
-    log = json.loads(sarif.render(document))
-    [run] = log["runs"]
-    driver, rules = run["tool"]["driver"], run["tool"]["driver"]["rules"]
-    parts = {"log": [log], "run": [run], "driver": [driver], "rule": rules, "result": run["results"]}
-    for name, several in {**parts, "invocation": run["invocations"]}.items():
-        assert several and all(key in part for part in several for key in REQUIRED[name])
+def test_sarif_has_the_required_parts_and_points_at_lines(document):
+    text = sarif.render(document)
+    [run] = json.loads(text)["runs"]
 
-    assert log["version"] == "2.1.0"
-    assert len({rule["id"] for rule in rules}) == len(rules)
+    assert list(sarif_problems(text)) == []
     for result, finding in zip(run["results"], document.findings, strict=True):
-        assert result["level"] in LEVELS
-        assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
         place = result["locations"][0]["physicalLocation"]
         assert (place["artifactLocation"]["uri"], place["region"]["startLine"]) == (finding.file, finding.line)
     assert run["invocations"][0]["executionSuccessful"] is False
@@ -115,11 +99,7 @@ def test_junit_has_a_case_for_each_resource_and_counts_that_agree(document):
     undeclared = {name for name in cases if re.match(rf"{HOSTS[0]}: RW-10[123] ", name)}
     assert cases.keys() == {result.name for result in document.report.results} | undeclared
     assert len(undeclared) == 3
-    for suite in (*root.iter("testsuite"), root):
-        own = list(suite.iter("testcase"))
-        assert int(suite.get("tests", "")) == len(own)
-        for attribute, tag in (("failures", "failure"), ("errors", "error")):
-            assert int(suite.get(attribute, "")) == sum(case.find(tag) is not None for case in own)
+    assert list(junit_problems(junit.render(document))) == []
     assert cases[f"{HOSTS[1]}/hot"].find("error") is not None
     assert [case.get("classname") for case in root.iter("testcase") if case.find("failure") is not None] == [
         "rackwright:storage:Tier",

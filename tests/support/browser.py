@@ -1,0 +1,46 @@
+"""A headless browser for tests of pages: pictures, and the document after its scripts have run."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=5000")
+
+
+def find() -> str | None:
+    """Return the path of Chromium; None if this computer has none."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def screenshot(browser: str, page: Path, width: int, picture: Path, height: int = 1600, dark: bool = False) -> None:
+    """Write a *picture* of *page* in a window of *width* pixels."""
+    scheme = ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"] if dark else []
+    _run(browser, page, *scheme, f"--window-size={width},{height}", f"--screenshot={picture}")
+
+
+def document(browser: str, page: Path, width: int = 1280) -> str:
+    """Return the HTML of *page* after its scripts have run."""
+    return _run(browser, page, f"--window-size={width},1600", "--dump-dom")
+
+
+def content_width(browser: str, page: Path, width: int) -> int:
+    """Return the width that the content of *page* takes in a window of *width* pixels.
+
+    A copy of the page without its policy runs a script of the test.
+    """
+    script = "<script>document.title = document.documentElement.scrollWidth + '/' + innerWidth</script></body>"
+    text = re.sub(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>", "", page.read_text())
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory) / "page.html"
+        copy.write_text(text.replace("</body>", script))
+        title = re.search(r"<title>(\d+)/(\d+)</title>", document(browser, copy, width))
+    assert title is not None, "the script of the test did not run"
+    return int(title[1]) - int(title[2]) + width
+
+
+def _run(browser: str, page: Path, *options: str) -> str:
+    with tempfile.TemporaryDirectory(prefix="rackwright-browser-") as profile:
+        argv = [browser, *OPTIONS, f"--user-data-dir={profile}", *options, page.resolve().as_uri()]
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=300).stdout
