@@ -107,7 +107,7 @@ def test_a_snapshot_that_is_nested_without_end_is_refused(tmp_path):
     path = snapshot.save(tmp_path, "gpu-01", Facts({"format": 1}))
     path.write_text("[" * 200_000)
     with pytest.raises(snapshot.SnapshotError, match="the facts of one host"):
-        snapshot._read(path)
+        snapshot.read(path)
 
 
 def test_a_plan_that_needs_what_is_not_known_is_refused():

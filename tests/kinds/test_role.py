@@ -14,6 +14,7 @@ from rackwright.core.repository import Repository, RoleSource
 from rackwright.errors import DeclarationError
 from rackwright.facts.facts import Facts
 from rackwright.kinds.role import RoleKind
+from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.kinds.shared.guard import LEASE_FILE
 from tests.support.role_spec import CLAIMS, MOTD, REPOSITORY, SOURCE, SPEC, file, good
@@ -152,7 +153,7 @@ def test_another_machine_and_another_owner_are_refused():
 
 
 def test_a_role_that_may_lock_out_is_played_between_a_timer_and_a_login():
-    source = RoleSource(**{**vars(SOURCE), "guarded": True, "reload": ("ssh.service",)})
+    source = replace(SOURCE, guarded=True, reload=("ssh.service",))
     repository = Repository(REPOSITORY.templates, {"toy": source}, REPOSITORY.salt)
     raw = good()
     raw["sysctls"] = {"vm.swappiness": "60"}
@@ -177,7 +178,7 @@ def test_removal_restores_what_stood_there_and_leaves_what_others_may_use():
 
 
 def test_removal_of_what_lets_people_in_leaves_it_as_it_is():
-    source = RoleSource(**{**vars(SOURCE), "guarded": True})
+    source = replace(SOURCE, guarded=True)
     plan = KIND.removal(SPEC, Facts(good()), Repository(REPOSITORY.templates, {"toy": source}, REPOSITORY.salt), True)
 
     assert [step.text for step in plan.steps] == ["remove /var/lib/rackwright/owners/role-toy.json"]
@@ -334,3 +335,32 @@ def test_a_container_shows_nothing_that_takes_a_restart():
 
     [claim] = [claim for claim in KIND.claims(SPEC, repository) if claim.thing.startswith("unit:")]
     assert claim.scope == "kernel"
+
+
+def test_hosts_with_equal_variables_share_only_what_does_not_depend_on_the_host():
+    """
+    The second host gets the claims that it has alone, and most of its entries are those of the first.
+    """
+    claim = {"file": "/etc/own", "content": "{{ host.name }} {{ toy_text }}"}
+    other = {"file": "/etc/shared", "content": "{{ host.os }} {{ toy_text }}"}
+    whole = {"file": "/etc/whole", "content": "all of {{ host }}"}
+    source = RoleSource("toy", by_os={SPEC.about.os: {}}, claims=(claim, other, whole))
+    shared = Repository(REPOSITORY.templates, {"toy": source})
+    specs = [
+        SPEC.model_copy(
+            update={
+                "host": name,
+                "role": "toy",
+                "variables": {"text": "x"},
+                "about": SPEC.about.model_copy(update={"name": name}),
+            }
+        )
+        for name in ("one", "two")
+    ]
+
+    first, second = ([each.entry for each in promises(spec, shared).items] for spec in specs)
+    alone = [each.entry for each in promises(specs[1], Repository(REPOSITORY.templates, {"toy": source})).items]
+
+    assert second == alone
+    assert [entry.content for entry in second][:2] == ["two x", f"{SPEC.about.os} x"]
+    assert [one is two for one, two in zip(first, second, strict=True)] == [False, True, False]
