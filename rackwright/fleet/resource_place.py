@@ -39,7 +39,8 @@ class ResourcePlaces:
     def _find(self, layers: Layers, type: str, resource: str) -> tuple[Keys, frozenset[str], int]:
         """Return the keys of *resource*, the names below them in all layers, and its line; a host has many findings."""
         host, _, name = resource.partition("/")
-        own = _resource_keys(type.rpartition(":")[2], host, name)
+        kind = type.rpartition(":")[2]
+        own = _cluster_keys(layers, host) if kind in ("Cluster", "Node") else _resource_keys(kind, host, name)
         group = layers.group(host) if host in layers.hosts else None
         places = [own] if group is None or own[:1] != ("hosts",) else [own, ("groups", group, *own[2:])]
         names = frozenset(name for place in places for name in _names(layers.source.data, place))
@@ -71,6 +72,16 @@ def _resource_keys(kind: str, host: str, name: str) -> Keys:
             return ("runs", name)
         case _:
             return ("hosts", host)
+
+
+def _cluster_keys(layers: Layers, host: str) -> Keys:
+    """Return the keys of the cluster that *host* is a member of; those of the host if there is none."""
+    clusters: Any = layers.source.data.get("clusters")
+    for name, cluster in clusters.items() if isinstance(clusters, dict) else ():
+        members = cluster.get("nodes") if isinstance(cluster, dict) else None
+        if isinstance(cluster, dict) and (cluster.get("control_plane") == host or host in (members or ())):
+            return ("clusters", name)
+    return ("hosts", host)
 
 
 def _thing_keys(layers: Layers, host: str, thing: str, property: str) -> tuple[Keys, ...]:
