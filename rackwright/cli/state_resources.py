@@ -10,7 +10,7 @@ from rackwright.cli import state
 from rackwright.errors import Diagnostic, SetupError
 from rackwright.kinds.table import KINDS
 from rackwright.provider import state_format
-from rackwright.provider.resource import parse_spec
+from rackwright.provider.inputs import parse_spec
 from rackwright.stack import DeclaredResource
 
 
