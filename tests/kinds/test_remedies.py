@@ -42,6 +42,9 @@ HARMLESS = {
     "remove `tpm2`": "an option of the fleet: the host keeps the key open, and the data stays",
     "remove `maintenance` from the fleet": "an option of the fleet",
     "Remove the resource from the program": "a resource that this rackwright does not know, and so removes nothing of",
+    "Drain the node there and delete it": "a drain moves pods, and ends where one would lose data",
+    "remove it with `kubectl drain`": "who added it is found first, and a drain ends where a pod loses data",
+    "then remove it with `kubectl delete`": "an object that gives rights or sets limits: it bears no data",
     "Restore it; or, if its data may be lost": "nothing of it was found on its host, and nothing is erased",
 }
 """Texts that speak of losing something: why the case that they stand at allows that."""
