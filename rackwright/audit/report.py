@@ -2,11 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
 
 from rackwright.audit.digests import SecretDigests, insert_digests
+from rackwright.audit.undeclared.allow import admitted_by, allow_notices
+from rackwright.audit.undeclared.rule import Finding, Rule
+from rackwright.audit.undeclared.search import is_searched, search_host
+from rackwright.audit.undeclared.table import RULES
 from rackwright.core import contract
 from rackwright.core import diff as comparison
 from rackwright.core.contract import Difference, Severity, UnknownValue
@@ -68,8 +73,8 @@ class Undeclared:
 
     @property
     def counts(self) -> bool:
-        """Whether the thing is a deviation: it was found, and no line admits it."""
-        return self.allowed is None and not self.is_unknown
+        """Whether the thing is a deviation: it was found, no line admits it, and it is more than a notice."""
+        return self.allowed is None and not self.is_unknown and self.severity != "notice"
 
 
 @dataclass(frozen=True)
@@ -97,43 +102,59 @@ def compare(
     evidence: Evidence,
     digests: SecretDigests | None = None,
     notices: Mapping[str, str] | None = None,
-    hosts: Sequence[str] = (),
+    now: datetime | None = None,
 ) -> AuditReport:
-    """Return the comparison of each resource of *stack* with *evidence*.
+    """Return the comparison of each resource of *stack* with *evidence*, and what nothing declares.
 
     Args:
         digests: Wanted values that depend on secrets, if the secrets are not available.
         notices: Further notices for the report, by subject.
-        hosts: Hosts whose resources are compared; empty for all.
+        now: Time at which a line under `allow:` must not have expired; None for the present.
     """
-    return compare_each(stack, declare(stack), evidence.items(), digests, notices, hosts)
+    return compare_each(stack, declare(stack), evidence.items(), digests, notices, now=now)
 
 
 def compare_each(
     stack: Stack,
-    resources: Iterable[DeclaredResource],
+    resources: Sequence[DeclaredResource],
     evidence: Iterable[tuple[str, Facts | UserError]],
     digests: SecretDigests | None = None,
     notices: Mapping[str, str] | None = None,
     hosts: Sequence[str] = (),
+    now: datetime | None = None,
 ) -> AuditReport:
     """Return the comparison of *resources*, with the facts of one host in memory at a time.
 
     Args:
         evidence: Each host with its facts, in any order; a host in maintenance needs none.
+        hosts: Hosts whose resources are compared; empty for all.
     """
+    now = now or datetime.now(UTC)
     compared = [item for item in resources if not hosts or item.spec.host in hosts]
     by_host: dict[str, list[int]] = {}
     for number, item in enumerate(compared):
         by_host.setdefault(item.spec.host, []).append(number)
     results: dict[int, AuditResult] = {}
+    undeclared: dict[str, tuple[Undeclared, ...]] = {}
     for host, facts in evidence:
-        for number in by_host.pop(host, ()):
+        numbers = by_host.pop(host, [])
+        for number in numbers:
             results[number] = _compare(stack, compared[number], facts, digests or {})
+        if is_searched(stack, host) and isinstance(facts, Facts):
+            found = search_host(stack, host, [compared[number] for number in numbers], facts)
+            undeclared[host] = tuple(_undeclared(stack, host, *each, now) for each in found)
     for numbers in by_host.values():
         for number in numbers:
             results[number] = _compare(stack, compared[number], None, digests or {})
-    return AuditReport(stack.name, tuple(results[number] for number in range(len(compared))), notices or {})
+    in_order = tuple(item for host in stack.fleet.hosts for item in undeclared.get(host, ()))
+    more = allow_notices(stack.fleet.allow, RULES, now)
+    ordered = tuple(results[number] for number in range(len(compared)))
+    return AuditReport(stack.name, ordered, {**(notices or {}), **more}, in_order)
+
+
+def _undeclared(stack: Stack, host: str, rule: Rule, finding: Finding, is_unknown: bool, now: datetime) -> Undeclared:
+    allowed = admitted_by(stack.fleet.allow, host, rule.id, finding.thing, now)
+    return Undeclared(host, rule.id, finding.thing, finding.found, rule.severity, rule.remedy, allowed, is_unknown)
 
 
 def _compare(

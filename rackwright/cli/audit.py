@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rackwright import terminal
-from rackwright.cli import project, recording
+from rackwright.cli import project
 from rackwright.cli.arguments import CHECK, AsJson, StackName, complete_host
 from rackwright.errors import DeclarationError, Diagnostic, SetupError, UserError
 
@@ -67,6 +67,8 @@ class Options:
     """Whether the resources are those of the stack's state, instead of those of the fleet."""
     changed_since: Path | None = None
     """Directory of snapshots; findings that they show too do not change the exit status."""
+    allow: str | None = None
+    """Reason of the lines to add to the fleet for undeclared things; None adds none."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,12 @@ def audit(
     as_of: Annotated[
         datetime | None, typer.Option(help="With --snapshot: use the newest facts up to this time, in UTC.")
     ] = None,
+    allow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REASON", help="Add a line to the fleet's file for each undeclared thing; it expires in 90 days."
+        ),
+    ] = None,
     digests: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The output of `rackwright digests`: for an audit without the passphrase."),
@@ -158,9 +166,9 @@ def audit(
         diff,
         state,
         changed_since,
+        allow,
     )
     source = FactsSource(snapshot, as_of, save)
-    _collect_garbage_rarely()
     raise typer.Exit(run(project.stack(stack), options, source, digests, tracking))
 
 
@@ -172,17 +180,11 @@ def digests(stack: StackName) -> None:
     terminal.show_json(compute_digests(project.secrets(project.stack(stack))))
 
 
-def _collect_garbage_rarely() -> None:
-    """Look for cycles of objects rarely: facts and claims have none, and the search takes a quarter of an audit."""
-    import gc
-
-    gc.set_threshold(200_000, 50, 1000)
-
-
 def run(stack: "Stack", options: Options, source: FactsSource, digests: Path | None, tracking: str) -> int:
     """Print or write the audit of *stack*, and return its exit status."""
     from rackwright.audit import report
     from rackwright.audit.digests import load
+    from rackwright.cli import recording
     from rackwright.stack import declare
     from rackwright.status import registered
 
@@ -214,6 +216,10 @@ def run(stack: "Stack", options: Options, source: FactsSource, digests: Path | N
     document = _document(stack, compared, options, source, diffs, known)
     recording.note("audit", stack, names, document.exit_status)
     _write(document, options)
+    if options.allow is not None:
+        from rackwright.cli import allow_lines
+
+        allow_lines.write(stack.name, stack.fleet.hosts, compared.undeclared, options.allow)
     return document.exit_status
 
 

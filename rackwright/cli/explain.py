@@ -1,4 +1,4 @@
-"""The explain command: the causes and cures of an error, from the page docs/troubleshooting.md."""
+"""The explain command: causes and cures of an error, from docs/troubleshooting.md, and the rules of the audit."""
 
 import re
 from pathlib import Path
@@ -34,21 +34,36 @@ def format_section(text: str) -> str:
     return LINK.sub(lambda link: f"{link[1]} ({documentation() / link[2]})", text).replace("**", "")
 
 
+def rules() -> dict[str, str]:
+    """Return the text about each rule of the audit, by id."""
+    from rackwright.audit.undeclared.table import RULES
+
+    return {
+        id: (
+            f"{rule.sentence}\n\nSeverity. {rule.severity}\n\nWhy. {rule.why}\n\n"
+            f"Remedy. {rule.remedy}\n\nSource. {rule.source}"
+        )
+        for id, rule in RULES.items()
+    }
+
+
 def _complete_id(incomplete: str) -> list[str]:
-    return [id for id in sections() if id.startswith(incomplete)]
+    return [id for id in {**sections(), **rules()} if id.startswith(incomplete)]
 
 
 @app.command(rich_help_panel=OPERATE)
 def explain(
     id: Annotated[
         str | None,
-        typer.Argument(metavar="ID", help="As in error[ID]; without it, all ids.", autocompletion=_complete_id),
+        typer.Argument(
+            metavar="ID", help="As in error[ID], or as in RW-014; without it, all ids.", autocompletion=_complete_id
+        ),
     ] = None,
 ) -> None:
-    """Print the causes and cures of an error by its id. Needs no project and no connection."""
+    """Print the causes and cures of an error, or a rule of the audit, by its id. Needs no project and no connection."""
     from rackwright.schema.problem import hint
 
-    known = sections()
+    known = {**sections(), **rules()}
     if id is None:
         for name, text in known.items():
             terminal.show(f"{name:<24} {text.partition(chr(10))[0]}")
@@ -56,4 +71,4 @@ def explain(
         terminal.show(format_section(known[id]))
     else:
         help = hint(id, known, "Run `rackwright explain` for all ids")
-        raise DeclarationError(Diagnostic("ID", f"no error has the id {id}", "the id of an error", help))
+        raise DeclarationError(Diagnostic("ID", f"got {id}", "the id of an error or of a rule", help))

@@ -1,7 +1,7 @@
 """The commands stacks and status: the stacks of a project, and one line for each host of a stack."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -13,7 +13,7 @@ from rackwright.errors import DeclarationError, UserError
 from rackwright.locations import stack_names
 
 if TYPE_CHECKING:
-    from rackwright.audit.report import AuditResult
+    from rackwright.audit.report import AuditResult, Undeclared
     from rackwright.cli.json_types import HostStatus, LastChange, StackStatus
 
 
@@ -99,7 +99,7 @@ def show_status(name: str, as_json: bool) -> int:
     with project.connect_hosts(stack) as hosts:
         found = evidence.from_hosts(hosts, names, project.notify)
     compared = report.compare(stack, found)
-    rows = host_rows(compared.results)
+    rows = host_rows(compared.results, compared.undeclared)
     last = last_change(json.loads(state.pulumi(name, "stack", "history", "--json", "--page-size", "1")))
     if as_json:
         status: StackStatus = {
@@ -134,20 +134,24 @@ def _host_status(row: HostRow) -> "HostStatus":
     return {"resources": row.resources, "state": row.state, "notices": row.notices}
 
 
-def host_rows(results: Iterable["AuditResult"]) -> list[HostRow]:
-    """Return a row for each host of *results*."""
+def host_rows(results: Iterable["AuditResult"], undeclared: Sequence["Undeclared"] = ()) -> list[HostRow]:
+    """Return a row for each host of *results*, which counts the *undeclared* things of the host."""
     by_host = sorted(results, key=_host)
-    return [_host_row(host, list(group)) for host, group in groupby(by_host, key=_host)]
+    return [
+        _host_row(host, list(group), [item for item in undeclared if item.host == host])
+        for host, group in groupby(by_host, key=_host)
+    ]
 
 
 def _host(result: "AuditResult") -> str:
     return result.name.partition("/")[0]
 
 
-def _host_row(host: str, results: list["AuditResult"]) -> HostRow:
+def _host_row(host: str, results: list["AuditResult"], undeclared: Sequence["Undeclared"]) -> HostRow:
     differing = sum(len(result.known_differences) for result in results)
     unknown = sum(len(result.unknown_differences) for result in results)
-    counts = {"differ": differing, "unknown": unknown}
+    unknown += sum(item.is_unknown and item.allowed is None for item in undeclared)
+    counts = {"differ": differing, "undeclared": sum(item.counts for item in undeclared), "unknown": unknown}
     state = ", ".join(f"{count} {text}" for text, count in counts.items() if count) or "as declared"
     if any(result.not_reached for result in results):
         state = "not reached"

@@ -24,6 +24,17 @@ NOT_COMPARED = frozenset(
         ),
         *("sysctls", "kernels", "modules_builtin", "module_versions", "dkms", "libraries"),
         *("environments", "cdi", "images", "runs", "servers", "login_keys", "tracking_accounts"),
+        *(
+            "containers",
+            "listeners",
+            "base_programs",
+            "unpackaged",
+            "changed_conffiles",
+            "archives",
+            "foreign_packages",
+        ),
+        *("sudoers", "pam_modules", "pam_profile_modules", "crontabs", "at_jobs", "lingering", "user_units"),
+        *("module_taints", "grub_parameters"),
     )
 )
 """Parts of the raw facts that are not compared. Sockets, readings, unit states, some sysctls and others change by

@@ -13,6 +13,7 @@ from typing import Any
 
 from rackwright.facts.container import HostContainers
 from rackwright.facts.gpu import HostAccelerators
+from rackwright.facts.inventory import HostInventory
 from rackwright.facts.kubernetes import HostKubernetes
 from rackwright.facts.nftables import HostNftables
 from rackwright.facts.run import HostRuns
@@ -101,6 +102,16 @@ class LoginKeys(View):
         """
         files = View(self.table("files"), f"{self._where}.files")
         return frozenset(key for path in files._raw for key in files.value(path, _optional_texts) or ())
+
+    @property
+    def files(self) -> Mapping[str, Any]:
+        """Files from which sshd reads the keys of the account, each with its fingerprints or None."""
+        return self.table("files")
+
+    @property
+    def authorities(self) -> Mapping[str, tuple[str, ...]]:
+        """Keys of the authorities whose certificates sshd accepts for the account, by the file that names them."""
+        return _text_lists(self.read("authorities"), f"{self._where}.authorities")
 
     @property
     def original_keys(self) -> tuple[str, ...] | None:
@@ -207,7 +218,16 @@ def natural_key(text: str) -> tuple[tuple[int, str], ...]:
     return tuple((int(digits or -1), other) for digits, other in re.findall(r"([0-9]{1,18})|([^0-9]+)", text))
 
 
-class Facts(HostStorage, HostAccelerators, HostContainers, HostKubernetes, HostNftables, HostRuns, HostServers):
+class Facts(
+    HostStorage,
+    HostAccelerators,
+    HostContainers,
+    HostInventory,
+    HostKubernetes,
+    HostNftables,
+    HostRuns,
+    HostServers,
+):
     """All facts that one probe read on one host. Each base class has those of its module's topic."""
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
@@ -265,6 +285,11 @@ class Facts(HostStorage, HostAccelerators, HostContainers, HostKubernetes, HostN
     boot_id = Fact(str, "The kernel's identifier of the current boot.")
     tpm = Fact(optional_number, "Version of the TPM; None without a TPM.")
 
+    @property
+    def held_packages(self) -> tuple[str, ...]:
+        """Installed packages with a hold of the package manager."""
+        return self.value("held", texts)
+
     @cached_property
     def users(self) -> tuple[UserFacts, ...]:
         return tuple(user for name in self.table("users") if (user := self.user(name)))
@@ -317,6 +342,11 @@ class Facts(HostStorage, HostAccelerators, HostContainers, HostKubernetes, HostN
     def user(self, name: str) -> UserFacts | None:
         raw = self.find("users", name, mapping)
         return None if raw is None else UserFacts({"name": name, **raw}, f"facts.users.{name}")
+
+    @property
+    def login_accounts(self) -> tuple[str, ...]:
+        """Accounts whose shell allows a login."""
+        return tuple(self.table("login_keys"))
 
     def login_keys(self, account: str) -> LoginKeys | None:
         """Return the key sources of *account*; None if the host has no such account with a shell."""

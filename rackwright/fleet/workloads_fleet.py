@@ -81,8 +81,8 @@ def load(
     findings.raise_any()
     assert hosts is not None  # raise_any() raised otherwise
     own = {"fleet": file.fleet, "uses": file.uses, "key": file.key, "runs": runs, "servers": servers}
-    # roles bring packages to hosts, and the roles belong to the other stack
-    return hosts.model_copy(update={**own, "mirror": None})
+    # roles bring packages to hosts, and the roles and all undeclared things belong to the other stack
+    return hosts.model_copy(update={**own, "mirror": None, "allow": ()})
 
 
 def _secrets(file: RunsFile, hosts: Fleet) -> Iterator[tuple[Keys, str, int]]:

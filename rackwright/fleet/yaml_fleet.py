@@ -15,6 +15,8 @@ from rackwright.fleet.source import Source
 from rackwright.fleet.upgrade import FleetHead
 from rackwright.schema import host as one_host
 from rackwright.schema.alerts import Alerts
+from rackwright.schema.allow import Allow
+from rackwright.schema.base import Many
 from rackwright.schema.cluster import Cluster
 from rackwright.schema.cluster import problems as cluster_problems
 from rackwright.schema.fleet import Fleet, problems
@@ -43,6 +45,8 @@ class FleetFile(FleetHead):
     """Order and limits in which changes of software, access and network reach the hosts."""
     mirror: Mirror | None = None
     """Source of the packages in the lock; `{}` serves them through the SSH connection of the change."""
+    allow: Many[Allow] = ()
+    """Undeclared things on hosts that are meant to be there; audits show them as allowed."""
     profiles: dict[Name, HardwareProfile] = Field(default_factory=dict)
     """Profiles of hardware for this fleet's classes of hosts, by the names that hosts give as `profile`."""
     groups: dict[Name, dict[str, Any]] = Field(default_factory=dict)
@@ -95,7 +99,12 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
         findings.add_below(problem, ("clusters",))
     findings.raise_any()
     return Fleet(
-        fleet=common.fleet, rollout=common.rollout, mirror=common.mirror, hosts=hosts, clusters=common.clusters
+        fleet=common.fleet,
+        rollout=common.rollout,
+        mirror=common.mirror,
+        allow=common.allow,
+        hosts=hosts,
+        clusters=common.clusters,
     )
 
 

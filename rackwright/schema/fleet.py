@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import Field
 
-from rackwright.schema.base import Schema
+from rackwright.schema.allow import Allow
+from rackwright.schema.base import Many, Schema
 from rackwright.schema.cluster import Cluster
 from rackwright.schema.host import Host, HostName, Name
 from rackwright.schema.mirror import Mirror
@@ -32,6 +33,8 @@ class Fleet(Schema):
     """Order and limits in which changes of software, access and network reach the hosts."""
     mirror: Mirror | None = None
     """Source of the packages in the fleet's lock; without it, each host has its own sources."""
+    allow: Many[Allow] = ()
+    """Undeclared things on hosts that are meant to be there; audits show them as allowed."""
     hosts: dict[HostName, Host]
     """All hosts by name."""
     clusters: dict[Name, Cluster] = Field(default_factory=dict)

@@ -9,18 +9,23 @@ from rackwright.schema.base import Schema
 from rackwright.schema.problem import Problem
 
 
-def _day(text: str) -> str:
+def parse_day(text: str) -> str:
+    """Return a day in ISO 8601.
+
+    Raises:
+        Problem: the text is no day.
+    """
     try:
         return date.fromisoformat(text).isoformat()
     except ValueError:
-        expected = "a maintenance ends with a day, its last one"
+        expected = "a period ends with a day, its last one"
         raise Problem(f"got {text!r}", expected, "Write it like 2027-01-31") from None
 
 
 class Maintenance(Schema):
     """A period in which rackwright does not connect to the host, compare it or change it, and keeps its state."""
 
-    until: Annotated[str, AfterValidator(_day)]
+    until: Annotated[str, AfterValidator(parse_day)]
     """Last day of the maintenance, in UTC."""
     reason: Annotated[str, Field(min_length=1)]
     """Reason, which previews and audits print."""

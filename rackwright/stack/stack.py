@@ -34,6 +34,16 @@ CONTAINERS = "rackwright:containers"
 MIRRORS = "rackwright:mirrors"
 WORKLOADS = "rackwright:workloads"
 RACK, TWIN = "rack", "twin:"
+TWIN_ACCOUNT = "rackwright"
+"""Account that the image of a twin's hosts has for logins."""
+TWIN_FILES = (
+    "/etc/*/twin.conf",
+    "/etc/apt/sources.list.d/twin.list",
+    "/etc/ld.so.conf.d/00-rackwright-twin.conf",
+    "/etc/ssh/sshd_config.d/10-twin.conf",
+    "/etc/sudoers.d/rackwright",
+)
+"""Patterns of the files that the twin adds to the system of its hosts."""
 SALT_BYTES_MIN = 8
 """A shorter salt can be guessed; a full disk leaves an empty one."""
 _NO_FLEETS = re.compile(r"Pulumi\.|.*\.lock\.yaml$")
@@ -121,6 +131,16 @@ class Stack:
             if name not in declared:
                 help = hint(name, declared, "Name one of these")
                 yield Diagnostic(f"stack {self.name}", f"the stack has no host {name}", expected, help)
+
+    @property
+    def image_files(self) -> tuple[str, ...]:
+        """Patterns of the files that the target itself adds to the system of its hosts."""
+        return () if self.twin is None else TWIN_FILES
+
+    @property
+    def image_accounts(self) -> frozenset[str]:
+        """Accounts for logins that the target itself adds to its hosts."""
+        return frozenset() if self.twin is None else frozenset((TWIN_ACCOUNT,))
 
     def not_rehearsable(self, host: str) -> tuple[Scope, ...]:
         """Return the scopes of *host* that the target cannot show."""

@@ -256,7 +256,9 @@ def test_what_the_fleet_allows_changes_no_status_and_stays_in_view(document):
     [result] = json.loads(sarif.render(allowed))["runs"][0]["results"]
     assert result["suppressions"][0]["justification"] == "a guest until June"
     assert "a guest until June" in html.render(allowed)
-    assert "1 allowed" in formats.render("terminal", allowed)
+    text = formats.render("terminal", allowed)
+    assert f"allowed: {HOSTS[0]}: RW-102 user:guest: a guest until June" in text and "1 allowed" in text
+    assert "a guest until June" in formats.render("markdown", allowed)
 
 
 def test_another_value_is_not_known(document):

@@ -15,6 +15,7 @@ from rackwright.errors import Diagnostic, HostUnreachable
 from rackwright.facts.facts import Facts
 from rackwright.fleet.resource_place import ResourcePlaces
 from rackwright.kinds.table import KINDS
+from tests.support.inventory import OTHERS, with_nothing_more
 from tests.support.recorded_hosts import ALSO, STACK, recorded
 
 HOSTS = tuple(STACK.fleet.hosts)
@@ -23,7 +24,7 @@ GONE = HostUnreachable(Diagnostic(HOSTS[0], "no answer", "it answers at its addr
 
 @pytest.fixture
 def raw() -> dict[str, Any]:
-    return {host: recorded(host) for host in HOSTS}
+    return {host: with_nothing_more(recorded(host), OTHERS) for host in HOSTS}
 
 
 def audited(raw: dict[str, Any], **instead: HostUnreachable) -> AuditReport:
@@ -101,7 +102,7 @@ def test_a_host_that_is_off_hides_no_difference_of_another(raw):
 
     assert report.exit_status == 1
     assert {result.name.split("/")[0] for result in report.results if result.not_reached} == {HOSTS[0]}
-    assert audited({HOSTS[1]: recorded(HOSTS[1])}, **{HOSTS[0]: GONE}).exit_status == 3
+    assert audited({HOSTS[1]: with_nothing_more(recorded(HOSTS[1]), OTHERS)}, **{HOSTS[0]: GONE}).exit_status == 3
 
 
 def test_what_md_is_at_is_told_with_the_time_that_is_left(raw):

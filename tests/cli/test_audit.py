@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner, Result
 
-from rackwright.cli import project, state
+from rackwright.cli import project, recording, state
 from rackwright.cli.app import app
 from rackwright.errors import DeclarationError, Refused, SetupError
 from rackwright.facts import snapshot
@@ -16,6 +16,7 @@ from rackwright.facts.facts import Facts
 from rackwright.provider import state_format
 from rackwright.stack import declare
 from tests.support.audit_document import HOSTS
+from tests.support.inventory import OTHERS, with_nothing_more
 from tests.support.recorded_hosts import STACK, recorded
 
 Audit = Callable[..., Result]
@@ -25,6 +26,7 @@ Audit = Callable[..., Result]
 def audit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Audit:
     """Return a function that runs `rackwright audit` on the snapshots in a directory."""
     monkeypatch.setattr(project, "stack", lambda name: STACK)
+    monkeypatch.setattr(recording, "note", lambda *_: None)  # the project of these stacks is this repository
 
     def run(*arguments: str, facts: str = "facts") -> Result:
         argv = ["audit", "lab", "--snapshot", str(tmp_path / facts), *arguments]
@@ -36,7 +38,7 @@ def audit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Audit:
 def save(directory: Path, bitmap: object = "internal", hosts: tuple[str, ...] = HOSTS) -> Path:
     """Save snapshots of *hosts*, with *bitmap* at an array of the first one."""
     for host in hosts:
-        raw = recorded(host)
+        raw = with_nothing_more(recorded(host), OTHERS)
         if host == HOSTS[0]:
             next(array for array in raw["arrays"] if array["bitmap"] == "internal")["bitmap"] = bitmap
         snapshot.save(directory, host, Facts(raw))
@@ -63,6 +65,16 @@ def test_a_report_that_cannot_be_written_is_an_error(audit, tmp_path):
 
     with pytest.raises(DeclarationError.__base__, match="cannot be written"):
         audit("--output", str(tmp_path / "file" / "report"))
+
+
+def test_an_audit_is_noted_in_the_operations_log_with_its_status(audit, tmp_path, monkeypatch):
+    save(tmp_path / "facts", "none")
+    notes: list[object] = []
+    monkeypatch.setattr(recording, "note", lambda command, stack, hosts, status: notes.append((command, hosts, status)))
+
+    audit("--host", HOSTS[0])
+
+    assert notes == [("audit", [HOSTS[0]], 1)]
 
 
 def test_strict_counts_unknown_like_different(audit, tmp_path):

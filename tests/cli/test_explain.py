@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from typer.testing import CliRunner
 
+from rackwright.audit.undeclared.table import RULES
 from rackwright.cli import explain
 from rackwright.cli.app import app
 from rackwright.errors import DeclarationError
@@ -59,12 +60,20 @@ def test_an_id_prints_its_section() -> None:
     assert "\n\nCause. " in result.output and "\n\nCure. " in result.output
 
 
-def test_without_an_id_all_ids_are_listed() -> None:
-    lines = CliRunner().invoke(app, ["explain"]).output.splitlines()
-
-    assert [line.split()[0] for line in lines] == [*explain.sections()]
-
-
 def test_a_wrong_id_is_refused_with_the_nearest_one() -> None:
-    with pytest.raises(DeclarationError, match="no error has the id host-bussy.*Write host-busy"):
+    with pytest.raises(DeclarationError, match="got host-bussy.*Write host-busy"):
         CliRunner().invoke(app, ["explain", "host-bussy"], catch_exceptions=False)
+
+
+def test_the_id_of_a_rule_prints_its_sentence_why_remedy_and_source() -> None:
+    result = CliRunner().invoke(app, ["explain", "RW-014"])
+
+    assert result.exit_code == 0
+    assert result.output.startswith("Each mount of an array, a declared drive or another machine is declared.\n")
+    assert re.findall(r"^(\w+)\. ", result.output, re.M) == ["Severity", "Why", "Remedy", "Source"]
+
+
+def test_without_an_id_errors_and_rules_are_listed() -> None:
+    output = CliRunner().invoke(app, ["explain"]).output
+
+    assert {line.split()[0] for line in output.splitlines()} == {*explain.sections(), *RULES}

@@ -39,6 +39,7 @@ RECORDED = {
 """Commands that write entries."""
 WITHOUT_ENTRIES = {
     "check": "reads files",
+    "compare": "reads snapshots and hosts",
     "digests": "prints keyed digests",
     "discover": "reads hosts, and writes lines for a fleet",
     "doctor": "reads this computer",

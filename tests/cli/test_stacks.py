@@ -1,11 +1,12 @@
 """The lists of stacks and of the hosts of a stack, and what a shell completes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
-from rackwright.audit.report import AuditResult
+from rackwright.audit.report import AuditResult, Undeclared
 from rackwright.cli import stacks
 from rackwright.cli.app import app
 from rackwright.cli.stacks import HostRow
@@ -86,3 +87,10 @@ def test_the_last_change_is_the_newest_of_the_history():
         "result": "failed",
     }
     assert stacks.last_change([]) is None
+
+
+def test_a_host_with_undeclared_things_is_not_as_declared() -> None:
+    found = Undeclared("a", "RW-034", "crontab:root", "1 commands", "warning", "Remove the job", None)
+    items = (found, replace(found, allowed="the site's"), replace(found, is_unknown=True), replace(found, host="b"))
+
+    assert stacks.host_rows([AuditResult("a", "t", 3)], items) == [HostRow("a", 1, "1 undeclared, 1 unknown")]

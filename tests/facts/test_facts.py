@@ -1,5 +1,6 @@
 """Typed facts: what was not read is never mistaken for what is not there."""
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Superblock
 from rackwright.facts.view import Fact, UnknownFact, View
 from tests.support import recorded_facts, recorded_hosts
+from tests.support.converged_host import SEEDED
 from tests.support.recorded_hosts import RESOURCES, STACK
 
 
@@ -71,6 +73,13 @@ def views_of_kinds() -> list[View]:
     return found
 
 
+def views_of_rules() -> tuple[View, ...]:
+    """Return the views that the rules of the audit read, of the host on which undeclared things were put."""
+    facts = Facts(json.loads(SEEDED.read_text()))
+    containers = Facts({"containers": {"docker": [{"name": "web", "image": "nginx:1"}]}}).containers("docker")
+    return (*facts.archives, *facts.listeners, *containers)
+
+
 T = TypeVar("T")
 
 
@@ -112,7 +121,7 @@ def test_every_view_has_a_recorded_example_without_a_missing_value():
     """
     A view is in the facts of the host with all drives, or in those of a host that some kind is tested with.
     """
-    examples = (*views(recorded_facts.facts(recorded_facts.TODAY)), *views_of_kinds())
+    examples = (*views(recorded_facts.facts(recorded_facts.TODAY)), *views_of_kinds(), *views_of_rules())
 
     of_facts = {view for view in views_below(View) if view.__module__.startswith("rackwright.facts.")}
     without_example = of_facts - {type(view) for view in examples if not missing(view)}

@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from rackwright.facts.facts import Facts
-from rackwright.facts.probe import vendors
+from rackwright.facts.probe import processes, vendors
 from tests.support.fabricated_machine import FabricatedMachine
 
 L4T = "# R36 (release), REVISION: 4.4, GCID: 41062509, BOARD: generic, EABI: aarch64\n"
@@ -72,7 +72,9 @@ def test_whoever_has_an_accelerator_open_is_reported(machine):
         for number, file in enumerate(files):
             (fds / str(number)).symlink_to(file)
 
-    users = Facts({"accelerator_users": vendors.accelerator_users(machine.top)}).accelerator_users
+    users = Facts(
+        {"accelerator_users": vendors.accelerator_users(machine.top, processes.open_files(machine.top))}
+    ).accelerator_users
     assert [(user.pid, user.name, user.device) for user in users] == [
         (7, "python3", "/dev/kfd"),
         (8, "hl_qual", "/dev/accel/accel1"),

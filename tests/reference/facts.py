@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator
 from types import ModuleType
 
-from rackwright.facts import container, facts, gpu, run, server, storage
+from rackwright.facts import container, facts, gpu, inventory, run, server, storage
 from rackwright.facts.view import Fact, View
 from tests.reference.markdown import code, page, table
 
@@ -13,6 +13,7 @@ MODULES: dict[str, ModuleType] = {
     "Drives, arrays, filesystems": storage,
     "Accelerators": gpu,
     "Containers": container,
+    "Beside the packages": inventory,
     "Training runs": run,
     "Model servers": server,
 }

@@ -3,7 +3,18 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from tests.reference import catalogue, claims, cli, exit_statuses, facts, fleet, json_outputs, roles, volatile_facts
+from tests.reference import (
+    catalogue,
+    claims,
+    cli,
+    exit_statuses,
+    facts,
+    fleet,
+    json_outputs,
+    roles,
+    rules,
+    volatile_facts,
+)
 from tests.support.log import ROOT
 from tests.support.our_roles import ROLES
 
@@ -16,6 +27,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "facts.md": facts.render,
     "volatile-facts.md": volatile_facts.render,
     "claims.md": claims.render,
+    "rules.md": rules.render,
     "exit-statuses.md": exit_statuses.render,
     "json.md": json_outputs.render,
     **{f"roles/{name}.md": partial(roles.render_role, name) for name in ROLES},

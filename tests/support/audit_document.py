@@ -11,6 +11,7 @@ from rackwright.audit.report import Undeclared, compare
 from rackwright.errors import Diagnostic, HostUnreachable
 from rackwright.facts.facts import Facts
 from rackwright.fleet.resource_place import ResourcePlaces
+from tests.support.inventory import OTHERS, with_nothing_more
 from tests.support.recorded_hosts import STACK, recorded
 
 HOSTS = tuple(STACK.fleet.hosts)
@@ -31,7 +32,7 @@ UNDECLARED = (
 
 def attacked_facts() -> dict[str, Any]:
     """Return raw facts by host, with the attack as the bitmap of an array of the first host."""
-    facts = {host: recorded(host) for host in HOSTS}
+    facts = {host: with_nothing_more(recorded(host), OTHERS) for host in HOSTS}
     facts[HOSTS[0]]["arrays"][0]["bitmap"] = ATTACK
     facts[HOSTS[0]]["arrays"][1]["bitmap"] = {"unknown": "permission denied"}
     return facts

@@ -15,7 +15,7 @@ TODAY = "bonded"
 The health of its drives was written into it by hand, as QEMU's documents have it: NVMe has a log, SAS has none. So was
 that nothing on it is encrypted, that it has no TPM, where on a member the data begins, which array its superblock
 names, and that no array was cut in size. What is in partitions and how much was written is by hand as well, here and in
-blank and foreign.
+blank and foreign. The facts for the rules about undeclared things are by hand too.
 """
 
 

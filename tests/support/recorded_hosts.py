@@ -14,6 +14,7 @@ from rackwright.kinds.tier.spec import TierSpec
 from rackwright.schema.secret import derive_value
 from rackwright.stack import declare, load_stack
 from rackwright.stack.clusters import clusters
+from tests.support.inventory import with_nothing_more
 
 HERE = Path(__file__).parents[1] / "kinds"
 SALT = b"recorded"
@@ -75,7 +76,7 @@ def recorded(host: str) -> dict[str, Any]:
         _rename(raw, server["release"], release_of(RESOURCES[f"{host}/{name}"].spec, STACK.repository))
     if program.PATH in raw["files"]:
         raw["files"][program.PATH]["digest"] = STACK.repository.digest(program.program(STACK.repository.salt))
-    return raw
+    return with_nothing_more(raw)
 
 
 def _read(host: str, **renamed: str) -> dict[str, Any]:

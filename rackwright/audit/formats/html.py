@@ -55,7 +55,7 @@ def render(document: AuditDocument) -> str:
         "document": document,
         "version": __version__,
         "style": Markup(style),  # noqa: S704 -- files of this package
-        "script": Markup(script),  # noqa: S704
+        "script": Markup(script),  # noqa: S704 -- files of this package
         "style_hash": _policy_hash(style),
         "script_hash": _policy_hash(script),
         "verdict": {"label": label, "text": text},

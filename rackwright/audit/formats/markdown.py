@@ -8,7 +8,11 @@ from rackwright.audit.formats.finding import Finding
 from rackwright.errors import one_line, visible
 
 _MARKS = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&^=-])")
-LENGTH_MAX = 60_000
+ALLOWED_MAX = 20
+"""Allowed things that are listed at most; the totals have their number."""
+NOTE_MAX = 200
+"""Characters of an allowed thing or a notice that are shown at most."""
+LENGTH_MAX = 50_000
 """Length of the text from which on findings are only counted: merge requests refuse texts of more than 65536."""
 
 
@@ -17,6 +21,7 @@ def render(document: AuditDocument) -> str:
     lines = [f"### Audit of {code(document.report.stack)}: {_verdict(document)}", "", escape(format_counts(document))]
     length = sum(map(len, lines))
     counting = [finding for finding in document.findings if finding.is_new]
+    allowed = [finding for finding in document.findings if finding.allowed]
     shown = 0
     for host, findings in by_host(counting).items():
         part = list(_host(host, findings))
@@ -27,8 +32,11 @@ def render(document: AuditDocument) -> str:
         shown += len(findings)
     if shown < len(counting):
         lines += ["", f"{len(counting) - shown} more findings are left out: a merge request has no room for them."]
+    for finding in allowed[:ALLOWED_MAX]:
+        thing = f"{finding.host}: {finding.rule} {finding.path}"
+        lines += ["", f"Allowed: {code(thing[:NOTE_MAX])}: {code(finding.allowed[:NOTE_MAX])}"]
     for subject, text in document.notices.items():
-        lines += ["", f"Notice: {code(subject)}: {code(text)}"]
+        lines += ["", f"Notice: {code(subject)}: {code(text[:NOTE_MAX])}"]
     return "\n".join(lines) + "\n"
 
 

@@ -19,7 +19,7 @@ HEADINGS: Mapping[Severity, str] = {"error": "errors", "warning": "warnings", "n
 
 
 def show(document: AuditDocument, console: Console, diff: bool = False) -> None:
-    """Print the findings of *document* that count, then the remedies, the notices and the totals.
+    """Print the new findings of *document*, then the remedies, what is allowed, the notices and the totals.
 
     Args:
         diff: Whether to print the diffs of files.
@@ -37,6 +37,11 @@ def show(document: AuditDocument, console: Console, diff: bool = False) -> None:
     for remedy, number in remedies.items():
         for line in _wrap(f"{f'[{number}]':<5}", remedy, console.width):
             console.print(escape(line), soft_wrap=True)
+    for finding in document.findings:
+        if finding.allowed:
+            subject = f"{finding.host}: {finding.rule} {finding.path}: {finding.allowed}"
+            for line in _wrap("allowed: ", subject, console.width):
+                console.print(f"[green]{escape(line)}[/]", soft_wrap=True)
     for subject, text in document.notices.items():
         for line in _wrap("notice: ", f"{subject}: {text}", console.width):
             console.print(f"[cyan]{escape(line)}[/]", soft_wrap=True)

@@ -124,7 +124,13 @@ def keys_of(root: str, name: str, uid: str, home: str) -> dict[str, Any]:
         "command": settings["authorizedkeyscommand"],
         "files": {path: attempt(keys_in, root, path, home) for path in paths},
         "noted": attempt(keys_in, root, f"{ORIGINAL_KEYS}{name}", "/etc/ssh"),
+        "authorities": attempt(keys_of_authorities, root, settings.get("trustedusercakeys", "none")),
     }
+
+
+def keys_of_authorities(root: str, path: str) -> dict[str, list[str]]:
+    """Return the fingerprints in the file of the authorities whose certificates sshd accepts, by its path."""
+    return {} if path == "none" else {path: keys_in(root, path, "/etc/ssh") or []}
 
 
 ORIGINAL_KEYS = "/etc/ssh/rackwright_keys_of_"

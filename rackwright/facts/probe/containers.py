@@ -14,6 +14,7 @@ FOLDERS = ("/etc/cdi", "/run/cdi")
 """Folders from which every engine reads specifications. Source: CDI's SPEC.md, "CDI Registry"; /var/run is /run."""
 KIND = re.compile(r"^[\"']?kind[\"']?:\s*[\"']?([^\s\"']+)", re.M)
 PODMAN = "/var/lib/containers/storage"
+DOCKER = "/var/lib/docker/containers"
 CONTAINERD = "/run/containerd/containerd.sock"
 DIGEST = re.compile(r"sha\d+:[0-9a-f]{64,128}")
 MANIFEST = "manifest-"
@@ -118,3 +119,49 @@ def table(heading: str, *argv: str) -> list[list[str]]:
     if heading == "REF" and not all(len(row) > 2 and DIGEST.fullmatch(row[2]) for row in rows):
         raise ReadError(f"{argv[0]} prints an image without its digest")
     return rows
+
+
+def containers(root: str) -> dict[str, Any]:
+    """Return the containers of each engine, running or not, each with its name and its image."""
+    return {
+        "podman": attempt(podman_containers, root),
+        "docker": attempt(docker_containers, root),
+        "containerd": attempt(containerd_containers, root),
+    }
+
+
+def podman_containers(root: str) -> list[dict[str, str]]:
+    """Return root's containers from podman's files; an image has its name, or its id if it has no name."""
+    names = {}
+    for folder in listing(root + PODMAN, "*-images"):
+        path = f"{root}{PODMAN}/{folder}/images.json"
+        for image in json.loads(read(path)) if os.path.exists(path) else ():
+            names[image["id"]] = (image.get("names") or [image["id"]])[0]
+    rows = []
+    for folder in listing(root + PODMAN, "*-containers"):
+        path = f"{root}{PODMAN}/{folder}/containers.json"
+        for container in json.loads(read(path)) if os.path.exists(path) else ():
+            image = container.get("image", "")
+            rows.append({"name": (container.get("names") or [container["id"]])[0], "image": names.get(image, image)})
+    return rows
+
+
+def docker_containers(root: str) -> list[dict[str, str]]:
+    rows = []
+    for folder in listing(root + DOCKER):
+        path = f"{root}{DOCKER}/{folder}/config.v2.json"
+        if os.path.exists(path):
+            config = json.loads(read(path))
+            rows.append({"name": config["Name"].lstrip("/"), "image": config.get("Config", {}).get("Image", "")})
+    return rows
+
+
+def containerd_containers(root: str) -> list[dict[str, str]]:
+    """Return the containers in all namespaces of containerd, as ``namespace/id``; empty if it does not run."""
+    if not os.path.exists(root + CONTAINERD):
+        return []
+    return [
+        {"name": f"{namespace}/{row[0]}", "image": row[1] if len(row) > 1 else ""}
+        for namespace, *_ in table("NAME", "ctr", "namespaces", "list")
+        for row in table("CONTAINER", "ctr", "--namespace", namespace, "containers", "list")
+    ]

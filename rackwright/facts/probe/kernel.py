@@ -75,6 +75,28 @@ def modules(root: str) -> list[str]:
     return sorted(line.split(" ", 1)[0] for line in read(f"{root}/proc/modules").splitlines())
 
 
+TAINTS = re.compile(r"\(([A-Z]+)[+-]?\)$")
+"""Flags at the end of a line of /proc/modules. Source: kernel/module/procfs.c, module_flags."""
+
+
+def module_taints(root: str) -> dict[str, str]:
+    """Return the flags of each loaded module that taints the kernel: O out of tree, E unsigned, P proprietary."""
+    rows = (line.partition(" ") for line in read(f"{root}/proc/modules").splitlines())
+    return {name: flags[1] for name, _, rest in rows if (flags := TAINTS.search(rest))}
+
+
+def grub_parameters(root: str) -> dict[str, Any]:
+    """Return the words that each configuration file of GRUB adds to the kernel's command line, by its path."""
+    folder = "/etc/default/grub.d"
+    paths = ("/etc/default/grub", *(f"{folder}/{name}" for name in listing(root + folder, "*.cfg")))
+    return {path: attempt(grub_words, root + path) for path in paths if os.path.exists(root + path)}
+
+
+def grub_words(path: str) -> list[str]:
+    texts = (text for _, text in GRUB.findall(read(path)))
+    return sorted({unquote(word) for text in texts for word in WORD.findall(text) if not word.startswith("$")})
+
+
 def modules_builtin(root: str) -> list[str]:
     """Return the built-in modules of the running kernel, by their module names."""
     running = read(f"{root}/proc/sys/kernel/osrelease")
@@ -126,6 +148,7 @@ def added_module(path: str, host_path: str) -> dict[str, Any]:
     }
 
 
+GRUB = re.compile(r"^\s*GRUB_CMDLINE_LINUX\w*=([\"']?)(.*?)\1\s*$", re.M)
 WORD = re.compile(r'(?:"[^"]*"?|[^"\s])+')
 
 

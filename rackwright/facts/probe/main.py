@@ -9,6 +9,7 @@ from typing import Any
 from rackwright.facts.digest import salt_id
 from rackwright.facts.probe import (
     accounts,
+    archives,
     arrays,
     block,
     containers,
@@ -21,8 +22,12 @@ from rackwright.facts.probe import (
     measures,
     network,
     nftables,
+    packaged,
     paths,
+    processes,
+    rights,
     runs,
+    schedules,
     servers,
     system,
     tracking,
@@ -46,6 +51,9 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
     """Return all facts of the system whose files are below *root*; an empty *root* means this system."""
     machine = attempt(block.BlockDevices, root)
     tree = attempt(system.tree, root, salt)
+    opened = attempt(processes.open_files, root)
+    packages = attempt(system.packages, root)
+    listeners = attempt(lambda: processes.listeners(root, unwrap(opened)))
     return {
         "taken_at": time.time(),
         "salt_id": salt_id(salt),
@@ -78,7 +86,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "resolvers": attempt(network.resolvers, root),
         "search_domains": attempt(network.search_domains, root),
         "paths": attempt(paths.paths, root),
-        "packages": attempt(system.packages, root),
+        "packages": packages,
         "held": attempt(system.held_packages, root),
         "environments": attempt(system.environments, root),
         "tracking_accounts": attempt(tracking.accounts, root),
@@ -100,10 +108,26 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "initramfs": attempt(system.initramfs, root),
         "readings": attempt(vendors.readings, root),
         "dkms": attempt(vendors.dkms, root),
-        "accelerator_users": attempt(vendors.accelerator_users, root),
+        "accelerator_users": attempt(lambda: vendors.accelerator_users(root, unwrap(opened))),
         "redirecting_bridges": attempt(vendors.redirecting_bridges, root),
         "cdi": attempt(containers.cdi, root),
         "images": attempt(containers.images, root),
+        "containers": attempt(containers.containers, root),
+        "listeners": listeners,
+        "base_programs": attempt(lambda: packaged.base_programs(root, processes.programs_of(unwrap(listeners)))),
+        "unpackaged": attempt(lambda: packaged.unpackaged(root, unwrap(tree)[0])),
+        "changed_conffiles": attempt(packaged.changed_conffiles, root),
+        "archives": attempt(archives.archives, root),
+        "foreign_packages": attempt(lambda: archives.foreign_packages(root, unwrap(packages))),
+        "sudoers": attempt(rights.sudoers, root),
+        "pam_modules": attempt(rights.pam_modules, root),
+        "pam_profile_modules": attempt(rights.pam_profile_modules, root),
+        "crontabs": attempt(schedules.crontabs, root),
+        "at_jobs": attempt(schedules.at_jobs, root),
+        "lingering": attempt(schedules.lingering, root),
+        "user_units": isolate("user_units", schedules.user_units, root),
+        "module_taints": attempt(kernel.module_taints, root),
+        "grub_parameters": attempt(kernel.grub_parameters, root),
         "gpu_assignments": attempt(gpus.assignments, root),
         "runs": attempt(runs.runs, root),
         "servers": isolate("servers", servers.servers, root) if os.path.exists(root + servers.SERVERS) else {},

@@ -62,31 +62,14 @@ def dkms(root: str) -> dict[str, dict[str, list[str]]]:
     return built_for
 
 
-def accelerator_users(root: str) -> list[dict[str, Any]]:
-    """Return the processes that use an accelerator of another vendor than NVIDIA, once for each process and device."""
-    users = {
-        (int(pid), device)
-        for pid in listing(f"{root}/proc")
-        if pid.isdecimal()
-        for device in open_accelerators(f"{root}/proc/{pid}/fd")
-    }
-    return [
-        {"pid": pid, "name": attempt(read, f"{root}/proc/{pid}/comm"), "device": device}
-        for pid, device in sorted(users)
-    ]
+def accelerator_users(root: str, users: dict[str, list[int]]) -> list[dict[str, Any]]:
+    """Return the processes that use an accelerator of another vendor than NVIDIA, once for each process and device.
 
-
-def open_accelerators(folder: str) -> set[str]:
-    """Return the accelerators among the open files of a process; empty for a process that has just ended."""
-    devices = set()
-    for number in listing(folder):
-        try:
-            target = os.readlink(f"{folder}/{number}")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if DEVICES.fullmatch(target):
-            devices.add(target)
-    return devices
+    Args:
+        users: The processes that have each device open.
+    """
+    opened = sorted((pid, device) for device, pids in users.items() if DEVICES.fullmatch(device) for pid in pids)
+    return [{"pid": pid, "name": attempt(read, f"{root}/proc/{pid}/comm"), "device": device} for pid, device in opened]
 
 
 def redirecting_bridges(root: str) -> list[str]:

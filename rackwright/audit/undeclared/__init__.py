@@ -1,0 +1,1 @@
+"""Rules for things on a host that nothing declares, and for known pitfalls that a host shows."""

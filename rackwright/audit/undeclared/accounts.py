@@ -1,0 +1,221 @@
+"""Rules about accounts: logins, groups with rights, sudo, SSH and PAM."""
+
+from collections.abc import Iterator
+
+from rackwright.audit.undeclared.declaration import HostDeclaration, foreign_workloads
+from rackwright.audit.undeclared.paths import changed_in, files_in, unpackaged_in
+from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
+from rackwright.facts.facts import Facts, UserFacts
+from rackwright.facts.probe.accounts import NO_LOGIN
+
+GROUPS = ("root", "sudo", "wheel", "adm", "shadow", "disk", "kmem", "docker", "lxd", "incus-admin", "libvirt")
+"""Groups whose members can read all data or become root, by files, devices or sockets.
+Source: base-passwd's users-and-groups.txt; the manuals of Docker, LXD, Incus and libvirt."""
+SYSTEM_UIDS = range(1, 1000)
+"""Ids of the accounts of packages. Source: Debian Policy 9.2.2."""
+NOBODY = 65534
+DYNAMIC_UIDS = range(61184, 65520)
+"""Ids of accounts that systemd makes for the time of a service. Source: systemd, docs/UIDS-GIDS.md."""
+SUDOERS, SUDOERS_FOLDER = "/etc/sudoers", "/etc/sudoers.d"
+SSHD, SSHD_FOLDER = "/etc/ssh/sshd_config", "/etc/ssh/sshd_config.d"
+PAM = "/etc/pam.d"
+PAM_COMMON = f"{PAM}/common-"
+"""Prefix of the files that pam-auth-update writes from the profiles of packages."""
+
+
+def _is_declared(user: str, facts: Facts, declared: HostDeclaration) -> bool:
+    return (
+        declared.declares(f"user:{user}")
+        or declared.declares(f"authorized_keys:{user}")
+        or user in declared.accounts
+        or user in foreign_workloads(facts, declared)
+    )
+
+
+def _allows_login(user: UserFacts) -> bool:
+    return user.shell.rpartition("/")[2] not in NO_LOGIN
+
+
+def logins(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the accounts of people: those with a login shell, or an id above those of packages."""
+    for user in facts.users:
+        is_system = user.uid in SYSTEM_UIDS or user.uid == NOBODY or user.uid in DYNAMIC_UIDS
+        # packages give some of their accounts a shell, which no password and no key lets in
+        is_locked = is_system and user.password == "locked"  # noqa: S105 - the kind of password, not one
+        is_person = user.uid != 0 and not is_locked and (not is_system or _allows_login(user))
+        if is_person and not _is_declared(user.name, facts, declared):
+            yield Finding(f"user:{user.name}", f"id {user.uid}, shell {user.shell}, password {user.password}")
+
+
+def roots(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    for user in facts.users:
+        if user.uid == 0 and user.name != "root" and not declared.declares(f"user:{user.name}"):
+            yield Finding(f"user:{user.name}", "has the id 0 of root")
+
+
+def passwordless(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    for user in facts.users:
+        if user.password == "none":  # noqa: S105 - the kind of password, not one
+            yield Finding(f"user:{user.name}", "logs in without a password")
+
+
+def groups(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the accounts of people in groups with rights; packages put only their own accounts there."""
+    users = {user.name: user for user in facts.users}
+    rules = [rule for texts in facts.sudo_rules().values() for rule in texts]
+    granted = {rule.split()[0][1:] for rule in rules if rule.startswith("%")}
+    for name in sorted({*GROUPS, *granted}):
+        group = facts.group(name)
+        if group is None or "members" in declared.wants.get(f"group:{name}", {}):
+            continue
+        for member in group.members:
+            user = users.get(member)
+            is_package = user is not None and user.uid in SYSTEM_UIDS and not _allows_login(user)
+            claimed = "groups" in declared.wants.get(f"user:{member}", {})
+            if member != "root" and not is_package and not claimed and member not in declared.accounts:
+                yield Finding(f"group:{name}/{member}", f"{member} is a member of {name}")
+
+
+def sudoers(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    rules = facts.sudo_rules()
+    paths = [*unpackaged_in(facts, declared, SUDOERS_FOLDER), *changed_in(facts, declared, SUDOERS, SUDOERS_FOLDER)]
+    for path in paths:
+        yield Finding(f"file:{path}", "; ".join(rules.get(path, ())) or "a file without rules")
+
+
+def authorized_keys(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the files with keys of accounts whose keys nothing declares.
+
+    Without role `access`, the keys of the accounts with which rackwright logs in are declared nowhere.
+    """
+    for account in facts.login_accounts:
+        if declared.declares(f"authorized_keys:{account}") or account in declared.accounts:
+            continue
+        login = facts.login_keys(account)
+        if login is None:
+            continue
+        if login.command != "none":
+            yield Finding(f"authorized_keys:{account}", f"sshd asks the command {login.command}")
+        for path, keys in login.files.items():
+            if keys and not declared.declares_path(path):
+                yield Finding(f"authorized_keys:{account}", f"{path}: {', '.join(map(str, keys))}")
+
+
+def authorities(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    found: dict[str, tuple[str, ...]] = {}
+    for account in facts.login_accounts:
+        if login := facts.login_keys(account):
+            found.update(login.authorities)
+    for path, keys in found.items():
+        if not declared.declares_path(path):
+            yield Finding(f"file:{path}", f"trusts certificates of {', '.join(keys) or 'no key'}")
+
+
+def sshd_settings(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    yield from files_in(facts, declared, SSHD, SSHD_FOLDER)
+
+
+def pam(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    modules = facts.pam_modules()
+    for finding in files_in(facts, declared, PAM):
+        path = finding.thing.removeprefix("file:")
+        if not path.startswith(PAM_COMMON):
+            yield Finding(finding.thing, f"{finding.found}: {', '.join(modules.get(path, ()))}")
+    offered = set(facts.pam_profile_modules)
+    for path, names in modules.items():
+        if path.startswith(PAM_COMMON) and not declared.declares_path(path) and (added := set(names) - offered):
+            yield Finding(f"file:{path}", f"with {', '.join(sorted(added))}, which no package put there")
+
+
+RULES = (
+    Rule(
+        "RW-020",
+        "Each account that people can use is declared.",
+        "accounts",
+        "The account of a person who left stays open until it is found.",
+        f"Remove the account with `userdel`, declare it in role `access`, {ADMIT}",
+        "passwd(5); Debian Policy 9.2.2",
+        logins,
+        severity="error",
+    ),
+    Rule(
+        "RW-021",
+        "Only root has the id 0.",
+        "accounts with the id 0",
+        "Another account with that id is root under a name that logs do not show.",
+        f"Remove the account, {ADMIT}",
+        "passwd(5); CIS Debian Linux 12 Benchmark, 7.2",
+        roots,
+        severity="error",
+    ),
+    Rule(
+        "RW-022",
+        "Groups with rights have only declared members.",
+        "groups",
+        "Members of these groups can read all data or become root.",
+        f"Remove the member with `gpasswd -d`, declare it in role `access`, {ADMIT}",
+        "base-passwd, users-and-groups.txt; Docker, Post-installation steps",
+        groups,
+        severity="error",
+    ),
+    Rule(
+        "RW-023",
+        "The rules of sudo are those of packages and roles.",
+        "rules of sudo",
+        "Each rule lets an account run commands as root.",
+        f"Remove the file with `visudo -f`, declare role `access`, {ADMIT}",
+        "sudoers(5)",
+        sudoers,
+        severity="error",
+    ),
+    Rule(
+        "RW-024",
+        "Each key that logs in to an account is declared.",
+        "authorized keys",
+        "The owner of such a key logs in without a password, also as root.",
+        f"Remove the line from the file, declare role `access`, {ADMIT}",
+        "sshd(8), AUTHORIZED_KEYS FILE FORMAT",
+        authorized_keys,
+        severity="error",
+    ),
+    Rule(
+        "RW-025",
+        "sshd trusts only declared certificate authorities.",
+        "authorities of sshd",
+        "The owner of such an authority can issue a login to any account.",
+        f"Remove TrustedUserCAKeys from sshd's configuration, {ADMIT}",
+        "sshd_config(5), TrustedUserCAKeys",
+        authorities,
+        severity="error",
+    ),
+    Rule(
+        "RW-026",
+        "The files of PAM are those of packages and roles.",
+        "files of PAM",
+        "A module of PAM sees each password, and decides about each login.",
+        f"Restore the packaged file, or run `pam-auth-update`, {ADMIT}",
+        "pam.d(5); pam-auth-update(8)",
+        pam,
+        severity="error",
+    ),
+    Rule(
+        "RW-027",
+        "The configuration of sshd is that of its package and of roles.",
+        "configuration of sshd",
+        "A line there can allow passwords, root, or tunnels.",
+        f"Remove the file or restore the packaged one, {ADMIT}",
+        "sshd_config(5)",
+        sshd_settings,
+        severity="error",
+    ),
+    Rule(
+        "RW-028",
+        "No account has an empty password.",
+        "passwords",
+        "Everybody at the console is in.",
+        "Run `passwd -l` for the account",
+        "shadow(5); CIS Debian Linux 12 Benchmark, 7.2",
+        passwordless,
+        severity="error",
+    ),
+)

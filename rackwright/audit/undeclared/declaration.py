@@ -1,0 +1,121 @@
+"""The declaration of one host, as the rules ask for it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from rackwright.core import contract
+from rackwright.core.contract import Scope, Want
+from rackwright.facts.facts import Facts
+from rackwright.schema.host import Host
+from rackwright.stack import DeclaredResource, Stack
+
+KUBERNETES = ("kubernetes_node", "kubernetes_control_plane")
+"""Roles that make a host a node of Kubernetes."""
+WORKLOADS = ("run-", "server-")
+"""Prefixes of the owner files, accounts and units of training runs and model servers."""
+
+
+@dataclass(frozen=True)
+class HostDeclaration:
+    """All claims of the resources of one host, by thing, and its part of the fleet."""
+
+    name: str
+    fleet: str
+    host: Host
+    wants: Mapping[str, Mapping[str, Want]]
+    """Wanted properties of each thing; of a thing with several claims, all of them."""
+    ids: frozenset[str] = frozenset()
+    """Ids of the resources."""
+    accounts: frozenset[str] = frozenset()
+    """Accounts with which rackwright logs in."""
+    image_files: tuple[str, ...] = ()
+    """Patterns of the files that the image of a twin's host has."""
+    not_rehearsable: tuple[Scope, ...] = ()
+    has_mirror: bool = False
+    """Whether all packages come from the fleet's own repository."""
+    folders: frozenset[str] = field(init=False)
+    """Directories whose names are claimed: the claim itself reports any other name."""
+
+    def __post_init__(self) -> None:
+        claimed = (
+            thing.removeprefix("directory:")
+            for thing, want in self.wants.items()
+            if thing.startswith("directory:") and "names" in want
+        )
+        object.__setattr__(self, "folders", frozenset(claimed))
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether the host is a node of Kubernetes, whose cluster decides about its containers."""
+        return any(role in self.host.roles for role in KUBERNETES)
+
+    def declares(self, thing: str) -> bool:
+        """Return whether a resource claims *thing*."""
+        return thing in self.wants
+
+    def declares_file(self, path: str) -> bool:
+        """Return whether a resource claims the file, or the image of a twin's host has it."""
+        return f"file:{path}" in self.wants or self.is_of_image(path)
+
+    def is_of_image(self, path: str) -> bool:
+        """Return whether the image of a twin's host has the file."""
+        return any(fnmatchcase(path, pattern) for pattern in self.image_files)
+
+    def declares_path(self, path: str) -> bool:
+        """Return whether a resource claims the file, or its directory with all names: that claim reports others."""
+        return self.declares_file(path) or path.rpartition("/")[0] in self.folders
+
+    def named(self, sort: str) -> Iterable[str]:
+        """Return the names of the claimed things of one sort, such as ``module``."""
+        return (thing.partition(":")[2] for thing in self.wants if thing.startswith(f"{sort}:"))
+
+
+def host_declaration(stack: Stack, name: str, resources: Iterable[DeclaredResource]) -> HostDeclaration:
+    """Return the declaration of the host *name* of *stack*, which has these *resources*."""
+    wants: dict[str, dict[str, Want]] = {}
+    ids: set[str] = set()
+    for resource in resources:
+        ids.add(resource.kind.id(resource.spec))
+        for claim in contract.claims(resource.kind, resource.spec, stack.repository):
+            wants.setdefault(claim.thing, {}).update(claim.want)
+    host = stack.fleet.hosts[name]
+    return HostDeclaration(
+        name,
+        stack.fleet.fleet,
+        host,
+        wants,
+        frozenset(ids),
+        frozenset({*(login.user for login in host.ssh.logins if login.user), *stack.image_accounts}),
+        stack.image_files,
+        stack.not_rehearsable(name),
+        stack.mirror is not None,
+    )
+
+
+def foreign_workloads(facts: Facts, declared: HostDeclaration) -> frozenset[str]:
+    """Return the names of the runs and servers that other fleets have on the host, such as ``server-digits``.
+
+    A fleet with runs or servers uses the hosts of another fleet. Their owner files say so, and rackwright alone
+    writes these: the rule about owner files reports one of a fleet that is not expected.
+    """
+    return frozenset(
+        name
+        for name in facts.table("owners")
+        if name.startswith(WORKLOADS) and (facts.owner(name) or {}).get("fleet") != declared.fleet
+    )
+
+
+def is_of_workload(name: str, workloads: frozenset[str]) -> bool:
+    """Return whether an account or a unit belongs to one of *workloads*."""
+    return name.rpartition(".")[0] in workload_units(workloads) or name in workloads
+
+
+def workload_units(workloads: Iterable[str]) -> frozenset[str]:
+    """Return the names of the units of runs and servers, without their types."""
+    names = {workload: workload.partition("-")[2] for workload in workloads}
+    units = (
+        (workload, f"watch-{name}") if workload.startswith("server-") else (f"training-{name}", f"training-{name}-door")
+        for workload, name in names.items()
+    )
+    return frozenset(unit for pair in units for unit in pair)

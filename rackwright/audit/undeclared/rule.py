@@ -1,0 +1,44 @@
+"""A rule: a pure function from the facts of a host and its declaration to what is undeclared."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from rackwright.audit.undeclared.declaration import HostDeclaration
+from rackwright.core.contract import Scope, Severity
+from rackwright.facts.facts import Facts
+
+ADMIT = "or admit it under `allow`"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A thing that a rule found on a host."""
+
+    thing: str
+    """Name of the thing in the form of a claim, such as ``file:/etc/cron.d/x``."""
+    found: str
+    """Description of the thing for people."""
+
+
+Search = Callable[[Facts, HostDeclaration], Iterable[Finding]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule, with its explanation."""
+
+    id: str
+    """``RW-NNN``; an id never gets another meaning."""
+    sentence: str
+    """The state that the rule requires."""
+    subject: str
+    """Name of the things that the rule judges, for a host whose facts do not answer it."""
+    why: str
+    """The harm of a violation."""
+    remedy: str
+    source: str
+    """Origin of the rule: a specification, a manual, or an issue of another project."""
+    search: Search
+    severity: Severity = "warning"
+    scope: Scope = "host"
+    """The part of a target that must be real to show a violation."""

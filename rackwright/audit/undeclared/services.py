@@ -1,0 +1,202 @@
+"""Rules about services: listening sockets, units, schedules, and programs that start by themselves."""
+
+import ipaddress
+import re
+from collections.abc import Iterator
+
+from rackwright.audit.undeclared.declaration import HostDeclaration, foreign_workloads, is_of_workload
+from rackwright.audit.undeclared.paths import changed_in, files_in, link_target, unpackaged_in, without_workloads
+from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
+from rackwright.facts.facts import Facts
+from rackwright.facts.inventory import ListenerFacts
+
+SSHD = ("sshd", "systemd")
+"""Programs that hold sshd's port; with ssh.socket it is systemd."""
+SYSTEMD = "/usr/lib/systemd/"
+CLUSTER_UNITS = ("kubelet.service", "containerd.service", "cri-containerd-")
+"""Units of a node; its cluster decides about the containers in them."""
+UNIT_FOLDERS = ("/etc/systemd/system", "/etc/systemd/user", "/usr/lib/systemd/system", "/usr/lib/systemd/user")
+LINKED = ("/etc/systemd/", "/lib/systemd/", "/usr/lib/systemd/", "/run/systemd/", "/dev/null")
+"""Targets of links that enable, rename or mask a unit; the file of the unit is judged, and not its links."""
+CRON = ("/etc/crontab", "/etc/anacrontab", "/etc/cron.d", "/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly")
+CRON_MONTHLY = ("/etc/cron.monthly", "/etc/cron.yearly")
+START = (
+    "/etc/rc.local",
+    "/etc/init.d",
+    "/etc/ld.so.preload",
+    "/etc/profile.d",
+    "/etc/update-motd.d",
+    "/etc/systemd/system-generators",
+    "/etc/systemd/user-generators",
+    "/etc/systemd/system-environment-generators",
+    "/usr/lib/systemd/system-generators",
+    "/usr/lib/systemd/system-shutdown",
+    "/etc/NetworkManager/dispatcher.d",
+    "/etc/networkd-dispatcher",
+    "/etc/network/if-up.d",
+    "/etc/network/if-pre-up.d",
+    "/etc/network/if-down.d",
+    "/etc/network/if-post-down.d",
+    "/etc/dhcp/dhclient-exit-hooks.d",
+    "/etc/dhcp/dhclient-enter-hooks.d",
+)
+"""Files and directories whose programs run at a boot, a login, a change of a link, or in each process."""
+
+
+def listeners(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the sockets that other machines reach, and whose service nothing declares."""
+    workloads = foreign_workloads(facts, declared)
+    for listener in facts.listeners:
+        if not _is_loopback(listener.address) and not _is_expected(listener, facts, declared, workloads):
+            owner = ", ".join((*listener.units, *listener.programs)) or "the kernel"
+            address = f"[{listener.address}]" if ":" in listener.address else listener.address
+            yield Finding(f"socket:{listener.protocol}:{address}:{listener.port}", f"opened by {owner}")
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_expected(listener: ListenerFacts, facts: Facts, declared: HostDeclaration, workloads: frozenset[str]) -> bool:
+    """Return whether the declaration names the port or the unit, or the distribution brings the program by itself."""
+    if declared.declares(f"socket:{listener.protocol}:{listener.port}"):
+        return True
+    programs, units = listener.programs, listener.units
+    if not programs or not units:
+        return False
+    if listener.protocol == "tcp" and listener.port == declared.host.ssh.port:
+        return all(path.rpartition("/")[2] in SSHD for path in programs)
+    if all(path.startswith(SYSTEMD) for path in programs) and all(unit.startswith("systemd-") for unit in units):
+        return True
+    # interpreters are programs of the base system too, so that the unit has to be one of a package
+    if {*programs} <= {*facts.base_programs} and all(_is_packaged_unit(unit, facts) for unit in units):
+        return True
+    return all(
+        declared.declares(f"unit:{unit}")
+        or is_of_workload(unit, workloads)
+        or (declared.in_cluster and unit.startswith(CLUSTER_UNITS))
+        for unit in units
+    )
+
+
+def _is_packaged_unit(unit: str, facts: Facts) -> bool:
+    """Return whether the file of a service, or of its template, is one of a package."""
+    name = re.sub(r"@[^.]*\.", "@.", unit)
+    state = facts.unit(name)
+    own = {f"{folder}/{name}" for folder in UNIT_FOLDERS}
+    is_file = state is not None and name.endswith(".service") and state.enabled not in ("", "transient", "generated")
+    return is_file and not own & {*facts.unpackaged}
+
+
+def units(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    yield from without_workloads(facts, declared, _units(facts, declared))
+
+
+def _units(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    for path in unpackaged_in(facts, declared, *UNIT_FOLDERS):
+        folder, _, name = path.rpartition("/")
+        target = link_target(facts, path)
+        is_link = target is not None and (target.startswith(LINKED) or not target.startswith("/"))
+        if folder in UNIT_FOLDERS and not is_link and not declared.declares(f"unit:{name}"):
+            yield Finding(f"unit:{name}", path if target is None else f"{path}, a link to {target}")
+
+
+def drop_ins(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    for path in unpackaged_in(facts, declared, "/etc/systemd"):
+        if path.endswith(".conf") and path.rpartition("/")[0].endswith(".d"):
+            yield Finding(f"file:{path}", "a drop-in that no package installed")
+    for path in changed_in(facts, declared, "/etc/systemd"):
+        yield Finding(f"file:{path}", "it differs from the file of its package")
+
+
+def user_units(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    for account, names in facts.user_units().items():
+        yield from (Finding(f"user_unit:{account}/{name}", "a unit of the account's own") for name in names)
+    for account in facts.lingering:
+        yield Finding(f"linger:{account}", "units of the account start at boot")
+
+
+def cron(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    yield from files_in(facts, declared, *CRON, *CRON_MONTHLY)
+    for account, commands in facts.crontabs().items():
+        if commands:
+            yield Finding(f"crontab:{account}", f"{commands} commands")
+
+
+def at_jobs(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    yield from (Finding(f"at:{name}", "a waiting job") for name in facts.at_jobs)
+
+
+def start_programs(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    yield from files_in(facts, declared, *START)
+
+
+RULES = (
+    Rule(
+        "RW-030",
+        "Each port that other machines reach has a declared service.",
+        "listening sockets",
+        "An unknown service is a way into the host, and may hold a port that a role needs.",
+        f"Stop the service, declare the role that it belongs to, {ADMIT}",
+        "proc_net_tcp.rst of Linux; CIS Debian Linux 12 Benchmark, 2.1",
+        listeners,
+        severity="error",
+    ),
+    Rule(
+        "RW-031",
+        "Each unit belongs to a package or a resource.",
+        "units",
+        "A unit of unknown origin runs as root at each boot.",
+        f"Disable and remove the unit, {ADMIT}",
+        "systemd.unit(5), UNIT FILE LOAD PATH",
+        units,
+    ),
+    Rule(
+        "RW-032",
+        "Settings and drop-ins of systemd belong to a package or a resource.",
+        "drop-ins",
+        "A drop-in replaces the command, the user or the limits of a packaged unit.",
+        f"Remove the file, then run `systemctl daemon-reload`, {ADMIT}",
+        "systemd.unit(5), drop-in files",
+        drop_ins,
+    ),
+    Rule(
+        "RW-033",
+        "Accounts have no units of their own, and none lingers.",
+        "units of accounts",
+        "Such a unit runs without root's knowledge; with lingering, also without a login.",
+        f"Remove the unit, or run `loginctl disable-linger`, {ADMIT}",
+        "systemd.unit(5), Load path when running in user mode; loginctl(1)",
+        user_units,
+    ),
+    Rule(
+        "RW-034",
+        "Each schedule of cron belongs to a package or a resource.",
+        "schedules of cron",
+        "A forgotten job runs for years, mostly as root.",
+        f"Remove the job, {ADMIT}",
+        "cron(8); crontab(5)",
+        cron,
+    ),
+    Rule(
+        "RW-035",
+        "No job of at waits.",
+        "jobs of at",
+        "The job runs once, at an hour that only its author knows.",
+        f"Remove the job with `atrm`, {ADMIT}",
+        "at(1)",
+        at_jobs,
+    ),
+    Rule(
+        "RW-036",
+        "Each program that starts by itself belongs to a package or a resource.",
+        "programs that start by themselves",
+        "The program runs at each boot or login, or in each process, mostly as root.",
+        f"Remove the file, {ADMIT}",
+        "systemd.generator(7); ld.so(8), /etc/ld.so.preload; interfaces(5)",
+        start_programs,
+    ),
+)

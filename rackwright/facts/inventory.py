@@ -1,0 +1,109 @@
+"""Views of what a host has beside its packages: archives, rules of rights, schedules, listeners, containers."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from rackwright.facts.view import Fact, View, optional, texts
+
+
+class ListenerFacts(View):
+    """A listening TCP socket, or a UDP socket that is not connected, with the processes behind it."""
+
+    protocol = Fact(str, "tcp or udp, for both IPv4 and IPv6.")
+    address = Fact(str, "Local address; ``0.0.0.0`` and ``::`` stand for all.")
+    port = Fact(int)
+    programs = Fact(texts, "Paths of the programs, sorted; empty for a socket of the kernel.")
+    units = Fact(texts, "systemd units of the processes, sorted.")
+
+
+class ArchiveFacts(View):
+    """An archive from which apt installs packages."""
+
+    path = Fact(str, "File that lists the archive.")
+    uri = Fact(str, "URI, with ``***`` in the place of a password.")
+    suite = Fact(str)
+    key = Fact(optional, "File of the key that signs it, or ``inline``; None if any trusted key will do.")
+    unchecked = Fact(bool, "Whether apt installs from it without a signature.")
+
+
+class ContainerFacts(View):
+    """A container of an engine, running or not."""
+
+    name = Fact(str)
+    image = Fact(str)
+
+
+def top_of(path: str) -> str:
+    """Return the first two parts of a path: ``/etc/apt`` of ``/etc/apt/apt.conf.d/x``."""
+    return "/".join(path.split("/", 3)[:3])
+
+
+class HostInventory(View):
+    """The things of a host that its packages did not bring."""
+
+    unpackaged = Fact(texts, "Paths in /etc and in the folders of units and keys that no package installed.")
+    base_programs = Fact(texts, "Listening programs of packages that every system of the distribution has.")
+    at_jobs = Fact(texts, "Waiting jobs of at.")
+    lingering = Fact(texts, "Accounts whose own units start at boot.")
+    pam_profile_modules = Fact(texts, "PAM modules that packages offer to pam-auth-update.")
+
+    @cached_property
+    def unpackaged_by_top(self) -> Mapping[str, Sequence[str]]:
+        """The same paths by their first two directories, such as ``/etc/apt``: a rule looks at few of them."""
+        paths: dict[str, list[str]] = {}
+        for path in self.unpackaged:
+            paths.setdefault(top_of(path), []).append(path)
+        return paths
+
+    @property
+    def changed_conffiles(self) -> Mapping[str, Any]:
+        """Configuration files that differ from their packages, each ``changed``, ``missing`` or ``link``."""
+        return self.table("changed_conffiles")
+
+    @property
+    def foreign_packages(self) -> Mapping[str, str]:
+        """Installed packages that no archive of the distribution has, with their origin; empty for none."""
+        return self.table("foreign_packages")
+
+    @cached_property
+    def archives(self) -> tuple[ArchiveFacts, ...]:
+        return self.rows("archives", ArchiveFacts, "path")
+
+    @cached_property
+    def listeners(self) -> tuple[ListenerFacts, ...]:
+        return self.rows("listeners", ListenerFacts)
+
+    def containers(self, engine: str) -> tuple[ContainerFacts, ...]:
+        """Return the containers of an engine: podman, docker or containerd."""
+        return View(self.read("containers"), "facts.containers").rows(engine, ContainerFacts)
+
+    def sudo_rules(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the rules of sudo by file."""
+        return self._text_lists("sudoers")
+
+    def pam_modules(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the PAM modules of each service's file."""
+        return self._text_lists("pam_modules")
+
+    def user_units(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the files of the accounts' own systemd units, by account."""
+        return self._text_lists("user_units")
+
+    def grub_parameters(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the kernel parameters of each configuration file of GRUB."""
+        return self._text_lists("grub_parameters")
+
+    def crontabs(self) -> Mapping[str, int]:
+        """Return the number of commands in each account's crontab."""
+        table = View(self.table("crontabs"), "facts.crontabs")
+        return {name: table.value(name, int) for name in table._raw}
+
+    def module_taints(self) -> Mapping[str, str]:
+        """Return the flags of each loaded module that taints the kernel, such as ``OE``."""
+        table = View(self.table("module_taints"), "facts.module_taints")
+        return {name: table.value(name, str) for name in table._raw}
+
+    def _text_lists(self, key: str) -> Mapping[str, tuple[str, ...]]:
+        table = View(self.table(key), f"facts.{key}")
+        return {name: table.value(name, texts) for name in table._raw}

@@ -1,0 +1,125 @@
+"""Files of the system's configuration that no package installed, and packages' configuration files that changed.
+
+What a distribution brings by itself is known from its packages: dpkg's lists of files, and the digests with which dpkg
+and ucf installed configuration files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from typing import Any, Iterable
+
+from rackwright.facts.probe.observe import ReadError, attempt, listing, read, read_untrusted
+from rackwright.facts.probe.system import DPKG_STATUS, FILE_BYTES, dpkg_status
+
+DPKG_INFO = "/var/lib/dpkg/info"
+UCF = "/var/lib/ucf/hashfile"
+"""Digests of the configuration files that ucf installed. Source: ucf(1), FILES."""
+CONFIGURATION = "/etc/"
+VENDOR_FOLDERS = (
+    "/usr/lib/systemd/system",
+    "/usr/lib/systemd/user",
+    "/usr/lib/systemd/system-generators",
+    "/usr/lib/systemd/system-shutdown",
+    "/usr/lib/udev/rules.d",
+    "/usr/share/keyrings",
+)
+"""Folders of packages outside /etc, whose files take effect by themselves."""
+MERGED = re.compile(r"^/usr(?=/lib/)")
+"""Prefix that dpkg's lists may lack: packages older than the merged /usr install to /lib."""
+MERGED_PROGRAM = re.compile(r"^/usr(?=/s?bin/|/lib/)")
+BASE = re.compile(r"^Priority: (required|important)$", re.M)
+"""Priorities of the packages of every system. Source: Debian Policy 2.5."""
+NAMES = re.compile(r"^(Package|Architecture): (.*)$", re.M)
+CONFFILE = re.compile(r"^ (/\S.*) ([0-9a-f]{32})(?: obsolete)?(?: remove-on-upgrade)?$", re.M)
+
+
+def unpackaged(root: str, files: dict[str, Any]) -> list[str]:
+    """Return the paths in /etc and in VENDOR_FOLDERS that no package installed.
+
+    Args:
+        files: The files that the probe listed, by path.
+    """
+    vendor = [f"{folder}/{name}" for folder in VENDOR_FOLDERS for name in vendor_names(root + folder)]
+    paths = [path for path in files if path.startswith(CONFIGURATION)] + vendor
+    known = {*conffiles(root), *ucf_digests(root)}
+    # two names of each file, of which dpkg's lists have one
+    names = {path: {os.fsencode(path), os.fsencode(MERGED.sub("", path))} for path in paths if path not in known}
+    left = without_installed(root, {name for both in names.values() for name in both})
+    return sorted(path for path, both in names.items() if both <= left)
+
+
+def vendor_names(folder: str) -> list[str]:
+    """Return the names of the files and links in *folder*."""
+    return [
+        name for name in listing(folder) if os.path.islink(f"{folder}/{name}") or os.path.isfile(f"{folder}/{name}")
+    ]
+
+
+def without_installed(root: str, paths: set[bytes]) -> set[bytes]:
+    """Return those of *paths* that are in no package's list of files; thousands of lists have a million lines."""
+    names = listing(root + DPKG_INFO, "*.list")
+    if not names:
+        raise ReadError(f"{DPKG_INFO} has no lists of files; the probe reads no other package manager's")
+    for name in names:
+        file = os.open(f"{root}{DPKG_INFO}/{name}", os.O_RDONLY)
+        try:
+            paths.difference_update(os.read(file, os.fstat(file).st_size).split(b"\n"))
+        finally:
+            os.close(file)
+    return paths
+
+
+def base_programs(root: str, programs: Iterable[str]) -> list[str]:
+    """Return those of *programs* that belong to a package that every system of the distribution has."""
+    paths: set[str] = set()
+    for paragraph in dpkg_status(root + DPKG_STATUS).split("\n\n"):
+        if BASE.search(paragraph):
+            fields = dict(NAMES.findall(paragraph))
+            paths.update(file_list(root, fields.get("Package", ""), fields.get("Architecture", "")))
+    return sorted(path for path in programs if path in paths or MERGED_PROGRAM.sub("", path) in paths)
+
+
+def file_list(root: str, package: str, architecture: str) -> list[str]:
+    """Return the paths of a package; packages of several architectures have theirs in the name of the list."""
+    for name in (package, f"{package}:{architecture}"):
+        path = f"{root}{DPKG_INFO}/{name}.list"
+        if os.path.exists(path):
+            return read(path).splitlines()
+    return []
+
+
+def conffiles(root: str) -> dict[str, str]:
+    """Return the digest (MD5) with which packages installed their configuration files, by path."""
+    return dict(CONFFILE.findall(dpkg_status(root + DPKG_STATUS)))
+
+
+def ucf_digests(root: str) -> dict[str, str]:
+    """Return the digest (MD5) of the latest packaged version of each file that ucf manages."""
+    if not os.path.exists(root + UCF):
+        return {}
+    with open(root + UCF, encoding="utf-8", errors="surrogateescape") as file:
+        rows = (line.split(None, 1) for line in file)
+        return {row[1].strip(): row[0] for row in rows if len(row) == 2}
+
+
+def changed_conffiles(root: str) -> dict[str, str]:
+    """Return the packages' configuration files in /etc that differ from their packages: changed, missing, or a link."""
+    states = {}
+    for path, packaged in {**conffiles(root), **ucf_digests(root)}.items():
+        if path.startswith(CONFIGURATION) and (state := attempt(conffile_state, root, path, packaged)) != "packaged":
+            states[path] = state
+    return states
+
+
+def conffile_state(root: str, path: str, packaged: str) -> str:
+    if os.path.islink(root + path):
+        return "link"
+    folder, name = os.path.split(root + path)
+    try:
+        content = read_untrusted(folder, name, FILE_BYTES)
+    except FileNotFoundError:
+        return "missing"
+    return "packaged" if hashlib.new("md5", content, usedforsecurity=False).hexdigest() == packaged else "changed"

@@ -1,0 +1,362 @@
+"""Every rule: a change of a converged host that it finds, and the same host without the change."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from rackwright.audit.undeclared.rule import Rule
+from rackwright.audit.undeclared.search import apply
+from rackwright.audit.undeclared.table import MODULES, RULES
+from rackwright.facts.facts import Facts
+from tests.support.converged_host import SEEDED, converged, declared, with_more
+
+Change = Callable[[dict[str, Any]], object]
+FILE = {"digest": "0f", "mode": "0644", "owner": "root:root", "mtime_ns": 1}
+LOGIN = {"uid": 1007, "gid": 1007, "home": "/home/eve", "shell": "/bin/bash", "password": "locked"}
+LOGIN |= {"expires": None, "groups": ["eve"]}
+KEY = "SHA256:of-eve"
+GPU = {"pci": ["10de:2330", "10de:2330"]}
+
+
+def unpackaged(path: str, digest: str = "0f") -> Change:
+    """Return the change that puts a file at *path*."""
+
+    def change(raw: dict[str, Any]) -> None:
+        raw["unpackaged"].append(path)
+        raw["files"][path] = {**FILE, "digest": digest}
+
+    return change
+
+
+def put(key: str, value: Any, *path: str) -> Change:
+    """Return the change that appends to the list, or sets the entry, at *path* of the facts."""
+
+    def change(raw: dict[str, Any]) -> None:
+        place = raw
+        for name in path:
+            place = place[int(name)] if isinstance(place, list) else place[name]
+        if isinstance(place.get(key), list):
+            place[key].append(value)
+        else:
+            place[key] = value
+
+    return change
+
+
+def entry(table: str, name: str, value: Any) -> Change:
+    return lambda raw: raw[table].__setitem__(name, value)
+
+
+def several(*changes: Change) -> Change:
+    return lambda raw: [change(raw) for change in changes]
+
+
+def driver(raw: dict[str, Any]) -> None:
+    raw["hardware"].update(GPU)
+    raw["module_versions"]["nvidia"] = "550.54.15"
+    raw["modules"].append("nvidia")
+    raw["packages"] |= {"libnvidia-compute": "550.54.15-1", "nvidia-driver": "550.54.15-1"}
+    raw["libraries"]["libcuda.so.1"] = ["/usr/lib/x86_64-linux-gnu/libcuda.so.550.54.15"]
+    raw["units"]["nvidia-persistenced.service"] = {"load": "loaded", "active": "active", "enabled": "enabled"}
+
+
+def kernel(*modules: str) -> dict[str, Any]:
+    rows = [{"path": f"/lib/modules/x/{name}.ko", "name": name, "version": None} for name in modules]
+    return {"bootable": True, "modules": rows}
+
+
+ARCHIVE = {"path": "/etc/apt/sources.list.d/x.list", "uri": "http://apt.example", "suite": "x", "unchecked": False}
+SOCKET = {"protocol": "tcp", "address": "::", "port": 4444, "programs": ["/usr/bin/nc"], "units": ["nc.service"]}
+ARRAY = {"md_name": "other:data", "uuid": "a:b:c:d", "level": "raid1", "devices": 2}
+LINK = {"name": "eth7", "kind": "physical", "addresses": ["203.0.113.7/24"]}
+ROUTE = {"destination": "203.0.113.0/24", "gateway": "10.32.0.9", "link": "fabric0", "metric": 0}
+MOUNT = {"target": "/mnt", "device": "md7", "type": "xfs", "options": []}
+SUPERBLOCK = {"array_uuid": "a:b:c:d", "array_name": "other:data"}
+CDI = {"path": "/etc/cdi/nvidia.yaml", "kind": "nvidia.com/gpu", "devices": ["0"], "missing_files": []}
+
+
+def signature(type: str) -> Change:
+    return put("signatures", {"type": type, "uuid": "u-1", "label": None}, "drives", "0")
+
+
+FOUND: dict[str, tuple[Change, str]] = {
+    "RW-001": (entry("foreign_packages", "localthing", ""), "package:localthing"),
+    "RW-002": (put("archives", {**ARCHIVE, "key": "/root/key.asc"}), "archive:http://apt.example x"),
+    "RW-003": (unpackaged("/etc/apt/trusted.gpg.d/x.asc"), "file:/etc/apt/trusted.gpg.d/x.asc"),
+    "RW-004": (unpackaged("/etc/apt/apt.conf.d/99-x"), "file:/etc/apt/apt.conf.d/99-x"),
+    "RW-005": (put("held", "tar"), "hold:tar"),
+    "RW-006": (
+        several(driver, entry("packages", "libnvidia-ml1", "535.161.07-1")),
+        "package:libnvidia-ml1",
+    ),
+    "RW-010": (put("arrays", ARRAY), "md:other:data"),
+    "RW-011": (signature("LVM2_member"), "drive:SDA"),
+    "RW-012": (signature("crypto_LUKS"), "drive:SDA"),
+    "RW-013": (signature("ext4"), "drive:SDA"),
+    "RW-014": (put("mounts", MOUNT), "mount:/mnt"),
+    "RW-020": (entry("users", "eve", LOGIN), "user:eve"),
+    "RW-021": (entry("users", "toor", {**LOGIN, "uid": 0}), "user:toor"),
+    "RW-022": (
+        several(entry("users", "eve", LOGIN), entry("groups", "docker", {"gid": 7, "members": ["eve"]})),
+        "group:docker/eve",
+    ),
+    "RW-023": (entry("changed_conffiles", "/etc/sudoers.d/README", "changed"), "file:/etc/sudoers.d/README"),
+    "RW-024": (put("/root/.ssh/authorized_keys", [KEY], "login_keys", "root", "files"), "authorized_keys:root"),
+    "RW-025": (put("/etc/ssh/ca", [KEY], "login_keys", "root", "authorities"), "file:/etc/ssh/ca"),
+    "RW-026": (put("/etc/pam.d/common-auth", "pam_x.so", "pam_modules"), "file:/etc/pam.d/common-auth"),
+    "RW-027": (
+        entry("changed_conffiles", "/etc/ssh/sshd_config.d/x.conf", "changed"),
+        "file:/etc/ssh/sshd_config.d/x.conf",
+    ),
+    "RW-028": (entry("users", "eve", {**LOGIN, "password": "none"}), "user:eve"),
+    "RW-030": (put("listeners", SOCKET), "socket:tcp:[::]:4444"),
+    "RW-031": (unpackaged("/etc/systemd/system/x.service"), "unit:x.service"),
+    "RW-032": (
+        unpackaged("/etc/systemd/system/cron.service.d/x.conf"),
+        "file:/etc/systemd/system/cron.service.d/x.conf",
+    ),
+    "RW-033": (entry("user_units", "eve", ["x.timer"]), "user_unit:eve/x.timer"),
+    "RW-034": (entry("crontabs", "root", 1), "crontab:root"),
+    "RW-035": (put("at_jobs", "a01"), "at:a01"),
+    "RW-036": (unpackaged("/etc/ld.so.preload"), "file:/etc/ld.so.preload"),
+    "RW-040": (entry("module_taints", "rootkit", "OE"), "module:rootkit"),
+    "RW-041": (put("kernel_parameters", "mitigations=off"), "kernel_parameter:mitigations=off"),
+    "RW-042": (unpackaged("/etc/sysctl.d/99-x.conf"), "file:/etc/sysctl.d/99-x.conf"),
+    "RW-043": (unpackaged("/etc/udev/rules.d/99-x.rules"), "file:/etc/udev/rules.d/99-x.rules"),
+    "RW-050": (unpackaged("/etc/systemd/network/x.network"), "file:/etc/systemd/network/x.network"),
+    "RW-051": (put("links", LINK), "link:eth7"),
+    "RW-052": (put("routes", ROUTE), "route:203.0.113.0/24"),
+    "RW-060": (entry("files", "/usr/local/bin/x", {**FILE, "mode": "4755"}), "file:/usr/local/bin/x"),
+    "RW-061": (entry("files", "/opt/rackwright/x", FILE), "file:/opt/rackwright/x"),
+    "RW-062": (
+        entry("owners", "role-old", {"id": "alpha/old", "fleet": "software", "phase": "ready"}),
+        "owner:role-old",
+    ),
+    "RW-070": (put("docker", {"name": "web", "image": "nginx:1"}, "containers"), "container:docker/web"),
+    "RW-071": (put("podman", {"names": ["nginx:1"], "digests": []}, "images"), "image:nginx:1"),
+    "RW-101": (
+        several(driver, entry("libraries", "libnvidia-ml.so.1", ["/usr/lib/libnvidia-ml.so.535.161.07"])),
+        "library:libnvidia-ml.so.1",
+    ),
+    "RW-102": (
+        several(
+            entry("kernels", "6.1.0-50-amd64", kernel("nvidia")),
+            entry("kernels", "6.1.0-51-amd64", kernel()),
+        ),
+        "kernel:6.1.0-51-amd64",
+    ),
+    "RW-104": (several(driver, put("modules", "nouveau")), "module:nouveau"),
+    "RW-106": (
+        several(driver, entry("packages", "nvidia-fabricmanager-550", "550.54.14-1")),
+        "package:nvidia-fabricmanager-550",
+    ),
+    "RW-108": (
+        several(driver, put("active", "failed", "units", "nvidia-persistenced.service")),
+        "unit:nvidia-persistenced.service",
+    ),
+    "RW-113": (
+        several(
+            entry("packages", "podman", "4.3.1"),
+            put("cdi", {**CDI, "missing_devices": ["/dev/char/195:0"]}),
+        ),
+        "cdi:nvidia.com/gpu",
+    ),
+    "RW-115": (put("superblock", SUPERBLOCK, "drives", "1"), "drive:SDB"),
+    "RW-121": (several(driver, put("redirecting_bridges", "0000:00:01.0")), "bridges"),
+    "RW-124": (several(driver, put("kernel.numa_balancing", "1", "sysctls")), "sysctl:kernel.numa_balancing"),
+    "RW-125": (put("chrony.offset_seconds", -0.2, "measures"), "fact:chrony.offset_seconds"),
+    "RW-126": (entry("dkms", "amdgpu", {"6.2": [], "6.3": ["6.1.0-50-amd64"]}), "dkms:amdgpu"),
+}
+"""By rule the change of a converged host, and the thing that the rule finds."""
+
+
+def found(rule: Rule, raw: dict[str, Any], declaration: Any = None) -> list[tuple[str, bool]]:
+    return [(finding.thing, unknown) for finding, unknown in apply(rule, Facts(raw), declaration or declared())]
+
+
+def test_every_rule_has_an_id_of_its_own_and_a_case():
+    assert len(RULES) == sum(len(module.RULES) for module in MODULES)
+    assert {*FOUND} == {*RULES}
+
+
+@pytest.mark.parametrize("id", RULES)
+def test_a_rule_finds_its_case_and_nothing_on_a_converged_host(id):
+    change, thing = FOUND[id]
+    raw = converged()
+    assert found(RULES[id], raw) == []
+
+    change(raw)
+
+    assert found(RULES[id], raw) == [(thing, False)]
+
+
+@pytest.mark.parametrize("id", RULES)
+def test_a_host_whose_facts_are_missing_is_unknown_and_never_fine(id):
+    raw = {"hardware": GPU, "module_versions": {"nvidia": "1"}, "modules": ["nvidia"]} if id > "RW-100" else {}
+
+    assert found(RULES[id], raw) == [(RULES[id].subject, True)]
+
+
+def test_a_thing_that_was_found_before_the_unknown_one_is_kept():
+    raw = converged()
+    raw["containers"]["podman"].append({"name": "web", "image": "nginx:1"})
+    raw["containers"]["docker"] = {"unknown": "permission denied"}
+
+    assert found(RULES["RW-070"], raw) == [("container:podman/web", False), ("containers", True)]
+
+
+STRANGE = (None, 1, "x", [[]], [None], True, {"x": 1}, {"x": [None]}, {"x": {"x": None}}, [{"x": 1}])
+
+
+@pytest.mark.parametrize("id", RULES)
+def test_facts_of_another_form_are_unknown_and_no_traceback(id):
+    raw = converged()
+    FOUND[id][0](raw)
+    for key in raw:
+        for value in STRANGE:
+            found(RULES[id], {**raw, key: value})
+
+
+DECLARED = {
+    "RW-001": ("package:localthing",),
+    "RW-002": (f"file:{ARCHIVE['path']}",),
+    "RW-005": ("package:tar", "held"),
+    "RW-010": ("md:other:data",),
+    "RW-014": ("mount:/mnt",),
+    "RW-020": ("user:eve",),
+    "RW-022": ("user:eve", "groups"),
+    "RW-024": ("authorized_keys:root",),
+    "RW-030": ("socket:tcp:4444",),
+    "RW-031": ("unit:x.service",),
+    "RW-040": ("module:rootkit",),
+    "RW-041": ("kernel_parameter:mitigations=off",),
+    "RW-042": ("directory:/etc/sysctl.d", "names"),
+    "RW-051": ("link:eth7",),
+    "RW-060": ("file:/usr/local/bin/x", "mode"),
+    "RW-070": ("image:nginx:1",),
+    "RW-071": ("image:nginx:1",),
+}
+"""By rule the claim with which its case is declared."""
+
+
+@pytest.mark.parametrize("id", DECLARED)
+def test_a_declared_thing_is_not_found(id):
+    thing, *names = DECLARED[id]
+    raw = converged()
+    FOUND[id][0](raw)
+
+    assert found(RULES[id], raw, with_more(declared(), thing, *names)) == []
+
+
+def test_links_that_enable_or_mask_a_unit_are_no_units():
+    raw = converged()
+    for name, target in (
+        ("a.service", "/dev/null"),
+        ("b.service", "/lib/systemd/system/c.service"),
+        ("multi-user.target.wants/d.service", "/opt/d.service"),
+    ):
+        unpackaged(f"/etc/systemd/system/{name}", f"-> {target}")(raw)
+    assert found(RULES["RW-031"], raw) == []
+
+    unpackaged("/etc/systemd/system/e.service", "-> /opt/e.service")(raw)
+    assert found(RULES["RW-031"], raw) == [("unit:e.service", False)]
+
+
+def test_a_socket_that_no_other_machine_reaches_is_not_found():
+    raw = converged()
+    raw["listeners"] += [{**SOCKET, "address": address} for address in ("127.0.0.1", "::1", "127.0.0.53")]
+
+    assert found(RULES["RW-030"], raw) == []
+
+
+def test_a_socket_of_the_distribution_or_of_a_cluster_is_not_found():
+    raw = converged()
+    dhclient = {
+        **SOCKET,
+        "protocol": "udp",
+        "port": 68,
+        "programs": ["/usr/sbin/dhclient"],
+        "units": ["networking.service"],
+    }
+    raw["listeners"] = [dhclient]
+    assert found(RULES["RW-030"], raw) == [("socket:udp:[::]:68", False)]
+    raw["base_programs"] = ["/usr/sbin/dhclient"]
+    assert found(RULES["RW-030"], raw) == [("socket:udp:[::]:68", False)]
+    state = {"load": "loaded", "active": "active", "enabled": "transient"}
+    raw["units"]["networking.service"] = state
+    assert found(RULES["RW-030"], raw) == [("socket:udp:[::]:68", False)]
+    raw["units"]["networking.service"] = {**state, "enabled": "enabled"}
+    assert found(RULES["RW-030"], raw) == []
+    raw["unpackaged"].append("/etc/systemd/system/networking.service")
+    assert found(RULES["RW-030"], raw) == [("socket:udp:[::]:68", False)]
+
+    raw["listeners"] = [{**SOCKET, "units": ["cri-containerd-0a1b.scope"]}]
+    assert found(RULES["RW-030"], raw) == [("socket:tcp:[::]:4444", False)]
+    cluster = replace(declared(), host=declared().host.model_copy(update={"roles": {"kubernetes_node": {}}}))
+    assert found(RULES["RW-030"], raw, cluster) == []
+
+
+def test_packages_are_unknown_without_lists_unless_apt_has_no_archive_of_its_own():
+    raw = converged()
+    raw["foreign_packages"] = {"unknown": "no list of debian's packages"}
+    assert found(RULES["RW-001"], raw) == []  # the twin's own list alone
+    raw["archives"] = []
+    assert found(RULES["RW-001"], raw) == []
+
+    raw["archives"] = [{**ARCHIVE, "key": None}]
+    assert found(RULES["RW-001"], raw) == [("packages", True)]
+
+
+def test_runs_and_servers_of_a_fleet_that_uses_the_host_are_declared_there():
+    raw = converged()
+    raw["owners"]["server-digits"] = {"id": "alpha/digits", "fleet": "serving", "phase": "ready"}
+    entry("users", "server-digits", {**LOGIN, "uid": 1009})(raw)
+    unpackaged("/etc/systemd/system/server-digits.service")(raw)
+    unpackaged("/etc/systemd/system/watch-digits.timer")(raw)
+    raw["listeners"].append({**SOCKET, "units": ["server-digits.service"]})
+
+    assert [item for rule in RULES.values() for item in found(rule, raw)] == []
+
+    raw["owners"]["server-digits"]["fleet"] = "software"
+    assert [thing for rule in RULES.values() for thing, _ in found(rule, raw)] == [
+        "user:server-digits",
+        "socket:tcp:[::]:4444",
+        "unit:server-digits.service",
+        "unit:watch-digits.timer",
+        "owner:server-digits",
+    ]
+
+
+def test_what_people_put_on_a_host_of_the_twin_is_found():
+    """
+    Recorded: twenty things were put there by commands, beside a drop-in that a claim on its unit finds too.
+    """
+    raw = {**converged(), **json.loads(SEEDED.read_text()), "drives": converged()["drives"]}
+    raw["sysctls"]["kernel.numa_balancing"] = "0"
+
+    assert [f"{rule.id} {thing}" for rule in RULES.values() for thing, _ in found(rule, raw)] == [
+        "RW-001 package:localthing",
+        "RW-002 archive:http://mirror.example/debian bookworm",
+        "RW-003 file:/etc/apt/trusted.gpg.d/x.asc",
+        "RW-005 hold:tar",
+        "RW-020 user:mallory",
+        "RW-021 user:toor",
+        "RW-022 group:docker/mallory",
+        "RW-026 file:/etc/pam.d/su",
+        "RW-030 socket:tcp:0.0.0.0:4444",
+        "RW-031 unit:evil.service",
+        "RW-032 file:/etc/systemd/system/ssh.service.d/x.conf",
+        "RW-033 user_unit:mallory/miner.service",
+        "RW-033 linger:mallory",
+        "RW-034 file:/etc/cron.d/x",
+        "RW-034 crontab:root",
+        "RW-035 at:a0001",
+        "RW-036 file:/etc/rc.local",
+        "RW-042 file:/etc/sysctl.d/99-x.conf",
+        "RW-043 file:/etc/udev/rules.d/99-x.rules",
+        "RW-060 file:/usr/local/bin/x",
+        "RW-061 file:/var/lib/rackwright/owners/x.txt",
+    ]

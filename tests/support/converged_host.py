@@ -1,0 +1,52 @@
+"""A host of the twin that was just converged, recorded, and its declaration."""
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rackwright.audit.undeclared.declaration import HostDeclaration
+from rackwright.schema.host import Drive, Host, Identity
+from rackwright.schema.network import Network, Route
+from rackwright.schema.port import Nic
+from rackwright.stack.stack import TWIN_FILES
+
+HERE = Path(__file__).parents[1] / "audit" / "undeclared"
+SEEDED = HERE / "seeded.json"
+"""Facts of the same host after people put undeclared things there."""
+_CONVERGED: Any = json.loads((HERE / "converged.json").read_text())
+WANTS: Mapping[str, Mapping[str, Any]] = {
+    thing: dict.fromkeys(names, True) for thing, names in _CONVERGED["wants"].items()
+}
+BLANK: dict[str, Any] = {"signatures": [], "parts": [], "holders": [], "mountpoints": [], "superblock": None}
+"""A drive without content."""
+
+
+def converged() -> dict[str, Any]:
+    """Return raw facts of the host after `up`, with two blank drives that it did not have; a copy for each caller."""
+    raw: dict[str, Any] = copy.deepcopy(_CONVERGED["facts"])
+    drives = [{**copy.deepcopy(BLANK), "name": name, "serial": name.upper()} for name in ("sda", "sdb")]
+    return {**raw, "drives": drives, "sysctls": {**raw["sysctls"], "kernel.numa_balancing": "0"}}
+
+
+def declared(**wants: Mapping[str, Any]) -> HostDeclaration:
+    """Return the declaration of the host, with a network, a drive of a tier and a drive without one."""
+    host = Host(
+        address="192.0.2.1",
+        identity=Identity(serial="S-ALPHA"),
+        os="debian-12",
+        drives=(Drive(serial="SDA"), Drive(serial="SDB")),
+        nics=(Nic(name="fabric0", mac="52:54:00:00:04:01", addresses=("10.32.0.1/24",)),),
+        network=Network(routes=(Route(to="198.51.100.0/24", via="10.32.0.254"),)),
+        roles={"rdma": {}},
+    )
+    own: dict[str, Mapping[str, Any]] = {**WANTS, "link:fabric0": {"up": True}, **wants}
+    ids = frozenset(f"alpha/{name}" for name in ("base", "access", "rdma", "node_exporter"))
+    return HostDeclaration("alpha", "software", host, own, ids, frozenset(("rackwright",)), TWIN_FILES)
+
+
+def with_more(declaration: HostDeclaration, thing: str, *names: str) -> HostDeclaration:
+    """Return *declaration* with a claim on *names* of *thing*."""
+    return replace(declaration, wants={**declaration.wants, thing: dict.fromkeys(names or ("present",), True)})

@@ -1,0 +1,67 @@
+"""The facts that the rules for undeclared things read, of a host that has nothing beside its packages."""
+
+import copy
+from typing import Any
+
+NOTHING: dict[str, Any] = {
+    "containers": {"podman": [], "docker": [], "containerd": []},
+    "listeners": [],
+    "base_programs": [],
+    "unpackaged": [],
+    "changed_conffiles": {},
+    "archives": [],
+    "foreign_packages": {},
+    "sudoers": {},
+    "pam_modules": {},
+    "pam_profile_modules": [],
+    "crontabs": {},
+    "at_jobs": [],
+    "lingering": [],
+    "user_units": {},
+    "module_taints": {},
+    "grub_parameters": {},
+}
+"""Facts that the probe reads for these rules alone."""
+OTHERS: dict[str, Any] = {
+    "held": [],
+    "images": {"podman": [], "docker": [], "containerd": []},
+    "users": {},
+    "groups": {},
+    "login_keys": {},
+    "sysctls": {"kernel.osrelease": "6.1.0-50-amd64", "kernel.numa_balancing": "0"},
+    "kernels": {},
+    "dkms": {},
+    "modules": [],
+    "modules_builtin": [],
+    "module_versions": {},
+    "units": {},
+    "cdi": [],
+    "links": [],
+    "routes": [],
+    "texts": {},
+    "libraries": {},
+    "packages": {},
+    "mounts": [],
+    "drives": [],
+    "arrays": [],
+    "owners": {},
+    "files": {},
+    "directories": {},
+    "redirecting_bridges": [],
+    "kernel_parameters": [],
+    "measures": {"chrony.offset_seconds": 0.0},
+    "hardware": {"cpus": 2, "memory_bytes": 1 << 30, "pci": []},
+}
+"""Facts that kinds read as well."""
+
+
+def with_nothing_more(raw: dict[str, Any], *parts: dict[str, Any]) -> dict[str, Any]:
+    """Return *raw* with the values of *parts* where it has none, such as facts of an earlier probe."""
+    for part in parts or (NOTHING,):
+        for name, value in copy.deepcopy(part).items():
+            raw.setdefault(name, value)
+    for login in raw.get("login_keys", {}).values():
+        login.setdefault("authorities", {})
+    raw.setdefault("covers", {"files": [], "texts": [], "sysctls_left_out": []})
+    raw["covers"].setdefault("sysctls_left_out", [])
+    return raw
