@@ -63,7 +63,9 @@ def explain(
     """Print the causes and cures of an error, or a rule of the audit, by its id. Needs no project and no connection."""
     from rackwright.schema.problem import hint
 
-    known = {**sections(), **rules()}
+    known = sections()
+    if id not in known:
+        known |= rules()  # their import takes longer than all the rest
     if id is None:
         for name, text in known.items():
             terminal.show(f"{name:<24} {text.partition(chr(10))[0]}")
