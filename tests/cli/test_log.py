@@ -48,7 +48,6 @@ WITHOUT_ENTRIES = {
     "env": "prints variables",
     "explain": "prints documentation",
     "gpu top": "reads hosts",
-    "compare": "reads snapshots and hosts",
     "host qualify": "measures",
     "init": "writes files that Git records",
     "lineage": "reads a registry",

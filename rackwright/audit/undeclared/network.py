@@ -21,11 +21,11 @@ def files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 
 
 def addresses(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
-    """Yield the addresses of declared links that are not declared; a claim on all addresses reports them itself."""
+    """Yield the links with addresses that are not declared; the claim on a declared link reports its addresses."""
     for link in facts.links:
         want = declared.wants.get(f"link:{link.name}")
-        if declared.host.network is None or link.kind in ("loopback", "other"):
-            continue
+        if declared.host.network is None or link.kind not in ("physical", "bond", "vlan"):
+            continue  # engines of containers make bridges of their own
         if want is None and link.addresses and not _is_management(link.addresses, declared):
             yield Finding(f"link:{link.name}", f"{', '.join(link.addresses)} on a link that is not declared")
 
@@ -35,8 +35,8 @@ def _is_management(addresses: tuple[str, ...], declared: HostDeclaration) -> boo
 
 
 def routes(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
-    """Yield the routes over declared links that nothing declares."""
-    if declared.host.network is None:
+    """Yield the routes over declared links that nothing declares; a cluster adds those to the pods of its nodes."""
+    if declared.host.network is None or declared.in_cluster:
         return
     expected = {(route.to, route.via) for route in declared.host.network.routes}
     for route in facts.routes:

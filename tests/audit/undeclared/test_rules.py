@@ -299,6 +299,16 @@ def test_a_socket_of_the_distribution_or_of_a_cluster_is_not_found():
     assert found(RULES["RW-030"], raw, cluster) == []
 
 
+def test_bridges_of_engines_and_routes_of_a_cluster_are_not_found():
+    raw = converged()
+    raw["links"].append({**LINK, "kind": "bridge"})
+    raw["routes"].append(ROUTE)
+    cluster = replace(declared(), host=declared().host.model_copy(update={"roles": {"kubernetes_node": {}}}))
+
+    assert found(RULES["RW-051"], raw) == []
+    assert found(RULES["RW-052"], raw, cluster) == []
+
+
 def test_packages_are_unknown_without_lists_unless_apt_has_no_archive_of_its_own():
     raw = converged()
     raw["foreign_packages"] = {"unknown": "no list of debian's packages"}
