@@ -125,7 +125,11 @@ requirements: $(TEST) ## Take the newest versions that pyproject.toml allows int
 			--allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 			--build-deps-for editable $$only --output-file requirements/$$extra.txt pyproject.toml; \
 	done
-	@$(BIN)/pip install --quiet uv  # pip-compile would fetch the 3 GB of PyTorch to read what it needs
+	@$(BIN)/pip install --quiet uv
+	@UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --extra s3 --constraint requirements/core.txt \
+		--output-file requirements/s3.txt pyproject.toml
+	@# pip-compile would fetch the 3 GB of PyTorch to read what it needs
 	@UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --group docs --constraint requirements/core.txt \
 		--constraint requirements/test.txt --output-file requirements/docs.txt

@@ -7,10 +7,12 @@ from workloads.errors import Diagnostic, UserError, one_line, render, visible
 __all__ = [
     "DeclarationError",
     "Diagnostic",
+    "EndpointUnreachable",
     "HostUnreachable",
     "Refused",
     "SetupError",
     "StepFailed",
+    "Unreachable",
     "UserError",
     "command",
     "one_line",
@@ -39,10 +41,18 @@ class Refused(UserError):
     """A change that is refused, for example because it would lose data without consent."""
 
 
-class HostUnreachable(UserError):
-    """No answer from a host: its state is unknown."""
+class Unreachable(UserError):
+    """No answer from a host or an endpoint: its state is unknown."""
 
     exit_status = 3
+
+
+class HostUnreachable(Unreachable):
+    """No answer from a host."""
+
+
+class EndpointUnreachable(Unreachable):
+    """No usable answer from an endpoint."""
 
 
 class StepFailed(UserError):

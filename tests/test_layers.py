@@ -75,6 +75,7 @@ MAY_IMPORT = {
         "toolchain.cache",
     ),
     "rackwright.hosts": ("errors", "progress", "schema", "facts", "core", "kinds", "fleet", "stack"),
+    "rackwright.endpoints": ("errors", "progress", "schema", "facts", "core", "stack"),
     "rackwright.access": ("errors", "files", "progress", "schema", "facts", "core", "kinds", "stack", "hosts"),
     "rackwright.audit": (
         "errors",
@@ -87,6 +88,7 @@ MAY_IMPORT = {
         "fleet",
         "stack",
         "hosts",
+        "endpoints",
     ),
     "rackwright.status": (
         "errors",
@@ -100,7 +102,7 @@ MAY_IMPORT = {
         "workloads.tracking",
     ),
     "rackwright.log": ("errors", "files", "locations", "stack"),
-    "rackwright.provider": (*LOWER, "log"),
+    "rackwright.provider": (*LOWER, "endpoints", "log"),
     "rackwright.qualify": LOWER,
     "rackwright.erase": LOWER,
     "rackwright.toolchain": ("errors", "files", "locations", "progress", "schema.secret"),
@@ -131,6 +133,7 @@ MAY_IMPORT = {
     ),
     "rackwright.cli": (
         *LOWER,
+        "endpoints",
         "access",
         "audit",
         "status",
@@ -148,6 +151,7 @@ MAY_IMPORT = {
     "rackwright.program": (
         "errors",
         "locations",
+        "core",
         "schema",
         "kinds",
         "stack",
@@ -160,7 +164,7 @@ MAY_IMPORT = {
 }
 KNOW_TWINS = ("rackwright/twin/", "rackwright/cli/", "rackwright/stack/stack.py", "rackwright/schema/twin.py")
 """All other code treats a virtual host as what it is: a host."""
-HEAVY = {"paramiko", "qemu", "boto3", "ansible_runner", "torch"}
+HEAVY = {"paramiko", "qemu", "boto3", "botocore", "ansible_runner", "torch"}
 """Imported where they are used: the provider starts twice per update."""
 
 FILES = sorted(path for folder in ("rackwright", "stacks", "workloads") for path in (ROOT / folder).rglob("*.py"))

@@ -1,4 +1,4 @@
-"""Collect the facts of an audit from all hosts at once, or from earlier snapshots."""
+"""Collect the facts of an audit from all hosts and endpoints at once, or from earlier snapshots."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -6,11 +6,14 @@ from datetime import datetime
 from pathlib import Path
 
 from rackwright.audit.report import Evidence
-from rackwright.errors import Diagnostic, HostUnreachable, UserError
+from rackwright.core.contract import EndpointSource
+from rackwright.endpoints import open_endpoints
+from rackwright.errors import Diagnostic, EndpointUnreachable, HostUnreachable, UserError
 from rackwright.facts import snapshot
 from rackwright.facts.facts import Facts
 from rackwright.hosts.pool import Hosts
 from rackwright.progress import Progress
+from rackwright.stack import Stack
 
 AT_ONCE = 64
 
@@ -57,6 +60,23 @@ def _probe(hosts: Hosts, name: str, progress: Progress) -> Facts | UserError:
         return error
 
 
+def from_endpoints(stack: Stack, progress: Progress) -> Evidence:
+    """Return the facts of all endpoints of *stack*, and the error of each endpoint that does not answer."""
+    if not stack.endpoint_sources:
+        return {}
+    endpoints = open_endpoints(stack)
+
+    def read(source: EndpointSource) -> Facts | UserError:
+        try:
+            return endpoints.facts(source)
+        except UserError as error:
+            progress(f"{source}: not reached")
+            return error
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(map(str, stack.endpoint_sources), pool.map(read, stack.endpoint_sources), strict=True))
+
+
 def from_snapshots(directory: Path, as_of: datetime, names: Iterable[str]) -> Evidence:
     """Return the newest snapshot of each host that is not later than *as_of*, or an error if there is none."""
     return dict(each_from_snapshots(directory, as_of, names))
@@ -66,8 +86,10 @@ def each_from_snapshots(
     directory: Path, as_of: datetime, names: Iterable[str]
 ) -> Iterator[tuple[str, Facts | UserError]]:
     """Yield each host with its newest snapshot that is not later than *as_of*, or with an error if there is none."""
-    problem = f"no snapshot of the host in {directory} is old enough"
     help = "Save one with `rackwright audit --save`"
     for name in names:
+        is_endpoint = ":" in name
+        noun, error = ("endpoint", EndpointUnreachable) if is_endpoint else ("host", HostUnreachable)
+        problem = f"no snapshot of the {noun} in {directory} is old enough"
         facts = snapshot.load_host(directory, name, as_of)
-        yield name, facts or HostUnreachable(Diagnostic(name, problem, help=help))
+        yield name, facts or error(Diagnostic(name, problem, help=help))

@@ -27,7 +27,7 @@ def read_diffs(
         result = results.get(declared.name)
         if result is not None and (texts := _wanted_texts(stack, declared, result, evidence)):
             try:
-                present = read_texts(declared.spec.host, [*texts])
+                present = read_texts(declared.source, [*texts])
             except UserError:
                 continue  # the account may only run the probe, or the host has gone
             for path, text in texts.items():
@@ -41,7 +41,7 @@ def _wanted_texts(
     """Return the declared text of each file that differs, by path."""
     secret = {item.thing for item in result.differences if item.secret}
     files = {item.thing for item in result.known_differences if item.thing.startswith("file:")} - secret
-    facts = evidence.get(declared.spec.host)
+    facts = evidence.get(declared.source)
     if not files or facts is None or isinstance(facts, UserError):
         return {}
     plannable, _ = split_overrides(result.differences)

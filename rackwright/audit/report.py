@@ -23,7 +23,7 @@ from rackwright.kinds.shared.unit_overrides import with_overrides
 from rackwright.stack import DeclaredResource, Stack, declare
 
 Evidence = Mapping[str, Facts | UserError]
-"""Facts by host, or the error of a host without facts."""
+"""Facts by host, or by endpoint as in ``s3:archive``, or the error of a source without facts."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,10 @@ def compare_each(
         hosts: Hosts whose resources are compared; empty for all.
     """
     now = now or datetime.now(UTC)
-    compared = [item for item in resources if not hosts or item.spec.host in hosts]
+    compared = [item for item in resources if not hosts or item.source in hosts]
     by_host: dict[str, list[int]] = {}
     for number, item in enumerate(compared):
-        by_host.setdefault(item.spec.host, []).append(number)
+        by_host.setdefault(item.source, []).append(number)
     results: dict[int, AuditResult] = {}
     undeclared: dict[str, tuple[Undeclared, ...]] = {}
     for host, facts in evidence:
@@ -166,10 +166,10 @@ def _compare(
     hidden = _count(all_claims) - _count(claims)
     consents = getattr(spec, "destroy", None)  # only resources with data ask for consent
     notice = f"destroy: {consents} is still declared" if consents else None
-    if text := stack.maintenance.get(spec.host):
+    if text := stack.maintenance.get(declared.source):
         return AuditResult(name, token, 0, (), None, hidden, "; ".join(filter(None, (notice, text))))
     if facts is None:
-        raise KeyError(spec.host)  # only a host in maintenance needs no facts
+        raise KeyError(declared.source)  # only a host in maintenance needs no facts
     if isinstance(facts, UserError):
         return AuditResult(name, token, 0, (), str(facts), hidden, notice)
     outputs = kind.report(spec, facts)

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,12 +59,13 @@ def adopt(
     try:
         names = [name for name in loaded.fleet.hosts if name not in loaded.maintenance]
         before = evidence.from_hosts(hosts, names, project.notify)
-        compared = report.compare(loaded, before)
-        observed = [each for each in compared.results if _host(each) in before]
+        facts = {**before, **evidence.from_endpoints(loaded, project.notify)}
+        compared = report.compare(loaded, facts)
+        observed = [each for each in compared.results if _host(each) in before or _host(each) not in loaded.fleet.hosts]
         matching = [each for each in observed if not (each.differences or each.not_reached)]
         aside = None
         if moves:
-            set_aside.check_complete(loaded, old, before, compared)
+            set_aside.check_complete(loaded, old, facts, compared)
         planned = [recording.change("state", "set aside")] if moves else []
         planned += [recording.change(each.name, "import into the state", _host(each)) for each in matching]
         with recording.record("adopt", loaded, planned=planned):
@@ -75,7 +76,7 @@ def adopt(
             new = [each for each in matching if each.name not in present]
             if new:
                 project.notify(f"adopting {len(new)} of {len(compared.results)} resources")
-                _import(stack, new)
+                _import(stack, new, loaded.fleet.hosts)
         changed = dict(_host_changes(before, hosts))
     finally:
         hosts.close()
@@ -94,8 +95,8 @@ def adopt(
     raise typer.Exit(compared.exit_status or (1 if changed else 0))
 
 
-def _import(stack: str, results: "Sequence[AuditResult]") -> None:
-    """Import *results* into the state with pulumi, each below the component of its host.
+def _import(stack: str, results: "Sequence[AuditResult]", hosts: Container[str]) -> None:
+    """Import *results* into the state with pulumi, each below the component of its host, or of the rack.
 
     In pulumi's import file, `name` is for references in that file; `logicalName` is the name in the program.
     """
@@ -104,7 +105,7 @@ def _import(stack: str, results: "Sequence[AuditResult]") -> None:
     urns = state.urns(stack)
     racks = [urn for urn in urns if _type(urn) == RACK]
     components = {_name(urn): urn for urn in urns if _type(urn) == HOST}
-    of_host = {each: f"host {each}" for each in dict.fromkeys(_host(result) for result in results)}
+    of_host = {each: f"host {each}" for each in dict.fromkeys(map(_host, results)) if each in hosts}
     component = {"component": True, "parent": "the rack"}
     resources: list[dict[str, Any]] = [
         {"type": HOST, "name": name, "logicalName": host, **component}
@@ -114,7 +115,8 @@ def _import(stack: str, results: "Sequence[AuditResult]") -> None:
     if not racks:
         resources.insert(0, {"type": RACK, "name": "the rack", "logicalName": RACK_NAME, "component": True})
     resources += [
-        {"type": each.token, "name": each.name, "id": each.name, "parent": of_host[_host(each)]} for each in results
+        {"type": each.token, "name": each.name, "id": each.name, "parent": of_host.get(_host(each), "the rack")}
+        for each in results
     ]
     name_table = {of_host[host]: urn for host, urn in components.items() if host in of_host}
     if racks:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -199,6 +200,8 @@ def run(stack: "Stack", options: Options, source: FactsSource, digests: Path | N
                 f"values that depend on a secret are unknown; --digests FILE supplies their digests: {error}"
             )
     names = [name for name in options.hosts or stack.fleet.hosts if name not in stack.maintenance]
+    if not options.hosts:
+        names += map(str, stack.endpoint_sources)
     lookup = (tracking,) if source.snapshot is None else ("", "--snapshot asks no server")
     notices = dict(registered.notices(registered.resolve_names(stack, *lookup), stack))
     resources = _state_resources(stack) if options.state else declare(stack)
@@ -232,7 +235,9 @@ def _state_resources(stack: "Stack") -> "tuple[DeclaredResource, ...]":
     from rackwright.cli import state_resources
 
     resources = state_resources.read(stack.name)
-    if wrong := [*stack.unknown_host_errors(*dict.fromkeys(each.spec.host for each in resources))]:
+    if wrong := [
+        *stack.unknown_host_errors(*dict.fromkeys(each.source for each in resources if ":" not in each.source))
+    ]:
         raise DeclarationError(*wrong)
     return resources
 
@@ -247,8 +252,11 @@ def _evidence(stack: "Stack", names: Sequence[str], source: FactsSource) -> "Hos
         as_of = source.as_of.replace(tzinfo=UTC) if source.as_of else datetime.now(UTC)
         yield from evidence.each_from_snapshots(source.snapshot, as_of, names)
         return
+    hosts_alone = [name for name in names if name in stack.fleet.hosts]
     with project.connect_hosts(stack) as hosts:
-        for name, facts in evidence.each_from_hosts(hosts, names, project.notify):
+        of_endpoints = evidence.from_endpoints(stack, project.notify) if len(hosts_alone) < len(names) else {}
+        of_hosts = evidence.each_from_hosts(hosts, hosts_alone, project.notify)
+        for name, facts in chain(of_hosts, of_endpoints.items()):
             if source.save is not None and isinstance(facts, Facts):
                 snapshot.save(source.save, name, facts)
             yield name, facts

@@ -59,11 +59,13 @@ def plan_removals(stack: "Stack", resources: Sequence[Mapping[str, Any]]) -> lis
     names = {resource["inputs"].get("host") for resource in resources} & stack.fleet.hosts.keys()
     with project.connect_hosts(stack) as hosts:
         facts = evidence.from_hosts(hosts, sorted(names - stack.maintenance.keys()), project.notify)
+    if any("host" not in resource["inputs"] for resource in resources):
+        facts = {**facts, **evidence.from_endpoints(project.secrets(stack), project.notify)}
     return [plan_removal(stack, resource, facts) for resource in reversed(resources)]
 
 
 def plan_removal(stack: "Stack", resource: Mapping[str, Any], facts: "Evidence") -> Removal:
-    """Return what the removal of *resource*, of the state, does on its host."""
+    """Return what the removal of *resource*, of the state, does on its host or endpoint."""
     name, host = name_of(resource), resource["inputs"].get("host")
     if host in stack.retired:
         return Removal(name, "stays", f"{host} is retired")
@@ -74,9 +76,10 @@ def plan_removal(stack: "Stack", resource: Mapping[str, Any], facts: "Evidence")
         spec = parse_spec(kind, resource["inputs"])
     except ValidationError as error:
         return Removal(name, "refused", f"the state cannot be read: {error.error_count()} errors")
-    observed = facts.get(host)
+    source = str(spec.facts_source)
+    observed = facts.get(source)
     if observed is None:
-        return Removal(name, "refused", f"{host} is not declared any more, so it cannot be reached")
+        return Removal(name, "refused", f"{source} is not declared any more, so it cannot be reached")
     if isinstance(observed, UserError):
         return Removal(name, "refused", observed.render(severity=""))
     consent = kind.consents(spec)

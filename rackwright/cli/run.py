@@ -43,7 +43,7 @@ def logs(
     from rackwright.status import runs
 
     loaded = project.stack(stack)
-    launcher = runs.find_resources(loaded, run)[-1].spec.host
+    launcher = runs.find_resources(loaded, run)[-1].source
 
     def print_line(line: str) -> None:
         if as_json:
@@ -66,7 +66,7 @@ def stop(stack: StackName, run: RunName, as_json: AsJson = False) -> None:
     from rackwright.status import runs
 
     loaded = project.stack(stack)
-    affected = [each.spec.host for each in runs.find_resources(loaded, run)]
+    affected = [each.source for each in runs.find_resources(loaded, run)]
     with project.connect_hosts(loaded) as hosts:
         planned = [recording.change(run, "stop", host) for host in affected]
         with recording.record("run stop", loaded, affected, {"run": run}, planned):

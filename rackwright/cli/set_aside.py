@@ -115,10 +115,10 @@ def _lost_data(stack: "Stack", result: "AuditResult", evidence: "Evidence") -> I
     from rackwright.facts.facts import Facts
     from rackwright.stack import declare
 
-    facts = evidence.get(result.name.partition("/")[0])
+    declared = next(each for each in declare(stack) if each.name == result.name)
+    facts = evidence.get(declared.source)
     if not result.differences or not isinstance(facts, Facts):
         return
-    declared = next(each for each in declare(stack) if each.name == result.name)
     differences, _ = split_overrides(result.differences)
     if declared.kind.plan(declared.spec, differences, facts, stack.repository).creates:
         problem = "the old state has this resource, and its host does not: the next `up` would create it again"

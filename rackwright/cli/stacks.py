@@ -97,7 +97,7 @@ def show_status(name: str, as_json: bool) -> int:
         project.notify(f"values that depend on a secret are unknown: {error}")
     names = [host for host in stack.fleet.hosts if host not in stack.maintenance]
     with project.connect_hosts(stack) as hosts:
-        found = evidence.from_hosts(hosts, names, project.notify)
+        found = {**evidence.from_hosts(hosts, names, project.notify), **evidence.from_endpoints(stack, project.notify)}
     compared = report.compare(stack, found)
     rows = host_rows(compared.results, compared.undeclared)
     last = last_change(json.loads(state.pulumi(name, "stack", "history", "--json", "--page-size", "1")))

@@ -16,6 +16,27 @@ Scope = Literal["host", "kernel", "hardware"]
 Severity = Literal["error", "warning", "notice"]
 
 
+EndpointProtocol = Literal["s3"]
+"""The protocols of endpoints; rackwright/endpoints/protocols.py has the reader of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSource:
+    """An API that gives facts and takes requests, such as an object store."""
+
+    protocol: EndpointProtocol
+    name: str
+    """The name under which the fleet declares the endpoint."""
+
+    def __str__(self) -> str:
+        """Return ``s3:archive``, which names no host: a host's name has no colon."""
+        return f"{self.protocol}:{self.name}"
+
+
+Source = str | EndpointSource
+"""The origin of a resource's facts, to which its changes go: a host, by name, or an endpoint."""
+
+
 REMEDY_UNKNOWN = "find out why it cannot be read, before anything is changed there"
 
 
@@ -237,7 +258,22 @@ class Reboot:
     text: str
 
 
-Step = Command | Put | PutOutput | Send | Remove | PlayRole | LogIn | Reboot
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request to an endpoint; hosts have no such step."""
+
+    text: str
+    operation: str
+    """The operation of the protocol's client, such as ``put_bucket_tagging`` of boto3."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    destroys: tuple[str, ...] = ()
+    """The data that the request destroys, one line for each thing."""
+    creates: bool = False
+    """Whether the request makes a new thing that will hold data: allowed only if the resource never existed."""
+
+
+HostStep = Command | Put | PutOutput | Send | Remove | PlayRole | LogIn | Reboot
+Step = HostStep | Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +292,7 @@ class Plan:
 
     @property
     def creates(self) -> bool:
-        return any(isinstance(step, Command) and step.creates for step in self.steps)
+        return any(isinstance(step, Command | Call) and step.creates for step in self.steps)
 
 
 class SpecPart(Described):
@@ -265,16 +301,30 @@ class SpecPart(Described):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
 
 
-class Resource(SpecPart):
+class Spec(SpecPart):
     """The base class of every spec that becomes a Pulumi resource."""
 
-    host: str
-    """The host that gives the facts and runs the steps."""
     not_rehearsable: tuple[Scope, ...] = ()
     """Scopes that this target cannot show. Their claims are counted separately, never as holding."""
 
+    @property
+    def facts_source(self) -> Source:
+        """The host or endpoint that gives the facts and takes the steps."""
+        raise NotImplementedError
 
-S = TypeVar("S", bound=Resource)
+
+class Resource(Spec):
+    """The base class of the specs of resources on a host."""
+
+    host: str
+    """The host that gives the facts and runs the steps."""
+
+    @property
+    def facts_source(self) -> str:
+        return self.host
+
+
+S = TypeVar("S", bound=Spec)
 
 
 class Kind(Protocol[S]):
@@ -285,7 +335,7 @@ class Kind(Protocol[S]):
     spec: type[S]
 
     def id(self, spec: S) -> str:
-        """Return ``host/name``: a stable id that never contains an address."""
+        """Return ``host/name`` or ``endpoint/name``: a stable id that never contains an address."""
         ...
 
     def claims(self, spec: S, repository: Repository) -> tuple[Claim, ...]:
@@ -305,7 +355,7 @@ class Kind(Protocol[S]):
         ...
 
     def removal(self, spec: S, facts: Facts, repository: Repository, consent: bool) -> Plan:
-        """Return the plan that removes the resource from its host."""
+        """Return the plan that removes the resource from its source."""
         ...
 
     def consents(self, spec: S) -> bool:
@@ -317,7 +367,7 @@ class Kind(Protocol[S]):
         ...
 
 
-def claims(kind: Kind[Any], spec: Resource, repository: Repository) -> tuple[Claim, ...]:
+def claims(kind: Kind[Any], spec: Spec, repository: Repository) -> tuple[Claim, ...]:
     """Return the claims of *spec*, computed once for each spec and repository."""
     same: tuple[Resource, tuple[Claim, ...]] | None = repository.claims_by_id.get(id(spec))
     if same is not None and same[0] is spec:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from rackwright.core.contract import (
     Absent,
     Between,
+    Call,
     Command,
     Difference,
     OneOf,
@@ -83,7 +84,7 @@ def _plan_lines(plan: Plan, differences: Iterable[Difference]) -> Iterator[str]:
     yield from plan.notes
     for number, step in enumerate(plan.steps, start=1):
         yield format_step(number, len(plan.steps), step.text)
-        for loss in step.destroys if isinstance(step, Command) else ():
+        for loss in step.destroys if isinstance(step, Command | Call) else ():
             yield f"    destroys {loss}"
     for difference in plan.by_hand:
         yield f"by hand: {format_difference(difference)}"

@@ -17,6 +17,7 @@ from rackwright.facts.inventory import HostInventory
 from rackwright.facts.kubernetes import HostKubernetes
 from rackwright.facts.nftables import HostNftables
 from rackwright.facts.run import HostRuns
+from rackwright.facts.s3 import EndpointFacts
 from rackwright.facts.server import HostServers
 from rackwright.facts.storage import HostStorage
 from rackwright.facts.view import Fact, UnknownFact, View, mapping, optional, optional_number, texts
@@ -227,8 +228,9 @@ class Facts(
     HostNftables,
     HostRuns,
     HostServers,
+    EndpointFacts,
 ):
-    """All facts that one probe read on one host. Each base class has those of its module's topic."""
+    """All facts of one host or endpoint. Each base class has those of its module's topic; others are unknown."""
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         super().__init__(raw, "facts")

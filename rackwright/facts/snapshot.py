@@ -1,4 +1,4 @@
-"""Snapshots: facts of hosts in files, for an audit without the hosts."""
+"""Snapshots: facts of hosts and endpoints in files, for an audit without them."""
 
 import json
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ class SnapshotError(UserError):
     """A directory of snapshots, or a file in it, cannot be used."""
 
 
-def save(directory: Path, host: str, facts: Facts, taken_at: datetime | None = None) -> Path:
-    """Write *facts* to ``<directory>/<host>/<utc time>.json``, readable by its owner only; on failure no file stays.
+def save(directory: Path, source: str, facts: Facts, taken_at: datetime | None = None) -> Path:
+    """Write *facts* to ``<directory>/<source>/<utc time>.json``, readable by its owner only; on failure no file stays.
 
     Args:
         taken_at: Time of the observation by this computer's clock, as a host's clock may be wrong; None means now.
     """
     text = json.dumps(facts.raw, sort_keys=True, separators=(",", ":"))
-    path = directory / host / f"{(taken_at or datetime.now(UTC)).astimezone(UTC).strftime(STAMP)}.json"
+    path = directory / source / f"{(taken_at or datetime.now(UTC)).astimezone(UTC).strftime(STAMP)}.json"
     try:
         write_atomic(path, text, 0o600)
     except OSError as error:
@@ -35,7 +35,7 @@ def save(directory: Path, host: str, facts: Facts, taken_at: datetime | None = N
 
 
 def load(directory: Path, as_of: datetime) -> Mapping[str, Facts]:
-    """Return the newest facts of each host that are not later than *as_of*; hosts without any are left out.
+    """Return the newest facts of each source that are not later than *as_of*; sources without any are left out.
 
     Raises:
         SnapshotError: *directory* or a snapshot in it cannot be read, or has another format.
@@ -95,7 +95,7 @@ def read(path: Path) -> Facts:
             Diagnostic(
                 str(path),
                 f"the file is not a snapshot: {error}",
-                "the facts of one host",
+                "the facts of one host or endpoint",
                 "Take the snapshot again, or move the file to another directory",
             )
         ) from error

@@ -18,6 +18,8 @@ from rackwright.fleet.source import format_keys
 from rackwright.schema.base import models
 from rackwright.schema.cluster import problems as cluster_problems
 from rackwright.schema.fleet import Fleet, problems
+from rackwright.schema.object_store import SECRET_KEY_SHORTEST
+from rackwright.schema.object_store import problems as store_problems
 from rackwright.schema.problem import Keys, Problem
 from rackwright.schema.run import problems as run_problems
 from rackwright.schema.server import problems as server_problems
@@ -54,6 +56,12 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
         for problem in role_problems(host, roles, check_secret)
     ]
     wrong += [(("clusters",), problem) for problem in cluster_problems(fleet.clusters, fleet.hosts)]
+    wrong += [((), problem) for problem in store_problems(fleet.object_stores, fleet.buckets, fleet.hosts)]
+    wrong += [
+        (("object_stores", name, "credentials", "secret_key"), missing)
+        for name, store in fleet.object_stores.items()
+        if (missing := check_secret(store.credentials.secret, SECRET_KEY_SHORTEST))
+    ]
     wrong += [(("runs",), problem) for problem in run_problems(fleet.runs, fleet.hosts)]
     wrong += [(("servers",), problem) for problem in server_problems(fleet.servers, fleet.hosts)]
     if wrong:

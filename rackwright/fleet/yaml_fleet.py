@@ -23,6 +23,8 @@ from rackwright.schema.fleet import Fleet, problems
 from rackwright.schema.health import Health
 from rackwright.schema.host import Address, Drive, Host, HostName, Identity, Name, Os
 from rackwright.schema.mirror import Mirror
+from rackwright.schema.object_store import SECRET_KEY_SHORTEST, Bucket, BucketName, ObjectStore
+from rackwright.schema.object_store import problems as store_problems
 from rackwright.schema.port import Nic
 from rackwright.schema.problem import Keys, Problem, hint
 from rackwright.schema.profile import HardwareProfile, unknown_profile
@@ -55,6 +57,10 @@ class FleetFile(FleetHead):
     """All machines by name, which is also the host name."""
     clusters: dict[Name, Cluster] = Field(default_factory=dict)
     """Clusters of Kubernetes on these hosts, by name."""
+    object_stores: dict[Name, ObjectStore] = Field(default_factory=dict)
+    """Servers that speak S3, by name."""
+    buckets: dict[BucketName, Bucket] = Field(default_factory=dict)
+    """Buckets in these object stores, by name."""
 
 
 class PartialHost(Host):
@@ -93,11 +99,17 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
     for name, host in hosts.items():
         for problem in role_problems(host, roles, check_secret):
             findings.add_below(problem, ("hosts", name))
+    common = _common(layers.source.data)
+    if common is not None:
+        for problem in cluster_problems(common.clusters, hosts):
+            findings.add_below(problem, ("clusters",))
+        for problem in store_problems(common.object_stores, common.buckets, hosts):
+            findings.add_below(problem, ())
+        for name, store in common.object_stores.items():
+            if wrong := check_secret(store.credentials.secret, SECRET_KEY_SHORTEST):
+                findings.add_below(wrong, ("object_stores", name, "credentials", "secret_key"))
     findings.raise_any()
-    common = FleetFile.model_validate(layers.source.data)
-    for problem in cluster_problems(common.clusters, hosts):
-        findings.add_below(problem, ("clusters",))
-    findings.raise_any()
+    assert common is not None  # raise_any() raised otherwise
     return Fleet(
         fleet=common.fleet,
         rollout=common.rollout,
@@ -105,7 +117,17 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
         allow=common.allow,
         hosts=hosts,
         clusters=common.clusters,
+        object_stores=common.object_stores,
+        buckets=common.buckets,
     )
+
+
+def _common(data: object) -> FleetFile | None:
+    """Return the file without the merge of its groups; None if it has errors, which are reported elsewhere."""
+    try:
+        return FleetFile.model_validate(data)
+    except ValidationError:
+        return None
 
 
 def _details(model: type[BaseModel], data: object) -> list[Detail]:

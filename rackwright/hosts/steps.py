@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from rackwright.core.contract import Command, LogIn, PlayRole, Put, PutOutput, Reboot, Step
+from rackwright.core.contract import Call, Command, LogIn, PlayRole, Put, PutOutput, Reboot, Step
 from rackwright.errors import Diagnostic, HostUnreachable, StepFailed
 from rackwright.hosts import restart
 from rackwright.hosts.pool import ChangeCancelled, Hosts
@@ -41,6 +41,7 @@ def execute(hosts: Hosts, host: str, id: str, steps: Sequence[Step], progress: P
             raise ChangeCancelled(
                 Diagnostic(id, f"cancelled before {which}", help=RESUME, note=_account(steps, number))
             )
+        assert not isinstance(step, Call), "requests go to endpoints"
         progress(step.text)
         step_progress = partial(_prefix_progress, progress, step.text)
         try:

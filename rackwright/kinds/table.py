@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rackwright.core.contract import Kind
+from rackwright.kinds.bucket import BucketKind
 from rackwright.kinds.cluster import ClusterKind, NodeKind
 from rackwright.kinds.host import HostKind
 from rackwright.kinds.model_server import ModelServerKind
@@ -19,6 +20,7 @@ KINDS: Mapping[str, Kind[Any]] = {
         *(HostKind(), TierKind(), NetworkKind(), PeersKind(), RoleKind()),
         *(NodeKind(), ClusterKind()),
         *(TrainingWorkerKind(), TrainingRunKind(), ModelServerKind()),
+        BucketKind(),
     )
 }
 """The kinds by type token; the provider and the audit loop over this table."""

@@ -8,7 +8,7 @@ from rackwright.provider.resources import CLASSES, ManagedResource
 from rackwright.provider.state_format import HOST
 from rackwright.stack import DeclaredResource
 
-_WITHOUT_PARENT: list[str | pulumi.Alias] = [pulumi.Alias(parent=pulumi.ROOT_STACK_RESOURCE)]
+WITHOUT_PARENT: list[str | pulumi.Alias] = [pulumi.Alias(parent=pulumi.ROOT_STACK_RESOURCE)]
 """Hosts have no parent in states of earlier versions, and no resource has one after a plain `pulumi import`."""
 
 
@@ -21,7 +21,7 @@ class GpuHost(pulumi.ComponentResource):
             rack: The component of the host's rack.
             mounts: The mount point of each tier, by the tier's name.
         """
-        super().__init__(HOST, name, {}, pulumi.ResourceOptions(parent=rack, aliases=_WITHOUT_PARENT))
+        super().__init__(HOST, name, {}, pulumi.ResourceOptions(parent=rack, aliases=WITHOUT_PARENT))
         # from the declaration, because the outputs of each resource cost as much as a resource
         self.register_outputs({"mounts": dict(mounts)})
 
@@ -33,5 +33,5 @@ class GpuHost(pulumi.ComponentResource):
         """
         for resource in resources:
             after = [present[name] for name in resource.after]
-            options = pulumi.ResourceOptions(parent=self, depends_on=after, aliases=_WITHOUT_PARENT)
+            options = pulumi.ResourceOptions(parent=self, depends_on=after, aliases=WITHOUT_PARENT)
             present[resource.name] = CLASSES[resource.token](resource.name, resource.inputs, options)

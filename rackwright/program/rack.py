@@ -7,11 +7,12 @@ from pathlib import Path
 import pulumi
 
 from rackwright import locations
+from rackwright.core.contract import EndpointSource
 from rackwright.errors import DeclarationError, Diagnostic, UserError
 from rackwright.program import handles
-from rackwright.program.gpu_host import GpuHost
+from rackwright.program.gpu_host import WITHOUT_PARENT, GpuHost
 from rackwright.program.handles import HostHandle, ServerHandle
-from rackwright.provider.resources import ManagedResource
+from rackwright.provider.resources import CLASSES, ManagedResource
 from rackwright.provider.state_format import RACK, RACK_NAME
 from rackwright.schema.host import Host
 from rackwright.stack import DeclaredResource, Stack, declare, load_stack
@@ -63,9 +64,15 @@ class Rack(pulumi.ComponentResource):
         self.register_outputs({"mounts": self.mounts})
 
     def _declare(self, resources: tuple[DeclaredResource, ...]) -> None:
-        """Declare *resources* in their order, each below the component of its host."""
+        """Declare *resources* in their order, each below the component of its host, or of the rack itself."""
         hosts: dict[str, GpuHost] = {}
-        for name, of_host in groupby(resources, key=lambda resource: resource.spec.host):
+        for name, of_host in groupby(resources, key=lambda resource: resource.spec.facts_source):
+            if isinstance(name, EndpointSource):
+                for resource in of_host:
+                    after = [self._resources[each] for each in resource.after]
+                    options = pulumi.ResourceOptions(parent=self, depends_on=after, aliases=WITHOUT_PARENT)
+                    self._resources[resource.name] = CLASSES[resource.token](resource.name, resource.inputs, options)
+                continue
             if name not in hosts:
                 hosts[name] = GpuHost(name, self, self.mounts[name])
             hosts[name].add(of_host, self._resources)

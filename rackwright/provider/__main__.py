@@ -63,6 +63,7 @@ def _load(engine_address: str) -> "Provider":
 
 
 def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
+    from rackwright.endpoints import open_endpoints
     from rackwright.hosts.ansible import Plays
     from rackwright.hosts.local_repository import bringing
     from rackwright.hosts.pool import Hosts
@@ -137,6 +138,7 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
         find_inputs,
         loaded_stack.maintenance,
         loaded_stack.retired,
+        open_endpoints(loaded_stack),
     )
 
 

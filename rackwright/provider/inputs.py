@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from rackwright.core import wire
-from rackwright.core.contract import Kind, Resource
+from rackwright.core.contract import Kind, Spec
 from rackwright.core.wire import JSON
 from rackwright.provider import codec
 from rackwright.provider.subject import COMPUTED, Properties, Subject, Urn
@@ -25,18 +25,18 @@ class InputProblem(NamedTuple):
     reason: str
 
 
-def parse_spec(kind: Kind[Any], inputs: Properties) -> Resource:
+def parse_spec(kind: Kind[Any], inputs: Properties) -> Spec:
     """Return the spec that *inputs* of a resource hold.
 
     Raises:
         ValidationError: *inputs* have another shape.
     """
     declared = {name: value for name, value in inputs.items() if name not in COMPUTED}
-    spec: Resource = kind.spec.model_validate_json(json.dumps(declared))  # JSON, where a list may become a tuple
+    spec: Spec = kind.spec.model_validate_json(json.dumps(declared))  # JSON, where a list may become a tuple
     return spec
 
 
-def declared_inputs(spec: Resource) -> dict[str, JSON]:
+def declared_inputs(spec: Spec) -> dict[str, JSON]:
     """Return the inputs that *spec* declares, without those that are computed."""
     inputs: dict[str, JSON] = wire.normalise(spec.model_dump(mode="json", exclude_none=True))
     return inputs

@@ -9,7 +9,8 @@ from rackwright.provider.subject import Subject
 
 def execute_logged(subject: Subject, plan: Plan, progress: Progress, change: str, entry: Operation) -> None:
     """Run the steps of *plan* between the entries of the operations log, the second of which has their result."""
-    host, id, begun = subject.spec.host, subject.id, 0
+    source, id, begun = subject.spec.facts_source, subject.id, 0
+    host = str(source)
 
     def start(number: int) -> None:
         nonlocal begun
@@ -18,7 +19,7 @@ def execute_logged(subject: Subject, plan: Plan, progress: Progress, change: str
     steps = [step.text for step in plan.steps]
     entry.begin([{"host": host, "resource": id, "change": change, "steps": steps, "destroys": losses(plan)}])
     try:
-        subject.site.execute(host, id, plan.steps, progress, start)
+        subject.site.execute(source, id, plan.steps, progress, start)
     except BaseException:
         entry.complete(host, id, "failed", max(begun - 1, 0))
         raise

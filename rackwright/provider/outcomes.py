@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rackwright.core.contract import Claim, Command, Difference, Plan
+from rackwright.core.contract import Call, Claim, Command, Difference, Plan
 from rackwright.core.wording import format_difference
 from rackwright.provider.saved_plan import claims_digest, text_digests
 
@@ -54,7 +54,7 @@ class PlanRecord:
 
 def losses(plan: Plan) -> tuple[str, ...]:
     """Return the data that the steps of *plan* destroy."""
-    return tuple(loss for step in plan.steps if isinstance(step, Command) for loss in step.destroys)
+    return tuple(loss for step in plan.steps if isinstance(step, Command | Call) for loss in step.destroys)
 
 
 def note_plan(

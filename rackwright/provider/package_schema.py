@@ -46,6 +46,11 @@ CONFIG: dict[str, Schema] = {
         "type": "string",
         "description": "`lent` gives containers of a twin this computer's environment of the workloads.",
     },
+    "object_stores": {
+        "type": "object",
+        "additionalProperties": {"type": "string"},
+        "description": "Addresses of stand-ins for object stores on this computer, by name, for a virtual twin.",
+    },
     "secrets": {
         "type": "object",
         "additionalProperties": {"type": "string"},

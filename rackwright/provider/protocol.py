@@ -15,9 +15,9 @@ from pulumi.runtime.proto import plugin_pb2, provider_pb2, status_pb2
 from rackwright import terminal
 from rackwright.errors import (
     DeclarationError,
-    HostUnreachable,
     Refused,
     StepFailed,
+    Unreachable,
     UserError,
     visible,
 )
@@ -49,7 +49,7 @@ PATIENCE_SECONDS = 60.0
 _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (DeclarationError, grpc.StatusCode.INVALID_ARGUMENT),
     (InvalidResource, grpc.StatusCode.INVALID_ARGUMENT),
-    (HostUnreachable, grpc.StatusCode.UNAVAILABLE),
+    (Unreachable, grpc.StatusCode.UNAVAILABLE),
     (StepFailed, grpc.StatusCode.ABORTED),
     (UserError, grpc.StatusCode.FAILED_PRECONDITION),
     (OutOfTime, grpc.StatusCode.DEADLINE_EXCEEDED),

@@ -14,15 +14,15 @@ from pydantic import ValidationError
 
 from rackwright.core import diff as comparison
 from rackwright.core import wire
-from rackwright.core.contract import Absent, Kind
+from rackwright.core.contract import Absent, EndpointSource, Kind
 from rackwright.core.wire import JSON
 from rackwright.core.wording import format_changes, format_difference, format_plan
 from rackwright.errors import (
     DeclarationError,
     Diagnostic,
-    HostUnreachable,
     Refused,
     StepFailed,
+    Unreachable,
     UserError,
     command,
     render,
@@ -154,7 +154,7 @@ class Resources:
         subject = self._subject(urn, new)
         try:
             observed = subject.observe()
-        except HostUnreachable as error:
+        except Unreachable as error:
             operation.warn(_with_note(error, "the plan is unknown"), "unreachable")
             return dict(new)
         # everything differs for a new resource, so its differences are left out
@@ -163,7 +163,7 @@ class Resources:
             operation.info(text)
         secret_things, changes = self._secret_things(urn, old), ""
         if texts := {path: text for path, text in observed.plan.texts.items() if f"file:{path}" not in secret_things}:
-            changes = format_changes(subject.site.hosts.texts(subject.spec.host, [*texts]), texts)
+            changes = format_changes(subject.site.texts(subject.spec.facts_source, [*texts]), texts)
             operation.info(changes)
         operation.plan(subject.claims, observed.plan, differences, changes)
         self._may_run(urn, old, state, observed, operation)
@@ -193,10 +193,10 @@ class Resources:
         operation: Operation,
         entry: LoggedOperation,
     ) -> tuple[str, dict[str, JSON]]:
-        created, host = bool(state.get("created")), subject.spec.host
+        created, source = bool(state.get("created")), subject.spec.facts_source
         with (
-            subject.site.slot(subject.kind.rollout_group(subject.spec), host, operation.status),
-            subject.site.hosts.lease(host, subject.id, operation.status),
+            subject.site.slot(subject.kind.rollout_group(subject.spec), source, operation.status),
+            subject.site.lease(source, subject.id, operation.status),
         ):
             observed = subject.observe(fresh=True)
             saved_plan.check(subject.id, subject.claims, observed.plan)
@@ -223,7 +223,7 @@ class Resources:
         return subject.id, observed.outputs(created or creates)
 
     def delete(self, urn: Urn, inputs: Properties, operation: Operation) -> None:
-        """Remove the resource from its host if its last *inputs* allow that; leave a retired host unchanged."""
+        """Remove the resource from its source if its last *inputs* allow that; leave a retired host unchanged."""
         self._refuse_other_format(urn, inputs)
         site, retired = self._sites[urn.stack], str(inputs.get("host"))
         if retired in site.retired_hosts:
@@ -236,15 +236,18 @@ class Resources:
                 operation.info("the program still declares it: only its old entry leaves the state")
             return
         self._refuse_in_maintenance(urn, inputs)
-        host = subject.spec.host
+        source = subject.spec.facts_source
         try:
             with self._record("delete", subject) as entry:
                 saved_plan.check_removal(subject.id)
-                with subject.site.hosts.lease(host, subject.id, operation.status):
+                with subject.site.lease(source, subject.id, operation.status):
                     self._remove(subject, operation, entry)
-        except HostUnreachable as error:
-            forget = command("rackwright host forget {} {}", urn.stack, host)
-            note = f"a removal needs its host; if the host never comes back, {forget} forgets all its resources"
+        except Unreachable as error:
+            if isinstance(source, EndpointSource):
+                note = f"a removal needs its endpoint, {source}"
+            else:
+                forget = command("rackwright host forget {} {}", urn.stack, source)
+                note = f"a removal needs its host; if the host never comes back, {forget} forgets all its resources"
             raise Refused(*(_add_context(each, subject.id, note) for each in error.diagnostics)) from error
 
     def _remove(self, subject: Subject, operation: Operation, entry: LoggedOperation) -> None:
@@ -302,7 +305,7 @@ class Resources:
         raise Refused(*refusals)
 
     def _record(self, change: str, subject: Subject) -> AbstractContextManager[LoggedOperation]:
-        return subject.site.record(change, subject.spec.host, subject.id, self._sites.redact)
+        return subject.site.record(change, str(subject.spec.facts_source), subject.id, self._sites.redact)
 
     def _maintenance_text(self, urn: Urn, inputs: Properties) -> str | None:
         """Return the reason for maintenance of the host today; None without maintenance."""

@@ -1,4 +1,4 @@
-"""The declaration and hosts of a stack, opened at the first call and shared by all resources."""
+"""The declaration, hosts and endpoints of a stack, opened at the first call and shared by all resources."""
 
 import contextlib
 import threading
@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from rackwright.core.contract import Step
+from rackwright.core.contract import EndpointSource, Source, Step
 from rackwright.core.repository import Repository
 from rackwright.core.wire import JSON
 from rackwright.core.wording import format_step
+from rackwright.errors import Diagnostic, EndpointUnreachable
 from rackwright.facts.facts import Facts
 from rackwright.kinds.shared.secrets import Redactor
 from rackwright.log.operation import Operation
@@ -32,6 +33,35 @@ class HostsProtocol(Protocol):
     def cancel(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+class EndpointsProtocol(Protocol):
+    """The provider's interface to the endpoints; see rackwright.endpoints."""
+
+    def facts(self, source: EndpointSource, fresh: bool = False) -> Facts: ...
+
+    def lease(self, source: EndpointSource) -> AbstractContextManager[object]: ...
+
+    def execute(self, source: EndpointSource, id: str, steps: Sequence[Step], progress: Progress) -> None: ...
+
+    def cancel(self) -> None: ...
+
+
+class NoEndpoints:
+    """The endpoints of a stack that declares none."""
+
+    def facts(self, source: EndpointSource, fresh: bool = False) -> Facts:
+        raise EndpointUnreachable(
+            Diagnostic(str(source), "the stack has no such endpoint", help="Declare it in the fleet")
+        )
+
+    def lease(self, source: EndpointSource) -> AbstractContextManager[object]:
+        return contextlib.nullcontext()
+
+    def execute(self, source: EndpointSource, id: str, steps: Sequence[Step], progress: Progress) -> None:
+        self.facts(source)
+
+    def cancel(self) -> None: ...
 
 
 class Execute(Protocol):
@@ -56,7 +86,7 @@ class Record(Protocol):
 
 @dataclass(frozen=True)
 class Site:
-    """The declaration and hosts of one stack."""
+    """The declaration, hosts and endpoints of one stack."""
 
     repository: Repository
     hosts: HostsProtocol
@@ -68,15 +98,36 @@ class Site:
     """Hosts in maintenance today, each with the text for messages."""
     retired_hosts: Collection[str] = ()
     """Hosts whose resources leave the state and stay unchanged."""
+    endpoints: EndpointsProtocol = field(default_factory=NoEndpoints)
 
-    def slot(self, rollout_group: str | None, host: str, progress: Progress) -> AbstractContextManager[None]:
-        """Wait until *host* may change; without a *rollout_group* it may change at once."""
-        return (
-            contextlib.nullcontext() if rollout_group is None else self.rollout_gate.slot(rollout_group, host, progress)
-        )
+    def facts(self, source: Source, fresh: bool = False) -> Facts:
+        """Return the facts of *source*, read once in this phase.
+
+        Args:
+            fresh: Require a reading that begins after this call.
+        """
+        if isinstance(source, EndpointSource):
+            return self.endpoints.facts(source, fresh=fresh)
+        return self.hosts.facts(source, fresh=fresh)
+
+    def texts(self, source: Source, paths: Sequence[str]) -> Mapping[str, str | None]:
+        """Return the current texts of files; an endpoint has no files."""
+        return {} if isinstance(source, EndpointSource) else self.hosts.texts(source, paths)
+
+    def lease(self, source: Source, id: str, progress: Progress) -> AbstractContextManager[object]:
+        """Hold *source* for changes of the resource *id* alone."""
+        if isinstance(source, EndpointSource):
+            return self.endpoints.lease(source)
+        return self.hosts.lease(source, id, progress)
+
+    def slot(self, rollout_group: str | None, source: Source, progress: Progress) -> AbstractContextManager[None]:
+        """Wait until *source* may change; an endpoint, or a host without a *rollout_group*, may change at once."""
+        if rollout_group is None or isinstance(source, EndpointSource):
+            return contextlib.nullcontext()
+        return self.rollout_gate.slot(rollout_group, source, progress)
 
     def execute(
-        self, host: str, id: str, steps: Sequence[Step], progress: Progress, started: Callable[[int], None]
+        self, source: Source, id: str, steps: Sequence[Step], progress: Progress, started: Callable[[int], None]
     ) -> None:
         """Do *steps*, and announce each with the text of the preview.
 
@@ -92,7 +143,10 @@ class Site:
                 started(current)
             progress(format_step(current, len(steps), text))
 
-        self.execute_steps(self.hosts, host, id, steps, announce)
+        if isinstance(source, EndpointSource):
+            self.endpoints.execute(source, id, steps, announce)
+        else:
+            self.execute_steps(self.hosts, source, id, steps, announce)
 
 
 class Sites:
@@ -143,6 +197,7 @@ class Sites:
             self.declared.clear()
         for site in self._opened:
             site.hosts.cancel()
+            site.endpoints.cancel()
 
     def close(self) -> None:
         for site in self._opened:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from rackwright.core import contract, wire
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Claim, Difference, Kind, Observation, Plan, Resource
+from rackwright.core.contract import Claim, Difference, Kind, Observation, Plan, Spec
 from rackwright.core.scope import rehearsable_claims
 from rackwright.core.wire import JSON
 from rackwright.errors import Diagnostic
@@ -46,7 +46,7 @@ class Subject:
     """One resource: its kind, its declaration and its site."""
 
     kind: Kind[Any]
-    spec: Resource
+    spec: Spec
     inputs: Properties
     site: Site
 
@@ -64,18 +64,18 @@ class Subject:
         """Return the subject with its observation.
 
         Args:
-            fresh: Probe the host now, rather than use the facts of this phase.
+            fresh: Read the source now, rather than use the facts of this phase.
 
         Raises:
-            HostUnreachable: the host cannot be reached.
+            Unreachable: the source cannot be reached.
         """
-        facts = self.site.hosts.facts(self.spec.host, fresh=fresh)
+        facts = self.site.facts(self.spec.facts_source, fresh=fresh)
         observation = self.kind.observe(self.claims, facts)
         return ObservedSubject(self, facts, observation, comparison.diff(self.claims, observation))
 
     def removal(self) -> Plan:
-        """Return the plan that removes the resource from its host, if its own declaration consents."""
-        facts = self.site.hosts.facts(self.spec.host, fresh=True)
+        """Return the plan that removes the resource from its source, if its own declaration consents."""
+        facts = self.site.facts(self.spec.facts_source, fresh=True)
         consent = self.kind.consents(self.spec)
         return refuse_unknown(self.id, lambda: self.kind.removal(self.spec, facts, self.site.repository, consent))
 

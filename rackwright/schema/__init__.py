@@ -7,6 +7,7 @@ from rackwright.schema.host import Drive, Host, Identity
 from rackwright.schema.mirror import Mirror
 from rackwright.schema.needs import Needs
 from rackwright.schema.network import Bond, Dns, Network, Route, Vlan
+from rackwright.schema.object_store import Bucket, Credentials, Expiry, ObjectStore, Retention
 from rackwright.schema.port import Nic
 from rackwright.schema.profile import Bus, DriveClass, HardwareProfile
 from rackwright.schema.ssh import Login, Ssh
@@ -16,11 +17,14 @@ from rackwright.schema.units import Size
 __all__ = [
     "Alerts",
     "Bond",
+    "Bucket",
     "Bus",
+    "Credentials",
     "Dns",
     "Drive",
     "DriveClass",
     "Encryption",
+    "Expiry",
     "Fleet",
     "HardwareProfile",
     "Health",
@@ -31,6 +35,8 @@ __all__ = [
     "Needs",
     "Network",
     "Nic",
+    "ObjectStore",
+    "Retention",
     "Route",
     "Scrub",
     "Size",

@@ -14,6 +14,7 @@ from rackwright.schema.cluster import Cluster
 from rackwright.schema.host import Host, HostName, Name
 from rackwright.schema.mirror import Mirror
 from rackwright.schema.network import Network, links
+from rackwright.schema.object_store import Bucket, BucketName, ObjectStore
 from rackwright.schema.problem import Keys, Problem
 from rackwright.schema.rollout import Rollout
 from rackwright.schema.run import Run
@@ -39,6 +40,10 @@ class Fleet(Schema):
     """All hosts by name."""
     clusters: dict[Name, Cluster] = Field(default_factory=dict)
     """Clusters of Kubernetes on these hosts, by name."""
+    object_stores: dict[Name, ObjectStore] = Field(default_factory=dict)
+    """Servers that speak S3, by name."""
+    buckets: dict[BucketName, Bucket] = Field(default_factory=dict)
+    """Buckets in these object stores, by name."""
     uses: str | None = None
     """File of the fleet that declares the hosts; this fleet then has only runs and servers on them."""
     key: Key = Field(default_factory=lambda: {"secret": "training_key"})

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from rackwright import __version__, locations
-from rackwright.core.contract import Claim, Resource
+from rackwright.core.contract import Claim, Spec
 from rackwright.errors import Diagnostic, command
 from rackwright.fleet.lockfile import Lock, repository_digests
 from rackwright.kinds.role.spec import RoleSpec
@@ -18,7 +18,7 @@ def system(os: str) -> str:
     return f"{os}/{ARCHITECTURE}"
 
 
-def problems(stack: Stack, resources: Iterable[tuple[Resource, Sequence[Claim]]]) -> Iterator[Diagnostic]:
+def problems(stack: Stack, resources: Iterable[tuple[Spec, Sequence[Claim]]]) -> Iterator[Diagnostic]:
     """Yield the errors of the lock; none if the fleet has no lock and does not require one."""
     where = str(stack.lock_file)
     relock = command(f"rackwright lock {'--fetch ' if stack.fleet.mirror else ''}{{}}", stack.name)

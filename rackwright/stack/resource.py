@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from rackwright.core.contract import Kind, Resource
+from rackwright.core.contract import Kind, Spec
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class DeclaredResource:
     """A resource of a stack: its kind, its spec, and the resources that come before it."""
 
     kind: Kind[Any] = field(compare=False)
-    spec: Resource
+    spec: Spec
     after: tuple[str, ...] = ()
     """Names of the resources that must be as declared before this one changes."""
 
@@ -24,6 +24,11 @@ class DeclaredResource:
     def name(self) -> str:
         """The logical name in Pulumi, which is also the id: ``host/tier``."""
         return self.kind.id(self.spec)
+
+    @property
+    def source(self) -> str:
+        """The key of the resource's facts in an audit and in snapshots: a host's name, or ``s3:archive``."""
+        return str(self.spec.facts_source)
 
     @property
     def inputs(self) -> dict[str, Any]:

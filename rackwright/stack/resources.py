@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from rackwright.core import contract
-from rackwright.core.contract import Claim
+from rackwright.core.contract import Claim, Source
 from rackwright.core.repository import RoleSource
 from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.fleet.place import locate_errors
@@ -21,6 +21,7 @@ from rackwright.kinds.tier.spec import TierSpec
 from rackwright.schema.catalogue import drivers
 from rackwright.schema.fleet import Fleet, stations
 from rackwright.schema.host import Host
+from rackwright.stack.buckets import buckets
 from rackwright.stack.clusters import clusters, role_variables
 from rackwright.stack.lock_check import problems as lock_problems
 from rackwright.stack.resource import DeclaredResource
@@ -37,11 +38,11 @@ def declare(stack: Stack) -> tuple[DeclaredResource, ...]:
         resources = declare_unchecked(stack)
     except DeclarationError as errors:
         raise locate_errors(stack.fleet_file, errors.diagnostics) from None
-    shared = {each.spec.host for each in resources if not isinstance(each.spec, HostSpec | TierSpec)}
+    shared = {each.spec.facts_source for each in resources if not isinstance(each.spec, HostSpec | TierSpec)}
     claims = [
         (resource, contract.claims(resource.kind, resource.spec, stack.repository))
         for resource in resources
-        if resource.spec.host in shared  # the schema keeps tiers apart, and computing their claims takes time
+        if resource.spec.facts_source in shared  # the schema keeps tiers apart, and computing their claims takes time
     ]
     lock_errors = lock_problems(stack, ((resource.spec, promised) for resource, promised in claims))
     if wrong := [*_duplicate_names(stack.fleet, resources), *_duplicate_owners(claims), *lock_errors]:
@@ -55,7 +56,7 @@ def declare_unchecked(stack: Stack) -> tuple[DeclaredResource, ...]:
     if stack.fleet.uses:
         return _workloads(stack)
     own = (resource for name, host in hosts.items() for resource in _host_resources(stack, name, host))
-    return (*own, *_peers(stack), *clusters(stack))
+    return (*own, *_peers(stack), *clusters(stack), *buckets(stack))
 
 
 def _workloads(stack: Stack) -> tuple[DeclaredResource, ...]:
@@ -85,6 +86,8 @@ def _duplicate_names(fleet: Fleet, resources: Sequence[DeclaredResource]) -> Ite
     """Yield an error for each tier that has the name of another resource of its host."""
     for resource in resources:
         host, _, name = resource.name.partition("/")
+        if host not in fleet.hosts:
+            continue
         if not fleet.uses and not isinstance(resource.spec, TierSpec) and name in fleet.hosts[host].tiers:
             expected, help = "each resource of a host has its own name", "Give the tier another name"
             note = f"the {resource.token.rpartition(':')[2]} resource of this host has that name"
@@ -92,15 +95,15 @@ def _duplicate_names(fleet: Fleet, resources: Sequence[DeclaredResource]) -> Ite
 
 
 def _duplicate_owners(resources: Sequence[tuple[DeclaredResource, Sequence[Claim]]]) -> Iterator[Diagnostic]:
-    """Yield an error for each thing of a host that a second resource would own."""
-    owners: dict[tuple[str, str], str] = {}
+    """Yield an error for each thing of a host or endpoint that a second resource would own."""
+    owners: dict[tuple[Source, str], str] = {}
     for resource, claims in resources:
         for claim in claims:
-            place = resource.spec.host, claim.thing
+            place = resource.spec.facts_source, claim.thing
             if claim.owned and owners.setdefault(place, resource.name) != resource.name:
                 problem = f"got two owners, {owners[place]} and {resource.name}: {claim.thing}"
                 help = "Remove it from one of the two, or make one of them only need it"
-                yield Diagnostic(f"hosts.{resource.spec.host}", problem, "one thing has one owner", help)
+                yield Diagnostic(f"hosts.{resource.spec.facts_source}", problem, "one thing has one owner", help)
 
 
 def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredResource]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rackwright import locations
-from rackwright.core.contract import Scope
+from rackwright.core.contract import EndpointSource, Scope
 from rackwright.core.repository import Repository, Roles, load_templates
 from rackwright.errors import DeclarationError, Diagnostic, command
 from rackwright.fleet import tracking
@@ -27,7 +27,7 @@ from rackwright.schema.mirror import PORT
 from rackwright.schema.problem import Problem, hint
 from rackwright.schema.ssh import Endpoint, Login, parse_jump
 from rackwright.schema.twin import container_problems, twin_of
-from rackwright.stack import passphrase
+from rackwright.stack import passphrase, store_urls
 
 SETTINGS = ("fleet", "target")
 CONTAINERS = "rackwright:containers"
@@ -84,6 +84,13 @@ class Stack:
     """Hosts in maintenance today, each with the text for reports."""
     retired: frozenset[str] = frozenset()
     """Retired hosts, which `fleet` does not contain."""
+    store_urls: Mapping[str, str] = field(default_factory=dict)
+    """Addresses of object stores by name. A virtual rack has only those of its settings, and never a real store."""
+
+    @property
+    def endpoint_sources(self) -> tuple[EndpointSource, ...]:
+        """The endpoints that give facts for this stack."""
+        return () if self.fleet.uses else tuple(EndpointSource("s3", name) for name in self.store_urls)
 
     @property
     def mirror(self) -> AboutMirror | None:
@@ -186,6 +193,7 @@ def load_stack(name: str, project: Path) -> Stack:
     containers = _containers(twin_stack, project, values["target"], fleet)
     lends_mirrors = _lends(MIRRORS, twin_stack, project, virtual)
     lends_workloads = _lends(WORKLOADS, twin_stack, project, virtual)
+    urls = store_urls.load(settings_source(name, project), fleet, virtual)
     fleet_path, path = path, path.with_name(fleet.uses or path.name)
     fleet_file, lock_file = _relative_path(fleet_path), _relative_path(lock_path(path))
     lock = load_lock(lock_file)
@@ -193,18 +201,18 @@ def load_stack(name: str, project: Path) -> Stack:
         twin = values["target"].removeprefix(TWIN)
         endpoints = _twin_endpoints(project.resolve() / ".rackwright" / "twins" / twin)
         scaled, notices = twin_of(fleet, containers)
+        notices = (*notices, *store_urls.notices(fleet, urls))
         return Stack(
             *(name, project, scaled, endpoints, repository, key, twin, containers),
-            *(
-                lends_mirrors,
-                lends_workloads,
-                (*notices, *host_notices),
-                fleet_file,
-                lock,
-                lock_file,
-                maintenance,
-                retired,
-            ),
+            lends_mirrors=lends_mirrors,
+            lends_workloads=lends_workloads,
+            notices=(*notices, *host_notices),
+            fleet_file=fleet_file,
+            lock=lock,
+            lock_file=lock_file,
+            maintenance=maintenance,
+            retired=retired,
+            store_urls=urls,
         )
     pins = path.with_suffix(".known_hosts")
     endpoints = {host: _endpoint(host, spec, pins) for host, spec in fleet.hosts.items()}
@@ -216,6 +224,7 @@ def load_stack(name: str, project: Path) -> Stack:
         lock_file=lock_file,
         maintenance=maintenance,
         retired=retired,
+        store_urls=urls,
     )
 
 
@@ -301,7 +310,9 @@ def _references(fleet: Fleet) -> frozenset[str]:
         return frozenset({secret.name_of(fleet.key), *server_secrets, *tracking.secrets(fleet.runs, fleet.hosts)})
     hosts = fleet.hosts.values()
     tier_keys = (tier.key for host in hosts for tier in host.tiers.values() if tier.key)
-    return frozenset({*tier_keys, *(name for host in hosts for _, name in secret.references(host.roles))})
+    store_keys = (store.credentials.secret for store in fleet.object_stores.values())
+    role_secrets = (name for host in hosts for _, name in secret.references(host.roles))
+    return frozenset({*tier_keys, *store_keys, *role_secrets})
 
 
 def _twin_stack(name: str, project: Path, target: str) -> str:

@@ -131,14 +131,14 @@ def observe(hosts: Hosts, stack: Stack, run: str) -> RunReport:
 
     def observe_host(declared: DeclaredResource) -> dict[str, Any]:
         try:
-            report: dict[str, Any] = declared.kind.report(declared.spec, hosts.facts(declared.spec.host, fresh=True))
+            report: dict[str, Any] = declared.kind.report(declared.spec, hosts.facts(declared.source, fresh=True))
             return report
         except UserError as error:
             return {"unknown": f"not reached: {error.diagnostic.problem}"}
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        reports = dict(zip((each.spec.host for each in resources), pool.map(observe_host, resources), strict=True))
-    launcher = reports[resources[-1].spec.host]
+        reports = dict(zip((each.source for each in resources), pool.map(observe_host, resources), strict=True))
+    launcher = reports[resources[-1].source]
     ranks = {host: report.get("unknown") or report.get("ranks", {}) for host, report in reversed(reports.items())}
     return RunReport(run, {name: value for name, value in launcher.items() if name != "ranks"}, ranks)
 

@@ -11,7 +11,7 @@ from rackwright.facts.storage import Superblock
 from rackwright.facts.view import Fact, UnknownFact, View
 from tests.support import recorded_facts, recorded_hosts
 from tests.support.converged_host import SEEDED
-from tests.support.recorded_hosts import RESOURCES, STACK
+from tests.support.recorded_hosts import AT_ENDPOINTS, RESOURCES, STACK
 
 
 def unknown(reason: str) -> dict[str, str]:
@@ -66,8 +66,8 @@ def views_of_kinds() -> list[View]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(View, "__init__", record)
-        for declared in RESOURCES.values():
-            facts = Facts(recorded_hosts.recorded(declared.spec.host))
+        for declared in (*RESOURCES.values(), *AT_ENDPOINTS.values()):
+            facts = Facts(recorded_hosts.recorded(declared.source))
             declared.kind.observe(declared.kind.claims(declared.spec, STACK.repository), facts)
             declared.kind.report(declared.spec, facts)
     return found

@@ -8,7 +8,7 @@ import pytest
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.stack import DeclaredResource
-from tests.support.recorded_hosts import RESOURCES, STACK, recorded
+from tests.support.recorded_hosts import AT_ENDPOINTS, RESOURCES, STACK, recorded
 
 
 @pytest.fixture
@@ -16,16 +16,16 @@ def repository() -> Repository:
     return STACK.repository
 
 
-@pytest.fixture(params=RESOURCES.values(), ids=RESOURCES)
+@pytest.fixture(params=[*RESOURCES.values(), *AT_ENDPOINTS.values()], ids=[*RESOURCES, *AT_ENDPOINTS])
 def declared(request) -> DeclaredResource:
-    """Each resource of the rack."""
+    """Each resource of the rack, and each bucket."""
     return request.param
 
 
 @pytest.fixture
 def raw(declared) -> dict[str, Any]:
-    """The recorded facts of its host, to be changed at will."""
-    return recorded(declared.spec.host)
+    """The recorded facts of its host or endpoint, to be changed at will."""
+    return recorded(declared.source)
 
 
 @pytest.fixture

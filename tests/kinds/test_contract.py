@@ -8,11 +8,11 @@ from rackwright.core import diff as comparison
 from rackwright.core.contract import UnknownValue
 from rackwright.facts.facts import Facts
 from tests.support.mutations import ROWS, Row, another, setting, values_read
-from tests.support.recorded_hosts import RESOURCES, STACK, recorded
+from tests.support.recorded_hosts import AT_ENDPOINTS, RESOURCES, STACK, recorded
 
 PROPERTIES = [
     pytest.param(declared, claim.thing, name, id=f"{declared.name}-{claim.thing}-{name}")
-    for declared in RESOURCES.values()
+    for declared in (*RESOURCES.values(), *AT_ENDPOINTS.values())
     for claim in declared.kind.claims(declared.spec, STACK.repository)
     for name in claim.want
 ]
@@ -65,7 +65,7 @@ def test_each_property_differs_by_itself(declared, thing, name):
     """
     One change on the host makes exactly one property differ: no claim echoes the wish.
     """
-    raw = recorded(declared.spec.host)
+    raw = recorded(declared.source)
     row_of(declared, thing, name, raw).differ(raw, thing.partition(":")[2])
 
     assert differing(declared, raw) == [f"{thing}.{name}"]
@@ -76,7 +76,7 @@ def test_each_property_can_be_unknown(declared, thing, name):
     """
     What the facts do not hold is unknown, with a reason: never as declared, and never a difference.
     """
-    raw = recorded(declared.spec.host)
+    raw = recorded(declared.source)
     row_of(declared, thing, name, raw).hide(raw, thing.partition(":")[2])
 
     left = {item.path: item.actual for item in differences(declared, raw)}
@@ -113,8 +113,8 @@ def test_one_owner_per_thing():
     No two resources of a host own the same thing.
     """
     owned = [
-        (declared.spec.host, thing)
-        for declared in RESOURCES.values()
+        (declared.source, thing)
+        for declared in (*RESOURCES.values(), *AT_ENDPOINTS.values())
         for thing in {claim.thing for claim in declared.kind.claims(declared.spec, STACK.repository) if claim.owned}
     ]
 

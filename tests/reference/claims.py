@@ -7,7 +7,7 @@ from rackwright.kinds.role.entries import SORTS
 from rackwright.kinds.table import KINDS
 from tests.reference.markdown import code, page, table
 from tests.support.our_roles import ROLES
-from tests.support.recorded_hosts import RESOURCES, STACK
+from tests.support.recorded_hosts import AT_ENDPOINTS, RESOURCES, STACK
 
 ROLE = "rackwright:software:Role"
 INTRODUCTION = """\
@@ -26,7 +26,7 @@ def _kind(token: str) -> str:
     """Return the claims of a kind: its sorts of things with all their properties."""
     owned: dict[str, bool] = {}
     properties: dict[str, set[str]] = {}
-    for declared in RESOURCES.values():
+    for declared in (*RESOURCES.values(), *AT_ENDPOINTS.values()):
         if declared.kind.token == token:
             for claim in declared.kind.claims(declared.spec, STACK.repository):
                 sort = claim.thing.partition(":")[0]

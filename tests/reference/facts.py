@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator
 from types import ModuleType
 
-from rackwright.facts import container, facts, gpu, inventory, run, server, storage
+from rackwright.facts import container, facts, gpu, inventory, run, s3, server, storage
 from rackwright.facts.view import Fact, View
 from tests.reference.markdown import code, page, table
 
@@ -16,11 +16,12 @@ MODULES: dict[str, ModuleType] = {
     "Beside the packages": inventory,
     "Training runs": run,
     "Model servers": server,
+    "Object stores": s3,
 }
 INTRODUCTION = """\
-One read-only probe reports these facts about a host. `rackwright audit STACK --save DIR` writes them to files, and
-`--snapshot DIR` compares a declaration with such files. A value that the probe cannot read is `{"unknown": REASON}`,
-and never counts as absent."""
+One read-only probe reports these facts about a host, and one reading those about an object store.
+`rackwright audit STACK --save DIR` writes them to files, and `--snapshot DIR` compares a declaration with such files. A
+value that cannot be read is `{"unknown": REASON}`, and never counts as absent."""
 
 
 def views(module: ModuleType) -> Iterator[type[View]]:

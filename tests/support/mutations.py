@@ -111,7 +111,39 @@ def unreadable(table: str) -> Change:
     return lambda raw, key: raw.__setitem__(table, {"unknown": "no permission"})
 
 
+def stored(raw: Raw, key: str) -> Raw:
+    found: Raw = raw["s3"]["buckets"][key]
+    return found
+
+
+def tagged(raw: Raw, key: str, **tags: str) -> None:
+    stored(raw, key)["tags"].update(tags)
+
+
 ROWS: dict[str, dict[str, Row]] = {
+    "endpoint": {
+        "clock_is_right": setting(lambda raw, key: raw["s3"], "clock_skew_seconds", lambda seconds: 1200),
+    },
+    "bucket": {
+        "owner": Row(
+            lambda raw, key: tagged(raw, key, **{"rackwright-owner": "another"}),
+            lambda raw, key: stored(raw, key).__setitem__("tags", {"unknown": "AccessDenied"}),
+        ),
+        "tags": Row(
+            lambda raw, key: tagged(raw, key, by="hand"),
+            lambda raw, key: stored(raw, key).__setitem__("tags", {"unknown": "AccessDenied"}),
+        ),
+        **{
+            name: setting(stored, name, lambda days: (days or 0) + 1)
+            for name in ("retention_days", "current_days", "earlier_days", "uploads_days")
+        },
+        "retention_mode": setting(stored, "retention_mode", lambda mode: "compliance"),
+        "encryption": setting(stored, "encryption", lambda encryption: "sse-kms"),
+        "other_rules": setting(stored, "other_rules", lambda rules: ["by-hand"]),
+        "policy": setting(stored, "policy", lambda lines: [*lines, "Allow * s3:GetObject arn:aws:s3:::models/*"]),
+        "grants": setting(stored, "grants", lambda grants: ["AllUsers READ"]),
+        "versioning": setting(stored, "versioning", lambda found: "enabled" if found == "never" else "suspended"),
+    },
     "host": {
         "serial": setting(lambda raw, key: raw["identity"], "serial", lambda serial: "ANOTHER"),
         "device_tree_serial": setting(lambda raw, key: raw["identity"], "device_tree_serial", lambda serial: "ANOTHER"),

@@ -33,6 +33,10 @@ CLUSTERED = replace(STACK, fleet=load_fleet(HERE / "clustered.yaml", STACK.repos
 RESOURCES = {declared.name: declared for stack in (STACK, *ALSO) for declared in declare(stack)} | {
     declared.name: declared for declared in clusters(CLUSTERED)
 }
+_STORED = load_fleet(HERE / "stored.yaml", STACK.repository.roles)
+STORED = replace(STACK, fleet=_STORED, store_urls={name: store.url for name, store in _STORED.object_stores.items()})
+AT_ENDPOINTS = {declared.name: declared for declared in declare(STORED)}
+"""Resources whose facts are those of an endpoint."""
 
 
 def recorded(host: str) -> dict[str, Any]:
@@ -43,6 +47,8 @@ def recorded(host: str) -> dict[str, Any]:
     about where the data begins: what stands here is written by hand, as of sound drives and none; and arrays that can
     grow left less of each member free, and no member was asked which array its superblock names. No run had a GPU.
     """
+    if ":" in host:  # an endpoint, whose facts stand as they were recorded
+        return _read(host.replace(":", "-"))
     made_up = {"willow": _tier_files, "sorrel": _sealed_facts}
     raw: dict[str, Any] = made_up[host]() if host in made_up else _read(host)
     if host in CLUSTERED.fleet.hosts:

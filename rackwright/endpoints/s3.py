@@ -1,0 +1,150 @@
+"""The client of an object store: reads its facts, and sends the requests of plans."""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rackwright.core.contract import Call
+from rackwright.endpoints import s3_facts
+from rackwright.errors import Diagnostic, EndpointUnreachable, SetupError, StepFailed, command
+from rackwright.facts.facts import Facts
+from rackwright.schema.object_store import ObjectStore
+from rackwright.stack import Stack
+
+CONNECT_SECONDS = 5
+ANSWER_SECONDS = 60
+ATTEMPTS = 3
+EXTRA = "rackwright[s3]"
+
+
+def connect(stack: Stack, name: str) -> "S3Client":
+    """Return the client of the object store *name* of *stack*.
+
+    Raises:
+        EndpointUnreachable: the secret key has no known value, or the store has no address.
+        SetupError: boto3 is not installed.
+    """
+    store, url = stack.fleet.object_stores[name], stack.store_urls.get(name)
+    secret_key = stack.repository.secrets.get(store.credentials.secret)
+    if url is None:
+        problem, help = "the address of the store is unknown", "Add it to the settings of the stack"
+        raise EndpointUnreachable(Diagnostic(f"s3:{name}", problem, help=help))
+    if secret_key is None:
+        problem = f"the value of the secret {store.credentials.secret} is unknown"
+        help = "Run the command where it can read the secrets of the stack"
+        raise EndpointUnreachable(Diagnostic(f"s3:{name}", problem, help=help))
+    return S3Client(f"s3:{name}", url, store, secret_key)
+
+
+class S3Client:
+    """One account's connection to an object store. Any thread may use it."""
+
+    def __init__(self, where: str, url: str, store: ObjectStore, secret_key: str) -> None:
+        """
+        Args:
+            where: The store in messages.
+            url: Its address, which may be that of a stand-in.
+        """
+        self._where, self._url = where, url
+        self._certificates = _authority(store.ca)
+        make = session(store.region, url, self._certificates)
+        self.signed = make(store.credentials.access_key, secret_key)
+        self._unsigned = make(None, None)
+
+    def read(self) -> Facts:
+        """Return all facts of the store that the account sees."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return Facts(s3_facts.read(self.signed, self._unsigned))
+        except (BotoCoreError, ClientError) as error:
+            raise EndpointUnreachable(s3_facts.diagnose(self._where, self._url, error)) from error
+
+    def call(self, id: str, step: Call) -> None:
+        """Send the request of *step*."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            if own := OPERATIONS.get(step.operation):
+                own(self.signed, id, **step.parameters)
+            else:
+                getattr(self.signed, step.operation)(**step.parameters)
+        except ClientError as error:
+            problem = f"the store refused to {step.text}: {s3_facts.format_error(error)}"
+            help = "Check the account's rights and the server's log, and run the same command again"
+            raise StepFailed(Diagnostic(id, problem, help=help)) from error
+        except BotoCoreError as error:
+            raise EndpointUnreachable(s3_facts.diagnose(self._where, self._url, error)) from error
+
+
+def session(region: str, url: str, certificates: str | bool) -> Callable[[str | None, str | None], Any]:
+    """Return a function of an access key and a secret key that returns a client; without keys, an anonymous one.
+
+    The operator's own files and variables for other clouds have no effect.
+    """
+    try:
+        import botocore.session
+        from botocore import UNSIGNED
+        from botocore.config import Config
+    except ImportError:
+        problem = "boto3 is not installed on this computer, and object stores need it"
+        raise SetupError(Diagnostic("object_stores", problem, help=f"Run {command('pip install {}', EXTRA)}")) from None
+
+    def make(access_key: str | None, secret_key: str | None) -> Any:
+        own = botocore.session.Session()
+        own.set_config_variable("config_file", os.devnull)
+        own.set_config_variable("credentials_file", os.devnull)
+        config = Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=ANSWER_SECONDS,
+            retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
+            s3={"addressing_style": "path"},
+            max_pool_connections=s3_facts.AT_ONCE,
+            signature_version=None if access_key else UNSIGNED,
+        )
+        keys = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key}
+        return own.create_client("s3", region, endpoint_url=url, verify=certificates, config=config, **keys)
+
+    return make
+
+
+def _authority(certificate: str | None) -> str | bool:
+    """Return the file with *certificate*, which stays until the process ends; True for those of this computer."""
+    if certificate is None:
+        return True
+    descriptor, path = tempfile.mkstemp(prefix="rackwright-ca-")
+    with os.fdopen(descriptor, "w") as file:
+        file.write(certificate)
+    import atexit
+
+    atexit.register(Path(path).unlink, missing_ok=True)
+    return path
+
+
+def _empty(client: Any, id: str, Bucket: str) -> None:
+    """Delete all versions and unfinished uploads of a bucket. Retention is never bypassed.
+
+    Raises:
+        StepFailed: the store keeps versions, for example under retention.
+    """
+    kept: dict[str, str] = {}
+    for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=Bucket):
+        for upload in page.get("Uploads", ()):
+            client.abort_multipart_upload(Bucket=Bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+    for page in client.get_paginator("list_object_versions").paginate(Bucket=Bucket):
+        found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+        objects = [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in found]
+        if objects:
+            answer = client.delete_objects(Bucket=Bucket, Delete={"Objects": objects, "Quiet": True})
+            kept |= {each["Key"]: each.get("Message", each["Code"]) for each in answer.get("Errors", ())}
+    if kept:
+        key, reason = next(iter(kept.items()))
+        problem = f"the store keeps {len(kept)} objects, the first is {key}: {reason}"
+        help = "Wait until their retention ends, and remove the bucket then"
+        raise StepFailed(Diagnostic(id, problem, help=help))
+
+
+OPERATIONS: Mapping[str, Callable[..., None]] = {"empty_bucket": _empty}
+"""Operations that take several requests, by the name that plans use."""

@@ -1,0 +1,253 @@
+"""The reading of an object store: all buckets that the account sees, and the features of the server."""
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from rackwright.errors import Diagnostic
+from rackwright.facts.facts import FORMAT
+from rackwright.facts.s3 import policy_lines
+from rackwright.schema.object_store import LIFECYCLE_RULES
+
+AT_ONCE = 16
+"""Requests that are sent at once."""
+OWN_RULES = {id: name for name, (id, _, _) in LIFECYCLE_RULES.items()}
+"""The ages that facts name, by the id of their lifecycle rule."""
+NOT_IMPLEMENTED = ("NotImplemented", "MethodNotAllowed", "XNotImplemented", "UnsupportedOperation")
+_NOT_NAMED = "no-such-bucket"
+_ABSENT = {
+    "get_object_lock_configuration": "ObjectLockConfigurationNotFoundError",
+    "get_bucket_lifecycle_configuration": "NoSuchLifecycleConfiguration",
+    "get_bucket_policy": "NoSuchBucketPolicy",
+    "get_bucket_encryption": "ServerSideEncryptionConfigurationNotFoundError",
+    "get_bucket_tagging": "NoSuchTagSet",
+}
+"""The error of an operation for a setting that the bucket does not have."""
+FEATURES = {
+    "versioning": "get_bucket_versioning",
+    "retention": "get_object_lock_configuration",
+    "lifecycle": "get_bucket_lifecycle_configuration",
+    "policy": "get_bucket_policy",
+    "encryption": "get_bucket_encryption",
+    "tags": "get_bucket_tagging",
+}
+"""The features of servers, each with the operation that reads its setting."""
+
+
+def read(signed: Any, unsigned: Any) -> dict[str, Any]:
+    """Return the raw facts of a store.
+
+    Args:
+        signed: A client with the account's keys.
+        unsigned: A client without keys.
+
+    Raises:
+        ClientError: the store refused to list the buckets.
+        BotoCoreError: the store did not answer.
+    """
+    listing = signed.list_buckets()
+    headers = listing["ResponseMetadata"]["HTTPHeaders"]
+    names = [str(bucket["Name"]) for bucket in listing.get("Buckets", ())]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        features = _features(signed, pool)
+        buckets = dict(zip(names, pool.map(lambda name: _bucket(signed, unsigned, name), names), strict=True))
+    return {
+        "format": FORMAT,
+        "taken_at": time.time(),
+        "s3": {
+            "server": headers.get("server", ""),
+            "clock_skew_seconds": _clock_skew(headers.get("date")),
+            "anonymous": _anonymous(unsigned.list_buckets),
+            "features": features,
+            "buckets": buckets,
+        },
+    }
+
+
+def format_error(error: Any) -> str:
+    """Return the code and the message of a ClientError."""
+    answer = error.response.get("Error", {})
+    return " ".join(str(part) for part in (answer.get("Code"), answer.get("Message")) if part)
+
+
+def diagnose(where: str, url: str, error: Any) -> Diagnostic:
+    """Return the diagnostic of an *error* of botocore that leaves the state of a store unknown."""
+    response = getattr(error, "response", None)
+    if not isinstance(response, Mapping):
+        problem = f"no answer from {url}: {error}"
+        return Diagnostic(where, problem, help="Check the address, the server and the network between")
+    code = response.get("Error", {}).get("Code")
+    if code == "RequestTimeTooSkewed":
+        skew = _clock_skew(response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date"))
+        by = f"{abs(skew)} s {'ahead of' if skew > 0 else 'behind'}" if isinstance(skew, int) else "far from"
+        problem = f"the server's clock is {by} the clock of this computer, so it refuses every request"
+        return Diagnostic(where, problem, "clocks at most 15 minutes apart", "Set the wrong clock; both need time sync")
+    if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch"):
+        problem = f"the store refuses the credentials: {format_error(error)}"
+        return Diagnostic(where, problem, help="Correct credentials.access_key, or the value of the secret key")
+    problem = f"the store refuses to list its buckets: {format_error(error)}"
+    return Diagnostic(where, problem, help="Give the account the right to list and manage buckets")
+
+
+def _features(client: Any, pool: ThreadPoolExecutor) -> dict[str, Any]:
+    """Return whether the server knows each feature, by questions about a bucket that does not exist."""
+    absent = f"{_NOT_NAMED}-{secrets.token_hex(8)}"
+
+    def is_known(operation: str) -> Any:
+        from botocore.exceptions import ClientError
+
+        try:
+            getattr(client, operation)(Bucket=absent)
+        except ClientError as error:
+            return _code(error) not in NOT_IMPLEMENTED
+        return True
+
+    return dict(zip(FEATURES, pool.map(is_known, FEATURES.values()), strict=True))
+
+
+def _bucket(signed: Any, unsigned: Any, name: str) -> dict[str, Any]:
+    """Return the raw facts of a bucket; each value that could not be read is unknown."""
+    settings = {feature: _setting(signed, operation, name) for feature, operation in FEATURES.items()}
+    return {
+        "versioning": _convert(settings["versioning"], lambda a: str(a.get("Status", "never")).lower()),
+        **_convert_all(settings["retention"], ("retention_mode", "retention_days"), _retention),
+        **_convert_all(settings["lifecycle"], (*OWN_RULES.values(), "other_rules"), _lifecycle),
+        "policy": _convert(settings["policy"], _policy),
+        "encryption": _convert(settings["encryption"], _encryption),
+        "tags": _convert(settings["tags"], lambda a: {each["Key"]: each["Value"] for each in a.get("TagSet", ())}),
+        "grants": _convert(_setting(signed, "get_bucket_acl", name), _grants),
+        "anonymous": _anonymous(lambda: unsigned.list_objects_v2(Bucket=name, MaxKeys=1)),
+        "empty": _is_empty(signed, name),
+    }
+
+
+def _setting(client: Any, operation: str, bucket: str) -> Any:
+    """Return the answer of *operation*; an empty one for an absent setting, and ``{"unknown": reason}``."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        return getattr(client, operation)(Bucket=bucket)
+    except ClientError as error:
+        code = _code(error)
+        return {} if code == _ABSENT.get(operation) or code in NOT_IMPLEMENTED else _unknown(format_error(error))
+    except BotoCoreError as error:
+        return _unknown(str(error))
+
+
+def _convert(answer: Any, convert: Callable[[Any], Any]) -> Any:
+    if answer.keys() == {"unknown"}:
+        return answer
+    try:
+        return convert(answer)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return _unknown(f"the answer has another form than S3 documents: {error!r}")
+
+
+def _convert_all(answer: Any, names: tuple[str, ...], convert: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    """Return the values of several names from one answer; all are unknown if it is."""
+    values = _convert(answer, convert)
+    return dict.fromkeys(names, values) if values.keys() == {"unknown"} else values
+
+
+def _retention(answer: Any) -> dict[str, Any]:
+    default = answer.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention", {})
+    days = default.get("Days") or (default["Years"] * 365 if default.get("Years") else None)
+    return {"retention_mode": default["Mode"].lower() if default.get("Mode") else None, "retention_days": days}
+
+
+def _lifecycle(answer: Any) -> dict[str, Any]:
+    """Return the days of rackwright's rules, and the ids of all rules with another content."""
+    found: dict[str, Any] = dict.fromkeys(OWN_RULES.values())
+    others: list[str] = []
+    for rule in answer.get("Rules", ()):
+        name = OWN_RULES.get(rule.get("ID", ""))
+        days = _days(rule, name) if name else None
+        if name is None or days is None:
+            others.append(str(rule.get("ID", "without an id")))
+        else:
+            found[name] = days
+    return {**found, "other_rules": sorted(others)}
+
+
+def _days(rule: Mapping[str, Any], name: str) -> int | None:
+    """Return the days of a rule that is as a plan writes it; None for another one."""
+    _, action, key = LIFECYCLE_RULES[name]
+    content = {part: value for part, value in rule.items() if part not in ("ID", "Prefix")}
+    everywhere = not rule.get("Prefix") and rule.get("Filter", {}) in ({}, {"Prefix": ""})
+    content.pop("Filter", None)
+    if not everywhere or content.keys() != {"Status", action} or content["Status"] != "Enabled":
+        return None
+    return int(content[action][key]) if content[action].keys() == {key} else None
+
+
+def _policy(answer: Any) -> list[str]:
+    return sorted({*policy_lines(json.loads(answer["Policy"]))}) if answer.get("Policy") else []
+
+
+def _encryption(answer: Any) -> str:
+    rules = answer.get("ServerSideEncryptionConfiguration", {}).get("Rules", ())
+    algorithms = [rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] for rule in rules]
+    names = {"AES256": "sse-s3", "aws:kms": "sse-kms", "aws:kms:dsse": "sse-kms"}
+    return names[algorithms[0]] if algorithms else "none"
+
+
+def _grants(answer: Any) -> list[str]:
+    """Return the grants to others than the bucket's owner."""
+    owner = answer.get("Owner", {}).get("ID")
+    return sorted(_others(answer.get("Grants", ()), owner))
+
+
+def _others(grants: Any, owner: Any) -> Iterator[str]:
+    for grant in grants:
+        grantee = grant["Grantee"]
+        name = grantee.get("URI", grantee.get("ID", "?")).rpartition("/")[2]
+        if grantee.get("ID") != owner:
+            yield f"{name} {grant['Permission']}"
+
+
+def _is_empty(client: Any, bucket: str) -> Any:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        versions = client.list_object_versions(Bucket=bucket, MaxKeys=1)
+        uploads = client.list_multipart_uploads(Bucket=bucket, MaxUploads=1)
+    except ClientError as error:
+        return _unknown(format_error(error))
+    except BotoCoreError as error:
+        return _unknown(str(error))
+    return not (versions.get("Versions") or versions.get("DeleteMarkers") or uploads.get("Uploads"))
+
+
+def _anonymous(request: Callable[[], Any]) -> Any:
+    """Return whether the server answers *request*, which has no credentials: allowed or refused."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        request()
+    except ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        return "refused" if status in (401, 403) else _unknown(format_error(error))
+    except BotoCoreError as error:
+        return _unknown(str(error))
+    return "allowed"
+
+
+def _clock_skew(date: str | None) -> Any:
+    """Return the seconds by which the server's clock is ahead of this computer's."""
+    try:
+        return round((parsedate_to_datetime(str(date)) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return _unknown("the server sends no date")
+
+
+def _code(error: Any) -> str:
+    return str(error.response.get("Error", {}).get("Code"))
+
+
+def _unknown(reason: str) -> dict[str, str]:
+    return {"unknown": reason}

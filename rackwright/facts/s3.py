@@ -1,0 +1,84 @@
+"""Typed views of the facts that one reading of an object store gave."""
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from rackwright.facts.view import Fact, View, mapping, optional, optional_number, texts
+
+
+class BucketFacts(View):
+    """A bucket."""
+
+    versioning = Fact(str, "enabled, suspended or never.")
+    encryption = Fact(str, "none, sse-s3 or sse-kms.")
+    policy = Fact(texts, "The policy, one line for each effect, principal, action and resource, sorted.")
+    grants = Fact(texts, "Grants of the access control list to other accounts, sorted.")
+    anonymous = Fact(str, "The answer to a listing without credentials: refused or allowed.")
+    empty = Fact(bool, "Whether the bucket has no version of an object, no delete marker and no unfinished upload.")
+    tags = Fact(mapping, "Values by key.")
+    retention_mode = Fact(optional, "Mode of the default retention, governance or compliance; None without one.")
+    retention_days = Fact(optional_number, "Days of the default retention from the upload; a year counts as 365.")
+    current_days = Fact(optional_number, "Days until a current version is deleted; None for no rule of rackwright.")
+    earlier_days = Fact(optional_number, "Days until an earlier version is deleted; None for no rule of rackwright.")
+    uploads_days = Fact(optional_number, "Days until an unfinished upload is deleted; None for no rule of rackwright.")
+    other_rules = Fact(texts, "Ids of all other lifecycle rules, sorted.")
+
+
+class S3Facts(View):
+    """An object store, as one account sees it."""
+
+    server = Fact(str, "Name and version of the server in its own words; empty if it does not tell.")
+    clock_skew_seconds = Fact(int, "The server's clock minus this computer's.")
+    anonymous = Fact(str, "The answer to a listing of buckets without credentials: refused or allowed.")
+
+    def feature(self, name: str) -> bool:
+        """Return whether the server knows the feature *name*, or raise UnknownFact."""
+        return View(self.table("features"), f"{self._where}.features").value(name, bool)
+
+    def bucket(self, name: str) -> BucketFacts | None:
+        """Return the bucket *name*; None if the account sees no such bucket. Raises UnknownFact."""
+        return self.entry("buckets", name, BucketFacts)
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """The names of all buckets that the account sees. Raises UnknownFact."""
+        return tuple(sorted(self.table("buckets")))
+
+
+class EndpointFacts(View):
+    """The parts of facts that come from endpoints."""
+
+    @cached_property
+    def s3(self) -> S3Facts:
+        """The object store; unknown in the facts of a host."""
+        return S3Facts(self.read("s3"), "facts.s3")
+
+
+def policy_lines(policy: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each effect, principal, action and resource of *policy*, a document of IAM."""
+    for statement in _list(policy.get("Statement")):
+        names = {key: _list(value) for key, value in statement.items()}
+        condition = f" if {_flat(statement['Condition'])}" if statement.get("Condition") else ""
+        for principal in _principals(statement):
+            for action in (*names.get("Action", ()), *(f"not {each}" for each in names.get("NotAction", ()))):
+                resources = (*names.get("Resource", ()), *(f"not {each}" for each in names.get("NotResource", ())))
+                for resource in resources:
+                    yield f"{statement.get('Effect')} {principal} {action} {resource}{condition}"
+
+
+def _principals(statement: Mapping[str, Any]) -> Iterator[str]:
+    for key, prefix in (("Principal", ""), ("NotPrincipal", "not ")):
+        value = statement.get(key, {})
+        for kind, names in value.items() if isinstance(value, Mapping) else [("AWS", value)]:
+            for name in _list(names):
+                yield f"{prefix}{name}" if kind == "AWS" else f"{prefix}{kind} {name}"
+
+
+def _list(value: Any) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _flat(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,116 @@
+"""The kind of buckets in object stores: settings, rights and retention."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+from rackwright.core.contract import Absent, Claim, Difference, Observation, OneOf, Plan, Value, Want
+from rackwright.core.repository import Repository
+from rackwright.facts.facts import Facts
+from rackwright.facts.s3 import BucketFacts, policy_lines
+from rackwright.facts.view import UnknownFact
+from rackwright.kinds.bucket.policy import document
+from rackwright.kinds.bucket.spec import BucketSpec
+from rackwright.kinds.shared import observation
+from rackwright.schema.object_store import OWNER_TAG
+
+NONE = "none"
+CLOCK_SECONDS = 300
+"""Largest difference of two clocks that is right. At 900 seconds, servers refuse every request."""
+DAYS = ("current_days", "earlier_days", "uploads_days")
+_CLOCK = "set the clock of the server or of this computer: servers refuse requests at 15 minutes of difference"
+_ANONYMOUS_STORE = "configure accounts in the server: without any, it answers everybody"
+_ANONYMOUS = "remove the public access in the server's own settings; the bucket's policy and grants are as declared"
+_UNKNOWN = "give the account the right to read the settings of buckets"
+
+
+class BucketKind:
+    """The kind of buckets in object stores."""
+
+    token: ClassVar[str] = "rackwright:object:Bucket"
+    spec = BucketSpec
+
+    def id(self, spec: BucketSpec) -> str:
+        return spec.id
+
+    def claims(self, spec: BucketSpec, repository: Repository) -> tuple[Claim, ...]:
+        return tuple(_claims(spec))
+
+    def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
+        return observation.observe(_observe, claims, facts)
+
+    def report(self, spec: BucketSpec, facts: Facts) -> dict[str, Any]:
+        try:
+            bucket = facts.s3.bucket(spec.name)
+            return {"server": facts.s3.server} | ({} if bucket is None else {"empty": bucket.empty})
+        except UnknownFact as reason:
+            return {"unknown": str(reason)}
+
+    def plan(self, spec: BucketSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
+        from rackwright.kinds.bucket import plan as planning
+
+        return planning.plan(spec, differences, facts)
+
+    def removal(self, spec: BucketSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
+        from rackwright.kinds.bucket import plan as planning
+
+        return planning.removal(spec, facts, consent)
+
+    def consents(self, spec: BucketSpec) -> bool:
+        return spec.declared.destroy == "allowed"
+
+    def rollout_group(self, spec: BucketSpec) -> None:
+        return None
+
+
+def _claims(spec: BucketSpec) -> Iterator[Claim]:
+    declared = spec.declared
+    yield Claim(
+        f"endpoint:{spec.store}",
+        {"clock_is_right": True, "anonymous": "refused"},
+        owned=False,
+        remedies={"clock_is_right": _CLOCK, "anonymous": _ANONYMOUS_STORE},
+    )
+    retention = declared.retention
+    days: dict[str, Want] = {name: getattr(declared.expiry, name) or NONE for name in DAYS}
+    want: dict[str, Want] = {
+        "owner": spec.fleet,
+        "tags": tuple(f"{key}={value}" for key, value in sorted(declared.tags.items())),
+        "versioning": "enabled" if declared.versioning else OneOf(("never", "suspended")),
+        "retention_mode": retention.mode if retention else NONE,
+        "retention_days": retention.days if retention else NONE,
+        "encryption": _encryption(spec),
+        **days,
+        "other_rules": (),
+        "policy": tuple(sorted({*policy_lines(document(spec))})),
+        "grants": (),
+        "anonymous": "refused",
+    }
+    yield Claim(spec.thing, want, remedies={"anonymous": _ANONYMOUS}, remedy_unknown=_UNKNOWN)
+
+
+def _encryption(spec: BucketSpec) -> Want:
+    """Return the wanted encryption. A server without a key fails every write to an encrypted bucket."""
+    if spec.declared.encryption != NONE:
+        return spec.declared.encryption
+    return OneOf((NONE, "sse-s3")) if spec.encryption_key else NONE
+
+
+def _observe(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+    if sort == "endpoint":
+        return abs(facts.s3.clock_skew_seconds) <= CLOCK_SECONDS if name == "clock_is_right" else facts.s3.anonymous
+    bucket = facts.s3.bucket(key)
+    return Absent() if bucket is None else _property(bucket, name)
+
+
+def _property(bucket: BucketFacts, name: str) -> Value:
+    match name:
+        case "owner":
+            return str(bucket.tags.get(OWNER_TAG, NONE))
+        case "tags":
+            return tuple(f"{key}={value}" for key, value in sorted(bucket.tags.items()) if key != OWNER_TAG)
+        case "retention_mode" | "retention_days" | "current_days" | "earlier_days" | "uploads_days":
+            setting: str | int | None = getattr(bucket, name)
+            return NONE if setting is None else setting
+        case _:
+            value: Value = getattr(bucket, name)
+            return value

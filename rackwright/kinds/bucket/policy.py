@@ -1,0 +1,32 @@
+"""The policy of a bucket, from the rights that the fleet declares."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rackwright.kinds.bucket.spec import BucketSpec
+from rackwright.schema.object_store import Right
+
+_LIST = ("s3:ListBucket",)
+ON_BUCKET: Mapping[Right, tuple[str, ...]] = {
+    "read_current": _LIST,
+    "read": (*_LIST, "s3:ListBucketVersions"),
+    "write": (*_LIST, "s3:ListBucketMultipartUploads"),
+}
+"""The actions on the bucket itself, by right."""
+ON_OBJECTS: Mapping[Right, tuple[str, ...]] = {
+    "read_current": ("s3:GetObject",),
+    "read": ("s3:GetObject", "s3:GetObjectVersion"),
+    "write": ("s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
+}
+"""The actions on its objects. None deletes, and none reads or sets a policy."""
+
+
+def document(spec: BucketSpec) -> dict[str, Any]:
+    """Return the policy as a document of IAM; without statements if no user has a right."""
+    bucket, statements = f"arn:aws:s3:::{spec.name}", []
+    for user, right in sorted(spec.declared.access.items()):
+        principal = {"AWS": [f"arn:aws:iam::{spec.account}:user/{user}"]}
+        for actions, resource in ((ON_BUCKET[right], bucket), (ON_OBJECTS[right], f"{bucket}/*")):
+            common = {"Effect": "Allow", "Principal": principal}
+            statements.append({**common, "Action": list(actions), "Resource": [resource]})
+    return {"Version": "2012-10-17", "Statement": statements}

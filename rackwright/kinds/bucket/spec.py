@@ -1,0 +1,36 @@
+"""The spec of a bucket."""
+
+from rackwright.core.contract import EndpointSource, Spec
+from rackwright.core.declared import Declared
+from rackwright.schema.object_store import Bucket
+
+
+class BucketSpec(Spec):
+    """A bucket of an object store."""
+
+    fleet: str
+    """The name of the fleet, which owns the bucket."""
+    store: str
+    """The name of the object store."""
+    name: str
+    """The name of the bucket."""
+    declared: Declared[Bucket]
+    """The bucket as the fleet declares it."""
+    region: str = "us-east-1"
+    """The region of the store."""
+    account: str = ""
+    """The account in the names of users in policies."""
+    encryption_key: bool = False
+    """Whether the server has a key for encryption at rest."""
+
+    @property
+    def facts_source(self) -> EndpointSource:
+        return EndpointSource("s3", self.store)
+
+    @property
+    def id(self) -> str:
+        return f"{self.store}/{self.name}"
+
+    @property
+    def thing(self) -> str:
+        return f"bucket:{self.name}"

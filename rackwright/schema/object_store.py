@@ -1,0 +1,203 @@
+"""Object stores that speak S3, and the buckets that a fleet declares in them."""
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+
+from rackwright.schema.base import Many, Schema
+from rackwright.schema.formats import FORMATS
+from rackwright.schema.host import Host, HostName, Name
+from rackwright.schema.problem import Problem, hint, raise_any
+from rackwright.schema.secret import Key, name_of
+
+RULES = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"
+OWNER_TAG = "rackwright-owner"
+"""The tag of a bucket with the fleet that owns it."""
+ROLE = "object_store"
+"""The role of the hosts that run an object store."""
+SECRET_KEY_SHORTEST = 16
+"""Minimum length of a secret key: a shorter one can be guessed from the signature of a request."""
+LIFECYCLE_RULES: Mapping[str, tuple[str, str, str]] = {
+    "current_days": ("rackwright-current", "Expiration", "Days"),
+    "earlier_days": ("rackwright-earlier", "NoncurrentVersionExpiration", "NoncurrentDays"),
+    "uploads_days": ("rackwright-uploads", "AbortIncompleteMultipartUpload", "DaysAfterInitiation"),
+}
+"""Id, action and key of the lifecycle rule of each age in `Expiry`. A rule has one action, so that each age differs
+by itself."""
+Right = Literal["read", "read_current", "write"]
+"""Rights on a bucket. Only `read` covers earlier versions, and `write` covers no deletion."""
+
+
+def _bucket_name(name: str) -> str:
+    # dots are valid in S3, and no TLS certificate of a store covers them
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", name):
+        expected = "a bucket's name has 3 to 63 small letters, digits and inner hyphens"
+        raise Problem(f"got the name {name!r}", expected, "Give it another name", source=RULES)
+    return name
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether *url* names this computer itself."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _url(text: str) -> str:
+    if wrong := FORMATS["url"].problem(text):
+        raise wrong
+    if not text.startswith("https://") and not is_loopback(text):
+        expected = "an address that begins with https://: plain HTTP can be read and changed on its way"
+        raise Problem(f"got {text!r}", expected, "Give the store a certificate, and write https://")
+    if urlsplit(text).path.strip("/") or urlsplit(text).query:
+        raise Problem(f"got {text!r}", "an address without a path", "Remove everything after the host and port")
+    return text.rstrip("/")
+
+
+def _certificate(text: str) -> str:
+    if wrong := FORMATS["certificate"].problem(text):
+        raise wrong
+    return text
+
+
+def _tags(tags: dict[str, str]) -> dict[str, str]:
+    problems = []
+    for key, value in tags.items():
+        if key == OWNER_TAG:
+            problems.append(Problem("got the tag of the owner", "rackwright sets this tag", "Remove it", (key,)))
+        elif not re.fullmatch(r"[\w .:/=+@-]{1,128}", key) or not re.fullmatch(r"[\w .:/=+@-]{0,256}", value):
+            expected = "a tag has letters, digits, blanks and . : / = + @ _ -, 128 in its key and 256 in its value"
+            problems.append(Problem(f"got {key}={value}", expected, "Correct it", (key,)))
+    raise_any(problems)
+    return tags
+
+
+StoreUrl = Annotated[str, AfterValidator(_url)]
+BucketName = Annotated[str, AfterValidator(_bucket_name)]
+
+
+class Credentials(Schema):
+    """The account with which rackwright manages the buckets of an object store."""
+
+    access_key: str = Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.-]+$")
+    """Access key, the public name of the account; requests and logs of the store contain it."""
+    secret_key: Key
+    """Secret with the account's secret key: `{secret: NAME}`."""
+
+    @property
+    def secret(self) -> str:
+        """The name of the secret."""
+        return str(name_of(self.secret_key))
+
+
+class ObjectStore(Schema):
+    """A server that speaks S3."""
+
+    url: StoreUrl
+    """Address of the server, without a bucket."""
+    region: str = Field(default="us-east-1", pattern=r"^[a-z0-9-]+$")
+    """Region in the signatures of requests; most servers on premises accept `us-east-1`."""
+    ca: Annotated[str, AfterValidator(_certificate)] | None = None
+    """Certificate of the authority that signed the server's certificate, in PEM; by default those of this computer."""
+    credentials: Credentials
+    """Account that manages the buckets."""
+    account: str = Field(default="000000000000", pattern=r"^([0-9]{12})?$")
+    """Account in the names of users in policies: `000000000000` for SeaweedFS, and `""` for Ceph without tenants."""
+    hosts: Many[HostName] = ()
+    """Hosts of this fleet whose role `object_store` is this store; its buckets come after them."""
+    encryption_key: bool = False
+    """Whether the server has a key for encryption at rest. SeaweedFS without one fails all encrypted writes."""
+
+
+class Retention(Schema):
+    """The time for which new versions of objects can be neither changed nor deleted."""
+
+    mode: Literal["governance", "compliance"]
+    """`governance` lets an account with a special right shorten the time; `compliance` lets none."""
+    days: int = Field(ge=1, le=36500)
+    """Days from the upload of a version."""
+
+
+class Expiry(Schema):
+    """The age at which the store deletes data by itself. Age counts from the upload."""
+
+    current_days: int | None = Field(default=None, ge=1)
+    """Days until a current version is deleted; with versioning it becomes an earlier version first."""
+    earlier_days: int | None = Field(default=None, ge=1)
+    """Days until an earlier version is deleted, from the upload of its successor."""
+    uploads_days: int | None = Field(default=7, ge=1)
+    """Days until the parts of an unfinished upload are deleted."""
+
+
+class Bucket(Schema):
+    """A bucket of an object store."""
+
+    store: Name
+    """Object store of the bucket, one of `object_stores`."""
+    versioning: bool = True
+    """Whether the store keeps earlier versions of an object."""
+    retention: Retention | None = None
+    """Default retention of new objects; without it, objects can be deleted at any time."""
+    expiry: Expiry = Expiry()
+    """Ages at which the store deletes data by itself; by default only unfinished uploads."""
+    encryption: Literal["none", "sse-s3"] = "none"
+    """Encryption at rest by the server with its own key."""
+    access: dict[str, Right] = Field(default_factory=dict)
+    """Rights by user of the store: `read`, `read_current` (no earlier versions) or `write` (without deletion)."""
+    tags: Annotated[dict[str, str], AfterValidator(_tags)] = Field(default_factory=dict)
+    """Tags of the bucket."""
+    takeover: Literal["allowed"] | None = None
+    """Consent that rackwright takes over a bucket that it did not create and that holds objects."""
+    destroy: Literal["allowed"] | None = None
+    """Consent that the removal of the bucket from the fleet deletes its objects. Retention still holds."""
+
+    @model_validator(mode="after")
+    def _retention_needs_versioning(self) -> Self:
+        raise_any(_bucket_problems(self))
+        return self
+
+
+def _bucket_problems(bucket: Bucket) -> Iterator[Problem]:
+    if bucket.retention and not bucket.versioning:
+        expected = "retention protects versions, so it needs versioning"
+        yield Problem("got retention without versioning", expected, "Remove versioning: false", ("retention",))
+    if bucket.expiry.earlier_days and not bucket.versioning:
+        expected = "a bucket without versioning has no earlier versions"
+        yield Problem(f"got {bucket.expiry.earlier_days}", expected, "Remove it", ("expiry", "earlier_days"))
+    for user in bucket.access:
+        if not re.fullmatch(r"[A-Za-z0-9_+=,.@-]{1,64}", user):
+            expected = "a user's name has letters, digits and _ + = , . @ -, 64 at most"
+            yield Problem(f"got the user {user!r}", expected, "Correct it", ("access", user))
+
+
+def problems(
+    stores: Mapping[str, ObjectStore], buckets: Mapping[str, Bucket], hosts: Mapping[str, Host]
+) -> Iterator[Problem]:
+    """Yield the conflicts between stores, buckets and hosts; paths are relative to the fleet."""
+    for name, store in stores.items():
+        for index, host in enumerate(store.hosts):
+            if host not in hosts or ROLE not in hosts[host].roles:
+                with_role = [each for each, declared in hosts.items() if ROLE in declared.roles]
+                expected = f"a host with role {ROLE}: {', '.join(with_role) or 'none'}"
+                help = hint(host, with_role, f"Give the host role {ROLE}, or remove it here")
+                yield Problem(f"got {host}", expected, help, ("object_stores", name, "hosts", index))
+        if name in hosts:
+            expected = "an object store has another name than each host: both are the first part of resources' names"
+            yield Problem(f"got the store {name}", expected, "Give it another name", ("object_stores", name))
+    for name, bucket in buckets.items():
+        if bucket.store not in stores:
+            help = hint(bucket.store, stores, "Declare it under object_stores")
+            expected = f"a declared object store: {', '.join(stores) or 'none'}"
+            yield Problem(f"got {bucket.store!r}", expected, help, ("buckets", name, "store"))
+        elif bucket.encryption != "none" and not stores[bucket.store].encryption_key:
+            expected = (
+                f"the store {bucket.store} has `encryption_key: true`: without a key, some servers fail all writes"
+            )
+            help = f"Give the server a key and add it, or remove encryption of {name}"
+            yield Problem(f"got {bucket.encryption}", expected, help, ("buckets", name, "encryption"))

@@ -1,0 +1,179 @@
+"""A bucket from its creation to its removal, on a real SeaweedFS, through the provider."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from rackwright.endpoints import open_endpoints
+from rackwright.endpoints.s3 import connect
+from rackwright.errors import EndpointUnreachable
+from rackwright.hosts.rollout import RolloutGate
+from rackwright.kinds.bucket import BucketKind
+from rackwright.provider.site import Site
+from rackwright.schema.rollout import Rollout
+from tests.support.object_store import KEYS, Server, store_stack
+from tests.support.provider_rig import Rig, rig
+from tests.support.recorded_hosts import STACK
+from tests.support.toy_kind import Memory, execute
+
+DECLARED: dict[str, Any] = {
+    "store": "archive",
+    "retention": {"mode": "governance", "days": 30},
+    "expiry": {"earlier_days": 90},
+    "access": {"trainer": "write", "auditor": "read", "serving": "read_current"},
+    "tags": {"team": "models"},
+}
+
+
+@pytest.fixture
+def buckets(server) -> Iterator[Rig]:
+    """A provider of buckets on *server*."""
+    stack = store_stack(STACK, server)
+
+    def open_site(name: str, secrets: Any) -> Site:
+        gate = RolloutGate(Rollout(), lambda: False)
+        return Site(stack.repository, Memory(), execute, gate, endpoints=open_endpoints(stack))
+
+    with rig({BucketKind.token: BucketKind()}, open_site) as made:
+        made.token = BucketKind.token
+        yield made
+
+
+def inputs(name: str, **changes: Any) -> dict[str, Any]:
+    declared = {key: value for key, value in {**DECLARED, **changes}.items() if value is not None}
+    account = "000000000000"
+    return {"fleet": "small", "store": "archive", "name": name, "declared": declared, "account": account}
+
+
+def code(server: Server, account: str | None, operation: str, **parameters: Any) -> str:
+    """Return the code of the error that *operation* ends with for *account*; empty without an error."""
+    client = server.client(account)
+    try:
+        getattr(client, operation)(**parameters)
+    except client.exceptions.ClientError as refused:
+        return str(refused.response["Error"]["Code"])
+    return ""
+
+
+def test_a_bucket_is_created_as_declared_and_a_second_run_changes_nothing(buckets, server):
+    state = buckets.create(inputs("models-1"))
+
+    assert state.id == "archive/models-1"
+    assert state.outputs["claims"]["bucket:models-1"]["retention_days"] == 30
+    assert buckets.diff(buckets.read(state), inputs("models-1")) == {}
+    assert KEYS["rackwright"] not in json.dumps([state.inputs, state.outputs])
+
+
+def test_each_function_has_its_rights_and_no_others(buckets, server):
+    buckets.create(inputs("models-2"))
+    where = {"Bucket": "models-2", "Key": "m"}
+
+    answers = {
+        (who, what): code(server, who, what, **where, **({"Body": b"x"} if what == "put_object" else {}))
+        for what in ("put_object", "get_object", "delete_object")
+        for who in ("trainer", "auditor", "serving", None)
+    }
+
+    allowed = {key for key, answer in answers.items() if not answer}
+    assert allowed == {
+        ("trainer", "put_object"),
+        ("trainer", "get_object"),
+        ("auditor", "get_object"),
+        ("serving", "get_object"),
+    }
+    assert {answer for answer in answers.values() if answer} == {"AccessDenied"}
+
+
+def test_settings_changed_by_hand_are_found_and_mended(buckets, server):
+    state, client = buckets.create(inputs("models-3", retention=None)), server.client()
+    client.put_bucket_versioning(Bucket="models-3", VersioningConfiguration={"Status": "Suspended"})
+    client.delete_bucket_lifecycle(Bucket="models-3")
+    everybody = {"Effect": "Allow", "Principal": "*", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::models-3"}
+    client.put_bucket_policy(Bucket="models-3", Policy=json.dumps({"Version": "2012-10-17", "Statement": [everybody]}))
+    buckets.forget()
+
+    found = buckets.diff(buckets.read(state), inputs("models-3", retention=None))
+    names = ("versioning", "earlier_days", "uploads_days", "policy", "anonymous")
+    assert sorted(found) == sorted(f'claims["bucket:models-3"].{name}' for name in names)
+
+    mended = buckets.update(buckets.read(state), inputs("models-3", retention=None))
+    buckets.forget()
+
+    assert buckets.diff(buckets.read(mended), inputs("models-3", retention=None)) == {}
+
+
+def test_objects_are_deleted_only_with_consent(buckets, server):
+    open_inputs = inputs("models-4", retention=None)
+    state, client = buckets.create(open_inputs), server.client()
+    client.put_object(Bucket="models-4", Key="a", Body=b"1")
+    client.put_object(Bucket="models-4", Key="a", Body=b"2")
+    buckets.forget()
+
+    with pytest.raises(grpc.RpcError, match="holds objects"):
+        buckets.delete(state)
+    consenting = buckets.update(state, inputs("models-4", retention=None, destroy="allowed"))
+    buckets.delete(consenting)
+
+    assert "models-4" not in [each["Name"] for each in client.list_buckets().get("Buckets", ())]
+
+
+def test_retention_stops_the_removal(buckets, server):
+    state, client = buckets.create(inputs("models-5", destroy="allowed")), server.client()
+    client.put_object(Bucket="models-5", Key="kept", Body=b"1")
+    buckets.forget()
+
+    with pytest.raises(grpc.RpcError, match="the store keeps 1 objects, the first is kept"):
+        buckets.delete(state)
+
+    assert server.client().get_object(Bucket="models-5", Key="kept")["Body"].read() == b"1"
+
+
+def test_a_lost_bucket_is_not_created_again(buckets, server):
+    state = buckets.create(inputs("models-6"))
+    server.client().delete_bucket(Bucket="models-6")
+    buckets.forget()
+
+    with pytest.raises(grpc.RpcError, match="create it again"):
+        buckets.update(buckets.read(state), inputs("models-6"))
+
+
+def test_a_bucket_with_objects_and_without_an_owner_needs_consent(buckets, server):
+    server.client().create_bucket(Bucket="models-7")
+    server.client().put_object(Bucket="models-7", Key="a", Body=b"1")
+    declared = inputs("models-7", retention=None)
+
+    with pytest.raises(grpc.RpcError, match="no tag of an owner"):
+        buckets.create(declared)
+    taken = buckets.create(inputs("models-7", retention=None, takeover="allowed"))
+
+    assert taken.outputs["claims"]["bucket:models-7"]["owner"] == "small"
+
+
+def test_a_bucket_of_another_fleet_is_refused(buckets):
+    buckets.create(inputs("models-8"))
+
+    with pytest.raises(grpc.RpcError, match="belongs to the fleet small"):
+        buckets.create({**inputs("models-8"), "fleet": "other"})
+
+
+def test_wrong_credentials_are_named(server):
+    stack = store_stack(STACK, server)
+    wrong = stack.with_secrets({"archive_key": "another-key-of-nobody"})
+
+    with pytest.raises(EndpointUnreachable, match="the store refuses the credentials"):
+        connect(wrong, "archive").read()
+
+
+def test_a_store_that_does_not_answer_is_unreachable(server):
+    stack = store_stack(STACK, Server("http://127.0.0.1:9"))
+
+    with pytest.raises(EndpointUnreachable, match=r"no answer from http://127.0.0.1:9"):
+        connect(stack, "archive").read()
+
+
+def test_an_unset_secret_leaves_the_store_unknown(server):
+    with pytest.raises(EndpointUnreachable, match="the value of the secret archive_key is unknown"):
+        connect(store_stack(STACK, server).without_secrets, "archive")

@@ -1,0 +1,160 @@
+"""Buckets: the requests of each plan, what is refused, and their removal, on recorded facts."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from rackwright.audit.evidence import from_snapshots
+from rackwright.audit.report import compare
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Call, Plan
+from rackwright.facts import snapshot
+from rackwright.facts.facts import Facts
+from rackwright.kinds.bucket import BucketKind
+from rackwright.kinds.bucket.spec import BucketSpec
+from rackwright.schema import Bucket
+from tests.support.recorded_hosts import AT_ENDPOINTS, STACK, STORED, recorded
+
+KIND = BucketKind()
+SPEC = AT_ENDPOINTS["archive/models"].spec
+assert isinstance(SPEC, BucketSpec)
+
+
+@pytest.fixture
+def raw() -> dict[str, Any]:
+    return recorded("s3:archive")
+
+
+def planned(raw: dict[str, Any], **changes: Any) -> Plan:
+    declared = SPEC.declared.model_dump(mode="json", exclude_none=True) | changes
+    spec = SPEC.model_copy(update={"declared": Bucket.model_validate(declared)})
+    claims = KIND.claims(spec, STACK.repository)
+    found = comparison.diff(claims, KIND.observe(claims, Facts(raw)))
+    return KIND.plan(spec, found, Facts(raw), STACK.repository)
+
+
+def operations(plan: Plan) -> list[str]:
+    assert plan.refusals == ()
+    return [step.operation for step in plan.steps if isinstance(step, Call)]
+
+
+def test_a_new_bucket_has_its_lock_and_its_owner_first(raw):
+    del raw["s3"]["buckets"]["models"]
+    plan = planned(raw)
+
+    assert operations(plan) == [
+        "create_bucket",
+        "put_bucket_tagging",
+        "put_bucket_versioning",
+        "put_object_lock_configuration",
+        "put_bucket_lifecycle_configuration",
+        "put_bucket_policy",
+    ]
+    assert plan.steps[0].parameters == {"Bucket": "models", "ObjectLockEnabledForBucket": True}
+    assert plan.creates
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "operation"),
+    [
+        ("versioning", "suspended", "put_bucket_versioning"),
+        ("retention_days", 1, "put_object_lock_configuration"),
+        ("earlier_days", 1, "put_bucket_lifecycle_configuration"),
+        ("other_rules", ["by-hand"], "put_bucket_lifecycle_configuration"),
+        ("policy", [], "put_bucket_policy"),
+        ("grants", ["AllUsers READ"], "put_bucket_acl"),
+        ("encryption", "sse-kms", "delete_bucket_encryption"),
+    ],
+)
+def test_one_change_by_hand_is_mended_by_one_request(raw, name, value, operation):
+    raw["s3"]["buckets"]["models"][name] = value
+
+    assert operations(planned(raw)) == [operation]
+
+
+def test_no_request_follows_from_an_unknown_setting(raw):
+    raw["s3"]["buckets"]["models"]["policy"] = {"unknown": "AccessDenied"}
+
+    assert planned(raw) == Plan()
+
+
+def test_rights_that_nobody_has_any_more_are_withdrawn(raw):
+    assert operations(planned(raw, access={})) == ["delete_bucket_policy"]
+
+
+def test_no_right_covers_deletion(raw):
+    raw["s3"]["buckets"]["models"]["policy"] = []
+    [step] = planned(raw).steps
+    actions = {action for each in json.loads(step.parameters["Policy"])["Statement"] for action in each["Action"]}
+
+    assert "s3:PutObject" in actions
+    assert not [action for action in actions if "Delete" in action or "Bypass" in action or "*" in action]
+
+
+@pytest.mark.parametrize(
+    ("feature", "name", "value"), [("retention", "retention_days", 1), ("lifecycle", "earlier_days", 1)]
+)
+def test_what_would_not_hold_is_refused(raw, feature, name, value):
+    raw["s3"]["features"][feature] = False
+    raw["s3"]["buckets"]["models"][name] = value
+    [refusal] = planned(raw).refusals
+
+    assert refusal.problem == f"SeaweedFS 8000GB 4.48 has no {feature}, so {name} would not hold"
+
+
+def test_public_access_by_the_server_itself_is_manual_work(raw):
+    raw["s3"]["anonymous"] = raw["s3"]["buckets"]["models"]["anonymous"] = "allowed"
+    plan = planned(raw)
+
+    assert plan.steps == ()
+    assert [each.path for each in plan.by_hand] == ["endpoint:archive.anonymous", "bucket:models.anonymous"]
+
+
+def test_a_bucket_without_an_owner_is_taken_over_if_it_is_empty_or_with_consent(raw):
+    models = raw["s3"]["buckets"]["models"]
+    del models["tags"]["rackwright-owner"]
+    assert operations(planned(raw)) == ["put_bucket_tagging"]
+
+    models["empty"] = False
+    [refusal] = planned(raw).refusals
+
+    assert refusal.id == "bucket-without-owner"
+    assert operations(planned(raw, takeover="allowed")) == ["put_bucket_tagging"]
+
+
+def test_a_bucket_of_another_fleet_is_neither_changed_nor_removed(raw):
+    raw["s3"]["buckets"]["models"]["tags"]["rackwright-owner"] = "another"
+
+    for plan in (planned(raw, takeover="allowed"), KIND.removal(SPEC, Facts(raw), STACK.repository, True)):
+        assert [refusal.id for refusal in plan.refusals] == ["other-owner"]
+
+
+def test_an_empty_bucket_is_removed_and_one_with_objects_needs_consent(raw):
+    assert operations(KIND.removal(SPEC, Facts(raw), STACK.repository, False)) == ["delete_bucket"]
+
+    raw["s3"]["buckets"]["models"]["empty"] = False
+    [refusal] = KIND.removal(SPEC, Facts(raw), STACK.repository, False).refusals
+
+    assert refusal.id == "bucket-holds-data"
+    plan = KIND.removal(SPEC, Facts(raw), STACK.repository, True)
+    assert operations(plan) == ["empty_bucket", "delete_bucket"]
+
+
+def test_a_snapshot_answers_an_audit_without_the_store(raw, tmp_path):
+    raw["s3"]["buckets"]["models"]["versioning"] = "suspended"
+    path = snapshot.save(tmp_path, "s3:archive", Facts(raw))
+    evidence = from_snapshots(tmp_path, datetime.now(UTC), STORED.endpoint_sources)
+    report = compare(STORED, evidence)
+
+    assert path.parent.name == "s3:archive"
+    assert [each.path for result in report.results for each in result.known_differences] == ["bucket:models.versioning"]
+    assert report.exit_status == 1
+
+
+def test_a_missing_snapshot_leaves_buckets_unknown(tmp_path):
+    report = compare(STORED, from_snapshots(tmp_path, datetime.now(UTC), STORED.endpoint_sources))
+
+    assert report.exit_status == 3
+    assert all("no snapshot of the endpoint" in str(result.not_reached) for result in report.results)

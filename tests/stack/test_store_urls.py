@@ -1,0 +1,70 @@
+"""The stores of a rehearsal: stand-ins on this computer, and never a real one."""
+
+from pathlib import Path
+
+import pytest
+
+from rackwright.errors import DeclarationError
+from rackwright.stack import Stack, declare, load_stack
+
+FLEET = """\
+fleet: stores
+hosts: {}
+object_stores:
+  archive:
+    url: https://store.example:8333
+    credentials: {access_key: rackwright, secret_key: {secret: archive_key}}
+buckets:
+  models: {store: archive}
+"""
+STAND_IN = '  rackwright:object_stores: {archive: "http://127.0.0.1:8333"}\n'
+
+
+def load(directory: Path, target: str, settings: str = "") -> Stack:
+    (directory / "stacks").mkdir(exist_ok=True)
+    (directory / "stacks" / "fleet.yaml").write_text(FLEET)
+    config = f"config:\n  rackwright:fleet: fleet.yaml\n  rackwright:target: {target}\n{settings}"
+    secret = "  rackwright:secrets:\n    archive_key:\n      secure: v1:AAAA:" + "A" * 64 + "\n"
+    (directory / "stacks" / "Pulumi.one.yaml").write_text(config + (secret if target == "rack" else ""))
+    return load_stack("one", directory)
+
+
+@pytest.fixture(autouse=True)
+def _passphrase(monkeypatch):
+    monkeypatch.setattr("rackwright.stack.passphrase.check", lambda *arguments: None)
+
+
+def test_a_rack_has_the_stores_of_its_fleet(tmp_path):
+    stack = load(tmp_path, "rack")
+
+    assert stack.store_urls == {"archive": "https://store.example:8333"}
+    assert [each.name for each in declare(stack)] == ["archive/models"]
+    assert stack.unknown_secrets == {"archive_key"}
+
+
+def test_a_rehearsal_without_a_stand_in_leaves_buckets_out_with_a_notice(tmp_path):
+    stack = load(tmp_path, "twin:one")
+
+    assert (stack.store_urls, declare(stack), stack.endpoint_sources) == ({}, (), ())
+    assert any("the buckets of archive are left out" in notice for notice in stack.notices)
+
+
+def test_a_rehearsal_has_the_stand_ins_of_its_settings(tmp_path):
+    stack = load(tmp_path, "twin:one", STAND_IN)
+
+    assert stack.store_urls == {"archive": "http://127.0.0.1:8333"}
+    assert [each.name for each in declare(stack)] == ["archive/models"]
+
+
+@pytest.mark.parametrize(
+    ("target", "settings", "message"),
+    [
+        ("rack", STAND_IN, "got stand-ins for object stores"),
+        ("twin:one", STAND_IN.replace("127.0.0.1", "store.example"), "a rehearsal changes no real store"),
+        ("twin:one", STAND_IN.replace("archive", "archives"), "Write archive"),
+        ("twin:one", "  rackwright:object_stores: lent\n", "got 'lent'; addresses by name of an object store"),
+    ],
+)
+def test_other_stand_ins_are_refused(tmp_path, target, settings, message):
+    with pytest.raises(DeclarationError, match=message):
+        load(tmp_path, target, settings)
