@@ -136,7 +136,7 @@ requirements: $(TEST) ## Take the newest versions that pyproject.toml allows int
 	@UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --group evaluation --output-file rackwright/toolchain/requirements.evaluation.txt
 	@for made in workloads:workloads/training serving:workloads/serving vllm:workloads/vllm vllm-cpu:workloads/vllm-cpu \
-			mlflow:mlflow/requirements; do \
+			mlflow:mlflow/requirements object-store:object_store/requirements; do \
 		lock=$${made#*:} && UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade \
 			--generate-hashes --no-emit-index-url --no-emit-find-links --group $${made%%:*} \
 			--output-file roles/$${lock%/*}/templates/opt/rackwright/$$lock.txt.j2; \

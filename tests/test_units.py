@@ -10,7 +10,9 @@ import yaml
 
 from tests.support.unit_files import GUARD, REPOSITORY, ROOT, ROOT_OWNED, exposure, limits, services, templates, values
 
-ACCOUNT_OWNED = re.compile(r"(/var/lib/rackwright/runs/[^/]+|/var/lib/mlflow|/[^ ]*/runs/[^/ ]+)/")
+ACCOUNT_OWNED = re.compile(
+    r"(/var/lib/rackwright/runs/[^/]+|/var/lib/mlflow|/var/lib/object_store|/[^ ]*/runs/[^/ ]+)/"
+)
 """Directories in which an account without rights may replace every file by a link."""
 OPENED = r"Standard(?:Input|Output|Error)|EnvironmentFile|PIDFile|LoadCredential(?:Encrypted)?"
 """Directives whose files systemd opens as root, before it becomes the account, and where it follows links."""

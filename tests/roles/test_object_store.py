@@ -1,0 +1,279 @@
+"""The role object_store: what it puts on a host, what it refuses, and what its parts answer to whom."""
+
+import json
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rackwright.core.repository import Repository
+from rackwright.endpoints.s3 import session
+from rackwright.kinds.role.promise import Promises, promises
+from rackwright.kinds.role.refusals import refusals
+from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
+from tests.support.our_roles import REPOSITORY, ROLES
+
+SOURCE = ROLES["object_store"]
+CONFIGURED = "/etc/rackwright/object_store"
+SECRETS = {"archive_key": "key-of-the-manager-1", "trainer_key": "key-of-the-trainer-1", "internal": "i" * 32}
+ACCOUNTS = [
+    {"name": "rackwright", "admin": True, "key": {"secret": "archive_key"}},
+    {"name": "trainer", "key": {"secret": "trainer_key"}},
+]
+PEM = "-----BEGIN CERTIFICATE-----\n…"
+READY_SECONDS = 120
+
+
+def promised(secrets: dict[str, str] | None = None, **variables: Any) -> Promises:
+    values = {**SECRETS, "store_tls": "of the host", **(secrets or {})}
+    repository = Repository(REPOSITORY.templates, REPOSITORY.roles, REPOSITORY.salt, values)
+    return promises(spec(**variables), repository)
+
+
+def spec(**variables: Any) -> RoleSpec:
+    common = {
+        "accounts": ACCOUNTS,
+        "certificate": PEM,
+        "authority": PEM,
+        "key": {"secret": "store_tls"},
+        "internal_key": {"secret": "internal"},
+    }
+    return RoleSpec(
+        host="alpha",
+        role="object_store",
+        identity={"serial": "S1"},
+        about=AboutHost(name="alpha", os="debian-12", profile="virtual"),
+        fleet=AboutFleet(name="lab"),
+        variables={**common, **variables},
+    )
+
+
+def files(made: Promises) -> dict[str, str]:
+    return {file.file: str(file.content) for file in made.files}
+
+
+def commands(made: Promises) -> dict[str, list[str]]:
+    """Return the arguments of each unit, by its name."""
+    units = {Path(path).stem: text for path, text in files(made).items() if path.endswith(".service")}
+    return {
+        name: shlex.split(re.findall(r"^ExecStart=(.*)$", text.replace("\\\n", " "), re.MULTILINE)[0])
+        for name, text in units.items()
+    }
+
+
+def test_secrets_are_in_files_that_only_root_and_the_account_read():
+    made = promised()
+    holding = {file.file for file in made.files if any(value in str(file.content) for value in SECRETS.values())}
+
+    assert holding == {f"{CONFIGURED}/accounts.json", "/etc/seaweedfs/security.toml"}
+    assert {(file.mode, file.owner) for file in made.files if file.file in made.secret_files} == {
+        ("0640", "root:object_store")
+    }
+    assert not [value for value in SECRETS.values() if value in str(commands(made))]
+
+
+def test_only_declared_accounts_manage_buckets():
+    identities = json.loads(files(promised())[f"{CONFIGURED}/accounts.json"])["identities"]
+
+    assert {each["name"]: bool(each["actions"]) for each in identities} == {"rackwright": True, "trainer": False}
+
+
+def test_each_part_asks_for_a_certificate_and_a_token():
+    security = tomllib.loads(files(promised())["/etc/seaweedfs/security.toml"])
+
+    assert all(security["https"][part]["ca"] for part in ("master", "volume", "filer"))
+    assert all(security["grpc"][part]["cert"] for part in ("master", "volume", "filer", "s3", "client"))
+    keys = (security["jwt"]["signing"], security["jwt"]["filer_signing"])
+    assert {each["key"] for part in keys for each in (part, part["read"])} == {SECRETS["internal"]}
+
+
+def test_a_host_of_disks_has_no_names_and_no_gateway():
+    made = promised(address="192.0.2.22", gateway="192.0.2.21")
+
+    assert [*commands(made)] == ["object-store-volume"]
+    assert "-master=192.0.2.21:9333" in commands(made)["object-store-volume"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"accounts": ACCOUNTS[1:]}, "got no account with admin"),
+        ({"accounts": [ACCOUNTS[0], ACCOUNTS[0]]}, "got the account rackwright more than once"),
+        ({"accounts": [{**ACCOUNTS[0], "key": "in clear text"}]}, "got the key of rackwright in plain text"),
+        ({"certificate": ""}, "got no certificate, or none of its authority"),
+        ({"key": ""}, "got no key"),
+        ({"internal_key": "in clear text"}, "got the key in plain text"),
+        ({"address": "2001:db8::1"}, "got 2001:db8::1"),
+        ({"port": 443}, "got 443"),
+        ({"data": "/"}, 'got "/"'),
+    ],
+)
+def test_what_the_role_refuses(variables, problem):
+    assert problem in [each.diagnostic.problem for each in refusals(SOURCE, "debian-12", spec(**variables).variables)]
+
+
+# --- the parts as the role starts them, on loopback
+
+
+class Parts:
+    """The four parts, started with the arguments of their units on other ports, from files below a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        certificates(directory)
+        pem = {name: (directory / f"{name}.crt").read_text() for name in ("authority", "host")}
+        key = (directory / "host.key").read_text()
+        made = promised(
+            {"store_tls": key}, certificate=pem["host"], authority=pem["authority"], data=str(directory / "tier")
+        )
+        self.ports = dict(
+            zip(("9333", "9340", "8888", "8333", "9324", "9325", "9326", "9327"), free_ports(8), strict=True)
+        )
+        for path, text in files(made).items():
+            place = directory / path.lstrip("/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(self.moved(text))
+        self.commands = {name: [self.moved(each) for each in argv] for name, argv in commands(made).items()}
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def moved(self, text: str) -> str:
+        """Return *text* with the paths and ports of this test."""
+        for port, other in self.ports.items():
+            text = re.sub(rf"(?<![0-9]){port}(?![0-9])", str(other), text)
+        return text.replace("/etc/", f"{self.directory}/etc/").replace("/run/object_store", str(self.directory))
+
+    def __enter__(self) -> "Parts":
+        for part in ("master", "volumes", "filer"):
+            (self.directory / "tier/object_store" / part).mkdir(parents=True)
+        weed = shutil.which("weed", path=str(Path(sys.executable).parent))
+        assert weed
+        for name in ("master", "volume", "filer", "s3"):
+            with (self.directory / f"{name}.log").open("wb") as log:
+                argv = [weed, *self.commands[f"object-store-{name}"][1:]]
+                where = self.directory / "etc/seaweedfs"
+                self.processes.append(subprocess.Popen(argv, cwd=where, stdout=log, stderr=log, env={"HOME": "/"}))
+            wait_for(self.ports[{"master": "9333", "volume": "9340", "filer": "8888", "s3": "8333"}[name]])
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for process in reversed(self.processes):
+            process.kill()  # SeaweedFS 4.48: a filer may wait for ever for its clients
+            process.wait()
+
+    def client(self, account: str, key: str) -> Any:
+        url = f"https://127.0.0.1:{self.ports['8333']}"
+        return session("us-east-1", url, str(self.directory / "authority.crt"))(account, SECRETS[key])
+
+
+def certificates(directory: Path) -> None:
+    """Make an authority, and a certificate of it for 127.0.0.1."""
+    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2")
+    uses = "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n"
+    (directory / "uses").write_text(uses)
+    authority = ("-x509", "-subj", "/CN=authority", "-keyout", "authority.key", "-out", "authority.crt")
+    host = ("-subj", "/CN=host", "-keyout", "host.key", "-out", "host.csr")
+    sign = ("-in", "host.csr", "-CA", "authority.crt", "-CAkey", "authority.key", "-CAcreateserial", "-days", "2")
+    for argv in (
+        ("req", *new, *authority),
+        ("req", *new, *host),
+        ("x509", "-req", *sign, "-extfile", "uses", "-out", "host.crt"),
+    ):
+        subprocess.run(("openssl", *argv), cwd=directory, check=True, capture_output=True)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return free ports whose ports for gRPC, 10000 above, are free as well."""
+    found: list[int] = []
+    port = 20100
+    while len(found) < count:
+        port += 1
+        if not any(answers(each) for each in (port, port + 10000)):
+            found.append(port)
+    return found
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_for(port: int) -> None:
+    end = time.monotonic() + READY_SECONDS
+    while not answers(port):
+        assert time.monotonic() < end, f"nothing listens on {port}"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory) -> Iterator[Parts]:
+    with Parts(tmp_path_factory.mktemp("parts")) as running:
+        client = running.client("rackwright", "archive_key")
+        end = time.monotonic() + READY_SECONDS
+        while True:
+            try:
+                client.create_bucket(Bucket="models")
+                client.put_object(Bucket="models", Key="m", Body=b"weights")
+                break
+            except client.exceptions.BucketAlreadyOwnedByYou:
+                client.delete_bucket(Bucket="models")
+            except client.exceptions.ClientError:
+                assert time.monotonic() < end
+                time.sleep(0.5)
+        yield running
+
+
+def curl(*arguments: str) -> tuple[int, str]:
+    """Return the exit status of curl, and the HTTP status with the answer."""
+    argv = ("curl", "--silent", "--max-time", "10", "--write-out", "%{http_code}", *arguments)
+    done = subprocess.run(argv, capture_output=True, text=True)
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("port", ["9333", "9340", "8888"])
+@pytest.mark.parametrize("path", ["/", "/dir/status", "/status", "/buckets/models/m", "/cluster/status"])
+def test_no_part_answers_without_a_certificate(parts, port, path):
+    place = f"127.0.0.1:{parts.ports[port]}{path}"
+    status, _ = curl("--cacert", str(parts.directory / "authority.crt"), f"https://{place}")
+    _, plain = curl(f"http://{place}")
+
+    assert status != 0
+    assert plain.endswith("400")
+
+
+def test_s3_answers_only_what_an_account_has_signed(parts):
+    url, ca = f"https://127.0.0.1:{parts.ports['8333']}", ("--cacert", str(parts.directory / "authority.crt"))
+
+    assert {path: curl(*ca, url + path)[1][-3:] for path in ("/", "/models", "/models/m")} == dict.fromkeys(
+        ("/", "/models", "/models/m"), "403"
+    )
+    assert parts.client("rackwright", "archive_key").get_object(Bucket="models", Key="m")["Body"].read() == b"weights"
+    trainer = parts.client("trainer", "trainer_key")
+    with pytest.raises(trainer.exceptions.ClientError, match="AccessDenied"):
+        trainer.get_object(Bucket="models", Key="m")
+
+
+def test_a_bucket_is_neither_made_by_an_upload_nor_deleted_with_its_objects(parts):
+    client = parts.client("rackwright", "archive_key")
+
+    with pytest.raises(client.exceptions.ClientError, match="NoSuchBucket"):
+        client.put_object(Bucket="another", Key="m", Body=b"1")
+    with pytest.raises(client.exceptions.ClientError, match="BucketNotEmpty"):
+        client.delete_bucket(Bucket="models")
+
+
+def test_no_part_listens_elsewhere(parts):
+    listing = subprocess.run(("ss", "-Hltnp"), capture_output=True, text=True, check=True).stdout
+    ids = {f"pid={process.pid}," for process in parts.processes}
+    found = {line.split()[3] for line in listing.splitlines() if any(each in line for each in ids)}
+
+    with_grpc = {port + 10000 for port in [*parts.ports.values()][:4]}
+    assert found == {f"127.0.0.1:{port}" for port in {*parts.ports.values()} | with_grpc}
