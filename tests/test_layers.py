@@ -76,6 +76,7 @@ MAY_IMPORT = {
     ),
     "rackwright.hosts": ("errors", "progress", "schema", "facts", "core", "kinds", "fleet", "stack"),
     "rackwright.endpoints": ("errors", "progress", "schema", "facts", "core", "stack"),
+    "rackwright.tiering": ("errors", "files", "progress", "schema"),
     "rackwright.access": ("errors", "files", "progress", "schema", "facts", "core", "kinds", "stack", "hosts"),
     "rackwright.audit": (
         "errors",
@@ -134,6 +135,7 @@ MAY_IMPORT = {
     "rackwright.cli": (
         *LOWER,
         "endpoints",
+        "tiering",
         "access",
         "audit",
         "status",
@@ -164,7 +166,7 @@ MAY_IMPORT = {
 }
 KNOW_TWINS = ("rackwright/twin/", "rackwright/cli/", "rackwright/stack/stack.py", "rackwright/schema/twin.py")
 """All other code treats a virtual host as what it is: a host."""
-HEAVY = {"paramiko", "qemu", "boto3", "botocore", "ansible_runner", "torch"}
+HEAVY = {"paramiko", "qemu", "boto3", "botocore", "s3transfer", "ansible_runner", "torch"}
 """Imported where they are used: the provider starts twice per update."""
 
 FILES = sorted(path for folder in ("rackwright", "stacks", "workloads") for path in (ROOT / folder).rglob("*.py"))

@@ -28,6 +28,7 @@ from rackwright.cli import (
     rebuild,
     run,
     server,
+    tier,
     twin,
     upgrade,
 )
@@ -51,6 +52,7 @@ app.add_typer(cluster.app, name="cluster", rich_help_panel=OPERATE)
 app.add_typer(log.app, name="log", rich_help_panel=CHECK)
 app.add_typer(run.app, name="run", rich_help_panel=MODELS)
 app.add_typer(server.app, name="server", rich_help_panel=MODELS)
+app.add_typer(tier.app, name="tier", rich_help_panel=OPERATE)
 app.add_typer(access.app)
 app.add_typer(adopt.app)
 app.add_typer(audit.app)

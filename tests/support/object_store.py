@@ -16,12 +16,14 @@ from typing import Any
 from rackwright.core.repository import Repository
 from rackwright.endpoints.s3 import session
 from rackwright.schema.object_store import ObjectStore
+from rackwright.schema.secret import derive_value
 from rackwright.stack.stack import Stack
 
 READY_SECONDS = 120
 ACCESS_KEY, SECRET = "rackwright", "archive_key"
-KEYS = {name: f"{name}-key-of-this-test-alone" for name in (ACCESS_KEY, "trainer", "auditor", "serving")}
-"""Secret keys by account; only the first has rights by itself."""
+KEYS = {name: f"{name}-key-of-this-test-alone" for name in ("trainer", "auditor", "serving")}
+KEYS[ACCESS_KEY] = derive_value(SECRET)
+"""Secret keys by account. The manager's is that of a rehearsal; the others have no right by themselves."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def seaweedfs(directory: Path) -> Iterator[Server]:
         *(program, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"),
         *(f"-{name}={port}" for name, port in zip(names, ports, strict=True)),
         *(f"-s3.config={config}", "-s3.port.iceberg=0", "-s3.autoCreateBucket=false"),
-        *("-s3.allowDeleteBucketNotEmpty=false", "-volume.max=50", "-master.volumeSizeLimitMB=64"),
+        *("-s3.allowDeleteBucketNotEmpty=false", "-volume.max=1000", "-master.volumeSizeLimitMB=64"),
         "-volume.minFreeSpace=1MiB",
     ]
     url = f"http://127.0.0.1:{ports[3]}"
@@ -77,7 +79,7 @@ def seaweedfs(directory: Path) -> Iterator[Server]:
             _wait(Server(url), process, directory)
             yield Server(url)
         finally:
-            process.terminate()
+            process.kill()  # SeaweedFS 4.48: a filer may wait for ever for its clients
             process.wait()
 
 

@@ -1,0 +1,1 @@
+"""Directories in buckets: moved with a manifest, verified, and restored."""

@@ -1,0 +1,169 @@
+"""The manifest of an archived directory: each file with its size and digest. It is in the bucket, beside the files."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from rackwright.errors import Diagnostic, Refused, UserError
+
+FORMAT = 1
+BLOCK_BYTES = 1 << 20
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+"""The form of an archive's name, the first part of its objects' keys."""
+
+
+class ArchiveDamaged(UserError):
+    """An archive in a bucket is not what its manifest says."""
+
+    exit_status = 1
+
+
+class ArchivedFile(BaseModel):
+    """A file of an archive."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    """Path below the directory, with slashes."""
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    mode: int = Field(ge=0, le=0o777)
+    """Permissions of the file."""
+
+    @field_validator("path")
+    @classmethod
+    def _is_below(cls, path: str) -> str:
+        parts = PurePosixPath(path).parts
+        if not parts or path.startswith("/") or ".." in parts or str(PurePosixPath(path)) != path or "\0" in path:
+            raise ValueError("a path below the directory")
+        return path
+
+
+class Manifest(BaseModel):
+    """The list of all files of an archive."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    name: str = Field(pattern=f"^{NAME}$")
+    files: tuple[ArchivedFile, ...]
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files."""
+        return sum(file.bytes for file in self.files)
+
+    def render(self) -> bytes:
+        """Return the content of the object, with the digest of the list."""
+        plain = self.model_dump(mode="json")
+        return json.dumps({**plain, "sha256": _digest(plain)}, indent=1, sort_keys=True).encode()
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of a directory to archive, as it was when its digest was computed."""
+
+    file: ArchivedFile
+    place: Path
+    mtime_ns: int
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the file still has the size and the time of that moment."""
+        try:
+            found = self.place.lstat()
+        except OSError:
+            return False
+        return (found.st_size, found.st_mtime_ns) == (self.file.bytes, self.mtime_ns)
+
+
+def parse(content: bytes, where: str) -> Manifest:
+    """Return the manifest in the object *where*.
+
+    Raises:
+        ArchiveDamaged: it is not one that `render` wrote.
+    """
+    help = "Restore an earlier version of the object, or another copy of the archive"
+    try:
+        plain: dict[str, Any] = json.loads(content)
+        digest = plain.pop("sha256", None)
+        if digest != _digest(plain):
+            raise ArchiveDamaged(Diagnostic(where, "the manifest has another content than its digest", help=help))
+        manifest = Manifest.model_validate(plain)
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        reason = f"{error.error_count()} values are wrong" if isinstance(error, ValidationError) else error
+        raise ArchiveDamaged(Diagnostic(where, f"the object is no manifest: {reason}", help=help)) from None
+    if manifest.format != FORMAT:
+        problem = f"the manifest has format {manifest.format}"
+        raise Refused(Diagnostic(where, problem, f"format {FORMAT}", "Use the version of rackwright that wrote it"))
+    return manifest
+
+
+def check_name(name: str) -> None:
+    """Return if *name* is valid as the name of an archive.
+
+    Raises:
+        Refused: it is not.
+    """
+    if not re.fullmatch(NAME, name):
+        expected = "letters, digits, dots, hyphens and underscores, 128 at most, after a letter or digit"
+        raise Refused(Diagnostic("--name", f"got {name!r}", expected, "Give the archive another name"))
+
+
+def scan(directory: Path) -> tuple[SourceFile, ...]:
+    """Return all files below *directory* with their digests, sorted by path.
+
+    Raises:
+        Refused: *directory* is none, has no file, or contains something that is no file.
+    """
+    if not directory.is_dir() or directory.is_symlink():
+        raise Refused(Diagnostic(str(directory), "the path is no directory", help="Name a directory"))
+    places = sorted(directory.rglob("*"))
+    if others := [place for place in places if place.is_symlink() or not (place.is_file() or place.is_dir())]:
+        raise Refused(*(_not_a_file(place) for place in others))
+    files = tuple(_read(directory, place) for place in places if place.is_file())
+    if not files:
+        raise Refused(Diagnostic(str(directory), "the directory has no file", help="Name another directory"))
+    return files
+
+
+def differences(wanted: Sequence[ArchivedFile], actual: Mapping[str, ArchivedFile]) -> Iterator[str]:
+    """Yield a text for each file of *wanted* that *actual*, by path, has not or has with another content."""
+    for file in wanted:
+        found = actual.get(file.path)
+        if found is None:
+            yield f"{file.path}: missing"
+        elif (found.bytes, found.sha256) != (file.bytes, file.sha256):
+            yield f"{file.path}: {found.bytes} bytes with another content"
+
+
+def _read(directory: Path, place: Path) -> SourceFile:
+    before = place.lstat()
+    digest = hashlib.sha256()
+    with place.open("rb") as content:
+        while block := content.read(BLOCK_BYTES):
+            digest.update(block)
+    file = ArchivedFile(
+        path=place.relative_to(directory).as_posix(),
+        bytes=before.st_size,
+        sha256=digest.hexdigest(),
+        mode=before.st_mode & 0o777,
+    )
+    return SourceFile(file, place, before.st_mtime_ns)
+
+
+def _not_a_file(place: Path) -> Diagnostic:
+    kind = "a link" if place.is_symlink() else "neither a file nor a directory"
+    return Diagnostic(
+        str(place), f"the path is {kind}, which a bucket cannot hold", help="Move it out of the directory"
+    )
+
+
+def _digest(plain: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

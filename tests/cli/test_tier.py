@@ -1,0 +1,61 @@
+"""The commands of the cold tier, on a project with a stand-in for its object store."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rackwright.cli import project, tier
+from rackwright.errors import DeclarationError, Refused
+from rackwright.stack import Stack
+from tests.support.object_store import Server, seaweedfs, store_stack
+from tests.support.recorded_hosts import STORED
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as running:
+        running.client().create_bucket(Bucket="models")
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def stack(monkeypatch, server: Server) -> Stack:
+    stack = store_stack(STORED, server)
+    monkeypatch.setattr(project, "stack", lambda name: stack)
+    monkeypatch.setattr(project, "secrets", lambda loaded: loaded)
+    return stack
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "chat-v1").mkdir()
+    (tmp_path / "chat-v1" / "weights.bin").write_bytes(os.urandom(1000))
+    return tmp_path / "chat-v1"
+
+
+def test_plan_move_verify_and_restore(directory, tmp_path, capsys):
+    content = (directory / "weights.bin").read_bytes()
+
+    tier.plan_("rack", directory, "models")
+    assert "upload to s3://models/chat-v1: 1 files, 1kB" in capsys.readouterr().out
+    tier.move("rack", directory, "models", yes=True)
+    assert not directory.exists()
+    tier.verify("rack", "models")
+    assert capsys.readouterr().out.endswith("s3://models/chat-v1: 1 files, intact\n")
+    tier.restore("rack", "models", "chat-v1", tmp_path / "back")
+
+    assert (tmp_path / "back" / "weights.bin").read_bytes() == content
+
+
+def test_a_move_without_a_terminal_needs_yes(directory, monkeypatch):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+
+    with pytest.raises(Refused, match="--yes"):
+        tier.move("rack", directory, "models", name="chat-v2")
+    assert directory.exists()
+
+
+def test_an_undeclared_bucket_is_refused_with_a_near_name(directory):
+    with pytest.raises(DeclarationError, match="Write models"):
+        tier.plan_("rack", directory, "model")

@@ -1,0 +1,49 @@
+"""Manifests: what is read from a bucket is checked before a path of it is used."""
+
+import json
+
+import pytest
+
+from rackwright.errors import Refused
+from rackwright.tiering import manifest
+from rackwright.tiering.manifest import ArchiveDamaged, ArchivedFile, Manifest
+
+FILE = ArchivedFile(path="a/b", bytes=1, sha256="0" * 64, mode=0o644)
+MADE = Manifest(name="model-1", files=(FILE,))
+
+
+def test_a_manifest_is_read_as_it_was_written():
+    assert manifest.parse(MADE.render(), "s3://models/model-1") == MADE
+
+
+@pytest.mark.parametrize("path", ["../a", "/etc/passwd", "a/../../b", "", "a//b", "./a", "a\0"])
+def test_a_path_out_of_the_directory_is_no_manifest(path):
+    plain = MADE.model_dump(mode="json")
+    plain["files"][0]["path"] = path
+    content = json.dumps({**plain, "sha256": manifest._digest(plain)}).encode()
+
+    with pytest.raises(ArchiveDamaged, match="the object is no manifest: 1 values are wrong"):
+        manifest.parse(content, "s3://models/model-1")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"{}", b"\xff", b"[" * 100_000])
+def test_other_objects_are_no_manifests(content):
+    with pytest.raises(ArchiveDamaged):
+        manifest.parse(content, "s3://models/model-1")
+
+
+def test_a_directory_with_links_is_refused_with_each_of_them(tmp_path):
+    (tmp_path / "file").write_text("1")
+    (tmp_path / "one").symlink_to("file")
+    (tmp_path / "two").symlink_to("/etc/passwd")
+
+    with pytest.raises(Refused) as refused:
+        manifest.scan(tmp_path)
+
+    assert len(refused.value.diagnostics) == 2
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a" * 129])
+def test_other_names_are_refused(name):
+    with pytest.raises(Refused, match="--name"):
+        manifest.check_name(name)
