@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rackwright import terminal
-from rackwright.cli import project
+from rackwright.cli import project, recording
 from rackwright.cli.arguments import StackName
 from rackwright.errors import DeclarationError, Diagnostic
 
@@ -66,7 +66,11 @@ def move(
         if not terminal.confirm("Move?"):
             project.notify("nothing was moved")
             raise typer.Exit(2)
-    archive.move(opened, planned, directory, keep, parse_size(bandwidth) if bandwidth else None, project.notify)
+    losses = () if keep else (f"{directory}: {len(planned.sources)} files, after they were read back",)
+    change = recording.change(opened.where(planned.manifest.name), "move", destroys=losses)
+    limit = parse_size(bandwidth) if bandwidth else None
+    with recording.record("tier move", stack, planned=[change]):
+        archive.move(opened, planned, directory, keep, limit, project.notify)
     terminal.show(f"{opened.where(planned.manifest.name)}: {len(planned.sources)} files, read back intact")
 
 

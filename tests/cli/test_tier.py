@@ -1,11 +1,12 @@
 """The commands of the cold tier, on a project with a stand-in for its object store."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
 
-from rackwright.cli import project, tier
+from rackwright.cli import project, recording, tier
 from rackwright.errors import DeclarationError, Refused
 from rackwright.stack import Stack
 from tests.support.object_store import Server, seaweedfs, store_stack
@@ -24,6 +25,7 @@ def stack(monkeypatch, server: Server) -> Stack:
     stack = store_stack(STORED, server)
     monkeypatch.setattr(project, "stack", lambda name: stack)
     monkeypatch.setattr(project, "secrets", lambda loaded: loaded)
+    monkeypatch.setattr(recording, "record", lambda *arguments, **more: contextlib.nullcontext())
     return stack
 
 

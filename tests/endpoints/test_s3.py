@@ -15,6 +15,7 @@ from rackwright.kinds.bucket import BucketKind
 from rackwright.provider.site import Site
 from rackwright.schema.rollout import Rollout
 from tests.support.object_store import KEYS, Server, store_stack
+from tests.support.operations_log import in_memory
 from tests.support.provider_rig import Rig, rig
 from tests.support.recorded_hosts import STACK
 from tests.support.toy_kind import Memory, execute
@@ -35,7 +36,7 @@ def buckets(server) -> Iterator[Rig]:
 
     def open_site(name: str, secrets: Any) -> Site:
         gate = RolloutGate(Rollout(), lambda: False)
-        return Site(stack.repository, Memory(), execute, gate, endpoints=open_endpoints(stack))
+        return Site(stack.repository, Memory(), execute, gate, in_memory(), endpoints=open_endpoints(stack))
 
     with rig({BucketKind.token: BucketKind()}, open_site) as made:
         made.token = BucketKind.token

@@ -68,7 +68,7 @@ def seaweedfs(directory: Path) -> Iterator[Server]:
     argv = [
         *(program, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"),
         *(f"-{name}={port}" for name, port in zip(names, ports, strict=True)),
-        *(f"-s3.config={config}", "-s3.port.iceberg=0", "-s3.autoCreateBucket=false"),
+        *(f"-s3.config={config}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"),
         *("-s3.allowDeleteBucketNotEmpty=false", "-volume.max=1000", "-master.volumeSizeLimitMB=64"),
         "-volume.minFreeSpace=1MiB",
     ]
