@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rackwright.errors import Diagnostic, Refused, visible
 
@@ -103,15 +103,20 @@ def progress() -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(visible(text))
 
 
-def console(stderr: bool = False) -> "Console":
-    """Return rich's console; control characters in its texts become visible before rich reads the markup."""
+def console(stderr: bool = False, file: IO[str] | None = None, width: int | None = None) -> "Console":
+    """Return rich's console; control characters in its texts become visible before rich reads the markup.
+
+    Args:
+        file: Where it writes instead of the terminal.
+        width: Number of columns; None for those of the terminal.
+    """
     from rich.console import Console
 
     class Visible(Console):
         def render_str(self, text: str, **options: Any) -> "Text":
             return super().render_str(visible(text), **options)
 
-    return Visible(stderr=stderr, highlight=False)
+    return Visible(stderr=stderr, file=file, width=width, highlight=False)
 
 
 def notify_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

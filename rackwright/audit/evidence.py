@@ -47,9 +47,10 @@ def each_from_hosts(hosts: Hosts, names: Iterable[str], progress: Progress) -> I
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                name = running.pop(future)
-                hosts.forget_facts(name)
-                yield name, future.result()
+                name, facts = running.pop(future), future.result()
+                if isinstance(facts, Facts):
+                    hosts.forget_facts(name)
+                yield name, facts
 
 
 def _probe(hosts: Hosts, name: str, progress: Progress) -> Facts | UserError:

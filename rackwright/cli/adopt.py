@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,7 +61,8 @@ def adopt(
         names = [name for name in loaded.fleet.hosts if name not in loaded.maintenance]
         before = evidence.from_hosts(hosts, names, project.notify)
         facts = {**before, **evidence.from_endpoints(loaded, project.notify)}
-        compared = report.compare(loaded, facts)
+        # what nobody declared is not taken over, and a matter of the audit
+        compared = replace(report.compare(loaded, facts), undeclared=())
         observed = [each for each in compared.results if _host(each) in before or _host(each) not in loaded.fleet.hosts]
         matching = [each for each in observed if not (each.differences or each.not_reached)]
         aside = None

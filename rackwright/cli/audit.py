@@ -1,6 +1,5 @@
 """The commands audit and digests."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -331,7 +330,7 @@ def _write(document: "AuditDocument", options: Options) -> None:
         return
     text = formats.render(options.format.value, document, options.diff)
     if options.output is None:
-        sys.stdout.write(text)
+        terminal.show(text, end="")
         return
     try:
         _write_file(options.output, text)

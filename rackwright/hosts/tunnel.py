@@ -35,6 +35,8 @@ class Tunnel:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with contextlib.suppress(OSError):  # without it, a thread that waits for a connection keeps the port open
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for end in tuple(self._open):
             end.close()

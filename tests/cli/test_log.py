@@ -34,7 +34,7 @@ RECORDED = {
         "host forget",
     ),
     *("host reidentify", "inventory", "rebuild", "restore", "run stop", "server iterate", "server promote"),
-    *("server rollback", "twin reset", "up"),
+    *("server rollback", "tier move", "twin reset", "up"),
 }
 """Commands that write entries."""
 WITHOUT_ENTRIES = {
@@ -70,6 +70,9 @@ WITHOUT_ENTRIES = {
     "server status": "reads hosts",
     "stacks": "reads files",
     "status": "reads hosts",
+    "tier plan": "reads a directory and a bucket",
+    "tier restore": "writes a new directory of this computer",
+    "tier verify": "reads a bucket",
     "toolchain": "installs programs on this computer",
     "twin console": "is a twin's",
     "twin fault": "is a twin's",

@@ -96,7 +96,7 @@ def test_each_line_of_a_log_has_its_host(project: Path, hosts: None, monkeypatch
     report = printed("server", "logs", "serving", "digits")
     assert [(each["host"], each["line"]) for each in report] == [("ember", "ready"), ("cinder", '"quoted"\t')]
 
-    launcher = SimpleNamespace(spec=SimpleNamespace(host="ember"))
+    launcher = SimpleNamespace(source="ember")
     monkeypatch.setattr(runs, "find_resources", lambda stack, run: (launcher,))
     monkeypatch.setattr(runs, "stream_logs", lambda *arguments: arguments[-1]("[0] step 1"))
     assert printed("run", "logs", "serving", "digits") == [{"schema_version": 1, "host": "ember", "line": "[0] step 1"}]

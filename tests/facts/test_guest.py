@@ -306,7 +306,7 @@ def test_directories_are_those_of_stat(guest, facts):
     assert facts.listing("/etc/ssh") == tuple(sorted(guest("ls", "-A", "/etc/ssh").decode().split()))
 
 
-UNTOLD = ("units", "drives", "measures", "gpus", "gpu_driver")
+UNTOLD = ("units", "drives", "measures", "gpus", "gpu_driver", "foreign_packages")
 OF_FREE_DRIVES = ("sample", "witnesses", "parts", "held")
 """What is read of drives that nobody uses."""
 UNASKED = [("health", bus) for bus in ("sas", "sata", "virtio")]
@@ -315,8 +315,8 @@ UNASKED = [("health", bus) for bus in ("sas", "sata", "virtio")]
 
 def test_nothing_is_unknown_that_the_machine_can_tell(facts):
     """
-    What stays unknown is what a drive in use, one without SMART, a unit that is not loaded, no chronyd or no GPU
-    cannot tell, and the content of files that the system rewrites.
+    What stays unknown is what a drive in use, one without SMART, a unit that is not loaded, no chronyd, no GPU
+    or an apt without lists cannot tell, and the content of files that the system rewrites.
     """
     places = {key: facts.read(key) for key in facts.raw if key not in UNTOLD}
     files = places["files"]

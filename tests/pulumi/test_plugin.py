@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.pulumi.conftest import ROOT, Project, States
+from tests.support.inventory import NOTHING, OTHERS, with_nothing_more
 from tests.support.recorded_hosts import HOST, blank, recorded
 from tests.support.simulated import SimulatedHost, SimulatedRack
 
@@ -82,7 +83,7 @@ def made(project: OneHost, states: States) -> OneHost:
 
     obey(project.host)
     states.give("one-host", project, make)
-    project.host.set_facts(recorded(HOST))
+    project.host.set_facts(with_nothing_more(recorded(HOST), NOTHING, OTHERS))
     return project
 
 
@@ -91,7 +92,7 @@ def obey(host: SimulatedHost) -> None:
 
     def work(step: dict[str, Any]) -> None:
         if step["text"] == "note in the owner file: ready":
-            host.set_facts(recorded(HOST))
+            host.set_facts(with_nothing_more(recorded(HOST), NOTHING, OTHERS))
 
     host.on_step = work
 

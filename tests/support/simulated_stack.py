@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.support.lab import Lab
 from tests.support.log import Log
+from tests.support.inventory import NOTHING, OTHERS, with_nothing_more
 from tests.support.recorded_hosts import HOST, SALT, blank, recorded
 from tests.support.simulated import SimulatedHost, SimulatedRack
 
@@ -37,7 +38,7 @@ def facts_of(name: str, made: bool = False) -> dict[str, Any]:
     for old, new in (("RW-GPU-01", f"RW-{name.upper()}"), ("RW01-", f"{_prefix(name)}-"), (HOST, name)):
         text = text.replace(old, new)
     renamed: dict[str, Any] = json.loads(text)
-    return renamed
+    return with_nothing_more(renamed, NOTHING, OTHERS)
 
 
 def obey(host: SimulatedHost) -> None:

@@ -4,7 +4,7 @@ import json
 from importlib import import_module
 
 from rackwright.audit.formats.document import AuditDocument, format_counts
-from rackwright.terminal import JSON_VERSION
+from rackwright.terminal import JSON_VERSION, console
 
 __all__ = ["format_counts", "render"]
 MODULES = {"junit": "junit", "sarif": "sarif", "markdown": "markdown", "html": "html", "csv": "csv_table"}
@@ -30,10 +30,8 @@ def render(format: str, document: AuditDocument, diff: bool = False) -> str:
 def _render_terminal(document: AuditDocument, diff: bool) -> str:
     import io
 
-    from rich.console import Console
-
     from rackwright.audit.formats.terminal_report import show
 
     text = io.StringIO()
-    show(document, Console(file=text, width=80, highlight=False), diff)
+    show(document, console(file=text, width=80), diff)
     return text.getvalue()

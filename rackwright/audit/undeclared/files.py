@@ -45,9 +45,11 @@ def owned_whole(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 
 
 def owner_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the owner files of resources that left the declaration; one with the phase `removed` is only a record."""
     for name in facts.table("owners"):
         owner = facts.owner(name) or {}
-        if owner.get("fleet") == declared.fleet and owner.get("id") not in declared.ids:
+        removed = owner.get("phase") == "removed"
+        if owner.get("fleet") == declared.fleet and owner.get("id") not in declared.ids and not removed:
             yield Finding(f"owner:{name}", f"of {owner.get('id')}, which the fleet no longer declares")
 
 

@@ -370,3 +370,15 @@ def test_what_people_put_on_a_host_of_the_twin_is_found():
         "RW-060 file:/usr/local/bin/x",
         "RW-061 file:/var/lib/rackwright/owners/x.txt",
     ]
+
+
+def test_the_record_of_a_removal_is_not_left_over():
+    """
+    The owner file of a tier that `up` removed stays with the phase `removed`.
+    """
+    raw = converged()
+    entry("owners", "tier-hot", {"id": "alpha/hot", "fleet": "software", "phase": "removed"})(raw)
+    assert found(RULES["RW-062"], raw) == []
+
+    raw["owners"]["tier-hot"]["phase"] = "removing"
+    assert found(RULES["RW-062"], raw) == [("owner:tier-hot", False)]
