@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tests.support.inventory import NOTHING, OTHERS, with_nothing_more
 from tests.support.lab import Lab
 from tests.support.log import Log
-from tests.support.inventory import NOTHING, OTHERS, with_nothing_more
 from tests.support.recorded_hosts import HOST, SALT, blank, recorded
 from tests.support.simulated import SimulatedHost, SimulatedRack
 
