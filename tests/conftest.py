@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import subprocess
 import tempfile
 import time
 from collections.abc import Generator, Iterator
@@ -12,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import json_documents
-from tests.support.operations_log import new_key
 
 # no test judges how long something takes
 settings.register_profile("rackwright", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -22,7 +22,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # commands that tests run in the checkout write to a log of the tests, with a key of the tests
 _LOG = tempfile.TemporaryDirectory(prefix="rackwright-log-")
 os.environ["RACKWRIGHT_LOG"] = str(Path(_LOG.name, "log"))
-os.environ["RACKWRIGHT_LOG_KEY"] = str(new_key(Path(_LOG.name, "key")))
+os.environ["RACKWRIGHT_LOG_KEY"] = str(Path(_LOG.name, "key"))
+# by a program: the environment of the workloads has no library for it
+subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", os.environ["RACKWRIGHT_LOG_KEY"]], check=True)
 
 SHARED = {"served", "wheel"}
 """Fixtures that take long to make: an MLflow server and the wheel."""
