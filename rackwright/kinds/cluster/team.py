@@ -27,7 +27,7 @@ _RUNS = {
     "autoscaling": ("horizontalpodautoscalers",),
     "policy": ("poddisruptionbudgets",),
 }
-"""Resources of trainings and servers, by API group. Secrets are not among them."""
+"""Resources of trainings and servers, by API group. Secrets are not among them, though a pod can mount them."""
 _READ = ("get", "list", "watch")
 _CHANGE = (*_READ, "create", "update", "patch", "delete")
 _RBAC = "rbac.authorization.k8s.io"
