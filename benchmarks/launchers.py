@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import start
-from tests.support.training_runs import HOROVODRUN, TORCHRUN, launched, told
+from tests.support.training_runs import HOROVODRUN, TORCHRUN, launched, read_metrics
 
 PAIRS = 5
 CASES = {"digits": ("model.channels=64", "steps=120"), "deepseek-v3-tiny": ("steps=40",)}
@@ -26,7 +26,7 @@ def milliseconds(recipe: str, name: str) -> float:
         out = Path(directory)
         given = (*CASES[recipe], f"launcher={name}", "world=2", "report_every_steps=1", "saving.every_steps=1000")
         launched(LAUNCHERS[name], 2, out, *given, recipe=recipe)
-        steps = [line for line in told(out) if "step_seconds" in line and line["step"] > FIRST]
+        steps = [line for line in read_metrics(out) if "step_seconds" in line and line["step"] > FIRST]
         return 1000 * statistics.median(line["step_seconds"] for line in steps)
 
 

@@ -78,7 +78,7 @@ def running(peer: Peer, port: int, log: Path) -> Iterator["subprocess.Popen[byte
             _await(server, f"http://127.0.0.1:{port}{peer.ready}", log)
             yield server
         finally:
-            # LitServe leaves its workers behind when it is told to stop
+            # LitServe leaves its workers behind when it is asked to stop
             os.killpg(server.pid, 9)
             server.wait()
 
