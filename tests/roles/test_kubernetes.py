@@ -55,7 +55,9 @@ def test_a_node_has_a_network_for_its_pods_and_routes_to_those_of_others() -> No
 
 
 def test_a_node_alone_has_no_routes() -> None:
-    assert "unit:rackwright-kubernetes-routes.service" not in claims("kubernetes_node", **NODE)
+    claimed = claims("kubernetes_node", **NODE)
+    assert "unit:rackwright-kubernetes-routes.service" not in claimed
+    assert "file:/etc/systemd/system/rackwright-kubernetes-routes.service" in claimed, "it is removed"
     assert written("kubernetes_node", **NODE)["/etc/default/kubelet"].splitlines()[1].endswith('=alpha"')
 
 

@@ -13,8 +13,8 @@ from rackwright.facts.inventory import ListenerFacts
 SSHD = ("sshd", "systemd")
 """Programs that hold sshd's port; with ssh.socket it is systemd."""
 SYSTEMD = "/usr/lib/systemd/"
-CLUSTER_UNITS = ("kubelet.service", "containerd.service", "cri-containerd-")
-"""Units of a node; its cluster decides about the containers in them."""
+CLUSTER_UNITS = ("kubelet.service", "containerd.service", "cri-containerd-", "k8s.io/")
+"""Units and control groups of a node; its cluster decides about the containers in them."""
 UNIT_FOLDERS = ("/etc/systemd/system", "/etc/systemd/user", "/usr/lib/systemd/system", "/usr/lib/systemd/user")
 LINKED = ("/etc/systemd/", "/lib/systemd/", "/usr/lib/systemd/", "/run/systemd/", "/dev/null")
 """Targets of links that enable, rename or mask a unit; the file of the unit is judged, and not its links."""

@@ -13,6 +13,8 @@ INODE = 9
 """Index of the inode in a line of /proc/net/tcp. Source: proc_net_tcp.rst of Linux."""
 UNIT = re.compile(r"/([^/]+\.(?:service|scope|socket))(?:/|$)")
 """The units in a path of /proc/PID/cgroup; the last one is the closest."""
+POD = re.compile(r"^0::/(k8s\.io/[0-9a-f]{64})$", re.MULTILINE)
+"""Control group of a pod's container, made by containerd with the manager cgroupfs. Only root makes such groups."""
 
 
 def open_files(root: str) -> dict[str, list[int]]:
@@ -96,9 +98,13 @@ def program(folder: str) -> str:
 
 
 def unit(folder: str) -> str:
-    """Return the systemd unit of a process; empty for a process without one, or one that has just ended."""
+    """Return the systemd unit of a process, or the control group of its pod where systemd has none for pods.
+
+    The text is empty for a process without either, or one that has just ended.
+    """
     try:
-        names = UNIT.findall(read(f"{folder}/cgroup"))
+        groups = read(f"{folder}/cgroup")
     except (FileNotFoundError, ProcessLookupError):
         return ""
+    names = UNIT.findall(groups) or POD.findall(groups)
     return names[-1] if names else ""

@@ -297,6 +297,10 @@ def test_a_socket_of_the_distribution_or_of_a_cluster_is_not_found():
     assert found(RULES["RW-030"], raw) == [("socket:tcp:[::]:4444", False)]
     cluster = replace(declared(), host=declared().host.model_copy(update={"roles": {"kubernetes_node": {}}}))
     assert found(RULES["RW-030"], raw, cluster) == []
+    raw["listeners"] = [{**SOCKET, "units": [f"k8s.io/{'0a' * 32}"]}]
+    assert found(RULES["RW-030"], raw, cluster) == []
+    raw["listeners"] = [{**SOCKET, "units": []}]
+    assert found(RULES["RW-030"], raw, cluster) == [("socket:tcp:[::]:4444", False)]
 
 
 def test_bridges_of_engines_and_routes_of_a_cluster_are_not_found():
