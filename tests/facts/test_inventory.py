@@ -177,6 +177,17 @@ class TestProcesses:
         assert users == {"socket:[4711]": [7], "/dev/null": [7]}
         assert found == [(0x115C, ["/usr/bin/nc"], ["nc.service"]), (0x115D, [], [])]
 
+    def test_a_pod_without_a_unit_is_told_with_its_control_group(self, machine):
+        """
+        Another group of such a name, below that of an account, is none.
+        """
+        pod = f"k8s.io/{'0a' * 32}"
+        machine.write("proc/7/cgroup", f"1:name=systemd:/\n0::/{pod}\n")
+        machine.write("proc/8/cgroup", f"0::/user.slice/{pod}\n")
+
+        assert processes.unit(f"{machine.top}/proc/7") == pod
+        assert processes.unit(f"{machine.top}/proc/8") == ""
+
 
 def test_the_flags_of_modules_and_the_words_of_grub_are_told(machine):
     machine.write("proc/modules", "ext4 1 0 - Live 0x0\nnvidia 1 0 - Live 0x0 (POE)\nold 1 0 - Live 0x0 (O+)\n")
