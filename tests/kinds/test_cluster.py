@@ -49,13 +49,15 @@ def test_a_host_joins_by_a_token_of_its_control_plane():
         "note in the owner file: joining",
         "get a token of birch for ten minutes",
         "join cluster main",
+        "mark the node, and wait until it is ready",
         "note in the owner file: ready",
     ]
-    _, token, join, _ = plan.steps
+    _, token, join, settle, _ = plan.steps
     assert isinstance(token, PutOutput) and isinstance(join, Command)
     assert (token.source, token.argv[-2:]) == ("birch", ("aspen", "10.145.0.11:6443"))
-    assert token.path == join.argv[-2] == "/run/rackwright-join.yaml"
+    assert token.path == join.argv[-1] == "/run/rackwright-join.yaml"
     assert 'rm -f "$2"' in join.argv[2]
+    assert isinstance(settle, Command) and settle.argv[-1] == "rackwright.local/fleet=cluster"
 
 
 def test_a_join_that_was_cut_goes_on():
@@ -65,7 +67,20 @@ def test_a_join_that_was_cut_goes_on():
     raw = blank()
     raw["owners"]["node"] = {"id": "aspen/node", "fleet": "cluster", "phase": "joining"}
 
-    assert [type(step) for step in planned("aspen/node", raw).steps] == [Put, PutOutput, Command, Put]
+    assert [type(step) for step in planned("aspen/node", raw).steps] == [Put, PutOutput, Command, Command, Put]
+
+
+def test_a_node_that_joined_and_was_not_marked_is_marked():
+    """
+    The run was cut after `kubeadm join`; without the mark a person would have to remove the node one day.
+    """
+    raw = recorded("aspen")
+    raw["owners"]["node"]["phase"] = "joining"
+
+    assert [step.text for step in planned("aspen/node", raw).steps] == [
+        "mark the node, and wait until it is ready",
+        "note in the owner file: ready",
+    ]
 
 
 def test_a_node_of_another_cluster_is_refused():
@@ -90,6 +105,7 @@ def test_a_kubelet_that_was_stopped_starts_again():
 
     assert [step.text for step in planned("aspen/node", raw).steps] == [
         "start kubelet",
+        "mark the node, and wait until it is ready",
         "note in the owner file: ready",
     ]
 

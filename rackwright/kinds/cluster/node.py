@@ -58,10 +58,19 @@ trap 'rm -f "$2"' EXIT
 ignored=FileAvailable--etc-kubernetes-pki-ca.crt,FileAvailable--etc-kubernetes-bootstrap-kubelet.conf,Port-10250
 if systemd-detect-virt --container --quiet; then ignored=$ignored,SystemVerification; fi
 kubeadm join --config "$2" --ignore-preflight-errors="$ignored"
+"""
+_SETTLE = """\
+set -eu
 export KUBECONFIG=/etc/kubernetes/kubelet.conf
-kubectl annotate --overwrite node "$1" "$3"
+tries=0  # kubelet registers the node some time after it has joined
+until kubectl get node "$1" --output=name 2> /dev/null; do
+  [ $((tries += 1)) -le 120 ] || { echo "the node has not registered within two minutes" >&2; exit 1; }
+  sleep 1
+done
+kubectl annotate --overwrite node "$1" "$2"
 kubectl wait --for=condition=Ready "node/$1" --timeout=300s
 """
+"""Script of node $1 that marks it with $2, and waits until it is ready."""
 LEAVE = """\
 set -eu
 export KUBECONFIG=/etc/kubernetes/admin.conf
@@ -145,7 +154,7 @@ class NodeKind:
         )
         join = (begun, *_join(spec)) if joins else ()
         start = (Command("start kubelet", ("systemctl", "start", "kubelet.service")),) if stopped and not joins else ()
-        return Plan((*join, *start, ready))
+        return Plan((*join, *start, _settle(spec), ready))
 
     def removal(self, spec: NodeSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
         """Return the plan that moves the pods elsewhere and lets the host leave, unless a pod would lose data."""
@@ -172,11 +181,16 @@ class NodeKind:
 
 def _join(spec: NodeSpec) -> tuple[PutOutput, Command]:
     invite = ("sh", "-c", _INVITE, "sh", spec.host, spec.endpoint)
-    join = ("sh", "-c", _JOIN, "sh", spec.host, _ENTRY, f"{MARK}={spec.fleet}")
+    join = ("sh", "-c", _JOIN, "sh", spec.host, _ENTRY)
     return (
         PutOutput(f"get a token of {spec.control_plane} for ten minutes", spec.control_plane, invite, _ENTRY, 120),
         Command(f"join cluster {spec.cluster}", join, timeout_seconds=JOIN_SECONDS),
     )
+
+
+def _settle(spec: NodeSpec) -> Command:
+    settle = ("sh", "-c", _SETTLE, "sh", spec.host, f"{MARK}={spec.fleet}")
+    return Command("mark the node, and wait until it is ready", settle, timeout_seconds=JOIN_SECONDS)
 
 
 def _refuse_other_cluster(spec: NodeSpec, differences: Sequence[Difference]) -> tuple[Diagnostic, ...]:
