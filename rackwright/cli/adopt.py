@@ -61,7 +61,7 @@ def adopt(
         names = [name for name in loaded.fleet.hosts if name not in loaded.maintenance]
         before = evidence.from_hosts(hosts, names, project.notify)
         facts = {**before, **evidence.from_endpoints(loaded, project.notify)}
-        # what nobody declared is not taken over, and a matter of the audit
+        # undeclared things are not taken over: the audit shows them
         compared = replace(report.compare(loaded, facts), undeclared=())
         observed = [each for each in compared.results if _host(each) in before or _host(each) not in loaded.fleet.hosts]
         matching = [each for each in observed if not (each.differences or each.not_reached)]

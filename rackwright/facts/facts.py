@@ -15,6 +15,7 @@ from rackwright.facts.container import HostContainers
 from rackwright.facts.gpu import HostAccelerators
 from rackwright.facts.inventory import HostInventory
 from rackwright.facts.kubernetes import HostKubernetes
+from rackwright.facts.network import HostNetwork
 from rackwright.facts.nftables import HostNftables
 from rackwright.facts.run import HostRuns
 from rackwright.facts.s3 import EndpointFacts
@@ -124,58 +125,6 @@ def _optional_texts(raw: Any) -> tuple[str, ...] | None:
     return None if raw is None else texts(raw)
 
 
-class SocketFacts(View):
-    """A listening TCP socket, or a UDP socket that is not connected."""
-
-    protocol = Fact(str, "tcp or udp, for both IPv4 and IPv6.")
-    address = Fact(str, "Local address; ``0.0.0.0`` and ``::`` stand for all.")
-    port = Fact(int)
-
-
-class LinkFacts(View):
-    """A network interface."""
-
-    name = Fact(str)
-    kind = Fact(str, "physical, bond, vlan, bridge, loopback, other.")
-    mac = Fact(str, "Current MAC address; members of a bond share one.")
-    permanent_mac = Fact(str, "MAC address of the hardware; the current one for a link without hardware.")
-    mtu = Fact(int)
-    up = Fact(bool, "Whether the link is enabled and has a carrier.")
-    carrier = Fact(bool, "Whether the link has a signal; unknown for a disabled link.")
-    addresses = Fact(texts, "Addresses of global scope, such as ``192.0.2.11/24``, sorted.")
-    master = Fact(optional, "Bond or bridge that has this link as a port.")
-    slaves = Fact(texts, "Ports of a bond or bridge, sorted.")
-    vlan_id = Fact(optional_number, "VLAN id; None for other links.")
-    parent = Fact(optional, "Link that carries the VLAN; None for other links.")
-    pci_address = Fact(optional, "``0000:3b:00.0``; None for a link that is no PCI function.")
-    bond_mode = Fact(optional, "Mode in the kernel's words: 802.3ad, active-backup.")
-
-
-class RouteFacts(View):
-    """A configured route of the main table; routes that the kernel derives from addresses are left out."""
-
-    destination = Fact(str, "``198.51.100.0/24`` or default.")
-    gateway = Fact(optional, "Next hop; None for a destination on the link itself.")
-    link = Fact(str)
-    metric = Fact(int)
-
-
-class DeadRoute(View):
-    """A route of the main table that discards packets."""
-
-    destination = Fact(str)
-    kind = Fact(str, "blackhole, unreachable, prohibit.")
-    metric = Fact(int)
-    gateway = Fact(optional, "``::`` for IPv6 and None for IPv4, to distinguish the families.")
-
-
-class PeerPathFacts(View):
-    """The largest packet that reaches the address of a peer and returns unfragmented."""
-
-    asked = Fact(int, "Size in bytes that the declaration requires; the probe tries no larger one.")
-    passed = Fact(int, "Size in bytes of the largest packet that passed.")
-
-
 class AddedModule(View):
     """A module that DKMS or a person added to an installed kernel."""
 
@@ -225,6 +174,7 @@ class Facts(
     HostContainers,
     HostInventory,
     HostKubernetes,
+    HostNetwork,
     HostNftables,
     HostRuns,
     HostServers,
@@ -260,29 +210,11 @@ class Facts(
         """``vendor:device`` of every PCI function; equal functions are repeated."""
         return View(self.read("hardware"), "hardware").value("pci", texts)
 
-    @cached_property
-    def links(self) -> tuple[LinkFacts, ...]:
-        return self.rows("links", LinkFacts, "name")
-
     @property
     def packages(self) -> Mapping[str, str]:
         """Version of each installed package."""
         return self.table("packages")
 
-    @cached_property
-    def dead_routes(self) -> tuple[DeadRoute, ...]:
-        return self.rows("dead_routes", DeadRoute, "destination")
-
-    @cached_property
-    def routes(self) -> tuple[RouteFacts, ...]:
-        return self.rows("routes", RouteFacts, "destination")
-
-    @cached_property
-    def sockets(self) -> tuple[SocketFacts, ...]:
-        return self.rows("sockets", SocketFacts)
-
-    resolvers = Fact(texts, "Nameservers in query order.")
-    search_domains = Fact(texts, "Domains in which a name without a dot is looked up, in this order.")
     kernel_parameters = Fact(texts, "Words of the kernel's command line, without quotes.")
     boot_id = Fact(str, "The kernel's identifier of the current boot.")
     tpm = Fact(optional_number, "Version of the TPM; None without a TPM.")
@@ -295,33 +227,6 @@ class Facts(
     @cached_property
     def users(self) -> tuple[UserFacts, ...]:
         return tuple(user for name in self.table("users") if (user := self.user(name)))
-
-    def link(self, name: str) -> LinkFacts | None:
-        return next((link for link in self.links if link.name == name), None)
-
-    def port(self, mac: str | None, pci: str | None) -> LinkFacts | None:
-        """Return the port with this address; None if every port reports its address and none matches.
-
-        Args:
-            mac: Hardware address; ignored if *pci* is given.
-            pci: PCI address.
-        """
-        reason_unknown = None
-        for link in self.links:
-            try:
-                if link.kind in ("physical", "other") and (
-                    link.permanent_mac == mac if pci is None else link.pci_address == pci
-                ):
-                    return link
-            except UnknownFact as reason:
-                reason_unknown = reason
-        if reason_unknown:
-            raise reason_unknown
-        return None
-
-    def path(self, address: str) -> PeerPathFacts | None:
-        """Return the path to the address of a peer; None if the host's list of peers does not have it."""
-        return self.entry("paths", address, PeerPathFacts)
 
     def unit(self, name: str) -> UnitFacts | None:
         return self.entry("units", name, UnitFacts)

@@ -3,19 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rackwright.facts.view import Fact, View, optional
+from rackwright.facts.view import Fact, View, optional, texts
 
 
 def _labels(raw: Any) -> Mapping[str, str]:
     if not isinstance(raw, Mapping) or not all(isinstance(text, str) for item in raw.items() for text in item):
         raise TypeError("no labels")
     return raw
-
-
-def _texts(raw: Any) -> tuple[str, ...]:
-    if not isinstance(raw, list) or not all(isinstance(text, str) for text in raw):
-        raise TypeError("no list of texts")
-    return tuple(raw)
 
 
 class JoinedCluster(View):
@@ -34,7 +28,7 @@ class NodeFacts(View):
     version = Fact(str, "Version of its kubelet, such as ``v1.37.2``.")
     labels = Fact(_labels)
     fleet = Fact(optional, "Fleet that declared the node when it joined; None for a node that others let join.")
-    taints = Fact(_texts, "Taints as kubectl writes them, sorted.")
+    taints = Fact(texts, "Taints as kubectl writes them, sorted.")
 
 
 class ClusterFacts(View):

@@ -10,7 +10,8 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from rackwright.facts.facts import Facts, LinkFacts
+from rackwright.facts.facts import Facts
+from rackwright.facts.network import LinkFacts
 from rackwright.facts.storage import Array, DriveFacts, Mount
 from rackwright.facts.view import UnknownFact
 from rackwright.schema.catalogue import GPUS, PROFILES

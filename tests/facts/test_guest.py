@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from rackwright.facts import probe
-from rackwright.facts.facts import Facts, LinkFacts
+from rackwright.facts.facts import Facts
+from rackwright.facts.network import LinkFacts
 from rackwright.facts.probe import block, system
 from rackwright.facts.view import UnknownFact
 from rackwright.twin import Twin, VirtualDrive, VirtualMachine, VirtualNic

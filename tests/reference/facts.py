@@ -4,16 +4,18 @@ import inspect
 from collections.abc import Iterator
 from types import ModuleType
 
-from rackwright.facts import container, facts, gpu, inventory, run, s3, server, storage
+from rackwright.facts import container, facts, gpu, inventory, kubernetes, network, run, s3, server, storage
 from rackwright.facts.view import Fact, View
 from tests.reference.markdown import code, page, table
 
 MODULES: dict[str, ModuleType] = {
-    "Machine, files, packages, network": facts,
+    "Machine, files, packages": facts,
+    "Network": network,
     "Drives, arrays, filesystems": storage,
     "Accelerators": gpu,
     "Containers": container,
     "Beside the packages": inventory,
+    "Kubernetes": kubernetes,
     "Training runs": run,
     "Model servers": server,
     "Object stores": s3,

@@ -59,7 +59,7 @@ RULES = (
         "RW-051",
         "Only declared links have addresses.",
         "addresses",
-        "Traffic of jobs may take a link that nobody measured or protected.",
+        "Traffic of jobs may take a link without measurements and protection.",
         f"Remove the address, declare the link, {ADMIT}",
         "ip-address(8); facebookincubator/gloo#286",
         addresses,

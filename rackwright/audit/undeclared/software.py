@@ -173,7 +173,7 @@ RULES = (
         "RW-070",
         "Each container runs a declared image.",
         "containers",
-        "A container that nobody declared uses GPUs, memory and ports, and gets no updates.",
+        "An undeclared container uses GPUs, memory and ports, and gets no updates.",
         f"Remove the container, {ADMIT}",
         "podman-ps(1)",
         containers,

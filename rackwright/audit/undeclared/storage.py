@@ -99,7 +99,7 @@ RULES = (
         "RW-012",
         "Each encrypted volume on a declared drive belongs to a tier.",
         "encrypted volumes",
-        "Nobody may know the key of such a volume, and its drive looks empty to filesystems.",
+        "The key of such a volume may be lost, and its drive looks empty to filesystems.",
         f"Look at the header with `cryptsetup luksDump`, then remove it or {ADMIT.removeprefix('or ')}",
         "cryptsetup(8)",
         luks,

@@ -173,7 +173,7 @@ def _steps(node: NodePart, differences: Sequence[Difference], facts: Facts) -> I
 
 
 def _change(node: NodePart, verb: str, wanted: Sequence[str], found: Sequence[str], end: str) -> Command:
-    """Return the command that sets the labels or taints that are missing, and removes those that nobody declared.
+    """Return the command that sets the labels or taints that are missing, and removes the undeclared ones.
 
     Args:
         end: Beginning of the part of a label that a removal does not name.

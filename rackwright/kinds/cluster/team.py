@@ -17,7 +17,7 @@ OPERATOR, VIEWER = "operator", "viewer"
 PRIORITIES = {"serving": 100_000, "training": 1_000}
 """Priority classes; a server may take the place of a training, which goes on from its last checkpoint."""
 FIELDS = "fields"
-"""Property of an object: the paths of all its values, so that a value that nobody declared is a difference."""
+"""Property of an object: the paths of all its values, so that an undeclared value is a difference."""
 _OBJECT = "object:"
 _FILE = "/run/rackwright-objects"
 _RUNS = {
@@ -37,7 +37,7 @@ export KUBECONFIG=/etc/kubernetes/admin.conf
 trap 'rm -f "$1.namespaces" "$1"' EXIT
 if [ -s "$1.namespaces" ]; then
   kubectl apply --server-side --force-conflicts --field-manager=rackwright -f "$1.namespaces"
-  kubectl replace -f "$1.namespaces"  # without labels that nobody declared
+  kubectl replace -f "$1.namespaces"  # without undeclared labels
 fi
 [ -s "$1" ] || exit 0
 # a whole object takes the place of the other one, so that nothing that was added stays; some fields cannot be changed

@@ -1,7 +1,8 @@
 """The observation of a network's properties."""
 
 from rackwright.core.contract import Absent, Claim, Value, Within
-from rackwright.facts.facts import DeadRoute, Facts, LinkFacts, RouteFacts
+from rackwright.facts.facts import Facts
+from rackwright.facts.network import DeadRoute, LinkFacts, RouteFacts
 from rackwright.kinds.network import unmanaged
 from rackwright.kinds.network.spec import OWNER
 from rackwright.kinds.shared import observation
