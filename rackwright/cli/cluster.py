@@ -49,9 +49,9 @@ def execute(
     try:
         with entry as operation, access(hosts, plane) as kubeconfig:
             environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": path}
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command
+            signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the command, in which a handler does not stay
             try:
-                status = subprocess.run(command, env=environment, check=False, preexec_fn=_default_interrupt).returncode
+                status = subprocess.run(command, env=environment, check=False).returncode
             except FileNotFoundError:
                 problem, help = f"there is no program {command[0]} on this computer", "Install it, or correct the name"
                 raise Refused(Diagnostic("COMMAND", problem, help=help)) from None
@@ -59,10 +59,6 @@ def execute(
     finally:
         hosts.close()
     raise typer.Exit(status if status >= 0 else 128 - status)
-
-
-def _default_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _control_plane(fleet: "Fleet", name: str | None, where: str) -> str:

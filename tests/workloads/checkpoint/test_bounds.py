@@ -4,7 +4,6 @@ import gzip
 import io
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -22,9 +21,10 @@ from workloads.checkpoint.tar_reader import EXTENDED_BYTES, TarReader
 MEMORY_BYTES = 512 << 20
 """Address space of a process that proves a hostile archive; what the review's proof took is 4.5 GB."""
 PROVE = """
-import sys
+import resource, sys
 from pathlib import Path
 from workloads.checkpoint import CheckpointDamaged, archive
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
 try:
     archive.verify(Path(sys.argv[1]))
 except CheckpointDamaged as damaged:
@@ -35,9 +35,8 @@ except CheckpointDamaged as damaged:
 def proved(path: Path) -> str:
     """Return how a process with little memory refuses the archive *path*."""
     done = subprocess.run(
-        [sys.executable, "-c", PROVE, str(path)],
+        [sys.executable, "-c", PROVE, str(path), str(MEMORY_BYTES)],
         capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3], timeout=60,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES)),
     )  # fmt: skip
     assert done.stderr == "", done.stderr[-500:]
     return done.stdout
