@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.acceptance import line
-from tests.support.expect import eventually, need
+from tests.support.expect import errors, eventually, need
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
 from tests.support.recorded_hosts import HOST
@@ -54,7 +54,10 @@ def _cured(lab: Lab, file: Path, command: str) -> None:
     """See that up and preview name the damaged *file* and *command*, which mends it."""
     for verb in ("preview", "up"):
         done = lab.rackwright(verb, lab.stack, status=2)
-        need(f"{file}: got" in done.stderr, f"{verb} does not name {file}: {done.stderr[-400:]}")
+        need(
+            any(each.startswith(f"{file}: ") for each in errors(done.stderr)),
+            f"{verb} does not name {file}: {done.stderr[-400:]}",
+        )
         need("Traceback" not in done.stderr, f"{verb} ends with a traceback")
         need(
             command in re.findall(r"`([^`]+)`", done.stderr), f"{verb} does not name `{command}`: {done.stderr[-400:]}"

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.support.acceptance import line
-from tests.support.expect import need
+from tests.support.expect import errors, need
 from tests.support.lab import PROJECT
 from tests.support.log import ROOT, Log
 
@@ -43,8 +43,8 @@ def test_impossible_declarations_are_refused_before_any_connection(log: Log) -> 
         (stacks / f"Pulumi.{stack}.yaml").write_text(json.dumps({"config": settings}))
         done = _limited(log, stack, stacks)
         need(done.returncode == 2, f"{stack}: check ended with {done.returncode}: {done.stderr[-300:]}")
-        *lines, last = done.stderr.strip().splitlines()
-        need(last.endswith("nothing was done."), f"{stack}: {done.stderr[-300:]}")
+        lines = errors(done.stderr)
+        need(lines and done.stderr.strip().endswith("nothing was done."), f"{stack}: {done.stderr[-300:]}")
         file = f"Pulumi.{stack}.yaml" if stack in ("outside", "absolute", "linked") else f"{stack}.yaml"
         need(all(line.startswith(f"{file}:") for line in lines), f"{stack}: a message without its line: {lines}")
         refused += len(lines)

@@ -5,7 +5,7 @@ import re
 import shlex
 
 from tests.support.acceptance import line
-from tests.support.expect import need
+from tests.support.expect import errors, need
 from tests.support.lab import PROJECT
 from tests.support.log import ROOT, Log
 from tests.support.wrong_fleets import FLEETS, WRONG
@@ -27,7 +27,7 @@ def test_messages_name_file_and_line_and_their_commands_can_be_pasted(log: Log) 
         settings = {"rackwright:fleet": name, "rackwright:target": "rack"}
         (stacks / f"Pulumi.{stack}.yaml").write_text(json.dumps({"config": settings}))
         done = log.run([str(ROOT / ".venv/bin/rackwright"), "check", stack], stacks)
-        *lines, _ = done.stderr.strip().splitlines()
+        lines = errors(done.stderr)
         need(done.returncode == 2 and lines, f"{name}: check ended with {done.returncode}")
         wrong = [line for line in lines if not PLACE.match(line)]
         need(not wrong, f"{name}: no file and line in {wrong}")

@@ -1,5 +1,6 @@
 """Assertions of long tests: a failed one is a short line of output, not a traceback."""
 
+import re
 import time
 from collections.abc import Callable
 
@@ -18,3 +19,8 @@ def eventually(holds: Callable[[], object], what: str, seconds: float = 180) -> 
     while not holds():
         need(time.monotonic() <= deadline, f"{what}: not within {seconds:.0f} s")
         time.sleep(0.5)
+
+
+def errors(stderr: str) -> list[str]:
+    """Return the first line of each error that a command printed: its place and its problem."""
+    return re.findall(r"^error(?:\[[\w-]+\])?: (.*)$", stderr, re.MULTILINE)
