@@ -97,7 +97,7 @@ def test_a_module_of_go_is_compared(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("described", "said"),
+    ("described", "expected"),
     [
         ({"taken": "2026-11-27", "ecosystems": []}, "unknown: the snapshot has no advisories of PyPI, 1 locked"),
         (
@@ -106,10 +106,10 @@ def test_a_module_of_go_is_compared(tmp_path):
         ),
     ],
 )
-def test_a_snapshot_that_cannot_tell_is_no_clean_bill(tmp_path, described, said):
+def test_a_snapshot_that_cannot_tell_is_no_clean_bill(tmp_path, described, expected):
     lines, status = report([LOCKED], snapshot(tmp_path, **described), (), TODAY)
 
-    assert status == 3 and said in "\n".join(lines)
+    assert status == 3 and expected in "\n".join(lines)
 
 
 @pytest.mark.parametrize("content", ["[", "[]", "{}", '{"modified": "2026-11-20", "affected": 1}', "[" * 100_000])
@@ -160,5 +160,5 @@ def test_a_path_that_is_no_snapshot_is_refused(tmp_path, capsys):
 
 def test_the_recorded_snapshot_says_what_it_cannot_tell(capsys):
     assert main([]) in (0, 1, 3)
-    said = capsys.readouterr().out
-    assert read(advisories.RECORDED).ecosystems or "not a clean bill" in said
+    output = capsys.readouterr().out
+    assert read(advisories.RECORDED).ecosystems or "not a clean bill" in output

@@ -50,9 +50,9 @@ def test_a_kernel_loads_the_module_as_far_as_it_can_without_a_gpu(log: Log) -> s
         need(runs == KERNEL, f"{MACHINE} runs {runs}: there is no module for it")
         log(f"{MACHINE} gets the module")
         _copied(two, MODULE, "/root/nvidia.ko")
-        said = two.ssh(MACHINE, LOAD).splitlines()
-        need(any("NVRM" in line for line in said), f"the module's own code did not run: {said}")
-        return f"{VERSION} under {KERNEL} without a GPU: {' / '.join(said)}"
+        output = two.ssh(MACHINE, LOAD).splitlines()
+        need(any("NVRM" in line for line in output), f"the module's own code did not run: {output}")
+        return f"{VERSION} under {KERNEL} without a GPU: {' / '.join(output)}"
 
 
 def _copied(lab: Lab, path: str, to: str) -> None:

@@ -67,9 +67,9 @@ def broken(one: Lab) -> str:
         f"the audit says {format_claims(one.audit_differences())}",
     )
     before = one.ssh(HOST, STATE)
-    said = one.up(status=4).stdout
-    line = re.search(rf"{VERSION} does not build for {NEWER}: (\S+:\d+:\d+: error: .*?) \(all of it", said)
-    need(line, f"the compiler's line is not printed: {said[-300:]}")
+    output = one.up(status=4).stdout
+    line = re.search(rf"{VERSION} does not build for {NEWER}: (\S+:\d+:\d+: error: .*?) \(all of it", output)
+    need(line, f"the compiler's line is not printed: {output[-300:]}")
     need(one.ssh(HOST, STATE) == before, "the host is not as it was")
     return (
         f"{len(BROKEN)} broken promises found by their paths and mended; a newer kernel found, and why it has no module"

@@ -35,8 +35,8 @@ def test_a_driver_goes_up_and_back_without_a_mirror(log: Log) -> str:
         [line, *_] = mirrors(SUITE)
         one.ssh(HOST, f"echo '{line}' > /etc/apt/sources.list")
         outside = OUTSIDE.format(line.partition("] ")[2].split()[0])
-        said = one.ssh(HOST, outside, status=None)
-        need("there" not in said.split() and "E:" in said, f"the host gets out: {said}")
+        output = one.ssh(HOST, outside, status=None)
+        need("there" not in output.split() and "E:" in output, f"the host gets out: {output}")
         took = [_changed(one, OLD), _changed(one, NEW), _changed(one, OLD)]
         need("there" not in one.ssh(HOST, outside, status=None).split(), "the host gets out by now")
         refused = one.rackwright("lock", one.stack, "--check", status=0).stdout.strip()

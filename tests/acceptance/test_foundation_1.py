@@ -19,9 +19,9 @@ HOLDS = (
 def test_one_command_builds_the_rack_from_a_clone(log: Log) -> str:
     with plain_machine(log) as machine:
         before, took = machine.packages(), {}
-        took["make up"], said = _timed(machine, log, "make up")
+        took["make up"], output = _timed(machine, log, "make up")
         installed = machine.packages() - before
-        silent = installed - set(said.split())
+        silent = installed - set(output.split())
         need(installed and not silent, f"of {len(installed)} packages installed, not named: {', '.join(silent)}")
         took["make up again"], _ = _timed(machine, log, "make up")
         for command in HOLDS:

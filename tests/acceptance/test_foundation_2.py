@@ -152,8 +152,8 @@ def _pull(lab: Lab, place: Place) -> str:
     eventually(lambda: is_degraded(lab, place), f"{place.resource} misses {serial}")
     _only(lab, place, place.md, "drive pulled")
     need(_unknown(lab, place, f"drive:{serial}"), f"drive {serial} is pulled, and its properties are not unknown")
-    said = lab.up(status=1)
-    text = said.stdout + said.stderr
+    done = lab.up(status=1)
+    text = done.stdout + done.stderr
     need("by hand" in text and place.md in text, f"up does not say what a person has to do about {place.md}")
     need(is_degraded(lab, place), f"{place.resource} is whole without {serial}")
 

@@ -95,8 +95,8 @@ def _carried(fleet: Path, log: Log) -> str:
         last = next(reversed(second))
         _consent(lab, {drive: line for drive, line in second.items() if drive != last})
         before = sums(lab, everywhere)
-        said = _up(lab, {drive: line for drive, line in second.items() if drive != last}, 2)
-        _says(said.stdout + said.stderr, {last: content[last]}, but=second.keys() - {last})
+        done = _up(lab, {drive: line for drive, line in second.items() if drive != last}, 2)
+        _says(done.stdout + done.stderr, {last: content[last]}, but=second.keys() - {last})
         after = sums(lab, everywhere)
         theirs = next(place for place in everywhere if last[0] == place.host and last[1] in place.serials)
         need(
@@ -144,8 +144,8 @@ def _refused(lab: Lab, everywhere: list[Place], content: dict[Drive, Content]) -
     lines: dict[Drive, str] = {}
     for verb in ("preview", "up"):
         lab.log(f"{verb} refuses")
-        said = lab.rackwright(verb, lab.stack, status=2)
-        lines = _says(said.stdout + said.stderr, content)
+        done = lab.rackwright(verb, lab.stack, status=2)
+        lines = _says(done.stdout + done.stderr, content)
         after = sums(lab, everywhere)
         changed = [" ".join(drive) for drive, sum in before.items() if after[drive] != sum]
         need(not changed, f"{verb} refused, and yet these drives are not as before: {', '.join(changed)}")

@@ -41,18 +41,18 @@ def _half(fleet: Path, log: Log) -> str:
         _looked_at(lab, live, dead)
 
         log("up changes the one that lives")
-        said = lab.up(status=3)
-        _not_touched(said.stdout + said.stderr, dead)
-        need(dead[0].host in said.stdout + said.stderr, f"up does not name {dead[0].host}")
+        done = lab.up(status=3)
+        _not_touched(done.stdout + done.stderr, dead)
+        need(dead[0].host in done.stdout + done.stderr, f"up does not name {dead[0].host}")
         require_whole_tier(lab, live)
         need(read_file(lab, live) == sum, f"{live.file} is not what was written")
         need(lab.audit(status=3), "the audit says nothing")
 
         log(f"a change is declared for {dead[0].resource}")
         lab.edit(lambda content: _other_options(content, dead[0]))
-        said = lab.up(status=4)
-        _not_touched(said.stdout + said.stderr, dead)
-        need(_failed(said.stderr) == {dead[0].resource}, f"failed are {_failed(said.stderr)}, not {dead[0].resource}")
+        done = lab.up(status=4)
+        _not_touched(done.stdout + done.stderr, dead)
+        need(_failed(done.stderr) == {dead[0].resource}, f"failed are {_failed(done.stderr)}, not {dead[0].resource}")
 
         log(f"{dead[0].host} has its power back")
         faults.power_on(lab.twin, dead[0].host, log.write)
@@ -66,10 +66,10 @@ def _half(fleet: Path, log: Log) -> str:
 def _looked_at(lab: Lab, live: Place, dead: list[Place]) -> None:
     log, claim = lab.log, f"mount:{live.mount}"
     log("preview and audit name both")
-    said = lab.rackwright("preview", lab.stack, status=1)
+    done = lab.rackwright("preview", lab.stack, status=1)
     for name in (live.resource, claim, dead[0].host):
-        need(name in said.stdout + said.stderr, f"the preview does not name {name}")
-    _not_touched(said.stdout + said.stderr, dead)
+        need(name in done.stdout + done.stderr, f"the preview does not name {name}")
+    _not_touched(done.stdout + done.stderr, dead)
     report = lab.audit(status=1)
     reached = {resource["name"]: not resource["not_reached"] for resource in report["resources"]}
     wanted = {name: name.split("/")[0] == live.host for name in reached}

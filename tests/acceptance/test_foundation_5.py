@@ -80,13 +80,13 @@ def _zeroed(lab: Lab, place: Place, serials: tuple[str, ...], what: str) -> None
         lab.ssh(place.host, f"{find}\ndd if=$dev of=$kept {SUPERBLOCK}; mdadm --zero-superblock $dev")
     before = sums(lab, [place])
     for verb in ("preview", "up"):
-        said = lab.rackwright(verb, lab.stack, status=2)
-        text = said.stdout + said.stderr
+        done = lab.rackwright(verb, lab.stack, status=2)
+        text = done.stdout + done.stderr
         need(
             place.resource in text and re.search("over (lost )?data", text),
             f"{verb} does not say why {place.resource} is not created again",
         )
-        _never_made(said.stdout)
+        _never_made(done.stdout)
         need(sums(lab, [place]) == before, f"{verb} wrote to a drive of {place.resource}")
     for serial in serials:
         find = f"{DEVICE}; dev=$(device {quote(serial)}); kept=/root/kept/{hashlib.md5(serial.encode()).hexdigest()}"

@@ -81,8 +81,8 @@ def _whatever_dies(fleet: Path | str, log: Log, each: int) -> str:
 
 def _planned(lab: Lab, tier: Place) -> list[tuple[int, str]]:
     """Give up what its first drive carries, and return the steps that make *tier*."""
-    said = lab.rackwright("preview", lab.stack, status=2)
-    [(host, serial, content)] = {*WIPE.findall(said.stdout + said.stderr)}
+    done = lab.rackwright("preview", lab.stack, status=2)
+    [(host, serial, content)] = {*WIPE.findall(done.stdout + done.stderr)}
 
     def paste(fleet: Any) -> None:
         fleet["hosts"][host]["wipe"] = {serial: content}
@@ -132,7 +132,7 @@ def _cut(lab: Lab, tier: Place, number: int, victim: Victim) -> None:
                 os.kill(process, signal.SIGKILL)
                 lab.log.write(f"--- killed {process}")
     up.wait(SECONDS)
-    need(met, f"step {number} was not said to run")
+    need(met, f"step {number} was not printed as running")
 
 
 def _processes(lab: Lab, rackwright: int, victim: Victim) -> Iterator[int]:

@@ -54,8 +54,8 @@ def _exchanged(lab: Lab) -> str:
     with _held(lab, host) as release:
         before = sums(lab, everywhere)
         lab.log("up, held at its first step")
-        running = threading.Thread(target=lambda: said.append(lab.up(status=4)))
-        said: list[subprocess.CompletedProcess[str]] = []
+        running = threading.Thread(target=lambda: messages.append(lab.up(status=4)))
+        messages: list[subprocess.CompletedProcess[str]] = []
         running.start()
         eventually(lambda: CREATING.search(lab.log.path.read_text()), "up begins its first step", 300)
         found = CREATING.search(lab.log.path.read_text())
@@ -66,8 +66,8 @@ def _exchanged(lab: Lab) -> str:
         sum = _exchange(lab, host, serial, b"other data, and more of it. " * 40_000)
         release()
         running.join()
-    need(said, "up has not ended with 4")
-    text = said[0].stdout + said[0].stderr
+    need(messages, "up has not ended with 4")
+    text = messages[0].stdout + messages[0].stderr
     need(f"drive {serial} holds first MiB" in text, f"up does not say what {serial} holds now")
     theirs: dict[Drive, str] = {(host, other): before[host, other] for other in place.serials} | {(host, serial): sum}
     after = sums(lab, [place])

@@ -24,8 +24,8 @@ def _as_soon_as(lab: Lab, condition: str, script: str) -> None:
 def _stopped(lab: Lab, *reasons: str) -> None:
     """Run up, which has to fail in a step for one of *reasons*, after the guest has done its part."""
     done = lab.up(status=4)
-    said = done.stdout + done.stderr
-    need(any(reason in said for reason in reasons), f"another reason: {said[-600:]}")
+    output = done.stdout + done.stderr
+    need(any(reason in output for reason in reasons), f"another reason: {output[-600:]}")
     lab.ssh(HOST, "[ -e /run/it-is-done ]")
 
 

@@ -30,7 +30,7 @@ BELOW = "step-0000000001/"
 def test_a_small_hostile_archive_takes_little_memory(log: Log) -> str:
     """The real command, which proves and restores archives that declare more than they hold, or hold too much."""
     directory, peak, count = log.empty_directory(), 0, 0
-    for name, (write, said) in ARCHIVES.items():
+    for name, (write, message) in ARCHIVES.items():
         path, into = directory / name, directory / "into"
         write(path)
         for more in ([], ["--to", str(into)]):
@@ -38,7 +38,7 @@ def test_a_small_hostile_archive_takes_little_memory(log: Log) -> str:
             took = int(done.stdout.rpartition("PEAK ")[2] or 0)
             peak, count = max(peak, took), count + 1
             need(done.returncode in (1, 4), f"{name}: `rackwright restore` ended with {done.returncode}")
-            need("Traceback" not in done.stderr and said in done.stderr, f"{name}: {done.stderr[-300:]}")
+            need("Traceback" not in done.stderr and message in done.stderr, f"{name}: {done.stderr[-300:]}")
             need(0 < took <= MOST_MIB, f"{name} of {path.stat().st_size} bytes took {took} MiB, at most {MOST_MIB}")
             need(not into.exists() or not list(into.iterdir()), f"{name}: something is left in {into}")
     good = directory / "good.tar"

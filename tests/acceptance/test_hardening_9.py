@@ -62,8 +62,8 @@ def test_a_process_on_the_port_of_a_server_gets_no_key_and_passes_for_no_release
     """Another account binds the port while the server is down; then the server's own account plants a link."""
     with tiny_server_lab(log) as lab:
         for attack in STEALS:
-            said = lab.ssh(HOST, f"if {attack} 2> /dev/null; then echo done; fi")
-            need("done" not in said, f"another account could do: {attack}")
+            output = lab.ssh(HOST, f"if {attack} 2> /dev/null; then echo done; fi")
+            need("done" not in output, f"another account could do: {attack}")
 
         version = lab.status(status=0)["version"]
         lab.ssh(HOST, BEGIN.replace("VERSION /run", f"{version} /run"))

@@ -127,8 +127,8 @@ def test_no_remedy_destroys_a_running_array(lab: Lab, log: Log) -> str:
 
     log("another level is declared")
     _declare(lab, stripes, "raid1")
-    said = lab.rackwright("preview", lab.stack, status=2)
-    text = said.stdout + said.stderr
+    done = lab.rackwright("preview", lab.stack, status=2)
+    text = done.stdout + done.stderr
     lines = [line for line in text.splitlines() if "md level" in line]
     need(
         any("Declare the level that the array has" in line for line in lines),

@@ -22,9 +22,9 @@ from tests.support.simulated_stack import facts_of, obey, simulated_stack
 def test_faults_of_the_controller_are_reported(log: Log) -> str:
     with simulated_stack(log, {HOST: facts_of(HOST)}) as (lab, rack):
         log("pulumi is killed in the middle of up")
-        status, said = _killed(lab, rack[HOST])
-        need(status == 4, f"up ended with {status}, wanted 4: {said[-400:]}")
-        need("`pulumi up` was killed by SIGKILL" in said, f"up does not name pulumi and its signal: {said[-400:]}")
+        status, output = _killed(lab, rack[HOST])
+        need(status == 4, f"up ended with {status}, wanted 4: {output[-400:]}")
+        need("`pulumi up` was killed by SIGKILL" in output, f"up does not name pulumi and its signal: {output[-400:]}")
         log("a full disk leaves an empty lock")
         kept = lab.directory / ".rackwright/state/.pulumi"
         lock = next(kept.glob("locks/**/*.json"))
@@ -79,10 +79,10 @@ def _killed(lab: Lab, host: SimulatedHost) -> tuple[int, str]:
     with subprocess.Popen(argv, cwd=lab.directory, env=lab.environment, text=True, **pipes) as up:
         eventually(begun.is_set, "the first step begins", 600)
         os.kill(_child(up.pid), signal.SIGKILL)
-        said, _ = up.communicate()
+        output, _ = up.communicate()
         let_go.set()
-    lab.log.write(said)
-    return up.returncode, said
+    lab.log.write(output)
+    return up.returncode, output
 
 
 def _child(process: int) -> int:

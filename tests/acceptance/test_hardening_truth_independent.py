@@ -21,8 +21,8 @@ def test_a_refused_tier_does_not_stop_independent_resources(log: Log) -> str:
         obey(rack[HOST])
         log("up, with one tier that is refused")
         done = lab.up(status=2)
-        said = done.stdout + done.stderr
-        need("payroll" in said or "ext4" in said, f"the refusal does not say what is lost: {said[-600:]}")
+        output = done.stdout + done.stderr
+        need("payroll" in output or "ext4" in output, f"the refusal does not say what is lost: {output[-600:]}")
         need(f"refused: {OTHER}/hot" in done.stderr, f"the end does not name the refused tier: {done.stderr[-300:]}")
         need(not rack[OTHER].steps, f"steps were run on {OTHER}: {[step['text'] for step in rack[OTHER].steps]}")
         made = [step["text"] for step in rack[HOST].steps]

@@ -54,7 +54,7 @@ def largest(layout: dict[str, Any], part: str) -> int:
 @line("models", 4)
 def test_layouts_of_deepseek_are_printed_with_the_memory_of_each_gpu(log: Log, model: str) -> str:
     """Each layout of two H100 hosts, one H200 host and two MI300X hosts has room; one H100 host is refused."""
-    said = []
+    messages = []
     for hosts, (gpu, count) in HOSTS.items():
         argv = (model, "--gpu", gpu, "--hosts", str(count), "--context-tokens", "32768", "--parallel", "16")
         printed = log.run([sys.executable, "-m", "workloads.serving.fit", *argv])
@@ -63,11 +63,11 @@ def test_layouts_of_deepseek_are_printed_with_the_memory_of_each_gpu(log: Log, m
         need(found, f"{hosts}: no layout")
         over = [name(each) for each in found if largest(each, "total") > 0.9 * 192 * 2**30]
         need(not over, f"{hosts}: more than any GPU has: {over}")
-        said.append(f"{hosts}: {name(found[0])}, {largest(found[0], 'total') / 1e9:.1f} GB a GPU")
+        messages.append(f"{hosts}: {name(found[0])}, {largest(found[0], 'total') / 1e9:.1f} GB a GPU")
     refused = log.run([sys.executable, "-m", "workloads.serving.fit", model, "--gpu", "h100-sxm"])
     would = "Serve it on 2 such hosts, with tensor_parallel 8, pipeline_parallel 2"
     need(refused.returncode == 1 and would in refused.stderr, f"8 H100: {refused.stderr.strip()[-300:]}")
-    return "; ".join([*said, "8 H100 are refused, 2 such hosts proposed"])
+    return "; ".join([*messages, "8 H100 are refused, 2 such hosts proposed"])
 
 
 @line("models", 4, part="published")

@@ -128,10 +128,10 @@ def _rack(log: Log, containers: list[str]) -> Iterator[Rack]:
 def _fails(lab: Lab) -> str:
     """Run up, which has to fail at the login, and return its message."""
     done = lab.up(status=4)
-    said = FAILED.search(done.stdout + done.stderr)
-    need(said, "up does not say that the login failed")
-    assert said
-    return said[0]
+    output = FAILED.search(done.stdout + done.stderr)
+    need(output, "up does not say that the login failed")
+    assert output
+    return output[0]
 
 
 def _written(lab: Lab) -> int:

@@ -40,9 +40,9 @@ def test_a_host_takes_back_a_network_that_cuts_the_controller_off(log: Log) -> s
         log("declaring a route that steals the way back")
         lab.edit(lambda fleet: fleet["hosts"][HOST]["network"].update(routes=[STEAL]))
         began = time.monotonic()
-        said = lab.up(status=None)
-        need(said.returncode in (3, 4), f"up ended with {said.returncode}, and had to fail")
-        message = " ".join(said.stdout.split())
+        done = lab.up(status=None)
+        need(done.returncode in (3, 4), f"up ended with {done.returncode}, and had to fail")
+        message = " ".join(done.stdout.split())
         need(f"{HOST}/network" in message, "up did not name the network")
         reason = f"within {SECONDS} s the host itself undoes the steps after its timer was set"
         need(reason in message, "up did not say that the host puts it back")
@@ -58,7 +58,9 @@ def test_a_host_takes_back_a_network_that_cuts_the_controller_off(log: Log) -> s
         need(interrupted == record, f"only the record of the change differs; these do: {format_claims(interrupted)}")
         lab.up()
         need(not lab.differing(), "something differs after the next run")
-    return f"cut off, said so, and reachable again {seconds:.0f} s after `up` had begun; the timer had {SECONDS} s"
+    return (
+        f"cut off with a message, and reachable again {seconds:.0f} s after `up` had begun; the timer had {SECONDS} s"
+    )
 
 
 def _answers(lab: Lab) -> bool:

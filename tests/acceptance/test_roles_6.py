@@ -46,7 +46,7 @@ def test_secrets_appear_nowhere_but_on_their_hosts(log: Log) -> str:
     with Lab(directory / "project", _fleet(directory), log) as lab, Watch() as watch:
         _settle(lab)
         lab.start()
-        said = [_life(lab, values, planted)]
+        output = [_life(lab, values, planted)]
         keys = [_ask(lab, "cat /etc/chrony/chrony.keys")]
         need(values[1] in keys[0] and planted["derived"] in keys[0], "the host has not got its keys")
         keys.append(keys[0].replace(values[1], values[0]))
@@ -55,7 +55,7 @@ def test_secrets_appear_nowhere_but_on_their_hosts(log: Log) -> str:
         wanted = forms(planted, [f"{text}\n" for text in (*keys, seed)])
 
         log("looking for what was planted")
-        need(not (found := _shown(lab, wanted, watch, "".join(said), began)), "; ".join(found[:8]))
+        need(not (found := _shown(lab, wanted, watch, "".join(output), began)), "; ".join(found[:8]))
         log("planting leaks, to see them found")
         _instruments(lab, wanted, planted, watch, began)
         places = len(list(_kept(lab)))
@@ -109,10 +109,10 @@ def _ask(lab: Lab, script: str, input: str = "") -> str:
 
 def _life(lab: Lab, values: list[str], planted: dict[str, str]) -> str:
     """Make the host, enrol a person, change a secret, audit it and print its inventory; return all output."""
-    log, said = lab.log, list[str]()
+    log, output = lab.log, list[str]()
 
     def note(done: subprocess.CompletedProcess[str]) -> None:
-        said.append(done.stdout + done.stderr)
+        output.append(done.stdout + done.stderr)
 
     log("up with the first value")
     lab.set_secret(SET, values[0])
@@ -126,7 +126,7 @@ def _life(lab: Lab, values: list[str], planted: dict[str, str]) -> str:
     log("another value: previewed in detail, and made so")
     lab.set_secret(SET, values[1])
     note(lab.pulumi("preview", "--diff", "--event-log", "preview.events", "--logtostderr", "-v=9", status=0))
-    need("/etc/chrony/chrony.keys" in said[-1], "the preview does not say that the keys change")
+    need("/etc/chrony/chrony.keys" in output[-1], "the preview does not say that the keys change")
     note(lab.pulumi("up", "--yes", "--diff", "--event-log", "up.events", status=0))
     log("a run that fails, with all that Ansible says")
     _ask(lab, "rm /etc/chrony/chrony.keys; mkdir -p /etc/chrony/chrony.keys/in-the-way")
@@ -141,7 +141,7 @@ def _life(lab: Lab, values: list[str], planted: dict[str, str]) -> str:
     note(inventory := lab.rackwright("inventory", lab.stack, status=0))
     need("/etc/chrony/chrony.keys" in inventory.stderr, "the inventory does not say what it leaves out")
     _whole_inventory(lab, values[1])
-    return "".join(said)
+    return "".join(output)
 
 
 def _enrol(lab: Lab) -> str:
@@ -189,10 +189,10 @@ def _passing(lab: Lab, began: float) -> Iterator[Path]:
                 yield path
 
 
-def _shown(lab: Lab, wanted: Mapping[str, bytes], watch: Watch, said: str, began: float) -> list[str]:
+def _shown(lab: Lab, wanted: Mapping[str, bytes], watch: Watch, output: str, began: float) -> list[str]:
     """Return where any of the *wanted* is seen."""
     found = [*leaks(wanted, *_kept(lab)), *leaks(wanted, *_passing(lab, began))]
-    found += [f"what commands said: {name}" for name in find_forms(said.encode(), wanted)]
+    found += [f"what commands printed: {name}" for name in find_forms(output.encode(), wanted)]
     found += [f"a command line: {name}" for line in list(watch.lines) for name in find_forms(line, wanted)]
     for program, environments in watch.ours.items():
         found += [f"the environment of {program}: {name}" for each in environments for name in find_forms(each, wanted)]

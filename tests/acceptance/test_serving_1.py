@@ -24,11 +24,11 @@ def test_two_hosts_serve_the_digits_behind_one_address(log: Log) -> str:
         need(lab.versions() == dict.fromkeys(HOSTS[:2], wanted), f"hosts serve {lab.versions()}, wanted {wanted}")
         need(lab.differing() == set(), "right after `up` something differs")
         body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 8, 8], "data": ZEROS}]})
-        status, said = lab.ask(f"/v2/models/{SERVER}/infer", "-d", body)
-        need(status == 200, f"curl got {status}: {said}")
-        need(json.loads(said)["model_version"] == wanted, f"the answer says {said}")
-        status, said = lab.ask(f"/v2/models/{SERVER}")
-        need(status == 200 and json.loads(said)["lineage"]["gate"]["passed"], f"the model says {status}: {said}")
+        status, answer = lab.ask(f"/v2/models/{SERVER}/infer", "-d", body)
+        need(status == 200, f"curl got {status}: {answer}")
+        need(json.loads(answer)["model_version"] == wanted, f"the answer says {answer}")
+        status, answer = lab.ask(f"/v2/models/{SERVER}")
+        need(status == 200 and json.loads(answer)["lineage"]["gate"]["passed"], f"the model says {status}: {answer}")
         need(lab.ask("/metrics")[0] == 404, "figures of one member are passed on")
         refused = lab.ssh(
             HOSTS[2], f"curl -s -o /dev/null -w '%{{http_code}}' http://10.143.0.13:8080/v2/models/{SERVER}"
@@ -70,6 +70,6 @@ def test_the_client_of_openai_streams_from_smollm2(log: Log) -> str:
 def test_the_serving_tutorial_works_as_pasted(log: Log) -> str:
     train(log)
     lines, printed = paste(log, "guides/serve.md")
-    for said in ("refused, status 1", "refused, status 2", "no such certificate, status 2", '"model_version":'):
-        need(said in printed, f"it did not print {said}")
+    for answer in ("refused, status 1", "refused, status 2", "no such certificate, status 2", '"model_version":'):
+        need(answer in printed, f"it did not print {answer}")
     return f"{lines} lines of the tutorial ran, from quantising to OpenAI's client"

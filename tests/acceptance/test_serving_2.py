@@ -93,8 +93,8 @@ def test_a_quantized_model_is_a_child_in_the_registry(log: Log) -> str:
 
         def run(status: int, *argv: str, cwd: Path = ROOT) -> str:
             done = log.run([*argv, "--tracking", served.url], cwd, admin, timeout=900)
-            said = (done.stderr or done.stdout).strip().splitlines()[-1:]
-            need(done.returncode == status, f"{argv[1:4]} ended with {done.returncode}, wanted {status}: {said}")
+            output = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            need(done.returncode == status, f"{argv[1:4]} ended with {done.returncode}, wanted {status}: {output}")
             return done.stdout
 
         log("training the digits")

@@ -54,8 +54,10 @@ def test_a_rollout_under_load_loses_no_request(log: Log) -> str:
         lab.promote(f"models/{WRONG}")
         with lab.load(CLIENTS) as bad:
             done = lab.up(status=4)
-        said = done.stdout + done.stderr
-        need("the canary is" in said and "release" in said and "serves again" in said, f"`up` says {said[-600:]}")
+        output = done.stdout + done.stderr
+        need(
+            "the canary is" in output and "release" in output and "serves again" in output, f"`up` says {output[-600:]}"
+        )
         need(not bad["lost"], f"the bad version lost {len(bad['lost'])}: {bad['lost'][:3]}")
         report = lab.status(status=1)["hosts"]
         need({each["version"] for each in report.values()} == {second}, f"hosts serve {lab.versions()}")

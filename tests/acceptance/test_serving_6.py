@@ -52,17 +52,17 @@ def test_the_parser_and_compiler_of_nvidia_accept_our_models(log: Log) -> str:
     directory = log.empty_directory()
     log("training the digits")
     module(log, "digits", "--out", str(directory / "training"))
-    said: list[str] = []
+    messages: list[str] = []
     for target, (layers, *architectures) in WRITTEN.items():
         answer = ask(_written(log, directory, target), *architectures)
         need(answer.strongly_typed and not answer.errors, f"the parser says of {target}: {answer.errors}")
         need(answer.layers.get(layers), f"of {target} it sees no {layers}: {answer.layers}")
         bad = {name: size for name, size in answer.compiled.items() if not isinstance(size, int)}
         need(not bad, f"of {target} it does not compile {bad}")
-        said.append(f"{target} has {answer.layers[layers]} {layers}, compiled for {', '.join(architectures)}")
+        messages.append(f"{target} has {answer.layers[layers]} {layers}, compiled for {', '.join(architectures)}")
     refused = ask(_written(log, directory, "cpu"))
     need(refused.errors, "the parser takes the form for a CPU, which TensorRT does not compute")
-    return f"TensorRT for RTX {refused.version} without a GPU: {'; '.join(said)}; the form for a CPU is refused"
+    return f"TensorRT for RTX {refused.version} without a GPU: {'; '.join(messages)}; the form for a CPU is refused"
 
 
 def _written(log: Log, directory: Path, target: str) -> Path:

@@ -106,8 +106,8 @@ def _fail(lab: Lab, case: Case, sum: str) -> str:
     eventually(lambda: len(lab.audit_differences()) > 0, f"{place.resource} differs", 60)
     differing = lab.differing()
     need({resource for resource, _ in differing} == {place.resource}, f"{format_claims(differing)} differ")
-    said = lab.rackwright("preview", lab.stack, status=1)
-    text = said.stdout + said.stderr
+    done = lab.rackwright("preview", lab.stack, status=1)
+    text = done.stdout + done.stderr
     for word in (place.resource, *lost, "degraded"):
         need(word in text, f"the preview does not name {word}")
 

@@ -126,9 +126,9 @@ def _seats(lab: Lab, place: Place) -> tuple[list[str], list[str]]:
 
 
 def _previews(lab: Lab, *words: str) -> None:
-    said = lab.rackwright("preview", lab.stack)
+    done = lab.rackwright("preview", lab.stack)
     for word in words:
-        need(word in said.stdout + said.stderr, f"the preview does not say: {word}")
+        need(word in done.stdout + done.stderr, f"the preview does not say: {word}")
 
 
 def _are(lab: Lab, place: Place, members: tuple[str, ...], spare: str) -> None:

@@ -363,11 +363,11 @@ def _give_up(lab: Lab) -> None:
     Of one that lost its md superblock alone, what stood beside that goes first: it has no signature, and a consent for
     such data would end with the next power cut.
     """
-    said = lab.rackwright("preview", lab.stack)
-    for _, serial, _ in OPTION.findall(sentences(said.stdout + said.stderr)):
+    done = lab.rackwright("preview", lab.stack)
+    for _, serial, _ in OPTION.findall(sentences(done.stdout + done.stderr)):
         lab.ssh(HOST, f"{DEVICE}\nhead -c 1M /dev/zero > $(device {serial})\nsync")
-        said = lab.rackwright("preview", lab.stack)
-    lines = {serial: content for _, serial, content in WIPE.findall(said.stdout + said.stderr)}
+        done = lab.rackwright("preview", lab.stack)
+    lines = {serial: content for _, serial, content in WIPE.findall(done.stdout + done.stderr)}
     lab.edit(lambda content: content["hosts"][HOST].update(wipe=lines))
 
 

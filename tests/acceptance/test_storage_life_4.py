@@ -61,7 +61,7 @@ def test_an_encrypted_tier_opens_at_boot_and_shows_no_key(log: Log) -> str:
         lab.start()
         watch_guest(lab)
         lab.set_secret(f"{CHANGED}_key", values[0])
-        said = rackwright_output(lab, "up")
+        output = rackwright_output(lab, "up")
         need(not (differing := lab.differing()), f"{format_claims(differing)} differ after up")
         here = {place.name: place for place in places(lab.fleet)}
         for place in here.values():
@@ -84,23 +84,23 @@ def test_an_encrypted_tier_opens_at_boot_and_shows_no_key(log: Log) -> str:
         log("a wrong key")
         lab.set_secret(f"{CHANGED}_key", values[1])
         ask(lab, f"cp -p {KEY} /root/kept; cat > {KEY}", "neither-of-the-two")
-        said += rackwright_output(lab, "up", status=4)
-        need(f"neither {KEY} nor the declared secret opens the LUKS header of {CHANGED}" in said, "no clear error")
+        output += rackwright_output(lab, "up", status=4)
+        need(f"neither {KEY} nor the declared secret opens the LUKS header of {CHANGED}" in output, "no clear error")
         need(opens(lab, values[0]) and not opens(lab, values[1]), "a key slot was changed")
 
         log("another key")
         ask(lab, f"cat /root/kept > {KEY}; rm /root/kept")
-        said += rackwright_output(lab, "up")
+        output += rackwright_output(lab, "up")
         need(opens(lab, values[1]) and not opens(lab, values[0]), "it is not the new key alone that opens")
         need(not (differing := lab.audit_differences(status=0)), f"{format_claims(differing)} differ with another key")
         need({name: read_file(lab, place) for name, place in here.items()} == sums, "data is not as it was written")
-        said += rackwright_output(lab, "audit", "--save", str(lab.directory / "snapshots"))
+        output += rackwright_output(lab, "audit", "--save", str(lab.directory / "snapshots"))
 
         log("looking for the keys")
         wanted = forms(planted)
         found = [
             *leaks(wanted, *project_files(lab)),
-            *(f"what commands said: {name}" for name in find_forms(said.encode(), wanted)),
+            *(f"what commands printed: {name}" for name in find_forms(output.encode(), wanted)),
         ]
         found += [f"a command line here: {name}" for line in list(watch.lines) for name in find_forms(line, wanted)]
         shown = ask(lab, f"journalctl --no-pager; cat {PLACES} 2>/dev/null || true").encode(errors="surrogateescape")

@@ -59,7 +59,7 @@ def test_a_key_sealed_by_a_tpm_opens_nothing_on_another_mainboard(log: Log) -> s
         lab.start()
         watch_guest(lab)
         lab.set_secret(SECRET, planted["first"])
-        said = rackwright_output(lab, "up")
+        output = rackwright_output(lab, "up")
         [place] = places(lab.fleet)
         need(not (differing := lab.differing()), f"{format_claims(differing)} differ after up")
         eventually(lambda: is_idle(lab, place), "the first sync ends", SYNC_SECONDS)
@@ -72,7 +72,7 @@ def test_a_key_sealed_by_a_tpm_opens_nothing_on_another_mainboard(log: Log) -> s
 
         log("another key")
         lab.set_secret(SECRET, planted["second"])
-        said += rackwright_output(lab, "up")
+        output += rackwright_output(lab, "up")
         need(opens(lab, planted["second"]) and not opens(lab, planted["first"]), "it is not the new key alone")
         shown = ask(lab, f"journalctl --no-pager; cat {PLACES} 2>/dev/null || true").encode(errors="surrogateescape")
         need(b"cryptsetup\0" in shown and b"systemd-creds\0" in shown, "nobody saw the key being sealed and used")
@@ -88,14 +88,14 @@ def test_a_key_sealed_by_a_tpm_opens_nothing_on_another_mainboard(log: Log) -> s
         need(bool(leaks(forms({"marker": planted["marker"]}), boot)), "what lies on the boot drive is not found there")
         found = [*leaks(keys, boot, lab.twin.layout.tpm(HOST), *project_files(lab))]
         found += [f"the host: {name}" for name in find_forms(shown, keys)]
-        found += [f"what commands said: {name}" for name in find_forms(said.encode(), keys)]
+        found += [f"what commands printed: {name}" for name in find_forms(output.encode(), keys)]
         need(not found, "; ".join(found[:8]))
         shutil.rmtree(lab.twin.layout.tpm(HOST))
         lab.start()
         _is_shut_out(lab)
         differing = lab.audit_differences(status=1)
         need(differing == SHUT_OUT, f"with another TPM the audit reports {format_claims(differing)}")
-        said = rackwright_output(lab, "up")
+        output = rackwright_output(lab, "up")
         need(not (differing := lab.differing()), f"{format_claims(differing)} differ with another TPM after up")
         lab.reboot(HOST)
         _lives(lab, place, sum)
@@ -103,12 +103,12 @@ def test_a_key_sealed_by_a_tpm_opens_nothing_on_another_mainboard(log: Log) -> s
         log("without the TPM, and back to it")
         for tpm2, there, gone in ((False, OPEN, SEALED), (True, SEALED, OPEN)):
             lab.edit(lambda content: _encryption(content).update(tpm2=tpm2))  # noqa: B023
-            said += rackwright_output(lab, "up")
+            output += rackwright_output(lab, "up")
             need(not (differing := lab.differing()), f"{format_claims(differing)} differ with tpm2: {tpm2}")
             ask(lab, f"test -e {there}; test ! -e {gone}")
             lab.reboot(HOST)
             _lives(lab, place, sum)
-        need(not find_forms(said.encode(), keys), "a command says a key")
+        need(not find_forms(output.encode(), keys), "a command says a key")
 
         log("removal")
         remove(lab)

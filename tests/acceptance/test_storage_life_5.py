@@ -69,9 +69,9 @@ def test_removed_drives_are_erased_and_certified(log: Log) -> str:
 
         log(f"{KEEPS} ignores discards")
         lab.rackwright("twin", "fault", lab.stack, "drive-ignore-discard", HOST, KEEPS, status=0)
-        said = _command(lab, KEEPS, "discard", *_consent(lab, KEEPS, "discard"), status=4).stderr
+        output = _command(lab, KEEPS, "discard", *_consent(lab, KEEPS, "discard"), status=4).stderr
         whole = _image(lab, KEEPS).stat().st_size // BLOCK
-        need(f"{whole} of {whole} blocks of 4096 bytes have content" in said, f"no clear error: {said}")
+        need(f"{whole} of {whole} blocks of 4096 bytes have content" in output, f"no clear error: {output}")
         need(_blocks(lab, KEEPS, pattern) == whole, f"{KEEPS} has lost what it was to keep")
         need(not [*lab.directory.glob(f"{KEEPS}*")], "there is a certificate of a drive that was not erased")
 

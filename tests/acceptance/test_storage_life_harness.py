@@ -130,10 +130,10 @@ def _mended(lab: Lab, sums: dict[Place, str]) -> None:
 def _are_previewed(lab: Lab, everywhere: list[Place]) -> None:
     differing, resources = lab.differing(), {place.resource for place in everywhere}
     need({resource for resource, _ in differing} == resources, f"{format_claims(differing)} differ, wanted {resources}")
-    said = lab.rackwright("preview", lab.stack, status=1)
+    done = lab.rackwright("preview", lab.stack, status=1)
     for place in everywhere:
         for word in (place.resource, place.serials[-1] if place.redundant else place.mount):
-            need(word in said.stdout + said.stderr, f"the preview does not name {word}")
+            need(word in done.stdout + done.stderr, f"the preview does not name {word}")
 
 
 def _is_whole_again(lab: Lab, place: Place) -> bool:

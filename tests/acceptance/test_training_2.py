@@ -35,12 +35,12 @@ def test_a_checkpoint_costs_the_training_little(log: Log) -> str:
 @line("training", 2, part="killed")
 def test_a_kill_at_any_moment_loses_no_committed_checkpoint(log: Log) -> str:
     """SIGKILL at seeded moments, and signals that ask."""
-    said = run_tests(log, f"{TESTS}/test_kill.py", RACKWRIGHT_TRIES=str(TRIES))
-    return f"{TRIES} of {TRIES} seeded kills: what was committed is there and whole, and the next one goes on; {said}"
+    done = run_tests(log, f"{TESTS}/test_kill.py", RACKWRIGHT_TRIES=str(TRIES))
+    return f"{TRIES} of {TRIES} seeded kills: what was committed is there and whole, and the next one goes on; {done}"
 
 
 @line("training", 2, part="found")
 def test_damage_of_a_checkpoint_is_found(log: Log) -> str:
     """Flipped bytes, missing shards and half-written directories."""
-    said = run_tests(log, *(f"{TESTS}/test_{name}.py" for name in ("damage", "checkpoints", "persist", "tensors")))
-    return f"flipped bytes, missing shards and half-written directories are found; {said}"
+    done = run_tests(log, *(f"{TESTS}/test_{name}.py" for name in ("damage", "checkpoints", "persist", "tensors")))
+    return f"flipped bytes, missing shards and half-written directories are found; {done}"

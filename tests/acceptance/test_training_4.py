@@ -73,8 +73,8 @@ def _refused(
     given = [argument for change in changes for argument in ("--set", change)]
     # both launchers turn a status of their processes into 1
     done = module(log, recipe, "--out", str(out), *given, launcher=launcher, status=1 if launcher else 2)
-    said = sentences(done.stdout + done.stderr)
-    missing = [text for text in says if text not in said]
-    need(not missing, f"{recipe} {' '.join(changes)} is refused without {missing}: {said[-300:]}")
+    output = sentences(done.stdout + done.stderr)
+    missing = [text for text in says if text not in output]
+    need(not missing, f"{recipe} {' '.join(changes)} is refused without {missing}: {output[-300:]}")
     metrics = out / "metrics.jsonl"
     need(not metrics.exists() or '"loss"' not in metrics.read_text(), f"{recipe} {' '.join(changes)} took a step")

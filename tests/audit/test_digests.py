@@ -78,7 +78,7 @@ def test_every_want_comes_back_as_it_was_told(want):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         (None, "the file cannot be read: No such file or directory. Correct the path"),
         ("[]", "the file has no digests; the output of `rackwright digests lab`"),
@@ -93,11 +93,11 @@ def test_every_want_comes_back_as_it_was_told(want):
         ),
     ],
 )
-def test_a_file_that_is_something_else_is_refused(stack, tmp_path, text, said):
+def test_a_file_that_is_something_else_is_refused(stack, tmp_path, text, expected):
     path = tmp_path / "declared.json"
     if text:
         path.write_text(text)
 
     with pytest.raises(DeclarationError) as caught:
         load(path, stack)
-    assert str(caught.value).startswith(f"{path}: {said}")
+    assert str(caught.value).startswith(f"{path}: {expected}")

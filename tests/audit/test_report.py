@@ -107,7 +107,7 @@ def test_a_host_that_is_off_hides_no_difference_of_another(raw):
 
 def test_what_md_is_at_is_told_with_the_time_that_is_left(raw):
     """
-    It holds, and whoever waits for it is told how long.
+    It holds, and the report says how long that takes.
     """
     array(raw, HOSTS[0]).update(sync_action="resync", sync_completed="500 / 1000000", sync_speed_kib=100)
 

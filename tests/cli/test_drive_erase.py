@@ -217,7 +217,7 @@ def test_all_that_is_wrong_with_what_was_typed_is_reported_at_once(typed):
     done = typed(*argv, "--certificate", "erased.json", "--consent", "E-9=x")
 
     assert done.returncode == 2
-    for said in (
+    for message in (
         "stack lab: the stack has no host alpah; one of alpha. Write alpha.",
         "--method: no such method, 'formt'; one of format, crypto-erase, discard, overwrite. Write format.",
         "drive E-1: the drive is named twice",
@@ -226,7 +226,7 @@ def test_all_that_is_wrong_with_what_was_typed_is_reported_at_once(typed):
         "--consent: drive E-9 is not erased by this command",
         "6 errors; nothing was done.",
     ):
-        assert said in sentences(done.stderr)
+        assert message in sentences(done.stderr)
     assert typed.certificate.read_text() == "mine"
     assert "Traceback" not in done.stderr
 

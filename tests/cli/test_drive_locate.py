@@ -15,7 +15,7 @@ RAW: dict[str, Any] = recorded_facts.raw(recorded_facts.TODAY)
 RAW["packages"] = {**RAW["packages"], "ledmon": "0.95-2+b2"}
 HOST = {"identity": {"serial": "CHASSIS-F1"}, "os": "debian-12", "drives": [{"serial": "F1-BOOT", "boot": True}]}
 PATH = next(drive["path"] for drive in RAW["drives"] if drive["serial"] == "F1-SAS1")
-# What ledctl 0.95 said on a computer without any such light.
+# What ledctl 0.95 printed on a computer without any such light.
 HAS_NO_LIGHT = f"""
 echo '/etc/ledmon.conf: does not exist, using built-in defaults'
 echo 'ledctl: {PATH}: device not supported
@@ -31,20 +31,20 @@ def typed(tmp_path: Path) -> Iterator[TypedProject]:
 
 
 @pytest.mark.parametrize(
-    ("options", "pattern", "said"),
+    ("options", "pattern", "expected"),
     [
         ((), "locate", "blinks until `rackwright drive locate lab alpha F1-SAS1 --off`"),
         (("--off",), "locate_off", "no longer blinks"),
     ],
 )
-def test_the_light_of_that_drive_alone_is_switched(options, pattern, said, typed):
+def test_the_light_of_that_drive_alone_is_switched(options, pattern, expected, typed):
     typed.alpha.set_ledctl(f'echo "$SSH_ORIGINAL_COMMAND" > {typed.directory}/asked')
     done = typed("drive", "locate", "lab", "alpha", "F1-SAS1", *options)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert (typed.directory / "asked").read_text() == f"ledctl --listed-only {pattern}={PATH}\n"
     assert done.stdout.startswith("alpha: F1-SAS1 (")
-    assert done.stdout.endswith(f", {PATH}) {said}\n")
+    assert done.stdout.endswith(f", {PATH}) {expected}\n")
 
 
 def test_a_program_gets_the_drive_and_its_light(typed):

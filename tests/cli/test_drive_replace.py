@@ -35,19 +35,19 @@ def test_the_serial_takes_the_place_of_the_old_one_and_no_host_is_asked(typed):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (("lab", "alhpa", "OLD", "NEW"), "stack lab: the stack has no host alhpa; one of alpha. Write alpha."),
         (("lab", "alpha", "ODL", "NEW"), "host alpha declares no drive ODL; one of F1-BOOT, OLD. Write OLD."),
         (("lab", "alpha", "OLD", "sda"), "got 'sda'; a drive is named by its serial number"),
     ],
 )
-def test_what_is_refused_leaves_the_file_as_it_was(arguments, said, typed):
+def test_what_is_refused_leaves_the_file_as_it_was(arguments, expected, typed):
     before = typed.fleet.read_text()
     done = typed("drive", "replace", *arguments)
 
     assert done.returncode == 2
-    assert said in sentences(done.stderr)
+    assert expected in sentences(done.stderr)
     assert typed.fleet.read_text() == before
     files = {path.name for path in typed.fleet.parent.iterdir()}
     assert files == {"Pulumi.lab.yaml", "fleet.known_hosts", "fleet.yaml"}

@@ -70,7 +70,7 @@ def test_it_is_reported_for_machines(typed):
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "expected"),
     [
         (
             {"drives": [{"serial": "BOOT", "boot": True}, {"serial": "GONE"}]},
@@ -82,13 +82,13 @@ def test_it_is_reported_for_machines(typed):
         ),
     ],
 )
-def test_another_machine_or_one_that_does_not_tell_is_refused(changed, said, rack, tmp_path):
+def test_another_machine_or_one_that_does_not_tell_is_refused(changed, expected, rack, tmp_path):
     typed = TypedProject(rack, tmp_path, {**HOST, **changed})
     before = typed.fleet.read_text()
     done = reidentify(typed, "--yes")
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"alpha: {said}" in sentences(done.stderr)
+    assert f"alpha: {expected}" in sentences(done.stderr)
     assert typed.fleet.read_text() == before
 
 

@@ -51,9 +51,9 @@ def test_a_fleet_is_locked_once_and_the_same_way_again(project, mirror):
     assert rackwright("lock", "--check", "rack")[0] == 1
     assert not path.exists()
 
-    status, said = rackwright("lock", "rack")
+    status, output = rackwright("lock", "rack")
     assert status == 0
-    assert "+ packages debian-12/amd64 library=1" in said
+    assert "+ packages debian-12/amd64 library=1" in output
     text = path.read_text()
     assert "://" not in text
 
@@ -70,9 +70,9 @@ def test_what_is_newer_is_taken_when_somebody_says_so(project, mirror):
     mirror.add("library", "2")
 
     assert rackwright("lock", "--check", "rack")[0] == 0
-    status, said = rackwright("lock", "--upgrade", "--json", "rack")
+    status, output = rackwright("lock", "--upgrade", "--json", "rack")
     assert status == 0
-    assert json.loads(said) == {
+    assert json.loads(output) == {
         "schema_version": 1,
         "lock": "stacks/example.lock.yaml",
         "changes": ["- packages debian-12/amd64 library=1", "+ packages debian-12/amd64 library=2"],
@@ -85,10 +85,10 @@ def test_what_does_not_fit_what_was_locked_is_locked_anew(project, mirror):
     mirror.add("tool", "2", "library (= 2)")
     mirror.add("library", "2")
 
-    status, said = rackwright("lock", "rack")
+    status, output = rackwright("lock", "rack")
 
     assert status == 0
-    assert {line for line in said.splitlines() if line[0] in "+-"} == {
+    assert {line for line in output.splitlines() if line[0] in "+-"} == {
         *("- packages debian-12/amd64 library=1", "+ packages debian-12/amd64 library=2"),
         *("- packages debian-12/amd64 tool=1", "+ packages debian-12/amd64 tool=2"),
     }

@@ -27,17 +27,17 @@ def written(*more: str) -> str:
 
 
 def test_it_says_how_it_is_built_and_how_it_is_run(project: Path) -> None:
-    said = written().splitlines()
+    output = written().splitlines()
     tag = json.loads(written("--json"))["image"]
 
-    assert said[1:4] == [
+    assert output[1:4] == [
         f"  podman build --format docker --tag {tag} image",
         f"  buildah build --format docker --tag {tag} image",
         f"  docker build --file image/Containerfile --tag {tag} image",
     ]
     for part in ("--read-only", "--stop-timeout 50", "--volume MODEL:/model:ro", "--publish 8080:8080"):
-        assert part in said[5]
-    assert " --volume /etc/rackwright/servers/digits:/etc/rackwright/servers/digits:ro localhost/digits:" in said[5]
+        assert part in output[5]
+    assert " --volume /etc/rackwright/servers/digits:/etc/rackwright/servers/digits:ro localhost/digits:" in output[5]
 
 
 def test_it_is_written_for_the_account_of_the_image_and_again_the_same(project: Path) -> None:

@@ -19,7 +19,7 @@ OPEN = Difference("box:a", "lid", "shut", "open", remedy="shut it")
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "expected"),
     [
         ("internal", "internal"),
         (5000, "5000"),
@@ -36,8 +36,8 @@ OPEN = Difference("box:a", "lid", "shut", "open", remedy="shut it")
     ],
     ids=repr,
 )
-def test_values_are_written_as_a_person_writes_them(value, said):
-    assert format_value(value) == said
+def test_values_are_written_as_a_person_writes_them(value, expected):
+    assert format_value(value) == expected
 
 
 def test_a_difference_is_a_sentence_with_its_remedy():

@@ -77,12 +77,12 @@ def test_an_unreachable_endpoint_is_asked_once():
 
 def test_a_change_forgets_the_facts():
     client = Client()
-    endpoints, said = Endpoints(lambda source: client), list[str]()
+    endpoints, messages = Endpoints(lambda source: client), list[str]()
     before = endpoints.facts(ARCHIVE)
 
-    endpoints.execute(ARCHIVE, "archive/models", STEPS, said.append)
+    endpoints.execute(ARCHIVE, "archive/models", STEPS, messages.append)
 
-    assert said == client.requests == ["first", "second", "third"]
+    assert messages == client.requests == ["first", "second", "third"]
     assert endpoints.facts(ARCHIVE).taken_at != before.taken_at
 
 

@@ -85,35 +85,35 @@ def test_several_names_of_one_key_are_distinguished(written, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"schema_version": 2}, "schema_version: Input should be 1"),
         ({"drives": []}, "drives: "),
         ({"more": 1}, "more: Extra inputs are not permitted"),
     ],
 )
-def test_what_is_signed_and_no_certificate_is_distinguished(tmp_path, key, change, said):
+def test_what_is_signed_and_no_certificate_is_distinguished(tmp_path, key, change, expected):
     _signed(tmp_path, key, {**json.loads(made().model_dump_json()), **change})
 
     with pytest.raises(CertificateInvalid) as found:
         verify(tmp_path / "erased.json", tmp_path / "signers")
 
-    assert f"ada@example.org signed a document that is not a certificate: {said}" in str(found.value)
+    assert f"ada@example.org signed a document that is not a certificate: {expected}" in str(found.value)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"blocks_with_content": 3}, "blocks_with_content: Input should be 0"),
         ({"bytes_read": 4096}, "4096 of 512000000 bytes were read back"),
     ],
 )
-def test_no_certificate_reports_a_drive_that_is_not_erased(tmp_path, key, change, said):
+def test_no_certificate_reports_a_drive_that_is_not_erased(tmp_path, key, change, expected):
     document = json.loads(made().model_dump_json())
     document["drives"][0]["verification"].update(change)
     _signed(tmp_path, key, document)
 
-    with pytest.raises(CertificateInvalid, match=said):
+    with pytest.raises(CertificateInvalid, match=expected):
         verify(tmp_path / "erased.json", tmp_path / "signers")
 
 

@@ -130,14 +130,14 @@ def test_an_nvme_drive_is_formatted_by_its_controller(machine, monkeypatch):
     assert f"format {machine}/dev/nvme0n1 --ses=2 --force" in asked.read_text().splitlines()
 
 
-@pytest.mark.parametrize(("said", "failed"), [("Success formatting namespace:1", False), ("NVMe status", True)])
-def test_an_old_tool_that_fails_after_its_work_has_done_it(machine, monkeypatch, said, failed):
-    nvme(machine, monkeypatch, then=f"echo {said}; exit 1")
+@pytest.mark.parametrize(("expected", "failed"), [("Success formatting namespace:1", False), ("NVMe status", True)])
+def test_an_old_tool_that_fails_after_its_work_has_done_it(machine, monkeypatch, expected, failed):
+    nvme(machine, monkeypatch, then=f"echo {expected}; exit 1")
 
     [report] = erase(machine, "format", "E-NVME0").values()
 
     assert ("failed" in report) is failed
-    assert not failed or report["failed"].endswith(f"ended with 1: {said}")
+    assert not failed or report["failed"].endswith(f"ended with 1: {expected}")
 
 
 @pytest.mark.parametrize(

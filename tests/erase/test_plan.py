@@ -59,7 +59,7 @@ def test_a_drive_that_nobody_uses_is_not_refused(method):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         (
             {"mountpoints": ["/mnt"]},
@@ -82,10 +82,10 @@ def test_a_drive_that_nobody_uses_is_not_refused(method):
         ),
     ],
 )
-def test_a_drive_that_is_used_is_refused(changes, said):
+def test_a_drive_that_is_used_is_refused(changes, expected):
     [text] = refused(drive(**changes))
 
-    assert text.startswith(f"gpu-01: drive E-1: {said}")
+    assert text.startswith(f"gpu-01: drive E-1: {expected}")
 
 
 def test_a_drive_that_a_program_holds_is_refused():
@@ -113,7 +113,7 @@ def test_a_drive_that_is_not_there_is_refused_with_those_that_are():
 
 
 @pytest.mark.parametrize(
-    ("method", "able", "said"),
+    ("method", "able", "expected"),
     [
         ("discard", {"discard_max_bytes": 0}, "method discard: the drive does not support discards"),
         ("format", {"can_format": False}, "method format: the drive has no NVMe controller that supports format"),
@@ -135,10 +135,10 @@ def test_a_drive_that_is_not_there_is_refused_with_those_that_are():
         ),
     ],
 )
-def test_a_method_that_a_drive_has_not_is_refused(method, able, said):
+def test_a_method_that_a_drive_has_not_is_refused(method, able, expected):
     [text] = refused(drive(), method=method, able=able)
 
-    assert text.startswith(f"gpu-01: drive E-1: {said}")
+    assert text.startswith(f"gpu-01: drive E-1: {expected}")
 
 
 def test_what_could_not_be_asked_of_a_drive_is_no_leave():

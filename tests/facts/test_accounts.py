@@ -146,8 +146,10 @@ class TestLoginKeys:
         (tmp_path / "etc/passwd").write_text(
             "olga:x:1000:1000::/home/olga:/bin/bash\ndaemon:x:1:1::/:/usr/sbin/nologin\n"
         )
-        said = "authorizedkeysfile .ssh/authorized_keys /etc/ssh/keys.d/%u %h/.ssh/more\nauthorizedkeyscommand none\n"
-        monkeypatch.setattr(accounts, "run_tool", lambda *argv: said)
+        settings = (
+            "authorizedkeysfile .ssh/authorized_keys /etc/ssh/keys.d/%u %h/.ssh/more\nauthorizedkeyscommand none\n"
+        )
+        monkeypatch.setattr(accounts, "run_tool", lambda *argv: settings)
         return tmp_path
 
     def files(self, root):
@@ -179,8 +181,8 @@ class TestLoginKeys:
         assert "links are not followed" in files["/home/olga/.ssh/more"]["unknown"]
         assert "no regular file" in files["/home/olga/.ssh/authorized_keys"]["unknown"]
 
-    @pytest.mark.parametrize("said", ["", "authorizedkeysfile none\n"])
-    def test_an_sshd_that_says_nothing_is_unknown(self, root, monkeypatch, said):
-        monkeypatch.setattr(accounts, "run_tool", lambda *argv: said)
+    @pytest.mark.parametrize("expected", ["", "authorizedkeysfile none\n"])
+    def test_an_sshd_that_says_nothing_is_unknown(self, root, monkeypatch, expected):
+        monkeypatch.setattr(accounts, "run_tool", lambda *argv: expected)
 
         assert "sshd -T" in accounts.login_keys(str(root))["olga"]["unknown"]

@@ -109,13 +109,13 @@ def test_an_image_without_a_digest_goes_by_its_name(machine):
 
 def test_containerds_images_are_asked_for_by_namespace(machine, monkeypatch):
     machine.write("run/containerd/containerd.sock", "")
-    said = {
+    answers = {
         ("namespaces", "list"): "NAME    LABELS \ndefault        \nk8s.io         \n",
         ("--namespace", "default", "images", "list"): "REF TYPE DIGEST SIZE PLATFORMS LABELS \n",
         ("--namespace", "k8s.io", "images", "list"): "REF TYPE DIGEST SIZE PLATFORMS LABELS \n"
         f"quay.io/x:1 application/vnd.oci.image.manifest.v1+json {OWN} 2.1 MiB linux/amd64 -      \n",
     }
-    monkeypatch.setattr(containers, "run_tool", lambda program, *arguments: said[arguments])
+    monkeypatch.setattr(containers, "run_tool", lambda program, *arguments: answers[arguments])
     [image] = seen(machine).images("containerd")
 
     assert image.names == ("quay.io/x:1",)

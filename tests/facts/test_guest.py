@@ -111,11 +111,11 @@ def test_drives_are_those_of_lsblk(guest, facts):
 
 
 def test_the_array_is_that_of_mdadm(guest, facts):
-    said = dict(re.findall(r"MD_(\w+)=(.*)", guest("mdadm", "--detail", "--export", "/dev/md/hot").decode()))
+    shown = dict(re.findall(r"MD_(\w+)=(.*)", guest("mdadm", "--detail", "--export", "/dev/md/hot").decode()))
     (array,) = (array for array in facts.arrays if array.md_name == "gpu-01:hot")
 
-    assert {"UUID": array.uuid, "NAME": array.md_name, "LEVEL": array.level}.items() <= said.items()
-    assert (array.devices, array.metadata) == (int(said["DEVICES"]), said["METADATA"])
+    assert {"UUID": array.uuid, "NAME": array.md_name, "LEVEL": array.level}.items() <= shown.items()
+    assert (array.devices, array.metadata) == (int(shown["DEVICES"]), shown["METADATA"])
     assert array.bitmap == "internal"
     for number in (0, 1):
         drive = facts.drive(f"F1-NVME{number}")
@@ -126,13 +126,13 @@ def test_the_array_is_that_of_mdadm(guest, facts):
 
 def test_the_mount_and_its_filesystem_are_those_of_findmnt(guest, facts):
     argv = ("findmnt", "--json", "--canonicalize", "--output", "SOURCE,FSTYPE,OPTIONS,UUID", "/srv/with blank")
-    (said,) = json.loads(guest(*argv))["filesystems"]
+    (shown,) = json.loads(guest(*argv))["filesystems"]
     (mount,) = (mount for mount in facts.mounts if mount.target == "/srv/with blank")
     (filesystem,) = (filesystem for filesystem in facts.filesystems if filesystem.device == mount.device)
 
-    assert (f"/dev/{mount.device}", mount.type) == (said["source"], said["fstype"])
-    assert set(mount.options) == set(said["options"].split(","))
-    assert (filesystem.uuid, filesystem.complete) == (said["uuid"], True)
+    assert (f"/dev/{mount.device}", mount.type) == (shown["source"], shown["fstype"])
+    assert set(mount.options) == set(shown["options"].split(","))
+    assert (filesystem.uuid, filesystem.complete) == (shown["uuid"], True)
     assert filesystem.stripe_width_bytes == 2 * filesystem.stripe_unit_bytes > 0
 
 
@@ -162,9 +162,9 @@ def test_what_is_written_through_an_idle_array_changes_what_its_member_carries(g
 
 def test_units_are_enabled_as_systemd_says(guest, facts):
     printed = guest("systemctl", "list-unit-files", "--no-legend", "--full", "--no-pager").decode()
-    said = {line.split()[0]: line.split()[1] for line in printed.splitlines()}
+    shown = {line.split()[0]: line.split()[1] for line in printed.splitlines()}
 
-    assert {name: facts.unit(name).enabled for name in said} == said
+    assert {name: facts.unit(name).enabled for name in shown} == shown
     assert facts.unit("ssh.service").active == "active"
 
 
@@ -172,13 +172,13 @@ def test_settings_are_those_of_sysctl_and_stay_as_they_are(guest, facts):
     """
     sysctl is asked some time after the probe: a setting that changes by itself would show.
     """
-    said: dict[str, str] = {}
+    shown: dict[str, str] = {}
     for key, value in re.findall(r"^(\S+) =(.*)$", guest("sysctl", "--all", "--ignore").decode(), re.M):
-        said[key] = " ".join([said.get(key, ""), *value.split()]).strip()
-    left_out = {key for key in said if key not in facts.read("sysctls")}
+        shown[key] = " ".join([shown.get(key, ""), *value.split()]).strip()
+    left_out = {key for key in shown if key not in facts.read("sysctls")}
 
-    assert {key: facts.sysctl(key) for key in said if key not in left_out} == {
-        key: said[key] for key in said if key not in left_out
+    assert {key: facts.sysctl(key) for key in shown if key not in left_out} == {
+        key: shown[key] for key in shown if key not in left_out
     }
     for key in left_out:
         with pytest.raises(UnknownFact, match="does not read"):
@@ -235,11 +235,11 @@ def test_sockets_are_those_of_ss(guest, facts):
     rows = (
         line.split() for line in guest("ss", "--no-header", "--listening", "--numeric", "-tu").decode().splitlines()
     )
-    said = {(row[0], *row[4].rpartition(":")[::2]) for row in rows}
+    shown = {(row[0], *row[4].rpartition(":")[::2]) for row in rows}
 
     assert {(found.protocol, found.address, found.port) for found in facts.sockets} == {
         (protocol, re.sub(r"%\w+|[\[\]]", "", address).replace("*", "::"), int(port))
-        for protocol, address, port in said
+        for protocol, address, port in shown
     }
     assert ("tcp", 22) in {(found.protocol, found.port) for found in facts.sockets}
 
@@ -270,8 +270,8 @@ def ours(link: LinkFacts, names: Iterable[str]) -> dict[str, Any]:
 
 
 def test_links_are_those_of_ip(guest, facts):
-    said = json.loads(guest("ip", "-json", "-details", "address"))
-    expected = {link["ifname"]: of_ip(link, said) for link in said}
+    shown = json.loads(guest("ip", "-json", "-details", "address"))
+    expected = {link["ifname"]: of_ip(link, shown) for link in shown}
     links = {link.name: link for link in facts.links}
 
     assert {name: ours(link, expected[name]) for name, link in links.items()} == expected
@@ -288,11 +288,11 @@ def test_links_are_those_of_ip(guest, facts):
 
 
 def test_routes_and_resolvers_are_those_of_ip_and_resolv_conf(guest, facts):
-    said = [*json.loads(guest("ip", "-json", "route")), *json.loads(guest("ip", "-json", "-6", "route"))]
+    shown = [*json.loads(guest("ip", "-json", "route")), *json.loads(guest("ip", "-json", "-6", "route"))]
 
     assert {(route.destination, route.gateway, route.link, route.metric) for route in facts.routes} == {
         (route["dst"], route.get("gateway"), route["dev"], route.get("metric", 0))
-        for route in said
+        for route in shown
         if route.get("protocol") != "kernel"
     }
     assert {"default", "10.40.0.0/16", "fd00:40::/64"} == {route.destination for route in facts.routes}

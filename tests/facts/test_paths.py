@@ -143,7 +143,7 @@ def test_a_real_kernel_s_ways_take_what_their_worse_direction_takes(tmp_path: Pa
 
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    passed = {peer: said["passed"] for peer, said in found.items() if "passed" in said}
+    passed = {peer: path["passed"] for peer, path in found.items() if "passed" in path}
     assert passed == {
         "10.0.1.2": 9000,
         "10.0.2.2": 1500,
@@ -154,7 +154,7 @@ def test_a_real_kernel_s_ways_take_what_their_worse_direction_takes(tmp_path: Pa
         "2001:db8:3::2": 4000,
         "2001:db8:4::2": 1300,
     }
-    assert {peer: said["unknown"] for peer, said in found.items() if "unknown" in said} == {
+    assert {peer: path["unknown"] for peer, path in found.items() if "unknown" in path} == {
         "10.0.1.3": "10.0.1.3 does not answer",
         "10.9.9.9": "nothing can be sent to 10.9.9.9: Network is unreachable",
         "10.0.1.4": "nothing can be sent from 10.0.1.9: Cannot assign requested address",

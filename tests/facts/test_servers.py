@@ -226,7 +226,7 @@ def test_a_socket_on_which_another_account_listens_gets_no_key(
 
 
 @pytest.mark.parametrize(
-    ("head", "part", "said"),
+    ("head", "part", "expected"),
     [
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n", b"x", "no complete answer within"),
         (b"HTTP/1.1 200 OK\r\n\r\n", b"x", "no complete answer within"),
@@ -237,7 +237,7 @@ def test_a_socket_on_which_another_account_listens_gets_no_key(
     ids=["slow", "slow without a length", "endless", "endless 100", "endless head"],
 )
 def test_an_answer_has_an_end(
-    top: Path, path: str, monkeypatch: pytest.MonkeyPatch, head: bytes, part: bytes, said: str
+    top: Path, path: str, monkeypatch: pytest.MonkeyPatch, head: bytes, part: bytes, expected: str
 ) -> None:
     def endless(self: Answering) -> None:
         with contextlib.suppress(OSError):
@@ -248,16 +248,16 @@ def test_an_answer_has_an_end(
     monkeypatch.setattr(servers, "SECONDS", 0.3 if len(part) < 65536 else 60)
     monkeypatch.setattr(Answering, "do_GET", endless)
 
-    assert re.search(said, unanswered(top, path))
+    assert re.search(expected, unanswered(top, path))
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [(b"weightz", "model.onnx is not what was published"), (b"w", "model.onnx has 1 bytes, not 7")],
 )
-def test_a_model_that_was_changed_is_not_whole(top: Path, path: str, content: bytes, said: str) -> None:
+def test_a_model_that_was_changed_is_not_whole(top: Path, path: str, content: bytes, expected: str) -> None:
     (top / LIB / "models" / VERSION / "model.onnx").write_bytes(content)
     server = seen(top, path).server("digits")
 
     assert server is not None
-    assert server.models == {VERSION: said}
+    assert server.models == {VERSION: expected}

@@ -70,14 +70,14 @@ def test_md_is_read_as_mdadm_reads_it(tmp_path, kind):
         file.truncate(recorded["size"])
         file.seek(recorded["offset"])
         file.write(bytes.fromhex(recorded["superblock"]))
-    said = dict(re.findall(r"MD_(\w+)=(.*)", recorded["examined"]))
+    examined = dict(re.findall(r"MD_(\w+)=(.*)", recorded["examined"]))
 
     assert superblocks.md_member(str(device), kind.split()[0]) == {
-        "array_uuid": said["UUID"],
-        "array_name": said.get("NAME", ""),
-        "level": said["LEVEL"],
-        "devices": int(said["DEVICES"]),
-        "events": int(said["EVENTS"]),
+        "array_uuid": examined["UUID"],
+        "array_name": examined.get("NAME", ""),
+        "level": examined["LEVEL"],
+        "devices": int(examined["DEVICES"]),
+        "events": int(examined["EVENTS"]),
         # `mdadm --examine` says 4096 sectors of small arrays whose superblock is in front of the data
         "data_offset_bytes": 2 << 20 if kind.split()[0] in ("1.1", "1.2") else 0,
     }

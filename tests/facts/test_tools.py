@@ -1,6 +1,6 @@
 """Every tool of the probe, when it prints nothing, half, garbage, another language, or an error: then nothing is known.
 
-What such a tool would have said is neither absent nor as declared. Each answer here is also read as it is, whole.
+What such a tool would have printed is neither absent nor as declared. Each answer here is also read as it is, whole.
 """
 
 import ast

@@ -106,8 +106,8 @@ def test_what_will_not_be_mounted_at_boot_is_reported(enabled):
     if enabled:
         facts["units"]["srv-fast.mount"] = {"load": "loaded", "active": "active", "enabled": enabled}
 
-    said = [note for note in written(facts).notes if "mounts /srv/fast at boot" in note]
-    assert bool(said) == (enabled not in ("enabled", "generated"))
+    notes = [note for note in written(facts).notes if "mounts /srv/fast at boot" in note]
+    assert bool(notes) == (enabled not in ("enabled", "generated"))
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_what_cannot_be_declared_is_left_out_and_reported(change, note):
 
     assert "tiers" not in found.host
     assert not any("tier" in drive for drive in found.host["drives"])
-    [said] = [each for each in found.notes if "cannot be declared as a tier" in each]
-    assert note in said
+    [notes] = [each for each in found.notes if "cannot be declared as a tier" in each]
+    assert note in notes
 
 
 @pytest.mark.parametrize(
@@ -216,18 +216,18 @@ def test_a_file_may_end_as_it_likes(last, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("there", "said"),
+    ("there", "expected"),
     [
         (THERE, "hosts.gpu-02: the host gpu-02 is declared already"),
         ("fleet: rack\nhosts: {gpu-01: {address: a}}\n", "hosts: no host has lines here; a host in lines of its own"),
         ("fleet: rack\n", "no host has lines here; a host in lines"),
     ],
 )
-def test_a_file_that_has_no_place_for_it_is_left_alone(there, said, tmp_path):
+def test_a_file_that_has_no_place_for_it_is_left_alone(there, expected, tmp_path):
     path = tmp_path / "rack.yaml"
     path.write_text(there)
 
-    with pytest.raises(DeclarationError, match=said):
+    with pytest.raises(DeclarationError, match=expected):
         edit_hosts.add_hosts(path, True, [], {"gpu-02": at("b", HostDescription("", {}, ()))})
     assert path.read_text() == there
 
@@ -261,7 +261,7 @@ def test_another_drive_is_written_into_its_line(old, new, line, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("host", "old", "new", "said"),
+    ("host", "old", "new", "expected"),
     [
         ("gpu-01", "ODL", "NEW", "hosts.gpu-01.drives: host gpu-01 declares no drive ODL; one of OLD, 0042. Write OLD"),
         (
@@ -273,13 +273,13 @@ def test_another_drive_is_written_into_its_line(old, new, line, tmp_path):
         ("gpu-02", "OLD", "NEW", "host gpu-02 declares no drive OLD. Correct the serial"),
     ],
 )
-def test_a_drive_that_has_no_line_or_another_one_is_reported(host, old, new, said, tmp_path):
+def test_a_drive_that_has_no_line_or_another_one_is_reported(host, old, new, expected, tmp_path):
     path = tmp_path / "rack.yaml"
     path.write_text(DRIVES.replace("0042", "'0042'"))
 
     with pytest.raises(DeclarationError) as errors:
         edit_hosts.replace_drive(path, host, old, new)
-    assert said in str(errors.value)
+    assert expected in str(errors.value)
 
 
 def test_a_fleet_that_uses_the_hosts_of_another_has_no_line_of_a_drive(tmp_path):

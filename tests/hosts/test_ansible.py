@@ -75,7 +75,7 @@ def played(repository: Path, tmp_path: Path):
 
         def play(late: str = "", who: Sequence[str] = HOSTS, **changes: dict[str, object]) -> dict[str, str | None]:
             ended: dict[str, str | None] = {}
-            said: dict[str, list[str]] = {host: [] for host in HOSTS}
+            messages: dict[str, list[str]] = {host: [] for host in HOSTS}
 
             def one(host: str) -> None:
                 if host == late:
@@ -88,7 +88,7 @@ def played(repository: Path, tmp_path: Path):
                 }
                 step = PlayRole("play role toy", "toy", {**variables, **changes.get(host, {})})
                 try:
-                    plays.play(step, host, said[host].append)
+                    plays.play(step, host, messages[host].append)
                     ended[host] = None
                 except NotDone as error:
                     ended[host] = str(error)
@@ -98,7 +98,7 @@ def played(repository: Path, tmp_path: Path):
                 thread.start()
             for thread in threads:
                 thread.join()
-            play.messages = said  # type: ignore[attr-defined]
+            play.messages = messages  # type: ignore[attr-defined]
             return ended
 
         play.turns = turns  # type: ignore[attr-defined]
@@ -218,4 +218,4 @@ def test_a_playbook_that_is_not_there_fails_all_who_asked(played, repository):
     ended = played()
 
     assert set(ended) == set(HOSTS)
-    assert all(said and "could not be" in said for said in ended.values())
+    assert all(messages and "could not be" in messages for messages in ended.values())

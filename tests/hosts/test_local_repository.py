@@ -108,12 +108,12 @@ def test_where_a_file_is_missing_nothing_is_played(tmp_path):
 def test_a_host_that_does_not_listen_is_reported_and_played(tmp_path):
     """It may have all that it needs: the role that lets it listen has to be played somehow."""
     played: list[str] = []
-    said: list[str] = []
+    messages: list[str] = []
     play = bringing(
         lambda step, host, say: played.append(host), Hosts(Connection("forwarding is off")), tmp_path, lambda: None
     )
 
-    play(STEP, "alpha", said.append)
+    play(STEP, "alpha", messages.append)
 
     assert played == ["alpha"]
-    assert said == ["packages cannot be brought to it: forwarding is off"]
+    assert messages == ["packages cannot be brought to it: forwarding is off"]

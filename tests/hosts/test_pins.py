@@ -22,8 +22,8 @@ def fingerprint(public: str, directory: Path) -> str:
     """Return what ssh-keygen says, so that ours is not compared with itself."""
     file = directory / "some.pub"
     file.write_text(public + "\n")
-    said = subprocess.run(["ssh-keygen", "-lf", file], capture_output=True, text=True, check=True)
-    return said.stdout.split()[1]
+    done = subprocess.run(["ssh-keygen", "-lf", file], capture_output=True, text=True, check=True)
+    return done.stdout.split()[1]
 
 
 def test_a_host_without_a_pin_is_refused_with_its_fingerprint(rack, tmp_path):

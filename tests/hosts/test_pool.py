@@ -210,18 +210,18 @@ def holder(rack: SimulatedRack):
 
 
 def test_a_lock_held_by_another_process_is_waited_for_and_its_holder_named(hosts, holder):
-    said: list[str] = []
+    messages: list[str] = []
 
     def say(text: str) -> None:
-        said.append(text)
+        messages.append(text)
         holder.stdin.close()
 
     with hosts.lease("gpu-01", "gpu-01/hot", say):
         pass
 
-    assert len(said) == 1
-    assert said[0].startswith("waiting for the host's lease, held for gpu-01/other by ")
-    assert f", pid {holder.pid}, since 20" in said[0]
+    assert len(messages) == 1
+    assert messages[0].startswith("waiting for the host's lease, held for gpu-01/other by ")
+    assert f", pid {holder.pid}, since 20" in messages[0]
 
 
 def test_a_lock_is_waited_for_so_long_and_no_longer(hosts, holder, monkeypatch):
@@ -243,20 +243,20 @@ def test_a_lock_does_not_outlive_a_holder_that_was_killed(hosts, holder):
 
 
 def test_other_hosts_are_free_while_one_is_locked(hosts, holder):
-    said: list[str] = []
+    messages: list[str] = []
 
-    with hosts.lease("gpu-02", "gpu-02/hot", said.append):
+    with hosts.lease("gpu-02", "gpu-02/hot", messages.append):
         pass
 
-    assert said == []
+    assert messages == []
 
 
 def test_threads_of_one_process_take_turns(hosts):
     inside, most = [0], [0]
-    said: list[str] = []
+    messages: list[str] = []
 
     def change() -> None:
-        with hosts.lease("gpu-01", "gpu-01/hot", said.append):
+        with hosts.lease("gpu-01", "gpu-01/hot", messages.append):
             inside[0] += 1
             most[0] = max(most[0], inside[0])
             hosts.facts("gpu-01")
@@ -265,7 +265,7 @@ def test_threads_of_one_process_take_turns(hosts):
     at_once(*[change] * 3)
 
     assert most == [1]
-    assert set(said) == {"waiting for another change of this host to end"}
+    assert set(messages) == {"waiting for another change of this host to end"}
 
 
 def test_a_lock_taken_after_somebody_else_means_a_new_probe(hosts, rack):

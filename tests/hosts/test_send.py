@@ -48,17 +48,21 @@ def sent(
         changes: Further fields of the step.
     """
     rack["alpha"].on_step = receive
-    said: list[str] = []
+    messages: list[str] = []
     hosts = Hosts(rack.endpoints, b"salt")
     digest = hashlib.sha256(source.read_bytes()).hexdigest() if sha256 is None else sha256
     try:
-        with hosts.lease("alpha", "alpha/x", said.append):
+        with hosts.lease("alpha", "alpha/x", messages.append):
             execute(
-                hosts, "alpha", "alpha/x", [Send("send it", str(source), str(target), digest, **changes)], said.append
+                hosts,
+                "alpha",
+                "alpha/x",
+                [Send("send it", str(source), str(target), digest, **changes)],
+                messages.append,
             )
     finally:
         hosts.close()
-    return said
+    return messages
 
 
 @pytest.mark.parametrize("content", [b"", b"abc", b"abcd", b"abcdefghi"], ids=len)

@@ -87,10 +87,10 @@ def orphan(twin: Path, hosts: Hosts) -> None:
 
 @pytest.mark.usefixtures("orphan")
 def test_a_step_survives_its_controller_and_the_next_run_waits_for_its_end(hosts):
-    said = []
+    messages = []
 
     def say(text: str) -> None:
-        said.append(text)
+        messages.append(text)
         if "earlier run" in text:
             hosts.connection(HOST).run(("touch", "/run/word"))
 
@@ -98,7 +98,7 @@ def test_a_step_survives_its_controller_and_the_next_run_waits_for_its_end(hosts
         finished = hosts.connection(HOST).run(("cat", "/run/finished"))
 
     assert finished.stdout == b"done\n"
-    assert said[-1] == f"waiting for a step of an earlier run: {ID}: {WAIT.text}"
+    assert messages[-1] == f"waiting for a step of an earlier run: {ID}: {WAIT.text}"
 
 
 @pytest.mark.usefixtures("orphan")

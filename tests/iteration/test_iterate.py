@@ -291,8 +291,8 @@ class TestRefused:
         (project / ".rackwright" / "train").rename(project / "elsewhere")
         assert "Add --from DIRECTORY of its training, or --tracking URL" in self.find(asked(), outside)
         checkpoint(project / "another", b"the manifest of another one")
-        said = self.find(asked(training_directory=project / "another"), outside)
-        assert f"--from: {project / 'another'} lacks the checkpoint of version" in said
+        message = self.find(asked(training_directory=project / "another"), outside)
+        assert f"--from: {project / 'another'} lacks the checkpoint of version" in message
 
         report = iterate(asked(training_directory=project / "elsewhere"), outside)
         assert report["parent"]["path"] == str(project / "elsewhere" / "checkpoints" / "step-0000000300")

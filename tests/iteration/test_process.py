@@ -19,10 +19,10 @@ def run(say: object) -> tuple[int, str]:
 
 def test_all_lines_are_handed_on_and_the_last_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module(tmp_path, monkeypatch, "import sys; print(*sys.argv[1:]); print('what', file=sys.stderr); sys.exit(3)")
-    said: list[str] = []
+    messages: list[str] = []
 
-    assert run(said.append) == (3, "what")
-    assert said == ["an argument", "what"]
+    assert run(messages.append) == (3, "what")
+    assert messages == ["an argument", "what"]
 
 
 def test_an_interruption_waits_until_it_has_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,16 +34,16 @@ def test_an_interruption_waits_until_it_has_saved(tmp_path: Path, monkeypatch: p
         "signal.pause()\n"
     )
     module(tmp_path, monkeypatch, text)
-    said: list[str] = []
+    messages: list[str] = []
 
     def say(line: str) -> None:
-        said.append(line)
+        messages.append(line)
         if line == "begun":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(say)
-    assert (said[0], said[-1]) == ("begun", "saved")
+    assert (messages[0], messages[-1]) == ("begun", "saved")
 
 
 def test_a_second_interruption_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

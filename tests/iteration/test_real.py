@@ -64,15 +64,15 @@ def test_a_server_learns_digits_that_it_has_never_seen(
 
     text = fleet.read_text()
     forgets = ("--set", "tune.fine_tuning.replay=0", "--set", "tune.steps=60")
-    status, document, said = iterate(*forgets)
-    assert status == 1, said
-    assert "on digits 0, 1, 2, 3, 4, 5, 6, where the served model has 0.9" in said
+    status, document, output = iterate(*forgets)
+    assert status == 1, output
+    assert "on digits 0, 1, 2, 3, 4, 5, 6, where the served model has 0.9" in output
     assert (json.loads(document)["outcome"], fleet.read_text()) == ("refused", text)
 
     learns = ("--set", "tune.steps=200", "--set", "tune.optimizer.learning_rate=5e-3")
     keeps = (*learns, "--set", "quantize.repeats=5", "--may-lose", "0.05")
-    status, document, said = iterate(*keeps)
-    assert status == 0, said
+    status, document, output = iterate(*keeps)
+    assert status == 0, output
     report = json.loads(document)
     new, old = report["accuracy"]
     assert (new["before"], new["rows"] > 40) == (0.0, True)

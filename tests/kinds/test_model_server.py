@@ -48,17 +48,17 @@ def test_what_is_served_as_declared_is_left_alone() -> None:
 
 
 def test_a_new_server_has_everything_before_it_starts() -> None:
-    told = texts(planned(bare()))
+    steps = texts(planned(bare()))
 
-    assert told[0] == "note in the owner file: creating"
-    assert told[-2:] == ["start server-digits.service at boot, too", "note in the owner file: ready"]
-    model = [text for text in told if text.startswith(("clear", "send", "verify"))]
+    assert steps[0] == "note in the owner file: creating"
+    assert steps[-2:] == ["start server-digits.service at boot, too", "note in the owner file: ready"]
+    model = [text for text in steps if text.startswith(("clear", "send", "verify"))]
     assert model == [
         f"clear /var/lib/rackwright/servers/digits/models/.{VERSION}.partial",
         f"send digits {VERSION}: model.onnx", f"send digits {VERSION}: model.json", f"verify digits {VERSION}",
     ]  # fmt: skip
-    assert max(map(told.index, model)) < told.index(SWITCH)
-    assert max(number for number, text in enumerate(told) if text.startswith("write")) < told.index(model[0])
+    assert max(map(steps.index, model)) < steps.index(SWITCH)
+    assert max(number for number, text in enumerate(steps) if text.startswith("write")) < steps.index(model[0])
 
 
 def test_a_model_of_a_tier_is_copied_and_judged_on_the_host() -> None:
@@ -73,10 +73,10 @@ def test_a_model_that_the_host_has_is_not_sent_again() -> None:
     """
     Back to the version before: its release is written, and served.
     """
-    told = texts(planned(served(), version=OTHER, source=None, files={}))
+    steps = texts(planned(served(), version=OTHER, source=None, files={}))
 
-    assert not [text for text in told if text.startswith(("send", "copy", "verify"))]
-    assert [text for text in told if text.startswith("serve version")]
+    assert not [text for text in steps if text.startswith(("send", "copy", "verify"))]
+    assert [text for text in steps if text.startswith("serve version")]
 
 
 def test_a_model_that_is_nowhere_is_refused() -> None:
@@ -148,11 +148,11 @@ def test_the_rows_of_a_canary_go_along_and_the_release_says_what_they_ask() -> N
 def test_hosts_know_digests_of_keys_alone_and_no_key_is_on_a_command_line() -> None:
     plan = planned(bare())
     written = {step.path: step for step in plan.steps if isinstance(step, Put)}
-    told = {key["name"]: key for key in json.loads(written[f"{SPEC.etc}/keys.json"].content)}
+    wanted = {key["name"]: key for key in json.loads(written[f"{SPEC.etc}/keys.json"].content)}
     own = written[f"{SPEC.etc}/own_key"]
 
-    assert told["app"]["sha256"] == hashlib.sha256(SECRETS["digits_app"].encode()).hexdigest()
-    assert told["rackwright"]["sha256"] == hashlib.sha256(own.content.encode()).hexdigest()
+    assert wanted["app"]["sha256"] == hashlib.sha256(SECRETS["digits_app"].encode()).hexdigest()
+    assert wanted["rackwright"]["sha256"] == hashlib.sha256(own.content.encode()).hexdigest()
     assert (own.mode, own.owner) == (0o600, "root:root")
     words = " ".join(word for step in plan.steps if isinstance(step, Command) for word in step.argv)
     everything = " ".join([words, *texts(plan), *plan.texts.values(), repr(plan)])
@@ -234,18 +234,23 @@ def test_what_goes_is_what_was_put_there() -> None:
 
 
 def test_the_report_says_what_is_served_and_how_fast() -> None:
-    told = KIND.report(SPEC, Facts(served()))
+    report = KIND.report(SPEC, Facts(served()))
 
-    assert (told["outcome"], told["version"], told["previous"], told["p99_ms"]) == ("ready", VERSION, OTHER, 5.0)
+    assert (report["outcome"], report["version"], report["previous"], report["p99_ms"]) == (
+        "ready",
+        VERSION,
+        OTHER,
+        5.0,
+    )
 
 
 def test_figures_that_are_not_known_hide_nothing_else() -> None:
     raw = copy.deepcopy(served())
     raw["servers"]["digits"]["figures"] = {"unknown": "it answers 401"}
-    told = KIND.report(SPEC, Facts(raw))
+    report = KIND.report(SPEC, Facts(raw))
 
-    assert told["version"] == VERSION
-    assert "it answers 401" in told["figures"]
+    assert report["version"] == VERSION
+    assert "it answers 401" in report["figures"]
 
 
 class TestWatch:
@@ -259,12 +264,12 @@ class TestWatch:
         assert self.planned(served(WATCHED)).steps == ()
 
     def test_a_new_one_is_watched_once_it_serves(self) -> None:
-        told = texts(self.planned(bare()))
+        steps = texts(self.planned(bare()))
         timer = [f"start {TIMER} at boot", "check the canary every 15 min"]
-        [switch] = [text for text in told if text.startswith("serve version")]
+        [switch] = [text for text in steps if text.startswith("serve version")]
 
-        assert [text for text in told if text in timer] == timer
-        assert told.index(switch) < told.index(timer[0])
+        assert [text for text in steps if text in timer] == timer
+        assert steps.index(switch) < steps.index(timer[0])
 
     @pytest.mark.parametrize(
         ("change", "path"),
@@ -278,21 +283,21 @@ class TestWatch:
     def test_what_watches_is_mended_and_the_server_goes_on(self, change, path: str) -> None:
         raw = served(WATCHED)
         change(raw)
-        told = texts(self.planned(raw))
+        steps = texts(self.planned(raw))
 
         assert [item.path for item in differences(raw, WATCHED)] == [path]
-        assert not [text for text in told if text.startswith("serve")]
-        assert ("check the canary every 15 min" in told) == (TIMER in path)
+        assert not [text for text in steps if text.startswith("serve")]
+        assert ("check the canary every 15 min" in steps) == (TIMER in path)
 
     def test_other_terms_are_no_other_release(self) -> None:
         watch = Canary(data="rows.npz", accuracy=0.9, every="1min", change=0.5)
         other = changed(WATCHED, canary=watch)
         plan = self.planned(served(WATCHED), other)
-        [told] = [json.loads(step.content) for step in plan.steps if isinstance(step, Put) and step.path == ASKED]
+        [wanted] = [json.loads(step.content) for step in plan.steps if isinstance(step, Put) and step.path == ASKED]
 
         assert release_of(other, REPOSITORY) == release_of(WATCHED, REPOSITORY) != release_of(SPEC, REPOSITORY)
         assert not [text for text in texts(plan) if text.startswith("serve")]
-        assert told["watch"] == {"every_seconds": 60, "change": 0.5, "roll_back": False}
+        assert wanted["watch"] == {"every_seconds": 60, "change": 0.5, "roll_back": False}
 
     def test_a_release_may_take_as_long_as_a_look_that_it_waits_for(self) -> None:
         def seconds(spec: ServerSpec) -> float:
@@ -308,20 +313,20 @@ class TestWatch:
         """
         raw = served(WATCHED)
         found = {item.path for item in differences(raw, SPEC)}
-        told = texts(self.planned(raw, SPEC))
+        steps = texts(self.planned(raw, SPEC))
 
         assert {f"file:/etc/systemd/system/{unit}.present" for unit in SPEC.watch_units} <= found
-        assert told[:4] == [
+        assert steps[:4] == [
             f"stop {TIMER}", "wait for the end of watch-digits.service",
             *(f"remove /etc/systemd/system/{unit}" for unit in SPEC.watch_units),
         ]  # fmt: skip
-        assert [text for text in told if text.startswith("serve version")]
+        assert [text for text in steps if text.startswith("serve version")]
 
     def test_it_goes_with_its_server(self) -> None:
-        told = texts(KIND.removal(WATCHED, Facts(served(WATCHED)), REPOSITORY, True))
+        steps = texts(KIND.removal(WATCHED, Facts(served(WATCHED)), REPOSITORY, True))
 
-        assert told[0] == f"stop {TIMER}"
-        assert f"remove /etc/systemd/system/{TIMER}" in told
+        assert steps[0] == f"stop {TIMER}"
+        assert f"remove /etc/systemd/system/{TIMER}" in steps
 
     def test_a_release_that_was_given_up_is_a_difference_with_its_reason(self) -> None:
         raw = served(WATCHED)
@@ -337,7 +342,7 @@ class TestWatch:
         assert "server:digits.refused" not in {item.path for item in differences(raw, WATCHED)}
 
     @pytest.mark.parametrize(
-        ("noted", "told"),
+        ("noted", "expected"),
         [
             (None, {"unknown": "no canary check has run yet"}),
             ({"found": None, "before": None, "least": 0, "why_not": "no rows"}, {"unknown": "no rows"}),
@@ -365,20 +370,20 @@ class TestWatch:
         ],
         ids=["nothing", "nothing that came to anything", "right", "low, moved, and then busy", "late"],
     )  # fmt: skip
-    def test_the_report_says_how_right_it_is(self, noted: Any, told: dict[str, Any]) -> None:
+    def test_the_report_says_how_right_it_is(self, noted: Any, expected: dict[str, Any]) -> None:
         raw = {**served(WATCHED), "taken_at": 1000.0}
         raw["servers"]["digits"]["accuracy"] = noted
 
-        assert KIND.report(WATCHED, Facts(raw))["accuracy"] == told
+        assert KIND.report(WATCHED, Facts(raw))["accuracy"] == expected
         assert "accuracy" not in KIND.report(SPEC, Facts(raw))
 
     def test_an_accuracy_that_cannot_be_read_is_not_known(self) -> None:
         raw = served(WATCHED)
         raw["servers"]["digits"]["accuracy"] = {"unknown": "no permission"}
-        told = KIND.report(WATCHED, Facts(raw))
+        report = KIND.report(WATCHED, Facts(raw))
 
-        assert "no permission" in told["accuracy"]["unknown"]
-        assert told["version"] == VERSION
+        assert "no permission" in report["accuracy"]["unknown"]
+        assert report["version"] == VERSION
 
     @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd to read it")
     def test_systemd_understands_the_units(self, tmp_path: Path) -> None:

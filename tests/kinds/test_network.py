@@ -38,7 +38,7 @@ def texts(plan: Plan) -> list[str]:
 
 
 def applied(plan: Plan) -> tuple[str, ...]:
-    """Return what the step that changes the network is told: devices that go, ports, links to set up, all, takeover."""
+    """Return what the step that changes the network gets: devices that go, ports, links to set up, all, takeover."""
     [step] = [step for step in plan.steps if isinstance(step, Command) and step.text.startswith("set up the links")]
     return step.argv[4:]
 

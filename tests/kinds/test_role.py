@@ -91,11 +91,11 @@ def test_a_figure_that_changes_by_itself_is_told_in_steps_of_its_bound():
     claims = KIND.claims(SPEC, REPOSITORY)
     thing = "measure:chrony.offset_seconds"
 
-    def told(offset: float) -> object:
+    def fact(offset: float) -> object:
         return KIND.observe(claims, Facts({"measures": {"chrony.offset_seconds": offset}}))[thing]["value"]
 
-    assert told(0.001) == told(0.0) == told(0.05) == 0.05
-    assert told(0.051) == told(0.1) == 0.1
+    assert fact(0.001) == fact(0.0) == fact(0.05) == 0.05
+    assert fact(0.051) == fact(0.1) == 0.1
 
 
 def test_a_plan_writes_rendered_files_and_plays_the_role_once():
@@ -229,23 +229,23 @@ def test_an_absent_user_is_absent_in_every_property():
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "expected"),
     [
         ({"file": "/etc/x", "content": "{{ nobody }}"}, "'nobody' is undefined"),
         ({"file": "/etc/x", "content": "", "mod": "0644"}, "mod: Extra inputs are not permitted"),
         ({"file": "/etc/nothing"}, "toy/etc/nothing.j2"),
     ],
 )
-def test_a_wrong_entry_is_told_with_its_place(entry, said):
+def test_a_wrong_entry_is_told_with_its_place(entry, expected):
     repository = Repository(REPOSITORY.templates, {"toy": RoleSource("toy", by_os={"debian-12": {}}, claims=(entry,))})
 
     with pytest.raises(DeclarationError, match=r"roles/toy/meta/claims\.yml, entry 1") as caught:
         KIND.claims(SPEC, repository)
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("given", "path", "said"),
+    ("given", "path", "expected"),
     [
         ({"isue": "x"}, ("isue",), "Write issue."),
         ({"level": "much"}, ("level",), "got 'much'; a whole number"),
@@ -254,11 +254,11 @@ def test_a_wrong_entry_is_told_with_its_place(entry, said):
         ({"mode": "fast", "level": 1}, (), "parameters are mutually exclusive: mode|level"),
     ],
 )
-def test_wrong_variables_are_told_by_the_roles_own_specification(given, path, said):
+def test_wrong_variables_are_told_by_the_roles_own_specification(given, path, expected):
     [problem] = SOURCE.problems("debian-12", given)
 
     assert problem.path == path
-    assert said in str(problem)
+    assert expected in str(problem)
 
 
 def test_a_system_that_the_role_does_not_know_is_refused_by_name():

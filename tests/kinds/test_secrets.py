@@ -1,4 +1,4 @@
-"""Secrets in a role: what depends on one is found out, said nowhere, and unknown where the value is."""
+"""Secrets in a role: what depends on one is found out, printed nowhere, and unknown where the value is."""
 
 import base64
 from dataclasses import replace
@@ -81,9 +81,9 @@ def test_a_file_is_secret_if_and_only_if_its_text_depends_on_one(name, tainted, 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_what_is_promised_because_of_a_secret_is_wholly_secret(known):
-    told = repository({"file": "/etc/constant", "when": "'&' in toy_word"}, {"file": "/etc/there"}, known=known)
+    record = repository({"file": "/etc/constant", "when": "'&' in toy_word"}, {"file": "/etc/there"}, known=known)
 
-    assert secret_of(told) == {"file:/etc/constant": {"content", "mode", "owner"}}
+    assert secret_of(record) == {"file:/etc/constant": {"content", "mode", "owner"}}
 
 
 def test_what_is_not_promised_because_of_a_secret_is_unknown_only_where_that_is():
@@ -103,7 +103,7 @@ def test_a_claim_with_the_value_is_of_the_real_text_and_one_without_says_why():
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "expected"),
     [
         ({"file": "/etc/{{ toy_word }}", "content": ""}, "file with file of a secret"),
         ({"file": "/etc/whole", "remedy": "say {{ toy_word }}"}, "file with content, remedy of a secret"),
@@ -111,11 +111,11 @@ def test_a_claim_with_the_value_is_of_the_real_text_and_one_without_says_why():
         ({"package": "{{ item }}", "each": "{{ toy_word.split() }}"}, "a list of things that depends on a secret"),
     ],
 )
-def test_a_secret_stands_in_the_content_of_a_file_and_nowhere_else(entry, said):
+def test_a_secret_stands_in_the_content_of_a_file_and_nowhere_else(entry, expected):
     with pytest.raises(DeclarationError, match=r"roles/toy/meta/claims\.yml, entry 1") as caught:
         KIND.claims(SPEC_WITH, repository(entry))
 
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
     assert VALUE not in str(caught.value)
 
 
@@ -207,11 +207,11 @@ def test_rules_and_types_see_a_stand_in():
 
 
 def test_no_representation_of_a_house_or_a_promise_holds_a_value():
-    told = repository({"file": "/etc/whole"})
+    record = repository({"file": "/etc/whole"})
 
-    assert VALUE not in repr(told)
-    assert VALUE not in repr(promises(SPEC_WITH, told).items)
-    assert VALUE not in repr(replace(told, templates={}))
+    assert VALUE not in repr(record)
+    assert VALUE not in repr(promises(SPEC_WITH, record).items)
+    assert VALUE not in repr(replace(record, templates={}))
 
 
 # --- the veil

@@ -45,14 +45,14 @@ def bare(host):
 
 @pytest.mark.parametrize("declared", [LAUNCHER, WORKER], ids=["launcher", "worker"])
 def test_a_new_run_has_everything_before_it_starts(declared):
-    told = texts(planned(declared, bare(declared.spec.host)))
+    steps = texts(planned(declared, bare(declared.spec.host)))
 
-    assert told[0] == "note in the owner file: creating"
-    assert told[-1] == "note in the owner file: ready"
-    assert told[1] == "create the account run-digits"
-    start = told.index(f"start {declared.spec.unit}")
-    assert told[start - 1] == "check its imports in /opt/workloads, and its data"
-    assert max(number for number, text in enumerate(told) if text.startswith("write")) < start
+    assert steps[0] == "note in the owner file: creating"
+    assert steps[-1] == "note in the owner file: ready"
+    assert steps[1] == "create the account run-digits"
+    start = steps.index(f"start {declared.spec.unit}")
+    assert steps[start - 1] == "check its imports in /opt/workloads, and its data"
+    assert max(number for number, text in enumerate(steps) if text.startswith("write")) < start
 
 
 def test_only_the_chief_waits_for_the_first_step():
@@ -65,26 +65,26 @@ def test_only_the_chief_waits_for_the_first_step():
 def test_a_run_that_was_stopped_by_hand_differs_and_starts_again():
     raw = recorded("ember")
     raw["units"][UNIT]["active"], raw["runs"]["digits"]["outcome"] = "inactive", "stopped"
-    told = texts(planned(LAUNCHER, raw))
+    steps = texts(planned(LAUNCHER, raw))
 
-    assert "remove its last outcome (stopped)" in told
-    assert not [text for text in told if text.startswith(("write", "make"))]
+    assert "remove its last outcome (stopped)" in steps
+    assert not [text for text in steps if text.startswith(("write", "make"))]
 
 
 def test_another_configuration_is_saved_stopped_and_resumed():
-    told = texts(planned(LAUNCHER, recorded("ember"), set={"steps": 30000}))
+    steps = texts(planned(LAUNCHER, recorded("ember"), set={"steps": 30000}))
 
     order = ["stop digits, which saves first", "write /etc/rackwright/runs/digits/config.json", f"start {UNIT}"]
-    assert [text for text in told if text in order] == order
+    assert [text for text in steps if text in order] == order
 
 
 def test_the_door_stays_open_where_only_the_configuration_is_another():
     """
     Processes hang on it: the launcher ends them in its own time.
     """
-    told = texts(planned(WORKER, recorded("cinder"), set={"steps": 30000}))
+    steps = texts(planned(WORKER, recorded("cinder"), set={"steps": 30000}))
 
-    assert told == ["write /etc/rackwright/runs/digits/config.json", "note in the owner file: ready"]
+    assert steps == ["write /etc/rackwright/runs/digits/config.json", "note in the owner file: ready"]
 
 
 def test_another_model_is_refused():
@@ -107,9 +107,9 @@ class TestAFinishedRun:
     def test_is_not_started_for_other_code(self, raw):
         raw["files"][LAUNCHER.spec.archive]["digest"] = "of yesterday"
 
-        told = texts(planned(LAUNCHER, raw))
+        steps = texts(planned(LAUNCHER, raw))
 
-        assert told == [f"write {LAUNCHER.spec.archive}", "note in the owner file: ready"]
+        assert steps == [f"write {LAUNCHER.spec.archive}", "note in the owner file: ready"]
 
     def test_refuses_another_configuration(self, raw):
         plan = planned(LAUNCHER, raw, set={"steps": 30000})
@@ -156,8 +156,8 @@ def test_no_secret_is_on_a_command_line_or_in_a_text(declared):
 
     assert [step for step in plan.steps if isinstance(step, Put) and step.content == private]
     words = " ".join(word for step in plan.steps if isinstance(step, Command) for word in step.argv)
-    told = " ".join([words, *texts(plan), *plan.texts.values(), repr(plan)])
-    assert not [line for line in private.splitlines()[1:-1] if line in told]
+    steps = " ".join([words, *texts(plan), *plan.texts.values(), repr(plan)])
+    assert not [line for line in private.splitlines()[1:-1] if line in steps]
 
 
 @pytest.mark.parametrize("declared", [LAUNCHER, WORKER], ids=["launcher", "worker"])
@@ -182,7 +182,7 @@ def test_a_door_lets_in_the_chief_alone():
 
 def test_ssh_reads_the_key(tmp_path: Path):
     """
-    The public half that ssh-keygen finds in the private one is the one that hosts are told.
+    The public half that ssh-keygen finds in the private one is the one that hosts get.
     """
     path = tmp_path / "key"
     path.write_text(keys.private("a secret", "one", "two"))
@@ -203,7 +203,7 @@ class TestATrackedRun:
     PASSWORD = "tina's own"
 
     @pytest.fixture
-    def told(self):
+    def steps(self):
         return {
             "tracking": Tracking(host="ash", account="tina", register="digits"),
             "tracking_server": TrackingServer(url="https://10.41.0.14:5000", secret="mlflow_tina"),
@@ -213,8 +213,8 @@ class TestATrackedRun:
     def repository(self):
         return replace(STACK.repository, secrets={"training_key": SECRET, "mlflow_tina": self.PASSWORD})
 
-    def test_has_the_account_on_its_chief_and_trusts_the_server_there(self, told, repository):
-        plan = planned(LAUNCHER, bare("ember"), repository, **told)
+    def test_has_the_account_on_its_chief_and_trusts_the_server_there(self, steps, repository):
+        plan = planned(LAUNCHER, bare("ember"), repository, **steps)
         files = {step.path: step for step in plan.steps if isinstance(step, Put)}
         run = json.loads(files["/etc/rackwright/runs/digits/run.json"].content)
 
@@ -234,40 +234,40 @@ class TestATrackedRun:
         words = " ".join(word for step in plan.steps if isinstance(step, Command) for word in step.argv)
         assert self.PASSWORD not in " ".join([words, *texts(plan), *plan.texts.values(), repr(plan)])
 
-    def test_brings_the_certificate_of_a_server_elsewhere(self, told, repository):
-        told["tracking_server"] = told["tracking_server"].model_copy(update={"certificate": "as PEM"})
-        plan = planned(LAUNCHER, bare("ember"), repository, **told)
+    def test_brings_the_certificate_of_a_server_elsewhere(self, steps, repository):
+        steps["tracking_server"] = steps["tracking_server"].model_copy(update={"certificate": "as PEM"})
+        plan = planned(LAUNCHER, bare("ember"), repository, **steps)
         files = {step.path: step.content for step in plan.steps if isinstance(step, Put)}
 
         assert files["/etc/rackwright/runs/digits/tracking.crt"] == "as PEM"
         trusted = json.loads(files["/etc/rackwright/runs/digits/run.json"])["tracking"]["certificate"]
         assert trusted == "/etc/rackwright/runs/digits/tracking.crt"
 
-    def test_is_not_begun_without_the_password(self, told):
-        plan = planned(LAUNCHER, bare("ember"), **told)
+    def test_is_not_begun_without_the_password(self, steps):
+        plan = planned(LAUNCHER, bare("ember"), **steps)
 
         reason = "it depends on the secret mlflow_tina, which is not known here"
         assert [refusal.problem for refusal in plan.refusals] == [f"a secret is unknown: {reason}"]
         assert plan.steps == ()
 
-    def test_says_where_it_is_seen(self, told):
-        spec, raw = changed(LAUNCHER.spec, **told), recorded("ember")
-        raw["runs"]["digits"]["tracked"] = {"url": told["tracking_server"].url, "experiment": "1", "run": "ab"}
+    def test_says_where_it_is_seen(self, steps):
+        spec, raw = changed(LAUNCHER.spec, **steps), recorded("ember")
+        raw["runs"]["digits"]["tracked"] = {"url": steps["tracking_server"].url, "experiment": "1", "run": "ab"}
 
         assert (
             LAUNCHER.kind.report(spec, Facts(raw))["tracking"]
-            == f"{told['tracking_server'].url}/#/experiments/1/runs/ab"
+            == f"{steps['tracking_server'].url}/#/experiments/1/runs/ab"
         )
 
 
 def test_the_report_says_how_far_it_is():
-    told = LAUNCHER.kind.report(LAUNCHER.spec, Facts(recorded("ember")))
+    report = LAUNCHER.kind.report(LAUNCHER.spec, Facts(recorded("ember")))
 
-    assert told["outcome"] == "running"
-    assert told["steps"] == 20000
-    assert told["step"] >= 1
-    assert told["eta_seconds"] > 0
-    assert [*told["ranks"]] == ["metrics.jsonl"]
+    assert report["outcome"] == "running"
+    assert report["steps"] == 20000
+    assert report["step"] >= 1
+    assert report["eta_seconds"] > 0
+    assert [*report["ranks"]] == ["metrics.jsonl"]
 
 
 def test_the_report_of_a_run_without_a_number_for_its_loss_has_no_loss():

@@ -22,7 +22,7 @@ def test_without_a_command_nothing_is_given_up(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "expected"),
     [
         (["S1"], "--consent: 'S1' is not a consent; SERIAL=CONTENT."),
         (["S1="], "'S1=' is not a consent"),
@@ -30,8 +30,8 @@ def test_without_a_command_nothing_is_given_up(monkeypatch):
         (["S1=a", "S1=b"], "drive S1 has two consents"),
     ],
 )
-def test_a_consent_of_another_form_is_refused(given, said):
+def test_a_consent_of_another_form_is_refused(given, expected):
     with pytest.raises(DeclarationError) as refused:
         consents.parse(given)
 
-    assert said in str(refused.value)
+    assert expected in str(refused.value)

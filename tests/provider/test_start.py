@@ -24,11 +24,11 @@ def test_the_provider_inherits_no_secret_of_the_stack(tmp_path: Path) -> None:
     """
     Pulumi hands its plugins the whole opened configuration; whatever we start would have it, too.
     """
-    said = started(tmp_path, PULUMI_CONFIG='{"secrets": "opened"}', PULUMI_CONFIG_PASSPHRASE="opened too")
+    done = started(tmp_path, PULUMI_CONFIG='{"secrets": "opened"}', PULUMI_CONFIG_PASSPHRASE="opened too")
 
-    assert said.splitlines()[0] == "-u -P -m rackwright.provider 127.0.0.1:9"
-    assert "PATH=" in said
-    assert "opened" not in said
+    assert done.splitlines()[0] == "-u -P -m rackwright.provider 127.0.0.1:9"
+    assert "PATH=" in done
+    assert "opened" not in done
 
 
 def test_what_is_forked_to_start_ansible_has_no_thread_of_grpc(tmp_path: Path) -> None:

@@ -200,19 +200,19 @@ def test_a_floor_for_eight_is_none_for_fewer():
 
 
 @pytest.mark.parametrize(
-    ("ways", "state", "said"),
+    ("ways", "state", "expected"),
     [
         (recordings.RDMA, "measured", "over RDMA"),
         (recordings.FALLEN_BACK, "short", "went over TCP, not over RDMA alone"),
     ],
 )
-def test_through_the_network_it_goes_by_rdma_or_is_short(ways, state, said):
+def test_through_the_network_it_goes_by_rdma_or_is_short(ways, state, expected):
     site = at_work("training-h100", H100, 8, {TOOLS["all_reduce_perf"]: recordings.all_reduce(ways, 21.0)})
     bench: Any = site.bench
 
     item = site.measure(gpus.NETWORK)
 
-    assert (item.state, item.details) == (state, said)
+    assert (item.state, item.details) == (state, expected)
     assert bench.ran[0][1] == {
         "NCCL_DEBUG": "INFO",
         "NCCL_DEBUG_SUBSYS": "INIT,GRAPH,NET,P2P,SHM",

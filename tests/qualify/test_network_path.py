@@ -78,18 +78,18 @@ def test_what_went_over_the_declared_interfaces_is_reported_with_its_name():
 
 
 @pytest.mark.parametrize(
-    ("sent", "received", "said"),
+    ("sent", "received", "expected"),
     [
         ({"mgmt0": 900, "fabric0": 10}, {"fabric0": 900}, "on alpha the traffic used mgmt0, not fabric0"),
         ({"fabric0": 900}, {"mgmt0": 900}, "on beta the traffic used mgmt0, not fabric0"),
         ({}, {"fabric0": 900}, "on alpha the traffic used no interface, not fabric0"),
     ],
 )
-def test_another_interface_than_declared_is_short_and_both_are_named(sent, received, said):
+def test_another_interface_than_declared_is_short_and_both_are_named(sent, received, expected):
     found = network_item("network to beta", WAY, transfer(900, **sent), transfer(900, **received))
 
     assert found.state == "short"
-    assert found.details == said
+    assert found.details == expected
 
 
 def test_a_measuring_program_has_an_account_of_its_own_and_an_end():

@@ -20,7 +20,7 @@ def test_of_many_ways_the_slowest_counts():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("", "printed no result"),
         ("{}", "printed no result"),
@@ -33,8 +33,8 @@ def test_of_many_ways_the_slowest_counts():
         ),
     ],
 )
-def test_what_nvbandwidth_did_not_measure_is_no_figure(text, said):
-    with pytest.raises(MeasurementFailed, match=said):
+def test_what_nvbandwidth_did_not_measure_is_no_figure(text, expected):
+    with pytest.raises(MeasurementFailed, match=expected):
         nvbandwidth.parse(text)
 
 
@@ -67,7 +67,7 @@ def test_a_slower_way_than_wanted_is_a_failure_that_names_both():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("", "its last line: nothing"),
         (
@@ -79,8 +79,8 @@ def test_a_slower_way_than_wanted_is_a_failure_that_names_both():
         (recordings.all_reduce(recordings.NVLINK.replace("Pattern", "Graph")), "no links between GPUs"),
     ],
 )
-def test_an_all_reduce_that_came_to_nothing_is_no_figure(text, said):
-    with pytest.raises(MeasurementFailed, match=said):
+def test_an_all_reduce_that_came_to_nothing_is_no_figure(text, expected):
+    with pytest.raises(MeasurementFailed, match=expected):
         nccl.parse(text)
 
 
@@ -120,7 +120,7 @@ def test_dcgm_3_is_read_as_well():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         (recordings.NO_ENGINE, "its last line: Error: Unable to connect to host engine. Host engine"),
         ("", "its last line: nothing"),
@@ -131,8 +131,8 @@ def test_dcgm_3_is_read_as_well():
         ('{"DCGM Diagnostic": {}}', "a result of unknown form"),
     ],
 )
-def test_a_diagnosis_that_was_not_made_is_none(text, said):
-    with pytest.raises(MeasurementFailed, match=said):
+def test_a_diagnosis_that_was_not_made_is_none(text, expected):
+    with pytest.raises(MeasurementFailed, match=expected):
         dcgm.parse(text)
 
 

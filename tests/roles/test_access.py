@@ -84,10 +84,10 @@ def test_who_changes_a_host_may_bring_packages_and_nobody_else(tmp_path, port, u
     config.write_text(f"HostKey {key}\n{texts(WHOLE, mirror=mirror)[CONFIG]}")
 
     argv = [str(SSHD), "-T", "-f", str(config), "-C", f"user={user},host=h,addr=192.0.2.1"]
-    said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
     assert (
-        sorted(line for line in said.splitlines() if line.startswith(("allowtcpforwarding ", "permitlisten ")))
+        sorted(line for line in output.splitlines() if line.startswith(("allowtcpforwarding ", "permitlisten ")))
         == forwarding
     )
 
@@ -199,7 +199,7 @@ def test_the_program_has_the_probes_modules_as_they_are():
 
 
 @pytest.mark.parametrize(
-    ("argv", "text", "said"),
+    ("argv", "text", "expected"),
     [
         (["x"], "5a17", "takes no arguments"),
         ([], "", "takes a key of 2 to 64 hex digits"),
@@ -208,14 +208,14 @@ def test_the_program_has_the_probes_modules_as_they_are():
         ([], '{"salt": "5a", "modules": [["x", "import os"]]}', "takes a key of 2 to 64 hex digits"),
     ],
 )
-def test_it_takes_a_key_of_digests_and_nothing_else(tmp_path, argv, text, said):
+def test_it_takes_a_key_of_digests_and_nothing_else(tmp_path, argv, text, expected):
     path = tmp_path / "probe"
     path.write_text(program(b"\x5a\x17"))
 
     done = subprocess.run(["python3", "-IS", str(path), *argv], input=text, capture_output=True, text=True)
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert said in done.stderr
+    assert expected in done.stderr
 
 
 @pytest.mark.parametrize("key", ["00", "5a", "5a1700", "6b17", "00" * 32])
@@ -262,7 +262,7 @@ OLGA = PEOPLE[0]
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         (
             {"people": [*PEOPLE[1:]], "automation": None, "bootstrap_user": ""},
@@ -307,10 +307,10 @@ OLGA = PEOPLE[0]
         ({"totp_issuer": "a:b"}, 'got "a:b"; an issuer has no colon, because authenticators add one.'),
     ],
 )  # fmt: skip
-def test_what_contradicts_itself_is_refused(changes, said):
+def test_what_contradicts_itself_is_refused(changes, expected):
     problems = refused(**changes)
 
-    assert [problem for problem in problems if said in problem], problems
+    assert [problem for problem in problems if expected in problem], problems
 
 
 def test_no_more_than_the_beginning_of_a_key_is_reported():
@@ -320,7 +320,7 @@ def test_no_more_than_the_beginning_of_a_key_is_reported():
 
 
 @pytest.mark.parametrize(
-    ("changes", "path", "said"),
+    ("changes", "path", "expected"),
     [
         ({"peopel": []}, ("peopel",), "Write people."),
         (
@@ -343,10 +343,10 @@ def test_no_more_than_the_beginning_of_a_key_is_reported():
         ({"ports": ["ssh"]}, ("ports", 0), "got 'ssh'; a whole number"),
     ],
 )
-def test_what_is_of_another_type_is_reported_at_its_key(changes, path, said):
+def test_what_is_of_another_type_is_reported_at_its_key(changes, path, expected):
     problems = [*SOURCE.problems("debian-12", {**WHOLE, **changes})]
 
-    assert [problem for problem in problems if problem.path == path and said in str(problem)], problems
+    assert [problem for problem in problems if problem.path == path and expected in str(problem)], problems
 
 
 def test_automation_without_an_authority_is_reported():

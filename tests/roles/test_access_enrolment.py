@@ -332,7 +332,7 @@ def test_an_authority_in_an_agent_signs_as_well(automated, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("key", "authority", "principals", "error", "said"),
+    ("key", "authority", "principals", "error", "expected"),
     [
         (
             "deploy",
@@ -352,11 +352,11 @@ def test_an_authority_in_an_agent_signs_as_well(automated, tmp_path, monkeypatch
         ),
     ],
 )
-def test_what_hosts_would_refuse_is_refused_here(automated, tmp_path, key, authority, principals, error, said):
+def test_what_hosts_would_refuse_is_refused_here(automated, tmp_path, key, authority, principals, error, expected):
     keys = tmp_path / "keys"
     with pytest.raises(error) as caught:
         certificates.issue(automated.stack, keys / key, str(keys / authority), principals, 15, ())
-    assert said.format(keys=keys) in str(caught.value)
+    assert expected.format(keys=keys) in str(caught.value)
 
 
 def test_an_authority_in_the_project_is_refused(automated, tmp_path):

@@ -197,12 +197,12 @@ def test_ansible_goes_over_a_connection_that_a_person_opened(machine, keys, tmp_
     opened = machine.ssh("olga", keys / "olga", options=[*control, "-M", "-f", "-N"], code=code(machine.enrol("olga")))
     assert opened.returncode == 0, opened.stderr
 
-    said = ping(
+    answer = ping(
         machine.port, tmp_path, {"ansible_user": "olga", "ansible_ssh_common_args": " ".join(["-F none", *control])}
     )
 
     machine.ssh("olga", None, options=[*control, "-O", "exit"])
-    assert '"ping": "pong"' in said
+    assert '"ping": "pong"' in answer
 
 
 def test_ansible_and_our_own_connections_get_in_with_a_certificate(machine, keys, tmp_path):

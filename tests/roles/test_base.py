@@ -94,7 +94,7 @@ def test_without_keys_there_is_no_file_and_no_word_of_one():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (lambda keys: keys[0].update(id=0), "got the id 0; a key's id is 1 or more."),
         (lambda keys: keys[0].update(id=9), "got the id 9 more than once; a key has an id of its own."),
@@ -102,30 +102,30 @@ def test_without_keys_there_is_no_file_and_no_word_of_one():
         (lambda keys: keys[1]["servers"].append("time-1"), "got the server time-1 with more than one key; a server"),
     ],
 )
-def test_keys_that_contradict_each_other_are_refused(change, said):
+def test_keys_that_contradict_each_other_are_refused(change, expected):
     keys = copy.deepcopy(KEYS)
     change(keys)
     given = {**WHOLE, "ntp_keys": keys}
 
     assert list(SOURCE.problems("debian-12", given)) == [], "each is of its type"
     [problem] = refusals(SOURCE, "debian-12", given)
-    assert said in str(problem)
+    assert expected in str(problem)
     assert list(refusals(SOURCE, "debian-12", WHOLE)) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"type": "MD5"}, "got 'MD5'; one of SHA256, SHA384, SHA512"),
         ({"id": "one"}, "got 'one'; a whole number"),
         ({"of": 1}, "got an unknown key; one of id, type, key, servers"),
     ],
 )
-def test_a_key_is_of_its_type(change, said):
+def test_a_key_is_of_its_type(change, expected):
     [problem] = SOURCE.problems("debian-12", {**WHOLE, "ntp_keys": [{**KEYS[0], **change}]})
 
     assert problem.path == ("ntp_keys", 0, *change)
-    assert said in str(problem)
+    assert expected in str(problem)
 
 
 @pytest.mark.parametrize(

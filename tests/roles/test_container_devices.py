@@ -199,10 +199,10 @@ def test_what_nobody_asks_for_any_more_goes(tell, tmp_path):
 
 
 def test_nvidias_toolkit_speaks_where_it_is_declared(tell, tmp_path):
-    said = {"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": [{"name": "all", "containerEdits": {}}]}
-    program(tmp_path, "nvidia-ctk", f"""[ "$*" = 'cdi generate --format=json' ] && echo '{json.dumps(said)}'""")
+    shown = {"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": [{"name": "all", "containerEdits": {}}]}
+    program(tmp_path, "nvidia-ctk", f"""[ "$*" = 'cdi generate --format=json' ] && echo '{json.dumps(shown)}'""")
     assert tell(**TOOLKIT).returncode == 0
-    assert specification(tmp_path) == said
+    assert specification(tmp_path) == shown
 
     program(tmp_path, "nvidia-ctk", "echo 'no such device' >&2; exit 1")
     failed = tell(**TOOLKIT)

@@ -145,7 +145,7 @@ def test_docker_is_a_persons_to_remove():
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "expected"),
     [
         ({"version": "5.0"}, "version: got podman 5.0; known versions: 4.3.1."),
         ({"engine": "containerd"}, "engine: got containerd 1.6.20 on a host with nvidia; containers get accel"),
@@ -176,11 +176,11 @@ def test_docker_is_a_persons_to_remove():
         ({"registries": [{"name": "quay.io", "mirrors": []}]}, "registries: got no mirror of quay.io; a registry in"),
     ],
 )
-def test_what_cannot_be_is_refused(variables, said):
+def test_what_cannot_be_is_refused(variables, expected):
     assert list(SOURCE.problems("debian-12", variables)) == []
     [problem] = refusals(SOURCE, "debian-12", variables, NVIDIA)
 
-    assert said in f"{problem.path[0]}: {problem}"
+    assert expected in f"{problem.path[0]}: {problem}"
 
 
 def test_containerd_without_accelerators_is_no_contradiction():

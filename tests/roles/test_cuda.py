@@ -66,18 +66,18 @@ def test_the_vendors_packages_come_from_its_repository_with_the_key_that_was_dec
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "expected"),
     [
         ({"versions": ["12.8"]}, "got 12.8; known versions of the distribution: 11.8."),
         ({"versions": []}, "got none; a host with this role has at least one"),
         ({"default": "12.4"}, "got 12.4; the default is one of versions: 11.8"),
     ],
 )
-def test_what_cannot_be_is_refused(variables, said):
+def test_what_cannot_be_is_refused(variables, expected):
     assert list(SOURCE.problems("debian-12", variables)) == []
     [problem] = refusals(SOURCE, "debian-12", variables)
 
-    assert said in str(problem)
+    assert expected in str(problem)
 
 
 def test_the_vendor_wants_its_place_and_its_key():

@@ -228,7 +228,7 @@ def test_a_function_may_do_what_it_is_for(functions, method, path):
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "expected"),
     [
         ({"admin": None}, "admin: got none; the server needs an administrator account to start."),
         ({"users": [{**TINA, "name": "admin"}]}, "got the account admin more than once; each account is"),
@@ -247,12 +247,12 @@ def test_a_function_may_do_what_it_is_for(functions, method, path):
         ({"workers": 0}, "workers: got 0; at least one process answers."),
     ],
 )
-def test_what_cannot_be_is_refused_and_no_password_repeated(variables, said):
+def test_what_cannot_be_is_refused_and_no_password_repeated(variables, expected):
     given = {"admin": ADMIN, **variables}
     assert list(SOURCE.problems("debian-12", {key: value for key, value in given.items() if value})) == []
     [problem] = refusals(SOURCE, "debian-12", given)
 
-    assert said in ": ".join([*map(str, problem.path), str(problem)])
+    assert expected in ": ".join([*map(str, problem.path), str(problem)])
     assert "hunter2" not in str(problem)
 
 

@@ -181,7 +181,7 @@ def test_nothing_comes_from_the_vendor_by_itself(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "expected"),
     [
         (
             declared({"nvidia-fabricmanager": "580.95.04-1"}),
@@ -193,14 +193,14 @@ def test_nothing_comes_from_the_vendor_by_itself(tmp_path):
         ({**VENDOR, "repository": None}, "got no repository; packages of the vendor need a repository"),
     ],
 )
-def test_a_set_that_is_none_is_refused(variables, said):
+def test_a_set_that_is_none_is_refused(variables, expected):
     [problem] = refusals(SOURCE, "debian-12", variables)
 
-    assert said in " ".join(str(problem).split())
+    assert expected in " ".join(str(problem).split())
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "expected"),
     [
         (
             {"version": "999"},
@@ -211,10 +211,10 @@ def test_a_set_that_is_none_is_refused(variables, said):
         ({"fabric_manager": "on"}, "got on; the set has no fabric manager"),
     ],
 )
-def test_what_nobody_tried_is_refused_by_name(variables, said):
+def test_what_nobody_tried_is_refused_by_name(variables, expected):
     [problem] = refusals(SOURCE, "debian-12", variables)
 
-    assert said in " ".join(str(problem).split())
+    assert expected in " ".join(str(problem).split())
 
 
 # --- who is in the way

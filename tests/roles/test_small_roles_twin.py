@@ -88,10 +88,10 @@ def test_what_is_broken_by_hand_is_found_under_its_path_and_mended(lab: Lab) -> 
     assert lab.audit_differences() == {(role, thing) for role, things in BROKEN.items() for thing in things}
     shown = lab.pulumi("preview", "--diff", status=0)
     made = lab.up()
-    for said in (shown.stdout + shown.stderr, made.stdout + made.stderr):
-        assert derive_value("ntp_key") not in said
-        assert "somebody-elses-key" not in said
-        assert f"file:{KEYS}.content is not the secret that is declared" in said
+    for output in (shown.stdout + shown.stderr, made.stdout + made.stderr):
+        assert derive_value("ntp_key") not in output
+        assert "somebody-elses-key" not in output
+        assert f"file:{KEYS}.content is not the secret that is declared" in output
     assert lab.audit_differences(status=0) == set()
     assert lab.ssh(HOST, "systemctl show -p DefaultLimitMEMLOCK") == "DefaultLimitMEMLOCK=infinity"
 

@@ -71,9 +71,9 @@ def test_four_digits_go_through_a_text_and_back(whole: int, decimals: int, unit:
 
 @given(st.integers(1, 10**19))
 def test_any_size_is_written_to_four_digits(size_bytes: int) -> None:
-    said = format_size(size_bytes)
-    assert abs(parse_size(said) - size_bytes) * 2000 <= size_bytes
-    assert sum(letter.isdigit() for letter in said) <= 4 or size_bytes >= 10**19 / 2 or said.endswith(("PB", "PiB"))
+    text = format_size(size_bytes)
+    assert abs(parse_size(text) - size_bytes) * 2000 <= size_bytes
+    assert sum(letter.isdigit() for letter in text) <= 4 or size_bytes >= 10**19 / 2 or text.endswith(("PB", "PiB"))
 
 
 @given(st.integers(1, 1023), st.sampled_from([unit for unit in UNITS if "i" in unit]))
@@ -102,9 +102,9 @@ def test_what_is_no_span_of_time_is_reported(written: str) -> None:
         parse_time(written)
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0, "1 min"), (59, "1 min"), (60, "2 min"), (86460, "24 h 02 min")])
-def test_a_span_of_time_is_reported_in_minutes(seconds: int, said: str) -> None:
-    assert format_time(seconds) == said
+@pytest.mark.parametrize(("seconds", "expected"), [(0, "1 min"), (59, "1 min"), (60, "2 min"), (86460, "24 h 02 min")])
+def test_a_span_of_time_is_reported_in_minutes(seconds: int, expected: str) -> None:
+    assert format_time(seconds) == expected
 
 
 @pytest.mark.parametrize("written", [f"{'9' * 400}GB", "18446744073709551616B"])

@@ -130,19 +130,19 @@ def test_settings_that_hold_no_secrets_are_reported_without_what_they_hold(proje
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("written", "expected"),
     [
         ("{secret: First-Key}", "got the secret 'First-Key'; the name of a secret has small letters, digits and _"),
         ("{secret: 5}", "got the secret 5; the name of a secret"),
         ("{secret: [a]}", "got the secret ['a']; the name of a secret"),
     ],
 )
-def test_a_name_that_is_none_is_reported_where_it_stands(project: Path, written: str, said: str) -> None:
+def test_a_name_that_is_none_is_reported_where_it_stands(project: Path, written: str, expected: str) -> None:
     (project / "stacks" / "example.yaml").write_text(FLEET.replace("{secret: first_key}", written))
     configure(project, BOTH)
 
     [error] = refusals(project)
-    assert error.startswith(f"stacks/example.yaml:9: groups.all.roles.base.ntp_keys[0].key: {said}")
+    assert error.startswith(f"stacks/example.yaml:9: groups.all.roles.base.ntp_keys[0].key: {expected}")
 
 
 def test_a_secret_is_a_text_and_of_no_other_type(project: Path) -> None:
@@ -176,13 +176,15 @@ def test_a_fleet_in_python_has_references_too(project: Path) -> None:
     assert error.startswith("stacks/example.py: hosts.a.roles.base.ntp_keys[0].key: got a secret third_key without")
 
 
-@pytest.mark.parametrize(("text", "said"), [('{"a": "short"}', "got 5 characters"), ('{"a": 12345678}', "got a int")])
-def test_a_value_that_cannot_be_a_secret_is_reported_without_it(text: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "expected"), [('{"a": "short"}', "got 5 characters"), ('{"a": 12345678}', "got a int")]
+)
+def test_a_value_that_cannot_be_a_secret_is_reported_without_it(text: str, expected: str) -> None:
     with pytest.raises(DeclarationError) as caught:
         parse_values(text, "lab")
 
     assert str(caught.value) == (
-        f"rackwright:secrets.a: {said}; a secret is a text of 8 characters or more."
+        f"rackwright:secrets.a: {expected}; a secret is a text of 8 characters or more."
         " Run `pulumi config set --stack lab --secret --path rackwright:secrets.a`."
     )
     assert parse_values("", "lab") == {}

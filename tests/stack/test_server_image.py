@@ -125,7 +125,7 @@ def test_its_program_finds_the_server_in_the_archive_beside_it(project: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         (
             {"base": "docker.io/library/python:3.12"},
@@ -137,8 +137,8 @@ def test_its_program_finds_the_server_in_the_archive_beside_it(project: Path) ->
         ({"requirements": "orjson==3.11.5\n"}, "image of digits: got requirements of digits without hashes; an image"),
     ],
 )
-def test_what_is_not_known_to_the_last_byte_is_refused(project: Path, changes: dict[str, str], said: str) -> None:
-    assert said in refused(project, **changes)
+def test_what_is_not_known_to_the_last_byte_is_refused(project: Path, changes: dict[str, str], expected: str) -> None:
+    assert expected in refused(project, **changes)
 
 
 def test_all_that_is_wrong_is_reported_at_once(project: Path) -> None:

@@ -56,12 +56,14 @@ def test_a_model_of_a_tier_is_known_by_its_version(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kept", "said"), [(0.97, "the model kept 97.0000% of its accuracy"), (None, "the model has no report")]
+    ("kept", "expected"), [(0.97, "the model kept 97.0000% of its accuracy"), (None, "the model has no report")]
 )
-def test_what_lost_too_much_is_refused_before_any_host_is_asked(project: Path, kept: float | None, said: str) -> None:
+def test_what_lost_too_much_is_refused_before_any_host_is_asked(
+    project: Path, kept: float | None, expected: str
+) -> None:
     publish(project / "models" / "digits", b"two", kept)
 
-    with pytest.raises(DeclarationError, match=rf"servers.digits.model.path: {said}.*; at least 98.00%"):
+    with pytest.raises(DeclarationError, match=rf"servers.digits.model.path: {expected}.*; at least 98.00%"):
         declare(load_stack("serving", project))
 
 

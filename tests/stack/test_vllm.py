@@ -105,10 +105,10 @@ def test_a_server_gets_its_number_of_gpus(project: Project, tmp_path: Path) -> N
 
 def test_a_division_that_is_declared_is_kept_and_checked(project: Project) -> None:
     assert project(B70, "pair", "    set: {tensor_parallel: 4}\n")["pair/talk"].settings == {"tensor_parallel": 4}
-    said = refused(project, B70, "pair", "    set: {tensor_parallel: 8}\n")
+    refusals = refused(project, B70, "pair", "    set: {tensor_parallel: 8}\n")
     assert (
         "servers.talk.hosts: the model cannot be divided by tensor_parallel 8 at pair; at most 4, the number of GPUs"
-        in said
+        in refusals
     )
 
 
@@ -131,10 +131,10 @@ def test_what_is_named_instead_fits(project: Project) -> None:
 
 
 def test_texts_that_there_is_no_cache_for_are_refused(project: Project) -> None:
-    said = refused(project, B70, "wide", "    set: {parallel: 256, context_tokens: 131072}\n")
+    refusals = refused(project, B70, "wide", "    set: {parallel: 256, context_tokens: 131072}\n")
 
-    assert "there is room for" in said
-    (fewer,) = re.findall(r"Set parallel to (\d+)", said)
+    assert "there is room for" in refusals
+    (fewer,) = re.findall(r"Set parallel to (\d+)", refusals)
     assert project(B70, "wide", f"    set: {{parallel: {fewer}, context_tokens: 131072}}\n")
 
 
@@ -145,14 +145,14 @@ def test_hosts_without_gpus_that_vllm_serves_on_are_refused(project: Project, ho
 
 
 def test_hosts_with_the_same_fault_are_reported_once(project: Project) -> None:
-    said = refused(project, R1, "plain, hopper, bare")
-    assert [re.findall(r" at ([a-z, ]+);", line) for line in said.splitlines()] == [["plain, bare"], ["hopper"]]
+    refusals = refused(project, R1, "plain, hopper, bare")
+    assert [re.findall(r" at ([a-z, ]+);", line) for line in refusals.splitlines()] == [["plain, bare"], ["hopper"]]
 
 
 def test_gpus_that_are_divided_are_refused(project: Project) -> None:
     roles = '{base: {}, nvidia_driver: {version: "535", mig: [3g.40gb, 3g.40gb]}}'
-    said = refused(project, B70, "pair", "", roles)
-    assert "got GPUs that MIG divides at pair; vLLM takes whole GPUs" in said
+    refusals = refused(project, B70, "pair", "", roles)
+    assert "got GPUs that MIG divides at pair; vLLM takes whole GPUs" in refusals
 
 
 @pytest.mark.parametrize("data", [None, [], {"weight_bytes": 1}, {**B70, "heads": 0}, {**OLDER, "heads": "64"}])
@@ -177,10 +177,10 @@ def two_servers(first: str, second: str) -> str:
 
 
 def test_servers_that_share_a_host_declare_their_gpus(project: Project) -> None:
-    said = refused(project, B70, "pair", two_servers("", ""))
+    refusals = refused(project, B70, "pair", two_servers("", ""))
 
     expected = "runs and servers that share a host declare which of its GPUs each has"
-    assert said == (
+    assert refusals == (
         f"stacks/serving.yaml:4: servers.talk: got pair, which again has; {expected}. Declare vllm.gpus of talk, or "
         "choose hosts that again does not have.\n"
         f"stacks/serving.yaml:10: servers.again: got pair, which talk has; {expected}. Declare vllm.gpus of again, or "
@@ -194,8 +194,8 @@ def test_servers_that_share_a_host_declare_their_gpus(project: Project) -> None:
 
 
 def test_gpus_do_not_overlap(project: Project) -> None:
-    said = refused(project, B70, "pair", two_servers("    vllm: {gpus: 2}\n", "    vllm: {gpus: 4}\n"))
-    assert "servers.again.vllm.gpus: got 4 GPUs of pair, after 2 of others; 4 GPUs in all" in said
+    refusals = refused(project, B70, "pair", two_servers("    vllm: {gpus: 2}\n", "    vllm: {gpus: 4}\n"))
+    assert "servers.again.vllm.gpus: got 4 GPUs of pair, after 2 of others; 4 GPUs in all" in refusals
     assert "servers.talk.hosts: got 5 GPUs at pair; at most 4" in refused(project, B70, "pair", "    vllm: {gpus: 5}\n")
 
 
@@ -258,12 +258,12 @@ def test_what_vllm_cannot_do_is_refused(project: Project, hosts: str, vllm: str,
 def test_the_ports_of_replicas_are_their_own(project: Project) -> None:
     replica = "    vllm: {replica_hosts: 2, gpus: 4, tensor_parallel: 8}\n"
     again = SERVER.partition("servers:\n")[2].replace("talk:", "again:").replace("HOSTS", "joined-a, joined-b")
-    said = refused(project, B70, "joined-a, joined-b", f"{replica}{again}    port: 8081\n{replica}")
-    assert "servers.again.vllm.port: got port 29500; each server of a host has its own port" in said
+    refusals = refused(project, B70, "joined-a, joined-b", f"{replica}{again}    port: 8081\n{replica}")
+    assert "servers.again.vllm.port: got port 29500; each server of a host has its own port" in refusals
     other = replica.replace("gpus: 4", "gpus: 4, port: 29503")
     assert len(project(B70, "joined-a, joined-b", f"{replica}{again}    port: 8081\n{other}")) == 4
-    said = refused(project, B70, "joined-a, joined-b", f"{replica}    port: 29502\n")
-    assert "servers.talk.port: got port 29502; 29500 and two more are for the replica" in said
+    refusals = refused(project, B70, "joined-a, joined-b", f"{replica}    port: 29502\n")
+    assert "servers.talk.port: got port 29502; 29500 and two more are for the replica" in refusals
 
 
 def test_a_model_that_only_the_hosts_have_is_divided_as_declared(project: Project, tmp_path: Path) -> None:

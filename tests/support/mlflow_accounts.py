@@ -33,5 +33,5 @@ END
 {json.dumps([name, derive_value(f"mlflow_{name}"), method, f"{URL}/{path}", body])}
 END
     """
-    status, said = json.loads(lab.ssh(host, script))
-    return status, json.loads(said) if said.startswith("{") else said
+    status, output = json.loads(lab.ssh(host, script))
+    return status, json.loads(output) if output.startswith("{") else output

@@ -15,10 +15,10 @@ def destroy_without_consent(lab: Lab, everywhere: list[Place]) -> None:
     """Have all of them destroyed without consent: each is refused by name, and stays as it is."""
     lab.log("destroy without consent")
     before = _read_hosts(lab, everywhere)
-    said = lab.pulumi("destroy", "--yes")
-    need(said.returncode, "pulumi destroy ended with 0 without consent")
+    done = lab.pulumi("destroy", "--yes")
+    need(done.returncode, "pulumi destroy ended with 0 without consent")
     for place in everywhere:
-        text = [line for line in sentences(said.stdout + said.stderr).splitlines() if place.resource in line]
+        text = [line for line in sentences(done.stdout + done.stderr).splitlines() if place.resource in line]
         need(any("consent" in line for line in text), f"destroy does not say why {place.resource} stays")
         require_whole_tier(lab, place)
     need(_read_hosts(lab, everywhere) == before, "destroy without consent changed an owner file or a superblock")

@@ -32,8 +32,8 @@ def module(
     argv = [*begin, *interpreter, "-m", "workloads.training", *arguments]
     done = log.run(argv, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=900)
     if status is not None and done.returncode != status:
-        said = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        pytest.fail(f"`{' '.join(arguments)}` ended with {done.returncode}, wanted {status}: {said}", pytrace=False)
+        output = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        pytest.fail(f"`{' '.join(arguments)}` ended with {done.returncode}, wanted {status}: {output}", pytrace=False)
     return done
 
 

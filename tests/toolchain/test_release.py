@@ -87,9 +87,9 @@ def test_a_broken_download_is_gone_on_with(computer, site):
     """
     computer.put_go(before="exit 1")
     site.limit = 100
-    said: list[str] = []
+    messages: list[str] = []
     with pytest.raises(Exception, match="it ended after 100 of"):
-        ensure(said.append)
+        ensure(messages.append)
 
     site.limit = len(site.archive)
 
@@ -103,12 +103,12 @@ def test_an_archive_that_is_not_the_pinned_one_is_thrown_away(computer, site):
     """
     computer.put_go()
     site.archive = archive_of(("pulumi",))
-    said: list[str] = []
+    messages: list[str] = []
 
-    toolchain = ensure(said.append)
+    toolchain = ensure(messages.append)
 
     assert toolchain.origin == "modules"
-    assert hashlib.sha256(site.archive).hexdigest() in "".join(said)
+    assert hashlib.sha256(site.archive).hexdigest() in "".join(messages)
     assert {path.name for path in toolchain.directory.parent.iterdir()} == {"lock", toolchain.directory.name}
 
 
@@ -118,10 +118,10 @@ def test_a_site_that_is_not_there_is_reported_and_passed_over(computer, site, mo
     """
     computer.put_go()
     monkeypatch.setattr(pins, "RELEASE_URL", "http://127.0.0.1:1/{version}-{platform}")
-    said: list[str] = []
+    messages: list[str] = []
 
-    assert ensure(said.append).origin == "modules"
-    assert "the download of" in "".join(said)
+    assert ensure(messages.append).origin == "modules"
+    assert "the download of" in "".join(messages)
 
 
 def test_an_archive_without_a_program_is_passed_over(computer, site, monkeypatch):
@@ -132,7 +132,7 @@ def test_an_archive_without_a_program_is_passed_over(computer, site, monkeypatch
     site.archive = archive_of(("pulumi",))
     site.limit = len(site.archive)
     monkeypatch.setattr(pins, "RELEASE_SHA256", {SYSTEM: hashlib.sha256(site.archive).hexdigest()})
-    said: list[str] = []
+    messages: list[str] = []
 
-    assert ensure(said.append).origin == "modules"
-    assert "there is no pulumi-language-python in it" in "".join(said)
+    assert ensure(messages.append).origin == "modules"
+    assert "there is no pulumi-language-python in it" in "".join(messages)

@@ -161,7 +161,7 @@ def _missing_features(spec: BucketSpec, known: Sequence[Difference], facts: Fact
 
 
 def _foreign(spec: BucketSpec, bucket: BucketFacts | None) -> Iterator[Diagnostic]:
-    """Yield a refusal if another owner has the bucket, or if nobody has and the bucket holds objects."""
+    """Yield a refusal if another owner has the bucket, or if it has no owner and holds objects."""
     if bucket is None or (owner := bucket.tags.get(OWNER_TAG)) == spec.fleet:
         return
     if owner is not None:

@@ -216,5 +216,5 @@ def _function(name: str, function: str, verbs: tuple[str, ...], groups: tuple[st
         yield _in(name, f"{_RBAC}/v1", "RoleBinding", function, roleRef=role, subjects=subjects)
 
 
-def _in(namespace: str, version: str, kind: str, name: str, **said: Any) -> Object:
-    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, **said}
+def _in(namespace: str, version: str, kind: str, name: str, **fields: Any) -> Object:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, **fields}

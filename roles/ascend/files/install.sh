@@ -6,7 +6,7 @@ root=${ROOT-}
 ascend=$root/usr/local/Ascend
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
-said() {
+installed_version() {
     case $1 in
     toolkit) sed -n 's/^version=//p' "$ascend"/ascend-toolkit/latest/*-linux/ascend_toolkit_install.info 2>/dev/null ;;
     *) sed -n 's/^Version=//p' "$ascend/$1/version.info" 2>/dev/null ;;
@@ -15,14 +15,14 @@ said() {
 
 idle() {
     for process in $(find /proc/[0-9]*/fd -lname '/dev/davinci[0-9]*' 2>/dev/null | cut -d / -f 3 | sort -un); do
-        name=$(cat "/proc/$process/comm" 2>/dev/null) || continue # it has ended meanwhile
+        name=$(cat "/proc/$process/comm" 2>/dev/null) || continue # it has ended since the list was read
         echo "process $process ($name) has an Ascend open: nothing is changed under it; end it, and run this again" >&2
         exit 1
     done
 }
 
 bring() {
-    [ "$(said "$1")" != "$2" ] || return 0
+    [ "$(installed_version "$1")" != "$2" ] || return 0
     case $1 in
     driver) idle && sh "$3" --full --install-for-all --quiet >&2 ;;
     firmware) idle && sh "$3" --full --quiet >&2 ;;

@@ -72,10 +72,10 @@ build)
             -k "$kernel" >"$beside/log" 2>&1; then
             log=$beside/dkms/$name/$version/build/make.log
             [ -e "$log" ] || log=$beside/log
-            said=$(grep -m 1 -E '(^|[[:space:]])(error|Error)[: ]' "$log" || tail -n 1 "$log")
+            message=$(grep -m 1 -E '(^|[[:space:]])(error|Error)[: ]' "$log" || tail -n 1 "$log")
             mv "$log" /var/log/rackwright-nvidia_driver.log
             rm -rf "$beside"
-            echo "$name $version does not build for $kernel: $said (all of it: /var/log/rackwright-nvidia_driver.log)" >&2
+            echo "$name $version does not build for $kernel: $message (all of it: /var/log/rackwright-nvidia_driver.log)" >&2
             exit 1
         fi
         echo "built for $kernel"

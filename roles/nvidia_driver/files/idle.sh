@@ -4,7 +4,7 @@ set -eu
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
 for process in $(find /proc/[0-9]*/fd -lname '/dev/nvidia[0-9]*' 2>/dev/null | cut -d / -f 3 | sort -un); do
-    name=$(cat "/proc/$process/comm" 2>/dev/null) || continue # it has ended meanwhile
+    name=$(cat "/proc/$process/comm" 2>/dev/null) || continue # it has ended since the list was read
     case $name in
     nvidia-persiste*) ;;
     *)

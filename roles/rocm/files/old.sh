@@ -9,7 +9,7 @@ export LC_ALL=C PATH=$root/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=non
 there=$(dpkg-query -W -f '${Version}' amdgpu-dkms 2>/dev/null) || there=
 if [ -n "$there" ] && [ "$there" != "$1" ]; then
     for process in $(find /proc/[0-9]*/fd -lname /dev/kfd 2>/dev/null | cut -d / -f 3 | sort -un); do
-        name=$(cat "/proc/$process/comm" 2>/dev/null) || continue # it has ended meanwhile
+        name=$(cat "/proc/$process/comm" 2>/dev/null) || continue # it has ended since the list was read
         echo "process $process ($name) has /dev/kfd open: the driver is not changed under it; end it, and run this again" >&2
         exit 1
     done

@@ -12,5 +12,5 @@ refuse() {
 
 [ "$machine" = x86_64 ] || refuse "AMD's packages are for x86_64, and this is $machine"
 for program in /usr/bin/amdgpu-uninstall /usr/sbin/amdgpu-uninstall; do
-    [ ! -e "$root$program" ] || refuse "amdgpu-install put software here that is nobody's: run $program, and this again"
+    [ ! -e "$root$program" ] || refuse "amdgpu-install put software here that no package owns: run $program, then run this again"
 done

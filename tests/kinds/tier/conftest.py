@@ -47,8 +47,8 @@ def stop(raw):
 
 
 def owner(raw, **changes):
-    told = {"id": "gpu-01/hot", "fleet": "rack", "serials": SERIALS, **changes}
-    raw["owners"] = {**raw["owners"], "tier-hot": told}
+    record = {"id": "gpu-01/hot", "fleet": "rack", "serials": SERIALS, **changes}
+    raw["owners"] = {**raw["owners"], "tier-hot": record}
 
 
 def planned(raw, consents=None, **changes):

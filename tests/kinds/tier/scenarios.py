@@ -134,28 +134,28 @@ def note(case: Scenario, phase: str, serials: str, former: tuple[str, ...], luks
     elif phase == "unknown":
         owners[case.owner_key] = {"unknown": "it is not JSON"}
     elif phase != "keep":
-        told = {"id": case.spec.id, "fleet": case.spec.fleet, "phase": phase, "serials": sorted(case.spec.serials)}
-        told |= {k: v for k, v in owners.get(case.owner_key, {}).items() if k in ("luks",)}
+        record = {"id": case.spec.id, "fleet": case.spec.fleet, "phase": phase, "serials": sorted(case.spec.serials)}
+        record |= {k: v for k, v in owners.get(case.owner_key, {}).items() if k in ("luks",)}
         if phase == "formatted":
-            told |= {"phase": "creating", "formatted": True}
+            record |= {"phase": "creating", "formatted": True}
         if phase == "foreign":
-            told |= {"phase": "ready", "fleet": "elsewhere"}
-        owners[case.owner_key] = told
-    told = owners.get(case.owner_key)
-    if not isinstance(told, dict) or "serials" not in told:
+            record |= {"phase": "ready", "fleet": "elsewhere"}
+        owners[case.owner_key] = record
+    record = owners.get(case.owner_key)
+    if not isinstance(record, dict) or "serials" not in record:
         return
     if serials == "none":
-        del told["serials"]
+        del record["serials"]
     elif serials == "one more":
-        told["serials"] = sorted([*told["serials"], NEW[0]])
+        record["serials"] = sorted([*record["serials"], NEW[0]])
     elif serials == "one less":
-        told["serials"] = told["serials"][1:]
+        record["serials"] = record["serials"][1:]
     if former:
-        told["former"] = list(former)
+        record["former"] = list(former)
     if luks == "none":
-        told.pop("luks", None)
+        record.pop("luks", None)
     elif luks == "another":
-        told["luks"] = "another"
+        record["luks"] = "another"
 
 
 def hurt(case: Scenario, serial: str, how: str) -> None:

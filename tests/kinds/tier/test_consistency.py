@@ -1,4 +1,4 @@
-"""A bitmap or a partial parity log: what is made, changed and said of a tier of RAID5."""
+"""A bitmap or a partial parity log: how it is made, changed and reported in a tier of RAID5."""
 
 import pytest
 
@@ -66,7 +66,7 @@ def test_no_member_is_added_beside_a_log(raw, found, declared):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({}, ["`ppl: true` closes it"]),
         (PPL, []),
@@ -75,11 +75,11 @@ def test_no_member_is_added_beside_a_log(raw, found, declared):
     ],
     ids=["raid5", "ppl", "raid6", "raid10"],
 )
-def test_what_a_power_cut_can_still_do_is_said(changes, said):
+def test_what_a_power_cut_can_still_do_is_said(changes, expected):
     notes = list(consistency.notes(changed(TIER.spec, **changes)))
 
-    assert len(notes) == len(said)
-    assert all(part in note for part, note in zip(said, notes, strict=True))
+    assert len(notes) == len(expected)
+    assert all(part in note for part, note in zip(expected, notes, strict=True))
 
 
 def test_an_array_with_a_log_is_not_enlarged(raw):

@@ -82,9 +82,9 @@ def test_every_drive_that_carries_something_is_named_at_once(blank):
     for serial in SERIALS[:3]:
         drive(blank, serial)["sample"] = ["data 9c1e"]
 
-    said = refused(planned(blank))
+    refusals = refused(planned(blank))
 
-    assert [serial for serial in SERIALS if f"{serial}: the drive has" in said] == SERIALS[:3]
+    assert [serial for serial in SERIALS if f"{serial}: the drive has" in refusals] == SERIALS[:3]
 
 
 def test_a_missing_member_is_refused(blank):

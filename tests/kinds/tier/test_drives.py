@@ -32,11 +32,11 @@ def test_what_a_drive_carries_is_refused_until_it_is_given_up_by_name(blank, sig
     entry.update(FREE, sample=["data 77aa"], signatures=[{"label": None, **signature}] if signature else [])
     entry.update(witnesses=entry["witnesses"][: len(entry["signatures"])])
 
-    said = refused(planned(blank))
+    refusals = refused(planned(blank))
     given_up = planned(blank, wipe={SERIALS[2]: content})
 
-    assert f"{SERIALS[2]}: the drive has {content!r}" in said
-    assert f'{{{SERIALS[2]}: "{content}"}}' in said
+    assert f"{SERIALS[2]}: the drive has {content!r}" in refusals
+    assert f'{{{SERIALS[2]}: "{content}"}}' in refusals
     assert texts(given_up)[1] == f"wipe {SERIALS[2]}: {content}"
     assert given_up.steps[1].expects == {SERIALS[2]: content}
     assert given_up.steps[1].destroys == (f"{SERIALS[2]}: {content}",)
@@ -63,10 +63,10 @@ def test_where_nothing_shows_a_later_write_a_line_in_the_fleet_is_not_enough(bla
     drive(blank, SERIALS[2]).update(carries)
     content = Facts(blank).drive(SERIALS[2]).content
 
-    said = refused(planned(blank, wipe={SERIALS[2]: content}))
+    refusals = refused(planned(blank, wipe={SERIALS[2]: content}))
     assert content.endswith(WRITES)
-    assert "show in no superblock, so a line in the fleet is not enough" in said
-    assert f"rackwright up STACK --consent '{SERIALS[2]}={content}'" in said
+    assert "show in no superblock, so a line in the fleet is not enough" in refusals
+    assert f"rackwright up STACK --consent '{SERIALS[2]}={content}'" in refusals
     assert not planned(blank, consents={SERIALS[2]: content}).refusals
 
     drive(blank, SERIALS[2])["writes"] = WRITES.replace("8", "16")
@@ -149,5 +149,5 @@ def test_a_mounted_drive_is_refused_even_with_consent(blank):
 def test_a_drive_in_use_cannot_be_planned_over(blank):
     drive(blank, SERIALS[0]).update(holders=["dm-0"], sample={"unknown": "in use by dm-0"})
 
-    assert f"{SERIALS[0]}: the content of the drive is unknown: drives" in (told := refused(planned(blank)))
-    assert "in use by dm-0" in told
+    assert f"{SERIALS[0]}: the content of the drive is unknown: drives" in (refusals := refused(planned(blank)))
+    assert "in use by dm-0" in refusals

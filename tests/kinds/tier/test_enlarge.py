@@ -67,13 +67,13 @@ def test_the_rest_of_all_members_is_taken(raw):
 def test_it_waits_for_the_copy_onto_the_last_successor(raw):
     arrive(raw)
 
-    said = texts(planned(raw, spec(NEW)))
+    steps = texts(planned(raw, spec(NEW)))
     old = TIER.spec.members[0].serial
-    gone = said.index(f"let {old} go once that is done, and erase the md superblock")
-    assert gone < said.index("let hot take all of its members once that is done")
-    assert "let hot take all of its members" not in said
-    said = texts(planned(raw, spec(NEW, wait_for_sync=True)))
-    assert said.index("wait for the sync of hot") < said.index("let hot take all of its members")
+    gone = steps.index(f"let {old} go once that is done, and erase the md superblock")
+    assert gone < steps.index("let hot take all of its members once that is done")
+    assert "let hot take all of its members" not in steps
+    steps = texts(planned(raw, spec(NEW, wait_for_sync=True)))
+    assert steps.index("wait for the sync of hot") < steps.index("let hot take all of its members")
 
 
 def test_it_waits_for_the_reshape_onto_a_further_member(raw):

@@ -75,8 +75,8 @@ def test_a_mirror_gets_one_more_and_no_more_room(raw):
     filesystem(raw, HOT).update(stripe_unit_bytes=0, stripe_width_bytes=0)
     arrive(raw)
 
-    told = texts(planned(raw, **GROWN, level="raid1", chunk_kib=0))
-    assert "spread hot over 5 members" in told and LATER not in told
+    steps = texts(planned(raw, **GROWN, level="raid1", chunk_kib=0))
+    assert "spread hot over 5 members" in steps and LATER not in steps
 
 
 def test_one_that_was_put_in_and_no_more_is_spread_to(raw):
@@ -98,9 +98,9 @@ def test_a_growth_that_was_cut_off_waits_for_the_sync_that_follows_a_loss_of_pow
     cut(raw)
     array(raw, HOT).update(sync_action="resync")
 
-    told = texts(planned(raw, **GROWN))
-    assert told[-4:-2] == ["wait for the sync of hot", "spread hot over 5 members"]
-    assert told[:-4] == ["note in the owner file: growing", *([] if cut is spare else [f"put {NEW} into hot"])]
+    steps = texts(planned(raw, **GROWN))
+    assert steps[-4:-2] == ["wait for the sync of hot", "spread hot over 5 members"]
+    assert steps[:-4] == ["note in the owner file: growing", *([] if cut is spare else [f"put {NEW} into hot"])]
 
 
 def test_a_growth_that_was_cut_off_does_not_wait_for_a_member(raw):
@@ -145,33 +145,33 @@ def test_a_reshape_that_has_lost_a_member_is_degraded(raw):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"sync_action": "resync"}, "but the array is syncing; an array with all members that is at rest"),
         ({"degraded": 1}, "but the array is degraded"),
     ],
 )
-def test_an_array_that_is_busy_or_not_whole_is_not_grown(change, said, raw):
+def test_an_array_that_is_busy_or_not_whole_is_not_grown(change, expected, raw):
     arrive(raw)
     array(raw, HOT).update(change)
 
-    assert said in refused(planned(raw, **GROWN))
+    assert expected in refused(planned(raw, **GROWN))
 
 
 def test_raid0_is_not_grown(raw):
     arrive(raw)
     array(raw, HOT).update(level="raid0", bitmap="none", sync_speed_max_kib=0)
 
-    said = refused(planned(raw, **GROWN, level="raid0", bitmap=False))
-    assert "md converts RAID0 to RAID4" in said and "Declare another tier on the new drives" in said
+    refusals = refused(planned(raw, **GROWN, level="raid0", bitmap=False))
+    assert "md converts RAID0 to RAID4" in refusals and "Declare another tier on the new drives" in refusals
 
 
 def test_members_are_replaced_first_and_added_then(raw):
     arrive(raw)
     arrive(raw, "RW01-NVME8")
 
-    said = refused(planned(raw, **members(*SERIALS[1:], NEW, "RW01-NVME8")))
-    assert f"{SERIALS[0]} would leave at the same time" in said
+    refusals = refused(planned(raw, **members(*SERIALS[1:], NEW, "RW01-NVME8")))
+    assert f"{SERIALS[0]} would leave at the same time" in refusals
 
 
 def test_what_nobody_is_known_to_have_made_is_not_grown(raw):
@@ -189,7 +189,7 @@ def test_what_the_new_one_carries_is_given_up_by_name_alone(raw):
 
 
 @pytest.mark.parametrize(
-    ("completed", "speed", "told"),
+    ("completed", "speed", "expected"),
     [
         ("none", 0, None),
         ("500 / 2000", 0, "25.0 %"),
@@ -197,10 +197,10 @@ def test_what_the_new_one_carries_is_given_up_by_name_alone(raw):
         ("7199998 / 7200000", 1000, "100.0 %, 1 min left"),
     ],
 )
-def test_how_far_it_is_is_told_with_the_time_that_is_left(completed, speed, told, raw):
+def test_how_far_it_is_is_told_with_the_time_that_is_left(completed, speed, expected, raw):
     array(raw, HOT).update(sync_completed=completed, sync_speed_kib=speed)
 
-    assert TIER.kind.report(TIER.spec, Facts(raw)).get("progress") == told
+    assert TIER.kind.report(TIER.spec, Facts(raw)).get("progress") == expected
 
 
 @pytest.mark.parametrize(("offset_kib", "refused_"), [(768, False), (767, True), (512, True), (0, True)])
@@ -234,7 +234,7 @@ def test_an_array_without_room_in_front_of_its_data_is_not_spread(offset_kib, re
 )
 def test_a_growth_needs_room_for_all_stripes_before_md_first_records_how_far_it_is(level, before, after, need_kib, raw):
     """
-    From 8 members to 9 of RAID5 mdadm 4.2 told of a critical section of 56 chunks: 8 of each of 7 drives with data.
+    From 8 members to 9 of RAID5 mdadm 4.2 printed a critical section of 56 chunks: 8 of each of 7 drives with data.
     Linux 6.1 recorded the first of its positions after 5 stripes from 3 members to 4: with room for 3 a power cut in
     the first second lost the beginning of the array. From 3 members to 9 whole stripes need more room than that.
     """

@@ -60,7 +60,7 @@ def test_nothing_is_made_over_a_failing_drive(blank):
 
 def test_drives_that_tell_nothing_hold_no_tier_up(blank):
     """
-    A host may have no smartctl, and what it counts is a matter of thresholds: a person is told of both.
+    A host may have no smartctl, and what it counts is a matter of thresholds: both are reported.
     """
     drive(blank, SERIALS[0])["health"] = {"unknown": "smartctl is not installed"}
     ill(blank, SERIALS[1], wear_percent=95)

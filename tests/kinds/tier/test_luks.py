@@ -254,22 +254,24 @@ def test_who_does_not_know_the_secret_cannot_tell_whether_it_is_the_key(raw):
 def test_what_was_made_without_encryption_is_not_encrypted(raw):
     plain(raw)
 
-    told = refused(planned(raw))
+    refusals = refused(planned(raw))
 
-    assert "sorrel/hot: encryption: the tier is not encrypted, and declared with encryption" in told
-    assert "Declare another tier on other drives, and move the data there" in told
-    assert CONSENT not in told
+    assert "sorrel/hot: encryption: the tier is not encrypted, and declared with encryption" in refusals
+    assert "Declare another tier on other drives, and move the data there" in refusals
+    assert CONSENT not in refusals
 
 
 def test_what_was_made_with_encryption_keeps_it(raw):
-    told = refused(planned(raw, key=None))
+    refusals = refused(planned(raw, key=None))
 
-    assert "the tier is encrypted, and declared without encryption; encryption cannot be removed from a tier" in told
-    assert CONSENT not in told
+    assert (
+        "the tier is encrypted, and declared without encryption; encryption cannot be removed from a tier" in refusals
+    )
+    assert CONSENT not in refusals
 
 
 @pytest.mark.parametrize(
-    ("break_it", "told"),
+    ("break_it", "expected"),
     [
         (header_made_anew, "the array has the LUKS header another; the header 5ea1ed00"),
         (lambda raw, key: without(raw["luks_headers"], uuid=header(raw, key)["uuid"]), "the array has no LUKS header"),
@@ -278,10 +280,10 @@ def test_what_was_made_with_encryption_keeps_it(raw):
         (lambda raw, key: raw["owners"]["tier-hot"].pop("luks"), "the owner file names none"),
     ],
 )
-def test_what_is_not_ours_is_left_to_a_person(raw, break_it, told):
+def test_what_is_not_ours_is_left_to_a_person(raw, break_it, expected):
     break_it(raw, SPEC.array_key)
 
-    assert told in refused(planned(raw))
+    assert expected in refused(planned(raw))
 
 
 def test_a_copy_of_the_header_goes_back_only_where_there_is_none(raw):

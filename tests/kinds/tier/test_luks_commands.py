@@ -119,12 +119,12 @@ def test_a_wrong_key_changes_nothing_and_says_what_mends_it(disk, tmp_path, ther
 
     done = change(disk)
 
-    said = done.stderr.splitlines()[-1]
+    output = done.stderr.splitlines()[-1]
     assert done.returncode == 1
-    assert said.startswith(
+    assert output.startswith(
         f"neither {tmp_path}/key nor the declared secret opens the LUKS header of hot, and no key slot"
     )
-    assert "give the secret the value that it had" in said
+    assert "give the secret the value that it had" in output
     assert disk.read_bytes() == before
     assert not (tmp_path / "key.new").exists()
 

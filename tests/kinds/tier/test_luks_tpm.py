@@ -144,7 +144,7 @@ def test_going_back_from_the_tpm_asks_for_none(raw):
 
 
 @pytest.mark.parametrize(
-    ("take_away", "told"),
+    ("take_away", "expected"),
     [
         (lambda raw: raw.update(tpm=None), "the host has no TPM; a TPM 2.0, which seals the key"),
         (lambda raw: raw.update(tpm=1), "the host has a TPM 1; a TPM 2.0"),
@@ -159,11 +159,11 @@ def test_going_back_from_the_tpm_asks_for_none(raw):
         (lambda raw: raw.pop("tpm"), "a fact is unknown"),
     ],
 )
-def test_a_host_that_cannot_seal_is_told_before_anything_is_begun(raw, take_away, told):
+def test_a_host_that_cannot_seal_is_told_before_anything_is_begun(raw, take_away, expected):
     unsealed(raw)
     take_away(raw)
 
-    assert told in refused(sealed_plan(raw))
+    assert expected in refused(sealed_plan(raw))
 
 
 def test_a_key_that_is_sealed_needs_no_secret_until_it_has_to_be_sealed_anew(raw):
@@ -176,8 +176,8 @@ def test_a_key_that_is_sealed_needs_no_secret_until_it_has_to_be_sealed_anew(raw
 
 
 def test_removal_leaves_no_sealed_key(raw):
-    said = texts(TIER.kind.removal(SEALED, Facts(raw), STACK.repository, consent=True))
+    steps = texts(TIER.kind.removal(SEALED, Facts(raw), STACK.repository, consent=True))
 
-    assert said.index("erase all keys of warm") < said.index(f"remove {CREDENTIAL}")
+    assert steps.index("erase all keys of warm") < steps.index(f"remove {CREDENTIAL}")
     raw["files"][OPEN_KEY] = dict(raw["files"][CREDENTIAL])
     assert f"remove {OPEN_KEY}" in texts(TIER.kind.removal(SEALED, Facts(raw), STACK.repository, consent=True))

@@ -23,11 +23,11 @@ def test_a_lost_state_is_adopted(raw):
 def test_what_would_lose_the_data_is_refused(raw, name):
     changed = {"level": "raid1", "chunk_kib": 64}[name]
 
-    said = refused(planned(raw, **{name: changed}))
+    refusals = refused(planned(raw, **{name: changed}))
 
-    assert f"md {name}" in said
-    assert "destroy" not in said
-    assert f"Declare the {name.partition('_')[0]} that the array has" in said
+    assert f"md {name}" in refusals
+    assert "destroy" not in refusals
+    assert f"Declare the {name.partition('_')[0]} that the array has" in refusals
 
 
 def test_a_filesystem_that_was_not_found_is_looked_for_and_nothing_is_given_up(raw):
@@ -36,11 +36,11 @@ def test_a_filesystem_that_was_not_found_is_looked_for_and_nothing_is_given_up(r
     """
     raw["filesystems"].clear()
 
-    said = refused(planned(raw))
+    refusals = refused(planned(raw))
 
-    assert "md filesystem type" not in said and "filesystem type: got none" in said
-    assert "Nothing is made over it: look with `findmnt`" in said
-    assert "destroy" not in said
+    assert "md filesystem type" not in refusals and "filesystem type: got none" in refusals
+    assert "Nothing is made over it: look with `findmnt`" in refusals
+    assert "destroy" not in refusals
 
 
 def test_another_mount_point_is_refused(raw):

@@ -203,8 +203,8 @@ def test_a_former_member_comes_back_as_any_other_drive_does(raw):
     arrive(raw, **former, witnesses=["9c1e"])
     owner(raw, phase="ready")
 
-    said = refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
-    assert f"{NEW}: the drive has 'linux_raid_member" in said
+    refusals = refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
+    assert f"{NEW}: the drive has 'linux_raid_member" in refusals
 
 
 def test_the_new_one_has_to_be_there(raw):
@@ -218,8 +218,8 @@ def test_what_works_stays_while_another_is_missing(raw):
     fail(raw, KEPT)
     arrive(raw)
 
-    said = refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
-    assert f"{OLD} works, and would be replaced while a member is missing" in said
+    refusals = refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
+    assert f"{OLD} works, and would be replaced while a member is missing" in refusals
 
 
 def test_the_missing_one_and_one_that_works_are_replaced_one_after_the_other(raw):
@@ -227,8 +227,8 @@ def test_the_missing_one_and_one_that_works_are_replaced_one_after_the_other(raw
     arrive(raw, "RW01-NVME8")
     arrive(raw)
 
-    said = refused(planned(raw, **members("RW01-NVME8", NEW, *OTHERS)))
-    assert f"replaced while {KEPT} is missing" in said
+    refusals = refused(planned(raw, **members("RW01-NVME8", NEW, *OTHERS)))
+    assert f"replaced while {KEPT} is missing" in refusals
 
 
 def test_no_member_is_taken_away(raw):
@@ -250,5 +250,5 @@ def test_an_array_that_nobody_is_known_to_have_made_keeps_its_members(raw):
     arrive(raw)
     del raw["owners"]["tier-hot"]
 
-    said = refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
-    assert f"the array has {OLD}, which no owner file names as a member; the declared members {NEW}" in said
+    refusals = refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
+    assert f"the array has {OLD}, which no owner file names as a member; the declared members {NEW}" in refusals

@@ -49,8 +49,8 @@ def test_no_member_is_replaced_before_the_reshape_has_ended(raw):
     array(raw, HOT).update(sync_action="idle")
     arrive(raw, "RW01-NVME8")
 
-    said = refused(planned(raw, **members("RW01-NVME8", *SERIALS[1:], NEW)))
-    assert "members would be replaced while the array is interrupted" in said
+    refusals = refused(planned(raw, **members("RW01-NVME8", *SERIALS[1:], NEW)))
+    assert "members would be replaced while the array is interrupted" in refusals
 
 
 def test_no_array_is_enlarged_before_the_reshape_has_ended(raw):

@@ -140,10 +140,10 @@ def test_a_new_tier_is_scrubbed_from_the_first(raw):
             drive.update(FREE, signatures=[], witnesses=[], superblock=None, sample=[], holders=[])
     del raw["owners"]["tier-warm"]
 
-    told = texts(planned(raw))
+    steps = texts(planned(raw))
 
-    assert told.index("mount /srv/warm") < told.index(f"start {TIMER}")
-    assert told[-1] == "note in the owner file: ready"
+    assert steps.index("mount /srv/warm") < steps.index(f"start {TIMER}")
+    assert steps[-1] == "note in the owner file: ready"
 
 
 def test_its_limit_is_one_that_holds_meanwhile(raw):
@@ -158,10 +158,10 @@ def test_its_limit_is_one_that_holds_meanwhile(raw):
 def test_it_is_told_while_it_runs(raw):
     array(raw, "willow:warm").update(sync_action="check", sync_completed="100 / 400", sync_speed_kib=1)
 
-    told = WARM.kind.report(WARM.spec, Facts(raw))
+    report = WARM.kind.report(WARM.spec, Facts(raw))
 
     assert planned(raw).steps == ()
-    assert (told["state"], told["progress"]) == ("scrubbing", "25.0 %, 3 min left")
+    assert (report["state"], report["progress"]) == ("scrubbing", "25.0 %, 3 min left")
 
 
 def test_a_change_of_members_does_not_wait_for_the_end_of_a_scrub(raw):
@@ -199,9 +199,9 @@ def test_systemd_understands_the_units(tier, tmp_path):
 )
 def test_the_calendar_is_systemd_s(declared, first, second):
     argv = ["systemd-analyze", "calendar", "--base-time=2027-01-01 UTC", "--iterations=2", declared.calendar]
-    told = subprocess.run(argv, capture_output=True, text=True, check=True, env={"TZ": "UTC", "PATH": "/usr/bin:/bin"})
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, env={"TZ": "UTC", "PATH": "/usr/bin:/bin"})
 
-    assert re.findall(r"(?:elapse|#2): (.*) UTC", told.stdout) == [first, second]
+    assert re.findall(r"(?:elapse|#2): (.*) UTC", done.stdout) == [first, second]
 
 
 def commands(tier, key, place):

@@ -123,9 +123,9 @@ def test_a_spare_in_use_is_told_with_what_a_person_has_to_do(raw):
 
     assert work(plan) == []
     assert f"{SPARE}, declared as a spare, is in the place of {MEMBERS[0]}" in plan.notes
-    told = {item.path: item for item in plan.by_hand if not item.is_unknown}
-    assert told.keys() == {"md:willow:warm.members", "md:willow:warm.spares_waiting"}
-    assert "rackwright drive replace STACK willow OLD NEW" in told["md:willow:warm.spares_waiting"].remedy
+    by_hand = {item.path: item for item in plan.by_hand if not item.is_unknown}
+    assert by_hand.keys() == {"md:willow:warm.members", "md:willow:warm.spares_waiting"}
+    assert "rackwright drive replace STACK willow OLD NEW" in by_hand["md:willow:warm.spares_waiting"].remedy
 
 
 def test_while_it_is_rebuilt_the_state_holds(raw):
@@ -377,7 +377,7 @@ hosts:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"level": "raid5"}, "raid5 needs 3 or more"),
         ({"level": "raid0"}, "RAID0 cannot replace a member"),
@@ -385,15 +385,15 @@ hosts:
         ({"size": "2TB"}, "other drives of hot have 1TB"),
     ],
 )
-def test_a_spare_that_cannot_be_is_refused_before_a_host_is_asked(tmp_path, changes, said):
+def test_a_spare_that_cannot_be_is_refused_before_a_host_is_asked(tmp_path, changes, expected):
     """
     It is no member, but has to be as large as one.
     """
-    told = {"level": "raid1", "size": "1TB", "spare": "tier: hot, spare: true"}
+    by_hand = {"level": "raid1", "size": "1TB", "spare": "tier: hot, spare: true"}
     path = tmp_path / "example.yaml"
-    path.write_text(FLEET.format(**told))
+    path.write_text(FLEET.format(**by_hand))
     assert [drive.serial for drive in load_fleet(path, {}).hosts["alpha"].spares("hot")] == ["C"]
 
-    path.write_text(FLEET.format(**{**told, **changes}))
-    with pytest.raises(DeclarationError, match=said):
+    path.write_text(FLEET.format(**{**by_hand, **changes}))
+    with pytest.raises(DeclarationError, match=expected):
         load_fleet(path, {})

@@ -60,8 +60,8 @@ def test_an_array_that_is_gone_is_never_made(raw):
     for serial in SERIALS:
         drive(raw, serial).update(FREE, signatures=[], witnesses=[], superblock=None, sample=[], holders=[])
 
-    said = refused(planned(raw))
-    assert "the array does not run" in said and "rackwright makes no array over data" in said
+    refusals = refused(planned(raw))
+    assert "the array does not run" in refusals and "rackwright makes no array over data" in refusals
 
 
 def test_one_that_was_stopped_is_assembled_by_a_person(raw):

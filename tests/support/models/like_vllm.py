@@ -93,8 +93,8 @@ class Handler(BaseHTTPRequestHandler):
         else:
             if prompt == "slow":
                 time.sleep(1)
-            said = {"text": TEXT} if self.path == "/v1/completions" else {"message": {"content": TEXT}}
-            self._whole(200, {"choices": [{"index": 0, **said, "finish_reason": "stop"}], "usage": USAGE})
+            choice = {"text": TEXT} if self.path == "/v1/completions" else {"message": {"content": TEXT}}
+            self._whole(200, {"choices": [{"index": 0, **choice, "finish_reason": "stop"}], "usage": USAGE})
 
     def _stream(self, prompt: str) -> None:
         self.send_response(200)
@@ -123,8 +123,8 @@ class Handler(BaseHTTPRequestHandler):
         self._chunk(b"")
 
     def _choice(self, text: str, reason: str | None = None) -> dict[str, Any]:
-        said = {"text": text} if self.path == "/v1/completions" else {"delta": {"content": text}}
-        return {"index": 0, **said, "finish_reason": reason}
+        choice = {"text": text} if self.path == "/v1/completions" else {"delta": {"content": text}}
+        return {"index": 0, **choice, "finish_reason": reason}
 
     def _event(self, event: dict[str, Any]) -> None:
         self._chunk(b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n")

@@ -35,8 +35,8 @@ def texts() -> list[tuple[str, int]]:
         module = importlib.import_module(name)
         things = [thing for _, thing in sorted(vars(module).items()) if getattr(thing, "__module__", "") == name]
         methods = [method for thing in things if inspect.isclass(thing) for _, method in sorted(vars(thing).items())]
-        said = [" ".join((getattr(thing, "__doc__", None) or "").split()) for thing in (*things, *methods)]
-        for text in [text for text in dict.fromkeys(said) if len(text) >= 40][:MOST]:
+        sentences = [" ".join((getattr(thing, "__doc__", None) or "").split()) for thing in (*things, *methods)]
+        for text in [text for text in dict.fromkeys(sentences) if len(text) >= 40][:MOST]:
             found.setdefault(text, number)
     return [*found.items()]
 
@@ -46,9 +46,9 @@ def write(path: Path) -> None:
     import numpy as np
     from transformers import AutoTokenizer
 
-    said, labels = zip(*texts(), strict=True)
+    sentences, labels = zip(*texts(), strict=True)
     tokens = AutoTokenizer.from_pretrained(directory(), local_files_only=True)(
-        list(said), padding="max_length", truncation=True, max_length=TOKENS, return_tensors="np"
+        list(sentences), padding="max_length", truncation=True, max_length=TOKENS, return_tensors="np"
     )
     np.savez(path, labels=np.array(labels), **tokens)
 

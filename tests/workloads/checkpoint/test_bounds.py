@@ -67,7 +67,7 @@ def test_a_manifest_of_many_shards_takes_no_memory_for_their_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("begins", "said"),
+    ("begins", "expected"),
     [
         (header("step-0000000001/manifest.json", 4 << 30), "its manifest has 4294967296 bytes, at most"),
         (header("x", 4 << 30, tarfile.XHDTYPE), f"an extended header of 4294967296 bytes, at most {EXTENDED_BYTES}"),
@@ -75,11 +75,11 @@ def test_a_manifest_of_many_shards_takes_no_memory_for_their_names(tmp_path):
         (header("x", 1 << 80, tarfile.GNUTYPE_SPARSE), "it does not begin with a manifest"),
     ],
 )
-def test_a_packed_archive_takes_no_more_than_its_bounds(tmp_path, begins, said):
+def test_a_packed_archive_takes_no_more_than_its_bounds(tmp_path, begins, expected):
     members = gzip.compress(begins) + gzip.compress(bytes(16 << 20)) * 64  # 1 GiB in 1 MB
     (tmp_path / "x.tar.gz").write_bytes(members)
 
-    assert said in proved(tmp_path / "x.tar.gz")
+    assert expected in proved(tmp_path / "x.tar.gz")
 
 
 def test_extended_headers_in_a_row_end_the_archive(tmp_path):

@@ -75,11 +75,11 @@ def test_asked_to_stop_it_saves_the_step_it_is_at(tmp_path, number):
     for _ in range(8):
         process.stdout.readline()
     os.killpg(process.pid, number)
-    said = process.stdout.read().splitlines()[-1].split()
+    output = process.stdout.read().splitlines()[-1].split()
 
     assert process.wait() == 0
-    assert said[0] == "safe" and said[1] == said[3]
-    assert newest(tmp_path).step == int(said[1])
+    assert output[0] == "safe" and output[1] == output[3]
+    assert newest(tmp_path).step == int(output[1])
 
 
 def test_without_grace_it_keeps_what_it_had(tmp_path, capfd):

@@ -49,16 +49,16 @@ def test_the_newest_good_one_is_never_removed(six, tmp_path_factory, damaged, la
     for step in damaged:
         sample_checkpoints.flip(sample_checkpoints.files(directory, step)[1], 0)
     before = newest(directory)
-    said: list[str] = []
+    messages: list[str] = []
 
-    removed = retention.prune(directory, last, every, said.append)
+    removed = retention.prune(directory, last, every, messages.append)
 
     after = newest(directory)
     assert (after and after.step) == (before and before.step)
     assert set(removed) <= set(range(6)) - retention.steps_to_keep(range(6), last, every)
     if not damaged:
         assert set(removed) == set(range(6)) - retention.steps_to_keep(range(6), last, every)
-        assert said == []
+        assert messages == []
 
 
 def test_what_was_left_half_done_is_cleared_away(tmp_path):

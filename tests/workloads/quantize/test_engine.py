@@ -43,7 +43,7 @@ def test_an_engine_is_called_by_all_that_it_was_built_of(published: Path, tmp_pa
 
 @here
 @pytest.mark.parametrize(
-    ("target", "architecture", "said"),
+    ("target", "architecture", "expected"),
     [
         ("cpu", "8.6", "Plugin not found"),
         ("t4", "7.5", "FP32 GEMM is not supported"),
@@ -51,9 +51,9 @@ def test_an_engine_is_called_by_all_that_it_was_built_of(published: Path, tmp_pa
     ],
 )
 def test_what_it_does_not_build_is_reported_in_its_words(
-    published: Path, tmp_path: Path, target: str, architecture: str, said: str
+    published: Path, tmp_path: Path, target: str, architecture: str, expected: str
 ) -> None:
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=expected):
         build(published / target, tmp_path / "out", 16, LIBRARY, architecture, str(environment().python))
     assert list(tmp_path.iterdir()) == []
 

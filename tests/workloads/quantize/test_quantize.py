@@ -139,9 +139,9 @@ def test_a_large_model_has_its_numbers_apart(training: Path, tmp_path: Path, mon
 
     weights = tmp_path / "apart" / model.WEIGHTS
     content = weights.read_bytes()
-    for damaged, said in ((content[:-1] + b"?", "has the sha256"), (content[:5], "has 5 bytes, not")):
+    for damaged, message in ((content[:-1] + b"?", "has the sha256"), (content[:5], "has 5 bytes, not")):
         weights.write_bytes(damaged)
-        with pytest.raises(model.DamagedModel, match=said):
+        with pytest.raises(model.DamagedModel, match=message):
             load_runtime(tmp_path / "apart")
 
 

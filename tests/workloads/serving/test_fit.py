@@ -152,7 +152,7 @@ def test_what_is_nested_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "expected"),
     [
         ({}, "config.json, torch_dtype: the precision None is not supported"),
         ({**QWEN, "torch_dtype": "int8"}, "torch_dtype: the precision 'int8' is not supported"),
@@ -164,8 +164,8 @@ def test_what_is_nested_counts() -> None:
         ({**QWEN, "max_position_embeddings": None}, "max_position_embeddings: None is not a size"),
     ],
 )
-def test_what_does_not_say_its_shape_is_refused(config: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=re.escape(said)):
+def test_what_does_not_say_its_shape_is_refused(config: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UserError, match=re.escape(expected)):
         shape_of(config)
 
 
@@ -187,7 +187,7 @@ def test_sizes_survive_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"heads": 0}, "sizes.heads: 0 is not a size"),
         ({"heads": True}, "sizes.heads: True is not a size"),
@@ -198,8 +198,8 @@ def test_sizes_survive_json() -> None:
         ({"more": 1}, "sizes.more: 1 is not a size"),
     ],
 )
-def test_what_is_no_size_is_refused(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=re.escape(said)):
+def test_what_is_no_size_is_refused(change: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UserError, match=re.escape(expected)):
         parse_sizes({**B7.as_data(), **change})
 
 
@@ -272,15 +272,15 @@ def test_the_arithmetic_is_reported() -> None:
 
 
 def test_what_the_model_does_not_take_is_refused() -> None:
-    said = "context_tokens 140000 is more than the model takes; at most 131072. Set context_tokens to 131072"
-    with pytest.raises(DoesNotFit, match=said):
+    message = "context_tokens 140000 is more than the model takes; at most 131072. Set context_tokens to 131072"
+    with pytest.raises(DoesNotFit, match=message):
         best_fit(B7, gpus("h100"), Load(140_000, 1))
 
 
 @pytest.mark.parametrize(("tensor_parallel", "count"), [(3, 8), (8, 4), (16, 16)])
 def test_a_division_that_cannot_be_is_refused(tensor_parallel: int, count: int) -> None:
-    said = f"by tensor_parallel {tensor_parallel}; .*Set tensor_parallel to one of 1, 2, 4"
-    with pytest.raises(DoesNotFit, match=said):
+    message = f"by tensor_parallel {tensor_parallel}; .*Set tensor_parallel to one of 1, 2, 4"
+    with pytest.raises(DoesNotFit, match=message):
         best_fit(B7, gpus("h100", count), LOAD, Wish(tensor_parallel))
 
 

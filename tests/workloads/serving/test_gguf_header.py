@@ -27,7 +27,7 @@ def test_a_header_that_is_whole_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"", "does not begin with GGUF"),
         (b"GGML" + bytes(60), "does not begin with GGUF"),
@@ -51,9 +51,9 @@ def test_a_header_that_is_whole_is_taken(tmp_path: Path) -> None:
         (header(3, [], [tensor(2, offset=1 << 62)]), "a tensor lies after the end of the file"),
     ],
 )
-def test_one_that_is_wrong_is_refused_with_the_reason(tmp_path: Path, content: bytes, said: str) -> None:
+def test_one_that_is_wrong_is_refused_with_the_reason(tmp_path: Path, content: bytes, expected: str) -> None:
     (tmp_path / "m.gguf").write_bytes(content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=expected):
         check(tmp_path / "m.gguf")
 
 

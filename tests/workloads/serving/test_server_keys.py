@@ -13,8 +13,8 @@ from workloads.serving.keys import Key, Keys
 def made(capsys: pytest.CaptureFixture[str], name: str, scopes: str) -> tuple[str, Key]:
     """Return a key as `python -m workloads.serving.keys` makes it, and its line."""
     assert keys.main([name, "--scopes", scopes]) == 0
-    said = capsys.readouterr()
-    return said.err.split()[-1], Key.model_validate_json(said.out)
+    output = capsys.readouterr()
+    return output.err.split()[-1], Key.model_validate_json(output.out)
 
 
 def test_a_key_may_what_its_scopes_say(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,8 +59,8 @@ def test_a_port_that_is_taken_is_reported(tmp_path: Path, capsys: pytest.Capture
 
 def test_a_socket_that_cannot_be_made_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "--set", "port=0", "--set", f"own_socket={tmp_path / 'none' / 'own'}"]) == 2
-    assert "own_socket" in (said := capsys.readouterr().err)
-    assert "No such file or directory" in said
+    assert "own_socket" in (message := capsys.readouterr().err)
+    assert "No such file or directory" in message
 
 
 def certificate(directory: Path, name: str) -> tuple[Path, Path]:

@@ -73,11 +73,11 @@ def test_what_is_streamed_is_what_is_answered_whole(client: openai.OpenAI) -> No
 
 
 def test_a_seed_decides_what_chance_gives(client: openai.OpenAI) -> None:
-    def said(seed: int) -> str:
+    def answer(seed: int) -> str:
         asked = {"model": NAME, "messages": HELLO, "max_tokens": 24, "temperature": 1.5}
         return client.chat.completions.create(**asked, seed=seed).choices[0].message.content
 
-    assert said(7) == said(7) != said(8)
+    assert answer(7) == answer(7) != answer(8)
 
 
 def test_a_word_ends_it(client: openai.OpenAI) -> None:
@@ -96,9 +96,9 @@ def test_a_prompt_that_is_too_long_is_reported(client: openai.OpenAI) -> None:
 
 
 def test_what_llama_cpp_does_not_take_is_the_clients_to_mend(client: openai.OpenAI) -> None:
-    said = {"role": "assistant", "content": "hunter2"}
+    answer = {"role": "assistant", "content": "hunter2"}
     with pytest.raises(openai.BadRequestError, match="messages: Cannot have 2 or more assistant messages"):
-        client.chat.completions.create(model=NAME, messages=[*HELLO, said, said])
+        client.chat.completions.create(model=NAME, messages=[*HELLO, answer, answer])
 
 
 def test_a_template_that_refuses_is_reported(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,8 +174,8 @@ def test_what_is_no_gguf_is_not_published(tmp_path: Path, capfd: pytest.CaptureF
         ("none.gguf", "the file does not exist. Correct the path"),
     ):
         assert publishing.main([str(tmp_path / file), "--name", "m", "--out", str(tmp_path / "out")]) == 2
-        assert f"{tmp_path / file}: the " in (said := capfd.readouterr().err)
-        assert message in sentences(said)
+        assert f"{tmp_path / file}: the " in (answer := capfd.readouterr().err)
+        assert message in sentences(answer)
     assert not (tmp_path / "out").exists()
     assert publishing.main([str(tmp_path / "m.gguf"), "--name", "a b", "--out", str(tmp_path / "out")]) == 2
     assert capfd.readouterr().err.startswith(

@@ -243,11 +243,11 @@ def test_nobody_else_can_open_its_door(model: Path) -> None:
 
 
 def test_who_leaves_ends_the_text_there(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    said: list[str] = []
+    messages: list[str] = []
 
     def left() -> bool:
-        said.append(capfd.readouterr().err)
-        return "left\n" in "".join(said)
+        messages.append(capfd.readouterr().err)
+        return "left\n" in "".join(messages)
 
     with served(model, "parallel=1") as server:
         content = asking("for ever", stream=True)

@@ -129,7 +129,7 @@ def test_where_the_one_before_is_no_better_the_present_one_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (
             lambda host, former: (host.lib / "models" / former["version"] / "model.json").unlink(),
@@ -143,7 +143,7 @@ def test_where_the_one_before_is_no_better_the_present_one_goes_on(
     ids=["its model was removed", "it has no canary"],
 )
 def test_what_cannot_be_known_to_be_right_is_not_gone_back_to(
-    served: Host, change: Any, said: str, capsys: pytest.CaptureFixture[str]
+    served: Host, change: Any, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(served, json.loads((served.lib / FORMER).read_text()))
     served.behave(NEW, "wrong")
@@ -151,7 +151,7 @@ def test_what_cannot_be_known_to_be_right_is_not_gone_back_to(
 
     assert look(served) == 1
     assert (served.current, starts(served)) == (NEW, before)
-    assert said in capsys.readouterr().out
+    assert expected in capsys.readouterr().out
 
 
 def test_without_a_roll_back_it_is_reported_and_no_more(served: Host, capsys: pytest.CaptureFixture[str]) -> None:

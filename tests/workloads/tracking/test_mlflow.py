@@ -164,8 +164,11 @@ def test_the_command_prints_the_chain_and_ends_by_what_it_lacks(served, tmp_path
 
 
 def test_the_command_names_what_is_not_there(served):
-    for reference, said in (("nothing", "has no version nothing"), ("a b@c@d", "is not a version; MODEL, MODEL@ALIAS")):
-        with pytest.raises(TrackingRefused, match=said):
+    for reference, message in (
+        ("nothing", "has no version nothing"),
+        ("a b@c@d", "is not a version; MODEL, MODEL@ALIAS"),
+    ):
+        with pytest.raises(TrackingRefused, match=message):
             load_lineage(served.as_("axel"), reference)
     with pytest.raises(TrackingUnreachable, match="certificate"):
         connect(served.url, {}).get("experiments/get", experiment_id="0")
@@ -201,7 +204,7 @@ def test_accounts_are_those_that_are_declared(served):
 
     assert accounts(str(served.directory))["mallory"] == []
 
-    assert set(served.accounts().splitlines()) == {"mallory: removed, as nobody declares it", "tina: has its password"}
+    assert set(served.accounts().splitlines()) == {"mallory: removed: it is not declared", "tina: has its password"}
     assert served.accounts() == ""
     assert accounts(str(served.directory)) == {
         "admin": ["admin"],

@@ -119,9 +119,9 @@ def test_an_alias_that_moves_moves_nothing_and_is_reported(project):
     project.champion("second")
 
     assert project.spec() == before
-    said = f"{project.name}@champion is {project.name}/2, another model by now"
-    assert project.notices() == [("digits", f"{said}: `rackwright server promote serving digits` takes it")]
-    assert str(project.lead()) == said
+    message = f"{project.name}@champion is {project.name}/2, another model by now"
+    assert project.notices() == [("digits", f"{message}: `rackwright server promote serving digits` takes it")]
+    assert str(project.lead()) == message
 
     project.server("promote", "serving", "digits", f"models:/{project.name}/1")
     assert (project.spec().version, str(project.lead())) == (before.version, f"{project.name}/1 is as declared")
@@ -207,7 +207,7 @@ def test_a_model_that_says_it_is_another_version_is_not_promoted(project):
 def test_what_cannot_be_served_is_not_promoted(project):
     registered(project.served, project.directory / "run", project.name)
     before = project.fleet.read_text()
-    for model, error, said in (
+    for model, error, message in (
         (
             f"models:/{project.name}/1",
             TrackingRefused,
@@ -216,7 +216,7 @@ def test_what_cannot_be_served_is_not_promoted(project):
         (f"models:/{project.name}", DeclarationError, "got .*; a model of the registry is NAME@ALIAS or NAME/NUMBER"),
         (f"models:/{project.name}@nobody", TrackingRefused, "alias nobody"),
     ):
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=message):
             project.server("promote", "serving", "digits", model)
     with pytest.raises(TrackingUnreachable):
         project.server("promote", "serving", "digits", url="https://localhost:1")

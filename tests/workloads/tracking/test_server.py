@@ -47,7 +47,7 @@ def test_the_file_of_mlflows_own_client_is_taken(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "expected"),
     [
         ("", "is not a URL of a server"),
         ("sqlite:///x", "is not a URL of a server"),
@@ -58,15 +58,15 @@ def test_the_file_of_mlflows_own_client_is_taken(tmp_path):
         ),
     ],
 )
-def test_no_other_address_is_taken(url, said):
+def test_no_other_address_is_taken(url, expected):
     with pytest.raises(TrackingRefused) as refused:
         connect(url, {NAME: "tina", PASSWORD: "secret"})
 
-    assert said in str(refused.value) and "secret" not in str(refused.value)
+    assert expected in str(refused.value) and "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "mode", "said"),
+    ("text", "mode", "expected"),
     [
         (
             FILE,
@@ -77,11 +77,11 @@ def test_no_other_address_is_taken(url, said):
         ("mlflow_tracking_password = secret", 0o600, "the file has no account"),
     ],
 )
-def test_a_file_that_is_not_right_is_refused_and_not_repeated(tmp_path, text, mode, said):
+def test_a_file_that_is_not_right_is_refused_and_not_repeated(tmp_path, text, mode, expected):
     with pytest.raises(TrackingRefused) as refused:
         connect("https://a", {CREDENTIALS: str(credentials(tmp_path, text, mode))})
 
-    assert said in str(refused.value) and "secret" not in str(refused.value) and "mine" not in str(refused.value)
+    assert expected in str(refused.value) and "secret" not in str(refused.value) and "mine" not in str(refused.value)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="it is about files of root")
@@ -96,7 +96,7 @@ def test_files_that_are_named_have_to_be_there(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("status", "kind", "said"),
+    ("status", "kind", "expected"),
     [
         (401, TrackingRefused, f"Set {NAME} and {PASSWORD}, or name a file with them in {CREDENTIALS}"),
         (403, TrackingRefused, "the server answers 403: not now; an object that exists, and that the account may use"),
@@ -104,10 +104,10 @@ def test_files_that_are_named_have_to_be_there(tmp_path):
         (429, TrackingUnreachable, "the server answers 429: not now"),
     ],
 )
-def test_what_a_server_answers_is_reported(status, kind, said):
+def test_what_a_server_answers_is_reported(status, kind, expected):
     with Stub() as stub:
         stub.status = status
-        with pytest.raises(kind, match=said) as raised:
+        with pytest.raises(kind, match=expected) as raised:
             connect(stub.url, {}).get("runs/get")
 
     assert raised.value.exit_status == (2 if kind is TrackingRefused else 3)

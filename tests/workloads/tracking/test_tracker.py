@@ -31,14 +31,14 @@ def write(out: Path, *lines: dict[str, Any] | str) -> None:
         file.writelines(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines)
 
 
-def tracker(stub: Stub, out: Path, said: list[str]) -> Tracker:
-    return Tracker(connect(stub.url, {}), out, said.append, interval_seconds=0.01)
+def tracker(stub: Stub, out: Path, messages: list[str]) -> Tracker:
+    return Tracker(connect(stub.url, {}), out, messages.append, interval_seconds=0.01)
 
 
 def test_all_that_a_run_reports_arrives_once_and_how_it_ended(stub, out):
-    said: list[str] = []
+    messages: list[str] = []
     write(out, {"event": "start", "host": "alpha", "world": 2, "pid": 1}, {"step": 1, "loss": 2.5, "time": 10.5})
-    with tracker(stub, out, said):
+    with tracker(stub, out, messages):
         write(out, {"step": 2, "loss": 1.5}, {"event": "finished", "step": 2, "held_out_accuracy": 0.9})
 
     assert stub.metrics() == [("loss", 2.5, 1), ("loss", 1.5, 2), ("held_out_accuracy", 0.9, 2)]
@@ -51,7 +51,7 @@ def test_all_that_a_run_reports_arrives_once_and_how_it_ended(stub, out):
     ]
     tags = [tag for what, body in stub.posted if what == "runs/log-batch" for tag in body.get("tags", ())]
     assert {"key": "start.host", "value": "alpha"} in tags and "start.pid" not in str(tags)
-    assert said == []
+    assert messages == []
 
 
 @pytest.mark.parametrize(("event", "status"), [("stopped", "KILLED"), ("start", "FAILED")])
@@ -64,19 +64,19 @@ def test_a_run_that_does_not_finish_is_not_called_finished(stub, out, event, sta
 
 
 def test_records_for_a_server_that_is_away_are_kept_and_sent_by_the_next_start(stub, out):
-    said: list[str] = []
+    messages: list[str] = []
     write(out, {"step": 1, "loss": 1.0})
-    tracker(stub, out, said).send()
+    tracker(stub, out, messages).send()
     stub.status = 503
     write(out, {"step": 2, "loss": 0.5}, {"step": 3, "loss": 0.25})
-    with tracker(stub, out, said):
+    with tracker(stub, out, messages):
         pass
     assert stub.metrics() == [("loss", 1.0, 1)]
-    assert "503: not now" in said[0] and "The run continues" in said[0]
-    assert f"2 lines were not sent to {stub.url}" in said[-1] and f"tracking {out}` sends them" in said[-1]
+    assert "503: not now" in messages[0] and "The run continues" in messages[0]
+    assert f"2 lines were not sent to {stub.url}" in messages[-1] and f"tracking {out}` sends them" in messages[-1]
 
     stub.status = 200
-    with tracker(stub, out, said):
+    with tracker(stub, out, messages):
         pass
     assert stub.metrics() == [("loss", 1.0, 1), ("loss", 0.5, 2), ("loss", 0.25, 3)]
     assert len([what for what, _ in stub.posted if what == "runs/create"]) == 1, "it is the same run"
@@ -86,15 +86,15 @@ def test_a_server_that_does_not_answer_holds_nobody_up(stub, out):
     """
     Lines are written while it hangs, and the end of the run waits for it no longer than it may.
     """
-    said: list[str] = []
+    messages: list[str] = []
     stub.hold.clear()
-    following = tracker(stub, out, said)
+    following = tracker(stub, out, messages)
     with following:
         write(out, {"step": 1, "loss": 1.0})
         assert following.close(seconds=0.1) is False
         stub.hold.set()
 
-    assert "1 lines were not sent" in said[0]
+    assert "1 lines were not sent" in messages[0]
 
 
 def test_another_server_gets_all_from_the_beginning(stub, out):

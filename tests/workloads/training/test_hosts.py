@@ -102,9 +102,9 @@ def test_a_run_that_ends_well_is_finished(plan: LaunchPlan) -> None:
 
 
 def test_who_failed_first_is_reported(plan: LaunchPlan) -> None:
-    said = "print('Process 1 exit with status code 137.'); print('Process 0 exit with status code 1.'); exit(1)"
+    printed = "print('Process 1 exit with status code 137.'); print('Process 0 exit with status code 1.'); exit(1)"
 
-    assert ended(plan, said) == hosts.LaunchResult("failed", 1, "rank 1 ended with 137")
+    assert ended(plan, printed) == hosts.LaunchResult("failed", 1, "rank 1 ended with 137")
 
 
 def test_what_is_refused_is_not_tried_again(plan: LaunchPlan) -> None:

@@ -58,9 +58,9 @@ def by_torchrun(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 
 @pytest.mark.parametrize("name", ["horovod", "torchrun"])
 def test_two_processes_train_what_one_does(name: str, whole: Path, request: pytest.FixtureRequest) -> None:
-    said, out = request.getfixturevalue(f"by_{name}")
+    output, out = request.getfixturevalue(f"by_{name}")
 
-    assert f"digits: {name}, world of 2; CPU; fp32" in said
+    assert f"digits: {name}, world of 2; CPU; fp32" in output
     assert_close(weights(whole), weights(out))
     for rank in ("0", "1"):  # each has a file of its own, with the loss of both
         lines = read_metrics(out, rank)
@@ -77,9 +77,9 @@ def test_two_processes_of_horovod_go_on_exactly(by_horovod: tuple[str, Path], tm
     _, out = by_horovod
     shutil.copytree(out / "checkpoints", tmp_path / "checkpoints")
     shutil.rmtree(tmp_path / "checkpoints" / "step-0000000012")
-    said = launched(HOROVODRUN, 2, tmp_path, "launcher=horovod", *LED)
+    done = launched(HOROVODRUN, 2, tmp_path, "launcher=horovod", *LED)
 
-    assert "resumes after step 10" in said
+    assert "resumes after step 10" in done
     assert_same(weights(out), weights(tmp_path))
 
 
@@ -101,15 +101,15 @@ def test_compression_is_a_choice(whole: Path, tmp_path: Path) -> None:
     ids=["torchrun", "horovodrun"],
 )
 def test_the_wrong_launcher_is_refused(launcher: tuple[str, ...], meant: str, says: str, tmp_path: Path) -> None:
-    said = launched(launcher, 2, tmp_path, f"launcher={meant}", status=None)
-    assert says in sentences(said)
+    done = launched(launcher, 2, tmp_path, f"launcher={meant}", status=None)
+    assert says in sentences(done)
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
 def test_a_batch_that_two_cannot_share_is_refused(tmp_path: Path) -> None:
-    said = launched(HOROVODRUN, 2, tmp_path, "global_batch=25", status=1)
+    done = launched(HOROVODRUN, 2, tmp_path, "global_batch=25", status=1)
     assert (
         "global_batch: a batch of 25 cannot be divided by 2; equal parts for 2 processes. Write 24 or 26"
-        in sentences(said)
+        in sentences(done)
     )
     assert not (tmp_path / "metrics.jsonl").exists()

@@ -37,12 +37,12 @@ def together(out: Path) -> Mapping[str, torch.Tensor]:
 def test_two_train_what_one_does_with_half_of_it_each(tmp_path: Path) -> None:
     given = ("sharding=full", "accumulate=2", *TINY)
     train(config("deepseek-v3-tiny", *TINY), tmp_path / "one", {})
-    said = launched(TORCHRUN, 2, tmp_path / "two", *given, recipe="deepseek-v3-tiny")
+    done = launched(TORCHRUN, 2, tmp_path / "two", *given, recipe="deepseek-v3-tiny")
     shutil.copytree(tmp_path / "two" / "checkpoints", tmp_path / "parts" / "checkpoints")
     shutil.rmtree(tmp_path / "parts" / "checkpoints" / "step-0000000004")  # as if they had been lost before
     assert "resumes after step 2" in launched(TORCHRUN, 2, tmp_path / "parts", *given, recipe="deepseek-v3-tiny")
 
-    assert "parameters among 2 processes" in said
+    assert "parameters among 2 processes" in done
     assert_close(weights(tmp_path / "one"), together(tmp_path / "two"))
     assert_same(together(tmp_path / "two"), together(tmp_path / "parts"))
     found = newest(tmp_path / "two" / "checkpoints")

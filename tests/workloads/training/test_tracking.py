@@ -33,9 +33,9 @@ def test_what_a_run_reports_arrives_and_a_server_that_is_away_changes_no_weight(
         gone = stub.url
     assert train(tmp_path / "untracked", "--tracking", gone, "--register", "digits") == 0
 
-    said = capsys.readouterr().out
-    assert "The run continues" in said and "were not sent to" in said
-    assert "is registered" not in said
+    output = capsys.readouterr().out
+    assert "The run continues" in output and "were not sent to" in output
+    assert "is registered" not in output
     assert_same(weights(tmp_path / "tracked"), weights(tmp_path / "untracked"))
 
 
