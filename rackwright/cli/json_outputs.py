@@ -61,6 +61,10 @@ OUTPUTS: Mapping[str, Any] = {
     "server status": ServerData,
     "stacks": json_types.StackList,
     "status": json_types.StackStatus,
+    "tier move": json_types.ArchiveData,
+    "tier plan": json_types.TransferPlan,
+    "tier restore": json_types.ArchiveData,
+    "tier verify": json_types.ArchiveVerification,
     "twin status": json_types.TwinStatus,
     "upgrade": json_types.Upgrade,
 }

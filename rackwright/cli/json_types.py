@@ -451,3 +451,49 @@ class LogHead(TypedDict):
     """Number of the entry."""
     hash: str
     """SHA-256 of the entry."""
+
+
+class TransferPlan(TypedDict):
+    """The upload of a directory into a bucket."""
+
+    archive: str
+    """Place of the archive: `s3://BUCKET/NAME`."""
+    files: int
+    """Number of files in the directory."""
+    bytes: int
+    """Size of all files."""
+    upload_files: int
+    """Number of files that the bucket does not have yet."""
+    upload_bytes: int
+    """Size of these files."""
+    complete: bool
+    """Whether the bucket has this archive already."""
+
+
+class ArchiveData(TypedDict):
+    """An archive in a bucket, of which every file was compared with the manifest."""
+
+    archive: str
+    """Place of the archive: `s3://BUCKET/NAME`."""
+    files: int
+    """Number of its files."""
+    bytes: int
+    """Size of all files."""
+
+
+class ArchiveDamage(TypedDict):
+    """A file of an archive that is missing or has another content."""
+
+    object: str
+    """Place of the archive."""
+    problem: str
+    """Path of the file, and what is wrong with it."""
+
+
+class ArchiveVerification(TypedDict):
+    """The comparison of archives with their manifests."""
+
+    intact: Sequence[ArchiveData]
+    """Archives without damage."""
+    damage: Sequence[ArchiveDamage]
+    """Each damaged or missing file of the other archives."""
