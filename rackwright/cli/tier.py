@@ -13,7 +13,7 @@ from rackwright.cli.arguments import AsJson, StackName
 from rackwright.errors import DeclarationError, Diagnostic
 
 if TYPE_CHECKING:
-    from rackwright.cli.json_types import ArchiveData, ArchiveVerification, TransferPlan
+    from rackwright.cli.json_tier_types import ArchiveData, ArchiveVerification, TransferPlan
     from rackwright.stack import Stack
     from rackwright.tiering.archive import MovePlan
     from rackwright.tiering.bucket import Bucket
@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Directories in buckets: the cold tier.")
 DirectoryName = Annotated[
-    str, typer.Argument(metavar="[HOST:]DIR", help="A directory of this computer, or of a host of the stack.")
+    str | None,
+    typer.Argument(
+        metavar="[HOST:]DIR",
+        help="A directory of this computer, or of a host of the stack; by default, those of the placement.",
+    ),
 ]
+TargetBucket = Annotated[str | None, typer.Argument(metavar="BUCKET", help="A bucket of the stack's fleet.")]
 BucketName = Annotated[str, typer.Argument(metavar="BUCKET", help="A bucket of the stack's fleet.")]
 ArchiveName = Annotated[str, typer.Argument(metavar="ARCHIVE", help="Name of an archive in the bucket.")]
 NameOption = Annotated[
@@ -34,16 +39,26 @@ Bandwidth = Annotated[str | None, typer.Option(metavar="SIZE", help="Bytes per s
 
 @app.command("plan")
 def plan_(
-    stack: StackName, directory: DirectoryName, bucket: BucketName, name: NameOption = None, as_json: AsJson = False
+    stack: StackName,
+    directory: DirectoryName = None,
+    bucket: TargetBucket = None,
+    name: NameOption = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print what `tier move` would upload. Reads only.
 
+    Without a directory, the command prints what the placement of the fleet would move, and why the rest stays.
+
     Exit status: 0 it was printed, 2 the move would be refused, 3 the store or the host was not reached.
     """
+    from rackwright.cli import placement
     from rackwright.tiering import archive
 
     loaded = project.stack(stack)
-    opened = _open(loaded, bucket)
+    if directory is None:
+        placement.show_plan(loaded, as_json)
+        return
+    opened = open_bucket(loaded, _required(bucket))
     with _directory(loaded, directory) as source:
         planned = archive.plan(opened, name or _name(directory), source)
     _show_plan(opened, planned, as_json)
@@ -52,8 +67,8 @@ def plan_(
 @app.command()
 def move(
     stack: StackName,
-    directory: DirectoryName,
-    bucket: BucketName,
+    directory: DirectoryName = None,
+    bucket: TargetBucket = None,
     name: NameOption = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the directory.")] = False,
     bandwidth: Bandwidth = None,
@@ -63,15 +78,20 @@ def move(
     """Upload a directory into a bucket, read back every file, then delete the directory.
 
     An interrupted move continues with the missing files. Nothing is deleted before all files were read back. A
-    directory of a host goes from the host to the store directly.
+    directory of a host goes from the host to the store directly. Without a directory, the command follows the placement
+    of the fleet, as `tier plan` prints it.
 
     Exit status: 0 moved, 1 a file was read back with another content, 2 refused, 3 the store or the host was not
     reached, 4 failed.
     """
+    from rackwright.cli import placement
     from rackwright.tiering import archive
 
     limit, loaded = _bytes_per_second(bandwidth), project.stack(stack)
-    opened = _open(loaded, bucket)
+    if directory is None:
+        placement.follow(loaded, limit, yes, as_json)
+        return
+    opened = open_bucket(loaded, _required(bucket))
     with _directory(loaded, directory) as source:
         planned = archive.plan(opened, name or _name(directory), source)
         if not as_json:
@@ -108,7 +128,7 @@ def restore(
     from rackwright.tiering import archive
 
     limit, loaded = _bytes_per_second(bandwidth), project.stack(stack)
-    opened = _open(loaded, bucket)
+    opened = open_bucket(loaded, bucket)
     manifest = archive.load_manifest(opened, archive_name)
     with _directory(loaded, to) as target:
         archive.restore(opened, manifest, target, project.notify, limit)
@@ -132,7 +152,7 @@ def verify(
     from rackwright.tiering import archive
     from rackwright.tiering.manifest import ArchiveDamaged
 
-    limit, opened = _bytes_per_second(bandwidth), _open(project.stack(stack), bucket)
+    limit, opened = _bytes_per_second(bandwidth), open_bucket(project.stack(stack), bucket)
     damage: list[Diagnostic] = []
     intact: list[ArchiveData] = []
     for name in archives or archive.list_archives(opened):
@@ -196,7 +216,19 @@ def _bytes_per_second(text: str | None) -> int | None:
     try:
         return None if text is None else parse_size(text)
     except Problem as problem:
-        raise DeclarationError(Diagnostic("--bandwidth", problem.problem, problem.expected, problem.help)) from None
+        raise DeclarationError(problem.located("--bandwidth")) from None
+
+
+def _required(bucket: str | None) -> str:
+    """Return *bucket*.
+
+    Raises:
+        DeclarationError: it is missing.
+    """
+    if bucket is None:
+        problem, help = "got a directory without a bucket", "Add the name of a bucket"
+        raise DeclarationError(Diagnostic("BUCKET", problem, "a bucket of the fleet", help))
+    return bucket
 
 
 def _name(directory: str) -> str:
@@ -229,7 +261,7 @@ def _directory(stack: "Stack", text: str) -> Iterator["Directory"]:
         yield HostDirectory(host, path.rstrip("/") or "/", lambda: hosts.connection(host))
 
 
-def _open(stack: "Stack", bucket: str) -> "Bucket":
+def open_bucket(stack: "Stack", bucket: str) -> "Bucket":
     """Return the bucket of the stack's fleet, with the account that manages it.
 
     Raises:

@@ -16,9 +16,11 @@ from rackwright.tiering.bucket import DIGEST, Bucket
 from rackwright.tiering.directory import PART_BYTES, not_a_file
 from rackwright.tiering.manifest import ArchivedFile, SourceFile
 from rackwright.tiering.meter import Meter
+from rackwright.tiering.placement import Item, Listing
 
 PACKAGE = "rackwright.tiering.onhost"
-PROGRAM = "transfer"
+PROGRAM = ("transfer", "placing")
+"""Modules of the program; the last one runs."""
 PARTS_MAX = 10_000
 """Maximum number of parts of an upload. Source: the limits of Amazon S3, multipart upload."""
 SIGNED_SECONDS = 24 * 3600
@@ -88,6 +90,26 @@ class HostDirectory:
         [*_, last] = self._run(do="delete", files=files)
         return tuple(map(str, last["changed"]))
 
+    def listing(self, pattern: str) -> Listing:
+        """Return the tier that is mounted here, with the directories in those that *pattern* names."""
+        lines = list(self._run(do="list", pattern=pattern))
+        usage = next(line["usage"] for line in lines if "usage" in line)
+        items = tuple(Item(**line["item"]) for line in lines if "item" in line)
+        return Listing(self.host, self.path, usage["used"], usage["total"], items)
+
+    def relocate(self, target: str, meter: Meter, mount: str = "") -> None:
+        """Move the directory to the path *target* of the same host; it is deleted after its copy was read back.
+
+        Args:
+            mount: Mount point above *target* that must be mounted; empty for none.
+
+        Raises:
+            StepFailed: it changed, a process uses it, or *target* holds something else. It is whole then.
+        """
+        limit = meter.bytes_per_second
+        for _ in self._run(None, meter, do="relocate", target=target, mount=mount, bytes_per_second=limit):
+            pass
+
     def _get(
         self, do: str, bucket: Bucket, archive: str, files: Sequence[ArchivedFile], meter: Meter
     ) -> Mapping[str, ArchivedFile]:
@@ -150,4 +172,4 @@ class HostDirectory:
 
 @cache
 def _modules() -> list[tuple[str, str]]:
-    return [(f"{PACKAGE}.{PROGRAM}", resources(PACKAGE).joinpath(f"{PROGRAM}.py").read_text())]
+    return [(f"{PACKAGE}.{name}", resources(PACKAGE).joinpath(f"{name}.py").read_text()) for name in PROGRAM]

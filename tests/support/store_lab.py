@@ -98,6 +98,9 @@ def fleet(pem: dict[str, str]) -> dict[str, Any]:
             },
             "backups": {"store": STORE, "expiry": {"earlier_days": 30}},
         },
+        "placement": {
+            "versions": {"tier": "warm", "directory": "models", "hosts": [USER], "to": {"bucket": "backups"}},
+        },
     }
 
 

@@ -1,45 +1,24 @@
 """Directories of hosts: the program of a host transfers files by signed addresses, and gets no key."""
 
 import os
-import subprocess
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rackwright.errors import Refused, StepFailed
-from rackwright.hosts.transport import CommandResult
 from rackwright.tiering import archive
 from rackwright.tiering.manifest import ArchiveDamaged
 from rackwright.tiering.remote import HostDirectory
+from tests.support.host_program import LocalHost
 from tests.support.object_store import ACCESS_KEY, KEYS
 
 CONTENT = {"config.json": b"{}", "shards/1.bin": os.urandom(17 << 20), "shards/two words.bin": b"2", "empty": b""}
 
 
-class Host:
-    """A host whose commands run on this computer; it notes what each command was given."""
-
-    def __init__(self) -> None:
-        self.given = b""
-
-    def run(
-        self, argv: Sequence[str], stdin: bytes = b"", timeout: float = 60, on_line: Callable[[str], None] | None = None
-    ) -> CommandResult:
-        self.given += " ".join(argv).encode() + stdin
-        done = subprocess.run(argv, input=stdin, capture_output=True, timeout=timeout)
-        for line in done.stdout.decode().splitlines() if on_line else ():
-            on_line(line)
-        return CommandResult(done.returncode, done.stdout, done.stderr.decode())
-
-    def command_error(self, argv: Sequence[str], result: CommandResult) -> Exception:
-        return AssertionError(result.stderr)
-
-
 @pytest.fixture
-def host() -> Host:
-    return Host()
+def host() -> LocalHost:
+    return LocalHost()
 
 
 @pytest.fixture

@@ -41,27 +41,27 @@ def main(job: dict[str, Any]) -> None:
     try:
         OPERATIONS[job["do"]](job)
     except (Failed, OSError) as error:
-        _print(error=str(error))
+        emit(error=str(error))
         sys.exit(1)
 
 
 def scan(job: dict[str, Any]) -> None:
     """Print each file below the directory with its digest, and each path that is no file."""
-    directory = _checked(Path(job["directory"]))
+    directory = checked(Path(job["directory"]))
     for number, place in enumerate(sorted(directory.rglob("*"))):
         if number >= SCAN_MAX:
             raise Failed(f"{directory} has more than {SCAN_MAX} files")
         mode = place.lstat().st_mode
         if stat.S_ISREG(mode):
-            _print(file=_digested(directory, place))
+            emit(file=_digested(directory, place))
         elif not stat.S_ISDIR(mode):
-            _print(other=str(place.relative_to(directory)), link=stat.S_ISLNK(mode))
-    _print(done=True)
+            emit(other=str(place.relative_to(directory)), link=stat.S_ISLNK(mode))
+    emit(done=True)
 
 
 def upload(job: dict[str, Any]) -> None:
     """Send the parts of one file, and print the tag of each."""
-    place, limiter = _checked(Path(job["directory"])) / job["path"], Limiter(job["bytes_per_second"])
+    place, limiter = checked(Path(job["directory"])) / job["path"], Limiter(job["bytes_per_second"])
     send = _sender(job["authority"])
 
     def put(number: int, part: dict[str, Any]) -> None:
@@ -71,45 +71,49 @@ def upload(job: dict[str, Any]) -> None:
             data = file.read(part["bytes"])
         limiter.wait(len(data))
         headers = send("PUT", part["url"], data, lambda answer: answer.headers)
-        _print(part=number, tag=headers["ETag"], bytes=len(data))
+        emit(part=number, tag=headers["ETag"], bytes=len(data))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for done in [pool.submit(put, number, part) for number, part in enumerate(job["parts"], start=1)]:
             done.result()
-    _print(done=True)
+    emit(done=True)
 
 
 def read(job: dict[str, Any]) -> None:
     """Read each object, and print its size and digest; both are null if there is no object."""
-    _each(job, lambda file, blocks: _measured(blocks))
+    _each(job, lambda file, data: measured(data))
 
 
 def download(job: dict[str, Any]) -> None:
     """Write each object to its file, whole or not at all, and print the size and digest of what came."""
     directory = Path(job["directory"])
-    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    _checked(directory)
-    _each(job, lambda file, blocks: _written(directory, file, blocks))
+    make_directory(directory)
+    _each(job, lambda file, data: _written(directory, file, data))
 
 
 def delete(job: dict[str, Any]) -> None:
     """Delete the files, unless one of them has changed; then the directories that are empty."""
-    directory = _checked(Path(job["directory"]))
+    directory = checked(Path(job["directory"]))
     changed = [file["path"] for file in job["files"] if not _is_unchanged(directory, file)]
     if changed:
-        _print(changed=changed)
+        emit(changed=changed)
         return
     for file in job["files"]:
         (directory / file["path"]).unlink()
+    remove_empty(directory)
+    emit(changed=[], done=True)
+
+
+OPERATIONS = {"scan": scan, "upload": upload, "read": read, "download": download, "delete": delete}
+
+
+def remove_empty(directory: Path) -> None:
+    """Remove *directory* and those below it, as far as they are empty."""
     for place in sorted((each for each in directory.rglob("*") if each.is_dir()), reverse=True):
         if not any(place.iterdir()):
             place.rmdir()
     if not any(directory.iterdir()):
         directory.rmdir()
-    _print(changed=[], done=True)
-
-
-OPERATIONS = {"scan": scan, "upload": upload, "read": read, "download": download, "delete": delete}
 
 
 class Limiter:
@@ -134,17 +138,17 @@ def _each(job: dict[str, Any], use: Callable[[dict[str, Any], Iterator[bytes]], 
 
     def get(file: dict[str, Any]) -> None:
         def consume(answer: Any) -> dict[str, Any]:
-            return use(file, _blocks(answer, limiter))
+            return use(file, blocks(answer, limiter))
 
         try:
-            _print(path=file["path"], **send("GET", file["url"], None, consume))
+            emit(path=file["path"], **send("GET", file["url"], None, consume))
         except urllib.error.HTTPError:  # there is no such object
-            _print(path=file["path"], bytes=None, sha256=None)
+            emit(path=file["path"], bytes=None, sha256=None)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for done in [pool.submit(get, file) for file in job["files"]]:
             done.result()
-    _print(done=True)
+    emit(done=True)
 
 
 def _sender(authority: str | None) -> Callable[[str, str, bytes | None, Callable[[Any], Any]], Any]:
@@ -175,37 +179,39 @@ def _sender(authority: str | None) -> Callable[[str, str, bytes | None, Callable
     return send
 
 
-def _blocks(answer: Any, limiter: Limiter) -> Iterator[bytes]:
+def blocks(stream: Any, limiter: Limiter) -> Iterator[bytes]:
+    """Yield the content of *stream*."""
     while True:
-        block = answer.read(BLOCK_BYTES)
+        block = stream.read(BLOCK_BYTES)
         if not block:
             return
         limiter.wait(len(block))
         yield block
 
 
-def _measured(blocks: Iterator[bytes]) -> dict[str, Any]:
+def copied(data: Iterator[bytes], target: Any) -> Iterator[bytes]:
+    """Write *data* to *target* while it passes."""
+    for block in data:
+        target.write(block)
+        yield block
+
+
+def measured(data: Iterator[bytes]) -> dict[str, Any]:
+    """Return the size and the digest of *data*."""
     digest, size = hashlib.sha256(), 0
-    for block in blocks:
+    for block in data:
         digest.update(block)
         size += len(block)
     return {"bytes": size, "sha256": digest.hexdigest()}
 
 
-def _written(directory: Path, file: dict[str, Any], blocks: Iterator[bytes]) -> dict[str, Any]:
+def _written(directory: Path, file: dict[str, Any], data: Iterator[bytes]) -> dict[str, Any]:
     place = directory / file["path"]
-    place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    _checked(place.parent)
+    make_directory(place.parent)
     descriptor, beside = tempfile.mkstemp(prefix=".rackwright-", dir=place.parent)
     try:
         with os.fdopen(descriptor, "wb") as target:
-
-            def copied() -> Iterator[bytes]:
-                for block in blocks:
-                    target.write(block)
-                    yield block
-
-            found = _measured(copied())
+            found = measured(copied(data, target))
             target.flush()
             os.fchmod(target.fileno(), file["mode"])
             os.fsync(target.fileno())
@@ -222,7 +228,7 @@ def _digested(directory: Path, place: Path) -> dict[str, Any]:
     descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW)
     with os.fdopen(descriptor, "rb") as file:
         before = os.fstat(file.fileno())
-        found = _measured(iter(lambda: file.read(BLOCK_BYTES), b""))
+        found = measured(blocks(file, Limiter(None)))
     path = place.relative_to(directory).as_posix()
     return {"path": path, **found, "mode": before.st_mode & 0o777, "mtime_ns": before.st_mtime_ns}
 
@@ -235,7 +241,19 @@ def _is_unchanged(directory: Path, file: dict[str, Any]) -> bool:
     return (found.st_size, found.st_mtime_ns) == (file["bytes"], file["mtime_ns"])
 
 
-def _checked(directory: Path) -> Path:
+def make_directory(directory: Path) -> None:
+    """Make *directory* and those above it, unless one of them is a link.
+
+    Raises:
+        Failed: a part of its path is a link, or no directory.
+    """
+    existing = next(each for each in (directory, *directory.parents) if os.path.lexists(str(each)))
+    checked(existing)
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    checked(directory)
+
+
+def checked(directory: Path) -> Path:
     """Return *directory*, if no part of its path is a link: another account could lead root elsewhere by one.
 
     Raises:
@@ -251,6 +269,7 @@ def _checked(directory: Path) -> Path:
 _printing = threading.Lock()
 
 
-def _print(**document: Any) -> None:
+def emit(**document: Any) -> None:
+    """Print *document* as one line."""
     with _printing:
         print(json.dumps(document), flush=True)
