@@ -44,6 +44,7 @@ def fleet(pem: dict[str, str]) -> dict[str, Any]:
     store = {
         "data": {"tier": "warm"},
         "copies": 2,
+        "volume_mib": 64,
         "accounts": [
             {"name": "rackwright", "admin": True, "key": {"secret": "archive_key"}},
             {"name": "trainer", "key": {"secret": "archive_trainer"}},
