@@ -75,8 +75,8 @@ MAY_IMPORT = {
         "toolchain.cache",
     ),
     "rackwright.hosts": ("errors", "progress", "schema", "facts", "core", "kinds", "fleet", "stack"),
-    "rackwright.endpoints": ("errors", "progress", "schema", "facts", "core", "stack"),
-    "rackwright.tiering": ("errors", "files", "progress", "schema"),
+    "rackwright.endpoints": ("errors", "progress", "schema", "facts", "core", "stack", "hosts"),
+    "rackwright.tiering": ("errors", "files", "progress", "schema", "facts", "hosts"),
     "rackwright.access": ("errors", "files", "progress", "schema", "facts", "core", "kinds", "stack", "hosts"),
     "rackwright.audit": (
         "errors",

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from rackwright.audit.digests import DigestsData
 from rackwright.audit.formats.json_report import AuditDocumentData
-from rackwright.cli import json_types
+from rackwright.cli import json_tier_types, json_types
 from rackwright.cli.plan import PlanData
 from rackwright.cli.rebuild import Results
 from rackwright.errors import DeclarationError, Diagnostic
@@ -61,6 +61,10 @@ OUTPUTS: Mapping[str, Any] = {
     "server status": ServerData,
     "stacks": json_types.StackList,
     "status": json_types.StackStatus,
+    "tier move": json_tier_types.ArchiveData | json_tier_types.PlacementResult,
+    "tier plan": json_tier_types.TransferPlan | json_tier_types.PlacementPlan,
+    "tier restore": json_tier_types.ArchiveData,
+    "tier verify": json_tier_types.ArchiveVerification,
     "twin status": json_types.TwinStatus,
     "upgrade": json_types.Upgrade,
 }

@@ -1,5 +1,7 @@
 """The commands that move directories between a tier and a bucket."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,71 +9,105 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project, recording
-from rackwright.cli.arguments import StackName
+from rackwright.cli.arguments import AsJson, StackName
 from rackwright.errors import DeclarationError, Diagnostic
 
 if TYPE_CHECKING:
-    from rackwright.tiering.archive import Bucket
+    from rackwright.cli.json_tier_types import ArchiveData, ArchiveVerification, TransferPlan
+    from rackwright.stack import Stack
+    from rackwright.tiering.archive import MovePlan
+    from rackwright.tiering.bucket import Bucket
+    from rackwright.tiering.directory import Directory
+    from rackwright.tiering.manifest import Manifest
 
 app = typer.Typer(no_args_is_help=True, help="Directories in buckets: the cold tier.")
-Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The directory, on this computer.")]
+DirectoryName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[HOST:]DIR",
+        help="A directory of this computer, or of a host of the stack; by default, those of the placement.",
+    ),
+]
+TargetBucket = Annotated[str | None, typer.Argument(metavar="BUCKET", help="A bucket of the stack's fleet.")]
 BucketName = Annotated[str, typer.Argument(metavar="BUCKET", help="A bucket of the stack's fleet.")]
 ArchiveName = Annotated[str, typer.Argument(metavar="ARCHIVE", help="Name of an archive in the bucket.")]
 NameOption = Annotated[
     str | None, typer.Option("--name", help="Name of the archive; by default that of the directory.")
 ]
+Bandwidth = Annotated[str | None, typer.Option(metavar="SIZE", help="Bytes per second at most, such as 100MiB.")]
 
 
 @app.command("plan")
-def plan_(stack: StackName, directory: Directory, bucket: BucketName, name: NameOption = None) -> None:
+def plan_(
+    stack: StackName,
+    directory: DirectoryName = None,
+    bucket: TargetBucket = None,
+    name: NameOption = None,
+    as_json: AsJson = False,
+) -> None:
     """Print what `tier move` would upload. Reads only.
 
-    Exit status: 0 it was printed, 2 the move would be refused, 3 the store was not reached.
+    Without a directory, the command prints what the placement of the fleet would move, and why the rest stays.
+
+    Exit status: 0 it was printed, 2 the move would be refused, 3 the store or the host was not reached.
     """
+    from rackwright.cli import placement
     from rackwright.tiering import archive
 
-    opened = _open(stack, bucket)
-    planned = archive.plan(opened, name or directory.resolve().name, directory)
-    terminal.show("\n".join(planned.lines(opened)))
+    loaded = project.stack(stack)
+    if directory is None:
+        placement.show_plan(loaded, as_json)
+        return
+    opened = open_bucket(loaded, _required(bucket))
+    with _directory(loaded, directory) as source:
+        planned = archive.plan(opened, name or _name(directory), source)
+    _show_plan(opened, planned, as_json)
 
 
 @app.command()
 def move(
     stack: StackName,
-    directory: Directory,
-    bucket: BucketName,
+    directory: DirectoryName = None,
+    bucket: TargetBucket = None,
     name: NameOption = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the directory.")] = False,
-    bandwidth: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Bytes per second at most, such as 100MiB.")
-    ] = None,
+    bandwidth: Bandwidth = None,
     yes: Annotated[bool, typer.Option("--yes", help="Move without a question.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Upload a directory into a bucket, read back every file, then delete the directory.
 
-    An interrupted move continues with the missing files. Nothing is deleted before all files were read back.
+    An interrupted move continues with the missing files. Nothing is deleted before all files were read back. A
+    directory of a host goes from the host to the store directly. Without a directory, the command follows the placement
+    of the fleet, as `tier plan` prints it.
 
-    Exit status: 0 moved, 1 a file was read back with another content, 2 refused, 3 the store was not reached, 4 failed.
+    Exit status: 0 moved, 1 a file was read back with another content, 2 refused, 3 the store or the host was not
+    reached, 4 failed.
     """
-    from rackwright.schema.units import parse_size
+    from rackwright.cli import placement
     from rackwright.tiering import archive
 
-    opened = _open(stack, bucket)
-    planned = archive.plan(opened, name or directory.resolve().name, directory)
-    terminal.show("\n".join(planned.lines(opened)))
-    if not keep:
-        terminal.show(f"then delete {len(planned.sources)} files of {directory}")
-    if not yes:
-        terminal.require("Run it on a terminal, or pass --yes to move without a question")
-        if not terminal.confirm("Move?"):
-            project.notify("nothing was moved")
-            raise typer.Exit(2)
-    losses = () if keep else (f"{directory}: {len(planned.sources)} files, after they were read back",)
-    change = recording.change(opened.where(planned.manifest.name), "move", destroys=losses)
-    limit = parse_size(bandwidth) if bandwidth else None
-    with recording.record("tier move", stack, planned=[change]):
-        archive.move(opened, planned, directory, keep, limit, project.notify)
-    terminal.show(f"{opened.where(planned.manifest.name)}: {len(planned.sources)} files, read back intact")
+    limit, loaded = _bytes_per_second(bandwidth), project.stack(stack)
+    if directory is None:
+        placement.follow(loaded, limit, yes, as_json)
+        return
+    opened = open_bucket(loaded, _required(bucket))
+    with _directory(loaded, directory) as source:
+        planned = archive.plan(opened, name or _name(directory), source)
+        if not as_json:
+            _show_plan(opened, planned, as_json)
+            if not keep:
+                terminal.show(f"then delete {len(planned.sources)} files of {directory}")
+        if not yes:
+            terminal.require("Run it on a terminal, or pass --yes to move without a question")
+            if not terminal.confirm("Move?"):
+                project.notify("nothing was moved")
+                raise typer.Exit(2)
+        losses = () if keep else (f"{directory}: {len(planned.sources)} files, after they were read back",)
+        change = recording.change(opened.where(planned.manifest.name), "move", destroys=losses)
+        with recording.record("tier move", stack, planned=[change]):
+            archive.move(opened, planned, source, keep, limit, project.notify)
+    _show_archive(opened, planned.manifest, directory, as_json)
 
 
 @app.command()
@@ -79,18 +115,24 @@ def restore(
     stack: StackName,
     bucket: BucketName,
     archive_name: ArchiveName,
-    to: Annotated[Path, typer.Option(metavar="DIR", help="Directory to write.")],
+    to: Annotated[str, typer.Option(metavar="[HOST:]DIR", help="Directory to write, of this computer or of a host.")],
+    bandwidth: Bandwidth = None,
+    as_json: AsJson = False,
 ) -> None:
     """Download an archive into a directory, and compare the digest of every file. Overwrites nothing.
 
-    Exit status: 0 restored, 1 a file is damaged, 2 refused, 3 the store was not reached, 4 failed.
+    A host gets the files from the store directly; they belong to root.
+
+    Exit status: 0 restored, 1 a file is damaged, 2 refused, 3 the store or the host was not reached, 4 failed.
     """
     from rackwright.tiering import archive
 
-    opened = _open(stack, bucket)
+    limit, loaded = _bytes_per_second(bandwidth), project.stack(stack)
+    opened = open_bucket(loaded, bucket)
     manifest = archive.load_manifest(opened, archive_name)
-    archive.restore(opened, manifest, to, project.notify)
-    terminal.show(f"{to}: {len(manifest.files)} files, as in the manifest")
+    with _directory(loaded, to) as target:
+        archive.restore(opened, manifest, target, project.notify, limit)
+    _show_archive(opened, manifest, to, as_json)
 
 
 @app.command()
@@ -100,6 +142,8 @@ def verify(
     archives: Annotated[
         list[str] | None, typer.Argument(metavar="[ARCHIVE]...", help="Names of archives; all by default.")
     ] = None,
+    bandwidth: Bandwidth = None,
+    as_json: AsJson = False,
 ) -> None:
     """Read every file of archives in a bucket, and compare its digest. Writes nothing.
 
@@ -108,20 +152,116 @@ def verify(
     from rackwright.tiering import archive
     from rackwright.tiering.manifest import ArchiveDamaged
 
-    opened = _open(stack, bucket)
+    limit, opened = _bytes_per_second(bandwidth), open_bucket(project.stack(stack), bucket)
     damage: list[Diagnostic] = []
+    intact: list[ArchiveData] = []
     for name in archives or archive.list_archives(opened):
         try:
             manifest = archive.load_manifest(opened, name)
-            archive.verify(opened, manifest, project.notify)
-            terminal.show(f"{opened.where(name)}: {len(manifest.files)} files, intact")
+            archive.verify(opened, manifest, project.notify, limit)
         except ArchiveDamaged as error:
             damage += error.diagnostics
+            continue
+        intact.append(_archive_data(opened, manifest))
+        if not as_json:
+            terminal.show(f"{opened.where(name)}: {len(manifest.files)} files, intact")
+    if as_json:
+        verification: ArchiveVerification = {
+            "intact": intact,
+            "damage": [{"object": each.where, "problem": each.problem} for each in damage],
+        }
+        terminal.show_json(verification)
+        raise typer.Exit(1 if damage else 0)
     if damage:
         raise ArchiveDamaged(*damage)
 
 
-def _open(stack: str, bucket: str) -> "Bucket":
+def _show_plan(bucket: "Bucket", planned: "MovePlan", as_json: bool) -> None:
+    if not as_json:
+        terminal.show("\n".join(planned.lines(bucket)))
+        return
+    data: TransferPlan = {
+        "archive": bucket.where(planned.manifest.name),
+        "files": len(planned.sources),
+        "bytes": planned.manifest.size,
+        "upload_files": len(planned.uploads),
+        "upload_bytes": planned.upload_bytes,
+        "complete": planned.is_complete,
+    }
+    terminal.show_json(data)
+
+
+def _show_archive(bucket: "Bucket", manifest: "Manifest", directory: str, as_json: bool) -> None:
+    if as_json:
+        terminal.show_json(_archive_data(bucket, manifest))
+    else:
+        terminal.show(
+            f"{bucket.where(manifest.name)}: {len(manifest.files)} files, as in {directory}, read back intact"
+        )
+
+
+def _archive_data(bucket: "Bucket", manifest: "Manifest") -> "ArchiveData":
+    return {"archive": bucket.where(manifest.name), "files": len(manifest.files), "bytes": manifest.size}
+
+
+def _bytes_per_second(text: str | None) -> int | None:
+    """Return the bound of a transfer.
+
+    Raises:
+        DeclarationError: *text* is no size.
+    """
+    from rackwright.schema.problem import Problem
+    from rackwright.schema.units import parse_size
+
+    try:
+        return None if text is None else parse_size(text)
+    except Problem as problem:
+        raise DeclarationError(problem.located("--bandwidth")) from None
+
+
+def _required(bucket: str | None) -> str:
+    """Return *bucket*.
+
+    Raises:
+        DeclarationError: it is missing.
+    """
+    if bucket is None:
+        problem, help = "got a directory without a bucket", "Add the name of a bucket"
+        raise DeclarationError(Diagnostic("BUCKET", problem, "a bucket of the fleet", help))
+    return bucket
+
+
+def _name(directory: str) -> str:
+    """Return the name of the last folder of *directory*, of this computer or a host."""
+    host, _, path = directory.rpartition(":")
+    return Path(path).name if host else Path(directory).resolve().name
+
+
+@contextlib.contextmanager
+def _directory(stack: "Stack", text: str) -> Iterator["Directory"]:
+    """Yield the directory ``HOST:DIR`` or ``DIR``.
+
+    Raises:
+        DeclarationError: the stack has no such host.
+    """
+    from rackwright.tiering.directory import LocalDirectory
+
+    host, colon, path = text.partition(":")
+    if not colon or "/" in host:
+        yield LocalDirectory(Path(text))
+        return
+    from rackwright.tiering.remote import HostDirectory
+
+    if wrong := [*stack.unknown_host_errors(host)]:
+        raise DeclarationError(*wrong)
+    if not path.startswith("/"):
+        problem, help = f"got {path!r}", "Write the whole path, which begins with /"
+        raise DeclarationError(Diagnostic(f"{host}:DIR", problem, "an absolute path on the host", help))
+    with project.connect_hosts(stack) as hosts:
+        yield HostDirectory(host, path.rstrip("/") or "/", lambda: hosts.connection(host))
+
+
+def open_bucket(stack: "Stack", bucket: str) -> "Bucket":
     """Return the bucket of the stack's fleet, with the account that manages it.
 
     Raises:
@@ -129,12 +269,13 @@ def _open(stack: str, bucket: str) -> "Bucket":
     """
     from rackwright.endpoints import s3
     from rackwright.schema.problem import hint
-    from rackwright.tiering.archive import Bucket
+    from rackwright.tiering.bucket import Bucket
 
-    loaded = project.secrets(project.stack(stack))
+    loaded = project.secrets(stack)
     buckets = loaded.fleet.buckets
     if bucket not in buckets:
         expected = f"one of {', '.join(buckets) or 'none'}"
         help = hint(bucket, buckets, "Declare it under buckets")
-        raise DeclarationError(Diagnostic(f"stack {stack}", f"the fleet has no bucket {bucket}", expected, help))
-    return Bucket(bucket, s3.connect(loaded, buckets[bucket].store).signed)
+        raise DeclarationError(Diagnostic(f"stack {stack.name}", f"the fleet has no bucket {bucket}", expected, help))
+    store = buckets[bucket].store
+    return Bucket(bucket, s3.connect(loaded, store).signed, loaded.fleet.object_stores[store].ca)

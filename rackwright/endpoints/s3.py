@@ -8,10 +8,12 @@ from typing import Any
 
 from rackwright.core.contract import Call
 from rackwright.endpoints import s3_facts
+from rackwright.endpoints.proxy import open_proxy
 from rackwright.errors import Diagnostic, EndpointUnreachable, SetupError, StepFailed, command
 from rackwright.facts.facts import Facts
 from rackwright.schema.object_store import ObjectStore
 from rackwright.stack import Stack
+from rackwright.stack.store_urls import host_of
 
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 60
@@ -27,29 +29,32 @@ def connect(stack: Stack, name: str) -> "S3Client":
         SetupError: boto3 is not installed.
     """
     store, url = stack.fleet.object_stores[name], stack.store_urls.get(name)
+    where = f"s3:{name}"
     secret_key = stack.repository.secrets.get(store.credentials.secret)
     if url is None:
         problem, help = "the address of the store is unknown", "Add it to the settings of the stack"
-        raise EndpointUnreachable(Diagnostic(f"s3:{name}", problem, help=help))
+        raise EndpointUnreachable(Diagnostic(where, problem, help=help))
     if secret_key is None:
         problem = f"the value of the secret {store.credentials.secret} is unknown"
         help = "Run the command where it can read the secrets of the stack"
-        raise EndpointUnreachable(Diagnostic(f"s3:{name}", problem, help=help))
-    return S3Client(f"s3:{name}", url, store, secret_key)
+        raise EndpointUnreachable(Diagnostic(where, problem, help=help))
+    host = host_of(stack.fleet, name) if stack.twin and url == store.url else None
+    return S3Client(where, url, store, secret_key, open_proxy(stack, host, url) if host else None)
 
 
 class S3Client:
     """One account's connection to an object store. Any thread may use it."""
 
-    def __init__(self, where: str, url: str, store: ObjectStore, secret_key: str) -> None:
+    def __init__(self, where: str, url: str, store: ObjectStore, secret_key: str, proxy: str | None = None) -> None:
         """
         Args:
             where: The store in messages.
             url: Its address, which may be that of a stand-in.
+            proxy: The address of an HTTP proxy that reaches the store; None for none.
         """
         self._where, self._url = where, url
         self._certificates = _authority(store.ca)
-        make = session(store.region, url, self._certificates)
+        make = session(store.region, url, self._certificates, proxy)
         self.signed = make(store.credentials.access_key, secret_key)
         self._unsigned = make(None, None)
 
@@ -79,7 +84,9 @@ class S3Client:
             raise EndpointUnreachable(s3_facts.diagnose(self._where, self._url, error)) from error
 
 
-def session(region: str, url: str, certificates: str | bool) -> Callable[[str | None, str | None], Any]:
+def session(
+    region: str, url: str, certificates: str | bool, proxy: str | None = None
+) -> Callable[[str | None, str | None], Any]:
     """Return a function of an access key and a secret key that returns a client; without keys, an anonymous one.
 
     The operator's own files and variables for other clouds have no effect.
@@ -102,7 +109,8 @@ def session(region: str, url: str, certificates: str | bool) -> Callable[[str | 
             retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
             s3={"addressing_style": "path"},
             max_pool_connections=s3_facts.AT_ONCE,
-            signature_version=None if access_key else UNSIGNED,
+            proxies={"http": proxy, "https": proxy} if proxy else None,
+            signature_version="s3v4" if access_key else UNSIGNED,
         )
         keys = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key}
         return own.create_client("s3", region, endpoint_url=url, verify=certificates, config=config, **keys)

@@ -23,6 +23,7 @@ from rackwright.schema.object_store import problems as store_problems
 from rackwright.schema.problem import Keys, Problem
 from rackwright.schema.run import problems as run_problems
 from rackwright.schema.server import problems as server_problems
+from rackwright.schema.tier_placement import problems as placement_problems
 
 
 def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck) -> Fleet:
@@ -57,6 +58,7 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
     ]
     wrong += [(("clusters",), problem) for problem in cluster_problems(fleet.clusters, fleet.hosts)]
     wrong += [((), problem) for problem in store_problems(fleet.object_stores, fleet.buckets, fleet.hosts)]
+    wrong += [((), problem) for problem in placement_problems(fleet.placement, fleet.buckets, fleet.hosts)]
     wrong += [
         (("object_stores", name, "credentials", "secret_key"), missing)
         for name, store in fleet.object_stores.items()

@@ -30,6 +30,8 @@ from rackwright.schema.problem import Keys, Problem, hint
 from rackwright.schema.profile import HardwareProfile, unknown_profile
 from rackwright.schema.rollout import Rollout
 from rackwright.schema.ssh import Ssh
+from rackwright.schema.tier_placement import PlacementRule
+from rackwright.schema.tier_placement import problems as placement_problems
 
 
 class FleetFile(FleetHead):
@@ -61,6 +63,8 @@ class FleetFile(FleetHead):
     """Servers that speak S3, by name."""
     buckets: dict[BucketName, Bucket] = Field(default_factory=dict)
     """Buckets in these object stores, by name."""
+    placement: dict[Name, PlacementRule] = Field(default_factory=dict)
+    """Rules that move directories to another tier or to a bucket, by name."""
 
 
 class PartialHost(Host):
@@ -105,6 +109,8 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
             findings.add_below(problem, ("clusters",))
         for problem in store_problems(common.object_stores, common.buckets, hosts):
             findings.add_below(problem, ())
+        for problem in placement_problems(common.placement, common.buckets, hosts):
+            findings.add_below(problem, ())
         for name, store in common.object_stores.items():
             if wrong := check_secret(store.credentials.secret, SECRET_KEY_SHORTEST):
                 findings.add_below(wrong, ("object_stores", name, "credentials", "secret_key"))
@@ -119,6 +125,7 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
         clusters=common.clusters,
         object_stores=common.object_stores,
         buckets=common.buckets,
+        placement=common.placement,
     )
 
 

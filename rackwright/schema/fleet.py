@@ -20,6 +20,7 @@ from rackwright.schema.rollout import Rollout
 from rackwright.schema.run import Run
 from rackwright.schema.secret import Key
 from rackwright.schema.server import Server
+from rackwright.schema.tier_placement import PlacementRule
 
 MD_NAME_MAX = 32
 """Bytes in the md superblock for ``host:tier``. Source: md_p.h, set_name."""
@@ -44,6 +45,8 @@ class Fleet(Schema):
     """Servers that speak S3, by name."""
     buckets: dict[BucketName, Bucket] = Field(default_factory=dict)
     """Buckets in these object stores, by name."""
+    placement: dict[Name, PlacementRule] = Field(default_factory=dict)
+    """Rules that move directories to another tier or to a bucket, by name."""
     uses: str | None = None
     """File of the fleet that declares the hosts; this fleet then has only runs and servers on them."""
     key: Key = Field(default_factory=lambda: {"secret": "training_key"})

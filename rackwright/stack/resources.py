@@ -205,9 +205,12 @@ def _sort_roles(host: Host, roles: Mapping[str, RoleSource]) -> tuple[str, ...]:
 
 
 def _prerequisites(source: RoleSource, host: Host) -> Iterator[str]:
-    """Yield the names of the roles and tiers of *host* that must be as declared before the role changes."""
+    """Yield the names of the resources of *host* that must be as declared before the role changes."""
     for other in (*source.after, *source.follows):
         tier = other.removeprefix("tier:")
         if other in host.roles or (tier != other and tier in host.tiers):
             yield tier
-    yield from (str(tier) for _, tier in host.tiers_of(source.name))
+    # others provide the rest, and the host claims their mounts
+    yield from (str(tier) for _, tier in host.tiers_of(source.name) if not host.tiers[tier].provided)
+    if host.network is not None and "listen_address" in source.formats.values():
+        yield "network"  # a program cannot listen on an address that the host does not have yet

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from rackwright.errors import DeclarationError
 from rackwright.fleet.source import Source
 from rackwright.schema.fleet import Fleet
-from rackwright.schema.object_store import is_loopback
+from rackwright.schema.object_store import ROLE, is_loopback
 from rackwright.schema.problem import Problem, hint
 
 SETTING = "rackwright:object_stores"
@@ -17,24 +18,37 @@ def load(settings: Source, fleet: Fleet, virtual: bool) -> Mapping[str, str]:
     """Return the addresses of the object stores of *fleet*, by name.
 
     Args:
-        settings: The stack's settings. A virtual rack has only the stand-ins that they name.
+        settings: The stack's settings. A virtual rack has only the stand-ins that they name, and the stores on its own
+            hosts.
 
     Raises:
         DeclarationError: the settings name stand-ins that the stack cannot have.
     """
     declared = settings.data["config"].get(SETTING)
+    stores = fleet.object_stores
+    own = {name: store.url for name, store in stores.items() if not virtual or host_of(fleet, name)}
     if declared is None:
-        return {} if virtual else {name: store.url for name, store in fleet.object_stores.items()}
+        return own
     if wrong := [*_problems(declared, fleet, virtual)]:
         raise DeclarationError(*(settings.error(problem, ("config", SETTING, *problem.path)) for problem in wrong))
-    return dict(declared)
+    return own | dict(declared)
+
+
+def host_of(fleet: Fleet, store: str) -> str | None:
+    """Return the host of *fleet* that has the address of *store*; None if no role of its hosts has this address."""
+    declared = fleet.object_stores[store]
+    address = urlsplit(declared.url).hostname
+    for host in declared.hosts:
+        if host in fleet.hosts and fleet.hosts[host].roles.get(ROLE, {}).get("address") == address:
+            return host
+    return None
 
 
 def notices(fleet: Fleet, urls: Mapping[str, str]) -> Iterator[str]:
     """Yield a notice for each object store without an address in *urls*."""
     for name in fleet.object_stores:
         if name not in urls:
-            yield f"the buckets of {name} are left out: {SETTING} names no stand-in for the store"
+            yield f"the buckets of {name} are left out: no host of the twin has the store, and {SETTING} no stand-in"
 
 
 def _problems(declared: Any, fleet: Fleet, virtual: bool) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from rackwright.errors import Diagnostic, Refused, UserError
 
 FORMAT = 1
-BLOCK_BYTES = 1 << 20
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 """The form of an archive's name, the first part of its objects' keys."""
 
@@ -70,17 +69,7 @@ class SourceFile:
     """A file of a directory to archive, as it was when its digest was computed."""
 
     file: ArchivedFile
-    place: Path
     mtime_ns: int
-
-    @property
-    def is_unchanged(self) -> bool:
-        """Whether the file still has the size and the time of that moment."""
-        try:
-            found = self.place.lstat()
-        except OSError:
-            return False
-        return (found.st_size, found.st_mtime_ns) == (self.file.bytes, self.mtime_ns)
 
 
 def parse(content: bytes, where: str) -> Manifest:
@@ -116,23 +105,6 @@ def check_name(name: str) -> None:
         raise Refused(Diagnostic("--name", f"got {name!r}", expected, "Give the archive another name"))
 
 
-def scan(directory: Path) -> tuple[SourceFile, ...]:
-    """Return all files below *directory* with their digests, sorted by path.
-
-    Raises:
-        Refused: *directory* is none, has no file, or contains something that is no file.
-    """
-    if not directory.is_dir() or directory.is_symlink():
-        raise Refused(Diagnostic(str(directory), "the path is no directory", help="Name a directory"))
-    places = sorted(directory.rglob("*"))
-    if others := [place for place in places if place.is_symlink() or not (place.is_file() or place.is_dir())]:
-        raise Refused(*(_not_a_file(place) for place in others))
-    files = tuple(_read(directory, place) for place in places if place.is_file())
-    if not files:
-        raise Refused(Diagnostic(str(directory), "the directory has no file", help="Name another directory"))
-    return files
-
-
 def differences(wanted: Sequence[ArchivedFile], actual: Mapping[str, ArchivedFile]) -> Iterator[str]:
     """Yield a text for each file of *wanted* that *actual*, by path, has not or has with another content."""
     for file in wanted:
@@ -141,28 +113,6 @@ def differences(wanted: Sequence[ArchivedFile], actual: Mapping[str, ArchivedFil
             yield f"{file.path}: missing"
         elif (found.bytes, found.sha256) != (file.bytes, file.sha256):
             yield f"{file.path}: {found.bytes} bytes with another content"
-
-
-def _read(directory: Path, place: Path) -> SourceFile:
-    before = place.lstat()
-    digest = hashlib.sha256()
-    with place.open("rb") as content:
-        while block := content.read(BLOCK_BYTES):
-            digest.update(block)
-    file = ArchivedFile(
-        path=place.relative_to(directory).as_posix(),
-        bytes=before.st_size,
-        sha256=digest.hexdigest(),
-        mode=before.st_mode & 0o777,
-    )
-    return SourceFile(file, place, before.st_mtime_ns)
-
-
-def _not_a_file(place: Path) -> Diagnostic:
-    kind = "a link" if place.is_symlink() else "neither a file nor a directory"
-    return Diagnostic(
-        str(place), f"the path is {kind}, which a bucket cannot hold", help="Move it out of the directory"
-    )
 
 
 def _digest(plain: Mapping[str, Any]) -> str:

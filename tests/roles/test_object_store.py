@@ -114,6 +114,7 @@ def test_a_host_of_disks_has_no_names_and_no_gateway():
         ({"internal_key": "in clear text"}, "got the key in plain text"),
         ({"address": "2001:db8::1"}, "got 2001:db8::1"),
         ({"port": 443}, "got 443"),
+        ({"volume_mib": 32}, "got 32"),
         ({"data": "/"}, 'got "/"'),
     ],
 )

@@ -45,6 +45,7 @@ hosts:
     os: debian-12
     ssh: {port: 2222, jump: "ops@[2001:db8::1]:2200", logins: [{name: key, user: admin, key: /etc/keys/beta}]}
 """
+PROVIDED = "{provided: true, mount: /srv/fast}"
 
 
 @pytest.fixture
@@ -216,6 +217,26 @@ def test_resources_say_what_the_fleet_says(project: Path) -> None:
     assert tier.inputs["wipe"] == {"DISK-0": "ext4 1234"}
     assert [member["serial"] for member in tier.inputs["members"]] == ["DISK-0", "DISK-1"]
     assert other.inputs["identity"] == {"uuid": "4c4c4544-0042-3510-8054-b2c04f565431"}
+
+
+def test_a_role_comes_after_the_tier_and_the_addresses_that_it_uses(project: Path) -> None:
+    """
+    A tier that others provide is no resource, so nothing can come after it.
+    """
+    roles = "{base: {}, mlflow: {artifacts: {tier: fast}, admin: {name: admin, password: {secret: admin}}}}"
+    nic = '{name: fabric0, mac: "52:54:00:00:00:01", addresses: [10.0.0.1/24]}'
+    text = FLEET.replace("    wipe:", f"    network: {{}}\n    nics: [{nic}]\n    roles: {roles}\n    wipe:")
+    (project / "stacks" / "example.yaml").write_text(text)
+    after = {each.name: each.after for each in declare(load_stack("lab", project))}
+    assert after["alpha/mlflow"] == ("alpha", "alpha/base", "alpha/fast", "alpha/network")
+    assert after["alpha/base"] == ("alpha",)
+
+    provided = text.replace("{level: raid1, filesystem: xfs, mount: /srv/fast, sync_speed_max: 50MiB}", PROVIDED)
+    (project / "stacks" / "example.yaml").write_text(
+        "\n".join(line for line in provided.splitlines() if "DISK-" not in line)
+    )
+    after = {each.name: each.after for each in declare(load_stack("lab", project))}
+    assert after["alpha/mlflow"] == ("alpha", "alpha/base", "alpha/network")
 
 
 def test_no_address_and_no_login_is_in_the_inputs(project: Path) -> None:

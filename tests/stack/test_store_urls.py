@@ -17,12 +17,29 @@ object_stores:
 buckets:
   models: {store: archive}
 """
+HOSTS = """\
+hosts:
+  store-1:
+    address: 192.0.2.11
+    identity: {serial: S1}
+    os: debian-12
+    roles:
+      base: {}
+      object_store:
+        address: 192.0.2.21
+        accounts: [{name: rackwright, admin: true, key: {secret: archive_key}}]
+        certificate: "-----BEGIN CERTIFICATE-----"
+        authority: "-----BEGIN CERTIFICATE-----"
+        key: {secret: store_tls}
+        internal_key: {secret: store_internal}
+"""
+PLACE = "    url: https://192.0.2.21:8333\n    hosts: [store-1]\n"
 STAND_IN = '  rackwright:object_stores: {archive: "http://127.0.0.1:8333"}\n'
 
 
-def load(directory: Path, target: str, settings: str = "") -> Stack:
+def load(directory: Path, target: str, settings: str = "", fleet: str = FLEET) -> Stack:
     (directory / "stacks").mkdir(exist_ok=True)
-    (directory / "stacks" / "fleet.yaml").write_text(FLEET)
+    (directory / "stacks" / "fleet.yaml").write_text(fleet)
     config = f"config:\n  rackwright:fleet: fleet.yaml\n  rackwright:target: {target}\n{settings}"
     secret = "  rackwright:secrets:\n    archive_key:\n      secure: v1:AAAA:" + "A" * 64 + "\n"
     (directory / "stacks" / "Pulumi.one.yaml").write_text(config + (secret if target == "rack" else ""))
@@ -54,6 +71,26 @@ def test_a_rehearsal_has_the_stand_ins_of_its_settings(tmp_path):
 
     assert stack.store_urls == {"archive": "http://127.0.0.1:8333"}
     assert [each.name for each in declare(stack)] == ["archive/models"]
+
+
+OWN = FLEET.replace("hosts: {}\n", HOSTS).replace("    url: https://store.example:8333\n", PLACE)
+
+
+@pytest.mark.parametrize(
+    ("url", "urls"),
+    [
+        ("https://192.0.2.21:8333", {"archive": "https://192.0.2.21:8333"}),
+        ("https://192.0.2.99:8333", {}),
+    ],
+)
+def test_a_rehearsal_has_the_store_on_its_own_hosts_and_no_other(tmp_path, url, urls):
+    """
+    The address of a store that no role of its hosts has is that of another server, which may be a real one.
+    """
+    stack = load(tmp_path, "twin:one", fleet=OWN.replace("https://192.0.2.21:8333", url))
+
+    assert stack.store_urls == urls
+    assert [each.name for each in declare(stack) if "/models" in each.name] == ["archive/models"] * len(urls)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ RUN_ON_HOSTS = (
     "rackwright/hosts/onhost/[!_]*.py",
     "rackwright/qualify/onhost/[!_]*.py",
     "rackwright/erase/onhost/[!_]*.py",
+    "rackwright/tiering/onhost/[!_]*.py",
 )
 """Sent to hosts and run there, by whatever Python is installed."""
 

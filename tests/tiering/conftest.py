@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rackwright.tiering.archive import Bucket
+from rackwright.tiering.bucket import Bucket
 from tests.support.object_store import Server, seaweedfs
 
 

@@ -7,7 +7,10 @@ import pytest
 
 from rackwright.errors import Refused, StepFailed
 from rackwright.tiering import archive
-from rackwright.tiering.manifest import ArchiveDamaged
+from rackwright.tiering.bucket import Bucket
+from rackwright.tiering.directory import LocalDirectory
+from rackwright.tiering.manifest import ArchiveDamaged, SourceFile
+from rackwright.tiering.meter import Meter
 
 CONTENT = {"config.json": b"{}", "shards/1.bin": b"a" * 100_000, "shards/2.bin": os.urandom(17 << 20), "empty": b""}
 
@@ -23,11 +26,11 @@ def directory(tmp_path) -> Path:
     return tmp_path / "model"
 
 
-def moved(bucket: archive.Bucket, directory: Path, keep: bool = False) -> list[str]:
+def moved(bucket: Bucket, directory: Path, keep: bool = False) -> list[str]:
     """Move *directory*, and return the lines of progress."""
     lines: list[str] = []
-    planned = archive.plan(bucket, "model-1", directory)
-    archive.move(bucket, planned, directory, keep, None, lines.append)
+    planned = archive.plan(bucket, "model-1", LocalDirectory(directory))
+    archive.move(bucket, planned, LocalDirectory(directory), keep, None, lines.append)
     return lines
 
 
@@ -37,8 +40,8 @@ def read(directory: Path) -> dict[str, bytes]:
     }
 
 
-def restored(bucket: archive.Bucket, to: Path) -> dict[str, bytes]:
-    archive.restore(bucket, archive.load_manifest(bucket, "model-1"), to, lambda text: None)
+def restored(bucket: Bucket, to: Path) -> dict[str, bytes]:
+    archive.restore(bucket, archive.load_manifest(bucket, "model-1"), LocalDirectory(to), lambda text: None)
     return read(to)
 
 
@@ -52,7 +55,7 @@ def test_a_directory_goes_and_comes_back(bucket, directory, tmp_path):
 
 
 def test_a_plan_changes_nothing(bucket, directory):
-    planned = archive.plan(bucket, "model-1", directory)
+    planned = archive.plan(bucket, "model-1", LocalDirectory(directory))
 
     assert (len(planned.uploads), planned.is_complete) == (4, False)
     assert next(iter(planned.lines(bucket))) == "archive model-1: 4 files, 17.93MB"
@@ -61,14 +64,14 @@ def test_a_plan_changes_nothing(bucket, directory):
 
 
 def test_an_interrupted_move_continues_with_the_missing_files(bucket, directory, tmp_path):
-    planned = archive.plan(bucket, "model-1", directory)
+    planned = archive.plan(bucket, "model-1", LocalDirectory(directory))
 
     def interrupt(text: str) -> None:
         if text.startswith("upload 3"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        archive.move(bucket, planned, directory, False, None, interrupt)
+        archive.move(bucket, planned, LocalDirectory(directory), False, None, interrupt)
 
     assert read(directory) == CONTENT
     assert archive.list_archives(bucket) == ()
@@ -81,14 +84,14 @@ def test_an_upload_with_another_content_is_found_before_anything_is_deleted(buck
     """
     The store holds other bytes under the digest that the move has noted.
     """
-    upload = archive._upload
+    upload = LocalDirectory.upload
 
-    def damage(target: archive.Bucket, name: str, source: object, limit: int | None) -> None:
-        upload(target, name, source, limit)
+    def damage(self: LocalDirectory, target: Bucket, name: str, source: SourceFile, meter: Meter) -> None:
+        upload(self, target, name, source, meter)
         key = target.key(name, source.file.path)
         target.client.put_object(Bucket=target.name, Key=key, Body=b"b" * source.file.bytes)
 
-    monkeypatch.setattr(archive, "_upload", damage)
+    monkeypatch.setattr(LocalDirectory, "upload", damage)
     with pytest.raises(ArchiveDamaged) as damaged:
         moved(bucket, directory)
 
@@ -98,14 +101,14 @@ def test_an_upload_with_another_content_is_found_before_anything_is_deleted(buck
 
 
 def test_a_file_that_changes_during_the_move_stays(bucket, directory):
-    planned = archive.plan(bucket, "model-1", directory)
+    planned = archive.plan(bucket, "model-1", LocalDirectory(directory))
 
     def change(text: str) -> None:
         if text.startswith("read back"):
             (directory / "config.json").write_bytes(b"[]")
 
     with pytest.raises(StepFailed, match="1 files changed during the move, the first is config.json"):
-        archive.move(bucket, planned, directory, False, None, change)
+        archive.move(bucket, planned, LocalDirectory(directory), False, None, change)
 
     assert read(directory) == {**CONTENT, "config.json": b"[]"}
 
@@ -116,7 +119,7 @@ def test_an_archive_is_never_overwritten(bucket, directory):
     (directory / "config.json").write_bytes(b"[]")
 
     with pytest.raises(Refused, match=r"the archive exists with another content: config.json"):
-        archive.plan(bucket, "model-1", directory)
+        archive.plan(bucket, "model-1", LocalDirectory(directory))
 
 
 def test_verify_names_each_damaged_file(bucket, directory, tmp_path):
@@ -165,3 +168,14 @@ def test_an_unknown_archive_is_refused_with_the_names_that_exist(bucket, directo
 
     with pytest.raises(Refused, match="one of model-1"):
         archive.load_manifest(bucket, "model-2")
+
+
+def test_a_directory_with_links_is_refused_with_each_of_them(tmp_path):
+    (tmp_path / "file").write_text("1")
+    (tmp_path / "one").symlink_to("file")
+    (tmp_path / "two").symlink_to("/etc/passwd")
+
+    with pytest.raises(Refused) as refused:
+        LocalDirectory(tmp_path).files()
+
+    assert len(refused.value.diagnostics) == 2

@@ -356,15 +356,21 @@ class AuthorizedKeys(Entry):
 
 
 class SocketEntry(Entry):
-    """A port such as ``tcp:22`` with a listener, or without; with *address*, only on that address."""
+    """A port such as ``tcp:22`` with a listener, or without; with *address*, only on that address.
+
+    With *loopback*, the program listens on 127.0.0.1 as well.
+    """
 
     sort = "socket"
     socket: str
     listening: bool = True
     address: str | None = None
+    loopback: bool = False
 
     def want(self, repository: Repository) -> Mapping[str, Want]:
-        return {"addresses": (self.address,)} if self.address else {"listening": self.listening}
+        if self.address is None:
+            return {"listening": self.listening}
+        return {"addresses": tuple(sorted({self.address, *(["127.0.0.1"] if self.loopback else [])}))}
 
 
 class Accounts(Entry):

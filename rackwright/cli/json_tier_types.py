@@ -1,0 +1,110 @@
+"""The types of the JSON documents of `rackwright tier`; see json_types.py."""
+
+from collections.abc import Sequence
+
+from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
+
+
+class TransferPlan(TypedDict):
+    """The upload of a directory into a bucket."""
+
+    archive: str
+    """Place of the archive: `s3://BUCKET/NAME`."""
+    files: int
+    """Number of files in the directory."""
+    bytes: int
+    """Size of all files."""
+    upload_files: int
+    """Number of files that the bucket does not have yet."""
+    upload_bytes: int
+    """Size of these files."""
+    complete: bool
+    """Whether the bucket has this archive already."""
+
+
+class ArchiveData(TypedDict):
+    """An archive in a bucket, of which every file was compared with the manifest."""
+
+    archive: str
+    """Place of the archive: `s3://BUCKET/NAME`."""
+    files: int
+    """Number of its files."""
+    bytes: int
+    """Size of all files."""
+
+
+class ArchiveDamage(TypedDict):
+    """A file of an archive that is missing or has another content."""
+
+    object: str
+    """Place of the archive."""
+    problem: str
+    """Path of the file, and what is wrong with it."""
+
+
+class ArchiveVerification(TypedDict):
+    """The comparison of archives with their manifests."""
+
+    intact: Sequence[ArchiveData]
+    """Archives without damage."""
+    damage: Sequence[ArchiveDamage]
+    """Each damaged or missing file of the other archives."""
+
+
+class RelocationData(TypedDict):
+    """The move of one directory by a rule of the fleet's placement."""
+
+    rule: str
+    """Name of the rule."""
+    host: str
+    """Host with the directory."""
+    path: str
+    """Path of the directory."""
+    bucket: str
+    """Bucket to which it moves; empty for another tier of the host."""
+    target: str
+    """Name of its archive in the bucket, or its new path on the host."""
+    bytes: int
+    """Size of its files."""
+
+
+class FailedRelocation(RelocationData):
+    """A move that failed. Nothing was deleted."""
+
+    problem: str
+    """The error."""
+
+
+class StayData(TypedDict):
+    """A directory that stays."""
+
+    rule: str
+    """Name of the rule that is about it."""
+    host: str
+    """Host with the directory."""
+    path: str
+    """Path of the directory."""
+    reason: str
+    """The reason, in words."""
+
+
+class PlacementPlan(TypedDict):
+    """What the placement of the fleet would move."""
+
+    moves: Sequence[RelocationData]
+    """The moves, in their order."""
+    stays: Sequence[StayData]
+    """All other directories that rules are about."""
+    unreachable: Sequence[str]
+    """Hosts without an answer, whose directories are unknown."""
+
+
+class PlacementResult(TypedDict):
+    """What the placement of the fleet has moved."""
+
+    moved: Sequence[RelocationData]
+    """Finished moves."""
+    failed: Sequence[FailedRelocation]
+    """Failed moves; each directory is still where it was."""
+    unreachable: Sequence[str]
+    """Hosts without an answer, whose directories are unknown."""

@@ -1,0 +1,55 @@
+"""A bucket with archives: the names of its objects, and the reading of one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rackwright.errors import Diagnostic, EndpointUnreachable, StepFailed
+
+DIGEST = "sha256"
+"""The key of an object's metadata with the digest of the file that was uploaded."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket with the client of the account that uses it."""
+
+    name: str
+    client: Any
+    authority: str | None = None
+    """Certificate of the authority of the store, in PEM, for hosts; None for those that a host trusts."""
+
+    def key(self, archive: str, path: str) -> str:
+        return f"{archive}/files/{path}"
+
+    def manifest_key(self, archive: str) -> str:
+        return f"{archive}/manifest.json"
+
+    def where(self, key: str) -> str:
+        return f"s3://{self.name}/{key}"
+
+    def body(self, key: str) -> Any:
+        """Return the stream of an object; None if there is none."""
+        try:
+            return self.client.get_object(Bucket=self.name, Key=key)["Body"]
+        except self.client.exceptions.NoSuchKey:
+            return None
+
+
+@contextmanager
+def store_errors(bucket: Bucket) -> Iterator[None]:
+    """Turn errors of botocore into errors of ours."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        answer = error.response.get("Error", {})
+        problem = f"the store refuses {error.operation_name}: {answer.get('Code')} {answer.get('Message')}"
+        help = "Check the rights of the account, and the free space of the store"
+        raise StepFailed(Diagnostic(bucket.where(""), problem, help=help, note="nothing was deleted")) from error
+    except BotoCoreError as error:
+        problem = f"no answer from the store: {error}"
+        help = "Run the same command again; it continues with the missing files"
+        raise EndpointUnreachable(Diagnostic(bucket.where(""), problem, help=help)) from error

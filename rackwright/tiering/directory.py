@@ -1,0 +1,202 @@
+"""The directories that archives are made from and restored to: of this computer, or of a host."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from rackwright.errors import Diagnostic, Refused
+from rackwright.files import fsync_directory, replacing
+from rackwright.tiering.bucket import DIGEST, Bucket
+from rackwright.tiering.manifest import ArchivedFile, SourceFile
+from rackwright.tiering.meter import Meter
+from rackwright.tiering.onhost.transfer import BLOCK_BYTES
+
+AT_ONCE = 8
+PART_BYTES = 16 << 20
+"""Size of the parts of an upload, of which several are under way at once."""
+
+
+class Directory(Protocol):
+    """A directory whose files go to a bucket or come from it."""
+
+    def files(self) -> tuple[SourceFile, ...]:
+        """Return all files with their digests, sorted by path; none if the directory does not exist.
+
+        Raises:
+            Refused: it contains something that is no file.
+        """
+        ...
+
+    def upload(self, bucket: Bucket, archive: str, source: SourceFile, meter: Meter) -> None:
+        """Send one file."""
+        ...
+
+    def read_back(
+        self, bucket: Bucket, archive: str, files: Sequence[ArchivedFile], meter: Meter
+    ) -> Mapping[str, ArchivedFile]:
+        """Read the objects of *files*, and return those that exist with their actual sizes and digests, by path."""
+        ...
+
+    def download(
+        self, bucket: Bucket, archive: str, files: Sequence[ArchivedFile], meter: Meter
+    ) -> Mapping[str, ArchivedFile]:
+        """Write *files*, each whole or not at all, and return what came, by path.
+
+        A file that came with another content than that of *files* is not written.
+        """
+        ...
+
+    def delete(self, sources: Sequence[SourceFile]) -> Sequence[str]:
+        """Delete *sources* and the directories that are empty then; with a changed file, nothing.
+
+        Returns:
+            The paths of changed files.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LocalDirectory:
+    """A directory of this computer."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def files(self) -> tuple[SourceFile, ...]:
+        if not self.path.exists():
+            return ()
+        if not self.path.is_dir() or self.path.is_symlink():
+            raise Refused(Diagnostic(str(self.path), "the path is no directory", help="Name a directory"))
+        places = sorted(self.path.rglob("*"))
+        if others := [place for place in places if place.is_symlink() or not (place.is_file() or place.is_dir())]:
+            raise Refused(*(not_a_file(str(place), place.is_symlink()) for place in others))
+        return tuple(self._read(place) for place in places if place.is_file())
+
+    def upload(self, bucket: Bucket, archive: str, source: SourceFile, meter: Meter) -> None:
+        from s3transfer.manager import TransferConfig, TransferManager
+        from s3transfer.subscribers import BaseSubscriber
+
+        class Counter(BaseSubscriber):  # type: ignore[misc]
+            def on_progress(self, bytes_transferred: int, **_: Any) -> None:
+                meter.add(bytes_transferred)
+
+        config = TransferConfig(
+            multipart_threshold=PART_BYTES,
+            multipart_chunksize=PART_BYTES,
+            max_request_concurrency=AT_ONCE,
+            max_bandwidth=meter.bytes_per_second,
+        )
+        metadata, key = {"Metadata": {DIGEST: source.file.sha256}}, bucket.key(archive, source.file.path)
+        with TransferManager(bucket.client, config) as manager:
+            place = str(self.path / source.file.path)
+            manager.upload(place, bucket.name, key, extra_args=metadata, subscribers=[Counter()]).result()
+
+    def read_back(
+        self, bucket: Bucket, archive: str, files: Sequence[ArchivedFile], meter: Meter
+    ) -> Mapping[str, ArchivedFile]:
+        return read_back(bucket, archive, files, meter)
+
+    def download(
+        self, bucket: Bucket, archive: str, files: Sequence[ArchivedFile], meter: Meter
+    ) -> Mapping[str, ArchivedFile]:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return _found(pool.map(lambda file: self._download(bucket, archive, file, meter), files))
+
+    def delete(self, sources: Sequence[SourceFile]) -> Sequence[str]:
+        if changed := [source.file.path for source in sources if not self._is_unchanged(source)]:
+            return changed
+        for source in sources:
+            (self.path / source.file.path).unlink()
+        for folder in sorted((place for place in self.path.rglob("*") if place.is_dir()), reverse=True):
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+        fsync_directory(self.path.parent)
+        return ()
+
+    def _read(self, place: Path) -> SourceFile:
+        before, path = place.lstat(), place.relative_to(self.path).as_posix()
+        with place.open("rb") as content:
+            digest, size = _digest(iter(lambda: content.read(BLOCK_BYTES), b""))
+        file = ArchivedFile(path=path, bytes=size, sha256=digest, mode=before.st_mode & 0o777)
+        return SourceFile(file, before.st_mtime_ns)
+
+    def _is_unchanged(self, source: SourceFile) -> bool:
+        try:
+            found = (self.path / source.file.path).lstat()
+        except OSError:
+            return False
+        return (found.st_size, found.st_mtime_ns) == (source.file.bytes, source.mtime_ns)
+
+    def _download(self, bucket: Bucket, archive: str, file: ArchivedFile, meter: Meter) -> ArchivedFile | None:
+        body = bucket.body(bucket.key(archive, file.path))
+        if body is None:
+            return None
+        place = self.path / file.path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with replacing(place, file.mode) as target:
+                digest, size = _digest(_written(_metered(body, meter), target))
+                if digest != file.sha256:
+                    raise _WrongContent(file.model_copy(update={"bytes": size, "sha256": digest}))
+        except _WrongContent as wrong:
+            return wrong.found
+        return file
+
+
+class _WrongContent(Exception):
+    """A download has another content than the manifest says."""
+
+    def __init__(self, found: ArchivedFile) -> None:
+        self.found = found
+
+
+def read_back(bucket: Bucket, archive: str, files: Sequence[ArchivedFile], meter: Meter) -> Mapping[str, ArchivedFile]:
+    """Read the objects of *files* on this computer, and return those that exist as they are, by path."""
+
+    def read(file: ArchivedFile) -> ArchivedFile | None:
+        body = bucket.body(bucket.key(archive, file.path))
+        if body is None:
+            return None
+        digest, size = _digest(_metered(body, meter))
+        return file.model_copy(update={"bytes": size, "sha256": digest})
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return _found(pool.map(read, files))
+
+
+def not_a_file(where: str, is_link: bool) -> Diagnostic:
+    """Return the refusal of the path *where*."""
+    kind = "a link" if is_link else "neither a file nor a directory"
+    return Diagnostic(where, f"the path is {kind}, which a bucket cannot hold", help="Move it out of the directory")
+
+
+def _found(files: Iterator[ArchivedFile | None]) -> Mapping[str, ArchivedFile]:
+    return {file.path: file for file in files if file is not None}
+
+
+def _metered(body: Any, meter: Meter) -> Iterator[bytes]:
+    for block in body.iter_chunks(BLOCK_BYTES):
+        meter.limiter.wait(len(block))
+        meter.add(len(block))
+        yield block
+
+
+def _written(blocks: Iterator[bytes], target: Any) -> Iterator[bytes]:
+    for block in blocks:
+        target.write(block)
+        yield block
+
+
+def _digest(blocks: Iterator[bytes]) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    for block in blocks:
+        digest.update(block)
+        size += len(block)
+    return digest.hexdigest(), size

@@ -1,0 +1,275 @@
+"""Transfer files between a directory of this host and a store, by addresses that the controller has signed.
+
+The host gets no key of the store. Each line of output is a JSON document: progress, a result, or an error. Standard
+library only, for Python 3.8 and later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import ssl
+import stat
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+AT_ONCE = 8
+BLOCK_BYTES = 1 << 20
+ANSWER_SECONDS = 60
+ATTEMPTS = 3
+SCAN_MAX = 100_000
+"""Maximum number of files in a directory."""
+
+
+class Failed(Exception):
+    """A file was not transferred; the message says why, without an address."""
+
+
+def main(job: dict[str, Any]) -> None:
+    try:
+        OPERATIONS[job["do"]](job)
+    except (Failed, OSError) as error:
+        emit(error=str(error))
+        sys.exit(1)
+
+
+def scan(job: dict[str, Any]) -> None:
+    """Print each file below the directory with its digest, and each path that is no file."""
+    directory = checked(Path(job["directory"]))
+    for number, place in enumerate(sorted(directory.rglob("*"))):
+        if number >= SCAN_MAX:
+            raise Failed(f"{directory} has more than {SCAN_MAX} files")
+        mode = place.lstat().st_mode
+        if stat.S_ISREG(mode):
+            emit(file=_digested(directory, place))
+        elif not stat.S_ISDIR(mode):
+            emit(other=str(place.relative_to(directory)), link=stat.S_ISLNK(mode))
+    emit(done=True)
+
+
+def upload(job: dict[str, Any]) -> None:
+    """Send the parts of one file, and print the tag of each."""
+    place, limiter = checked(Path(job["directory"])) / job["path"], Limiter(job["bytes_per_second"])
+    send = _sender(job["authority"])
+
+    def put(number: int, part: dict[str, Any]) -> None:
+        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, "rb") as file:
+            file.seek(part["offset"])
+            data = file.read(part["bytes"])
+        limiter.wait(len(data))
+        headers = send("PUT", part["url"], data, lambda answer: answer.headers)
+        emit(part=number, tag=headers["ETag"], bytes=len(data))
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for done in [pool.submit(put, number, part) for number, part in enumerate(job["parts"], start=1)]:
+            done.result()
+    emit(done=True)
+
+
+def read(job: dict[str, Any]) -> None:
+    """Read each object, and print its size and digest; both are null if there is no object."""
+    _each(job, lambda file, data: measured(data))
+
+
+def download(job: dict[str, Any]) -> None:
+    """Write each object to its file, whole or not at all, and print the size and digest of what came."""
+    directory = Path(job["directory"])
+    make_directory(directory)
+    _each(job, lambda file, data: _written(directory, file, data))
+
+
+def delete(job: dict[str, Any]) -> None:
+    """Delete the files, unless one of them has changed; then the directories that are empty."""
+    directory = checked(Path(job["directory"]))
+    changed = [file["path"] for file in job["files"] if not _is_unchanged(directory, file)]
+    if changed:
+        emit(changed=changed)
+        return
+    for file in job["files"]:
+        (directory / file["path"]).unlink()
+    remove_empty(directory)
+    emit(changed=[], done=True)
+
+
+OPERATIONS = {"scan": scan, "upload": upload, "read": read, "download": download, "delete": delete}
+
+
+def remove_empty(directory: Path) -> None:
+    """Remove *directory* and those below it, as far as they are empty."""
+    for place in sorted((each for each in directory.rglob("*") if each.is_dir()), reverse=True):
+        if not any(place.iterdir()):
+            place.rmdir()
+    if not any(directory.iterdir()):
+        directory.rmdir()
+
+
+class Limiter:
+    """Lets at most so many bytes pass in a second, for all threads together."""
+
+    def __init__(self, bytes_per_second: int | None) -> None:
+        self._rate, self._next, self._lock = bytes_per_second, time.monotonic(), threading.Lock()
+
+    def wait(self, size: int) -> None:
+        """Return when *size* more bytes may pass."""
+        if not self._rate:
+            return
+        with self._lock:
+            now = time.monotonic()
+            begin = max(now, self._next)
+            self._next = begin + size / self._rate
+        time.sleep(begin - now)
+
+
+def _each(job: dict[str, Any], use: Callable[[dict[str, Any], Iterator[bytes]], dict[str, Any]]) -> None:
+    send, limiter = _sender(job["authority"]), Limiter(job["bytes_per_second"])
+
+    def get(file: dict[str, Any]) -> None:
+        def consume(answer: Any) -> dict[str, Any]:
+            return use(file, blocks(answer, limiter))
+
+        try:
+            emit(path=file["path"], **send("GET", file["url"], None, consume))
+        except urllib.error.HTTPError:  # there is no such object
+            emit(path=file["path"], bytes=None, sha256=None)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for done in [pool.submit(get, file) for file in job["files"]]:
+            done.result()
+    emit(done=True)
+
+
+def _sender(authority: str | None) -> Callable[[str, str, bytes | None, Callable[[Any], Any]], Any]:
+    """Return a function that sends a request, and returns what its last argument makes of the answer."""
+    context = ssl.create_default_context(cadata=authority)
+    # without proxies: variables of the environment are none of this transfer's business
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+
+    def send(method: str, url: str, data: bytes | None, use: Callable[[Any], Any]) -> Any:
+        if not url.startswith(("https://", "http://")):
+            raise Failed("the address of an object is none of HTTP")
+        request = urllib.request.Request(url, data=data, method=method)  # noqa: S310 -- just checked
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with opener.open(request, timeout=ANSWER_SECONDS) as answer:
+                    return use(answer)
+            except urllib.error.HTTPError as error:
+                reason, final = f"the store answered with status {error.code}", error.code < 500
+                if error.code == 404 and method == "GET":
+                    raise
+            except (OSError, http.client.HTTPException) as error:  # with URLError
+                reason, final = f"no answer from the store: {getattr(error, 'reason', error)}", False
+            if final:
+                break
+            time.sleep(attempt)
+        raise Failed(reason)
+
+    return send
+
+
+def blocks(stream: Any, limiter: Limiter) -> Iterator[bytes]:
+    """Yield the content of *stream*."""
+    while True:
+        block = stream.read(BLOCK_BYTES)
+        if not block:
+            return
+        limiter.wait(len(block))
+        yield block
+
+
+def copied(data: Iterator[bytes], target: Any) -> Iterator[bytes]:
+    """Write *data* to *target* while it passes."""
+    for block in data:
+        target.write(block)
+        yield block
+
+
+def measured(data: Iterator[bytes]) -> dict[str, Any]:
+    """Return the size and the digest of *data*."""
+    digest, size = hashlib.sha256(), 0
+    for block in data:
+        digest.update(block)
+        size += len(block)
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def _written(directory: Path, file: dict[str, Any], data: Iterator[bytes]) -> dict[str, Any]:
+    place = directory / file["path"]
+    make_directory(place.parent)
+    descriptor, beside = tempfile.mkstemp(prefix=".rackwright-", dir=place.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as target:
+            found = measured(copied(data, target))
+            target.flush()
+            os.fchmod(target.fileno(), file["mode"])
+            os.fsync(target.fileno())
+        if found["sha256"] == file["sha256"]:
+            Path(beside).rename(place)
+            beside = ""
+    finally:
+        if beside:
+            Path(beside).unlink()
+    return found
+
+
+def _digested(directory: Path, place: Path) -> dict[str, Any]:
+    descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW)
+    with os.fdopen(descriptor, "rb") as file:
+        before = os.fstat(file.fileno())
+        found = measured(blocks(file, Limiter(None)))
+    path = place.relative_to(directory).as_posix()
+    return {"path": path, **found, "mode": before.st_mode & 0o777, "mtime_ns": before.st_mtime_ns}
+
+
+def _is_unchanged(directory: Path, file: dict[str, Any]) -> bool:
+    try:
+        found = (directory / file["path"]).lstat()
+    except OSError:
+        return False
+    return (found.st_size, found.st_mtime_ns) == (file["bytes"], file["mtime_ns"])
+
+
+def make_directory(directory: Path) -> None:
+    """Make *directory* and those above it, unless one of them is a link.
+
+    Raises:
+        Failed: a part of its path is a link, or no directory.
+    """
+    existing = next(each for each in (directory, *directory.parents) if os.path.lexists(str(each)))
+    checked(existing)
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    checked(directory)
+
+
+def checked(directory: Path) -> Path:
+    """Return *directory*, if no part of its path is a link: another account could lead root elsewhere by one.
+
+    Raises:
+        Failed: it is no directory, or is behind a link.
+    """
+    if not directory.is_dir():
+        raise Failed(f"{directory} is no directory")
+    if os.path.realpath(str(directory)) != str(directory):
+        raise Failed(f"{directory} is behind a link")
+    return directory
+
+
+_printing = threading.Lock()
+
+
+def emit(**document: Any) -> None:
+    """Print *document* as one line."""
+    with _printing:
+        print(json.dumps(document), flush=True)

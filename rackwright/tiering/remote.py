@@ -1,0 +1,175 @@
+"""A directory of a host: its program transfers the files by addresses that this computer signs."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files as resources
+from typing import Any
+
+from pydantic import ValidationError
+
+from rackwright.errors import Diagnostic, Refused, StepFailed
+from rackwright.facts import probe
+from rackwright.hosts.transport import Connection
+from rackwright.tiering.bucket import DIGEST, Bucket
+from rackwright.tiering.directory import PART_BYTES, not_a_file
+from rackwright.tiering.manifest import ArchivedFile, SourceFile
+from rackwright.tiering.meter import Meter
+from rackwright.tiering.placement import Item, Listing
+
+PACKAGE = "rackwright.tiering.onhost"
+PROGRAM = ("transfer", "placing")
+"""Modules of the program; the last one runs."""
+PARTS_MAX = 10_000
+"""Maximum number of parts of an upload. Source: the limits of Amazon S3, multipart upload."""
+SIGNED_SECONDS = 24 * 3600
+"""Seconds for which an address is valid."""
+LONGEST_SECONDS = 7 * 24 * 3600
+"""Seconds after which a transfer is given up."""
+
+
+@dataclass(frozen=True)
+class HostDirectory:
+    """A directory of a host, which reaches the store by itself and gets no key of it."""
+
+    host: str
+    path: str
+    connect: Callable[[], Connection]
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.path}"
+
+    def files(self) -> tuple[SourceFile, ...]:
+        if self._has_no_directory():
+            return ()
+        lines = list(self._run(do="scan"))
+        if others := [line for line in lines if "other" in line]:
+            raise Refused(*(not_a_file(f"{self}/{each['other']}", each["link"]) for each in others))
+        return tuple(self._source(line["file"]) for line in lines if "file" in line)
+
+    def upload(self, bucket: Bucket, archive: str, source: SourceFile, meter: Meter) -> None:
+        file, target = source.file, {"Bucket": bucket.name, "Key": bucket.key(archive, source.file.path)}
+        metadata = {DIGEST: file.sha256}
+        if not file.bytes:
+            bucket.client.put_object(**target, Body=b"", Metadata=metadata)
+            return
+        target["UploadId"] = bucket.client.create_multipart_upload(**target, Metadata=metadata)["UploadId"]
+        size = max(PART_BYTES, -(-file.bytes // PARTS_MAX))
+        parts = [
+            {
+                "offset": offset,
+                "bytes": min(size, file.bytes - offset),
+                "url": self._signed(bucket, "upload_part", **target, PartNumber=number),
+            }
+            for number, offset in enumerate(range(0, file.bytes, size), start=1)
+        ]
+        try:
+            job = {"path": file.path, "parts": parts, "bytes_per_second": meter.bytes_per_second}
+            sent = [line for line in self._run(bucket, meter, do="upload", **job) if "part" in line]
+        except BaseException:
+            bucket.client.abort_multipart_upload(**target)
+            raise
+        tags = [
+            {"PartNumber": each["part"], "ETag": each["tag"]} for each in sorted(sent, key=lambda each: each["part"])
+        ]
+        bucket.client.complete_multipart_upload(**target, MultipartUpload={"Parts": tags})
+
+    def read_back(
+        self, bucket: Bucket, archive: str, files: Sequence[ArchivedFile], meter: Meter
+    ) -> Mapping[str, ArchivedFile]:
+        return self._get("read", bucket, archive, files, meter)
+
+    def download(
+        self, bucket: Bucket, archive: str, files: Sequence[ArchivedFile], meter: Meter
+    ) -> Mapping[str, ArchivedFile]:
+        return self._get("download", bucket, archive, files, meter)
+
+    def delete(self, sources: Sequence[SourceFile]) -> Sequence[str]:
+        files = [{"path": each.file.path, "bytes": each.file.bytes, "mtime_ns": each.mtime_ns} for each in sources]
+        [*_, last] = self._run(do="delete", files=files)
+        return tuple(map(str, last["changed"]))
+
+    def listing(self, pattern: str) -> Listing:
+        """Return the tier that is mounted here, with the directories in those that *pattern* names."""
+        lines = list(self._run(do="list", pattern=pattern))
+        usage = next(line["usage"] for line in lines if "usage" in line)
+        items = tuple(Item(**line["item"]) for line in lines if "item" in line)
+        return Listing(self.host, self.path, usage["used"], usage["total"], items)
+
+    def relocate(self, target: str, meter: Meter, mount: str = "") -> None:
+        """Move the directory to the path *target* of the same host; it is deleted after its copy was read back.
+
+        Args:
+            mount: Mount point above *target* that must be mounted; empty for none.
+
+        Raises:
+            StepFailed: it changed, a process uses it, or *target* holds something else. It is whole then.
+        """
+        limit = meter.bytes_per_second
+        for _ in self._run(None, meter, do="relocate", target=target, mount=mount, bytes_per_second=limit):
+            pass
+
+    def _get(
+        self, do: str, bucket: Bucket, archive: str, files: Sequence[ArchivedFile], meter: Meter
+    ) -> Mapping[str, ArchivedFile]:
+        wanted = {file.path: file for file in files}
+        objects = [
+            {
+                **file.model_dump(),
+                "url": self._signed(bucket, "get_object", Bucket=bucket.name, Key=bucket.key(archive, file.path)),
+            }
+            for file in files
+        ]
+        found = {}
+        for line in self._run(bucket, meter, do=do, files=objects, bytes_per_second=meter.bytes_per_second):
+            if "path" in line and line["path"] in wanted and line["sha256"] is not None:
+                actual = {"bytes": line["bytes"], "sha256": line["sha256"]}
+                found[line["path"]] = wanted[line["path"]].model_copy(update=actual)
+        return found
+
+    def _signed(self, bucket: Bucket, operation: str, **parameters: Any) -> str:
+        url: str = bucket.client.generate_presigned_url(operation, parameters, ExpiresIn=SIGNED_SECONDS)
+        return url
+
+    def _has_no_directory(self) -> bool:
+        return self.connect().run(("test", "-e", self.path)).status == 1
+
+    def _run(self, bucket: Bucket | None = None, meter: Meter | None = None, **job: Any) -> Iterator[dict[str, Any]]:
+        """Run the program on the host, and yield its documents.
+
+        Raises:
+            StepFailed: the program ended with an error.
+        """
+        lines: list[dict[str, Any]] = []
+
+        def take(text: str) -> None:
+            line: dict[str, Any] = json.loads(text)
+            lines.append(line)
+            if meter:
+                meter.add(line.get("bytes") or 0)
+
+        authority = bucket.authority if bucket else None
+        work = {"modules": _modules(), "directory": self.path, "authority": authority, **job}
+        argv, connection = (*probe.command(), "transfer"), self.connect()
+        result = connection.run(argv, json.dumps(work).encode(), LONGEST_SECONDS, on_line=take)
+        last = lines[-1] if lines else {}
+        if "error" in last:
+            help = "Correct it on the host, and run the same command again"
+            raise StepFailed(Diagnostic(str(self), last["error"], help=help, note="nothing was deleted"))
+        if result.status:
+            raise connection.command_error(argv, result)
+        yield from lines
+
+    def _source(self, line: dict[str, Any]) -> SourceFile:
+        try:
+            mtime_ns = int(line.pop("mtime_ns"))
+            return SourceFile(ArchivedFile.model_validate(line), mtime_ns)
+        except ValidationError as error:
+            problem = f"the host reports a file that cannot be archived: {error.error_count()} values are wrong"
+            raise Refused(Diagnostic(str(self), problem, help="Check who controls the host")) from None
+
+
+@cache
+def _modules() -> list[tuple[str, str]]:
+    return [(f"{PACKAGE}.{name}", resources(PACKAGE).joinpath(f"{name}.py").read_text()) for name in PROGRAM]

@@ -1,0 +1,132 @@
+"""An object store on two containers of a twin, with two buckets, and a third host that uses it."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rackwright.endpoints import s3
+from rackwright.stack import load_stack
+from tests.support.lab import Lab
+from tests.support.log import Log
+
+GATEWAY, DISKS, USER = HOSTS = ("cedar", "aspen", "hazel")
+STACK, STORE, PORT = "cold", "archive", 8333
+ADDRESSES = {name: f"10.144.0.1{number}" for number, name in enumerate(HOSTS, start=1)}
+BUCKETS = ("models", "backups")
+ROLES = {GATEWAY: f"{GATEWAY}/object_store", DISKS: f"{DISKS}/object_store"}
+
+
+def certificates(directory: Path, addresses: list[str]) -> dict[str, str]:
+    """Make an authority and a certificate of it for *addresses*, and return both with the certificate's key."""
+    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2")
+    names = ",".join(f"IP:{address}" for address in addresses)
+    (directory / "uses").write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth,clientAuth\n")
+    authority = ("-x509", "-subj", "/CN=authority", "-keyout", "authority.key", "-out", "authority.crt")
+    host = ("-subj", "/CN=host", "-keyout", "host.key", "-out", "host.csr")
+    sign = ("-in", "host.csr", "-CA", "authority.crt", "-CAkey", "authority.key", "-CAcreateserial", "-days", "2")
+    for argv in (
+        ("req", *new, *authority),
+        ("req", *new, *host),
+        ("x509", "-req", *sign, "-extfile", "uses", "-out", "host.crt"),
+    ):
+        subprocess.run(("openssl", *argv), cwd=directory, check=True, capture_output=True)
+    return {name: (directory / name).read_text() for name in ("authority.crt", "host.crt", "host.key")}
+
+
+def fleet(pem: dict[str, str]) -> dict[str, Any]:
+    """Return the declaration of the hosts, the store and its buckets."""
+    store = {
+        "data": {"tier": "warm"},
+        "copies": 2,
+        "volume_mib": 64,
+        "accounts": [
+            {"name": "rackwright", "admin": True, "key": {"secret": "archive_key"}},
+            {"name": "trainer", "key": {"secret": "archive_trainer"}},
+        ],
+        "certificate": pem["host.crt"],
+        "key": {"secret": "store_tls"},
+        "authority": pem["authority.crt"],
+        "internal_key": {"secret": "store_internal"},
+    }
+    base = {"base": {"security_updates": False, "packages": ["curl"]}}
+    roles = {
+        GATEWAY: {**base, "object_store": {**store, "address": ADDRESSES[GATEWAY]}},
+        DISKS: {**base, "object_store": {**store, "address": ADDRESSES[DISKS], "gateway": ADDRESSES[GATEWAY]}},
+        USER: base,
+    }
+    return {
+        "fleet": STACK,
+        "mirror": {},
+        "groups": {
+            "all": {
+                "profile": "virtual",
+                "os": "debian-12",
+                "network": {},
+                "tiers": {"warm": {"provided": True, "mount": "/srv/warm"}},
+            }
+        },
+        "hosts": {
+            name: {
+                "group": "all",
+                "address": f"10.44.0.1{number}",
+                "identity": {"serial": f"STORE-{number}"},
+                "nics": [
+                    {"name": "fabric0", "mac": f"52:54:00:00:44:0{number}", "addresses": [f"{ADDRESSES[name]}/24"]}
+                ],
+                "roles": roles[name],
+            }
+            for number, name in enumerate(HOSTS, start=1)
+        },
+        "object_stores": {
+            STORE: {
+                "url": f"https://{ADDRESSES[GATEWAY]}:{PORT}",
+                "ca": pem["authority.crt"],
+                "credentials": {"access_key": "rackwright", "secret_key": {"secret": "archive_key"}},
+                "hosts": [GATEWAY, DISKS],
+            }
+        },
+        "buckets": {
+            "models": {
+                "store": STORE,
+                "retention": {"mode": "governance", "days": 30},
+                "access": {"trainer": "write"},
+            },
+            "backups": {"store": STORE, "expiry": {"earlier_days": 30}},
+        },
+        "placement": {
+            "versions": {"tier": "warm", "directory": "models", "hosts": [USER], "to": {"bucket": "backups"}},
+        },
+    }
+
+
+class StoreLab(Lab):
+    """A lab whose fleet has an object store."""
+
+    def client(self) -> Any:
+        """Return a client of botocore for the account that manages the buckets, through SSH to the gateway."""
+        return s3.connect(load_stack(self.stack, self.directory), STORE).signed
+
+
+@contextmanager
+def store_lab(log: Log) -> Iterator[StoreLab]:
+    """Yield a lab with the store made and its buckets declared."""
+    if os.geteuid() != 0:
+        pytest.skip("containers need root")
+    directory = log.empty_directory()
+    pem = certificates(directory, [ADDRESSES[GATEWAY], ADDRESSES[DISKS]])
+    text = json.dumps(fleet(pem), indent=1)
+    with StoreLab(directory / "project", text, log, STACK, containers=HOSTS) as lab:
+        lab.pulumi("stack", "init", status=0)
+        lab.set_secret("store_tls", pem["host.key"])
+        lab.start()
+        log("fetching the packages of the store")
+        lab.rackwright("lock", "--fetch", lab.stack, status=0)
+        log("making the store")
+        lab.up()
+        yield lab
