@@ -115,6 +115,14 @@ class LoginKeys(View):
         """Keys of the authorities whose certificates sshd accepts for the account, by the file that names them."""
         return _text_lists(self.read("authorities"), f"{self._where}.authorities")
 
+    principals_command = Fact(str, "Command that prints names of certificates; ``none`` if sshd runs none.")
+    methods = Fact(texts, "Ways to log in, such as ``publickey``, each with all its methods; empty for any method.")
+
+    @property
+    def principals(self) -> Mapping[str, tuple[str, ...]]:
+        """Names that certificates may have for the account, by the file with them; empty if its own name is the one."""
+        return _text_lists(self.read("principals"), f"{self._where}.principals")
+
     @property
     def original_keys(self) -> tuple[str, ...] | None:
         """Recorded keys that the login had before role access was first applied; None without a record."""
