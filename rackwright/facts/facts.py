@@ -21,7 +21,7 @@ from rackwright.facts.run import HostRuns
 from rackwright.facts.s3 import EndpointFacts
 from rackwright.facts.server import HostServers
 from rackwright.facts.storage import HostStorage
-from rackwright.facts.view import Fact, UnknownFact, View, mapping, optional, optional_number, texts
+from rackwright.facts.view import Fact, UnknownFact, View, mapping, optional, optional_flag, optional_number, texts
 
 FORMAT = 1
 
@@ -139,6 +139,7 @@ class AddedModule(View):
     path = Fact(str)
     name = Fact(str, "Name of the loaded module in the kernel, with ``_`` for ``-``.")
     version = Fact(optional)
+    signed = Fact(optional_flag, "Whether its file ends with a signature; None on a host without Secure Boot.")
 
 
 class Kernel(View):
@@ -318,6 +319,8 @@ class Facts(
         return optional(self.find("readings", name))
 
     redirecting_bridges = Fact(texts, "Addresses of PCI bridges with active Access Control Services.")
+
+    secure_boot = Fact(optional_flag, "Whether the firmware loads only signed programs; None without the setting.")
 
     @cached_property
     def kernels(self) -> Mapping[str, Kernel]:

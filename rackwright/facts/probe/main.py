@@ -101,6 +101,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "modules": attempt(kernel.modules, root),
         "modules_builtin": attempt(kernel.modules_builtin, root),
         "module_versions": attempt(kernel.module_versions, root),
+        "secure_boot": attempt(kernel.secure_boot, root),
         "kernels": attempt(kernel.kernels, root),
         "libraries": attempt(libraries.libraries, root),
         "kernel_parameters": attempt(kernel.kernel_parameters, root),

@@ -171,6 +171,13 @@ FOUND: dict[str, tuple[Change, str]] = {
         "module:nvidia",
     ),
     "RW-104": (several(driver, put("modules", "nouveau")), "module:nouveau"),
+    "RW-105": (
+        several(
+            lambda raw: raw.update(secure_boot=True),
+            entry("kernels", "6.1.0-51-amd64", {"bootable": True, "modules": [{"name": "nvidia", "signed": False}]}),
+        ),
+        "kernel:6.1.0-51-amd64",
+    ),
     "RW-106": (
         several(driver, entry("packages", "nvidia-fabricmanager-550", "550.54.14-1")),
         "package:nvidia-fabricmanager-550",
