@@ -65,11 +65,20 @@ class HostInventory(View):
         return paths
 
     @cached_property
+    def special_files(self) -> Mapping[str, Any]:
+        """The files with rights beyond those of permissions, and the places without an answer: few of thousands."""
+        return {
+            path: entry
+            for path, entry in self.table("files").items()
+            if not isinstance(entry, dict) or not str(entry.get("mode")).startswith("0")
+        }
+
+    @cached_property
     def unread_folders(self) -> Mapping[str, str]:
         """The places in /etc of which the probe lists no files, each with the reason: a foreign owner, or a mount."""
         return {
             path: str(entry["unknown"])
-            for path, entry in self.table("files").items()
+            for path, entry in self.special_files.items()
             if path.startswith("/etc/") and isinstance(entry, dict) and entry.keys() == {"unknown"}
         }
 

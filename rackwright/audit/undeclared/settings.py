@@ -59,6 +59,8 @@ def transports(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 
 def authorities(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the certificates that a person gave to update-ca-certificates; packages install theirs elsewhere."""
+    if AUTHORITIES.rstrip("/") not in facts.table("directories"):
+        return
     for path in facts.table("files"):
         if path.startswith(AUTHORITIES) and path.endswith(".crt") and not declared.declares_path(path):
             yield Finding(f"file:{path}", "a certificate authority that no package installed")

@@ -21,7 +21,7 @@ ESCAPED = re.compile(r"\\([0-7]{3})")
 def nfs_exports(root: str) -> list[dict[str, Any]]:
     """Return the exported directories, each once: those in files, and those that the server has beside."""
     folder = [f"{EXPORTS_FOLDER}/{name}" for name in listing(root + EXPORTS_FOLDER, "*.exports")]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path in (EXPORTS, *folder, RUNNING):
         if os.path.exists(root + path):
             before = {row["directory"] for row in rows} if path == RUNNING else ()

@@ -149,7 +149,10 @@ FOUND: dict[str, tuple[Change, str]] = {
     "RW-063": (unpackaged("/etc/security/limits.d/x.conf"), "file:/etc/security/limits.d/x.conf"),
     "RW-064": (unpackaged("/etc/ld.so.conf.d/x.conf"), "file:/etc/ld.so.conf.d/x.conf"),
     "RW-065": (
-        entry("files", "/usr/local/share/ca-certificates/x.crt", FILE),
+        several(
+            entry("directories", "/usr/local/share/ca-certificates", {"mode": "0755", "owner": "root:root"}),
+            entry("files", "/usr/local/share/ca-certificates/x.crt", FILE),
+        ),
         "file:/usr/local/share/ca-certificates/x.crt",
     ),
     "RW-070": (put("docker", {"name": "web", "image": "nginx:1"}, "containers"), "container:docker/web"),
