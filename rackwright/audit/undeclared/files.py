@@ -47,7 +47,8 @@ def owner_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     for name in facts.table("owners"):
         owner = facts.owner(name) or {}
         removed = owner.get("phase") == "removed"
-        if owner.get("fleet") == declared.fleet and owner.get("id") not in declared.ids and not removed:
+        is_left = owner.get("id") not in declared.ids and not declared.declares(f"owner:{name}")
+        if owner.get("fleet") == declared.fleet and is_left and not removed:
             yield Finding(f"owner:{name}", f"of {owner.get('id')}, which the fleet no longer declares")
 
 

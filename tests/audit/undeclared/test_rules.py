@@ -481,3 +481,5 @@ def test_the_record_of_a_removal_is_not_left_over():
 
     raw["owners"]["tier-hot"]["phase"] = "removing"
     assert found(RULES["RW-062"], raw) == [("owner:tier-hot", False)]
+    # the claim on the owner file reports another id
+    assert found(RULES["RW-062"], raw, with_more(declared(), "owner:tier-hot", "id")) == []
