@@ -34,7 +34,7 @@ NOT_COMPARED = frozenset(
             "foreign_packages",
         ),
         *("sudoers", "pam_modules", "pam_profile_modules", "crontabs", "at_jobs", "lingering", "user_units"),
-        *("module_taints", "grub_parameters"),
+        *("module_taints", "grub_parameters", "packet_filters", "nfs_exports", "kernel_names", "secure_boot"),
     )
 )
 """Parts of the raw facts that are not compared. Sockets, readings, unit states, some sysctls and others change by

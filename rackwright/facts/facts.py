@@ -21,7 +21,7 @@ from rackwright.facts.run import HostRuns
 from rackwright.facts.s3 import EndpointFacts
 from rackwright.facts.server import HostServers
 from rackwright.facts.storage import HostStorage
-from rackwright.facts.view import Fact, UnknownFact, View, mapping, optional, optional_number, texts
+from rackwright.facts.view import Fact, UnknownFact, View, mapping, optional, optional_flag, optional_number, texts
 
 FORMAT = 1
 
@@ -115,6 +115,14 @@ class LoginKeys(View):
         """Keys of the authorities whose certificates sshd accepts for the account, by the file that names them."""
         return _text_lists(self.read("authorities"), f"{self._where}.authorities")
 
+    principals_command = Fact(str, "Command that prints names of certificates; ``none`` if sshd runs none.")
+    methods = Fact(texts, "Ways to log in, such as ``publickey``, each with all its methods; empty for any method.")
+
+    @property
+    def principals(self) -> Mapping[str, tuple[str, ...]]:
+        """Names that certificates may have for the account, by the file with them; empty if its own name is the one."""
+        return _text_lists(self.read("principals"), f"{self._where}.principals")
+
     @property
     def original_keys(self) -> tuple[str, ...] | None:
         """Recorded keys that the login had before role access was first applied; None without a record."""
@@ -131,6 +139,7 @@ class AddedModule(View):
     path = Fact(str)
     name = Fact(str, "Name of the loaded module in the kernel, with ``_`` for ``-``.")
     version = Fact(optional)
+    signed = Fact(optional_flag, "Whether its file ends with a signature; None on a host without Secure Boot.")
 
 
 class Kernel(View):
@@ -310,6 +319,8 @@ class Facts(
         return optional(self.find("readings", name))
 
     redirecting_bridges = Fact(texts, "Addresses of PCI bridges with active Access Control Services.")
+
+    secure_boot = Fact(optional_flag, "Whether the firmware loads only signed programs; None without the setting.")
 
     @cached_property
     def kernels(self) -> Mapping[str, Kernel]:

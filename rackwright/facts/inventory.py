@@ -39,6 +39,14 @@ def top_of(path: str) -> str:
     return "/".join(path.split("/", 3)[:3])
 
 
+class NfsExport(View):
+    """A directory that the host offers to other machines over NFS."""
+
+    path = Fact(str, "File that names the directory; that of the running server for one without a line elsewhere.")
+    directory = Fact(str)
+    clients = Fact(texts, "Machines and their options, as in exports(5).")
+
+
 class HostInventory(View):
     """The things of a host that its packages did not bring."""
 
@@ -56,6 +64,24 @@ class HostInventory(View):
             paths.setdefault(top_of(path), []).append(path)
         return paths
 
+    @cached_property
+    def special_files(self) -> Mapping[str, Any]:
+        """The files with rights beyond those of permissions, and the places without an answer: few of thousands."""
+        return {
+            path: entry
+            for path, entry in self.table("files").items()
+            if not isinstance(entry, dict) or not str(entry.get("mode")).startswith("0")
+        }
+
+    @cached_property
+    def unread_folders(self) -> Mapping[str, str]:
+        """The places in /etc of which the probe lists no files, each with the reason: a foreign owner, or a mount."""
+        return {
+            path: str(entry["unknown"])
+            for path, entry in self.special_files.items()
+            if path.startswith("/etc/") and isinstance(entry, dict) and entry.keys() == {"unknown"}
+        }
+
     @property
     def changed_conffiles(self) -> Mapping[str, Any]:
         """Configuration files that differ from their packages, each ``changed``, ``missing`` or ``link``."""
@@ -69,6 +95,10 @@ class HostInventory(View):
     @cached_property
     def archives(self) -> tuple[ArchiveFacts, ...]:
         return self.rows("archives", ArchiveFacts, "path")
+
+    @property
+    def nfs_exports(self) -> tuple[NfsExport, ...]:
+        return self.rows("nfs_exports", NfsExport, "directory")
 
     @cached_property
     def listeners(self) -> tuple[ListenerFacts, ...]:
@@ -93,6 +123,10 @@ class HostInventory(View):
     def grub_parameters(self) -> Mapping[str, tuple[str, ...]]:
         """Return the kernel parameters of each configuration file of GRUB."""
         return self._text_lists("grub_parameters")
+
+    def kernel_names(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the devices that files of the system name as the kernel does, such as ``/dev/sda1``, by file."""
+        return self._text_lists("kernel_names")
 
     def crontabs(self) -> Mapping[str, int]:
         """Return the number of commands in each account's crontab."""

@@ -1,10 +1,10 @@
-"""The view of rackwright's nftables tables in the kernel."""
+"""The view of the packet filters in the kernel."""
 
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rackwright.facts.view import View
+from rackwright.facts.view import Fact, View, texts
 
 VERDICTS = ("accept", "drop", "counter", "return")
 """Statements that stand in a rule without a value."""
@@ -12,6 +12,8 @@ VERDICTS = ("accept", "drop", "counter", "return")
 
 class HostNftables(View):
     """The nftables tables of a host."""
+
+    packet_filters = Fact(texts, "Tables of nftables and of the older iptables, such as ``inet filter``, sorted.")
 
     def nftables_table(self, name: str) -> tuple[str, ...] | None:
         """Return the chains and rules of a table of rackwright, a line for each; None if the kernel has none.

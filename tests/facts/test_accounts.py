@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rackwright.facts.facts import Facts
 from rackwright.facts.probe import accounts
 from rackwright.facts.probe.observe import attempt
 from tests.support.fabricated_machine import FabricatedMachine
@@ -181,8 +182,26 @@ class TestLoginKeys:
         assert "links are not followed" in files["/home/olga/.ssh/more"]["unknown"]
         assert "no regular file" in files["/home/olga/.ssh/authorized_keys"]["unknown"]
 
-    @pytest.mark.parametrize("expected", ["", "authorizedkeysfile none\n"])
-    def test_an_sshd_that_says_nothing_is_unknown(self, root, monkeypatch, expected):
-        monkeypatch.setattr(accounts, "run_tool", lambda *argv: expected)
+    def test_names_of_certificates_and_methods_are_read(self, root, monkeypatch):
+        (root / "etc/ssh/names").write_text('# hers\nolga\nfrom="192.0.2.1" deploy\n')
+        settings = "authorizedkeysfile none\nauthorizedkeyscommand none\nauthorizedprincipalsfile /etc/ssh/names\n"
+        settings += "authorizedprincipalscommand /bin/names\nauthenticationmethods publickey,keyboard-interactive:pam\n"
+        monkeypatch.setattr(accounts, "run_tool", lambda *argv: settings)
+        found = Facts({"login_keys": accounts.login_keys(str(root))}).login_keys("olga")
+
+        assert found is not None
+        assert found.principals == {"/etc/ssh/names": ("deploy", "olga")}
+        assert found.principals_command == "/bin/names"
+        assert found.methods == ("publickey,keyboard-interactive:pam",)
+
+    def test_settings_that_sshd_does_not_print_are_unknown(self, root):
+        found = accounts.login_keys(str(root))["olga"]
+
+        assert "prints no authorizedprincipalsfile" in found["principals"]["unknown"]
+        assert "prints no authorizedprincipalscommand" in found["principals_command"]["unknown"]
+
+    @pytest.mark.parametrize("settings", ["", "authorizedkeysfile none\n"])
+    def test_an_sshd_that_says_nothing_is_unknown(self, root, monkeypatch, settings):
+        monkeypatch.setattr(accounts, "run_tool", lambda *argv: settings)
 
         assert "sshd -T" in accounts.login_keys(str(root))["olga"]["unknown"]

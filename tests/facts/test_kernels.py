@@ -49,6 +49,25 @@ def seen(machine: FabricatedMachine) -> Facts:
     return Facts({**raw, "covers": {"sysctls_left_out": []}})
 
 
+@pytest.mark.parametrize("pack", [bytes, lzma.compress])
+def test_with_secure_boot_each_added_module_is_signed_or_not(machine, pack):
+    variable = machine.root / kernel.SECURE_BOOT.lstrip("/")
+    variable.parent.mkdir(parents=True)
+    variable.write_bytes(b"\6\0\0\0\1")
+    folder = machine.root / f"lib/modules/{RUNNING}/updates/dkms"
+    suffix = ".ko" if pack is bytes else ".ko.xz"
+    (folder / f"signed{suffix}").write_bytes(pack(module(name="signed") + b"signature" + kernel.SIGNED))
+
+    assert kernel.secure_boot(machine.top) is True
+    found = {each.name: each.signed for each in seen(machine).kernels[RUNNING].modules}
+    assert found == {"nvidia": False, "signed": True}
+
+
+def test_without_efi_there_is_no_secure_boot_and_no_file_is_searched_for_a_signature(machine):
+    assert kernel.secure_boot(machine.top) is None
+    assert [each.signed for each in seen(machine).kernels[RUNNING].modules] == [None]
+
+
 @pytest.mark.parametrize(("suffix", "pack"), [("", bytes), (".xz", lzma.compress), (".gz", gzip.compress)])
 def test_a_module_says_what_it_is_however_it_is_packed(tmp_path, suffix, pack):
     path = tmp_path / f"nvidia.ko{suffix}"

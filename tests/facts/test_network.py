@@ -316,11 +316,11 @@ def test_routes_that_somebody_set_are_reported(kernel, machine):
 
 def test_a_table_that_changed_meanwhile_is_read_again(monkeypatch):
     answers = [[(netlink.INTERRUPTED, b"half"), (0, b"")], [(0, b"whole"), (0, b"")]]
-    monkeypatch.setattr(netlink, "send_request", lambda request: answers.pop(0))
+    monkeypatch.setattr(netlink, "send_request", lambda *request: answers.pop(0))
 
     assert netlink.dump(netlink.GET_ROUTES) == [b"whole"]
 
-    monkeypatch.setattr(netlink, "send_request", lambda request: [(netlink.INTERRUPTED, b"half"), (0, b"")])
+    monkeypatch.setattr(netlink, "send_request", lambda *request: [(netlink.INTERRUPTED, b"half"), (0, b"")])
     with pytest.raises(ReadError, match="changed during each read"):
         netlink.dump(netlink.GET_ROUTES)
 

@@ -4,10 +4,10 @@ import copy
 
 import pytest
 
-from rackwright.core import diff as comparison
 from rackwright.core.contract import UnknownValue
 from rackwright.facts.facts import Facts
-from tests.support.mutations import ROWS, Row, another, setting, values_read
+from tests.support import mutate
+from tests.support.mutations import Row
 from tests.support.recorded_hosts import AT_ENDPOINTS, RESOURCES, STACK, recorded
 
 PROPERTIES = [
@@ -19,29 +19,15 @@ PROPERTIES = [
 
 
 def differences(declared, raw):
-    claims = declared.kind.claims(declared.spec, STACK.repository)
-    return comparison.diff(claims, declared.kind.observe(claims, Facts(raw)))
+    return mutate.differences(declared, raw, STACK.repository)
 
 
 def differing(declared, raw):
-    """Return the paths of the properties with another known value than the declared one."""
-    return [item.path for item in differences(declared, raw) if not item.is_unknown]
+    return mutate.differing(declared, raw, STACK.repository)
 
 
 def row_of(declared, thing: str, name: str, raw) -> Row:
-    """Return the row of a property; without one, the row of the first value in *raw* that changes it alone."""
-    sort, key = thing.split(":", 1)
-    if name in ROWS.get(sort, ()):
-        return ROWS[sort][name]
-    claims = [claim for claim in declared.kind.claims(declared.spec, STACK.repository) if claim.thing == thing]
-    for place, leaf in values_read(lambda: declared.kind.observe(claims, Facts(raw))):
-        row, before = setting(lambda raw, key, place=place: place, leaf, another), place[leaf]
-        row.differ(raw, key)
-        found = differing(declared, raw)
-        place[leaf] = before
-        if found == [f"{thing}.{name}"]:
-            return row
-    raise AssertionError(f"no value of the facts changes {sort}.{name} alone: add a row to tests/support/mutations.py")
+    return mutate.row_of(declared, thing, name, raw, STACK.repository)
 
 
 def test_what_was_made_is_what_was_declared(declared, raw):

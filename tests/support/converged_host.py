@@ -28,7 +28,14 @@ def converged() -> dict[str, Any]:
     """Return raw facts of the host after `up`, with two blank drives that it did not have; a copy for each caller."""
     raw: dict[str, Any] = copy.deepcopy(_CONVERGED["facts"])
     drives = [{**copy.deepcopy(BLANK), "name": name, "serial": name.upper()} for name in ("sda", "sdb")]
-    return {**raw, "drives": drives, "sysctls": {**raw["sysctls"], "kernel.numa_balancing": "0"}}
+    return with_unrecorded({**raw, "drives": drives, "sysctls": {**raw["sysctls"], "kernel.numa_balancing": "0"}})
+
+
+def with_unrecorded(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return *raw* with the facts that no probe read when it was recorded: no packet filter, export or principal."""
+    for login in raw["login_keys"].values():
+        login.update(principals={}, principals_command="none", methods=[])
+    return {**raw, "packet_filters": [], "nfs_exports": [], "kernel_names": {}, "gpus": [], "secure_boot": None}
 
 
 def declared(**wants: Mapping[str, Any]) -> HostDeclaration:

@@ -270,7 +270,9 @@ ROWS: dict[str, dict[str, Row]] = {
     },
     "unit": {
         **FILE,
-        "state": setting(lambda raw, key: raw["units"][key], "enabled", lambda state: "masked"),
+        "state": setting(
+            lambda raw, key: raw["units"][key], "enabled", lambda state: "masked" if state != "masked" else "enabled"
+        ),
         "active": setting(lambda raw, key: raw["units"][key], "active", lambda state: "failed"),
     },
     "package": {

@@ -18,6 +18,7 @@ DYNAMIC_UIDS = range(61184, 65520)
 """Ids of accounts that systemd makes for the time of a service. Source: systemd, docs/UIDS-GIDS.md."""
 SUDOERS, SUDOERS_FOLDER = "/etc/sudoers", "/etc/sudoers.d"
 SSHD, SSHD_FOLDER = "/etc/ssh/sshd_config", "/etc/ssh/sshd_config.d"
+INTERACTIVE = "keyboard-interactive"
 PAM = "/etc/pam.d"
 PAM_COMMON = f"{PAM}/common-"
 """Prefix of the files that pam-auth-update writes from the profiles of packages."""
@@ -109,6 +110,31 @@ def authorities(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     for path, keys in found.items():
         if not declared.declares_path(path):
             yield Finding(f"file:{path}", f"trusts certificates of {', '.join(keys) or 'no key'}")
+
+
+def principals(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the sources of names that certificates may have for an account, beside the account's own name."""
+    found: dict[str, tuple[str, ...]] = {}
+    for account in facts.login_accounts:
+        login = facts.login_keys(account)
+        if login is None:
+            continue
+        if login.principals_command != "none":
+            yield Finding(f"principals:{account}", f"sshd asks the command {login.principals_command}")
+        for path, names in login.principals.items():
+            found[path] = (*found.get(path, ()), *names)
+    for path, all_names in found.items():
+        if not declared.declares_path(path):
+            yield Finding(f"file:{path}", f"admits certificates for {', '.join(dict.fromkeys(all_names)) or 'nobody'}")
+
+
+def interactive_logins(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the accounts of rackwright that sshd asks a question, which no program answers."""
+    for account in facts.login_accounts:
+        login = facts.login_keys(account) if account in declared.accounts else None
+        ways = login.methods if login else ()
+        if ways and all(INTERACTIVE in way or "password" in way for way in ways):
+            yield Finding(f"user:{account}", f"sshd asks for {' or '.join(ways)}")
 
 
 def sshd_settings(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
@@ -216,6 +242,26 @@ RULES = (
         "Run `passwd -l` for the account",
         "shadow(5); CIS Debian Linux 12 Benchmark, 7.2",
         passwordless,
+        severity="error",
+    ),
+    Rule(
+        "RW-029",
+        "sshd takes the principals of certificates only from declared files.",
+        "principals of sshd",
+        "A name in such a file lets the certificate of another person in.",
+        f"Remove AuthorizedPrincipalsFile or AuthorizedPrincipalsCommand from sshd's configuration, {ADMIT}",
+        "sshd_config(5), AuthorizedPrincipalsFile",
+        principals,
+        severity="error",
+    ),
+    Rule(
+        "RW-129",
+        "sshd asks the accounts of rackwright no question.",
+        "methods of sshd",
+        "A second factor for all accounts locks automation out at its next login.",
+        "Except the account by `Match User` in sshd's configuration; role `access` does",
+        "sshd_config(5), AuthenticationMethods; ansible/ansible#16259, #40340",
+        interactive_logins,
         severity="error",
     ),
 )

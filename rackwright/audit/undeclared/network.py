@@ -3,11 +3,23 @@
 from collections.abc import Iterator
 
 from rackwright.audit.undeclared.declaration import HostDeclaration
-from rackwright.audit.undeclared.paths import unpackaged_in
+from rackwright.audit.undeclared.paths import files_in, unpackaged_in
 from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
 from rackwright.facts.facts import Facts
 from rackwright.kinds.network.unmanaged import INTERFACES, ifupdown_interfaces
 
+FIREWALL = (
+    "/etc/nftables.conf",
+    "/etc/nftables.d",
+    "/etc/iptables",
+    "/etc/ufw",
+    "/etc/default/ufw",
+    "/etc/firewalld",
+)
+"""Settings of nftables, iptables-persistent, ufw and firewalld."""
+OWN_TABLES = "inet rackwright_"
+ENGINES = ("podman", "docker.io", "docker-ce", "containerd", "containerd.io")
+"""Packages of engines, which make tables for the networks of their containers."""
 FOLDERS = ("/etc/netplan", "/etc/systemd/network", "/etc/network/interfaces.d", INTERFACES)
 
 
@@ -39,10 +51,26 @@ def routes(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     if declared.host.network is None or declared.in_cluster:
         return
     expected = {(route.to, route.via) for route in declared.host.network.routes}
+    # a declared route that leads elsewhere differs in its claim, and is no second one
+    missing = {to for to, _ in expected - {(route.destination, route.gateway) for route in facts.routes}}
     for route in facts.routes:
-        if declared.declares(f"link:{route.link}") and (route.destination, route.gateway) not in expected:
+        is_other = route.destination not in missing and (route.destination, route.gateway) not in expected
+        if declared.declares(f"link:{route.link}") and is_other:
             hop = f"via {route.gateway} " if route.gateway else ""
             yield Finding(f"route:{route.destination}", f"{hop}on {route.link}")
+
+
+def firewall_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    yield from files_in(facts, declared, *FIREWALL)
+
+
+def firewall_tables(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the tables of packet filters that nothing declares; engines and clusters make tables of their own."""
+    if declared.in_cluster or any(facts.package(name) for name in ENGINES):
+        return
+    for table in facts.packet_filters:
+        if not table.startswith(OWN_TABLES):
+            yield Finding(f"packet_filter:{table}", "in the kernel")
 
 
 RULES = (
@@ -73,5 +101,23 @@ RULES = (
         f"Remove the route with `ip route del`, declare it, {ADMIT}",
         "ip-route(8)",
         routes,
+    ),
+    Rule(
+        "RW-053",
+        "The settings of the firewall are those of packages and resources.",
+        "settings of the firewall",
+        "Such a file opens ports, or closes those of jobs, at the next start of the firewall.",
+        f"Remove the file or restore the packaged one, {ADMIT}",
+        "nft(8); iptables(8); ufw(8); firewalld(1)",
+        firewall_files,
+    ),
+    Rule(
+        "RW-054",
+        "Each table of packet filters belongs to a resource or a container engine.",
+        "tables of packet filters",
+        "Such a table drops, redirects or copies packets, whatever the files of the firewall say.",
+        f"Look at the table with `nft list table`, then remove it or {ADMIT.removeprefix('or ')}",
+        "nft(8); Linux, include/uapi/linux/netfilter/nf_tables.h",
+        firewall_tables,
     ),
 )

@@ -6,6 +6,7 @@ from rackwright.audit.undeclared.declaration import HostDeclaration, foreign_wor
 from rackwright.audit.undeclared.rule import Finding
 from rackwright.facts.facts import Facts
 from rackwright.facts.inventory import top_of
+from rackwright.facts.view import UnknownFact
 
 MASKABLE = ("/etc/systemd/", "/etc/udev/", "/etc/sysctl.d/", "/etc/modprobe.d/", "/etc/tmpfiles.d/")
 """Directories in which a link to /dev/null switches off the file of that name in a directory of the packages."""
@@ -16,6 +17,7 @@ def unpackaged_in(facts: Facts, declared: HostDeclaration, *folders: str) -> Ite
 
     A folder may also be the path of one file. A link that only switches off a packaged file is no file of its own.
     """
+    _require_listed(facts, folders)
     by_top = facts.unpackaged_by_top
     tops = dict.fromkeys(map(top_of, folders))
     for path in (path for top in tops for path in by_top.get(top, ())):
@@ -23,6 +25,21 @@ def unpackaged_in(facts: Facts, declared: HostDeclaration, *folders: str) -> Ite
             is_mask = path.startswith(MASKABLE) and link_target(facts, path) == "/dev/null"
             if not is_mask:
                 yield path
+
+
+def _require_listed(facts: Facts, folders: tuple[str, ...]) -> None:
+    """Require that the probe has listed each of *folders* with all files below.
+
+    Raises:
+        UnknownFact: One belongs to another account than root, is a mount, or is a link to somewhere else.
+    """
+    for path, reason in facts.unread_folders.items():
+        if is_in(path, folders) or any(is_in(folder, (path,)) for folder in folders):
+            raise UnknownFact(f"{path}: {reason}")
+    for folder in folders:
+        target = link_target(facts, folder)
+        if target is not None and folder not in facts.changed_conffiles and folder not in facts.unpackaged:
+            raise UnknownFact(f"{folder}: a link to {target}")
 
 
 def changed_in(facts: Facts, declared: HostDeclaration, *folders: str) -> Iterator[str]:

@@ -43,6 +43,16 @@ def nouveau(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
         yield Finding("module:nouveau", "loaded on a host with NVIDIA GPUs")
 
 
+def unsigned_modules(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the added modules that the kernel of the next boot refuses, since nobody signed them."""
+    if not facts.secure_boot:
+        return
+    for release, kernel in facts.next_kernels().items():
+        for module in kernel.modules:
+            if module.signed is False:
+                yield Finding(f"kernel:{release}", f"{module.name} is not signed, and Secure Boot is on")
+
+
 def fabric_manager(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     if not _has_nvidia(facts) or not (loaded := facts.module_version("nvidia")):
         return
@@ -140,6 +150,17 @@ RULES = (
         nouveau,
         severity="error",
         scope="kernel",
+    ),
+    Rule(
+        "RW-105",
+        "With Secure Boot, added modules of the next boot's kernel are signed.",
+        "signatures of modules",
+        "The kernel refuses the module, so that the GPUs or network cards have no driver after the boot.",
+        "Install the distribution's signed module, or sign it with a key that `mokutil --list-enrolled` shows",
+        "Linux, Documentation/admin-guide/module-signing.rst; linux-surface/linux-surface#906",
+        unsigned_modules,
+        severity="error",
+        scope="hardware",
     ),
     Rule(
         "RW-106",

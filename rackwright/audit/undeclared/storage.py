@@ -74,6 +74,21 @@ def mounts(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
             yield Finding(f"mount:{mount.target}", f"{mount.type} on {mount.device or 'another machine'}")
 
 
+def exports(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the directories that the host offers over NFS, from its files and from the running server."""
+    for export in facts.nfs_exports:
+        if not declared.declares_path(export.path):
+            yield Finding(f"export:{export.directory}", f"to {', '.join(export.clients) or 'all'}, in {export.path}")
+
+
+def kernel_names(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the devices that files of the system name as the kernel does at this boot."""
+    for path, names in facts.kernel_names().items():
+        if not declared.declares_path(path):
+            for name in names:
+                yield Finding(f"device:{path}:{name}", "the kernel gives this name to another drive after a change")
+
+
 RULES = (
     Rule(
         "RW-010",
@@ -124,5 +139,25 @@ RULES = (
         "mount(8); nfs(5)",
         mounts,
         scope="kernel",
+    ),
+    Rule(
+        "RW-015",
+        "Each directory that the host exports over NFS is declared.",
+        "exports of NFS",
+        "Other machines read and write there by the ids that they claim to have.",
+        f"Remove the line, then run `exportfs -ra`, {ADMIT}",
+        "exports(5); exportfs(8)",
+        exports,
+        severity="error",
+    ),
+    Rule(
+        "RW-114",
+        "Files of mounts, encrypted volumes and arrays name drives by their identity.",
+        "names of devices",
+        "At another boot the name may belong to another drive, which is then mounted, opened or assembled.",
+        "Write UUID= of the filesystem, or the path below /dev/disk/by-id",
+        "fstab(5); linux-nvme/nvme-cli#2849; systemd/systemd#22692",
+        kernel_names,
+        scope="hardware",
     ),
 )

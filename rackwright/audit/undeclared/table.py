@@ -1,8 +1,19 @@
 """All rules, by id."""
 
-from rackwright.audit.undeclared import accounts, files, kernel, network, pitfalls, services, software, storage
+from rackwright.audit.undeclared import (
+    accounts,
+    files,
+    gpus,
+    kernel,
+    network,
+    pitfalls,
+    services,
+    settings,
+    software,
+    storage,
+)
 from rackwright.audit.undeclared.rule import Rule
 
-MODULES = (software, storage, accounts, services, kernel, network, files, pitfalls)
+MODULES = (software, storage, accounts, services, kernel, network, files, settings, pitfalls, gpus)
 RULES: dict[str, Rule] = {rule.id: rule for rule in sorted((r for m in MODULES for r in m.RULES), key=lambda r: r.id)}
 """Rules by id, sorted. An id of a removed rule is not used again."""

@@ -40,6 +40,7 @@ MODULES = (
             "kubernetes",
             "libraries",
             "nftables",
+            "offers",
             "vendors",
             "accounts",
             "rights",

@@ -125,7 +125,35 @@ def keys_of(root: str, name: str, uid: str, home: str) -> dict[str, Any]:
         "files": {path: attempt(keys_in, root, path, home) for path in paths},
         "noted": attempt(keys_in, root, f"{ORIGINAL_KEYS}{name}", "/etc/ssh"),
         "authorities": attempt(keys_of_authorities, root, settings.get("trustedusercakeys", "none")),
+        "principals": attempt(lambda: principals(root, setting(settings, "principalsfile"), name, uid, home)),
+        "principals_command": attempt(setting, settings, "principalscommand"),
+        "methods": [way for way in settings.get("authenticationmethods", "any").split() if way != "any"],
     }
+
+
+def setting(settings: dict[str, str], name: str) -> str:
+    """Return the setting ``authorized`` *name* of sshd.
+
+    Raises:
+        ReadError: sshd did not print it.
+    """
+    if f"authorized{name}" not in settings:
+        raise ReadError(f"sshd -T prints no authorized{name}")
+    return settings[f"authorized{name}"]
+
+
+def principals(root: str, pattern: str, name: str, uid: str, home: str) -> dict[str, list[str]]:
+    """Return the names that certificates may have for the account, by the file with them; empty without such a file."""
+    path = key_path(pattern, name, uid, home)
+    if pattern == "none":
+        return {}
+    folder = os.path.dirname(home) if path.startswith(f"{home}/") else "/"
+    try:
+        text = read_untrusted(root + folder, os.path.relpath(path, folder)).decode(errors="replace")
+    except FileNotFoundError:
+        return {path: []}
+    lines = (line.split("#", 1)[0].split() for line in text.splitlines())
+    return {path: sorted({words[-1] for words in lines if words})}  # options stand before the name
 
 
 def keys_of_authorities(root: str, path: str) -> dict[str, list[str]]:

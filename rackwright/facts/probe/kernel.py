@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any
 
-from rackwright.facts.probe.elf import modinfo
+from rackwright.facts.probe.elf import modinfo, open_module
 from rackwright.facts.probe.observe import ReadError, attempt, listing, read, unwrap
 
 SYSCTLS_LEFT_OUT = (
@@ -112,6 +112,26 @@ def module_versions(root: str) -> dict[str, str]:
     }
 
 
+SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+"""Four bytes of attributes, and 1 for Secure Boot. Source: UEFI Specification 2.10, section 3.3."""
+SIGNED = b"~Module signature appended~\n"
+"""End of the file of a signed module. Source: Linux, include/linux/module_signature.h."""
+
+
+def secure_boot(root: str) -> bool | None:
+    """Return whether the firmware loads only signed boot programs; None for a firmware without the setting."""
+    if not os.path.exists(root + SECURE_BOOT):
+        return None
+    with open(root + SECURE_BOOT, "rb") as file:
+        return file.read(5)[4:] == b"\1"
+
+
+def is_signed(path: str) -> bool:
+    with open_module(path) as file:
+        file.seek(-len(SIGNED), os.SEEK_END)
+        return bool(file.read() == SIGNED)
+
+
 def kernels(root: str) -> dict[str, Any]:
     """Return the installed kernels by release: whether each can boot, and its added modules."""
     folder = f"{root}/lib/modules"
@@ -133,10 +153,12 @@ def added_modules(root: str, folder: str) -> list[dict[str, Any]]:
         if name != "kernel" and os.path.isdir(top) and not os.path.islink(top):
             for parent, _, files in sorted(os.walk(top)):
                 paths += [f"{parent}/{file}" for file in sorted(files) if ".ko" in file]
-    return [added_module(path, path[len(root) :]) for path in paths]
+    is_secure = attempt(secure_boot, root)
+    return [added_module(path, path[len(root) :], is_secure not in (None, False)) for path in paths]
 
 
-def added_module(path: str, host_path: str) -> dict[str, Any]:
+def added_module(path: str, host_path: str, has_secure_boot: bool) -> dict[str, Any]:
+    """Return path, name and version of a module, and with Secure Boot whether it is signed: a packed file is slow."""
     info = attempt(modinfo, path)
     return {
         "path": host_path,
@@ -145,6 +167,7 @@ def added_module(path: str, host_path: str) -> dict[str, Any]:
             lambda: unwrap(info).get("name", os.path.basename(host_path).partition(".ko")[0]).replace("-", "_")
         ),
         "version": attempt(lambda: unwrap(info).get("version")),
+        "signed": attempt(is_signed, path) if has_secure_boot else None,
     }
 
 

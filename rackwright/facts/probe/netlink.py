@@ -26,6 +26,12 @@ DESTINATION, LINK, GATEWAY, METRIC, NEXT_HOPS, TABLE, VIA = 1, 4, 5, 6, 9, 15, 1
 MAIN, KERNEL, UNICAST, GLOBAL = 254, 2, 1, 0
 DEAD = {6: "blackhole", 7: "unreachable", 8: "prohibit"}
 LINK_LOCAL = ("169.254.", "fe80:")
+GET_TABLES = 0x0A01
+"""NFT_MSG_GETTABLE of the subsystem NFNL_SUBSYS_NFTABLES. Source: linux/netfilter/nfnetlink.h, nf_tables.h."""
+TABLE_NAME = 1
+FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
+"""Source: NFPROTO_ in linux/netfilter.h."""
+NETFILTER = getattr(socket, "NETLINK_NETFILTER", 12)
 BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
 
 
@@ -128,21 +134,28 @@ def align(length: int) -> int:
     return (length + 3) & ~3
 
 
-def dump(request: int) -> list[bytes]:
+def nftables_tables() -> list[str]:
+    """Return family and name of each table of nftables: ``inet filter``."""
+    messages = dump(GET_TABLES, NETFILTER)
+    rows = ((message[0], attributes(message[4:]).get(TABLE_NAME, b"")) for message in messages)
+    return [f"{FAMILIES.get(family, family)} {name.decode(errors='replace').rstrip(chr(0))}" for family, name in rows]
+
+
+def dump(request: int, protocol: int = socket.NETLINK_ROUTE) -> list[bytes]:
     """Return the kernel's answer to *request*: its messages without their headers.
 
     Raises:
         ReadError: the table changed during each of TRIES reads.
     """
     for _ in range(TRIES):
-        answer = list(send_request(request))
+        answer = list(send_request(request, protocol))
         if not any(flags & INTERRUPTED for flags, _ in answer):
             return [message for _, message in answer[:-1]]  # the last message only marks the end
     raise ReadError("the kernel's table changed during each read")
 
 
-def send_request(request: int) -> Iterator[tuple[int, bytes]]:
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+def send_request(request: int, protocol: int) -> Iterator[tuple[int, bytes]]:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as kernel:
         kernel.settimeout(SECONDS)
         # a header, and a message without a family, which means all families
         kernel.send(struct.pack("=IHHII12x", 28, request, REQUEST | DUMP, 1, 0))

@@ -1,4 +1,4 @@
-"""The nftables tables of rackwright in the kernel, as nft lists them."""
+"""The packet filters in the kernel: rackwright's nftables tables as nft lists them, and the names of all tables."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 from functools import partial
 from typing import Any
 
-from rackwright.facts.probe import kernel
-from rackwright.facts.probe.observe import ReadError, attempt, run_tool
+from rackwright.facts.probe import kernel, netlink
+from rackwright.facts.probe.observe import ReadError, attempt, read, run_tool
 
 PREFIX = "rackwright_"
 """Beginning of the names of rackwright's tables."""
@@ -24,6 +24,22 @@ def tables(root: str) -> dict[str, Any]:
     found = [item["table"] for item in listed("tables") if "table" in item]
     names = [table["name"] for table in found if table["family"] == "inet" and table["name"].startswith(PREFIX)]
     return {name: attempt(partial(table, name)) for name in names}
+
+
+LEGACY = {"ip": "/proc/net/ip_tables_names", "ip6": "/proc/net/ip6_tables_names"}
+"""Files with the tables of the older iptables, by family; a kernel without its module has none."""
+
+
+def packet_filters(root: str) -> list[str]:
+    """Return family and name of each table of nftables, and of the older iptables, such as ``inet filter``."""
+    modern = netlink.nftables_tables() if has_module(root) else []
+    older = [
+        f"{family} {name} of the older iptables"
+        for family, path in LEGACY.items()
+        if os.path.exists(root + path)
+        for name in read(root + path).split()
+    ]
+    return sorted([*modern, *older])
 
 
 def has_module(root: str) -> bool:

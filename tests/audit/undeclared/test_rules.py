@@ -11,13 +11,15 @@ from rackwright.audit.undeclared.rule import Rule
 from rackwright.audit.undeclared.search import apply
 from rackwright.audit.undeclared.table import MODULES, RULES
 from rackwright.facts.facts import Facts
-from tests.support.converged_host import SEEDED, converged, declared, with_more
+from tests.support.converged_host import SEEDED, converged, declared, with_more, with_unrecorded
 
 Change = Callable[[dict[str, Any]], object]
 FILE = {"digest": "0f", "mode": "0644", "owner": "root:root", "mtime_ns": 1}
 LOGIN = {"uid": 1007, "gid": 1007, "home": "/home/eve", "shell": "/bin/bash", "password": "locked"}
 LOGIN |= {"expires": None, "groups": ["eve"]}
 KEY = "SHA256:of-eve"
+UUID = "GPU-0a"
+BOARD = {"index": 0, "uuid": UUID, "mig": False, "mig_pending": False, "ecc": True, "ecc_pending": True}
 GPU = {"pci": ["10de:2330", "10de:2330"]}
 
 
@@ -58,6 +60,8 @@ def driver(raw: dict[str, Any]) -> None:
     raw["hardware"].update(GPU)
     raw["module_versions"]["nvidia"] = "550.54.15"
     raw["modules"].append("nvidia")
+    raw["module_taints"]["nvidia"] = "OE"
+    raw["gpus"] = [{**BOARD, "mig_instances": []}]
     raw["packages"] |= {"libnvidia-compute": "550.54.15-1", "nvidia-driver": "550.54.15-1"}
     raw["libraries"]["libcuda.so.1"] = ["/usr/lib/x86_64-linux-gnu/libcuda.so.550.54.15"]
     raw["units"]["nvidia-persistenced.service"] = {"load": "loaded", "active": "active", "enabled": "enabled"}
@@ -97,6 +101,10 @@ FOUND: dict[str, tuple[Change, str]] = {
     "RW-012": (signature("crypto_LUKS"), "drive:SDA"),
     "RW-013": (signature("ext4"), "drive:SDA"),
     "RW-014": (put("mounts", MOUNT), "mount:/mnt"),
+    "RW-015": (
+        put("nfs_exports", {"path": "/etc/exports", "directory": "/srv", "clients": ["*(rw)"]}),
+        "export:/srv",
+    ),
     "RW-020": (entry("users", "eve", LOGIN), "user:eve"),
     "RW-021": (entry("users", "toor", {**LOGIN, "uid": 0}), "user:toor"),
     "RW-022": (
@@ -112,6 +120,7 @@ FOUND: dict[str, tuple[Change, str]] = {
         "file:/etc/ssh/sshd_config.d/x.conf",
     ),
     "RW-028": (entry("users", "eve", {**LOGIN, "password": "none"}), "user:eve"),
+    "RW-029": (put("/etc/ssh/names", ["eve"], "login_keys", "root", "principals"), "file:/etc/ssh/names"),
     "RW-030": (put("listeners", SOCKET), "socket:tcp:[::]:4444"),
     "RW-031": (unpackaged("/etc/systemd/system/x.service"), "unit:x.service"),
     "RW-032": (
@@ -129,14 +138,26 @@ FOUND: dict[str, tuple[Change, str]] = {
     "RW-050": (unpackaged("/etc/systemd/network/x.network"), "file:/etc/systemd/network/x.network"),
     "RW-051": (put("links", LINK), "link:eth7"),
     "RW-052": (put("routes", ROUTE), "route:203.0.113.0/24"),
+    "RW-053": (entry("changed_conffiles", "/etc/nftables.conf", "changed"), "file:/etc/nftables.conf"),
+    "RW-054": (put("packet_filters", "inet sniff"), "packet_filter:inet sniff"),
     "RW-060": (entry("files", "/usr/local/bin/x", {**FILE, "mode": "4755"}), "file:/usr/local/bin/x"),
     "RW-061": (entry("files", "/opt/rackwright/x", FILE), "file:/opt/rackwright/x"),
     "RW-062": (
         entry("owners", "role-old", {"id": "alpha/old", "fleet": "software", "phase": "ready"}),
         "owner:role-old",
     ),
+    "RW-063": (unpackaged("/etc/security/limits.d/x.conf"), "file:/etc/security/limits.d/x.conf"),
+    "RW-064": (unpackaged("/etc/ld.so.conf.d/x.conf"), "file:/etc/ld.so.conf.d/x.conf"),
+    "RW-065": (
+        several(
+            entry("directories", "/usr/local/share/ca-certificates", {"mode": "0755", "owner": "root:root"}),
+            entry("files", "/usr/local/share/ca-certificates/x.crt", FILE),
+        ),
+        "file:/usr/local/share/ca-certificates/x.crt",
+    ),
     "RW-070": (put("docker", {"name": "web", "image": "nginx:1"}, "containers"), "container:docker/web"),
     "RW-071": (put("podman", {"names": ["nginx:1"], "digests": []}, "images"), "image:nginx:1"),
+    "RW-072": (unpackaged("/etc/docker/daemon.json"), "file:/etc/docker/daemon.json"),
     "RW-101": (
         several(driver, entry("libraries", "libnvidia-ml.so.1", ["/usr/lib/libnvidia-ml.so.535.161.07"])),
         "library:libnvidia-ml.so.1",
@@ -148,14 +169,35 @@ FOUND: dict[str, tuple[Change, str]] = {
         ),
         "kernel:6.1.0-51-amd64",
     ),
+    "RW-103": (
+        several(driver, put("nvidia", "P", "module_taints"), put("pci", "10de:2901", "hardware")),
+        "module:nvidia",
+    ),
     "RW-104": (several(driver, put("modules", "nouveau")), "module:nouveau"),
+    "RW-105": (
+        several(
+            lambda raw: raw.update(secure_boot=True),
+            entry("kernels", "6.1.0-51-amd64", {"bootable": True, "modules": [{"name": "nvidia", "signed": False}]}),
+        ),
+        "kernel:6.1.0-51-amd64",
+    ),
     "RW-106": (
         several(driver, entry("packages", "nvidia-fabricmanager-550", "550.54.14-1")),
         "package:nvidia-fabricmanager-550",
     ),
+    "RW-107": (several(driver, put("pci", "10de:22a3", "hardware")), "unit:nvidia-fabricmanager.service"),
     "RW-108": (
         several(driver, put("active", "failed", "units", "nvidia-persistenced.service")),
         "unit:nvidia-persistenced.service",
+    ),
+    "RW-109": (several(driver, put("mig_pending", True, "gpus", "0")), f"gpu:{UUID}"),
+    "RW-110": (
+        several(driver, put("kernel_parameters", "vfio-pci.ids=10de:2330")),
+        "kernel_parameter:vfio-pci.ids=10de:2330",
+    ),
+    "RW-111": (
+        several(driver, entry("gpus", 0, {**BOARD, "mig": True, "mig_pending": True, "mig_instances": []})),
+        f"gpu:{UUID}",
     ),
     "RW-113": (
         several(
@@ -164,10 +206,17 @@ FOUND: dict[str, tuple[Change, str]] = {
         ),
         "cdi:nvidia.com/gpu",
     ),
+    "RW-114": (entry("kernel_names", "/etc/fstab", ["/dev/sda1"]), "device:/etc/fstab:/dev/sda1"),
     "RW-115": (put("superblock", SUPERBLOCK, "drives", "1"), "drive:SDB"),
     "RW-121": (several(driver, put("redirecting_bridges", "0000:00:01.0")), "bridges"),
+    "RW-122": (unpackaged("/etc/nccl.conf"), "file:/etc/nccl.conf"),
     "RW-124": (several(driver, put("kernel.numa_balancing", "1", "sysctls")), "sysctl:kernel.numa_balancing"),
     "RW-125": (put("chrony.offset_seconds", -0.2, "measures"), "fact:chrony.offset_seconds"),
+    "RW-127": (unpackaged("/etc/pip.conf"), "file:/etc/pip.conf"),
+    "RW-129": (
+        put("methods", "publickey,keyboard-interactive", "login_keys", "rackwright"),
+        "user:rackwright",
+    ),
     "RW-126": (entry("dkms", "amdgpu", {"6.2": [], "6.3": ["6.1.0-50-amd64"]}), "dkms:amdgpu"),
 }
 """By rule the change of a converged host, and the thing that the rule finds."""
@@ -313,6 +362,19 @@ def test_bridges_of_engines_and_routes_of_a_cluster_are_not_found():
     assert found(RULES["RW-052"], raw, cluster) == []
 
 
+def test_a_declared_route_that_leads_elsewhere_is_left_to_its_claim():
+    """
+    A second route to the same network is undeclared, since the claim on the first one holds.
+    """
+    raw = converged()
+    other = {**ROUTE, "destination": "198.51.100.0/24"}
+    raw["routes"] = [other]
+    assert found(RULES["RW-052"], raw) == []
+
+    raw["routes"].append({**other, "gateway": "10.32.0.254"})
+    assert found(RULES["RW-052"], raw) == [("route:198.51.100.0/24", False)]
+
+
 def test_packages_are_unknown_without_lists_unless_apt_has_no_archive_of_its_own():
     raw = converged()
     raw["foreign_packages"] = {"unknown": "no list of debian's packages"}
@@ -348,7 +410,7 @@ def test_what_people_put_on_a_host_of_the_twin_is_found():
     """
     Recorded: twenty things were put there by commands, beside a drop-in that a claim on its unit finds too.
     """
-    raw = {**converged(), **json.loads(SEEDED.read_text()), "drives": converged()["drives"]}
+    raw = with_unrecorded({**converged(), **json.loads(SEEDED.read_text()), "drives": converged()["drives"]})
     raw["sysctls"]["kernel.numa_balancing"] = "0"
 
     assert [f"{rule.id} {thing}" for rule in RULES.values() for thing, _ in found(rule, raw)] == [
@@ -376,6 +438,39 @@ def test_what_people_put_on_a_host_of_the_twin_is_found():
     ]
 
 
+@pytest.mark.parametrize(
+    ("id", "path", "entry_of"),
+    [
+        ("RW-034", "/etc/cron.d", {"unknown": "it belongs to games:root, and is not entered"}),
+        ("RW-034", "/etc/cron.d", {"unknown": "another filesystem is mounted here"}),
+        ("RW-034", "/etc/cron.d", {**FILE, "digest": "-> /opt/x"}),
+        ("RW-004", "/etc/apt", {"unknown": "a Python environment, of which only the packages are read"}),
+        ("RW-031", "/etc/systemd/system/multi-user.target.wants", {"unknown": "it belongs to games:root"}),
+    ],
+)
+def test_a_directory_of_which_the_probe_lists_no_files_is_unknown(id, path, entry_of):
+    raw = converged()
+    raw["files"][path] = entry_of
+
+    assert found(RULES[id], raw) == [(RULES[id].subject, True)]
+
+
+def test_a_mount_elsewhere_changes_no_rule():
+    raw = converged()
+    raw["files"]["/etc/resolvconf"] = {"unknown": "another filesystem is mounted here"}
+
+    assert [item for rule in RULES.values() for item in found(rule, raw)] == []
+
+
+def test_container_engines_make_packet_filters_and_lock_files():
+    raw = converged()
+    unpackaged("/etc/containers/networks/netavark.lock")(raw)
+    raw["packet_filters"] = ["ip nat"]
+    raw["packages"]["podman"] = "4.3.1"
+
+    assert found(RULES["RW-054"], raw) == [] and found(RULES["RW-072"], raw) == []
+
+
 def test_the_record_of_a_removal_is_not_left_over():
     """
     The owner file of a tier that `up` removed stays with the phase `removed`.
@@ -386,3 +481,5 @@ def test_the_record_of_a_removal_is_not_left_over():
 
     raw["owners"]["tier-hot"]["phase"] = "removing"
     assert found(RULES["RW-062"], raw) == [("owner:tier-hot", False)]
+    # the claim on the owner file reports another id
+    assert found(RULES["RW-062"], raw, with_more(declared(), "owner:tier-hot", "id")) == []
