@@ -30,7 +30,7 @@ class Digits(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    # two workers without a wait for more requests: the fastest here of one or two, with and without batches and their wait
+    # two workers that wait for no more requests: the fastest here of one or two, with and without batches
     api = Digits(max_batch_size=16, batch_timeout=0.0)
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=2, fast_queue=True)
     server.run(host="127.0.0.1", port=int(sys.argv[2]), log_level="warning", generate_client_file=False)
