@@ -64,6 +64,7 @@ OUTPUTS: Mapping[str, Any] = {
     "tier move": json_tier_types.ArchiveData | json_tier_types.PlacementResult,
     "tier plan": json_tier_types.TransferPlan | json_tier_types.PlacementPlan,
     "tier restore": json_tier_types.ArchiveData,
+    "tier test": json_tier_types.RestoreTests,
     "tier verify": json_tier_types.ArchiveVerification,
     "twin status": json_types.TwinStatus,
     "upgrade": json_types.Upgrade,

@@ -68,9 +68,11 @@ class RelocationData(TypedDict):
     """Size of its files."""
 
 
-class FailedRelocation(RelocationData):
+class FailedRelocation(TypedDict):
     """A move that failed. Nothing was deleted."""
 
+    move: RelocationData
+    """The move."""
     problem: str
     """The error."""
 
@@ -108,3 +110,25 @@ class PlacementResult(TypedDict):
     """Failed moves; each directory is still where it was."""
     unreachable: Sequence[str]
     """Hosts without an answer, whose directories are unknown."""
+
+
+class RestoreTest(TypedDict):
+    """An archive that was restored as a test."""
+
+    archive: str
+    """Place of the archive: `s3://BUCKET/NAME`."""
+    passed: bool
+    """Whether all files were restored and loaded."""
+    problem: str
+    """The first thing that is wrong; empty after a passed test."""
+    files: int
+    """Number of its files."""
+    bytes: int
+    """Size of all files."""
+
+
+class RestoreTests(TypedDict):
+    """The results of restore tests, which the buckets keep as well."""
+
+    tests: Sequence[RestoreTest]
+    """One for each bucket with an archive."""

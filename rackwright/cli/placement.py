@@ -64,7 +64,7 @@ def follow(stack: "Stack", bandwidth: int | None, yes: bool, as_json: bool) -> N
     if as_json:
         result: PlacementResult = {
             "moved": [_data(each) for each in planned if each not in failed],
-            "failed": [{**_data(each), "problem": str(error)} for each, error in failed.items()],
+            "failed": [{"move": _data(each), "problem": str(error)} for each, error in failed.items()],
             "unreachable": sorted(unreachable),
         }
         terminal.show_json(result)

@@ -12,7 +12,7 @@ from typing import Any
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import FORMAT
 from rackwright.facts.s3 import policy_lines
-from rackwright.schema.object_store import LIFECYCLE_RULES
+from rackwright.schema.object_store import LIFECYCLE_RULES, RESTORE_TEST
 
 AT_ONCE = 16
 """Requests that are sent at once."""
@@ -123,6 +123,7 @@ def _bucket(signed: Any, unsigned: Any, name: str) -> dict[str, Any]:
         "grants": _convert(_setting(signed, "get_bucket_acl", name), _grants),
         "anonymous": _anonymous(lambda: unsigned.list_objects_v2(Bucket=name, MaxKeys=1)),
         "empty": _is_empty(signed, name),
+        "restore_test": _restore_test(signed, name),
     }
 
 
@@ -221,6 +222,21 @@ def _is_empty(client: Any, bucket: str) -> Any:
     except BotoCoreError as error:
         return _unknown(str(error))
     return not (versions.get("Versions") or versions.get("DeleteMarkers") or uploads.get("Uploads"))
+
+
+def _restore_test(client: Any, bucket: str) -> Any:
+    """Return time and result of the last restore test; None without one."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        found = json.loads(client.get_object(Bucket=bucket, Key=RESTORE_TEST)["Body"].read())
+        return {"at": float(found["at"]), "passed": bool(found["passed"])}
+    except ClientError as error:
+        return None if _code(error) == "NoSuchKey" else _unknown(format_error(error))
+    except BotoCoreError as error:
+        return _unknown(str(error))
+    except (ValueError, TypeError, KeyError):
+        return _unknown(f"{RESTORE_TEST} is no result of a test")
 
 
 def _anonymous(request: Callable[[], Any]) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from rackwright.facts.view import Fact, View, mapping, optional, optional_number, texts
+from rackwright.facts.view import Fact, View, mapping, optional, optional_mapping, optional_number, texts
 
 
 class BucketFacts(View):
@@ -23,6 +23,7 @@ class BucketFacts(View):
     current_days = Fact(optional_number, "Days until a current version is deleted; None for no rule of rackwright.")
     earlier_days = Fact(optional_number, "Days until an earlier version is deleted; None for no rule of rackwright.")
     uploads_days = Fact(optional_number, "Days until an unfinished upload is deleted; None for no rule of rackwright.")
+    restore_test = Fact(optional_mapping, "Time `at` and result `passed` of the last restore test; None without one.")
     other_rules = Fact(texts, "Ids of all other lifecycle rules, sorted.")
 
 

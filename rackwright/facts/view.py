@@ -105,6 +105,10 @@ def optional_number(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
+def optional_mapping(value: Any) -> Mapping[str, Any] | None:
+    return None if value is None else mapping(value)
+
+
 def optional_float(value: Any) -> float | None:
     return None if value is None else float(value)
 

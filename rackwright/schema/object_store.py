@@ -19,6 +19,8 @@ OWNER_TAG = "rackwright-owner"
 """The tag of a bucket with the fleet that owns it."""
 ROLE = "object_store"
 """The role of the hosts that run an object store."""
+RESTORE_TEST = ".rackwright/restore-test.json"
+"""Key of the object with the result of the last restore test of a bucket."""
 SECRET_KEY_SHORTEST = 16
 """Minimum length of a secret key: a shorter one can be guessed from the signature of a request."""
 LIFECYCLE_RULES: Mapping[str, tuple[str, str, str]] = {
@@ -148,6 +150,8 @@ class Bucket(Schema):
     """Ages at which the store deletes data by itself; by default only unfinished uploads."""
     encryption: Literal["none", "sse-s3"] = "none"
     """Encryption at rest by the server with its own key."""
+    restore_test_days: int | None = Field(default=None, ge=1, le=3650)
+    """Days within which `rackwright tier test` must have restored an archive of the bucket; without it, no limit."""
     access: dict[str, Right] = Field(default_factory=dict)
     """Rights by user of the store: `read`, `read_current` (no earlier versions) or `write` (without deletion)."""
     tags: Annotated[dict[str, str], AfterValidator(_tags)] = Field(default_factory=dict)

@@ -158,3 +158,23 @@ def test_a_missing_snapshot_leaves_buckets_unknown(tmp_path):
 
     assert report.exit_status == 3
     assert all("no snapshot of the endpoint" in str(result.not_reached) for result in report.results)
+
+
+@pytest.mark.parametrize(
+    ("test", "found"),
+    [
+        (None, "none"),
+        ({"at": -31 * 86400, "passed": True}, 31),
+        ({"at": -86400, "passed": False}, "failed"),
+        ({"at": -30 * 86400, "passed": True}, None),
+    ],
+)
+def test_a_missed_or_failed_restore_test_differs_and_is_for_a_person(raw, test, found):
+    """
+    The times count from that of the reading.
+    """
+    raw["s3"]["buckets"]["models"]["restore_test"] = test and {**test, "at": raw["taken_at"] + test["at"]}
+    plan = planned(raw)
+
+    assert plan.steps == ()
+    assert [(each.name, each.actual) for each in plan.by_hand] == ([("restore_test_age_days", found)] if found else [])

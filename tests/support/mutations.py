@@ -139,6 +139,7 @@ ROWS: dict[str, dict[str, Row]] = {
         },
         "retention_mode": setting(stored, "retention_mode", lambda mode: "compliance"),
         "encryption": setting(stored, "encryption", lambda encryption: "sse-kms"),
+        "restore_test_age_days": setting(stored, "restore_test", lambda test: {**test, "passed": False}),
         "other_rules": setting(stored, "other_rules", lambda rules: ["by-hand"]),
         "policy": setting(stored, "policy", lambda lines: [*lines, "Allow * s3:GetObject arn:aws:s3:::models/*"]),
         "grants": setting(stored, "grants", lambda grants: ["AllUsers READ"]),

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,10 @@ class Server:
     """A running object store."""
 
     url: str
+    kill: Callable[[], None] = lambda: None
+    """Kill the server at once, as a loss of power does."""
+    start: Callable[[], None] = lambda: None
+    """Start the killed server again on its data, and return when it answers."""
 
     def client(self, account: str | None = ACCESS_KEY) -> Any:
         """Return a client of botocore for *account*; an anonymous one for None."""
@@ -73,14 +77,23 @@ def seaweedfs(directory: Path) -> Iterator[Server]:
         "-volume.minFreeSpace=1MiB",
     ]
     url = f"http://127.0.0.1:{ports[3]}"
-    with (directory / "weed.log").open("wb") as log:
-        process = subprocess.Popen(argv, stdout=log, stderr=log, cwd=directory, env={"HOME": str(directory)})
-        try:
-            _wait(Server(url), process, directory)
-            yield Server(url)
-        finally:
-            process.kill()  # SeaweedFS 4.48: a filer may wait for ever for its clients
-            process.wait()
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        with (directory / "weed.log").open("ab") as log:
+            environment = {"HOME": str(directory)}
+            processes.append(subprocess.Popen(argv, stdout=log, stderr=log, cwd=directory, env=environment))
+        _wait(Server(url), processes[-1], directory)
+
+    def kill() -> None:
+        processes[-1].kill()  # SeaweedFS 4.48: a filer may wait for ever for its clients
+        processes[-1].wait()
+
+    try:
+        start()
+        yield Server(url, kill, start)
+    finally:
+        kill()
 
 
 def store_stack(stack: Stack, server: Server) -> Stack:

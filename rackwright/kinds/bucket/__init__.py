@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-from rackwright.core.contract import Absent, Claim, Difference, Observation, OneOf, Plan, Value, Want
+from rackwright.core.contract import Absent, Between, Claim, Difference, Observation, OneOf, Plan, Value, Want
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.facts.s3 import BucketFacts, policy_lines
@@ -14,12 +14,14 @@ from rackwright.kinds.shared import observation
 from rackwright.schema.object_store import OWNER_TAG
 
 NONE = "none"
+DAY_SECONDS = 24 * 3600
 CLOCK_SECONDS = 300
 """Largest difference of two clocks that is right. At 900 seconds, servers refuse every request."""
 DAYS = ("current_days", "earlier_days", "uploads_days")
 _CLOCK = "set the clock of the server or of this computer: servers refuse requests at 15 minutes of difference"
 _ANONYMOUS_STORE = "configure accounts in the server: without any, it answers everybody"
 _ANONYMOUS = "remove the public access in the server's own settings; the bucket's policy and grants are as declared"
+_RESTORE_TEST = "run `rackwright tier test STACK`, and find out why an archive cannot be restored if it fails"
 _UNKNOWN = "give the account the right to read the settings of buckets"
 
 
@@ -85,7 +87,10 @@ def _claims(spec: BucketSpec) -> Iterator[Claim]:
         "grants": (),
         "anonymous": "refused",
     }
-    yield Claim(spec.thing, want, remedies={"anonymous": _ANONYMOUS}, remedy_unknown=_UNKNOWN)
+    if declared.restore_test_days is not None:
+        want["restore_test_age_days"] = Between(high=declared.restore_test_days)
+    remedies = {"anonymous": _ANONYMOUS, "restore_test_age_days": _RESTORE_TEST}
+    yield Claim(spec.thing, want, remedies=remedies, remedy_unknown=_UNKNOWN)
 
 
 def _encryption(spec: BucketSpec) -> Want:
@@ -99,7 +104,17 @@ def _observe(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Valu
     if sort == "endpoint":
         return abs(facts.s3.clock_skew_seconds) <= CLOCK_SECONDS if name == "clock_is_right" else facts.s3.anonymous
     bucket = facts.s3.bucket(key)
+    if bucket is not None and name == "restore_test_age_days":
+        return _restore_test_age(bucket, facts.taken_at)
     return Absent() if bucket is None else _property(bucket, name)
+
+
+def _restore_test_age(bucket: BucketFacts, now: float) -> Value:
+    """Return the whole days since the last test; ``failed`` after a failed one, and ``none`` without any."""
+    test = bucket.restore_test
+    if test is None:
+        return NONE
+    return int((now - test["at"]) // DAY_SECONDS) if test["passed"] else "failed"
 
 
 def _property(bucket: BucketFacts, name: str) -> Value:

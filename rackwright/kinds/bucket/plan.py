@@ -12,8 +12,8 @@ from rackwright.kinds.bucket.policy import document
 from rackwright.kinds.bucket.spec import BucketSpec
 from rackwright.schema.object_store import LIFECYCLE_RULES, OWNER_TAG
 
-BY_HAND = ("clock_is_right", "anonymous")
-"""Properties that follow from the server's own settings."""
+BY_HAND = ("clock_is_right", "anonymous", "restore_test_age_days")
+"""Properties that no request sets: they follow from the server's own settings, or from a test."""
 FEATURE_OF: Mapping[str, str] = {
     "owner": "tags",
     "tags": "tags",

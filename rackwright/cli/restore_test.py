@@ -1,0 +1,87 @@
+"""The command that restores an archive as a test."""
+
+import secrets
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rackwright import terminal
+from rackwright.cli import project, recording
+from rackwright.cli.arguments import AsJson, StackName
+from rackwright.cli.tier import open_bucket
+
+if TYPE_CHECKING:
+    from rackwright.cli.json_tier_types import RestoreTests
+    from rackwright.tiering.bucket import Bucket
+    from rackwright.tiering.restore_test import TestResult
+
+app = typer.Typer()
+
+
+@app.command("test")
+def test_restore(
+    stack: StackName,
+    buckets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[BUCKET]...", help="Buckets; by default, all with `restore_test_days`."),
+    ] = None,
+    archive_name: Annotated[
+        str | None, typer.Option("--archive", help="Name of the archive; by default, a random one of each bucket.")
+    ] = None,
+    scratch: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Directory with room for the largest archive.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Restore an archive of each bucket into a temporary directory, and load its files.
+
+    The bucket keeps the result. `audit` reports a failed test, and one that is older than `restore_test_days`.
+
+    Exit status: 0 restored and loaded, 1 damaged, 2 refused, 3 the store was not reached, 4 failed.
+    """
+    from rackwright.tiering import restore_test
+
+    loaded = project.stack(stack)
+    chosen = buckets or [name for name, each in loaded.fleet.buckets.items() if each.restore_test_days is not None]
+    opened = [open_bucket(loaded, name) for name in chosen]
+    results: dict[str, TestResult] = {}
+    changes = [recording.change(bucket.where(""), "note the result of a restore test") for bucket in opened]
+    with recording.record("tier test", stack, planned=changes):
+        for bucket in opened:
+            name = archive_name or _random_archive(bucket)
+            if name is None:
+                project.notify(f"{bucket.where('')} has no archive, so nothing was tested")
+                continue
+            with tempfile.TemporaryDirectory(prefix="rackwright-", dir=scratch) as directory:
+                result = restore_test.run(bucket, name, Path(directory), time.time, project.notify)
+            results[bucket.where(name)] = result
+            if not as_json:
+                outcome = f"{result.files} files restored and loaded" if result.passed else result.problem
+                terminal.show(f"{bucket.where(name)}: {outcome}")
+    if as_json:
+        tests: RestoreTests = {
+            "tests": [
+                {
+                    "archive": where,
+                    "passed": each.passed,
+                    "problem": each.problem,
+                    "files": each.files,
+                    "bytes": each.bytes,
+                }
+                for where, each in results.items()
+            ]
+        }
+        terminal.show_json(tests)
+    raise typer.Exit(0 if all(each.passed for each in results.values()) else 1)
+
+
+def _random_archive(bucket: "Bucket") -> str | None:
+    from rackwright.tiering import archive
+    from rackwright.tiering.bucket import store_errors
+
+    with store_errors(bucket):
+        names = archive.list_archives(bucket)
+    return secrets.choice(names) if names else None

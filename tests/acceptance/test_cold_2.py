@@ -1,0 +1,171 @@
+"""Line 2: moves into a bucket with seeded failures lose nothing."""
+
+import random
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from rackwright.endpoints.s3 import session
+from rackwright.errors import UserError
+from rackwright.tiering import archive, directory
+from rackwright.tiering.bucket import Bucket
+from rackwright.tiering.directory import LocalDirectory
+from tests.support.acceptance import line
+from tests.support.cut_network import CutNetwork
+from tests.support.expect import need
+from tests.support.log import Log
+from tests.support.object_store import ACCESS_KEY, KEYS, Server, seaweedfs
+
+RUNS = 50
+PART_BYTES = 1 << 20
+FAULTS = ("network cut", "server killed", "wrong credentials", "object changed", "file changed", "none")
+NAME = "model"
+
+
+@dataclass
+class Scene:
+    """One seeded move: a directory, the bucket, and the fault that meets them."""
+
+    seed: int
+    fault: str
+    place: Path
+    files: dict[str, bytes]
+    server: Server
+    network: CutNetwork
+    random: random.Random
+
+    def bucket(self, key: str = KEYS[ACCESS_KEY]) -> Bucket:
+        """Return the bucket of this seed, behind the network that may be cut."""
+        return Bucket(f"seed-{self.seed}", session("us-east-1", self.network.url, True)(ACCESS_KEY, key))
+
+
+@line("cold", 2, part="moves")
+def test_seeded_failures_of_moves_lose_nothing(log: Log, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each of 50 moves meets a fault, is repeated after the repair, and every byte comes back from the bucket."""
+    monkeypatch.setattr(directory, "PART_BYTES", PART_BYTES)
+    root, stopped = log.empty_directory(), Counter[str]()
+    with seaweedfs(root) as server, CutNetwork(urlsplit(server.url).port or 0) as network:
+        for seed in range(RUNS):
+            generator = random.Random(seed)
+            fault = FAULTS[seed % len(FAULTS)]
+            place = root / "work" / NAME
+            scene = Scene(seed, fault, place, _files(generator), server, network, generator)
+            log.write(f"seed {seed}: {fault}, {sum(map(len, scene.files.values()))} bytes")
+            _write(place, scene.files)
+            server.client().create_bucket(Bucket=f"seed-{seed}", ObjectLockEnabledForBucket=True)
+            stopped[fault] += _run(scene, log)
+            _need_whole(scene, root / "work")
+            _need_retention(scene)
+            shutil.rmtree(root / "work")
+    met = ", ".join(f"{fault} {stopped[fault]}" for fault in FAULTS)
+    need(stopped["none"] == 0, "a move without a fault failed")
+    need(all(stopped[fault] for fault in FAULTS if fault != "none"), f"a fault had no effect: {met}")
+    return f"{RUNS} moves, nothing lost; moves that a fault stopped: {met}"
+
+
+def _files(generator: random.Random) -> dict[str, bytes]:
+    names = [f"{generator.choice(('', 'a/', 'a/b/'))}{number}.bin" for number in range(generator.randint(1, 5))]
+    sizes = (0, 1, generator.randint(2, 1 << 18), PART_BYTES, generator.randint(PART_BYTES, 4 * PART_BYTES))
+    return {name: generator.randbytes(generator.choice(sizes)) for name in names} | {
+        "large.bin": generator.randbytes(3 * PART_BYTES + generator.randint(1, PART_BYTES - 1))
+    }
+
+
+def seed_tail(generator: random.Random) -> int:
+    """Return a number of bytes that is no multiple of a part."""
+    return generator.randint(1, PART_BYTES - 1)
+
+
+def _write(place: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(content)
+
+
+def _run(scene: Scene, log: Log) -> int:
+    """Move with the fault, repair it, and move again until done; return the number of moves that the fault stopped."""
+    failures = 0
+    try:
+        _move(scene, faulty=True)
+    except UserError as error:
+        failures += 1
+        log.write(f"stopped: {error}")
+    _need_nothing_lost(scene)
+    _repair(scene)
+    if scene.place.exists():
+        _move(scene, faulty=False)
+    return failures
+
+
+def _move(scene: Scene, faulty: bool) -> None:
+    fault = scene.fault if faulty else "none"
+    source, total = LocalDirectory(scene.place), sum(map(len, scene.files.values()))
+    bucket = scene.bucket("another-key-of-nobody" if fault == "wrong credentials" else KEYS[ACCESS_KEY])
+    moment = scene.random.randint(0, len(scene.files) - 1)
+
+    def meet(text: str) -> None:
+        """Let the fault happen before one of the uploads, or before the files are read back."""
+        if fault == "server killed" and text.startswith(f"upload {moment + 1} "):
+            scene.server.kill()
+        if fault == "object changed" and text.startswith("read back"):
+            name = scene.random.choice([*scene.files])
+            key = bucket.key(NAME, name)
+            scene.server.client().put_object(Bucket=bucket.name, Key=key, Body=b"another content")
+        if fault == "file changed" and text.startswith("read back"):
+            name = scene.random.choice([*scene.files])
+            scene.files[name] += b"more"
+            (scene.place / name).write_bytes(scene.files[name])
+
+    planned = archive.plan(bucket, NAME, source)
+    if fault == "network cut":
+        scene.network.cut_after(scene.random.randint(1, total))
+    archive.move(bucket, planned, source, False, None, meet)
+
+
+def _repair(scene: Scene) -> None:
+    """End the fault. A changed file needs another name for its archive, so the objects of the stopped move go."""
+    scene.network.mend()
+    if scene.fault == "server killed":
+        scene.server.start()
+    client = scene.server.client()
+    if scene.fault == "file changed":
+        for page in client.get_paginator("list_object_versions").paginate(Bucket=f"seed-{scene.seed}"):
+            for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                client.delete_object(Bucket=f"seed-{scene.seed}", Key=each["Key"], VersionId=each["VersionId"])
+
+
+def _need_nothing_lost(scene: Scene) -> None:
+    """Require that each file is where it was, unless the whole archive is in the bucket."""
+    missing = [name for name, content in scene.files.items() if _read(scene.place / name) != content]
+    if missing:
+        scene.network.mend()
+        need(archive.list_archives(scene.bucket()) == (NAME,), f"seed {scene.seed}: lost {missing}")
+
+
+def _need_whole(scene: Scene, work: Path) -> None:
+    """Require that the bucket gives back every byte."""
+    bucket, back = scene.bucket(), work / "back"
+    archive.restore(bucket, archive.load_manifest(bucket, NAME), LocalDirectory(back), lambda text: None)
+    found = {name: _read(back / name) for name in scene.files}
+    need(found == scene.files, f"seed {scene.seed}: other files came back after {scene.fault}")
+    need(not scene.place.exists(), f"seed {scene.seed}: the directory is still there")
+
+
+def _need_retention(scene: Scene) -> None:
+    """Require that an archive under retention cannot be deleted, and is whole after the attempt."""
+    client: Any = scene.server.client()
+    bucket, key = f"seed-{scene.seed}", f"{NAME}/manifest.json"
+    version = client.head_object(Bucket=bucket, Key=key)["VersionId"]
+    client.put_object_legal_hold(Bucket=bucket, Key=key, VersionId=version, LegalHold={"Status": "ON"})
+    with pytest.raises(client.exceptions.ClientError):
+        client.delete_object(Bucket=bucket, Key=key, VersionId=version)
+    need(archive.list_archives(scene.bucket()) == (NAME,), f"seed {scene.seed}: the manifest is gone")
+
+
+def _read(place: Path) -> bytes | None:
+    return place.read_bytes() if place.is_file() else None

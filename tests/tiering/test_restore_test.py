@@ -1,0 +1,119 @@
+"""Restore tests: every file of an archive is restored and loaded, and the bucket keeps the result."""
+
+import io
+import json
+import struct
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from rackwright.endpoints import s3_facts
+from rackwright.schema.object_store import RESTORE_TEST
+from rackwright.tiering import archive, restore_test
+from rackwright.tiering.bucket import Bucket
+from rackwright.tiering.directory import LocalDirectory
+
+NOW = 1_800_000_000.0
+
+
+def safetensors(size: int = 8) -> bytes:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(size)
+
+
+def zipped() -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        file.writestr("w.npy", b"weights" * 100)
+    return content.getvalue()
+
+
+def tarred() -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as file:
+        file.addfile(tarfile.TarInfo("w"), io.BytesIO())
+    return content.getvalue()
+
+
+WHOLE = {
+    "model.safetensors": safetensors(),
+    "w.npz": zipped(),
+    "step.tar": tarred(),
+    "model.json": b"{}",
+    "notes": b"any",
+}
+DAMAGED = {
+    "model.safetensors": safetensors(7),
+    "w.npz": zipped().replace(b"weights", b"weighty", 1),
+    "step.tar": b"no archive",
+    "model.json": b"{",
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_whole_file_is_loaded(tmp_path, name):
+    (tmp_path / name).write_bytes(WHOLE[name])
+
+    assert restore_test.load_problem(tmp_path, name) == ""
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(DAMAGED[name])
+
+    assert restore_test.load_problem(tmp_path, name).startswith(f"{name} cannot be loaded: ")
+
+
+def archived(bucket: Bucket, directory: Path, files: dict[str, bytes]) -> None:
+    directory.mkdir()
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+    source = LocalDirectory(directory)
+    archive.move(bucket, archive.plan(bucket, "model-1", source), source, False, None, lambda text: None)
+
+
+def outcome(bucket: Bucket, scratch: Path) -> restore_test.TestResult:
+    return restore_test.run(bucket, "model-1", scratch, lambda: NOW, lambda text: None)
+
+
+def facts(bucket: Bucket, server) -> object:
+    """Return the result as a reading of the store reports it."""
+    return s3_facts.read(server.client(), server.client(None))["s3"]["buckets"][bucket.name]["restore_test"]
+
+
+def test_a_passed_test_is_noted_in_the_bucket(bucket, server, tmp_path):
+    assert facts(bucket, server) is None
+    archived(bucket, tmp_path / "model", WHOLE)
+
+    result = outcome(bucket, tmp_path / "scratch")
+
+    assert (result.passed, result.files, result.problem) == (True, len(WHOLE), "")
+    assert facts(bucket, server) == {"at": NOW, "passed": True}
+    assert archive.list_archives(bucket) == ("model-1",)
+
+
+def test_an_archive_that_cannot_be_loaded_fails(bucket, server, tmp_path):
+    archived(bucket, tmp_path / "model", {**WHOLE, "model.json": b"{"})
+
+    result = outcome(bucket, tmp_path / "scratch")
+
+    assert result.problem.startswith("model.json cannot be loaded: ")
+    assert facts(bucket, server) == {"at": NOW, "passed": False}
+
+
+def test_a_damaged_archive_fails(bucket, server, tmp_path):
+    archived(bucket, tmp_path / "model", WHOLE)
+    bucket.client.put_object(Bucket=bucket.name, Key="model-1/files/notes", Body=b"ANY")
+
+    result = outcome(bucket, tmp_path / "scratch")
+
+    assert "notes: 3 bytes with another content" in result.problem
+    assert facts(bucket, server) == {"at": NOW, "passed": False}
+
+
+def test_another_object_in_the_place_of_the_result_is_unknown(bucket, server):
+    bucket.client.put_object(Bucket=bucket.name, Key=RESTORE_TEST, Body=b"[]")
+
+    assert facts(bucket, server) == {"unknown": f"{RESTORE_TEST} is no result of a test"}
