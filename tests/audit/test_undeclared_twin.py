@@ -32,6 +32,7 @@ SEEDED = {
     "RW-026 file:/etc/pam.d/su": "echo 'auth optional pam_permit.so' >> /etc/pam.d/su",
     "RW-028 user:eve": "passwd -d eve",
     "RW-030 socket:tcp:0.0.0.0:4444": f'systemd-run --unit=backdoor perl -e "{LISTEN}"',
+    "RW-037 unit:backdoor.service": "true",  # the unit of the socket above
     "RW-031 unit:x.service": "printf '[Service]\\nExecStart=/bin/true\\n' > /etc/systemd/system/x.service",
     "RW-032 file:/etc/systemd/system/systemd-logind.service.d/x.conf": "install -D /dev/null "
     "/etc/systemd/system/systemd-logind.service.d/x.conf",

@@ -29,11 +29,20 @@ class TestPackaged:
         machine.write("var/lib/ucf/hashfile", f"{md5('x')}  /etc/managed\n")
         for name in ("old", "planted"):
             machine.write(f"usr/lib/systemd/system/{name}.service", "")
+        machine.write("usr/lib/systemd/system/old.service.d/planted.conf", "")
         files = {f"/etc/{name}": {} for name in ("listed", "conf", "gone", "managed", "planted", "listed2")}
 
-        found = packaged.unpackaged(machine.top, {**files, "/usr/local/bin/x": {}})
+        local = "/usr/local/lib/systemd/system/own.service"
 
-        assert found == ["/etc/listed2", "/etc/planted", "/usr/lib/systemd/system/planted.service"]
+        found = packaged.unpackaged(machine.top, {**files, "/usr/local/bin/x": {}, local: {}})
+
+        assert found == [
+            "/etc/listed2",
+            "/etc/planted",
+            "/usr/lib/systemd/system/old.service.d/planted.conf",
+            "/usr/lib/systemd/system/planted.service",
+            local,
+        ]
 
     def test_without_lists_nothing_is_known(self, machine):
         assert "has no lists" in attempt(packaged.unpackaged, machine.top, {})["unknown"]

@@ -17,7 +17,8 @@ FOLLOWS = "true"
 RELOAD = "systemctl daemon-reload"
 UNITS = "/etc/systemd/system"
 DROP_IN = f"{UNITS}/systemd-logind.service.d/x.conf"
-VENDOR_UNIT = "vendor-x.service"
+VENDOR_UNIT, LOCAL_UNIT = "vendor-x.service", "local-x.service"
+VENDOR_DROP_IN = "/usr/lib/systemd/system/systemd-logind.service.d/y.conf"
 
 NETWORK = {
     "network link:fabric0.mtu": "ip link set dev fabric0 mtu 1400",
@@ -125,6 +126,7 @@ UNDECLARED = {
     "RW-026 file:/etc/pam.d/su": "echo 'auth optional pam_permit.so' >> /etc/pam.d/su",
     "RW-028 user:eve": "passwd -d eve",
     "RW-030 socket:tcp:0.0.0.0:4444": f'systemd-run --unit=backdoor perl -e "{LISTEN}"',
+    "RW-037 unit:backdoor.service": FOLLOWS,
     "RW-031 unit:x.service": f"printf '[Service]\\nExecStart=/bin/true\\n' > {UNITS}/x.service",
     f"RW-032 file:{DROP_IN}": f"install -D /dev/null {DROP_IN}",
     "RW-033 user_unit:eve/x.timer": "install -D -o eve /dev/null /home/eve/.config/systemd/user/x.timer",
@@ -150,7 +152,14 @@ UNDECLARED = {
     "RW-029 file:/etc/ssh/names": "echo eve > /etc/ssh/names",
     "RW-015 export:/srv": "echo '/srv *(rw,no_root_squash)' > /etc/exports",
     "RW-030 socket:udp:0.0.0.0:4445": f'systemd-run --unit=beacon perl -e "{LISTEN_UDP}"',
+    "RW-037 unit:beacon.service": FOLLOWS,
     f"RW-031 unit:{VENDOR_UNIT}": f"echo '[Service]' > /usr/lib/systemd/system/{VENDOR_UNIT}",
+    f"RW-031 unit:{LOCAL_UNIT}": f"install -D /dev/null /usr/local/lib/systemd/system/{LOCAL_UNIT}",
+    f"RW-032 file:{VENDOR_DROP_IN}": f"install -D /dev/null {VENDOR_DROP_IN}",
+    "RW-036 file:/etc/ssh/sshrc": "echo true > /etc/ssh/sshrc",
+    "RW-036 file:/etc/kernel/postinst.d/x": "install -D /dev/null /etc/kernel/postinst.d/x",
+    "RW-042 file:/usr/lib/sysctl.d/99-x.conf": "echo '# x' > /usr/lib/sysctl.d/99-x.conf",
+    "RW-004 file:/etc/dpkg/dpkg.cfg.d/x": "echo '# x' > /etc/dpkg/dpkg.cfg.d/x",
     "RW-032 file:/etc/systemd/journald.conf": "echo '# x' >> /etc/systemd/journald.conf",
     "RW-036 file:/etc/ld.so.preload": ": > /etc/ld.so.preload",
     "RW-043 file:/usr/lib/udev/rules.d/99-x.rules": "echo '# x' > /usr/lib/udev/rules.d/99-x.rules",

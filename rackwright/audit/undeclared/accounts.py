@@ -19,6 +19,8 @@ DYNAMIC_UIDS = range(61184, 65520)
 SUDOERS, SUDOERS_FOLDER = "/etc/sudoers", "/etc/sudoers.d"
 SSHD, SSHD_FOLDER = "/etc/ssh/sshd_config", "/etc/ssh/sshd_config.d"
 INTERACTIVE = "keyboard-interactive"
+TRUSTED_HOSTS = ("/etc/ssh/shosts.equiv", "/etc/hosts.equiv")
+"""Machines whose accounts log in without a key of their own. Source: sshd(8), FILES."""
 PAM = "/etc/pam.d"
 PAM_COMMON = f"{PAM}/common-"
 """Prefix of the files that pam-auth-update writes from the profiles of packages."""
@@ -138,7 +140,7 @@ def interactive_logins(facts: Facts, declared: HostDeclaration) -> Iterator[Find
 
 
 def sshd_settings(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
-    yield from files_in(facts, declared, SSHD, SSHD_FOLDER)
+    yield from files_in(facts, declared, SSHD, SSHD_FOLDER, *TRUSTED_HOSTS)
 
 
 def pam(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:

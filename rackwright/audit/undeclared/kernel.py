@@ -8,8 +8,15 @@ from rackwright.audit.undeclared.paths import files_in
 from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
 from rackwright.facts.facts import Facts
 
-SETTINGS = ("/etc/sysctl.conf", "/etc/sysctl.d", "/etc/modprobe.d", "/etc/modules-load.d", "/etc/tmpfiles.d")
-DEVICE_SETTINGS = ("/etc/udev/rules.d", "/etc/udev/hwdb.d", "/usr/lib/udev/rules.d")
+SETTINGS = (
+    "/etc/sysctl.conf",
+    *(
+        f"{top}/{name}"
+        for top in ("/etc", "/usr/local/lib", "/usr/lib")
+        for name in ("sysctl.d", "modprobe.d", "modules-load.d", "tmpfiles.d")
+    ),
+)
+DEVICE_SETTINGS = ("/etc/udev/rules.d", "/etc/udev/hwdb.d", "/usr/local/lib/udev", "/usr/lib/udev/rules.d")
 BOOT_LOADER = re.compile(r"(BOOT_IMAGE|root|initrd|rootflags|rootfstype)=|r[ow]$")
 """Words that the boot loader adds by itself. Source: GRUB, util/grub.d/10_linux.in."""
 OUT_OF_TREE = "O"

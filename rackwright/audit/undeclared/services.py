@@ -15,13 +15,34 @@ SSHD = ("sshd", "systemd")
 SYSTEMD = "/usr/lib/systemd/"
 CLUSTER_UNITS = ("kubelet.service", "containerd.service", "cri-containerd-", "k8s.io/")
 """Units and control groups of a node; its cluster decides about the containers in them."""
-UNIT_FOLDERS = ("/etc/systemd/system", "/etc/systemd/user", "/usr/lib/systemd/system", "/usr/lib/systemd/user")
+UNIT_FOLDERS = tuple(
+    f"{top}/systemd/{name}" for top in ("/etc", "/usr/local/lib", "/usr/lib") for name in ("system", "user")
+)
 LINKED = ("/etc/systemd/", "/lib/systemd/", "/usr/lib/systemd/", "/run/systemd/", "/dev/null")
 """Targets of links that enable, rename or mask a unit; the file of the unit is judged, and not its links."""
 CRON = ("/etc/crontab", "/etc/anacrontab", "/etc/cron.d", "/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly")
 CRON_MONTHLY = ("/etc/cron.monthly", "/etc/cron.yearly")
 START = (
     "/etc/rc.local",
+    "/etc/bash.bashrc",
+    "/etc/zsh",
+    "/etc/skel",
+    "/etc/ssh/sshrc",
+    "/etc/xdg/autostart",
+    "/etc/environment.d",
+    "/etc/binfmt.d",
+    "/etc/grub.d",
+    "/etc/initramfs-tools/hooks",
+    "/etc/initramfs-tools/scripts",
+    "/etc/kernel/install.d",
+    "/etc/kernel/postinst.d",
+    "/etc/kernel/postrm.d",
+    "/etc/kernel/preinst.d",
+    "/etc/kernel/prerm.d",
+    "/etc/logrotate.conf",
+    "/etc/logrotate.d",
+    "/etc/rsyslog.conf",
+    "/etc/rsyslog.d",
     "/etc/init.d",
     "/etc/ld.so.preload",
     "/etc/profile.d",
@@ -29,8 +50,17 @@ START = (
     "/etc/systemd/system-generators",
     "/etc/systemd/user-generators",
     "/etc/systemd/system-environment-generators",
-    "/usr/lib/systemd/system-generators",
-    "/usr/lib/systemd/system-shutdown",
+    *(
+        f"{top}/systemd/{name}"
+        for top in ("/usr/lib", "/usr/local/lib")
+        for name in (
+            "system-generators",
+            "user-generators",
+            "system-environment-generators",
+            "system-shutdown",
+            "system-sleep",
+        )
+    ),
     "/etc/NetworkManager/dispatcher.d",
     "/etc/networkd-dispatcher",
     "/etc/network/if-up.d",
@@ -40,7 +70,13 @@ START = (
     "/etc/dhcp/dhclient-exit-hooks.d",
     "/etc/dhcp/dhclient-enter-hooks.d",
 )
-"""Files and directories whose programs run at a boot, a login, a change of a link, or in each process."""
+"""Files and directories whose programs run at a boot, a login, a change of a link, a rotation of logs, or in each
+process."""
+TRANSIENT, RUNNING = "transient", ("active", "activating", "reloading")
+PROGRAMS = (".service", ".timer", ".path", ".socket")
+"""Ends of the names of units that run programs; scopes and slices have processes that others started."""
+WORK_OF_OURS = ("rackwright-", "undo-rackwright-")
+"""Beginnings of the names of the units in which steps run, and of those that take a change back."""
 
 
 def listeners(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
@@ -104,8 +140,20 @@ def _units(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
             yield Finding(f"unit:{name}", path if target is None else f"{path}, a link to {target}")
 
 
+def transient_units(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the running services without a file, as systemd-run makes them."""
+    for name, raw in facts.table("units").items():
+        if isinstance(raw, dict) and raw.get("enabled", TRANSIENT) != TRANSIENT:
+            continue  # nearly all: a view of each would take ten times as long
+        unit = facts.unit(name)
+        is_running = unit is not None and unit.enabled == TRANSIENT and unit.active in RUNNING
+        is_ours = name.startswith(WORK_OF_OURS) or declared.declares(f"unit:{name}")
+        if is_running and name.endswith(PROGRAMS) and not is_ours:
+            yield Finding(f"unit:{name}", "runs without a file")
+
+
 def drop_ins(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
-    for path in unpackaged_in(facts, declared, "/etc/systemd"):
+    for path in unpackaged_in(facts, declared, "/etc/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd"):
         if path.endswith(".conf") and path.rpartition("/")[0].endswith(".d"):
             yield Finding(f"file:{path}", "a drop-in that no package installed")
     for path in changed_in(facts, declared, "/etc/systemd"):
@@ -198,5 +246,14 @@ RULES = (
         f"Remove the file, {ADMIT}",
         "systemd.generator(7); ld.so(8), /etc/ld.so.preload; interfaces(5)",
         start_programs,
+    ),
+    Rule(
+        "RW-037",
+        "No service runs without a file.",
+        "running services",
+        "Such a service is in no backup and no package, and it is gone after the next boot.",
+        f"Stop the unit, write a unit file for what is needed, {ADMIT}",
+        "systemd-run(1); systemd.unit(5), transient units",
+        transient_units,
     ),
 )

@@ -14,7 +14,10 @@ RIGHTS = (
     "/etc/security/group.conf",
     "/etc/security/pam_env.conf",
     "/etc/polkit-1",
+    "/usr/share/polkit-1/rules.d",
     "/etc/dbus-1",
+    "/usr/share/dbus-1/system-services",
+    "/usr/share/dbus-1/system.d",
 )
 """Settings of limits, of the environment of logins, and of requests to services that run as root."""
 LIBRARIES = ("/etc/ld.so.conf", "/etc/ld.so.conf.d")

@@ -68,7 +68,8 @@ def keys(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 
 def apt_settings(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     folders = ("apt.conf", "apt.conf.d", "preferences", "preferences.d", "auth.conf.d")
-    yield from files_in(facts, declared, *(f"/etc/apt/{name}" for name in folders))
+    dpkg = ("/etc/dpkg/dpkg.cfg", "/etc/dpkg/dpkg.cfg.d")
+    yield from files_in(facts, declared, *(f"/etc/apt/{name}" for name in folders), *dpkg)
 
 
 def held(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:

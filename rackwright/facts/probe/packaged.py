@@ -18,15 +18,37 @@ DPKG_INFO = "/var/lib/dpkg/info"
 UCF = "/var/lib/ucf/hashfile"
 """Digests of the configuration files that ucf installed. Source: ucf(1), FILES."""
 CONFIGURATION = "/etc/"
+LOCAL = (
+    CONFIGURATION,
+    "/usr/local/lib/systemd/",
+    "/usr/local/lib/udev/",
+    "/usr/local/lib/sysctl.d/",
+    "/usr/local/lib/tmpfiles.d/",
+    "/usr/local/lib/modules-load.d/",
+    "/usr/local/lib/modprobe.d/",
+)
+"""Directories for a person's own files that take effect by themselves. Source: systemd.unit(5), sysctl.d(5)."""
 VENDOR_FOLDERS = (
     "/usr/lib/systemd/system",
     "/usr/lib/systemd/user",
     "/usr/lib/systemd/system-generators",
+    "/usr/lib/systemd/user-generators",
+    "/usr/lib/systemd/system-environment-generators",
     "/usr/lib/systemd/system-shutdown",
+    "/usr/lib/systemd/system-sleep",
     "/usr/lib/udev/rules.d",
+    "/usr/lib/sysctl.d",
+    "/usr/lib/tmpfiles.d",
+    "/usr/lib/modules-load.d",
+    "/usr/lib/modprobe.d",
+    "/usr/share/dbus-1/system-services",
+    "/usr/share/dbus-1/system.d",
+    "/usr/share/polkit-1/rules.d",
     "/usr/share/keyrings",
 )
 """Folders of packages outside /etc, whose files take effect by themselves."""
+DROP_INS = ".d"
+"""End of the names of folders with drop-ins in a vendor's folder."""
 MERGED = re.compile(r"^/usr(?=/lib/)")
 """Prefix that dpkg's lists may lack: packages older than the merged /usr install to /lib."""
 MERGED_PROGRAM = re.compile(r"^/usr(?=/s?bin/|/lib/)")
@@ -37,13 +59,13 @@ CONFFILE = re.compile(r"^ (/\S.*) ([0-9a-f]{32})(?: obsolete)?(?: remove-on-upgr
 
 
 def unpackaged(root: str, files: dict[str, Any]) -> list[str]:
-    """Return the paths in /etc and in VENDOR_FOLDERS that no package installed.
+    """Return the paths in LOCAL and in VENDOR_FOLDERS that no package installed.
 
     Args:
         files: The files that the probe listed, by path.
     """
     vendor = [f"{folder}/{name}" for folder in VENDOR_FOLDERS for name in vendor_names(root + folder)]
-    paths = [path for path in files if path.startswith(CONFIGURATION)] + vendor
+    paths = [path for path in files if path.startswith(LOCAL)] + vendor
     known = {*conffiles(root), *ucf_digests(root)}
     # two names of each file, of which dpkg's lists have one
     names = {path: {os.fsencode(path), os.fsencode(MERGED.sub("", path))} for path in paths if path not in known}
@@ -52,10 +74,15 @@ def unpackaged(root: str, files: dict[str, Any]) -> list[str]:
 
 
 def vendor_names(folder: str) -> list[str]:
-    """Return the names of the files and links in *folder*."""
-    return [
-        name for name in listing(folder) if os.path.islink(f"{folder}/{name}") or os.path.isfile(f"{folder}/{name}")
-    ]
+    """Return the names of the files and links in *folder*, and in its folders of drop-ins."""
+    names = []
+    for name in listing(folder):
+        path = f"{folder}/{name}"
+        if os.path.islink(path) or os.path.isfile(path):
+            names.append(name)
+        elif name.endswith(DROP_INS) and os.path.isdir(path):
+            names += [f"{name}/{below}" for below in vendor_names(path)]
+    return names
 
 
 def without_installed(root: str, paths: set[bytes]) -> set[bytes]:

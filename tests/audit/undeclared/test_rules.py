@@ -131,6 +131,10 @@ FOUND: dict[str, tuple[Change, str]] = {
     "RW-034": (entry("crontabs", "root", 1), "crontab:root"),
     "RW-035": (put("at_jobs", "a01"), "at:a01"),
     "RW-036": (unpackaged("/etc/ld.so.preload"), "file:/etc/ld.so.preload"),
+    "RW-037": (
+        entry("units", "backdoor.service", {"load": "loaded", "active": "active", "enabled": "transient"}),
+        "unit:backdoor.service",
+    ),
     "RW-040": (entry("module_taints", "rootkit", "OE"), "module:rootkit"),
     "RW-041": (put("kernel_parameters", "mitigations=off"), "kernel_parameter:mitigations=off"),
     "RW-042": (unpackaged("/etc/sysctl.d/99-x.conf"), "file:/etc/sysctl.d/99-x.conf"),
@@ -300,6 +304,42 @@ def test_a_declared_thing_is_not_found(id):
     assert found(RULES[id], raw, with_more(declared(), thing, *names)) == []
 
 
+LOCAL = {
+    "RW-004": "/etc/dpkg/dpkg.cfg.d/x",
+    "RW-027": "/etc/ssh/shosts.equiv",
+    "RW-031": "/usr/local/lib/systemd/system/x.service",
+    "RW-032": "/usr/lib/systemd/system/cron.service.d/x.conf",
+    "RW-036": "/usr/local/lib/systemd/system-generators/x",
+    "RW-042": "/usr/lib/sysctl.d/99-x.conf",
+    "RW-043": "/usr/local/lib/udev/rules.d/99-x.rules",
+    "RW-063": "/usr/share/polkit-1/rules.d/x.rules",
+}
+"""By rule a file beside the usual directory, with the same effect."""
+
+
+@pytest.mark.parametrize("id", LOCAL)
+def test_a_file_in_another_directory_of_the_same_effect_is_found(id):
+    raw = converged()
+    unpackaged(LOCAL[id])(raw)
+    name = "unit:x.service" if id == "RW-031" else f"file:{LOCAL[id]}"
+
+    assert found(RULES[id], raw) == [(name, False)]
+
+
+def test_units_of_steps_and_stopped_ones_are_no_running_services():
+    raw = converged()
+    state = {"load": "loaded", "active": "active", "enabled": "transient"}
+    raw["units"] |= {
+        "rackwright-replace-alpha-hot.service": state,
+        "session-4.scope": state,
+        "ended.service": {**state, "active": "failed"},
+    }
+
+    assert found(RULES["RW-037"], raw) == []
+    raw["units"]["odd.service"] = {"unknown": "no answer"}
+    assert found(RULES["RW-037"], raw) == [("running services", True)]
+
+
 def test_links_that_enable_or_mask_a_unit_are_no_units():
     raw = converged()
     for name, target in (
@@ -408,7 +448,8 @@ def test_runs_and_servers_of_a_fleet_that_uses_the_host_are_declared_there():
 
 def test_what_people_put_on_a_host_of_the_twin_is_found():
     """
-    Recorded: twenty things were put there by commands, beside a drop-in that a claim on its unit finds too.
+    Recorded: twenty things were put there by commands, beside a drop-in that a claim on its unit finds too. The
+    service behind the open port is found twice: by its port, and as one without a file.
     """
     raw = with_unrecorded({**converged(), **json.loads(SEEDED.read_text()), "drives": converged()["drives"]})
     raw["sysctls"]["kernel.numa_balancing"] = "0"
@@ -431,6 +472,7 @@ def test_what_people_put_on_a_host_of_the_twin_is_found():
         "RW-034 crontab:root",
         "RW-035 at:a0001",
         "RW-036 file:/etc/rc.local",
+        "RW-037 unit:backdoor.service",
         "RW-042 file:/etc/sysctl.d/99-x.conf",
         "RW-043 file:/etc/udev/rules.d/99-x.rules",
         "RW-060 file:/usr/local/bin/x",
