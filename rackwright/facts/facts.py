@@ -6,7 +6,7 @@ never passes for an empty one.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ from rackwright.facts.run import HostRuns
 from rackwright.facts.s3 import EndpointFacts
 from rackwright.facts.server import HostServers
 from rackwright.facts.storage import HostStorage
+from rackwright.facts.table import keys_starting_with, plain
 from rackwright.facts.view import Fact, UnknownFact, View, mapping, optional, optional_flag, optional_number, texts
 
 FORMAT = 1
@@ -194,9 +195,10 @@ class Facts(
     def __init__(self, raw: Mapping[str, Any]) -> None:
         super().__init__(raw, "facts")
 
-    @property
+    @cached_property
     def raw(self) -> Mapping[str, Any]:
-        return self._raw
+        """All facts as plain data."""
+        return plain(self._raw)
 
     taken_at = Fact(float, "Time of the observation in seconds since 1970, by the host's clock.")
 
@@ -223,6 +225,11 @@ class Facts(
     def packages(self) -> Mapping[str, str]:
         """Version of each installed package."""
         return self.table("packages")
+
+    def packages_starting_with(self, *prefixes: str) -> Mapping[str, str]:
+        """Return the versions of the installed packages whose names start with one of *prefixes*."""
+        packages = self.packages
+        return {name: packages[name] for name in keys_starting_with(packages, *prefixes)}
 
     kernel_parameters = Fact(texts, "Words of the kernel's command line, without quotes.")
     boot_id = Fact(str, "The kernel's identifier of the current boot.")
@@ -344,8 +351,14 @@ class Facts(
 
     def file(self, path: str) -> FileFacts | None:
         """Return a file or link below the probe's roots; None if there is no such file."""
-        self._require_covered(path)
-        return self.entry("files", path, FileFacts)
+        if path not in self._files:
+            self._require_covered(path)
+            self._files[path] = self.entry("files", path, FileFacts)
+        return self._files[path]
+
+    @cached_property
+    def _files(self) -> dict[str, FileFacts | None]:
+        return {}
 
     def directory(self, path: str) -> DirectoryFacts | None:
         """Return one of the probe's roots or a directory below them; None if there is no such directory."""
@@ -362,15 +375,13 @@ class Facts(
         if self.directory(path) is None:
             return None
         self.find("files", path)  # an unreadable directory has its reason in this table
-        return tuple(sorted(self._names_in.get(path, ())))
+        start = f"{path}/"
+        paths = {path for key in ("files", "directories") for path in keys_starting_with(self.table(key), start)}
+        return tuple(sorted(name for path in paths if "/" not in (name := path.removeprefix(start))))
 
-    @cached_property
-    def _names_in(self) -> Mapping[str, Sequence[str]]:
-        names: dict[str, list[str]] = {}
-        for path in {*self.table("files"), *self.table("directories")}:
-            folder, _, name = path.rpartition("/")
-            names.setdefault(folder, []).append(name)
-        return names
+    def paths_below(self, *folders: str) -> list[str]:
+        """Return the paths of the files and links below *folders*, at any depth."""
+        return keys_starting_with(self.table("files"), *(f"{folder}/" for folder in folders))
 
     def _require_covered(self, path: str) -> None:
         """Raise UnknownFact for a path outside the probe's roots, so that an unread path never passes for absent."""

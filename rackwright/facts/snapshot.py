@@ -1,11 +1,11 @@
 """Snapshots: facts of hosts and endpoints in files, for an audit without them."""
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rackwright.errors import Diagnostic, UserError
+from rackwright.facts import table
 from rackwright.facts.facts import FORMAT, Facts
 from rackwright.files import write_atomic
 
@@ -23,10 +23,9 @@ def save(directory: Path, source: str, facts: Facts, taken_at: datetime | None =
     Args:
         taken_at: Time of the observation by this computer's clock, as a host's clock may be wrong; None means now.
     """
-    text = json.dumps(facts.raw, sort_keys=True, separators=(",", ":"))
     path = directory / source / f"{(taken_at or datetime.now(UTC)).astimezone(UTC).strftime(STAMP)}.json"
     try:
-        write_atomic(path, text, 0o600)
+        write_atomic(path, table.dump(facts.raw), 0o600)
     except OSError as error:
         raise SnapshotError(
             Diagnostic(str(path), f"the snapshot cannot be written: {error}", help="Name a writable directory")
@@ -88,7 +87,7 @@ def read(path: Path) -> Facts:
         SnapshotError: It cannot be read, or has another format.
     """
     try:
-        raw = json.loads(path.read_bytes())
+        raw = table.parse(path.read_bytes())
         version = raw.get("format")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise SnapshotError(

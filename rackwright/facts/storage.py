@@ -127,7 +127,7 @@ class Array(View):
     degraded = Fact(int, "Number of missing members.")
     mismatch_count = Fact(int)
 
-    @property
+    @cached_property
     def members(self) -> tuple[MemberFacts, ...]:
         return self.rows("members", MemberFacts)
 
@@ -141,7 +141,7 @@ class Array(View):
         """Number of slots with a member that works or is being rebuilt."""
         return len({member.slot for member in self.members if "faulty" not in member.state} - {None})
 
-    @property
+    @cached_property
     def condition(self) -> Condition:
         """Condition of the array in one word; a first sync and a rebuild onto a full set of members differ."""
         if self.array_state in ("clear", "inactive"):

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 V = TypeVar("V", bound="View")
+NUMBERS = (int, float)
 LARGEST = 1 << 64
 """Bound of numbers in facts; the probe writes no larger one."""
 
@@ -26,6 +27,10 @@ class View:
             raise malformed_value(where)
         self._raw, self._where = raw, where
 
+    def has(self, key: str) -> bool:
+        """Return whether there is a value under *key*, known or not; older probes wrote fewer."""
+        return key in self._raw
+
     def read(self, key: str) -> Any:
         """Return the raw value under *key*, or raise UnknownFact."""
         if key not in self._raw:
@@ -42,7 +47,7 @@ class View:
             value = convert(raw)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             raise malformed_value(f"{self._where}.{key}") from None
-        if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:  # neither NaN nor infinite is
+        if isinstance(value, NUMBERS) and not -LARGEST <= value <= LARGEST:  # neither NaN nor infinite is
             raise malformed_value(f"{self._where}.{key}")
         return value
 
@@ -80,7 +85,7 @@ class View:
 
 
 class Fact(Generic[T]):
-    """A value of a view; its key in the raw facts is the name of the attribute."""
+    """A value of a view, converted when it is first read; its key in the raw facts is the name of the attribute."""
 
     def __init__(self, convert: Callable[[Any], T], doc: str = "") -> None:
         self._convert, self.__doc__ = convert, doc
@@ -89,7 +94,8 @@ class Fact(Generic[T]):
         self._key = name
 
     def __get__(self, view: View, owner: type[View]) -> T:
-        return view.value(self._key, self._convert)
+        value = view.__dict__[self._key] = view.value(self._key, self._convert)  # which the next read finds by itself
+        return value
 
 
 def malformed_value(where: str) -> UnknownFact:

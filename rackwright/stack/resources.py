@@ -96,12 +96,12 @@ def _duplicate_names(fleet: Fleet, resources: Sequence[DeclaredResource]) -> Ite
 
 def _duplicate_owners(resources: Sequence[tuple[DeclaredResource, Sequence[Claim]]]) -> Iterator[Diagnostic]:
     """Yield an error for each thing of a host or endpoint that a second resource would own."""
-    owners: dict[tuple[Source, str], str] = {}
+    owners: dict[Source, dict[str, str]] = {}
     for resource, claims in resources:
+        own, name = owners.setdefault(resource.spec.facts_source, {}), resource.name
         for claim in claims:
-            place = resource.spec.facts_source, claim.thing
-            if claim.owned and owners.setdefault(place, resource.name) != resource.name:
-                problem = f"got two owners, {owners[place]} and {resource.name}: {claim.thing}"
+            if claim.owned and own.setdefault(claim.thing, name) != name:
+                problem = f"got two owners, {own[claim.thing]} and {name}: {claim.thing}"
                 help = "Remove it from one of the two, or make one of them only need it"
                 yield Diagnostic(f"hosts.{resource.spec.facts_source}", problem, "one thing has one owner", help)
 

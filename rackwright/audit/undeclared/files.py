@@ -30,9 +30,9 @@ def owned_whole(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the files in these directories that no resource declares, and that no owner file of rackwright names."""
     written = {path for name in facts.table("owners") for path in (facts.owner(name) or {}).get("wrote", ())}
     claimed_folders = {path.rpartition("/")[0] for path in declared.named("file")}
-    for path, entry in facts.table("files").items():
-        folder = path.rpartition("/")[0]
-        if not path.startswith(tuple(f"{top}/" for top in WHOLE)) or path.startswith(WORKLOADS):
+    for path in facts.paths_below(*WHOLE):
+        folder, entry = path.rpartition("/")[0], facts.table("files")[path]
+        if path.startswith(WORKLOADS):
             continue
         is_owner_file = folder == OWNERS and path.endswith(".json")
         is_folder = isinstance(entry, dict) and entry.keys() == {"unknown"}  # such as a Python environment

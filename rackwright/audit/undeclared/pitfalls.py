@@ -56,7 +56,7 @@ def unsigned_modules(facts: Facts, declared: HostDeclaration) -> Iterator[Findin
 def fabric_manager(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     if not _has_nvidia(facts) or not (loaded := facts.module_version("nvidia")):
         return
-    for name, version in facts.packages.items():
+    for name, version in facts.packages_starting_with("nvidia-").items():
         if re.match(r"nvidia-fabric-?manager", name) and (found := VERSION.search(version)) and found[0] != loaded:
             yield Finding(f"package:{name}", f"{found[0]} beside the driver {loaded}")
 

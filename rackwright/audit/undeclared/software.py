@@ -82,7 +82,7 @@ def drivers(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the packages of NVIDIA's driver whose version differs from that of the most packages."""
     versions = {
         name: match[0]
-        for name, version in facts.packages.items()
+        for name, version in facts.packages_starting_with("libnvidia-", "nvidia-").items()
         if DRIVER.match(name) and (match := re.search(r"\d{3}\.\d+(\.\d+)?", version))
     }
     counts = sorted(versions.values(), key=lambda version: (list(versions.values()).count(version), version))

@@ -58,7 +58,7 @@ def header_on(facts: Facts, array: Array) -> LuksHeader | None:
 def ambiguous_signatures(facts: Facts, carrier: Array | CryptMapping) -> UnknownValue | None:
     """Return that a device has several signatures, none of which can be taken for its content; None if it has one."""
     types = [filesystem.type for filesystem in facts.filesystems if filesystem.device == carrier.name]
-    if "luks_headers" in facts.raw:  # older probes have not looked for any
+    if facts.has("luks_headers"):  # older probes have not looked for any
         types += ["LUKS" for header in facts.luks_headers if header.device == carrier.name]
     if len(types) < 2:
         return None
