@@ -14,6 +14,8 @@ from rackwright.schema.units import Size
 CONTROL_PLANE_ROLE, NODE_ROLE = "kubernetes_control_plane", "kubernetes_node"
 CONTROL_PLANE_TAINT = "node-role.kubernetes.io/control-plane:NoSchedule"
 """Taint that kubeadm gives the nodes of a control plane."""
+SLICES = 16
+"""Number of parts of a node's pod network; the first is for pods without an isolated team."""
 _NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/"
 OF_KUBERNETES = re.compile(r"([a-z0-9.-]*\.)?(kubernetes|k8s)\.io/")
@@ -89,6 +91,8 @@ class Team(Schema):
     """Number of GPUs that its pods may ask for together."""
     pods: Annotated[int, Field(ge=1)] = 100
     """Number of its pods."""
+    slice: Annotated[int, Field(ge=1, lt=SLICES)] | None = None
+    """Part of each node's pod network that its pods alone have. Hosts keep other teams away from these addresses."""
     operators: Many[Group] = ()
     """Groups of people who start and stop its pods, as their certificates or tokens name them."""
     viewers: Many[Group] = ()
@@ -116,6 +120,7 @@ def problems(clusters: Mapping[Name, Cluster], hosts: Mapping[str, Host]) -> Ite
     first: dict[str, str] = {}
     for name, cluster in clusters.items():
         yield from (problem.below(name) for problem in _member_problems(cluster, hosts))
+        yield from (problem.below(name) for problem in _slice_problems(cluster.teams))
         for member in cluster.members:
             if first.setdefault(member, name) != name:
                 place = ("control_plane",) if member == cluster.control_plane else ("nodes", member)
@@ -127,6 +132,16 @@ def problems(clusters: Mapping[Name, Cluster], hosts: Mapping[str, Host]) -> Ite
                     note=f"{first[member]} has it already",
                 )
                 yield problem.below(name)
+
+
+def _slice_problems(teams: Mapping[str, Team]) -> Iterator[Problem]:
+    first: dict[int, str] = {}
+    for name, team in teams.items():
+        if team.slice is not None and first.setdefault(team.slice, name) != name:
+            expected, help = "each team has a slice of its own", f"Write another number, 1 to {SLICES - 1}"
+            yield Problem(
+                f"got {team.slice}", expected, help, ("teams", name, "slice"), note=f"{first[team.slice]} has it"
+            )
 
 
 def _member_problems(cluster: Cluster, hosts: Mapping[str, Host]) -> Iterator[Problem]:

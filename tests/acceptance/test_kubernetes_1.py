@@ -1,18 +1,21 @@
 """Line 1: a cluster of Kubernetes on three containers of the twin, of packages that the toolchain has built."""
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
+from tests.support.kubernetes import (
+    ADDRESS,
+    HOSTS,
+    KUBECTL,
+    NODES,
+    PLANE,
+    cluster,
+    kubectl,
+    ready_nodes,
+    system_pods,
+)
 from tests.support.lab import Claimed, Lab, format_claims
-from tests.support.log import ROOT, Log
+from tests.support.log import Log
 
-PLANE, NODES = "cp-01", ("node-01", "node-02")
-HOSTS, ADDRESS = (PLANE, *NODES), "10.41.0.11"
-KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
 ETCDCTL = (
     f"{KUBECTL} exec --namespace kube-system etcd-{PLANE} -- etcdctl --cacert /etc/kubernetes/pki/etcd/ca.crt "
     "--cert /etc/kubernetes/pki/etcd/server.crt --key /etc/kubernetes/pki/etcd/server.key"
@@ -96,7 +99,7 @@ EDITS = {
 @line("kubernetes", 1, part="edits")
 def test_edits_by_hand_are_found_under_their_paths_and_corrected(log: Log) -> str:
     """Additions to lists are found too; only an object that nobody declared is left to a person."""
-    with _cluster(log) as lab:
+    with cluster(log) as lab:
         lab.up()
         log("eleven edits by hand")
         for command in EDITS.values():
@@ -114,12 +117,12 @@ def test_edits_by_hand_are_found_under_their_paths_and_corrected(log: Log) -> st
 @line("kubernetes", 1, part="cluster")
 def test_a_cluster_is_made_and_kept(log: Log) -> str:
     """Nodes join and are Ready without a token in the state, secrets are encrypted, and broken claims are corrected."""
-    with _cluster(log) as lab:
+    with cluster(log) as lab:
         began = lab.log.seconds
         lab.up()
         made = lab.log.seconds - began
-        eventually(lambda: set(_pods(lab).values()) == {"Running"}, "all pods of the system run", 300)
-        pods = _pods(lab)
+        eventually(lambda: set(system_pods(lab).values()) == {"Running"}, "all pods of the system run", 300)
+        pods = system_pods(lab)
         need(len(pods) == 9, f"pods of the system: {sorted(pods)}")
         memory = {host: _memory_mib(lab, host) for host in HOSTS}
         need(not lab.differing(), "something differs after `up`")
@@ -137,48 +140,16 @@ def test_a_cluster_is_made_and_kept(log: Log) -> str:
         found = lab.differing()
         need(found >= set(BROKEN), f"not found: {format_claims(set(BROKEN) - found)}")
         lab.up()
-        eventually(lambda: set(_pods(lab).values()) == {"Running"}, "the pods run again", 300)
+        eventually(lambda: set(system_pods(lab).values()) == {"Running"}, "the pods run again", 300)
         eventually(lambda: not lab.audit_differences(), "nothing differs after the correction", 120)
         log("a node that nobody declared any more leaves")
         lab.edit(lambda fleet: fleet["clusters"]["main"]["nodes"].pop("node-02"))
         lab.up()
-        need(_nodes(lab).keys() == {PLANE, NODES[0]}, f"the cluster still has {sorted(_nodes(lab))}")
+        need(ready_nodes(lab).keys() == {PLANE, NODES[0]}, f"the cluster still has {sorted(ready_nodes(lab))}")
         need(lab.ssh(NODES[1], "ls /etc/kubernetes/kubelet.conf", status=None) == "", "its kubelet has still access")
         need(not (left := lab.audit_differences(status=0)), f"left: {format_claims(left)}")
     used = ", ".join(f"{host} {mib}" for host, mib in memory.items())
     return f"made in {made:.0f} s, {len(pods)} pods, MiB of memory: {used}; {len(BROKEN)} broken claims corrected"
-
-
-@contextmanager
-def _cluster(log: Log) -> Iterator[Lab]:
-    """Yield the project of the example fleet with its twin on."""
-    fleet = ROOT / "stacks" / "cluster.yaml"
-    with Lab(log.empty_directory() / "project", fleet, log, "cluster", containers=HOSTS) as lab:
-        log("building Kubernetes, or finding it built")
-        lab.rackwright("toolchain", "kubernetes", status=0)
-        lab.rackwright("lock", "--fetch", "cluster", status=0)
-        lab.start()
-        yield lab
-
-
-def _kubectl(lab: Lab, arguments: str) -> Any:
-    output = lab.ssh(PLANE, f"{KUBECTL} {arguments} --output json", status=None)
-    return json.loads(output) if output.startswith("{") else {"items": []}
-
-
-def _nodes(lab: Lab) -> dict[str, bool]:
-    """Return whether each node is ready."""
-    return {
-        node["metadata"]["name"]: any(
-            each["type"] == "Ready" and each["status"] == "True" for each in node["status"]["conditions"]
-        )
-        for node in _kubectl(lab, "get nodes")["items"]
-    }
-
-
-def _pods(lab: Lab) -> dict[str, str]:
-    pods = _kubectl(lab, "get pods --namespace kube-system")["items"]
-    return {pod["metadata"]["name"]: pod["status"]["phase"] for pod in pods}
 
 
 def _memory_mib(lab: Lab, host: str) -> int:
@@ -193,7 +164,7 @@ def _name_is_found(lab: Lab, host: str) -> bool:
 
 def _need_no_token(lab: Lab) -> None:
     """Require that tokens live for minutes, and that the state has none of them."""
-    secrets = _kubectl(lab, "get secrets --namespace kube-system")["items"]
+    secrets = kubectl(lab, "get secrets --namespace kube-system")["items"]
     tokens = [secret for secret in secrets if secret["metadata"]["name"].startswith("bootstrap-token-")]
     state = lab.pulumi("stack", "export", "--show-secrets", status=0).stdout
     for token in tokens:
