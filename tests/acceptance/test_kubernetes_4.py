@@ -2,6 +2,7 @@
 
 import re
 
+from tests.reference.cis_kubernetes import checks
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.kubernetes import HOSTS, KUBECTL, NODES, PLANE, cluster, kubectl
@@ -105,6 +106,24 @@ def test_each_function_and_pod_reaches_what_it_may_and_nothing_else(log: Log) ->
         f"{allowed} verbs allowed and {refused} refused; {len(wanted)} of {len(pods) * (len(pods) - 1)} paths between "
         f"pods are open; {len(FORBIDDEN)} sorts of pods refused; ports of {PLANE}: {sorted(open_ports[PLANE])}"
     )
+
+
+@line("kubernetes", 4, part="cis")
+def test_checks_of_the_cis_benchmark_have_the_state_of_their_page(log: Log) -> str:
+    """Each check of the page that can be run is run on the control plane or a node: met or not met, as written."""
+    with cluster(log) as lab:
+        lab.up()
+        rows = [row for row in checks() if "test" in row]
+        met = {row["id"]: _is_met(lab, row) for row in rows}
+        wrong = [row["id"] for row in rows if met[row["id"]] == (row["state"] == "open")]
+        need(not wrong, f"another state than that of the page: {wrong}")
+    return f"{len(rows)} checks run: {sum(met.values())} met, {len(rows) - sum(met.values())} not met, as the page says"
+
+
+def _is_met(lab: Lab, row: dict[str, str]) -> bool:
+    host = NODES[0] if row.get("at") == "node" else PLANE
+    names = f"M=/etc/kubernetes/manifests\nK=/var/lib/kubelet/config.yaml\nKUBECTL='{KUBECTL}'\n"
+    return lab.ssh(host, f"{names}if {row['test']}\nthen echo met; fi") == "met"
 
 
 def _need_access(lab: Lab) -> tuple[int, int]:
