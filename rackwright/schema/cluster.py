@@ -100,10 +100,14 @@ class Team(Schema):
 
 
 class Cluster(Schema):
-    """A cluster of Kubernetes, whose hosts have the role kubernetes_node."""
+    """A cluster of Kubernetes, whose hosts have the role kubernetes_node, or one that others made."""
 
     control_plane: HostName
     """Host with the role kubernetes_control_plane."""
+    provided: bool = False
+    """Whether others made the cluster by kubeadm, and change it. rackwright only compares it."""
+    version: Annotated[str, Field(pattern=r"^1\.\d+\.\d+$")] | None = None
+    """Version of a provided cluster, such as 1.37.2; other clusters have the version of their roles."""
     nodes: dict[HostName, ClusterNode] = Field(default_factory=dict)
     """Hosts that run pods, by name. The control plane runs none."""
     teams: dict[TeamName, Team] = Field(default_factory=dict)
@@ -145,14 +149,18 @@ def _slice_problems(teams: Mapping[str, Team]) -> Iterator[Problem]:
 
 
 def _member_problems(cluster: Cluster, hosts: Mapping[str, Host]) -> Iterator[Problem]:
-    roles = (CONTROL_PLANE_ROLE, NODE_ROLE)
+    roles = () if cluster.provided else (CONTROL_PLANE_ROLE, NODE_ROLE)
+    if cluster.provided != (cluster.version is not None):
+        expected = "a provided cluster has a version, and any other one that of its roles"
+        help = "Write the version of its API, like 1.37.2" if cluster.provided else "Remove it"
+        yield Problem(f"got {'none' if cluster.provided else cluster.version}", expected, help, ("version",))
     yield from _host_problems(cluster.control_plane, roles, hosts, ("control_plane",))
     for node in cluster.nodes:
         if node == cluster.control_plane:
             expected = "the control plane is a node of its cluster without being named here"
             yield Problem(f"got {node}", expected, "Remove it", ("nodes", node))
         else:
-            yield from _host_problems(node, (NODE_ROLE,), hosts, ("nodes", node))
+            yield from _host_problems(node, roles[1:], hosts, ("nodes", node))
 
 
 def _host_problems(

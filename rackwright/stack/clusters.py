@@ -23,6 +23,9 @@ SKEW_MINORS = 3
 def clusters(stack: Stack) -> Iterator[DeclaredResource]:
     """Yield the resources of every cluster; the cluster itself comes after its nodes."""
     for name, cluster in stack.fleet.clusters.items():
+        if cluster.provided:
+            yield DeclaredResource(ClusterKind(), _cluster(stack, name, cluster), (cluster.control_plane,))
+            continue
         plane = f"{cluster.control_plane}/{CONTROL_PLANE_ROLE}"
         nodes = [
             DeclaredResource(NodeKind(), _node(stack, name, cluster, host), (f"{host}/{NODE_ROLE}", plane))
@@ -35,7 +38,7 @@ def clusters(stack: Stack) -> Iterator[DeclaredResource]:
 
 def role_variables(stack: Stack, host: str, role: str) -> dict[str, Any]:
     """Return the variables of *role* that follow from the cluster of *host*: its routes to pods and services."""
-    several = [cluster for cluster in stack.fleet.clusters.values() if host in cluster.members]
+    several = [each for each in stack.fleet.clusters.values() if host in each.members and not each.provided]
     if role != NODE_ROLE or not several:
         return {}
     [cluster] = several  # a host is in one cluster
@@ -58,7 +61,8 @@ def control_planes_first(fleet: Fleet) -> list[tuple[str, Host]]:
 
 def role_prerequisites(stack: Stack, host: str, role: str) -> tuple[str, ...]:
     """Return the resources of other hosts that come before *role*: the control plane before the kubelet of a node."""
-    planes = [cluster.control_plane for cluster in stack.fleet.clusters.values() if host in cluster.nodes]
+    clusters = stack.fleet.clusters.values()
+    planes = [each.control_plane for each in clusters if host in each.nodes and not each.provided]
     return tuple(f"{plane}/{CONTROL_PLANE_ROLE}" for plane in planes) if role == NODE_ROLE else ()
 
 
@@ -68,6 +72,8 @@ def version_problems(stack: Stack) -> Iterator[Diagnostic]:
     Source: Kubernetes, "Version Skew Policy"
     """
     for cluster in stack.fleet.clusters.values():
+        if cluster.provided:
+            continue
         plane = cluster.control_plane
         serves = str(_variable(stack, plane, CONTROL_PLANE_ROLE, "version"))
         for host in cluster.members:
@@ -121,11 +127,12 @@ def _cluster(stack: Stack, name: str, cluster: Cluster) -> ClusterSpec:
     return ClusterSpec(
         **_common(stack, plane),
         name=name,
-        version=f"v{_variable(stack, plane, CONTROL_PLANE_ROLE, 'version')}",
+        provided=cluster.provided,
+        version=f"v{cluster.version or _variable(stack, plane, CONTROL_PLANE_ROLE, 'version')}",
         nodes=tuple(
             NodePart(
                 name=host,
-                version=f"v{_variable(stack, host, NODE_ROLE, 'version')}",
+                version=f"v{cluster.version or _variable(stack, host, NODE_ROLE, 'version')}",
                 labels=tuple(f"{key}={value}" for key, value in sorted(node.labels.items())),
                 taints=tuple(sorted((*(taint.text for taint in node.taints), *_taints_of(plane, host)))),
             )

@@ -8,7 +8,13 @@ import pytest
 from rackwright.core import diff as comparison
 from rackwright.core.contract import Command, Difference, Plan, Put, PutOutput, Remove, UnknownValue
 from rackwright.facts.facts import Facts
-from rackwright.stack.clusters import control_planes_first, role_prerequisites, role_variables, version_problems
+from rackwright.stack.clusters import (
+    clusters,
+    control_planes_first,
+    role_prerequisites,
+    role_variables,
+    version_problems,
+)
 from tests.support.mutations import Raw
 from tests.support.recorded_hosts import CLUSTERED, RESOURCES, STACK, recorded
 
@@ -193,6 +199,30 @@ def test_kube_proxy_follows_when_all_nodes_have_the_new_images():
     assert not plan.by_hand
     [step] = plan.steps
     assert isinstance(step, Command) and step.argv[:5] == ("kubeadm", "init", "phase", "addon", "all")
+
+
+def test_a_provided_cluster_is_compared_and_never_changed():
+    """
+    Its hosts need no roles, and none of them joins or leaves.
+    """
+    fleet = CLUSTERED.fleet
+    hosts = {name: host.model_copy(update={"roles": {}}) for name, host in fleet.hosts.items()}
+    provided = {"main": fleet.clusters["main"].model_copy(update={"provided": True, "version": "1.37.2"})}
+    stack = replace(CLUSTERED, fleet=fleet.model_copy(update={"hosts": hosts, "clusters": provided}))
+    [declared] = clusters(stack)
+    raw = recorded("birch")
+    claims = declared.kind.claims(declared.spec, STACK.repository)
+
+    assert comparison.diff(claims, declared.kind.observe(claims, Facts(raw))) == ()
+    node(raw, "aspen")["labels"].update(rack="a9")
+    del raw["kubernetes_cluster"]["nodes"]["maple"]
+    differences = comparison.diff(claims, declared.kind.observe(claims, Facts(raw)))
+    plan = declared.kind.plan(declared.spec, differences, Facts(raw), STACK.repository)
+    assert (plan.steps, plan.refusals) == ((), ())
+    assert {"node:aspen.labels", "cluster:main.nodes"} <= {item.path for item in plan.by_hand}
+    assert role_variables(stack, "aspen", "kubernetes_node") == {}
+    assert role_prerequisites(stack, "aspen", "kubernetes_node") == ()
+    assert [*version_problems(stack)] == []
 
 
 def test_an_api_that_does_not_answer_is_unknown():

@@ -67,6 +67,8 @@ class ClusterSpec(Resource):
     """The identity of the machine with the control plane: serial, uuid, bmc_mac or device_tree_serial."""
     name: str
     """The name of the cluster."""
+    provided: bool = False
+    """Whether others made the cluster and change it."""
     version: str
     """The version of the API server: v1.37.2."""
     nodes: tuple[NodePart, ...]
@@ -93,7 +95,7 @@ class ClusterKind:
         return (
             identity_claim(spec.host, spec.identity),
             Claim(f"cluster:{spec.name}", {"version": spec.version, "nodes": names}, remedy=_NODES_REMEDY),
-            Claim(PROXY, {"version": spec.version}),
+            *(() if spec.provided else (Claim(PROXY, {"version": spec.version}),)),
             *map(_claim, spec.nodes),
             *team.claims(spec.teams),
         )
@@ -105,9 +107,14 @@ class ClusterKind:
         return {}
 
     def plan(self, spec: ClusterSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
-        """Return the plan that sets labels, taints and objects and ends cordons; the rest needs manual work."""
+        """Return the plan that sets labels, taints and objects and ends cordons; the rest needs manual work.
+
+        A provided cluster is never changed.
+        """
         if refusals := refuse_wrong_machine(spec.host, differences):
             return Plan(refusals=refusals)
+        if spec.provided:
+            return Plan(by_hand=tuple(differences))
         nodes = (step for node in spec.nodes for step in _steps(node, differences, facts))
         leaving = _leaving(spec, differences, facts)
         by_hand = tuple(
