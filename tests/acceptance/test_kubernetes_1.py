@@ -1,5 +1,9 @@
 """Line 1: a cluster of Kubernetes on three containers of the twin, of packages that the toolchain has built."""
 
+import sys
+from pathlib import Path
+
+from rackwright.toolchain import pulumi_kubernetes
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.kubernetes import (
@@ -112,6 +116,55 @@ def test_edits_by_hand_are_found_under_their_paths_and_corrected(log: Log) -> st
         lab.rackwright("cluster", "exec", "cluster", "--", "kubectl", "-n", "vision", "delete", "rolebinding/friend")
         need(not lab.audit_differences(status=0), "something differs in the end")
     return f"{len(EDITS)} edits found in preview and audit, {len(EDITS) - 1} corrected, 1 left to a person"
+
+
+@line("kubernetes", 1, part="program")
+def test_a_program_with_pulumi_kubernetes_goes_up_through_cluster_exec(log: Log) -> str:
+    """A program of an operator makes an object, finds it changed by hand, and has a state without a key of the API."""
+    with cluster(log) as lab:
+        lab.up()
+        lab.rackwright("toolchain", "pulumi-kubernetes", status=0)
+        front = lab.directory.parent / "front"
+        _write_program(front, log)
+        _front(lab, front, "pulumi stack init front && pulumi up --yes --skip-preview")
+        log("the object that somebody changed")
+        lab.ssh(PLANE, f"{KUBECTL} patch configmap front --type merge --patch '{CHANGED}'")
+        _front(lab, front, "pulumi up --yes --refresh")
+        word = kubectl(lab, "get configmap front")["data"]["word"]
+        need(word == "declared", f"the object says {word!r}")
+        state = _front(lab, front, "pulumi stack export")
+        need("PRIVATE KEY" not in state and "client-key-data" not in state, "the state has a key of the API")
+        _front(lab, front, "pulumi destroy --yes")
+        need(not lab.audit_differences(status=0), "something of the cluster differs")
+    return "an object made, corrected and removed by a program, without a key in its state"
+
+
+CHANGED = '{"data": {"word": "changed"}}'
+PROGRAM = """\
+import pulumi
+from pulumi_kubernetes.core.v1 import ConfigMap
+
+ConfigMap("front", metadata={"name": "front"}, data={"word": "declared"})
+"""
+
+
+def _write_program(front: Path, log: Log) -> None:
+    """Write a program of pulumi with an environment of its own."""
+    front.mkdir()
+    (front / "Pulumi.yaml").write_text("name: front\nruntime: {name: python, options: {virtualenv: .venv}}\n")
+    (front / "__main__.py").write_text(PROGRAM)
+    log.run([sys.executable, "-m", "venv", str(front / ".venv")])
+    pinned = f"pulumi-kubernetes=={pulumi_kubernetes.VERSION}"
+    done = log.run([str(front / ".venv/bin/pip"), "install", "--quiet", pinned, "setuptools"])
+    need(done.returncode == 0, f"pip does not install {pinned}: {done.stderr}")
+
+
+def _front(lab: Lab, front: Path, command: str) -> str:
+    """Run *command* of pulumi in the directory of the program, with access to the API, and return its output."""
+    variables = f'eval "$({lab.programs}/rackwright env)" && cd {front} && export PULUMI_BACKEND_URL=file://{front}'
+    forced = "export PULUMI_CONFIG_PASSPHRASE=front PULUMI_K8S_ENABLE_PATCH_FORCE=true"
+    script = f"{variables} && {forced} && {command}"
+    return lab.rackwright("cluster", "exec", "cluster", "--", "bash", "-c", script, status=0).stdout
 
 
 @line("kubernetes", 1, part="cluster")

@@ -306,7 +306,7 @@ def test_addresses_of_a_team_are_a_slice_of_each_pod_network() -> None:
 def test_a_pod_gets_an_address_of_its_team(tmp_path: Path, namespace: str | None, first: str) -> None:
     files = written("kubernetes_node", **NODE, teams=TEAMS)
     plugin, asked = tmp_path / "rackwright-teams", tmp_path / "asked"
-    plugin.write_text(files["/usr/lib/cni/rackwright-teams"])
+    plugin.write_text(files["/usr/local/lib/cni/rackwright-teams"])
     (tmp_path / "host-local").write_text(f"#!/bin/sh\ncat > {asked}\n")
     for path in (plugin, tmp_path / "host-local"):
         path.chmod(0o755)
