@@ -86,6 +86,7 @@ class Tools(StrEnum):
     evaluation = "evaluation"
     tracking = "tracking"
     kubernetes = "kubernetes"
+    kubernetes_previous = "kubernetes-previous"
     pulumi_kubernetes = "pulumi-kubernetes"
     system = "system"
 
@@ -106,6 +107,7 @@ def show_toolchain(
     With `system`, install missing packages of this system by apt-get, as root or by sudo; status 2 without either.
     With `kubernetes`, build its programs from Go modules, for racks without its vendor's repository: it takes 11
     minutes on two cores, 9 GB of temporary files, and 1 GB that stays. `lock --fetch` takes the packages from there.
+    With `kubernetes-previous`, build the minor version before as well, for clusters that are upgraded later.
     With `pulumi-kubernetes`, build its plugin: five minutes of one processor.
     """
     from rackwright import toolchain
@@ -120,8 +122,8 @@ def show_toolchain(
             project.notify(f"{environment.without_horovod}; torchrun takes its place")
         terminal.show(project.workloads_python(tools.value, environment.python))
         return
-    if tools is Tools.kubernetes:
-        _show_kubernetes()
+    if tools in (Tools.kubernetes, Tools.kubernetes_previous):
+        _show_kubernetes(previous=tools is Tools.kubernetes_previous)
         return
     if tools is Tools.pulumi_kubernetes:
         from rackwright.toolchain import pulumi_kubernetes
@@ -142,16 +144,17 @@ def show_toolchain(
     terminal.show(f"pulumi {installation.version} ({installation.origin}) in {installation.directory}")
 
 
-def _show_kubernetes() -> None:
+def _show_kubernetes(previous: bool) -> None:
     from rackwright.lock import store
     from rackwright.toolchain.apt import SUITES
     from rackwright.toolchain.kubernetes import pins, programs
 
-    directory = programs.ensure(project.notify)
+    version = pins.PREVIOUS if previous else pins.KUBERNETES
+    directory = (programs.ensure_previous if previous else programs.ensure)(project.notify)
     packages = sorted(directory.glob("*.deb"))
     for system in SUITES:
         store.add(packages, system)
-    terminal.show(f"Kubernetes {pins.KUBERNETES} in {directory}: {len(packages)} packages for {', '.join(SUITES)}")
+    terminal.show(f"Kubernetes {version} in {directory}: {len(packages)} packages for {', '.join(SUITES)}")
 
 
 @app.command(rich_help_panel=SET_UP)

@@ -17,6 +17,7 @@ NOT_COMPARED = frozenset(
             "nftables",
             "kubernetes_node",
             "kubernetes_cluster",
+            "kubernetes_certificates",
             "paths",
             "dead_routes",
             "measures",

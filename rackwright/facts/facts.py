@@ -346,7 +346,7 @@ class Facts(
         return paths
 
     def measure(self, name: str) -> float:
-        """Return a measured value: ``chrony.offset_seconds`` or ``chrony.stratum``."""
+        """Return a measured value: ``chrony.offset_seconds``, ``chrony.stratum``, ``kubernetes.snapshot_age_hours``."""
         return View(self.read("measures"), "facts.measures").value(name, float)
 
     def file(self, path: str) -> FileFacts | None:

@@ -1,6 +1,7 @@
 """The views of Kubernetes on a host: the cluster that its kubelet has joined, and on a control plane its nodes."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from rackwright.facts.view import Fact, View, optional, texts
@@ -10,6 +11,10 @@ def _labels(raw: Any) -> Mapping[str, str]:
     if not isinstance(raw, Mapping) or not all(isinstance(text, str) for item in raw.items() for text in item):
         raise TypeError("no labels")
     return raw
+
+
+def _times(raw: Any) -> Mapping[str, float]:
+    return {str(name): datetime.fromisoformat(text).timestamp() for name, text in raw.items()}
 
 
 class JoinedCluster(View):
@@ -46,6 +51,11 @@ class ClusterFacts(View):
         """The contents of the objects that give teams rights and limits, by name: ``vision/Role/viewer``."""
         return self.table("objects")
 
+    @property
+    def addons(self) -> Mapping[str, Any]:
+        """The versions of kubeadm's addons by name, such as kube-proxy."""
+        return self.table("addons")
+
     def node(self, name: str) -> NodeFacts | None:
         """Return a node; None if the cluster has none of that name."""
         return self.entry("nodes", name, NodeFacts)
@@ -65,3 +75,10 @@ class HostKubernetes(View):
         """The cluster whose control plane the host is; None on other hosts."""
         raw = self.read("kubernetes_cluster")
         return None if raw is None else ClusterFacts(raw, "kubernetes_cluster")
+
+    @property
+    def kubernetes_certificates(self) -> Mapping[str, float] | None:
+        """The ends of validity in seconds since 1970, by kubeadm's name of the certificate; None on other hosts."""
+        if self.read("kubernetes_certificates") is None:
+            return None
+        return self.value("kubernetes_certificates", _times)

@@ -59,6 +59,8 @@ def _operand(value: Any) -> str:
             return f"{next(iter(value))} {key}"
         case {"payload": {"protocol": protocol, "field": field}}:
             return f"{protocol} {field}"
+        case {"prefix": {"addr": address, "len": length}}:
+            return f"{address}/{length}"
         case {"set": members}:
             return f"{{ {', '.join(sorted(map(_operand, members)))} }}"
         case list():

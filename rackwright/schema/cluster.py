@@ -14,6 +14,8 @@ from rackwright.schema.units import Size
 CONTROL_PLANE_ROLE, NODE_ROLE = "kubernetes_control_plane", "kubernetes_node"
 CONTROL_PLANE_TAINT = "node-role.kubernetes.io/control-plane:NoSchedule"
 """Taint that kubeadm gives the nodes of a control plane."""
+SLICES = 16
+"""Number of parts of a node's pod network; the first is for pods without an isolated team."""
 _NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/"
 OF_KUBERNETES = re.compile(r"([a-z0-9.-]*\.)?(kubernetes|k8s)\.io/")
@@ -89,6 +91,8 @@ class Team(Schema):
     """Number of GPUs that its pods may ask for together."""
     pods: Annotated[int, Field(ge=1)] = 100
     """Number of its pods."""
+    slice: Annotated[int, Field(ge=1, lt=SLICES)] | None = None
+    """Part of each node's pod network that its pods alone have. Hosts keep other teams away from these addresses."""
     operators: Many[Group] = ()
     """Groups of people who start and stop its pods, as their certificates or tokens name them."""
     viewers: Many[Group] = ()
@@ -96,10 +100,14 @@ class Team(Schema):
 
 
 class Cluster(Schema):
-    """A cluster of Kubernetes, whose hosts have the role kubernetes_node."""
+    """A cluster of Kubernetes, whose hosts have the role kubernetes_node, or one that others made."""
 
     control_plane: HostName
     """Host with the role kubernetes_control_plane."""
+    provided: bool = False
+    """Whether others made the cluster by kubeadm, and change it. rackwright only compares it."""
+    version: Annotated[str, Field(pattern=r"^1\.\d+\.\d+$")] | None = None
+    """Version of a provided cluster, such as 1.37.2; other clusters have the version of their roles."""
     nodes: dict[HostName, ClusterNode] = Field(default_factory=dict)
     """Hosts that run pods, by name. The control plane runs none."""
     teams: dict[TeamName, Team] = Field(default_factory=dict)
@@ -116,6 +124,7 @@ def problems(clusters: Mapping[Name, Cluster], hosts: Mapping[str, Host]) -> Ite
     first: dict[str, str] = {}
     for name, cluster in clusters.items():
         yield from (problem.below(name) for problem in _member_problems(cluster, hosts))
+        yield from (problem.below(name) for problem in _slice_problems(cluster.teams))
         for member in cluster.members:
             if first.setdefault(member, name) != name:
                 place = ("control_plane",) if member == cluster.control_plane else ("nodes", member)
@@ -129,15 +138,29 @@ def problems(clusters: Mapping[Name, Cluster], hosts: Mapping[str, Host]) -> Ite
                 yield problem.below(name)
 
 
+def _slice_problems(teams: Mapping[str, Team]) -> Iterator[Problem]:
+    first: dict[int, str] = {}
+    for name, team in teams.items():
+        if team.slice is not None and first.setdefault(team.slice, name) != name:
+            expected, help = "each team has a slice of its own", f"Write another number, 1 to {SLICES - 1}"
+            yield Problem(
+                f"got {team.slice}", expected, help, ("teams", name, "slice"), note=f"{first[team.slice]} has it"
+            )
+
+
 def _member_problems(cluster: Cluster, hosts: Mapping[str, Host]) -> Iterator[Problem]:
-    roles = (CONTROL_PLANE_ROLE, NODE_ROLE)
+    roles = () if cluster.provided else (CONTROL_PLANE_ROLE, NODE_ROLE)
+    if cluster.provided != (cluster.version is not None):
+        expected = "a provided cluster has a version, and any other one that of its roles"
+        help = "Write the version of its API, like 1.37.2" if cluster.provided else "Remove it"
+        yield Problem(f"got {'none' if cluster.provided else cluster.version}", expected, help, ("version",))
     yield from _host_problems(cluster.control_plane, roles, hosts, ("control_plane",))
     for node in cluster.nodes:
         if node == cluster.control_plane:
             expected = "the control plane is a node of its cluster without being named here"
             yield Problem(f"got {node}", expected, "Remove it", ("nodes", node))
         else:
-            yield from _host_problems(node, (NODE_ROLE,), hosts, ("nodes", node))
+            yield from _host_problems(node, roles[1:], hosts, ("nodes", node))
 
 
 def _host_problems(

@@ -1,21 +1,31 @@
 """The resources of a stack's clusters: a Node on each host that joins, then the Cluster on the control plane."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
+from rackwright.errors import Diagnostic
 from rackwright.kinds.cluster import ClusterKind, ClusterSpec, NodeKind, NodeSpec
 from rackwright.kinds.cluster.cluster import NodePart
 from rackwright.kinds.cluster.team import TeamPart
 from rackwright.schema.cluster import CONTROL_PLANE_ROLE, CONTROL_PLANE_TAINT, NODE_ROLE, Cluster, ClusterNode
+from rackwright.schema.fleet import Fleet
+from rackwright.schema.host import Host
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
+from rackwright.stack.team_addresses import team_addresses
 
 API_PORT = 6443
+SKEW_MINORS = 3
+"""Number of minor versions by which a kubelet may be older than the API server."""
 
 
 def clusters(stack: Stack) -> Iterator[DeclaredResource]:
     """Yield the resources of every cluster; the cluster itself comes after its nodes."""
     for name, cluster in stack.fleet.clusters.items():
+        if cluster.provided:
+            yield DeclaredResource(ClusterKind(), _cluster(stack, name, cluster), (cluster.control_plane,))
+            continue
         plane = f"{cluster.control_plane}/{CONTROL_PLANE_ROLE}"
         nodes = [
             DeclaredResource(NodeKind(), _node(stack, name, cluster, host), (f"{host}/{NODE_ROLE}", plane))
@@ -28,16 +38,67 @@ def clusters(stack: Stack) -> Iterator[DeclaredResource]:
 
 def role_variables(stack: Stack, host: str, role: str) -> dict[str, Any]:
     """Return the variables of *role* that follow from the cluster of *host*: its routes to pods and services."""
-    several = [cluster for cluster in stack.fleet.clusters.values() if host in cluster.members]
+    several = [each for each in stack.fleet.clusters.values() if host in each.members and not each.provided]
     if role != NODE_ROLE or not several:
         return {}
     [cluster] = several  # a host is in one cluster
     hosts, keys = stack.fleet.hosts, ("address", "pod_network")
     others = [hosts[member].roles[NODE_ROLE] for member in cluster.members if member != host]
+    networks = [str(other.get("pod_network", "")) for other in others]
+    own = str(hosts[host].roles[NODE_ROLE].get("pod_network", ""))
     return {
+        "teams": team_addresses(cluster.teams, own, networks),
         "nodes": [{key: other.get(key, "") for key in keys} for other in others],
         "service_network": _variable(stack, cluster.control_plane, CONTROL_PLANE_ROLE, "service_network"),
     }
+
+
+def control_planes_first(fleet: Fleet) -> list[tuple[str, Host]]:
+    """Return the hosts of *fleet*, first those with a control plane, after which other hosts are upgraded."""
+    planes = {cluster.control_plane for cluster in fleet.clusters.values()}
+    return sorted(fleet.hosts.items(), key=lambda item: item[0] not in planes)
+
+
+def role_prerequisites(stack: Stack, host: str, role: str) -> tuple[str, ...]:
+    """Return the resources of other hosts that come before *role*: the control plane before the kubelet of a node."""
+    clusters = stack.fleet.clusters.values()
+    planes = [each.control_plane for each in clusters if host in each.nodes and not each.provided]
+    return tuple(f"{plane}/{CONTROL_PLANE_ROLE}" for plane in planes) if role == NODE_ROLE else ()
+
+
+def version_problems(stack: Stack) -> Iterator[Diagnostic]:
+    """Yield an error for each version that does not fit that of its control plane.
+
+    Source: Kubernetes, "Version Skew Policy"
+    """
+    for cluster in stack.fleet.clusters.values():
+        if cluster.provided:
+            continue
+        plane = cluster.control_plane
+        serves = str(_variable(stack, plane, CONTROL_PLANE_ROLE, "version"))
+        for host in cluster.members:
+            version = str(_variable(stack, host, NODE_ROLE, "version"))
+            if host == plane and version != serves:
+                expected = f"{serves}, as in {CONTROL_PLANE_ROLE}"
+            elif _numbers(version) > _numbers(serves):
+                expected = f"at most {serves}, the version of {plane}"
+            elif _numbers(version)[:2] < _oldest(serves):
+                oldest = ".".join(map(str, _oldest(serves)))
+                expected = f"{oldest} to {serves}: kubelet is at most {SKEW_MINORS} minor versions older than the API"
+            else:
+                continue
+            where = f"hosts.{host}.roles.{NODE_ROLE}.version"
+            help = "Declare the versions together, one minor version at a time"
+            yield Diagnostic(where, f"got {version}", expected, help, id="version-skew")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)))
+
+
+def _oldest(version: str) -> tuple[int, ...]:
+    major, minor, *_ = _numbers(version)
+    return major, minor - SKEW_MINORS
 
 
 def _common(stack: Stack, host: str) -> dict[str, Any]:
@@ -66,11 +127,12 @@ def _cluster(stack: Stack, name: str, cluster: Cluster) -> ClusterSpec:
     return ClusterSpec(
         **_common(stack, plane),
         name=name,
-        version=f"v{_variable(stack, plane, CONTROL_PLANE_ROLE, 'version')}",
+        provided=cluster.provided,
+        version=f"v{cluster.version or _variable(stack, plane, CONTROL_PLANE_ROLE, 'version')}",
         nodes=tuple(
             NodePart(
                 name=host,
-                version=f"v{_variable(stack, host, NODE_ROLE, 'version')}",
+                version=f"v{cluster.version or _variable(stack, host, NODE_ROLE, 'version')}",
                 labels=tuple(f"{key}={value}" for key, value in sorted(node.labels.items())),
                 taints=tuple(sorted((*(taint.text for taint in node.taints), *_taints_of(plane, host)))),
             )

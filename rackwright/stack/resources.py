@@ -22,7 +22,13 @@ from rackwright.schema.catalogue import drivers
 from rackwright.schema.fleet import Fleet, stations
 from rackwright.schema.host import Host
 from rackwright.stack.buckets import buckets
-from rackwright.stack.clusters import clusters, role_variables
+from rackwright.stack.clusters import (
+    clusters,
+    control_planes_first,
+    role_prerequisites,
+    role_variables,
+    version_problems,
+)
 from rackwright.stack.lock_check import problems as lock_problems
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
@@ -45,17 +51,18 @@ def declare(stack: Stack) -> tuple[DeclaredResource, ...]:
         if resource.spec.facts_source in shared  # the schema keeps tiers apart, and computing their claims takes time
     ]
     lock_errors = lock_problems(stack, ((resource.spec, promised) for resource, promised in claims))
-    if wrong := [*_duplicate_names(stack.fleet, resources), *_duplicate_owners(claims), *lock_errors]:
+    names, owners = _duplicate_names(stack.fleet, resources), _duplicate_owners(claims)
+    if wrong := [*names, *owners, *version_problems(stack), *lock_errors]:
         raise locate_errors(stack.fleet_file, wrong)
     return resources
 
 
 def declare_unchecked(stack: Stack) -> tuple[DeclaredResource, ...]:
     """Return all resources of *stack* like `declare`, without the checks of owners and of the lock."""
-    hosts = stack.fleet.hosts
     if stack.fleet.uses:
         return _workloads(stack)
-    own = (resource for name, host in hosts.items() for resource in _host_resources(stack, name, host))
+    hosts = control_planes_first(stack.fleet)
+    own = (resource for name, host in hosts for resource in _host_resources(stack, name, host))
     return (*own, *_peers(stack), *clusters(stack), *buckets(stack))
 
 
@@ -160,7 +167,11 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
                 variables=role_variables(stack, name, role) | host.variables(role),
                 reboot=host.reboot,
             ),
-            after=(name, *(f"{name}/{other}" for other in dict.fromkeys(_prerequisites(source, host)))),
+            after=(
+                name,
+                *(f"{name}/{other}" for other in dict.fromkeys(_prerequisites(source, host))),
+                *role_prerequisites(stack, name, role),
+            ),
         )
 
 

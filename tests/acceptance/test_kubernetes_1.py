@@ -1,18 +1,25 @@
 """Line 1: a cluster of Kubernetes on three containers of the twin, of packages that the toolchain has built."""
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+import sys
+from pathlib import Path
 
+from rackwright.toolchain import pulumi_kubernetes
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
+from tests.support.kubernetes import (
+    ADDRESS,
+    HOSTS,
+    KUBECTL,
+    NODES,
+    PLANE,
+    cluster,
+    kubectl,
+    ready_nodes,
+    system_pods,
+)
 from tests.support.lab import Claimed, Lab, format_claims
-from tests.support.log import ROOT, Log
+from tests.support.log import Log
 
-PLANE, NODES = "cp-01", ("node-01", "node-02")
-HOSTS, ADDRESS = (PLANE, *NODES), "10.41.0.11"
-KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
 ETCDCTL = (
     f"{KUBECTL} exec --namespace kube-system etcd-{PLANE} -- etcdctl --cacert /etc/kubernetes/pki/etcd/ca.crt "
     "--cert /etc/kubernetes/pki/etcd/server.crt --key /etc/kubernetes/pki/etcd/server.key"
@@ -96,7 +103,7 @@ EDITS = {
 @line("kubernetes", 1, part="edits")
 def test_edits_by_hand_are_found_under_their_paths_and_corrected(log: Log) -> str:
     """Additions to lists are found too; only an object that nobody declared is left to a person."""
-    with _cluster(log) as lab:
+    with cluster(log) as lab:
         lab.up()
         log("eleven edits by hand")
         for command in EDITS.values():
@@ -111,15 +118,64 @@ def test_edits_by_hand_are_found_under_their_paths_and_corrected(log: Log) -> st
     return f"{len(EDITS)} edits found in preview and audit, {len(EDITS) - 1} corrected, 1 left to a person"
 
 
+@line("kubernetes", 1, part="program")
+def test_a_program_with_pulumi_kubernetes_goes_up_through_cluster_exec(log: Log) -> str:
+    """A program of an operator makes an object, finds it changed by hand, and has a state without a key of the API."""
+    with cluster(log) as lab:
+        lab.up()
+        lab.rackwright("toolchain", "pulumi-kubernetes", status=0)
+        front = lab.directory.parent / "front"
+        _write_program(front, log)
+        _front(lab, front, "pulumi stack init front && pulumi up --yes --skip-preview")
+        log("the object that somebody changed")
+        lab.ssh(PLANE, f"{KUBECTL} patch configmap front --type merge --patch '{CHANGED}'")
+        _front(lab, front, "pulumi up --yes --refresh")
+        word = kubectl(lab, "get configmap front")["data"]["word"]
+        need(word == "declared", f"the object says {word!r}")
+        state = _front(lab, front, "pulumi stack export")
+        need("PRIVATE KEY" not in state and "client-key-data" not in state, "the state has a key of the API")
+        _front(lab, front, "pulumi destroy --yes")
+        need(not lab.audit_differences(status=0), "something of the cluster differs")
+    return "an object made, corrected and removed by a program, without a key in its state"
+
+
+CHANGED = '{"data": {"word": "changed"}}'
+PROGRAM = """\
+import pulumi
+from pulumi_kubernetes.core.v1 import ConfigMap
+
+ConfigMap("front", metadata={"name": "front"}, data={"word": "declared"})
+"""
+
+
+def _write_program(front: Path, log: Log) -> None:
+    """Write a program of pulumi with an environment of its own."""
+    front.mkdir()
+    (front / "Pulumi.yaml").write_text("name: front\nruntime: {name: python, options: {virtualenv: .venv}}\n")
+    (front / "__main__.py").write_text(PROGRAM)
+    log.run([sys.executable, "-m", "venv", str(front / ".venv")])
+    pinned = f"pulumi-kubernetes=={pulumi_kubernetes.VERSION}"
+    done = log.run([str(front / ".venv/bin/pip"), "install", "--quiet", pinned, "setuptools"])
+    need(done.returncode == 0, f"pip does not install {pinned}: {done.stderr}")
+
+
+def _front(lab: Lab, front: Path, command: str) -> str:
+    """Run *command* of pulumi in the directory of the program, with access to the API, and return its output."""
+    variables = f'eval "$({lab.programs}/rackwright env)" && cd {front} && export PULUMI_BACKEND_URL=file://{front}'
+    forced = "export PULUMI_CONFIG_PASSPHRASE=front PULUMI_K8S_ENABLE_PATCH_FORCE=true"
+    script = f"{variables} && {forced} && {command}"
+    return lab.rackwright("cluster", "exec", "cluster", "--", "bash", "-c", script, status=0).stdout
+
+
 @line("kubernetes", 1, part="cluster")
 def test_a_cluster_is_made_and_kept(log: Log) -> str:
     """Nodes join and are Ready without a token in the state, secrets are encrypted, and broken claims are corrected."""
-    with _cluster(log) as lab:
+    with cluster(log) as lab:
         began = lab.log.seconds
         lab.up()
         made = lab.log.seconds - began
-        eventually(lambda: set(_pods(lab).values()) == {"Running"}, "all pods of the system run", 300)
-        pods = _pods(lab)
+        eventually(lambda: set(system_pods(lab).values()) == {"Running"}, "all pods of the system run", 300)
+        pods = system_pods(lab)
         need(len(pods) == 9, f"pods of the system: {sorted(pods)}")
         memory = {host: _memory_mib(lab, host) for host in HOSTS}
         need(not lab.differing(), "something differs after `up`")
@@ -137,48 +193,16 @@ def test_a_cluster_is_made_and_kept(log: Log) -> str:
         found = lab.differing()
         need(found >= set(BROKEN), f"not found: {format_claims(set(BROKEN) - found)}")
         lab.up()
-        eventually(lambda: set(_pods(lab).values()) == {"Running"}, "the pods run again", 300)
+        eventually(lambda: set(system_pods(lab).values()) == {"Running"}, "the pods run again", 300)
         eventually(lambda: not lab.audit_differences(), "nothing differs after the correction", 120)
         log("a node that nobody declared any more leaves")
         lab.edit(lambda fleet: fleet["clusters"]["main"]["nodes"].pop("node-02"))
         lab.up()
-        need(_nodes(lab).keys() == {PLANE, NODES[0]}, f"the cluster still has {sorted(_nodes(lab))}")
+        need(ready_nodes(lab).keys() == {PLANE, NODES[0]}, f"the cluster still has {sorted(ready_nodes(lab))}")
         need(lab.ssh(NODES[1], "ls /etc/kubernetes/kubelet.conf", status=None) == "", "its kubelet has still access")
         need(not (left := lab.audit_differences(status=0)), f"left: {format_claims(left)}")
     used = ", ".join(f"{host} {mib}" for host, mib in memory.items())
     return f"made in {made:.0f} s, {len(pods)} pods, MiB of memory: {used}; {len(BROKEN)} broken claims corrected"
-
-
-@contextmanager
-def _cluster(log: Log) -> Iterator[Lab]:
-    """Yield the project of the example fleet with its twin on."""
-    fleet = ROOT / "stacks" / "cluster.yaml"
-    with Lab(log.empty_directory() / "project", fleet, log, "cluster", containers=HOSTS) as lab:
-        log("building Kubernetes, or finding it built")
-        lab.rackwright("toolchain", "kubernetes", status=0)
-        lab.rackwright("lock", "--fetch", "cluster", status=0)
-        lab.start()
-        yield lab
-
-
-def _kubectl(lab: Lab, arguments: str) -> Any:
-    output = lab.ssh(PLANE, f"{KUBECTL} {arguments} --output json", status=None)
-    return json.loads(output) if output.startswith("{") else {"items": []}
-
-
-def _nodes(lab: Lab) -> dict[str, bool]:
-    """Return whether each node is ready."""
-    return {
-        node["metadata"]["name"]: any(
-            each["type"] == "Ready" and each["status"] == "True" for each in node["status"]["conditions"]
-        )
-        for node in _kubectl(lab, "get nodes")["items"]
-    }
-
-
-def _pods(lab: Lab) -> dict[str, str]:
-    pods = _kubectl(lab, "get pods --namespace kube-system")["items"]
-    return {pod["metadata"]["name"]: pod["status"]["phase"] for pod in pods}
 
 
 def _memory_mib(lab: Lab, host: str) -> int:
@@ -193,7 +217,7 @@ def _name_is_found(lab: Lab, host: str) -> bool:
 
 def _need_no_token(lab: Lab) -> None:
     """Require that tokens live for minutes, and that the state has none of them."""
-    secrets = _kubectl(lab, "get secrets --namespace kube-system")["items"]
+    secrets = kubectl(lab, "get secrets --namespace kube-system")["items"]
     tokens = [secret for secret in secrets if secret["metadata"]["name"].startswith("bootstrap-token-")]
     state = lab.pulumi("stack", "export", "--show-secrets", status=0).stdout
     for token in tokens:

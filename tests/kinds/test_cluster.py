@@ -1,5 +1,6 @@
 """What the plans of a cluster and of its nodes do with what is found, on facts recorded from three containers."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,13 @@ import pytest
 from rackwright.core import diff as comparison
 from rackwright.core.contract import Command, Difference, Plan, Put, PutOutput, Remove, UnknownValue
 from rackwright.facts.facts import Facts
-from rackwright.stack.clusters import role_variables
+from rackwright.stack.clusters import (
+    clusters,
+    control_planes_first,
+    role_prerequisites,
+    role_variables,
+    version_problems,
+)
 from tests.support.mutations import Raw
 from tests.support.recorded_hosts import CLUSTERED, RESOURCES, STACK, recorded
 
@@ -181,6 +188,43 @@ def test_a_node_that_the_fleet_let_join_leaves_when_nobody_declares_it():
     assert (plan.steps, [item.path for item in plan.by_hand]) == ((), ["cluster:main.nodes"])
 
 
+def test_kube_proxy_follows_when_all_nodes_have_the_new_images():
+    """
+    kubeadm would upgrade it with the control plane, before the nodes have its image.
+    """
+    raw = recorded("birch")
+    raw["kubernetes_cluster"]["addons"]["kube-proxy"] = "v1.36.4"
+    plan = planned("birch/cluster", raw)
+
+    assert not plan.by_hand
+    [step] = plan.steps
+    assert isinstance(step, Command) and step.argv[:5] == ("kubeadm", "init", "phase", "addon", "all")
+
+
+def test_a_provided_cluster_is_compared_and_never_changed():
+    """
+    Its hosts need no roles, and none of them joins or leaves.
+    """
+    fleet = CLUSTERED.fleet
+    hosts = {name: host.model_copy(update={"roles": {}}) for name, host in fleet.hosts.items()}
+    provided = {"main": fleet.clusters["main"].model_copy(update={"provided": True, "version": "1.37.2"})}
+    stack = replace(CLUSTERED, fleet=fleet.model_copy(update={"hosts": hosts, "clusters": provided}))
+    [declared] = clusters(stack)
+    raw = recorded("birch")
+    claims = declared.kind.claims(declared.spec, STACK.repository)
+
+    assert comparison.diff(claims, declared.kind.observe(claims, Facts(raw))) == ()
+    node(raw, "aspen")["labels"].update(rack="a9")
+    del raw["kubernetes_cluster"]["nodes"]["maple"]
+    differences = comparison.diff(claims, declared.kind.observe(claims, Facts(raw)))
+    plan = declared.kind.plan(declared.spec, differences, Facts(raw), STACK.repository)
+    assert (plan.steps, plan.refusals) == ((), ())
+    assert {"node:aspen.labels", "cluster:main.nodes"} <= {item.path for item in plan.by_hand}
+    assert role_variables(stack, "aspen", "kubernetes_node") == {}
+    assert role_prerequisites(stack, "aspen", "kubernetes_node") == ()
+    assert [*version_problems(stack)] == []
+
+
 def test_an_api_that_does_not_answer_is_unknown():
     """
     Unknown is never as declared, and never acted on.
@@ -198,6 +242,7 @@ def test_each_node_has_routes_to_the_pods_of_the_others():
     They follow from the cluster. Without a default route a host reaches no service, unless it has a route to them.
     """
     assert role_variables(CLUSTERED, "aspen", "kubernetes_node") == {
+        "teams": [],
         "nodes": [
             {"address": "10.145.0.11", "pod_network": "10.244.1.0/24"},
             {"address": "10.145.0.13", "pod_network": "10.244.3.0/24"},
@@ -205,3 +250,42 @@ def test_each_node_has_routes_to_the_pods_of_the_others():
         "service_network": "10.96.0.0/12",
     }
     assert role_variables(CLUSTERED, "aspen", "base") == {}
+
+
+def test_the_control_plane_is_upgraded_before_its_nodes():
+    """
+    Its host is declared first, whatever its place in the file.
+    """
+    assert role_prerequisites(CLUSTERED, "aspen", "kubernetes_node") == ("birch/kubernetes_control_plane",)
+    assert role_prerequisites(CLUSTERED, "aspen", "base") == ()
+    assert role_prerequisites(CLUSTERED, "birch", "kubernetes_node") == ()
+    hosts = dict(reversed(CLUSTERED.fleet.hosts.items()))
+    fleet = CLUSTERED.fleet.model_copy(update={"hosts": hosts})
+    assert [name for name, _ in control_planes_first(fleet)] == ["birch", "maple", "aspen"]
+
+
+@pytest.mark.parametrize(
+    ("versions", "problem"),
+    [
+        ({}, ""),
+        ({"aspen": "1.34.9"}, ""),
+        ({"aspen": "1.33.1"}, "got 1.33.1; 1.34 to 1.37.2: kubelet is at most 3 minor versions older than the API"),
+        ({"aspen": "1.38.0"}, "got 1.38.0; at most 1.37.2, the version of birch"),
+        ({"birch": "1.36.4"}, "got 1.36.4; 1.37.2, as in kubernetes_control_plane"),
+    ],
+    ids=["all the same", "three minors older", "four minors older", "newer than the API", "another kubeadm"],
+)
+def test_versions_that_kubernetes_does_not_support_together_are_refused(versions, problem):
+    """
+    The limits are those of its version skew policy.
+    """
+    hosts = {
+        name: host.model_copy(
+            update={"roles": {**host.roles, "kubernetes_node": {**host.roles["kubernetes_node"], "version": version}}}
+        )
+        for name, host in CLUSTERED.fleet.hosts.items()
+        for version in [versions.get(name, "1.37.2")]
+    }
+    stack = replace(CLUSTERED, fleet=CLUSTERED.fleet.model_copy(update={"hosts": hosts}))
+    wrong = [f"{each.problem}; {each.expected}" for each in version_problems(stack)]
+    assert wrong == ([problem] if problem else [])

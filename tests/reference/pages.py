@@ -5,6 +5,7 @@ from functools import partial
 
 from tests.reference import (
     catalogue,
+    cis_kubernetes,
     claims,
     cli,
     exit_statuses,
@@ -28,6 +29,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "volatile-facts.md": volatile_facts.render,
     "claims.md": claims.render,
     "rules.md": rules.render,
+    "cis-kubernetes.md": cis_kubernetes.render,
     "exit-statuses.md": exit_statuses.render,
     "json.md": json_outputs.render,
     **{f"roles/{name}.md": partial(roles.render_role, name) for name in ROLES},

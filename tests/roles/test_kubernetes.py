@@ -3,6 +3,8 @@
 import base64
 import json
 import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,22 @@ from typing import Any
 import pytest
 import yaml
 
+from rackwright.core.contract import Absent, Difference
+from rackwright.facts.facts import Facts
+from rackwright.kinds.role.entries import Certificates, NftablesEntry, PackageEntry
+from rackwright.kinds.role.observe import observe_property
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
+from rackwright.kinds.role.versions import refuse_skipped_minors
+from rackwright.schema.cluster import Team
+from rackwright.stack.team_addresses import team_addresses
 from rackwright.toolchain.kubernetes import pins, programs
 from tests.support.our_roles import REPOSITORY, ROLES
 
 NODE = {"version": pins.KUBERNETES, "address": "10.0.0.11", "pod_network": "10.244.1.0/24"}
 KEY = "a" * 32
+REPOSITORY_WITH_KEY = replace(REPOSITORY, secrets={"cluster_snapshots": "s" * 32})
 PLANE = {"version": pins.KUBERNETES, "address": "10.0.0.11", "pod_network": "10.244.0.0/16", "encryption_key": KEY}
 OTHER = {"address": "10.0.0.12", "pod_network": "10.244.2.0/24"}
 SETTINGS = "/etc/rackwright/kubernetes"
@@ -74,10 +84,11 @@ def test_images_come_from_the_package_or_from_the_vendor() -> None:
 @pytest.mark.parametrize(
     ("role", "variables", "wanted"),
     [
-        ("kubernetes_node", {**NODE, "version": "1.28.0"}, "version: got 1.28.0; known versions: 1.37.2"),
+        ("kubernetes_node", {**NODE, "version": "1.28.0"}, "version: got 1.28.0; known versions: 1.36.4, 1.37.2"),
         ("kubernetes_node", {**NODE, "nodes": [{**OTHER, "address": "10.0.0.11"}]},
          "nodes: got 10.0.0.11 with the pods 10.244.2.0/24; another node has another address"),
-        ("kubernetes_control_plane", {**PLANE, "version": "1.36.0"}, "version: got 1.36.0; known versions: 1.37.2"),
+        ("kubernetes_control_plane", {**PLANE, "version": "1.36.0"},
+         "version: got 1.36.0; known versions: 1.36.4, 1.37.2"),
         ("kubernetes_control_plane", {**PLANE, "service_network": "10.244.0.0/16"},
          "service_network: got 10.244.0.0/16, as for pods; pods and services have different addresses"),
         ("kubernetes_control_plane", {**PLANE, "audit_days": 0}, "audit_days: got 0; the audit log is kept"),
@@ -123,3 +134,213 @@ def test_kubeadm_accepts_the_configuration(tmp_path: Path) -> None:
     done = subprocess.run([built / "kubeadm", "config", "validate", "--config", path], capture_output=True, text=True)
 
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
+
+
+SNAPSHOTS = {**PLANE, "snapshot_directory": "/srv/warm", "snapshot_key": {"secret": "cluster_snapshots"}}
+
+
+@pytest.mark.parametrize(
+    ("variables", "wanted"),
+    [
+        ({"snapshot_directory": "/srv/warm"}, "snapshot_key: got no key"),
+        ({"snapshot_directory": "/srv/warm", "snapshot_key": "b" * 32}, "snapshot_key: got the key in plain text"),
+        ({"snapshot_directory": "/"}, 'snapshot_directory: got "/"'),
+        ({"restore": "latest"}, "restore: got latest without a directory of snapshots"),
+        ({"snapshots_kept": 0}, "snapshot_hours: got 0 snapshots, each after 6 hours"),
+        ({"renewal_days": 365}, "renewal_days: got 365; certificates live for a year"),
+    ],
+)
+def test_snapshots_that_could_not_be_restored_are_refused(variables: dict[str, Any], wanted: str) -> None:
+    problems = [
+        f"{'.'.join(map(str, problem.path))}: {problem}"
+        for problem in refusals(ROLES["kubernetes_control_plane"], "debian-12", {**PLANE, **variables})
+    ]
+    assert any(problem.startswith(wanted) for problem in problems), problems
+
+
+def test_without_a_directory_nothing_of_snapshots_is_on_the_host() -> None:
+    repository = REPOSITORY_WITH_KEY
+    with_them = {entry.thing for entry in promises(spec("kubernetes_control_plane", SNAPSHOTS), repository).entries}
+    without = set(claims("kubernetes_control_plane", **PLANE))
+
+    assert with_them - without == {
+        "package:restic",
+        f"file:{SETTINGS}/snapshot.key",
+        "file:/usr/local/sbin/rackwright-kubernetes-snapshot",
+        "file:/etc/systemd/system/rackwright-kubernetes-snapshot.service",
+        "file:/etc/systemd/system/rackwright-kubernetes-snapshot.timer",
+        "unit:rackwright-kubernetes-snapshot.timer",
+        "file:/opt/rackwright/etcd/3.7.3-0/etcdctl",
+        "file:/opt/rackwright/etcd/3.7.3-0/etcdutl",
+        "measure:kubernetes.snapshot_age_hours",
+    }
+    assert "certificates:kubernetes" in without, "certificates are renewed in any case"
+
+
+def test_the_key_of_snapshots_is_secret() -> None:
+    promised = promises(spec("kubernetes_control_plane", SNAPSHOTS), REPOSITORY_WITH_KEY)
+    assert f"{SETTINGS}/snapshot.key" in promised.secret_files
+
+
+@pytest.mark.parametrize("days", [10.0, 400.0])
+def test_certificates_that_expire_soon_are_a_difference(days: float) -> None:
+    taken = datetime(2026, 11, 29, tzinfo=UTC)
+    ends = {"apiserver": "2027-11-29T00:00:00Z", "ca": "2036-11-29T00:00:00Z"}
+    facts = Facts({"taken_at": taken.timestamp(), "kubernetes_certificates": ends})
+    entry = Certificates(certificates="kubernetes", days=int(days))
+    [name] = entry.want(REPOSITORY)
+
+    expiring = observe_property(facts, "certificates", "kubernetes", name, entry.claim(REPOSITORY))
+
+    assert expiring == (("apiserver",) if days > 365 else ())
+
+
+def test_a_host_without_a_control_plane_has_no_certificates() -> None:
+    entry = Certificates(certificates="kubernetes", days=10)
+    [name] = entry.want(REPOSITORY)
+    value = observe_property(
+        Facts({"kubernetes_certificates": None}), "certificates", "kubernetes", name, entry.claim(REPOSITORY)
+    )
+    assert value == Absent()
+
+
+@pytest.mark.parametrize(
+    ("installed", "declared", "wanted"),
+    [
+        ("1.36.4-0rackwright1", "1.37.2-0rackwright1", ""),
+        ("1.37.1-1.1", "1.37.2-1.1", ""),
+        ("1.35.9-1.1", "1.37.2-1.1", "one minor version at a time: 1.35 or 1.36"),
+        ("1.37.2-1.1", "1.36.4-1.1", "1.37.2 or newer"),
+        ("1.37.2-1.1", "2.0.0-1.1", "one minor version at a time: 1.37 or 1.38"),
+    ],
+    ids=["one minor", "a patch", "two minors", "back", "a major"],
+)
+def test_an_upgrade_goes_by_one_minor_version(installed: str, declared: str, wanted: str) -> None:
+    entry = PackageEntry(package="kubelet", version=declared, one_minor=True)
+    differences = [Difference("package:kubelet", "version", declared, installed)]
+
+    refused = [each.expected for each in refuse_skipped_minors("alpha/kubernetes_node", [entry], differences)]
+
+    assert refused == ([wanted] if wanted else [])
+    assert not refuse_skipped_minors("alpha/x", [entry.model_copy(update={"one_minor": False})], differences)
+
+
+def test_a_host_without_kubelet_gets_any_version() -> None:
+    entry = PackageEntry(package="kubelet", version="1.37.2-1.1", one_minor=True)
+    differences = [Difference("package:kubelet", "version", "1.37.2-1.1", Absent())]
+    assert not refuse_skipped_minors("alpha/kubernetes_node", [entry], differences)
+
+
+FAKE = """\
+#!/bin/sh
+# kubectl of a node whose pods go when they are evicted
+echo "$*" >> "$0.log"
+case "$*" in
+  *"get pods"*) cat "$0.pods" ;;
+  *eviction*) : > "$0.pods" ;;
+esac
+"""
+"""Program in the place of kubectl."""
+
+
+@pytest.mark.parametrize(
+    ("pods", "kept"),
+    [
+        ("vision web-1 ReplicaSet|Running|\nkube-system kube-proxy-x DaemonSet|Running|\n", ""),
+        ("vision web-1 ReplicaSet|Running|{\"medium\":\"Memory\",\"sizeLimit\":\"1Gi\"}\n", ""),
+        ("vision done Job|Succeeded|{}\n", ""),
+        ("vision web-1 ReplicaSet|Running|{}\n", "vision/web-1"),
+        ("vision web-1 ReplicaSet|Running|{\"medium\":\"Memory\"} {}\n", "vision/web-1"),
+        ("vision alone |Running|\n", "vision/alone"),
+    ],
+    ids=["controlled", "memory", "finished", "data", "memory and data", "no controller"],
+)  # fmt: skip
+def test_a_drain_moves_pods_that_lose_nothing(tmp_path: Path, pods: str, kept: str) -> None:
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(FAKE)
+    kubectl.chmod(0o755)
+    (tmp_path / "kubectl.pods").write_text(pods)
+    script = written("kubernetes_node", **NODE)["/etc/rackwright/drain.d/50-kubernetes"]
+    joined = tmp_path / "kubelet.conf"
+    joined.touch()
+    script = script.replace("/etc/kubernetes/kubelet.conf", str(joined))
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+
+    done = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True)
+
+    asked = (tmp_path / "kubectl.log").read_text()
+    assert (done.returncode, "uncordon alpha" in asked) == ((1, True) if kept else (0, False)), done.stderr
+    assert asked.startswith("cordon alpha\n")
+    assert f"/pods/{kept.rpartition('/')[2]}/eviction" not in asked if kept else "DaemonSet" not in asked
+    if kept:
+        assert kept in done.stderr
+    elif "Running" in pods:
+        assert "/api/v1/namespaces/vision/pods/web-1/eviction" in asked
+        assert "kube-proxy" not in asked
+
+
+def test_a_drain_of_a_host_without_a_cluster_does_nothing(tmp_path: Path) -> None:
+    script = written("kubernetes_node", **NODE)["/etc/rackwright/drain.d/50-kubernetes"]
+    script = script.replace("/etc/kubernetes/kubelet.conf", str(tmp_path / "missing"))
+    assert subprocess.run(["/bin/sh", "-c", script], env={"PATH": str(tmp_path)}).returncode == 0
+
+
+TEAMS = [
+    {"name": "", "first": "10.244.1.2", "last": "10.244.1.15", "networks": ["10.244.1.0/28", "10.244.2.0/28"]},
+    {"name": "vision", "first": "10.244.1.16", "last": "10.244.1.31", "networks": ["10.244.1.16/28", "10.244.2.16/28"]},
+]
+
+
+def test_addresses_of_a_team_are_a_slice_of_each_pod_network() -> None:
+    teams = {"vision": Team(cpus=1, memory="1GiB", slice=1), "speech": Team(cpus=1, memory="1GiB")}
+
+    assert team_addresses(teams, "10.244.1.0/24", ["10.244.2.0/24"]) == TEAMS
+    assert team_addresses({"speech": teams["speech"]}, "10.244.1.0/24", []) == [], "no team is isolated"
+    last = team_addresses({"last": Team(cpus=1, memory="1GiB", slice=15)}, "10.244.1.0/24", [])[-1]
+    assert (last["first"], last["last"]) == ("10.244.1.240", "10.244.1.254"), "the last address is the broadcast's"
+
+
+@pytest.mark.parametrize(
+    ("namespace", "first"), [("vision", "10.244.1.16"), ("speech", "10.244.1.2"), (None, "10.244.1.2")]
+)
+def test_a_pod_gets_an_address_of_its_team(tmp_path: Path, namespace: str | None, first: str) -> None:
+    files = written("kubernetes_node", **NODE, teams=TEAMS)
+    plugin, asked = tmp_path / "rackwright-teams", tmp_path / "asked"
+    plugin.write_text(files["/usr/local/lib/cni/rackwright-teams"])
+    (tmp_path / "host-local").write_text(f"#!/bin/sh\ncat > {asked}\n")
+    for path in (plugin, tmp_path / "host-local"):
+        path.chmod(0o755)
+    config = json.loads(files["/etc/cni/net.d/10-rackwright.conflist"])["plugins"][0]
+    assert config["ipam"]["type"] == "rackwright-teams"
+    arguments = "IgnoreUnknown=1;" + (f"K8S_POD_NAMESPACE={namespace};" if namespace else "") + "K8S_POD_NAME=web"
+
+    subprocess.run([plugin], input=json.dumps(config), env={"CNI_ARGS": arguments}, text=True, check=True)
+
+    ipam = json.loads(asked.read_text())["ipam"]
+    assert (ipam["type"], ipam["routes"], "teams" in ipam) == ("host-local", [{"dst": "0.0.0.0/0"}], False)
+    [[given]] = ipam["ranges"]
+    assert (given["subnet"], given["rangeStart"]) == ("10.244.1.0/24", first)
+
+
+def test_the_rules_of_isolation_are_those_of_the_claim() -> None:
+    promised = promises(spec("kubernetes_node", {**NODE, "teams": TEAMS}), REPOSITORY)
+    [entry] = [each for each in promised.entries if isinstance(each, NftablesEntry)]
+    [text] = [str(file.content) for file in promised.files if file.file.endswith(".nft")]
+    both = "{ 10.244.1.16/28, 10.244.2.16/28 }"
+    rules = [line.strip() for line in text.splitlines() if " accept" in line or "counter" in line]
+
+    assert entry.rules[:2] == tuple(
+        f"{chain}: filter hook {chain} priority 0 policy accept" for chain in ("forward", "input")
+    )
+    assert f"ip saddr {both} ip daddr {both} accept" in rules
+    assert f"ip saddr {both} ip daddr {{ 10.244.1.0/28, 10.244.2.0/28 }} udp dport 53 accept" in rules
+    assert rules[-1] == f"ip saddr {both} counter drop"
+    assert len([rule for rule in rules if "policy" not in rule]) == len(entry.rules) - 2
+
+
+def test_without_isolated_teams_nodes_have_no_rules_of_their_own() -> None:
+    assert not [name for name in claims("kubernetes_node", **NODE) if "teams" in name and not name.startswith("file:")]
+    assert "rackwright-teams" not in written("kubernetes_node", **NODE)["/etc/cni/net.d/10-rackwright.conflist"]
+    small = {**NODE, "pod_network": "10.244.1.0/26", "teams": TEAMS}
+    [problem] = refusals(ROLES["kubernetes_node"], "debian-12", small)
+    assert str(problem).startswith("got 10.244.1.0/26 with teams that have slices")

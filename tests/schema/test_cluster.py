@@ -1,6 +1,7 @@
 """The declaration of clusters: what is refused, and in which words."""
 
 import pytest
+import yaml
 
 from rackwright.errors import DeclarationError
 from rackwright.fleet import load_fleet
@@ -78,3 +79,42 @@ def test_a_host_is_in_one_cluster(tmp_path):
     second = "  other:\n    control_plane: birch\n"
 
     assert errors_of(tmp_path, TEXT + second) == ["clusters.other.control_plane: got birch; a host is in one cluster"]
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [
+        ("    provided: true\n", "clusters.main.version: got none; a provided cluster has a version"),
+        ("    version: 1.37.2\n", "clusters.main.version: got 1.37.2; a provided cluster has a version"),
+    ],
+    ids=["provided without a version", "a version beside that of the roles"],
+)
+def test_only_a_provided_cluster_has_a_version(tmp_path, more, error):
+    """
+    Other clusters have that of their roles.
+    """
+    [found] = errors_of(tmp_path, TEXT.replace("    nodes:\n", f"{more}    nodes:\n"))
+    assert found.startswith(error)
+
+
+def test_hosts_of_a_provided_cluster_need_no_roles(tmp_path):
+    """
+    Somebody else made them nodes.
+    """
+    path = tmp_path / "fleet.yaml"
+    fleet = yaml.safe_load(TEXT)
+    for host in fleet["hosts"].values():
+        del host["roles"]
+    fleet["clusters"]["main"].update(provided=True, version="1.36.4")
+    path.write_text(yaml.safe_dump(fleet))
+    assert load_fleet(path, STACK.repository.roles).clusters["main"].provided
+
+
+def test_two_teams_have_two_slices(tmp_path):
+    """
+    A slice says whose pod has an address.
+    """
+    teams = "    teams:\n" + "".join(f"      {name}: {{cpus: 1, memory: 1GiB, slice: 3}}\n" for name in ("one", "two"))
+    assert errors_of(tmp_path, TEXT + teams) == [
+        "clusters.main.teams.two.slice: got 3; each team has a slice of its own"
+    ]

@@ -29,7 +29,19 @@ ROOT = Path(__file__).parents[2]
 REPOSITORY = Repository.load(ROOT, b"salt", {"tests_password": "of the tests"})
 NEEDED: Mapping[str, Mapping[str, Any]] = {
     "jetson": {"clocks": True},
-    "kubernetes_node": {"nodes": [{"address": "192.0.2.12", "pod_network": "10.244.2.0/24"}]},
+    "kubernetes_control_plane": {
+        "snapshot_directory": "/srv/warm",
+        "snapshot_key": {"secret": "tests_password"},
+        "encryption_key": {"secret": "tests_password"},
+    },
+    "kubernetes_node": {
+        "nodes": [{"address": "192.0.2.12", "pod_network": "10.244.2.0/24"}],
+        "pod_network": "10.244.1.0/24",
+        "teams": [
+            {"name": name, "first": first, "last": first, "networks": ["10.244.1.0/28", "10.244.2.0/28"]}
+            for name, first in (("", "10.244.1.2"), ("vision", "10.244.1.16"))
+        ],
+    },
     "load_balancer": {"services": {"digits": {"port": 8080, "members": ["192.0.2.11:8080"]}}},
     "mlflow": {"admin": {"name": "admin", "password": {"secret": "tests_password"}}},
     "rdma": {"acs": "off"},

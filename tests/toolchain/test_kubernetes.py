@@ -31,6 +31,7 @@ def program(tmp_path: Path) -> Path:
 def test_versions_are_those_of_the_modules() -> None:
     for source, module, version in (
         (programs.KUBERNETES, "k8s.io/kubernetes", pins.KUBERNETES),
+        (programs.PREVIOUS, "k8s.io/kubernetes", pins.PREVIOUS),
         (programs.ETCD, "go.etcd.io/etcd/server/v3", pins.ETCD),
         (programs.CONTAINERD, "github.com/containerd/containerd/v2", pins.CONTAINERD),
         (programs.COREDNS, "github.com/coredns/coredns", pins.COREDNS),
@@ -126,6 +127,21 @@ def test_each_program_and_image_is_in_a_package() -> None:
     built = {Path(package).name for package in programs.KUBERNETES.packages + programs.CONTAINERD.packages}
     assert built | {"etcd", "etcdctl", "etcdutl", "coredns"} == packed
     assert [each.version for each in made if each.name == "kubelet"] == [f"{pins.KUBERNETES}-{pins.REVISION}"]
+
+
+def test_the_minor_before_shares_what_is_not_kubernetes() -> None:
+    made = packages.of_cluster(Path("/bin"), Path("/images.tar"), pins.PREVIOUS)
+    assert {each.name for each in made} == {"kubelet", "kubeadm", "kubectl", "kubernetes-images"}
+    assert {each.version for each in made} == {f"{pins.PREVIOUS}-{pins.REVISION}"}
+    named = [image.name for image in images.of_cluster(Path("/bin"), Path("/layer.tar"), pins.PREVIOUS)]
+    assert f"registry.k8s.io/kube-apiserver:v{pins.PREVIOUS}" in named
+    assert f"registry.k8s.io/etcd:{pins.ETCD}-0" in named
+    newer, older = (tuple(map(int, version.split("."))) for version in (pins.KUBERNETES, pins.PREVIOUS))
+    assert newer[:2] == (older[0], older[1] + 1)
+    for role, name in (("kubernetes_node", "versions"), ("kubernetes_control_plane", "sets")):
+        known = yaml.safe_load((ROOT / f"roles/{role}/vars/debian-12.yml").read_text())[f"__{role}_{name}"]
+        versions = [each["version"] if isinstance(each, dict) else each for each in known]
+        assert {pins.KUBERNETES, pins.PREVIOUS} == {*versions}
 
 
 def test_a_missing_program_is_named_with_its_package(monkeypatch) -> None:

@@ -6,12 +6,19 @@ import hashlib
 import json
 import os
 import re
+import time
 from typing import Any
 
 from rackwright.facts.probe.observe import ReadError, attempt, read, run_tool
 
 KUBELET = "/etc/kubernetes/kubelet.conf"
 ADMINISTRATOR = "/etc/kubernetes/admin.conf"
+SETTINGS = "/etc/rackwright/kubernetes/kubeadm.yaml"
+"""Configuration of kubeadm by role kubernetes_control_plane."""
+ADDONS = ("kube-proxy", "coredns")
+"""Objects by which kubeadm runs its addons, in kube-system."""
+TAKEN = "/var/lib/rackwright/kubernetes/taken"
+"""File that each snapshot of etcd touches at its end."""
 OBJECTS = ("namespaces", "priorityclasses", "resourcequotas", "limitranges", "networkpolicies", "roles", "rolebindings")
 """Kinds of objects that give teams rights and limits. None of them has a secret."""
 NAME_LABEL = "kubernetes.io/metadata.name"
@@ -50,7 +57,41 @@ def cluster(root: str) -> dict[str, Any] | None:
         if isinstance(nodes, list)
         else nodes,
         "objects": attempt(objects),
+        "addons": attempt(addons),
     }
+
+
+def certificates(root: str) -> dict[str, str] | None:
+    """Return the end of validity of each certificate of a control plane by kubeadm's name; None on other hosts."""
+    if not os.path.exists(root + ADMINISTRATOR):
+        return None
+    # without a configuration, kubeadm asks the API for it
+    settings = ("--config", SETTINGS) if os.path.exists(root + SETTINGS) else ()
+    try:
+        report = json.loads(run_tool("kubeadm", "certs", "check-expiration", *settings, "--output", "json"))
+    except ValueError:
+        raise ReadError("kubeadm prints no JSON") from None
+    found = [*report["certificates"], *report["certificateAuthorities"]]
+    return {each["name"]: each["expirationDate"] for each in found if not each["missing"]}
+
+
+def snapshot_age_hours() -> float:
+    """Return the age of the newest snapshot of etcd, in hours.
+
+    Raises:
+        ReadError: the host has taken none.
+    """
+    try:
+        return max(0.0, (time.time() - os.stat(TAKEN).st_mtime) / 3600)
+    except FileNotFoundError:
+        raise ReadError("no snapshot of etcd was taken") from None
+
+
+def addons() -> dict[str, str]:
+    """Return the version of each addon of kubeadm, which is the tag of its image."""
+    items = asked("get", "daemonsets,deployments", "--namespace=kube-system")["items"]
+    images = {item["metadata"]["name"]: item["spec"]["template"]["spec"]["containers"][0]["image"] for item in items}
+    return {name: images[name].rpartition(":")[2] for name in ADDONS if name in images}
 
 
 def objects() -> dict[str, Any]:

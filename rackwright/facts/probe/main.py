@@ -87,6 +87,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "kernel_names": attempt(offers.kernel_names, root),
         "kubernetes_node": attempt(kubernetes.node, root),
         "kubernetes_cluster": attempt(kubernetes.cluster, root),
+        "kubernetes_certificates": attempt(kubernetes.certificates, root),
         "resolvers": attempt(network.resolvers, root),
         "search_domains": attempt(network.search_domains, root),
         "paths": attempt(paths.paths, root),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rackwright.facts.probe import kubernetes
 from rackwright.facts.probe.observe import ReadError, attempt, run_tool, unwrap
 
 REFERENCE, STRATUM, SYSTEM_TIME, LEAP = 0, 2, 4, 13
@@ -19,6 +20,7 @@ def measures() -> dict[str, Any]:
     return {
         "chrony.offset_seconds": attempt(lambda: offset(unwrap(tracking))),
         "chrony.stratum": attempt(lambda: int(unwrap(tracking)[STRATUM])),
+        "kubernetes.snapshot_age_hours": attempt(kubernetes.snapshot_age_hours),
     }
 
 

@@ -27,6 +27,12 @@ from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machin
 from rackwright.schema.cluster import CONTROL_PLANE_TAINT, OF_KUBERNETES
 
 _KUBECTL = ("kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "--request-timeout=60s")
+PROXY = "addon:kube-proxy"
+"""The addon whose version is that of the cluster; it changes when all nodes have the new images."""
+_ADDONS = Command(
+    "bring kube-proxy and CoreDNS to the version of the cluster",
+    ("kubeadm", "init", "phase", "addon", "all", "--config", "/etc/rackwright/kubernetes/kubeadm.yaml"),
+)
 _NODES_REMEDY = (
     "an undeclared node: find out who added it, then declare it or remove it with `kubectl drain` and `kubectl delete"
     " node`; a missing node: run `rackwright up`, which lets it join"
@@ -61,6 +67,8 @@ class ClusterSpec(Resource):
     """The identity of the machine with the control plane: serial, uuid, bmc_mac or device_tree_serial."""
     name: str
     """The name of the cluster."""
+    provided: bool = False
+    """Whether others made the cluster and change it."""
     version: str
     """The version of the API server: v1.37.2."""
     nodes: tuple[NodePart, ...]
@@ -87,6 +95,7 @@ class ClusterKind:
         return (
             identity_claim(spec.host, spec.identity),
             Claim(f"cluster:{spec.name}", {"version": spec.version, "nodes": names}, remedy=_NODES_REMEDY),
+            *(() if spec.provided else (Claim(PROXY, {"version": spec.version}),)),
             *map(_claim, spec.nodes),
             *team.claims(spec.teams),
         )
@@ -98,16 +107,22 @@ class ClusterKind:
         return {}
 
     def plan(self, spec: ClusterSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
-        """Return the plan that sets labels, taints and objects and ends cordons; the rest needs manual work."""
+        """Return the plan that sets labels, taints and objects and ends cordons; the rest needs manual work.
+
+        A provided cluster is never changed.
+        """
         if refusals := refuse_wrong_machine(spec.host, differences):
             return Plan(refusals=refusals)
+        if spec.provided:
+            return Plan(by_hand=tuple(differences))
         nodes = (step for node in spec.nodes for step in _steps(node, differences, facts))
         leaving = _leaving(spec, differences, facts)
         by_hand = tuple(
             item for item in differences if not _is_corrected(item) and not (leaving and item.name == "nodes")
         )
         leave = (_leave(name) for name in leaving)
-        return Plan((*nodes, *team.steps(spec.teams, differences), *leave), by_hand=by_hand)
+        addons = (_ADDONS,) if any(item.thing == PROXY and not item.is_unknown for item in differences) else ()
+        return Plan((*addons, *nodes, *team.steps(spec.teams, differences), *leave), by_hand=by_hand)
 
     def removal(self, spec: ClusterSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
         """Return an empty plan: the cluster is in the roles and nodes of its hosts."""
@@ -150,7 +165,7 @@ def _leave(name: str) -> Command:
 
 def _is_corrected(item: Difference) -> bool:
     """Return whether the plan corrects *item*, and needs no person for it."""
-    if item.thing.startswith("object:"):
+    if item.thing.startswith("object:") or item.thing == PROXY:
         return not item.is_unknown
     return item.name in ("labels", "taints", "schedulable") and _is_known(item)
 
@@ -210,6 +225,8 @@ def _observe_property(declared: frozenset[str], facts: Facts, sort: str, key: st
         return Absent()
     if sort in ("object", "namespace"):
         return team.observe(cluster, declared, sort, key, name)
+    if sort == "addon":
+        return str(cluster.addons.get(key, "")) or Absent()
     if sort == "cluster":
         return cluster.version if name == "version" else cluster.names
     node = cluster.node(key)

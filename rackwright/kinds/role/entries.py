@@ -144,6 +144,8 @@ class PackageEntry(Entry):
     installed: bool = True
     version: str | None = None
     held: bool | None = None
+    one_minor: bool = False
+    """Whether the version rises by one minor version at most, and never falls; anything else is refused."""
 
     def want(self, repository: Repository) -> Mapping[str, Want]:
         wanted = {"version": self.version} if self.version else {"installed": self.installed}
@@ -410,6 +412,31 @@ class Measure(Entry):
         return {"value": Between(None, self.below)}
 
 
+class Certificates(Entry):
+    """The certificates of a control plane of Kubernetes, none of which expires within *days*."""
+
+    sort = "certificates"
+    certificates: Literal["kubernetes"]
+    days: int
+
+    def want(self, repository: Repository) -> Mapping[str, Want]:
+        return {f"expiring_within_{self.days}_days": ()}
+
+
+class NftablesEntry(Entry):
+    """A table of nftables of the family inet in the running kernel, with exactly these chains and rules."""
+
+    sort = "nftables"
+    usual_scope = "kernel"
+    nftables: str
+    """Its name, which begins with ``rackwright_``."""
+    rules: tuple[str, ...]
+    """Lines as ``facts.nftables`` writes them: first the chains, then the rules."""
+
+    def want(self, repository: Repository) -> Mapping[str, Want]:
+        return {"rules": self.rules}
+
+
 class MountOption(Entry):
     """An option of a mount point."""
 
@@ -441,7 +468,18 @@ SORTS: Mapping[str, type[Entry]] = {
             KernelParameter,
         ),
         *(EnvironmentEntry, BuiltModule, Library, GpuSetting, Cdi, ImageEntry, DkmsTree, Reading, Bridges),
-        *(UserEntry, GroupEntry, AuthorizedKeys, SocketEntry, Accounts, Hostname, Measure, MountOption),
+        *(
+            UserEntry,
+            GroupEntry,
+            AuthorizedKeys,
+            SocketEntry,
+            Accounts,
+            Hostname,
+            Measure,
+            MountOption,
+            Certificates,
+            NftablesEntry,
+        ),
     )
 }
 

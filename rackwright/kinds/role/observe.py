@@ -65,6 +65,11 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
             return facts.identity.hostname
         case "measure":
             return _measure(facts, key, claim)
+        case "nftables":
+            table = facts.nftables_table(key)
+            return Absent() if table is None else table
+        case "certificates":
+            return _expiring(facts, float(name.removeprefix("expiring_within_").removesuffix("_days")))
         case "mount-option":
             return _mount_option(facts, key)
         case _:
@@ -173,6 +178,15 @@ def _measure(facts: Facts, key: str, claim: Claim) -> Value:
         raise UnknownFact(bound.reason)
     assert isinstance(bound, Between) and bound.high is not None
     return math.ceil(facts.measure(key) / bound.high) * bound.high or bound.high
+
+
+def _expiring(facts: Facts, days: float) -> Value:
+    """Return the names of the certificates of Kubernetes that expire within *days* after the observation."""
+    certificates = facts.kubernetes_certificates
+    if certificates is None:
+        return Absent()
+    end = facts.taken_at + days * 86400
+    return tuple(sorted(name for name, time in certificates.items() if time < end))
 
 
 def _mount_option(facts: Facts, key: str) -> Value:

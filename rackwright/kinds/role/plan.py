@@ -13,6 +13,7 @@ from rackwright.facts.view import UnknownFact
 from rackwright.kinds.role import restarts
 from rackwright.kinds.role.promise import Promises
 from rackwright.kinds.role.spec import RoleSpec, owner_text
+from rackwright.kinds.role.versions import refuse_skipped_minors
 from rackwright.kinds.shared import ownership
 from rackwright.kinds.shared.guard import guard_change, reload_commands
 from rackwright.kinds.shared.identity import refuse_wrong_machine
@@ -29,6 +30,8 @@ def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], 
     which the fleet does not allow.
     """
     if refusals := (*refuse_wrong_machine(spec.host, differences), *refuse_foreign(spec, facts)):
+        return Plan(refusals=refusals)
+    if refusals := refuse_skipped_minors(spec.id, promises.entries, differences):
         return Plan(refusals=refusals)
     manual = {entry.thing for entry in promises.entries if entry.by_hand}
     needs_restart = {entry.thing for entry in promises.entries if entry.restart} - manual

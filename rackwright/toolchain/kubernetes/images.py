@@ -31,14 +31,15 @@ class Image:
     """Directory of the programs in the image."""
 
 
-def of_cluster(programs: Path, debian: Path) -> tuple[Image, ...]:
+def of_cluster(programs: Path, debian: Path, kubernetes: str = pins.KUBERNETES) -> tuple[Image, ...]:
     """Return the images that kubeadm asks for.
 
     Args:
         programs: Directory of the programs.
         debian: Layer with nft, which kube-proxy runs.
+        kubernetes: Version of Kubernetes.
     """
-    version = f"v{pins.KUBERNETES}"
+    version = f"v{kubernetes}"
     components = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
     return (
         *(Image(f"{REGISTRY}/{name}:{version}", (programs / name,)) for name in components),

@@ -15,6 +15,7 @@ from rackwright.toolchain.kubernetes import pins
 IMAGES = "usr/share/kubernetes-images/images.tar"
 """Path on a host of the images of the control plane."""
 _NEEDED = {"dpkg-deb": "dpkg", "mmdebstrap": "mmdebstrap"}
+_SYSTEM = "usr/lib/systemd/system"
 _LAYER_OF = "debian-12"
 
 
@@ -34,26 +35,30 @@ class Package:
     """Other files by their path on the host."""
 
 
-def of_cluster(programs: Path, images: Path) -> tuple[Package, ...]:
-    """Return the packages of a node and of a control plane.
+def of_cluster(programs: Path, images: Path, kubernetes: str = pins.KUBERNETES) -> tuple[Package, ...]:
+    """Return the packages of a node and of a control plane; of another version those that it changes.
 
     Args:
         programs: Directory of the programs.
         images: Archive of the images of the control plane.
+        kubernetes: Version of Kubernetes.
     """
-    version = f"{pins.KUBERNETES}-{pins.REVISION}"
-    system = "usr/lib/systemd/system"
+    of_kubernetes = _of_kubernetes(programs, images, f"{kubernetes}-{pins.REVISION}")
+    return of_kubernetes if kubernetes != pins.KUBERNETES else (*of_kubernetes, *_of_others(programs))
+
+
+def _of_kubernetes(programs: Path, images: Path, version: str) -> tuple[Package, ...]:
     return (
         Package(
             "kubelet", version, "agent of a Kubernetes node",
             ("containernetworking-plugins", "conntrack", "ethtool", "iproute2", "iptables", "mount", "nftables"),
             programs={"usr/bin/kubelet": programs / "kubelet"},
-            texts={f"{system}/kubelet.service": _unit("kubelet.service")},
+            texts={f"{_SYSTEM}/kubelet.service": _unit("kubelet.service")},
         ),
         Package(
             "kubeadm", version, "makes and upgrades Kubernetes clusters", (f"kubelet (= {version})",),
             programs={"usr/bin/kubeadm": programs / "kubeadm"},
-            texts={f"{system}/kubelet.service.d/10-kubeadm.conf": _unit("10-kubeadm.conf")},
+            texts={f"{_SYSTEM}/kubelet.service.d/10-kubeadm.conf": _unit("10-kubeadm.conf")},
         ),
         Package(
             "kubectl", version, "command line of Kubernetes", programs={"usr/bin/kubectl": programs / "kubectl"}
@@ -61,6 +66,11 @@ def of_cluster(programs: Path, images: Path) -> tuple[Package, ...]:
         Package(
             "kubernetes-images", version, "images of the control plane of Kubernetes", files={IMAGES: images}
         ),
+    )  # fmt: skip
+
+
+def _of_others(programs: Path) -> tuple[Package, ...]:
+    return (
         Package(
             "etcd-tools", f"{pins.ETCD}-{pins.REVISION}", "etcdctl and etcdutl, for snapshots",
             programs={f"usr/bin/{name}": programs / name for name in ("etcdctl", "etcdutl")},
@@ -68,7 +78,7 @@ def of_cluster(programs: Path, images: Path) -> tuple[Package, ...]:
         Package(
             "containerd", f"{pins.CONTAINERD}-{pins.REVISION}", "engine that runs containers", ("runc",),
             {f"usr/bin/{name}": programs / name for name in ("containerd", "containerd-shim-runc-v2", "ctr")},
-            {f"{system}/containerd.service": _unit("containerd.service")},
+            {f"{_SYSTEM}/containerd.service": _unit("containerd.service")},
         ),
     )  # fmt: skip
 

@@ -1,6 +1,8 @@
 """Versions of the programs of a cluster; modules/ has their sources with checksums."""
 
 KUBERNETES = "1.37.2"
+PREVIOUS = "1.36.4"
+"""Version of the minor before, from which clusters are upgraded. Other programs have the same versions with both."""
 ETCD = "3.7.3"
 CONTAINERD = "2.4.2"
 COREDNS = "1.14.6"

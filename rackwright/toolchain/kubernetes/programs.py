@@ -1,7 +1,7 @@
 """Build the programs of a cluster from Go modules, and pack them."""
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rackwright.errors import Diagnostic, SetupError
@@ -22,19 +22,27 @@ _COMPONENTS = (
     "kube-proxy",
 )
 _VERSION = "k8s.io/component-base/version"
-_MAJOR, _MINOR, _ = pins.KUBERNETES.split(".")
-KUBERNETES = Programs(
-    MODULES / "kubernetes",
-    (*(f"k8s.io/kubernetes/cmd/{name}" for name in _COMPONENTS), "./pause"),
-    stamps={
-        f"{_VERSION}.gitVersion": f"v{pins.KUBERNETES}",
-        f"{_VERSION}.gitMajor": _MAJOR,
-        f"{_VERSION}.gitMinor": _MINOR,
-        f"{_VERSION}.gitTreeState": "clean",
-        "k8s.io/client-go/pkg/version.gitVersion": f"v{pins.KUBERNETES}",
-    },
-    tags="grpcnotrace",
-)
+
+
+def _kubernetes(module: Path, version: str, *more: str) -> Programs:
+    """Return the programs of Kubernetes in *version*, and those of the packages *more*."""
+    major, minor, _ = version.split(".")
+    return Programs(
+        module,
+        (*(f"k8s.io/kubernetes/cmd/{name}" for name in _COMPONENTS), *more),
+        stamps={
+            f"{_VERSION}.gitVersion": f"v{version}",
+            f"{_VERSION}.gitMajor": major,
+            f"{_VERSION}.gitMinor": minor,
+            f"{_VERSION}.gitTreeState": "clean",
+            "k8s.io/client-go/pkg/version.gitVersion": f"v{version}",
+        },
+        tags="grpcnotrace",
+    )
+
+
+KUBERNETES = _kubernetes(MODULES / "kubernetes", pins.KUBERNETES, "./pause")
+PREVIOUS = _kubernetes(MODULES.with_name("previous"), pins.PREVIOUS)
 ETCD = Programs(
     MODULES / "etcd",
     tuple(f"go.etcd.io/etcd/{name}/v3" for name in ("server", "etcdctl", "etcdutl")),
@@ -71,6 +79,20 @@ def ensure_programs(progress: Progress) -> Path:
     return _ensure(f"programs-{go.digest(MODULES)}", lambda into: _build(into, progress), progress)
 
 
+def ensure_previous(progress: Progress) -> Path:
+    """Return the directory with the packages of the minor version before, after a build if there is none yet.
+
+    Raises:
+        SetupError: Go or a program that packs is missing, or a build failed.
+    """
+    current = ensure_programs(progress)
+    sources = {f"Kubernetes {pins.PREVIOUS}": PREVIOUS}
+    name, version = f"programs-{go.digest(PREVIOUS.module)}", pins.PREVIOUS
+    built = _ensure(name, lambda into: _build(into, progress, sources), progress, version)
+    code = go.digest(Path(__file__).parent)
+    return _ensure(f"packages-{code}", lambda into: _pack_previous(into, built, current, progress), progress, version)
+
+
 def sources() -> str:
     """Return a digest of all that is built and packed, without the code that packs it."""
     return go.digest(MODULES) + go.digest(MODULES.with_name("units"))
@@ -82,12 +104,12 @@ def found_programs() -> Path | None:
     return directory if directory.is_dir() else None
 
 
-def _directory(name: str) -> Path:
-    return cache.directory() / "kubernetes" / f"{pins.KUBERNETES}-{name}-{platform.machine()}"
+def _directory(name: str, version: str = pins.KUBERNETES) -> Path:
+    return cache.directory() / "kubernetes" / f"{version}-{name}-{platform.machine()}"
 
 
-def _ensure(name: str, make: Callable[[Path], None], progress: Progress) -> Path:
-    directory = _directory(name)
+def _ensure(name: str, make: Callable[[Path], None], progress: Progress, version: str = pins.KUBERNETES) -> Path:
+    directory = _directory(name, version)
     if not directory.is_dir():
         directory.parent.mkdir(parents=True, exist_ok=True)
         with cache.hold_lock(directory.parent / f"{name}.lock", progress):
@@ -97,28 +119,42 @@ def _ensure(name: str, make: Callable[[Path], None], progress: Progress) -> Path
     return directory
 
 
-def _build(into: Path, progress: Progress) -> None:
+def _build(into: Path, progress: Progress, sources: Mapping[str, Programs] = _SOURCES) -> None:
     try:
         builder = go.find(cache.directory() / "logs" / "kubernetes.log", progress)
         # the lock of the build of pulumi, which removes Go's caches at its end
         with cache.hold_lock(cache.directory() / "toolchain" / "lock", progress):
-            for number, (name, source) in enumerate(_SOURCES.items(), start=1):
-                progress(f"building {name} from Go modules, {number} of {len(_SOURCES)} (log {builder.log})")
+            for number, (name, source) in enumerate(sources.items(), start=1):
+                progress(f"building {name} from Go modules, {number} of {len(sources)} (log {builder.log})")
                 builder.build(source, into)
             builder.remove_caches()
     except ToolUnavailable as reason:
         raise SetupError(
             Diagnostic("kubernetes", str(reason), "Go 1.21 or newer", "Install Go, and run the command again")
         ) from None
-    (into / "server").rename(into / "etcd")
+    if (into / "server").exists():
+        (into / "server").rename(into / "etcd")
 
 
-def _pack(into: Path, programs: Path, progress: Progress) -> None:
+def _pack(into: Path, programs: Path, progress: Progress, version: str = pins.KUBERNETES) -> None:
     packages.require()
     progress("packing the programs and the images of the control plane")
     layer, archive = packages.debian_layer(into, ("nftables", "conntrack", "kmod")), into / "images.tar"
-    images.write(images.of_cluster(programs, layer), archive)
-    for package in packages.of_cluster(programs, archive):
+    images.write(images.of_cluster(programs, layer, version), archive)
+    for package in packages.of_cluster(programs, archive, version):
         packages.write(package, into)
     for file in (layer, archive):
         file.unlink()
+
+
+def _pack_previous(into: Path, built: Path, current: Path, progress: Progress) -> None:
+    """Pack the programs *built* with those of other projects that *current* has."""
+    for program in current.iterdir():
+        if not (built / program.name).exists():
+            (into / program.name).symlink_to(program)
+    for program in built.iterdir():
+        (into / program.name).symlink_to(program)
+    _pack(into, into, progress, pins.PREVIOUS)
+    for program in into.iterdir():
+        if program.is_symlink():
+            program.unlink()
