@@ -197,6 +197,12 @@ class LaunchedProcesses:
             os.kill(pid, signal.SIGTERM)
         threading.Timer(self._plan.grace_seconds, self._terminate).start()
 
+    def end(self, why: str) -> None:
+        """End all processes at once, because of *why*, without a checkpoint."""
+        self._first_failed = self._first_failed or why
+        print_line(why)
+        self._terminate()
+
     def _terminate(self) -> None:
         for process in self._processes:
             if process.poll() is None:
