@@ -54,6 +54,10 @@ class RunData(TypedDict):
     """Reason of a failure."""
     tracking: NotRequired[str | None]
     """URL of the run's page on the MLflow server, for a tracked run; null if the server does not know it yet."""
+    pods: NotRequired[int]
+    """Number of pods, for a run on Kubernetes."""
+    pods_ready: NotRequired[int]
+    """Number of pods that run."""
     unknown: NotRequired[str]
     """Reason why nothing is known about the run."""
 
@@ -100,6 +104,8 @@ class RunReport:
             parts.append(f"last checkpoint {self.launcher['checkpoint']}")
         if (attempt := self.launcher.get("attempt")) and attempt > 1:
             parts.append(f"start {attempt}")
+        if self.outcome == "running" and self.launcher.get("pods_ready") != self.launcher.get("pods"):
+            parts.append(f"{self.launcher['pods_ready']} of {self.launcher['pods']} pods run")
         parts += [str(self.launcher[key]) for key in ("why", "unknown") if key in self.launcher]
         yield f"{self.name}: {', '.join(parts)}"
         if "tracking" in self.launcher:

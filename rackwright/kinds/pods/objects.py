@@ -21,6 +21,8 @@ EVICTION_SECONDS = 30
 STARTS = 100
 """Starts of failing pods after which a job fails."""
 MODEL = "/model"
+VERSION = "rackwright.local/version"
+"""Label of a deployment: the version of its model."""
 
 
 def objects(spec: PodsSpec, repository: Repository) -> dict[str, Object]:
@@ -112,7 +114,9 @@ def _deployment(workload: WorkloadPart, server: ServerPart, release: str) -> Obj
         "strategy": {"type": "RollingUpdate", "rollingUpdate": _surge(workload)},
         "template": {"metadata": {"labels": {**_labels(workload), "app": name}}, "spec": pod},
     }
-    return _in(workload.team, "apps/v1", "Deployment", name, spec=spec)
+    made = _in(workload.team, "apps/v1", "Deployment", name, spec=spec)
+    made["metadata"]["labels"] = {VERSION: server.version}
+    return made
 
 
 def _surge(workload: WorkloadPart) -> dict[str, int]:
@@ -169,8 +173,7 @@ def _pod(workload: WorkloadPart, name: str, hosts: Sequence[str], stop_seconds: 
         ],
         "volumes": [
             *({"name": each, "persistentVolumeClaim": {"claimName": claim}} for each, claim, *_ in _paths(workload)),
-            {"name": "tmp", "emptyDir": {}},
-            {"name": "shm", "emptyDir": {"medium": "Memory"}},
+            *({"name": name, "emptyDir": {"medium": "Memory"}} for name in _memory(workload)),
         ],
     }
 
@@ -195,17 +198,23 @@ def _container(workload: WorkloadPart, name: str, release: str) -> Object:
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
         },
         "volumeMounts": [
             *(
                 {"name": each, "mountPath": path, **({"readOnly": True} if read_only else {})}
                 for each, _, path, read_only in _paths(workload)
             ),
-            {"name": "tmp", "mountPath": "/tmp"},
-            {"name": "shm", "mountPath": "/dev/shm"},
+            *({"name": name, "mountPath": f"/dev/{name}"} for name in _memory(workload)),
         ],
     }
+
+
+def _memory(workload: WorkloadPart) -> tuple[str, ...]:
+    """Return the directory of shared memory, if several GPUs share data through it.
+
+    Other pods have none, and write to their own layer of the image: a drain refuses a pod with an `emptyDir`.
+    """
+    return ("shm",) if workload.gpus > 1 else ()
 
 
 def _paths(workload: WorkloadPart) -> Iterator[tuple[str, str, str, bool]]:

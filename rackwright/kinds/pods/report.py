@@ -7,6 +7,7 @@ from rackwright.core.contract import Absent, Value
 from rackwright.facts.facts import Facts
 from rackwright.facts.kubernetes import ClusterFacts, WorkloadObject
 from rackwright.facts.view import UnknownFact
+from rackwright.kinds.pods.objects import VERSION
 from rackwright.kinds.pods.spec import PodFilesSpec, PodsSpec
 
 OVER = ("Complete", "SuccessCriteriaMet")
@@ -39,6 +40,8 @@ def of_cluster(spec: PodsSpec, facts: Facts) -> dict[str, Any]:
         found = [facts.cluster.workload(f"{workload.team}/{each}") for each in kinds]
         ready = sum(each.ready for each in found if each is not None)
         report: dict[str, Any] = {"outcome": state if isinstance(state, str) else "absent"}
+        if workload.server:
+            report["version"] = next((each.labels.get(VERSION) for each in found if each is not None), None)
         return {**report, "pods_ready": ready, "pods": workload.count}
     except UnknownFact as reason:
         return {"unknown": str(reason)}
