@@ -207,6 +207,24 @@ def test_a_plan_sets_all_objects_in_one_step():
     assert PodsKind().plan(spec, unknown, Facts({}), REPOSITORY).steps == ()
 
 
+def test_a_removal_ends_once_nothing_is_left():
+    """
+    Another fleet's objects of that name are left alone.
+    """
+    spec = spec_of(TRAINING)
+    gone = Facts({"kubernetes_cluster": {"workloads": {}}})
+
+    assert len(PodsKind().removal(spec, facts(TRAINING), REPOSITORY, True).steps) == 1
+    assert PodsKind().removal(spec, gone, REPOSITORY, True).steps == ()
+    other = spec.model_copy(update={"fleet": "other"})
+    for plan in (
+        PodsKind().removal(other, facts(TRAINING), REPOSITORY, True),
+        PodsKind().plan(other, (), facts(TRAINING), REPOSITORY),
+        PodsKind().removal(spec, Facts({}), REPOSITORY, True),
+    ):
+        assert plan.refusals and not plan.steps
+
+
 # --- files on hosts
 
 

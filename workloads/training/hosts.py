@@ -195,7 +195,9 @@ class LaunchedProcesses:
         print_line("stop requested: the run saves a checkpoint first")
         for pid in training_processes():
             os.kill(pid, signal.SIGTERM)
-        threading.Timer(self._plan.grace_seconds, self._terminate).start()
+        timer = threading.Timer(self._plan.grace_seconds, self._terminate)
+        timer.daemon = True  # otherwise this program would end only after the whole period, long after its processes
+        timer.start()
 
     def end(self, why: str) -> None:
         """End all processes at once, because of *why*, without a checkpoint."""

@@ -13,6 +13,8 @@ from rackwright.kinds.pods.spec import PORT, PodsSpec, RunPart, ServerPart, Work
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "rackwright"}
 """Label of all objects that rackwright makes for runs and servers. Source: Kubernetes, "Recommended Labels"."""
+FLEET = "rackwright.local/fleet"
+"""Label of an object: the fleet that declares its run or server."""
 CONTENT = "rackwright.local/content"
 """Annotation with the digest of what was declared; a job with another one is made again."""
 HOSTNAME = "kubernetes.io/hostname"
@@ -31,7 +33,7 @@ def objects(spec: PodsSpec, repository: Repository) -> dict[str, Object]:
     made = [*_volumes(workload), _service(workload), *_workload(workload, repository)]
     for each in made:
         metadata = each["metadata"]
-        metadata["labels"] = {**_labels(workload), "rackwright.local/fleet": spec.fleet, **metadata.get("labels", {})}
+        metadata["labels"] = {**_labels(workload), FLEET: spec.fleet, **metadata.get("labels", {})}
         metadata["annotations"] = {CONTENT: _digest(each)}
     return {name_of(each): each for each in made}
 

@@ -19,15 +19,17 @@ from rackwright.core.contract import (
     Value,
 )
 from rackwright.core.repository import Repository
+from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
-from rackwright.facts.kubernetes import ClusterFacts
+from rackwright.facts.kubernetes import ClusterFacts, WorkloadObject
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.cluster.team import Object
-from rackwright.kinds.pods.objects import objects
+from rackwright.kinds.pods.objects import FLEET, objects
 from rackwright.kinds.pods.report import outcome
 from rackwright.kinds.pods.spec import PodsSpec, WorkloadPart
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
+from rackwright.kinds.shared.unknown_facts import unknown_fact
 
 MANAGER = "rackwright"
 _OBJECT = "object:"
@@ -71,7 +73,7 @@ class PodsKind:
 
     def plan(self, spec: PodsSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
         """Return the plan that sets all objects, and waits until the pods run."""
-        if refusals := refuse_wrong_machine(spec.host, differences):
+        if refusals := (*refuse_wrong_machine(spec.host, differences), *_refuse_foreign(spec, facts)):
             return Plan(refusals=refusals)
         if not differences:
             return Plan()
@@ -98,6 +100,10 @@ class PodsKind:
     def removal(self, spec: PodsSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
         """Return the plan that ends the pods, and deletes all objects."""
         workload = spec.workload
+        if refusals := _refuse_foreign(spec, facts):
+            return Plan(refusals=refusals)
+        if not _own(spec, facts):
+            return Plan()
         seconds = _stop_seconds(workload)
         arguments = (f"rackwright.local/{workload.sort}={workload.name}", workload.team, str(seconds + 60))
         argv = ("sh", "-c", _REMOVE, "sh", *arguments)
@@ -110,6 +116,26 @@ class PodsKind:
 
     def rollout_group(self, spec: PodsSpec) -> None:
         return None
+
+
+def _own(spec: PodsSpec, facts: Facts) -> tuple[WorkloadObject, ...]:
+    """Return the objects of the run or server that are in the cluster."""
+    label = f"rackwright.local/{spec.workload.sort}"
+    several = facts.cluster.workloads("") if facts.cluster else ()
+    return tuple(each for each in several if each.labels.get(label) == spec.workload.name)
+
+
+def _refuse_foreign(spec: PodsSpec, facts: Facts) -> tuple[Diagnostic, ...]:
+    """Return a refusal if another fleet has objects of that name, or if that is unknown."""
+    try:
+        fleets = {each.labels.get(FLEET) for each in _own(spec, facts)} - {spec.fleet}
+    except UnknownFact as reason:
+        return (unknown_fact(spec.id, reason),)
+    if not fleets:
+        return ()
+    problem = f"the cluster has pods of {spec.workload.name} in fleet {', '.join(sorted(map(str, fleets)))}"
+    help = "Give the run or server another name, or remove it from the other fleet"
+    return (Diagnostic(spec.id, problem, "one fleet for each run or server", help, id="other-owner"),)
 
 
 @cache
