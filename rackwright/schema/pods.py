@@ -9,7 +9,7 @@ from rackwright.schema.base import Schema
 from rackwright.schema.cluster import Cluster, TeamName
 from rackwright.schema.host import Name
 from rackwright.schema.problem import Problem, hint
-from rackwright.schema.units import Size
+from rackwright.schema.units import Size, format_size
 
 On = Literal["hosts", "kubernetes"]
 """The carrier of a run or server: units of its hosts, or pods of the cluster to which its hosts belong."""
@@ -93,6 +93,7 @@ def problems(workload: Workload, members: tuple[str, ...], clusters: Mapping[Nam
     }
     for field, limit in limits.items():
         if wanted[field] > limit:
-            problem = f"got {count} pods that ask for {wanted[field]} {field} together"
-            expected = f"at most {int(limit)}, the limit of team {workload.pods.team}"
+            shown = format_size if field == "memory" else str
+            problem = f"got {count} pods that ask for {shown(wanted[field])} of {field} together"
+            expected = f"at most {shown(limit)}, the limit of team {workload.pods.team}"
             yield Problem(problem, expected, "Lower it, or raise the limit of the team", ("pods", field))

@@ -179,8 +179,10 @@ def _problems(run: Run) -> Iterator[Problem]:
         expected, help = "only Horovod lets hosts come and go", "Remove elastic, or write launcher: horovod"
         yield Problem(f"got elastic with launcher {run.launcher}", expected, help, ("elastic",))
     refused = {"tracking": run.tracking, "elastic": run.elastic, "gpus": run.gpus}
-    horovod = {"launcher": run.launcher == "horovod" and "launcher" in run.model_fields_set}
-    yield from on_pods.own_problems(run, "a run", {**refused, **horovod})
+    yield from on_pods.own_problems(run, "a run", refused)
+    if run.on == "kubernetes" and run.launcher == "horovod" and "launcher" in run.model_fields_set:
+        expected, help = "torchrun starts the processes in pods", "Remove launcher, or write on: hosts"
+        yield Problem("got launcher: horovod with on: kubernetes", expected, help, ("launcher",))
     if run.gpus is not None and count(run.gpus) < run.processes:
         problem, expected = f"got {count(run.gpus)} GPUs for {run.processes} processes", "each process has its own GPU"
         yield Problem(problem, expected, "Name more GPUs, or declare fewer processes", ("gpus",))
