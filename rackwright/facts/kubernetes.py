@@ -1,10 +1,10 @@
 """The views of Kubernetes on a host: the cluster that its kubelet has joined, and on a control plane its nodes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from rackwright.facts.view import Fact, View, optional, texts
+from rackwright.facts.view import Fact, View, mapping, optional, texts
 
 
 def _labels(raw: Any) -> Mapping[str, str]:
@@ -36,6 +36,45 @@ class NodeFacts(View):
     taints = Fact(texts, "Taints as kubectl writes them, sorted.")
 
 
+def _conditions(raw: Any) -> Mapping[str, str]:
+    return {name: str(text) for name, text in mapping(raw).items()}
+
+
+class WorkloadObject(View):
+    """An object of a run or server, as the API describes it."""
+
+    labels = Fact(_labels)
+    conditions = Fact(_conditions, "Messages of the conditions that are true, by their types.")
+
+    def count(self, name: str) -> int:
+        """Return a number of the status, 0 if it is not there."""
+        return self._state.value(name, int) if name in self._state._raw else 0
+
+    @property
+    def ready(self) -> int:
+        """Number of ready pods."""
+        return self.count("ready") + self.count("readyReplicas")
+
+    @property
+    def replicas(self) -> int:
+        """Wanted number of pods of a deployment."""
+        return View(self.read("spec"), f"{self._where}.spec").value("replicas", int)
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether a job has no pods because it is to have none."""
+        return bool(self.table("spec").get("suspend"))
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether the status is that of the present specification."""
+        return self.count("observedGeneration") >= self.value("generation", int)
+
+    @property
+    def _state(self) -> View:
+        return View(self.read("status"), f"{self._where}.status")
+
+
 class ClusterFacts(View):
     """A cluster, as the API of its control plane describes it."""
 
@@ -55,6 +94,21 @@ class ClusterFacts(View):
     def addons(self) -> Mapping[str, Any]:
         """The versions of kubeadm's addons by name, such as kube-proxy."""
         return self.table("addons")
+
+    @property
+    def workload_objects(self) -> Mapping[str, Any]:
+        """The objects of runs and servers, by name: ``vision/Job/digits-launcher``."""
+        return self.table("workloads")
+
+    def workload(self, name: str) -> WorkloadObject | None:
+        """Return an object of a run or server; None if the cluster has none of that name."""
+        return self.entry("workloads", name, WorkloadObject)
+
+    def workloads(self, prefix: str) -> Iterator[WorkloadObject]:
+        """Yield the objects of runs and servers whose names begin with *prefix*."""
+        for name in self.workload_objects:
+            if name.startswith(prefix) and (each := self.workload(name)) is not None:
+                yield each
 
     def node(self, name: str) -> NodeFacts | None:
         """Return a node; None if the cluster has none of that name."""

@@ -64,8 +64,8 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
         for name, store in fleet.object_stores.items()
         if (missing := check_secret(store.credentials.secret, SECRET_KEY_SHORTEST))
     ]
-    wrong += [(("runs",), problem) for problem in run_problems(fleet.runs, fleet.hosts)]
-    wrong += [(("servers",), problem) for problem in server_problems(fleet.servers, fleet.hosts)]
+    wrong += [(("runs",), problem) for problem in run_problems(fleet.runs, fleet.hosts, fleet.clusters)]
+    wrong += [(("servers",), problem) for problem in server_problems(fleet.servers, fleet.hosts, fleet.clusters)]
     if wrong:
         raise _all(str(path), wrong)
     return fleet

@@ -74,9 +74,12 @@ def load(
                 if problem := check_secret(name, shortest):
                     findings.add_below(problem, keys)
     if hosts is not None:
-        for problem in (*run_problems(runs, hosts.hosts), *tracking.problems(runs, hosts.hosts, roles, check_secret)):
+        for problem in (
+            *run_problems(runs, hosts.hosts, hosts.clusters),
+            *tracking.problems(runs, hosts.hosts, roles, check_secret),
+        ):
             findings.add_below(problem, ("runs",))
-        for problem in server_problems(servers, hosts.hosts):
+        for problem in server_problems(servers, hosts.hosts, hosts.clusters):
             findings.add_below(problem, ("servers",))
     findings.raise_any()
     assert hosts is not None  # raise_any() raised otherwise
@@ -87,7 +90,7 @@ def load(
 
 def _secrets(file: RunsFile, hosts: Fleet) -> Iterator[tuple[Keys, str, int]]:
     """Yield the keys of the reference, the name, and the minimum length of each secret that the fleet needs."""
-    if any(len(run.members(hosts.hosts)) > 1 for run in file.runs.values()) or any(
+    if any(len(run.members(hosts.hosts)) > 1 and run.on == "hosts" for run in file.runs.values()) or any(
         server.keys for server in file.servers.values()
     ):
         yield ("key",), name_of(file.key), SHORTEST

@@ -10,6 +10,7 @@ from rackwright.kinds.host import HostKind
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.network import NetworkKind
 from rackwright.kinds.peers import PeersKind
+from rackwright.kinds.pods import PodFilesKind, PodsKind
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.tier import TierKind
 from rackwright.kinds.training_run import TrainingRunKind, TrainingWorkerKind
@@ -20,6 +21,7 @@ KINDS: Mapping[str, Kind[Any]] = {
         *(HostKind(), TierKind(), NetworkKind(), PeersKind(), RoleKind()),
         *(NodeKind(), ClusterKind()),
         *(TrainingWorkerKind(), TrainingRunKind(), ModelServerKind()),
+        *(PodFilesKind(), PodsKind()),
         BucketKind(),
     )
 }

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
 
 from rackwright.schema import placement
+from rackwright.schema import pods as on_pods
 from rackwright.schema.base import Many, Schema
+from rackwright.schema.cluster import Cluster
 from rackwright.schema.gpus import GpuSelection, count
 from rackwright.schema.host import Host, Name
 from rackwright.schema.network import Network, links
+from rackwright.schema.pods import On, Pods
 from rackwright.schema.problem import Keys, Problem, hint, raise_any
 
 if TYPE_CHECKING:
@@ -83,6 +86,10 @@ class Run(Schema):
     """Hosts of the used fleet. The first one is the launcher: it starts the workers and writes the checkpoints."""
     group: str | None = None
     """Group whose hosts are taken instead of `hosts`, in the order of the fleet."""
+    on: On = "hosts"
+    """Carrier of the processes: `hosts` for units of the hosts, `kubernetes` for pods of their cluster."""
+    pods: Pods | None = None
+    """Pods of a run on Kubernetes; the pod with the checkpoints stays on the first host."""
     processes: PositiveInt = 1
     """Number of processes on each host, usually the number of its GPUs."""
     gpus: GpuSelection | None = None
@@ -121,12 +128,18 @@ class Run(Schema):
         """Return the hosts of the run, the launcher first."""
         return placement.members(self, hosts)
 
+    def workers(self, hosts: Mapping[str, Host]) -> int:
+        """Return the number of hosts that the run uses at one time; a run in pods may have spare hosts."""
+        return (self.pods and self.pods.count) or len(self.members(hosts))
+
     def launched(self, hosts: Mapping[str, Host]) -> "Run":
         """Return the run with the launcher that its model and its hosts ask for."""
         from workloads.recipes import RECIPES
 
         if "launcher" in self.model_fields_set or self.elastic or self.recipe not in RECIPES:
             return self
+        if self.on == "kubernetes":
+            return self.model_copy(update={"launcher": "torchrun"})
         model = _merge(RECIPES[self.recipe]().model_dump(mode="json"), self.set).get("model")
         kind = model.get("kind") if isinstance(model, dict) else None
         gpus = any(hosts[member].minimum.gpus for member in self.members(hosts) if member in hosts)
@@ -165,6 +178,11 @@ def _problems(run: Run) -> Iterator[Problem]:
     if run.elastic and run.launcher != "horovod":
         expected, help = "only Horovod lets hosts come and go", "Remove elastic, or write launcher: horovod"
         yield Problem(f"got elastic with launcher {run.launcher}", expected, help, ("elastic",))
+    refused = {"tracking": run.tracking, "elastic": run.elastic, "gpus": run.gpus}
+    yield from on_pods.own_problems(run, "a run", refused)
+    if run.on == "kubernetes" and run.launcher == "horovod" and "launcher" in run.model_fields_set:
+        expected, help = "torchrun starts the processes in pods", "Remove launcher, or write on: hosts"
+        yield Problem("got launcher: horovod with on: kubernetes", expected, help, ("launcher",))
     if run.gpus is not None and count(run.gpus) < run.processes:
         problem, expected = f"got {count(run.gpus)} GPUs for {run.processes} processes", "each process has its own GPU"
         yield Problem(problem, expected, "Name more GPUs, or declare fewer processes", ("gpus",))
@@ -173,8 +191,8 @@ def _problems(run: Run) -> Iterator[Problem]:
         yield Problem(f"got {name}", expected, "Remove it", ("set", name))
 
 
-def problems(runs: Mapping[str, Run], hosts: Mapping[str, Host]) -> Iterator[Problem]:
-    """Yield the problems of *runs* on *hosts*; paths are relative to the runs."""
+def problems(runs: Mapping[str, Run], hosts: Mapping[str, Host], clusters: Mapping[Name, Cluster]) -> Iterator[Problem]:
+    """Yield the problems of *runs* on *hosts* and their *clusters*; paths are relative to the runs."""
     for name, run in ((name, run.launched(hosts)) for name, run in runs.items()):
         if len(name) > NAME_MAX:
             expected = f"the name, which is part of an account's name, has {NAME_MAX} characters at most"
@@ -184,9 +202,10 @@ def problems(runs: Mapping[str, Run], hosts: Mapping[str, Host]) -> Iterator[Pro
         wrong = [
             *placement.unknown_hosts(run, hosts),
             *_without_tier(run, hosts, declared),
-            *_config_problems(name, run, members),
+            *_config_problems(name, run, run.workers(hosts) if members else 0),
+            *on_pods.problems(run, members, clusters),
         ]
-        if not wrong and len(members) > 1:
+        if not wrong and len(members) > 1 and run.on == "hosts":
             wrong = [*_network_problems(run, hosts, members)]
         for problem in wrong:
             yield problem.below(name)
@@ -209,11 +228,11 @@ def _without_tier(run: Run, hosts: Mapping[str, Host], members: list[str]) -> It
         yield Problem(f"got {tier!r}, which is {paths}", expected, "Mount it at the same place everywhere", place)
 
 
-def _config_problems(name: str, run: Run, members: tuple[str, ...]) -> Iterator[Problem]:
-    if not members:
+def _config_problems(name: str, run: Run, workers: int) -> Iterator[Problem]:
+    if not workers:
         return
     try:
-        config = run.config(name, len(members))
+        config = run.config(name, workers)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             value = detail["input"] if isinstance(detail["input"], str | int | float | bool | None) else "other values"
@@ -224,7 +243,7 @@ def _config_problems(name: str, run: Run, members: tuple[str, ...]) -> Iterator[
     if run.data is not None and not hasattr(config.data, "path"):
         expected = f"recipe {run.recipe} brings its own data"
         yield Problem(f"got {run.data!r}", expected, "Remove data, or choose another recipe", ("data",))
-    world = len(members) * run.processes
+    world = workers * run.processes
     if config.global_batch % world:
         expected = f"{world} processes share it evenly"
         near = max(world, config.global_batch - config.global_batch % world)
@@ -269,7 +288,7 @@ def _port_problems(runs: Mapping[str, Run], hosts: Mapping[str, Host]) -> Iterat
     """Yield a problem for each port of a host that two runs would listen on."""
     first: dict[tuple[str, int], str] = {}
     for name, run in runs.items():
-        for member in run.members(hosts)[1:]:
+        for member in run.members(hosts)[1:] if run.on == "hosts" else ():
             other = first.setdefault((member, run.port), name)
             if other != name:
                 expected, help = "each run of a host has its own port", "Choose another port"

@@ -16,8 +16,11 @@ from pydantic import (
 )
 
 from rackwright.schema import placement
+from rackwright.schema import pods as on_pods
 from rackwright.schema.base import Many, Schema
+from rackwright.schema.cluster import Cluster
 from rackwright.schema.host import Host, Name
+from rackwright.schema.pods import On, Pods
 from rackwright.schema.problem import Keys, Problem, raise_any
 from rackwright.schema.run import Environment, address
 from rackwright.schema.secret import Key, name_problem
@@ -222,6 +225,10 @@ class Server(Schema):
     """Hosts of the used fleet, in the order of their changes."""
     group: str | None = None
     """Group whose hosts are taken instead of `hosts`, in the order of the fleet."""
+    on: On = "hosts"
+    """Carrier of the server: `hosts` for units of the hosts, `kubernetes` for pods of their cluster."""
+    pods: Pods | None = None
+    """Pods of a server on Kubernetes."""
     listen: Literal["fabric", "everywhere"] = "fabric"
     """Addresses to listen on: the host's fabric address, or all its addresses."""
     port: Annotated[int, Field(ge=1024, le=65535)] = 8080
@@ -254,7 +261,7 @@ class Server(Schema):
         """Return the hosts of the server, in the order of their changes."""
         return placement.members(self, hosts)
 
-    def on(self, host: str) -> "Server":
+    def alone_on(self, host: str) -> "Server":
         """Return the server as *host* alone has it."""
         return self.model_copy(update={"hosts": (host,), "group": None})
 
@@ -276,6 +283,12 @@ class Server(Schema):
 
 def _problems(server: Server) -> Iterator[Problem]:
     yield from placement.problems(server, "a server", "a host serves it once", "Remove one of them")
+    every = {"canary": server.canary and server.canary.every}
+    refused = {"tls": server.tls, "vllm": server.vllm, "keys": server.keys, **every}
+    yield from on_pods.own_problems(server, "a server", refused)
+    if server.on == "kubernetes" and server.model.tier:
+        expected, help = "the model of a server on Kubernetes is on this computer", "Remove tier, or write on: hosts"
+        yield Problem("got tier with on: kubernetes", expected, help, ("model", "tier"))
     if server.anybody == bool(server.keys):
         problem = "got keys and anybody" if server.keys else "got no keys"
         expected = "a server has keys, or serves anybody"
@@ -306,8 +319,10 @@ def settings(server: Server, host: str, **more: Any) -> "ServingSettings":
     return ServingSettings.model_validate_json(json.dumps(values))
 
 
-def problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterator[Problem]:
-    """Yield the problems of *servers* on *hosts*; paths are relative to the servers."""
+def problems(
+    servers: Mapping[str, Server], hosts: Mapping[str, Host], clusters: Mapping[Name, Cluster]
+) -> Iterator[Problem]:
+    """Yield the problems of *servers* on *hosts* and their *clusters*; paths are relative to the servers."""
     for name, server in servers.items():
         if len(name) > NAME_MAX:
             expected = f"the name, which is part of an account's name, has {NAME_MAX} characters at most"
@@ -318,6 +333,7 @@ def problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterat
             *_host_problems(server, hosts, members),
             *_replica_problems(server, members),
             *_set(server),
+            *on_pods.problems(server, tuple(members), clusters),
         ):
             yield problem.below(name)
     yield from _port_problems(servers, hosts)
@@ -327,7 +343,7 @@ def _host_problems(server: Server, hosts: Mapping[str, Host], members: list[str]
     place: Keys = ("group",) if server.group is not None else ("hosts",)
     for member in members:
         has_replicas = server.vllm is not None and server.vllm.replica_hosts > 1
-        if (server.listen == "fabric" or has_replicas) and address(hosts[member]) is None:
+        if server.on == "hosts" and (server.listen == "fabric" or has_replicas) and address(hosts[member]) is None:
             help = f"Declare network: {{}} and addresses of the port on {member}"
             help += "" if has_replicas else ", or write listen: everywhere"
             yield Problem(f"got {member}", "it has no fabric: no network with addresses is declared", help, place)
@@ -363,7 +379,8 @@ def _port_problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> 
         ports: dict[int, Keys] = {server.port: ("port",)}
         if server.vllm:
             ports = {**dict.fromkeys(server.vllm.replica_ports, ("vllm", "port")), **ports}
-        used = ((member, port) for member in server.members(hosts) for port in ports)
+        members = server.members(hosts) if server.on == "hosts" else ()
+        used = ((member, port) for member in members for port in ports)
         for member, port in used:
             other = first.setdefault((member, port), name)
             if other != name:

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from hashlib import sha256
 
 from rackwright.fleet import tracking
+from rackwright.kinds.pods.spec import RunPart
 from rackwright.kinds.training_run import TrainingRunKind, TrainingWorkerKind
 from rackwright.kinds.training_run.spec import TrainingSpec, WorkerPart
 from rackwright.schema.run import Run, address
 from rackwright.schema.secret import name_of
+from rackwright.stack import pods
 from rackwright.stack.environments import environment_path
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.servers import GpuAssignments
@@ -24,11 +26,31 @@ def runs(stack: Stack, gpus: GpuAssignments) -> Iterator[DeclaredResource]:
         gpus: The GPUs of runs, by owner file and host.
     """
     for name, run in stack.fleet.runs.items():
+        if run.pods:
+            yield from _in_pods(stack, name, run.launched(stack.fleet.hosts))
+            continue
         launcher, *others = run.members(stack.fleet.hosts)
         workers = [DeclaredResource(TrainingWorkerKind(), _spec(stack, name, run, other, gpus)) for other in others]
         yield from workers
         after = tuple(worker.name for worker in workers)
         yield DeclaredResource(TrainingRunKind(), _spec(stack, name, run, launcher, gpus), after)
+
+
+def _in_pods(stack: Stack, name: str, run: Run) -> Iterator[DeclaredResource]:
+    hosts = stack.fleet.hosts
+    members = run.members(hosts)
+    part = RunPart(
+        config=run.config_text(name, run.workers(hosts)),
+        processes=run.processes,
+        mount=hosts[members[0]].tiers[run.checkpoints.tier].mount,
+        data=run.data,
+        restart=run.restart == "on-failure",
+        grace_seconds=run.grace_seconds,
+        provenance=_provenance(stack, run, members),
+    )
+    environment = environment_path(stack, run.environment, members, ["training"], "/opt/workloads")
+    assert run.pods is not None
+    yield from pods.resources(stack, members, run.pods, name, environment, part)
 
 
 def _spec(stack: Stack, name: str, run: Run, host: str, gpus: GpuAssignments) -> TrainingSpec:

@@ -8,11 +8,12 @@ from typing import Any
 
 from rackwright.errors import DeclarationError, Diagnostic, UserError, command
 from rackwright.kinds.model_server import ModelServerKind
-from rackwright.kinds.model_server.spec import CanaryRows, ServerSpec
+from rackwright.kinds.model_server.spec import SLACK_SECONDS, CanaryRows, ServerSpec
+from rackwright.kinds.pods.spec import PORT, RowsPart, ServerPart
 from rackwright.kinds.shared.gpu_assignment import GpuAssignment
 from rackwright.schema.secret import name_of
-from rackwright.schema.server import Server
-from rackwright.stack import vllm
+from rackwright.schema.server import EVERYWHERE, Server, settings
+from rackwright.stack import pods, vllm
 from rackwright.stack.adapters import adapters
 from rackwright.stack.environments import environment_path
 from rackwright.stack.resource import DeclaredResource
@@ -68,6 +69,9 @@ def servers(stack: Stack, gpus: GpuAssignments) -> Iterator[DeclaredResource]:
         raise DeclarationError(*wrong)
     for name, fields in common.items():
         server = stack.fleet.servers[name]
+        if server.pods:
+            resources += _in_pods(stack, name, server, fields)
+            continue
         before: tuple[str, ...] = ()
         # the leader of a replica is ready only once its workers wait for it
         order = [host for members in vllm.replicas(server, stack.fleet.hosts) for host in (*members[1:], members[0])]
@@ -77,6 +81,30 @@ def servers(stack: Stack, gpus: GpuAssignments) -> Iterator[DeclaredResource]:
             resources.append(resource := DeclaredResource(ModelServerKind(), spec, before))
             before = (resource.name,)
     yield from resources
+
+
+def _in_pods(stack: Stack, name: str, server: Server, common: dict[str, Any]) -> Iterator[DeclaredResource]:
+    """Yield the resources of a server in pods.
+
+    Args:
+        common: The fields that servers on hosts have in common.
+    """
+    assert server.pods is not None
+    options, rows = settings(server, EVERYWHERE), common["rows"]
+    part = ServerPart(
+        settings={**server.set, "host": EVERYWHERE, "port": PORT, "anybody": server.anybody},
+        port=server.port,
+        model=common["model"],
+        version=common["version"],
+        source=common.get("source"),
+        files=common.get("files", {}),
+        accuracy_kept=server.gate.accuracy_kept,
+        rows=RowsPart(**rows.model_dump(), accuracy=server.canary.accuracy) if rows and server.canary else None,
+        ready_seconds=server.ready_seconds,
+        stop_seconds=round(options.drain_seconds) + options.stop_seconds + SLACK_SECONDS,
+    )
+    members = server.members(stack.fleet.hosts)
+    yield from pods.resources(stack, members, server.pods, name, common["environment"], part)
 
 
 def _check_runtime(name: str, server: Server, model: Model | None) -> None:
@@ -110,7 +138,7 @@ def _spec(stack: Stack, server: Server, host: str, common: dict[str, Any], place
         host=host,
         not_rehearsable=stack.not_rehearsable(host),
         identity=dict([machine.identity.strongest]),
-        declared=server.on(host),
+        declared=server.alone_on(host),
         address=server.address(machine),
         interface=machine.fabric if server.listen == "fabric" else None,
         mount=machine.tiers[tier].mount if tier else None,

@@ -10,13 +10,16 @@ from typing import Any, NotRequired, cast
 from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
 
 from rackwright.audit.evidence import AT_ONCE
+from rackwright.core.contract import Spec
 from rackwright.errors import DeclarationError, Diagnostic, StepFailed, UserError, command, one_line
 from rackwright.hosts.pool import Hosts
+from rackwright.kinds.pods import PodFilesSpec, PodsSpec
 from rackwright.kinds.training_run import TrainingRunKind
 from rackwright.kinds.training_run.spec import TrainingSpec
 from rackwright.progress import Progress
 from rackwright.schema.problem import hint
 from rackwright.stack import DeclaredResource, Stack, declare
+from rackwright.status import pods
 
 POLL_SECONDS = 5.0
 STOP_MARGIN_SECONDS = 60.0
@@ -51,6 +54,10 @@ class RunData(TypedDict):
     """Reason of a failure."""
     tracking: NotRequired[str | None]
     """URL of the run's page on the MLflow server, for a tracked run; null if the server does not know it yet."""
+    pods: NotRequired[int]
+    """Number of pods, for a run on Kubernetes."""
+    pods_ready: NotRequired[int]
+    """Number of pods that run."""
     unknown: NotRequired[str]
     """Reason why nothing is known about the run."""
 
@@ -97,6 +104,8 @@ class RunReport:
             parts.append(f"last checkpoint {self.launcher['checkpoint']}")
         if (attempt := self.launcher.get("attempt")) and attempt > 1:
             parts.append(f"start {attempt}")
+        if self.outcome == "running" and self.launcher.get("pods_ready") != self.launcher.get("pods"):
+            parts.append(f"{self.launcher['pods_ready']} of {self.launcher['pods']} pods run")
         parts += [str(self.launcher[key]) for key in ("why", "unknown") if key in self.launcher]
         yield f"{self.name}: {', '.join(parts)}"
         if "tracking" in self.launcher:
@@ -122,7 +131,13 @@ def find_resources(stack: Stack, run: str) -> tuple[DeclaredResource, ...]:
         expected = f"one of {', '.join(runs)}" if runs else ""
         help = hint(run, runs, "Correct the name")
         raise DeclarationError(Diagnostic("run", f"stack {stack.name} has no run {run!r}", expected, help))
-    return tuple(each for each in declare(stack) if isinstance(each.spec, TrainingSpec) and each.spec.name == run)
+    return tuple(each for each in declare(stack) if _is_of(each.spec, run))
+
+
+def _is_of(spec: Spec, run: str) -> bool:
+    if isinstance(spec, PodFilesSpec | PodsSpec):
+        return spec.workload.run is not None and spec.workload.name == run
+    return isinstance(spec, TrainingSpec) and spec.name == run
 
 
 def observe(hosts: Hosts, stack: Stack, run: str) -> RunReport:
@@ -139,6 +154,9 @@ def observe(hosts: Hosts, stack: Stack, run: str) -> RunReport:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         reports = dict(zip((each.source for each in resources), pool.map(observe_host, resources), strict=True))
     launcher = reports[resources[-1].source]
+    if isinstance(resources[-1].spec, PodsSpec):  # its outcome is in the cluster, and its progress on the first host
+        del reports[resources[-1].source]
+        launcher = {**reports[resources[0].source], **launcher}
     ranks = {host: report.get("unknown") or report.get("ranks", {}) for host, report in reversed(reports.items())}
     return RunReport(run, {name: value for name, value in launcher.items() if name != "ranks"}, ranks)
 
@@ -152,6 +170,10 @@ def stream_logs(hosts: Hosts, stack: Stack, run: str, lines: int, follow: bool, 
     Raises:
         StepFailed: There is no log.
     """
+    last = find_resources(stack, run)[-1]
+    if isinstance(last.spec, PodsSpec):
+        pods.stream_logs(hosts, last.spec, lines, follow, progress)
+        return
     launcher = _find_launcher(stack, run)
     following = ["--follow=name", "--retry"] if follow else []
     tail = ("runuser", "-u", launcher.account, "--", "tail", f"--lines={lines}", *following, launcher.log)
@@ -174,6 +196,10 @@ def stop(hosts: Hosts, stack: Stack, run: str, progress: Progress) -> None:
     Raises:
         StepFailed: The run does not run there, or did not end.
     """
+    last = find_resources(stack, run)[-1]
+    if isinstance(last.spec, PodsSpec):
+        pods.stop(hosts, last.spec, progress)
+        return
     launcher = _find_launcher(stack, run)
     with hosts.lease(launcher.host, launcher.id, progress):
         progress(f"stopping {run}, which saves first")

@@ -21,9 +21,11 @@ from rackwright.errors import (
 from rackwright.hosts.pool import Hosts
 from rackwright.kinds.model_server import observe as server_facts
 from rackwright.kinds.model_server.spec import ServerSpec
+from rackwright.kinds.pods import PodsKind, PodsSpec
 from rackwright.schema.problem import hint
 from rackwright.schema.units import format_time
 from rackwright.stack import Stack, declare
+from rackwright.status import pods
 from rackwright.status.registered import ResolvedName, ResolvedNameData, resolve_name
 
 
@@ -92,6 +94,10 @@ class ServedData(TypedDict, total=False):
     """Number of requests in the queue; null if the server does not report it."""
     figures: str
     """Reason why these counts are unknown."""
+    pods: int
+    """Number of pods, for a server on Kubernetes, whose state is that of its control plane."""
+    pods_ready: int
+    """Number of pods that are ready."""
     unknown: str
     """Reason why nothing is known about the server, for example because the host was not reached."""
 
@@ -190,6 +196,8 @@ def _describe_host(report: Mapping[str, Any]) -> str:
     if not report:
         return "absent"
     parts = [f"{report['outcome']}, version {report['version'] or 'none'}"]
+    if "pods" in report:
+        parts.append(f"{report['pods_ready']} of {report['pods']} pods ready")
     if report.get("why"):
         parts.append(str(report["why"]))
     if report.get("p99_ms") is not None:
@@ -242,6 +250,8 @@ def observe(hosts: Hosts, stack: Stack, server: str, tracking: str = "") -> Serv
     Args:
         tracking: The URL of the MLflow server with which the name of a registered model is resolved; empty for none.
     """
+    if in_pods := pods_of(stack, server):
+        return _observe_pods(hosts, in_pods)
     server_specs = specs(stack, server)
 
     def observe_host(spec: ServerSpec) -> dict[str, Any]:
@@ -258,6 +268,29 @@ def observe(hosts: Hosts, stack: Stack, server: str, tracking: str = "") -> Serv
     return ServerReport(server, server_specs[0].version, reports, resolved_name)
 
 
+def pods_of(stack: Stack, server: str) -> PodsSpec | None:
+    """Return the specification of the pods of *server*; None for a server on hosts.
+
+    Raises:
+        DeclarationError: The stack has no such server.
+    """
+    require_server(stack, server)
+    if stack.fleet.servers[server].pods is None:
+        return None
+    resources = (declared.spec for declared in declare(stack))
+    of_pods = (spec for spec in resources if isinstance(spec, PodsSpec) and spec.workload.server)
+    return next(spec for spec in of_pods if spec.workload.name == server)
+
+
+def _observe_pods(hosts: Hosts, spec: PodsSpec) -> ServerReport:
+    assert spec.workload.server is not None
+    try:
+        report = PodsKind().report(spec, hosts.facts(spec.host, fresh=True))
+    except UserError as error:
+        report = {"unknown": f"not reached: {error.diagnostic.problem}"}
+    return ServerReport(spec.workload.name, spec.workload.server.version, {spec.host: report})
+
+
 def stream_logs(
     hosts: Hosts, stack: Stack, server: str, lines: int, follow: bool, on_line: Callable[[str, str], None]
 ) -> None:
@@ -269,6 +302,10 @@ def stream_logs(
     Raises:
         StepFailed: A host has no log.
     """
+
+    if in_pods := pods_of(stack, server):
+        pods.stream_logs(hosts, in_pods, lines, follow, lambda line: on_line(in_pods.host, line))
+        return
 
     def stream_host(spec: ServerSpec) -> int:
         argv = ("journalctl", "--unit", spec.unit, f"--lines={lines}", "--output=cat", "--no-pager")

@@ -11,9 +11,9 @@ from rackwright.fleet import load_fleet
 from rackwright.schema.problem import Problem
 
 WRONG = Path(__file__).parent / "wrong_runs"
-USED, TRACKED = "pair.yaml", "tracked-pair.yaml"
+USED, TRACKED, CLUSTERED = "pair.yaml", "tracked-pair.yaml", "nodes.yaml"
 ROLES = Roles(Path(__file__).parents[2])
-FLEETS = sorted(path.name for path in WRONG.glob("*.yaml") if path.name not in (USED, TRACKED))
+FLEETS = sorted(path.name for path in WRONG.glob("*.yaml") if path.name not in (USED, TRACKED, CLUSTERED))
 RIGHT = """\
 fleet: training
 uses: pair.yaml

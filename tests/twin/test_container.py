@@ -236,6 +236,20 @@ def test_a_provided_tier_is_a_directory_of_this_computer(tmp_path):
         build_twin("t", tmp_path, fleet)
 
 
+def test_lent_packages_are_one_mount_on_a_node_of_kubernetes(tmp_path):
+    """
+    A volume of a pod is a bind of one path, without the mounts below it.
+    """
+    raw = copy.deepcopy(FLEET)
+    raw["hosts"]["beta"]["roles"] = {"kubernetes_node": {}}
+    layout = Layout(tmp_path / ".rackwright/twins/t")
+    machines = build_twin("t", tmp_path, Fleet.model_validate(raw), {"beta"}, workloads=Path("/cache/a:b")).machines
+
+    mounts = [option for option in nspawn_options(machines["beta"], layout) if "/opt/workloads" in option]
+
+    assert mounts == [f"--overlay-ro=/cache/a\\:b:{layout.host('beta')}/environment:/opt/workloads"]
+
+
 def test_a_node_of_kubernetes_starts_containers_of_its_own(tmp_path):
     """
     Their data is in real directories, since no overlay stands on an overlay; other containers have no more rights.

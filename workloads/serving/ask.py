@@ -126,7 +126,7 @@ def measure_accuracy(server: LocalServer, model: Model, data: Path, max_batch: i
     Raises:
         UserError: the file does not fit the model, or the server does not answer.
     """
-    arrays, labels = _rows(model, data)
+    arrays, labels = read_rows(model, data)
     step = min(ROWS, max_batch)
     right = 0
     for first in range(0, len(labels), step):
@@ -148,7 +148,12 @@ def measure_accuracy(server: LocalServer, model: Model, data: Path, max_batch: i
     return right / len(labels)
 
 
-def _rows(model: Model, data: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def read_rows(model: Model, data: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return the inputs and the labels in the file *data*.
+
+    Raises:
+        UserError: the file does not fit *model*.
+    """
     try:
         with np.load(data, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

@@ -195,7 +195,15 @@ class LaunchedProcesses:
         print_line("stop requested: the run saves a checkpoint first")
         for pid in training_processes():
             os.kill(pid, signal.SIGTERM)
-        threading.Timer(self._plan.grace_seconds, self._terminate).start()
+        timer = threading.Timer(self._plan.grace_seconds, self._terminate)
+        timer.daemon = True  # otherwise this program would end only after the whole period, long after its processes
+        timer.start()
+
+    def end(self, why: str) -> None:
+        """End all processes at once, because of *why*, without a checkpoint."""
+        self._first_failed = self._first_failed or why
+        print_line(why)
+        self._terminate()
 
     def _terminate(self) -> None:
         for process in self._processes:

@@ -108,6 +108,12 @@ def commands(plan: LaunchPlan, hosts: Sequence[LaunchHost], python: str = sys.ex
     return [[*argv, *training]]
 
 
+def pod_command(plan: LaunchPlan, number: int, python: str = sys.executable) -> list[str]:
+    """Return the command that starts the processes of pod *number*."""
+    training = [python, "-m", "workloads.training", str(plan.config), "--out", str(plan.out)]
+    return _torchrun_command(plan, number, len(plan.hosts), training)
+
+
 def _torchrun_command(plan: LaunchPlan, number: int, hosts: int, training: Sequence[str]) -> list[str]:
     python, *rest = training
     place = ["--nnodes", str(hosts), "--node-rank", str(number), "--nproc-per-node", str(plan.processes)]

@@ -21,10 +21,18 @@ TAKEN = "/var/lib/rackwright/kubernetes/taken"
 """File that each snapshot of etcd touches at its end."""
 OBJECTS = ("namespaces", "priorityclasses", "resourcequotas", "limitranges", "networkpolicies", "roles", "rolebindings")
 """Kinds of objects that give teams rights and limits. None of them has a secret."""
+WORKLOADS = (
+    *("jobs", "deployments", "services", "poddisruptionbudgets"),
+    *("persistentvolumeclaims", "persistentvolumes"),
+)
+"""Kinds of objects of runs and servers. None of them has a secret."""
+MANAGED_BY = "app.kubernetes.io/managed-by=rackwright"
+"""Label of the objects of runs and servers."""
 NAME_LABEL = "kubernetes.io/metadata.name"
 """Label that Kubernetes gives each namespace."""
 MARK = "rackwright.local/fleet"
 """Annotation with which a node joins: the fleet that declares it."""
+CONTROLLERS = "kube-controller-manager"
 REQUEST_SECONDS = 20
 """Time limit of one request to the API."""
 
@@ -58,6 +66,7 @@ def cluster(root: str) -> dict[str, Any] | None:
         else nodes,
         "objects": attempt(objects),
         "addons": attempt(addons),
+        "workloads": attempt(workloads),
     }
 
 
@@ -98,6 +107,32 @@ def objects() -> dict[str, Any]:
     """Return the contents of all objects of OBJECTS by namespace, kind and name; not those of Kubernetes itself."""
     items = asked("get", ",".join(OBJECTS), "--all-namespaces")["items"]
     return dict(sorted((name_of(item), content(item)) for item in items if not is_of_kubernetes(item)))
+
+
+def workloads() -> dict[str, Any]:
+    """Return the objects of runs and servers by namespace, kind and name, each with who has changed it."""
+    selected = ("--all-namespaces", f"--selector={MANAGED_BY}", "--show-managed-fields")
+    items = asked("get", ",".join(WORKLOADS), *selected)["items"]
+    return dict(sorted((name_of(item), workload(item)) for item in items))
+
+
+def workload(item: dict[str, Any]) -> dict[str, Any]:
+    metadata, status = item["metadata"], item.get("status", {})
+    return {
+        **content(item),
+        "labels": metadata.get("labels", {}),
+        "generation": metadata.get("generation", 0),
+        "managers": managers(metadata.get("managedFields", [])),
+        "status": {name: value for name, value in status.items() if isinstance(value, int)},
+        "conditions": {
+            each["type"]: each.get("message", "") for each in status.get("conditions", []) if each["status"] == "True"
+        },
+    }
+
+
+def managers(fields: list[dict[str, Any]]) -> list[str]:
+    """Return the programs that have set fields of an object, without its status and without Kubernetes itself."""
+    return sorted({each["manager"] for each in fields if not each.get("subresource")} - {CONTROLLERS})
 
 
 def is_of_kubernetes(item: dict[str, Any]) -> bool:

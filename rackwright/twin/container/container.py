@@ -69,7 +69,11 @@ def _mounts(container: Container, layout: Layout) -> list[str]:
     options = [
         f"--bind={_escape_colons(layout.provided_tier(container.name, mount))}:{mount}" for mount in container.provided
     ]
-    if container.workloads:
+    if container.workloads and container.nests:
+        # one mount, because a volume of a pod has no mounts that are below its path
+        layers = (Path(container.workloads), layout.environment(container.name))
+        options.append(f"--overlay-ro={':'.join(map(_escape_colons, layers))}:{ENVIRONMENT}")
+    elif container.workloads:
         options.append(f"--bind-ro={_escape_colons(layout.environment(container.name))}:{ENVIRONMENT}")
         options.append(f"--bind-ro={_escape_colons(Path(container.workloads) / PACKAGES)}:{ENVIRONMENT}/{PACKAGES}")
     return options

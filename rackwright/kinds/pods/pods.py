@@ -1,0 +1,200 @@
+"""The kind of the pods of a run or server: the objects of its cluster, as the API describes them."""
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rackwright.core.contract import (
+    Absent,
+    Claim,
+    Command,
+    Difference,
+    Observation,
+    OneOf,
+    Plan,
+    Put,
+    Scalar,
+    Value,
+)
+from rackwright.core.repository import Repository
+from rackwright.errors import Diagnostic
+from rackwright.facts.facts import Facts
+from rackwright.facts.kubernetes import ClusterFacts, WorkloadObject
+from rackwright.facts.view import UnknownFact
+from rackwright.kinds.cluster.team import Object
+from rackwright.kinds.pods.objects import FLEET, objects
+from rackwright.kinds.pods.report import outcome
+from rackwright.kinds.pods.spec import PodsSpec, WorkloadPart
+from rackwright.kinds.shared import observation
+from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
+from rackwright.kinds.shared.unknown_facts import unknown_fact
+
+MANAGER = "rackwright"
+_OBJECT = "object:"
+_FILE = "/run/rackwright-pods.json"
+START_SECONDS = 900
+"""Seconds until all pods of a run are there: hosts may read PyTorch from cold drives."""
+_REMOVE = """set -eu
+export KUBECONFIG=/etc/kubernetes/admin.conf
+label=$1 namespace=$2 seconds=$3
+kubectl -n "$namespace" delete jobs,deployments,poddisruptionbudgets,services -l "$label" --cascade=foreground \\
+  --timeout="${seconds}s"
+kubectl -n "$namespace" delete persistentvolumeclaims -l "$label" --timeout=120s
+kubectl delete persistentvolumes -l "$label" --timeout=120s
+"""
+
+
+class PodsKind:
+    """The kind of the pods of a run or server. Its claim holds while a run runs or has finished, or a server serves."""
+
+    token: ClassVar[str] = "rackwright:kubernetes:Pods"
+    spec = PodsSpec
+
+    def id(self, spec: PodsSpec) -> str:
+        return spec.id
+
+    def claims(self, spec: PodsSpec, repository: Repository) -> tuple[Claim, ...]:
+        outcomes = OneOf(("running", "finished")) if spec.workload.run else "ready"
+        return (
+            identity_claim(spec.host, spec.identity),
+            *(_claim(name, item) for name, item in objects(spec, repository).items()),
+            Claim(_thing(spec.workload), {"outcome": outcomes}),
+        )
+
+    def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
+        return observation.observe(_observe_property, claims, facts)
+
+    def report(self, spec: PodsSpec, facts: Facts) -> dict[str, Any]:
+        from rackwright.kinds.pods.report import of_cluster
+
+        return of_cluster(spec, facts)
+
+    def plan(self, spec: PodsSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
+        """Return the plan that sets all objects, and waits until the pods run."""
+        if refusals := (*refuse_wrong_machine(spec.host, differences), *_refuse_foreign(spec, facts)):
+            return Plan(refusals=refusals)
+        if not differences:
+            return Plan()
+        if unknown := tuple(item for item in differences if item.is_unknown):
+            return Plan(by_hand=unknown)
+        several = objects(spec, repository)
+        text = json.dumps({"items": list(several.values())})
+        workload = spec.workload
+        seconds = workload.server.ready_seconds + 60 if workload.server else START_SECONDS
+        argv = ("python3", "-c", _script(), _FILE, str(seconds))
+        changed = len({item.thing for item in differences})
+        what = "admit its pods as a whole" if workload.run else "roll it out"
+        return Plan(
+            (
+                Put(f"write {_FILE}", _FILE, text, 0o600),
+                Command(
+                    f"set the objects of {workload.name} ({changed} differ), {what}, and wait until its pods run",
+                    argv,
+                    timeout_seconds=2 * seconds + _stop_seconds(workload) + 300,
+                ),
+            )
+        )
+
+    def removal(self, spec: PodsSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
+        """Return the plan that ends the pods, and deletes all objects."""
+        workload = spec.workload
+        if refusals := _refuse_foreign(spec, facts):
+            return Plan(refusals=refusals)
+        if not _own(spec, facts):
+            return Plan()
+        seconds = _stop_seconds(workload)
+        arguments = (f"rackwright.local/{workload.sort}={workload.name}", workload.team, str(seconds + 60))
+        argv = ("sh", "-c", _REMOVE, "sh", *arguments)
+        text = f"end the pods of {workload.name}, and delete its objects"
+        return Plan((Command(text, argv, timeout_seconds=seconds + 400),))
+
+    def consents(self, spec: PodsSpec) -> bool:
+        """Return True: checkpoints and models are on the hosts."""
+        return True
+
+    def rollout_group(self, spec: PodsSpec) -> None:
+        return None
+
+
+def _own(spec: PodsSpec, facts: Facts) -> tuple[WorkloadObject, ...]:
+    """Return the objects of the run or server that are in the cluster."""
+    label = f"rackwright.local/{spec.workload.sort}"
+    several = facts.cluster.workloads("") if facts.cluster else ()
+    return tuple(each for each in several if each.labels.get(label) == spec.workload.name)
+
+
+def _refuse_foreign(spec: PodsSpec, facts: Facts) -> tuple[Diagnostic, ...]:
+    """Return a refusal if another fleet has objects of that name, or if that is unknown."""
+    try:
+        fleets = {each.labels.get(FLEET) for each in _own(spec, facts)} - {spec.fleet}
+    except UnknownFact as reason:
+        return (unknown_fact(spec.id, reason),)
+    if not fleets:
+        return ()
+    problem = f"the cluster has pods of {spec.workload.name} in fleet {', '.join(sorted(map(str, fleets)))}"
+    help = "Give the run or server another name, or remove it from the other fleet"
+    return (Diagnostic(spec.id, problem, "one fleet for each run or server", help, id="other-owner"),)
+
+
+@cache
+def _script() -> str:
+    return Path(__file__).with_name("roll_out.py").read_text()
+
+
+def _stop_seconds(workload: WorkloadPart) -> int:
+    if workload.run:
+        return workload.run.grace_seconds + 120
+    return workload.server.stop_seconds if workload.server else 0
+
+
+def _thing(workload: WorkloadPart) -> str:
+    return f"pods:{workload.team}/{workload.sort}/{workload.name}"
+
+
+def _claim(name: str, item: Object) -> Claim:
+    """Return the claim on each declared value of an object, and on who has changed it."""
+    values = dict(leaves({key: item[key] for key in item if key not in ("apiVersion", "kind", "metadata")}))
+    remedies = {"managers": "find out who changed the object; `rackwright up` sets it again"}
+    return Claim(f"{_OBJECT}{name}", {**values, "managers": (MANAGER,)}, remedies=remedies)
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Scalar]]:
+    """Yield each value with its path, such as ``containers[0].image``, and the length of each list of mappings."""
+    if isinstance(value, dict) and value:
+        for key, each in value.items():
+            yield from leaves(each, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        yield f"{path}.length", len(value)
+        for number, each in enumerate(value):
+            yield from leaves(each, f"{path}[{number}]")
+    elif isinstance(value, list):
+        yield path, tuple(map(str, value))
+    else:
+        yield path, json.dumps(value) if isinstance(value, dict) or value is None else value
+
+
+def _observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+    if sort == "host":
+        return observation.identity(facts, name)
+    cluster = facts.cluster
+    if cluster is None:
+        return Absent()
+    if sort == "pods":
+        team, workload_sort, workload = key.split("/")
+        return outcome(cluster, team, workload_sort, workload)
+    return _value(cluster, key, name)
+
+
+def _value(cluster: ClusterFacts, key: str, name: str) -> Value:
+    item = cluster.workload_objects.get(key)
+    if item is None:
+        return Absent()
+    if not isinstance(item, dict) or not isinstance(item.get("managers"), list):
+        raise UnknownFact(f"{key} has another form than the probe writes")
+    if name == "managers":
+        return tuple(map(str, item["managers"]))
+    return dict(leaves({each: value for each, value in item.items() if each not in ("managers", "status")})).get(
+        name, Absent()
+    )

@@ -1,0 +1,79 @@
+"""The state of the pods of a run or server, and its report."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rackwright.core.contract import Absent, Value
+from rackwright.facts.facts import Facts
+from rackwright.facts.kubernetes import ClusterFacts, WorkloadObject
+from rackwright.facts.view import UnknownFact
+from rackwright.kinds.pods.objects import VERSION
+from rackwright.kinds.pods.spec import PodFilesSpec, PodsSpec
+
+OVER = ("Complete", "SuccessCriteriaMet")
+"""Conditions of a job whose pods have all ended well; the second one comes first, while pods still end."""
+
+
+def outcome(cluster: ClusterFacts, team: str, sort: str, name: str) -> Value:
+    """Return the state of a run (running, finished, stopped or failed) or of a server (ready or not ready)."""
+    if sort == "server":
+        deployment = cluster.workload(f"{team}/Deployment/{name}")
+        return Absent() if deployment is None else "ready" if _is_ready(deployment) else "not ready"
+    jobs = [each for each in cluster.workloads(f"{team}/Job/") if each.labels.get("rackwright.local/run") == name]
+    if not jobs:
+        return Absent()
+    if any("Failed" in job.conditions for job in jobs):
+        return "failed"
+    if all(_is_over(job) for job in jobs):
+        return "finished"
+    return "stopped" if any(job.is_suspended for job in jobs) else "running"
+
+
+def of_cluster(spec: PodsSpec, facts: Facts) -> dict[str, Any]:
+    """Return the outcome, and the number of pods that are ready."""
+    workload = spec.workload
+    try:
+        if facts.cluster is None:
+            return {}
+        state = outcome(facts.cluster, workload.team, workload.sort, workload.name)
+        kinds = [f"Job/{name}" for name in workload.job_names] if workload.run else [f"Deployment/{workload.name}"]
+        found = [facts.cluster.workload(f"{workload.team}/{each}") for each in kinds]
+        ready = sum(each.ready for each in found if each is not None)
+        report: dict[str, Any] = {"outcome": state if isinstance(state, str) else "absent"}
+        if workload.server:
+            report["version"] = next((each.labels.get(VERSION) for each in found if each is not None), None)
+        return {**report, "pods_ready": ready, "pods": workload.count}
+    except UnknownFact as reason:
+        return {"unknown": str(reason)}
+
+
+def of_host(spec: PodFilesSpec, facts: Facts) -> dict[str, Any]:
+    """Return the progress of the processes on a host; on the launcher host also step, loss and checkpoint."""
+    workload = spec.workload
+    if not workload.run:
+        return {}
+    try:
+        run = facts.run(workload.name)
+        if run is None:
+            return {}
+        ranks = {name: int(values["step"]) for name, values in run.ranks.items() if "step" in values}
+        if spec.host != workload.hosts[0]:
+            return {"ranks": ranks}
+        newest: Mapping[str, float] = max(run.ranks.values(), key=lambda each: each.get("time", 0), default={})
+        report: dict[str, Any] = {"ranks": ranks, "steps": run.steps, "checkpoint": run.checkpoint}
+        if "step" in newest:
+            report["step"] = int(newest["step"])
+            report |= {"loss": round(newest["loss"], 6)} if "loss" in newest else {}
+            report["eta_seconds"] = round((run.steps - newest["step"]) * newest.get("step_seconds", 0))
+        return report
+    except UnknownFact as reason:
+        return {"unknown": str(reason)}
+
+
+def _is_over(job: WorkloadObject) -> bool:
+    return any(each in job.conditions for each in OVER)
+
+
+def _is_ready(deployment: WorkloadObject) -> bool:
+    counts = (deployment.count("replicas"), deployment.count("updatedReplicas"), deployment.count("availableReplicas"))
+    return deployment.is_observed and counts == (deployment.replicas,) * 3

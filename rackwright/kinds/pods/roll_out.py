@@ -1,0 +1,317 @@
+"""Set the objects of a run or server in its cluster, admit it as a whole, and wait. Runs on the control plane.
+
+    python3 roll_out.py OBJECTS.json SECONDS
+
+OBJECTS.json has a list of objects of one namespace. Jobs start suspended, and only once all of their pods fit at the
+same time, so that two runs never hold a part of what the other one needs. A deployment that does not become ready goes
+back to what it was. Exit status: 0 the pods run, 4 they do not fit, or are not ready.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any, Iterator
+
+Object = dict[str, Any]
+KUBECTL = ("kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "--request-timeout=60s")
+MANAGER = "--field-manager=rackwright"
+CONTENT = "rackwright.local/content"
+HOSTNAME = "kubernetes.io/hostname"
+IMMUTABLE = ("PersistentVolume", "PersistentVolumeClaim")
+UNITS = {"": 1, "m": 0.001, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+POLL_SECONDS = 2
+LOG_LINES = 12
+STARTS = 3
+"""Starts of a container of a run after which its failure is no accident, such as a peer that was not there yet."""
+
+
+class Failed(Exception):
+    """The pods do not run; the message says why."""
+
+
+def main(path: str, seconds: str) -> int:
+    with open(path, encoding="utf-8") as file:
+        objects = json.load(file)["items"]
+    before = {name(item): found(item) for item in objects}
+    try:
+        for item in objects:
+            put(item, before[name(item)])
+        jobs = [item for item in objects if item["kind"] == "Job"]
+        if jobs:
+            start(jobs, float(seconds))
+        for item in objects:
+            if item["kind"] == "Deployment":
+                roll_out(item, before[name(item)], float(seconds))
+    except Failed as reason:
+        print(reason, flush=True)
+        return 4
+    return 0
+
+
+def name(item: Object) -> str:
+    return f"{item['kind']}/{item['metadata']['name']}"
+
+
+def found(item: Object) -> Object | None:
+    """Return the object as it is in the cluster; None if it does not exist."""
+    text = kubectl("get", item["kind"], item["metadata"]["name"], *place(item), "--ignore-not-found", "--output=json")
+    return json.loads(text) if text.strip() else None
+
+
+def place(item: Object) -> tuple[str, ...]:
+    namespace = item["metadata"].get("namespace")
+    return (f"--namespace={namespace}",) if namespace else ()
+
+
+def put(item: Object, before: Object | None) -> None:
+    if item["kind"] == "Job":
+        put_job(item, before)
+    elif before is None:
+        send("create", item)
+    elif item["kind"] not in IMMUTABLE:
+        send("replace", item)
+
+
+def put_job(item: Object, before: Object | None) -> None:
+    """Create the job, suspended; a job with other content ends first, one with equal content only gets its numbers."""
+    if before is not None and before["metadata"].get("annotations", {}).get(CONTENT) == content(item):
+        if not is_over(before):
+            wanted = {key: value for key, value in item["spec"].items() if key not in ("template", "suspend")}
+            patch(item, wanted)
+        return
+    if before is not None:
+        print(f"ending {item['metadata']['name']}, which saves first", flush=True)
+        seconds = item["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] + 120
+        argv = ("delete", "job", item["metadata"]["name"], *place(item), "--cascade=foreground")
+        try:
+            kubectl(*argv, f"--timeout={seconds}s", timeout=seconds + 60)
+        except Failed as reason:
+            raise Failed(f"{reason}; a pod on a node that is lost ends when the node is back, or is removed") from None
+    send("create", {**item, "spec": {**item["spec"], "suspend": True}})
+
+
+def content(item: Object) -> Any:
+    return item["metadata"]["annotations"][CONTENT]
+
+
+def is_over(job: Object) -> bool:
+    return any(each["type"] in ("Complete", "SuccessCriteriaMet") and each["status"] == "True"
+               for each in job.get("status", {}).get("conditions", ()))  # fmt: skip
+
+
+# --- a run
+
+
+def start(jobs: list[Object], seconds: float) -> None:
+    """Let suspended *jobs* start if all of their pods fit, and wait until all run."""
+    now = [found(job) or {} for job in jobs]
+    waiting = [job for job, actual in zip(jobs, now) if actual["spec"].get("suspend") and not is_over(actual)]
+    if waiting:
+        admit(waiting)
+        for job in waiting:
+            patch(job, {"suspend": False})
+    end = time.monotonic() + seconds
+    while True:
+        now = [found(job) or {} for job in jobs]
+        if all(is_over(job) or job["status"].get("ready", 0) >= job["spec"]["completions"] for job in now):
+            return
+        failed = [each for job in now for each in job["status"].get("conditions", ()) if each["type"] == "Failed"]
+        if failed:
+            raise Failed(f"{failed[0].get('message', 'a job failed')}{last_lines(jobs[0])}")
+        if reason := crashing(jobs[0], STARTS):
+            raise Failed(f"{reason}{last_lines(jobs[0])}")
+        if time.monotonic() > end:
+            raise Failed(f"not all pods run after {seconds:.0f} s{last_lines(jobs[0])}")
+        time.sleep(POLL_SECONDS)
+
+
+def admit(jobs: list[Object]) -> None:
+    """Raise Failed unless the pods of all *jobs* fit on free nodes at the same time, and into the quota."""
+    namespace = jobs[0]["metadata"]["namespace"]
+    needs = [(job["spec"]["completions"], requests(job["spec"]["template"]["spec"]), hosts(job)) for job in jobs]
+    free = free_on_nodes()
+    taken: set[str] = set()
+    for count, need, allowed in needs:
+        fitting = [
+            node
+            for node in allowed
+            if node not in taken
+            and node in free
+            and all(free[node].get(key, 0) >= value for key, value in need.items())
+        ]
+        if len(fitting) < count:
+            wanted = ", ".join(f"{key} {value:g}" for key, value in need.items())
+            raise Failed(
+                f"the pods do not fit together: {count} of them need {wanted} each, and of the nodes"
+                f" {', '.join(allowed)} that much is free on {', '.join(fitting) or 'none'}; the run stays suspended"
+            )
+        taken.update(fitting[:count])
+    check_quota(namespace, [(count, need) for count, need, _ in needs])
+
+
+def hosts(job: Object) -> list[str]:
+    affinity = job["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+    [term] = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    return list(term["matchExpressions"][0]["values"])
+
+
+def requests(pod: Object) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for container in pod["containers"]:
+        for key, value in container.get("resources", {}).get("requests", {}).items():
+            total[key] = total.get(key, 0) + number(value)
+    return total
+
+
+def free_on_nodes() -> dict[str, dict[str, float]]:
+    """Return what is free on each node that is ready and takes pods, by its host name."""
+    free = {}
+    for node in json.loads(kubectl("get", "nodes", "--output=json"))["items"]:
+        ready = any(each["type"] == "Ready" and each["status"] == "True" for each in node["status"]["conditions"])
+        if ready and not node["spec"].get("unschedulable"):
+            free[node["metadata"]["name"]] = {
+                key: number(value) for key, value in node["status"]["allocatable"].items()
+            }
+    for pod in json.loads(kubectl("get", "pods", "--all-namespaces", "--output=json"))["items"]:
+        node = free.get(pod["spec"].get("nodeName"))
+        if node is not None and pod["status"]["phase"] not in ("Succeeded", "Failed"):
+            for key, value in requests(pod["spec"]).items():
+                node[key] = node.get(key, 0) - value
+    return free
+
+
+def check_quota(namespace: str, needs: list[tuple[int, dict[str, float]]]) -> None:
+    for quota in json.loads(kubectl("get", "resourcequotas", f"--namespace={namespace}", "--output=json"))["items"]:
+        hard, used = quota["status"].get("hard", {}), quota["status"].get("used", {})
+        for key, limit in hard.items():
+            wanted = sum(count * need.get(key.partition("requests.")[2] or "none", 0) for count, need in needs)
+            left = number(limit) - number(used.get(key, "0"))
+            if key.startswith("requests.") and wanted > left:
+                raise Failed(
+                    f"the quota of {namespace} has room for {left:g} of {key}, and the run needs {wanted:g}; it stays"
+                    " suspended"
+                )
+
+
+def number(text: str) -> float:
+    """Return the value of a quantity of Kubernetes, such as 500m or 4Gi."""
+    digits = text.rstrip("".join(UNITS))
+    return float(digits) * UNITS[text[len(digits) :]]
+
+
+# --- a server
+
+
+def roll_out(item: Object, before: Object | None, seconds: float) -> None:
+    """Wait until all pods have the new template; go back to *before* if they do not get ready."""
+    reason = wait_for(item, seconds)
+    if not reason:
+        return
+    reason += last_lines(item)
+    if before is None:
+        raise Failed(f"{item['metadata']['name']} is not ready: {reason}")
+    metadata = {
+        key: value for key, value in before["metadata"].items() if key in ("name", "namespace", "labels", "annotations")
+    }
+    send("replace", {**{key: before[key] for key in ("apiVersion", "kind", "spec")}, "metadata": metadata})
+    again = wait_for(before, seconds)
+    state = f"is not ready either: {again}" if again else "serves again"
+    raise Failed(f"{item['metadata']['name']} is not ready: {reason}\nthe previous release {state}")
+
+
+def wait_for(item: Object, seconds: float) -> str:
+    """Return an empty text once all pods are new and ready, or the reason why they are not."""
+    end = time.monotonic() + seconds
+    while True:
+        actual = found(item) or {}
+        status, wanted = actual.get("status", {}), actual.get("spec", {}).get("replicas", 0)
+        if status.get("observedGeneration", 0) >= actual.get("metadata", {}).get("generation", 1):
+            counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
+            if counts == [wanted] * 3:
+                return ""
+            if crashed := crashing(item):
+                return crashed
+            for each in status.get("conditions", ()):
+                if each["type"] == "Progressing" and each["status"] == "False":
+                    return str(each.get("message"))
+        if time.monotonic() > end:
+            return f"not all pods are ready after {seconds:.0f} s"
+        time.sleep(POLL_SECONDS)
+
+
+def crashing(item: Object, starts: int = 1) -> str:
+    """Return why a pod has ended *starts* times without success; empty if none has."""
+    for pod in pods(item):
+        for each in (*pod["status"].get("initContainerStatuses", ()), *pod["status"].get("containerStatuses", ())):
+            if (
+                each.get("restartCount", 0) >= starts
+                and not each.get("ready")
+                and "running" not in each.get("state", {})
+            ):
+                last = each.get("lastState", {}).get("terminated") or each["state"].get("terminated") or {}
+                return f"container {each['name']} of {pod['metadata']['name']} ended with {last.get('exitCode', '?')}"
+    return ""
+
+
+# --- both
+
+
+def pods(item: Object) -> Iterator[Object]:
+    sort = next(key for key in ("rackwright.local/run", "rackwright.local/server") if key in item["metadata"]["labels"])
+    selector = f"--selector={sort}={item['metadata']['labels'][sort]}"
+    yield from json.loads(kubectl("get", "pods", *place(item), selector, "--output=json"))["items"]
+
+
+def last_lines(item: Object) -> str:
+    """Return the last lines of the first pod that is not ready, after a line break; empty without such a pod."""
+    for pod in sorted(pods(item), key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True):
+        states = (*pod["status"].get("initContainerStatuses", ()), *pod["status"].get("containerStatuses", ()))
+        for each in states:
+            over = each.get("state", {}).get("terminated") or {}
+            if each.get("ready") or over.get("exitCode") == 0:
+                continue
+            waits = each.get("state", {}).get("waiting", {})
+            argv = ("logs", pod["metadata"]["name"], *place(item), f"--container={each['name']}", f"--tail={LOG_LINES}")
+            previous = ("--previous",) if each.get("restartCount") else ()
+            try:
+                lines = kubectl(*argv, *previous).strip()
+            except Failed:
+                lines = ""
+            return f"\n{pod['metadata']['name']}: {waits.get('message') or waits.get('reason') or ''}\n{lines}"
+        if not states:
+            why = [each.get("message", "") for each in pod["status"].get("conditions", ()) if each["status"] == "False"]
+            return f"\n{pod['metadata']['name']}: {'; '.join(filter(None, why))}"
+    return ""
+
+
+def send(verb: str, item: Object) -> None:
+    kubectl(verb, MANAGER, "--filename=-", text=json.dumps(item))
+
+
+def patch(item: Object, spec: Object) -> None:
+    argv = ("patch", item["kind"], item["metadata"]["name"], *place(item), MANAGER, "--type=merge")
+    kubectl(*argv, "--patch", json.dumps({"spec": spec}))
+
+
+def kubectl(*argv: str, text: str | None = None, timeout: float = 120) -> str:
+    """Return what kubectl prints.
+
+    Raises:
+        Failed: it fails, or does not end.
+    """
+    try:
+        done = subprocess.run(
+            [*KUBECTL, *argv], input=text, capture_output=True, text=True, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"kubectl {argv[0]} did not end within {timeout:.0f} s") from None
+    if done.returncode:
+        raise Failed(f"kubectl {' '.join(argv[:3])}: {done.stderr.strip()}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

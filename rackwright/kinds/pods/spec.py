@@ -1,0 +1,150 @@
+"""A run or server in pods: what it needs on each of its hosts, and the objects of its cluster."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from rackwright.core.contract import Resource, SpecPart
+
+LIB = "/var/lib/rackwright/pods"
+RUNS, SERVERS = "/etc/rackwright/runs", "/etc/rackwright/servers"
+LAUNCHER, WORKER = "launcher", "worker"
+PORT = 8080
+"""Port on which a server listens in its pods."""
+
+
+class RunPart(SpecPart):
+    """A training run in pods."""
+
+    config: str
+    """The training's configuration, as JSON."""
+    processes: int
+    """Number of processes in each pod."""
+    mount: str
+    """The mount point of the tier for checkpoints."""
+    data: str | None = None
+    """The file or directory with its data, the same path on all hosts."""
+    restart: bool
+    """Whether a failed pod starts again, from the last checkpoint."""
+    grace_seconds: int
+    """Seconds that a stopped run has for its last checkpoint."""
+    provenance: dict[str, str] = Field(default_factory=dict)
+    """Digests of the declaration."""
+
+
+class RowsPart(SpecPart):
+    """The canary's rows with labels, in a file of this computer."""
+
+    source: str
+    """The path on this computer."""
+    sha256: str
+    """The digest of the file."""
+    accuracy: float
+    """Minimum share of correct answers."""
+
+
+class ServerPart(SpecPart):
+    """A model server in pods."""
+
+    settings: dict[str, Any]
+    """The settings of the server."""
+    port: int
+    """The port of its service."""
+    model: str
+    """The name of the model; empty if this computer knows only the version."""
+    version: str
+    """The version of the model."""
+    source: str | None = None
+    """The model's directory on this computer; None if it does not have this version."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """The sha256 of the files in that directory, by name; model.json is one of them."""
+    accuracy_kept: float | None = None
+    """Least accuracy that the model's report has to state; None: no check."""
+    rows: RowsPart | None = None
+    """The rows of the canary."""
+    ready_seconds: int
+    """Seconds until a pod must be ready."""
+    stop_seconds: int
+    """Seconds that a pod may take to stop: it completes running requests first."""
+
+
+class WorkloadPart(SpecPart):
+    """A run or server in pods, as all its resources have it."""
+
+    sort: Literal["run", "server"]
+    name: str
+    """The name of the run or server."""
+    team: str
+    """The team, and its namespace."""
+    hosts: tuple[str, ...]
+    """The hosts on which its pods may be. A run has its launcher, with the checkpoints, on the first."""
+    count: int
+    """The number of pods, each on a host of its own."""
+    cpus: int
+    """Processors of each pod."""
+    memory: int
+    """Memory of each pod, in bytes."""
+    gpus: int
+    """GPUs of each pod."""
+    environment: str
+    """The path of a virtual environment on all hosts."""
+    run: RunPart | None = None
+    server: ServerPart | None = None
+
+    @property
+    def owner(self) -> str:
+        """The name of the owner file on each host, and of the directory for pods."""
+        return f"{self.sort}-{self.name}"
+
+    @property
+    def lib(self) -> str:
+        """The directory that pods read, by release; on hosts and in pods."""
+        return f"{LIB}/{self.owner}"
+
+    @property
+    def etc(self) -> str:
+        """The directory by which a host knows the run or server."""
+        return f"{RUNS if self.sort == 'run' else SERVERS}/{self.name}"
+
+    @property
+    def out(self) -> str | None:
+        """The directory of metrics and checkpoints of a run."""
+        return f"{self.run.mount}/runs/{self.name}" if self.run else None
+
+    @property
+    def python(self) -> str:
+        return f"{self.environment}/bin/python"
+
+    @property
+    def job_names(self) -> tuple[str, ...]:
+        """The names of the jobs of a run: that of its launcher, then that of its workers."""
+        names = (LAUNCHER, WORKER) if self.count > 1 else (LAUNCHER,)
+        return tuple(f"{self.name}-{each}" for each in names)
+
+
+class PodFilesSpec(Resource):
+    """The files of a run or server in pods, on one of its hosts."""
+
+    fleet: str
+    """The name of the fleet, which owns the resource."""
+    identity: dict[str, str]
+    """The identity of the machine: serial, uuid, bmc_mac or device_tree_serial, as one entry."""
+    workload: WorkloadPart
+
+    @property
+    def id(self) -> str:
+        return f"{self.host}/{self.workload.name}"
+
+
+class PodsSpec(Resource):
+    """The objects of a run or server in pods; its host is the control plane."""
+
+    fleet: str
+    """The name of the fleet, which owns the resource."""
+    identity: dict[str, str]
+    """The identity of the machine with the control plane."""
+    workload: WorkloadPart
+
+    @property
+    def id(self) -> str:
+        return f"{self.host}/{self.workload.name}"

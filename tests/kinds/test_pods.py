@@ -1,0 +1,338 @@
+"""The objects of runs and servers in pods, their admission, and the plans of their kinds."""
+
+import io
+import json
+import tarfile
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Absent, Command, Put, UnknownValue
+from rackwright.core.repository import Repository
+from rackwright.facts.facts import Facts
+from rackwright.kinds.pods import PodFilesKind, PodFilesSpec, PodsKind, PodsSpec, image, roll_out
+from rackwright.kinds.pods.objects import MANAGED_BY, objects
+from rackwright.kinds.pods.release import files, release_of
+from rackwright.kinds.pods.report import outcome
+from rackwright.kinds.pods.spec import RowsPart, RunPart, ServerPart, WorkloadPart
+from tests.support.recorded_hosts import STACK
+
+REPOSITORY: Repository = STACK.repository
+RUN = RunPart(
+    config='{"model": {"kind": "x"}, "steps": 10}', processes=1, mount="/srv/warm", restart=True, grace_seconds=90
+)
+SERVER = ServerPart(
+    settings={"host": "0.0.0.0", "port": 8080, "anybody": True},
+    port=80,
+    model="digits",
+    version="0123456789ab",
+    source="/models/digits",
+    files={"model.json": "ab" * 32},
+    ready_seconds=60,
+    stop_seconds=50,
+    rows=RowsPart(source="/rows.npz", sha256="cd" * 32, accuracy=0.5),
+)
+COMMON: dict[str, Any] = {
+    "team": "vision",
+    "hosts": ("oak", "elm", "ash"),
+    "count": 2,
+    "cpus": 1,
+    "memory": 2 << 30,
+    "gpus": 0,
+    "environment": "/opt/workloads",
+}
+TRAINING = WorkloadPart(sort="run", name="digits", run=RUN, **COMMON)
+SERVING = WorkloadPart(sort="server", name="digits", server=SERVER, **COMMON)
+IDENTITY = {"serial": "S-PLANE"}
+
+
+def spec_of(workload: WorkloadPart) -> PodsSpec:
+    return PodsSpec(host="plane", fleet="f", identity=IDENTITY, workload=workload)
+
+
+def made(workload: WorkloadPart) -> dict[str, Any]:
+    return objects(spec_of(workload), REPOSITORY)
+
+
+def pods_of(workload: WorkloadPart) -> list[Any]:
+    return [each["spec"]["template"]["spec"] for each in made(workload).values() if "template" in each["spec"]]
+
+
+def facts(workload: WorkloadPart, **status: dict[str, Any]) -> Facts:
+    """Return the facts of a control plane whose API has all objects of *workload*, with *status* by kind."""
+    found = {
+        name: {
+            "spec": {**each["spec"], "added": "by Kubernetes"},
+            "labels": each["metadata"]["labels"],
+            "generation": 1,
+            "managers": ["rackwright"],
+            "status": {"observedGeneration": 1},
+            "conditions": {},
+            **status.get(each["kind"], {}),
+        }
+        for name, each in made(workload).items()
+    }
+    cluster = {"version": "v1.37.2", "nodes": {}, "objects": {}, "workloads": found}
+    return Facts({"identity": IDENTITY, "kubernetes_cluster": cluster})
+
+
+def differing(workload: WorkloadPart, found: Facts) -> list[str]:
+    spec = spec_of(workload)
+    claims = PodsKind().claims(spec, REPOSITORY)
+    return [item.path for item in comparison.diff(claims, PodsKind().observe(claims, found))]
+
+
+READY = {
+    "Deployment": {
+        "status": {"observedGeneration": 1, **dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), 2)}
+    }
+}
+
+
+@pytest.mark.parametrize("workload", [TRAINING, SERVING], ids=["run", "server"])
+def test_pods_keep_to_the_standard_that_their_team_has(workload):
+    """
+    Source: Kubernetes, "Pod Security Standards", restricted.
+    """
+    for pod in pods_of(workload):
+        assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["seccompProfile"]
+        assert not pod["automountServiceAccountToken"]
+        assert all(volume.keys() & {"persistentVolumeClaim", "emptyDir"} for volume in pod["volumes"])
+        for container in (*pod["containers"], *pod.get("initContainers", ())):
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["requests"] == {"cpu": "1", "memory": "2Gi"}
+
+
+@pytest.mark.parametrize("workload", [TRAINING, SERVING], ids=["run", "server"])
+def test_pods_write_to_the_tier_alone(workload):
+    """
+    Programs, code and models of the host are mounted to be read.
+    """
+    for pod in pods_of(workload):
+        for container in pod["containers"]:
+            writable = [mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
+            assert writable == (["/srv/warm/runs/digits"] if workload.run else [])
+
+
+def test_the_launcher_stays_on_the_first_host_and_workers_on_the_others():
+    launcher, worker = pods_of(TRAINING)
+
+    def nodes(pod):
+        affinity = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        return affinity["nodeSelectorTerms"][0]["matchExpressions"][0]["values"]
+
+    assert (nodes(launcher), nodes(worker)) == (["oak"], ["elm", "ash"])
+    assert launcher["containers"][0]["args"][-1] == "0" and worker["containers"][0]["args"][-1] == "1"
+
+
+def test_a_rollout_takes_no_pod_away_before_another_is_ready_if_there_is_a_spare_host():
+    def strategy(workload):
+        return made(workload)["vision/Deployment/digits"]["spec"]["strategy"]["rollingUpdate"]
+
+    assert strategy(SERVING) == {"maxSurge": 1, "maxUnavailable": 0}
+    assert strategy(SERVING.model_copy(update={"count": 3})) == {"maxSurge": 0, "maxUnavailable": 1}
+
+
+def test_all_objects_can_be_found_again():
+    for workload in (TRAINING, SERVING):
+        for each in made(workload).values():
+            assert each["metadata"]["labels"].items() >= MANAGED_BY.items()
+
+
+def test_what_kubernetes_adds_is_no_difference_and_what_a_person_adds_is():
+    """
+    A list of mappings has its length as a claim, so that a further container is found.
+    """
+    assert differing(SERVING, facts(SERVING, **READY)) == []
+    found = facts(SERVING, **READY)
+    deployment = found._raw["kubernetes_cluster"]["workloads"]["vision/Deployment/digits"]
+    deployment["spec"] = json.loads(json.dumps(deployment["spec"]))
+    deployment["spec"]["replicas"] = 1
+    deployment["spec"]["template"]["spec"]["containers"].append({"name": "more"})
+    deployment["managers"] = ["kubectl-edit", "rackwright"]
+
+    assert {path.rpartition("digits.")[2] for path in differing(SERVING, found)} >= {
+        "spec.replicas",
+        "spec.template.spec.containers.length",
+        "managers",
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ({}, "running"),
+        ({"conditions": {"Failed": "too often"}}, "failed"),
+        ({"conditions": {"SuccessCriteriaMet": ""}}, "finished"),
+    ],
+)
+def test_the_outcome_of_a_run_follows_from_its_jobs(status, expected):
+    cluster = facts(TRAINING, Job=status).cluster
+    assert cluster is not None
+    assert outcome(cluster, "vision", "run", "digits") == expected
+    assert outcome(cluster, "vision", "run", "other") == Absent()
+
+
+def test_a_suspended_run_is_stopped():
+    found = facts(TRAINING)
+    for name in ("launcher", "worker"):
+        job = found._raw["kubernetes_cluster"]["workloads"][f"vision/Job/digits-{name}"]
+        job["spec"] = {**job["spec"], "suspend": True}
+    assert found.cluster is not None
+
+    assert outcome(found.cluster, "vision", "run", "digits") == "stopped"
+    assert "pods:vision/run/digits.outcome" in differing(TRAINING, found)
+
+
+def test_a_plan_sets_all_objects_in_one_step():
+    found = Facts(
+        {"identity": IDENTITY, "kubernetes_cluster": {**facts(TRAINING)._raw["kubernetes_cluster"], "workloads": {}}}
+    )
+    spec = spec_of(TRAINING)
+    claims = PodsKind().claims(spec, REPOSITORY)
+    differences = comparison.diff(claims, PodsKind().observe(claims, found))
+
+    put, command = PodsKind().plan(spec, differences, found, REPOSITORY).steps
+
+    assert isinstance(put, Put) and isinstance(command, Command)
+    assert [roll_out.name(each) for each in json.loads(put.content)["items"]][-2:] == [
+        "Job/digits-launcher",
+        "Job/digits-worker",
+    ]
+    unknown = comparison.diff(claims, PodsKind().observe(claims, Facts({})))
+    assert all(isinstance(item.actual, UnknownValue) for item in unknown)
+    assert PodsKind().plan(spec, unknown, Facts({}), REPOSITORY).steps == ()
+
+
+def test_a_removal_ends_once_nothing_is_left():
+    """
+    Another fleet's objects of that name are left alone.
+    """
+    spec = spec_of(TRAINING)
+    gone = Facts({"kubernetes_cluster": {"workloads": {}}})
+
+    assert len(PodsKind().removal(spec, facts(TRAINING), REPOSITORY, True).steps) == 1
+    assert PodsKind().removal(spec, gone, REPOSITORY, True).steps == ()
+    other = spec.model_copy(update={"fleet": "other"})
+    for plan in (
+        PodsKind().removal(other, facts(TRAINING), REPOSITORY, True),
+        PodsKind().plan(other, (), facts(TRAINING), REPOSITORY),
+        PodsKind().removal(spec, Facts({}), REPOSITORY, True),
+    ):
+        assert plan.refusals and not plan.steps
+
+
+# --- files on hosts
+
+
+def test_another_release_has_another_directory():
+    """
+    Running pods keep the code and the settings with which they began. A provenance changes no release.
+    """
+    other = TRAINING.model_copy(update={"run": RUN.model_copy(update={"config": "{}"})})
+    noted = TRAINING.model_copy(update={"run": RUN.model_copy(update={"provenance": {"fleet": "x"}})})
+
+    assert release_of(TRAINING, REPOSITORY) != release_of(other, REPOSITORY)
+    assert release_of(TRAINING, REPOSITORY) == release_of(noted, REPOSITORY)
+    code = replace(REPOSITORY)
+    code.__dict__["workloads"] = b"other code"
+    assert release_of(TRAINING, REPOSITORY) != release_of(TRAINING, code)
+
+
+def test_the_pods_of_a_run_know_each_other_by_name():
+    spec = PodFilesSpec(host="elm", fleet="f", identity=IDENTITY, workload=TRAINING)
+    texts = {file.path: file.content for file in files(spec, REPOSITORY)}
+    [plan] = [json.loads(text) for path, text in texts.items() if path.startswith("/var") and path.endswith("run.json")]
+
+    assert [each["address"] for each in plan["hosts"]] == ["digits-launcher-0.digits", "digits-worker-0.digits"]
+    assert json.loads(texts["/etc/rackwright/runs/digits/run.json"])["home"] == "/srv/warm/runs/digits"
+
+
+def test_a_model_is_sent_verified_and_then_in_place():
+    spec = PodFilesSpec(host="elm", fleet="f", identity=IDENTITY, workload=SERVING)
+    kind = PodFilesKind()
+    claims = kind.claims(spec, REPOSITORY)
+    names = ("files", "directories", "owners", "servers", "users", "units")
+    found = Facts({"identity": IDENTITY, "images": {"containerd": []}, **{name: {} for name in names}})
+    differences = [item for item in comparison.diff(claims, kind.observe(claims, found)) if not item.is_unknown]
+
+    texts = [step.text for step in kind.plan(spec, differences, found, REPOSITORY).steps]
+
+    assert texts[0] == "note in the owner file: creating" and texts[-1] == "note in the owner file: ready"
+    assert texts.index("send digits 0123456789ab: model.json") < texts.index("verify digits 0123456789ab")
+    assert f"import the image {image.name()}" in texts
+
+
+def test_the_image_is_the_same_bytes_and_holds_no_program():
+    digest, archive = image.archive()
+    image.archive.cache_clear()
+
+    assert image.archive() == (digest, archive)
+    assert len(archive) < 64 << 10
+    with tarfile.open(fileobj=io.BytesIO(archive)) as out:
+        assert {"oci-layout", "index.json"} < {*out.getnames()}
+
+
+# --- admission
+
+
+def node(name: str, cpus: str, ready: str = "True") -> dict[str, Any]:
+    return {
+        "metadata": {"name": name},
+        "spec": {},
+        "status": {"conditions": [{"type": "Ready", "status": ready}], "allocatable": {"cpu": cpus, "memory": "8Gi"}},
+    }
+
+
+def pod(on: str, cpus: str) -> dict[str, Any]:
+    container = {"resources": {"requests": {"cpu": cpus, "memory": "1Gi"}}}
+    return {"spec": {"nodeName": on, "containers": [container]}, "status": {"phase": "Running"}}
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
+    """Return what the API has, by the kind that kubectl asks for."""
+    content: dict[str, list[Any]] = {
+        "nodes": [node(name, "2") for name in ("oak", "elm", "ash")], "pods": [], "resourcequotas": [],
+    }  # fmt: skip
+    monkeypatch.setattr(roll_out, "kubectl", lambda verb, kind, *more: json.dumps({"items": content[kind]}))
+    return content
+
+
+JOBS = [each for each in made(TRAINING).values() if each["kind"] == "Job"]
+
+
+def test_a_run_is_admitted_if_all_of_its_pods_fit(api):
+    api["pods"] = [pod("oak", "1"), pod("elm", "1500m"), pod("ash", "0.5")]
+    roll_out.admit(JOBS)
+
+
+@pytest.mark.parametrize("full", [("oak",), ("elm", "ash")])
+def test_a_run_of_which_a_part_does_not_fit_is_not_admitted(api, full):
+    api["pods"] = [pod(name, "1500m") for name in full]
+    with pytest.raises(roll_out.Failed, match="do not fit together"):
+        roll_out.admit(JOBS)
+
+
+def test_a_node_that_is_lost_or_cordoned_has_no_room(api):
+    api["nodes"] = [
+        node("oak", "2"),
+        node("elm", "2", "Unknown"),
+        {**node("ash", "2"), "spec": {"unschedulable": True}},
+    ]
+    with pytest.raises(roll_out.Failed, match="free on none"):
+        roll_out.admit(JOBS)
+
+
+def test_a_quota_is_a_limit_too(api):
+    api["resourcequotas"] = [{"status": {"hard": {"requests.cpu": "3"}, "used": {"requests.cpu": "1500m"}}}]
+    with pytest.raises(roll_out.Failed, match=r"room for 1\.5 of requests\.cpu, and the run needs 2"):
+        roll_out.admit(JOBS)
+
+
+@pytest.mark.parametrize(("text", "value"), [("500m", 0.5), ("2", 2), ("4Gi", 4 << 30), ("1k", 1000)])
+def test_quantities(text, value):
+    assert roll_out.number(text) == value

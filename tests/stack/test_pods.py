@@ -1,0 +1,56 @@
+"""A stack whose runs are in pods: which resources they are, and what follows from their hosts."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rackwright.kinds.pods import PodFilesKind, PodsKind, PodsSpec
+from rackwright.stack import declare, load_stack
+
+HOSTS = Path(__file__).parents[1] / "fleet/wrong_runs/nodes.yaml"
+RUNS = """\
+fleet: training
+uses: nodes.yaml
+runs:
+  digits:
+    recipe: digits
+    hosts: [oak, elm]
+    on: kubernetes
+    pods: {team: vision, count: 1, memory: 2GiB}
+    checkpoints: {tier: warm}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("RACKWRIGHT_SALT_FILE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    stacks = tmp_path / "stacks"
+    stacks.mkdir()
+    (stacks / "nodes.yaml").write_text(HOSTS.read_text())
+    (stacks / "training.yaml").write_text(RUNS)
+    settings = {"rackwright:fleet": "training.yaml", "rackwright:target": "twin:lab"}
+    (stacks / "Pulumi.training.yaml").write_text(json.dumps({"config": settings}))
+    return tmp_path
+
+
+def test_the_objects_come_after_the_files_of_all_hosts(project: Path) -> None:
+    resources = {each.name: each for each in declare(load_stack("training", project))}
+
+    assert {name: each.token for name, each in resources.items()} == {
+        "oak/digits": PodFilesKind.token,
+        "elm/digits": PodFilesKind.token,
+        "plane/digits": PodsKind.token,
+    }
+    assert resources["plane/digits"].after == ("oak/digits", "elm/digits")
+
+
+def test_the_world_of_a_run_has_its_pods_and_not_its_spare_hosts(project: Path) -> None:
+    spec = next(each.spec for each in declare(load_stack("training", project)) if isinstance(each.spec, PodsSpec))
+    run = spec.workload.run
+
+    assert run is not None
+    assert json.loads(run.config)["world"] == 1
+    assert json.loads(run.config)["launcher"] == "torchrun"
+    assert (spec.workload.count, spec.workload.hosts, spec.workload.memory) == (1, ("oak", "elm"), 2 << 30)
