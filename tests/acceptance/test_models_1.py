@@ -56,6 +56,43 @@ def test_sharded_ranks_learn_what_one_process_learns(log: Log, ranks: int) -> st
     return f"weights after 6 steps differ by at most {difference:.2g}"
 
 
+MESHES = {
+    2: ("tensor_parallel=2", "expert_parallel=2", "tensor_parallel=2 expert_parallel=2"),
+    4: ("tensor_parallel=2", "expert_parallel=2", "expert_parallel=4", "tensor_parallel=2 expert_parallel=2",
+        "tensor_parallel=2 expert_parallel=4"),
+}  # fmt: skip
+"""Layouts of each number of processes. The models have two key-value heads, and eight experts."""
+
+
+@pytest.mark.parametrize("ranks", MESHES, ids="equality-mesh-{}".format)
+@line("models", 1)
+def test_parallel_layers_learn_what_one_process_learns(log: Log, ranks: int) -> str:
+    """Llama, Qwen3 and its mixture of experts, and DeepSeek-V3 with multi-token prediction, on each mesh."""
+    directory = log.empty_directory()
+    code = "from pathlib import Path; from tests.support.parallel_meshes import make_models; "
+    need(
+        log.run([python(log), "-c", f"{code}make_models(Path({str(directory)!r}))"]).returncode == 0,
+        "the models cannot be made",
+    )
+    cases = [
+        f"{model} sharding=full {mesh}"
+        for mesh in MESHES[ranks]
+        for model in ("llama", "qwen3", "qwen3-moe", "deepseek-v3-tiny model.mtp={}")
+        if "expert" not in mesh or model not in ("llama", "qwen3")
+    ]
+    torchrun = str(Path(python(log)).with_name("torchrun"))
+    argv = [torchrun, "--standalone", "--nproc-per-node", str(ranks), "-m", "tests.support.parallel_meshes"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = log.run([*argv, str(directory), *cases], env=environment, timeout=1800)
+    found = [json.loads(each) for each in done.stdout.splitlines() if each.startswith("{")]
+    need(len(found) == len(cases), f"{len(found)} of {len(cases)} cases: {done.stderr.strip()[-300:]}")
+    worst = max(each["difference"] for each in found)
+    need(worst < 1e-6, f"a weight differs by {worst}")
+    off = max(abs(each["held"] / each["estimate"] - 1) for each in found)
+    need(off <= MARGIN, f"a process holds {off:.1%} more or less than the estimate")
+    return f"{len(found)} cases: weights differ by at most {worst:.2g}, and parts by {off:.1%} from the estimate"
+
+
 @line("models", 1, part="equality-hosts")
 def test_hosts_with_a_copy_each_learn_what_one_process_learns(log: Log) -> str:
     """Hybrid sharding: two hosts, each with one copy that its two processes share."""

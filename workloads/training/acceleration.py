@@ -43,7 +43,7 @@ def choose(config: TrainingConfig, model: nn.Module, kind: str, precision: Preci
 
     Args:
         model: The model, which may be on the meta device.
-        processes: Number of processes that share a batch.
+        processes: Number of batches that processes compute at once.
 
     Raises:
         UserError: The model cannot have a setting that *config* requests.
@@ -55,7 +55,8 @@ def choose(config: TrainingConfig, model: nn.Module, kind: str, precision: Preci
     compiled = config.compile
     if compiled == "auto":
         parameters = sum(weight.numel() for weight in model.parameters())
-        compiled = on_gpu and parameters >= COMPILED_FROM_PARAMETERS and _is_dense(model) and _has_compiler()
+        plain = config.tensor_parallel == 1 and is_dense(model)
+        compiled = on_gpu and parameters >= COMPILED_FROM_PARAMETERS and plain and _has_compiler()
     # PyTorch's step without fusion handles all weights at once on GPUs, and one after the other on CPUs
     copies = int(on_gpu and not fused and optimizer.kind == "adamw")
     return Acceleration(_is_chunked(config, model, precision, processes), compiled, fused, copies)
@@ -108,7 +109,7 @@ def compile_blocks(model: nn.Module) -> None:
         compiled.compile()
 
 
-def _is_dense(model: nn.Module) -> bool:
+def is_dense(model: nn.Module) -> bool:
     """Return whether the model has no experts, whose choice of tokens breaks compiled code apart."""
     return not any(name.endswith("experts") for name, _ in model.named_modules())
 

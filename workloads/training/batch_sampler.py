@@ -30,7 +30,7 @@ class BatchSampler:
             self._first = number if self._config.elastic else 0
             self._indices = torch.tensor(self._epoch_order(epoch, self._first * self._batch))
             self._epoch = epoch
-        share = order.share(number - self._first, self._batch, self._workers.rank, self._workers.size)
+        share = order.share(number - self._first, self._batch, self._workers.data_rank, self._workers.data_size)
         return epoch, self._indices[share]
 
     def _epoch_order(self, epoch: int, processed: int) -> Sequence[int]:
@@ -43,8 +43,8 @@ class BatchSampler:
             return list(elastic)
         sampler: DistributedSampler[Any] = DistributedSampler(
             self._examples,
-            self._workers.size,
-            self._workers.rank,
+            self._workers.data_size,
+            self._workers.data_rank,
             seed=self._config.seed,
         )
         sampler.set_epoch(epoch)

@@ -266,6 +266,12 @@ class TrainingConfig(ConfigSchema):
     sharding: Literal["none", "full", "hybrid"] = "none"
     """Distribution of the model by PyTorch's FSDP under torchrun: full divides weights, gradients and moments among all
     processes, hybrid among those of each host, so that every host has a copy."""
+    tensor_parallel: PositiveInt = 1
+    """Processes that share a batch, and divide the linear layers of each block of a language model; they are
+    consecutive, and should be on one host. With sharding alone."""
+    expert_parallel: PositiveInt = 1
+    """Processes that divide the experts of each layer, and exchange tokens; a multiple of *tensor_parallel*. With
+    sharding alone."""
     elastic: bool = False
     """Whether processes may join and leave while the run is active (Horovod's ``horovodrun --min-np``)."""
     commit_every_steps: PositiveInt = 10
@@ -286,7 +292,7 @@ class TrainingConfig(ConfigSchema):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
-        wrong = [*self._model_problems(), *self._launcher_problems()]
+        wrong = [*self._model_problems(), *self._parallel_problems(), *self._launcher_problems()]
         if wrong:
             raise ValueError("; and ".join(wrong))
         return self
@@ -331,6 +337,25 @@ class TrainingConfig(ConfigSchema):
             yield "elastic runs cannot learn preferences, whose reference belongs to all steps"
         if self.chunked_loss is True:
             yield "preferences need the log-probability of each answer, which chunked_loss does not compute"
+
+    def _parallel_problems(self) -> Iterator[str]:
+        names = [name for name in ("tensor_parallel", "expert_parallel") if getattr(self, name) > 1]
+        if not names:
+            return
+        both = " and ".join(names)
+        if self.sharding == "none":
+            yield f"{both} divide a model together with FSDP; write sharding: full, or hybrid"
+        if isinstance(self.model, ImageClassifier):
+            yield f"{both} are for language models, and model.kind is image-classifier"
+        if self.expert_parallel > 1 and self.expert_parallel % self.tensor_parallel:
+            yield (
+                f"expert_parallel is {self.expert_parallel}, which is no multiple of tensor_parallel "
+                f"{self.tensor_parallel}"
+            )
+        if self.tensor_parallel > 1 and isinstance(self.model, HuggingFace) and self.model.lora:
+            yield "tensor_parallel divides layers that are trained, and model.lora freezes them"
+        if self.compile is True:
+            yield f"compile does not know the exchanges of {both}"
 
     def _launcher_problems(self) -> Iterator[str]:
         if self.elastic and self.launcher not in ("any", "horovod"):

@@ -97,5 +97,5 @@ def _shares(examples: Examples, batch: int, workers: Workers) -> Iterator[tuple[
     A process without a share takes the first example: a sharded model needs the call of every process.
     """
     for chunk in torch.arange(len(examples)).split(batch):
-        share = chunk[workers.rank :: workers.size]
+        share = chunk[workers.data_rank :: workers.data_size]
         yield (share, True) if len(share) else (chunk[:1], False)

@@ -1,6 +1,5 @@
 """Initial weights of a model, filled into the memory of this process: it reads or draws only its own part."""
 
-import copy
 import json
 from collections.abc import Mapping
 from hashlib import sha256
@@ -14,7 +13,6 @@ from workloads.errors import Diagnostic, UserError
 from workloads.training import four_bit, models, sharded
 from workloads.training.config import HuggingFace, ImageClassifier
 from workloads.training.lora import LoraLinear
-from workloads.training.sharded import WHOLE, Part
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 
@@ -30,31 +28,28 @@ def build(config: models.Model, seed: int = 0) -> nn.Module:
     return model
 
 
-def fill(model: nn.Module, config: models.Model, seed: int, part: Part = WHOLE) -> None:
+def fill(model: nn.Module, config: models.Model, seed: int) -> None:
     """Fill the tensors of *model* with the values of its directory, or with random values.
 
     The random values of a module follow from *seed* and the name of the module, so they do not depend on the number
     of processes, and host memory for one module at a time is enough.
-
-    Args:
-        part: The part of distributed tensors that this process holds.
 
     Raises:
         UserError: The directory of the model has no readable weights.
     """
     if isinstance(config, ImageClassifier):
         torch.manual_seed(seed)
-        sharded.copy_parts(model.state_dict(), models.Classifier(config).state_dict(), part)
+        sharded.copy_parts(model.state_dict(), models.Classifier(config).state_dict())
         return
     assert isinstance(model, models.LanguageModel)
     for name, module in model.model.named_modules():
         if not isinstance(config, HuggingFace) or isinstance(module, LoraLinear) or module._non_persistent_buffers_set:
-            _initialize(model.model, module, sha256(f"{seed}/{name}".encode()).digest(), part)
+            _initialize(model.model, module, sha256(f"{seed}/{name}".encode()).digest())
     if isinstance(config, HuggingFace):
-        _read(model, Path(config.path), part)
+        _read(model, Path(config.path))
 
 
-def _read(model: models.LanguageModel, directory: Path, part: Part) -> None:
+def _read(model: models.LanguageModel, directory: Path) -> None:
     """Read this process's part of the weights from the files in *directory*, or all if they have another form."""
     tensors, files = _base_tensors(model), WeightFiles(directory, models.tied_names(model.model))
     plain = getattr(model.model.config, "quantization_config", None) is None
@@ -62,13 +57,13 @@ def _read(model: models.LanguageModel, directory: Path, part: Part) -> None:
     names = [*tensors, *packed]
     if not plain or not all(files.sources(name, tensors.get(name)) for name in names):
         state = models.load_hugging_face(str(directory)).state_dict()
-        sharded.copy_parts(tensors, state, part)
+        sharded.copy_parts(tensors, state)
         for name, layer in packed.items():
             layer.quantize(state[name])
         return
     with torch.no_grad():
         for name, tensor in tensors.items():
-            files.copy_into(name, tensor, part)
+            files.copy_into(name, tensor)
         for name, layer in packed.items():
             layer.quantize(files.read(name))
 
@@ -78,19 +73,20 @@ def _base_name(layer: str) -> str:
     return f"{layer.removesuffix('.layer')}.weight"
 
 
-def _initialize(root: Any, module: nn.Module, seed: bytes, part: Part) -> None:
+def _initialize(root: Any, module: nn.Module, seed: bytes) -> None:
     """Initialize the module's own tensors by the rule of its model."""
     own = _own_tensors(module)
     if not own:
         return
-    whole = copy.copy(module)  # the copy has its own tensors, of whole size and in host memory
+    whole = object.__new__(type(module))  # FSDP's own __new__ would initialize the module
+    whole.__dict__ = dict(module.__dict__)  # the copy has its own tensors, of whole size and in host memory
     whole._parameters = {name: _like(weight) for name, weight in module._parameters.items()}
     whole._buffers = {name: _like(buffer) for name, buffer in module._buffers.items()}
     whole.__dict__.pop("_is_hf_initialized", None)
     torch.manual_seed(int.from_bytes(seed[:7], "big"))
     with torch.no_grad():
         whole.reset_adapter() if isinstance(whole, LoraLinear) else root._init_weights(whole)
-    sharded.copy_parts(own, _own_tensors(whole), part)
+    sharded.copy_parts(own, _own_tensors(whole))
 
 
 def _like(tensor: Tensor | None) -> Tensor | None:
@@ -162,20 +158,25 @@ class WeightFiles:
         rows = [[f"{place}.{expert}.{layer}.weight" for layer in layers] for expert in range(len(tensor))]
         return rows if all(source in self._files for row in rows for source in row) else []
 
-    def copy_into(self, name: str, tensor: Tensor, part: Part) -> None:
+    def copy_into(self, name: str, tensor: Tensor) -> None:
         """Copy this process's part of the tensor *name* from the files.
 
         Raises:
             UserError: The shape in the files is another one.
         """
         sources, own = self.sources(name, tensor), sharded.local_part(tensor)
-        rows = None if own is tensor else part.rows(len(tensor))
+        held = None if own is tensor or not own.numel() else sharded.held_ranges(tensor)
+        if own is not tensor and held is None:
+            return
+        rows = [slice(*each) for each in held[0]] if held else [slice(None)]
         if len(sources) == 1:
-            value = self._read_part(sources[0][0], rows)
+            pieces = [self._read_rows(sources[0][0], each) for each in rows]
         else:
-            chosen = sources if rows is None else sources[rows]
-            experts = [torch.cat([self._read_part(each) for each in row]) for row in chosen]
-            value = torch.stack(experts) if experts else own
+            chosen = [source for each in rows for source in sources[each]]
+            pieces = [torch.cat([self._read_rows(each) for each in source]).unsqueeze(0) for source in chosen]
+        value = torch.cat(pieces)
+        if held:
+            value = sharded.take(value, [[[0, len(value)]], *held[1:]])
         if value.shape != own.shape:
             problem = f"the weight {name} has shape {list(value.shape)} in its files"
             raise UserError(Diagnostic("model.path", problem, f"shape {list(own.shape)}", "Save the model again"))
@@ -183,11 +184,11 @@ class WeightFiles:
 
     def read(self, name: str) -> Tensor:
         """Return the whole tensor *name*, which the files have under this name or that of an equal one."""
-        return self._read_part(self.sources(name, None)[0][0])
+        return self._read_rows(self.sources(name, None)[0][0])
 
-    def _read_part(self, name: str, rows: slice | None = None) -> Tensor:
+    def _read_rows(self, name: str, rows: slice = slice(None)) -> Tensor:
         from safetensors import safe_open
 
         with safe_open(self._directory / self._files[name], "pt") as file:
-            value: Tensor = file.get_tensor(name) if rows is None else file.get_slice(name)[rows]
+            value: Tensor = file.get_tensor(name) if rows == slice(None) else file.get_slice(name)[rows]
         return value

@@ -68,10 +68,20 @@ def check_launch(config: TrainingConfig, environment: Mapping[str, str]) -> None
         problem = f"{size} processes were started, and this host has {local_size} of them"
         help = "Start as many processes on each host, or write sharding: full"
         raise UserError(Diagnostic("sharding", problem, "the same number of processes on each host", help))
+    shards = local_size if config.sharding == "hybrid" else size
+    for name in ("tensor_parallel", "expert_parallel"):
+        if shards % (number := getattr(config, name)):
+            problem = f"{shards} processes share a copy of the model, in groups of {number}"
+            help = f"Start a multiple of {number} processes, or write another {name}"
+            raise UserError(Diagnostic(name, problem, f"a divisor of {shards}", help))
+    size //= config.tensor_parallel
     parts = size * config.accumulate
     if config.global_batch % parts:
         below, above = config.global_batch // parts * parts, -(-config.global_batch // parts) * parts
-        group = f"{size} processes" + (f" that accumulate {config.accumulate} parts" if config.accumulate > 1 else "")
+        together = f" of {config.tensor_parallel} processes" if config.tensor_parallel > 1 else ""
+        group = f"{size} {'groups' if together else 'processes'}{together}" + (
+            f" that accumulate {config.accumulate} parts" if config.accumulate > 1 else ""
+        )
         near = " or ".join(str(batch) for batch in (below, above) if batch)
         help = f"Write {near}, or start another number of processes"
         problem = f"a batch of {config.global_batch} cannot be divided by {parts}"

@@ -25,7 +25,7 @@ from workloads.training.fine_tuning import FineTuningState
 from workloads.training.metrics import MetricsLog
 from workloads.training.models import build_shapes, recompute_activations, trainable_state
 from workloads.training.objective import Batch
-from workloads.training.optimizer import make_optimizer
+from workloads.training.optimizer import clip_gradients, make_optimizer
 from workloads.training.precision import Precision, Scaler
 from workloads.training.schedule import learning_rate
 from workloads.training.stopping import StopRequest
@@ -72,19 +72,18 @@ class Training:
         self.step = 0
         """Optimizer steps taken."""
         workers = context.workers
-        self._part = part = sharded.Part(workers.shard, workers.shards)
         model = build_shapes(config.model)
         self.acceleration = acceleration.choose(
-            config, model, context.device.kind, context.precision, context.workers.size
+            config, model, context.device.kind, context.precision, workers.data_size
         )
         if config.recompute_activations:
             recompute_activations(model)
         if self.acceleration.compiled:
             acceleration.compile_blocks(model)
         self.model = workers.place(model, context.device, context.precision)
-        initial_weights.fill(self.model, config.model, config.seed, part)
+        initial_weights.fill(self.model, config.model, config.seed)
         if inputs.weights is not None:
-            sharded.copy_parts(trainable_state(self.model), inputs.weights, part)
+            sharded.copy_parts(trainable_state(self.model), inputs.weights)
         self.optimizer = make_optimizer(config, self.model, self.acceleration.fused)
         self.scaler = Scaler(context.precision, context.device.torch.type, config.compression == "fp16")
         self._checkpoints: TrainingCheckpoints | None = None
@@ -113,12 +112,14 @@ class Training:
         The order of examples and the random numbers follow from the step.
         """
         weights = trainable_state(self.model)
+        held = sharded.distributed_parts(weights)
         return {
             "step": self.step,
             "config": self.config.model_dump(mode="json"),
             "data": self._learned,
             "model": sharded.local_state(weights),
-            "distributed": sharded.distributed_names(weights),
+            "distributed": [*held],
+            **({"held": held} if held else {}),
             "optimizer": sharded.local_state(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
             "tuning": self.tuning.state_dict() if self.tuning else None,
@@ -134,10 +135,11 @@ class Training:
         checkpoints = self._open_checkpoints()
         checkpoint = self._newest if self._newest and self._newest.step == step else checkpoints.at_step(step)
         own = trainable_state(self.model)
-        if checkpoint.manifest.world == self._part.world:
-            state = checkpoints.load(checkpoint)
-        else:
-            state = sharded.load_part(checkpoint, self._part, sharded.distributed_names(own))
+        held = sharded.distributed_parts(own)
+        state = checkpoints.load(checkpoint) if checkpoint.manifest.world == self.context.workers.shards else None
+        if state is None or not self._is_own_part(state, held):
+            trained = [name for name, weight in self.model.named_parameters() if weight.requires_grad]
+            state = sharded.load_part(checkpoint, held, trained)
         own_weights = sharded.local_state(own)
         help = "Use another --out, or the model of this checkpoint"
         check_weights_match(state["model"], own_weights, f"checkpoint of step {step}", help)
@@ -155,6 +157,12 @@ class Training:
         for name, value in self.config.model_dump(mode="json").items():
             if name in state["config"] and state["config"][name] != value:
                 self.context.metrics.print(f"note: {name} was {state['config'][name]}, and is {value} from now on")
+
+    def _is_own_part(self, state: Mapping[str, Any], held: Mapping[str, sharded.Held]) -> bool:
+        """Return whether *state* has the parts *held* of this process; before parallel layers, all parts were rows."""
+        if "held" in state:
+            return bool(state["held"] == held)
+        return self.config.tensor_parallel == self.config.expert_parallel == 1
 
     def newest(self) -> int | None:
         """Return the step of the newest intact checkpoint with finite numbers. One process calls it: it reads all."""
@@ -229,7 +237,7 @@ class Training:
             if self.step >= last or self.is_done:
                 break
             reporting = self.step + 1 in (first, last) or (self.step + 1) % config.report_every_steps == 0
-            rate = learning_rate(config, self.step, epoch, context.workers.size)
+            rate = learning_rate(config, self.step, epoch, context.workers.data_size)
             with self._count_flops(self.step + 1 == first):
                 totals = self._take_step(model, indices, rate, reporting)
             self.step += 1
@@ -297,7 +305,7 @@ class Training:
     def _take_step(self, model: nn.Module, indices: Tensor, rate: float, counting: bool) -> Tensor:
         """Take one step and return the sums of this process: loss, right answers, answers; zeros if not *counting*."""
         context, config, device = self.context, self.config, self.context.device
-        device.seed(order.seed_of(config.seed, self.step, context.workers.rank))
+        device.seed(order.seed_of(config.seed, self.step, context.workers.data_rank))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
@@ -309,8 +317,8 @@ class Training:
             batch = make_batch(self.examples, part, device)
             with context.workers.accumulation_context(model, last=number == len(parts)):
                 loss, counted = self._forward(model, batch, counting)
-                # the mean over the whole batch: averaging over the processes divides by their number
-                self.scaler.scale(loss * (context.workers.size / answers)).backward()
+                # the mean over the whole batch: averaging over data parallelism divides by its size
+                self.scaler.scale(loss * (context.workers.data_size / answers)).backward()
                 device.flush()
             self._loss += loss.detach()
             if counted is not None:
@@ -319,7 +327,7 @@ class Training:
         with context.workers.step_context(self.optimizer):
             if config.optimizer.clip_norm:
                 self.scaler.unscale(self.optimizer)
-                nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.clip_norm)
+                clip_gradients(self.model, config.optimizer.clip_norm)
             self.scaler.step(self.optimizer)
         self._balancer.adjust(context.workers)
         device.flush()

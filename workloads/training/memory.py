@@ -1,7 +1,7 @@
 """Estimate of the device memory that a model needs, computed before anything is allocated."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from workloads.errors import Diagnostic, UserError
-from workloads.training import four_bit
-from workloads.training.acceleration import Acceleration, positions, rows
+from workloads.training import four_bit, parallel
+from workloads.training.acceleration import Acceleration, is_dense, positions, rows
 from workloads.training.chunked_loss import chunk_rows
-from workloads.training.config import DeepseekV3, ImageClassifier, Optimizer, Tokenized, TrainingConfig
+from workloads.training.config import ImageClassifier, Optimizer, Tokenized, TrainingConfig
 from workloads.training.device import Device
 from workloads.training.models import LanguageModel, blocks, shapes_alone
 from workloads.training.precision import FP32, Precision
@@ -34,6 +34,8 @@ class MemoryEstimate:
     optimizer: int
     shards: int = 1
     """Number of processes that share one copy."""
+    layout: str = ""
+    """Division of the layers among these processes; empty if FSDP alone divides them."""
     gathered: int = 0
     """Weights outside the blocks of a shared copy, which are whole from the forward pass on."""
     blocks: int = 0
@@ -75,7 +77,7 @@ class MemoryEstimate:
         parts |= {"weights of one layer": self.dequantized} if self.dequantized else {}
         parts |= {"the loss or the step": self.excess} if self.excess else {}
         trainable = f", {self.trainable:,} of them trained" if self.trainable != self.parameters else ""
-        sharing = f" among {self.shards} processes" if self.shards > 1 else ""
+        sharing = f" among {self.shards} processes{self.layout}" if self.shards > 1 else ""
         terms = " + ".join(f"{name} {format_bytes(size)}" for name, size in parts.items())
         rest = "" if self.activations is not None else ", and activations"
         return f"{self.parameters:,} parameters{trainable}{sharing}: {terms} = {format_bytes(self.total)}{rest}"
@@ -95,28 +97,31 @@ def estimate(
     Args:
         model: The model on the meta device, which has shapes alone.
         shards: Number of processes that share one copy.
-        processes: Number of processes that share a batch.
+        processes: Number of batches that processes compute at once.
         precision: The format of the computation. Without shards, activations are a lower bound, as some are wider.
         sharded: Whether processes gather weights; a group of one process may do it, too.
     """
     sharded = sharded or shards > 1
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    weights = sum(map(_part(shards), model.parameters())) + sum(buffer.nbytes for buffer in model.buffers())
-    gradients = sum(map(_part(shards), trained))
+    local = parallel.local_model(config, model)
+    part = _part(config, local, shards)
+    trained = [weight for weight in local.parameters() if weight.requires_grad]
+    weights = sum(map(part, local.parameters())) + sum(buffer.nbytes for buffer in local.buffers())
+    gradients = sum(map(part, trained))
     optimizer = gradients * moments_per_weight(config.optimizer)
     width = precision.dtype.itemsize
     examples = -(-config.global_batch // (processes * config.accumulate))
-    kept = _activations(config, model, examples, precision, sharded, acceleration.chunked_loss)
+    kept = _activations(config, local, examples, precision, sharded, acceleration.chunked_loss)
     recomputed = max(kept[1:], default=0) if kept and config.recompute_activations else 0
     return MemoryEstimate(
         count_parameters(model),
-        sum(weight.numel() for weight in trained),
+        sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
         weights,
         gradients,
         optimizer,
         shards,
-        _outside_blocks(model) * width if sharded else 0,
-        _block_bytes(model, width) if sharded else 0,
+        _layout(config),
+        _outside_blocks(local) * width if sharded else 0,
+        _block_bytes(local, width) if sharded else 0,
         None if kept is None else kept[0] if config.recompute_activations else sum(kept),
         recomputed,
         max((layer.weights for layer in four_bit.layers(model).values()), default=0) * width,
@@ -126,8 +131,16 @@ def estimate(
     )
 
 
-def check_memory(config: TrainingConfig, needed: MemoryEstimate, device: Device) -> None:
+def check_memory(
+    config: TrainingConfig,
+    needed: MemoryEstimate,
+    device: Device,
+    suggest: Callable[[], Iterable[str]] = tuple,
+) -> None:
     """Raise if the estimate exceeds the memory of the device.
+
+    Args:
+        suggest: Function that returns other changes that would fit.
 
     Raises:
         UserError: The message gives both sizes and the changes that would fit.
@@ -137,7 +150,7 @@ def check_memory(config: TrainingConfig, needed: MemoryEstimate, device: Device)
         return
     note = f"each of {needed.shards} processes holds a part" if needed.shards > 1 else "each process holds the model"
     expected = f"at most {format_bytes(device.memory)}, which {device.name} has for this process"
-    changes = [*_suggest_sgd(config, needed, device), *_suggest_sharding(needed, device)]
+    changes = [*_suggest_sgd(config, needed, device), *_suggest_sharding(needed, device), *suggest()]
     help = " or ".join(["Use a smaller model", *changes])
     raise UserError(Diagnostic("model", f"the training needs too much memory: {needed}", expected, help, note))
 
@@ -185,8 +198,8 @@ def _activations(
     Args:
         casts_weights: Whether the weights themselves have the format of *precision*, as gathered ones have.
     """
-    if isinstance(config.model, DeepseekV3) and config.model.mtp:
-        return None  # its module has experts, also beside a model without them
+    if not is_dense(model):
+        return None
     model = _with_weights_as(model, precision if casts_weights else FP32)
     saved = _SavedValues(model, BYTES if casts_weights else precision.dtype.itemsize, config.recompute_activations)
     x, y = _batch(config, examples)
@@ -283,12 +296,20 @@ def count_parameters(module: nn.Module) -> int:
     return packed + sum(int(weight.numel()) for weight in module.parameters())
 
 
-def _part(shards: int) -> Callable[[torch.Tensor], int]:
-    """Return a function that returns the bytes of the largest part of a weight, which is divided by rows."""
+def _layout(config: TrainingConfig) -> str:
+    names = {"tensor_parallel": config.tensor_parallel, "expert_parallel": config.expert_parallel}
+    parts = [f"{name} {size}" for name, size in names.items() if size > 1]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _part(config: TrainingConfig, local: nn.Module, shards: int) -> Callable[[torch.Tensor], int]:
+    """Return a function that returns the bytes of the largest part of a weight of *local*, whose rows FSDP divides."""
+    exchanged = {id(weight) for weight in parallel.exchanged_weights(config, local)}
 
     def size(weight: torch.Tensor) -> int:
+        parts = shards // (config.expert_parallel if id(weight) in exchanged else config.tensor_parallel)
         rows = len(weight) if weight.dim() else 1
-        return int(-(-rows // shards) * (weight.numel() // max(1, rows)) * BYTES)
+        return int(-(-rows // parts) * (weight.numel() // max(1, rows)) * BYTES)
 
     return size
 

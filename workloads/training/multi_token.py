@@ -22,6 +22,11 @@ def loss_weight(config: MultiTokenPrediction, step: int, steps: int) -> float:
     return config.weight if step < round(config.final_from * steps) else config.final_weight
 
 
+def inside(name: str) -> str:
+    """Return *name*, of a part of a layer of the model, as the name of this part in the module's layer."""
+    return name.replace(".layers.*.", ".layers.*.mtp_block.")
+
+
 def append_module(model: Any) -> None:
     """Append the module to the layers of *model*, of transformers, which does not call it by itself.
 

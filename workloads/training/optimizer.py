@@ -1,9 +1,13 @@
 """Creation of the optimizer with its complete state."""
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from workloads.training.config import TrainingConfig
+from workloads.training.sharded import local_part
 
 
 def make_optimizer(config: TrainingConfig, model: nn.Module, fused: bool = False) -> torch.optim.Optimizer:
@@ -30,3 +34,30 @@ def make_optimizer(config: TrainingConfig, model: nn.Module, fused: bool = False
                 value.zero_()
     optimizer.zero_grad()
     return optimizer
+
+
+@torch.no_grad()
+def clip_gradients(model: nn.Module, max_norm: float) -> None:
+    """Scale the gradients of *model* so that the norm of all of them together is at most *max_norm*.
+
+    PyTorch's function takes the norm of gradients on one mesh; those of parallel layers are on others.
+    """
+    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    if len({getattr(gradient, "device_mesh", None) for gradient in gradients}) < 2:
+        nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+        return
+    import torch.distributed as dist  # imported here: parallel layers alone need it
+
+    squares = [local_part(gradient).square().sum() / _copies(gradient, dist.get_world_size()) for gradient in gradients]
+    total = torch.stack(squares).sum()
+    dist.all_reduce(total)
+    scale = (max_norm / (total.sqrt() + 1e-6)).clamp(max=1.0)  # PyTorch's rule
+    for gradient in gradients:
+        local_part(gradient).mul_(scale)
+
+
+def _copies(gradient: Any, world: int) -> int:
+    """Return the number of processes that have the same part of the distributed tensor *gradient*."""
+    mesh = gradient.device_mesh
+    sizes = (mesh.size(axis) for axis, place in enumerate(gradient.placements) if not place.is_replicate())
+    return int(world // math.prod(sizes))

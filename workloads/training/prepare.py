@@ -1,13 +1,18 @@
 """Checks and loading in one process, before it communicates with the others."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+
+from torch import nn
 
 from workloads.errors import Diagnostic, UserError
-from workloads.training import acceleration, data, four_bit, memory, models, order, parent_model, precision
+from workloads.training import acceleration, data, four_bit, memory, models, order, parallel, parent_model, precision
 from workloads.training.checkpointing import check_weights_match
 from workloads.training.config import FineTuning, ImageClassifier, Rows, TrainingConfig
 from workloads.training.device import Device, select_device
 from workloads.training.fine_tuning import FineTuningState, HeldOutSet
+from workloads.training.fit import layouts
 from workloads.training.loop import TrainingInputs
 from workloads.training.parent_model import Parent
 from workloads.training.precision import Precision
@@ -36,9 +41,14 @@ def prepare(config: TrainingConfig, workers: Workers) -> PreparedRun:
     four_bit.check(config, device.kind)
     chosen = precision.choose(config.precision, device.architecture, device.name)
     model = models.build_shapes(config.model)
-    accelerated = acceleration.choose(config, model, device.kind, chosen, workers.size)
-    memory_estimate = memory.estimate(config, model, workers.shards, workers.size, chosen, accelerated, workers.sharded)
-    memory.check_memory(config, memory_estimate, device)
+    parallel.check(config, model)
+    accelerated = acceleration.choose(config, model, device.kind, chosen, workers.data_size)
+    memory_estimate = memory.estimate(
+        config, model, workers.shards, workers.data_size, chosen, accelerated, workers.sharded
+    )
+    memory.check_memory(
+        config, memory_estimate, device, lambda: _suggest_layout(config, model, workers, device, chosen)
+    )
     parent = None
     if config.fine_tuning:
         parent = parent_model.load_parent(config.fine_tuning)
@@ -51,6 +61,16 @@ def prepare(config: TrainingConfig, workers: Workers) -> PreparedRun:
         _check_batch_size("fine_tuning.replay", config.old_examples_per_step, inputs.old)
     _check_tokens(models.vocabulary_size(model), inputs.examples)
     return PreparedRun(device, chosen, memory_estimate, accelerated, inputs, parent)
+
+
+def _suggest_layout(
+    config: TrainingConfig, model: nn.Module, workers: Workers, device: Device, chosen: Precision
+) -> Iterator[str]:
+    """Yield the first layout of the processes of a sharded run that fits on *device*."""
+    if config.sharding != "full":
+        return
+    possible = layouts(config, model, workers.size, workers.local_size, device.kind, chosen)
+    yield from (f"{layout}" for layout in islice((each for each in possible if each.needed.total <= device.memory), 1))
 
 
 def _load_inputs(config: TrainingConfig, parent: Parent | None) -> TrainingInputs:

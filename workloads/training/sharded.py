@@ -1,10 +1,11 @@
 """Sharded states: extracted from PyTorch's distributed tensors, copied back into them, and merged.
 
-A part is a process's range of a tensor's first dimension; it may be empty for small tensors.
+A process holds a part of a distributed tensor: ranges of indices in each dimension. FSDP divides the rows of a tensor.
+Tensor parallelism divides rows or columns before it, and expert parallelism whole experts. Parts may be empty.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise, product
 from typing import Any
 
 import torch
@@ -12,21 +13,8 @@ from torch import Tensor
 
 from workloads.checkpoint import Checkpoint, load
 
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The part of each distributed tensor that a process holds."""
-
-    rank: int = 0
-    world: int = 1
-
-    def rows(self, total: int) -> slice:
-        """Return the rows of a tensor with *total* rows, divided as PyTorch's `chunk` divides them."""
-        size = -(-total // self.world)
-        return slice(min(total, self.rank * size), min(total, (self.rank + 1) * size))
-
-
-WHOLE = Part()
+Held = Sequence[Sequence[Sequence[int]]]
+"""The part of a tensor that a process holds: for each dimension the ranges ``[start, stop]`` in their order there."""
 
 
 def local_state(value: Any) -> Any:
@@ -58,17 +46,86 @@ def copy_into(own: Any, saved: Any) -> None:
             copy_into(own_item, saved_item)
 
 
-def copy_parts(own: Mapping[str, Tensor], whole: Mapping[str, Tensor], part: Part) -> None:
+def copy_parts(own: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> None:
     """Copy this process's part of each tensor of *whole* into the tensor of the same name in *own*."""
     with torch.no_grad():
         for name, tensor in own.items():
             local = local_part(tensor)
-            local.copy_(whole[name] if local is tensor else whole[name][part.rows(len(tensor))])
+            local.copy_(whole[name] if local is tensor else take(whole[name], held_ranges(tensor)))
 
 
-def distributed_names(state: Mapping[str, Any]) -> list[str]:
-    """Return the names of the distributed tensors of *state*."""
-    return [name for name, value in state.items() if local_part(value) is not value]
+def distributed_parts(state: Mapping[str, Any]) -> dict[str, Held]:
+    """Return the part that this process holds of each distributed tensor of *state*, by name."""
+    return {name: held_ranges(value) for name, value in state.items() if local_part(value) is not value}
+
+
+def held_ranges(tensor: Any) -> Held:
+    """Return the part of the distributed *tensor* that this process holds, without communication."""
+    return [_held_indices(tensor, dimension) for dimension in range(tensor.dim())]
+
+
+def _held_indices(tensor: Any, dimension: int) -> Sequence[Sequence[int]]:
+    """Return the ranges of indices in *dimension*, by dividing the indices as PyTorch divides the tensor."""
+    from torch.distributed.tensor import Replicate, distribute_tensor
+
+    placements = [
+        _first_dimension(place) if getattr(place, "dim", None) == dimension else Replicate()
+        for place in tensor.placements
+    ]
+    indices = torch.arange(tensor.shape[dimension])
+    return _to_ranges(distribute_tensor(indices, tensor.device_mesh, placements, src_data_rank=None).to_local())
+
+
+def _first_dimension(place: Any) -> Any:
+    """Return the placement *place* for the first dimension: one with a factor divides each of that many groups."""
+    factor = getattr(place, "split_factor", None)
+    return type(place)(0) if factor is None else type(place)(0, split_factor=factor)
+
+
+def _to_ranges(indices: Tensor) -> list[list[int]]:
+    """Return the ranges of consecutive *indices*."""
+    cuts = ((indices.diff() != 1).nonzero().flatten() + 1).tolist()
+    bounds = [*pairwise([0, *cuts, len(indices)])] if len(indices) else []
+    return [[int(indices[start]), int(indices[stop - 1]) + 1] for start, stop in bounds]
+
+
+def rows(shape: Sequence[int], rank: int, world: int) -> Held:
+    """Return the part of process *rank* of *world* of a tensor of *shape*, whose rows FSDP divides."""
+    size = -(-shape[0] // world)
+    own = [[min(shape[0], rank * size), min(shape[0], (rank + 1) * size)]]
+    return [own, *([[0, length]] for length in shape[1:])]
+
+
+def take(whole: Tensor, held: Held) -> Tensor:
+    """Return the part *held* of the tensor *whole*; a view if it is one range in each dimension."""
+    pieces = [*_pieces(held)]
+    if len(pieces) == 1:
+        return whole[pieces[0][0]]
+    part = whole.new_empty([sum(stop - start for start, stop in ranges) for ranges in held])
+    for in_whole, in_part in pieces:
+        part[in_part] = whole[in_whole]
+    return part
+
+
+def merge(parts: Sequence[Tensor], held: Sequence[Held]) -> Tensor:
+    """Return the whole tensor of *parts*, which are the ranges *held* of it."""
+    dimensions = range(parts[0].dim())
+    lengths = [max((stop for each in held for _, stop in each[dimension]), default=0) for dimension in dimensions]
+    whole = parts[0].new_empty(lengths)
+    for part, ranges in zip(parts, held, strict=True):
+        for in_whole, in_part in _pieces(ranges):
+            whole[in_whole] = part[in_part]
+    return whole
+
+
+def _pieces(held: Held) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Yield the place of each piece of a part, in the whole tensor and in the part."""
+    dimensions = []
+    for ranges in held:
+        starts = accumulate((stop - start for start, stop in ranges), initial=0)
+        dimensions.append([(slice(*each), slice(*own)) for each, own in zip(ranges, pairwise(starts), strict=True)])
+    for piece in product(*dimensions):
+        yield tuple(whole for whole, _ in piece), tuple(part for _, part in piece)
 
 
 def load_whole(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -78,46 +135,49 @@ def load_whole(checkpoint: Checkpoint) -> dict[str, Any]:
         CheckpointDamaged: A file differs from its manifest.
     """
     world = checkpoint.manifest.world
-    first, *others = (load(checkpoint, rank, world) for rank in range(world))
-    names = first.get("distributed", [])
-    parts = {name: torch.cat([state["model"][name] for state in (first, *others)]) for name in names}
-    return {**first, "model": {**first["model"], **parts}}
+    states = [load(checkpoint, rank, world) for rank in range(world)]
+    names = states[0].get("distributed", ())
+    whole = {name: _whole([state["model"][name] for state in states], name, states) for name in names}
+    return {**states[0], "model": {**states[0]["model"], **whole}}
 
 
-def load_part(checkpoint: Checkpoint, part: Part, names: Collection[str]) -> dict[str, Any]:
-    """Return the state in *checkpoint*, saved by any number of processes, with this process's *part* of it.
+def load_part(checkpoint: Checkpoint, own: Mapping[str, Held], trained: Sequence[str]) -> dict[str, Any]:
+    """Return the state in *checkpoint*, saved by any number of processes, with this process's part of it.
 
     Args:
-        names: Names of the weights that are distributed in this run; those of the checkpoint's run are added.
+        own: The parts of the weights that are distributed in this run.
+        trained: Names of the trained weights, in the order of the optimizer.
 
     Raises:
         CheckpointDamaged: A file differs from its manifest.
     """
     world = checkpoint.manifest.world
     states = [load(checkpoint, rank, world) for rank in range(world)]
-    distributed = {*names, *states[0].get("distributed", ())}
+    distributed = states[0].get("distributed", ())
+    names = {*own, *distributed}
 
-    def divide(values: Sequence[Any], inside: bool) -> Any:
-        """Return the part of the values of all states at one place; *inside* a distributed weight or its moments."""
+    def divide(values: Sequence[Any], name: str = "") -> Any:
+        """Return this process's part of the values of all states at one place: a weight *name*, or its moments."""
         first = values[0]
         if isinstance(first, Mapping):
-            each = {key: [value[key] for value in values] for key in first}
-            return {key: divide(parts, inside or key in distributed) for key, parts in each.items()}
-        return _rows_of(values, part) if inside and isinstance(first, Tensor) and first.dim() else first
+            return {key: divide([value[key] for value in values], key if key in names else name) for key in first}
+        if name not in names or not isinstance(first, Tensor) or not first.dim():
+            return first
+        whole = _whole(values, name, states) if name in distributed else first
+        return take(whole, own[name]) if name in own else whole
 
-    moments = divide([state["optimizer"]["state"] for state in states], inside=bool(distributed))
+    moments = [state["optimizer"]["state"] for state in states]
+    own_moments = {index: divide([each[index] for each in moments], trained[index]) for index in moments[0]}
     return {
         **states[0],
-        "model": divide([state["model"] for state in states], inside=False),
-        "optimizer": {**states[0]["optimizer"], "state": moments},
-        "tuning": divide([state.get("tuning") for state in states], inside=False),
+        "model": divide([state["model"] for state in states]),
+        "optimizer": {**states[0]["optimizer"], "state": own_moments},
+        "tuning": divide([state.get("tuning") for state in states]),
     }
 
 
-def _rows_of(parts: Sequence[Tensor], part: Part) -> Tensor:
-    """Return the rows of *part* of the tensor whose consecutive rows are in *parts*."""
-    rows, start, pieces = part.rows(sum(map(len, parts))), 0, []
-    for each in parts:
-        pieces.append(each[max(0, rows.start - start) : max(0, rows.stop - start)])
-        start += len(each)
-    return torch.cat(pieces)
+def _whole(parts: Sequence[Tensor], name: str, states: Sequence[Mapping[str, Any]]) -> Tensor:
+    """Return the whole of the weight *name*, or of one of its moments, whose parts the *states* have."""
+    if "held" not in states[0]:  # written before parallel layers, when all parts were rows
+        return torch.cat([*parts])
+    return merge(parts, [state["held"][name] for state in states])

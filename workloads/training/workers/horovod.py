@@ -60,6 +60,14 @@ class Horovod:
     def local_size(self) -> int:
         return int(self.hvd.local_size())
 
+    @property
+    def data_rank(self) -> int:
+        return self.rank
+
+    @property
+    def data_size(self) -> int:
+        return self.size
+
     def place(self, model: nn.Module, device: Device, precision: Precision) -> nn.Module:
         return materialize(model, device.torch)
 

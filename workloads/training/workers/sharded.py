@@ -1,5 +1,6 @@
 """Workers of torchrun that share copies of the model, by PyTorch's fully sharded data parallelism."""
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.optim import Optimizer
 
+from workloads.training import parallel
 from workloads.training.config import TrainingConfig
 from workloads.training.device import Device
 from workloads.training.models import blocks, materialize, trainable_state
@@ -17,8 +19,12 @@ from workloads.training.precision import Precision
 from workloads.training.sharded import local_part
 from workloads.training.workers.torchrun import Torchrun
 
-REPLICATE, SHARD = "replicate", "shard"
-"""Axes of the mesh: across copies of the model, and across the parts of one copy."""
+REPLICATE, SHARD, TENSOR = "replicate", "shard", "tensor"
+"""Axes of the mesh: across copies of the model, across the parts of FSDP, and across those of tensor parallelism."""
+DATA = "data"
+"""Axis across batches, in the place of the first two."""
+EXPERT_SHARD, EXPERT = "expert_shard", "expert"
+"""Axes of the mesh of experts, in the place of the last two: the parts of FSDP, and those of expert parallelism."""
 
 
 class ShardedTorchrun(Torchrun):
@@ -33,17 +39,50 @@ class ShardedTorchrun(Torchrun):
 
     def __init__(self, config: TrainingConfig, device: Device) -> None:
         super().__init__(config, device)
+        tensor, expert, kind = config.tensor_parallel, config.expert_parallel, device.torch.type
         self.shards = self.local_size if config.sharding == "hybrid" else self.size
         self.shard = self.rank % self.shards  # torchrun numbers the processes host by host
-        shape = (self.size // self.shards, self.shards)
-        self._mesh = init_device_mesh(device.torch.type, shape, mesh_dim_names=(REPLICATE, SHARD))
+        self.data_rank, self.data_size = self.rank // tensor, self.size // tensor
+        copies = self.size // self.shards
+        names = (REPLICATE, SHARD, TENSOR)
+        self._mesh = init_device_mesh(kind, (copies, self.shards // tensor, tensor), mesh_dim_names=names)
+        names = (REPLICATE, EXPERT_SHARD, EXPERT)
+        experts = (copies, self.shards // expert, expert)
+        self._expert_mesh = init_device_mesh(kind, experts, mesh_dim_names=names) if expert > 1 else None
+        batches = (self.data_size, tensor)
+        data = init_device_mesh(kind, batches, mesh_dim_names=(DATA, TENSOR)) if tensor > 1 else None
+        self._data_group = data[DATA].get_group() if data else None
 
     def place(self, model: nn.Module, device: Device, precision: Precision) -> nn.Module:
-        mesh = self._mesh if self.shards < self.size else self._mesh[SHARD]
         policy = MixedPrecisionPolicy(param_dtype=precision.dtype, reduce_dtype=torch.float32)
+        if self._config.tensor_parallel > 1 or self._expert_mesh:
+            experts = parallel.divide(
+                self._config, model, self._mesh[TENSOR], self._expert_mesh and self._expert_mesh[EXPERT]
+            )
+            # transformers takes a view of their output, and never changes it in place
+            warnings.filterwarnings("ignore", r"FSDP2-wrapped module \(\w+\) returned a view tensor")
+            for module in experts:
+                self._shard_experts(module, policy)
+        mesh = self._mesh[self._axes(SHARD)]
         for block in blocks(model):
             fully_shard(block, mesh=mesh, mp_policy=policy)
         return materialize(fully_shard(model, mesh=mesh, mp_policy=policy), device.torch)
+
+    def _axes(self, shard: str) -> str | tuple[str, str]:
+        """Return the axes of FSDP: that of parts, and that of copies if there are several."""
+        return (REPLICATE, shard) if self.shards < self.size else shard
+
+    def _shard_experts(self, module: nn.Module, policy: MixedPrecisionPolicy) -> None:
+        """Divide the experts of *module*, which get the tokens of several batches, among the processes with the same.
+
+        Their gradients are sums over all batches already, so FSDP adds them instead of taking the mean.
+        """
+        assert self._expert_mesh is not None
+        experts: Any = fully_shard(module, mesh=self._expert_mesh[self._axes(EXPERT_SHARD)], mp_policy=policy)
+        experts.set_gradient_divide_factor(float(self.data_size))
+        if self.shards > self._config.expert_parallel:
+            # Gloo has no scaled sums, and NCCL loses those in bf16 up to PyTorch 2.13 (pytorch/pytorch#190747)
+            experts.set_force_sum_reduction_for_comms(True)
 
     def broadcast_state(self, model: nn.Module, optimizer: Optimizer) -> None:
         """Broadcast each part of the first copy to the other copies, which have read no checkpoint."""
@@ -54,6 +93,10 @@ class ShardedTorchrun(Torchrun):
             if isinstance(tensor, Tensor):
                 with torch.no_grad():
                     dist.broadcast(local_part(tensor), src=self.shard, group=self._mesh.get_group(REPLICATE))
+
+    def all_reduce_sum(self, numbers: Tensor) -> Tensor:
+        dist.all_reduce(numbers, group=self._data_group)
+        return numbers
 
     def average_gradients(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         return model, optimizer

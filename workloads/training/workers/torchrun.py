@@ -30,6 +30,7 @@ class Torchrun:
         self._config, self._device = config, device
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.shards, self.shard = 1, 0
+        self.data_rank, self.data_size = self.rank, self.size
         self.local_rank, self.local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
 
     def place(self, model: nn.Module, device: Device, precision: Precision) -> nn.Module:

@@ -36,6 +36,15 @@ class Workers(Protocol):
 
     @property
     def local_size(self) -> int: ...
+    @property
+    def data_rank(self) -> int:
+        """Number of the batch of this process among those of a step; processes of tensor parallelism share one."""
+        ...
+
+    @property
+    def data_size(self) -> int:
+        """Number of batches that processes compute at once: the size of data parallelism."""
+        ...
 
     def place(self, model: nn.Module, device: Device, precision: Precision) -> nn.Module:
         """Return *model*, which has no memory, with memory on the device of this process."""
@@ -60,7 +69,7 @@ class Workers(Protocol):
         ...
 
     def all_reduce_sum(self, numbers: Tensor) -> Tensor:
-        """Return the sum of the *numbers* of all processes."""
+        """Return the sum of the *numbers* over the batches of all processes."""
         ...
 
     def any(self, flag: bool) -> bool:
@@ -82,7 +91,7 @@ class Alone:
     """A group of one process, without communication."""
 
     launcher, sharded, shards, shard = "none", False, 1, 0
-    rank, size, local_rank, local_size = 0, 1, 0, 1
+    rank, size, local_rank, local_size, data_rank, data_size = 0, 1, 0, 1, 0, 1
 
     def place(self, model: nn.Module, device: Device, precision: Precision) -> nn.Module:
         return materialize(model, device.torch)
