@@ -217,7 +217,7 @@ def test_nobody_else_knows_of_twins(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for pattern in RUN_ON_HOSTS for path in sorted(ROOT.glob(pattern))], ids=shown)
 def test_what_runs_on_hosts_needs_the_standard_library_alone(path: Path) -> None:
-    with_it = ("facts.digest", "facts.content", "facts.probe", "hosts.onhost")
+    with_it = ("facts.digest", "facts.content", "facts.probe", "hosts.onhost", "tiering.onhost")
     sent = [f"rackwright.{name}" for name in with_it]
     for name in imports(ast.parse(path.read_text())):
         assert name.split(".")[0] in sys.stdlib_module_names or any(starts(name, prefix) for prefix in sent), name

@@ -13,7 +13,6 @@ from rackwright.errors import Diagnostic, EndpointUnreachable, SetupError, StepF
 from rackwright.facts.facts import Facts
 from rackwright.schema.object_store import ObjectStore
 from rackwright.stack import Stack
-from rackwright.stack.store_urls import host_of
 
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 60
@@ -38,7 +37,7 @@ def connect(stack: Stack, name: str) -> "S3Client":
         problem = f"the value of the secret {store.credentials.secret} is unknown"
         help = "Run the command where it can read the secrets of the stack"
         raise EndpointUnreachable(Diagnostic(where, problem, help=help))
-    host = host_of(stack.fleet, name) if stack.twin and url == store.url else None
+    host = stack.store_hosts.get(name)
     return S3Client(where, url, store, secret_key, open_proxy(stack, host, url) if host else None)
 
 

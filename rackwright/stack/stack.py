@@ -85,7 +85,9 @@ class Stack:
     retired: frozenset[str] = frozenset()
     """Retired hosts, which `fleet` does not contain."""
     store_urls: Mapping[str, str] = field(default_factory=dict)
-    """Addresses of object stores by name. A virtual rack has only those of its settings, and never a real store."""
+    """Addresses of object stores by name. A virtual rack has only those of its settings and of its own hosts."""
+    store_hosts: Mapping[str, str] = field(default_factory=dict)
+    """Hosts through which SSH reaches an object store, by its name; any other store is reached directly."""
 
     @property
     def endpoint_sources(self) -> tuple[EndpointSource, ...]:
@@ -213,6 +215,7 @@ def load_stack(name: str, project: Path) -> Stack:
             maintenance=maintenance,
             retired=retired,
             store_urls=urls,
+            store_hosts=store_urls.hosts(fleet, urls),
         )
     pins = path.with_suffix(".known_hosts")
     endpoints = {host: _endpoint(host, spec, pins) for host, spec in fleet.hosts.items()}

@@ -44,6 +44,12 @@ def host_of(fleet: Fleet, store: str) -> str | None:
     return None
 
 
+def hosts(fleet: Fleet, urls: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the host of each store in *urls* that is no stand-in, by the name of the store."""
+    own = {name: host_of(fleet, name) for name, url in urls.items() if url == fleet.object_stores[name].url}
+    return {name: host for name, host in own.items() if host is not None}
+
+
 def notices(fleet: Fleet, urls: Mapping[str, str]) -> Iterator[str]:
     """Yield a notice for each object store without an address in *urls*."""
     for name in fleet.object_stores:

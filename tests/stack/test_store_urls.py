@@ -90,6 +90,7 @@ def test_a_rehearsal_has_the_store_on_its_own_hosts_and_no_other(tmp_path, url, 
     stack = load(tmp_path, "twin:one", fleet=OWN.replace("https://192.0.2.21:8333", url))
 
     assert stack.store_urls == urls
+    assert stack.store_hosts == dict.fromkeys(urls, "store-1")
     assert [each.name for each in declare(stack) if "/models" in each.name] == ["archive/models"] * len(urls)
 
 
