@@ -50,7 +50,7 @@ def restored(bucket, directory: HostDirectory) -> dict[str, bytes]:
     return read(Path(directory.path))
 
 
-def test_a_directory_of_a_host_goes_to_the_store_and_comes_back(bucket, host, model, tmp_path):
+def test_files_of_a_host_go_to_the_store_and_comes_back(bucket, host, model, tmp_path):
     moved(bucket, on(host, model))
 
     assert not model.exists()
@@ -80,7 +80,7 @@ def test_a_damaged_object_is_found_on_the_host_and_not_written(bucket, host, mod
     assert read(tmp_path / "back").keys() == {"empty", "shards/1.bin"}
 
 
-def test_a_file_that_changes_during_the_move_stays(bucket, host, model):
+def test_a_file_of_a_host_that_changes_during_the_move_stays(bucket, host, model):
     directory = on(host, model)
     planned = archive.plan(bucket, "model-1", directory)
     (model / "config.json").write_bytes(b"[]")
