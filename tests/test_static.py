@@ -19,6 +19,7 @@ HTTP = {
     "workloads/serving/upstream.py": "requests to vLLM's Unix socket, without redirects",
     "workloads/tracking/server.py": "builds the requests that the helper sends",
     "workloads/evaluation/served.py": "builds the request that the helper sends",
+    "rackwright/tiering/onhost/transfer.py": "runs on hosts, without our packages: no redirects",
     "rackwright/toolchain/release.py": "downloads without a password what has a pinned SHA-256; its site redirects",
     "roles/container_runtime/templates/opt/rackwright/images/Containerfile.j2": "asks its own loopback address",
 }

@@ -154,8 +154,14 @@ def _each(job: dict[str, Any], use: Callable[[dict[str, Any], Iterator[bytes]], 
 def _sender(authority: str | None) -> Callable[[str, str, bytes | None, Callable[[Any], Any]], Any]:
     """Return a function that sends a request, and returns what its last argument makes of the answer."""
     context = ssl.create_default_context(cadata=authority)
-    # without proxies: variables of the environment are none of this transfer's business
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    opener = urllib.request.OpenerDirector()  # without redirects, and without the environment's proxies
+    for handler in (
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(context=context),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.HTTPDefaultErrorHandler(),
+    ):
+        opener.add_handler(handler)
 
     def send(method: str, url: str, data: bytes | None, use: Callable[[Any], Any]) -> Any:
         if not url.startswith(("https://", "http://")):
