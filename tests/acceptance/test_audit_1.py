@@ -14,7 +14,7 @@ from rackwright.facts import snapshot
 from rackwright.stack import DeclaredResource, Stack, declare, load_stack
 from tests.support.acceptance import line
 from tests.support.audit_failures import FAILURES, problems
-from tests.support.audit_lab import CONVERGED, HOSTS, converged_lab, findings
+from tests.support.audit_lab import ALPHA, CONVERGED, HOSTS, converged_lab, findings
 from tests.support.audit_mutations import misjudged, mutations
 from tests.support.audit_seeds import RELOAD, Seeds, by_hand, generated
 from tests.support.expect import need
@@ -103,6 +103,7 @@ def _judge(
 @line("audit", 2)
 def test_snapshots_give_the_same_report_with_all_hosts_off(log: Log, seeded: Seeded) -> str:
     lab = seeded.lab
+    lab.ssh(ALPHA, "systemctl enable ssh.service")  # a seed disabled it, and line 3 needs the host again
     lab.down()
     again = lab.rackwright("audit", lab.stack, "--json", "--snapshot", str(seeded.snapshots), status=1)
     need(again.stdout == seeded.report, "the report from snapshots differs from that of the hosts")
