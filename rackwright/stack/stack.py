@@ -42,6 +42,7 @@ TWIN_FILES = (
     "/etc/ld.so.conf.d/00-rackwright-twin.conf",
     "/etc/ssh/sshd_config.d/10-twin.conf",
     "/etc/sudoers.d/rackwright",
+    "/usr/lib/systemd/system/*.d/twin.conf",
 )
 """Patterns of the files that the twin adds to the system of its hosts."""
 SALT_BYTES_MIN = 8

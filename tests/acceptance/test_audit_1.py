@@ -11,17 +11,16 @@ from typing import Any
 import pytest
 
 from rackwright.facts import snapshot
-from rackwright.kinds.tier.spec import TierSpec
 from rackwright.stack import DeclaredResource, Stack, declare, load_stack
 from tests.support.acceptance import line
 from tests.support.audit_failures import FAILURES, problems
-from tests.support.audit_lab import CONVERGED, HOSTS, converged_lab, findings
+from tests.support.audit_lab import ALPHA, CONVERGED, HOSTS, converged_lab, findings
 from tests.support.audit_mutations import misjudged, mutations
 from tests.support.audit_seeds import RELOAD, Seeds, by_hand, generated
 from tests.support.expect import need
 from tests.support.lab import Lab
 from tests.support.log import Log
-from tests.support.recorded_hosts import RESOURCES, STACK, recorded
+from tests.support.recorded_hosts import AT_ENDPOINTS, RESOURCES, STACK, recorded
 
 
 @dataclass(frozen=True)
@@ -71,14 +70,16 @@ def test_all_deviations_and_undeclared_things_are_found_and_nothing_else(log: Lo
 
 @line("audit", 1, part="facts")
 def test_each_property_of_every_claim_is_found_by_itself(log: Log, seeded: Seeded) -> str:
-    """Changed are the facts of the converged hosts, and those of recorded hosts with tiers."""
+    """Changed are the facts of the converged hosts, and those of recorded hosts, endpoints and clusters."""
     lab = seeded.lab
     stack = load_stack(lab.stack, lab.directory)
     of_lab = snapshot.load(lab.directory / CONVERGED, datetime.now(UTC))
     count = _judge(log, stack, declare(stack), {name: facts.raw for name, facts in of_lab.items()})
-    tiers = [each for each in RESOURCES.values() if isinstance(each.spec, TierSpec)]
-    with_tiers = _judge(log, STACK, tiers, {each.source: recorded(each.source) for each in tiers}, whole=False)
-    return f"{count} properties of {len(HOSTS)} hosts, and {with_tiers} of {len(tiers)} recorded tiers"
+    others = (*RESOURCES.values(), *AT_ENDPOINTS.values())
+    of_others = _judge(log, STACK, others, {each.source: recorded(each.source) for each in others}, whole=False)
+    types = {each.token.rpartition(":")[2] for each in others}
+    text = f"{of_others} of {len(others)} recorded resources: {', '.join(sorted(types))}"
+    return f"{count} properties of {len(HOSTS)} converged hosts, and {text}"
 
 
 def _judge(
@@ -102,6 +103,7 @@ def _judge(
 @line("audit", 2)
 def test_snapshots_give_the_same_report_with_all_hosts_off(log: Log, seeded: Seeded) -> str:
     lab = seeded.lab
+    lab.ssh(ALPHA, "systemctl enable ssh.service")  # a seed disabled it, and line 3 needs the host again
     lab.down()
     again = lab.rackwright("audit", lab.stack, "--json", "--snapshot", str(seeded.snapshots), status=1)
     need(again.stdout == seeded.report, "the report from snapshots differs from that of the hosts")
