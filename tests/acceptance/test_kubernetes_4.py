@@ -137,7 +137,10 @@ def _need_access(lab: Lab) -> tuple[int, int]:
             asked += [(group, verb, "kube-system", False) for verb in verbs]
             asked += [(group, verb, "default", False) for verb in OF_THE_CLUSTER]
     ask = "kubectl auth can-i {1} --as=person --as-group={0} --namespace={2} 2> /dev/null || true"
-    script = "\n".join(ask.format(*each) for each in asked)
+    # after a slash kubectl expects the name of an object
+    script = "\n".join(
+        ask.format(group, verb.replace("/", " --subresource="), space) for group, verb, space, _ in asked
+    )
     done = lab.rackwright("cluster", "exec", "cluster", "--", "sh", "-c", script, status=0)
     answers = done.stdout.split()
     need(len(answers) == len(asked), f"{len(answers)} answers to {len(asked)} questions")

@@ -10,7 +10,7 @@ import pytest
 Test = TypeVar("Test", bound=Callable[..., object])
 NAMES = (
     *("CUDA", "GPU", "HTTP", "LUKS", "MLflow", "NVIDIA", "OpenAI", "OpenAPI", "PyTorch", "SSH", "TensorRT", "TPM"),
-    *("Ansible", "Debian", "SmolLM2", "MiniLM", "Python", "TypeScript", "VLAN"),
+    *("Ansible", "CIS", "Debian", "SmolLM2", "MiniLM", "Python", "TypeScript", "VLAN"),
 )
 """Names that a sentence writes as their owners do."""
 PAGE = """\
