@@ -29,7 +29,7 @@ def test_a_regular_file_is_read(tmp_path: Path) -> None:
 
 
 def test_a_file_of_the_kernel_without_a_size_is_read() -> None:
-    assert os.stat("/proc/sys/kernel/ostype").st_size == 0
+    assert Path("/proc/sys/kernel/ostype").stat().st_size == 0
     assert read_untrusted("/proc/sys/kernel", "ostype") == b"Linux\n"
 
 
