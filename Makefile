@@ -84,10 +84,13 @@ accept: $(TEST) toolchain ## Check the acceptance lines (docs/acceptance.md). ON
 	@$(RUN) $(ACCEPT) --only '$(ONLY)'
 
 .PHONY: bench
-bench: $(TEST) toolchain workloads ## Measure starts of the command line, previews of simulated hosts, offline audits, what roles cost on containers, looks at drives and changes of tiers, training's loop, launchers, checkpoints and serving beside others.
+bench: $(TEST) toolchain workloads ## Measure starts of the command line, previews of simulated hosts, audits of them and of snapshots, hosts that hang, a further host, what roles cost on containers, looks at drives and changes of tiers, training's loop, launchers, checkpoints and serving beside others.
 	@$(RUN) $(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.audit
+	@$(BIN)/python -m benchmarks.live_audit
+	@$(BIN)/python -m benchmarks.hanging
+	@$(RUN) $(BIN)/python -m benchmarks.further_host
 	@$(RUN) $(BIN)/python -m benchmarks.probe
 	@$(RUN) $(BIN)/python -m benchmarks.drives
 	@$(WORKLOADS) $$python -m benchmarks.training

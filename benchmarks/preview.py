@@ -65,13 +65,18 @@ class Project:
     def make(self, count: int) -> None:
         """Take the first *count* hosts over into the state of their stack, as they are."""
         fleet, stack = self.directory / "stacks" / f"fleet-{count}.yaml", _stack(count)
-        hosts = [self._rack[name] for name in made.names(count)]
-        fleet.write_text(made.fleet(self._rack, hosts))
-        fleet.with_suffix(".known_hosts").write_text("".join(host.pin for host in hosts))
         settings = {"rackwright:fleet": fleet.name, "rackwright:target": "rack"}
         (fleet.parent / f"Pulumi.{stack}.yaml").write_text(json.dumps({"config": settings}))
         self._pulumi("stack", "init", stack)
-        self._pulumi("up", "--yes", "--skip-preview", "--stack", stack)
+        self.up(count, count)
+
+    def up(self, count: int, hosts: int) -> tuple[float, str]:
+        """Return processor seconds and output of an `up` of the stack of *count* hosts, which now has *hosts*."""
+        fleet = self.directory / "stacks" / f"fleet-{count}.yaml"
+        declared = [self._rack[name] for name in made.names(hosts)]
+        fleet.write_text(made.fleet(self._rack, declared))
+        fleet.with_suffix(".known_hosts").write_text("".join(host.pin for host in declared))
+        return self._pulumi("up", "--yes", "--skip-preview", "--stack", _stack(count))
 
     def preview(self, count: int) -> Cost:
         """Return what a preview takes that finds nothing to do."""

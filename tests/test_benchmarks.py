@@ -14,12 +14,29 @@ def test_an_audit_is_measured():
     assert figures["hosts"] == 2 and figures["resources"] == 2 * (1 + 2 + 5)
 
 
+def test_an_audit_over_ssh_is_measured_beside_paramiko():
+    figures = smallest("benchmarks.live_audit")
+
+    assert figures["hosts"] == 2 and figures["ratio"] > 0 and figures["memory_mb"] > 0
+
+
+def test_hosts_that_hang_are_measured():
+    assert smallest("benchmarks.hanging")["timeouts"] >= 0
+
+
+@pytest.mark.pulumi
+def test_a_further_host_is_measured():
+    assert smallest("benchmarks.further_host")["steps"] == 0
+
+
 def test_a_start_is_measured():
     assert smallest("benchmarks.startup")["seconds"]["rackwright check lab"] > 0
 
 
 def test_a_probe_is_measured():
-    assert smallest("benchmarks.probe")["answer_bytes"] > 0
+    figures = smallest("benchmarks.probe")
+
+    assert figures["answer_bytes"] > 0 and figures["large_ms"] > 0
 
 
 @pytest.mark.pulumi

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
@@ -222,7 +222,11 @@ class Expressions:
     def __init__(self, templates: Mapping[str, str]) -> None:
         import jinja2
 
-        self.environment = jinja2.Environment(
+        class Environment(jinja2.Environment):
+            def make_globals(self, d: MutableMapping[str, Any] | None) -> MutableMapping[str, Any]:
+                return {**self.globals, **(d or {})}  # jinja's own ChainMap is walked at each rendering, in Python
+
+        self.environment = Environment(
             loader=jinja2.DictLoader(templates),
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,

@@ -222,7 +222,10 @@ class Host(Schema):
 
     def variables(self, role: str) -> dict[str, Any]:
         """Return the variables of *role*: the declared ones, and defaults that follow from the host's GPUs."""
-        return accelerator.variables(self.accelerators, role, self.declared_variables(role))
+        declared = self.declared_variables(role)
+        if role != accelerator.WITH_DEFAULTS:
+            return declared  # the choices of a host take longer than its variables
+        return accelerator.variables(self.accelerators, declared)
 
     def declared_variables(self, role: str) -> dict[str, Any]:
         """Return the declared variables of *role*, with mount points in place of references to tiers."""

@@ -1,8 +1,8 @@
 """The resources of a stack, in the one order that Pulumi, the audit and the provider follow."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
-from itertools import product
 from typing import Any
 
 from rackwright.core import contract
@@ -19,7 +19,7 @@ from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from rackwright.kinds.tier import TierKind
 from rackwright.kinds.tier.spec import TierSpec
 from rackwright.schema.catalogue import drivers
-from rackwright.schema.fleet import Fleet, stations
+from rackwright.schema.fleet import Fleet, Station, stations
 from rackwright.schema.host import Host
 from rackwright.stack.buckets import buckets
 from rackwright.stack.clusters import (
@@ -185,25 +185,45 @@ def _common(stack: Stack, name: str, host: Host) -> dict[str, Any]:
 
 
 def _peers(stack: Stack) -> Iterator[DeclaredResource]:
-    """Yield the peers of each host with a declared network: its paths to all other hosts in its IP networks.
+    """Yield the peers of each host with a declared network: its paths to other hosts in its IP networks.
 
     A host with several addresses in one network sends from the first.
     """
     hosts = stack.fleet.hosts
     paths: dict[str, list[PathPart]] = {name: [] for name, host in hosts.items() if host.network is not None}
     for several in stations(hosts).values():
-        first = {station.host: station for station in reversed(several)}
-        for own, peer in product(first.values(), several):
-            if own.host in paths and own.host != peer.host:
+        by_host: dict[str, list[Station]] = {}
+        for station in several:
+            by_host.setdefault(station.host, []).append(station)
+        for name, chosen in _choose_peers([*by_host]).items():
+            own = by_host[name][0]
+            for peer in (station for other in chosen if name in paths for station in by_host[other]):
                 made = own.is_virtual or peer.is_virtual
                 path = PathPart(peer=peer.host, to=peer.address, own=own.address, mtu=own.mtu, made=made)
-                paths[own.host].append(path)
+                paths[name].append(path)
     for name, own_paths in paths.items():
         if own_paths:
             spec = PeersSpec(**_common(stack, name, hosts[name]), fleet=stack.fleet.fleet, paths=tuple(own_paths))
             ends = dict.fromkeys((name, *(path.peer for path in own_paths)))
             networks = (f"{end}/network" for end in ends if hosts[end].network is not None)
             yield DeclaredResource(PeersKind(), spec, after=(name, *networks))
+
+
+PEERS_MAX = 16
+"""Peers of a host in one IP network. A path is measured there and back, so that 32 paths measure the port of a host."""
+
+
+def _choose_peers(names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the peers of each host of one network: all others, or the next PEERS_MAX of a ring.
+
+    The ring is in the order of digests of the names. Hosts that are next to each other in a rack are therefore not
+    neighbours in it, and one more host changes the peers of PEERS_MAX others.
+    """
+    ring = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    order = {name: number for number, name in enumerate(names)}
+    count = min(PEERS_MAX, len(ring) - 1)
+    twice = [*ring, *ring]
+    return {name: sorted(twice[at + 1 : at + 1 + count], key=order.__getitem__) for at, name in enumerate(ring)}
 
 
 def _sort_roles(host: Host, roles: Mapping[str, RoleSource]) -> tuple[str, ...]:

@@ -28,6 +28,19 @@ def test_a_regular_file_is_read(tmp_path: Path) -> None:
     assert read_untrusted(str(tmp_path), "a/b", limit=3, tail=True) == b"ent"
 
 
+def test_a_file_of_the_kernel_without_a_size_is_read() -> None:
+    assert Path("/proc/sys/kernel/ostype").stat().st_size == 0
+    assert read_untrusted("/proc/sys/kernel", "ostype") == b"Linux\n"
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, 1 << 20])
+def test_a_file_is_read_whole(tmp_path: Path, size: int) -> None:
+    content = os.urandom(size)
+    (tmp_path / "file").write_bytes(content)
+
+    assert read_untrusted(str(tmp_path), "file") == content
+
+
 def test_a_missing_file_is_reported_as_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_untrusted(str(tmp_path), "a/b")

@@ -237,6 +237,7 @@ def test_half_of_a_pair_becomes_a_question_mark_and_a_whole_one_stays():
     facts = probe.parse(base64.b64encode(zlib.compress(text)), "gpu-01")
 
     assert facts.raw == {"half?": "?", "whole": "\U0001f600", "written": "\\udcff"}
+    assert probe.parse(base64.b64encode(zlib.compress(b'{"half": "\\uD83D"}')), "gpu-01").raw == {"half": "?"}
 
 
 def test_a_name_that_is_no_utf8_is_written_with_its_bytes():

@@ -1,5 +1,6 @@
 """Who is whose peer, and after what the way between them is looked at."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from rackwright.core.repository import Repository
 from rackwright.kinds.peers import PeersSpec
 from rackwright.schema import Fleet
 from rackwright.stack import DeclaredResource, Stack, declare
+from rackwright.stack.resources import PEERS_MAX
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,3 +84,31 @@ def test_every_address_of_a_peer_is_reached_from_the_first_of_ones_own() -> None
         "alpha": [("beta", "198.51.100.1", "198.51.100.2"), ("beta", "198.51.100.1", "198.51.100.12")],
         "beta": [("alpha", "198.51.100.2", "198.51.100.1"), ("alpha", "198.51.100.2", "198.51.100.11")],
     }
+
+
+def large_network(count: int) -> dict[str, set[str]]:
+    """Return the peers of each host of a network with *count* hosts."""
+    numbers = range(1, count + 1)
+    hosts = {f"node-{number:03}": host(number, (f"198.51.100.{number}/24",), **MANAGED) for number in numbers}
+    return {name: {peer for peer, _, _ in ways(resource)} for name, resource in peers(hosts).items()}
+
+
+def test_a_host_of_a_large_network_has_few_peers_and_each_port_is_measured() -> None:
+    found = large_network(PEERS_MAX + 30)
+    measured_by = Counter(peer for several in found.values() for peer in several)
+
+    assert {len(several) for several in found.values()} == {PEERS_MAX}
+    assert set(measured_by.values()) == {PEERS_MAX} and measured_by.keys() == found.keys()
+    assert not any(name in several for name, several in found.items())
+
+
+def test_all_others_are_peers_in_a_network_of_usual_size() -> None:
+    found = large_network(PEERS_MAX + 1)
+
+    assert all(several == {*found} - {name} for name, several in found.items())
+
+
+def test_one_more_host_changes_the_peers_of_few_others() -> None:
+    before, after = large_network(PEERS_MAX + 30), large_network(PEERS_MAX + 31)
+
+    assert sum(before[name] != after[name] for name in before) == PEERS_MAX

@@ -67,6 +67,8 @@ FACTS_BYTES = 32 << 20
 """Maximum size of facts after decompression."""
 DEPTH = 32
 """Maximum number of levels in facts; the probe writes 8."""
+CONTAINERS = frozenset((dict, list))
+"""The types of JSON's values that have others in them."""
 
 LOADER = """
 import json, sys, types
@@ -117,7 +119,7 @@ def parse(stdout: bytes, host: str) -> Facts:
         facts = json.loads(text)
         if not isinstance(facts, dict) or _is_deeper(facts, DEPTH):
             raise ValueError("not the facts of a host")
-        if b"\\ud" in text.lower():  # half of a UTF-16 pair, which UTF-8 cannot encode
+        if b"\\ud" in text or b"\\uD" in text:  # half of a UTF-16 pair, which UTF-8 cannot encode
             facts = json.loads(json.dumps(facts, ensure_ascii=False).encode(errors="replace"))
         return Facts(facts)
     except (ValueError, TypeError, RecursionError, zlib.error) as error:
@@ -152,8 +154,8 @@ def _is_deeper(value: Any, levels: int) -> bool:
         level = [
             inner
             for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) in CONTAINERS  # an isinstance() of both takes three times as long, for each value of a host
         ]
         if not level:
             return False

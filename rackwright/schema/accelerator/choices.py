@@ -200,9 +200,13 @@ def read_choices(
     )
 
 
-def variables(accelerators: Accelerators, role: str, declared: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the *declared* variables of *role*, with defaults that follow from the GPUs."""
-    flavour = accelerators.usual_flavour if role == "nvidia_driver" else None
+WITH_DEFAULTS = "nvidia_driver"
+"""The role with defaults that follow from the GPUs."""
+
+
+def variables(accelerators: Accelerators, declared: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the *declared* variables of role WITH_DEFAULTS, with defaults that follow from the GPUs."""
+    flavour = accelerators.usual_flavour
     return {**({"flavour": flavour} if flavour else {}), **declared}
 
 
