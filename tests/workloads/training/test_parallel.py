@@ -35,6 +35,7 @@ MESHES = {
     4: (
         "qwen3 sharding=full tensor_parallel=2",
         "qwen3-moe sharding=full tensor_parallel=2 expert_parallel=2",
+        "qwen3-moe sharding=hybrid tensor_parallel=2 expert_parallel=2",
         "deepseek-v3-tiny sharding=full expert_parallel=2 accumulate=2 recompute_activations=true",
         "deepseek-v3-tiny sharding=full tensor_parallel=2 expert_parallel=4 model.mtp={}",
     ),
