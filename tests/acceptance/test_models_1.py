@@ -80,6 +80,8 @@ def test_parallel_layers_learn_what_one_process_learns(log: Log, ranks: int) -> 
         for model in ("llama", "qwen3", "qwen3-moe", "deepseek-v3-tiny model.mtp={}")
         if "expert" not in mesh or model not in ("llama", "qwen3")
     ]
+    if ranks == max(MESHES):  # two hosts of two processes
+        cases += [f"qwen3-moe sharding=hybrid {mesh}" for mesh in MESHES[2]]
     torchrun = str(Path(python(log)).with_name("torchrun"))
     argv = [torchrun, "--standalone", "--nproc-per-node", str(ranks), "-m", "tests.support.parallel_meshes"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

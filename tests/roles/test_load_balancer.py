@@ -1,5 +1,6 @@
 """The role load_balancer: what it refuses, and the configuration of nginx, which nginx itself checks."""
 
+import json
 import re
 import socket
 import subprocess
@@ -72,8 +73,13 @@ def written(directory: Path, **variables: Any) -> list[str]:
 
 @pytest.mark.parametrize(
     "variables",
-    [{}, {"address": "::1"}, {"services": {**SERVICES, "other": {"port": 8081, "members": ["[::1]:9000"]}}}],
-    ids=["one", "IPv6", "two"],
+    [
+        {},
+        {"address": "::1"},
+        {"services": {**SERVICES, "other": {"port": 8081, "members": ["[::1]:9000"]}}},
+        {"services": {"digits": {**SERVICES["digits"], "requests_per_member": 8}}},
+    ],
+    ids=["one", "IPv6", "two", "conversations"],
 )
 def test_nginx_takes_it(variables: dict[str, Any], tmp_path: Path):
     done = subprocess.run([*written(tmp_path, **variables), "-t"], capture_output=True, text=True)
@@ -82,12 +88,21 @@ def test_nginx_takes_it(variables: dict[str, Any], tmp_path: Path):
 
 
 class Member(ThreadingHTTPServer):
-    """A server that answers, or, where *breaks*, reads a request and answers nothing."""
+    """A server that answers, or, where *breaks*, reads a request and answers nothing.
+
+    It keeps the bodies that it has read, and its answers wait until `may_answer` is set.
+    """
 
     def __init__(self, breaks: bool = False) -> None:
+        self.bodies: list[bytes] = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        member = self
+
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["content-length"]))
+                member.bodies.append(self.rfile.read(int(self.headers["content-length"])))
+                member.may_answer.wait(60)
                 if breaks:
                     self.connection.close()
                     return
@@ -111,9 +126,9 @@ def in_front(tmp_path: Path) -> Iterator[Callable[..., int]]:
     """Return a function that puts nginx in front of members, and gives its port."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(*members: str) -> int:
+    def start(*members: str, **settings: int) -> int:
         port = free_port()
-        argv = written(tmp_path, services={"digits": {"port": port, "members": list(members)}})
+        argv = written(tmp_path, services={"digits": {"port": port, "members": list(members), **settings}})
         started.append(subprocess.Popen(argv))
         eventually(lambda: answered(port) is not None, "nginx answers")
         return port
@@ -131,11 +146,11 @@ def free_port() -> int:
     return port
 
 
-def answered(port: int) -> int | None:
+def answered(port: int, body: bytes = b"{}") -> int | None:
     """Ask over a connection of its own, and return the status; None where nobody listens."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
-        connection.request("POST", "/v2/models/digits/infer", b"{}")
+        connection.request("POST", "/v2/models/digits/infer", body)
         return connection.getresponse().status
     except ConnectionRefusedError:
         return None
@@ -167,9 +182,76 @@ def test_what_a_member_broke_off_is_asked_of_another(in_front: Callable[..., int
     answers.end()
 
 
+def turn(conversation: int, number: int, in_parts: bool = False) -> bytes:
+    """Return turn *number* of a conversation, with a long first message, as OpenAI's clients write it."""
+    first = f'conversation "{conversation}" \\ ' + "text " * 20_000
+    content = [{"type": "text", "text": first}] if in_parts else first
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": "You are brief."},
+        {"role": "user", "content": content},
+    ]
+    for each in range(number):
+        messages += [{"role": "assistant", "content": f"answer {each}"}, {"role": "user", "content": f"and {each}?"}]
+    return json.dumps({"messages": messages, "model": "m"}).encode()
+
+
+@pytest.fixture
+def three() -> Iterator[list[Member]]:
+    members = [Member() for _ in range(3)]
+    yield members
+    for member in members:
+        member.may_answer.set()
+        member.end()
+
+
+def place(members: list[Member], body: bytes) -> int:
+    """Return the number of the member that has read *body*."""
+    [found] = [number for number, member in enumerate(members) if body in member.bodies]
+    return found
+
+
+def test_the_turns_of_a_conversation_go_to_one_member(in_front: Callable[..., int], three: list[Member]):
+    port = in_front(*(f"127.0.0.1:{each.server_port}" for each in three), requests_per_member=8)
+    turns = [[turn(each, number, each % 2 == 0) for number in range(3)] for each in range(12)]
+    assert {answered(port, body) for conversation in turns for body in conversation} == {200}
+
+    places = [{place(three, body) for body in conversation} for conversation in turns]
+    assert [len(each) for each in places] == [1] * 12
+    assert set.union(*places) == {0, 1, 2}
+
+
+def test_a_conversation_leaves_a_member_with_enough_requests_and_no_request_is_lost(
+    in_front: Callable[..., int], three: list[Member]
+):
+    """
+    Then all members have as many requests as they should, and one of them answers all the same.
+    """
+    port = in_front(*(f"127.0.0.1:{each.server_port}" for each in three), requests_per_member=1)
+    answered(port, turn(0, 0))
+    home = place(three, turn(0, 0))
+    for member in three:
+        member.may_answer.clear()
+    statuses: list[int | None] = []
+    bodies = [turn(0, number) for number in range(1, 5)]
+    asking = []
+    for body in bodies:
+        asking.append(threading.Thread(target=lambda body=body: statuses.append(answered(port, body))))
+        asking[-1].start()
+        eventually(lambda: any(body in member.bodies for member in three), "a member has the request")  # noqa: B023
+    for member in three:
+        member.may_answer.set()
+    for each in asking:
+        each.join()
+
+    assert statuses == [200] * 4
+    assert place(three, bodies[0]) == home
+    assert {place(three, body) for body in bodies[:3]} == {0, 1, 2}
+
+
 @pytest.mark.parametrize(
     ("variables", "wanted"),
     [
+        ({"services": {"digits": {**SERVICES["digits"], "requests_per_member": 0}}}, "requests_per_member 0 of digits"),
         ({"services": {}}, "services: got none; a load balancer has at least one service"),
         ({"services": {"Digits": SERVICES["digits"]}}, 'services: got the name "Digits"; a name has small letters'),
         ({"services": {"digits": {"port": 80, "members": MEMBERS}}}, "a service has a port from 1024 to 65535"),

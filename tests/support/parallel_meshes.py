@@ -2,6 +2,8 @@
 
     torchrun --nproc-per-node 4 -m tests.support.parallel_meshes DIRECTORY CASE…
 
+With sharding hybrid the first half of the processes takes itself for one host, and the second half for another.
+
 The first rank prints a line of JSON for each case: the largest difference of a weight, and the bytes of its part of
 the model with those of the estimate.
 """
@@ -108,7 +110,9 @@ def measure(directory: Path, case: str) -> None:
     model, *changes = case.split()
     one = trained(config_of(directory, model, *(each for each in changes if "model." in each)), Alone(), directory)
     config = config_of(directory, model, *changes)
-    workers = join(config, os.environ)
+    hosts = 2 if config.sharding == "hybrid" else 1
+    with mock.patch.dict(os.environ, LOCAL_WORLD_SIZE=str(dist.get_world_size() // hosts)):
+        workers = join(config, os.environ)
     mesh = trained(config, workers, directory)
     held = sum(_local(each).nbytes for each in (*mesh.model.parameters(), *mesh.model.buffers()))
     shards, batches, sharded = workers.shards, workers.data_size, workers.sharded

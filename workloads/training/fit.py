@@ -4,8 +4,9 @@
     python -m workloads.training.fit run.json --gpu h200 --set recompute_activations=true --all
 
 A layout is the tensor and expert parallelism of a run with `sharding: full` on all GPUs. Nothing is loaded, and
-nothing is sent. Layouts that do not fit follow with --all. The memory is the estimate that a run compares with its GPU
-before the first step. The activations of a mixture of experts depend on the data, and are not part of it.
+nothing is sent. Layouts that do not fit are printed with --all, and those whose processes cannot share `global_batch`
+are left out. The memory is the estimate that a run compares with its GPU before the first step. The activations of a
+mixture of experts depend on the data, and are not part of it.
 """
 
 import sys
