@@ -55,19 +55,22 @@ def assign(stack: Stack) -> tuple[GpuAssignments, list[Diagnostic]]:
 
 
 def _users(stack: Stack) -> Iterator[GpuUser]:
-    """Yield the servers and runs that compute on GPUs; MIG divides the GPUs of a host in another way."""
+    """Yield the servers and runs that compute on GPUs; MIG divides the GPUs of a host in another way.
+
+    The device plugin of a cluster gives pods their GPUs.
+    """
     hosts = stack.fleet.hosts
 
     def with_gpus(members: Sequence[str]) -> tuple[str, ...]:
         return tuple(name for name in members if hosts[name].minimum.gpus and not hosts[name].accelerators.mig)
 
     for name, server in stack.fleet.servers.items():
-        if computes_on_gpus(stack, name, server):
+        if server.on == "hosts" and computes_on_gpus(stack, name, server):
             selection = server.vllm.gpus if server.vllm else None
             members = with_gpus(server.members(hosts))
             yield GpuUser(f"server-{name}", name, f"servers.{name}", "vllm.gpus", selection, members)
     for name, run in stack.fleet.runs.items():
-        if not _computes_on_processors(run):
+        if run.on == "hosts" and not _computes_on_processors(run):
             yield GpuUser(f"run-{name}", name, f"runs.{name}", "gpus", run.gpus, with_gpus(run.members(hosts)))
 
 

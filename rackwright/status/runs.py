@@ -10,7 +10,6 @@ from typing import Any, NotRequired, cast
 from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
 
 from rackwright.audit.evidence import AT_ONCE
-from rackwright.core.contract import Spec
 from rackwright.errors import DeclarationError, Diagnostic, StepFailed, UserError, command, one_line
 from rackwright.hosts.pool import Hosts
 from rackwright.kinds.pods import PodFilesSpec, PodsSpec
@@ -131,10 +130,11 @@ def find_resources(stack: Stack, run: str) -> tuple[DeclaredResource, ...]:
         expected = f"one of {', '.join(runs)}" if runs else ""
         help = hint(run, runs, "Correct the name")
         raise DeclarationError(Diagnostic("run", f"stack {stack.name} has no run {run!r}", expected, help))
-    return tuple(each for each in declare(stack) if _is_of(each.spec, run))
+    return tuple(each for each in declare(stack) if _is_of(each, run))
 
 
-def _is_of(spec: Spec, run: str) -> bool:
+def _is_of(declared: DeclaredResource, run: str) -> bool:
+    spec = declared.spec
     if isinstance(spec, PodFilesSpec | PodsSpec):
         return spec.workload.run is not None and spec.workload.name == run
     return isinstance(spec, TrainingSpec) and spec.name == run

@@ -333,6 +333,22 @@ def test_a_quota_is_a_limit_too(api):
         roll_out.admit(JOBS)
 
 
+def test_a_failing_pod_of_a_refused_release_says_nothing_about_the_one_before_it(monkeypatch):
+    """
+    It is still there when the deployment has gone back.
+    """
+    [deployment] = [each for each in made(SERVING).values() if each["kind"] == "Deployment"]
+    other = SERVING.model_copy(update={"server": SERVER.model_copy(update={"version": "ba9876543210", "settings": {}})})
+    [refused] = [each for each in made(other).values() if each["kind"] == "Deployment"]
+    state = {"name": "canary", "restartCount": 2, "ready": False, "state": {"waiting": {}}}
+    status = {"initContainerStatuses": [{**state, "lastState": {"terminated": {"exitCode": 1}}}]}
+    pod = {"metadata": {"name": "digits-1"}, "spec": refused["spec"]["template"]["spec"], "status": status}
+    monkeypatch.setattr(roll_out, "pods", lambda item: iter([pod]))
+
+    assert roll_out.crashing(refused) == "container canary of digits-1 ended with 1"
+    assert roll_out.crashing(deployment) == ""
+
+
 @pytest.mark.parametrize(("text", "value"), [("500m", 0.5), ("2", 2), ("4Gi", 4 << 30), ("1k", 1000)])
 def test_quantities(text, value):
     assert roll_out.number(text) == value

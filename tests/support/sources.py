@@ -8,6 +8,7 @@ RUN_ON_HOSTS = (
     "rackwright/facts/probe/[!_]*.py",
     "rackwright/facts/content.py",
     "rackwright/hosts/onhost/[!_]*.py",
+    "rackwright/kinds/pods/roll_out.py",
     "rackwright/qualify/onhost/[!_]*.py",
     "rackwright/erase/onhost/[!_]*.py",
     "rackwright/tiering/onhost/[!_]*.py",

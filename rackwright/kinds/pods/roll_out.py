@@ -243,8 +243,11 @@ def wait_for(item: Object, seconds: float) -> str:
 
 
 def crashing(item: Object, starts: int = 1) -> str:
-    """Return why a pod has ended *starts* times without success; empty if none has."""
+    """Return why a pod of the template of *item* has ended *starts* times without success; empty if none has."""
+    wanted = programs(item["spec"]["template"]["spec"])
     for pod in pods(item):
+        if item["kind"] == "Deployment" and programs(pod["spec"]) != wanted:
+            continue  # a pod of another release, which is about to end
         for each in (*pod["status"].get("initContainerStatuses", ()), *pod["status"].get("containerStatuses", ())):
             if (
                 each.get("restartCount", 0) >= starts
@@ -265,6 +268,10 @@ def pods(item: Object) -> Iterator[Object]:
     yield from json.loads(kubectl("get", "pods", *place(item), selector, "--output=json"))["items"]
 
 
+def programs(pod: Object) -> list[Any]:
+    return [each.get("args") for each in (*pod.get("initContainers", ()), *pod["containers"])]
+
+
 def last_lines(item: Object) -> str:
     """Return the last lines of the first pod that is not ready, after a line break; empty without such a pod."""
     for pod in sorted(pods(item), key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True):
@@ -275,16 +282,21 @@ def last_lines(item: Object) -> str:
                 continue
             waits = each.get("state", {}).get("waiting", {})
             argv = ("logs", pod["metadata"]["name"], *place(item), f"--container={each['name']}", f"--tail={LOG_LINES}")
-            previous = ("--previous",) if each.get("restartCount") else ()
-            try:
-                lines = kubectl(*argv, *previous).strip()
-            except Failed:
-                lines = ""
+            lines = next(filter(None, (printed(*argv, *more) for more in ((), ("--previous",)))), "")
             return f"\n{pod['metadata']['name']}: {waits.get('message') or waits.get('reason') or ''}\n{lines}"
         if not states:
             why = [each.get("message", "") for each in pod["status"].get("conditions", ()) if each["status"] == "False"]
             return f"\n{pod['metadata']['name']}: {'; '.join(filter(None, why))}"
     return ""
+
+
+def printed(*argv: str) -> str:
+    """Return the lines of a log; empty if the engine has removed it."""
+    try:
+        lines = kubectl(*argv).strip()
+    except Failed:
+        return ""
+    return "" if lines.startswith("unable to retrieve container logs") else lines
 
 
 def send(verb: str, item: Object) -> None:
