@@ -90,10 +90,9 @@ class ClusterFacts(View):
         """The contents of the objects that give teams rights and limits, by name: ``vision/Role/viewer``."""
         return self.table("objects")
 
-    @property
-    def addons(self) -> Mapping[str, Any]:
-        """The versions of kubeadm's addons by name, such as kube-proxy."""
-        return self.table("addons")
+    def addon_version(self, name: str) -> str | None:
+        """Return the version of an addon of kubeadm, such as kube-proxy; None if the cluster has none of that name."""
+        return optional(self.find("addons", name))
 
     @property
     def workload_objects(self) -> Mapping[str, Any]:

@@ -18,16 +18,20 @@ PROPERTIES = [
 ]
 
 
+def claims_of(declared):
+    return declared.kind.claims(declared.spec, STACK.repository)
+
+
 def differences(declared, raw):
-    return mutate.differences(declared, raw, STACK.repository)
+    return mutate.differences(declared, raw, claims_of(declared))
 
 
 def differing(declared, raw):
-    return mutate.differing(declared, raw, STACK.repository)
+    return mutate.differing(declared, raw, claims_of(declared))
 
 
 def row_of(declared, thing: str, name: str, raw) -> Row:
-    return mutate.row_of(declared, thing, name, raw, STACK.repository)
+    return mutate.row_of(declared, thing, name, raw, claims_of(declared))
 
 
 def test_what_was_made_is_what_was_declared(declared, raw):

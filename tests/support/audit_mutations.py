@@ -35,11 +35,11 @@ def mutations(
 ) -> Iterator[Mutation]:
     """Yield a mutation for each property of *resources*; *raws* has the facts of each host as declared."""
     for declared in resources:
-        claims = declared.kind.claims(declared.spec, stack.repository)
-        for claim in rehearsable_claims(claims, declared.spec):
+        claims = rehearsable_claims(declared.kind.claims(declared.spec, stack.repository), declared.spec)
+        for claim in claims:
             for name in claim.want:
                 raw = copy.deepcopy(raws[declared.source])
-                row = row_of(declared, claim.thing, name, raw, stack.repository)
+                row = row_of(declared, claim.thing, name, raw, claims)
                 row.differ(raw, claim.thing.partition(":")[2])
                 yield Mutation(declared, f"{claim.thing}.{name}", raw)
 

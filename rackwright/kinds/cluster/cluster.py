@@ -226,7 +226,7 @@ def _observe_property(declared: frozenset[str], facts: Facts, sort: str, key: st
     if sort in ("object", "namespace"):
         return team.observe(cluster, declared, sort, key, name)
     if sort == "addon":
-        return str(cluster.addons.get(key, "")) or Absent()
+        return cluster.addon_version(key) or Absent()
     if sort == "cluster":
         return cluster.version if name == "version" else cluster.names
     node = cluster.node(key)
