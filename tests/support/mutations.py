@@ -174,6 +174,12 @@ ROWS: dict[str, dict[str, Row]] = {
             lambda raw, key: raw.__setitem__("links", {"unknown": "no /sys/class/net"}),
         ),
     },
+    "addon": {
+        "version": Row(
+            lambda raw, key: raw["kubernetes_cluster"]["addons"].update({key: "v1.36.4"}),
+            lambda raw, key: raw["kubernetes_cluster"].update(addons={"unknown": "the API does not answer"}),
+        ),
+    },
     "cluster": {
         "nodes": Row(
             lambda raw, key: raw["kubernetes_cluster"]["nodes"].update(stranger={}),
