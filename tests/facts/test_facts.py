@@ -1,12 +1,13 @@
 """Typed facts: what was not read is never mistaken for what is not there."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import pytest
 
 from rackwright.facts.facts import Facts
+from rackwright.facts.kubernetes import ClusterFacts
 from rackwright.facts.storage import Superblock
 from rackwright.facts.view import Fact, UnknownFact, View
 from tests.support import recorded_facts, recorded_hosts
@@ -77,7 +78,14 @@ def views_of_rules() -> tuple[View, ...]:
     """Return the views that the rules of the audit read, of the host on which undeclared things were put."""
     facts = Facts(json.loads(SEEDED.read_text()))
     containers = Facts({"containers": {"docker": [{"name": "web", "image": "nginx:1"}]}}).containers("docker")
-    return (*facts.archives, *facts.listeners, *containers)
+    exports = Facts({"nfs_exports": [{"path": "/etc/exports", "directory": "/srv", "clients": ["*(rw)"]}]}).nfs_exports
+    return (*facts.archives, *facts.listeners, *containers, *exports, *of_pods())
+
+
+def of_pods() -> Iterator[View]:
+    """Return the view of a run's or server's object in a cluster."""
+    job = {"labels": {}, "conditions": {"Suspended": "not admitted"}, "spec": {}, "status": {}}
+    return ClusterFacts({"workloads": {"vision/Job/digits": job}}, "facts.kubernetes_cluster").workloads("vision/")
 
 
 T = TypeVar("T")

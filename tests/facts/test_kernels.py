@@ -109,7 +109,7 @@ def test_what_was_added_to_a_kernel_is_reported_under_the_name_that_it_has_when_
     (other,) = [found for found in kernel.kernels(machine.top)[RUNNING]["modules"] if "extra" in found["path"]]
 
     path = f"/lib/modules/{RUNNING}/updates/dkms/nvidia-current.ko"
-    assert added == {"path": path, "name": "nvidia", "version": "535.261.03"}
+    assert added == {"path": path, "name": "nvidia", "version": "535.261.03", "signed": None}
     assert (other["name"], other["version"]) == ("zfs_old", None)
 
 

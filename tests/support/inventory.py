@@ -20,6 +20,10 @@ NOTHING: dict[str, Any] = {
     "user_units": {},
     "module_taints": {},
     "grub_parameters": {},
+    "nfs_exports": [],
+    "packet_filters": [],
+    "kernel_names": {},
+    "secure_boot": None,
 }
 """Facts that the probe reads for these rules alone."""
 OTHERS: dict[str, Any] = {
@@ -61,7 +65,8 @@ def with_nothing_more(raw: dict[str, Any], *parts: dict[str, Any]) -> dict[str, 
         for name, value in copy.deepcopy(part).items():
             raw.setdefault(name, value)
     for login in raw.get("login_keys", {}).values():
-        login.setdefault("authorities", {})
+        for name, value in {"authorities": {}, "principals": {}, "principals_command": "none", "methods": []}.items():
+            login.setdefault(name, value)
     raw.setdefault("covers", {"files": [], "texts": [], "sysctls_left_out": []})
     raw["covers"].setdefault("sysctls_left_out", [])
     return raw

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from rackwright.facts.probe import kubernetes
@@ -17,11 +18,13 @@ OWN_CLOCK = "7F7F0101"
 
 def measures() -> dict[str, Any]:
     tracking = attempt(chrony)
-    return {
+    values = {
         "chrony.offset_seconds": attempt(lambda: offset(unwrap(tracking))),
         "chrony.stratum": attempt(lambda: int(unwrap(tracking)[STRATUM])),
-        "kubernetes.snapshot_age_hours": attempt(kubernetes.snapshot_age_hours),
     }
+    if os.path.exists(kubernetes.SETTINGS):
+        values["kubernetes.snapshot_age_hours"] = attempt(kubernetes.snapshot_age_hours)
+    return values
 
 
 def chrony() -> list[str]:
