@@ -2,8 +2,8 @@
 
 import re
 
-from tests.reference.cis_kubernetes import checks
 from tests.support.acceptance import line
+from tests.support.cis_kubernetes import checks
 from tests.support.expect import eventually, need
 from tests.support.kubernetes import HOSTS, KUBECTL, NODES, PLANE, cluster, kubectl
 from tests.support.lab import Lab, format_claims

@@ -72,6 +72,7 @@ WITHOUT_ENTRIES = {
     "status": "reads hosts",
     "tier plan": "reads a directory and a bucket",
     "tier restore": "writes a new directory of this computer",
+    "tier test": "notes its result in the bucket itself",
     "tier verify": "reads a bucket",
     "toolchain": "installs programs on this computer",
     "twin console": "is a twin's",

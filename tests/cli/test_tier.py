@@ -39,13 +39,13 @@ def directory(tmp_path: Path) -> Path:
 def test_plan_move_verify_and_restore(directory, tmp_path, capsys):
     content = (directory / "weights.bin").read_bytes()
 
-    tier.plan_("rack", directory, "models")
+    tier.plan_("rack", str(directory), "models")
     assert "upload to s3://models/chat-v1: 1 files, 1kB" in capsys.readouterr().out
-    tier.move("rack", directory, "models", yes=True)
+    tier.move("rack", str(directory), "models", yes=True)
     assert not directory.exists()
     tier.verify("rack", "models")
     assert capsys.readouterr().out.endswith("s3://models/chat-v1: 1 files, intact\n")
-    tier.restore("rack", "models", "chat-v1", tmp_path / "back")
+    tier.restore("rack", "models", "chat-v1", str(tmp_path / "back"))
 
     assert (tmp_path / "back" / "weights.bin").read_bytes() == content
 
@@ -54,10 +54,10 @@ def test_a_move_without_a_terminal_needs_yes(directory, monkeypatch):
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
 
     with pytest.raises(Refused, match="--yes"):
-        tier.move("rack", directory, "models", name="chat-v2")
+        tier.move("rack", str(directory), "models", name="chat-v2")
     assert directory.exists()
 
 
 def test_an_undeclared_bucket_is_refused_with_a_near_name(directory):
     with pytest.raises(DeclarationError, match="Write models"):
-        tier.plan_("rack", directory, "model")
+        tier.plan_("rack", str(directory), "model")

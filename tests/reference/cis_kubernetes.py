@@ -2,19 +2,10 @@
 
 from collections import Counter
 
-import yaml
-
 from tests.reference.markdown import page, table
-from tests.support.log import ROOT
+from tests.support.cis_kubernetes import SOURCE, checks
 
-SOURCE = "tests/support/cis_kubernetes.yaml"
 STATES = {"met": "met by rackwright", "kubeadm": "met by kubeadm", "open": "not met"}
-
-
-def checks() -> list[dict[str, str]]:
-    """Return the checks, in the order of the benchmark."""
-    found: list[dict[str, str]] = yaml.safe_load((ROOT / SOURCE).read_text())
-    return found
 
 
 def render() -> str:

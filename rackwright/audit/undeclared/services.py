@@ -141,7 +141,7 @@ def _units(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 
 
 def transient_units(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
-    """Yield the running services without a file, as systemd-run makes them."""
+    """Yield the running services that have no file, as transient units have none."""
     for name, raw in facts.table("units").items():
         if isinstance(raw, dict) and raw.get("enabled", TRANSIENT) != TRANSIENT:
             continue  # nearly all: a view of each would take ten times as long
@@ -253,7 +253,7 @@ RULES = (
         "running services",
         "Such a service is in no backup and no package, and it is gone after the next boot.",
         f"Stop the unit, write a unit file for what is needed, {ADMIT}",
-        "systemd-run(1); systemd.unit(5), transient units",
+        "systemd.unit(5), transient units",
         transient_units,
     ),
 )

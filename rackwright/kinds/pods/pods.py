@@ -134,7 +134,7 @@ def _refuse_foreign(spec: PodsSpec, facts: Facts) -> tuple[Diagnostic, ...]:
     if not fleets:
         return ()
     problem = f"the cluster has pods of {spec.workload.name} in fleet {', '.join(sorted(map(str, fleets)))}"
-    help = "Give the run or server another name, or remove it from the other fleet"
+    help = "Give the run or server another name in one of the two fleets"
     return (Diagnostic(spec.id, problem, "one fleet for each run or server", help, id="other-owner"),)
 
 

@@ -72,6 +72,7 @@ class WorkloadPart(SpecPart):
     """A run or server in pods, as all its resources have it."""
 
     sort: Literal["run", "server"]
+    """Whether it is a run or a server."""
     name: str
     """The name of the run or server."""
     team: str
@@ -89,7 +90,9 @@ class WorkloadPart(SpecPart):
     environment: str
     """The path of a virtual environment on all hosts."""
     run: RunPart | None = None
+    """What only a run has."""
     server: ServerPart | None = None
+    """What only a server has."""
 
     @property
     def owner(self) -> str:
@@ -130,6 +133,7 @@ class PodFilesSpec(Resource):
     identity: dict[str, str]
     """The identity of the machine: serial, uuid, bmc_mac or device_tree_serial, as one entry."""
     workload: WorkloadPart
+    """The run or server."""
 
     @property
     def id(self) -> str:
@@ -144,6 +148,7 @@ class PodsSpec(Resource):
     identity: dict[str, str]
     """The identity of the machine with the control plane."""
     workload: WorkloadPart
+    """The run or server."""
 
     @property
     def id(self) -> str:
