@@ -20,6 +20,7 @@ from rackwright.endpoints.s3 import session
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
+from tests.support.object_store import free_ports
 from tests.support.our_roles import REPOSITORY, ROLES
 
 SOURCE = ROLES["object_store"]
@@ -189,17 +190,6 @@ def certificates(directory: Path) -> None:
         ("x509", "-req", *sign, "-extfile", "uses", "-out", "host.crt"),
     ):
         subprocess.run(("openssl", *argv), cwd=directory, check=True, capture_output=True)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return free ports whose ports for gRPC, 10000 above, are free as well."""
-    found: list[int] = []
-    port = 20100
-    while len(found) < count:
-        port += 1
-        if not any(answers(each) for each in (port, port + 10000)):
-            found.append(port)
-    return found
 
 
 def answers(port: int) -> bool:

@@ -67,7 +67,7 @@ def seaweedfs(directory: Path) -> Iterator[Server]:
     config.write_text(json.dumps(accounts))
     data = directory / "data"
     data.mkdir()
-    ports = _free_ports(4)
+    ports = free_ports(4)
     names = ("master.port", "volume.port", "filer.port", "s3.port")
     argv = [
         *(program, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"),
@@ -124,10 +124,10 @@ def _wait(server: Server, process: subprocess.Popen[bytes], directory: Path) -> 
             time.sleep(0.2)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Return free ports below 20000: SeaweedFS adds 10000 to each for gRPC, and 65535 is the last."""
     found: list[int] = []
-    port = 10000 + os.getpid() % 5000
+    port = 10000 + os.getpid() * 32 % 9000  # processes side by side choose at the same time
     while len(found) < count:
         port += 1
         if all(_is_free(each) for each in (port, port + 10000)):
