@@ -29,6 +29,8 @@ ENGINES = (
     "/etc/cni",
     "/etc/nvidia-container-runtime",
 )
+REGISTRY = "file:/etc/docker/registry/"
+"""Beginning of the things that are settings of package docker-registry, a server of images and no engine."""
 LOCK = ".lock"
 """End of the names of the empty files with which podman and CNI keep two commands from changing networks at a time."""
 INSTALLERS = ("/etc/pip.conf", "/etc/xdg/pip", "/etc/conda", "/etc/npmrc")
@@ -48,7 +50,7 @@ def libraries(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 
 def engines(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     for finding in files_in(facts, declared, *ENGINES):
-        if not finding.thing.endswith(LOCK):
+        if not finding.thing.endswith(LOCK) and not finding.thing.startswith(REGISTRY):
             yield finding
 
 

@@ -513,6 +513,13 @@ def test_container_engines_make_packet_filters_and_lock_files():
     assert found(RULES["RW-054"], raw) == [] and found(RULES["RW-072"], raw) == []
 
 
+def test_a_registry_is_no_container_engine():
+    raw = converged()
+    unpackaged("/etc/docker/registry/config.yml")(raw)
+
+    assert found(RULES["RW-072"], raw) == []
+
+
 def test_the_record_of_a_removal_is_not_left_over():
     """
     The owner file of a tier that `up` removed stays with the phase `removed`.
