@@ -42,7 +42,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     directory = tmp_path_factory.mktemp("runtime")
     roles: dict[str, Any] = {"base": {"security_updates": False}, "container_runtime": {}}
     host = {"address": "192.0.2.1", "identity": {"serial": "S-ALPHA"}, "os": "debian-12", "profile": "training-a40"}
-    fleet = json.dumps({"fleet": "runtime", "hosts": {HOST: {**host, "roles": roles}}})
+    storage = {"rule": "RW-072", "thing": "file:/etc/containers/storage.conf", "reason": "the twin", "owner": "tests"}
+    allow = [{**storage, "expires": "2099-12-31"}]
+    fleet = json.dumps({"fleet": "runtime", "hosts": {HOST: {**host, "roles": roles}}, "allow": allow})
     with Lab(directory / "project", fleet, Log("runtime"), containers=[HOST], mirrors=True) as lab:
         lab.start()
         lab.ssh(HOST, f"mkdir -p /etc/containers; cat > /etc/containers/storage.conf <<'END'\n{STORAGE}END")
