@@ -39,7 +39,7 @@ def children_seconds() -> float:
 
 @dataclass(frozen=True)
 class Used:
-    """What a process and all that it started have taken."""
+    """Processor time and memory of a process and all its children."""
 
     seconds: float
     """Processor time, user and system."""

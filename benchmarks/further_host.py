@@ -1,4 +1,4 @@
-"""What one more host costs the others: `python -m benchmarks.further_host`.
+"""The cost of one more host to the others: `python -m benchmarks.further_host`.
 
 A stack of simulated hosts whose `up` finds nothing to do gets one host more. The old hosts may be probed, but run no
 step. The processor time of both, of Pulumi with all that it starts, shows what the new one adds.
@@ -15,7 +15,7 @@ from tests.support.simulated import SimulatedRack
 
 HOSTS = 20
 RESOURCES = 4
-"""Of a host: itself, two tiers, and their component in Pulumi."""
+"""Resources of a host: itself, two tiers, and their component in Pulumi."""
 STEPS_MAX = 0
 """Goal: steps that all old hosts together run because of the new one."""
 

@@ -1,4 +1,4 @@
-"""What hosts that hang cost an audit: `python -m benchmarks.hanging`.
+"""The cost of hosts that hang to an audit: `python -m benchmarks.hanging`.
 
 The sshd of such a host lets the audit in, and its probe never ends. The audit waits for it once, beside all others.
 """

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests import words
 from tests.words import code, is_participle, prose, verdict
 
 
@@ -60,3 +61,11 @@ def test_a_number_that_is_allowed_only_shrinks():
     assert verdict({"a.py": 1}, {"a.py": 2}) == [
         "a.py: 1 findings, and 2 are allowed: run `python -m tests.words --write`"
     ]
+
+
+def test_without_a_list_no_finding_is_allowed(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(words, "ALLOWED", tmp_path / "none.txt")
+    monkeypatch.setattr(words, "findings", lambda: [words.Finding("a.py", 3, "the word told")])
+
+    assert words.main([]) == 1
+    assert "a.py:3: the word told" in capsys.readouterr().out

@@ -183,7 +183,9 @@ def findings() -> list[Finding]:
 
 
 def allowed() -> dict[str, int]:
-    """Return how many findings each file may have."""
+    """Return how many findings each file may have; none without tests/words_allowed.txt."""
+    if not ALLOWED.exists():
+        return {}
     pairs = (line.rsplit(" ", 1) for line in ALLOWED.read_text(encoding="utf-8").splitlines())
     return {path: int(count) for path, count in pairs}
 
@@ -206,7 +208,7 @@ def verdict(counts: dict[str, int], limits: dict[str, int]) -> list[str]:
 def main(argv: list[str]) -> int:
     found = findings()
     counts = dict(Counter(finding.path for finding in found))
-    limits = allowed() if ALLOWED.exists() else counts
+    limits = allowed()
     if argv == ["--write"]:
         least = {path: min(count, limits.get(path, 0)) for path, count in counts.items()}
         ALLOWED.write_text("".join(f"{path} {count}\n" for path, count in sorted(least.items()) if count))

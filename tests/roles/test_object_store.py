@@ -20,7 +20,7 @@ from rackwright.endpoints.s3 import session
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
-from tests.support.object_store import free_ports
+from tests.support.object_store import certificates, free_ports
 from tests.support.our_roles import REPOSITORY, ROLES
 
 SOURCE = ROLES["object_store"]
@@ -131,7 +131,7 @@ class Parts:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        certificates(directory)
+        certificates(directory, ["127.0.0.1"])
         pem = {name: (directory / f"{name}.crt").read_text() for name in ("authority", "host")}
         key = (directory / "host.key").read_text()
         made = promised(
@@ -174,22 +174,6 @@ class Parts:
     def client(self, account: str, key: str) -> Any:
         url = f"https://127.0.0.1:{self.ports['8333']}"
         return session("us-east-1", url, str(self.directory / "authority.crt"))(account, SECRETS[key])
-
-
-def certificates(directory: Path) -> None:
-    """Make an authority, and a certificate of it for 127.0.0.1."""
-    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2")
-    uses = "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n"
-    (directory / "uses").write_text(uses)
-    authority = ("-x509", "-subj", "/CN=authority", "-keyout", "authority.key", "-out", "authority.crt")
-    host = ("-subj", "/CN=host", "-keyout", "host.key", "-out", "host.csr")
-    sign = ("-in", "host.csr", "-CA", "authority.crt", "-CAkey", "authority.key", "-CAcreateserial", "-days", "2")
-    for argv in (
-        ("req", *new, *authority),
-        ("req", *new, *host),
-        ("x509", "-req", *sign, "-extfile", "uses", "-out", "host.crt"),
-    ):
-        subprocess.run(("openssl", *argv), cwd=directory, check=True, capture_output=True)
 
 
 def answers(port: int) -> bool:

@@ -124,6 +124,23 @@ def _wait(server: Server, process: subprocess.Popen[bytes], directory: Path) -> 
             time.sleep(0.2)
 
 
+def certificates(directory: Path, addresses: list[str]) -> dict[str, str]:
+    """Make an authority and a certificate of it for *addresses*, and return both with the certificate's key."""
+    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2")
+    names = ",".join(f"IP:{address}" for address in addresses)
+    (directory / "uses").write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth,clientAuth\n")
+    authority = ("-x509", "-subj", "/CN=authority", "-keyout", "authority.key", "-out", "authority.crt")
+    host = ("-subj", "/CN=host", "-keyout", "host.key", "-out", "host.csr")
+    sign = ("-in", "host.csr", "-CA", "authority.crt", "-CAkey", "authority.key", "-CAcreateserial", "-days", "2")
+    for argv in (
+        ("req", *new, *authority),
+        ("req", *new, *host),
+        ("x509", "-req", *sign, "-extfile", "uses", "-out", "host.crt"),
+    ):
+        subprocess.run(("openssl", *argv), cwd=directory, check=True, capture_output=True)
+    return {name: (directory / name).read_text() for name in ("authority.crt", "host.crt", "host.key")}
+
+
 def free_ports(count: int) -> list[int]:
     """Return free ports below 20000: SeaweedFS adds 10000 to each for gRPC, and 65535 is the last."""
     found: list[int] = []

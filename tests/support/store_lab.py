@@ -2,10 +2,8 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,29 +12,13 @@ from rackwright.endpoints import s3
 from rackwright.stack import load_stack
 from tests.support.lab import Lab
 from tests.support.log import Log
+from tests.support.object_store import certificates
 
 GATEWAY, DISKS, USER = HOSTS = ("cedar", "aspen", "hazel")
 STACK, STORE, PORT = "cold", "archive", 8333
 ADDRESSES = {name: f"10.144.0.1{number}" for number, name in enumerate(HOSTS, start=1)}
 BUCKETS = ("models", "backups")
 ROLES = {GATEWAY: f"{GATEWAY}/object_store", DISKS: f"{DISKS}/object_store"}
-
-
-def certificates(directory: Path, addresses: list[str]) -> dict[str, str]:
-    """Make an authority and a certificate of it for *addresses*, and return both with the certificate's key."""
-    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2")
-    names = ",".join(f"IP:{address}" for address in addresses)
-    (directory / "uses").write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth,clientAuth\n")
-    authority = ("-x509", "-subj", "/CN=authority", "-keyout", "authority.key", "-out", "authority.crt")
-    host = ("-subj", "/CN=host", "-keyout", "host.key", "-out", "host.csr")
-    sign = ("-in", "host.csr", "-CA", "authority.crt", "-CAkey", "authority.key", "-CAcreateserial", "-days", "2")
-    for argv in (
-        ("req", *new, *authority),
-        ("req", *new, *host),
-        ("x509", "-req", *sign, "-extfile", "uses", "-out", "host.crt"),
-    ):
-        subprocess.run(("openssl", *argv), cwd=directory, check=True, capture_output=True)
-    return {name: (directory / name).read_text() for name in ("authority.crt", "host.crt", "host.key")}
 
 
 def fleet(pem: dict[str, str]) -> dict[str, Any]:

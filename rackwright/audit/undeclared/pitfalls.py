@@ -44,7 +44,7 @@ def nouveau(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 
 
 def unsigned_modules(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
-    """Yield the added modules that the kernel of the next boot refuses, since nobody signed them."""
+    """Yield the added modules that the kernel of the next boot refuses, because they have no signature."""
     if not facts.secure_boot:
         return
     for release, kernel in facts.next_kernels().items():

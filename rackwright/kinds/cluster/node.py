@@ -30,7 +30,7 @@ from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machin
 OWNER = "node"
 """The name of its owner file."""
 JOIN_SECONDS = 900
-"""Time for joining: on a busy host images are unpacked meanwhile."""
+"""Time for joining, which on a busy host includes the unpacking of images."""
 _OWNER_FILE = ownership.owner_file(OWNER)
 _ENTRY = "/run/rackwright-join.yaml"
 _INVITE = """\

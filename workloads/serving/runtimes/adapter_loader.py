@@ -41,7 +41,7 @@ class AdapterLoader:
     def load(self) -> None:
         """Read the file of adapters again, and let vLLM load, replace and unload what differs.
 
-        Requests to other adapters, and to the model itself, go on meanwhile.
+        Requests to other adapters, and to the model itself, go on.
 
         Raises:
             UserError: the file is invalid, weights differ from their digest, an adapter has a larger rank than vLLM has
