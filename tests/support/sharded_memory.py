@@ -2,7 +2,8 @@
 
     torchrun --nproc-per-node 2 -m tests.support.sharded_memory MODEL
 
-Each rank prints a line of JSON for each case, from which `cases` makes figures.
+Each rank writes a line of JSON for each case to a file of its own beside the model: lines that several processes print
+may mix.
 """
 
 import gc
@@ -12,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -90,17 +90,13 @@ def _storages() -> Iterator[tuple[int, int]]:
             yield each.untyped_storage()._cdata, each.untyped_storage().nbytes()
 
 
-def cases(output: str) -> list[dict[str, Any]]:
-    """Return the lines that ranks printed."""
-    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-
-
 def main(directory: Path) -> None:
     workers = join(config_of(directory, *CASES[0]), os.environ)
-    for case in CASES:
-        with tempfile.TemporaryDirectory() as out:
-            held, estimate = measure(config_of(directory, *case), workers, Path(out))
-        print(json.dumps({"case": case, "held": held, "estimate": estimate}), flush=True)
+    with (directory / f"memory-{workers.rank}.jsonl").open("w") as measurements:
+        for case in CASES:
+            with tempfile.TemporaryDirectory() as out:
+                held, estimate = measure(config_of(directory, *case), workers, Path(out))
+            print(json.dumps({"case": case, "held": held, "estimate": estimate}), file=measurements)
     workers.leave()
 
 
