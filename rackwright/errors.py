@@ -5,11 +5,11 @@ import shlex
 from workloads.errors import Diagnostic, UserError, one_line, render, visible
 
 __all__ = [
+    "ChangeRefused",
     "DeclarationError",
     "Diagnostic",
     "EndpointUnreachable",
     "HostUnreachable",
-    "Refused",
     "SetupError",
     "StepFailed",
     "Unreachable",
@@ -34,10 +34,10 @@ class DeclarationError(UserError):
 
 
 class SetupError(UserError):
-    """This computer lacks something that rackwright needs."""
+    """Something that rackwright needs is missing on this computer."""
 
 
-class Refused(UserError):
+class ChangeRefused(UserError):
     """A change that is refused, for example because it would lose data without consent."""
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from rackwright.errors import Diagnostic, Refused, visible
+from rackwright.errors import ChangeRefused, Diagnostic, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,11 +86,13 @@ def require(help: str) -> None:
     """Return if stdin is a terminal, on which the operator can answer.
 
     Raises:
-        Refused: It is none; the error has *help*, which names the option that answers.
+        ChangeRefused: It is none; the error has *help*, which names the option that answers.
     """
     if not sys.stdin.isatty():
         problem = "stdin is no terminal"
-        raise Refused(Diagnostic("command", problem, "a terminal, because the command asks before a change", help))
+        raise ChangeRefused(
+            Diagnostic("command", problem, "a terminal, because the command asks before a change", help)
+        )
 
 
 @contextlib.contextmanager
@@ -107,7 +109,7 @@ def console(stderr: bool = False, file: IO[str] | None = None, width: int | None
     """Return rich's console; control characters in its texts become visible before rich reads the markup.
 
     Args:
-        file: Where it writes instead of the terminal.
+        file: File that it writes instead of the terminal.
         width: Number of columns; None for those of the terminal.
     """
     from rich.console import Console

@@ -3,7 +3,7 @@
 import pytest
 
 from tests import words
-from tests.words import code, is_participle, prose, verdict
+from tests.words import code, is_participle, prose
 
 
 @pytest.mark.parametrize("name", ["told", "_told", "Refused", "_found", "kept", "sealed", "unseen"])
@@ -55,17 +55,9 @@ def test_messages_are_read_as_well():
     assert [each.problem for each in code("m.py", 'raise E("nobody knows")\n')] == ["the word nobody"]
 
 
-def test_a_number_that_is_allowed_only_shrinks():
-    assert verdict({"a.py": 2}, {"a.py": 2}) == []
-    assert verdict({"a.py": 3}, {"a.py": 2}) == ["a.py: 3 findings, at most 2 are allowed"]
-    assert verdict({"a.py": 1}, {"a.py": 2}) == [
-        "a.py: 1 findings, and 2 are allowed: run `python -m tests.words --write`"
-    ]
-
-
-def test_without_a_list_no_finding_is_allowed(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(words, "ALLOWED", tmp_path / "none.txt")
+def test_a_finding_ends_the_check_with_status_1(monkeypatch, capsys):
     monkeypatch.setattr(words, "findings", lambda: [words.Finding("a.py", 3, "the word told")])
 
-    assert words.main([]) == 1
-    assert "a.py:3: the word told" in capsys.readouterr().out
+    assert words.main([]) == words.main(["a"]) == 1
+    assert capsys.readouterr().out == 2 * "a.py:3: the word told\n"
+    assert words.main(["b/"]) == 0

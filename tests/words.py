@@ -1,19 +1,16 @@
-"""The word check of `make lint`: plain sentences and plain names. `python -m tests.words` prints each finding.
+"""The word check of `make lint`: plain sentences and plain names.
 
-A file may have as many findings as tests/words_allowed.txt counts, and no fewer: a number there only shrinks.
-`python -m tests.words --write` writes the smaller numbers.
+`python -m tests.words` prints each finding; `python -m tests.words rackwright/cli` those of one folder.
 """
 
 import ast
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ALLOWED = Path(__file__).with_name("words_allowed.txt")
 CODE = ("rackwright/**/*.py", "workloads/**/*.py", "stacks/**/*.py", "__main__.py")
 TEXT = ("*.md", "docs/**/*.md", "roles/**/*.md", "roles/*/meta/*.yml", "roles/*/tasks/*.yml")
 
@@ -182,44 +179,10 @@ def findings() -> list[Finding]:
     return sorted(set(found))
 
 
-def allowed() -> dict[str, int]:
-    """Return how many findings each file may have; none without tests/words_allowed.txt."""
-    if not ALLOWED.exists():
-        return {}
-    pairs = (line.rsplit(" ", 1) for line in ALLOWED.read_text(encoding="utf-8").splitlines())
-    return {path: int(count) for path, count in pairs}
-
-
-def verdict(counts: dict[str, int], limits: dict[str, int]) -> list[str]:
-    """Return what is wrong with the *counts* of findings by file."""
-    more = [
-        f"{path}: {count} findings, at most {limits.get(path, 0)} are allowed"
-        for path, count in sorted(counts.items())
-        if count > limits.get(path, 0)
-    ]
-    fewer = [
-        f"{path}: {counts.get(path, 0)} findings, and {limit} are allowed: run `python -m tests.words --write`"
-        for path, limit in sorted(limits.items())
-        if counts.get(path, 0) < limit
-    ]
-    return more + fewer
-
-
-def main(argv: list[str]) -> int:
-    found = findings()
-    counts = dict(Counter(finding.path for finding in found))
-    limits = allowed()
-    if argv == ["--write"]:
-        least = {path: min(count, limits.get(path, 0)) for path, count in counts.items()}
-        ALLOWED.write_text("".join(f"{path} {count}\n" for path, count in sorted(least.items()) if count))
-        limits = allowed()
-    elif argv:
-        paths = [path.rstrip("/") for path in argv]
-        print(*(each for each in found if any(each.path.startswith(path) for path in paths)), sep="\n")
-        return 0
-    wrong = verdict(counts, limits)
-    over = {path for path in counts if counts[path] > limits.get(path, 0)}
-    print(*(finding for finding in found if finding.path in over), *wrong, sep="\n", end="\n" if wrong else "")
+def main(paths: list[str]) -> int:
+    wrong = [each for each in findings() if not paths or each.path.startswith(tuple(paths))]
+    for finding in wrong:
+        print(finding)
     return 1 if wrong else 0
 
 

@@ -33,7 +33,7 @@ def visible_gpus(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def hide_other_gpus() -> None:
-    """Let this process and its children see the assigned GPUs alone; before PyTorch uses a GPU.
+    """Hide all but the assigned GPUs from this process and its children; call it before PyTorch uses a GPU.
 
     Raises:
         UserError: the file cannot be read.

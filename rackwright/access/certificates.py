@@ -12,7 +12,7 @@ from socket import gethostname
 from typing import Any
 
 from rackwright.access.enrolment import access
-from rackwright.errors import DeclarationError, Diagnostic, Refused, SetupError, StepFailed, command
+from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, SetupError, StepFailed, command
 from rackwright.schema.problem import hint
 from rackwright.stack import Stack
 
@@ -45,7 +45,7 @@ def issue(
 
     Raises:
         DeclarationError: *stack* declares no automation, or not these principals.
-        Refused: the hosts do not trust the authority, or its key is in the repository.
+        ChangeRefused: the hosts do not trust the authority, or its key is in the repository.
         SetupError: a key is missing.
         StepFailed: ssh-keygen did not sign.
     """
@@ -142,7 +142,9 @@ def _authority_file(stack: Stack, path: Path, trusted: list[str]) -> Path:
     if path.resolve().is_relative_to(stack.project.resolve()):
         problem, expected = f"the authority's key {path} is in the project", "a key outside of the project"
         note = "every reader of the repository would have access to all hosts"
-        raise Refused(Diagnostic("--ca", problem, expected, "Create a new authority outside of the project", note))
+        raise ChangeRefused(
+            Diagnostic("--ca", problem, expected, "Create a new authority outside of the project", note)
+        )
     public = path.with_name(f"{path.name}.pub")
     lines = public.read_text().splitlines() if public.is_file() else _lines("ssh-keygen", "-y", "-f", str(path))
     if not any(_trusts(trusted, line) for line in lines):
@@ -154,9 +156,9 @@ def _trusts(trusted: list[str], line: str) -> bool:
     return line.split()[:2] in [key.split()[:2] for key in trusted]
 
 
-def _untrusted_error(authority: str) -> Refused:
+def _untrusted_error(authority: str) -> ChangeRefused:
     problem, expected = f"no host trusts {authority}", "an authority in roles.access.ca_keys"
-    return Refused(Diagnostic("--ca", problem, expected, "Name such an authority, or declare this one first"))
+    return ChangeRefused(Diagnostic("--ca", problem, expected, "Name such an authority, or declare this one first"))
 
 
 def _read(path: Path) -> Certificate:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from rackwright.access import totp
 from rackwright.core.contract import Command, Put
-from rackwright.errors import DeclarationError, Diagnostic, HostUnreachable, Refused, UserError
+from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, HostUnreachable, UserError
 from rackwright.facts.view import UnknownFact
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.steps import execute
@@ -61,7 +61,7 @@ def enrol(stack: Stack, person: str, replace: bool, progress: Progress) -> Enrol
 
     Raises:
         DeclarationError: no host declares *person*.
-        Refused: there is nothing to do, or hosts have different secrets.
+        ChangeRefused: there is nothing to do, or hosts have different secrets.
         HostUnreachable: no host was reached.
     """
     declared = _hosts_with_code(stack, person)
@@ -77,7 +77,7 @@ def enrol(stack: Stack, person: str, replace: bool, progress: Progress) -> Enrol
         if not lacking:
             problem = f"{person} already has a secret on {_count(having)}"
             help = "Pass --replace to make a new secret, which makes the old one void"
-            raise Refused(Diagnostic(f"stack {stack.name}", problem, help=help))
+            raise ChangeRefused(Diagnostic(f"stack {stack.name}", problem, help=help))
         successes, unwritten = _on_each(lacking, lambda host: _write(hosts, host, person, text, progress))
         if not successes:
             raise next(iter(unwritten.values()))
@@ -113,27 +113,27 @@ def _has_secret(hosts: Hosts, host: str, person: str) -> bool:
     except UnknownFact as reason:
         problem = f"it is unknown whether {person} has a secret on the host ({reason})"
         note, help = "an existing secret is not overwritten", "Correct it on the host, or pass --replace"
-        raise Refused(Diagnostic(host, problem, help=help, note=note)) from None
+        raise ChangeRefused(Diagnostic(host, problem, help=help, note=note)) from None
 
 
 def _common_secret(hosts: Hosts, having: Iterable[str], person: str) -> totp.Secret:
     """Return a secret with the key that all the hosts *having* one share, and with no other part of their files.
 
     Raises:
-        Refused: a host has a file without a key, or hosts have different keys.
+        ChangeRefused: a host has a file without a key, or hosts have different keys.
     """
     path = totp.path(person)
     by_host = {host: totp.Secret.from_file(hosts.texts(host, [path])[path] or "") for host in having}
     help = "Find out who changed it, then pass --replace to make a new secret for all hosts"
     if damaged := sorted(host for host, secret in by_host.items() if secret is None):
         problem = f"the first line of {path} on {', '.join(damaged)} is not a key"
-        raise Refused(Diagnostic(f"user {person}", problem, "26 to 64 letters and digits of base32", help))
+        raise ChangeRefused(Diagnostic(f"user {person}", problem, "26 to 64 letters and digits of base32", help))
     secrets = [secret for secret in by_host.values() if secret is not None]
     if any(secret != secrets[0] for secret in secrets):
         same = [[host for host in by_host if by_host[host] == secret] for secret in dict.fromkeys(secrets)]
         groups = " / ".join(", ".join(sorted(group)) for group in same)
         problem = f"hosts have different secrets of {person}: {groups}"
-        raise Refused(Diagnostic(f"user {person}", problem, "one secret for each person", help))
+        raise ChangeRefused(Diagnostic(f"user {person}", problem, "one secret for each person", help))
     return secrets[0]
 
 

@@ -54,7 +54,7 @@ class AuditResult:
 
 
 @dataclass(frozen=True)
-class Undeclared:
+class UndeclaredThing:
     """A thing on a host that nothing declares, found by a rule."""
 
     host: str
@@ -85,7 +85,7 @@ class AuditReport:
     results: tuple[AuditResult, ...]
     notices: Mapping[str, str] = field(default_factory=dict)
     """Notices that do not concern a property of a host, by subject."""
-    undeclared: tuple[Undeclared, ...] = ()
+    undeclared: tuple[UndeclaredThing, ...] = ()
     """Things that nothing declares, those that the fleet allows included."""
 
     @property
@@ -135,14 +135,14 @@ def compare_each(
     for number, item in enumerate(compared):
         by_host.setdefault(item.source, []).append(number)
     results: dict[int, AuditResult] = {}
-    undeclared: dict[str, tuple[Undeclared, ...]] = {}
+    undeclared: dict[str, tuple[UndeclaredThing, ...]] = {}
     for host, facts in evidence:
         numbers = by_host.pop(host, [])
         for number in numbers:
             results[number] = _compare(stack, compared[number], facts, digests or {})
         if is_searched(stack, host) and isinstance(facts, Facts):
             found = search_host(stack, host, [compared[number] for number in numbers], facts)
-            undeclared[host] = tuple(_undeclared(stack, host, *each, now) for each in found)
+            undeclared[host] = tuple(_undeclared_thing(stack, host, *each, now) for each in found)
     for numbers in by_host.values():
         for number in numbers:
             results[number] = _compare(stack, compared[number], None, digests or {})
@@ -152,9 +152,11 @@ def compare_each(
     return AuditReport(stack.name, ordered, {**(notices or {}), **more}, in_order)
 
 
-def _undeclared(stack: Stack, host: str, rule: Rule, finding: Finding, is_unknown: bool, now: datetime) -> Undeclared:
+def _undeclared_thing(
+    stack: Stack, host: str, rule: Rule, finding: Finding, is_unknown: bool, now: datetime
+) -> UndeclaredThing:
     allowed = admitted_by(stack.fleet.allow, host, rule.id, finding.thing, now)
-    return Undeclared(host, rule.id, finding.thing, finding.found, rule.severity, rule.remedy, allowed, is_unknown)
+    return UndeclaredThing(host, rule.id, finding.thing, finding.found, rule.severity, rule.remedy, allowed, is_unknown)
 
 
 def _compare(

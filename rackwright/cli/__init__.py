@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def _collect_rarely() -> None:
-    """Let the garbage collector run rarely, and not at the end of the process.
+    """Make the garbage collector run rarely, and not at the end of the process.
 
     Nearly all objects of a short command are modules and models, which live as long as the process. Python's defaults
     look at them again and again, and twice at the end: a quarter of the time of `rackwright check`.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rackwright.cli.json_types import IssuedCertificate
 
 app = typer.Typer()
-"""Its commands stand among those of the stack."""
+"""The commands of this module; they stand among those of the stack."""
 
 
 @app.command(rich_help_panel=OPERATE)
@@ -58,7 +58,7 @@ def _show(enrolled: "Enrolment") -> None:
     segno.make(enrolled.secret.uri(enrolled.person, enrolled.issuer), micro=False).terminal(compact=True)
     terminal.show(f"Scan it as {enrolled.issuer}:{enrolled.person}, or type {enrolled.secret.key}")
     terminal.show(f"Emergency codes, each good once: {' '.join(enrolled.secret.emergency)}")
-    terminal.show("Nobody can show either again. Clear this terminal when they are kept.")
+    terminal.show("Neither can be shown again. Clear this terminal after you have stored both.")
 
 
 @app.command(rich_help_panel=OPERATE)
@@ -73,9 +73,11 @@ def cert(
         ),
     ],
     minutes: Annotated[int, typer.Option(min=1, max=480, help="For how long it lets in.")] = 15,
-    principal: Annotated[list[str] | None, typer.Option(help="Of those declared; without it all.")] = None,
+    principal: Annotated[list[str] | None, typer.Option(help="A declared principal; all of them without it.")] = None,
     key: Annotated[Path | None, typer.Option(help="The automation's key; without it that of the login.")] = None,
-    source_address: Annotated[list[str] | None, typer.Option(help="From where alone it lets in.")] = None,
+    source_address: Annotated[
+        list[str] | None, typer.Option(help="Only address or network from which the certificate works.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Issue a short-lived certificate for the automation's key."""

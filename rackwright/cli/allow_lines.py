@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from rackwright.cli import project
 
 if TYPE_CHECKING:
-    from rackwright.audit.report import Undeclared
+    from rackwright.audit.report import UndeclaredThing
 
 
-def write(stack: str, hosts: Iterable[str], undeclared: Iterable["Undeclared"], reason: str) -> None:
+def write(stack: str, hosts: Iterable[str], undeclared: Iterable["UndeclaredThing"], reason: str) -> None:
     """Add a line to the fleet of *stack* for each undeclared thing without one, with the operator as its owner."""
     from rackwright.audit.undeclared.allow import new_lines
     from rackwright.fleet.edit_allow import add_lines

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     HostFacts = Iterator[tuple[str, Facts | UserError]]
 
 app = typer.Typer()
-"""Its commands stand among those of the stack."""
+"""The commands of this module; they stand among those of the stack."""
 
 
 class Format(StrEnum):

@@ -11,7 +11,7 @@ import typer
 from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import MODELS, AsJson
-from rackwright.errors import DeclarationError, Diagnostic, Refused
+from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic
 
 if TYPE_CHECKING:
     from rackwright.cli.json_types import CheckpointData
@@ -121,7 +121,7 @@ def _local(place: str, stack: str | None) -> Iterator[Path]:
     """Yield the path of the archive *place*, which is downloaded first if it is in a bucket.
 
     Raises:
-        Refused: the bucket has no such archive.
+        ChangeRefused: the bucket has no such archive.
         ArchiveDamaged: an object has another content than its manifest says.
     """
     from rackwright.tiering import archive
@@ -134,7 +134,7 @@ def _local(place: str, stack: str | None) -> Iterator[Path]:
     manifest = archive.load_manifest(bucket, place.removeprefix(S3).partition("/")[2])
     if len(manifest.files) != 1:
         problem, help = f"it has {len(manifest.files)} files", "Use `rackwright tier restore`"
-        raise Refused(Diagnostic(place, problem, "one file, as `rackwright backup` writes it", help))
+        raise ChangeRefused(Diagnostic(place, problem, "one file, as `rackwright backup` writes it", help))
     with tempfile.TemporaryDirectory(prefix="rackwright-") as temporary:
         archive.restore(bucket, manifest, LocalDirectory(Path(temporary)), project.notify)
         yield Path(temporary, manifest.files[0].path)

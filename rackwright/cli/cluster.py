@@ -9,7 +9,7 @@ import typer
 
 from rackwright.cli import project
 from rackwright.cli.arguments import StackName
-from rackwright.errors import Diagnostic, Refused
+from rackwright.errors import ChangeRefused, Diagnostic
 
 if TYPE_CHECKING:
     from rackwright.schema.fleet import Fleet
@@ -41,7 +41,7 @@ def execute(
     loaded = project.stack(stack)
     plane = _control_plane(loaded.fleet, cluster, str(loaded.fleet_file))
     hosts = Hosts(loaded.endpoints, loaded.salt)
-    built = filter(None, (programs.found_programs(), pulumi_kubernetes.found()))
+    built = filter(None, (programs.found_programs(), pulumi_kubernetes.built_directory()))
     path = os.pathsep.join(filter(None, (os.environ.get("PATH"), *map(str, built))))
     # the program alone: what follows it may have a secret
     planned = [recording.change(command[0], "run with access to the API", plane)]
@@ -54,7 +54,7 @@ def execute(
                 status = subprocess.run(command, env=environment, check=False).returncode
             except FileNotFoundError:
                 problem, help = f"there is no program {command[0]} on this computer", "Install it, or correct the name"
-                raise Refused(Diagnostic("COMMAND", problem, help=help)) from None
+                raise ChangeRefused(Diagnostic("COMMAND", problem, help=help)) from None
             operation.exit_status, operation.outcome = status, "failed" if status else "done"
     finally:
         hosts.close()
@@ -65,7 +65,7 @@ def _control_plane(fleet: "Fleet", name: str | None, where: str) -> str:
     """Return the host with the control plane of the cluster *name*, or of the only one.
 
     Raises:
-        Refused: the fleet has no such cluster, or several of them and *name* is None.
+        ChangeRefused: the fleet has no such cluster, or several of them and *name* is None.
     """
     from rackwright.schema.problem import hint
 
@@ -75,9 +75,11 @@ def _control_plane(fleet: "Fleet", name: str | None, where: str) -> str:
         return cluster.control_plane
     if name is None:
         help = "Write --cluster NAME" if fleet.clusters else "Declare one under clusters"
-        raise Refused(Diagnostic(where, f"the fleet has {len(fleet.clusters)} clusters", f"clusters: {names}", help))
+        raise ChangeRefused(
+            Diagnostic(where, f"the fleet has {len(fleet.clusters)} clusters", f"clusters: {names}", help)
+        )
     if name not in fleet.clusters:
-        raise Refused(
+        raise ChangeRefused(
             Diagnostic("--cluster", f"got {name!r}", f"clusters: {names}", hint(name, fleet.clusters, "Declare it"))
         )
     return fleet.clusters[name].control_plane

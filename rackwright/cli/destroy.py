@@ -24,7 +24,7 @@ def run(name: str, yes: bool) -> int:
     """Remove the resources of the stack *name* from their hosts, and return rackwright's exit status.
 
     Raises:
-        Refused: The command would have to ask, and stdin is no terminal; or the state has another format.
+        ChangeRefused: The command would have to ask, and stdin is no terminal; or the state has another format.
     """
     stack = project.stack(name)
     if not yes:

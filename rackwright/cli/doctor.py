@@ -92,7 +92,7 @@ def _pulumi() -> Check:
 
 def _acceleration() -> Check:
     device, feature = Path("/dev/kvm"), "fast virtual machines"
-    stored = accelerator.stored()
+    stored = accelerator.stored_accelerator()
     if stored == "kvm":
         return Check(feature, "ready", "KVM")
     if stored == "tcg" and device.exists():

@@ -14,7 +14,7 @@ from rackwright import __version__, locations, terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import SET_UP
 from rackwright.cli.upgrade import SCHEMA, diff
-from rackwright.errors import Diagnostic, Refused, command
+from rackwright.errors import ChangeRefused, Diagnostic, command
 from rackwright.files import write_atomic
 
 app = typer.Typer()
@@ -59,7 +59,7 @@ def init(
     """
     if python and example is not Example.rack:
         problem, help = f"the example {example.value} is declared in YAML alone", "Leave out --python or --example"
-        raise Refused(Diagnostic("--python", problem, "the example rack", help))
+        raise ChangeRefused(Diagnostic("--python", problem, "the example rack", help))
     from rackwright.cli.pulumi_project import add_rackwright
 
     existing = directory / "Pulumi.yaml"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.cli import project
-from rackwright.errors import Diagnostic, Refused
+from rackwright.errors import ChangeRefused, Diagnostic
 from rackwright.files import write_atomic
 from rackwright.hosts.ansible import connection_variables
 from rackwright.hosts.memory import in_memory
@@ -39,7 +39,7 @@ def write(stack: Stack, directory: Path) -> Path:
     """Write the complete inventory of *stack* to *directory*, and return the file.
 
     Raises:
-        Refused: The file would be on a disk, or others could read it.
+        ChangeRefused: The file would be on a disk, or others could read it.
     """
     _check(directory)
     stack = project.secrets(stack)
@@ -55,7 +55,7 @@ def _check(directory: Path) -> None:
     if problem := _problem(directory):
         expected = "a directory of yours with mode 0700 on a tmpfs or ramfs"
         help = "Create one with `mktemp -d -p /dev/shm`, and name it"
-        raise Refused(Diagnostic(str(directory), problem, expected, help, "the files contain secrets"))
+        raise ChangeRefused(Diagnostic(str(directory), problem, expected, help, "the files contain secrets"))
 
 
 def _problem(directory: Path) -> str | None:

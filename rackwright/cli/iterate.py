@@ -56,7 +56,7 @@ def run(request: IterationRequest, as_json: bool, yes: bool) -> None:
         yes: Whether to change the hosts without asking the operator after the preview.
 
     Raises:
-        Refused: The last stage would have to ask, and stdin is no terminal.
+        ChangeRefused: The last stage would have to ask, and stdin is no terminal.
         StageFailed: A stage refused or failed before there was a report.
     """
     if request.until is Stage.UP and not yes:  # before hours of training

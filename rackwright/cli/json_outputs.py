@@ -98,18 +98,18 @@ def json_schema(command: str) -> dict[str, Any]:
         document = schema["$defs"][choice["$ref"].rpartition("/")[2]]
         document["properties"] = {VERSION: _VERSION_SCHEMA, **document["properties"]}
         document["required"] = [VERSION, *document["required"]]
-    return {"$schema": DIALECT, "title": f"rackwright {command}", **_published(schema)}
+    return {"$schema": DIALECT, "title": f"rackwright {command}", **_publish(schema)}
 
 
-def _published(schema: Any) -> Any:
+def _publish(schema: Any) -> Any:
     """Return *schema* without pydantic's titles, and open for keys that a later version of rackwright adds."""
     if isinstance(schema, list):
-        return [_published(each) for each in schema]
+        return [_publish(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
     parts = {key: value for key, value in schema.items() if key != "title" and value is not False}
     named = {key: parts.pop(key) for key in ("$defs", "properties") if key in parts}
     return {
-        **{key: {name: _published(each) for name, each in below.items()} for key, below in named.items()},
-        **{key: _published(value) for key, value in parts.items()},
+        **{key: {name: _publish(each) for name, each in below.items()} for key, below in named.items()},
+        **{key: _publish(value) for key, value in parts.items()},
     }

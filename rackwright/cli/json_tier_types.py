@@ -91,7 +91,7 @@ class StayData(TypedDict):
 
 
 class PlacementPlan(TypedDict):
-    """What the placement of the fleet would move."""
+    """Moves that the placement of the fleet asks for."""
 
     moves: Sequence[RelocationData]
     """The moves, in their order."""
@@ -102,7 +102,7 @@ class PlacementPlan(TypedDict):
 
 
 class PlacementResult(TypedDict):
-    """What the placement of the fleet has moved."""
+    """Moves that the placement of the fleet has made."""
 
     moved: Sequence[RelocationData]
     """Finished moves."""

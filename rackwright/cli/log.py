@@ -267,14 +267,14 @@ def _compare(checked: "Chain", name: str, signers: "Mapping[str, PublicKey] | No
 
 
 def _show_verification(path: Path, checked: "Chain", broken: "Break | None", places: Sequence[_PlaceResult]) -> None:
-    from rackwright.log.chain import unfinished
+    from rackwright.log.chain import unfinished_operations
     from rackwright.log.reading import format_count
 
     terminal.show(f"{path}: {broken}" if broken else f"{path}: {format_count(checked.lines)}, whole")
     for name, state in checked.state.keys.items():
         revoked = f", revoked by entry {state.revoked_at}" if state.revoked_at is not None else ""
         terminal.show(f"  key {name}, of entry {state.added_at}{revoked}")
-    for entry in unfinished(checked.entries):
+    for entry in unfinished_operations(checked.entries):
         subject = entry.get("resource") or entry["stack"]
         terminal.show(f"  entry {entry['sequence']}: {entry['command']} {subject} has no end")
     for place in places:
@@ -287,7 +287,7 @@ def _show_verification(path: Path, checked: "Chain", broken: "Break | None", pla
 def _verification(
     path: Path, checked: "Chain", broken: "Break | None", places: Sequence[_PlaceResult]
 ) -> "LogVerification":
-    from rackwright.log.chain import unfinished
+    from rackwright.log.chain import unfinished_operations
 
     return {
         "path": str(path),
@@ -298,7 +298,7 @@ def _verification(
             {"fingerprint": name, "added_at": state.added_at, "revoked_at": state.revoked_at}
             for name, state in checked.state.keys.items()
         ],
-        "unfinished": [entry["sequence"] for entry in unfinished(checked.entries)],
+        "unfinished": [entry["sequence"] for entry in unfinished_operations(checked.entries)],
         "heads": [_heads_data(each) for each in places],
     }
 

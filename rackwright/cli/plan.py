@@ -191,18 +191,18 @@ def _resource_lines(
     count = len(plan.steps)
     yield f"{name}: {label}" + (f", {count} step{'s' * (count != 1)}" if count else "")
     shown = plan.differences if steps else plan.differences[:DIFFERENCES_MAX]
-    yield from _indented(f"differs: {text}" for text in shown)
+    yield from _indent(f"differs: {text}" for text in shown)
     if left_out := len(plan.differences) - len(shown):
         yield f"  … and {left_out} more differences"
     if steps:
-        yield from _indented(plan.notes)
-        yield from _indented(format_step(number, count, text) for number, text in enumerate(plan.steps, start=1))
-    yield from _indented(f"destroys {text}" for text in plan.destroys)
-    yield from _indented(f"by hand: {text}" for text in plan.by_hand)
-    yield from _indented(messages)
+        yield from _indent(plan.notes)
+        yield from _indent(format_step(number, count, text) for number, text in enumerate(plan.steps, start=1))
+    yield from _indent(f"destroys {text}" for text in plan.destroys)
+    yield from _indent(f"by hand: {text}" for text in plan.by_hand)
+    yield from _indent(messages)
     if diff and plan.changes:
-        yield from _indented([plan.changes])
+        yield from _indent([plan.changes])
 
 
-def _indented(texts: Iterable[str]) -> Iterator[str]:
+def _indent(texts: Iterable[str]) -> Iterator[str]:
     return (f"  {line}" for text in texts for line in text.splitlines())

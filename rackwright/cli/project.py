@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rackwright import locations, terminal
-from rackwright.errors import Diagnostic, Refused, SetupError
+from rackwright.errors import ChangeRefused, Diagnostic, SetupError
 from rackwright.files import write_atomic
 
 if TYPE_CHECKING:
@@ -133,13 +133,13 @@ def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
     """Write *files*, readable for everyone, to *directory*, which has no other files.
 
     Raises:
-        Refused: The directory has other files.
+        ChangeRefused: The directory has other files.
     """
     others = sorted({path.name for path in directory.iterdir()} - {*files}) if directory.is_dir() else []
     if others:
         problem = f"the directory contains another file, {others[0]}"
         expected = "a directory that is absent, empty, or has only files of an earlier run"
-        raise Refused(Diagnostic(str(directory), problem, expected, "Name another directory"))
+        raise ChangeRefused(Diagnostic(str(directory), problem, expected, "Name another directory"))
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         path = directory / name

@@ -14,7 +14,7 @@ from rackwright import terminal
 from rackwright.cli import plan, project, pulumi_entries, recording, removal, state
 from rackwright.cli.killed import killed_error
 from rackwright.cli.removal import Removal
-from rackwright.errors import DeclarationError, Diagnostic, Refused, SetupError, command
+from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, SetupError, command
 from rackwright.files import write_atomic
 from rackwright.kinds.table import KINDS
 from rackwright.lock.tree import find_missing
@@ -66,7 +66,7 @@ def preview(stack: str, selection: Selection = WHOLE, form: Form = SUMMARY, save
     with _prepare(stack, selection) as command_run:
         planned = _plan(command_run)
         _show(planned, form, terminal.show)
-        if save and not planned.stopped:
+        if save and not planned.has_stopped:
             write_atomic(save, f"{_saved_plan(stack, planned).model_dump_json(indent=2)}\n")
             apply = command("rackwright up {} --plan {}", stack, save)
             project.notify(f"the plan is in {save}; apply it with {apply}")
@@ -89,7 +89,7 @@ def up(
         stdout: The stream for pulumi's output; None for rackwright's own stdout. With one, the plan goes to stderr.
 
     Raises:
-        Refused: The command would have to ask, and stdin is no terminal; or another pulumi has locked the state.
+        ChangeRefused: The command would have to ask, and stdin is no terminal; or another pulumi has locked the state.
     """
     with _prepare(stack, selection) as command_run:
         approved = saved_plan.load(saved, stack) if saved else None
@@ -101,7 +101,7 @@ def up(
         # and resources that do not depend on a refused one are still changed.
         planned = _plan(command_run, changes=True)
         _show(planned, form, terminal.show if stdout is None else terminal.notify)
-        if planned.stopped:
+        if planned.has_stopped:
             return finish(planned, "up")
         asks = not yes and (planned.status or planned.changed_resources)
         if asks and not terminal.confirm(_question(stack, planned)):
@@ -155,7 +155,7 @@ def _plan(run: _CommandRun, changes: bool = False) -> "PulumiRun":
     if changes:
         state.require_unlocked(name, run.environment)
     planned = preview_resources(name, run.scratch / "preview", run.environment, run.total, run.targets)
-    if planned.stopped or not (removed := planned.removed):
+    if planned.has_stopped or not (removed := planned.removed_names):
         return planned
     resources = [each for each in state_format.managed_resources(deployment) if removal.name_of(each) in removed]
     return planned.with_removals(removal.plan_removals(run.stack, resources))
@@ -185,14 +185,14 @@ def _targets(stack: Stack, hosts: Sequence[str]) -> list[str]:
 
     Raises:
         DeclarationError: The fleet has no such host.
-        Refused: The stack has runs or servers, whose resources on several hosts belong together.
+        ChangeRefused: The stack has runs or servers, whose resources on several hosts belong together.
     """
     if wrong := [*stack.unknown_host_errors(*hosts)]:
         raise DeclarationError(*wrong)
     if hosts and stack.fleet.uses:
         problem = "the stack has runs or servers, whose parts on several hosts belong together"
         help = "Leave out --host, or name the stack of the hosts"
-        raise Refused(Diagnostic("--host", problem, "a stack of hosts", help))
+        raise ChangeRefused(Diagnostic("--host", problem, "a stack of hosts", help))
     patterns = [f"**::{host}{rest}" for host in hosts for rest in ("", "/**")]
     return [word for pattern in (patterns and [f"**{RACK}::**", *patterns]) for word in ("--target", pattern)]
 
@@ -202,7 +202,7 @@ def _saved_plan(stack: str, planned: "PulumiRun") -> SavedPlan:
     resources = {
         id: SavedResource(claims=record.claims, steps=record.steps, texts=record.texts)
         for id, record in sorted(planned.plans.items())
-        if id not in planned.removed
+        if id not in planned.removed_names
     }
     removed = sorted(change.name for change in planned.changes if change.op == "delete" and change.type in KINDS)
     return SavedPlan(stack=stack, resources=resources, removed=tuple(removed))
@@ -239,7 +239,7 @@ class PulumiRun:
         return sum(change.type in KINDS for change in self.changes)
 
     @property
-    def removed(self) -> set[str]:
+    def removed_names(self) -> set[str]:
         """The names of the resources that leave their hosts: the program has them under no other URN."""
         changes = [change for change in self.events.changes if change.type in KINDS]
         declared = {change.name for change in changes if change.op != "delete"} | {*self.events.unchanged}
@@ -258,7 +258,7 @@ class PulumiRun:
         )
 
     @property
-    def stopped(self) -> bool:
+    def has_stopped(self) -> bool:
         """Whether a signal, the user or an error outside the resources ended it, so that no command should follow."""
         return self.status < 0 or self.status in INTERRUPTED or self.status > 1
 
@@ -364,7 +364,7 @@ def read_state(stack: str, environment: Mapping[str, str]) -> dict[str, Any]:
     """Return the deployment of the stack's state; an empty one is created if there is none.
 
     Raises:
-        Refused: The state has the format of another version.
+        ChangeRefused: The state has the format of another version.
     """
     deployment = json.loads(state.select(stack, project.directory(), environment)).get("deployment") or {}
     for found in state_format.formats(deployment):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rackwright.errors import Diagnostic, Refused
+from rackwright.errors import ChangeRefused, Diagnostic
 from rackwright.fleet.upgrade import edit
 
 STACKS = "stacks"
@@ -17,7 +17,7 @@ def add_rackwright(text: str, where: str) -> str:
         where: The path of the file.
 
     Raises:
-        Refused: The text is no project of Pulumi, or has another value in the place of one of them.
+        ChangeRefused: The text is no project of Pulumi, or has another value in the place of one of them.
     """
     from ruamel.yaml.error import YAMLError
 
@@ -25,22 +25,22 @@ def add_rackwright(text: str, where: str) -> str:
         return edit(text, lambda content: _add(content, where))
     except YAMLError as error:
         problem = f"it cannot be read: {' '.join(str(error).split())}"
-        raise Refused(Diagnostic(where, problem, "a project file of Pulumi", "Correct the file")) from None
+        raise ChangeRefused(Diagnostic(where, problem, "a project file of Pulumi", "Correct the file")) from None
 
 
 def _add(content: Any, where: str) -> None:
     if not isinstance(content, dict):
-        raise Refused(Diagnostic(where, "it has no keys", "a project file of Pulumi", "Correct the file"))
+        raise ChangeRefused(Diagnostic(where, "it has no keys", "a project file of Pulumi", "Correct the file"))
     if (directory := content.setdefault("stackConfigDir", STACKS)) != STACKS:
         help = "Move the settings of the stacks there, or write the project of rackwright to another directory"
-        raise Refused(Diagnostic(where, f"got stackConfigDir {directory!r}", f"stackConfigDir {STACKS!r}", help))
+        raise ChangeRefused(Diagnostic(where, f"got stackConfigDir {directory!r}", f"stackConfigDir {STACKS!r}", help))
     providers = _below(_below(content, "plugins", {}, where), "providers", [], where)
     ours = [each for each in providers if isinstance(each, dict) and each.get("name") == PROVIDER["name"]]
     if not ours:
         providers.append(_in_one_line(PROVIDER))
     elif dict(ours[0]) != PROVIDER:
         help = "Remove the entry, and run the command again"
-        raise Refused(Diagnostic(where, f"got the provider {dict(ours[0])}", f"the provider {PROVIDER}", help))
+        raise ChangeRefused(Diagnostic(where, f"got the provider {dict(ours[0])}", f"the provider {PROVIDER}", help))
 
 
 def _below(content: Any, key: str, default: Any, where: str) -> Any:
@@ -49,7 +49,7 @@ def _below(content: Any, key: str, default: Any, where: str) -> Any:
         content[key] = default
     if not isinstance(content[key], type(default)):
         sort = "a mapping" if isinstance(default, dict) else "a list"
-        raise Refused(Diagnostic(where, f"got {key} {content[key]!r}", sort, "Correct the file"))
+        raise ChangeRefused(Diagnostic(where, f"got {key} {content[key]!r}", sort, "Correct the file"))
     return content[key]
 
 

@@ -13,7 +13,7 @@ from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli import twin as twin_commands
 from rackwright.cli.arguments import REHEARSE, AsJson, HostNames, StackName
-from rackwright.errors import DeclarationError, Diagnostic, Refused, command
+from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, command
 
 if TYPE_CHECKING:
     from rackwright.facts.facts import Facts
@@ -110,7 +110,7 @@ def compare(before: Mapping[str, "Facts"], after: Mapping[str, "Facts"]) -> Resu
 
     def result(host: str, facts: "Facts") -> HostResult:
         differences = rebuilt.differences(before[host], facts) if host in before else None
-        return HostResult(differences, rebuilt.count(facts), rebuilt.unknown(facts))
+        return HostResult(differences, rebuilt.count(facts), rebuilt.unknown_paths(facts))
 
     return Results({host: result(host, facts) for host, facts in after.items()}, rebuilt.digest(after))
 
@@ -135,22 +135,25 @@ def _check(stack: "Stack", hosts: Sequence[str], before: Path | None, yes: bool)
 
     Raises:
         DeclarationError: The stack has no such host.
-        Refused: The stack has runs or servers; its target is a rack, and no facts are named; or there is no terminal.
+        ChangeRefused: The stack has runs or servers; its target is a rack, and no facts are named; or there is no
+            terminal.
     """
     if wrong := [*stack.unknown_host_errors(*hosts)]:
         raise DeclarationError(*wrong)
     if kept := [
         Diagnostic(host, f"the host is {stack.maintenance[host]}") for host in hosts if host in stack.maintenance
     ]:
-        raise Refused(*kept)
+        raise ChangeRefused(*kept)
     where = f"stack {stack.name}"
     if stack.fleet.uses:
         problem, help = "the stack has runs or servers", "Name the stack of the hosts"
-        raise Refused(Diagnostic(where, problem, "a stack of hosts", help))
+        raise ChangeRefused(Diagnostic(where, problem, "a stack of hosts", help))
     if stack.twin is None and before is None:
         save = command("rackwright audit {} --save {}", stack.name, "DIR")
         help = f"Run {save}, reinstall the hosts, and run this command with `--before DIR`"
-        raise Refused(Diagnostic(where, "its target is `rack`, whose hosts rackwright cannot reinstall", help=help))
+        raise ChangeRefused(
+            Diagnostic(where, "its target is `rack`, whose hosts rackwright cannot reinstall", help=help)
+        )
     if not yes:
         again = command("rackwright rebuild {}", stack.name)
         terminal.require(f"Run {again} on a terminal, or pass --yes to delete the disks unseen")
@@ -160,13 +163,13 @@ def _check_packages(stack: "Stack") -> None:
     """Compare the files of the local repository with the lock.
 
     Raises:
-        Refused: A file differs.
+        ChangeRefused: A file differs.
     """
     from rackwright.lock.tree import find_damaged
 
     if stack.lock and stack.brings_packages and (damaged := find_damaged(stack.lock)):
         help = f"Remove that file, and run {command('rackwright lock --fetch {}', stack.name)}"
-        raise Refused(Diagnostic(str(stack.lock_file), damaged, "the files in the lock", help))
+        raise ChangeRefused(Diagnostic(str(stack.lock_file), damaged, "the files in the lock", help))
 
 
 def _save_facts(stack: "Stack", hosts: Sequence[str], folder: Path) -> dict[str, "Facts"]:
@@ -187,7 +190,7 @@ def _load(folder: Path, hosts: Sequence[str]) -> dict[str, "Facts"]:
     """Return the newest facts of *hosts* in *folder*.
 
     Raises:
-        Refused: The directory has no facts of a host.
+        ChangeRefused: The directory has no facts of a host.
         SnapshotError: The directory or a file in it cannot be read.
     """
     from rackwright.facts import snapshot
@@ -195,7 +198,7 @@ def _load(folder: Path, hosts: Sequence[str]) -> dict[str, "Facts"]:
     found = snapshot.load(folder, datetime.now(UTC))
     if missing := [host for host in hosts if host not in found]:
         problem, help = f"the directory has no facts of {', '.join(missing)}", "Name another directory, or fewer hosts"
-        raise Refused(Diagnostic(str(folder), problem, "facts that `audit --save` wrote", help))
+        raise ChangeRefused(Diagnostic(str(folder), problem, "facts that `audit --save` wrote", help))
     return {host: found[host] for host in hosts}
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from rackwright.cli import project, state
-from rackwright.errors import Diagnostic, Refused, command
+from rackwright.errors import ChangeRefused, Diagnostic, command
 from rackwright.files import fsync_directory
 from rackwright.kinds.shared.unit_overrides import split_overrides
 from rackwright.kinds.table import KINDS
@@ -40,8 +40,8 @@ def check_complete(
     """Check that the stack loses nothing when the state *deployment* is moved aside.
 
     Raises:
-        Refused: A host of the state was not read, so its resources could not be taken over; or data that the state
-            knows is absent on its host, and the next `up` would create it again.
+        ChangeRefused: A host of the state was not read, so its resources could not be taken over; or data that the
+            state knows is absent on its host, and the next `up` would create it again.
     """
     names = {resource["urn"].rpartition("::")[2]: resource for resource in state_format.managed_resources(deployment)}
     hosts = dict.fromkeys(name.partition("/")[0] for name in names)
@@ -51,7 +51,7 @@ def check_complete(
         if resource.get("outputs", {}).get("created") and name in results:
             refusals += _lost_data(stack, results[name], evidence)
     if refusals:
-        raise Refused(*refusals)
+        raise ChangeRefused(*refusals)
 
 
 def set_aside(stack: str, exported: str) -> Path:
@@ -60,13 +60,13 @@ def set_aside(stack: str, exported: str) -> Path:
     The state keeps the salt or provider of its secrets. An interrupted call can be repeated.
 
     Raises:
-        Refused: The file exists with another state, or the state has changed since it was exported.
+        ChangeRefused: The file exists with another state, or the state has changed since it was exported.
         StepFailed: Pulumi failed.
     """
     if state.pulumi(stack, "stack", "export") != exported:
         problem, note = "its state has changed during this command", "nothing was set aside"
         help = "Wait for the other command that changes the stack, and run this one again"
-        raise Refused(Diagnostic(f"stack {stack}", problem, help=help, note=note))
+        raise ChangeRefused(Diagnostic(f"stack {stack}", problem, help=help, note=note))
     content = json.loads(exported)
     deployment = content["deployment"]
     number = next(state_format.formats(deployment), state_format.FIRST_FORMAT)
@@ -140,5 +140,5 @@ def _write_once(path: Path, content: str) -> None:
             if path.read_text(encoding="utf-8") != content:
                 problem, note = "the file has another state", "a state that was set aside is never overwritten"
                 help = "Move the file to another directory, and run the command again"
-                raise Refused(Diagnostic(str(path), problem, help=help, note=note)) from None
+                raise ChangeRefused(Diagnostic(str(path), problem, help=help, note=note)) from None
     fsync_directory(path.parent)

@@ -13,7 +13,7 @@ from rackwright.errors import DeclarationError, UserError
 from rackwright.locations import stack_names
 
 if TYPE_CHECKING:
-    from rackwright.audit.report import AuditResult, Undeclared
+    from rackwright.audit.report import AuditResult, UndeclaredThing
     from rackwright.cli.json_types import HostStatus, LastChange, StackStatus
 
 
@@ -134,7 +134,7 @@ def _host_status(row: HostRow) -> "HostStatus":
     return {"resources": row.resources, "state": row.state, "notices": row.notices}
 
 
-def host_rows(results: Iterable["AuditResult"], undeclared: Sequence["Undeclared"] = ()) -> list[HostRow]:
+def host_rows(results: Iterable["AuditResult"], undeclared: Sequence["UndeclaredThing"] = ()) -> list[HostRow]:
     """Return a row for each host of *results*, which counts the *undeclared* things of the host."""
     by_host = sorted(results, key=_host)
     return [
@@ -147,7 +147,7 @@ def _host(result: "AuditResult") -> str:
     return result.name.partition("/")[0]
 
 
-def _host_row(host: str, results: list["AuditResult"], undeclared: Sequence["Undeclared"]) -> HostRow:
+def _host_row(host: str, results: list["AuditResult"], undeclared: Sequence["UndeclaredThing"]) -> HostRow:
     differing = sum(len(result.known_differences) for result in results)
     unknown = sum(len(result.unknown_differences) for result in results)
     unknown += sum(item.is_unknown and item.allowed is None for item in undeclared)

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from rackwright.cli import project
 from rackwright.cli.killed import killed_error
-from rackwright.errors import Diagnostic, Refused, SetupError, StepFailed, command
+from rackwright.errors import ChangeRefused, Diagnostic, SetupError, StepFailed, command
 
 
 def pulumi(stack: str, *argv: str) -> str:
@@ -69,7 +69,7 @@ def require_unlocked(stack: str, environment: Mapping[str, str]) -> None:
     """Return if no pulumi holds the lock of the state; select() has released those of dead processes.
 
     Raises:
-        Refused: A pulumi holds it.
+        ChangeRefused: A pulumi holds it.
     """
     for lock in _locks(environment):
         if f"/{stack}/" in str(lock):
@@ -77,7 +77,7 @@ def require_unlocked(stack: str, environment: Mapping[str, str]) -> None:
             problem = f"process {holder['pid']} on {holder['hostname']} has locked the state"
             help = f"Wait for its end; if it has died, run {command('pulumi cancel --stack {}', stack)}"
             note = "nothing was changed"
-            raise Refused(Diagnostic(f"stack {stack}", problem, help=help, note=note, id="stack-locked"))
+            raise ChangeRefused(Diagnostic(f"stack {stack}", problem, help=help, note=note, id="stack-locked"))
 
 
 def _check_state_files(stack: str, environment: Mapping[str, str]) -> None:

@@ -18,7 +18,7 @@ def read(stack: str) -> tuple[DeclaredResource, ...]:
     """Return the resources in the state of *stack*, in the order of the state.
 
     Raises:
-        Refused: The state has another format.
+        ChangeRefused: The state has another format.
         SetupError: A resource has another shape.
         StepFailed: Pulumi failed.
     """

@@ -58,7 +58,7 @@ def plan_(
     if directory is None:
         placement.show_plan(loaded, as_json)
         return
-    opened = open_bucket(loaded, _required(bucket))
+    opened = open_bucket(loaded, _require_bucket(bucket))
     with _directory(loaded, directory) as source:
         planned = archive.plan(opened, name or _name(directory), source)
     _show_plan(opened, planned, as_json)
@@ -91,7 +91,7 @@ def move(
     if directory is None:
         placement.follow(loaded, limit, yes, as_json)
         return
-    opened = open_bucket(loaded, _required(bucket))
+    opened = open_bucket(loaded, _require_bucket(bucket))
     with _directory(loaded, directory) as source:
         planned = archive.plan(opened, name or _name(directory), source)
         if not as_json:
@@ -216,10 +216,10 @@ def _bytes_per_second(text: str | None) -> int | None:
     try:
         return None if text is None else parse_size(text)
     except Problem as problem:
-        raise DeclarationError(problem.located("--bandwidth")) from None
+        raise DeclarationError(problem.at("--bandwidth")) from None
 
 
-def _required(bucket: str | None) -> str:
+def _require_bucket(bucket: str | None) -> str:
     """Return *bucket*.
 
     Raises:

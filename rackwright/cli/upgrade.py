@@ -33,7 +33,7 @@ def upgrade(
     """
     if check == write:
         raise typer.BadParameter("one of --check and --write is needed", param_hint="--check")
-    texts = dict(_upgraded(Path(os.path.relpath(project.directory()))))
+    texts = dict(_upgrades(Path(os.path.relpath(project.directory()))))
     diffs = {str(path): "".join(diff(path, text)) for path, text in texts.items()}
     if write:
         for path, text in texts.items():
@@ -49,7 +49,7 @@ def upgrade(
     raise typer.Exit(int(bool(diffs) and check))
 
 
-def _upgraded(root: Path) -> Iterator[tuple[Path, str]]:
+def _upgrades(root: Path) -> Iterator[tuple[Path, str]]:
     """Yield each file of the project *root* that changes, with its new text.
 
     Raises:

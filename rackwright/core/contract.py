@@ -9,7 +9,7 @@ from pydantic import ConfigDict
 from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
-from rackwright.schema.base import Described
+from rackwright.schema.base import DescribedModel
 
 Scalar = str | int | float | bool | tuple[str, ...]
 Scope = Literal["host", "kernel", "hardware"]
@@ -295,7 +295,7 @@ class Plan:
         return any(isinstance(step, Command | Call) and step.creates for step in self.steps)
 
 
-class SpecPart(Described):
+class SpecPart(DescribedModel):
     """The base class of a part of a spec."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)

@@ -83,7 +83,7 @@ class Endpoints:
 
     @contextlib.contextmanager
     def lease(self, source: EndpointSource) -> Iterator[None]:
-        """Let no other resource of *source* change in this process."""
+        """Keep other resources of *source* from changing in this process."""
         with self._state(source).changing:
             yield
 

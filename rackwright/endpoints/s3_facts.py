@@ -135,9 +135,9 @@ def _setting(client: Any, operation: str, bucket: str) -> Any:
         return getattr(client, operation)(Bucket=bucket)
     except ClientError as error:
         code = _code(error)
-        return {} if code == _ABSENT.get(operation) or code in NOT_IMPLEMENTED else _unknown(format_error(error))
+        return {} if code == _ABSENT.get(operation) or code in NOT_IMPLEMENTED else _unknown_value(format_error(error))
     except BotoCoreError as error:
-        return _unknown(str(error))
+        return _unknown_value(str(error))
 
 
 def _convert(answer: Any, convert: Callable[[Any], Any]) -> Any:
@@ -146,7 +146,7 @@ def _convert(answer: Any, convert: Callable[[Any], Any]) -> Any:
     try:
         return convert(answer)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        return _unknown(f"the answer has another form than S3 documents: {error!r}")
+        return _unknown_value(f"the answer has another form than S3 documents: {error!r}")
 
 
 def _convert_all(answer: Any, names: tuple[str, ...], convert: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
@@ -218,9 +218,9 @@ def _is_empty(client: Any, bucket: str) -> Any:
         versions = client.list_object_versions(Bucket=bucket, MaxKeys=1)
         uploads = client.list_multipart_uploads(Bucket=bucket, MaxUploads=1)
     except ClientError as error:
-        return _unknown(format_error(error))
+        return _unknown_value(format_error(error))
     except BotoCoreError as error:
-        return _unknown(str(error))
+        return _unknown_value(str(error))
     return not (versions.get("Versions") or versions.get("DeleteMarkers") or uploads.get("Uploads"))
 
 
@@ -232,11 +232,11 @@ def _restore_test(client: Any, bucket: str) -> Any:
         found = json.loads(client.get_object(Bucket=bucket, Key=RESTORE_TEST)["Body"].read())
         return {"at": float(found["at"]), "passed": bool(found["passed"])}
     except ClientError as error:
-        return None if _code(error) == "NoSuchKey" else _unknown(format_error(error))
+        return None if _code(error) == "NoSuchKey" else _unknown_value(format_error(error))
     except BotoCoreError as error:
-        return _unknown(str(error))
+        return _unknown_value(str(error))
     except (ValueError, TypeError, KeyError):
-        return _unknown(f"{RESTORE_TEST} is no result of a test")
+        return _unknown_value(f"{RESTORE_TEST} is no result of a test")
 
 
 def _anonymous(request: Callable[[], Any]) -> Any:
@@ -247,9 +247,9 @@ def _anonymous(request: Callable[[], Any]) -> Any:
         request()
     except ClientError as error:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        return "refused" if status in (401, 403) else _unknown(format_error(error))
+        return "refused" if status in (401, 403) else _unknown_value(format_error(error))
     except BotoCoreError as error:
-        return _unknown(str(error))
+        return _unknown_value(str(error))
     return "allowed"
 
 
@@ -258,12 +258,12 @@ def _clock_skew(date: str | None) -> Any:
     try:
         return round((parsedate_to_datetime(str(date)) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):
-        return _unknown("the server sends no date")
+        return _unknown_value("the server sends no date")
 
 
 def _code(error: Any) -> str:
     return str(error.response.get("Error", {}).get("Code"))
 
 
-def _unknown(reason: str) -> dict[str, str]:
+def _unknown_value(reason: str) -> dict[str, str]:
     return {"unknown": reason}

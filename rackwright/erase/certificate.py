@@ -9,7 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, Validatio
 from rackwright.erase.plan import METHODS
 from rackwright.errors import Diagnostic, SetupError, StepFailed, UserError, command
 from rackwright.files import write_atomic
-from rackwright.schema.base import Described
+from rackwright.schema.base import DescribedModel
 
 NAMESPACE = "rackwright-erasure"
 """Purpose of the signature; ssh-keygen rejects a signature that was made for another purpose."""
@@ -25,7 +25,7 @@ class CertificateInvalid(UserError):
     exit_status = 1
 
 
-class _Schema(Described):
+class _Schema(DescribedModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 

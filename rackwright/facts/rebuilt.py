@@ -52,7 +52,7 @@ SHOWN = 120
 def differences(before: Facts, after: Facts) -> tuple[str, ...]:
     """Return a line for each value that differs: its path, the value before, and the value now."""
     return tuple(
-        f"{_text_of(path)}: {_shown(old)} before, {_shown(new)} now"
+        f"{_text_of(path)}: {_shorten(old)} before, {_shorten(new)} now"
         for path, old, new in different_values((), stable(before), stable(after))
     )
 
@@ -71,7 +71,7 @@ def count(facts: Facts) -> int:
     return sum(not _is_unknown(value) for _, value in _leaves((), stable(facts)))
 
 
-def unknown(facts: Facts) -> tuple[str, ...]:
+def unknown_paths(facts: Facts) -> tuple[str, ...]:
     """Return the paths of the values that the probe could not read."""
     return tuple(_text_of(path) for path, value in _leaves((), stable(facts)) if _is_unknown(value))
 
@@ -141,6 +141,6 @@ def _text_of(path: tuple[str, ...]) -> str:
     return ".".join(path)
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = "absent" if value is MISSING else json.dumps(value, sort_keys=True)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."

@@ -95,7 +95,7 @@ def _all(where: str, problems: Iterable[tuple[Keys, Problem]]) -> DeclarationErr
 
 def _error(where: str, keys: Keys, problem: Problem) -> Diagnostic:
     place = f"{where}: {format_keys(keys)}" if keys else where
-    return problem.located(place, format_keys(problem.also) if problem.also else "")
+    return problem.at(place, format_keys(problem.also) if problem.also else "")
 
 
 def _only(where: Path | str, problem: str, expected: str, help: str) -> DeclarationError:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
 
-from rackwright.errors import Diagnostic, HostUnreachable, Refused
+from rackwright.errors import ChangeRefused, Diagnostic, HostUnreachable
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.fleet.describe_host import identities
@@ -69,7 +69,7 @@ def compare_identity(name: str, host: Host, facts: Facts) -> IdentityComparison:
     """Return both identities of the host *name*.
 
     Raises:
-        Refused: the facts are of another machine, or lack a declared field of the identity.
+        ChangeRefused: the facts are of another machine, or lack a declared field of the identity.
         HostUnreachable: the facts are incomplete.
     """
     try:
@@ -92,14 +92,14 @@ def _compare(name: str, host: Host, facts: Facts) -> IdentityComparison:
     if drives and not any(drives.values()):
         problem, expected = f"the machine has none of the drives {', '.join(drives)}", "at least one of them"
         note = "a host keeps its drives when its mainboard is replaced"
-        raise Refused(
+        raise ChangeRefused(
             Diagnostic(name, problem, expected, "Check which machine has this address", note, id="wrong-machine")
         )
     if missing := [field for field in declared if field not in actual]:
         problem = f"the mainboard reports no {' and no '.join(missing)}"
         expected = "each declared field of the identity"
         note = f"it reports {_format_identity(actual) or 'nothing'}"
-        raise Refused(Diagnostic(name, problem, expected, "Edit the identity by hand", note))
+        raise ChangeRefused(Diagnostic(name, problem, expected, "Edit the identity by hand", note))
     ports = {nic.name: facts.port(nic.mac, nic.pci) is not None for nic in host.nics}
     return IdentityComparison(declared, actual, drives, ports)
 

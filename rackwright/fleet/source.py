@@ -56,7 +56,7 @@ class Source:
         """Return *problem* with its file, line and path, and the line of the conflicting value at *also*."""
         where = f"{self.path}:{self.line(keys)}"
         place = f"{where}: {format_keys(keys)}" if keys else where
-        return problem.located(place, "" if also is None else f"line {self.line(also)}")
+        return problem.at(place, "" if also is None else f"line {self.line(also)}")
 
     def depth(self, keys: Keys) -> int:
         """Return how many of *keys* the file has, each below the one before."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rackwright.errors import Diagnostic, HostUnreachable, Refused, UserError
+from rackwright.errors import ChangeRefused, Diagnostic, HostUnreachable, UserError
 from rackwright.facts.view import UnknownFact
 from rackwright.fleet.describe_host import HostDescription, describe_host, unique_name
 from rackwright.hosts.pins import HostKeyRefused, fingerprint, pin, pin_name
@@ -74,7 +74,7 @@ def discover_host(place: Place, usual: Login, known_hosts: Path, trusted: Trust)
         known_hosts: File that pins its key; a trusted key is added to it.
 
     Raises:
-        Refused: its key differs from the pinned one, or is not trusted.
+        ChangeRefused: its key differs from the pinned one, or is not trusted.
         HostUnreachable: it does not answer, or facts are missing.
     """
     name = place.address
@@ -88,7 +88,7 @@ def discover_host(place: Place, usual: Login, known_hosts: Path, trusted: Trust)
         if not trusted(pin_name(endpoint), shown):
             help = f"Compare the fingerprint at the host's console, and run this again with --fingerprint {shown}"
             problem, note = f"its host key {shown} is not trusted", "nothing was sent to the host"
-            raise Refused(Diagnostic(name, problem, help=help, note=note)) from None
+            raise ChangeRefused(Diagnostic(name, problem, help=help, note=note)) from None
         pin(endpoint, *error.offered)
         found = _describe(endpoint)
     return replace(found, host={**place.host_lines(usual), **found.host})

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from rackwright.errors import Diagnostic, Refused, SetupError
+from rackwright.errors import ChangeRefused, Diagnostic, SetupError
 from rackwright.schema.ssh import Endpoint
 
 
-class HostKeyRefused(Refused):
+class HostKeyRefused(ChangeRefused):
     """The machine that answered does not hold the pinned key of the host."""
 
     offered: tuple[str, bytes] | None = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rackwright.errors import Diagnostic, HostUnreachable, Refused, StepFailed, UserError
+from rackwright.errors import ChangeRefused, Diagnostic, HostUnreachable, StepFailed, UserError
 from rackwright.progress import Progress
 from rackwright.schema.rollout import Rollout
 
@@ -94,7 +94,10 @@ class RolloutGate:
         state = self._wait(rollout_group, host, progress)
         try:
             yield
-        except (HostUnreachable, Refused):  # nothing was changed there, so it is no evidence about the other hosts
+        except (
+            HostUnreachable,
+            ChangeRefused,
+        ):  # nothing was changed there, so it is no evidence about the other hosts
             self._leave(state, host, None)
             raise
         except BaseException as error:

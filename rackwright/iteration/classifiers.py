@@ -33,7 +33,7 @@ class Classifiers:
     kinds = (name,)
     data: Mapping[str, str] = {".npz": "rows in a file that numpy.savez wrote (.npz)"}
     publishing = Stage.QUANTIZE
-    counted = "rows"
+    count_title = "rows"
     columns: Mapping[str, str] = {"before": "served before", "tuned": "tuned", "after": "quantised"}
 
     def digest(self, data: Path) -> str:

@@ -74,7 +74,7 @@ class Family(Protocol):
         """The stage that publishes the new model."""
 
     @property
-    def counted(self) -> str:
+    def count_title(self) -> str:
         """Title of the column that counts what judges a model."""
 
     @property

@@ -73,7 +73,7 @@ class LanguageModels:
     kinds = ("deepseek-v3", "hugging-face")
     data: Mapping[str, str] = dict.fromkeys((".jsonl", ".parquet"), "conversations in JSON Lines or Parquet")
     publishing = Stage.PUBLISH
-    counted = "answer tokens"
+    count_title = "answer tokens"
     columns: Mapping[str, str] = {
         "before": "accuracy before",
         "tuned": "accuracy tuned",

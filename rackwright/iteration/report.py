@@ -231,7 +231,7 @@ def show(report: ReportData, console: Console) -> None:
 
 def _columns(report: ReportData) -> Mapping[str, str]:
     family = family_named(report["family"])
-    return {"rows": family.counted, **family.columns}
+    return {"rows": family.count_title, **family.columns}
 
 
 def _format_state(each: StageData) -> str:

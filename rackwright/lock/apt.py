@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
-from rackwright.errors import Diagnostic, Refused, SetupError
+from rackwright.errors import ChangeRefused, Diagnostic, SetupError
 from rackwright.lock import store
 from rackwright.lock.package_sets import PackageSet
 from rackwright.progress import Progress
@@ -79,7 +79,7 @@ class Apt:
             hosts: Hosts that want the packages, for messages.
 
         Raises:
-            Refused: some packages are not available, or they conflict.
+            ChangeRefused: some packages are not available, or they conflict.
         """
         self._prefer(package_set, locked)
         done = self._run("--print-uris", *_INSTALL, *package_set.packages)
@@ -95,7 +95,7 @@ class Apt:
             progress: Receives the percentage that is complete and the name of the current file.
 
         Raises:
-            Refused: some packages could not be downloaded.
+            ChangeRefused: some packages could not be downloaded.
         """
         self._prefer(package_set, locked)
         reading, writing = os.pipe()
@@ -149,9 +149,9 @@ class Apt:
         )
         (folder / "99-locked").write_text(text)
 
-    def _refusal(self, hosts: tuple[str, ...], stderr: str) -> Refused:
+    def _refusal(self, hosts: tuple[str, ...], stderr: str) -> ChangeRefused:
         errors = [*_errors(stderr), *(f"and of mirrors: {line}" for line in self.mirror_errors)]
-        return Refused(
+        return ChangeRefused(
             Diagnostic(
                 ", ".join(hosts) or self.os,
                 f"apt cannot resolve the packages: {'; '.join(errors)}",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rackwright.errors import Diagnostic, Refused, SetupError
+from rackwright.errors import ChangeRefused, Diagnostic, SetupError
 from rackwright.files import write_atomic
 
 
@@ -30,17 +30,19 @@ def check(path: Path, fleet: str, locked: str | None) -> str:
     """Return the public key of the key file *path*, after a check that it equals the *locked* key, if there is one.
 
     Raises:
-        Refused: the file is missing or has another key: the lock was written on another computer.
+        ChangeRefused: the file is missing or has another key: the lock was written on another computer.
     """
     expected = "the private key of `key` in the lock, which signs the local repository"
     copy = f"Copy {path.name} from the computer that wrote the lock"
     if locked is not None and not path.exists():
         help = f"{copy}, or remove `key` from the lock for a new key"
-        raise Refused(Diagnostic(str(path), "the private key is missing", expected, help, id="signing-key-missing"))
+        raise ChangeRefused(
+            Diagnostic(str(path), "the private key is missing", expected, help, id="signing-key-missing")
+        )
     public = public_key(path, fleet)
     if locked not in (None, public):
         help = f"{copy}, or remove `key` from the lock to use this key"
-        raise Refused(
+        raise ChangeRefused(
             Diagnostic(str(path), "the file has another private key", expected, help, id="signing-key-missing")
         )
     return public

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rackwright import __version__, locations
-from rackwright.errors import Refused
+from rackwright.errors import ChangeRefused
 from rackwright.fleet.lockfile import Lock, repository_digests
 from rackwright.lock import key, tree, wheels
 from rackwright.lock.apt import Apt, DownloadProgress
@@ -34,7 +34,7 @@ def resolve(stack: Stack, apts: Mapping[str, Apt], upgrade: bool = False) -> Res
         upgrade: Take the newest version of each package, unless a role promises a version.
 
     Raises:
-        Refused: a package is not available.
+        ChangeRefused: a package is not available.
     """
     before = stack.lock
     hosts_by_set = package_sets(replace(stack, lock=None))
@@ -95,7 +95,7 @@ def key_file(stack: Stack) -> Path:
 def _resolve_set(apt: Apt, package_set: PackageSet, locked: Mapping[str, str], hosts: Sequence[str]) -> dict[str, str]:
     try:
         return apt.resolve(package_set, locked, tuple(hosts))
-    except Refused:
+    except ChangeRefused:
         if not locked:
             raise
         return apt.resolve(package_set, {}, tuple(hosts))  # the declared packages conflict with the locked versions

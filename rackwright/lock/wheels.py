@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from rackwright.errors import Diagnostic, Refused
+from rackwright.errors import ChangeRefused, Diagnostic
 from rackwright.lock import store
 
 SOURCE = ".tar.gz"
@@ -29,7 +29,7 @@ def resolve(lists: Iterable[str]) -> dict[str, str]:
         lists: Texts of pip requirement files with all hashes. A list names each package that is no wheel.
 
     Raises:
-        Refused: pip cannot resolve a list.
+        ChangeRefused: pip cannot resolve a list.
     """
     files: dict[str, str] = {}
     for text in lists:
@@ -90,8 +90,8 @@ def _file(download: Mapping[str, object]) -> tuple[str, str]:
     return unquote(urlsplit(str(download["url"])).path).rpartition("/")[2], str(archive["hashes"]["sha256"])
 
 
-def _refusal(stderr: str) -> Refused:
+def _refusal(stderr: str) -> ChangeRefused:
     lines = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.startswith("ERROR")]
     problem = f"pip cannot resolve the packages: {'; '.join(lines) or stderr.strip() or 'no reason given'}"
     expected = "packages that are available and do not conflict"
-    return Refused(Diagnostic("Python packages of roles", problem, expected, "List such packages"))
+    return ChangeRefused(Diagnostic("Python packages of roles", problem, expected, "List such packages"))

@@ -18,7 +18,7 @@ SORTS: Mapping[Sort, str] = {
     "unknown_key": "no authorised key signed the entry",
     "revoked_key": "a revoked key signed the entry",
 }
-"""What each sort of a broken place means."""
+"""Meaning of each sort of a broken place."""
 KEY_EVENTS = ("log_started", "key_added", "key_revoked")
 _KEY_MARKS = tuple(f'"event":"{event}"'.encode() for event in KEY_EVENTS)
 
@@ -160,7 +160,7 @@ def resume(content: bytes) -> State | Break:
     return state
 
 
-def unfinished(entries: Iterable[EntryData]) -> list[EntryData]:
+def unfinished_operations(entries: Iterable[EntryData]) -> list[EntryData]:
     """Return the entries `began` without an `ended`: operations that still run, or that were killed."""
     begun: dict[str, EntryData] = {}
     for entry in entries:

@@ -22,7 +22,7 @@ def copy_head(path: Path, place: Place) -> Head:
     The last head there has to be one of the log. `verify` compares all of them.
 
     Raises:
-        Refused: There is no log.
+        ChangeRefused: There is no log.
         LogDiffers: The log is not whole at its end, or has lost entries since the last copy.
         HostUnreachable: The place does not answer.
     """

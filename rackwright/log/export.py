@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rackwright.log.chain import Chain
-from rackwright.log.keys import NAMESPACE, armored
+from rackwright.log.keys import NAMESPACE, armor
 
 ENTRIES, SIGNERS, HEAD, SIGNATURE = "operations.jsonl", "signers", "head.json", "head.json.sig"
 
@@ -17,7 +17,7 @@ def files(content: bytes, chain: Chain) -> dict[str, bytes]:
     exported = {ENTRIES: content, SIGNERS: signers.encode()}
     if chain.lines:
         last = chain.lines[-1]
-        signature = armored(chain.state.keys[last.key].key, last.signature)
+        signature = armor(chain.state.keys[last.key].key, last.signature)
         exported |= {HEAD: last.head, SIGNATURE: signature.encode()}
     return exported
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from rackwright.errors import Diagnostic, Refused, SetupError, command
+from rackwright.errors import ChangeRefused, Diagnostic, SetupError, command
 
 NAMESPACE = "rackwright-log"
 """Purpose of the signatures; a signature for another purpose does not pass."""
@@ -90,7 +90,7 @@ def signed_bytes(content: bytes) -> bytes:
     return MAGIC + b"".join(map(_string, fields))
 
 
-def armored(key: PublicKey, signature: bytes) -> str:
+def armor(key: PublicKey, signature: bytes) -> str:
     """Return the text of a signature file, for `ssh-keygen -Y verify`.
 
     Source: OpenSSH, PROTOCOL.sshsig, section 1.
@@ -109,7 +109,7 @@ def load_signer(environment: Mapping[str, str], project: Path | None) -> Signer:
 
     Raises:
         SetupError: The key cannot be used.
-        Refused: The private key lies in the project.
+        ChangeRefused: The private key lies in the project.
     """
     name = environment.get(VARIABLE)
     path = Path(name).expanduser() if name else default_path(environment)
@@ -118,7 +118,7 @@ def load_signer(environment: Mapping[str, str], project: Path | None) -> Signer:
     if project is not None and path.resolve().is_relative_to(project.resolve()):
         problem, note = f"the key {path} is in the project", "every reader of the repository could sign entries"
         help = "Move it to another directory"
-        raise Refused(Diagnostic(VARIABLE, problem, "a key outside of the project", help, note))
+        raise ChangeRefused(Diagnostic(VARIABLE, problem, "a key outside of the project", help, note))
     if not name and not path.exists():
         _create(path)
     return _FileSigner(path)

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from rackwright.errors import DeclarationError, Diagnostic, HostUnreachable, Refused, StepFailed, UserError
+from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, HostUnreachable, StepFailed, UserError
 from rackwright.log.entry import CompletedChange, EntryData, Event, Outcome, PlannedChange
 
 VARIABLE = "RACKWRIGHT_OPERATION"
 """The environment variable with the identifier of the command's operation, for the provider and commands below it."""
 _OUTCOMES: tuple[tuple[type[BaseException], Outcome], ...] = (
-    (Refused, "refused"),
+    (ChangeRefused, "refused"),
     (DeclarationError, "refused"),
     (HostUnreachable, "unreachable"),
     (KeyboardInterrupt, "cancelled"),
@@ -59,7 +59,7 @@ class Operation:
         """
         if self.begun:
             return
-        self.planned = [self._redacted(change) for change in planned]
+        self.planned = [self._redact_change(change) for change in planned]
         self.append("began", {**self.about, "planned": self.planned})
         self.begun = True
 
@@ -80,7 +80,7 @@ class Operation:
         """Note the result of one change for the entry after the last one."""
         self.completed.append({"host": host, "resource": resource, "outcome": outcome, "steps_done": steps_done})
 
-    def _redacted(self, change: PlannedChange) -> PlannedChange:
+    def _redact_change(self, change: PlannedChange) -> PlannedChange:
         steps, destroys = (list(map(self.redact, texts)) for texts in (change["steps"], change["destroys"]))
         return {**change, "steps": steps, "destroys": destroys}
 
@@ -126,7 +126,7 @@ def record(
     if operation.begun or operation.outcome or every_attempt:
         try:
             operation.end(operation.outcome or ("done" if operation.begun else "unchanged"))
-        except Refused as error:
+        except ChangeRefused as error:
             if not operation.begun:  # nothing has changed yet but the state, which the caller does not write then
                 raise
             raise EndNotWritten(*(_after_change(each, command) for each in error.diagnostics)) from error
@@ -140,7 +140,7 @@ def _end_after(error: BaseException, operation: Operation) -> None:
     )
     try:
         operation.end(outcome, text)
-    except Refused as unwritten:
+    except ChangeRefused as unwritten:
         error.add_note("; ".join(map(str, unwritten.diagnostics)))
 
 

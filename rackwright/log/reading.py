@@ -47,7 +47,7 @@ def read_log(path: Path) -> bytes:
     """Return the content of the log in *path*, while no writer in its directory is in the middle of a line.
 
     Raises:
-        Refused: There is no such file.
+        ChangeRefused: There is no such file.
         SetupError: The file cannot be read.
     """
     try:
@@ -132,14 +132,14 @@ def _operation(first: EntryData, end: EntryData | None) -> Iterator[str]:
     results = {(each["host"], each["resource"]): each for each in end.get("completed", ())} if end else {}
     for change in first.get("planned", ()):
         result = results.pop((change["host"], change["resource"]), None)
-        yield f"  {_planned(change)}" + (f": {result['outcome']}" if result else "")
+        yield f"  {_change_line(change)}" + (f": {result['outcome']}" if result else "")
     for (host, resource), result in results.items():
         yield f"  {resource or host}: {result['outcome']}"
     if end and (error := end.get("error")):
         yield from (f"  {line}" for line in error.splitlines())
 
 
-def _planned(change: PlannedChange) -> str:
+def _change_line(change: PlannedChange) -> str:
     place = f"{change['host']}: " if change["host"] and not change["resource"].startswith(change["host"]) else ""
     count = len(change["steps"])
     steps = f", {count} step{'s' * (count != 1)}" if count else ""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from rackwright.errors import Diagnostic, Refused, UserError, command
+from rackwright.errors import ChangeRefused, Diagnostic, UserError, command
 from rackwright.files import fsync_directory, write_atomic
 from rackwright.log import actor
 from rackwright.log.chain import Break, State, follow, resume, split
@@ -26,7 +26,7 @@ FRAGMENT_SHOWN = 4096
 """Characters of an incomplete line that the next entry repeats."""
 
 
-class LogNotWritten(Refused):
+class LogNotWritten(ChangeRefused):
     """An entry could not be written, so its change must not begin."""
 
 
@@ -70,7 +70,7 @@ class OperationsLog:
             LogNotWritten: The entry is not in the log.
         """
         try:
-            with self._guard, self._locked():
+            with self._guard, self._lock():
                 return self._append(event, fields)
         except LogNotWritten:
             raise
@@ -83,11 +83,11 @@ class OperationsLog:
         """Set the file aside, and start another log whose first entry has its digest; return the old file.
 
         Raises:
-            Refused: There is no log.
+            ChangeRefused: There is no log.
             LogNotWritten: The new log cannot be started; the old one stays.
         """
         try:
-            with self._guard, self._locked():
+            with self._guard, self._lock():
                 content = self.path.read_bytes()
                 texts, _ = split(content)
                 digest = hashlib.sha256(content).hexdigest()
@@ -107,7 +107,7 @@ class OperationsLog:
             raise self._error(f"the log cannot be written: {error.strerror or error}", _space_help(error)) from error
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _lock(self) -> Iterator[None]:
         """Hold the lock of the log, which the kernel releases when this process dies."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o770)
         lock = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
@@ -150,7 +150,9 @@ class OperationsLog:
         if status.st_ino != self._inode:  # the first entry of this process, or another log has started
             self._state, self._end, self._inode = State(), 0, status.st_ino
         if status.st_size < self._end:
-            raise self._broken(Break("truncated", self._state.next_sequence, None, "while this process was writing"))
+            raise self._broken_log_error(
+                Break("truncated", self._state.next_sequence, None, "while this process was writing")
+            )
         content = _read(file, self._end, status.st_size)
         texts, rest = split(content)
         state: State | Break = self._state
@@ -164,7 +166,7 @@ class OperationsLog:
                     break
                 state = self._state = following[1]
         if isinstance(state, Break):
-            raise self._broken(state)
+            raise self._broken_log_error(state)
         self._state = state
         self._end += len(content) - len(rest)
         return rest
@@ -233,7 +235,7 @@ class OperationsLog:
         help = f"Have the holder of such a key run {add}, or name another key in RACKWRIGHT_LOG_KEY"
         raise self._error(problem, help, "an authorised key: `rackwright log verify` lists them")
 
-    def _broken(self, broken: Break) -> LogNotWritten:
+    def _broken_log_error(self, broken: Break) -> LogNotWritten:
         again = command("rackwright log restart --reason {}", "WHY")
         help = f"Run `rackwright log verify`; {again} sets this log aside and starts another one"
         return self._error(f"the log is not whole: {broken}", help)
@@ -246,10 +248,10 @@ class OperationsLog:
         return Diagnostic(str(self.path), problem, expected, help, note, id="log-not-written")
 
 
-def missing_log(path: Path) -> Refused:
+def missing_log(path: Path) -> ChangeRefused:
     """Return the error for a log that does not exist."""
     help = f"Name its directory in {VARIABLE}; the first command that changes something starts a log"
-    return Refused(Diagnostic(str(path), "there is no operations log", help=help))
+    return ChangeRefused(Diagnostic(str(path), "there is no operations log", help=help))
 
 
 def _read(file: int, start: int, end: int) -> bytes:

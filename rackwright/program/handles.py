@@ -49,9 +49,9 @@ class HostHandle:
     address: str
     """The address of its SSH."""
     tiers: Mapping[str, TierHandle]
-    """Its storage tiers by name, provided ones included."""
+    """Storage tiers by name, provided ones included."""
     roles: Mapping[str, RoleHandle]
-    """Its roles by name."""
+    """Roles by name."""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from pulumi.runtime.proto import plugin_pb2, provider_pb2, status_pb2
 
 from rackwright import terminal
 from rackwright.errors import (
+    ChangeRefused,
     DeclarationError,
-    Refused,
     StepFailed,
     Unreachable,
     UserError,
@@ -206,7 +206,7 @@ class Provider(Greeter):
         def preview(urn: Urn, operation: Operation) -> dict[str, Any]:
             try:
                 return resources.preview(urn, old, state, new, operation)
-            except Refused:
+            except ChangeRefused:
                 self._wait_for_other_refusals(operation)
                 raise
 
@@ -249,7 +249,7 @@ class Provider(Greeter):
             return work(urn, operation) if seconds is None else operation.run(lambda: work(urn, operation), seconds)
         except Exception as error:
             code, message = _status(error, self._sites.redact)
-            log.note("refused" if isinstance(error, Refused | DeclarationError) else "failed")
+            log.note("refused" if isinstance(error, ChangeRefused | DeclarationError) else "failed")
             if operation.saved_state:
                 context.set_trailing_metadata(
                     (("grpc-status-details-bin", _error_details(operation.saved_state, code, message)),)

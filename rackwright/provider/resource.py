@@ -18,9 +18,9 @@ from rackwright.core.contract import Absent, EndpointSource, Kind
 from rackwright.core.wire import JSON
 from rackwright.core.wording import format_changes, format_difference, format_plan
 from rackwright.errors import (
+    ChangeRefused,
     DeclarationError,
     Diagnostic,
-    Refused,
     StepFailed,
     Unreachable,
     UserError,
@@ -101,13 +101,13 @@ class Resources:
         """Return inputs and state of the declared resource *id*, all of whose claims hold.
 
         Raises:
-            Refused: the resource is not declared, or one of its claims does not hold or is unknown.
+            ChangeRefused: the resource is not declared, or one of its claims does not hold or is unknown.
         """
         properties = self._sites[urn.stack].find_inputs(urn.token, id)
         if properties is None:
             problem = f"the fleet declares no {urn.token} with this id"
             help = "Declare it in the fleet, as `rackwright discover` does"
-            raise Refused(Diagnostic(id, problem, help=help, note="an import needs a declaration"))
+            raise ChangeRefused(Diagnostic(id, problem, help=help, note="an import needs a declaration"))
         inputs, problems = self.check(urn, properties)
         if problems:
             problem = "the declaration is invalid: " + "; ".join(f"{each.path} {each.reason}" for each in problems)
@@ -117,14 +117,14 @@ class Resources:
             problem = f"the host differs: {'; '.join(map(format_difference, observed.differences))}"
             help = f"Correct the declaration, or change the host with {command('rackwright up {}', urn.stack)}"
             note = "an import changes nothing"
-            raise Refused(Diagnostic(id, problem, "a host that is as declared", help, note))
+            raise ChangeRefused(Diagnostic(id, problem, "a host that is as declared", help, note))
         return inputs, observed.outputs(created=True)
 
     def read(self, urn: Urn, inputs: Properties, state: Properties, operation: Operation) -> dict[str, JSON]:
         """Return the present state; the last one if the host is unreachable or in maintenance.
 
         Raises:
-            Refused: the state has the format of another version.
+            ChangeRefused: the state has the format of another version.
         """
         self._refuse_other_format(urn, inputs)
         if text := self._maintenance_text(urn, inputs):
@@ -147,7 +147,7 @@ class Resources:
         """Show the plan of *apply*, and return the outputs after it.
 
         Raises:
-            Refused: *apply* would refuse the change.
+            ChangeRefused: *apply* would refuse the change.
         """
         self._refuse_other_format(urn, old)
         self._refuse_in_maintenance(urn, new)
@@ -175,7 +175,7 @@ class Resources:
         """Make the claims hold, and return the id and the outputs; *old* and *state* are empty for a new resource.
 
         Raises:
-            Refused: the change was refused, and no step ran.
+            ChangeRefused: the change was refused, and no step ran.
             StepFailed: a step failed, or a claim does not hold after the steps.
         """
         self._refuse_other_format(urn, old)
@@ -248,12 +248,12 @@ class Resources:
             else:
                 forget = command("rackwright host forget {} {}", urn.stack, source)
                 note = f"a removal needs its host; if the host never comes back, {forget} forgets all its resources"
-            raise Refused(*(_add_context(each, subject.id, note) for each in error.diagnostics)) from error
+            raise ChangeRefused(*(_add_context(each, subject.id, note) for each in error.diagnostics)) from error
 
     def _remove(self, subject: Subject, operation: Operation, entry: LoggedOperation) -> None:
         plan = subject.removal()
         if plan.refusals:
-            raise Refused(*plan.refusals)
+            raise ChangeRefused(*plan.refusals)
         if plan.notes:
             operation.info("\n".join(plan.notes))
         if not plan.steps:
@@ -293,7 +293,7 @@ class Resources:
         the operator could never remove a resource that cannot be fixed.
 
         Raises:
-            Refused: the steps are refused, and the state stays unchanged.
+            ChangeRefused: the steps are refused, and the state stays unchanged.
         """
         refusals = observed.refusals(created=bool(state.get("created")))
         if not refusals:
@@ -302,7 +302,7 @@ class Resources:
         if old and subject.kind.consents(subject.spec) and not self._had_consent(urn, old):
             operation.warn(f"{render(refusals, severity='')}\nOnly the consent to its removal is stored.", "refused")
             return False
-        raise Refused(*refusals)
+        raise ChangeRefused(*refusals)
 
     def _record(self, change: str, subject: Subject) -> AbstractContextManager[LoggedOperation]:
         return subject.site.record(change, str(subject.spec.facts_source), subject.id, self._sites.redact)
@@ -315,7 +315,7 @@ class Resources:
         if text := self._maintenance_text(urn, inputs):
             host = str(inputs["host"])
             help = "Wait, or remove `maintenance` from the fleet"
-            raise Refused(
+            raise ChangeRefused(
                 Diagnostic(
                     host, f"the host is {text}", help=help, note="nothing is changed on it", id="host-in-maintenance"
                 )
@@ -327,9 +327,9 @@ class Resources:
             return
         try:
             check_format(format_of(old), urn.stack)
-        except Refused as error:
+        except ChangeRefused as error:
             if urn.stack in self._refused_states:
-                raise Refused(replace(error.diagnostic, expected="", help="")) from None
+                raise ChangeRefused(replace(error.diagnostic, expected="", help="")) from None
             self._refused_states.add(urn.stack)
             raise
 

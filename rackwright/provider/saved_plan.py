@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rackwright.core import wire
 from rackwright.core.contract import Claim, Plan
-from rackwright.errors import Diagnostic, Refused
+from rackwright.errors import ChangeRefused, Diagnostic
 
 VARIABLE = "RACKWRIGHT_SAVED_PLAN"
 """The environment variable with the path of the saved plan; without it every plan may run."""
@@ -58,21 +58,21 @@ def load(path: Path, stack: str) -> SavedPlan:
     """Return the plan in *path*, of *stack*.
 
     Raises:
-        Refused: the file is no saved plan, or the plan of another stack.
+        ChangeRefused: the file is no saved plan, or the plan of another stack.
     """
     help = "Name a file of `rackwright preview STACK --save-plan FILE`"
     try:
         plan = SavedPlan.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(Diagnostic(str(path), f"the file is no saved plan: {error}", help=help)) from None
+        raise ChangeRefused(Diagnostic(str(path), f"the file is no saved plan: {error}", help=help)) from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         problem = f"the file is no saved plan of this version: {place} {first['msg']}"
-        raise Refused(Diagnostic(str(path), problem, help=help)) from None
+        raise ChangeRefused(Diagnostic(str(path), problem, help=help)) from None
     if plan.stack != stack:
         problem = f"the plan is for stack {plan.stack}"
-        raise Refused(Diagnostic(str(path), problem, f"a plan for stack {stack}", help))
+        raise ChangeRefused(Diagnostic(str(path), problem, f"a plan for stack {stack}", help))
     return plan
 
 
@@ -82,24 +82,24 @@ def check(id: str, claims: Sequence[Claim], plan: Plan) -> None:
     Fewer steps are no difference: another resource may have made a part of the claims hold.
 
     Raises:
-        Refused: the claims have changed, or a step or a text is not in the saved plan.
+        ChangeRefused: the claims have changed, or a step or a text is not in the saved plan.
     """
-    if (saved := _saved()) is None or not plan.steps:
+    if (saved := _load_saved()) is None or not plan.steps:
         return
     if changes := [*_changes(saved.resources.get(id, SavedResource()), claims, plan)]:
         problem = f"the plan has changed since it was saved: {'; '.join(changes)}"
-        raise Refused(Diagnostic(id, problem, _EXPECTED, _HELP, "no step was run", id="plan-outdated"))
+        raise ChangeRefused(Diagnostic(id, problem, _EXPECTED, _HELP, "no step was run", id="plan-outdated"))
 
 
 def check_removal(id: str) -> None:
     """Return if the saved plan removes the resource *id*.
 
     Raises:
-        Refused: the saved plan keeps the resource.
+        ChangeRefused: the saved plan keeps the resource.
     """
-    saved = _saved()
+    saved = _load_saved()
     if saved is not None and id not in saved.removed:
-        raise Refused(
+        raise ChangeRefused(
             Diagnostic(id, "the saved plan does not remove the resource", _EXPECTED, _HELP, id="plan-outdated")
         )
 
@@ -121,6 +121,6 @@ def _load(path: str) -> SavedPlan:
     return SavedPlan.model_validate_json(Path(path).read_text(encoding="utf-8"))
 
 
-def _saved() -> SavedPlan | None:
+def _load_saved() -> SavedPlan | None:
     path = os.environ.get(VARIABLE)
     return _load(path) if path else None

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rackwright.core.wire import JSON
-from rackwright.errors import Diagnostic, Refused, command
+from rackwright.errors import ChangeRefused, Diagnostic, command
 
 STATE_FORMAT = 3
 """The format that this version reads and writes. A change that an older state does not survive adds 1: another shape
@@ -44,7 +44,7 @@ def check_format(found: JSON, stack: str) -> None:
     """Return if *found* is the format of this version.
 
     Raises:
-        Refused: The state of *stack* has another format.
+        ChangeRefused: The state of *stack* has another format.
     """
     if found == STATE_FORMAT:
         return
@@ -53,7 +53,7 @@ def check_format(found: JSON, stack: str) -> None:
         help = "Use the version of rackwright that wrote the state"
     else:
         help = set_aside_help(stack)
-    raise Refused(Diagnostic(f"stack {stack}", problem, f"format {STATE_FORMAT}", help, id="state-format"))
+    raise ChangeRefused(Diagnostic(f"stack {stack}", problem, f"format {STATE_FORMAT}", help, id="state-format"))
 
 
 def set_aside_help(stack: str) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from rackwright.errors import DeclarationError, Diagnostic, Refused
+from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.hosts.pool import Hosts
@@ -38,7 +38,7 @@ def qualify(
     Raises:
         DeclarationError: there is no such host.
         DeclarationError: the two hosts share no network.
-        Refused: a process computes on a GPU of one of the hosts.
+        ChangeRefused: a process computes on a GPU of one of the hosts.
         HostUnreachable: a host is not reachable; it ends a running measurement itself.
         HostBusy: another operator changes one of the hosts.
     """
@@ -73,14 +73,14 @@ def _idle_facts(hosts: Hosts, stack: Stack, name: str) -> Facts | None:
     """Return the facts of the idle GPUs of a host; None for a host without GPUs.
 
     Raises:
-        Refused: a process computes on a GPU.
+        ChangeRefused: a process computes on a GPU.
     """
     if not nvidia.gpus(stack.fleet.hosts[name].minimum):
         return None
     facts = hosts.gpus(name)
     if refusals := list(refuse_busy(f"{name}/qualify", facts)):
         note = "measurements disturb other work, and other work distorts them"
-        raise Refused(*(replace(each, expected="GPUs without processes", note=note) for each in refusals))
+        raise ChangeRefused(*(replace(each, expected="GPUs without processes", note=note) for each in refusals))
     return facts
 
 

@@ -9,21 +9,21 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 T = TypeVar("T")
 
 
-class Described(BaseModel):
+class DescribedModel(BaseModel):
     """A model whose JSON Schema has the docstrings of its fields as descriptions."""
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         generated = handler(core_schema)
         properties = handler.resolve_ref_schema(generated)["properties"]
-        for model in reversed(cls.__mro__[: cls.__mro__.index(Described)]):
+        for model in reversed(cls.__mro__[: cls.__mro__.index(DescribedModel)]):
             for name, text in _attribute_docstrings(model).items():
                 if name in cls.model_fields:
                     properties[cls.model_fields[name].alias or name]["description"] = text
         return generated
 
 
-class Schema(Described):
+class Schema(DescribedModel):
     """A part of the declaration.
 
     pydantic builds a validator at the first use: a command uses few of the models, and each build takes milliseconds.

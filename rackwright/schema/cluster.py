@@ -52,7 +52,7 @@ class Taint(Schema):
     value: Value = ""
     """Value of the taint."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
-    """What happens to pods without a toleration; NoExecute also ends those that run."""
+    """Effect on pods without a toleration; NoExecute also ends those that run."""
 
     @property
     def text(self) -> str:

@@ -43,7 +43,7 @@ class Problem(ValueError):
         self.path, self.also = path, also
         super().__init__(str(self.diagnostic))
 
-    def located(self, where: str, also: str = "") -> Diagnostic:
+    def at(self, where: str, also: str = "") -> Diagnostic:
         """Return the diagnostic with its place, and with *also*, the place of the conflicting value."""
         part = self.diagnostic
         if also and part.note:

@@ -132,7 +132,7 @@ class Run(Schema):
         """Return the number of hosts that the run uses at one time; a run in pods may have spare hosts."""
         return (self.pods and self.pods.count) or len(self.members(hosts))
 
-    def launched(self, hosts: Mapping[str, Host]) -> "Run":
+    def with_launcher(self, hosts: Mapping[str, Host]) -> "Run":
         """Return the run with the launcher that its model and its hosts ask for."""
         from workloads.recipes import RECIPES
 
@@ -193,7 +193,7 @@ def _problems(run: Run) -> Iterator[Problem]:
 
 def problems(runs: Mapping[str, Run], hosts: Mapping[str, Host], clusters: Mapping[Name, Cluster]) -> Iterator[Problem]:
     """Yield the problems of *runs* on *hosts* and their *clusters*; paths are relative to the runs."""
-    for name, run in ((name, run.launched(hosts)) for name, run in runs.items()):
+    for name, run in ((name, run.with_launcher(hosts)) for name, run in runs.items()):
         if len(name) > NAME_MAX:
             expected = f"the name, which is part of an account's name, has {NAME_MAX} characters at most"
             yield Problem(f"got the name {name!r}", expected, "Shorten it", (name,))

@@ -22,12 +22,12 @@ class GpuUser:
     """The name of its owner file."""
     name: str
     where: str
-    """Its place in the fleet."""
+    """Place of the run or server in the fleet."""
     field: str
     """The field with its GPUs, below *where*."""
     selection: int | tuple[int, ...] | tuple[str, ...] | None
     hosts: tuple[str, ...]
-    """Its hosts with GPUs."""
+    """Hosts with GPUs."""
 
 
 def assign(stack: Stack) -> tuple[GpuAssignments, list[Diagnostic]]:

@@ -27,7 +27,7 @@ def runs(stack: Stack, gpus: GpuAssignments) -> Iterator[DeclaredResource]:
     """
     for name, run in stack.fleet.runs.items():
         if run.pods:
-            yield from _in_pods(stack, name, run.launched(stack.fleet.hosts))
+            yield from _in_pods(stack, name, run.with_launcher(stack.fleet.hosts))
             continue
         launcher, *others = run.members(stack.fleet.hosts)
         workers = [DeclaredResource(TrainingWorkerKind(), _spec(stack, name, run, other, gpus)) for other in others]
@@ -63,7 +63,7 @@ def _spec(stack: Stack, name: str, run: Run, host: str, gpus: GpuAssignments) ->
         identity=dict([hosts[host].identity.strongest]),
         fleet=stack.fleet.fleet,
         name=name,
-        declared=run.launched(hosts),
+        declared=run.with_launcher(hosts),
         hosts=tuple(
             WorkerPart(name=member, address=(address(hosts[member]) or "").split("/")[0] if several else ALONE)
             for member in members

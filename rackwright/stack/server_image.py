@@ -29,7 +29,7 @@ def image(
     spec = specs[0]
     text = _read_requirements(spec, requirements)
     item = images.definition(spec, repository, base, text, python_of_base)
-    wrong = [problem.located(_place(spec)) for problem in images.problems(item, repository)]
+    wrong = [problem.at(_place(spec)) for problem in images.problems(item, repository)]
     if spec.replica:
         expected, help = "an image serves by itself", "Declare a server with vllm.replica_hosts: 1"
         wrong.append(Diagnostic(_place(spec), "got replicas over several hosts", expected, help))

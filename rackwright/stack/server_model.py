@@ -30,7 +30,7 @@ def model_to_serve(stack: Stack, server: str, model: str) -> ServedModel:
     except ValidationError as error:
         problem, _ = next(iter(problems_of(ServedModel, error.errors(include_url=False))))
         help = "Name a directory below the project's, a version, or models:/NAME@ALIAS"
-        raise DeclarationError(replace(problem.located("MODEL"), help=help)) from None
+        raise DeclarationError(replace(problem.at("MODEL"), help=help)) from None
 
 
 def registered_name(text: str) -> str:

@@ -9,10 +9,10 @@ from typing_extensions import TypedDict  # pydantic reads no other one on Python
 
 from rackwright.audit.evidence import AT_ONCE
 from rackwright.errors import (
+    ChangeRefused,
     DeclarationError,
     Diagnostic,
     HostUnreachable,
-    Refused,
     StepFailed,
     UserError,
     command,
@@ -168,7 +168,7 @@ class ServerReport:
 
         Raises:
             HostUnreachable: The previous version of a host is unknown.
-            Refused: There is no previous version, or hosts have different ones.
+            ChangeRefused: There is no previous version, or hosts have different ones.
         """
         previous: dict[str, str | None] = {}
         for host, report in self.hosts.items():
@@ -186,7 +186,7 @@ class ServerReport:
             problem = f"the hosts do not agree on the previous version: {listed}"
             help = "Choose a version with `rackwright server promote`"
             note = "`rackwright server status` lists the versions by host"
-            raise Refused(Diagnostic(self.name, problem, "the same previous version on all hosts", help, note))
+            raise ChangeRefused(Diagnostic(self.name, problem, "the same previous version on all hosts", help, note))
         return str(versions.pop())
 
 

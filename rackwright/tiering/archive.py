@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from rackwright.errors import Diagnostic, Refused, StepFailed
+from rackwright.errors import ChangeRefused, Diagnostic, StepFailed
 from rackwright.progress import Progress
 from rackwright.schema.units import format_size
 from rackwright.tiering import manifest as manifests
@@ -41,12 +41,12 @@ def plan(bucket: Bucket, name: str, directory: Directory) -> MovePlan:
     """Return the plan of the move of *directory* into the archive *name*; reads only.
 
     Raises:
-        Refused: the bucket has another archive of that name, or the directory cannot be archived.
+        ChangeRefused: the bucket has another archive of that name, or the directory cannot be archived.
     """
     manifests.check_name(name)
     sources = directory.files()
     if not sources:
-        raise Refused(Diagnostic(str(directory), "the directory has no file", help="Name another directory"))
+        raise ChangeRefused(Diagnostic(str(directory), "the directory has no file", help="Name another directory"))
     made = Manifest(name=name, files=tuple(source.file for source in sources))
     with store_errors(bucket):
         present = find_manifest(bucket, name)
@@ -59,7 +59,7 @@ def plan(bucket: Bucket, name: str, directory: Directory) -> MovePlan:
             problem = f"the archive exists with another content: {'; '.join([*dict.fromkeys(changed)][:5])}"
             help = "Give this one another --name"
             note = "an archive is never overwritten"
-            raise Refused(Diagnostic(bucket.where(name), problem, help=help, note=note))
+            raise ChangeRefused(Diagnostic(bucket.where(name), problem, help=help, note=note))
         objects = _objects(bucket, name)
         uploads = tuple(each for each in sources if not _is_uploaded(bucket, name, each.file, objects))
     return MovePlan(made, uploads, sources, present is not None)
@@ -125,7 +125,7 @@ def restore(
     """Download *manifest* into the directory *to*. Files that are there with the right content stay.
 
     Raises:
-        Refused: a file is there with another content; nothing was written.
+        ChangeRefused: a file is there with another content; nothing was written.
         ArchiveDamaged: an object is missing or has another content; that file was not written.
     """
     present = {each.file.path: each.file for each in to.files()}
@@ -133,7 +133,7 @@ def restore(
     mine = [wanted[path] for path in present if path in wanted]
     if wrong := [*manifests.differences(mine, present)]:
         help = "Name another directory"
-        raise Refused(*(Diagnostic(str(to), text, "the content of the archive", help) for text in wrong))
+        raise ChangeRefused(*(Diagnostic(str(to), text, "the content of the archive", help) for text in wrong))
     missing = [file for file in manifest.files if file.path not in present]
     size = sum(file.bytes for file in missing)
     progress(f"download {len(missing)} files, {format_size(size)}")
@@ -147,7 +147,7 @@ def load_manifest(bucket: Bucket, name: str) -> Manifest:
     """Return the manifest of the archive *name*.
 
     Raises:
-        Refused: the bucket has no such archive.
+        ChangeRefused: the bucket has no such archive.
     """
     manifests.check_name(name)
     with store_errors(bucket):
@@ -155,7 +155,9 @@ def load_manifest(bucket: Bucket, name: str) -> Manifest:
         names = list_archives(bucket) if found is None else ()
     if found is None:
         expected = f"one of {', '.join(names) or 'none'}"
-        raise Refused(Diagnostic(bucket.where(name), "the bucket has no such archive", expected, "Correct the name"))
+        raise ChangeRefused(
+            Diagnostic(bucket.where(name), "the bucket has no such archive", expected, "Correct the name")
+        )
     return found
 
 

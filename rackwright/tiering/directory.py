@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from rackwright.errors import Diagnostic, Refused
+from rackwright.errors import ChangeRefused, Diagnostic
 from rackwright.files import fsync_directory, replacing
 from rackwright.tiering.bucket import DIGEST, Bucket
 from rackwright.tiering.manifest import ArchivedFile, SourceFile
@@ -26,7 +26,7 @@ class Directory(Protocol):
         """Return all files with their digests, sorted by path; none if the directory does not exist.
 
         Raises:
-            Refused: it contains something that is no file.
+            ChangeRefused: it contains something that is no file.
         """
         ...
 
@@ -71,10 +71,10 @@ class LocalDirectory:
         if not self.path.exists():
             return ()
         if not self.path.is_dir() or self.path.is_symlink():
-            raise Refused(Diagnostic(str(self.path), "the path is no directory", help="Name a directory"))
+            raise ChangeRefused(Diagnostic(str(self.path), "the path is no directory", help="Name a directory"))
         places = sorted(self.path.rglob("*"))
         if others := [place for place in places if place.is_symlink() or not (place.is_file() or place.is_dir())]:
-            raise Refused(*(not_a_file(str(place), place.is_symlink()) for place in others))
+            raise ChangeRefused(*(not_a_file(str(place), place.is_symlink()) for place in others))
         return tuple(self._read(place) for place in places if place.is_file())
 
     def upload(self, bucket: Bucket, archive: str, source: SourceFile, meter: Meter) -> None:
@@ -105,7 +105,7 @@ class LocalDirectory:
         self, bucket: Bucket, archive: str, files: Sequence[ArchivedFile], meter: Meter
     ) -> Mapping[str, ArchivedFile]:
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            return _found(pool.map(lambda file: self._download(bucket, archive, file, meter), files))
+            return _by_path(pool.map(lambda file: self._download(bucket, archive, file, meter), files))
 
     def delete(self, sources: Sequence[SourceFile]) -> Sequence[str]:
         if changed := [source.file.path for source in sources if not self._is_unchanged(source)]:
@@ -142,7 +142,7 @@ class LocalDirectory:
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
             with replacing(place, file.mode) as target:
-                digest, size = _digest(_written(_metered(body, meter), target))
+                digest, size = _digest(_write_through(_limited_blocks(body, meter), target))
                 if digest != file.sha256:
                     raise _WrongContent(file.model_copy(update={"bytes": size, "sha256": digest}))
         except _WrongContent as wrong:
@@ -164,11 +164,11 @@ def read_back(bucket: Bucket, archive: str, files: Sequence[ArchivedFile], meter
         body = bucket.body(bucket.key(archive, file.path))
         if body is None:
             return None
-        digest, size = _digest(_metered(body, meter))
+        digest, size = _digest(_limited_blocks(body, meter))
         return file.model_copy(update={"bytes": size, "sha256": digest})
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return _found(pool.map(read, files))
+        return _by_path(pool.map(read, files))
 
 
 def not_a_file(where: str, is_link: bool) -> Diagnostic:
@@ -177,18 +177,18 @@ def not_a_file(where: str, is_link: bool) -> Diagnostic:
     return Diagnostic(where, f"the path is {kind}, which a bucket cannot hold", help="Move it out of the directory")
 
 
-def _found(files: Iterator[ArchivedFile | None]) -> Mapping[str, ArchivedFile]:
+def _by_path(files: Iterator[ArchivedFile | None]) -> Mapping[str, ArchivedFile]:
     return {file.path: file for file in files if file is not None}
 
 
-def _metered(body: Any, meter: Meter) -> Iterator[bytes]:
+def _limited_blocks(body: Any, meter: Meter) -> Iterator[bytes]:
     for block in body.iter_chunks(BLOCK_BYTES):
         meter.limiter.wait(len(block))
         meter.add(len(block))
         yield block
 
 
-def _written(blocks: Iterator[bytes], target: Any) -> Iterator[bytes]:
+def _write_through(blocks: Iterator[bytes], target: Any) -> Iterator[bytes]:
     for block in blocks:
         target.write(block)
         yield block

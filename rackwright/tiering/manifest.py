@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from rackwright.errors import Diagnostic, Refused, UserError
+from rackwright.errors import ChangeRefused, Diagnostic, UserError
 
 FORMAT = 1
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
@@ -90,7 +90,9 @@ def parse(content: bytes, where: str) -> Manifest:
         raise ArchiveDamaged(Diagnostic(where, f"the object is no manifest: {reason}", help=help)) from None
     if manifest.format != FORMAT:
         problem = f"the manifest has format {manifest.format}"
-        raise Refused(Diagnostic(where, problem, f"format {FORMAT}", "Use the version of rackwright that wrote it"))
+        raise ChangeRefused(
+            Diagnostic(where, problem, f"format {FORMAT}", "Use the version of rackwright that wrote it")
+        )
     return manifest
 
 
@@ -98,11 +100,11 @@ def check_name(name: str) -> None:
     """Return if *name* is valid as the name of an archive.
 
     Raises:
-        Refused: it is not.
+        ChangeRefused: it is not.
     """
     if not re.fullmatch(NAME, name):
         expected = "letters, digits, dots, hyphens and underscores, 128 at most, after a letter or digit"
-        raise Refused(Diagnostic("--name", f"got {name!r}", expected, "Give the archive another name"))
+        raise ChangeRefused(Diagnostic("--name", f"got {name!r}", expected, "Give the archive another name"))
 
 
 def differences(wanted: Sequence[ArchivedFile], actual: Mapping[str, ArchivedFile]) -> Iterator[str]:

@@ -63,7 +63,7 @@ def relocate(
     """Move one directory. Its source is deleted after the copy was read back.
 
     Raises:
-        Refused: the target holds something else; nothing was deleted.
+        ChangeRefused: the target holds something else; nothing was deleted.
         ArchiveDamaged: the copy was read back with another content; nothing was deleted.
         StepFailed: the store, the host or a change of the directory stopped the move; nothing was deleted.
     """

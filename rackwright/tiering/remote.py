@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rackwright.errors import Diagnostic, Refused, StepFailed
+from rackwright.errors import ChangeRefused, Diagnostic, StepFailed
 from rackwright.facts import probe
 from rackwright.hosts.transport import Connection
 from rackwright.tiering.bucket import DIGEST, Bucket
@@ -45,7 +45,7 @@ class HostDirectory:
             return ()
         lines = list(self._run(do="scan"))
         if others := [line for line in lines if "other" in line]:
-            raise Refused(*(not_a_file(f"{self}/{each['other']}", each["link"]) for each in others))
+            raise ChangeRefused(*(not_a_file(f"{self}/{each['other']}", each["link"]) for each in others))
         return tuple(self._source(line["file"]) for line in lines if "file" in line)
 
     def upload(self, bucket: Bucket, archive: str, source: SourceFile, meter: Meter) -> None:
@@ -60,7 +60,7 @@ class HostDirectory:
             {
                 "offset": offset,
                 "bytes": min(size, file.bytes - offset),
-                "url": self._signed(bucket, "upload_part", **target, PartNumber=number),
+                "url": self._sign_address(bucket, "upload_part", **target, PartNumber=number),
             }
             for number, offset in enumerate(range(0, file.bytes, size), start=1)
         ]
@@ -117,7 +117,7 @@ class HostDirectory:
         objects = [
             {
                 **file.model_dump(),
-                "url": self._signed(bucket, "get_object", Bucket=bucket.name, Key=bucket.key(archive, file.path)),
+                "url": self._sign_address(bucket, "get_object", Bucket=bucket.name, Key=bucket.key(archive, file.path)),
             }
             for file in files
         ]
@@ -128,7 +128,7 @@ class HostDirectory:
                 found[line["path"]] = wanted[line["path"]].model_copy(update=actual)
         return found
 
-    def _signed(self, bucket: Bucket, operation: str, **parameters: Any) -> str:
+    def _sign_address(self, bucket: Bucket, operation: str, **parameters: Any) -> str:
         url: str = bucket.client.generate_presigned_url(operation, parameters, ExpiresIn=SIGNED_SECONDS)
         return url
 
@@ -167,7 +167,7 @@ class HostDirectory:
             return SourceFile(ArchivedFile.model_validate(line), mtime_ns)
         except ValidationError as error:
             problem = f"the host reports a file that cannot be archived: {error.error_count()} values are wrong"
-            raise Refused(Diagnostic(str(self), problem, help="Check who controls the host")) from None
+            raise ChangeRefused(Diagnostic(str(self), problem, help="Check who controls the host")) from None
 
 
 @cache

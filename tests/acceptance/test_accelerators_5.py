@@ -56,4 +56,4 @@ def _messages(name: str, lines: list[str], case: Case) -> Iterator[str]:
 
     for problem in problems(accelerators(case)):
         place = f"{name}:{line(problem.path)}: hosts.alpha.{format_keys(problem.path)}"
-        yield problem.located(place, f"line {line(problem.also)}" if problem.also else "").render() + "\n"
+        yield problem.at(place, f"line {line(problem.also)}" if problem.also else "").render() + "\n"

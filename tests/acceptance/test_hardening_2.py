@@ -1,6 +1,5 @@
 """Hardening, line 2: no secret of a real rack is encrypted with the published passphrase of the lab."""
 
-import json
 import os
 import re
 import subprocess
@@ -12,6 +11,7 @@ from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.lab import PROJECT
 from tests.support.log import ROOT, Log
+from tests.support.stack_settings import configure
 
 VALUE, ANOTHER = "a secret of a real rack", "another secret of it"
 STACKS = {"real": "rack", "rehearsal": "twin:rehearsal"}
@@ -73,6 +73,5 @@ def _project(directory: Path) -> Path:
     fleet = (ROOT / "stacks/rack.yaml").read_text()
     (directory / "stacks/rack.yaml").write_text(fleet)
     for stack, target in STACKS.items():
-        settings = {"rackwright:fleet": "rack.yaml", "rackwright:target": target}
-        (directory / f"stacks/Pulumi.{stack}.yaml").write_text(json.dumps({"config": settings}))
+        configure(directory, stack, "rack.yaml", target)
     return directory

@@ -1,6 +1,5 @@
 """Truth: impossible declarations are refused with file and line, before any host is asked."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from tests.support.acceptance import line
 from tests.support.expect import errors, need
 from tests.support.lab import PROJECT
 from tests.support.log import ROOT, Log
+from tests.support.stack_settings import configure
 
 WRONG = ROOT / "tests/fleet/wrong"
 FLEETS = ("mount-own", "login-option", "mapped-address", "identity-template", "number-as-name", "too-deep")
@@ -39,8 +39,7 @@ def test_impossible_declarations_are_refused_before_any_connection(log: Log) -> 
         "linked": "linked.yaml",
         "large": "large.yaml",
     }.items():
-        settings = {"rackwright:fleet": fleet, "rackwright:target": "rack"}
-        (stacks / f"Pulumi.{stack}.yaml").write_text(json.dumps({"config": settings}))
+        configure(stacks.parent, stack, fleet, "rack")
         done = _limited(log, stack, stacks)
         need(done.returncode == 2, f"{stack}: check ended with {done.returncode}: {done.stderr[-300:]}")
         lines = errors(done.stderr)

@@ -1,6 +1,5 @@
 """Truth: a message names file and line, and a command in it can be pasted into a shell."""
 
-import json
 import re
 import shlex
 
@@ -8,6 +7,7 @@ from tests.support.acceptance import line
 from tests.support.expect import errors, need
 from tests.support.lab import PROJECT
 from tests.support.log import ROOT, Log
+from tests.support.stack_settings import configure
 from tests.support.wrong_fleets import FLEETS, WRONG
 
 PLACE = re.compile(r"[\w.-]+\.(yaml|py):[1-9][0-9]*: ")
@@ -24,8 +24,7 @@ def test_messages_name_file_and_line_and_their_commands_can_be_pasted(log: Log) 
     for name in FLEETS[:: max(1, len(FLEETS) // 12)]:
         (stacks / name).write_bytes((WRONG / name).read_bytes())
         stack = name.removesuffix(".yaml")
-        settings = {"rackwright:fleet": name, "rackwright:target": "rack"}
-        (stacks / f"Pulumi.{stack}.yaml").write_text(json.dumps({"config": settings}))
+        configure(stacks.parent, stack, name, "rack")
         done = log.run([str(ROOT / ".venv/bin/rackwright"), "check", stack], stacks)
         lines = errors(done.stderr)
         need(done.returncode == 2 and lines, f"{name}: check ended with {done.returncode}")

@@ -116,7 +116,7 @@ def _computed(log: Log) -> str:
 
 
 @line("models", 4, part="refusals")
-def test_what_does_not_fit_is_refused_with_what_would(log: Log) -> str:
+def test_a_model_that_does_not_fit_is_refused_with_a_layout_that_does(log: Log) -> str:
     """Each remedy of a refusal fits when it is followed."""
     cases = {
         ("deepseek-r1-distill-llama-70b", "--gpu", "h100-sxm", "--gpus", "1"): "Serve it on 2 such hosts",

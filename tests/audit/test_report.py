@@ -10,7 +10,7 @@ import pytest
 from rackwright.audit.formats import render
 from rackwright.audit.formats.document import AuditDocument
 from rackwright.audit.formats.finding import collect
-from rackwright.audit.report import AuditReport, Undeclared, as_json, compare
+from rackwright.audit.report import AuditReport, UndeclaredThing, as_json, compare
 from rackwright.errors import Diagnostic, HostUnreachable
 from rackwright.facts.facts import Facts
 from rackwright.fleet.resource_place import ResourcePlaces
@@ -141,7 +141,7 @@ def test_a_host_in_maintenance_is_not_compared_and_says_why(raw):
     assert set(notices.values()) == {"in maintenance until 2099-01-31: a new mainboard"}
 
 
-FOUND = Undeclared("gpu-01", "RW-001", "file:/etc/cron.d/x", "a file", "warning", "Remove it", None)
+FOUND = UndeclaredThing("gpu-01", "RW-001", "file:/etc/cron.d/x", "a file", "warning", "Remove it", None)
 
 
 @pytest.mark.parametrize(

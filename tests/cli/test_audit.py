@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from rackwright.cli import project, recording, state
 from rackwright.cli.app import app
-from rackwright.errors import DeclarationError, Refused, SetupError
+from rackwright.errors import ChangeRefused, DeclarationError, SetupError
 from rackwright.facts import snapshot
 from rackwright.facts.facts import Facts
 from rackwright.provider import state_format
@@ -164,5 +164,5 @@ def test_the_state_in_the_place_of_the_fleet_has_its_own_resources(audit, tmp_pa
     with pytest.raises(SetupError, match="cannot read its inputs"):
         audit("--state")
     export({**inputs, state_format.PROPERTY: 99})
-    with pytest.raises(Refused, match="format 99"):
+    with pytest.raises(ChangeRefused, match="format 99"):
         audit("--state")

@@ -5,7 +5,7 @@ import yaml
 
 from rackwright.access.cluster import client_name, kubeconfig
 from rackwright.cli.cluster import _control_plane
-from rackwright.errors import Refused
+from rackwright.errors import ChangeRefused
 from tests.support.recorded_hosts import CLUSTERED, STACK
 
 TEXT = """\
@@ -60,7 +60,7 @@ def test_without_such_a_cluster_the_command_is_refused(fleet, name, expected):
     """
     The message has the names that there are.
     """
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ChangeRefused) as caught:
         _control_plane(fleet, name, "fleet.yaml")
 
     assert caught.value.diagnostic.expected == expected

@@ -38,7 +38,7 @@ def test_what_is_missing_comes_with_the_command_that_installs_it(monkeypatch):
 
 
 def test_an_accelerator_that_was_never_tried_is_not_ready(monkeypatch):
-    monkeypatch.setattr(doctor.accelerator, "stored", lambda: None)
+    monkeypatch.setattr(doctor.accelerator, "stored_accelerator", lambda: None)
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: True)
 
     assert doctor._acceleration() == Check(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.cli import inventory
-from rackwright.errors import Refused
+from rackwright.errors import ChangeRefused
 from rackwright.stack import Stack, load_stack
 from tests.support.fleet_with_secrets import BOTH, FLEET, configure
 
@@ -66,19 +66,21 @@ def test_the_whole_of_it_is_for_its_owner_alone(stack, memory):
 def test_a_directory_that_others_may_look_into_is_refused(stack, memory):
     memory.chmod(0o750)
 
-    with pytest.raises(Refused, match="the directory has mode 0750; a directory of yours with mode 0700") as caught:
+    with pytest.raises(
+        ChangeRefused, match="the directory has mode 0750; a directory of yours with mode 0700"
+    ) as caught:
         inventory.write(stack, memory)
     assert "Create one with `mktemp -d -p /dev/shm`" in str(caught.value)
     assert list(memory.iterdir()) == []
 
 
 def test_no_directory_is_refused(stack, memory):
-    with pytest.raises(Refused, match="no such directory"):
+    with pytest.raises(ChangeRefused, match="no such directory"):
         inventory.write(stack, memory / "none")
 
 
 def test_a_directory_on_a_disk_is_refused(stack, tmp_path, monkeypatch):
     monkeypatch.setattr(inventory, "in_memory", lambda path: False)
 
-    with pytest.raises(Refused, match="not on a tmpfs or ramfs"):
+    with pytest.raises(ChangeRefused, match="not on a tmpfs or ramfs"):
         inventory.write(stack, tmp_path)

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from rackwright.cli.app import app
 from rackwright.cli.pulumi import preview
-from rackwright.errors import DeclarationError, Refused, SetupError
+from rackwright.errors import ChangeRefused, DeclarationError, SetupError
 from tests.support.package_mirror import Mirror, mirror
 from tests.support.stack_settings import configure
 
@@ -116,7 +116,7 @@ def test_nothing_is_written_where_something_cannot_be_had(project, mirror):
     fleet = project / "stacks/example.yaml"
     fleet.write_text(FLEET.replace("tool]", "tool, nothing]"))
 
-    with pytest.raises(Refused, match="alpha: apt cannot resolve the packages: Unable to locate package nothing"):
+    with pytest.raises(ChangeRefused, match="alpha: apt cannot resolve the packages: Unable to locate package nothing"):
         rackwright("lock", "--fetch", "rack")
     assert not (project / "stacks/example.lock.yaml").exists()
 

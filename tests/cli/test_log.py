@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from rackwright import terminal
 from rackwright.cli.app import app
 from rackwright.cli.recording import current_log
-from rackwright.errors import DeclarationError, Refused
+from rackwright.errors import ChangeRefused, DeclarationError
 from rackwright.log.chain import check
 from rackwright.log.writer import OperationsLog
 from tests.support.operations_log import new_key
@@ -249,7 +249,7 @@ def test_without_a_log_the_error_names_the_way(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("RACKWRIGHT_LOG", str(tmp_path / "log"))
     result = CliRunner().invoke(app, ["log", "verify"])
 
-    assert isinstance(result.exception, Refused) and "there is no operations log" in str(result.exception)
+    assert isinstance(result.exception, ChangeRefused) and "there is no operations log" in str(result.exception)
 
 
 def test_a_command_copies_its_head_and_a_place_that_fails_is_no_error(

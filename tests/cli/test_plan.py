@@ -171,7 +171,7 @@ def test_a_removal_is_of_a_resource_that_the_program_has_nowhere_else():
         Change("create", TIER, "a/warm"),
     )
 
-    assert PulumiRun(0, Events(changes, ("a",)), {}, {}).removed == {"a/hot"}
+    assert PulumiRun(0, Events(changes, ("a",)), {}, {}).removed_names == {"a/hot"}
 
 
 def test_the_plan_of_a_removal_names_its_data_or_its_refusal():

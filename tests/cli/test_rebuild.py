@@ -15,7 +15,7 @@ from rackwright import terminal
 from rackwright.audit import evidence
 from rackwright.cli import project, pulumi, rebuild
 from rackwright.cli.app import app
-from rackwright.errors import DeclarationError, Diagnostic, HostUnreachable, Refused
+from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, HostUnreachable
 from rackwright.facts.facts import Facts
 from rackwright.log import digests
 from tests.support import recorded_facts
@@ -140,7 +140,7 @@ def test_a_directory_without_facts_of_a_host_deletes_nothing(lab: Lab) -> None:
     lab.steps.clear()
     result = lab.run("--yes", "--before", str(lab.stack.project / ".rackwright/rebuilds/lab"))
 
-    assert isinstance(result.exception, Refused)
+    assert isinstance(result.exception, ChangeRefused)
     assert "the directory has no facts of gpu-02" in sentences(result.exception.render())
     assert lab.steps == []
 
@@ -159,13 +159,18 @@ def test_a_failed_up_names_the_facts_from_before(lab: Lab) -> None:
     ("change", "arguments", "kind", "problem"),
     [
         ({}, ["--yes", "gpu-9"], DeclarationError, "no host gpu-9"),
-        ({}, [], Refused, "stdin is no terminal"),
-        ({"twin": None}, ["--yes"], Refused, "its target is `rack`, whose hosts rackwright cannot reinstall"),
-        ({"maintenance": {"gpu-01": "in maintenance"}}, ["--yes", "gpu-01"], Refused, "the host is in maintenance"),
+        ({}, [], ChangeRefused, "stdin is no terminal"),
+        ({"twin": None}, ["--yes"], ChangeRefused, "its target is `rack`, whose hosts rackwright cannot reinstall"),
+        (
+            {"maintenance": {"gpu-01": "in maintenance"}},
+            ["--yes", "gpu-01"],
+            ChangeRefused,
+            "the host is in maintenance",
+        ),
         (
             {"fleet": SimpleNamespace(hosts={}, uses="rack.yaml")},
             ["--yes"],
-            Refused,
+            ChangeRefused,
             "the stack has runs or servers",
         ),
     ],
@@ -181,11 +186,11 @@ def test_a_refusal_deletes_nothing(lab: Lab, change: Any, arguments: list[str], 
 
 def test_an_incomplete_local_repository_deletes_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     def incomplete(stack: object) -> int:
-        raise Refused(Diagnostic("repository", "the local repository is incomplete"))
+        raise ChangeRefused(Diagnostic("repository", "the local repository is incomplete"))
 
     monkeypatch.setattr(pulumi, "check", incomplete)
 
-    assert isinstance(lab.run("--yes").exception, Refused)
+    assert isinstance(lab.run("--yes").exception, ChangeRefused)
     assert lab.steps == []
 
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rackwright.cli.app import app
-from rackwright.errors import Refused
+from rackwright.errors import ChangeRefused
 from tests.support.server_stack import BASE, project
 
 __all__ = ["project"]
@@ -54,7 +54,7 @@ def test_a_directory_with_other_things_in_it_is_left_as_it_is(project: Path) -> 
     (project / "image" / "app.py").write_text("mine")
     (project / "image" / "main.py").touch()
     with pytest.raises(
-        Refused, match="image: the directory contains another file, main.py; a directory that is absent"
+        ChangeRefused, match="image: the directory contains another file, main.py; a directory that is absent"
     ):
         written()
 

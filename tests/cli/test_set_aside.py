@@ -8,7 +8,7 @@ import pytest
 
 from rackwright.audit import report
 from rackwright.cli import set_aside
-from rackwright.errors import Diagnostic, HostUnreachable, Refused
+from rackwright.errors import ChangeRefused, Diagnostic, HostUnreachable
 from rackwright.facts.facts import Facts
 from rackwright.provider.state_format import PROPERTY, STATE_FORMAT
 from rackwright.stack import declare
@@ -39,7 +39,7 @@ def refusals(evidence: Any, stack: Any = STACK, **state: Any) -> list[Diagnostic
     compared = report.compare(stack, evidence)
     try:
         set_aside.check_complete(stack, deployment(**state), evidence, compared)
-    except Refused as refused:
+    except ChangeRefused as refused:
         return [*refused.diagnostics]
     return []
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from rackwright.audit.report import AuditResult, Undeclared
+from rackwright.audit.report import AuditResult, UndeclaredThing
 from rackwright.cli import stacks
 from rackwright.cli.app import app
 from rackwright.cli.stacks import HostRow
@@ -90,7 +90,7 @@ def test_the_last_change_is_the_newest_of_the_history():
 
 
 def test_a_host_with_undeclared_things_is_not_as_declared() -> None:
-    found = Undeclared("a", "RW-034", "crontab:root", "1 commands", "warning", "Remove the job", None)
+    found = UndeclaredThing("a", "RW-034", "crontab:root", "1 commands", "warning", "Remove the job", None)
     items = (found, replace(found, allowed="the site's"), replace(found, is_unknown=True), replace(found, host="b"))
 
     assert stacks.host_rows([AuditResult("a", "t", 3)], items) == [HostRow("a", 1, "1 undeclared, 1 unknown")]

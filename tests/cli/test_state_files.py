@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.cli import state as state_files
-from rackwright.errors import Refused, SetupError
+from rackwright.errors import ChangeRefused, SetupError
 
 STATE = '{"version": 3, "checkpoint": {}}'
 LOCK = {"pid": os.getpid(), "username": "op", "hostname": socket.gethostname(), "timestamp": "2026-01-01T00:00:00Z"}
@@ -82,7 +82,7 @@ def test_a_path_with_a_blank_is_quoted_for_the_shell(tmp_path):
 
 
 def test_the_lock_of_another_process_is_refused_with_its_holder(tmp_path, lock):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ChangeRefused) as refused:
         state_files.require_unlocked("lab", {"PULUMI_BACKEND_URL": f"file://{tmp_path}"})
 
     assert refused.value.diagnostic.id == "stack-locked"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.cli import project, recording, tier
-from rackwright.errors import DeclarationError, Refused
+from rackwright.errors import ChangeRefused, DeclarationError
 from rackwright.stack import Stack
 from tests.support.object_store import Server, seaweedfs, store_stack
 from tests.support.recorded_hosts import STORED
@@ -53,7 +53,7 @@ def test_plan_move_verify_and_restore(directory, tmp_path, capsys):
 def test_a_move_without_a_terminal_needs_yes(directory, monkeypatch):
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
 
-    with pytest.raises(Refused, match="--yes"):
+    with pytest.raises(ChangeRefused, match="--yes"):
         tier.move("rack", str(directory), "models", name="chat-v2")
     assert directory.exists()
 

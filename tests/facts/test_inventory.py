@@ -34,7 +34,7 @@ class TestPackaged:
 
         local = "/usr/local/lib/systemd/system/own.service"
 
-        found = packaged.unpackaged(machine.top, {**files, "/usr/local/bin/x": {}, local: {}})
+        found = packaged.unpackaged_paths(machine.top, {**files, "/usr/local/bin/x": {}, local: {}})
 
         assert found == [
             "/etc/listed2",
@@ -45,7 +45,7 @@ class TestPackaged:
         ]
 
     def test_without_lists_nothing_is_known(self, machine):
-        assert "has no lists" in attempt(packaged.unpackaged, machine.top, {})["unknown"]
+        assert "has no lists" in attempt(packaged.unpackaged_paths, machine.top, {})["unknown"]
 
     def test_a_changed_a_missing_and_a_linked_file_of_a_package_are_told_apart(self, machine):
         paths = "".join(f" /etc/{name} {md5('x')}\n" for name in ("same", "changed", "missing", "link"))

@@ -80,7 +80,7 @@ def test_another_order_of_the_drives_at_a_start_is_no_difference(raw):
 def test_a_value_that_cannot_be_read_is_listed_as_unknown(raw):
     raw["packages"] = {"unknown": "no dpkg"}
 
-    assert "packages" in rebuilt.unknown(Facts(raw))
+    assert "packages" in rebuilt.unknown_paths(Facts(raw))
 
 
 def test_the_uuid_of_the_machine_is_compared(raw):

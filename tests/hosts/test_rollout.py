@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 from pydantic import ValidationError
 
-from rackwright.errors import Diagnostic, HostUnreachable, Refused, StepFailed
+from rackwright.errors import ChangeRefused, Diagnostic, HostUnreachable, StepFailed
 from rackwright.hosts import rollout
 from rackwright.hosts.rollout import RolloutGate, RolloutHalted
 from rackwright.schema.rollout import Rollout
@@ -146,7 +146,7 @@ def test_a_host_that_was_refused_holds_no_other_back_and_is_no_proof():
     """
     Nothing was done there, so it shows nothing about the change.
     """
-    no = Refused(Diagnostic("h1/base", "got data", "none", "Give it up"))
+    no = ChangeRefused(Diagnostic("h1/base", "got data", "none", "Give it up"))
     roll = Roll(Rollout(batch=8), lambda host: no if host == "h1" else None)
 
     assert [len(rollout_group) for rollout_group in roll.rollout_groups] == [1, 1, 7]

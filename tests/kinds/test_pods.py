@@ -313,7 +313,7 @@ def test_a_run_is_admitted_if_all_of_its_pods_fit(api):
 @pytest.mark.parametrize("full", [("oak",), ("elm", "ash")])
 def test_a_run_of_which_a_part_does_not_fit_is_not_admitted(api, full):
     api["pods"] = [pod(name, "1500m") for name in full]
-    with pytest.raises(roll_out.Failed, match="do not fit together"):
+    with pytest.raises(roll_out.RollOutFailed, match="do not fit together"):
         roll_out.admit(JOBS)
 
 
@@ -323,13 +323,13 @@ def test_a_node_that_is_lost_or_cordoned_has_no_room(api):
         node("elm", "2", "Unknown"),
         {**node("ash", "2"), "spec": {"unschedulable": True}},
     ]
-    with pytest.raises(roll_out.Failed, match="free on none"):
+    with pytest.raises(roll_out.RollOutFailed, match="free on none"):
         roll_out.admit(JOBS)
 
 
 def test_a_quota_is_a_limit_too(api):
     api["resourcequotas"] = [{"status": {"hard": {"requests.cpu": "3"}, "used": {"requests.cpu": "1500m"}}}]
-    with pytest.raises(roll_out.Failed, match=r"room for 1\.5 of requests\.cpu, and the run needs 2"):
+    with pytest.raises(roll_out.RollOutFailed, match=r"room for 1\.5 of requests\.cpu, and the run needs 2"):
         roll_out.admit(JOBS)
 
 

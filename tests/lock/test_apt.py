@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.errors import Refused, SetupError
+from rackwright.errors import ChangeRefused, SetupError
 from rackwright.lock import apt, store
 from rackwright.lock.apt import Apt
 from rackwright.lock.package_sets import PackageSet
@@ -59,7 +59,7 @@ def test_what_is_locked_stays_until_it_does_not_fit(mirror, resolver):
 
     assert [*resolver.resolve("driver", locked=locked)] == ["library=1", "driver=1"]
     assert set(resolver.resolve("driver")) == {"driver=2", "library=2"}
-    with pytest.raises(Refused, match="held broken packages"):
+    with pytest.raises(ChangeRefused, match="held broken packages"):
         resolver.resolve("driver=2", locked=locked)
 
 
@@ -74,7 +74,7 @@ def test_what_roles_prefer_goes_before_what_is_locked(mirror, resolver):
 def test_a_version_that_nobody_has_is_refused_by_its_name(mirror, resolver):
     mirror.add("driver", "1")
 
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ChangeRefused) as caught:
         resolver.resolve("driver=535.1")
 
     assert str(caught.value).startswith(
@@ -102,7 +102,7 @@ def test_a_mirror_that_is_silent_is_reported_and_no_reason_to_end(mirror, resolv
 
     assert resolver.resolve("driver=1") == kept
     assert "debian-12: apt could not read all mirrors: " in resolver.messages[0]
-    with pytest.raises(Refused, match=r"'2' for 'driver' was not found; and of mirrors: .*127\.0\.0\.1"):
+    with pytest.raises(ChangeRefused, match=r"'2' for 'driver' was not found; and of mirrors: .*127\.0\.0\.1"):
         resolver.resolve("driver=2")
 
 
@@ -114,7 +114,7 @@ def test_a_package_that_is_not_what_the_index_says_is_not_kept(mirror, resolver)
     resolver.apt.prepare(resolver.messages.append)
     wanted = PackageSet(OS, ("driver",), ())
     locked = resolver.apt.resolve(wanted, {}, ("alpha",))
-    with pytest.raises((Refused, SetupError)):
+    with pytest.raises((ChangeRefused, SetupError)):
         resolver.apt.download(wanted, locked, lambda percent, text: None)
         resolver.apt.collect(locked)
     assert not list(store.directory().glob("*/[!.]*.deb"))

@@ -177,11 +177,11 @@ def test_a_lock_whose_key_is_elsewhere_is_reported_with_the_next_step(tmp_path):
     public = key.public_key(tmp_path / "rack.key", "rack")
 
     with pytest.raises(
-        key.Refused, match=r"the private key is missing; .* Copy other\.key from the computer that wrote the lock"
+        key.ChangeRefused, match=r"the private key is missing; .* Copy other\.key from the computer that wrote the lock"
     ):
         key.check(tmp_path / "other.key", "rack", public)
     key.public_key(tmp_path / "other.key", "rack")
-    with pytest.raises(key.Refused, match="the file has another private key"):
+    with pytest.raises(key.ChangeRefused, match="the file has another private key"):
         key.check(tmp_path / "other.key", "rack", public)
 
 
@@ -269,5 +269,5 @@ def test_files_for_python_are_locked_kept_and_served(tmp_path, mirror, index, se
 
 
 def test_files_that_nobody_has_are_refused(index):
-    with pytest.raises(wheels.Refused, match=r"pip cannot resolve the packages: .*zoo"):
+    with pytest.raises(wheels.ChangeRefused, match=r"pip cannot resolve the packages: .*zoo"):
         wheels.resolve([f"zoo==1.0 --hash=sha256:{'0' * 64}\n"])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rackwright.log.chain import check, resume, unfinished
+from rackwright.log.chain import check, resume, unfinished_operations
 from rackwright.log.entry import sign
 from rackwright.log.heads import Head, compare
 from rackwright.log.keys import load_signer
@@ -44,7 +44,7 @@ def test_an_untouched_log_is_whole(sample: Sample) -> None:
     chain = check(sample.content)
 
     assert chain.broken is None and len(chain.entries) == 10
-    assert [entry["sequence"] for entry in unfinished(chain.entries)] == [9]
+    assert [entry["sequence"] for entry in unfinished_operations(chain.entries)] == [9]
 
 
 def test_a_missing_end_shows_only_against_a_copied_head(sample: Sample) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.errors import Refused, SetupError
-from rackwright.log.keys import VARIABLE, armored, default_path, load_signer, read_public_key
+from rackwright.errors import ChangeRefused, SetupError
+from rackwright.log.keys import VARIABLE, armor, default_path, load_signer, read_public_key
 from tests.support.operations_log import new_key
 
 CONTENT = b'{"hash":"0","log":"1","sequence":2}'
@@ -39,7 +39,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_openssh_accepts_a_signature(tmp_path: Path) -> None:
     signer = load_signer({VARIABLE: str(new_key(tmp_path / "key"))}, None)
-    signature = armored(signer.key, signer.sign(CONTENT))
+    signature = armor(signer.key, signer.sign(CONTENT))
 
     assert check_with_ssh_keygen(tmp_path, signer.key.text, signature, CONTENT) == 0
     assert check_with_ssh_keygen(tmp_path, signer.key.text, signature, CONTENT + b" ") != 0
@@ -73,7 +73,7 @@ def test_a_key_that_the_agent_does_not_have_is_named(tmp_path: Path, agent: None
 def test_a_private_key_in_the_project_is_refused(tmp_path: Path) -> None:
     key = new_key(tmp_path / "key")
 
-    with pytest.raises(Refused, match="is in the project"):
+    with pytest.raises(ChangeRefused, match="is in the project"):
         load_signer({VARIABLE: str(key)}, tmp_path)
     assert load_signer({VARIABLE: str(key)}, tmp_path / "elsewhere").key.fingerprint.startswith("SHA256:")
 

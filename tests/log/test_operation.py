@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rackwright.errors import Diagnostic, HostUnreachable, Refused, StepFailed
+from rackwright.errors import ChangeRefused, Diagnostic, HostUnreachable, StepFailed
 from rackwright.log.entry import Line
 from rackwright.log.operation import EndNotWritten, record
 from rackwright.log.reading import Filter, format_operations
@@ -46,7 +46,7 @@ def test_began_and_ended_share_an_identifier() -> None:
 @pytest.mark.parametrize(
     ("error", "outcome", "text"),
     [
-        (Refused(Diagnostic("a", "it holds data")), "refused", "a: it holds data."),
+        (ChangeRefused(Diagnostic("a", "it holds data")), "refused", "a: it holds data."),
         (HostUnreachable(Diagnostic("a", "no answer")), "unreachable", "a: no answer."),
         (StepFailed(Diagnostic("a", "mkfs failed")), "failed", "a: mkfs failed."),
         (KeyboardInterrupt(), "cancelled", "KeyboardInterrupt: "),

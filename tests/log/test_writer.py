@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.errors import Refused
+from rackwright.errors import ChangeRefused
 from rackwright.log import writer
-from rackwright.log.chain import check, unfinished
+from rackwright.log.chain import check, unfinished_operations
 from rackwright.log.writer import LogNotWritten, directory
 from tests.support.operations_log import log_with_key, new_key
 
@@ -136,7 +136,7 @@ def test_an_operation_without_an_end_shows(tmp_path: Path, key: Path) -> None:
     for event, operation in (("began", "1"), ("began", "2"), ("ended", "1")):
         log.append(event, {"operation": operation})
 
-    assert [entry["operation"] for entry in unfinished(check(log.path.read_bytes()).entries)] == ["2"]
+    assert [entry["operation"] for entry in unfinished_operations(check(log.path.read_bytes()).entries)] == ["2"]
 
 
 def test_a_changed_last_line_stops_the_writer(tmp_path: Path, key: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_log_that_starts_again_names_the_old_file(tmp_path: Path, key: Path) -
 
 
 def test_a_log_that_does_not_exist_cannot_start_again(tmp_path: Path, key: Path) -> None:
-    with pytest.raises(Refused, match="there is no operations log"):
+    with pytest.raises(ChangeRefused, match="there is no operations log"):
         log_with_key(tmp_path / "log", key).start_again("why")
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from rackwright.core.contract import Claim, Command, Plan
-from rackwright.errors import Refused
+from rackwright.errors import ChangeRefused
 from rackwright.provider import saved_plan
 from rackwright.provider.saved_plan import (
     SavedPlan,
@@ -59,20 +59,20 @@ def test_the_saved_steps_may_run_also_when_fewer_are_left(saved, same):
     ],
 )
 def test_a_step_or_a_text_that_was_not_saved_is_refused(saved, id, other, named):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ChangeRefused) as refused:
         check(id, CLAIMS, other)
 
     assert f"{id}: the plan has changed since it was saved: {named}" in sentences(str(refused.value.render()))
 
 
 def test_the_same_step_of_another_declaration_is_refused(saved):
-    with pytest.raises(Refused, match="another declaration"):
+    with pytest.raises(ChangeRefused, match="another declaration"):
         check("a/hot", (Claim("md:hot", {"bitmap": "none"}),), plan("mount"))
 
 
 def test_only_a_saved_removal_may_run(saved):
     check_removal("b/hot")
-    with pytest.raises(Refused, match="does not remove"):
+    with pytest.raises(ChangeRefused, match="does not remove"):
         check_removal("a/hot")
 
 
@@ -84,11 +84,11 @@ def test_another_file_is_no_saved_plan(tmp_path, content):
     path = tmp_path / "plan.json"
     path.write_text(content)
 
-    with pytest.raises(Refused, match="is no saved plan"):
+    with pytest.raises(ChangeRefused, match="is no saved plan"):
         load(path, "lab")
 
 
 def test_the_plan_of_another_stack_is_refused(saved):
     assert load(saved, "lab").removed == ("b/hot",)
-    with pytest.raises(Refused, match="the plan is for stack lab"):
+    with pytest.raises(ChangeRefused, match="the plan is for stack lab"):
         load(saved, "rack")

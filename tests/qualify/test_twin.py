@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rackwright.cli.app import app
-from rackwright.errors import DeclarationError, Refused
+from rackwright.errors import ChangeRefused, DeclarationError
 from rackwright.hosts.pool import Hosts
 from rackwright.qualify import gpus
 from rackwright.qualify.bench import Bench
@@ -152,7 +152,7 @@ def test_packets_that_take_another_interface_make_it_short(project):
 def test_a_host_that_somebody_computes_on_is_left_alone(project):
     assert run("twin", "fault", "lab", "gpu-busy", "alpha", "3")[0] == 0
     try:
-        with pytest.raises(Refused, match=r"alpha/qualify: process 4242 \(python3\) has .* of GPU 3"):
+        with pytest.raises(ChangeRefused, match=r"alpha/qualify: process 4242 \(python3\) has .* of GPU 3"):
             qualified()
     finally:
         run("twin", "fault", "lab", "gpu-clear", "alpha", "3")

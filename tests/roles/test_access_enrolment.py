@@ -16,10 +16,11 @@ from ruamel.yaml import YAML
 
 from rackwright.access import certificates, enrolment
 from rackwright.access.totp import OPTIONS, Secret
-from rackwright.errors import DeclarationError, Refused, SetupError, StepFailed, UserError
+from rackwright.errors import ChangeRefused, DeclarationError, SetupError, StepFailed, UserError
 from rackwright.stack import load_stack
 from tests.support.json_documents import check_printed
 from tests.support.login_machine import REFUSED, Machine, code, lacks, new_key
+from tests.support.stack_settings import configure
 
 RACKWRIGHT = Path(sys.executable).with_name("rackwright")
 on_a_machine = pytest.mark.skipif(bool(lacks()), reason=lacks())
@@ -34,8 +35,7 @@ class Project:
         self.directory, self.fleet = directory, directory / "stacks/fleet.yaml"
         self.fleet.parent.mkdir(parents=True)
         (directory / "Pulumi.yaml").write_text("name: rackwright\n")
-        settings = {"rackwright:fleet": "fleet.yaml", "rackwright:target": "rack"}
-        (self.fleet.parent / "Pulumi.rack.yaml").write_text(json.dumps({"config": settings}))
+        configure(directory, "rack", "fleet.yaml", "rack")
         logins = [
             {
                 "name": "tools",
@@ -128,7 +128,7 @@ def test_what_is_shown_lets_in_and_is_seen_nowhere_else(project, machine, keys):
 @on_a_machine
 def test_a_secret_that_is_there_is_not_replaced_unasked(project, machine, keys):
     first = enrolment.enrol(project.stack, "olga", False, quiet)
-    with pytest.raises(Refused, match=r"olga already has a secret on alpha\. Pass --replace"):
+    with pytest.raises(ChangeRefused, match=r"olga already has a secret on alpha\. Pass --replace"):
         enrolment.enrol(project.stack, "olga", False, quiet)
     second = enrolment.enrol(project.stack, "olga", True, quiet)
 
@@ -181,7 +181,7 @@ def test_only_the_key_of_a_host_reaches_the_others():
 
 @pytest.mark.parametrize("text", [None, "", "\n", KEY[:25], KEY.lower(), f"{KEY}!", f" {KEY}", f'" TOTP_AUTH\n{KEY}\n'])
 def test_a_file_without_a_key_is_refused_with_its_host(text):
-    with pytest.raises(Refused, match=r"user olga: the first line of /var/lib/totp/olga on beta is not a key;"):
+    with pytest.raises(ChangeRefused, match=r"user olga: the first line of /var/lib/totp/olga on beta is not a key;"):
         enrolment._common_secret(Hosts(alpha=f"{KEY}\n", beta=text), ["alpha", "beta"], "olga")
 
 
@@ -189,7 +189,7 @@ def test_hosts_with_different_keys_are_refused_by_their_names():
     other = KEY.replace("J", "K")
     hosts = Hosts(alpha=f"{KEY}\n", beta=f"{other}\n", gamma=f'{KEY}\n" TOTP_AUTH\n')
     with pytest.raises(
-        Refused, match=r"hosts have different secrets of olga: alpha, gamma / beta; one secret for each person"
+        ChangeRefused, match=r"hosts have different secrets of olga: alpha, gamma / beta; one secret for each person"
     ):
         enrolment._common_secret(hosts, ["alpha", "beta", "gamma"], "olga")
 
@@ -322,7 +322,7 @@ def test_an_authority_in_an_agent_signs_as_well(automated, tmp_path, monkeypatch
     try:
         key = tmp_path / "keys/deploy"
         subprocess.run(["ssh-add", "-q", str(tmp_path / "keys/other")], check=True)
-        with pytest.raises(Refused, match="no host trusts agent with 1 key; an authority in"):
+        with pytest.raises(ChangeRefused, match="no host trusts agent with 1 key; an authority in"):
             certificates.issue(automated.stack, key, "agent", (), 15, ())
         subprocess.run(["ssh-add", "-q", str(tmp_path / "keys/ca")], check=True)
         issued = certificates.issue(automated.stack, key, "agent", (), 15, ())
@@ -338,7 +338,7 @@ def test_an_authority_in_an_agent_signs_as_well(automated, tmp_path, monkeypatch
             "deploy",
             "other",
             (),
-            Refused,
+            ChangeRefused,
             "--ca: no host trusts {keys}/other; an authority in roles.access.ca_keys",
         ),
         ("deploy", "none", (), SetupError, "--ca: {keys}/none is not a file"),
@@ -363,7 +363,7 @@ def test_an_authority_in_the_project_is_refused(automated, tmp_path):
     (automated.directory / "ca").write_text((tmp_path / "keys/ca").read_text())
 
     with pytest.raises(
-        Refused, match="is in the project; a key outside of the project; every reader of the repository"
+        ChangeRefused, match="is in the project; a key outside of the project; every reader of the repository"
     ):
         certificates.issue(automated.stack, tmp_path / "keys/deploy", str(automated.directory / "ca"), (), 15, ())
 

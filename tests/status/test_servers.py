@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rackwright.errors import HostUnreachable, Refused
+from rackwright.errors import ChangeRefused, HostUnreachable
 from rackwright.status.registered import ResolvedName
 from rackwright.status.servers import ServerReport
 from tests.support.json_documents import checked
@@ -124,7 +124,7 @@ def test_before_it_is_what_every_host_served_or_serves(hosts: dict[str, dict[str
     ids=["a new host", "another before", "removed by hand"],
 )
 def test_what_not_all_hosts_have_is_not_gone_back_to(hosts: dict[str, dict[str, Any]]) -> None:
-    with pytest.raises(Refused, match="the hosts do not agree on the previous version"):
+    with pytest.raises(ChangeRefused, match="the hosts do not agree on the previous version"):
         report(**hosts).previous_version()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from rackwright.audit.formats.document import AuditDocument
 from rackwright.audit.formats.drawing import draw
 from rackwright.audit.formats.finding import collect
-from rackwright.audit.report import Undeclared, compare
+from rackwright.audit.report import UndeclaredThing, compare
 from rackwright.errors import Diagnostic, HostUnreachable
 from rackwright.facts.facts import Facts
 from rackwright.fleet.resource_place import ResourcePlaces
@@ -24,9 +24,9 @@ UNREACHED = HostUnreachable(Diagnostic(HOSTS[1], "no answer", "it answers at its
 
 
 UNDECLARED = (
-    Undeclared(HOSTS[0], "RW-101", f"file:/etc/cron.d/{ATTACK}", ATTACK, "warning", "remove it", None),
-    Undeclared(HOSTS[0], "RW-102", "user:guest", "uid 1001", "error", "remove it", "a guest until June"),
-    Undeclared(HOSTS[0], "RW-103", "sockets", "permission denied", "notice", "", None, is_unknown=True),
+    UndeclaredThing(HOSTS[0], "RW-101", f"file:/etc/cron.d/{ATTACK}", ATTACK, "warning", "remove it", None),
+    UndeclaredThing(HOSTS[0], "RW-102", "user:guest", "uid 1001", "error", "remove it", "a guest until June"),
+    UndeclaredThing(HOSTS[0], "RW-103", "sockets", "permission denied", "notice", "", None, is_unknown=True),
 )
 
 

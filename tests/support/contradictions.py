@@ -26,7 +26,7 @@ def accelerators(case: Case) -> Accelerators:
 
 
 def message(problem: Problem) -> str:
-    return str(problem.located(format_keys(problem.path), format_keys(problem.also) if problem.also else ""))
+    return str(problem.at(format_keys(problem.path), format_keys(problem.also) if problem.also else ""))
 
 
 def messages(a: Accelerators) -> list[str]:

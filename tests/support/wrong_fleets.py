@@ -1,6 +1,5 @@
 """Wrong fleets, which a command refuses without opening a socket."""
 
-import json
 import os
 import shutil
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 from tests.support.expect import need
 from tests.support.lab import PROJECT
 from tests.support.log import ROOT, Log
+from tests.support.stack_settings import configure
 
 WRONG = ROOT / "tests/fleet/wrong"
 FLEETS = sorted(path.name for path in WRONG.glob("*.yaml"))
@@ -61,6 +61,5 @@ def _make_project(directory: Path, fleets: list[Path]) -> Path:
     stacks.mkdir()
     for path in fleets:
         shutil.copy(path, stacks)
-        settings = {"rackwright:fleet": path.name, "rackwright:target": "rack"}
-        (stacks / f"Pulumi.{path.stem}.yaml").write_text(json.dumps({"config": settings}))
+        configure(stacks.parent, path.stem, path.name, "rack")
     return stacks

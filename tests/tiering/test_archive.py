@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.errors import Refused, StepFailed
+from rackwright.errors import ChangeRefused, StepFailed
 from rackwright.tiering import archive
 from rackwright.tiering.bucket import Bucket
 from rackwright.tiering.directory import LocalDirectory
@@ -118,7 +118,7 @@ def test_an_archive_is_never_overwritten(bucket, directory):
     assert read(directory) == CONTENT
     (directory / "config.json").write_bytes(b"[]")
 
-    with pytest.raises(Refused, match=r"the archive exists with another content: config.json"):
+    with pytest.raises(ChangeRefused, match=r"the archive exists with another content: config.json"):
         archive.plan(bucket, "model-1", LocalDirectory(directory))
 
 
@@ -154,7 +154,7 @@ def test_a_restore_overwrites_nothing_and_repeats(bucket, directory, tmp_path):
     back.mkdir()
     (back / "config.json").write_bytes(b"mine")
 
-    with pytest.raises(Refused, match=r"config.json: 4 bytes with another content"):
+    with pytest.raises(ChangeRefused, match=r"config.json: 4 bytes with another content"):
         restored(bucket, back)
     assert read(back) == {"config.json": b"mine"}
 
@@ -166,7 +166,7 @@ def test_a_restore_overwrites_nothing_and_repeats(bucket, directory, tmp_path):
 def test_an_unknown_archive_is_refused_with_the_names_that_exist(bucket, directory):
     moved(bucket, directory)
 
-    with pytest.raises(Refused, match="one of model-1"):
+    with pytest.raises(ChangeRefused, match="one of model-1"):
         archive.load_manifest(bucket, "model-2")
 
 
@@ -175,7 +175,7 @@ def test_a_directory_with_links_is_refused_with_each_of_them(tmp_path):
     (tmp_path / "one").symlink_to("file")
     (tmp_path / "two").symlink_to("/etc/passwd")
 
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ChangeRefused) as refused:
         LocalDirectory(tmp_path).files()
 
     assert len(refused.value.diagnostics) == 2

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rackwright.errors import Refused
+from rackwright.errors import ChangeRefused
 from rackwright.tiering import manifest
 from rackwright.tiering.manifest import ArchiveDamaged, ArchivedFile, Manifest
 
@@ -34,5 +34,5 @@ def test_other_objects_are_no_manifests(content):
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a" * 129])
 def test_other_names_are_refused(name):
-    with pytest.raises(Refused, match="--name"):
+    with pytest.raises(ChangeRefused, match="--name"):
         manifest.check_name(name)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rackwright.errors import Refused, StepFailed
+from rackwright.errors import ChangeRefused, StepFailed
 from rackwright.tiering import archive
 from rackwright.tiering.manifest import ArchiveDamaged
 from rackwright.tiering.remote import HostDirectory
@@ -110,7 +110,7 @@ def test_links_on_the_host_are_refused(bucket, host, model, tmp_path):
     (model / "link").symlink_to("/etc/passwd")
     (tmp_path / "other").symlink_to(model)
 
-    with pytest.raises(Refused, match="the path is a link"):
+    with pytest.raises(ChangeRefused, match="the path is a link"):
         archive.plan(bucket, "model-1", on(host, model))
     with pytest.raises(StepFailed, match="is behind a link"):
         archive.plan(bucket, "model-1", on(host, tmp_path / "other"))
@@ -121,7 +121,7 @@ def test_a_restore_never_overwrites_a_file_of_the_host(bucket, host, model, tmp_
     (tmp_path / "back").mkdir()
     (tmp_path / "back/config.json").write_bytes(b"mine")
 
-    with pytest.raises(Refused, match=r"config.json: 4 bytes with another content"):
+    with pytest.raises(ChangeRefused, match=r"config.json: 4 bytes with another content"):
         restored(bucket, on(host, tmp_path / "back"))
 
     assert read(tmp_path / "back") == {"config.json": b"mine"}

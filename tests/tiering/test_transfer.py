@@ -28,7 +28,7 @@ def test_a_redirect_is_a_failure_and_not_followed(method):
     with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         send = transfer._sender(None)
-        with pytest.raises(transfer.Failed, match="status 302"):
+        with pytest.raises(transfer.TransferFailed, match="status 302"):
             send(method, f"http://127.0.0.1:{server.server_port}/object", b"" if method == "PUT" else None, bytes)
         server.shutdown()
 

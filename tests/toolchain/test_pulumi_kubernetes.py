@@ -60,4 +60,4 @@ def test_without_a_build_there_is_no_plugin(tmp_path, monkeypatch):
     """
     monkeypatch.setattr("rackwright.toolchain.cache.directory", lambda: tmp_path)
 
-    assert pulumi_kubernetes.found() is None
+    assert pulumi_kubernetes.built_directory() is None

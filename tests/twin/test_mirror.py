@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.cli.lock import run
-from rackwright.errors import Refused
+from rackwright.errors import ChangeRefused
 from rackwright.lock import apt
 from rackwright.stack import load_stack
 from rackwright.toolchain import cache
@@ -86,7 +86,7 @@ def test_a_missing_package_changes_neither_lock_nor_host(lab: MirrorLab) -> None
     before, packages = lab.fleet_path.with_suffix(".lock.yaml").read_text(), lab.ssh(HOST, "dpkg -l")
     lab.edit(lambda fleet: fleet["hosts"][HOST]["roles"]["base"].update(packages=["tool", "nothing"]))
 
-    with pytest.raises(Refused, match="Unable to locate package nothing"):
+    with pytest.raises(ChangeRefused, match="Unable to locate package nothing"):
         lab.lock()
     assert "the lock lacks nothing" in lab.up(status=2).stderr
     assert lab.fleet_path.with_suffix(".lock.yaml").read_text() == before

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from workloads.evaluation.data import EvaluationData
-from workloads.evaluation.served import ServedModel, unanswered
+from workloads.evaluation.served import ServedModel, request_error
 
 METRICS = {
     "choices": {"accuracy": "acc", "accuracy_by_length": "acc_norm"},
@@ -51,7 +51,7 @@ def measure(model: ServedModel, data: Sequence[EvaluationData]) -> list[dict[str
                 "local-completions", _arguments(model), tasks, log_samples=False, bootstrap_iters=0
             )
         except Exception as error:  # the libraries below it raise their own kinds
-            raise unanswered(model, error) from None
+            raise request_error(model, error) from None
     return [_report(each, results["results"][_task_name(number)]) for number, each in enumerate(data)]
 
 

@@ -73,14 +73,14 @@ def check(model: ServedModel) -> None:
         message = target or error.read(LONGEST_REASON).decode(errors="replace")
         reason = f"status {error.code}: {message}"
     except (OSError, ValueError) as error:
-        raise unanswered(model, error) from error
+        raise request_error(model, error) from error
     except (KeyError, IndexError, TypeError):
         reason = "its answer has no log-probabilities"
     help = "Correct the key or the name, or evaluate a model that vLLM serves"
     raise UnansweredError(Diagnostic(model.url, f"the server gives no log-probabilities: {reason}", help=help))
 
 
-def unanswered(model: ServedModel, error: Exception) -> UnansweredError:
+def request_error(model: ServedModel, error: Exception) -> UnansweredError:
     """Return the error for a failed request, without its headers, which have the key."""
     status = getattr(error, "status", None)
     reason = f"status {status}" if status else f"{type(error).__name__}: {error}"

@@ -46,7 +46,7 @@ def round_weights(trained: TrainedModel, dtype: str, may_lose: float) -> dict[st
     model: Any = trained.model.model
     meter = ModelMeter([], parse_held_out(trained.lineage.get("data", ())), context_tokens=0, device="cpu")
     before = meter.measure_model(model)
-    for weight, rounded in _rounded(model):
+    for weight, rounded in _rounded_weights(model):
         weight.data = rounded
     after = meter.measure_model(model)
     shortfalls = gate.shortfalls({"results": after}, {"results": before}, may_lose, None)
@@ -57,7 +57,7 @@ def round_weights(trained: TrainedModel, dtype: str, may_lose: float) -> dict[st
     return {QUANTIZATION: {"format": dtype, "gate": passed}}
 
 
-def _rounded(model: torch.nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+def _rounded_weights(model: torch.nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
     for name, weight in model.named_parameters():
         if is_quantized(name, weight):
             blocks = gguf.quants.quantize(weight.detach().float().numpy(), Q8_0)

@@ -67,9 +67,9 @@ class EventFilter:
         if choices:
             self._last.append(event + END)
             return b""
-        return self._stamped(data.get(FINGERPRINT))
+        return self._release(data.get(FINGERPRINT))
 
-    def _stamped(self, fingerprint: object) -> bytes:
+    def _release(self, fingerprint: object) -> bytes:
         """Return the events that have waited, with the *fingerprint* that vLLM otherwise writes into them."""
         stamp = b"," + to_json({FINGERPRINT: fingerprint})[1:] + END if fingerprint is not None else b""
         events = [event.removesuffix(b"}" + END) + stamp if stamp else event for event in self._last]

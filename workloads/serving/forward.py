@@ -71,7 +71,7 @@ class Forwarder:
             async with asyncio.timeout(MODELS_SECONDS):
                 found = await self._upstream.json("/v1/models")
         except (UpstreamError, TimeoutError) as error:
-            raise _lost(error) from None
+            raise _no_answer(error) from None
         return [{**model, "root": model["id"]} for model in found["data"]]
 
     async def _answer(self, request: Request, route: Route) -> Response:
@@ -100,14 +100,14 @@ class Forwarder:
                     return exchange.stream(cleanup.pop_all())
                 return await or_disconnect(request, exchange.whole())
 
-    def _prepare(self, content: bytes, route: Route) -> "Prepared":
+    def _prepare(self, content: bytes, route: Route) -> "PreparedRequest":
         if ends_at_prompt_logprobs(self._settings):
             refuse_prompt_logprobs(content, route.path)
         return prepare(content, route)
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedRequest:
     """A request as it goes to vLLM."""
 
     body: bytes
@@ -119,7 +119,7 @@ class Prepared:
     """Texts of a request for completions; vLLM gives each an id of its own."""
 
 
-def prepare(content: bytes, route: Route) -> Prepared:
+def prepare(content: bytes, route: Route) -> PreparedRequest:
     """Return the request with the body *content*; a stream of completions is always asked for its usage.
 
     A body that cannot be parsed goes to vLLM as it is, whose own error then answers it.
@@ -128,32 +128,32 @@ def prepare(content: bytes, route: Route) -> Prepared:
         HttpError: 400 if there are too many values to parse.
     """
     if not route.has_usage_option:
-        return Prepared(content)
+        return PreparedRequest(content)
     if too_much := check_json(content):
         raise HttpError(400, f"the body: {too_much}")
     try:
         request = from_json(content)
     except ValueError:
-        return Prepared(content)
+        return PreparedRequest(content)
     if not isinstance(request, dict):
-        return Prepared(content)
+        return PreparedRequest(content)
     prompt = request.get("prompt")
     prompts = len(prompt) if isinstance(prompt, list) and not all(isinstance(each, int) for each in prompt) else 1
     options = request.get("stream_options")
     if request.get("stream") is not True:
-        return Prepared(content, prompts=prompts)
+        return PreparedRequest(content, prompts=prompts)
     if not isinstance(options, dict | None) or (options and options.get("include_usage") is True):
-        return Prepared(content, streams=True, prompts=prompts)
+        return PreparedRequest(content, streams=True, prompts=prompts)
     # as the last field, which is the one that counts: all other bytes stay those of the client
     usage = b',"stream_options":' + to_json({**(options or {}), "include_usage": True}) + b"}"
-    return Prepared(content.rstrip()[:-1] + usage, streams=True, hides_usage=True, prompts=prompts)
+    return PreparedRequest(content.rstrip()[:-1] + usage, streams=True, hides_usage=True, prompts=prompts)
 
 
 class Exchange:
     """One request to vLLM and its answer."""
 
     def __init__(
-        self, upstream: Upstream, request: Request, route: Route, prepared: Prepared, began: float, limit: float
+        self, upstream: Upstream, request: Request, route: Route, prepared: PreparedRequest, began: float, limit: float
     ) -> None:
         """
         Args:
@@ -189,7 +189,7 @@ class Exchange:
                 "POST", self._route.path, {**headers, "x-request-id": self._id}, self._prepared.body
             )
         except UpstreamError as error:
-            raise _lost(error) from None
+            raise _no_answer(error) from None
         except asyncio.CancelledError:
             if self._late:
                 raise self._too_long() from None
@@ -225,7 +225,7 @@ class Exchange:
         except TimeoutError:
             raise DeadlineExceeded from None
         except UpstreamError as error:
-            raise _lost(error) from None
+            raise _no_answer(error) from None
         self._log_fields["first_token_seconds"] = round(self._loop.time() - self._began, 6)
 
     async def whole(self) -> Response:
@@ -238,7 +238,7 @@ class Exchange:
         try:
             content = await self._response.read()
         except UpstreamError as error:
-            raise self._too_long() if self._late else _lost(error) from None
+            raise self._too_long() if self._late else _no_answer(error) from None
         status = self._response.status
         if status >= 400:
             self._log_fields.setdefault("reason", "malformed" if status in (400, 422) else f"vLLM answered {status}")
@@ -288,7 +288,7 @@ class Exchange:
             self._log_fields |= {**used, **({"finish": finish} if finish else {})}
 
     def _end_text(self) -> None:
-        """Let vLLM end the text with what it has so far; the reason in the answer becomes `length`."""
+        """Make vLLM end the text with the tokens that it has so far; the reason in the answer becomes `length`."""
         self._events.is_cut = True
         ids = (f"chatcmpl-{self._id}", *(f"cmpl-{self._id}-{number}" for number in range(self._prepared.prompts)))
         self._cut = asyncio.create_task(self._upstream.abort(ids))
@@ -343,6 +343,6 @@ def _text_fields(content: bytes) -> dict[str, Any]:
     return {**usage_of(answer), **({"finish": finish} if isinstance(finish, str) else {})}
 
 
-def _lost(error: Exception) -> HttpError:
+def _no_answer(error: Exception) -> HttpError:
     """Return the error for a request that vLLM did not answer; the next request goes to a new vLLM."""
     return HttpError(502, f"vLLM does not answer ({type(error).__name__})", {"retry-after": "10"})

@@ -1,4 +1,4 @@
-"""Let a running server of this host load the adapters of its file, without a restart of the model.
+"""Make a running server of this host load the adapters of its file, without a restart of the model.
 
     python -m workloads.serving.load_adapters SERVER.json ADAPTERS.json
 
@@ -34,7 +34,7 @@ def load_adapters(plan: SwitchPlan, path: Path, seconds: float = SECONDS) -> lis
     server = LocalServer(plan.socket, plan.account)
     subprocess.run(["systemctl", "reload", plan.unit], check=False, stdin=subprocess.DEVNULL)
     end = time.monotonic() + seconds
-    while (found := _loaded(server)) != wanted:
+    while (found := _loaded_adapters(server)) != wanted:
         if time.monotonic() >= end:
             listed = ", ".join(f"{name} ({directory})" for name, directory in sorted(found.items())) or "none"
             help = f"Correct what `journalctl -u {plan.unit}` names, or restart the unit"
@@ -44,7 +44,7 @@ def load_adapters(plan: SwitchPlan, path: Path, seconds: float = SECONDS) -> lis
     return sorted(wanted)
 
 
-def _loaded(server: LocalServer) -> dict[str, str]:
+def _loaded_adapters(server: LocalServer) -> dict[str, str]:
     """Return the directory of each adapter that *server* reports, by name; empty without an answer."""
     try:
         status, answer = server.ask("/ready", seconds=5)

@@ -19,7 +19,7 @@ MINUTE, DAY = 60, 86_400
 
 @dataclass(slots=True)
 class Window:
-    """What a key has used in the present window of one quota."""
+    """Use of one quota by a key in the present window."""
 
     limit: int
     seconds: int

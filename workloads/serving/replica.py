@@ -125,14 +125,14 @@ class ReplicaLeader:
                 self._admit(_Member(connection, SignedLines(self._key, "leader")))
 
     def start(self) -> None:
-        """Let the workers start their part; from now on a lost one is the end of the replica."""
+        """Make the workers start their part; from now on a lost one is the end of the replica."""
         with self._lock:
             self._started = True
             for rank in list(self._members):
                 self._try(rank, lambda member: member.send(START))
         self._listening.close()
 
-    def lost(self) -> str | None:
+    def loss(self) -> str | None:
         """Return which host was lost; None while all are there."""
         return self._lost
 

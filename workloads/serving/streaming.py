@@ -1,4 +1,4 @@
-"""What streams of text have in common: their headers, and the end of the work when a client disconnects."""
+"""Common parts of streams of text: their headers, and the end of the work when a client disconnects."""
 
 import asyncio
 from collections.abc import Coroutine

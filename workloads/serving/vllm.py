@@ -3,9 +3,9 @@
     python -m workloads.serving.vllm Qwen3-32B --name qwen3 --card Qwen3-32B/README.md --out published/qwen3
 
 The command copies safetensors, configuration and tokenizer, and neither code nor pickles. It downloads and loads
-nothing; it checks that all weights are complete. The card goes to every host with the model. Where vLLM has the model's
-architecture itself, the copy of config.json does not name the model's own code (auto_map); other models with code are
-refused.
+nothing; it checks that all weights are complete. The card goes to every host with the model. If vLLM has the
+architecture of the model itself, the copy of config.json does not name the model's own code (auto_map); other models
+with code are refused.
 """
 
 import json

@@ -57,7 +57,7 @@ class ReplicaSettings(StrictModel):
     addresses: Annotated[tuple[str, ...], Field(min_length=2, strict=False)]
     """Addresses of all hosts on the network between them; the first is the leader's."""
     rank: NonNegativeInt
-    """This host's place in `addresses`; the leader has 0."""
+    """Place of this host in `addresses`; the leader has 0."""
     interface: str
     """Interface with this host's address."""
     key_file: Annotated[str, Field(pattern=r"^/")]

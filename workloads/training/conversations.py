@@ -45,14 +45,14 @@ class Tokens(NamedTuple):
     """Whether the model learns to write each token."""
 
 
-class Packed(NamedTuple):
+class PackedConversations(NamedTuple):
     x_N2S: Tensor
     """Tokens, and their positions in their conversation."""
     y_NS: Tensor
     """The token that comes next, or `NOT_LEARNED`."""
 
 
-def load(config: Conversations) -> tuple[Packed, Packed]:
+def load(config: Conversations) -> tuple[PackedConversations, PackedConversations]:
     """Return the conversations to train on, and those that the run does not train on.
 
     Raises:
@@ -226,7 +226,7 @@ def _turn(tokenizer: Any, conversation: Conversation, answer: int) -> Tokens:
     return Tokens(tokens, [n >= len(before) for n in range(len(tokens))])
 
 
-def pack(conversations: Sequence[Tokens], length: int) -> Packed:
+def pack(conversations: Sequence[Tokens], length: int) -> PackedConversations:
     """Return *conversations* in as few rows of *length* tokens as best fit, the longest first, finds.
 
     Source: D. S. Johnson et al. 1974, doi:10.1137/0203025: at most 11/9 of the fewest rows and 4 more.
@@ -253,4 +253,4 @@ def pack(conversations: Sequence[Tokens], length: int) -> Packed:
             y[row, first:end] = np.where(learned[1:], tokens[1:], NOT_LEARNED)
             first = end
         x[row, 1, first:] = range(length - first)  # the rest is a conversation of its own, without answers
-    return Packed(torch.from_numpy(x), torch.from_numpy(y))
+    return PackedConversations(torch.from_numpy(x), torch.from_numpy(y))

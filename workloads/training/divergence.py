@@ -9,13 +9,13 @@ from workloads.errors import Diagnostic, UserError
 from workloads.training.sharded import local_part
 
 
-class Diverged(UserError):
+class DivergenceError(UserError):
     """A loss, gradient or weight that is not a finite number."""
 
     exit_status = 4
 
 
-def diverged(step: int, problem: str, last_good: int | None) -> Diverged:
+def divergence(step: int, problem: str, last_good: int | None) -> DivergenceError:
     """Return the error of a training that diverged at *step*.
 
     Args:
@@ -23,7 +23,7 @@ def diverged(step: int, problem: str, last_good: int | None) -> Diverged:
     """
     note = f"the last good checkpoint is that of step {last_good}" if last_good else "the run has no checkpoint yet"
     help = "Lower the learning rate, or set clip_norm, and start the run again"
-    return Diverged(Diagnostic(f"step {step}", problem, "finite numbers", help, note))
+    return DivergenceError(Diagnostic(f"step {step}", problem, "finite numbers", help, note))
 
 
 def are_finite(tensors: Iterable[Tensor]) -> bool:

@@ -19,7 +19,7 @@ from workloads.training.config import TrainingConfig
 from workloads.training.data import Examples, concatenate, count_answers
 from workloads.training.device import Device
 from workloads.training.device_stats import DeviceStats
-from workloads.training.divergence import are_finite, diverged
+from workloads.training.divergence import are_finite, divergence
 from workloads.training.evaluation import EvaluationScore, make_batch, score
 from workloads.training.fine_tuning import FineTuningState
 from workloads.training.metrics import MetricsLog
@@ -173,7 +173,7 @@ class Training:
         """Save a checkpoint of this step. All processes call it.
 
         Raises:
-            Diverged: A number is not finite, so that earlier checkpoints stay in place.
+            DivergenceError: A number is not finite, so that earlier checkpoints stay in place.
         """
         if self.last_saved == self.step:
             return
@@ -187,7 +187,7 @@ class Training:
         gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
         numbers = {
             "loss": [] if self._loss is None else [self._loss],
-            "gradients": [] if self.scaler.enabled else gradients,  # the scaler skips a step whose gradients overflow
+            "gradients": [] if self.scaler.is_enabled else gradients,  # it skips a step with overflowing gradients
             "weights": [*trainable_state(self.model).values()],
             "optimizer's state": [
                 value
@@ -198,7 +198,7 @@ class Training:
         }
         names = [name for name, tensors in numbers.items() if self.context.workers.any(not are_finite(tensors))]
         if names:
-            raise diverged(self.step, f"the {' and the '.join(names)} are not finite", self._last_good())
+            raise divergence(self.step, f"the {' and the '.join(names)} are not finite", self._last_good())
 
     def _last_good(self) -> int | None:
         """Return the step of the last checkpoint that is on the drive."""
@@ -366,7 +366,7 @@ class Training:
         """Report the step over all processes.
 
         Raises:
-            Diverged: The loss is not finite.
+            DivergenceError: The loss is not finite.
         """
         context = self.context
         *sums, answers = context.workers.all_reduce_sum(totals).tolist()
@@ -383,7 +383,7 @@ class Training:
         if self._peak:
             measured["mfu"] = self._flops / seconds / self._peak
         if not math.isfinite(sums[0]):
-            raise diverged(self.step, f"the loss is {sums[0]}", self._last_good())
+            raise divergence(self.step, f"the loss is {sums[0]}", self._last_good())
         context.metrics.log(time=round(time.time(), 3), **values, **measured, **self._balancer.metrics())
         context.metrics.print(
             "step {step}/{} epoch {epoch} loss {loss:.4f} accuracy {accuracy:.3f} rate {learning_rate:.3g} "

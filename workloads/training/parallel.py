@@ -74,7 +74,7 @@ def _tensor_problems(config: TrainingConfig, model: nn.Module) -> Iterator[Diagn
         problem = f"transformers has no plan for a model of type {settings.model_type}"
         yield Diagnostic("tensor_parallel", problem, "1 for this model", "Write tensor_parallel: 1")
         return
-    sizes = {f"{name} of size {size}": size for name, size in _divided(model, plan)}
+    sizes = {f"{name} of size {size}": size for name, size in _divided_weights(model, plan)}
     if any(name.endswith(".k_proj") for name in plan):  # a part has whole heads
         heads = {"attention heads": settings.num_attention_heads, "key-value heads": settings.num_key_value_heads}
         sizes |= {f"{number} {name}": number for name, number in heads.items()}
@@ -94,13 +94,13 @@ def _expert_problems(config: TrainingConfig, model: nn.Module) -> Iterator[Diagn
         problem = f"a model of type {model.model.config.model_type} has no experts that transformers can divide"
         yield Diagnostic("expert_parallel", problem, "1 for this model", "Write expert_parallel: 1")
         return
-    numbers = {size for _, size in _divided(model, plan)}
+    numbers = {size for _, size in _divided_weights(model, plan)}
     if any(number % parts for number in numbers):
         problem = f"{parts} parts do not divide {' and '.join(map(str, sorted(numbers)))} experts"
         yield Diagnostic("expert_parallel", problem, "a divisor of the number of experts", "Write another number")
 
 
-def _divided(model: LanguageModel, plan: Plan) -> Iterator[tuple[str, int]]:
+def _divided_weights(model: LanguageModel, plan: Plan) -> Iterator[tuple[str, int]]:
     """Yield the weights of *model* that *plan* divides, and the size of the dimension that it divides."""
     weights = dict(model.model.named_parameters())
     for name, style in plan.items():
@@ -124,7 +124,7 @@ def local_model(config: TrainingConfig, model: nn.Module) -> nn.Module:
     plans = [(tensor_plan(model, config.expert_parallel == 1), config.tensor_parallel)] * (config.tensor_parallel > 1)
     plans += [(expert_plan(model), config.expert_parallel)] * (config.expert_parallel > 1)
     for plan, parts in plans:
-        for name, size in _divided(local, plan):
+        for name, size in _divided_weights(local, plan):
             dimension = _dimension(name, plan[name])
             weight = local.model.get_parameter(name)
             assert dimension is not None
@@ -136,7 +136,7 @@ def exchanged_weights(config: TrainingConfig, model: nn.Module) -> list[Tensor]:
     """Return the weights of *model* that expert parallelism divides among processes."""
     if config.expert_parallel == 1 or not isinstance(model, LanguageModel):
         return []
-    return [model.model.get_parameter(name) for name, _ in _divided(model, expert_plan(model))]
+    return [model.model.get_parameter(name) for name, _ in _divided_weights(model, expert_plan(model))]
 
 
 def divide(config: TrainingConfig, model: nn.Module, tensor_mesh: Any, expert_mesh: Any) -> list[nn.Module]:

@@ -91,7 +91,7 @@ class Scaler:
         self._scaler = torch.amp.GradScaler(device_type, enabled=precision.name == "fp16" or compressed)
 
     @property
-    def enabled(self) -> bool:
+    def is_enabled(self) -> bool:
         return bool(self._scaler.is_enabled())
 
     def scale(self, loss: Any) -> Any:

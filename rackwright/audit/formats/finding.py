@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rackwright.audit.report import AuditReport, AuditResult, Undeclared
+from rackwright.audit.report import AuditReport, AuditResult, UndeclaredThing
 from rackwright.core.contract import Difference, Severity, UnknownValue
 from rackwright.core.wire import encode
 from rackwright.core.wording import format_changes, format_value
@@ -93,7 +93,7 @@ def collect(
         file: Path of the fleet's file, relative to the project.
         file_diffs: Diffs of files of which the facts have digests only.
     """
-    undeclared = (_undeclared(item, places, file) for item in report.undeclared)
+    undeclared = (_undeclared_finding(item, places, file) for item in report.undeclared)
     return (*_collect(report.results, places, file, file_diffs or {}), *undeclared)
 
 
@@ -147,7 +147,7 @@ def _difference(
     )
 
 
-def _undeclared(item: Undeclared, places: ResourcePlaces, file: str) -> Finding:
+def _undeclared_finding(item: UndeclaredThing, places: ResourcePlaces, file: str) -> Finding:
     state: State = "unknown" if item.is_unknown else "undeclared"
     return Finding(
         host=item.host,

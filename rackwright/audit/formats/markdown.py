@@ -62,7 +62,7 @@ def _host(host: str, findings: tuple[Finding, ...]) -> Iterator[str]:
         yield f"- {escape(remedy)}"
     for finding in findings:
         if finding.diff:
-            yield from ("", f"<details><summary>{escape(finding.path)}</summary>", "", *_fenced(finding.diff), "")
+            yield from ("", f"<details><summary>{escape(finding.path)}</summary>", "", *_code_block(finding.diff), "")
             yield "</details>"
 
 
@@ -81,7 +81,7 @@ def escape(text: str) -> str:
     return re.sub(r"(?<!\w)@(?=\w)", "@<!-- -->", _MARKS.sub(r"\\\1", one_line(text)))
 
 
-def _fenced(diff: str) -> Iterator[str]:
+def _code_block(diff: str) -> Iterator[str]:
     fence = "`" * max(3, max(map(len, re.findall("`+", diff)), default=0) + 1)
     yield f"{fence}diff"
     yield from visible(diff).splitlines()

@@ -66,7 +66,7 @@ class HostDeclaration:
         """Return whether a resource claims the file, or its directory with all names: that claim reports others."""
         return self.declares_file(path) or path.rpartition("/")[0] in self.folders
 
-    def named(self, sort: str) -> Iterable[str]:
+    def names(self, sort: str) -> Iterable[str]:
         """Return the names of the claimed things of one sort, such as ``module``."""
         return (thing.partition(":")[2] for thing in self.wants if thing.startswith(f"{sort}:"))
 

@@ -29,7 +29,7 @@ def set_id(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 def owned_whole(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the files in these directories that no resource declares, and that no owner file of rackwright names."""
     written = {path for name in facts.table("owners") for path in (facts.owner(name) or {}).get("wrote", ())}
-    claimed_folders = {path.rpartition("/")[0] for path in declared.named("file")}
+    claimed_folders = {path.rpartition("/")[0] for path in declared.names("file")}
     for path in facts.paths_below(*WHOLE):
         folder, entry = path.rpartition("/")[0], facts.table("files")[path]
         if path.startswith(WORKLOADS):

@@ -54,7 +54,7 @@ def _switch(value: bool | None) -> str:
     return {True: "on", False: "off", None: "not supported"}[value]
 
 
-def undivided(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+def gpus_without_instances(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the GPUs that have MIG switched on, and no instance."""
     if not _has_driver(facts):
         return
@@ -63,7 +63,7 @@ def undivided(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
             yield Finding(f"gpu:{gpu.uuid}", "MIG is on without an instance")
 
 
-def reserved(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+def reserving_parameters(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the kernel parameters that reserve GPUs for virtual machines on hosts with NVIDIA's driver."""
     if "nvidia_driver" not in declared.host.roles and not _has_driver(facts):
         return
@@ -107,12 +107,12 @@ RULES = (
     ),
     Rule(
         "RW-110",
-        "No GPU is reserved for virtual machines on a host with NVIDIA's driver.",
+        "No GPU is reserving_parameters for virtual machines on a host with NVIDIA's driver.",
         "reserved GPUs",
         "The driver does not see the GPU, and a virtual machine that has it cannot reset it.",
         "Remove the parameter from /etc/default/grub, run `update-grub` and restart",
         "kubernetes-sigs/dra-driver-nvidia-gpu#1006; NVIDIA/gpu-operator#1606",
-        reserved,
+        reserving_parameters,
         scope="hardware",
     ),
     Rule(
@@ -122,7 +122,7 @@ RULES = (
         "Programs find no device: instances vanish at each restart, and on some GPUs the mode stays.",
         "Declare the partitions of the GPU, or switch MIG off with `nvidia-smi --multi-instance-gpu=0`",
         "NVIDIA MIG User Guide, Persistence; NVIDIA/k8s-device-plugin#225",
-        undivided,
+        gpus_without_instances,
         severity="error",
         scope="hardware",
     ),

@@ -24,7 +24,7 @@ OUT_OF_TREE = "O"
 
 def modules(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the modules that are not part of the kernel, except those of a declared driver."""
-    claimed = tuple(name for sort in ("module", "built_module", "dkms") for name in declared.named(sort))
+    claimed = tuple(name for sort in ("module", "built_module", "dkms") for name in declared.names(sort))
     prefixes = tuple(re.split(r"[-_]", name)[0] for name in claimed)
     for name, flags in facts.module_taints().items():
         if OUT_OF_TREE in flags and not (prefixes and name.startswith(prefixes)):
@@ -34,7 +34,7 @@ def modules(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 def parameters(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the words of the command line that neither the boot loader nor a packaged or declared file adds."""
     changed = facts.changed_conffiles
-    expected = set(declared.named("kernel_parameter"))
+    expected = set(declared.names("kernel_parameter"))
     unpackaged = set(facts.unpackaged)
     for path, words in facts.grub_parameters().items():
         if declared.declares_path(path) or (path not in changed and path not in unpackaged):

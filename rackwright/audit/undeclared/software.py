@@ -72,7 +72,7 @@ def apt_settings(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     yield from files_in(facts, declared, *(f"/etc/apt/{name}" for name in folders), *dpkg)
 
 
-def held(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+def undeclared_holds(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     for name in facts.held_packages:
         if "held" not in declared.wants.get(f"package:{name}", {}):
             yield Finding(f"hold:{name}", f"{facts.packages.get(name, '?')} is held")
@@ -92,7 +92,7 @@ def drivers(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 
 
 def containers(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
-    images = set(declared.named("image"))
+    images = set(declared.names("image"))
     for engine in ("podman", "docker", "containerd"):
         for container in facts.containers(engine):
             if container.image not in images and not _is_of_cluster(engine, container.name, declared):
@@ -100,7 +100,7 @@ def containers(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 
 
 def images(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
-    wanted = tuple(declared.named("image"))
+    wanted = tuple(declared.names("image"))
     for engine in ("podman", "containerd"):
         if engine == "containerd" and declared.in_cluster:
             continue
@@ -157,7 +157,7 @@ RULES = (
         "A package that is held by hand gets no security updates.",
         f"Run `apt-mark unhold` for the package, {ADMIT}",
         "apt-mark(8)",
-        held,
+        undeclared_holds,
         severity="notice",
     ),
     Rule(

@@ -15,7 +15,7 @@ MEMBER, LVM, LUKS = "linux_raid_member", "LVM2_member", "crypto_LUKS"
 
 
 def arrays(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
-    claimed = set(declared.named("md"))
+    claimed = set(declared.names("md"))
     for array in facts.arrays:
         if array.md_name not in claimed and array.uuid not in claimed:
             yield Finding(f"md:{array.md_name}", f"{array.level} of {array.devices} devices, UUID {array.uuid}")
@@ -49,7 +49,7 @@ def lvm(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 
 def luks(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     for drive, type, uuid in _signatures(facts, declared):
-        if type == LUKS and not any(declared.named("luks")):
+        if type == LUKS and not any(declared.names("luks")):
             yield Finding(f"drive:{drive.serial}", f"an encrypted volume, UUID {uuid}")
 
 
@@ -66,7 +66,7 @@ def contents(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 def mounts(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the mounts of arrays, of declared drives and of other machines that nothing declares."""
     ours = {target for drive in _declared_drives(facts, declared) for target in drive.mountpoints}
-    claimed = set(declared.named("mount"))
+    claimed = set(declared.names("mount"))
     for mount in facts.mounts:
         is_ours = mount.target in ours or (mount.device or "").startswith(("md", "dm-"))
         is_system = mount.target in ("/", "/boot", "/boot/efi", "/usr", "/var", "/home")

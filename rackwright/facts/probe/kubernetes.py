@@ -58,9 +58,9 @@ def cluster(root: str) -> dict[str, Any] | None:
     """Return what the API of a control plane says about the cluster; None on other hosts."""
     if not os.path.exists(root + ADMINISTRATOR):
         return None
-    nodes = attempt(lambda: asked("get", "nodes")["items"])
+    nodes = attempt(lambda: query("get", "nodes")["items"])
     return {
-        "version": attempt(lambda: asked("version")["serverVersion"]["gitVersion"]),
+        "version": attempt(lambda: query("version")["serverVersion"]["gitVersion"]),
         "nodes": attempt(lambda: {item["metadata"]["name"]: state(item) for item in nodes})
         if isinstance(nodes, list)
         else nodes,
@@ -98,21 +98,21 @@ def snapshot_age_hours() -> float:
 
 def addons() -> dict[str, str]:
     """Return the version of each addon of kubeadm, which is the tag of its image."""
-    items = asked("get", "daemonsets,deployments", "--namespace=kube-system")["items"]
+    items = query("get", "daemonsets,deployments", "--namespace=kube-system")["items"]
     images = {item["metadata"]["name"]: item["spec"]["template"]["spec"]["containers"][0]["image"] for item in items}
     return {name: images[name].rpartition(":")[2] for name in ADDONS if name in images}
 
 
 def objects() -> dict[str, Any]:
     """Return the contents of all objects of OBJECTS by namespace, kind and name; not those of Kubernetes itself."""
-    items = asked("get", ",".join(OBJECTS), "--all-namespaces")["items"]
+    items = query("get", ",".join(OBJECTS), "--all-namespaces")["items"]
     return dict(sorted((name_of(item), content(item)) for item in items if not is_of_kubernetes(item)))
 
 
 def workloads() -> dict[str, Any]:
     """Return the objects of runs and servers by namespace, kind and name, each with who has changed it."""
     selected = ("--all-namespaces", f"--selector={MANAGED_BY}", "--show-managed-fields")
-    items = asked("get", ",".join(WORKLOADS), *selected)["items"]
+    items = query("get", ",".join(WORKLOADS), *selected)["items"]
     return dict(sorted((name_of(item), workload(item)) for item in items))
 
 
@@ -155,7 +155,7 @@ def content(item: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in item.items() if key not in ("apiVersion", "kind", "metadata", "status")}
 
 
-def asked(*arguments: str) -> Any:
+def query(*arguments: str) -> Any:
     """Return the answer of the API.
 
     Raises:

@@ -121,7 +121,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "containers": attempt(containers.containers, root),
         "listeners": listeners,
         "base_programs": attempt(lambda: packaged.base_programs(root, processes.programs_of(unwrap(listeners)))),
-        "unpackaged": attempt(lambda: packaged.unpackaged(root, unwrap(tree)[0])),
+        "unpackaged": attempt(lambda: packaged.unpackaged_paths(root, unwrap(tree)[0])),
         "changed_conffiles": attempt(packaged.changed_conffiles, root),
         "archives": attempt(archives.archives, root),
         "foreign_packages": attempt(lambda: archives.foreign_packages(root, unwrap(packages))),

@@ -21,7 +21,7 @@ def tables(root: str) -> dict[str, Any]:
     """Return rackwright's tables of the family inet by name, each as the list of its chains and rules."""
     if not has_module(root):
         return {}
-    found = [item["table"] for item in listed("tables") if "table" in item]
+    found = [item["table"] for item in list_objects("tables") if "table" in item]
     names = [table["name"] for table in found if table["family"] == "inet" and table["name"].startswith(PREFIX)]
     return {name: attempt(partial(table, name)) for name in names}
 
@@ -51,10 +51,10 @@ def has_module(root: str) -> bool:
 
 
 def table(name: str) -> list[Any]:
-    return [stable(item) for item in listed("table", "inet", name) if "chain" in item or "rule" in item]
+    return [stable(item) for item in list_objects("table", "inet", name) if "chain" in item or "rule" in item]
 
 
-def listed(*what: str) -> list[dict[str, Any]]:
+def list_objects(*what: str) -> list[dict[str, Any]]:
     """Return the objects that nft lists.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the host offers over NFS, and the names that its files give to devices."""
+"""Exports of the host over NFS, and the names that its files give to devices."""
 
 from __future__ import annotations
 

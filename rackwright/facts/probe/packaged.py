@@ -1,6 +1,6 @@
 """Files of the system's configuration that no package installed, and packages' configuration files that changed.
 
-What a distribution brings by itself is known from its packages: dpkg's lists of files, and the digests with which dpkg
+The files of a distribution are known from its packages: dpkg's lists of files, and the digests with which dpkg
 and ucf installed configuration files.
 """
 
@@ -58,7 +58,7 @@ NAMES = re.compile(r"^(Package|Architecture): (.*)$", re.M)
 CONFFILE = re.compile(r"^ (/\S.*) ([0-9a-f]{32})(?: obsolete)?(?: remove-on-upgrade)?$", re.M)
 
 
-def unpackaged(root: str, files: dict[str, Any]) -> list[str]:
+def unpackaged_paths(root: str, files: dict[str, Any]) -> list[str]:
     """Return the paths in LOCAL and in VENDOR_FOLDERS that no package installed.
 
     Args:

@@ -48,9 +48,9 @@ class NodePart(SpecPart):
     version: str
     """The version of its kubelet: v1.37.2."""
     labels: tuple[str, ...] = ()
-    """Its labels as NAME=VALUE, sorted; without those of Kubernetes itself."""
+    """Labels as NAME=VALUE, sorted; without those of Kubernetes itself."""
     taints: tuple[str, ...] = ()
-    """Its taints as kubectl writes them, sorted."""
+    """Taints as kubectl writes them, sorted."""
 
     @property
     def thing(self) -> str:

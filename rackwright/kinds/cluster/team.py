@@ -55,7 +55,7 @@ class TeamPart(SpecPart):
     name: str
     """The name of the team and of its namespace."""
     declared: Declared[Team]
-    """What its pods may take together, and who may do what."""
+    """Quota of the team's pods together, and the rights of its people."""
 
 
 def objects(teams: Iterable[TeamPart]) -> dict[str, Object]:

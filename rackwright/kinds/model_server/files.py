@@ -96,17 +96,17 @@ def _secret_files(spec: ServerSpec, repository: Repository) -> Iterator[ServiceF
 
 def _own_key(spec: ServerSpec, repository: Repository) -> str | None:
     """Return the key with which the host queries its own server; each host has another one."""
-    return _derived(spec, repository, ["rackwright model server", spec.fleet, spec.name, spec.host])
+    return _derive_key(spec, repository, ["rackwright model server", spec.fleet, spec.name, spec.host])
 
 
 def _lease_key(spec: ServerSpec, repository: Repository) -> str | None:
     """Return the key with which the hosts of a replica sign their leases; each replica has another one."""
     assert spec.replica is not None
     purpose = ["rackwright replica leases", spec.fleet, spec.name, *spec.replica.addresses]
-    return _derived(spec, repository, purpose)
+    return _derive_key(spec, repository, purpose)
 
 
-def _derived(spec: ServerSpec, repository: Repository, purpose: list[str]) -> str | None:
+def _derive_key(spec: ServerSpec, repository: Repository, purpose: list[str]) -> str | None:
     """Return the key for *purpose* that follows from the fleet's secret; None if that is not known here."""
     secret = repository.secrets.get(spec.key)
     return None if secret is None else hmac.digest(secret.encode(), json.dumps(purpose).encode(), "sha256").hex()

@@ -28,14 +28,14 @@ STARTS = 3
 """Starts of a container of a run after which its failure is no accident, such as a peer that was not there yet."""
 
 
-class Failed(Exception):
+class RollOutFailed(Exception):
     """The pods do not run; the message says why."""
 
 
 def main(path: str, seconds: str) -> int:
     with open(path, encoding="utf-8") as file:
         objects = json.load(file)["items"]
-    before = {name(item): found(item) for item in objects}
+    before = {name(item): actual_object(item) for item in objects}
     try:
         for item in objects:
             put(item, before[name(item)])
@@ -45,7 +45,7 @@ def main(path: str, seconds: str) -> int:
         for item in objects:
             if item["kind"] == "Deployment":
                 roll_out(item, before[name(item)], float(seconds))
-    except Failed as reason:
+    except RollOutFailed as reason:
         print(reason, flush=True)
         return 4
     return 0
@@ -55,7 +55,7 @@ def name(item: Object) -> str:
     return f"{item['kind']}/{item['metadata']['name']}"
 
 
-def found(item: Object) -> Object | None:
+def actual_object(item: Object) -> Object | None:
     """Return the object as it is in the cluster; None if it does not exist."""
     text = kubectl("get", item["kind"], item["metadata"]["name"], *place(item), "--ignore-not-found", "--output=json")
     return json.loads(text) if text.strip() else None
@@ -88,8 +88,10 @@ def put_job(item: Object, before: Object | None) -> None:
         argv = ("delete", "job", item["metadata"]["name"], *place(item), "--cascade=foreground")
         try:
             kubectl(*argv, f"--timeout={seconds}s", timeout=seconds + 60)
-        except Failed as reason:
-            raise Failed(f"{reason}; a pod on a node that is lost ends when the node is back, or is removed") from None
+        except RollOutFailed as reason:
+            raise RollOutFailed(
+                f"{reason}; a pod on a node that is lost ends when the node is back, or is removed"
+            ) from None
     send("create", {**item, "spec": {**item["spec"], "suspend": True}})
 
 
@@ -106,8 +108,8 @@ def is_over(job: Object) -> bool:
 
 
 def start(jobs: list[Object], seconds: float) -> None:
-    """Let suspended *jobs* start if all of their pods fit, and wait until all run."""
-    now = [found(job) or {} for job in jobs]
+    """Start suspended *jobs* if all of their pods fit, and wait until all run."""
+    now = [actual_object(job) or {} for job in jobs]
     waiting = [job for job, actual in zip(jobs, now) if actual["spec"].get("suspend") and not is_over(actual)]
     if waiting:
         admit(waiting)
@@ -115,21 +117,21 @@ def start(jobs: list[Object], seconds: float) -> None:
             patch(job, {"suspend": False})
     end = time.monotonic() + seconds
     while True:
-        now = [found(job) or {} for job in jobs]
+        now = [actual_object(job) or {} for job in jobs]
         if all(is_over(job) or job["status"].get("ready", 0) >= job["spec"]["completions"] for job in now):
             return
         failed = [each for job in now for each in job["status"].get("conditions", ()) if each["type"] == "Failed"]
         if failed:
-            raise Failed(f"{failed[0].get('message', 'a job failed')}{last_lines(jobs[0])}")
+            raise RollOutFailed(f"{failed[0].get('message', 'a job failed')}{last_lines(jobs[0])}")
         if reason := crashing(jobs[0], STARTS):
-            raise Failed(f"{reason}{last_lines(jobs[0])}")
+            raise RollOutFailed(f"{reason}{last_lines(jobs[0])}")
         if time.monotonic() > end:
-            raise Failed(f"not all pods run after {seconds:.0f} s{last_lines(jobs[0])}")
+            raise RollOutFailed(f"not all pods run after {seconds:.0f} s{last_lines(jobs[0])}")
         time.sleep(POLL_SECONDS)
 
 
 def admit(jobs: list[Object]) -> None:
-    """Raise Failed unless the pods of all *jobs* fit on free nodes at the same time, and into the quota."""
+    """Raise RollOutFailed unless the pods of all *jobs* fit on free nodes at the same time, and into the quota."""
     namespace = jobs[0]["metadata"]["namespace"]
     needs = [(job["spec"]["completions"], requests(job["spec"]["template"]["spec"]), hosts(job)) for job in jobs]
     free = free_on_nodes()
@@ -144,7 +146,7 @@ def admit(jobs: list[Object]) -> None:
         ]
         if len(fitting) < count:
             wanted = ", ".join(f"{key} {value:g}" for key, value in need.items())
-            raise Failed(
+            raise RollOutFailed(
                 f"the pods do not fit together: {count} of them need {wanted} each, and of the nodes"
                 f" {', '.join(allowed)} that much is free on {', '.join(fitting) or 'none'}; the run stays suspended"
             )
@@ -190,7 +192,7 @@ def check_quota(namespace: str, needs: list[tuple[int, dict[str, float]]]) -> No
             wanted = sum(count * need.get(key.partition("requests.")[2] or "none", 0) for count, need in needs)
             left = number(limit) - number(used.get(key, "0"))
             if key.startswith("requests.") and wanted > left:
-                raise Failed(
+                raise RollOutFailed(
                     f"the quota of {namespace} has room for {left:g} of {key}, and the run needs {wanted:g}; it stays"
                     " suspended"
                 )
@@ -212,21 +214,21 @@ def roll_out(item: Object, before: Object | None, seconds: float) -> None:
         return
     reason += last_lines(item)
     if before is None:
-        raise Failed(f"{item['metadata']['name']} is not ready: {reason}")
+        raise RollOutFailed(f"{item['metadata']['name']} is not ready: {reason}")
     metadata = {
         key: value for key, value in before["metadata"].items() if key in ("name", "namespace", "labels", "annotations")
     }
     send("replace", {**{key: before[key] for key in ("apiVersion", "kind", "spec")}, "metadata": metadata})
     again = wait_for(before, seconds)
     state = f"is not ready either: {again}" if again else "serves again"
-    raise Failed(f"{item['metadata']['name']} is not ready: {reason}\nthe previous release {state}")
+    raise RollOutFailed(f"{item['metadata']['name']} is not ready: {reason}\nthe previous release {state}")
 
 
 def wait_for(item: Object, seconds: float) -> str:
     """Return an empty text once all pods are new and ready, or the reason why they are not."""
     end = time.monotonic() + seconds
     while True:
-        actual = found(item) or {}
+        actual = actual_object(item) or {}
         status, wanted = actual.get("status", {}), actual.get("spec", {}).get("replicas", 0)
         if status.get("observedGeneration", 0) >= actual.get("metadata", {}).get("generation", 1):
             counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
@@ -282,7 +284,7 @@ def last_lines(item: Object) -> str:
                 continue
             waits = each.get("state", {}).get("waiting", {})
             argv = ("logs", pod["metadata"]["name"], *place(item), f"--container={each['name']}", f"--tail={LOG_LINES}")
-            lines = next(filter(None, (printed(*argv, *more) for more in ((), ("--previous",)))), "")
+            lines = next(filter(None, (log_lines(*argv, *more) for more in ((), ("--previous",)))), "")
             return f"\n{pod['metadata']['name']}: {waits.get('message') or waits.get('reason') or ''}\n{lines}"
         if not states:
             why = [each.get("message", "") for each in pod["status"].get("conditions", ()) if each["status"] == "False"]
@@ -290,11 +292,11 @@ def last_lines(item: Object) -> str:
     return ""
 
 
-def printed(*argv: str) -> str:
+def log_lines(*argv: str) -> str:
     """Return the lines of a log; empty if the engine has removed it."""
     try:
         lines = kubectl(*argv).strip()
-    except Failed:
+    except RollOutFailed:
         return ""
     return "" if lines.startswith("unable to retrieve container logs") else lines
 
@@ -312,16 +314,16 @@ def kubectl(*argv: str, text: str | None = None, timeout: float = 120) -> str:
     """Return what kubectl prints.
 
     Raises:
-        Failed: it fails, or does not end.
+        RollOutFailed: it fails, or does not end.
     """
     try:
         done = subprocess.run(
             [*KUBECTL, *argv], input=text, capture_output=True, text=True, timeout=timeout, check=False
         )
     except subprocess.TimeoutExpired:
-        raise Failed(f"kubectl {argv[0]} did not end within {timeout:.0f} s") from None
+        raise RollOutFailed(f"kubectl {argv[0]} did not end within {timeout:.0f} s") from None
     if done.returncode:
-        raise Failed(f"kubectl {' '.join(argv[:3])}: {done.stderr.strip()}")
+        raise RollOutFailed(f"kubectl {' '.join(argv[:3])}: {done.stderr.strip()}")
     return done.stdout
 
 

@@ -90,9 +90,9 @@ class WorkloadPart(SpecPart):
     environment: str
     """The path of a virtual environment on all hosts."""
     run: RunPart | None = None
-    """What only a run has."""
+    """Settings of a run; None for a server."""
     server: ServerPart | None = None
-    """What only a server has."""
+    """Settings of a server; None for a run."""
 
     @property
     def owner(self) -> str:

@@ -429,7 +429,7 @@ class NftablesEntry(Entry):
     sort = "nftables"
     usual_scope = "kernel"
     nftables: str
-    """Its name, which begins with ``rackwright_``."""
+    """Name of the table, which begins with ``rackwright_``."""
     rules: tuple[str, ...]
     """Lines as ``facts.nftables`` writes them: first the chains, then the rules."""
 

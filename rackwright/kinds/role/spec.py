@@ -15,9 +15,9 @@ class AboutHost(SpecPart):
     name: str
     """The name of the host."""
     os: str
-    """Its operating system."""
+    """Operating system of the host."""
     profile: str
-    """Its profile of the catalogue."""
+    """Profile of the host in the catalogue."""
     drivers: tuple[str, ...] = ()
     """The roles that install drivers for the accelerators of the profile: nvidia_driver, rocm."""
 

@@ -25,7 +25,7 @@ _UUID_CHANGED = (
 _SHARED = "declare other GPUs for one of them"
 
 
-class Assigned(Service, Protocol):
+class GpuService(Service, Protocol):
     """A run or a server with GPUs."""
 
     @property
@@ -103,7 +103,7 @@ def _changes(facts: Facts, noted: GpuAssignmentFacts) -> Iterator[str]:
             yield f"{gpu}: {found or 'no GPU'} instead of {uuid}" if gpu.isdigit() else f"{uuid}: not on the host"
 
 
-def refusals(service: Assigned, assignment: GpuAssignment | None, facts: Facts) -> Iterator[Diagnostic]:
+def refusals(service: GpuService, assignment: GpuAssignment | None, facts: Facts) -> Iterator[Diagnostic]:
     """Yield a refusal for each GPU that is not on the host, and for each run or server of another fleet with it."""
     if assignment is None:
         return
@@ -123,12 +123,12 @@ def refusals(service: Assigned, assignment: GpuAssignment | None, facts: Facts) 
             yield Diagnostic(f"{service.id}: GPUs", problem, "a GPU has one run or server", help)
 
 
-def differs(service: Assigned, different: Container[str]) -> bool:
+def differs(service: GpuService, different: Container[str]) -> bool:
     """Return whether the file of *service* differs, by the things that are *different*."""
     return f"gpu_assignment:{service.owner}" in different or f"file:{path(service.owner)}" in different
 
 
-def steps(service: Assigned, assignment: GpuAssignment | None, facts: Facts) -> Iterator[Step]:
+def steps(service: GpuService, assignment: GpuAssignment | None, facts: Facts) -> Iterator[Step]:
     """Yield the step that notes the GPUs of *service*, by their present UUIDs if the driver reports them."""
     if assignment is None:
         yield Remove(f"take back the GPUs of {service.owner}", path(service.owner))
@@ -139,13 +139,13 @@ def steps(service: Assigned, assignment: GpuAssignment | None, facts: Facts) -> 
     yield Put(text, path(service.owner), json.dumps(content, indent=1, sort_keys=True) + "\n", 0o644)
 
 
-def removal(service: Assigned, assignment: GpuAssignment | None) -> Iterator[Step]:
+def removal(service: GpuService, assignment: GpuAssignment | None) -> Iterator[Step]:
     """Yield the step that takes back the GPUs of a removed *service*."""
     if assignment is not None:
         yield Remove(f"take back the GPUs of {service.owner}", path(service.owner))
 
 
-def _uuids(service: Assigned, assignment: GpuAssignment, facts: Facts) -> dict[str, str | None] | None:
+def _uuids(service: GpuService, assignment: GpuAssignment, facts: Facts) -> dict[str, str | None] | None:
     """Return the UUID of each assigned GPU, None for one that is not there; None if no driver reports UUIDs."""
     if not assignment.has_uuids or "hardware" in service.not_rehearsable:
         return None

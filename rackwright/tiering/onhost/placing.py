@@ -13,15 +13,15 @@ from typing import Any
 
 from rackwright.tiering.onhost.transfer import (
     OPERATIONS,
-    Failed,
     Limiter,
+    TransferFailed,
     blocks,
-    checked,
-    copied,
     emit,
     make_directory,
-    measured,
+    measure,
     remove_empty,
+    require_directory,
+    write_through,
 )
 from rackwright.tiering.onhost.transfer import delete as delete_files
 from rackwright.tiering.onhost.transfer import main as run
@@ -39,7 +39,7 @@ def main(job: dict[str, Any]) -> None:
 
 def list_directories(job: dict[str, Any]) -> None:
     """Print the usage of the tier, and each directory that the pattern is about."""
-    mount = checked(Path(job["directory"]))
+    mount = require_directory(Path(job["directory"]))
     usage = os.statvfs(mount)
     used = (usage.f_blocks - usage.f_bfree) * usage.f_frsize
     # what root alone may use is of no use to others, as df counts it
@@ -50,7 +50,7 @@ def list_directories(job: dict[str, Any]) -> None:
         parents = [child for parent in parents for child in _children(parent) if part in ("*", child.name)]
     for parent in parents:
         for place in _children(parent):
-            emit(item=_measured(mount, place, in_use))
+            emit(item=_measure(mount, place, in_use))
     emit(done=True)
 
 
@@ -58,27 +58,27 @@ def relocate(job: dict[str, Any]) -> None:
     """Copy each file with owner, mode and time, read every copy back, and delete the source.
 
     Raises:
-        Failed: the source changed or is in use, or the target holds something else. The source is whole then.
+        TransferFailed: the source changed or is in use, or the target holds something else. The source is whole then.
     """
-    source, target = checked(Path(job["directory"])), Path(job["target"])
+    source, target = require_directory(Path(job["directory"])), Path(job["target"])
     refuse_if_used(source)
     limiter = Limiter(job["bytes_per_second"])
     if job["mount"] and not os.path.ismount(job["mount"]):
-        raise Failed(f"{job['mount']} is not mounted")
+        raise TransferFailed(f"{job['mount']} is not mounted")
     make_directory(target.parent)
     files = []
     for place in [source, *sorted(source.rglob("*"))]:
         found, copy = place.lstat(), target / place.relative_to(source)
         if stat.S_ISDIR(found.st_mode):
             copy.mkdir(exist_ok=True)
-            checked(copy)
+            require_directory(copy)
         elif stat.S_ISREG(found.st_mode):
-            files.append((place, copy, _copied(place, copy, limiter), found))
+            files.append((place, copy, _copy_file(place, copy, limiter), found))
         else:
-            raise Failed(f"{place} is neither a file nor a directory")
+            raise TransferFailed(f"{place} is neither a file nor a directory")
     for place, copy, digest, _ in files:
         if _digest(copy) != digest:
-            raise Failed(f"the copy of {place} was read back with another content")
+            raise TransferFailed(f"the copy of {place} was read back with another content")
     for place in [source, *source.rglob("*")]:  # after the files, whose creation changes the times
         if place.is_dir():
             _take_over(place.lstat(), target / place.relative_to(source))
@@ -86,7 +86,7 @@ def relocate(job: dict[str, Any]) -> None:
     for place, _, _, found in files:
         now = place.lstat()
         if (now.st_size, now.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
-            raise Failed(f"{place} changed during the move")
+            raise TransferFailed(f"{place} changed during the move")
     refuse_if_used(source)
     for place, _, _, _ in files:
         place.unlink()
@@ -104,10 +104,10 @@ def refuse_if_used(directory: Path) -> None:
     """Return if no process uses a file below *directory*.
 
     Raises:
-        Failed: one does.
+        TransferFailed: one does.
     """
     if _is_used(directory, paths_in_use()):
-        raise Failed(f"a process uses {directory}")
+        raise TransferFailed(f"a process uses {directory}")
 
 
 def paths_in_use() -> set[str]:
@@ -139,12 +139,12 @@ def _children(directory: Path) -> list[Path]:
     return []
 
 
-def _measured(mount: Path, place: Path, in_use: set[str]) -> dict[str, Any]:
+def _measure(mount: Path, place: Path, in_use: set[str]) -> dict[str, Any]:
     size = files = 0
     newest = place.lstat().st_mtime
     for number, each in enumerate(place.rglob("*")):
         if number >= PATHS_MAX:
-            raise Failed(f"{place} has more than {PATHS_MAX} paths")
+            raise TransferFailed(f"{place} has more than {PATHS_MAX} paths")
         with contextlib.suppress(FileNotFoundError):
             found = each.lstat()
             newest = max(newest, found.st_mtime)
@@ -154,17 +154,17 @@ def _measured(mount: Path, place: Path, in_use: set[str]) -> dict[str, Any]:
     return {"path": path, "bytes": size, "files": files, "newest": newest, "in_use": _is_used(place, in_use)}
 
 
-def _copied(place: Path, copy: Path, limiter: Limiter) -> str:
+def _copy_file(place: Path, copy: Path, limiter: Limiter) -> str:
     """Copy one file if it is not there yet, and return its digest.
 
     Raises:
-        Failed: the target has another file of that name.
+        TransferFailed: the target has another file of that name.
     """
     before = place.lstat()
     if copy.is_symlink() or copy.exists():
         digest = _digest(place)
         if copy.is_symlink() or _digest(copy) != digest:
-            raise Failed(f"{copy} exists with another content")
+            raise TransferFailed(f"{copy} exists with another content")
         return digest
     beside = copy.with_name(f".rackwright-{copy.name}")
     with contextlib.suppress(FileNotFoundError):
@@ -172,7 +172,7 @@ def _copied(place: Path, copy: Path, limiter: Limiter) -> str:
     source = os.open(str(place), os.O_RDONLY | os.O_NOFOLLOW)
     target = os.open(str(beside), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(source, "rb") as reading, os.fdopen(target, "wb") as writing:
-        found = measured(copied(blocks(reading, limiter), writing))
+        found = measure(write_through(blocks(reading, limiter), writing))
         writing.flush()
         os.fsync(writing.fileno())
         os.posix_fadvise(writing.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # so that the drive is read back
@@ -184,7 +184,7 @@ def _copied(place: Path, copy: Path, limiter: Limiter) -> str:
 
 def _digest(place: Path) -> str:
     with place.open("rb") as file:
-        return str(measured(blocks(file, Limiter(None)))["sha256"])
+        return str(measure(blocks(file, Limiter(None)))["sha256"])
 
 
 def _take_over(found: os.stat_result, copy: Path) -> None:

@@ -33,27 +33,27 @@ SCAN_MAX = 100_000
 """Maximum number of files in a directory."""
 
 
-class Failed(Exception):
+class TransferFailed(Exception):
     """A file was not transferred; the message says why, without an address."""
 
 
 def main(job: dict[str, Any]) -> None:
     try:
         OPERATIONS[job["do"]](job)
-    except (Failed, OSError) as error:
+    except (TransferFailed, OSError) as error:
         emit(error=str(error))
         sys.exit(1)
 
 
 def scan(job: dict[str, Any]) -> None:
     """Print each file below the directory with its digest, and each path that is no file."""
-    directory = checked(Path(job["directory"]))
+    directory = require_directory(Path(job["directory"]))
     for number, place in enumerate(sorted(directory.rglob("*"))):
         if number >= SCAN_MAX:
-            raise Failed(f"{directory} has more than {SCAN_MAX} files")
+            raise TransferFailed(f"{directory} has more than {SCAN_MAX} files")
         mode = place.lstat().st_mode
         if stat.S_ISREG(mode):
-            emit(file=_digested(directory, place))
+            emit(file=_digest_file(directory, place))
         elif not stat.S_ISDIR(mode):
             emit(other=str(place.relative_to(directory)), link=stat.S_ISLNK(mode))
     emit(done=True)
@@ -61,7 +61,7 @@ def scan(job: dict[str, Any]) -> None:
 
 def upload(job: dict[str, Any]) -> None:
     """Send the parts of one file, and print the tag of each."""
-    place, limiter = checked(Path(job["directory"])) / job["path"], Limiter(job["bytes_per_second"])
+    place, limiter = require_directory(Path(job["directory"])) / job["path"], Limiter(job["bytes_per_second"])
     send = _sender(job["authority"])
 
     def put(number: int, part: dict[str, Any]) -> None:
@@ -81,19 +81,19 @@ def upload(job: dict[str, Any]) -> None:
 
 def read(job: dict[str, Any]) -> None:
     """Read each object, and print its size and digest; both are null if there is no object."""
-    _each(job, lambda file, data: measured(data))
+    _each(job, lambda file, data: measure(data))
 
 
 def download(job: dict[str, Any]) -> None:
     """Write each object to its file, whole or not at all, and print the size and digest of what came."""
     directory = Path(job["directory"])
     make_directory(directory)
-    _each(job, lambda file, data: _written(directory, file, data))
+    _each(job, lambda file, data: _write_file(directory, file, data))
 
 
 def delete(job: dict[str, Any]) -> None:
     """Delete the files, unless one of them has changed; then the directories that are empty."""
-    directory = checked(Path(job["directory"]))
+    directory = require_directory(Path(job["directory"]))
     changed = [file["path"] for file in job["files"] if not _is_unchanged(directory, file)]
     if changed:
         emit(changed=changed)
@@ -165,7 +165,7 @@ def _sender(authority: str | None) -> Callable[[str, str, bytes | None, Callable
 
     def send(method: str, url: str, data: bytes | None, use: Callable[[Any], Any]) -> Any:
         if not url.startswith(("https://", "http://")):
-            raise Failed("the address of an object is none of HTTP")
+            raise TransferFailed("the address of an object is none of HTTP")
         request = urllib.request.Request(url, data=data, method=method)  # noqa: S310 -- just checked
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -180,7 +180,7 @@ def _sender(authority: str | None) -> Callable[[str, str, bytes | None, Callable
             if final:
                 break
             time.sleep(attempt)
-        raise Failed(reason)
+        raise TransferFailed(reason)
 
     return send
 
@@ -195,14 +195,14 @@ def blocks(stream: Any, limiter: Limiter) -> Iterator[bytes]:
         yield block
 
 
-def copied(data: Iterator[bytes], target: Any) -> Iterator[bytes]:
+def write_through(data: Iterator[bytes], target: Any) -> Iterator[bytes]:
     """Write *data* to *target* while it passes."""
     for block in data:
         target.write(block)
         yield block
 
 
-def measured(data: Iterator[bytes]) -> dict[str, Any]:
+def measure(data: Iterator[bytes]) -> dict[str, Any]:
     """Return the size and the digest of *data*."""
     digest, size = hashlib.sha256(), 0
     for block in data:
@@ -211,13 +211,13 @@ def measured(data: Iterator[bytes]) -> dict[str, Any]:
     return {"bytes": size, "sha256": digest.hexdigest()}
 
 
-def _written(directory: Path, file: dict[str, Any], data: Iterator[bytes]) -> dict[str, Any]:
+def _write_file(directory: Path, file: dict[str, Any], data: Iterator[bytes]) -> dict[str, Any]:
     place = directory / file["path"]
     make_directory(place.parent)
     descriptor, beside = tempfile.mkstemp(prefix=".rackwright-", dir=place.parent)
     try:
         with os.fdopen(descriptor, "wb") as target:
-            found = measured(copied(data, target))
+            found = measure(write_through(data, target))
             target.flush()
             os.fchmod(target.fileno(), file["mode"])
             os.fsync(target.fileno())
@@ -230,11 +230,11 @@ def _written(directory: Path, file: dict[str, Any], data: Iterator[bytes]) -> di
     return found
 
 
-def _digested(directory: Path, place: Path) -> dict[str, Any]:
+def _digest_file(directory: Path, place: Path) -> dict[str, Any]:
     descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW)
     with os.fdopen(descriptor, "rb") as file:
         before = os.fstat(file.fileno())
-        found = measured(blocks(file, Limiter(None)))
+        found = measure(blocks(file, Limiter(None)))
     path = place.relative_to(directory).as_posix()
     return {"path": path, **found, "mode": before.st_mode & 0o777, "mtime_ns": before.st_mtime_ns}
 
@@ -251,24 +251,24 @@ def make_directory(directory: Path) -> None:
     """Make *directory* and those above it, unless one of them is a link.
 
     Raises:
-        Failed: a part of its path is a link, or no directory.
+        TransferFailed: a part of its path is a link, or no directory.
     """
     existing = next(each for each in (directory, *directory.parents) if os.path.lexists(str(each)))
-    checked(existing)
+    require_directory(existing)
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    checked(directory)
+    require_directory(directory)
 
 
-def checked(directory: Path) -> Path:
+def require_directory(directory: Path) -> Path:
     """Return *directory*, if no part of its path is a link: another account could lead root elsewhere by one.
 
     Raises:
-        Failed: it is no directory, or is behind a link.
+        TransferFailed: it is no directory, or is behind a link.
     """
     if not directory.is_dir():
-        raise Failed(f"{directory} is no directory")
+        raise TransferFailed(f"{directory} is no directory")
     if os.path.realpath(str(directory)) != str(directory):
-        raise Failed(f"{directory} is behind a link")
+        raise TransferFailed(f"{directory} is behind a link")
     return directory
 
 

@@ -58,7 +58,7 @@ def ensure(progress: Progress) -> Path:
     return directory
 
 
-def found() -> Path | None:
+def built_directory() -> Path | None:
     """Return the directory with the plugin; None if it is not built."""
     directory = _directory()
     return directory if directory.is_dir() else None

@@ -30,7 +30,7 @@ def accelerator() -> Accelerator:
     return "kvm" if _result_file().read_text() == "yes" else "tcg"
 
 
-def stored() -> Accelerator | None:
+def stored_accelerator() -> Accelerator | None:
     """Return the accelerator of this computer; None until `detect` has stored one since this computer started."""
     return accelerator() if _result_file().exists() else None
 

@@ -106,7 +106,7 @@ def test_workers_start_once_all_are_there(place: Callable[..., Any]) -> None:
 
     leader.start()
     eventually(lambda: len(first.processes) == len(second.processes) == 1)
-    assert leader.lost() is None
+    assert leader.loss() is None
 
 
 def test_a_lost_worker_is_the_end_and_the_others_begin_again(place: Callable[..., Any]) -> None:
@@ -115,8 +115,8 @@ def test_a_lost_worker_is_the_end_and_the_others_begin_again(place: Callable[...
     leader.start()
     eventually(lambda: len(first.processes) == len(second.processes) == 1)
     second.stop()
-    eventually(leader.lost)
-    assert leader.lost().startswith("host 127.0.0.3 of the replica was lost: ")
+    eventually(leader.loss)
+    assert leader.loss().startswith("host 127.0.0.3 of the replica was lost: ")
     assert second.processes[0].ended
     leader.close()
     eventually(lambda: first.processes[0].ended)
@@ -134,7 +134,7 @@ def test_a_worker_whose_vllm_ends_is_lost(place: Callable[..., Any]) -> None:
     leader.start()
     eventually(lambda: worker.processes)
     worker.processes[0].reason = "vLLM ended by SIGKILL"
-    eventually(leader.lost)
+    eventually(leader.loss)
     assert worker.processes[0].ended
     assert "vLLM ended by SIGKILL" in worker.events
 
@@ -148,8 +148,8 @@ def test_a_silent_host_is_lost(place: Callable[..., Any], monkeypatch: pytest.Mo
         greet(silent, KEY)
         waiting.join(30)
         leader.start()
-        eventually(leader.lost)
-    assert leader.lost() == "host 127.0.0.2 of the replica was lost: no sign of life for 0.5 s"
+        eventually(leader.loss)
+    assert leader.loss() == "host 127.0.0.2 of the replica was lost: no sign of life for 0.5 s"
 
 
 def greet(connection: socket.socket, key: str, rank: int = 1) -> SignedLines:

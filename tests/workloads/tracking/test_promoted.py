@@ -16,6 +16,7 @@ from rackwright.stack import declare, load_stack
 from rackwright.status.registered import NO_SERVER, ResolvedName, notices, resolve_names
 from tests.support.mlflow_server import ServedModel
 from tests.support.server_stack import HOSTS
+from tests.support.stack_settings import configure
 from tests.workloads.tracking.test_versions import entered, published, registered
 from workloads.quantize import versions
 from workloads.serving.model import DamagedModel
@@ -41,8 +42,7 @@ class Project:
         (stacks := directory / "stacks").mkdir()
         (directory / "Pulumi.yaml").touch()
         (stacks / "pair.yaml").write_text(HOSTS.read_text())
-        settings = {"rackwright:fleet": "serving.yaml", "rackwright:target": "twin:lab"}
-        (stacks / "Pulumi.serving.yaml").write_text(json.dumps({"config": settings}))
+        configure(directory, "serving", fleet="serving.yaml", target="twin:lab")
         self.fleet = stacks / "serving.yaml"
         self.fleet.write_text(FLEET.format(name=name))
 

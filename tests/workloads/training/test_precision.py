@@ -108,4 +108,4 @@ def test_the_scaler_of_a_run_follows_its_compression(tmp_path: Path) -> None:
     for value in ("none", "fp16"):
         run = config("digits", f"compression={value}")
         training = Training(run, TrainingInputs(data.load(run.data)), alone(tmp_path))
-        assert training.scaler.enabled == (value == "fp16")
+        assert training.scaler.is_enabled == (value == "fp16")

@@ -42,7 +42,7 @@ def reported_bytes(label_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a server is asked for."""
+    """Demands on a server."""
 
     context_tokens: int
     """Tokens of a prompt and its answer together."""

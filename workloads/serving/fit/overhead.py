@@ -34,7 +34,7 @@ def overhead_bytes(sizes: Sizes, layout: Layout, load: Load, stage_layers: int) 
     """
     peers = min(layout.gpus - 1, MOST_PEERS)
     fixed = CONTEXT_BYTES + peers * PEER_BYTES + stage_layers * GRAPH_BYTES_PER_LAYER
-    return fixed + _absorbed(sizes, layout, stage_layers) + activation_bytes(sizes, layout, load)
+    return fixed + _absorbed_bytes(sizes, layout, stage_layers) + activation_bytes(sizes, layout, load)
 
 
 def activation_bytes(sizes: Sizes, layout: Layout, load: Load) -> int:
@@ -66,7 +66,7 @@ def _latent(sizes: Sizes, layout: Layout, load: Load) -> tuple[int, int]:
     return rows * heads * sizes.latent_head_values * VALUE_BYTES, rows * sizes.latent_values * VALUE_BYTES
 
 
-def _absorbed(sizes: Sizes, layout: Layout, stage_layers: int) -> int:
+def _absorbed_bytes(sizes: Sizes, layout: Layout, stage_layers: int) -> int:
     """Return the bytes of vLLM's second copy of kv_b_proj, for decoding. Source: W_UV and W_UK_T, mla_attention.py."""
     heads = -(-sizes.heads // layout.tensor_parallel)
     return stage_layers * heads * sizes.latent_head_values * sizes.latent_rank * VALUE_BYTES

@@ -45,7 +45,7 @@ def fits(sizes: Sizes, gpus: Gpus, load: Load, wish: Wish | None = None) -> list
     """Return all layouts over *gpus*, those that fit first, each group from the simplest to the most demanding.
 
     A replica uses as few hosts as it can, and on one host as few GPUs: a model that fits one GPU serves more requests
-    as one replica per GPU than divided. Of several layouts, one within hosts comes before one whose layers need the
+    as one replica per GPU than divided. A layout within hosts comes before one whose layers need the
     network, and one without data parallelism before one with it. Source: parallelism_scaling of vLLM.
     """
     wish = wish or Wish()

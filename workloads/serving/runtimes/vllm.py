@@ -79,7 +79,7 @@ class VllmRuntime:
 
     def exit_reason(self) -> str | None:
         """Return why vLLM ended, or why its replica is of no use any more; None while it runs."""
-        replica = self._replica and self._replica.lost()
+        replica = self._replica and self._replica.loss()
         canary = self._canary and self._canary.failure()
         return replica or canary or self._process.exit_reason()
 
