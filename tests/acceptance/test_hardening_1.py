@@ -1,15 +1,10 @@
 """The account of a training run plants links where root writes, and gets nothing by it."""
 
-import json
-import os
-
-import pytest
-
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
 from tests.support.log import Log
-from tests.support.training_lab import LOG, RUN, RUNS
+from tests.support.training_lab import LOG, RUN, program_lab
 
 HOST = "oak"
 HOME = f"/var/lib/rackwright/runs/{RUN}"
@@ -48,18 +43,7 @@ esac
 @line("hardening", 1)
 def test_a_link_of_a_run_opens_no_file_of_root(log: Log) -> str:
     """systemd opened the log of a run in the account's own directory, through any link that stood there."""
-    if os.geteuid() != 0:
-        pytest.skip("containers need root")
-    with Lab(log.empty_directory(), RACK, log, "trees", containers=[HOST]) as lab:
-        runs = RUNS.replace("[oak, elm]", f"[{HOST}]") + "    environment: {path: /opt/hostile}\n"
-        (lab.fleet_path.parent / "training.yaml").write_text(runs)
-        settings = {"rackwright:fleet": "training.yaml", "rackwright:target": "twin:trees"}
-        (lab.fleet_path.parent / "Pulumi.training.yaml").write_text(json.dumps({"config": settings}))
-        lab.start()
-        lab.up()
-        lab.ssh(HOST, f"install -d /opt/hostile/bin; cat > /opt/hostile/bin/python <<'END'\n{HOSTILE}END\n")
-        lab.ssh(HOST, "chmod 0755 /opt/hostile/bin/python")
-        lab.stack = "training"
+    with program_lab(log, RACK, HOST, HOSTILE) as lab:
         log("starting the hostile run")
         lab.up()
         starts = int(lab.ssh(HOST, f"wc -l < {HOME}/starts"))

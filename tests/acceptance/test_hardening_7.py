@@ -1,16 +1,11 @@
 """The account of a training run puts FIFOs, links and much else where root's probe reads; the host stays audited."""
 
-import json
-import os
 import time
-
-import pytest
 
 from tests.support.acceptance import line
 from tests.support.expect import need
-from tests.support.lab import Lab
 from tests.support.log import Log
-from tests.support.training_lab import IDLE, OUT, RUN, RUNS
+from tests.support.training_lab import IDLE, OUT, RUN, program_lab
 
 HOST = "oak"
 HOME = f"/var/lib/rackwright/runs/{RUN}"
@@ -40,18 +35,7 @@ SECONDS = 170
 
 @line("hardening", 7)
 def test_a_run_cannot_stop_the_probe(log: Log) -> str:
-    if os.geteuid() != 0:
-        pytest.skip("containers need root")
-    with Lab(log.empty_directory(), RACK, log, "trees", containers=[HOST]) as lab:
-        runs = RUNS.replace("[oak, elm]", f"[{HOST}]") + "    environment: {path: /opt/idle}\n"
-        (lab.fleet_path.parent / "training.yaml").write_text(runs)
-        settings = {"rackwright:fleet": "training.yaml", "rackwright:target": "twin:trees"}
-        (lab.fleet_path.parent / "Pulumi.training.yaml").write_text(json.dumps({"config": settings}))
-        lab.start()
-        lab.up()
-        lab.ssh(HOST, f"install -d /opt/idle/bin; cat > /opt/idle/bin/python <<'END'\n{IDLE}END\n")
-        lab.ssh(HOST, "chmod 0755 /opt/idle/bin/python")
-        hosts_stack, lab.stack = lab.stack, "training"
+    with program_lab(log, RACK, HOST, IDLE) as lab:
         lab.up()
         need(not lab.audit_differences(), "the run differs before it is attacked")
         slowest = 0.0
@@ -66,7 +50,7 @@ def test_a_run_cannot_stop_the_probe(log: Log) -> str:
             need(resource["not_reached"] is None, f"{name}: the host is not reached: {resource['not_reached']}")
             wrong = [item for item in resource["differences"] if not item["claim"].startswith("run:")]
             need(not wrong, f"{name}: it takes other claims along: {wrong}")
-            lab.stack = hosts_stack
+            lab.stack = lab.hosts_stack
             need(not lab.audit_differences(), f"{name}: the host itself differs")
             lab.stack = "training"
         need(slowest < SECONDS, f"an audit took {slowest:.0f} s")

@@ -3,16 +3,10 @@
 The two other lines of this class are judged by the checks of accounts' keys and of members' superblocks.
 """
 
-import json
-import os
-
-import pytest
-
 from tests.support.acceptance import line
 from tests.support.expect import need
-from tests.support.lab import Lab
 from tests.support.log import Log
-from tests.support.training_lab import IDLE, RUN, RUNS
+from tests.support.training_lab import IDLE, RUN, program_lab
 
 HOST, UNIT, TO = "oak", f"training-{RUN}.service", "198.51.100.0/24"
 RACK = f"""\
@@ -65,18 +59,7 @@ ROUTES = {
 
 @line("hardening", "truth", part="missed")
 def test_undeclared_unit_overrides_and_routes_are_found(log: Log) -> str:
-    if os.geteuid() != 0:
-        pytest.skip("containers need root")
-    with Lab(log.empty_directory(), RACK, log, "trees", containers=[HOST]) as lab:
-        runs = RUNS.replace("[oak, elm]", f"[{HOST}]") + "    environment: {path: /opt/idle}\n"
-        (lab.fleet_path.parent / "training.yaml").write_text(runs)
-        settings = {"rackwright:fleet": "training.yaml", "rackwright:target": "twin:trees"}
-        (lab.fleet_path.parent / "Pulumi.training.yaml").write_text(json.dumps({"config": settings}))
-        lab.start()
-        lab.up()
-        lab.ssh(HOST, f"install -d /opt/idle/bin; cat > /opt/idle/bin/python <<'END'\n{IDLE}END\n")
-        lab.ssh(HOST, "chmod 0755 /opt/idle/bin/python")
-        hosts_stack, lab.stack = lab.stack, "training"
+    with program_lab(log, RACK, HOST, IDLE) as lab:
         lab.up()
         for name, (change, back) in DEVIATIONS.items():
             log(name)
@@ -85,7 +68,7 @@ def test_undeclared_unit_overrides_and_routes_are_found(log: Log) -> str:
             found = [claim for _, claim in lab.audit_differences()]
             need(found and {*found} == {f"unit:{UNIT}"}, f"{name}: the audit says {found or 'nothing'}")
             lab.ssh(HOST, back)
-        lab.stack = hosts_stack
+        lab.stack = lab.hosts_stack
         for name, way in ROUTES.items():
             log(name)
             need(not lab.audit_differences(), f"before {name} something differs")

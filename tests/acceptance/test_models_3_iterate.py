@@ -8,8 +8,6 @@ from contextlib import contextmanager
 import pytest
 
 from rackwright.schema.secret import derive_value
-from rackwright.twin import Twin
-from rackwright.twin.fleet import build_twin
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.lab import Lab
@@ -48,12 +46,6 @@ servers:
 class ChatLab(Lab):
     """A lab with the stack of a language model's server and a second stack of its host."""
 
-    hosts_stack = "copse"
-
-    @property
-    def twin(self) -> Twin:
-        return build_twin(self.hosts_stack, self.directory, self.fleet)
-
     def ask(self, question: str) -> str:
         """Return the answer of the host's server to an OpenAI chat completion."""
         message = {"role": "user", "content": question}
@@ -72,10 +64,7 @@ def chat_lab(log: Log) -> Iterator[ChatLab]:
     if os.geteuid() != 0:
         pytest.skip("containers need root")
     with ChatLab(log.empty_directory() / "project", RACK, log, "copse", containers=[HOST], workloads=True) as lab:
-        stacks = lab.fleet_path.parent
-        (stacks / "serving.yaml").write_text(SERVERS)
-        settings = {"rackwright:fleet": "serving.yaml", "rackwright:target": "twin:copse"}
-        (stacks / "Pulumi.serving.yaml").write_text(json.dumps({"config": settings}))
+        lab.add_stack("serving", SERVERS)
         log("training the first model")
         argv = [python(log), "-m", "tests.support.models.chat", "make", str(lab.directory / "models")]
         done = log.run(argv, ROOT, {**os.environ, "OMP_NUM_THREADS": "1"}, timeout=1800)

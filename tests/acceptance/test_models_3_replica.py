@@ -78,9 +78,7 @@ def test_a_trained_model_is_served_by_two_hosts_as_one_replica(log: Log) -> str:
     lab = ServingLab(directory / "project", FLEET, log, "grove", containers=(ONE, OTHER, BALANCER))
     with lab:
         lab.edit(_add_roles)
-        (lab.fleet_path.parent / "serving.yaml").write_text(SERVERS)
-        settings = {"rackwright:fleet": "serving.yaml", "rackwright:target": "twin:grove"}
-        (lab.fleet_path.parent / "Pulumi.serving.yaml").write_text(json.dumps({"config": settings}))
+        lab.add_stack("serving", SERVERS)
         loss = _make_model(log, directory, lab.directory / "models" / "racks")
         lab.start()
         log("fetching vLLM and its packages")

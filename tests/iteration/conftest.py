@@ -14,6 +14,7 @@ from rackwright.iteration.request import IterationRequest
 from rackwright.stack import load_stack
 from rackwright.stack.server_model import model_to_serve
 from rackwright.status import servers
+from tests.support.stack_settings import configure, new_project
 from workloads.recipes import RECIPES
 from workloads.serving import model as model_directory
 from workloads.serving.model import Tensor
@@ -146,16 +147,10 @@ class FakeActions:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("RACKWRIGHT_SALT_FILE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "Pulumi.yaml").write_text("name: rackwright\n")
-    stacks = tmp_path / "stacks"
-    stacks.mkdir()
-    (stacks / "pair.yaml").write_text(HOSTS.read_text())
-    (stacks / "serving.yaml").write_text(FLEET)
-    settings = {"rackwright:fleet": "serving.yaml", "rackwright:target": "twin:lab"}
-    (stacks / "Pulumi.serving.yaml").write_text(json.dumps({"config": settings}))
+    new_project(tmp_path, monkeypatch, {"pair.yaml": HOSTS.read_text(), "serving.yaml": FLEET})
+    configure(tmp_path, "serving", fleet="serving.yaml", target="twin:lab")
     publish(tmp_path / ".rackwright" / "models" / "digits", b"good", {"source": {"training": trained()}})
     checkpoint(tmp_path / ".rackwright" / "train")
     rows(tmp_path / "new.npz")

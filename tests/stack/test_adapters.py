@@ -11,6 +11,7 @@ import pytest
 from rackwright.errors import DeclarationError
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.stack import declare, load_stack
+from tests.support.stack_settings import configure, new_project
 from workloads.serving.place import place
 from workloads.serving.vllm_settings import Adapter
 
@@ -25,17 +26,13 @@ DIGEST = hashlib.sha256(b"weights").hexdigest()
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], ServerSpec]:
     """Return what declares adapters, and returns the spec of their server."""
-    monkeypatch.delenv("RACKWRIGHT_SALT_FILE", raising=False)
-    monkeypatch.chdir(tmp_path)
-    stacks, house = tmp_path / "stacks", tmp_path / "adapters" / "house"
-    stacks.mkdir()
+    house = tmp_path / "adapters" / "house"
     house.mkdir(parents=True)
     (house / "adapter_config.json").write_text('{"r": 8, "peft_type": "LORA"}')
     (house / "adapter_model.safetensors").write_bytes(b"weights")
     (house / "README.md").write_text("not for hosts")
-    settings = {"rackwright:fleet": "work.yaml", "rackwright:target": "twin:lab"}
-    (stacks / "Pulumi.work.yaml").write_text(json.dumps({"config": settings}))
-    (stacks / "hosts.yaml").write_text(HOSTS)
+    stacks = new_project(tmp_path, monkeypatch, {"hosts.yaml": HOSTS}) / "stacks"
+    configure(tmp_path, "work", fleet="work.yaml", target="twin:lab")
 
     def declared(adapters: dict[str, Any]) -> ServerSpec:
         server = {

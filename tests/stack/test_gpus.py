@@ -1,6 +1,5 @@
 """Which GPUs of a host each run and server has, and what is refused before any host is asked."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 from rackwright.errors import DeclarationError
 from rackwright.stack import declare, load_stack
+from tests.support.stack_settings import configure, new_project
 
 HOSTS = """\
 fleet: hosts
@@ -38,13 +38,8 @@ def run(name: str, gpus: str = "", hosts: str = "pair", more: str = "") -> str:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Assigned]:
     """Return what declares servers and runs, and returns the GPUs of each."""
-    monkeypatch.delenv("RACKWRIGHT_SALT_FILE", raising=False)
-    monkeypatch.chdir(tmp_path)
-    stacks = tmp_path / "stacks"
-    stacks.mkdir()
-    settings = {"rackwright:fleet": "work.yaml", "rackwright:target": "twin:lab"}
-    (stacks / "Pulumi.work.yaml").write_text(json.dumps({"config": settings}))
-    (stacks / "hosts.yaml").write_text(HOSTS)
+    stacks = new_project(tmp_path, monkeypatch, {"hosts.yaml": HOSTS}) / "stacks"
+    configure(tmp_path, "work", fleet="work.yaml", target="twin:lab")
 
     def assigned(servers: str = "", runs: str = "") -> Assigned:
         text = "fleet: work\nuses: hosts.yaml\n"

@@ -9,6 +9,7 @@ from rackwright.errors import DeclarationError
 from rackwright.kinds.pods import PodFilesKind, PodsKind, PodsSpec
 from rackwright.stack import declare, load_stack
 from rackwright.stack.gpus import assign
+from tests.support.stack_settings import configure, new_project
 
 HOSTS = Path(__file__).parents[1] / "fleet/wrong_runs/nodes.yaml"
 RUNS = """\
@@ -26,14 +27,8 @@ runs:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("RACKWRIGHT_SALT_FILE", raising=False)
-    monkeypatch.chdir(tmp_path)
-    stacks = tmp_path / "stacks"
-    stacks.mkdir()
-    (stacks / "nodes.yaml").write_text(HOSTS.read_text())
-    (stacks / "training.yaml").write_text(RUNS)
-    settings = {"rackwright:fleet": "training.yaml", "rackwright:target": "twin:lab"}
-    (stacks / "Pulumi.training.yaml").write_text(json.dumps({"config": settings}))
+    new_project(tmp_path, monkeypatch, {"nodes.yaml": HOSTS.read_text(), "training.yaml": RUNS})
+    configure(tmp_path, "training", fleet="training.yaml", target="twin:lab")
     return tmp_path
 
 

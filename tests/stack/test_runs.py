@@ -11,6 +11,7 @@ from rackwright.errors import DeclarationError
 from rackwright.kinds.training_run import TrainingRunKind, TrainingWorkerKind
 from rackwright.kinds.training_run.spec import TrainingSpec
 from rackwright.stack import declare, load_stack
+from tests.support.stack_settings import configure, new_project
 from workloads.training.config import TrainingConfig
 
 HOSTS = Path(__file__).parents[1] / "fleet/wrong_runs/pair.yaml"
@@ -33,20 +34,10 @@ runs:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("RACKWRIGHT_SALT_FILE", raising=False)
-    monkeypatch.chdir(tmp_path)
-    stacks = tmp_path / "stacks"
-    stacks.mkdir()
-    (stacks / "pair.yaml").write_text(HOSTS.read_text())
-    (stacks / "training.yaml").write_text(RUNS)
+    new_project(tmp_path, monkeypatch, {"pair.yaml": HOSTS.read_text(), "training.yaml": RUNS})
     configure(tmp_path, "lab", fleet="pair.yaml", target="twin:lab", containers=["cinder"], workloads="lent")
     configure(tmp_path, "training", fleet="training.yaml", target="twin:lab")
     return tmp_path
-
-
-def configure(project: Path, stack: str, **settings: object) -> None:
-    content = {"config": {f"rackwright:{name}": value for name, value in settings.items()}}
-    (project / "stacks" / f"Pulumi.{stack}.yaml").write_text(json.dumps(content))
 
 
 def test_its_hosts_are_made_as_their_own_stack_says(project: Path) -> None:

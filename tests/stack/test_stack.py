@@ -134,7 +134,7 @@ def test_a_twin_is_the_fleet_with_smaller_drives(project: Path) -> None:
 
 
 def test_a_container_shows_less_than_a_virtual_machine_and_the_notices_say_so(project: Path) -> None:
-    configure(project, "lab", "example.yaml", "twin:lab", "[beta]")
+    configure(project, "lab", "example.yaml", "twin:lab", containers=["beta"])
     lab = load_stack("lab", project)
     assert lab.containers == {"beta"}
     assert [lab.not_rehearsable(host) for host in ("alpha", "beta")] == [("hardware",), ("hardware", "kernel")]
@@ -164,12 +164,12 @@ def test_a_twin_is_lent_mirrors_where_its_settings_say_so_and_a_rack_never(proje
     ("containers", "target", "message"),
     [
         (
-            "[bata]",
+            ["bata"],
             "twin:lab",
             "config.rackwright:containers[0]: got 'bata'; hosts of the fleet: alpha, beta. Write beta.",
         ),
         (
-            "[beta, alpha]",
+            ["beta", "alpha"],
             "twin:lab",
             "config.rackwright:containers[1]: got 'alpha'; a host with tiers is a virtual machine on the twin: arrays"
             " need a kernel of their own. Remove it from the list.",
@@ -180,7 +180,7 @@ def test_a_twin_is_lent_mirrors_where_its_settings_say_so_and_a_rack_never(proje
             "config.rackwright:containers: got 'beta'; containers are a list of hosts. Write it like [alpha, beta].",
         ),
         (
-            "[beta]",
+            ["beta"],
             "rack",
             "config.rackwright:containers: got ['beta']; only a twin has containers, and the target is rack."
             " Remove it, or set target to twin:lab.",
@@ -188,9 +188,9 @@ def test_a_twin_is_lent_mirrors_where_its_settings_say_so_and_a_rack_never(proje
     ],
 )
 def test_hosts_that_cannot_be_containers_are_reported_with_their_line(
-    containers: str, target: str, message: str, project: Path
+    containers: object, target: str, message: str, project: Path
 ) -> None:
-    configure(project, "lab", "example.yaml", target, containers)
+    configure(project, "lab", "example.yaml", target, containers=containers)
     assert refusal(lambda: load_stack("lab", project)) == f"stacks/Pulumi.lab.yaml:4: {message}"
 
 

@@ -1,6 +1,5 @@
 """A language model on GPUs: over how many each host divides it, and what is refused before any host is asked."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from rackwright.errors import DeclarationError
 from rackwright.kinds.model_server.files import files
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.stack import declare, load_stack
+from tests.support.stack_settings import configure, new_project
 from workloads.catalogue.models import model_config
 from workloads.serving import model as model_directory
 from workloads.serving.fit import computed_tensors, sizes
@@ -53,12 +53,8 @@ Project = Callable[..., dict[str, ServerSpec]]
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Return what declares a model of *sizes* on *hosts*, and returns the specs of its servers."""
-    monkeypatch.delenv("RACKWRIGHT_SALT_FILE", raising=False)
-    monkeypatch.chdir(tmp_path)
-    stacks = tmp_path / "stacks"
-    stacks.mkdir()
-    settings = {"rackwright:fleet": "serving.yaml", "rackwright:target": "twin:lab"}
-    (stacks / "Pulumi.serving.yaml").write_text(json.dumps({"config": settings}))
+    stacks = new_project(tmp_path, monkeypatch, {}) / "stacks"
+    configure(tmp_path, "serving", fleet="serving.yaml", target="twin:lab")
 
     def declared(sizes: Any, hosts: str, more: str = "", roles: str = "{}") -> dict[str, ServerSpec]:
         lines = ["fleet: hosts", "hosts:"]

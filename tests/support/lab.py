@@ -21,6 +21,7 @@ from rackwright.twin.fleet import build_twin
 from tests.support.expect import eventually, need
 from tests.support.json_documents import check_printed
 from tests.support.log import ROOT, Log
+from tests.support.stack_settings import configure
 
 PROJECT = """\
 name: rackwright
@@ -66,14 +67,9 @@ class Lab:
         self.fleet_path = directory / "stacks" / "fleet.yaml"
         self.fleet_path.parent.mkdir(parents=True)
         self.fleet_path.write_text(fleet if isinstance(fleet, str) else fleet.read_text())
-        settings: dict[str, Any] = {"rackwright:fleet": self.fleet_path.name, "rackwright:target": self.target}
-        if containers:
-            settings["rackwright:containers"] = list(containers)
-        if mirrors:
-            settings["rackwright:mirrors"] = "lent"
-        if workloads:
-            settings["rackwright:workloads"] = "lent"
-        (directory / "stacks" / f"Pulumi.{stack}.yaml").write_text(json.dumps({"config": settings}))
+        settings: dict[str, Any] = {"containers": list(containers)} if containers else {}
+        settings |= {name: "lent" for name, lent in (("mirrors", mirrors), ("workloads", workloads)) if lent}
+        configure(directory, stack, self.fleet_path.name, self.target, **settings)
         (directory / "Pulumi.yaml").write_text(PROJECT)
         (directory / "__main__.py").write_text((ROOT / "__main__.py").read_text())
         (directory / ".venv").symlink_to(ROOT / ".venv")
@@ -113,6 +109,11 @@ class Lab:
             name = self.target.removeprefix("twin:")
             self._twins = {text: build_twin(name, self.directory, stack.fleet, stack.containers)}
         return self._twins[text]
+
+    def add_stack(self, stack: str, fleet: str) -> None:
+        """Add a stack of runs or servers on the hosts of this lab, with the text of its fleet file."""
+        (self.fleet_path.parent / f"{stack}.yaml").write_text(fleet)
+        configure(self.directory, stack, f"{stack}.yaml", self.target)
 
     def edit(self, change: Callable[[Any], None]) -> None:
         """Change the fleet's file. *change* gets its content as a mapping."""

@@ -97,9 +97,7 @@ def pod_lab(log: Log, workloads: str) -> Iterator[PodLab]:
     if os.geteuid() != 0:
         pytest.skip("containers need root")
     with PodLab(log.empty_directory() / "project", RACK, log, "grove", containers=HOSTS, workloads=True) as lab:
-        (lab.fleet_path.parent / "workloads.yaml").write_text(workloads)
-        settings = {"rackwright:fleet": "workloads.yaml", "rackwright:target": "twin:grove"}
-        (lab.fleet_path.parent / "Pulumi.workloads.yaml").write_text(json.dumps({"config": settings}))
+        lab.add_stack("workloads", workloads)
         log("building Kubernetes, or finding it built")
         lab.rackwright("toolchain", "kubernetes", status=0)
         lab.rackwright("lock", "--fetch", lab.stack, status=0)

@@ -1,6 +1,5 @@
 """A stack of model servers, and the models that it publishes."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.stack import declare, load_stack
 from tests.support.log import ROOT
+from tests.support.stack_settings import configure, new_project
 from workloads.serving import model as model_directory
 from workloads.serving.model import Tensor
 
@@ -47,14 +47,8 @@ def publish(directory: Path, content: bytes, kept: float | None) -> str:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("RACKWRIGHT_SALT_FILE", raising=False)
-    monkeypatch.chdir(tmp_path)
-    stacks = tmp_path / "stacks"
-    stacks.mkdir()
-    (stacks / "pair.yaml").write_text(HOSTS.read_text())
-    (stacks / "serving.yaml").write_text(SERVERS)
-    settings = {"rackwright:fleet": "serving.yaml", "rackwright:target": "twin:lab"}
-    (stacks / "Pulumi.serving.yaml").write_text(json.dumps({"config": settings}))
+    new_project(tmp_path, monkeypatch, {"pair.yaml": HOSTS.read_text(), "serving.yaml": SERVERS})
+    configure(tmp_path, "serving", fleet="serving.yaml", target="twin:lab")
     publish(tmp_path / "models" / "digits", b"one", 0.99)
     return tmp_path
 

@@ -13,8 +13,6 @@ import pytest
 
 from rackwright.core.repository import Repository
 from rackwright.schema.secret import derive_value
-from rackwright.twin import Twin
-from rackwright.twin.fleet import build_twin
 from tests.support.expect import need
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
@@ -69,12 +67,6 @@ servers:
 
 class ServingLab(Lab):
     """A lab with the stack of the servers and a second stack of their hosts."""
-
-    hosts_stack = "grove"
-
-    @property
-    def twin(self) -> Twin:
-        return build_twin(self.hosts_stack, self.directory, self.fleet)
 
     def status(self, status: int | None = None) -> dict[str, Any]:
         done = self.rackwright("server", "status", self.stack, SERVER, "--json", status=status)
@@ -141,10 +133,7 @@ def serving_lab(log: Log) -> Iterator[ServingLab]:
         log.empty_directory() / "project", RACK, log, "grove", containers=HOSTS, mirrors=True, workloads=True
     )
     with lab:
-        stacks = lab.fleet_path.parent
-        (stacks / "serving.yaml").write_text(SERVERS)
-        settings = {"rackwright:fleet": "serving.yaml", "rackwright:target": "twin:grove"}
-        (stacks / "Pulumi.serving.yaml").write_text(json.dumps({"config": settings}))
+        lab.add_stack("serving", SERVERS)
         make_models(log, lab.directory / "models")
         lab.start()
         log("making the hosts, and the balancer")

@@ -1,9 +1,24 @@
-"""Settings files of stacks."""
+"""Projects with stacks, and the settings files of stacks."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 
-def configure(project: Path, stack: str, fleet: str, target: str, containers: str | None = None) -> None:
-    text = f"config:\n  rackwright:fleet: {fleet}\n  rackwright:target: {target}\n"
-    text += f"  rackwright:containers: {containers}\n" if containers else ""
-    (project / "stacks" / f"Pulumi.{stack}.yaml").write_text(text)
+
+def new_project(directory: Path, monkeypatch: pytest.MonkeyPatch, fleets: Mapping[str, str]) -> Path:
+    """Make the files *fleets* below stacks/ of *directory*, go there, and return it."""
+    monkeypatch.delenv("RACKWRIGHT_SALT_FILE", raising=False)
+    monkeypatch.chdir(directory)
+    (directory / "stacks").mkdir()
+    for name, text in fleets.items():
+        (directory / "stacks" / name).write_text(text)
+    return directory
+
+
+def configure(project: Path, stack: str, fleet: str, target: str, **more: object) -> None:
+    """Write the settings file of *stack*, a setting in each line."""
+    settings = {"fleet": fleet, "target": target, **more}
+    lines = (f"  rackwright:{name}: {json.dumps(value)}\n" for name, value in settings.items())
+    (project / "stacks" / f"Pulumi.{stack}.yaml").write_text(f"config:\n{''.join(lines)}")

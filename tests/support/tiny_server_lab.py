@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 
 from rackwright.schema.secret import derive_value
-from rackwright.twin import Twin
-from rackwright.twin.fleet import build_twin
 from tests.support.expect import need
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
@@ -49,12 +47,6 @@ servers:
 class TinyServerLab(Lab):
     """A lab with the stack of the server and a second stack of its host."""
 
-    hosts_stack = "hedge"
-
-    @property
-    def twin(self) -> Twin:
-        return build_twin(self.hosts_stack, self.directory, self.fleet)
-
     def status(self, status: int | None = None) -> dict[str, Any]:
         """Return the part of `server status` for the host."""
         done = self.rackwright("server", "status", self.stack, SERVER, "--json", status=status)
@@ -75,10 +67,7 @@ def tiny_server_lab(log: Log) -> Iterator[TinyServerLab]:
     if os.geteuid() != 0:
         pytest.skip("containers need root")
     with TinyServerLab(log.empty_directory() / "project", RACK, log, "hedge", containers=[HOST], workloads=True) as lab:
-        stacks = lab.fleet_path.parent
-        (stacks / "serving.yaml").write_text(SERVERS)
-        settings = {"rackwright:fleet": "serving.yaml", "rackwright:target": "twin:hedge"}
-        (stacks / "Pulumi.serving.yaml").write_text(json.dumps({"config": settings}))
+        lab.add_stack("serving", SERVERS)
         tiny_models(log, lab.directory / "models")
         lab.start()
         log("making the host")

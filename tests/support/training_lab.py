@@ -93,13 +93,10 @@ def training_lab(log: Log, tracked: bool = False, installed: bool = False, more:
     if os.geteuid() != 0:
         pytest.skip("containers need root")
     with TrainingLab(log.empty_directory(), RACK, log, "trees", containers=HOSTS, workloads=not installed) as lab:
-        stacks = lab.fleet_path.parent
         lines = [f"tracking: {{host: {LAUNCHER}, account: tina}}"] if tracked else []
         run = "".join(f"    {line}\n" for line in (*lines, more) if line)
         runs = RUNS.replace(f"[{LAUNCHER}, {OTHER}]", f"[{LAUNCHER}]\n    processes: 2") if installed else RUNS
-        (stacks / "training.yaml").write_text(runs + run)
-        settings = {"rackwright:fleet": "training.yaml", "rackwright:target": "twin:trees"}
-        (stacks / "Pulumi.training.yaml").write_text(json.dumps({"config": settings}))
+        lab.add_stack("training", runs + run)
         if roles := SERVER if tracked else INSTALLED if installed else None:
             lab.edit(lambda fleet: fleet.update(mirror={}))
             lab.edit(lambda fleet: fleet["hosts"][LAUNCHER].update(roles=roles))
@@ -125,3 +122,19 @@ IDLE = """#!/bin/sh
 case "$*" in *" start") exec sleep infinity ;; esac
 """
 """A script in place of Python: the run does nothing, so that a test can act from its account."""
+
+
+@contextmanager
+def program_lab(log: Log, rack: str, host: str, program: str) -> Iterator[TrainingLab]:
+    """Yield a lab whose next `up` starts a run on *host* with the script *program* in the place of Python."""
+    if os.geteuid() != 0:
+        pytest.skip("containers need root")
+    with TrainingLab(log.empty_directory(), rack, log, "trees", containers=[host]) as lab:
+        runs = RUNS.replace(f"[{LAUNCHER}, {OTHER}]", f"[{host}]") + "    environment: {path: /opt/program}\n"
+        lab.add_stack("training", runs)
+        lab.start()
+        lab.up()
+        lab.ssh(host, f"install -d /opt/program/bin; cat > /opt/program/bin/python <<'END'\n{program}END\n")
+        lab.ssh(host, "chmod 0755 /opt/program/bin/python")
+        lab.hosts_stack, lab.stack = lab.stack, "training"
+        yield lab
