@@ -209,7 +209,7 @@ def test_dependencies_point_down(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if not shown(p).startswith(KNOW_TWINS)], ids=shown)
-def test_nobody_else_knows_of_twins(path: Path) -> None:
+def test_no_other_package_imports_twins(path: Path) -> None:
     with io.StringIO(path.read_text()) as text:
         names = {token.string for token in tokenize.generate_tokens(text.readline) if token.type == tokenize.NAME}
     assert not [name for name in names if "twin" in name.lower()]

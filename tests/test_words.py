@@ -3,7 +3,7 @@
 import pytest
 
 from tests import words
-from tests.words import code, is_participle, prose
+from tests.words import code, is_participle, names_of_tests, prose
 
 
 @pytest.mark.parametrize("name", ["told", "_told", "Refused", "_found", "kept", "sealed", "unseen"])
@@ -53,6 +53,12 @@ def test_a_docstring_has_a_noun_before_its_pronoun():
 
 def test_messages_are_read_as_well():
     assert [each.problem for each in code("m.py", 'raise E("nobody knows")\n')] == ["the word nobody"]
+
+
+def test_the_name_of_a_test_is_a_sentence_too():
+    assert [(each.line, each.problem) for each in names_of_tests("t.py", "\ndef test_it_is_told():\n    told()\n")] == [
+        (2, "the name of a test has the word told")
+    ]
 
 
 def test_a_finding_ends_the_check_with_status_1(monkeypatch, capsys):

@@ -16,6 +16,8 @@ TEXT = ("*.md", "docs/**/*.md", "roles/**/*.md", "roles/*/meta/*.yml", "roles/*/
 
 WORDS = re.compile(r"\b(somebody|nobody|whoever|anew|told|said|thereof|meanwhile)\b", re.I)
 """Words that no sentence has."""
+TEST_NAME = re.compile(r"^\s*def (test_\w+)", re.M)
+"""Names of tests, which are sentences: they have none of WORDS."""
 HOST_FILES = ("roles/**/files/**/*", "roles/**/templates/**/*", "templates/**/*")
 """What is written on hosts, where WORDS alone are looked for; the patch is another project's code."""
 OPENING = re.compile(r"(Of|By|What|Who|Whose|Where|Let)\b")
@@ -160,6 +162,13 @@ def code(path: str, text: str) -> Iterator[Finding]:
             )
 
 
+def names_of_tests(path: str, text: str) -> Iterator[Finding]:
+    """Yield the names of tests that have one of WORDS."""
+    for match in TEST_NAME.finditer(text):
+        for word in WORDS.findall(match[1].replace("_", " ")):
+            yield Finding(path, text.count("\n", 0, match.start(1)) + 1, f"the name of a test has the word {word}")
+
+
 def findings() -> list[Finding]:
     """Return all findings of the tree, in order."""
     found = []
@@ -171,6 +180,8 @@ def findings() -> list[Finding]:
             name = str(path.relative_to(ROOT))
             text = path.read_text(encoding="utf-8")
             found += [Finding(name, line + 1, what) for line, what in prose(text)]
+    for path in sorted(ROOT.glob("tests/**/test_*.py")):
+        found += names_of_tests(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8", errors="replace"))
     for path in sorted(path for pattern in HOST_FILES for path in ROOT.glob(pattern) if path.is_file()):
         if path.name != "horovod.patch.j2":
             lines = enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)

@@ -19,7 +19,7 @@ LENS = Path(__file__).with_name("lens")
 TESTS = {
     "preview": "tests/pulumi/test_engine.py::test_drift_is_printed_claim_by_claim_and_mended",
     "refresh": "tests/pulumi/test_engine.py::test_refresh_finds_the_same_drift_without_a_program",
-    "audit": "tests/audit/test_report.py::test_what_differs_is_told_by_its_path",
+    "audit": "tests/audit/test_report.py::test_a_difference_is_reported_by_its_path",
     "after": "tests/provider/test_changes.py::test_steps_that_do_not_do_what_they_say_are_caught",
 }
 """One test of each use of the comparison: it passes, and fails when nothing ever differs."""

@@ -41,7 +41,7 @@ def found(stack: Stack, digests: object = None) -> object:
     return {item.name: item.actual for item in role.differences if item.thing == THING}
 
 
-def test_what_is_told_are_keyed_digests_of_what_depends_on_secrets(stack):
+def test_values_that_depend_on_secrets_are_shown_as_keyed_digests(stack):
     digests = compute_digests(stack.with_secrets(VALUES))
 
     assert digests["claims"] == {
@@ -51,7 +51,7 @@ def test_what_is_told_are_keyed_digests_of_what_depends_on_secrets(stack):
     assert "value" not in json.dumps(digests)
 
 
-def test_who_has_no_passphrase_knows_as_much_as_they_are_told(stack):
+def test_without_the_passphrase_only_the_public_values_are_known(stack):
     unknown = {"content": UnknownValue("the value of the secret first_key, the secret second_key is not known here")}
     digests = compute_digests(stack.with_secrets(VALUES))["claims"]
 
@@ -73,7 +73,7 @@ def test_what_is_not_claimed_after_all_is_not_compared():
 @pytest.mark.parametrize(
     "want", ["x", 5, True, 0.5, ("a", "b"), OneOf(("a", "b")), Between(None, 5), Between(1, 2), Within(("a",))]
 )
-def test_every_want_comes_back_as_it_was_told(want):
+def test_every_declared_value_comes_back_unchanged(want):
     assert decode_want(json.loads(json.dumps(encode(want)))) == want
 
 

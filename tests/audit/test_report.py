@@ -64,7 +64,7 @@ def test_an_audit_computes_the_claims_of_each_resource_once(monkeypatch):
     assert computed == dict.fromkeys((result.name for result in report.results), 1)
 
 
-def test_what_differs_is_told_by_its_path(raw):
+def test_a_difference_is_reported_by_its_path(raw):
     """
     One resource, under its claim and property, with what was wanted and found.
     """
@@ -105,7 +105,7 @@ def test_a_host_that_is_off_hides_no_difference_of_another(raw):
     assert audited({HOSTS[1]: with_nothing_more(recorded(HOSTS[1]), OTHERS)}, **{HOSTS[0]: GONE}).exit_status == 3
 
 
-def test_what_md_is_at_is_told_with_the_time_that_is_left(raw):
+def test_work_of_md_is_reported_with_its_remaining_time(raw):
     """
     It holds, and the report says how long that takes.
     """
@@ -117,7 +117,7 @@ def test_what_md_is_at_is_told_with_the_time_that_is_left(raw):
     assert [result.notice for result in report.results if result.notice] == ["syncing: 0.1 %, 1 h 24 min left"]
 
 
-def test_what_is_no_property_of_a_host_is_said_and_changes_no_status(raw):
+def test_a_result_that_is_no_property_of_a_host_changes_no_status(raw):
     facts = {host: Facts(found) for host, found in raw.items()}
     report = compare(STACK, facts, notices={"digits": "digits@champion is digits/8, another model by now"})
     text = render("terminal", AuditDocument(report, ()))

@@ -30,7 +30,7 @@ def shown(rack: SimulatedRack) -> str:
     return fingerprint(base64.b64decode(rack["one"].host_key.split()[1]))
 
 
-def test_a_key_that_nobody_trusts_ends_it(rack):
+def test_an_untrusted_key_ends_it(rack):
     done = discover(rack, "--into", "fleet.yaml")
 
     assert (done.returncode, done.stdout) == (2, "")

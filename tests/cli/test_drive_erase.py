@@ -109,7 +109,7 @@ def test_without_consent_it_is_shown_what_drives_hold_and_nothing_is_done(typed)
     assert report["contents"] == {"E-1": "ext4 3f2a 9c1e, data 77aa", "E-2": "blank"}
 
 
-def test_what_is_given_up_is_erased_and_certified(typed):
+def test_consented_content_is_erased_and_certified(typed):
     done = typed.erase(*CONSENTS)
 
     assert done.returncode == 0, done.stderr
@@ -184,7 +184,7 @@ def test_a_drive_that_was_not_read_whole_is_not_certified(typed):
     assert "511995904 of 512000000 bytes were read back" in done.stderr
 
 
-def test_another_content_than_was_given_up_is_refused(typed):
+def test_another_content_than_the_consented_one_is_refused(typed):
     typed.alpha.set_facts({**RAW, "drives": [{**DRIVE, "serial": "E-1", "sample": ["data 88"]}, BLANK]})
 
     done = typed.erase(*CONSENTS)

@@ -40,7 +40,7 @@ def reidentify(typed: TypedProject, *options: str):
     return typed("host", "reidentify", "lab", "alpha", *options)
 
 
-def test_both_identities_are_shown_and_nothing_is_written_unless_somebody_says_yes(typed):
+def test_both_identities_are_shown_and_nothing_is_written_without_a_yes(typed):
     before = typed.fleet.read_text()
     done = reidentify(typed)
 

@@ -65,7 +65,7 @@ def test_a_fleet_is_locked_once_and_the_same_way_again(project, mirror):
     assert path.read_text() == text
 
 
-def test_what_is_newer_is_taken_when_somebody_says_so(project, mirror):
+def test_a_newer_version_is_taken_on_request(project, mirror):
     rackwright("lock", "rack")
     mirror.add("library", "2")
 
@@ -79,7 +79,7 @@ def test_what_is_newer_is_taken_when_somebody_says_so(project, mirror):
     }
 
 
-def test_what_does_not_fit_what_was_locked_is_locked_anew(project, mirror):
+def test_a_package_that_does_not_fit_the_lock_is_locked_again(project, mirror):
     rackwright("lock", "rack")
     mirror.drop(mirror.directory / "tool_1_all.deb")
     mirror.add("tool", "2", "library (= 2)")

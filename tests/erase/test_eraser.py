@@ -251,7 +251,7 @@ def test_drives_with_one_serial_or_none_are_not_written(machine):
     assert is_whole(machine, "sdb")
 
 
-def test_a_drive_that_somebody_holds_is_not_written(machine, monkeypatch):
+def test_a_drive_in_use_is_not_written(machine, monkeypatch):
     real = os.open
 
     def busy(path: Any, flags: int, *more: Any) -> int:

@@ -54,7 +54,7 @@ def refused(
 
 
 @pytest.mark.parametrize("method", ["overwrite", "discard", "format"])
-def test_a_drive_that_nobody_uses_is_not_refused(method):
+def test_an_unused_drive_is_not_refused(method):
     assert refused(drive(), method=method) == []
 
 

@@ -92,7 +92,7 @@ def test_the_bus_is_the_drive_s_own(machine, place, vendor, bus):
     assert drive_of(machine, "sda")["bus"] == bus
 
 
-def test_a_bus_that_nobody_knows_is_unknown(machine):
+def test_an_unlisted_bus_is_unknown(machine):
     machine.device("sda", MIB, "platform/odd")
 
     assert "is on a bus that the probe does not know" in drive_of(machine, "sda")["bus"]["unknown"]
@@ -145,7 +145,7 @@ def test_users_of_a_drive_and_of_its_partitions_are_found(machine):
     assert drive["sample"] == {"unknown": "in use by /srv/with blank, [SWAP], dm-3"}
 
 
-def test_an_array_that_nobody_uses_does_not_hide_what_is_on_its_member(machine):
+def test_an_unused_array_does_not_hide_the_content_of_its_member(machine):
     """
     udev assembles whatever it finds; a consent must still be able to name it.
     """
@@ -285,7 +285,7 @@ def test_filesystems_are_those_of_drives_partitions_and_arrays(machine):
     }
 
 
-def test_nobody_looks_into_an_array_before_its_reshape_goes_on(machine):
+def test_an_array_is_not_read_before_its_reshape_goes_on(machine):
     """
     What is read there meanwhile is not what is on it.
     """

@@ -74,7 +74,7 @@ def test_what_cannot_be_read_may_be_of_any_kind(machine):
         seen(machine).cdi("amd.com/gpu")
 
 
-def test_without_folders_nobody_gives_anything(tmp_path):
+def test_without_folders_no_package_provides_a_file(tmp_path):
     machine = FabricatedMachine(tmp_path)
 
     assert seen(machine).cdi(GPU) == ()

@@ -355,7 +355,7 @@ def test_a_package_is_held_where_the_package_manager_can_hold():
         _ = package.held
 
 
-def test_a_measure_is_a_number_and_one_that_nobody_takes_is_not_zero():
+def test_a_measure_is_a_number_and_a_missing_one_is_not_zero():
     facts = Facts({"measures": {"chrony.offset_seconds": 0.25, "chrony.stratum": 3}})
 
     assert (facts.measure("chrony.offset_seconds"), facts.measure("chrony.stratum")) == (0.25, 3.0)

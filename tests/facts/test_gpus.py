@@ -20,7 +20,7 @@ def test_without_the_library_gpus_are_unknown_and_not_none(monkeypatch):
         gpus.read_nvml()
 
 
-def test_a_driver_that_never_answers_is_given_up(monkeypatch):
+def test_a_driver_that_never_answers_is_abandoned(monkeypatch):
     monkeypatch.setattr(gpus, "NVML_SECONDS", 0.1)
     monkeypatch.setattr(gpus, "observe", signal.pause)
 
@@ -102,7 +102,7 @@ def test_a_log_that_has_no_more_to_say_is_not_waited_for(log, tmp_path):
     os.close(writer)
 
 
-def test_records_that_are_overwritten_meanwhile_are_passed_over(log, tmp_path, monkeypatch):
+def test_records_that_are_overwritten_during_the_read_are_skipped(log, tmp_path, monkeypatch):
     answers: list[Any] = [LOG.encode(), BrokenPipeError(), b"3,1,1,-;NVRM: Xid (PCI:0000:3b:00): 48, DBE\n", b""]
     log.touch()
 

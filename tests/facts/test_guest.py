@@ -136,7 +136,7 @@ def test_the_mount_and_its_filesystem_are_those_of_findmnt(guest, facts):
     assert filesystem.stripe_width_bytes == 2 * filesystem.stripe_unit_bytes > 0
 
 
-def test_a_drive_that_nobody_uses_reports_its_content(facts):
+def test_an_unused_drive_reports_its_content(facts):
     (signature,) = facts.drive("F1-SAS0").signatures
 
     assert facts.drive("F1-SAS0").content.startswith(f"xfs {signature.uuid} ")

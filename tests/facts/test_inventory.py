@@ -47,7 +47,7 @@ class TestPackaged:
     def test_without_lists_nothing_is_known(self, machine):
         assert "has no lists" in attempt(packaged.unpackaged_paths, machine.top, {})["unknown"]
 
-    def test_a_changed_a_missing_and_a_linked_file_of_a_package_are_told_apart(self, machine):
+    def test_a_changed_a_missing_and_a_linked_file_of_a_package_are_distinguished(self, machine):
         paths = "".join(f" /etc/{name} {md5('x')}\n" for name in ("same", "changed", "missing", "link"))
         machine.write("var/lib/dpkg/status", f"{DPKG}Conffiles:\n{paths}\n")
         machine.write("etc/same", "x")
@@ -119,7 +119,7 @@ class TestSchedules:
 
 
 class TestArchives:
-    def test_each_enabled_archive_is_told_with_its_key(self, machine):
+    def test_each_enabled_archive_is_reported_with_its_key(self, machine):
         machine.write(
             "etc/apt/sources.list",
             "deb http://deb.example/debian bookworm main\n# deb http://off.example x main\n"
@@ -164,7 +164,7 @@ class TestArchives:
 
 
 class TestProcesses:
-    def test_a_listener_is_told_with_its_programs_and_units(self, machine):
+    def test_a_listener_is_reported_with_its_programs_and_units(self, machine):
         row = "   0: 00000000:115C 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 4711 1\n"
         machine.write(
             "proc/net/tcp", f"  sl  local_address\n{row}{row.replace('4711', '4712').replace('115C', '115D')}"
@@ -186,7 +186,7 @@ class TestProcesses:
         assert users == {"socket:[4711]": [7], "/dev/null": [7]}
         assert found == [(0x115C, ["/usr/bin/nc"], ["nc.service"]), (0x115D, [], [])]
 
-    def test_a_pod_without_a_unit_is_told_with_its_control_group(self, machine):
+    def test_a_pod_without_a_unit_is_reported_with_its_control_group(self, machine):
         """
         Another group of such a name, below that of an account, is none.
         """
@@ -198,7 +198,7 @@ class TestProcesses:
         assert processes.unit(f"{machine.top}/proc/8") == ""
 
 
-def test_the_flags_of_modules_and_the_words_of_grub_are_told(machine):
+def test_the_flags_of_modules_and_the_words_of_grub_are_reported(machine):
     machine.write("proc/modules", "ext4 1 0 - Live 0x0\nnvidia 1 0 - Live 0x0 (POE)\nold 1 0 - Live 0x0 (O+)\n")
     machine.write("etc/default/grub", 'GRUB_CMDLINE_LINUX_DEFAULT="quiet iommu=pt"\nGRUB_TIMEOUT=5\n')
     machine.write("etc/default/grub.d/50-x.cfg", 'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX console=ttyS0"\n')
@@ -210,7 +210,7 @@ def test_the_flags_of_modules_and_the_words_of_grub_are_told(machine):
     }
 
 
-def test_the_containers_of_podman_and_docker_are_told_with_their_images(machine):
+def test_the_containers_of_podman_and_docker_are_reported_with_their_images(machine):
     store = "var/lib/containers/storage"
     machine.write(f"{store}/overlay-images/images.json", '[{"id": "1f", "names": ["docker.io/library/nginx:1"]}]')
     machine.write(f"{store}/overlay-containers/containers.json", '[{"id": "2f", "names": ["web"], "image": "1f"}]')

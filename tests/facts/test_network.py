@@ -295,7 +295,7 @@ def test_an_address_that_ipv6_made_up_for_a_while_is_left_out(monkeypatch):
     assert netlink.addresses() == {3: ["::1/64"]}
 
 
-def test_routes_that_somebody_set_are_reported(kernel, machine):
+def test_routes_that_were_set_by_hand_are_reported(kernel, machine):
     machine.link("management", 2)
     machine.link("storage", 6)
 
@@ -314,7 +314,7 @@ def test_routes_that_somebody_set_are_reported(kernel, machine):
     ]
 
 
-def test_a_table_that_changed_meanwhile_is_read_again(monkeypatch):
+def test_a_table_that_changed_during_the_read_is_read_again(monkeypatch):
     answers = [[(netlink.INTERRUPTED, b"half"), (0, b"")], [(0, b"whole"), (0, b"")]]
     monkeypatch.setattr(netlink, "send_request", lambda *request: answers.pop(0))
 

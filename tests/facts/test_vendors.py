@@ -59,7 +59,7 @@ def test_dkms_has_what_was_left_there(machine):
     assert Facts({"dkms": found}).dkms("habanalabs") == {}
 
 
-def test_whoever_has_an_accelerator_open_is_reported(machine):
+def test_a_process_that_has_an_accelerator_open_is_reported(machine):
     for pid, name, files in (
         (7, "python3", ["/dev/kfd", "/dev/kfd", "/dev/null"]),
         (8, "hl_qual", ["/dev/accel/accel1"]),

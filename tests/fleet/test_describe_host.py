@@ -154,7 +154,7 @@ def test_an_encrypted_array_is_no_tier():
     )
 
 
-def test_options_are_those_that_somebody_asked_for():
+def test_options_are_those_of_the_declaration():
     assert written(raw(options=["rw", "relatime"])).host["tiers"]["hot"]["options"] == []
     assert written(raw(options=["rw", "noatime", "nodev", "inode64"])).host["tiers"]["hot"]["options"] == [
         "noatime",

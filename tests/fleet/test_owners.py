@@ -38,7 +38,7 @@ def test_a_file_of_a_network_and_of_a_role_is_refused_with_both_named():
     )
 
 
-def test_without_name_servers_the_file_is_nobody_s():
+def test_without_name_servers_no_resource_claims_the_file():
     assert [declared.name for declared in declare(stack({}))] == ["alpha", "alpha/network", "alpha/names"]
 
 

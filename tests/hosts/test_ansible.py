@@ -142,7 +142,7 @@ def test_one_that_left_without_asking_is_waited_for_no_longer(played, tmp_path, 
     assert len((tmp_path / "log").read_text().splitlines()) == 1
 
 
-def test_one_that_hangs_delays_nobody_for_longer_than_its_limit(played, tmp_path, monkeypatch):
+def test_a_hanging_host_delays_the_others_by_its_limit_at_most(played, tmp_path, monkeypatch):
     monkeypatch.setattr(ansible, "COMING_SECONDS", 0.5)
     played.turns.append(frozenset(HOSTS))
 

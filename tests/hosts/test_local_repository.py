@@ -83,7 +83,7 @@ def test_a_role_is_played_while_the_host_listens_and_no_longer(tmp_path):
     assert connection.ports == []
 
 
-def test_a_role_that_fails_leaves_nobody_listening(tmp_path):
+def test_a_role_that_fails_leaves_no_listener(tmp_path):
     connection = Connection()
 
     def fail(step: object, host: str, say: object) -> None:

@@ -23,7 +23,7 @@ def connect(rack: SimulatedRack, *logins: Login) -> Connection:
     return Connection(rack["shell"].endpoint(rack, logins=logins))
 
 
-def test_the_first_login_that_is_let_in_is_taken(rack, tmp_path):
+def test_the_first_accepted_login_is_used(rack, tmp_path):
     new_key(tmp_path / "stranger")
     tried = [login(rack, "stranger", key=str(tmp_path / "stranger")), login(rack, "nobody", user="nosuchuser")]
 

@@ -38,7 +38,7 @@ def test_shared_memory_is_and_what_holds_this_file_or_the_kernels_views_is_not()
     assert not in_memory(Path("/proc"))
 
 
-def test_a_private_directory_is_nobody_elses_and_goes(place: Path) -> None:
+def test_a_private_directory_belongs_to_one_account_and_is_removed(place: Path) -> None:
     with private() as directory:
         (directory / "secret").touch()
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
@@ -72,7 +72,7 @@ def test_what_a_killed_process_left_goes_with_the_next_and_what_is_in_use_stays(
     assert list(place.iterdir()) == []
 
 
-def test_a_link_that_somebody_laid_there_is_not_followed(place: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_planted_link_is_not_followed(place: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "kept").touch()
     (place / f"{memory.PREFIX}x").symlink_to(elsewhere)

@@ -50,7 +50,7 @@ def test_a_wipe_leaves_no_signature_and_both_ends_blank(machine):
     assert all(part.startswith("data ") for part in filter(None, holds(machine).split(", ")))
 
 
-def test_another_content_than_was_given_up_is_kept(machine):
+def test_another_content_than_the_consented_one_is_kept(machine):
     consent = holds(machine)
     subprocess.run(["mkfs.ext4", "-q", "-F", machine.root / "dev/sda"], check=True)
     before = bytes_of(machine)

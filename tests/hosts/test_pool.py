@@ -126,7 +126,7 @@ def test_a_connection_that_drops_during_a_probe_is_made_again_once(rack, connect
     hosts.close()
 
 
-def test_a_connection_that_was_dropped_meanwhile_is_made_again(hosts, rack, connections):
+def test_a_dropped_connection_is_made_again(hosts, rack, connections):
     hosts.facts("gpu-01")
     rack.switch_off("gpu-01")
     rack.switch_on("gpu-01")
@@ -268,7 +268,7 @@ def test_threads_of_one_process_take_turns(hosts):
     assert set(messages) == {"waiting for another change of this host to end"}
 
 
-def test_a_lock_taken_after_somebody_else_means_a_new_probe(hosts, rack):
+def test_a_lease_after_another_holder_means_a_new_probe(hosts, rack):
     hosts.facts("gpu-01")
     rack["gpu-01"].set_facts({**RAW, "taken_at": 2.0})
 
@@ -287,7 +287,7 @@ def test_a_lock_is_free_again_after_an_exception_inside(hosts):
             raise ZeroDivisionError
 
 
-def test_gpus_are_looked_at_anew_each_time_over_one_connection(hosts, rack, connections):
+def test_gpus_are_read_again_each_time_over_one_connection(hosts, rack, connections):
     before = hosts.gpus("gpu-01")
     rack["gpu-01"].set_facts({**RAW, "taken_at": 2.0})
 
@@ -295,7 +295,7 @@ def test_gpus_are_looked_at_anew_each_time_over_one_connection(hosts, rack, conn
     assert connections == ["gpu-01"]
 
 
-def test_a_host_that_was_not_reached_is_tried_again_when_somebody_says_so(rack):
+def test_an_unreachable_host_is_tried_again_on_request(rack):
     endpoints = {"gpu-01": replace(rack.endpoints["gpu-01"], port=1)}
     hosts = Hosts(endpoints, b"salt")
     with pytest.raises(HostUnreachable):

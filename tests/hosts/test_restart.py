@@ -116,7 +116,7 @@ def test_a_host_that_answers_as_the_same_start_is_not_back(machine):
     assert machine.done[-1] == ("put", "write a note")
 
 
-def test_one_that_does_not_come_back_is_given_up_after_a_time_and_is_away(machine, monkeypatch):
+def test_a_host_that_does_not_come_back_is_unreachable_after_a_time(machine, monkeypatch):
     monkeypatch.setattr(pool, "RESTART_SECONDS", 0.05)
 
     with pytest.raises(
@@ -156,7 +156,7 @@ def test_a_connection_that_drops_right_after_the_restart_is_made_again(machine, 
     assert dropped and machine.done[-1] == ("put", "write a note")
 
 
-def test_whoever_asks_for_the_host_meanwhile_waits_until_it_is_back(machine):
+def test_a_caller_waits_until_the_host_is_back(machine):
     asked, found = threading.Event(), list[float]()
 
     def ask() -> None:

@@ -103,7 +103,7 @@ def test_a_wave_waits_for_those_that_are_being_looked_at():
     assert not together.broken
 
 
-def test_one_that_is_looked_at_for_ever_delays_nobody_for_ever(monkeypatch):
+def test_an_endless_probe_delays_no_other_host_for_ever(monkeypatch):
     monkeypatch.setattr(rollout, "COMING_SECONDS", 0.01)
     rollout_gate = RolloutGate(Rollout(), lambda: False, window_seconds=0, coming=lambda: {"h2"})
 
@@ -312,7 +312,7 @@ def test_a_host_that_is_not_reached_is_away_as_well():
     assert stack.joined()
 
 
-def test_where_too_many_are_not_reached_nobody_waits_for_them():
+def test_with_too_many_unreachable_hosts_no_command_waits():
     stack = Stack(2, frozenset({"h8", "h9"}))
     stack.ask("base", "h1")
 

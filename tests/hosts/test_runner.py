@@ -154,7 +154,7 @@ def test_what_a_killed_run_left_beside_a_file_is_no_hindrance(ask, tmp_path):
     assert (path.read_text(), precious.read_text()) == ("new\n", "precious\n")
 
 
-def test_a_file_of_nobody_known_is_not_written(ask, tmp_path):
+def test_a_file_of_an_unknown_owner_is_not_written(ask, tmp_path):
     answer = ask(step=put(tmp_path / "file", owner="nosuchuser:root"))
 
     assert answer[0]["event"] == "failed"

@@ -29,7 +29,7 @@ def test_events_come_line_by_line() -> None:
     assert [made._event(), made._event()] == [{"event": "ready"}, {"event": "done"}]
 
 
-def test_a_line_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_line_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "EVENT_BYTES", 1 << 20)
 
     with pytest.raises(Lost, match="it sent more than 1 MiB"):
@@ -37,6 +37,6 @@ def test_a_line_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("line", [b"[" * 200_000, b"x", b"[1]", b'"a"', b"\xff", b"9" * 10_000])
-def test_a_line_that_is_no_event_is_given_up(line: bytes) -> None:
+def test_a_line_that_is_no_event_ends_the_stream(line: bytes) -> None:
     with pytest.raises(Lost, match="it sent a line that is no event"):
         receiving(line + b"\n")._event()

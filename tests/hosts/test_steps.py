@@ -137,7 +137,7 @@ def test_a_failed_step_ends_the_plan_and_says_where_it_stands(do, rack):
     assert done(rack) == ["write hot.conf", "wipe RW-NVME0"]
 
 
-def test_facts_are_taken_anew_after_a_failed_step_too(hosts, rack):
+def test_facts_are_read_again_after_a_failed_step_too(hosts, rack):
     def fail(step):
         rack["gpu-01"].set_facts({**RAW, "taken_at": 2.0})
         raise RuntimeError

@@ -70,7 +70,7 @@ def test_a_command_that_ignores_its_input_is_no_error(shell):
     assert shell.run(("true",), bytes(5 << 20)).status == 0
 
 
-def test_a_command_without_end_is_given_up(shell):
+def test_an_endless_command_is_abandoned(shell):
     with pytest.raises(HostUnreachable, match="^shell: `sleep` gave no answer within 1 s. "):
         shell.run(("sleep", "1000"), timeout=1)
 
@@ -112,7 +112,7 @@ def test_a_port_that_speaks_no_ssh_is_unreachable(rack, monkeypatch, greeting):
     accepted[0].close()
 
 
-def test_a_name_that_nobody_knows_is_unreachable(rack):
+def test_an_unknown_name_is_unreachable(rack):
     with pytest.raises(HostUnreachable, match=r"listens on gpu-01\.invalid port "):
         Connection(replace(rack.endpoints["gpu-01"], address="gpu-01.invalid"))
 
@@ -144,7 +144,7 @@ def test_a_way_that_the_jump_host_does_not_find_names_both(rack):
     jump.close()
 
 
-def test_a_command_that_prints_without_end_is_given_up(shell, monkeypatch):
+def test_a_command_with_endless_output_is_abandoned(shell, monkeypatch):
     monkeypatch.setattr(transport, "ANSWER_BYTES", 1 << 20)
     monkeypatch.setattr(transport, "STDERR_BYTES", 1 << 20)
     for script in ("timeout 60 yes", "head -c 1500000 /dev/zero >&2"):

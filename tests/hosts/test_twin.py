@@ -102,7 +102,7 @@ def test_a_step_survives_its_controller_and_the_next_run_waits_for_its_end(hosts
 
 
 @pytest.mark.usefixtures("orphan")
-def test_nobody_else_steps_on_a_host_while_an_orphaned_step_runs(hosts):
+def test_no_other_step_runs_on_a_host_during_an_orphaned_step(hosts):
     try:
         with pytest.raises(
             HostBusy, match=f"^gpu-01: a step of another resource runs on the host \\({ID}: {WAIT.text}\\)"

@@ -283,7 +283,7 @@ class TestRefused:
         assert "--set tune: stepz: got 9" in self.find(asked(changes=("tune.stepz=9",)), outside)
         assert "--set quantize: precision: got int9" in self.find(asked(changes=("quantize.precision=int9",)), outside)
 
-    def test_a_model_of_somebody_else(self, project: Path, asked: Ask, outside: FakeActions) -> None:
+    def test_a_model_of_another_owner(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         publish(project / ".rackwright" / "models" / "digits", b"good", {"source": {"file": "model.onnx"}})
         assert "names no training; a model from a training" in self.find(asked(), outside)
 

@@ -80,7 +80,7 @@ def test_no_request_follows_from_an_unknown_setting(raw):
     assert planned(raw) == Plan()
 
 
-def test_rights_that_nobody_has_any_more_are_withdrawn(raw):
+def test_rights_that_are_no_longer_declared_are_withdrawn(raw):
     assert operations(planned(raw, access={})) == ["delete_bucket_policy"]
 
 

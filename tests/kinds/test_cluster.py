@@ -174,7 +174,7 @@ def test_the_rest_needs_a_person(change, path):
     assert plan.by_hand[0].remedy
 
 
-def test_a_node_that_the_fleet_let_join_leaves_when_nobody_declares_it():
+def test_a_node_that_joined_by_the_fleet_leaves_without_a_declaration():
     """
     Its own resource is removed afterwards, and then finds that it has left.
     """

@@ -66,7 +66,7 @@ def test_a_team_has_a_quota_and_defaults_with_which_its_pods_fit_into_it():
 
 
 @pytest.mark.parametrize("function", ["operator", "viewer"])
-def test_nobody_of_a_team_reads_secrets_or_gives_rights(function):
+def test_no_function_of_a_team_reads_secrets_or_gives_rights(function):
     """
     A viewer changes nothing.
     """
@@ -186,7 +186,7 @@ def test_each_edit_by_hand_is_found_under_its_path_and_corrected(name, change, p
     assert bool(others.content) != bool(namespaces.content)
 
 
-def test_an_object_that_nobody_declared_needs_a_person():
+def test_an_undeclared_object_needs_a_person():
     """
     A binding gives rights: somebody made it on purpose.
     """

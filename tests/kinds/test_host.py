@@ -34,7 +34,7 @@ def test_a_device_without_a_known_pci_id_is_unknown_and_not_gone(
     assert isinstance(found["gpus:gpu-01"][model], UnknownValue)
 
 
-def test_memory_that_nobody_vouches_for_is_not_asked_for(repository: Repository) -> None:
+def test_memory_that_was_not_measured_is_not_requested(repository: Repository) -> None:
     assert "memory:gpu-01" in claimed("training-a40", repository)
     assert "memory:gpu-01" not in claimed("inference-rtx3090", repository)
     assert "gpus:gpu-01" in claimed("inference-rtx3090", repository)

@@ -328,7 +328,7 @@ class TestWatch:
         assert steps[0] == f"stop {TIMER}"
         assert f"remove /etc/systemd/system/{TIMER}" in steps
 
-    def test_a_release_that_was_given_up_is_a_difference_with_its_reason(self) -> None:
+    def test_an_abandoned_release_is_a_difference_with_its_reason(self) -> None:
         raw = served(WATCHED)
         why = "watched: the canary has 50.0000% right, at least 90.00% are asked for"
         refused = {"release": release_of(WATCHED, REPOSITORY), "version": VERSION, "why": why}

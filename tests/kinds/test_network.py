@@ -68,14 +68,14 @@ def test_netplan_s_file_says_what_is_declared_and_names_nothing_else(raw):
     assert files(SPEC, REPOSITORY)[NETPLAN].mode == 0o600
 
 
-def test_only_what_differs_is_set_up_anew(raw):
+def test_only_different_parts_are_set_up_again(raw):
     link(raw, "edge")["addresses"].append("10.50.0.99/24")
     gone, _, changed, *_ = applied(planned(raw))
 
     assert (gone, changed) == ("", "edge")
 
 
-def test_a_device_that_cannot_become_what_is_wanted_is_made_anew_with_what_stands_on_it(raw):
+def test_a_device_that_cannot_be_changed_is_created_again_with_its_content(raw):
     link(raw, "bond0")["bond_mode"] = "802.3ad"
 
     assert applied(planned(raw))[0] == "storage bond0"
@@ -91,7 +91,7 @@ def test_only_devices_of_our_own_are_left_over(raw):
     assert applied(planned(raw))[0] == "old"
 
 
-def test_a_device_that_carries_what_somebody_else_made_is_not_deleted(raw):
+def test_a_device_with_foreign_content_is_not_deleted(raw):
     link(raw, "bond0")["bond_mode"] = "802.3ad"
     raw["links"].append({**link(raw, "storage"), "name": "theirs"})
 
@@ -131,7 +131,7 @@ def test_what_is_not_declared_any_more_goes_and_what_stood_there_comes_back(raw)
         (f"{INTERFACES}.d/edge", "allow-hotplug edge:1\n"),
     ],
 )
-def test_a_file_of_somebody_else_that_sets_up_a_link_is_refused_by_name(raw, path, text):
+def test_a_foreign_file_that_sets_up_a_link_is_refused_by_name(raw, path, text):
     write(raw, path, text)
     refusals = planned(raw, changed(SPEC, takeover=None)).refusals
 
@@ -152,7 +152,7 @@ def test_a_file_of_somebody_else_that_sets_up_a_link_is_refused_by_name(raw, pat
         (INTERFACES, "auto lo\niface lo inet loopback\nsource /etc/network/interfaces.d/*\n"),
     ],
 )
-def test_a_file_of_somebody_else_about_something_else_is_let_be(raw, path, text):
+def test_a_foreign_file_about_another_matter_is_left_alone(raw, path, text):
     """
     One that comes behind netplan's own, too: of the files of networkd the first counts.
     """
@@ -172,7 +172,7 @@ def test_what_ifupdown_sets_up_is_set_aside_where_that_is_declared(raw):
     assert applied(plan)[4] == "yes"
 
 
-def test_ifupdown_is_not_taken_over_with_what_nobody_declares(raw):
+def test_ifupdown_with_undeclared_interfaces_is_not_replaced(raw):
     """
     Its service brings that up as well, and would be off at the next boot.
     """
@@ -233,7 +233,7 @@ def test_a_port_that_is_called_otherwise_is_found_by_its_address(raw):
     assert not plan.by_hand
 
 
-def test_a_host_without_netplan_is_told_what_to_do(raw):
+def test_a_host_without_netplan_gets_advice(raw):
     del raw["packages"]["netplan.io"]
 
     [refusal] = planned(raw).refusals

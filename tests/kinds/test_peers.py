@@ -40,7 +40,7 @@ def test_a_way_that_takes_less_is_a_persons_matter(raw: Raw) -> None:
     assert way.remedy.startswith("check that the links at both ends have an MTU of 9000, then that each switch port")
 
 
-def test_a_host_that_was_never_told_whom_to_ask_is_told(raw: Raw) -> None:
+def test_a_host_without_time_servers_gets_them(raw: Raw) -> None:
     """
     That nothing is known before is no news: it is asked for right afterwards.
     """

@@ -87,7 +87,7 @@ def test_each_promise_is_found_broken_under_its_own_path(change, paths):
     assert [item.path for item in differences(raw)] == paths.split()
 
 
-def test_a_figure_that_changes_by_itself_is_told_in_steps_of_its_bound():
+def test_a_figure_that_changes_by_itself_is_reported_in_steps_of_its_bound():
     claims = KIND.claims(SPEC, REPOSITORY)
     thing = "measure:chrony.offset_seconds"
 
@@ -236,7 +236,7 @@ def test_an_absent_user_is_absent_in_every_property():
         ({"file": "/etc/nothing"}, "toy/etc/nothing.j2"),
     ],
 )
-def test_a_wrong_entry_is_told_with_its_place(entry, expected):
+def test_a_wrong_entry_is_reported_with_its_place(entry, expected):
     repository = Repository(REPOSITORY.templates, {"toy": RoleSource("toy", by_os={"debian-12": {}}, claims=(entry,))})
 
     with pytest.raises(DeclarationError, match=r"roles/toy/meta/claims\.yml, entry 1") as caught:
@@ -254,7 +254,7 @@ def test_a_wrong_entry_is_told_with_its_place(entry, expected):
         ({"mode": "fast", "level": 1}, (), "parameters are mutually exclusive: mode|level"),
     ],
 )
-def test_wrong_variables_are_told_by_the_roles_own_specification(given, path, expected):
+def test_wrong_variables_are_reported_by_the_roles_own_specification(given, path, expected):
     [problem] = SOURCE.problems("debian-12", given)
 
     assert problem.path == path

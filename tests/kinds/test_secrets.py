@@ -120,14 +120,14 @@ def test_a_secret_stands_in_the_content_of_a_file_and_nowhere_else(entry, expect
 
 
 @pytest.mark.parametrize("expression", ["toy_word | int / 0", "{}[toy_word]", "toy_word.nothing"])
-def test_a_mistake_that_the_value_makes_is_told_without_it(expression):
+def test_an_error_of_a_secret_value_is_reported_without_the_value(expression):
     with pytest.raises((DeclarationError, ZeroDivisionError)) as caught:
         KIND.claims(SPEC_WITH, repository({"file": "/etc/x", "content": f"{{{{ {expression} }}}}"}))
 
     assert VALUE not in str(caught.value)
 
 
-def test_nobody_reads_a_sealed_value_unnoticed():
+def test_an_access_to_a_sealed_value_is_noticed():
     sealed = UnknownSecret()
 
     assert sealed
@@ -181,7 +181,7 @@ def test_a_role_is_not_played_without_the_value():
     assert "the value of the secret magic_word is not known here" in str(plan.refusals[0])
 
 
-def test_what_nobody_knows_is_left_alone_where_the_rest_holds():
+def test_an_unknown_value_changes_nothing_if_the_rest_holds():
     plan = planned(repository({"file": "/etc/whole"}, known=False), "old\n", ("/etc/whole",))
 
     assert (plan.steps, plan.refusals) == ((), ())

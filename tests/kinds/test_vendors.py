@@ -118,7 +118,7 @@ BUSY = {
 
 
 @pytest.mark.parametrize("name", BUSY)
-def test_an_accelerator_is_not_taken_from_whoever_has_it_open(name, machines):
+def test_an_accelerator_in_use_is_not_taken_away(name, machines):
     """
     The refusal names the process and the device; once it has ended, the same plan has its steps.
     """

@@ -71,7 +71,7 @@ def test_what_roles_prefer_goes_before_what_is_locked(mirror, resolver):
     assert [*resolver.resolve("library", locked={"library=2": ""}, pins=pins)] == ["library=1"]
 
 
-def test_a_version_that_nobody_has_is_refused_by_its_name(mirror, resolver):
+def test_a_version_that_no_source_has_is_refused_by_its_name(mirror, resolver):
     mirror.add("driver", "1")
 
     with pytest.raises(ChangeRefused) as caught:

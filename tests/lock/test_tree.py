@@ -90,7 +90,7 @@ class Host:
         return subprocess.run(argv, env=environment, capture_output=True, text=True, cwd=self.root)
 
 
-def test_a_host_gets_what_the_lock_names_and_asks_nobody_else(tmp_path, kept, serve):
+def test_a_host_gets_the_locked_packages_from_no_other_source(tmp_path, kept, serve):
     lock = locked(kept, tmp_path / "rack.key")
     tree.write(lock, tmp_path / "tree", tmp_path / "rack.key")
     host = Host(tmp_path / "host", serve(tmp_path / "tree"), lock.key or "")
@@ -163,7 +163,7 @@ def test_a_copy_is_whole_and_keeps_what_older_locks_want(tmp_path, kept, serve):
     assert not [path for path in (tmp_path / "copy").rglob("*") if path.is_symlink()]
 
 
-def test_a_key_stays_the_same_and_is_nobody_elses(tmp_path):
+def test_a_key_stays_the_same_and_has_one_owner(tmp_path):
     path = tmp_path / "rack.key"
     public = key.public_key(path, "rack")
 
@@ -268,6 +268,6 @@ def test_files_for_python_are_locked_kept_and_served(tmp_path, mirror, index, se
     assert {path.name for path in (tmp_path / "got").iterdir()} == {path.name for path in files}
 
 
-def test_files_that_nobody_has_are_refused(index):
+def test_files_that_no_source_has_are_refused(index):
     with pytest.raises(wheels.ChangeRefused, match=r"pip cannot resolve the packages: .*zoo"):
         wheels.resolve([f"zoo==1.0 --hash=sha256:{'0' * 64}\n"])

@@ -109,7 +109,7 @@ def test_a_peer_that_is_no_local_connection_has_no_account(peer):
     assert account_of(peer, 1) is None
 
 
-def test_where_the_kernel_reports_nothing_nobody_may_call(monkeypatch):
+def test_without_a_report_of_the_kernel_no_program_may_be_called(monkeypatch):
     """
     As where /proc is of another namespace.
     """

@@ -135,7 +135,7 @@ def test_every_refusal_is_reported(rig):
     ]
 
 
-def test_what_was_whole_once_is_never_made_anew(rig):
+def test_a_complete_resource_is_never_created_again(rig):
     """
     A box that is gone is data that is lost or elsewhere: refused, with the way in two steps, in preview too.
     """

@@ -6,7 +6,7 @@ from rackwright.errors import DeclarationError
 from rackwright.provider import consents
 
 
-def test_what_is_given_up_arrives_as_it_was_given(monkeypatch):
+def test_a_consent_arrives_unchanged(monkeypatch):
     given = {"S1": "crypto_LUKS 11, data 9c1e, 8 sectors written since 5f3c1a2b", "S2": "a=b"}
 
     for name, value in consents.pass_on(consents.parse([f"{serial}={text}" for serial, text in given.items()])).items():
@@ -15,7 +15,7 @@ def test_what_is_given_up_arrives_as_it_was_given(monkeypatch):
     assert consents.load() == given
 
 
-def test_without_a_command_nothing_is_given_up(monkeypatch):
+def test_without_a_command_no_consent_is_needed(monkeypatch):
     monkeypatch.delenv(consents.VARIABLE, raising=False)
 
     assert consents.load() == {}

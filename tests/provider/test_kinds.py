@@ -227,7 +227,7 @@ def test_drift_is_one_property_and_one_step(rig, host):
     assert rig.diff(mended, HOT) == {}
 
 
-def test_a_tier_that_is_gone_is_never_made_anew(rig, host):
+def test_an_absent_tier_is_never_created_again(rig, host):
     state = adopted(rig)
     host.set_facts(blank())
 

@@ -88,7 +88,7 @@ def test_an_import_takes_over_what_is_as_declared(rig):
     assert rig.hosts.done == []
 
 
-def test_an_import_of_what_nobody_declares_is_refused(rig):
+def test_an_import_of_an_undeclared_resource_is_refused(rig):
     with failing("FAILED_PRECONDITION") as failures:
         imported(rig, "h1/c")
 

@@ -3,7 +3,7 @@
 from rackwright.provider import outcomes
 
 
-def test_nothing_is_noted_where_nobody_asks(tmp_path, monkeypatch):
+def test_without_a_request_nothing_is_noted(tmp_path, monkeypatch):
     monkeypatch.delenv(outcomes.VARIABLE, raising=False)
 
     outcomes.note("failed", "a")

@@ -68,7 +68,7 @@ def test_cancel_ends_what_runs(hanging):
     assert hanging.hosts.is_cancelled
 
 
-def test_after_a_cancel_the_hosts_are_opened_anew(rig):
+def test_after_a_cancel_the_connections_are_made_again(rig):
     """
     An engine that attaches to a running provider cancels at the end of one phase and comes back for the next.
     """

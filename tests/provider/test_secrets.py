@@ -130,7 +130,7 @@ def test_a_preview_says_that_it_changes_and_not_how(made):
     ]
 
 
-def test_a_secret_that_is_given_up_is_not_shown_as_what_was_there_before(made):
+def test_a_removed_secret_is_not_shown_as_the_previous_value(made):
     """
     Nobody knows its value any more, and the file still holds it.
     """

@@ -105,7 +105,7 @@ def test_destroy_asks_the_last_declaration(boxes):
     assert boxes.rig.hosts.things == {"h1": {}, "h2": {}}
 
 
-def test_a_host_that_is_off_stops_nobody(boxes):
+def test_a_host_that_is_off_stops_no_other(boxes):
     """
     It is a warning; the others are changed; a change pending for it fails alone, and heals by itself.
     """
@@ -145,7 +145,7 @@ def test_a_creation_that_failed_half_way_goes_on(boxes):
     assert drift(boxes) == (0, {})
 
 
-def test_what_is_gone_is_refused_and_given_up_in_two_steps(boxes):
+def test_an_absent_resource_is_refused_and_released_in_two_steps(boxes):
     """
     A tier whose array is gone is neither forgotten nor made anew over lost data.
     """

@@ -130,7 +130,7 @@ def test_copies_to_and_from_the_host_have_a_floor_each(to_gpu, from_gpu, state):
     assert "nd96isr_h100_v5.conf" in item.figures[0].source
 
 
-def test_where_nobody_says_how_much_it_should_be_it_is_measured_and_not_ok():
+def test_a_measurement_without_a_declared_minimum_is_not_ok():
     item = at_work("inference-t4", T4, 8, {TOOLS["nvbandwidth"]: copies("1", "1")}).measure(gpus.HOST_COPY)
 
     assert (item.state, floors(item)) == ("measured", [(1, None), (1, None)])
@@ -289,7 +289,7 @@ def test_a_load_is_reported_by_its_extremes():
 
 
 @pytest.mark.parametrize(("status", "state"), [("Pass", "ok"), ("Fail", "short")])
-def test_a_burn_in_is_dcgms_word_and_what_was_read_meanwhile(monkeypatch, status, state):
+def test_a_burn_in_has_dcgms_verdict_and_the_readings_during_it(monkeypatch, status, state):
     monkeypatch.setattr(gpus, "wait", _twice())
     printed = {"targeted_power": recordings.dcgm(("targeted_power", status, ""))}
     item = at_work("training-h100", H100, 2, printed, readings=[raw(H100, 2)]).measure(gpus.BURN_IN)

@@ -94,7 +94,7 @@ def test_each_connection_sends_at_least_one_chunk(receiver):
     assert sent["bytes"] == ended(receiver)["bytes"] == 2 * stream.CHUNK_BYTES
 
 
-def test_a_stranger_is_turned_away_and_nothing_of_it_counts(receiver):
+def test_an_unknown_worker_is_refused_and_nothing_of_it_counts(receiver):
     number = port(receiver)
     with socket.create_connection((INSIDE, number), source_address=("127.0.0.2", 0)) as stranger:
         assert stranger.recv(1) == b""

@@ -149,7 +149,7 @@ def test_packets_that_take_another_interface_make_it_short(project):
     assert "on alpha the traffic used other0, not fabric0" in items["network to beta"]["details"]
 
 
-def test_a_host_that_somebody_computes_on_is_left_alone(project):
+def test_a_host_with_running_jobs_is_left_alone(project):
     assert run("twin", "fault", "lab", "gpu-busy", "alpha", "3")[0] == 0
     try:
         with pytest.raises(ChangeRefused, match=r"alpha/qualify: process 4242 \(python3\) has .* of GPU 3"):
@@ -158,7 +158,7 @@ def test_a_host_that_somebody_computes_on_is_left_alone(project):
         run("twin", "fault", "lab", "gpu-clear", "alpha", "3")
 
 
-def test_somebody_who_changes_the_host_is_waited_for(project):
+def test_a_command_waits_for_another_change_of_the_host(project):
     """
     The lock is the one of every change: while a step of another runs, nothing is measured.
     """

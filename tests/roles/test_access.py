@@ -74,7 +74,7 @@ def test_sshd_takes_its_configuration(fleet, tmp_path):
         (None, "deploy", ["allowtcpforwarding no", "permitlisten any"]),
     ],
 )
-def test_who_changes_a_host_may_bring_packages_and_nobody_else(tmp_path, port, user, forwarding):
+def test_only_the_changer_of_a_host_may_bring_packages(tmp_path, port, user, forwarding):
     """
     The host listens on that port for them, and on no other.
     """
@@ -148,7 +148,7 @@ def test_only_an_sshd_that_knows_penalties_gets_the_spared_addresses():
     assert spared == ["debian-13"]
 
 
-def test_nobody_stands_in_a_directory_unseen():
+def test_a_process_in_a_directory_is_seen():
     only = {
         entry.thing.partition(":")[2]: entry.want(REPOSITORY)["names"]
         for entry in role_promises(WHOLE).entries
@@ -163,7 +163,7 @@ def test_nobody_stands_in_a_directory_unseen():
         assert set(names.values) - {"README"} == written
 
 
-def test_a_purpose_that_is_not_declared_gives_nobody_root():
+def test_an_undeclared_purpose_gives_no_rights_of_root():
     sudoers = {path for path in texts({"people": [*PEOPLE]}) if path.startswith("/etc/sudoers.d/")}
 
     assert sudoers == {"/etc/sudoers.d/10-rackwright-operator", "/etc/sudoers.d/10-rackwright-auditor"}

@@ -29,7 +29,7 @@ def test_a_key_alone_is_half_the_way(machine, keys):
     assert "Permission denied (keyboard-interactive)" in done.stderr
 
 
-def test_key_and_code_let_in_and_a_code_does_so_once(machine, keys):
+def test_key_and_code_are_accepted_and_each_code_once(machine, keys):
     secret = machine.enrol("olga")
     now = code(secret)
 
@@ -61,18 +61,18 @@ def test_a_code_without_the_key_does_not(machine):
     assert "Permission denied (publickey)" in done.stderr
 
 
-def test_who_has_no_secret_is_not_let_in(machine, keys):
+def test_a_person_without_a_secret_is_refused(machine, keys):
     machine.root("rm -f /var/lib/totp/dara")
 
     assert machine.ssh("dara", keys / "dara", code="123456").returncode == REFUSED
 
 
-def test_a_key_that_somebody_put_into_their_home_does_not_count(machine, keys):
+def test_a_key_in_a_persons_home_does_not_count(machine, keys):
     assert machine.ssh("olga", keys / "stranger", code=code(machine.enrol("olga"))).returncode == REFUSED
 
 
 @pytest.mark.parametrize("user", ["workload", "glass", "root", "nobody"])
-def test_nobody_else_gets_in(machine, keys, user):
+def test_other_people_are_refused(machine, keys, user):
     machine.root(f"cp /etc/ssh/authorized_keys.d/olga /etc/ssh/authorized_keys.d/{user}")
 
     done = machine.ssh(user, keys / "olga", code="123456")
@@ -134,7 +134,7 @@ def test_tools_get_no_terminal_and_forward_nothing(machine, keys):
     assert "SSH-2.0" not in forwarded.stdout
 
 
-def test_what_is_revoked_lets_nobody_in(machine, keys):
+def test_a_revoked_key_is_refused(machine, keys):
     def deploys(key: str) -> bool:
         return machine.ssh("deploy", keys / key, options=certificate(keys, f"of-{key}", key=key)).returncode == 0
 
@@ -173,7 +173,7 @@ def test_an_authority_is_replaced_without_a_gap(machine, keys):
 
 
 @pytest.mark.parametrize("of", ["any authority", "this authority", "another authority"])
-def test_a_revoked_serial_lets_nobody_in_and_the_next_one_does(machine, keys, of):
+def test_a_revoked_serial_is_refused_and_the_next_one_accepted(machine, keys, of):
     authority = {"this authority": "ca", "another authority": "stranger"}.get(of)
     revoked, following = certificate(keys, "s42", "-z", "42"), certificate(keys, "s43", "-z", "43")
 
@@ -184,7 +184,7 @@ def test_a_revoked_serial_lets_nobody_in_and_the_next_one_does(machine, keys, of
     assert ended == [0 if of == "another authority" else REFUSED, 0]
 
 
-def test_without_the_list_of_revoked_keys_nobody_gets_in(machine, keys):
+def test_without_the_list_of_revoked_keys_every_login_is_refused(machine, keys):
     machine.root("mv /etc/ssh/rackwright_revoked_keys /etc/ssh/away")
     refused = machine.ssh("admin", keys / "admin")
     machine.root("mv /etc/ssh/away /etc/ssh/rackwright_revoked_keys")

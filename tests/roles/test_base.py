@@ -50,7 +50,7 @@ def test_each_server_is_asked_with_its_own_key():
     assert "keyfile /etc/chrony/chrony.keys" in lines
 
 
-def test_the_keys_are_chronys_and_for_nobody_else():
+def test_only_chrony_reads_the_keys():
     """
     As chrony.conf(5) has it: id, type, key; a # begins a comment.
     """

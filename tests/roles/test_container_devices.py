@@ -191,7 +191,7 @@ def test_a_driver_without_its_library_is_an_error(tell, tmp_path):
     assert "the driver answers, and the dynamic linker has no libcuda.so.1" in done.stderr
 
 
-def test_what_nobody_asks_for_any_more_goes(tell, tmp_path):
+def test_a_value_without_a_declaration_is_removed(tell, tmp_path):
     tell()
 
     assert tell(devices=[]).stdout == "/etc/cdi/nvidia.json removed\n"

@@ -125,7 +125,7 @@ def test_both_engines_let_the_same_bound_what_containers_use(manager):
     assert cri["registry"]["config_path"] == "/etc/containerd/certs.d"
 
 
-def test_the_api_is_off_and_nobody_updates_images_unasked():
+def test_the_api_is_off_and_images_are_not_updated_automatically():
     want = wants()
 
     assert want["unit:podman.socket"] == {"state": "disabled", "active": "inactive"}
@@ -232,7 +232,7 @@ def difference(thing: str, name: str) -> Difference:
         ("file:/etc/containers/registries.conf.d/60-rackwright.conf", "content", False),
     ],
 )
-def test_what_lets_systemd_read_its_units_anew_waits_for_who_computes(thing, name, waits):
+def test_a_reload_of_systemd_waits_for_running_jobs(thing, name, waits):
     facts = Facts({**json.loads(json.dumps(recorded_facts.gpus())), "owners": {}})
     made = planning.plan(spec(), role_promises(), [difference(thing, name)], facts)
 

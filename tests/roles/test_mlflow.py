@@ -165,7 +165,7 @@ def test_its_accounts_are_claimed_with_their_functions_where_they_can_be_seen():
     assert wanted(database={"secret": "database"}) == []
 
 
-def test_nobody_waits_for_a_server_that_has_ended(tmp_path):
+def test_no_command_waits_for_a_server_that_has_ended(tmp_path):
     script = tmp_path / "answers.py"
     script.write_text(files(port=1025)[f"{INSTALLED}/answers.py"])
     with subprocess.Popen(["true"]) as ended:

@@ -153,7 +153,7 @@ def declared(packages: dict[str, str], **more: Any) -> dict[str, Any]:
     return {**VENDOR, "sets": [{**DECLARED, "packages": kept}], **more}
 
 
-def test_a_set_of_the_vendors_is_whoevers_who_declares_it_and_its_switches_are_managed():
+def test_a_vendors_set_belongs_to_its_declaration_and_its_switches_are_managed():
     want, written = wants(**VENDOR), files(**VENDOR)
 
     assert [*SOURCE.problems("debian-12", VENDOR), *refusals(SOURCE, "debian-12", VENDOR)] == []
@@ -211,7 +211,7 @@ def test_a_set_that_is_none_is_refused(variables, expected):
         ({"fabric_manager": "on"}, "got on; the set has no fabric manager"),
     ],
 )
-def test_what_nobody_tried_is_refused_by_name(variables, expected):
+def test_an_untried_combination_is_refused_by_name(variables, expected):
     [problem] = refusals(SOURCE, "debian-12", variables)
 
     assert expected in " ".join(str(problem).split())
@@ -233,7 +233,7 @@ def planned(*differences: Difference, busy: bool) -> Plan:
     return planning.plan(spec(), role_promises(), differences, facts)
 
 
-def test_a_driver_is_not_changed_under_whoever_computes():
+def test_a_driver_is_not_changed_under_running_jobs():
     """
     Each process is named by number and name; once they have ended, the same plan has its steps.
     """
@@ -249,11 +249,11 @@ def test_a_driver_is_not_changed_under_whoever_computes():
 
 
 @pytest.mark.parametrize("thing", ["package:libcuda1 held", "file:/etc/systemd/system/rackwright-gpus.service content"])
-def test_what_takes_no_gpu_away_is_mended_meanwhile(thing):
+def test_a_repair_that_takes_no_gpu_away_does_not_wait(thing):
     assert planned(difference(*thing.split()), busy=True).steps
 
 
-def test_without_a_driver_nobody_computes():
+def test_without_a_driver_no_process_uses_a_gpu():
     facts = Facts({"gpus": {"unknown": "no driver"}, "owners": {}})
 
     assert planning.plan(spec(), role_promises(), [difference("package:libcuda1", "version")], facts).steps
@@ -317,7 +317,7 @@ def test_gpus_get_their_settings_once(give, host):
 
 
 @root_only
-def test_mig_is_made_anew_where_it_is_otherwise_and_taken_away(give, host):
+def test_different_mig_instances_are_created_again_and_undeclared_ones_removed(give, host):
     give(mig=["7g.80gb"])
     other = give(mig=["1g.10gb", "2g.20gb"])
     assert other.stdout.splitlines()[0] == "GPU 0: mig 1g.10gb 2g.20gb"

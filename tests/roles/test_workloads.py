@@ -100,7 +100,7 @@ def test_what_it_is_called_by_does_not_hang_on_the_host_or_what_else_is_made() -
     )
 
 
-def test_a_package_that_somebody_took_out_shows() -> None:
+def test_a_package_that_was_removed_by_hand_is_found() -> None:
     promised = environments()["training"]
     claim = promised.claim(REPOSITORY)
     there = dict(promised.want(REPOSITORY))
@@ -164,7 +164,7 @@ def test_the_host_calls_an_environment_as_the_claims_do(which: str, built: bool,
     assert Path(done.stdout.strip()).name == Path(promised).name
 
 
-def test_environments_that_nobody_imports_go_and_others_stay(tmp_path: Path) -> None:
+def test_unused_environments_go_and_others_stay(tmp_path: Path) -> None:
     """
     The script of the task, with its places below another root.
     """

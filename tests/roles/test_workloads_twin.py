@@ -47,7 +47,7 @@ def test_accounts_without_rights_import_what_serves(lab: Lab) -> None:
     assert lab.audit_differences(status=0) == set()
 
 
-def test_what_somebody_took_out_is_found_and_put_back_and_what_nobody_imports_goes(lab: Lab) -> None:
+def test_a_removed_package_is_installed_again_and_an_unused_one_is_removed(lab: Lab) -> None:
     lab.ssh(HOST, f"cp -a {PLACE} {PLACE}-left; {PLACE}/bin/python -m pip uninstall -q -y onnxruntime 2>/dev/null")
 
     assert lab.audit_differences() == {(f"{HOST}/workloads", f"environment:{PLACE}")}

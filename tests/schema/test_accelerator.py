@@ -92,7 +92,7 @@ def test_role_workloads_needs_the_pytorch_of_its_lock() -> None:
     assert Accelerators().workloads_build is None
 
 
-def test_the_flavour_that_nobody_wrote_is_that_of_the_gpus_and_one_that_is_written_stays() -> None:
+def test_the_default_flavour_follows_the_gpus_and_a_declared_one_stays() -> None:
     def flavour(profile: str, **written: str) -> object:
         given = {"profile": profile, "roles": {"nvidia_driver": written}}
         return Host.model_validate(HOST | given).variables("nvidia_driver").get("flavour")

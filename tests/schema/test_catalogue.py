@@ -54,7 +54,7 @@ def test_the_reference_counts_what_is_not_verified() -> None:
     assert f"{values} values; {len(unverified_values())} of them have no published source" in text
 
 
-def test_every_source_is_somebodys() -> None:
+def test_every_source_has_a_kind() -> None:
     named = set(chain.from_iterable(row.sources for row in ROWS.values())) - {UNVERIFIED}
     path = Path(__file__).parents[2] / "rackwright" / "schema" / "catalogue" / "sources.yaml"
     ids = {line.partition(":")[0] for line in path.read_text().splitlines() if not line.startswith("#")}

@@ -84,7 +84,7 @@ def test_the_key_of_a_tier_is_a_secret_like_others(project: Path) -> None:
     assert tier.inputs["declared"]["encryption"]["key"] == {"secret": "first_key"}
 
 
-def test_on_a_twin_what_nobody_has_set_has_a_value_that_is_the_same_each_time(project: Path) -> None:
+def test_on_a_twin_a_value_that_is_not_set_is_the_same_each_time(project: Path) -> None:
     configure(project, FIRST, target="twin:lab")
     stack = load_stack("lab", project)
 

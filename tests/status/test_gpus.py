@@ -237,5 +237,5 @@ def test_people_see_who_was_not_reached():
     assert "example: 0 GPUs, 0 with alerts, not reached: alpha" in shown(seen(GONE))
 
 
-def test_the_limits_that_nobody_declared_are_those_of_the_guide():
+def test_default_limits_are_those_of_the_guide():
     assert (Alerts().utilisation_percent, Alerts().memory_used) == (95, Size("9000MiB"))

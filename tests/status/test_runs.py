@@ -120,7 +120,7 @@ def test_a_run_that_is_not_there_yet_differs(rack: Any) -> None:
     assert (report.outcome, report.exit_status) == ("absent", 1)
 
 
-def test_a_run_that_nobody_declared_is_refused(rack: Any) -> None:
+def test_an_undeclared_run_is_refused(rack: Any) -> None:
     with pytest.raises(DeclarationError, match=r"^run: stack lab has no run 'digit'; one of digits\. Write digits\.$"):
         runs.observe(rack, STACK, "digit")
 
@@ -166,5 +166,5 @@ def test_the_wait_is_over_when_the_run_is(rack: Any, monkeypatch: pytest.MonkeyP
     assert [line.split(",")[0] for line in heard] == ["digits: unknown", "digits: running"]
 
 
-def test_nobody_waits_longer_than_declared(rack: Any) -> None:
+def test_no_request_waits_longer_than_declared(rack: Any) -> None:
     assert runs.wait(rack, STACK, "digits", 0, print).outcome == "running"

@@ -27,7 +27,7 @@ def test_zeroed_superblocks_never_lead_to_a_create(raw, cleared):
     assert "rackwright makes no array over data" in refused(planned(raw))
 
 
-def test_members_that_are_missing_are_brought_back_and_nothing_is_given_up(raw):
+def test_missing_members_are_brought_back_without_a_consent(raw):
     without(raw["arrays"], md_name="gpu-01:hot")
     drive(raw, SERIALS[0])["superblock"] = None
 

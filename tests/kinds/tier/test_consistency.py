@@ -75,7 +75,7 @@ def test_no_member_is_added_beside_a_log(raw, found, declared):
     ],
     ids=["raid5", "ppl", "raid6", "raid10"],
 )
-def test_what_a_power_cut_can_still_do_is_said(changes, expected):
+def test_the_report_names_the_risk_of_a_power_cut(changes, expected):
     notes = list(consistency.notes(changed(TIER.spec, **changes)))
 
     assert len(notes) == len(expected)

@@ -24,7 +24,7 @@ from tests.support.recorded_hosts import FREE, WRITES
         (None, "data 77aa"),
     ],
 )
-def test_what_a_drive_carries_is_refused_until_it_is_given_up_by_name(blank, signature, content):
+def test_a_drive_with_content_is_refused_until_the_consent_names_it(blank, signature, content):
     """
     The refusal shows what is there and the line to paste; that line, and no other, lets it go.
     """
@@ -73,7 +73,7 @@ def test_where_nothing_shows_a_later_write_a_line_in_the_fleet_is_not_enough(bla
     assert refused(planned(blank, consents={SERIALS[2]: content}))
 
 
-def test_what_is_in_partitions_is_named_and_given_up_by_name(blank):
+def test_the_content_of_partitions_is_named_and_needs_consent_by_name(blank):
     ext4 = {"type": "ext4", "uuid": "3f2a", "label": "payroll2027"}
     part = {"place": "p1", "size_bytes": 1 << 30, "signatures": [ext4], "witnesses": ["9c1e"], "sample": []}
     table = {"signatures": [{"type": "gpt", "uuid": None, "label": None}], "witnesses": [None]}
@@ -112,7 +112,7 @@ def test_each_step_that_gives_a_drive_to_an_array_says_what_may_be_on_it(blank):
     assert all(step.expects for step in writing)
 
 
-def test_what_older_facts_do_not_tell_cannot_be_given_up(blank):
+def test_content_that_older_facts_lack_cannot_be_consented_to(blank):
     for name in ("parts", "witnesses", "held"):
         without = {key: value for key, value in drive(blank, SERIALS[2]).items() if key != name}
         with pytest.raises(UnknownFact, match=f"the facts have no {name}: an older version of the probe wrote them"):

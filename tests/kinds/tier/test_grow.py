@@ -174,14 +174,14 @@ def test_members_are_replaced_first_and_added_then(raw):
     assert f"{SERIALS[0]} would leave at the same time" in refusals
 
 
-def test_what_nobody_is_known_to_have_made_is_not_grown(raw):
+def test_an_array_of_unknown_origin_is_not_grown(raw):
     arrive(raw)
     del raw["owners"]["tier-hot"]
 
     assert "an array that rackwright has made" in refused(planned(raw, **GROWN))
 
 
-def test_what_the_new_one_carries_is_given_up_by_name_alone(raw):
+def test_the_content_of_the_new_drive_is_lost_only_by_its_name(raw):
     arrive(raw, signatures=[{"type": "ext4", "uuid": "u-1", "label": None}], witnesses=["9c1e"])
     assert "the drive has 'ext4 u-1 9c1e'" in refused(planned(raw, **GROWN))
 
@@ -197,7 +197,7 @@ def test_what_the_new_one_carries_is_given_up_by_name_alone(raw):
         ("7199998 / 7200000", 1000, "100.0 %, 1 min left"),
     ],
 )
-def test_how_far_it_is_is_told_with_the_time_that_is_left(completed, speed, expected, raw):
+def test_progress_is_reported_with_the_remaining_time(completed, speed, expected, raw):
     array(raw, HOT).update(sync_completed=completed, sync_speed_kib=speed)
 
     assert TIER.kind.report(TIER.spec, Facts(raw)).get("progress") == expected

@@ -71,7 +71,7 @@ def test_drives_that_tell_nothing_hold_no_tier_up(blank):
     assert {item.thing for item in plan.by_hand} == {f"drive:{serial}" for serial in SERIALS[:2]}
 
 
-def test_health_that_nobody_watches_is_not_claimed(raw):
+def test_health_without_a_monitor_is_not_claimed(raw):
     ill(raw, SERIALS[1], passed=False)
 
     members = unwatched(TIER.spec.members)

@@ -318,7 +318,7 @@ def test_a_grown_array_grows_what_is_open_and_then_its_filesystem(raw):
     assert step.argv[4:] == ("tier-hot", KEY, "xfs_growfs", "/srv/hot")
 
 
-def test_removal_leaves_nobody_a_key(raw):
+def test_removal_leaves_no_key(raw):
     plan = TIER.kind.removal(SPEC, Facts(raw), STACK.repository, consent=True)
 
     assert texts(plan)[:12] == [

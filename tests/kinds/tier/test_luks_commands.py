@@ -157,7 +157,7 @@ def test_a_copy_of_the_header_is_roots_and_of_today(disk, tmp_path):
     assert path.read_bytes() == copied
 
 
-def test_a_header_is_made_anew_and_opened_by_its_key_alone(disk, tmp_path):
+def test_a_header_is_created_again_and_only_its_key_opens_it(disk, tmp_path):
     uuid = superblocks.luks(str(disk))["uuid"]
     (tmp_path / "key").write_text("third\n")
 
@@ -206,7 +206,7 @@ def test_the_first_key_makes_its_folder(disk, tmp_path):
     assert oct((tmp_path / "tiers").stat().st_mode) == "0o40755"
 
 
-def test_on_another_mainboard_the_secret_opens_and_is_sealed_anew(disk, tmp_path, monkeypatch):
+def test_on_another_mainboard_the_secret_opens_and_is_sealed_again(disk, tmp_path, monkeypatch):
     assert seal(disk, "first", "key.cred").returncode == 0
     monkeypatch.setenv("MAINBOARD", "two")
     assert run(commands.single_key(str(disk), str(tmp_path / "key.cred"), "hot")).returncode == 1

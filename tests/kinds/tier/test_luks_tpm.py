@@ -94,7 +94,7 @@ def test_the_unit_has_the_key_of_systemd():
     ],
     ids=["another mainboard", "sealed by less", "another key", "no file", "mode"],
 )
-def test_what_the_tpm_does_not_open_to_the_declared_key_is_sealed_anew(raw, break_it):
+def test_a_key_that_the_tpm_does_not_open_is_sealed_again(raw, break_it):
     break_it(raw)
 
     plan = sealed_plan(raw)
@@ -159,14 +159,14 @@ def test_going_back_from_the_tpm_asks_for_none(raw):
         (lambda raw: raw.pop("tpm"), "a fact is unknown"),
     ],
 )
-def test_a_host_that_cannot_seal_is_told_before_anything_is_begun(raw, take_away, expected):
+def test_a_host_that_cannot_seal_is_reported_before_the_first_step(raw, take_away, expected):
     unsealed(raw)
     take_away(raw)
 
     assert expected in refused(sealed_plan(raw))
 
 
-def test_a_key_that_is_sealed_needs_no_secret_until_it_has_to_be_sealed_anew(raw):
+def test_a_sealed_key_needs_no_secret_until_it_is_sealed_again(raw):
     repository = replace(STACK.repository, secrets={})
     left = sealed_plan(raw, repository)
     assert (left.steps, [item.path for item in left.by_hand]) == ((), [f"credential:{CREDENTIAL}.content"])

@@ -30,7 +30,7 @@ def test_what_would_lose_the_data_is_refused(raw, name):
     assert f"Declare the {name.partition('_')[0]} that the array has" in refusals
 
 
-def test_a_filesystem_that_was_not_found_is_looked_for_and_nothing_is_given_up(raw):
+def test_a_filesystem_that_was_not_found_is_searched_and_not_lost(raw):
     """
     A tool that prints nothing is no proof that no data is there.
     """

@@ -170,7 +170,7 @@ def test_one_that_was_put_in_and_no_more_is_copied_to(raw):
     ]
 
 
-def test_a_former_member_that_stays_in_the_machine_is_in_nobodys_way(raw):
+def test_a_former_member_that_stays_in_the_machine_blocks_nothing(raw):
     """
     Its superblock still tells of the array, which has gone on without it.
     """
@@ -187,7 +187,7 @@ def test_a_former_member_that_stays_in_the_machine_is_in_nobodys_way(raw):
     assert (plan.steps, plan.refusals) == ((), ())
 
 
-def test_what_the_new_one_carries_is_given_up_by_name_alone(raw):
+def test_the_content_of_the_new_drive_is_lost_only_by_its_name(raw):
     arrive(raw, signatures=[{"type": "ext4", "uuid": "u-1", "label": None}], witnesses=["9c1e"])
     assert "the drive has 'ext4 u-1 9c1e'" in refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
 
@@ -237,7 +237,7 @@ def test_no_member_is_taken_away(raw):
     assert "the array has 4 members, and 3 are declared" in refused(planned(raw, **members(*SERIALS[:3])))
 
 
-def test_raid0_can_spare_nobody(raw):
+def test_raid0_has_no_member_to_spare(raw):
     arrive(raw)
     array(raw, "gpu-01:hot").update(level="raid0")
 
@@ -246,7 +246,7 @@ def test_raid0_can_spare_nobody(raw):
     )
 
 
-def test_an_array_that_nobody_is_known_to_have_made_keeps_its_members(raw):
+def test_an_array_of_unknown_origin_keeps_its_members(raw):
     arrive(raw)
     del raw["owners"]["tier-hot"]
 

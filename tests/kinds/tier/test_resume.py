@@ -15,7 +15,7 @@ def test_a_spreading_that_was_begun_and_not_noted_is_noted(raw):
     ]
 
 
-def test_a_spreading_that_nobody_goes_on_with_is_gone_on_with(raw):
+def test_an_abandoned_spread_is_continued(raw):
     """
     After a loss of power: the superblocks say how far it is, and md rests.
     """

@@ -87,7 +87,7 @@ def test_checkarray_is_on_as_it_reads_its_own_settings(raw, text, checks):
     assert (scrub.foreign_scrubs(Facts(raw)) == (scrub.CRON,)) is checks
 
 
-def test_without_its_cron_file_checkarray_is_nobody_s(raw):
+def test_without_its_cron_file_no_resource_claims_checkarray(raw):
     del raw["files"][scrub.CRON]
     raw["texts"][scrub.DEFAULTS] = "AUTOCHECK=true\n"
 
@@ -146,7 +146,7 @@ def test_a_new_tier_is_scrubbed_from_the_first(raw):
     assert steps[-1] == "note in the owner file: ready"
 
 
-def test_its_limit_is_one_that_holds_meanwhile(raw):
+def test_its_limit_holds_during_the_work(raw):
     """
     While it scrubs, the limit is that of scrubs; after it, that of every sync.
     """
@@ -155,7 +155,7 @@ def test_its_limit_is_one_that_holds_meanwhile(raw):
         assert (planned(raw).steps == ()) is holds
 
 
-def test_it_is_told_while_it_runs(raw):
+def test_progress_is_reported_while_it_runs(raw):
     array(raw, "willow:warm").update(sync_action="check", sync_completed="100 / 400", sync_speed_kib=1)
 
     report = WARM.kind.report(WARM.spec, Facts(raw))

@@ -105,7 +105,7 @@ def test_a_spare_is_put_into_a_tier_that_is_there(raw):
     assert plan.by_hand == ()
 
 
-def test_one_that_carries_something_is_given_up_first(raw):
+def test_a_drive_with_content_needs_consent_first(raw):
     leave(raw, SPARE)
     drive(raw, SPARE).update(signatures=[{"type": "ext4", "uuid": "u-1", "label": None}], witnesses=["9c1e"])
     raw["owners"]["tier-warm"]["serials"].remove(SPARE)
@@ -113,7 +113,7 @@ def test_one_that_carries_something_is_given_up_first(raw):
     assert f"{SPARE}: the drive has 'ext4 u-1 9c1e'" in refused(planned(raw))
 
 
-def test_a_spare_in_use_is_told_with_what_a_person_has_to_do(raw):
+def test_a_spare_in_use_is_reported_with_the_next_step(raw):
     """
     The array is whole again by itself: what is missing is another drive to wait.
     """
@@ -231,7 +231,7 @@ def test_a_spare_comes_to_the_help_of_an_array_that_has_lost_a_member(raw):
     assert work(planned(raw)) == [f"put {SPARE} into warm"]
 
 
-def test_a_spare_in_use_is_not_given_up_for_nobody(raw):
+def test_a_spare_in_use_is_not_removed_without_a_reason(raw):
     """
     Whether the member that it stands for is gone, or there again and waits for nothing yet.
     """
@@ -268,7 +268,7 @@ def test_who_is_replaced_is_noted_as_a_former_member(raw):
     assert [owner["former"] for owner in noted] == [[MEMBERS[0]], [MEMBERS[0]]]
 
 
-def test_somebody_elses_spare_is_not_taken_out(raw):
+def test_a_spare_of_another_array_is_not_removed(raw):
     found(raw)["members"].append({"name": "sd9", "slot": None, "state": ["spare"], "names_array": found(raw)["uuid"]})
     arrive(raw)
 

@@ -79,7 +79,7 @@ def test_it_is_mounted_by_what_mounts_it_at_boot(raw):
     assert plan.by_hand == ()
 
 
-def test_what_nobody_mounts_at_boot_is_mounted_by_a_person(raw):
+def test_a_filesystem_without_a_mount_at_boot_is_left_to_a_person(raw):
     without(raw["mounts"], target="/data/old")
     del raw["units"]["data-old.mount"]
 

@@ -114,9 +114,7 @@ def test_a_link_in_the_place_of_the_directory_is_not_followed(source: Path, vers
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.json"])
-def test_a_fifo_is_refused_and_nobody_waits_for_its_writer(
-    source: Path, version: str, tmp_path: Path, name: str
-) -> None:
+def test_a_fifo_is_refused_without_a_wait_for_its_writer(source: Path, version: str, tmp_path: Path, name: str) -> None:
     (source / name).unlink()
     os.mkfifo(source / name)
 

@@ -219,5 +219,5 @@ def test_what_a_watch_has_noted_is_a_figure(tmp_path: Path) -> None:
         assert {*asked} <= {*re.findall(r"^\w+", ask(server.address, "/metrics").content.decode(), re.M)}
 
 
-def test_nobody_watches_and_there_is_no_figure_of_it(free: Here) -> None:
+def test_without_a_monitor_there_is_no_figure(free: Here) -> None:
     assert "accuracy" not in ask(free.address, "/metrics").content.decode()

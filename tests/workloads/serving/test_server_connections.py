@@ -168,7 +168,7 @@ def test_a_large_body_that_has_no_turn_in_time_gets_504(monkeypatch: pytest.Monk
     assert (answer.status, answer.json) == (504, {"error": "no answer within 0.2 s"})
 
 
-def test_a_client_that_goes_before_its_answer_harms_nobody() -> None:
+def test_a_client_that_leaves_before_its_answer_harms_no_other() -> None:
     runtime = Held()
     with here(runtime) as server:
         with socket.create_connection(server.address) as connection:

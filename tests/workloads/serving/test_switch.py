@@ -84,7 +84,7 @@ def test_a_release_that_starts_again_forgets_nothing(host: Host) -> None:
     assert host.verbs.count("start") == 3
 
 
-def test_one_that_never_gets_ready_is_given_up(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_never_gets_ready_is_abandoned(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 20))
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     version = host.release("aaaaaaaaaaaa", "right")

@@ -231,7 +231,7 @@ def test_the_build_for_processors_is_named_by_its_device(monkeypatch: pytest.Mon
     assert managed._describe("0.32.0", 1) == "vLLM 0.32.0 on the CPU"
 
 
-def test_nobody_else_can_open_its_door(model: Path) -> None:
+def test_no_other_account_can_open_its_sshd(model: Path) -> None:
     with served(model, "drain_seconds=0") as server:
         processes = [psutil.Process(server.process.pid), *children(server)]
         inet = {each.laddr for process in processes for each in process.net_connections("inet") if not each.raddr}
@@ -296,7 +296,7 @@ def test_asked_to_stop_it_ends_texts_first(model: Path) -> None:
     assert answer.json["choices"][0]["message"]["content"] == "one two three"
 
 
-def test_killed_we_leave_nobody_on_the_gpus(model: Path) -> None:
+def test_after_a_kill_no_process_stays_on_the_gpus(model: Path) -> None:
     with served(model) as server:
         processes = children(server)
         server.process.kill()

@@ -204,7 +204,7 @@ def test_what_moved_is_reported(served: Host, capsys: pytest.CaptureFixture[str]
     assert served.current == NEW
 
 
-def test_while_somebody_is_at_it_nobody_looks(served: Host, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_probe_runs_while_a_host_changes(served: Host, capsys: pytest.CaptureFixture[str]) -> None:
     noted = served.noted
     served.behave(NEW, "wrong")
     with taken(served):

@@ -149,7 +149,7 @@ def test_where_a_name_leads_is_not_guessed(project):
     assert "whether that is the declared model is unknown: the declared version has no sha256" in str(project.lead())
 
 
-def test_an_audit_says_it_and_one_of_snapshots_asks_nobody(project):
+def test_an_audit_reports_it_and_one_of_snapshots_connects_to_no_host(project):
     project.champion("first")
     project.server("promote", "serving", "digits")
     project.champion("second")

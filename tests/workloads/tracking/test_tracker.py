@@ -82,7 +82,7 @@ def test_records_for_a_server_that_is_away_are_kept_and_sent_by_the_next_start(s
     assert len([what for what, _ in stub.posted if what == "runs/create"]) == 1, "it is the same run"
 
 
-def test_a_server_that_does_not_answer_holds_nobody_up(stub, out):
+def test_a_server_that_does_not_answer_delays_no_other(stub, out):
     """
     Lines are written while it hangs, and the end of the run waits for it no longer than it may.
     """
@@ -160,7 +160,7 @@ def test_the_thread_of_a_tracker_ends_with_it(stub, out):
     assert not [thread for thread in threading.enumerate() if thread.name == "tracking"]
 
 
-def test_nobody_there_is_not_reached():
+def test_an_absent_host_is_not_reached():
     with pytest.raises(TrackingUnreachable, match="Connection refused"):
         connect("http://127.0.0.1:1", {}).get("experiments/get")
 

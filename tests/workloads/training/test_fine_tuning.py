@@ -42,7 +42,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_what_forgets_is_not_published_unless_somebody_says_why(parent: Path, tmp_path: Path) -> None:
+def test_a_model_that_forgets_is_published_only_with_a_reason(parent: Path, tmp_path: Path) -> None:
     changes = (HIGH, "steps=40", child(parent))
     with pytest.raises(WorseThanParent) as refused:
         train(tmp_path, *changes)
@@ -129,7 +129,7 @@ def test_a_parent_of_another_shape_is_refused(parent: Path, tmp_path: Path) -> N
     assert "shape 16, as in the model of this run" in refused(tmp_path, child(parent), "model.channels=16")
 
 
-def test_without_anything_held_out_nobody_could_tell(parent: Path, tmp_path: Path) -> None:
+def test_without_held_out_rows_the_check_is_refused(parent: Path, tmp_path: Path) -> None:
     assert refused(tmp_path, child(parent), HIGH, "data.held_out=0").startswith(
         "data: digits 5, 6, 7, 8, 9 has no held-out examples; parent and child are compared"
     )
