@@ -122,11 +122,11 @@ def test_the_command_waits_for_the_server(adapters: Adapters, monkeypatch: pytes
     commands: list[list[str]] = []
     monkeypatch.setattr(load_adapters.subprocess, "run", lambda argv, **options: commands.append(argv))
     monkeypatch.setattr(
-        load_adapters, "_loaded", lambda server: adapters.directories(house="first") if commands else {}
+        load_adapters, "_loaded_adapters", lambda server: adapters.directories(house="first") if commands else {}
     )
     assert load_adapters.load_adapters(PLAN, adapters.path) == ["house"]
     assert commands == [["systemctl", "reload", PLAN.unit]]
-    monkeypatch.setattr(load_adapters, "_loaded", lambda server: {})
+    monkeypatch.setattr(load_adapters, "_loaded_adapters", lambda server: {})
     with pytest.raises(NotServing, match="the server has the adapters: none"):
         load_adapters.load_adapters(PLAN, adapters.path, seconds=0)
 

@@ -104,9 +104,7 @@ SIZE = 64 << 20
 
 
 def test_the_files_are_read_ahead(tmp_path: Path) -> None:
-    """
-    What the drive has to be asked for is in the page cache, though nobody has read it.
-    """
+    """The page cache has a file that no process has read; the kernel may skip some pages on a busy computer."""
     path = tmp_path / "weights.bin"
     path.write_bytes(bytes(SIZE))
     found = model.Model(
@@ -116,23 +114,23 @@ def test_the_files_are_read_ahead(tmp_path: Path) -> None:
     with path.open("rb", buffering=0) as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        if _cached(file.fileno(), SIZE):
+        if _cached(file.fileno(), SIZE) > 0:
             pytest.skip("this filesystem keeps its files in memory")
         model.fetch_ahead(tmp_path, found)
         deadline = time.monotonic() + 60
-        while not _cached(file.fileno(), SIZE):
+        while _cached(file.fileno(), SIZE) < 0.9:
             assert time.monotonic() < deadline, "it is not read ahead"
             time.sleep(0.01)
 
 
-def _cached(handle: int, size: int) -> bool:
-    """Say whether all pages of the file are in the page cache; asking reads none. Source: mincore(2)."""
+def _cached(handle: int, size: int) -> float:
+    """Return the part of the file's pages that is in the page cache; asking reads none. Source: mincore(2)."""
     pages = (ctypes.c_ubyte * (size // mmap.PAGESIZE))()
     with mmap.mmap(handle, size, access=mmap.ACCESS_COPY) as mapped:
         first = ctypes.c_char.from_buffer(mapped)
         assert ctypes.CDLL(None).mincore(ctypes.byref(first), ctypes.c_size_t(size), pages) == 0
         del first
-    return all(page & 1 for page in pages)
+    return sum(page & 1 for page in pages) / len(pages)
 
 
 def test_a_library_that_reports_to_its_maker_is_kept_from_it(digits: Path, tmp_path: Path) -> None:
