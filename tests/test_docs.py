@@ -12,6 +12,7 @@ from tests.reference.cli import commands
 from tests.support import pages
 from tests.support.log import ROOT
 from tests.support.our_roles import ROLES
+from tests.support.sources import errors_of_map
 
 COMMANDS = dict(commands())
 README = (ROOT / "README.md").read_text()
@@ -132,3 +133,7 @@ def test_each_message_without_an_id_in_troubleshooting_is_one_of_ours() -> None:
     for message in messages:
         for part in (each.strip(" ,") for each in message.split("…")):
             assert part in source, f"no message has {part!r}"
+
+
+def test_the_map_of_the_tree_is_true():
+    assert errors_of_map() == []

@@ -1,7 +1,6 @@
 """Line 2: no import cycle, and the map of CONTRIBUTING is true."""
 
 import ast
-import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -9,9 +8,9 @@ from pathlib import Path
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import ROOT, Log
+from tests.support.sources import errors_of_map
 
 PACKAGES = ("rackwright", "workloads", "stacks")
-PATH = re.compile(r"`((?:rackwright|workloads|roles|playbooks|stacks|templates|tests|docs|benchmarks)/[a-z0-9_./-]*)`")
 
 
 @line("house", 2)
@@ -23,14 +22,9 @@ def test_imports_have_no_cycle_and_the_maps_are_true(log: Log) -> str:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         need(False, f"an import cycle: {' -> '.join(error.args[1])}")
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    map_ = text.partition("## The map")[2].partition("\n## ")[0]
-    folders = sorted(path.name for path in (ROOT / "rackwright").iterdir() if (path / "__init__.py").exists())
-    missing = [name for name in folders if not re.search(rf"`(?:rackwright/)?{name}/`", map_)]
-    need(not missing, f"the map has no {', '.join(missing)}")
-    gone = sorted({path for path in PATH.findall(text) if not (ROOT / path).exists()})
-    need(not gone, f"the map names {', '.join(gone)}, which does not exist")
-    return f"{len(modules)} modules without a cycle, {len(folders)} folders of rackwright in the map"
+    wrong = errors_of_map()
+    need(not wrong, f"the map has {', '.join(wrong)}")
+    return f"{len(modules)} modules without a cycle, each folder of rackwright in the map"
 
 
 def _name(path: Path) -> str:

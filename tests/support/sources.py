@@ -1,5 +1,6 @@
 """The source files of this repository."""
 
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -14,6 +15,18 @@ RUN_ON_HOSTS = (
     "rackwright/tiering/onhost/[!_]*.py",
 )
 """Sent to hosts and run there, by whatever Python is installed."""
+
+
+PATH = re.compile(r"`((?:rackwright|workloads|roles|playbooks|stacks|templates|tests|docs|benchmarks)/[a-z0-9_./-]*)`")
+
+
+def errors_of_map() -> list[str]:
+    """Return the folders of rackwright that the map of CONTRIBUTING lacks, and its paths that do not exist."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = text.partition("## The map")[2].partition("\n## ")[0]
+    folders = sorted(path.name for path in (ROOT / "rackwright").iterdir() if (path / "__init__.py").exists())
+    missing = [f"no row for {name}/" for name in folders if not re.search(rf"`(?:rackwright/)?{name}/`", rows)]
+    return missing + sorted({f"no {path}" for path in PATH.findall(text) if not (ROOT / path).exists()})
 
 
 def shown(path: Path) -> str:
