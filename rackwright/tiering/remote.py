@@ -19,7 +19,7 @@ from rackwright.tiering.meter import Meter
 from rackwright.tiering.placement import Item, Listing
 
 PACKAGE = "rackwright.tiering.onhost"
-PROGRAM = ("transfer", "placing")
+PROGRAM = ("tree", "transfer", "placing")
 """Modules of the program; the last one runs."""
 PARTS_MAX = 10_000
 """Maximum number of parts of an upload. Source: the limits of Amazon S3, multipart upload."""

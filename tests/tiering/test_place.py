@@ -76,7 +76,7 @@ def test_another_content_at_the_target_stays_and_nothing_is_deleted(mount, tmp_p
     copy.mkdir(parents=True)
     (copy / "1.bin").write_bytes(b"mine")
 
-    with pytest.raises(StepFailed, match=r"1.bin exists with another content"):
+    with pytest.raises(StepFailed, match=r"1.bin exists with another content at the target"):
         on(mount / "models/a").relocate(str(copy), METER)
 
     assert (read(mount), (copy / "1.bin").read_bytes()) == (before, b"mine")

@@ -8,26 +8,30 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rackwright.tiering.onhost.transfer import (
-    OPERATIONS,
-    Limiter,
-    TransferFailed,
-    blocks,
-    emit,
-    make_directory,
-    measure,
-    remove_empty,
-    require_directory,
-    write_through,
-)
+from rackwright.tiering.onhost.transfer import OPERATIONS, Limiter, blocks, emit, measure, write_through
 from rackwright.tiering.onhost.transfer import delete as delete_files
 from rackwright.tiering.onhost.transfer import main as run
+from rackwright.tiering.onhost.tree import (
+    Entry,
+    TransferFailed,
+    delete_file,
+    make_directory,
+    open_directory,
+    open_file,
+    open_parent,
+    remove_empty,
+    replace_file,
+    status_of,
+    take_over,
+    walk,
+)
 
 PATHS_MAX = 1_000_000
-"""Maximum number of paths below a tier that are read."""
+"""Maximum number of paths below a directory."""
 LINKS = ("cwd", "root", "exe")
 """Links of a process in /proc to what it uses, besides its open files."""
 
@@ -39,8 +43,9 @@ def main(job: dict[str, Any]) -> None:
 
 def list_directories(job: dict[str, Any]) -> None:
     """Print the usage of the tier, and each directory that the pattern is about."""
-    mount = require_directory(Path(job["directory"]))
-    usage = os.statvfs(mount)
+    mount = Path(job["directory"])
+    with open_directory(mount) as top:
+        usage = os.statvfs(top)
     used = (usage.f_blocks - usage.f_bfree) * usage.f_frsize
     # what root alone may use is of no use to others, as df counts it
     emit(usage={"used": used, "total": used + usage.f_bavail * usage.f_frsize})
@@ -60,38 +65,46 @@ def relocate(job: dict[str, Any]) -> None:
     Raises:
         TransferFailed: the source changed or is in use, or the target holds something else. The source is whole then.
     """
-    source, target = require_directory(Path(job["directory"])), Path(job["target"])
+    source, target = Path(job["directory"]), Path(job["target"])
     refuse_if_used(source)
-    limiter = Limiter(job["bytes_per_second"])
     if job["mount"] and not os.path.ismount(job["mount"]):
         raise TransferFailed(f"{job['mount']} is not mounted")
-    make_directory(target.parent)
-    files = []
-    for place in [source, *sorted(source.rglob("*"))]:
-        found, copy = place.lstat(), target / place.relative_to(source)
-        if stat.S_ISDIR(found.st_mode):
-            copy.mkdir(exist_ok=True)
-            require_directory(copy)
-        elif stat.S_ISREG(found.st_mode):
-            files.append((place, copy, _copy_file(place, copy, limiter), found))
-        else:
-            raise TransferFailed(f"{place} is neither a file nor a directory")
-    for place, copy, digest, _ in files:
-        if _digest(copy) != digest:
-            raise TransferFailed(f"the copy of {place} was read back with another content")
-    for place in [source, *source.rglob("*")]:  # after the files, whose creation changes the times
-        if place.is_dir():
-            _take_over(place.lstat(), target / place.relative_to(source))
-    os.sync()
-    for place, _, _, found in files:
-        now = place.lstat()
-        if (now.st_size, now.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
-            raise TransferFailed(f"{place} changed during the move")
-    refuse_if_used(source)
-    for place, _, _, _ in files:
-        place.unlink()
+    with open_directory(source) as here, open_directory(target, make=True) as there:
+        entries = list(islice(walk(here), PATHS_MAX + 1))
+        if len(entries) > PATHS_MAX:
+            raise TransferFailed(f"{source} has more than {PATHS_MAX} paths")
+        for entry in entries:
+            if not entry.is_file and not entry.is_directory:
+                raise TransferFailed(f"{source}/{entry.path} is neither a file nor a directory")
+        _copy_all(here, there, entries, Limiter(job["bytes_per_second"]))
+        files = [entry for entry in entries if entry.is_file]
+        for entry in files:
+            now = status_of(here, entry.path)
+            if (now.st_size, now.st_mtime_ns) != (entry.status.st_size, entry.status.st_mtime_ns):
+                raise TransferFailed(f"{source}/{entry.path} changed during the move")
+        refuse_if_used(source)
+        for entry in files:
+            delete_file(here, entry.path)
     remove_empty(source)
     emit(done=True)
+
+
+def _copy_all(here: int, there: int, entries: list[Entry], limiter: Limiter) -> None:
+    """Copy *entries* from one directory to the other, and read back each file."""
+    digests = {}
+    for entry in entries:
+        if entry.is_directory:
+            make_directory(there, entry.path)
+        else:
+            digests[entry.path] = _copy_file(here, there, entry, limiter)
+    for path, digest in digests.items():
+        if _digest(there, path) != digest:
+            raise TransferFailed(f"the copy of {path} was read back with another content")
+    for entry in reversed([each for each in entries if each.is_directory]):  # after the files, which change the times
+        with open_parent(there, f"{entry.path}/x") as (directory, _):
+            take_over(entry.status, directory)
+    take_over(os.fstat(here), there)
+    os.sync()
 
 
 def delete(job: dict[str, Any]) -> None:
@@ -141,53 +154,48 @@ def _children(directory: Path) -> list[Path]:
 
 def _measure(mount: Path, place: Path, in_use: set[str]) -> dict[str, Any]:
     size = files = 0
-    newest = place.lstat().st_mtime
-    for number, each in enumerate(place.rglob("*")):
-        if number >= PATHS_MAX:
-            raise TransferFailed(f"{place} has more than {PATHS_MAX} paths")
-        with contextlib.suppress(FileNotFoundError):
-            found = each.lstat()
-            newest = max(newest, found.st_mtime)
-            if stat.S_ISREG(found.st_mode):
-                files, size = files + 1, size + found.st_size
+    with open_directory(place) as top:
+        newest = os.fstat(top).st_mtime
+        for number, entry in enumerate(walk(top)):
+            if number >= PATHS_MAX:
+                raise TransferFailed(f"{place} has more than {PATHS_MAX} paths")
+            newest = max(newest, entry.status.st_mtime)
+            if entry.is_file:
+                files, size = files + 1, size + entry.status.st_size
     path = place.relative_to(mount).as_posix()
     return {"path": path, "bytes": size, "files": files, "newest": newest, "in_use": _is_used(place, in_use)}
 
 
-def _copy_file(place: Path, copy: Path, limiter: Limiter) -> str:
+def _copy_file(here: int, there: int, entry: Entry, limiter: Limiter) -> str:
     """Copy one file if it is not there yet, and return its digest.
 
     Raises:
-        TransferFailed: the target has another file of that name.
+        TransferFailed: the target has something else of that name.
     """
-    before = place.lstat()
-    if copy.is_symlink() or copy.exists():
-        digest = _digest(place)
-        if copy.is_symlink() or _digest(copy) != digest:
-            raise TransferFailed(f"{copy} exists with another content")
+    if _exists(there, entry.path):
+        digest = _digest(here, entry.path)
+        if not stat.S_ISREG(status_of(there, entry.path).st_mode) or _digest(there, entry.path) != digest:
+            raise TransferFailed(f"{entry.path} exists with another content at the target")
         return digest
-    beside = copy.with_name(f".rackwright-{copy.name}")
-    with contextlib.suppress(FileNotFoundError):
-        beside.unlink()  # left by a move that was killed
-    source = os.open(str(place), os.O_RDONLY | os.O_NOFOLLOW)
-    target = os.open(str(beside), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(source, "rb") as reading, os.fdopen(target, "wb") as writing:
-        found = measure(write_through(blocks(reading, limiter), writing))
-        writing.flush()
-        os.fsync(writing.fileno())
-        os.posix_fadvise(writing.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # so that the drive is read back
-    _take_over(before, beside)
-    beside.rename(copy)
+    with open_file(here, entry.path) as source, replace_file(there, entry.path) as target:
+        before = os.fstat(source.fileno())
+        found = measure(write_through(blocks(source, limiter), target))
+        target.flush()
+        os.fsync(target.fileno())
+        os.posix_fadvise(target.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # so that the drive is read back
+        take_over(before, target.fileno())
     emit(bytes=found["bytes"])
     return str(found["sha256"])
 
 
-def _digest(place: Path) -> str:
-    with place.open("rb") as file:
+def _exists(top: int, path: str) -> bool:
+    try:
+        status_of(top, path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _digest(top: int, path: str) -> str:
+    with open_file(top, path) as file:
         return str(measure(blocks(file, Limiter(None)))["sha256"])
-
-
-def _take_over(found: os.stat_result, copy: Path) -> None:
-    os.chown(str(copy), found.st_uid, found.st_gid)
-    copy.chmod(stat.S_IMODE(found.st_mode))
-    os.utime(str(copy), ns=(found.st_atime_ns, found.st_mtime_ns))

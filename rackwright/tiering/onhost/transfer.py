@@ -6,6 +6,7 @@ library only, for Python 3.8 and later.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -13,7 +14,6 @@ import os
 import ssl
 import stat
 import sys
-import tempfile
 import threading
 import time
 import urllib.error
@@ -21,6 +21,17 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rackwright.tiering.onhost.tree import (
+    TransferFailed,
+    delete_file,
+    open_directory,
+    open_file,
+    remove_empty,
+    replace_file,
+    status_of,
+    walk,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,10 +44,6 @@ SCAN_MAX = 100_000
 """Maximum number of files in a directory."""
 
 
-class TransferFailed(Exception):
-    """A file was not transferred; the message says why, without an address."""
-
-
 def main(job: dict[str, Any]) -> None:
     try:
         OPERATIONS[job["do"]](job)
@@ -47,34 +54,31 @@ def main(job: dict[str, Any]) -> None:
 
 def scan(job: dict[str, Any]) -> None:
     """Print each file below the directory with its digest, and each path that is no file."""
-    directory = require_directory(Path(job["directory"]))
-    for number, place in enumerate(sorted(directory.rglob("*"))):
-        if number >= SCAN_MAX:
-            raise TransferFailed(f"{directory} has more than {SCAN_MAX} files")
-        mode = place.lstat().st_mode
-        if stat.S_ISREG(mode):
-            emit(file=_digest_file(directory, place))
-        elif not stat.S_ISDIR(mode):
-            emit(other=str(place.relative_to(directory)), link=stat.S_ISLNK(mode))
+    with open_directory(Path(job["directory"])) as top:
+        for number, entry in enumerate(walk(top)):
+            if number >= SCAN_MAX:
+                raise TransferFailed(f"{job['directory']} has more than {SCAN_MAX} files")
+            if entry.is_file:
+                emit(file=_digest_file(top, entry.path))
+            elif not entry.is_directory:
+                emit(other=entry.path, link=stat.S_ISLNK(entry.status.st_mode))
     emit(done=True)
 
 
 def upload(job: dict[str, Any]) -> None:
     """Send the parts of one file, and print the tag of each."""
-    place, limiter = require_directory(Path(job["directory"])) / job["path"], Limiter(job["bytes_per_second"])
-    send = _sender(job["authority"])
+    limiter, send = Limiter(job["bytes_per_second"]), _sender(job["authority"])
 
-    def put(number: int, part: dict[str, Any]) -> None:
-        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW)
-        with os.fdopen(descriptor, "rb") as file:
+    def put(top: int, number: int, part: dict[str, Any]) -> None:
+        with open_file(top, job["path"]) as file:
             file.seek(part["offset"])
             data = file.read(part["bytes"])
         limiter.wait(len(data))
         headers = send("PUT", part["url"], data, lambda answer: answer.headers)
         emit(part=number, tag=headers["ETag"], bytes=len(data))
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for done in [pool.submit(put, number, part) for number, part in enumerate(job["parts"], start=1)]:
+    with open_directory(Path(job["directory"])) as top, ThreadPoolExecutor(AT_ONCE) as pool:
+        for done in [pool.submit(put, top, number, part) for number, part in enumerate(job["parts"], start=1)]:
             done.result()
     emit(done=True)
 
@@ -86,34 +90,25 @@ def read(job: dict[str, Any]) -> None:
 
 def download(job: dict[str, Any]) -> None:
     """Write each object to its file, whole or not at all, and print the size and digest of what came."""
-    directory = Path(job["directory"])
-    make_directory(directory)
-    _each(job, lambda file, data: _write_file(directory, file, data))
+    with open_directory(Path(job["directory"]), make=True) as top:
+        _each(job, lambda file, data: _write_file(top, file, data))
 
 
 def delete(job: dict[str, Any]) -> None:
     """Delete the files, unless one of them has changed; then the directories that are empty."""
-    directory = require_directory(Path(job["directory"]))
-    changed = [file["path"] for file in job["files"] if not _is_unchanged(directory, file)]
-    if changed:
-        emit(changed=changed)
-        return
-    for file in job["files"]:
-        (directory / file["path"]).unlink()
+    directory = Path(job["directory"])
+    with open_directory(directory) as top:
+        changed = [file["path"] for file in job["files"] if not _is_unchanged(top, file)]
+        if changed:
+            emit(changed=changed)
+            return
+        for file in job["files"]:
+            delete_file(top, file["path"])
     remove_empty(directory)
     emit(changed=[], done=True)
 
 
 OPERATIONS = {"scan": scan, "upload": upload, "read": read, "download": download, "delete": delete}
-
-
-def remove_empty(directory: Path) -> None:
-    """Remove *directory* and those below it, as far as they are empty."""
-    for place in sorted((each for each in directory.rglob("*") if each.is_dir()), reverse=True):
-        if not any(place.iterdir()):
-            place.rmdir()
-    if not any(directory.iterdir()):
-        directory.rmdir()
 
 
 class Limiter:
@@ -211,65 +206,34 @@ def measure(data: Iterator[bytes]) -> dict[str, Any]:
     return {"bytes": size, "sha256": digest.hexdigest()}
 
 
-def _write_file(directory: Path, file: dict[str, Any], data: Iterator[bytes]) -> dict[str, Any]:
-    place = directory / file["path"]
-    make_directory(place.parent)
-    descriptor, beside = tempfile.mkstemp(prefix=".rackwright-", dir=place.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as target:
-            found = measure(write_through(data, target))
-            target.flush()
-            os.fchmod(target.fileno(), file["mode"])
-            os.fsync(target.fileno())
-        if found["sha256"] == file["sha256"]:
-            Path(beside).rename(place)
-            beside = ""
-    finally:
-        if beside:
-            Path(beside).unlink()
+def _write_file(top: int, file: dict[str, Any], data: Iterator[bytes]) -> dict[str, Any]:
+    """Write *data* to its file, and return its size and digest; another content than the wanted one is not kept."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(_OtherContent), replace_file(top, file["path"]) as target:
+        found = measure(write_through(data, target))
+        if found["sha256"] != file["sha256"]:
+            raise _OtherContent
+        os.fchmod(target.fileno(), file["mode"])
     return found
 
 
-def _digest_file(directory: Path, place: Path) -> dict[str, Any]:
-    descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW)
-    with os.fdopen(descriptor, "rb") as file:
+class _OtherContent(Exception):
+    """An object has another content than the wanted one."""
+
+
+def _digest_file(top: int, path: str) -> dict[str, Any]:
+    with open_file(top, path) as file:
         before = os.fstat(file.fileno())
         found = measure(blocks(file, Limiter(None)))
-    path = place.relative_to(directory).as_posix()
     return {"path": path, **found, "mode": before.st_mode & 0o777, "mtime_ns": before.st_mtime_ns}
 
 
-def _is_unchanged(directory: Path, file: dict[str, Any]) -> bool:
+def _is_unchanged(top: int, file: dict[str, Any]) -> bool:
     try:
-        found = (directory / file["path"]).lstat()
-    except OSError:
+        found = status_of(top, file["path"])
+    except (OSError, TransferFailed):
         return False
     return (found.st_size, found.st_mtime_ns) == (file["bytes"], file["mtime_ns"])
-
-
-def make_directory(directory: Path) -> None:
-    """Make *directory* and those above it, unless one of them is a link.
-
-    Raises:
-        TransferFailed: a part of its path is a link, or no directory.
-    """
-    existing = next(each for each in (directory, *directory.parents) if os.path.lexists(str(each)))
-    require_directory(existing)
-    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    require_directory(directory)
-
-
-def require_directory(directory: Path) -> Path:
-    """Return *directory*, if no part of its path is a link: another account could lead root elsewhere by one.
-
-    Raises:
-        TransferFailed: it is no directory, or is behind a link.
-    """
-    if not directory.is_dir():
-        raise TransferFailed(f"{directory} is no directory")
-    if os.path.realpath(str(directory)) != str(directory):
-        raise TransferFailed(f"{directory} is behind a link")
-    return directory
 
 
 _printing = threading.Lock()
