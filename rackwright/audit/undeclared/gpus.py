@@ -107,7 +107,7 @@ RULES = (
     ),
     Rule(
         "RW-110",
-        "No GPU is reserving_parameters for virtual machines on a host with NVIDIA's driver.",
+        "No GPU is reserved for virtual machines on a host with NVIDIA's driver.",
         "reserved GPUs",
         "The driver does not see the GPU, and a virtual machine that has it cannot reset it.",
         "Remove the parameter from /etc/default/grub, run `update-grub` and restart",
