@@ -24,6 +24,7 @@ VOLATILE: Mapping[tuple[str, ...], str] = {
     ("base_programs",): "programs of sockets that are open at this moment",
     ("module_taints",): "the kernel loads modules when it needs them",
     ("accelerator_users",): "processes that use a GPU at this moment",
+    ("sysctls", "vm.*_reserve_kbytes"): "the kernel computes it from the memory that is free at its start",
     ("directories", "*", "mtime_ns"): "the time of the last write",
     ("files", "*", "mtime_ns"): "the time of the last write",
     ("files", "/etc/mdadm/mdadm.conf.d/*", "digest"): UUID_TEXT,

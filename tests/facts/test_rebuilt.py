@@ -58,6 +58,7 @@ def rename_kernel_names(raw):
     [
         lambda raw: raw.update(boot_id="other", taken_at=0.0),
         lambda raw: raw["files"]["/etc/fstab"].update(mtime_ns=1),
+        lambda raw: raw["sysctls"].update({"vm.user_reserve_kbytes": "1"}),
         lambda raw: raw["mounts"].reverse(),
         lambda raw: raw["drives"].reverse(),
         lambda raw: raw["arrays"][1].update(uuid="74e41dde:f6095814:bf2fc35f:d6783e35"),
