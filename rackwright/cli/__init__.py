@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import os
 import sys
 
 from rackwright import terminal
@@ -11,11 +12,13 @@ from rackwright.errors import DeclarationError, UserError, command
 def main() -> None:
     """Run the command line. Print an error that the operator can fix without a traceback."""
     _collect_rarely()
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # pydantic reads the metadata of all packages to find one
     from rackwright.cli.app import app
+    from rackwright.cli.narrow import narrow
 
     sys.excepthook = terminal.notify_traceback
     try:
-        app()
+        narrow(app, sys.argv[1:])()
     except UserError as error:
         if "--json" in sys.argv:
             # one line, so that the errors of a stream are a line like its other documents

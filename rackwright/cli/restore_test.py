@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rackwright import terminal
-from rackwright.cli import project, recording
+from rackwright.cli import project
 from rackwright.cli.arguments import AsJson, StackName
 from rackwright.cli.tier import open_bucket
 
@@ -42,6 +42,7 @@ def test_restore(
 
     Exit status: 0 restored and loaded, 1 damaged, 2 refused, 3 the store was not reached, 4 failed.
     """
+    from rackwright.cli import recording
     from rackwright.tiering import restore_test
 
     loaded = project.stack(stack)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rackwright import terminal
-from rackwright.cli import project, recording
+from rackwright.cli import project
 from rackwright.cli.arguments import AsJson, StackName
 from rackwright.errors import DeclarationError, Diagnostic
 
@@ -84,7 +84,7 @@ def move(
     Exit status: 0 moved, 1 a file was read back with another content, 2 refused, 3 the store or the host was not
     reached, 4 failed.
     """
-    from rackwright.cli import placement
+    from rackwright.cli import placement, recording
     from rackwright.tiering import archive
 
     limit, loaded = _bytes_per_second(bandwidth), project.stack(stack)

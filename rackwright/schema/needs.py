@@ -1,9 +1,9 @@
 """The software that a host must be able to run, checked against its GPUs and driver before installation."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler
 
 from rackwright.schema.base import Many, Schema
 from rackwright.schema.catalogue import SOFTWARE, Precision
@@ -26,8 +26,15 @@ def _cuda(cuda: str) -> str:
     return cuda
 
 
+class _CudaReleases:
+    """The JSON Schema of a release of CUDA, computed when it is first used."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "enum": list(SOFTWARE.cuda)}
+
+
 Torch = Annotated[str, AfterValidator(_torch), Field(json_schema_extra={"pattern": f"^{TORCH}$"})]
-Cuda = Annotated[str, AfterValidator(_cuda), WithJsonSchema({"type": "string", "enum": list(SOFTWARE.cuda)})]
+Cuda = Annotated[str, AfterValidator(_cuda), _CudaReleases()]
 
 
 class Needs(Schema):

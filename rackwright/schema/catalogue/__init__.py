@@ -1,9 +1,9 @@
 """The catalogue: accelerators, classes of hosts and their software, as data with a source for each value."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, cast
 
 import yaml
 from pydantic import Field, TypeAdapter, model_validator
@@ -219,11 +219,43 @@ def _sources() -> Mapping[str, str]:
     return _read("sources.yaml", dict[str, str])
 
 
-ARCHITECTURES = _read("architectures.yaml", dict[str, Architecture], catalogue.__name__)
-GPUS = _read("gpus.yaml", dict[str, Gpu], catalogue.__name__)
-MIG = _read("mig.yaml", dict[str, Mig])
-PROFILES = _read("profiles.yaml", dict[str, Profile])
-SOFTWARE = _read("software.yaml", Software)
+class CatalogueTable(Mapping[str, T]):
+    """A file of the catalogue, which is read when it is first used: most commands use few or none."""
+
+    def __init__(self, file: str, shape: type[dict[str, T]], package: str = __name__) -> None:
+        self._file, self._shape, self._package = file, shape, package
+
+    @cached_property
+    def _rows(self) -> dict[str, T]:
+        return _read(self._file, self._shape, self._package)
+
+    def __getitem__(self, name: str) -> T:
+        return self._rows[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+class LazySoftware:
+    """The attributes of `Software`, which is read when one of them is first used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_software(), name)
+
+
+@cache
+def _software() -> Software:
+    return _read("software.yaml", Software)
+
+
+ARCHITECTURES = CatalogueTable("architectures.yaml", dict[str, Architecture], catalogue.__name__)
+GPUS = CatalogueTable("gpus.yaml", dict[str, Gpu], catalogue.__name__)
+MIG = CatalogueTable("mig.yaml", dict[str, Mig])
+PROFILES = CatalogueTable("profiles.yaml", dict[str, Profile])
+SOFTWARE = cast("Software", LazySoftware())
 
 
 def source_text(id: str) -> str:
