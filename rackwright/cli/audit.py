@@ -17,7 +17,7 @@ from rackwright.errors import DeclarationError, Diagnostic, SetupError, UserErro
 
 if TYPE_CHECKING:
     from rackwright.audit.formats.document import AuditDocument
-    from rackwright.audit.formats.finding import FileDiffs, Finding
+    from rackwright.audit.formats.finding import FileDiffs, Finding, Selection
     from rackwright.audit.report import AuditReport, Evidence
     from rackwright.facts.facts import Facts
     from rackwright.stack import DeclaredResource, Stack
@@ -184,6 +184,7 @@ def run(stack: "Stack", options: Options, source: FactsSource, digests: Path | N
     """Print or write the audit of *stack*, and return its exit status."""
     from rackwright.audit import report
     from rackwright.audit.digests import load
+    from rackwright.audit.formats.finding import Selection
     from rackwright.cli import recording
     from rackwright.stack import declare
     from rackwright.status import registered
@@ -204,18 +205,19 @@ def run(stack: "Stack", options: Options, source: FactsSource, digests: Path | N
     lookup = (tracking,) if source.snapshot is None else ("", "--snapshot asks no server")
     notices = dict(registered.notices(registered.resolve_names(stack, *lookup), stack))
     resources = _state_resources(stack) if options.state else declare(stack)
+    selection = Selection(tuple(options.only), options.severity.value)
     known: frozenset[str] = frozenset()
     if options.changed_since is not None:
         before = _evidence(stack, names, FactsSource(options.changed_since))
         compared = report.compare_each(stack, resources, before, secret_digests, {}, options.hosts)
-        known |= frozenset(finding.fingerprint for finding in _collect(stack, compared))
+        known |= frozenset(finding.fingerprint for finding in _collect(stack, compared, selection))
     evidence = _evidence(stack, names, source)
     kept: dict[str, Facts | UserError] = {}
     if options.diff and source.snapshot is None:
         evidence = _keep(evidence, kept)  # a plan needs the facts once more
     compared = report.compare_each(stack, resources, evidence, secret_digests, notices, options.hosts)
     diffs = _file_diffs(stack, resources, compared, kept) if kept else {}
-    document = _document(stack, compared, options, source, diffs, known)
+    document = _document(stack, compared, options, source, diffs, known, selection)
     recording.note("audit", stack, names, document.exit_status)
     _write(document, options)
     if options.allow is not None:
@@ -277,27 +279,29 @@ def _document(
     source: FactsSource,
     file_diffs: "FileDiffs",
     known: frozenset[str],
+    selection: "Selection",
 ) -> "AuditDocument":
-    from rackwright.audit.formats.document import AuditDocument, Selection, mark_known, select
+    from rackwright.audit.formats.document import AuditDocument, mark_known
     from rackwright.audit.formats.drawing import draw
     from rackwright.audit.formats.json_report import read_baseline
 
     if options.baseline is not None:
         known |= read_baseline(options.baseline, stack.name)
-    found = mark_known(_collect(stack, compared, file_diffs), known)
-    findings = select(found, Selection(tuple(options.only), options.severity.value))
+    findings = mark_known(_collect(stack, compared, selection, file_diffs), known)
     hosts = {name: host for name, host in stack.fleet.hosts.items() if not options.hosts or name in options.hosts}
     drawing = draw(hosts, findings, stack.not_rehearsable, stack.maintenance) if options.format is Format.html else ()
     origin = "the hosts" if source.snapshot is None else f"snapshots in {source.snapshot}"
     return AuditDocument(compared, findings, drawing, origin, datetime.now(UTC), options.strict)
 
 
-def _collect(stack: "Stack", compared: "AuditReport", file_diffs: "FileDiffs | None" = None) -> "tuple[Finding, ...]":
-    """Return the findings of *compared*, with their places in the fleet's file."""
+def _collect(
+    stack: "Stack", compared: "AuditReport", selection: "Selection", file_diffs: "FileDiffs | None" = None
+) -> "tuple[Finding, ...]":
+    """Return the findings of *compared* that *selection* shows, with their places in the fleet's file."""
     from rackwright.audit.formats.finding import collect
     from rackwright.fleet.resource_place import ResourcePlaces
 
-    return collect(compared, ResourcePlaces(stack.fleet_file), _project_path(stack), file_diffs)
+    return collect(compared, ResourcePlaces(stack.fleet_file), _project_path(stack), file_diffs, selection)
 
 
 def _project_path(stack: "Stack") -> str:

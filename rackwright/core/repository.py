@@ -18,6 +18,8 @@ from rackwright.schema.problem import Keys, Problem
 if TYPE_CHECKING:
     import jinja2
 
+NAME_OF_HOST = "{{ host.name }}"
+HEADER = re.compile(rf"[^{{}}\n]*{re.escape(NAME_OF_HOST)}[^{{}}\n]*\n")
 UNVERIFIED, ACCEPTED = "unverified", "accepted"
 """The variable and its value with which a fleet accepts a role that was never tested on its hardware."""
 
@@ -214,6 +216,37 @@ class Repository:
             jinja2.UndefinedError: the template uses a name that is not in *values*.
         """
         return self.environment.get_template(template).render(values)
+
+    def header(self, template: str, host: str) -> str:
+        """Return the header of *template* on *host*; empty if the template has none.
+
+        A header is a first line whose only expression is the name of the host. The text below it is often equal on all
+        hosts.
+        """
+        header, _ = self._split_template(template)
+        return header.replace(NAME_OF_HOST, host)
+
+    def render_body(self, template: str, **values: object) -> str:
+        """Return the text of *template* below its header.
+
+        Raises:
+            jinja2.UndefinedError: the template uses a name that is not in *values*.
+        """
+        header, body = self._split_template(template)
+        return self.expressions.template(body).render(values) if header else self.render(template, **values)
+
+    def _split_template(self, template: str) -> tuple[str, str]:
+        if template not in self._parts:
+            text = self.templates.get(template, "")
+            header = HEADER.match(text)
+            end = header.end() if header else 0
+            self._parts[template] = text[:end], text[end:]
+        return self._parts[template]
+
+    @cached_property
+    def _parts(self) -> dict[str, tuple[str, str]]:
+        """Header and body of each template, once they were used."""
+        return {}
 
 
 class Expressions:

@@ -1,5 +1,6 @@
 """Views of what a host has beside its packages: archives, rules of rights, schedules, listeners, containers."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -39,6 +40,16 @@ def _has_plain_mode(entry: Any) -> bool:
     return type(entry) is dict and str(entry.get("mode")).startswith("0")
 
 
+TRANSIENT = "transient"
+"""State of a unit without a file, which a program has started."""
+HAS_FILE, PLAIN_MODE = re.compile(rb'"enabled":"(?!transient")'), re.compile(rb'"mode":"0')
+"""The JSON of most units and files, which is not worth decoding."""
+
+
+def _has_no_file(raw: Any) -> bool:
+    return not isinstance(raw, dict) or raw.get("enabled", TRANSIENT) == TRANSIENT
+
+
 def top_of(path: str) -> str:
     """Return the first two parts of a path: ``/etc/apt`` of ``/etc/apt/apt.conf.d/x``."""
     return "/".join(path.split("/", 3)[:3])
@@ -74,8 +85,16 @@ class HostInventory(View):
         """The files with rights beyond those of permissions, and the places without an answer: few of thousands."""
         files = self.table("files")
         if isinstance(files, Table):
-            files = files.without(b'"mode":"0')  # nearly all: to decode them would take ten times as long
+            files = files.without(PLAIN_MODE)  # nearly all: to decode them would take ten times as long
         return {path: entry for path, entry in files.items() if not _has_plain_mode(entry)}
+
+    @cached_property
+    def units_without_file(self) -> Mapping[str, Any]:
+        """The units without a file, and the entries without a state at boot: few of hundreds."""
+        units = self.table("units")
+        if isinstance(units, Table):
+            units = units.without(HAS_FILE)
+        return {name: raw for name, raw in units.items() if _has_no_file(raw)}
 
     @cached_property
     def unread_folders(self) -> Mapping[str, str]:

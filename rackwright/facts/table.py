@@ -1,8 +1,10 @@
 """Facts as text with an entry a line, which is decoded when it is read: a comparison reads few entries of many."""
 
 import json
+import re
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import ItemsView, Iterator, Mapping
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
@@ -10,32 +12,52 @@ from rackwright.facts.view import malformed_value
 
 LONG = 50
 """Number of entries from which a table has a line for each."""
-BEFORE_TABLE, AFTER_TABLE, BETWEEN_ENTRIES = b"{\n ", b"\n}", b",\n "
+BEFORE_TABLE, AFTER_TABLE, BETWEEN_ENTRIES = b'":{\n ', b"\n}", b",\n "
+MISSING = object()
+"""The value in the place of an entry that a table does not have."""
+UNSEEN = object()
 
 
 class Table(Mapping[str, Any]):
     """A mapping whose entries are lines of JSON, and decoded when they are read."""
 
     def __init__(self, text: bytes, where: str) -> None:
-        lines = text[len(BEFORE_TABLE) : -len(AFTER_TABLE)].split(BETWEEN_ENTRIES)
-        self._lines = sorted(lines)  # `dump` has sorted them, which costs nothing here: a search relies on the order
-        self._decoded: dict[str, Any] = {}
-        self._where = where
+        self.text, self.where = text, where
+        self._lines = sorted(text.split(BETWEEN_ENTRIES))  # `dump` has sorted them: a search relies on the order
+        self._read: dict[str, Any] = {}
+        """Values that were read one by one; MISSING for keys without an entry."""
+        self._all: dict[str, Any] = {}
+        """All entries, once they are decoded."""
 
     def __getitem__(self, key: str) -> Any:
-        if key not in self._decoded:
-            if (line := self._line(key)) is None:
-                raise KeyError(key)
-            self._decoded |= self._decode([line])
-        return self._decoded[key]
+        if (value := self.get(key, MISSING)) is MISSING:
+            raise KeyError(key)
+        return value
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the entry *key*; *default* if there is none.
+
+        Raises:
+            UnknownFact: Its line is damaged.
+        """
+        value = self._read.get(key, UNSEEN)
+        if value is UNSEEN:
+            line = self._line(key)
+            value = self._read[key] = MISSING if line is None else self._decode([line])[key]
+        return default if value is MISSING else value
 
     def __contains__(self, key: object) -> bool:
-        return key in self._decoded or (isinstance(key, str) and self._line(key) is not None)
+        return isinstance(key, str) and (self._read.get(key, MISSING) is not MISSING or self._line(key) is not None)
 
     def __iter__(self) -> Iterator[str]:
-        if len(self._decoded) < len(self._lines):
-            self._decoded = self._decode(self._lines)
-        return iter(self._decoded)
+        if not self._all:
+            self._all = self._decode(self._lines)
+        return iter(self._all)
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return all entries."""
+        iter(self)
+        return self._all.items()
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -48,9 +70,10 @@ class Table(Mapping[str, Any]):
             last += 1
         return [*self._decode(self._lines[first:last])]
 
-    def without(self, text: bytes) -> Mapping[str, Any]:
-        """Return the entries whose JSON does not have *text*."""
-        return self._decode([line for line in self._lines if text not in line])
+    def without(self, pattern: re.Pattern[bytes]) -> Mapping[str, Any]:
+        """Return the entries whose JSON does not have *pattern*."""
+        search = pattern.search
+        return self._decode([line for line in self._lines if not search(line)])
 
     def _line(self, key: str) -> bytes | None:
         start = f"{encode_basestring_ascii(key)}:".encode()
@@ -66,7 +89,7 @@ class Table(Mapping[str, Any]):
         try:
             decoded: dict[str, Any] = json.loads(b"{%s}" % b",".join(lines))
         except (ValueError, RecursionError):
-            raise malformed_value(self._where) from None
+            raise malformed_value(self.where) from None
         return decoded
 
 
@@ -99,20 +122,43 @@ def parse(text: bytes) -> Any:
     Raises:
         ValueError: *text* is not JSON.
     """
-    if not (text.startswith(b'{"') and text.endswith(b"}\n")):
-        return json.loads(text)
-    parts: list[bytes] = []
     tables: dict[str, Table] = {}
-    for part in text[2:-2].split(b',\n"'):
-        name, _, value = part.partition(b'":')
-        if value.startswith(BEFORE_TABLE) and value.endswith(AFTER_TABLE):
-            tables[name.decode()] = Table(value, f"facts.{name.decode()}")
-        else:
-            parts.append(part)
+    rest: list[bytes] = []  # the text with a null in the place of each table
+    copied = line = 0
+    while (end := text.find(b"\n", line)) >= 0:
+        name = text[line:end].lstrip(b"{")[1:-3]
+        if text.startswith(BEFORE_TABLE, end - 3) and b'"' not in name:
+            after = text.find(AFTER_TABLE, end)
+            if after < 0:
+                return json.loads(text)
+            tables[name.decode()] = _table(text[end + 2 : after], f"facts.{name.decode()}")
+            rest += text[copied : end - 1], b"null"
+            copied = line = after + len(AFTER_TABLE)
+            end = text.find(b"\n", line)
+            if end < 0:
+                break
+        line = end + 1
+    if not tables:
+        return json.loads(text)
     try:
-        return json.loads(b'{"%s}' % b',"'.join(parts)) | tables if parts else tables
+        parsed = json.loads(b"".join((*rest, text[copied:])))
     except ValueError:  # such as JSON in another layout
         return json.loads(text)
+    if not isinstance(parsed, dict) or any(parsed.get(name, MISSING) is not None for name in tables):
+        return json.loads(text)  # a table stands within another value
+    return parsed | tables
+
+
+_recent: deque[Table] = deque(maxlen=8)
+"""The tables that were parsed last: hosts with equal packages share a table, and each entry that was read of it."""
+
+
+def _table(text: bytes, where: str) -> Table:
+    for table in tuple(_recent):
+        if table.text == text and table.where == where:
+            return table
+    _recent.append(table := Table(text, where))
+    return table
 
 
 def plain(facts: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 V = TypeVar("V", bound="View")
 NUMBERS = (int, float)
+MISSING = object()
 LARGEST = 1 << 64
 """Bound of numbers in facts; the probe writes no larger one."""
 
@@ -33,10 +34,10 @@ class View:
 
     def read(self, key: str) -> Any:
         """Return the raw value under *key*, or raise UnknownFact."""
-        if key not in self._raw:
+        value = self._raw.get(key, MISSING)
+        if value is MISSING:
             raise UnknownFact(f"the facts have no {self._where}.{key}")
-        value = self._raw[key]
-        if isinstance(value, dict) and len(value) == 1 and "unknown" in value:
+        if type(value) is dict and len(value) == 1 and "unknown" in value:
             raise UnknownFact(f"{self._where}.{key}: {value['unknown']}")
         return value
 
@@ -56,7 +57,7 @@ class View:
         table = self._tables.get(key)
         if table is None:
             table = self._tables[key] = View(self.read(key), f"{self._where}.{key}")
-        return table.value(name, convert) if name in table._raw else None
+        return None if table._raw.get(name, MISSING) is MISSING else table.value(name, convert)
 
     @cached_property
     def _tables(self) -> dict[str, "View"]:

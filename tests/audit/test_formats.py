@@ -13,7 +13,8 @@ from rich.console import Console
 
 from rackwright.audit import formats
 from rackwright.audit.formats import csv_table, html, junit, markdown, sarif, terminal_report
-from rackwright.audit.formats.document import AuditDocument, Selection, mark_known, select
+from rackwright.audit.formats.document import AuditDocument, mark_known
+from rackwright.audit.formats.finding import Selection, collect
 from rackwright.audit.formats.json_report import as_data
 from rackwright.fleet.resource_place import ResourcePlaces
 from tests.support.audit_document import ATTACK, HOSTS, attacked_facts, make_document
@@ -283,4 +284,9 @@ def test_another_value_is_not_known(document):
     ],
 )
 def test_a_selection_takes_kinds_resources_paths_and_rules(document, selection, states):
-    assert {finding.state for finding in select(document.findings, selection)} == states
+    shown = collect(document.report, ResourcePlaces(STACK.fleet_file), "stacks/lab.yaml", selection=selection)
+
+    assert {finding.state for finding in shown} == states
+    own = {finding.fingerprint for finding in shown}
+    others = [finding.fingerprint for finding in document.findings if finding.fingerprint in own]
+    assert [finding.fingerprint for finding in shown] == others

@@ -76,6 +76,10 @@ def test_the_order_of_lines_does_not_matter():
         '{"a":1,\n"b":{"c":2,\n"d":3}}\n',
         '{"a":{"x":",\\n"},\n"b":[1,\n"c"]}\n',
         '{"a":{"b":{\n "c":1\n}}}\n',
+        '{"a":{\n"b":{\n "c":1\n}}}\n',
+        '[{\n"b":{\n "c":1\n}}]\n',
+        '{"b":{\n "c":1\n},"d":{}}\n',
+        '{"b":{\n "c":1\n}}',
         '{\n  "a": {\n    "b": 1\n  }\n}\n',
     ],
 )
@@ -96,3 +100,12 @@ def test_an_entry_in_a_damaged_line_is_unknown():
     assert facts.file("/etc/8").mode == "0644"
     with pytest.raises(UnknownFact, match=r"facts.files has a value of another form than the probe writes"):
         facts.file("/etc/7")
+
+
+def test_hosts_with_equal_tables_share_what_was_decoded():
+    one = table.parse(table.dump({"files": FILES, "host": "one"}).encode())
+    other = table.parse(table.dump({"files": FILES, "host": "other"}).encode())
+    third = table.parse(table.dump({"files": {**FILES, "/a": 0}, "host": "third"}).encode())
+
+    assert one["files"] is other["files"] and one["host"] != other["host"]
+    assert third["files"]["/a"] == 0 != one["files"]["/a"]

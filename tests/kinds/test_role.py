@@ -364,3 +364,32 @@ def test_hosts_with_equal_variables_share_only_what_does_not_depend_on_the_host(
     assert second == alone
     assert [entry.content for entry in second][:2] == ["two x", f"{SPEC.about.os} x"]
     assert [one is two for one, two in zip(first, second, strict=True)] == [False, True, False]
+
+
+def test_hosts_with_equal_variables_share_a_file_below_a_header_with_the_name_of_the_host():
+    templates = {
+        "toy/etc/a.j2": "# {{ host.name }}/toy: made\n{{ toy_text }} {{ host.os }}\n",
+        "toy/etc/b.j2": "# {{ host.name }}/toy: made\n{% for one in 'ab' %}\n{{ one }} {{ host.name }}\n{% endfor %}\n",
+        "toy/etc/c.j2": "# {{ host.name }}/toy: no header: {{ toy_text }}\n",
+        "toy/etc/d.j2": "# {{ host.name }}/toy: made\n# alpha: {{ toy_text }}\n",
+    }
+    claims = tuple({"file": f"/etc/{name}"} for name in "abcd")
+    source = RoleSource("toy", by_os={SPEC.about.os: {}}, claims=claims)
+    specs = [
+        with_variables(text="x").model_copy(
+            update={"host": name, "role": "toy", "about": SPEC.about.model_copy(update={"name": name})}
+        )
+        for name in ("alpha", "beta", "alpha")
+    ]
+    shared = Repository(templates, {"toy": source}, b"salt")
+    alone = [Repository(templates, {"toy": source}, b"salt") for _ in specs]
+
+    for spec, own in zip(specs, alone, strict=True):
+        entries = [each.entry for each in promises(spec, shared).items]
+        assert entries == [each.entry for each in promises(spec, own).items]
+        assert [each.content for each in entries] == [
+            shared.render(f"toy/etc/{name}.j2", **promises(spec, own).variables, host=spec.about) for name in "abcd"
+        ]
+        assert KIND.claims(spec, shared) == KIND.claims(spec, own)
+    [common] = shared.promises_cache.values()
+    assert common.with_header.keys() == {1, 4}

@@ -1,37 +1,14 @@
-"""An audit with everything that report formats print, and the selection of its findings."""
+"""An audit with everything that report formats print."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from fnmatch import fnmatchcase
 from itertools import groupby
 
 from rackwright.audit.formats.drawing import HostDrawing
 from rackwright.audit.formats.finding import SEVERITIES, STATES, Finding, exit_status
 from rackwright.audit.report import AuditReport
-from rackwright.core.contract import Severity
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The findings that a report shows; only they change the exit status."""
-
-    only: tuple[str, ...] = ()
-    """Patterns, each of a kind, resource, path or rule; empty for all."""
-    severity: Severity = "notice"
-    """Lightest severity that is shown."""
-
-    def matches(self, finding: Finding) -> bool:
-        """Return whether *finding* is shown.
-
-        A pattern of paths keeps each resource that was not reached: nothing is known about its paths.
-        """
-        names = (finding.kind, finding.resource, finding.path, finding.rule)
-        heavy = SEVERITIES.index(finding.severity) <= SEVERITIES.index(self.severity)
-        chosen = not self.only or any(fnmatchcase(name, pattern) for name in names for pattern in self.only)
-        hidden = finding.state == "not reached" and any(":" in pattern for pattern in self.only)
-        return heavy and (chosen or hidden)
 
 
 @dataclass(frozen=True)
@@ -76,11 +53,6 @@ class AuditDocument:
         """All notices, by resource or subject."""
         own = {result.name: result.notice for result in self.report.results if result.notice}
         return {**own, **self.report.notices}
-
-
-def select(findings: Iterable[Finding], selection: Selection) -> tuple[Finding, ...]:
-    """Return the findings that *selection* shows."""
-    return tuple(finding for finding in findings if selection.matches(finding))
 
 
 def mark_known(findings: Iterable[Finding], fingerprints: frozenset[str]) -> tuple[Finding, ...]:

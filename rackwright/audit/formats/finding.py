@@ -1,9 +1,12 @@
-"""Findings: the flat records that are the only input of all report formats."""
+"""Findings: the flat records that are the only input of all report formats, and their selection."""
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import translate
+from functools import cached_property
 from typing import Any, Literal
 
 from rackwright.audit.report import AuditReport, AuditResult, UndeclaredThing
@@ -79,38 +82,78 @@ class Finding:
         return self.file if self.line is None else f"{self.file}:{self.line}"
 
 
+@dataclass(frozen=True)
+class Selection:
+    """The findings that a report shows; only they change the exit status."""
+
+    only: tuple[str, ...] = ()
+    """Patterns, each of a kind, resource, path or rule; empty for all."""
+    severity: Severity = "notice"
+    """Lightest severity that is shown."""
+
+    def shows(self, type: str, resource: str, path: str, rule: str, severity: Severity) -> bool:
+        """Return whether a finding with these attributes is shown.
+
+        A pattern of paths keeps each resource that was not reached: nothing is known about its paths.
+        """
+        if SEVERITIES.index(severity) > SEVERITIES.index(self.severity):
+            return False
+        if not self.only or (path == EVERYTHING and any(":" in pattern for pattern in self.only)):
+            return True
+        return any(map(self._pattern.match, (_kind(type), resource, path, rule)))
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(translate, self.only)))
+
+
+ALL = Selection()
+"""The selection of all findings."""
 FileDiffs = Mapping[tuple[str, str], str]
 """Unified diffs of files, by resource and thing."""
 
 
 def collect(
-    report: AuditReport, places: ResourcePlaces, file: str, file_diffs: FileDiffs | None = None
+    report: AuditReport,
+    places: ResourcePlaces,
+    file: str,
+    file_diffs: FileDiffs | None = None,
+    selection: Selection = ALL,
 ) -> tuple[Finding, ...]:
-    """Return all findings of *report*, in the order of its resources, then those about undeclared things.
+    """Return the findings of *report* in the order of its resources, then those about undeclared things.
 
     Args:
         places: The lines of the fleet's file.
         file: Path of the fleet's file, relative to the project.
         file_diffs: Diffs of files of which the facts have digests only.
+        selection: The findings that are returned; a large fleet has many more than its report shows.
     """
-    undeclared = (_undeclared_finding(item, places, file) for item in report.undeclared)
-    return (*_collect(report.results, places, file, file_diffs or {}), *undeclared)
+    undeclared = (
+        _undeclared_finding(item, places, file)
+        for item in report.undeclared
+        if selection.shows(UNDECLARED, item.host, item.thing, item.rule, item.severity)
+    )
+    return (*_collect(report.results, places, file, file_diffs or {}, selection), *undeclared)
 
 
 def _collect(
-    results: Iterable[AuditResult], places: ResourcePlaces, file: str, file_diffs: FileDiffs
+    results: Iterable[AuditResult], places: ResourcePlaces, file: str, file_diffs: FileDiffs, selection: Selection
 ) -> Iterator[Finding]:
     for result in results:
+        kind = _kind(result.token)
         for item in result.differences:
-            yield _difference(result, item, places, file, file_diffs)
-        if result.not_reached:
+            rule = f"{kind}/{item.thing.partition(':')[0]}.{item.name}"
+            if selection.shows(result.token, result.name, item.path, rule, item.severity):
+                yield _difference(result, item, rule, places, file, file_diffs)
+        not_reached = f"{kind}/not-reached"
+        if result.not_reached and selection.shows(result.token, result.name, EVERYTHING, not_reached, "error"):
             yield Finding(
                 host=result.name.partition("/")[0],
                 resource=result.name,
                 type=result.token,
                 thing="",
                 path=EVERYTHING,
-                rule=f"{_kind(result.token)}/not-reached",
+                rule=not_reached,
                 state="not reached",
                 severity="error",
                 found=result.not_reached,
@@ -123,7 +166,7 @@ def _collect(
 
 
 def _difference(
-    result: AuditResult, item: Difference, places: ResourcePlaces, file: str, file_diffs: FileDiffs
+    result: AuditResult, item: Difference, rule: str, places: ResourcePlaces, file: str, file_diffs: FileDiffs
 ) -> Finding:
     state: State = "unknown" if item.is_unknown else "differs"
     found, wanted = _values(item)
@@ -134,7 +177,7 @@ def _difference(
         type=result.token,
         thing=item.thing,
         path=item.path,
-        rule=f"{_kind(result.token)}/{item.thing.partition(':')[0]}.{item.name}",
+        rule=rule,
         state=state,
         severity=item.severity,
         found=found,

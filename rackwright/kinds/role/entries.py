@@ -72,6 +72,8 @@ class FileEntry(Entry):
     """The whole content. An entry may have ``template`` instead, or neither: then the template of the same path."""
     mode: str = "0644"
     owner: str = "root:root"
+    rendered_from: str = ""
+    """Name of the template of the content; empty for a content of another origin."""
 
     def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"content": repository.digest(self.content), "mode": self.mode, "owner": self.owner}

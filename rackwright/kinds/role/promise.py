@@ -55,6 +55,20 @@ class Promise:
             self._claims.append(tuple(self._compute_claims(repository)))
         return self._claims[0]
 
+    def has_header(self, repository: Repository) -> bool:
+        """Return whether the promise is a file whose content begins with a header: see `Repository.header`."""
+        return isinstance(self.entry, FileEntry) and bool(repository.header(self.entry.rendered_from, ""))
+
+    def on_host(self, name: str, other: str, repository: Repository) -> "Promise":
+        """Return the promise of the host *name* for the host *other*, where only the header of its file differs."""
+        entry = self.entry
+        if not isinstance(entry, FileEntry) or not isinstance(entry.content, str):
+            return self
+        template = entry.rendered_from
+        body = entry.content.removeprefix(repository.header(template, name))
+        content = repository.header(template, other) + body
+        return replace(self, entry=entry.model_copy(update={"content": content}))
+
     def _compute_claims(self, repository: Repository) -> Iterator[Claim]:
         claim = self.entry.claim(repository)
         if not self.secret:
@@ -127,6 +141,10 @@ def promises(spec: RoleSpec, repository: Repository) -> Promises:
         if number in shared.entries:
             items += shared.entries[number]
             continue
+        if number in shared.with_header:
+            name, entries = shared.with_header[number]
+            items += (promise.on_host(name, spec.about.name, repository) for promise in entries)
+            continue
         host.is_used = False
         try:
             entries = tuple(_render_promises(source, raw, own, public, repository, reason))
@@ -138,7 +156,10 @@ def promises(spec: RoleSpec, repository: Repository) -> Promises:
             ) from error
         items += entries
         if shared.scopes is not None and not host.is_used:
-            shared.entries[number] = entries
+            if any(promise.has_header(repository) for promise in entries):
+                shared.with_header[number] = spec.about.name, entries
+            else:
+                shared.entries[number] = entries
     internal = {name: own[name] for name in source.names if name.startswith("__")}
     return Promises(source, {**variables, **internal}, tuple(items), unknown_secrets)
 
@@ -156,6 +177,10 @@ class HostNames:
         if name not in self.SHARED:
             self.is_used = True
         return getattr(self._about, name)
+
+    def header(self, template: str, repository: Repository) -> str:
+        """Return the header of *template*, without a note of the use: `Promise.on_host` replaces it."""
+        return repository.header(template, self._about.name)
 
     def __str__(self) -> str:
         self.is_used = True
@@ -178,6 +203,8 @@ class SharedPromises:
     """None before the first host, and if names depend on the host."""
     entries: dict[int, tuple[Promise, ...]] = field(default_factory=dict)
     """Promises by the number of their entry."""
+    with_header: dict[int, tuple[str, tuple[Promise, ...]]] = field(default_factory=dict)
+    """The same for entries with files whose header depends on the host, with the name of that host."""
 
 
 def _shared_key(spec: RoleSpec) -> str:
@@ -312,7 +339,8 @@ def _entry(source: RoleSource, raw: Mapping[str, Any], names: Names, repository:
         raise UnknownSecret.SecretAccessed
     if sort == "file" and "content" not in values:
         template = values.pop("template", f"{source.name}{values['file']}.j2")
-        values["content"] = repository.render(template, **names)
+        values["rendered_from"] = template
+        values["content"] = names["host"].header(template, repository) + repository.render_body(template, **names)
     return SORTS[sort].model_validate(values)
 
 

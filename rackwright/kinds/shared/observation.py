@@ -18,17 +18,14 @@ def observe(observe_property: ObserveProperty, claims: Sequence[Claim], facts: F
     """Return the value of every property of every claim; several claims may have the same thing."""
     observation: dict[str, dict[str, Value]] = {}
     for claim in claims:
-        values = {name: _observe_or_unknown(observe_property, facts, name, claim) for name in claim.want}
-        observation.setdefault(claim.thing, {}).update(values)
+        sort, _, key = claim.thing.partition(":")
+        values = observation.setdefault(claim.thing, {})
+        for name in claim.want:
+            try:
+                values[name] = observe_property(facts, sort, key, name, claim)
+            except UnknownFact as reason:
+                values[name] = UnknownValue(str(reason))
     return observation
-
-
-def _observe_or_unknown(observe_property: ObserveProperty, facts: Facts, name: str, claim: Claim) -> Value:
-    sort, key = claim.thing.split(":", 1)
-    try:
-        return observe_property(facts, sort, key, name, claim)
-    except UnknownFact as reason:
-        return UnknownValue(str(reason))
 
 
 def drive(facts: Facts, serial: str, name: str) -> Value:
