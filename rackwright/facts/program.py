@@ -10,10 +10,11 @@ PATH = "/usr/local/sbin/rackwright-probe"
 """Path at which role access installs the program; auditors may run it as root, without arguments."""
 _HEAD = '''\
 #!/usr/bin/python3 -ISXutf8
-"""Prints the facts of this host and changes nothing: the probe of rackwright, as `rackwright audit` sends it by SSH.
+"""Prints the facts of this host: the probe of rackwright, as `rackwright audit` sends it by SSH.
 
-rackwright writes this file, and restores it after a change. The program takes no arguments. Its standard input is the
-fleet's key of the printed digests, as 2 to 64 hex digits.
+It changes nothing, and writes only /var/cache/rackwright/digests, which makes the next probe faster. rackwright writes
+this file, and restores it after a change. The program takes no arguments. Its standard input is the fleet's key of the
+printed digests, as 2 to 64 hex digits.
 """
 import re, sys, types
 

@@ -30,6 +30,7 @@ MODULES = (
             "block",
             "encryption",
             "units",
+            "digest_cache",
             "system",
             "credentials",
             "netlink",

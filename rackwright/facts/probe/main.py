@@ -1,4 +1,4 @@
-"""The entry point of the probe, which reads all facts of a host and changes nothing."""
+"""The entry point of the probe, which reads all facts of a host and writes nothing but its own digest cache."""
 
 from __future__ import annotations
 

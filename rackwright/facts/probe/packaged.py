@@ -12,7 +12,7 @@ import re
 from typing import Any, Iterable
 
 from rackwright.facts.probe.observe import ReadError, attempt, listing, read, read_untrusted
-from rackwright.facts.probe.system import DPKG_STATUS, FILE_BYTES, dpkg_status
+from rackwright.facts.probe.system import DPKG_STATUS, FILE_BYTES, dpkg_status, field
 
 DPKG_INFO = "/var/lib/dpkg/info"
 UCF = "/var/lib/ucf/hashfile"
@@ -49,13 +49,13 @@ VENDOR_FOLDERS = (
 """Folders of packages outside /etc, whose files take effect by themselves."""
 DROP_INS = ".d"
 """End of the names of folders with drop-ins in a vendor's folder."""
-MERGED = re.compile(r"^/usr(?=/lib/)")
-"""Prefix that dpkg's lists may lack: packages older than the merged /usr install to /lib."""
+USR, MERGED_FOLDER = b"/usr", b"/usr/lib/"
+"""Prefix that dpkg's lists may lack, and where: packages older than the merged /usr install to /lib."""
 MERGED_PROGRAM = re.compile(r"^/usr(?=/s?bin/|/lib/)")
-BASE = re.compile(r"^Priority: (required|important)$", re.M)
+BASE = ("required", "important")
 """Priorities of the packages of every system. Source: Debian Policy 2.5."""
-NAMES = re.compile(r"^(Package|Architecture): (.*)$", re.M)
-CONFFILE = re.compile(r"^ (/\S.*) ([0-9a-f]{32})(?: obsolete)?(?: remove-on-upgrade)?$", re.M)
+CONFFILES = "\nConffiles:\n"
+CONFFILE = re.compile(r" (/\S.*) ([0-9a-f]{32})(?: obsolete)?(?: remove-on-upgrade)?")
 
 
 def unpackaged_paths(root: str, files: dict[str, Any]) -> list[str]:
@@ -67,10 +67,12 @@ def unpackaged_paths(root: str, files: dict[str, Any]) -> list[str]:
     vendor = [f"{folder}/{name}" for folder in VENDOR_FOLDERS for name in vendor_names(root + folder)]
     paths = [path for path in files if path.startswith(LOCAL)] + vendor
     known = {*conffiles(root), *ucf_digests(root)}
-    # two names of each file, of which dpkg's lists have one
-    names = {path: {os.fsencode(path), os.fsencode(MERGED.sub("", path))} for path in paths if path not in known}
-    left = without_installed(root, {name for both in names.values() for name in both})
-    return sorted(path for path, both in names.items() if both <= left)
+    names = {os.fsencode(path): path for path in paths if path not in known}
+    # dpkg's lists have one of two names of a file in /usr/lib
+    others = {name[len(USR) :]: name for name in names if name.startswith(MERGED_FOLDER)}
+    left = without_installed(root, {*names, *others})
+    installed = {name for other, name in others.items() if other not in left}
+    return sorted(path for name, path in names.items() if name in left and name not in installed)
 
 
 def vendor_names(folder: str) -> list[str]:
@@ -103,9 +105,8 @@ def base_programs(root: str, programs: Iterable[str]) -> list[str]:
     """Return those of *programs* that belong to a package that every system of the distribution has."""
     paths: set[str] = set()
     for paragraph in dpkg_status(root + DPKG_STATUS).split("\n\n"):
-        if BASE.search(paragraph):
-            fields = dict(NAMES.findall(paragraph))
-            paths.update(file_list(root, fields.get("Package", ""), fields.get("Architecture", "")))
+        if field(paragraph, "Priority") in BASE:
+            paths.update(file_list(root, field(paragraph, "Package"), field(paragraph, "Architecture")))
     return sorted(path for path in programs if path in paths or MERGED_PROGRAM.sub("", path) in paths)
 
 
@@ -120,7 +121,14 @@ def file_list(root: str, package: str, architecture: str) -> list[str]:
 
 def conffiles(root: str) -> dict[str, str]:
     """Return the digest (MD5) with which packages installed their configuration files, by path."""
-    return dict(CONFFILE.findall(dpkg_status(root + DPKG_STATUS)))
+    digests = {}
+    for part in dpkg_status(root + DPKG_STATUS).split(CONFFILES)[1:]:
+        for line in part.split("\n"):
+            if not line.startswith(" "):
+                break
+            if match := CONFFILE.fullmatch(line):
+                digests[match[1]] = match[2]
+    return digests
 
 
 def ucf_digests(root: str) -> dict[str, str]:

@@ -10,9 +10,10 @@ import re
 import stat
 from functools import lru_cache
 from glob import glob
-from typing import Any
+from typing import Any, Callable
 
 from rackwright.facts.digest import digest
+from rackwright.facts.probe.digest_cache import DigestCache
 from rackwright.facts.probe.observe import (
     ReadError,
     attempt,
@@ -148,18 +149,22 @@ def debian_packages(status: str, state: str = " installed") -> dict[str, str]:
     for paragraph in status.split("\n\n"):
         if state not in paragraph and not paragraph.startswith("Package: dpkg\n"):
             continue  # for speed: the regular expression on thousands of paragraphs is slow
-        fields = dict(FIELD.findall(paragraph))
-        status_field = fields.get("Status", "")
-        if fields.get("Package") == "dpkg" and status_field.endswith(" installed"):
-            native.add(fields["Architecture"])
+        status_field = field(paragraph, "Status")
+        if paragraph.startswith("Package: dpkg\n") and status_field.endswith(" installed"):
+            native.add(field(paragraph, "Architecture"))
         if status_field.endswith(state):
-            rows.append((fields["Package"], fields["Architecture"], fields["Version"]))
+            rows.append(tuple(field(paragraph, name) for name in ("Package", "Architecture", "Version")))
     return {
         name if architecture in native else f"{name}:{architecture}": version for name, architecture, version in rows
     }
 
 
-FIELD = re.compile(r"^(Package|Status|Architecture|Version): (.*)$", re.M)
+def field(paragraph: str, name: str) -> str:
+    """Return the value of a field of one line; empty without it. A regular expression takes ten times as long."""
+    start = 0 if paragraph.startswith(f"{name}: ") else paragraph.find(f"\n{name}: ") + 1
+    if start == 0 and not paragraph.startswith(f"{name}: "):
+        return ""
+    return paragraph[start + len(name) + 2 :].partition("\n")[0]
 
 
 def rpm_packages() -> dict[str, str]:
@@ -193,10 +198,12 @@ def tree(root: str, salt: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return all files below the roots and those of the locales, and all directories including the roots."""
     files: dict[str, Any] = {}
     directories: dict[str, Any] = {}
+    cache = DigestCache(root, salt, lambda path, status: content_digest(root + path, status, salt))
     for top in FILE_ROOTS:
-        walk(root, top, None, salt, files, directories)
+        walk(root, top, None, cache.digest, files, directories)
     for top in REWRITTEN_ROOTS:
         walk(root, top, None, None, files, directories)
+    cache.save()
     return {**files, **locales(root)}, directories
 
 
@@ -209,12 +216,21 @@ def locales(root: str) -> dict[str, Any]:
     for name in names:
         path = f"{LOCALES}/{name}" + ("" if os.path.islink(f"{root}{LOCALES}/{name}") else f"/{LOCALE_FILE}")
         if os.path.lexists(root + path):
-            found[path] = attempt(file, *os.path.split(root + path), None)
+            found[path] = attempt(file, root, path, None)
     return found
 
 
+ReadDigest = Callable[[str, os.stat_result], Any]
+"""A function of the path below the root, and the file's status, that returns the digest or why it is unknown."""
+
+
 def walk(
-    root: str, folder: str, device: int | None, salt: bytes | None, files: dict[str, Any], directories: dict[str, Any]
+    root: str,
+    folder: str,
+    device: int | None,
+    read_digest: ReadDigest | None,
+    files: dict[str, Any],
+    directories: dict[str, Any],
 ) -> None:
     """Add every file below *folder* to *files*, every unreadable folder with the reason, and each to *directories*.
 
@@ -244,34 +260,48 @@ def walk(
     for child in entries:
         path = f"{folder}/{child.name}"
         if child.is_dir(follow_symlinks=False):
-            walk(root, path, status.st_dev, salt, files, directories)
+            walk(root, path, status.st_dev, read_digest, files, directories)
         else:
-            files[path] = attempt(file, root + folder, child.name, salt)
+            files[path] = attempt(file, root, path, read_digest)
 
 
-def file(folder: str, name: str, salt: bytes | None) -> dict[str, Any]:
-    """Return digest, mode, owner and time of a file; without *salt* the digest is unknown."""
-    status = os.lstat(f"{folder}/{name}")
-    content = attempt(content_digest, folder, name, status, salt) if salt else unknown_value("rewritten by the system")
+def file(root: str, path: str, read_digest: ReadDigest | None) -> dict[str, Any]:
+    """Return digest, mode, owner and time of a file; without *read_digest* the digest is unknown."""
+    status = os.lstat(root + path)
+    if read_digest is None:
+        content = unknown_value("rewritten by the system")
+    elif stat.S_ISLNK(status.st_mode):
+        content = attempt(link_digest, root + path)
+    else:
+        content = read_digest(path, status)
     return {"digest": content, **entry(status)}
 
 
 def entry(status: os.stat_result) -> dict[str, Any]:
     return {
-        "mode": f"{stat.S_IMODE(status.st_mode):04o}",
+        "mode": mode_text(status.st_mode),
         "owner": owner_name(status.st_uid, status.st_gid),
         "mtime_ns": status.st_mtime_ns,
     }
 
 
-def content_digest(folder: str, name: str, status: os.stat_result, salt: bytes) -> str:
-    if stat.S_ISLNK(status.st_mode):
-        target = os.readlink(f"{folder}/{name}")
-        return f"-> {target}{MISSING}" if dangles(folder, target) else f"-> {target}"
+@lru_cache(maxsize=None)
+def mode_text(mode: int) -> str:
+    return f"{stat.S_IMODE(mode):04o}"
+
+
+def link_digest(path: str) -> str:
+    """Return the target of a link, in the place of a digest."""
+    target = os.readlink(path)
+    return f"-> {target}{MISSING}" if dangles(os.path.dirname(path), target) else f"-> {target}"
+
+
+def content_digest(path: str, status: os.stat_result, salt: bytes) -> str:
     if not stat.S_ISREG(status.st_mode):
         raise ReadError("neither a file nor a link")
     if status.st_size > FILE_BYTES:
         raise ReadError("larger than 1 MiB")
+    folder, _, name = path.rpartition("/")
     return digest(read_untrusted(folder, name, FILE_BYTES), salt)
 
 

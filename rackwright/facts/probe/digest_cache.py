@@ -1,0 +1,138 @@
+"""The digests of files that did not change since an earlier probe: the only file that the probe writes to a host.
+
+A digest is used again if device, inode, size, mtime and ctime of the file are those of the earlier probe. Accounts can
+set mtime, but the kernel alone sets ctime, at every change of a file. Only root can set the clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import time
+from typing import Any, Callable
+
+from rackwright.facts.probe.observe import attempt
+
+FOLDER, NAME = "/var/cache/rackwright", "digests"
+SETTLED_SECONDS = 3600.0
+"""Age of the last change from which a digest is kept. A write to a mapped page that is still dirty changes no ctime.
+
+The kernel writes dirty pages after 30 s (vm.dirty_expire_centisecs); the next write to the page then sets ctime.
+"""
+FILESYSTEMS = frozenset(("btrfs", "ext2", "ext3", "ext4", "f2fs", "xfs", "zfs"))
+"""Filesystems that write dirty pages back, and whose times this kernel sets; neither is true of tmpfs, NFS or FUSE."""
+BYTES = 64 << 20
+"""Maximum size of the file."""
+STALE_SECONDS = 600
+"""Age of the half-written file of a probe that was killed."""
+PURPOSE = b"rwcache1"
+"""Separates the file's own digest from the digests of other files under the same key. Source: RFC 7693, section 2.8."""
+
+
+class DigestCache:
+    """The digests of the earlier probe, and those of this one."""
+
+    def __init__(self, root: str, salt: bytes, compute: Callable[[str, os.stat_result], str]) -> None:
+        """
+        Args:
+            compute: Returns the digest of the content of a file: the path below *root*, and its status.
+        """
+        self._path, self._salt, self._compute = f"{root}{FOLDER}/{NAME}", salt, compute
+        self._settled_ns = int((time.time() - SETTLED_SECONDS) * 1e9)
+        self._devices = kept_devices() if may_keep(root) else frozenset()
+        self._earlier = load(self._path, salt) if self._devices else {}
+        self._current: dict[str, str] = {}
+
+    def digest(self, path: str, status: os.stat_result) -> Any:
+        """Return the digest of the file *path*, or why it is unknown.
+
+        Args:
+            status: The status of the file from before its content is read, so that a later change shows.
+        """
+        if status.st_ctime_ns > self._settled_ns or status.st_dev not in self._devices:
+            return attempt(self._compute, path, status)
+        state = f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_dev} "
+        line = self._earlier.get(path, "")
+        if not line.startswith(state):
+            computed = attempt(self._compute, path, status)
+            if not isinstance(computed, str):
+                return computed
+            line = state + computed
+        self._current[path] = line
+        return line[len(state) :]
+
+    def save(self) -> None:
+        """Write the digests for the next probe; a host without room for them only has none."""
+        if self._devices and self._current != self._earlier:
+            with contextlib.suppress(OSError):
+                write(self._path, self._current, self._salt)
+
+
+def may_keep(root: str) -> bool:
+    """Return whether this process is root's, and makes a folder that only root can write."""
+    folder = root + FOLDER
+    try:
+        if os.geteuid() != 0 or not is_of_root(os.lstat(os.path.dirname(folder)), stat.S_IFDIR, 0o022):
+            return False
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        return is_of_root(os.lstat(folder), stat.S_IFDIR, 0o077)
+    except OSError:
+        return False
+
+
+def is_of_root(status: os.stat_result, kind: int, forbidden: int) -> bool:
+    """Return whether root owns a file of this *kind*, and its mode has none of the *forbidden* bits."""
+    return stat.S_IFMT(status.st_mode) == kind and status.st_uid == 0 and not status.st_mode & forbidden
+
+
+def kept_devices() -> frozenset[int]:
+    """Return the numbers of the devices with one of FILESYSTEMS."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        rows = [line.partition(" - ") for line in file]
+    numbers = [row[0].split()[2].split(":") for row in rows if row[2].split(" ", 1)[0] in FILESYSTEMS]
+    return frozenset(os.makedev(int(major), int(minor)) for major, minor in numbers)
+
+
+def load(path: str, salt: bytes) -> dict[str, str]:
+    """Return the digests in the file *path*; empty if another account than root could have written it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return {}
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not is_of_root(status, stat.S_IFREG, 0o177) or status.st_nlink != 1 or status.st_size > BYTES:
+            return {}
+        mark, _, content = file.read(BYTES).partition(b"\n")
+    if mark != keyed_mark(content, salt):
+        return {}  # another fleet's, or damaged
+    digests: dict[str, str] = json.loads(content)
+    return digests
+
+
+def write(path: str, digests: dict[str, str], salt: bytes) -> None:
+    """Write *digests* to the file *path*, whole or not at all; do nothing while another probe writes it."""
+    temporary = f"{path}.new"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        if time.time() - os.lstat(temporary).st_mtime > STALE_SECONDS:
+            os.unlink(temporary)
+        return
+    try:
+        content = json.dumps(digests, separators=(",", ":")).encode()
+        with open(descriptor, "wb") as file:
+            file.write(keyed_mark(content, salt) + b"\n" + content)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def keyed_mark(content: bytes, salt: bytes) -> bytes:
+    """Return the digest under the fleet's key that the file begins with."""
+    return hashlib.blake2s(content, key=salt, person=PURPOSE).hexdigest().encode()
