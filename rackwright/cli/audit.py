@@ -1,5 +1,6 @@
 """The commands audit and digests."""
 
+import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     HostFacts = Iterator[tuple[str, Facts | UserError]]
 
+OBJECTS_AT_ONCE = 2_000_000
+"""Objects after which the garbage collector runs: the facts of 64 hosts at once have as many, and no cycles."""
 app = typer.Typer()
 """The commands of this module; they stand among those of the stack."""
 
@@ -182,6 +185,7 @@ def digests(stack: StackName) -> None:
 
 def run(stack: "Stack", options: Options, source: FactsSource, digests: Path | None, tracking: str) -> int:
     """Print or write the audit of *stack*, and return its exit status."""
+    gc.set_threshold(OBJECTS_AT_ONCE, 50, 1000)
     from rackwright.audit import report
     from rackwright.audit.digests import load
     from rackwright.audit.formats.finding import Selection
