@@ -25,7 +25,8 @@ Heads = Annotated[
         "--heads",
         metavar="PLACE",
         envvar="RACKWRIGHT_LOG_HEADS",
-        help="Second place with copied heads: a path, ssh://[USER@]HOST[:PORT]/PATH, or git+URL[#BRANCH].",
+        help="Second place with copied heads: a path, ssh://[USER@]HOST[:PORT]/PATH, "
+        "git+URL[#BRANCH], or s3+https://HOST[:PORT]/BUCKET[/PREFIX].",
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""Second places for heads: a file, a file on another host over SSH, and a branch of a Git remote."""
+"""Second places for heads: a file, a file on another host over SSH, a branch of a Git remote, and a bucket."""
 
 import os
 import re
@@ -12,10 +12,11 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from rackwright.errors import Diagnostic, HostUnreachable, SetupError
+from rackwright.log.bucket import LockedBucket
 
 VARIABLE = "RACKWRIGHT_LOG_HEADS"
 """The environment variable with the second place."""
-FORMS = "a path, ssh://[USER@]HOST[:PORT]/PATH, or git+URL[#BRANCH]"
+FORMS = "a path, ssh://[USER@]HOST[:PORT]/PATH, git+URL[#BRANCH], or s3+https://HOST[:PORT]/BUCKET[/PREFIX]"
 BRANCH = "rackwright-log-heads"
 GIT_FILE = "heads.jsonl"
 SECONDS = 60
@@ -64,6 +65,8 @@ def parse_place(text: str) -> Place:
         if parts.hostname and not parts.hostname.startswith("-") and parts.path.strip("/"):
             destination = f"{parts.username}@{parts.hostname}" if parts.username else parts.hostname
             return RemoteFile(text, destination, _port(parts.netloc), unquote(parts.path))
+    elif bucket := LockedBucket.parse(text):
+        return bucket
     elif text and "://" not in text:
         return LocalFile(Path(text).expanduser())
     problem = f"{text!r} is no second place" if text else "no second place is named"

@@ -165,7 +165,7 @@ def test_a_commit_of_another_writer_is_no_obstacle(
         ("git+git@host:x.git#b", GitBranch("git+git@host:x.git#b", "git@host:x.git", "b")),
     ],
 )
-def test_a_second_place_has_one_of_three_forms(text: str, place: Place) -> None:
+def test_a_second_place_has_one_of_several_forms(text: str, place: Place) -> None:
     assert parse_place(text) == place
 
 
