@@ -7,7 +7,7 @@ from rackwright.facts.facts import Facts
 
 NOT_COMPARED = frozenset(
     (
-        *("format", "taken_at", "salt_id", "covers"),
+        *("format", "taken_at", "finished_at", "clock_offset_seconds", "salt_id", "covers"),
         *("hardware", "gpu_driver", "gpus", "xids", "accelerator_users", "redirecting_bridges"),
         *("mappings", "luks_headers", "luks_copies", "tpm", "credentials"),
         *(
@@ -49,7 +49,7 @@ MISSING = object()
 """The value of a key that one of two mappings lacks."""
 
 
-UNCOMPARABLE = frozenset(("format", "taken_at", "salt_id", "covers"))
+UNCOMPARABLE = frozenset(("format", "taken_at", "finished_at", "salt_id", "covers"))
 """Parts of the raw facts that describe the probe, not the host."""
 
 

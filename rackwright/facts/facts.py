@@ -201,6 +201,8 @@ class Facts(
         return plain(self._raw)
 
     taken_at = Fact(float, "Time of the observation in seconds since 1970, by the host's clock.")
+    finished_at = Fact(float, "Time of its end in seconds since 1970, by the host's clock.")
+    clock_offset_seconds = Fact(float, "Least offset of the host's clock from the caller's; negative if it is behind.")
 
     @cached_property
     def identity(self) -> IdentityFacts:

@@ -16,6 +16,8 @@ UUID_TEXT = "the file has the UUID of an array or a filesystem; `texts` compares
 VOLATILE: Mapping[tuple[str, ...], str] = {
     ("boot_id",): "the kernel makes one at each start",
     ("taken_at",): "the time of the observation",
+    ("finished_at",): "the time of the end of the observation",
+    ("clock_offset_seconds",): "a measurement of this moment",
     ("measures",): "results of the last qualification",
     ("readings",): "temperatures, speeds and clocks of this moment",
     ("modules",): "the kernel loads modules when it needs them",

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from rackwright.errors import Diagnostic, HostUnreachable, StepFailed, UserError
 from rackwright.facts import probe, program
+from rackwright.facts.clock import with_clock_offset
 from rackwright.facts.facts import Facts
 from rackwright.hosts.session import NotDone, Session, WaitInterrupted
 from rackwright.hosts.transport import Connection, ConnectionLost
@@ -335,10 +336,12 @@ class Hosts:
         argv = (program.PATH,) if looks else probe.command()
         with self._slots:
             stdin = program.stdin(self._salt) if looks else stdin
+            started = time.time()
             result = connection.run(argv, stdin, PROBE_SECONDS)
+            ended = time.time()
         if result.status:
             raise connection.command_error(argv, result)
-        return probe.parse(result.stdout, connection.endpoint.host)
+        return with_clock_offset(probe.parse(result.stdout, connection.endpoint.host), started, ended)
 
     def _retry_if_dropped(self, state: _State, work: Callable[[Connection], T]) -> T:
         """Do the read-only *work*, and repeat it once over a new connection if the connection was lost."""

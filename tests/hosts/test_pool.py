@@ -307,3 +307,11 @@ def test_an_unreachable_host_is_tried_again_on_request(rack):
 
     assert not hosts.unreachable()
     hosts.close()
+
+
+def test_the_clock_of_a_host_is_compared_with_that_of_this_computer(rack, hosts):
+    rack["gpu-01"].set_facts({**RAW, "finished_at": 0.0})
+    assert hosts.facts("gpu-01", fresh=True).clock_offset_seconds < -1e9
+
+    rack["gpu-01"].set_facts({**RAW, "finished_at": 1e10})
+    assert hosts.facts("gpu-01", fresh=True).clock_offset_seconds > 1e9

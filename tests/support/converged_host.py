@@ -35,7 +35,8 @@ def with_unrecorded(raw: dict[str, Any]) -> dict[str, Any]:
     """Return *raw* with the facts that no probe read when it was recorded: no packet filter, export or principal."""
     for login in raw["login_keys"].values():
         login.update(principals={}, principals_command="none", methods=[])
-    return {**raw, "packet_filters": [], "nfs_exports": [], "kernel_names": {}, "gpus": [], "secure_boot": None}
+    later = {"packet_filters": [], "nfs_exports": [], "kernel_names": {}, "gpus": [], "secure_boot": None}
+    return {**raw, **later, "clock_offset_seconds": 0.0}
 
 
 def declared(**wants: Mapping[str, Any]) -> HostDeclaration:

@@ -54,6 +54,7 @@ OTHERS: dict[str, Any] = {
     "redirecting_bridges": [],
     "kernel_parameters": [],
     "measures": {"chrony.offset_seconds": 0.0},
+    "clock_offset_seconds": 0.0,
     "hardware": {"cpus": 2, "memory_bytes": 1 << 30, "pci": []},
 }
 """Facts that kinds read as well."""

@@ -110,6 +110,19 @@ OFFSET_SECONDS = 0.05
 """Largest offset of a clock that certificates, object stores and etcd take without trouble."""
 
 
+def clock_of_caller(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the clock of a host that differs from the clock of the computer that read the host."""
+    offset = facts.clock_offset_seconds
+    if abs(offset) > CALLER_OFFSET_SECONDS:
+        side = "ahead of" if offset > 0 else "behind"
+        text = f"the clock of the host is {abs(round(offset, -1)):.0f} s {side} the clock of the computer that read it"
+        yield Finding("fact:clock_offset_seconds", text)
+
+
+CALLER_OFFSET_SECONDS = 10.0
+"""Largest difference of two clocks: a third of the 30 s that a one-time password of RFC 6238 is valid."""
+
+
 def dkms_leftovers(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     for name in facts.table("dkms"):
         versions = facts.dkms(name)
@@ -234,6 +247,16 @@ RULES = (
         "minio/docs#778; rook/rook#2286",
         clock,
         scope="hardware",
+    ),
+    Rule(
+        "RW-130",
+        "The clock differs by at most 10 s from the clock of the computer that reads the host.",
+        "the clock",
+        "One-time passwords and certificates are refused, and times in reports and logs are wrong.",
+        "Compare `date -u` on both: set the wrong clock, and check the time servers of that computer",
+        "RFC 6238, section 5.2; minio/docs#778",
+        clock_of_caller,
+        scope="kernel",
     ),
     Rule(
         "RW-126",

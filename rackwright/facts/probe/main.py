@@ -139,4 +139,5 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "servers": isolate("servers", servers.servers, root) if os.path.exists(root + servers.SERVERS) else {},
         "measures": measures.measures(),
         **gpus.gpus(root),
+        "finished_at": time.time(),  # the last value, so that little time passes until the caller reads its own clock
     }

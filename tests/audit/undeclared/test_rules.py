@@ -216,6 +216,7 @@ FOUND: dict[str, tuple[Change, str]] = {
     "RW-122": (unpackaged("/etc/nccl.conf"), "file:/etc/nccl.conf"),
     "RW-124": (several(driver, put("kernel.numa_balancing", "1", "sysctls")), "sysctl:kernel.numa_balancing"),
     "RW-125": (put("chrony.offset_seconds", -0.2, "measures"), "fact:chrony.offset_seconds"),
+    "RW-130": (put("clock_offset_seconds", -3600.4), "fact:clock_offset_seconds"),
     "RW-127": (unpackaged("/etc/pip.conf"), "file:/etc/pip.conf"),
     "RW-129": (
         put("methods", "publickey,keyboard-interactive", "login_keys", "rackwright"),
