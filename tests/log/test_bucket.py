@@ -65,7 +65,7 @@ def test_each_head_is_copied_once(log, place):
     assert copied(log, place) == (2, None, ())
 
 
-def test_nobody_takes_a_head_back(server, log, place):
+def test_no_account_takes_a_head_back(server, log, place):
     copy_head(log.path, place)
     client = server.client()
     assert isinstance(place, LockedBucket)
