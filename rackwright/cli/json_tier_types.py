@@ -125,6 +125,9 @@ class RestoreTest(TypedDict):
     """Number of its files."""
     bytes: int
     """Size of all files."""
+    canary: str
+    """Outputs of a published model: `same`, `recorded`, `different`, or the reason why they were not compared; empty
+    for any other archive."""
 
 
 class RestoreTests(TypedDict):

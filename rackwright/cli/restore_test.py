@@ -12,10 +12,12 @@ from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import AsJson, StackName
 from rackwright.cli.tier import open_bucket
+from rackwright.errors import SetupError
 
 if TYPE_CHECKING:
     from rackwright.cli.json_tier_types import RestoreTests
     from rackwright.tiering.bucket import Bucket
+    from rackwright.tiering.canary import Canary, NoOutputs
     from rackwright.tiering.restore_test import TestResult
 
 app = typer.Typer()
@@ -38,9 +40,12 @@ def test_restore(
 ) -> None:
     """Restore an archive of each bucket into a temporary directory, and load its files.
 
-    The bucket keeps the result. `audit` reports a failed test, and one that is older than `restore_test_days`.
+    A published model computes its outputs for fixed inputs. The first test records them in the bucket beside the
+    manifest, and each later one compares. The bucket keeps the result. `audit` reports a failed test, and one that is
+    older than `restore_test_days`.
 
-    Exit status: 0 restored and loaded, 1 damaged, 2 refused, 3 the store was not reached, 4 failed.
+    Exit status: 0 restored and loaded, 1 damaged or with other outputs, 2 refused, 3 the store was not reached,
+    4 failed.
     """
     from rackwright.cli import recording
     from rackwright.tiering import restore_test
@@ -57,11 +62,10 @@ def test_restore(
                 project.notify(f"{bucket.where('')} has no archive, so nothing was tested")
                 continue
             with tempfile.TemporaryDirectory(prefix="rackwright-", dir=scratch) as directory:
-                result = restore_test.run(bucket, name, Path(directory), time.time, project.notify)
+                result = restore_test.run(bucket, name, Path(directory), time.time, project.notify, _infer)
             results[bucket.where(name)] = result
             if not as_json:
-                outcome = f"{result.files} files restored and loaded" if result.passed else result.problem
-                terminal.show(f"{bucket.where(name)}: {outcome}")
+                terminal.show(f"{bucket.where(name)}: {_outcome(result)}")
     if as_json:
         tests: RestoreTests = {
             "tests": [
@@ -71,12 +75,40 @@ def test_restore(
                     "problem": each.problem,
                     "files": each.files,
                     "bytes": each.bytes,
+                    "canary": each.canary,
                 }
                 for where, each in results.items()
             ]
         }
         terminal.show_json(tests)
     raise typer.Exit(0 if all(each.passed for each in results.values()) else 1)
+
+
+def _outcome(result: "TestResult") -> str:
+    if not result.passed:
+        return result.problem
+    outputs = {"": "", "same": ", outputs as recorded", "recorded": ", outputs recorded for the next test"}
+    return f"{result.files} files restored and loaded{outputs.get(result.canary, ', outputs not compared')}"
+
+
+def _infer(directory: Path) -> "Canary | NoOutputs":
+    """Return the outputs of the published model in *directory*, or the reason for none."""
+    import json
+
+    from rackwright.iteration import process
+    from rackwright.tiering.canary import Canary, NoOutputs
+    from rackwright.toolchain import workloads
+
+    try:
+        python = workloads.serving(project.notify).python
+    except SetupError as error:
+        return NoOutputs(str(error), is_loadable=True)
+    lines: list[str] = []
+    status, last = process.run(python, ("workloads.serving.model_outputs", str(directory)), lines.append)
+    try:
+        return Canary.model_validate(json.loads(last))
+    except ValueError:
+        return NoOutputs("; ".join(lines[:2]) or f"the program ended with {status}")
 
 
 def _random_archive(bucket: "Bucket") -> str | None:

@@ -1,4 +1,4 @@
-"""Restore tests: an archive goes into an empty directory, every file is read, and the bucket keeps the result."""
+"""Restore tests: an archive is restored and loaded, its outputs are compared, and the bucket keeps the result."""
 
 import json
 import struct
@@ -11,11 +11,13 @@ from pathlib import Path
 from rackwright.errors import UserError
 from rackwright.progress import Progress
 from rackwright.schema.object_store import RESTORE_TEST
-from rackwright.tiering import archive
+from rackwright.tiering import archive, canary
 from rackwright.tiering.bucket import Bucket, store_errors
 from rackwright.tiering.directory import LocalDirectory
 from rackwright.tiering.manifest import ArchiveDamaged
 
+MODEL = "model.json"
+"""The file that makes a directory a published model."""
 HEADER_MAX = 100 << 20
 """Maximum bytes of the header of a safetensors file. Source: safetensors, MAX_HEADER_SIZE."""
 
@@ -34,32 +36,68 @@ class TestResult:
     """The first thing that is wrong; empty after a passed test."""
     files: int = 0
     bytes: int = 0
+    canary: str = ""
+    """The comparison of the model's outputs: `same`, `recorded` at this first test, `different`, or the reason why
+    there was none; empty for an archive that is no published model."""
 
 
-def run(bucket: Bucket, name: str, scratch: Path, now: Callable[[], float], progress: Progress) -> TestResult:
+def run(
+    bucket: Bucket,
+    name: str,
+    scratch: Path,
+    now: Callable[[], float],
+    progress: Progress,
+    infer: canary.Infer | None = None,
+) -> TestResult:
     """Restore the archive *name* into *scratch*, load every file, and note the result in the bucket.
+
+    The model of an archive computes its canary: the outputs for fixed inputs. The first test records them, and each
+    later one compares.
 
     Args:
         scratch: An empty directory of this computer.
         now: The clock, in seconds of the epoch.
+        infer: Returns the outputs of the model in a directory; None compares no outputs.
 
     Raises:
         EndpointUnreachable: the store does not answer; no result was noted.
         StepFailed: the store refuses the result.
     """
     files = size = 0
-    problem = ""
+    problem = outcome = ""
     try:
         manifest = archive.load_manifest(bucket, name)
         files, size = len(manifest.files), manifest.size
         archive.restore(bucket, manifest, LocalDirectory(scratch), progress)
         problem = next((text for file in manifest.files if (text := load_problem(scratch, file.path))), "")
+        if infer and not problem and (scratch / MODEL).is_file():
+            progress("compare the outputs of the model")
+            outcome, problem = _compare_outputs(bucket, name, infer(scratch))
     except ArchiveDamaged as error:
         problem = str(error)
-    result = TestResult(name, now(), not problem, problem, files, size)
+    result = TestResult(name, now(), not problem, problem, files, size, outcome)
     with store_errors(bucket):
         bucket.client.put_object(Bucket=bucket.name, Key=RESTORE_TEST, Body=json.dumps(asdict(result)).encode())
     return result
+
+
+def _compare_outputs(bucket: Bucket, name: str, actual: canary.Canary | canary.NoOutputs) -> tuple[str, str]:
+    """Return the outcome of the canary, and the problem; the problem is empty without a difference.
+
+    Raises:
+        ArchiveDamaged: the recorded canary cannot be read.
+    """
+    with store_errors(bucket):
+        recorded = canary.find(bucket, name)
+        if isinstance(actual, canary.NoOutputs):
+            lost = recorded is not None and not actual.is_loadable
+            return actual.reason, f"the model has no outputs any more: {actual.reason}" if lost else ""
+        if recorded is None:
+            canary.record(bucket, name, actual)
+            return "recorded", ""
+    if found := canary.difference(recorded, actual):
+        return "different", f"{found}; recorded with {recorded.runtime}, now {actual.runtime}"
+    return "same", ""
 
 
 def load_problem(directory: Path, path: str) -> str:

@@ -11,8 +11,9 @@ import pytest
 
 from rackwright.endpoints import s3_facts
 from rackwright.schema.object_store import RESTORE_TEST
-from rackwright.tiering import archive, restore_test
+from rackwright.tiering import archive, canary, restore_test
 from rackwright.tiering.bucket import Bucket
+from rackwright.tiering.canary import Canary, NoOutputs
 from rackwright.tiering.directory import LocalDirectory
 
 NOW = 1_800_000_000.0
@@ -74,8 +75,14 @@ def archived(bucket: Bucket, directory: Path, files: dict[str, bytes]) -> None:
     archive.move(bucket, archive.plan(bucket, "model-1", source), source, False, None, lambda text: None)
 
 
-def outcome(bucket: Bucket, scratch: Path) -> restore_test.TestResult:
-    return restore_test.run(bucket, "model-1", scratch, lambda: NOW, lambda text: None)
+def outcome(bucket: Bucket, scratch: Path, *computed: Canary | NoOutputs) -> restore_test.TestResult:
+    """Return the result of a test; the model of the archive has the outputs *computed*, or no runtime compares any."""
+    infer = (lambda directory: computed[0]) if computed else None
+    return restore_test.run(bucket, "model-1", scratch, lambda: NOW, lambda text: None, infer)
+
+
+def computed(*values: float, name: str = "scores") -> Canary:
+    return Canary(runtime="ONNX Runtime", outputs={name: values})
 
 
 def facts(bucket: Bucket, server) -> object:
@@ -117,3 +124,59 @@ def test_another_object_in_the_place_of_the_result_is_unknown(bucket, server):
     bucket.client.put_object(Bucket=bucket.name, Key=RESTORE_TEST, Body=b"[]")
 
     assert facts(bucket, server) == {"unknown": f"{RESTORE_TEST} is no result of a test"}
+
+
+def test_the_first_test_records_the_outputs_of_a_model_and_the_next_compares(bucket, server, tmp_path):
+    archived(bucket, tmp_path / "model", WHOLE)
+
+    assert outcome(bucket, tmp_path / "1", computed(0.5, -2.0)).canary == "recorded"
+    assert outcome(bucket, tmp_path / "2", computed(0.51, -2.0)).canary == "same"
+    result = outcome(bucket, tmp_path / "3", computed(0.5, -1.9))
+
+    assert (result.passed, result.canary) == (False, "different")
+    assert result.problem.startswith("value 1 of the output scores is -1.9, and -2 in the canary; ")
+    assert facts(bucket, server) == {"at": NOW, "passed": False}
+
+
+def test_a_model_that_has_no_outputs_any_more_fails(bucket, tmp_path):
+    archived(bucket, tmp_path / "model", WHOLE)
+    here, elsewhere = NoOutputs("no such runtime"), NoOutputs("nothing is installed", is_loadable=True)
+
+    assert outcome(bucket, tmp_path / "1", here).passed
+    assert outcome(bucket, tmp_path / "2", computed(1)).canary == "recorded"
+    assert outcome(bucket, tmp_path / "3", elsewhere).passed
+    result = outcome(bucket, tmp_path / "4", here)
+
+    assert (result.passed, result.problem) == (False, "the model has no outputs any more: no such runtime")
+
+
+def test_an_archive_without_a_model_has_no_canary(bucket, tmp_path):
+    archived(bucket, tmp_path / "model", {"notes": b"any"})
+
+    assert outcome(bucket, tmp_path / "scratch", computed(1)).canary == ""
+
+
+def test_a_changed_canary_fails(bucket, tmp_path):
+    archived(bucket, tmp_path / "model", WHOLE)
+    bucket.client.put_object(Bucket=bucket.name, Key=canary.key("model-1"), Body=b"[]")
+
+    assert "the object is no canary" in outcome(bucket, tmp_path / "scratch", computed(1)).problem
+
+
+@pytest.mark.parametrize(
+    ("actual", "problem"),
+    [
+        (computed(1.0, 2.0), ""),
+        (computed(1.0), "the output scores has 1 values, and the canary 2"),
+        (computed(1.0, 2.0, name="y"), "the model has the outputs y, and the canary scores"),
+        (computed(1.0, float("nan")), "value 1 of the output scores is nan, and 2 in the canary"),
+    ],
+)
+def test_outputs_are_compared(actual, problem):
+    assert canary.difference(computed(1.0, 2.0), actual) == problem
+
+
+def test_outputs_that_are_no_numbers_are_the_same():
+    nothing = computed(float("nan"), float("inf"))
+
+    assert canary.difference(nothing, nothing) == ""
