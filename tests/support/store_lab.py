@@ -96,14 +96,18 @@ class StoreLab(Lab):
 
 
 @contextmanager
-def store_lab(log: Log) -> Iterator[StoreLab]:
-    """Yield a lab with the store made and its buckets declared."""
+def store_lab(log: Log, workloads: bool = False) -> Iterator[StoreLab]:
+    """Yield a lab with the store made and its buckets declared.
+
+    Args:
+        workloads: Whether hosts use this computer's environment of the workloads.
+    """
     if os.geteuid() != 0:
         pytest.skip("containers need root")
     directory = log.empty_directory()
     pem = certificates(directory, [ADDRESSES[GATEWAY], ADDRESSES[DISKS]])
     text = json.dumps(fleet(pem), indent=1)
-    with StoreLab(directory / "project", text, log, STACK, containers=HOSTS) as lab:
+    with StoreLab(directory / "project", text, log, STACK, containers=HOSTS, workloads=workloads) as lab:
         lab.pulumi("stack", "init", status=0)
         lab.set_secret("store_tls", pem["host.key"])
         lab.start()
