@@ -30,6 +30,7 @@ from rackwright.cli import (
     run,
     server,
     tier,
+    tier_bench,
     twin,
     upgrade,
 )
@@ -54,6 +55,7 @@ app.add_typer(log.app, name="log", rich_help_panel=CHECK)
 app.add_typer(run.app, name="run", rich_help_panel=MODELS)
 app.add_typer(server.app, name="server", rich_help_panel=MODELS)
 tier.app.add_typer(restore_test.app)
+tier.app.add_typer(tier_bench.app)
 app.add_typer(tier.app, name="tier", rich_help_panel=OPERATE)
 app.add_typer(access.app)
 app.add_typer(adopt.app)

@@ -61,6 +61,7 @@ OUTPUTS: Mapping[str, Any] = {
     "server status": ServerData,
     "stacks": json_types.StackList,
     "status": json_types.StackStatus,
+    "tier bench": json_tier_types.TierBench,
     "tier move": json_tier_types.ArchiveData | json_tier_types.PlacementResult,
     "tier plan": json_tier_types.TransferPlan | json_tier_types.PlacementPlan,
     "tier restore": json_tier_types.ArchiveData,

@@ -135,3 +135,61 @@ class RestoreTests(TypedDict):
 
     tests: Sequence[RestoreTest]
     """One for each bucket with an archive."""
+
+
+class SpeedData(TypedDict):
+    """The speed of a tier, or of a bucket from a host."""
+
+    place: str
+    """The tier as `HOST:MOUNT`, or the bucket with the host that used it."""
+    bytes: int
+    """Size of the file."""
+    write_seconds: float
+    """Seconds until the file was written and on the drive, or in the store."""
+    read_seconds: float
+    """Seconds until the file was read from there."""
+
+
+class TierMonthData(TypedDict):
+    """The cost of a tier for a month."""
+
+    tier: str
+    """Name of the tier."""
+    bytes: int
+    """Usable bytes."""
+    per_tb: float
+    """Cost of a TB for a month, without the fixed cost of the tier."""
+    total: float
+    """Cost of the tier for a month."""
+
+
+class CostComparison(TypedDict):
+    """The monthly costs of the tiers, and of the fastest tier alone."""
+
+    currency: str
+    """Currency of all costs."""
+    tiers: Sequence[TierMonthData]
+    """Each tier."""
+    total: float
+    """Cost of all tiers."""
+    fastest: str
+    """Name of the fastest tier."""
+    fastest_alone: float
+    """Cost of the fastest tier with the capacity of all tiers."""
+    saving: float
+    """Saved share of the cost of the fastest tier alone; negative if the tiers cost more."""
+    break_even_tb: float | None
+    """Data in TB from which the tiers cost less; null if they never do."""
+    break_even_price_per_tb: float
+    """Price of a TB of the fastest tier below which that tier alone costs less."""
+
+
+class TierBench(TypedDict):
+    """The speed of tiers and buckets, and the costs that the fleet declares."""
+
+    speeds: Sequence[SpeedData]
+    """Each tier of each host, and each bucket without retention from each host."""
+    costs: CostComparison | None
+    """The costs; null if the fleet declares none."""
+    unreachable: Sequence[str]
+    """Errors of hosts without an answer."""

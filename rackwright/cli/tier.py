@@ -210,13 +210,22 @@ def _bytes_per_second(text: str | None) -> int | None:
     Raises:
         DeclarationError: *text* is no size.
     """
+    return None if text is None else parse_bytes(text, "--bandwidth")
+
+
+def parse_bytes(text: str, option: str) -> int:
+    """Return the bytes of the size *text*.
+
+    Raises:
+        DeclarationError: *text* is no size.
+    """
     from rackwright.schema.problem import Problem
     from rackwright.schema.units import parse_size
 
     try:
-        return None if text is None else parse_size(text)
+        return parse_size(text)
     except Problem as problem:
-        raise DeclarationError(problem.at("--bandwidth")) from None
+        raise DeclarationError(problem.at(option)) from None
 
 
 def _require_bucket(bucket: str | None) -> str:

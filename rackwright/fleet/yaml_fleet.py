@@ -30,6 +30,7 @@ from rackwright.schema.problem import Keys, Problem, hint
 from rackwright.schema.profile import HardwareProfile, unknown_profile
 from rackwright.schema.rollout import Rollout
 from rackwright.schema.ssh import Ssh
+from rackwright.schema.tier_costs import Costs
 from rackwright.schema.tier_placement import PlacementRule
 from rackwright.schema.tier_placement import problems as placement_problems
 
@@ -65,6 +66,8 @@ class FleetFile(FleetHead):
     """Buckets in these object stores, by name."""
     placement: dict[Name, PlacementRule] = Field(default_factory=dict)
     """Rules that move directories to another tier or to a bucket, by name."""
+    costs: Costs | None = None
+    """Capacity and prices of the tiers, which `rackwright tier bench` compares."""
 
 
 class PartialHost(Host):
@@ -126,6 +129,7 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
         object_stores=common.object_stores,
         buckets=common.buckets,
         placement=common.placement,
+        costs=common.costs,
     )
 
 

@@ -12,6 +12,7 @@ from rackwright.schema.port import Nic
 from rackwright.schema.profile import Bus, DriveClass, HardwareProfile
 from rackwright.schema.ssh import Login, Ssh
 from rackwright.schema.tier import Encryption, Scrub, Tier
+from rackwright.schema.tier_costs import Costs, TierCost
 from rackwright.schema.units import Size
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Bond",
     "Bucket",
     "Bus",
+    "Costs",
     "Credentials",
     "Dns",
     "Drive",
@@ -42,5 +44,6 @@ __all__ = [
     "Size",
     "Ssh",
     "Tier",
+    "TierCost",
     "Vlan",
 ]

@@ -20,6 +20,7 @@ from rackwright.schema.rollout import Rollout
 from rackwright.schema.run import Run
 from rackwright.schema.secret import Key
 from rackwright.schema.server import Server
+from rackwright.schema.tier_costs import Costs
 from rackwright.schema.tier_placement import PlacementRule
 
 MD_NAME_MAX = 32
@@ -47,6 +48,8 @@ class Fleet(Schema):
     """Buckets in these object stores, by name."""
     placement: dict[Name, PlacementRule] = Field(default_factory=dict)
     """Rules that move directories to another tier or to a bucket, by name."""
+    costs: Costs | None = None
+    """Capacity and prices of the tiers, which `rackwright tier bench` compares."""
     uses: str | None = None
     """File of the fleet that declares the hosts; this fleet then has only runs and servers on them."""
     key: Key = Field(default_factory=lambda: {"secret": "training_key"})

@@ -19,7 +19,7 @@ from rackwright.tiering.meter import Meter
 from rackwright.tiering.placement import Item, Listing
 
 PACKAGE = "rackwright.tiering.onhost"
-PROGRAM = ("tree", "transfer", "placing")
+PROGRAM = ("tree", "transfer", "speed", "placing")
 """Modules of the program; the last one runs."""
 PARTS_MAX = 10_000
 """Maximum number of parts of an upload. Source: the limits of Amazon S3, multipart upload."""
@@ -109,6 +109,15 @@ class HostDirectory:
         limit = meter.bytes_per_second
         for _ in self._run(None, meter, do="relocate", target=target, mount=mount, bytes_per_second=limit):
             pass
+
+    def measure(self, path: str, size: int) -> tuple[float, float]:
+        """Write *size* bytes to the new file *path*, which stays, and return the seconds of the write and of a read.
+
+        Raises:
+            StepFailed: the file exists, or the tier has no room for twice its size.
+        """
+        [*_, last] = self._run(do="measure", path=path, bytes=size)
+        return float(last["write_seconds"]), float(last["read_seconds"])
 
     def _get(
         self, do: str, bucket: Bucket, archive: str, files: Sequence[ArchivedFile], meter: Meter

@@ -34,7 +34,7 @@ RECORDED = {
         "host forget",
     ),
     *("host reidentify", "inventory", "rebuild", "restore", "run stop", "server iterate", "server promote"),
-    *("server rollback", "tier move", "twin reset", "up"),
+    *("server rollback", "tier bench", "tier move", "twin reset", "up"),
 }
 """Commands that write entries."""
 WITHOUT_ENTRIES = {

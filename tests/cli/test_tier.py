@@ -1,13 +1,17 @@
 """The commands of the cold tier, on a project with a stand-in for its object store."""
 
 import contextlib
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
 
-from rackwright.cli import project, recording, tier
+from rackwright.cli import project, recording, tier, tier_bench
 from rackwright.errors import ChangeRefused, DeclarationError
+from rackwright.schema.tier_costs import Costs
 from rackwright.stack import Stack
 from tests.support.object_store import Server, seaweedfs, store_stack
 from tests.support.recorded_hosts import STORED
@@ -61,3 +65,33 @@ def test_a_move_without_a_terminal_needs_yes(directory, monkeypatch):
 def test_an_undeclared_bucket_is_refused_with_a_near_name(directory):
     with pytest.raises(DeclarationError, match="Write models"):
         tier.plan_("rack", str(directory), "model")
+
+
+COSTS = {
+    "fastest": "hot",
+    "currency": "EUR",
+    "months": 60,
+    "tiers": {
+        "hot": {"capacity": "10TB", "price_per_tb": 120, "monthly_per_tb": 1},
+        "cold": {"capacity": "90TB", "price_per_tb": 30},
+    },
+}
+
+
+def test_costs_are_compared_without_a_measurement(stack, monkeypatch, capsys):
+    fleet = stack.fleet.model_copy(update={"costs": Costs.model_validate(COSTS)})
+    monkeypatch.setattr(project, "stack", lambda name: replace(stack, fleet=fleet))
+
+    with pytest.raises(typer.Exit) as ended:
+        tier_bench.bench("rack", costs_only=True, as_json=True)
+
+    costs = json.loads(capsys.readouterr().out)["costs"]
+    assert ended.value.exit_code == 0
+    assert (costs["total"], costs["fastest_alone"]) == pytest.approx((10 * 3 + 90 * 0.5, 100 * 3))
+
+
+def test_a_fleet_without_costs_or_tiers_is_refused():
+    with pytest.raises(DeclarationError, match="the fleet declares no costs"):
+        tier_bench.bench("rack", costs_only=True)
+    with pytest.raises(DeclarationError, match="no host has a tier"):
+        tier_bench.bench("rack", yes=True)

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from rackwright.tiering.onhost.speed import measure_speed
 from rackwright.tiering.onhost.transfer import OPERATIONS, Limiter, blocks, emit, measure, write_through
 from rackwright.tiering.onhost.transfer import delete as delete_files
 from rackwright.tiering.onhost.transfer import main as run
@@ -37,7 +38,8 @@ LINKS = ("cwd", "root", "exe")
 
 
 def main(job: dict[str, Any]) -> None:
-    OPERATIONS.update({"list": list_directories, "relocate": relocate, "delete": delete})
+    more = {"list": list_directories, "relocate": relocate, "delete": delete, "measure": measure_speed}
+    OPERATIONS.update(more)
     run(job)
 
 
