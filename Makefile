@@ -84,7 +84,7 @@ accept: $(TEST) toolchain ## Check the acceptance lines (docs/acceptance.md). ON
 	@$(RUN) $(ACCEPT) --only '$(ONLY)'
 
 .PHONY: bench
-bench: $(TEST) toolchain workloads ## Measure starts of the command line, previews of simulated hosts, audits of them and of snapshots, hosts that hang, a further host, what roles cost on containers, looks at drives and changes of tiers, training's loop, launchers, checkpoints and serving beside others.
+bench: $(TEST) toolchain workloads ## Measure starts of the command line, previews of simulated hosts, audits of them and of snapshots, hosts that hang, a further host, what roles cost on containers, looks at drives and changes of tiers, training's loop, launchers, checkpoints, serving and loading from each tier beside others.
 	@$(RUN) $(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.audit
@@ -100,6 +100,7 @@ bench: $(TEST) toolchain workloads ## Measure starts of the command line, previe
 	@$(WORKLOADS) $$python -m benchmarks.checkpoint .rackwright/bench
 	@$(WORKLOADS) $$python -m benchmarks.loading
 	@$(WORKLOADS) $$python -m benchmarks.streaming
+	@$(BIN)/python -m benchmarks.cold
 
 .PHONY: gpu
 gpu: ## Check everything that needs an NVIDIA GPU, in at most 8 minutes; without one, what a processor can. JSON=run.json

@@ -50,6 +50,12 @@ def test_roles_are_measured():
     assert smallest("benchmarks", "roles")["applied"][0]["hosts"] == 1
 
 
+def test_loading_from_each_tier_is_measured():
+    ratios = smallest("benchmarks.cold")["ratios"]
+    assert ratios["cold"].keys() == {"rackwright", "boto3", "raw"}
+    assert ratios["drive"].keys() == ratios["drive, cached"].keys() >= {"rackwright", "raw"}
+
+
 def test_forwarding_is_measured():
     [ways] = smallest("benchmarks.forwarding").values()
     assert ways["rackwright"]["per_second"] > 0

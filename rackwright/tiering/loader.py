@@ -1,0 +1,85 @@
+"""The loader of large objects: several requests at once for parts of one object, whose digest follows in order."""
+
+import hashlib
+import mmap
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+from rackwright.tiering.bucket import Bucket
+from rackwright.tiering.meter import Meter
+
+STREAMS = 8
+PART_BYTES = 16 << 20
+BUFFER_BYTES = 256 << 10
+"""Bytes of one copy from a stream, which stay in the processor's cache."""
+Put = Callable[[int, memoryview], object]
+"""A function that keeps bytes of an object from an offset on."""
+
+
+class ObjectChanged(Exception):
+    """The object has another size, or a part of it ended early."""
+
+
+def fetch(bucket: Bucket, key: str, size: int, put: Put, meter: Meter) -> Iterator[tuple[int, int]]:
+    """Pass the object *key* to *put*, and yield the first and last byte of each part, in order, when it is complete.
+
+    Args:
+        size: Bytes of the object.
+
+    Raises:
+        ObjectChanged: the object has another size.
+        botocore.exceptions.ClientError: the store refuses a request, or has no such object.
+    """
+    parts = [(first, min(first + PART_BYTES, size)) for first in range(0, size, PART_BYTES)]
+
+    def get(part: tuple[int, int]) -> tuple[int, int]:
+        _get(bucket, key, size, part, put, meter)
+        return part
+
+    with ThreadPoolExecutor(STREAMS) as pool:
+        futures = [pool.submit(get, part) for part in parts]
+        try:
+            for future in futures:
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def load(bucket: Bucket, key: str, size: int, meter: Meter) -> tuple[mmap.mmap, str]:
+    """Return the object *key* in memory, with its SHA-256.
+
+    Args:
+        size: Bytes of the object, at least 1.
+
+    Raises:
+        ObjectChanged: the object has another size.
+        botocore.exceptions.ClientError: the store refuses a request, or has no such object.
+    """
+    memory, digest = mmap.mmap(-1, size), hashlib.sha256()
+    view = memoryview(memory)
+
+    def put(offset: int, block: memoryview) -> None:
+        view[offset : offset + len(block)] = block
+
+    for first, last in fetch(bucket, key, size, put, meter):
+        digest.update(view[first:last])
+    return memory, digest.hexdigest()
+
+
+def _get(bucket: Bucket, key: str, size: int, part: tuple[int, int], put: Put, meter: Meter) -> None:
+    first, last = part
+    answer = bucket.client.get_object(Bucket=bucket.name, Key=key, Range=f"bytes={first}-{last - 1}")
+    buffer = memoryview(bytearray(BUFFER_BYTES))
+    with closing(answer["Body"]) as body:
+        if answer.get("ContentRange", "") != f"bytes {first}-{last - 1}/{size}":
+            raise ObjectChanged(key)
+        while first < last:
+            count = body.readinto(buffer[: min(BUFFER_BYTES, last - first)])
+            if not count:
+                raise ObjectChanged(key)
+            meter.limiter.wait(count)
+            put(first, buffer[:count])
+            meter.add(count)
+            first += count
