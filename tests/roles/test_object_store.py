@@ -100,7 +100,9 @@ def test_each_part_asks_for_a_certificate_and_a_token():
 def test_a_host_of_disks_has_no_names_and_no_gateway():
     made = promised(address="192.0.2.22", gateway="192.0.2.21")
 
-    assert [*commands(made)] == ["object-store-volume"]
+    assert {*commands(made)} == {"object-store-volume", "object-store-names"}
+    assert "-filer=192.0.2.21:8888" in commands(made)["object-store-names"]
+    assert not [path for path in files(promised()) if "names" in path]
     assert "-master=192.0.2.21:9333" in commands(made)["object-store-volume"]
 
 
@@ -145,7 +147,7 @@ class Parts:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(self.moved(text))
         self.commands = {name: [self.moved(each) for each in argv] for name, argv in commands(made).items()}
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def moved(self, text: str) -> str:
         """Return *text* with the paths and ports of this test."""
@@ -156,20 +158,31 @@ class Parts:
     def __enter__(self) -> "Parts":
         for part in ("master", "volumes", "filer"):
             (self.directory / "tier/object_store" / part).mkdir(parents=True)
-        weed = shutil.which("weed", path=str(Path(sys.executable).parent))
-        assert weed
         for name in ("master", "volume", "filer", "s3"):
-            with (self.directory / f"{name}.log").open("wb") as log:
-                argv = [weed, *self.commands[f"object-store-{name}"][1:]]
-                where = self.directory / "etc/seaweedfs"
-                self.processes.append(subprocess.Popen(argv, cwd=where, stdout=log, stderr=log, env={"HOME": "/"}))
-            wait_for(self.ports[{"master": "9333", "volume": "9340", "filer": "8888", "s3": "8333"}[name]])
+            self.start(name)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for process in reversed(self.processes):
-            process.kill()  # SeaweedFS 4.48: a filer may wait for ever for its clients
-            process.wait()
+        for name in reversed([*self.processes]):
+            self.stop(name)
+
+    @property
+    def program(self) -> list[str]:
+        weed = shutil.which("weed", path=str(Path(sys.executable).parent))
+        assert weed
+        return [weed]
+
+    def start(self, name: str) -> None:
+        """Start a part, and return when it listens."""
+        with (self.directory / f"{name}.log").open("ab") as log:
+            argv = [*self.program, *self.commands[f"object-store-{name}"][1:]]
+            where = self.directory / "etc/seaweedfs"
+            self.processes[name] = subprocess.Popen(argv, cwd=where, stdout=log, stderr=log, env={"HOME": "/"})
+        wait_for(self.ports[{"master": "9333", "volume": "9340", "filer": "8888", "s3": "8333"}[name]])
+
+    def stop(self, name: str) -> None:
+        self.processes[name].kill()  # SeaweedFS 4.48: a filer may wait for ever for its clients
+        self.processes[name].wait()
 
     def client(self, account: str, key: str) -> Any:
         url = f"https://127.0.0.1:{self.ports['8333']}"
@@ -247,8 +260,42 @@ def test_a_bucket_is_neither_made_by_an_upload_nor_deleted_with_its_objects(part
 
 def test_no_part_listens_elsewhere(parts):
     listing = subprocess.run(("ss", "-Hltnp"), capture_output=True, text=True, check=True).stdout
-    ids = {f"pid={process.pid}," for process in parts.processes}
+    ids = {f"pid={process.pid}," for process in parts.processes.values()}
     found = {line.split()[3] for line in listing.splitlines() if any(each in line for each in ids)}
 
     with_grpc = {port + 10000 for port in [*parts.ports.values()][:4]}
     assert found == {f"127.0.0.1:{port}" for port in {*parts.ports.values()} | with_grpc}
+
+
+# --- last, because it replaces the filer of the parts
+
+
+def test_a_copy_of_the_names_takes_the_place_of_lost_ones(parts):
+    client = parts.client("rackwright", "archive_key")
+    made = promised(address="127.0.0.2", gateway="127.0.0.1", data=str(parts.directory / "other"))
+    config = parts.directory / "names.toml"
+    config.write_text(files(made)[f"{CONFIGURED}/names.toml"])
+    copy = parts.directory / "other/object_store/names"
+    copy.mkdir(parents=True)
+    _, *arguments = (parts.moved(each) for each in commands(made)["object-store-names"])
+    argv = [*parts.program, *arguments[:-1], f"-config={config}"]
+    with subprocess.Popen(
+        argv, cwd=parts.directory / "etc/seaweedfs", stderr=subprocess.PIPE, env={"HOME": "/"}
+    ) as run:
+        assert run.stderr
+        client.put_object(Bucket="models", Key="copied", Body=b"weights")
+        assert any(b"+ /buckets/models/copied" in line for line in run.stderr), "the copy has ended"
+        run.terminate()
+
+    own = parts.directory / "tier/object_store/filer"
+    parts.stop("filer")
+    shutil.rmtree(own)
+    parts.start("filer")
+    with pytest.raises(client.exceptions.ClientError):
+        client.get_object(Bucket="models", Key="copied")
+    parts.stop("filer")
+    shutil.rmtree(own)
+    shutil.copytree(copy, own)
+    parts.start("filer")
+
+    assert client.get_object(Bucket="models", Key="copied")["Body"].read() == b"weights"

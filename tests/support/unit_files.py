@@ -47,6 +47,10 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
     "rdma": {"acs": "off"},
 }
 """Variables without which a role writes no unit, or nothing at all."""
+FURTHER: Mapping[str, Mapping[str, Any]] = {
+    "object_store": {"address": "192.0.2.22", "gateway": "192.0.2.21"},
+}
+"""Variables of a second host of a role, which has units that the first has not."""
 ROOT_OWNED = re.compile(
     r"/(etc|usr|bin|sbin|boot|opt/rackwright|var/cache|var/lib/(totp|rackwright/owners)|var/log/rackwright)/"
 )
@@ -77,17 +81,21 @@ def _of_roles() -> Iterator[tuple[str, str]]:
         if not any(template.startswith(f"{name}/") for template in templates()):
             continue
         variables = {**NEEDED.get(name, {}), **({UNVERIFIED: ACCEPTED} if source.unverified_reason else {})}
-        about = AboutHost(name="alpha", os=next(iter(source.by_os)), profile="virtual")
-        fleet = AboutFleet(name="lab")
-        spec = RoleSpec(host="alpha", role=name, identity={}, about=about, fleet=fleet, variables=variables)
-        for entry in promises(spec, REPOSITORY).entries:
-            if (
-                isinstance(entry, FileEntry)
-                and isinstance(entry.content, str)
-                and entry.file.startswith(UNITS)
-                and entry.file.endswith(".service")
-            ):
-                yield f"{name}{entry.file}.j2", entry.content
+        for more in ({}, *([FURTHER[name]] if name in FURTHER else ())):
+            yield from _of_role(name, next(iter(source.by_os)), {**variables, **more})
+
+
+def _of_role(name: str, os: Any, variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    about, fleet = AboutHost(name="alpha", os=os, profile="virtual"), AboutFleet(name="lab")
+    spec = RoleSpec(host="alpha", role=name, identity={}, about=about, fleet=fleet, variables=dict(variables))
+    for entry in promises(spec, REPOSITORY).entries:
+        if (
+            isinstance(entry, FileEntry)
+            and isinstance(entry.content, str)
+            and entry.file.startswith(UNITS)
+            and entry.file.endswith(".service")
+        ):
+            yield f"{name}{entry.file}.j2", entry.content
 
 
 def _of_tiers() -> Iterator[tuple[str, str]]:
