@@ -127,6 +127,7 @@ def restore(
     Raises:
         ChangeRefused: a file is there with another content; nothing was written.
         ArchiveDamaged: an object is missing or has another content; that file was not written.
+        StepFailed: a file cannot be written.
     """
     present = {each.file.path: each.file for each in to.files()}
     wanted = _by_path(manifest)
@@ -139,7 +140,11 @@ def restore(
     progress(f"download {len(missing)} files, {format_size(size)}")
     with store_errors(bucket):
         meter = Meter(progress, "downloaded", size, bytes_per_second)
-        came = to.download(bucket, manifest.name, missing, meter) if missing else {}
+        try:
+            came = to.download(bucket, manifest.name, missing, meter) if missing else {}
+        except OSError as error:
+            help = "Make room, and run the same command again; it continues with the missing files"
+            raise StepFailed(Diagnostic(str(to), f"a file cannot be written: {error}", help=help)) from error
     _compare(bucket, manifest, {**{file.path: file for file in mine}, **came})
 
 

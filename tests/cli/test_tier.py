@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -13,6 +14,7 @@ from rackwright.cli import project, recording, tier, tier_bench
 from rackwright.errors import ChangeRefused, DeclarationError
 from rackwright.schema.tier_costs import Costs
 from rackwright.stack import Stack
+from tests.support.host_program import LocalHost
 from tests.support.object_store import Server, seaweedfs, store_stack
 from tests.support.recorded_hosts import STORED
 
@@ -95,3 +97,24 @@ def test_a_fleet_without_costs_or_tiers_is_refused():
         tier_bench.bench("rack", costs_only=True)
     with pytest.raises(DeclarationError, match="no host has a tier"):
         tier_bench.bench("rack", yes=True)
+
+
+def test_tiers_and_buckets_without_retention_are_measured(stack, server, tmp_path, monkeypatch, capsys):
+    if "backups" not in {each["Name"] for each in server.client().list_buckets()["Buckets"]}:
+        server.client().create_bucket(Bucket="backups")
+    hosts = {"gpu-01": SimpleNamespace(tiers={"hot": SimpleNamespace(mount=str(tmp_path))})}
+    measured = replace(stack, fleet=stack.fleet.model_copy(update={"hosts": hosts}))
+    pool = SimpleNamespace(connection=lambda name: LocalHost())
+    monkeypatch.setattr(project, "stack", lambda name: measured)
+    monkeypatch.setattr(project, "connect_hosts", lambda loaded: contextlib.nullcontext(pool))
+
+    with pytest.raises(typer.Exit) as ended:
+        tier_bench.bench("rack", size="1MiB", yes=True, as_json=True)
+
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    places = [each["place"] for each in document["speeds"]]
+    assert (ended.value.exit_code, document["costs"]) == (0, None)
+    assert places == [f"gpu-01:{tmp_path}", "s3://backups from gpu-01"]
+    assert "bucket models is not measured, because its objects are under retention" in printed.err
+    assert list(tmp_path.iterdir()) == []

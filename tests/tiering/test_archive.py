@@ -1,5 +1,6 @@
 """Directories to a bucket and back, on a real SeaweedFS: nothing is lost by interruptions, damage or changes."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -179,3 +180,14 @@ def test_a_directory_with_links_is_refused_with_each_of_them(tmp_path):
         LocalDirectory(tmp_path).files()
 
     assert len(refused.value.diagnostics) == 2
+
+
+def test_a_full_disk_ends_a_restore_with_an_error_of_ours(bucket, directory, tmp_path, monkeypatch):
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    moved(bucket, directory)
+    monkeypatch.setattr(LocalDirectory, "download", full)
+
+    with pytest.raises(StepFailed, match=r"a file cannot be written: .*No space left on device"):
+        restored(bucket, tmp_path / "back")
