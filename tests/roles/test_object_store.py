@@ -1,9 +1,11 @@
 """The role object_store: what it puts on a host, what it refuses, and what its parts answer to whom."""
 
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -277,15 +279,18 @@ def test_a_copy_of_the_names_takes_the_place_of_lost_ones(parts):
     config.write_text(files(made)[f"{CONFIGURED}/names.toml"])
     copy = parts.directory / "other/object_store/names"
     copy.mkdir(parents=True)
-    _, *arguments = (parts.moved(each) for each in commands(made)["object-store-names"])
-    argv = [*parts.program, *arguments[:-1], f"-config={config}"]
-    with subprocess.Popen(
-        argv, cwd=parts.directory / "etc/seaweedfs", stderr=subprocess.PIPE, env={"HOME": "/"}
-    ) as run:
+    command = [parts.moved(each).replace("$$", "$") for each in commands(made)["object-store-names"]]
+    program = next(number for number, each in enumerate(command) if each.endswith("/bin/weed"))
+    argv = [*command[:program], *parts.program, *command[program + 1 : -1], f"-config={config}"]
+    where = parts.directory / "etc/seaweedfs"
+    parts.stop("filer")  # the copy waits for a gateway that comes later
+    with subprocess.Popen(argv, cwd=where, stderr=subprocess.PIPE, env={"HOME": "/"}, start_new_session=True) as run:
         assert run.stderr
+        assert any(b"connection refused" in line for line in run.stderr)
+        parts.start("filer")
         client.put_object(Bucket="models", Key="copied", Body=b"weights")
         assert any(b"+ /buckets/models/copied" in line for line in run.stderr), "the copy has ended"
-        run.terminate()
+        os.killpg(run.pid, signal.SIGKILL)
 
     own = parts.directory / "tier/object_store/filer"
     parts.stop("filer")
