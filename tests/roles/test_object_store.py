@@ -290,6 +290,9 @@ def test_a_copy_of_the_names_takes_the_place_of_lost_ones(parts):
         parts.start("filer")
         client.put_object(Bucket="models", Key="copied", Body=b"weights")
         assert any(b"+ /buckets/models/copied" in line for line in run.stderr), "the copy has ended"
+        # each name is printed before it is written, one after the other
+        client.put_object(Bucket="models", Key="later", Body=b"weights")
+        assert any(b"+ /buckets/models/later" in line for line in run.stderr), "the copy has ended"
         os.killpg(run.pid, signal.SIGKILL)
 
     own = parts.directory / "tier/object_store/filer"

@@ -76,10 +76,10 @@ class Copies:
 
     def recover_names(self, server: "Server", key: str) -> None:
         """Lose the names of all objects of *server*, and take them from the copy once it has *key*."""
-        end = time.monotonic() + READY_SECONDS
-        while key not in (self.directory / "names.log").read_text():
-            assert time.monotonic() < end, f"the copy of the names has no {key}"
-            time.sleep(0.2)
+        later = f"later-{time.monotonic_ns()}"  # each name is printed before it is written, one after the other
+        self._wait_for_name(key)
+        server.client().create_bucket(Bucket=later)
+        self._wait_for_name(later)
         names = self.processes.pop()
         names.terminate()
         names.wait()
@@ -89,6 +89,12 @@ class Copies:
         shutil.copytree(self.directory / "names", own)
         server.start()
         self.start_names()
+
+    def _wait_for_name(self, name: str) -> None:
+        end = time.monotonic() + READY_SECONDS
+        while name not in (self.directory / "names.log").read_text():
+            assert time.monotonic() < end, f"the copy of the names has no {name}"
+            time.sleep(0.2)
 
     def stop(self) -> None:
         for process in self.processes:
