@@ -15,7 +15,7 @@ from rackwright.tiering import loader
 from rackwright.tiering.bucket import DIGEST, Bucket
 from rackwright.tiering.manifest import ArchivedFile, SourceFile
 from rackwright.tiering.meter import Meter
-from rackwright.tiering.onhost.transfer import BLOCK_BYTES
+from rackwright.tiering.onhost.transfer import BLOCK_BYTES, measure, write_through
 
 AT_ONCE = 8
 LARGE_BYTES = 2 * loader.PART_BYTES
@@ -132,8 +132,8 @@ class LocalDirectory:
     def _read(self, place: Path) -> SourceFile:
         before, path = place.lstat(), place.relative_to(self.path).as_posix()
         with place.open("rb") as content:
-            digest, size = _digest(iter(lambda: content.read(BLOCK_BYTES), b""))
-        file = ArchivedFile(path=path, bytes=size, sha256=digest, mode=before.st_mode & 0o777)
+            found = measure(iter(lambda: content.read(BLOCK_BYTES), b""))
+        file = ArchivedFile(path=path, mode=before.st_mode & 0o777, **found)
         return SourceFile(file, before.st_mtime_ns)
 
     def _is_unchanged(self, source: SourceFile) -> bool:
@@ -169,9 +169,9 @@ class LocalDirectory:
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
             with replacing(place, file.mode) as target:
-                digest, size = _digest(_write_through(_limited_blocks(body, meter), target))
-                if digest != file.sha256:
-                    raise _WrongContent(file.model_copy(update={"bytes": size, "sha256": digest}))
+                found = measure(write_through(_limited_blocks(body, meter), target))
+                if found["sha256"] != file.sha256:
+                    raise _WrongContent(file.model_copy(update=found))
         except _WrongContent as wrong:
             return wrong.found
         return file
@@ -191,8 +191,7 @@ def read_back(bucket: Bucket, archive: str, files: Sequence[ArchivedFile], meter
         body = bucket.body(bucket.key(archive, file.path))
         if body is None:
             return None
-        digest, size = _digest(_limited_blocks(body, meter))
-        return file.model_copy(update={"bytes": size, "sha256": digest})
+        return file.model_copy(update=measure(_limited_blocks(body, meter)))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return _by_path(pool.map(read, files))
@@ -219,17 +218,3 @@ def _limited_blocks(body: Any, meter: Meter) -> Iterator[bytes]:
         meter.limiter.wait(len(block))
         meter.add(len(block))
         yield block
-
-
-def _write_through(blocks: Iterator[bytes], target: Any) -> Iterator[bytes]:
-    for block in blocks:
-        target.write(block)
-        yield block
-
-
-def _digest(blocks: Iterator[bytes]) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    for block in blocks:
-        digest.update(block)
-        size += len(block)
-    return digest.hexdigest(), size
