@@ -44,6 +44,7 @@ def _in_pods(stack: Stack, name: str, run: Run) -> Iterator[DeclaredResource]:
         processes=run.processes,
         mount=hosts[members[0]].tiers[run.checkpoints.tier].mount,
         data=run.data,
+        go_on=run.go_on,
         restart=run.restart == "on-failure",
         grace_seconds=run.grace_seconds,
         provenance=_provenance(stack, run, members),

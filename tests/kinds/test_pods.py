@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Absent, Command, Put, UnknownValue
+from rackwright.core.contract import Absent, Command, Plan, Put, UnknownValue
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.kinds.pods import PodFilesKind, PodFilesSpec, PodsKind, PodsSpec, image, roll_out
@@ -17,6 +17,7 @@ from rackwright.kinds.pods.objects import MANAGED_BY, objects
 from rackwright.kinds.pods.release import files, release_of
 from rackwright.kinds.pods.report import outcome
 from rackwright.kinds.pods.spec import RowsPart, RunPart, ServerPart, WorkloadPart
+from rackwright.kinds.shared.run_config import digest
 from tests.support.recorded_hosts import STACK
 
 REPOSITORY: Repository = STACK.repository
@@ -223,6 +224,88 @@ def test_a_removal_ends_once_nothing_is_left():
         PodsKind().removal(spec, Facts({}), REPOSITORY, True),
     ):
         assert plan.refusals and not plan.steps
+
+
+# --- a run that has finished
+
+OVER = {"conditions": {"Complete": ""}}
+LONGER = TRAINING.model_copy(update={"run": RUN.model_copy(update={"config": RUN.config.replace("10", "20")})})
+
+
+def replanned(workload: WorkloadPart, found: Facts) -> Plan:
+    spec = spec_of(workload)
+    claims = PodsKind().claims(spec, REPOSITORY)
+    return PodsKind().plan(spec, comparison.diff(claims, PodsKind().observe(claims, found)), found, REPOSITORY)
+
+
+def test_a_finished_run_does_not_run_again_for_other_settings_than_its_configuration():
+    """
+    As on hosts, where its files change and nothing starts. A run that still runs gets its jobs again.
+    """
+    larger = TRAINING.model_copy(update={"memory": 4 << 30})
+
+    assert differing(larger, facts(TRAINING, Job=OVER)) == []
+    assert "object:vision/Job/digits-launcher.spec.template.spec.containers[0].resources.limits.memory" in differing(
+        larger, facts(TRAINING)
+    )
+
+
+def test_a_finished_run_with_another_configuration_needs_a_line_in_the_fleet():
+    plan = replanned(LONGER, facts(TRAINING, Job=OVER))
+    assert plan.steps == ()
+    assert [each.problem for each in plan.refusals] == [
+        "the run has finished, and its declared configuration has changed"
+    ]
+    assert LONGER.run is not None
+    going_on = LONGER.model_copy(update={"run": LONGER.run.model_copy(update={"go_on": True})})
+    for workload, found in ((going_on, facts(TRAINING, Job=OVER)), (LONGER, facts(TRAINING))):
+        assert replanned(workload, found).refusals == () and len(replanned(workload, found).steps) == 2
+
+
+@pytest.mark.parametrize(("made_again", "workload"), [([], TRAINING), (["Job", "Job"], LONGER)])
+def test_only_another_configuration_makes_finished_jobs_again(monkeypatch, tmp_path, made_again, workload):
+    """
+    The other objects are set in both cases.
+    """
+    status = {"conditions": [{"type": "Complete", "status": "True"}], "ready": 2}
+    before = {roll_out.name(each): {**each, "status": status} for each in made(TRAINING).values()}
+    sent: list[tuple[str, str]] = []
+    monkeypatch.setattr(roll_out, "actual_object", lambda item: before[roll_out.name(item)])
+    monkeypatch.setattr(roll_out, "send", lambda verb, item: sent.append((verb, item["kind"])))
+    monkeypatch.setattr(roll_out, "kubectl", lambda *argv, **more: "")
+    path = tmp_path / "objects.json"
+    path.write_text(json.dumps({"items": [*made(workload).values()]}))
+
+    assert roll_out.main(str(path), "1") == 0
+    assert [kind for verb, kind in sent if verb == "create"] == made_again
+    assert ("replace", "Service") in sent
+
+
+def test_the_files_of_a_finished_run_keep_its_configuration():
+    """
+    The host of the launcher knows that the run has finished; any host knows another model.
+    """
+    model = TRAINING.model_copy(update={"run": RUN.model_copy(update={"config": '{"model": {"kind": "y"}}'})})
+    found = Facts(
+        {
+            **{name: {} for name in ("files", "directories", "owners", "servers", "users", "units")},
+            "identity": IDENTITY,
+            "covers": {"files": ["/etc", "/var/lib/rackwright"], "texts": [], "sysctls_left_out": []},
+            "images": {"containerd": []},
+            "mounts": [{"target": "/srv/warm", "device": "sdb1", "type": "xfs", "options": []}],
+            "runs": {"digits": {"outcome": "finished", "config": digest(RUN.config), "model": {"kind": "x"}}},
+        }
+    )
+
+    def refusals(workload):
+        spec, kind = PodFilesSpec(host="oak", fleet="f", identity=IDENTITY, workload=workload), PodFilesKind()
+        claims = kind.claims(spec, REPOSITORY)
+        differences = comparison.diff(claims, kind.observe(claims, found))
+        return [each.problem for each in kind.plan(spec, differences, found, REPOSITORY).refusals]
+
+    assert refusals(TRAINING) == []
+    assert refusals(LONGER) == ["the run has finished, and its declared configuration has changed"]
+    assert refusals(model)[-1] == "the declared model of the run has changed (kind)"
 
 
 # --- files on hosts

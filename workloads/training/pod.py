@@ -12,11 +12,21 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from workloads.command_line import new_parser
 from workloads.errors import UserError, print_error
-from workloads.training.hosts import LaunchedProcesses, LaunchResult, check_host, code_digest, fingerprint, print_line
+from workloads.training.hosts import (
+    LaunchedProcesses,
+    LaunchResult,
+    check_host,
+    code_digest,
+    fingerprint,
+    load_state,
+    print_line,
+    save_state,
+)
 from workloads.training.metrics import file_of
 from workloads.training.peers import watch_peers
 from workloads.training.plan import LaunchPlan, pod_command
@@ -31,7 +41,11 @@ def run(plan: LaunchPlan, number: int) -> int:
     """Start the processes of pod *number*, wait for them, and return the exit status."""
     check_host(plan)
     plan.out.mkdir(parents=True, exist_ok=True)
+    # the directory of a pod does not outlive it
+    kept = replace(plan, home=plan.out)
+    attempt = int(load_state(kept).get("attempt", 0)) + 1
     if number == 0:
+        save_state(kept, attempt=attempt, outcome=None)
         provenance = {**plan.provenance, "hosts": {plan.hosts[0].name: fingerprint()}, "code": code_digest()}
         (plan.out / "provenance.json").write_text(json.dumps(provenance, indent=2, sort_keys=True) + "\n")
     print_line(f"pod {number} of {plan.name}: {plan.processes} of {plan.world} processes")
@@ -40,6 +54,8 @@ def run(plan: LaunchPlan, number: int) -> int:
         result = processes.wait()
     if result.outcome == "finished" and not is_finished(plan, number):
         result = LaunchResult("stopped", 0, "as another pod of the run")
+    if number == 0:
+        save_state(kept, attempt=attempt, outcome=result.outcome, why=result.why)
     print_line(f"{plan.name}: {result.outcome}{f', {result.why}' if result.why else ''}")
     return STOPPED if result.outcome == "stopped" else result.status
 

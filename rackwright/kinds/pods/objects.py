@@ -10,6 +10,7 @@ from rackwright.kinds.cluster.team import GPU, Object, name_of, quantity
 from rackwright.kinds.pods import image
 from rackwright.kinds.pods.release import ARCHIVE, directory
 from rackwright.kinds.pods.spec import PORT, PodsSpec, RunPart, ServerPart, WorkloadPart
+from rackwright.kinds.shared import run_config
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "rackwright"}
 """Label of all objects that rackwright makes for runs and servers. Source: Kubernetes, "Recommended Labels"."""
@@ -17,6 +18,8 @@ FLEET = "rackwright.local/fleet"
 """Label of an object: the fleet that declares its run or server."""
 CONTENT = "rackwright.local/content"
 """Annotation with the digest of what was declared; a job with another one is made again."""
+CONFIG = "rackwright.local/config"
+"""Label of a job: the beginning of the SHA-256 of its run's configuration, by which a finished job is known."""
 HOSTNAME = "kubernetes.io/hostname"
 EVICTION_SECONDS = 30
 """Seconds after which a pod leaves a node that does not answer; the cluster notices that after a minute."""
@@ -79,7 +82,14 @@ def _job(
         "suspend": False,
         "template": {"metadata": {"labels": {**_labels(workload), "app": name}}, "spec": pod},
     }
-    return _in(workload.team, "batch/v1", "Job", name, spec=spec)
+    job = _in(workload.team, "batch/v1", "Job", name, spec=spec)
+    job["metadata"]["labels"] = {CONFIG: config_label(run)}
+    return job
+
+
+def config_label(run: RunPart) -> str:
+    """Return the label of the jobs of *run* with its declared configuration."""
+    return run_config.digest(run.config)[:16]
 
 
 def _deployment(workload: WorkloadPart, server: ServerPart, release: str) -> Object:

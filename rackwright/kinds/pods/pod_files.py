@@ -23,7 +23,7 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds.pods import image
 from rackwright.kinds.pods.release import ARCHIVE, directory, files
 from rackwright.kinds.pods.spec import LIB, PodFilesSpec, ServerPart
-from rackwright.kinds.shared import observation, ownership, service_account
+from rackwright.kinds.shared import observation, ownership, run_config, service_account
 from rackwright.kinds.shared.identity import identity_claim
 from rackwright.kinds.shared.service_account import RefusalTexts, put
 
@@ -106,7 +106,10 @@ class PodFilesKind:
             REFUSAL_TEXTS,
             differences,
             facts,
-            refuse=lambda: _refuse_without_model(spec, differences),
+            refuse=lambda: (
+                *_refuse_without_model(spec, differences),
+                *_refuse_another_config(spec, differences, facts),
+            ),
             make_plan=lambda: Plan(tuple(_steps(spec, differences, facts, repository))),
         )
 
@@ -167,6 +170,13 @@ def _refuse_without_model(spec: PodFilesSpec, differences: Sequence[Difference])
         problem = f"{spec.host} has no model of version {server.version}, and this computer has not either"
         help = "Write the path of its directory, or run `rackwright server fetch` for a registered model"
         yield Diagnostic(spec.id, problem, "a source of the model", help)
+
+
+def _refuse_another_config(spec: PodFilesSpec, differences: Sequence[Difference], facts: Facts) -> Iterator[Diagnostic]:
+    workload = spec.workload
+    found = facts.run(workload.name) if workload.run else None
+    if workload.run and found and any(item.thing == f"file:{workload.etc}/config.json" for item in differences):
+        yield from run_config.refuse_another_config(spec.id, found, workload.run.config, workload.run.go_on)
 
 
 def _steps(

@@ -17,6 +17,7 @@ from rackwright.core.contract import (
     Put,
     Scalar,
     Value,
+    Want,
 )
 from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
@@ -24,10 +25,10 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.kubernetes import ClusterFacts, WorkloadObject
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.cluster.team import Object
-from rackwright.kinds.pods.objects import FLEET, objects
-from rackwright.kinds.pods.report import outcome
+from rackwright.kinds.pods.objects import CONFIG, FLEET, config_label, objects
+from rackwright.kinds.pods.report import is_over, outcome
 from rackwright.kinds.pods.spec import PodsSpec, WorkloadPart
-from rackwright.kinds.shared import observation
+from rackwright.kinds.shared import observation, run_config
 from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
 from rackwright.kinds.shared.unknown_facts import unknown_fact
 
@@ -59,7 +60,7 @@ class PodsKind:
         outcomes = OneOf(("running", "finished")) if spec.workload.run else "ready"
         return (
             identity_claim(spec.host, spec.identity),
-            *(_claim(name, item) for name, item in objects(spec, repository).items()),
+            *(_claim(name, item, spec.workload) for name, item in objects(spec, repository).items()),
             Claim(_thing(spec.workload), {"outcome": outcomes}),
         )
 
@@ -79,6 +80,8 @@ class PodsKind:
             return Plan()
         if unknown := tuple(item for item in differences if item.is_unknown):
             return Plan(by_hand=unknown)
+        if refusals := tuple(_refuse_another_config(spec, facts)):
+            return Plan(refusals=refusals)
         several = objects(spec, repository)
         text = json.dumps({"items": list(several.values())})
         workload = spec.workload
@@ -138,6 +141,17 @@ def _refuse_foreign(spec: PodsSpec, facts: Facts) -> tuple[Diagnostic, ...]:
     return (Diagnostic(spec.id, problem, "one fleet for each run or server", help, id="other-owner"),)
 
 
+def _refuse_another_config(spec: PodsSpec, facts: Facts) -> Iterator[Diagnostic]:
+    """Yield a refusal if the jobs have finished with another configuration, and the fleet does not let them go on."""
+    run = spec.workload.run
+    if run is None or run.go_on or facts.cluster is None:
+        return
+    jobs = [facts.cluster.workload(f"{spec.workload.team}/Job/{name}") for name in spec.workload.job_names]
+    configs = {each.labels.get(CONFIG) for each in jobs if each is not None and is_over(each)}
+    if configs - {config_label(run), None}:
+        yield run_config.finished(spec.id)
+
+
 @cache
 def _script() -> str:
     return Path(__file__).with_name("roll_out.py").read_text()
@@ -153,11 +167,22 @@ def _thing(workload: WorkloadPart) -> str:
     return f"pods:{workload.team}/{workload.sort}/{workload.name}"
 
 
-def _claim(name: str, item: Object) -> Claim:
-    """Return the claim on each declared value of an object, and on who has changed it."""
+def _claim(name: str, item: Object, workload: WorkloadPart) -> Claim:
+    """Return the claim on each declared value of an object, and on who has changed it.
+
+    A job that has finished with the declared configuration holds with other values too: it does not run again for them.
+    """
     values = dict(leaves({key: item[key] for key in item if key not in ("apiVersion", "kind", "metadata")}))
+    want: dict[str, Want] = {**values, "managers": (MANAGER,)}
+    if workload.run and item["kind"] == "Job":
+        over = _over(config_label(workload.run))
+        want = {key: OneOf((value, over)) for key, value in {**values, "managers": (MANAGER,)}.items()}
     remedies = {"managers": "find out who changed the object; `rackwright up` sets it again"}
-    return Claim(f"{_OBJECT}{name}", {**values, "managers": (MANAGER,)}, remedies=remedies)
+    return Claim(f"{_OBJECT}{name}", want, remedies=remedies)
+
+
+def _over(config: str) -> str:
+    return f"finished with configuration {config}"
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Scalar]]:
@@ -184,13 +209,17 @@ def _observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim
     if sort == "pods":
         team, workload_sort, workload = key.split("/")
         return outcome(cluster, team, workload_sort, workload)
-    return _value(cluster, key, name)
+    return _value(cluster, key, name, claim.want[name])
 
 
-def _value(cluster: ClusterFacts, key: str, name: str) -> Value:
+def _value(cluster: ClusterFacts, key: str, name: str, want: Want) -> Value:
     item = cluster.workload_objects.get(key)
     if item is None:
         return Absent()
+    if isinstance(want, OneOf) and (job := cluster.workload(key)) and is_over(job):
+        over = _over(str(job.labels.get(CONFIG)))
+        if over in want.values:
+            return over
     if not isinstance(item, dict) or not isinstance(item.get("managers"), list):
         raise UnknownFact(f"{key} has another form than the probe writes")
     if name == "managers":

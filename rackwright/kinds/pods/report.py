@@ -24,7 +24,7 @@ def outcome(cluster: ClusterFacts, team: str, sort: str, name: str) -> Value:
         return Absent()
     if any("Failed" in job.conditions for job in jobs):
         return "failed"
-    if all(_is_over(job) for job in jobs):
+    if all(is_over(job) for job in jobs):
         return "finished"
     return "stopped" if any(job.is_suspended for job in jobs) else "running"
 
@@ -70,7 +70,8 @@ def of_host(spec: PodFilesSpec, facts: Facts) -> dict[str, Any]:
         return {"unknown": str(reason)}
 
 
-def _is_over(job: WorkloadObject) -> bool:
+def is_over(job: WorkloadObject) -> bool:
+    """Return whether all pods of a job have ended well."""
     return any(each in job.conditions for each in OVER)
 
 

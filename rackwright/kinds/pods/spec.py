@@ -24,6 +24,8 @@ class RunPart(SpecPart):
     """The mount point of the tier for checkpoints."""
     data: str | None = None
     """The file or directory with its data, the same path on all hosts."""
+    go_on: bool = False
+    """Whether a finished run continues with another configuration."""
     restart: bool
     """Whether a failed pod starts again, from the last checkpoint."""
     grace_seconds: int

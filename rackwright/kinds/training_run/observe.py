@@ -1,11 +1,9 @@
 """The observation of a run's properties, and its report."""
 
-import hashlib
 from typing import Any
 
 from rackwright.core.contract import Absent, Value
 from rackwright.facts.facts import Facts
-from rackwright.facts.run import RunFacts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import gpu_assignment, observation
 from rackwright.kinds.training_run.spec import TrainingSpec
@@ -46,11 +44,6 @@ def outcome(facts: Facts, name: str, on_worker: bool) -> Value:
 def is_finished(spec: TrainingSpec, facts: Facts) -> bool:
     run = facts.run(spec.name)
     return run is not None and run.outcome == "finished"
-
-
-def has_declared_config(spec: TrainingSpec, run: RunFacts) -> bool:
-    """Return whether *run* ended with the declared configuration."""
-    return run.config == hashlib.sha256(spec.config.encode()).hexdigest()
 
 
 def report(spec: TrainingSpec, facts: Facts) -> dict[str, Any]:

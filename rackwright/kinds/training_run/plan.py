@@ -1,16 +1,15 @@
 """The plan of a run on one host: install, start, change and remove it; checkpoints always stay."""
 
-import json
 from collections.abc import Iterator, Sequence
 
 from rackwright.core.contract import Command, Difference, Plan, Put, Remove, Step
 from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
-from rackwright.kinds.shared import gpu_assignment, ownership, service_account
+from rackwright.kinds.shared import gpu_assignment, ownership, run_config, service_account
 from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
 from rackwright.kinds.training_run.files import SSHD_FILES, files
-from rackwright.kinds.training_run.observe import RUNNING_STATES, has_declared_config, is_finished, outcome
+from rackwright.kinds.training_run.observe import RUNNING_STATES, is_finished, outcome
 from rackwright.kinds.training_run.spec import TrainingSpec
 
 FIRST_STEP_SECONDS = 900
@@ -74,20 +73,9 @@ def plan(spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, re
 
 
 def _refuse_another_config(spec: TrainingSpec, differences: Sequence[Difference], facts: Facts) -> Iterator[Diagnostic]:
-    """Yield refusals of another configuration for a finished run, and of another model for a started one."""
     run = facts.run(spec.name)
-    if run is None or not any(item.thing == f"file:{spec.etc}/config.json" for item in differences):
-        return
-    if run.outcome == "finished" and not spec.declared.go_on and not has_declared_config(spec, run):
-        help = "Write `continue: true` to continue from its last checkpoint, or give the run a new name"
-        problem = "the run has finished, and its declared configuration has changed"
-        yield Diagnostic(spec.id, problem, "the configuration with which it finished", help)
-    wanted = json.loads(spec.config)["model"]
-    if run.model != wanted:
-        keys = sorted(key for key in {*run.model, *wanted} if run.model.get(key) != wanted.get(key))
-        problem = f"the declared model of the run has changed ({', '.join(keys)})"
-        help = "Give the run a new name; the checkpoints of the old one stay"
-        yield Diagnostic(spec.id, problem, "the model of its checkpoints", help)
+    if run is not None and any(item.thing == f"file:{spec.etc}/config.json" for item in differences):
+        yield from run_config.refuse_another_config(spec.id, run, spec.config, spec.declared.go_on)
 
 
 class _Planner:
@@ -106,7 +94,7 @@ class _Planner:
         self.state = outcome(facts, spec.name, on_worker=not self.is_launcher)
         run = facts.run(spec.name)
         # a finished run with another configuration goes on: the fleet consented, or the plan would be refused
-        self.is_over = is_finished(spec, facts) and run is not None and has_declared_config(spec, run)
+        self.is_over = is_finished(spec, facts) and run is not None and run_config.has_config(run, spec.config)
 
     def plan(self) -> Plan:
         spec = self.spec

@@ -3,10 +3,15 @@
 import json
 import socket
 import threading
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from workloads.training import pod
+from workloads.training.hosts import LaunchResult
+from workloads.training.metrics import file_of
 from workloads.training.peers import watch_peers
 from workloads.training.plan import LaunchHost, LaunchPlan, pod_command
 from workloads.training.pod import is_finished, number_of
@@ -100,3 +105,31 @@ def _connected(port: int) -> socket.socket:
             return socket.create_connection(("127.0.0.1", port), WAIT_SECONDS)
         except ConnectionRefusedError:
             continue
+
+
+def test_the_first_pod_keeps_the_outcome_beside_the_checkpoints(tmp_path, monkeypatch):
+    """
+    The directory of a pod ends with it; by the kept state the host knows a finished run and its configuration.
+    """
+    plan = replace(plan_in(tmp_path), home=tmp_path / "gone")
+    plan.config.write_text("{}")
+    for number in (0, 2):
+        (tmp_path / file_of(tmp_path, str(number)).name).write_text('{"event": "finished"}\n')
+
+    class Ended(pod.LaunchedProcesses):
+        def __init__(self, *args: object) -> None:
+            self.before = pod.load_state(plan_in(tmp_path))
+
+        def wait(self) -> LaunchResult:
+            assert self.before.get("outcome") is None
+            return LaunchResult("finished", 0)
+
+    monkeypatch.setattr(pod, "LaunchedProcesses", Ended)
+    monkeypatch.setattr(pod, "check_host", lambda plan: None)
+    monkeypatch.setattr(pod, "watch_peers", lambda *args: nullcontext())
+
+    assert pod.run(plan, 1) == 0 and pod.load_state(plan_in(tmp_path)) == {}
+    for attempt in (1, 2):
+        assert pod.run(plan, 0) == 0
+        state = pod.load_state(plan_in(tmp_path))
+        assert (state["outcome"], state["attempt"], state["config"]) == ("finished", attempt, plan.digest)
