@@ -269,6 +269,26 @@ def test_locales_that_cannot_be_listed_are_unknown(machine):
     assert files[system.LOCALES]["unknown"].endswith("Not a directory")
 
 
+def test_links_among_the_plugins_for_pods_are_listed(machine):
+    """
+    A link to nothing says so: containerd would start no pod with it.
+    """
+    machine.write("usr/lib/cni/bridge", "x")
+    machine.write("usr/local/lib/cni/teams", "x")
+    for name, target in (("teams", "../../local/lib/cni/teams"), ("gone", "/usr/nowhere")):
+        (machine.root / "usr/lib/cni" / name).symlink_to(target)
+
+    files, _ = system.tree(machine.top, SALT)
+
+    assert {
+        path: files[path]["digest"] for path in files if path.startswith(system.PLUGINS) and "bridge" not in path
+    } == {
+        "/usr/lib/cni/gone": "-> /usr/nowhere, which does not exist",
+        "/usr/lib/cni/teams": "-> ../../local/lib/cni/teams",
+    }
+    assert "/usr/lib/cni/bridge" in files
+
+
 def test_an_owner_without_a_name_is_a_number():
     assert system.owner_name(4_000_000_001, 0) == "4000000001:root"
     assert system.owner_name(0, 4_000_000_002) == "root:4000000002"

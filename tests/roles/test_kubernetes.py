@@ -338,9 +338,26 @@ def test_the_rules_of_isolation_are_those_of_the_claim() -> None:
     assert len([rule for rule in rules if "policy" not in rule]) == len(entry.rules) - 2
 
 
+def link_of_the_plugin(**variables: Any) -> dict[str, Any]:
+    [entry] = [
+        entry
+        for entry in promises(spec("kubernetes_node", {**NODE, **variables}), REPOSITORY).entries
+        if entry.thing == "file:/usr/lib/cni/rackwright-teams"
+    ]
+    return dict(entry.want(REPOSITORY))
+
+
+def test_the_link_of_the_plugin_that_knows_teams_is_a_claim() -> None:
+    """
+    Without it no pod starts on the host.
+    """
+    assert link_of_the_plugin(teams=TEAMS) == {"content": "-> /usr/local/lib/cni/rackwright-teams"}
+
+
 def test_without_isolated_teams_nodes_have_no_rules_of_their_own() -> None:
     assert not [name for name in claims("kubernetes_node", **NODE) if "teams" in name and not name.startswith("file:")]
     assert "rackwright-teams" not in written("kubernetes_node", **NODE)["/etc/cni/net.d/10-rackwright.conflist"]
+    assert link_of_the_plugin() == {"present": False}
     small = {**NODE, "pod_network": "10.244.1.0/26", "teams": TEAMS}
     [problem] = refusals(ROLES["kubernetes_node"], "debian-12", small)
     assert str(problem).startswith("got 10.244.1.0/26 with teams that have slices")

@@ -31,7 +31,9 @@ REWRITTEN_ROOTS = ("/var/lib/totp", "/var/log/rackwright")
 """Directories whose files are large or change all the time; the probe reads their owner and mode but no content."""
 LOCALES, LOCALE_FILE = "/usr/lib/locale", "LC_IDENTIFICATION"
 """Directory of the locales, and the file that localedef writes last: the probe lists no other file of a locale."""
-COVERED = (*FILE_ROOTS, *REWRITTEN_ROOTS, f"{LOCALES}/*/{LOCALE_FILE}")
+PLUGINS = "/usr/lib/cni"
+"""Directory of Debian's plugins for the network of pods, into which roles link their own."""
+COVERED = (*FILE_ROOTS, *REWRITTEN_ROOTS, f"{LOCALES}/*/{LOCALE_FILE}", f"{PLUGINS}/*")
 """Directories and patterns of the files that the probe lists."""
 MISSING = ", which does not exist"
 """End of the digest of a link that leads to nothing."""
@@ -203,8 +205,17 @@ def tree(root: str, salt: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
         walk(root, top, None, cache.digest, files, directories)
     for top in REWRITTEN_ROOTS:
         walk(root, top, None, None, files, directories)
+    files |= {**locales(root), **network_plugins(root, cache.digest)}
     cache.save()
-    return {**files, **locales(root)}, directories
+    return files, directories
+
+
+def network_plugins(root: str, read_digest: ReadDigest) -> dict[str, Any]:
+    """Return the plugins for the network of pods; the programs are larger than what the probe digests."""
+    names = attempt(listing, root + PLUGINS)
+    if isinstance(names, dict):
+        return {PLUGINS: names}
+    return {f"{PLUGINS}/{name}": attempt(file, root, f"{PLUGINS}/{name}", read_digest) for name in names}
 
 
 def locales(root: str) -> dict[str, Any]:
