@@ -7,6 +7,7 @@ from rackwright.core import diff as comparison
 from rackwright.core.contract import Claim, Difference
 from rackwright.facts.facts import Facts
 from rackwright.stack import DeclaredResource
+from tests.support import object_rows
 from tests.support.mutations import ROWS, Row, another, setting, values_read
 
 
@@ -23,6 +24,8 @@ def differing(declared: DeclaredResource, raw: dict[str, Any], claims: Sequence[
 def row_of(declared: DeclaredResource, thing: str, name: str, raw: dict[str, Any], claims: Sequence[Claim]) -> Row:
     """Return the row of a property; without one, the row of the first value in *raw* that changes it alone."""
     sort, key = thing.split(":", 1)
+    if sort == "object":
+        return object_rows.row(key, name)
     if name in ROWS.get(sort, ()):
         return ROWS[sort][name]
     about = [claim for claim in claims if claim.thing == thing]

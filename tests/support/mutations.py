@@ -32,6 +32,7 @@ from tests.support.raw_facts import (
     health,
     listener,
     lock_to_other_tpm,
+    lose_pods,
     mapping,
     model,
     mount,
@@ -330,7 +331,11 @@ ROWS: dict[str, dict[str, Row]] = {
             for name in ("missing_files", "missing_devices")
         },
     },
-    "image": {"podman": Row(lambda raw, key: raw["images"]["podman"].clear(), unreadable("images"))},
+    "image": {
+        "podman": Row(lambda raw, key: raw["images"]["podman"].clear(), unreadable("images")),
+        "present": Row(lambda raw, key: raw["images"]["containerd"].clear(), unreadable("images")),
+    },
+    "pods": {"outcome": Row(lose_pods, unreadable("kubernetes_cluster"))},
     "directory": {
         "mode": setting(directory, "mode", lambda mode: "0777"),
         "owner": setting(directory, "owner", lambda owner: "games:games"),

@@ -26,6 +26,14 @@ def declare_other_gpus(raw: Raw, key: str) -> None:
     raw["gpus"][0]["index"] = 9
 
 
+def lose_pods(raw: Raw, key: str) -> None:
+    """Let the jobs of a run fail, or the pods of a server not be there."""
+    for item in raw["kubernetes_cluster"]["workloads"].values():
+        item["conditions"] = {"Failed": "too many starts"}
+        if "availableReplicas" in item["status"]:
+            item["status"]["availableReplicas"] = 0
+
+
 def record_refusal(raw: Raw, key: str) -> None:
     """Record on a server's host that its release was refused."""
     server = raw["servers"][key]

@@ -1,19 +1,23 @@
 """Hosts as they are declared, with the facts recorded of their twins once everything was made."""
 
+import copy
 import json
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rackwright.facts import program
 from rackwright.fleet import load_fleet
 from rackwright.kinds.model_server.files import release_of
+from rackwright.kinds.pods import PodFilesSpec, PodsSpec
 from rackwright.kinds.tier import boot, luks, scrub
 from rackwright.kinds.tier.spec import TierSpec
 from rackwright.schema.secret import derive_value
 from rackwright.stack import declare, load_stack
 from rackwright.stack.clusters import clusters
+from tests.support import pod_facts
 from tests.support.inventory import with_nothing_more
 
 HERE = Path(__file__).parents[1] / "kinds"
@@ -30,7 +34,8 @@ _LAB = load_stack("lab", HERE.parents[1])
 STACK = replace(_LAB, salt=SALT, repository=replace(_LAB.repository, salt=SALT, secrets=SECRETS))
 ALSO = [replace(STACK, fleet=load_fleet(HERE / name, STACK.repository.roles)) for name in OTHERS]
 CLUSTERED = replace(STACK, fleet=load_fleet(HERE / "clustered.yaml", STACK.repository.roles))
-RESOURCES = {declared.name: declared for stack in (STACK, *ALSO) for declared in declare(stack)} | {
+PODDED = replace(STACK, fleet=load_fleet(HERE / "podded.yaml", STACK.repository.roles))
+RESOURCES = {declared.name: declared for stack in (STACK, *ALSO, PODDED) for declared in declare(stack)} | {
     declared.name: declared for declared in clusters(CLUSTERED)
 }
 _STORED = load_fleet(HERE / "stored.yaml", STACK.repository.roles)
@@ -49,6 +54,8 @@ def recorded(host: str) -> dict[str, Any]:
     """
     if ":" in host:  # an endpoint, whose facts stand as they were recorded
         return _read(host.replace(":", "-"))
+    if host in PODDED.fleet.hosts:
+        return copy.deepcopy(_pod_facts(host))
     made_up = {"willow": _tier_files, "sorrel": _sealed_facts}
     raw: dict[str, Any] = made_up[host]() if host in made_up else _read(host)
     if host in CLUSTERED.fleet.hosts:
@@ -83,6 +90,15 @@ def recorded(host: str) -> dict[str, Any]:
     if program.PATH in raw["files"]:
         raw["files"][program.PATH]["digest"] = STACK.repository.digest(program.program(STACK.repository.salt))
     return with_nothing_more(raw)
+
+
+@cache
+def _pod_facts(host: str) -> dict[str, Any]:
+    specs = [declared.spec for declared in declare(PODDED) if declared.spec.host == host]
+    planes = [spec for spec in specs if isinstance(spec, PodsSpec)]
+    if planes:
+        return pod_facts.of_control_plane(planes, PODDED.fleet.hosts, STACK.repository)
+    return pod_facts.of_host([spec for spec in specs if isinstance(spec, PodFilesSpec)], STACK.repository, SALT)
 
 
 def _read(host: str, **renamed: str) -> dict[str, Any]:

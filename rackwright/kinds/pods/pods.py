@@ -149,7 +149,7 @@ def _refuse_another_config(spec: PodsSpec, facts: Facts) -> Iterator[Diagnostic]
     jobs = [facts.cluster.workload(f"{spec.workload.team}/Job/{name}") for name in spec.workload.job_names]
     configs = {each.labels.get(CONFIG) for each in jobs if each is not None and is_over(each)}
     if configs - {config_label(run), None}:
-        yield run_config.finished(spec.id)
+        yield run_config.finished_refusal(spec.id)
 
 
 @cache
@@ -170,15 +170,18 @@ def _thing(workload: WorkloadPart) -> str:
 def _claim(name: str, item: Object, workload: WorkloadPart) -> Claim:
     """Return the claim on each declared value of an object, and on who has changed it.
 
-    A job that has finished with the declared configuration holds with other values too: it does not run again for them.
+    The outcome of a run says whether its jobs are suspended. A job that has finished with the declared configuration
+    holds with other values too: it does not run again for them.
     """
     values = dict(leaves({key: item[key] for key in item if key not in ("apiVersion", "kind", "metadata")}))
-    want: dict[str, Want] = {**values, "managers": (MANAGER,)}
+    values["managers"] = (MANAGER,)
+    want: dict[str, Want] = {**values}
     if workload.run and item["kind"] == "Job":
+        del values["spec.suspend"]
         over = _over(config_label(workload.run))
-        want = {key: OneOf((value, over)) for key, value in {**values, "managers": (MANAGER,)}.items()}
+        want = {key: OneOf((value, over)) for key, value in values.items()}
     remedies = {"managers": "find out who changed the object; `rackwright up` sets it again"}
-    return Claim(f"{_OBJECT}{name}", want, remedies=remedies)
+    return Claim(f"{_OBJECT}{name}", want, remedies=remedies, remedy_absent="")
 
 
 def _over(config: str) -> str:

@@ -26,7 +26,7 @@ def refuse_another_config(where: str, run: RunFacts, config: str, go_on: bool) -
         go_on: Whether the fleet lets a finished run continue with another configuration.
     """
     if run.outcome == "finished" and not go_on and not has_config(run, config):
-        yield finished(where)
+        yield finished_refusal(where)
     wanted = json.loads(config)["model"]
     if run.model != wanted:
         keys = sorted(key for key in {*run.model, *wanted} if run.model.get(key) != wanted.get(key))
@@ -35,7 +35,7 @@ def refuse_another_config(where: str, run: RunFacts, config: str, go_on: bool) -
         yield Diagnostic(where, problem, "the model of its checkpoints", help)
 
 
-def finished(where: str) -> Diagnostic:
+def finished_refusal(where: str) -> Diagnostic:
     """Return the refusal of another configuration for a finished run."""
     help = "Write `continue: true` to continue from its last checkpoint, or give the run a new name"
     problem = "the run has finished, and its declared configuration has changed"
