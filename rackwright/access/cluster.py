@@ -4,21 +4,38 @@ import contextlib
 import getpass
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
 
-from rackwright.errors import Diagnostic, StepFailed
+from rackwright.errors import Diagnostic, HostUnreachable, StepFailed
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.tunnel import Tunnel
+from rackwright.schema.cluster import API_PORT
 
-API_PORT = 6443
 GROUP = "kubeadm:cluster-admins"
 """Group of the certificate. kubeadm binds it to the role cluster-admin; who removes the binding ends such access."""
 VALIDITY = "1h"
 _NAME_MAX = 64
 """Maximum length of a common name. Source: RFC 5280, ub-common-name."""
+
+
+def first_reachable(hosts: Hosts, control_planes: Sequence[str]) -> str:
+    """Return the first of *control_planes* that answers.
+
+    Raises:
+        HostUnreachable: None of them answers; the error is that of the first.
+    """
+    errors: list[HostUnreachable] = []
+    for plane in control_planes:
+        try:
+            hosts.connection(plane)
+        except HostUnreachable as error:
+            errors.append(error)
+        else:
+            return plane
+    raise errors[0]
 
 
 @contextlib.contextmanager

@@ -28,19 +28,24 @@ def execute(
     """Run a command that reaches the API of a cluster: kubectl, helm, or pulumi for a program with pulumi-kubernetes.
 
     The command gets a certificate of an administrator for an hour in KUBECONFIG. The API is reached through SSH to the
-    control plane. Both end with the command.
+    first control plane that answers. Both end with the command.
 
     Exit status: that of the command.
     """
-    from rackwright.access.cluster import access
+    from rackwright.access.cluster import access, first_reachable
     from rackwright.cli import recording
     from rackwright.hosts.pool import Hosts
     from rackwright.toolchain import pulumi_kubernetes
     from rackwright.toolchain.kubernetes import programs
 
     loaded = project.stack(stack)
-    plane = _control_plane(loaded.fleet, cluster, str(loaded.fleet_file))
+    planes = _control_planes(loaded.fleet, cluster, str(loaded.fleet_file))
     hosts = Hosts(loaded.endpoints, loaded.salt)
+    try:
+        plane = first_reachable(hosts, planes)
+    except BaseException:
+        hosts.close()
+        raise
     built = filter(None, (programs.found_programs(), pulumi_kubernetes.built_directory()))
     path = os.pathsep.join(filter(None, (os.environ.get("PATH"), *map(str, built))))
     # the program alone: what follows it may have a secret
@@ -61,8 +66,8 @@ def execute(
     raise typer.Exit(status if status >= 0 else 128 - status)
 
 
-def _control_plane(fleet: "Fleet", name: str | None, where: str) -> str:
-    """Return the host with the control plane of the cluster *name*, or of the only one.
+def _control_planes(fleet: "Fleet", name: str | None, where: str) -> tuple[str, ...]:
+    """Return the hosts with the control plane of the cluster *name*, or of the only one.
 
     Raises:
         ChangeRefused: the fleet has no such cluster, or several of them and *name* is None.
@@ -72,7 +77,7 @@ def _control_plane(fleet: "Fleet", name: str | None, where: str) -> str:
     names = ", ".join(fleet.clusters) or "none"
     if name is None and len(fleet.clusters) == 1:
         [cluster] = fleet.clusters.values()
-        return cluster.control_plane
+        return cluster.control_planes
     if name is None:
         help = "Write --cluster NAME" if fleet.clusters else "Declare one under clusters"
         raise ChangeRefused(
@@ -82,4 +87,4 @@ def _control_plane(fleet: "Fleet", name: str | None, where: str) -> str:
         raise ChangeRefused(
             Diagnostic("--cluster", f"got {name!r}", f"clusters: {names}", hint(name, fleet.clusters, "Declare it"))
         )
-    return fleet.clusters[name].control_plane
+    return fleet.clusters[name].control_planes

@@ -94,6 +94,10 @@ class ClusterFacts(View):
         """Return the version of an addon of kubeadm, such as kube-proxy; None if the cluster has none of that name."""
         return optional(self.find("addons", name))
 
+    def ready_on(self, component: str) -> tuple[str, ...]:
+        """Return the nodes on which a component of the control plane, such as etcd, is ready; sorted."""
+        return tuple(sorted(self.find("components", component, texts) or ()))
+
     @property
     def workload_objects(self) -> Mapping[str, Any]:
         """The objects of runs and servers, by name: ``vision/Job/digits-launcher``."""

@@ -78,8 +78,10 @@ def _cluster_keys(layers: Layers, host: str) -> Keys:
     """Return the keys of the cluster that *host* is a member of; those of the host if there is none."""
     clusters: Any = layers.source.data.get("clusters")
     for name, cluster in clusters.items() if isinstance(clusters, dict) else ():
-        members = cluster.get("nodes") if isinstance(cluster, dict) else None
-        if isinstance(cluster, dict) and (cluster.get("control_plane") == host or host in (members or ())):
+        if not isinstance(cluster, dict):
+            continue
+        further, nodes = cluster.get("further_control_planes") or (), cluster.get("nodes") or ()
+        if cluster.get("control_plane") == host or host in further or host in nodes:
             return ("clusters", name)
     return ("hosts", host)
 

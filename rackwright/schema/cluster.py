@@ -14,6 +14,14 @@ from rackwright.schema.units import Size
 CONTROL_PLANE_ROLE, NODE_ROLE = "kubernetes_control_plane", "kubernetes_node"
 CONTROL_PLANE_TAINT = "node-role.kubernetes.io/control-plane:NoSchedule"
 """Taint that kubeadm gives the nodes of a control plane."""
+API_PORT = 6443
+"""Port of the API server."""
+CONTROL_PLANE_COUNTS = (1, 3, 5)
+EQUAL_ON_CONTROL_PLANES = (
+    *("version", "endpoint", "encryption_key", "pod_network", "service_network", "domain"),
+    *("names", "audit_days"),
+)
+"""Variables of role kubernetes_control_plane that are those of a whole cluster."""
 SLICES = 16
 """Number of parts of a node's pod network; the first is for pods without an isolated team."""
 _NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
@@ -103,20 +111,27 @@ class Cluster(Schema):
     """A cluster of Kubernetes, whose hosts have the role kubernetes_node, or one that others made."""
 
     control_plane: HostName
-    """Host with the role kubernetes_control_plane."""
+    """Host with the role kubernetes_control_plane, which makes the cluster."""
+    further_control_planes: Many[HostName] = ()
+    """Further hosts with the role kubernetes_control_plane, two or four, each of which has a member of etcd too."""
     provided: bool = False
     """Whether others made the cluster by kubeadm, and change it. rackwright only compares it."""
     version: Annotated[str, Field(pattern=r"^1\.\d+\.\d+$")] | None = None
     """Version of a provided cluster, such as 1.37.2; other clusters have the version of their roles."""
     nodes: dict[HostName, ClusterNode] = Field(default_factory=dict)
-    """Hosts that run pods, by name. The control plane runs none."""
+    """Hosts that run pods, by name. Control planes run none."""
     teams: dict[TeamName, Team] = Field(default_factory=dict)
     """Teams by the names of their namespaces."""
 
     @property
+    def control_planes(self) -> tuple[str, ...]:
+        """The names of all hosts of the control plane, first the one that makes the cluster."""
+        return (self.control_plane, *self.further_control_planes)
+
+    @property
     def members(self) -> tuple[str, ...]:
-        """The names of all hosts, the control plane first."""
-        return (self.control_plane, *self.nodes)
+        """The names of all hosts, the control planes first."""
+        return (*self.control_planes, *self.nodes)
 
 
 def problems(clusters: Mapping[Name, Cluster], hosts: Mapping[str, Host]) -> Iterator[Problem]:
@@ -127,7 +142,7 @@ def problems(clusters: Mapping[Name, Cluster], hosts: Mapping[str, Host]) -> Ite
         yield from (problem.below(name) for problem in _slice_problems(cluster.teams))
         for member in cluster.members:
             if first.setdefault(member, name) != name:
-                place = ("control_plane",) if member == cluster.control_plane else ("nodes", member)
+                place = _place(cluster, member)
                 problem = Problem(
                     f"got {member}",
                     "a host is in one cluster",
@@ -136,6 +151,14 @@ def problems(clusters: Mapping[Name, Cluster], hosts: Mapping[str, Host]) -> Ite
                     note=f"{first[member]} has it already",
                 )
                 yield problem.below(name)
+
+
+def _place(cluster: Cluster, member: str) -> tuple[str | int, ...]:
+    if member == cluster.control_plane:
+        return ("control_plane",)
+    if member in cluster.further_control_planes:
+        return ("further_control_planes", cluster.further_control_planes.index(member))
+    return ("nodes", member)
 
 
 def _slice_problems(teams: Mapping[str, Team]) -> Iterator[Problem]:
@@ -155,16 +178,53 @@ def _member_problems(cluster: Cluster, hosts: Mapping[str, Host]) -> Iterator[Pr
         help = "Write the version of its API, like 1.37.2" if cluster.provided else "Remove it"
         yield Problem(f"got {'none' if cluster.provided else cluster.version}", expected, help, ("version",))
     yield from _host_problems(cluster.control_plane, roles, hosts, ("control_plane",))
+    for number, plane in enumerate(cluster.further_control_planes):
+        place = ("further_control_planes", number)
+        if plane in cluster.control_planes[: number + 1]:
+            yield Problem(f"got {plane}", "each control plane is named once", "Remove it", place)
+        else:
+            yield from _host_problems(plane, roles, hosts, place)
+    if cluster.further_control_planes and not cluster.provided:
+        yield from _plane_problems(cluster, hosts)
     for node in cluster.nodes:
-        if node == cluster.control_plane:
+        if node in cluster.control_planes:
             expected = "the control plane is a node of its cluster without being named here"
             yield Problem(f"got {node}", expected, "Remove it", ("nodes", node))
         else:
             yield from _host_problems(node, roles[1:], hosts, ("nodes", node))
 
 
+def _plane_problems(cluster: Cluster, hosts: Mapping[str, Host]) -> Iterator[Problem]:
+    """Yield the problems of several control planes with each other."""
+    place, count = ("further_control_planes",), len(cluster.control_planes)
+    if count not in CONTROL_PLANE_COUNTS:
+        numbers = "1, 3 or 5: a cluster of etcd lives while more than half of its members do"
+        help, source = "Name one host more, or one less", 'etcd, "Frequently Asked Questions"'
+        yield Problem(f"got {count} control planes", numbers, help, place, source=source)
+    declared = {
+        plane: hosts[plane].roles[CONTROL_PLANE_ROLE]
+        for plane in cluster.control_planes
+        if plane in hosts and CONTROL_PLANE_ROLE in hosts[plane].roles
+    }
+    own = declared.get(cluster.control_plane)
+    if own is None:
+        return
+    endpoint = str(own.get("endpoint", ""))
+    addresses = {str(variables.get("address", "")) for variables in declared.values()}
+    if not endpoint or endpoint.rpartition(":")[0].strip("[]") in addresses:
+        expected = "an address of the API that outlives the loss of each host, such as one of role virtual_address"
+        help = f"Write the same endpoint in {CONTROL_PLANE_ROLE} of all control planes, like 10.0.0.10:{API_PORT}"
+        yield Problem(f"got {f'the endpoint {endpoint}' if endpoint else 'no endpoint'}", expected, help, place)
+    for number, plane in enumerate(cluster.further_control_planes):
+        for name in EQUAL_ON_CONTROL_PLANES:
+            if plane in declared and declared[plane].get(name) != own.get(name):
+                problem = f"got {plane}, with another {name} than {cluster.control_plane}"
+                help = f"Write {name} of {CONTROL_PLANE_ROLE} in a group of all control planes"
+                yield Problem(problem, "control planes of one cluster have the same", help, (*place, number))
+
+
 def _host_problems(
-    name: str, roles: Iterable[str], hosts: Mapping[str, Host], place: tuple[str, ...]
+    name: str, roles: Iterable[str], hosts: Mapping[str, Host], place: tuple[str | int, ...]
 ) -> Iterator[Problem]:
     if name not in hosts:
         yield Problem(

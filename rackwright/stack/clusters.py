@@ -1,44 +1,74 @@
 """The resources of a stack's clusters: a Node on each host that joins, then the Cluster on the control plane."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rackwright.errors import Diagnostic
 from rackwright.kinds.cluster import ClusterKind, ClusterSpec, NodeKind, NodeSpec
 from rackwright.kinds.cluster.cluster import NodePart
+from rackwright.kinds.cluster.node import OWNER as NODE
 from rackwright.kinds.cluster.team import TeamPart
-from rackwright.schema.cluster import CONTROL_PLANE_ROLE, CONTROL_PLANE_TAINT, NODE_ROLE, Cluster, ClusterNode
+from rackwright.schema.cluster import API_PORT, CONTROL_PLANE_ROLE, CONTROL_PLANE_TAINT, NODE_ROLE, Cluster, ClusterNode
 from rackwright.schema.fleet import Fleet
 from rackwright.schema.host import Host
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
 from rackwright.stack.team_addresses import team_addresses
 
-API_PORT = 6443
 SKEW_MINORS = 3
 """Number of minor versions by which a kubelet may be older than the API server."""
 
 
 def clusters(stack: Stack) -> Iterator[DeclaredResource]:
-    """Yield the resources of every cluster; the cluster itself comes after its nodes."""
+    """Yield the resources of every cluster; the cluster itself comes after its nodes.
+
+    Further control planes join before their role is applied, see `joining_control_plane`.
+    """
     for name, cluster in stack.fleet.clusters.items():
         if cluster.provided:
             yield DeclaredResource(ClusterKind(), _cluster(stack, name, cluster), (cluster.control_plane,))
             continue
-        plane = f"{cluster.control_plane}/{CONTROL_PLANE_ROLE}"
+        planes = _roles(cluster.control_planes)
         nodes = [
-            DeclaredResource(NodeKind(), _node(stack, name, cluster, host), (f"{host}/{NODE_ROLE}", plane))
+            DeclaredResource(NodeKind(), _node(stack, name, cluster, host), (f"{host}/{NODE_ROLE}", *planes))
             for host in cluster.nodes
         ]
         yield from nodes
-        after = (plane, *(node.name for node in nodes))
+        after = (*planes, *(node.name for node in nodes))
         yield DeclaredResource(ClusterKind(), _cluster(stack, name, cluster), after)
 
 
+def joining_control_plane(stack: Stack, host: str, role: str) -> Iterator[DeclaredResource]:
+    """Yield the Node of a further control plane, if *role* is that of its control plane, which comes after it."""
+    for name, cluster in _made(stack).items():
+        if role == CONTROL_PLANE_ROLE and host in cluster.further_control_planes:
+            after = (f"{host}/{NODE_ROLE}", *_roles([_plane_before(cluster, host)]))
+            yield DeclaredResource(NodeKind(), _node(stack, name, cluster, host), after)
+
+
+def _made(stack: Stack) -> dict[str, Cluster]:
+    """Return the clusters that rackwright makes."""
+    return {name: cluster for name, cluster in stack.fleet.clusters.items() if not cluster.provided}
+
+
+def _roles(planes: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{plane}/{CONTROL_PLANE_ROLE}" for plane in planes)
+
+
+def _plane_before(cluster: Cluster, host: str) -> str:
+    """Return the control plane before *host*: one changes after another, so that etcd keeps its majority."""
+    return cluster.control_planes[cluster.control_planes.index(host) - 1]
+
+
 def role_variables(stack: Stack, host: str, role: str) -> dict[str, Any]:
-    """Return the variables of *role* that follow from the cluster of *host*: its routes to pods and services."""
-    several = [each for each in stack.fleet.clusters.values() if host in each.members and not each.provided]
+    """Return the variables of *role* that follow from the cluster of *host*.
+
+    A node has routes to pods and services, and a further control plane joins.
+    """
+    several = [each for each in _made(stack).values() if host in each.members]
+    if role == CONTROL_PLANE_ROLE and any(host in each.further_control_planes for each in several):
+        return {"joins": True}
     if role != NODE_ROLE or not several:
         return {}
     [cluster] = several  # a host is in one cluster
@@ -55,15 +85,25 @@ def role_variables(stack: Stack, host: str, role: str) -> dict[str, Any]:
 
 def control_planes_first(fleet: Fleet) -> list[tuple[str, Host]]:
     """Return the hosts of *fleet*, first those with a control plane, after which other hosts are upgraded."""
-    planes = {cluster.control_plane for cluster in fleet.clusters.values()}
-    return sorted(fleet.hosts.items(), key=lambda item: item[0] not in planes)
+    planes = [plane for cluster in fleet.clusters.values() for plane in cluster.control_planes]
+    order = {plane: number for number, plane in enumerate(planes)}
+    return sorted(fleet.hosts.items(), key=lambda item: order.get(item[0], len(order)))
 
 
 def role_prerequisites(stack: Stack, host: str, role: str) -> tuple[str, ...]:
-    """Return the resources of other hosts that come before *role*: the control plane before the kubelet of a node."""
-    clusters = stack.fleet.clusters.values()
-    planes = [each.control_plane for each in clusters if host in each.nodes and not each.provided]
-    return tuple(f"{plane}/{CONTROL_PLANE_ROLE}" for plane in planes) if role == NODE_ROLE else ()
+    """Return the resources that come before *role* because of a cluster.
+
+    Control planes change one after another, and before the kubelet of a node. A further one joins before its role.
+    """
+    for cluster in _made(stack).values():
+        if host in cluster.further_control_planes:
+            if role == CONTROL_PLANE_ROLE:
+                return (f"{host}/{NODE}",)
+            if role == NODE_ROLE:
+                return _roles([_plane_before(cluster, host)])
+        if host in cluster.nodes and role == NODE_ROLE:
+            return _roles(cluster.control_planes)
+    return ()
 
 
 def version_problems(stack: Stack) -> Iterator[Diagnostic]:
@@ -78,7 +118,7 @@ def version_problems(stack: Stack) -> Iterator[Diagnostic]:
         serves = str(_variable(stack, plane, CONTROL_PLANE_ROLE, "version"))
         for host in cluster.members:
             version = str(_variable(stack, host, NODE_ROLE, "version"))
-            if host == plane and version != serves:
+            if host in cluster.control_planes and version != serves:
                 expected = f"{serves}, as in {CONTROL_PLANE_ROLE}"
             elif _numbers(version) > _numbers(serves):
                 expected = f"at most {serves}, the version of {plane}"
@@ -114,7 +154,14 @@ def _common(stack: Stack, host: str) -> dict[str, Any]:
 def _node(stack: Stack, name: str, cluster: Cluster, host: str) -> NodeSpec:
     plane = stack.fleet.hosts[cluster.control_plane].roles[CONTROL_PLANE_ROLE]
     endpoint = plane.get("endpoint") or _with_port(str(plane.get("address", "")))
-    return NodeSpec(**_common(stack, host), cluster=name, control_plane=cluster.control_plane, endpoint=endpoint)
+    own = stack.fleet.hosts[host].roles.get(CONTROL_PLANE_ROLE, {}) if host in cluster.control_planes else {}
+    return NodeSpec(
+        **_common(stack, host),
+        cluster=name,
+        control_plane=cluster.control_plane,
+        endpoint=endpoint,
+        api_address=str(own.get("address", "")),
+    )
 
 
 def _with_port(address: str) -> str:
@@ -123,18 +170,19 @@ def _with_port(address: str) -> str:
 
 def _cluster(stack: Stack, name: str, cluster: Cluster) -> ClusterSpec:
     plane = cluster.control_plane
-    members = {plane: ClusterNode(), **cluster.nodes}
+    members = {**dict.fromkeys(cluster.control_planes, ClusterNode()), **cluster.nodes}
     return ClusterSpec(
         **_common(stack, plane),
         name=name,
         provided=cluster.provided,
         version=f"v{cluster.version or _variable(stack, plane, CONTROL_PLANE_ROLE, 'version')}",
+        control_planes=cluster.control_planes if cluster.further_control_planes and not cluster.provided else (),
         nodes=tuple(
             NodePart(
                 name=host,
                 version=f"v{cluster.version or _variable(stack, host, NODE_ROLE, 'version')}",
                 labels=tuple(f"{key}={value}" for key, value in sorted(node.labels.items())),
-                taints=tuple(sorted((*(taint.text for taint in node.taints), *_taints_of(plane, host)))),
+                taints=tuple(sorted((*(taint.text for taint in node.taints), *_taints_of(cluster, host)))),
             )
             for host, node in members.items()
         ),
@@ -142,8 +190,8 @@ def _cluster(stack: Stack, name: str, cluster: Cluster) -> ClusterSpec:
     )
 
 
-def _taints_of(plane: str, host: str) -> tuple[str, ...]:
-    return (CONTROL_PLANE_TAINT,) if host == plane else ()
+def _taints_of(cluster: Cluster, host: str) -> tuple[str, ...]:
+    return (CONTROL_PLANE_TAINT,) if host in cluster.control_planes else ()
 
 
 def _variable(stack: Stack, host: str, role: str, name: str) -> Any:

@@ -25,6 +25,7 @@ from rackwright.stack.buckets import buckets
 from rackwright.stack.clusters import (
     clusters,
     control_planes_first,
+    joining_control_plane,
     role_prerequisites,
     role_variables,
     version_problems,
@@ -157,6 +158,7 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
         )
     for role in _sort_roles(host, stack.repository.roles):
         source = stack.repository.roles[role]
+        yield from joining_control_plane(stack, name, role)
         yield DeclaredResource(
             RoleKind(),
             RoleSpec(

@@ -3,9 +3,9 @@
 import pytest
 import yaml
 
-from rackwright.access.cluster import client_name, kubeconfig
-from rackwright.cli.cluster import _control_plane
-from rackwright.errors import ChangeRefused
+from rackwright.access.cluster import client_name, first_reachable, kubeconfig
+from rackwright.cli.cluster import _control_planes
+from rackwright.errors import ChangeRefused, Diagnostic, HostUnreachable
 from tests.support.recorded_hosts import CLUSTERED, STACK
 
 TEXT = """\
@@ -47,8 +47,8 @@ def test_the_only_cluster_needs_no_name():
     """
     The host with its control plane is asked.
     """
-    assert _control_plane(CLUSTERED.fleet, None, "fleet.yaml") == "birch"
-    assert _control_plane(CLUSTERED.fleet, "main", "fleet.yaml") == "birch"
+    assert _control_planes(CLUSTERED.fleet, None, "fleet.yaml") == ("birch",)
+    assert _control_planes(CLUSTERED.fleet, "main", "fleet.yaml") == ("birch",)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,29 @@ def test_without_such_a_cluster_the_command_is_refused(fleet, name, expected):
     The message has the names that there are.
     """
     with pytest.raises(ChangeRefused) as caught:
-        _control_plane(fleet, name, "fleet.yaml")
+        _control_planes(fleet, name, "fleet.yaml")
 
     assert caught.value.diagnostic.expected == expected
+
+
+class FewHosts:
+    """Hosts of which only *up* answer."""
+
+    def __init__(self, *up: str) -> None:
+        self.up = up
+
+    def connection(self, host: str) -> None:
+        if host not in self.up:
+            raise HostUnreachable(Diagnostic(host, "no answer"))
+
+
+def test_another_control_plane_is_asked_if_the_first_one_is_lost():
+    """
+    If none answers, the error names the first.
+    """
+    planes = ("beech", "holly", "larch")
+
+    assert first_reachable(FewHosts("holly", "larch"), planes) == "holly"
+    with pytest.raises(HostUnreachable) as caught:
+        first_reachable(FewHosts(), planes)
+    assert caught.value.diagnostic.where == "beech"

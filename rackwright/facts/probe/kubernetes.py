@@ -17,6 +17,8 @@ SETTINGS = "/etc/rackwright/kubernetes/kubeadm.yaml"
 """Configuration of kubeadm by role kubernetes_control_plane."""
 ADDONS = ("kube-proxy", "coredns")
 """Objects by which kubeadm runs its addons, in kube-system."""
+CONTROL_PLANE = "tier=control-plane"
+"""Label of the static pods that kubeadm makes on control planes."""
 TAKEN = "/var/lib/rackwright/kubernetes/taken"
 """File that each snapshot of etcd touches at its end."""
 OBJECTS = ("namespaces", "priorityclasses", "resourcequotas", "limitranges", "networkpolicies", "roles", "rolebindings")
@@ -66,6 +68,7 @@ def cluster(root: str) -> dict[str, Any] | None:
         else nodes,
         "objects": attempt(objects),
         "addons": attempt(addons),
+        "components": attempt(components),
         "workloads": attempt(workloads),
     }
 
@@ -101,6 +104,16 @@ def addons() -> dict[str, str]:
     items = query("get", "daemonsets,deployments", "--namespace=kube-system")["items"]
     images = {item["metadata"]["name"]: item["spec"]["template"]["spec"]["containers"][0]["image"] for item in items}
     return {name: images[name].rpartition(":")[2] for name in ADDONS if name in images}
+
+
+def components() -> dict[str, list[str]]:
+    """Return the nodes on which each component of the control plane is ready, by kubeadm's name of the component."""
+    found: dict[str, list[str]] = {}
+    for pod in query("get", "pods", "--namespace=kube-system", f"--selector={CONTROL_PLANE}")["items"]:
+        nodes = found.setdefault(pod["metadata"]["labels"]["component"], [])
+        if any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", [])):
+            nodes.append(pod["spec"]["nodeName"])
+    return {name: sorted(nodes) for name, nodes in sorted(found.items())}
 
 
 def objects() -> dict[str, Any]:

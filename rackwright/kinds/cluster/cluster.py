@@ -26,6 +26,8 @@ from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
 from rackwright.schema.cluster import CONTROL_PLANE_TAINT, OF_KUBERNETES
 
+PLANE_LABEL = "node-role.kubernetes.io/control-plane"
+"""Label that kubeadm gives the nodes of a control plane."""
 _KUBECTL = ("kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "--request-timeout=60s")
 PROXY = "addon:kube-proxy"
 """The addon whose version is that of the cluster; it changes when all nodes have the new images."""
@@ -36,6 +38,12 @@ _ADDONS = Command(
 _NODES_REMEDY = (
     "an undeclared node: find out who added it, then declare it or remove it with `kubectl drain` and `kubectl delete"
     " node`; a missing node: run `rackwright up`, which lets it join"
+)
+COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+"""The static pods of a control plane, as kubeadm names them."""
+_COMPONENT_REMEDY = (
+    "look at `kubectl get pods --namespace kube-system --output wide`, and at `systemctl status kubelet` on the missing"
+    " host; etcd stops when half of its members are lost"
 )
 _READY_REMEDY = "look at `systemctl status kubelet containerd` on the host, and at `kubectl describe node`"
 
@@ -72,7 +80,9 @@ class ClusterSpec(Resource):
     version: str
     """The version of the API server: v1.37.2."""
     nodes: tuple[NodePart, ...]
-    """All nodes, the control plane first."""
+    """All nodes, the control planes first."""
+    control_planes: tuple[str, ...] = ()
+    """The hosts of the control plane, if there are several."""
     teams: tuple[team.TeamPart, ...] = ()
     """The teams with their namespaces."""
 
@@ -96,6 +106,10 @@ class ClusterKind:
             identity_claim(spec.host, spec.identity),
             Claim(f"cluster:{spec.name}", {"version": spec.version, "nodes": names}, remedy=_NODES_REMEDY),
             *(() if spec.provided else (Claim(PROXY, {"version": spec.version}),)),
+            *(
+                Claim(f"component:{name}", {"ready_on": tuple(sorted(spec.control_planes))}, remedy=_COMPONENT_REMEDY)
+                for name in (COMPONENTS if spec.control_planes else ())
+            ),
             *map(_claim, spec.nodes),
             *team.claims(spec.teams),
         )
@@ -155,7 +169,8 @@ def _leaving(spec: ClusterSpec, differences: Sequence[Difference], facts: Facts)
     declared, found = {node.name for node in spec.nodes}, facts.cluster.names
     undeclared = tuple(name for name in found if name not in declared)
     nodes = (facts.cluster.node(name) for name in undeclared)
-    ours = all(node is not None and node.fleet == spec.fleet for node in nodes)
+    # a control plane has a member of etcd, which leaves before its node
+    ours = all(node is not None and node.fleet == spec.fleet and PLANE_LABEL not in node.labels for node in nodes)
     return undeclared if ours and declared <= {*found} else ()
 
 
@@ -227,6 +242,8 @@ def _observe_property(declared: frozenset[str], facts: Facts, sort: str, key: st
         return team.observe(cluster, declared, sort, key, name)
     if sort == "addon":
         return cluster.addon_version(key) or Absent()
+    if sort == "component":
+        return cluster.ready_on(key) or Absent()
     if sort == "cluster":
         return cluster.version if name == "version" else cluster.names
     node = cluster.node(key)

@@ -1,4 +1,4 @@
-"""The kind of a node: a host that has joined the declared cluster.
+"""The kind of a node: a host that has joined the declared cluster, as one that runs pods or as a further control plane.
 
 The control plane makes a token for ten minutes when a host joins, and the host forgets it when it has joined. No plan,
 state or log ever has the token.
@@ -13,6 +13,7 @@ from rackwright.core.contract import (
     Command,
     Difference,
     Observation,
+    OneOf,
     Plan,
     Put,
     PutOutput,
@@ -24,6 +25,7 @@ from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe.kubernetes import MARK
+from rackwright.kinds.cluster import further_plane
 from rackwright.kinds.shared import observation, ownership
 from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
 
@@ -94,6 +96,14 @@ class NodeSpec(Resource):
     """The host that admits the node."""
     endpoint: str
     """The address and port of the API."""
+    api_address: str = ""
+    """The address at which the host serves the API, if it is a further control plane; empty for any other host."""
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The URLs of the API that its kubelet may ask; that of a control plane asks its own host."""
+        own = (further_plane.url(self.api_address),) if self.api_address else ()
+        return (f"https://{self.endpoint}", *own)
 
     @property
     def id(self) -> str:
@@ -118,7 +128,13 @@ class NodeKind:
         remedy = "find out which cluster the host has joined, and by whom"
         return (
             identity_claim(spec.host, spec.identity),
-            Claim(spec.thing, {"server": f"https://{spec.endpoint}"}, remedy=remedy, remedy_absent=""),
+            Claim(
+                spec.thing,
+                {"server": spec.servers[0] if len(spec.servers) == 1 else OneOf(spec.servers)},
+                remedy=remedy,
+                remedy_absent="",
+            ),
+            *(further_plane.claims() if spec.api_address else ()),
             Claim("unit:kubelet.service", {"active": "active"}, owned=False, remedy="look at its journal"),
             Claim(f"owner:{OWNER}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),
         )
@@ -139,7 +155,9 @@ class NodeKind:
             return Plan(refusals=refusals)
         by_name = {item.path: item for item in differences}
         by_hand = tuple(item for item in differences if item.is_unknown)
-        joins = isinstance(getattr(by_name.get(f"{spec.thing}.server"), "actual", None), Absent)
+        joins = isinstance(getattr(by_name.get(f"{spec.thing}.server"), "actual", None), Absent) or (
+            further_plane.JOINING in by_name
+        )
         stopped = by_name.get("unit:kubelet.service.active")
         if by_hand or not differences:
             return Plan(by_hand=by_hand)
@@ -157,11 +175,17 @@ class NodeKind:
         return Plan((*join, *start, _settle(spec), ready))
 
     def removal(self, spec: NodeSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
-        """Return the plan that moves the pods elsewhere and lets the host leave, unless a pod would lose data."""
+        """Return the plan that moves the pods elsewhere and lets the host leave, unless a pod would lose data.
+
+        A control plane stays in the cluster: its member of etcd has to leave first, which a person does.
+        """
         if refusals := ownership.refuse_foreign(spec.id, spec.fleet, OWNER, "membership in a cluster", facts):
             return Plan(refusals=refusals)
         if facts.owner(OWNER) is None:
             return Plan()
+        if spec.api_address:
+            notes = (f"{spec.host} stays a control plane of {spec.cluster}",)
+            return Plan((Remove(f"remove {_OWNER_FILE}", _OWNER_FILE),), notes=notes)
         leave = ("sh", "-c", LEAVE, "sh", spec.host)
         return Plan(
             (
@@ -179,7 +203,9 @@ class NodeKind:
         return f"cluster {spec.cluster}"
 
 
-def _join(spec: NodeSpec) -> tuple[PutOutput, Command]:
+def _join(spec: NodeSpec) -> tuple[PutOutput | Command, ...]:
+    if spec.api_address:
+        return further_plane.join(spec.host, spec.cluster, spec.control_plane, spec.endpoint, spec.api_address)
     invite = ("sh", "-c", _INVITE, "sh", spec.host, spec.endpoint)
     join = ("sh", "-c", _JOIN, "sh", spec.host, _ENTRY)
     return (
@@ -198,7 +224,7 @@ def _refuse_other_cluster(spec: NodeSpec, differences: Sequence[Difference]) -> 
         Diagnostic(
             spec.id,
             f"the host is a node of the cluster at {item.actual}",
-            f"{item.want}, or no cluster",
+            f"https://{spec.endpoint}, or no cluster",
             "Drain the node there and delete it, run `kubeadm reset` on the host, then run the same command again",
             "a node that changes its cluster loses its pods",
             id="other-cluster",

@@ -1,0 +1,109 @@
+"""How a host joins a cluster as a further control plane: with the keys of the authorities, and a member of etcd.
+
+The first control plane encrypts its keys with a key that is made for this join alone, and puts them into a secret of
+the cluster. The joining host gets that key as it gets the token, and the secret is deleted when the host has joined;
+otherwise it expires after two hours. Source: Kubernetes, "Creating Highly Available Clusters with kubeadm"
+"""
+
+from collections.abc import Iterator
+
+from rackwright.core.contract import Claim, Command, PutOutput
+from rackwright.schema.cluster import API_PORT
+
+SETTINGS = "/etc/rackwright/kubernetes"
+"""Directory of role kubernetes_control_plane."""
+JOINING = f"file:{SETTINGS}/joining.present"
+"""The property that differs while a join was cut."""
+JOIN_SECONDS = 1800
+"""Time for joining: images are unpacked, and etcd copies its data."""
+_FILES = ("audit-policy.yaml", "authentication.yaml", "encryption.yaml")
+"""Files that the API server reads when it starts; the role writes them again after the join."""
+_ENTRY = "/run/rackwright-join.yaml"
+_INVITE = """\
+set -eu
+umask 077
+export KUBECONFIG=/etc/kubernetes/admin.conf
+key=$(kubeadm certs certificate-key)
+config=$(mktemp -p /run)
+trap 'rm -f "$config"' EXIT
+# in the environment, because other accounts see the arguments of programs
+KEY=$key awk '{ print } /^kind: InitConfiguration$/ { print "certificateKey: \\"" ENVIRON["KEY"] "\\"" }' \
+  /etc/rackwright/kubernetes/kubeadm.yaml > "$config"
+kubeadm init phase upload-certs --upload-certs --skip-certificate-key-print --config "$config" > /dev/null
+printed=$(kubeadm token create --ttl 10m --print-join-command)
+cat << END
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: JoinConfiguration
+nodeRegistration:
+  name: $1
+  criSocket: unix:///run/containerd/containerd.sock
+controlPlane:
+  localAPIEndpoint: {advertiseAddress: "$3", bindPort: 6443}
+  certificateKey: "$key"
+timeouts:
+  controlPlaneComponentHealthCheck: 15m0s
+  etcdAPICall: 5m0s
+  kubeletHealthCheck: 15m0s
+  kubernetesAPICall: 10m0s
+discovery:
+  bootstrapToken:
+    apiServerEndpoint: "$2"
+    token: $(echo "$printed" | grep -oE '[a-z0-9]{6}[.][a-z0-9]{16}')
+    caCertHashes: ["$(echo "$printed" | grep -oE 'sha256:[0-9a-f]{64}')"]
+END
+"""
+"""Script of the first control plane: prints the configuration by which $1 joins at $2, and serves the API at $3."""
+_FORGET = """\
+set -eu
+export KUBECONFIG=/etc/kubernetes/admin.conf
+kubectl="kubectl --namespace=kube-system"
+# its owner is a token that would end it after two hours
+token=$($kubectl get secret kubeadm-certs --ignore-not-found --output=jsonpath='{.metadata.ownerReferences[0].name}')
+$kubectl delete secret kubeadm-certs ${token:+"$token"} --ignore-not-found
+"""
+_JOIN = """\
+set -eu
+trap 'rm -f "$2"' EXIT
+cd "$3"
+# what a join that was cut has left, its member of etcd too
+[ ! -e joining ] || kubeadm reset --force
+for path in /etc/kubernetes/pki/ca.key /var/lib/etcd/member; do
+  [ ! -e "$path" ] || { echo "$path is there: the host has keys or data of another cluster" >&2; exit 1; }
+done
+touch joining
+ignored=Port-10250
+# the kernel of a container is that of another computer
+if systemd-detect-virt --container --quiet; then ignored=$ignored,SystemVerification; fi
+kubeadm join --config "$2" --ignore-preflight-errors="$ignored"
+touch joined
+mv joining made
+"""
+"""Script of host $1 that joins by the configuration $2; the notes in $3 are those of role kubernetes_control_plane."""
+
+
+def url(address: str) -> str:
+    """Return the URL of the API that a control plane serves at *address*."""
+    return f"https://[{address}]:{API_PORT}" if ":" in address else f"https://{address}:{API_PORT}"
+
+
+def claims() -> Iterator[Claim]:
+    """Yield the claim that no join was cut."""
+    yield Claim(f"file:{SETTINGS}/joining", {"present": False})
+
+
+def join(host: str, cluster: str, plane: str, endpoint: str, address: str) -> tuple[PutOutput | Command, ...]:
+    """Return the steps by which *host* joins *cluster*, whose first control plane is *plane*."""
+    directory = Command(f"create {SETTINGS}", ("install", "-d", "-m", "0700", SETTINGS))
+    settings = (
+        PutOutput(f"copy {SETTINGS}/{name} from {plane}", plane, ("cat", f"{SETTINGS}/{name}"), f"{SETTINGS}/{name}")
+        for name in _FILES
+    )
+    invite = ("sh", "-c", _INVITE, "sh", host, endpoint, address)
+    script = ("sh", "-c", _JOIN, "sh", host, _ENTRY, SETTINGS)
+    return (
+        directory,
+        *settings,
+        PutOutput(f"get a token and a certificate key of {plane}", plane, invite, _ENTRY, 120),
+        Command(f"join cluster {cluster} as a control plane", script, timeout_seconds=JOIN_SECONDS),
+        PutOutput(f"delete the uploaded keys on {plane}", plane, ("sh", "-c", _FORGET), ""),
+    )
