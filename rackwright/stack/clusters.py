@@ -41,13 +41,13 @@ def clusters(stack: Stack) -> Iterator[DeclaredResource]:
 
 def joining_control_plane(stack: Stack, host: str, role: str) -> Iterator[DeclaredResource]:
     """Yield the Node of a further control plane, if *role* is that of its control plane, which comes after it."""
-    for name, cluster in _made(stack).items():
+    for name, cluster in _own_clusters(stack).items():
         if role == CONTROL_PLANE_ROLE and host in cluster.further_control_planes:
             after = (f"{host}/{NODE_ROLE}", *_roles([_plane_before(cluster, host)]))
             yield DeclaredResource(NodeKind(), _node(stack, name, cluster, host), after)
 
 
-def _made(stack: Stack) -> dict[str, Cluster]:
+def _own_clusters(stack: Stack) -> dict[str, Cluster]:
     """Return the clusters that rackwright makes."""
     return {name: cluster for name, cluster in stack.fleet.clusters.items() if not cluster.provided}
 
@@ -66,7 +66,7 @@ def role_variables(stack: Stack, host: str, role: str) -> dict[str, Any]:
 
     A node has routes to pods and services, and a further control plane joins.
     """
-    several = [each for each in _made(stack).values() if host in each.members]
+    several = [each for each in _own_clusters(stack).values() if host in each.members]
     if role == CONTROL_PLANE_ROLE and any(host in each.further_control_planes for each in several):
         return {"joins": True}
     if role != NODE_ROLE or not several:
@@ -95,7 +95,7 @@ def role_prerequisites(stack: Stack, host: str, role: str) -> tuple[str, ...]:
 
     Control planes change one after another, and before the kubelet of a node. A further one joins before its role.
     """
-    for cluster in _made(stack).values():
+    for cluster in _own_clusters(stack).values():
         if host in cluster.further_control_planes:
             if role == CONTROL_PLANE_ROLE:
                 return (f"{host}/{NODE}",)
