@@ -2,8 +2,10 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from rackwright.toolchain import pulumi_kubernetes
+from rackwright.twin import faults
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.kubernetes import (
@@ -203,6 +205,51 @@ def test_a_cluster_is_made_and_kept(log: Log) -> str:
         need(not (left := lab.audit_differences(status=0)), f"left: {format_claims(left)}")
     used = ", ".join(f"{host} {mib}" for host, mib in memory.items())
     return f"made in {made:.0f} s, {len(pods)} pods, MiB of memory: {used}; {len(BROKEN)} broken claims corrected"
+
+
+ENDPOINT = "10.41.0.10"
+"""Address that one of the control planes has at a time."""
+
+
+def _three_planes(fleet: Any) -> None:
+    """Make all hosts of the example control planes behind one address; no host runs pods."""
+    addresses = [f"10.41.0.1{number}" for number in (1, 2, 3)]
+    own = fleet["hosts"][PLANE]["roles"]["kubernetes_control_plane"]
+    shared = {"address": ENDPOINT, "interface": "fabric0", "members": addresses}
+    for host, address in zip(HOSTS, addresses, strict=True):
+        roles = fleet["hosts"][host]["roles"]
+        roles["kubernetes_control_plane"] = {**own, "address": address, "endpoint": f"{ENDPOINT}:6443"}
+        roles["virtual_address"] = {**shared, "own": address, "check_url": "https://127.0.0.1:6443/livez"}
+    fleet["clusters"]["main"] = {"control_plane": PLANE, "further_control_planes": [*NODES]}
+
+
+@line("kubernetes", 1, part="three-planes")
+def test_three_control_planes_outlive_the_loss_of_one(log: Log) -> str:
+    """Two hosts join the first with members of etcd. The first loses its power, and the API answers at its address."""
+    with cluster(log, _three_planes) as lab:
+        began = lab.log.seconds
+        lab.up()
+        made = lab.log.seconds - began
+        need(not (left := lab.audit_differences(status=0)), f"left: {format_claims(left)}")
+        need(set(ready_nodes(lab).values()) == {True}, f"nodes: {ready_nodes(lab)}")
+        kept = kubectl(lab, "get secrets --namespace kube-system")["items"]
+        need(all(each["metadata"]["name"] != "kubeadm-certs" for each in kept), "the uploaded keys are still there")
+        log(f"{PLANE} loses its power")
+        faults.power_off(lab.twin, PLANE)
+        began = lab.log.seconds
+        ask = f"kubectl --kubeconfig /etc/kubernetes/admin.conf --server https://{ENDPOINT}:6443 get --raw /readyz"
+        eventually(lambda: lab.ssh(NODES[0], ask, status=None) == "ok", "the API answers at the address", 120)
+        moved = lab.log.seconds - began
+        lab.ssh(NODES[0], f"{KUBECTL} create configmap written --from-literal=word=after")
+        log("cluster exec reaches another control plane")
+        word = lab.rackwright(
+            "cluster", "exec", "cluster", "--", "kubectl", "get", "configmap", "written", "--output=name"
+        )
+        need(word.stdout.strip() == "configmap/written", f"kubectl printed {word.stdout!r}")
+        log(f"{PLANE} is back")
+        lab.start()
+        eventually(lambda: not lab.audit_differences(), "nothing differs once it is back", 600)
+    return f"made in {made:.0f} s; after the loss of {PLANE} the API answered at its address after {moved:.0f} s"
 
 
 def _memory_mib(lab: Lab, host: str) -> int:

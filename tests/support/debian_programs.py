@@ -26,6 +26,14 @@ def debian_program(name: str, package: str) -> Path:
     return unpacked
 
 
+def link_debian_libraries(directory: Path, *packages: str) -> None:
+    """Link the libraries of *packages*, which need not be installed, into *directory*, for LD_LIBRARY_PATH."""
+    directory.mkdir()
+    for package in packages:
+        for path in _unpacked(package).rglob("*.so.*"):
+            (directory / path.name).symlink_to(path)
+
+
 def _unpacked(package: str) -> Path:
     parent = directory() / "test-programs"
     with hold_lock(parent / f"{package}.lock", print):
