@@ -16,6 +16,8 @@ from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
 from rackwright.stack.team_addresses import team_addresses
 
+GPU_LABEL = "gpu.rackwright.local"
+"""Domain of the labels with the number of GPUs of each model, such as ``gpu.rackwright.local/a100-80gb=4``."""
 SKEW_MINORS = 3
 """Number of minor versions by which a kubelet may be older than the API server."""
 
@@ -181,13 +183,23 @@ def _cluster(stack: Stack, name: str, cluster: Cluster) -> ClusterSpec:
             NodePart(
                 name=host,
                 version=f"v{cluster.version or _variable(stack, host, NODE_ROLE, 'version')}",
-                labels=tuple(f"{key}={value}" for key, value in sorted(node.labels.items())),
+                labels=_labels(stack, cluster, host, node),
                 taints=tuple(sorted((*(taint.text for taint in node.taints), *_taints_of(cluster, host)))),
             )
             for host, node in members.items()
         ),
         teams=tuple(TeamPart(name=team, declared=declared) for team, declared in cluster.teams.items()),
     )
+
+
+def _labels(stack: Stack, cluster: Cluster, host: str, node: ClusterNode) -> tuple[str, ...]:
+    """Return the labels of a node: the declared ones, and the GPUs of the host's profile by their model.
+
+    The host compares its GPUs with the profile, so that the labels need no program on the node.
+    """
+    gpus = {} if cluster.provided else stack.fleet.hosts[host].minimum.gpus
+    found = {f"{GPU_LABEL}/{model}": str(count) for model, count in gpus.items()}
+    return tuple(f"{key}={value}" for key, value in sorted({**found, **node.labels}.items()))
 
 
 def _taints_of(cluster: Cluster, host: str) -> tuple[str, ...]:

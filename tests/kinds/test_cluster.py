@@ -252,6 +252,19 @@ def test_each_node_has_routes_to_the_pods_of_the_others():
     assert role_variables(CLUSTERED, "aspen", "base") == {}
 
 
+def test_a_node_has_labels_with_the_gpus_of_its_profile() -> None:
+    """
+    A declared label of the same name wins, and a provided cluster has its own labels.
+    """
+    hosts = dict(CLUSTERED.fleet.hosts)
+    hosts["aspen"] = hosts["aspen"].model_copy(update={"profile": "training-a100"})
+    fleet = CLUSTERED.fleet.model_copy(update={"hosts": hosts})
+    [cluster] = [each.spec for each in clusters(replace(CLUSTERED, fleet=fleet)) if each.name == "birch/cluster"]
+    labels = {node.name: node.labels for node in cluster.nodes}
+    assert labels["aspen"] == ("gpu.rackwright.local/a100-80gb=4", "rack=a1")
+    assert labels["maple"] == ("rack=a2",)
+
+
 def test_the_control_plane_is_upgraded_before_its_nodes():
     """
     Its host is declared first, whatever its place in the file.

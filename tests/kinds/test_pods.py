@@ -416,6 +416,48 @@ def test_a_quota_is_a_limit_too(api):
         roll_out.admit(JOBS)
 
 
+GPU_JOBS = [each for each in made(TRAINING.model_copy(update={"gpus": 2})).values() if each["kind"] == "Job"]
+
+
+def test_each_container_asks_for_the_gpus_of_its_pod_alone():
+    """
+    Processes of one pod share their data through memory, which a drain would lose.
+    """
+    for job in GPU_JOBS:
+        pod = job["spec"]["template"]["spec"]
+        [container] = pod["containers"]
+        assert container["resources"]["limits"]["nvidia.com/gpu"] == "2"
+        assert container["resources"]["requests"] == container["resources"]["limits"]
+        assert {"name": "shm", "emptyDir": {"medium": "Memory"}} in pod["volumes"]
+
+
+@pytest.mark.parametrize(
+    ("offered", "hard", "message"),
+    [
+        ({"oak": 2, "elm": 2}, "4", ""),
+        (
+            {"oak": 2, "elm": 1},
+            "4",
+            "do not fit together: 1 of them need cpu 1, memory 2.14748e\\+09, nvidia.com/gpu 2",
+        ),
+        ({"oak": 2, "elm": 2}, "3", "room for 3 of requests.nvidia.com/gpu, and the run needs 4"),
+    ],
+    ids=["both fit", "too few on the nodes", "too few in the quota"],
+)
+def test_gpus_are_counted_on_nodes_and_in_the_quota_of_the_team(api, offered, hard, message):
+    """
+    A node offers none until its device plugin has registered.
+    """
+    for each in api["nodes"]:
+        each["status"]["allocatable"]["nvidia.com/gpu"] = str(offered.get(each["metadata"]["name"], 0))
+    api["resourcequotas"] = [{"status": {"hard": {"requests.nvidia.com/gpu": hard}, "used": {}}}]
+    if message:
+        with pytest.raises(roll_out.RollOutFailed, match=message):
+            roll_out.admit(GPU_JOBS)
+    else:
+        roll_out.admit(GPU_JOBS)
+
+
 def test_a_failing_pod_of_a_refused_release_says_nothing_about_the_one_before_it(monkeypatch):
     """
     It is still there when the deployment has gone back.
