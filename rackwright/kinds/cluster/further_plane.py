@@ -63,6 +63,7 @@ $kubectl delete secret kubeadm-certs ${token:+"$token"} --ignore-not-found
 """
 _JOIN = """\
 set -eu
+umask 022
 trap 'rm -f "$2"' EXIT
 cd "$3"
 # what a join that was cut has left, its member of etcd too
