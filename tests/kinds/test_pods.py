@@ -1,4 +1,4 @@
-"""The objects of runs and servers in pods, their admission, and the plans of their kinds."""
+"""The objects of runs and servers in pods, and the plans of their kinds."""
 
 import io
 import json
@@ -10,51 +10,14 @@ import pytest
 
 from rackwright.core import diff as comparison
 from rackwright.core.contract import Absent, Command, Plan, Put, UnknownValue
-from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds.pods import PodFilesKind, PodFilesSpec, PodsKind, PodsSpec, image, roll_out
-from rackwright.kinds.pods.objects import MANAGED_BY, objects
+from rackwright.kinds.pods import PodFilesKind, PodFilesSpec, PodsKind, image, roll_out
+from rackwright.kinds.pods.objects import MANAGED_BY
 from rackwright.kinds.pods.release import files, release_of
 from rackwright.kinds.pods.report import outcome
-from rackwright.kinds.pods.spec import RowsPart, RunPart, ServerPart, WorkloadPart
+from rackwright.kinds.pods.spec import WorkloadPart
 from rackwright.kinds.shared.run_config import digest
-from tests.support.recorded_hosts import STACK
-
-REPOSITORY: Repository = STACK.repository
-RUN = RunPart(
-    config='{"model": {"kind": "x"}, "steps": 10}', processes=1, mount="/srv/warm", restart=True, grace_seconds=90
-)
-SERVER = ServerPart(
-    settings={"host": "0.0.0.0", "port": 8080, "anybody": True},
-    port=80,
-    model="digits",
-    version="0123456789ab",
-    source="/models/digits",
-    files={"model.json": "ab" * 32},
-    ready_seconds=60,
-    stop_seconds=50,
-    rows=RowsPart(source="/rows.npz", sha256="cd" * 32, accuracy=0.5),
-)
-COMMON: dict[str, Any] = {
-    "team": "vision",
-    "hosts": ("oak", "elm", "ash"),
-    "count": 2,
-    "cpus": 1,
-    "memory": 2 << 30,
-    "gpus": 0,
-    "environment": "/opt/workloads",
-}
-TRAINING = WorkloadPart(sort="run", name="digits", run=RUN, **COMMON)
-SERVING = WorkloadPart(sort="server", name="digits", server=SERVER, **COMMON)
-IDENTITY = {"serial": "S-PLANE"}
-
-
-def spec_of(workload: WorkloadPart) -> PodsSpec:
-    return PodsSpec(host="plane", fleet="f", identity=IDENTITY, workload=workload)
-
-
-def made(workload: WorkloadPart) -> dict[str, Any]:
-    return objects(spec_of(workload), REPOSITORY)
+from tests.support.pod_workloads import IDENTITY, REPOSITORY, RUN, SERVING, TRAINING, made, spec_of
 
 
 def pods_of(workload: WorkloadPart) -> list[Any]:
@@ -262,25 +225,6 @@ def test_a_finished_run_with_another_configuration_needs_a_line_in_the_fleet():
         assert replanned(workload, found).refusals == () and len(replanned(workload, found).steps) == 2
 
 
-@pytest.mark.parametrize(("made_again", "workload"), [([], TRAINING), (["Job", "Job"], LONGER)])
-def test_only_another_configuration_makes_finished_jobs_again(monkeypatch, tmp_path, made_again, workload):
-    """
-    The other objects are set in both cases.
-    """
-    status = {"conditions": [{"type": "Complete", "status": "True"}], "ready": 2}
-    before = {roll_out.name(each): {**each, "status": status} for each in made(TRAINING).values()}
-    sent: list[tuple[str, str]] = []
-    monkeypatch.setattr(roll_out, "actual_object", lambda item: before[roll_out.name(item)])
-    monkeypatch.setattr(roll_out, "send", lambda verb, item: sent.append((verb, item["kind"])))
-    monkeypatch.setattr(roll_out, "kubectl", lambda *argv, **more: "")
-    path = tmp_path / "objects.json"
-    path.write_text(json.dumps({"items": [*made(workload).values()]}))
-
-    assert roll_out.main(str(path), "1") == 0
-    assert [kind for verb, kind in sent if verb == "create"] == made_again
-    assert ("replace", "Service") in sent
-
-
 def test_the_files_of_a_finished_run_keep_its_configuration():
     """
     The host of the launcher knows that the run has finished; any host knows another model.
@@ -357,123 +301,3 @@ def test_the_image_is_the_same_bytes_and_holds_no_program():
     assert len(archive) < 64 << 10
     with tarfile.open(fileobj=io.BytesIO(archive)) as out:
         assert {"oci-layout", "index.json"} < {*out.getnames()}
-
-
-# --- admission
-
-
-def node(name: str, cpus: str, ready: str = "True") -> dict[str, Any]:
-    return {
-        "metadata": {"name": name},
-        "spec": {},
-        "status": {"conditions": [{"type": "Ready", "status": ready}], "allocatable": {"cpu": cpus, "memory": "8Gi"}},
-    }
-
-
-def pod(on: str, cpus: str) -> dict[str, Any]:
-    container = {"resources": {"requests": {"cpu": cpus, "memory": "1Gi"}}}
-    return {"spec": {"nodeName": on, "containers": [container]}, "status": {"phase": "Running"}}
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
-    """Return what the API has, by the kind that kubectl asks for."""
-    content: dict[str, list[Any]] = {
-        "nodes": [node(name, "2") for name in ("oak", "elm", "ash")], "pods": [], "resourcequotas": [],
-    }  # fmt: skip
-    monkeypatch.setattr(roll_out, "kubectl", lambda verb, kind, *more: json.dumps({"items": content[kind]}))
-    return content
-
-
-JOBS = [each for each in made(TRAINING).values() if each["kind"] == "Job"]
-
-
-def test_a_run_is_admitted_if_all_of_its_pods_fit(api):
-    api["pods"] = [pod("oak", "1"), pod("elm", "1500m"), pod("ash", "0.5")]
-    roll_out.admit(JOBS)
-
-
-@pytest.mark.parametrize("full", [("oak",), ("elm", "ash")])
-def test_a_run_of_which_a_part_does_not_fit_is_not_admitted(api, full):
-    api["pods"] = [pod(name, "1500m") for name in full]
-    with pytest.raises(roll_out.RollOutFailed, match="do not fit together"):
-        roll_out.admit(JOBS)
-
-
-def test_a_node_that_is_lost_or_cordoned_has_no_room(api):
-    api["nodes"] = [
-        node("oak", "2"),
-        node("elm", "2", "Unknown"),
-        {**node("ash", "2"), "spec": {"unschedulable": True}},
-    ]
-    with pytest.raises(roll_out.RollOutFailed, match="free on none"):
-        roll_out.admit(JOBS)
-
-
-def test_a_quota_is_a_limit_too(api):
-    api["resourcequotas"] = [{"status": {"hard": {"requests.cpu": "3"}, "used": {"requests.cpu": "1500m"}}}]
-    with pytest.raises(roll_out.RollOutFailed, match=r"room for 1\.5 of requests\.cpu, and the run needs 2"):
-        roll_out.admit(JOBS)
-
-
-GPU_JOBS = [each for each in made(TRAINING.model_copy(update={"gpus": 2})).values() if each["kind"] == "Job"]
-
-
-def test_each_container_asks_for_the_gpus_of_its_pod_alone():
-    """
-    Processes of one pod share their data through memory, which a drain would lose.
-    """
-    for job in GPU_JOBS:
-        pod = job["spec"]["template"]["spec"]
-        [container] = pod["containers"]
-        assert container["resources"]["limits"]["nvidia.com/gpu"] == "2"
-        assert container["resources"]["requests"] == container["resources"]["limits"]
-        assert {"name": "shm", "emptyDir": {"medium": "Memory"}} in pod["volumes"]
-
-
-@pytest.mark.parametrize(
-    ("offered", "hard", "message"),
-    [
-        ({"oak": 2, "elm": 2}, "4", ""),
-        (
-            {"oak": 2, "elm": 1},
-            "4",
-            "do not fit together: 1 of them need cpu 1, memory 2.14748e\\+09, nvidia.com/gpu 2",
-        ),
-        ({"oak": 2, "elm": 2}, "3", "room for 3 of requests.nvidia.com/gpu, and the run needs 4"),
-    ],
-    ids=["both fit", "too few on the nodes", "too few in the quota"],
-)
-def test_gpus_are_counted_on_nodes_and_in_the_quota_of_the_team(api, offered, hard, message):
-    """
-    A node offers none until its device plugin has registered.
-    """
-    for each in api["nodes"]:
-        each["status"]["allocatable"]["nvidia.com/gpu"] = str(offered.get(each["metadata"]["name"], 0))
-    api["resourcequotas"] = [{"status": {"hard": {"requests.nvidia.com/gpu": hard}, "used": {}}}]
-    if message:
-        with pytest.raises(roll_out.RollOutFailed, match=message):
-            roll_out.admit(GPU_JOBS)
-    else:
-        roll_out.admit(GPU_JOBS)
-
-
-def test_a_failing_pod_of_a_refused_release_says_nothing_about_the_one_before_it(monkeypatch):
-    """
-    It is still there when the deployment has gone back.
-    """
-    [deployment] = [each for each in made(SERVING).values() if each["kind"] == "Deployment"]
-    other = SERVING.model_copy(update={"server": SERVER.model_copy(update={"version": "ba9876543210", "settings": {}})})
-    [refused] = [each for each in made(other).values() if each["kind"] == "Deployment"]
-    state = {"name": "canary", "restartCount": 2, "ready": False, "state": {"waiting": {}}}
-    status = {"initContainerStatuses": [{**state, "lastState": {"terminated": {"exitCode": 1}}}]}
-    pod = {"metadata": {"name": "digits-1"}, "spec": refused["spec"]["template"]["spec"], "status": status}
-    monkeypatch.setattr(roll_out, "pods", lambda item: iter([pod]))
-
-    assert roll_out.crashing(refused) == "container canary of digits-1 ended with 1"
-    assert roll_out.crashing(deployment) == ""
-
-
-@pytest.mark.parametrize(("text", "value"), [("500m", 0.5), ("2", 2), ("4Gi", 4 << 30), ("1k", 1000)])
-def test_quantities(text, value):
-    assert roll_out.number(text) == value
