@@ -21,6 +21,7 @@ HTTP = {
     "workloads/evaluation/served.py": "builds the request that the helper sends",
     "rackwright/tiering/onhost/transfer.py": "runs on hosts, without our packages: no redirects",
     "rackwright/toolchain/release.py": "downloads without a password what has a pinned SHA-256; its site redirects",
+    "roles/virtual_address/templates/usr/local/sbin/rackwright-virtual-address.j2": "asks its own host: no redirects",
     "roles/container_runtime/templates/opt/rackwright/images/Containerfile.j2": "asks its own loopback address",
 }
 """Every file that may use urllib.request, and why."""

@@ -212,11 +212,12 @@ def place(members: list[Member], body: bytes) -> int:
 
 def test_the_turns_of_a_conversation_go_to_one_member(in_front: Callable[..., int], three: list[Member]):
     port = in_front(*(f"127.0.0.1:{each.server_port}" for each in three), requests_per_member=8)
-    turns = [[turn(each, number, each % 2 == 0) for number in range(3)] for each in range(12)]
+    # with fewer conversations, a hash by the random ports may leave out a member
+    turns = [[turn(each, number, each % 2 == 0) for number in range(3)] for each in range(40)]
     assert {answered(port, body) for conversation in turns for body in conversation} == {200}
 
     places = [{place(three, body) for body in conversation} for conversation in turns]
-    assert [len(each) for each in places] == [1] * 12
+    assert [len(each) for each in places] == [1] * 40
     assert set.union(*places) == {0, 1, 2}
 
 
