@@ -119,6 +119,8 @@ class Writer:
         self.words = words or ("one", " two", " three")
         self.go = threading.Semaphore(10_000 if free else 0)
         self.began, self.left = threading.Semaphore(0), threading.Semaphore(0)
+        self.wrote = threading.Semaphore(0)
+        """Released after each word, so that a test knows which request it was for."""
         self.asked: list[Mapping[str, Any]] = []
 
     def generate(self, asked: Mapping[str, Any], on_piece: Callable[[Piece], bool]) -> None:
@@ -134,6 +136,7 @@ class Writer:
             if not on_piece(Piece(word)):
                 self.left.release()
                 return
+            self.wrote.release()
         on_piece(Piece("", TextEnd("stop", 7, len(self.words))))
 
 

@@ -101,9 +101,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", "text/event-stream; charset=utf-8")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        self._event({"choices": [self._choice("")]})
-        self._chunk(b": still here\n\n")
         try:
+            self._event({"choices": [self._choice("")]})
+            self._chunk(b": still here\n\n")
             for word in ("one", " two", " three"):
                 self._event({"choices": [self._choice(word)], "usage": None})
             if prompt == "die":
