@@ -265,8 +265,8 @@ def test_a_node_of_kubernetes_starts_containers_of_its_own(tmp_path):
         "--system-call-filter=bpf",
         f"--bind={layout.disks}/beta/nested/containerd:/var/lib/containerd",
         f"--bind={layout.disks}/beta/nested/kubelet:/var/lib/kubelet",
-        f"--bind-ro={NESTED}/containerd.conf:/usr/lib/systemd/system/containerd.service.d/90-twin.conf",
-        f"--bind-ro={NESTED}/kubelet.conf:/usr/lib/systemd/system/kubelet.service.d/90-twin.conf",
+        f"--bind-ro={NESTED}/containerd.conf:/usr/lib/systemd/system/containerd.service.d/twin.conf",
+        f"--bind-ro={NESTED}/kubelet.conf:/usr/lib/systemd/system/kubelet.service.d/twin.conf",
         f"--bind-ro={NESTED}:/usr/lib/twin",
     ]
     assert nspawn_options(machines["alpha"], layout) == []

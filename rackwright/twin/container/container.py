@@ -89,7 +89,7 @@ def _nesting(container: Container, layout: Layout) -> list[str]:
         f"--bind={_escape_colons(layout.nested_data(container.name, name))}:/var/lib/{name}" for name in NESTED_DATA
     )
     units = (
-        f"--bind-ro={_escape_colons(NESTED / name)}.conf:/usr/lib/systemd/system/{name}.service.d/90-twin.conf"
+        f"--bind-ro={_escape_colons(NESTED / name)}.conf:/usr/lib/systemd/system/{name}.service.d/twin.conf"
         for name in NESTED_DATA
     )
     rights = ("--capability=all", "--system-call-filter=@keyring", "--system-call-filter=bpf")
