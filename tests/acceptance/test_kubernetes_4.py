@@ -88,7 +88,7 @@ def test_each_function_and_pod_reaches_what_it_may_and_nothing_else(log: Log) ->
         wanted = {(a, b) for a in pods for b in pods if a != b and pods[a][0] == pods[b][0]}
         need(reached == wanted, f"reached, and should not: {reached - wanted}; not reached: {wanted - reached}")
         _need_no_api(lab)
-        log("rules and a plugin that somebody deleted")
+        log("rules and a plugin that were deleted by hand")
         lab.ssh(NODES[0], "nft delete table inet rackwright_teams; rm /usr/lib/cni/rackwright-teams")
         found = lab.differing()
         broken = ("nftables:rackwright_teams", "file:/usr/lib/cni/rackwright-teams")

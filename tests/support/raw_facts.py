@@ -27,7 +27,7 @@ def declare_other_gpus(raw: Raw, key: str) -> None:
 
 
 def lose_pods(raw: Raw, key: str) -> None:
-    """Let the jobs of a run fail, or the pods of a server not be there."""
+    """Make the jobs of a run fail, or remove the pods of a server."""
     for item in raw["kubernetes_cluster"]["workloads"].values():
         item["conditions"] = {"Failed": "too many starts"}
         if "availableReplicas" in item["status"]:

@@ -8,6 +8,7 @@ otherwise it expires after two hours. Source: Kubernetes, "Creating Highly Avail
 from collections.abc import Iterator
 
 from rackwright.core.contract import Claim, Command, PutOutput
+from rackwright.kinds.cluster import join_token
 from rackwright.schema.cluster import API_PORT
 
 SETTINGS = "/etc/rackwright/kubernetes"
@@ -18,8 +19,7 @@ JOIN_SECONDS = 1800
 """Time for joining: images are unpacked, and etcd copies its data."""
 _FILES = ("audit-policy.yaml", "authentication.yaml", "encryption.yaml")
 """Files that the API server reads when it starts; the role writes them again after the join."""
-_ENTRY = "/run/rackwright-join.yaml"
-_INVITE = """\
+_KEYS = """\
 set -eu
 umask 077
 export KUBECONFIG=/etc/kubernetes/admin.conf
@@ -30,13 +30,9 @@ trap 'rm -f "$config"' EXIT
 KEY=$key awk '{ print } /^kind: InitConfiguration$/ { print "certificateKey: \\"" ENVIRON["KEY"] "\\"" }' \
   /etc/rackwright/kubernetes/kubeadm.yaml > "$config"
 kubeadm init phase upload-certs --upload-certs --skip-certificate-key-print --config "$config" > /dev/null
-printed=$(kubeadm token create --ttl 10m --print-join-command)
-cat << END
-apiVersion: kubeadm.k8s.io/v1beta4
-kind: JoinConfiguration
-nodeRegistration:
-  name: $1
-  criSocket: unix:///run/containerd/containerd.sock
+"""
+"""Uploads the keys of the authorities, encrypted by a new key, which `key` is then."""
+_PLANE = """\
 controlPlane:
   localAPIEndpoint: {advertiseAddress: "$3", bindPort: 6443}
   certificateKey: "$key"
@@ -45,13 +41,8 @@ timeouts:
   etcdAPICall: 5m0s
   kubeletHealthCheck: 15m0s
   kubernetesAPICall: 10m0s
-discovery:
-  bootstrapToken:
-    apiServerEndpoint: "$2"
-    token: $(echo "$printed" | grep -oE '[a-z0-9]{6}[.][a-z0-9]{16}')
-    caCertHashes: ["$(echo "$printed" | grep -oE 'sha256:[0-9a-f]{64}')"]
-END
 """
+_INVITE = _KEYS + join_token.BEGIN + _PLANE + join_token.END
 """Script of the first control plane: prints the configuration by which $1 joins at $2, and serves the API at $3."""
 _FORGET = """\
 set -eu
@@ -100,11 +91,11 @@ def join(host: str, cluster: str, plane: str, endpoint: str, address: str) -> tu
         for name in _FILES
     )
     invite = ("sh", "-c", _INVITE, "sh", host, endpoint, address)
-    script = ("sh", "-c", _JOIN, "sh", host, _ENTRY, SETTINGS)
+    script = ("sh", "-c", _JOIN, "sh", host, join_token.ENTRY, SETTINGS)
     return (
         directory,
         *settings,
-        PutOutput(f"get a token and a certificate key of {plane}", plane, invite, _ENTRY, 120),
+        PutOutput(f"get a token and a certificate key of {plane}", plane, invite, join_token.ENTRY, 120),
         Command(f"join cluster {cluster} as a control plane", script, timeout_seconds=JOIN_SECONDS),
         PutOutput(f"delete the uploaded keys on {plane}", plane, ("sh", "-c", _FORGET), ""),
     )

@@ -25,7 +25,7 @@ from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe.kubernetes import MARK
-from rackwright.kinds.cluster import further_plane
+from rackwright.kinds.cluster import further_plane, join_token
 from rackwright.kinds.shared import observation, ownership
 from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
 
@@ -34,24 +34,7 @@ OWNER = "node"
 JOIN_SECONDS = 900
 """Time for joining, which on a busy host includes the unpacking of images."""
 _OWNER_FILE = ownership.owner_file(OWNER)
-_ENTRY = "/run/rackwright-join.yaml"
-_INVITE = """\
-set -eu
-export KUBECONFIG=/etc/kubernetes/admin.conf
-printed=$(kubeadm token create --ttl 10m --print-join-command)
-cat << END
-apiVersion: kubeadm.k8s.io/v1beta4
-kind: JoinConfiguration
-nodeRegistration:
-  name: $1
-  criSocket: unix:///run/containerd/containerd.sock
-discovery:
-  bootstrapToken:
-    apiServerEndpoint: "$2"
-    token: $(echo "$printed" | grep -oE '[a-z0-9]{6}[.][a-z0-9]{16}')
-    caCertHashes: ["$(echo "$printed" | grep -oE 'sha256:[0-9a-f]{64}')"]
-END
-"""
+_INVITE = "set -eu\nexport KUBECONFIG=/etc/kubernetes/admin.conf\n" + join_token.BEGIN + join_token.END
 """Script of the control plane: prints the configuration by which node $1 joins, through the API at $2."""
 _JOIN = """\
 set -eu
@@ -207,9 +190,11 @@ def _join(spec: NodeSpec) -> tuple[PutOutput | Command, ...]:
     if spec.api_address:
         return further_plane.join(spec.host, spec.cluster, spec.control_plane, spec.endpoint, spec.api_address)
     invite = ("sh", "-c", _INVITE, "sh", spec.host, spec.endpoint)
-    join = ("sh", "-c", _JOIN, "sh", spec.host, _ENTRY)
+    join = ("sh", "-c", _JOIN, "sh", spec.host, join_token.ENTRY)
     return (
-        PutOutput(f"get a token of {spec.control_plane} for ten minutes", spec.control_plane, invite, _ENTRY, 120),
+        PutOutput(
+            f"get a token of {spec.control_plane} for ten minutes", spec.control_plane, invite, join_token.ENTRY, 120
+        ),
         Command(f"join cluster {spec.cluster}", join, timeout_seconds=JOIN_SECONDS),
     )
 

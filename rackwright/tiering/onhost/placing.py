@@ -21,9 +21,9 @@ from rackwright.tiering.onhost.tree import (
     TransferFailed,
     delete_file,
     make_directory,
+    open_below,
     open_directory,
     open_file,
-    open_parent,
     remove_empty,
     replace_file,
     status_of,
@@ -103,7 +103,7 @@ def _copy_all(here: int, there: int, entries: list[Entry], limiter: Limiter) -> 
         if _digest(there, path) != digest:
             raise TransferFailed(f"the copy of {path} was read back with another content")
     for entry in reversed([each for each in entries if each.is_directory]):  # after the files, which change the times
-        with open_parent(there, f"{entry.path}/x") as (directory, _):
+        with open_below(there, entry.path) as directory:
             take_over(entry.status, directory)
     take_over(os.fstat(here), there)
     os.sync()

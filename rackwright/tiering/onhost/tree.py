@@ -14,7 +14,7 @@ import stat
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -52,13 +52,23 @@ def open_directory(directory: Path, make: bool = False) -> Iterator[int]:
     """
     if not directory.is_absolute() or ".." in directory.parts:
         raise TransferFailed(f"{directory} is no absolute path")
-    descriptor = os.open("/", DIRECTORY)
+    root = os.open("/", DIRECTORY)
     try:
-        for name in directory.parts[1:]:
-            descriptor = _step(descriptor, name, make, str(directory))
-        yield descriptor
+        with _follow(root, directory.parts[1:], make, str(directory)) as descriptor:
+            yield descriptor
     finally:
-        os.close(descriptor)
+        os.close(root)
+
+
+@contextlib.contextmanager
+def open_below(top: int, path: str, make: bool = False) -> Iterator[int]:
+    """Yield a descriptor of the directory at the relative *path*; with *make*, missing parts of the path are made.
+
+    Raises:
+        TransferFailed: a part of the path is a link, or no directory.
+    """
+    with _follow(top, _parts(path), make, path) as descriptor:
+        yield descriptor
 
 
 @contextlib.contextmanager
@@ -66,16 +76,27 @@ def open_parent(top: int, path: str, make: bool = False) -> Iterator[tuple[int, 
     """Yield a descriptor of the directory that has the relative *path*, and the name in it.
 
     Raises:
-        TransferFailed: a part of the path is a link, or no directory.
+        TransferFailed: a part of the path above the name is a link, or no directory.
     """
-    *parents, name = path.split("/")
-    if not all(part not in ("", ".", "..") for part in (*parents, name)):
+    *parents, name = _parts(path)
+    with _follow(top, parents, make, path) as descriptor:
+        yield descriptor, name
+
+
+def _parts(path: str) -> list[str]:
+    parts = path.split("/")
+    if not all(part not in ("", ".", "..") for part in parts):
         raise TransferFailed(f"{path!r} is no path of a file")
+    return parts
+
+
+@contextlib.contextmanager
+def _follow(top: int, names: Iterable[str], make: bool, path: str) -> Iterator[int]:
     descriptor = os.dup(top)
     try:
-        for part in parents:
-            descriptor = _step(descriptor, part, make, path)
-        yield descriptor, name
+        for name in names:
+            descriptor = _step(descriptor, name, make, path)
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -166,7 +187,7 @@ def replace_file(top: int, path: str) -> Iterator[IO[bytes]]:
 
 def make_directory(top: int, path: str) -> None:
     """Make the directory at the relative *path*, and those above it."""
-    with open_parent(top, f"{path}/x", make=True):
+    with open_below(top, path, make=True):
         pass
 
 

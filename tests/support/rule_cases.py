@@ -1,0 +1,217 @@
+"""For every rule a change of a converged host that it finds, and the things that it finds then."""
+
+from collections.abc import Callable
+from typing import Any
+
+Change = Callable[[dict[str, Any]], object]
+FILE = {"digest": "0f", "mode": "0644", "owner": "root:root", "mtime_ns": 1}
+LOGIN = {"uid": 1007, "gid": 1007, "home": "/home/eve", "shell": "/bin/bash", "password": "locked"}
+LOGIN |= {"expires": None, "groups": ["eve"]}
+KEY = "SHA256:of-eve"
+UUID = "GPU-0a"
+BOARD = {"index": 0, "uuid": UUID, "mig": False, "mig_pending": False, "ecc": True, "ecc_pending": True}
+GPU = {"pci": ["10de:2330", "10de:2330"]}
+
+
+def unpackaged(path: str, digest: str = "0f") -> Change:
+    """Return the change that puts a file at *path*."""
+
+    def change(raw: dict[str, Any]) -> None:
+        raw["unpackaged"].append(path)
+        raw["files"][path] = {**FILE, "digest": digest}
+
+    return change
+
+
+def put(key: str, value: Any, *path: str) -> Change:
+    """Return the change that appends to the list, or sets the entry, at *path* of the facts."""
+
+    def change(raw: dict[str, Any]) -> None:
+        place = raw
+        for name in path:
+            place = place[int(name)] if isinstance(place, list) else place[name]
+        if isinstance(place.get(key), list):
+            place[key].append(value)
+        else:
+            place[key] = value
+
+    return change
+
+
+def entry(table: str, name: str, value: Any) -> Change:
+    return lambda raw: raw[table].__setitem__(name, value)
+
+
+def several(*changes: Change) -> Change:
+    return lambda raw: [change(raw) for change in changes]
+
+
+def driver(raw: dict[str, Any]) -> None:
+    raw["hardware"].update(GPU)
+    raw["module_versions"]["nvidia"] = "550.54.15"
+    raw["modules"].append("nvidia")
+    raw["module_taints"]["nvidia"] = "OE"
+    raw["gpus"] = [{**BOARD, "mig_instances": []}]
+    raw["packages"] |= {"libnvidia-compute": "550.54.15-1", "nvidia-driver": "550.54.15-1"}
+    raw["libraries"]["libcuda.so.1"] = ["/usr/lib/x86_64-linux-gnu/libcuda.so.550.54.15"]
+    raw["units"]["nvidia-persistenced.service"] = {"load": "loaded", "active": "active", "enabled": "enabled"}
+
+
+def kernel(*modules: str) -> dict[str, Any]:
+    rows = [{"path": f"/lib/modules/x/{name}.ko", "name": name, "version": None} for name in modules]
+    return {"bootable": True, "modules": rows}
+
+
+ARCHIVE = {"path": "/etc/apt/sources.list.d/x.list", "uri": "http://apt.example", "suite": "x", "unchecked": False}
+SOCKET = {"protocol": "tcp", "address": "::", "port": 4444, "programs": ["/usr/bin/nc"], "units": ["nc.service"]}
+ARRAY = {"md_name": "other:data", "uuid": "a:b:c:d", "level": "raid1", "devices": 2}
+LINK = {"name": "eth7", "kind": "physical", "addresses": ["203.0.113.7/24"]}
+ROUTE = {"destination": "203.0.113.0/24", "gateway": "10.32.0.9", "link": "fabric0", "metric": 0}
+MOUNT = {"target": "/mnt", "device": "md7", "type": "xfs", "options": []}
+SUPERBLOCK = {"array_uuid": "a:b:c:d", "array_name": "other:data"}
+CDI = {"path": "/etc/cdi/nvidia.yaml", "kind": "nvidia.com/gpu", "devices": ["0"], "missing_files": []}
+
+
+def signature(type: str) -> Change:
+    return put("signatures", {"type": type, "uuid": "u-1", "label": None}, "drives", "0")
+
+
+FOUND: dict[str, tuple[Change, str]] = {
+    "RW-001": (entry("foreign_packages", "localthing", ""), "package:localthing"),
+    "RW-002": (put("archives", {**ARCHIVE, "key": "/root/key.asc"}), "archive:http://apt.example x"),
+    "RW-003": (unpackaged("/etc/apt/trusted.gpg.d/x.asc"), "file:/etc/apt/trusted.gpg.d/x.asc"),
+    "RW-004": (unpackaged("/etc/apt/apt.conf.d/99-x"), "file:/etc/apt/apt.conf.d/99-x"),
+    "RW-005": (put("held", "tar"), "hold:tar"),
+    "RW-006": (
+        several(driver, entry("packages", "libnvidia-ml1", "535.161.07-1")),
+        "package:libnvidia-ml1",
+    ),
+    "RW-010": (put("arrays", ARRAY), "md:other:data"),
+    "RW-011": (signature("LVM2_member"), "drive:SDA"),
+    "RW-012": (signature("crypto_LUKS"), "drive:SDA"),
+    "RW-013": (signature("ext4"), "drive:SDA"),
+    "RW-014": (put("mounts", MOUNT), "mount:/mnt"),
+    "RW-015": (
+        put("nfs_exports", {"path": "/etc/exports", "directory": "/srv", "clients": ["*(rw)"]}),
+        "export:/srv",
+    ),
+    "RW-020": (entry("users", "eve", LOGIN), "user:eve"),
+    "RW-021": (entry("users", "toor", {**LOGIN, "uid": 0}), "user:toor"),
+    "RW-022": (
+        several(entry("users", "eve", LOGIN), entry("groups", "docker", {"gid": 7, "members": ["eve"]})),
+        "group:docker/eve",
+    ),
+    "RW-023": (entry("changed_conffiles", "/etc/sudoers.d/README", "changed"), "file:/etc/sudoers.d/README"),
+    "RW-024": (put("/root/.ssh/authorized_keys", [KEY], "login_keys", "root", "files"), "authorized_keys:root"),
+    "RW-025": (put("/etc/ssh/ca", [KEY], "login_keys", "root", "authorities"), "file:/etc/ssh/ca"),
+    "RW-026": (put("/etc/pam.d/common-auth", "pam_x.so", "pam_modules"), "file:/etc/pam.d/common-auth"),
+    "RW-027": (
+        entry("changed_conffiles", "/etc/ssh/sshd_config.d/x.conf", "changed"),
+        "file:/etc/ssh/sshd_config.d/x.conf",
+    ),
+    "RW-028": (entry("users", "eve", {**LOGIN, "password": "none"}), "user:eve"),
+    "RW-029": (put("/etc/ssh/names", ["eve"], "login_keys", "root", "principals"), "file:/etc/ssh/names"),
+    "RW-030": (put("listeners", SOCKET), "socket:tcp:[::]:4444"),
+    "RW-031": (unpackaged("/etc/systemd/system/x.service"), "unit:x.service"),
+    "RW-032": (
+        unpackaged("/etc/systemd/system/cron.service.d/x.conf"),
+        "file:/etc/systemd/system/cron.service.d/x.conf",
+    ),
+    "RW-033": (entry("user_units", "eve", ["x.timer"]), "user_unit:eve/x.timer"),
+    "RW-034": (entry("crontabs", "root", 1), "crontab:root"),
+    "RW-035": (put("at_jobs", "a01"), "at:a01"),
+    "RW-036": (unpackaged("/etc/ld.so.preload"), "file:/etc/ld.so.preload"),
+    "RW-037": (
+        entry("units", "backdoor.service", {"load": "loaded", "active": "active", "enabled": "transient"}),
+        "unit:backdoor.service",
+    ),
+    "RW-040": (entry("module_taints", "rootkit", "OE"), "module:rootkit"),
+    "RW-041": (put("kernel_parameters", "mitigations=off"), "kernel_parameter:mitigations=off"),
+    "RW-042": (unpackaged("/etc/sysctl.d/99-x.conf"), "file:/etc/sysctl.d/99-x.conf"),
+    "RW-043": (unpackaged("/etc/udev/rules.d/99-x.rules"), "file:/etc/udev/rules.d/99-x.rules"),
+    "RW-050": (unpackaged("/etc/systemd/network/x.network"), "file:/etc/systemd/network/x.network"),
+    "RW-051": (put("links", LINK), "link:eth7"),
+    "RW-052": (put("routes", ROUTE), "route:203.0.113.0/24"),
+    "RW-053": (entry("changed_conffiles", "/etc/nftables.conf", "changed"), "file:/etc/nftables.conf"),
+    "RW-054": (put("packet_filters", "inet sniff"), "packet_filter:inet sniff"),
+    "RW-060": (entry("files", "/usr/local/bin/x", {**FILE, "mode": "4755"}), "file:/usr/local/bin/x"),
+    "RW-061": (entry("files", "/opt/rackwright/x", FILE), "file:/opt/rackwright/x"),
+    "RW-062": (
+        entry("owners", "role-old", {"id": "alpha/old", "fleet": "software", "phase": "ready"}),
+        "owner:role-old",
+    ),
+    "RW-063": (unpackaged("/etc/security/limits.d/x.conf"), "file:/etc/security/limits.d/x.conf"),
+    "RW-064": (unpackaged("/etc/ld.so.conf.d/x.conf"), "file:/etc/ld.so.conf.d/x.conf"),
+    "RW-065": (
+        several(
+            entry("directories", "/usr/local/share/ca-certificates", {"mode": "0755", "owner": "root:root"}),
+            entry("files", "/usr/local/share/ca-certificates/x.crt", FILE),
+        ),
+        "file:/usr/local/share/ca-certificates/x.crt",
+    ),
+    "RW-070": (put("docker", {"name": "web", "image": "nginx:1"}, "containers"), "container:docker/web"),
+    "RW-071": (put("podman", {"names": ["nginx:1"], "digests": []}, "images"), "image:nginx:1"),
+    "RW-072": (unpackaged("/etc/docker/daemon.json"), "file:/etc/docker/daemon.json"),
+    "RW-101": (
+        several(driver, entry("libraries", "libnvidia-ml.so.1", ["/usr/lib/libnvidia-ml.so.535.161.07"])),
+        "library:libnvidia-ml.so.1",
+    ),
+    "RW-102": (
+        several(
+            entry("kernels", "6.1.0-50-amd64", kernel("nvidia")),
+            entry("kernels", "6.1.0-51-amd64", kernel()),
+        ),
+        "kernel:6.1.0-51-amd64",
+    ),
+    "RW-103": (
+        several(driver, put("nvidia", "P", "module_taints"), put("pci", "10de:2901", "hardware")),
+        "module:nvidia",
+    ),
+    "RW-104": (several(driver, put("modules", "nouveau")), "module:nouveau"),
+    "RW-105": (
+        several(
+            lambda raw: raw.update(secure_boot=True),
+            entry("kernels", "6.1.0-51-amd64", {"bootable": True, "modules": [{"name": "nvidia", "signed": False}]}),
+        ),
+        "kernel:6.1.0-51-amd64",
+    ),
+    "RW-106": (
+        several(driver, entry("packages", "nvidia-fabricmanager-550", "550.54.14-1")),
+        "package:nvidia-fabricmanager-550",
+    ),
+    "RW-107": (several(driver, put("pci", "10de:22a3", "hardware")), "unit:nvidia-fabricmanager.service"),
+    "RW-108": (
+        several(driver, put("active", "failed", "units", "nvidia-persistenced.service")),
+        "unit:nvidia-persistenced.service",
+    ),
+    "RW-109": (several(driver, put("mig_pending", True, "gpus", "0")), f"gpu:{UUID}"),
+    "RW-110": (
+        several(driver, put("kernel_parameters", "vfio-pci.ids=10de:2330")),
+        "kernel_parameter:vfio-pci.ids=10de:2330",
+    ),
+    "RW-111": (
+        several(driver, entry("gpus", 0, {**BOARD, "mig": True, "mig_pending": True, "mig_instances": []})),
+        f"gpu:{UUID}",
+    ),
+    "RW-113": (
+        several(
+            entry("packages", "podman", "4.3.1"),
+            put("cdi", {**CDI, "missing_devices": ["/dev/char/195:0"]}),
+        ),
+        "cdi:nvidia.com/gpu",
+    ),
+    "RW-114": (entry("kernel_names", "/etc/fstab", ["/dev/sda1"]), "device:/etc/fstab:/dev/sda1"),
+    "RW-115": (put("superblock", SUPERBLOCK, "drives", "1"), "drive:SDB"),
+    "RW-121": (several(driver, put("redirecting_bridges", "0000:00:01.0")), "bridges"),
+    "RW-122": (unpackaged("/etc/nccl.conf"), "file:/etc/nccl.conf"),
+    "RW-124": (several(driver, put("kernel.numa_balancing", "1", "sysctls")), "sysctl:kernel.numa_balancing"),
+    "RW-125": (put("chrony.offset_seconds", -0.2, "measures"), "fact:chrony.offset_seconds"),
+    "RW-130": (put("clock_offset_seconds", -3600.4), "fact:clock_offset_seconds"),
+    "RW-127": (unpackaged("/etc/pip.conf"), "file:/etc/pip.conf"),
+    "RW-129": (
+        put("methods", "publickey,keyboard-interactive", "login_keys", "rackwright"),
+        "user:rackwright",
+    ),
+    "RW-126": (entry("dkms", "amdgpu", {"6.2": [], "6.3": ["6.1.0-50-amd64"]}), "dkms:amdgpu"),
+}
+"""By rule the change of a converged host, and the thing that the rule finds."""
