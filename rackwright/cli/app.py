@@ -35,6 +35,7 @@ from rackwright.cli import (
     upgrade,
 )
 from rackwright.cli.arguments import CHANGE, CHECK, DECLARE, MODELS, OPERATE, REHEARSE, SET_UP, AsJson, StackName
+from rackwright.cli.paragraphs import join_lines
 
 if TYPE_CHECKING:
     from rackwright.cli.json_types import ComputerReport, DeclarationCheck
@@ -371,3 +372,6 @@ def status(stack: StackName, as_json: AsJson = False) -> None:
     from rackwright.cli.stacks import show_status
 
     raise typer.Exit(show_status(stack, as_json))
+
+
+join_lines(app)
