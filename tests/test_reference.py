@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from rackwright.fleet.json_schema import schema
+from tests.reference import facts
 from tests.reference.cli import commands
 from tests.reference.pages import FOLDER, PAGES
 from tests.support.our_roles import ROLES
@@ -52,3 +53,9 @@ def test_each_variable_of_a_role_is_described(role: str) -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+? \| .*? \|$", section, re.M)
 
     assert [name for name, _ in rows] == [name.removeprefix(f"{role}_") for name in ROLES[role].options]
+
+
+def test_each_fact_is_described() -> None:
+    views = [view for module in facts.MODULES.values() for view in facts.views(module)]
+
+    assert [(view.__name__, name) for view in views for name, meaning in facts.names(view) if not meaning] == []

@@ -6,7 +6,7 @@ from rackwright.facts.view import Fact, View, texts
 class CdiSpecification(View):
     """A CDI specification: a file that describes the devices of one kind that containers may use."""
 
-    path = Fact(str)
+    path = Fact(str, "Path of the file.")
     kind = Fact(str, "``nvidia.com/gpu``.")
     devices = Fact(texts, "Device names as containers request them, without the kind.")
     missing_files = Fact(texts, "Files that it mounts into containers and that the host does not have.")

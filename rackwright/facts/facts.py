@@ -32,17 +32,17 @@ class IdentityFacts(View):
 
     serial = Fact(optional, "Chassis serial; None if absent or a placeholder.")
     uuid = Fact(optional, "Product UUID; None if absent or a placeholder.")
-    bmc_mac = Fact(optional)
-    device_tree_serial = Fact(optional)
-    hostname = Fact(str)
-    machine_id = Fact(str)
+    bmc_mac = Fact(optional, "MAC address of the management controller (BMC); None without one, and unknown with one.")
+    device_tree_serial = Fact(optional, "Serial in the device tree, of boards without DMI; None without one.")
+    hostname = Fact(str, "Host name, without a domain.")
+    machine_id = Fact(str, "Content of /etc/machine-id.")
 
 
 class UnitFacts(View):
     """The state of a systemd unit, as systemd reports it."""
 
     load = Fact(str, "loaded, masked, not-found, bad-setting.")
-    active = Fact(str)
+    active = Fact(str, "active, inactive, failed, activating, deactivating.")
     enabled = Fact(str, "enabled, disabled, masked, static, generated.")
 
 
@@ -51,7 +51,7 @@ class DirectoryFacts(View):
 
     mode = Fact(str, "Four octal digits.")
     owner = Fact(str, "user:group by name.")
-    mtime_ns = Fact(int)
+    mtime_ns = Fact(int, "Time of the last change, in nanoseconds since 1970.")
 
 
 class FileFacts(DirectoryFacts):
@@ -67,18 +67,18 @@ def _is_link(raw: Any) -> bool:
 class PackageFacts(View):
     """An installed package."""
 
-    version = Fact(str)
+    version = Fact(str, "Installed version.")
     held = Fact(bool, "Whether a hold keeps the package manager from changing it.")
 
 
 class UserFacts(View):
     """A user in the host's own files, not in a directory service."""
 
-    name = Fact(str)
-    uid = Fact(int)
-    gid = Fact(int)
-    home = Fact(str)
-    shell = Fact(str)
+    name = Fact(str, "Name of the account.")
+    uid = Fact(int, "Numeric id of the account.")
+    gid = Fact(int, "Numeric id of its first group.")
+    home = Fact(str, "Home directory.")
+    shell = Fact(str, "Program that a login starts.")
     password = Fact(str, "none (login without a password), locked, set.")
     expires = Fact(optional, "Day on which the account expires, in ISO 8601; None for no expiry.")
     groups = Fact(texts, "Names of all its groups, sorted.")
@@ -87,7 +87,7 @@ class UserFacts(View):
 class GroupFacts(View):
     """A group in the host's own files, not in a directory service."""
 
-    gid = Fact(int)
+    gid = Fact(int, "Numeric id of the group.")
     members = Fact(texts, "Names of listed members and of users with this primary group, sorted.")
 
 
@@ -137,9 +137,9 @@ def _optional_texts(raw: Any) -> tuple[str, ...] | None:
 class AddedModule(View):
     """A module that DKMS or a person added to an installed kernel."""
 
-    path = Fact(str)
+    path = Fact(str, "Path of the file.")
     name = Fact(str, "Name of the loaded module in the kernel, with ``_`` for ``-``.")
-    version = Fact(optional)
+    version = Fact(optional, "Version that the module states; None if it states none.")
     signed = Fact(optional_flag, "Whether its file ends with a signature; None on a host without Secure Boot.")
 
 

@@ -9,14 +9,14 @@ class GpuDriver(View):
     """NVIDIA's driver, as its management library reports it."""
 
     version = Fact(str, "Version of the loaded module and of the library, which are equal: ``535.261.03``.")
-    nvml_version = Fact(str)
+    nvml_version = Fact(str, "Version of the management library (NVML).")
     library = Fact(str, "Path of the library file that is loaded.")
 
 
 class GpuProcess(View):
     """A process that computes on a GPU."""
 
-    pid = Fact(int)
+    pid = Fact(int, "Number of the process.")
     name = Fact(optional, "Program name; None if the process ended or runs in a container.")
     memory_bytes = Fact(optional_number, "GPU memory in bytes; None if the driver does not report it.")
 
@@ -24,7 +24,7 @@ class GpuProcess(View):
 class GpuInstance(View):
     """A slice of a GPU."""
 
-    id = Fact(int)
+    id = Fact(int, "Number of the GPU instance.")
     profile = Fact(str, "``1g.10gb``.")
     start = Fact(int, "Number of its first memory slice.")
     size = Fact(int, "Number of memory slices.")
@@ -33,31 +33,31 @@ class GpuInstance(View):
 class GpuFacts(View):
     """One GPU, in the order of the driver; None stands for a feature that the board does not have."""
 
-    index = Fact(int)
+    index = Fact(int, "Number of the GPU in the driver's order.")
     condition = Fact(str, "working, lost, or reset required.")
     uuid = Fact(str, "``GPU-`` and a UUID.")
-    name = Fact(str)
-    serial = Fact(optional)
+    name = Fact(str, "Product name.")
+    serial = Fact(optional, "Serial of the board; None on boards without one.")
     pci_address = Fact(str, "``0000:3b:00.0``.")
     pci_id = Fact(str, "``vendor:device``.")
-    memory_bytes = Fact(int)
+    memory_bytes = Fact(int, "Size of the memory in bytes.")
     memory_used_bytes = Fact(int, "Used memory, without the driver's own reserve.")
     utilisation_percent = Fact(optional_number, "Utilisation; None while the GPU is divided into instances.")
-    temperature_celsius = Fact(optional_number)
+    temperature_celsius = Fact(optional_number, "Temperature in degrees Celsius.")
     temperature_target_celsius = Fact(optional_number, "Temperature that the board regulates to.")
-    temperature_target_min_celsius = Fact(optional_number)
-    temperature_target_max_celsius = Fact(optional_number)
-    power_watts = Fact(optional_float)
-    power_limit_watts = Fact(optional_float)
-    power_limit_default_watts = Fact(optional_float)
-    power_limit_min_watts = Fact(optional_float)
-    power_limit_max_watts = Fact(optional_float)
+    temperature_target_min_celsius = Fact(optional_number, "Least temperature that can be the target.")
+    temperature_target_max_celsius = Fact(optional_number, "Greatest temperature that can be the target.")
+    power_watts = Fact(optional_float, "Power draw in watts.")
+    power_limit_watts = Fact(optional_float, "Power limit in force, in watts.")
+    power_limit_default_watts = Fact(optional_float, "Power limit of the board without a setting, in watts.")
+    power_limit_min_watts = Fact(optional_float, "Least power limit that the board accepts, in watts.")
+    power_limit_max_watts = Fact(optional_float, "Greatest power limit that the board accepts, in watts.")
     graphics_clock_mhz = Fact(optional_number, "Current clock; NVML does not report a locked range.")
-    persistence = Fact(optional_flag)
-    ecc = Fact(optional_flag)
+    persistence = Fact(optional_flag, "Whether the driver stays loaded without a process.")
+    ecc = Fact(optional_flag, "Whether memory errors are corrected (ECC) now.")
     ecc_pending = Fact(optional_flag, "ECC mode after the next reset.")
     uncorrected_errors = Fact(optional_number, "Uncorrected memory errors since the driver started; None without ECC.")
-    mig = Fact(optional_flag)
+    mig = Fact(optional_flag, "Whether the GPU is divided into instances (MIG) now.")
     mig_pending = Fact(optional_flag, "MIG mode after the next reset.")
 
     @property
@@ -74,8 +74,8 @@ class GpuFacts(View):
 class AcceleratorUser(View):
     """A process that uses an accelerator of another vendor than NVIDIA."""
 
-    pid = Fact(int)
-    name = Fact(str)
+    pid = Fact(int, "Number of the process.")
+    name = Fact(str, "Program name.")
     device = Fact(str, "``/dev/kfd``.")
 
 
@@ -84,7 +84,7 @@ class Xid(View):
 
     pci = Fact(str, "PCI address of the GPU without the function: ``0000:3b:00``.")
     code = Fact(int, "Xid number; 79 means that the GPU has fallen off the bus.")
-    text = Fact(str)
+    text = Fact(str, "Text of the message.")
     at = Fact(float, "Seconds since 1970 by the host's clock.")
 
 

@@ -14,7 +14,7 @@ class ListenerFacts(View):
 
     protocol = Fact(str, "tcp or udp, for both IPv4 and IPv6.")
     address = Fact(str, "Local address; ``0.0.0.0`` and ``::`` stand for all.")
-    port = Fact(int)
+    port = Fact(int, "Port number.")
     programs = Fact(texts, "Paths of the programs, sorted; empty for a socket of the kernel.")
     units = Fact(texts, "systemd units of the processes, sorted.")
 
@@ -24,7 +24,7 @@ class ArchiveFacts(View):
 
     path = Fact(str, "File that lists the archive.")
     uri = Fact(str, "URI, with ``***`` in the place of a password.")
-    suite = Fact(str)
+    suite = Fact(str, "Suite: bookworm, bookworm-security.")
     key = Fact(optional, "File of the key that signs it, or ``inline``; None if any trusted key will do.")
     unchecked = Fact(bool, "Whether apt installs from it without a signature.")
 
@@ -32,8 +32,8 @@ class ArchiveFacts(View):
 class ContainerFacts(View):
     """A container of an engine, running or not."""
 
-    name = Fact(str)
-    image = Fact(str)
+    name = Fact(str, "Name that the engine shows.")
+    image = Fact(str, "Image that it was made from.")
 
 
 def _has_plain_mode(entry: Any) -> bool:
@@ -59,7 +59,7 @@ class NfsExport(View):
     """A directory that the host offers to other machines over NFS."""
 
     path = Fact(str, "File that names the directory; that of the running server for one without a line elsewhere.")
-    directory = Fact(str)
+    directory = Fact(str, "Shared directory.")
     clients = Fact(texts, "Machines and their options, as in exports(5).")
 
 

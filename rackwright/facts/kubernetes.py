@@ -27,11 +27,11 @@ class JoinedCluster(View):
 class NodeFacts(View):
     """A node, as the API describes it."""
 
-    ready = Fact(bool)
+    ready = Fact(bool, "Whether the node reports that it can run pods.")
     reason = Fact(str, "Message about the condition Ready.")
     schedulable = Fact(bool, "Whether new pods may come; a cordon ends that.")
     version = Fact(str, "Version of its kubelet, such as ``v1.37.2``.")
-    labels = Fact(_labels)
+    labels = Fact(_labels, "Labels by name.")
     fleet = Fact(optional, "Fleet that declared the node when it joined; None for a node that others let join.")
     taints = Fact(texts, "Taints as kubectl writes them, sorted.")
 
@@ -43,7 +43,7 @@ def _conditions(raw: Any) -> Mapping[str, str]:
 class WorkloadObject(View):
     """An object of a run or server, as the API describes it."""
 
-    labels = Fact(_labels)
+    labels = Fact(_labels, "Labels by name.")
     conditions = Fact(_conditions, "Messages of the conditions that are true, by their types.")
 
     def count(self, name: str) -> int:

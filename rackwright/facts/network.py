@@ -10,17 +10,17 @@ class SocketFacts(View):
 
     protocol = Fact(str, "tcp or udp, for both IPv4 and IPv6.")
     address = Fact(str, "Local address; ``0.0.0.0`` and ``::`` stand for all.")
-    port = Fact(int)
+    port = Fact(int, "Port number.")
 
 
 class LinkFacts(View):
     """A network interface."""
 
-    name = Fact(str)
+    name = Fact(str, "Name of the interface.")
     kind = Fact(str, "physical, bond, vlan, bridge, loopback, other.")
     mac = Fact(str, "Current MAC address; members of a bond share one.")
     permanent_mac = Fact(str, "MAC address of the hardware; the current one for a link without hardware.")
-    mtu = Fact(int)
+    mtu = Fact(int, "Largest packet, in bytes.")
     up = Fact(bool, "Whether the link is enabled and has a carrier.")
     carrier = Fact(bool, "Whether the link has a signal; unknown for a disabled link.")
     addresses = Fact(texts, "Addresses of global scope, such as ``192.0.2.11/24``, sorted.")
@@ -37,16 +37,16 @@ class RouteFacts(View):
 
     destination = Fact(str, "``198.51.100.0/24`` or default.")
     gateway = Fact(optional, "Next hop; None for a destination on the link itself.")
-    link = Fact(str)
-    metric = Fact(int)
+    link = Fact(str, "Name of the interface.")
+    metric = Fact(int, "Cost; of two routes to a destination, the cheaper is taken.")
 
 
 class DeadRoute(View):
     """A route of the main table that discards packets."""
 
-    destination = Fact(str)
+    destination = Fact(str, "Destination network, or default.")
     kind = Fact(str, "blackhole, unreachable, prohibit.")
-    metric = Fact(int)
+    metric = Fact(int, "Cost; of two routes to a destination, the cheaper is taken.")
     gateway = Fact(optional, "``::`` for IPv6 and None for IPv4, to distinguish the families.")
 
 

@@ -15,8 +15,8 @@ class Signature(View):
     """A signature that identifies the content of a drive, a partition or an array."""
 
     type = Fact(str, "Type in libblkid's words: ext4, gpt, linux_raid_member.")
-    uuid = Fact(optional)
-    label = Fact(optional)
+    uuid = Fact(optional, "UUID; None for a type without one.")
+    label = Fact(optional, "Label; None without one.")
 
 
 class Superblock(View):
@@ -24,9 +24,9 @@ class Superblock(View):
 
     array_uuid = Fact(str, "UUID in mdadm's form: four groups of 8 hex digits.")
     array_name = Fact(str, "``host:name`` as written at creation.")
-    level = Fact(str)
-    devices = Fact(int)
-    events = Fact(int)
+    level = Fact(str, "RAID level: raid5.")
+    devices = Fact(int, "Number of members of the complete array.")
+    events = Fact(int, "Number of the array's changes that this member saw; the highest is the newest.")
     data_offset_bytes = Fact(int, "Offset of the drive's share of the array.")
 
 
@@ -43,12 +43,12 @@ class DriveFacts(View):
     """One physical disk (for NVMe: one namespace)."""
 
     name = Fact(str, "Current kernel name: nvme0n1.")
-    path = Fact(str)
+    path = Fact(str, "Path of the device: /dev/nvme0n1.")
     serial = Fact(str, "Serial number; ends with ``_<namespace>`` if the controller has several namespaces.")
     bus = Fact(str, "nvme, sas, sata, virtio, usb.")
-    size_bytes = Fact(int)
-    rotational = Fact(bool)
-    model = Fact(str)
+    size_bytes = Fact(int, "Size in bytes.")
+    rotational = Fact(bool, "Whether it has turning disks.")
+    model = Fact(str, "Product name.")
     holders = Fact(texts, "Kernel names of the devices on top of the drive or its partitions.")
     mountpoints = Fact(texts, "Mount points of the drive and its partitions; [SWAP] for swap space.")
     sample = Fact(texts, "Digests of ``first MiB``, ``data`` and ``last MiB``, unless zero; unknown while in use.")
@@ -98,7 +98,7 @@ class MemberFacts(View):
     """A member of a running array."""
 
     name = Fact(str, "Kernel name; the drive may no longer be in the machine.")
-    slot = Fact(optional_number)
+    slot = Fact(optional_number, "Number of its place in the array; None for a member without one, such as a spare.")
     state = Fact(texts, "md's words: in_sync, faulty, spare, write_mostly.")
     names_array = Fact(optional, "UUID of the array that its superblock names now; None without a superblock.")
 
@@ -107,25 +107,25 @@ class Array(View):
     """One md array that the kernel knows, running or not."""
 
     name = Fact(str, "Current kernel name: md127.")
-    uuid = Fact(str)
+    uuid = Fact(str, "UUID of the array.")
     md_name = Fact(str, "``host:name`` from the superblock.")
-    level = Fact(str)
+    level = Fact(str, "RAID level: raid5.")
     devices = Fact(int, "Number of members of the complete array.")
     chunk_bytes = Fact(int, "Chunk size; 0 for a level without chunks.")
-    metadata = Fact(str)
+    metadata = Fact(str, "Version of the superblock: 1.2.")
     bitmap = Fact(str, "internal, file or none.")
     ppl = Fact(bool, "Whether the array keeps a partial parity log (RAID5 only).")
     member_bytes = Fact(int, "Used size of each member.")
-    size_bytes = Fact(int)
+    size_bytes = Fact(int, "Usable size in bytes.")
     array_size = Fact(str, "default, or the size in KiB to which an operator cut it until the next assembly.")
-    array_state = Fact(str)
-    sync_action = Fact(str)
+    array_state = Fact(str, "md's word: clear, inactive, readonly, clean, active, broken.")
+    sync_action = Fact(str, "md's word: idle, resync, recover, check, repair, reshape.")
     sync_completed = Fact(str, "``sectors / sectors`` or none.")
     sync_speed_kib = Fact(int, "Speed of each member in the last seconds, in KiB/s.")
     sync_speed_max_kib = Fact(int, "Speed limit in KiB/s; 0 for the limit of the system.")
     reshape_position = Fact(str, "Progress of a reshape in sectors of the array; none without a reshape.")
     degraded = Fact(int, "Number of missing members.")
-    mismatch_count = Fact(int)
+    mismatch_count = Fact(int, "Sectors that differed in the last check; 0 if they were corrected then.")
 
     @cached_property
     def members(self) -> tuple[MemberFacts, ...]:
@@ -191,10 +191,10 @@ class Filesystem(View):
     """A filesystem, mounted or not, as its superblock describes it."""
 
     device = Fact(str, "Kernel name of its device.")
-    type = Fact(str)
-    uuid = Fact(str)
+    type = Fact(str, "ext4 or xfs.")
+    uuid = Fact(str, "UUID of the filesystem.")
     complete = Fact(bool, "False after an interrupted mkfs.")
-    size_bytes = Fact(int)
+    size_bytes = Fact(int, "Size in bytes.")
     stripe_unit_bytes = Fact(int, "Stripe unit; 0 for none.")
     stripe_width_bytes = Fact(int, "Stripe width over all data disks; 0 for none.")
 
@@ -205,15 +205,15 @@ class CryptMapping(View):
     name = Fact(str, "Current kernel name: dm-0.")
     mapped_name = Fact(str, "Name below /dev/mapper.")
     on = Fact(texts, "Kernel names of the underlying devices.")
-    size_bytes = Fact(int)
+    size_bytes = Fact(int, "Size in bytes.")
 
 
 class LuksHeader(View):
     """A LUKS header, as far as it is readable without a key."""
 
     device = Fact(str, "Kernel name of its device; a copy in a file has none.")
-    uuid = Fact(str)
-    version = Fact(int)
+    uuid = Fact(str, "UUID of the header.")
+    version = Fact(int, "Version of LUKS: 2.")
     sequence = Fact(int, "Number of changes of the header.")
     key_slots = Fact(int, "Number of keys that open it.")
     data_offset_bytes = Fact(int, "Offset of the encrypted data.")
@@ -230,9 +230,9 @@ class Credential(View):
 class Mount(View):
     """A mounted filesystem."""
 
-    target = Fact(str)
+    target = Fact(str, "Directory at which it is mounted.")
     device = Fact(optional, "Kernel name of the block device, None for others.")
-    type = Fact(str)
+    type = Fact(str, "Type of the filesystem: xfs, tmpfs, nfs4.")
     options = Fact(texts, "Options of the mount and of the filesystem.")
 
 
