@@ -35,9 +35,12 @@ config:
 """
 PAGES = ("network", "audit", "watch-drives", "secrets", "use-roles", "ci", "state", "accelerators")
 """Guides for hosts without drives. Lines of storage-life and the tutorials show the guides about drives."""
-REPORTS = re.compile(r"rackwright (preview|audit|host qualify)\b")
+REPORTS = re.compile(r"rackwright (preview|audit|compare|host qualify)\b")
 """Commands that end with 1 or 3 for what they found."""
-TRAP = "trap 'echo \"@ $? $BASH_COMMAND\" >&2' ERR\n"
+TRAP = """\
+trap 'status=$?; case $BASH_COMMAND in "command "*);; *) asked=$BASH_COMMAND;; esac; echo "@ $status $asked" >&2' ERR
+"""
+"""Prints each command that fails; one that passes through the function of ANSWER by what was asked."""
 
 
 @line("front", 2, part="guides")

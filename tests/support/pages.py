@@ -19,7 +19,7 @@ COMMAND = re.compile(
     r"(?<![\w/.-])(?:\.venv/bin/)?(rackwright|make)(?![\w:./-])((?: +(?:'[^']*'|\"[^\"]*\"|[^\s|;&()<>`#'\"]+))*)"
 )
 ANSWER = """\
-answered() { case $2 in up|destroy) command "$@" --yes;; *) command "$@";; esac; }
+answered() { asked="$*"; case $2 in up|destroy) command "$@" --yes;; *) command "$@";; esac; }
 rackwright() { answered rackwright "$@"; }
 .venv/bin/rackwright() { answered .venv/bin/rackwright "$@"; }
 """
