@@ -26,6 +26,7 @@ hosts:
     os: debian-12
     address: 10.47.0.11
     identity: {{serial: COPSE-1}}
+    roles: {{base: {{security_updates: false, packages: [curl, libgomp1]}}}}
 """
 SERVERS = f"""\
 fleet: serving
@@ -63,7 +64,8 @@ def chat_lab(log: Log) -> Iterator[ChatLab]:
     """Yield a lab in which one host serves the model that knows the first conversations."""
     if os.geteuid() != 0:
         pytest.skip("containers need root")
-    with ChatLab(log.empty_directory() / "project", RACK, log, "copse", containers=[HOST], workloads=True) as lab:
+    directory = log.empty_directory() / "project"
+    with ChatLab(directory, RACK, log, "copse", containers=[HOST], mirrors=True, workloads=True) as lab:
         lab.add_stack("serving", SERVERS)
         log("training the first model")
         argv = [python(log), "-m", "tests.support.models.chat", "make", str(lab.directory / "models")]

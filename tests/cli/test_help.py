@@ -1,5 +1,7 @@
 """Help texts on a terminal of 80 columns: their paragraphs fill the lines."""
 
+from itertools import pairwise
+
 import pytest
 from typer.testing import CliRunner
 
@@ -16,6 +18,6 @@ def test_the_paragraphs_of_a_help_text_fill_the_lines(command: str) -> None:
 
     assert done.exit_code == 0
     assert len(lines) > 3
-    for line, following in zip(lines, lines[1:], strict=False):
+    for line, following in pairwise(lines):
         if line and following:
             assert len(f" {line} {following.split()[0]} ") > COLUMNS
