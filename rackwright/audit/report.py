@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
@@ -19,6 +20,7 @@ from rackwright.core.scope import rehearsable_claims
 from rackwright.core.wire import JSON, encode
 from rackwright.errors import UserError
 from rackwright.facts.facts import Facts
+from rackwright.facts.log_chain import SeenHead
 from rackwright.kinds.shared.unit_overrides import with_overrides
 from rackwright.stack import DeclaredResource, Stack, declare
 
@@ -122,12 +124,14 @@ def compare_each(
     notices: Mapping[str, str] | None = None,
     hosts: Sequence[str] = (),
     now: datetime | None = None,
+    seen_heads: Mapping[str, tuple[SeenHead, ...]] = MappingProxyType({}),
 ) -> AuditReport:
     """Return the comparison of *resources*, with the facts of one host in memory at a time.
 
     Args:
         evidence: Each host with its facts, in any order; a host in maintenance needs none.
         hosts: Hosts whose resources are compared; empty for all.
+        seen_heads: Heads of the chains of the audit logs that earlier audits saw, by host, the oldest first.
     """
     now = now or datetime.now(UTC)
     compared = [item for item in resources if not hosts or item.source in hosts]
@@ -141,7 +145,7 @@ def compare_each(
         for number in numbers:
             results[number] = _compare(stack, compared[number], facts, digests or {})
         if is_searched(stack, host) and isinstance(facts, Facts):
-            found = search_host(stack, host, [compared[number] for number in numbers], facts)
+            found = search_host(stack, host, [compared[number] for number in numbers], facts, seen_heads.get(host, ()))
             undeclared[host] = tuple(_undeclared_thing(stack, host, *each, now) for each in found)
     for numbers in by_host.values():
         for number in numbers:

@@ -1,7 +1,7 @@
 """The commands audit and digests."""
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rackwright.audit.formats.finding import FileDiffs, Finding, Selection
     from rackwright.audit.report import AuditReport, Evidence
     from rackwright.facts.facts import Facts
+    from rackwright.facts.log_chain import HostHead, SeenHead
     from rackwright.stack import DeclaredResource, Stack
 
     HostFacts = Iterator[tuple[str, Facts | UserError]]
@@ -210,19 +211,27 @@ def run(stack: "Stack", options: Options, source: FactsSource, digests: Path | N
     notices = dict(registered.notices(registered.resolve_names(stack, *lookup), stack))
     resources = _state_resources(stack) if options.state else declare(stack)
     selection = Selection(tuple(options.only), options.severity.value)
+    seen_heads = recording.seen_heads()
     known: frozenset[str] = frozenset()
     if options.changed_since is not None:
         before = _evidence(stack, names, FactsSource(options.changed_since))
-        compared = report.compare_each(stack, resources, before, secret_digests, {}, options.hosts)
+        compared = report.compare_each(
+            stack, resources, before, secret_digests, {}, options.hosts, seen_heads=seen_heads
+        )
         known |= frozenset(finding.fingerprint for finding in _collect(stack, compared, selection))
     evidence = _evidence(stack, names, source)
     kept: dict[str, Facts | UserError] = {}
     if options.diff and source.snapshot is None:
         evidence = _keep(evidence, kept)  # a plan needs the facts once more
-    compared = report.compare_each(stack, resources, evidence, secret_digests, notices, options.hosts)
+    heads: dict[str, HostHead] = {}
+    if source.snapshot is None:
+        evidence = _collect_heads(evidence, seen_heads, heads)
+    compared = report.compare_each(
+        stack, resources, evidence, secret_digests, notices, options.hosts, seen_heads=seen_heads
+    )
     diffs = _file_diffs(stack, resources, compared, kept) if kept else {}
     document = _document(stack, compared, options, source, diffs, known, selection)
-    recording.note("audit", stack, names, document.exit_status)
+    recording.note("audit", stack, names, document.exit_status, heads)
     _write(document, options)
     if options.allow is not None:
         from rackwright.cli import allow_lines
@@ -273,6 +282,22 @@ def _keep(evidence: "HostFacts", kept: "dict[str, Facts | UserError]") -> "HostF
     """Yield *evidence*, and store it in *kept*."""
     for name, facts in evidence:
         kept[name] = facts
+        yield name, facts
+
+
+def _collect_heads(
+    evidence: "HostFacts", seen: "Mapping[str, tuple[SeenHead, ...]]", heads: "dict[str, HostHead]"
+) -> "HostFacts":
+    """Yield *evidence*, and store the head of each audit log that continues what earlier audits saw in *heads*.
+
+    The head of another chain would hide the change from the next audit.
+    """
+    from rackwright.facts.facts import Facts
+    from rackwright.facts.log_chain import newest_head
+
+    for name, facts in evidence:
+        if isinstance(facts, Facts) and (head := newest_head(facts, seen.get(name, ()))):
+            heads[name] = head
         yield name, facts
 
 

@@ -233,6 +233,29 @@ def revoke_key(
             project.notify(f"it has added {name} in entry {state.added_at}; revoke that one too unless you know it")
 
 
+@app.command()
+def accept(
+    host: Annotated[list[str], typer.Argument(metavar="HOST…", help="Hosts whose audit logs begin another chain.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; the entry repeats it.")],
+) -> None:
+    """Accept other chains of hosts' audit logs, by an entry: after a new installation, or at the end of an incident.
+
+    The next audit notes the heads of these chains, and audits before the entry no longer count for them.
+
+    Exit status: 2 the log has no head of such a host.
+    """
+    from rackwright.cli import recording
+    from rackwright.errors import DeclarationError, Diagnostic
+
+    seen = recording.seen_heads()
+    if unknown := [name for name in host if not seen.get(name)]:
+        names = [name for name, heads in seen.items() if heads]
+        problem, expected = "no audit has noted its audit log", f"one of {', '.join(names) or 'none'}"
+        raise DeclarationError(*(Diagnostic(name, problem, expected, "Name one of these") for name in unknown))
+    line = recording.current_log().append("host_accepted", {"hosts": host, "reason": reason})
+    project.notify(f"entry {line.sequence}: the next audit notes the audit logs of {', '.join(host)} again")
+
+
 @dataclass(frozen=True)
 class _PlaceResult:
     """The comparison with one second place."""

@@ -16,6 +16,7 @@ from rackwright.log.operation import record as record_operation
 from rackwright.log.writer import OperationsLog, open_log
 
 if TYPE_CHECKING:
+    from rackwright.facts.log_chain import HostHead, SeenHead
     from rackwright.stack import Stack
 
 _OUTCOMES: Mapping[int, Outcome] = {0: "done", 1: "done", 2: "refused", 3: "done", 130: "cancelled"}
@@ -75,13 +76,36 @@ def finish(operation: Operation, status: int) -> int:
     return status
 
 
-def note(command: str, stack: "Stack", hosts: Iterable[str], status: int) -> None:
+def note(
+    command: str, stack: "Stack", hosts: Iterable[str], status: int, host_heads: "Mapping[str, HostHead] | None" = None
+) -> None:
     """Write one entry about a command that only reads; a log that cannot be written is reported and no error."""
     try:
         with record(command, stack, hosts) as operation:
+            operation.host_heads = host_heads or {}
             finish(operation, status)
     except UserError as error:
         project.notify(f"the command is not in the operations log: {error}")
+
+
+def seen_heads() -> "Mapping[str, tuple[SeenHead, ...]]":
+    """Return the heads of hosts' audit logs that earlier audits saw; a log that cannot be read is reported."""
+    from rackwright.log.chain import Break
+    from rackwright.log.host_heads import read_heads
+    from rackwright.log.reading import read_log
+
+    path = current_log().path
+    if not path.exists():
+        return {}
+    try:
+        heads = read_heads(read_log(path))
+    except UserError as error:
+        project.notify(f"audit logs of hosts are not compared with earlier audits: {error}")
+        return {}
+    if isinstance(heads, Break):
+        project.notify(f"audit logs of hosts are not compared with earlier audits: {path}: {heads}")
+        return {}
+    return heads
 
 
 def _copy_head(log: OperationsLog) -> None:

@@ -2,6 +2,9 @@
 
 import hashlib
 
+CHAIN_HASH_LETTERS = 32
+"""Letters of a hash of the audit log's chain in facts: 128 bits."""
+
 
 def digest(content: bytes, salt: bytes) -> str:
     """Return 32 hex digits for *content*.

@@ -15,6 +15,7 @@ from rackwright.facts.container import HostContainers
 from rackwright.facts.gpu import HostAccelerators
 from rackwright.facts.inventory import HostInventory
 from rackwright.facts.kubernetes import HostKubernetes
+from rackwright.facts.log_chain import HostLogChain
 from rackwright.facts.network import HostNetwork
 from rackwright.facts.nftables import HostNftables
 from rackwright.facts.run import HostRuns
@@ -184,6 +185,7 @@ class Facts(
     HostContainers,
     HostInventory,
     HostKubernetes,
+    HostLogChain,
     HostNetwork,
     HostNftables,
     HostRuns,

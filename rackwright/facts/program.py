@@ -1,4 +1,4 @@
-"""The probe as a single file that is installed on a host for auditors, who may read everything and change nothing."""
+"""Programs of one file each on a host: the probe for auditors, and the chain of the audit log."""
 
 from functools import cache
 
@@ -8,6 +8,8 @@ from rackwright.facts.facts import FORMAT
 
 PATH = "/usr/local/sbin/rackwright-probe"
 """Path at which role access installs the program; auditors may run it as root, without arguments."""
+LOG_CHAIN_PATH = "/usr/local/sbin/rackwright-log-chain"
+"""Path at which role access installs the program that chains the audit log."""
 _HEAD = '''\
 #!/usr/bin/python3 -ISXutf8
 """Prints the facts of this host: the probe of rackwright, as `rackwright audit` sends it by SSH.
@@ -23,6 +25,16 @@ if len(sys.argv) > 1:
 salt = sys.stdin.read(80).strip()
 if not re.fullmatch("([0-9A-Fa-f]{2}){1,32}", salt):
     sys.exit("the probe takes a key of 2 to 64 hex digits on standard input")
+
+MODULES = {
+'''
+_LOG_CHAIN_HEAD = '''\
+#!/usr/bin/python3 -ISXutf8
+"""Appends the hashes of the new lines of /var/log/audit to the chain in /var/log/rackwright/audit-chain.
+
+The timer rackwright-log-chain.timer starts it. rackwright writes this file, and restores it after a change.
+"""
+import sys, types
 
 MODULES = {
 '''
@@ -54,6 +66,13 @@ def program(salt: bytes) -> str:
     """
     modules = "".join(f"{name!r}: {_literal(source)},\n" for name, source in probe.modules())
     return _HEAD + modules + _TAIL + _MAIN.format(purpose=PURPOSE, mark=digest(PURPOSE, salt), format=FORMAT)
+
+
+def log_chain_program() -> str:
+    """Return the text of the program that records the audit log in its chain, with its modules unchanged."""
+    names = ("probe.log_segments", "log_append")
+    modules = "".join(f"{name!r}: {_literal(source)},\n" for name, source in probe.modules(names))
+    return f"{_LOG_CHAIN_HEAD}{modules}{_TAIL}module.append()\n"
 
 
 def stdin(salt: bytes) -> bytes:

@@ -18,6 +18,7 @@ VOLATILE: Mapping[tuple[str, ...], str] = {
     ("taken_at",): "the time of the observation",
     ("finished_at",): "the time of the end of the observation",
     ("clock_offset_seconds",): "a measurement of this moment",
+    ("log_chain",): "the chain of the audit log has an entry each hour, and begins again with a new system",
     ("measures",): "results of the last qualification",
     ("readings",): "temperatures, speeds and clocks of this moment",
     ("modules",): "the kernel loads modules when it needs them",

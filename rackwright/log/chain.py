@@ -142,22 +142,46 @@ def resume(content: bytes) -> State | Break:
     Only the last line and those about keys are checked: a whole check of a long log takes seconds.
     """
     texts, _ = split(content)
-    if not texts:
-        return State()
+    marked = [number for number in range(1, len(texts) + 1) if number == len(texts) or _is_about_keys(texts, number)]
+    followed = _follow_some(texts, marked)
+    return followed if isinstance(followed, Break) else followed[1]
+
+
+def select(content: bytes, mark: bytes, most: int) -> tuple[Line, ...] | Break:
+    """Return the newest *most* of the complete lines that have *mark*, with checked signatures, the oldest first.
+
+    The lines between are not checked.
+    """
+    texts, _ = split(content)
+    marked = [number for number, text in enumerate(texts, 1) if mark in text][-most:]
+    followed = _follow_some(
+        texts, sorted({*marked, *(n for n in range(1, len(texts) + 1) if _is_about_keys(texts, n))})
+    )
+    if isinstance(followed, Break):
+        return followed
+    return tuple(line for line in followed[0] if line.sequence + 1 in {*marked})
+
+
+def _is_about_keys(texts: Sequence[bytes], number: int) -> bool:
+    return number == 1 or any(mark in texts[number - 1] for mark in _KEY_MARKS)
+
+
+def _follow_some(texts: Sequence[bytes], numbers: Iterable[int]) -> tuple[list[Line], State] | Break:
+    """Return the lines with these *numbers* and the state after the last one, or the first broken place of them."""
     state = State()
-    for number, text in enumerate(texts, 1):
-        if 1 < number < len(texts) and not any(mark in text for mark in _KEY_MARKS):
-            continue
-        line = parse_line(text)
+    lines: list[Line] = []
+    for number in numbers:
+        line = parse_line(texts[number - 1])
         if line is None:
             return Break("edited", number, None)
         if number > 1:  # the lines between are not read
             state = replace(state, next_sequence=number - 1, previous=line.data["previous"])
-        following = follow(state, text, number)
+        following = follow(state, texts[number - 1], number)
         if isinstance(following, Break):
             return following
+        lines.append(following[0])
         state = following[1]
-    return state
+    return lines, state
 
 
 def unfinished_operations(entries: Iterable[EntryData]) -> list[EntryData]:

@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
 
+from rackwright.facts.log_chain import HostHead
 from rackwright.log.keys import SIGNATURE_BYTES, Signer
 
 FORMAT = 1
 """Version of the form of entries."""
 NO_HASH = "0" * 64
 """The previous hash of the first entry."""
-Event = Literal["log_started", "began", "ended", "key_added", "key_revoked", "recovered"]
+Event = Literal["log_started", "began", "ended", "key_added", "key_revoked", "recovered", "host_accepted"]
 Outcome = Literal["done", "unchanged", "refused", "unreachable", "cancelled", "failed"]
 
 
@@ -104,12 +105,14 @@ class EntryData(TypedDict, total=False):
     """Result of the whole operation."""
     exit_status: int
     """Exit status of the command."""
+    host_heads: Mapping[str, HostHead]
+    """Newest entry in the chain of each host's audit log, as an audit saw it."""
     error: str
     """Error that ended the operation."""
     key: str
     """Public key that the entry adds, or the fingerprint of the key that it revokes."""
     reason: str
-    """Reason of a revocation, in words of the operator."""
+    """Reason of a revocation, or of the acceptance of other chains of hosts, in words of the operator."""
     replaces: Mapping[str, str | int]
     """File, digest and size of the log before, for the first entry of a log that takes its place."""
     fragment: Mapping[str, str | int]

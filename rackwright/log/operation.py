@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, HostUnreachable, StepFailed, UserError
+from rackwright.facts.log_chain import HostHead
 from rackwright.log.entry import CompletedChange, EntryData, Event, Outcome, PlannedChange
 
 VARIABLE = "RACKWRIGHT_OPERATION"
@@ -46,6 +47,8 @@ class Operation:
     outcome: Outcome | None = None
     """The result, if it is another one than `done`, or one without any change."""
     exit_status: int | None = None
+    host_heads: Mapping[str, HostHead] = field(default_factory=dict)
+    """Newest entry in the chain of each host's audit log."""
 
     @property
     def id(self) -> str:
@@ -72,6 +75,8 @@ class Operation:
         fields: EntryData = {**self.about, "completed": self.completed, "outcome": outcome}
         if self.exit_status is not None:
             fields["exit_status"] = self.exit_status
+        if self.host_heads:
+            fields["host_heads"] = self.host_heads
         if error:
             fields["error"] = self.redact(error)
         self.append("ended", fields)

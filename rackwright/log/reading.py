@@ -135,6 +135,9 @@ def _operation(first: EntryData, end: EntryData | None) -> Iterator[str]:
         yield f"  {_change_line(change)}" + (f": {result['outcome']}" if result else "")
     for (host, resource), result in results.items():
         yield f"  {resource or host}: {result['outcome']}"
+    if end and (heads := end.get("host_heads")):
+        newest = ", ".join(f"{host} to entry {head['number']}" for host, head in heads.items())
+        yield f"  audit logs of hosts: {newest}"
     if end and (error := end.get("error")):
         yield from (f"  {line}" for line in error.splitlines())
 
@@ -164,6 +167,8 @@ def _about(entry: EntryData) -> str:
             return f"key added: {PublicKey.parse(entry['key']).fingerprint}"
         case "key_revoked":
             return f"key revoked: {entry['key']}{reason}"
+        case "host_accepted":
+            return f"chain accepted: {', '.join(entry['hosts'])}{reason}"
         case _:
             return f"an incomplete line of {entry['fragment']['bytes']} bytes was replaced; a writer was killed"
 

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator
 from types import ModuleType
 
-from rackwright.facts import container, facts, gpu, inventory, kubernetes, network, run, s3, server, storage
+from rackwright.facts import container, facts, gpu, inventory, kubernetes, log_chain, network, run, s3, server, storage
 from rackwright.facts.view import Fact, View
 from tests.reference.markdown import code, page, table
 
@@ -15,6 +15,7 @@ MODULES: dict[str, ModuleType] = {
     "Accelerators": gpu,
     "Containers": container,
     "Beside the packages": inventory,
+    "Audit log": log_chain,
     "Kubernetes": kubernetes,
     "Training runs": run,
     "Model servers": server,

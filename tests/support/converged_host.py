@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.audit.undeclared.declaration import HostDeclaration
+from rackwright.facts.log_chain import SeenHead
 from rackwright.schema.host import Drive, Host, Identity
 from rackwright.schema.network import Network, Route
 from rackwright.schema.port import Nic
@@ -20,6 +21,7 @@ _CONVERGED: Any = json.loads((HERE / "converged.json").read_text())
 WANTS: Mapping[str, Mapping[str, Any]] = {
     thing: dict.fromkeys(names, True) for thing, names in _CONVERGED["wants"].items()
 }
+LOG_CHAIN = {"id": "c0", "number": 7, "time": "2026-11-29T08:00:00Z", "hashes": "f" * 32, "breaks": []}
 BLANK: dict[str, Any] = {"signatures": [], "parts": [], "holders": [], "mountpoints": [], "superblock": None}
 """A drive without content."""
 
@@ -36,7 +38,7 @@ def with_unrecorded(raw: dict[str, Any]) -> dict[str, Any]:
     for login in raw["login_keys"].values():
         login.update(principals={}, principals_command="none", methods=[])
     later = {"packet_filters": [], "nfs_exports": [], "kernel_names": {}, "gpus": [], "secure_boot": None}
-    return {**raw, **later, "clock_offset_seconds": 0.0}
+    return {**raw, **later, "clock_offset_seconds": 0.0, "finished_at": 1796000000.0, "log_chain": LOG_CHAIN}
 
 
 def declared(**wants: Mapping[str, Any]) -> HostDeclaration:
@@ -52,7 +54,9 @@ def declared(**wants: Mapping[str, Any]) -> HostDeclaration:
     )
     own: dict[str, Mapping[str, Any]] = {**WANTS, "link:fabric0": {"up": True}, **wants}
     ids = frozenset(f"alpha/{name}" for name in ("base", "access", "rdma", "node_exporter"))
-    return HostDeclaration("alpha", "software", host, own, ids, frozenset(("rackwright",)), TWIN_FILES)
+    seen = (SeenHead({"chain": "c0", "number": 7, "hash": "f" * 32}, 1795990000.0),)
+    accounts = frozenset(("rackwright",))
+    return HostDeclaration("alpha", "software", host, own, ids, accounts, TWIN_FILES, seen_heads=seen)
 
 
 def with_more(declaration: HostDeclaration, thing: str, *names: str) -> HostDeclaration:

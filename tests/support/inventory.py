@@ -55,6 +55,7 @@ OTHERS: dict[str, Any] = {
     "kernel_parameters": [],
     "measures": {"chrony.offset_seconds": 0.0},
     "clock_offset_seconds": 0.0,
+    "log_chain": None,
     "hardware": {"cpus": 2, "memory_bytes": 1 << 30, "pci": []},
 }
 """Facts that kinds read as well."""

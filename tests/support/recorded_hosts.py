@@ -89,6 +89,7 @@ def recorded(host: str) -> dict[str, Any]:
         _rename(raw, server["release"], release_of(RESOURCES[f"{host}/{name}"].spec, STACK.repository))
     if program.PATH in raw["files"]:
         raw["files"][program.PATH]["digest"] = STACK.repository.digest(program.program(STACK.repository.salt))
+        raw["files"][program.LOG_CHAIN_PATH]["digest"] = STACK.repository.digest(program.log_chain_program())
     return with_nothing_more(raw)
 
 

@@ -76,6 +76,11 @@ def signature(type: str) -> Change:
     return put("signatures", {"type": type, "uuid": "u-1", "label": None}, "drives", "0")
 
 
+def entry_of_log_chain(breaks: list[dict[str, Any]], hashes: str = "f" * 32) -> Change:
+    chain = {"id": "c0", "number": 7, "time": "2026-11-29T08:00:00Z", "hashes": hashes, "breaks": breaks}
+    return lambda raw: raw.__setitem__("log_chain", chain)
+
+
 FOUND: dict[str, tuple[Change, str]] = {
     "RW-001": (entry("foreign_packages", "localthing", ""), "package:localthing"),
     "RW-002": (put("archives", {**ARCHIVE, "key": "/root/key.asc"}), "archive:http://apt.example x"),
@@ -207,6 +212,13 @@ FOUND: dict[str, tuple[Change, str]] = {
     "RW-124": (several(driver, put("kernel.numa_balancing", "1", "sysctls")), "sysctl:kernel.numa_balancing"),
     "RW-125": (put("chrony.offset_seconds", -0.2, "measures"), "fact:chrony.offset_seconds"),
     "RW-130": (put("clock_offset_seconds", -3600.4), "fact:clock_offset_seconds"),
+    "RW-140": (
+        entry_of_log_chain(
+            [{"sort": "edited", "number": 3, "place": "/var/log/audit/audit.log, the lines before noon"}]
+        ),
+        "audit_log:3",
+    ),
+    "RW-141": (entry_of_log_chain([], hashes="0" * 32), "audit_log:chain"),
     "RW-127": (unpackaged("/etc/pip.conf"), "file:/etc/pip.conf"),
     "RW-129": (
         put("methods", "publickey,keyboard-interactive", "login_keys", "rackwright"),

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from rackwright.core import contract
 from rackwright.core.contract import Scope, Want
 from rackwright.facts.facts import Facts
+from rackwright.facts.log_chain import SeenHead
 from rackwright.schema.host import Host
 from rackwright.stack import DeclaredResource, Stack
 
@@ -34,6 +35,8 @@ class HostDeclaration:
     not_rehearsable: tuple[Scope, ...] = ()
     has_mirror: bool = False
     """Whether all packages come from the fleet's own repository."""
+    seen_heads: tuple[SeenHead, ...] = ()
+    """Heads of the chain of the audit log that earlier audits saw, the oldest first."""
     folders: frozenset[str] = field(init=False)
     """Directories whose names are claimed: the claim itself reports any other name."""
 
@@ -71,7 +74,9 @@ class HostDeclaration:
         return (thing.partition(":")[2] for thing in self.wants if thing.startswith(f"{sort}:"))
 
 
-def host_declaration(stack: Stack, name: str, resources: Iterable[DeclaredResource]) -> HostDeclaration:
+def host_declaration(
+    stack: Stack, name: str, resources: Iterable[DeclaredResource], seen_heads: tuple[SeenHead, ...] = ()
+) -> HostDeclaration:
     """Return the declaration of the host *name* of *stack*, which has these *resources*."""
     wants: dict[str, dict[str, Want]] = {}
     ids: set[str] = set()
@@ -90,6 +95,7 @@ def host_declaration(stack: Stack, name: str, resources: Iterable[DeclaredResour
         stack.image_files,
         stack.not_rehearsable(name),
         stack.mirror is not None,
+        seen_heads,
     )
 
 

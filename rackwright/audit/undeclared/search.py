@@ -6,6 +6,7 @@ from rackwright.audit.undeclared.declaration import HostDeclaration, host_declar
 from rackwright.audit.undeclared.rule import Finding, Rule
 from rackwright.audit.undeclared.table import RULES
 from rackwright.facts.facts import Facts
+from rackwright.facts.log_chain import SeenHead
 from rackwright.facts.view import UnknownFact
 from rackwright.stack import DeclaredResource, Stack
 
@@ -22,10 +23,14 @@ def is_searched(stack: Stack, host: str) -> bool:
 
 
 def search_host(
-    stack: Stack, host: str, resources: Iterable[DeclaredResource], facts: Facts
+    stack: Stack,
+    host: str,
+    resources: Iterable[DeclaredResource],
+    facts: Facts,
+    seen_heads: tuple[SeenHead, ...] = (),
 ) -> Iterator[tuple[Rule, Finding, bool]]:
     """Yield rule, finding, and whether the finding is unknown, for the *host* with these *resources* and *facts*."""
-    declared = host_declaration(stack, host, resources)
+    declared = host_declaration(stack, host, resources, seen_heads)
     for rule in RULES.values():
         yield from ((rule, *each) for each in apply(rule, facts, declared))
 

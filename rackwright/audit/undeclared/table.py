@@ -2,6 +2,7 @@
 
 from rackwright.audit.undeclared import (
     accounts,
+    audit_log,
     files,
     gpus,
     kernel,
@@ -14,6 +15,6 @@ from rackwright.audit.undeclared import (
 )
 from rackwright.audit.undeclared.rule import Rule
 
-MODULES = (software, storage, accounts, services, kernel, network, files, settings, pitfalls, gpus)
+MODULES = (software, storage, accounts, services, kernel, network, files, settings, pitfalls, gpus, audit_log)
 RULES: dict[str, Rule] = {rule.id: rule for rule in sorted((r for m in MODULES for r in m.RULES), key=lambda r: r.id)}
 """Rules by id, sorted. An id of a removed rule is not used again."""

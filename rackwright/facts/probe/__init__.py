@@ -55,6 +55,8 @@ MODULES = (
             "runs",
             "servers",
             "tracking",
+            "log_segments",
+            "log_chain",
             "output",
             "gpus",
             "main",

@@ -10,8 +10,9 @@ An entry has one key that is its sort (``file``, ``package``, ``unit``, …), th
 * ``disturbs``: properties that the role changes only while no process uses a GPU.
 
 Texts may hold ``{{ … }}`` over the role's variables, its ``names`` (computed in order), ``host``, ``fleet``,
-``probe_program`` (the text of the probe), ``krl`` (a function that returns a key revocation list), ``sha256`` and
-``sha256_base64`` (functions that return a text's digest). Names that begin with ``__`` are also variables of the role's
+``probe_program`` (the text of the probe), ``log_chain_program`` (the text of the program that chains the audit log),
+``krl`` (a function that returns a key revocation list), ``sha256`` and ``sha256_base64`` (functions that return a
+text's digest). Names that begin with ``__`` are also variables of the role's
 tasks.
 """
 

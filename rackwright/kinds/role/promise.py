@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from rackwright.core.contract import Claim, UnknownValue
 from rackwright.core.repository import Repository, RoleSource
 from rackwright.errors import DeclarationError, Diagnostic
-from rackwright.facts.program import program
+from rackwright.facts.program import log_chain_program, program
 from rackwright.kinds.role.entries import SORTS, DirectoryEntry, Entry, FileEntry
 from rackwright.kinds.role.krl import krl
 from rackwright.kinds.role.spec import AboutHost, RoleSpec
@@ -239,6 +239,7 @@ def _scope(spec: RoleSpec, source: RoleSource, host: HostNames, variables: Names
         "host": host,
         "fleet": spec.fleet,
         "probe_program": program(repository.salt),
+        "log_chain_program": log_chain_program(),
         "krl": krl,
         "sha256": sha256,
         "sha256_base64": sha256_base64,
