@@ -102,7 +102,7 @@ MAY_IMPORT = {
         "audit",
         "workloads.tracking",
     ),
-    "rackwright.log": ("errors", "files", "locations", "stack", "endpoints"),
+    "rackwright.log": ("errors", "files", "locations", "facts", "stack", "endpoints"),
     "rackwright.provider": (*LOWER, "endpoints", "log"),
     "rackwright.qualify": LOWER,
     "rackwright.erase": LOWER,

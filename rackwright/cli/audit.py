@@ -211,7 +211,7 @@ def run(stack: "Stack", options: Options, source: FactsSource, digests: Path | N
     notices = dict(registered.notices(registered.resolve_names(stack, *lookup), stack))
     resources = _state_resources(stack) if options.state else declare(stack)
     selection = Selection(tuple(options.only), options.severity.value)
-    seen_heads = recording.seen_heads()
+    seen_heads = recording.seen_heads(stack.name)
     known: frozenset[str] = frozenset()
     if options.changed_since is not None:
         before = _evidence(stack, names, FactsSource(options.changed_since))

@@ -10,7 +10,7 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.cli.arguments import AsJson
+from rackwright.cli.arguments import AsJson, StackName
 
 if TYPE_CHECKING:
     from rackwright.cli.json_types import BreakData, HeadsData, LogEntries, LogExport, LogHead, LogVerification
@@ -235,6 +235,7 @@ def revoke_key(
 
 @app.command()
 def accept(
+    stack: StackName,
     host: Annotated[list[str], typer.Argument(metavar="HOST…", help="Hosts whose audit logs begin another chain.")],
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; the entry repeats it.")],
 ) -> None:
@@ -247,12 +248,12 @@ def accept(
     from rackwright.cli import recording
     from rackwright.errors import DeclarationError, Diagnostic
 
-    seen = recording.seen_heads()
+    seen = recording.seen_heads(stack)
     if unknown := [name for name in host if not seen.get(name)]:
         names = [name for name, heads in seen.items() if heads]
         problem, expected = "no audit has noted its audit log", f"one of {', '.join(names) or 'none'}"
         raise DeclarationError(*(Diagnostic(name, problem, expected, "Name one of these") for name in unknown))
-    line = recording.current_log().append("host_accepted", {"hosts": host, "reason": reason})
+    line = recording.current_log().append("host_accepted", {"stack": stack, "hosts": host, "reason": reason})
     project.notify(f"entry {line.sequence}: the next audit notes the audit logs of {', '.join(host)} again")
 
 

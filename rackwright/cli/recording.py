@@ -88,8 +88,8 @@ def note(
         project.notify(f"the command is not in the operations log: {error}")
 
 
-def seen_heads() -> "Mapping[str, tuple[SeenHead, ...]]":
-    """Return the heads of hosts' audit logs that earlier audits saw; a log that cannot be read is reported."""
+def seen_heads(stack: str) -> "Mapping[str, tuple[SeenHead, ...]]":
+    """Return the heads of audit logs of *stack* that earlier audits saw; a log that cannot be read is reported."""
     from rackwright.log.chain import Break
     from rackwright.log.host_heads import read_heads
     from rackwright.log.reading import read_log
@@ -98,7 +98,7 @@ def seen_heads() -> "Mapping[str, tuple[SeenHead, ...]]":
     if not path.exists():
         return {}
     try:
-        heads = read_heads(read_log(path))
+        heads = read_heads(read_log(path), stack)
     except UserError as error:
         project.notify(f"audit logs of hosts are not compared with earlier audits: {error}")
         return {}

@@ -100,7 +100,8 @@ def reset(stack: StackName) -> None:
     loaded = project.stack(stack)
     _target(loaded)  # a rack is refused before the entry
     planned = [recording.change(f"twin {loaded.twin}", "reset", destroys=["all disks", "the states of its stacks"])]
-    with recording.record("twin reset", loaded.name, planned=planned):
+    arguments = {"stacks": " ".join(stacks_of_twin(loaded))}
+    with recording.record("twin reset", loaded.name, arguments=arguments, planned=planned):
         reset_twin(loaded)
 
 

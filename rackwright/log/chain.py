@@ -1,6 +1,6 @@
 """The check of a log's chain, which names the first broken place and its sort."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -147,13 +147,13 @@ def resume(content: bytes) -> State | Break:
     return followed if isinstance(followed, Break) else followed[1]
 
 
-def select(content: bytes, mark: bytes, most: int) -> tuple[Line, ...] | Break:
-    """Return the newest *most* of the complete lines that have *mark*, with checked signatures, the oldest first.
+def select(content: bytes, is_wanted: Callable[[bytes], bool], most: int) -> tuple[Line, ...] | Break:
+    """Return the newest *most* of the complete lines that are wanted, with checked signatures, the oldest first.
 
     The lines between are not checked.
     """
     texts, _ = split(content)
-    marked = [number for number, text in enumerate(texts, 1) if mark in text][-most:]
+    marked = [number for number, text in enumerate(texts, 1) if is_wanted(text)][-most:]
     followed = _follow_some(
         texts, sorted({*marked, *(n for n in range(1, len(texts) + 1) if _is_about_keys(texts, n))})
     )

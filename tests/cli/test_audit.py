@@ -70,11 +70,11 @@ def test_a_report_that_cannot_be_written_is_an_error(audit, tmp_path):
 def test_an_audit_is_noted_in_the_operations_log_with_its_status(audit, tmp_path, monkeypatch):
     save(tmp_path / "facts", "none")
     notes: list[object] = []
-    monkeypatch.setattr(recording, "note", lambda command, stack, hosts, status: notes.append((command, hosts, status)))
+    monkeypatch.setattr(recording, "note", lambda command, stack, hosts, *rest: notes.append((command, hosts, *rest)))
 
     audit("--host", HOSTS[0])
 
-    assert notes == [("audit", [HOSTS[0]], 1)]
+    assert notes == [("audit", [HOSTS[0]], 1, {})]
 
 
 def test_strict_counts_unknown_like_different(audit, tmp_path):

@@ -31,6 +31,7 @@ WITHOUT = {
     "inventory": "it prints an inventory in the form of Ansible",
     "log add-key": "it changes the log, and prints a line for a person",
     "log restart": "it changes the log, and prints a line for a person",
+    "log accept": "it changes the log, and prints a line for a person",
     "log revoke-key": "it changes the log, and prints a line for a person",
     "schema": "it prints a JSON Schema",
     "toolchain": "it prints a path for a shell",

@@ -54,6 +54,7 @@ WITHOUT_ENTRIES = {
     "lock": "writes a file that Git records",
     "log export": "reads the log",
     "log add-key": "is an entry of its own",
+    "log accept": "is an entry of its own",
     "log revoke-key": "is an entry of its own",
     "log push": "copies a head",
     "log restart": "is an entry of its own",

@@ -47,7 +47,7 @@ RULES = (
         "The chain of a host's audit log continues the chain that earlier audits saw.",
         "the chain of the audit log",
         "Root of the host has written the log and its chain again, or removed both.",
-        "Keep the files as evidence; after a new installation, run `rackwright log accept HOST --reason WHY`",
+        "Keep the files as evidence; after a new installation, run `rackwright log accept STACK HOST --reason WHY`",
         "NIST SP 800-92, section 4.2",
         contradiction,
         severity="error",
