@@ -39,7 +39,7 @@ def seeded() -> Iterator[Seeded]:
         pytest.skip("containers need root")
     with converged_lab(Log("audit.1")) as lab:
         stack = load_stack(lab.stack, lab.directory)
-        more = generated(stack)
+        more = generated(stack, by_hand())
         seeds = {host: {**table, **more[host]} for host, table in by_hand().items()}
         for host, table in seeds.items():
             lab.log(f"{len(table)} seeds on {host}")

@@ -214,11 +214,13 @@ def by_hand() -> Seeds:
     }
 
 
-def generated(stack: Stack) -> Seeds:
-    """Return the seed of each property with a row in CHANGES, unless a table above changes the same thing."""
-    changed = {(host, path.split(" ", 1)[1].rpartition(".")[0]) for host, paths in by_hand().items() for path in paths}
-    seeds: Seeds = {host: {} for host in SEEDED}
+def generated(stack: Stack, others: Seeds) -> Seeds:
+    """Return the seed of each property with a row in CHANGES, unless one of *others* changes the same thing."""
+    changed = {(host, path.split(" ", 1)[1].rpartition(".")[0]) for host, paths in others.items() for path in paths}
+    seeds: Seeds = {host: {} for host in stack.fleet.hosts}
     for declared in declare(stack):
+        if declared.source not in seeds:  # an endpoint, which takes no commands
+            continue
         claims = contract.claims(declared.kind, declared.spec, stack.repository)
         for claim in rehearsable_claims(claims, declared.spec):
             sort, _, key = claim.thing.partition(":")
