@@ -1,6 +1,6 @@
 """The declaration of one host, as the rules ask for it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -37,15 +37,18 @@ class HostDeclaration:
     """Whether all packages come from the fleet's own repository."""
     seen_heads: tuple[SeenHead, ...] = ()
     """Heads of the chain of the audit log that earlier audits saw, the oldest first."""
+    by_sort: Mapping[str, Sequence[str]] = field(init=False)
+    """Names of the claimed things by their sort, such as ``module``: many rules ask for few of thousands."""
     folders: frozenset[str] = field(init=False)
     """Directories whose names are claimed: the claim itself reports any other name."""
 
     def __post_init__(self) -> None:
-        claimed = (
-            thing.removeprefix("directory:")
-            for thing, want in self.wants.items()
-            if thing.startswith("directory:") and "names" in want
-        )
+        by_sort: dict[str, list[str]] = {}
+        for thing in self.wants:
+            sort, _, name = thing.partition(":")
+            by_sort.setdefault(sort, []).append(name)
+        claimed = (name for name in by_sort.get("directory", ()) if "names" in self.wants[f"directory:{name}"])
+        object.__setattr__(self, "by_sort", by_sort)
         object.__setattr__(self, "folders", frozenset(claimed))
 
     @property
@@ -69,9 +72,9 @@ class HostDeclaration:
         """Return whether a resource claims the file, or its directory with all names: that claim reports others."""
         return self.declares_file(path) or path.rpartition("/")[0] in self.folders
 
-    def names(self, sort: str) -> Iterable[str]:
+    def names(self, sort: str) -> Sequence[str]:
         """Return the names of the claimed things of one sort, such as ``module``."""
-        return (thing.partition(":")[2] for thing in self.wants if thing.startswith(f"{sort}:"))
+        return self.by_sort.get(sort, ())
 
 
 def host_declaration(
