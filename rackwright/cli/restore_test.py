@@ -1,6 +1,5 @@
 """The command that restores an archive as a test."""
 
-import secrets
 import tempfile
 import time
 from pathlib import Path
@@ -117,4 +116,6 @@ def _random_archive(bucket: "Bucket") -> str | None:
 
     with store_errors(bucket):
         names = archive.list_archives(bucket)
+    import secrets
+
     return secrets.choice(names) if names else None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rackwright import terminal
-from rackwright.cli import project, recording
+from rackwright.cli import project
 from rackwright.cli.arguments import AsJson, StackName
 from rackwright.cli.tier import open_bucket, parse_bytes
 from rackwright.errors import DeclarationError, Diagnostic, Unreachable
@@ -95,6 +95,8 @@ def _measure(
         if not terminal.confirm("Measure?"):
             project.notify("nothing was measured")
             raise typer.Exit(2)
+    from rackwright.cli import recording
+
     changes = [recording.change(name, "measure the tiers", name) for name in hosts]
     with recording.record("tier bench", stack.name, hosts, planned=changes), project.connect_hosts(stack) as pool:
         return _measure_hosts(stack, hosts, buckets, pool, size, as_json)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import sqlite3
 import time
 from contextlib import closing
-from urllib.parse import quote
 
 from rackwright.facts.probe.isolate import become_owner, isolate
 from rackwright.facts.probe.observe import ReadError, read, unwrap
@@ -45,6 +43,9 @@ def read_accounts(path: str) -> dict[str, list[str]]:
 
     The database may contain anything, such as a view without an end in the place of a table. Time and rows are limited.
     """
+    import sqlite3  # few hosts have the database, and the two modules take 5 ms
+    from urllib.parse import quote
+
     become_owner(os.path.dirname(path))
     by_account: dict[str, set[str]] = {}
     try:
