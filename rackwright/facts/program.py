@@ -30,7 +30,7 @@ MODULES = {
 '''
 _LOG_CHAIN_HEAD = '''\
 #!/usr/bin/python3 -ISXutf8
-"""Appends the hashes of the new lines of /var/log/audit to the chain in /var/log/rackwright/audit-chain.
+"""Appends the SHA-256 of the new lines of /var/log/audit to the chain in /var/log/rackwright/audit-chain.
 
 The timer rackwright-log-chain.timer starts it. rackwright writes this file, and restores it after a change.
 """

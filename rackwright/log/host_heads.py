@@ -29,7 +29,7 @@ def read_heads(content: bytes, stack: str) -> Mapping[str, tuple[SeenHead, ...]]
         return changes
     found: dict[str, tuple[SeenHead, ...]] = {}
     for line in sorted((*audits, *changes), key=lambda line: line.sequence):
-        for host in _renewed(line.data, stack, found):
+        for host in _hosts_with_new_system(line.data, stack, found):
             found[host] = ()
         time = parse_time(line.data["time"]).timestamp()
         for host, head in line.data.get("host_heads", {}).items():
@@ -37,7 +37,7 @@ def read_heads(content: bytes, stack: str) -> Mapping[str, tuple[SeenHead, ...]]
     return found
 
 
-def _renewed(entry: EntryData, stack: str, hosts: Iterable[str]) -> list[str]:
+def _hosts_with_new_system(entry: EntryData, stack: str, hosts: Iterable[str]) -> list[str]:
     """Return those of *hosts* of *stack* that may have another chain after *entry*."""
     is_new = entry["event"] == "host_accepted" or (entry["event"] == "began" and entry.get("command") in NEW_SYSTEM)
     stacks = (entry.get("stack"), *entry.get("arguments", {}).get("stacks", "").split())

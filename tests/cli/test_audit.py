@@ -1,6 +1,7 @@
 """The options of `rackwright audit`, with snapshots of the example rack in the place of its hosts."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -8,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner, Result
 
+from rackwright.cli import audit as audit_command
 from rackwright.cli import project, recording, state
 from rackwright.cli.app import app
 from rackwright.errors import ChangeRefused, DeclarationError, SetupError
@@ -17,6 +19,7 @@ from rackwright.provider import state_format
 from rackwright.stack import declare
 from tests.support.audit_document import HOSTS
 from tests.support.inventory import OTHERS, with_nothing_more
+from tests.support.operations_log import new_key
 from tests.support.recorded_hosts import STACK, recorded
 
 Audit = Callable[..., Result]
@@ -75,6 +78,38 @@ def test_an_audit_is_noted_in_the_operations_log_with_its_status(audit, tmp_path
     audit("--host", HOSTS[0])
 
     assert notes == [("audit", [HOSTS[0]], 1, {})]
+
+
+def test_root_of_a_host_cannot_change_what_an_audit_has_seen(monkeypatch, tmp_path):
+    """
+    An audit notes the heads of the hosts' audit logs, and the next ones find a chain that was written again.
+    """
+    monkeypatch.setattr(project, "stack", lambda name: STACK)
+    monkeypatch.setenv("RACKWRIGHT_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("RACKWRIGHT_LOG_KEY", str(new_key(tmp_path / "key")))
+    monkeypatch.delenv("RACKWRIGHT_LOG_HEADS", raising=False)
+    chain = {"id": "c0", "number": 0, "time": "2026-11-29T08:00:00Z", "hashes": "a" * 32, "breaks": []}
+
+    def found(**changes: object) -> list[str]:
+        raw = {**with_nothing_more(recorded(HOSTS[0]), OTHERS), "log_chain": {**chain, **changes}}
+        facts = Facts({**raw, "finished_at": time.time(), "clock_offset_seconds": 0.0})
+        monkeypatch.setattr(audit_command, "_evidence", lambda *_: iter([(HOSTS[0], facts)]))
+        argv = ["audit", STACK.name, "--host", HOSTS[0], "--json"]
+        report = json.loads(CliRunner().invoke(app, argv, catch_exceptions=False).stdout)
+        return [f"{item['rule']} {item['found']}" for item in report["undeclared"] if item["rule"] == "RW-141"]
+
+    assert found() == []
+    assert found(number=1, hashes="a" * 32 + "b" * 32) == []
+    again = "entry 1 has another hash than an earlier audit saw: the chain was written again"
+    for _ in range(2):  # the head of the other chain is not noted
+        assert found(number=2, hashes="a" * 32 + "c" * 64) == [f"RW-141 {again}"]
+    assert CliRunner().invoke(app, ["log", "accept", STACK.name, HOSTS[0], "--reason", "x"]).exit_code == 0
+    assert found(number=2, hashes="a" * 32 + "c" * 64) == []
+    assert found(number=1, hashes="a" * 32 + "b" * 32) == [
+        "RW-141 the newest entry is 1, and an earlier audit saw entry 2"
+    ]
+    with pytest.raises(DeclarationError, match="no audit has noted its audit log"):
+        CliRunner().invoke(app, ["log", "accept", STACK.name, "other", "--reason", "x"], catch_exceptions=False)
 
 
 def test_strict_counts_unknown_like_different(audit, tmp_path):

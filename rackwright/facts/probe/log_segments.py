@@ -70,13 +70,13 @@ def digest(content: bytes) -> str:
 
 
 def hash_of(line: bytes) -> str:
-    """Return the hash of an entry, without its line break, which the next entry has."""
-    return hashlib.blake2b(line, digest_size=32).hexdigest()
+    """Return the SHA-256 of an entry, without its line break, which the next entry has."""
+    return hashlib.sha256(line).hexdigest()
 
 
 def hash_of_bytes(file: LogFile, start: int, end: int) -> str:
-    """Return the hash of the bytes from *start* to *end* of *file*."""
-    state = hashlib.blake2b(digest_size=32)
+    """Return the SHA-256 of the bytes from *start* to *end* of *file*."""
+    state = hashlib.sha256()
     for part in file.parts(start, end):
         state.update(part)
     return state.hexdigest()
