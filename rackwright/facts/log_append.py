@@ -53,6 +53,7 @@ def _new_segments(root: str, entries: list[dict[str, Any]]) -> list[dict[str, An
     for file in log_files(root):
         start, end = ends.get(file.first, 0), file.complete_end()
         if start < end:
+            file.sync()
             segments.append(segment(file, start, end))
         file.close()
     return segments

@@ -142,6 +142,16 @@ def test_the_program_on_a_host_needs_nothing_but_python(host):
     assert (host.facts()["number"], host.breaks()) == (3, [])
 
 
+def test_lines_are_on_the_drive_before_the_chain_has_their_hash(host, monkeypatch):
+    host.write()
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+
+    host.append()
+
+    assert synced == [host.log.stat().st_ino, host.chain.stat().st_ino]
+
+
 def test_the_beginning_of_a_line_waits_for_its_end(host):
     with host.log.open("a") as file:
         file.write("type=USER_CMD msg=au")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 from typing import Any, Iterator
 
@@ -36,6 +37,7 @@ def log_chain(root: str) -> dict[str, Any] | None:
     """Return the newest hashes of the chain, and the places at which the log differs from it; None without a chain."""
     try:
         with open(root + CHAIN, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)  # until a new entry is on the drive: a power cut takes no seen entry then
             content = file.read(CHAIN_BYTES)
     except FileNotFoundError:
         return None

@@ -34,6 +34,10 @@ class LogFile:
         self.first = digest(line) if end else ""
         """Digest of the first line, which identifies the file; empty without a complete line."""
 
+    def sync(self) -> None:
+        """Wait until the file is on the drive: a power cut must not take lines of which the chain has the hash."""
+        os.fsync(self._descriptor)
+
     def close(self) -> None:
         os.close(self._descriptor)
 

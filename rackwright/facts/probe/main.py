@@ -37,6 +37,7 @@ from rackwright.facts.probe import (
     vendors,
 )
 from rackwright.facts.probe.isolate import isolate
+from rackwright.facts.probe.log_segments import CHAIN
 from rackwright.facts.probe.observe import attempt, unwrap
 from rackwright.facts.probe.output import write_facts
 
@@ -135,7 +136,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "user_units": isolate("user_units", schedules.user_units, root),
         "module_taints": attempt(kernel.module_taints, root),
         "grub_parameters": attempt(kernel.grub_parameters, root),
-        "log_chain": isolate("log_chain", log_chain.log_chain, root),
+        "log_chain": isolate("log_chain", log_chain.log_chain, root) if os.path.exists(root + CHAIN) else None,
         "gpu_assignments": attempt(gpus.assignments, root),
         "runs": attempt(runs.runs, root),
         "servers": isolate("servers", servers.servers, root) if os.path.exists(root + servers.SERVERS) else {},
