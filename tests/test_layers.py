@@ -76,7 +76,7 @@ MAY_IMPORT = {
     ),
     "rackwright.hosts": ("errors", "progress", "schema", "facts", "core", "kinds", "fleet", "stack"),
     "rackwright.endpoints": ("errors", "progress", "schema", "facts", "core", "stack", "hosts"),
-    "rackwright.tiering": ("errors", "files", "progress", "schema", "facts", "hosts"),
+    "rackwright.tiering": ("errors", "files", "progress", "schema", "facts", "hosts", "endpoints"),
     "rackwright.access": ("errors", "files", "progress", "schema", "facts", "core", "kinds", "stack", "hosts"),
     "rackwright.audit": (
         "errors",

@@ -76,6 +76,8 @@ class S3Client:
             else:
                 getattr(self.signed, step.operation)(**step.parameters)
         except ClientError as error:
+            if clock := s3_facts.diagnose_clock(id, error):
+                raise EndpointUnreachable(clock) from error
             problem = f"the store refused to {step.text}: {s3_facts.format_error(error)}"
             help = "Check the account's rights and the server's log, and run the same command again"
             raise StepFailed(Diagnostic(id, problem, help=help)) from error

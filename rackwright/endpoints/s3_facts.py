@@ -18,6 +18,8 @@ AT_ONCE = 16
 """Requests that are sent at once."""
 OWN_RULES = {id: name for name, (id, _, _) in LIFECYCLE_RULES.items()}
 """The ages that facts name, by the id of their lifecycle rule."""
+CLOCK_SECONDS_MAX = 900
+"""Largest difference of two clocks at which a server answers a signed request. Source: S3's error RequestTimeTooSkewed."""
 NOT_IMPLEMENTED = ("NotImplemented", "MethodNotAllowed", "XNotImplemented", "UnsupportedOperation")
 _NOT_NAMED = "no-such-bucket"
 _ABSENT = {
@@ -81,17 +83,35 @@ def diagnose(where: str, url: str, error: Any) -> Diagnostic:
     if not isinstance(response, Mapping):
         problem = f"no answer from {url}: {error}"
         return Diagnostic(where, problem, help="Check the address, the server and the network between")
-    code = response.get("Error", {}).get("Code")
-    if code == "RequestTimeTooSkewed":
-        skew = _clock_skew(response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date"))
-        by = f"{abs(skew)} s {'ahead of' if skew > 0 else 'behind'}" if isinstance(skew, int) else "far from"
-        problem = f"the server's clock is {by} the clock of this computer, so it refuses every request"
-        return Diagnostic(where, problem, "clocks at most 15 minutes apart", "Set the wrong clock; both need time sync")
+    if clock := diagnose_clock(where, error):
+        return clock
+    code = _code(error)
     if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch"):
         problem = f"the store refuses the credentials: {format_error(error)}"
         return Diagnostic(where, problem, help="Correct credentials.access_key, or the value of the secret key")
     problem = f"the store refuses to list its buckets: {format_error(error)}"
     return Diagnostic(where, problem, help="Give the account the right to list and manage buckets")
+
+
+def diagnose_clock(where: str, error: Any) -> Diagnostic | None:
+    """Return the diagnostic of a ClientError that a wrong clock explains; None for another one.
+
+    Some servers answer with another code, and an answer to HEAD has none. The server's clock is in every answer.
+    """
+    answer = error.response.get("ResponseMetadata", {})
+    skew = _clock_skew(answer.get("HTTPHeaders", {}).get("date"))
+    is_far = isinstance(skew, int) and abs(skew) > CLOCK_SECONDS_MAX
+    if _code(error) != "RequestTimeTooSkewed" and not (is_far and answer.get("HTTPStatusCode") == 403):
+        return None
+    by = f"{_duration(skew)} {'ahead of' if skew > 0 else 'behind'}" if isinstance(skew, int) else "far from"
+    problem = f"the server's clock is {by} the clock of this computer, so it refuses every request"
+    help = "Compare `date -u` on both, set the wrong clock, and synchronise it, for example by chrony"
+    return Diagnostic(where, problem, "clocks at most 15 minutes apart", help, id="store-clock")
+
+
+def _duration(seconds: int) -> str:
+    minutes, rest = divmod(abs(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _features(client: Any, pool: ThreadPoolExecutor) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from rackwright.endpoints.s3_facts import diagnose_clock
 from rackwright.errors import Diagnostic, EndpointUnreachable, StepFailed
 
 DIGEST = "sha256"
@@ -45,6 +46,8 @@ def store_errors(bucket: Bucket) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
+        if clock := diagnose_clock(bucket.where(""), error):
+            raise EndpointUnreachable(clock) from error
         answer = error.response.get("Error", {})
         problem = f"the store refuses {error.operation_name}: {answer.get('Code')} {answer.get('Message')}"
         help = "Check the rights of the account, and the free space of the store"

@@ -1,19 +1,24 @@
 """A bucket from its creation to its removal, on a real SeaweedFS, through the provider."""
 
 import json
+import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 import grpc
 import pytest
+from botocore import auth
 
-from rackwright.endpoints import open_endpoints
+from rackwright.core.contract import Call
+from rackwright.endpoints import open_endpoints, s3_facts
 from rackwright.endpoints.s3 import connect
 from rackwright.errors import EndpointUnreachable
 from rackwright.hosts.rollout import RolloutGate
 from rackwright.kinds.bucket import BucketKind
 from rackwright.provider.site import Site
 from rackwright.schema.rollout import Rollout
+from rackwright.tiering.bucket import Bucket, store_errors
 from tests.support.object_store import KEYS, Server, store_stack
 from tests.support.operations_log import in_memory
 from tests.support.provider_rig import Rig, rig
@@ -166,6 +171,41 @@ def test_wrong_credentials_are_named(server):
 
     with pytest.raises(EndpointUnreachable, match="the store refuses the credentials"):
         connect(wrong, "archive").read()
+
+
+@pytest.fixture(params=[20 * 60, -20 * 60], ids=["ahead", "behind"])
+def clock(request, monkeypatch) -> int:
+    """The seconds by which the clock of this computer is ahead, for signatures and for our own comparison."""
+    now, moved = auth.get_current_datetime, timedelta(seconds=request.param)
+
+    class Moved(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + moved
+
+    monkeypatch.setattr(auth, "get_current_datetime", lambda **options: now(**options) + moved)
+    monkeypatch.setattr(s3_facts, "datetime", Moved)
+    return int(request.param)
+
+
+def test_a_wrong_clock_is_named_with_its_difference(server, clock):
+    with pytest.raises(EndpointUnreachable) as refused:
+        connect(store_stack(STACK, server), "archive").read()
+
+    [diagnostic] = refused.value.diagnostics
+    by = "(20 min [01] s|19 min 5[89] s)"
+    assert re.search(f"the server's clock is {by} {'behind' if clock > 0 else 'ahead of'} ", diagnostic.problem)
+    assert diagnostic.id == "store-clock"
+
+
+def test_a_wrong_clock_is_named_by_a_change_and_by_a_move(server, clock):
+    client = connect(store_stack(STACK, server), "archive")
+    bucket = Bucket("models", client.signed)
+
+    with pytest.raises(EndpointUnreachable, match="the server's clock is"):
+        client.call("archive/models", Call("create it", "create_bucket", {"Bucket": "models"}))
+    with pytest.raises(EndpointUnreachable, match="the server's clock is"), store_errors(bucket):
+        client.signed.head_object(Bucket="models", Key="any")  # the answer has no code
 
 
 def test_a_store_that_does_not_answer_is_unreachable(server):
