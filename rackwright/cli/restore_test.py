@@ -40,8 +40,8 @@ def test_restore(
     """Restore an archive of each bucket into a temporary directory, and load its files.
 
     A published model computes its outputs for fixed inputs. The first test records them in the bucket beside the
-    manifest, and each later one compares. The bucket keeps the result. `audit` reports a failed test, and one that is
-    older than `restore_test_days`.
+    manifest, and each later one compares. A recorded canary that is missing fails the test. The bucket keeps the
+    result. `audit` reports a failed test, and one that is older than `restore_test_days`.
 
     Exit status: 0 restored and loaded, 1 damaged or with other outputs, 2 refused, 3 the store was not reached,
     4 failed.

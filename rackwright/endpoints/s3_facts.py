@@ -19,7 +19,10 @@ AT_ONCE = 16
 OWN_RULES = {id: name for name, (id, _, _) in LIFECYCLE_RULES.items()}
 """The ages that facts name, by the id of their lifecycle rule."""
 CLOCK_SECONDS_MAX = 900
-"""Largest difference of two clocks at which a server answers a signed request. Source: S3's error RequestTimeTooSkewed."""
+"""Largest difference of two clocks at which a server answers a signed request.
+
+Source: the error RequestTimeTooSkewed of S3.
+"""
 NOT_IMPLEMENTED = ("NotImplemented", "MethodNotAllowed", "XNotImplemented", "UnsupportedOperation")
 _NOT_NAMED = "no-such-bucket"
 _ABSENT = {

@@ -50,7 +50,7 @@ def plan(bucket: Bucket, name: str, directory: Directory) -> MovePlan:
     made = Manifest(name=name, files=tuple(source.file for source in sources))
     with store_errors(bucket):
         present = find_manifest(bucket, name)
-        if present is not None and present != made:
+        if present is not None and present.without_canary != made:
             found = {file.path: file for file in made.files}
             changed = [
                 *manifests.differences(present.files, found),
@@ -96,7 +96,8 @@ def move(
         _compare(bucket, manifest, directory.read_back(bucket, name, manifest.files, reading))
         if not planned.is_complete:
             bucket.client.put_object(Bucket=bucket.name, Key=bucket.manifest_key(name), Body=manifest.render())
-        if find_manifest(bucket, name) != manifest:
+        found = find_manifest(bucket, name)
+        if found is None or found.without_canary != manifest:
             problem = "the manifest was read back with another content"
             raise ArchiveDamaged(Diagnostic(bucket.where(name), problem, help="Run the same command again"))
     if keep:
@@ -178,6 +179,12 @@ def find_manifest(bucket: Bucket, name: str) -> Manifest | None:
     key = bucket.manifest_key(name)
     body = bucket.body(key)
     return None if body is None else manifests.parse(body.read(), bucket.where(key))
+
+
+def note_canary(bucket: Bucket, manifest: Manifest, sha256: str) -> None:
+    """Write *manifest* again, with the digest of the archive's canary; its absence is damage from then on."""
+    noted = manifest.model_copy(update={"canary": sha256})
+    bucket.client.put_object(Bucket=bucket.name, Key=bucket.manifest_key(manifest.name), Body=noted.render())
 
 
 def _by_path(manifest: Manifest) -> Mapping[str, ArchivedFile]:

@@ -1,5 +1,6 @@
 """The canary of an archived model: its outputs for fixed inputs, recorded at the first restore test, compared later."""
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rackwright.errors import Diagnostic
+from rackwright.tiering import archive
 from rackwright.tiering.bucket import Bucket
-from rackwright.tiering.manifest import ArchiveDamaged
+from rackwright.tiering.manifest import ArchiveDamaged, Manifest
 
 TOLERANCE = 0.01
 """Largest difference of a value, as a share of the largest recorded value of that output: other processors and
@@ -40,31 +42,42 @@ Infer = Callable[[Path], Canary | NoOutputs]
 """A function that returns the outputs of the model in a directory."""
 
 
-def key(archive: str) -> str:
-    """Return the key of the object with the canary of *archive*, which is beside the manifest."""
-    return f"{archive}/canary.json"
+def key(name: str) -> str:
+    """Return the key of the object with the canary of the archive *name*, which is beside the manifest."""
+    return f"{name}/canary.json"
 
 
-def find(bucket: Bucket, archive: str) -> Canary | None:
-    """Return the recorded canary of *archive*; None without one.
+def find(bucket: Bucket, manifest: Manifest) -> Canary | None:
+    """Return the recorded canary of the archive with *manifest*; None if none was recorded.
+
+    A canary that the manifest does not name yet is from a test that was interrupted: the manifest names it from now on.
 
     Raises:
-        ArchiveDamaged: the object is no canary.
+        ArchiveDamaged: the object is no canary, or another one than the manifest names, or was deleted.
     """
-    body = bucket.body(key(archive))
+    body = bucket.body(key(manifest.name))
     if body is None:
+        if manifest.canary is not None:
+            raise _damage(bucket, manifest, "the recorded outputs of the model were deleted")
         return None
+    content: bytes = body.read()
+    digest = hashlib.sha256(content).hexdigest()
+    if manifest.canary not in (None, digest):
+        raise _damage(bucket, manifest, "the recorded outputs of the model were changed")
     try:
-        return Canary.model_validate_json(body.read())
+        found = Canary.model_validate_json(content)
     except ValidationError as error:
-        problem = f"the object is no canary: {error.error_count()} values are wrong"
-        help = "Restore an earlier version of the object"
-        raise ArchiveDamaged(Diagnostic(bucket.where(key(archive)), problem, help=help)) from None
+        raise _damage(bucket, manifest, f"the object is no canary: {error.error_count()} values are wrong") from None
+    if manifest.canary is None:
+        archive.note_canary(bucket, manifest, digest)
+    return found
 
 
-def record(bucket: Bucket, archive: str, canary: Canary) -> None:
-    """Write the *canary* of *archive* into the bucket."""
-    bucket.client.put_object(Bucket=bucket.name, Key=key(archive), Body=canary.model_dump_json(indent=1).encode())
+def record(bucket: Bucket, manifest: Manifest, canary: Canary) -> None:
+    """Write the *canary* of the archive with *manifest* into the bucket, and its digest into the manifest."""
+    content = canary.model_dump_json(indent=1).encode()
+    bucket.client.put_object(Bucket=bucket.name, Key=key(manifest.name), Body=content)
+    archive.note_canary(bucket, manifest, hashlib.sha256(content).hexdigest())
 
 
 def difference(recorded: Canary, actual: Canary) -> str:
@@ -81,6 +94,11 @@ def difference(recorded: Canary, actual: Canary) -> str:
             if not same:
                 return f"value {number} of the output {name} is {new:g}, and {old:g} in the canary"
     return ""
+
+
+def _damage(bucket: Bucket, manifest: Manifest, problem: str) -> ArchiveDamaged:
+    help = "Restore an earlier version of the object"
+    return ArchiveDamaged(Diagnostic(bucket.where(key(manifest.name)), problem, help=help))
 
 
 def _names(canary: Canary) -> str:

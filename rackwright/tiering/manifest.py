@@ -52,15 +52,22 @@ class Manifest(BaseModel):
     format: int = FORMAT
     name: str = Field(pattern=f"^{NAME}$")
     files: tuple[ArchivedFile, ...]
+    canary: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """SHA-256 of the object with the outputs that the first restore test recorded; None before."""
 
     @property
     def size(self) -> int:
         """The bytes of all files."""
         return sum(file.bytes for file in self.files)
 
+    @property
+    def without_canary(self) -> "Manifest":
+        """The manifest as the move wrote it."""
+        return self.model_copy(update={"canary": None})
+
     def render(self) -> bytes:
         """Return the content of the object, with the digest of the list."""
-        plain = self.model_dump(mode="json")
+        plain = self.model_dump(mode="json", exclude={"canary"} if self.canary is None else None)
         return json.dumps({**plain, "sha256": _digest(plain)}, indent=1, sort_keys=True).encode()
 
 

@@ -14,7 +14,7 @@ from rackwright.schema.object_store import RESTORE_TEST
 from rackwright.tiering import archive, canary
 from rackwright.tiering.bucket import Bucket, store_errors
 from rackwright.tiering.directory import LocalDirectory
-from rackwright.tiering.manifest import ArchiveDamaged
+from rackwright.tiering.manifest import ArchiveDamaged, Manifest
 
 MODEL = "model.json"
 """The file that makes a directory a published model."""
@@ -72,7 +72,7 @@ def run(
         problem = next((text for file in manifest.files if (text := load_problem(scratch, file.path))), "")
         if infer and not problem and (scratch / MODEL).is_file():
             progress("compare the outputs of the model")
-            outcome, problem = _compare_outputs(bucket, name, infer(scratch))
+            outcome, problem = _compare_outputs(bucket, manifest, infer(scratch))
     except ArchiveDamaged as error:
         problem = str(error)
     result = TestResult(name, now(), not problem, problem, files, size, outcome)
@@ -81,19 +81,19 @@ def run(
     return result
 
 
-def _compare_outputs(bucket: Bucket, name: str, actual: canary.Canary | canary.NoOutputs) -> tuple[str, str]:
+def _compare_outputs(bucket: Bucket, manifest: Manifest, actual: canary.Canary | canary.NoOutputs) -> tuple[str, str]:
     """Return the outcome of the canary, and the problem; the problem is empty without a difference.
 
     Raises:
-        ArchiveDamaged: the recorded canary cannot be read.
+        ArchiveDamaged: the recorded canary was deleted or changed, or cannot be read.
     """
     with store_errors(bucket):
-        recorded = canary.find(bucket, name)
+        recorded = canary.find(bucket, manifest)
         if isinstance(actual, canary.NoOutputs):
             lost = recorded is not None and not actual.is_loadable
             return actual.reason, f"the model has no outputs any more: {actual.reason}" if lost else ""
         if recorded is None:
-            canary.record(bucket, name, actual)
+            canary.record(bucket, manifest, actual)
             return "recorded", ""
     if found := canary.difference(recorded, actual):
         return "different", f"{found}; recorded with {recorded.runtime}, now {actual.runtime}"

@@ -16,6 +16,14 @@ def test_a_manifest_is_read_as_it_was_written():
     assert manifest.parse(MADE.render(), "s3://models/model-1") == MADE
 
 
+def test_a_manifest_keeps_its_content_until_a_canary_is_recorded():
+    noted = MADE.model_copy(update={"canary": "1" * 64})
+
+    assert b"canary" not in MADE.render()
+    assert manifest.parse(noted.render(), "s3://models/model-1") == noted
+    assert noted.without_canary == MADE
+
+
 @pytest.mark.parametrize("path", ["../a", "/etc/passwd", "a/../../b", "", "a//b", "./a", "a\0"])
 def test_a_path_out_of_the_directory_is_no_manifest(path):
     plain = MADE.model_dump(mode="json")

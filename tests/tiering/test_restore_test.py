@@ -156,11 +156,54 @@ def test_an_archive_without_a_model_has_no_canary(bucket, tmp_path):
     assert outcome(bucket, tmp_path / "scratch", computed(1)).canary == ""
 
 
-def test_a_changed_canary_fails(bucket, tmp_path):
+def test_an_object_that_is_no_canary_fails(bucket, tmp_path):
     archived(bucket, tmp_path / "model", WHOLE)
     bucket.client.put_object(Bucket=bucket.name, Key=canary.key("model-1"), Body=b"[]")
 
     assert "the object is no canary" in outcome(bucket, tmp_path / "scratch", computed(1)).problem
+
+
+def test_a_deleted_canary_is_not_recorded_again(bucket, server, tmp_path):
+    archived(bucket, tmp_path / "model", WHOLE)
+    outcome(bucket, tmp_path / "1", computed(1))
+    bucket.client.delete_object(Bucket=bucket.name, Key=canary.key("model-1"))
+
+    result = outcome(bucket, tmp_path / "2", computed(2))
+
+    assert "the recorded outputs of the model were deleted" in result.problem
+    assert bucket.body(canary.key("model-1")) is None
+    assert facts(bucket, server) == {"at": NOW, "passed": False}
+
+
+def test_a_changed_canary_fails(bucket, tmp_path):
+    archived(bucket, tmp_path / "model", WHOLE)
+    outcome(bucket, tmp_path / "1", computed(1))
+    bucket.client.put_object(
+        Bucket=bucket.name, Key=canary.key("model-1"), Body=computed(2).model_dump_json(indent=1).encode()
+    )
+
+    assert "the recorded outputs of the model were changed" in outcome(bucket, tmp_path / "2", computed(2)).problem
+
+
+def test_a_canary_of_an_interrupted_test_is_noted_by_the_next(bucket, tmp_path):
+    archived(bucket, tmp_path / "model", WHOLE)
+    as_moved = archive.load_manifest(bucket, "model-1")
+    outcome(bucket, tmp_path / "1", computed(1))
+    noted = archive.load_manifest(bucket, "model-1")
+    bucket.client.put_object(Bucket=bucket.name, Key=bucket.manifest_key("model-1"), Body=as_moved.render())
+
+    assert outcome(bucket, tmp_path / "2", computed(1)).canary == "same"
+    assert archive.load_manifest(bucket, "model-1") == noted != as_moved
+
+
+def test_a_tested_archive_can_be_moved_again(bucket, tmp_path):
+    archived(bucket, tmp_path / "model", WHOLE)
+    outcome(bucket, tmp_path / "1", computed(1))
+    noted = archive.load_manifest(bucket, "model-1")
+
+    archived(bucket, tmp_path / "model", WHOLE)
+
+    assert archive.load_manifest(bucket, "model-1") == noted
 
 
 @pytest.mark.parametrize(

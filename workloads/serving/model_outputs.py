@@ -1,8 +1,10 @@
-"""Print the outputs of a model for fixed inputs, which follow from its metadata alone, as one JSON document.
+"""Print the outputs of a model for fixed inputs as one JSON document.
 
     python -m workloads.serving.model_outputs MODEL
 
-Two copies of a model that print the same outputs can serve the same requests. A restore test compares them.
+Inputs of arrays follow from the metadata of the model alone. Prompts of a language model are fixed, and its outputs are
+the log probabilities of the likeliest next tokens. Two copies of a model that print the same outputs can serve the same
+requests. A restore test compares them.
 """
 
 import json
@@ -17,13 +19,16 @@ from workloads import config_file
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.serving.model import Tensor, read
-from workloads.serving.runtimes import ForwardedRuntime, LanguageRuntime, Runtime, load_runtime
+from workloads.serving.runtimes import ForwardedRuntime, LanguageRuntime, Runtime, ScoringRuntime, load_runtime
 from workloads.serving.settings import ServingSettings
 from workloads.serving.wire import DTYPES
 
 STATUS = "Exit status: 0 the outputs were printed, 1 a file is damaged, 2 the model cannot be loaded here."
-WRITERS = ("llama.cpp", "vllm")
-"""Runtimes of language models, which are not loaded here: their text depends on more than the model."""
+PROMPTS = ("The capital of France is", "1, 2, 3, 4,", "def add(a, b):\n    return", "Wasser besteht aus")
+TOKENS = 20
+"""Next tokens of each prompt whose scores are printed. Texts would differ after the first tie of two tokens."""
+FORWARDED = "vllm"
+"""The runtime that needs an accelerator, and minutes until its first answer."""
 ROWS = 4
 FREE_SIZE = 8
 """The size of a dimension without a declared size, behind the batch."""
@@ -66,6 +71,29 @@ def outputs(runtime: Runtime) -> Mapping[str, list[float]]:
     return {name: np.asarray(values, np.float64).ravel()[:VALUES_MAX].tolist() for name, values in results.items()}
 
 
+def scores(runtime: ScoringRuntime) -> Mapping[str, list[float]]:
+    """Return the log probabilities of the likeliest next tokens after each of the fixed prompts, largest first."""
+    return {prompt: runtime.next_token_log_probabilities(prompt, TOKENS) for prompt in PROMPTS}
+
+
+def _load(directory: Path, settings: ServingSettings) -> Runtime | ScoringRuntime:
+    """Return the loaded model in *directory*.
+
+    Raises:
+        UserError: it is damaged, or its runtime returns no scores or is not installed.
+    """
+    runtime = None if read(directory).runtime == FORWARDED else load_runtime(directory, settings)
+    if runtime is None or isinstance(runtime, ForwardedRuntime):
+        problem, help = (
+            f"a model for {FORWARDED} is not loaded here",
+            "Compare it with `python -m workloads.evaluation`",
+        )
+        raise UserError(Diagnostic(str(directory), problem, help=help))
+    if isinstance(runtime, LanguageRuntime):
+        assert isinstance(runtime, ScoringRuntime), runtime.description
+    return runtime
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.serving.model_outputs", __doc__, STATUS)
     parser.add_argument("model", metavar="MODEL", type=Path, help="directory of the model")
@@ -73,11 +101,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         settings = config_file.settings(ServingSettings, args)
-        runtime = None if read(args.model).runtime in WRITERS else load_runtime(args.model, settings)
-        if runtime is None or isinstance(runtime, LanguageRuntime | ForwardedRuntime):
-            help = "Compare a language model with `python -m workloads.evaluation`"
-            raise UserError(Diagnostic(str(args.model), "a language model has no fixed outputs", help=help))
-        print(json.dumps({"runtime": runtime.description, "outputs": outputs(runtime)}), flush=True)
+        runtime = _load(args.model, settings)
+        printed = scores(runtime) if isinstance(runtime, ScoringRuntime) else outputs(runtime)
+        print(json.dumps({"runtime": runtime.description, "outputs": printed}), flush=True)
     except UserError as error:
         print_error(error)
         return error.exit_status

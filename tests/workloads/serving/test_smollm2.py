@@ -1,5 +1,6 @@
 """A real language model behind the server, asked by OpenAI's own client."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from tests.support.diagnostics import sentences
 from tests.support.model_servers import Process, served
 from tests.support.models.smollm2 import NAME, VERSION, gguf
 from workloads.serving import gguf as publishing
+from workloads.serving import model_outputs
 from workloads.serving.model import read
 from workloads.serving.runtimes import load_runtime
 from workloads.serving.runtimes.llama import LlamaRuntime
@@ -56,6 +58,18 @@ def test_a_chat_is_answered(client: openai.OpenAI, model: Path) -> None:
     assert answer.usage.completion_tokens == 6
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + 6
     assert answer.system_fingerprint == read(model).version
+
+
+def test_the_scores_of_fixed_prompts_are_the_same_each_time(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = []
+    for _ in range(2):
+        assert model_outputs.main([str(model)]) == 0
+        printed.append(json.loads(capsys.readouterr().out)["outputs"])
+
+    assert printed[0].keys() == {*model_outputs.PROMPTS}
+    for first, second in zip(printed[0].values(), printed[1].values(), strict=True):
+        assert first == pytest.approx(second, rel=1e-3)
+        assert 0 > first[0] > first[-1] and len(first) == model_outputs.TOKENS
 
 
 def test_what_is_streamed_is_what_is_answered_whole(client: openai.OpenAI) -> None:

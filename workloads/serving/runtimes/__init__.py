@@ -14,12 +14,13 @@ from workloads.serving.runtimes.runtime import (
     Runtime,
     RuntimeProcess,
     RuntimeProcessEnded,
+    ScoringRuntime,
 )
 from workloads.serving.settings import ServingSettings
 
 __all__ = [
     "AdapterRuntime", "AnyRuntime", "ForwardedRuntime", "LanguageRuntime", "Runtime", "RuntimeProcess",
-    "RuntimeProcessEnded", "load_runtime",
+    "RuntimeProcessEnded", "ScoringRuntime", "load_runtime",
 ]  # fmt: skip
 AnyRuntime = Runtime | LanguageRuntime | ForwardedRuntime
 

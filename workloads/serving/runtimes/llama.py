@@ -36,6 +36,13 @@ class LlamaRuntime:
         if listener.failure is not None:
             raise listener.failure
 
+    def next_token_log_probabilities(self, prompt: str, count: int) -> list[float]:
+        # without the cache: its tokens were computed in other batches, which round in another way
+        options = {"max_tokens": 1, "temperature": 0, "logprobs": count, "cache_prompt": False}
+        answer = self._server.handle_completions({"prompt": prompt, **options})
+        [token] = answer["choices"][0]["logprobs"]["content"]
+        return sorted((float(each["logprob"]) for each in token["top_logprobs"]), reverse=True)
+
 
 class _EventListener:
     """The callback for llama.cpp's events; it keeps an exception, because llama.cpp would lose a raised one."""

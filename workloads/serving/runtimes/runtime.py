@@ -81,6 +81,14 @@ class LanguageRuntime(LoadedModel, Protocol):
 
 
 @runtime_checkable
+class ScoringRuntime(LanguageRuntime, Protocol):
+    """A language model that returns the scores of tokens."""
+
+    def next_token_log_probabilities(self, prompt: str, count: int) -> list[float]:
+        """Return the natural logarithms of the probabilities of the *count* likeliest next tokens, largest first."""
+
+
+@runtime_checkable
 class ForwardedRuntime(LoadedModel, Protocol):
     """A language model behind an HTTP server of its own, to which requests are forwarded."""
 
