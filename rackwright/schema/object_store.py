@@ -30,6 +30,8 @@ LIFECYCLE_RULES: Mapping[str, tuple[str, str, str]] = {
 }
 """Id, action and key of the lifecycle rule of each age in `Expiry`. A rule has one action, so that each age differs
 by itself."""
+PolicyUsers = Literal["arn", "access_key"]
+"""Forms of users in policies. Amazon's is the name of a resource; some servers know the access key alone."""
 Right = Literal["read", "read_current", "write"]
 """Rights on a bucket. Only `read` covers earlier versions, and `write` covers no deletion."""
 
@@ -111,6 +113,8 @@ class ObjectStore(Schema):
     """Account that manages the buckets."""
     account: str = Field(default="000000000000", pattern=r"^([0-9]{12})?$")
     """Account in the names of users in policies: `000000000000` for SeaweedFS, and `""` for Ceph without tenants."""
+    policy_users: PolicyUsers = "arn"
+    """Form of users in policies: `arn`, with `account` in it, or `access_key` for Versity's gateway."""
     hosts: Many[HostName] = ()
     """Hosts of this fleet whose role `object_store` is this store; its buckets come after them."""
     encryption_key: bool = False

@@ -23,6 +23,7 @@ def buckets(stack: Stack) -> Iterator[DeclaredResource]:
             declared=bucket,
             region=store.region,
             account=store.account,
+            policy_users=store.policy_users,
             encryption_key=store.encryption_key,
         )
         hosts = (host for host in store.hosts if host in fleet.hosts)

@@ -1,11 +1,11 @@
-"""A project whose fleet is one bucket, with a SeaweedFS on loopback as the stand-in for its store."""
+"""A project whose fleet is one bucket, with a server on loopback as the stand-in for its store."""
 
 import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ buckets:
   {BUCKET}: {{store: archive, expiry: {{earlier_days: 30}}, access: {{trainer: write}}}}
 """
 
+Run = Callable[[Path], contextlib.AbstractContextManager[Server]]
+
 
 @dataclass(frozen=True)
 class StoreProject:
@@ -31,6 +33,10 @@ class StoreProject:
 
     directory: Path
     server: Server
+
+    def declare(self, fleet: str) -> None:
+        """Write the text of another fleet."""
+        (self.directory / "stacks/cold.yaml").write_text(fleet)
 
     def rackwright(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         program = Path(sys.executable).with_name("rackwright")
@@ -49,14 +55,18 @@ class StoreProject:
 
 
 @contextlib.contextmanager
-def store_project(directory: Path) -> Iterator[StoreProject]:
-    """Yield a project in the empty *directory*; its store ends with the block."""
-    with seaweedfs(directory) as server:
+def store_project(directory: Path, run: Run = seaweedfs, fleet: str = FLEET) -> Iterator[StoreProject]:
+    """Yield a project in the empty *directory*; its store ends with the block.
+
+    Args:
+        run: A function that runs the server of the store with its data in a directory.
+    """
+    with run(directory) as server:
         project = StoreProject(directory / "project", server)
         project.directory.mkdir()
         assert project.rackwright("init", ".").returncode == 0
         stacks = project.directory / "stacks"
-        (stacks / "cold.yaml").write_text(FLEET)
+        project.declare(fleet)
         settings = {"fleet": "cold.yaml", "target": "twin:cold", "object_stores": {"archive": server.url}}
         config = {f"rackwright:{key}": value for key, value in settings.items()}
         (stacks / f"Pulumi.{STACK}.yaml").write_text(json.dumps({"config": config}))

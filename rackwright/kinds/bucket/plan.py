@@ -156,7 +156,8 @@ def _missing_features(spec: BucketSpec, known: Sequence[Difference], facts: Fact
         if not facts.s3.feature(feature):
             server = facts.s3.server or "the server"
             problem = f"{server} has no {feature}, so {name} would not hold"
-            help = f"Remove the setting from buckets.{spec.name}, or use a store that has {feature}"
+            remove = f"Write `expiry: {{{name}: null}}` at" if feature == "lifecycle" else "Remove the setting from"
+            help = f"{remove} buckets.{spec.name}, or use a store that has {feature}"
             yield Diagnostic(spec.id, problem, help=help, id="store-lacks-feature")
 
 

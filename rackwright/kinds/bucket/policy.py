@@ -25,7 +25,8 @@ def document(spec: BucketSpec) -> dict[str, Any]:
     """Return the policy as a document of IAM; without statements if no user has a right."""
     bucket, statements = f"arn:aws:s3:::{spec.name}", []
     for user, right in sorted(spec.declared.access.items()):
-        principal = {"AWS": [f"arn:aws:iam::{spec.account}:user/{user}"]}
+        name = user if spec.policy_users == "access_key" else f"arn:aws:iam::{spec.account}:user/{user}"
+        principal = {"AWS": [name]}
         for actions, resource in ((ON_BUCKET[right], bucket), (ON_OBJECTS[right], f"{bucket}/*")):
             common = {"Effect": "Allow", "Principal": principal}
             statements.append({**common, "Action": list(actions), "Resource": [resource]})

@@ -2,7 +2,7 @@
 
 from rackwright.core.contract import EndpointSource, Spec
 from rackwright.core.declared import Declared
-from rackwright.schema.object_store import Bucket
+from rackwright.schema.object_store import Bucket, PolicyUsers
 
 
 class BucketSpec(Spec):
@@ -20,6 +20,8 @@ class BucketSpec(Spec):
     """The region of the store."""
     account: str = ""
     """The account in the names of users in policies."""
+    policy_users: PolicyUsers = "arn"
+    """The form of users in policies."""
     encryption_key: bool = False
     """Whether the server has a key for encryption at rest."""
 
