@@ -80,6 +80,8 @@ class S3Client:
                 raise EndpointUnreachable(clock) from error
             problem = f"the store refused to {step.text}: {s3_facts.format_error(error)}"
             help = "Check the account's rights and the server's log, and run the same command again"
+            if s3_facts.is_missing_feature(error):
+                help = "Remove the setting from the bucket, or use a store that has it"
             raise StepFailed(Diagnostic(id, problem, help=help)) from error
         except BotoCoreError as error:
             raise EndpointUnreachable(s3_facts.diagnose(self._where, self._url, error)) from error

@@ -3,10 +3,11 @@
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any
 
 from rackwright.errors import Diagnostic
@@ -59,7 +60,7 @@ def read(signed: Any, unsigned: Any) -> dict[str, Any]:
     headers = listing["ResponseMetadata"]["HTTPHeaders"]
     names = [str(bucket["Name"]) for bucket in listing.get("Buckets", ())]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        features = _features(signed, pool)
+        features = _features(signed, pool, names)
         buckets = dict(zip(names, pool.map(lambda name: _bucket(signed, unsigned, name), names), strict=True))
     return {
         "format": FORMAT,
@@ -117,17 +118,30 @@ def _duration(seconds: int) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _features(client: Any, pool: ThreadPoolExecutor) -> dict[str, Any]:
-    """Return whether the server knows each feature, by questions about a bucket that does not exist."""
-    absent = f"{_NOT_NAMED}-{secrets.token_hex(8)}"
+def is_missing_feature(error: Any) -> bool:
+    """Return whether the server has no such operation, by the ClientError *error*."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return _code(error) in NOT_IMPLEMENTED or bool(status == HTTPStatus.NOT_IMPLEMENTED)
 
-    def is_known(operation: str) -> Any:
+
+def _features(client: Any, pool: ThreadPoolExecutor, names: Sequence[str]) -> dict[str, Any]:
+    """Return whether the server knows each feature.
+
+    The questions are about a bucket that does not exist, and about the first one of *names*: Versity's gateway 1.8 says
+    that the bucket does not exist before it says that it has no such feature. So a store without buckets may seem to
+    have more features than it has.
+    """
+    asked = (f"{_NOT_NAMED}-{secrets.token_hex(8)}", *names[:1])
+
+    def is_known(operation: str) -> bool:
         from botocore.exceptions import ClientError
 
-        try:
-            getattr(client, operation)(Bucket=absent)
-        except ClientError as error:
-            return _code(error) not in NOT_IMPLEMENTED
+        for bucket in asked:
+            try:
+                getattr(client, operation)(Bucket=bucket)
+            except ClientError as error:
+                if is_missing_feature(error):
+                    return False
         return True
 
     return dict(zip(FEATURES, pool.map(is_known, FEATURES.values()), strict=True))
@@ -157,8 +171,8 @@ def _setting(client: Any, operation: str, bucket: str) -> Any:
     try:
         return getattr(client, operation)(Bucket=bucket)
     except ClientError as error:
-        code = _code(error)
-        return {} if code == _ABSENT.get(operation) or code in NOT_IMPLEMENTED else _unknown_value(format_error(error))
+        is_absent = _code(error) == _ABSENT.get(operation) or is_missing_feature(error)
+        return {} if is_absent else _unknown_value(format_error(error))
     except BotoCoreError as error:
         return _unknown_value(str(error))
 

@@ -137,8 +137,13 @@ class Expiry(Schema):
     """Days until a current version is deleted; with versioning it becomes an earlier version first."""
     earlier_days: int | None = Field(default=None, ge=1)
     """Days until an earlier version is deleted, from the upload of its successor."""
-    uploads_days: int | None = Field(default=7, ge=1)
-    """Days until the parts of an unfinished upload are deleted."""
+    uploads_days: Annotated[int, Field(ge=1)] | Literal["never"] = 7
+    """Days until the parts of an unfinished upload are deleted, or `never` for a store without a lifecycle."""
+
+    def days(self, name: str) -> int | None:
+        """Return the days of the age *name*; None if the store deletes nothing at that age."""
+        age: int | str | None = getattr(self, name)
+        return age if isinstance(age, int) else None
 
 
 class Bucket(Schema):

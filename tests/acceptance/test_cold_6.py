@@ -77,7 +77,7 @@ def _fleet(make: str, lacked: set[str]) -> str:
     bucket = {
         "store": "archive",
         "retention": {"mode": "governance", "days": DAYS},
-        "expiry": {"uploads_days": None} if "lifecycle" in lacked else {"earlier_days": 30},
+        "expiry": {"uploads_days": "never"} if "lifecycle" in lacked else {"earlier_days": 30},
         "access": {"trainer": "write", "serving": "read_current"},
         "tags": {"team": TEAM},
     }

@@ -13,6 +13,7 @@ from rackwright.core.contract import Call, Plan
 from rackwright.facts import snapshot
 from rackwright.facts.facts import Facts
 from rackwright.kinds.bucket import BucketKind
+from rackwright.kinds.bucket.policy import document
 from rackwright.kinds.bucket.spec import BucketSpec
 from rackwright.schema import Bucket
 from tests.support.recorded_hosts import AT_ENDPOINTS, STACK, STORED, recorded
@@ -102,6 +103,28 @@ def test_what_would_not_hold_is_refused(raw, feature, name, value):
     [refusal] = planned(raw).refusals
 
     assert refusal.problem == f"SeaweedFS 8000GB 4.48 has no {feature}, so {name} would not hold"
+
+
+def test_unfinished_uploads_can_stay_on_a_store_without_a_lifecycle(raw):
+    raw["s3"]["features"]["lifecycle"] = False
+    raw["s3"]["buckets"]["models"] |= {"earlier_days": None, "uploads_days": None}
+    [refusal] = planned(raw, expiry={}).refusals
+
+    assert refusal.help.startswith("Write `expiry: {uploads_days: never}` at buckets.models, ")
+    assert operations(planned(raw, expiry={"uploads_days": "never"})) == []
+
+
+def test_a_new_bucket_without_ages_needs_no_lifecycle(raw):
+    del raw["s3"]["buckets"]["models"]
+
+    assert "delete_bucket_lifecycle" not in operations(planned(raw, expiry={"uploads_days": "never"}))
+
+
+def test_users_of_a_policy_can_be_access_keys(raw):
+    spec = SPEC.model_copy(update={"policy_users": "access_key"})
+    principals = {name for each in document(spec)["Statement"] for name in each["Principal"]["AWS"]}
+
+    assert principals == {*SPEC.declared.access}
 
 
 def test_public_access_by_the_server_itself_is_manual_work(raw):

@@ -1,8 +1,8 @@
-"""An object store on two containers of a twin, with two buckets, and a third host that uses it."""
+"""An object store on hosts of a twin, with two buckets: two containers and a third that uses it, or one machine."""
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -87,6 +87,21 @@ def fleet(pem: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def machine(pem: dict[str, str]) -> dict[str, Any]:
+    """Return the declaration of a store on one virtual machine, which has a clock of its own, and drives."""
+    declared = fleet(pem)
+    host = declared["hosts"][GATEWAY]
+    host["roles"]["object_store"] |= {"copies": 1}
+    host["drives"] = [
+        {"serial": "STORE-BOOT", "boot": True},
+        *({"serial": f"STORE-DRIVE-{number}", "bus": "sas", "size": "8GB", "tier": "warm"} for number in (1, 2)),
+    ]
+    declared["groups"]["all"]["tiers"] = {"warm": {"level": "raid1", "filesystem": "xfs", "mount": "/srv/warm"}}
+    declared["object_stores"][STORE]["hosts"] = [GATEWAY]
+    del declared["placement"]
+    return {**declared, "hosts": {GATEWAY: host}}
+
+
 class StoreLab(Lab):
     """A lab whose fleet has an object store."""
 
@@ -96,19 +111,26 @@ class StoreLab(Lab):
 
 
 @contextmanager
-def store_lab(log: Log, workloads: bool = False) -> Iterator[StoreLab]:
+def store_lab(
+    log: Log,
+    workloads: bool = False,
+    declare: Callable[[dict[str, str]], dict[str, Any]] = fleet,
+    containers: Sequence[str] = HOSTS,
+) -> Iterator[StoreLab]:
     """Yield a lab with the store made and its buckets declared.
 
     Args:
         workloads: Whether hosts use this computer's environment of the workloads.
+        declare: Returns the fleet with certificates of the store.
+        containers: The hosts of it that are containers.
     """
-    if os.geteuid() != 0:
+    if containers and os.geteuid() != 0:
         pytest.skip("containers need root")
     directory = log.empty_directory()
     pem = certificates(directory, [ADDRESSES[GATEWAY], ADDRESSES[DISKS]])
     # keys at the beginning of lines: a fleet of servers finds the fleets with hosts by them
-    text = "".join(f"{key}: {json.dumps(value)}\n" for key, value in fleet(pem).items())
-    with StoreLab(directory / "project", text, log, STACK, containers=HOSTS, workloads=workloads) as lab:
+    text = "".join(f"{key}: {json.dumps(value)}\n" for key, value in declare(pem).items())
+    with StoreLab(directory / "project", text, log, STACK, containers=containers, workloads=workloads) as lab:
         lab.pulumi("stack", "init", status=0)
         lab.set_secret("store_tls", pem["host.key"])
         lab.start()

@@ -73,7 +73,7 @@ def _claims(spec: BucketSpec) -> Iterator[Claim]:
         remedies={"clock_is_right": _CLOCK, "anonymous": _ANONYMOUS_STORE},
     )
     retention = declared.retention
-    days: dict[str, Want] = {name: getattr(declared.expiry, name) or NONE for name in DAYS}
+    days: dict[str, Want] = {name: declared.expiry.days(name) or NONE for name in DAYS}
     want: dict[str, Want] = {
         "owner": spec.fleet,
         "tags": tuple(f"{key}={value}" for key, value in sorted(declared.tags.items())),

@@ -105,7 +105,8 @@ def _settings(spec: BucketSpec, names: set[str], created: bool) -> Iterator[Call
         yield _retention(spec)
     if "encryption" in names and (declared.encryption != "none" or not created):
         yield _encryption(spec)
-    if names & {*LIFECYCLE_RULES, "other_rules"}:
+    ages = any(declared.expiry.days(name) for name in LIFECYCLE_RULES)
+    if names & {*LIFECYCLE_RULES, "other_rules"} and (ages or not created):
         yield _lifecycle(spec)
     if "policy" in names and (declared.access or not created):
         if declared.access:
@@ -136,7 +137,7 @@ def _lifecycle(spec: BucketSpec) -> Call:
     rules = [
         {"ID": id, "Status": "Enabled", "Filter": {"Prefix": ""}, action: {key: days}}
         for name, (id, action, key) in LIFECYCLE_RULES.items()
-        if (days := getattr(spec.declared.expiry, name)) is not None
+        if (days := spec.declared.expiry.days(name)) is not None
     ]
     if not rules:
         return Call(f"remove all ages of {spec.name}", "delete_bucket_lifecycle", {"Bucket": spec.name})
@@ -156,7 +157,7 @@ def _missing_features(spec: BucketSpec, known: Sequence[Difference], facts: Fact
         if not facts.s3.feature(feature):
             server = facts.s3.server or "the server"
             problem = f"{server} has no {feature}, so {name} would not hold"
-            remove = f"Write `expiry: {{{name}: null}}` at" if feature == "lifecycle" else "Remove the setting from"
+            remove = "Write `expiry: {uploads_days: never}` at" if name == "uploads_days" else "Remove the setting from"
             help = f"{remove} buckets.{spec.name}, or use a store that has {feature}"
             yield Diagnostic(spec.id, problem, help=help, id="store-lacks-feature")
 
