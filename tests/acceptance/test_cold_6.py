@@ -61,7 +61,7 @@ def test_one_fleet_holds_on_servers_of_two_makers(make: str, log: Log) -> str:
         _archive(project, log)
     missing = "; ".join(f"{name} {text}" for name, text in works.items() if text != "yes")
     return (
-        f"{sum(text == 'yes' for text in works.values())} of {len(works)} features, the others are: {missing or 'none'}; "
+        f"{sum(text == 'yes' for text in works.values())} of {len(works)} features; others: {missing or 'none'}; "
         f"refused: {', '.join(sorted(refused)) or 'nothing'}; {len(HAND)} changes by hand found and mended; "
         "an archive went there and back"
     )
