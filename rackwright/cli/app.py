@@ -90,6 +90,7 @@ class Tools(StrEnum):
     tracking = "tracking"
     kubernetes = "kubernetes"
     kubernetes_previous = "kubernetes-previous"
+    kubernetes_conformance = "kubernetes-conformance"
     pulumi_kubernetes = "pulumi-kubernetes"
     system = "system"
 
@@ -100,8 +101,8 @@ def show_toolchain(
         Tools,
         typer.Argument(
             help="pulumi, the environment of the workloads, of serving alone, of vLLM on CPUs, of the evaluation "
-            "or of the tracking server, the packages of a Kubernetes cluster, the plugin of pulumi-kubernetes, or "
-            "packages of this system that rackwright needs."
+            "or of the tracking server, the packages of a Kubernetes cluster, its conformance tests, the plugin of "
+            "pulumi-kubernetes, or packages of this system that rackwright needs."
         ),
     ] = Tools.pulumi,
 ) -> None:
@@ -111,6 +112,7 @@ def show_toolchain(
     With `kubernetes`, build its programs from Go modules, for racks without its vendor's repository: it takes 11
     minutes on two cores, 9 GB of temporary files, and 1 GB that stays. `lock --fetch` takes the packages from there.
     With `kubernetes-previous`, build the minor version before as well, for clusters that are upgraded later.
+    With `kubernetes-conformance`, build Kubernetes' own conformance tests, and the images of their pods.
     With `pulumi-kubernetes`, build its plugin: five minutes of one processor.
     """
     from rackwright import toolchain
@@ -127,6 +129,13 @@ def show_toolchain(
         return
     if tools in (Tools.kubernetes, Tools.kubernetes_previous):
         _show_kubernetes(previous=tools is Tools.kubernetes_previous)
+        return
+    if tools is Tools.kubernetes_conformance:
+        from rackwright.toolchain import conformance
+
+        directory = conformance.ensure(project.notify)
+        terminal.show(f"conformance tests of Kubernetes: {directory / conformance.PROGRAM}")
+        terminal.show(f"images of their pods: {directory / conformance.ARCHIVE}")
         return
     if tools is Tools.pulumi_kubernetes:
         from rackwright.toolchain import pulumi_kubernetes

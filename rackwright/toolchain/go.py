@@ -31,6 +31,8 @@ class Programs:
     stamps: Mapping[str, str] = field(default_factory=dict)
     """Values of variables that the linker writes into the programs, by the name of the variable."""
     tags: str = "osusergo,grpcnotrace"
+    tests: bool = False
+    """Whether the programs are the tests of the packages: that of directory `e2e` is `e2e.test`."""
 
 
 class Go:
@@ -67,8 +69,9 @@ class Go:
     def build(self, programs: Programs, into: Path) -> None:
         """Build *programs*, and report the progress every REPORT_SECONDS."""
         flags = " ".join(("-s -w", *(f"-X {name}={value}" for name, value in programs.stamps.items())))
+        action = ("test", "-c", "-vet=off") if programs.tests else ("build",)
         arguments = (
-            "build", "-v", "-mod=readonly", "-buildvcs=false", "-trimpath", f"-tags={programs.tags}",
+            *action, "-v", "-mod=readonly", "-buildvcs=false", "-trimpath", f"-tags={programs.tags}",
             f"-ldflags={flags}", f"-o={into / programs.place}/", *programs.packages,
         )  # fmt: skip
         with self.log.open("a") as log:

@@ -29,6 +29,8 @@ class Image:
     """Archives of the layers below the programs."""
     directory: str = "usr/local/bin"
     """Directory of the programs in the image."""
+    command: tuple[str, ...] = ()
+    """Arguments of a container that has no others."""
 
 
 def of_cluster(programs: Path, debian: Path, kubernetes: str = pins.KUBERNETES) -> tuple[Image, ...]:
@@ -63,6 +65,7 @@ def write(images: Sequence[Image], archive: Path) -> dict[str, str]:
                 "rootfs": {"type": "layers", "diff_ids": [_digest(text) for text in texts]},
                 "config": {
                     "Entrypoint": list(image.entrypoint) or None,
+                    **({"Cmd": list(image.command)} if image.command else {}),
                     "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
                 },
             }

@@ -67,7 +67,7 @@ def ensure(progress: Progress) -> Path:
         SetupError: Go or a program that packs is missing, or a build failed.
     """
     code = go.digest(Path(__file__).parent)
-    return _ensure(f"packages-{code}", lambda into: _pack(into, ensure_programs(progress), progress), progress)
+    return ensure_entry(f"packages-{code}", lambda into: _pack(into, ensure_programs(progress), progress), progress)
 
 
 def ensure_programs(progress: Progress) -> Path:
@@ -76,7 +76,7 @@ def ensure_programs(progress: Progress) -> Path:
     Raises:
         SetupError: Go is missing, or a build failed.
     """
-    return _ensure(f"programs-{go.digest(MODULES)}", lambda into: _build(into, progress), progress)
+    return ensure_entry(f"programs-{go.digest(MODULES)}", lambda into: build(into, progress), progress)
 
 
 def ensure_previous(progress: Progress) -> Path:
@@ -88,9 +88,11 @@ def ensure_previous(progress: Progress) -> Path:
     current = ensure_programs(progress)
     sources = {f"Kubernetes {pins.PREVIOUS}": PREVIOUS}
     name, version = f"programs-{go.digest(PREVIOUS.module)}", pins.PREVIOUS
-    built = _ensure(name, lambda into: _build(into, progress, sources), progress, version)
+    built = ensure_entry(name, lambda into: build(into, progress, sources), progress, version)
     code = go.digest(Path(__file__).parent)
-    return _ensure(f"packages-{code}", lambda into: _pack_previous(into, built, current, progress), progress, version)
+    return ensure_entry(
+        f"packages-{code}", lambda into: _pack_previous(into, built, current, progress), progress, version
+    )
 
 
 def sources() -> str:
@@ -108,7 +110,8 @@ def _directory(name: str, version: str = pins.KUBERNETES) -> Path:
     return cache.directory() / "kubernetes" / f"{version}-{name}-{platform.machine()}"
 
 
-def _ensure(name: str, make: Callable[[Path], None], progress: Progress, version: str = pins.KUBERNETES) -> Path:
+def ensure_entry(name: str, make: Callable[[Path], None], progress: Progress, version: str = pins.KUBERNETES) -> Path:
+    """Return the directory *name* of the cache, after *make* has filled it if there is none yet."""
     directory = _directory(name, version)
     if not directory.is_dir():
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +122,15 @@ def _ensure(name: str, make: Callable[[Path], None], progress: Progress, version
     return directory
 
 
-def _build(into: Path, progress: Progress, sources: Mapping[str, Programs] = _SOURCES) -> None:
+def build(into: Path, progress: Progress, sources: Mapping[str, Programs] = _SOURCES) -> None:
+    """Build the programs of *sources* into the directory *into*.
+
+    Args:
+        sources: Programs by the name under which the progress shows them.
+
+    Raises:
+        SetupError: Go is missing, or a build failed.
+    """
     try:
         builder = go.find(cache.directory() / "logs" / "kubernetes.log", progress)
         # the lock of the build of pulumi, which removes Go's caches at its end
