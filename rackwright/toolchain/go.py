@@ -69,9 +69,9 @@ class Go:
     def build(self, programs: Programs, into: Path) -> None:
         """Build *programs*, and report the progress every REPORT_SECONDS."""
         flags = " ".join(("-s -w", *(f"-X {name}={value}" for name, value in programs.stamps.items())))
-        action = ("test", "-c", "-vet=off") if programs.tests else ("build",)
+        action = ("test", "-c", "-vet=off") if programs.tests else ("build", "-v")
         arguments = (
-            *action, "-v", "-mod=readonly", "-buildvcs=false", "-trimpath", f"-tags={programs.tags}",
+            *action, "-mod=readonly", "-buildvcs=false", "-trimpath", f"-tags={programs.tags}",
             f"-ldflags={flags}", f"-o={into / programs.place}/", *programs.packages,
         )  # fmt: skip
         with self.log.open("a") as log:
@@ -83,7 +83,9 @@ class Go:
                 while self._is_running(process):
                     lines = self.log.read_bytes()[start:].splitlines()
                     modules = sum(line.startswith(b"go: downloading") for line in lines)
-                    self.progress(f"  {modules} modules fetched, {len(lines) - modules} packages compiled")
+                    # -v of `go test` is about tests, so that the packages are not listed
+                    compiled = "compiling" if programs.tests else f"{len(lines) - modules} packages compiled"
+                    self.progress(f"  {modules} modules fetched, {compiled}")
             except BaseException:
                 process.terminate()
                 process.wait()
