@@ -124,14 +124,15 @@ def compare_each(
     notices: Mapping[str, str] | None = None,
     hosts: Sequence[str] = (),
     now: datetime | None = None,
-    seen_heads: Mapping[str, tuple[SeenHead, ...]] = MappingProxyType({}),
+    seen_heads: Mapping[str, tuple[SeenHead, ...]] | None = MappingProxyType({}),
 ) -> AuditReport:
     """Return the comparison of *resources*, with the facts of one host in memory at a time.
 
     Args:
         evidence: Each host with its facts, in any order; a host in maintenance needs none.
         hosts: Hosts whose resources are compared; empty for all.
-        seen_heads: Heads of the chains of the audit logs that earlier audits saw, by host, the oldest first.
+        seen_heads: Heads of the chains of the audit logs that earlier audits saw, by host, the oldest first; None if
+            they are unknown.
     """
     now = now or datetime.now(UTC)
     compared = [item for item in resources if not hosts or item.source in hosts]
@@ -145,7 +146,8 @@ def compare_each(
         for number in numbers:
             results[number] = _compare(stack, compared[number], facts, digests or {})
         if is_searched(stack, host) and isinstance(facts, Facts):
-            found = search_host(stack, host, [compared[number] for number in numbers], facts, seen_heads.get(host, ()))
+            heads = None if seen_heads is None else seen_heads.get(host, ())
+            found = search_host(stack, host, [compared[number] for number in numbers], facts, heads)
             undeclared[host] = tuple(_undeclared_thing(stack, host, *each, now) for each in found)
     for numbers in by_host.values():
         for number in numbers:

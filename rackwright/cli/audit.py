@@ -223,7 +223,7 @@ def run(stack: "Stack", options: Options, source: FactsSource, digests: Path | N
     kept: dict[str, Facts | UserError] = {}
     if options.diff and source.snapshot is None:
         evidence = _keep(evidence, kept)  # a plan needs the facts once more
-    heads: dict[str, HostHead] = {}
+    heads: dict[str, HostHead] = {name: each[-1].head for name, each in (seen_heads or {}).items() if each}
     if source.snapshot is None:
         evidence = _collect_heads(evidence, seen_heads, heads)
     compared = report.compare_each(
@@ -286,17 +286,17 @@ def _keep(evidence: "HostFacts", kept: "dict[str, Facts | UserError]") -> "HostF
 
 
 def _collect_heads(
-    evidence: "HostFacts", seen: "Mapping[str, tuple[SeenHead, ...]]", heads: "dict[str, HostHead]"
+    evidence: "HostFacts", seen: "Mapping[str, tuple[SeenHead, ...]] | None", heads: "dict[str, HostHead]"
 ) -> "HostFacts":
     """Yield *evidence*, and store the head of each audit log that continues what earlier audits saw in *heads*.
 
-    The head of another chain would hide the change from the next audit.
+    The others keep the head that was seen: that of another chain would hide the change from the next audit.
     """
     from rackwright.facts.facts import Facts
     from rackwright.facts.log_chain import newest_head
 
     for name, facts in evidence:
-        if isinstance(facts, Facts) and (head := newest_head(facts, seen.get(name, ()))):
+        if isinstance(facts, Facts) and (head := newest_head(facts, (seen or {}).get(name, ()))):
             heads[name] = head
         yield name, facts
 

@@ -248,7 +248,7 @@ def accept(
     from rackwright.cli import recording
     from rackwright.errors import DeclarationError, Diagnostic
 
-    seen = recording.seen_heads(stack)
+    seen = recording.seen_heads(stack) or {}
     if unknown := [name for name in host if not seen.get(name)]:
         names = [name for name, heads in seen.items() if heads]
         problem, expected = "no audit has noted its audit log", f"one of {', '.join(names) or 'none'}"

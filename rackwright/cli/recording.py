@@ -88,8 +88,8 @@ def note(
         project.notify(f"the command is not in the operations log: {error}")
 
 
-def seen_heads(stack: str) -> "Mapping[str, tuple[SeenHead, ...]]":
-    """Return the heads of audit logs of *stack* that earlier audits saw; a log that cannot be read is reported."""
+def seen_heads(stack: str) -> "Mapping[str, tuple[SeenHead, ...]] | None":
+    """Return the heads of audit logs of *stack* that earlier audits saw; None, with a note, if they cannot be read."""
     from rackwright.log.chain import Break
     from rackwright.log.host_heads import read_heads
     from rackwright.log.reading import read_log
@@ -101,10 +101,10 @@ def seen_heads(stack: str) -> "Mapping[str, tuple[SeenHead, ...]]":
         heads = read_heads(read_log(path), stack)
     except UserError as error:
         project.notify(f"audit logs of hosts are not compared with earlier audits: {error}")
-        return {}
+        return None
     if isinstance(heads, Break):
         project.notify(f"audit logs of hosts are not compared with earlier audits: {path}: {heads}")
-        return {}
+        return None
     return heads
 
 

@@ -96,19 +96,16 @@ class HostLogChain(View):
 
 
 def newest_head(facts: HostLogChain, seen: Sequence[SeenHead]) -> HostHead | None:
-    """Return the head of the audit log in *facts* that the next audit has to find again.
+    """Return the head of the audit log in *facts*; None unless its chain continues the newest head in *seen*.
 
-    Returns None without a chain, and for a chain that does not continue the newest head in *seen*.
+    Returns None too if the host no longer shows the hash of that time: whoever has written a chain again can make it
+    long.
     """
     try:
         chain = facts.log_chain
-        head = chain.head if chain else None
+        return chain.head if chain and not (seen and chain.contradiction(seen[-1].head)) else None
     except UnknownFact:
         return None
-    try:
-        return head if chain and not (seen and chain.contradiction(seen[-1].head)) else None
-    except UnknownFact:  # the host no longer shows the hash of that time, which the report tells
-        return head
 
 
 def parse_head(raw: Mapping[str, Any]) -> HostHead:

@@ -15,6 +15,7 @@ from rackwright.cli.app import app
 from rackwright.errors import ChangeRefused, DeclarationError, SetupError
 from rackwright.facts import snapshot
 from rackwright.facts.facts import Facts
+from rackwright.log import host_heads
 from rackwright.provider import state_format
 from rackwright.stack import declare
 from tests.support.audit_document import HOSTS
@@ -88,6 +89,7 @@ def test_root_of_a_host_cannot_change_what_an_audit_has_seen(monkeypatch, tmp_pa
     monkeypatch.setenv("RACKWRIGHT_LOG", str(tmp_path / "log"))
     monkeypatch.setenv("RACKWRIGHT_LOG_KEY", str(new_key(tmp_path / "key")))
     monkeypatch.delenv("RACKWRIGHT_LOG_HEADS", raising=False)
+    monkeypatch.setattr(host_heads, "AUDITS", 2)
     chain = {"id": "c0", "number": 0, "time": "2026-11-29T08:00:00Z", "hashes": "a" * 32, "breaks": []}
 
     def found(**changes: object) -> list[str]:
@@ -101,7 +103,7 @@ def test_root_of_a_host_cannot_change_what_an_audit_has_seen(monkeypatch, tmp_pa
     assert found() == []
     assert found(number=1, hashes="a" * 32 + "b" * 32) == []
     again = "entry 1 has another hash than an earlier audit saw: the chain was written again"
-    for _ in range(2):  # the head of the other chain is not noted
+    for _ in range(4):  # each audit notes the head that was seen again, not that of the other chain
         assert found(number=2, hashes="a" * 32 + "c" * 64) == [f"RW-141 {again}"]
     assert CliRunner().invoke(app, ["log", "accept", STACK.name, HOSTS[0], "--reason", "x"]).exit_code == 0
     assert found(number=2, hashes="a" * 32 + "c" * 64) == []
@@ -110,6 +112,9 @@ def test_root_of_a_host_cannot_change_what_an_audit_has_seen(monkeypatch, tmp_pa
     ]
     with pytest.raises(DeclarationError, match="no audit has noted its audit log"):
         CliRunner().invoke(app, ["log", "accept", STACK.name, "other", "--reason", "x"], catch_exceptions=False)
+    log = recording.current_log().path
+    log.write_bytes(log.read_bytes().replace(b'"number":2', b'"number":0'))
+    assert found() == ["RW-141 what earlier audits saw: the operations log cannot be read"]
 
 
 def test_strict_counts_unknown_like_different(audit, tmp_path):

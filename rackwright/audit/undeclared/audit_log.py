@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from rackwright.audit.undeclared.declaration import HostDeclaration
 from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
 from rackwright.facts.facts import Facts
+from rackwright.facts.view import UnknownFact
 
 CHAIN = "audit_log:chain"
 
@@ -18,6 +19,8 @@ def breaks(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 
 def contradiction(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the chain if it does not continue the newest head from before these facts."""
+    if declared.seen_heads is None and facts.log_chain:
+        raise UnknownFact("what earlier audits saw: the operations log cannot be read")
     if not declared.seen_heads:
         return
     read_at = facts.finished_at - facts.clock_offset_seconds  # by the clock of the caller: a host can change its own

@@ -35,8 +35,8 @@ class HostDeclaration:
     not_rehearsable: tuple[Scope, ...] = ()
     has_mirror: bool = False
     """Whether all packages come from the fleet's own repository."""
-    seen_heads: tuple[SeenHead, ...] = ()
-    """Heads of the chain of the audit log that earlier audits saw, the oldest first."""
+    seen_heads: tuple[SeenHead, ...] | None = ()
+    """Heads of the chain of the audit log that earlier audits saw, the oldest first; None if they are unknown."""
     by_sort: Mapping[str, Sequence[str]] = field(init=False)
     """Names of the claimed things by their sort, such as ``module``: many rules ask for few of thousands."""
     folders: frozenset[str] = field(init=False)
@@ -78,7 +78,7 @@ class HostDeclaration:
 
 
 def host_declaration(
-    stack: Stack, name: str, resources: Iterable[DeclaredResource], seen_heads: tuple[SeenHead, ...] = ()
+    stack: Stack, name: str, resources: Iterable[DeclaredResource], seen_heads: tuple[SeenHead, ...] | None = ()
 ) -> HostDeclaration:
     """Return the declaration of the host *name* of *stack*, which has these *resources*."""
     wants: dict[str, dict[str, Want]] = {}

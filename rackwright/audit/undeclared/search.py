@@ -27,7 +27,7 @@ def search_host(
     host: str,
     resources: Iterable[DeclaredResource],
     facts: Facts,
-    seen_heads: tuple[SeenHead, ...] = (),
+    seen_heads: tuple[SeenHead, ...] | None = (),
 ) -> Iterator[tuple[Rule, Finding, bool]]:
     """Yield rule, finding, and whether the finding is unknown, for the *host* with these *resources* and *facts*."""
     declared = host_declaration(stack, host, resources, seen_heads)

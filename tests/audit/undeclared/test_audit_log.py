@@ -54,12 +54,19 @@ def test_a_chain_that_is_gone_is_found():
     assert found(seen(7, HASHES[3]), log_chain=None) == [("no chain, and an earlier audit saw entry 7", False)]
 
 
-def test_a_head_older_than_the_shown_hashes_is_unknown_and_the_next_audit_compares_again():
+def test_a_head_older_than_the_shown_hashes_stays_unknown():
     (found_, unknown), *more = found(seen(3, "f" * 32))
 
     assert (unknown, more) == (True, [])
     assert found_ == "an earlier audit saw entry 3, and the host shows the entries from 4"
-    assert newest_head(Facts(RAW), [seen(3, "f" * 32)]) == {"chain": CHAIN, "number": 7, "hash": HASHES[3]}
+    assert newest_head(Facts(RAW), [seen(3, "f" * 32)]) is None
+
+
+def test_without_the_heads_of_earlier_audits_the_chain_is_unknown():
+    declaration = replace(declared(), seen_heads=None)
+
+    assert [unknown for _, unknown in apply(RULES["RW-141"], Facts(RAW), declaration)] == [True]
+    assert [*apply(RULES["RW-141"], Facts({**RAW, "log_chain": None}), declaration)] == []
 
 
 def test_an_older_snapshot_is_compared_with_the_audits_before_it():
