@@ -92,8 +92,13 @@ def test_a_trained_model_is_served_by_two_hosts_as_one_replica(log: Log) -> str:
         began = log.seconds
         lab.up()
         ready = log.seconds - began
-        answers = _check_answers(lab)
-        lost = _lose_a_host(lab, answers)
+        try:
+            answers = _check_answers(lab)
+            lost = _lose_a_host(lab, answers)
+        except Exception:
+            for host in (ONE, OTHER):  # what the engine said, for whoever reads the log of this check
+                lab.ssh(host, "journalctl --quiet --no-pager --output=cat --unit=server-racks --lines=100", status=None)
+            raise
         lab.audit(status=0)
     return (
         f"trained to a loss of {loss:.3f}, vLLM installed on two hosts in {installed:.0f} s, ready in {ready:.0f} s; "
