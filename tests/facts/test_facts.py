@@ -79,7 +79,16 @@ def views_of_rules() -> tuple[View, ...]:
     facts = Facts(json.loads(SEEDED.read_text()))
     containers = Facts({"containers": {"docker": [{"name": "web", "image": "nginx:1"}]}}).containers("docker")
     exports = Facts({"nfs_exports": [{"path": "/etc/exports", "directory": "/srv", "clients": ["*(rw)"]}]}).nfs_exports
-    return (*facts.archives, *facts.listeners, *containers, *exports, *of_pods())
+    return (*facts.archives, *facts.listeners, *containers, *exports, *of_pods(), *of_audit_log())
+
+
+def of_audit_log() -> Iterator[View]:
+    """Yield the views of a chain over an audit log, and of a place at which the log differs from it."""
+    place = {"sort": "edited", "number": 0, "place": "/var/log/audit/audit.log"}
+    chain = {"id": "c0", "number": 0, "time": "2026-11-29T08:00:00Z", "hashes": "a" * 32, "breaks": [place]}
+    found = there(Facts({"log_chain": chain}).log_chain)
+    yield found
+    yield from found.breaks
 
 
 def of_pods() -> Iterator[View]:

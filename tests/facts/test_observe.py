@@ -15,7 +15,7 @@ ACCOUNTS = {"runs", "tracking"}
 """The modules that read directories of accounts without rights."""
 OF_ROOT = {
     "block", "superblocks", "signature_check", "kernel", "elf", "network", "vendors", "gpus", "system", "isolate",
-    "servers", "archives", "packaged", "processes", "digest_cache",
+    "servers", "archives", "packaged", "processes", "digest_cache", "log_chain", "log_segments",
 }  # fmt: skip
 """The modules that open files by themselves: devices, /proc, /sys, and what root alone may write."""
 

@@ -45,7 +45,6 @@ HARMLESS = {
     "Drain the node there and delete it": "a drain moves pods, and ends where one would lose data",
     "remove it with `kubectl drain`": "who added it is found first, and a drain ends where a pod loses data",
     "then remove it with `kubectl delete`": "an object that gives rights or sets limits: it bears no data",
-    "Remove the setting from buckets": "a setting of the fleet, which was never made",
     "remove the public access in the server's own settings": "a right of strangers, and no data",
     "Write `destroy: allowed` at the bucket, run up, then remove it": "its removal was what was asked for",
     "Restore it; or, if its data may be lost": "nothing of it was found on its host, and nothing is erased",
