@@ -98,8 +98,7 @@ class HostLogChain(View):
 def newest_head(facts: HostLogChain, seen: Sequence[SeenHead]) -> HostHead | None:
     """Return the head of the audit log in *facts*; None unless its chain continues the newest head in *seen*.
 
-    Returns None too if the host no longer shows the hash of that time: whoever has written a chain again can make it
-    long.
+    Returns None too if the host no longer shows the hash of that time: a chain that was written again can be long.
     """
     try:
         chain = facts.log_chain

@@ -96,7 +96,7 @@ def test_a_trained_model_is_served_by_two_hosts_as_one_replica(log: Log) -> str:
             answers = _check_answers(lab)
             lost = _lose_a_host(lab, answers)
         except Exception:
-            for host in (ONE, OTHER):  # what the engine said, for whoever reads the log of this check
+            for host in (ONE, OTHER):  # what the engine printed, for readers of the log
                 lab.ssh(host, "journalctl --quiet --no-pager --output=cat --unit=server-racks --lines=100", status=None)
             raise
         lab.audit(status=0)
