@@ -1,6 +1,7 @@
 """Kubernetes' conformance tests: the pins of their sources, their build, and the images of their pods."""
 
 import io
+import ssl
 import stat
 import tarfile
 from pathlib import Path
@@ -49,6 +50,16 @@ def test_images_have_the_commands_that_debian_lacks(tmp_path: Path) -> None:
     assert (agnhost.entrypoint, agnhost.command) == (("/agnhost",), ("pause",))
     assert _links(busybox.layers[-1]) == {"bin/sh": "busybox", "bin/cat": "busybox", "bin/nc": "busybox"}
     assert [path.read_text() for path in busybox.programs] == [BUSYBOX]
+
+
+def test_agnhost_has_a_certificate_for_its_servers_of_https(tmp_path: Path) -> None:
+    agnhost, _ = pod_images.of_tests(tmp_path / "agnhost", _debian(tmp_path, BUSYBOX), tmp_path)
+    with tarfile.open(agnhost.layers[-1]) as layer:
+        layer.extractall(tmp_path / "image", ["localhost.crt", "localhost.key"], filter="data")
+
+    ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+        tmp_path / "image" / "localhost.crt", tmp_path / "image" / "localhost.key"
+    )
 
 
 def test_a_layer_has_modes_and_is_the_same_each_time(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rackwright.errors import Diagnostic, SetupError
+from rackwright.toolchain.conformance.self_signed import make_certificate
 from rackwright.toolchain.kubernetes.images import REGISTRY, Image
 
 AGNHOST = f"{REGISTRY}/e2e-test-images/agnhost:2.66.1"
@@ -58,8 +59,9 @@ def of_tests(agnhost: Path, debian: Path, scratch: Path) -> tuple[Image, ...]:
     busybox, present = _read_debian(debian, scratch)
     commands = _commands(busybox)
     missing = [name for name in commands if name not in present and f"usr/local/bin/{name}" not in _ALTERNATIVES]
+    certificate, key = make_certificate("localhost")  # the API server forwards to HTTPS of a pod, and verifies nothing
     of_agnhost = Layer(
-        _ACCOUNTS_OF_AGNHOST,
+        {**_ACCOUNTS_OF_AGNHOST, "localhost.crt": certificate, "localhost.key": key},
         {"agnhost-2": "agnhost", **_ALTERNATIVES, **{f"usr/local/bin/{name}": "/bin/busybox" for name in missing}},
         {"uploads": 0o755, "tmp": 0o1777},
     )
