@@ -273,13 +273,17 @@ def environment(settings: VllmSettings) -> dict[str, str]:
     """Return the variables of vLLM's processes: its GPUs, and its network between hosts.
 
     "=" keeps NCCL from taking other interfaces whose names begin alike. Gloo may wait for ever on a host with several
-    networks unless it is given one. Source: parallelism_scaling of vLLM, NCCL_SOCKET_IFNAME of NCCL.
+    networks unless it is given one. Source: parallelism_scaling of vLLM, NCCL_SOCKET_IFNAME of NCCL; for processors,
+    get_masked_input_and_mask of vLLM 0.32.
     """
     # vLLM's processes of one host talk over its first address unless it is given another one
     variables = {"VLLM_HOST_IP": "127.0.0.1"}
     if settings.cpu_cache_gib is not None:
         # it would bind its threads to the first cores, which others use as well
         variables |= {"VLLM_CPU_KVCACHE_SPACE": str(settings.cpu_cache_gib), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        if settings.pipeline_parallel == 1:
+            # --enforce-eager leaves the function that divides the vocabulary, which PyTorch would compile
+            variables["TORCH_COMPILE_DISABLE"] = "1"
     if settings.devices:
         numbers = ",".join(map(str, settings.devices))
         variables |= {

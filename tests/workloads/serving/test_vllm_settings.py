@@ -157,7 +157,9 @@ def test_processors_compute_without_a_compiler() -> None:
     assert "--enforce-eager" not in stages
     assert environment(VllmSettings(cpu_cache_gib=2)) == {
         "VLLM_HOST_IP": "127.0.0.1", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "TORCH_COMPILE_DISABLE": "1",
     }  # fmt: skip
+    assert "TORCH_COMPILE_DISABLE" not in environment(VllmSettings(cpu_cache_gib=2, pipeline_parallel=2))
 
 
 def test_a_host_outside_its_replica_is_refused() -> None:
