@@ -61,8 +61,8 @@ place = {{"type": "object", "properties": {{"place": {{"enum": ["hill", "river"]
 form = {{"type": "json_schema", "json_schema": {{"name": "place", "strict": True, "schema": place}}}}
 structured = client.chat.completions.create(**common, response_format=form).choices[0].message.content
 tool = {{"type": "function", "function": {{"name": "go", "strict": True, "parameters": place}}}}
-called = client.chat.completions.create(
-    **common, tools=[tool], tool_choice={{"type": "function", "function": {{"name": "go"}}}}
+called = client.chat.completions.create(  # a call is about 70 tokens of a byte each
+    **{{**common, "max_tokens": 200}}, tools=[tool], tool_choice={{"type": "function", "function": {{"name": "go"}}}}
 ).choices[0].message.tool_calls[0].function
 print(json.dumps({{"whole": whole, "stream": "".join(pieces), "structured": structured, "tool": called.name,
                   "arguments": called.arguments}}))
