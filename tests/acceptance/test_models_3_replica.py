@@ -43,6 +43,7 @@ servers:
       tensor_parallel: 2
       cpu_cache_gib: 1
       tool_parser: hermes
+      options: {{structured-outputs-config: {{backend: xgrammar, disable_any_whitespace: true}}}}
 """
 TRAINING = (
     "steps=240", "global_batch=8", "accumulate=1", "optimizer.learning_rate=0.001", "schedule.kind=cosine",
