@@ -23,7 +23,7 @@ def append(root: str = "") -> None:
     with os.fdopen(descriptor, "r+b") as chain:
         fcntl.flock(chain, fcntl.LOCK_EX)
         lines = chain.read().split(b"\n")
-        fragment = lines.pop()  # of a program that was killed: nobody has its hash
+        fragment = lines.pop()  # of a program that was killed while it wrote: no probe has seen its hash
         entries = [parse(line) for line in lines]
         segments = _new_segments(root, [entry for entry in entries if entry])
         if not segments and lines:

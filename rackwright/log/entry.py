@@ -106,7 +106,7 @@ class EntryData(TypedDict, total=False):
     exit_status: int
     """Exit status of the command."""
     host_heads: Mapping[str, HostHead]
-    """Newest entry in the chain of each host's audit log, as an audit saw it."""
+    """Newest entry in the chain of each host's audit log that continues the entry which earlier audits saw."""
     error: str
     """Error that ended the operation."""
     key: str

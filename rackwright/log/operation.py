@@ -48,7 +48,7 @@ class Operation:
     """The result, if it is another one than `done`, or one without any change."""
     exit_status: int | None = None
     host_heads: Mapping[str, HostHead] = field(default_factory=dict)
-    """Newest entry in the chain of each host's audit log."""
+    """Newest entry in the chain of each host's audit log that continues the entry which earlier audits saw."""
 
     @property
     def id(self) -> str:

@@ -226,4 +226,4 @@ FOUND: dict[str, tuple[Change, str]] = {
     ),
     "RW-126": (entry("dkms", "amdgpu", {"6.2": [], "6.3": ["6.1.0-50-amd64"]}), "dkms:amdgpu"),
 }
-"""By rule the change of a converged host, and the thing that the rule finds."""
+"""For each rule: a change of a converged host, and the thing that the rule finds then."""

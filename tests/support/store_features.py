@@ -1,4 +1,4 @@
-"""What an object store really does, shown by a request for each feature and by its effect."""
+"""Each feature of an object store: a request for it, and a check of its effect."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -94,11 +94,11 @@ def _tags(server: Server, bucket: str) -> bool:
 
 
 def _public_access_block(server: Server, bucket: str) -> bool:
-    """A policy for everybody is refused, or has no effect."""
+    """A policy that lets in every client is refused, or has no effect."""
     client = server.client()
     client.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=BLOCK)
-    everybody = {"Effect": "Allow", "Principal": "*", "Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{bucket}"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [everybody]})
+    statement = {"Effect": "Allow", "Principal": "*", "Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{bucket}"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     _code(client, "put_bucket_policy", Bucket=bucket, Policy=policy)
     return bool(_code(server.client(None), "list_objects_v2", Bucket=bucket))
 
