@@ -1,6 +1,7 @@
 """Line 1: a cluster of Kubernetes on three containers of the twin, of packages that the toolchain has built."""
 
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -218,8 +219,10 @@ def _three_planes(fleet: Any) -> None:
     shared = {"address": ENDPOINT, "interface": "fabric0", "members": addresses}
     for host, address in zip(HOSTS, addresses, strict=True):
         roles = fleet["hosts"][host]["roles"]
-        roles["kubernetes_control_plane"] = {**own, "address": address, "endpoint": f"{ENDPOINT}:6443"}
-        roles["virtual_address"] = {**shared, "own": address, "check_url": "https://127.0.0.1:6443/livez"}
+        roles["kubernetes_control_plane"] = {**deepcopy(own), "address": address, "endpoint": f"{ENDPOINT}:6443"}
+        roles["virtual_address"] = {
+            **deepcopy(shared), "own": address, "check_url": "https://127.0.0.1:6443/livez"
+        }  # fmt: skip
     fleet["clusters"]["main"] = {"control_plane": PLANE, "further_control_planes": [*NODES]}
 
 

@@ -42,7 +42,7 @@ servers:
       replica_hosts: 2
       tensor_parallel: 2
       cpu_cache_gib: 1
-      tool_parser: hermes
+      tool_parser: phi4_mini_json  # other parsers force calls by a grammar with spaces, which the tiny model never ends
       options: {{structured-outputs-config: {{backend: xgrammar, disable_any_whitespace: true}}}}
 """
 TRAINING = (
