@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "rackwright.files": ("workloads.files",),
     "rackwright.progress": (),
     "rackwright.terminal": ("errors",),
+    "rackwright.html_page": ("errors",),
     "rackwright.schema": (
         "errors",
         "workloads.catalogue",
@@ -76,12 +77,13 @@ MAY_IMPORT = {
     ),
     "rackwright.hosts": ("errors", "progress", "schema", "facts", "core", "kinds", "fleet", "stack"),
     "rackwright.endpoints": ("errors", "progress", "schema", "facts", "core", "stack", "hosts"),
-    "rackwright.tiering": ("errors", "files", "progress", "schema", "facts", "hosts", "endpoints"),
+    "rackwright.tiering": ("errors", "files", "progress", "html_page", "schema", "facts", "hosts", "endpoints"),
     "rackwright.access": ("errors", "files", "progress", "schema", "facts", "core", "kinds", "stack", "hosts"),
     "rackwright.audit": (
         "errors",
         "progress",
         "terminal",
+        "html_page",
         "schema",
         "facts",
         "core",

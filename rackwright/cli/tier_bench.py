@@ -1,6 +1,9 @@
 """The command that measures tiers and compares their costs."""
 
+import os
+from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +12,7 @@ from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import AsJson, StackName
 from rackwright.cli.tier import open_bucket, parse_bytes
-from rackwright.errors import DeclarationError, Diagnostic, Unreachable
+from rackwright.errors import DeclarationError, Diagnostic, SetupError, Unreachable
 
 if TYPE_CHECKING:
     from rackwright.cli.json_tier_types import CostComparison, TierBench
@@ -27,6 +30,10 @@ def bench(
     host: Annotated[list[str] | None, typer.Option(help="A host to measure; by default, all with tiers.")] = None,
     size: Annotated[str, typer.Option(metavar="SIZE", help="Size of the file, such as 4GiB.")] = "1GiB",
     costs_only: Annotated[bool, typer.Option("--costs", help="Measure nothing, and compare the costs.")] = False,
+    page: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write an HTML page with plots.")] = None,
+    model: Annotated[
+        str, typer.Option(metavar="SIZE", help="Size of the model whose time to load the page shows.")
+    ] = "700GB",
     yes: Annotated[bool, typer.Option("--yes", help="Measure without a question.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -34,7 +41,7 @@ def bench(
 
     The command writes a file of random content to each tier and to each bucket without retention, reads it back, and
     removes it. Every host transfers the file to the buckets from its first tier. `costs` in the fleet has the capacity
-    and the prices of tiers.
+    and the prices of tiers. The page of --page also says whether two frequent promises about tiers hold here.
 
     Exit status: 0 measured, 2 refused, 3 a host or the store was not reached, 4 failed.
     """
@@ -43,6 +50,9 @@ def bench(
     if costs_only and costs is None:
         problem, help = "the fleet declares no costs", "Declare the capacity and the price of each tier under costs"
         raise DeclarationError(Diagnostic(f"stack {stack}", problem, help=help))
+    model_bytes = parse_bytes(model, "--model")
+    if page is not None:
+        _require_writable(page)
     speeds: list[Speed] = []
     unreachable: list[Unreachable] = []
     if not costs_only:
@@ -66,7 +76,28 @@ def bench(
         terminal.show("\n".join(costs.lines()))
     for error in unreachable:
         project.notify(str(error))
+    if page is not None:
+        _write_page(page, stack, speeds, costs, model_bytes)
     raise typer.Exit(3 if unreachable else 0)
+
+
+def _require_writable(page: Path) -> None:
+    """Raise an error before anything is measured if *page* cannot be a file.
+
+    Raises:
+        SetupError: its directory is missing or not writable, or it is a directory.
+    """
+    if page.is_dir() or not os.access(page.parent, os.W_OK):
+        problem = "the page cannot be written there"
+        raise SetupError(Diagnostic(str(page), problem, help="Name a file in a writable directory"))
+
+
+def _write_page(page: Path, stack: str, speeds: "list[Speed]", costs: "Comparison | None", model_bytes: int) -> None:
+    from rackwright.files import write_atomic
+    from rackwright.tiering.page import render
+
+    write_atomic(page, render(stack, speeds, costs, model_bytes, datetime.now(UTC)))
+    project.notify(f"the page is {page}")
 
 
 def _measure(

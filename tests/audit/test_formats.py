@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
+from rackwright import html_page
 from rackwright.audit import formats
 from rackwright.audit.formats import csv_table, html, junit, markdown, sarif, terminal_report
 from rackwright.audit.formats.document import AuditDocument, mark_known
@@ -203,7 +204,7 @@ def test_a_page_allows_only_its_own_script_and_style(document):
     script, style = (re.search(f"<{tag}>(.*?)</{tag}>", text, re.S)[1] for tag in ("script", "style"))
 
     assert policy.startswith("default-src 'none'")
-    assert html._policy_hash(script) in policy and html._policy_hash(style) in policy
+    assert html_page._policy_hash(script) in policy and html_page._policy_hash(style) in policy
     assert "url(" not in style and "http" not in script
 
 

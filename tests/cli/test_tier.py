@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from rackwright.cli import project, recording, tier, tier_bench
-from rackwright.errors import ChangeRefused, DeclarationError
+from rackwright.errors import ChangeRefused, DeclarationError, SetupError
 from rackwright.schema.tier_costs import Costs
 from rackwright.stack import Stack
 from tests.support.host_program import LocalHost
@@ -90,6 +90,21 @@ def test_costs_are_compared_without_a_measurement(stack, monkeypatch, capsys):
     costs = json.loads(capsys.readouterr().out)["costs"]
     assert ended.value.exit_code == 0
     assert (costs["total"], costs["fastest_alone"]) == pytest.approx((10 * 3 + 90 * 0.5, 100 * 3))
+
+
+def test_the_page_of_a_fleet_with_costs(stack, tmp_path, monkeypatch, capsys):
+    tiers = {"hot": {"capacity": "10TB", "price_per_tb": 180}, "warm": {"capacity": "90TB", "price_per_tb": 30}}
+    costs = Costs.model_validate({"fastest": "hot", "currency": "EUR", "tiers": tiers})
+    priced = replace(stack, fleet=stack.fleet.model_copy(update={"costs": costs}))
+    monkeypatch.setattr(project, "stack", lambda name: priced)
+
+    with pytest.raises(SetupError, match="the page cannot be written there"):
+        tier_bench.bench("rack", costs_only=True, page=tmp_path / "missing" / "tiers.html")
+    with pytest.raises(typer.Exit):
+        tier_bench.bench("rack", costs_only=True, page=tmp_path / "tiers.html", as_json=True)
+
+    assert "75.0% less than hot alone" in (tmp_path / "tiers.html").read_text()
+    assert "the page is" in capsys.readouterr().err
 
 
 def test_a_fleet_without_costs_or_tiers_is_refused():

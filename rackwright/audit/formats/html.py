@@ -1,20 +1,14 @@
 """The report as one HTML page that loads nothing from outside."""
 
-import base64
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
-from rackwright import __version__
+from rackwright import html_page
 from rackwright.audit.formats.document import AuditDocument, by_host
 from rackwright.audit.formats.finding import SEVERITIES, STATES, Finding
-from rackwright.errors import visible
 
 FOLDER = Path(__file__).parent
 LABELS: Mapping[str, str] = {
@@ -53,11 +47,6 @@ def render(document: AuditDocument) -> str:
     label, text = VERDICTS[document.exit_status]
     names = {
         "document": document,
-        "version": __version__,
-        "style": Markup(style),  # noqa: S704 -- files of this package
-        "script": Markup(script),  # noqa: S704 -- files of this package
-        "style_hash": _policy_hash(style),
-        "script_hash": _policy_hash(script),
         "verdict": {"label": label, "text": text},
         "known": sum(finding.known for finding in document.findings),
         "labels": LABELS,
@@ -69,30 +58,13 @@ def render(document: AuditDocument) -> str:
         "severities": SEVERITIES,
         "findings_by_host": by_host(document.findings),
     }
-    return _environment().get_template("report.html.j2").render(names)
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
-    environment.filters["label"] = lambda state: state.replace(" ", "-")
-    environment.filters["diff_label"] = diff_label
-    return environment
+    filters = {"label": lambda state: state.replace(" ", "-"), "diff_label": diff_label}
+    return html_page.render(FOLDER, "report.html.j2", names, style=style, script=script, filters=filters)
 
 
 def diff_label(line: str) -> str:
     """Return the class of a line of a unified diff."""
     return {"+": "added", "-": "removed", "@": "hunk"}.get(line[:1], "same")
-
-
-def _policy_hash(text: str) -> str:
-    """Return the hash by which a Content-Security-Policy allows *text*. Source: W3C, CSP Level 3, section 6.7.2.3."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def make_matrix(document: AuditDocument) -> Matrix:
