@@ -3,8 +3,9 @@
 The same weights are in an object store on loopback (SeaweedFS), and in a directory of each named tier, by default one
 on the drive of temporary files. Each measurement is a process of its own that has imported its libraries, in turns:
 
-- cold, from the store: our loader, into memory with its digest; boto3's default download, into a file in memory; raw
-  GETs of parts by Python's own HTTP client, which compare nothing.
+- cold, from the store: our loader, into memory with its digest; boto3's default download, and that of the AWS Common
+  Runtime (CRT, in C) as the AWS CLI uses it, into a file in memory; raw GETs of parts by Python's own HTTP client,
+  without a digest.
 - each tier, dropped from the page cache before, and then cached: a server's way (all pages asked for at once, and the
   digest of the file), torch.load, safetensors, and raw reads, past the page cache where the filesystem can.
 
@@ -34,7 +35,7 @@ STREAMS: tuple[int, ...] = (1, 2, 4, 8, 16)
 OPTIONS: tuple[str, ...] = ()
 """Options for the processes of the single measurements."""
 COLD = "cold"
-STORE_WAYS, TIER_WAYS = ("rackwright", "boto3", "raw"), ("rackwright", "torch.load", "safetensors", "raw")
+STORE_WAYS, TIER_WAYS = ("rackwright", "boto3", "CRT", "raw"), ("rackwright", "torch.load", "safetensors", "raw")
 NEED_TORCH = ("torch.load", "safetensors")
 BUCKET, WEIGHTS, PT, DIGEST = "models", "weights.safetensors", "weights.pt", "digest"
 PART_BYTES, BLOCK_BYTES, PAGE_BYTES = 16 << 20, 4 << 20, 4096
@@ -160,6 +161,33 @@ def store_by_boto3(url: str) -> Callable[[], object]:
     return load
 
 
+def store_by_crt(url: str) -> Callable[[], object]:
+    from botocore.config import Config
+    from botocore.credentials import Credentials
+    from botocore.session import Session
+    from s3transfer import crt
+
+    from tests.support.object_store import ACCESS_KEY, KEYS
+
+    session = Session()
+    session.set_default_client_config(Config(s3={"addressing_style": "path"}))
+    credentials = crt.BotocoreCRTCredentialsWrapper(Credentials(ACCESS_KEY, KEYS[ACCESS_KEY]))
+    provider = credentials.to_crt_credentials_provider()
+    client = crt.create_s3_crt_client("us-east-1", use_ssl=False, crt_credentials_provider=provider)
+    serializer = crt.BotocoreCRTRequestSerializer(session, {"region_name": "us-east-1", "endpoint_url": url})
+
+    def load() -> None:
+        with (
+            tempfile.NamedTemporaryFile(dir="/dev/shm") as file,
+            crt.CRTTransferManager(client, serializer) as manager,
+        ):
+            manager.download(BUCKET, WEIGHTS, file.name).result()
+            if Path(file.name).stat().st_size < TENSORS * TENSOR_BYTES:
+                raise SystemExit("the CRT has written less than the weights")
+
+    return load
+
+
 def store_raw(url: str, streams: int = 8) -> Callable[[], object]:
     from tests.support.object_store import Server
 
@@ -255,6 +283,7 @@ def by_raw_reads(directory: str) -> Callable[[], object]:
 LOADERS: dict[str, Callable[[str], Callable[[], object]]] = {
     "store rackwright": store_by_rackwright,
     "store boto3": store_by_boto3,
+    "store CRT": store_by_crt,
     "store raw": store_raw,
     "store streams": store_by_streams,
     "rackwright": by_server,
