@@ -40,6 +40,9 @@ class Fault(StrEnum):
     disk_full = "disk-full"
     disk_free = "disk-free"
     clock = "clock"
+    component_lost = "component-lost"
+    component_back = "component-back"
+    certificates = "certificates"
     gpu_lost = "gpu-lost"
     gpu_xid = "gpu-xid"
     gpu_ecc = "gpu-ecc"
@@ -179,15 +182,16 @@ def fault(
     argument: Annotated[
         str | None,
         typer.Argument(
-            metavar="SERIAL|BYTES|PATH|SECONDS|GPU",
+            metavar="SERIAL|BYTES|PATH|SECONDS|COMPONENT|GPU",
             help="SERIAL: a drive. BYTES: for mtu, the largest packet that the switch passes; by default all. PATH: "
             "for disk, the mount point. SECONDS: for clock, its error; by default 0; a negative number needs `--` "
-            "before HOST. GPU: the number of a GPU.",
+            "before HOST; for certificates, how long they are valid. COMPONENT: of a control plane, such as etcd. "
+            "GPU: the number of a GPU.",
         ),
     ] = None,
 ) -> None:
     """Cause a fault on a host; return when its effect is visible there."""
-    from rackwright.twin import drive_faults, faults, host_faults
+    from rackwright.twin import cluster_faults, drive_faults, faults, host_faults
     from rackwright.twin.gpu import faults as gpu_faults
 
     twin = _twin(stack)
@@ -211,6 +215,17 @@ def fault(
         if argument is not None and not argument.removeprefix("-").isdecimal():
             raise typer.BadParameter(f"clock takes a number of seconds, and not {argument}", param_hint="SECONDS")
         host_faults.skew(twin, host, int(argument or 0))
+    elif fault in (Fault.component_lost, Fault.component_back):
+        if argument is None:
+            names = " or ".join(cluster_faults.COMPONENTS)
+            raise typer.BadParameter(f"{fault.value} needs a component: {names}", param_hint="COMPONENT")
+        lost = fault is Fault.component_lost
+        (cluster_faults.lose_component if lost else cluster_faults.return_component)(twin, host, argument)
+    elif fault is Fault.certificates:
+        if argument is None or not argument.isdecimal() or not int(argument):
+            problem = "certificates takes the number of seconds for which they are still valid, at least 1"
+            raise typer.BadParameter(problem, param_hint="SECONDS")
+        cluster_faults.shorten_certificates(twin, host, int(argument))
     elif fault.value.startswith("gpu-"):
         if argument is None or not argument.isdecimal():
             raise typer.BadParameter(f"{fault.value} needs the number of a GPU", param_hint="GPU")

@@ -255,6 +255,43 @@ def test_three_control_planes_outlive_the_loss_of_one(log: Log) -> str:
     return f"made in {made:.0f} s; after the loss of {PLANE} the API answered at its address after {moved:.0f} s"
 
 
+@line("kubernetes", 1, part="faults")
+def test_faults_of_a_control_plane_are_found_and_end(log: Log) -> str:
+    """The API server, etcd and the certificates are lost in turns; pods run on, and each loss is found and ends."""
+    with cluster(log) as lab:
+        lab.up()
+        pods = {host: lab.ssh(host, "pgrep --exact coredns", status=None) for host in HOSTS}
+        need(any(pods.values()), "no host runs a pod")
+        found = {}
+        for component in ("kube-apiserver", "etcd"):
+            log(f"without {component}")
+            lab.rackwright("twin", "fault", "cluster", "component-lost", PLANE, component, status=0)
+            report = lab.audit(status=1)
+            claims = [(each["name"], of) for each in report["resources"] for of in each["differences"]]
+            manifest = f"file:/etc/kubernetes/manifests/{component}.yaml"
+            differing = {(name, of["claim"]) for name, of in claims if not of["unknown"]}
+            need((CONTROL, manifest) in differing, f"found: {format_claims(differing)}")
+            unknown = {name for name, of in claims if of["unknown"]}
+            need(CLUSTER in unknown, f"what the API would say is not unknown: {sorted(unknown)}")
+            found[component] = len(claims)
+            now = {host: lab.ssh(host, "pgrep --exact coredns", status=None) for host in HOSTS}
+            need(now == pods, f"pods were {pods}, and are {now}")
+            if component == "kube-apiserver":
+                lab.rackwright("twin", "fault", "cluster", "component-back", PLANE, component, status=0)
+            else:
+                lab.up()
+                lab.ssh(PLANE, f"rm /etc/kubernetes/{component}.lost.yaml")
+            eventually(lambda: not lab.audit_differences(), f"nothing differs with {component} again", 180)
+        log("expired certificates")
+        lab.rackwright("twin", "fault", "cluster", "certificates", PLANE, "45", status=0)
+        expired = lab.audit_differences(status=1)
+        need((CONTROL, "certificates:kubernetes") in expired, f"found: {format_claims(expired)}")
+        lab.up()
+        eventually(lambda: not lab.audit_differences(), "nothing differs with new certificates", 180)
+        need(all(ready_nodes(lab).values()), f"nodes: {ready_nodes(lab)}")
+    return f"found without a component, with what is unknown: {found}; expired certificates were renewed by `up`"
+
+
 def _memory_mib(lab: Lab, host: str) -> int:
     """Return the proportional set size of all processes of *host*, in MiB."""
     script = "cat /proc/[0-9]*/smaps_rollup 2>/dev/null | awk '/^Pss:/ {sum += $2} END {print int(sum / 1024)}'"

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from rackwright.cli import twin as commands
 from rackwright.errors import DeclarationError, StepFailed
-from rackwright.twin import Twin, drive_faults, host_faults
+from rackwright.twin import Twin, cluster_faults, drive_faults, host_faults
 from tests.twin.conftest import container, machine
 
 ON_A_SMALL_DISK = """\
@@ -95,6 +95,12 @@ def test_a_disk_needs_an_absolute_mount_point(tmp_path: Path, path: str, monkeyp
         (("clock", "alpha", "3600"), ("skew", "alpha", 3600)),
         (("clock", "--", "alpha", "-60"), ("skew", "alpha", -60)),
         (("clock", "alpha"), ("skew", "alpha", 0)),
+        (("component-lost", "alpha", "etcd"), ("lose_component", "alpha", "etcd")),
+        (("component-back", "alpha", "etcd"), ("return_component", "alpha", "etcd")),
+        (("certificates", "alpha", "30"), ("shorten_certificates", "alpha", 30)),
+        (("component-lost", "alpha"), "needs a component: etcd or"),
+        (("certificates", "alpha"), "at least 1"),
+        (("certificates", "alpha", "0"), "at least 1"),
         (("drive-slow", "alpha"), "needs the serial of a drive"),
         (("disk-full", "alpha"), "needs a path"),
         (("clock", "alpha", "soon"), "takes a number of seconds"),
@@ -105,8 +111,8 @@ def test_the_command_calls_the_function_of_each_fault(
 ) -> None:
     calls: list[tuple[object, ...]] = []
     monkeypatch.setattr(commands, "_twin", lambda name: None)
-    for module in (drive_faults, host_faults):
-        for name in ("inject", "fill", "free", "skew"):
+    for module in (cluster_faults, drive_faults, host_faults):
+        for name in ("inject", "fill", "free", "skew", "lose_component", "return_component", "shorten_certificates"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, lambda twin, *rest, name=name: calls.append((name, *rest)))
 
