@@ -70,7 +70,7 @@ def test_tampering_with_the_audit_log_of_a_host_is_named(log: Log) -> str:
 def _require_events(lab: Lab, keys: Path) -> None:
     """The log has the commands that a person ran as root, under the person's account."""
     lab.ssh(HOST, "true")  # by sudo, from the bootstrap login
-    events = lab.ssh(HOST, "ausearch --interpret --message USER_CMD || true")
+    events = lab.ssh(HOST, "ausearch --input-logs --interpret --message USER_CMD || true")
     need("cmd=" in events and "rackwright" in events, f"sudo is not in the log: {events[-300:]}")
     need("rackwright-exec" in lab.ssh(HOST, "auditctl -l"), "the rules are not loaded")
     need(lab.ssh(HOST, f"stat -c %a {CHAIN}") == "600", "others may read the chain")
