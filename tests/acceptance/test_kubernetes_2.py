@@ -11,7 +11,7 @@ from tests.support.workloads import python
 
 RUN, PLAIN = "podded", "plain"
 SET = "{steps: 100, report_every_steps: 5, saving: {every_steps: 20}}"
-TRAINING = f"""\
+ON_HOSTS = f"""\
 fleet: trainings
 uses: fleet.yaml
 runs:
@@ -21,6 +21,11 @@ runs:
     launcher: torchrun
     checkpoints: {{tier: warm}}
     set: {SET}
+"""
+IN_PODS = f"""\
+fleet: pods
+uses: fleet.yaml
+runs:
   {RUN}:
     recipe: digits
     hosts: [oak, elm, ash]
@@ -53,8 +58,13 @@ SECONDS = 1800
 @line("kubernetes", 2, part="training")
 def test_a_training_in_pods_outlives_a_node_and_has_the_weights_of_plain_hosts(log: Log) -> str:
     """A worker's node loses its power after the first checkpoint: a spare node takes its place."""
-    with pod_lab(log, TRAINING) as lab:
-        log("starting both runs")
+    with pod_lab(log, ON_HOSTS) as lab:
+        log("training on plain hosts")
+        lab.up()
+        lab.rackwright("run", "wait", lab.stack, PLAIN, status=0)
+        log("training in pods")
+        lab.add_stack("pods", IN_PODS)
+        lab.stack = "pods"
         lab.up()
         need(not lab.audit_differences(status=0), "something differs after `up`")
         selector = f"rackwright.local/run={RUN}"
@@ -63,7 +73,6 @@ def test_a_training_in_pods_outlives_a_node_and_has_the_weights_of_plain_hosts(l
         [lost] = [node for name, node in before.items() if "worker" in name]
         need(launcher == NODES[0] != lost, f"the pods are {before}")
         log(f"the pods are {before}")
-        lab.rackwright("run", "wait", lab.stack, PLAIN, status=0)
         eventually(lambda: (lab.run_status(RUN).get("checkpoint") or 0) >= SAVED_STEP, "a checkpoint", SECONDS)
         log(f"{lost} loses its power")
         faults.power_off(lab.twin, lost)
