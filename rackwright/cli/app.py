@@ -90,6 +90,7 @@ class Tools(StrEnum):
     tracking = "tracking"
     kubernetes = "kubernetes"
     kubernetes_previous = "kubernetes-previous"
+    kubernetes_queue = "kubernetes-queue"
     kubernetes_conformance = "kubernetes-conformance"
     pulumi_kubernetes = "pulumi-kubernetes"
     system = "system"
@@ -112,6 +113,7 @@ def show_toolchain(
     With `kubernetes`, build its programs from Go modules, for racks without its vendor's repository: it takes 11
     minutes on two cores, 9 GB of temporary files, and 1 GB that stays. `lock --fetch` takes the packages from there.
     With `kubernetes-previous`, build the minor version before as well, for clusters that are upgraded later.
+    With `kubernetes-queue`, build Kueue and JobSet as well, for clusters with `queue: true`.
     With `kubernetes-conformance`, build Kubernetes' own conformance tests, and the images of their pods.
     With `pulumi-kubernetes`, build its plugin: five minutes of one processor.
     """
@@ -127,8 +129,8 @@ def show_toolchain(
             project.notify(f"{environment.without_horovod}; torchrun takes its place")
         terminal.show(project.workloads_python(tools.value, environment.python))
         return
-    if tools in (Tools.kubernetes, Tools.kubernetes_previous):
-        _show_kubernetes(previous=tools is Tools.kubernetes_previous)
+    if tools in (Tools.kubernetes, Tools.kubernetes_previous, Tools.kubernetes_queue):
+        _show_kubernetes(tools)
         return
     if tools is Tools.kubernetes_conformance:
         from rackwright.toolchain import conformance
@@ -156,17 +158,22 @@ def show_toolchain(
     terminal.show(f"pulumi {installation.version} ({installation.origin}) in {installation.directory}")
 
 
-def _show_kubernetes(previous: bool) -> None:
+def _show_kubernetes(tools: Tools) -> None:
     from rackwright.lock import store
+    from rackwright.toolchain import kubernetes_queue
     from rackwright.toolchain.apt import SUITES
     from rackwright.toolchain.kubernetes import pins, programs
 
-    version = pins.PREVIOUS if previous else pins.KUBERNETES
-    directory = (programs.ensure_previous if previous else programs.ensure)(project.notify)
+    text, ensure = {
+        Tools.kubernetes: (f"Kubernetes {pins.KUBERNETES}", programs.ensure),
+        Tools.kubernetes_previous: (f"Kubernetes {pins.PREVIOUS}", programs.ensure_previous),
+        Tools.kubernetes_queue: (f"Kueue {kubernetes_queue.KUEUE}", kubernetes_queue.ensure),
+    }[tools]
+    directory = ensure(project.notify)
     packages = sorted(directory.glob("*.deb"))
     for system in SUITES:
         store.add(packages, system)
-    terminal.show(f"Kubernetes {version} in {directory}: {len(packages)} packages for {', '.join(SUITES)}")
+    terminal.show(f"{text} in {directory}: {len(packages)} packages for {', '.join(SUITES)}")
 
 
 @app.command(rich_help_panel=SET_UP)

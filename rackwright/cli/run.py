@@ -20,7 +20,7 @@ RunName = Annotated[str, typer.Argument(metavar="RUN")]
 def status(stack: StackName, run: RunName, as_json: AsJson = False) -> None:
     """Show the progress of a run: step, loss, remaining time, last checkpoint, and the step of each process.
 
-    Exit status: 0 the run is running or finished, 1 it is neither, 3 a host was not reached.
+    Exit status: 0 the run is running, queued or finished, 1 it is none of these, 3 a host was not reached.
     """
     from rackwright.status import runs
 
@@ -84,7 +84,7 @@ def wait(
 ) -> None:
     """Wait until a run is finished, or no longer runs.
 
-    Exit status: 0 finished, 1 stopped, 4 failed, 3 it still runs after that time, or its state is unknown.
+    Exit status: 0 finished, 1 stopped, 4 failed, 3 it still runs or waits after that time, or its state is unknown.
     """
     from rackwright.status import runs
 
@@ -92,7 +92,7 @@ def wait(
     with project.connect_hosts(loaded) as hosts:
         report = runs.wait(hosts, loaded, run, seconds, project.notify)
     _print_report(report, as_json)
-    raise typer.Exit({"finished": 0, "failed": 4, "running": 3, "unknown": 3}.get(report.outcome, 1))
+    raise typer.Exit({"finished": 0, "failed": 4, "running": 3, "queued": 3, "unknown": 3}.get(report.outcome, 1))
 
 
 def _print_report(report: "RunReport", as_json: bool) -> None:

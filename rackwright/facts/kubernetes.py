@@ -75,6 +75,52 @@ class WorkloadObject(View):
         return View(self.read("status"), f"{self._where}.status")
 
 
+class QueueObject(View):
+    """An object of Kueue or JobSet, as the API describes it."""
+
+    content = Fact(str, "Digest of the object as it was set; empty for one that others have made.")
+    managers = Fact(texts, "Programs that have set fields of it, sorted.")
+
+
+class Waiting(View):
+    """A job that is known to Kueue."""
+
+    queue = Fact(str, "Name of its queue in its namespace.")
+    active = Fact(bool, "Whether it may start; a stopped one may not.")
+    admitted = Fact(bool, "Whether it has its quota, and runs.")
+    finished = Fact(bool, "Whether it has ended.")
+    priority = Fact(int, "Priority; a higher one starts earlier.")
+    since = Fact(str, "Time at which it came to the queue, as an ISO text.")
+    message = Fact(str, "Why it waits, as Kueue says.")
+
+
+class QueueFacts(View):
+    """Kueue and JobSet in a cluster."""
+
+    ready = Fact(bool, "Whether the controllers of both are available.")
+
+    def object(self, name: str) -> QueueObject | None:
+        """Return an object of both; None if the cluster has none of that name."""
+        return self.entry("objects", name, QueueObject)
+
+    def job(self, name: str) -> Waiting | None:
+        """Return a job by its name, such as ``vision/JobSet/digits``; None if Kueue does not know it."""
+        return self.entry("jobs", name, Waiting)
+
+    def place(self, name: str) -> int | None:
+        """Return the place of a job in its queue, 1 for the next one; None if it does not wait."""
+        own, namespace = self.job(name), name.partition("/")[0]
+        if own is None:
+            return None
+        several = [(each, self.job(each)) for each in self.table("jobs") if each.startswith(f"{namespace}/")]
+        waiting = sorted(
+            (-each.priority, each.since, key)
+            for key, each in several
+            if each is not None and each.queue == own.queue and each.active and not (each.admitted or each.finished)
+        )
+        return next((number for number, (*_, key) in enumerate(waiting, start=1) if key == name), None)
+
+
 class ClusterFacts(View):
     """A cluster, as the API of its control plane describes it."""
 
@@ -97,6 +143,12 @@ class ClusterFacts(View):
     def ready_on(self, component: str) -> tuple[str, ...]:
         """Return the nodes on which a component of the control plane, such as etcd, is ready; sorted."""
         return tuple(sorted(self.find("components", component, texts) or ()))
+
+    @property
+    def queue(self) -> QueueFacts | None:
+        """Kueue and JobSet; None in a cluster without them."""
+        raw = self.read("queue")
+        return None if raw is None else QueueFacts(raw, f"{self._where}.queue")
 
     @property
     def workload_objects(self) -> Mapping[str, Any]:

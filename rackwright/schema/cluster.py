@@ -88,6 +88,17 @@ TeamName = Annotated[Name, AfterValidator(_team_name)]
 Group = Annotated[str, Field(min_length=1, max_length=253)]
 
 
+class BorrowingLimits(Schema):
+    """Limits of what the jobs of a team take in addition to its own, while other teams do not use it."""
+
+    cpus: Annotated[int, Field(ge=0)] = 0
+    """Number of processors."""
+    memory: Size | None = None
+    """Memory; none by default."""
+    gpus: Annotated[int, Field(ge=0)] = 0
+    """Number of GPUs."""
+
+
 class Team(Schema):
     """A team with a namespace of its own: what its pods may take together, and who may do what there."""
 
@@ -99,6 +110,8 @@ class Team(Schema):
     """Number of GPUs that its pods may ask for together."""
     pods: Annotated[int, Field(ge=1)] = 100
     """Number of its pods."""
+    borrows: BorrowingLimits = BorrowingLimits()
+    """Limits beyond its own, up to which its jobs borrow from other teams; only with `queue` of the cluster."""
     slice: Annotated[int, Field(ge=1, lt=SLICES)] | None = None
     """Part of each node's pod network that its pods alone have. Hosts keep other teams away from these addresses."""
     operators: Many[Group] = ()
@@ -122,6 +135,8 @@ class Cluster(Schema):
     """Hosts that run pods, by name. Control planes run none."""
     teams: dict[TeamName, Team] = Field(default_factory=dict)
     """Teams by the names of their namespaces."""
+    queue: bool = False
+    """Whether runs that do not fit wait in the queue of their team, by Kueue, and start by themselves."""
 
     @property
     def control_planes(self) -> tuple[str, ...]:
@@ -140,6 +155,7 @@ def problems(clusters: Mapping[Name, Cluster], hosts: Mapping[str, Host]) -> Ite
     for name, cluster in clusters.items():
         yield from (problem.below(name) for problem in _member_problems(cluster, hosts))
         yield from (problem.below(name) for problem in _slice_problems(cluster.teams))
+        yield from (problem.below(name) for problem in _queue_problems(cluster))
         for member in cluster.members:
             if first.setdefault(member, name) != name:
                 place = _place(cluster, member)
@@ -169,6 +185,19 @@ def _slice_problems(teams: Mapping[str, Team]) -> Iterator[Problem]:
             yield Problem(
                 f"got {team.slice}", expected, help, ("teams", name, "slice"), note=f"{first[team.slice]} has it"
             )
+
+
+def _queue_problems(cluster: Cluster) -> Iterator[Problem]:
+    if cluster.queue and cluster.provided:
+        expected = "a cluster that rackwright makes: others install Kueue in a provided one"
+        yield Problem("got queue for a provided cluster", expected, "Remove it", ("queue",))
+    for name, team in cluster.teams.items():
+        if team.borrows != BorrowingLimits() and not cluster.queue:
+            expected, help = (
+                "teams borrow from each other by the queue of their cluster",
+                "Write queue: true, or remove it",
+            )
+            yield Problem("got borrows without a queue", expected, help, ("teams", name, "borrows"))
 
 
 def _member_problems(cluster: Cluster, hosts: Mapping[str, Host]) -> Iterator[Problem]:

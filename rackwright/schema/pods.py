@@ -84,7 +84,13 @@ def problems(workload: Workload, members: tuple[str, ...], clusters: Mapping[Nam
         expected = f"teams of cluster {name}: {', '.join(cluster.teams) or 'none'}"
         yield Problem(f"got {workload.pods.team!r}", expected, help, ("pods", "team"))
         return
-    limits = {"cpus": team.cpus, "memory": team.memory, "gpus": team.gpus, "count": team.pods}
+    more = team.borrows
+    limits = {
+        "cpus": team.cpus + more.cpus,
+        "memory": team.memory + (more.memory or 0),
+        "gpus": team.gpus + more.gpus,
+        "count": team.pods,
+    }
     wanted = {
         "cpus": count * workload.pods.cpus,
         "memory": count * workload.pods.memory,

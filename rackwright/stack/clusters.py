@@ -66,14 +66,17 @@ def _plane_before(cluster: Cluster, host: str) -> str:
 def role_variables(stack: Stack, host: str, role: str) -> dict[str, Any]:
     """Return the variables of *role* that follow from the cluster of *host*.
 
-    A node has routes to pods and services, and a further control plane joins.
+    A node has routes to pods and services; a further control plane joins, and those of a queue have its images.
     """
     several = [each for each in _own_clusters(stack).values() if host in each.members]
-    if role == CONTROL_PLANE_ROLE and any(host in each.further_control_planes for each in several):
-        return {"joins": True}
-    if role != NODE_ROLE or not several:
+    if not several:
         return {}
     [cluster] = several  # a host is in one cluster
+    if role == CONTROL_PLANE_ROLE:
+        flags = {"joins": host in cluster.further_control_planes, "queue": cluster.queue}
+        return {name: True for name, value in flags.items() if value}
+    if role != NODE_ROLE:
+        return {}
     hosts, keys = stack.fleet.hosts, ("address", "pod_network")
     others = [hosts[member].roles[NODE_ROLE] for member in cluster.members if member != host]
     networks = [str(other.get("pod_network", "")) for other in others]
@@ -188,7 +191,11 @@ def _cluster(stack: Stack, name: str, cluster: Cluster) -> ClusterSpec:
             )
             for host, node in members.items()
         ),
-        teams=tuple(TeamPart(name=team, declared=declared) for team, declared in cluster.teams.items()),
+        teams=tuple(
+            TeamPart(name=team, declared=declared, cohort=name if cluster.queue else None)
+            for team, declared in cluster.teams.items()
+        ),
+        queue=cluster.queue,
     )
 
 

@@ -31,6 +31,7 @@ def resources(
         memory=int(pods.memory),
         gpus=pods.gpus,
         environment=environment,
+        queue=found[1].queue,
         run=part if isinstance(part, RunPart) else None,
         server=part if isinstance(part, ServerPart) else None,
     )

@@ -3,10 +3,19 @@
 from rackwright.errors import Diagnostic, StepFailed
 from rackwright.hosts.pool import Hosts
 from rackwright.kinds.pods import PodsSpec
+from rackwright.kinds.pods.spec import WorkloadPart
 from rackwright.progress import Progress
 
 KUBECTL = ("kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf")
 STOP_MARGIN_SECONDS = 60
+_DEACTIVATE = """\
+set -eu
+export KUBECONFIG=/etc/kubernetes/admin.conf
+uid=$(kubectl --namespace "$1" get jobset "$2" --output "jsonpath={.metadata.uid}")
+name=$(kubectl --namespace "$1" get workloads.kueue.x-k8s.io --selector "kueue.x-k8s.io/job-uid=$uid" --output name)
+kubectl --namespace "$1" patch $name --field-manager=rackwright --type=merge --patch '{"spec": {"active": false}}'
+"""
+"""Script that lets Kueue suspend the job set $2 in namespace $1."""
 
 
 def stream_logs(hosts: Hosts, spec: PodsSpec, lines: int, follow: bool, progress: Progress) -> None:
@@ -27,7 +36,7 @@ def stream_logs(hosts: Hosts, spec: PodsSpec, lines: int, follow: bool, progress
 
 
 def stop(hosts: Hosts, spec: PodsSpec, progress: Progress) -> None:
-    """Suspend the jobs of a run: its pods save and end. `up` lets them go on.
+    """Suspend the jobs of a run: its pods save and end. `up` lets them go on, or wait in their queue again.
 
     Raises:
         StepFailed: The API refuses, or pods do not end.
@@ -36,10 +45,12 @@ def stop(hosts: Hosts, spec: PodsSpec, progress: Progress) -> None:
     assert workload.run is not None
     seconds = workload.run.grace_seconds + STOP_MARGIN_SECONDS
     namespace = f"--namespace={workload.team}"
-    patch = ("--field-manager=rackwright", "--type=merge", '--patch={"spec": {"suspend": true}}')
+    options = (namespace, "--field-manager=rackwright", "--type=merge")
     selector = f"--selector=rackwright.local/run={workload.name}"
     commands = (
-        *((*KUBECTL, "patch", "job", name, namespace, *patch) for name in workload.job_names),
+        *((*KUBECTL, "patch", name, *options, '--patch={"spec": {"suspend": true}}') for name in _jobs(workload)),
+        # Kueue would start a suspended job set again; it suspends the one whose entry is not active
+        *((("sh", "-c", _DEACTIVATE, "sh", workload.team, workload.name),) if workload.queue else ()),
         (*KUBECTL, "wait", "pods", namespace, selector, "--for=delete", f"--timeout={seconds}s"),
     )
     with hosts.lease(spec.host, spec.id, progress):
@@ -50,3 +61,8 @@ def stop(hosts: Hosts, spec: PodsSpec, progress: Progress) -> None:
                 problem = f"`{' '.join(argv[3:6])}` failed, and printed {done.stderr.strip()!r}"
                 help = "Look at the pods with `rackwright cluster exec`, then run the same command again"
                 raise StepFailed(Diagnostic(workload.name, problem, help=help))
+
+
+def _jobs(workload: WorkloadPart) -> tuple[str, ...]:
+    """Return the jobs that are suspended by themselves; that of a queue is suspended by Kueue."""
+    return () if workload.queue else workload.job_names

@@ -25,7 +25,7 @@ STOP_MARGIN_SECONDS = 60.0
 """Seconds to wait beyond a run's grace period, for a host that is busy saving."""
 LONGEST_SECONDS = 365 * 24 * 3600
 """A remaining time that is longer than this is printed without its number."""
-HEALTHY_OUTCOMES = ("running", "finished")
+HEALTHY_OUTCOMES = ("running", "queued", "finished")
 
 
 class RunData(TypedDict):
@@ -34,7 +34,7 @@ class RunData(TypedDict):
     name: str
     """Name of the run."""
     outcome: str
-    """`running`, `finished`, `stopped`, `failed`, `absent` or `unknown`."""
+    """`running`, `queued`, `finished`, `stopped`, `failed`, `absent` or `unknown`."""
     ranks: Mapping[str, Mapping[str, int] | str]
     """The step of each process by its file of metrics, or the reason why it is unknown; by host."""
     step: NotRequired[int]
@@ -50,7 +50,9 @@ class RunData(TypedDict):
     attempt: NotRequired[int | None]
     """Number of the present start."""
     why: NotRequired[str]
-    """Reason of a failure."""
+    """Reason of a failure, or reason why a queued run waits."""
+    place: NotRequired[int | None]
+    """Place in the queue of its team, 1 for the next run; only of a queued run."""
     tracking: NotRequired[str | None]
     """URL of the run's page on the MLflow server, for a tracked run; null if the server does not know it yet."""
     pods: NotRequired[int]
@@ -78,7 +80,7 @@ class RunReport:
 
     @property
     def exit_status(self) -> int:
-        """0: the run is running or finished. 1: it is neither. 3: its state is unknown, or a host was not reached."""
+        """0: running, queued or finished. 1: none of these. 3: the state is unknown, or a host was not reached."""
         if self.outcome == "unknown":
             return 3
         if self.outcome not in HEALTHY_OUTCOMES:
@@ -94,6 +96,8 @@ class RunReport:
 
     def _lines(self) -> Iterator[str]:
         parts = [self.outcome]
+        if self.launcher.get("place") is not None:
+            parts.append(f"place {self.launcher['place']} in the queue of its team")
         if "step" in self.launcher:
             parts.append(f"step {self.launcher['step']} of {self.launcher['steps']}")
             parts += [f"loss {self.launcher['loss']:.4g}"] if "loss" in self.launcher else []
@@ -217,7 +221,7 @@ def wait(hosts: Hosts, stack: Stack, run: str, seconds: float | None, progress: 
     before = ""
     while True:
         report = observe(hosts, stack, run)
-        over = report.outcome not in ("running", "unknown")
+        over = report.outcome not in ("running", "queued", "unknown")
         if over or (deadline is not None and time.monotonic() >= deadline):
             return report
         if (state := str(report).splitlines()[0]) != before:

@@ -12,6 +12,7 @@ from rackwright.facts.storage import Superblock
 from rackwright.facts.view import Fact, UnknownFact, View
 from tests.support import recorded_facts, recorded_hosts
 from tests.support.converged_host import SEEDED
+from tests.support.queue_objects import SERVICE
 from tests.support.recorded_hosts import AT_ENDPOINTS, RESOURCES, STACK
 
 
@@ -79,7 +80,7 @@ def views_of_rules() -> tuple[View, ...]:
     facts = Facts(json.loads(SEEDED.read_text()))
     containers = Facts({"containers": {"docker": [{"name": "web", "image": "nginx:1"}]}}).containers("docker")
     exports = Facts({"nfs_exports": [{"path": "/etc/exports", "directory": "/srv", "clients": ["*(rw)"]}]}).nfs_exports
-    return (*facts.archives, *facts.listeners, *containers, *exports, *of_pods(), *of_audit_log())
+    return (*facts.archives, *facts.listeners, *containers, *exports, *of_pods(), *of_queue(), *of_audit_log())
 
 
 def of_audit_log() -> Iterator[View]:
@@ -95,6 +96,12 @@ def of_pods() -> Iterator[View]:
     """Return the view of a run's or server's object in a cluster."""
     job = {"labels": {}, "conditions": {"Suspended": "not admitted"}, "spec": {}, "status": {}}
     return ClusterFacts({"workloads": {"vision/Job/digits": job}}, "facts.kubernetes_cluster").workloads("vision/")
+
+
+def of_queue() -> Iterator[View]:
+    """Yield the views of Kueue and JobSet in a cluster: all, one of their objects, and a job that waits."""
+    queue = there(there(Facts(recorded_hosts.recorded("hazel")).cluster).queue)
+    yield from (queue, there(queue.object(SERVICE)), there(queue.job("vision/JobSet/another")))
 
 
 T = TypeVar("T")

@@ -7,7 +7,8 @@ import pytest
 from rackwright.core import diff as comparison
 from rackwright.core.contract import Command, Put
 from rackwright.facts.facts import Facts
-from rackwright.kinds.cluster.team import Object, TeamPart, content, objects, quantity
+from rackwright.kinds.cluster.quantity import Object, quantity
+from rackwright.kinds.cluster.team import TeamPart, content, objects
 from rackwright.schema.cluster import Team
 from rackwright.schema.units import Size
 from tests.support.mutations import Raw

@@ -23,7 +23,7 @@ def test_only_another_configuration_makes_finished_jobs_again(monkeypatch, tmp_p
     monkeypatch.setattr(roll_out, "send", lambda verb, item: sent.append((verb, item["kind"])))
     monkeypatch.setattr(roll_out, "kubectl", lambda *argv, **more: "")
     path = tmp_path / "objects.json"
-    path.write_text(json.dumps({"items": [*made(workload).values()]}))
+    path.write_text(json.dumps({"items": [*made(workload).values()], "ending": []}))
 
     assert roll_out.main(str(path), "1") == 0
     assert [kind for verb, kind in sent if verb == "create"] == made_again

@@ -118,3 +118,31 @@ def test_two_teams_have_two_slices(tmp_path):
     assert errors_of(tmp_path, TEXT + teams) == [
         "clusters.main.teams.two.slice: got 3; each team has a slice of its own"
     ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "error"),
+    [
+        (
+            "teams: {vision: {cpus: 1, memory: 1GiB, borrows: {cpus: 1}}}",
+            "clusters.main.teams.vision.borrows: got borrows without a queue; teams borrow from each other by the queue"
+            " of their cluster",
+        ),
+        (
+            "queue: true\n    provided: true\n    version: 1.37.2",
+            "clusters.main.queue: got queue for a provided cluster; a cluster that rackwright makes: others install"
+            " Kueue in a provided one",
+        ),
+    ],
+    ids=["borrowing without a queue", "a provided cluster"],
+)
+def test_a_wrong_queue_is_refused(tmp_path, keys, error):
+    """
+    With `queue: true` the same team is right.
+    """
+    assert errors_of(tmp_path, TEXT + f"    {keys}\n") == [error]
+    if "borrows" in keys:
+        path = tmp_path / "right.yaml"
+        path.write_text(TEXT + f"    {keys}\n    queue: true\n")
+        fleet = load_fleet(path, STACK.repository.roles)
+        assert fleet.clusters["main"].teams["vision"].borrows.cpus == 1

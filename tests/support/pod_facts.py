@@ -13,11 +13,12 @@ from unittest.mock import patch
 
 from rackwright.core.repository import Repository
 from rackwright.facts.probe import containers, kubernetes, runs, servers, system
-from rackwright.kinds.cluster.team import Object
+from rackwright.kinds.cluster.quantity import Object
 from rackwright.kinds.pods import PodFilesSpec, PodsSpec, image
 from rackwright.kinds.pods.objects import objects
 from rackwright.kinds.pods.release import files
 from rackwright.kinds.shared import ownership
+from tests.support import queue_objects
 from tests.support.raw_facts import Raw
 
 VERSION = "v1.37.2"
@@ -69,19 +70,24 @@ def of_host(specs: Iterable[PodFilesSpec], repository: Repository, salt: bytes) 
 
 
 def of_control_plane(specs: Iterable[PodsSpec], nodes: Iterable[str], repository: Repository) -> Raw:
-    """Return the facts of the control plane of a cluster whose API has the objects of *specs*, all of them running."""
+    """Return the facts of a control plane whose API has the objects of *specs*, all of them running, and a queue."""
     specs = tuple(specs)
     made = [_stored(item) for spec in specs for item in objects(spec, repository).values()]
     answers: dict[str, Any] = {
         "version": {"serverVersion": {"gitVersion": VERSION}},
         "nodes": {"items": [_node(name) for name in nodes]},
-        ",".join(kubernetes.WORKLOADS): {"items": made},
+        ",".join((*kubernetes.WORKLOADS, kubernetes.JOB_SETS)): {"items": made},
+        ",".join(kubernetes.CONTROLLERS_OF_QUEUE): {"items": queue_objects.controllers()},
+        f"workloads.{kubernetes.KUEUE}": {"items": [queue_objects.entry("another")]},
     }
     with tempfile.TemporaryDirectory() as root:
         (Path(root) / "etc/kubernetes").mkdir(parents=True)
         Path(root + kubernetes.ADMINISTRATOR).touch()
-        with patch.object(
-            kubernetes, "query", lambda *argv: answers.get(argv[1] if len(argv) > 1 else argv[0], {"items": []})
+        with (
+            patch.object(
+                kubernetes, "query", lambda *argv: answers.get(argv[1] if len(argv) > 1 else argv[0], {"items": []})
+            ),
+            patch.object(kubernetes, "has_queue", lambda: True),
         ):
             cluster = kubernetes.cluster(root)
     return {"identity": specs[0].identity, "kubernetes_cluster": json.loads(json.dumps(cluster))}
@@ -112,7 +118,7 @@ def _stored(item: Object) -> Object:
     common = {"operation": "Update", "apiVersion": item["apiVersion"], "fieldsType": "FieldsV1", "fieldsV1": {}}
     metadata["managedFields"] = [
         {**common, "manager": "rackwright"},
-        {**common, "manager": kubernetes.CONTROLLERS},
+        {**common, "manager": "kube-controller-manager"},
         {**common, "manager": "kubelet", "subresource": "status"},
     ]
     spec, status = item["spec"], {}

@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -92,14 +93,20 @@ class PodLab(Lab):
 
 
 @contextmanager
-def pod_lab(log: Log, workloads: str) -> Iterator[PodLab]:
-    """Yield a lab with a cluster, and with the stack of the fleet *workloads*, whose `up` has not run yet."""
+def pod_lab(log: Log, workloads: str, cluster: Mapping[str, Any] = MappingProxyType({})) -> Iterator[PodLab]:
+    """Yield a lab with a cluster, and with the stack of the fleet *workloads*, whose `up` has not run yet.
+
+    Args:
+        cluster: Further keys of the cluster in its fleet.
+    """
     if os.geteuid() != 0:
         pytest.skip("containers need root")
     with PodLab(log.empty_directory() / "project", RACK, log, "grove", containers=HOSTS, workloads=True) as lab:
         lab.add_stack("workloads", workloads)
+        lab.edit(lambda fleet: fleet["clusters"]["main"].update(cluster))
         log("building Kubernetes, or finding it built")
-        lab.rackwright("toolchain", "kubernetes", status=0)
+        for name in ("kubernetes", *(["kubernetes-queue"] if cluster.get("queue") else [])):
+            lab.rackwright("toolchain", name, status=0)
         lab.rackwright("lock", "--fetch", lab.stack, status=0)
         lab.start()
         log("making the cluster")

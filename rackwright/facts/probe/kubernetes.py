@@ -28,15 +28,30 @@ WORKLOADS = (
     *("persistentvolumeclaims", "persistentvolumes"),
 )
 """Kinds of objects of runs and servers. None of them has a secret."""
+KUEUE = "kueue.x-k8s.io"
+"""Group of the API of Kueue."""
+QUEUE_OBJECTS = tuple(f"{name}.{KUEUE}" for name in ("resourceflavors", "clusterqueues", "localqueues"))
+"""Kinds of objects that give teams queues."""
+JOB_SETS = "jobsets.jobset.x-k8s.io"
+CONTROLLERS_OF_QUEUE = (
+    *("namespaces", "serviceaccounts", "configmaps", "services", "deployments", "roles", "rolebindings"),
+    *("clusterroles", "clusterrolebindings", "customresourcedefinitions"),
+    *("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
+)
+"""Kinds of the objects of Kueue and JobSet, without the secrets of their certificates."""
+PART_OF_QUEUE = "rackwright.local/part-of=queue"
+CONTENT = "rackwright.local/content"
+"""Annotation with the digest of an object as it was set."""
 MANAGED_BY = "app.kubernetes.io/managed-by=rackwright"
 """Label of the objects of runs and servers."""
 NAME_LABEL = "kubernetes.io/metadata.name"
 """Label that Kubernetes gives each namespace."""
 MARK = "rackwright.local/fleet"
 """Annotation with which a node joins: the fleet that declares it."""
-CONTROLLERS = "kube-controller-manager"
-REQUEST_SECONDS = 20
-"""Time limit of one request to the API."""
+CONTROLLERS = {"kube-controller-manager", "kube-apiserver", "kueue", "jobset"}
+"""Programs that set fields of objects because that is their work."""
+REQUEST_LIMIT = "--request-timeout=20s"
+"""Option with the time limit of one request to the API."""
 
 
 def node(root: str) -> dict[str, str] | None:
@@ -61,15 +76,18 @@ def cluster(root: str) -> dict[str, Any] | None:
     if not os.path.exists(root + ADMINISTRATOR):
         return None
     nodes = attempt(lambda: query("get", "nodes")["items"])
+    queued = attempt(has_queue)
+    unknown = queued if isinstance(queued, dict) else None
     return {
         "version": attempt(lambda: query("version")["serverVersion"]["gitVersion"]),
         "nodes": attempt(lambda: {item["metadata"]["name"]: state(item) for item in nodes})
         if isinstance(nodes, list)
         else nodes,
-        "objects": attempt(objects),
+        "objects": unknown or attempt(lambda: objects(bool(queued))),
         "addons": attempt(addons),
         "components": attempt(components),
-        "workloads": attempt(workloads),
+        "workloads": unknown or attempt(lambda: workloads(bool(queued))),
+        "queue": unknown or (attempt(queue) if queued else None),
     }
 
 
@@ -116,21 +134,76 @@ def components() -> dict[str, list[str]]:
     return {name: sorted(nodes) for name, nodes in sorted(found.items())}
 
 
-def objects() -> dict[str, Any]:
-    """Return the contents of all objects of OBJECTS by namespace, kind and name; not those of Kubernetes itself."""
-    items = query("get", ",".join(OBJECTS), "--all-namespaces")["items"]
+def has_queue() -> bool:
+    """Return whether the API serves the objects of Kueue."""
+    versions = run_tool("kubectl", "--kubeconfig", ADMINISTRATOR, REQUEST_LIMIT, "api-versions")
+    return any(each.startswith(f"{KUEUE}/") for each in versions.split())
+
+
+def queue() -> dict[str, Any]:
+    """Return the objects of Kueue and JobSet, whether both are ready, and the jobs that Kueue knows."""
+    selected = ("--all-namespaces", f"--selector={PART_OF_QUEUE}", "--show-managed-fields")
+    items = query("get", ",".join(CONTROLLERS_OF_QUEUE), *selected)["items"]
+    known = query("get", f"workloads.{KUEUE}", "--all-namespaces")["items"]
+    return {
+        "ready": all(item["status"].get("availableReplicas", 0) > 0 for item in items if item["kind"] == "Deployment"),
+        "objects": {name_of(item): queue_object(item) for item in items},
+        "jobs": {name: waiting(item) for item in known for name in owners(item)},
+    }
+
+
+def queue_object(item: dict[str, Any]) -> dict[str, Any]:
+    metadata = item["metadata"]
+    content = metadata.get("annotations", {}).get(CONTENT, "")
+    return {"content": content, "managers": managers(metadata.get("managedFields", []))}
+
+
+def owners(item: dict[str, Any]) -> list[str]:
+    """Return the names of the jobs for which Kueue has made *item*: one."""
+    metadata = item["metadata"]
+    return [f"{metadata['namespace']}/{each['kind']}/{each['name']}" for each in metadata.get("ownerReferences", [])]
+
+
+def waiting(item: dict[str, Any]) -> dict[str, Any]:
+    """Return what Kueue says about a job; one that did not start in time waits from then on."""
+    spec = item["spec"]
+    found = {each["type"]: each for each in item.get("status", {}).get("conditions", [])}
+    true = {name for name, each in found.items() if each["status"] == "True"}
+    late = found.get("Evicted", {})
+    since = item["metadata"]["creationTimestamp"]
+    if "Evicted" in true and late.get("reason") == "PodsReadyTimeout":
+        since = late["lastTransitionTime"]
+    return {
+        "queue": spec.get("queueName", ""),
+        "active": spec.get("active", True),
+        "priority": spec.get("priority", 0),
+        "since": since,
+        "admitted": "Admitted" in true,
+        "finished": "Finished" in true,
+        "message": found.get("QuotaReserved", {}).get("message", ""),
+    }
+
+
+def objects(queued: bool) -> dict[str, Any]:
+    """Return the contents of all objects of teams by namespace, kind and name; not those of Kubernetes itself."""
+    kinds = (*OBJECTS, *(QUEUE_OBJECTS if queued else ()))
+    items = query("get", ",".join(kinds), "--all-namespaces")["items"]
     return dict(sorted((name_of(item), content(item)) for item in items if not is_of_kubernetes(item)))
 
 
-def workloads() -> dict[str, Any]:
+def workloads(queued: bool) -> dict[str, Any]:
     """Return the objects of runs and servers by namespace, kind and name, each with who has changed it."""
+    kinds = (*WORKLOADS, *([JOB_SETS] if queued else ()))
     selected = ("--all-namespaces", f"--selector={MANAGED_BY}", "--show-managed-fields")
-    items = query("get", ",".join(WORKLOADS), *selected)["items"]
+    items = query("get", ",".join(kinds), *selected)["items"]
     return dict(sorted((name_of(item), workload(item)) for item in items))
 
 
 def workload(item: dict[str, Any]) -> dict[str, Any]:
     metadata, status = item["metadata"], item.get("status", {})
+    several = status.get("replicatedJobsStatus")
+    if several:
+        status = {**status, "ready": sum(each.get("ready", 0) for each in several)}
     return {
         **content(item),
         "labels": metadata.get("labels", {}),
@@ -145,7 +218,7 @@ def workload(item: dict[str, Any]) -> dict[str, Any]:
 
 def managers(fields: list[dict[str, Any]]) -> list[str]:
     """Return the programs that have set fields of an object, without its status and without Kubernetes itself."""
-    return sorted({each["manager"] for each in fields if not each.get("subresource")} - {CONTROLLERS})
+    return sorted({each["manager"] for each in fields if not each.get("subresource")} - CONTROLLERS)
 
 
 def is_of_kubernetes(item: dict[str, Any]) -> bool:
@@ -174,9 +247,10 @@ def query(*arguments: str) -> Any:
     Raises:
         ReadError: kubectl is not installed, fails, or prints something else.
     """
-    limit = f"--request-timeout={REQUEST_SECONDS}s"
     try:
-        return json.loads(run_tool("kubectl", "--kubeconfig", ADMINISTRATOR, limit, "--output=json", *arguments))
+        return json.loads(
+            run_tool("kubectl", "--kubeconfig", ADMINISTRATOR, REQUEST_LIMIT, "--output=json", *arguments)
+        )
     except ValueError:
         raise ReadError("kubectl prints no JSON") from None
 

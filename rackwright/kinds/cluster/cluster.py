@@ -20,7 +20,7 @@ from rackwright.core.contract import (
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.facts.kubernetes import NodeFacts
-from rackwright.kinds.cluster import team
+from rackwright.kinds.cluster import queue, team
 from rackwright.kinds.cluster.node import LEAVE
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
@@ -85,6 +85,8 @@ class ClusterSpec(Resource):
     """The hosts of the control plane, if there are several."""
     teams: tuple[team.TeamPart, ...] = ()
     """The teams with their namespaces."""
+    queue: bool = False
+    """Whether runs wait in queues, by Kueue."""
 
     @property
     def id(self) -> str:
@@ -111,6 +113,7 @@ class ClusterKind:
                 for name in (COMPONENTS if spec.control_planes else ())
             ),
             *map(_claim, spec.nodes),
+            *(queue.claims() if spec.queue else ()),
             *team.claims(spec.teams),
         )
 
@@ -136,7 +139,8 @@ class ClusterKind:
         )
         leave = (_leave(name) for name in leaving)
         addons = (_ADDONS,) if any(item.thing == PROXY and not item.is_unknown for item in differences) else ()
-        return Plan((*addons, *nodes, *team.steps(spec.teams, differences), *leave), by_hand=by_hand)
+        objects = (*queue.steps(differences), *team.steps(spec.teams, differences))
+        return Plan((*addons, *nodes, *objects, *leave), by_hand=by_hand)
 
     def removal(self, spec: ClusterSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
         """Return an empty plan: the cluster is in the roles and nodes of its hosts."""
@@ -180,7 +184,7 @@ def _leave(name: str) -> Command:
 
 def _is_corrected(item: Difference) -> bool:
     """Return whether the plan corrects *item*, and needs no person for it."""
-    if item.thing.startswith("object:") or item.thing == PROXY:
+    if item.thing.startswith("object:") or item.thing in (PROXY, queue.THING):
         return not item.is_unknown
     return item.name in ("labels", "taints", "schedulable") and _is_known(item)
 
@@ -240,6 +244,8 @@ def _observe_property(declared: frozenset[str], facts: Facts, sort: str, key: st
         return Absent()
     if sort in ("object", "namespace"):
         return team.observe(cluster, declared, sort, key, name)
+    if sort == "controllers":
+        return queue.observe(cluster, name)
     if sort == "addon":
         return cluster.addon_version(key) or Absent()
     if sort == "component":

@@ -7,11 +7,10 @@ from typing import Any
 from rackwright.core.contract import Absent, Claim, Command, Difference, Put, Scalar, SpecPart, Step, Value
 from rackwright.core.declared import Declared
 from rackwright.facts.kubernetes import ClusterFacts
+from rackwright.kinds.cluster import queue
+from rackwright.kinds.cluster.quantity import GPU, Object, quantity
 from rackwright.schema.cluster import Team
 
-Object = dict[str, Any]
-GPU = "nvidia.com/gpu"
-"""Resource that a device plugin counts."""
 OPERATOR, VIEWER = "operator", "viewer"
 """Functions of people in the namespace of their team."""
 PRIORITIES = {"serving": 100_000, "training": 1_000}
@@ -31,6 +30,8 @@ _RUNS = {
 _READ = ("get", "list", "watch")
 _CHANGE = (*_READ, "create", "update", "patch", "delete")
 _RBAC = "rbac.authorization.k8s.io"
+_KEPT = ("Namespace", *queue.KINDS)
+"""Kinds of objects that are never deleted to make them again: they have the work of a team."""
 _SET = """\
 set -eu
 export KUBECONFIG=/etc/kubernetes/admin.conf
@@ -43,7 +44,7 @@ fi
 # a whole object takes the place of the other one, so that nothing that was added stays; some fields cannot be changed
 kubectl replace -f "$1" || { kubectl delete --ignore-not-found -f "$1"; kubectl create -f "$1"; }
 """
-"""Script that sets the objects in two files. A namespace is never deleted: it has the work of its team."""
+"""Script that sets the objects in two files, those of _KEPT and the others."""
 _UNDECLARED = (
     "find out who made the object, and what it allows; then remove it with `kubectl delete`, or declare what it is for"
 )
@@ -56,12 +57,18 @@ class TeamPart(SpecPart):
     """The name of the team and of its namespace."""
     declared: Declared[Team]
     """Quota of the team's pods together, and the rights of its people."""
+    cohort: str | None = None
+    """The cluster whose teams borrow from each other; None in a cluster without a queue."""
 
 
 def objects(teams: Iterable[TeamPart]) -> dict[str, Object]:
     """Return the objects of *teams* by name, such as ``vision/Role/viewer``; each after what it is in."""
     several = [*teams]
-    found = [*(_priorities() if several else ()), *(each for team in several for each in _of_team(team))]
+    found = [
+        *(_priorities() if several else ()),
+        *(each for team in several for each in _of_team(team)),
+        *queue.objects((each.name, each.declared, each.cohort) for each in several),
+    ]
     return {name_of(each): each for each in found}
 
 
@@ -122,7 +129,7 @@ def steps(teams: Sequence[TeamPart], differences: Sequence[Difference]) -> Itera
     if not several:
         return
     for path, kept in ((f"{_FILE}.namespaces", True), (_FILE, False)):
-        chosen = [each for each in several.values() if (each["kind"] == "Namespace") == kept]
+        chosen = [each for each in several.values() if (each["kind"] in _KEPT) == kept]
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": chosen}) if chosen else ""
         yield Put(f"write {path}", path, text, 0o600)
     yield Command(f"set {', '.join(several)}", ("sh", "-c", _SET, "sh", _FILE))
@@ -158,32 +165,21 @@ def _of_team(part: TeamPart) -> Iterator[Object]:
     yield _in(name, "v1", "LimitRange", "team", spec={"limits": [defaults]})
     yield from _network_policies(name)
     for function, verbs, groups in ((OPERATOR, _CHANGE, team.operators), (VIEWER, _READ, team.viewers)):
-        yield from _function(name, function, verbs, groups)
+        yield from _function(part, function, verbs, groups)
 
 
 def _quota(team: Team) -> dict[str, str]:
     # Kubernetes takes a quota of an extended resource for requests alone, which are its limits too
-    memory, cpus = quantity(team.memory), quantity(team.cpus)
+    more = team.borrows
+    memory, cpus = quantity(team.memory + (more.memory or 0)), quantity(team.cpus + more.cpus)
     return {
-        f"requests.{GPU}": quantity(team.gpus),
+        f"requests.{GPU}": quantity(team.gpus + more.gpus),
         "pods": quantity(team.pods),
         "requests.cpu": cpus,
         "limits.cpu": cpus,
         "requests.memory": memory,
         "limits.memory": memory,
     }
-
-
-def quantity(number: int) -> str:
-    """Return *number* as Kubernetes writes it, with the largest unit of which it is a multiple.
-
-    Source: Kubernetes, apimachinery, "Quantity", canonical form.
-    """
-    base, units = (1024, ("", "Ki", "Mi", "Gi", "Ti", "Pi")) if number and number % 1024 == 0 else (1000, "_kMGTP")
-    power = 0
-    while number and number % base == 0 and power < len(units) - 1:
-        number, power = number // base, power + 1
-    return f"{number}{units[power].strip('_')}"
 
 
 def _network_policies(name: str) -> Iterator[Object]:
@@ -205,10 +201,13 @@ def _policy(namespace: str, name: str, types: list[str], **rules: Any) -> Object
     return _in(namespace, "networking.k8s.io/v1", "NetworkPolicy", name, spec=spec)
 
 
-def _function(name: str, function: str, verbs: tuple[str, ...], groups: tuple[str, ...]) -> Iterator[Object]:
+def _function(part: TeamPart, function: str, verbs: tuple[str, ...], groups: tuple[str, ...]) -> Iterator[Object]:
+    name = part.name
     rules = [
         {"apiGroups": [group], "resources": list(resources), "verbs": list(verbs)} for group, resources in _RUNS.items()
     ]
+    if part.cohort:
+        rules += queue.rules(verbs, _READ)
     yield _in(name, f"{_RBAC}/v1", "Role", function, rules=rules)
     if groups:
         subjects = [{"apiGroup": _RBAC, "kind": "Group", "name": group} for group in groups]

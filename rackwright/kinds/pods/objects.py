@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rackwright.core.repository import Repository
-from rackwright.kinds.cluster.team import GPU, Object, name_of, quantity
+from rackwright.kinds.cluster.quantity import GPU, Object, quantity
+from rackwright.kinds.cluster.queue import QUEUE, QUEUE_LABEL
+from rackwright.kinds.cluster.team import name_of
 from rackwright.kinds.pods import image
 from rackwright.kinds.pods.release import ARCHIVE, directory
 from rackwright.kinds.pods.spec import PORT, PodsSpec, RunPart, ServerPart, WorkloadPart
@@ -49,10 +51,12 @@ def _workload(workload: WorkloadPart, repository: Repository) -> Iterator[Object
     release = directory(workload, repository)
     if workload.run:
         first, *others = workload.hosts
-        for number, name in enumerate(workload.job_names):
+        jobs = []
+        for number, part in enumerate(workload.parts):
             hosts = (first,) if number == 0 else tuple(others)
             count = 1 if number == 0 else workload.count - 1
-            yield _job(workload, workload.run, name, hosts, (number, count), release)
+            jobs.append(_job(workload, workload.run, f"{workload.name}-{part}", hosts, (number, count), release))
+        yield from [_job_set(workload, workload.run, jobs)] if workload.queue else jobs
     if workload.server:
         yield _disruption_budget(workload)
         yield _deployment(workload, workload.server, release)
@@ -85,6 +89,22 @@ def _job(
     job = _in(workload.team, "batch/v1", "Job", name, spec=spec)
     job["metadata"]["labels"] = {CONFIG: config_label(run)}
     return job
+
+
+def _job_set(workload: WorkloadPart, run: RunPart, jobs: Sequence[Object]) -> Object:
+    """Return the set of *jobs*, which Kueue admits as a whole; its pods have the service of the run."""
+    parts = [
+        {
+            "name": part,
+            "replicas": 1,
+            "template": {"spec": {key: value for key, value in job["spec"].items() if key != "suspend"}},
+        }
+        for part, job in zip(workload.parts, jobs, strict=True)
+    ]
+    spec = {"suspend": False, "network": {"enableDNSHostnames": False}, "replicatedJobs": parts}
+    made = _in(workload.team, "jobset.x-k8s.io/v1alpha2", "JobSet", workload.name, spec=spec)
+    made["metadata"]["labels"] = {CONFIG: config_label(run), QUEUE_LABEL: QUEUE}
+    return made
 
 
 def config_label(run: RunPart) -> str:

@@ -1,7 +1,7 @@
 """The kind of the pods of a run or server: the objects of its cluster, as the API describes them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,9 +24,9 @@ from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.facts.kubernetes import ClusterFacts, WorkloadObject
 from rackwright.facts.view import UnknownFact
-from rackwright.kinds.cluster.team import Object
+from rackwright.kinds.cluster.quantity import Object
 from rackwright.kinds.pods.objects import CONFIG, FLEET, config_label, objects
-from rackwright.kinds.pods.report import is_over, outcome
+from rackwright.kinds.pods.report import JOBS, is_over, outcome
 from rackwright.kinds.pods.spec import PodsSpec, WorkloadPart
 from rackwright.kinds.shared import observation, run_config
 from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
@@ -40,8 +40,10 @@ START_SECONDS = 900
 _REMOVE = """set -eu
 export KUBECONFIG=/etc/kubernetes/admin.conf
 label=$1 namespace=$2 seconds=$3
-kubectl -n "$namespace" delete jobs,deployments,poddisruptionbudgets,services -l "$label" --cascade=foreground \\
-  --timeout="${seconds}s"
+sets=
+if kubectl get --raw /apis/jobset.x-k8s.io >/dev/null 2>&1; then sets=jobsets.jobset.x-k8s.io,; fi
+kubectl -n "$namespace" delete "${sets}jobs,deployments,poddisruptionbudgets,services" -l "$label" \\
+  --cascade=foreground --timeout="${seconds}s"
 kubectl -n "$namespace" delete persistentvolumeclaims -l "$label" --timeout=120s
 kubectl delete persistentvolumes -l "$label" --timeout=120s
 """
@@ -57,7 +59,8 @@ class PodsKind:
         return spec.id
 
     def claims(self, spec: PodsSpec, repository: Repository) -> tuple[Claim, ...]:
-        outcomes = OneOf(("running", "finished")) if spec.workload.run else "ready"
+        running = ("running", "queued") if spec.workload.queue else ("running",)
+        outcomes = OneOf((*running, "finished")) if spec.workload.run else "ready"
         return (
             identity_claim(spec.host, spec.identity),
             *(_claim(name, item, spec.workload) for name, item in objects(spec, repository).items()),
@@ -83,12 +86,13 @@ class PodsKind:
         if refusals := tuple(_refuse_another_config(spec, facts)):
             return Plan(refusals=refusals)
         several = objects(spec, repository)
-        text = json.dumps({"items": list(several.values())})
+        text = json.dumps({"items": list(several.values()), "ending": _other_jobs(spec, several, facts)})
         workload = spec.workload
         seconds = workload.server.ready_seconds + 60 if workload.server else START_SECONDS
         argv = ("python3", "-c", _script(), _FILE, str(seconds))
         changed = len({item.thing for item in differences})
-        what = "admit its pods as a whole" if workload.run else "roll it out"
+        admission = "let it wait in its queue until all pods fit" if workload.queue else "admit its pods as a whole"
+        what = admission if workload.run else "roll it out"
         return Plan(
             (
                 Put(f"write {_FILE}", _FILE, text, 0o600),
@@ -128,6 +132,20 @@ def _own(spec: PodsSpec, facts: Facts) -> tuple[WorkloadObject, ...]:
     return tuple(each for each in several if each.labels.get(label) == spec.workload.name)
 
 
+def _other_jobs(spec: PodsSpec, declared: Container[str], facts: Facts) -> list[str]:
+    """Return the jobs of the run that are not *declared*, such as those from before the cluster had a queue."""
+    team, own = spec.workload.team, f"rackwright.local/{spec.workload.sort}"
+    several = facts.cluster.workload_objects if facts.cluster else {}
+    found = (
+        each for each in several if each not in declared and each.startswith(tuple(f"{team}/{kind}/" for kind in JOBS))
+    )
+    return [
+        each.partition("/")[2]
+        for each in found
+        if facts.cluster and (job := facts.cluster.workload(each)) and job.labels.get(own) == spec.workload.name
+    ]
+
+
 def _refuse_foreign(spec: PodsSpec, facts: Facts) -> tuple[Diagnostic, ...]:
     """Return a refusal if another fleet has objects of that name, or if that is unknown."""
     try:
@@ -146,7 +164,7 @@ def _refuse_another_config(spec: PodsSpec, facts: Facts) -> Iterator[Diagnostic]
     run = spec.workload.run
     if run is None or run.go_on or facts.cluster is None:
         return
-    jobs = [facts.cluster.workload(f"{spec.workload.team}/Job/{name}") for name in spec.workload.job_names]
+    jobs = [facts.cluster.workload(f"{spec.workload.team}/{name}") for name in spec.workload.job_names]
     configs = {each.labels.get(CONFIG) for each in jobs if each is not None and is_over(each)}
     if configs - {config_label(run), None}:
         yield run_config.finished_refusal(spec.id)
@@ -176,7 +194,7 @@ def _claim(name: str, item: Object, workload: WorkloadPart) -> Claim:
     values = dict(leaves({key: item[key] for key in item if key not in ("apiVersion", "kind", "metadata")}))
     values["managers"] = (MANAGER,)
     want: dict[str, Want] = {**values}
-    if workload.run and item["kind"] == "Job":
+    if workload.run and item["kind"] in JOBS:
         del values["spec.suspend"]
         over = _over(config_label(workload.run))
         want = {key: OneOf((value, over)) for key, value in values.items()}

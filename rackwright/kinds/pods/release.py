@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rackwright.core.repository import Repository
-from rackwright.kinds.pods.spec import LAUNCHER, WORKER, PodFilesSpec, RunPart, ServerPart, WorkloadPart
+from rackwright.kinds.pods.spec import PodFilesSpec, RunPart, ServerPart, WorkloadPart
 from rackwright.kinds.shared.service_account import ServiceFile
 
 INTERFACE = "eth0"
@@ -54,7 +54,7 @@ def _texts(workload: WorkloadPart, release: str) -> dict[str, str]:
 
 def _plan(run: RunPart, workload: WorkloadPart, release: str, home: str) -> dict[str, Any]:
     """Return the plan of a run for `workloads.training.pod`."""
-    pods = [f"{workload.name}-{LAUNCHER}-0", *(f"{workload.name}-{WORKER}-{n}" for n in range(workload.count - 1))]
+    pods = workload.pod_names
     several = workload.count > 1
     return {
         "name": workload.name,

@@ -10,23 +10,32 @@ from rackwright.facts.view import UnknownFact
 from rackwright.kinds.pods.objects import VERSION
 from rackwright.kinds.pods.spec import PodFilesSpec, PodsSpec
 
-OVER = ("Complete", "SuccessCriteriaMet")
-"""Conditions of a job whose pods have all ended well; the second one comes first, while pods still end."""
+OVER = ("Complete", "SuccessCriteriaMet", "Completed")
+"""Conditions of a job whose pods have all ended well; the second one comes first, while pods still end.
+
+The last one is that of a job set.
+"""
+JOBS = ("Job", "JobSet")
 
 
 def outcome(cluster: ClusterFacts, team: str, sort: str, name: str) -> Value:
-    """Return the state of a run (running, finished, stopped or failed) or of a server (ready or not ready)."""
+    """Return the state of a run (running, queued, finished, stopped or failed) or of a server (ready or not ready)."""
     if sort == "server":
         deployment = cluster.workload(f"{team}/Deployment/{name}")
         return Absent() if deployment is None else "ready" if _is_ready(deployment) else "not ready"
-    jobs = [each for each in cluster.workloads(f"{team}/Job/") if each.labels.get("rackwright.local/run") == name]
+    several = (each for kind in JOBS for each in cluster.workloads(f"{team}/{kind}/"))
+    jobs = [each for each in several if each.labels.get("rackwright.local/run") == name]
     if not jobs:
         return Absent()
     if any("Failed" in job.conditions for job in jobs):
         return "failed"
     if all(is_over(job) for job in jobs):
         return "finished"
-    return "stopped" if any(job.is_suspended for job in jobs) else "running"
+    if not any(job.is_suspended for job in jobs):
+        return "running"
+    job = f"{team}/JobSet/{name}"
+    waiting = cluster.queue.job(job) if cluster.workload(job) and cluster.queue else None
+    return "queued" if waiting is not None and waiting.active else "stopped"
 
 
 def of_cluster(spec: PodsSpec, facts: Facts) -> dict[str, Any]:
@@ -36,15 +45,24 @@ def of_cluster(spec: PodsSpec, facts: Facts) -> dict[str, Any]:
         if facts.cluster is None:
             return {}
         state = outcome(facts.cluster, workload.team, workload.sort, workload.name)
-        kinds = [f"Job/{name}" for name in workload.job_names] if workload.run else [f"Deployment/{workload.name}"]
+        kinds = workload.job_names if workload.run else (f"Deployment/{workload.name}",)
         found = [facts.cluster.workload(f"{workload.team}/{each}") for each in kinds]
         ready = sum(each.ready for each in found if each is not None)
         report: dict[str, Any] = {"outcome": state if isinstance(state, str) else "absent"}
         if workload.server:
             report["version"] = next((each.labels.get(VERSION) for each in found if each is not None), None)
+        if state == "queued":
+            report |= _of_queue(facts.cluster, f"{workload.team}/JobSet/{workload.name}")
         return {**report, "pods_ready": ready, "pods": workload.count}
     except UnknownFact as reason:
         return {"unknown": str(reason)}
+
+
+def _of_queue(cluster: ClusterFacts, name: str) -> dict[str, Any]:
+    """Return the place of a run in its queue, 1 for the next one, and why it waits."""
+    queue = cluster.queue
+    waiting = queue.job(name) if queue else None
+    return {"place": queue.place(name), "why": waiting.message} if queue and waiting else {}
 
 
 def of_host(spec: PodFilesSpec, facts: Facts) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
     python3 roll_out.py OBJECTS.json SECONDS
 
-OBJECTS.json has a list of objects of one namespace. Jobs start suspended, and only once all of their pods fit at the
-same time, so that two runs never hold a part of what the other one needs. A deployment that does not become ready goes
-back to what it was. Exit status: 0 the pods run, 4 they do not fit, or are not ready.
+OBJECTS.json has a list of objects of one namespace, and the names of the run's other jobs, which end. Jobs start
+suspended, and only once all of their pods fit at the same time, so that two runs never hold a part of what the other
+one needs. A job set waits in a queue of Kueue, which starts it. A deployment that does not become ready goes back to
+what it was. Exit status: 0 the pods run or wait in their queue, 4 they do not fit, or are not ready.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ IMMUTABLE = ("PersistentVolume", "PersistentVolumeClaim")
 UNITS = {"": 1, "m": 0.001, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 POLL_SECONDS = 2
 LOG_LINES = 12
+JOBS, QUEUE_ENTRIES = ("Job", "JobSet"), "workloads.kueue.x-k8s.io"
+ADMISSION_SECONDS = 20
+"""Seconds that Kueue has to admit a run for which there is room, before it counts as waiting."""
 STARTS = 3
 """Starts of a container of a run after which its failure is no accident, such as a peer that was not there yet."""
 
@@ -35,12 +39,15 @@ class RollOutFailed(Exception):
 
 def main(path: str, seconds: str) -> int:
     with open(path, encoding="utf-8") as file:
-        objects = json.load(file)["items"]
+        read = json.load(file)
+    objects, ending = read["items"], read["ending"]
     before = {name(item): actual_object(item) for item in objects}
-    jobs = [item for item in objects if item["kind"] == "Job"]
+    jobs = [item for item in objects if item["kind"] in JOBS]
     if all(has_finished(job, before[name(job)]) for job in jobs):
-        objects, jobs = [item for item in objects if item["kind"] != "Job"], []
+        objects, jobs = [item for item in objects if item["kind"] not in JOBS], []
     try:
+        for each in ending if jobs else ():
+            end_job(each, jobs[0])
         for item in objects:
             put(item, before[name(item)])
         if jobs:
@@ -70,7 +77,7 @@ def place(item: Object) -> tuple[str, ...]:
 
 
 def put(item: Object, before: Object | None) -> None:
-    if item["kind"] == "Job":
+    if item["kind"] in JOBS:
         put_job(item, before)
     elif before is None:
         send("create", item)
@@ -81,21 +88,36 @@ def put(item: Object, before: Object | None) -> None:
 def put_job(item: Object, before: Object | None) -> None:
     """Create the job, suspended; a job with other content ends first, one with equal content only gets its numbers."""
     if before is not None and before["metadata"].get("annotations", {}).get(CONTENT) == content(item):
-        if not is_over(before):
+        if item["kind"] == "JobSet":
+            patch(item, {"metadata": {"labels": item["metadata"]["labels"]}})
+            activate(before)
+        elif not is_over(before):
             wanted = {key: value for key, value in item["spec"].items() if key not in ("template", "suspend")}
-            patch(item, wanted)
+            patch(item, {"spec": wanted})
         return
     if before is not None:
-        print(f"ending {item['metadata']['name']}, which saves first", flush=True)
-        seconds = item["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] + 120
-        argv = ("delete", "job", item["metadata"]["name"], *place(item), "--cascade=foreground")
-        try:
-            kubectl(*argv, f"--timeout={seconds}s", timeout=seconds + 60)
-        except RollOutFailed as reason:
-            raise RollOutFailed(
-                f"{reason}; a pod on a node that is lost ends when the node is back, or is removed"
-            ) from None
+        end_job(name(item), item)
     send("create", {**item, "spec": {**item["spec"], "suspend": True}})
+
+
+def end_job(which: str, item: Object) -> None:
+    """Delete the job *which*, whose pods are those of *item*, and wait until they have ended."""
+    print(f"ending {which.partition('/')[2]}, which saves first", flush=True)
+    seconds = pod_template(item)["terminationGracePeriodSeconds"] + 120
+    argv = ("delete", which, *place(item), "--cascade=foreground")
+    try:
+        kubectl(*argv, f"--timeout={seconds}s", timeout=seconds + 60)
+    except RollOutFailed as reason:
+        raise RollOutFailed(
+            f"{reason}; a pod on a node that is lost ends when the node is back, or is removed"
+        ) from None
+
+
+def pod_template(item: Object) -> Object:
+    """Return the pod of a job or deployment, of a job set that of its first job."""
+    spec = item["spec"]["replicatedJobs"][0]["template"]["spec"] if item["kind"] == "JobSet" else item["spec"]
+    pod: Object = spec["template"]["spec"]
+    return pod
 
 
 def content(item: Object) -> Any:
@@ -112,7 +134,7 @@ def config(item: Object) -> Any:
 
 
 def is_over(job: Object) -> bool:
-    return any(each["type"] in ("Complete", "SuccessCriteriaMet") and each["status"] == "True"
+    return any(each["type"] in ("Complete", "SuccessCriteriaMet", "Completed") and each["status"] == "True"
                for each in job.get("status", {}).get("conditions", ()))  # fmt: skip
 
 
@@ -120,19 +142,26 @@ def is_over(job: Object) -> bool:
 
 
 def start(jobs: list[Object], seconds: float) -> None:
-    """Start suspended *jobs* if all of their pods fit, and wait until all run."""
+    """Start suspended *jobs* if all of their pods fit, and wait until all run, or wait in their queue."""
     now = [actual_object(job) or {} for job in jobs]
     waiting = [job for job, actual in zip(jobs, now) if actual["spec"].get("suspend") and not is_over(actual)]
-    if waiting:
+    queued = jobs[0]["kind"] == "JobSet"
+    if waiting and not queued:
         admit(waiting)
         for job in waiting:
-            patch(job, {"suspend": False})
+            patch(job, {"spec": {"suspend": False}})
+    admitted = time.monotonic() + ADMISSION_SECONDS
     end = time.monotonic() + seconds
     while True:
         now = [actual_object(job) or {} for job in jobs]
-        if all(is_over(job) or job["status"].get("ready", 0) >= job["spec"]["completions"] for job in now):
+        if all(is_over(job) or is_ready(job) for job in now):
             return
-        failed = [each for job in now for each in job["status"].get("conditions", ()) if each["type"] == "Failed"]
+        if queued and now[0]["spec"].get("suspend") and time.monotonic() > admitted:
+            print(f"{jobs[0]['metadata']['name']} is queued, and starts by itself: {why_queued(now[0])}", flush=True)
+            return
+        failed = [
+            each for job in now for each in job.get("status", {}).get("conditions", ()) if each["type"] == "Failed"
+        ]
         if failed:
             raise RollOutFailed(f"{failed[0].get('message', 'a job failed')}{last_lines(jobs[0])}")
         if reason := crashing(jobs[0], STARTS):
@@ -140,6 +169,36 @@ def start(jobs: list[Object], seconds: float) -> None:
         if time.monotonic() > end:
             raise RollOutFailed(f"not all pods run after {seconds:.0f} s{last_lines(jobs[0])}")
         time.sleep(POLL_SECONDS)
+
+
+def is_ready(job: Object) -> bool:
+    """Return whether all pods of a job run, or all jobs of a job set have their pods."""
+    status = job.get("status", {})
+    if job["kind"] == "Job":
+        return bool(status.get("ready", 0) >= job["spec"]["completions"])
+    several = status.get("replicatedJobsStatus", ())
+    return bool(sum(each["ready"] + each["succeeded"] for each in several) >= len(job["spec"]["replicatedJobs"]))
+
+
+def activate(job: Object) -> None:
+    """Put a job that was stopped back into its queue."""
+    entry = entry_of(job)
+    if entry and not entry["spec"].get("active", True):
+        patch({**entry, "kind": QUEUE_ENTRIES}, {"spec": {"active": True}})
+
+
+def entry_of(job: Object) -> Object | None:
+    """Return what Kueue has in its queue for *job*; None as long as it has nothing."""
+    selector = f"--selector=kueue.x-k8s.io/job-uid={job['metadata']['uid']}"
+    argv = ("get", QUEUE_ENTRIES, *place(job), selector, "--output=json")
+    return next(iter(json.loads(kubectl(*argv))["items"]), None)
+
+
+def why_queued(job: Object) -> str:
+    conditions = (entry_of(job) or {}).get("status", {}).get("conditions", ())
+    return next(
+        (each["message"] for each in conditions if each["type"] == "QuotaReserved"), "Kueue has not seen it yet"
+    )
 
 
 def admit(jobs: list[Object]) -> None:
@@ -258,7 +317,7 @@ def wait_for(item: Object, seconds: float) -> str:
 
 def crashing(item: Object, starts: int = 1) -> str:
     """Return why a pod of the template of *item* has ended *starts* times without success; empty if none has."""
-    wanted = programs(item["spec"]["template"]["spec"])
+    wanted = programs(pod_template(item))
     for pod in pods(item):
         if item["kind"] == "Deployment" and programs(pod["spec"]) != wanted:
             continue  # a pod of another release, which is about to end
@@ -317,9 +376,9 @@ def send(verb: str, item: Object) -> None:
     kubectl(verb, MANAGER, "--filename=-", text=json.dumps(item))
 
 
-def patch(item: Object, spec: Object) -> None:
+def patch(item: Object, change: Object) -> None:
     argv = ("patch", item["kind"], item["metadata"]["name"], *place(item), MANAGER, "--type=merge")
-    kubectl(*argv, "--patch", json.dumps({"spec": spec}))
+    kubectl(*argv, "--patch", json.dumps(change))
 
 
 def kubectl(*argv: str, text: str | None = None, timeout: float = 120) -> str:

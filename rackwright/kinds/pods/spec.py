@@ -91,6 +91,8 @@ class WorkloadPart(SpecPart):
     """GPUs of each pod."""
     environment: str
     """The path of a virtual environment on all hosts."""
+    queue: bool = False
+    """Whether the cluster has queues, in which a run waits until all of its pods fit."""
     run: RunPart | None = None
     """Settings of a run; None for a server."""
     server: ServerPart | None = None
@@ -121,10 +123,21 @@ class WorkloadPart(SpecPart):
         return f"{self.environment}/bin/python"
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of a run: its launcher, and its workers if there are any."""
+        return (LAUNCHER, WORKER) if self.count > 1 else (LAUNCHER,)
+
+    @property
     def job_names(self) -> tuple[str, ...]:
-        """The names of the jobs of a run: that of its launcher, then that of its workers."""
-        names = (LAUNCHER, WORKER) if self.count > 1 else (LAUNCHER,)
-        return tuple(f"{self.name}-{each}" for each in names)
+        """The names of the objects that run the parts: a job each, or one set of jobs, which a queue admits whole."""
+        return (f"JobSet/{self.name}",) if self.queue else tuple(f"Job/{self.name}-{each}" for each in self.parts)
+
+    @property
+    def pod_names(self) -> tuple[str, ...]:
+        """The host names of the pods of a run, that of the launcher first."""
+        job = "-0" if self.queue else ""  # a job set numbers the jobs of each part
+        workers = (f"{self.name}-{WORKER}{job}-{number}" for number in range(self.count - 1))
+        return (f"{self.name}-{LAUNCHER}{job}-0", *workers)
 
 
 class PodFilesSpec(Resource):
