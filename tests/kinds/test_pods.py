@@ -140,6 +140,26 @@ def test_the_outcome_of_a_run_follows_from_its_jobs(status, expected):
     assert outcome(cluster, "vision", "run", "other") == Absent()
 
 
+@pytest.mark.parametrize(
+    ("over", "others", "expected"),
+    [
+        ("launcher", {}, "finished"),
+        ("launcher", {"Failed": "no launcher was found"}, "finished"),
+        ("worker", {}, "running"),
+        ("worker", {"Failed": "too often"}, "failed"),
+    ],
+)
+def test_a_run_has_finished_when_its_launcher_has(over, others, expected):
+    """A worker whose node was lost after the last step waits for a launcher that is over."""
+    found = facts(TRAINING)
+    for name in ("launcher", "worker"):
+        job = found._raw["kubernetes_cluster"]["workloads"][f"vision/Job/digits-{name}"]
+        job["conditions"] = {"Complete": ""} if name == over else others
+    assert found.cluster is not None
+
+    assert outcome(found.cluster, "vision", "run", "digits") == expected
+
+
 def test_a_suspended_run_is_stopped():
     found = facts(TRAINING)
     for name in ("launcher", "worker"):

@@ -30,6 +30,27 @@ def test_only_another_configuration_makes_finished_jobs_again(monkeypatch, tmp_p
     assert ("replace", "Service") in sent
 
 
+def test_a_worker_that_waits_for_a_launcher_that_has_finished_is_suspended(monkeypatch, tmp_path):
+    over = {"conditions": [{"type": "Complete", "status": "True"}]}
+    before = {roll_out.name(each): {**each, "status": {"active": 1}} for each in made(TRAINING).values()}
+    before["Job/digits-launcher"]["status"] = over
+    sent: list[tuple[str, str]] = []
+    patched: list[tuple[str, Any]] = []
+    monkeypatch.setattr(roll_out, "actual_object", lambda item: before[roll_out.name(item)])
+    monkeypatch.setattr(roll_out, "send", lambda verb, item: sent.append((verb, item["kind"])))
+    monkeypatch.setattr(roll_out, "patch", lambda item, change: patched.append((roll_out.name(item), change)))
+    path = tmp_path / "objects.json"
+    path.write_text(json.dumps({"items": [*made(TRAINING).values()], "ending": []}))
+
+    assert roll_out.main(str(path), "1") == 0
+    assert patched == [("Job/digits-worker", {"spec": {"suspend": True}})]
+    assert ("create", "Job") not in sent
+
+    before["Job/digits-worker"]["status"] = over
+    assert roll_out.main(str(path), "1") == 0
+    assert len(patched) == 1
+
+
 def node(name: str, cpus: str, ready: str = "True") -> dict[str, Any]:
     return {
         "metadata": {"name": name},

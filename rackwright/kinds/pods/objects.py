@@ -11,7 +11,7 @@ from rackwright.kinds.cluster.queue import QUEUE, QUEUE_LABEL
 from rackwright.kinds.cluster.team import name_of
 from rackwright.kinds.pods import image
 from rackwright.kinds.pods.release import ARCHIVE, directory
-from rackwright.kinds.pods.spec import PORT, PodsSpec, RunPart, ServerPart, WorkloadPart
+from rackwright.kinds.pods.spec import LAUNCHER, PORT, PodsSpec, RunPart, ServerPart, WorkloadPart
 from rackwright.kinds.shared import run_config
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "rackwright"}
@@ -92,7 +92,10 @@ def _job(
 
 
 def _job_set(workload: WorkloadPart, run: RunPart, jobs: Sequence[Object]) -> Object:
-    """Return the set of *jobs*, which Kueue admits as a whole; its pods have the service of the run."""
+    """Return the set of *jobs*, which Kueue admits as a whole; its pods have the service of the run.
+
+    It has finished when its launcher has, and then ends the worker of a lost node, which would wait for the launcher.
+    """
     parts = [
         {
             "name": part,
@@ -101,7 +104,12 @@ def _job_set(workload: WorkloadPart, run: RunPart, jobs: Sequence[Object]) -> Ob
         }
         for part, job in zip(workload.parts, jobs, strict=True)
     ]
-    spec = {"suspend": False, "network": {"enableDNSHostnames": False}, "replicatedJobs": parts}
+    spec = {
+        "suspend": False,
+        "network": {"enableDNSHostnames": False},
+        "successPolicy": {"operator": "All", "targetReplicatedJobs": [LAUNCHER]},
+        "replicatedJobs": parts,
+    }
     made = _in(workload.team, "jobset.x-k8s.io/v1alpha2", "JobSet", workload.name, spec=spec)
     made["metadata"]["labels"] = {CONFIG: config_label(run), QUEUE_LABEL: QUEUE}
     return made

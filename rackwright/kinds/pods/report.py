@@ -8,7 +8,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.kubernetes import ClusterFacts, WorkloadObject
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.pods.objects import VERSION
-from rackwright.kinds.pods.spec import PodFilesSpec, PodsSpec
+from rackwright.kinds.pods.spec import LAUNCHER, PodFilesSpec, PodsSpec
 
 OVER = ("Complete", "SuccessCriteriaMet", "Completed")
 """Conditions of a job whose pods have all ended well; the second one comes first, while pods still end.
@@ -19,7 +19,11 @@ JOBS = ("Job", "JobSet")
 
 
 def outcome(cluster: ClusterFacts, team: str, sort: str, name: str) -> Value:
-    """Return the state of a run (running, queued, finished, stopped or failed) or of a server (ready or not ready)."""
+    """Return the state of a run (running, queued, finished, stopped or failed) or of a server (ready or not ready).
+
+    The launcher ends after the last step of all pods. A worker whose node was lost then cannot say that it finished,
+    and its successor finds no launcher.
+    """
     if sort == "server":
         deployment = cluster.workload(f"{team}/Deployment/{name}")
         return Absent() if deployment is None else "ready" if _is_ready(deployment) else "not ready"
@@ -27,10 +31,11 @@ def outcome(cluster: ClusterFacts, team: str, sort: str, name: str) -> Value:
     jobs = [each for each in several if each.labels.get("rackwright.local/run") == name]
     if not jobs:
         return Absent()
+    leading = (cluster.workload(f"{team}/{each}") for each in (f"Job/{name}-{LAUNCHER}", f"JobSet/{name}"))
+    if any(job is not None and is_over(job) for job in leading):
+        return "finished"
     if any("Failed" in job.conditions for job in jobs):
         return "failed"
-    if all(is_over(job) for job in jobs):
-        return "finished"
     if not any(job.is_suspended for job in jobs):
         return "running"
     job = f"{team}/JobSet/{name}"

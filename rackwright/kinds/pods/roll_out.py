@@ -43,9 +43,13 @@ def main(path: str, seconds: str) -> int:
     objects, ending = read["items"], read["ending"]
     before = {name(item): actual_object(item) for item in objects}
     jobs = [item for item in objects if item["kind"] in JOBS]
-    if all(has_finished(job, before[name(job)]) for job in jobs):
+    left = []
+    if jobs and has_finished(jobs[0], before[name(jobs[0])]):  # the launcher, which ends after the last step of all
+        left = [job for job in jobs[1:] if (actual := before[name(job)]) and not is_over(actual)]
         objects, jobs = [item for item in objects if item["kind"] not in JOBS], []
     try:
+        for job in left:  # its node was lost at the end, and its next pod waits for the launcher
+            patch(job, {"spec": {"suspend": True}})
         for each in ending if jobs else ():
             end_job(each, jobs[0])
         for item in objects:
