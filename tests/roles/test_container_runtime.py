@@ -1,8 +1,10 @@
 """The role container_runtime: what it puts on a host, and what it does not take."""
 
+import base64
 import hashlib
 import json
 import tomllib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -114,6 +116,48 @@ def test_containerd_asks_the_same():
     assert hub["server"] == "https://registry-1.docker.io"
 
 
+SIGNED_IN = {
+    "name": "10.0.0.9:5000",
+    "mirrors": ["10.0.0.9:5001"],
+    "authority": "-----BEGIN CERTIFICATE-----\n…",
+    "account": {"name": "nodes", "password": {"secret": "registry_nodes"}},
+}
+"""A registry with an account."""
+
+
+@pytest.mark.parametrize("engine", ["containerd", "podman"])
+def test_the_password_of_a_registry_is_in_one_file_that_only_root_reads(engine):
+    """
+    `tests/roles/test_registry.py` pulls with containerd's.
+    """
+    password = "password-of-the-nodes"
+    repository = replace(REPOSITORY, secrets={"registry_nodes": password})
+    made = promises(spec((), engine=engine, registries=[SIGNED_IN, MIRRORS]), repository)
+    header = base64.b64encode(f"nodes:{password}".encode()).decode()
+
+    [file] = [file for file in made.files if header in str(file.content)]
+    assert file.mode == "0600" and made.secret_files == {file.file}
+    if engine == "podman":
+        assert json.loads(str(file.content)) == {"auths": {"10.0.0.9:5001": {"auth": header}}}
+        assert made.variables["__container_runtime_credentials"] == f"--authfile={file.file}"
+    else:
+        parsed = tomllib.loads(str(file.content))
+        assert parsed["server"] == "https://10.0.0.9:5001" and parsed["header"] == {"Authorization": f"Basic {header}"}
+        assert parsed["host"]["https://10.0.0.9:5001"]["header"] == parsed["header"]
+    trusted = {"containerd": "containerd/certs.d/10.0.0.9:5000", "podman": "containers/certs.d/10.0.0.9:5001"}
+    assert {each.file: each.content for each in made.files}[f"/etc/{trusted[engine]}/authority.crt"] == SIGNED_IN[
+        "authority"
+    ]
+
+
+def test_the_registry_itself_gets_no_account_of_its_mirror():
+    text = files((), engine="containerd", registries=[{**SIGNED_IN, "upstream": True}])
+    parsed = tomllib.loads(text["/etc/containerd/certs.d/10.0.0.9:5000/hosts.toml"])
+
+    assert parsed["server"] == "https://10.0.0.9:5000" and "header" not in parsed
+    assert parsed["host"]["https://10.0.0.9:5001"]["header"]
+
+
 @pytest.mark.parametrize("manager", ["systemd", "cgroupfs"])
 def test_both_engines_let_the_same_bound_what_containers_use(manager):
     podman = files(cgroup_manager=manager)["/etc/containers/containers.conf.d/60-rackwright.conf"]
@@ -172,6 +216,18 @@ def test_docker_is_a_persons_to_remove():
         (
             {**TOOLKIT, "nvidia_toolkit": "1.18.1-1"},
             "nvidia_toolkit: got 1.18.1-1; known versions are 1.12",
+        ),
+        (
+            {"registries": [{**SIGNED_IN, "mirrors": ["a", "b"]}]},
+            "registries: got a, b as mirrors of 10.0.0.9:5000, with an account or an authority; an account and",
+        ),
+        (
+            {"registries": [{**SIGNED_IN, "mirrors": ["http://10.0.0.9:5001"]}]},
+            "registries: got http://10.0.0.9:5001 as mirrors",
+        ),
+        (
+            {"registries": [{**SIGNED_IN, "account": {"name": "nodes", "password": "in clear text"}}]},
+            "registries: got the password of nodes in plain text; a password is one of the stack's secrets",
         ),
         ({"registries": [{"name": "quay.io", "mirrors": []}]}, "registries: got no mirror of quay.io; a registry in"),
     ],

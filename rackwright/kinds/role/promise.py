@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.facts.program import log_chain_program, program
 from rackwright.kinds.role.entries import SORTS, DirectoryEntry, Entry, FileEntry
 from rackwright.kinds.role.krl import krl
+from rackwright.kinds.role.password_hash import bcrypt_hash
 from rackwright.kinds.role.spec import AboutHost, RoleSpec
 from rackwright.kinds.shared.secrets import Redactor, UnknownSecret
 from rackwright.schema import secret
@@ -243,6 +245,8 @@ def _scope(spec: RoleSpec, source: RoleSource, host: HostNames, variables: Names
         "krl": krl,
         "sha256": sha256,
         "sha256_base64": sha256_base64,
+        "bcrypt": partial(bcrypt_hash, key=repository.salt),
+        "base64": to_base64,
     }
     return {**common, **add_names(source, {**variables, **common}, repository)}
 
@@ -254,6 +258,10 @@ def sha256(text: str) -> str:
 def sha256_base64(text: str) -> str:
     """Return the SHA-256 digest of *text* in base64: a key of 32 bytes."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def to_base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def add_names(source: RoleSource, variables: Names, repository: Repository) -> Names:
