@@ -243,7 +243,9 @@ TEXTS = {"command", "shell"}
 ROLE_FILES = re.compile(r"\w+_(files|sources)\b")
 """Loops over files that a role declares: `test_each_file_of_a_role_is_in_a_directory_of_roots` looks at these."""
 EVERY_TASK = [task for path in sorted(ROOT.glob("roles/*/tasks/*.yml")) for task in tasks_of(path)]
-ACCOUNTS = re.compile(r"/var/lib/(mlflow|object_store)|mlflow_artifacts|object_store_data|/home/|~")
+ACCOUNTS = re.compile(
+    r"/var/lib/(mlflow|object_store|registry)|mlflow_artifacts|object_store_data|registry_data|/home/|~"
+)
 """What names a directory of an account's in the text of a command."""
 
 

@@ -26,6 +26,7 @@ from rackwright.cli import (
     log,
     project,
     rebuild,
+    registry,
     restore_test,
     run,
     server,
@@ -52,6 +53,7 @@ app.add_typer(host.app, name="host", rich_help_panel=OPERATE)
 app.add_typer(drive.app, name="drive", rich_help_panel=OPERATE)
 app.add_typer(gpu.app, name="gpu", rich_help_panel=OPERATE)
 app.add_typer(cluster.app, name="cluster", rich_help_panel=OPERATE)
+app.add_typer(registry.app, name="registry", rich_help_panel=OPERATE)
 app.add_typer(log.app, name="log", rich_help_panel=CHECK)
 app.add_typer(run.app, name="run", rich_help_panel=MODELS)
 app.add_typer(server.app, name="server", rich_help_panel=MODELS)
@@ -93,6 +95,7 @@ class Tools(StrEnum):
     kubernetes_queue = "kubernetes-queue"
     kubernetes_conformance = "kubernetes-conformance"
     pulumi_kubernetes = "pulumi-kubernetes"
+    registry = "registry"
     system = "system"
 
 
@@ -103,7 +106,7 @@ def show_toolchain(
         typer.Argument(
             help="pulumi, the environment of the workloads, of serving alone, of vLLM on CPUs, of the evaluation "
             "or of the tracking server, the packages of a Kubernetes cluster, its conformance tests, the plugin of "
-            "pulumi-kubernetes, or packages of this system that rackwright needs."
+            "pulumi-kubernetes, the package of role registry, or packages of this system that rackwright needs."
         ),
     ] = Tools.pulumi,
 ) -> None:
@@ -116,6 +119,7 @@ def show_toolchain(
     With `kubernetes-queue`, build Kueue and JobSet as well, for clusters with `queue: true`.
     With `kubernetes-conformance`, build Kubernetes' own conformance tests, and the images of their pods.
     With `pulumi-kubernetes`, build its plugin: five minutes of one processor.
+    With `registry`, build the registry of images of role registry, which `lock --fetch` takes from there.
     """
     from rackwright import toolchain
     from rackwright.toolchain import workloads
@@ -144,6 +148,9 @@ def show_toolchain(
 
         plugin = pulumi_kubernetes.ensure(project.notify)
         terminal.show(f"plugin of pulumi-kubernetes {pulumi_kubernetes.VERSION} in {plugin}")
+        return
+    if tools is Tools.registry:
+        registry.show_package()
         return
     if tools is not Tools.pulumi:
         ensure = {

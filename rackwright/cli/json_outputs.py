@@ -47,6 +47,7 @@ OUTPUTS: Mapping[str, Any] = {
     "log verify": json_types.LogVerification,
     "preview": PlanData,
     "rebuild": Results,
+    "registry push": json_types.PushedImage,
     "restore": json_types.CheckpointData,
     "run logs": json_types.LogLine,
     "run status": RunData,

@@ -361,6 +361,17 @@ class ImageContext(TypedDict):
     """Time that the server needs to stop."""
 
 
+class PushedImage(TypedDict):
+    """A container image that a registry has."""
+
+    image: str
+    """Name of the image for hosts, with its digest."""
+    sent: int
+    """Number of layers and configurations that were sent."""
+    present: int
+    """Number of those that the registry had."""
+
+
 class LogEntries(TypedDict):
     """Entries of the operations log."""
 

@@ -45,6 +45,14 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
     "load_balancer": {"services": {"digits": {"port": 8080, "members": ["192.0.2.11:8080"]}}},
     "mlflow": {"admin": {"name": "admin", "password": {"secret": "tests_password"}}},
     "rdma": {"acs": "off"},
+    "registry": {
+        "accounts": [
+            {"name": name, "read_only": read_only, "password": {"secret": "tests_password"}}
+            for name, read_only in (("builder", False), ("nodes", True))
+        ],
+        "key": {"secret": "tests_password"},
+        "collect": "Sun 03:00",
+    },
 }
 """Variables without which a role writes no unit, or nothing at all."""
 FURTHER: Mapping[str, Mapping[str, Any]] = {

@@ -1,0 +1,170 @@
+"""Container images in the layout of the Open Container Initiative, in an archive or a directory."""
+
+import contextlib
+import hashlib
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from rackwright.errors import DeclarationError, Diagnostic
+
+INDEXES = frozenset(
+    ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
+)
+MANIFESTS = frozenset(
+    ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
+)
+MANIFEST_LONGEST = 4 << 20
+"""Bytes of a manifest that registries accept at least. Source: OCI distribution specification, "Pushing Manifests"."""
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_SAVE = "Write it with `podman save --format oci-archive`, `buildah push` to oci-archive:, or `docker buildx build`"
+_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A part of an image: its media type, its digest and its bytes."""
+
+    media_type: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest with the parts that it names, or an index with its manifests."""
+
+    descriptor: Descriptor
+    content: bytes
+    blobs: tuple[Descriptor, ...] = ()
+    """The configuration and the layers; an index has none."""
+    children: tuple["Manifest", ...] = ()
+    """The manifests of an index, one for each platform."""
+
+    def all_blobs(self) -> dict[str, Descriptor]:
+        """Return the configurations and layers of this manifest and its children, by digest."""
+        own = {blob.digest: blob for blob in self.blobs}
+        return own | {digest: blob for child in self.children for digest, blob in child.all_blobs().items()}
+
+
+class _Files(Protocol):
+    def open(self, name: str) -> IO[bytes]:
+        """Return the file *name* of the layout, or raise KeyError or OSError."""
+        ...
+
+
+class _Directory:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def open(self, name: str) -> IO[bytes]:
+        return (self._path / name).open("rb")
+
+
+class _Archive:
+    def __init__(self, archive: tarfile.TarFile) -> None:
+        self._archive = archive
+        self._members = {member.name.removeprefix("./"): member for member in archive if member.isfile()}
+
+    def open(self, name: str) -> IO[bytes]:
+        file = self._archive.extractfile(self._members[name])
+        assert file is not None, "it is a regular file"
+        return file
+
+
+@dataclass(frozen=True, slots=True)
+class OciArchive:
+    """An image that can be read."""
+
+    path: Path
+    manifest: Manifest
+    files: _Files
+
+    def open_blob(self, blob: Descriptor) -> IO[bytes]:
+        """Return the content of *blob*, after a check of its size and digest.
+
+        Raises:
+            DeclarationError: The content is missing or damaged.
+        """
+        file = _open(self.path, self.files, blob)
+        content = hashlib.sha256()
+        size = 0
+        while data := file.read(_AT_ONCE):
+            content.update(data)
+            size += len(data)
+        _check(self.path, blob, size, content.hexdigest())
+        file.seek(0)
+        return file
+
+
+@contextlib.contextmanager
+def open_image(path: Path) -> Iterator[OciArchive]:
+    """Yield the only image in the archive or directory *path*.
+
+    Raises:
+        DeclarationError: There is no image, there are several, or a manifest is damaged.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            files: _Files = (
+                _Directory(path) if path.is_dir() else _Archive(stack.enter_context(tarfile.open(path, "r:")))
+            )
+            with files.open("index.json") as file:
+                index = json.loads(file.read(MANIFEST_LONGEST))
+            [entry] = index["manifests"]
+            root = _descriptor(entry)
+        except (OSError, tarfile.TarError, KeyError, TypeError, ValueError) as error:
+            expected = "one image in the layout of the Open Container Initiative"
+            problem = error.strerror if isinstance(error, OSError) and error.strerror else "it has no such image"
+            raise DeclarationError(Diagnostic(str(path), str(problem), expected, _SAVE)) from None
+        yield OciArchive(path, _read(path, files, root), files)
+
+
+def _read(path: Path, files: _Files, descriptor: Descriptor, depth: int = 0) -> Manifest:
+    """Return the manifest of *descriptor* with its children."""
+    with _open(path, files, descriptor) as file:
+        content = file.read(MANIFEST_LONGEST + 1)
+    _check(path, descriptor, len(content), hashlib.sha256(content).hexdigest())
+    try:
+        document = json.loads(content)
+        if descriptor.media_type in INDEXES and depth == 0:
+            children = tuple(_read(path, files, _descriptor(each), depth + 1) for each in document["manifests"])
+            return Manifest(descriptor, content, children=children)
+        if descriptor.media_type not in MANIFESTS:
+            raise ValueError
+        return Manifest(
+            descriptor, content, tuple(_descriptor(each) for each in (document["config"], *document["layers"]))
+        )
+    except (KeyError, TypeError, ValueError):
+        problem = f"{descriptor.digest} is no manifest: it has the media type {descriptor.media_type!r}"
+        raise DeclarationError(Diagnostic(str(path), problem, "a manifest of an image or an index", _SAVE)) from None
+
+
+def _descriptor(entry: dict[str, Any]) -> Descriptor:
+    """Return the descriptor in *entry*.
+
+    Raises:
+        ValueError: It has no SHA-256 digest.
+    """
+    if not _DIGEST.fullmatch(entry["digest"]):
+        raise ValueError(entry["digest"])
+    return Descriptor(str(entry["mediaType"]), entry["digest"], int(entry["size"]))
+
+
+def _open(path: Path, files: _Files, descriptor: Descriptor) -> IO[bytes]:
+    try:
+        return files.open(f"blobs/{descriptor.digest.replace(':', '/')}")
+    except (KeyError, OSError):
+        help = "Write the archive again, with all platforms that its index names"
+        raise DeclarationError(Diagnostic(str(path), f"{descriptor.digest} is missing", help=help)) from None
+
+
+def _check(path: Path, descriptor: Descriptor, size: int, digest: str) -> None:
+    if (size, f"sha256:{digest}") != (descriptor.size, descriptor.digest):
+        problem, expected = f"a part has {size} bytes and the digest sha256:{digest}", "the content of "
+        expected += f"{descriptor.digest} with {descriptor.size} bytes"
+        raise DeclarationError(Diagnostic(str(path), problem, expected, "Write the archive again"))
