@@ -58,7 +58,8 @@ def _edits(lab: PodLab) -> set[str]:
         lab.kubectl(f"""patch clusterqueue {TEAM} --type merge --patch '{{"spec": {{"stopPolicy": "Hold"}}}}'""")
         lab.kubectl("--namespace kueue-system label service kueue-webhook-service by=hand")
         lab.kubectl("delete clusterrolebinding kueue-metrics-auth-rolebinding")
-        found = {claim for _, claim in lab.audit_differences(status=1)}
+        [cluster] = [each for each in lab.audit(status=1)["resources"] if each["differences"]]
+        found = {f"{each['claim']}.{each['property']}" for each in cluster["differences"]}
         expected = {
             f"object:ClusterQueue/{TEAM}.spec.stopPolicy",
             "controllers:queue.kueue-system/Service/kueue-webhook-service",
