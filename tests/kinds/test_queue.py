@@ -192,6 +192,8 @@ def test_a_run_with_a_queue_is_one_set_of_jobs():
     for name, spec in parts.items():
         assert spec["completions"] == plain[f"digits-{name}"]["completions"]
         assert "suspend" not in spec
+    # values without which JobSet's controller would fail, if its webhook did not set them
+    assert job["spec"]["successPolicy"]["operator"] == "All" and job["spec"]["startupPolicy"]
     assert QUEUED.pod_names == ("digits-launcher-0-0", "digits-worker-0-0")
     assert TRAINING.pod_names == ("digits-launcher-0", "digits-worker-0")
 
@@ -241,6 +243,17 @@ def test_a_run_that_did_not_start_in_time_waits_behind_the_others():
     )
     assert cluster.queue is not None
     assert cluster.queue.place(JOB) == 2
+
+
+def test_pods_of_a_job_set_are_counted_where_all_pods_of_a_job_are_ready():
+    """
+    Source: JobSet 0.12.0, whose status counts jobs.
+    """
+    job = made(QUEUED.model_copy(update={"count": 3}))[JOB]
+    states = [{"name": "launcher", "ready": 0}, {"name": "worker", "ready": 1}]
+    item = {**job, "status": {"replicatedJobsStatus": states, "restarts": 0}}
+    assert probe.workload(item)["status"] == {"ready": 2, "restarts": 0}
+    assert probe.workload({**job, "status": {}})["status"] == {"ready": 0}
 
 
 def test_a_queued_run_is_as_declared_and_a_stopped_one_is_not():

@@ -201,9 +201,8 @@ def workloads(queued: bool) -> dict[str, Any]:
 
 def workload(item: dict[str, Any]) -> dict[str, Any]:
     metadata, status = item["metadata"], item.get("status", {})
-    several = status.get("replicatedJobsStatus")
-    if several:
-        status = {**status, "ready": sum(each.get("ready", 0) for each in several)}
+    if item["kind"] == "JobSet":
+        status = {**status, "ready": ready_pods(item)}
     return {
         **content(item),
         "labels": metadata.get("labels", {}),
@@ -214,6 +213,13 @@ def workload(item: dict[str, Any]) -> dict[str, Any]:
             each["type"]: each.get("message", "") for each in status.get("conditions", []) if each["status"] == "True"
         },
     }
+
+
+def ready_pods(job_set: dict[str, Any]) -> int:
+    """Return the number of pods of all jobs of which each pod is ready; the API counts jobs."""
+    counts = {each["name"]: each["template"]["spec"]["completions"] for each in job_set["spec"]["replicatedJobs"]}
+    states = job_set.get("status", {}).get("replicatedJobsStatus", [])
+    return sum(counts[each["name"]] * each.get("ready", 0) for each in states)
 
 
 def managers(fields: list[dict[str, Any]]) -> list[str]:

@@ -106,7 +106,8 @@ def _job_set(workload: WorkloadPart, run: RunPart, jobs: Sequence[Object]) -> Ob
     ]
     spec = {
         "suspend": False,
-        "network": {"enableDNSHostnames": False},
+        "network": {"enableDNSHostnames": False, "publishNotReadyAddresses": True},
+        "startupPolicy": {"startupPolicyOrder": "AnyOrder"},
         "successPolicy": {"operator": "All", "targetReplicatedJobs": [LAUNCHER]},
         "replicatedJobs": parts,
     }
