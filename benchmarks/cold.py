@@ -9,7 +9,8 @@ on the drive of temporary files. Each measurement is a process of its own that h
 - each tier, dropped from the page cache before, and then cached: a server's way (all pages asked for at once, and the
   digest of the file), torch.load, safetensors, and raw reads, past the page cache where the filesystem can.
 
-torch.load and safetensors need the environment of the workloads, and are left out without it.
+torch.load and safetensors need the environment of the workloads, and the CRT the package awscrt (`pip install awscrt`);
+they are left out without it.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -60,6 +62,7 @@ def measure(scratch: Path, tiers: dict[str, Path]) -> None:
 
     python = workloads_python()
     ways = [way for way in TIER_WAYS if python or way not in NEED_TORCH]
+    store_ways = [way for way in STORE_WAYS if way != "CRT" or find_spec("awscrt")]
     with tempfile.TemporaryDirectory(dir=scratch) as of_store:
         made: dict[str, tempfile.TemporaryDirectory[str]] = {}
         try:
@@ -71,7 +74,7 @@ def measure(scratch: Path, tiers: dict[str, Path]) -> None:
                 measured: Measured = {}
                 for number in range(ROUNDS):
                     order = -1 if number % 2 else 1
-                    for way in STORE_WAYS[::order]:
+                    for way in store_ways[::order]:
                         note(measured, COLD, way, run(sys.executable, "child", f"store {way}", server.url))
                     for name, directory in made.items():
                         for way in ways[::order]:
@@ -177,11 +180,10 @@ def store_by_crt(url: str) -> Callable[[], object]:
     serializer = crt.BotocoreCRTRequestSerializer(session, {"region_name": "us-east-1", "endpoint_url": url})
 
     def load() -> None:
-        with (
-            tempfile.NamedTemporaryFile(dir="/dev/shm") as file,
-            crt.CRTTransferManager(client, serializer) as manager,
-        ):
-            manager.download(BUCKET, WEIGHTS, file.name).result()
+        with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+            with crt.CRTTransferManager(client, serializer) as manager:
+                manager.download(BUCKET, WEIGHTS, file.name).result()
+            # the manager renames its own file at its end
             if Path(file.name).stat().st_size < TENSORS * TENSOR_BYTES:
                 raise SystemExit("the CRT has written less than the weights")
 
@@ -340,7 +342,9 @@ def report(measured: Measured, streams: dict[str, float]) -> None:
 
 def run(python: str, *arguments: str) -> dict[str, float]:
     argv = [python, "-m", "benchmarks.cold", *arguments, *OPTIONS]
-    done = subprocess.run(argv, env={**os.environ, "OMP_NUM_THREADS": "2"}, stdout=subprocess.PIPE, text=True)
+    # botocore takes the CRT for signatures as soon as it is installed
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "BOTO_DISABLE_CRT": str("store CRT" not in arguments).lower()}
+    done = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(arguments)} ended with {done.returncode}")
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

@@ -111,11 +111,9 @@ def _infer(directory: Path) -> "Canary | NoOutputs":
 
 
 def _random_archive(bucket: "Bucket") -> str | None:
-    from rackwright.tiering import archive
-    from rackwright.tiering.bucket import store_errors
-
-    with store_errors(bucket):
-        names = archive.list_archives(bucket)
     import secrets
 
+    from rackwright.tiering import archive
+
+    names = archive.list_archives(bucket)
     return secrets.choice(names) if names else None

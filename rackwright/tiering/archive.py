@@ -168,10 +168,16 @@ def load_manifest(bucket: Bucket, name: str) -> Manifest:
 
 
 def list_archives(bucket: Bucket) -> tuple[str, ...]:
-    """Return the names of all complete archives in *bucket*."""
-    pages = bucket.client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name, Delimiter="/")
-    names = [prefix["Prefix"].rstrip("/") for page in pages for prefix in page.get("CommonPrefixes", ())]
-    return tuple(name for name in sorted(names) if find_manifest(bucket, name) is not None)
+    """Return the names of all complete archives in *bucket*.
+
+    Raises:
+        EndpointUnreachable: the store does not answer, or its clock is wrong.
+        StepFailed: the store refuses a request.
+    """
+    with store_errors(bucket):
+        pages = bucket.client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name, Delimiter="/")
+        names = [prefix["Prefix"].rstrip("/") for page in pages for prefix in page.get("CommonPrefixes", ())]
+        return tuple(name for name in sorted(names) if find_manifest(bucket, name) is not None)
 
 
 def find_manifest(bucket: Bucket, name: str) -> Manifest | None:

@@ -18,6 +18,7 @@ from rackwright.hosts.rollout import RolloutGate
 from rackwright.kinds.bucket import BucketKind
 from rackwright.provider.site import Site
 from rackwright.schema.rollout import Rollout
+from rackwright.tiering import archive
 from rackwright.tiering.bucket import Bucket, store_errors
 from tests.support.object_store import KEYS, Server, store_stack
 from tests.support.operations_log import in_memory
@@ -206,6 +207,9 @@ def test_a_wrong_clock_is_named_by_a_change_and_by_a_move(server, clock):
         client.call("archive/models", Call("create it", "create_bucket", {"Bucket": "models"}))
     with pytest.raises(EndpointUnreachable, match="the server's clock is"), store_errors(bucket):
         client.signed.head_object(Bucket="models", Key="any")  # the answer has no code
+    for look in (archive.list_archives, lambda bucket: archive.load_manifest(bucket, "any")):
+        with pytest.raises(EndpointUnreachable, match="the server's clock is"):
+            look(bucket)
 
 
 def test_a_store_that_does_not_answer_is_unreachable(server):
