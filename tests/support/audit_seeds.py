@@ -188,6 +188,8 @@ CHANGES: dict[tuple[str, str], str] = {
     ("owner", "phase"): "sed -i s/ready/creating/ /var/lib/rackwright/owners/{key}.json",
 }
 """By sort of thing and property the command that changes this property alone."""
+KEEPS_JSON = "echo >> {key}"
+"""The change of a file in JSON: with text after it, what it says would be unknown as well."""
 LOGIN = (
     "file:/etc/sudoers",
     "file:/etc/sudoers.d/",
@@ -229,6 +231,8 @@ def generated(stack: Stack, others: Seeds) -> Seeds:
                 continue
             for name in claim.want:
                 if command := CHANGES.get((sort, name)):
+                    if name == "content" and key.endswith(".json"):
+                        command = KEEPS_JSON
                     path = f"{declared.name} {claim.thing}.{name}"
                     seeds[declared.source][path] = command.format(key=quote(key))
     return seeds
