@@ -33,8 +33,8 @@ RECORDED = {
         "enrol",
         "host forget",
     ),
-    *("host reidentify", "inventory", "rebuild", "restore", "run stop", "server iterate", "server promote"),
-    *("server rollback", "tier bench", "tier move", "twin reset", "up"),
+    *("host reidentify", "inventory", "rebuild", "registry push", "restore", "run stop", "server iterate"),
+    *("server promote", "server rollback", "tier bench", "tier move", "twin reset", "up"),
 }
 """Commands that write entries."""
 WITHOUT_ENTRIES = {
