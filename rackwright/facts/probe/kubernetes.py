@@ -52,6 +52,33 @@ CONTROLLERS = {"kube-controller-manager", "kube-apiserver", "kueue", "jobset"}
 """Programs that set fields of objects because that is their work."""
 REQUEST_LIMIT = "--request-timeout=20s"
 """Option with the time limit of one request to the API."""
+WAIT_SECONDS = 15
+"""Seconds that failed questions to the API may take together. Without etcd an API keeps each of them waiting."""
+
+
+class Api:
+    """The API as kubectl reaches it. When failed questions have taken WAIT_SECONDS, it is not asked again."""
+
+    def __init__(self) -> None:
+        self.waited = 0.0
+
+    def ask(self, *arguments: str) -> str:
+        """Return what kubectl prints.
+
+        Raises:
+            ReadError: kubectl is not installed or fails, or the API did not answer earlier questions.
+        """
+        if self.waited > WAIT_SECONDS:
+            raise ReadError("the API did not answer an earlier question in time, and was not asked again")
+        began = time.monotonic()
+        try:
+            return run_tool("kubectl", "--kubeconfig", ADMINISTRATOR, REQUEST_LIMIT, *arguments)
+        except ReadError:
+            self.waited += time.monotonic() - began
+            raise
+
+
+API = Api()
 
 
 def node(root: str) -> dict[str, str] | None:
@@ -75,6 +102,7 @@ def cluster(root: str) -> dict[str, Any] | None:
     """Return what the API of a control plane says about the cluster; None on other hosts."""
     if not os.path.exists(root + ADMINISTRATOR):
         return None
+    API.waited = 0.0
     nodes = attempt(lambda: query("get", "nodes")["items"])
     queued = attempt(has_queue)
     unknown = queued if isinstance(queued, dict) else None
@@ -136,8 +164,7 @@ def components() -> dict[str, list[str]]:
 
 def has_queue() -> bool:
     """Return whether the API serves the objects of Kueue."""
-    versions = run_tool("kubectl", "--kubeconfig", ADMINISTRATOR, REQUEST_LIMIT, "api-versions")
-    return any(each.startswith(f"{KUEUE}/") for each in versions.split())
+    return any(each.startswith(f"{KUEUE}/") for each in API.ask("api-versions").split())
 
 
 def queue() -> dict[str, Any]:
@@ -254,9 +281,7 @@ def query(*arguments: str) -> Any:
         ReadError: kubectl is not installed, fails, or prints something else.
     """
     try:
-        return json.loads(
-            run_tool("kubectl", "--kubeconfig", ADMINISTRATOR, REQUEST_LIMIT, "--output=json", *arguments)
-        )
+        return json.loads(API.ask("--output=json", *arguments))
     except ValueError:
         raise ReadError("kubectl prints no JSON") from None
 
