@@ -1,4 +1,4 @@
-"""What a control plane says about its cluster, when the API does not answer."""
+"""The facts of a cluster when the API of its control plane does not answer."""
 
 from pathlib import Path
 

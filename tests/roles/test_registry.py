@@ -165,7 +165,7 @@ def test_without_an_account_nothing_is_answered(running: Servers, tmp_path: Path
         for path in ("/v2/", "/v2/_catalog", f"/v2/{NAME}/tags/list", f"/v2/{NAME}/manifests/{digest}"):
             assert request(running, "GET", path, port=port)[0] == 401
             assert request(running, "GET", path, WRITER, "another password", port)[0] == 401
-            assert request(running, "GET", path, "nobody", "another password", port)[0] == 401
+            assert request(running, "GET", path, "stranger", "another password", port)[0] == 401
     assert not [password for password in PASSWORDS.values() if password in running.log]
 
 
