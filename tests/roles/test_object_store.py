@@ -155,6 +155,7 @@ class Parts:
         """Return *text* with the paths and ports of this test."""
         for port, other in self.ports.items():
             text = re.sub(rf"(?<![0-9]){port}(?![0-9])", str(other), text)
+        text = text.replace("-minFreeSpace=5", "-minFreeSpace=1MiB")  # a full drive of the developer is no error
         return text.replace("/etc/", f"{self.directory}/etc/").replace("/run/object_store", str(self.directory))
 
     def __enter__(self) -> "Parts":
