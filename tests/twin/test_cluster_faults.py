@@ -13,6 +13,8 @@ from tests.twin.conftest import machine
 
 PROGRAMS = {
     "pgrep": '[ -e "$RUNNING/$2" ]',  # pgrep --exact NAME
+    "kubeadm": 'cp "$5" "$RUNNING/$3.config"',  # kubeadm certs renew NAME --config FILE
+    "openssl": '[ ! -e "$RUNNING/expired" ]',
     "sleep": 'for each in "$RUNNING"/*.then; do [ -e "$each" ] && sh "$each"; done; true',
 }
 
@@ -31,10 +33,11 @@ def plane(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def play(script: str, plane: Path, component: str) -> subprocess.CompletedProcess[str]:
+def play(script: str, plane: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATH": f"{plane / 'bin'}:{os.environ['PATH']}", "RUNNING": str(plane / "running")}
     text = script.replace("/etc/kubernetes", str(plane / "kubernetes"))
-    argv = ["sh", "-s", "--", component]
+    text = text.replace("/etc/rackwright/kubernetes", str(plane)).replace("/root", str(plane))
+    argv = ["sh", "-s", "--", *arguments]
     return subprocess.run(argv, input=text, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -70,6 +73,22 @@ def test_names_of_processes_are_at_most_15_characters(plane: Path) -> None:
     (plane / "running/kubelet.then").write_text(f"rm -f {plane / 'running/kube-controller'}")
 
     assert play(cluster_faults._LOSE, plane, "kube-controller-manager").returncode == 0
+
+
+def test_certificates_end_after_seconds_that_only_their_renewal_knows(plane: Path) -> None:
+    config = "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n---\nkind: InitConfiguration\n"
+    (plane / "kubeadm.yaml").write_text(config)
+    (plane / "running/kubelet.then").write_text(f"touch {plane / 'running/expired'}")  # time goes by
+
+    done = play(cluster_faults._SHORTEN, plane, "45", "120")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    short = config.replace("Configuration\n---", "Configuration\ncertificateValidityPeriod: 45s\n---")
+    made = {file.name: file.read_text() for file in (plane / "running").glob("*.config")}
+    names = ("apiserver", "admin.conf", "controller-manager.conf", "scheduler.conf")
+    assert made == {f"{name}.config": short for name in names}
+    assert (plane / "running/expired").exists(), "the certificates are still valid"
+    assert ((plane / "kubeadm.yaml").read_text(), (plane / "short.yaml").exists()) == (config, False)
 
 
 def test_only_components_of_a_control_plane_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
