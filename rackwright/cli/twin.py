@@ -191,49 +191,7 @@ def fault(
     ] = None,
 ) -> None:
     """Cause a fault on a host; return when its effect is visible there."""
-    from rackwright.twin import cluster_faults, drive_faults, faults, host_faults
-    from rackwright.twin.gpu import faults as gpu_faults
+    from rackwright.cli.twin_faults import cause
 
-    twin = _twin(stack)
-    if fault in (Fault.pull, Fault.insert):
-        if argument is None:
-            raise typer.BadParameter(f"{fault.value} needs the serial of a drive", param_hint="SERIAL")
-        (faults.pull if fault is Fault.pull else faults.insert)(twin, host, argument)
-    elif fault is Fault.mtu:
-        if argument is not None and not argument.isdecimal():
-            raise typer.BadParameter(f"mtu takes a number of bytes, and not {argument}", param_hint="BYTES")
-        faults.limit_packet_size(twin, host, None if argument is None else int(argument))
-    elif fault.value.startswith("drive-"):
-        if argument is None:
-            raise typer.BadParameter(f"{fault.value} needs the serial of a drive", param_hint="SERIAL")
-        drive_faults.inject(twin, host, argument, fault.value.removeprefix("drive-"))
-    elif fault in (Fault.disk_full, Fault.disk_free):
-        if argument is None:
-            raise typer.BadParameter(f"{fault.value} needs a path where something is mounted", param_hint="PATH")
-        (host_faults.fill if fault is Fault.disk_full else host_faults.free)(twin, host, argument)
-    elif fault is Fault.clock:
-        if argument is not None and not argument.removeprefix("-").isdecimal():
-            raise typer.BadParameter(f"clock takes a number of seconds, and not {argument}", param_hint="SECONDS")
-        host_faults.skew(twin, host, int(argument or 0))
-    elif fault in (Fault.component_lost, Fault.component_back):
-        if argument is None:
-            names = " or ".join(cluster_faults.COMPONENTS)
-            raise typer.BadParameter(f"{fault.value} needs a component: {names}", param_hint="COMPONENT")
-        lost = fault is Fault.component_lost
-        (cluster_faults.lose_component if lost else cluster_faults.return_component)(twin, host, argument)
-    elif fault is Fault.certificates:
-        if argument is None or not argument.isdecimal() or not int(argument):
-            problem = "certificates takes the number of seconds for which they are still valid, at least 1"
-            raise typer.BadParameter(problem, param_hint="SECONDS")
-        cluster_faults.shorten_certificates(twin, host, int(argument))
-    elif fault.value.startswith("gpu-"):
-        if argument is None or not argument.isdecimal():
-            raise typer.BadParameter(f"{fault.value} needs the number of a GPU", param_hint="GPU")
-        gpu_faults.inject(twin, host, int(argument), fault.value.removeprefix("gpu-"))
-    elif fault is Fault.power_off:
-        faults.power_off(twin, host)
-    elif fault is Fault.power_on:
-        faults.power_on(twin, host, project.notify)
-    else:
-        faults.hard_reset(twin, host, project.notify)
+    cause(_twin(stack), host, fault.value, argument)
     project.notify(f"{host}: {fault.value}{f' {argument}' if argument else ''} done")

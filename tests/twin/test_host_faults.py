@@ -2,14 +2,17 @@
 
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from rackwright.cli import twin as commands
+from rackwright.cli import twin_faults
 from rackwright.errors import DeclarationError, StepFailed
-from rackwright.twin import Twin, cluster_faults, drive_faults, host_faults
+from rackwright.twin import Twin, host_faults
 from tests.twin.conftest import container, machine
 
 ON_A_SMALL_DISK = """\
@@ -98,7 +101,13 @@ def test_a_disk_needs_an_absolute_mount_point(tmp_path: Path, path: str, monkeyp
         (("component-lost", "alpha", "etcd"), ("lose_component", "alpha", "etcd")),
         (("component-back", "alpha", "etcd"), ("return_component", "alpha", "etcd")),
         (("certificates", "alpha", "30"), ("shorten_certificates", "alpha", 30)),
+        (("pull", "alpha", "S1"), ("pull", "alpha", "S1")),
+        (("mtu", "alpha", "1400"), ("limit_packet_size", "alpha", 1400)),
+        (("mtu", "alpha"), ("limit_packet_size", "alpha", None)),
+        (("gpu-hot", "alpha", "1"), ("inject", "alpha", 1, "hot")),
         (("component-lost", "alpha"), "needs a component: etcd or"),
+        (("gpu-hot", "alpha", "first"), "needs the number of a GPU, and not first"),
+        (("power-off", "alpha", "now"), "takes no argument, and not now"),
         (("certificates", "alpha"), "at least 1"),
         (("certificates", "alpha", "0"), "at least 1"),
         (("drive-slow", "alpha"), "needs the serial of a drive"),
@@ -110,11 +119,14 @@ def test_the_command_calls_the_function_of_each_fault(
     argv: tuple[str, ...], done: tuple[object, ...] | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[object, ...]] = []
+
+    def record(function: Any, twin: None, *arguments: object) -> None:
+        called = getattr(function, "func", function)
+        calls.append((called.__name__, *arguments, *getattr(function, "keywords", {}).values()))
+
+    recorded = {name: (of, partial(record, function)) for name, (of, function) in twin_faults.FAULTS.items()}
+    monkeypatch.setattr(twin_faults, "FAULTS", recorded)
     monkeypatch.setattr(commands, "_twin", lambda name: None)
-    for module in (cluster_faults, drive_faults, host_faults):
-        for name in ("inject", "fill", "free", "skew", "lose_component", "return_component", "shorten_certificates"):
-            if hasattr(module, name):
-                monkeypatch.setattr(module, name, lambda twin, *rest, name=name: calls.append((name, *rest)))
 
     result = CliRunner().invoke(commands.app, ["fault", "lab", *argv])
 
@@ -123,7 +135,5 @@ def test_the_command_calls_the_function_of_each_fault(
     assert not isinstance(done, str) or done in " ".join(result.output.replace("│", " ").split())
 
 
-def test_the_command_has_each_fault_of_a_drive() -> None:
-    assert {f"drive-{fault}" for fault in drive_faults.FAULTS} == {
-        fault for fault in commands.Fault if fault.startswith("drive-")
-    }
+def test_each_fault_of_the_command_is_in_the_table() -> None:
+    assert twin_faults.FAULTS.keys() == {fault.value for fault in commands.Fault}
