@@ -113,6 +113,7 @@ def test_a_host_of_disks_has_no_names_and_no_gateway():
     [
         ({"accounts": ACCOUNTS[1:]}, "got no account with admin"),
         ({"accounts": [ACCOUNTS[0], ACCOUNTS[0]]}, "got the account rackwright more than once"),
+        ({"accounts": [{**ACCOUNTS[0], "name": "rackwright\n"}]}, 'got the account "rackwright\\n"'),
         ({"accounts": [{**ACCOUNTS[0], "key": "in clear text"}]}, "got the key of rackwright in plain text"),
         ({"certificate": ""}, "got no certificate, or none of its authority"),
         ({"key": ""}, "got no key"),
