@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -138,4 +138,10 @@ def store_lab(
         lab.rackwright("lock", "--fetch", lab.stack, status=0)
         log("making the store")
         lab.up()
-        yield lab
+        try:
+            yield lab
+        except BaseException:
+            with suppress(Exception):  # the line's own error says more
+                log("what the parts of the store have logged last")
+                lab.ssh(GATEWAY, "journalctl --unit 'object-store-*' --lines 60 --no-pager", status=None)
+            raise
