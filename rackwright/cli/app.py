@@ -1,8 +1,6 @@
 """The application: all commands and their options."""
 
 import json
-import subprocess
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +30,7 @@ from rackwright.cli import (
     server,
     tier,
     tier_bench,
+    toolchain,
     twin,
     upgrade,
 )
@@ -70,6 +69,7 @@ app.add_typer(explain.app)
 app.add_typer(init.app)
 app.add_typer(lineage.app)
 app.add_typer(rebuild.app)
+app.add_typer(toolchain.app)
 app.add_typer(upgrade.app)
 
 
@@ -81,106 +81,6 @@ def _version(
         commit = locations.commit()
         terminal.show(f"rackwright {__version__} ({commit})" if commit else f"rackwright {__version__}")
         raise typer.Exit
-
-
-class Tools(StrEnum):
-    pulumi = "pulumi"
-    workloads = "workloads"
-    serving = "serving"
-    vllm = "vllm"
-    evaluation = "evaluation"
-    tracking = "tracking"
-    kubernetes = "kubernetes"
-    kubernetes_previous = "kubernetes-previous"
-    kubernetes_queue = "kubernetes-queue"
-    kubernetes_conformance = "kubernetes-conformance"
-    pulumi_kubernetes = "pulumi-kubernetes"
-    registry = "registry"
-    system = "system"
-
-
-@app.command("toolchain", rich_help_panel=SET_UP)
-def show_toolchain(
-    tools: Annotated[
-        Tools,
-        typer.Argument(
-            help="pulumi, the environment of the workloads, of serving alone, of vLLM on CPUs, of the evaluation "
-            "or of the tracking server, the packages of a Kubernetes cluster, its conformance tests, the plugin of "
-            "pulumi-kubernetes, the package of role registry, or packages of this system that rackwright needs."
-        ),
-    ] = Tools.pulumi,
-) -> None:
-    """Find or install pulumi with its Python language host, or an environment, and print its path.
-
-    With `system`, install missing packages of this system by apt-get, as root or by sudo; status 2 without either.
-    With `kubernetes`, build its programs from Go modules, for racks without its vendor's repository: it takes 11
-    minutes on two cores, 9 GB of temporary files, and 1 GB that stays. `lock --fetch` takes the packages from there.
-    With `kubernetes-previous`, build the minor version before as well, for clusters that are upgraded later.
-    With `kubernetes-queue`, build Kueue and JobSet as well, for clusters with `queue: true`.
-    With `kubernetes-conformance`, build Kubernetes' own conformance tests, and the images of their pods.
-    With `pulumi-kubernetes`, build its plugin: five minutes of one processor.
-    With `registry`, build the registry of images of role registry, which `lock --fetch` takes from there.
-    """
-    from rackwright import toolchain
-    from rackwright.toolchain import workloads
-
-    if tools is Tools.system:
-        script = Path(toolchain.__file__).with_name("system.sh")
-        raise typer.Exit(subprocess.run(["/bin/sh", str(script)]).returncode)
-    if tools is Tools.workloads:
-        environment = workloads.ensure(project.notify)
-        if environment.without_horovod:
-            project.notify(f"{environment.without_horovod}; torchrun takes its place")
-        terminal.show(project.workloads_python(tools.value, environment.python))
-        return
-    if tools in (Tools.kubernetes, Tools.kubernetes_previous, Tools.kubernetes_queue):
-        _show_kubernetes(tools)
-        return
-    if tools is Tools.kubernetes_conformance:
-        from rackwright.toolchain import conformance
-
-        directory = conformance.ensure(project.notify)
-        terminal.show(f"conformance tests of Kubernetes: {directory / conformance.PROGRAM}")
-        terminal.show(f"images of their pods: {directory / conformance.ARCHIVE}")
-        return
-    if tools is Tools.pulumi_kubernetes:
-        from rackwright.toolchain import pulumi_kubernetes
-
-        plugin = pulumi_kubernetes.ensure(project.notify)
-        terminal.show(f"plugin of pulumi-kubernetes {pulumi_kubernetes.VERSION} in {plugin}")
-        return
-    if tools is Tools.registry:
-        registry.show_package()
-        return
-    if tools is not Tools.pulumi:
-        ensure = {
-            Tools.serving: workloads.serving,
-            Tools.vllm: workloads.vllm,
-            Tools.evaluation: workloads.evaluation,
-            Tools.tracking: workloads.tracking,
-        }
-        terminal.show(project.workloads_python(tools.value, ensure[tools](project.notify).python))
-        return
-    installation = toolchain.ensure(project.notify)
-    terminal.show(f"pulumi {installation.version} ({installation.origin}) in {installation.directory}")
-
-
-def _show_kubernetes(tools: Tools) -> None:
-    from rackwright.lock import store
-    from rackwright.toolchain import kubernetes_queue
-    from rackwright.toolchain.apt import SUITES
-    from rackwright.toolchain.kubernetes import pins, programs
-
-    text, ensure = {
-        Tools.kubernetes: (f"Kubernetes {pins.KUBERNETES}", programs.ensure),
-        Tools.kubernetes_previous: (f"Kubernetes {pins.PREVIOUS}", programs.ensure_previous),
-        Tools.kubernetes_queue: (f"Kueue {kubernetes_queue.KUEUE}", kubernetes_queue.ensure),
-    }[tools]
-    directory = ensure(project.notify)
-    packages = sorted(directory.glob("*.deb"))
-    for system in SUITES:
-        store.add(packages, system)
-    terminal.show(f"{text} in {directory}: {len(packages)} packages for {', '.join(SUITES)}")
 
 
 @app.command(rich_help_panel=SET_UP)
@@ -201,18 +101,6 @@ def doctor(as_json: AsJson = False) -> None:
             if check.help:
                 terminal.show(f"{'':<8}   help: {check.help}")
     raise typer.Exit(any(check.state == "missing" for check in found))
-
-
-@app.command(rich_help_panel=SET_UP)
-def env() -> None:
-    """Print the environment variables for pulumi; use: eval "$(rackwright env)"."""
-    import os
-
-    from rackwright import toolchain
-
-    root = project.directory()
-    toolchain.prepare(root)
-    terminal.show(toolchain.exports(toolchain.environment(root, toolchain.ensure(project.notify), os.environ)), end="")
 
 
 @app.command(rich_help_panel=DECLARE)

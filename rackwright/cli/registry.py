@@ -77,18 +77,6 @@ def push(
     terminal.show(pushed.reference)
 
 
-def show_package() -> None:
-    """Build the package of role registry if it is not built, and print its path."""
-    from rackwright.lock import store
-    from rackwright.toolchain import registry
-    from rackwright.toolchain.apt import SUITES
-
-    package = registry.ensure(project.notify)
-    for system in SUITES:
-        store.add([package], system)
-    terminal.show(f"distribution {registry.VERSION} in {package}, for {', '.join(SUITES)}")
-
-
 def _password(stack: "Stack", registry: "Registry", account: str, file: Path | None) -> str:
     """Return the password of *account* from *file*, the environment or the secrets of *stack*.
 
