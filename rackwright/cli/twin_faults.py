@@ -1,4 +1,4 @@
-"""What `rackwright twin fault` does for each fault: which argument it takes, and which function causes it."""
+"""The faults of `rackwright twin fault`: the argument that each takes, and the function that causes it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Argument:
 
     metavar: str
     expected: str
-    """What the fault needs or takes, for the message of an error."""
+    """The need of the fault, for the message of an error: it completes a sentence that begins with the fault's name."""
     read: Callable[[str], Any] = str
     """Returns the value of the text, or raises ValueError."""
     default: Any = ...
