@@ -1,5 +1,6 @@
-"""Access to the API of a cluster: a certificate for an hour, through the SSH connection of the control plane."""
+"""Access to the API of a cluster: by a certificate for an hour through SSH to the control plane, or by its token."""
 
+import base64
 import contextlib
 import getpass
 import socket
@@ -13,6 +14,7 @@ from rackwright.errors import Diagnostic, HostUnreachable, StepFailed
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.tunnel import Tunnel
 from rackwright.schema.cluster import API_PORT
+from rackwright.schema.cluster_api import ClusterApi
 
 GROUP = "kubeadm:cluster-admins"
 """Group of the certificate. kubeadm binds it to the role cluster-admin; who removes the binding ends such access."""
@@ -56,12 +58,41 @@ def access(hosts: Hosts, control_plane: str) -> Iterator[Path]:
         raise StepFailed(Diagnostic(control_plane, problem, help=help))
     with (
         Tunnel(lambda: connection.forward("127.0.0.1", API_PORT)) as tunnel,
-        tempfile.TemporaryDirectory(prefix="rackwright-") as directory,
+        _private_file(kubeconfig(result.stdout.decode(), tunnel.port)) as path,
     ):
+        yield path
+
+
+@contextlib.contextmanager
+def access_by_token(name: str, api: ClusterApi, token: str) -> Iterator[Path]:
+    """Yield the path of a kubeconfig with the token of the cluster *name*, which only this user can read."""
+    with _private_file(token_kubeconfig(name, api, token)) as path:
+        yield path
+
+
+@contextlib.contextmanager
+def _private_file(text: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="rackwright-") as directory:
         path = Path(directory, "kubeconfig")
         path.touch(mode=0o600)
-        path.write_text(kubeconfig(result.stdout.decode(), tunnel.port))
+        path.write_text(text)
         yield path
+
+
+def token_kubeconfig(name: str, api: ClusterApi, token: str) -> str:
+    """Return a kubeconfig for the cluster *name* with its authority and *token*."""
+    cluster = {"server": api.url}
+    if api.ca:
+        cluster["certificate-authority-data"] = base64.b64encode(api.ca.encode()).decode()
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": cluster}],
+        "users": [{"name": "rackwright", "user": {"token": token}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": "rackwright"}}],
+        "current-context": name,
+    }
+    return yaml.safe_dump(content)
 
 
 def client_name() -> str:

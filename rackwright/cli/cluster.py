@@ -1,8 +1,11 @@
 """The command for the clusters of a stack."""
 
+import contextlib
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +16,7 @@ from rackwright.errors import ChangeRefused, Diagnostic
 
 if TYPE_CHECKING:
     from rackwright.schema.fleet import Fleet
+    from rackwright.stack import Stack
 
 app = typer.Typer(no_args_is_help=True, help="The clusters of Kubernetes of a stack.")
 
@@ -28,31 +32,24 @@ def execute(
     """Run a command that reaches the API of a cluster: kubectl, helm, or pulumi for a program with pulumi-kubernetes.
 
     The command gets a certificate of an administrator for an hour in KUBECONFIG. The API is reached through SSH to the
-    first control plane that answers. Both end with the command.
+    first control plane that answers. Both end with the command. For a cluster with `api`, KUBECONFIG has its URL and
+    token instead, in a file that only this user can read, until the command ends.
 
     Exit status: that of the command.
     """
-    from rackwright.access.cluster import access, first_reachable
     from rackwright.cli import recording
-    from rackwright.hosts.pool import Hosts
     from rackwright.toolchain import pulumi_kubernetes
     from rackwright.toolchain.kubernetes import programs
 
     loaded = project.stack(stack)
-    planes = _control_planes(loaded.fleet, cluster, str(loaded.fleet_file))
-    hosts = Hosts(loaded.endpoints, loaded.salt)
-    try:
-        plane = first_reachable(hosts, planes)
-    except BaseException:
-        hosts.close()
-        raise
+    name = _name(loaded.fleet, cluster, str(loaded.fleet_file))
     built = filter(None, (programs.found_programs(), pulumi_kubernetes.built_directory()))
     path = os.pathsep.join(filter(None, (os.environ.get("PATH"), *map(str, built))))
-    # the program alone: what follows it may have a secret
-    planned = [recording.change(command[0], "run with access to the API", plane)]
-    entry = recording.record("cluster exec", loaded, [plane], {"program": command[0]}, planned)
-    try:
-        with entry as operation, access(hosts, plane) as kubeconfig:
+    with _api_access(loaded, name) as (source, access):
+        # the program alone: what follows it may have a secret
+        planned = [recording.change(command[0], "run with access to the API", source)]
+        entry = recording.record("cluster exec", loaded, [source], {"program": command[0]}, planned)
+        with entry as operation, access as kubeconfig:
             environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": path}
             signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the command, in which a handler does not stay
             try:
@@ -61,13 +58,37 @@ def execute(
                 problem, help = f"there is no program {command[0]} on this computer", "Install it, or correct the name"
                 raise ChangeRefused(Diagnostic("COMMAND", problem, help=help)) from None
             operation.exit_status, operation.outcome = status, "failed" if status else "done"
-    finally:
-        hosts.close()
     raise typer.Exit(status if status >= 0 else 128 - status)
 
 
-def _control_planes(fleet: "Fleet", name: str | None, where: str) -> tuple[str, ...]:
-    """Return the hosts with the control plane of the cluster *name*, or of the only one.
+@contextlib.contextmanager
+def _api_access(stack: "Stack", name: str) -> Iterator[tuple[str, contextlib.AbstractContextManager[Path]]]:
+    """Yield the host or endpoint through which a command reaches the cluster *name*, and the access to it.
+
+    Raises:
+        ChangeRefused: A virtual rack has no part in the cluster.
+        EndpointUnreachable: The token of the cluster is unknown.
+        HostUnreachable: No control plane answers.
+    """
+    from rackwright.access.cluster import access, access_by_token, first_reachable
+    from rackwright.endpoints.kubernetes import token_of
+
+    cluster = stack.fleet.clusters[name]
+    if cluster.api is None:
+        with project.connect_hosts(stack) as hosts:
+            plane = first_reachable(hosts, cluster.control_planes)
+            yield plane, access(hosts, plane)
+        return
+    if name not in stack.cluster_apis:
+        help = "Run the command with the stack of the rack"
+        raise ChangeRefused(
+            Diagnostic(f"clusters.{name}", f"the twin {stack.twin} has no part in this cluster of others", help=help)
+        )
+    yield f"kubernetes:{name}", access_by_token(name, cluster.api, token_of(project.secrets(stack), name))
+
+
+def _name(fleet: "Fleet", name: str | None, where: str) -> str:
+    """Return *name* of a cluster, or that of the only one.
 
     Raises:
         ChangeRefused: the fleet has no such cluster, or several of them and *name* is None.
@@ -76,8 +97,8 @@ def _control_planes(fleet: "Fleet", name: str | None, where: str) -> tuple[str, 
 
     names = ", ".join(fleet.clusters) or "none"
     if name is None and len(fleet.clusters) == 1:
-        [cluster] = fleet.clusters.values()
-        return cluster.control_planes
+        [only] = fleet.clusters
+        return only
     if name is None:
         help = "Write --cluster NAME" if fleet.clusters else "Declare one under clusters"
         raise ChangeRefused(
@@ -87,4 +108,4 @@ def _control_planes(fleet: "Fleet", name: str | None, where: str) -> tuple[str, 
         raise ChangeRefused(
             Diagnostic("--cluster", f"got {name!r}", f"clusters: {names}", hint(name, fleet.clusters, "Declare it"))
         )
-    return fleet.clusters[name].control_planes
+    return name

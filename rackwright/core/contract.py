@@ -16,7 +16,7 @@ Scope = Literal["host", "kernel", "hardware"]
 Severity = Literal["error", "warning", "notice"]
 
 
-EndpointProtocol = Literal["s3"]
+EndpointProtocol = Literal["s3", "kubernetes"]
 """The protocols of endpoints; rackwright/endpoints/protocols.py has the reader of each."""
 
 
@@ -311,6 +311,11 @@ class Spec(SpecPart):
     def facts_source(self) -> Source:
         """The host or endpoint that gives the facts and takes the steps."""
         raise NotImplementedError
+
+    @property
+    def is_only_compared(self) -> bool:
+        """Whether the resource belongs to others, so that its removal changes nothing and needs no source."""
+        return False
 
 
 class Resource(Spec):

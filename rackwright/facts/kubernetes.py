@@ -122,7 +122,7 @@ class QueueFacts(View):
 
 
 class ClusterFacts(View):
-    """A cluster, as the API of its control plane describes it."""
+    """A cluster, as its API describes it: on a control plane, or by its URL."""
 
     version = Fact(str, "Version of the API server, such as ``v1.37.2``.")
 
@@ -133,8 +133,24 @@ class ClusterFacts(View):
 
     @property
     def objects(self) -> Mapping[str, Any]:
-        """The contents of the objects that give teams rights and limits, by name: ``vision/Role/viewer``."""
+        """The contents of the objects that give teams rights and limits, by name: ``vision/Role/viewer``.
+
+        A kind that could not be listed has an unknown value under its name, such as ``Role``.
+        """
         return self.table("objects")
+
+    def object(self, name: str) -> Any:
+        """Return the content of an object; None if there is none. Raises UnknownFact if its kind was not listed."""
+        content = self.find("objects", name)
+        if content is None:
+            self.find("objects", name.split("/")[-2])  # a kind that was not listed has its reason under its own name
+        return content
+
+    def require_all_objects(self) -> None:
+        """Return if each kind of objects was listed, or raise UnknownFact."""
+        for name in self.objects:
+            if "/" not in name:
+                self.find("objects", name)
 
     def addon_version(self, name: str) -> str | None:
         """Return the version of an addon of kubeadm, such as kube-proxy; None if the cluster has none of that name."""
@@ -181,7 +197,7 @@ class HostKubernetes(View):
 
     @property
     def cluster(self) -> ClusterFacts | None:
-        """The cluster whose control plane the host is; None on other hosts."""
+        """The cluster whose control plane the host is, or whose API was read by its URL; None on other hosts."""
         raw = self.read("kubernetes_cluster")
         return None if raw is None else ClusterFacts(raw, "kubernetes_cluster")
 

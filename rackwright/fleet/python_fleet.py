@@ -17,6 +17,7 @@ from rackwright.fleet.roles import problems as role_problems
 from rackwright.fleet.source import format_keys
 from rackwright.schema.base import models
 from rackwright.schema.cluster import problems as cluster_problems
+from rackwright.schema.cluster_api import TOKEN_SHORTEST
 from rackwright.schema.fleet import Fleet, problems
 from rackwright.schema.object_store import SECRET_KEY_SHORTEST
 from rackwright.schema.object_store import problems as store_problems
@@ -56,7 +57,14 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
         for name, host in fleet.hosts.items()
         for problem in role_problems(host, roles, check_secret)
     ]
-    wrong += [(("clusters",), problem) for problem in cluster_problems(fleet.clusters, fleet.hosts)]
+    wrong += [
+        (("clusters",), problem) for problem in cluster_problems(fleet.clusters, fleet.hosts, fleet.object_stores)
+    ]
+    wrong += [
+        (("clusters", name, "api", "token"), missing)
+        for name, cluster in fleet.clusters.items()
+        if cluster.api and (missing := check_secret(cluster.api.secret, TOKEN_SHORTEST))
+    ]
     wrong += [((), problem) for problem in store_problems(fleet.object_stores, fleet.buckets, fleet.hosts)]
     wrong += [((), problem) for problem in placement_problems(fleet.placement, fleet.buckets, fleet.hosts)]
     wrong += [

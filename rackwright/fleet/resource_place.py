@@ -75,13 +75,17 @@ def _resource_keys(kind: str, host: str, name: str) -> Keys:
 
 
 def _cluster_keys(layers: Layers, host: str) -> Keys:
-    """Return the keys of the cluster that *host* is a member of; those of the host if there is none."""
+    """Return the keys of the cluster that *host* is a member of; those of the host if there is none.
+
+    A resource of a cluster with `api` begins with the name of the cluster.
+    """
     clusters: Any = layers.source.data.get("clusters")
     for name, cluster in clusters.items() if isinstance(clusters, dict) else ():
         if not isinstance(cluster, dict):
             continue
         further, nodes = cluster.get("further_control_planes") or (), cluster.get("nodes") or ()
-        if cluster.get("control_plane") == host or host in further or host in nodes:
+        of_api = name == host and "api" in cluster
+        if of_api or cluster.get("control_plane") == host or host in further or host in nodes:
             return ("clusters", name)
     return ("hosts", host)
 

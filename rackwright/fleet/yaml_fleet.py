@@ -19,6 +19,7 @@ from rackwright.schema.allow import Allow
 from rackwright.schema.base import Many
 from rackwright.schema.cluster import Cluster
 from rackwright.schema.cluster import problems as cluster_problems
+from rackwright.schema.cluster_api import TOKEN_SHORTEST
 from rackwright.schema.fleet import Fleet, problems
 from rackwright.schema.health import Health
 from rackwright.schema.host import Address, Drive, Host, HostName, Identity, Name, Os
@@ -108,10 +109,13 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
             findings.add_below(problem, ("hosts", name))
     common = _common(layers.source.data)
     if common is not None:
-        for problem in cluster_problems(common.clusters, hosts):
+        for problem in cluster_problems(common.clusters, hosts, common.object_stores):
             findings.add_below(problem, ("clusters",))
         for problem in store_problems(common.object_stores, common.buckets, hosts):
             findings.add_below(problem, ())
+        for name, cluster in common.clusters.items():
+            if cluster.api and (wrong := check_secret(cluster.api.secret, TOKEN_SHORTEST)):
+                findings.add_below(wrong, ("clusters", name, "api", "token"))
         for problem in placement_problems(common.placement, common.buckets, hosts):
             findings.add_below(problem, ())
         for name, store in common.object_stores.items():

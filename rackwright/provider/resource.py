@@ -235,6 +235,10 @@ class Resources:
             with self._record("delete", subject):
                 operation.info("the program still declares it: only its old entry leaves the state")
             return
+        if subject.spec.is_only_compared:
+            with self._record("delete", subject):
+                operation.info("it is only compared: its entry leaves the state, and nothing else changes")
+            return
         self._refuse_in_maintenance(urn, inputs)
         source = subject.spec.facts_source
         try:

@@ -1,12 +1,13 @@
-"""Clusters of Kubernetes over hosts of a fleet."""
+"""Clusters of Kubernetes over hosts of a fleet, and clusters of others."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from rackwright.schema.base import Many, Schema
+from rackwright.schema.cluster_api import ClusterApi
 from rackwright.schema.host import Host, HostName, Name
 from rackwright.schema.problem import Problem, excerpt, hint
 from rackwright.schema.units import Size
@@ -29,15 +30,27 @@ _DOMAIN = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/"
 OF_KUBERNETES = re.compile(r"([a-z0-9.-]*\.)?(kubernetes|k8s)\.io/")
 """Beginning of names of labels and taints that Kubernetes itself gives nodes."""
 _SOURCE = 'Kubernetes, "Labels and Selectors"'
+NODE_ROLE_TAINT = "node-role.kubernetes.io/"
+"""Beginning of names of taints that distributions of Kubernetes and people give nodes, by their work."""
+_NODE_NAME = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
+_NODE_NAME_MAX = 253
 
 
 def _key(text: str) -> str:
+    if OF_KUBERNETES.match(_qualified(text)):
+        expected = "names below kubernetes.io and k8s.io belong to Kubernetes itself"
+        raise Problem(f"got {excerpt(text)}", expected, "Take a name of your own domain, or one without a domain")
+    return text
+
+
+def _taint_key(text: str) -> str:
+    return _qualified(text) if text.startswith(NODE_ROLE_TAINT) else _key(text)
+
+
+def _qualified(text: str) -> str:
     if not re.fullmatch(f"({_DOMAIN})?{_NAME}", text):
         expected = "it has letters, digits and . _ - between them, 63 at most, and may have a domain before a slash"
         raise Problem(f"got {excerpt(text)}", expected, "Write it like rack, or example.com/rack", source=_SOURCE)
-    if OF_KUBERNETES.match(text):
-        expected = "names below kubernetes.io and k8s.io belong to Kubernetes itself"
-        raise Problem(f"got {excerpt(text)}", expected, "Take a name of your own domain, or one without a domain")
     return text
 
 
@@ -48,14 +61,24 @@ def _value(text: str) -> str:
     return text
 
 
+def _node_name(text: str) -> str:
+    if not re.fullmatch(_NODE_NAME, text) or len(text) > _NODE_NAME_MAX:
+        expected = f"the name of a node has small letters, digits and - . between them, {_NODE_NAME_MAX} at most"
+        raise Problem(f"got {excerpt(text)}", expected, "Copy it from `kubectl get nodes`")
+    return text
+
+
 Key = Annotated[str, AfterValidator(_key)]
+TaintKey = Annotated[str, AfterValidator(_taint_key)]
+NodeName = Annotated[str, AfterValidator(_node_name)]
+Version = Annotated[str, Field(pattern=r"^1\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?$")]
 Value = Annotated[str, AfterValidator(_value)]
 
 
 class Taint(Schema):
     """A mark of a node that keeps pods away which do not tolerate it."""
 
-    key: Key
+    key: TaintKey
     """Name of the taint."""
     value: Value = ""
     """Value of the taint."""
@@ -69,12 +92,14 @@ class Taint(Schema):
 
 
 class ClusterNode(Schema):
-    """A host that runs pods of a cluster."""
+    """A node of a cluster: a host that runs pods. With `api` it may be a machine outside of this fleet."""
 
     labels: dict[Key, Value] = Field(default_factory=dict)
     """Labels of the node; those that Kubernetes itself sets are not named here."""
     taints: Many[Taint] = ()
     """Taints of the node; those that Kubernetes itself sets are not named here."""
+    version: Version | None = None
+    """Version of its kubelet, if a provided cluster has another one there than `version`."""
 
 
 def _team_name(name: str) -> str:
@@ -123,16 +148,18 @@ class Team(Schema):
 class Cluster(Schema):
     """A cluster of Kubernetes, whose hosts have the role kubernetes_node, or one that others made."""
 
-    control_plane: HostName
-    """Host with the role kubernetes_control_plane, which makes the cluster."""
+    control_plane: HostName | None = None
+    """Host with the role kubernetes_control_plane, which makes the cluster. Required unless `api` is there."""
+    api: ClusterApi | None = None
+    """API of a provided cluster whose control plane is no host of this fleet, instead of `control_plane`."""
     further_control_planes: Many[HostName] = ()
     """Further hosts with the role kubernetes_control_plane, two or four, each of which has a member of etcd too."""
     provided: bool = False
-    """Whether others made the cluster by kubeadm, and change it. rackwright only compares it."""
-    version: Annotated[str, Field(pattern=r"^1\.\d+\.\d+$")] | None = None
+    """Whether others made the cluster, and change it. rackwright only compares it."""
+    version: Version | None = None
     """Version of a provided cluster, such as 1.37.2; other clusters have the version of their roles."""
-    nodes: dict[HostName, ClusterNode] = Field(default_factory=dict)
-    """Hosts that run pods, by name. Control planes run none."""
+    nodes: dict[NodeName, ClusterNode] = Field(default_factory=dict)
+    """Hosts that run pods, by name; `control_plane` runs none and is not among them. With `api`, all nodes."""
     teams: dict[TeamName, Team] = Field(default_factory=dict)
     """Teams by the names of their namespaces."""
     queue: bool = False
@@ -140,24 +167,28 @@ class Cluster(Schema):
 
     @property
     def control_planes(self) -> tuple[str, ...]:
-        """The names of all hosts of the control plane, first the one that makes the cluster."""
-        return (self.control_plane, *self.further_control_planes)
+        """The names of all hosts of the control plane, first the one that makes the cluster; none with `api`."""
+        first = () if self.control_plane is None else (self.control_plane,)
+        return (*first, *self.further_control_planes)
 
     @property
     def members(self) -> tuple[str, ...]:
-        """The names of all hosts, the control planes first."""
+        """The names of all nodes, the control planes first."""
         return (*self.control_planes, *self.nodes)
 
 
-def problems(clusters: Mapping[Name, Cluster], hosts: Mapping[str, Host]) -> Iterator[Problem]:
-    """Yield the problems of *clusters* on *hosts*; paths are relative to the clusters."""
+def problems(
+    clusters: Mapping[Name, Cluster], hosts: Mapping[str, Host], stores: Iterable[str] = ()
+) -> Iterator[Problem]:
+    """Yield the problems of *clusters* on *hosts*, beside object *stores*; paths are relative to the clusters."""
     first: dict[str, str] = {}
     for name, cluster in clusters.items():
+        yield from (problem.below(name) for problem in _api_problems(name, cluster, (*hosts, *stores)))
         yield from (problem.below(name) for problem in _member_problems(cluster, hosts))
         yield from (problem.below(name) for problem in _slice_problems(cluster.teams))
         yield from (problem.below(name) for problem in _queue_problems(cluster))
         for member in cluster.members:
-            if first.setdefault(member, name) != name:
+            if member in hosts and first.setdefault(member, name) != name:
                 place = _place(cluster, member)
                 problem = Problem(
                     f"got {member}",
@@ -200,13 +231,35 @@ def _queue_problems(cluster: Cluster) -> Iterator[Problem]:
             yield Problem("got borrows without a queue", expected, help, ("teams", name, "borrows"))
 
 
+def _api_problems(name: str, cluster: Cluster, names: Container[str]) -> Iterator[Problem]:
+    """Yield the problems of the place of the API: a host with the control plane, or a URL of a provided cluster."""
+    if cluster.api is None:
+        if cluster.control_plane is None:
+            expected = "a host with the control plane, or the API of a cluster that others made"
+            yield Problem("got no control_plane and no api", expected, "Write control_plane: HOST, or api")
+        return
+    place = ("api",)
+    if cluster.control_planes:
+        expected = "one of both: api is for clusters whose control plane is no host of the fleet"
+        yield Problem("got api and a control plane", expected, "Remove api, or the hosts of the control plane", place)
+    if not cluster.provided:
+        expected = "rackwright makes clusters on hosts of the fleet, and only compares those with api"
+        yield Problem("got api without provided: true", expected, "Write provided: true, or control_plane", place)
+    if name in names:
+        expected = "a cluster with api has another name than each host and each object store"
+        yield Problem(
+            f"got the cluster {name}", expected, "Give it another name", note="resources begin with that name"
+        )
+
+
 def _member_problems(cluster: Cluster, hosts: Mapping[str, Host]) -> Iterator[Problem]:
     roles = () if cluster.provided else (CONTROL_PLANE_ROLE, NODE_ROLE)
     if cluster.provided != (cluster.version is not None):
         expected = "a provided cluster has a version, and any other one that of its roles"
         help = "Write the version of its API, like 1.37.2" if cluster.provided else "Remove it"
         yield Problem(f"got {'none' if cluster.provided else cluster.version}", expected, help, ("version",))
-    yield from _host_problems(cluster.control_plane, roles, hosts, ("control_plane",))
+    if cluster.control_plane is not None:
+        yield from _host_problems(cluster.control_plane, roles, hosts, ("control_plane",))
     for number, plane in enumerate(cluster.further_control_planes):
         place = ("further_control_planes", number)
         if plane in cluster.control_planes[: number + 1]:
@@ -215,11 +268,14 @@ def _member_problems(cluster: Cluster, hosts: Mapping[str, Host]) -> Iterator[Pr
             yield from _host_problems(plane, roles, hosts, place)
     if cluster.further_control_planes and not cluster.provided:
         yield from _plane_problems(cluster, hosts)
-    for node in cluster.nodes:
+    for node, declared in cluster.nodes.items():
+        if declared.version is not None and not cluster.provided:
+            expected = "nodes of a provided cluster have a version, and any other one that of its role"
+            yield Problem(f"got {declared.version}", expected, "Remove it", ("nodes", node, "version"))
         if node in cluster.control_planes:
             expected = "the control plane is a node of its cluster without being named here"
             yield Problem(f"got {node}", expected, "Remove it", ("nodes", node))
-        else:
+        elif cluster.api is None:
             yield from _host_problems(node, roles[1:], hosts, ("nodes", node))
 
 
@@ -235,7 +291,7 @@ def _plane_problems(cluster: Cluster, hosts: Mapping[str, Host]) -> Iterator[Pro
         for plane in cluster.control_planes
         if plane in hosts and CONTROL_PLANE_ROLE in hosts[plane].roles
     }
-    own = declared.get(cluster.control_plane)
+    own = declared.get(cluster.control_planes[0])
     if own is None:
         return
     endpoint = str(own.get("endpoint", ""))
@@ -247,7 +303,7 @@ def _plane_problems(cluster: Cluster, hosts: Mapping[str, Host]) -> Iterator[Pro
     for number, plane in enumerate(cluster.further_control_planes):
         for name in EQUAL_ON_CONTROL_PLANES:
             if plane in declared and declared[plane].get(name) != own.get(name):
-                problem = f"got {plane}, with another {name} than {cluster.control_plane}"
+                problem = f"got {plane}, with another {name} than {cluster.control_planes[0]}"
                 help = f"Write {name} of {CONTROL_PLANE_ROLE} in a group of all control planes"
                 yield Problem(problem, "control planes of one cluster have the same", help, (*place, number))
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from rackwright.schema.base import Many, Schema
+from rackwright.schema.certificate import Certificate
 from rackwright.schema.formats import FORMATS
 from rackwright.schema.host import Host, HostName, Name
 from rackwright.schema.problem import Problem, hint, raise_any
@@ -64,12 +65,6 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _certificate(text: str) -> str:
-    if wrong := FORMATS["certificate"].problem(text):
-        raise wrong
-    return text
-
-
 def _tags(tags: dict[str, str]) -> dict[str, str]:
     problems = []
     for key, value in tags.items():
@@ -107,7 +102,7 @@ class ObjectStore(Schema):
     """Address of the server, without a bucket."""
     region: str = Field(default="us-east-1", pattern=r"^[a-z0-9-]+$")
     """Region in the signatures of requests; most servers on premises accept `us-east-1`."""
-    ca: Annotated[str, AfterValidator(_certificate)] | None = None
+    ca: Certificate | None = None
     """Certificate of the authority that signed the server's certificate, in PEM; by default those of this computer."""
     credentials: Credentials
     """Account that manages the buckets."""

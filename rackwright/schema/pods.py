@@ -78,6 +78,11 @@ def problems(workload: Workload, members: tuple[str, ...], clusters: Mapping[Nam
         yield Problem(f"got {', '.join(members)}", expected, "Name hosts below `nodes` of a cluster", ("hosts",))
         return
     name, cluster = found
+    if cluster.api is not None:
+        expected = "a cluster with its control plane on a host of the fleet, from which rackwright starts pods"
+        help = "Write on: hosts, or start it by a program of yours through `rackwright cluster exec`"
+        yield Problem(f"got {name}, a cluster with api", expected, help, ("on",))
+        return
     team = cluster.teams.get(workload.pods.team)
     if team is None:
         help = hint(workload.pods.team, cluster.teams, "Declare the team")

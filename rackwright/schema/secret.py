@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import BeforeValidator, WithJsonSchema
 
 from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.schema import reference
@@ -95,7 +95,8 @@ def length_problem(stack: str, name: str, found: int | None, shortest: int) -> P
     return Problem(f"the secret {name} has {found} bytes", f"{shortest} characters or more", help)
 
 
-def _key(value: dict[str, Any]) -> dict[str, Any]:
+def _key(value: Any) -> Any:
+    """Return the reference *value*, or raise a problem that does not quote it: it may be the secret itself."""
     name = name_of(value)
     if name is None:
         help = "Write {secret: NAME}, and set its value with pulumi"
@@ -105,7 +106,7 @@ def _key(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-Key = Annotated[dict[str, Any], AfterValidator(_key), WithJsonSchema(SCHEMA)]
+Key = Annotated[dict[str, Any], BeforeValidator(_key), WithJsonSchema(SCHEMA)]
 """A reference to a secret, instead of a value."""
 
 

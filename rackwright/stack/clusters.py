@@ -28,8 +28,10 @@ def clusters(stack: Stack) -> Iterator[DeclaredResource]:
     Further control planes join before their role is applied, see `joining_control_plane`.
     """
     for name, cluster in stack.fleet.clusters.items():
+        if cluster.api and name not in stack.cluster_apis:
+            continue  # a rehearsal; the stack has a notice
         if cluster.provided:
-            yield DeclaredResource(ClusterKind(), _cluster(stack, name, cluster), (cluster.control_plane,))
+            yield DeclaredResource(ClusterKind(), _cluster(stack, name, cluster), cluster.control_planes[:1])
             continue
         planes = _roles(cluster.control_planes)
         nodes = [
@@ -84,7 +86,7 @@ def role_variables(stack: Stack, host: str, role: str) -> dict[str, Any]:
     return {
         "teams": team_addresses(cluster.teams, own, networks),
         "nodes": [{key: other.get(key, "") for key in keys} for other in others],
-        "service_network": _variable(stack, cluster.control_plane, CONTROL_PLANE_ROLE, "service_network"),
+        "service_network": _variable(stack, cluster.control_planes[0], CONTROL_PLANE_ROLE, "service_network"),
     }
 
 
@@ -119,7 +121,7 @@ def version_problems(stack: Stack) -> Iterator[Diagnostic]:
     for cluster in stack.fleet.clusters.values():
         if cluster.provided:
             continue
-        plane = cluster.control_plane
+        plane = cluster.control_planes[0]
         serves = str(_variable(stack, plane, CONTROL_PLANE_ROLE, "version"))
         for host in cluster.members:
             version = str(_variable(stack, host, NODE_ROLE, "version"))
@@ -157,13 +159,13 @@ def _common(stack: Stack, host: str) -> dict[str, Any]:
 
 
 def _node(stack: Stack, name: str, cluster: Cluster, host: str) -> NodeSpec:
-    plane = stack.fleet.hosts[cluster.control_plane].roles[CONTROL_PLANE_ROLE]
+    plane = stack.fleet.hosts[cluster.control_planes[0]].roles[CONTROL_PLANE_ROLE]
     endpoint = plane.get("endpoint") or _with_port(str(plane.get("address", "")))
     own = stack.fleet.hosts[host].roles.get(CONTROL_PLANE_ROLE, {}) if host in cluster.control_planes else {}
     return NodeSpec(
         **_common(stack, host),
         cluster=name,
-        control_plane=cluster.control_plane,
+        control_plane=cluster.control_planes[0],
         endpoint=endpoint,
         api_address=str(own.get("address", "")),
     )
@@ -174,18 +176,17 @@ def _with_port(address: str) -> str:
 
 
 def _cluster(stack: Stack, name: str, cluster: Cluster) -> ClusterSpec:
-    plane = cluster.control_plane
     members = {**dict.fromkeys(cluster.control_planes, ClusterNode()), **cluster.nodes}
     return ClusterSpec(
-        **_common(stack, plane),
+        **_source(stack, cluster),
         name=name,
         provided=cluster.provided,
-        version=f"v{cluster.version or _variable(stack, plane, CONTROL_PLANE_ROLE, 'version')}",
+        version=f"v{cluster.version or _variable(stack, cluster.control_planes[0], CONTROL_PLANE_ROLE, 'version')}",
         control_planes=cluster.control_planes if cluster.further_control_planes and not cluster.provided else (),
         nodes=tuple(
             NodePart(
                 name=host,
-                version=f"v{cluster.version or _variable(stack, host, NODE_ROLE, 'version')}",
+                version=f"v{node.version or cluster.version or _variable(stack, host, NODE_ROLE, 'version')}",
                 labels=_labels(stack, cluster, host, node),
                 taints=tuple(sorted((*(taint.text for taint in node.taints), *_taints_of(cluster, host)))),
             )
@@ -197,6 +198,11 @@ def _cluster(stack: Stack, name: str, cluster: Cluster) -> ClusterSpec:
         ),
         queue=cluster.queue,
     )
+
+
+def _source(stack: Stack, cluster: Cluster) -> dict[str, Any]:
+    """Return the fields of a cluster about the origin of its facts: a host with the control plane, or the API."""
+    return {"fleet": stack.fleet.fleet} if cluster.api else _common(stack, cluster.control_planes[0])
 
 
 def _labels(stack: Stack, cluster: Cluster, host: str, node: ClusterNode) -> tuple[str, ...]:

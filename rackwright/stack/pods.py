@@ -39,7 +39,7 @@ def resources(
         DeclaredResource(PodFilesKind(), PodFilesSpec(**_common(stack, host), workload=workload)) for host in members
     ]
     yield from files
-    spec = PodsSpec(**_common(stack, found[1].control_plane), workload=workload)
+    spec = PodsSpec(**_common(stack, found[1].control_planes[0]), workload=workload)
     yield DeclaredResource(PodsKind(), spec, tuple(each.name for each in files))
 
 

@@ -21,6 +21,7 @@ from rackwright.fleet.lockfile import Lock, load_lock, lock_path
 from rackwright.fleet.source import Source, read
 from rackwright.kinds.role.spec import AboutMirror
 from rackwright.schema import secret
+from rackwright.schema.cluster_api import ClusterApi
 from rackwright.schema.fleet import Fleet
 from rackwright.schema.host import Host
 from rackwright.schema.mirror import PORT
@@ -93,7 +94,17 @@ class Stack:
     @property
     def endpoint_sources(self) -> tuple[EndpointSource, ...]:
         """The endpoints that give facts for this stack."""
-        return () if self.fleet.uses else tuple(EndpointSource("s3", name) for name in self.store_urls)
+        if self.fleet.uses:
+            return ()
+        stores = (EndpointSource("s3", name) for name in self.store_urls)
+        return (*stores, *(EndpointSource("kubernetes", name) for name in self.cluster_apis))
+
+    @property
+    def cluster_apis(self) -> Mapping[str, ClusterApi]:
+        """The APIs of provided clusters by the cluster's name; a virtual rack has none, as it has no part in them."""
+        if self.twin is not None:
+            return {}
+        return {name: cluster.api for name, cluster in self.fleet.clusters.items() if cluster.api}
 
     @property
     def mirror(self) -> AboutMirror | None:
@@ -204,7 +215,7 @@ def load_stack(name: str, project: Path) -> Stack:
         twin = values["target"].removeprefix(TWIN)
         endpoints = _twin_endpoints(project.resolve() / ".rackwright" / "twins" / twin)
         scaled, notices = twin_of(fleet, containers)
-        notices = (*notices, *store_urls.notices(fleet, urls))
+        notices = (*notices, *store_urls.notices(fleet, urls), *_cluster_notices(fleet))
         return Stack(
             *(name, project, scaled, endpoints, repository, key, twin, containers),
             lends_mirrors=lends_mirrors,
@@ -230,6 +241,13 @@ def load_stack(name: str, project: Path) -> Stack:
         retired=retired,
         store_urls=urls,
     )
+
+
+def _cluster_notices(fleet: Fleet) -> Iterator[str]:
+    """Yield a notice for each cluster that a virtual rack leaves out."""
+    for name, cluster in fleet.clusters.items():
+        if cluster.api:
+            yield f"the cluster {name} is left out: others made it, and the twin has no part in it"
 
 
 def _maintenance(fleet: Fleet, now: datetime) -> dict[str, str]:
@@ -315,8 +333,9 @@ def _references(fleet: Fleet) -> frozenset[str]:
     hosts = fleet.hosts.values()
     tier_keys = (tier.key for host in hosts for tier in host.tiers.values() if tier.key)
     store_keys = (store.credentials.secret for store in fleet.object_stores.values())
+    tokens = (cluster.api.secret for cluster in fleet.clusters.values() if cluster.api)
     role_secrets = (name for host in hosts for _, name in secret.references(host.roles))
-    return frozenset({*tier_keys, *store_keys, *role_secrets})
+    return frozenset({*tier_keys, *store_keys, *tokens, *role_secrets})
 
 
 def _twin_stack(name: str, project: Path, target: str) -> str:

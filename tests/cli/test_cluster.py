@@ -1,12 +1,15 @@
 """Access to the API of a cluster: the kubeconfig of the command that gets it, and which cluster is meant."""
 
+import stat
+from dataclasses import replace
+
 import pytest
 import yaml
 
-from rackwright.access.cluster import client_name, first_reachable, kubeconfig
-from rackwright.cli.cluster import _control_planes
+from rackwright.access.cluster import access_by_token, client_name, first_reachable, kubeconfig
+from rackwright.cli.cluster import _api_access, _name
 from rackwright.errors import ChangeRefused, Diagnostic, HostUnreachable
-from tests.support.recorded_hosts import CLUSTERED, STACK
+from tests.support.recorded_hosts import CLUSTERED, SHARED, STACK
 
 TEXT = """\
 apiVersion: v1
@@ -45,10 +48,10 @@ def test_the_name_of_the_client_fits_into_a_certificate(monkeypatch):
 
 def test_the_only_cluster_needs_no_name():
     """
-    The host with its control plane is asked.
+    Its name is no error either.
     """
-    assert _control_planes(CLUSTERED.fleet, None, "fleet.yaml") == ("birch",)
-    assert _control_planes(CLUSTERED.fleet, "main", "fleet.yaml") == ("birch",)
+    assert _name(CLUSTERED.fleet, None, "fleet.yaml") == "main"
+    assert _name(CLUSTERED.fleet, "main", "fleet.yaml") == "main"
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,7 @@ def test_without_such_a_cluster_the_command_is_refused(fleet, name, expected):
     The message has the names that there are.
     """
     with pytest.raises(ChangeRefused) as caught:
-        _control_planes(fleet, name, "fleet.yaml")
+        _name(fleet, name, "fleet.yaml")
 
     assert caught.value.diagnostic.expected == expected
 
@@ -87,3 +90,43 @@ def test_another_control_plane_is_asked_if_the_first_one_is_lost():
     with pytest.raises(HostUnreachable) as caught:
         first_reachable(FewHosts(), planes)
     assert caught.value.diagnostic.where == "beech"
+
+
+TOKEN = "token-of-an-account-that-reads"
+
+
+def test_a_cluster_of_others_is_reached_by_its_token_in_a_private_file():
+    """
+    The file ends with the command. The authority is that of the declaration, and no other one.
+    """
+    api = SHARED.cluster_apis["shared"].model_copy(update={"ca": "-----BEGIN CERTIFICATE-----"})
+    with access_by_token("shared", api, TOKEN) as path:
+        content = yaml.safe_load(path.read_text())
+        modes = [stat.S_IMODE(each.stat().st_mode) for each in (path, path.parent)]
+
+    assert not path.exists()
+    assert modes == [0o600, 0o700]
+    assert content["clusters"] == [
+        {
+            "name": "shared",
+            "cluster": {
+                "server": "https://shared.example:6443",
+                "certificate-authority-data": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t",
+            },
+        }
+    ]
+    assert content["users"] == [{"name": "rackwright", "user": {"token": TOKEN}}]
+    [context] = content["contexts"]
+    assert (content["current-context"], context["context"]) == ("shared", {"cluster": "shared", "user": "rackwright"})
+
+
+def test_access_names_the_endpoint_and_needs_the_value_of_the_token():
+    """
+    The endpoint is what the operations log has; on a twin the cluster of others is left alone.
+    """
+    stack = SHARED.with_secrets({"shared_token": TOKEN})
+    with _api_access(stack, "shared") as (source, access), access as path:
+        assert source == "kubernetes:shared"
+        assert TOKEN in path.read_text()
+    with pytest.raises(ChangeRefused, match="the twin lab has no part in this cluster"):
+        _api_access(replace(stack, twin="lab"), "shared").__enter__()

@@ -40,7 +40,8 @@ RESOURCES = {declared.name: declared for stack in (STACK, *ALSO, PODDED) for dec
 }
 _STORED = load_fleet(HERE / "stored.yaml", STACK.repository.roles)
 STORED = replace(STACK, fleet=_STORED, store_urls={name: store.url for name, store in _STORED.object_stores.items()})
-AT_ENDPOINTS = {declared.name: declared for declared in declare(STORED)}
+SHARED = replace(STACK, fleet=load_fleet(HERE / "shared.yaml", STACK.repository.roles), twin=None)
+AT_ENDPOINTS = {declared.name: declared for stack in (STORED, SHARED) for declared in declare(stack)}
 """Resources whose facts are those of an endpoint."""
 
 

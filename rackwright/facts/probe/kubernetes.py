@@ -108,9 +108,7 @@ def cluster(root: str) -> dict[str, Any] | None:
     unknown = queued if isinstance(queued, dict) else None
     return {
         "version": attempt(lambda: query("version")["serverVersion"]["gitVersion"]),
-        "nodes": attempt(lambda: {item["metadata"]["name"]: state(item) for item in nodes})
-        if isinstance(nodes, list)
-        else nodes,
+        "nodes": attempt(lambda: states(nodes)) if isinstance(nodes, list) else nodes,
         "objects": unknown or attempt(lambda: objects(bool(queued))),
         "addons": attempt(addons),
         "components": attempt(components),
@@ -214,7 +212,11 @@ def waiting(item: dict[str, Any]) -> dict[str, Any]:
 def objects(queued: bool) -> dict[str, Any]:
     """Return the contents of all objects of teams by namespace, kind and name; not those of Kubernetes itself."""
     kinds = (*OBJECTS, *(QUEUE_OBJECTS if queued else ()))
-    items = query("get", ",".join(kinds), "--all-namespaces")["items"]
+    return contents(query("get", ",".join(kinds), "--all-namespaces")["items"])
+
+
+def contents(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the contents of *items* by namespace, kind and name, without those of Kubernetes itself."""
     return dict(sorted((name_of(item), content(item)) for item in items if not is_of_kubernetes(item)))
 
 
@@ -286,12 +288,17 @@ def query(*arguments: str) -> Any:
         raise ReadError("kubectl prints no JSON") from None
 
 
+def states(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the properties of each node by its name."""
+    return {item["metadata"]["name"]: state(item) for item in items}
+
+
 def state(item: dict[str, Any]) -> dict[str, Any]:
     """Return the properties of a node that people set or need to know."""
-    conditions = {each["type"]: each for each in item["status"]["conditions"]}
-    ready = conditions["Ready"]
+    conditions = {each["type"]: each for each in item["status"].get("conditions", [])}
+    ready = conditions.get("Ready", {})  # a node that has just registered has none
     return {
-        "ready": ready["status"] == "True",
+        "ready": ready.get("status") == "True",
         "reason": ready.get("message", ""),
         "schedulable": not item["spec"].get("unschedulable", False),
         "version": item["status"]["nodeInfo"]["kubeletVersion"],

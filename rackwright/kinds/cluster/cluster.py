@@ -1,18 +1,27 @@
-"""The kind of a Kubernetes cluster: its version and its nodes, as the API of the control plane describes them."""
+"""The kind of a Kubernetes cluster: its version, nodes and teams, as its API describes them.
+
+The API is read on the control plane, or by its URL in a provided cluster whose control plane is no host of the fleet.
+"""
 
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from rackwright.core.contract import (
+    REMEDY_UNKNOWN,
     Absent,
     Claim,
     Command,
     Difference,
+    EndpointSource,
     Observation,
     Plan,
-    Resource,
+    Source,
+    Spec,
     SpecPart,
     Value,
     Want,
@@ -24,7 +33,7 @@ from rackwright.kinds.cluster import queue, team
 from rackwright.kinds.cluster.node import LEAVE
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
-from rackwright.schema.cluster import CONTROL_PLANE_TAINT, OF_KUBERNETES
+from rackwright.schema.cluster import NODE_ROLE_TAINT, OF_KUBERNETES
 
 PLANE_LABEL = "node-role.kubernetes.io/control-plane"
 """Label that kubeadm gives the nodes of a control plane."""
@@ -44,6 +53,12 @@ COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-schedul
 _COMPONENT_REMEDY = (
     "look at `kubectl get pods --namespace kube-system --output wide`, and at `systemctl status kubelet` on the missing"
     " host; etcd stops when half of its members are lost"
+)
+_PROVIDED_REMEDY = (
+    "find out who changed the cluster, and why; then correct it with those who run it, or the declaration of it"
+)
+_UNREAD_REMEDY = (
+    "give the account of the token the right to list these objects in the whole cluster, and run the same command again"
 )
 _READY_REMEDY = "look at `systemctl status kubelet containerd` on the host, and at `kubectl describe node`"
 
@@ -66,12 +81,14 @@ class NodePart(SpecPart):
         return f"node:{self.name}"
 
 
-class ClusterSpec(Resource):
+class ClusterSpec(Spec):
     """A cluster."""
 
+    host: str | None = None
+    """The host with the control plane, which gives the facts and runs the steps; None if the API itself gives them."""
     fleet: str
     """The name of the fleet."""
-    identity: dict[str, str]
+    identity: dict[str, str] = Field(default_factory=dict)
     """The identity of the machine with the control plane: serial, uuid, bmc_mac or device_tree_serial."""
     name: str
     """The name of the cluster."""
@@ -89,8 +106,16 @@ class ClusterSpec(Resource):
     """Whether runs wait in queues, by Kueue."""
 
     @property
+    def facts_source(self) -> Source:
+        return self.host or EndpointSource("kubernetes", self.name)
+
+    @property
+    def is_only_compared(self) -> bool:
+        return self.provided
+
+    @property
     def id(self) -> str:
-        return f"{self.host}/cluster"
+        return f"{self.host or self.name}/cluster"
 
 
 class ClusterKind:
@@ -105,16 +130,21 @@ class ClusterKind:
     def claims(self, spec: ClusterSpec, repository: Repository) -> tuple[Claim, ...]:
         names = tuple(sorted(node.name for node in spec.nodes))
         return (
-            identity_claim(spec.host, spec.identity),
-            Claim(f"cluster:{spec.name}", {"version": spec.version, "nodes": names}, remedy=_NODES_REMEDY),
+            *((identity_claim(spec.host, spec.identity),) if spec.host else ()),
+            Claim(
+                f"cluster:{spec.name}",
+                {"version": spec.version, "nodes": names},
+                remedy=_PROVIDED_REMEDY if spec.provided else _NODES_REMEDY,
+                remedy_unknown=_remedy_unknown(spec),
+            ),
             *(() if spec.provided else (Claim(PROXY, {"version": spec.version}),)),
             *(
                 Claim(f"component:{name}", {"ready_on": tuple(sorted(spec.control_planes))}, remedy=_COMPONENT_REMEDY)
                 for name in (COMPONENTS if spec.control_planes else ())
             ),
-            *map(_claim, spec.nodes),
+            *(_claim(spec, node) for node in spec.nodes),
             *(queue.claims() if spec.queue else ()),
-            *team.claims(spec.teams),
+            *(_of_source(spec, claim) for claim in team.claims(spec.teams)),
         )
 
     def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
@@ -128,7 +158,7 @@ class ClusterKind:
 
         A provided cluster is never changed.
         """
-        if refusals := refuse_wrong_machine(spec.host, differences):
+        if spec.host and (refusals := refuse_wrong_machine(spec.host, differences)):
             return Plan(refusals=refusals)
         if spec.provided:
             return Plan(by_hand=tuple(differences))
@@ -154,7 +184,17 @@ class ClusterKind:
         return None
 
 
-def _claim(node: NodePart) -> Claim:
+def _remedy_unknown(spec: ClusterSpec) -> str:
+    return REMEDY_UNKNOWN if spec.host else _UNREAD_REMEDY
+
+
+def _of_source(spec: ClusterSpec, claim: Claim) -> Claim:
+    """Return the claim on an object of a team with the advice for the origin of its facts."""
+    remedy = claim.remedy or (_PROVIDED_REMEDY if spec.provided else "")
+    return replace(claim, remedy=remedy, remedy_unknown=_remedy_unknown(spec))
+
+
+def _claim(spec: ClusterSpec, node: NodePart) -> Claim:
     want: dict[str, Want] = {
         "ready": True,
         "schedulable": True,
@@ -163,7 +203,16 @@ def _claim(node: NodePart) -> Claim:
         "taints": node.taints,
     }
     remedies = {"ready": _READY_REMEDY, "version": "run `rackwright up`; if it stays, restart kubelet on the host"}
-    return Claim(node.thing, want, remedies=remedies, remedy_absent=_READY_REMEDY)
+    if spec.provided:
+        remedies = {"ready": _READY_REMEDY}
+    return Claim(
+        node.thing,
+        want,
+        remedy=_PROVIDED_REMEDY if spec.provided else "",
+        remedies=remedies,
+        remedy_absent=_PROVIDED_REMEDY if spec.provided else _READY_REMEDY,
+        remedy_unknown=_remedy_unknown(spec),
+    )
 
 
 def _leaving(spec: ClusterSpec, differences: Sequence[Difference], facts: Facts) -> tuple[str, ...]:
@@ -232,8 +281,8 @@ def _labels(node: NodeFacts) -> tuple[str, ...]:
 
 
 def _taints(node: NodeFacts) -> tuple[str, ...]:
-    """Return the taints that people set, and that of a control plane; the others follow from the state of the node."""
-    return tuple(item for item in node.taints if item == CONTROL_PLANE_TAINT or not OF_KUBERNETES.match(item))
+    """Return the taints that people set, and those of control planes; the others follow from the state of the node."""
+    return tuple(item for item in node.taints if item.startswith(NODE_ROLE_TAINT) or not OF_KUBERNETES.match(item))
 
 
 def _observe_property(declared: frozenset[str], facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:

@@ -101,10 +101,17 @@ def names_in(claims: Iterable[Claim]) -> frozenset[str]:
 
 
 def observe(cluster: ClusterFacts, declared: Container[str], sort: str, key: str, name: str) -> Value:
-    """Return a property of an object, or the names of the objects in a namespace that are not *declared*."""
+    """Return a property of an object, or the names of the objects in a namespace that are not *declared*.
+
+    Raises:
+        UnknownFact: The API did not list the objects of this kind, or those of one kind in the namespace.
+    """
     if sort == "namespace":
-        return tuple(sorted(each for each in cluster.objects if each.startswith(f"{key}/") and each not in declared))
-    item = cluster.objects.get(key)
+        found = tuple(sorted(each for each in cluster.objects if each.startswith(f"{key}/") and each not in declared))
+        if not found:
+            cluster.require_all_objects()
+        return found
+    item = cluster.object(key)
     if item is None:
         return Absent()
     values = dict(leaves(item))
