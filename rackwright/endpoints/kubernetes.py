@@ -65,6 +65,30 @@ def token_of(stack: Stack, name: str) -> str:
     return token
 
 
+class _Connection(http.client.HTTPSConnection):
+    """A connection that another thread can end, also while an answer is read."""
+
+    def __init__(self, url: str, context: ssl.SSLContext, answer_seconds: float) -> None:
+        address = urlsplit(url)
+        super().__init__(address.hostname or "", address.port or 443, context=context, timeout=CONNECT_SECONDS)
+        self._answer_seconds = answer_seconds
+        self._connected: socket.socket | None = None
+        self.is_over = False
+
+    def connect(self) -> None:
+        if self.is_over:
+            raise TimeoutError
+        super().connect()
+        self.sock.settimeout(self._answer_seconds)
+        self._connected = self.sock  # the base class forgets it when an answer without a length begins
+
+    def end(self) -> None:
+        self.is_over = True
+        if self._connected is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self._connected, socket.SHUT_RDWR)
+
+
 class KubernetesClient:
     """One account's connection to the API of a cluster. Each reading has a connection of its own."""
 
@@ -88,30 +112,19 @@ class KubernetesClient:
     def read(self) -> Facts:
         """Return all facts of the cluster that the account may read."""
         connection = self._connection()
-        over = threading.Event()
-
-        def end() -> None:
-            over.set()
-            with contextlib.suppress(OSError, TypeError):  # there may be no connection at this moment
-                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
-
-        def get(target: str) -> Any:
-            content = self._get(connection, target)
-            if over.is_set():
-                raise TimeoutError
-            return content
-
-        timer = threading.Timer(self._reading_seconds, end)
+        timer = threading.Timer(self._reading_seconds, connection.end)
         timer.daemon = True
         timer.start()
         try:
-            return Facts(kubernetes_facts.read(get))
+            return Facts(kubernetes_facts.read(lambda target: self._get(connection, target)))
         except ssl.SSLCertVerificationError as error:
             problem = f"the certificate of the API is not valid: {error.verify_message}"
             expected = f"one that {'`ca`' if self._api.ca else 'an authority of this computer'} has signed"
             self._unreachable(problem, expected, "Find out what answers there; the token was not sent")
         except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = f"all questions took more than {self._reading_seconds:g} s" if over.is_set() else _reason(error)
+            reason = (
+                f"all questions took more than {self._reading_seconds:g} s" if connection.is_over else _reason(error)
+            )
             self._unreachable(f"no answer from the API: {reason}", "", _NETWORK)
         finally:
             timer.cancel()
@@ -121,22 +134,15 @@ class KubernetesClient:
         """Refuse *step*: others change the cluster."""
         raise StepFailed(Diagnostic(id, "others made the cluster, and it is never changed", help="Change it there"))
 
-    def _connection(self) -> http.client.HTTPSConnection:
-        address = urlsplit(self._api.url)
+    def _connection(self) -> _Connection:
         try:
             context = ssl.create_default_context(cadata=self._api.ca)
         except (ssl.SSLError, ValueError):
             problem, help = "ca has no certificate that can be read", "Write the unchanged file of the authority"
             raise EndpointUnreachable(Diagnostic(self._where, problem, help=help)) from None
-        return http.client.HTTPSConnection(
-            address.hostname or "", address.port or 443, context=context, timeout=CONNECT_SECONDS
-        )
+        return _Connection(self._api.url, context, self._answer_seconds)
 
-    def _connect(self, connection: http.client.HTTPSConnection) -> None:
-        connection.connect()
-        connection.sock.settimeout(self._answer_seconds)
-
-    def _get(self, connection: http.client.HTTPSConnection, target: str) -> Any:
+    def _get(self, connection: _Connection, target: str) -> Any:
         """Return the content of the answer about *target*. No redirect is followed, since the token would go with it.
 
         Raises:
@@ -144,8 +150,6 @@ class KubernetesClient:
             EndpointUnreachable: The API refuses the token, or what answers is no API.
             OSError: No answer.
         """
-        if connection.sock is None:
-            self._connect(connection)
         headers = {
             "Authorization": f"Bearer {self._token}",
             "Accept": "application/json",
@@ -154,6 +158,8 @@ class KubernetesClient:
         connection.request("GET", urlsplit(self._api.url).path + target, headers=headers)
         answer = connection.getresponse()
         body = answer.read(ANSWER_LONGEST + 1)
+        if connection.is_over:
+            raise TimeoutError
         if len(body) > ANSWER_LONGEST:
             connection.close()  # the rest of the answer is not read
             raise AnswerRefused(f"the answer is longer than {ANSWER_LONGEST >> 20} MiB")

@@ -89,6 +89,8 @@ def _attempt(convert: Callable[[], Any]) -> Any:
     """Return the result of *convert*, or ``{"unknown": reason}``."""
     try:
         return convert()
+    except OSError:  # a wrong certificate is a ValueError too, and says nothing about the form of an answer
+        raise
     except AnswerRefused as reason:
         return {"unknown": str(reason)}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
