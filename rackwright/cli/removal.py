@@ -76,6 +76,8 @@ def plan_removal(stack: "Stack", resource: Mapping[str, Any], facts: "Evidence")
         spec = parse_spec(kind, resource["inputs"])
     except ValidationError as error:
         return Removal(name, "refused", f"the state cannot be read: {error.error_count()} errors")
+    if spec.is_only_compared:
+        return Removal(name, "stays", "it is only compared: its entry leaves the state, and nothing else changes")
     source = str(spec.facts_source)
     observed = facts.get(source)
     if observed is None:

@@ -131,7 +131,10 @@ class Resources:
             operation.info(f"{inputs['host']} is {text}; its state is not read")
             return dict(state)
         try:
-            return self._subject(urn, inputs).observe().outputs(created=bool(state.get("created")))
+            subject = self._subject(urn, inputs)
+            if subject.spec.is_only_compared and subject.site.find_inputs(urn.token, subject.id) is None:
+                return dict(state)  # the fleet declares it no more: its endpoint may be gone with it
+            return subject.observe().outputs(created=bool(state.get("created")))
         except (DeclarationError, InvalidResource):  # an error in the fleet, or a state that this version cannot read
             raise
         except UserError as error:  # an unreadable resource is not absent, and other resources are readable

@@ -89,6 +89,7 @@ def canned_api(directory: Path) -> Iterator[CannedApi]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             api.questions.append((self.path, self.headers.get("Authorization", "")))
