@@ -29,6 +29,7 @@ class NodeFacts(View):
 
     ready = Fact(bool, "Whether the node reports that it can run pods.")
     reason = Fact(str, "Message about the condition Ready.")
+    pressure = Fact(texts, "Conditions by which the node lacks something, such as ``DiskPressure``; sorted.")
     schedulable = Fact(bool, "Whether new pods may come; a cordon ends that.")
     version = Fact(str, "Version of its kubelet, such as ``v1.37.2``.")
     labels = Fact(_labels, "Labels by name.")

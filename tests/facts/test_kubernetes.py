@@ -49,3 +49,18 @@ def test_a_question_that_fails_at_once_keeps_no_other_one_back(asked, tmp_path, 
     assert found is not None
     assert all(SLOW in value["unknown"] for value in found.values())
     assert len(asked) == 5
+
+
+def test_a_node_lists_what_it_lacks():
+    conditions = {"Ready": "True", "DiskPressure": "True", "MemoryPressure": "False", "PIDPressure": "Unknown"}
+    item = {
+        "metadata": {"name": "aspen"},
+        "spec": {},
+        "status": {
+            "conditions": [{"type": name, "status": status} for name, status in conditions.items()],
+            "nodeInfo": {"kubeletVersion": "v1.37.2"},
+        },
+    }
+
+    assert kubernetes.state(item)["pressure"] == ["DiskPressure"]
+    assert kubernetes.state({**item, "status": {**item["status"], "conditions": []}})["pressure"] == []

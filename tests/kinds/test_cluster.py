@@ -156,11 +156,12 @@ def test_labels_taints_and_cordons_are_mended():
     ("change", "path"),
     [
         (lambda raw: node(raw, "aspen").update(ready=False), "node:aspen.ready"),
+        (lambda raw: node(raw, "aspen").update(pressure=["DiskPressure"]), "node:aspen.pressure"),
         (lambda raw: node(raw, "aspen").update(version="v1.36.0"), "node:aspen.version"),
         (lambda raw: raw["kubernetes_cluster"]["nodes"].update(stranger={"fleet": None}), "cluster:main.nodes"),
         (lambda raw: raw["kubernetes_cluster"].update(version="v1.36.0"), "cluster:main.version"),
     ],
-    ids=["not ready", "another kubelet", "an undeclared node", "another API"],
+    ids=["not ready", "pressure", "another kubelet", "an undeclared node", "another API"],
 )
 def test_the_rest_needs_a_person(change, path):
     """

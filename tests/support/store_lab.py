@@ -88,15 +88,18 @@ def fleet(pem: dict[str, str]) -> dict[str, Any]:
 
 
 def machine(pem: dict[str, str]) -> dict[str, Any]:
-    """Return the declaration of a store on one virtual machine, which has a clock of its own, and drives."""
+    """Return the declaration of a store on one virtual machine, which has a clock of its own, and drives.
+
+    A drive of a twin has room for 6 volumes, and the names of the store and two buckets need 7 each.
+    """
     declared = fleet(pem)
     host = declared["hosts"][GATEWAY]
     host["roles"]["object_store"] |= {"copies": 1}
     host["drives"] = [
         {"serial": "STORE-BOOT", "boot": True},
-        *({"serial": f"STORE-DRIVE-{number}", "bus": "sas", "size": "8GB", "tier": "warm"} for number in (1, 2)),
+        *({"serial": f"STORE-DRIVE-{number}", "bus": "sas", "size": "8GB", "tier": "warm"} for number in range(5)),
     ]
-    declared["groups"]["all"]["tiers"] = {"warm": {"level": "raid1", "filesystem": "xfs", "mount": "/srv/warm"}}
+    declared["groups"]["all"]["tiers"] = {"warm": {"level": "raid0", "filesystem": "xfs", "mount": "/srv/warm"}}
     declared["object_stores"][STORE]["hosts"] = [GATEWAY]
     del declared["placement"]
     return {**declared, "hosts": {GATEWAY: host}}

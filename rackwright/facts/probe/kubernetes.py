@@ -46,6 +46,8 @@ MANAGED_BY = "app.kubernetes.io/managed-by=rackwright"
 """Label of the objects of runs and servers."""
 NAME_LABEL = "kubernetes.io/metadata.name"
 """Label that Kubernetes gives each namespace."""
+PRESSURE = ("DiskPressure", "MemoryPressure", "NetworkUnavailable", "PIDPressure")
+"""Conditions of a node that are true when it lacks something."""
 MARK = "rackwright.local/fleet"
 """Annotation with which a node joins: the fleet that declares it."""
 CONTROLLERS = {"kube-controller-manager", "kube-apiserver", "kueue", "jobset"}
@@ -300,6 +302,7 @@ def state(item: dict[str, Any]) -> dict[str, Any]:
     return {
         "ready": ready.get("status") == "True",
         "reason": ready.get("message", ""),
+        "pressure": sorted(name for name in PRESSURE if conditions.get(name, {}).get("status") == "True"),
         "schedulable": not item["spec"].get("unschedulable", False),
         "version": item["status"]["nodeInfo"]["kubeletVersion"],
         "labels": dict(sorted(item["metadata"].get("labels", {}).items())),

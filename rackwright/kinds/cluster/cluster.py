@@ -60,6 +60,10 @@ _PROVIDED_REMEDY = (
 _UNREAD_REMEDY = (
     "give the account of the token the right to list these objects in the whole cluster, and run the same command again"
 )
+_PRESSURE_REMEDY = (
+    "free what the node lacks, which `kubectl describe node` names; until then kubelet ends pods there, "
+    "and no new ones come"
+)
 _READY_REMEDY = "look at `systemctl status kubelet containerd` on the host, and at `kubectl describe node`"
 
 
@@ -197,12 +201,17 @@ def _of_source(spec: ClusterSpec, claim: Claim) -> Claim:
 def _claim(spec: ClusterSpec, node: NodePart) -> Claim:
     want: dict[str, Want] = {
         "ready": True,
+        "pressure": (),
         "schedulable": True,
         "version": node.version,
         "labels": node.labels,
         "taints": node.taints,
     }
-    remedies = {"ready": _READY_REMEDY, "version": "run `rackwright up`; if it stays, restart kubelet on the host"}
+    remedies = {
+        "ready": _READY_REMEDY,
+        "pressure": _PRESSURE_REMEDY,
+        "version": "run `rackwright up`; if it stays, restart kubelet on the host",
+    }
     if spec.provided:
         remedies = {"ready": _READY_REMEDY}
     return Claim(
@@ -304,7 +313,7 @@ def _observe_property(declared: frozenset[str], facts: Facts, sort: str, key: st
     node = cluster.node(key)
     if node is None:
         return Absent()
-    values: dict[str, Value] = {"labels": _labels(node), "taints": _taints(node)}
+    values: dict[str, Value] = {"labels": _labels(node), "taints": _taints(node), "pressure": node.pressure}
     if name in values:
         return values[name]
     if name == "ready":
