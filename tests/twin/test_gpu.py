@@ -3,7 +3,9 @@
 import ctypes
 import json
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,6 +153,69 @@ def test_a_gpu_without_any_answer_has_an_unknown_condition(host):
     host.edit(0, nvmlDeviceGetHandleByIndex_v2=999)
 
     assert read_gpu()["condition"] == {"unknown": "nvmlDeviceGetHandleByIndex_v2: Unknown Error"}
+
+
+@pytest.fixture
+def nodes(host: Host) -> Iterator[Path]:
+    """The directory of device nodes, with those of both GPUs; regular files, which can be opened like nodes."""
+    directory = host.root / "dev"
+    directory.mkdir(exist_ok=True)
+    for name in ("nvidiactl", "nvidia0", "nvidia1"):
+        (directory / name).touch()
+    yield directory
+    shutil.rmtree(directory)
+
+
+def minor_number(library: ctypes.CDLL, index: int) -> int:
+    gpu, number = ctypes.c_void_p(), ctypes.c_uint()
+    assert library.nvmlInit_v2() == library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(gpu)) == 0
+    assert library.nvmlDeviceGetMinorNumber(gpu, ctypes.byref(number)) == library.nvmlShutdown() == 0
+    return number.value
+
+
+def test_where_nodes_exist_only_gpus_with_a_node_are_seen(host, nodes):
+    """
+    A GPU among hidden ones has another index, and its own minor number.
+    """
+    both = gpus.read_nvml()["gpus"]
+    (nodes / "nvidia0").unlink()
+
+    [seen] = gpus.read_nvml()["gpus"]
+    assert seen == {**both[1], "index": 0}
+    assert minor_number(ctypes.CDLL(str(host.library)), 0) == 1
+    (nodes / "nvidiactl").unlink()
+    assert gpus.read_nvml()["gpus"] == both
+
+
+def test_a_process_that_does_not_see_all_gpus_changes_none(host, nodes):
+    library, gpu, before = ctypes.CDLL(str(host.library)), ctypes.c_void_p(), host.state.read_text()
+
+    def set_persistence(mode: int) -> int:
+        assert library.nvmlInit_v2() == library.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(gpu)) == 0
+        status = library.nvmlDeviceSetPersistenceMode(gpu, mode)
+        library.nvmlShutdown()
+        return int(status)
+
+    assert set_persistence(1) == 0
+    assert host.state.read_text() != before
+    assert set_persistence(0) == 0
+    (nodes / "nvidia1").unlink()
+    assert (set_persistence(1), host.state.read_text().count("[gpu]")) == (4, 2)
+
+
+def test_in_a_container_the_driver_is_that_of_the_host(host):
+    """
+    A container has no library with the driver's version in its name.
+    """
+    host.install(None)
+    host.restart()
+    kernel = host.root / "run/rackwright-twin-gpu-kernel"
+    kernel.write_text("550.163.01")
+
+    try:
+        assert gpus.read_nvml()["driver"]["version"] == "550.163.01"
+    finally:
+        kernel.unlink()
 
 
 def test_reading_a_hanging_driver_times_out(host, monkeypatch):

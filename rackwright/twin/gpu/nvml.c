@@ -8,10 +8,14 @@
  * The driver has the version of the real library that is installed next to this one; without a real library no driver
  * is loaded. The settings that a driver forgets when it is loaded again are reset after /run has been emptied.
  *
+ * Where device nodes exist, a process sees the GPUs whose nodes it may open, as with the real library. The twin's runc
+ * puts the state file into a container that has such nodes, and the version of the loaded driver into KERNEL.
+ *
  * Compiled with -std=c99. Tests define ROOT, a folder that precedes all paths.
  */
 #define _XOPEN_SOURCE 700
 #define _DEFAULT_SOURCE /* flock */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,6 +29,8 @@
 #endif
 #define STATE ROOT "/var/lib/rackwright-twin/gpus"
 #define LOADED ROOT "/run/rackwright-twin-gpu-driver"
+#define KERNEL ROOT "/run/rackwright-twin-gpu-kernel"
+#define NODES ROOT "/dev/nvidia"
 #define REAL "libnvidia-ml.so."
 
 enum {
@@ -118,17 +124,6 @@ static void forget(state *s, int gpu, const char *key) {
     while ((line = find(s, gpu, key, 0))) replace(s, gpu, line, key, NULL);
 }
 
-/* Opens and locks the file; only a call that writes needs root. */
-static status enter(state *s, int write) {
-    memset(s, 0, sizeof *s);
-    s->fd = open(STATE, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-    if (s->fd < 0) return write ? NO_PERMISSION : DRIVER_NOT_LOADED;
-    flock(s->fd, write ? LOCK_EX : LOCK_SH);
-    off_t size = lseek(s->fd, 0, SEEK_END);
-    if (size < 0 || !(s->text = calloc(1, (size_t)size + 1)) || pread(s->fd, s->text, (size_t)size, 0) != size) abort();
-    return SUCCESS;
-}
-
 static status leave(state *s, status result) {
     if (s->changed) {
         size_t length = strlen(s->text);
@@ -139,6 +134,48 @@ static status leave(state *s, status result) {
     s->text = NULL;
     s->fd = -1;
     return result;
+}
+
+/* Returns whether this process may open the device node of a GPU. No driver of this kernel answers at its number. */
+static int has_node(int gpu) {
+    char path[WORD];
+    snprintf(path, sizeof path, "%s%d", NODES, gpu);
+    int node = open(path, O_RDWR | O_CLOEXEC);
+    if (node < 0) return errno == ENXIO;
+    close(node);
+    return 1;
+}
+
+/* Removes the parts of GPUs whose nodes this process may not open, and returns how many there were. */
+static int hide(state *s) {
+    size_t room = strlen(s->text) + HANDLES, length = strcspn(s->text, "[");
+    int hidden = 0;
+    char *seen, *begin, *end;
+    if (!(seen = calloc(1, room))) abort();
+    memcpy(seen, s->text, length);
+    for (int gpu = 0; (begin = part(s->text, gpu)); gpu++) {
+        for (end = begin; *end && *end != '[';) end = next_line(end);
+        if (has_node(gpu))
+            length += (size_t)snprintf(seen + length, room - length, "[gpu]\nminor=%d\n%.*s", gpu, (int)(end - begin), begin);
+        else hidden++;
+    }
+    if (hidden) {
+        free(s->text);
+        s->text = seen;
+    } else free(seen);
+    return hidden;
+}
+
+/* Opens and locks the file; only a call that writes needs root, and all nodes. */
+static status enter(state *s, int write) {
+    memset(s, 0, sizeof *s);
+    s->fd = open(STATE, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+    if (s->fd < 0) return write ? NO_PERMISSION : DRIVER_NOT_LOADED;
+    flock(s->fd, write ? LOCK_EX : LOCK_SH);
+    off_t size = lseek(s->fd, 0, SEEK_END);
+    if (size < 0 || !(s->text = calloc(1, (size_t)size + 1)) || pread(s->fd, s->text, (size_t)size, 0) != size) abort();
+    if (!access(NODES "ctl", F_OK) && hide(s) && write) return leave(s, NO_PERMISSION);
+    return SUCCESS;
 }
 
 /* --- the driver */
@@ -203,6 +240,12 @@ static void load(const char *version) {
 static status driver(char word[WORD]) {
     char loaded[WORD] = "";
     int marker;
+    if ((marker = open(KERNEL, O_RDONLY | O_CLOEXEC)) >= 0) {
+        ssize_t length = read(marker, word, WORD - 1);
+        close(marker);
+        word[length > 0 ? length : 0] = '\0';
+        return length > 0 ? SUCCESS : DRIVER_NOT_LOADED;
+    }
     if (!installed_version(word)) return DRIVER_NOT_LOADED;
     if ((marker = open(LOADED, O_RDONLY | O_CLOEXEC)) < 0) {
         load(word);
@@ -412,7 +455,10 @@ status nvmlDeviceGetIndex(device d, u32 *to) {
     *to = (u32)gpu;
     return leave(&s, SUCCESS);
 }
-status nvmlDeviceGetMinorNumber(device d, u32 *to) { return nvmlDeviceGetIndex(d, to); }
+status nvmlDeviceGetMinorNumber(device d, u32 *to) {
+    status result = answer_u32(d, __func__, "minor", to); /* a GPU among hidden ones has its own number */
+    return result == NOT_SUPPORTED ? nvmlDeviceGetIndex(d, to) : result;
+}
 status nvmlDeviceGetUUID(device d, char *to, u32 length) { return answer_text(d, __func__, "uuid", to, length); }
 status nvmlDeviceGetName(device d, char *to, u32 length) { return answer_text(d, __func__, "name", to, length); }
 status nvmlDeviceGetSerial(device d, char *to, u32 length) { return answer_text(d, __func__, "serial", to, length); }

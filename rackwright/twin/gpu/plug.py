@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rackwright.errors import Diagnostic, StepFailed
 from rackwright.twin.backend import Machine
+from rackwright.twin.container.container import Container
 from rackwright.twin.gpu import state
 from rackwright.twin.gpu.library import SONAME
 
@@ -16,12 +17,19 @@ FOLDER = "/usr/local/lib/rackwright-twin"
 """Folder of the library on a host. Its name shows that the library belongs to the twin."""
 SEARCHED_FIRST = "/etc/ld.so.conf.d/00-rackwright-twin.conf"
 """File that ldconfig reads first: it reads them by name, and takes the first of two libraries of one name."""
+NODES = "/etc/tmpfiles.d/twin.conf"
+"""File by which systemd makes the device nodes at each start, on hosts that give GPUs to containers."""
+MAJOR = 120
+"""Number of a driver for local use, which no driver has. Source: Linux, Documentation/admin-guide/devices.txt."""
+COMMON_NODES = {"nvidiactl": 255, "nvidia-uvm": 254, "nvidia-uvm-tools": 253}
+"""Device nodes that all GPUs share, with their minor numbers."""
 _FRESH = f"{state.PATH}.fresh"
 _UNPACK = f"""\
 set -e
 tar -x -C / --no-same-owner
 if [ "$(head -n 1 {state.PATH} 2>&1)" = "$(head -n 1 {_FRESH})" ]; then rm {_FRESH}; else mv {_FRESH} {state.PATH}; fi
 ldconfig
+[ ! -e {NODES} ] || systemd-tmpfiles --create {NODES}
 """
 """Shell script that installs the files. The state file stays unless its first line, the list of GPUs, has changed."""
 
@@ -35,13 +43,20 @@ def plug_in(machine: Machine, library: Path, ssh: Callable[..., list[str]]) -> N
         raise StepFailed(Diagnostic(f"{machine.name}: GPUs", problem, help="Start the twin again"))
 
 
+def nodes_text(gpus: int) -> str:
+    """Return the lines of tmpfiles.d(5) for the device nodes of *gpus* GPUs."""
+    numbers = {f"nvidia{index}": index for index in range(gpus)} | COMMON_NODES
+    return "".join(f"c /dev/{name} 0666 root root - {MAJOR}:{minor}\n" for name, minor in numbers.items())
+
+
 def _archive(machine: Machine, library: Path) -> bytes:
-    archive = io.BytesIO()
+    archive, gives_gpus = io.BytesIO(), isinstance(machine, Container) and machine.nests
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for path, content, mode in (
             (f"{FOLDER}/{SONAME}", library.read_bytes(), 0o755),
             (SEARCHED_FIRST, f"{FOLDER}\n".encode(), 0o644),
             (_FRESH, state.text(machine.name, machine.gpus).encode(), 0o644),
+            *([(NODES, nodes_text(len(machine.gpus)).encode(), 0o644)] if gives_gpus else []),
         ):
             entry = tarfile.TarInfo(path.lstrip("/"))
             entry.size, entry.mode = len(content), mode
