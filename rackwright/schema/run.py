@@ -178,17 +178,27 @@ def _problems(run: Run) -> Iterator[Problem]:
     if run.elastic and run.launcher != "horovod":
         expected, help = "only Horovod lets hosts come and go", "Remove elastic, or write launcher: horovod"
         yield Problem(f"got elastic with launcher {run.launcher}", expected, help, ("elastic",))
-    refused = {"tracking": run.tracking, "elastic": run.elastic, "gpus": run.gpus}
-    yield from on_pods.own_problems(run, "a run", refused)
+    yield from on_pods.own_problems(run, "a run", {"tracking": run.tracking, "elastic": run.elastic})
+    yield from _gpu_problems(run)
     if run.on == "kubernetes" and run.launcher == "horovod" and "launcher" in run.model_fields_set:
         expected, help = "torchrun starts the processes in pods", "Remove launcher, or write on: hosts"
         yield Problem("got launcher: horovod with on: kubernetes", expected, help, ("launcher",))
-    if run.gpus is not None and count(run.gpus) < run.processes:
-        problem, expected = f"got {count(run.gpus)} GPUs for {run.processes} processes", "each process has its own GPU"
-        yield Problem(problem, expected, "Name more GPUs, or declare fewer processes", ("gpus",))
     for name in sorted(RESERVED & run.set.keys()):
         expected = "it follows from the run: its name, its hosts, its launcher"
         yield Problem(f"got {name}", expected, "Remove it", ("set", name))
+
+
+def _gpu_problems(run: Run) -> Iterator[Problem]:
+    """Yield the problems of the GPUs of *run*: of its hosts by selection, of its pods by number."""
+    if run.on == "kubernetes" and run.gpus is not None:
+        expected, help = "the cluster chooses the GPUs of a pod", "Write their number as gpus below pods"
+        yield Problem("got gpus with on: kubernetes", expected, help, ("gpus",))
+        return
+    selected = run.pods.gpus if run.pods else 0 if run.gpus is None else count(run.gpus)
+    if 0 < selected < run.processes:
+        problem, expected = f"got {selected} GPUs for {run.processes} processes", "each process has its own GPU"
+        path = ("pods", "gpus") if run.pods else ("gpus",)
+        yield Problem(problem, expected, "Name more GPUs, or declare fewer processes", path)
 
 
 def problems(runs: Mapping[str, Run], hosts: Mapping[str, Host], clusters: Mapping[Name, Cluster]) -> Iterator[Problem]:
