@@ -1,15 +1,14 @@
 """The role container_runtime on a host of a twin: packages, registries, images and what containers are given."""
 
-import base64
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.driver_install import LIBRARIES, VERSION, libraries_script
 from tests.support.expect import eventually
 from tests.support.lab import Lab, format_claims
 from tests.support.log import Log
@@ -21,7 +20,6 @@ pytestmark = [
 HOST = "alpha"
 ROLE = f"{HOST}/container_runtime"
 GPU = "cdi:nvidia.com/gpu"
-LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 REGISTRY = "registry.example"
 APP = "from http.server import HTTPServer, SimpleHTTPRequestHandler as H\nHTTPServer(('', 8080), H).serve_forever()\n"
 STORAGE = '[storage]\ndriver = "vfs"\nrunroot = "/run/containers/storage"\ngraphroot = "/var/lib/containers/storage"\n'
@@ -48,32 +46,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with Lab(directory / "project", fleet, Log("runtime"), containers=[HOST], mirrors=True) as lab:
         lab.start()
         lab.ssh(HOST, f"mkdir -p /etc/containers; cat > /etc/containers/storage.conf <<'END'\n{STORAGE}END")
-        driver(lab, directory, "535.261.03")
+        lab.ssh(HOST, libraries_script(directory, VERSION))
         lab.create()
         yield lab
-
-
-def driver(lab: Lab, directory: Path, version: str) -> None:
-    """Put libraries of a driver on the host, in the place of another's, as its packages do."""
-    cuda = directory / "libcuda.so"
-    subprocess.run(
-        ["cc", "-shared", "-x", "c", "/dev/null", "-Wl,-soname,libcuda.so.1", "-o", str(cuda)],
-        check=True,
-    )
-    lab.ssh(
-        HOST,
-        f"""
-        current={LIBRARIES}/nvidia/current
-        rm -rf $current {LIBRARIES}/libcuda.so.* /run/rackwright-twin-gpu-driver
-        mkdir -p $current
-        touch $current/libnvidia-ml.so.{version}
-        ln -s libnvidia-ml.so.{version} $current/libnvidia-ml.so.1
-        base64 -d > {LIBRARIES}/libcuda.so.{version} <<'END'
-{base64.b64encode(cuda.read_bytes()).decode()}
-END
-        ldconfig
-        """,
-    )
 
 
 def role(lab: Lab, **variables: Any) -> None:
@@ -121,7 +96,7 @@ def test_other_libraries_are_reported_by_the_host_itself(lab: Lab, tmp_path: Pat
     Without anybody's `up`: a driver that is changed under the specification is found, and soon no more.
     """
     lab.ssh(HOST, "systemctl stop rackwright-cdi.path")
-    driver(lab, tmp_path, "535.309.01")
+    lab.ssh(HOST, libraries_script(tmp_path, "535.309.01"))
     assert (ROLE, GPU) in lab.audit_differences()
     lab.ssh(HOST, "systemctl start rackwright-cdi.path; touch /etc/ld.so.conf; ldconfig")
 

@@ -273,10 +273,10 @@ class KernelParameter(Entry):
 
 
 class GpuSetting(Entry):
-    """A setting of every GPU: ``on`` or ``off``; a limit in watts; the profiles of its MIG instances, or ``off``."""
+    """A property of every GPU: ``on`` or ``off``; watts; the profiles of its MIG instances, or ``off``; ``working``."""
 
     sort = "gpu"
-    gpu: Literal["persistence", "ecc", "power_limit_watts", "mig"]
+    gpu: Literal["persistence", "ecc", "power_limit_watts", "mig", "condition"]
     value: str
 
     def want(self, repository: Repository) -> Mapping[str, Want]:

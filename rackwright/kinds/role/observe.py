@@ -105,10 +105,15 @@ def _dkms(facts: Facts, key: str, name: str) -> Value:
 
 
 def _gpu_setting(facts: Facts, key: str, claim: Claim) -> Value:
-    """Return the settings of all GPUs; each that differs from the wanted one has the GPU's PCI address."""
+    """Return the settings of all GPUs; each that differs from the wanted one has the name of its GPU."""
     wanted = claim.want["setting"]
-    settings = {gpu.pci_address: _format_setting(gpu, key) for gpu in facts.gpus}
+    settings = {_name_gpu(gpu, key): _format_setting(gpu, key) for gpu in facts.gpus}
     return tuple(sorted({value if (value,) == wanted else f"{value} on {at}" for at, value in settings.items()}))
+
+
+def _name_gpu(gpu: GpuFacts, key: str) -> str:
+    """Return the PCI address of *gpu*; for its condition its number, because a lost GPU answers nothing else."""
+    return f"GPU {gpu.index}" if key == "condition" else gpu.pci_address
 
 
 def _cdi(facts: Facts, kind: str, name: str) -> Value:
@@ -130,6 +135,8 @@ def _format_setting(gpu: GpuFacts, key: str) -> str:
     value = getattr(gpu, key)
     if key == "mig" and value:
         return " ".join(sorted(instance.profile for instance in gpu.mig_instances)) or "empty"
+    if isinstance(value, str):
+        return value
     if isinstance(value, float):
         return f"{value:g}"
     return {None: "none", True: "on", False: "off"}[value]

@@ -7,6 +7,7 @@ for process in $(find /proc/[0-9]*/fd -lname '/dev/nvidia[0-9]*' 2>/dev/null | c
     name=$(cat "/proc/$process/comm" 2>/dev/null) || continue # it has ended since the list was read
     case $name in
     nvidia-persiste*) ;;
+    rackwright-gpu-*) ;; # looks at the GPUs for a moment, again and again
     *)
         echo "process $process ($name) has a GPU open: the driver is not changed under it; end it, and run this again" >&2
         exit 1
