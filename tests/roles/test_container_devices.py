@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -93,6 +94,26 @@ def test_each_gpu_has_its_name_and_the_driver_its_libraries(tell, tmp_path):
     }
     assert mounted["libcuda.so.1"] == f"{tmp_path}/libcuda.so.1.535"
     assert (found["kind"], found["cdiVersion"]) == ("nvidia.com/gpu", "0.5.0")
+
+
+def test_a_library_that_is_not_needed_is_given_where_the_host_itself_has_it(tell, tmp_path):
+    """
+    Debian has some in a folder of the driver alone. A container with the /usr of the host takes no file at a new path.
+    """
+    folder = f"usr/lib/{platform.machine()}-linux-gnu"
+    names = ("libcuda.so.1", library.SONAME, "libnvidia-cfg.so.1", "libnvidia-nvvm.so.4")
+    linker = "".join(f"\\t{name} (libc6,x86-64) => {tmp_path}/{name}.535\\n" for name in names)
+    program(tmp_path, "ldconfig", f"printf '{linker}'")
+    for name in names:
+        (tmp_path / f"{name}.535").touch()
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "libnvidia-nvvm.so.4").symlink_to("/etc/alternatives/nvidia--libnvidia-nvvm.so.4")
+    tell()
+
+    mounts = specification(tmp_path)["containerEdits"]["mounts"]
+    assert [Path(mount["containerPath"]).name for mount in mounts] == [
+        *("libcuda.so.1", library.SONAME, "libnvidia-nvvm.so.4")
+    ]
 
 
 def divide(tell: Tell, host: Host, gpu: int) -> None:

@@ -77,7 +77,7 @@ def test_there_is_an_engine_and_its_gpus_have_their_names(lab: Lab) -> None:
     found = json.loads(lab.ssh(HOST, "cat /etc/cdi/nvidia.json"))
     assert [device["name"] for device in found["devices"]] == ["0", "1", "all"]
     mounts = {mount["containerPath"]: mount["hostPath"] for mount in found["containerEdits"]["mounts"]}
-    assert mounts[f"{LIBRARIES}/libcuda.so.1"] == f"{LIBRARIES}/libcuda.so.535.261.03"
+    assert mounts[f"{LIBRARIES}/libcuda.so.1"] == f"{LIBRARIES}/nvidia/current/libcuda.so.535.261.03"
 
 
 def test_podman_takes_the_specification(lab: Lab) -> None:

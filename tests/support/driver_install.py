@@ -24,15 +24,17 @@ def libraries_script(directory: Path, version: str) -> str:
     subprocess.run(compiler, check=True)
     return f"""
         current={LIBRARIES}/nvidia/current
-        alternative=/etc/alternatives/nvidia--libnvidia-ml.so.1-x86_64-linux-gnu
-        rm -rf $current {LIBRARIES}/libcuda.so.* /run/rackwright-twin-gpu-driver
+        rm -rf $current /run/rackwright-twin-gpu-driver
         mkdir -p $current
         touch $current/libnvidia-ml.so.{version}
-        ln -s libnvidia-ml.so.{version} $current/libnvidia-ml.so.1
-        ln -sf $current/libnvidia-ml.so.1 $alternative
-        ln -sf $alternative {LIBRARIES}/libnvidia-ml.so.1
-        base64 -d > {LIBRARIES}/libcuda.so.{version} <<'END'
+        base64 -d > $current/libcuda.so.{version} <<'END'
 {base64.b64encode(cuda.read_bytes()).decode()}
 END
+        for name in libcuda libnvidia-ml; do
+            ln -s $name.so.{version} $current/$name.so.1
+            # as the packages do by Debian's alternatives
+            ln -sf $current/$name.so.1 /etc/alternatives/nvidia--$name.so.1-x86_64-linux-gnu
+            ln -sf /etc/alternatives/nvidia--$name.so.1-x86_64-linux-gnu {LIBRARIES}/$name.so.1
+        done
         ldconfig
         """
