@@ -50,6 +50,7 @@ hosts:
     address: 192.0.2.172
     identity: {{serial: ORCHARD-2}}
     nics: [{{name: fabric0, mac: "52:54:00:00:48:02", addresses: [10.48.0.12/24]}}]
+    tiers: {{warm: {{provided: true, mount: /srv/warm}}}}
     roles:
       kubernetes_node: {{address: 10.48.0.12, pod_network: 10.248.2.0/24}}
       device_plugin: {{}}
@@ -59,6 +60,19 @@ clusters:
     nodes: {{{NODE}: {{}}}}
     teams:
       {TEAM}: {{cpus: 8, memory: 16GiB, gpus: {QUOTA}}}
+"""
+RUN, STEPS = "digits", 40
+RUNS = f"""\
+fleet: trainings
+uses: fleet.yaml
+runs:
+  {RUN}:
+    recipe: digits
+    hosts: [{NODE}]
+    on: kubernetes
+    pods: {{team: {TEAM}, memory: 2GiB, gpus: 1}}
+    checkpoints: {{tier: warm}}
+    set: {{steps: {STEPS}, saving: {{every_steps: 20}}}}
 """
 SYSTEM = f"""\
 apiVersion: v1
@@ -176,10 +190,13 @@ def test_a_pod_sees_each_gpu_that_it_asks_for_and_no_other(log: Log) -> str:
         log("the GPU works again")
         lab.rackwright("twin", "fault", lab.stack, "gpu-clear", NODE, str(held), status=0)
         eventually(lambda: _gpus(lab) == (COUNT, COUNT), f"the node offers {COUNT} GPUs again")
-        need(not lab.differing(), "something differs at the end")
+        need(not lab.differing(), "something differs after the GPU works again")
+        log("a training in a pod with a GPU")
+        _need_trained(lab)
     return (
         f"{COUNT} GPUs of the node; 1 asked for, 1 seen, the other refused by the kernel; without a request none; "
-        f"a pod too large waited, one beyond the quota of {QUOTA} was refused; a lost GPU got no new pod"
+        f"a pod too large waited, one beyond the quota of {QUOTA} was refused; a lost GPU got no new pod; "
+        f"a training of {STEPS} steps in a pod with a GPU"
     )
 
 
@@ -188,7 +205,8 @@ def gpu_lab(log: Log) -> Iterator[Lab]:
     """Yield a lab with a cluster whose node has the GPUs of its profile, and the libraries of a driver."""
     if os.geteuid() != 0:
         pytest.skip("containers need root")
-    with Lab(log.empty_directory() / "project", FLEET, log, "orchard", containers=[PLANE, NODE]) as lab:
+    directory, hosts = log.empty_directory() / "project", [PLANE, NODE]
+    with Lab(directory, FLEET, log, "orchard", containers=hosts, workloads=True) as lab:
         log("building Kubernetes, or finding it built")
         lab.rackwright("toolchain", "kubernetes", status=0)
         lab.rackwright("lock", "--fetch", lab.stack, status=0)
@@ -265,3 +283,17 @@ def _need_refused_nodes(lab: Lab, held: int) -> None:
     answers = lab.ssh(NODE, script).split()
     # no driver answers at the number of the node that may be opened
     need(answers == ["ENXIO", "EPERM"], f"opening the own GPU and the other one: {answers}")
+
+
+def _need_trained(lab: Lab) -> None:
+    """Require that a run in a pod with a GPU trains. The stand-in cannot compute, so that the processor does."""
+    lab.add_stack("trainings", RUNS)
+    lab.stack = "trainings"
+    lab.up()
+    lab.rackwright("run", "wait", lab.stack, RUN, status=0)
+    need(not lab.audit_differences(status=0), "something differs after the training")
+    pods = f"{KUBECTL} get pods --namespace {TEAM} --selector rackwright.local/run={RUN} --output json"
+    [pod] = json.loads(lab.ssh(PLANE, pods))["items"]
+    [container] = pod["spec"]["containers"]
+    need(container["resources"]["limits"].get(RESOURCE) == "1", f"the pod of the run has {container['resources']}")
+    need(pod["status"]["phase"] == "Succeeded", f"the pod of the run is {pod['status']['phase']}")
