@@ -193,6 +193,17 @@ def test_a_gpu_that_the_driver_has_lost_is_unhealthy_with_its_instances(root: Pa
         assert listed(next(answers)) == {"0": "Unhealthy", "1:0": "Unhealthy"}
 
 
+def test_a_gpu_that_is_written_by_number_and_uuid_is_offered_once(root: Path, kubelet: Kubelet) -> None:
+    """
+    NVIDIA's toolkit does so since 1.16; its first versions write gpu0 for 0.
+    """
+    write_health(root, '{"0": true, "1": true}')
+    write_specification(root, "gpu0", "1:0", "GPU-070ecf02-84e2-e6d2-7ea4-12075d4c1a14", "MIG-070ecf02-84e2")
+    eventually(lambda: bool(kubelet.registered), "the plugin registers", SECONDS)
+    with watched(kubelet) as answers:
+        assert listed(next(answers)) == {"gpu0": "Healthy", "1:0": "Healthy"}
+
+
 def test_the_health_of_each_gpu_is_what_the_driver_says(tmp_path: Path) -> None:
     reader = tmp_path / "reader"
     reader.write_text(program(READER))
