@@ -150,19 +150,18 @@ static int has_node(int gpu) {
 static int hide(state *s) {
     size_t room = strlen(s->text) + HANDLES, length = strcspn(s->text, "[");
     int hidden = 0;
-    char *seen, *begin, *end;
-    if (!(seen = calloc(1, room))) abort();
+    char *seen = calloc(1, room), *begin, *end;
+    if (!seen) abort();
     memcpy(seen, s->text, length);
     for (int gpu = 0; (begin = part(s->text, gpu)); gpu++) {
         for (end = begin; *end && *end != '[';) end = next_line(end);
+        hidden += !has_node(gpu);
         if (has_node(gpu))
-            length += (size_t)snprintf(seen + length, room - length, "[gpu]\nminor=%d\n%.*s", gpu, (int)(end - begin), begin);
-        else hidden++;
+            length += (size_t)snprintf(seen + length, room - length, "[gpu]\nminor=%d\n%.*s", gpu, (int)(end - begin),
+                                       begin);
     }
-    if (hidden) {
-        free(s->text);
-        s->text = seen;
-    } else free(seen);
+    free(hidden ? s->text : seen);
+    if (hidden) s->text = seen;
     return hidden;
 }
 
