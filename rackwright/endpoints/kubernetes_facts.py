@@ -46,7 +46,7 @@ class Get(Protocol):
 
 
 def read(get: Get) -> dict[str, Any]:
-    """Return the raw facts of a cluster. What the account may not read is unknown there, and never empty."""
+    """Return the raw facts of a cluster. A list that the account may not read is unknown, and never empty."""
     return {
         "format": FORMAT,
         "taken_at": time.time(),

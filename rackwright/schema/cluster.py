@@ -37,17 +37,17 @@ _NODE_NAME_MAX = 253
 
 
 def _key(text: str) -> str:
-    if OF_KUBERNETES.match(_qualified(text)):
+    if OF_KUBERNETES.match(_check_name(text)):
         expected = "names below kubernetes.io and k8s.io belong to Kubernetes itself"
         raise Problem(f"got {excerpt(text)}", expected, "Take a name of your own domain, or one without a domain")
     return text
 
 
 def _taint_key(text: str) -> str:
-    return _qualified(text) if text.startswith(NODE_ROLE_TAINT) else _key(text)
+    return _check_name(text) if text.startswith(NODE_ROLE_TAINT) else _key(text)
 
 
-def _qualified(text: str) -> str:
+def _check_name(text: str) -> str:
     if not re.fullmatch(f"({_DOMAIN})?{_NAME}", text):
         expected = "it has letters, digits and . _ - between them, 63 at most, and may have a domain before a slash"
         raise Problem(f"got {excerpt(text)}", expected, "Write it like rack, or example.com/rack", source=_SOURCE)

@@ -55,7 +55,7 @@ class ApiServer:
         self.kubectl("create", "serviceaccount", account, "--namespace=kube-system")
         if resources:
             rules = [
-                {"apiGroups": [group], "resources": [name], "verbs": ["get", "list"]}
+                {"apiGroups": [group], "resources": [name], "verbs": ["list"]}
                 for group, _, name in (each.rpartition("/") for each in resources)
             ]
             rbac = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": account}}
