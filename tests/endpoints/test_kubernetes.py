@@ -241,7 +241,8 @@ def test_a_server_that_keeps_a_question_waiting_ends_the_reading(api: CannedApi)
     assert len(api.questions) == 2
 
 
-def test_a_server_that_sends_a_byte_at_a_time_ends_the_reading(api: CannedApi) -> None:
+@pytest.mark.parametrize("path", [NODES, OBJECTS["RoleBinding"]], ids=["on the way", "at last"])
+def test_a_server_that_sends_a_byte_at_a_time_ends_the_reading(api: CannedApi, path: str) -> None:
     """
     Each part of the answer comes in time, and the whole never does.
     """
@@ -251,7 +252,7 @@ def test_a_server_that_sends_a_byte_at_a_time_ends_the_reading(api: CannedApi) -
         while not over.wait(0.01):
             file.write(b" ")
 
-    api.answers[NODES] = Answer(write=drip)
+    api.answers[path] = Answer(write=drip)
     try:
         found = failure(client(api, reading_seconds=0.5))
     finally:
