@@ -28,6 +28,8 @@ READING_SECONDS = 120
 """Time for all questions together."""
 ANSWER_LONGEST = 32 << 20
 """Bytes of one answer, of at most kubernetes_facts.PAGE_ITEMS objects."""
+READING_LONGEST = 512 << 20
+"""Bytes of all answers together: those about 5,000 nodes are about 150 MiB."""
 _REASON_LONGEST = 300
 _TOKEN = re.compile(r"[!-~]+")
 _NETWORK = "Check the address, the network between, and the certificate in `ca`"
@@ -74,6 +76,8 @@ class _Connection(http.client.HTTPSConnection):
         self._answer_seconds = answer_seconds
         self._connected: socket.socket | None = None
         self.is_over = False
+        self.received = 0
+        """Bytes of all answers until now."""
 
     def connect(self) -> None:
         if self.is_over:
@@ -160,6 +164,10 @@ class KubernetesClient:
         body = answer.read(ANSWER_LONGEST + 1)
         if connection.is_over:
             raise TimeoutError
+        connection.received += len(body)
+        if connection.received > READING_LONGEST:
+            problem = f"all answers together are longer than {READING_LONGEST >> 20} MiB"
+            self._unreachable(problem, "the lists of a cluster", "Find out what answers at this address")
         if len(body) > ANSWER_LONGEST:
             connection.close()  # the rest of the answer is not read
             raise AnswerRefused(f"the answer is longer than {ANSWER_LONGEST >> 20} MiB")

@@ -52,7 +52,7 @@ def read(get: Get) -> dict[str, Any]:
         "taken_at": time.time(),
         "kubernetes_cluster": {
             "version": _attempt(lambda: str(get("/version")["gitVersion"])),
-            "nodes": _attempt(lambda: probe.states([*_items(get, NODES)])),
+            "nodes": _attempt(lambda: probe.states(_items(get, NODES))),
             "objects": _objects(get),
         },
     }
@@ -68,7 +68,7 @@ def _objects(get: Get) -> dict[str, Any]:
 
 
 def _contents(get: Get, path: str, kind: str) -> dict[str, Any]:
-    return probe.contents([*_items(get, path, kind)])
+    return probe.contents(_items(get, path, kind))
 
 
 def _items(get: Get, path: str, kind: str = "") -> Iterator[dict[str, Any]]:

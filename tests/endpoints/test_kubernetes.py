@@ -226,6 +226,18 @@ def test_a_huge_answer_is_not_read_to_its_end(api: CannedApi, monkeypatch: pytes
         _ = found.names
 
 
+def test_a_server_that_sends_page_after_page_ends_the_reading(api: CannedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Each page is within its bound.
+    """
+    monkeypatch.setattr(kubernetes, "READING_LONGEST", 2 << 20)
+    page = items("Node", node("a", text="x" * (1 << 19)), more="again")
+    api.answers[NODES] = page
+
+    assert failure(client(api)).problem == "all answers together are longer than 2 MiB"
+    assert len(api.questions) == 5
+
+
 def test_a_server_that_keeps_a_question_waiting_ends_the_reading(api: CannedApi) -> None:
     """
     Without etcd the API answers nothing but its version; seven more questions would wait as long.

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from rackwright.facts.probe.observe import ReadError, attempt, read, run_tool
@@ -217,7 +218,7 @@ def objects(queued: bool) -> dict[str, Any]:
     return contents(query("get", ",".join(kinds), "--all-namespaces")["items"])
 
 
-def contents(items: list[dict[str, Any]]) -> dict[str, Any]:
+def contents(items: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Return the contents of *items* by namespace, kind and name, without those of Kubernetes itself."""
     return dict(sorted((name_of(item), content(item)) for item in items if not is_of_kubernetes(item)))
 
@@ -290,7 +291,7 @@ def query(*arguments: str) -> Any:
         raise ReadError("kubectl prints no JSON") from None
 
 
-def states(items: list[dict[str, Any]]) -> dict[str, Any]:
+def states(items: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Return the properties of each node by its name."""
     return {item["metadata"]["name"]: state(item) for item in items}
 

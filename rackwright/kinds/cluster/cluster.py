@@ -207,13 +207,9 @@ def _claim(spec: ClusterSpec, node: NodePart) -> Claim:
         "labels": node.labels,
         "taints": node.taints,
     }
-    remedies = {
-        "ready": _READY_REMEDY,
-        "pressure": _PRESSURE_REMEDY,
-        "version": "run `rackwright up`; if it stays, restart kubelet on the host",
-    }
-    if spec.provided:
-        remedies = {"ready": _READY_REMEDY}
+    remedies = {"ready": _READY_REMEDY, "pressure": _PRESSURE_REMEDY}
+    if not spec.provided:
+        remedies["version"] = "run `rackwright up`; if it stays, restart kubelet on the host"
     return Claim(
         node.thing,
         want,
