@@ -81,6 +81,10 @@ def test_a_cluster_of_others_is_compared_by_its_url_and_never_changed(log: Log) 
                 api.kubectl(*edit.split(" "))
             wanted = {(CLUSTER, claim) for claim in (*EDITS, DELETED)}
             found = lab.differing()
+            facts = str(directory / "facts")
+            lab.rackwright("audit", STACK, "--save", facts, status=1)
+            rows = json.loads(lab.rackwright("status", STACK, "--json", status=1).stdout)["hosts"]
+            need(rows.keys() == {"shared"}, f"status lists {sorted(rows)}")
             need(found == wanted, f"found {format_claims(found)}, and not {format_claims(wanted - found)}")
             before = _objects(api)
             lab.up(status=1)
@@ -89,9 +93,10 @@ def test_a_cluster_of_others_is_compared_by_its_url_and_never_changed(log: Log) 
             unknown = _need_unknown(lab, nobody, "403 Forbidden")
             _need_not_reached(lab, "no-token-of-this-cluster", "the API refuses the token: 401 Unauthorized")
             lab.set_secret(SECRET, reader)
-        api.kubectl("get", "nodes")
     log("the server is off, and the cluster leaves the fleet")
     _need_not_reached(lab, reader, "no answer from the API")
+    [saved] = json.loads(lab.rackwright("audit", STACK, "--snapshot", facts, "--json", status=1).stdout)["resources"]
+    need({(CLUSTER, each["claim"]) for each in saved["differences"]} == found, "the snapshot shows other differences")
     lab.edit(lambda fleet: fleet["clusters"].clear())
     lab.up()
     state = lab.pulumi("stack", "export", status=0).stdout
