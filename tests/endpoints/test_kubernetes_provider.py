@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rackwright.cli.removal import plan_removal
 from rackwright.endpoints import open_endpoints
 from rackwright.endpoints.kubernetes_facts import NODES
 from rackwright.hosts.rollout import RolloutGate
@@ -110,3 +111,14 @@ def test_a_cluster_that_the_fleet_declares_no_more_needs_no_answer(
     assert "unreachable" not in provider.read(state).outputs
     provider.delete(state)
     assert server.questions == []
+
+
+def test_the_plan_of_its_removal_needs_no_answer(clusters: Clusters) -> None:
+    """
+    `destroy` is not refused, and says that nothing else changes.
+    """
+    urn = f"urn:pulumi:prod::rackwright::{ClusterKind.token}::shared/cluster"
+    resource = {"type": ClusterKind.token, "urn": urn, "inputs": clusters.inputs}
+    removal = plan_removal(clusters.stack, resource, {})
+
+    assert (removal.name, removal.outcome) == ("shared/cluster", "stays")
