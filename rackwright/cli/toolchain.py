@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import SET_UP
+from rackwright.progress import Progress
 
 app = typer.Typer()
 
@@ -24,6 +26,7 @@ class Tools(StrEnum):
     kubernetes = "kubernetes"
     kubernetes_previous = "kubernetes-previous"
     kubernetes_queue = "kubernetes-queue"
+    kubernetes_groups = "kubernetes-groups"
     kubernetes_conformance = "kubernetes-conformance"
     pulumi_kubernetes = "pulumi-kubernetes"
     registry = "registry"
@@ -48,6 +51,7 @@ def show_toolchain(
     minutes on two cores, 9 GB of temporary files, and 1 GB that stays. `lock --fetch` takes the packages from there.
     With `kubernetes-previous`, build the minor version before as well, for clusters that are upgraded later.
     With `kubernetes-queue`, build Kueue and JobSet as well, for clusters with `queue: true`.
+    With `kubernetes-groups`, build LeaderWorkerSet as well, for clusters with `groups: true`.
     With `kubernetes-conformance`, build Kubernetes' own conformance tests, and the images of their pods.
     With `pulumi-kubernetes`, build its plugin: five minutes of one processor.
     With `registry`, build the registry of images of role registry, which `lock --fetch` takes from there.
@@ -93,14 +97,17 @@ def _show_environment(tools: Tools) -> None:
 
 
 def _show_kubernetes(tools: Tools) -> None:
-    from rackwright.toolchain import kubernetes_queue
+    from rackwright.toolchain import kubernetes_controllers
     from rackwright.toolchain.kubernetes import pins, programs
+    from rackwright.toolchain.kubernetes_controllers import GROUPS, QUEUE
 
-    text, ensure = {
+    choices: dict[Tools, tuple[str, Callable[[Progress], Path]]] = {
         Tools.kubernetes: (f"Kubernetes {pins.KUBERNETES}", programs.ensure),
         Tools.kubernetes_previous: (f"Kubernetes {pins.PREVIOUS}", programs.ensure_previous),
-        Tools.kubernetes_queue: (f"Kueue {kubernetes_queue.KUEUE}", kubernetes_queue.ensure),
-    }[tools]
+        Tools.kubernetes_queue: (QUEUE.title, partial(kubernetes_controllers.ensure, QUEUE)),
+        Tools.kubernetes_groups: (GROUPS.title, partial(kubernetes_controllers.ensure, GROUPS)),
+    }
+    text, ensure = choices[tools]
     directory = ensure(project.notify)
     packages = sorted(directory.glob("*.deb"))
     terminal.show(f"{text} in {directory}: {len(packages)} packages for {_add(packages)}")
@@ -142,7 +149,9 @@ _SHOW: Mapping[Tools, Callable[[Tools], None]] = {
     Tools.pulumi: _show_pulumi,
     Tools.workloads: _show_workloads,
     **dict.fromkeys((Tools.serving, Tools.vllm, Tools.evaluation, Tools.tracking), _show_environment),
-    **dict.fromkeys((Tools.kubernetes, Tools.kubernetes_previous, Tools.kubernetes_queue), _show_kubernetes),
+    **dict.fromkeys(
+        (Tools.kubernetes, Tools.kubernetes_previous, Tools.kubernetes_queue, Tools.kubernetes_groups), _show_kubernetes
+    ),
     Tools.kubernetes_conformance: _show_conformance,
     Tools.pulumi_kubernetes: _show_pulumi_kubernetes,
     Tools.registry: _show_registry,

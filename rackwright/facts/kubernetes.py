@@ -58,7 +58,7 @@ class WorkloadObject(View):
 
     @property
     def replicas(self) -> int:
-        """Wanted number of pods of a deployment."""
+        """Wanted number of pods of a deployment, or of groups of pods."""
         return View(self.read("spec"), f"{self._where}.spec").value("replicas", int)
 
     @property
@@ -76,8 +76,8 @@ class WorkloadObject(View):
         return View(self.read("status"), f"{self._where}.status")
 
 
-class QueueObject(View):
-    """An object of Kueue or JobSet, as the API describes it."""
+class ControllerObject(View):
+    """An object of a controller, such as Kueue, as the API describes it."""
 
     content = Fact(str, "Digest of the object as it was set; empty for one that others have made.")
     managers = Fact(texts, "Programs that have set fields of it, sorted.")
@@ -95,14 +95,18 @@ class Waiting(View):
     message = Fact(str, "Why it waits, as Kueue says.")
 
 
-class QueueFacts(View):
+class ControllersFacts(View):
+    """Controllers that a cluster has beside those of Kubernetes."""
+
+    ready = Fact(bool, "Whether all of them are available.")
+
+    def object(self, name: str) -> ControllerObject | None:
+        """Return an object of them; None if the cluster has none of that name."""
+        return self.entry("objects", name, ControllerObject)
+
+
+class QueueFacts(ControllersFacts):
     """Kueue and JobSet in a cluster."""
-
-    ready = Fact(bool, "Whether the controllers of both are available.")
-
-    def object(self, name: str) -> QueueObject | None:
-        """Return an object of both; None if the cluster has none of that name."""
-        return self.entry("objects", name, QueueObject)
 
     def job(self, name: str) -> Waiting | None:
         """Return a job by its name, such as ``vision/JobSet/digits``; None if Kueue does not know it."""
@@ -166,6 +170,12 @@ class ClusterFacts(View):
         """Kueue and JobSet; None in a cluster without them."""
         raw = self.read("queue")
         return None if raw is None else QueueFacts(raw, f"{self._where}.queue")
+
+    @property
+    def groups(self) -> ControllersFacts | None:
+        """LeaderWorkerSet; None in a cluster without it."""
+        raw = self.read("groups")
+        return None if raw is None else ControllersFacts(raw, f"{self._where}.groups")
 
     @property
     def workload_objects(self) -> Mapping[str, Any]:

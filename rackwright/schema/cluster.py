@@ -164,6 +164,8 @@ class Cluster(Schema):
     """Teams by the names of their namespaces."""
     queue: bool = False
     """Whether runs that do not fit wait in the queue of their team, by Kueue, and start by themselves."""
+    groups: bool = False
+    """Whether one replica of a server may have pods on several hosts, by LeaderWorkerSet."""
 
     @property
     def control_planes(self) -> tuple[str, ...]:
@@ -186,7 +188,7 @@ def problems(
         yield from (problem.below(name) for problem in _api_problems(name, cluster, (*hosts, *stores)))
         yield from (problem.below(name) for problem in _member_problems(cluster, hosts))
         yield from (problem.below(name) for problem in _slice_problems(cluster.teams))
-        yield from (problem.below(name) for problem in _queue_problems(cluster))
+        yield from (problem.below(name) for problem in _controller_problems(cluster))
         for member in cluster.members:
             if member in hosts and first.setdefault(member, name) != name:
                 place = _place(cluster, member)
@@ -218,10 +220,11 @@ def _slice_problems(teams: Mapping[str, Team]) -> Iterator[Problem]:
             )
 
 
-def _queue_problems(cluster: Cluster) -> Iterator[Problem]:
-    if cluster.queue and cluster.provided:
-        expected = "a cluster that rackwright makes: others install Kueue in a provided one"
-        yield Problem("got queue for a provided cluster", expected, "Remove it", ("queue",))
+def _controller_problems(cluster: Cluster) -> Iterator[Problem]:
+    for field, title in (("queue", "Kueue"), ("groups", "LeaderWorkerSet")):
+        if getattr(cluster, field) and cluster.provided:
+            expected = f"a cluster that rackwright makes: others install {title} in a provided one"
+            yield Problem(f"got {field} for a provided cluster", expected, "Remove it", (field,))
     for name, team in cluster.teams.items():
         if team.borrows != BorrowingLimits() and not cluster.queue:
             expected, help = (

@@ -25,7 +25,7 @@ from rackwright.schema.problem import Keys, Problem, raise_any
 from rackwright.schema.run import Environment, address
 from rackwright.schema.secret import Key, name_problem
 from rackwright.schema.units import SPAN, parse_time
-from rackwright.schema.vllm import Vllm, replica_problems
+from rackwright.schema.vllm import Vllm, group_problems, pod_problems, replica_problems
 
 if TYPE_CHECKING:
     from workloads.serving.settings import ServingSettings
@@ -284,8 +284,10 @@ class Server(Schema):
 def _problems(server: Server) -> Iterator[Problem]:
     yield from placement.problems(server, "a server", "a host serves it once", "Remove one of them")
     every = {"canary": server.canary and server.canary.every}
-    refused = {"tls": server.tls, "vllm": server.vllm, "keys": server.keys, **every}
+    refused = {"tls": server.tls, "keys": server.keys, **every}
     yield from on_pods.own_problems(server, "a server", refused)
+    if server.on == "kubernetes" and server.vllm:
+        yield from pod_problems(server.vllm)
     if server.on == "kubernetes" and server.model.tier:
         expected, help = "the model of a server on Kubernetes is on this computer", "Remove tier, or write on: hosts"
         yield Problem("got tier with on: kubernetes", expected, help, ("model", "tier"))
@@ -334,6 +336,7 @@ def problems(
             *_replica_problems(server, members),
             *_set(server),
             *on_pods.problems(server, tuple(members), clusters),
+            *_group_problems(server, tuple(members), clusters),
         ):
             yield problem.below(name)
     yield from _port_problems(servers, hosts)
@@ -356,7 +359,15 @@ def _host_problems(server: Server, hosts: Mapping[str, Host], members: list[str]
 
 def _replica_problems(server: Server, members: list[str]) -> Iterator[Problem]:
     if server.vllm:
-        yield from replica_problems(server.vllm, members, server.port, server.canary is not None)
+        count = (server.pods and server.pods.count) or len(members)
+        yield from replica_problems(server.vllm, count, server.pods is not None, server.port, server.canary is not None)
+
+
+def _group_problems(server: Server, members: tuple[str, ...], clusters: Mapping[Name, Cluster]) -> Iterator[Problem]:
+    """Yield the problems of a server in pods whose replicas have several of them."""
+    found = on_pods.cluster_of(members, clusters) if members else None
+    if server.vllm and server.pods and found:
+        yield from group_problems(server.vllm, server.pods.team, *found)
 
 
 def _set(server: Server) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from rackwright.schema.base import Schema
+from rackwright.schema.cluster import Cluster
 from rackwright.schema.gpus import GpuSelection, count
 from rackwright.schema.problem import Problem
 
@@ -46,7 +47,8 @@ class Vllm(Schema):
     """vLLM's part of a server."""
 
     replica_hosts: PositiveInt = 1
-    """Hosts of one replica, in the order of the server's hosts; the first of each replica is its leader."""
+    """Hosts of one replica, in the order of the server's hosts; the first of each replica is its leader. On Kubernetes
+    the number of pods of one replica, each on a host of its own."""
     gpus: GpuSelection | None = None
     """GPUs of each host for this server: how many, their indices in the order of the PCI bus, or on a single host their
     UUIDs. All of them by default; runs and servers that share a host declare it."""
@@ -103,17 +105,46 @@ class Vllm(Schema):
         return {name: getattr(self, name) for name in LAYOUT if getattr(self, name) is not None}
 
 
-def replica_problems(vllm: Vllm, members: list[str], server_port: int, has_canary: bool) -> Iterator[Problem]:
-    """Yield the problems of replicas over *members*, the hosts of the server."""
+def pod_problems(vllm: Vllm) -> Iterator[Problem]:
+    """Yield the problems of *vllm* in pods by itself."""
+    if vllm.gpus is not None:
+        expected = "the cluster gives each pod its GPUs"
+        yield Problem("got vllm.gpus with on: kubernetes", expected, "Write gpus in pods", ("vllm", "gpus"))
+    if vllm.adapters:
+        expected, help = "a server on Kubernetes has no adapters yet", "Remove adapters, or write on: hosts"
+        yield Problem("got vllm.adapters with on: kubernetes", expected, help, ("vllm", "adapters"))
+
+
+def group_problems(vllm: Vllm, team: str, name: str, cluster: Cluster) -> Iterator[Problem]:
+    """Yield the problems of replicas with several pods of *team* in *cluster*, which has that *name*."""
+    if vllm.replica_hosts == 1:
+        return
+    place = ("vllm", "replica_hosts")
+    if not cluster.groups:
+        expected = "a cluster with groups: true, whose LeaderWorkerSet starts the pods of a replica together"
+        yield Problem(f"got {vllm.replica_hosts} hosts for a replica", expected, f"Add it to cluster {name}", place)
+    if team in cluster.teams and cluster.teams[team].slice is None:
+        problem = f"got {vllm.replica_hosts} hosts for a replica of team {team}, which has no slice"
+        expected = "a team with a slice, because a program that reaches the ports of vLLM can run code there"
+        yield Problem(problem, expected, f"Add a slice to the team in cluster {name}", place)
+
+
+def replica_problems(vllm: Vllm, members: int, in_pods: bool, server_port: int, has_canary: bool) -> Iterator[Problem]:
+    """Yield the problems of replicas.
+
+    Args:
+        members: Number of the hosts of the server, or of its pods.
+    """
     count = vllm.replica_hosts
-    if len(members) % count:
-        problem = f"got {len(members)} hosts for replicas of {count}"
-        help = f"Declare a multiple of {count} hosts, or another replica_hosts"
-        yield Problem(problem, "each replica has all its hosts", help, ("vllm", "replica_hosts"))
+    if members % count:
+        noun = "pods" if in_pods else "hosts"
+        problem = f"got {members} {noun} for replicas of {count}"
+        help = f"Declare a multiple of {count} {noun}, or another replica_hosts"
+        yield Problem(problem, f"each replica has all its {noun}", help, ("vllm", "replica_hosts"))
     if vllm.cpu_cache_gib and vllm.expert_parallel:
         expected = "on processors, vLLM 0.32 divides experts like the other weights; with this setting it crashes"
         yield Problem("got expert_parallel and cpu_cache_gib", expected, "Remove one", ("vllm", "expert_parallel"))
-    if count > 1 and server_port in vllm.replica_ports:
+    if count > 1 and not in_pods and server_port in vllm.replica_ports:
         problem, expected = f"got port {server_port}", f"{vllm.replica_ports.start} and two more are for the replica"
         yield Problem(problem, expected, "Choose another port", ("port",))
     if count > 1 and has_canary:

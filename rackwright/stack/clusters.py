@@ -68,14 +68,15 @@ def _plane_before(cluster: Cluster, host: str) -> str:
 def role_variables(stack: Stack, host: str, role: str) -> dict[str, Any]:
     """Return the variables of *role* that follow from the cluster of *host*.
 
-    A node has routes to pods and services; a further control plane joins, and those of a queue have its images.
+    A node has routes to pods and services; a further control plane joins; those of a queue or of groups have images.
     """
     several = [each for each in _own_clusters(stack).values() if host in each.members]
     if not several:
         return {}
     [cluster] = several  # a host is in one cluster
     if role == CONTROL_PLANE_ROLE:
-        flags = {"joins": host in cluster.further_control_planes, "queue": cluster.queue}
+        joins = host in cluster.further_control_planes
+        flags = {"joins": joins, "queue": cluster.queue, "groups": cluster.groups}
         return {name: True for name, value in flags.items() if value}
     if role != NODE_ROLE:
         return {}
@@ -197,6 +198,7 @@ def _cluster(stack: Stack, name: str, cluster: Cluster) -> ClusterSpec:
             for team, declared in cluster.teams.items()
         ),
         queue=cluster.queue,
+        groups=cluster.groups,
     )
 
 

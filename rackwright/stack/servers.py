@@ -20,6 +20,7 @@ from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
 from workloads.quantize import versions
 from workloads.serving import model as model_directory
+from workloads.serving.fit import Layout
 from workloads.serving.model import Model
 from workloads.tracking import registry
 
@@ -55,13 +56,17 @@ def servers(stack: Stack, gpus: GpuAssignments) -> Iterator[DeclaredResource]:
     resources: list[DeclaredResource] = []
     common: dict[str, dict[str, Any]] = {}
     placements: dict[str, dict[str, vllm.Placement]] = {}
+    layouts: dict[str, Layout | None] = {}
     for name, server in stack.fleet.servers.items():
         try:
             model = _load_model(stack, name, server)
             common[name] = _common(stack, name, server, model)
             if server.vllm or (model and model.runtime == "vllm"):
                 _check_runtime(name, server, model)
-                placements[name] = vllm.place(stack, name, server, model)
+                if server.pods:
+                    layouts[name] = vllm.place_in_pods(stack, name, server, model)
+                else:
+                    placements[name] = vllm.place(stack, name, server, model)
         except DeclarationError as errors:
             wrong += errors.diagnostics
             common.pop(name, None)
@@ -70,7 +75,9 @@ def servers(stack: Stack, gpus: GpuAssignments) -> Iterator[DeclaredResource]:
     for name, fields in common.items():
         server = stack.fleet.servers[name]
         if server.pods:
-            resources += _in_pods(stack, name, server, fields)
+            part = _part(stack, server, fields, name in layouts, layouts.get(name))
+            members = server.members(stack.fleet.hosts)
+            resources += pods.resources(stack, members, server.pods, name, fields["environment"], part)
             continue
         before: tuple[str, ...] = ()
         # the leader of a replica is ready only once its workers wait for it
@@ -83,16 +90,30 @@ def servers(stack: Stack, gpus: GpuAssignments) -> Iterator[DeclaredResource]:
     yield from resources
 
 
-def _in_pods(stack: Stack, name: str, server: Server, common: dict[str, Any]) -> Iterator[DeclaredResource]:
-    """Yield the resources of a server in pods.
+def _part(stack: Stack, server: Server, common: dict[str, Any], has_vllm: bool, layout: Layout | None) -> ServerPart:
+    """Return the settings of a server in pods.
 
     Args:
         common: The fields that servers on hosts have in common.
     """
-    assert server.pods is not None
     options, rows = settings(server, EVERYWHERE), common["rows"]
-    part = ServerPart(
-        settings={**server.set, "host": EVERYWHERE, "port": PORT, "anybody": server.anybody},
+    divided = dict(layout.settings) if layout else {}
+    tensor_parallel = divided.pop("tensor_parallel", None)
+    of_vllm = {**(server.vllm.settings if server.vllm else {}), **divided}
+    replica_pods = server.vllm.replica_hosts if server.vllm else 1
+    return ServerPart(
+        vllm=has_vllm,
+        replica_pods=replica_pods,
+        replica_port=server.vllm.port if server.vllm and replica_pods > 1 else 0,
+        lease_secret=name_of(stack.fleet.key) if replica_pods > 1 else None,
+        settings={
+            **server.set,
+            **({"tensor_parallel": tensor_parallel} if tensor_parallel else {}),
+            **({"vllm": of_vllm} if of_vllm else {}),
+            "host": EVERYWHERE,
+            "port": PORT,
+            "anybody": server.anybody,
+        },
         port=server.port,
         model=common["model"],
         version=common["version"],
@@ -103,8 +124,6 @@ def _in_pods(stack: Stack, name: str, server: Server, common: dict[str, Any]) ->
         ready_seconds=server.ready_seconds,
         stop_seconds=round(options.drain_seconds) + options.stop_seconds + SLACK_SECONDS,
     )
-    members = server.members(stack.fleet.hosts)
-    yield from pods.resources(stack, members, server.pods, name, common["environment"], part)
 
 
 def _check_runtime(name: str, server: Server, model: Model | None) -> None:

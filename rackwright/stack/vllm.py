@@ -57,7 +57,7 @@ def place(stack: Stack, name: str, server: Server, model: Model | None) -> dict[
             if model is None or sizes is None or computes_on_processors(server):
                 layout = _declared_layout(server)
             else:
-                layout = _fit(server, model, sizes, hosts).layout
+                layout = _fit(server, model, sizes, _replica_gpus(server, hosts)).layout
         except UserError as error:
             wrong[error.diagnostic] += members
             continue
@@ -73,6 +73,38 @@ def place(stack: Stack, name: str, server: Server, model: Model | None) -> dict[
             )
         )
     return placements
+
+
+def place_in_pods(stack: Stack, name: str, server: Server, model: Model | None) -> Layout | None:
+    """Return how each replica of a *server* in pods is divided; None if nothing is known or declared of it.
+
+    Any of the hosts may have any pod: the smallest GPUs count.
+
+    Raises:
+        DeclarationError: the model does not fit a replica, or its size or the hosts' memory is unknown.
+    """
+    sizes = _sizes(f"servers.{name}.model.path", model) if model else None
+    try:
+        if model is None or sizes is None or computes_on_processors(server):
+            return _declared_layout(server)
+        return _fit_pods(stack, server, model, sizes).layout
+    except UserError as error:
+        raise DeclarationError(replace(error.diagnostic, where=f"servers.{name}.pods")) from None
+
+
+def _fit_pods(stack: Stack, server: Server, model: Model, sizes: Sizes) -> Fit:
+    assert server.pods is not None
+    if not server.pods.gpus:
+        problem, expected = "got no gpus", "vLLM computes on GPUs, or with cpu_cache_gib on processors"
+        raise UserError(Diagnostic("", problem, expected, "Declare pods.gpus, or vllm.cpu_cache_gib"))
+    hosts = [stack.fleet.hosts[member] for member in server.members(stack.fleet.hosts)]
+    most = min(_gpus(host).per_host for host in hosts)
+    if server.pods.gpus > most:
+        problem, expected = f"got {server.pods.gpus} GPUs for a pod", f"at most {most}, those of a host"
+        raise UserError(Diagnostic("", problem, expected, "Correct pods.gpus"))
+    memory = min(_gpus(host).memory_bytes for host in hosts)
+    replica = server.vllm.replica_hosts if server.vllm else 1
+    return _fit(server, model, sizes, Gpus(memory, server.pods.gpus, replica))
 
 
 def computes_on_processors(server: Server) -> bool:
@@ -102,15 +134,14 @@ def _declared_layout(server: Server) -> Layout | None:
     return Layout(**{"hosts": hosts, **layout_fields(declared)})
 
 
-def _fit(server: Server, model: Model, sizes: Sizes, hosts: Sequence[Host]) -> Fit:
+def _fit(server: Server, model: Model, sizes: Sizes, gpus: Gpus) -> Fit:
     options = with_model_defaults(settings(server, "127.0.0.1"), model.lineage)
-    gpus = _replica_gpus(server, hosts)
     load = Load(
         options.context_tokens, options.parallel, options.vllm.kv_cache_dtype, options.vllm.speculative_tokens > 0,
         gpus.batch_tokens,
     )  # fmt: skip
     try:
-        return best_fit(sizes, gpus, load, _wish(server, len(hosts)))
+        return best_fit(sizes, gpus, load, _wish(server, gpus.hosts))
     except UserError as error:
         others = [profile for profile in PROFILES if _fits(profile, sizes, load)]
         fitting = f"as it is, it fits {', '.join(others)}" if others else ""

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -132,7 +132,12 @@ def find(log: Path, progress: Progress) -> Go:
 def digest(modules: Path) -> str:
     """Return a digest of all sources below the directory *modules*, for the name of what is built from them."""
     files = sorted(file for file in modules.rglob("*") if file.is_file() and file.parent.name != "__pycache__")
+    return digest_files(files, modules)
+
+
+def digest_files(files: Iterable[Path], below: Path) -> str:
+    """Return a digest of *files*, with their names relative to the directory *below*."""
     content = sha256()
     for file in files:
-        content.update(f"{file.relative_to(modules)} {sha256(file.read_bytes()).hexdigest()}\n".encode())
+        content.update(f"{file.relative_to(below)} {sha256(file.read_bytes()).hexdigest()}\n".encode())
     return content.hexdigest()[:12]

@@ -99,9 +99,10 @@ def of_pods() -> Iterator[View]:
 
 
 def of_queue() -> Iterator[View]:
-    """Yield the views of Kueue and JobSet in a cluster: all, one of their objects, and a job that waits."""
-    queue = there(there(Facts(recorded_hosts.recorded("hazel")).cluster).queue)
-    yield from (queue, there(queue.object(SERVICE)), there(queue.job("vision/JobSet/another")))
+    """Yield the views of controllers in a cluster: all, one of their objects, and a job that waits for Kueue."""
+    cluster = there(Facts(recorded_hosts.recorded("hazel")).cluster)
+    queue = there(cluster.queue)
+    yield from (queue, there(queue.object(SERVICE)), there(queue.job("vision/JobSet/another")), there(cluster.groups))
 
 
 T = TypeVar("T")

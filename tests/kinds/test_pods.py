@@ -12,7 +12,7 @@ from rackwright.core import diff as comparison
 from rackwright.core.contract import Absent, Command, Plan, Put, UnknownValue
 from rackwright.facts.facts import Facts
 from rackwright.kinds.pods import PodFilesKind, PodFilesSpec, PodsKind, image, roll_out
-from rackwright.kinds.pods.objects import MANAGED_BY
+from rackwright.kinds.pods.pod_template import MANAGED_BY
 from rackwright.kinds.pods.release import files, release_of
 from rackwright.kinds.pods.report import outcome
 from rackwright.kinds.pods.spec import WorkloadPart

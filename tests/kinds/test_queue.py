@@ -13,15 +13,16 @@ from rackwright.core.contract import Command, Put
 from rackwright.facts.facts import Facts
 from rackwright.facts.kubernetes import ClusterFacts
 from rackwright.facts.probe import kubernetes as probe
-from rackwright.kinds.cluster import ClusterKind, ClusterSpec, queue
+from rackwright.kinds.cluster import ClusterKind, ClusterSpec, controllers, queue
 from rackwright.kinds.cluster.team import TeamPart, content, objects
 from rackwright.kinds.pods import PodsKind, roll_out
 from rackwright.kinds.pods.report import of_cluster, outcome
 from rackwright.schema.cluster import BorrowingLimits, Team
 from rackwright.schema.units import Size
 from rackwright.stack.clusters import clusters, role_variables
+from tests.support import queue_objects
 from tests.support.pod_workloads import IDENTITY, REPOSITORY, TRAINING, made, spec_of
-from tests.support.queue_objects import SERVICE, controllers, entry
+from tests.support.queue_objects import SERVICE, entry
 from tests.support.recorded_hosts import CLUSTERED, RESOURCES, STACK, recorded
 
 TEAM = Team(cpus=4, memory=Size("8GiB"), gpus=2, borrows=BorrowingLimits(cpus=2, gpus=1), operators=("operators",))
@@ -88,7 +89,7 @@ def test_controllers_as_they_were_set_are_no_difference():
     """
     Kueue itself writes its certificates into objects, and status is no change by hand.
     """
-    assert differences(cluster_facts(facts_of(controllers()))) == ()
+    assert differences(cluster_facts(facts_of(queue_objects.controllers()))) == ()
 
 
 @pytest.mark.parametrize(
@@ -107,18 +108,18 @@ def test_each_object_of_the_controllers_can_differ(changes, path, replaced):
     """
     All objects are applied; one that is there is replaced too, so that nothing that was added stays.
     """
-    facts = cluster_facts(facts_of(controllers(**changes)))
+    facts = cluster_facts(facts_of(queue_objects.controllers(**changes)))
     found = differences(facts)
     plan = ClusterKind().plan(SPEC, found, facts, STACK.repository)
 
-    assert [item.path for item in found] == [f"{queue.THING}.{path}"]
+    assert [item.path for item in found] == [f"{controllers.QUEUE.thing}.{path}"]
     assert plan.by_hand == ()
     [step] = plan.steps
     assert isinstance(step, Command) and (SERVICE in step.argv) == replaced
 
 
 def test_a_change_by_hand_has_the_name_of_its_program():
-    items = controllers()
+    items = queue_objects.controllers()
     [service] = [each for each in items if each["metadata"]["name"] == "kueue-webhook-service"]
     service["metadata"]["managedFields"].append({"manager": "kubectl-label"})
     [found] = differences(cluster_facts(facts_of(items)))
@@ -137,17 +138,17 @@ def test_a_cluster_that_gets_a_queue_installs_it_before_the_queues_of_teams():
 
 
 def test_controllers_that_do_not_run_are_started_again():
-    items = controllers()
+    items = queue_objects.controllers()
     deployment = next(each for each in items if each["kind"] == "Deployment")
     deployment["status"] = {}
-    assert [item.path for item in differences(cluster_facts(facts_of(items)))] == [f"{queue.THING}.ready"]
+    assert [item.path for item in differences(cluster_facts(facts_of(items)))] == [f"{controllers.QUEUE.thing}.ready"]
 
 
 def test_a_queue_with_work_is_never_deleted_to_set_it_again():
     """
     Other objects are deleted and created where a field cannot be changed.
     """
-    facts = cluster_facts(facts_of(controllers()))
+    facts = cluster_facts(facts_of(queue_objects.controllers()))
     facts._raw["kubernetes_cluster"]["objects"]["ClusterQueue/vision"]["spec"]["stopPolicy"] = "Hold"
     plan = ClusterKind().plan(SPEC, differences(facts), facts, STACK.repository)
     kept, others = (step.content for step in plan.steps if isinstance(step, Put))

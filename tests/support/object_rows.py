@@ -30,7 +30,8 @@ def _differ(raw: Raw, key: str, name: str) -> None:
         return
     container[place] = another(container[place])
     if name == "spec.replicas":  # the pods have followed
-        item["status"].update(dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), container[place]))
+        counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+        item["status"].update(dict.fromkeys(counts, container[place]))
 
 
 def _places(value: Any, path: str = "", place: tuple[Any, Any] = (None, None)) -> Iterator[Place]:

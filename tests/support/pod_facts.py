@@ -53,6 +53,9 @@ def of_host(specs: Iterable[PodFilesSpec], repository: Repository, salt: bytes) 
         found, directories = system.tree(root, salt)
         for entry in (*found.values(), *directories.values()):
             entry["owner"] = "root:root"  # an unprivileged account may run the tests
+        for spec in specs:
+            if keys := directories.get(spec.workload.keys):
+                keys["owner"] = f"root:{image.ACCOUNT}"
         return {
             "identity": specs[0].identity,
             "covers": {"files": list(system.COVERED), "texts": [], "sysctls_left_out": []},
@@ -70,14 +73,17 @@ def of_host(specs: Iterable[PodFilesSpec], repository: Repository, salt: bytes) 
 
 
 def of_control_plane(specs: Iterable[PodsSpec], nodes: Iterable[str], repository: Repository) -> Raw:
-    """Return the facts of a control plane whose API has the objects of *specs*, all of them running, and a queue."""
+    """Return the facts of a control plane whose API has the objects of *specs*, all of them running.
+
+    The cluster has a queue and groups.
+    """
     specs = tuple(specs)
     made = [_stored(item) for spec in specs for item in objects(spec, repository).values()]
     answers: dict[str, Any] = {
         "version": {"serverVersion": {"gitVersion": VERSION}},
         "nodes": {"items": [_node(name) for name in nodes]},
-        ",".join((*kubernetes.WORKLOADS, kubernetes.JOB_SETS)): {"items": made},
-        ",".join(kubernetes.CONTROLLERS_OF_QUEUE): {"items": queue_objects.controllers()},
+        ",".join((*kubernetes.WORKLOADS, kubernetes.JOB_SETS, kubernetes.GROUPS)): {"items": made},
+        ",".join(kubernetes.CONTROLLER_OBJECTS): {"items": queue_objects.controllers()},
         f"workloads.{kubernetes.KUEUE}": {"items": [queue_objects.entry("another")]},
     }
     with tempfile.TemporaryDirectory() as root:
@@ -87,7 +93,7 @@ def of_control_plane(specs: Iterable[PodsSpec], nodes: Iterable[str], repository
             patch.object(
                 kubernetes, "query", lambda *argv: answers.get(argv[1] if len(argv) > 1 else argv[0], {"items": []})
             ),
-            patch.object(kubernetes, "has_queue", lambda: True),
+            patch.object(kubernetes, "api_groups", lambda: [kubernetes.KUEUE, kubernetes.LEADER_WORKER_SET]),
         ):
             cluster = kubernetes.cluster(root)
     return {"identity": specs[0].identity, "kubernetes_cluster": json.loads(json.dumps(cluster))}
@@ -108,6 +114,8 @@ def _write_files(root: Path, spec: PodFilesSpec, repository: Repository) -> None
         place.write_bytes(content if isinstance(content, bytes) else content.encode())
         place.chmod(0o644)
     (root / workload.lib.removeprefix("/")).chmod(0o755)
+    if (keys := root / workload.keys.removeprefix("/")).is_dir():
+        keys.chmod(0o750)
 
 
 def _stored(item: Object) -> Object:
@@ -133,6 +141,10 @@ def _stored(item: Object) -> Object:
         case "Deployment":
             counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
             condition = {"type": "Available", "status": "True", "message": "Deployment has minimum availability."}
+            status = {"observedGeneration": 1, **dict.fromkeys(counts, spec["replicas"]), "conditions": [condition]}
+        case "LeaderWorkerSet":
+            counts = ("replicas", "updatedReplicas", "readyReplicas")
+            condition = {"type": "Available", "status": "True", "message": "All replicas are ready"}
             status = {"observedGeneration": 1, **dict.fromkeys(counts, spec["replicas"]), "conditions": [condition]}
         case "Service":
             for name, value in {**_SERVICE, "clusterIP": ADDRESS, "clusterIPs": [ADDRESS]}.items():

@@ -34,6 +34,24 @@ COMMON: dict[str, Any] = {
 }
 TRAINING = WorkloadPart(sort="run", name="digits", run=RUN, **COMMON)
 SERVING = WorkloadPart(sort="server", name="digits", server=SERVER, **COMMON)
+GROUPED = SERVING.model_copy(
+    update={
+        "name": "racks",
+        "hosts": ("oak", "elm", "ash", "fir"),
+        "count": 4,
+        "server": SERVER.model_copy(
+            update={
+                "model": "racks",
+                "rows": None,
+                "vllm": True,
+                "replica_pods": 2,
+                "replica_port": 29500,
+                "lease_secret": "fleet_key",
+            }
+        ),
+    }
+)
+"""A server with two replicas of two pods each."""
 IDENTITY = {"serial": "S-PLANE"}
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from rackwright.facts.probe import kubernetes as probe
-from rackwright.kinds.cluster import queue
+from rackwright.kinds.cluster.controllers import QUEUE, digests
 
 SERVICE = "kueue-system/Service/kueue-webhook-service"
 
@@ -35,9 +35,9 @@ def entry(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def controllers(**changes: Any) -> list[dict[str, Any]]:
-    """Return the objects of both controllers as the API writes them, with *changes* of that of SERVICE."""
+    """Return the objects of Kueue and JobSet as the API writes them, with *changes* of that of SERVICE."""
     found = []
-    for name, digest in queue.digests().items():
+    for name, digest in digests(QUEUE).items():
         *namespace, kind, short = name.split("/")
         fields = [{"manager": manager} for manager in ("rackwright", "kueue")]
         metadata: dict[str, Any] = {

@@ -30,8 +30,9 @@ def lose_pods(raw: Raw, key: str) -> None:
     """Make the jobs of a run fail, or remove the pods of a server."""
     for item in raw["kubernetes_cluster"]["workloads"].values():
         item["conditions"] = {"Failed": "too many starts"}
-        if "availableReplicas" in item["status"]:
-            item["status"]["availableReplicas"] = 0
+        for count in ("availableReplicas", "readyReplicas"):
+            if count in item["status"]:
+                item["status"][count] = 0
 
 
 def record_refusal(raw: Raw, key: str) -> None:

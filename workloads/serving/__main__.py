@@ -17,8 +17,8 @@ from pathlib import Path
 from workloads import config_file
 from workloads.command_line import new_parser
 from workloads.errors import UserError, print_error
-from workloads.gpus import hide_other_gpus
 from workloads.serving.settings import ServingSettings
+from workloads.serving.start import start
 
 STATUS = "Exit status: 0 stopped on request, 1 the model is damaged, 2 wrong input, 4 the runtime process ended."
 
@@ -37,15 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.print:
             print(settings.model_dump_json(indent=2))
             return 0
-        hide_other_gpus()
-        if settings.vllm.follows:
-            from workloads.serving.worker import serve_worker
-
-            serve_worker(args.model, settings)
-            return 0
-        from workloads.serving.serve import serve
-
-        serve(args.model, settings)
+        start(args.model, settings)
     except UserError as error:
         print_error(error)
         return error.exit_status

@@ -34,13 +34,17 @@ KUEUE = "kueue.x-k8s.io"
 QUEUE_OBJECTS = tuple(f"{name}.{KUEUE}" for name in ("resourceflavors", "clusterqueues", "localqueues"))
 """Kinds of objects that give teams queues."""
 JOB_SETS = "jobsets.jobset.x-k8s.io"
-CONTROLLERS_OF_QUEUE = (
+LEADER_WORKER_SET = "leaderworkerset.x-k8s.io"
+"""Group of the API of LeaderWorkerSet."""
+GROUPS = f"leaderworkersets.{LEADER_WORKER_SET}"
+CONTROLLER_OBJECTS = (
     *("namespaces", "serviceaccounts", "configmaps", "services", "deployments", "roles", "rolebindings"),
     *("clusterroles", "clusterrolebindings", "customresourcedefinitions"),
     *("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
 )
-"""Kinds of the objects of Kueue and JobSet, without the secrets of their certificates."""
-PART_OF_QUEUE = "rackwright.local/part-of=queue"
+"""Kinds of the objects of controllers such as Kueue, without the secrets of their certificates."""
+PART_OF = "rackwright.local/part-of"
+"""Label of the objects of controllers, which says which ones."""
 CONTENT = "rackwright.local/content"
 """Annotation with the digest of an object as it was set."""
 MANAGED_BY = "app.kubernetes.io/managed-by=rackwright"
@@ -51,7 +55,7 @@ PRESSURE = ("DiskPressure", "MemoryPressure", "NetworkUnavailable", "PIDPressure
 """Conditions of a node that are true when it lacks something."""
 MARK = "rackwright.local/fleet"
 """Annotation with which a node joins: the fleet that declares it."""
-CONTROLLERS = {"kube-controller-manager", "kube-apiserver", "kueue", "jobset"}
+CONTROLLERS = {"kube-controller-manager", "kube-apiserver", "kueue", "jobset", "lws"}
 """Programs that set fields of objects because that is their work."""
 REQUEST_LIMIT = "--request-timeout=20s"
 """Option with the time limit of one request to the API."""
@@ -107,16 +111,18 @@ def cluster(root: str) -> dict[str, Any] | None:
         return None
     API.waited = 0.0
     nodes = attempt(lambda: query("get", "nodes")["items"])
-    queued = attempt(has_queue)
-    unknown = queued if isinstance(queued, dict) else None
+    served = attempt(api_groups)
+    unknown = served if isinstance(served, dict) else None
+    groups = () if isinstance(served, dict) else served
     return {
         "version": attempt(lambda: query("version")["serverVersion"]["gitVersion"]),
         "nodes": attempt(lambda: states(nodes)) if isinstance(nodes, list) else nodes,
-        "objects": unknown or attempt(lambda: objects(bool(queued))),
+        "objects": unknown or attempt(lambda: objects(KUEUE in groups)),
         "addons": attempt(addons),
         "components": attempt(components),
-        "workloads": unknown or attempt(lambda: workloads(bool(queued))),
-        "queue": unknown or (attempt(queue) if queued else None),
+        "workloads": unknown or attempt(lambda: workloads(groups)),
+        "queue": unknown or (attempt(queue) if KUEUE in groups else None),
+        "groups": unknown or (attempt(lambda: controllers("groups")) if LEADER_WORKER_SET in groups else None),
     }
 
 
@@ -163,24 +169,28 @@ def components() -> dict[str, list[str]]:
     return {name: sorted(nodes) for name, nodes in sorted(found.items())}
 
 
-def has_queue() -> bool:
-    """Return whether the API serves the objects of Kueue."""
-    return any(each.startswith(f"{KUEUE}/") for each in API.ask("api-versions").split())
+def api_groups() -> list[str]:
+    """Return the names of the groups that the API serves."""
+    return sorted({each.partition("/")[0] for each in API.ask("api-versions").split()})
 
 
 def queue() -> dict[str, Any]:
     """Return the objects of Kueue and JobSet, whether both are ready, and the jobs that Kueue knows."""
-    selected = ("--all-namespaces", f"--selector={PART_OF_QUEUE}", "--show-managed-fields")
-    items = query("get", ",".join(CONTROLLERS_OF_QUEUE), *selected)["items"]
     known = query("get", f"workloads.{KUEUE}", "--all-namespaces")["items"]
+    return {**controllers("queue"), "jobs": {name: waiting(item) for item in known for name in owners(item)}}
+
+
+def controllers(name: str) -> dict[str, Any]:
+    """Return the objects of the controllers *name*, and whether all of them are ready."""
+    selected = ("--all-namespaces", f"--selector={PART_OF}={name}", "--show-managed-fields")
+    items = query("get", ",".join(CONTROLLER_OBJECTS), *selected)["items"]
     return {
         "ready": all(item["status"].get("availableReplicas", 0) > 0 for item in items if item["kind"] == "Deployment"),
-        "objects": {name_of(item): queue_object(item) for item in items},
-        "jobs": {name: waiting(item) for item in known for name in owners(item)},
+        "objects": {name_of(item): controller_object(item) for item in items},
     }
 
 
-def queue_object(item: dict[str, Any]) -> dict[str, Any]:
+def controller_object(item: dict[str, Any]) -> dict[str, Any]:
     metadata = item["metadata"]
     content = metadata.get("annotations", {}).get(CONTENT, "")
     return {"content": content, "managers": managers(metadata.get("managedFields", []))}
@@ -223,9 +233,17 @@ def contents(items: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return dict(sorted((name_of(item), content(item)) for item in items if not is_of_kubernetes(item)))
 
 
-def workloads(queued: bool) -> dict[str, Any]:
-    """Return the objects of runs and servers by namespace, kind and name, each with who has changed it."""
-    kinds = (*WORKLOADS, *([JOB_SETS] if queued else ()))
+def workloads(groups: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    """Return the objects of runs and servers by namespace, kind and name, each with who has changed it.
+
+    Args:
+        groups: Groups that the API serves.
+    """
+    kinds = (
+        *WORKLOADS,
+        *([JOB_SETS] if KUEUE in groups else ()),
+        *([GROUPS] if LEADER_WORKER_SET in groups else ()),
+    )
     selected = ("--all-namespaces", f"--selector={MANAGED_BY}", "--show-managed-fields")
     items = query("get", ",".join(kinds), *selected)["items"]
     return dict(sorted((name_of(item), workload(item)) for item in items))

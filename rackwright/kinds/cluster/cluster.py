@@ -29,7 +29,7 @@ from rackwright.core.contract import (
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.facts.kubernetes import NodeFacts
-from rackwright.kinds.cluster import queue, team
+from rackwright.kinds.cluster import controllers, team
 from rackwright.kinds.cluster.node import LEAVE
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
@@ -108,6 +108,8 @@ class ClusterSpec(Spec):
     """The teams with their namespaces."""
     queue: bool = False
     """Whether runs wait in queues, by Kueue."""
+    groups: bool = False
+    """Whether a replica of a server may have several pods, by LeaderWorkerSet."""
 
     @property
     def facts_source(self) -> Source:
@@ -147,7 +149,8 @@ class ClusterKind:
                 for name in (COMPONENTS if spec.control_planes else ())
             ),
             *(_claim(spec, node) for node in spec.nodes),
-            *(queue.claims() if spec.queue else ()),
+            *(controllers.claims(controllers.QUEUE) if spec.queue else ()),
+            *(controllers.claims(controllers.GROUPS) if spec.groups else ()),
             *(_of_source(spec, claim) for claim in team.claims(spec.teams)),
         )
 
@@ -173,7 +176,7 @@ class ClusterKind:
         )
         leave = (_leave(name) for name in leaving)
         addons = (_ADDONS,) if any(item.thing == PROXY and not item.is_unknown for item in differences) else ()
-        objects = (*queue.steps(differences), *team.steps(spec.teams, differences))
+        objects = (*controllers.steps(differences), *team.steps(spec.teams, differences))
         return Plan((*addons, *nodes, *objects, *leave), by_hand=by_hand)
 
     def removal(self, spec: ClusterSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
@@ -238,7 +241,7 @@ def _leave(name: str) -> Command:
 
 def _is_corrected(item: Difference) -> bool:
     """Return whether the plan corrects *item*, and needs no person for it."""
-    if item.thing.startswith("object:") or item.thing in (PROXY, queue.THING):
+    if item.thing.startswith("object:") or item.thing in (PROXY, *controllers.ALL):
         return not item.is_unknown
     return item.name in ("labels", "taints", "schedulable") and _is_known(item)
 
@@ -298,8 +301,8 @@ def _observe_property(declared: frozenset[str], facts: Facts, sort: str, key: st
         return Absent()
     if sort in ("object", "namespace"):
         return team.observe(cluster, declared, sort, key, name)
-    if sort == "controllers":
-        return queue.observe(cluster, name)
+    if sort == controllers.SORT:
+        return controllers.observe(cluster, key, name)
     if sort == "addon":
         return cluster.addon_version(key) or Absent()
     if sort == "component":

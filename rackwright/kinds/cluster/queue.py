@@ -1,13 +1,8 @@
-"""The queue of a cluster: Kueue and JobSet with their objects, and a queue with a quota for each team."""
+"""The queues of a cluster with Kueue: one with a quota for each team."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from rackwright.core.contract import Absent, Claim, Command, Difference, Step, Value
-from rackwright.facts.kubernetes import ClusterFacts
 from rackwright.kinds.cluster.quantity import GPU, Object, quantity
 from rackwright.schema.cluster import Team
 
@@ -18,83 +13,7 @@ QUEUE = "team"
 """Name of the queue in the namespace of each team, like that of its quota."""
 KINDS = ("ResourceFlavor", "ClusterQueue", "LocalQueue")
 """Kinds of the objects of teams, each after what it needs."""
-THING = "controllers:queue"
-"""The thing whose properties are the objects of Kueue and JobSet."""
-MANAGER = "rackwright"
 _FLAVOR = "nodes"
-_READY_SECONDS = 300
-_REMEDY = (
-    "look at `kubectl get pods --namespace kueue-system` and at those of jobset-system; without both no job can be made"
-)
-_SET = """\
-set -eu
-export KUBECONFIG=/etc/kubernetes/admin.conf
-seconds=$1
-shift
-cd /usr/share/kubernetes-queue
-kubectl apply --server-side --force-conflicts --field-manager=rackwright -f manifests.json
-# a whole object takes the place of one that others have changed, so that nothing that was added stays
-for name; do
-  python3 - "$name" <<'END' | kubectl replace --field-manager=rackwright -f -
-import json, sys
-for item in json.load(open("manifests.json"))["items"]:
-    place = item["metadata"]
-    if "/".join(filter(None, (place.get("namespace"), item["kind"], place["name"]))) == sys.argv[1]:
-        print(json.dumps(item))
-END
-done
-for name in kueue jobset; do
-  kubectl --namespace "$name-system" rollout status "deployment/$name-controller-manager" --timeout="${seconds}s"
-done
-# the controllers register their certificates when they have started
-tries=0
-until kubectl create --dry-run=server -f - >/dev/null 2>/run/rackwright-queue.log <<'END'
-{"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "ResourceFlavor", "metadata": {"name": "rackwright-check"}, "spec": {}}
-END
-do
-  tries=$((tries + 1))
-  [ "$tries" -lt 60 ] || { cat /run/rackwright-queue.log; exit 1; }
-  sleep 2
-done
-rm -f /run/rackwright-queue.log
-"""
-"""Script that sets all objects of both controllers, replaces the named ones, and waits until they answer."""
-
-
-@cache
-def digests() -> Mapping[str, str]:
-    """Return the digest of each object of both controllers by its name; `rackwright toolchain` writes the same."""
-    found: dict[str, str] = json.loads(Path(__file__).with_name("queue_objects.json").read_text())
-    return found
-
-
-def claims() -> Iterator[Claim]:
-    """Yield the claim on the controllers: each of their objects is as it was set, and both are ready."""
-    yield Claim(THING, {"ready": True, **digests()}, remedies={"ready": _REMEDY}, remedy_absent="")
-
-
-def observe(cluster: ClusterFacts, name: str) -> Value:
-    """Return whether the controllers are ready, or the digest of an object and who else has changed it."""
-    found = cluster.queue
-    if found is None:
-        return Absent()
-    if name == "ready":
-        return found.ready
-    item = found.object(name)
-    if item is None:
-        return Absent()
-    others = [each for each in item.managers if each != MANAGER]
-    return f"{item.content}, changed by {', '.join(others)}" if others else item.content
-
-
-def steps(differences: Sequence[Difference]) -> Iterator[Step]:
-    """Yield the step that sets the objects of the controllers, if one of them is known to differ."""
-    known = [item for item in differences if item.thing == THING and not item.is_unknown]
-    if not known:
-        return
-    changed = sorted(item.name for item in known if item.name in digests() and not isinstance(item.actual, Absent))
-    text = f"set the objects of Kueue and JobSet ({len(known)} differ), and wait until both answer"
-    yield Command(text, ("sh", "-c", _SET, "sh", str(_READY_SECONDS), *changed), timeout_seconds=3 * _READY_SECONDS)
 
 
 def objects(teams: Iterable[tuple[str, Team, str | None]]) -> Iterator[Object]:

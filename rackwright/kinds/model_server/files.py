@@ -1,13 +1,13 @@
 """The files of a server on one of its hosts, and the name of a release, which follows from model, settings and code."""
 
 import hashlib
-import hmac
 import json
 from collections.abc import Iterator
 from typing import Any
 
 from rackwright.core.repository import Repository
 from rackwright.kinds.model_server.spec import ServerSpec
+from rackwright.kinds.shared.derived_key import derive_key
 from rackwright.kinds.shared.service_account import UNITS, ServiceFile
 from rackwright.schema.secret import CLIENT_KEY_SHORTEST, name_of
 from rackwright.schema.server import OWN
@@ -96,20 +96,14 @@ def _secret_files(spec: ServerSpec, repository: Repository) -> Iterator[ServiceF
 
 def _own_key(spec: ServerSpec, repository: Repository) -> str | None:
     """Return the key with which the host queries its own server; each host has another one."""
-    return _derive_key(spec, repository, ["rackwright model server", spec.fleet, spec.name, spec.host])
+    return derive_key(repository, spec.key, ["rackwright model server", spec.fleet, spec.name, spec.host])
 
 
 def _lease_key(spec: ServerSpec, repository: Repository) -> str | None:
     """Return the key with which the hosts of a replica sign their leases; each replica has another one."""
     assert spec.replica is not None
     purpose = ["rackwright replica leases", spec.fleet, spec.name, *spec.replica.addresses]
-    return _derive_key(spec, repository, purpose)
-
-
-def _derive_key(spec: ServerSpec, repository: Repository, purpose: list[str]) -> str | None:
-    """Return the key for *purpose* that follows from the fleet's secret; None if that is not known here."""
-    secret = repository.secrets.get(spec.key)
-    return None if secret is None else hmac.digest(secret.encode(), json.dumps(purpose).encode(), "sha256").hex()
+    return derive_key(repository, spec.key, purpose)
 
 
 def _plan(spec: ServerSpec) -> dict[str, Any]:

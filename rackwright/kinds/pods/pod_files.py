@@ -38,8 +38,9 @@ REFUSAL_TEXTS = RefusalTexts(
 )
 _IMAGE = f"{LIB}/image.tar"
 _PLACES = """set -eu
-account=$1 etc=$2 lib=$3 out=$4
+account=$1 etc=$2 lib=$3 out=$4 keys=$5
 install -d -m 0755 "$(dirname "$etc")" "$etc" "$lib"
+[ -z "$keys" ] || install -d -m 0750 -g "$account" "$keys"
 if [ -n "$out" ]; then
   install -d -m 0755 "$(dirname "$out")"
   install -d -m 0750 "$out"
@@ -87,6 +88,7 @@ class PodFilesKind:
             Claim(f"directory:{workload.lib}", {"mode": "0755", "owner": "root:root"}),
             *(service_account.claim(file, service, repository) for file in files(spec, repository)),
             *_model_claims(spec),
+            *_key_claims(spec),
             Claim(f"image:{digest}", {"present": True}, owned=False),
             Claim(f"owner:{workload.owner}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),
         )
@@ -152,6 +154,11 @@ def _model_claims(spec: PodFilesSpec) -> Iterator[Claim]:
             yield Claim(f"file:{path}", {"mode": "0644", "owner": "root:root"})
 
 
+def _key_claims(spec: PodFilesSpec) -> Iterator[Claim]:
+    if spec.workload.server and spec.workload.server.lease_secret:
+        yield Claim(f"directory:{spec.workload.keys}", {"mode": "0750", "owner": f"root:{image.ACCOUNT}"})
+
+
 def _observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
     match sort:
         case "image":
@@ -184,7 +191,8 @@ def _steps(
 ) -> Iterator[Step]:
     workload, different = spec.workload, {item.thing for item in differences}
     yield _note(spec, "creating")
-    places = (str(image.ACCOUNT), workload.etc, workload.lib, workload.out or "")
+    keys = workload.keys if workload.server and workload.server.lease_secret else ""
+    places = (str(image.ACCOUNT), workload.etc, workload.lib, workload.out or "", keys)
     yield Command(f"create {', '.join(filter(None, places[1:]))}", ("sh", "-c", _PLACES, "sh", *places))
     service = _Service(spec)
     yield from (put(file, service) for file in files(spec, repository) if f"file:{file.path}" in different)

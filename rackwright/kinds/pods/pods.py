@@ -26,7 +26,7 @@ from rackwright.facts.kubernetes import ClusterFacts, WorkloadObject
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.cluster.quantity import Object
 from rackwright.kinds.pods.objects import CONFIG, FLEET, config_label, objects
-from rackwright.kinds.pods.report import JOBS, is_over, outcome
+from rackwright.kinds.pods.report import JOBS, SERVERS, is_over, outcome
 from rackwright.kinds.pods.spec import PodsSpec, WorkloadPart
 from rackwright.kinds.shared import observation, run_config
 from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
@@ -41,7 +41,9 @@ _REMOVE = """set -eu
 export KUBECONFIG=/etc/kubernetes/admin.conf
 label=$1 namespace=$2 seconds=$3
 sets=
-if kubectl get --raw /apis/jobset.x-k8s.io >/dev/null 2>&1; then sets=jobsets.jobset.x-k8s.io,; fi
+for set in jobsets.jobset.x-k8s.io leaderworkersets.leaderworkerset.x-k8s.io; do
+  if kubectl get --raw "/apis/${set#*.}" >/dev/null 2>&1; then sets=$sets$set,; fi
+done
 kubectl -n "$namespace" delete "${sets}jobs,deployments,poddisruptionbudgets,services" -l "$label" \\
   --cascade=foreground --timeout="${seconds}s"
 kubectl -n "$namespace" delete persistentvolumeclaims -l "$label" --timeout=120s
@@ -86,7 +88,7 @@ class PodsKind:
         if refusals := tuple(_refuse_another_config(spec, facts)):
             return Plan(refusals=refusals)
         several = objects(spec, repository)
-        text = json.dumps({"items": list(several.values()), "ending": _other_jobs(spec, several, facts)})
+        text = json.dumps({"items": list(several.values()), "ending": _others(spec, several, facts)})
         workload = spec.workload
         seconds = workload.server.ready_seconds + 60 if workload.server else START_SECONDS
         argv = ("python3", "-c", _script(), _FILE, str(seconds))
@@ -132,17 +134,20 @@ def _own(spec: PodsSpec, facts: Facts) -> tuple[WorkloadObject, ...]:
     return tuple(each for each in several if each.labels.get(label) == spec.workload.name)
 
 
-def _other_jobs(spec: PodsSpec, declared: Container[str], facts: Facts) -> list[str]:
-    """Return the jobs of the run that are not *declared*, such as those from before the cluster had a queue."""
-    team, own = spec.workload.team, f"rackwright.local/{spec.workload.sort}"
+def _others(spec: PodsSpec, declared: Container[str], facts: Facts) -> list[str]:
+    """Return the objects with pods that are not *declared*, such as jobs from before the cluster had a queue."""
+    team = spec.workload.team
     several = facts.cluster.workload_objects if facts.cluster else {}
-    found = (
-        each for each in several if each not in declared and each.startswith(tuple(f"{team}/{kind}/" for kind in JOBS))
-    )
+    kinds = tuple(f"{team}/{kind}/" for kind in (*JOBS, *SERVERS))
+    own = f"rackwright.local/{spec.workload.sort}"
     return [
-        each.partition("/")[2]
-        for each in found
-        if facts.cluster and (job := facts.cluster.workload(each)) and job.labels.get(own) == spec.workload.name
+        name.partition("/")[2]
+        for name in several
+        if name not in declared
+        and name.startswith(kinds)
+        and facts.cluster
+        and (found := facts.cluster.workload(name))
+        and found.labels.get(own) == spec.workload.name
     ]
 
 

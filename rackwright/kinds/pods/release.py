@@ -7,6 +7,7 @@ from typing import Any
 
 from rackwright.core.repository import Repository
 from rackwright.kinds.pods.spec import PodFilesSpec, RunPart, ServerPart, WorkloadPart
+from rackwright.kinds.shared.derived_key import derive_key
 from rackwright.kinds.shared.service_account import ServiceFile
 
 INTERFACE = "eth0"
@@ -41,6 +42,10 @@ def files(spec: PodFilesSpec, repository: Repository) -> Iterator[ServiceFile]:
         yield ServiceFile(f"{workload.etc}/run.json", _json({**plan, "host": spec.host}), 0o644)
     if workload.server:
         yield ServiceFile(f"{workload.etc}/server.json", _json(_server(workload, workload.server)), 0o644)
+        if secret := workload.server.lease_secret:
+            purpose = ["rackwright replica leases", spec.fleet, workload.team, workload.name]
+            # its directory keeps other accounts away
+            yield ServiceFile(workload.lease_key, derive_key(repository, secret, purpose), 0o644, secret=secret)
 
 
 def _texts(workload: WorkloadPart, release: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from rackwright.core.contract import Absent, Value
 from rackwright.facts.facts import Facts
 from rackwright.facts.kubernetes import ClusterFacts, WorkloadObject
 from rackwright.facts.view import UnknownFact
-from rackwright.kinds.pods.objects import VERSION
+from rackwright.kinds.pods.server_objects import VERSION
 from rackwright.kinds.pods.spec import LAUNCHER, PodFilesSpec, PodsSpec
 
 OVER = ("Complete", "SuccessCriteriaMet", "Completed")
@@ -16,6 +16,8 @@ OVER = ("Complete", "SuccessCriteriaMet", "Completed")
 The last one is that of a job set.
 """
 JOBS = ("Job", "JobSet")
+SERVERS = {"Deployment": "availableReplicas", "LeaderWorkerSet": "readyReplicas"}
+"""Kinds of objects with the pods of a server, each with the count of those that serve."""
 
 
 def outcome(cluster: ClusterFacts, team: str, sort: str, name: str) -> Value:
@@ -25,8 +27,13 @@ def outcome(cluster: ClusterFacts, team: str, sort: str, name: str) -> Value:
     and its successor finds no launcher.
     """
     if sort == "server":
-        deployment = cluster.workload(f"{team}/Deployment/{name}")
-        return Absent() if deployment is None else "ready" if _is_ready(deployment) else "not ready"
+        states = [
+            _is_ready(each, serving)
+            for kind, serving in SERVERS.items()
+            for each in cluster.workloads(f"{team}/{kind}/")
+            if each.labels.get("rackwright.local/server") == name
+        ]
+        return Absent() if not states else "ready" if all(states) else "not ready"
     several = (each for kind in JOBS for each in cluster.workloads(f"{team}/{kind}/"))
     jobs = [each for each in several if each.labels.get("rackwright.local/run") == name]
     if not jobs:
@@ -50,9 +57,10 @@ def of_cluster(spec: PodsSpec, facts: Facts) -> dict[str, Any]:
         if facts.cluster is None:
             return {}
         state = outcome(facts.cluster, workload.team, workload.sort, workload.name)
-        kinds = workload.job_names if workload.run else (f"Deployment/{workload.name}",)
+        kinds = workload.job_names if workload.run else (workload.server_object,)
         found = [facts.cluster.workload(f"{workload.team}/{each}") for each in kinds]
-        ready = sum(each.ready for each in found if each is not None)
+        each_has = workload.server.replica_pods if workload.server else 1
+        ready = each_has * sum(each.ready for each in found if each is not None)
         report: dict[str, Any] = {"outcome": state if isinstance(state, str) else "absent"}
         if workload.server:
             report["version"] = next((each.labels.get(VERSION) for each in found if each is not None), None)
@@ -98,6 +106,7 @@ def is_over(job: WorkloadObject) -> bool:
     return any(each in job.conditions for each in OVER)
 
 
-def _is_ready(deployment: WorkloadObject) -> bool:
-    counts = (deployment.count("replicas"), deployment.count("updatedReplicas"), deployment.count("availableReplicas"))
-    return deployment.is_observed and counts == (deployment.replicas,) * 3
+def _is_ready(served: WorkloadObject, serving: str) -> bool:
+    """Return whether all pods of a deployment, or all groups, are new and serve, by their count *serving*."""
+    counts = (served.count("replicas"), served.count("updatedReplicas"), served.count(serving))
+    return served.is_observed and counts == (served.replicas,) * 3

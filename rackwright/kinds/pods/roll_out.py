@@ -2,10 +2,10 @@
 
     python3 roll_out.py OBJECTS.json SECONDS
 
-OBJECTS.json has a list of objects of one namespace, and the names of the run's other jobs, which end. Jobs start
-suspended, and only once all of their pods fit at the same time, so that two runs never hold a part of what the other
-one needs. A job set waits in a queue of Kueue, which starts it. A deployment that does not become ready goes back to
-what it was. Exit status: 0 the pods run or wait in their queue, 4 they do not fit, or are not ready.
+OBJECTS.json has a list of objects of one namespace, and the names of other objects with pods, which end. Jobs start
+suspended, and only once all of their pods fit at the same time, so that two runs never wait for each other. A job set
+waits in a queue of Kueue, which starts it. A deployment, or groups of pods, that do not become ready go back to what
+they were. Exit status: 0 the pods run or wait in their queue, 4 they do not fit, or are not ready.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ UNITS = {"": 1, "m": 0.001, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10
 POLL_SECONDS = 2
 LOG_LINES = 12
 JOBS, QUEUE_ENTRIES = ("Job", "JobSet"), "workloads.kueue.x-k8s.io"
+SERVERS = {"Deployment": "availableReplicas", "LeaderWorkerSet": "readyReplicas"}
+"""Kinds of objects with the pods of a server, each with the count of those that serve."""
 ADMISSION_SECONDS = 20
 """Seconds that Kueue has to admit a run for which there is room, before it counts as waiting."""
 STARTS = 3
@@ -50,14 +52,15 @@ def main(path: str, seconds: str) -> int:
     try:
         for job in left:  # its node was lost at the end, and its next pod waits for the launcher
             patch(job, {"spec": {"suspend": True}})
-        for each in ending if jobs else ():
-            end_job(each, jobs[0])
+        owners = [item for item in objects if item["kind"] in (*JOBS, *SERVERS)]
+        for each in ending if owners else ():
+            end(each, owners[0])
         for item in objects:
             put(item, before[name(item)])
         if jobs:
             start(jobs, float(seconds))
         for item in objects:
-            if item["kind"] == "Deployment":
+            if item["kind"] in SERVERS:
                 roll_out(item, before[name(item)], float(seconds))
     except RollOutFailed as reason:
         print(reason, flush=True)
@@ -100,13 +103,13 @@ def put_job(item: Object, before: Object | None) -> None:
             patch(item, {"spec": wanted})
         return
     if before is not None:
-        end_job(name(item), item)
+        end(name(item), item)
     send("create", {**item, "spec": {**item["spec"], "suspend": True}})
 
 
-def end_job(which: str, item: Object) -> None:
-    """Delete the job *which*, whose pods are those of *item*, and wait until they have ended."""
-    print(f"ending {which.partition('/')[2]}, which saves first", flush=True)
+def end(which: str, item: Object) -> None:
+    """Delete the object *which*, whose pods stop as those of *item*, and wait until they have ended."""
+    print(f"ending {which.partition('/')[2]}, and waiting for its pods", flush=True)
     seconds = pod_template(item)["terminationGracePeriodSeconds"] + 120
     argv = ("delete", which, *place(item), "--cascade=foreground")
     try:
@@ -118,8 +121,12 @@ def end_job(which: str, item: Object) -> None:
 
 
 def pod_template(item: Object) -> Object:
-    """Return the pod of a job or deployment, of a job set that of its first job."""
-    spec = item["spec"]["replicatedJobs"][0]["template"]["spec"] if item["kind"] == "JobSet" else item["spec"]
+    """Return the pod of a job or deployment, of a job set that of its first job, of groups that of their leaders."""
+    spec = item["spec"]
+    if item["kind"] == "LeaderWorkerSet":
+        spec = {"template": spec["leaderWorkerTemplate"]["leaderTemplate"]}
+    elif item["kind"] == "JobSet":
+        spec = spec["replicatedJobs"][0]["template"]["spec"]
     pod: Object = spec["template"]["spec"]
     return pod
 
@@ -306,13 +313,14 @@ def wait_for(item: Object, seconds: float) -> str:
         actual = actual_object(item) or {}
         status, wanted = actual.get("status", {}), actual.get("spec", {}).get("replicas", 0)
         if status.get("observedGeneration", 0) >= actual.get("metadata", {}).get("generation", 1):
-            counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
+            counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", SERVERS[item["kind"]])]
             if counts == [wanted] * 3:
                 return ""
             if crashed := crashing(item):
                 return crashed
             for each in status.get("conditions", ()):
-                if each["type"] == "Progressing" and each["status"] == "False":
+                # groups that are ready do not progress either
+                if item["kind"] == "Deployment" and each["type"] == "Progressing" and each["status"] == "False":
                     return str(each.get("message"))
         if time.monotonic() > end:
             return f"not all pods are ready after {seconds:.0f} s"
@@ -323,7 +331,7 @@ def crashing(item: Object, starts: int = 1) -> str:
     """Return why a pod of the template of *item* has ended *starts* times without success; empty if none has."""
     wanted = programs(pod_template(item))
     for pod in pods(item):
-        if item["kind"] == "Deployment" and programs(pod["spec"]) != wanted:
+        if item["kind"] in SERVERS and programs(pod["spec"]) != wanted:
             continue  # a pod of another release, which is about to end
         for each in (*pod["status"].get("initContainerStatuses", ()), *pod["status"].get("containerStatuses", ())):
             if (

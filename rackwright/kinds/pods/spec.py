@@ -48,6 +48,15 @@ class RowsPart(SpecPart):
 class ServerPart(SpecPart):
     """A model server in pods."""
 
+    vllm: bool = False
+    """Whether vLLM serves the model, whose processes share memory."""
+    replica_pods: int = 1
+    """Number of the pods of one replica; several of them are a group, whose first pod is its leader."""
+    replica_port: int = 0
+    """The first of three ports for the pods of one replica."""
+    lease_secret: str | None = None
+    """The name of the secret from which the pods of a replica have their common key; None for replicas of one pod."""
+
     settings: dict[str, Any]
     """The settings of the server."""
     port: int
@@ -126,6 +135,27 @@ class WorkloadPart(SpecPart):
     def parts(self) -> tuple[str, ...]:
         """The parts of a run: its launcher, and its workers if there are any."""
         return (LAUNCHER, WORKER) if self.count > 1 else (LAUNCHER,)
+
+    @property
+    def group_name(self) -> str:
+        """The name of the groups of pods of a server; its own name is that of its service."""
+        return f"{self.name}-replica"
+
+    @property
+    def keys(self) -> str:
+        """The directory for the key of a replica, into which pods may look, and other accounts may not."""
+        return f"{self.lib}/keys"
+
+    @property
+    def lease_key(self) -> str:
+        """The path of the key with which the pods of a replica sign their leases; on hosts and in pods."""
+        return f"{self.keys}/lease_key"
+
+    @property
+    def server_object(self) -> str:
+        """The name of the object that has the pods of a server."""
+        several = self.server is not None and self.server.replica_pods > 1
+        return f"LeaderWorkerSet/{self.group_name}" if several else f"Deployment/{self.name}"
 
     @property
     def job_names(self) -> tuple[str, ...]:

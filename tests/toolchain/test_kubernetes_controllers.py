@@ -1,4 +1,4 @@
-"""Kueue and JobSet: the pins of their sources, and their manifests as a rack has them."""
+"""Kueue, JobSet and LeaderWorkerSet: the pins of their sources, and their manifests as a rack has them."""
 
 import json
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from rackwright.kinds.cluster import queue
-from rackwright.toolchain import cache, go, kubernetes_queue
-from rackwright.toolchain.kubernetes_queue import manifests
+from rackwright.kinds.cluster import controllers as claimed
+from rackwright.toolchain import cache, kubernetes_controllers
+from rackwright.toolchain.kubernetes_controllers import GROUPS, QUEUE, Controllers, manifests
 from tests.support.log import ROOT
 
 IMAGE = "registry.k8s.io/kueue/kueue:v1.2.3"
@@ -61,16 +61,19 @@ SHIPPED: list[dict[str, Any]] = [
 @pytest.fixture
 def adapted() -> dict[str, Any]:
     """Return the adapted objects of SHIPPED by their kinds."""
-    found = manifests.adapt("kueue", IMAGE, yaml.safe_dump_all(SHIPPED))
+    found = manifests.adapt("kueue", IMAGE, yaml.safe_dump_all(SHIPPED), "queue")
     return {each["kind"]: each for each in found}
 
 
-def test_versions_are_those_of_the_module() -> None:
-    for module, version in (("kueue", kubernetes_queue.KUEUE), ("jobset", kubernetes_queue.JOBSET)):
-        assert f"sigs.k8s.io/{module} v{version} h1:" in (kubernetes_queue.MODULE / "go.sum").read_text()
+SEVERAL = pytest.mark.parametrize("controllers", [QUEUE, GROUPS], ids=lambda each: each.name)
+
+
+@SEVERAL
+def test_versions_are_those_of_the_module(controllers: Controllers) -> None:
+    for project in controllers.projects:
+        assert f"{project.module} v{project.version} h1:" in (controllers.module / "go.sum").read_text()
     variables = yaml.safe_load((ROOT / "roles/kubernetes_control_plane/vars/debian-12.yml").read_text())
-    package = f"{kubernetes_queue.KUEUE}-{kubernetes_queue.REVISION}"
-    assert variables["__kubernetes_control_plane_queue_version"] == package
+    assert variables[f"__kubernetes_control_plane_{controllers.name}_version"] == controllers.version
 
 
 def test_a_rack_has_the_controllers_and_nothing_for_people(adapted: dict[str, Any]) -> None:
@@ -114,16 +117,28 @@ def test_schemas_lose_their_texts_and_no_properties(adapted: dict[str, Any]) -> 
 def test_another_content_has_another_digest(adapted: dict[str, Any]) -> None:
     again = [dict(each) for each in SHIPPED]
     again[2] = {**again[2], "rules": [{"verbs": ["*"]}]}
-    others = manifests.digests(manifests.adapt("kueue", IMAGE, yaml.safe_dump_all(again)))
+    others = manifests.digests(manifests.adapt("kueue", IMAGE, yaml.safe_dump_all(again), "queue"))
     before = manifests.digests(adapted.values())
     assert {name for name in before if before[name] != others[name]} == {"ClusterRole/kueue-manager-role"}
     assert "kueue-system/Secret/cert" not in before
 
 
-def test_claims_have_the_digests_of_the_package() -> None:
-    """If it fails: copy the file of the cache, and raise REVISION here and in the variables of the role."""
-    digest = go.digest(ROOT / "rackwright/toolchain/kubernetes_queue")
-    built = next((cache.directory() / "kubernetes").glob(f"*-queue-{digest}-*"), None)
+def test_webhooks_of_groups_see_pods_of_groups_alone() -> None:
+    """
+    The pods of a group have a label, by which the API asks the webhook.
+    """
+    shipped = [{**SHIPPED[8], "webhooks": [{"name": f"{each}.kb.io"} for each in ("mpod", "mleaderworkerset", "mjob")]}]
+    [found] = manifests.adapt("lws", IMAGE, yaml.safe_dump_all(shipped), "groups")
+    assert [each["name"] for each in found["webhooks"]] == ["mpod.kb.io", "mleaderworkerset.kb.io"]
+    assert found["metadata"]["labels"] == {manifests.PART_OF: "groups"}
+
+
+@SEVERAL
+def test_claims_have_the_digests_of_the_package(controllers: Controllers) -> None:
+    """If it fails: copy the file of the cache, and raise the revision here and in the variables of the role."""
+    entry = kubernetes_controllers.entry(controllers)
+    built = next((cache.directory() / "kubernetes").glob(f"*-{entry}-*"), None)
     if built is None:
-        pytest.skip("`rackwright toolchain kubernetes-queue` has not built it here")
-    assert json.loads((built / kubernetes_queue.DIGESTS).read_text()) == queue.digests()
+        pytest.skip(f"`rackwright toolchain {controllers.package}` has not built it here")
+    found = json.loads((built / kubernetes_controllers.DIGESTS).read_text())
+    assert found == claimed.digests(claimed.ALL[f"controllers:{controllers.name}"])

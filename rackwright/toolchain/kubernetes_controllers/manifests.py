@@ -1,4 +1,4 @@
-"""The manifests of Kueue and JobSet for a cluster of rackwright: what both projects ship, cut to what a rack needs."""
+"""The manifests of controllers for a cluster of rackwright: what their projects ship, cut to what a rack needs."""
 
 import hashlib
 import json
@@ -9,17 +9,20 @@ import yaml
 
 Object = dict[str, Any]
 PART_OF = "rackwright.local/part-of"
-"""Label of all objects of the queue, whose value is QUEUE."""
-QUEUE = "queue"
+"""Label of all objects of controllers; its value says which controllers, such as ``queue``."""
 CONTENT = "rackwright.local/content"
 """Annotation with the digest of the object as it was declared."""
 ACCOUNT = 65532
-"""Number of the account of both programs, that of `nonroot` in the images of both projects."""
+"""Number of the account of the programs, that of `nonroot` in the images of their projects."""
 FRAMEWORKS = ("batch/job", "jobset.x-k8s.io/jobset")
 """Kinds of jobs that wait in queues. Each has webhooks, and the API refuses its objects while these do not answer."""
-_WEBHOOKS = ("clusterqueue", "cohort", "resourceflavor", "workload", "job", "jobset", "pod")
-_POD_WEBHOOKS_OF = "jobset"
-"""The project whose webhooks of pods stay: they see pods of job sets alone, while those of Kueue see all pods."""
+_WEBHOOKS = {
+    "kueue": ("clusterqueue", "cohort", "resourceflavor", "workload", "job", "jobset"),
+    "jobset": ("jobset", "pod"),
+    "lws": ("leaderworkerset", "disaggregatedset", "pod"),
+}
+"""What the webhooks of each project are about. Those of JobSet and LeaderWorkerSet see pods of their own sets alone;
+those of Kueue would see all pods and all groups."""
 _UNUSED = ("-viewer-role", "-editor-role", "-user-role", "-admin-role")
 """Ends of the names of roles for people; teams have roles of their own."""
 _UNUSED_KINDS = ("APIService",)
@@ -42,12 +45,13 @@ _KUEUE_SETTINGS: Object = {
 }
 
 
-def adapt(project: str, image: str, text: str) -> Iterator[Object]:
+def adapt(project: str, image: str, text: str, part_of: str) -> Iterator[Object]:
     """Yield the objects in the manifests *text* of *project*, as a cluster of rackwright has them.
 
     Args:
-        project: kueue or jobset, which is also the name of the program in the image.
+        project: kueue, jobset or lws, which is also the name of the program in the image.
         image: Name of the image with the program.
+        part_of: Name of the controllers to which the project belongs.
     """
     for item in yaml.safe_load_all(text):
         if not item or _is_unused(item):
@@ -66,7 +70,7 @@ def adapt(project: str, image: str, text: str) -> Iterator[Object]:
             labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
             item["metadata"].setdefault("labels", {}).update(labels)
         metadata = item["metadata"]
-        metadata["labels"] = {**metadata.get("labels", {}), PART_OF: QUEUE}
+        metadata["labels"] = {**metadata.get("labels", {}), PART_OF: part_of}
         metadata["annotations"] = {**metadata.get("annotations", {}), CONTENT: _digest(item)}
         yield item
 
@@ -92,12 +96,12 @@ def _is_unused(item: Object) -> bool:
 
 def _is_used(project: str, webhook: str) -> bool:
     """Return whether a webhook such as ``vjobset.kb.io`` is about objects that a rack has."""
-    about = webhook.partition(".")[0][1:]
-    return about in _WEBHOOKS and (about != "pod" or project == _POD_WEBHOOKS_OF)
+    return webhook.partition(".")[0][1:] in _WEBHOOKS[project]
 
 
 def _place(item: Object, project: str, image: str) -> None:
     """Place the controller *item* on control planes, with an image that is there."""
+    item["spec"]["replicas"] = 1  # a second one on the same control plane would only take memory
     pod = item["spec"]["template"]["spec"]
     [container] = pod["containers"]
     container["image"], container["imagePullPolicy"] = image, "Never"
@@ -108,6 +112,7 @@ def _place(item: Object, project: str, image: str) -> None:
     container["ports"] = [each for each in container["ports"] if each["name"] != _VISIBILITY]
     pod["volumes"] = [each for each in pod["volumes"] if each["name"] != _VISIBILITY]
     pod["securityContext"]["runAsUser"] = ACCOUNT
+    pod["securityContext"].setdefault("seccompProfile", {"type": "RuntimeDefault"})
     pod["nodeSelector"] = {_PLANE: ""}
     pod["tolerations"] = [{"key": _PLANE, "operator": "Exists", "effect": "NoSchedule"}]
     pod["priorityClassName"] = "system-cluster-critical"

@@ -1,0 +1,208 @@
+"""The API of Kubernetes without nodes: etcd, the API server and its controllers as processes of this computer.
+
+Nothing runs in the pods of this API, and no scheduler places them. Controllers of clusters run as processes too.
+"""
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from rackwright.toolchain.kubernetes import programs
+from tests.support.expect import eventually
+from tests.support.log import Log
+
+START_SECONDS = 180
+HOST = "127.0.0.1"
+
+
+class ApiTier:
+    """An API on a port of this computer, with an administrator's configuration."""
+
+    def __init__(self, directory: Path, built: Path, log: Log) -> None:
+        """
+        Args:
+            built: Directory of the programs of Kubernetes.
+        """
+        self.directory, self.built, self.log = directory, built, log
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.kubeconfig = directory / "admin.conf"
+
+    def start(self, name: str, *argv: object, variables: Mapping[str, str] | None = None) -> None:
+        """Start a program in the background; its output goes to a file of its name."""
+        with (self.directory / f"{name}.log").open("wb") as output:
+            process = subprocess.Popen(
+                [*map(str, argv)],
+                stdout=output,
+                stderr=output,
+                cwd=self.directory,
+                env={**os.environ, **(variables or {})},
+            )
+        self.processes.append(process)
+
+    def stop(self) -> None:
+        for process in reversed(self.processes):
+            process.terminate()
+        for process in reversed(self.processes):
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def ask(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
+        """Return what kubectl prints."""
+        argv = [str(self.built / "kubectl"), "--kubeconfig", str(self.kubeconfig), *arguments]
+        done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=120, check=False)
+        if check and done.returncode:
+            raise AssertionError(f"kubectl {' '.join(arguments[:3])}: {done.stderr.strip()}")
+        return done.stdout
+
+    def read(self, *arguments: str) -> Any:
+        """Return the JSON that kubectl prints."""
+        return json.loads(self.ask("get", *arguments, "--output=json"))
+
+    def set(self, *items: Mapping[str, Any]) -> None:
+        """Apply *items* as a control plane does."""
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+        self.ask("apply", "--server-side", "--force-conflicts", "--field-manager=rackwright", "--filename=-", text=text)
+
+    def report(self, pod: str, namespace: str, address: str, restarts: int = 0) -> None:
+        """Report a pod with one container as ready, as a kubelet would."""
+        state = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+        container = {
+            "name": "server",
+            "image": "",
+            "imageID": "",
+            "ready": True,
+            "restartCount": restarts,
+            "state": state,
+        }
+        status = {
+            "phase": "Running",
+            "podIP": address,
+            "podIPs": [{"ip": address}],
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "containerStatuses": [container],
+        }
+        patch = json.dumps({"status": status})
+        self.ask("patch", "pod", pod, f"--namespace={namespace}", "--subresource=status", "--type=merge", "--patch", patch)
+
+
+@contextmanager
+def api_tier(log: Log, directory: Path) -> Iterator[ApiTier]:
+    """Yield an API that answers."""
+    tier = ApiTier(directory, programs.ensure_programs(log), log)
+    try:
+        _start(tier)
+        yield tier
+    finally:
+        tier.stop()
+
+
+def run_controller(tier: ApiTier, name: str, program: Path, objects: list[dict[str, Any]], settings: str) -> None:
+    """Set the objects of a controller, and start its *program* outside of the cluster.
+
+    Its webhooks are on this computer, so that their service leads there, and its deployment has no pods.
+
+    Args:
+        settings: Configuration of the controller, as YAML, without the addresses of this function.
+    """
+    port, health = free_port(), free_port()
+    local = []
+    for item in objects:
+        if item["kind"] == "Deployment":
+            item = {**item, "spec": {**item["spec"], "replicas": 0}}
+        elif item["kind"] == "Service" and "webhook" in item["metadata"]["name"]:
+            item = {**item, "spec": {"type": "ExternalName", "externalName": "localhost"}}
+        elif item["kind"].endswith("WebhookConfiguration"):
+            for each in item["webhooks"]:
+                each["clientConfig"]["service"]["port"] = port
+        local.append(item)
+    tier.set(*local)
+    certificates = tier.directory / f"{name}-certificates"
+    certificates.mkdir()
+    config = {
+        **yaml.safe_load(settings),
+        "leaderElection": {"leaderElect": False},
+        "health": {"healthProbeBindAddress": f"{HOST}:{health}"},
+        "metrics": {"bindAddress": "0"},
+        "webhook": {"port": port, "host": HOST, "certDir": str(certificates)},
+    }
+    path = tier.directory / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    tier.start(name, program, f"--config={path}", variables={"KUBECONFIG": str(tier.kubeconfig)})
+    _mirror_certificates(tier, name, certificates)
+
+
+def _mirror_certificates(tier: ApiTier, name: str, into: Path) -> None:
+    """Write the secret with the certificates of a controller into its directory, as a kubelet does with a volume."""
+    import base64
+
+    def is_there() -> bool:
+        [secret] = tier.read("secrets", f"--namespace={name}-system")["items"]
+        for key, value in secret.get("data", {}).items():
+            (into / key).write_bytes(base64.b64decode(value))
+        return bool(secret.get("data"))
+
+    eventually(is_there, f"{name} has made its certificates", START_SECONDS)
+
+
+def free_port() -> int:
+    with socket.create_server((HOST, 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def _start(tier: ApiTier) -> None:
+    directory, built = tier.directory, tier.built
+    etcd, peer, api, manager = (free_port() for _ in range(4))
+    token = secrets.token_hex(16)
+    (directory / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
+    key = rsa.generate_private_key(65537, 2048)
+    private = serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    (directory / "accounts.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *private))
+    tier.start(
+        "etcd", built / "etcd", "--data-dir", directory / "etcd", "--unsafe-no-fsync",
+        "--listen-client-urls", f"http://{HOST}:{etcd}", "--advertise-client-urls", f"http://{HOST}:{etcd}",
+        "--listen-peer-urls", f"http://{HOST}:{peer}", "--initial-advertise-peer-urls", f"http://{HOST}:{peer}",
+        "--initial-cluster", f"default=http://{HOST}:{peer}", "--log-level", "warn",
+    )  # fmt: skip
+    tier.start(
+        "api", built / "kube-apiserver", f"--etcd-servers=http://{HOST}:{etcd}", f"--secure-port={api}",
+        f"--bind-address={HOST}", f"--advertise-address={HOST}", f"--cert-dir={directory / 'certificates'}",
+        f"--token-auth-file={directory / 'tokens.csv'}", "--authorization-mode=RBAC",
+        "--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.96.0.0/24",
+        f"--service-account-key-file={directory / 'accounts.key'}",
+        f"--service-account-signing-key-file={directory / 'accounts.key'}", "--endpoint-reconciler-type=none",
+    )  # fmt: skip
+    cluster = {"server": f"https://{HOST}:{api}", "insecure-skip-tls-verify": True}
+    tier.kubeconfig.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "tier", "cluster": cluster}],
+                "users": [{"name": "admin", "user": {"token": token}}],
+                "contexts": [{"name": "tier", "context": {"cluster": "tier", "user": "admin"}}],
+                "current-context": "tier",
+            }
+        )
+    )
+    tier.kubeconfig.chmod(0o600)
+    eventually(lambda: tier.ask("get", "--raw", "/readyz", check=False) == "ok", "the API answers", START_SECONDS)
+    tier.start(
+        "manager", built / "kube-controller-manager", f"--kubeconfig={tier.kubeconfig}", "--leader-elect=false",
+        f"--service-account-private-key-file={directory / 'accounts.key'}", f"--bind-address={HOST}",
+        f"--secure-port={manager}", f"--cert-dir={directory / 'certificates'}",
+    )  # fmt: skip
+    eventually(lambda: "default" in tier.ask("get", "serviceaccounts", check=False), "controllers work", START_SECONDS)
