@@ -64,8 +64,8 @@ def test_the_pods_of_a_replica_start_and_end_together(log: Log) -> str:
         _remove(tier)
     return (
         f"{len(PODS)} pods in two groups at an API without nodes; the service has the leaders alone; {len(edits)} edits"
-        " by hand were found under their paths; a pod that started again took its group along, and the other group stayed;"
-        " a release that was never ready was taken back"
+        " by hand were found under their paths; a pod that started again took its group along, and the other group"
+        " stayed; a release that was never ready was taken back"
     )
 
 

@@ -95,7 +95,9 @@ class ApiTier:
             "containerStatuses": [container],
         }
         patch = json.dumps({"status": status})
-        self.ask("patch", "pod", pod, f"--namespace={namespace}", "--subresource=status", "--type=merge", "--patch", patch)
+        self.ask(
+            "patch", "pod", pod, f"--namespace={namespace}", "--subresource=status", "--type=merge", "--patch", patch
+        )
 
 
 @contextmanager

@@ -93,19 +93,25 @@ class PodLab(Lab):
 
 
 @contextmanager
-def pod_lab(log: Log, workloads: str, cluster: Mapping[str, Any] = MappingProxyType({})) -> Iterator[PodLab]:
+def pod_lab(
+    log: Log,
+    workloads: str,
+    cluster: Mapping[str, Any] = MappingProxyType({}),
+    roles: Mapping[str, Any] = MappingProxyType({}),
+) -> Iterator[PodLab]:
     """Yield a lab with a cluster, and with the stack of the fleet *workloads*, whose `up` has not run yet.
 
     Args:
         cluster: Further keys of the cluster in its fleet.
+        roles: Further roles of hosts, by the names of the hosts.
     """
     if os.geteuid() != 0:
         pytest.skip("containers need root")
     with PodLab(log.empty_directory() / "project", RACK, log, "grove", containers=HOSTS, workloads=True) as lab:
         lab.add_stack("workloads", workloads)
-        lab.edit(lambda fleet: fleet["clusters"]["main"].update(cluster))
+        lab.edit(lambda fleet: _extend(fleet, cluster, roles))
         log("building Kubernetes, or finding it built")
-        for name in ("kubernetes", *(["kubernetes-queue"] if cluster.get("queue") else [])):
+        for name in ("kubernetes", *(f"kubernetes-{each}" for each in ("queue", "groups") if cluster.get(each))):
             lab.rackwright("toolchain", name, status=0)
         lab.rackwright("lock", "--fetch", lab.stack, status=0)
         lab.start()
@@ -113,3 +119,9 @@ def pod_lab(log: Log, workloads: str, cluster: Mapping[str, Any] = MappingProxyT
         lab.up()
         lab.stack = "workloads"
         yield lab
+
+
+def _extend(fleet: Any, cluster: Mapping[str, Any], roles: Mapping[str, Any]) -> None:
+    fleet["clusters"]["main"].update(cluster)
+    for host, more in roles.items():
+        fleet["hosts"][host]["roles"].update(more)

@@ -1,4 +1,4 @@
-"""What all pods of a run or server have: their rights, their place, and the paths of their hosts."""
+"""The common part of all pods of runs and servers: their rights, their place, and the paths of their hosts."""
 
 import hashlib
 import json

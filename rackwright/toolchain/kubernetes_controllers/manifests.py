@@ -21,8 +21,8 @@ _WEBHOOKS = {
     "jobset": ("jobset", "pod"),
     "lws": ("leaderworkerset", "disaggregatedset", "pod"),
 }
-"""What the webhooks of each project are about. Those of JobSet and LeaderWorkerSet see pods of their own sets alone;
-those of Kueue would see all pods and all groups."""
+"""Subjects of the webhooks of each project. Those of JobSet and LeaderWorkerSet see pods of their own sets alone; those
+of Kueue would see all pods and all groups."""
 _UNUSED = ("-viewer-role", "-editor-role", "-user-role", "-admin-role")
 """Ends of the names of roles for people; teams have roles of their own."""
 _UNUSED_KINDS = ("APIService",)
