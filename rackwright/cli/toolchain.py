@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,6 @@ import typer
 from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import SET_UP
-from rackwright.progress import Progress
 
 app = typer.Typer()
 
@@ -27,6 +25,7 @@ class Tools(StrEnum):
     kubernetes_previous = "kubernetes-previous"
     kubernetes_queue = "kubernetes-queue"
     kubernetes_groups = "kubernetes-groups"
+    kubernetes_metrics = "kubernetes-metrics"
     kubernetes_conformance = "kubernetes-conformance"
     pulumi_kubernetes = "pulumi-kubernetes"
     registry = "registry"
@@ -52,6 +51,7 @@ def show_toolchain(
     With `kubernetes-previous`, build the minor version before as well, for clusters that are upgraded later.
     With `kubernetes-queue`, build Kueue and JobSet as well, for clusters with `queue: true`.
     With `kubernetes-groups`, build LeaderWorkerSet as well, for clusters with `groups: true`.
+    With `kubernetes-metrics`, build Metrics Server as well, for clusters with `metrics: true`.
     With `kubernetes-conformance`, build Kubernetes' own conformance tests, and the images of their pods.
     With `pulumi-kubernetes`, build its plugin: five minutes of one processor.
     With `registry`, build the registry of images of role registry, which `lock --fetch` takes from there.
@@ -97,18 +97,26 @@ def _show_environment(tools: Tools) -> None:
 
 
 def _show_kubernetes(tools: Tools) -> None:
-    from rackwright.toolchain import kubernetes_controllers
     from rackwright.toolchain.kubernetes import pins, programs
-    from rackwright.toolchain.kubernetes_controllers import GROUPS, QUEUE
 
-    choices: dict[Tools, tuple[str, Callable[[Progress], Path]]] = {
-        Tools.kubernetes: (f"Kubernetes {pins.KUBERNETES}", programs.ensure),
-        Tools.kubernetes_previous: (f"Kubernetes {pins.PREVIOUS}", programs.ensure_previous),
-        Tools.kubernetes_queue: (QUEUE.title, partial(kubernetes_controllers.ensure, QUEUE)),
-        Tools.kubernetes_groups: (GROUPS.title, partial(kubernetes_controllers.ensure, GROUPS)),
-    }
-    text, ensure = choices[tools]
-    directory = ensure(project.notify)
+    if tools is Tools.kubernetes:
+        _show_packages(f"Kubernetes {pins.KUBERNETES}", programs.ensure(project.notify))
+    else:
+        _show_packages(f"Kubernetes {pins.PREVIOUS}", programs.ensure_previous(project.notify))
+
+
+def _show_controllers(tools: Tools) -> None:
+    from rackwright.toolchain.kubernetes_controllers import GROUPS, METRICS, QUEUE, ensure
+
+    controllers = {
+        Tools.kubernetes_queue: QUEUE,
+        Tools.kubernetes_groups: GROUPS,
+        Tools.kubernetes_metrics: METRICS,
+    }[tools]
+    _show_packages(controllers.title, ensure(controllers, project.notify))
+
+
+def _show_packages(text: str, directory: Path) -> None:
     packages = sorted(directory.glob("*.deb"))
     terminal.show(f"{text} in {directory}: {len(packages)} packages for {_add(packages)}")
 
@@ -149,9 +157,8 @@ _SHOW: Mapping[Tools, Callable[[Tools], None]] = {
     Tools.pulumi: _show_pulumi,
     Tools.workloads: _show_workloads,
     **dict.fromkeys((Tools.serving, Tools.vllm, Tools.evaluation, Tools.tracking), _show_environment),
-    **dict.fromkeys(
-        (Tools.kubernetes, Tools.kubernetes_previous, Tools.kubernetes_queue, Tools.kubernetes_groups), _show_kubernetes
-    ),
+    **dict.fromkeys((Tools.kubernetes, Tools.kubernetes_previous), _show_kubernetes),
+    **dict.fromkeys((Tools.kubernetes_queue, Tools.kubernetes_groups, Tools.kubernetes_metrics), _show_controllers),
     Tools.kubernetes_conformance: _show_conformance,
     Tools.pulumi_kubernetes: _show_pulumi_kubernetes,
     Tools.registry: _show_registry,

@@ -171,11 +171,13 @@ class ClusterFacts(View):
         raw = self.read("queue")
         return None if raw is None else QueueFacts(raw, f"{self._where}.queue")
 
-    @property
-    def groups(self) -> ControllersFacts | None:
-        """LeaderWorkerSet; None in a cluster without it."""
-        raw = self.read("groups")
-        return None if raw is None else ControllersFacts(raw, f"{self._where}.groups")
+    def controllers(self, name: str) -> ControllersFacts | None:
+        """Return the controllers `queue` (Kueue and JobSet), `groups` (LeaderWorkerSet) or `metrics` (Metrics Server).
+
+        None in a cluster without them.
+        """
+        raw = self.read(name)
+        return None if raw is None else ControllersFacts(raw, f"{self._where}.{name}")
 
     @property
     def workload_objects(self) -> Mapping[str, Any]:

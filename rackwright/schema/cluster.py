@@ -166,6 +166,8 @@ class Cluster(Schema):
     """Whether runs that do not fit wait in the queue of their team, by Kueue, and start by themselves."""
     groups: bool = False
     """Whether one replica of a server may have pods on several hosts, by LeaderWorkerSet."""
+    metrics: bool = False
+    """Whether the cluster measures what pods use, by Metrics Server, so that it can scale servers."""
 
     @property
     def control_planes(self) -> tuple[str, ...]:
@@ -221,7 +223,7 @@ def _slice_problems(teams: Mapping[str, Team]) -> Iterator[Problem]:
 
 
 def _controller_problems(cluster: Cluster) -> Iterator[Problem]:
-    for field, title in (("queue", "Kueue"), ("groups", "LeaderWorkerSet")):
+    for field, title in (("queue", "Kueue"), ("groups", "LeaderWorkerSet"), ("metrics", "Metrics Server")):
         if getattr(cluster, field) and cluster.provided:
             expected = f"a cluster that rackwright makes: others install {title} in a provided one"
             yield Problem(f"got {field} for a provided cluster", expected, "Remove it", (field,))

@@ -16,6 +16,15 @@ On = Literal["hosts", "kubernetes"]
 MEMORY = Size("4GiB")
 
 
+class Autoscale(Schema):
+    """The limits within which the cluster changes the number of pods of a server."""
+
+    max: PositiveInt
+    """Largest number of pods; `count` is the smallest one."""
+    cpu_percent: Annotated[int, Field(ge=1, le=100)] = 70
+    """Share of their `cpus` that pods use on average: with more, the cluster adds pods, and with less it ends some."""
+
+
 class Pods(Schema):
     """The pods of a run or server on Kubernetes, each on a host of its own."""
 
@@ -29,6 +38,16 @@ class Pods(Schema):
     """Memory that each pod asks for, and may not exceed."""
     gpus: Annotated[int, Field(ge=0)] = 0
     """Number of GPUs that each pod asks for."""
+    autoscale: Autoscale | None = None
+    """Limits of a server whose number of pods follows its use of processors; only with `metrics` of the cluster."""
+
+    def smallest(self, hosts: int) -> int:
+        """Return the number of pods on that many *hosts*; the cluster may add some to it."""
+        return self.count or hosts
+
+    def largest(self, hosts: int) -> int:
+        """Return the largest number of pods on that many *hosts*."""
+        return max(self.smallest(hosts), self.autoscale.max if self.autoscale else 0)
 
 
 class Workload(Protocol):
@@ -68,7 +87,9 @@ def problems(workload: Workload, members: tuple[str, ...], clusters: Mapping[Nam
     """Yield the problems of *workload* with its hosts *members* in *clusters*; none if it is not on Kubernetes."""
     if workload.pods is None or not members:
         return
-    count = workload.pods.count or len(members)
+    count = workload.pods.largest(len(members))
+    if workload.pods.autoscale:
+        yield from _autoscale_problems(workload.pods, workload.pods.autoscale, members, clusters)
     if count > len(members):
         problem, expected = f"got {count} pods", f"at most one on each of {len(members)} hosts"
         yield Problem(problem, expected, "Lower count, or name more hosts", ("pods", "count"))
@@ -108,3 +129,16 @@ def problems(workload: Workload, members: tuple[str, ...], clusters: Mapping[Nam
             problem = f"got {count} pods that ask for {shown(wanted[field])} of {field} together"
             expected = f"at most {shown(limit)}, the limit of team {workload.pods.team}"
             yield Problem(problem, expected, "Lower it, or raise the limit of the team", ("pods", field))
+
+
+def _autoscale_problems(
+    pods: Pods, autoscale: Autoscale, members: tuple[str, ...], clusters: Mapping[Name, Cluster]
+) -> Iterator[Problem]:
+    place = ("pods", "autoscale")
+    if pods.count is None or pods.count >= autoscale.max:
+        problem, expected = f"got max {autoscale.max}, and {pods.count or 'no'} count", "count is below max"
+        yield Problem(problem, expected, "Write count, the smallest number of pods", place)
+    found = cluster_of(members, clusters)
+    if found and not found[1].metrics:
+        expected = "a cluster with metrics: true, whose Metrics Server measures what pods use"
+        yield Problem("got autoscale", expected, f"Add it to cluster {found[0]}", place)

@@ -180,6 +180,9 @@ def _problems(run: Run) -> Iterator[Problem]:
         yield Problem(f"got elastic with launcher {run.launcher}", expected, help, ("elastic",))
     yield from on_pods.own_problems(run, "a run", {"tracking": run.tracking, "elastic": run.elastic})
     yield from _gpu_problems(run)
+    if run.pods and run.pods.autoscale:
+        expected = "the pods of a run are as many from its first step to its last"
+        yield Problem("got autoscale of a run", expected, "Remove autoscale", ("pods", "autoscale"))
     if run.on == "kubernetes" and run.launcher == "horovod" and "launcher" in run.model_fields_set:
         expected, help = "torchrun starts the processes in pods", "Remove launcher, or write on: hosts"
         yield Problem("got launcher: horovod with on: kubernetes", expected, help, ("launcher",))

@@ -288,6 +288,9 @@ def _problems(server: Server) -> Iterator[Problem]:
     yield from on_pods.own_problems(server, "a server", refused)
     if server.on == "kubernetes" and server.vllm:
         yield from pod_problems(server.vllm)
+        if server.pods and server.pods.autoscale:
+            expected = "the load of vLLM on GPUs does not show in the use of processors"
+            yield Problem("got autoscale with vllm", expected, "Remove autoscale", ("pods", "autoscale"))
     if server.on == "kubernetes" and server.model.tier:
         expected, help = "the model of a server on Kubernetes is on this computer", "Remove tier, or write on: hosts"
         yield Problem("got tier with on: kubernetes", expected, help, ("model", "tier"))

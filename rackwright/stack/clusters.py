@@ -68,7 +68,7 @@ def _plane_before(cluster: Cluster, host: str) -> str:
 def role_variables(stack: Stack, host: str, role: str) -> dict[str, Any]:
     """Return the variables of *role* that follow from the cluster of *host*.
 
-    A node has routes to pods and services; a further control plane joins; those of a queue or of groups have images.
+    A node has routes to pods and services; a further control plane joins; those of a queue and the like have images.
     """
     several = [each for each in _own_clusters(stack).values() if host in each.members]
     if not several:
@@ -76,7 +76,7 @@ def role_variables(stack: Stack, host: str, role: str) -> dict[str, Any]:
     [cluster] = several  # a host is in one cluster
     if role == CONTROL_PLANE_ROLE:
         joins = host in cluster.further_control_planes
-        flags = {"joins": joins, "queue": cluster.queue, "groups": cluster.groups}
+        flags = {"joins": joins, "queue": cluster.queue, "groups": cluster.groups, "metrics": cluster.metrics}
         return {name: True for name, value in flags.items() if value}
     if role != NODE_ROLE:
         return {}
@@ -199,6 +199,7 @@ def _cluster(stack: Stack, name: str, cluster: Cluster) -> ClusterSpec:
         ),
         queue=cluster.queue,
         groups=cluster.groups,
+        metrics=cluster.metrics,
     )
 
 

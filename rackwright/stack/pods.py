@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rackwright.kinds.pods import PodFilesKind, PodFilesSpec, PodsKind, PodsSpec
-from rackwright.kinds.pods.spec import RunPart, ServerPart, WorkloadPart
+from rackwright.kinds.pods.spec import AutoscalePart, RunPart, ServerPart, WorkloadPart
 from rackwright.schema.pods import Pods, cluster_of
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
@@ -26,7 +26,8 @@ def resources(
         name=name,
         team=pods.team,
         hosts=members,
-        count=pods.count or len(members),
+        count=pods.smallest(len(members)),
+        autoscale=AutoscalePart(**pods.autoscale.model_dump()) if pods.autoscale else None,
         cpus=pods.cpus,
         memory=int(pods.memory),
         gpus=pods.gpus,

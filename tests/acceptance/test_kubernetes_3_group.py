@@ -6,9 +6,7 @@ The API has no nodes. The test reports pods as ready in the place of a kubelet; 
 import json
 import os
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
@@ -27,7 +25,7 @@ from rackwright.schema.units import Size
 from rackwright.toolchain import kubernetes_controllers
 from rackwright.toolchain.kubernetes_controllers import GROUPS, manifests
 from tests.support.acceptance import line
-from tests.support.api_tier import ApiTier, api_tier, run_controller
+from tests.support.api_tier import ApiTier, api_tier, kubelet, run_controller
 from tests.support.expect import eventually, need
 from tests.support.log import Log
 from tests.support.pod_workloads import GROUPED, IDENTITY, REPOSITORY, spec_of
@@ -178,27 +176,10 @@ def _differences(tier: ApiTier) -> list[str]:
     return [item.path for item in comparison.diff(claims, PodsKind().observe(claims, facts))]
 
 
-@contextmanager
-def _kubelet(tier: ApiTier, workload: WorkloadPart) -> Iterator[None]:
-    """Report all pods with the version of *workload* as ready, each of them once."""
+def _kubelet(tier: ApiTier, workload: WorkloadPart) -> AbstractContextManager[None]:
+    """Report all pods with the version of *workload* as ready."""
     assert workload.server is not None
-    wanted, ended, reported = f"models/{workload.server.version}", threading.Event(), dict[str, str]()
-
-    def work() -> None:
-        while not ended.wait(0.5):
-            for pod in _pods(tier):
-                uid, mounts = pod["metadata"]["uid"], pod["spec"]["containers"][0]["volumeMounts"]
-                if any(each.get("subPath") == wanted for each in mounts) and not pod["status"].get("podIP"):
-                    address = reported.setdefault(uid, f"10.9.0.{len(reported) + 1}")
-                    tier.report(pod["metadata"]["name"], TEAM.name, address)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return kubelet(tier, TEAM.name, f"models/{workload.server.version}")
 
 
 def _pods(tier: ApiTier) -> list[dict[str, Any]]:

@@ -102,7 +102,8 @@ def of_queue() -> Iterator[View]:
     """Yield the views of controllers in a cluster: all, one of their objects, and a job that waits for Kueue."""
     cluster = there(Facts(recorded_hosts.recorded("hazel")).cluster)
     queue = there(cluster.queue)
-    yield from (queue, there(queue.object(SERVICE)), there(queue.job("vision/JobSet/another")), there(cluster.groups))
+    yield from (queue, there(queue.object(SERVICE)), there(queue.job("vision/JobSet/another")))
+    yield from (there(cluster.controllers(name)) for name in ("groups", "metrics"))
 
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from rackwright.kinds.pods import PodFilesKind, PodFilesSpec, PodsKind, image, r
 from rackwright.kinds.pods.pod_template import MANAGED_BY
 from rackwright.kinds.pods.release import files, release_of
 from rackwright.kinds.pods.report import of_cluster, outcome
-from rackwright.kinds.pods.spec import WorkloadPart
+from rackwright.kinds.pods.spec import AutoscalePart, WorkloadPart
 from rackwright.kinds.shared.run_config import digest
 from tests.support.pod_workloads import GROUPED, IDENTITY, REPOSITORY, RUN, SERVING, TRAINING, made, spec_of
 
@@ -426,3 +426,49 @@ def test_the_key_of_a_replica_lies_where_pods_alone_may_look():
     assert claims[f"file:{key.path}"].secret
     other = spec.model_copy(update={"workload": GROUPED.model_copy(update={"team": "speech"})})
     assert key.content not in [each.content for each in files(other, repository)]
+
+
+# --- a server whose number of pods the cluster changes
+
+SCALED = SERVING.model_copy(update={"autoscale": AutoscalePart(max=3, cpu_percent=60)})
+
+
+def test_an_autoscaler_owns_the_number_of_pods():
+    """
+    Preview and audit would otherwise set the declared number again, each time the cluster has changed it.
+    """
+    scaler = made(SCALED)["vision/HorizontalPodAutoscaler/digits"]["spec"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (2, 3)
+    assert scaler["metrics"][0]["resource"]["target"]["averageUtilization"] == 60
+    assert "replicas" not in made(SCALED)["vision/Deployment/digits"]["spec"]
+    found = facts(SCALED, **READY)
+    deployment = found._raw["kubernetes_cluster"]["workloads"]["vision/Deployment/digits"]
+    deployment["spec"]["replicas"] = 3
+    deployment["status"] = {
+        "observedGeneration": 1,
+        **dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), 3),
+    }
+    assert differing(SCALED, found) == []
+    assert of_cluster(spec_of(SCALED), found)["pods"] == 3
+
+
+def test_a_rollout_keeps_spare_hosts_for_its_largest_number_of_pods():
+    strategy = made(SCALED)["vision/Deployment/digits"]["spec"]["strategy"]["rollingUpdate"]
+    assert strategy == {"maxSurge": 0, "maxUnavailable": 1}
+
+
+def test_an_autoscaler_that_is_declared_no_more_ends():
+    found = facts(SCALED, **READY)
+    found._raw["kubernetes_cluster"]["workloads"]["vision/Deployment/digits"]["spec"]["replicas"] = 3
+    spec = spec_of(SERVING)
+    claims = PodsKind().claims(spec, REPOSITORY)
+    differences = comparison.diff(claims, PodsKind().observe(claims, found))
+    put = PodsKind().plan(spec, differences, found, REPOSITORY).steps[0]
+    assert isinstance(put, Put)
+    assert json.loads(put.content)["ending"] == ["HorizontalPodAutoscaler/digits"]
+
+
+@pytest.mark.parametrize(("found", "expected"), [(None, 2), (3, 3), (1, 2), (9, 3)])
+def test_a_rollout_keeps_the_number_of_pods_that_the_cluster_has_chosen(found, expected):
+    before = None if found is None else {"spec": {"replicas": found}}
+    assert roll_out.scaled_count([*made(SCALED).values()], before) == expected

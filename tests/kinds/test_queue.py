@@ -339,3 +339,45 @@ def test_control_planes_of_a_cluster_with_a_queue_have_its_images():
     assert "queue" not in role_variables(stack, "aspen", "kubernetes_node")
     [spec] = [each.spec for each in clusters(stack) if isinstance(each.spec, ClusterSpec)]
     assert spec.queue
+
+
+# --- other controllers
+
+
+@pytest.mark.parametrize("several", [controllers.GROUPS, controllers.METRICS], ids=lambda each: each.name)
+def test_other_controllers_are_claimed_and_set_in_the_same_way(several):
+    spec = CLUSTER.spec.model_copy(update={several.name: True})
+    objects = {
+        name: {"content": digest, "managers": ["rackwright"]} for name, digest in controllers.digests(several).items()
+    }
+    found = {several.name: {"ready": True, "objects": objects}}
+
+    def plan_of(state):
+        raw = recorded("birch")
+        raw["kubernetes_cluster"] |= state
+        claims = [each for each in ClusterKind().claims(spec, STACK.repository) if each.thing == several.thing]
+        found = tuple(comparison.diff(claims, ClusterKind().observe(claims, Facts(raw))))
+        return found, ClusterKind().plan(spec, found, Facts(raw), STACK.repository)
+
+    assert plan_of(found)[0] == ()
+    name = next(iter(objects))
+    objects[name] = {**objects[name], "managers": ["kubectl-edit", "rackwright"]}
+    [difference], plan = plan_of(found)
+    assert difference.path == f"{several.thing}.{name}"
+    [step] = plan.steps
+    assert isinstance(step, Command) and step.argv[5:] == (several.name, several.check, *several.namespaces, name)
+    differences, plan = plan_of({several.name: None})
+    assert len(differences) == len(objects) + 1 and len(plan.steps) == 1
+
+
+def test_the_probe_reads_the_controllers_whose_groups_the_api_serves(tmp_path):
+    (tmp_path / "etc/kubernetes").mkdir(parents=True)
+    (tmp_path / "etc/kubernetes/admin.conf").touch()
+    with (
+        patch.object(probe, "query", lambda *argv: {"items": [], "serverVersion": {"gitVersion": "v1"}}),
+        patch.object(probe.API, "ask", lambda *argv: "apps/v1\nleaderworkerset.x-k8s.io/v1\n"),
+    ):
+        found = probe.cluster(str(tmp_path))
+    assert found is not None
+    assert (found["queue"], found["metrics"]) == (None, None)
+    assert found["groups"] == {"ready": True, "objects": {}}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rackwright.kinds.pods import roll_out
-from tests.support.pod_workloads import RUN, SERVER, SERVING, TRAINING, made
+from tests.support.pod_workloads import GROUPED, RUN, SERVER, SERVING, TRAINING, made
 
 LONGER = TRAINING.model_copy(update={"run": RUN.model_copy(update={"config": RUN.config.replace("10", "20")})})
 
@@ -161,6 +161,48 @@ def test_a_failing_pod_of_a_refused_release_says_nothing_about_the_one_before_it
 
     assert roll_out.crashing(refused) == "container canary of digits-1 ended with 1"
     assert roll_out.crashing(deployment) == ""
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2}, ""),
+        ({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 1}, "not all pods are ready after 0 s"),
+        ({"replicas": 3, "updatedReplicas": 2, "readyReplicas": 3}, "not all pods are ready after 0 s"),
+    ],
+)
+def test_groups_are_rolled_out_when_all_of_them_are_new_and_ready(monkeypatch, counts, expected):
+    """
+    Groups that are ready do not progress, which for a deployment means that it has failed.
+    """
+    [groups] = [each for each in made(GROUPED).values() if each["kind"] == "LeaderWorkerSet"]
+    status = {
+        **counts,
+        "observedGeneration": 1,
+        "conditions": [{"type": "Progressing", "status": "False", "message": "ready"}],
+    }
+    monkeypatch.setattr(roll_out, "actual_object", lambda item: {**groups, "status": status})
+    monkeypatch.setattr(roll_out, "pods", lambda item: iter(()))
+    monkeypatch.setattr(roll_out, "POLL_SECONDS", 0)
+
+    assert roll_out.wait_for(groups, 0) == expected
+
+
+def test_the_deployment_of_a_server_ends_before_its_groups_start(monkeypatch, tmp_path):
+    """
+    Its pods have the hosts.
+    """
+    done: list[str] = []
+    monkeypatch.setattr(roll_out, "actual_object", lambda item: None)
+    monkeypatch.setattr(roll_out, "send", lambda verb, item: done.append(f"{verb} {item['kind']}"))
+    monkeypatch.setattr(roll_out, "kubectl", lambda *argv, **more: done.append(" ".join(argv[:2])) or "")
+    monkeypatch.setattr(roll_out, "roll_out", lambda item, before, seconds: done.append(f"wait {item['kind']}"))
+    path = tmp_path / "objects.json"
+    path.write_text(json.dumps({"items": [*made(GROUPED).values()], "ending": ["Deployment/racks"]}))
+
+    assert roll_out.main(str(path), "1") == 0
+    assert done[0] == "delete Deployment/racks"
+    assert done[-2:] == ["create LeaderWorkerSet", "wait LeaderWorkerSet"]
 
 
 @pytest.mark.parametrize(("text", "value"), [("500m", 0.5), ("2", 2), ("4Gi", 4 << 30), ("1k", 1000)])

@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,13 +92,36 @@ class ApiTier:
             "phase": "Running",
             "podIP": address,
             "podIPs": [{"ip": address}],
-            "conditions": [{"type": "Ready", "status": "True"}],
+            "startTime": "2026-01-01T00:00:00Z",
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
             "containerStatuses": [container],
         }
         patch = json.dumps({"status": status})
         self.ask(
             "patch", "pod", pod, f"--namespace={namespace}", "--subresource=status", "--type=merge", "--patch", patch
         )
+
+
+@contextmanager
+def kubelet(tier: ApiTier, namespace: str, mount: str) -> Iterator[None]:
+    """Report all pods whose first container has a *mount* of that path below a volume as ready, each of them once."""
+    ended, reported = threading.Event(), dict[str, str]()
+
+    def work() -> None:
+        while not ended.wait(0.5):
+            for pod in tier.read("pods", f"--namespace={namespace}")["items"]:
+                uid, mounts = pod["metadata"]["uid"], pod["spec"]["containers"][0]["volumeMounts"]
+                if any(each.get("subPath") == mount for each in mounts) and not pod["status"].get("podIP"):
+                    address = reported.setdefault(uid, f"10.9.0.{len(reported) + 1}")
+                    tier.report(pod["metadata"]["name"], namespace, address)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager

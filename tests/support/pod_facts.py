@@ -93,7 +93,9 @@ def of_control_plane(specs: Iterable[PodsSpec], nodes: Iterable[str], repository
             patch.object(
                 kubernetes, "query", lambda *argv: answers.get(argv[1] if len(argv) > 1 else argv[0], {"items": []})
             ),
-            patch.object(kubernetes, "api_groups", lambda: [kubernetes.KUEUE, kubernetes.LEADER_WORKER_SET]),
+            patch.object(
+                kubernetes, "api_groups", lambda: [kubernetes.KUEUE, kubernetes.LEADER_WORKER_SET, kubernetes.METRICS]
+            ),
         ):
             cluster = kubernetes.cluster(root)
     return {"identity": specs[0].identity, "kubernetes_cluster": json.loads(json.dumps(cluster))}
@@ -138,7 +140,10 @@ def _stored(item: Object) -> Object:
             spec.update(podReplacementPolicy="TerminatingOrFailed", manualSelector=False)
             spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": metadata["uid"]}}
             status = {"active": spec["completions"], "ready": spec["completions"], "terminating": 0}
+        case "HorizontalPodAutoscaler":
+            status = {"currentReplicas": 1, "desiredReplicas": 1, "observedGeneration": 1}
         case "Deployment":
+            spec.setdefault("replicas", 1)  # as the autoscaler has set it
             counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
             condition = {"type": "Available", "status": "True", "message": "Deployment has minimum availability."}
             status = {"observedGeneration": 1, **dict.fromkeys(counts, spec["replicas"]), "conditions": [condition]}

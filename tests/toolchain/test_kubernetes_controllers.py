@@ -8,7 +8,7 @@ import yaml
 
 from rackwright.kinds.cluster import controllers as claimed
 from rackwright.toolchain import cache, kubernetes_controllers
-from rackwright.toolchain.kubernetes_controllers import GROUPS, QUEUE, Controllers, manifests
+from rackwright.toolchain.kubernetes_controllers import GROUPS, METRICS, QUEUE, Controllers, manifests
 from tests.support.log import ROOT
 
 IMAGE = "registry.k8s.io/kueue/kueue:v1.2.3"
@@ -65,7 +65,7 @@ def adapted() -> dict[str, Any]:
     return {each["kind"]: each for each in found}
 
 
-SEVERAL = pytest.mark.parametrize("controllers", [QUEUE, GROUPS], ids=lambda each: each.name)
+SEVERAL = pytest.mark.parametrize("controllers", [QUEUE, GROUPS, METRICS], ids=lambda each: each.name)
 
 
 @SEVERAL

@@ -25,7 +25,7 @@ TAKEN = "/var/lib/rackwright/kubernetes/taken"
 OBJECTS = ("namespaces", "priorityclasses", "resourcequotas", "limitranges", "networkpolicies", "roles", "rolebindings")
 """Kinds of objects that give teams rights and limits. None of them has a secret."""
 WORKLOADS = (
-    *("jobs", "deployments", "services", "poddisruptionbudgets"),
+    *("jobs", "deployments", "services", "poddisruptionbudgets", "horizontalpodautoscalers"),
     *("persistentvolumeclaims", "persistentvolumes"),
 )
 """Kinds of objects of runs and servers. None of them has a secret."""
@@ -37,10 +37,12 @@ JOB_SETS = "jobsets.jobset.x-k8s.io"
 LEADER_WORKER_SET = "leaderworkerset.x-k8s.io"
 """Group of the API of LeaderWorkerSet."""
 GROUPS = f"leaderworkersets.{LEADER_WORKER_SET}"
+METRICS = "metrics.k8s.io"
+"""Group of the API of Metrics Server."""
 CONTROLLER_OBJECTS = (
     *("namespaces", "serviceaccounts", "configmaps", "services", "deployments", "roles", "rolebindings"),
     *("clusterroles", "clusterrolebindings", "customresourcedefinitions"),
-    *("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
+    *("mutatingwebhookconfigurations", "validatingwebhookconfigurations", "apiservices"),
 )
 """Kinds of the objects of controllers such as Kueue, without the secrets of their certificates."""
 PART_OF = "rackwright.local/part-of"
@@ -123,6 +125,7 @@ def cluster(root: str) -> dict[str, Any] | None:
         "workloads": unknown or attempt(lambda: workloads(groups)),
         "queue": unknown or (attempt(queue) if KUEUE in groups else None),
         "groups": unknown or (attempt(lambda: controllers("groups")) if LEADER_WORKER_SET in groups else None),
+        "metrics": unknown or (attempt(lambda: controllers("metrics")) if METRICS in groups else None),
     }
 
 

@@ -110,6 +110,8 @@ class ClusterSpec(Spec):
     """Whether runs wait in queues, by Kueue."""
     groups: bool = False
     """Whether a replica of a server may have several pods, by LeaderWorkerSet."""
+    metrics: bool = False
+    """Whether the cluster measures what pods use, by Metrics Server."""
 
     @property
     def facts_source(self) -> Source:
@@ -151,6 +153,7 @@ class ClusterKind:
             *(_claim(spec, node) for node in spec.nodes),
             *(controllers.claims(controllers.QUEUE) if spec.queue else ()),
             *(controllers.claims(controllers.GROUPS) if spec.groups else ()),
+            *(controllers.claims(controllers.METRICS) if spec.metrics else ()),
             *(_of_source(spec, claim) for claim in team.claims(spec.teams)),
         )
 

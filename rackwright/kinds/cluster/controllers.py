@@ -32,11 +32,18 @@ for item in json.load(open("manifests.json"))["items"]:
 END
 done
 for namespace in $namespaces; do
-  kubectl --namespace "$namespace" rollout status deployment --timeout="${seconds}s"
+  kubectl --namespace "$namespace" rollout status deployment --selector "rackwright.local/part-of=$name" \
+    --timeout="${seconds}s"
 done
+answers() {
+  case $check in
+    /*) kubectl get --raw "$check" ;;
+    *) printf %s "$check" | kubectl create --dry-run=server -f - ;;
+  esac
+}
 # the controllers register their certificates when they have started
 tries=0
-until printf %s "$check" | kubectl create --dry-run=server -f - >/dev/null 2>"$log"
+until answers >/dev/null 2>"$log"
 do
   tries=$((tries + 1))
   [ "$tries" -lt 60 ] || { cat "$log"; exit 1; }
@@ -44,7 +51,7 @@ do
 done
 rm -f "$log"
 """
-"""Script that sets all objects of controllers, replaces the named ones, and waits until the webhooks answer."""
+"""Script that sets all objects of controllers, replaces the named ones, and waits until they answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,8 @@ class Controllers:
     title: str
     namespaces: tuple[str, ...]
     check: str
-    """An object, as JSON, that the API accepts once the webhooks answer. It is never made."""
+    """Path of the API that the controllers serve, or an object, as JSON, that the API accepts once they answer. The
+    object is never made."""
     remedy: str
 
     @property
@@ -83,7 +91,14 @@ GROUPS = Controllers(
     ' [{"name": "none", "image": "none"}]}}}}}',
     "look at `kubectl get pods --namespace lws-system`; without it no pod of a server over several hosts can be made",
 )
-ALL = {each.thing: each for each in (QUEUE, GROUPS)}
+METRICS = Controllers(
+    "metrics",
+    "Metrics Server",
+    ("kube-system",),
+    "/apis/metrics.k8s.io/v1beta1/nodes",
+    "look at `kubectl --namespace kube-system logs deployment/metrics-server`; without it no server is scaled",
+)
+ALL = {each.thing: each for each in (QUEUE, GROUPS, METRICS)}
 
 
 @cache
@@ -102,7 +117,7 @@ def claims(controllers: Controllers) -> Iterator[Claim]:
 
 def observe(cluster: ClusterFacts, key: str, name: str) -> Value:
     """Return whether the controllers *key* are ready, or the digest of an object and who else has changed it."""
-    found = cluster.queue if key == QUEUE.name else cluster.groups
+    found = cluster.controllers(key)
     if found is None:
         return Absent()
     if name == "ready":
@@ -121,6 +136,6 @@ def steps(differences: Sequence[Difference]) -> Iterator[Step]:
         if not known:
             continue
         names = (item.name for item in known if item.name in digests(each) and not isinstance(item.actual, Absent))
-        text = f"set the objects of {each.title} ({len(known)} differ), and wait until the webhooks answer"
+        text = f"set the objects of {each.title} ({len(known)} differ), and wait until they answer"
         arguments = (str(_READY_SECONDS), each.name, each.check, " ".join(each.namespaces), *sorted(names))
         yield Command(text, ("sh", "-c", _SET, "sh", *arguments), timeout_seconds=3 * _READY_SECONDS)

@@ -33,6 +33,7 @@ from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machin
 from rackwright.kinds.shared.unknown_facts import unknown_fact
 
 MANAGER = "rackwright"
+AUTOSCALER = "HorizontalPodAutoscaler"
 _OBJECT = "object:"
 _FILE = "/run/rackwright-pods.json"
 START_SECONDS = 900
@@ -44,7 +45,8 @@ sets=
 for set in jobsets.jobset.x-k8s.io leaderworkersets.leaderworkerset.x-k8s.io; do
   if kubectl get --raw "/apis/${set#*.}" >/dev/null 2>&1; then sets=$sets$set,; fi
 done
-kubectl -n "$namespace" delete "${sets}jobs,deployments,poddisruptionbudgets,services" -l "$label" \\
+kinds=${sets}horizontalpodautoscalers,jobs,deployments,poddisruptionbudgets,services
+kubectl -n "$namespace" delete "$kinds" -l "$label" \\
   --cascade=foreground --timeout="${seconds}s"
 kubectl -n "$namespace" delete persistentvolumeclaims -l "$label" --timeout=120s
 kubectl delete persistentvolumes -l "$label" --timeout=120s
@@ -135,10 +137,13 @@ def _own(spec: PodsSpec, facts: Facts) -> tuple[WorkloadObject, ...]:
 
 
 def _others(spec: PodsSpec, declared: Container[str], facts: Facts) -> list[str]:
-    """Return the objects with pods that are not *declared*, such as jobs from before the cluster had a queue."""
+    """Return the objects that have pods or change their number and are not *declared*.
+
+    Examples are jobs from before the cluster had a queue, and an autoscaler that was declared before.
+    """
     team = spec.workload.team
     several = facts.cluster.workload_objects if facts.cluster else {}
-    kinds = tuple(f"{team}/{kind}/" for kind in (*JOBS, *SERVERS))
+    kinds = tuple(f"{team}/{kind}/" for kind in (*JOBS, *SERVERS, AUTOSCALER))
     own = f"rackwright.local/{spec.workload.sort}"
     return [
         name.partition("/")[2]

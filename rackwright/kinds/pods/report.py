@@ -66,7 +66,8 @@ def of_cluster(spec: PodsSpec, facts: Facts) -> dict[str, Any]:
             report["version"] = next((each.labels.get(VERSION) for each in found if each is not None), None)
         if state == "queued":
             report |= _of_queue(facts.cluster, f"{workload.team}/JobSet/{workload.name}")
-        return {**report, "pods_ready": ready, "pods": workload.count}
+        wanted = found[0].replicas if workload.autoscale and found[0] else workload.count
+        return {**report, "pods_ready": ready, "pods": wanted}
     except UnknownFact as reason:
         return {"unknown": str(reason)}
 

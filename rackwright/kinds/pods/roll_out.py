@@ -56,6 +56,8 @@ def main(path: str, seconds: str) -> int:
         for each in ending if owners else ():
             end(each, owners[0])
         for item in objects:
+            if item["kind"] == "Deployment" and "replicas" not in item["spec"]:
+                item["spec"]["replicas"] = scaled_count(objects, before[name(item)])
             put(item, before[name(item)])
         if jobs:
             start(jobs, float(seconds))
@@ -90,6 +92,13 @@ def put(item: Object, before: Object | None) -> None:
         send("create", item)
     elif item["kind"] not in IMMUTABLE:
         send("replace", item)
+
+
+def scaled_count(objects: list[Object], before: Object | None) -> Any:
+    """Return the number of pods that the autoscaler has chosen; for a new deployment its smallest one."""
+    [scaler] = [item["spec"] for item in objects if item["kind"] == "HorizontalPodAutoscaler"]
+    found = before["spec"].get("replicas", 0) if before else 0
+    return min(max(found, scaler["minReplicas"]), scaler["maxReplicas"])
 
 
 def put_job(item: Object, before: Object | None) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from rackwright.kinds.cluster.quantity import Object
 from rackwright.kinds.pods.pod_template import container, in_namespace, labels, pod_spec
 from rackwright.kinds.pods.release import INTERFACE
-from rackwright.kinds.pods.spec import PORT, ServerPart, WorkloadPart
+from rackwright.kinds.pods.spec import PORT, AutoscalePart, ServerPart, WorkloadPart
 
 MODEL = "/model"
 VERSION = "rackwright.local/version"
@@ -22,6 +22,8 @@ def objects(workload: WorkloadPart, server: ServerPart, release: str) -> Iterato
     made = _groups(workload, server, release) if server.replica_pods > 1 else _deployment(workload, server, release)
     made["metadata"]["labels"] = {VERSION: server.version}
     yield made
+    if workload.autoscale:
+        yield _autoscaler(workload, workload.autoscale)
 
 
 def _service(workload: WorkloadPart, server: ServerPart) -> Object:
@@ -40,7 +42,8 @@ def _disruption_budget(workload: WorkloadPart) -> Object:
 def _deployment(workload: WorkloadPart, server: ServerPart, release: str) -> Object:
     serve = ["-m", "workloads.serving", MODEL, "--settings", f"{release}/settings.json"]
     spec = {
-        "replicas": workload.count,
+        # an autoscaler owns the number of pods
+        **({} if workload.autoscale else {"replicas": workload.count}),
         "minReadySeconds": 2,
         "progressDeadlineSeconds": server.ready_seconds + 60,
         "revisionHistoryLimit": 3,
@@ -49,6 +52,17 @@ def _deployment(workload: WorkloadPart, server: ServerPart, release: str) -> Obj
         "template": _template(workload, server, release, {"args": serve, **_answers(server)}),
     }
     return in_namespace(workload.team, "apps/v1", "Deployment", workload.name, spec=spec)
+
+
+def _autoscaler(workload: WorkloadPart, autoscale: AutoscalePart) -> Object:
+    target = {"type": "Utilization", "averageUtilization": autoscale.cpu_percent}
+    spec = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": workload.name},
+        "minReplicas": workload.count,
+        "maxReplicas": autoscale.max,
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+    }
+    return in_namespace(workload.team, "autoscaling/v2", "HorizontalPodAutoscaler", workload.name, spec=spec)
 
 
 def _groups(workload: WorkloadPart, server: ServerPart, release: str) -> Object:
@@ -104,5 +118,6 @@ def _template(workload: WorkloadPart, server: ServerPart, release: str, program:
 
 def _surge(workload: WorkloadPart, pods: int) -> dict[str, int]:
     """Return how a rollout replaces replicas of *pods* each: spare hosts take the new one before an old one ends."""
-    spare = len(workload.hosts) - workload.count >= pods
+    largest = workload.autoscale.max if workload.autoscale else workload.count
+    spare = len(workload.hosts) - largest >= pods
     return {"maxSurge": 1, "maxUnavailable": 0} if spare else {"maxSurge": 0, "maxUnavailable": 1}

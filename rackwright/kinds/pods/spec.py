@@ -79,6 +79,15 @@ class ServerPart(SpecPart):
     """Seconds that a pod may take to stop: it completes running requests first."""
 
 
+class AutoscalePart(SpecPart):
+    """The limits within which the cluster changes the number of pods."""
+
+    max: int
+    """The largest number of pods."""
+    cpu_percent: int
+    """The average share of processors that pods use, in percent of what they ask for."""
+
+
 class WorkloadPart(SpecPart):
     """A run or server in pods, as all its resources have it."""
 
@@ -100,6 +109,8 @@ class WorkloadPart(SpecPart):
     """GPUs of each pod."""
     environment: str
     """The path of a virtual environment on all hosts."""
+    autoscale: AutoscalePart | None = None
+    """Limits of a server whose number of pods the cluster changes, from `count` on."""
     queue: bool = False
     """Whether the cluster has queues, in which a run waits until all of its pods fit."""
     run: RunPart | None = None

@@ -1,4 +1,7 @@
-"""Controllers of clusters, built from Go modules: Kueue and JobSet for queues of runs, LeaderWorkerSet for groups."""
+"""Controllers of clusters, built from Go modules.
+
+Kueue and JobSet make queues of runs, LeaderWorkerSet makes groups of pods, and Metrics Server measures what pods use.
+"""
 
 import json
 import subprocess
@@ -31,6 +34,10 @@ class Project:
     version: str
     package: str
     """Package of the program below its module."""
+    manifests: str = "config/default"
+    """Directory of the manifests below its module."""
+    stamp: str = ""
+    """Variable with the version of the program; by default that of the module itself."""
 
     @property
     def module(self) -> str:
@@ -72,6 +79,19 @@ QUEUE = Controllers(
     "queue",
     (Project("kueue", "Kueue", "0.19.1", "/cmd/kueue"), Project("jobset", "JobSet", "0.12.0", "")),
 )
+METRICS = Controllers(
+    "metrics",
+    (
+        Project(
+            "metrics-server",
+            "Metrics Server",
+            "0.9.0",
+            "/cmd/metrics-server",
+            "manifests/base",
+            "k8s.io/client-go/pkg/version.gitVersion",
+        ),
+    ),
+)
 GROUPS = Controllers("groups", (Project("lws", "LeaderWorkerSet", "0.9.0", "/cmd"),))
 
 
@@ -81,11 +101,11 @@ def ensure(controllers: Controllers, progress: Progress) -> Path:
     Raises:
         SetupError: Go or a program that packs is missing, or a build failed.
     """
-    return programs.ensure_entry(
-        entry(controllers),
-        lambda into: _pack(controllers, into, ensure_programs(controllers, progress), progress),
-        progress,
-    )
+
+    def make(into: Path) -> None:
+        _pack(controllers, into, ensure_programs(controllers, progress), progress)
+
+    return programs.ensure_entry(entry(controllers), make, progress)
 
 
 def entry(controllers: Controllers) -> str:
@@ -126,13 +146,14 @@ def _build(controllers: Controllers, into: Path, kubectl: Path, progress: Progre
                 progress(f"building {each.title} from Go modules (log {builder.log})")
                 source = Programs(
                     controllers.module, (f"{each.module}{each.package}",),
-                    stamps={f"{each.module}/pkg/version.GitVersion": f"v{each.version}"}, tags="grpcnotrace",
+                    stamps={each.stamp or f"{each.module}/pkg/version.GitVersion": f"v{each.version}"},
+                    tags="grpcnotrace",
                 )  # fmt: skip
                 builder.build(source, into)
                 built = into / source.packages[0].rpartition("/")[2]
                 built.rename(into / each.name)
                 place = builder.query("list", "-m", "-f", "{{.Dir}}", each.module, module=controllers.module)
-                (into / f"{each.name}.yaml").write_text(_kustomize(kubectl, Path(place) / "config" / "default"))
+                (into / f"{each.name}.yaml").write_text(_kustomize(kubectl, Path(place) / each.manifests))
             builder.remove_caches()
     except ToolUnavailable as reason:
         raise SetupError(

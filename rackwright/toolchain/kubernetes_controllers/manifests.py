@@ -25,11 +25,12 @@ _WEBHOOKS = {
 of Kueue would see all pods and all groups."""
 _UNUSED = ("-viewer-role", "-editor-role", "-user-role", "-admin-role")
 """Ends of the names of roles for people; teams have roles of their own."""
-_UNUSED_KINDS = ("APIService",)
 _VISIBILITY = "visibility"
 """The interface of Kueue for people, which is switched off."""
 _UNUSED_PARTS = (_VISIBILITY, "metrics-reader")
 _PLANE = "node-role.kubernetes.io/control-plane"
+_WITHOUT_AUTHORITY = "metrics-server"
+"""The project that asks kubelets, whose certificates no authority has signed."""
 START, RECOVERY = "5m", "10m"
 """Time in which all pods of a job have to run, and time in which a lost pod has to run again elsewhere."""
 _KUEUE_SETTINGS: Object = {
@@ -49,7 +50,7 @@ def adapt(project: str, image: str, text: str, part_of: str) -> Iterator[Object]
     """Yield the objects in the manifests *text* of *project*, as a cluster of rackwright has them.
 
     Args:
-        project: kueue, jobset or lws, which is also the name of the program in the image.
+        project: kueue, jobset, lws or metrics-server, which is also the name of the program in the image.
         image: Name of the image with the program.
         part_of: Name of the controllers to which the project belongs.
     """
@@ -91,7 +92,7 @@ def _name(item: Object) -> str:
 
 def _is_unused(item: Object) -> bool:
     name = item["metadata"]["name"]
-    return item["kind"] in _UNUSED_KINDS or name.endswith(_UNUSED) or any(part in name for part in _UNUSED_PARTS)
+    return name.endswith(_UNUSED) or any(part in name for part in _UNUSED_PARTS)
 
 
 def _is_used(project: str, webhook: str) -> bool:
@@ -111,7 +112,12 @@ def _place(item: Object, project: str, image: str) -> None:
     container["volumeMounts"] = [each for each in container["volumeMounts"] if each["name"] != _VISIBILITY]
     container["ports"] = [each for each in container["ports"] if each["name"] != _VISIBILITY]
     pod["volumes"] = [each for each in pod["volumes"] if each["name"] != _VISIBILITY]
-    pod["securityContext"]["runAsUser"] = ACCOUNT
+    for volume in pod["volumes"]:
+        if volume.get("emptyDir") == {}:  # a drain of a restart moves pods with data in memory alone
+            volume["emptyDir"] = {"medium": "Memory"}
+    if project == _WITHOUT_AUTHORITY:
+        container["args"].append("--kubelet-insecure-tls")
+    pod.setdefault("securityContext", {})["runAsUser"] = ACCOUNT
     pod["securityContext"].setdefault("seccompProfile", {"type": "RuntimeDefault"})
     pod["nodeSelector"] = {_PLANE: ""}
     pod["tolerations"] = [{"key": _PLANE, "operator": "Exists", "effect": "NoSchedule"}]
