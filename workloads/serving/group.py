@@ -7,9 +7,11 @@ LWS_GROUP_SIZE and LWS_WORKER_INDEX. The address of the pod is in POD_IP.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
 
 from workloads import config_file
 from workloads.command_line import new_parser
@@ -18,7 +20,9 @@ from workloads.serving.settings import ServingSettings
 from workloads.serving.start import start
 from workloads.serving.vllm_settings import ReplicaSettings
 
-STATUS = "Exit status: 0 stopped on request, 1 the model is damaged, 2 wrong input, 4 a pod or vLLM was lost."
+STATUS = (
+    "Exit status: 0 stopped on request, 1 the model is damaged, 2 wrong input, 4 a pod or vLLM was lost, 143 not begun."
+)
 LEADER, SIZE, INDEX, ADDRESS = "LWS_LEADER_ADDRESS", "LWS_GROUP_SIZE", "LWS_WORKER_INDEX", "POD_IP"
 
 
@@ -50,6 +54,11 @@ def replica(variables: Mapping[str, str], port: int, interface: str, key_file: s
         ) from None
 
 
+def _exit(number: int, frame: FrameType | None) -> None:
+    """End this process; the server has a handler of its own once it serves."""
+    sys.exit(128 + number)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.serving.group", __doc__, STATUS)
     parser.add_argument("model", metavar="MODEL", type=Path, help="directory of the model")
@@ -65,6 +74,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.print:
             print(settings.model_dump_json(indent=2))
             return 0
+        # the first process of a container ignores signals without a handler, also while it waits for the other pods
+        signal.signal(signal.SIGTERM, _exit)
         place = replica(os.environ, args.port, args.interface, args.key)
         start(args.model, settings.model_copy(update={"vllm": settings.vllm.model_copy(update={"replica": place})}))
     except UserError as error:

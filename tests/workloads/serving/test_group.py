@@ -1,8 +1,12 @@
 """A pod of a group: its place in the replica, from the variables of LeaderWorkerSet."""
 
+import os
+import signal
+
 import pytest
 
 from workloads.errors import UserError
+from workloads.serving import group
 from workloads.serving.group import main, replica
 from workloads.serving.vllm_settings import VllmSettings, arguments, environment
 
@@ -55,3 +59,20 @@ def test_the_command_needs_the_variables(tmp_path, capsys, monkeypatch) -> None:
     arguments = ["--port", "29500", "--interface", "eth0", "--key", "/key"]
     assert main([str(tmp_path), *arguments, "--set", "anybody=true"]) == 2
     assert "variables are missing" in capsys.readouterr().err
+
+
+def test_a_pod_that_waits_for_the_others_ends_on_request(tmp_path, monkeypatch) -> None:
+    """
+    The kernel sends no signal without a handler to the first process of a container.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(group, "start", lambda directory, settings: os.kill(os.getpid(), signal.SIGTERM))
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    arguments = ["--port", "29500", "--interface", "eth0", "--key", "/key", "--set", "anybody=true"]
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main([str(tmp_path), *arguments])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 143
