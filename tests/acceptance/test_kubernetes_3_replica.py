@@ -49,7 +49,7 @@ def test_two_pods_serve_one_model_and_come_back_together(log: Log) -> str:
             log("losing the process of the worker")
             began, before = log.seconds, _uids(lab)
             node = pods[f"{SERVER}-replica-0-1"]
-            lab.ssh(node, "pkill --signal KILL --full 'workloads.serving.group'")
+            lab.ssh(node, "pkill --signal KILL --full 'workloads.serving.[g]roup'")
             eventually(lambda: len(now := _uids(lab)) == 2 and not now & before, "both pods are new", 300)
             new = log.seconds - began
             eventually(lambda: _status(lab)["outcome"] == "ready", "the replica is back", READY_SECONDS)
@@ -96,7 +96,8 @@ def _ask(lab: PodLab, host: str) -> str:
     }
     address = f"http://{service['spec']['clusterIP']}:{PORT}/v1/chat/completions"
     node = lab.pods(f"rackwright.local/server={SERVER}")[f"{SERVER}-replica-0"]
-    output = lab.ssh(node, f"curl --silent --show-error --max-time 300 {address} --data '{json.dumps(body)}'")
+    options = "--silent --show-error --max-time 300 --header content-type:application/json"
+    output = lab.ssh(node, f"curl {options} {address} --data '{json.dumps(body)}'")
     answer = json.loads(output)
     need("choices" in answer, f"the server answers {output[:300]}")
     return str(answer["choices"][0]["message"]["content"])
