@@ -231,6 +231,7 @@ WRITING = {
     "copy": ("dest",),
     "template": ("dest",),
     "get_url": ("dest",),
+    "uri": ("dest",),
     "unarchive": ("dest",),
     "lineinfile": ("path",),
     "blockinfile": ("path",),
