@@ -36,7 +36,7 @@ def test_an_api_that_keeps_the_probe_waiting_is_asked_once(asked, tmp_path):
         reasons = {name: value["unknown"] for name, value in found.items()}
 
         assert SLOW in reasons.pop("nodes")
-        assert {*reasons} == {"version", "objects", "addons", "components", "workloads", "queue"}
+        assert {*reasons} == {"version", "objects", "addons", "components", "workloads", "queue", "groups", "metrics"}
         assert all("was not asked again" in reason for reason in reasons.values())
     assert len(asked) == 2
 
