@@ -30,7 +30,7 @@ servers:
 """
 
 
-@line("kubernetes", 3)
+@line("kubernetes", 3, part="rollout")
 def test_a_server_in_pods_changes_under_load_without_a_lost_request(log: Log) -> str:
     """Another model, a drained node, and a wrong model, each while clients ask the address of the service."""
     with pod_lab(log, SERVING) as lab:
