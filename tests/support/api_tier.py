@@ -5,7 +5,6 @@ Nothing runs in the pods of this API, and no scheduler places them. Controllers 
 
 import json
 import os
-import secrets
 import socket
 import subprocess
 import threading
@@ -15,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from rackwright.toolchain.kubernetes import programs
+from tests.support.api_server import api_server
 from tests.support.expect import eventually
 from tests.support.log import Log
 
@@ -29,14 +27,14 @@ HOST = "127.0.0.1"
 class ApiTier:
     """An API on a port of this computer, with an administrator's configuration."""
 
-    def __init__(self, directory: Path, built: Path, log: Log) -> None:
+    def __init__(self, directory: Path, built: Path, kubeconfig: Path) -> None:
         """
         Args:
             built: Directory of the programs of Kubernetes.
+            kubeconfig: The kubeconfig of the administrator.
         """
-        self.directory, self.built, self.log = directory, built, log
+        self.directory, self.built, self.kubeconfig = directory, built, kubeconfig
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.kubeconfig = directory / "admin.conf"
 
     def start(self, name: str, *argv: object, variables: Mapping[str, str] | None = None) -> None:
         """Start a program in the background; its output goes to a file of its name."""
@@ -127,12 +125,14 @@ def kubelet(tier: ApiTier, namespace: str, mount: str) -> Iterator[None]:
 @contextmanager
 def api_tier(log: Log, directory: Path) -> Iterator[ApiTier]:
     """Yield an API that answers."""
-    tier = ApiTier(directory, programs.ensure_programs(log), log)
-    try:
-        _start(tier)
-        yield tier
-    finally:
-        tier.stop()
+    built = programs.ensure_programs(log)
+    with api_server(directory, built) as server:
+        tier = ApiTier(directory, built, server.kubeconfig)
+        try:
+            _start_controllers(tier)
+            yield tier
+        finally:
+            tier.stop()
 
 
 def run_controller(tier: ApiTier, name: str, program: Path, objects: list[dict[str, Any]], settings: str) -> None:
@@ -189,46 +189,10 @@ def free_port() -> int:
         return port
 
 
-def _start(tier: ApiTier) -> None:
-    directory, built = tier.directory, tier.built
-    etcd, peer, api, manager = (free_port() for _ in range(4))
-    token = secrets.token_hex(16)
-    (directory / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
-    key = rsa.generate_private_key(65537, 2048)
-    private = serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-    (directory / "accounts.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *private))
+def _start_controllers(tier: ApiTier) -> None:
     tier.start(
-        "etcd", built / "etcd", "--data-dir", directory / "etcd", "--unsafe-no-fsync",
-        "--listen-client-urls", f"http://{HOST}:{etcd}", "--advertise-client-urls", f"http://{HOST}:{etcd}",
-        "--listen-peer-urls", f"http://{HOST}:{peer}", "--initial-advertise-peer-urls", f"http://{HOST}:{peer}",
-        "--initial-cluster", f"default=http://{HOST}:{peer}", "--log-level", "warn",
-    )  # fmt: skip
-    tier.start(
-        "api", built / "kube-apiserver", f"--etcd-servers=http://{HOST}:{etcd}", f"--secure-port={api}",
-        f"--bind-address={HOST}", f"--advertise-address={HOST}", f"--cert-dir={directory / 'certificates'}",
-        f"--token-auth-file={directory / 'tokens.csv'}", "--authorization-mode=RBAC",
-        "--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.96.0.0/24",
-        f"--service-account-key-file={directory / 'accounts.key'}",
-        f"--service-account-signing-key-file={directory / 'accounts.key'}", "--endpoint-reconciler-type=none",
-    )  # fmt: skip
-    cluster = {"server": f"https://{HOST}:{api}", "insecure-skip-tls-verify": True}
-    tier.kubeconfig.write_text(
-        yaml.safe_dump(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "clusters": [{"name": "tier", "cluster": cluster}],
-                "users": [{"name": "admin", "user": {"token": token}}],
-                "contexts": [{"name": "tier", "context": {"cluster": "tier", "user": "admin"}}],
-                "current-context": "tier",
-            }
-        )
-    )
-    tier.kubeconfig.chmod(0o600)
-    eventually(lambda: tier.ask("get", "--raw", "/readyz", check=False) == "ok", "the API answers", START_SECONDS)
-    tier.start(
-        "manager", built / "kube-controller-manager", f"--kubeconfig={tier.kubeconfig}", "--leader-elect=false",
-        f"--service-account-private-key-file={directory / 'accounts.key'}", f"--bind-address={HOST}",
-        f"--secure-port={manager}", f"--cert-dir={directory / 'certificates'}",
+        "manager", tier.built / "kube-controller-manager", f"--kubeconfig={tier.kubeconfig}", "--leader-elect=false",
+        f"--service-account-private-key-file={tier.directory / 'host.key'}", f"--bind-address={HOST}",
+        f"--secure-port={free_port()}", f"--cert-dir={tier.directory / 'certificates'}",
     )  # fmt: skip
     eventually(lambda: "default" in tier.ask("get", "serviceaccounts", check=False), "controllers work", START_SECONDS)
