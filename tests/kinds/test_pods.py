@@ -457,9 +457,10 @@ def test_a_rollout_keeps_spare_hosts_for_its_largest_number_of_pods():
     assert strategy == {"maxSurge": 0, "maxUnavailable": 1}
 
 
-def test_an_autoscaler_that_is_declared_no_more_ends():
+@pytest.mark.parametrize("replicas", [2, 3])
+def test_an_autoscaler_that_is_declared_no_more_ends(replicas):
     found = facts(SCALED, **READY)
-    found._raw["kubernetes_cluster"]["workloads"]["vision/Deployment/digits"]["spec"]["replicas"] = 3
+    found._raw["kubernetes_cluster"]["workloads"]["vision/Deployment/digits"]["spec"]["replicas"] = replicas
     spec = spec_of(SERVING)
     claims = PodsKind().claims(spec, REPOSITORY)
     differences = comparison.diff(claims, PodsKind().observe(claims, found))

@@ -30,6 +30,7 @@ from tests.support.raw_facts import (
     header,
     header_made_anew,
     health,
+    leave_autoscaler,
     listener,
     lock_to_other_tpm,
     lose_pods,
@@ -335,7 +336,10 @@ ROWS: dict[str, dict[str, Row]] = {
         "podman": Row(lambda raw, key: raw["images"]["podman"].clear(), unreadable("images")),
         "present": Row(lambda raw, key: raw["images"]["containerd"].clear(), unreadable("images")),
     },
-    "pods": {"outcome": Row(lose_pods, unreadable("kubernetes_cluster"))},
+    "pods": {
+        "outcome": Row(lose_pods, unreadable("kubernetes_cluster")),
+        "others": Row(leave_autoscaler, unreadable("kubernetes_cluster")),
+    },
     "directory": {
         "mode": setting(directory, "mode", lambda mode: "0777"),
         "owner": setting(directory, "owner", lambda owner: "games:games"),

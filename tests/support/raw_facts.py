@@ -35,6 +35,15 @@ def lose_pods(raw: Raw, key: str) -> None:
                 item["status"][count] = 0
 
 
+def leave_autoscaler(raw: Raw, key: str) -> None:
+    """Leave an autoscaler of a server, which was declared before."""
+    team, _, name = key.split("/")
+    workloads = raw["kubernetes_cluster"]["workloads"]
+    workloads[f"{team}/HorizontalPodAutoscaler/{name}-earlier"] = {
+        "labels": workloads[f"{team}/Service/{name}"]["labels"], "conditions": {}, "status": {}, "managers": []
+    }  # fmt: skip
+
+
 def record_refusal(raw: Raw, key: str) -> None:
     """Record on a server's host that its release was refused."""
     server = raw["servers"][key]

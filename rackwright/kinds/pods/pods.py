@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Container, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -68,11 +68,13 @@ class PodsKind:
         return (
             identity_claim(spec.host, spec.identity),
             *(_claim(name, item, spec.workload) for name, item in objects(spec, repository).items()),
-            Claim(_thing(spec.workload), {"outcome": outcomes}),
+            # an autoscaler that is declared no more would go on with its work
+            Claim(_thing(spec.workload), {"outcome": outcomes, **({"others": ()} if spec.workload.server else {})}),
         )
 
     def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
-        return observation.observe(_observe_property, claims, facts)
+        declared = frozenset(each.thing.removeprefix(_OBJECT) for each in claims if each.thing.startswith(_OBJECT))
+        return observation.observe(partial(_observe_property, declared), claims, facts)
 
     def report(self, spec: PodsSpec, facts: Facts) -> dict[str, Any]:
         from rackwright.kinds.pods.report import of_cluster
@@ -90,7 +92,7 @@ class PodsKind:
         if refusals := tuple(_refuse_another_config(spec, facts)):
             return Plan(refusals=refusals)
         several = objects(spec, repository)
-        text = json.dumps({"items": list(several.values()), "ending": _others(spec, several, facts)})
+        text = json.dumps({"items": list(several.values()), "ending": _ending(spec, several, facts)})
         workload = spec.workload
         seconds = workload.server.ready_seconds + 60 if workload.server else START_SECONDS
         argv = ("python3", "-c", _script(), _FILE, str(seconds))
@@ -136,24 +138,27 @@ def _own(spec: PodsSpec, facts: Facts) -> tuple[WorkloadObject, ...]:
     return tuple(each for each in several if each.labels.get(label) == spec.workload.name)
 
 
-def _others(spec: PodsSpec, declared: Container[str], facts: Facts) -> list[str]:
-    """Return the objects that have pods or change their number and are not *declared*.
+def _ending(spec: PodsSpec, declared: Container[str], facts: Facts) -> list[str]:
+    """Return the objects that have to end, without their namespace."""
+    workload = spec.workload
+    found = _others(facts.cluster, workload.team, workload.sort, workload.name, declared) if facts.cluster else ()
+    return [name.partition("/")[2] for name in found]
+
+
+def _others(cluster: ClusterFacts, team: str, sort: str, name: str, declared: Container[str]) -> tuple[str, ...]:
+    """Return the objects of a run or server that have pods or change their number and are not *declared*.
 
     Examples are jobs from before the cluster had a queue, and an autoscaler that was declared before.
     """
-    team = spec.workload.team
-    several = facts.cluster.workload_objects if facts.cluster else {}
     kinds = tuple(f"{team}/{kind}/" for kind in (*JOBS, *SERVERS, AUTOSCALER))
-    own = f"rackwright.local/{spec.workload.sort}"
-    return [
-        name.partition("/")[2]
-        for name in several
-        if name not in declared
-        and name.startswith(kinds)
-        and facts.cluster
-        and (found := facts.cluster.workload(name))
-        and found.labels.get(own) == spec.workload.name
-    ]
+    return tuple(
+        each
+        for each in cluster.workload_objects
+        if each not in declared
+        and each.startswith(kinds)
+        and (found := cluster.workload(each))
+        and found.labels.get(f"rackwright.local/{sort}") == name
+    )
 
 
 def _refuse_foreign(spec: PodsSpec, facts: Facts) -> tuple[Diagnostic, ...]:
@@ -231,7 +236,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Scalar]]:
         yield path, json.dumps(value) if isinstance(value, dict) or value is None else value
 
 
-def _observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+def _observe_property(declared: frozenset[str], facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
     if sort == "host":
         return observation.identity(facts, name)
     cluster = facts.cluster
@@ -239,6 +244,8 @@ def _observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim
         return Absent()
     if sort == "pods":
         team, workload_sort, workload = key.split("/")
+        if name == "others":
+            return _others(cluster, team, workload_sort, workload, declared)
         return outcome(cluster, team, workload_sort, workload)
     return _value(cluster, key, name, claim.want[name])
 
