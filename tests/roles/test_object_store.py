@@ -278,45 +278,17 @@ def test_no_part_listens_elsewhere(parts):
 
 @pytest.mark.parametrize(("address", "status"), [("127.0.0.1", 0), ("127.0.0.2", 2)])
 def test_the_role_waits_until_the_master_knows_the_host(parts, address, status, tmp_path):
-    task = {**waits()["Wait until the store has room on this host"], "retries": 1, "delay": 0}
-    listens = {"name": "listens", "ansible.builtin.set_fact": {"__object_store_master": {"state": "started"}}}
+    tasks = yaml.safe_load((Path(__file__).parents[2] / "roles/object_store/tasks/start.yml").read_text())
+    wait = next(task for task in tasks if task["name"] == "Wait until the store has room on this host")
+    own = {"object_store_address": address, "object_store_gateway": "127.0.0.1"}
+    own["ansible_python_interpreter"] = sys.executable
+    play = {"hosts": "localhost", "gather_facts": False, "vars": own, "tasks": [{**wait, "retries": 1, "delay": 0}]}
+    (tmp_path / "play.yml").write_text(parts.moved(json.dumps([play])))
+    argv = (Path(sys.executable).parent / "ansible-playbook", "--inventory", "localhost,", "--connection", "local")
 
-    done = play(parts, tmp_path, address, "127.0.0.1", [listens, task])
+    done = subprocess.run((*argv, tmp_path / "play.yml"), capture_output=True, text=True)
 
     assert (done.returncode, '"msg": "OK' in done.stdout) == (status, status > 0), done.stdout
-
-
-@pytest.mark.parametrize(("gateway", "skipped"), [("127.0.0.1", 0), ("127.0.0.9", 3)])
-def test_a_host_of_disks_that_is_made_before_its_gateway_is_not_waited_for(parts, gateway, skipped, tmp_path):
-    look, listen, *others = waits().values()
-    ends = {"ansible.builtin.debug": {"msg": "nothing listens here"}}
-    tasks = [
-        {key: value for key, value in task.items() if key in ("name", "when")} | ends for task in (listen, *others)
-    ]
-    look["ansible.builtin.wait_for"]["timeout"] = 1
-
-    done = play(parts, tmp_path, "127.0.0.2", gateway, [look, *tasks])
-
-    assert done.returncode == 0, done.stdout
-    assert done.stdout.count("skipping") == skipped, done.stdout
-
-
-def waits() -> dict[str, dict[str, Any]]:
-    """Return the tasks of the role that wait for its parts, by their names, in order."""
-    tasks = yaml.safe_load((Path(__file__).parents[2] / "roles/object_store/tasks/start.yml").read_text())
-    return {task["name"]: task for task in tasks if task["name"].startswith(("Look whether", "Wait until"))}
-
-
-def play(
-    parts: Parts, directory: Path, address: str, gateway: str, tasks: list[dict[str, Any]]
-) -> "subprocess.CompletedProcess[str]":
-    """Let Ansible play *tasks* of the role on this computer."""
-    own = {"object_store_address": address, "object_store_gateway": gateway}
-    own["ansible_python_interpreter"] = sys.executable
-    text = json.dumps([{"hosts": "localhost", "gather_facts": False, "vars": own, "tasks": tasks}])
-    (directory / "play.yml").write_text(parts.moved(text))
-    argv = (Path(sys.executable).parent / "ansible-playbook", "--inventory", "localhost,", "--connection", "local")
-    return subprocess.run((*argv, directory / "play.yml"), capture_output=True, text=True)
 
 
 # --- last, because it replaces the filer of the parts
