@@ -1,4 +1,4 @@
-"""The resources of the buckets that a fleet declares."""
+"""The resources of the buckets that a fleet declares, and the order of the hosts of an object store."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,23 @@ from rackwright.kinds.bucket.spec import BucketSpec
 from rackwright.schema.object_store import ROLE
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
+
+
+def store_prerequisites(stack: Stack, host: str, role: str) -> tuple[str, ...]:
+    """Return the resource of the gateway that comes before *role* of *host*, a host of disks of an object store.
+
+    Its parts do not listen until they have reached the master on the gateway.
+    """
+    if role != ROLE:
+        return ()
+    variables = {name: it.variables(ROLE) for name, it in stack.fleet.hosts.items() if ROLE in it.roles}
+    gateway = variables[host].get("gateway")
+    gateways = (
+        name
+        for name, it in variables.items()
+        if gateway and it.get("address") == gateway and it.get("gateway", "") in ("", gateway)
+    )
+    return tuple(f"{name}/{ROLE}" for name in gateways if name != host)
 
 
 def buckets(stack: Stack) -> Iterator[DeclaredResource]:

@@ -21,7 +21,7 @@ from rackwright.kinds.tier.spec import TierSpec
 from rackwright.schema.catalogue import drivers
 from rackwright.schema.fleet import Fleet, Station, stations
 from rackwright.schema.host import Host
-from rackwright.stack.buckets import buckets
+from rackwright.stack.buckets import buckets, store_prerequisites
 from rackwright.stack.clusters import (
     clusters,
     control_planes_first,
@@ -173,6 +173,7 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
                 name,
                 *(f"{name}/{other}" for other in dict.fromkeys(_prerequisites(source, host))),
                 *role_prerequisites(stack, name, role),
+                *store_prerequisites(stack, name, role),
             ),
         )
 

@@ -59,6 +59,20 @@ def test_a_rack_has_the_stores_of_its_fleet(tmp_path):
     assert stack.unknown_secrets == {"archive_key"}
 
 
+@pytest.mark.parametrize("own", ["", ", gateway: 192.0.2.21"])
+def test_a_host_of_disks_comes_after_its_gateway(tmp_path, own):
+    """Its parts do not listen until they have reached the master on the gateway."""
+    host = HOSTS.removeprefix("hosts:\n").replace("store-1", "store-0").replace("192.0.2.11", "192.0.2.12")
+    disks = host.replace("S1", "S0").replace("address: 192.0.2.21", "address: 192.0.2.22\n        gateway: 192.0.2.21")
+    store = HOSTS.replace("address: 192.0.2.21", f"address: 192.0.2.21{own.replace(', ', chr(10) + ' ' * 8)}")
+    stack = load(tmp_path, "twin:one", fleet=FLEET.replace("hosts: {}\n", store + disks))
+
+    after = {each.name: each.after for each in declare(stack)}
+
+    assert "store-1/object_store" in after["store-0/object_store"]
+    assert not [name for name in after["store-1/object_store"] if name.startswith("store-0")]
+
+
 def test_a_rehearsal_without_a_stand_in_leaves_buckets_out_with_a_notice(tmp_path):
     stack = load(tmp_path, "twin:one")
 
