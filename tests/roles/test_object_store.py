@@ -280,15 +280,17 @@ def test_no_part_listens_elsewhere(parts):
 def test_the_role_waits_until_the_master_knows_the_host(parts, address, status, tmp_path):
     tasks = yaml.safe_load((Path(__file__).parents[2] / "roles/object_store/tasks/start.yml").read_text())
     wait = next(task for task in tasks if task["name"] == "Wait until the store has room on this host")
-    own = {"object_store_address": address, "object_store_gateway": "127.0.0.1"}
-    own["ansible_python_interpreter"] = sys.executable
-    play = {"hosts": "localhost", "gather_facts": False, "vars": own, "tasks": [{**wait, "retries": 1, "delay": 0}]}
+    wait["block"][0] |= {"retries": 1, "delay": 0}
+    own = {"object_store_address": address, "object_store_gateway": "127.0.0.1", "object_store_data": "/srv/warm"}
+    own |= {"object_store_volume_mib": 64, "ansible_python_interpreter": sys.executable}
+    play = {"hosts": "localhost", "gather_facts": False, "vars": own, "tasks": [wait]}
     (tmp_path / "play.yml").write_text(parts.moved(json.dumps([play])))
     argv = (Path(sys.executable).parent / "ansible-playbook", "--inventory", "localhost,", "--connection", "local")
 
     done = subprocess.run((*argv, tmp_path / "play.yml"), capture_output=True, text=True)
 
-    assert (done.returncode, '"msg": "OK' in done.stdout) == (status, status > 0), done.stdout
+    no_room = "the store has no room on this host: /srv/warm needs" in " ".join(done.stdout.split())
+    assert (done.returncode, no_room) == (status, status > 0), done.stdout
 
 
 # --- last, because it replaces the filer of the parts
