@@ -69,7 +69,7 @@ def test_a_cluster_of_others_is_compared_by_its_url_and_never_changed(log: Log) 
     with api_server(server, built) as api:
         _make(api)
         lists = [path.removeprefix("/apis/").removeprefix("/api/").replace("v1/", "") for path in OBJECTS.values()]
-        reader, nobody = api.token("reader", (NODES.rpartition("/")[2], *lists)), api.token("nobody")
+        reader, without_rights = api.token("reader", (NODES.rpartition("/")[2], *lists)), api.token("without-rights")
         with Lab(directory / "project", _fleet(api), log, STACK, target="rack") as lab:
             lab.pulumi("stack", "init", status=0)
             lab.set_secret(SECRET, reader)
@@ -90,7 +90,7 @@ def test_a_cluster_of_others_is_compared_by_its_url_and_never_changed(log: Log) 
             lab.up(status=1)
             need(_objects(api) == before, "up has changed the cluster")
             log("tokens without rights, and none at all")
-            unknown = _need_unknown(lab, nobody, "403 Forbidden")
+            unknown = _need_unknown(lab, without_rights, "403 Forbidden")
             _need_not_reached(lab, "no-token-of-this-cluster", "the API refuses the token: 401 Unauthorized")
             lab.set_secret(SECRET, reader)
     log("the server is off, and the cluster leaves the fleet")
@@ -101,7 +101,7 @@ def test_a_cluster_of_others_is_compared_by_its_url_and_never_changed(log: Log) 
     lab.up()
     state = lab.pulumi("stack", "export", status=0).stdout
     need(CLUSTER not in state, "the cluster is still in the state")
-    written = leaks(forms({"the reader's token": reader, "the other token": nobody}), lab.directory, log.path)
+    written = leaks(forms({"the reader's token": reader, "the other token": without_rights}), lab.directory, log.path)
     need(not written, f"a token was written: {', '.join(written)}")
     return f"{len(found)} claims differed after {len(EDITS)} edits; without rights {unknown} properties were unknown"
 

@@ -4,7 +4,6 @@ The API has no nodes. The test reports pods as ready in the place of a kubelet, 
 the use of their processors.
 """
 
-import json
 from unittest.mock import patch
 
 from rackwright.core import diff as comparison
@@ -14,9 +13,8 @@ from rackwright.facts.probe import kubernetes as probe
 from rackwright.kinds.cluster import controllers
 from rackwright.kinds.cluster.team import TeamPart
 from rackwright.kinds.cluster.team import objects as team_objects
-from rackwright.kinds.pods import PodsKind, roll_out
-from rackwright.kinds.pods.objects import objects
-from rackwright.kinds.pods.spec import AutoscalePart, WorkloadPart
+from rackwright.kinds.pods import PodsKind
+from rackwright.kinds.pods.spec import AutoscalePart
 from rackwright.schema.cluster import Team
 from rackwright.schema.units import Size
 from rackwright.toolchain import kubernetes_controllers
@@ -26,7 +24,7 @@ from tests.support.api_tier import ApiTier, api_tier, kubelet
 from tests.support.expect import eventually, need
 from tests.support.log import Log
 from tests.support.metrics_api import metrics_api
-from tests.support.pod_workloads import IDENTITY, REPOSITORY, SERVER, SERVING, spec_of
+from tests.support.pod_workloads import IDENTITY, REPOSITORY, SERVER, SERVING, made, spec_of
 
 TEAM = TeamPart(name="vision", declared=Team(cpus=64, memory=Size("64GiB")), cohort=None)
 NAMESPACE = f"--namespace={TEAM.name}"
@@ -53,7 +51,7 @@ def test_a_server_has_as_many_pods_as_its_load_needs(log: Log) -> str:
         tier.set(*team_objects((TEAM,)).values())
         with metrics_api(tier, TEAM.name) as metrics, kubelet(tier, TEAM.name, f"models/{SERVER.version}"):
             log("rolling out")
-            need(_roll_out(tier, SCALED) == 0, "the pods do not get ready")
+            need(tier.roll_out(made(SCALED).values(), SECONDS) == 0, "the pods do not get ready")
             need((found := _count(tier)) == SCALED.count, f"the first rollout made {found} pods")
             need(not (paths := _differences(tier)), f"after the rollout differ {paths}")
             log("more load")
@@ -61,7 +59,7 @@ def test_a_server_has_as_many_pods_as_its_load_needs(log: Log) -> str:
             eventually(lambda: _count(tier) == 3, "there are three pods", SECONDS)
             eventually(lambda: not _differences(tier), "all pods are ready", SECONDS)
             log("rolling out again")
-            need(_roll_out(tier, SCALED) == 0, "the pods do not get ready again")
+            need(tier.roll_out(made(SCALED).values(), SECONDS) == 0, "the pods do not get ready again")
             need((found := _count(tier)) == 3, f"a rollout changed the number of pods to {found}")
             tier.ask("patch", "hpa", "digits", NAMESPACE, '--patch={"spec": {"maxReplicas": 9}}', "--type=merge")
             expected = "object:vision/HorizontalPodAutoscaler/digits.spec.maxReplicas"
@@ -82,14 +80,6 @@ def _controller_differences(tier: ApiTier) -> list[str]:
 def _count(tier: ApiTier) -> int:
     count: int = tier.read("deployment", "digits", NAMESPACE)["spec"]["replicas"]
     return count
-
-
-def _roll_out(tier: ApiTier, workload: WorkloadPart) -> int:
-    """Set the objects of *workload* as a control plane does, and return the status."""
-    path = tier.directory / "objects.json"
-    path.write_text(json.dumps({"items": [*objects(spec_of(workload), REPOSITORY).values()], "ending": []}))
-    with patch.object(roll_out, "KUBECTL", (str(tier.built / "kubectl"), "--kubeconfig", str(tier.kubeconfig))):
-        return roll_out.main(str(path), str(SECONDS))
 
 
 def _differences(tier: ApiTier) -> list[str]:

@@ -3,7 +3,6 @@
 The API has no nodes. The test reports pods as ready in the place of a kubelet; vLLM runs in none of them.
 """
 
-import json
 import os
 import subprocess
 from contextlib import AbstractContextManager
@@ -16,8 +15,7 @@ from rackwright.facts.probe import kubernetes as probe
 from rackwright.kinds.cluster import controllers
 from rackwright.kinds.cluster.team import TeamPart
 from rackwright.kinds.cluster.team import objects as team_objects
-from rackwright.kinds.pods import PodsKind, roll_out
-from rackwright.kinds.pods.objects import objects
+from rackwright.kinds.pods import PodsKind
 from rackwright.kinds.pods.pods import _REMOVE
 from rackwright.kinds.pods.spec import WorkloadPart
 from rackwright.schema.cluster import Team
@@ -28,7 +26,7 @@ from tests.support.acceptance import line
 from tests.support.api_tier import ApiTier, api_tier, kubelet, run_controller
 from tests.support.expect import eventually, need
 from tests.support.log import Log
-from tests.support.pod_workloads import GROUPED, IDENTITY, REPOSITORY, spec_of
+from tests.support.pod_workloads import GROUPED, IDENTITY, REPOSITORY, made, spec_of
 
 TEAM = TeamPart(name="vision", declared=Team(cpus=64, memory=Size("64GiB"), slice=1), cohort=None)
 NAMESPACE = f"--namespace={TEAM.name}"
@@ -53,7 +51,7 @@ def test_the_pods_of_a_replica_start_and_end_together(log: Log) -> str:
         )
         log("rolling out")
         with _kubelet(tier, GROUPED):
-            need(_roll_out(tier, GROUPED) == 0, "the groups do not get ready")
+            need(tier.roll_out(made(GROUPED).values(), SECONDS) == 0, "the groups do not get ready")
         _check_pods(tier)
         need(not (found := _differences(tier)), f"after the rollout differ {found}")
         edits = _edit(tier)
@@ -112,7 +110,7 @@ def _edit(tier: ApiTier) -> list[str]:
     }
     need({*found} - {"pods:vision/server/racks.outcome"} == expected, f"the edits differ at {found}")
     with _kubelet(tier, GROUPED):
-        need(_roll_out(tier, GROUPED) == 0, "the groups do not get ready again")
+        need(tier.roll_out(made(GROUPED).values(), SECONDS) == 0, "the groups do not get ready again")
     need(not (left := _differences(tier)), f"after the second rollout differ {left}")
     return sorted(expected)
 
@@ -132,7 +130,7 @@ def _take_back(tier: ApiTier) -> None:
     assert GROUPED.server is not None
     wrong = GROUPED.model_copy(update={"server": GROUPED.server.model_copy(update={"version": "ba9876543210"})})
     with _kubelet(tier, GROUPED):
-        need(_roll_out(tier, wrong, seconds=40) == 4, "a release that is never ready was rolled out")
+        need(tier.roll_out(made(wrong).values(), 40) == 4, "a release that is never ready was rolled out")
     version = tier.read("leaderworkerset", "racks-replica", NAMESPACE)["metadata"]["labels"]["rackwright.local/version"]
     need(version == GROUPED.server.version, f"the groups have version {version}")
     with _kubelet(tier, GROUPED):
@@ -150,14 +148,6 @@ def _remove(tier: ApiTier) -> None:
     eventually(lambda: not _pods(tier), "all pods are gone", SECONDS)
     left = tier.read("all,leaderworkersets,persistentvolumeclaims", NAMESPACE)["items"]
     need(not left, f"left are {[each['metadata']['name'] for each in left]}")
-
-
-def _roll_out(tier: ApiTier, workload: WorkloadPart, seconds: int = SECONDS) -> int:
-    """Set the objects of *workload* as a control plane does, and return the status."""
-    path = tier.directory / "objects.json"
-    path.write_text(json.dumps({"items": [*objects(spec_of(workload), REPOSITORY).values()], "ending": []}))
-    with patch.object(roll_out, "KUBECTL", (str(tier.built / "kubectl"), "--kubeconfig", str(tier.kubeconfig))):
-        return roll_out.main(str(path), str(seconds))
 
 
 def _differences(tier: ApiTier) -> list[str]:

@@ -92,7 +92,7 @@ def write_specification(root: Path, *names: str, sort: str = "nvidia", kind: str
 
 
 def write_health(root: Path, text: str) -> None:
-    """Let the driver answer with *text*: the GPUs that work, as JSON."""
+    """Make the driver answer with *text*: the GPUs that work, as JSON."""
     path = root / READER.lstrip("/")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".new").write_text(f"#!/bin/sh\necho '{text}'\n")

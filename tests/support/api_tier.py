@@ -5,20 +5,22 @@ Nothing runs in the pods of this API, and no scheduler places them. Controllers 
 
 import json
 import os
-import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import yaml
 
+from rackwright.kinds.pods import roll_out
 from rackwright.toolchain.kubernetes import programs
 from tests.support.api_server import api_server
 from tests.support.expect import eventually
 from tests.support.log import Log
+from tests.support.object_store import free_ports
 
 START_SECONDS = 180
 HOST = "127.0.0.1"
@@ -74,6 +76,17 @@ class ApiTier:
         """Apply *items* as a control plane does."""
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
         self.ask("apply", "--server-side", "--force-conflicts", "--field-manager=rackwright", "--filename=-", text=text)
+
+    def roll_out(self, items: Iterable[Mapping[str, Any]], seconds: int) -> int:
+        """Set the objects of a run or server as a control plane does, and return the status.
+
+        Args:
+            seconds: Time for the pods to get ready.
+        """
+        path = self.directory / "objects.json"
+        path.write_text(json.dumps({"items": [*items], "ending": []}))
+        with patch.object(roll_out, "KUBECTL", (str(self.built / "kubectl"), "--kubeconfig", str(self.kubeconfig))):
+            return roll_out.main(str(path), str(seconds))
 
     def report(self, pod: str, namespace: str, address: str, restarts: int = 0) -> None:
         """Report a pod with one container as ready, as a kubelet would."""
@@ -143,7 +156,7 @@ def run_controller(tier: ApiTier, name: str, program: Path, objects: list[dict[s
     Args:
         settings: Configuration of the controller, as YAML, without the addresses of this function.
     """
-    port, health = free_port(), free_port()
+    port, health = free_ports(2)
     local = []
     for item in objects:
         if item["kind"] == "Deployment":
@@ -183,16 +196,11 @@ def _mirror_certificates(tier: ApiTier, name: str, into: Path) -> None:
     eventually(is_there, f"{name} has made its certificates", START_SECONDS)
 
 
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
-
-
 def _start_controllers(tier: ApiTier) -> None:
+    [port] = free_ports(1)
     tier.start(
         "manager", tier.built / "kube-controller-manager", f"--kubeconfig={tier.kubeconfig}", "--leader-elect=false",
         f"--service-account-private-key-file={tier.directory / 'host.key'}", f"--bind-address={HOST}",
-        f"--secure-port={free_port()}", f"--cert-dir={tier.directory / 'certificates'}",
+        f"--secure-port={port}", f"--cert-dir={tier.directory / 'certificates'}",
     )  # fmt: skip
     eventually(lambda: "default" in tier.ask("get", "serviceaccounts", check=False), "controllers work", START_SECONDS)
