@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from rackwright import __version__, locations, terminal
+from rackwright import locations, terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import SET_UP
+from rackwright.cli.packages import REQUIREMENTS, Packages, read_packages
 from rackwright.cli.upgrade import SCHEMA, diff
 from rackwright.errors import ChangeRefused, Diagnostic, command
 from rackwright.files import write_atomic
@@ -20,13 +21,20 @@ from rackwright.files import write_atomic
 app = typer.Typer()
 PROGRAM = '"""The Pulumi program: the fleet of the selected stack."""\n\nimport rackwright\n\nrackwright.run()\n'
 TEXTS = {
-    ".github/workflows/rackwright.yaml": "github.yaml",
     ".gitignore": "gitignore",
-    ".gitlab-ci.yml": "gitlab.yaml",
     "Pulumi.yaml": "Pulumi.yaml",
     "README.md": "README.md",
 }
 """Files of a project, with the names of their texts in project_files/."""
+CI_TEXTS = {".github/workflows/rackwright.yaml": "github.yaml", ".gitlab-ci.yml": "gitlab.yaml"}
+"""Files of a project whose packages are known, with the names of their texts in project_files/."""
+PACKAGES = "packages"
+"""Directory of a project with the wheel, which CI installs."""
+CHECKOUT_ACTION = "actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683"
+"""Version 4.2.2, by digest: its owner can move a tag."""
+CHECK_IMAGE = "python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7"
+INDEX_URL = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~+-]+)*/?")
+"""URLs of indexes that CI files may have: without characters that a shell or YAML reads, and without a password."""
 
 
 class Example(StrEnum):
@@ -50,9 +58,20 @@ def init(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new directory, or one with a Pulumi project.")],
     example: Annotated[Example, typer.Option(help="The fleet to begin with.")] = Example.rack,
     python: Annotated[bool, typer.Option("--python", help="Declare the fleet in Python; only for rack.")] = False,
+    packages: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write CI files too, which install the wheel of this directory of `make wheel`."
+        ),
+    ] = None,
+    index_url: Annotated[
+        str, typer.Option(metavar="URL", help="The package index of CI, instead of the default of its runners.")
+    ] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Change an existing Pulumi.yaml without a question.")] = False,
 ) -> None:
     """Write a project with an example fleet and its twin. Existing files stay as they are, and the command lists them.
+
+    CI files come with `--packages` alone: without hashes, pip installs whatever an index has under the name rackwright.
 
     In a directory with a Pulumi.yaml, the command adds the missing files. It shows what Pulumi.yaml lacks, and asks
     before it adds that; comments stay.
@@ -60,11 +79,20 @@ def init(
     if python and example is not Example.rack:
         problem, help = f"the example {example.value} is declared in YAML alone", "Leave out --python or --example"
         raise ChangeRefused(Diagnostic("--python", problem, "the example rack", help))
+    if index_url and packages is None:
+        problem, help = "the URL is for CI files, which need the hashes of all packages", "Add --packages DIR"
+        raise ChangeRefused(Diagnostic("--index-url", problem, help=help))
+    if index_url and not INDEX_URL.fullmatch(index_url):
+        expected = "an https:// URL of letters, digits and ._~+-/, without a user"
+        raise ChangeRefused(Diagnostic("--index-url", f"got {index_url!r}", expected, "Give the URL of the index"))
     from rackwright.cli.pulumi_project import add_rackwright
 
+    installed = read_packages(packages) if packages is not None else None
     existing = directory / "Pulumi.yaml"
     extended = add_rackwright(existing.read_text(encoding="utf-8"), str(existing)) if existing.is_file() else None
-    contents = project_files(project_name(directory), example, python)
+    contents: dict[str, str | bytes] = {**project_files(project_name(directory), example, python)}
+    if installed is not None:
+        contents |= ci_files(installed, STACKS[example][0], index_url)
     present = [path for path in contents if (directory / path).exists()]
     for path, text in contents.items():
         if path in present:
@@ -74,6 +102,8 @@ def init(
             terminal.show(f"wrote   {directory / path}")
     if extended is not None:
         _extend(existing, extended, yes)
+    if installed is None:
+        terminal.show(f"no CI   {command('rackwright init {} --packages DIR', str(directory))} adds its files")
     _show_next_steps(directory, STACKS[example], present)
 
 
@@ -109,7 +139,23 @@ def project_files(name: str, example: Example, python: bool) -> dict[str, str]:
         **stacks,
         **_editor_files([path for path in fleets if path.endswith(".yaml")]),
         "__main__.py": PROGRAM,
-        "requirements.txt": f"rackwright=={__version__}\n",
+    }
+
+
+def ci_files(packages: Packages, stack: str, index_url: str = "") -> dict[str, str | bytes]:
+    """Return the contents of the files by which CI installs *packages* and works on *stack*, by path."""
+    index = f" --index-url {index_url}" if index_url else ""
+    options = f"--require-hashes --only-binary :all:{index} --find-links {PACKAGES} -r {REQUIREMENTS}"
+    names = {
+        "CHECKOUT_ACTION": CHECKOUT_ACTION,
+        "CHECK_IMAGE": CHECK_IMAGE,
+        "INSTALL_COMMAND": f"python3 -m venv .venv && .venv/bin/pip install {options}",
+        "STACK_NAME": stack,
+    }
+    return {
+        **{path: _replace_names(_template(text), names) for path, text in CI_TEXTS.items()},
+        REQUIREMENTS: packages.requirements,
+        f"{PACKAGES}/{packages.wheel}": packages.content,
     }
 
 

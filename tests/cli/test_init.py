@@ -1,18 +1,26 @@
 """`rackwright init`: the project that it writes is complete, and what is there stays."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from rackwright.cli.app import app
-from rackwright.cli.init import STACKS, TEXTS, Example, project_files, project_name
+from rackwright.cli.init import CI_TEXTS, STACKS, TEXTS, Example, ci_files, project_files, project_name
+from rackwright.cli.packages import Packages
 from rackwright.cli.project import fleet_schema
 from rackwright.errors import UserError
 from rackwright.stack import declare, load_stack
 from tests.support.diagnostics import sentences
+from tests.support.wheel_directory import OTHER, OURS, WHEEL, write_wheel
+
+PACKAGES = Packages(OTHER + OURS, WHEEL, b"a wheel")
+CHANGING = {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_BACKEND_URL", "SSH_KEY"}
+"""Secrets by which a job can change hosts."""
 
 
 @pytest.mark.parametrize("example", Example)
@@ -50,7 +58,13 @@ def test_an_editor_checks_each_fleet_against_the_schema() -> None:
 
 
 def test_no_placeholder_is_left_and_all_yaml_is_valid() -> None:
-    for path, text in project_files("demo", Example.rack, python=False).items():
+    contents: dict[str, str | bytes] = {
+        **project_files("demo", Example.rack, python=False),
+        **ci_files(PACKAGES, "lab"),
+    }
+    for path, text in contents.items():
+        if isinstance(text, bytes):
+            continue
         assert not any(name in text for name in ("PROJECT_NAME", "STACK_NAME", "FLEET_NAME", "TWIN_NAME")), path
         if path.endswith((".yaml", ".yml")):
             assert yaml.safe_load(text), path
@@ -102,6 +116,83 @@ def test_an_existing_project_gets_the_provider_and_keeps_its_comments(tmp_path: 
     again = CliRunner().invoke(app, ["init", str(tmp_path), "--yes"])
     assert "changed" not in again.output and "+++" not in again.output
     assert (tmp_path / "Pulumi.yaml").read_text() == EXTENDED
+
+
+def test_without_packages_nothing_names_a_package(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["init", str(tmp_path / "demo")])
+
+    assert done.exit_code == 0 and "no CI   `rackwright init" in done.output
+    assert not {*CI_TEXTS, "requirements.txt"} & set(project_files("demo", Example.rack, python=False))
+    assert not list((tmp_path / "demo").rglob("requirements*"))
+
+
+def test_ci_files_come_with_the_wheel_and_the_hashes(tmp_path: Path) -> None:
+    (tmp_path / "dist").mkdir()
+    write_wheel(tmp_path / "dist", OTHER + OURS)
+
+    done = CliRunner().invoke(app, ["init", str(tmp_path / "demo"), "--packages", str(tmp_path / "dist")])
+
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "demo/packages" / WHEEL).read_bytes() == b"a wheel"
+    assert (tmp_path / "demo/requirements.txt").read_text() == OTHER + OURS
+    assert all((tmp_path / "demo" / path).is_file() for path in CI_TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--index-url", "https://packages.example/simple"], "the URL is for CI files"),
+        (["--packages", "dist", "--index-url", "http://packages.example/simple"], "got 'http://"),
+        (["--packages", "dist", "--index-url", "https://a:b@packages.example"], "without a user"),
+        (["--packages", "dist", "--index-url", "https://x/; id"], "got 'https://x/; id'"),
+        (["--packages", "dist", "--index-url", "https://x/$(id)"], "got 'https://x/$(id)'"),
+        (["--packages", "dist", "--index-url", "https://x/\n  - id"], "got 'https://x/"),
+        (["--packages", "no-dist"], "no-dist/requirements.txt: the file cannot be read"),
+    ],
+)
+def test_packages_that_cannot_be_installed_safely_are_refused(
+    tmp_path: Path, arguments: list[str], problem: str
+) -> None:
+    done = CliRunner().invoke(app, ["init", str(tmp_path / "demo"), *arguments])
+
+    assert isinstance(done.exception, UserError) and problem in str(done.exception)
+    assert not (tmp_path / "demo").exists()
+
+
+def jobs(path: str) -> dict[str, dict[str, Any]]:
+    """Return the jobs of the CI file *path*, by name."""
+    data = yaml.safe_load(str(ci_files(PACKAGES, "lab", "https://packages.example/simple")[path]))
+    return data.get("jobs") or {
+        name: job for name, job in data.items() if isinstance(job, dict) and "script" in job and name[0] != "."
+    }
+
+
+@pytest.mark.parametrize("path", CI_TEXTS)
+def test_ci_installs_hashed_packages_and_actions_by_digest(path: str) -> None:
+    text = str(ci_files(PACKAGES, "lab", "https://packages.example/simple")[path])
+
+    installs = re.findall(r"pip install .*", text)
+    assert installs and all(
+        "--require-hashes --only-binary :all: --index-url https://packages.example/simple --find-links packages "
+        in each
+        for each in installs
+    )
+    references = re.findall(r"(?:uses|image): *(\S+)", text)
+    assert references and all(re.search(r"@(sha256:)?[0-9a-f]{40}", each) for each in references)
+    assert not re.search("STACK_NAME|COMMAND|_ACTION|_IMAGE", text)
+
+
+@pytest.mark.parametrize("path", CI_TEXTS)
+def test_only_approved_code_gets_a_secret_that_changes_hosts(path: str) -> None:
+    """The jobs with such a secret, or with a command that needs one, are those of a protected environment."""
+    protected = {name for name, job in jobs(path).items() if "environment" in job}
+
+    assert protected == {"preview", "up"}
+    for name, job in jobs(path).items():
+        words = set(re.findall(r"\w+", str(job)))
+        assert bool(words & CHANGING) == (name in protected), name
+        assert bool({"SSH_KEY", "PROBE_SSH_KEY"} & words) == (name != "check")
+        assert "environment" not in job or job["environment"] == {"preview": "rack-preview", "up": "rack"}[name]
 
 
 @pytest.mark.parametrize(

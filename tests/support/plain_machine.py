@@ -26,6 +26,13 @@ GO_SETTINGS = ("GOPROXY", "GOSUMDB", "GOPRIVATE", "GONOSUMDB", "GOFLAGS", "GOTOO
 FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/ssl/certs/*.crt")
 """Patterns of what else says so, copied where it is there."""
 CHECKOUT = "/root/rackwright"
+RACKWRIGHT = "/root/tool/bin/rackwright"
+INSTALL = (
+    "apt-get update && apt-get install --yes --no-install-recommends python3-venv",
+    "python3 -m venv /root/tool",
+    "/root/tool/bin/pip install --find-links /source/dist -r /source/dist/requirements.txt",
+)
+"""Commands with which a user installs the wheel; /source is this checkout. The machine has no Python before."""
 _INSIDE = """
 set -e
 mount --bind "$1" "$1" # a machine's root directory is a mount point
