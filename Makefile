@@ -117,8 +117,12 @@ soak: $(TEST) toolchain workloads ## Fuzz all that parses foreign input; repeat 
 	$(RUN) $(BIN)/python -m benchmarks.memory
 
 .PHONY: advisories
-advisories: $(TEST) ## Compare the locks with a snapshot of OSV's advisories; fetches nothing. ADVISORIES=all.zip
+advisories: $(TEST) ## Compare the locks with the recorded advisories of Go modules, or with a download of OSV; fetches nothing. ADVISORIES=all.zip
 	@$(BIN)/python -m tests.advisories $(ADVISORIES)
+
+.PHONY: advisories-snapshot
+advisories-snapshot: $(TEST)
+	@$(BIN)/python -m tests.advisories --record
 
 .PHONY: requirements
 requirements: $(TEST) ## Take the newest versions that pyproject.toml allows into the locks.

@@ -1,6 +1,7 @@
 """Compare the locks of the repository with a snapshot of OSV's advisories: python -m tests.advisories [SNAPSHOT]
 
-SNAPSHOT is a directory or zip file of OSV records in JSON, as osv.dev publishes them per ecosystem. Nothing is fetched.
+SNAPSHOT is a directory or zip file of OSV records in JSON, as osv.dev publishes them per ecosystem; without it, the
+recorded one is compared, and nothing is fetched. `--record` writes it again, from Go's module with its advisories.
 Exit status: 0 none applies, 1 one applies that is not allowed, 2 an input is wrong, 3 the snapshot cannot tell.
 """
 
@@ -20,16 +21,23 @@ import yaml
 from packaging.version import InvalidVersion, Version
 
 ROOT = Path(__file__).parents[1]
-RECORDED = ROOT / "requirements" / "advisories"
+RECORDED = ROOT / "requirements" / "advisories.zip"
 ALLOWED = ROOT / "requirements" / "advisories-allowed.yaml"
 DESCRIPTION = "SNAPSHOT.json"
+ALL = "ALL.json"
+"""A file with a list of records, in the recorded snapshot."""
 PYPI, GO = "PyPI", "Go"
+VULNDB = "golang.org/x/vulndb"
+"""The Go module whose data/osv has all advisories about Go modules. No package of PyPI has those of PyPI."""
 OLD_DAYS = 90
 """A snapshot that is older cannot tell what is known today."""
 RECORD_BYTES = 8 << 20
 """The most of one record."""
 PINNED = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
-SUM = re.compile(r"^(\S+) v(\S+) h1:", re.MULTILINE)
+REQUIRED = re.compile(r"^(?:require)?\s+(\S+) v(\S+)(?: // indirect)?$", re.MULTILINE)
+"""A module of go.mod, which names all that are built in; go.sum keeps the hashes of others too."""
+REPLACED = re.compile(r"^(?:replace)?\s+(\S+)(?: v\S+)? => (\S+) v(\S+)$", re.MULTILINE)
+"""A module of go.mod that another one replaces."""
 
 
 class BadInput(Exception):
@@ -80,10 +88,11 @@ class Snapshot:
 def locks(root: Path, paths: Iterable[str]) -> Iterator[Locked]:
     """Yield every version that the locks among *paths* name."""
     for path in paths:
-        if path.endswith("go.sum"):
-            for name, version in SUM.findall((root / path).read_text()):
-                if not version.endswith("/go.mod"):
-                    yield Locked(GO, name, version, path)
+        if path.endswith("go.mod"):
+            text = (root / path).read_text()
+            replaced = {old: (name, version) for old, name, version in REPLACED.findall(text)}
+            for name, version in REQUIRED.findall(text):
+                yield Locked(GO, *replaced.get(name, (name, version)), path)
         elif path.endswith((".txt", ".txt.j2")):
             text = (root / path).read_text(errors="replace")
             if "--hash=sha256:" in text:
@@ -103,20 +112,21 @@ def read(path: Path) -> Snapshot:
     newest = ""
     for name, content in _files(path):
         try:
-            record = json.loads(content)
+            data = json.loads(content)
             if name == DESCRIPTION:
-                description = record
+                description = data
                 continue
-            if record.get("withdrawn"):
-                continue
-            newest = max(newest, str(record["modified"]))
-            for affected in record["affected"]:
-                package = affected.get("package") or {}
-                ecosystem, called = package.get("ecosystem"), package.get("name")
-                if ecosystem in (PYPI, GO):
-                    ecosystems.add(ecosystem)
-                    key = (str(ecosystem), _normal(str(called)) if ecosystem == PYPI else str(called))
-                    records.setdefault(key, []).append({**record, "affected": [affected]})
+            for record in data if name == ALL else [data]:
+                if record.get("withdrawn"):
+                    continue
+                newest = max(newest, str(record["modified"]))
+                for affected in record["affected"]:
+                    package = affected.get("package") or {}
+                    ecosystem, called = package.get("ecosystem"), package.get("name")
+                    if ecosystem in (PYPI, GO):
+                        ecosystems.add(ecosystem)
+                        key = (str(ecosystem), _normal(str(called)) if ecosystem == PYPI else str(called))
+                        records.setdefault(key, []).append({**record, "affected": [affected]})
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             unreadable.append(name)
     try:
@@ -144,6 +154,44 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
                         yield entry.filename, opened.read(RECORD_BYTES)
     except (OSError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path}: {error}. Name a directory or zip file of OSV records.") from None
+
+
+def record(path: Path) -> str:
+    """Write the advisories of Go's module into the snapshot *path*, without their prose, and return its version.
+
+    Raises:
+        BadInput: there is no Go, or it cannot fetch the module.
+    """
+    command = ["go", "mod", "download", "-json", f"{VULNDB}@latest"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/")
+        module = json.loads(done.stdout)
+        commit = re.search(r"-(\d{4})(\d\d)(\d\d)\d{6}-", module["Version"])
+    except (OSError, subprocess.CalledProcessError, ValueError) as error:
+        raise BadInput(f"{' '.join(command)}: {getattr(error, 'stderr', '') or error}") from None
+    if commit is None:
+        raise BadInput(f"{VULNDB} has version {module['Version']}, which has no day")
+    note = f"Advisories of {VULNDB} {module['Version']}. There are none of PyPI: give them by ADVISORIES=."
+    description = {"taken": "-".join(commit.groups()), "ecosystems": [GO], "note": note}
+    advisories = [
+        _comparable(json.loads(file.read_bytes())) for file in sorted(Path(module["Dir"], "data/osv").glob("*.json"))
+    ]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, content in ((DESCRIPTION, description), (ALL, advisories)):
+            entry = zipfile.ZipInfo(name)  # with no time of the day
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, json.dumps(content, separators=(",", ":")))
+    return str(module["Version"])
+
+
+def _comparable(advisory: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of an advisory that decide whether it applies, and its names."""
+    affected = [
+        {name: each[name] for name in ("package", "ranges", "versions") if name in each}
+        for each in advisory["affected"]
+    ]
+    names = ("id", "modified", "withdrawn", "aliases", "severity")
+    return {**{name: advisory[name] for name in names if name in advisory}, "affected": affected}
 
 
 def findings(locked: Iterable[Locked], snapshot: Snapshot) -> tuple[list[Finding], list[str]]:
@@ -242,9 +290,10 @@ def report(
     locked: list[Locked], snapshot: Snapshot, permitted: Iterable[Allowed], today: date
 ) -> tuple[list[str], int]:
     """Return the lines to print and the exit status."""
+    lines = [snapshot.note] if snapshot.note else []
     found, unknown = findings(locked, snapshot)
     valid = {(each.id, each.package): each for each in permitted if each.until >= today}
-    lines, applies = [], 0
+    applies = 0
     for finding in found:
         names = ((id, finding.locked.name) for id in (finding.id, *finding.aliases))
         reason = next((valid[name].reason for name in names if name in valid), None)
@@ -259,8 +308,6 @@ def report(
         )
     if snapshot.taken is None or (today - snapshot.taken).days > OLD_DAYS:
         lines.append(f"unknown: the snapshot is of {snapshot.taken}; it is good for {OLD_DAYS} days at most")
-    if snapshot.note:
-        lines.append(snapshot.note)
     cannot_tell = any(line.startswith("unknown: ") for line in lines)
     versions = len({(each.ecosystem, each.name, each.version) for each in locked})
     lines.append(f"{versions} locked versions, snapshot of {snapshot.taken}: {applies} advisories apply")
@@ -270,7 +317,11 @@ def report(
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.advisories", description=__doc__)
     parser.add_argument("snapshot", nargs="?", type=Path, default=RECORDED)
+    parser.add_argument("--record", action="store_true", help="write the recorded snapshot again, from Go's module")
     given = parser.parse_args(arguments)
+    if given.record:
+        print(f"{RECORDED.relative_to(ROOT)}: {VULNDB} {record(RECORDED)}")
+        return 0
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     try:
         lines, status = report(
