@@ -37,10 +37,10 @@ def test_the_steps_of_both_ci_files_run_in_order_and_install_hashed_packages(log
         _prepare(machine, log)
         for service, order in ORDER.items():
             text = machine.run(f"cat {PATHS[service]}", PROJECT).stdout
+            # the checkout has the state and the twin of the project
+            _run(machine, log, f"rm -rf {JOB}; git clone --quiet {PROJECT} {JOB}", "/root")
+            _run(machine, log, f"ln -s {PROJECT}/.rackwright {JOB}/.rackwright", "/root")
             for name in order:
-                # each job has a checkout of its own, with the state and the twin of the project
-                _run(machine, log, f"rm -rf {JOB}; git clone --quiet {PROJECT} {JOB}", "/root")
-                _run(machine, log, f"ln -s {PROJECT}/.rackwright {JOB}/.rackwright", "/root")
                 for command in _commands(service, yaml.safe_load(text), name):
                     _run(machine, log, command, JOB)
                     steps += 1

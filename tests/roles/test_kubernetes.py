@@ -3,6 +3,7 @@
 import base64
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -23,6 +24,7 @@ from rackwright.kinds.role.versions import refuse_skipped_minors
 from rackwright.schema.cluster import Team
 from rackwright.stack.team_addresses import team_addresses
 from rackwright.toolchain.kubernetes import pins, programs
+from tests.support.log import ROOT
 from tests.support.our_roles import REPOSITORY, ROLES
 
 NODE = {"version": pins.KUBERNETES, "address": "10.0.0.11", "pod_network": "10.244.1.0/24"}
@@ -136,6 +138,14 @@ def test_kubeadm_accepts_the_configuration(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
 
 
+def test_the_token_that_kubeadm_makes_by_itself_lives_for_a_minute() -> None:
+    init, *_ = yaml.safe_load_all(written("kubernetes_control_plane", **PLANE)[f"{SETTINGS}/kubeadm.yaml"])
+    task = (ROOT / "roles/kubernetes_control_plane/tasks/make.yml").read_text()
+
+    assert init["bootstrapTokens"] == [{"ttl": "1m0s"}]
+    assert task.count("kubeadm init --config") == task.count("--skip-token-print") == 1
+
+
 SNAPSHOTS = {**PLANE, "snapshot_directory": "/srv/warm", "snapshot_key": {"secret": "cluster_snapshots"}}
 
 
@@ -237,29 +247,49 @@ FAKE = """\
 echo "$*" >> "$0.log"
 case "$*" in
   *"get pods"*) cat "$0.pods" ;;
-  *eviction*) : > "$0.pods" ;;
+  *eviction*) echo '{"items": []}' > "$0.pods" ;;
 esac
 """
 """Program in the place of kubectl."""
 
 
+def pod(
+    name: str, *owners: str, phase: str = "Running", volumes: Sequence[object] = (), **meta: object
+) -> dict[str, object]:
+    """Return a pod as the API has it; the first of *owners*, each apiVersion and kind, controls it."""
+    references = [
+        dict(zip(("apiVersion", "kind"), each.split("|"), strict=True), controller=each == owners[0]) for each in owners
+    ]
+    metadata = {"namespace": "vision", "name": name, "ownerReferences": references, **meta}
+    return {"metadata": metadata, "spec": {"volumes": list(volumes)}, "status": {"phase": phase}}
+
+
+SET, DAEMONS = "apps/v1|ReplicaSet", "apps/v1|DaemonSet"
+MEMORY, DISK = {"emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}, {"emptyDir": {}}
+
+
 @pytest.mark.parametrize(
     ("pods", "kept"),
     [
-        ("vision web-1 ReplicaSet|Running|\nkube-system kube-proxy-x DaemonSet|Running|\n", ""),
-        ("vision web-1 ReplicaSet|Running|{\"medium\":\"Memory\",\"sizeLimit\":\"1Gi\"}\n", ""),
-        ("vision done Job|Succeeded|{}\n", ""),
-        ("vision web-1 ReplicaSet|Running|{}\n", "vision/web-1"),
-        ("vision web-1 ReplicaSet|Running|{\"medium\":\"Memory\"} {}\n", "vision/web-1"),
-        ("vision alone |Running|\n", "vision/alone"),
+        ([pod("web-1", SET), pod("kube-proxy-x", DAEMONS, namespace="kube-system")], ""),
+        ([pod("web-1", SET, volumes=[MEMORY])], ""),
+        ([pod("done", "batch/v1|Job", phase="Succeeded", volumes=[DISK])], ""),
+        ([pod("web-1", SET, volumes=[DISK])], "vision/web-1"),
+        ([pod("web-1", SET, volumes=[MEMORY, DISK])], "vision/web-1"),
+        ([pod("alone")], "vision/alone"),
+        ([pod("alone", "x|DaemonSet", volumes=[DISK])], "vision/alone"),
+        ([pod("alone", SET, DAEMONS, volumes=[DISK])], "vision/alone"),
+        ([pod("alone", "apps/v1|DaemonSet\n", volumes=[DISK])], "vision/alone"),
+        ([pod("alone", "x|a\nkube-system web-1 moves", volumes=[DISK])], "vision/alone"),
     ],
-    ids=["controlled", "memory", "finished", "data", "memory and data", "no controller"],
+    ids=["controlled", "memory", "finished", "data", "memory and data", "no controller", "another kind of that name",
+         "an owner that does not control", "a line break", "lines of others"],
 )  # fmt: skip
-def test_a_drain_moves_pods_that_lose_nothing(tmp_path: Path, pods: str, kept: str) -> None:
+def test_a_drain_moves_pods_that_lose_nothing(tmp_path: Path, pods: list[dict[str, object]], kept: str) -> None:
     kubectl = tmp_path / "kubectl"
     kubectl.write_text(FAKE)
     kubectl.chmod(0o755)
-    (tmp_path / "kubectl.pods").write_text(pods)
+    (tmp_path / "kubectl.pods").write_text(json.dumps({"items": pods}))
     script = written("kubernetes_node", **NODE)["/etc/rackwright/drain.d/50-kubernetes"]
     joined = tmp_path / "kubelet.conf"
     joined.touch()
@@ -274,7 +304,7 @@ def test_a_drain_moves_pods_that_lose_nothing(tmp_path: Path, pods: str, kept: s
     assert f"/pods/{kept.rpartition('/')[2]}/eviction" not in asked if kept else "DaemonSet" not in asked
     if kept:
         assert kept in done.stderr
-    elif "Running" in pods:
+    elif "Running" in str(pods):
         assert "/api/v1/namespaces/vision/pods/web-1/eviction" in asked
         assert "kube-proxy" not in asked
 
