@@ -57,6 +57,8 @@ def _operand(value: Any) -> str:
     match value:
         case {"meta": {"key": key}} | {"ct": {"key": key}} | {"socket": {"key": key}}:
             return f"{next(iter(value))} {key}"
+        case {"fib": {"result": result, "flags": flags}}:
+            return f"fib {' . '.join(flags)} {result}"
         case {"payload": {"protocol": protocol, "field": field}}:
             return f"{protocol} {field}"
         case {"prefix": {"addr": address, "len": length}}:
@@ -65,6 +67,8 @@ def _operand(value: Any) -> str:
             return f"{{ {', '.join(sorted(map(_operand, members)))} }}"
         case list():
             return ",".join(sorted(map(_operand, value)))
+        case False:  # of a lookup without a result
+            return "missing"
         case dict():
             return json.dumps(value, sort_keys=True)
         case _:

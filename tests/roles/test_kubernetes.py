@@ -359,13 +359,16 @@ def test_the_rules_of_isolation_are_those_of_the_claim() -> None:
     both = "{ 10.244.1.16/28, 10.244.2.16/28 }"
     rules = [line.strip() for line in text.splitlines() if " accept" in line or "counter" in line]
 
-    assert entry.rules[:2] == tuple(
-        f"{chain}: filter hook {chain} priority 0 policy accept" for chain in ("forward", "input")
+    hooks = {"forward": 0, "input": 0, "prerouting": -300}
+    assert entry.rules[:3] == tuple(
+        f"{chain}: filter hook {chain} priority {priority} policy accept" for chain, priority in hooks.items()
     )
+    rules = [rule for rule in rules if "policy" not in rule]
+    assert rules[:2] == [f"meta {way}ifname veth* meta nfproto ipv6 counter drop" for way in "io"]
     assert f"ip saddr {both} ip daddr {both} accept" in rules
     assert f"ip saddr {both} ip daddr {{ 10.244.1.0/28, 10.244.2.0/28 }} udp dport 53 accept" in rules
-    assert rules[-1] == f"ip saddr {both} counter drop"
-    assert len([rule for rule in rules if "policy" not in rule]) == len(entry.rules) - 2
+    assert rules[-1] == "ip saddr 10.244.1.0/24 fib saddr . iif oif missing counter drop"
+    assert len(rules) == len(entry.rules) - 3
 
 
 def link_of_the_plugin(**variables: Any) -> dict[str, Any]:
