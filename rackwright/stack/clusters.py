@@ -1,7 +1,7 @@
 """The resources of a stack's clusters: a Node on each host that joins, then the Cluster on the control plane."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rackwright.errors import Diagnostic
@@ -12,6 +12,7 @@ from rackwright.kinds.cluster.team import TeamPart
 from rackwright.schema.cluster import API_PORT, CONTROL_PLANE_ROLE, CONTROL_PLANE_TAINT, NODE_ROLE, Cluster, ClusterNode
 from rackwright.schema.fleet import Fleet
 from rackwright.schema.host import Host
+from rackwright.schema.network import NetworkLink, Route, links
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
 from rackwright.stack.team_addresses import team_addresses
@@ -70,6 +71,40 @@ def role_variables(stack: Stack, host: str, role: str) -> dict[str, Any]:
 
     A node has routes to pods and services; a further control plane joins; those of a queue and the like have images.
     """
+    variables = _cluster_variables(stack, host, role)
+    if role == NODE_ROLE and routes(stack, host):
+        variables["network_routes"] = True
+    return variables
+
+
+def routes(stack: Stack, host: str) -> tuple[Route, ...]:
+    """Return the routes to pods and services that the declared network of *host* has for role kubernetes_node.
+
+    It has none if its links do not reach the other nodes: then the role adds the routes.
+    """
+    machine = stack.fleet.hosts[host]
+    if NODE_ROLE not in machine.roles or machine.network is None:
+        return ()
+    variables = _cluster_variables(stack, host, NODE_ROLE) | machine.variables(NODE_ROLE)
+    own, nodes = str(variables.get("address", "")), variables.get("nodes") or ()
+    found = links(machine.network, machine.nics)
+    link = next((name for name, each in found.items() if own in {one.split("/")[0] for one in each.addresses}), None)
+    if link is None or not all(_is_reached(found[link], node) for node in nodes):
+        return ()
+    ways = [(node["pod_network"], node["address"]) for node in nodes]
+    if nodes and (services := variables.get("service_network")):
+        ways.append((services, nodes[0]["address"]))
+    declared = {route.destination for route in machine.network.routes}
+    return tuple(Route(to=to, via=via, on=link) for to, via in ways if to not in declared)
+
+
+def _is_reached(link: NetworkLink, node: Mapping[str, str]) -> bool:
+    """Return whether the pods of *node* are a network behind *link*."""
+    address, pods = node["address"], node["pod_network"]
+    return bool(address and pods) and (":" in address) == (":" in pods) and link.holds(address)
+
+
+def _cluster_variables(stack: Stack, host: str, role: str) -> dict[str, Any]:
     several = [each for each in _own_clusters(stack).values() if host in each.members]
     if not several:
         return {}
@@ -101,17 +136,19 @@ def control_planes_first(fleet: Fleet) -> list[tuple[str, Host]]:
 def role_prerequisites(stack: Stack, host: str, role: str) -> tuple[str, ...]:
     """Return the resources that come before *role* because of a cluster.
 
-    Control planes change one after another, and before the kubelet of a node. A further one joins before its role.
+    Control planes change one after another, and before the kubelet of a node. A further one joins before its role. The
+    network of a node has its routes before the role leaves them to it.
     """
+    network = (f"{host}/network",) if role == NODE_ROLE and stack.fleet.hosts[host].network is not None else ()
     for cluster in _own_clusters(stack).values():
         if host in cluster.further_control_planes:
             if role == CONTROL_PLANE_ROLE:
                 return (f"{host}/{NODE}",)
             if role == NODE_ROLE:
-                return _roles([_plane_before(cluster, host)])
+                return (*network, *_roles([_plane_before(cluster, host)]))
         if host in cluster.nodes and role == NODE_ROLE:
-            return _roles(cluster.control_planes)
-    return ()
+            return (*network, *_roles(cluster.control_planes))
+    return network
 
 
 def version_problems(stack: Stack) -> Iterator[Diagnostic]:

@@ -28,6 +28,7 @@ from rackwright.stack.clusters import (
     joining_control_plane,
     role_prerequisites,
     role_variables,
+    routes,
     version_problems,
 )
 from rackwright.stack.lock_check import problems as lock_problems
@@ -151,9 +152,10 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
         )
     if host.network is not None:
         devices = (*host.network.bonds, *host.network.vlans)
+        network = host.network.model_copy(update={"routes": (*host.network.routes, *routes(stack, name))})
         yield DeclaredResource(
             NetworkKind(),
-            NetworkSpec(**common, fleet=stack.fleet.fleet, declared=host.network, ports=host.nics, devices=devices),
+            NetworkSpec(**common, fleet=stack.fleet.fleet, declared=network, ports=host.nics, devices=devices),
             after=(name,),
         )
     for role in _sort_roles(host, stack.repository.roles):

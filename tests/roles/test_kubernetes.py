@@ -58,9 +58,9 @@ def test_a_node_has_a_network_for_its_pods_and_routes_to_those_of_others() -> No
 
     network = json.loads(files["/etc/cni/net.d/10-rackwright.conflist"])
     assert network["plugins"][0]["ipam"]["ranges"] == [[{"subnet": "10.244.1.0/24"}]]
-    routes = files["/etc/systemd/system/rackwright-kubernetes-routes.service"]
+    routes = files["/usr/local/lib/rackwright/kubernetes-routes"]
     for network in ("10.244.2.0/24", "10.96.0.0/12"):
-        assert f"ExecStart=/usr/sbin/ip route replace {network} via 10.0.0.12\n" in routes
+        assert f"\n{network} 10.0.0.12\n" in routes
     arguments = files["/etc/default/kubelet"].splitlines()[1]
     assert arguments == 'KUBELET_EXTRA_ARGS="--node-ip=10.0.0.11 --hostname-override=alpha"'
     assert "net.ipv4.ip_forward = 1\n" in files["/etc/sysctl.d/61-rackwright-kubernetes.conf"]

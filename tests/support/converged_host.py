@@ -21,6 +21,7 @@ _CONVERGED: Any = json.loads((HERE / "converged.json").read_text())
 WANTS: Mapping[str, Mapping[str, Any]] = {
     thing: dict.fromkeys(names, True) for thing, names in _CONVERGED["wants"].items()
 }
+OWN: Mapping[str, Mapping[str, Any]] = {"link:fabric0": {"up": True}, "route:198.51.100.0/24": {"via": "10.32.0.254"}}
 LOG_CHAIN = {"id": "c0", "number": 7, "time": "2026-11-29T08:00:00Z", "hashes": "f" * 32, "breaks": []}
 BLANK: dict[str, Any] = {"signatures": [], "parts": [], "holders": [], "mountpoints": [], "superblock": None}
 """A drive without content."""
@@ -52,7 +53,7 @@ def declared(**wants: Mapping[str, Any]) -> HostDeclaration:
         network=Network(routes=(Route(to="198.51.100.0/24", via="10.32.0.254"),)),
         roles={"rdma": {}},
     )
-    own: dict[str, Mapping[str, Any]] = {**WANTS, "link:fabric0": {"up": True}, **wants}
+    own: dict[str, Mapping[str, Any]] = {**WANTS, **OWN, **wants}
     ids = frozenset(f"alpha/{name}" for name in ("base", "access", "rdma", "node_exporter"))
     seen = (SeenHead({"chain": "c0", "number": 7, "hash": "f" * 32}, 1795990000.0),)
     accounts = frozenset(("rackwright",))

@@ -6,6 +6,7 @@ from rackwright.audit.undeclared.declaration import HostDeclaration
 from rackwright.audit.undeclared.paths import files_in, unpackaged_in
 from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
 from rackwright.facts.facts import Facts
+from rackwright.kinds.network.observe import destination
 from rackwright.kinds.network.unmanaged import INTERFACES, ifupdown_interfaces
 
 FIREWALL = (
@@ -47,14 +48,14 @@ def _is_management(addresses: tuple[str, ...], declared: HostDeclaration) -> boo
 
 
 def routes(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
-    """Yield the routes over declared links that nothing declares; a cluster adds those to the pods of its nodes."""
-    if declared.host.network is None or declared.in_cluster:
+    """Yield the routes over declared links that nothing claims; those to the pods of other nodes are claims."""
+    if declared.host.network is None:
         return
-    expected = {(route.to, route.via) for route in declared.host.network.routes}
+    expected = {(name.partition(" ")[0], declared.wants[f"route:{name}"].get("via")) for name in declared.names("route")}
     # a declared route that leads elsewhere differs in its claim, and is no second one
-    missing = {to for to, _ in expected - {(route.destination, route.gateway) for route in facts.routes}}
+    missing = {to for to, _ in expected - {(destination(route), route.gateway) for route in facts.routes}}
     for route in facts.routes:
-        is_other = route.destination not in missing and (route.destination, route.gateway) not in expected
+        is_other = destination(route) not in missing and (destination(route), route.gateway) not in expected
         if declared.declares(f"link:{route.link}") and is_other:
             hop = f"via {route.gateway} " if route.gateway else ""
             yield Finding(f"route:{route.destination}", f"{hop}on {route.link}")

@@ -21,7 +21,7 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
         case "link":
             return _link(facts, key, name, claim)
         case "route":
-            return _route(facts, key, name, claim)
+            return observe_route(facts, key, name, claim)
         case "resolvers":
             return " ".join(facts.resolvers if name == "servers" else facts.search_domains)
         case "devices":
@@ -80,10 +80,13 @@ def format_route(gateway: str | None, link: str) -> str:
     return f"via {gateway or 'none'} on {link}"
 
 
-def _route(facts: Facts, key: str, name: str, claim: Claim) -> Value:
-    """Return a property of the route that is closest to the wanted one, among all routes to its destination."""
-    destination = key.partition(" ")[0]
-    routes = [route for route in facts.routes if _destination(route) == destination]
+def observe_route(facts: Facts, key: str, name: str, claim: Claim) -> Value:
+    """Return a property of the route that is closest to the wanted one, among all routes to its destination.
+
+    The wanted one names its gateway, and may name its link and its metric.
+    """
+    network = key.partition(" ")[0]
+    routes = [route for route in facts.routes if destination(route) == network]
     best = _closest(routes, claim)
     if name == PREFERRED:
         return _preferred_routes(facts, key, routes, best, claim)
@@ -95,7 +98,7 @@ def _route(facts: Facts, key: str, name: str, claim: Claim) -> Value:
 def _closest(routes: list[RouteFacts], claim: Claim) -> RouteFacts | None:
     if "metric" in claim.want:
         routes = [route for route in routes if route.metric == claim.want["metric"]] or routes
-    same_link = [route for route in routes if route.link == claim.want["link"]]
+    same_link = [route for route in routes if claim.want.get("link", route.link) == route.link]
     near = same_link or [route for route in routes if route.gateway == claim.want["via"]]
     return next((route for route in near if route.gateway == claim.want["via"]), near[0] if near else None)
 
@@ -109,17 +112,18 @@ def _preferred_routes(
     """
     if ours is None:  # the absence of *ours* is a difference of its own
         return ()
-    destination, _, metric = key.partition(" ")
-    if destination in EVERYWHERE.values() and metric:
+    network, _, metric = key.partition(" ")
+    if network in EVERYWHERE.values() and metric:
         routes = [route for route in routes if route.link == ours.link]
     declared = claim.want[PREFERRED]
     assert isinstance(declared, Within)
     others = [route for route in routes if route is not ours and route.metric <= ours.metric]
-    dead = [each.kind for each in facts.dead_routes if _destination(each) == destination and each.metric <= ours.metric]
+    dead = [each.kind for each in facts.dead_routes if destination(each) == network and each.metric <= ours.metric]
     return tuple(sorted({*(format_route(each.gateway, each.link) for each in others), *dead} - {*declared.values}))
 
 
-def _destination(route: RouteFacts | DeadRoute) -> str:
+def destination(route: RouteFacts | DeadRoute) -> str:
+    """Return the destination as a network, also for ``default``."""
     if route.destination != DEFAULT:
         return route.destination
     return EVERYWHERE[6 if ":" in (route.gateway or "") else 4]

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Json
 from rackwright.core.contract import Between, Claim, Scope, Severity, Want, Within
 from rackwright.core.repository import Repository
 from rackwright.facts.probe.accounts import KEY, fingerprint
+from rackwright.kinds.network.observe import PREFERRED
 
 
 class Entry(BaseModel):
@@ -440,6 +441,17 @@ class NftablesEntry(Entry):
         return {"rules": self.rules}
 
 
+class RouteEntry(Entry):
+    """A route of the running kernel to a network, by a gateway, which the kernel takes before all others to it."""
+
+    sort = "route"
+    route: str
+    via: str
+
+    def want(self, repository: Repository) -> Mapping[str, Want]:
+        return {"via": self.via, PREFERRED: Within(())}
+
+
 class MountOption(Entry):
     """An option of a mount point."""
 
@@ -482,6 +494,7 @@ SORTS: Mapping[str, type[Entry]] = {
             MountOption,
             Certificates,
             NftablesEntry,
+            RouteEntry,
         ),
     )
 }

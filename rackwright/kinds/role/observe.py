@@ -6,6 +6,7 @@ from rackwright.core.contract import Absent, Between, Claim, UnknownValue, Value
 from rackwright.facts.facts import Facts
 from rackwright.facts.gpu import GpuFacts
 from rackwright.facts.view import UnknownFact
+from rackwright.kinds.network.observe import observe_route
 from rackwright.kinds.shared import observation
 
 
@@ -68,6 +69,8 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
         case "nftables":
             table = facts.nftables_table(key)
             return Absent() if table is None else table
+        case "route":
+            return observe_route(facts, key, name, claim)
         case "certificates":
             return _expiring(facts, float(name.removeprefix("expiring_within_").removesuffix("_days")))
         case "mount-option":

@@ -195,10 +195,18 @@ def test_bridges_of_engines_and_routes_of_a_cluster_are_not_found():
     raw = converged()
     raw["links"].append({**LINK, "kind": "bridge"})
     raw["routes"].append(ROUTE)
-    cluster = replace(declared(), host=declared().host.model_copy(update={"roles": {"kubernetes_node": {}}}))
+    claimed = {f"route:{ROUTE['destination']}": {"via": ROUTE["gateway"]}}
 
     assert found(RULES["RW-051"], raw) == []
-    assert found(RULES["RW-052"], raw, cluster) == []
+    assert found(RULES["RW-052"], raw, replace(declared(), wants={**declared().wants, **claimed})) == []
+
+
+def test_a_second_route_of_a_node_of_a_cluster_is_found():
+    raw = converged()
+    raw["routes"].append(ROUTE)
+    cluster = replace(declared(), host=declared().host.model_copy(update={"roles": {"kubernetes_node": {}}}))
+
+    assert found(RULES["RW-052"], raw, cluster) == [(f"route:{ROUTE['destination']}", False)]
 
 
 def test_a_declared_route_that_leads_elsewhere_is_left_to_its_claim():
