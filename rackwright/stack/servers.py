@@ -136,7 +136,8 @@ def _common(stack: Stack, name: str, server: Server, model: Model | None) -> dic
     """Return the fields of the spec that are equal on all hosts of a server."""
     members = server.members(stack.fleet.hosts)
     environments: tuple[str, ...] = ENVIRONMENTS
-    if server.vllm or (model and model.runtime == "vllm"):
+    runs_vllm = server.vllm is not None or (model is not None and model.runtime == "vllm")
+    if runs_vllm:
         environments = ("vllm-cpu",) if vllm.computes_on_processors(server) else ("vllm",)
     return {
         "fleet": stack.fleet.fleet,
@@ -145,6 +146,8 @@ def _common(stack: Stack, name: str, server: Server, model: Model | None) -> dic
         "adapters": adapters(stack, name, server),
         "rows": _canary_rows(stack, name, server),
         "key": name_of(stack.fleet.key),
+        # a model that this computer does not have may be one of vLLM's, if the environment may have vLLM
+        "runs_vllm": runs_vllm or (model is None and server.environment is not None),
         "environment": environment_path(stack, server.environment, members, environments, "/opt/serving"),
     }
 

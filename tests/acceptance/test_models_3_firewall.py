@@ -8,9 +8,9 @@ import re
 
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import nftables
-from rackwright.kinds.model_server import firewall
 from rackwright.kinds.model_server.files import files
 from rackwright.kinds.model_server.spec import ReplicaPlace, ServerSpec
+from rackwright.kinds.shared import firewall
 from rackwright.schema.vllm import Vllm
 from tests.support.acceptance import line
 from tests.support.expect import need

@@ -146,7 +146,7 @@ def test_a_replica_starts_again_with_its_adapters_and_its_workers_report_none() 
 
 def without_table(declared: ServerSpec, raw: dict[str, Any]) -> dict[str, Any]:
     """Return *raw* with a table whose rules are not those of *declared*, which a restart loads."""
-    return {**raw, "nftables": {declared.table: []}}
+    return {**raw, "nftables": {declared.firewall.table: []}}
 
 
 def test_other_servers_have_no_claims_of_adapters() -> None:

@@ -71,10 +71,28 @@ def test_the_server_reads_its_settings(rank: int) -> None:
     assert (settings.vllm.replica.leader, settings.vllm.replica.lease_port) == (ADDRESSES[0], 29602)
 
 
-def test_a_replica_on_one_host_has_no_table() -> None:
+def test_a_server_without_vllm_has_no_table() -> None:
     assert not any(file.path.endswith(".nft") for file in files(SPEC, REPOSITORY))
     [unit] = [file.content for file in files(SPEC, REPOSITORY) if file.path.endswith("server-digits.service")]
     assert "nft" not in str(unit)
+
+
+@pytest.mark.parametrize("declared", [changed(SPEC, vllm=Vllm()), SPEC.model_copy(update={"runs_vllm": True})])
+def test_vllm_on_one_host_is_closed_to_all_other_hosts_by_both_families(declared: ServerSpec) -> None:
+    """
+    torch's store listens on all addresses of the host, also for processes of one host.
+    """
+    contents = {file.path.rpartition("/")[2]: str(file.content) for file in files(declared, REPOSITORY)}
+    rules = [line.strip() for line in contents["firewall.nft"].splitlines() if "socket" in line]
+    unit = contents["server-digits.service"]
+
+    assert rules == ['socket cgroupv2 level 2 "system.slice/server-digits.service" counter drop']
+    assert "    tcp dport 8080 accept\n" in contents["firewall.nft"]
+    assert unit.index("ExecStartPre=+/usr/sbin/nft -f /etc") < unit.index("ExecStart=/")
+    assert "lease_key" not in unit
+    assert differences(declared, served(declared)) == ()
+    [missing] = differences(declared, {**served(declared), "nftables": {}})
+    assert missing.path == f"{TABLE}.rules"
 
 
 def test_addresses_of_ipv6_are_in_rules_of_ipv6() -> None:
@@ -100,7 +118,9 @@ def facts(declared: ServerSpec, table: str | None) -> dict[str, Any]:
     """Return facts of a host that serves *declared*; nft lists *table* of those that were recorded."""
     raw = served(declared)
     raw["packages"]["nftables"] = "1.0.6-2"
-    raw["nftables"] = {} if table is None else {declared.table: nftables.stable(RECORDED[table]["nftables"][2:])}
+    raw["nftables"] = (
+        {} if table is None else {declared.firewall.table: nftables.stable(RECORDED[table]["nftables"][2:])}
+    )
     return raw
 
 

@@ -8,6 +8,7 @@ from rackwright.kinds.model_server.spec import CanaryRows, ServerSpec
 from rackwright.kinds.shared.ownership import owner_text
 from rackwright.kinds.shared.service_account import owner
 from rackwright.schema.server import Canary, ServedModel, Server, ServerKey
+from tests.support.firewall_facts import with_table
 from tests.support.recorded_hosts import STACK, recorded
 from tests.support.specs import changed
 
@@ -34,12 +35,12 @@ TIMER = "watch-digits.timer"
 
 def bare() -> dict[str, Any]:
     """Return facts of the host before there was a server."""
-    return {**recorded("ember"), "servers": {}, "gpu_assignments": {}, "nftables": {}}
+    return with_table({**recorded("ember"), "servers": {}, "gpu_assignments": {}, "nftables": {}}, None)
 
 
 def served(spec: ServerSpec = SPEC) -> dict[str, Any]:
     """Return facts of the host as it is while *spec* is served there."""
-    raw = bare()
+    raw = with_table(bare(), spec.firewall)
     for file in files(spec, REPOSITORY):
         assert file.content is not None
         entry = {"digest": REPOSITORY.digest(file.content), "mode": f"{file.mode:04o}", "owner": owner(file, spec)}

@@ -51,7 +51,9 @@ def routes(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the routes over declared links that nothing claims; those to the pods of other nodes are claims."""
     if declared.host.network is None:
         return
-    expected = {(name.partition(" ")[0], declared.wants[f"route:{name}"].get("via")) for name in declared.names("route")}
+    expected = {
+        (name.partition(" ")[0], declared.wants[f"route:{name}"].get("via")) for name in declared.names("route")
+    }
     # a declared route that leads elsewhere differs in its claim, and is no second one
     missing = {to for to, _ in expected - {(destination(route), route.gateway) for route in facts.routes}}
     for route in facts.routes:

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 from rackwright.core.contract import Claim, Difference, Observation, Plan, Want
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds.model_server import adapters, firewall
+from rackwright.kinds.model_server import adapters
 from rackwright.kinds.model_server.files import files, release_of, watch_files
 from rackwright.kinds.model_server.observe import WHOLE, observe_property, report
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.kinds.shared import gpu_assignment, observation
+from rackwright.kinds.shared import firewall, gpu_assignment, observation
 from rackwright.kinds.shared.identity import identity_claim
 from rackwright.kinds.shared.service_account import claim
 
@@ -45,7 +45,7 @@ class ModelServerKind:
             Claim(f"unit:{spec.unit}", {"state": "enabled"}),
             *_watch(spec),
             *adapters.claims(spec),
-            *firewall.claims(spec),
+            *(firewall.claims(spec.firewall) if spec.firewall else ()),
             *gpu_assignment.claims(spec.owner, spec.gpus),
             Claim(f"server:{spec.name}", server),
             Claim(f"owner:{spec.owner}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),

@@ -7,6 +7,7 @@ from typing import Any
 
 from rackwright.core.repository import Repository
 from rackwright.kinds.model_server.spec import ServerSpec
+from rackwright.kinds.shared import firewall
 from rackwright.kinds.shared.derived_key import derive_key
 from rackwright.kinds.shared.service_account import UNITS, ServiceFile
 from rackwright.schema.secret import CLIENT_KEY_SHORTEST, name_of
@@ -23,8 +24,8 @@ def files(spec: ServerSpec, repository: Repository) -> Iterator[ServiceFile]:
     yield ServiceFile(f"{release}/workloads.zip", repository.workloads)
     if spec.adapters:
         yield ServiceFile(spec.adapters_file, _json(_adapters(spec)))
-    if spec.replica:
-        yield ServiceFile(spec.firewall, repository.render("model_server/etc/firewall.nft.j2", server=spec))
+    if spec.firewall:
+        yield ServiceFile(spec.firewall.path, firewall.text(spec.firewall, repository))
     unit = repository.render(f"model_server{UNITS}/server.service.j2", server=spec)
     yield ServiceFile(f"{UNITS}/{spec.unit}", unit, 0o644)
     if spec.watch:

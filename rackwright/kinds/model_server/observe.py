@@ -6,9 +6,9 @@ from rackwright.core.contract import Absent, Claim, Value
 from rackwright.facts.facts import Facts
 from rackwright.facts.server import ServerFacts
 from rackwright.facts.view import UnknownFact
-from rackwright.kinds.model_server import adapters, firewall
+from rackwright.kinds.model_server import adapters
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.kinds.shared import gpu_assignment, observation
+from rackwright.kinds.shared import firewall, gpu_assignment, observation
 from rackwright.schema.server import Canary
 
 WHOLE = "whole"

@@ -8,10 +8,9 @@ from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.kinds.model_server import adapters
 from rackwright.kinds.model_server.files import files, plan_file, release_of, short_keys, watch_files
-from rackwright.kinds.model_server.firewall import PACKAGE, without_tables
 from rackwright.kinds.model_server.observe import WHOLE
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.kinds.shared import gpu_assignment, ownership, service_account
+from rackwright.kinds.shared import firewall, gpu_assignment, ownership, service_account
 from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
 from rackwright.schema.secret import CLIENT_KEY_SHORTEST
 
@@ -55,22 +54,15 @@ def plan(spec: ServerSpec, differences: Sequence[Difference], facts: Facts, repo
     return service_account.plan(
         spec,
         REFUSAL_TEXTS,
-        without_tables(differences),
+        firewall.without_tables(differences),
         facts,
         refuse=lambda: (
-            *_refuse_without_nftables(spec, differences),
+            *(firewall.refuse_without_nftables(spec.firewall, differences) if spec.firewall else ()),
             *_refuse_unfit(spec, facts, repository),
             *gpu_assignment.refusals(spec, spec.gpus, facts),
         ),
         make_plan=lambda: _Planner(spec, differences, facts, repository).plan(),
     )
-
-
-def _refuse_without_nftables(spec: ServerSpec, differences: Sequence[Difference]) -> Iterator[Diagnostic]:
-    if any(item.thing == PACKAGE for item in differences):
-        expected = "the package nftables, which closes the ports between the hosts of a replica to other hosts"
-        help = "Add nftables to the packages of role base, or install it on the host, then run this again"
-        yield Diagnostic(spec.id, "the host has no nftables", expected, help)
 
 
 def _refuse_unfit(spec: ServerSpec, facts: Facts, repository: Repository) -> Iterator[Diagnostic]:
@@ -145,9 +137,8 @@ class _Planner:
             steps.append(self._python(text, LOAD_SECONDS, "load_adapters", *described))
         if adapts:
             steps += adapters.sweep(spec, self.facts)
-        if not switches and f"nftables:{spec.table}" in self.different:
-            text = f"load the table {spec.table}, which closes the ports of vLLM to other hosts"
-            steps.append(_run(text, "/usr/sbin/nft", "-f", spec.firewall))
+        if not switches and (table := spec.firewall) and table.thing in self.different:
+            steps.append(firewall.load(table))
         if f"unit:{spec.unit}" in self.different:
             steps.append(_run(f"start {spec.unit} at boot, too", "systemctl", "enable", spec.unit))
         if watch and spec.watch and spec.watch.every_seconds:

@@ -7,6 +7,7 @@ from pydantic import Field
 from rackwright.core.contract import Resource, SpecPart
 from rackwright.core.declared import Declared
 from rackwright.kinds.shared import gpu_assignment
+from rackwright.kinds.shared.firewall import Firewall, table_name
 from rackwright.kinds.shared.gpu_assignment import GpuAssignment
 from rackwright.schema.server import Canary, Server, ServerKey, settings
 
@@ -93,6 +94,8 @@ class ServerSpec(Resource):
     """The host's GPUs for this server; None if it computes on processors."""
     replica: ReplicaPlace | None = None
     """The host's place in a replica over several hosts."""
+    runs_vllm: bool = False
+    """Whether the processes of the unit are, or may be, those of vLLM."""
     key: str
     """The name of the secret from which the host's own key is derived."""
     environment: str
@@ -133,14 +136,19 @@ class ServerSpec(Resource):
         return self.replica is not None and self.replica.rank > 0
 
     @property
-    def table(self) -> str:
-        """The name of the nftables table for a replica over several hosts."""
-        return f"rackwright_server_{self.name}".replace("-", "_").replace(".", "_")
-
-    @property
-    def firewall(self) -> str:
-        """The path of the file with that table."""
-        return f"{self.etc}/firewall.nft"
+    def firewall(self) -> Firewall | None:
+        """The table that closes the ports of vLLM to other hosts than those of the replica; None without vLLM."""
+        if not (self.runs_vllm or self.replica or self.declared.vllm):
+            return None
+        return Firewall(
+            id=self.id,
+            table=table_name("server", self.name),
+            unit=self.unit,
+            path=f"{self.etc}/firewall.nft",
+            programs="the ports of vLLM",
+            addresses=self.replica.addresses if self.replica else (),
+            port=None if self.follows else self.declared.port,
+        )
 
     @property
     def adapters_file(self) -> str:
