@@ -144,7 +144,7 @@ def test_each_folder_of_shared_templates_belongs_to_kinds_or_to_several_roles() 
 
     kinds = {path.parent.name for path in (ROOT / "rackwright/kinds").glob("*/__init__.py")}
 
-    assert folders - kinds == {"python", "systemd"}
+    assert folders - kinds == {"firewall", "python", "systemd"}
     assert folders.isdisjoint(ROLES)
 
 

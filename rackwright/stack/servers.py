@@ -139,6 +139,7 @@ def _common(stack: Stack, name: str, server: Server, model: Model | None) -> dic
     runs_vllm = server.vllm is not None or (model is not None and model.runtime == "vllm")
     if runs_vllm:
         environments = ("vllm-cpu",) if vllm.computes_on_processors(server) else ("vllm",)
+    environment = environment_path(stack, server.environment, members, environments, "/opt/serving")
     return {
         "fleet": stack.fleet.fleet,
         "name": name,
@@ -146,9 +147,9 @@ def _common(stack: Stack, name: str, server: Server, model: Model | None) -> dic
         "adapters": adapters(stack, name, server),
         "rows": _canary_rows(stack, name, server),
         "key": name_of(stack.fleet.key),
-        # a model that this computer does not have may be one of vLLM's, if the environment may have vLLM
-        "runs_vllm": runs_vllm or (model is None and server.environment is not None),
-        "environment": environment_path(stack, server.environment, members, environments, "/opt/serving"),
+        # the model may be one that this computer does not have
+        "runs_vllm": runs_vllm or environment.rpartition("/")[2].startswith("vllm"),
+        "environment": environment,
     }
 
 

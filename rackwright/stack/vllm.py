@@ -8,6 +8,7 @@ from rackwright.errors import DeclarationError, Diagnostic, UserError
 from rackwright.kinds.model_server.spec import ReplicaPlace
 from rackwright.schema.catalogue import PROFILES
 from rackwright.schema.host import Host
+from rackwright.schema.pods import cluster_of
 from rackwright.schema.profile import Minimum
 from rackwright.schema.run import address
 from rackwright.schema.server import Server, settings
@@ -81,15 +82,34 @@ def place_in_pods(stack: Stack, name: str, server: Server, model: Model | None) 
     Any of the hosts may have any pod: the smallest GPUs count.
 
     Raises:
-        DeclarationError: the model does not fit a replica, or its size or the hosts' memory is unknown.
+        DeclarationError: the model does not fit a replica, its size or the hosts' memory is unknown, or other teams
+            would reach vLLM's ports.
     """
     sizes = _sizes(f"servers.{name}.model.path", model) if model else None
     try:
+        _check_slice(stack, server)
         if model is None or sizes is None or computes_on_processors(server):
             return _declared_layout(server)
         return _fit_pods(stack, server, model, sizes).layout
     except UserError as error:
         raise DeclarationError(replace(error.diagnostic, where=f"servers.{name}.pods")) from None
+
+
+def _check_slice(stack: Stack, server: Server) -> None:
+    """Check that pods of other teams do not reach the ports that vLLM opens in a pod.
+
+    Raises:
+        UserError: the team has no slice.
+    """
+    found = cluster_of(tuple(server.members(stack.fleet.hosts)), stack.fleet.clusters)
+    if server.pods is None or found is None:
+        return
+    name, cluster = found
+    team = cluster.teams.get(server.pods.team)
+    if team is not None and team.slice is None:
+        problem = f"got team {server.pods.team}, which has no slice"
+        expected = "a team with a slice, because a program that reaches the ports of vLLM can run code there"
+        raise UserError(Diagnostic("", problem, expected, f"Add a slice to the team in cluster {name}"))
 
 
 def _fit_pods(stack: Stack, server: Server, model: Model, sizes: Sizes) -> Fit:

@@ -306,3 +306,41 @@ def test_a_run_that_cannot_be_read_is_left_to_a_person_and_can_still_be_removed(
     removed = LAUNCHER.kind.removal(LAUNCHER.spec, Facts(raw), STACK.repository, True)
     assert removed == LAUNCHER.kind.removal(LAUNCHER.spec, Facts(recorded("ember")), STACK.repository, True)
     assert removed.steps and not removed.refusals
+
+
+TABLE = "rackwright_run_digits"
+
+
+@pytest.mark.parametrize("declared", [LAUNCHER, WORKER], ids=["launcher", "worker"])
+def test_a_deleted_table_of_a_run_with_processes_is_loaded_again_without_a_restart(declared):
+    raw = recorded(declared.spec.host)
+    raw["nftables"] = {}
+    raw["units"][declared.spec.unit]["active"] = "active"
+    steps = texts(planned(declared, raw))
+
+    assert f"load the table {TABLE}, which closes the ports of its processes to other hosts" in steps
+    assert not [text for text in steps if text.startswith(("start ", "stop ", "restart "))]
+
+
+def test_a_run_without_processes_needs_no_table():
+    raw = recorded("ember")
+    raw["nftables"] = {}
+    raw["units"][UNIT]["active"], raw["runs"]["digits"]["outcome"] = "inactive", "finished"
+    claims = LAUNCHER.kind.claims(LAUNCHER.spec, STACK.repository)
+    found = comparison.diff(claims, LAUNCHER.kind.observe(claims, Facts(raw)))
+    assert not [item for item in found if item.thing == f"nftables:{TABLE}"]
+
+
+def test_a_run_on_a_host_without_nftables_is_refused():
+    raw = bare("ember")
+    raw["packages"] = {name: each for name, each in raw["packages"].items() if name != "nftables"}
+    raw["nftables"] = {"unknown": "nft is not installed"}
+    plan = planned(LAUNCHER, raw)
+    assert [each.problem for each in plan.refusals] == ["the host has no nftables"]
+
+
+def test_a_run_on_one_host_is_closed_to_all_others():
+    [own] = [each for each in LAUNCHER.spec.hosts if each.name == LAUNCHER.spec.host]
+    alone = LAUNCHER.spec.model_copy(update={"hosts": (own.model_copy(update={"address": "localhost"}),)})
+    assert alone.firewall.addresses == ()
+    assert LAUNCHER.spec.firewall.addresses == tuple(each.address for each in LAUNCHER.spec.hosts)

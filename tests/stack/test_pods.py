@@ -144,6 +144,17 @@ def test_a_model_that_does_not_fit_its_pods_is_refused(
         talk(server)
 
 
+def test_vllm_in_pods_of_a_team_without_a_slice_is_refused(talk: Callable[[str], WorkloadPart], project: Path) -> None:
+    """
+    Pods of all other teams would reach the ports that vLLM opens without keys, those of one pod as well.
+    """
+    (project / "stacks" / "nodes.yaml").write_text(NODES.replace(", slice: 1", ""))
+    alone = TALK.replace("{replica_hosts: 2}", "{tensor_parallel: 1, cpu_cache_gib: 1}").replace(", gpus: 8", "")
+    for server in (alone, TALK.replace("    vllm: {replica_hosts: 2}\n", "")):
+        with pytest.raises(DeclarationError, match="got team vision, which has no slice"):
+            talk(server)
+
+
 def test_a_pod_on_processors_has_the_declared_layout(talk: Callable[[str], WorkloadPart]) -> None:
     small = TALK.replace(", gpus: 8", "").replace("{replica_hosts: 2}", "{tensor_parallel: 1, cpu_cache_gib: 1}")
     workload = talk(small)

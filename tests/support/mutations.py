@@ -123,6 +123,7 @@ def tagged(raw: Raw, key: str, **tags: str) -> None:
 
 
 ROWS: dict[str, dict[str, Row]] = {
+    "nftables": {"rules": Row(lambda raw, key: raw["nftables"][key].pop(), lambda raw, key: raw.pop("nftables"))},
     "endpoint": {
         "clock_is_right": setting(lambda raw, key: raw["s3"], "clock_skew_seconds", lambda seconds: 1200),
     },

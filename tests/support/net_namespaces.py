@@ -115,14 +115,16 @@ class Namespace:
         while time.monotonic() < end:
             shown = json.loads(self.run("ip", "-json", "-6", "address", "show", "dev", link, "scope", "link"))
             for address in (each for row in shown if row for each in row["addr_info"]):
-                if not address.get("tentative"):
+                if "local" in address and not address.get("tentative"):
                     return f"{address['local']}%{link}"
             time.sleep(0.05)
         raise AssertionError(f"{self.name}: {link} has no link-local address")
 
-    def listen(self, tcp: Sequence[int] = (), udp: Sequence[int] = ()) -> None:
-        """Listen on all addresses of both families until the end of the test."""
+    def listen(self, tcp: Sequence[int] = (), udp: Sequence[int] = (), group: Path | None = None) -> None:
+        """Listen on all addresses of both families until the end of the test, in the control group *group*."""
         argv = self.inside(sys.executable, "-c", LISTEN, json.dumps([tcp, udp]))
+        if group:
+            argv = ["sh", "-euc", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh", *argv]
         with self._log.open("a") as log:
             self._listeners.append(subprocess.Popen(argv, stdout=log))
         end = time.monotonic() + 10

@@ -12,12 +12,16 @@ from rackwright.facts import program
 from rackwright.fleet import load_fleet
 from rackwright.kinds.model_server.files import release_of
 from rackwright.kinds.pods import PodFilesSpec, PodsSpec
+from rackwright.kinds.shared.service_account import owner
 from rackwright.kinds.tier import boot, luks, scrub
 from rackwright.kinds.tier.spec import TierSpec
+from rackwright.kinds.training_run.files import files as files_of_run
+from rackwright.kinds.training_run.spec import TrainingSpec
 from rackwright.schema.secret import derive_value
 from rackwright.stack import declare, load_stack
 from rackwright.stack.clusters import clusters
 from tests.support import pod_facts
+from tests.support.firewall_facts import with_table
 from tests.support.inventory import with_nothing_more
 
 HERE = Path(__file__).parents[1] / "kinds"
@@ -86,12 +90,25 @@ def recorded(host: str) -> dict[str, Any]:
     for path in raw["files"]:
         if path.endswith("/workloads.zip"):
             raw["files"][path]["digest"] = STACK.repository.digest(STACK.repository.workloads)
+    for run in (each.spec for each in RESOURCES.values() if isinstance(each.spec, TrainingSpec)):
+        if run.host == host:
+            raw = _with_firewall(raw, run)
     for name, server in raw.get("servers", {}).items():
         _rename(raw, server["release"], release_of(RESOURCES[f"{host}/{name}"].spec, STACK.repository))
     if program.PATH in raw["files"]:
         raw["files"][program.PATH]["digest"] = STACK.repository.digest(program.program(STACK.repository.salt))
         raw["files"][program.LOG_CHAIN_PATH]["digest"] = STACK.repository.digest(program.log_chain_program())
     return with_nothing_more(raw)
+
+
+def _with_firewall(raw: dict[str, Any], run: TrainingSpec) -> dict[str, Any]:
+    """Return *raw* with the table of a *run*, which runs of the recorded hosts did not have, and its unit of today."""
+    raw = with_table({"nftables": {}, **raw}, run.firewall)
+    for file in files_of_run(run, STACK.repository):
+        if file.path.endswith((".nft", ".service")):
+            entry = {"mode": f"{file.mode:04o}", "owner": owner(file, run), "mtime_ns": 1}
+            raw["files"][file.path] = {"digest": STACK.repository.digest(file.content or ""), **entry}
+    return raw
 
 
 @cache

@@ -27,7 +27,7 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
         case "adapters":
             return adapters.observe(facts, key, name, claim)
         case "nftables":
-            return firewall.observe(facts, key)
+            return firewall.observe(facts, key, claim)
         case "package":
             return observation.package(facts, key, name)
         case _:

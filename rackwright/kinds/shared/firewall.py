@@ -1,6 +1,6 @@
 """The nftables table that closes the ports of a unit to other hosts: its file, its claims, and the kernel's rules.
 
-vLLM and torch open ports without keys. torch's store listens on all addresses, whatever address it is told.
+vLLM and torch open ports without keys. torch's store listens on all addresses, whatever its own is.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,8 @@ from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 
+RUNNING_STATES = ("active", "activating", "reloading", "deactivating")
+"""States of a unit that has processes."""
 PACKAGE = "package:nftables"
 """The package that such a unit needs."""
 
@@ -89,10 +91,18 @@ def load(firewall: Firewall) -> Command:
     return Command(text, ("/usr/sbin/nft", "-f", firewall.path), timeout_seconds=60)
 
 
-def observe(facts: Facts, table: str) -> Value:
-    """Return the chains and rules of *table* in the kernel."""
+def observe(facts: Facts, table: str, claim: Claim) -> Value:
+    """Return the chains and rules of *table* in the kernel; the claimed ones if its unit has no process, and no table.
+
+    A unit takes its table away when it ends, and loads it before it starts a process.
+    """
     found = facts.nftables_table(table)
-    return Absent() if found is None else found
+    if found is not None:
+        return found
+    wanted = claim.want["rules"]
+    assert isinstance(wanted, tuple)
+    unit = facts.unit(str(wanted[-1]).partition("system.slice/")[2].partition(" ")[0])
+    return Absent() if unit is not None and unit.active in RUNNING_STATES else wanted
 
 
 def without_tables(differences: Sequence[Difference]) -> Sequence[Difference]:

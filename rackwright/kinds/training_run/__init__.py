@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from rackwright.core.contract import Claim, Difference, Observation, OneOf, Plan, Want
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds.shared import gpu_assignment, observation
+from rackwright.kinds.shared import firewall, gpu_assignment, observation
 from rackwright.kinds.shared.identity import identity_claim
 from rackwright.kinds.shared.service_account import claim
 from rackwright.kinds.training_run.files import files
@@ -37,6 +37,7 @@ class _OnHost:
             Claim(f"directory:{spec.logs}", {"mode": "0750", "owner": f"root:{account}"}),
             *(claim(file, spec, repository) for file in files(spec, repository)),
             Claim(f"unit:{spec.unit}", {"state": "enabled"}),
+            *firewall.claims(spec.firewall),
             *gpu_assignment.claims(spec.owner, spec.gpus),
             self._outcome(spec),
             Claim(f"owner:{spec.owner}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),

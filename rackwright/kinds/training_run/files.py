@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 
 from rackwright.core.repository import Repository
+from rackwright.kinds.shared import firewall
 from rackwright.kinds.shared.service_account import UNITS, ServiceFile
 from rackwright.kinds.training_run import keys
 from rackwright.kinds.training_run.spec import TrackingServer, TrainingSpec
@@ -20,6 +21,7 @@ def files(spec: TrainingSpec, repository: Repository) -> Iterator[ServiceFile]:
     """Yield the files of *spec* on its host: those of all hosts, then those of the launcher host or of a worker."""
     yield ServiceFile(f"{spec.etc}/config.json", spec.config)
     yield ServiceFile(f"{spec.etc}/run.json", _plan(spec))
+    yield ServiceFile(spec.firewall.path, firewall.text(spec.firewall, repository))
     yield ServiceFile(spec.archive, repository.workloads, 0o644)
     if spec.host == spec.launcher_host.name:
         yield from _launcher_files(spec, repository)

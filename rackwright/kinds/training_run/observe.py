@@ -2,20 +2,23 @@
 
 from typing import Any
 
-from rackwright.core.contract import Absent, Value
+from rackwright.core.contract import Absent, Claim, Value
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
-from rackwright.kinds.shared import gpu_assignment, observation
+from rackwright.kinds.shared import firewall, gpu_assignment, observation
 from rackwright.kinds.training_run.spec import TrainingSpec
 
-RUNNING_STATES = ("active", "activating", "reloading", "deactivating")
-"""States of a unit that has processes."""
+RUNNING_STATES = firewall.RUNNING_STATES
 
 
-def observe_property(facts: Facts, sort: str, key: str, name: str, claim: object) -> Value:
+def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
     match sort:
         case "run" | "door":
             return outcome(facts, key, on_worker=sort == "door")
+        case "nftables":
+            return firewall.observe(facts, key, claim)
+        case "package":
+            return observation.package(facts, key, name)
         case "gpu_assignment":
             return gpu_assignment.observe(facts, key, name)
         case _:

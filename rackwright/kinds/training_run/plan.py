@@ -6,7 +6,7 @@ from rackwright.core.contract import Command, Difference, Plan, Put, Remove, Ste
 from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
-from rackwright.kinds.shared import gpu_assignment, ownership, run_config, service_account
+from rackwright.kinds.shared import firewall, gpu_assignment, ownership, run_config, service_account
 from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
 from rackwright.kinds.training_run.files import SSHD_FILES, files
 from rackwright.kinds.training_run.observe import RUNNING_STATES, is_finished, outcome
@@ -62,9 +62,10 @@ def plan(spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, re
     return service_account.plan(
         spec,
         REFUSAL_TEXTS,
-        differences,
+        firewall.without_tables(differences),
         facts,
         refuse=lambda: (
+            *firewall.refuse_without_nftables(spec.firewall, differences),
             *_refuse_another_config(spec, differences, facts),
             *gpu_assignment.refusals(spec, spec.gpus, facts),
         ),
@@ -114,6 +115,8 @@ class _Planner:
         steps += [put(file, spec) for file in self.files]
         if any(path.startswith(UNITS) for path in changed_paths):
             steps.append(_run("reload systemd", "systemctl", "daemon-reload"))
+        if not restarts and self.is_running and spec.firewall.thing in self.different:
+            steps.append(firewall.load(spec.firewall))
         if not self.is_over:
             steps += self._start(restarts)
         if f"unit:{spec.unit}" in self.different:

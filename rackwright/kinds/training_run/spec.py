@@ -5,6 +5,7 @@ from pydantic import Field
 from rackwright.core.contract import Resource, SpecPart
 from rackwright.core.declared import Declared
 from rackwright.kinds.shared import gpu_assignment
+from rackwright.kinds.shared.firewall import Firewall, table_name
 from rackwright.kinds.shared.gpu_assignment import GpuAssignment
 from rackwright.schema.run import Run
 
@@ -134,6 +135,18 @@ class TrainingSpec(Resource):
             f"training-{self.name}.service"
             if self.host == self.launcher_host.name
             else f"training-{self.name}-door.service"
+        )
+
+    @property
+    def firewall(self) -> Firewall:
+        """The table that closes the ports of its processes, torch's store among them, to other hosts than its own."""
+        return Firewall(
+            id=self.id,
+            table=table_name("run", self.name),
+            unit=self.unit,
+            path=f"{self.etc}/firewall.nft",
+            programs="the ports of its processes",
+            addresses=tuple(member.address for member in self.hosts) if self.workers else (),
         )
 
     @property
