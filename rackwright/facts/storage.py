@@ -235,6 +235,11 @@ class Mount(View):
     type = Fact(str, "Type of the filesystem: xfs, tmpfs, nfs4.")
     options = Fact(texts, "Options of the mount and of the filesystem.")
 
+    @property
+    def root(self) -> str:
+        """The directory of the filesystem that is mounted: / or a path below it. Older probes did not write it."""
+        return self.value("root", str)
+
 
 class HostStorage(View):
     """The storage of a host: drives, and what is on them."""

@@ -183,6 +183,12 @@ ROWS: dict[str, dict[str, Row]] = {
             lambda raw, key: raw["kubernetes_cluster"].update(addons={"unknown": "the API does not answer"}),
         ),
     },
+    "admission": {
+        "plugins": Row(
+            lambda raw, key: raw["kubernetes_cluster"]["admission"].update(another=["NodeRestriction"]),
+            lambda raw, key: raw["kubernetes_cluster"].update(admission={"unknown": "the API does not answer"}),
+        ),
+    },
     "cluster": {
         "nodes": Row(
             lambda raw, key: raw["kubernetes_cluster"]["nodes"].update(stranger={}),
@@ -267,6 +273,8 @@ ROWS: dict[str, dict[str, Row]] = {
     "mount": {
         "present": Row(lambda raw, key: without(raw["mounts"], target=key), unreadable("mounts")),
         "source": setting(mount, "device", lambda device: "sdz"),
+        "path": setting(mount, "root", lambda path: "/elsewhere"),
+        "access": setting(mount, "options", lambda options: [*(set(options) - {"ro"}), "rw"]),
         "type": setting(mount, "type", lambda kind: "btrfs"),
         "options": setting(mount, "options", lambda options: [*(set(options) - {"noatime"}), "relatime"]),
     },

@@ -14,7 +14,7 @@ from unittest.mock import patch
 from rackwright.core.repository import Repository
 from rackwright.facts.probe import containers, kubernetes, runs, servers, system
 from rackwright.kinds.cluster.quantity import Object
-from rackwright.kinds.pods import PodFilesSpec, PodsSpec, image
+from rackwright.kinds.pods import PodFilesSpec, PodsSpec, image, mounts
 from rackwright.kinds.pods.objects import objects
 from rackwright.kinds.pods.release import files
 from rackwright.kinds.shared import ownership
@@ -59,11 +59,19 @@ def of_host(specs: Iterable[PodFilesSpec], repository: Repository, salt: bytes) 
         return {
             "identity": specs[0].identity,
             "covers": {"files": list(system.COVERED), "texts": [], "sysctls_left_out": []},
-            "mounts": [{"target": "/srv/warm", "device": "sdb1", "type": "xfs", "options": ["rw", "noatime"]}],
+            "mounts": [
+                {"target": "/", "root": "/", "device": "sda1", "type": "ext4", "options": ["relatime", "rw"]},
+                {"target": "/srv/warm", "root": "/", "device": "sdb1", "type": "xfs", "options": ["noatime", "rw"]},
+                *(_mount(each) for spec in specs for each in mounts.mounts(spec.workload)),
+            ],
             "files": found,
             "directories": directories,
             "texts": {},
-            "units": {},
+            "units": {
+                each.unit: {"enabled": "enabled", "active": "active"}
+                for spec in specs
+                for each in mounts.mounts(spec.workload)
+            },
             "users": {},
             "owners": system.owners(root),
             "images": images,
@@ -96,9 +104,15 @@ def of_control_plane(specs: Iterable[PodsSpec], nodes: Iterable[str], repository
             patch.object(
                 kubernetes, "api_groups", lambda: [kubernetes.KUEUE, kubernetes.LEADER_WORKER_SET, kubernetes.METRICS]
             ),
+            queue_objects.manifests(),
         ):
             cluster = kubernetes.cluster(root)
     return {"identity": specs[0].identity, "kubernetes_cluster": json.loads(json.dumps(cluster))}
+
+
+def _mount(each: mounts.ReadOnlyMount) -> Raw:
+    options = ["nodev", "nosuid", "relatime", "ro"]
+    return {"target": each.target, "root": each.source, "device": "sda1", "type": "ext4", "options": options}
 
 
 def _write_files(root: Path, spec: PodFilesSpec, repository: Repository) -> None:

@@ -425,11 +425,12 @@ def space(mountpoint: str) -> int:
 def mounts(root: str) -> list[dict[str, Any]]:
     rows = []
     for line in read(f"{root}/proc/self/mountinfo").splitlines():
-        _, _, number, _, target, options, *fields = line.split(" ")
+        _, _, number, mounted, target, options, *fields = line.split(" ")
         filesystem, source, filesystem_options = fields[fields.index("-") + 1 :][:3]
         rows.append(
             {
                 "target": unescape(target),
+                "root": unescape(mounted),
                 "device": kernel_name(root, number, unescape(source)),
                 "type": filesystem,
                 "options": mount_options(options, filesystem_options),

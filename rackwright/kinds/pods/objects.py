@@ -9,7 +9,16 @@ from rackwright.kinds.cluster.quantity import Object
 from rackwright.kinds.cluster.queue import QUEUE, QUEUE_LABEL
 from rackwright.kinds.cluster.team import name_of
 from rackwright.kinds.pods import server_objects
-from rackwright.kinds.pods.pod_template import HOSTNAME, container, host_paths, in_namespace, labels, pod_spec
+from rackwright.kinds.pods.mounts import OPTIONS
+from rackwright.kinds.pods.pod_template import (
+    HOSTNAME,
+    container,
+    host_paths,
+    in_namespace,
+    labels,
+    pod_spec,
+    volume_path,
+)
 from rackwright.kinds.pods.release import directory
 from rackwright.kinds.pods.spec import LAUNCHER, PodsSpec, RunPart, WorkloadPart
 from rackwright.kinds.shared import run_config
@@ -118,7 +127,7 @@ def _service(workload: WorkloadPart) -> Object:
 def _volumes(workload: WorkloadPart) -> Iterator[Object]:
     """Yield a volume and its claim for each path: pods of a team may not name paths of their host themselves."""
     term = {"matchExpressions": [{"key": HOSTNAME, "operator": "In", "values": sorted(workload.hosts)}]}
-    for _, claim, path, read_only in host_paths(workload):
+    for name, claim, path, read_only in host_paths(workload):
         common = {
             "accessModes": ["ReadOnlyMany" if read_only else "ReadWriteMany"],
             "volumeMode": "Filesystem",
@@ -129,7 +138,10 @@ def _volumes(workload: WorkloadPart) -> Iterator[Object]:
             "capacity": {
                 "storage": "1Gi"
             },  # no limit: Kubernetes wants a number, and compares it with that of the claim
-            "local": {"path": path},
+            "local": {"path": volume_path(workload, name, path)},
+            # kubelet binds the path once more, and that mount has these options and no others: without `ro` it could be
+            # written to, although its source is read-only
+            **({"mountOptions": list(OPTIONS)} if read_only else {}),
             "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}},
             "persistentVolumeReclaimPolicy": "Retain",
             "claimRef": {

@@ -20,7 +20,7 @@ from rackwright.core.contract import (
 from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
-from rackwright.kinds.pods import image
+from rackwright.kinds.pods import image, mounts
 from rackwright.kinds.pods.release import ARCHIVE, directory, files
 from rackwright.kinds.pods.spec import LIB, PodFilesSpec, ServerPart
 from rackwright.kinds.shared import observation, ownership, run_config, service_account
@@ -87,6 +87,7 @@ class PodFilesKind:
             *((Claim(f"mount:{mount}", {"present": True}, owned=False),) if mount else ()),
             Claim(f"directory:{workload.lib}", {"mode": "0755", "owner": "root:root"}),
             *(service_account.claim(file, service, repository) for file in files(spec, repository)),
+            *mounts.claims(workload),
             *_model_claims(spec),
             *_key_claims(spec),
             Claim(f"image:{digest}", {"present": True}, owned=False),
@@ -125,6 +126,7 @@ class PodFilesKind:
         argv = ("sh", "-c", _REMOVE, "sh", workload.etc, workload.lib, workload.out or "")
         notes = (f"{workload.out} stays: metrics and checkpoints",) if workload.out else ()
         steps = (
+            mounts.removal_step(workload),
             Command(f"remove {workload.etc} and {workload.lib}", argv),
             Remove("remove the owner file", ownership.owner_file(workload.owner)),
         )
@@ -167,6 +169,8 @@ def _observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim
             server = facts.server(key.partition("/")[0])
             state = server.models.get(key.partition("/")[2]) if server else None
             return Absent() if state is None else state
+        case "mount" if name != "present":
+            return mounts.observe(facts, key, name, claim.want.get("path"))
         case _:
             return observation.service(facts, sort, key, name)
 
@@ -201,6 +205,7 @@ def _steps(
         yield Put(f"write {_IMAGE}", _IMAGE, base64.b64encode(archive).decode(), base64=True)
         argv = ("ctr", "--namespace", "k8s.io", "images", "import", _IMAGE)
         yield Command(f"import the image {image.name()}", argv)
+    yield from mounts.steps(workload, different)
     if workload.server:
         yield from _model(spec, workload.server, different, repository)
     kept = directory(workload, repository).rpartition("/")[2]

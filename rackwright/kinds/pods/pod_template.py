@@ -7,6 +7,7 @@ from typing import Any
 
 from rackwright.kinds.cluster.quantity import GPU, Object, quantity
 from rackwright.kinds.pods import image
+from rackwright.kinds.pods.mounts import mount_path
 from rackwright.kinds.pods.release import ARCHIVE
 from rackwright.kinds.pods.spec import WorkloadPart
 
@@ -52,8 +53,11 @@ def pod_spec(workload: WorkloadPart, name: str, hosts: Sequence[str], stop_secon
         ],
         "volumes": [
             *(
-                {"name": each, "persistentVolumeClaim": {"claimName": claim}}
-                for each, claim, *_ in host_paths(workload)
+                {
+                    "name": each,
+                    "persistentVolumeClaim": {"claimName": claim, **({"readOnly": True} if read_only else {})},
+                }
+                for each, claim, _, read_only in host_paths(workload)
             ),
             *({"name": name, "emptyDir": {"medium": "Memory"}} for name in _memory(workload)),
         ],
@@ -103,15 +107,16 @@ def _memory(workload: WorkloadPart) -> tuple[str, ...]:
 
 def host_paths(workload: WorkloadPart) -> Iterator[tuple[str, str, str, bool]]:
     """Yield the paths of hosts in pods: name of the volume, of its claim, path, and whether pods may only read."""
-    paths = {"system": "/usr", "environment": workload.environment, "files": workload.lib}
-    if workload.run and workload.run.data:
-        paths["data"] = workload.run.data
-    if workload.out:
-        paths["out"] = workload.out
-    for name, path in paths.items():
+    for name, path in workload.paths.items():
         # another path or other hosts are another volume, because Kubernetes changes neither
-        digest = hashlib.sha256(json.dumps([path, sorted(workload.hosts)]).encode()).hexdigest()[:8]
+        text = json.dumps([path, sorted(workload.hosts), volume_path(workload, name, path)])
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         yield name, f"{workload.owner}-{name}-{digest}", path, name != "out"
+
+
+def volume_path(workload: WorkloadPart, name: str, path: str) -> str:
+    """Return the path of the volume *name* on hosts: a read-only mount of *path*, or *path* that pods write to."""
+    return path if name == "out" else mount_path(workload, name)
 
 
 def in_namespace(namespace: str, version: str, kind: str, name: str, **content: Any) -> Object:

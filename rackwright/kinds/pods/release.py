@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rackwright.core.repository import Repository
+from rackwright.kinds.pods import mounts
 from rackwright.kinds.pods.spec import PodFilesSpec, RunPart, ServerPart, WorkloadPart
 from rackwright.kinds.shared.derived_key import derive_key
 from rackwright.kinds.shared.service_account import ServiceFile
@@ -33,6 +34,7 @@ def files(spec: PodFilesSpec, repository: Repository) -> Iterator[ServiceFile]:
     """Yield the files on a host: those of the release, and those by which the probe knows the run or server."""
     workload = spec.workload
     release = directory(workload, repository)
+    yield from mounts.files(workload, spec.id, repository)
     for name, text in _texts(workload, release).items():
         yield ServiceFile(f"{release}/{name}", text, 0o644)
     yield ServiceFile(f"{release}/{ARCHIVE}", repository.workloads, 0o644)

@@ -7,6 +7,8 @@ from pydantic import Field
 from rackwright.core.contract import Resource, SpecPart
 
 LIB = "/var/lib/rackwright/pods"
+MOUNTS = "/run/rackwright/pods"
+"""Directory of the read-only mounts that the volumes of pods have as their paths."""
 RUNS, SERVERS = "/etc/rackwright/runs", "/etc/rackwright/servers"
 LAUNCHER, WORKER = "launcher", "worker"
 PORT = 8080
@@ -137,6 +139,16 @@ class WorkloadPart(SpecPart):
     def out(self) -> str | None:
         """The directory of metrics and checkpoints of a run."""
         return f"{self.run.mount}/runs/{self.name}" if self.run else None
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """The paths of hosts in pods, by the names of their volumes; pods write to `out` alone."""
+        paths = {"system": "/usr", "environment": self.environment, "files": self.lib}
+        if self.run and self.run.data:
+            paths["data"] = self.run.data
+        if self.out:
+            paths["out"] = self.out
+        return paths
 
     @property
     def python(self) -> str:

@@ -130,7 +130,7 @@ def _refuse_broken_host(
     help = "Run `rackwright up` for the stack of the hosts, then run this again"
     for item in differences:
         sort, _, name = item.thing.partition(":")
-        if sort == "mount":
+        if sort == "mount" and item.name == "present":
             yield Diagnostic(f"{service.id}: {name}", "nothing is mounted there", texts.mount, help, id="mount-missing")
         elif sort == "link":
             yield Diagnostic(
