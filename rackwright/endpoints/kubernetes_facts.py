@@ -25,6 +25,8 @@ OBJECTS: Mapping[str, str] = {
     "NetworkPolicy": "/apis/networking.k8s.io/v1/networkpolicies",
     "Role": "/apis/rbac.authorization.k8s.io/v1/roles",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/rolebindings",
+    "ValidatingAdmissionPolicy": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
+    "ValidatingAdmissionPolicyBinding": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
 }
 """The lists of the objects that give teams rights and limits, by kind; the probe reads the same ones."""
 
@@ -54,6 +56,7 @@ def read(get: Get) -> dict[str, Any]:
             "version": _attempt(lambda: str(get("/version")["gitVersion"])),
             "nodes": _attempt(lambda: probe.states(_items(get, NODES))),
             "objects": _objects(get),
+            "admission": {"unknown": "the account of the token does not read the pods of the system"},
         },
     }
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from rackwright.facts.view import Fact, View, mapping, optional, texts
+from rackwright.facts.view import Fact, UnknownFact, View, mapping, optional, texts
 
 
 def _labels(raw: Any) -> Mapping[str, str]:
@@ -148,7 +148,10 @@ class ClusterFacts(View):
         """Return the content of an object; None if there is none. Raises UnknownFact if its kind was not listed."""
         content = self.find("objects", name)
         if content is None:
-            self.find("objects", name.split("/")[-2])  # a kind that was not listed has its reason under its own name
+            kind = name.split("/")[-2]
+            self.find("objects", kind)  # a kind that was not listed has its reason under its own name
+            if kind.startswith("ValidatingAdmission") and not self.has("admission"):
+                raise UnknownFact(f"{self._where}.objects: an earlier probe took these facts, and did not list {kind}")
         return content
 
     def require_all_objects(self) -> None:
@@ -160,6 +163,12 @@ class ClusterFacts(View):
     def addon_version(self, name: str) -> str | None:
         """Return the version of an addon of kubeadm, such as kube-proxy; None if the cluster has none of that name."""
         return optional(self.find("addons", name))
+
+    @property
+    def admission_plugins(self) -> tuple[str, ...] | None:
+        """The admission plugins that all API servers enable by their options, sorted; None without an API server."""
+        each = [set(self.find("admission", node, texts) or ()) for node in self.table("admission")]
+        return tuple(sorted(set.intersection(*each))) if each else None
 
     def ready_on(self, component: str) -> tuple[str, ...]:
         """Return the nodes on which a component of the control plane, such as etcd, is ready; sorted."""
@@ -187,6 +196,19 @@ class ClusterFacts(View):
     def workload(self, name: str) -> WorkloadObject | None:
         """Return an object of a run or server; None if the cluster has none of that name."""
         return self.entry("workloads", name, WorkloadObject)
+
+    def workloads_of(self, team: str) -> Iterator[WorkloadObject]:
+        """Yield the objects of runs and servers in the namespace of *team*, and the volumes of claims there."""
+        for name in self.workload_objects:
+            each = self.workload(name)
+            if each is None:
+                continue
+            if name.startswith("PersistentVolume/"):
+                claim = View(each.table("spec").get("claimRef", {}), f"{self._where}.workloads.{name}.spec.claimRef")
+                if claim.value("namespace", str) == team:
+                    yield each
+            elif name.startswith(f"{team}/"):
+                yield each
 
     def workloads(self, prefix: str) -> Iterator[WorkloadObject]:
         """Yield the objects of runs and servers whose names begin with *prefix*."""

@@ -82,7 +82,7 @@ BROKEN: dict[Claimed, tuple[str, str]] = {
 
 EDITS = {
     "object:vision/ResourceQuota/team": "kubectl -n vision patch resourcequota team --type merge "
-    """-p '{"spec":{"hard":{"pods":"1000","count/jobs.batch":"5"}}}'""",
+    """-p '{"spec":{"hard":{"pods":"1000","count/secrets":"5"}}}'""",
     "object:vision/LimitRange/team": "kubectl -n vision patch limitrange team --type json "
     """-p '[{"op":"add","path":"/spec/limits/-","value":{"type":"Pod","max":{"cpu":"64"}}}]'""",
     "object:vision/Role/viewer": "kubectl -n vision patch role viewer --type json "

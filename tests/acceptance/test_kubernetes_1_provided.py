@@ -37,7 +37,7 @@ NODES_DECLARED: dict[str, Any] = {
 }
 EDITS = {
     "object:vision/ResourceQuota/team": "-n vision patch resourcequota team --type merge "
-    """-p {"spec":{"hard":{"pods":"1000","count/jobs.batch":"5"}}}""",
+    """-p {"spec":{"hard":{"pods":"1000","count/secrets":"5"}}}""",
     "object:vision/LimitRange/team": "-n vision patch limitrange team --type json "
     """-p [{"op":"add","path":"/spec/limits/-","value":{"type":"Pod","max":{"cpu":"64"}}}]""",
     "object:vision/Role/viewer": "-n vision patch role viewer --type json "

@@ -47,7 +47,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: NAME, namespace: TEAM}
 spec:
-  nodeName: NODE
+  nodeSelector: {kubernetes.io/hostname: NODE}
   containers: [CONTAINER]
   volumes: [{name: settings, configMap: {name: answering}}]
 """

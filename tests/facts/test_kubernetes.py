@@ -36,7 +36,9 @@ def test_an_api_that_keeps_the_probe_waiting_is_asked_once(asked, tmp_path):
         reasons = {name: value["unknown"] for name, value in found.items()}
 
         assert SLOW in reasons.pop("nodes")
-        assert {*reasons} == {"version", "objects", "addons", "components", "workloads", "queue", "groups", "metrics"}
+        assert {*reasons} == {
+            *("version", "objects", "addons", "components", "workloads", "queue", "groups", "metrics", "admission"),
+        }
         assert all("was not asked again" in reason for reason in reasons.values())
     assert len(asked) == 2
 
@@ -48,7 +50,7 @@ def test_a_question_that_fails_at_once_keeps_no_other_one_back(asked, tmp_path, 
 
     assert found is not None
     assert all(SLOW in value["unknown"] for value in found.values())
-    assert len(asked) == 5
+    assert len(asked) == 6
 
 
 def test_a_node_lists_what_it_lacks():

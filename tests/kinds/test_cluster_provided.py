@@ -69,7 +69,7 @@ def edited(raw: Raw) -> Raw:
     nodes["gpu-22"] = {**nodes["gpu-22"], "schedulable": False, "labels": {"rack": "z9"}}
     nodes["cp-1.shared.example"]["taints"].remove("node-role.kubernetes.io/control-plane:NoSchedule")
     objects["vision/Role/viewer"]["rules"].append({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]})
-    objects["vision/ResourceQuota/team"]["spec"]["hard"]["count/jobs.batch"] = "5"
+    objects["vision/ResourceQuota/team"]["spec"]["hard"]["count/secrets"] = "5"
     objects["vision/RoleBinding/friend"] = objects["vision/RoleBinding/viewer"]
     del objects["vision/NetworkPolicy/dns"]
     return raw

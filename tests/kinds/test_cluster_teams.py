@@ -45,6 +45,7 @@ def test_pods_of_a_team_have_no_rights_on_their_host():
             "pod-security.kubernetes.io/enforce": "restricted",
             "pod-security.kubernetes.io/audit": "restricted",
             "pod-security.kubernetes.io/warn": "restricted",
+            "rackwright.local/team": namespace["metadata"]["name"],
         }
 
 
@@ -55,13 +56,18 @@ def test_a_team_has_a_quota_and_defaults_with_which_its_pods_fit_into_it():
     [quota] = found("ResourceQuota", "vision")
     [limits] = found("LimitRange", "vision")
 
-    assert quota["spec"]["hard"] == {
+    hard = quota["spec"]["hard"]
+    assert {name: limit for name, limit in hard.items() if not name.startswith("count/")} == {
         "requests.nvidia.com/gpu": "4",
+        "requests.amd.com/gpu": "4",
+        "requests.habana.ai/gaudi": "4",
         "pods": "100",
         "requests.cpu": "64",
         "limits.cpu": "64",
         "requests.memory": "512Gi",
         "limits.memory": "512Gi",
+        "services.nodeports": "0",
+        "services.loadbalancers": "0",
     }
     assert limits["spec"]["limits"][0].keys() == {"type", "default", "defaultRequest"}
 
@@ -154,7 +160,7 @@ def test_what_was_made_is_what_was_declared():
         ("vision/ResourceQuota/team", lambda item: item["spec"]["hard"].update(pods="1k"), ["spec.hard.pods"]),
         (
             "vision/ResourceQuota/team",
-            lambda item: item["spec"]["hard"].update({"count/jobs.batch": "5"}),
+            lambda item: item["spec"]["hard"].update({"count/secrets": "5"}),
             ["fields"],
         ),
         ("vision/LimitRange/team", lambda item: item["spec"]["limits"].append({"type": "Pod"}), ["spec.limits"]),

@@ -13,6 +13,7 @@ from pathlib import Path
 from ssl import create_default_context
 from typing import Any
 
+from rackwright.kinds.cluster.cluster import ADMISSION_PLUGINS
 from rackwright.toolchain.kubernetes import pins
 from tests.support.object_store import certificates, free_ports
 
@@ -116,6 +117,8 @@ def _kube_apiserver(directory: Path, port: int, etcd_port: int) -> list[str]:
         "service-account-key-file": str(directory / "host.crt"),
         "service-cluster-ip-range": "10.96.0.0/16",
         "authorization-mode": "RBAC",
+        "allow-privileged": "true",  # as kubeadm sets it: admission decides by namespace
+        "enable-admission-plugins": ",".join(ADMISSION_PLUGINS),
     }
     return [f"--{name}={value}" for name, value in options.items()]
 

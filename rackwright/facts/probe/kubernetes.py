@@ -20,9 +20,13 @@ ADDONS = ("kube-proxy", "coredns")
 """Objects by which kubeadm runs its addons, in kube-system."""
 CONTROL_PLANE = "tier=control-plane"
 """Label of the static pods that kubeadm makes on control planes."""
+ADMISSION_OPTION = "--enable-admission-plugins="
 TAKEN = "/var/lib/rackwright/kubernetes/taken"
 """File that each snapshot of etcd touches at its end."""
-OBJECTS = ("namespaces", "priorityclasses", "resourcequotas", "limitranges", "networkpolicies", "roles", "rolebindings")
+OBJECTS = (
+    *("namespaces", "priorityclasses", "resourcequotas", "limitranges", "networkpolicies", "roles", "rolebindings"),
+    *("validatingadmissionpolicies", "validatingadmissionpolicybindings"),
+)
 """Kinds of objects that give teams rights and limits. None of them has a secret."""
 WORKLOADS = (
     *("jobs", "deployments", "services", "poddisruptionbudgets", "horizontalpodautoscalers"),
@@ -59,6 +63,57 @@ MARK = "rackwright.local/fleet"
 """Annotation with which a node joins: the fleet that declares it."""
 CONTROLLERS = {"kube-controller-manager", "kube-apiserver", "kueue", "jobset", "lws"}
 """Programs that set fields of objects because that is their work."""
+ANY = object()
+"""Value of ADDED that stands for each value."""
+_POD = r"(Deployment\.spec\.template\.spec)"
+ADDED = (
+    (rf"{_POD}\.dnsPolicy", "ClusterFirst"),
+    (rf"{_POD}\.restartPolicy", "Always"),
+    (rf"{_POD}\.schedulerName", "default-scheduler"),
+    (rf"{_POD}\.terminationGracePeriodSeconds", 30),
+    (rf"{_POD}\.serviceAccount", ANY),  # the old name of serviceAccountName
+    (rf"{_POD}\.volumes\[\]\.(secret|configMap)\.defaultMode", 420),
+    (rf"{_POD}\.containers\[\]\.terminationMessagePath", "/dev/termination-log"),
+    (rf"{_POD}\.containers\[\]\.terminationMessagePolicy", "File"),
+    (rf"{_POD}\.containers\[\]\.ports\[\]\.protocol", "TCP"),
+    (rf"{_POD}\.containers\[\]\.env\[\]\.valueFrom\.fieldRef\.apiVersion", "v1"),
+    (rf"{_POD}\.containers\[\]\.\w+Probe\.(successThreshold|timeoutSeconds)", 1),
+    (rf"{_POD}\.containers\[\]\.\w+Probe\.failureThreshold", 3),
+    (rf"{_POD}\.containers\[\]\.\w+Probe\.periodSeconds", 10),
+    (rf"{_POD}\.containers\[\]\.\w+Probe\.httpGet\.scheme", "HTTP"),
+    (r"Deployment\.spec\.template\.metadata\.creationTimestamp", None),
+    (r"Deployment\.spec\.progressDeadlineSeconds", 600),
+    (r"Deployment\.spec\.revisionHistoryLimit", 10),
+    (
+        r"Deployment\.spec\.strategy",
+        {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}},
+    ),
+    (r"Deployment\.spec\.strategy\.type", "RollingUpdate"),
+    (r"Deployment\.spec\.strategy\.rollingUpdate\.max(Surge|Unavailable)", "25%"),
+    (r"Service\.spec\.clusterIPs?", ANY),
+    (r"Service\.spec\.ipFamilies", ANY),
+    (r"Service\.spec\.ipFamilyPolicy", "SingleStack"),
+    (r"Service\.spec\.internalTrafficPolicy", "Cluster"),
+    (r"Service\.spec\.sessionAffinity", "None"),
+    (r"Service\.spec\.type", "ClusterIP"),
+    (r"Service\.spec\.ports\[\]\.protocol", "TCP"),
+    (r"Service\.spec\.ports\[\]\.targetPort", ANY),
+    (r"Namespace\.spec", ANY),  # the finalizers of Kubernetes
+    (r"\w+WebhookConfiguration\.webhooks\[\]\.clientConfig\.caBundle", ANY),  # of the controller's own authority
+    (r"\w+WebhookConfiguration\.webhooks\[\]\.clientConfig\.service\.port", 443),
+    (r"\w+WebhookConfiguration\.webhooks\[\]\.matchPolicy", "Equivalent"),
+    (r"\w+WebhookConfiguration\.webhooks\[\]\.timeoutSeconds", 10),
+    (r"\w+WebhookConfiguration\.webhooks\[\]\.reinvocationPolicy", "Never"),
+    (r"\w+WebhookConfiguration\.webhooks\[\]\.rules\[\]\.scope", "*"),
+    (r"CustomResourceDefinition\.spec\.conversion\.webhook\.clientConfig\.caBundle", ANY),
+    (r"CustomResourceDefinition\.spec\.conversion\.webhook\.clientConfig\.service\.port", 443),
+    (r"CustomResourceDefinition\.spec\.conversion", {"strategy": "None"}),
+    (r"CustomResourceDefinition\.spec\.names\.(listKind|singular)", ANY),
+    (r"APIService\.spec\.caBundle", ANY),
+    (r"APIService\.spec\.service\.port", 443),
+    (r"\w*RoleBinding\.subjects\[\]\.apiGroup", ""),
+)
+"""Patterns of values that the API or a controller adds to objects of controllers, after the kind, with the value."""
 REQUEST_LIMIT = "--request-timeout=20s"
 """Option with the time limit of one request to the API."""
 WAIT_SECONDS = 15
@@ -120,12 +175,13 @@ def cluster(root: str) -> dict[str, Any] | None:
         "version": attempt(lambda: query("version")["serverVersion"]["gitVersion"]),
         "nodes": attempt(lambda: states(nodes)) if isinstance(nodes, list) else nodes,
         "objects": unknown or attempt(lambda: objects(KUEUE in groups)),
+        "admission": attempt(admission),
         "addons": attempt(addons),
         "components": attempt(components),
         "workloads": unknown or attempt(lambda: workloads(groups)),
-        "queue": unknown or (attempt(queue) if KUEUE in groups else None),
-        "groups": unknown or (attempt(lambda: controllers("groups")) if LEADER_WORKER_SET in groups else None),
-        "metrics": unknown or (attempt(lambda: controllers("metrics")) if METRICS in groups else None),
+        "queue": unknown or (attempt(lambda: queue(root)) if KUEUE in groups else None),
+        "groups": unknown or (attempt(lambda: controllers("groups", root)) if LEADER_WORKER_SET in groups else None),
+        "metrics": unknown or (attempt(lambda: controllers("metrics", root)) if METRICS in groups else None),
     }
 
 
@@ -162,6 +218,17 @@ def addons() -> dict[str, str]:
     return {name: images[name].rpartition(":")[2] for name in ADDONS if name in images}
 
 
+def admission() -> dict[str, list[str]]:
+    """Return the admission plugins that the options of each API server enable, by the node of the server."""
+    found = {}
+    selected = ("--namespace=kube-system", f"--selector={CONTROL_PLANE},component=kube-apiserver")
+    for pod in query("get", "pods", *selected)["items"]:
+        [container] = pod["spec"]["containers"]
+        values = [each.partition("=")[2] for each in container["command"] if each.startswith(ADMISSION_OPTION)]
+        found[pod["spec"]["nodeName"]] = sorted(values[-1].split(",")) if values else []
+    return found
+
+
 def components() -> dict[str, list[str]]:
     """Return the nodes on which each component of the control plane is ready, by kubeadm's name of the component."""
     found: dict[str, list[str]] = {}
@@ -177,26 +244,99 @@ def api_groups() -> list[str]:
     return sorted({each.partition("/")[0] for each in API.ask("api-versions").split()})
 
 
-def queue() -> dict[str, Any]:
+def queue(root: str) -> dict[str, Any]:
     """Return the objects of Kueue and JobSet, whether both are ready, and the jobs that Kueue knows."""
     known = query("get", f"workloads.{KUEUE}", "--all-namespaces")["items"]
-    return {**controllers("queue"), "jobs": {name: waiting(item) for item in known for name in owners(item)}}
+    return {**controllers("queue", root), "jobs": {name: waiting(item) for item in known for name in owners(item)}}
 
 
-def controllers(name: str) -> dict[str, Any]:
-    """Return the objects of the controllers *name*, and whether all of them are ready."""
+def controllers(name: str, root: str = "") -> dict[str, Any]:
+    """Return the objects of the controllers *name*, and whether all of them are ready.
+
+    A team can give objects of its own the label of controllers. They count only in namespaces that have it too, and in
+    that of the system.
+
+    Raises:
+        ReadError: the host has no manifests of the controllers, or the API does not answer.
+    """
+    manifests = read_manifests(f"{root}/usr/share/kubernetes-{name}/manifests.json")
     selected = ("--all-namespaces", f"--selector={PART_OF}={name}", "--show-managed-fields")
-    items = query("get", ",".join(CONTROLLER_OBJECTS), *selected)["items"]
+    found = query("get", ",".join(CONTROLLER_OBJECTS), *selected)["items"]
+    places = {None, "kube-system", *(item["metadata"]["name"] for item in found if item["kind"] == "Namespace")}
+    items = [item for item in found if item["metadata"].get("namespace") in places]
     return {
         "ready": all(item["status"].get("availableReplicas", 0) > 0 for item in items if item["kind"] == "Deployment"),
-        "objects": {name_of(item): controller_object(item) for item in items},
+        "objects": {name_of(item): controller_object(item, manifests.get(name_of(item))) for item in items},
     }
 
 
-def controller_object(item: dict[str, Any]) -> dict[str, Any]:
-    metadata = item["metadata"]
-    content = metadata.get("annotations", {}).get(CONTENT, "")
-    return {"content": content, "managers": managers(metadata.get("managedFields", []))}
+def read_manifests(path: str) -> dict[str, Any]:
+    """Return the objects in the file *path* by their names.
+
+    Raises:
+        ReadError: the file does not exist, or has another form.
+    """
+    try:
+        return {name_of(item): item for item in json.loads(read(path))["items"]}
+    except (ValueError, KeyError, TypeError):
+        raise ReadError(f"{path} has another form than the package writes") from None
+
+
+def controller_object(item: dict[str, Any], manifest: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the digest of an object as it is: the digest of its manifest, unless another value was set or added."""
+    content = "" if manifest is None else digest(as_declared(item, manifest))
+    return {"content": content, "managers": managers(item["metadata"].get("managedFields", []))}
+
+
+def digest(item: dict[str, Any]) -> str:
+    """Return the digest of an object; `rackwright toolchain` writes the same for its manifest."""
+    return hashlib.sha256(json.dumps(item, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def as_declared(item: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return an object of the API without its state, and without the values that the API adds to *manifest*."""
+    metadata = dict(manifest["metadata"])
+    for key in ("labels", "annotations"):
+        if key in metadata:
+            found = item["metadata"].get(key, {})
+            # another label of a namespace can give its pods rights
+            names = [*metadata[key], *(found if (item["kind"], key) == ("Namespace", "labels") else ())]
+            metadata[key] = {each: found[each] for each in names if each in found and each not in (CONTENT, NAME_LABEL)}
+    if not metadata.get("annotations", True):
+        del metadata["annotations"]  # there was none but the digest
+    parts = [{key: each[key] for key in each if key not in ("metadata", "status")} for each in (item, manifest)]
+    status = {"status": manifest["status"]} if "status" in manifest else {}
+    return {**without_added(parts[0], parts[1], item["kind"]), **status, "metadata": metadata}
+
+
+def without_added(found: Any, declared: Any, path: str) -> Any:
+    """Return *found* without what the API adds to *declared*; values that a person added stay, and so do changes."""
+    if isinstance(found, dict) and isinstance(declared, dict):
+        kept = {
+            key: without_added(found[key], value, f"{path}.{key}") for key, value in declared.items() if key in found
+        }
+        # the API leaves empty values out
+        empty = {
+            key: value for key, value in declared.items() if key not in found and value in (None, "", False, 0, [], {})
+        }
+        more = {key: value for key, value in found.items() if key not in declared}
+        return {**kept, **empty, **{key: value for key, value in more.items() if not is_added(f"{path}.{key}", value)}}
+    if isinstance(found, list) and isinstance(declared, list) and len(found) == len(declared):
+        return [without_added(one, other, f"{path}[]") for one, other in zip(found, declared)]
+    return declared if is_equal_quantity(found, declared) else found
+
+
+def is_added(path: str, value: Any) -> bool:
+    """Return whether the API or a controller itself adds *value* at *path*."""
+    for pattern, expected in ADDED:
+        if re.fullmatch(pattern, path):
+            return expected is ANY or bool(value == expected)
+    return value in ({}, [])
+
+
+def is_equal_quantity(found: Any, declared: Any) -> bool:
+    """Return whether two values are the same quantity, such as 1 and "1"."""
+    return not isinstance(found, (dict, list, bool)) and not isinstance(declared, bool) and str(found) == str(declared)
 
 
 def owners(item: dict[str, Any]) -> list[str]:

@@ -50,6 +50,13 @@ _NODES_REMEDY = (
 )
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 """The static pods of a control plane, as kubeadm names them."""
+ADMISSION = "admission:kube-apiserver"
+"""The admission plugins that all API servers of the cluster enable by their options."""
+ADMISSION_PLUGINS = ("DenyServiceExternalIPs", "NodeRestriction")
+_ADMISSION_REMEDY = (
+    "find out who changed the API server; then run `kubeadm init phase control-plane apiserver --config"
+    " /etc/rackwright/kubernetes/kubeadm.yaml` on each control plane, which starts it again"
+)
 _COMPONENT_REMEDY = (
     "look at `kubectl get pods --namespace kube-system --output wide`, and at `systemctl status kubelet` on the missing"
     " host; etcd stops when half of its members are lost"
@@ -146,6 +153,7 @@ class ClusterKind:
                 remedy_unknown=_remedy_unknown(spec),
             ),
             *(() if spec.provided else (Claim(PROXY, {"version": spec.version}),)),
+            *(() if spec.provided else (Claim(ADMISSION, {"plugins": ADMISSION_PLUGINS}, remedy=_ADMISSION_REMEDY),)),
             *(
                 Claim(f"component:{name}", {"ready_on": tuple(sorted(spec.control_planes))}, remedy=_COMPONENT_REMEDY)
                 for name in (COMPONENTS if spec.control_planes else ())
@@ -308,6 +316,9 @@ def _observe_property(declared: frozenset[str], facts: Facts, sort: str, key: st
         return controllers.observe(cluster, key, name)
     if sort == "addon":
         return cluster.addon_version(key) or Absent()
+    if sort == "admission":
+        found = cluster.admission_plugins
+        return Absent() if found is None else found
     if sort == "component":
         return cluster.ready_on(key) or Absent()
     if sort == "cluster":

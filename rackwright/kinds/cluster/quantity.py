@@ -5,6 +5,8 @@ from typing import Any
 Object = dict[str, Any]
 GPU = "nvidia.com/gpu"
 """Resource that a device plugin counts."""
+GPUS = (GPU, "amd.com/gpu", "habana.ai/gaudi")
+"""Resources of accelerators that role device_plugin offers."""
 
 
 def quantity(number: int) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 from rackwright.core.contract import Absent, Claim, Command, Difference, Put, Scalar, SpecPart, Step, Value
 from rackwright.core.declared import Declared
 from rackwright.facts.kubernetes import ClusterFacts
-from rackwright.kinds.cluster import queue
-from rackwright.kinds.cluster.quantity import GPU, Object, quantity
+from rackwright.kinds.cluster import admission, queue
+from rackwright.kinds.cluster.quantity import GPUS, Object, quantity
 from rackwright.schema.cluster import Team
 
 OPERATOR, VIEWER = "operator", "viewer"
@@ -20,18 +20,34 @@ FIELDS = "fields"
 _OBJECT = "object:"
 _FILE = "/run/rackwright-objects"
 _RUNS = {
-    "": ("pods", "pods/log", "services", "configmaps", "persistentvolumeclaims", "events"),
+    "": ("pods", "services", "configmaps", "persistentvolumeclaims"),
     "apps": ("deployments", "replicasets", "statefulsets"),
     "batch": ("jobs", "cronjobs"),
     "autoscaling": ("horizontalpodautoscalers",),
     "policy": ("poddisruptionbudgets",),
 }
 """Resources of trainings and servers, by API group. Secrets are not among them, though a pod can mount them."""
+_LOOKS = {"": ("pods/log", "events")}
+"""Resources that no member of a team needs to change, by API group."""
+_COUNTS = {
+    "configmaps": 100,
+    "services": 200,
+    "persistentvolumeclaims": 500,
+    "deployments.apps": 200,
+    "replicasets.apps": 2000,
+    "statefulsets.apps": 200,
+    "jobs.batch": 1000,
+    "cronjobs.batch": 100,
+    "horizontalpodautoscalers.autoscaling": 200,
+    "poddisruptionbudgets.policy": 200,
+}
+"""Numbers of objects that a team may have, so that no team fills etcd, whose default limit is 2 GB for the cluster."""
+_COUNTS_IN_QUEUE = {"jobsets.jobset.x-k8s.io": 1000}
 _READ = ("get", "list", "watch")
 _CHANGE = (*_READ, "create", "update", "patch", "delete")
 _RBAC = "rbac.authorization.k8s.io"
-_KEPT = ("Namespace", *queue.KINDS)
-"""Kinds of objects that are never deleted to make them again: they have the work of a team."""
+_KEPT = ("Namespace", *queue.KINDS, *admission.KINDS)
+"""Kinds of objects that are never deleted to make them again: they have the work of a team, or keep teams apart."""
 _SET = """\
 set -eu
 export KUBECONFIG=/etc/kubernetes/admin.conf
@@ -66,6 +82,7 @@ def objects(teams: Iterable[TeamPart]) -> dict[str, Object]:
     several = [*teams]
     found = [
         *(_priorities() if several else ()),
+        *(admission.objects([each.name for each in several], PRIORITIES["training"]) if several else ()),
         *(each for team in several for each in _of_team(team)),
         *queue.objects((each.name, each.declared, each.cohort) for each in several),
     ]
@@ -162,10 +179,13 @@ def _of_team(part: TeamPart) -> Iterator[Object]:
         "metadata": {
             "name": name,
             # Source: Kubernetes, "Pod Security Standards"
-            "labels": {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")},
+            "labels": {
+                **{f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")},
+                admission.TEAM_LABEL: name,
+            },
         },
     }
-    yield _in(name, "v1", "ResourceQuota", "team", spec={"hard": _quota(team)})
+    yield _in(name, "v1", "ResourceQuota", "team", spec={"hard": _quota(part)})
     # a pod that names no resources has these, since a quota refuses one without any
     requests, limits = {"cpu": "100m", "memory": "256Mi"}, {"cpu": "1", "memory": "1Gi"}
     defaults = {"type": "Container", "default": limits, "defaultRequest": requests}
@@ -175,17 +195,22 @@ def _of_team(part: TeamPart) -> Iterator[Object]:
         yield from _function(part, function, verbs, groups)
 
 
-def _quota(team: Team) -> dict[str, str]:
+def _quota(part: TeamPart) -> dict[str, str]:
     # Kubernetes takes a quota of an extended resource for requests alone, which are its limits too
-    more = team.borrows
+    team = part.declared
+    more, counts = team.borrows, {**_COUNTS, **(_COUNTS_IN_QUEUE if part.cohort else {})}
     memory, cpus = quantity(team.memory + (more.memory or 0)), quantity(team.cpus + more.cpus)
     return {
-        f"requests.{GPU}": quantity(team.gpus + more.gpus),
+        **{f"requests.{gpu}": quantity(team.gpus + more.gpus) for gpu in GPUS},
         "pods": quantity(team.pods),
         "requests.cpu": cpus,
         "limits.cpu": cpus,
         "requests.memory": memory,
         "limits.memory": memory,
+        # ports of all nodes, which other teams would find taken
+        "services.nodeports": "0",
+        "services.loadbalancers": "0",
+        **{f"count/{resource}": quantity(number) for resource, number in counts.items()},
     }
 
 
@@ -211,7 +236,9 @@ def _policy(namespace: str, name: str, types: list[str], **rules: Any) -> Object
 def _function(part: TeamPart, function: str, verbs: tuple[str, ...], groups: tuple[str, ...]) -> Iterator[Object]:
     name = part.name
     rules = [
-        {"apiGroups": [group], "resources": list(resources), "verbs": list(verbs)} for group, resources in _RUNS.items()
+        {"apiGroups": [group], "resources": list(resources), "verbs": list(allowed)}
+        for several, allowed in ((_RUNS, verbs), (_LOOKS, _READ))
+        for group, resources in several.items()
     ]
     if part.cohort:
         rules += queue.rules(verbs, _READ)

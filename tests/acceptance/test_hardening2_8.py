@@ -1,0 +1,159 @@
+"""Line 8: an operator of a team reaches nothing of other teams or of the cluster, whatever an object says."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rackwright.kinds.cluster.team import TeamPart
+from rackwright.kinds.cluster.team import objects as team_objects
+from rackwright.schema.cluster import Team
+from rackwright.schema.units import Size
+from tests.support.acceptance import line
+from tests.support.api_requests import DRY, ApiRequests
+from tests.support.api_tier import ApiTier, api_tier, kubelet
+from tests.support.expect import eventually, need
+from tests.support.log import Log
+from tests.support.pod_workloads import SERVING, TRAINING, made
+from tests.support.team_attacks import OPERATOR, OTHER, QUOTA, TEAM, Attack, attacks, permitted, pod, service
+from tests.support.team_fields import fields_of_server, judged
+
+SECONDS = 120
+TEAMS = tuple(
+    TeamPart(name=name, declared=Team(cpus=64, memory=Size("64GiB"), gpus=4, operators=(f"{name}-operators",)))
+    for name in (TEAM, OTHER)
+)
+_V1, _APPS, _RBAC = "/api/v1", "/apis/apps/v1", "/apis/rbac.authorization.k8s.io/v1"
+_NETWORK, _ADMISSION = "/apis/networking.k8s.io/v1", "/apis/admissionregistration.k8s.io/v1"
+_OWN = f"namespaces/{TEAM}"
+NOT_GRANTED: tuple[tuple[str, str], ...] = (
+    *(("GET", f"{_V1}/{path}") for path in (f"{_OWN}/secrets", "secrets", "nodes", "pods", "namespaces/speech/pods")),
+    *(
+        ("POST", f"{_V1}/{_OWN}/{name}")
+        for name in ("secrets", "events", "endpoints", "serviceaccounts", "podtemplates")
+    ),
+    *(("POST", f"{_V1}/{_OWN}/{name}") for name in ("resourcequotas", "limitranges", "replicationcontrollers")),
+    *(("POST", f"{_V1}/{_OWN}/pods/x/{name}") for name in ("exec", "attach", "portforward", "binding", "eviction")),
+    *(("PUT", f"{_V1}/{_OWN}/pods/x/{name}") for name in ("status", "ephemeralcontainers", "resize")),
+    ("GET", f"{_V1}/{_OWN}/services/x/proxy"),
+    ("GET", f"{_V1}/nodes/cp-01/proxy/pods"),
+    ("POST", f"{_V1}/{_OWN}/serviceaccounts/default/token"),
+    *(("POST", f"{_V1}/{name}") for name in ("nodes", "namespaces", "persistentvolumes")),
+    ("PATCH", f"{_V1}/{_OWN}"),
+    ("POST", f"{_V1}/namespaces/{OTHER}/pods"),
+    ("POST", f"{_V1}/namespaces/kube-system/pods"),
+    *(("POST", f"{_APPS}/{_OWN}/{name}") for name in ("daemonsets", "controllerrevisions")),
+    *(("POST", f"{_NETWORK}/{_OWN}/{name}") for name in ("networkpolicies", "ingresses")),
+    *(("POST", f"{_RBAC}/{_OWN}/{name}") for name in ("roles", "rolebindings")),
+    *(("POST", f"{_RBAC}/{name}") for name in ("clusterroles", "clusterrolebindings")),
+    *(("DELETE", f"{_ADMISSION}/validatingadmissionpolicies/rackwright-teams-{name}") for name in ("pods", "services")),
+    ("DELETE", f"{_ADMISSION}/validatingadmissionpolicybindings/rackwright-teams-pods"),
+    ("POST", f"{_ADMISSION}/mutatingwebhookconfigurations"),
+    ("POST", "/apis/scheduling.k8s.io/v1/priorityclasses"),
+    ("POST", f"/apis/discovery.k8s.io/v1/{_OWN}/endpointslices"),
+    ("POST", f"/apis/coordination.k8s.io/v1/{_OWN}/leases"),
+    ("POST", f"/apis/resource.k8s.io/v1/{_OWN}/resourceclaims"),
+    ("POST", f"/apis/resource.k8s.io/v1/{_OWN}/resourceclaimtemplates"),
+    ("POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests"),
+    ("DELETE", f"{_V1}/{_OWN}/resourcequotas/team"),
+    ("DELETE", f"{_V1}/{_OWN}/limitranges/team"),
+)
+"""Requests that the roles of a team give no right for."""
+
+
+@contextmanager
+def teams(log: Log) -> Iterator[tuple[ApiTier, ApiRequests]]:
+    """Yield an API without nodes whose policies for two teams work."""
+    with api_tier(log, log.empty_directory()) as tier:
+        requests = ApiRequests(tier.kubeconfig)
+        tier.set(*team_objects(TEAMS).values())
+        refused = {"kind": "Pod", **pod(lambda spec: spec.update(nodeName="cp-01"))}
+        eventually(lambda: "Policy" in requests.create(refused, OPERATOR), "the policies are enforced", SECONDS)
+        eventually(lambda: not requests.create(pod(), OPERATOR), "the quota is counted", SECONDS)
+        yield tier, requests
+
+
+@line("hardening2", 8, part="fields")
+def test_an_operator_of_a_team_can_misuse_no_field_of_an_object(log: Log) -> str:
+    """Each hostile object is refused by name; what a team needs is not, and neither is what rackwright makes."""
+    with teams(log) as (tier, requests):
+        log("hostile objects")
+        tried = [*attacks()]
+        let_in = [
+            f"{each.name}: {found or 'made'}" for each in tried if not _is_refused(each, found := _try(requests, each))
+        ]
+        need(not let_in, f"{len(let_in)} of {len(tried)} hostile objects: {let_in[:20]}")
+        log("requests without a right")
+        open_doors = [
+            f"{verb} {path}" for verb, path in NOT_GRANTED if requests.ask(verb, path + DRY, {}, OPERATOR)[0] != 403
+        ]
+        need(not open_doors, f"allowed: {open_doors}")
+        log("what a team needs")
+        needed = [*permitted()]
+        refused = [found for item in needed if (found := requests.create(item, OPERATOR))]
+        need(not refused, f"{len(refused)} of {len(needed)} harmless objects are refused: {refused[:10]}")
+        changes = _changes(tier, requests)
+        own = _rackwright_s_own(tier)
+        log("the list of fields")
+        known, found_fields = judged(), fields_of_server(requests)
+        need(known.keys() == found_fields, f"fields without a verdict: {sorted(found_fields ^ known.keys())[:20]}")
+    several = len({each.field for each in tried})
+    return (
+        f"{len(tried)} hostile objects over {several} fields, {len(NOT_GRANTED)} requests without a right and {changes}"
+        f" changes of objects that exist were refused; {len(needed)} harmless objects and {own} pods of rackwright were"
+        f" not; {len(found_fields)} fields of the API's types have a verdict"
+    )
+
+
+def _try(requests: ApiRequests, attack: Attack) -> str:
+    """Return the refusal of a hostile object; a quota is not counted in a rehearsal."""
+    return requests.create(attack.item, attack.account, dry=attack.refused_by != QUOTA)
+
+
+def _is_refused(attack: Attack, found: str) -> bool:
+    return found.startswith(("403", "422")) and attack.refused_by in found
+
+
+def _changes(tier: ApiTier, requests: ApiRequests) -> int:
+    """Change objects that exist as an operator, and return the number of refused changes."""
+    for item in (service(), pod()):
+        need(not (found := requests.create(item, OPERATOR, dry=False)), f"a harmless object is refused: {found}")
+    base = f"{_V1}/{_OWN}"
+    changes: list[tuple[str, Any]] = [
+        (f"{base}/services/x", {"spec": {"externalIPs": ["10.41.0.11"]}}),
+        (f"{base}/services/x", {"spec": {"type": "NodePort"}}),
+        (f"{base}/services/x", {"spec": {"type": "LoadBalancer"}}),
+        (f"{base}/pods/x", {"spec": {"tolerations": [{"operator": "Exists"}]}}),
+        (f"{base}/pods/x", {"spec": {"priorityClassName": "system-node-critical"}}),
+        (base, {"metadata": {"labels": {"rackwright.local/team": None}}}),
+        (f"{_ADMISSION}/validatingadmissionpolicies/rackwright-teams-pods", {"spec": {"failurePolicy": "Ignore"}}),
+    ]
+    for path, change in changes:
+        status, answer = requests.ask("PATCH", path + DRY, change, OPERATOR)
+        need(status in (403, 422), f"{path} {change}: {status} {answer}")
+    # what needs no right of its own stays possible, also for a pod that the policies would refuse today
+    status, answer = requests.ask("PATCH", f"{base}/pods/x", {"metadata": {"labels": {"a": "b"}}}, OPERATOR)
+    need(status == 200, f"a label of a pod: {answer}")
+    # no Service of the whole cluster has addresses of its own, whoever makes it
+    status, answer = requests.ask("POST", f"{_V1}/namespaces/default/services{DRY}", {
+        **service(externalIPs=["10.41.0.11"]), "metadata": {"name": "x", "namespace": "default"},
+    })  # fmt: skip
+    need(
+        status == 403 and "externalIPs" in str(answer), f"the API server lets an administrator take addresses: {answer}"
+    )
+    return len(changes) + 1
+
+
+def _rackwright_s_own(tier: ApiTier) -> int:
+    """Make a run and a server as a control plane does, and return the number of pods that their controllers make."""
+    training = TRAINING.model_copy(update={"name": "trained"})
+    tier.set(*made(training).values())
+    with kubelet(tier, TEAM, f"models/{SERVING.server.version}" if SERVING.server else ""):
+        need(tier.roll_out(made(SERVING).values(), SECONDS) == 0, "the server does not get ready")
+
+    def pods() -> list[str]:
+        found = tier.read("pods", f"--namespace={TEAM}", "--selector=app.kubernetes.io/managed-by=rackwright")["items"]
+        return [each["metadata"]["name"] for each in found]
+
+    wanted = training.count + SERVING.count
+    eventually(lambda: len(pods()) == wanted, f"{wanted} pods of a run and of a server are made", SECONDS)
+    return wanted

@@ -1,0 +1,119 @@
+"""The admission policies of teams: each field of the API has a verdict, and each bad one a hostile object."""
+
+import json
+
+import pytest
+import yaml
+
+from rackwright.kinds.cluster import admission
+from rackwright.kinds.cluster.cluster import ADMISSION_PLUGINS
+from rackwright.kinds.cluster.team import PRIORITIES, TeamPart, objects
+from rackwright.kinds.pods import image
+from rackwright.schema.cluster import Team
+from rackwright.schema.units import Size
+from rackwright.toolchain.kubernetes import pins
+from tests.support.log import ROOT
+from tests.support.pod_workloads import GROUPED, SERVING, TRAINING, made
+from tests.support.team_attacks import attacks, permitted
+from tests.support.team_fields import LIST, VERDICTS, judged, recorded
+
+SMALL = Team(cpus=8, memory=Size("64GiB"))
+POLICIES = [*admission.objects(["vision", "speech"], PRIORITIES["training"])]
+SUMMARIES = ("has parts", "see ", "the template", "the volume is refused", "keeps pods of other teams away")
+"""Beginnings of the reasons of fields whose parts, or whose whole volume, have a verdict of their own."""
+
+
+def test_each_field_of_the_pinned_version_has_one_verdict():
+    """A new version has new fields: each needs a verdict before it is used."""
+    assert yaml.safe_load(LIST.read_text())["version"] == recorded()["version"] == pins.KUBERNETES
+    assert judged().keys() == set(recorded()["fields"])
+    assert all(each["verdict"] in VERDICTS and each["reason"] for each in judged().values())
+
+
+def test_each_field_is_judged_once():
+    several = [
+        f"{sort}.{field}"
+        for sort, entries in yaml.safe_load(LIST.read_text())["types"].items()
+        for each in entries
+        for field in each["fields"]
+    ]
+    assert len(several) == len(set(several))
+
+
+def test_each_refused_field_has_a_hostile_object():
+    """The acceptance line tries them at a real API server."""
+    tried = {each.field for each in attacks()}
+    refused = {
+        field
+        for field, each in judged().items()
+        if each["verdict"] in ("policy", "pod-security") and not each["reason"].startswith(SUMMARIES)
+    }
+    assert refused <= tried
+    assert tried <= {field for field, each in judged().items() if each["verdict"] != "harmless"}
+
+
+def test_the_policies_reach_the_namespaces_of_all_teams():
+    """Operators cannot change the labels of their namespace. A team that is not declared any more keeps the label."""
+    items = objects([TeamPart(name=name, declared=SMALL) for name in ("vision", "speech")])
+    for name in ("vision", "speech"):
+        assert items[f"Namespace/{name}"]["metadata"]["labels"][admission.TEAM_LABEL] == name
+    bindings = [each for each in POLICIES if each["kind"] == admission.KINDS[1]]
+    assert {each["spec"]["policyName"] for each in bindings} == {
+        each["metadata"]["name"] for each in POLICIES if each["kind"] == admission.KINDS[0]
+    }
+    for each in bindings:
+        selector = each["spec"]["matchResources"]["namespaceSelector"]
+        assert selector == {"matchExpressions": [{"key": admission.TEAM_LABEL, "operator": "Exists"}]}
+        assert each["spec"]["validationActions"] == ["Deny"]
+
+
+@pytest.mark.parametrize("policy", [each for each in POLICIES if each["kind"] == admission.KINDS[0]], ids=str)
+def test_no_policy_exempts_a_name_or_a_label(policy):
+    """An operator chooses both: only the groups of the account that asks count."""
+    assert policy["spec"]["failurePolicy"] == "Fail"
+    text = json.dumps(policy)
+    assert "object.metadata" not in text and "labels" not in text and "annotations" not in text
+    assert policy["spec"]["matchConstraints"]["objectSelector"] == {}
+    assert "userInfo.username" not in text
+
+
+def test_claims_of_rackwright_are_known_by_their_names():
+    """Their volumes name these claims, so that no claim of another name gets a path of the host."""
+    for workload in (TRAINING, SERVING, GROUPED):
+        items = made(workload).values()
+        claims = [each["metadata"]["name"] for each in items if each["kind"] == "PersistentVolumeClaim"]
+        assert claims and all(admission.is_our_claim(name) for name in claims)
+        for volume in (each["spec"] for each in items if each["kind"] == "PersistentVolume"):
+            assert admission.is_our_claim(volume["claimRef"]["name"])
+            assert volume["claimRef"]["namespace"] == workload.team
+    assert not any(
+        admission.is_our_claim(name) for name in ("data", "run-data", "my-run-x-system-0123456z", "datasets")
+    )
+    assert admission.ACCOUNT == image.ACCOUNT
+
+
+def test_what_is_permitted_is_tried_too():
+    assert len([*permitted()]) >= 50 and len([*attacks()]) >= 200
+
+
+def test_the_api_server_starts_with_the_plugins_that_are_claimed():
+    text = (ROOT / "roles/kubernetes_control_plane/templates/etc/rackwright/kubernetes/kubeadm.yaml.j2").read_text()
+    [line] = [each for each in text.splitlines() if "enable-admission-plugins" in each]
+    found = yaml.safe_load(line.strip().removeprefix("- "))
+    assert sorted(found["value"].split(",")) == sorted(ADMISSION_PLUGINS)
+
+
+def test_a_team_takes_no_port_of_the_nodes_and_does_not_fill_the_store_of_the_cluster():
+    """Each resource that an operator may make has a number."""
+    for cohort in (None, "main"):
+        items = objects([TeamPart(name="vision", declared=SMALL, cohort=cohort)])
+        hard = items["vision/ResourceQuota/team"]["spec"]["hard"]
+        assert (hard["services.nodeports"], hard["services.loadbalancers"]) == ("0", "0")
+        made_by_operators = {
+            f"{resource}.{group}" if group else resource
+            for rule in items["vision/Role/operator"]["rules"]
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+            if "create" in rule["verbs"]
+        }
+        assert made_by_operators == {"pods", *(key.removeprefix("count/") for key in hard if key.startswith("count/"))}

@@ -1,0 +1,318 @@
+"""What an operator of a team may try with each field of an object, and which part of the cluster refuses it."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rackwright.kinds.cluster.quantity import Object
+
+TEAM, OTHER = "vision", "speech"
+OPERATOR = ("--as=mallory", f"--as-group={TEAM}-operators", "--as-group=system:authenticated")
+CONTROLLER = (
+    "--as=system:serviceaccount:kube-system:replicaset-controller",
+    *("--as-group=system:serviceaccounts", "--as-group=system:serviceaccounts:kube-system"),
+    "--as-group=system:authenticated",
+)
+"""The account of a controller, which makes the pods of each template that the API has let in."""
+OURS, OUTPUT = "run-digits-system-280e050c", "run-digits-out-1f52a4fd"
+"""Claims of a run of rackwright."""
+POLICY, SECURITY, QUOTA, PLUGIN = "ValidatingAdmissionPolicy", "violates PodSecurity", "exceeded quota", "externalIPs"
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """An object that the API has to refuse."""
+
+    field: str
+    """The field that it misuses, as `admission_fields.yaml` writes it."""
+    item: Object
+    refused_by: str
+    """A part of the refusal."""
+    account: tuple[str, ...] = OPERATOR
+
+    @property
+    def name(self) -> str:
+        return f"{self.item['kind']} {self.field}"
+
+
+def pod(change: Callable[[Object], Any] = lambda spec: None) -> Object:
+    """Return a pod that a team may have, after *change* of its specification."""
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "namespace": TEAM}, "spec": _spec(change)}
+
+
+def _spec(change: Callable[[Object], Any]) -> Object:
+    spec: Object = {
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 1000,
+            "runAsGroup": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": "x",
+                "image": "registry.example/x:1",
+                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                "resources": {"requests": {"cpu": "10m", "memory": "8Mi"}, "limits": {"cpu": "10m", "memory": "8Mi"}},
+            }
+        ],
+    }
+    change(spec)
+    return spec
+
+
+def service(**spec: Any) -> Object:
+    ports = [{"port": 6443, "protocol": "TCP"}]
+    metadata = {"name": "x", "namespace": TEAM}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": ports, **spec}}
+
+
+def templates(change: Callable[[Object], Any] = lambda spec: None) -> Iterator[Object]:
+    """Yield an object of each kind that makes pods, with the pods of *change*."""
+    labels = {"app": "x"}
+    template = {"metadata": {"labels": labels}, "spec": _spec(change)}
+    metadata = {"name": "x", "namespace": TEAM}
+    selector = {"matchLabels": labels}
+    job = copy.deepcopy(template)
+    job["spec"]["restartPolicy"] = "Never"
+    for kind in ("Deployment", "ReplicaSet", "StatefulSet"):
+        more = {"serviceName": "x"} if kind == "StatefulSet" else {}
+        spec = {"replicas": 1, "selector": selector, "template": copy.deepcopy(template), **more}
+        yield {"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec}
+    yield {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": job}}
+    spec = {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": job}}}
+    yield {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata, "spec": spec}
+
+
+def claim(
+    name: str = OURS, *, volume: bool = True, mount: bool = True, account: int = 70000
+) -> Callable[[Object], Any]:
+    """Return the change that mounts a claim of rackwright as its own pods do, or without `readOnly` at a place."""
+
+    def change(spec: Object) -> None:
+        source = {"claimName": name, **({"readOnly": True} if volume else {})}
+        spec["volumes"] = [{"name": "v", "persistentVolumeClaim": source}]
+        mounted = {"name": "v", "mountPath": "/usr", **({"readOnly": True} if mount else {})}
+        spec["containers"][0]["volumeMounts"] = [mounted]
+        spec["securityContext"].update(runAsUser=account, runAsGroup=account)
+
+    return change
+
+
+def _and(*changes: Callable[[Object], Any]) -> Callable[[Object], Any]:
+    def change(spec: Object) -> None:
+        for each in changes:
+            each(spec)
+
+    return change
+
+
+def _set(**fields: Any) -> Callable[[Object], Any]:
+    return lambda spec: spec.update(fields)
+
+
+def _secure(**fields: Any) -> Callable[[Object], Any]:
+    return lambda spec: spec["securityContext"].update(fields)
+
+
+def _container(**fields: Any) -> Callable[[Object], Any]:
+    return lambda spec: spec["containers"][0].update(fields)
+
+
+def _container_secure(**fields: Any) -> Callable[[Object], Any]:
+    return lambda spec: spec["containers"][0]["securityContext"].update(fields)
+
+
+def _init_writes(spec: Object) -> None:
+    container = copy.deepcopy(spec["containers"][0])
+    container["name"] = "first"
+    container["volumeMounts"] = [{"name": "v", "mountPath": "/usr"}]
+    spec["initContainers"] = [container]
+
+
+def _toleration(**fields: Any) -> Callable[[Object], Any]:
+    return _set(tolerations=[fields])
+
+
+def _affinity(sort: str, weighted: bool, **more: Any) -> Callable[[Object], Any]:
+    term = {"labelSelector": {}, "topologyKey": "kubernetes.io/os", **more}
+    key = "preferred" if weighted else "required"
+    terms = [{"weight": 1, "podAffinityTerm": term}] if weighted else [term]
+    return _set(affinity={sort: {f"{key}DuringSchedulingIgnoredDuringExecution": terms}})
+
+
+_HTTP = {"httpGet": {"host": "127.0.0.1", "port": 10248}}
+_TCP = {"tcpSocket": {"host": "127.0.0.1", "port": 22}}
+_SYSCTL = {"name": "kernel.msgmax", "value": "1"}
+_PLANE = "node-role.kubernetes.io/control-plane"
+_CLAIMS: list[tuple[str, Callable[[Object], Any]]] = [
+    ("core.v1.PodSecurityContext.fsGroup", _and(claim(), _secure(fsGroup=4242))),
+    ("core.v1.PodSecurityContext.fsGroup", _and(claim(OUTPUT, volume=False, mount=False), _secure(fsGroup=4242))),
+    ("core.v1.PodSecurityContext.supplementalGroups", _and(claim(), _secure(supplementalGroups=[50]))),
+    ("core.v1.PodSecurityContext.runAsUser", claim(account=1000)),
+    ("core.v1.PodSecurityContext.runAsGroup", _and(claim(), _secure(runAsGroup=50))),
+    ("core.v1.SecurityContext.runAsUser", _and(claim(), _container_secure(runAsUser=1000))),
+    ("core.v1.SecurityContext.runAsGroup", _and(claim(), _container_secure(runAsGroup=50))),
+    ("core.v1.PodSpec.hostUsers", _and(claim(), _set(hostUsers=False))),
+    ("core.v1.PersistentVolumeClaimVolumeSource.readOnly", claim(volume=False)),
+    ("core.v1.VolumeMount.readOnly", claim(mount=False)),
+    ("core.v1.PodSpec.initContainers", _and(claim(), _init_writes)),
+]
+"""Changes by which pods of controllers would write to paths of the host."""
+_ALL: list[tuple[str, Callable[[Object], Any]]] = [
+    ("core.v1.PersistentVolumeClaimVolumeSource.claimName", claim()),
+    ("core.v1.PersistentVolumeClaimVolumeSource.claimName", claim(OUTPUT, volume=False, mount=False)),
+    ("core.v1.PodSpec.nodeName", _set(nodeName="cp-01")),
+    ("core.v1.PodSpec.tolerations", _toleration(operator="Exists")),
+    ("core.v1.PodSpec.tolerations", _toleration(operator="Exists", effect="NoSchedule")),
+    ("core.v1.Toleration.key", _toleration(key=_PLANE, operator="Exists", effect="NoSchedule")),
+    ("core.v1.Toleration.key", _toleration(key=_PLANE, effect="NoSchedule")),
+    ("core.v1.Toleration.key", _toleration(key="node-role.kubernetes.io/master", operator="Exists")),
+    ("core.v1.Toleration.key", _toleration(key="node.kubernetes.io/unschedulable", operator="Exists")),
+    ("core.v1.Toleration.key", _toleration(key="node.kubernetes.io/disk-pressure", operator="Exists")),
+    ("core.v1.Toleration.operator", _toleration(key="reserved", operator="Exists")),
+    ("core.v1.Toleration.value", _toleration(key="reserved", value=OTHER)),
+    ("core.v1.PodSpec.priorityClassName", _set(priorityClassName="system-node-critical")),
+    ("core.v1.PodSpec.priorityClassName", _set(priorityClassName="system-cluster-critical")),
+    ("core.v1.PodSpec.priorityClassName", _set(priorityClassName="serving")),
+    *(
+        (f"core.v1.PodAffinityTerm.{key}", _affinity(sort, weighted, **{key: value}))
+        for sort in ("podAffinity", "podAntiAffinity")
+        for weighted in (False, True)
+        for key, value in (("namespaceSelector", {}), ("namespaces", [OTHER]), ("namespaces", [TEAM, "kube-system"]))
+    ),
+    ("core.v1.PodSpec.terminationGracePeriodSeconds", _set(terminationGracePeriodSeconds=10**9)),
+]
+"""Changes that the policies refuse in pods and in all templates."""
+_VOLUMES: dict[str, Any] = {
+    "hostPath": {"path": "/"},
+    "nfs": {"server": "192.0.2.1", "path": "/"},
+    "iscsi": {"targetPortal": "192.0.2.1", "iqn": "iqn.2001-04.com.example:x", "lun": 0},
+    "rbd": {"monitors": ["192.0.2.1"], "image": "x"},
+    "cephfs": {"monitors": ["192.0.2.1"]},
+    "fc": {"wwids": ["1"]},
+    "flexVolume": {"driver": "x/y"},
+    "gitRepo": {"repository": "https://example.com/x"},
+    "glusterfs": {"endpoints": "x", "path": "x"},
+    "awsElasticBlockStore": {"volumeID": "x"},
+    "azureDisk": {"diskName": "x", "diskURI": "https://x/y.vhd"},
+    "azureFile": {"secretName": "x", "shareName": "x"},
+    "cinder": {"volumeID": "x"},
+    "flocker": {"datasetName": "x"},
+    "gcePersistentDisk": {"pdName": "x"},
+    "photonPersistentDisk": {"pdID": "x"},
+    "portworxVolume": {"volumeID": "x"},
+    "quobyte": {"registry": "x:1", "volume": "x"},
+    "scaleIO": {"gateway": "https://x", "system": "x", "volumeName": "x", "secretRef": {"name": "x"}},
+    "storageos": {"volumeName": "x"},
+    "vsphereVolume": {"volumePath": "x"},
+}
+_STANDARD: list[tuple[str, Callable[[Object], Any]]] = [
+    ("core.v1.PodSpec.hostNetwork", _set(hostNetwork=True)),
+    ("core.v1.PodSpec.hostPID", _set(hostPID=True)),
+    ("core.v1.PodSpec.hostIPC", _set(hostIPC=True)),
+    ("core.v1.ContainerPort.hostPort", _container(ports=[{"containerPort": 80, "hostPort": 80}])),
+    ("core.v1.ContainerPort.hostIP", _container(ports=[{"containerPort": 80, "hostPort": 80, "hostIP": "10.0.0.1"}])),
+    ("core.v1.SecurityContext.privileged", _container_secure(privileged=True, allowPrivilegeEscalation=True)),
+    ("core.v1.SecurityContext.allowPrivilegeEscalation", _container_secure(allowPrivilegeEscalation=True)),
+    ("core.v1.Capabilities.add", _container_secure(capabilities={"add": ["SYS_ADMIN"], "drop": ["ALL"]})),
+    ("core.v1.Capabilities.drop", _container_secure(capabilities={})),
+    ("core.v1.SecurityContext.capabilities", _container_secure(capabilities={"add": ["NET_RAW"], "drop": ["ALL"]})),
+    ("core.v1.SecurityContext.procMount", _and(_container_secure(procMount="Unmasked"), _set(hostUsers=False))),
+    ("core.v1.SecurityContext.runAsNonRoot", _container_secure(runAsNonRoot=False)),
+    ("core.v1.PodSecurityContext.runAsNonRoot", _secure(runAsNonRoot=False)),
+    ("core.v1.PodSecurityContext.runAsUser", _secure(runAsUser=0)),
+    ("core.v1.SecurityContext.runAsUser", _container_secure(runAsUser=0)),
+    ("core.v1.PodSecurityContext.seccompProfile", _secure(seccompProfile={"type": "Unconfined"})),
+    ("core.v1.SecurityContext.seccompProfile", _container_secure(seccompProfile={"type": "Unconfined"})),
+    ("core.v1.PodSecurityContext.appArmorProfile", _secure(appArmorProfile={"type": "Unconfined"})),
+    ("core.v1.SecurityContext.appArmorProfile", _container_secure(appArmorProfile={"type": "Unconfined"})),
+    ("core.v1.PodSecurityContext.seLinuxOptions", _secure(seLinuxOptions={"type": "spc_t"})),
+    ("core.v1.SecurityContext.seLinuxOptions", _container_secure(seLinuxOptions={"user": "root"})),
+    ("core.v1.PodSecurityContext.sysctls", _secure(sysctls=[_SYSCTL])),
+    ("core.v1.PodSecurityContext.windowsOptions", _secure(windowsOptions={"hostProcess": True})),
+    ("core.v1.SecurityContext.windowsOptions", _container_secure(windowsOptions={"hostProcess": True})),
+    ("core.v1.WindowsSecurityContextOptions.hostProcess", _secure(windowsOptions={"hostProcess": True})),
+    ("core.v1.AppArmorProfile.type", _secure(appArmorProfile={"type": "Unconfined"})),
+    ("core.v1.SeccompProfile.type", _container_secure(seccompProfile={"type": "Unconfined"})),
+    ("core.v1.SELinuxOptions.type", _container_secure(seLinuxOptions={"type": "spc_t"})),
+    ("core.v1.SELinuxOptions.user", _secure(seLinuxOptions={"user": "root"})),
+    ("core.v1.SELinuxOptions.role", _secure(seLinuxOptions={"role": "sysadm_r"})),
+    ("core.v1.Sysctl.name", _secure(sysctls=[{"name": "kernel.shm_rmid_forced", "value": "1"}, _SYSCTL])),
+    ("core.v1.Sysctl.value", _secure(sysctls=[{"name": "net.core.somaxconn", "value": "9"}])),
+    ("core.v1.HTTPGetAction.host", _container(livenessProbe=_HTTP)),
+    ("core.v1.HTTPGetAction.host", _container(lifecycle={"postStart": _HTTP})),
+    ("core.v1.TCPSocketAction.host", _container(readinessProbe=_TCP)),
+    *((f"core.v1.Volume.{key}", _set(volumes=[{"name": "v", key: value}])) for key, value in _VOLUMES.items()),
+]
+"""Changes that the Pod Security Standard `restricted` refuses."""
+
+
+def attacks() -> Iterator[Attack]:
+    """Yield an object for each field that can be misused, and for each kind of object that has it."""
+    for field, change in _CLAIMS:
+        yield Attack(field, pod(change), POLICY, CONTROLLER)
+    for field, change in (*_CLAIMS, *_ALL):
+        # the API itself refuses some of these values at other places
+        yield Attack(field, pod(change), "rbidden")
+        for item in templates(change):
+            yield Attack(field, item, POLICY)
+    for field, change in _STANDARD:
+        yield Attack(field, pod(change), SECURITY)
+    for field, spec in {
+        "core.v1.ServiceSpec.externalIPs": {"externalIPs": ["10.41.0.11"]},
+        "core.v1.ServiceSpec.type": {"type": "NodePort"},
+        "core.v1.ServicePort.nodePort": {
+            "type": "NodePort",
+            "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}],
+        },
+        "core.v1.ServiceSpec.loadBalancerIP": {"type": "LoadBalancer", "loadBalancerIP": "10.41.0.11"},
+        "core.v1.ServiceSpec.loadBalancerClass": {"type": "LoadBalancer", "loadBalancerClass": "x/y"},
+        "core.v1.ServiceSpec.loadBalancerSourceRanges": {
+            "type": "LoadBalancer",
+            "loadBalancerSourceRanges": ["192.0.2.0/24"],
+        },
+        "core.v1.ServiceSpec.externalTrafficPolicy": {"type": "NodePort", "externalTrafficPolicy": "Local"},
+        "core.v1.ServiceSpec.healthCheckNodePort": {
+            "type": "LoadBalancer",
+            "externalTrafficPolicy": "Local",
+            "healthCheckNodePort": 30081,
+        },
+        "core.v1.ServiceSpec.allocateLoadBalancerNodePorts": {
+            "type": "LoadBalancer",
+            "allocateLoadBalancerNodePorts": False,
+        },
+    }.items():
+        yield Attack(field, service(**spec), "rbidden")
+    for gpu in ("nvidia.com/gpu", "amd.com/gpu", "habana.ai/gaudi"):
+        limits = {"cpu": "10m", "memory": "8Mi", gpu: "5"}
+        item = pod(_container(resources={"requests": limits, "limits": limits}))
+        yield Attack("core.v1.ResourceRequirements.limits", item, QUOTA)
+
+
+def permitted() -> Iterator[Object]:
+    """Yield objects of an operator that must stay possible."""
+    yield pod()
+    for change in (
+        _set(priorityClassName="training"),
+        _toleration(key="reserved", value=TEAM),
+        _toleration(key="reserved", value="anything", effect="NoExecute"),
+        _toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),
+        _toleration(key="node.kubernetes.io/not-ready", operator="Exists", effect="NoExecute", tolerationSeconds=30),
+        _affinity("podAntiAffinity", False),
+        _affinity("podAntiAffinity", True, namespaces=[TEAM]),
+        _affinity("podAffinity", True),
+        _set(nodeSelector={"kubernetes.io/hostname": "node-01"}),
+        _secure(fsGroup=2000, supplementalGroups=[2000]),
+        _and(_set(volumes=[{"name": "v", "emptyDir": {}}]), _secure(fsGroup=2000)),
+        _set(volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "own"}}]),
+        _set(volumes=[{"name": "v", "configMap": {"name": "x"}}]),
+        _set(terminationGracePeriodSeconds=3600),
+        _set(hostAliases=[{"ip": "192.0.2.1", "hostnames": ["x"]}]),
+    ):
+        yield pod(change)
+        yield from templates(change)
+    yield service()
+    yield service(clusterIP="None")
+    yield service(type="ExternalName", externalName="example.com", ports=[])
