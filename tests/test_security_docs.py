@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "explanation" / "security.md").read_text()
 ROWS = [line for line in TEXT.splitlines() if line.startswith("| ") and not re.match(r"\| (---|party )", line)]
 TESTS = sorted(set(re.findall(r"`(tests/[\w/.]+\.py(?:::\w+)?)`", TEXT)))
-CHECKS = sorted(set(re.findall(r"`(hardening\.[\w\[\].-]+)`", TEXT)))
+CHECKS = sorted(set(re.findall(r"`(hardening2?\.[\w\[\].-]+)`", TEXT)))
 
 
 def functions(path: Path) -> set[str]:

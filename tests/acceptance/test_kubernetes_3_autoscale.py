@@ -8,7 +8,6 @@ from unittest.mock import patch
 
 from rackwright.core import diff as comparison
 from rackwright.facts.facts import Facts
-from rackwright.facts.kubernetes import ClusterFacts
 from rackwright.facts.probe import kubernetes as probe
 from rackwright.kinds.cluster import controllers
 from rackwright.kinds.cluster.team import TeamPart
@@ -47,7 +46,8 @@ def test_a_server_has_as_many_pods_as_its_load_needs(log: Log) -> str:
     need(manifests.digests(items) == controllers.digests(controllers.METRICS), "the claims have other digests")
     with api_tier(log, log.empty_directory()) as tier:
         tier.set(*items)
-        need(not (paths := _controller_differences(tier)), f"of Metrics Server differ {paths}")
+        tier.manifests = {probe.name_of(item): item for item in items}
+        need(not (paths := tier.changed_controllers(METRICS.name)), f"of Metrics Server differ {paths}")
         tier.set(*team_objects((TEAM,)).values())
         with metrics_api(tier, TEAM.name) as metrics, kubelet(tier, TEAM.name, f"models/{SERVER.version}"):
             log("rolling out")
@@ -67,14 +67,6 @@ def test_a_server_has_as_many_pods_as_its_load_needs(log: Log) -> str:
     return (
         "two pods became three under load at an API without nodes, and a rollout kept them; an edited limit was found"
     )
-
-
-def _controller_differences(tier: ApiTier) -> list[str]:
-    """Return the objects of Metrics Server that differ from their claims."""
-    with patch.object(probe.API, "ask", tier.ask):
-        cluster = ClusterFacts({METRICS.name: probe.controllers(METRICS.name)}, "kubernetes_cluster")
-    expected = controllers.digests(controllers.METRICS)
-    return [name for name in expected if controllers.observe(cluster, METRICS.name, name) != expected[name]]
 
 
 def _count(tier: ApiTier) -> int:

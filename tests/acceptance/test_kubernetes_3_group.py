@@ -104,9 +104,8 @@ def _edit(tier: ApiTier) -> list[str]:
     expected = {
         f"{groups}.spec.replicas",
         f"{groups}.{template}.containers[0].env.length",
-        f"{groups}.managers",
+        f"{groups}.undeclared",
         "object:vision/Service/racks.spec.selector.leaderworkerset.sigs.k8s.io/worker-index",
-        "object:vision/Service/racks.managers",
     }
     need({*found} - {"pods:vision/server/racks.outcome"} == expected, f"the edits differ at {found}")
     with _kubelet(tier, GROUPED):
@@ -153,16 +152,10 @@ def _remove(tier: ApiTier) -> None:
 def _differences(tier: ApiTier) -> list[str]:
     """Return the paths at which the API differs from the declaration, as audit prints them."""
     with patch.object(probe.API, "ask", tier.ask):
-        cluster = {"workloads": probe.workloads(probe.api_groups()), "groups": probe.controllers(GROUPS.name)}
+        cluster = {"workloads": probe.workloads(probe.api_groups())}
     facts = Facts({"identity": IDENTITY, "kubernetes_cluster": cluster})
     claims = PodsKind().claims(spec_of(GROUPED), REPOSITORY)
-    assert facts.cluster is not None
-    changed = {
-        name: controllers.observe(facts.cluster, GROUPS.name, name)
-        for name, digest in controllers.digests(controllers.GROUPS).items()
-        if controllers.observe(facts.cluster, GROUPS.name, name) != digest
-    }
-    need(not changed, f"objects of the controller differ: {changed}")
+    need(not (changed := tier.changed_controllers(GROUPS.name)), f"objects of the controller differ: {changed}")
     return [item.path for item in comparison.diff(claims, PodsKind().observe(claims, facts))]
 
 

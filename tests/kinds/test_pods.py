@@ -2,14 +2,16 @@
 
 import io
 import json
+import subprocess
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Absent, Command, Plan, Put, UnknownValue
+from rackwright.core.contract import Absent, Command, Difference, Plan, Put, UnknownValue
 from rackwright.facts.facts import Facts
 from rackwright.kinds.pods import PodFilesKind, PodFilesSpec, PodsKind, image, roll_out
 from rackwright.kinds.pods.pod_template import MANAGED_BY
@@ -28,7 +30,7 @@ def facts(workload: WorkloadPart, **status: dict[str, Any]) -> Facts:
     """Return the facts of a control plane whose API has all objects of *workload*, with *status* by kind."""
     found = {
         name: {
-            "spec": {**each["spec"], "added": "by Kubernetes"},
+            "spec": each["spec"],
             "labels": each["metadata"]["labels"],
             "generation": 1,
             "managers": ["rackwright"],
@@ -42,10 +44,14 @@ def facts(workload: WorkloadPart, **status: dict[str, Any]) -> Facts:
     return Facts({"identity": IDENTITY, "kubernetes_cluster": cluster})
 
 
-def differing(workload: WorkloadPart, found: Facts) -> list[str]:
+def differences_of(workload: WorkloadPart, found: Facts) -> tuple[Difference, ...]:
     spec = spec_of(workload)
     claims = PodsKind().claims(spec, REPOSITORY)
-    return [item.path for item in comparison.diff(claims, PodsKind().observe(claims, found))]
+    return tuple(comparison.diff(claims, PodsKind().observe(claims, found)))
+
+
+def differing(workload: WorkloadPart, found: Facts) -> list[str]:
+    return [item.path for item in differences_of(workload, found)]
 
 
 READY = {
@@ -121,8 +127,55 @@ def test_what_kubernetes_adds_is_no_difference_and_what_a_person_adds_is():
     assert {path.rpartition("digits.")[2] for path in differing(SERVING, found)} >= {
         "spec.replicas",
         "spec.template.spec.containers.length",
-        "managers",
+        "undeclared",
     }
+
+
+EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "a group of files": (
+        lambda item: item["spec"]["template"]["spec"]["securityContext"].update(fsGroup=4242),
+        "spec.template.spec.securityContext.fsGroup",
+    ),
+    "an account": (
+        lambda item: item["spec"]["template"]["spec"].update(serviceAccountName="other"),
+        "spec.template.spec.serviceAccountName",
+    ),
+    "a name in /etc/hosts": (
+        lambda item: item["spec"]["template"]["spec"].update(hostAliases=[{"ip": "192.0.2.1", "hostnames": ["x"]}]),
+        "spec.template.spec.hostAliases.length",
+    ),
+    "a limit": (
+        lambda item: item["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"].update({"x/y": "1"}),
+        "spec.template.spec.containers[0].resources.limits.x/y",
+    ),
+    "a variable": (
+        lambda item: item["spec"]["template"]["spec"]["containers"][0]["env"].append({"name": "LD_PRELOAD"}),
+        "spec.template.spec.containers[0].env[5].name",
+    ),
+    "another default": (
+        lambda item: item["spec"]["template"]["spec"].update(dnsPolicy="None"),
+        "spec.template.spec.dnsPolicy",
+    ),
+    "an annotation of the pods": (
+        lambda item: item["spec"]["template"]["metadata"].update(annotations={"x": "y"}),
+        "spec.template.metadata.annotations.x",
+    ),
+}
+
+
+@pytest.mark.parametrize("names", [["rackwright"], ["kube-controller-manager", "rackwright"], ["kubectl-edit"]])
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_value_that_was_added_is_found_whatever_name_the_editor_gave(edit, names):
+    """`kubectl edit --field-manager` takes any name, also that of rackwright or of a controller."""
+    change, path = EDITS[edit]
+    found = facts(SERVING, **READY)
+    deployment = found._raw["kubernetes_cluster"]["workloads"]["vision/Deployment/digits"]
+    deployment["spec"] = json.loads(json.dumps(deployment["spec"]))
+    deployment["managers"] = names
+    change(deployment)
+
+    paths = {item.path: item for item in differences_of(SERVING, found)}
+    assert path in paths["object:vision/Deployment/digits.undeclared"].actual
 
 
 @pytest.mark.parametrize(
@@ -473,3 +526,83 @@ def test_an_autoscaler_that_is_declared_no_more_ends(replicas):
 def test_a_rollout_keeps_the_number_of_pods_that_the_cluster_has_chosen(found, expected):
     before = None if found is None else {"spec": {"replicas": found}}
     assert roll_out.scaled_count([*made(SCALED).values()], before) == expected
+
+
+# --- labels in the namespace of another team
+
+
+def foreign(kind: str, namespace: str, **labels: str) -> Any:
+    """Return an object that the operator of another team has made, with the labels of a run or server of this fleet."""
+    marks = {**MANAGED_BY, "rackwright.local/server": "digits", "rackwright.local/fleet": "mine", **labels}
+    return {"spec": {}, "labels": marks, "generation": 1, "managers": [], "status": {}, "conditions": {}}
+
+
+@pytest.mark.parametrize("kind", ["Service", "Job", "Deployment", "PersistentVolumeClaim", "HorizontalPodAutoscaler"])
+def test_labels_of_another_team_hold_no_rollout_and_no_removal_up(kind):
+    """An operator chooses the labels of the objects of its team."""
+    found = facts(SERVING, **READY)
+    found._raw["kubernetes_cluster"]["workloads"][f"speech/{kind}/digits"] = foreign(kind, "speech")
+
+    assert differing(SERVING, found) == []
+    plan = PodsKind().plan(spec_of(SERVING), differences_of(SERVING, facts(SERVING)), found, REPOSITORY)
+    assert plan.steps and not plan.refusals
+    removal = PodsKind().removal(spec_of(SERVING), found, REPOSITORY, True)
+    assert removal.steps and not removal.refusals
+
+
+def test_another_fleet_in_the_same_team_is_still_refused():
+    found = facts(SERVING, **READY)
+    found._raw["kubernetes_cluster"]["workloads"]["vision/Service/digits"]["labels"]["rackwright.local/fleet"] = "other"
+    assert PodsKind().removal(spec_of(SERVING), found, REPOSITORY, True).refusals
+
+
+def test_a_volume_of_another_team_is_not_ours():
+    """Volumes are in no namespace: the namespace of their claim counts."""
+    workloads = {"PersistentVolume/x": foreign("PersistentVolume", "speech")}
+    workloads["PersistentVolume/x"]["spec"] = {"claimRef": {"namespace": "speech", "name": "x"}}
+    gone = Facts({"kubernetes_cluster": {"workloads": workloads}})
+    assert PodsKind().removal(spec_of(SERVING), gone, REPOSITORY, True) == Plan()
+
+
+def test_a_removal_deletes_the_volumes_of_claims_of_the_team_alone(tmp_path):
+    """Two teams may have a run of the same name, and a label of a volume says nothing about its team."""
+    log = tmp_path / "log"
+    program = tmp_path / "kubectl"
+    program.write_text(f'#!/bin/sh\necho "$*" >> {log}\ncase "$*" in *jsonpath*) echo "vision-run-digits-x ";; esac\n')
+    program.chmod(0o755)
+    [step] = PodsKind().removal(spec_of(TRAINING), facts(TRAINING), REPOSITORY, True).steps
+    assert isinstance(step, Command)
+    subprocess.run(step.argv, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True)
+
+    lines = log.read_text().splitlines()
+    [asked] = [each for each in lines if "jsonpath" in each]
+    assert "@.spec.claimRef.namespace=='vision'" in asked
+    assert lines[-1].startswith("delete persistentvolumes vision-run-digits-x --timeout")
+    assert all("--namespace" in each or "-n vision" in each for each in lines[:-1] if each.startswith("delete"))
+
+
+def test_a_job_with_another_template_is_made_again_whatever_its_annotation_says():
+    """The annotation has the digest of what was declared, and an operator can copy it."""
+    found = facts(TRAINING)
+    job = found._raw["kubernetes_cluster"]["workloads"]["vision/Job/digits-worker"]
+    job["spec"] = json.loads(json.dumps(job["spec"]))
+    job["spec"]["template"]["spec"]["hostAliases"] = [{"ip": "192.0.2.1", "hostnames": ["x"]}]
+    spec = spec_of(TRAINING)
+    put, _ = PodsKind().plan(spec, differences_of(TRAINING, found), found, REPOSITORY).steps
+    assert isinstance(put, Put) and json.loads(put.content)["again"] == ["Job/digits-worker"]
+
+
+def test_paths_of_the_host_are_read_only_at_each_place():
+    """Kubelet binds a volume once more, with the options of the volume and without those of its path."""
+    for workload in (TRAINING, SERVING):
+        items = made(workload)
+        volumes = [each["spec"] for each in items.values() if each["kind"] == "PersistentVolume"]
+        assert len(volumes) >= 3
+        for volume in volumes:
+            path = volume["local"]["path"]
+            is_output = path == workload.out
+            assert is_output or path.startswith("/run/rackwright/pods/")
+            assert ("ro" in volume.get("mountOptions", ())) != is_output
+        for pod in pods_of(workload):
+            for volume in pod["volumes"]:
+                assert volume["persistentVolumeClaim"].get("readOnly", False) == (volume["name"] != "out")

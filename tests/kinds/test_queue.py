@@ -36,8 +36,9 @@ JOB = "vision/JobSet/digits"
 def facts_of(items: list[dict[str, Any]], *entries: dict[str, Any]) -> dict[str, Any]:
     """Return the facts that the probe makes of objects of controllers and of *entries* of Kueue."""
     answers = {f"workloads.{probe.KUEUE}": list(entries)}
-    with patch.object(probe, "query", lambda verb, kinds, *more: {"items": answers.get(kinds, items)}):
-        found: dict[str, Any] = json.loads(json.dumps(probe.queue()))
+    answer = patch.object(probe, "query", lambda verb, kinds, *more: {"items": answers.get(kinds, items)})
+    with answer, queue_objects.manifests():
+        found: dict[str, Any] = json.loads(json.dumps(probe.queue("")))
     return found
 
 
@@ -82,7 +83,8 @@ def test_people_of_a_team_look_at_its_queue_and_only_operators_change_its_job_se
 def test_a_cluster_without_a_queue_has_nothing_of_it():
     found = objects((PART.model_copy(update={"cohort": None}),))
     assert not any(each["kind"] in queue.KINDS for each in found.values())
-    assert not any("kueue" in json.dumps(each) for each in found.values())
+    admission = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    assert not any("kueue" in json.dumps(each) for each in found.values() if each["kind"] not in admission)
 
 
 def test_controllers_as_they_were_set_are_no_difference():
@@ -96,7 +98,7 @@ def test_controllers_as_they_were_set_are_no_difference():
     ("changes", "path", "replaced"),
     [
         (
-            {"metadata": {"name": "kueue-webhook-service", "namespace": "kueue-system", "annotations": {}}},
+            {"spec": {"externalIPs": ["192.0.2.1"]}},
             SERVICE,
             True,
         ),
@@ -118,12 +120,25 @@ def test_each_object_of_the_controllers_can_differ(changes, path, replaced):
     assert isinstance(step, Command) and (SERVICE in step.argv) == replaced
 
 
-def test_a_change_by_hand_has_the_name_of_its_program():
+@pytest.mark.parametrize("name", ["rackwright", "kube-controller-manager", "kueue", "lws", "kubectl-edit"])
+def test_a_changed_object_differs_whatever_name_the_editor_gave(name):
+    """The annotation with the digest stays, and `kubectl edit --field-manager` takes any name."""
     items = queue_objects.controllers()
-    [service] = [each for each in items if each["metadata"]["name"] == "kueue-webhook-service"]
-    service["metadata"]["managedFields"].append({"manager": "kubectl-label"})
+    [role] = [each for each in items if each["metadata"]["name"] == "kueue-manager-role"]
+    role["rules"] = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
+    role["metadata"]["managedFields"] = [{"manager": name}]
     [found] = differences(cluster_facts(facts_of(items)))
-    assert str(found.actual).endswith("changed by kubectl-label")
+    assert found.path == f"{controllers.QUEUE.thing}.ClusterRole/kueue-manager-role"
+
+
+def test_another_team_cannot_make_the_controllers_differ_by_a_label():
+    """A deployment without pods, with the label of the queue, in the namespace of a team."""
+    items = queue_objects.controllers()
+    labels = {probe.PART_OF: controllers.QUEUE.name}
+    foreign = {"kind": "Deployment", "metadata": {"name": "x", "namespace": "speech", "labels": labels}, "status": {}}
+    facts = cluster_facts(facts_of([*items, foreign]))
+    assert differences(facts) == ()
+    assert "speech/Deployment/x" not in facts._raw["kubernetes_cluster"]["queue"]["objects"]
 
 
 def test_a_cluster_that_gets_a_queue_installs_it_before_the_queues_of_teams():
@@ -361,7 +376,7 @@ def test_other_controllers_are_claimed_and_set_in_the_same_way(several):
 
     assert plan_of(found)[0] == ()
     name = next(iter(objects))
-    objects[name] = {**objects[name], "managers": ["kubectl-edit", "rackwright"]}
+    objects[name] = {**objects[name], "content": "0123456789abcdef"}
     [difference], plan = plan_of(found)
     assert difference.path == f"{several.thing}.{name}"
     [step] = plan.steps
@@ -373,6 +388,9 @@ def test_other_controllers_are_claimed_and_set_in_the_same_way(several):
 def test_the_probe_reads_the_controllers_whose_groups_the_api_serves(tmp_path):
     (tmp_path / "etc/kubernetes").mkdir(parents=True)
     (tmp_path / "etc/kubernetes/admin.conf").touch()
+    package = tmp_path / "usr/share/kubernetes-groups"
+    package.mkdir(parents=True)
+    (package / "manifests.json").write_text('{"items": []}')
     with (
         patch.object(probe, "query", lambda *argv: {"items": [], "serverVersion": {"gitVersion": "v1"}}),
         patch.object(probe.API, "ask", lambda *argv: "apps/v1\nleaderworkerset.x-k8s.io/v1\n"),

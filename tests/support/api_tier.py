@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import yaml
 
+from rackwright.facts.probe import kubernetes as probe
 from rackwright.kinds.pods import roll_out
 from rackwright.toolchain.kubernetes import programs
 from tests.support.api_server import api_server
@@ -37,6 +38,8 @@ class ApiTier:
         """
         self.directory, self.built, self.kubeconfig = directory, built, kubeconfig
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.manifests: dict[str, Any] = {}
+        """The objects of controllers as they were set, by their names."""
 
     def start(self, name: str, *argv: object, variables: Mapping[str, str] | None = None) -> None:
         """Start a program in the background; its output goes to a file of its name."""
@@ -76,6 +79,16 @@ class ApiTier:
         """Apply *items* as a control plane does."""
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
         self.ask("apply", "--server-side", "--force-conflicts", "--field-manager=rackwright", "--filename=-", text=text)
+
+    def changed_controllers(self, name: str) -> list[str]:
+        """Return the objects of the controllers *name* that the probe finds otherwise than they were set."""
+        with (
+            patch.object(probe.API, "ask", self.ask),
+            patch.object(probe, "read_manifests", lambda path: self.manifests),
+        ):
+            found = probe.controllers(name)["objects"]
+        declared = {key: probe.digest(probe.as_declared(item, item)) for key, item in self.manifests.items()}
+        return [key for key, digest in declared.items() if found.get(key, {}).get("content") != digest]
 
     def roll_out(self, items: Iterable[Mapping[str, Any]], seconds: int) -> int:
         """Set the objects of a run or server as a control plane does, and return the status.
@@ -168,6 +181,7 @@ def run_controller(tier: ApiTier, name: str, program: Path, objects: list[dict[s
                 each["clientConfig"]["service"]["port"] = port
         local.append(item)
     tier.set(*local)
+    tier.manifests = {probe.name_of(item): item for item in local if item["kind"] != "Secret"}
     certificates = tier.directory / f"{name}-certificates"
     certificates.mkdir()
     config = {

@@ -21,8 +21,8 @@ def _hide(raw: Raw, key: str) -> None:
 
 def _differ(raw: Raw, key: str, name: str) -> None:
     item: Raw = raw["kubernetes_cluster"]["workloads"][key]
-    if name == "managers":
-        item["managers"].append("kubectl-edit")
+    if name == "undeclared":
+        item["spec"]["addedByHand"] = "x"
         return
     [(container, place)] = [(container, place) for path, container, place in _places(item) if path == name]
     if name.endswith(".length"):

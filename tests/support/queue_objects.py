@@ -1,6 +1,9 @@
 """Objects of Kueue and JobSet as their API writes them. Source: a cluster of Kubernetes 1.37.2 with Kueue 0.19.1."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 from rackwright.facts.probe import kubernetes as probe
 from rackwright.kinds.cluster.controllers import QUEUE, digests
@@ -34,6 +37,20 @@ def entry(name: str, **changes: Any) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def manifests() -> Iterator[None]:
+    """Give the probe the manifests of the objects of `controllers`, whose digests are those of the package."""
+    declared = {probe.name_of(item): probe.as_declared(item, item) for item in controllers()}
+    hashes, declared_hashes = probe.digest, {name: probe.digest(item) for name, item in declared.items()}
+
+    def digest(item: dict[str, Any]) -> str:
+        name, found = probe.name_of(item), hashes(item)
+        return digests(QUEUE)[name] if found == declared_hashes[name] else found
+
+    with patch.object(probe, "read_manifests", lambda path: declared), patch.object(probe, "digest", digest):
+        yield
+
+
 def controllers(**changes: Any) -> list[dict[str, Any]]:
     """Return the objects of Kueue and JobSet as the API writes them, with *changes* of that of SERVICE."""
     found = []
@@ -42,6 +59,7 @@ def controllers(**changes: Any) -> list[dict[str, Any]]:
         fields = [{"manager": manager} for manager in ("rackwright", "kueue")]
         metadata: dict[str, Any] = {
             "name": short,
+            "labels": {probe.PART_OF: QUEUE.name},
             "annotations": {probe.CONTENT: digest},
             "managedFields": [*fields, {"manager": "kubectl-edit", "subresource": "status"}],
             **({"namespace": namespace[0]} if namespace else {}),

@@ -11,7 +11,6 @@ from rackwright.facts.kubernetes import ClusterFacts
 
 SORT = "controllers"
 """Sort of the things whose properties are the objects of controllers."""
-MANAGER = "rackwright"
 _READY_SECONDS = 300
 _SET = """\
 set -eu
@@ -116,17 +115,17 @@ def claims(controllers: Controllers) -> Iterator[Claim]:
 
 
 def observe(cluster: ClusterFacts, key: str, name: str) -> Value:
-    """Return whether the controllers *key* are ready, or the digest of an object and who else has changed it."""
+    """Return whether the controllers *key* are ready, or the digest of an object as it is.
+
+    The names of the programs that set its fields are no part of it: the person who changes it chooses the name.
+    """
     found = cluster.controllers(key)
     if found is None:
         return Absent()
     if name == "ready":
         return found.ready
     item = found.object(name)
-    if item is None:
-        return Absent()
-    others = [each for each in item.managers if each != MANAGER]
-    return f"{item.content}, changed by {', '.join(others)}" if others else item.content
+    return Absent() if item is None else item.content
 
 
 def steps(differences: Sequence[Difference]) -> Iterator[Step]:

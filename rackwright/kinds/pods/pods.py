@@ -25,6 +25,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.kubernetes import ClusterFacts, WorkloadObject
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.cluster.quantity import Object
+from rackwright.kinds.pods import api_defaults
 from rackwright.kinds.pods.objects import CONFIG, FLEET, config_label, objects
 from rackwright.kinds.pods.report import JOBS, SERVERS, is_over, outcome
 from rackwright.kinds.pods.spec import PodsSpec, WorkloadPart
@@ -32,7 +33,10 @@ from rackwright.kinds.shared import observation, run_config
 from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
 from rackwright.kinds.shared.unknown_facts import unknown_fact
 
-MANAGER = "rackwright"
+UNDECLARED = "undeclared"
+"""Property of an object: the paths of values that neither the declaration nor Kubernetes has set."""
+_STATE = ("managers", "status", "labels", "generation", "conditions")
+"""Parts of an object that change by themselves, or are no part of what it says."""
 AUTOSCALER = "HorizontalPodAutoscaler"
 _OBJECT = "object:"
 _FILE = "/run/rackwright-pods.json"
@@ -49,7 +53,10 @@ kinds=${sets}horizontalpodautoscalers,jobs,deployments,poddisruptionbudgets,serv
 kubectl -n "$namespace" delete "$kinds" -l "$label" \\
   --cascade=foreground --timeout="${seconds}s"
 kubectl -n "$namespace" delete persistentvolumeclaims -l "$label" --timeout=120s
-kubectl delete persistentvolumes -l "$label" --timeout=120s
+# volumes are in no namespace: those of another team may have the same labels
+volumes=$(kubectl get persistentvolumes -l "$label" --output \
+  "jsonpath={range .items[?(@.spec.claimRef.namespace=='$namespace')]}{.metadata.name}{' '}{end}")
+[ -z "$volumes" ] || kubectl delete persistentvolumes $volumes --timeout=120s
 """
 
 
@@ -92,7 +99,8 @@ class PodsKind:
         if refusals := tuple(_refuse_another_config(spec, facts)):
             return Plan(refusals=refusals)
         several = objects(spec, repository)
-        text = json.dumps({"items": list(several.values()), "ending": _ending(spec, several, facts)})
+        ending, again = _ending(spec, several, facts), _again(differences)
+        text = json.dumps({"items": list(several.values()), "ending": ending, "again": again})
         workload = spec.workload
         seconds = workload.server.ready_seconds + 60 if workload.server else START_SECONDS
         argv = ("python3", "-c", _script(), _FILE, str(seconds))
@@ -132,9 +140,12 @@ class PodsKind:
 
 
 def _own(spec: PodsSpec, facts: Facts) -> tuple[WorkloadObject, ...]:
-    """Return the objects of the run or server that are in the cluster."""
-    label = f"rackwright.local/{spec.workload.sort}"
-    several = facts.cluster.workloads("") if facts.cluster else ()
+    """Return the objects of the run or server in the namespace of its team, and the volumes of claims there.
+
+    Operators of another team choose the labels of their objects.
+    """
+    label, team = f"rackwright.local/{spec.workload.sort}", spec.workload.team
+    several = facts.cluster.workloads_of(team) if facts.cluster else ()
     return tuple(each for each in several if each.labels.get(label) == spec.workload.name)
 
 
@@ -143,6 +154,18 @@ def _ending(spec: PodsSpec, declared: Container[str], facts: Facts) -> list[str]
     workload = spec.workload
     found = _others(facts.cluster, workload.team, workload.sort, workload.name, declared) if facts.cluster else ()
     return [name.partition("/")[2] for name in found]
+
+
+def _again(differences: Sequence[Difference]) -> list[str]:
+    """Return the jobs whose pods differ, without their namespace: their annotation does not prove their content."""
+    found = {
+        item.thing.removeprefix(_OBJECT).partition("/")[2]
+        for item in differences
+        if item.thing.startswith(_OBJECT)
+        and not isinstance(item.actual, Absent)
+        and (item.name == UNDECLARED or item.name.startswith(("spec.template", "spec.replicatedJobs")))
+    }
+    return sorted(each for each in found if each.partition("/")[0] in JOBS)
 
 
 def _others(cluster: ClusterFacts, team: str, sort: str, name: str, declared: Container[str]) -> tuple[str, ...]:
@@ -201,19 +224,21 @@ def _thing(workload: WorkloadPart) -> str:
 
 
 def _claim(name: str, item: Object, workload: WorkloadPart) -> Claim:
-    """Return the claim on each declared value of an object, and on who has changed it.
+    """Return the claim on each declared value of an object, and that it has no other ones.
+
+    The names of the programs that set values are no part of it: the person who changes an object chooses the name.
 
     The outcome of a run says whether its jobs are suspended. A job that has finished with the declared configuration
     holds with other values too: it does not run again for them.
     """
     values = dict(leaves({key: item[key] for key in item if key not in ("apiVersion", "kind", "metadata")}))
-    values["managers"] = (MANAGER,)
+    values[UNDECLARED] = ()
     want: dict[str, Want] = {**values}
     if workload.run and item["kind"] in JOBS:
         del values["spec.suspend"]
         over = _over(config_label(workload.run))
         want = {key: OneOf((value, over)) for key, value in values.items()}
-    remedies = {"managers": "find out who changed the object; `rackwright up` sets it again"}
+    remedies = {UNDECLARED: "find out who added the values; `rackwright up` sets the object again"}
     return Claim(f"{_OBJECT}{name}", want, remedies=remedies, remedy_absent="")
 
 
@@ -247,10 +272,11 @@ def _observe_property(declared: frozenset[str], facts: Facts, sort: str, key: st
         if name == "others":
             return _others(cluster, team, workload_sort, workload, declared)
         return outcome(cluster, team, workload_sort, workload)
-    return _value(cluster, key, name, claim.want[name])
+    return _value(cluster, key, name, claim)
 
 
-def _value(cluster: ClusterFacts, key: str, name: str, want: Want) -> Value:
+def _value(cluster: ClusterFacts, key: str, name: str, claim: Claim) -> Value:
+    want = claim.want[name]
     item = cluster.workload_objects.get(key)
     if item is None:
         return Absent()
@@ -258,10 +284,19 @@ def _value(cluster: ClusterFacts, key: str, name: str, want: Want) -> Value:
         over = _over(str(job.labels.get(CONFIG)))
         if over in want.values:
             return over
-    if not isinstance(item, dict) or not isinstance(item.get("managers"), list):
+    if not isinstance(item, dict) or not isinstance(item.get("spec"), dict):
         raise UnknownFact(f"{key} has another form than the probe writes")
-    if name == "managers":
-        return tuple(map(str, item["managers"]))
-    return dict(leaves({each: value for each, value in item.items() if each not in ("managers", "status")})).get(
-        name, Absent()
-    )
+    found = dict(leaves({each: value for each, value in item.items() if each not in _STATE}))
+    if name == UNDECLARED:
+        kind = key.split("/")[-2]
+        return tuple(sorted(api_defaults.list_undeclared(kind, claim_values(claim), found)))
+    return found.get(name, Absent())
+
+
+def claim_values(claim: Claim) -> dict[str, Scalar]:
+    """Return the declared values of an object by their paths."""
+    return {
+        name: want.values[0] if isinstance(want, OneOf) else want  # type: ignore[misc]
+        for name, want in claim.want.items()
+        if name != UNDECLARED
+    }

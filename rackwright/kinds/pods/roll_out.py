@@ -2,7 +2,8 @@
 
     python3 roll_out.py OBJECTS.json SECONDS
 
-OBJECTS.json has a list of objects of one namespace, and the names of other objects with pods, which end. Jobs start
+OBJECTS.json has a list of objects of one namespace, the names of other objects with pods, which end, and those of
+jobs with another template, which are made again. Jobs start
 suspended, and only once all of their pods fit at the same time, so that two runs never wait for each other. A job set
 waits in a queue of Kueue, which starts it. A deployment, or groups of pods, that do not become ready go back to what
 they were. Exit status: 0 the pods run or wait in their queue, 4 they do not fit, or are not ready.
@@ -42,7 +43,7 @@ class RollOutFailed(Exception):
 def main(path: str, seconds: str) -> int:
     with open(path, encoding="utf-8") as file:
         read = json.load(file)
-    objects, ending = read["items"], read["ending"]
+    objects, ending, again = read["items"], read["ending"], read.get("again", ())
     before = {name(item): actual_object(item) for item in objects}
     jobs = [item for item in objects if item["kind"] in JOBS]
     left = []
@@ -58,7 +59,7 @@ def main(path: str, seconds: str) -> int:
         for item in objects:
             if item["kind"] == "Deployment" and "replicas" not in item["spec"]:
                 item["spec"]["replicas"] = scaled_count(objects, before[name(item)])
-            put(item, before[name(item)])
+            put(item, before[name(item)], name(item) in again)
         if jobs:
             start(jobs, float(seconds))
         for item in objects:
@@ -85,9 +86,9 @@ def place(item: Object) -> tuple[str, ...]:
     return (f"--namespace={namespace}",) if namespace else ()
 
 
-def put(item: Object, before: Object | None) -> None:
+def put(item: Object, before: Object | None, again: bool = False) -> None:
     if item["kind"] in JOBS:
-        put_job(item, before)
+        put_job(item, before, again)
     elif before is None:
         send("create", item)
     elif item["kind"] not in IMMUTABLE:
@@ -101,9 +102,13 @@ def scaled_count(objects: list[Object], before: Object | None) -> Any:
     return min(max(found, scaler["minReplicas"]), scaler["maxReplicas"])
 
 
-def put_job(item: Object, before: Object | None) -> None:
-    """Create the job, suspended; a job with other content ends first, one with equal content only gets its numbers."""
-    if before is not None and before["metadata"].get("annotations", {}).get(CONTENT) == content(item):
+def put_job(item: Object, before: Object | None, again: bool = False) -> None:
+    """Create the job, suspended; a job with other content ends first, one with equal content only gets its numbers.
+
+    Args:
+        again: Whether the template of the job differs, whatever its annotation says about its content.
+    """
+    if not again and before is not None and before["metadata"].get("annotations", {}).get(CONTENT) == content(item):
         if item["kind"] == "JobSet":
             patch(item, {"metadata": {"labels": item["metadata"]["labels"]}})
             activate(before)
