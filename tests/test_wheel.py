@@ -11,6 +11,7 @@ import pytest
 
 from rackwright import __version__
 from rackwright.fleet.lockfile import repository_digests
+from tests.support.ansible_inventory import read_inventory
 from tests.support.sources import ROOT
 from tests.support.wheels import build, install
 
@@ -81,7 +82,7 @@ def test_check_schema_digests_and_inventory_work_in_a_new_project(programs: Path
     assert run(programs, project, "check", "lab") == "lab: 2 hosts, 6 resources, no errors\n"
     assert run(programs, project, "schema") == (project / ".vscode/fleet.schema.json").read_text()
     assert json.loads(run(programs, project / "stacks", "digests", "lab"))
-    assert set(json.loads(run(programs, project, "inventory", "lab"))["all"]["hosts"]) == {"gpu-01", "gpu-02"}
+    assert set(read_inventory(run(programs, project, "inventory", "lab"))["all"]["hosts"]) == {"gpu-01", "gpu-02"}
 
 
 def test_an_error_is_explained_with_pages_of_the_installation(programs: Path, tmp_path: Path) -> None:

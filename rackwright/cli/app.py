@@ -179,16 +179,14 @@ def inventory(
     stack: StackName,
     secrets: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="Write inventory.json with all secrets to this directory, which is in memory."
-        ),
+        typer.Option(metavar="DIR", help="Write inventory.yml with all secrets to this directory, which is in memory."),
     ] = None,
 ) -> None:
     """Print an inventory with which plain ansible-playbook applies the same roles: playbooks/site.yml."""
     from rackwright.cli import inventory
 
     if secrets is None:
-        terminal.show(json.dumps(inventory.public(project.stack(stack)), indent=2))
+        terminal.show(inventory.public(project.stack(stack)).rstrip())
     else:
         from rackwright.cli import recording
 

@@ -1,6 +1,5 @@
 """The inventory command: it writes an inventory with which plain ansible-playbook applies the same roles."""
 
-import json
 import os
 import stat
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from rackwright.cli import project
 from rackwright.errors import ChangeRefused, Diagnostic
 from rackwright.files import write_atomic
-from rackwright.hosts.ansible import connection_variables
+from rackwright.hosts.ansible import INVENTORY, connection_variables, inventory_text
 from rackwright.hosts.memory import in_memory
 from rackwright.kinds.role.plan import variables
 from rackwright.kinds.role.promise import Promises
@@ -22,7 +21,7 @@ OPEN = 0o077
 """Bits of a mode that give access to others than the owner."""
 
 
-def public(stack: Stack) -> dict[str, Any]:
+def public(stack: Stack) -> str:
     """Return the inventory of *stack* without values that depend on a secret, and print what is left out."""
     inventory = _hosts(stack)
     for spec, promises in _roles(stack):
@@ -32,7 +31,7 @@ def public(stack: Stack) -> dict[str, Any]:
         inventory[spec.host] |= {name: value for name, value in public.items() if name not in out}
         if out:
             project.notify(f"{spec.id}: left out, as secrets are in it: {', '.join(out)}; --secrets DIR includes it")
-    return _add_groups(stack, inventory)
+    return inventory_text(_add_groups(stack, inventory))
 
 
 def write(stack: Stack, directory: Path) -> Path:
@@ -46,8 +45,8 @@ def write(stack: Stack, directory: Path) -> Path:
     inventory = _hosts(stack)
     for spec, promises in _roles(stack):
         inventory[spec.host] |= variables(spec, promises)
-    path = directory / "inventory.json"
-    write_atomic(path, json.dumps(_add_groups(stack, inventory), indent=2), 0o600)
+    path = directory / INVENTORY
+    write_atomic(path, inventory_text(_add_groups(stack, inventory)), 0o600)
     return path
 
 

@@ -1,5 +1,6 @@
 """Play roles with Ansible: one run per role for all hosts that need it at the same time."""
 
+import json
 import os
 import sys
 import threading
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import join
 from typing import Any
+
+import yaml
 
 from rackwright.core.contract import PlayRole
 from rackwright.hosts.memory import private
@@ -26,6 +29,8 @@ COMING_SECONDS = 30.0
 A separate run for each of them costs more. A host that hangs delays the others for no longer than this."""
 POLL_SECONDS = 0.1
 FORKS = 32
+INVENTORY = "inventory.yml"
+"""Name of the inventory's file."""
 
 
 @dataclass
@@ -117,15 +122,15 @@ class Plays:
     def _run(self, role: str, run: _Run) -> None:
         import ansible_runner
 
-        inventory = {
-            role: {"hosts": {host: dict(participant.variables) for host, participant in run.participants.items()}}
-        }
+        hosts = {host: dict(participant.variables) for host, participant in run.participants.items()}
         with private() as directory:
             (directory / "ansible.cfg").touch()
+            inventory = directory / INVENTORY
+            inventory.write_text(inventory_text({role: {"hosts": hosts}}))
             done = ansible_runner.run(
                 private_data_dir=str(directory),
                 playbook=str(self._root / "playbooks/role.yml"),
-                inventory=inventory,
+                inventory=str(inventory),
                 envvars=_environment(self._root, directory),
                 extravars={"role": role},
                 quiet=True,
@@ -136,6 +141,31 @@ class Plays:
             if all(participant.failure == _Participant.failure for participant in run.participants.values()):
                 output = " / ".join(done.stdout.read().strip().splitlines()[-3:])
                 raise RuntimeError(output or f"it ended with {done.rc}")
+
+
+def inventory_text(groups: Mapping[str, Any]) -> str:
+    """Return Ansible's inventory of *groups*, in which no key and no value is a template.
+
+    Texts of fleets and secrets stand in it. Ansible renders all texts of an inventory as templates, on this computer,
+    unless the tag ``!unsafe`` stands before them; it then covers the whole mapping. JSON has no such tag: its form
+    ``{"__ansible_unsafe": …}`` does not cover keys, and a fleet could contain its other forms.
+    """
+    plain = json.loads(json.dumps(groups))  # no types of ours, which YAML would refuse
+    return yaml.dump(_Unsafe(plain), Dumper=_Dumper, sort_keys=False, width=2**31 - 1)
+
+
+class _Unsafe(dict[str, Any]):
+    """A mapping whose keys and values, at any depth, are no templates."""
+
+
+class _Dumper(yaml.CSafeDumper):
+    """libyaml without anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_representer(_Unsafe, lambda dumper, data: dumper.represent_mapping("!unsafe", data))
 
 
 def connection_variables(endpoint: Endpoint, login: Login) -> dict[str, Any]:
@@ -175,6 +205,7 @@ def _environment(root: Path, directory: Path) -> dict[str, str]:
         "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=15s",
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(directory / "connections"),
         "ANSIBLE_FORKS": str(FORKS),
+        "ANSIBLE_INVENTORY_ENABLED": "yaml",  # no other plugin reads, or runs, the file
         "ANSIBLE_PIPELINING": "1",
         "ANSIBLE_TIMEOUT": "60",  # seconds until it is root: a busy host needs more than ten
         "ANSIBLE_DEPRECATION_WARNINGS": "0",

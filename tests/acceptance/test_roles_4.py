@@ -1,7 +1,6 @@
 """Line 4: a host takes back a change that locks everyone out, and its resource fails."""
 
 import base64
-import json
 import os
 import re
 import shlex
@@ -11,9 +10,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from rackwright.core.contract import Command
+from rackwright.hosts.ansible import inventory_text
 from rackwright.kinds.shared.guard import LEASE_FILE, SECONDS, guard_change
 from tests.support.acceptance import line
 from tests.support.access_rack import Rack, access, fleet
+from tests.support.ansible_inventory import read_inventory
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
@@ -45,15 +46,15 @@ def test_a_host_takes_back_an_sshd_that_cannot_be_reached(log: Log) -> str:
 
 def _require_sshd_refuses(rack: Rack) -> None:
     """A configuration that sshd does not accept fails the role's own check, and the host keeps its present one."""
-    lab, path = rack.lab, rack.keys / "inventory.json"
+    lab, path = rack.lab, rack.keys / "inventory.yml"
     rack.lab.log("playing a configuration that sshd does not accept")
     look = f"cat {CONFIG}; systemctl show --property=MainPID ssh.service"
     before = lab.ssh(HOST, look)
-    inventory = json.loads(lab.rackwright("inventory", lab.stack, status=0).stdout)
+    inventory = read_inventory(lab.rackwright("inventory", lab.stack, status=0).stdout)
     for file in inventory["all"]["hosts"][HOST]["access_files"]:
         if file["path"] == CONFIG:
             file["content"] = base64.b64encode(b"AllowUsers\n").decode()
-    path.write_text(json.dumps(inventory))
+    path.write_text(inventory_text(inventory))
     argv = [
         str(ROOT / ".venv/bin/ansible-playbook"),
         "-i",

@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 
 from rackwright.schema.secret import derive_value
 from tests.support.acceptance import line
+from tests.support.ansible_inventory import read_inventory
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
 from tests.support.leaks import files, find_forms, forms, leaks
@@ -163,7 +164,7 @@ def _whole_inventory(lab: Lab, value: str) -> None:
     need("not on a tmpfs or ramfs" in refused.stderr, f"a directory on a disk: {refused.stderr}")
     with tempfile.TemporaryDirectory(dir=MEMORY[0]) as memory:
         lab.rackwright("inventory", lab.stack, "--secrets", memory, status=0)
-        inventory = json.loads(Path(memory, "inventory.json").read_text())
+        inventory = read_inventory(Path(memory, "inventory.yml").read_text())
         keys = inventory["all"]["hosts"][HOST]["base_ntp_keys"]
         need(keys[0]["key"] == value, "the inventory with secrets has them not")
         Path(memory).chmod(0o755)

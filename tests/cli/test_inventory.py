@@ -1,7 +1,6 @@
 """The inventory: without secrets and saying so, or whole and in memory alone."""
 
 import base64
-import json
 import stat
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from rackwright.cli import inventory
 from rackwright.errors import ChangeRefused
 from rackwright.stack import Stack, load_stack
+from tests.support.ansible_inventory import read_inventory
 from tests.support.fleet_with_secrets import BOTH, FLEET, configure
 
 FIRST, SECOND = "the-first-value", "the-second-value"
@@ -29,7 +29,8 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
 def test_what_depends_on_a_secret_is_left_out_and_named(stack, capsys, known):
     report = inventory.public(stack if known else stack.without_secrets)
 
-    host = report["all"]["hosts"]["alpha"]
+    groups = read_inventory(report)
+    host = groups["all"]["hosts"]["alpha"]
     assert "base_ntp_keys" not in host
     assert "/etc/chrony/chrony.conf" in {file["path"] for file in host["base_files"]}
     assert KEYS not in {file["path"] for file in host["base_files"]}
@@ -37,9 +38,8 @@ def test_what_depends_on_a_secret_is_left_out_and_named(stack, capsys, known):
         f"{name}/base: left out, as secrets are in it: {KEYS}, base_ntp_keys; --secrets DIR includes it"
         for name in ("alpha", "beta")
     ]
-    text = json.dumps(report)
-    assert FIRST not in text and "the secret first_key" not in text
-    assert report["all"]["children"] == {"base": {"hosts": {"alpha": {}, "beta": {}}}}
+    assert FIRST not in report and "the secret first_key" not in report
+    assert groups["all"]["children"] == {"base": {"hosts": {"alpha": {}, "beta": {}}}}
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def test_the_whole_of_it_is_for_its_owner_alone(stack, memory):
     path = inventory.write(stack, memory)
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [entry.name for entry in memory.iterdir()] == ["inventory.json"]
-    host = json.loads(path.read_text())["all"]["hosts"]["alpha"]
+    assert [entry.name for entry in memory.iterdir()] == ["inventory.yml"]
+    host = read_inventory(path.read_text())["all"]["hosts"]["alpha"]
     assert host["base_ntp_keys"][0]["key"] == FIRST
     [keys] = [file for file in host["base_files"] if file["path"] == KEYS]
     assert keys["secret"] is True

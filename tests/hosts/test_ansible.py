@@ -19,6 +19,7 @@ from rackwright.hosts.pool import Hosts
 from rackwright.hosts.session import NotDone
 from rackwright.kinds.shared.secrets import Redactor
 from tests.support.leaks import forms, leaks
+from tests.support.planted import TEXTS, text
 from tests.support.simulated import SimulatedRack
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +36,15 @@ TASKS = """
 - name: Write the file
   write_files:
     files: ["{{ {'path': toy_path, 'content': toy_text | b64encode, 'mode': '0600'} | combine(toy_account) }}"]
+- name: Write each pair
+  write_files:
+    files:
+      - "{{ {'path': toy_path ~ item.value.name, 'content': (item.key ~ item.value.text) | b64encode, 'mode': '0600'}
+        | combine(toy_account) }}"
+  loop: "{{ toy_pairs | default({}) | dict2items }}"
+- name: Write by a shell
+  ansible.builtin.shell: "printf %s {{ toy_shell | quote }} > {{ (toy_path ~ '.shell') | quote }}"
+  when: toy_shell is defined
 - name: Say {{ toy_word | default('nothing') }}
   ansible.builtin.fail: {msg: "{{ toy_failure }}"}
   when: toy_failure is defined
@@ -119,6 +129,23 @@ def test_hosts_that_ask_at_once_are_one_run(played, tmp_path):
 
     played()
     assert not [line for line in played.messages["two"] if line.startswith("changed")]
+
+
+def test_braces_arrive_on_the_host_as_they_were_typed(played, tmp_path):
+    """
+    In values, in keys and in secrets, whatever a task makes of them: no text of a fleet is a template.
+    """
+    planted = [text(number, f"touch {tmp_path / 'ran'}") for number in range(len(TEXTS))]
+    pairs = {each: {"name": f".pair-{number}", "text": each} for number, each in enumerate(planted)}
+    one = {"toy_text": "".join(planted), "toy_pairs": pairs, "toy_shell": "".join(planted), "toy_word": planted[0]}
+
+    assert played(one=one, who=("one",)) == {"one": None}
+
+    assert (tmp_path / "one").read_text() == (tmp_path / "one.shell").read_text() == "".join(planted)
+    assert [(tmp_path / f"one.pair-{number}").read_text() for number in range(len(planted))] == [
+        each + each for each in planted
+    ]
+    assert not (tmp_path / "ran").exists()
 
 
 def test_one_whose_turn_has_begun_is_waited_for(played, tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ standard error. `rackwright schema --output COMMAND` prints the JSON Schema of t
 - The commands {streams} print any number of objects, each in a line of its own.
 
 `rackwright digests` always prints JSON, but an error as text alone. `rackwright inventory` prints an inventory in the
-form of Ansible, and `rackwright schema` prints a JSON Schema."""
+form of Ansible, as YAML, and `rackwright schema` prints a JSON Schema."""
 NAMES = {"integer": "integer", "number": "number", "string": "text", "boolean": "boolean", "null": "null"}
 
 

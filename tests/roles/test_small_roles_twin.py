@@ -101,7 +101,7 @@ def test_packages_come_in_exact_versions_and_what_cannot_be_had_changes_nothing(
     The tasks that roles of vendors share make room once all is here, and none where something cannot be had.
     """
     version = lab.ssh(HOST, "apt-cache show sl | sed -n 's/^Version: //p' | head -n 1")
-    inventory = lab.directory / "inventory.json"
+    inventory = lab.directory / "inventory.yml"
     inventory.write_text(lab.rackwright("inventory", lab.stack, status=0).stdout)
 
     def play(version: str) -> str:
