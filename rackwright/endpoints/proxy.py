@@ -3,11 +3,11 @@
 import atexit
 import threading
 from typing import Any
-from urllib.parse import urlsplit
 
 from rackwright.errors import EndpointUnreachable, Unreachable
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.tunnel import Tunnel
+from rackwright.schema.formats import parse_url
 from rackwright.stack import Stack
 
 _END = b"\r\n\r\n"
@@ -22,7 +22,7 @@ def open_proxy(stack: Stack, host: str, url: str) -> str:
     Raises:
         EndpointUnreachable: SSH does not reach the host.
     """
-    address, hosts = urlsplit(url), Hosts(stack.endpoints, stack.salt)
+    address, hosts = parse_url(url), Hosts(stack.endpoints, stack.salt)
     name, port = address.hostname or "", address.port or 443
     try:
         hosts.connection(host)

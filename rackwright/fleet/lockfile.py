@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError
@@ -12,7 +12,7 @@ from rackwright import locations
 from rackwright.errors import DeclarationError, Diagnostic, command
 from rackwright.fleet.problems import problems_of
 from rackwright.fleet.source import read
-from rackwright.schema.base import Schema
+from rackwright.schema.base import SEVERAL_LINES, Schema
 
 HEAD = "# Written by `rackwright lock`. Hashes are SHA-256.\n"
 CATALOGUE = "rackwright/schema/catalogue"
@@ -31,7 +31,7 @@ class Lock(Schema):
     """Digest of all roles, templates, playbooks and the catalogue."""
     roles: dict[str, str]
     """Digest of each role that the fleet plays, with its templates."""
-    key: str | None = None
+    key: Annotated[str, SEVERAL_LINES] | None = None
     """Public key of OpenPGP, in armour, that signs the local repository. None before the first `--fetch`."""
     packages: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Digest of each package's file, by system and architecture (``debian-12/amd64``) and by ``name=version``."""

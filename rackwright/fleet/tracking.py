@@ -1,11 +1,11 @@
 """The tracking servers to which runs report: role `mlflow` on hosts of the fleet that the runs use."""
 
-import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rackwright.core.repository import RoleSource
 from rackwright.fleet.roles import SecretCheck
+from rackwright.schema.formats import parse_address
 from rackwright.schema.host import Host
 from rackwright.schema.problem import Keys, Problem, hint
 from rackwright.schema.run import Run, Tracking
@@ -74,7 +74,7 @@ def _problems(
         return
     server = _role_variables(hosts[tracking.host], roles)
     if tracking.host != launcher:
-        if ipaddress.ip_address(server["address"]).is_loopback:
+        if parse_address(server["address"]).is_loopback:
             note = f"role {ROLE} on {tracking.host} listens on {server['address']}"
             help = f"Write `address` of role {ROLE}, or make {tracking.host} the first of the run's hosts"
             problem, expected = f"the launcher {launcher} cannot reach {tracking.host}", "an address of its network"

@@ -1,7 +1,7 @@
 """The loader of fleets in YAML, which merges groups into hosts and reports all errors with their lines."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -16,7 +16,7 @@ from rackwright.fleet.upgrade import FleetHead
 from rackwright.schema import host as one_host
 from rackwright.schema.alerts import Alerts
 from rackwright.schema.allow import Allow
-from rackwright.schema.base import Many
+from rackwright.schema.base import SEVERAL_LINES, Many
 from rackwright.schema.cluster import Cluster
 from rackwright.schema.cluster import problems as cluster_problems
 from rackwright.schema.cluster_api import TOKEN_SHORTEST
@@ -55,9 +55,9 @@ class FleetFile(FleetHead):
     """Undeclared things on hosts that are meant to be there; audits show them as allowed."""
     profiles: dict[Name, HardwareProfile] = Field(default_factory=dict)
     """Profiles of hardware for this fleet's classes of hosts, by the names that hosts give as `profile`."""
-    groups: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+    groups: Annotated[dict[Name, dict[str, Any]], SEVERAL_LINES] = Field(default_factory=dict)
     """Settings that several hosts share. Mappings merge, lists and scalars replace, null removes."""
-    hosts: dict[HostName, dict[str, Any]]
+    hosts: Annotated[dict[HostName, dict[str, Any]], SEVERAL_LINES]
     """All machines by name, which is also the host name."""
     clusters: dict[Name, Cluster] = Field(default_factory=dict)
     """Clusters of Kubernetes on these hosts, by name."""
@@ -80,6 +80,10 @@ class PartialHost(Host):
 
     @model_validator(mode="after")
     def _drives_and_tiers_agree(self) -> Self:
+        return self
+
+    @model_validator(mode="after")
+    def _is_printable(self) -> Self:
         return self
 
 

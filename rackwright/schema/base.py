@@ -1,10 +1,13 @@
 """The base class of all models of a declaration."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import pairwise
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+
+from rackwright.schema.problem import Keys, Problem, line_problem, raise_any
 
 T = TypeVar("T")
 
@@ -30,6 +33,62 @@ class Schema(DescribedModel):
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
+
+    @model_validator(mode="after")
+    def _is_printable(self) -> Self:
+        raise_any(_unprintable_texts(self))
+        return self
+
+
+class _SeveralLines:
+    """A mark of a field with a text of several lines, or with values that are checked elsewhere.
+
+    All other texts of a declaration are one printable line.
+    """
+
+
+SEVERAL_LINES = _SeveralLines()
+
+
+def _unprintable_texts(model: BaseModel) -> Iterator[Problem]:
+    """Yield a problem for each text of *model* itself, and of lists and mappings in it, that is not one line."""
+    several = _fields_of_lines(type(model))
+    for name, value in model.__dict__.items():
+        if type(value) is str:
+            if not value.isprintable() and name not in several and (problem := line_problem(value)):
+                yield problem.below(name)
+        elif value and type(value) in (tuple, list, dict) and name not in several:
+            yield from _unprintable_items(value, (name,))
+
+
+def _unprintable_items(value: Any, keys: Keys) -> Iterator[Problem]:
+    if isinstance(value, str):
+        if problem := line_problem(value):
+            yield problem.below(*keys)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if isinstance(key, str) and (problem := line_problem(key)):
+                yield problem.below(*keys, key)
+            yield from _unprintable_items(item, (*keys, key))
+    elif isinstance(value, tuple | list):
+        for index, item in enumerate(value):
+            yield from _unprintable_items(item, (*keys, index))
+
+
+@cache
+def _fields_of_lines(model: type[BaseModel]) -> frozenset[str]:
+    """Return the fields of *model* with a text of several lines."""
+    return frozenset(
+        name
+        for name, field in model.model_fields.items()
+        if SEVERAL_LINES in field.metadata or any(_is_of_lines(each) for each in get_args(field.annotation))
+    )
+
+
+def _is_of_lines(shape: Any) -> bool:
+    return any(part is SEVERAL_LINES or _is_of_lines(part) for part in get_args(shape)) or SEVERAL_LINES in getattr(
+        shape, "__metadata__", ()
+    )
 
 
 Many = Annotated[tuple[T, ...], Field(strict=False)]

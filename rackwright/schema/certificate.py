@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from rackwright.schema.base import SEVERAL_LINES
 from rackwright.schema.formats import FORMATS
 
 
@@ -13,5 +14,5 @@ def _certificate(text: str) -> str:
     return text
 
 
-Certificate = Annotated[str, AfterValidator(_certificate)]
+Certificate = Annotated[str, AfterValidator(_certificate), SEVERAL_LINES]
 """Certificates in PEM, one or several."""

@@ -1,13 +1,12 @@
 """The API of a cluster of Kubernetes that others made, as a kubeconfig has it: address, authority and token."""
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
 from rackwright.schema.base import Schema
 from rackwright.schema.certificate import Certificate
-from rackwright.schema.formats import FORMATS
+from rackwright.schema.formats import FORMATS, parse_url
 from rackwright.schema.problem import Problem
 from rackwright.schema.secret import Key, name_of
 
@@ -18,7 +17,7 @@ TOKEN_SHORTEST = 16
 def _url(text: str) -> str:
     if wrong := FORMATS["url"].problem(text):
         raise wrong
-    address = urlsplit(text)
+    address = parse_url(text)
     if address.scheme != "https":
         expected = "an address that begins with https://: the token could be read on its way"
         raise Problem(f"got {text!r}", expected, "Write the https address that the kubeconfig names as `server`")

@@ -1,6 +1,5 @@
 """The fleet, the root of a declaration, and the checks across its hosts."""
 
-import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+from rackwright.schema import formats
 from rackwright.schema.allow import Allow
 from rackwright.schema.base import Many, Schema
 from rackwright.schema.cluster import Cluster
@@ -74,9 +74,6 @@ def problems(hosts: Mapping[str, Host]) -> Iterator[Problem]:
     yield from _mtu_problems(hosts)
 
 
-IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
 @dataclass(frozen=True, slots=True)
 class Station:
     """One address of a host in an IP network."""
@@ -93,12 +90,12 @@ class Station:
         return self.path[0] == "network"
 
 
-def stations(hosts: Mapping[str, Host]) -> dict[IpNetwork, list[Station]]:
+def stations(hosts: Mapping[str, Host]) -> dict[formats.Network, list[Station]]:
     """Return all declared addresses by IP network, in the order of declaration."""
-    result: dict[IpNetwork, list[Station]] = {}
+    result: dict[formats.Network, list[Station]] = {}
     for name, host in hosts.items():
         for link in links(host.network or Network(), host.nics).values():
-            for interface in map(ipaddress.ip_interface, link.addresses):
+            for interface in map(formats.parse_interface, link.addresses):
                 station = Station(name, link.path, str(interface.ip), link.mtu)
                 result.setdefault(interface.network, []).append(station)
     return result

@@ -1,14 +1,19 @@
-"""Formats of the values of roles' variables, by the names that ``formats`` in a role's ``meta/claims.yml`` uses."""
+"""Formats of declared texts: one set of characters for each, and the only parsers of declared addresses and URLs.
+
+Files of root have these texts in their lines: units of systemd, scripts, settings of nginx, chrony, keepalived and apt.
+Python's own parsers accept more: any text as the scope of an IPv6 address, and line breaks in a URL. Therefore the
+characters are checked first. A role names the formats of its variables in ``formats`` of its ``meta/claims.yml``.
+"""
 
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from rackwright.schema import locales, time_zones
-from rackwright.schema.problem import Keys, Problem, excerpt, hint
+from rackwright.schema.problem import Keys, Problem, excerpt, hint, line_problem
 from rackwright.schema.reference import name_of
 
 LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -17,8 +22,67 @@ PACKAGE = r"[a-z0-9][a-z0-9+.-]+"
 SIZE = r"[0-9]+(\.[0-9]+)?[KMGTPE]?"
 SYSCTL = r"[A-Za-z0-9_*-]+([./][A-Za-z0-9_*@:-]+)+"
 SCHEMES = ("http", "https")
+ADDRESS = r"[0-9A-Fa-f:.]+"
+PREFIX = r"(0|[1-9][0-9]{0,2})"
+URL_PART = r"[A-Za-z0-9._~:/?@+=-]+"
+"""Characters of URLs without those that a file or a shell could read as its own, such as quotes, ``%`` and ``;``."""
+URL = rf"https?://(\[{ADDRESS}\])?({URL_PART})?"
 PUBLIC_KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 CERTIFICATE = "-----BEGIN CERTIFICATE-----"
+
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+
+def parse_address(text: str) -> Address:
+    """Return the IP address *text*, which has no scope.
+
+    Raises:
+        ValueError: the text is no IP address.
+    """
+    return ipaddress.ip_address(_whole(ADDRESS, text))
+
+
+def parse_network(text: str, strict: bool = True) -> Network:
+    """Return the IP network *text*: an address, or an address with its prefix length.
+
+    Args:
+        strict: Whether bits of the host are refused.
+
+    Raises:
+        ValueError: the text is no IP network.
+    """
+    return ipaddress.ip_network(_whole(rf"{ADDRESS}(/{PREFIX})?", text), strict)
+
+
+def parse_interface(text: str) -> Interface:
+    """Return the address and the network of *text*, an IP address with its prefix length.
+
+    Raises:
+        ValueError: the text is something else.
+    """
+    return ipaddress.ip_interface(_whole(rf"{ADDRESS}/{PREFIX}", text))
+
+
+def parse_url(text: str) -> SplitResult:
+    """Return the parts of *text*, a URL with http or https.
+
+    Raises:
+        ValueError: the text is something else.
+    """
+    url = urlsplit(_whole(URL, text))
+    if not url.hostname or not _is_host(url.hostname) or url.port == 0:
+        raise ValueError
+    return url
+
+
+def _whole(pattern: str, text: str) -> str:
+    """Return *text* if *pattern* matches it as a whole; raise ValueError otherwise."""
+    if not re.fullmatch(pattern, text):
+        raise ValueError
+    return text
 
 
 @dataclass(frozen=True)
@@ -35,8 +99,13 @@ class Format:
     replacements: Callable[[], Mapping[str, str]] = dict
     """Valid values in the place of old ones."""
 
+    has_lines: bool = False
+    """Whether the text has several lines."""
+
     def problem(self, text: str) -> Problem | None:
         """Return the problem of *text*; None if it is valid."""
+        if wrong := line_problem(text, self.has_lines):
+            return wrong
         if self.is_valid(text):
             return None
         replacement = self.replacements().get(text)
@@ -44,24 +113,25 @@ class Format:
         return Problem(f"got {excerpt(text)}", self.expected, help)
 
 
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+def _parses(parse: Callable[[str], object]) -> Callable[[str], bool]:
+    """Return whether *parse* accepts a text."""
+
+    def accepts(text: str) -> bool:
+        try:
+            parse(text)
+        except ValueError:
+            return False
+        return True
+
+    return accepts
+
+
+_is_address, _is_url = _parses(parse_address), _parses(parse_url)
+_is_network = _parses(lambda text: parse_network(text, strict=False))
 
 
 def _is_listen_address(text: str) -> bool:
-    return _is_address(text) and not ipaddress.ip_address(text).is_unspecified
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return True
+    return _is_address(text) and not parse_address(text).is_unspecified
 
 
 def _is_host(text: str) -> bool:
@@ -69,24 +139,17 @@ def _is_host(text: str) -> bool:
     return _is_address(text) or (not numeric and len(text) < 254 and re.fullmatch(HOST_NAME, text) is not None)
 
 
-def _is_url(text: str) -> bool:
-    try:
-        url = urlsplit(text)
-        return url.scheme in SCHEMES and bool(url.hostname) and _is_host(str(url.hostname)) and url.port != 0
-    except ValueError:
-        return False
-
-
 def _is_apt_source(text: str) -> bool:
-    words = text.split()
-    return len(words) > 1 and (_is_url(words[0]) or words[0].startswith("file:/"))
+    first, *others = text.split(" ")
+    is_place = _is_url(first) or re.fullmatch(rf"file:/{URL_PART}", first) is not None
+    return is_place and bool(others) and all(re.fullmatch(URL_PART, word) for word in others)
 
 
 def _is_endpoint(text: str) -> bool:
     address, _, port = text.rpartition(":")
     is_bracketed = address.startswith("[") and address.endswith("]")
-    valid = _is_address(address.strip("[]")) and is_bracketed == (":" in address)
-    return valid and re.fullmatch("[0-9]{1,5}", port) is not None and 0 < int(port) < 65536
+    valid = _is_address(address[1:-1] if is_bracketed else address) and is_bracketed == (":" in address)
+    return valid and re.fullmatch("[1-9][0-9]{0,4}", port) is not None and int(port) < 65536
 
 
 def _matches(pattern: str) -> Callable[[str], bool]:
@@ -131,12 +194,15 @@ FORMATS: Mapping[str, Format] = {
         lambda text: text.startswith(PUBLIC_KEY),
         f"a public key, which begins with {PUBLIC_KEY}",
         "Write the unchanged key file of the repository",
+        has_lines=True,
     ),
     "certificate": Format(
         lambda text: CERTIFICATE in text,
         f"a certificate in PEM, which begins with {CERTIFICATE}",
         "Write the unchanged file of your authority, followed by its intermediate certificates",
+        has_lines=True,
     ),
+    "lines": Format(lambda text: True, "a text of several lines", "Write the content of the file", has_lines=True),
 }
 """All formats by name."""
 
@@ -147,10 +213,32 @@ def problems(formats: Mapping[str, str], settings: Mapping[str, Any]) -> Iterato
     Args:
         formats: Names of formats by path without the indexes of lists: ``users.name``; ``*`` is any key of a mapping.
     """
+    several = {path for path, name in formats.items() if FORMATS[name].has_lines}
+    for keys, text in _all_texts(settings, ()):
+        if not text.isprintable() and _path(keys) not in several and (problem := line_problem(text)):
+            yield problem.below(*keys)
     for path, name in formats.items():
         for keys, text in _texts(settings, path.split("."), ()):
-            if problem := FORMATS[name].problem(text):
+            is_seen = not text.isprintable() and not FORMATS[name].has_lines  # in the loop above
+            if not is_seen and (problem := FORMATS[name].problem(text)):
                 yield problem.below(*keys)
+
+
+def _path(keys: Keys) -> str:
+    return ".".join(key for key in keys if isinstance(key, str))
+
+
+def _all_texts(value: Any, keys: Keys) -> Iterator[tuple[Keys, str]]:
+    """Yield the texts and keys of mappings in *value*, at any depth."""
+    if isinstance(value, str):
+        yield keys, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield (*keys, str(key)), str(key)
+            yield from _all_texts(item, (*keys, str(key)))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _all_texts(item, (*keys, index))
 
 
 def _texts(value: Any, path: list[str], keys: Keys) -> Iterator[tuple[Keys, str]]:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from rackwright.schema import accelerator, reference
 from rackwright.schema import profile as profiles
 from rackwright.schema.alerts import Alerts
-from rackwright.schema.base import Many, Schema
+from rackwright.schema.base import SEVERAL_LINES, Many, Schema
 from rackwright.schema.health import Health
 from rackwright.schema.maintenance import Maintenance
 from rackwright.schema.needs import Needs
@@ -178,7 +178,7 @@ class Host(Schema):
     """Bonds, VLANs, routes and name servers. If it is declared, rackwright also configures the ports."""
     tiers: dict[Name, Tier] = Field(default_factory=dict)
     """Storage tiers by name."""
-    roles: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    roles: Annotated[dict[str, dict[str, Any]], SEVERAL_LINES] = Field(default_factory=dict)
     """Software of the host: roles by name, with the variables from each role's argument specification."""
     needs: Needs = Needs()
     """Software that the host must be able to run, checked against its GPUs and driver before installation."""

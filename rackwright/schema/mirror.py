@@ -1,11 +1,11 @@
 """The source of the packages in a lock."""
 
-import re
 from typing import Annotated
 
 from pydantic import AfterValidator
 
 from rackwright.schema.base import Schema
+from rackwright.schema.formats import FORMATS
 from rackwright.schema.problem import Problem
 
 PORT = 9417
@@ -13,7 +13,7 @@ PORT = 9417
 
 
 def _url(text: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", text):
+    if FORMATS["url"].problem(text):
         help = "Write the web server's address of the folder that `rackwright lock --fetch --to` filled"
         raise Problem(f"got {text!r}", "a mirror's URL begins with http:// or https:// and has no blanks", help)
     return text

@@ -1,6 +1,5 @@
 """The network of a host: bonds, VLANs, routes and name servers on its ports."""
 
-import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
@@ -8,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from rackwright.schema.base import Many, Schema
+from rackwright.schema.formats import parse_address, parse_interface, parse_network
 from rackwright.schema.port import Cidr, LinkName, Mtu, Nic
 from rackwright.schema.problem import Keys, Problem, hint, raise_any
 
@@ -26,10 +26,10 @@ def _destination(to: str) -> str:
         return to
     try:
         if "/" in to:
-            return str(ipaddress.ip_network(to))
+            return str(parse_network(to))
     except ValueError as error:
         if "host bits" in str(error):
-            near = ipaddress.ip_network(to, strict=False)
+            near = parse_network(to, strict=False)
             raise Problem(f"got {to!r}", "a destination is a network", f"Write {near}") from None
     expected = "a destination is default, or a network as address/prefix length"
     raise Problem(f"got {to!r}", expected, "Write it like 198.51.100.0/24")
@@ -37,7 +37,7 @@ def _destination(to: str) -> str:
 
 def _address(address: str) -> str:
     try:
-        return str(ipaddress.ip_address(address))
+        return str(parse_address(address))
     except ValueError:
         pass
     raise Problem(f"got {address!r}", "it is an IP address, without a prefix length", "Write it like 192.0.2.1")
@@ -153,8 +153,8 @@ class NetworkLink:
 
     def holds(self, address: str) -> bool:
         """Return whether *address* is in one of the link's subnets."""
-        other = ipaddress.ip_address(address)
-        return any(other in ipaddress.ip_interface(own).network for own in self.addresses)
+        other = parse_address(address)
+        return any(other in parse_interface(own).network for own in self.addresses)
 
 
 def links(network: Network, nics: Sequence[Nic]) -> dict[str, NetworkLink]:

@@ -1,16 +1,14 @@
 """Object stores that speak S3, and the buckets that a fleet declares in them."""
 
-import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from rackwright.schema.base import Many, Schema
 from rackwright.schema.certificate import Certificate
-from rackwright.schema.formats import FORMATS
+from rackwright.schema.formats import FORMATS, parse_address, parse_url
 from rackwright.schema.host import Host, HostName, Name
 from rackwright.schema.problem import Problem, hint, raise_any
 from rackwright.schema.secret import Key, name_of
@@ -47,9 +45,10 @@ def _bucket_name(name: str) -> str:
 
 def is_loopback(url: str) -> bool:
     """Return whether *url* names this computer itself."""
-    host = urlsplit(url).hostname or ""
+    host = ""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        host = parse_url(url).hostname or ""
+        return parse_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
@@ -60,7 +59,8 @@ def _url(text: str) -> str:
     if not text.startswith("https://") and not is_loopback(text):
         expected = "an address that begins with https://: plain HTTP can be read and changed on its way"
         raise Problem(f"got {text!r}", expected, "Give the store a certificate, and write https://")
-    if urlsplit(text).path.strip("/") or urlsplit(text).query:
+    url = parse_url(text)
+    if url.path.strip("/") or url.query or url.username is not None:
         raise Problem(f"got {text!r}", "an address without a path", "Remove everything after the host and port")
     return text.rstrip("/")
 

@@ -1,12 +1,12 @@
 """Network ports of a host, and the types that ports, bonds and VLANs share: names, MTUs, addresses."""
 
-import ipaddress
 import re
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from rackwright.schema.base import Many, Schema
+from rackwright.schema.formats import parse_interface
 from rackwright.schema.problem import Problem
 
 MAC = r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}"
@@ -37,10 +37,9 @@ def _pci(address: str) -> str:
 
 def _cidr(address: str) -> str:
     try:
-        if "/" in address:
-            interface = ipaddress.ip_interface(address)
-            if getattr(interface.ip, "ipv4_mapped", None) is None:
-                return str(interface)
+        interface = parse_interface(address)
+        if getattr(interface.ip, "ipv4_mapped", None) is None:
+            return str(interface)
     except ValueError:
         pass
     raise Problem(f"got {address!r}", "the address of a port is IP/prefix length", "Write it like 192.0.2.11/24")

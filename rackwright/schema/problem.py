@@ -80,3 +80,20 @@ def hint(word: str, choices: Iterable[str], default: str) -> str:
     """Return the fix for a *word* that is not among *choices*: to write the most similar choice, or *default*."""
     near = get_close_matches(word, choices, 1)
     return f"Write {near[0]}" if near else default
+
+
+def line_problem(text: str, has_lines: bool = False) -> Problem | None:
+    """Return the problem of a character in *text* that is not printed; None if there is none.
+
+    Such characters end lines of files, move the cursor of a terminal, or show a text in another order than it has.
+
+    Args:
+        has_lines: Whether line breaks and tabulators are valid.
+    """
+    if text.isprintable():
+        return None
+    rest = (sign for sign in text if not sign.isprintable() and not (has_lines and sign in "\n\t"))
+    if (sign := next(rest, None)) is None:
+        return None
+    expected = "a text of printable characters" + ("" if has_lines else ", in one line")
+    return Problem(f"got the character U+{ord(sign):04X} in {excerpt(text)}", expected, "Remove the character")

@@ -1,6 +1,5 @@
 """Training runs: a recipe, the hosts, and the tier for checkpoints."""
 
-import ipaddress
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from rackwright.schema import placement
 from rackwright.schema import pods as on_pods
 from rackwright.schema.base import Many, Schema
 from rackwright.schema.cluster import Cluster
+from rackwright.schema.formats import parse_interface
 from rackwright.schema.gpus import GpuSelection, count
 from rackwright.schema.host import Host, Name
 from rackwright.schema.network import Network, links
@@ -291,7 +291,7 @@ def _network_problems(run: Run, hosts: Mapping[str, Host], members: tuple[str, .
             problem = f"got {other}, whose fabric is {hosts[other].fabric}"
             expected = f"that of {first} is {hosts[first].fabric}, and Horovod takes one name everywhere"
             yield Problem(problem, expected, "Give both ports one name", place, "horovodrun --network-interfaces")
-        networks = [ipaddress.ip_interface(str(addresses[member])).network for member in (first, other)]
+        networks = [parse_interface(str(addresses[member])).network for member in (first, other)]
         if networks[0] != networks[1]:
             problem = f"got {other}, whose fabric is in {networks[1]}"
             yield Problem(problem, f"that of {first} is in {networks[0]}", "Give both an address in one network", place)

@@ -1,6 +1,5 @@
 """SSH settings of a host: address, port, jump host, and logins in the order of their trial."""
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from rackwright.schema import formats
 from rackwright.schema.base import Many, Schema
 from rackwright.schema.problem import Problem
 
@@ -24,7 +24,7 @@ def parse_address(text: str) -> str:
         Problem: the text is neither.
     """
     try:
-        address = ipaddress.ip_address(text)
+        address = formats.parse_address(text)
         return str(getattr(address, "ipv4_mapped", None) or address)
     except ValueError:
         if re.fullmatch(r"[0-9.]+|.*:.*", text) or not HOST_NAME.fullmatch(text):
@@ -51,7 +51,7 @@ def parse_jump(text: str) -> tuple[str | None, str, int]:
     Raises:
         Problem: the text has another form.
     """
-    match = re.fullmatch(r"(?:([^@\s]+)@)?(?:\[(.+)\]|([^:]+)|(.+:.+:.+))(?::([0-9]+))?", text)
+    match = re.fullmatch(r"(?:([^@\s]+)@)?(?:\[(.+)\]|([^:]+)|(.+:.+:.+))(?::([1-9][0-9]{0,4}))?", text)
     if match is None or int(match[5] or 22) not in range(1, PORT_MAX + 1):
         expected, help = "a jump host is user@address or user@address:port", "Write it like admin@192.0.2.1:22"
         raise Problem(f"got {text!r}", expected, help)

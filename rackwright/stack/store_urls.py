@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from rackwright.errors import DeclarationError
 from rackwright.fleet.source import Source
 from rackwright.schema.fleet import Fleet
+from rackwright.schema.formats import parse_url
 from rackwright.schema.object_store import ROLE, is_loopback
 from rackwright.schema.problem import Problem, hint
 
@@ -37,7 +37,7 @@ def load(settings: Source, fleet: Fleet, virtual: bool) -> Mapping[str, str]:
 def host_of(fleet: Fleet, store: str) -> str | None:
     """Return the host of *fleet* that has the address of *store*; None if no role of its hosts has this address."""
     declared = fleet.object_stores[store]
-    address = urlsplit(declared.url).hostname
+    address = parse_url(declared.url).hostname
     for host in declared.hosts:
         if host in fleet.hosts and fleet.hosts[host].roles.get(ROLE, {}).get("address") == address:
             return host

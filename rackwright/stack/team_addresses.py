@@ -1,13 +1,12 @@
 """The addresses of teams' pods: a slice of the pod network of each node, so that an address says whose pod has it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from rackwright.schema.cluster import SLICES, Team
+from rackwright.schema.formats import Network, parse_network
 
 _BITS = SLICES.bit_length() - 1
-Network = IPv4Network | IPv6Network
 
 
 def team_addresses(teams: Mapping[str, Team], own: str, others: Sequence[str]) -> list[dict[str, Any]]:
@@ -35,6 +34,6 @@ def _addresses(slices: Mapping[str, int], own: str, others: Sequence[str]) -> It
 
 def _slice(network: str, number: int) -> Network:
     """Return a slice of *network*, all of which have the same size."""
-    whole = ip_network(network)
+    whole = parse_network(network)
     base = int(whole.network_address) + number * (whole.num_addresses >> _BITS)
     return type(whole)((base, whole.prefixlen + _BITS))

@@ -22,7 +22,8 @@ WRONG: dict[str, list[str]] = {
     "url": ["mirror.example", "ftp://mirror.example/", "https://", "https://mir ror/", "https://a:99999/"],
     "apt_source": ["https://mirror.example/debian", "mirror.example noble main", ""],
     "public_key": ["3bf863cc.pub"],
-    "certificate": ["tls.crt"],
+    "certificate": ["tls.crt", "-----BEGIN CERTIFICATE-----\r\n", "-----BEGIN CERTIFICATE-----\x00"],
+    "lines": ["a\rb", "a\x1b[2Jb", "a\u2028b", "a\u202eb", "a\x85b"],
 }
 RIGHT: dict[str, list[str]] = {
     "time_zone": ["Europe/Zurich", "Etc/UTC", "America/Argentina/Buenos_Aires"],
@@ -39,6 +40,7 @@ RIGHT: dict[str, list[str]] = {
     "apt_source": ["https://mirror.example/debian noble main", "file:/srv/mirror ./"],
     "public_key": ["-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ==\n"],
     "certificate": ["-----BEGIN CERTIFICATE-----\n"],
+    "lines": ["a\n\tb\n", ""],
 }
 
 
@@ -90,7 +92,7 @@ def test_each_format_of_a_role_is_one_of_a_variable(role: str) -> None:
         ("base", {"timezone": "Zurich"}, "timezone: got 'Zurich'; a current name in the tz database"),
         ("base", {"locale": "xx_YY.UTF-8"}, "locale: got 'xx_YY.UTF-8'; a locale of glibc in UTF-8"),
         ("base", {"packages": ["Htop"]}, "packages.0: got 'Htop'; a package's name"),
-        ("access", {"control_addresses": ["1.2.3.4\nx"]}, "control_addresses.0: got '1.2.3.4\\nx'; an IP address or"),
+        ("access", {"control_addresses": ["1.2.3.4\nx"]}, "control_addresses.0: got the character U+000A in '1.2"),
         ("node_exporter", {"address": "gpu-01"}, "address: got 'gpu-01'; one IP address of the host"),
         ("mlflow", {"address": "0.0.0.0"}, "address: got '0.0.0.0'; one IP address of the host"),
         ("load_balancer", {"services": {"a": {"port": 8080, "members": ["b:80"]}}}, "services.a.members.0: got 'b:80'"),
