@@ -25,6 +25,26 @@ HTTP = {
     "roles/container_runtime/templates/opt/rackwright/images/Containerfile.j2": "asks its own loopback address",
 }
 """Every file that may use urllib.request, and why."""
+PARSERS = {
+    "rackwright/schema/formats.py": "the parsers of declared texts, which look at the characters first",
+    "rackwright/provider/caller.py": "addresses of the kernel's table of sockets",
+    "rackwright/audit/undeclared/services.py": "addresses that a host reports, compared with loopback alone",
+    "rackwright/endpoints/kubernetes.py": "the declared URL, which passed its format, and redirects of an API",
+    "rackwright/endpoints/registry.py": "the address in a command, and redirects, which stay at one origin",
+    "rackwright/twin/mirrors.py": "package sources of the twin's own images",
+    "rackwright/lock/wheels.py": "addresses in the report of pip, for the name of a file",
+    "rackwright/log/places.py": "a second place that the operator's environment names",
+    "rackwright/log/bucket.py": "a second place that the operator's environment names",
+    "rackwright/cli/state.py": "the backend in the operator's environment",
+}
+"""Every file of rackwright that may use Python's parsers of addresses and URLs, and why: they accept hostile texts."""
+PARSING = re.compile(r"\bipaddress\b|\burl(?:split|parse)\b")
+ANSIBLE = {
+    "rackwright/hosts/ansible.py": "plays roles, with an inventory in which no text is a template",
+    "rackwright/core/repository.py": "checks variables with Ansible's validator, which renders nothing",
+}
+"""Every file of rackwright that may import Ansible, and why: it takes all texts of an inventory for templates."""
+IMPORTING_ANSIBLE = re.compile(r"^\s*(?:import|from) ansible|[\"']ansible-playbook[\"']", re.M)
 REDIRECTING = re.compile(
     r"urllib\.request|urllib import request|\burlopen\b|^\s*(?:import|from) (?:requests|httpx|aiohttp)\b", re.M
 )
@@ -44,6 +64,39 @@ def test_only_listed_files_use_an_http_client_that_follows_redirects():
             found.add(str(path.relative_to(ROOT)))
 
     assert found == set(HTTP)
+
+
+def files_with(pattern: re.Pattern[str], *folders: str) -> set[str]:
+    """Return the Python files in *folders* whose text has *pattern*."""
+    return {
+        str(path.relative_to(ROOT))
+        for path in sources(*folders)
+        if path.suffix == ".py" and pattern.search(path.read_text())
+    }
+
+
+def test_only_listed_files_parse_addresses_and_urls_by_themselves():
+    """
+    Declared texts have one module with parsers, which look at the characters first.
+    """
+    assert files_with(PARSING, "rackwright", "stacks") == set(PARSERS)
+
+
+def test_only_listed_files_use_ansible():
+    """
+    One function writes inventories. No text of a fleet reaches Ansible in another way.
+    """
+    assert files_with(IMPORTING_ANSIBLE, "rackwright", "stacks", "workloads") == set(ANSIBLE)
+
+
+@pytest.mark.parametrize("line", ["import ipaddress", "from urllib.parse import urlsplit", "x = urlparse(y)"])
+def test_the_rule_about_parsers_catches(line):
+    assert PARSING.search(line)
+
+
+@pytest.mark.parametrize("line", ["    import ansible_runner", "from ansible.cli import x", "f(['ansible-playbook'])"])
+def test_the_rule_about_ansible_catches(line):
+    assert IMPORTING_ANSIBLE.search(line)
 
 
 def test_the_helper_has_no_handler_of_redirects_files_or_ftp():

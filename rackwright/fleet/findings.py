@@ -57,7 +57,9 @@ class Findings:
     def raise_any(self) -> None:
         """Raise DeclarationError, in the order of the lines, if there is any error."""
         errors = [(finding.line, self._name_hosts(finding)) for finding in self._findings.values()]
-        if errors := [*self.layers.source.duplicate_keys, *errors]:
+        places = {error.where for _, error in errors}  # a number in the place of a text is one error
+        mistakes = [each for each in self.layers.source.mistakes if each[1].where not in places]
+        if errors := [*mistakes, *errors]:
             raise DeclarationError(*(error for _, error in sorted(errors, key=lambda each: each[0])))
 
     def _name_hosts(self, finding: _Finding) -> Diagnostic:

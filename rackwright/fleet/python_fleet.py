@@ -18,7 +18,7 @@ from rackwright.fleet.source import format_keys
 from rackwright.schema.base import models
 from rackwright.schema.cluster import problems as cluster_problems
 from rackwright.schema.cluster_api import TOKEN_SHORTEST
-from rackwright.schema.fleet import Fleet, problems
+from rackwright.schema.fleet import Fleet, problems, rollout_problems
 from rackwright.schema.object_store import SECRET_KEY_SHORTEST
 from rackwright.schema.object_store import problems as store_problems
 from rackwright.schema.problem import Keys, Problem
@@ -52,6 +52,7 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
         text = f"fleet() returns {type(fleet).__name__}" if hasattr(module, "fleet") else "there is no function fleet"
         raise _only(path, text, "fleet() -> Fleet", "Return a Fleet from fleet()")
     wrong: list[tuple[Keys, Problem]] = [((), problem) for problem in problems(fleet.hosts)]
+    wrong += [((), problem) for problem in rollout_problems(fleet.rollout, fleet.hosts)]
     wrong += [
         (("hosts", name), problem)
         for name, host in fleet.hosts.items()

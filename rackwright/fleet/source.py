@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import yaml
 
 from rackwright.errors import DeclarationError, Diagnostic
-from rackwright.schema.problem import Keys, Problem
+from rackwright.schema.problem import Keys, Problem, excerpt
 
 BYTES_MAX = 8 << 20
 """Largest file in bytes. Parsing takes memory of 20 times the file's size, and 1 s for each MB."""
@@ -21,6 +21,12 @@ SCALARS: dict[str, Callable[[str], Any]] = {
     f"{TAG}float": lambda text: float(re.sub(r"\.(?=[a-z])", "", text.lower())),
     f"{TAG}str": str,
 }
+
+
+NUMBERS = (f"{TAG}int", f"{TAG}float")
+NUMBER_MAX = 2**53
+"""Largest number that all programs read exactly from JSON."""
+DECIMAL = r"[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?"
 
 
 class _Loader(yaml.CSafeLoader):
@@ -46,8 +52,11 @@ class Source:
     path: Path
     data: dict[str, Any]
     """Mappings, lists and scalars. All keys are strings; the first of two equal keys wins."""
-    duplicate_keys: tuple[tuple[int, Diagnostic], ...]
-    """Errors for keys that appear twice, with their lines; the loader reports them with all other errors."""
+    mistakes: tuple[tuple[int, Diagnostic], ...]
+    """Errors for keys that appear twice and for numbers in another form than the decimal one, with their lines.
+
+    The loader reports them with all other errors.
+    """
     _root: Any
     _entries: dict[int, dict[Any, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Entries of each list and mapping that was walked, by the id of its node: a report asks for thousands of lines."""
@@ -187,9 +196,9 @@ def parse(path: Path, text: str) -> Source:
             "no content" if root is None else "a list" if isinstance(root, yaml.SequenceNode) else f"{root.value!r}"
         )
         raise _only(f"{path}:1", f"the file has {content}", "a mapping", "Begin with a key, like `fleet: NAME`")
-    duplicate_keys: list[tuple[int, Diagnostic]] = []
+    mistakes: list[tuple[int, Diagnostic]] = []
     try:
-        return Source(path, _to_plain_data(path, root, (), duplicate_keys), tuple(duplicate_keys), root)
+        return Source(path, _to_plain_data(path, root, (), mistakes), tuple(mistakes), root)
     except RecursionError:
         raise _nesting_error(path) from None
 
@@ -217,15 +226,18 @@ def _refuse_extras(path: Path, text: str) -> None:
         raise DeclarationError(*errors)
 
 
-def _to_plain_data(path: Path, node: Any, keys: Keys, duplicate_keys: list[tuple[int, Diagnostic]]) -> Any:
+def _to_plain_data(path: Path, node: Any, keys: Keys, mistakes: list[tuple[int, Diagnostic]]) -> Any:
     if isinstance(node, yaml.ScalarNode):
         try:
-            return SCALARS[node.tag](node.value)
+            value = SCALARS[node.tag](node.value)
         except ValueError:  # Python refuses a number with more than 4300 digits
             where, problem = f"{path}:{_line(node)}: {format_keys(keys)}", f"got a number of {len(node.value)} digits"
             raise _only(where, problem, "no number in a fleet is that long", "Correct it") from None
+        if node.tag in NUMBERS and (wrong := _number_problem(node.value, value)):
+            mistakes.append((_line(node), wrong.at(f"{path}:{_line(node)}: {format_keys(keys)}")))
+        return value
     if isinstance(node, yaml.SequenceNode):
-        return [_to_plain_data(path, item, (*keys, index), duplicate_keys) for index, item in enumerate(node.value)]
+        return [_to_plain_data(path, item, (*keys, index), mistakes) for index, item in enumerate(node.value)]
     mapping: dict[str, Any] = {}
     lines: dict[str, int] = {}
     for key_node, value in node.value:
@@ -235,11 +247,23 @@ def _to_plain_data(path: Path, node: Any, keys: Keys, duplicate_keys: list[tuple
         if key in mapping:
             where, note = f"{path}:{line}: {format_keys((*keys, key))}", f"line {lines[key]} has it already"
             error = Diagnostic(where, "got the key twice", "each key once", "Remove one of the two", note)
-            duplicate_keys.append((line, error))
+            mistakes.append((line, error))
             continue
         lines[key] = line
-        mapping[key] = _to_plain_data(path, value, (*keys, key), duplicate_keys)
+        mapping[key] = _to_plain_data(path, value, (*keys, key), mistakes)
     return mapping
+
+
+def _number_problem(text: str, value: float) -> Problem | None:
+    """Return the problem of the number *text* that is *value*; None if all readers of YAML agree about it."""
+    if not re.fullmatch(DECIMAL, text):
+        expected = "a decimal number without zeros before it: readers of YAML disagree about other forms"
+        help = f"Write {value}, or a text in quotes" if abs(value) < NUMBER_MAX else "Write a finite number"
+        return Problem(f"got the number {excerpt(text)}", expected, help)
+    if not abs(value) <= NUMBER_MAX:  # infinite, too
+        problem, expected = f"got a number of {len(text)} digits", "no number in a fleet is that large"
+        return Problem(problem, expected, "Correct it")
+    return None
 
 
 def _line(node: Any) -> int:

@@ -20,7 +20,7 @@ from rackwright.schema.base import SEVERAL_LINES, Many
 from rackwright.schema.cluster import Cluster
 from rackwright.schema.cluster import problems as cluster_problems
 from rackwright.schema.cluster_api import TOKEN_SHORTEST
-from rackwright.schema.fleet import Fleet, problems
+from rackwright.schema.fleet import Fleet, problems, rollout_problems
 from rackwright.schema.health import Health
 from rackwright.schema.host import Address, Drive, Host, HostName, Identity, Name, Os
 from rackwright.schema.mirror import Mirror
@@ -113,6 +113,8 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
             findings.add_below(problem, ("hosts", name))
     common = _common(layers.source.data)
     if common is not None:
+        for problem in rollout_problems(common.rollout, hosts):
+            findings.add_below(problem, ())
         for problem in cluster_problems(common.clusters, hosts, common.object_stores):
             findings.add_below(problem, ("clusters",))
         for problem in store_problems(common.object_stores, common.buckets, hosts):

@@ -32,7 +32,7 @@ class Schema(DescribedModel):
     pydantic builds a validator at the first use: a command uses few of the models, and each build takes milliseconds.
     """
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _is_printable(self) -> Self:
@@ -91,6 +91,11 @@ def _is_of_lines(shape: Any) -> bool:
     )
 
 
+COUNT_MAX = 10**9
+"""Largest number of a declaration without a limit of its own: no unit, quota or counter overflows with it."""
+Count = Annotated[int, Field(ge=1, le=COUNT_MAX)]
+Amount = Annotated[int, Field(ge=0, le=COUNT_MAX)]
+"""A number that may be 0."""
 Many = Annotated[tuple[T, ...], Field(strict=False)]
 """A list in YAML, a list or tuple in Python."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from rackwright.schema.base import Many, Schema
+from rackwright.schema.base import Amount, Count, Many, Schema
 from rackwright.schema.cluster_api import ClusterApi
 from rackwright.schema.host import Host, HostName, Name
 from rackwright.schema.problem import Problem, excerpt, hint
@@ -71,7 +71,7 @@ def _node_name(text: str) -> str:
 Key = Annotated[str, AfterValidator(_key)]
 TaintKey = Annotated[str, AfterValidator(_taint_key)]
 NodeName = Annotated[str, AfterValidator(_node_name)]
-Version = Annotated[str, Field(pattern=r"^1\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?$")]
+Version = Annotated[str, Field(pattern=r"^1\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)([-+][0-9A-Za-z.+-]+)?$")]
 Value = Annotated[str, AfterValidator(_value)]
 
 
@@ -110,30 +110,44 @@ def _team_name(name: str) -> str:
 
 
 TeamName = Annotated[Name, AfterValidator(_team_name)]
-Group = Annotated[str, Field(min_length=1, max_length=253)]
+OF_THE_SYSTEM = "system:"
+"""Beginning of names that Kubernetes itself gives accounts and groups. Source: Kubernetes, "Using RBAC"."""
+
+
+def _group(name: str) -> str:
+    if name.startswith(OF_THE_SYSTEM):
+        expected = "names that begin with system: belong to Kubernetes itself, and mean all accounts or all pods"
+        raise Problem(f"got {excerpt(name)}", expected, "Name a group of people, as their certificates name it")
+    if name != name.strip():
+        expected = "the name of a group has no blanks around it"
+        raise Problem(f"got {excerpt(name)}", expected, "Remove them")
+    return name
+
+
+Group = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_group)]
 
 
 class BorrowingLimits(Schema):
     """Limits of what the jobs of a team take in addition to its own, while other teams do not use it."""
 
-    cpus: Annotated[int, Field(ge=0)] = 0
+    cpus: Amount = 0
     """Number of processors."""
     memory: Size | None = None
     """Memory; none by default."""
-    gpus: Annotated[int, Field(ge=0)] = 0
+    gpus: Amount = 0
     """Number of GPUs."""
 
 
 class Team(Schema):
     """A team with a namespace of its own: what its pods may take together, and who may do what there."""
 
-    cpus: Annotated[int, Field(ge=1)]
+    cpus: Count
     """Number of processors that its pods may ask for together."""
     memory: Size
     """Memory that its pods may ask for together."""
-    gpus: Annotated[int, Field(ge=0)] = 0
+    gpus: Amount = 0
     """Number of GPUs that its pods may ask for together."""
-    pods: Annotated[int, Field(ge=1)] = 100
+    pods: Count = 100
     """Number of its pods."""
     borrows: BorrowingLimits = BorrowingLimits()
     """Limits beyond its own, up to which its jobs borrow from other teams; only with `queue` of the cluster."""

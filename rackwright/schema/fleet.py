@@ -60,6 +60,15 @@ class Fleet(Schema):
     """Model servers on these hosts, by name."""
 
 
+def rollout_problems(rollout: Rollout, hosts: Mapping[str, Host]) -> Iterator[Problem]:
+    """Yield the problem of a *rollout* whose canary is more than all *hosts*; paths are relative to the fleet."""
+    count = sum(not host.retired for host in hosts.values())
+    if count and rollout.canary > count:
+        problem = f"got a canary of {rollout.canary} for {count} {'host' if count == 1 else 'hosts'}"
+        expected = "a canary is a part of the hosts, which changes before the others"
+        yield Problem(problem, expected, "Lower it", ("rollout", "canary"))
+
+
 def problems(hosts: Mapping[str, Host]) -> Iterator[Problem]:
     """Yield the conflicts between *hosts*; paths are relative to the fleet."""
     hosts = {name: host for name, host in hosts.items() if not host.retired}

@@ -19,7 +19,7 @@ from rackwright.schema.reference import name_of
 LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 HOST_NAME = rf"{LABEL}(\.{LABEL})*\.?"
 PACKAGE = r"[a-z0-9][a-z0-9+.-]+"
-SIZE = r"[0-9]+(\.[0-9]+)?[KMGTPE]?"
+SIZE = r"(0|[1-9][0-9]*)(\.[0-9]+)?[KMGTPE]?"
 SYSCTL = r"[A-Za-z0-9_*-]+([./][A-Za-z0-9_*@:-]+)+"
 SCHEMES = ("http", "https")
 ADDRESS = r"[0-9A-Fa-f:.]+"
@@ -64,6 +64,13 @@ def parse_interface(text: str) -> Interface:
         ValueError: the text is something else.
     """
     return ipaddress.ip_interface(_whole(rf"{ADDRESS}/{PREFIX}", text))
+
+
+def no_hosts(network: Network) -> tuple[Address, ...]:
+    """Return the addresses of *network* that no machine has: in IPv4 the network's own one, and that of all in it."""
+    if network.version == 6 or network.prefixlen > 30:  # RFC 3021: a network of two has two machines
+        return ()
+    return network.network_address, network.broadcast_address
 
 
 def parse_url(text: str) -> SplitResult:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
 
+from rackwright.schema.base import COUNT_MAX
 from rackwright.schema.problem import Problem
 
 UUID = r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -13,14 +14,14 @@ EXPECTED = "the number of GPUs, a list of their indices, or a list of their UUID
 
 
 def _selection(value: Any) -> int | tuple[int, ...] | tuple[str, ...]:
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= COUNT_MAX:
         return value
     if not isinstance(value, list | tuple) or not value:
         raise Problem(f"got {value!r}", EXPECTED, "Write it like 2, [0, 1] or [GPU-…]")
     for index, each in enumerate(value):
         if each in value[:index]:
             raise Problem(f"got {each} twice", "a GPU is named once", "Remove one of them", (index,))
-        if isinstance(each, bool) or (not (isinstance(each, int) and each >= 0) and not _is_uuid(each)):
+        if isinstance(each, bool) or (not (isinstance(each, int) and 0 <= each <= COUNT_MAX) and not _is_uuid(each)):
             help = "Copy the UUID from `rackwright gpu top STACK --json`, or write the index from 0 on"
             raise Problem(f"got {each!r}", EXPECTED, help, (index,))
         if type(each) is not type(value[0]):
@@ -38,8 +39,8 @@ GpuSelection = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "integer", "minimum": 1},
-                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+                {"type": "integer", "minimum": 1, "maximum": COUNT_MAX},
+                {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": COUNT_MAX}, "minItems": 1},
                 {"type": "array", "items": {"type": "string", "pattern": f"^{UUID}$"}, "minItems": 1},
             ]
         }

@@ -4,22 +4,21 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-from rackwright.schema.base import Schema
+from rackwright.schema.base import COUNT_MAX, Schema
 from rackwright.schema.problem import Problem
 
 ANY = "any"
 
 
 def _limit(limit: Any) -> Any:
-    if limit != ANY and (type(limit) is not int or limit < 0):
+    if limit != ANY and (type(limit) is not int or not 0 <= limit <= COUNT_MAX):
         expected = "a threshold is a whole number, or any"
         raise Problem(f"got {limit!r}", expected, "Write 0, or a higher limit for a drive that was checked")
     return limit
 
 
-Limit = Annotated[
-    int | str, BeforeValidator(_limit), WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"const": ANY}]})
-]
+_LIMIT = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": COUNT_MAX}, {"const": ANY}]}
+Limit = Annotated[int | str, BeforeValidator(_limit), WithJsonSchema(_LIMIT)]
 
 
 class Health(Schema):

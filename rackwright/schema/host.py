@@ -21,7 +21,7 @@ from rackwright.schema.port import Mac, Nic
 from rackwright.schema.problem import Keys, Problem, hint, raise_any
 from rackwright.schema.profile import EQUAL_WITHIN, Bus, HardwareProfile, Minimum
 from rackwright.schema.ssh import Ssh, parse_address
-from rackwright.schema.tier import MEMBERS, Tier
+from rackwright.schema.tier import MEMBERS, SLOTS_MAX, Tier
 from rackwright.schema.units import Size, format_size
 
 Os = Literal["debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04"]
@@ -261,7 +261,7 @@ def problems(host: Host) -> Iterator[Problem]:
     for name, tier in host.tiers.items():
         yield from _member_problems(host, name, tier)
     yield from _mount_problems(host.tiers)
-    yield from network_problems(host.network, host.nics)
+    yield from network_problems(host.network, host.nics, host.address)
     yield from accelerator.problems(host.accelerators)
 
 
@@ -281,6 +281,10 @@ def _member_problems(host: Host, name: str, tier: Tier) -> Iterator[Problem]:
         problem = f"got {len(members)} {'drive' if len(members) == 1 else 'drives'} with `tier: {name}`"
         help = f"Add it to {least - len(members)} more, or choose another level"
         yield Problem(problem, f"{tier.level} needs {least} or more", help, ("drives",), "md(4)")
+    if len(members) + len(spares) > SLOTS_MAX:
+        problem = f"got {len(members) + len(spares)} drives with `tier: {name}`"
+        expected = f"the superblock of an array has room for {SLOTS_MAX}, spares included"
+        yield Problem(problem, expected, "Make several tiers of them", ("drives",), "md_p.h")
     common, _ = Counter(drive.size or 0 for drive in members).most_common(1)[0] if members else (0, 0)
     for index, drive in enumerate(host.drives):
         if drive.tier == name and drive.size and abs(drive.size - common) > common * EQUAL_WITHIN:

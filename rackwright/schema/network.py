@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from rackwright.schema import formats
 from rackwright.schema.base import Many, Schema
-from rackwright.schema.formats import parse_address, parse_interface, parse_network
+from rackwright.schema.formats import no_hosts, parse_address, parse_interface, parse_network
 from rackwright.schema.port import Cidr, LinkName, Mtu, Nic
 from rackwright.schema.problem import Keys, Problem, hint, raise_any
 
@@ -195,9 +196,14 @@ def route_link(route: Route, links: Mapping[str, NetworkLink]) -> str:
     return route.on or next(name for name, link in links.items() if link.holds(route.via))
 
 
-def problems(network: Network | None, nics: Sequence[Nic]) -> Iterator[Problem]:
-    """Yield the conflicts between ports, bonds, VLANs and routes of a host; paths are relative to the host."""
+def problems(network: Network | None, nics: Sequence[Nic], management: str = "") -> Iterator[Problem]:
+    """Yield the conflicts between ports, bonds, VLANs and routes of a host; paths are relative to the host.
+
+    Args:
+        management: The address of the host's SSH.
+    """
     yield from _duplicate_ports(nics)
+    yield from _mtu_problems(links(network or Network(), nics))
     if network is None:
         return
     if not nics:
@@ -207,12 +213,16 @@ def problems(network: Network | None, nics: Sequence[Nic]) -> Iterator[Problem]:
     yield from _bond_problems(network, nics)
     yield from _vlan_problems(network, nics)
     all_links = links(network, nics)
+    yield from _route_problems(network, all_links)
+    yield from _destination_problems(network, all_links, management)
+    yield from _fabric_problems(network, all_links)
+
+
+def _mtu_problems(all_links: Mapping[str, NetworkLink]) -> Iterator[Problem]:
     for link in all_links.values():
         if link.mtu < IPV6_MTU_MIN and any(":" in address for address in link.addresses):
             expected, help = f"IPv6 needs an MTU of {IPV6_MTU_MIN} or more", "Raise the MTU, or remove the address"
             yield Problem(f"got an IPv6 address with an MTU of {link.mtu}", expected, help, link.path, "RFC 8200")
-    yield from _route_problems(network, all_links)
-    yield from _fabric_problems(network, all_links)
 
 
 def _duplicate_ports(nics: Sequence[Nic]) -> Iterator[Problem]:
@@ -325,6 +335,9 @@ def _route_problems(network: Network, all_links: Mapping[str, NetworkLink]) -> I
                 f"a next hop is another machine, and that is {own[0]} of this host",
             )
             yield Problem(problem, expected, "Write the router's address", (*place, "via"))
+        elif _names_the_network(route.via, all_links):
+            expected = "a next hop is another machine, and this address means the network or all in it"
+            yield Problem(f"got {route.via!r}", expected, "Write the router's address", (*place, "via"))
         elif not reachable:
             where = f"the subnets of {route.on}" if route.on else "every declared subnet of this host"
             help = "Correct it, or declare an address in its subnet"
@@ -334,6 +347,43 @@ def _route_problems(network: Network, all_links: Mapping[str, NetworkLink]) -> I
         elif len(reachable) > 1:
             expected, help = f"{' and '.join(reachable)} could reach it", "Add `on: NAME`"
             yield Problem(f"got {route.via!r}", expected, help, (*place, "via"))
+
+
+def _names_the_network(address: str, all_links: Mapping[str, NetworkLink]) -> bool:
+    """Return whether *address* is the first or last of a link's subnet, which no machine has in IPv4."""
+    subnets = [parse_interface(own).network for link in all_links.values() for own in link.addresses]
+    return any(str(address) in map(str, no_hosts(subnet)) for subnet in subnets)
+
+
+def _destination_problems(network: Network, all_links: Mapping[str, NetworkLink], management: str) -> Iterator[Problem]:
+    """Yield a problem for each route to a subnet of the host, or to its management network by another link."""
+    subnets = {
+        name: [parse_interface(address).network for address in link.addresses] for name, link in all_links.items()
+    }
+    for index, route in enumerate(network.routes):
+        to, place = parse_network(route.destination), ("network", "routes", index, "to")
+        if to.prefixlen == 0:
+            continue
+        own = [name for name, several in subnets.items() if any(_contains(subnet, to) for subnet in several)]
+        if own:
+            expected = f"a route leads outside the host's own subnets, and {own[0]} is in that one"
+            yield Problem(f"got {route.to!r}", expected, "Remove the route, or correct it", place)
+        elif _has_address(to, management) and not any(link.holds(management) for link in all_links.values()):
+            expected = f"the answers to {management}, the host's own address for SSH, would leave by this route"
+            yield Problem(f"got {route.to!r}", expected, "Remove the route, or make its network smaller", place)
+
+
+def _contains(subnet: formats.Network, other: formats.Network) -> bool:
+    """Return whether the whole of *other* is in *subnet*."""
+    return subnet.version == other.version and other.subnet_of(subnet)  # type: ignore[arg-type]
+
+
+def _has_address(network: formats.Network, text: str) -> bool:
+    """Return whether *text* is an address in *network*; False for a host name."""
+    try:
+        return parse_address(text) in network
+    except ValueError:
+        return False
 
 
 def _fabric_problems(network: Network, all_links: Mapping[str, NetworkLink]) -> Iterator[Problem]:

@@ -128,11 +128,11 @@ class Retention(Schema):
 class Expiry(Schema):
     """The age at which the store deletes data by itself. Age counts from the upload."""
 
-    current_days: int | None = Field(default=None, ge=1)
+    current_days: int | None = Field(default=None, ge=1, le=36500)
     """Days until a current version is deleted; with versioning it becomes an earlier version first."""
-    earlier_days: int | None = Field(default=None, ge=1)
+    earlier_days: int | None = Field(default=None, ge=1, le=36500)
     """Days until an earlier version is deleted, from the upload of its successor."""
-    uploads_days: Annotated[int, Field(ge=1)] | Literal["never"] = 7
+    uploads_days: Annotated[int, Field(ge=1, le=36500)] | Literal["never"] = 7
     """Days until the parts of an unfinished upload are deleted, or `never` for a store without a lifecycle."""
 
     def days(self, name: str) -> int | None:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from rackwright.schema.base import Schema
+from rackwright.schema.base import Amount, Count, Schema
 from rackwright.schema.cluster import Cluster, TeamName
 from rackwright.schema.host import Name
 from rackwright.schema.problem import Problem, hint
@@ -19,7 +19,7 @@ MEMORY = Size("4GiB")
 class Autoscale(Schema):
     """The limits within which the cluster changes the number of pods of a server."""
 
-    max: PositiveInt
+    max: Count
     """Largest number of pods; `count` is the smallest one."""
     cpu_percent: Annotated[int, Field(ge=1, le=100)] = 70
     """Share of their `cpus` that pods use on average: with more, the cluster adds pods, and with less it ends some."""
@@ -30,13 +30,13 @@ class Pods(Schema):
 
     team: TeamName
     """Team of the cluster in whose namespace the pods are."""
-    count: PositiveInt | None = None
+    count: Count | None = None
     """Number of pods; as many as hosts by default. With fewer, the other hosts are spares."""
-    cpus: PositiveInt = 1
+    cpus: Count = 1
     """Number of processors that each pod asks for."""
     memory: Size = MEMORY
     """Memory that each pod asks for, and may not exceed."""
-    gpus: Annotated[int, Field(ge=0)] = 0
+    gpus: Amount = 0
     """Number of GPUs that each pod asks for."""
     autoscale: Autoscale | None = None
     """Limits of a server whose number of pods follows its use of processors; only with `metrics` of the cluster."""

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from rackwright.schema.base import Many, Schema
-from rackwright.schema.formats import parse_interface
+from rackwright.schema.formats import no_hosts, parse_interface
 from rackwright.schema.problem import Problem
 
 MAC = r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}"
@@ -38,10 +38,13 @@ def _pci(address: str) -> str:
 def _cidr(address: str) -> str:
     try:
         interface = parse_interface(address)
-        if getattr(interface.ip, "ipv4_mapped", None) is None:
-            return str(interface)
     except ValueError:
-        pass
+        interface = None
+    if interface is not None and interface.ip in no_hosts(interface.network):
+        expected = "the address of a port is that of one machine, and this one means the network or all in it"
+        raise Problem(f"got {address!r}", expected, "Write another address of the network")
+    if interface is not None and getattr(interface.ip, "ipv4_mapped", None) is None:
+        return str(interface)
     raise Problem(f"got {address!r}", "the address of a port is IP/prefix length", "Write it like 192.0.2.11/24")
 
 

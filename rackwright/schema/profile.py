@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from rackwright.schema import catalogue
-from rackwright.schema.base import Many, Schema
+from rackwright.schema.base import Amount, Count, Many, Schema
 from rackwright.schema.catalogue import GPUS, PROFILES
 from rackwright.schema.problem import Problem, hint
 from rackwright.schema.units import Size, format_size
@@ -26,7 +26,6 @@ def _gpu(model: str) -> str:
 
 
 GpuModel = Annotated[str, AfterValidator(_gpu), WithJsonSchema({"type": "string", "enum": list(GPUS)})]
-Count = Annotated[int, Field(ge=1)]
 
 
 class DriveClass(Schema):
@@ -47,11 +46,11 @@ class HardwareProfile(Schema):
     """Number of GPUs by model of the catalogue."""
     memory: Size | None = None
     """Minimum memory of the host."""
-    nvswitch: Annotated[int, Field(ge=1)] | None = None
+    nvswitch: Count | None = None
     """Generation of the NVSwitches between the GPUs, which need Fabric Manager."""
     drives: Many[DriveClass] = ()
     """Drives that each host of the profile declares."""
-    nics: Annotated[int, Field(ge=0)] = 0
+    nics: Amount = 0
     """Minimum number of ports that each host of the profile declares."""
 
     def verified_value(self, name: str) -> Any:

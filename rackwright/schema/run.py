@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from rackwright.schema import placement
 from rackwright.schema import pods as on_pods
-from rackwright.schema.base import Many, Schema
+from rackwright.schema.base import COUNT_MAX, Count, Many, Schema
 from rackwright.schema.cluster import Cluster
 from rackwright.schema.formats import parse_interface
 from rackwright.schema.gpus import GpuSelection, count
@@ -73,7 +73,7 @@ class Tracking(Schema):
 class Elastic(Schema):
     """Elastic training, which survives the loss and return of hosts and loses only the steps since the last commit."""
 
-    min_processes: PositiveInt = 1
+    min_processes: Count = 1
     """Minimum number of processes; with fewer the run waits for others, and ends if none come."""
 
 
@@ -90,7 +90,7 @@ class Run(Schema):
     """Carrier of the processes: `hosts` for units of the hosts, `kubernetes` for pods of their cluster."""
     pods: Pods | None = None
     """Pods of a run on Kubernetes; the pod with the checkpoints stays on the first host."""
-    processes: PositiveInt = 1
+    processes: Count = 1
     """Number of processes on each host, usually the number of its GPUs."""
     gpus: GpuSelection | None = None
     """GPUs of each host for this run: how many, their indices in the order of the PCI bus, or on a single host their
@@ -110,7 +110,7 @@ class Run(Schema):
     """Elastic training; only with Horovod."""
     restart: Literal["on-failure", "never"] = "on-failure"
     """Reaction to a failure: `on-failure` continues from the last checkpoint, `never` leaves that to the operator."""
-    grace_seconds: Annotated[int, Field(ge=10)] = 90
+    grace_seconds: Annotated[int, Field(ge=10, le=COUNT_MAX)] = 90
     """Seconds that a stopped run has for its last checkpoint."""
     environment: Environment | None = None
     """Python environment of the processes; by default that of role `workloads`, else ``/opt/workloads``."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     Field,
-    PositiveInt,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
@@ -17,7 +16,7 @@ from pydantic import (
 
 from rackwright.schema import placement
 from rackwright.schema import pods as on_pods
-from rackwright.schema.base import Many, Schema
+from rackwright.schema.base import Count, Many, Schema
 from rackwright.schema.cluster import Cluster
 from rackwright.schema.host import Host, Name
 from rackwright.schema.pods import On, Pods
@@ -185,6 +184,10 @@ class Canary(Schema):
 QUOTAS = ("requests_per_minute", "tokens_per_minute", "tokens_per_day")
 
 
+TOKENS_MAX = 10**12
+"""Largest number of tokens in a day: one host does not reach it."""
+
+
 class ServerKey(Schema):
     """A key of the server's clients."""
 
@@ -192,12 +195,12 @@ class ServerKey(Schema):
     """Name of the secret with the key, at least 32 random characters."""
     scopes: Many[Literal["infer", "read", "metrics"]] = ("infer", "read")
     """Permissions: query the model (`infer`), read its description (`read`), read metrics (`metrics`)."""
-    requests_per_minute: PositiveInt | None = None
+    requests_per_minute: Count | None = None
     """The most requests to the model in a minute, at each host; no limit by default."""
-    tokens_per_minute: PositiveInt | None = None
+    tokens_per_minute: Count | None = None
     """Tokens of prompts and answers in a minute, at each host, after which a further request is refused; no limit by
     default."""
-    tokens_per_day: PositiveInt | None = None
+    tokens_per_day: Annotated[int, Field(ge=1, le=TOKENS_MAX)] | None = None
     """Tokens of prompts and answers in a day in UTC, at each host; no limit by default."""
 
     @property
@@ -245,7 +248,7 @@ class Server(Schema):
     """Check of the model on each host."""
     environment: Environment | None = None
     """Python environment of the server; by default that of role `workloads`, else ``/opt/serving``."""
-    ready_seconds: PositiveInt = 120
+    ready_seconds: Count = 120
     """Seconds until a server must be ready."""
     vllm: Vllm | None = None
     """Layout and options of vLLM, for a model that vLLM serves."""

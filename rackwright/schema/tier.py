@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, model_validator
 
 from rackwright.schema.base import Many, Schema
-from rackwright.schema.problem import Problem, raise_any
+from rackwright.schema.problem import Problem, excerpt, raise_any
 from rackwright.schema.secret import Key, name_of
 from rackwright.schema.units import Size, format_size
 
@@ -20,6 +20,10 @@ MEMBERS: dict[Level, int] = {"raid0": 2, "raid1": 2, "raid5": 3, "raid6": 4, "ra
 DEFAULT_CHUNK = 512 * 1024
 """Default chunk of mdadm in bytes. Source: mdadm(8), --chunk."""
 CHUNK_MIN = 4096
+SLOTS_MAX = 1920
+"""Drives and spares for which the superblock of an array has room. Source: md_p.h, dev_roles of mdp_superblock_1."""
+UNIT_NAME_MAX, UNIT_NAME_SOURCE = 255, "systemd, unit-name.h"
+"""Longest name of a unit. A directory has no longer one either."""
 SYNC_SPEED_MIN = 1024
 SYSTEM_DIRECTORIES = ("bin", "boot", "dev", "etc", "lib", "lib64", "proc", "root", "run", "sbin", "sys", "tmp", "usr")
 OWN_DIRECTORIES = ("/opt/rackwright", "/var/lib/rackwright", "/var/log/rackwright")
@@ -39,6 +43,10 @@ def _mount(path: str) -> str:
             raise Problem(f"got {path!r}", expected, "Mount it below /srv, /mnt or /data")
     if not re.fullmatch(r"[A-Za-z0-9_./-]+", path):
         raise Problem(f"got {path!r}", "a mount point has letters, digits and . _ - / only", "Take another name")
+    if len(unit := mount_unit(path)) > UNIT_NAME_MAX:
+        expected = f"the name of its unit has {UNIT_NAME_MAX} characters at most, four for each hyphen"
+        problem = f"got {excerpt(path)}, whose unit has a name of {len(unit)}"
+        raise Problem(problem, expected, "Shorten it", source=UNIT_NAME_SOURCE)
     return path
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from rackwright.schema.base import Many, Schema
+from rackwright.schema.base import COUNT_MAX, Many, Schema
 from rackwright.schema.host import Host, HostName, Name
 from rackwright.schema.object_store import Bucket
 from rackwright.schema.problem import Problem, hint, raise_any
@@ -48,9 +48,9 @@ class PlacementRule(Schema):
     """Place to which they move."""
     hosts: Many[HostName] = ()
     """Hosts of the rule; by default all that have the tier."""
-    keep: int = Field(default=0, ge=0)
+    keep: int = Field(default=0, ge=0, le=COUNT_MAX)
     """Number of newest directories that stay in each directory."""
-    older_days: int = Field(default=0, ge=0)
+    older_days: int = Field(default=0, ge=0, le=COUNT_MAX)
     """Days since the last change of a directory, before which it stays."""
     above_percent: int | None = Field(default=None, ge=1, le=99)
     """Used share of the tier, below which all stays. Above it, the oldest directories move until it is reached."""

@@ -15,7 +15,7 @@ UNITS = {
     **{f"{prefix}B": 1000**power for power, prefix in enumerate("kMGTP", start=1)},
     **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGTP", start=1)},
 }
-PATTERN = rf"([0-9]+(?:\.[0-9]+)?) ?({'|'.join(UNITS)})"
+PATTERN = rf"((?:0|[1-9][0-9]*)(?:\.[0-9]+)?) ?({'|'.join(UNITS)})"
 
 SPAN = r"([1-9][0-9]*)(min|h)"
 
@@ -76,6 +76,9 @@ def parse_size(text: Any) -> int:
     if isinstance(text, bool) or match is None:
         raise Problem(f"got {text!r}", "a size is a number and a unit", "Write it like 3.84TB or 512KiB")
     number, unit = match.groups()
+    if re.match("0[0-9]", number):
+        expected, help = "a size has no zeros before its number", f"Write {number.lstrip('0') or '0'}{unit}"
+        raise Problem(f"got {text!r}", expected, help)
     if not unit:
         raise Problem(f"got {text}", "a size has a unit", "Add it: TB is 10^12 bytes as on labels, TiB is 2^40")
     if unit not in UNITS:

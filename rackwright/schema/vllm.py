@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from rackwright.schema.base import Schema
+from rackwright.schema.base import Amount, Count, Schema
 from rackwright.schema.cluster import Cluster
 from rackwright.schema.gpus import GpuSelection, count
 from rackwright.schema.problem import Problem
@@ -30,7 +30,7 @@ class LoraAdapter(Schema):
     """Directory of the adapter that each host has already, instead of `path`."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """SHA-256 of its adapter_model.safetensors; a server does not load other weights."""
-    rank: PositiveInt = 16
+    rank: Count = 16
     """Rank of the adapter; `r` of its adapter_config.json."""
 
     @model_validator(mode="after")
@@ -46,23 +46,23 @@ class LoraAdapter(Schema):
 class Vllm(Schema):
     """vLLM's part of a server."""
 
-    replica_hosts: PositiveInt = 1
+    replica_hosts: Count = 1
     """Hosts of one replica, in the order of the server's hosts; the first of each replica is its leader. On Kubernetes
     the number of pods of one replica, each on a host of its own."""
     gpus: GpuSelection | None = None
     """GPUs of each host for this server: how many, their indices in the order of the PCI bus, or on a single host their
     UUIDs. All of them by default; runs and servers that share a host declare it."""
-    tensor_parallel: PositiveInt | None = None
+    tensor_parallel: Count | None = None
     """GPUs that divide each layer."""
-    pipeline_parallel: PositiveInt | None = None
+    pipeline_parallel: Count | None = None
     """Stages of whole layers."""
-    data_parallel: PositiveInt | None = None
+    data_parallel: Count | None = None
     """Ranks with attention of their own, which share the experts."""
     expert_parallel: bool | None = None
     """Whether GPUs have whole experts instead of a part of each."""
-    decode_context_parallel: PositiveInt | None = None
+    decode_context_parallel: Count | None = None
     """GPUs of a tensor-parallel group that divide a text's cache."""
-    cpu_cache_gib: PositiveInt | None = None
+    cpu_cache_gib: Count | None = None
     """Memory for the cache on each host, in GiB. Declared, vLLM computes on processors, with its build for CPUs: slow,
     and meant for rehearsals and small models."""
     kv_cache_dtype: Literal["auto", "fp8"] = "auto"
@@ -71,7 +71,7 @@ class Vllm(Schema):
     """Parser that separates reasoning from the answer, such as deepseek_r1."""
     tool_parser: str | None = None
     """Parser of calls of tools, such as deepseek_v3."""
-    speculative_tokens: NonNegativeInt = 0
+    speculative_tokens: Amount = 0
     """Tokens that the model's layers for multi-token prediction propose at once; 0: none."""
     prefix_cache: bool | None = None
     """Whether prompts with an equal beginning share cache; vLLM's own default by default."""

@@ -1,6 +1,7 @@
 """The LoRA adapters of a server, as the fleet and the directories on this computer have them."""
 
 import json
+import os
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from rackwright.schema.server import Server
 from rackwright.schema.vllm import LoraAdapter
 from rackwright.stack.stack import Stack
 from workloads.serving.adapters import WEIGHTS
-from workloads.serving.model import Model, ModelFile, version_of
+from workloads.serving.model import Model, ModelFile, open_regular, version_of
 
 CONFIG = "adapter_config.json"
 """The configuration of an adapter. Source: PEFT, save_pretrained."""
+CONFIG_BYTES = 1 << 20
+"""Longest configuration of an adapter in bytes; a longer one is cut, and is then not JSON."""
 
 
 def adapters(stack: Stack, name: str, server: Server) -> dict[str, AdapterPart]:
@@ -41,7 +44,8 @@ def _read(stack: Stack, place: str, name: str, adapter: LoraAdapter) -> AdapterP
     directory = (stack.project / adapter.path).resolve()
     try:
         files = {file: _file(directory / file) for file in (CONFIG, WEIGHTS)}
-        config = json.loads((directory / CONFIG).read_bytes())
+        with open_regular(directory / CONFIG) as file:
+            config = json.loads(file.read(CONFIG_BYTES))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "adapter_config.json is not JSON"
         expected = f"a directory with {CONFIG} and {WEIGHTS}, as PEFT saves them"
@@ -67,8 +71,8 @@ def _read(stack: Stack, place: str, name: str, adapter: LoraAdapter) -> AdapterP
 
 
 def _file(path: Path) -> ModelFile:
-    with path.open("rb") as file:
-        return ModelFile(sha256=file_digest(file, "sha256").hexdigest(), bytes=path.stat().st_size)
+    with open_regular(path) as file:
+        return ModelFile(sha256=file_digest(file, "sha256").hexdigest(), bytes=os.fstat(file.fileno()).st_size)
 
 
 def _rank(config: Any) -> int | None:

@@ -25,6 +25,7 @@ def model_to_serve(stack: Stack, server: str, model: str) -> ServedModel:
         if re.fullmatch(r"[0-9a-f]{12}", model) and not (stack.project / model).exists():
             return ServedModel.model_validate(declared.model.of_version(model).model_dump())
         candidate = model_directory.read(stack.project / model)
+        model_directory.check_files((stack.project / model).resolve(), candidate)
         model_directory.check_accuracy(candidate, declared.gate.accuracy_kept)
         return ServedModel.model_validate({"path": model.rstrip("/"), "version": candidate.version})
     except ValidationError as error:
@@ -55,6 +56,7 @@ def registered_model(stack: Stack, server: str, name: str, directory: Path, sha2
         UserError: the model fails the server's gate.
     """
     candidate = model_directory.read(directory)
+    model_directory.check_files(directory, candidate)
     model_directory.check_accuracy(candidate, stack.fleet.servers[server].gate.accuracy_kept)
     return ServedModel(registered=name, version=candidate.version, sha256=sha256)
 

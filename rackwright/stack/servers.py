@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from hashlib import file_digest, sha256
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from rackwright.stack.stack import Stack
 from workloads.quantize import versions
 from workloads.serving import model as model_directory
 from workloads.serving.fit import Layout
-from workloads.serving.model import Model
+from workloads.serving.model import DamagedModel, Model, open_regular
 from workloads.tracking import registry
 
 GpuAssignments = Mapping[tuple[str, str], GpuAssignment]
@@ -194,6 +194,11 @@ def _load_model(stack: Stack, name: str, server: Server) -> Model | None:
         raise _only(place, problem, expected, help) from None
     if wanted.version is not None and model.version != wanted.version:
         return None
+    try:
+        model_directory.check_files((stack.project / wanted.path).resolve(), model)
+    except DamagedModel as error:
+        help = "Publish the model again, whose files are copies"
+        raise DeclarationError(replace(error.diagnostic, where=place, help=help)) from None
     return _check_model(name, place, server, model)
 
 
@@ -242,7 +247,8 @@ def _model(stack: Stack, server: Server, model: Model | None) -> dict[str, Any]:
     if model is None or directory is None:
         return {"model": "", "version": server.model.version}
     files = {file: entry.sha256 for file, entry in sorted(model.files.items())}
-    files[model_directory.NAME] = sha256((directory / model_directory.NAME).read_bytes()).hexdigest()
+    with open_regular(directory / model_directory.NAME) as file:
+        files[model_directory.NAME] = file_digest(file, "sha256").hexdigest()
     return {"model": model.name, "version": model.version, "source": str(directory), "files": files}
 
 
@@ -261,7 +267,7 @@ def _canary_rows(stack: Stack, name: str, server: Server) -> CanaryRows | None:
         return None
     path = (stack.project / canary.data).resolve()
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             digest = file_digest(file, "sha256").hexdigest()
     except OSError as error:
         problem, expected = f"got {canary.data}: {error.strerror}", "the file has the canary's rows"

@@ -46,7 +46,7 @@ def test_every_file_reads_as_by_the_reference_reader(path: Path) -> None:
         expected = reference.load(path)
     except YAMLError as error:
         pytest.fail(f"the reference reader refuses it: {error}")
-    assert found.data == expected or found.duplicate_keys
+    assert found.data == expected or found.mistakes
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_of_a_key_that_stands_twice_the_first_holds_and_both_are_reported(tmp_pa
     source = read_text("a: 1\nb: {c: 1, c: 2}\na: 2\n", tmp_path)
     assert source.data == {"a": 1, "b": {"c": 1}}
     assert source.line(("a",)) == 1
-    assert [line for line, _ in source.duplicate_keys] == [2, 3]
+    assert [line for line, _ in source.mistakes] == [2, 3]
 
 
 def test_keys_read_as_a_path() -> None:

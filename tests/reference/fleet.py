@@ -18,6 +18,9 @@ declares hosts. `stacks/FLEET.py` with `fleet() -> Fleet` is a fleet in Python: 
 A [role](roles.md) has its own variables. `rackwright schema` prints this schema for editors, and `rackwright check
 STACK` also finds contradictions between values. In groups and hosts, null removes the value of the level above.
 
+A number is decimal, without zeros before it. A text is one line of printable characters; only certificates, keys and
+the files of images have several lines.
+
 A size is a number with a unit: B, kB, MB, GB, TB, PB are powers of 1000, and KiB, MiB, GiB, TiB, PiB are powers of
 1024."""
 

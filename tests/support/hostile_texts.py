@@ -15,7 +15,30 @@ from tests.support.sources import ROOT
 
 CONTROL = ("\n", "\r", "\t", "\x00", "\x1b", "\x7f", "\x85", "\u2028", "\u2029", "\u202e", "\u00a0", "\ufeff")
 """Characters that no text of one line has."""
-QUOTES = ("'", '"', "`", "%", " ", "\\", "{", "}", ";", "$", "|", "&", "<", ">", "(", ")", "#", "*", "!", "^", ",", "~\n")
+QUOTES = (
+    "'",
+    '"',
+    "`",
+    "%",
+    " ",
+    "\\",
+    "{",
+    "}",
+    ";",
+    "$",
+    "|",
+    "&",
+    "<",
+    ">",
+    "(",
+    ")",
+    "#",
+    "*",
+    "!",
+    "^",
+    ",",
+    "~\n",
+)
 """Characters that no address, network, host, endpoint or URL has, beside those above."""
 FLEETS = tuple(
     path

@@ -8,16 +8,19 @@ digits-int8/
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Collection, Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from workloads.checkpoint import disk
 from workloads.errors import Diagnostic, UserError
@@ -56,6 +59,12 @@ class ModelFile(StrictModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
+def _file_name(name: str) -> str:
+    if "/" in name or not name.isprintable() or name in ("", ".", "..", NAME):
+        raise ValueError(f"{name!r} names no file beside {NAME}")
+    return name
+
+
 class Model(StrictModel):
     """The metadata of a published model."""
 
@@ -63,7 +72,7 @@ class Model(StrictModel):
     name: str = Field(pattern=NAME_PATTERN)
     version: str = Field(pattern=NAME_PATTERN)
     runtime: Literal["onnx", "torch", "llama.cpp", "tensorrt", "vllm"]
-    files: Mapping[str, ModelFile]
+    files: Mapping[Annotated[str, AfterValidator(_file_name)], ModelFile]
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
     lineage: Mapping[str, Any] = {}
@@ -90,7 +99,7 @@ def read(directory: Path) -> Model:
     """
     path = directory / NAME
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(MANIFEST_BYTES + 1)
     except OSError as error:
         help = (
@@ -123,6 +132,35 @@ def parse(content: bytes, path: Path) -> Model:
         raise UserError(Diagnostic(str(path), problem, expected, help)) from None
 
 
+def open_regular(path: Path) -> BufferedReader:
+    """Return *path*, opened for reading: a regular file, and no link, device or FIFO.
+
+    Raises:
+        OSError: the file is something else, or cannot be opened.
+    """
+    # O_NONBLOCK: without it, opening a FIFO waits for its writer
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "it is a link", str(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def check_files(directory: Path, model: Model) -> None:
+    """Check that all files of *model* are regular files in *directory*, of the right size; their content is not read.
+
+    Raises:
+        DamagedModel: the files differ; the message names each of them.
+    """
+    _raise_flaws(directory, [_size_flaw(directory / name, file) for name, file in sorted(model.files.items())])
+
+
 def fetch_ahead(directory: Path, model: Model) -> None:
     """Ask the kernel to read all files of *model* now: a process that maps a file waits for one page at a time.
 
@@ -132,7 +170,7 @@ def fetch_ahead(directory: Path, model: Model) -> None:
     if sum(file.bytes for file in model.files.values()) > AHEAD_BYTES:
         return
     for name, entry in model.files.items():
-        with contextlib.suppress(OSError), (directory / name).open("rb") as file:
+        with contextlib.suppress(OSError), open_regular(directory / name) as file:
             for first in range(0, entry.bytes, AHEAD_STEP):
                 os.posix_fadvise(file.fileno(), first, AHEAD_STEP, os.POSIX_FADV_WILLNEED)
 
@@ -144,18 +182,30 @@ def verify(directory: Path, model: Model, names: Collection[str] | None = None) 
         DamagedModel: files differ; the message names each of them.
     """
     files = {name: file for name, file in sorted(model.files.items()) if names is None or name in names}
-    flaws = [flaw for name, file in files.items() if (flaw := _flaw(directory / name, file))]
-    if flaws:
+    _raise_flaws(directory, [_flaw(directory / name, file) for name, file in files.items()])
+
+
+def _raise_flaws(directory: Path, texts: Collection[str]) -> None:
+    if flaws := [text for text in texts if text]:
         expected = "files as they were published"
         raise DamagedModel(
             Diagnostic(str(directory), ", ".join(flaws), expected, "Publish the model again, or use another copy")
         )
 
 
-def _flaw(path: Path, expected: ModelFile) -> str:
+def _size_flaw(path: Path, expected: ModelFile) -> str:
     try:
-        if (size := path.stat().st_size) != expected.bytes:
-            return f"{path.name} has {size} bytes, not {expected.bytes}"
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        return f"{path.name} cannot be read ({error.strerror})"
+    return "" if size == expected.bytes else f"{path.name} has {size} bytes, not {expected.bytes}"
+
+
+def _flaw(path: Path, expected: ModelFile) -> str:
+    if flaw := _size_flaw(path, expected):
+        return flaw
+    try:
         digest = disk.sha256(path)
     except OSError as error:
         return f"{path.name} cannot be read ({error.strerror})"

@@ -92,7 +92,7 @@ def test_no_name_leads_out_of_the_directory(source: Path, version: str, tmp_path
     report = json.loads((source / "model.json").read_text())
     (source / "model.json").write_text(json.dumps({**report, "files": {name: report["files"]["model.onnx"]}}))
 
-    with pytest.raises(UserError, match="regular files in the directory of model.json"):
+    with pytest.raises(UserError, match="names no file beside model.json"):
         place(tmp_path / "models", version, source, None)
 
 
