@@ -26,6 +26,11 @@ ADDRESS = r"[0-9A-Fa-f:.]+"
 PREFIX = r"(0|[1-9][0-9]{0,2})"
 URL_PART = r"[A-Za-z0-9._~:/?@+=-]+"
 """Characters of URLs without those that a file or a shell could read as its own, such as quotes, ``%`` and ``;``."""
+VERSION = r"[A-Za-z0-9][A-Za-z0-9._+~:-]*"
+FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9._+~-]*"
+PATH = r"(/[A-Za-z0-9_][A-Za-z0-9._+-]*)+/?"
+IMAGE = r"[a-z0-9][A-Za-z0-9._/:@-]*"
+WORDS = r"[A-Za-z0-9][A-Za-z0-9 ._@+-]*"
 URL = rf"https?://(\[{ADDRESS}\])?({URL_PART})?"
 PUBLIC_KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 CERTIFICATE = "-----BEGIN CERTIFICATE-----"
@@ -209,6 +214,16 @@ FORMATS: Mapping[str, Format] = {
         "Write the unchanged file of your authority, followed by its intermediate certificates",
         has_lines=True,
     ),
+    "version": Format(
+        _matches(VERSION), "a version of letters, digits and . _ + ~ : -", "Write it like 580.95.05-1", f"^{VERSION}$"
+    ),
+    "file_name": Format(
+        _matches(FILE_NAME), "the name of a file, without a directory", "Write it like driver.run", f"^{FILE_NAME}$"
+    ),
+    "path": Format(_matches(PATH), "an absolute path of letters, digits and . _ + -", "Write it like /srv/data"),
+    "image": Format(_matches(IMAGE), "the name of an image", "Write it like registry.example/model@sha256:…"),
+    "url_part": Format(_matches(URL_PART), "an address without quotes and blanks", "Write it like mirror.example:5000"),
+    "words": Format(_matches(WORDS), "a text of letters, digits, blanks and . _ @ + -", "Write it like Rack 1"),
     "lines": Format(lambda text: True, "a text of several lines", "Write the content of the file", has_lines=True),
 }
 """All formats by name."""

@@ -249,7 +249,8 @@ def test_it_prints_facts_with_digests_by_that_key(tmp_path):
 
 def refused(**changes: Any) -> list[str]:
     given = {**copy.deepcopy(WHOLE), **changes}
-    assert list(SOURCE.problems("debian-12", given)) == [], "each is of its type"
+    if wrong := [str(problem) for problem in SOURCE.problems("debian-12", given)]:
+        return wrong
     return [str(problem) for problem in refusals(SOURCE, "debian-12", given)]
 
 
@@ -273,13 +274,13 @@ OLGA = PEOPLE[0]
         ({"workload": "olga"}, "got the account olga more than once"),
         ({"break_glass": {"user": "root"}}, "got the account root; logs cannot name the person who uses root's key."),
         ({"people": [{**OLGA, "name": "Olga"}]}, 'got the account "Olga"; a name has small letters'),
-        ({"people": [{**OLGA, "name": "olga ALL=(ALL) ALL\nx"}]}, "a name has small letters"),
+        ({"people": [{**OLGA, "name": "olga ALL=(ALL) ALL"}]}, "a name has small letters"),
         ({"bootstrap_user": "-x"}, 'got the account "-x"; a name has small letters'),
         ({"people": [{**OLGA, "keys": []}]}, "got no key of olga; people log in with a key."),
         ({"people": [{**OLGA, "shell": "bash"}]}, "got the shell bash of olga; a shell is an absolute path."),
         ({"people": [{**OLGA, "keys": ["-----BEGIN OPENSSH PRIVATE KEY-----"]}]}, 'got "-----BEGIN O"… for a key;'),
         ({"people": [{**OLGA, "keys": [f"command=\"x\" {public_key(1)}"]}]}, "… for a key; a key is one line and"),
-        ({"people": [{**OLGA, "keys": [f"{public_key(1)}\n{public_key(2)}"]}]}, "a key is one line and begins"),
+        ({"people": [{**OLGA, "keys": [f"{public_key(1)}\n{public_key(2)}"]}]}, "got the character U+000A"),
         ({"revoked": ["SHA256:abc"]}, 'got "SHA256:abc"… for a key;'),
         ({"revoked": [{"serial": 1, "ca": "SHA256:abc"}]}, 'got "SHA256:abc"… for a key;'),
         ({"revoked": [{"ca": public_key(7)}]}, "an entry is a public key or a certificate."),

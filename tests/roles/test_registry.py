@@ -117,7 +117,7 @@ def test_neither_metrics_nor_a_debug_server_are_configured() -> None:
         ({"read_port": 70000}, "got 70000"),
         ({"read_port": 5000}, "got 5000, as for port"),
         ({"data": "/"}, 'got "/"'),
-        ({"collect": "Sun\nExecStart=x"}, 'got "Sun\\nExecStart=x"'),
+        ({"collect": "Sun;ExecStart=x"}, 'got "Sun;ExecStart=x"'),
         ({"collect_untagged": True}, "got true without `collect`"),
     ],
 )

@@ -1,5 +1,6 @@
 """Formats of role variables: each refuses what looks right and does not work on a host."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,6 +24,12 @@ WRONG: dict[str, list[str]] = {
     "apt_source": ["https://mirror.example/debian", "mirror.example noble main", ""],
     "public_key": ["3bf863cc.pub"],
     "certificate": ["tls.crt", "-----BEGIN CERTIFICATE-----\r\n", "-----BEGIN CERTIFICATE-----\x00"],
+    "version": ["", " 1", "1 2", "-1", "1;2", '1"', "1\n"],
+    "file_name": ["", "a/b", "../a", ".a", "a b", "a'"],
+    "path": ["", "a", "/", "//a", "/a b", "/a/../b", "/a;b", "/a%b"],
+    "image": ["", "/a", "a b", 'a"', "a;b", "$a"],
+    "url_part": ["", "a b", 'a"', "a;b", "a\nb"],
+    "words": ["", "a\nb", 'a"b', "a:b", " a"],
     "lines": ["a\rb", "a\x1b[2Jb", "a\u2028b", "a\u202eb", "a\x85b"],
 }
 RIGHT: dict[str, list[str]] = {
@@ -40,6 +47,12 @@ RIGHT: dict[str, list[str]] = {
     "apt_source": ["https://mirror.example/debian noble main", "file:/srv/mirror ./"],
     "public_key": ["-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ==\n"],
     "certificate": ["-----BEGIN CERTIFICATE-----\n"],
+    "version": ["1", "580.95.05-1", "1:2.3~rc1+b1", "6.8.0-60-generic"],
+    "file_name": ["a", "Ascend-hdk-910b_23.0.run"],
+    "path": ["/a", "/srv/warm/models", "/bin/bash", "/srv/a/"],
+    "image": ["docker.io/nvidia/cuda@sha256:ab", "registry.k8s.io/pause:3.10", "localhost/a"],
+    "url_part": ["mirror.example:5000", "http://mirror.example/path"],
+    "words": ["Rack 1", "unlimited", "a@b"],
     "lines": ["a\n\tb\n", ""],
 }
 
@@ -84,6 +97,70 @@ def test_each_format_of_a_role_is_one_of_a_variable(role: str) -> None:
     assert {*source.formats.values()} <= FORMATS.keys()
     assert {f"{role}_{path.split('.')[0]}" for path in source.formats} <= source.options.keys()
     assert {f"{role}_{path.split('.')[0]}" for path in source.secret_lengths} <= source.options.keys()
+
+
+SECRET, REFUSED = "a secret, which a file of its own has", "its role refuses other texts in meta/claims.yml"
+WITHOUT_FORMAT: dict[str, dict[str, str]] = {
+    "access": {
+        **dict.fromkeys(("people.name", "automation.user", "break_glass.user", "workload", "bootstrap_user"), REFUSED),
+        **dict.fromkeys(("people.keys", "ca_keys", "bootstrap_keys"), "lines of keys, whose form the role checks"),
+        **dict.fromkeys(("automation.principals", "people.shell", "totp_issuer"), REFUSED),
+        "revoked": "keys and certificates, which a program packs into a file that is not text",
+    },
+    "ascend": dict.fromkeys(("driver.sha256", "firmware.sha256", "toolkit.sha256"), REFUSED),
+    "base": {"ntp_keys.key": SECRET, "ntp_keys.servers": REFUSED, "kernel_parameters": REFUSED},
+    "container_runtime": {"devices": REFUSED, "registries.name": REFUSED, "registries.account.password": SECRET},
+    "cuda": {"versions": REFUSED, "default": REFUSED},
+    "kubernetes_control_plane": {"encryption_key": SECRET, "snapshot_key": SECRET, "snapshot_directory": REFUSED},
+    "kubernetes_node": dict.fromkeys(
+        ("teams.name", "teams.first", "teams.last", "teams.networks"), "rackwright itself computes it from the cluster"
+    ),
+    "load_balancer": {"services": REFUSED, "key": SECRET},
+    "mlflow": {
+        **dict.fromkeys(("admin.name", "users.name", "artifacts"), REFUSED),
+        **dict.fromkeys(("admin.password", "users.password", "database", "key"), SECRET),
+    },
+    "node_exporter": {"collectors": REFUSED},
+    "object_store": {
+        **dict.fromkeys(("data", "accounts.name"), REFUSED),
+        **dict.fromkeys(("accounts.key", "key", "internal_key"), SECRET),
+    },
+    "registry": {
+        **dict.fromkeys(("data", "accounts.name", "collect"), REFUSED),
+        **dict.fromkeys(("accounts.password", "key"), SECRET),
+    },
+    "virtual_address": {"interface": REFUSED},
+}
+"""Every option with a free text that has no format, and why."""
+
+
+def text_options(options: dict[str, Any], before: str) -> Iterator[str]:
+    """Yield the path of each option with texts that have no list of choices."""
+    for name, option in options.items():
+        path = f"{before}{name}"
+        texts = {option.get("type", "str"), option.get("elements", "")} & {"str", "dict", "raw"}
+        if option.get("options"):
+            yield from text_options(option["options"], f"{path}.")
+        elif texts and not option.get("choices") and not (option.get("type") == "list" and not texts):
+            yield path
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_text_of_a_role_has_a_format(role: str) -> None:
+    """
+    A text without a format accepts quotes, blanks and whatever else a file could read as its own.
+    """
+    source = ROLES[role]
+    options = {name.removeprefix(f"{role}_"): option for name, option in source.options.items()}
+    formatted = {path.replace(".*", "") for path in source.formats}
+    without = {path for path in text_options(options, "") if not {path, *_above(path)} & formatted}
+
+    assert without == {path for path in WITHOUT_FORMAT.get(role, {}) if path not in formatted}
+    assert WITHOUT_FORMAT.get(role, {}).keys() & formatted == set()
+
+
+def _above(path: str) -> Iterator[str]:
+    yield path.rpartition(".")[0]
 
 
 @pytest.mark.parametrize(
