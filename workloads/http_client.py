@@ -7,6 +7,8 @@ import ssl
 from typing import Any
 from urllib import request
 
+from workloads.foreign import within
+
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -33,11 +35,16 @@ class HttpClient:
     def send(self, message: request.Request, seconds: float) -> Any:
         """Return the open response to a request.
 
+        Args:
+            seconds: Time until the head of the response has come; for a file that is sent, between two parts of it.
+
         Raises:
             urllib.error.HTTPError: The status is not 2xx; a redirect is such a status.
             OSError, ValueError: The server does not respond, or the address is not an HTTP address.
         """
-        return self._opener.open(message, timeout=seconds)
+        if message.data is not None and not isinstance(message.data, bytes):
+            return self._opener.open(message, timeout=seconds)
+        return within(seconds, lambda: self._opener.open(message, timeout=seconds))
 
 
 def redirect_target(error: Any) -> str:

@@ -1,6 +1,5 @@
 """Keyed digests of values that depend on secrets, for an audit by an operator without the secrets."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +13,16 @@ from rackwright.core.contract import Claim, UnknownValue
 from rackwright.core.wire import decode_want, encode
 from rackwright.errors import DeclarationError, Diagnostic, command
 from rackwright.facts.digest import salt_id
+from rackwright.foreign import parse_object, read_file
 from rackwright.stack import Stack, declare
 
 SecretDigests = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Wanted values in the form of wire.encode, by resource, thing and property; None for properties without a claim."""
 _SECRET_DIGESTS: TypeAdapter[SecretDigests] = TypeAdapter(SecretDigests)
+
+
+DIGESTS_BYTES = 64 << 20
+"""Maximum size of a file of digests."""
 
 
 class DigestsData(TypedDict):
@@ -56,7 +60,7 @@ def load(path: Path, stack: Stack) -> SecretDigests:
     digests = command("rackwright digests {}", stack.name)
     expected, help = f"the output of {digests}", f"Write the output of {digests} into the file, with this stack's salt"
     try:
-        data = json.loads(path.read_bytes())
+        data = parse_object(read_file(path, DIGESTS_BYTES), DIGESTS_BYTES)
         origin, claims = (data["stack"], data["salt_id"]), _SECRET_DIGESTS.validate_python(data["claims"])
     except OSError as error:
         problem = f"the file cannot be read: {error.strerror}"

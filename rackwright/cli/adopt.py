@@ -45,13 +45,13 @@ def adopt(
     """
     from rackwright.audit import evidence, report
     from rackwright.cli import recording, set_aside
-    from rackwright.cli.state import select
+    from rackwright.cli.state import parse_state, select
     from rackwright.hosts.pool import Hosts
     from rackwright.provider import state_format
 
     loaded = project.secrets(project.stack(stack))
     exported = select(stack, project.directory(), project.environment(stack))
-    old = json.loads(exported).get("deployment") or {}
+    old = parse_state(exported).get("deployment") or {}
     moves = set_aside_state and not set_aside.is_readable(old)
     if not moves:
         for found in state_format.formats(old):

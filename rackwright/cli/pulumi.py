@@ -1,6 +1,5 @@
 """The commands preview and up: they run pulumi, list unknown hosts, and return an exit status by the result."""
 
-import json
 import signal
 import subprocess
 import tempfile
@@ -366,7 +365,7 @@ def read_state(stack: str, environment: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         ChangeRefused: The state has the format of another version.
     """
-    deployment = json.loads(state.select(stack, project.directory(), environment)).get("deployment") or {}
+    deployment = state.parse_state(state.select(stack, project.directory(), environment)).get("deployment") or {}
     for found in state_format.formats(deployment):
         state_format.check_format(found, stack)
     return deployment

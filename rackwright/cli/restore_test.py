@@ -92,8 +92,7 @@ def _outcome(result: "TestResult") -> str:
 
 def _infer(directory: Path) -> "Canary | NoOutputs":
     """Return the outputs of the published model in *directory*, or the reason for none."""
-    import json
-
+    from rackwright.foreign import parse_json
     from rackwright.iteration import process
     from rackwright.tiering.canary import Canary, NoOutputs
     from rackwright.toolchain import workloads
@@ -105,7 +104,7 @@ def _infer(directory: Path) -> "Canary | NoOutputs":
     lines: list[str] = []
     status, last = process.run(python, ("workloads.serving.model_outputs", str(directory)), lines.append)
     try:
-        return Canary.model_validate(json.loads(last))
+        return Canary.model_validate(parse_json(last, lenient=True))
     except ValueError:
         return NoOutputs("; ".join(lines[:2]) or f"the program ended with {status}")
 

@@ -67,7 +67,7 @@ def set_aside(stack: str, exported: str) -> Path:
         problem, note = "its state has changed during this command", "nothing was set aside"
         help = "Wait for the other command that changes the stack, and run this one again"
         raise ChangeRefused(Diagnostic(f"stack {stack}", problem, help=help, note=note))
-    content = json.loads(exported)
+    content = state.parse_state(exported)
     deployment = content["deployment"]
     number = next(state_format.formats(deployment), state_format.FIRST_FORMAT)
     path = project.directory() / ".rackwright" / "states" / f"{stack}.format-{number}.json"

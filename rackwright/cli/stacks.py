@@ -1,6 +1,5 @@
 """The commands stacks and status: the stacks of a project, and one line for each host of a stack."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rackwright import terminal
 from rackwright.cli import project
 from rackwright.errors import DeclarationError, UserError
+from rackwright.foreign import parse_json
 from rackwright.locations import stack_names
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def show_status(name: str, as_json: bool) -> int:
         found = {**evidence.from_hosts(hosts, names, project.notify), **evidence.from_endpoints(stack, project.notify)}
     compared = report.compare(stack, found)
     rows = host_rows(compared.results, compared.undeclared)
-    last = last_change(json.loads(state.pulumi(name, "stack", "history", "--json", "--page-size", "1")))
+    last = last_change(parse_json(state.pulumi(name, "stack", "history", "--json", "--page-size", "1")))
     if as_json:
         status: StackStatus = {
             "stack": name,

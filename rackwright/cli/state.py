@@ -14,6 +14,10 @@ from urllib.parse import unquote, urlsplit
 from rackwright.cli import project
 from rackwright.cli.killed import killed_error
 from rackwright.errors import ChangeRefused, Diagnostic, SetupError, StepFailed, command
+from rackwright.foreign import InvalidData, parse_object
+
+STATE_BYTES, STATE_DEPTH, STATE_VALUES = 512 << 20, 200, 10_000_000
+"""Maximum size, levels and number of values of a state: one of 1,000 hosts has 50 MiB."""
 
 
 def pulumi(stack: str, *argv: str) -> str:
@@ -25,9 +29,22 @@ def pulumi(stack: str, *argv: str) -> str:
     return _run([*argv, "--stack", stack], stack, project.directory(), _environment(stack))
 
 
+def parse_state(exported: str) -> dict[str, Any]:
+    """Return the exported state of a stack, which other people with access to it may have written.
+
+    Raises:
+        StepFailed: It is no JSON object, or exceeds the bounds.
+    """
+    try:
+        return parse_object(exported, STATE_BYTES, STATE_DEPTH, STATE_VALUES)
+    except InvalidData as error:
+        help = "Restore an earlier version of the state"
+        raise StepFailed(Diagnostic("the state of pulumi", f"it cannot be read: {error}", help=help)) from None
+
+
 def urns(stack: str) -> list[str]:
     """Return the URNs of all resources, each after those that it depends on."""
-    exported = json.loads(pulumi(stack, "stack", "export"))
+    exported = parse_state(pulumi(stack, "stack", "export"))
     return [resource["urn"] for resource in (exported["deployment"] or {}).get("resources", [])]
 
 
@@ -61,7 +78,7 @@ def select(stack: str, root: Path, environment: Mapping[str, str]) -> str:
             _run(["cancel", "--yes", "--stack", stack], stack, root, environment)
     exported = _run(["stack", "export", "--stack", stack], stack, root, environment)
     if settings(stack, root)["target"] == RACK:
-        check_state(stack, json.loads(exported).get("deployment") or {}, root)
+        check_state(stack, parse_state(exported).get("deployment") or {}, root)
     return exported
 
 

@@ -1,6 +1,5 @@
 """The resources that a stack's state declares, for an audit of programs that declare more than the fleet."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +21,7 @@ def read(stack: str) -> tuple[DeclaredResource, ...]:
         SetupError: A resource has another shape.
         StepFailed: Pulumi failed.
     """
-    deployment: Mapping[str, Any] = json.loads(state.pulumi(stack, "stack", "export")).get("deployment") or {}
+    deployment: Mapping[str, Any] = state.parse_state(state.pulumi(stack, "stack", "export")).get("deployment") or {}
     for found in state_format.formats(deployment):
         state_format.check_format(found, stack)
     return tuple(_resource(stack, each) for each in state_format.managed_resources(deployment))

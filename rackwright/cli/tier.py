@@ -287,4 +287,5 @@ def open_bucket(stack: "Stack", bucket: str) -> "Bucket":
         help = hint(bucket, buckets, "Declare it under buckets")
         raise DeclarationError(Diagnostic(f"stack {stack.name}", f"the fleet has no bucket {bucket}", expected, help))
     store = buckets[bucket].store
-    return Bucket(bucket, s3.connect(loaded, store).signed, loaded.fleet.object_stores[store].ca)
+    client = s3.connect(loaded, store)
+    return Bucket(bucket, client.signed, loaded.fleet.object_stores[store].ca, client.signing_key)

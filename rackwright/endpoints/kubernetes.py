@@ -1,12 +1,8 @@
 """The client of a cluster's API, which reads the facts of a cluster that others made. It changes nothing there."""
 
-import contextlib
 import http.client
-import json
 import re
-import socket
 import ssl
-import threading
 from http import HTTPStatus
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -17,6 +13,7 @@ from rackwright.endpoints import kubernetes_facts
 from rackwright.endpoints.kubernetes_facts import AnswerRefused
 from rackwright.errors import Diagnostic, EndpointUnreachable, StepFailed
 from rackwright.facts.facts import Facts
+from rackwright.foreign import EndableConnection, InvalidData, TooLarge, parse_json, parse_object, read_bounded
 from rackwright.schema.cluster_api import ClusterApi
 from rackwright.schema.secret import setting_command
 from rackwright.stack import Stack
@@ -28,6 +25,8 @@ READING_SECONDS = 120
 """Time for all questions together."""
 ANSWER_LONGEST = 32 << 20
 """Bytes of one answer, of at most kubernetes_facts.PAGE_ITEMS objects."""
+ANSWER_VALUES = 2_000_000
+"""Values of one answer; an object with its managed fields has about 1,000."""
 READING_LONGEST = 512 << 20
 """Bytes of all answers together: those about 5,000 nodes are about 150 MiB."""
 _REASON_LONGEST = 300
@@ -67,30 +66,11 @@ def token_of(stack: Stack, name: str) -> str:
     return token
 
 
-class _Connection(http.client.HTTPSConnection):
-    """A connection that another thread can end, also while an answer is read."""
+class _Connection(EndableConnection):
+    """A connection that counts the bytes of its answers."""
 
-    def __init__(self, url: str, context: ssl.SSLContext, answer_seconds: float) -> None:
-        address = urlsplit(url)
-        super().__init__(address.hostname or "", address.port or 443, context=context, timeout=CONNECT_SECONDS)
-        self._answer_seconds = answer_seconds
-        self._connected: socket.socket | None = None
-        self.is_over = False
-        self.received = 0
-        """Bytes of all answers until now."""
-
-    def connect(self) -> None:
-        if self.is_over:
-            raise TimeoutError
-        super().connect()
-        self.sock.settimeout(self._answer_seconds)
-        self._connected = self.sock  # the base class forgets it when an answer without a length begins
-
-    def end(self) -> None:
-        self.is_over = True
-        if self._connected is not None:
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(self._connected, socket.SHUT_RDWR)
+    received = 0
+    """Bytes of all answers until now."""
 
 
 class KubernetesClient:
@@ -116,11 +96,9 @@ class KubernetesClient:
     def read(self) -> Facts:
         """Return all facts of the cluster that the account may read."""
         connection = self._connection()
-        timer = threading.Timer(self._reading_seconds, connection.end)
-        timer.daemon = True
-        timer.start()
         try:
-            return Facts(kubernetes_facts.read(lambda target: self._get(connection, target)))
+            with connection.end_after(self._reading_seconds):
+                return Facts(kubernetes_facts.read(lambda target: self._get(connection, target)))
         except ssl.SSLCertVerificationError as error:
             problem = f"the certificate of the API is not valid: {error.verify_message}"
             expected = f"one that {'`ca`' if self._api.ca else 'an authority of this computer'} has signed"
@@ -131,7 +109,6 @@ class KubernetesClient:
             )
             self._unreachable(f"no answer from the API: {reason}", "", _NETWORK)
         finally:
-            timer.cancel()
             connection.close()
 
     def call(self, id: str, step: Call) -> None:
@@ -144,7 +121,9 @@ class KubernetesClient:
         except (ssl.SSLError, ValueError):
             problem, help = "ca has no certificate that can be read", "Write the unchanged file of the authority"
             raise EndpointUnreachable(Diagnostic(self._where, problem, help=help)) from None
-        return _Connection(self._api.url, context, self._answer_seconds)
+        address = urlsplit(self._api.url)
+        host, port = address.hostname or "", address.port or 443
+        return _Connection(host, port, context, CONNECT_SECONDS, self._answer_seconds)
 
     def _get(self, connection: _Connection, target: str) -> Any:
         """Return the content of the answer about *target*. No redirect is followed, since the token would go with it.
@@ -161,23 +140,26 @@ class KubernetesClient:
         }
         connection.request("GET", urlsplit(self._api.url).path + target, headers=headers)
         answer = connection.getresponse()
-        body = answer.read(ANSWER_LONGEST + 1)
+        try:
+            body = read_bounded(answer, ANSWER_LONGEST)
+        except TooLarge:
+            body = None
         if connection.is_over:
             raise TimeoutError
-        connection.received += len(body)
+        connection.received += ANSWER_LONGEST if body is None else len(body)
         if connection.received > READING_LONGEST:
             problem = f"all answers together are longer than {READING_LONGEST >> 20} MiB"
             self._unreachable(problem, "the lists of a cluster", "Find out what answers at this address")
-        if len(body) > ANSWER_LONGEST:
+        if body is None:
             connection.close()  # the rest of the answer is not read
             raise AnswerRefused(f"the answer is longer than {ANSWER_LONGEST >> 20} MiB")
         self._need_api(answer, body)
         if answer.status != HTTPStatus.OK:
             raise AnswerRefused(f"the API answers {_status(answer)}{self._message(body)}")
         try:
-            return json.loads(body)
-        except (ValueError, RecursionError):
-            raise AnswerRefused("the answer is no JSON") from None
+            return parse_json(body, ANSWER_LONGEST, max_items=ANSWER_VALUES)
+        except InvalidData as error:
+            raise AnswerRefused(f"the answer is refused: {error}") from None
 
     def _need_api(self, answer: http.client.HTTPResponse, body: bytes) -> None:
         """Return if the API of a cluster answers the account.
@@ -207,8 +189,8 @@ class KubernetesClient:
     def _message(self, body: bytes) -> str:
         """Return the message in a Status of the API, such as the right that the account lacks."""
         try:
-            message = str(json.loads(body)["message"])
-        except (ValueError, KeyError, TypeError):
+            message = str(parse_object(body, ANSWER_LONGEST)["message"])
+        except (ValueError, KeyError):
             return ""
         return f": {_plain(message.replace(self._token, '(the token)'))}"
 

@@ -2,15 +2,16 @@
 
 import contextlib
 import hashlib
-import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from rackwright.errors import DeclarationError, Diagnostic
+from rackwright.foreign import InvalidData, excerpt, parse_object, read_bounded
+from rackwright.foreign.archives import open_tar
 
 INDEXES = frozenset(
     ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
@@ -20,6 +21,11 @@ MANIFESTS = frozenset(
 )
 MANIFEST_LONGEST = 4 << 20
 """Bytes of a manifest that registries accept at least. Source: OCI distribution specification, "Pushing Manifests"."""
+CHILDREN_MAX = 100
+"""Maximum number of manifests in an index, which are kept in memory; there are about 10 platforms."""
+SIZE_MAX = 1 << 50
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
+"""The form of a media type, which is sent in a header. Source: RFC 6838, section 4.2."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _SAVE = "Write it with `podman save --format oci-archive`, `buildah push` to oci-archive:, or `docker buildx build`"
 _AT_ONCE = 1 << 20
@@ -66,9 +72,9 @@ class _Directory:
 
 
 class _Archive:
-    def __init__(self, archive: tarfile.TarFile) -> None:
+    def __init__(self, archive: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo]) -> None:
         self._archive = archive
-        self._members = {member.name.removeprefix("./"): member for member in archive if member.isfile()}
+        self._members = {name.removeprefix("./"): member for name, member in members.items() if member.isfile()}
 
     def open(self, name: str) -> IO[bytes]:
         file = self._archive.extractfile(self._members[name])
@@ -110,14 +116,12 @@ def open_image(path: Path) -> Iterator[OciArchive]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            files: _Files = (
-                _Directory(path) if path.is_dir() else _Archive(stack.enter_context(tarfile.open(path, "r:")))
-            )
+            files: _Files = _Directory(path) if path.is_dir() else _Archive(*stack.enter_context(open_tar(path)))
             with files.open("index.json") as file:
-                index = json.loads(file.read(MANIFEST_LONGEST))
+                index = parse_object(read_bounded(file, MANIFEST_LONGEST), MANIFEST_LONGEST)
             [entry] = index["manifests"]
             root = _descriptor(entry)
-        except (OSError, tarfile.TarError, KeyError, TypeError, ValueError) as error:
+        except (OSError, tarfile.TarError, KeyError, TypeError, ValueError, OverflowError) as error:
             expected = "one image in the layout of the Open Container Initiative"
             problem = error.strerror if isinstance(error, OSError) and error.strerror else "it has no such image"
             raise DeclarationError(Diagnostic(str(path), str(problem), expected, _SAVE)) from None
@@ -126,13 +130,20 @@ def open_image(path: Path) -> Iterator[OciArchive]:
 
 def _read(path: Path, files: _Files, descriptor: Descriptor, depth: int = 0) -> Manifest:
     """Return the manifest of *descriptor* with its children."""
-    with _open(path, files, descriptor) as file:
-        content = file.read(MANIFEST_LONGEST + 1)
+    try:
+        with _open(path, files, descriptor) as file:
+            content = read_bounded(file, MANIFEST_LONGEST)
+    except (InvalidData, OSError) as error:
+        problem, expected = f"the manifest {descriptor.digest} cannot be read: {error}", "a manifest as registries take"
+        raise DeclarationError(Diagnostic(str(path), problem, expected, _SAVE)) from None
     _check(path, descriptor, len(content), hashlib.sha256(content).hexdigest())
     try:
-        document = json.loads(content)
+        document = parse_object(content, MANIFEST_LONGEST)
         if descriptor.media_type in INDEXES and depth == 0:
-            children = tuple(_read(path, files, _descriptor(each), depth + 1) for each in document["manifests"])
+            entries = [_descriptor(each) for each in document["manifests"]]
+            if len(entries) > CHILDREN_MAX:
+                raise ValueError
+            children = tuple(_read(path, files, each, depth + 1) for each in entries)
             return Manifest(descriptor, content, children=children)
         if descriptor.media_type not in MANIFESTS:
             raise ValueError
@@ -140,19 +151,22 @@ def _read(path: Path, files: _Files, descriptor: Descriptor, depth: int = 0) -> 
             descriptor, content, tuple(_descriptor(each) for each in (document["config"], *document["layers"]))
         )
     except (KeyError, TypeError, ValueError):
-        problem = f"{descriptor.digest} is no manifest: it has the media type {descriptor.media_type!r}"
+        problem = f"{descriptor.digest} is no manifest: it has the media type {excerpt(descriptor.media_type)!r}"
         raise DeclarationError(Diagnostic(str(path), problem, "a manifest of an image or an index", _SAVE)) from None
 
 
-def _descriptor(entry: dict[str, Any]) -> Descriptor:
+def _descriptor(entry: Any) -> Descriptor:
     """Return the descriptor in *entry*.
 
     Raises:
-        ValueError: It has no SHA-256 digest.
+        ValueError: It is none with a SHA-256 digest.
     """
-    if not _DIGEST.fullmatch(entry["digest"]):
-        raise ValueError(entry["digest"])
-    return Descriptor(str(entry["mediaType"]), entry["digest"], int(entry["size"]))
+    match entry:
+        case {"mediaType": str(media_type), "digest": str(digest), "size": int(size)} if (
+            _DIGEST.fullmatch(digest) and _MEDIA_TYPE.fullmatch(media_type) and 0 <= size < SIZE_MAX
+        ):
+            return Descriptor(media_type, digest, size)
+    raise ValueError("no descriptor")
 
 
 def _open(path: Path, files: _Files, descriptor: Descriptor) -> IO[bytes]:

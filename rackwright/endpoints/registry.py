@@ -5,7 +5,6 @@ Source: OCI distribution specification, "Push".
 
 import base64
 import http.client
-import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +13,16 @@ from typing import IO
 from urllib.parse import quote, urljoin, urlsplit
 
 from rackwright.endpoints.oci_archive import Descriptor, Manifest, OciArchive
-from rackwright.errors import ChangeRefused, Diagnostic, EndpointUnreachable, StepFailed
+from rackwright.errors import ChangeRefused, Diagnostic, EndpointUnreachable, StepFailed, one_line
+from rackwright.foreign import EndableConnection, InvalidData, parse_object, read_bounded
 from rackwright.progress import Progress
 
+CONNECT_SECONDS = 30
 ANSWER_SECONDS = 600
 """Time for one answer: a registry reads a layer again before it confirms it."""
+ANSWER_BYTES = 64 << 10
+"""Maximum size of an answer: a push gets none but errors."""
+_MESSAGE_LONGEST = 300
 _BLOCK = 1 << 20
 
 
@@ -44,7 +48,15 @@ class _Answer:
 class RegistryClient:
     """An account's connection to a registry."""
 
-    def __init__(self, url: str, authority: str, account: str, password: str, proxy: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        authority: str,
+        account: str,
+        password: str,
+        proxy: str | None = None,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
         """
         Args:
             url: Address of the registry, with https.
@@ -52,6 +64,7 @@ class RegistryClient:
             proxy: The address of an HTTP proxy that reaches it; None for none.
         """
         self._url, self._account, self._proxy = url, account, proxy
+        self._answer_seconds = answer_seconds
         self.name = urlsplit(url).netloc
         """Name of the registry in the names of images."""
         self._context = ssl.create_default_context(cadata=authority)
@@ -85,7 +98,7 @@ class RegistryClient:
         if answer.status == HTTPStatus.NOT_FOUND:
             return False
         self._expect(answer, HTTPStatus.OK, f"look for {blob.digest}")
-        if (size := answer.headers.get("content-length")) != str(blob.size):
+        if (size := one_line(str(answer.headers.get("content-length"))[:40])) != str(blob.size):
             problem = f"the registry has {blob.digest} with {size} bytes"
             help = "Stop the registry, remove the file of that digest from its directory, start it and push again"
             raise StepFailed(Diagnostic(self._url, problem, f"{blob.size} bytes", help))
@@ -116,7 +129,7 @@ class RegistryClient:
         self._compare(answer, manifest.descriptor.digest)
 
     def _compare(self, answer: _Answer, digest: str) -> None:
-        actual = answer.headers.get("docker-content-digest")
+        actual = one_line(str(answer.headers.get("docker-content-digest"))[:_MESSAGE_LONGEST])
         if actual != digest:
             problem, help = f"the registry answers with the digest {actual}", "Check what answers at this address"
             raise StepFailed(Diagnostic(self._url, problem, digest, help))
@@ -140,18 +153,24 @@ class RegistryClient:
         own = urlsplit(self._url)
         host, port = own.hostname or "", own.port or 443
         via = urlsplit(self._proxy) if self._proxy else own
-        connection = http.client.HTTPSConnection(
-            via.hostname or "", via.port or 443, context=self._context, timeout=ANSWER_SECONDS, blocksize=_BLOCK
+        seconds = self._answer_seconds
+        connection = EndableConnection(
+            via.hostname or "", via.port or 443, self._context, CONNECT_SECONDS, seconds, blocksize=_BLOCK
         )
         if self._proxy:
             connection.set_tunnel(host, port)
         try:
             given = {"Authorization": self._authorization, "Host": own.netloc, **(headers or {})}
+            with connection.end_after(seconds):
+                connection.connect()
             connection.request(method, target, body, given)
-            answer = connection.getresponse()
-            return _Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
-        except (OSError, http.client.HTTPException) as error:
-            problem, note = f"no answer: {error}", "parts that were sent stay, and are not sent again"
+            with connection.end_after(seconds):
+                answer = connection.getresponse()
+                content = read_bounded(answer, ANSWER_BYTES)
+            return _Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, content)
+        except (OSError, http.client.HTTPException, InvalidData) as error:
+            reason = one_line(str(error) or type(error).__name__)[:_MESSAGE_LONGEST]
+            problem, note = f"no answer: {reason}", "parts that were sent stay, and are not sent again"
             help = "Check the address, the network and the certificate, and run the same command again"
             raise EndpointUnreachable(Diagnostic(self._url, problem, help=help, note=note)) from error
         finally:
@@ -161,7 +180,8 @@ class RegistryClient:
 def _format_errors(answer: _Answer) -> str:
     """Return the errors in the body of *answer*, or its status."""
     try:
-        errors = json.loads(answer.body)["errors"]
-        return "; ".join(f"{each['code']}: {each['message']}" for each in errors)
+        errors = parse_object(answer.body, ANSWER_BYTES)["errors"]
+        text = "; ".join(f"{each['code']}: {each['message']}" for each in errors)
     except (ValueError, KeyError, TypeError):
-        return f"status {answer.status}"
+        text = ""
+    return one_line(text[:_MESSAGE_LONGEST]) or f"status {answer.status}"

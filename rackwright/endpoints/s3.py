@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.core.contract import Call
-from rackwright.endpoints import s3_facts
+from rackwright.core.derived_key import derive_key
+from rackwright.endpoints import restore_result, s3_facts
+from rackwright.endpoints.bounded_session import BoundedSession
 from rackwright.endpoints.proxy import open_proxy
 from rackwright.errors import Diagnostic, EndpointUnreachable, SetupError, StepFailed, command
 from rackwright.facts.facts import Facts
@@ -38,19 +40,25 @@ def connect(stack: Stack, name: str) -> "S3Client":
         help = "Run the command where it can read the secrets of the stack"
         raise EndpointUnreachable(Diagnostic(where, problem, help=help))
     host = stack.store_hosts.get(name)
-    return S3Client(where, url, store, secret_key, open_proxy(stack, host, url) if host else None)
+    key = derive_key(stack.repository, store.credentials.secret, [restore_result.PURPOSE, name])
+    assert key is not None, "the secret is known"
+    return S3Client(where, url, store, secret_key, key, open_proxy(stack, host, url) if host else None)
 
 
 class S3Client:
     """One account's connection to an object store. Any thread may use it."""
 
-    def __init__(self, where: str, url: str, store: ObjectStore, secret_key: str, proxy: str | None = None) -> None:
+    def __init__(
+        self, where: str, url: str, store: ObjectStore, secret_key: str, signing_key: str, proxy: str | None = None
+    ) -> None:
         """
         Args:
             where: The store in messages.
             url: Its address, which may be that of a stand-in.
+            signing_key: The key that signs results of restore tests.
             proxy: The address of an HTTP proxy that reaches the store; None for none.
         """
+        self.signing_key = signing_key
         self._where, self._url = where, url
         self._certificates = _authority(store.ca)
         make = session(store.region, url, self._certificates, proxy)
@@ -62,7 +70,7 @@ class S3Client:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            return Facts(s3_facts.read(self.signed, self._unsigned))
+            return Facts(s3_facts.read(self.signed, self._unsigned, self.signing_key))
         except (BotoCoreError, ClientError) as error:
             raise EndpointUnreachable(s3_facts.diagnose(self._where, self._url, error)) from error
 
@@ -116,7 +124,10 @@ def session(
             signature_version="s3v4" if access_key else UNSIGNED,
         )
         keys = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key}
-        return own.create_client("s3", region, endpoint_url=url, verify=certificates, config=config, **keys)
+        client = own.create_client("s3", region, endpoint_url=url, verify=certificates, config=config, **keys)
+        endpoint = client._endpoint
+        endpoint.http_session = BoundedSession(endpoint.http_session)
+        return client
 
     return make
 

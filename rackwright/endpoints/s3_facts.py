@@ -1,6 +1,5 @@
 """The reading of an object store: all buckets that the account sees, and the features of the server."""
 
-import json
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,9 +9,11 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
+from rackwright.endpoints import restore_result
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import FORMAT
 from rackwright.facts.s3 import policy_lines
+from rackwright.foreign import InvalidData, parse_object, read_bounded
 from rackwright.schema.object_store import LIFECYCLE_RULES, RESTORE_TEST
 
 AT_ONCE = 16
@@ -24,6 +25,10 @@ CLOCK_SECONDS_MAX = 900
 
 Source: the error RequestTimeTooSkewed of S3.
 """
+OBJECT_SECONDS = 60
+"""Time to read an object of at most `restore_result.BYTES_MAX`."""
+POLICY_BYTES = 64 << 10
+"""Maximum size of a policy. Amazon S3 has 20 KB."""
 NOT_IMPLEMENTED = ("NotImplemented", "MethodNotAllowed", "XNotImplemented", "UnsupportedOperation")
 _NOT_NAMED = "no-such-bucket"
 _ABSENT = {
@@ -45,12 +50,13 @@ FEATURES = {
 """The features of servers, each with the operation that reads its setting."""
 
 
-def read(signed: Any, unsigned: Any) -> dict[str, Any]:
+def read(signed: Any, unsigned: Any, key: str) -> dict[str, Any]:
     """Return the raw facts of a store.
 
     Args:
         signed: A client with the account's keys.
         unsigned: A client without keys.
+        key: The key that signs results of restore tests.
 
     Raises:
         ClientError: the store refused to list the buckets.
@@ -61,7 +67,7 @@ def read(signed: Any, unsigned: Any) -> dict[str, Any]:
     names = [str(bucket["Name"]) for bucket in listing.get("Buckets", ())]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         features = _features(signed, pool, names)
-        buckets = dict(zip(names, pool.map(lambda name: _bucket(signed, unsigned, name), names), strict=True))
+        buckets = dict(zip(names, pool.map(lambda name: _bucket(signed, unsigned, key, name), names), strict=True))
     return {
         "format": FORMAT,
         "taken_at": time.time(),
@@ -147,7 +153,7 @@ def _features(client: Any, pool: ThreadPoolExecutor, names: Sequence[str]) -> di
     return dict(zip(FEATURES, pool.map(is_known, FEATURES.values()), strict=True))
 
 
-def _bucket(signed: Any, unsigned: Any, name: str) -> dict[str, Any]:
+def _bucket(signed: Any, unsigned: Any, key: str, name: str) -> dict[str, Any]:
     """Return the raw facts of a bucket; each value that could not be read is unknown."""
     settings = {feature: _setting(signed, operation, name) for feature, operation in FEATURES.items()}
     return {
@@ -160,7 +166,7 @@ def _bucket(signed: Any, unsigned: Any, name: str) -> dict[str, Any]:
         "grants": _convert(_setting(signed, "get_bucket_acl", name), _grants),
         "anonymous": _anonymous(lambda: unsigned.list_objects_v2(Bucket=name, MaxKeys=1)),
         "empty": _is_empty(signed, name),
-        "restore_test": _restore_test(signed, name),
+        "restore_test": _restore_test(signed, key, name),
     }
 
 
@@ -182,7 +188,7 @@ def _convert(answer: Any, convert: Callable[[Any], Any]) -> Any:
         return answer
     try:
         return convert(answer)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         return _unknown_value(f"the answer has another form than S3 documents: {error!r}")
 
 
@@ -224,7 +230,7 @@ def _days(rule: Mapping[str, Any], name: str) -> int | None:
 
 
 def _policy(answer: Any) -> list[str]:
-    return sorted({*policy_lines(json.loads(answer["Policy"]))}) if answer.get("Policy") else []
+    return sorted({*policy_lines(parse_object(answer["Policy"], POLICY_BYTES))}) if answer.get("Policy") else []
 
 
 def _encryption(answer: Any) -> str:
@@ -261,19 +267,20 @@ def _is_empty(client: Any, bucket: str) -> Any:
     return not (versions.get("Versions") or versions.get("DeleteMarkers") or uploads.get("Uploads"))
 
 
-def _restore_test(client: Any, bucket: str) -> Any:
+def _restore_test(client: Any, key: str, bucket: str) -> Any:
     """Return time and result of the last restore test; None without one."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        found = json.loads(client.get_object(Bucket=bucket, Key=RESTORE_TEST)["Body"].read())
-        return {"at": float(found["at"]), "passed": bool(found["passed"])}
+        answer = client.get_object(Bucket=bucket, Key=RESTORE_TEST)
+        content = read_bounded(answer["Body"], restore_result.BYTES_MAX, time.monotonic() + OBJECT_SECONDS)
+        return restore_result.parse(key, bucket, content, answer["LastModified"].timestamp())
     except ClientError as error:
         return None if _code(error) == "NoSuchKey" else _unknown_value(format_error(error))
     except BotoCoreError as error:
         return _unknown_value(str(error))
-    except (ValueError, TypeError, KeyError):
-        return _unknown_value(f"{RESTORE_TEST} is no result of a test")
+    except (InvalidData, TimeoutError, KeyError, AttributeError, OverflowError) as error:
+        return _unknown_value(f"{RESTORE_TEST} is no result of a test: {error}")
 
 
 def _anonymous(request: Callable[[], Any]) -> Any:

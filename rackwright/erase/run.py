@@ -30,6 +30,7 @@ from rackwright.errors import DeclarationError, Diagnostic, StepFailed, UserErro
 from rackwright.facts import probe
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact, View
+from rackwright.foreign import InvalidData, parse_object
 from rackwright.hosts import runner_source
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.session import DIRECTORY
@@ -172,7 +173,10 @@ def _abilities(hosts: Hosts, request: EraseRequest) -> View:
     result = connection.run(argv, _job_json(do="look", serials=request.serials).encode(), LOOK_SECONDS)
     if result.status:
         raise connection.command_error(argv, result)
-    report: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    try:
+        report = parse_object(result.stdout.splitlines()[-1])
+    except (InvalidData, IndexError):
+        raise connection.connection_lost("it sent no report about its drives") from None
     return View(report, request.host)
 
 
@@ -223,7 +227,10 @@ def _erase_on_host(
         ),
     )
     execute(hosts, request.host, id, steps, lambda text: progress(f"{request.host}: {text}"))
-    report = json.loads(hosts.texts(request.host, [REPORT])[REPORT] or "{}")
+    try:
+        report = parse_object(hosts.texts(request.host, [REPORT])[REPORT] or "{}")
+    except InvalidData:
+        report = {}
     if report.get("id") != stamp:
         raise StepFailed(
             Diagnostic(

@@ -8,6 +8,7 @@ from rackwright.errors import Diagnostic, UserError
 from rackwright.facts import table
 from rackwright.facts.facts import FORMAT, Facts
 from rackwright.files import write_atomic
+from rackwright.foreign import read_file
 
 STAMP = "%Y%m%dT%H%M%S.%fZ"
 """Format of the time in file names, which sort by time."""
@@ -87,9 +88,9 @@ def read(path: Path) -> Facts:
         SnapshotError: It cannot be read, or has another format.
     """
     try:
-        raw = table.parse(path.read_bytes())
+        raw = table.parse(read_file(path, table.TEXT_BYTES))
         version = raw.get("format")
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise SnapshotError(
             Diagnostic(
                 str(path),

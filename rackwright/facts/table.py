@@ -9,7 +9,10 @@ from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from rackwright.facts.view import malformed_value
+from rackwright.foreign import parse_json, parse_object
 
+TEXT_BYTES, DEPTH, VALUES = 512 << 20, 32, 20_000_000
+"""Maximum size, levels and number of values of the facts in a snapshot, those of a large cluster included."""
 LONG = 50
 """Number of entries from which a table has a line for each."""
 BEFORE_TABLE, AFTER_TABLE, BETWEEN_ENTRIES = b'":{\n ', b"\n}", b",\n "
@@ -87,8 +90,8 @@ class Table(Mapping[str, Any]):
             UnknownFact: A line is damaged.
         """
         try:
-            decoded: dict[str, Any] = json.loads(b"{%s}" % b",".join(lines))
-        except (ValueError, RecursionError):
+            decoded = parse_object(b"{%s}" % b",".join(lines), TEXT_BYTES, DEPTH, VALUES, lenient=True, finite=True)
+        except ValueError:
             raise malformed_value(self.where) from None
         return decoded
 
@@ -130,7 +133,7 @@ def parse(text: bytes) -> Any:
         if text.startswith(BEFORE_TABLE, end - 3) and b'"' not in name:
             after = text.find(AFTER_TABLE, end)
             if after < 0:
-                return json.loads(text)
+                return _parse(text)
             tables[name.decode()] = _table(text[end + 2 : after], f"facts.{name.decode()}")
             rest += text[copied : end - 1], b"null"
             copied = line = after + len(AFTER_TABLE)
@@ -139,14 +142,18 @@ def parse(text: bytes) -> Any:
                 break
         line = end + 1
     if not tables:
-        return json.loads(text)
+        return _parse(text)
     try:
-        parsed = json.loads(b"".join((*rest, text[copied:])))
+        parsed = _parse(b"".join((*rest, text[copied:])))
     except ValueError:  # such as JSON in another layout
-        return json.loads(text)
+        return _parse(text)
     if not isinstance(parsed, dict) or any(parsed.get(name, MISSING) is not None for name in tables):
-        return json.loads(text)  # a table stands within another value
+        return _parse(text)  # a table stands within another value
     return parsed | tables
+
+
+def _parse(text: bytes) -> Any:
+    return parse_json(text, TEXT_BYTES, DEPTH, VALUES, lenient=True, finite=True)
 
 
 _recent: deque[Table] = deque(maxlen=8)

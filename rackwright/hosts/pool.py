@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from pydantic import TypeAdapter
+
 from rackwright.errors import Diagnostic, HostUnreachable, StepFailed, UserError
 from rackwright.facts import probe, program
 from rackwright.facts.clock import with_clock_offset
 from rackwright.facts.facts import Facts
+from rackwright.foreign import parse_object
 from rackwright.hosts.session import NotDone, Session, WaitInterrupted
 from rackwright.hosts.transport import Connection, ConnectionLost
 from rackwright.progress import Progress
@@ -28,6 +31,9 @@ RESTART_SECONDS = 900.0
 RETRY_SECONDS = 5.0
 """Interval between two attempts to reach a restarting host."""
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
+TEXTS_BYTES = 64 << 20
+"""Maximum size of the texts of files that a host sends at once."""
+_TEXTS_FOUND = TypeAdapter(dict[str, str | None])
 _TEXTS = """
 import json, sys
 found = {}
@@ -357,8 +363,10 @@ def _texts(connection: Connection, paths: Sequence[str]) -> dict[str, str | None
     result = connection.run(argv, json.dumps([*paths]).encode())
     if result.status:
         raise connection.command_error(argv, result)
-    found: dict[str, str | None] = json.loads(result.stdout)
-    return found
+    try:
+        return _TEXTS_FOUND.validate_python(parse_object(result.stdout, TEXTS_BYTES))
+    except ValueError:
+        raise connection.connection_lost("it sent no texts of files") from None
 
 
 def _boot_id(connection: Connection) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from rackwright.core.contract import Command, Put, Reboot, Remove, Send
 from rackwright.errors import Diagnostic, StepFailed
+from rackwright.foreign import InvalidData, parse_object
 from rackwright.hosts import runner_source
 from rackwright.hosts.transport import Connection, end_input
 from rackwright.kinds.shared.guard import LEASE_FILE
@@ -186,12 +187,9 @@ class Session:
                 raise self.connection.connection_lost(f"no word for {SILENCE_SECONDS:.0f} s")
         line, _, self._received = self._received.partition(b"\n")
         try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            event = None
-        if not isinstance(event, dict):
-            raise self.connection.connection_lost("it sent a line that is no event")
-        return event
+            return parse_object(line, EVENT_BYTES)
+        except InvalidData as error:
+            raise self.connection.connection_lost(f"it sent a line that is no event: {error}") from None
 
     def _request(self, **request: Any) -> None:
         self._send(json.dumps(request).encode() + b"\n")

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from typing_extensions import TypedDict  # pydantic reads no other one on Python 3.11
 
 from rackwright.facts.log_chain import HostHead
+from rackwright.foreign import parse_object
 from rackwright.log.keys import SIGNATURE_BYTES, Signer
 
 FORMAT = 1
@@ -172,18 +173,22 @@ def sign(data: EntryData, signer: Signer) -> Line:
     return Line(data, hash, signer.key.fingerprint, signature)
 
 
+LINE_BYTES = 4 << 20
+"""Maximum length of a line; an entry has up to some 100 KiB."""
+
+
 def parse_line(text: bytes) -> Line | None:
     """Return the line that *text*, without its line break, holds; None if it is not in canonical form.
 
     Neither the hash nor the signature is checked.
     """
     try:
-        whole = json.loads(text)
+        whole = parse_object(text, LINE_BYTES)
         data, signature = whole["entry"], decode_signature(whole["signature"])
         line = Line(data, str(whole["hash"]), str(whole["key"]), signature)
         typed = isinstance(data["log"], str) and isinstance(data["event"], str) and type(data["sequence"]) is int
         return line if typed and isinstance(data["previous"], str) and line.encode() == text + b"\n" else None
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         return None
 
 

@@ -3,13 +3,16 @@
 A head is the number and the hash of the last entry, with the signature of that entry. It names nothing else.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from rackwright.foreign import parse_object
 from rackwright.log.chain import Break, Chain
 from rackwright.log.entry import Line, canonical, decode_signature, encode_signature, head_content
 from rackwright.log.keys import PublicKey
+
+LINE_BYTES = 4096
+"""Maximum length of a line with a head."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,11 @@ class Head:
     def parse(text: bytes) -> "Head | None":
         """Return the head in a line of a second place; None if it is not in canonical form."""
         try:
-            data = json.loads(text)
+            data = parse_object(text, LINE_BYTES)
             signature = decode_signature(data["signature"])
             head = Head(str(data["log"]), data["sequence"], str(data["hash"]), str(data["key"]), signature)
             return head if type(head.sequence) is int and head.encode() == text + b"\n" else None
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError):
             return None
 
     def is_signed_by(self, keys: Mapping[str, PublicKey]) -> bool:

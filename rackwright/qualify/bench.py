@@ -1,7 +1,6 @@
 """The execution of measuring programs on a leased host, with an unprivileged account and a time limit."""
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -9,6 +8,7 @@ from itertools import count
 from typing import Any
 
 from rackwright.errors import UserError
+from rackwright.foreign import InvalidData, parse_object
 from rackwright.hosts.onhost.runner import PREFIX, escape_unit, literal
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.transport import CommandResult
@@ -73,8 +73,10 @@ class Bench:
         result = self.run(purpose, argv, seconds, stdin=source, on_line=on_line)
         if result.status:
             raise MeasurementFailed(f"{name}.py ended with {result.status}: {last_line(result)}")
-        report: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-        return report
+        try:
+            return parse_object(result.stdout.splitlines()[-1])
+        except (InvalidData, IndexError):
+            raise MeasurementFailed(f"{name}.py printed no result") from None
 
 
 def unit_command(

@@ -1,10 +1,10 @@
 """The command line and the JSON output of `dcgmi diag`, for DCGM 3 and 4."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rackwright.foreign import parse_object
 from rackwright.qualify.item import MeasurementFailed
 
 RESULT_KEYS = ("DCGM Diagnostic", "DCGM GPU Diagnostic")
@@ -39,7 +39,7 @@ def parse(text: str) -> Diagnosis:
         MeasurementFailed: the output contains no result; quotes DCGM's message.
     """
     try:
-        output = json.loads(text[text.index("{") :])
+        output = parse_object(text[text.index("{") :])
         result = next(output[name] for name in RESULT_KEYS if name in output)
     except (ValueError, TypeError, StopIteration):
         lines = [line for line in text.splitlines() if line.strip()][-1:] or ["nothing"]

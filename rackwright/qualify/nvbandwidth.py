@@ -1,9 +1,9 @@
 """The command line and the JSON output of nvbandwidth, which measures copies between memories."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rackwright.foreign import parse_object
 from rackwright.qualify.item import MeasurementFailed
 
 TO_GPU, FROM_GPU = "host_to_device_memcpy_ce", "device_to_host_memcpy_ce"
@@ -24,7 +24,7 @@ def parse(text: str) -> dict[str, float]:
         MeasurementFailed: the text is no output of ``nvbandwidth --json``, or a test did not pass; names the test.
     """
     try:
-        output = json.loads(text[text.index("{") :])["nvbandwidth"]
+        output = parse_object(text[text.index("{") :])["nvbandwidth"]
         if "error" in output:
             raise MeasurementFailed(f"nvbandwidth failed: {output['error']}")
         return {test["name"]: _slowest(test) for test in output["testcases"]}

@@ -1,6 +1,5 @@
 """The qualification of one host, item by item, while the host is leased and idle."""
 
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from typing import Any
 from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
+from rackwright.foreign import InvalidData, parse_object
 from rackwright.hosts.pool import Hosts
 from rackwright.kinds.role.plan import refuse_busy
 from rackwright.progress import Progress
@@ -107,6 +107,21 @@ def memory_item(report: dict[str, Any]) -> Item:
     return make_item(HOST_MEMORY, [rate], details=details)
 
 
+def _port(line: str) -> int:
+    """Return the port in the first line of a receiver.
+
+    Raises:
+        MeasurementFailed: The line has none.
+    """
+    try:
+        port = parse_object(line)["port"]
+    except (InvalidData, KeyError):
+        port = None
+    if type(port) is not int or not 0 < port < 1 << 16:
+        raise MeasurementFailed("the receiver reported no port")
+    return port
+
+
 def _run_stream(own: Bench, peer: Bench, path: NetworkPath, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the reports of the sender and the receiver of a TCP stream along *path*."""
     lines: SimpleQueue[str | None] = SimpleQueue()
@@ -124,7 +139,7 @@ def _run_stream(own: Bench, peer: Bench, path: NetworkPath, seconds: float) -> t
         if first is None:
             receiver.result()
             raise MeasurementFailed("the receiver reported no port")
-        arguments = ["send", path.own.address, path.peer.address, json.loads(first)["port"], STREAMS, seconds]
+        arguments = ["send", path.own.address, path.peer.address, _port(first), STREAMS, seconds]
         try:
             sent_report = own.script(f"send to {peer.host}", "stream", arguments, 60 + seconds)
         except BaseException:

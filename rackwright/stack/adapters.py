@@ -1,12 +1,13 @@
 """The LoRA adapters of a server, as the fleet and the directories on this computer have them."""
 
-import json
 import os
+from collections.abc import Mapping
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 from rackwright.errors import DeclarationError, Diagnostic
+from rackwright.foreign import parse_object, read_bounded
 from rackwright.kinds.model_server.spec import AdapterPart
 from rackwright.schema.server import Server
 from rackwright.schema.vllm import LoraAdapter
@@ -14,10 +15,11 @@ from rackwright.stack.stack import Stack
 from workloads.serving.adapters import WEIGHTS
 from workloads.serving.model import Model, ModelFile, open_regular, version_of
 
+RANK_MAX = 1 << 20
 CONFIG = "adapter_config.json"
 """The configuration of an adapter. Source: PEFT, save_pretrained."""
 CONFIG_BYTES = 1 << 20
-"""Longest configuration of an adapter in bytes; a longer one is cut, and is then not JSON."""
+"""Longest configuration of an adapter in bytes."""
 
 
 def adapters(stack: Stack, name: str, server: Server) -> dict[str, AdapterPart]:
@@ -45,9 +47,9 @@ def _read(stack: Stack, place: str, name: str, adapter: LoraAdapter) -> AdapterP
     try:
         files = {file: _file(directory / file) for file in (CONFIG, WEIGHTS)}
         with open_regular(directory / CONFIG) as file:
-            config = json.loads(file.read(CONFIG_BYTES))
+            config = parse_object(read_bounded(file, CONFIG_BYTES), lenient=True)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "adapter_config.json is not JSON"
+        reason = error.strerror if isinstance(error, OSError) else f"adapter_config.json: {error}"
         expected = f"a directory with {CONFIG} and {WEIGHTS}, as PEFT saves them"
         problem, help = f"got {adapter.path}: {reason}", "Correct the path, or export the adapter again"
         raise DeclarationError(Diagnostic(f"{place}.path", problem, expected, help)) from None
@@ -75,7 +77,7 @@ def _file(path: Path) -> ModelFile:
         return ModelFile(sha256=file_digest(file, "sha256").hexdigest(), bytes=os.fstat(file.fileno()).st_size)
 
 
-def _rank(config: Any) -> int | None:
+def _rank(config: Mapping[str, Any]) -> int | None:
     """Return the rank in an adapter's configuration; None if it has none."""
-    rank = config.get("r") if isinstance(config, dict) else None
-    return rank if isinstance(rank, int) and rank > 0 else None
+    rank = config.get("r")
+    return rank if isinstance(rank, int) and not isinstance(rank, bool) and 0 < rank <= RANK_MAX else None

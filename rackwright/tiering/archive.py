@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rackwright.errors import ChangeRefused, Diagnostic, StepFailed
+from rackwright.foreign import InvalidData
 from rackwright.progress import Progress
 from rackwright.schema.units import format_size
 from rackwright.tiering import manifest as manifests
@@ -48,6 +49,10 @@ def plan(bucket: Bucket, name: str, directory: Directory) -> MovePlan:
     if not sources:
         raise ChangeRefused(Diagnostic(str(directory), "the directory has no file", help="Name another directory"))
     made = Manifest(name=name, files=tuple(source.file for source in sources))
+    if (size := len(made.render())) > manifests.BYTES_MAX:
+        problem = f"the list of its {len(sources)} files would have {format_size(size)}"
+        expected = f"at most {format_size(manifests.BYTES_MAX)}"
+        raise ChangeRefused(Diagnostic(str(directory), problem, expected, "Move its folders one by one"))
     with store_errors(bucket):
         present = find_manifest(bucket, name)
         if present is not None and present.without_canary != made:
@@ -183,8 +188,11 @@ def list_archives(bucket: Bucket) -> tuple[str, ...]:
 def find_manifest(bucket: Bucket, name: str) -> Manifest | None:
     """Return the manifest of the archive *name*; None if there is none."""
     key = bucket.manifest_key(name)
-    body = bucket.body(key)
-    return None if body is None else manifests.parse(body.read(), bucket.where(key))
+    try:
+        content = bucket.read(key, manifests.BYTES_MAX)
+    except InvalidData as error:
+        raise manifests.damage(bucket.where(key), f"the object is no manifest: {error}") from None
+    return None if content is None else manifests.parse(content, bucket.where(key))
 
 
 def note_canary(bucket: Bucket, manifest: Manifest, sha256: str) -> None:

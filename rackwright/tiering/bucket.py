@@ -1,5 +1,6 @@
 """A bucket with archives: the names of its objects, and the reading of one."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,7 +8,10 @@ from typing import Any
 
 from rackwright.endpoints.s3_facts import diagnose_clock
 from rackwright.errors import Diagnostic, EndpointUnreachable, StepFailed
+from rackwright.foreign import read_bounded
 
+READ_SECONDS = 600
+"""Time to read an object with a manifest or a canary."""
 DIGEST = "sha256"
 """The key of an object's metadata with the digest of the file that was uploaded."""
 
@@ -20,6 +24,8 @@ class Bucket:
     client: Any
     authority: str | None = None
     """Certificate of the authority of the store, in PEM, for hosts; None for those that a host trusts."""
+    signing_key: str | None = None
+    """The key that signs results of restore tests; None where no test runs."""
 
     def key(self, archive: str, path: str) -> str:
         return f"{archive}/files/{path}"
@@ -29,6 +35,20 @@ class Bucket:
 
     def where(self, key: str) -> str:
         return f"s3://{self.name}/{key}"
+
+    def read(self, key: str, limit: int) -> bytes | None:
+        """Return the content of an object of ours; None if there is none.
+
+        Raises:
+            InvalidData: The object is longer than *limit* bytes.
+            EndpointUnreachable: It did not come in time.
+        """
+        body = self.body(key)
+        try:
+            return None if body is None else read_bounded(body, limit, time.monotonic() + READ_SECONDS)
+        except TimeoutError:
+            problem, help = f"the object did not come within {READ_SECONDS} s", "Check the store and the network"
+            raise EndpointUnreachable(Diagnostic(self.where(key), problem, help=help)) from None
 
     def body(self, key: str) -> Any:
         """Return the stream of an object; None if there is none."""

@@ -9,10 +9,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rackwright.errors import Diagnostic
+from rackwright.foreign import InvalidData, parse_json
 from rackwright.tiering import archive
 from rackwright.tiering.bucket import Bucket
 from rackwright.tiering.manifest import ArchiveDamaged, Manifest
 
+BYTES_MAX = 4 << 20
+"""Maximum size of the object with a canary; 100 outputs of 256 values take 0.5 MiB."""
 TOLERANCE = 0.01
 """Largest difference of a value, as a share of the largest recorded value of that output: other processors and
 versions of a runtime round in another way, and 8-bit models do so by up to one step of 1/127."""
@@ -21,7 +24,7 @@ versions of a runtime round in another way, and 8-bit models do so by up to one 
 class Canary(BaseModel):
     """The outputs of a model for inputs that follow from its metadata alone."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     runtime: str
     """The library that computed them, with its version and device."""
@@ -55,19 +58,22 @@ def find(bucket: Bucket, manifest: Manifest) -> Canary | None:
     Raises:
         ArchiveDamaged: the object is no canary, or another one than the manifest names, or was deleted.
     """
-    body = bucket.body(key(manifest.name))
-    if body is None:
+    try:
+        content = bucket.read(key(manifest.name), BYTES_MAX)
+    except InvalidData as error:
+        raise _damage(bucket, manifest, f"the object is no canary: {error}") from None
+    if content is None:
         if manifest.canary is not None:
             raise _damage(bucket, manifest, "the recorded outputs of the model were deleted")
         return None
-    content: bytes = body.read()
     digest = hashlib.sha256(content).hexdigest()
     if manifest.canary not in (None, digest):
         raise _damage(bucket, manifest, "the recorded outputs of the model were changed")
     try:
-        found = Canary.model_validate_json(content)
-    except ValidationError as error:
-        raise _damage(bucket, manifest, f"the object is no canary: {error.error_count()} values are wrong") from None
+        found = Canary.model_validate(parse_json(content, BYTES_MAX, max_depth=3, lenient=True))
+    except ValueError as error:
+        reason = f"{error.error_count()} values are wrong" if isinstance(error, ValidationError) else error
+        raise _damage(bucket, manifest, f"the object is no canary: {reason}") from None
     if manifest.canary is None:
         archive.note_canary(bucket, manifest, digest)
     return found

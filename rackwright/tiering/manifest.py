@@ -11,8 +11,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rackwright.errors import ChangeRefused, Diagnostic, UserError
+from rackwright.foreign import parse_object
 
 FORMAT = 1
+NAME_MAX, PATH_MAX = 255, 4096
+"""Maximum bytes of a name and of a path. Source: Linux, limits.h."""
+BYTES_MAX = 64 << 20
+"""Maximum size of a manifest, of about 300,000 files."""
+ITEMS_MAX = 5 * (BYTES_MAX // 150)
+"""Maximum number of values in a manifest: a file has five, and takes 150 bytes at least."""
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 """The form of an archive's name, the first part of its objects' keys."""
 
@@ -41,6 +48,8 @@ class ArchivedFile(BaseModel):
         parts = PurePosixPath(path).parts
         if not parts or path.startswith("/") or ".." in parts or str(PurePosixPath(path)) != path or "\0" in path:
             raise ValueError("a path below the directory")
+        if max(len(part.encode()) for part in parts) > NAME_MAX or len(path.encode()) > PATH_MAX:
+            raise ValueError("a path that a directory can have")
         return path
 
 
@@ -54,6 +63,15 @@ class Manifest(BaseModel):
     files: tuple[ArchivedFile, ...]
     canary: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """SHA-256 of the object with the outputs that the first restore test recorded; None before."""
+
+    @field_validator("files")
+    @classmethod
+    def _fit_one_directory(cls, files: tuple[ArchivedFile, ...]) -> tuple[ArchivedFile, ...]:
+        paths = {file.path for file in files}
+        parents = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
+        if len(paths) != len(files) or paths & parents:
+            raise ValueError("files with one path each, none of them below another")
+        return files
 
     @property
     def size(self) -> int:
@@ -85,22 +103,27 @@ def parse(content: bytes, where: str) -> Manifest:
     Raises:
         ArchiveDamaged: it is not one that `render` wrote.
     """
-    help = "Restore an earlier version of the object, or another copy of the archive"
     try:
-        plain: dict[str, Any] = json.loads(content)
+        plain = parse_object(content, BYTES_MAX, max_depth=3, max_items=ITEMS_MAX)
         digest = plain.pop("sha256", None)
         if digest != _digest(plain):
-            raise ArchiveDamaged(Diagnostic(where, "the manifest has another content than its digest", help=help))
+            raise damage(where, "the manifest has another content than its digest")
         manifest = Manifest.model_validate(plain)
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+    except ValueError as error:
         reason = f"{error.error_count()} values are wrong" if isinstance(error, ValidationError) else error
-        raise ArchiveDamaged(Diagnostic(where, f"the object is no manifest: {reason}", help=help)) from None
+        raise damage(where, f"the object is no manifest: {reason}") from None
     if manifest.format != FORMAT:
         problem = f"the manifest has format {manifest.format}"
         raise ChangeRefused(
             Diagnostic(where, problem, f"format {FORMAT}", "Use the version of rackwright that wrote it")
         )
     return manifest
+
+
+def damage(where: str, problem: str) -> ArchiveDamaged:
+    """Return the error of the object *where*, which is no manifest that `render` wrote."""
+    help = "Restore an earlier version of the object, or another copy of the archive"
+    return ArchiveDamaged(Diagnostic(where, problem, help=help))
 
 
 def check_name(name: str) -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from rackwright.errors import ChangeRefused, Diagnostic, StepFailed
 from rackwright.facts import probe
+from rackwright.foreign import InvalidData, parse_object
 from rackwright.hosts.transport import Connection
 from rackwright.tiering.bucket import DIGEST, Bucket
 from rackwright.tiering.directory import PART_BYTES, not_a_file
@@ -21,6 +22,8 @@ from rackwright.tiering.placement import Item, Listing
 PACKAGE = "rackwright.tiering.onhost"
 PROGRAM = ("tree", "transfer", "speed", "placing")
 """Modules of the program; the last one runs."""
+LINE_BYTES = 64 << 10
+"""Maximum length of a line that the program on the host prints."""
 PARTS_MAX = 10_000
 """Maximum number of parts of an upload. Source: the limits of Amazon S3, multipart upload."""
 SIGNED_SECONDS = 24 * 3600
@@ -151,21 +154,30 @@ class HostDirectory:
             StepFailed: the program ended with an error.
         """
         lines: list[dict[str, Any]] = []
+        odd: list[InvalidData] = []
 
         def take(text: str) -> None:
-            line: dict[str, Any] = json.loads(text)
+            try:
+                line = parse_object(text, LINE_BYTES)
+            except InvalidData as error:
+                odd.append(error)
+                return
             lines.append(line)
-            if meter:
-                meter.add(line.get("bytes") or 0)
+            sent = line.get("bytes")
+            if meter and type(sent) is int:
+                meter.add(sent)
 
         authority = bucket.authority if bucket else None
         work = {"modules": _modules(), "directory": self.path, "authority": authority, **job}
         argv, connection = (*probe.command(), "transfer"), self.connect()
         result = connection.run(argv, json.dumps(work).encode(), LONGEST_SECONDS, on_line=take)
         last = lines[-1] if lines else {}
+        if odd:
+            help = "Check who controls the host, and the output of its programs"
+            raise StepFailed(Diagnostic(str(self), f"a line of the host is refused: {odd[0]}", help=help))
         if "error" in last:
             help = "Correct it on the host, and run the same command again"
-            raise StepFailed(Diagnostic(str(self), last["error"], help=help, note="nothing was deleted"))
+            raise StepFailed(Diagnostic(str(self), str(last["error"]), help=help, note="nothing was deleted"))
         if result.status:
             raise connection.command_error(argv, result)
         yield from lines

@@ -1,14 +1,15 @@
 """Restore tests: an archive is restored and loaded, its outputs are compared, and the bucket keeps the result."""
 
-import json
 import struct
-import tarfile
-import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rackwright.errors import UserError
+from rackwright.endpoints import restore_result
+from rackwright.errors import ChangeRefused, Diagnostic, visible
+from rackwright.foreign import InvalidData, TooLarge, parse_json, parse_object, read_file
+from rackwright.foreign.archives import check_zip, open_tar
 from rackwright.progress import Progress
 from rackwright.schema.object_store import RESTORE_TEST
 from rackwright.tiering import archive, canary
@@ -20,6 +21,14 @@ MODEL = "model.json"
 """The file that makes a directory a published model."""
 HEADER_MAX = 100 << 20
 """Maximum bytes of the header of a safetensors file. Source: safetensors, MAX_HEADER_SIZE."""
+TENSOR_VALUES_MAX = 2_000_000
+"""Maximum number of values in that header; a tensor has six."""
+JSON_MAX = 64 << 20
+"""Maximum bytes of a JSON file that is loaded; tokenizers have up to 40 MiB."""
+JSON_VALUES_MAX = 4_000_000
+"""Maximum number of values in it; tokenizers have up to 2 million."""
+PROBLEM_LONGEST = 300
+"""Maximum characters of the reason why a test failed."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +69,13 @@ def run(
         infer: Returns the outputs of the model in a directory; None compares no outputs.
 
     Raises:
+        ChangeRefused: nothing signs the result, so that no reader would trust it.
         EndpointUnreachable: the store does not answer; no result was noted.
         StepFailed: the store refuses the result.
     """
+    if bucket.signing_key is None:
+        help = "Open the bucket with the account that manages the store"
+        raise ChangeRefused(Diagnostic(bucket.where(""), "the key that signs results is unknown", help=help))
     files = size = 0
     problem = outcome = ""
     try:
@@ -74,10 +87,11 @@ def run(
             progress("compare the outputs of the model")
             outcome, problem = _compare_outputs(bucket, manifest, infer(scratch))
     except ArchiveDamaged as error:
-        problem = str(error)
+        problem = str(error)[:PROBLEM_LONGEST]
     result = TestResult(name, now(), not problem, problem, files, size, outcome)
+    content = restore_result.render(bucket.signing_key, bucket.name, asdict(result))
     with store_errors(bucket):
-        bucket.client.put_object(Bucket=bucket.name, Key=RESTORE_TEST, Body=json.dumps(asdict(result)).encode())
+        bucket.client.put_object(Bucket=bucket.name, Key=RESTORE_TEST, Body=content)
     return result
 
 
@@ -101,20 +115,26 @@ def _compare_outputs(bucket: Bucket, manifest: Manifest, actual: canary.Canary |
 
 
 def load_problem(directory: Path, path: str) -> str:
-    """Return why the file *path* below *directory* cannot be loaded; empty if it can, or has no known form."""
+    """Return why the file *path* below *directory* cannot be loaded; empty if it can, or has no known form.
+
+    Whatever a reader of damaged or hostile files raises is such a reason: a test that ends without a result would leave
+    the one before in the bucket.
+    """
     place = directory / path
     load = LOADERS.get(place.suffix)
     if load is None:
         return ""
     try:
         load(place)
-    except (OSError, ValueError, KeyError, struct.error, zipfile.BadZipFile, tarfile.TarError, UserError) as error:
-        return f"{path} cannot be loaded: {error}"
+    except Exception as error:
+        return f"{path} cannot be loaded: {visible(str(error) or type(error).__name__)[:PROBLEM_LONGEST]}"
     return ""
 
 
 def _load_json(place: Path) -> None:
-    json.loads(place.read_bytes())
+    """Load a JSON file; of a larger one, the digest is compared alone."""
+    with suppress(TooLarge):
+        parse_json(read_file(place, JSON_MAX), JSON_MAX, max_items=JSON_VALUES_MAX, lenient=True)
 
 
 def _load_safetensors(place: Path) -> None:
@@ -125,30 +145,31 @@ def _load_safetensors(place: Path) -> None:
     with place.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > HEADER_MAX:
-            raise ValueError(f"its header has {length} bytes")
-        header = json.loads(file.read(length))
-    ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+            raise InvalidData(f"its header has {length} bytes")
+        header = parse_object(file.read(length), HEADER_MAX, max_depth=4, max_items=TENSOR_VALUES_MAX)
+    ends = [_end(tensor) for name, tensor in header.items() if name != "__metadata__"]
     wanted, found = 8 + length + max(ends, default=0), place.stat().st_size
     if wanted != found:
-        raise ValueError(f"it has {found} bytes, and its tensors end at {wanted}")
+        raise InvalidData(f"it has {found} bytes, and its tensors end at {wanted}")
 
 
-def _load_zip(place: Path) -> None:
-    with zipfile.ZipFile(place) as file:
-        if (damaged := file.testzip()) is not None:
-            raise ValueError(f"{damaged} in it is damaged")
+def _end(tensor: object) -> int:
+    offsets = tensor.get("data_offsets") if isinstance(tensor, dict) else None
+    match offsets:
+        case [int(), int(end)] if not isinstance(end, bool):
+            return end
+    raise InvalidData("a tensor in its header has no place")
 
 
 def _load_tar(place: Path) -> None:
-    with tarfile.open(place) as file:
-        for _ in file:
-            pass
+    with open_tar(place):
+        pass
 
 
 LOADERS: Mapping[str, Callable[[Path], None]] = {
     ".json": _load_json,
     ".safetensors": _load_safetensors,
-    **dict.fromkeys((".npz", ".pt", ".zip"), _load_zip),
+    **dict.fromkeys((".npz", ".pt", ".zip"), check_zip),
     ".tar": _load_tar,
 }
 """A function for each ending of a name; it raises an error for a file that cannot be loaded."""

@@ -18,7 +18,7 @@ from tests.support import store_features
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import Log
-from tests.support.object_store import Server, seaweedfs
+from tests.support.object_store import SIGNING_KEY, Server, seaweedfs
 from tests.support.store_project import BUCKET, STACK, StoreProject, store_project
 from tests.support.versity import versity
 
@@ -94,7 +94,7 @@ def _probe(project: StoreProject, make: str, log: Log) -> Mapping[str, str]:
         return document(spec.model_copy(update={"policy_users": USERS[make]}))
 
     works = store_features.probe(server, policy)
-    facts = s3_facts.read(server.client(), server.client(None))["s3"]
+    facts = s3_facts.read(server.client(), server.client(None), SIGNING_KEY)["s3"]
     log(f"{facts['server']}: " + "; ".join(f"{name}: {text}" for name, text in works.items()))
     for name, known in facts["features"].items():
         need(known == (name not in LACKED[make]), f"the probe says {known} of {name}")

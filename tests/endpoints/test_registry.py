@@ -17,6 +17,7 @@ from rackwright.endpoints.oci_archive import open_image
 from rackwright.endpoints.registry import PushResult, RegistryClient
 from rackwright.errors import ChangeRefused, DeclarationError, EndpointUnreachable, StepFailed
 from tests.support.cut_network import CutNetwork
+from tests.support.hostile_server import Answer, endless, hostile_server, slow, whole
 from tests.support.object_store import certificates
 from tests.support.registry import READER, WRITER, Servers, servers, write_image, write_images
 
@@ -229,3 +230,35 @@ def test_a_wrong_answer_ends_the_push(tmp_path: Path, headers: dict[str, str], e
         with pytest.raises(StepFailed, match=expected):
             push(client, tmp_path / "image.tar")
         assert len(accepted) == (0 if "Location" in headers else 1), "nothing is sent after a wrong answer"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        endless(b"HTTP/1.1 404 No\r\nContent-Length: 419430400\r\n\r\n", blocks=20),
+        endless(b"HTTP/1.1 500 No\r\n\r\n", blocks=20),
+        slow(b"HTTP/1.1 500 No\r\nContent-Length: 60000\r\n\r\n"),
+        slow(b"HTTP/1.1 500 No\r\nX-Slow: "),
+        slow(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        whole(b"[" * 60_000, "500 No"),
+        whole(b'{"errors": [[]]}', "500 No"),
+        whole(b'{"errors": [{"code": "\\u001b]52;c", "message": "a\\nforged"}]}', "500 No"),
+    ],
+)
+def test_a_hostile_answer_ends_the_push_in_time(tmp_path: Path, answer: Answer) -> None:
+    """
+    A byte at a time keeps each time limit of a socket.
+    """
+    write_image(tmp_path / "image.tar")
+    authority = certificates(tmp_path, ["127.0.0.1"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "host.crt", tmp_path / "host.key")
+    with hostile_server(context) as server:
+        server.answer = answer
+        url = f"https://127.0.0.1:{server.port}"
+        client = RegistryClient(url, authority["authority.crt"], "writer", "password-of-this-test", answer_seconds=1)
+        with pytest.raises((EndpointUnreachable, StepFailed)) as ended:
+            push(client, tmp_path / "image.tar")
+
+    text = ended.value.render()
+    assert "\x1b" not in text and "\nforged" not in text and len(text) < 1500

@@ -17,6 +17,7 @@ from rackwright.errors import EndpointUnreachable
 from rackwright.hosts.rollout import RolloutGate
 from rackwright.kinds.bucket import BucketKind
 from rackwright.provider.site import Site
+from rackwright.schema.object_store import RESTORE_TEST
 from rackwright.schema.rollout import Rollout
 from rackwright.tiering import archive
 from rackwright.tiering.bucket import Bucket, store_errors
@@ -92,6 +93,23 @@ def test_each_function_has_its_rights_and_no_others(buckets, server):
         ("serving", "get_object"),
     }
     assert {answer for answer in answers.values() if answer} == {"AccessDenied"}
+
+
+@pytest.mark.parametrize("key", [RESTORE_TEST, "model-1/manifest.json", "model-1/canary.json", "a/b/manifest.json"])
+def test_an_account_that_writes_cannot_write_what_rackwright_trusts(buckets, server, key):
+    """
+    Neither as a whole, nor in parts, nor as a copy of another object.
+    """
+    buckets.create(inputs("models-8"))
+    where = {"Bucket": "models-8", "Key": key}
+    server.client().put_object(Bucket="models-8", Key="copied", Body=b"x")
+
+    assert code(server, "trainer", "put_object", **where, Body=b"x") == "AccessDenied"
+    assert code(server, "trainer", "create_multipart_upload", **where) == "AccessDenied"
+    source = {"Bucket": "models-8", "Key": "copied"}
+    assert code(server, "trainer", "copy_object", **where, CopySource=source) == "AccessDenied"
+    assert code(server, "trainer", "put_object", Bucket="models-8", Key=f"{key}.own", Body=b"x") == ""
+    assert code(server, "rackwright", "put_object", **where, Body=b"x") == ""
 
 
 def test_settings_changed_by_hand_are_found_and_mended(buckets, server):

@@ -22,6 +22,8 @@ from rackwright.stack.stack import Stack
 READY_SECONDS = 120
 ACCESS_KEY, SECRET = "rackwright", "archive_key"
 KEYS = {name: f"{name}-key-of-this-test-alone" for name in ("trainer", "auditor", "serving")}
+SIGNING_KEY = "0" * 64
+"""The key that signs results of restore tests."""
 KEYS[ACCESS_KEY] = derive_value(SECRET)
 """Secret keys by account. The manager's is that of a rehearsal; the others have no right by themselves."""
 

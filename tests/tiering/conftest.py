@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from rackwright.tiering.bucket import Bucket
-from tests.support.object_store import Server, seaweedfs
+from tests.support.object_store import SIGNING_KEY, Server, seaweedfs
 
 
 @pytest.fixture(scope="session")
@@ -20,4 +20,4 @@ def bucket(server, request) -> Bucket:
     client, name = server.client(), "t-" + request.node.name.replace("_", "-")[5:55].strip("-[]").lower()
     client.create_bucket(Bucket=name)
     client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-    return Bucket(name, client)
+    return Bucket(name, client, signing_key=SIGNING_KEY)

@@ -1,22 +1,26 @@
 """Restore tests: every file of an archive is restored and loaded, and the bucket keeps the result."""
 
+import gzip
+import hashlib
 import io
 import json
 import struct
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from rackwright.endpoints import s3_facts
+from rackwright.endpoints import restore_result, s3_facts
 from rackwright.schema.object_store import RESTORE_TEST
 from rackwright.tiering import archive, canary, restore_test
 from rackwright.tiering.bucket import Bucket
 from rackwright.tiering.canary import Canary, NoOutputs
 from rackwright.tiering.directory import LocalDirectory
+from tests.support.object_store import SIGNING_KEY
 
-NOW = 1_800_000_000.0
+NOW = float(int(time.time()))
 
 
 def safetensors(size: int = 8) -> bytes:
@@ -87,7 +91,8 @@ def computed(*values: float, name: str = "scores") -> Canary:
 
 def facts(bucket: Bucket, server) -> object:
     """Return the result as a reading of the store reports it."""
-    return s3_facts.read(server.client(), server.client(None))["s3"]["buckets"][bucket.name]["restore_test"]
+    raw = s3_facts.read(server.client(), server.client(None), SIGNING_KEY)
+    return raw["s3"]["buckets"][bucket.name]["restore_test"]
 
 
 def test_a_passed_test_is_noted_in_the_bucket(bucket, server, tmp_path):
@@ -123,7 +128,8 @@ def test_a_damaged_archive_fails(bucket, server, tmp_path):
 def test_another_object_in_the_place_of_the_result_is_unknown(bucket, server):
     bucket.client.put_object(Bucket=bucket.name, Key=RESTORE_TEST, Body=b"[]")
 
-    assert facts(bucket, server) == {"unknown": f"{RESTORE_TEST} is no result of a test"}
+    reason = "the data is a JSON list, and an object is expected"
+    assert facts(bucket, server) == {"unknown": f"{RESTORE_TEST} is no result of a test: {reason}"}
 
 
 def test_the_first_test_records_the_outputs_of_a_model_and_the_next_compares(bucket, server, tmp_path):
@@ -223,3 +229,70 @@ def test_outputs_that_are_no_numbers_are_the_same():
     nothing = computed(float("nan"), float("inf"))
 
     assert canary.difference(nothing, nothing) == ""
+
+
+def changed(offset: int, value: bytes) -> bytes:
+    """Return a zip file with another byte in the entry of its directory."""
+    content = zipped()
+    place = content.rindex(b"PK\x01\x02") + offset
+    return content[:place] + value + content[place + 1 :]
+
+
+HOSTILE = {
+    "deep.json": b"[" * 100_000,
+    "deep.safetensors": struct.pack("<Q", 100_000) + b"[" * 100_000,
+    "list.safetensors": struct.pack("<Q", 2) + b"[]",
+    "null.safetensors": struct.pack("<Q", 4) + b"null",
+    "short.safetensors": struct.pack("<Q", 28) + b'{"a": {"data_offsets": [1]}}',
+    "packed.tar": gzip.compress(tarred()),
+    "cut.tar": gzip.compress(tarred())[:-4],
+    "encrypted.zip": changed(8, b"\x01"),
+    "method.npz": changed(10, b"\x63"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_a_failed_test(tmp_path, name):
+    (tmp_path / name).write_bytes(HOSTILE[name])
+
+    problem = restore_test.load_problem(tmp_path, name)
+    assert problem.startswith(f"{name} cannot be loaded: ") and len(problem) < 400 and problem.isprintable()
+
+
+def test_a_failed_load_is_noted_over_an_earlier_passed_test(bucket, server, tmp_path):
+    archived(bucket, tmp_path / "model", {"a.json": HOSTILE["deep.json"]})
+
+    assert not outcome(bucket, tmp_path / "scratch").passed
+    assert facts(bucket, server) == {"at": NOW, "passed": False}
+
+
+def test_a_forged_result_is_unknown(bucket, server):
+    for content in (
+        {"at": NOW, "passed": True},
+        {"at": NOW, "passed": True, "bucket": bucket.name, "signature": "0" * 64},
+    ):
+        bucket.client.put_object(Bucket=bucket.name, Key=RESTORE_TEST, Body=json.dumps(content).encode())
+
+        assert facts(bucket, server).keys() == {"unknown"}
+
+
+def test_an_earlier_result_in_the_place_of_a_later_one_is_unknown(bucket, server):
+    earlier = restore_result.render(SIGNING_KEY, bucket.name, {"at": NOW - 86400, "passed": True})
+    bucket.client.put_object(Bucket=bucket.name, Key=RESTORE_TEST, Body=earlier)
+
+    assert "a copy of an earlier one" in facts(bucket, server)["unknown"]
+
+
+def test_a_manifest_whose_files_cannot_be_in_one_directory_is_damaged(bucket, tmp_path):
+    """
+    Its restore would end without a result, and leave that of an earlier test.
+    """
+    digest = "0" * 64
+    for paths in (["a", "a/b"], ["a", "a"], ["a" * 256]):
+        files = [{"path": path, "bytes": 0, "sha256": digest, "mode": 0} for path in paths]
+        plain = {"format": 1, "name": "model-1", "files": files}
+        content = {**plain, "sha256": hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()}
+        body = json.dumps(content).encode()
+        bucket.client.put_object(Bucket=bucket.name, Key=bucket.manifest_key("model-1"), Body=body)
+
+        assert "values are wrong" in outcome(bucket, tmp_path / "scratch").problem

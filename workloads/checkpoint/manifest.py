@@ -13,6 +13,7 @@ from typing import Any
 
 from workloads.checkpoint import disk, layout
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import parse_object
 
 NAME = "manifest.json"
 FORMAT = "rackwright checkpoint 1"
@@ -60,10 +61,7 @@ def parse(content: bytes) -> Manifest:
     """
     if len(content) > MOST_BYTES:
         raise ValueError(f"it has more than {MOST_BYTES} bytes")
-    try:
-        values = json.loads(content)
-    except RecursionError:
-        raise ValueError("its JSON is nested too deeply") from None
+    values = parse_object(content, MOST_BYTES)
     step, world = _natural(values, "step"), _natural(values, "world")
     files = values["files"] if isinstance(values.get("files"), dict) else {}
     # Compare the counts first: the file names of a hostile shard count may need more memory than available.

@@ -24,6 +24,7 @@ from workloads.checkpoint import disk, layout, manifest, retention
 from workloads.checkpoint.layout import FAILED, PART, TENSORS, VALUES, shard_name
 from workloads.checkpoint.manifest import Manifest, ManifestEntry
 from workloads.files import fsync_directory
+from workloads.foreign import parse_object, read_file
 
 _POLL_SECONDS = 0.05
 
@@ -109,7 +110,7 @@ def _collect_entries(partial: Path, settings: WriterSettings) -> dict[str, Manif
                 raise CheckpointNotCommitted(f"rank {rank} could not write its shard, and reports the reason")
             if part.exists():
                 break
-        values = json.loads(part.read_bytes())
+        values = parse_object(read_file(part))
         entries |= {name: manifest.parse_entry(entry) for name, entry in values.items()}
         part.unlink()
     return entries

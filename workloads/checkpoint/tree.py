@@ -6,7 +6,10 @@ from functools import cache
 from typing import Any
 
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import parse_json
 
+STATE_BYTES, STATE_DEPTH, STATE_VALUES = 1 << 30, 400, 20_000_000
+"""Maximum size, levels and number of values of the text of a state; a node of the tree has three levels."""
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -85,7 +88,7 @@ def restore_state(text: str | bytes, tensors: Callable[[], Mapping[str, Any]]) -
             return cached_tensors()[content]
         return _SEQUENCES[kind](decode(item) for item in content)
 
-    state: dict[str, Any] = decode(json.loads(text))
+    state: dict[str, Any] = decode(parse_json(text, STATE_BYTES, STATE_DEPTH, STATE_VALUES, lenient=True))
     return state
 
 

@@ -1,6 +1,5 @@
 """The data of an evaluation: questions with choices, and texts, in JSON Lines."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import parse_json
 
 SHOWN_PROBLEMS = 5
 Kind = Literal["choices", "texts"]
@@ -66,7 +66,7 @@ def read_files(choices: Iterable[Path], texts: Iterable[Path]) -> tuple[list[Eva
 def _problems(kind: Kind, lines: list[str]) -> Iterator[str]:
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
+            row = parse_json(line, lenient=True)
         except ValueError as error:
             yield f"row {number} is no JSON: {error}"
             continue

@@ -1,13 +1,15 @@
 """The gate of an evaluation: a new model against the report of the one that it may replace."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import parse_json, read_file
 
 Report = Mapping[str, Any]
+REPORT_BYTES = 64 << 20
+"""Maximum size of a report."""
 FIGURE = {"choices": "accuracy", "texts": "bits_per_byte", "answers": "accuracy"}
 """The figure of each kind of data that the gate compares; answers are the tokens that a training holds out."""
 
@@ -19,7 +21,7 @@ def read_report(path: Path) -> Report:
         UserError: The file is no report.
     """
     try:
-        report = json.loads(path.read_text())
+        report = parse_json(read_file(path, REPORT_BYTES), REPORT_BYTES)
         if all({"sha256", "kind", FIGURE[each["kind"]]} <= each.keys() for each in report["results"]):
             return dict(report)
         problem = "a result has no figure"

@@ -2,6 +2,7 @@
 
 import json
 import ssl
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError
@@ -9,8 +10,11 @@ from urllib.parse import urlsplit
 from urllib.request import Request
 
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import parse_object, read_bounded
 from workloads.http_client import HttpClient, redirect_target
 
+ANSWER_BYTES = 4 << 20
+"""Maximum size of the answer to the first question."""
 CHECK_SECONDS = 120.0
 """Seconds for the first answer, which may wait in a queue."""
 LONGEST_REASON = 300
@@ -64,7 +68,9 @@ def check(model: ServedModel) -> None:
         request = Request(model.completions, json.dumps(body).encode(), headers)  # noqa: S310 - HTTP only
         client = HttpClient(urlsplit(model.url).hostname or "", trusted)
         with client.send(request, CHECK_SECONDS) as answer:
-            choices = json.load(answer)["choices"]
+            choices = parse_object(read_bounded(answer, ANSWER_BYTES, time.monotonic() + CHECK_SECONDS), lenient=True)[
+                "choices"
+            ]
             if choices[0]["logprobs"]["token_logprobs"]:
                 return
             reason = "its answer has no log-probabilities"

@@ -1,6 +1,5 @@
 """Export as a GGUF file for llama.cpp, whose own package has the names of tensors and metadata, and writes the file."""
 
-import json
 import math
 import re
 import shutil
@@ -17,7 +16,10 @@ from workloads.errors import Diagnostic, UserError
 from workloads.export import hugging_face
 from workloads.export.rounding import Q8_0, QUANTIZED, ROUTERS, is_quantized
 from workloads.export.trained import ExportDiffers, TrainedModel, fixed_tokens, logits
+from workloads.foreign import parse_json, read_file
 
+TOKENIZER_BYTES, TOKENIZER_VALUES = 256 << 20, 8_000_000
+"""Maximum size and number of values of a tokenizer; those of large models have 40 MiB and 2 million."""
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "deepseek_v3": "deepseek2"}
 """llama.cpp's names of the architectures, by transformers' model types."""
 Value = bool | int | float | str | list[str] | list[int]
@@ -196,7 +198,10 @@ def _tokenizer(source: Path, config: Any) -> dict[str, Value]:
     """Return the tokenizer in the directory *source*, by the names of the writer's methods without ``add_``."""
     from transformers import AutoTokenizer
 
-    values = json.loads((source / "tokenizer.json").read_text()) if (source / "tokenizer.json").is_file() else {}
+    path, values = source / "tokenizer.json", {}
+    if path.is_file():
+        text = read_file(path, TOKENIZER_BYTES)
+        values = parse_json(text, TOKENIZER_BYTES, max_items=TOKENIZER_VALUES, lenient=True)
     if values.get("model", {}).get("type") != "BPE" or (pre := _pre_tokenizer(values)) is None:
         problem, expected = "the tokenizer is not one that this export knows", "BPE of bytes, as of Llama 3 or Qwen"
         raise UserError(Diagnostic("--to gguf", problem, expected, "Export it with --to huggingface"))

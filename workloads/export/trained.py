@@ -9,6 +9,7 @@ import torch
 
 from workloads.checkpoint import Checkpoint, at_step, disk, manifest
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import parse_object, read_file
 from workloads.training import four_bit, initial_weights, multi_token, sharded
 from workloads.training.checkpointing import check_weights_match
 from workloads.training.config import DeepseekV3, HuggingFace, Lora, Tokenized, TrainingConfig
@@ -88,7 +89,7 @@ def load(run: Path) -> TrainedModel:
 
 def _read_lineage(run: Path) -> dict[str, Any]:
     try:
-        record: dict[str, Any] = json.loads((run / LINEAGE).read_text())
+        record: dict[str, Any] = parse_object(read_file(run / LINEAGE))
     except (OSError, ValueError):
         problem, expected = f"the directory has no readable {LINEAGE}", "the directory of a run, or of its checkpoint"
         raise UserError(Diagnostic(str(run), problem, expected, "Correct the path")) from None

@@ -4,7 +4,6 @@ The model is a local directory that `save_pretrained` wrote. Only safetensors ar
 code of the directory runs.
 """
 
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from workloads.checkpoint import disk
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import parse_json, read_file
 
 # Shape letters: B rows, S tokens of a row, D values of a token.
 
@@ -63,14 +63,21 @@ def export(directory: Path, path: Path, opset: int) -> Mapping[str, Any]:
         UserError: the model cannot be read, or is of an unsupported kind.
     """
     try:
-        config = json.loads((directory / CONFIG).read_text())
+        config = parse_json(read_file(directory / CONFIG), lenient=True)
         architecture = str(config["architectures"][0])
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         problem = f"the file does not name the architecture of the model: {error!r}"
         raise UserError(Diagnostic(str(directory / CONFIG), problem, help="Save the model again")) from None
     try:
         module, inputs = _module(directory, config, architecture)
-    except (OSError, ValueError, KeyError) as error:  # the library's errors for any content
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+    ) as error:  # the library's errors for any content
         problem = f"transformers cannot read the model: {str(error).strip().splitlines()[0]}"
         help = "Save the model again, as safetensors"
         raise UserError(Diagnostic(str(directory), problem, help=help)) from None
@@ -129,13 +136,13 @@ def _read_pooling(directory: Path) -> tuple[bool, bool]:
 
     Source: the directories that Sentence Transformers write, modules.json and 1_Pooling/config.json.
     """
-    modules = json.loads((directory / MODULES).read_text())
+    modules = parse_json(read_file(directory / MODULES), lenient=True)
     kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
     if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
         problem = f"the modules {', '.join(kinds)} are not supported"
         expected, help = "Transformer, Pooling and optionally Normalize, in this order", "Export the model to ONNX"
         raise UserError(Diagnostic(str(directory / MODULES), problem, expected, help))
-    pooling = json.loads((directory / modules[1]["path"] / CONFIG).read_text())
+    pooling = parse_json(read_file(directory / modules[1]["path"] / CONFIG), lenient=True)
     modes = {name.removeprefix("pooling_mode_") for name, on in pooling.items() if on is True}
     if not modes & {"mean_tokens", "cls_token"} or len(modes - {"include_prompt"}) != 1:
         problem = f"the pooling {modes or 'none'} is not supported"

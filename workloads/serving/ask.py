@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import parse_json
 from workloads.serving.model import Model
 from workloads.serving.wire import DTYPES
 
@@ -63,7 +64,7 @@ class LocalServer:
                 raise ValueError(f"an answer of more than {ANSWER_BYTES} bytes")
             if answer.length or time.monotonic() >= end:
                 raise TimeoutError(f"no whole answer within {seconds:g} s")
-            return answer.status, json.loads(content)
+            return answer.status, parse_json(content, ANSWER_BYTES)
         except http.client.HTTPException as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
         finally:

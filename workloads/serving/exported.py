@@ -3,9 +3,10 @@
 `python -m workloads.export` and `python -m workloads.quantize.language_model` write it.
 """
 
-import json
 from pathlib import Path
 from typing import Any
+
+from workloads.foreign import parse_json, read_file
 
 LINEAGE = "lineage.json"
 QUANTIZATION = "quantization"
@@ -20,7 +21,7 @@ def exported_lineage(directory: Path) -> dict[str, Any]:
     training, as in models of `python -m workloads.quantize`.
     """
     try:
-        record = json.loads((directory / LINEAGE).read_text())
+        record = parse_json(read_file(directory / LINEAGE))
     except (OSError, ValueError):
         return {}
     if not isinstance(record, dict):

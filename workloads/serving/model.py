@@ -25,6 +25,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from workloads.checkpoint import disk
 from workloads.errors import Diagnostic, UserError
 from workloads.files import fsync_directory
+from workloads.foreign import InvalidData, parse_json
 
 NAME = "model.json"
 MANIFEST_BYTES = 4 << 20
@@ -124,10 +125,12 @@ def parse(content: bytes, path: Path) -> Model:
         problem, expected = "the file is too large for a model.json", f"at most {MANIFEST_BYTES} bytes"
         raise UserError(Diagnostic(str(path), problem, expected, help))
     try:
-        return Model.model_validate_json(content)
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)[:8]
-        wrong = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
+        return Model.model_validate(parse_json(content, MANIFEST_BYTES))
+    except (ValidationError, InvalidData) as error:
+        wrong = str(error)
+        if isinstance(error, ValidationError):
+            problems = error.errors(include_url=False, include_input=False)[:8]
+            wrong = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
         problem, expected = f"the file is not a model.json: {wrong}", 'the format "rackwright model 1"'
         raise UserError(Diagnostic(str(path), problem, expected, help)) from None
 

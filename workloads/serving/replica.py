@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Protocol
 
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import parse_object
 from workloads.serving.settings import ServingSettings
 from workloads.serving.signed_lines import SignedLines, read_key
 from workloads.serving.vllm_settings import ReplicaSettings
@@ -156,7 +157,7 @@ class ReplicaLeader:
             while not (lines := member.lines(BEAT_SECONDS)):
                 if time.monotonic() > end:
                     raise OSError("no line")
-            hello = json.loads(lines[0])
+            hello = parse_object(lines[0])
             rank, found = hello["rank"], hello["fingerprint"]
             if rank not in range(1, len(self._replica.addresses)) or found != self._fingerprint:
                 member.send(REFUSED + b" its model, settings or place in the replica differ from the leader's")

@@ -13,10 +13,14 @@ from typing import Any, TypeAlias
 import aiohttp
 from pydantic_core import to_json
 
+from workloads.foreign import InvalidData, parse_json
+
 ABORT = "/inference/v1/abort_requests"
 """The route that ends requests by their ids; their answers end with what they have so far."""
 UpstreamError: TypeAlias = aiohttp.ClientError
 UpstreamResponse: TypeAlias = aiohttp.ClientResponse
+ANSWER_BYTES = 1 << 20
+"""Maximum size of an answer to a question of ours."""
 CONNECT_SECONDS = 10.0
 ABORT_SECONDS = 5.0
 
@@ -62,11 +66,19 @@ class Upstream:
         """Return the JSON that vLLM answers to a GET of *path*.
 
         Raises:
-            UpstreamError: vLLM does not answer, or not with 200.
+            UpstreamError: vLLM does not answer, not with 200, or with other data than JSON.
         """
         async with await self.request("GET", path) as response:
             response.raise_for_status()
-            return await response.json()
+            content = bytearray()
+            async for part in response.content.iter_any():
+                content += part
+                if len(content) > ANSWER_BYTES:
+                    raise aiohttp.ClientPayloadError("the answer is too long")
+            try:
+                return parse_json(bytes(content))
+            except InvalidData as error:
+                raise aiohttp.ClientPayloadError(str(error)) from None
 
     async def abort(self, ids: Iterable[str]) -> None:
         """Tell vLLM to end the requests with *ids*; a vLLM without that route ignores it."""

@@ -19,6 +19,7 @@ from typing import Any
 from workloads.catalogue.models import serving_defaults, vllm_has
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
+from workloads.foreign import InvalidData, excerpt, parse_object, read_file
 from workloads.serving import fit
 from workloads.serving.exported import LINEAGE, exported_lineage
 from workloads.serving.model import NAME, NAME_PATTERN, Model, check_name, publish
@@ -26,6 +27,8 @@ from workloads.serving.settings import ServingSettings
 
 STATUS = "Exit status: 0 published, 2 wrong input or refused."
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
+CONFIG_BYTES = 64 << 20
+"""Maximum size of a configuration; the index of a model with 200,000 weights has 20 MiB."""
 DATA = (".json", ".jinja", ".model", ".tiktoken", ".txt")
 """Suffixes of configurations, tokenizers and templates."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -42,9 +45,10 @@ def publish_vllm(source: Path, name: str, card: Path | None, directory: Path) ->
     if card and not card.is_file():
         raise UserError(Diagnostic(str(card), "the file does not exist", help="Correct the path"))
     config = read_object(source / CONFIG)
-    architecture = (config.get("architectures") or [None])[0]
+    architectures = config.get("architectures")
+    architecture = architectures[0] if isinstance(architectures, list) and architectures else architectures
     if not isinstance(architecture, str):
-        problem, expected = f"architectures has {architecture}", "the class of the model in architectures"
+        problem, expected = f"architectures has {excerpt(architecture)}", "the class of the model in architectures"
         raise UserError(Diagnostic(str(source / CONFIG), problem, expected, "Save the model again"))
     others = (NAME, LINEAGE)  # of another publication, and of the export: no files of the model
     data = {
@@ -103,16 +107,11 @@ def read_object(path: Path) -> dict[str, Any]:
         UserError: The file cannot be read, or has no object.
     """
     try:
-        files = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        return parse_object(read_file(path, CONFIG_BYTES), CONFIG_BYTES, lenient=True)
+    except (OSError, InvalidData) as error:
         problem = f"the file cannot be read: {error.strerror if isinstance(error, OSError) else error}"
         expected, help = "JSON, in the directory of a Hugging Face model", "Save the model again, or correct the path"
         raise UserError(Diagnostic(str(path), problem, expected, help)) from None
-    if not isinstance(files, dict):
-        raise UserError(
-            Diagnostic(str(path), f"the file has a {type(files).__name__}", "a JSON object", "Save the model again")
-        )
-    return files
 
 
 def weight_files(source: Path) -> list[Path]:

@@ -1,12 +1,12 @@
 """The provenance of a run as tags, read from files in its directory."""
 
-import json
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import parse_json, read_file
 
 DECLARED = ("fleet", "declaration", "lock", "hosts")
 """Tags that a run by hand has no values for."""
@@ -80,7 +80,7 @@ def load_json(path: Path) -> dict[str, Any]:
         UserError: The file cannot be read, or is not JSON.
     """
     try:
-        values = json.loads(path.read_text())
+        values = parse_json(read_file(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -10,14 +10,17 @@ import os
 import shlex
 import ssl
 import stat
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import InvalidData, parse_object, read_bounded, within
 from workloads.http_client import LOOPBACK, HttpClient, redirect_target
 
 API = "/api/2.0/mlflow/"
@@ -33,9 +36,16 @@ URL, NAME, PASSWORD, CERTIFICATE = (
 """Environment variables, the same as those of MLflow's client."""
 CREDENTIALS = "RACKWRIGHT_TRACKING_CREDENTIALS"
 """Variable with the path of a credentials file in MLflow's format; by default ``~/.mlflow/credentials``."""
+CREDENTIALS_LONGEST = 1 << 16
 AT_HOME = (".mlflow", "credentials")
 ANSWER_BYTES = 64 << 20
 """Maximum size of a JSON response."""
+ANSWER_VALUES = 2_000_000
+"""Maximum number of values in it: a page has up to 50,000 metrics of 4 values."""
+ERROR_BYTES = 2000
+"""Bytes that are read of the response to a refused request."""
+SLOWEST = 100_000
+"""Bytes per second below which the download of an artifact ends."""
 
 
 class TrackingUnreachable(UserError):
@@ -98,7 +108,12 @@ class TrackingServer:
             TrackingUnreachable: The artifact has more than *most* bytes; no part of it remains.
         """
         with self._request("GET", FILES + quote(place)) as answer, target.open("wb") as file:
-            while part := answer.read(1 << 20):
+            end = time.monotonic() + SECONDS + most / SLOWEST
+            while part := answer.read1(1 << 20):
+                if time.monotonic() > end:
+                    target.unlink()
+                    problem, help = f"the server sends {place} too slowly", "Check the server and the network"
+                    raise TrackingUnreachable(Diagnostic(self.url, problem, f"{SLOWEST} bytes per second", help))
                 if file.tell() + len(part) > most:
                     target.unlink()
                     problem, expected = f"the server sent too much of {place}", f"at most {most} bytes"
@@ -114,21 +129,28 @@ class TrackingServer:
         try:
             return self._client.send(request, SECONDS)
         except urllib.error.HTTPError as error:
-            raise self._error_for(error) from None
+            try:
+                refusal = self._error_for(error)
+            except OSError as broken:
+                refusal = self._no_answer(broken)
+            raise refusal from None
         except (OSError, ValueError) as error:
-            problem = f"the MLflow server does not answer: {getattr(error, 'reason', None) or error}"
-            help = f"Check that the server runs, and that {CERTIFICATE} names its certificate"
-            raise TrackingUnreachable(Diagnostic(self.url, problem, help=help)) from None
+            raise self._no_answer(error) from None
+
+    def _no_answer(self, error: Exception) -> TrackingUnreachable:
+        problem = f"the MLflow server does not answer: {getattr(error, 'reason', None) or error}"
+        help = f"Check that the server runs, and that {CERTIFICATE} names its certificate"
+        return TrackingUnreachable(Diagnostic(self.url, problem, help=help))
 
     def _error_for(self, error: urllib.error.HTTPError) -> UserError:
         if place := redirect_target(error):
             problem = f"the server answers {error.code}, a redirect to {place}"
             help = f"Set {URL} to the server's own address"
             return TrackingRefused(Diagnostic(self.url, problem, "an answer without a redirect", help), error.code)
-        message = error.read(2000).decode(errors="replace").strip()
+        message = within(SECONDS, lambda: error.read(ERROR_BYTES)).decode(errors="replace").strip()
         try:
-            message = json.loads(message)["message"]
-        except (ValueError, KeyError, TypeError):
+            message = str(parse_object(message)["message"])
+        except (ValueError, KeyError):
             message = message.partition("\n")[0]
         problem = f"the server answers {error.code}: {message or error.reason}"
         if error.code >= 500 or error.code == 429:
@@ -141,16 +163,15 @@ class TrackingServer:
         return TrackingRefused(Diagnostic(self.url, problem, expected, help), error.code)
 
     def _parse_response(self, answer: Any) -> dict[str, Any]:
-        with answer:
-            content = answer.read(ANSWER_BYTES + 1)
         try:
-            values = json.loads(content or b"{}") if len(content) <= ANSWER_BYTES else None
-        except (ValueError, RecursionError):
-            values = None
-        if not isinstance(values, dict):
-            problem = f"the answer is not from an MLflow server: {content[:40]!r}"
-            raise TrackingUnreachable(Diagnostic(self.url, problem, "JSON", f"Name the server itself in {URL}"))
-        return values
+            with answer:
+                content = read_bounded(answer, ANSWER_BYTES, time.monotonic() + SECONDS)
+            return parse_object(content or b"{}", ANSWER_BYTES, max_items=ANSWER_VALUES, lenient=True)
+        except InvalidData as error:
+            problem, help = f"the answer is not from an MLflow server: {error}", f"Name the server itself in {URL}"
+            raise TrackingUnreachable(Diagnostic(self.url, problem, "JSON", help)) from None
+        except (OSError, HTTPException) as error:
+            raise self._no_answer(error) from None
 
 
 def connect(url: str, environment: Mapping[str, str]) -> TrackingServer:
@@ -191,7 +212,7 @@ def _from_file(environment: Mapping[str, str]) -> tuple[str, str]:
             status = os.fstat(file.fileno())
             # root may let a group read its file
             access_of_others = stat.S_IMODE(status.st_mode) & (0o037 if status.st_uid == 0 else 0o077)
-            text = file.read()
+            text = file.read(CREDENTIALS_LONGEST)
     except FileNotFoundError:
         if configured:
             problem = f"the file {path} does not exist"

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from workloads.errors import Diagnostic, UserError
 from workloads.files import write_atomic
+from workloads.foreign import parse_json
 from workloads.tracking import provenance
 from workloads.tracking.server import TrackingRefused, TrackingServer
 
@@ -259,7 +260,7 @@ def _config(out: Path) -> dict[str, Any]:
 def _parse_line(line: bytes) -> dict[str, Any]:
     """Return the values in a line; empty for a line that a power cut has damaged."""
     try:
-        values = json.loads(line)
+        values = parse_json(line, lenient=True)
     except ValueError:
         return {}
     return values if isinstance(values, dict) else {}

@@ -17,10 +17,13 @@ import torch
 from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import parse_json
 from workloads.training import rows
 from workloads.training.config import Conversations, Preferences
 from workloads.training.tokenizer import load_tokenizer
 
+LINE_BYTES = 64 << 20
+"""Maximum length of a line; a longer one is read in parts, which are no JSON."""
 NOT_LEARNED = -100
 """The answer at a position that is not learned. Source: ``ignore_index`` of torch.nn.functional.cross_entropy."""
 SHOWN_PROBLEMS = 5
@@ -142,10 +145,10 @@ def _rows(file: Path) -> Iterator[tuple[str, Any]]:
                 yield f"{file}, row {number}", row
             return
         with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
+            for number, line in enumerate(iter(lambda: lines.readline(LINE_BYTES), ""), 1):
                 if line.strip():
                     try:
-                        yield f"{file}:{number}", json.loads(line)
+                        yield f"{file}:{number}", parse_json(line, LINE_BYTES, lenient=True)
                     except ValueError as error:
                         yield f"{file}:{number}", error
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors

@@ -1,6 +1,5 @@
 """Initial weights of a model, filled into the memory of this process: it reads or draws only its own part."""
 
-import json
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -10,11 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import parse_object, read_file
 from workloads.training import four_bit, models, sharded
 from workloads.training.config import HuggingFace, ImageClassifier
 from workloads.training.lora import LoraLinear
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+
+
+INDEX_BYTES = 64 << 20
+"""Maximum size of an index of weights."""
 
 
 def build(config: models.Model, seed: int = 0) -> nn.Module:
@@ -134,7 +138,9 @@ class WeightFiles:
         from safetensors import safe_open
 
         if (self._directory / INDEX).exists():
-            files: Mapping[str, str] = json.loads((self._directory / INDEX).read_text())["weight_map"]
+            files: Mapping[str, str] = parse_object(
+                read_file(self._directory / INDEX, INDEX_BYTES), INDEX_BYTES, lenient=True
+            )["weight_map"]
             return files
         with safe_open(self._directory / SINGLE, "pt") as file:
             return dict.fromkeys(file.keys(), SINGLE)

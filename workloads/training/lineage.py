@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from workloads.checkpoint import disk
+from workloads.foreign import parse_object, read_file
 from workloads.training import data
 from workloads.training.config import HuggingFace, TrainingConfig
 from workloads.training.fine_tuning import FineTuningState
@@ -47,7 +48,7 @@ def write_end(
         checkpoint: The sha256 of the final checkpoint's manifest.
         forced: The reason for publishing a model that is worse than its parent.
     """
-    record = json.loads((out / NAME).read_text())
+    record = parse_object(read_file(out / NAME))
     record |= {"step": step, "checkpoint": checkpoint, "published": published, "forced": forced}
     if tuning:
         record["scores"] = [

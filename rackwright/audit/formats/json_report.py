@@ -1,6 +1,5 @@
 """The report as a JSON document, which a later audit can take as its baseline."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,10 @@ from rackwright.audit.formats.finding import Finding, State
 from rackwright.audit.report import ResourceData, UndeclaredData, as_json
 from rackwright.core.contract import Severity
 from rackwright.errors import DeclarationError, Diagnostic
+from rackwright.foreign import parse_json, read_file
+
+REPORT_BYTES, REPORT_VALUES = 256 << 20, 5_000_000
+"""Maximum size and number of values of an earlier report: one of 1,000 hosts has 10 MiB."""
 
 
 class FindingData(TypedDict):
@@ -103,12 +106,12 @@ def read_baseline(path: Path, stack: str) -> frozenset[str]:
     """
     expected, help = "the output of `rackwright audit --format json`", "Name a report of an earlier audit"
     try:
-        data: Any = json.loads(path.read_bytes())
+        data: Any = parse_json(read_file(path, REPORT_BYTES), REPORT_BYTES, max_items=REPORT_VALUES)
         origin, fingerprints = data["stack"], frozenset(str(each["fingerprint"]) for each in data["findings"])
     except OSError as error:
         problem = f"the file cannot be read: {error.strerror}"
         raise DeclarationError(Diagnostic(str(path), problem, help="Correct the path")) from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         raise DeclarationError(Diagnostic(str(path), "the file has no findings", expected, help)) from None
     if origin != stack:
         raise DeclarationError(Diagnostic(str(path), f"the report is about stack {origin}", f"stack {stack}", help))

@@ -117,8 +117,13 @@ def _end(child: int, wait: bool) -> int:
     return os.waitpid(child, 0 if wait else os.WNOHANG)[1]
 
 
+def _no_number(name: str) -> Any:
+    """Return the value in the place of NaN or Infinity, which an account may write into its files."""
+    return unknown_value("a number that is not finite")
+
+
 def _parse(name: str, answer: bytes, status: int) -> Any:
     try:
-        return json.loads(answer)
+        return json.loads(answer, parse_constant=_no_number)
     except ValueError:
         return unknown_value(f"{name}: its process ended with signal {status & 0x7F}")

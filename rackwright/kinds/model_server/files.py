@@ -5,10 +5,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from rackwright.core.derived_key import derive_key
 from rackwright.core.repository import Repository
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.shared import firewall
-from rackwright.kinds.shared.derived_key import derive_key
 from rackwright.kinds.shared.service_account import UNITS, ServiceFile
 from rackwright.schema.secret import CLIENT_KEY_SHORTEST, name_of
 from rackwright.schema.server import OWN

@@ -5,10 +5,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from rackwright.core.derived_key import derive_key
 from rackwright.core.repository import Repository
 from rackwright.kinds.pods import mounts
 from rackwright.kinds.pods.spec import PodFilesSpec, RunPart, ServerPart, WorkloadPart
-from rackwright.kinds.shared.derived_key import derive_key
 from rackwright.kinds.shared.service_account import ServiceFile
 
 INTERFACE = "eth0"

@@ -4,7 +4,6 @@ Quantised weights are loaded as numbers of the model's own type, so that any dev
 weights. Rounding of activations, which vLLM adds to FP8 on GPUs, is not in the figures.
 """
 
-import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 
 from workloads.errors import Diagnostic, UserError
 from workloads.evaluation.data import EvaluationData
+from workloads.foreign import parse_json, parse_object, read_file
 from workloads.training import data as training_data
 from workloads.training import evaluation
 from workloads.training.device import select_device
@@ -67,7 +67,7 @@ class ModelMeter:
         return results
 
     def _file(self, model: Any, tokenizer: Any, data: EvaluationData) -> dict[str, Any]:
-        rows = [json.loads(line) for line in data.path.read_text().splitlines() if line.strip()]
+        rows = [parse_json(line, lenient=True) for line in data.path.read_text().splitlines() if line.strip()]
         figures = self._texts(model, tokenizer, rows) if data.kind == "texts" else self._choices(model, tokenizer, rows)
         return {"data": data.path.name, "kind": data.kind, "sha256": data.sha256, "rows": data.rows, **figures}
 
@@ -182,7 +182,7 @@ def held_out_sets(training: Path) -> list[HeldOutSet]:
         UserError: The directory is none of a run of a language model, or no data set has a held-out part.
     """
     try:
-        found = parse_held_out(json.loads((training / LINEAGE).read_text())["data"])
+        found = parse_held_out(parse_object(read_file(training / LINEAGE))["data"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         problem, expected = f"the directory has no readable {LINEAGE}", "the directory of a run"
         raise UserError(Diagnostic(f"--training {training}", problem, expected, "Correct the path")) from None

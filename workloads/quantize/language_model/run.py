@@ -11,6 +11,7 @@ from workloads.checkpoint import disk
 from workloads.errors import Diagnostic, UserError
 from workloads.evaluation import gate
 from workloads.files import write_atomic
+from workloads.foreign import parse_object, read_file
 from workloads.quantize.language_model.checkpoint import SourceCheckpoint, read_source, write_quantized
 from workloads.quantize.language_model.formats import FORMATS, WeightFormat
 from workloads.quantize.language_model.matrices import (
@@ -178,7 +179,7 @@ def _tell_unfit(choice: MatrixChoice, form: WeightFormat, progress: Callable[[st
 def _write_lineage(source: SourceCheckpoint, result: QuantizationResult, directory: Path) -> None:
     """Write the lineage of the source with the quantisation and the digests of the new files."""
     try:
-        record: dict[str, Any] = json.loads((source.directory / LINEAGE).read_text())
+        record: dict[str, Any] = parse_object(read_file(source.directory / LINEAGE))
     except (OSError, ValueError):
         record = {}
     made = {

@@ -19,6 +19,7 @@ from workloads.catalogue.accelerators import gpu_memory_bytes, gpu_names
 from workloads.catalogue.models import model_config, model_names, model_title
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
+from workloads.foreign import parse_json, read_file
 from workloads.serving.fit.checkpoint import computed_tensors, read_tensors
 from workloads.serving.fit.layout import Gpus, Load, Wish, reported_bytes
 from workloads.serving.fit.memory import gb
@@ -140,7 +141,7 @@ def _model(text: str) -> tuple[str, Sizes]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text())
+        config = parse_json(read_file(path), lenient=True)
     except (OSError, ValueError) as error:
         problem = f"the file cannot be read: {error.strerror if isinstance(error, OSError) else error}"
         raise UserError(Diagnostic(str(path), problem, "JSON", "Correct the path")) from None

@@ -1,15 +1,17 @@
 """The tensors of a language model: as the heads of its safetensors list them, or computed from its shape."""
 
-import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import parse_object
 from workloads.serving.fit.shape import Experts, Latent, Shape
 
 Tensors = dict[str, int]
 """Bytes of each tensor, by its name."""
+HEAD_VALUES = 2_000_000
+"""The most values in a head; a tensor has six."""
 HEAD_BYTES = 100 << 20
 """The largest head of a safetensors file, in bytes. Source: safetensors, MAX_HEADER_SIZE."""
 COMPUTED = ("deepseek_v3", "deepseek_v32", "kimi_k2", "llama", "qwen2", "qwen3", "qwen3_moe")
@@ -44,7 +46,8 @@ def _read_head(path: Path) -> Tensors:
         length = int.from_bytes(file.read(8), "little")
         head = file.read(length) if length <= min(size - 8, HEAD_BYTES) else b""
     try:
-        offsets = {name: each["data_offsets"] for name, each in json.loads(head).items() if name != "__metadata__"}
+        header = parse_object(head, HEAD_BYTES, max_depth=4, max_items=HEAD_VALUES)
+        offsets = {name: each["data_offsets"] for name, each in header.items() if name != "__metadata__"}
         tensors = {name: int(end) - int(start) for name, (start, end) in offsets.items()}
         declared = 8 + length + max(end for _, end in offsets.values())
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):

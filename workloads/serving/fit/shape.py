@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import excerpt
 
+SIZE_MAX, NUMBER_MAX = 1 << 30, 10_000
+"""The largest size, in values or tokens, and the largest number of layers, heads and experts."""
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 """Bytes of one weight or cache value without quantisation, by torch_dtype."""
 LATENT_MODELS = ("deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2")
@@ -93,9 +96,9 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
     nested = config.get("text_config")
     reader = _Reader({**config, **nested} if isinstance(nested, Mapping) else config)
     dtype = reader.first("dtype", "torch_dtype")  # transformers 5 renamed it
-    if dtype not in BYTES:
+    if not isinstance(dtype, str) or dtype not in BYTES:
         expected, help = f"one of {', '.join(BYTES)}", "Use a model whose config.json names such a precision"
-        reader.refuse("torch_dtype", f"the precision {dtype!r} is not supported", expected, help)
+        reader.refuse("torch_dtype", f"the precision {excerpt(repr(dtype))} is not supported", expected, help)
     model_type = str(reader.settings.get("model_type"))
     heads, hidden = reader.size("num_attention_heads"), reader.size("hidden_size")
     has_latent = reader.settings.get("kv_lora_rank") is not None
@@ -144,9 +147,10 @@ class _Reader:
         value = self.settings.get(name)
         if value is None and default is not None:
             return default
-        if type(value) is not int or value < 1:
+        most = SIZE_MAX if name.endswith(("_size", "_embeddings", "_dim", "_rank")) else NUMBER_MAX
+        if type(value) is not int or not 1 <= value <= most:
             help = "Use a model whose config.json has this value"
-            self.refuse(name, f"{value!r} is not a size", "a whole number of 1 or more", help)
+            self.refuse(name, f"{excerpt(value)} is not a size", f"a whole number from 1 to {most}", help)
             return 1
         return value
 
@@ -159,7 +163,8 @@ class _Reader:
         if not isinstance(quantised, Mapping) or quantised.get("quant_method") != "fp8":
             return 0
         block = quantised.get("weight_block_size")
-        return block[0] if isinstance(block, list) and block and type(block[0]) is int and block[0] > 0 else 1
+        rows = block[0] if isinstance(block, list) and block else None
+        return rows if type(rows) is int and 0 < rows <= SIZE_MAX else 1
 
     def latent(self) -> Latent:
         return Latent(

@@ -16,6 +16,8 @@ from workloads.serving.runtimes.unix_http import UnixConnection
 from workloads.serving.vllm_settings import VllmSettings
 
 LOAD, UNLOAD = "/v1/load_lora_adapter", "/v1/unload_lora_adapter"
+ANSWER_BYTES = 1 << 20
+"""Bytes that are read of an answer of vLLM."""
 SECONDS = 300.0
 """Seconds for one adapter, which vLLM reads from the drive."""
 
@@ -69,7 +71,7 @@ class AdapterLoader:
             with closing(UnixConnection(self._socket_path, timeout=SECONDS)) as connection:
                 connection.request("POST", path, json.dumps(body), headers)
                 answer = connection.getresponse()
-                content, status = answer.read().decode(errors="replace"), answer.status
+                content, status = answer.read(ANSWER_BYTES).decode(errors="replace"), answer.status
         except (OSError, HTTPException) as error:
             content, status = type(error).__name__, 0
         if status != 200:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from workloads.serving.runtimes.unix_http import UnixConnection
 
+ANSWER_BYTES = 16 << 20
+"""Bytes that are read of an answer of vLLM; its metrics have up to 1 MiB."""
 EVERY_SECONDS = 30.0
 DEADLINE_SECONDS = 60.0
 PROGRESS = re.compile(r"^vllm:(?:generation|prompt)_tokens_total\{[^}]*\} (\S+)$", re.MULTILINE)
@@ -55,7 +57,7 @@ class ReplicaCanary:
         with closing(UnixConnection(self._socket_path, DEADLINE_SECONDS)) as connection:
             connection.request("POST", "/v1/completions", body, headers)
             with connection.getresponse() as answer:
-                answer.read()
+                answer.read(ANSWER_BYTES)
                 return answer.status
 
     def _progress(self) -> float | None:
@@ -64,6 +66,6 @@ class ReplicaCanary:
             with closing(UnixConnection(self._socket_path, DEADLINE_SECONDS)) as connection:
                 connection.request("GET", "/metrics")
                 with connection.getresponse() as answer:
-                    return sum(map(float, PROGRESS.findall(answer.read().decode(errors="replace"))))
+                    return sum(map(float, PROGRESS.findall(answer.read(ANSWER_BYTES).decode(errors="replace"))))
         except (OSError, HTTPException, ValueError):
             return None

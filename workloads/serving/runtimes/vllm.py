@@ -5,7 +5,6 @@ routes outside /v1, such as /invocations. The options are those of `vllm serve` 
 through `workloads.serving.forward`.
 """
 
-import json
 import os
 import secrets
 import shutil
@@ -23,6 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from workloads.errors import Diagnostic, UserError
+from workloads.foreign import parse_object
 from workloads.serving.adapters import all_adapters, check_adapters
 from workloads.serving.fit import SHARE_PERCENT
 from workloads.serving.model import Model
@@ -34,6 +34,8 @@ from workloads.serving.runtimes.unix_http import UnixConnection
 from workloads.serving.settings import ServingSettings
 from workloads.serving.vllm_settings import arguments, environment
 
+ANSWER_BYTES = 1 << 20
+"""Bytes that are read of an answer of vLLM to a question of ours."""
 LAST_LINES = 8
 """Lines of vLLM's last output that the message about its end shows."""
 END_SECONDS = 20.0
@@ -102,14 +104,14 @@ class VllmRuntime:
 
     def _version(self) -> str:
         status, content = self._get("/version")
-        return str(json.loads(content)["version"]) if status == 200 else "of unknown version"
+        return str(parse_object(content, ANSWER_BYTES)["version"]) if status == 200 else "of unknown version"
 
     def _get(self, path: str) -> tuple[int, bytes]:
         """Return the status and content of vLLM's answer; status 0 without an answer."""
         with suppress(OSError, HTTPException), closing(UnixConnection(self.socket_path, timeout=10)) as connection:
             connection.request("GET", path)
             answer = connection.getresponse()
-            return answer.status, answer.read()
+            return answer.status, answer.read(ANSWER_BYTES)
         return 0, b""
 
 

@@ -1,0 +1,93 @@
+"""The sending of requests by botocore, with bounds of time and of size for each answer."""
+
+import io
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+from rackwright.foreign import InvalidData, excerpt, read_bounded, within
+
+ANSWER_BYTES = 8 << 20
+"""Maximum size of an answer that is no object: a page of 1,000 keys has at most 4 MiB."""
+TAGS_MAX = 200_000
+"""Maximum number of tags of XML in an answer; a page of 1,000 versions has 40,000."""
+WAIT_SECONDS = 300
+"""Time for a request without a body and its answer, however it is spent."""
+_DECLARATION = re.compile(rb"""^\s*<\?xml\s[^>]*?encoding\s*=\s*["'](?!(?i:utf-8|us-ascii)["'])""")
+
+
+class BoundedSession:
+    """A sender of requests that reads at most `ANSWER_BYTES` of each answer which is no object.
+
+    The body of an object is left to its reader.
+    """
+
+    def __init__(self, session: Any, wait_seconds: float = WAIT_SECONDS) -> None:
+        """
+        Args:
+            session: The session of botocore that sends.
+        """
+        self._session, self._wait_seconds = session, wait_seconds
+
+    def send(self, request: Any) -> Any:
+        """Return the answer to *request*.
+
+        Raises:
+            BotoCoreError: No answer in time, or an answer beyond the bounds.
+        """
+        is_object = request.stream_output
+        request.stream_output = True  # else botocore reads all of the answer
+        if request.body:  # a part of an upload takes the time that it takes
+            return self._answer(request, is_object)
+        try:
+            return within(self._wait_seconds, lambda: self._answer(request, is_object))
+        except TimeoutError:
+            raise _error(f"the answer took more than {self._wait_seconds:g} s") from None
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _answer(self, request: Any, is_object: bool) -> Any:
+        answer = self._session.send(request)
+        if not is_object or answer.status_code >= HTTPStatus.MULTIPLE_CHOICES:
+            try:
+                content = read_bounded(answer.raw, ANSWER_BYTES)
+                _check_xml(content)
+            except InvalidData as error:
+                raise _error(f"the answer of the store is refused: {error}") from None
+            finally:
+                answer.raw.close()
+            answer.raw = _Content(content)
+        return answer
+
+
+class _Content(io.BytesIO):
+    """An answer that was read."""
+
+    def stream(self) -> Iterator[bytes]:
+        yield self.read()
+
+
+def _check_xml(content: bytes) -> None:
+    """Return if the XML in *content* takes little memory.
+
+    Raises:
+        InvalidData: It declares entities, which may grow without bound, or has too many elements.
+    """
+    if content.count(b"<") > TAGS_MAX:
+        raise InvalidData(f"it has more than {TAGS_MAX} tags")
+    if declaration := _DECLARATION.match(content[:1024]):
+        raise InvalidData(f"it is not in UTF-8: {excerpt(declaration[0].decode('ascii', 'replace'))}")
+    if b"\0" in content or b"<!" in content:
+        raise InvalidData("it has declarations of a document type, which no store sends")
+
+
+def _error(reason: str) -> Exception:
+    """Return an error of botocore, which is not sent again."""
+    from botocore.exceptions import BotoCoreError
+
+    class AnswerRefused(BotoCoreError):  # type: ignore[misc]
+        fmt = "{reason}"
+
+    return AnswerRefused(reason=reason)

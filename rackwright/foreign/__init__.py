@@ -1,0 +1,25 @@
+"""The one reader of foreign data: bytes and JSON from others, bounded in size, depth, number and time."""
+
+from workloads.foreign import (
+    EndableConnection,
+    InvalidData,
+    TooLarge,
+    excerpt,
+    parse_json,
+    parse_object,
+    read_bounded,
+    read_file,
+    within,
+)
+
+__all__ = [
+    "EndableConnection",
+    "InvalidData",
+    "TooLarge",
+    "excerpt",
+    "parse_json",
+    "parse_object",
+    "read_bounded",
+    "read_file",
+    "within",
+]

@@ -1,0 +1,113 @@
+"""The rule over our source that foreign data has one reader: no `.read()` without a number, no other parser of JSON."""
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.sources import ROOT
+
+READER = ("workloads/foreign.py", "rackwright/foreign/")
+READS = frozenset(("read", "readall", "readlines"))
+"""Methods that read to the end unless they are given a number."""
+PARSES = frozenset(("json.load", "json.loads", "JSONDecoder", "raw_decode", "model_validate_json", "from_json"))
+BODIES = frozenset(("stream", "iter_lines", "iter_content", "json", "text"))
+"""Methods of answers that read without a bound, where nothing but an await or a call follows."""
+PROGRAM = re.compile(r"^(#!.*python|import \w|from \w[\w.]* import )", re.M)
+"""A template with a program in Python."""
+IN_TEXTS = re.compile(r"\bjson\.loads?\(|\.read(?:all|lines)?\(\)")
+TABLE = ROOT / "tests/foreign_data.txt"
+
+
+def exceptions() -> dict[str, tuple[int, str]]:
+    """Return the number of remaining uses of each file, with their reason."""
+    lines = (line for line in TABLE.read_text().splitlines() if line and not line.startswith("#"))
+    rows = (line.split(maxsplit=2) for line in lines)
+    return {path: (int(number), reason) for path, number, reason in rows}
+
+
+def uses(source: str) -> Iterator[tuple[int, str]]:
+    """Yield the line and the name of each use in a program."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        last = name.rpartition(".")[2]
+        if name in PARSES or last in PARSES:
+            yield node.lineno, name
+        elif (last in READS and isinstance(node.func, ast.Attribute) and _is_unbounded(node)) or (
+            last in BODIES and isinstance(node.func, ast.Attribute) and re.search(r"answer|response|reply", name)
+        ):
+            yield node.lineno, f"{name}()"
+
+
+def _is_unbounded(call: ast.Call) -> bool:
+    """Return whether a call of read has no number, or one that means everything."""
+    if call.keywords or len(call.args) > 1:
+        return False
+    return not call.args or (ast.unparse(call.args[0]) in ("-1", "None"))
+
+
+def found() -> dict[str, list[tuple[int, str]]]:
+    """Return all uses by file: of programs, and of templates with a program."""
+    places: dict[str, list[tuple[int, str]]] = {}
+    for folder in ("rackwright", "workloads", "stacks"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            places[str(path.relative_to(ROOT))] = [*uses(path.read_text())]
+    for folder in ("roles", "templates", "playbooks"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            text = path.read_text(errors="replace") if path.is_file() and path.suffix != ".pyc" else ""
+            if path.suffix in (".py", ".j2", "") and PROGRAM.search(text):
+                places[str(path.relative_to(ROOT))] = [
+                    (number, match[0])
+                    for number, line in enumerate(text.splitlines(), 1)
+                    for match in IN_TEXTS.finditer(line)
+                ]
+    return {path: each for path, each in places.items() if each and not path.startswith(READER)}
+
+
+def test_foreign_data_has_one_reader() -> None:
+    """A new use is read by `workloads.foreign`, or gets its reason in the table."""
+    listed = {path: number for path, (number, _) in exceptions().items()}
+    actual = found()
+    wrong = {
+        path: [f"{path}:{line}: {name}" for line, name in each]
+        for path, each in actual.items()
+        if len(each) != listed.get(path, 0)
+    }
+
+    assert wrong == {}
+    assert {*listed} == {*actual}, "the table has files without a use"
+
+
+def test_every_exception_has_a_reason() -> None:
+    reasons = exceptions()
+
+    assert [path for path, (_, reason) in reasons.items() if len(reason.split()) < 3] == []
+    assert max(Counter(TABLE.read_text().splitlines()).values()) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "answer.read()",
+        "body.read(-1)",
+        "client.get_object(Bucket=b, Key=k)['Body'].read()",
+        "json.loads(body)",
+        "json.load(answer)",
+        "urlopen(url).readlines()",
+        "file.read(None)",
+        "Model.model_validate_json(body)",
+        "response.json()",
+        "json.JSONDecoder().raw_decode(text)",
+    ],
+)
+def test_the_rule_finds(line: str) -> None:
+    assert [*uses(f"def f():\n    return {line}\n")]
+
+
+@pytest.mark.parametrize("line", ["file.read(10)", "read_bounded(body, 10)", "parse_json(body)", "json.dumps(value)"])
+def test_the_rule_is_silent_about(line: str) -> None:
+    assert not [*uses(f"def f():\n    return {line}\n")]
