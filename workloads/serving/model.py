@@ -125,7 +125,8 @@ def parse(content: bytes, path: Path) -> Model:
         problem, expected = "the file is too large for a model.json", f"at most {MANIFEST_BYTES} bytes"
         raise UserError(Diagnostic(str(path), problem, expected, help))
     try:
-        return Model.model_validate(parse_json(content, MANIFEST_BYTES))
+        parse_json(content, MANIFEST_BYTES)  # the bounds; strict types accept a list as a tuple in text alone
+        return Model.model_validate_json(content)
     except (ValidationError, InvalidData) as error:
         wrong = str(error)
         if isinstance(error, ValidationError):

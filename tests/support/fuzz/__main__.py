@@ -38,6 +38,7 @@ TARGETS = {
     "snapshots": Target(512),
     "archives": Target(256),
     "manifests": Target(256),
+    "foreign_json": Target(384),
     "fleet_files": Target(512),
     "serving_bodies": Target(1024, workloads=True),
     "gguf": Target(1024, workloads=True),

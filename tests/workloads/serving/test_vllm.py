@@ -156,7 +156,7 @@ def test_of_many_files_those_that_the_index_names_are_taken(source: Path, tmp_pa
     [
         ("config.json", None, "config.json: the file cannot be read: No such file"),
         ("config.json", "{}", "config.json: architectures has None\n  expected: the class of the model"),
-        ("config.json", "[]", "config.json: the file has a list"),
+        ("config.json", "[]", "config.json: the file cannot be read: the data is a JSON list"),
         ("tokenizer_config.json", '{"auto_map": {}}', "a model without code of its own"),
         ("model.safetensors", None, "the weights are in pytorch_model.bin\n"),
         ("model.safetensors", "weights", "its head cannot be read"),
