@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rackwright.cli.json_tier_types import PlacementPlan, PlacementResult, RelocationData
     from rackwright.errors import Unreachable
     from rackwright.hosts.pool import Hosts
+    from rackwright.log.operation import Operation
     from rackwright.stack import Stack
     from rackwright.tiering.bucket import Bucket
     from rackwright.tiering.placement import Relocation, Stay
@@ -37,7 +38,7 @@ def follow(stack: "Stack", bandwidth: int | None, yes: bool, as_json: bool) -> N
     Raises:
         DeclarationError: the fleet declares no placement.
     """
-    from rackwright.cli.tier import open_bucket
+    from rackwright.cli.tier import open_bucket, require_durable
     from rackwright.tiering import place
 
     _require_rules(stack)
@@ -54,13 +55,17 @@ def follow(stack: "Stack", bandwidth: int | None, yes: bool, as_json: bool) -> N
         failed: dict[Relocation, UserError] = {}
         if planned:
             loaded = project.secrets(stack)
+            for bucket in sorted({each.bucket for each in planned if each.bucket}):
+                require_durable(loaded, bucket)
             buckets = {each.bucket: open_bucket(loaded, each.bucket) for each in planned if each.bucket}
             changes = [
                 recording.change(each.text, "move", each.host, [f"{each.host}:{each.path}, after it was read back"])
                 for each in planned
             ]
-            with recording.record("tier move", stack, sorted({each.host for each in planned}), planned=changes):
-                failed = _relocate(planned, buckets, hosts, bandwidth)
+            with recording.record(
+                "tier move", stack, sorted({each.host for each in planned}), planned=changes
+            ) as operation:
+                failed = _relocate(planned, buckets, hosts, bandwidth, operation)
     if as_json:
         result: PlacementResult = {
             "moved": [_data(each) for each in planned if each not in failed],
@@ -74,7 +79,11 @@ def follow(stack: "Stack", bandwidth: int | None, yes: bool, as_json: bool) -> N
 
 
 def _relocate(
-    planned: "tuple[Relocation, ...]", buckets: "dict[str, Bucket]", hosts: "Hosts", bandwidth: int | None
+    planned: "tuple[Relocation, ...]",
+    buckets: "dict[str, Bucket]",
+    hosts: "Hosts",
+    bandwidth: int | None,
+    operation: "Operation",
 ) -> "dict[Relocation, UserError]":
     from rackwright.tiering import place
 
@@ -86,6 +95,8 @@ def _relocate(
         except UserError as error:
             project.notify(f"not moved: {error}")
             failed[each] = error
+        else:
+            operation.complete(each.host, f"s3://{each.bucket}/{each.target}" if each.bucket else each.path, "done")
     return failed
 
 

@@ -108,6 +108,22 @@ def seen_heads(stack: str) -> "Mapping[str, tuple[SeenHead, ...]] | None":
     return heads
 
 
+def moved_archives(stack: str, bucket: str) -> frozenset[str]:
+    """Return the archives that moves of *stack* have put into *bucket*; none, with a note, without a readable log."""
+    from rackwright.log import archives
+    from rackwright.log.chain import Break
+    from rackwright.log.reading import read_log
+
+    path = current_log().path
+    if not path.exists():
+        return frozenset()
+    found = archives.moved_archives(read_log(path), stack, bucket)
+    if isinstance(found, Break):
+        project.notify(f"the archives of {bucket} are not compared with the operations log: {path}: {found}")
+        return frozenset()
+    return found
+
+
 def _copy_head(log: OperationsLog) -> None:
     """Copy the head to the second place, if one is set; a failure is reported, and is no error of the command."""
     from rackwright.log.copying import copy_head

@@ -94,6 +94,8 @@ def move(
     opened = open_bucket(loaded, _require_bucket(bucket))
     with _directory(loaded, directory) as source:
         planned = archive.plan(opened, name or _name(directory), source)
+        if not keep:
+            require_durable(loaded, opened.name)
         if not as_json:
             _show_plan(opened, planned, as_json)
             if not keep:
@@ -105,8 +107,9 @@ def move(
                 raise typer.Exit(2)
         losses = () if keep else (f"{directory}: {len(planned.sources)} files, after they were read back",)
         change = recording.change(opened.where(planned.manifest.name), "move", destroys=losses)
-        with recording.record("tier move", stack, planned=[change]):
+        with recording.record("tier move", stack, planned=[change]) as operation:
             archive.move(opened, planned, source, keep, limit, project.notify)
+            operation.complete("", opened.where(planned.manifest.name), "done")
     _show_archive(opened, planned.manifest, directory, as_json)
 
 
@@ -142,20 +145,30 @@ def verify(
     archives: Annotated[
         list[str] | None, typer.Argument(metavar="[ARCHIVE]...", help="Names of archives; all by default.")
     ] = None,
+    gone: Annotated[
+        list[str] | None,
+        typer.Option("--gone", metavar="ARCHIVE", help="Name of an archive that was removed on purpose."),
+    ] = None,
     bandwidth: Bandwidth = None,
     as_json: AsJson = False,
 ) -> None:
     """Read every file of archives in a bucket, and compare its digest. Writes nothing.
 
+    Without names, an archive that the operations log names and the bucket does not have is damage too.
+
     Exit status: 0 every byte is intact, 1 a file is damaged, 2 there is no such archive, 3 the store was not reached.
     """
+    from rackwright.cli import recording
     from rackwright.tiering import archive
     from rackwright.tiering.manifest import ArchiveDamaged
 
     limit, opened = _bytes_per_second(bandwidth), open_bucket(project.stack(stack), bucket)
     damage: list[Diagnostic] = []
     intact: list[ArchiveData] = []
-    for name in archives or archive.list_archives(opened):
+    names = archives or archive.list_archives(opened)
+    if not archives:
+        damage += archive.lost_archives(opened, names, recording.moved_archives(stack, bucket) - {*(gone or ())})
+    for name in names:
         try:
             manifest = archive.load_manifest(opened, name)
             archive.verify(opened, manifest, project.notify, limit)
@@ -268,6 +281,25 @@ def _directory(stack: "Stack", text: str) -> Iterator["Directory"]:
         raise DeclarationError(Diagnostic(f"{host}:DIR", problem, "an absolute path on the host", help))
     with project.connect_hosts(stack) as hosts:
         yield HostDirectory(host, path.rstrip("/") or "/", lambda: hosts.connection(host))
+
+
+def require_durable(stack: "Stack", bucket: str) -> None:
+    """Return if the hosts of the bucket's store write to their drives before they acknowledge an object.
+
+    A store without hosts of the fleet is another party's, whose acknowledgement counts.
+
+    Raises:
+        ChangeRefused: a host keeps acknowledged writes in memory for a while.
+        EndpointUnreachable: a host does not show how it writes.
+    """
+    from rackwright.tiering import durable
+
+    store = stack.fleet.buckets[bucket].store
+    if not (names := stack.fleet.object_stores[store].hosts):
+        project.notify(f"the store {store} has no host of this fleet: whether it survives a power cut is not known")
+        return
+    with project.connect_hosts(stack) as hosts:
+        durable.require_durable(store, names, hosts.facts, stack.name)
 
 
 def open_bucket(stack: "Stack", bucket: str) -> "Bucket":

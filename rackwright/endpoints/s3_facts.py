@@ -37,6 +37,7 @@ _ABSENT = {
     "get_bucket_policy": "NoSuchBucketPolicy",
     "get_bucket_encryption": "ServerSideEncryptionConfigurationNotFoundError",
     "get_bucket_tagging": "NoSuchTagSet",
+    "get_bucket_cors": "NoSuchCORSConfiguration",
 }
 """The error of an operation for a setting that the bucket does not have."""
 FEATURES = {
@@ -163,6 +164,7 @@ def _bucket(signed: Any, unsigned: Any, key: str, name: str) -> dict[str, Any]:
         "policy": _convert(settings["policy"], _policy),
         "encryption": _convert(settings["encryption"], _encryption),
         "tags": _convert(settings["tags"], lambda a: {each["Key"]: each["Value"] for each in a.get("TagSet", ())}),
+        "cors": _convert(_setting(signed, "get_bucket_cors", name), _cors),
         "grants": _convert(_setting(signed, "get_bucket_acl", name), _grants),
         "anonymous": _anonymous(lambda: unsigned.list_objects_v2(Bucket=name, MaxKeys=1)),
         "empty": _is_empty(signed, name),
@@ -238,6 +240,14 @@ def _encryption(answer: Any) -> str:
     algorithms = [rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] for rule in rules]
     names = {"AES256": "sse-s3", "aws:kms": "sse-kms", "aws:kms:dsse": "sse-kms"}
     return names[algorithms[0]] if algorithms else "none"
+
+
+def _cors(answer: Any) -> list[str]:
+    """Return a line for each rule with which browsers let pages of other sites use the bucket."""
+    rules = answer.get("CORSRules", ())
+    return sorted(
+        f"{' '.join(sorted(rule['AllowedMethods']))} from {' '.join(sorted(rule['AllowedOrigins']))}" for rule in rules
+    )
 
 
 def _grants(answer: Any) -> list[str]:

@@ -24,7 +24,17 @@ NOT_COMPARED = frozenset(
             "readings",
         ),
         *("sysctls", "kernels", "modules_builtin", "module_versions", "dkms", "libraries"),
-        *("environments", "cdi", "images", "runs", "servers", "login_keys", "tracking_accounts", "log_chain"),
+        *(
+            "environments",
+            "cdi",
+            "images",
+            "runs",
+            "servers",
+            "login_keys",
+            "tracking_accounts",
+            "object_store",
+            "log_chain",
+        ),
         *(
             "containers",
             "listeners",

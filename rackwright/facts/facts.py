@@ -18,6 +18,7 @@ from rackwright.facts.kubernetes import HostKubernetes
 from rackwright.facts.log_chain import HostLogChain
 from rackwright.facts.network import HostNetwork
 from rackwright.facts.nftables import HostNftables
+from rackwright.facts.object_store import ObjectStoreFacts
 from rackwright.facts.run import HostRuns
 from rackwright.facts.s3 import EndpointFacts
 from rackwright.facts.server import HostServers
@@ -324,6 +325,12 @@ class Facts(
     def tracking_accounts(self) -> Mapping[str, tuple[str, ...]]:
         """Roles of each account of the host's tracking server: admin, trainer, reviewer, auditor, serving."""
         return _text_lists(self.read("tracking_accounts"), "facts.tracking_accounts")
+
+    @cached_property
+    def object_store(self) -> ObjectStoreFacts | None:
+        """The part of an object store on this host; None without one."""
+        raw = self.table("object_store")
+        return ObjectStoreFacts(raw, "facts.object_store") if raw else None
 
     def reading(self, name: str) -> str | None:
         """Return a value that a vendor's software reports; None if it is absent. See facts/probe/vendors.py."""

@@ -15,6 +15,7 @@ class BucketFacts(View):
     encryption = Fact(str, "none, sse-s3 or sse-kms.")
     policy = Fact(texts, "The policy, one line for each effect, principal, action and resource, sorted.")
     grants = Fact(texts, "Grants of the access control list to other accounts, sorted.")
+    cors = Fact(texts, "Rules for pages of other sites in browsers, such as `GET from *`, sorted.")
     anonymous = Fact(str, "The answer to a listing without credentials: refused or allowed.")
     empty = Fact(bool, "Whether the bucket has no version of an object, no delete marker and no unfinished upload.")
     tags = Fact(mapping, "Values by key.")

@@ -1,6 +1,6 @@
 """The move of a directory into a bucket and back. Nothing is deleted before its copy was read back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rackwright.errors import ChangeRefused, Diagnostic, StepFailed
@@ -183,6 +183,16 @@ def list_archives(bucket: Bucket) -> tuple[str, ...]:
         pages = bucket.client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name, Delimiter="/")
         names = [prefix["Prefix"].rstrip("/") for page in pages for prefix in page.get("CommonPrefixes", ())]
         return tuple(name for name in sorted(names) if find_manifest(bucket, name) is not None)
+
+
+def lost_archives(bucket: Bucket, present: Sequence[str], moved: Collection[str]) -> list[Diagnostic]:
+    """Return a diagnostic for each archive of *moved* that is not among those *present*."""
+    problem = "the operations log names this archive, and the bucket does not have it"
+    help = "Restore it from another copy, or pass --gone with its name if it was removed on purpose"
+    return [
+        Diagnostic(bucket.where(name), problem, "the archive with its manifest", help)
+        for name in sorted({*moved} - {*present})
+    ]
 
 
 def find_manifest(bucket: Bucket, name: str) -> Manifest | None:

@@ -12,8 +12,11 @@ import typer
 
 from rackwright.cli import project, recording, tier, tier_bench
 from rackwright.errors import ChangeRefused, DeclarationError, SetupError
+from rackwright.facts.facts import Facts
+from rackwright.log.operation import Operation
 from rackwright.schema.tier_costs import Costs
 from rackwright.stack import Stack
+from rackwright.tiering.manifest import ArchiveDamaged
 from tests.support.host_program import LocalHost
 from tests.support.object_store import Server, seaweedfs, store_stack
 from tests.support.recorded_hosts import STORED
@@ -31,7 +34,9 @@ def stack(monkeypatch, server: Server) -> Stack:
     stack = store_stack(STORED, server)
     monkeypatch.setattr(project, "stack", lambda name: stack)
     monkeypatch.setattr(project, "secrets", lambda loaded: loaded)
-    monkeypatch.setattr(recording, "record", lambda *arguments, **more: contextlib.nullcontext())
+    operation = Operation(lambda event, fields: None, {})
+    monkeypatch.setattr(recording, "record", lambda *arguments, **more: contextlib.nullcontext(operation))
+    monkeypatch.setattr(recording, "moved_archives", lambda stack, bucket: frozenset())
     return stack
 
 
@@ -54,6 +59,34 @@ def test_plan_move_verify_and_restore(directory, tmp_path, capsys):
     tier.restore("rack", "models", "chat-v1", str(tmp_path / "back"))
 
     assert (tmp_path / "back" / "weights.bin").read_bytes() == content
+
+
+def test_an_archive_of_the_log_that_the_bucket_has_not_is_damage(directory, monkeypatch, capsys):
+    tier.move("rack", str(directory), "models", name="chat-v3", yes=True)
+    monkeypatch.setattr(recording, "moved_archives", lambda stack, bucket: frozenset({"chat-v3", "lost"}))
+
+    with pytest.raises(ArchiveDamaged, match="the operations log names this archive") as damage:
+        tier.verify("rack", "models")
+    assert [each.where for each in damage.value.diagnostics] == ["s3://models/lost"]
+    with pytest.raises(typer.Exit) as ended:
+        tier.verify("rack", "models", as_json=True)
+    assert ended.value.exit_code == 1
+    tier.verify("rack", "models", gone=["lost"])
+    tier.verify("rack", "models", ["chat-v3"])
+
+
+def test_nothing_is_deleted_for_a_store_that_keeps_writes_in_memory(directory, stack, monkeypatch):
+    store = stack.fleet.object_stores["archive"].model_copy(update={"hosts": ("cedar",)})
+    fleet = stack.fleet.model_copy(update={"object_stores": {"archive": store}})
+    monkeypatch.setattr(project, "stack", lambda name: replace(stack, fleet=fleet))
+    facts = Facts({"object_store": {"buffered": ["/srv/warm/object_store/volumes/1.dat"]}})
+    hosts = SimpleNamespace(facts=lambda host: facts)
+    monkeypatch.setattr(project, "connect_hosts", lambda loaded: contextlib.nullcontext(hosts))
+
+    with pytest.raises(ChangeRefused, match="cedar acknowledges objects before they are on its drives"):
+        tier.move("rack", str(directory), "models", name="chat-v4", yes=True)
+    assert directory.exists()
+    tier.move("rack", str(directory), "models", name="chat-v4", yes=True, keep=True)
 
 
 def test_a_move_without_a_terminal_needs_yes(directory, monkeypatch):

@@ -80,7 +80,24 @@ def views_of_rules() -> tuple[View, ...]:
     facts = Facts(json.loads(SEEDED.read_text()))
     containers = Facts({"containers": {"docker": [{"name": "web", "image": "nginx:1"}]}}).containers("docker")
     exports = Facts({"nfs_exports": [{"path": "/etc/exports", "directory": "/srv", "clients": ["*(rw)"]}]}).nfs_exports
-    return (*facts.archives, *facts.listeners, *containers, *exports, *of_pods(), *of_queue(), *of_audit_log())
+    return (
+        *facts.archives,
+        *facts.listeners,
+        *containers,
+        *exports,
+        *of_pods(),
+        *of_queue(),
+        *of_audit_log(),
+        *of_store(),
+    )
+
+
+def of_store() -> Iterator[View]:
+    """Yield the views of an object store on a host."""
+    names = ("rules", "accounts", "stored", "volumes")
+    settings = {**{name: [] for name in names}, "buckets": {"models": {"tags": {}, "set": []}}}
+    store = there(Facts({"object_store": {"buffered": [], "settings": settings}}).object_store)
+    yield from (store, store.settings, *store.settings.buckets.values())
 
 
 def of_audit_log() -> Iterator[View]:

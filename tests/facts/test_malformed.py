@@ -32,6 +32,7 @@ STRANGE = (None, 1, "x", [[]], [None], True)
         ("measures", lambda facts: facts.measure("a")),
         ("initramfs", lambda facts: next(iter(facts.initramfs_times()))),
         ("dkms", lambda facts: facts.dkms("a")["x"]),
+        ("object_store", lambda facts: facts.object_store.settings.buckets["b"]),
         ("tracking_accounts", lambda facts: facts.tracking_accounts["b"]),
     ],
 )

@@ -64,6 +64,7 @@ def test_a_new_bucket_has_its_lock_and_its_owner_first(raw):
         ("retention_days", 1, "put_object_lock_configuration"),
         ("earlier_days", 1, "put_bucket_lifecycle_configuration"),
         ("other_rules", ["by-hand"], "put_bucket_lifecycle_configuration"),
+        ("cors", ["GET from *"], "delete_bucket_cors"),
         ("policy", [], "put_bucket_policy"),
         ("grants", ["AllUsers READ"], "put_bucket_acl"),
         ("encryption", "sse-kms", "delete_bucket_encryption"),

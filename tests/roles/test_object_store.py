@@ -1,5 +1,6 @@
 """The role object_store: what it puts on a host, what it refuses, and what its parts answer to whom."""
 
+import hashlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
@@ -20,11 +22,14 @@ import yaml
 
 from rackwright.core.repository import Repository
 from rackwright.endpoints.s3 import session
+from rackwright.facts.probe.object_store import buffered_files
+from rackwright.facts.probe.observe import attempt
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from tests.support.object_store import certificates, free_ports
 from tests.support.our_roles import REPOSITORY, ROLES
+from tests.support.store_cuts import BUCKET, lost_objects, machines
 
 SOURCE = ROLES["object_store"]
 CONFIGURED = "/etc/rackwright/object_store"
@@ -331,3 +336,51 @@ def test_a_copy_of_the_names_takes_the_place_of_lost_ones(parts):
     parts.start("filer")
 
     assert client.get_object(Bucket="models", Key="copied")["Body"].read() == b"weights"
+
+
+# --- the writes of the store, on a drive of its own
+
+
+def make_synchronous(directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run the program with which the role makes the writes of the store synchronous."""
+    text = files(promised())["/opt/rackwright/object_store/synchronous.py"]
+    return subprocess.run((sys.executable, "-c", text, str(directory)), capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("filesystem", ["ext4", "xfs"])
+def test_a_power_cut_loses_no_acknowledged_object(filesystem, tmp_path):
+    def prepare(directory: Path) -> None:
+        assert make_synchronous(directory).stdout.startswith("changed")
+
+    acknowledged = {}
+    with machines(tmp_path, filesystem, 1, prepare) as store:
+        for number in range(5):
+            content = os.urandom(500_000)
+            store.client().put_object(Bucket=BUCKET, Key=f"k{number}", Body=content)
+            acknowledged[f"k{number}"] = hashlib.sha256(content).hexdigest()
+        drives = store.cut("now")
+        assert buffered_files(f"{tmp_path}/mount-0/object_store") == []
+
+        assert lost_objects(store, drives, acknowledged) == []
+
+
+def test_files_from_before_become_synchronous(tmp_path):
+    (tmp_path / "store/volumes").mkdir(parents=True)
+    (tmp_path / "store/volumes/1.dat").write_text("objects")
+    (tmp_path / "store/link").symlink_to("/etc")
+    assert len(buffered_files(f"{tmp_path}/store")) == 3
+
+    assert make_synchronous(tmp_path / "store").stdout == "changed 3 files and directories\n"
+    assert make_synchronous(tmp_path / "store").stdout == ""
+    (tmp_path / "store/volumes/2.dat").write_text("objects")
+    assert buffered_files(f"{tmp_path}/store") == []
+
+
+def test_a_filesystem_without_synchronous_writes_is_named():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        done = make_synchronous(Path(directory))
+        found = attempt(buffered_files, directory)
+
+    assert done.returncode == 1
+    assert "its filesystem has no synchronous writes" in done.stderr
+    assert found == [directory] or "unknown" in found

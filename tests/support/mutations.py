@@ -144,6 +144,7 @@ ROWS: dict[str, dict[str, Row]] = {
         "encryption": setting(stored, "encryption", lambda encryption: "sse-kms"),
         "restore_test_age_days": setting(stored, "restore_test", lambda test: {**test, "passed": False}),
         "other_rules": setting(stored, "other_rules", lambda rules: ["by-hand"]),
+        "cors": setting(stored, "cors", lambda rules: ["GET from *"]),
         "policy": setting(stored, "policy", lambda lines: [*lines, "Allow * s3:GetObject arn:aws:s3:::models/*"]),
         "grants": setting(stored, "grants", lambda grants: ["AllUsers READ"]),
         "versioning": setting(stored, "versioning", lambda found: "enabled" if found == "never" else "suspended"),

@@ -55,6 +55,7 @@ MODULES = (
             "runs",
             "servers",
             "tracking",
+            "object_store",
             "log_segments",
             "log_chain",
             "output",

@@ -84,6 +84,7 @@ def _claims(spec: BucketSpec) -> Iterator[Claim]:
         **days,
         "other_rules": (),
         "policy": tuple(sorted({*policy_lines(document(spec))})),
+        "cors": (),
         "grants": (),
         "anonymous": "refused",
     }

@@ -95,6 +95,8 @@ def _settings(spec: BucketSpec, names: set[str], created: bool) -> Iterator[Call
         tags = {**declared.tags, OWNER_TAG: spec.fleet}
         tag_set = [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
         yield call("note owner and tags at", "put_bucket_tagging", Tagging={"TagSet": tag_set})
+    if "cors" in names and not created:
+        yield call("close to pages of other sites", "delete_bucket_cors")
     if "grants" in names and not created:
         yield call("withdraw all grants of", "put_bucket_acl", ACL="private")
     if "versioning" in names and (declared.versioning or not created):

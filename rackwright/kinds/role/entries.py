@@ -390,6 +390,30 @@ class Accounts(Entry):
         return {"functions": tuple(sorted(f"{name}: {is_}" for name, is_ in self.functions.items()))}
 
 
+class ObjectStoreEntry(Entry):
+    """One aspect of the object store on this host, as its files or its own shell show it."""
+
+    sort = "object_store"
+    object_store: Literal["writes", "rules", "accounts", "stored", "buckets", "owners", "volumes"]
+    wanted: Json[tuple[str, ...]] = ()
+
+    def want(self, repository: Repository) -> Mapping[str, Want]:
+        wanted = tuple(sorted(self.wanted))
+        return {STORE_PROPERTIES[self.object_store]: Within(wanted) if self.object_store == "volumes" else wanted}
+
+
+STORE_PROPERTIES = {
+    "writes": "buffered",
+    "rules": "for_paths",
+    "accounts": "kept_in_the_store",
+    "stored": "undeclared",
+    "buckets": "set_in_the_shell",
+    "owners": "buckets_without_owner",
+    "volumes": "copies_and_expiry",
+}
+"""The property of each aspect of an object store."""
+
+
 class Hostname(Entry):
     """The host name of the running kernel."""
 
@@ -489,6 +513,7 @@ SORTS: Mapping[str, type[Entry]] = {
             AuthorizedKeys,
             SocketEntry,
             Accounts,
+            ObjectStoreEntry,
             Hostname,
             Measure,
             MountOption,

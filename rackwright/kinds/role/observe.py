@@ -2,12 +2,14 @@
 
 import math
 
-from rackwright.core.contract import Absent, Between, Claim, UnknownValue, Value
+from rackwright.core.contract import Absent, Between, Claim, UnknownValue, Value, Within
 from rackwright.facts.facts import Facts
 from rackwright.facts.gpu import GpuFacts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.network.observe import observe_route
+from rackwright.kinds.role.entries import STORE_PROPERTIES
 from rackwright.kinds.shared import observation
+from rackwright.schema.object_store import OWNER_TAG
 
 
 def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
@@ -62,6 +64,8 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
         case "accounts":
             accounts = facts.tracking_accounts
             return tuple(sorted(f"{name}: {' '.join(functions) or 'none'}" for name, functions in accounts.items()))
+        case "object_store":
+            return _object_store(facts, key, claim)
         case "hostname":
             return facts.identity.hostname
         case "measure":
@@ -179,6 +183,33 @@ def _authorized_keys(facts: Facts, account: str, name: str) -> Value:
     if name == "added" and original_keys is None:
         return ()  # another claim covers the file of noted keys, which is missing
     return tuple(sorted(login_keys.keys - set(original_keys or ()) if name == "added" else login_keys.keys))
+
+
+def _object_store(facts: Facts, aspect: str, claim: Claim) -> Value:
+    store = facts.object_store
+    if store is None:
+        return Absent()
+    match aspect:
+        case "writes":
+            return store.buffered
+        case "buckets":
+            buckets = store.settings.buckets
+            return tuple(f"{name}: {' '.join(bucket.set)}" for name, bucket in buckets.items() if bucket.set)
+        case "owners":
+            return tuple(name for name, bucket in store.settings.buckets.items() if OWNER_TAG not in bucket.tags)
+        case "volumes":
+            return _volumes(store.settings.volumes, claim)
+        case _:
+            value: Value = getattr(store.settings, aspect)
+            return value
+
+
+def _volumes(volumes: tuple[str, ...], claim: Claim) -> Value:
+    """Return copies and expiry of all volumes; each that differs from the wanted one has the name of its bucket."""
+    wanted = claim.want[STORE_PROPERTIES["volumes"]]
+    assert isinstance(wanted, Within)
+    found = (each.partition(": ") for each in volumes)
+    return tuple(sorted({is_ if is_ in wanted.values else f"{is_} of {bucket}" for bucket, _, is_ in found}))
 
 
 def _measure(facts: Facts, key: str, claim: Claim) -> Value:
