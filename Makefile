@@ -101,6 +101,7 @@ bench: $(TEST) toolchain workloads ## Measure starts of the command line, previe
 	@$(WORKLOADS) $$python -m benchmarks.loading
 	@$(WORKLOADS) $$python -m benchmarks.streaming
 	@$(BIN)/python -m benchmarks.cold
+	@$(BIN)/python -m benchmarks.store_writes
 
 .PHONY: gpu
 gpu: ## Check everything that needs an NVIDIA GPU, in at most 8 minutes; without one, what a processor can. JSON=run.json

@@ -56,6 +56,11 @@ def test_loading_from_each_tier_is_measured():
     assert ratios["drive"].keys() == ratios["drive, cached"].keys() >= {"rackwright", "raw"}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="drives in files need root")
+def test_synchronous_writes_of_a_store_are_measured():
+    assert smallest("benchmarks.store_writes")["ratios"]["ext4"]["4 KiB"] > 0
+
+
 def test_forwarding_is_measured():
     [ways] = smallest("benchmarks.forwarding").values()
     assert ways["rackwright"]["per_second"] > 0

@@ -3,10 +3,10 @@
 import pytest
 
 from rackwright.facts.probe import object_store
-from tests.roles.test_object_store_shell import CHANGES, KEY, Store, make_bucket
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import Log
+from tests.support.store_shell import CHANGES, KEY, Store, make_bucket
 
 
 @line("hardening2", 17)

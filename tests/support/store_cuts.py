@@ -107,12 +107,32 @@ class Machines:
             os.killpg(process.pid, signal.SIGSTOP)
         try:
             copies = [self._directory / f"cut-{name}-{number}.img" for number in range(len(self._images))]
-            for image, copy in zip(self._images, copies, strict=True):
-                run("cp", "--sparse=always", str(image), str(copy))
+            self._copy(copies)
         finally:
             for process in self._processes:
                 os.killpg(process.pid, signal.SIGCONT)
         return copies
+
+    def _copy(self, copies: Sequence[Path]) -> None:
+        """Copy all drives as they are at one moment: again, if the kernel has written to one in between."""
+        end = time.monotonic() + READY_SECONDS
+        while True:
+            before = self._written()
+            for image, copy in zip(self._images, copies, strict=True):
+                run("cp", "--sparse=always", str(image), str(copy))
+            after = self._written()
+            if before == after and not any(underway for _, underway in after):
+                return
+            assert time.monotonic() < end, "the kernel writes to the drives without end"
+
+    def _written(self) -> list[tuple[int, int]]:
+        """Return the number of sectors written to each drive, and of requests on their way."""
+        found: list[tuple[int, int]] = []
+        for mount in self._mounts:
+            device = run("findmnt", "--noheadings", "--output", "SOURCE", str(mount)).strip()
+            fields = Path(f"/sys/block/{Path(device).name}/stat").read_text().split()
+            found.append((int(fields[6]), int(fields[8])))
+        return found
 
     def stop(self) -> None:
         for process in self._processes:
@@ -175,9 +195,11 @@ def lost_objects(store: Machines, drives: Sequence[Path], acknowledged: Mapping[
     return lost
 
 
-def run(*argv: str) -> None:
+def run(*argv: str) -> str:
+    """Return what a command prints."""
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0, f"{argv}: {done.stderr}"
+    return done.stdout
 
 
 @dataclass(frozen=True)
