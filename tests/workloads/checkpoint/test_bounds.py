@@ -90,7 +90,7 @@ def test_extended_headers_in_a_row_end_the_archive(tmp_path):
 
 def test_json_that_is_nested_without_end_is_no_manifest():
     for text in (b"[" * 200_000, b'{"files":' * 100_000):
-        with pytest.raises(ValueError, match="nested too deeply"):
+        with pytest.raises(ValueError, match="more than 64 levels"):
             manifest.parse(text)
 
 
@@ -98,7 +98,7 @@ def test_json_that_is_nested_without_end_is_no_manifest():
 @pytest.mark.parametrize("key", ["step", "world"])
 def test_a_number_of_a_manifest_is_a_whole_one_of_63_bits(number, key):
     content = json.dumps({"format": manifest.FORMAT, "step": 1, "world": 1, "files": {}} | {key: number}).encode()
-    with pytest.raises(ValueError, match=f"{key} is not a number of {key}s"):
+    with pytest.raises(ValueError, match=f"{key} is not a number of {key}s|Infinity, which JSON does not have"):
         manifest.parse(content)
 
 
