@@ -20,7 +20,12 @@ import (
 	"k8s.io/mount-utils"
 )
 
-type host struct{ volume.KubeletVolumeHost }
+type both interface {
+	volume.VolumeHost
+	volume.KubeletVolumeHost
+}
+
+type host struct{ both }
 
 func (host) GetMounter() mount.Interface     { return mount.New("") }
 func (host) GetHostUtil() hostutil.HostUtils { return hostutil.NewHostUtil() }
