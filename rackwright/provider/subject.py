@@ -12,7 +12,7 @@ from rackwright.core.scope import rehearsable_claims
 from rackwright.core.wire import JSON
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
-from rackwright.kinds.shared.unit_overrides import add_manual_work, split_overrides, with_overrides
+from rackwright.kinds.shared.unit_overrides import add_manual_work, split_overrides, unmask, with_overrides
 from rackwright.kinds.shared.unknown_facts import refuse_unknown
 from rackwright.provider import codec, state_format
 from rackwright.provider.site import Site
@@ -95,7 +95,7 @@ class ObservedSubject:
         repository = subject.site.repository
         plannable, overrides = split_overrides(self.differences)
         plan = refuse_unknown(subject.id, lambda: subject.kind.plan(subject.spec, plannable, self.facts, repository))
-        return add_manual_work(plan, overrides)
+        return unmask(add_manual_work(plan, overrides), self.differences)
 
     def refusals(self, created: bool) -> tuple[Diagnostic, ...]:
         """Return the refusals of the plan. A resource that was complete once is never created again over lost data."""

@@ -3,9 +3,9 @@
 import pytest
 
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Claim, Plan, UnknownValue, Within
+from rackwright.core.contract import Claim, Command, Difference, Plan, UnknownValue, Within
 from rackwright.facts.facts import Facts
-from rackwright.kinds.shared.unit_overrides import add_manual_work, split_overrides, with_overrides
+from rackwright.kinds.shared.unit_overrides import add_manual_work, split_overrides, unmask, with_overrides
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
 
 UNITS = [
@@ -74,3 +74,31 @@ def test_a_file_that_is_declared_beside_it_may_change_a_unit():
 @pytest.mark.parametrize("state", ["masked", "disabled"])
 def test_a_unit_that_is_not_started_may_say_what_it_likes(state):
     assert len(with_overrides([Claim("unit:ssh.service", {"state": state})])) == 1
+
+
+def test_a_mask_until_the_next_start_is_taken_off_before_anything_else():
+    state = Difference("unit:a.service", "state", "enabled", "masked-runtime")
+    mask = Difference("unit:a.service", "overrides", (), ("/run/systemd/system/a.service",))
+    plan = Plan(steps=(Command("start a.service", ("systemctl", "start", "a.service")),), by_hand=(mask,))
+
+    planned = unmask(plan, (state, mask))
+
+    assert next(step.argv for step in planned.steps) == ("systemctl", "unmask", "--runtime", "--quiet", "a.service")
+    assert len(planned.steps) == 2 and planned.by_hand == ()
+
+
+@pytest.mark.parametrize("actual", ["masked", "disabled", UnknownValue("x")])
+def test_other_states_of_a_unit_are_the_kinds_own_work(actual):
+    plan = Plan(steps=(Command("start", ("systemctl", "start", "a.service")),))
+
+    assert unmask(plan, (Difference("unit:a.service", "state", "enabled", actual),)) == plan
+
+
+def test_a_drop_in_beside_a_mask_stays_with_a_person():
+    state = Difference("unit:a.service", "state", "enabled", "masked-runtime")
+    both = ("/run/systemd/system/a.service", "/run/systemd/system/a.service.d/x.conf")
+    override = Difference("unit:a.service", "overrides", (), both)
+    plan = Plan(steps=(Command("start", ("systemctl", "start", "a.service")),), by_hand=(override,))
+
+    assert unmask(plan, (state, override)).by_hand == (override,)
+    assert unmask(Plan(), (state,)) == Plan(), "a plan without steps changes nothing"

@@ -1,13 +1,14 @@
 """The claim that nothing overrides a declared systemd unit.
 
 Every unit that a kind claims gets this claim: no drop-in, no file of that name in a directory with precedence, and no
-earlier version in systemd's memory. Only the operator fixes an override: a drop-in belongs to its author.
+earlier version in systemd's memory. Only the operator fixes an override: a drop-in belongs to its author. A mask until
+the next start (`systemctl mask --runtime`) has no content of its own, and the plan takes it off.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-from rackwright.core.contract import Claim, Difference, Plan, Want, Within
+from rackwright.core.contract import Claim, Command, Difference, Plan, Want, Within
 
 OVERRIDES = "overrides"
 REMEDY = (
@@ -16,6 +17,8 @@ REMEDY = (
 )
 UNUSED_STATES = ("masked", "masked-runtime", "disabled")
 """States of units that systemd never starts."""
+MASKED, RUNTIME = "masked-runtime", "/run/systemd/system"
+_UNMASK = ("systemctl", "unmask", "--runtime", "--quiet")
 
 
 def with_overrides(claims: Sequence[Claim]) -> tuple[Claim, ...]:
@@ -48,3 +51,27 @@ def split_overrides(differences: Sequence[Difference]) -> tuple[tuple[Difference
 def add_manual_work(plan: Plan, overrides: tuple[Difference, ...]) -> Plan:
     """Return *plan* with more differences that need manual work."""
     return replace(plan, by_hand=(*plan.by_hand, *overrides)) if overrides else plan
+
+
+def unmask(plan: Plan, differences: Sequence[Difference]) -> Plan:
+    """Return *plan* with a first step that takes off the masks of declared units until the next start.
+
+    No unit starts behind such a mask, so a plan that starts one would fail.
+    """
+    masked = tuple(
+        item.thing.partition(":")[2]
+        for item in differences
+        if item.name == "state" and item.thing.startswith("unit:") and item.actual == MASKED
+    )
+    if not masked or plan.refusals or not plan.steps:
+        return plan
+    step = Command(f"take the mask until the next start off {', '.join(masked)}", (*_UNMASK, *masked))
+    own = {(f"unit:{name}", f"{RUNTIME}/{name}") for name in masked}
+    by_hand = tuple(item for item in plan.by_hand if not _is_mask_alone(item, own))
+    return replace(plan, steps=(step, *plan.steps), by_hand=by_hand)
+
+
+def _is_mask_alone(item: Difference, own: Collection[tuple[str, str]]) -> bool:
+    """Return whether *item* is about nothing else than a mask in *own*."""
+    paths = item.actual if item.name == OVERRIDES and isinstance(item.actual, tuple) else ()
+    return bool(paths) and all((item.thing, path) in own for path in paths)
