@@ -13,6 +13,8 @@ NOT_COMPARED = frozenset(
         *(
             "units",
             "unit_overrides",
+            "trials",
+            "step_units",
             "sockets",
             "nftables",
             "kubernetes_node",
@@ -44,7 +46,16 @@ NOT_COMPARED = frozenset(
             "archives",
             "foreign_packages",
         ),
-        *("sudoers", "pam_modules", "pam_profile_modules", "crontabs", "at_jobs", "lingering", "user_units"),
+        *(
+            "sudoers",
+            "sudo_settings",
+            "pam_modules",
+            "pam_profile_modules",
+            "crontabs",
+            "at_jobs",
+            "lingering",
+            "user_units",
+        ),
         *("module_taints", "grub_parameters", "packet_filters", "nfs_exports", "kernel_names", "secure_boot"),
     )
 )

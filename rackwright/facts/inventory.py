@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from rackwright.facts.table import Table
-from rackwright.facts.view import Fact, View, optional, texts
+from rackwright.facts.view import Fact, View, optional, optional_number, texts
 
 
 class ListenerFacts(View):
@@ -63,6 +63,24 @@ class NfsExport(View):
     clients = Fact(texts, "Machines and their options, as in exports(5).")
 
 
+class SudoFileFacts(View):
+    """How sudo reads a file of its configuration."""
+
+    ignored = Fact(optional, "Why sudo ignores the file, as a noun; None if it reads the file.")
+    settings = Fact(texts, "Its settings: lines that begin with Defaults.")
+
+
+class TrialFacts(View):
+    """A change that the host takes back by itself unless a new login comes in time."""
+
+    state = Fact(str, "waiting, undoing, confirmed, or left: only its earlier files are there.")
+    until = Fact(optional_number, "Time at which the host takes it back, in seconds since 1970; None without a record.")
+    boot = Fact(optional, "Id of the boot in which that time was set; None without a record.")
+    service = Fact(optional, "Text of the service that takes it back; None without one.")
+    timer = Fact(optional, "Text of its timer; None without one.")
+    deadline = Fact(optional, "Text with the time for this boot; None without one.")
+
+
 class HostInventory(View):
     """The things of a host that its packages did not bring."""
 
@@ -105,6 +123,16 @@ class HostInventory(View):
             if path.startswith("/etc/") and isinstance(entry, dict) and entry.keys() == {"unknown"}
         }
 
+    @cached_property
+    def trials(self) -> Mapping[str, TrialFacts]:
+        """The changes on trial, by name."""
+        table = self.table("trials")
+        return {name: TrialFacts(View(table, "facts.trials").read(name), f"facts.trials.{name}") for name in table}
+
+    def is_recorded_step(self, unit: str) -> bool:
+        """Return whether rackwright has recorded the transient *unit*, and systemd runs the recorded command in it."""
+        return self.find("step_units", unit) is True
+
     @property
     def changed_conffiles(self) -> Mapping[str, Any]:
         """Configuration files that differ from their packages, each ``changed``, ``missing`` or ``link``."""
@@ -134,6 +162,10 @@ class HostInventory(View):
     def sudo_rules(self) -> Mapping[str, tuple[str, ...]]:
         """Return the rules of sudo by file."""
         return self._text_lists("sudoers")
+
+    def sudo_file(self, path: str) -> SudoFileFacts | None:
+        """Return how sudo reads a file; None if it has no such file, or if an earlier probe did not look."""
+        return self.entry("sudo_settings", path, SudoFileFacts) if self.has("sudo_settings") else None
 
     def pam_modules(self) -> Mapping[str, tuple[str, ...]]:
         """Return the PAM modules of each service's file."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from rackwright.errors import UserError
 from rackwright.foreign import InvalidData, parse_object
-from rackwright.hosts.onhost.runner import PREFIX, escape_unit, literal
+from rackwright.hosts.onhost.runner import PREFIX, RECORDS, escape_unit, literal
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.transport import CommandResult
 from rackwright.progress import Progress
@@ -48,7 +48,7 @@ class Bench:
             seconds: Time after which the host itself ends the unit.
         """
         self._unit = f"{PREFIX}{escape_unit(self.id)}-{next(self._numbers)}"
-        command = unit_command(argv, self._unit, f"{self.id}: {purpose}", seconds, environment or {})
+        command = with_record(unit_command(argv, self._unit, f"{self.id}: {purpose}", seconds, environment or {}))
         try:
             return self.hosts.connection(self.host).run(command, stdin, seconds + GRACE_SECONDS, on_line)
         except BaseException:
@@ -92,6 +92,17 @@ def unit_command(
         "--",
         *map(literal, argv),
     )
+
+
+_RECORD = """mkdir -p -m 0700 "${1%/*}"; printf %s "$2" > "$1"; shift 2; exec "$@"
+"""
+
+
+def with_record(command: tuple[str, ...]) -> tuple[str, ...]:
+    """Return *command*, of `unit_command`, after a record of its unit, by which an audit knows the unit."""
+    unit = next(word for word in command if word.startswith("--unit=")).removeprefix("--unit=")
+    record = json.dumps({"argv": command[command.index("--") + 1 :]})
+    return ("sh", "-c", _RECORD, "sh", f"{RECORDS}/{unit}.json", record, *command)
 
 
 def last_line(result: CommandResult) -> str:

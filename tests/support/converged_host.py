@@ -39,6 +39,7 @@ def with_unrecorded(raw: dict[str, Any]) -> dict[str, Any]:
     for login in raw["login_keys"].values():
         login.update(principals={}, principals_command="none", methods=[])
     later = {"packet_filters": [], "nfs_exports": [], "kernel_names": {}, "gpus": [], "secure_boot": None}
+    later |= {"boot_id": "b", "trials": {}, "step_units": {}}
     return {**raw, **later, "clock_offset_seconds": 0.0, "finished_at": 1796000000.0, "log_chain": LOG_CHAIN}
 
 
@@ -57,7 +58,9 @@ def declared(**wants: Mapping[str, Any]) -> HostDeclaration:
     ids = frozenset(f"alpha/{name}" for name in ("base", "access", "rdma", "node_exporter"))
     seen = (SeenHead({"chain": "c0", "number": 7, "hash": "f" * 32}, 1795990000.0),)
     accounts = frozenset(("rackwright",))
-    return HostDeclaration("alpha", "software", host, own, ids, accounts, TWIN_FILES, seen_heads=seen)
+    return HostDeclaration(
+        "alpha", "software", host, own, ids, frozenset(("alpha", "beta")), accounts, TWIN_FILES, seen_heads=seen
+    )
 
 
 def with_more(declaration: HostDeclaration, thing: str, *names: str) -> HostDeclaration:

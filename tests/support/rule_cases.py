@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+from rackwright.kinds.shared.guard import service_text, timer_text, units_of
+
 Change = Callable[[dict[str, Any]], object]
 FILE = {"digest": "0f", "mode": "0644", "owner": "root:root", "mtime_ns": 1}
 LOGIN = {"uid": 1007, "gid": 1007, "home": "/home/eve", "shell": "/bin/bash", "password": "locked"}
 LOGIN |= {"expires": None, "groups": ["eve"]}
 KEY = "SHA256:of-eve"
+WITHOUT_EFFECT = {"ignored": None, "settings": []}
 UUID = "GPU-0a"
 BOARD = {"index": 0, "uuid": UUID, "mig": False, "mig_pending": False, "ecc": True, "ecc_pending": True}
 GPU = {"pci": ["10de:2330", "10de:2330"]}
@@ -44,6 +47,29 @@ def entry(table: str, name: str, value: Any) -> Change:
 
 def several(*changes: Change) -> Change:
     return lambda raw: [change(raw) for change in changes]
+
+
+def trial(**others: object) -> Change:
+    """Return the change that arms a rescue timer as rackwright does; *others* are other values of its record."""
+    service, timer = units_of("role-access")
+    state = {"load": "loaded", "active": "active", "enabled": "enabled"}
+
+    def change(raw: dict[str, Any]) -> None:
+        record = {
+            "state": "waiting",
+            "until": 1796000200,
+            "boot": raw["boot_id"],
+            "service": service_text("role-access", patient=True),
+            "timer": timer_text(),
+            "deadline": "[Timer]\nOnStartupSec=\nOnStartupSec=900\n",
+        }
+        raw["trials"] = {"role-access": {**record, **others}}
+        for unit in (service, timer):
+            unpackaged(f"/etc/systemd/system/{unit}")(raw)
+            raw["units"][unit] = state
+        unpackaged(f"/etc/systemd/system/timers.target.wants/{timer}", f"-> /etc/systemd/system/{timer}")(raw)
+
+    return change
 
 
 def driver(raw: dict[str, Any]) -> None:
@@ -130,6 +156,14 @@ FOUND: dict[str, tuple[Change, str]] = {
         entry("units", "backdoor.service", {"load": "loaded", "active": "active", "enabled": "transient"}),
         "unit:backdoor.service",
     ),
+    "RW-039": (
+        several(
+            entry("changed_conffiles", "/etc/sudoers.d/README", "changed"),
+            lambda raw: raw.update(sudo_settings={"/etc/sudoers.d/README": WITHOUT_EFFECT}),
+        ),
+        "file:/etc/sudoers.d/README",
+    ),
+    "RW-038": (trial(), "trial:role-access"),
     "RW-040": (entry("module_taints", "rootkit", "OE"), "module:rootkit"),
     "RW-041": (put("kernel_parameters", "mitigations=off"), "kernel_parameter:mitigations=off"),
     "RW-042": (unpackaged("/etc/sysctl.d/99-x.conf"), "file:/etc/sysctl.d/99-x.conf"),

@@ -8,7 +8,6 @@ from typing import Any
 
 import yaml
 
-from rackwright.core.contract import Command
 from rackwright.core.repository import ACCEPTED, UNVERIFIED, Repository
 from rackwright.kinds.model_server.files import files as files_of_server
 from rackwright.kinds.model_server.spec import CanaryRows, ServerSpec
@@ -64,7 +63,7 @@ ROOT_OWNED = re.compile(
 )
 """Directories in which root alone creates files."""
 GUARD = "guard"
-"""The key of the unit that no template has: the shell text of `rackwright.kinds.shared.guard` writes it."""
+"""The key of the unit that no template has: `rackwright.kinds.shared.guard` writes it."""
 
 
 @cache
@@ -138,13 +137,8 @@ def _units(files: Iterator[ServiceFile]) -> list[str]:
 
 
 def _of_the_guard() -> str:
-    """Return the unit that takes a change back, as its here-document writes it."""
-    first = guard.guard_change("access", ["/etc/ssh/sshd_config"], "", ())[0]
-    assert isinstance(first, Command)
-    found = re.search(r"\.service\" <<END\n(.*?\n)END\n", first.argv[2], re.DOTALL)
-    assert found
-    undo = "/var/lib/rackwright/undo/access"
-    return found[1].replace("$undo", undo).replace("$behind", "").replace("$unit", "undo-rackwright-access")
+    """Return the unit that takes a change back."""
+    return guard.service_text("access")
 
 
 @cache

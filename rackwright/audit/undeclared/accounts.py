@@ -80,10 +80,32 @@ def groups(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 
 
 def sudoers(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    for path, effect in _sudo_files(facts, declared):
+        if effect:
+            yield Finding(f"file:{path}", effect)
+
+
+def sudoers_without_effect(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    for path, effect in _sudo_files(facts, declared):
+        if not effect:
+            file = facts.sudo_file(path)
+            reason = f"sudo ignores it for {file.ignored}" if file and file.ignored else "neither rules nor settings"
+            yield Finding(f"file:{path}", reason)
+
+
+def _sudo_files(facts: Facts, declared: HostDeclaration) -> Iterator[tuple[str, str]]:
+    """Yield the undeclared files of sudo, each with its rules and settings; empty for a file without effect."""
     rules = facts.sudo_rules()
-    paths = [*unpackaged_in(facts, declared, SUDOERS_FOLDER), *changed_in(facts, declared, SUDOERS, SUDOERS_FOLDER)]
-    for path in paths:
-        yield Finding(f"file:{path}", "; ".join(rules.get(path, ())) or "a file without rules")
+    for path in (
+        *unpackaged_in(facts, declared, SUDOERS_FOLDER),
+        *changed_in(facts, declared, SUDOERS, SUDOERS_FOLDER),
+    ):
+        file = facts.sudo_file(path)
+        settings = file.settings if file and not file.ignored else ()
+        effect = "; ".join((*rules.get(path, ()), *settings))
+        if not effect and (file is None or path == SUDOERS):  # an earlier probe, or changed comments or includes
+            effect = "it differs from the file of its package" if path in facts.changed_conffiles else "unknown effect"
+        yield path, effect
 
 
 def authorized_keys(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
@@ -188,10 +210,10 @@ RULES = (
     ),
     Rule(
         "RW-023",
-        "The rules of sudo are those of packages and roles.",
+        "The rules and settings of sudo in /etc/sudoers and /etc/sudoers.d are those of packages and roles.",
         "rules of sudo",
-        "Each rule lets an account run commands as root.",
-        f"Remove the file with `visudo -f`, declare role `access`, {ADMIT}",
+        "A rule lets an account run commands as root, and a setting can take the password off or keep variables.",
+        f"Remove the file with `rm` (a packaged one: install its package again), run `visudo -c`, {ADMIT}",
         "sudoers(5)",
         sudoers,
         severity="error",
@@ -218,7 +240,7 @@ RULES = (
     ),
     Rule(
         "RW-026",
-        "The files of PAM are those of packages and roles.",
+        "The files in /etc/pam.d are those of packages and roles, and the common ones name only modules of packages.",
         "files of PAM",
         "A module of PAM sees each password, and decides about each login.",
         f"Restore the packaged file, or run `pam-auth-update`, {ADMIT}",
@@ -255,6 +277,16 @@ RULES = (
         "sshd_config(5), AuthorizedPrincipalsFile",
         principals,
         severity="error",
+    ),
+    Rule(
+        "RW-039",
+        "Each file in /etc/sudoers.d has rules or settings that sudo reads.",
+        "files without effect in /etc/sudoers.d",
+        "Its author expects an effect that it does not have; another name gives it that effect.",
+        f"Remove the file with `rm`, {ADMIT}",
+        "sudoers(5), Including other files from within sudoers",
+        sudoers_without_effect,
+        severity="notice",
     ),
     Rule(
         "RW-129",

@@ -28,6 +28,8 @@ class HostDeclaration:
     """Wanted properties of each thing; of a thing with several claims, all of them."""
     ids: frozenset[str] = frozenset()
     """Ids of the resources."""
+    hosts: frozenset[str] = frozenset()
+    """Names of all hosts of the fleet."""
     accounts: frozenset[str] = frozenset()
     """Accounts with which rackwright logs in."""
     image_files: tuple[str, ...] = ()
@@ -94,6 +96,7 @@ def host_declaration(
         host,
         wants,
         frozenset(ids),
+        frozenset(stack.fleet.hosts),
         frozenset({*(login.user for login in host.ssh.logins if login.user), *stack.image_accounts}),
         stack.image_files,
         stack.not_rehearsable(name),

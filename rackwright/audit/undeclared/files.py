@@ -49,7 +49,12 @@ def owner_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
         removed = owner.get("phase") == "removed"
         is_left = owner.get("id") not in declared.ids and not declared.declares(f"owner:{name}")
         if owner.get("fleet") == declared.fleet and is_left and not removed:
-            yield Finding(f"owner:{name}", f"of {owner.get('id')}, which the fleet no longer declares")
+            host = str(owner.get("id")).partition("/")[0]
+            if host != declared.name and host in declared.hosts:
+                where = f"a resource of host {host}, whose record or facts this host has"
+            else:
+                where = f"which the fleet does not declare on {declared.name}"
+            yield Finding(f"owner:{name}", f"of {owner.get('id')}, {where}")
 
 
 RULES = (
@@ -77,7 +82,7 @@ RULES = (
         "Each owner file of this fleet belongs to a declared resource.",
         "owner files",
         "The resource left the declaration without its removal, so its files and services stay.",
-        f"Declare the resource again and remove it with `rackwright up`, {ADMIT}",
+        f"Declare it again and remove it with `rackwright up`; of another host: find out which one answers, {ADMIT}",
         "docs/explanation/design.md",
         owner_files,
     ),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from rackwright.audit.undeclared.armed import armed_paths
 from rackwright.audit.undeclared.declaration import HostDeclaration, foreign_workloads, is_of_workload
 from rackwright.audit.undeclared.rule import Finding
 from rackwright.facts.facts import Facts
@@ -23,7 +24,7 @@ def unpackaged_in(facts: Facts, declared: HostDeclaration, *folders: str) -> Ite
     for path in (path for top in tops for path in by_top.get(top, ())):
         if is_in(path, folders) and not declared.declares_path(path):
             is_mask = path.startswith(MASKABLE) and link_target(facts, path) == "/dev/null"
-            if not is_mask:
+            if not is_mask and path not in armed_paths(facts):
                 yield path
 
 

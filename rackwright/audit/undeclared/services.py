@@ -4,6 +4,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
+from rackwright.audit.undeclared import armed
 from rackwright.audit.undeclared.declaration import HostDeclaration, foreign_workloads, is_of_workload
 from rackwright.audit.undeclared.paths import changed_in, files_in, link_target, unpackaged_in, without_workloads
 from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
@@ -75,8 +76,8 @@ process."""
 RUNNING = ("active", "activating", "reloading")
 PROGRAMS = (".service", ".timer", ".path", ".socket")
 """Ends of the names of units that run programs; scopes and slices have processes that others started."""
-WORK_OF_OURS = ("rackwright-", "undo-rackwright-")
-"""Beginnings of the names of the units in which steps run, and of those that take a change back."""
+WORK_OF_OURS = "rackwright-"
+"""Beginning of the names of the units in which steps run; the record of such a unit decides, and not its name."""
 
 
 def listeners(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
@@ -145,9 +146,19 @@ def transient_units(facts: Facts, declared: HostDeclaration) -> Iterator[Finding
     for name in facts.units_without_file:
         unit = facts.unit(name)
         is_running = unit is not None and unit.enabled == TRANSIENT and unit.active in RUNNING
-        is_ours = name.startswith(WORK_OF_OURS) or declared.declares(f"unit:{name}")
-        if is_running and name.endswith(PROGRAMS) and not is_ours:
+        if not is_running or not name.endswith(PROGRAMS) or declared.declares(f"unit:{name}"):
+            continue
+        if not name.startswith(WORK_OF_OURS):
             yield Finding(f"unit:{name}", "runs without a file")
+        elif not facts.is_recorded_step(name):
+            yield Finding(f"unit:{name}", "runs without a file, and is not the step that its name says")
+
+
+def trials(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the changes that the host takes back by itself unless a new login comes in time."""
+    for name, trial in facts.trials.items():
+        if text := armed.describe(name, trial, facts):
+            yield Finding(f"trial:{name}", text)
 
 
 def drop_ins(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
@@ -193,10 +204,10 @@ RULES = (
     ),
     Rule(
         "RW-031",
-        "Each unit belongs to a package or a resource.",
+        "Each unit file below /etc/systemd, /usr/lib/systemd and /usr/local/lib/systemd has a package or a resource.",
         "units",
         "A unit of unknown origin runs as root at each boot.",
-        f"Disable and remove the unit, {ADMIT}",
+        f"Run `systemctl disable --now` for the unit, remove its file, run `systemctl daemon-reload`, {ADMIT}",
         "systemd.unit(5), UNIT FILE LOAD PATH",
         units,
     ),
@@ -238,7 +249,7 @@ RULES = (
     ),
     Rule(
         "RW-036",
-        "Each program that starts by itself belongs to a package or a resource.",
+        "Each file in the listed places of start scripts, hooks and generators belongs to a package or a resource.",
         "programs that start by themselves",
         "The program runs at each boot or login, or in each process, mostly as root.",
         f"Remove the file, {ADMIT}",
@@ -253,5 +264,14 @@ RULES = (
         f"Stop the unit, write a unit file for what is needed, {ADMIT}",
         "systemd.unit(5), transient units",
         transient_units,
+    ),
+    Rule(
+        "RW-038",
+        "No change of logins or of the network is on trial.",
+        "changes on trial",
+        "The host restores its earlier files by itself, because no new login has confirmed the change.",
+        "Leave its timer alone: wait for that time, or run `rackwright up`, which starts from the earlier files",
+        "docs/explanation/design.md",
+        trials,
     ),
 )

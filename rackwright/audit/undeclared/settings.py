@@ -74,7 +74,7 @@ def authorities(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 RULES = (
     Rule(
         "RW-063",
-        "The settings of limits and rights are those of packages and resources.",
+        "The settings in /etc/security, and those of polkit and D-Bus, are those of packages and resources.",
         "settings of limits and rights",
         "Such a file can give an account root's rights by a service, or another environment at each login.",
         f"Remove the file or restore the packaged one, {ADMIT}",

@@ -56,6 +56,7 @@ MODULES = (
             "servers",
             "tracking",
             "object_store",
+            "trials",
             "log_segments",
             "log_chain",
             "output",

@@ -34,6 +34,7 @@ from rackwright.facts.probe import (
     servers,
     system,
     tracking,
+    trials,
     units,
     vendors,
 )
@@ -71,6 +72,8 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "hardware": attempt(system.hardware, root),
         "units": attempt(units.units, root),  # before the arrays: units that wait for md exist until it is done
         "unit_overrides": attempt(units.overrides, root),
+        "trials": attempt(trials.trials, root),
+        "step_units": attempt(trials.step_units, root),
         "drives": attempt(lambda: block.drives(unwrap(machine))),
         "arrays": attempt(lambda: arrays.arrays(unwrap(machine))),
         "filesystems": attempt(lambda: block.filesystems(unwrap(machine))),
@@ -129,6 +132,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "archives": attempt(archives.archives, root),
         "foreign_packages": attempt(lambda: archives.foreign_packages(root, unwrap(packages))),
         "sudoers": attempt(rights.sudoers, root),
+        "sudo_settings": attempt(rights.sudo_settings, root),
         "pam_modules": attempt(rights.pam_modules, root),
         "pam_profile_modules": attempt(rights.pam_profile_modules, root),
         "crontabs": attempt(schedules.crontabs, root),

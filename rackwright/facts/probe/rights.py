@@ -24,6 +24,22 @@ def sudoers(root: str) -> dict[str, Any]:
     return {path: attempt(sudo_rules, root + path) for path in paths}
 
 
+def sudo_settings(root: str) -> dict[str, Any]:
+    """Return the settings (``Defaults``) of each file of sudo, and the reason for which sudo ignores a file."""
+    found = {}
+    for path in [SUDOERS, *(f"{SUDOERS_FOLDER}/{name}" for name in listing(root + SUDOERS_FOLDER))]:
+        name = os.path.basename(path)
+        ignored = "a dot in its name" if "." in name else "a ~ at the end of its name" if name.endswith("~") else None
+        if os.path.isfile(root + path):
+            found[path] = {"ignored": ignored, "settings": attempt(defaults, root + path)}
+    return found
+
+
+def defaults(path: str) -> list[str]:
+    lines = (" ".join(line.split()) for line in read(path).replace("\\\n", " ").splitlines())
+    return [line for line in lines if line.startswith("Defaults")]
+
+
 def sudo_rules(path: str) -> list[str]:
     rules = []
     for line in read(path).replace("\\\n", " ").splitlines():

@@ -6,6 +6,7 @@ process and its lease end with stdin. A running command then continues in its sy
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -30,6 +31,8 @@ PREFIX = "rackwright-step-"
 """Prefix of the transient units that run steps. The escaped ID of the resource and the step's number follow."""
 SILENCE_SECONDS = 120
 """Seconds without a sign of life from the other side after which the lease is released."""
+RECORDS = "/run/rackwright/units"
+"""Folder with a record of each unit that was started, so that an audit knows the unit by more than its name."""
 POLL_SECONDS = 0.5
 REST_SECONDS = 5
 """Interval between two checks of an array that is not at rest."""
@@ -162,6 +165,8 @@ def run(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
     remove(log)
     command = in_unit(argv, unit, f"{job['id']}: {step['text']}", log, step["timeout_seconds"])
     began = time.monotonic()
+    if has_systemd():
+        record_unit(unit, command)
     with log.open("ab") as output:  # systemd-run and the command itself both append to it
         process = subprocess.Popen(
             command if has_systemd() else argv,
@@ -208,6 +213,14 @@ def in_unit(argv: list[str], unit: str, description: str, log: Path, timeout_sec
         f"--property=RuntimeMaxSec={timeout_seconds:.0f}",
         "--", *map(literal, argv),
     ]  # fmt: skip
+
+
+def record_unit(unit: str, command: list[str]) -> None:
+    """Record what *command*, of systemd-run, starts in *unit*. Without the record an audit reports the unit."""
+    path = Path(f"{root()}{RECORDS}/{unit}.json")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text(json.dumps({"argv": command[command.index("--") + 1 :]}))
 
 
 def literal(argument: str) -> str:
@@ -278,12 +291,14 @@ def defer(step: dict[str, Any], job: dict[str, Any]) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         json.dump({"modules": job["modules"], "at_rest": described}, file)
         file.write("\n")
+    command = [
+        "systemd-run", "--quiet", "--collect", f"--unit={unit}", f"--description={job['id']}: {step['text']}",
+        f"--property=StandardInput=file:{path}", "--",
+        *map(literal, ("python3", "-I", "-S", "-X", "utf8", "-c", job["loader"])),
+    ]  # fmt: skip
+    record_unit(unit, command)
     started = subprocess.run(
-        [
-            "systemd-run", "--quiet", "--collect", f"--unit={unit}", f"--description={job['id']}: {step['text']}",
-            f"--property=StandardInput=file:{path}", "--",
-            *map(literal, ("python3", "-I", "-S", "-X", "utf8", "-c", job["loader"])),
-        ],
+        command,
         env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
     )  # fmt: skip
     if started.returncode:
