@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "rackwright.foreign": ("workloads.foreign",),
     "rackwright.progress": (),
     "rackwright.terminal": ("errors",),
+    "rackwright.exit_status": (),
     "rackwright.html_page": ("errors",),
     "rackwright.schema": (
         "errors",
@@ -150,6 +151,7 @@ MAY_IMPORT = {
     ),
     "rackwright.cli": (
         *LOWER,
+        "exit_status",
         "endpoints",
         "tiering",
         "access",

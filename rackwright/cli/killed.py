@@ -13,7 +13,15 @@ def killed_error(argv: Sequence[str], number: int, stack: str) -> StepFailed:
         name = signal.Signals(number).name
     except ValueError:
         name = f"signal {number}"
-    problem = f"`{shlex.join(argv)}` was killed by {name}"
+    return _error(f"`{shlex.join(argv)}` was killed by {name}", stack)
+
+
+def killed_provider(stack: str) -> StepFailed:
+    """Return the error for a provider that was killed below a pulumi that went on."""
+    return _error("rackwright's provider was killed while pulumi ran, which pulumi calls a bug in the provider", stack)
+
+
+def _error(problem: str, stack: str) -> StepFailed:
     note = "the next run observes the hosts first, and leaves resources that are as declared"
     return StepFailed(
         Diagnostic(f"stack {stack}", problem, help="Run the command again", note=note, id="pulumi-killed")

@@ -1,6 +1,7 @@
 """The commands preview and up: they run pulumi, list unknown hosts, and return an exit status by the result."""
 
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,14 +12,16 @@ from typing import IO, Any, Literal
 
 from rackwright import terminal
 from rackwright.cli import plan, project, pulumi_entries, recording, removal, state
-from rackwright.cli.killed import killed_error
+from rackwright.cli.ending import Stopped
+from rackwright.cli.killed import killed_error, killed_provider
 from rackwright.cli.removal import Removal
 from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, SetupError, command
+from rackwright.exit_status import ExitStatus
 from rackwright.files import write_atomic
 from rackwright.kinds.table import KINDS
 from rackwright.lock.tree import find_missing
 from rackwright.log.operation import VARIABLE
-from rackwright.provider import consents, outcomes, saved_plan, state_format
+from rackwright.provider import consents, lifetime, outcomes, saved_plan, state_format
 from rackwright.provider.outcomes import Outcome, PlanRecord
 from rackwright.provider.saved_plan import SavedPlan, SavedResource
 from rackwright.provider.state_format import RACK
@@ -27,7 +30,10 @@ from rackwright.stack import Stack, declare
 
 Verb = Literal["preview", "up"]
 PROGRESS_SECONDS = 0.5
-INTERRUPTED = (130, -signal.SIGINT)
+LOOPBACK = "127.0.0.1"
+INTERRUPTS = 2
+"""Number of Ctrl-Cs that pulumi handles itself."""
+INTERRUPTED = (ExitStatus.INTERRUPTED.value, -signal.SIGINT)
 """Exit statuses of a pulumi that the user has interrupted."""
 
 
@@ -137,6 +143,7 @@ def _prepare(name: str, selection: Selection) -> Iterator[_CommandRun]:
     stack = project.stack(name)
     consent_variables = consents.pass_on(_consents(stack, selection.consents))
     total = check(stack)
+    require_loopback()
     targets = _targets(stack, selection.hosts)
     with tempfile.TemporaryDirectory() as scratch:
         environment = {**project.environment(name), "PULUMI_DEBUG_COMMANDS": "true", **consent_variables}
@@ -272,8 +279,8 @@ def run_pulumi(
     """
     records = _Records(directory, stack)
     whole = records.environment(environment)
-    status = subprocess.run(records.argv(argv), cwd=project.directory(), env=whole, stdout=stdout).returncode
-    return records.result(argv, status)
+    process = subprocess.Popen(records.argv(argv), cwd=project.directory(), env=whole, stdout=stdout)
+    return records.result(argv, _await_end(process))
 
 
 def preview_resources(
@@ -307,8 +314,38 @@ def _wait(process: "subprocess.Popen[bytes]") -> int | None:
     except subprocess.TimeoutExpired:
         return None
     except KeyboardInterrupt:  # pulumi received it too, and ends
-        process.wait()
+        _await_end(process)
         raise
+    except Stopped:
+        process.send_signal(signal.SIGINT)
+        _await_end(process)
+        raise
+
+
+def _await_end(process: "subprocess.Popen[bytes]") -> int:
+    """Return the exit status of *process*, and wait for its end whatever interrupts the command.
+
+    A terminal sends Ctrl-C to pulumi as well: the first lets it cancel its calls, the second ends it at once. A third
+    one kills it. `subprocess.run` would kill it after a quarter of a second, and its lock and pending steps would stay.
+
+    Raises:
+        Stopped: A signal ended this command; pulumi has ended before, because it got Ctrl-C in its place.
+    """
+    interrupts, stopped = 0, None
+    while True:
+        try:
+            status = process.wait()
+            break
+        except KeyboardInterrupt:
+            interrupts += 1
+            if interrupts > INTERRUPTS:
+                process.kill()
+        except Stopped as reason:
+            stopped = reason
+            process.send_signal(signal.SIGINT)
+    if stopped:
+        raise stopped
+    return INTERRUPTED[0] if interrupts else status
 
 
 @dataclass(frozen=True)
@@ -337,11 +374,14 @@ class _Records:
         return ["pulumi", *argv, "--stack", self.stack, "--event-log", str(self.events)]
 
     def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
-        return {**environment, outcomes.VARIABLE: str(self.outcomes)}
+        return {**environment, lifetime.VARIABLE: str(self.outcomes)}
 
     def result(self, argv: Sequence[str], status: int) -> PulumiRun:
         if status < 0 and status not in INTERRUPTED:
-            project.notify(str(killed_error(["pulumi", argv[0]], -status, self.stack)))
+            project.notify(killed_error(["pulumi", argv[0]], -status, self.stack).render())
+        elif status > 0 and status not in INTERRUPTED and outcomes.read_killed(self.outcomes):
+            project.notify(killed_provider(self.stack).render())
+            status = -signal.SIGKILL
         return PulumiRun(
             status,
             plan.read_events(self.events),
@@ -408,6 +448,21 @@ def check(stack: Stack) -> int:
     return total
 
 
+def require_loopback() -> None:
+    """Return if this computer can connect to itself, as pulumi and its plugins do.
+
+    Raises:
+        SetupError: It cannot.
+    """
+    try:
+        with socket.create_server((LOOPBACK, 0)) as server, socket.create_connection(server.getsockname(), 5):
+            return
+    except OSError as error:
+        problem = f"this computer cannot connect to itself at {LOOPBACK}: {error.strerror or error}"
+        expected, help = "a loopback interface, over which pulumi calls its plugins", "Run `ip link set lo up`"
+        raise SetupError(Diagnostic("command", problem, expected, help)) from None
+
+
 def exit_status(verb: Verb, status: int, changes: bool, resources: Mapping[Outcome, set[str]]) -> int:
     """Return the exit status: 0 as declared, 1 differs, 2 refused, 3 unknown, 4 a step failed.
 
@@ -417,17 +472,18 @@ def exit_status(verb: Verb, status: int, changes: bool, resources: Mapping[Outco
         resources: The resources with each outcome that the provider has recorded.
     """
     if status in INTERRUPTED:
-        return 130
+        return ExitStatus.INTERRUPTED
     if status < 0:
-        return 4
+        return ExitStatus.FAILED
     if status > 1:
-        return 2
+        return ExitStatus.REFUSED
     if resources.get("failed"):
-        return 4
+        return ExitStatus.FAILED
     if resources.get("refused"):
-        return 2
+        return ExitStatus.REFUSED
     if status:
-        return 4
+        return ExitStatus.FAILED
     if resources.get("by_hand") or (verb == "preview" and changes):
-        return 1
-    return 3 if resources.get("unknown") or resources.get("unreachable") else 0
+        return ExitStatus.DIFFERS
+    is_unknown = resources.get("unknown") or resources.get("unreachable")
+    return ExitStatus.UNKNOWN if is_unknown else ExitStatus.AS_DECLARED

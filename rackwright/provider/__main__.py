@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rackwright import locations
 from rackwright.hosts.memory import leave_nothing
+from rackwright.provider.lifetime import note_provider
 from rackwright.provider.server import LazyProvider, serve
 
 if TYPE_CHECKING:
@@ -41,10 +42,12 @@ def main(engine_address: str) -> None:
     to_engine = _redirect_stdout(sys.stdout.fileno())
     provider = LazyProvider(_load, engine_address)
     server, port = serve(provider)
+    note_provider("started")
     os.write(to_engine, f"{port}\n".encode())
     # a killed pulumi leaves its plugins behind, and no process would read their answers
     while os.getppid() == parent and not stop.wait(WATCH_SECONDS):
         pass
+    note_provider("ended")
     provider.cancel()
     server.stop(GRACE_SECONDS).wait()
     provider.close()

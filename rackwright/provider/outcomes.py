@@ -4,7 +4,6 @@ Pulumi has one exit status for all resources, and prints a plan as text.
 """
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,11 +12,10 @@ from typing import Any, Literal
 
 from rackwright.core.contract import Call, Claim, Command, Difference, Plan
 from rackwright.core.wording import format_difference
+from rackwright.provider.lifetime import append
 from rackwright.provider.saved_plan import claims_digest, text_digests
 
 Outcome = Literal["failed", "refused", "by_hand", "unknown", "unreachable", "done"]
-VARIABLE = "RACKWRIGHT_OUTCOMES"
-"""The environment variable with the file's path. The provider appends one JSON line for each outcome."""
 HEADINGS: Mapping[Outcome, str] = {
     "failed": "failed",
     "refused": "refused",
@@ -29,7 +27,7 @@ HEADINGS: Mapping[Outcome, str] = {
 
 def note(outcome: Outcome, id: str) -> None:
     """Record *outcome* of the resource *id*."""
-    _append({"outcome": outcome, "id": id})
+    append({"outcome": outcome, "id": id})
 
 
 @dataclass(frozen=True)
@@ -83,16 +81,7 @@ def note_plan(
     redacted: dict[str, Any] = {name: tuple(map(redact, texts)) for name, texts in lines.items()}
     digests: dict[str, Any] = {"texts": text_digests(plan.texts), "claims": claims_digest(claims)}
     record = PlanRecord(id, **redacted, changes=redact(changes), **digests)
-    _append({"plan": asdict(record), "id": id})
-
-
-def _append(record: Mapping[str, Any]) -> None:
-    if path := os.environ.get(VARIABLE):
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(file, (json.dumps(record) + "\n").encode())  # one write: threads do not mix
-        finally:
-            os.close(file)
+    append({"plan": asdict(record), "id": id})
 
 
 def read(path: Path) -> dict[Outcome, set[str]]:
@@ -100,13 +89,20 @@ def read(path: Path) -> dict[Outcome, set[str]]:
     outcomes: dict[Outcome, set[str]] = defaultdict(set)
     for line in path.read_text().splitlines() if path.exists() else ():
         record = json.loads(line)
-        if "plan" in record:
+        if "plan" in record or "provider" in record:
             continue
         if record["outcome"] == "done":
             for resources in outcomes.values():
                 resources.discard(record["id"])
         outcomes[record["outcome"]].add(record["id"])
     return dict(outcomes)
+
+
+def read_killed(path: Path) -> bool:
+    """Return whether a provider has started, and has not ended in the usual way."""
+    records = map(json.loads, path.read_text().splitlines() if path.exists() else ())
+    events = {(each["process"], each["provider"]) for each in records if "provider" in each}
+    return any((process, "ended") not in events for process, _ in events)
 
 
 def read_plans(path: Path) -> dict[str, PlanRecord]:

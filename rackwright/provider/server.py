@@ -15,6 +15,7 @@ from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from rackwright import __version__
 from rackwright.provider.caller import OwnAccountOnly
+from rackwright.provider.lifetime import note_provider
 
 if TYPE_CHECKING:
     from rackwright.provider.protocol import Provider
@@ -68,6 +69,7 @@ class LazyProvider(Greeter):
         return self._provider.Handshake(request, context) if self._provider else super().Handshake(request, context)
 
     def Cancel(self, request: empty_pb2.Empty, context: Context) -> empty_pb2.Empty:
+        note_provider("ended")
         self.cancel()
         return empty_pb2.Empty()
 

@@ -1,10 +1,10 @@
 """Outcomes that the provider reports to the command that started pulumi."""
 
-from rackwright.provider import outcomes
+from rackwright.provider import lifetime, outcomes
 
 
 def test_without_a_request_nothing_is_noted(tmp_path, monkeypatch):
-    monkeypatch.delenv(outcomes.VARIABLE, raising=False)
+    monkeypatch.delenv(lifetime.VARIABLE, raising=False)
 
     outcomes.note("failed", "a")
 
@@ -15,7 +15,7 @@ def test_what_was_true_before_a_resource_was_done_is_no_longer(tmp_path, monkeyp
     """
     A claim that was unknown in the preview and holds after the update leaves no trace; what is noted later stays.
     """
-    monkeypatch.setenv(outcomes.VARIABLE, str(tmp_path / "outcomes"))
+    monkeypatch.setenv(lifetime.VARIABLE, str(tmp_path / "outcomes"))
 
     for outcome, id in (("unknown", "a"), ("unknown", "b"), ("done", "a"), ("by_hand", "a")):
         outcomes.note(outcome, id)

@@ -5,17 +5,11 @@ from collections.abc import Iterator
 
 from rackwright import errors
 from rackwright.errors import UserError
+from rackwright.exit_status import MEANINGS
 from tests.reference.cli import commands
 from tests.reference.markdown import code, page, table
 
-GENERAL = (
-    ("0", "The result is as declared, or the command did what it should."),
-    ("1", "A property differs, or only a person can make it as declared."),
-    ("2", "The declaration or the command is wrong, or rackwright refused it. Nothing was done."),
-    ("3", "A host was not reached, or a property is unknown, and no property is known to differ."),
-    ("4", "A step failed, or a program that rackwright runs was killed."),
-    ("130", "Ctrl-C ended the command. Running it again is safe."),
-)
+GENERAL = tuple((str(status.value), text) for status, text in MEANINGS.items())
 
 
 def render() -> str:
@@ -27,7 +21,7 @@ def render() -> str:
     ]
     return page(
         "Exit statuses",
-        "rackwright/errors.py and the help of the commands",
+        "rackwright/exit_status.py, rackwright/errors.py and the help of the commands",
         table(("status", "meaning"), GENERAL),
         "## Errors",
         table(("error", "status", "meaning"), classes),
