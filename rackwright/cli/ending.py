@@ -37,14 +37,14 @@ class _Output(io.FileIO):
             raise OutputFailed(error.errno, error.strerror) from None
 
 
-class _Closed(_Output):
+class _ClosedOutput(_Output):
     """An output that the caller has closed before the start."""
 
     def write(self, data: "ReadableBuffer", /) -> int:
         raise OutputFailed(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
-class Stopped(BaseException):
+class StopSignal(BaseException):
     """SIGTERM or SIGHUP has arrived: blocks that clean up still run."""
 
     def __init__(self, number: int) -> None:
@@ -53,7 +53,7 @@ class Stopped(BaseException):
 
 
 def prepare() -> None:
-    """Let signals end the command as Ctrl-C does, and let no character of the output fail on the encoding."""
+    """Make signals end the command as Ctrl-C does, and write each character, whatever the encoding of the output is."""
     _require_utf8()
     sys.stdout, sys.stderr = _guard(sys.stdout, 1), _guard(sys.stderr, 2)
     for number in STOPPED:
@@ -79,7 +79,7 @@ def _guard(stream: TextIO | None, number: int) -> TextIO:
     if stream is None:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)  # no other file gets the number
-        file = _Closed if number == 1 else _Output  # without stderr, only messages are lost
+        file = _ClosedOutput if number == 1 else _Output  # without stderr, only messages are lost
         return io.TextIOWrapper(io.BufferedWriter(file(number, "w", closefd=False)), errors="backslashreplace")
     if type(stream) is not io.TextIOWrapper or stream.fileno() != number:
         return stream
@@ -93,7 +93,7 @@ def _guard(stream: TextIO | None, number: int) -> TextIO:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    raise Stopped(number)
+    raise StopSignal(number)
 
 
 def run(main: Callable[[], int]) -> int:
@@ -105,7 +105,7 @@ def run(main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         _say("interrupted; running it again is safe")
         return ExitStatus.INTERRUPTED
-    except Stopped as stopped:
+    except StopSignal as stopped:
         _say(f"ended by {stopped}; running it again is safe")
         return STOPPED[signal.Signals(stopped.number)]
     except OutputFailed as error:

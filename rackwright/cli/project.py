@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from rackwright.hosts.pool import Hosts
     from rackwright.stack import Stack
 
+NEW_SALT = (
+    "this file is new, and keys the digests of secrets from now on",
+    "one such file for each fleet, the same on every computer that runs rackwright for it",
+    "Copy the file here from the computer that has changed the hosts before; on the first computer keep this one",
+)
+NEW_SALT_NOTE = "with another file, files with secrets differ in each audit, and an auditor's login is refused"
 TRACKING_URL = "MLFLOW_TRACKING_URI"
 """The environment variable of MLflow's own client."""
 
@@ -41,9 +47,17 @@ def workloads_python(name: str, python: Path) -> Path:
 
 
 def stack(name: str) -> "Stack":
+    """Return the stack *name*. A new salt of a real rack is named: in a copy of a project it is a second one."""
     from rackwright.stack import load_stack
 
-    return load_stack(name, directory())
+    root = directory()
+    salts = root / ".rackwright" / "salts"
+    before = {*salts.glob("*")}
+    loaded = load_stack(name, root)
+    if loaded.twin is None:
+        for path in sorted({*salts.glob("*")} - before):
+            notify(Diagnostic(str(path), *NEW_SALT, note=NEW_SALT_NOTE).render("warning"))
+    return loaded
 
 
 def fleet_file(name: str) -> Path:

@@ -12,7 +12,7 @@ from typing import IO, Any, Literal
 
 from rackwright import terminal
 from rackwright.cli import plan, project, pulumi_entries, recording, removal, state
-from rackwright.cli.ending import Stopped
+from rackwright.cli.ending import StopSignal
 from rackwright.cli.killed import killed_error, killed_provider
 from rackwright.cli.removal import Removal
 from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, SetupError, command
@@ -316,7 +316,7 @@ def _wait(process: "subprocess.Popen[bytes]") -> int | None:
     except KeyboardInterrupt:  # pulumi received it too, and ends
         _await_end(process)
         raise
-    except Stopped:
+    except StopSignal:
         process.send_signal(signal.SIGINT)
         _await_end(process)
         raise
@@ -329,7 +329,7 @@ def _await_end(process: "subprocess.Popen[bytes]") -> int:
     one kills it. `subprocess.run` would kill it after a quarter of a second, and its lock and pending steps would stay.
 
     Raises:
-        Stopped: A signal ended this command; pulumi has ended before, because it got Ctrl-C in its place.
+        StopSignal: A signal ended this command; pulumi has ended before, because it got Ctrl-C in its place.
     """
     interrupts, stopped = 0, None
     while True:
@@ -340,7 +340,7 @@ def _await_end(process: "subprocess.Popen[bytes]") -> int:
             interrupts += 1
             if interrupts > INTERRUPTS:
                 process.kill()
-        except Stopped as reason:
+        except StopSignal as reason:
             stopped = reason
             process.send_signal(signal.SIGINT)
     if stopped:

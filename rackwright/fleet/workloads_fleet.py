@@ -108,7 +108,7 @@ def _load_used(source: Source, findings: Findings, load_hosts: Callable[[Path], 
     if not isinstance(name, str):
         return None  # RunsFile reports the wrong type
     path = source.path.parent / name
-    fleets = [other.name for other in sorted(path.parent.glob("*.yaml")) if _has_hosts(other)]
+    fleets = [each.name for each in sorted(path.parent.glob("*.yaml")) if each != source.path and _has_hosts(each)]
     if name not in fleets:
         expected = f"a fleet with hosts beside this file: {', '.join(fleets) or 'none'}"
         help = hint(name, fleets, "Name one of these" if fleets else "Correct the name")
@@ -118,8 +118,10 @@ def _load_used(source: Source, findings: Findings, load_hosts: Callable[[Path], 
 
 
 def _has_hosts(path: Path) -> bool:
+    """Return whether a file has the keys of a fleet with hosts, and not only a name that ends like one."""
     with path.open("rb") as file:
-        return re.search(rb"^hosts:", file.read(BYTES_MAX), re.M) is not None
+        keys = {*re.findall(rb"^(\w+):", file.read(BYTES_MAX), re.M)}
+    return {b"fleet", b"hosts"} <= keys and b"uses" not in keys
 
 
 def _valid_entries(source: Source, table: str, model: type[M], details: Sequence[Detail]) -> dict[str, M]:

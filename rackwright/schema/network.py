@@ -264,7 +264,7 @@ def _bond_problems(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
         for index, member in enumerate(bond.members):
             path = (*place, "members", index)
             if member not in ports:
-                help = hint(member, ports, "Declare it under nics, or remove it")
+                help = hint(member, ports, "Declare it under nics, or remove it", taken=bond.members)
                 yield Problem(f"got {member!r}", f"ports of this host: {', '.join(ports)}", help, path)
             elif member in used:
                 expected, help = "a port is in one bond, once", "Remove it from one of the two"

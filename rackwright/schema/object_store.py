@@ -193,7 +193,7 @@ def problems(
             if host not in hosts or ROLE not in hosts[host].roles:
                 with_role = [each for each, declared in hosts.items() if ROLE in declared.roles]
                 expected = f"a host with role {ROLE}: {', '.join(with_role) or 'none'}"
-                help = hint(host, with_role, f"Give the host role {ROLE}, or remove it here")
+                help = hint(host, with_role, f"Give the host role {ROLE}, or remove it here", taken=store.hosts)
                 yield Problem(f"got {host}", expected, help, ("object_stores", name, "hosts", index))
         if name in hosts:
             expected = "an object store has another name than each host: both are the first part of resources' names"

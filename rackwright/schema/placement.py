@@ -44,7 +44,7 @@ def unknown_hosts(workload: OnHosts, hosts: Mapping[str, Host]) -> Iterator[Prob
     """Yield a problem for each host or group of *workload* that the fleet of *hosts* does not have."""
     for index, member in enumerate(workload.hosts):
         if member not in hosts:
-            help = hint(member, hosts, "Take one of these")
+            help = hint(member, hosts, "Take one of these", taken=workload.hosts)
             yield Problem(f"got {member!r}", f"hosts of the fleet: {', '.join(hosts)}", help, ("hosts", index))
     if workload.group is not None and not members(workload, hosts):
         groups = sorted({host.group for host in hosts.values() if host.group})

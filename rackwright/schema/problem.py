@@ -76,9 +76,14 @@ def excerpt(value: object) -> str:
     return repr(value) if len(str(value)) <= SHOWN else f"{str(value)[:20]!r}…"
 
 
-def hint(word: str, choices: Iterable[str], default: str) -> str:
-    """Return the fix for a *word* that is not among *choices*: to write the most similar choice, or *default*."""
-    near = get_close_matches(word, choices, 1)
+def hint(word: str, choices: Iterable[str], default: str, taken: Iterable[str] = ()) -> str:
+    """Return the fix for a *word* that is not among *choices*: to write the most similar choice, or *default*.
+
+    Args:
+        taken: Choices that stand in this place already, and would be refused there a second time.
+    """
+    known = {*taken}
+    near = get_close_matches(word, [each for each in choices if each not in known], 1)
     return f"Write {near[0]}" if near else default
 
 

@@ -71,7 +71,8 @@ def problems(
         for index, host in enumerate(rule.hosts):
             if host not in hosts:
                 expected = f"a host of the fleet: {', '.join(hosts) or 'none'}"
-                yield Problem(f"got {host}", expected, hint(host, hosts, "Remove it"), (*place, "hosts", index))
+                help = hint(host, hosts, "Remove it", taken=rule.hosts)
+                yield Problem(f"got {host}", expected, help, (*place, "hosts", index))
         for host in hosts_of(rule, hosts) or rule.hosts:
             for key, tier in (
                 ("tier", rule.tier),

@@ -18,7 +18,7 @@ from rackwright.errors import DeclarationError, Diagnostic, command
 from rackwright.fleet import tracking
 from rackwright.fleet.load import load_fleet
 from rackwright.fleet.lockfile import Lock, load_lock, lock_path
-from rackwright.fleet.source import Source, read
+from rackwright.fleet.source import BYTES_MAX, Source, read
 from rackwright.kinds.role.spec import AboutMirror
 from rackwright.schema import secret
 from rackwright.schema.cluster_api import ClusterApi
@@ -384,6 +384,15 @@ def _lends(setting: str, name: str, project: Path, virtual: bool) -> bool:
     raise DeclarationError(source.error(Problem(f"got {value!r}", expected, help), ("config", setting)))
 
 
+def _is_fleet(path: Path) -> bool:
+    """Return whether a YAML file names itself a fleet; a proposal is no other file."""
+    try:
+        with path.open("rb") as file:
+            return not _NO_FLEETS.match(path.name) and re.search(rb"^fleet:", file.read(BYTES_MAX), re.M) is not None
+    except OSError:
+        return False
+
+
 def _wrong_settings(name: str, values: Mapping[str, str], stacks: Path) -> Iterator[Problem]:
     fleet, target = (values[key] for key in SETTINGS)
     places = [stacks.parent.resolve(), stacks.resolve()]
@@ -391,7 +400,7 @@ def _wrong_settings(name: str, values: Mapping[str, str], stacks: Path) -> Itera
         expected, help = f"a fleet is a file of this project, below {places[0]}", "Copy it into the folder of this file"
         yield Problem(f"got {fleet!r}, which is {(stacks / fleet).resolve()}", expected, help, ("rackwright:fleet",))
     elif not (stacks / fleet).is_file():
-        fleets = [path.name for path in sorted(stacks.glob("*.yaml")) if not _NO_FLEETS.match(path.name)]
+        fleets = [path.name for path in sorted(stacks.glob("*.yaml")) if _is_fleet(path)]
         expected, help = f"fleets here: {', '.join(fleets) or 'none'}", hint(fleet, fleets, "Correct the name")
         yield Problem(f"got {fleet!r}", expected, help, ("rackwright:fleet",))
     if target != RACK and not re.fullmatch(rf"{TWIN}[a-z0-9-]+", target):

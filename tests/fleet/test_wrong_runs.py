@@ -112,3 +112,17 @@ def test_what_roles_keep_secret_is_of_the_hosts_own_stack(tmp_path: Path) -> Non
     load_fleet(path, ROLES, lambda name, shortest: asked.append((name, shortest)))
 
     assert asked == [("mlflow_tina", 12)]
+
+
+def test_only_fleets_with_hosts_are_proposed_for_uses(right: Path) -> None:
+    folder = right.parent
+    (folder / "pairs.yaml").write_text("hosts: {web: {}}\n")  # an inventory of another program
+    (folder / "pairr.yaml").write_text("fleet: other\nuses: pair.yaml\nhosts: {}\n")
+    (folder / "values.yaml").write_text("fleet: x\n")
+    right.write_text(RIGHT.replace("pair.yaml", "pairs.yml") + "hosts: {}\n")
+
+    with pytest.raises(DeclarationError) as caught:
+        load_fleet(right, ROLES)
+
+    text = caught.value.render()
+    assert "a fleet with hosts beside this file: pair.yaml\n" in text and "Write pair.yaml" in text
