@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rackwright.kinds.shared.guard import timer_text
+from tests.support.sources import shown
 from tests.support.unit_files import GUARD, REPOSITORY, ROOT, ROOT_OWNED, exposure, limits, services, templates, values
 
 ACCOUNT_OWNED = re.compile(
@@ -123,3 +125,26 @@ def test_each_unit_of_an_account_is_confined_by_the_same_text() -> None:
         for name, text in of_accounts.items()
         if not name.startswith("model_server/") and not {*wanted} <= {*text.splitlines()}
     } == set()
+
+
+def timers() -> dict[str, str]:
+    """Return the text of each timer that rackwright writes, by its template."""
+    written = {shown(path): path.read_text() for path in ROOT.glob("**/*.timer.j2") if ".venv" not in path.parts}
+    return {**written, GUARD: timer_text()}
+
+
+def moves_with_a_reload(timer: str) -> bool:
+    """Return whether a `systemctl daemon-reload` postpones the first time of *timer*, which has no other time."""
+    return "OnActiveSec=" in timer and not re.search("^(OnUnit|OnBoot|OnStartup|OnCalendar)", timer, re.M)
+
+
+def test_no_deadline_moves_when_systemd_reads_its_units_again() -> None:
+    """
+    A relative time begins again with each reload, which the installation of a package may run.
+    """
+    assert len(timers()) > 5
+    assert [name for name, text in timers().items() if moves_with_a_reload(text)] == []
+    assert moves_with_a_reload("[Timer]\nOnActiveSec=300\nAccuracySec=1s\n"), "the rule sees no such timer"
+    sources = [*(ROOT / "rackwright").rglob("*.py"), *(ROOT / "roles").rglob("*.*"), *(ROOT / "playbooks").rglob("*.*")]
+    relative = [path for path in sources if path.is_file() and b"--on-active" in path.read_bytes()]
+    assert relative == []

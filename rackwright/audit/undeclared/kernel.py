@@ -87,7 +87,7 @@ RULES = (
         "The rules of udev are those of packages and resources.",
         "rules of udev",
         "Such a rule renames devices, changes their rights, or runs a program when one appears.",
-        f"Remove the file, {ADMIT}",
+        f"Remove the file or restore the packaged one, {ADMIT}",
         "udev(7)",
         device_settings,
     ),

@@ -1,0 +1,210 @@
+"""Each remedy of a rule is applied on a host that shows its finding, and ends it; so is each command in it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from rackwright.audit.undeclared.table import RULES
+from rackwright.core.contract import Command, Difference, Plan
+from rackwright.kinds.shared.unit_overrides import unmask
+from tests.support import systemd_machine
+from tests.support.acceptance import line
+from tests.support.audit_seeds import FOLLOWS, UNDECLARED
+from tests.support.expect import need
+from tests.support.log import Log
+from tests.support.systemd_machine import ROOT, SystemdMachine
+
+AUDIT = """
+import json, sys
+from rackwright.audit.undeclared.declaration import HostDeclaration
+from rackwright.audit.undeclared.search import apply
+from rackwright.audit.undeclared.table import RULES
+from rackwright.core.contract import Command, Difference, Plan
+from rackwright.kinds.shared.unit_overrides import unmask
+from rackwright.facts.facts import Facts
+from rackwright.facts.probe import main
+from rackwright.schema.host import Host, Identity
+host = Host(address="192.0.2.1", identity=Identity(serial="S"), os="debian-12")
+declared = HostDeclaration("beta", "audited", host, {}, hosts=frozenset(("alpha", "beta")))
+facts = Facts({**main.collect("", b"x" * 32), "clock_offset_seconds": 0.0})
+found = [[id, each.thing, unknown] for id, rule in RULES.items() for each, unknown in apply(rule, facts, declared)]
+print(json.dumps(found))
+"""
+REMOVE = "rm {path}"
+UNIT = "systemctl disable --now {name}; rm {path}; systemctl daemon-reload"
+APPLIED = {
+    "RW-001": "dpkg --purge {name}",
+    "RW-002": "rm /etc/apt/sources.list.d/x.list",
+    "RW-003": REMOVE,
+    "RW-004": REMOVE,
+    "RW-005": "apt-mark unhold {name}",
+    "RW-015": ": > /etc/exports; exportfs -ra || true",
+    "RW-020": "userdel {name}",
+    "RW-021": "sed -i '/^{name}:/d' /etc/passwd /etc/shadow",
+    "RW-022": "gpasswd -d eve adm",
+    "RW-023": "rm {path}; visudo -c",
+    "RW-024": "rm /home/eve/.ssh/authorized_keys",
+    "RW-025": "sed -i /TrustedUserCAKeys/d /etc/ssh/sshd_config.d/x.conf",
+    "RW-026": "apt-get install --reinstall --yes -o Dpkg::Options::=--force-confnew util-linux || sed -i '$d' {path}",
+    "RW-027": REMOVE,
+    "RW-028": "passwd -l {name}",
+    "RW-029": "sed -i /AuthorizedPrincipals/d /etc/ssh/sshd_config.d/x.conf",
+    "RW-031": UNIT,
+    "RW-032": "rm {path}; systemctl daemon-reload",
+    "RW-033": "rm -f ~eve/.config/systemd/user/x.timer; loginctl disable-linger eve || rm /var/lib/systemd/linger/eve",
+    "RW-034": "rm -f {path} /var/spool/cron/crontabs/root",
+    "RW-035": "atrm 1 2>/dev/null || rm /var/spool/cron/atjobs/{name}",
+    "RW-036": REMOVE,
+    "RW-039": REMOVE,
+    "RW-042": REMOVE,
+    "RW-043": REMOVE,
+    "RW-053": REMOVE,
+    "RW-060": "chmod u-s,g-s {path}",
+    "RW-061": REMOVE,
+    "RW-063": REMOVE,
+    "RW-064": "rm {path}; ldconfig",
+    "RW-065": "rm {path}; update-ca-certificates --fresh",
+    "RW-072": REMOVE,
+    "RW-122": REMOVE,
+    "RW-127": REMOVE,
+}
+"""By rule the remedy as a person types it; ``{path}`` and ``{name}`` are those of the finding."""
+ELSEWHERE = {
+    "RW-030": "the listener is a unit that `systemctl stop` ends, as in audit.1",
+    "RW-037": "a transient unit that `systemctl stop` ends, as in audit.1",
+    "RW-038": "its remedy is to wait, or `rackwright up`: tests/kinds/test_guard.py",
+    "RW-062": "its remedy is `rackwright up` with the declaration of the resource: the removal of each kind",
+}
+"""Rules whose remedies another check applies."""
+NOT_HERE = {
+    "RW-006": "GPU", "RW-010": "drives", "RW-011": "drives", "RW-012": "drives", "RW-013": "drives", "RW-014": "drives",
+    "RW-040": "a module of the kernel", "RW-041": "a boot loader", "RW-050": "a declared network",
+    "RW-051": "a declared network", "RW-052": "a declared network", "RW-054": "the kernel's tables",
+    "RW-070": "a container engine", "RW-071": "a container engine", "RW-129": "role access", "RW-140": "auditd",
+    "RW-141": "auditd",
+}  # fmt: skip
+"""Rules whose findings need what a container on this computer does not have."""
+PITFALLS = re.compile(r"RW-1[0-3]\d")
+"""Rules about pitfalls of GPUs, drivers and their kernels."""
+
+
+def audit(machine: SystemdMachine) -> tuple[set[tuple[str, str]], set[str]]:
+    """Return rule and thing of each finding, and the rules whose facts are unknown."""
+    output = machine.run([str(ROOT / ".venv/bin/python"), "-c", AUDIT])
+    found = json.loads(output.splitlines()[-1])
+    return {(id, thing) for id, thing, unknown in found if not unknown}, {id for id, _, unknown in found if unknown}
+
+
+@line("truth3", "remedies")
+def test_each_remedy_of_a_rule_ends_its_finding(log: Log) -> str:
+    """Each rule's remedy, applied as a person types it, ends the finding and starts no other one."""
+    if lacks := systemd_machine.lacks():
+        pytest.skip(lacks)
+    missing = {id for id in RULES if not PITFALLS.fullmatch(id)} - {*APPLIED, *ELSEWHERE, *NOT_HERE}
+    need(not missing, f"no remedy is listed for {sorted(missing)}")
+    for id, command in APPLIED.items():
+        quoted = re.findall(r"`([\w-]+)", RULES[id].remedy)
+        absent = [word for word in quoted if word not in command and word not in ("allow", "access", "rackwright")]
+        need(
+            set(absent) <= {"pam-auth-update", "container_runtime", "network"},
+            f"{id} names {absent}, and {command} is tried",
+        )
+    directory = log.empty_directory()
+    with SystemdMachine(Path(directory)) as machine:
+        before, _ = audit(machine)
+        seeds = {key: command for key, command in UNDECLARED.items() if key.partition(" ")[0] in APPLIED}
+        seeds["RW-039 file:/etc/sudoers.d/y.bak"] = "echo 'eve ALL=(ALL) ALL' > /etc/sudoers.d/y.bak"
+        machine.run(
+            "useradd -m rackwright; install -D /dev/null ~rackwright/.ssh/authorized_keys; systemctl daemon-reload",
+            check=False,
+        )
+        for key, command in seeds.items():
+            if command != FOLLOWS:
+                log(f"{key}: {machine.run(command, check=False).strip()[-200:]}")
+        seeded, _ = audit(machine)
+        shown = [key for key in seeds if tuple(key.split(" ", 1)) in seeded - before]
+        log(f"shown: {len(shown)} of {len(seeds)}, not shown: {sorted(set(seeds) - set(shown))}")
+        for key in sorted(shown, key=lambda key: key.startswith(("RW-020", "RW-021"))):  # accounts at the end
+            id, thing = key.split(" ", 1)
+            path = thing.partition(":")[2]
+            name = path.rpartition("/")[2]
+            if id == "RW-031":
+                path = next(
+                    f"{folder}/{name}"
+                    for folder in UNIT_FOLDERS
+                    if machine.run(f"ls {folder}/{name}", check=False).strip() == f"{folder}/{name}"
+                )
+            log(f"{key}: {machine.run(APPLIED[id].format(path=path, name=name), check=False).strip()[-200:]}")
+        after, _ = audit(machine)
+        left = {tuple(key.split(" ", 1)) for key in shown} & after
+        need(not left, f"the remedy does not end {sorted(left)}")
+        new = {each for each in after - before if each[0] in APPLIED and each not in seeded}
+        need(not new, f"a remedy begins {sorted(new)}")
+        rules = {key.partition(" ")[0] for key in shown}
+        need(len(rules) >= 25, f"only {len(rules)} rules were shown")
+    return (
+        f"{len(shown)} remedies of {len(rules)} rules end their findings; not on a container: "
+        f"{len(NOT_HERE)} rules ({', '.join(sorted(set(NOT_HERE.values())))}), by other checks: {len(ELSEWHERE)}"
+    )
+
+
+UNIT_FOLDERS = ("/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
+
+
+MASKED = (
+    "man-db.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "apt-daily.timer",
+    "systemd-tmpfiles-clean.timer",
+)
+SUDO = {
+    "rule": ("eve ALL=(ALL) NOPASSWD: ALL", "RW-023"),
+    "setting": ("Defaults !authenticate", "RW-023"),
+    "comment": ("# eve ALL=(ALL) ALL", "RW-039"),
+    "dot.conf": ("eve ALL=(ALL) NOPASSWD: ALL", "RW-039"),
+    "tilde~": ("eve ALL=(ALL) NOPASSWD: ALL", "RW-039"),
+    "alias": ("User_Alias PEOPLE = eve\nPEOPLE ALL=(ALL) NOPASSWD: ALL", "RW-023"),
+}
+
+
+@line("truth2", "remedies")
+def test_a_mask_is_taken_off_and_a_file_of_sudo_is_named_by_its_effect(log: Log) -> str:
+    """A unit that is masked until the next start is mended by its plan; files of sudo are judged as sudo does."""
+    if lacks := systemd_machine.lacks():
+        pytest.skip(lacks)
+    with SystemdMachine(log.empty_directory()) as machine:
+        for unit in MASKED:
+            machine.run(f"systemctl stop {unit}; systemctl mask --runtime {unit}")
+            need("masked" in machine.run(f"systemctl start {unit}", check=False), f"{unit} starts behind its mask")
+            state = Difference(
+                f"unit:{unit}", "state", "enabled", machine.run(f"systemctl is-enabled {unit}", check=False).strip()
+            )
+            planned = unmask(Plan(steps=(Command("start it", ("systemctl", "start", unit)),)), (state,))
+            for step in planned.steps:
+                machine.run(step.argv)
+            need(machine.run(f"systemctl is-active {unit}").strip() == "active", f"{unit} does not run after its plan")
+        machine.run("systemctl mask e2scrub_reap.service")
+        lasting = machine.run("systemctl is-enabled e2scrub_reap.service", check=False).strip()
+        need(
+            unmask(Plan(steps=(Command("x", ("true",)),)), (Difference("unit:x", "state", "enabled", lasting),))
+            .steps[0]
+            .text
+            == "x",
+            "a lasting mask is the role's own work",
+        )
+        machine.run("useradd -m eve")
+        for name, (text, rule) in SUDO.items():
+            machine.run(
+                ["sh", "-c", 'printf "%s\\n" "$1" > "$2"; chmod 0440 "$2"', "sh", text, f"/etc/sudoers.d/{name}"]
+            )
+            grants = "(ALL)" in machine.run("sudo -l -U eve", check=False)
+            found = {id for id, thing in audit(machine)[0] if thing == f"file:/etc/sudoers.d/{name}"}
+            need(found == {rule}, f"{name} is found by {sorted(found)}")
+            need(grants == (rule == "RW-023" and name != "setting"), f"sudo itself judges {name} otherwise")
+            machine.run(f"rm '/etc/sudoers.d/{name}'; visudo -c")
+    return (
+        f"{len(MASKED)} masked units run again by their plans; {len(SUDO)} files of sudo are judged as sudo judges them"
+    )
