@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import rackwright
+from rackwright.audit.undeclared.table import RULES
 from rackwright.core import diff
 from rackwright.core.contract import REMEDY_UNKNOWN, Absent, UnknownValue
+from tests.reference.cli import commands
 from tests.support.recorded_hosts import RESOURCES, STACK
 
 READ = Path(__file__).with_name("remedies.txt")
@@ -147,6 +149,43 @@ def test_no_text_destroys_unless_its_case_allows_it():
 
     assert sorted(text for text in destroys if not any(part in text for part in HARMLESS)) == []
     assert [part for part in HARMLESS if not any(part in text for text in destroys)] == []
+
+
+PROGRAMS = {
+    "apt-mark", "atrm", "blkid", "cat", "chmod", "chronyc", "cryptsetup", "date", "dkms", "docker", "e2fsck",
+    "exportfs", "findmnt", "gpasswd", "ip", "kubectl", "ldconfig", "loginctl", "lsblk", "mdadm", "mokutil",
+    "networkctl", "nft", "nvidia-ctk", "nvidia-smi", "pam-auth-update", "passwd", "pvs", "rm", "systemctl",
+    "update-ca-certificates", "update-grub", "userdel", "visudo", "wipefs", "xfs_repair",
+}  # fmt: skip
+"""Programs in remedies of rules and claims. Those that change a host are applied by the line truth3[remedies]."""
+DOES_NOT = {"visudo": ("-f",), "systemctl": ("remove",), "exportfs": ("-d",)}
+"""Options with which a program does not do what a remedy says of it."""
+KEYS = re.compile(r"[\w.]+: |^[\w./-]+$|Match ")
+"""Texts in backticks that are lines, names or paths, and no commands."""
+COMMANDS = dict(commands())
+RULE_TEXTS = {id: rule.remedy for id, rule in RULES.items()}
+
+
+def quoted() -> Iterator[tuple[str, str]]:
+    """Yield each text in backticks of the remedies of rules and claims, with its remedy."""
+    for text in (*RULE_TEXTS.values(), *advice()):
+        yield from ((each, text) for each in re.findall(r"`([^`]+)`", text))
+
+
+def test_each_command_of_a_remedy_is_one_that_exists_and_does_that():
+    seen = set()
+    for command, text in quoted():
+        program, *words = command.split()
+        if program == "rackwright":
+            own = [*words]
+            assert any(" ".join(own[:count]) in COMMANDS for count in (1, 2)), f"{command}: {text}"
+        elif words and not KEYS.match(command):
+            assert program in PROGRAMS, f"{command}: {text}"
+            assert not {*words} & {*DOES_NOT.get(program, ())}, f"{command}: {text}"
+        seen.add(program)
+
+    assert len(seen & PROGRAMS) > 15, seen
+    assert "visudo" in seen and not any("visudo -f" in text for text in RULE_TEXTS.values())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from rackwright.kinds.shared.guard import START_SECONDS, service_text, timer_tex
 
 ETC, RUN = "/etc/systemd/system", "/run/systemd/system"
 DEADLINE = re.compile(r"\[Timer\]\nOnStartupSec=\nOnStartupSec=\d+\n")
+EARLIER_TIMER = re.compile(r"\[Timer\]\nOnActiveSec=\d+\nAccuracySec=1s\n\[Install\]\nWantedBy=timers\.target\n")
+"""The timer that version 0.1.0 writes, for a host that has one when rackwright is upgraded."""
 PENDING = ("waiting", "undoing")
 
 
@@ -33,7 +35,8 @@ def is_intact(name: str, trial: TrialFacts) -> bool:
     gone = (None,) if trial.state == "undoing" else ()
     is_service = trial.service in (service_text(name), service_text(name, patient=True), *gone)
     is_deadline = trial.deadline is None or DEADLINE.fullmatch(trial.deadline) is not None
-    return is_service and trial.timer in (timer_text(), *gone) and is_deadline
+    is_timer = trial.timer in (timer_text(), *gone) or EARLIER_TIMER.fullmatch(trial.timer or "") is not None
+    return is_service and is_timer and is_deadline
 
 
 def describe(name: str, trial: TrialFacts, facts: Facts) -> str:
@@ -48,7 +51,9 @@ def describe(name: str, trial: TrialFacts, facts: Facts) -> str:
     timer = facts.unit(units_of(name)[1])
     if timer is None or timer.active != "active":
         return f"{subject} is on trial, and its timer does not run: nothing restores the earlier files"
-    if trial.until is None or trial.boot != facts.boot_id:
+    if EARLIER_TIMER.fullmatch(trial.timer or ""):
+        time = "its timer ends, which version 0.1.0 has set"
+    elif trial.until is None or trial.boot != facts.boot_id:
         time = f"{START_SECONDS} s after the start of the host"
     else:
         time = f"{datetime.fromtimestamp(trial.until, UTC):%H:%M:%S} UTC"

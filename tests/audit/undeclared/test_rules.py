@@ -387,10 +387,17 @@ def test_a_unit_that_only_has_the_name_of_a_rescue_timer_is_reported(case):
     assert "RW-031 unit:undo-rackwright-role-access.timer" in every_rule(raw)
 
 
+EARLIER = "[Timer]\nOnActiveSec=300\nAccuracySec=1s\n[Install]\nWantedBy=timers.target\n"
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         ({}, "role access is on trial until 00:56:40 UTC; the host restores the earlier files then"),
+        (
+            {"timer": EARLIER, "until": None, "boot": None, "deadline": None},
+            "until its timer ends, which version 0.1.0",
+        ),
         ({"boot": "earlier"}, "until 60 s after the start of the host; the host restores"),
         ({"state": "undoing"}, "the host is restoring the earlier files"),
         ({"service": "x"}, "its units are not those of rackwright"),
