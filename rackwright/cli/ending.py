@@ -23,6 +23,10 @@ NAME = "rackwright"
 STOPPED = {signal.SIGTERM: ExitStatus.TERMINATED, signal.SIGHUP: ExitStatus.HUNG_UP}
 
 
+_before: dict[str, TextIO | None] = {}
+"""The streams in whose place `prepare` has put others."""
+
+
 class OutputFailed(OSError):
     """The output takes no more text; other errors of files and connections are no such error."""
 
@@ -55,6 +59,7 @@ class StopSignal(BaseException):
 def prepare() -> None:
     """Make signals end the command as Ctrl-C does, and write each character, whatever the encoding of the output is."""
     _require_utf8()
+    _before.update(stdout=sys.stdout, stderr=sys.stderr)
     sys.stdout, sys.stderr = _guard(sys.stdout, 1), _guard(sys.stderr, 2)
     for number in STOPPED:
         if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP, and so do we then
@@ -157,7 +162,8 @@ def end(status: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # the interpreter flushes those, which are empty
+    for name, stream in _before.items():
+        setattr(sys, name, stream)  # the interpreter flushes those, which are empty
     sys.exit(status)
 
 

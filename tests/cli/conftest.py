@@ -25,6 +25,9 @@ class TypedProject:
         reached = {"address": self.alpha.address, "ssh": {"port": self.alpha.port, "logins": [login]}}
         self.fleet.write_text(yaml.safe_dump({"fleet": "life", "hosts": {"alpha": {**reached, **host}}}))
         (directory / "stacks/fleet.known_hosts").write_text(self.alpha.pin)
+        salt = directory / ".rackwright/salts/life"  # as after the first command, which names a new one
+        salt.parent.mkdir(parents=True)
+        salt.write_bytes(bytes(range(32)))
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return warm_command.run(*arguments, cwd=self.directory)
