@@ -8,12 +8,15 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import typer
 
 import rackwright
 from rackwright.audit.undeclared.table import RULES
+from rackwright.cli.app import app
 from rackwright.core import diff
 from rackwright.core.contract import REMEDY_UNKNOWN, Absent, UnknownValue
-from tests.reference.cli import commands
 from tests.support.recorded_hosts import RESOURCES, STACK
 
 READ = Path(__file__).with_name("remedies.txt")
@@ -162,7 +165,18 @@ DOES_NOT = {"visudo": ("-f",), "systemctl": ("remove",), "exportfs": ("-d",)}
 """Options with which a program does not do what a remedy says of it."""
 KEYS = re.compile(r"[\w.]+: |^[\w./-]+$|Match ")
 """Texts in backticks that are lines, names or paths, and no commands."""
-COMMANDS = dict(commands())
+
+
+def words_of(command: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the words of each command of the command line."""
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield " ".join(words)
+    for name, child in (below or {}).items():
+        yield from words_of(child, (*words, name))
+
+
+COMMANDS = {*words_of(typer.main.get_command(app))}
 RULE_TEXTS = {id: rule.remedy for id, rule in RULES.items()}
 
 

@@ -1,11 +1,13 @@
 """Proposals for wrong names: only what is valid in that place."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from rackwright.schema.problem import hint
-from tests.fleet.test_wrong_fleets import WRONG
+
+WRONG = Path(__file__).parents[1] / "fleet" / "wrong"
 
 
 @pytest.mark.parametrize(
