@@ -42,6 +42,7 @@ NOT_COMPARED = frozenset(
             "listeners",
             "base_programs",
             "unpackaged",
+            "integrity",
             "changed_conffiles",
             "archives",
             "foreign_packages",

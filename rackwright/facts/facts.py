@@ -13,6 +13,7 @@ from typing import Any
 
 from rackwright.facts.container import HostContainers
 from rackwright.facts.gpu import HostAccelerators
+from rackwright.facts.integrity import HostIntegrity
 from rackwright.facts.inventory import HostInventory
 from rackwright.facts.kubernetes import HostKubernetes
 from rackwright.facts.log_chain import HostLogChain
@@ -184,6 +185,7 @@ class Facts(
     HostStorage,
     HostAccelerators,
     HostContainers,
+    HostIntegrity,
     HostInventory,
     HostKubernetes,
     HostLogChain,

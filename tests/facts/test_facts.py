@@ -12,8 +12,10 @@ from rackwright.facts.storage import Superblock
 from rackwright.facts.view import Fact, UnknownFact, View
 from tests.support import recorded_facts, recorded_hosts
 from tests.support.converged_host import SEEDED
+from tests.support.inventory import INTEGRITY
 from tests.support.queue_objects import SERVICE
 from tests.support.recorded_hosts import AT_ENDPOINTS, RESOURCES, STACK
+from tests.support.rule_cases import FILE
 
 
 def unknown(reason: str) -> dict[str, str]:
@@ -80,11 +82,15 @@ def views_of_rules() -> tuple[View, ...]:
     facts = Facts(json.loads(SEEDED.read_text()))
     containers = Facts({"containers": {"docker": [{"name": "web", "image": "nginx:1"}]}}).containers("docker")
     exports = Facts({"nfs_exports": [{"path": "/etc/exports", "directory": "/srv", "clients": ["*(rw)"]}]}).nfs_exports
+    account = Facts({"integrity": INTEGRITY, "files": {"/usr/bin/x": FILE}}).integrity
+    row = account.row("/usr/bin/x", {"/usr/bin/x": FILE})
     return (
         *facts.archives,
         *facts.listeners,
         *containers,
         *exports,
+        account,
+        row,
         *of_pods(),
         *of_queue(),
         *of_audit_log(),

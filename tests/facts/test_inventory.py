@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from rackwright.facts.probe import archives, containers, kernel, packaged, processes, rights, schedules
-from rackwright.facts.probe.observe import ReadError, attempt
+from rackwright.facts.probe.observe import ReadError
 from tests.support.fabricated_machine import FabricatedMachine
 
 DPKG = "Package: dpkg\nStatus: install ok installed\nPriority: required\nArchitecture: amd64\nVersion: 1\n"
@@ -21,32 +21,6 @@ def md5(text: str) -> str:
 
 
 class TestPackaged:
-    def test_a_file_is_known_from_a_list_a_conffile_or_ucf(self, machine):
-        machine.write("var/lib/dpkg/info/dpkg.list", "/.\n/etc\n/etc/listed\n/lib/systemd/system/old.service\n")
-        machine.write(
-            "var/lib/dpkg/status", f"{DPKG}Conffiles:\n /etc/conf {md5('x')}\n /etc/gone {md5('x')} obsolete\n\n"
-        )
-        machine.write("var/lib/ucf/hashfile", f"{md5('x')}  /etc/managed\n")
-        for name in ("old", "planted"):
-            machine.write(f"usr/lib/systemd/system/{name}.service", "")
-        machine.write("usr/lib/systemd/system/old.service.d/planted.conf", "")
-        files = {f"/etc/{name}": {} for name in ("listed", "conf", "gone", "managed", "planted", "listed2")}
-
-        local = "/usr/local/lib/systemd/system/own.service"
-
-        found = packaged.unpackaged_paths(machine.top, {**files, "/usr/local/bin/x": {}, local: {}})
-
-        assert found == [
-            "/etc/listed2",
-            "/etc/planted",
-            "/usr/lib/systemd/system/old.service.d/planted.conf",
-            "/usr/lib/systemd/system/planted.service",
-            local,
-        ]
-
-    def test_without_lists_nothing_is_known(self, machine):
-        assert "has no lists" in attempt(packaged.unpackaged_paths, machine.top, {})["unknown"]
-
     def test_a_changed_a_missing_and_a_linked_file_of_a_package_are_distinguished(self, machine):
         paths = "".join(f" /etc/{name} {md5('x')}\n" for name in ("same", "changed", "missing", "link"))
         machine.write("var/lib/dpkg/status", f"{DPKG}Conffiles:\n{paths}\n")

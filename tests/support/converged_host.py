@@ -13,6 +13,7 @@ from rackwright.schema.host import Drive, Host, Identity
 from rackwright.schema.network import Network, Route
 from rackwright.schema.port import Nic
 from rackwright.stack.stack import TWIN_FILES
+from tests.support.inventory import INTEGRITY
 
 HERE = Path(__file__).parents[1] / "audit" / "undeclared"
 SEEDED = HERE / "seeded.json"
@@ -40,7 +41,14 @@ def with_unrecorded(raw: dict[str, Any]) -> dict[str, Any]:
         login.update(principals={}, principals_command="none", methods=[])
     later = {"packet_filters": [], "nfs_exports": [], "kernel_names": {}, "gpus": [], "secure_boot": None}
     later |= {"boot_id": "b", "trials": {}, "step_units": {}}
-    return {**raw, **later, "clock_offset_seconds": 0.0, "finished_at": 1796000000.0, "log_chain": LOG_CHAIN}
+    return {
+        **raw,
+        **later,
+        "integrity": copy.deepcopy(INTEGRITY),
+        "clock_offset_seconds": 0.0,
+        "finished_at": 1796000000.0,
+        "log_chain": LOG_CHAIN,
+    }
 
 
 def declared(**wants: Mapping[str, Any]) -> HostDeclaration:

@@ -3,7 +3,29 @@
 import copy
 from typing import Any
 
+from rackwright.facts.probe.generated_files import COPIES, LINES
+from rackwright.facts.probe.pam_profiles import TYPES
+
+INTEGRITY: dict[str, Any] = {
+    "roots": ["/etc", "/usr"],
+    "files": {},
+    "left_out": {},
+    "packaged": 7594,
+    "derived": 1204,
+    "pending": 0,
+    "generated": [
+        "/etc/apparmor.d/local/usr.sbin.chronyd",
+        "/etc/audit/audit.rules",
+        *sorted({*COPIES, *LINES}),
+        *(f"/etc/pam.d/common-{type}" for type in TYPES),
+        "/etc/hosts",
+        "/etc/ssl/certs/ca-certificates.crt",
+    ],
+    "names": [],
+}
+"""The account of the files of a host on which each one is packaged and unchanged."""
 NOTHING: dict[str, Any] = {
+    "integrity": INTEGRITY,
     "containers": {"podman": [], "docker": [], "containerd": []},
     "listeners": [],
     "base_programs": [],

@@ -26,6 +26,11 @@ def unpackaged(path: str, digest: str = "0f") -> Change:
     return change
 
 
+def odd_file(path: str, **row: Any) -> Change:
+    """Return the change that gives *path* a row of the account of files."""
+    return lambda raw: raw["integrity"]["files"].__setitem__(path, {**FILE, **row})
+
+
 def put(key: str, value: Any, *path: str) -> Change:
     """Return the change that appends to the list, or sets the entry, at *path* of the facts."""
 
@@ -191,6 +196,13 @@ FOUND: dict[str, tuple[Change, str]] = {
     "RW-070": (put("docker", {"name": "web", "image": "nginx:1"}, "containers"), "container:docker/web"),
     "RW-071": (put("podman", {"names": ["nginx:1"], "digests": []}, "images"), "image:nginx:1"),
     "RW-072": (unpackaged("/etc/docker/daemon.json"), "file:/etc/docker/daemon.json"),
+    "RW-080": (odd_file("/usr/local/bin/python3", state="unpackaged"), "file:/usr/local/bin/python3"),
+    "RW-081": (odd_file("/usr/bin/ls", state="changed"), "file:/usr/bin/ls"),
+    "RW-082": (
+        odd_file("/usr/bin/python3.11", state="packaged", capabilities="0100000280000000000000000000000000000000"),
+        "file:/usr/bin/python3.11",
+    ),
+    "RW-083": (entry("changed_conffiles", "/etc/default/cron", "changed"), "file:/etc/default/cron"),
     "RW-101": (
         several(driver, entry("libraries", "libnvidia-ml.so.1", ["/usr/lib/libnvidia-ml.so.535.161.07"])),
         "library:libnvidia-ml.so.1",

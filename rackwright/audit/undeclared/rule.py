@@ -18,6 +18,14 @@ class Finding:
     """Name of the thing in the form of a claim, such as ``file:/etc/cron.d/x``."""
     found: str
     """Description of the thing for people."""
+    file: str = ""
+    """Path of the file that makes the thing, where its name does not have it."""
+
+    @property
+    def path(self) -> str:
+        """Path of the file that was found; empty for a thing that is no file."""
+        sort, _, name = self.thing.partition(":")
+        return self.file or (name if sort in ("file", "directory") else "")
 
 
 Search = Callable[[Facts, HostDeclaration], Iterable[Finding]]
@@ -42,3 +50,5 @@ class Rule:
     severity: Severity = "warning"
     scope: Scope = "host"
     """The part of a target that must be real to show a violation."""
+    rest: bool = False
+    """Whether the rule leaves the files to other rules that find them: no file has two rows."""

@@ -30,9 +30,22 @@ def search_host(
     seen_heads: tuple[SeenHead, ...] | None = (),
 ) -> Iterator[tuple[Rule, Finding, bool]]:
     """Yield rule, finding, and whether the finding is unknown, for the *host* with these *resources* and *facts*."""
-    declared = host_declaration(stack, host, resources, seen_heads)
+    yield from search(facts, host_declaration(stack, host, resources, seen_heads))
+
+
+def search(facts: Facts, declared: HostDeclaration) -> Iterator[tuple[Rule, Finding, bool]]:
+    """Yield rule, finding, and whether the finding is unknown, by rule; no file has two rows.
+
+    A rule about all files leaves out those that a rule about some of them has found, which says more about them.
+    """
+    found = {rule.id: list(apply(rule, facts, declared)) for rule in RULES.values()}
+    seen: set[str] = set()
+    for rule in sorted(RULES.values(), key=lambda rule: (rule.rest, rule.severity != "error")):
+        if rule.rest:
+            found[rule.id] = [each for each in found[rule.id] if each[1] or each[0].path not in seen]
+        seen.update(finding.path for finding, is_unknown in found[rule.id] if finding.path and not is_unknown)
     for rule in RULES.values():
-        yield from ((rule, *each) for each in apply(rule, facts, declared))
+        yield from ((rule, *each) for each in found[rule.id])
 
 
 def apply(rule: Rule, facts: Facts, declared: HostDeclaration) -> Iterator[tuple[Finding, bool]]:

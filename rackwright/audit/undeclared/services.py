@@ -138,7 +138,7 @@ def _units(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
         target = link_target(facts, path)
         is_link = target is not None and (target.startswith(LINKED) or not target.startswith("/"))
         if folder in UNIT_FOLDERS and not is_link and not declared.declares(f"unit:{name}"):
-            yield Finding(f"unit:{name}", path if target is None else f"{path}, a link to {target}")
+            yield Finding(f"unit:{name}", path if target is None else f"{path}, a link to {target}", path)
 
 
 def transient_units(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:

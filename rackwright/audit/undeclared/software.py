@@ -45,7 +45,7 @@ def archives(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
         if declared.declares_path(archive.path):
             continue
         if problem := _key_problem(archive, own_keys, declared):
-            yield Finding(f"archive:{archive.uri} {archive.suite}", f"in {archive.path}, {problem}")
+            yield Finding(f"archive:{archive.uri} {archive.suite}", f"in {archive.path}, {problem}", archive.path)
 
 
 def _key_problem(archive: ArchiveFacts, unpackaged: set[str], declared: HostDeclaration) -> str | None:

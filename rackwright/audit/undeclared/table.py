@@ -5,6 +5,7 @@ from rackwright.audit.undeclared import (
     audit_log,
     files,
     gpus,
+    integrity,
     kernel,
     network,
     pitfalls,
@@ -15,6 +16,19 @@ from rackwright.audit.undeclared import (
 )
 from rackwright.audit.undeclared.rule import Rule
 
-MODULES = (software, storage, accounts, services, kernel, network, files, settings, pitfalls, gpus, audit_log)
+MODULES = (
+    software,
+    storage,
+    accounts,
+    services,
+    kernel,
+    network,
+    files,
+    settings,
+    pitfalls,
+    gpus,
+    audit_log,
+    integrity,
+)
 RULES: dict[str, Rule] = {rule.id: rule for rule in sorted((r for m in MODULES for r in m.RULES), key=lambda r: r.id)}
 """Rules by id, sorted. An id of a removed rule is not used again."""

@@ -1,4 +1,4 @@
-"""Isolated parts of the probe: each runs in its own process, so that a crash or a hang ends at a deadline."""
+"""Isolation parts of the probe: each runs in its own process, so that a crash or a hang ends at a deadline."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ MEMORY_BYTES = 512 << 20
 """Memory limit of such a part."""
 ANSWER_BYTES = 16 << 20
 """Size limit of the answer of any part."""
+ANSWER_SECONDS = 0.2
+"""Least time for the transfer of an answer that was complete before the time limit."""
 
 
 def isolate(
@@ -37,8 +39,28 @@ def isolate_all(
         seconds: Time limit for all together; then the processes that still run are killed, with their children.
         memory: Memory limit of each in bytes; 0 for no limit.
     """
-    end = time.monotonic() + seconds
-    children = {name: _start(reader, memory) for name, reader in readers.items()}
+    return Isolation(readers, seconds, memory).results()
+
+
+class Isolation:
+    """Parts of the probe that run in processes of their own, beside the caller, until it asks for their results."""
+
+    def __init__(
+        self, readers: Mapping[str, Callable[[], Any]], seconds: float = SECONDS, memory: int = MEMORY_BYTES
+    ) -> None:
+        """Start a process for each of *readers*; the arguments are those of `isolate_all`."""
+        self._seconds = seconds
+        self._end = time.monotonic() + seconds
+        self._children = {name: _start(reader, memory) for name, reader in readers.items()}
+
+    def results(self) -> dict[str, Any]:
+        """Return the result of each reader, or why it is unknown, by its name; wait until the time limit."""
+        # a long answer waits in its process until now
+        end = max(self._end, time.monotonic() + ANSWER_SECONDS)
+        return _results(self._children, end, self._seconds)
+
+
+def _results(children: Mapping[str, tuple[int, int]], end: float, seconds: float) -> dict[str, Any]:
     answers = _answers([pipe for _, pipe in children.values()], end)
     results = {}
     for name, (child, pipe) in children.items():

@@ -15,6 +15,7 @@ from rackwright.facts.probe import (
     containers,
     credentials,
     encryption,
+    file_integrity,
     gpus,
     kernel,
     kubernetes,
@@ -38,13 +39,15 @@ from rackwright.facts.probe import (
     units,
     vendors,
 )
-from rackwright.facts.probe.isolate import isolate
+from rackwright.facts.probe.isolate import Isolation, isolate
 from rackwright.facts.probe.log_segments import CHAIN
 from rackwright.facts.probe.observe import attempt, unwrap
 from rackwright.facts.probe.output import write_facts
 
 LOGIN_KEYS_SECONDS = 60
 """Time limit for the keys of all accounts: sshd runs once for each, which is slow on an emulated host."""
+INTEGRITY_SECONDS, INTEGRITY_BYTES = 120, 1 << 30
+"""Limits for the account of all files, which runs beside all other reads."""
 
 
 def main(job: dict[str, Any]) -> None:
@@ -55,7 +58,11 @@ def main(job: dict[str, Any]) -> None:
 def collect(root: str, salt: bytes) -> dict[str, Any]:
     """Return all facts of the system whose files are below *root*; an empty *root* means this system."""
     machine = attempt(block.BlockDevices, root)
-    tree = attempt(system.tree, root, salt)
+    scans: system.Scans = {}
+    tree = attempt(system.tree, root, salt, scans)
+    integrity = Isolation(
+        {"integrity": lambda: file_integrity.file_integrity(root, salt, scans)}, INTEGRITY_SECONDS, INTEGRITY_BYTES
+    )
     opened = attempt(processes.open_files, root)
     packages = attempt(system.packages, root)
     listeners = attempt(lambda: processes.listeners(root, unwrap(opened)))
@@ -127,7 +134,6 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "containers": attempt(containers.containers, root),
         "listeners": listeners,
         "base_programs": attempt(lambda: packaged.base_programs(root, processes.programs_of(unwrap(listeners)))),
-        "unpackaged": attempt(lambda: packaged.unpackaged_paths(root, unwrap(tree)[0])),
         "changed_conffiles": attempt(packaged.changed_conffiles, root),
         "archives": attempt(archives.archives, root),
         "foreign_packages": attempt(lambda: archives.foreign_packages(root, unwrap(packages))),
@@ -147,6 +153,12 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "runs": attempt(runs.runs, root),
         "servers": isolate("servers", servers.servers, root) if os.path.exists(root + servers.SERVERS) else {},
         "measures": measures.measures(),
+        **account_of_files(integrity.results()["integrity"]),
         **gpus.gpus(root),
         "finished_at": time.time(),  # the last value, so that little time passes until the caller reads its own clock
     }
+
+
+def account_of_files(integrity: Any) -> dict[str, Any]:
+    """Return the account of all files, and its list of the files of configuration that no package installed."""
+    return {"unpackaged": attempt(lambda: unwrap(integrity).pop("unpackaged")), "integrity": integrity}

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from typing import Any, Iterable
+from typing import Iterable
 
-from rackwright.facts.probe.observe import ReadError, attempt, listing, read, read_untrusted
+from rackwright.facts.probe.observe import attempt, read, read_untrusted
 from rackwright.facts.probe.system import DPKG_STATUS, FILE_BYTES, dpkg_status, field
 
 DPKG_INFO = "/var/lib/dpkg/info"
@@ -47,58 +47,11 @@ VENDOR_FOLDERS = (
     "/usr/share/keyrings",
 )
 """Folders of packages outside /etc, whose files take effect by themselves."""
-DROP_INS = ".d"
-"""End of the names of folders with drop-ins in a vendor's folder."""
-USR, MERGED_FOLDER = b"/usr", b"/usr/lib/"
-"""Prefix that dpkg's lists may lack, and where: packages older than the merged /usr install to /lib."""
 MERGED_PROGRAM = re.compile(r"^/usr(?=/s?bin/|/lib/)")
 BASE = ("required", "important")
 """Priorities of the packages of every system. Source: Debian Policy 2.5."""
 CONFFILES = "\nConffiles:\n"
 CONFFILE = re.compile(r" (/\S.*) ([0-9a-f]{32})(?: obsolete)?(?: remove-on-upgrade)?")
-
-
-def unpackaged_paths(root: str, files: dict[str, Any]) -> list[str]:
-    """Return the paths in LOCAL and in VENDOR_FOLDERS that no package installed.
-
-    Args:
-        files: The files that the probe listed, by path.
-    """
-    vendor = [f"{folder}/{name}" for folder in VENDOR_FOLDERS for name in vendor_names(root + folder)]
-    paths = [path for path in files if path.startswith(LOCAL)] + vendor
-    known = {*conffiles(root), *ucf_digests(root)}
-    names = {os.fsencode(path): path for path in paths if path not in known}
-    # dpkg's lists have one of two names of a file in /usr/lib
-    others = {name[len(USR) :]: name for name in names if name.startswith(MERGED_FOLDER)}
-    left = without_installed(root, {*names, *others})
-    installed = {name for other, name in others.items() if other not in left}
-    return sorted(path for name, path in names.items() if name in left and name not in installed)
-
-
-def vendor_names(folder: str) -> list[str]:
-    """Return the names of the files and links in *folder*, and in its folders of drop-ins."""
-    names = []
-    for name in listing(folder):
-        path = f"{folder}/{name}"
-        if os.path.islink(path) or os.path.isfile(path):
-            names.append(name)
-        elif name.endswith(DROP_INS) and os.path.isdir(path):
-            names += [f"{name}/{below}" for below in vendor_names(path)]
-    return names
-
-
-def without_installed(root: str, paths: set[bytes]) -> set[bytes]:
-    """Return those of *paths* that are in no package's list of files; thousands of lists have a million lines."""
-    names = listing(root + DPKG_INFO, "*.list")
-    if not names:
-        raise ReadError(f"{DPKG_INFO} has no lists of files; the probe reads no other package manager's")
-    for name in names:
-        file = os.open(f"{root}{DPKG_INFO}/{name}", os.O_RDONLY)
-        try:
-            paths.difference_update(os.read(file, os.fstat(file).st_size).split(b"\n"))
-        finally:
-            os.close(file)
-    return paths
 
 
 def base_programs(root: str, programs: Iterable[str]) -> list[str]:

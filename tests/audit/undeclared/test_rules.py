@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rackwright.audit.undeclared.rule import Rule
-from rackwright.audit.undeclared.search import apply
+from rackwright.audit.undeclared.search import apply, search
 from rackwright.audit.undeclared.table import MODULES, RULES
 from rackwright.facts.facts import Facts
 from tests.support.converged_host import SEEDED, converged, declared, with_more, with_unrecorded
@@ -28,6 +28,10 @@ from tests.support.rule_cases import (
 
 def found(rule: Rule, raw: dict[str, Any], declaration: Any = None) -> list[tuple[str, bool]]:
     return [(finding.thing, unknown) for finding, unknown in apply(rule, Facts(raw), declaration or declared())]
+
+
+def found_by_all(raw: dict[str, Any]) -> list[str]:
+    return [f"{rule.id} {finding.thing}" for rule, finding, _ in search(Facts(raw), declared())]
 
 
 def test_every_rule_has_an_id_of_its_own_and_a_case():
@@ -243,27 +247,27 @@ def test_runs_and_servers_of_a_fleet_that_uses_the_host_are_declared_there():
     unpackaged("/etc/systemd/system/watch-digits.timer")(raw)
     raw["listeners"].append({**SOCKET, "units": ["server-digits.service"]})
 
-    assert [item for rule in RULES.values() for item in found(rule, raw)] == []
+    assert found_by_all(raw) == []
 
     raw["owners"]["server-digits"]["fleet"] = "software"
-    assert [thing for rule in RULES.values() for thing, _ in found(rule, raw)] == [
-        "user:server-digits",
-        "socket:tcp:[::]:4444",
-        "unit:server-digits.service",
-        "unit:watch-digits.timer",
-        "owner:server-digits",
+    assert found_by_all(raw) == [
+        "RW-020 user:server-digits",
+        "RW-030 socket:tcp:[::]:4444",
+        "RW-031 unit:server-digits.service",
+        "RW-031 unit:watch-digits.timer",
+        "RW-062 owner:server-digits",
     ]
 
 
 def test_what_people_put_on_a_host_of_the_twin_is_found():
     """
-    Recorded: twenty things were put there by commands, beside a drop-in that a claim on its unit finds too. The
+    Recorded: twenty-one things were put there by commands, beside a drop-in that a claim on its unit finds too. The
     service behind the open port is found twice: by its port, and as one without a file.
     """
     raw = with_unrecorded({**converged(), **json.loads(SEEDED.read_text()), "drives": converged()["drives"]})
     raw["sysctls"]["kernel.numa_balancing"] = "0"
 
-    assert [f"{rule.id} {thing}" for rule in RULES.values() for thing, _ in found(rule, raw)] == [
+    assert found_by_all(raw) == [
         "RW-001 package:localthing",
         "RW-002 archive:http://mirror.example/debian bookworm",
         "RW-003 file:/etc/apt/trusted.gpg.d/x.asc",
@@ -286,6 +290,7 @@ def test_what_people_put_on_a_host_of_the_twin_is_found():
         "RW-043 file:/etc/udev/rules.d/99-x.rules",
         "RW-060 file:/usr/local/bin/x",
         "RW-061 file:/var/lib/rackwright/owners/x.txt",
+        "RW-080 file:/etc/systemd/resolved.conf.x",
     ]
 
 
@@ -310,7 +315,7 @@ def test_a_mount_elsewhere_changes_no_rule():
     raw = converged()
     raw["files"]["/etc/resolvconf"] = {"unknown": "another filesystem is mounted here"}
 
-    assert [item for rule in RULES.values() for item in found(rule, raw)] == []
+    assert found_by_all(raw) == []
 
 
 def test_container_engines_make_packet_filters_and_lock_files():

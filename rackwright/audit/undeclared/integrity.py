@@ -1,0 +1,214 @@
+"""Rules about all files of the system: whatever no other rule has a better sentence for.
+
+Each file is packaged and unchanged, written by a resource, made by a known program, or a finding here.
+"""
+
+import posixpath
+from collections.abc import Iterator
+
+from rackwright.audit.undeclared.declaration import HostDeclaration, foreign_workloads, is_of_workload
+from rackwright.audit.undeclared.files import WORKLOADS
+from rackwright.audit.undeclared.generated import CAPABILITIES, PRIVILEGES, maker_of
+from rackwright.audit.undeclared.paths import MASKABLE, is_in
+from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
+from rackwright.audit.undeclared.settings import LOCK, REGISTRY
+from rackwright.facts.facts import Facts
+from rackwright.facts.integrity import ROOTS, FileRow
+from rackwright.facts.view import UnknownFact
+from rackwright.kinds.network.unmanaged import INTERFACES
+
+NETWORK = ("/etc/netplan", "/etc/systemd/network", "/etc/network/interfaces.d", "/run/systemd/network", "/run/netplan")
+"""Settings of networks, of which nothing is declared on a host without `network`."""
+ENGINES = ("/etc/containers", "/etc/cni")
+CLUSTER = ("/etc/kubernetes", "/etc/cni/net.d")
+"""Files that kubeadm and the plugins of a cluster write; what of them is declared is a claim."""
+HOSTS = "/etc/hosts"
+OF_TWIN = "127.0.2."
+"""Beginning of the addresses that a twin gives to the names of its mirrors. Source: twin/mirrors.py."""
+PROGRAMS = {
+    "/usr/local/bin": ("/usr/bin", "/bin"),
+    "/usr/local/sbin": ("/usr/sbin", "/sbin"),
+}
+"""Directories that come first in PATH and in sudo's secure_path, and those whose programs they hide."""
+MERGED = ("/bin/", "/sbin/", "/lib/", "/lib32/", "/lib64/", "/libx32/")
+RUNTIME = "/run/"
+GENERATORS = ("/run/systemd/generator", "/run/systemd/generator.early", "/run/systemd/generator.late")
+
+
+def rows(facts: Facts, *states: str) -> Iterator[tuple[str, FileRow]]:
+    """Yield each file that has one of *states*, of any state for none, and that has more to it than its name."""
+    account, listed = facts.integrity, facts.table("files")
+    for path in account.files:
+        row = account.row(path, listed)
+        if not states or row.state in states:
+            yield path, row
+
+
+def extra_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the files that no package installed, no resource declares, and no known program makes."""
+    account = facts.integrity
+    generated = frozenset(account.generated)
+    workloads = foreign_workloads(facts, declared)
+    written = {path for name in facts.table("owners") for path in (facts.owner(name) or {}).get("wrote", ())}
+    claimed = _claimed_paths(declared)
+    listed = facts.table("files")
+    for path in sorted({*account.files, *facts.unpackaged} - generated - written - claimed):
+        entry = maker_of(path)
+        if entry is not None and entry.check == "any":
+            continue
+        row = account.row(path, listed)
+        if row.state != "unpackaged":
+            continue
+        if path == HOSTS:
+            yield from _names(facts, declared)
+        elif not _is_expected(path, row, declared, workloads):
+            yield Finding(f"file:{path}", _describe(path, row))
+    unread = [f"{path}: {row.reason}" for path, row in rows(facts, "unread") if not maker_of(path)]
+    left_out = [f"{path}: {number} files more" for path, number in sorted(account.left_out.items())]
+    if reasons := [*unread, *left_out]:
+        raise UnknownFact("; ".join(reasons[:5]))
+
+
+def _claimed_paths(declared: HostDeclaration) -> frozenset[str]:
+    """Return the paths of files and directories that resources claim in any form."""
+    sorts = ("file", "directory", "present", "unit_file", "link")
+    return frozenset(name for sort in sorts for name in declared.names(sort))
+
+
+def _is_expected(path: str, row: FileRow, declared: HostDeclaration, workloads: frozenset[str]) -> bool:
+    """Return whether a resource, a known program, or a part of the host that nothing is declared of has the file."""
+    name = path.rpartition("/")[2]
+    if declared.declares_path(path) or is_of_workload(name, workloads) or path.startswith(WORKLOADS):
+        return True
+    if row.target == "/dev/null" and path.startswith(MASKABLE):
+        return True  # it only switches off a packaged file
+    if declared.host.network is None and is_in(path, (*NETWORK, INTERFACES)):
+        return True
+    if declared.in_cluster and is_in(path, CLUSTER):
+        return True
+    if (is_in(path, ENGINES) and name.endswith(LOCK)) or f"file:{path}".startswith(REGISTRY):
+        return True
+    return maker_of(path) is not None and leads_to_a_file(path, row)
+
+
+def leads_to_a_file(path: str, row: FileRow) -> bool:
+    """Return whether *path* is a link to a file of the system, which has a row of its own if it is not packaged."""
+    if row.target is None or row.is_dangling:
+        return False
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(path), row.target))
+    return target.startswith((*ROOTS, *MERGED, "/var/mail")) or (is_in(path, GENERATORS) and is_in(target, GENERATORS))
+
+
+def _names(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield /etc/hosts if it names other machines: such a line hides the answer of the resolvers."""
+    lines = [row for row in facts.integrity.names if not (declared.image_files and row[0].startswith(OF_TWIN))]
+    if lines:
+        shown = "; ".join(f"{', '.join(names)} is {address}" for address, *names in lines[:5])
+        more = f"; and {len(lines) - 5} lines more" if len(lines) > 5 else ""
+        yield Finding(f"file:{HOSTS}", f"{shown}{more}")
+
+
+def _describe(path: str, row: FileRow) -> str:
+    folder, _, name = path.rpartition("/")
+    if row.files is not None:
+        return f"a directory with {row.files} files that no package installed"
+    kind = f"a link to {row.target}" if row.target is not None else "no package installed it"
+    if folder in PROGRAMS:
+        return f"{kind}; it comes before a program {name} of a package"
+    if path.startswith(RUNTIME):
+        return f"{kind}; it lasts until the next boot"
+    return kind
+
+
+def changed_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the packaged files whose content is not that of their package."""
+    account = facts.integrity
+    for path, row in rows(facts, "changed"):
+        if not declared.declares_path(path):
+            target = f", a link to {row.target}" if row.target is not None else ""
+            yield Finding(f"file:{path}", f"it differs from the file of its package{target}")
+    if account.pending:
+        raise UnknownFact(f"{account.pending} files are not read yet; each audit reads more of them")
+
+
+def settings(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the configuration files that differ from their packages."""
+    for path, state in facts.changed_conffiles.items():
+        if state in ("changed", "link") and not declared.declares_path(path):
+            yield Finding(f"file:{path}", "it differs from the file of its package")
+
+
+def rights(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the files with an owner, rights or attributes that neither a package nor a claim gives."""
+    for path, row in rows(facts):
+        if not row.is_special:
+            continue
+        found = [*_attributes(path, row), *_mode(path, row, declared)]
+        if found:
+            sort = "file" if row.has("digest") else "directory"
+            yield Finding(f"{sort}:{path}", ", ".join(found))
+
+
+def _attributes(path: str, row: FileRow) -> Iterator[str]:
+    if (capabilities := row.capabilities) is not None and capabilities != CAPABILITIES.get(path):
+        yield f"gives {capabilities} to its caller"
+    if (entries := row.access_list) is not None:
+        yield f"access list {entries}"
+    if flags := row.flags:
+        yield flags
+
+
+def _mode(path: str, row: FileRow, declared: HostDeclaration) -> Iterator[str]:
+    """Yield mode and owner, unless Debian's package gives them or a claim compares them."""
+    if not row.has("rights") or not row.has("mode"):
+        return
+    wants = {**declared.wants.get(f"file:{path}", {}), **declared.wants.get(f"directory:{path}", {})}
+    is_compared = "mode" in wants and "owner" in wants
+    if not is_compared and not declared.is_of_image(path) and (row.mode, row.owner) != PRIVILEGES.get(path):
+        yield f"mode {row.mode}, owner {row.owner}"
+
+
+RULES = (
+    Rule(
+        "RW-080",
+        "Each file of the system belongs to a package, a resource, or a known program.",
+        "files of the system",
+        "Programs read such a file in place of a packaged one, or in addition, and nothing says who wrote it.",
+        f"Remove the file, or declare the role that it belongs to, {ADMIT}",
+        "dpkg-query(1), --search; file-hierarchy(7)",
+        extra_files,
+        rest=True,
+    ),
+    Rule(
+        "RW-081",
+        "Packaged files are as their packages installed them.",
+        "packaged files",
+        "A program or library that a person changed runs with the rights of the packaged one.",
+        f"Run `apt-get install --reinstall` for the package that `dpkg --search` names, {ADMIT}",
+        "dpkg(1), --verify; debsums(1)",
+        changed_files,
+        severity="error",
+        rest=True,
+    ),
+    Rule(
+        "RW-082",
+        "Files of the system have the owner, the rights and the attributes of their packages and resources.",
+        "rights of files",
+        "A capability or an access list gives an account rights that no mode shows; an attribute blocks upgrades.",
+        f"Run `setcap -r`, `setfacl --remove-all`, `chattr -ia`, `chmod` or `chown`, {ADMIT}",
+        "capabilities(7); acl(5); chattr(1)",
+        rights,
+        severity="error",
+        rest=True,
+    ),
+    Rule(
+        "RW-083",
+        "Configuration files are as their packages or resources wrote them.",
+        "configuration files",
+        "A changed option gives a service other arguments, other files, or another address to trust.",
+        f"Restore the packaged file with `apt-get install --reinstall -o Dpkg::Options::=--force-confask`, {ADMIT}",
+        "dpkg(1), --force-confask; Debian Policy 10.7",
+        settings,
+        rest=True,
+    ),
+)

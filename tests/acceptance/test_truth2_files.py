@@ -1,0 +1,67 @@
+"""Truth about files: what declared things trust, settings in other places, rights, and a whole account."""
+
+import os
+import shutil
+from collections.abc import Mapping
+
+import pytest
+
+from tests.support.acceptance import line
+from tests.support.chroot_system import ChrootSystem
+from tests.support.expect import need
+from tests.support.file_seeds import PLACES, RIGHTS, SILENT, TRUSTED
+from tests.support.log import Log
+
+Seeds = Mapping[str, tuple[str, str]]
+
+
+@pytest.fixture
+def system():
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        pytest.skip("an overlay needs root")
+    with ChrootSystem.make() as system:
+        yield system
+
+
+def _find_all(log: Log, system: ChrootSystem, seeds: Seeds) -> str:
+    """Put *seeds* on the system; each one is one row with its rule, and there is no other row."""
+    before = system.findings()
+    need(not before, f"found without a seed: {before}")
+    for thing, (_, script) in seeds.items():
+        log.write(f"{thing}: {script}")
+        system.shell(script)
+    found = system.findings()
+    missed = [thing for thing in seeds if thing not in found]
+    need(not missed, f"not found: {missed}")
+    wrong = {thing: found[thing] for thing, (rule, _) in seeds.items() if not found[thing].startswith(rule)}
+    need(not wrong, f"found by another rule: {wrong}")
+    more = {thing: text for thing, text in found.items() if thing not in seeds}
+    need(not more, f"found besides: {more}")
+    unknown = system.reasons()
+    need(not unknown, f"unknown: {unknown}")
+    return f"{len(seeds)} of {len(seeds)} found, one row each, nothing else"
+
+
+@line("hardening2", "truth2", part="trusted")
+def test_what_declared_things_trust_is_found(log: Log, system: ChrootSystem) -> str:
+    return _find_all(log, system, TRUSTED)
+
+
+@line("hardening2", "truth2", part="places")
+def test_settings_in_other_places_are_found(log: Log, system: ChrootSystem) -> str:
+    return _find_all(log, system, PLACES)
+
+
+@line("hardening2", "truth2", part="rights")
+def test_rights_that_no_set_uid_bit_shows_are_found(log: Log, system: ChrootSystem) -> str:
+    return _find_all(log, system, RIGHTS)
+
+
+@line("hardening2", "truth2", part="silent")
+def test_changes_by_packages_and_their_programs_are_not_found(log: Log, system: ChrootSystem) -> str:
+    for name, script in SILENT.items():
+        log(name)
+        system.shell(script)
+        found = system.findings()
+        need(not found, f"{name}: {found}")
+    return f"{len(SILENT)} changes, nothing found"
