@@ -1,12 +1,16 @@
-"""Truth about files: what declared things trust, settings in other places, rights, and a whole account."""
+"""The account of files: what declared things trust, settings in other places, rights, and a whole account."""
 
 import os
 import shutil
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import pytest
 
+from rackwright.audit.undeclared.generated import KNOWN_FILES
+from rackwright.facts import snapshot
 from tests.support.acceptance import line
+from tests.support.audit_lab import CONVERGED, ROLES, converged_lab
 from tests.support.chroot_system import ChrootSystem
 from tests.support.expect import need
 from tests.support.file_seeds import PLACES, RIGHTS, SILENT, TRUSTED
@@ -65,3 +69,20 @@ def test_changes_by_packages_and_their_programs_are_not_found(log: Log, system: 
         found = system.findings()
         need(not found, f"{name}: {found}")
     return f"{len(SILENT)} changes, nothing found"
+
+
+@line("hardening2", "truth2", part="account")
+def test_converged_hosts_have_an_account_of_all_files_and_nothing_else(log: Log) -> str:
+    """Two containers with the roles that converge there; a file beside each known one is found in the unit tests."""
+    if os.geteuid() != 0:
+        pytest.skip("containers need root")
+    with converged_lab(log) as lab:  # its audit ends with status 0
+        counts = []
+        for host, facts in snapshot.load(lab.directory / CONVERGED, datetime.now(UTC)).items():
+            account = facts.integrity
+            need(account.packaged > 7000, f"{host}: {account.packaged} packaged files")
+            need(not account.pending and not account.left_out, f"{host}: {account.pending}, {account.left_out}")
+            counts.append(account.packaged + account.derived + len(account.files) + len(facts.unpackaged))
+        roles = sorted({role for names in ROLES.values() for role in names})
+    files = " and ".join(map(str, counts))
+    return f"{files} files on hosts with {', '.join(roles)}: nothing found; {len(KNOWN_FILES)} patterns of known files"

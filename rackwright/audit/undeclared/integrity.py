@@ -23,8 +23,8 @@ ENGINES = ("/etc/containers", "/etc/cni")
 CLUSTER = ("/etc/kubernetes", "/etc/cni/net.d")
 """Files that kubeadm and the plugins of a cluster write; what of them is declared is a claim."""
 HOSTS = "/etc/hosts"
-OF_TWIN = "127.0.2."
-"""Beginning of the addresses that a twin gives to the names of its mirrors. Source: twin/mirrors.py."""
+MIRRORS = "127.0.2."
+"""Beginning of the addresses that a virtual rack gives to the names of its mirrors. Source: twin/mirrors.py."""
 PROGRAMS = {
     "/usr/local/bin": ("/usr/bin", "/bin"),
     "/usr/local/sbin": ("/usr/sbin", "/sbin"),
@@ -101,7 +101,7 @@ def leads_to_a_file(path: str, row: FileRow) -> bool:
 
 def _names(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield /etc/hosts if it names other machines: such a line hides the answer of the resolvers."""
-    lines = [row for row in facts.integrity.names if not (declared.image_files and row[0].startswith(OF_TWIN))]
+    lines = [row for row in facts.integrity.names if not (declared.image_files and row[0].startswith(MIRRORS))]
     if lines:
         shown = "; ".join(f"{', '.join(names)} is {address}" for address, *names in lines[:5])
         more = f"; and {len(lines) - 5} lines more" if len(lines) > 5 else ""

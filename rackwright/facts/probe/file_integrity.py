@@ -21,7 +21,7 @@ from rackwright.facts.digest import digest
 from rackwright.facts.probe import digest_cache, generated_files
 from rackwright.facts.probe.observe import ReadError, attempt, listing, read_untrusted
 from rackwright.facts.probe.packaged import DPKG_INFO, LOCAL, UCF, VENDOR_FOLDERS, conffiles, ucf_digests
-from rackwright.facts.probe.system import DPKG_STATUS, FILE_BYTES, FILE_ROOTS, Scans, entry, link_digest
+from rackwright.facts.probe.system import DPKG_STATUS, FILE_BYTES, FILE_ROOTS, entry, link_digest
 
 ROOTS = ("/etc", "/usr", "/boot", "/var/spool", "/var/lib/polkit-1")
 RUN = (
@@ -65,6 +65,8 @@ LISTED = tuple(f"{top}/" for top in FILE_ROOTS)
 """Directories whose files the probe lists with digest and mode already."""
 COLLAPSED = 50
 """Number of files from which an unpackaged directory below /usr is one row."""
+LIST_BYTES = 64 << 20
+"""Largest list of dpkg that the probe reads."""
 ENTRIES = 2_000_000
 """Largest number of files that the probe counts."""
 DIGEST_SECONDS = 30.0
@@ -93,11 +95,8 @@ class Folder:
         self.packaged = self.derived = self.pending = 0
 
 
-def file_integrity(root: str, salt: bytes, scans: Scans) -> dict[str, Any]:
+def file_integrity(root: str, salt: bytes) -> dict[str, Any]:
     """Return the files that are not as packages installed them, and the number of those that are.
-
-    Args:
-        scans: Directories that the probe has listed already, by path.
 
     Raises:
         ReadError: the host has no lists of dpkg.
@@ -112,7 +111,7 @@ def file_integrity(root: str, salt: bytes, scans: Scans) -> dict[str, Any]:
     folders = []
     changed = []
     for top in (*tops, *runtime):
-        for folder in walk(root, top, scans):
+        for folder in walk(root, top):
             folders.append(folder)
             if cache.recall(folder):
                 folder.entries = []
@@ -135,7 +134,7 @@ def glob_escape(root: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", root)
 
 
-def walk(root: str, top: str, scans: Scans) -> Iterator[Folder]:
+def walk(root: str, top: str) -> Iterator[Folder]:
     """Yield *top* and each directory below it on the same filesystem; a file in the place of *top* yields a folder."""
     start = os.lstat(root + top)
     if not stat.S_ISDIR(start.st_mode):
@@ -146,7 +145,7 @@ def walk(root: str, top: str, scans: Scans) -> Iterator[Folder]:
     left = [top]
     while left:
         path = left.pop()
-        folder = scan(root, path, scans)
+        folder = scan(root, path)
         if folder is None:
             continue
         if folder.status.st_dev != start.st_dev:
@@ -159,15 +158,16 @@ def walk(root: str, top: str, scans: Scans) -> Iterator[Folder]:
         yield folder
 
 
-def scan(root: str, path: str, scans: Scans) -> Folder | None:
+def scan(root: str, path: str) -> Folder | None:
     """Return the directory *path*; None if it is gone."""
-    known = scans.get(path)
-    if known is not None:
-        return Folder(path, *known)
     try:
-        status = os.lstat(root + path)
-        with os.scandir(root + path) as entries:
-            return Folder(path, status, [(each.name, each.stat(follow_symlinks=False)) for each in entries])
+        descriptor = os.open(root + path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            with os.scandir(descriptor) as entries:
+                found = [(each.name, each.stat(follow_symlinks=False)) for each in entries]
+            return Folder(path, os.fstat(descriptor), found)
+        finally:
+            os.close(descriptor)
     except (FileNotFoundError, NotADirectoryError):
         return None  # removed since its parent was listed
     except OSError as error:
@@ -281,7 +281,7 @@ class Judge:
             package = name[: -len(".list")]
             path = f"{self.root}{DPKG_INFO}/{name}"
             with open(path, "rb") as file:
-                status, content = os.fstat(file.fileno()), b"\n" + file.read()
+                status, content = os.fstat(file.fileno()), b"\n" + file.read(LIST_BYTES)
             for top in merged:
                 content = content.replace(b"\n" + top + b"/", b"\n/usr" + top + b"/")
             for line in content.split(b"\n"):
@@ -308,7 +308,7 @@ class Judge:
         if not os.path.exists(path):
             return {}
         with open(path, "rb") as file:
-            rows = (line.partition(b"  ") for line in file.read().split(b"\n"))
+            rows = (line.partition(b"  ") for line in file.read(LIST_BYTES).split(b"\n"))
             digests = {usr(b"/" + name): value for value, _, name in rows if name}
         for old in digests.keys() & self.diverted.keys():
             new, by = self.diverted[old]
@@ -323,7 +323,7 @@ def diversions(root: str) -> dict[bytes, tuple[bytes, str]]:
     if not os.path.exists(path):
         return {}
     with open(path, "rb") as file:
-        lines = [usr(line) for line in file.read().split(b"\n")]
+        lines = [usr(line) for line in file.read(LIST_BYTES).split(b"\n")]
     rows = zip(lines[::3], lines[1::3], lines[2::3])
     return {old: (new, package.decode("utf-8", "replace")) for old, new, package in rows}
 

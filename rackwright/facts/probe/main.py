@@ -57,12 +57,11 @@ def main(job: dict[str, Any]) -> None:
 
 def collect(root: str, salt: bytes) -> dict[str, Any]:
     """Return all facts of the system whose files are below *root*; an empty *root* means this system."""
-    machine = attempt(block.BlockDevices, root)
-    scans: system.Scans = {}
-    tree = attempt(system.tree, root, salt, scans)
     integrity = Isolation(
-        {"integrity": lambda: file_integrity.file_integrity(root, salt, scans)}, INTEGRITY_SECONDS, INTEGRITY_BYTES
+        {"integrity": lambda: file_integrity.file_integrity(root, salt)}, INTEGRITY_SECONDS, INTEGRITY_BYTES
     )
+    machine = attempt(block.BlockDevices, root)
+    tree = attempt(system.tree, root, salt)
     opened = attempt(processes.open_files, root)
     packages = attempt(system.packages, root)
     listeners = attempt(lambda: processes.listeners(root, unwrap(opened)))

@@ -10,7 +10,7 @@ import re
 import stat
 from functools import lru_cache
 from glob import glob
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable
 
 from rackwright.facts.digest import digest
 from rackwright.facts.probe.digest_cache import DigestCache
@@ -196,17 +196,13 @@ def distributions(environment: str) -> dict[str, str]:
     return versions
 
 
-def tree(root: str, salt: bytes, scans: Scans | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return all files below the roots and those of the locales, and all directories including the roots.
-
-    Args:
-        scans: Gets the entries of each directory, for readers that ask more about them.
-    """
+def tree(root: str, salt: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return all files below the roots and those of the locales, and all directories including the roots."""
     files: dict[str, Any] = {}
     directories: dict[str, Any] = {}
     cache = DigestCache(root, salt, lambda path, status: content_digest(root + path, status, salt))
     for top in FILE_ROOTS:
-        walk(root, top, None, cache.digest, files, directories, scans)
+        walk(root, top, None, cache.digest, files, directories)
     for top in REWRITTEN_ROOTS:
         walk(root, top, None, None, files, directories)
     files |= {**locales(root), **network_plugins(root, cache.digest)}
@@ -237,9 +233,6 @@ def locales(root: str) -> dict[str, Any]:
 
 ReadDigest = Callable[[str, os.stat_result], Any]
 """A function of the path below the root, and the file's status, that returns the digest or why it is unknown."""
-Scan = Tuple[os.stat_result, List[Tuple[str, os.stat_result]]]
-"""The status of a directory, and the name and the status of each of its entries."""
-Scans = Dict[str, Scan]
 
 
 def walk(
@@ -249,7 +242,6 @@ def walk(
     read_digest: ReadDigest | None,
     files: dict[str, Any],
     directories: dict[str, Any],
-    scans: Scans | None = None,
 ) -> None:
     """Add every file below *folder* to *files*, every unreadable folder with the reason, and each to *directories*.
 
@@ -276,26 +268,17 @@ def walk(
     if any(child.name == ENVIRONMENT_MARKER for child in entries):
         files[folder] = unknown_value("a Python environment, of which only the packages are read")
         return
-    scanned: list[tuple[str, os.stat_result]] = []
     for child in entries:
         path = f"{folder}/{child.name}"
-        try:
-            of_child = child.stat(follow_symlinks=False)
-        except OSError as error:
-            files[path] = unknown_value(str(error.strerror))
-            continue
-        scanned.append((child.name, of_child))
-        if stat.S_ISDIR(of_child.st_mode):
-            walk(root, path, status.st_dev, read_digest, files, directories, scans)
+        if child.is_dir(follow_symlinks=False):
+            walk(root, path, status.st_dev, read_digest, files, directories)
         else:
-            files[path] = attempt(file, root, path, read_digest, of_child)
-    if scans is not None:
-        scans[folder] = (status, scanned)
+            files[path] = attempt(file, root, path, read_digest)
 
 
-def file(root: str, path: str, read_digest: ReadDigest | None, status: os.stat_result | None = None) -> dict[str, Any]:
+def file(root: str, path: str, read_digest: ReadDigest | None) -> dict[str, Any]:
     """Return digest, mode, owner and time of a file; without *read_digest* the digest is unknown."""
-    status = status or os.lstat(root + path)
+    status = os.lstat(root + path)
     if read_digest is None:
         content = unknown_value("rewritten by the system")
     elif stat.S_ISLNK(status.st_mode):
