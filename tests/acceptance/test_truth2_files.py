@@ -47,7 +47,7 @@ def _find_all(log: Log, system: ChrootSystem, seeds: Seeds) -> str:
 
 
 @line("hardening2", "truth2", part="trusted")
-def test_what_declared_things_trust_is_found(log: Log, system: ChrootSystem) -> str:
+def test_files_that_declared_things_trust_are_found(log: Log, system: ChrootSystem) -> str:
     return _find_all(log, system, TRUSTED)
 
 
