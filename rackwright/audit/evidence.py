@@ -11,6 +11,7 @@ from rackwright.endpoints import open_endpoints
 from rackwright.errors import Diagnostic, EndpointUnreachable, HostUnreachable, UserError
 from rackwright.facts import snapshot
 from rackwright.facts.facts import Facts
+from rackwright.hosts.answer import check_answer
 from rackwright.hosts.pool import Hosts
 from rackwright.progress import Progress
 from rackwright.stack import Stack
@@ -81,6 +82,21 @@ def from_endpoints(stack: Stack, progress: Progress) -> Evidence:
 def from_snapshots(directory: Path, as_of: datetime, names: Iterable[str]) -> Evidence:
     """Return the newest snapshot of each host that is not later than *as_of*, or an error if there is none."""
     return dict(each_from_snapshots(directory, as_of, names))
+
+
+def with_right_host(
+    stack: Stack, snapshots: Iterable[tuple[str, Facts | UserError]]
+) -> Iterator[tuple[str, Facts | UserError]]:
+    """Yield *snapshots*; in the place of facts that another host has signed, the error that names it."""
+    for name, facts in snapshots:
+        endpoint = stack.endpoints.get(name)
+        if endpoint is not None and isinstance(facts, Facts):
+            try:
+                check_answer(facts, endpoint, stack.endpoints)
+            except UserError as error:
+                yield name, error
+                continue
+        yield name, facts
 
 
 def each_from_snapshots(

@@ -26,7 +26,7 @@ def public(stack: Stack) -> str:
     inventory = _hosts(stack)
     for spec, promises in _roles(stack):
         out = _withheld(spec, promises)
-        public = variables(spec, promises)
+        public = variables(spec, promises, {})
         public[f"{spec.role}_files"] = [file for file in public[f"{spec.role}_files"] if file["path"] not in out]
         inventory[spec.host] |= {name: value for name, value in public.items() if name not in out}
         if out:
@@ -44,7 +44,7 @@ def write(stack: Stack, directory: Path) -> Path:
     stack = project.secrets(stack)
     inventory = _hosts(stack)
     for spec, promises in _roles(stack):
-        inventory[spec.host] |= variables(spec, promises)
+        inventory[spec.host] |= variables(spec, promises, {})
     path = directory / INVENTORY
     write_atomic(path, inventory_text(_add_groups(stack, inventory)), 0o600)
     return path

@@ -7,14 +7,16 @@ from rackwright.facts.facts import Facts
 
 NOT_COMPARED = frozenset(
     (
-        *("format", "taken_at", "finished_at", "clock_offset_seconds", "salt_id", "covers"),
+        *("format", "taken_at", "finished_at", "clock_offset_seconds", "salt_id", "covers", "proofs"),
         *("hardware", "gpu_driver", "gpus", "xids", "accelerator_users", "redirecting_bridges"),
-        *("mappings", "luks_headers", "luks_copies", "tpm", "credentials"),
+        *("mappings", "luks_headers", "luks_copies", "tpm", "credentials", "swaps"),
         *(
             "units",
             "unit_overrides",
             "trials",
             "step_units",
+            "loads",
+            "changed_files",
             "sockets",
             "nftables",
             "kubernetes_node",
@@ -22,6 +24,7 @@ NOT_COMPARED = frozenset(
             "kubernetes_certificates",
             "paths",
             "dead_routes",
+            "chosen_routes",
             "measures",
             "readings",
         ),
@@ -43,11 +46,13 @@ NOT_COMPARED = frozenset(
             "base_programs",
             "unpackaged",
             "integrity",
+            "shadowing_programs",
             "changed_conffiles",
             "archives",
             "foreign_packages",
         ),
         *(
+            "factors",
             "sudoers",
             "sudo_settings",
             "pam_modules",
@@ -64,14 +69,22 @@ NOT_COMPARED = frozenset(
 themselves; the rest differs in the claims of the adopted resources if it matters to them."""
 VOLATILE = {
     "drives": ("sample", "superblock", "health", "witnesses", "parts", "held", "writes", "erased_data"),
-    "arrays": ("array_state", "sync_action", "sync_completed", "sync_speed_kib", "mismatch_count"),
+    "arrays": (
+        "array_state",
+        "sync_action",
+        "sync_completed",
+        "sync_speed_kib",
+        "mismatch_count",
+        "sync_min",
+        "sync_max",
+    ),
 }
 """Ignored keys of these parts: md counts events in its superblock, drives count errors, arrays count writes."""
 MISSING = object()
 """The value of a key that one of two mappings lacks."""
 
 
-UNCOMPARABLE = frozenset(("format", "taken_at", "finished_at", "salt_id", "covers"))
+UNCOMPARABLE = frozenset(("format", "taken_at", "finished_at", "salt_id", "covers", "proofs"))
 """Parts of the raw facts that describe the probe, not the host."""
 
 

@@ -11,6 +11,7 @@ from fnmatch import fnmatch
 from functools import cached_property
 from typing import Any
 
+from rackwright.facts.complete import reason_incomplete
 from rackwright.facts.container import HostContainers
 from rackwright.facts.gpu import HostAccelerators
 from rackwright.facts.integrity import HostIntegrity
@@ -23,6 +24,7 @@ from rackwright.facts.object_store import ObjectStoreFacts
 from rackwright.facts.run import HostRuns
 from rackwright.facts.s3 import EndpointFacts
 from rackwright.facts.server import HostServers
+from rackwright.facts.service import HostServices
 from rackwright.facts.storage import HostStorage
 from rackwright.facts.table import keys_starting_with, plain
 from rackwright.facts.view import Fact, UnknownFact, View, mapping, optional, optional_flag, optional_number, texts
@@ -92,6 +94,15 @@ class GroupFacts(View):
 
     gid = Fact(int, "Numeric id of the group.")
     members = Fact(texts, "Names of listed members and of users with this primary group, sorted.")
+
+
+class FactorFacts(View):
+    """The second factor of a person on a host."""
+
+    key = Fact(str, "Keyed digest of the key that the person's authenticator shares.")
+    options = Fact(texts, "Options of the PAM module, without its notes.")
+    codes = Fact(int, "Number of the emergency codes that are left.")
+    other_lines = Fact(int, "Number of lines that are neither.")
 
 
 class LoginKeys(View):
@@ -193,12 +204,20 @@ class Facts(
     HostNftables,
     HostRuns,
     HostServers,
+    HostServices,
     EndpointFacts,
 ):
     """All facts of one host or endpoint. Each base class has those of its module's topic; others are unknown."""
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         super().__init__(raw, "facts")
+
+    def read(self, key: str) -> Any:
+        """Return the raw value under *key*, or raise UnknownFact; an incomplete list is unknown."""
+        value = super().read(key)
+        if reason := reason_incomplete(key, value):
+            raise UnknownFact(f"{self._where}.{key}: {reason}")
+        return value
 
     @cached_property
     def raw(self) -> Mapping[str, Any]:
@@ -208,6 +227,11 @@ class Facts(
     taken_at = Fact(float, "Time of the observation in seconds since 1970, by the host's clock.")
     finished_at = Fact(float, "Time of its end in seconds since 1970, by the host's clock.")
     clock_offset_seconds = Fact(float, "Least offset of the host's clock from the caller's; negative if it is behind.")
+
+    @property
+    def proofs(self) -> tuple[tuple[str, str], ...]:
+        """Texts about the host's identity, each with its signature by one of the host's SSH keys."""
+        return tuple((row.value("text", str), row.value("signature", str)) for row in self.rows("proofs", View))
 
     @cached_property
     def identity(self) -> IdentityFacts:
@@ -282,6 +306,10 @@ class Facts(
         """Return the key sources of *account*; None if the host has no such account with a shell."""
         raw = self.find("login_keys", account, mapping)
         return None if raw is None else LoginKeys(raw, f"facts.login_keys.{account}")
+
+    def factor(self, person: str) -> "FactorFacts | None":
+        """Return what the host knows of a person's second factor; None if it has none."""
+        return self.entry("factors", person, FactorFacts)
 
     def group(self, name: str) -> GroupFacts | None:
         return self.entry("groups", name, GroupFacts)
@@ -365,7 +393,7 @@ class Facts(
     def file(self, path: str) -> FileFacts | None:
         """Return a file or link below the probe's roots; None if there is no such file."""
         if path not in self._files:
-            self._require_covered(path)
+            self.require_covered(path)
             self._files[path] = self.entry("files", path, FileFacts)
         return self._files[path]
 
@@ -375,7 +403,7 @@ class Facts(
 
     def directory(self, path: str) -> DirectoryFacts | None:
         """Return one of the probe's roots or a directory below them; None if there is no such directory."""
-        self._require_covered(path)
+        self.require_covered(path)
         raw = self.find("directories", path)
         if raw is not None:
             return DirectoryFacts(raw, f"facts.directories.{path}")
@@ -396,7 +424,7 @@ class Facts(
         """Return the paths of the files and links below *folders*, at any depth."""
         return keys_starting_with(self.table("files"), *(f"{folder}/" for folder in folders))
 
-    def _require_covered(self, path: str) -> None:
+    def require_covered(self, path: str) -> None:
         """Raise UnknownFact for a path outside the probe's roots, so that an unread path never passes for absent."""
         roots, patterns = self._file_roots
         if not path.startswith(roots) and not any(fnmatch(path, pattern) for pattern in patterns):

@@ -85,6 +85,7 @@ class HostInventory(View):
     """The things of a host that its packages did not bring."""
 
     unpackaged = Fact(texts, "Paths in /etc and in the folders of units and keys that no package installed.")
+    shadowing_programs = Fact(texts, "Programs in /usr/local that are found before one of the system of the same name.")
     base_programs = Fact(texts, "Listening programs of packages that every system of the distribution has.")
     at_jobs = Fact(texts, "Waiting jobs of at.")
     lingering = Fact(texts, "Accounts whose own units start at boot.")

@@ -50,6 +50,14 @@ class DeadRoute(View):
     gateway = Fact(optional, "``::`` for IPv6 and None for IPv4, to distinguish the families.")
 
 
+class ChosenRoute(View):
+    """A route that the kernel takes to addresses of a destination, whatever table it is in."""
+
+    gateway = Fact(optional, "Next hop; None for a destination on the link itself.")
+    link = Fact(str, "Name of the interface; none if no route reaches the address.")
+    to = Fact(str, "One of the addresses to which the kernel takes it.")
+
+
 class PeerPathFacts(View):
     """The largest packet that reaches the address of a peer and returns unfragmented."""
 
@@ -75,6 +83,11 @@ class HostNetwork(View):
     @cached_property
     def sockets(self) -> tuple[SocketFacts, ...]:
         return self.rows("sockets", SocketFacts)
+
+    def chosen_routes(self, destination: str) -> tuple[ChosenRoute, ...]:
+        """Return the routes that the kernel takes to addresses of *destination*, a network of the main table."""
+        self.find("chosen_routes", destination)
+        return self._tables["chosen_routes"].rows(destination, ChosenRoute)
 
     resolvers = Fact(texts, "Nameservers in query order.")
     search_domains = Fact(texts, "Domains in which a name without a dot is looked up, in this order.")

@@ -16,6 +16,9 @@ class RunFacts(View):
     steps = Fact(int, "Number of the last step.")
     checkpoint = Fact(optional_number, "Step of the newest checkpoint; on the launcher host alone.")
 
+    has_checkpoints = Fact(bool, "Whether the directory of checkpoints exists.")
+    every_steps = Fact(int, "Interval of checkpoints, in steps.")
+
     @property
     def model(self) -> Mapping[str, Any]:
         return self.table("model")

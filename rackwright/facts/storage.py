@@ -123,6 +123,8 @@ class Array(View):
     sync_completed = Fact(str, "``sectors / sectors`` or none.")
     sync_speed_kib = Fact(int, "Speed of each member in the last seconds, in KiB/s.")
     sync_speed_max_kib = Fact(int, "Speed limit in KiB/s; 0 for the limit of the system.")
+    sync_min = Fact(int, "Sector of each member at which the next check begins; 0 after a complete one.")
+    sync_max = Fact(str, "Sector of each member at which a sync or check waits, or ``max`` for none.")
     reshape_position = Fact(str, "Progress of a reshape in sectors of the array; none without a reshape.")
     degraded = Fact(int, "Number of missing members.")
     mismatch_count = Fact(int, "Sectors that differed in the last check; 0 if they were corrected then.")
@@ -241,8 +243,19 @@ class Mount(View):
         return self.value("root", str)
 
 
+class SwapArea(View):
+    """An active swap area."""
+
+    path = Fact(str, "Path of the file or device.")
+    type = Fact(str, "file or partition.")
+
+
 class HostStorage(View):
     """The storage of a host: drives, and what is on them."""
+
+    @cached_property
+    def swaps(self) -> tuple[SwapArea, ...]:
+        return self.rows("swaps", SwapArea, "path")
 
     @cached_property
     def drives(self) -> tuple[DriveFacts, ...]:

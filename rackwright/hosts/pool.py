@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from rackwright.facts import probe, program
 from rackwright.facts.clock import with_clock_offset
 from rackwright.facts.facts import Facts
 from rackwright.foreign import parse_object
+from rackwright.hosts.answer import check_answer
+from rackwright.hosts.pins import pinned_keys
 from rackwright.hosts.session import NotDone, Session, WaitInterrupted
 from rackwright.hosts.transport import Connection, ConnectionLost
 from rackwright.progress import Progress
@@ -334,7 +337,11 @@ class Hosts:
             return Connection(endpoint, via)
 
     def _probe(self, connection: Connection) -> Facts:
-        return self._look(connection, probe.stdin(self._salt))
+        nonce = "" if connection.login.is_read_only else secrets.token_hex(16)
+        key_types = [*pinned_keys(connection.endpoint)]
+        facts = self._look(connection, probe.stdin(self._salt, nonce, key_types))
+        check_answer(facts, connection.endpoint, self._endpoints, nonce)
+        return facts
 
     def _look(self, connection: Connection, stdin: bytes) -> Facts:
         """Run the probe with *stdin*. A read-only login can run only the installed probe, which reads all facts."""

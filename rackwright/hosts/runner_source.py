@@ -22,7 +22,7 @@ DRIVES_MODULES = (
 )
 """The modules that ON_DRIVES imports."""
 LOADER = probe.LOADER.replace("buffer.read()", "buffer.readline()")
-COMMAND = ("python3", "-I", "-S", "-X", "utf8", "-c", LOADER, "steps")
+COMMAND = (probe.INTERPRETER, "-I", "-S", "-X", "utf8", "-c", LOADER, "steps")
 """Command for the host, run as root. Its last argument distinguishes it from a probe in a process list."""
 
 

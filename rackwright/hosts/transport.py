@@ -18,6 +18,8 @@ from rackwright.schema.ssh import Endpoint, Login
 if TYPE_CHECKING:
     from paramiko import Channel, Transport
 
+SUDO = "/usr/bin/sudo"
+"""Program of the distribution; by its name alone, the shell of a login finds one in /usr/local/bin first."""
 CONNECT_SECONDS = 20.0
 HANDSHAKE_SECONDS = 60.0
 """For the banner, the key exchange and each login: an emulated or swapping host needs tens of seconds."""
@@ -130,7 +132,7 @@ class Connection:
             raise only_looks(self.endpoint, self.login)
         try:
             channel = self._transport.open_session(timeout=HANDSHAKE_SECONDS)
-            channel.exec_command(shlex.join([*(("sudo", "-n", "--") if self.login.become else ()), *argv]))
+            channel.exec_command(shlex.join([*((SUDO, "-n", "--") if self.login.become else ()), *argv]))
             return channel
         except (SSHException, OSError, EOFError) as error:
             raise self.connection_lost(str(error) or "no session could be opened") from None
@@ -172,7 +174,7 @@ class Connection:
     def command_error(self, argv: Sequence[str], result: CommandResult) -> HostUnreachable:
         """Return the error for an *argv* that failed."""
         last_line = result.stderr.strip().splitlines()[-1:] or ["nothing"]
-        sudo = "sudo -n " if self.login.become else ""
+        sudo = f"{SUDO} -n " if self.login.become else ""
         help = f"Check `{ssh_command(self.endpoint, self.login)} {sudo}{argv[0]} --version`"
         if self.login.is_read_only:
             help = f"Apply role access to the host, with {self.login.user} as an auditor"

@@ -1,6 +1,7 @@
 """The execution of measuring programs on a leased host, with an unprivileged account and a time limit."""
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files

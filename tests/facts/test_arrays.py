@@ -47,6 +47,8 @@ def test_an_array_is_read_from_sysfs(machine):
         "sync_completed": "none",
         "sync_speed_kib": 1234,
         "sync_speed_max_kib": 50000,
+        "sync_min": 0,
+        "sync_max": "max",
         "reshape_position": "8192",
         "degraded": 0,
         "mismatch_count": 128,

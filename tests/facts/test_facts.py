@@ -24,7 +24,15 @@ def unknown(reason: str) -> dict[str, str]:
 
 def views(facts: Facts) -> list[View]:
     """Return every view that *facts* can give, once each."""
-    found: list[View] = [facts, *of_an_older_probe(facts), *facts.links, *facts.routes, *facts.sockets, *facts.users]
+    found: list[View] = [
+        facts,
+        *of_an_older_probe(facts),
+        *facts.swaps,
+        *facts.links,
+        *facts.routes,
+        *facts.sockets,
+        *facts.users,
+    ]
     found += [*facts.arrays, *facts.filesystems, *(drive.superblock for drive in facts.drives if drive.superblock)]
     found += [drive.health for drive in facts.drives if drive.bus == "nvme"]
     found += [member for array in facts.arrays for member in array.members]

@@ -216,7 +216,7 @@ def test_a_folder_that_cannot_be_entered_is_not_empty(machine, monkeypatch):
 def test_another_filesystem_is_not_entered():
     files: dict = {}
     directories: dict = {}
-    system.walk("", "/proc/self/attr", -1, SALT, files, directories)
+    system.walk("", "/proc/self/attr", -1, SALT, files, directories, system.Changes(system.NEVER))
 
     assert files == {"/proc/self/attr": {"unknown": "another filesystem is mounted here"}}
     assert directories["/proc/self/attr"]["mode"] == "0555"

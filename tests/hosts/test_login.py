@@ -1,12 +1,12 @@
 """Logins: tried in their order, each by what it declares, and all named when none is let in."""
 
 import contextlib
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from rackwright.hosts import transport
 from rackwright.hosts.login import LoginRefused, OnlyLooks
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.transport import Connection
@@ -123,8 +123,7 @@ def test_commands_become_root_by_sudo_unless_declared_otherwise(rack, tmp_path, 
     """No sudo is needed for the test: what would be run is seen by a command of that name."""
     (tmp_path / "sudo").write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
     (tmp_path / "sudo").chmod(0o755)
-    config = rack["shell"].directory / "sshd_config"
-    config.write_text(config.read_text().replace("SetEnv ", f"SetEnv PATH={tmp_path}:{os.environ['PATH']} "))
+    monkeypatch.setattr(transport, "SUDO", str(tmp_path / "sudo"))
 
     connection = connect(rack, login(rack, become=True))
 

@@ -223,7 +223,7 @@ def test_a_package_may_be_one_that_is_not_there():
 
 def test_an_absent_user_is_absent_in_every_property():
     claims = KIND.claims(SPEC, REPOSITORY)
-    found = KIND.observe(claims, Facts({**good(), "users": {}}))
+    found = KIND.observe(claims, Facts({**good(), "users": {"root": {}}}))
 
     assert set(found["user:toy"].values()) == {Absent()}
 

@@ -302,7 +302,7 @@ def test_a_run_that_cannot_be_read_is_left_to_a_person_and_can_still_be_removed(
     plan = planned(LAUNCHER, raw)
 
     assert (plan.steps, plan.refusals) == ((), ())
-    assert [item.path for item in plan.by_hand] == ["run:digits.outcome"]
+    assert [item.path for item in plan.by_hand] == ["run:digits.outcome", "run:digits.checkpoints"]
     removed = LAUNCHER.kind.removal(LAUNCHER.spec, Facts(raw), STACK.repository, True)
     assert removed == LAUNCHER.kind.removal(LAUNCHER.spec, Facts(recorded("ember")), STACK.repository, True)
     assert removed.steps and not removed.refusals

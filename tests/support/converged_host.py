@@ -39,7 +39,14 @@ def with_unrecorded(raw: dict[str, Any]) -> dict[str, Any]:
     """Return *raw* with the facts that no probe read when it was recorded: no packet filter, export or principal."""
     for login in raw["login_keys"].values():
         login.update(principals={}, principals_command="none", methods=[])
-    later = {"packet_filters": [], "nfs_exports": [], "kernel_names": {}, "gpus": [], "secure_boot": None}
+    later: dict[str, Any] = {
+        "shadowing_programs": [],
+        "packet_filters": [],
+        "nfs_exports": [],
+        "kernel_names": {},
+        "gpus": [],
+        "secure_boot": None,
+    }
     later |= {"boot_id": "b", "trials": {}, "step_units": {}}
     return {
         **raw,

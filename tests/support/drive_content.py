@@ -32,6 +32,8 @@ ACTIVE = {
     "sync_completed": "none",
     "sync_speed": "none",
     "sync_speed_max": "200000 (system)",
+    "sync_min": "0",
+    "sync_max": "max",
     "degraded": "0",
     "last_sync_action": "check",
     "mismatch_cnt": "0",

@@ -16,6 +16,8 @@ class FabricatedMachine:
         for folder in ("sys/block", "sys/class/block", "sys/class/net", "sys/devices/system/cpu/cpu0", "dev", "etc"):
             (root / folder).mkdir(parents=True)
         self.write("proc/self/mountinfo", "22 1 0:5 / /dev rw,relatime - devtmpfs udev rw,mode=755\n")
+        self.write("proc/1/stat", f"1 (systemd) S {' '.join(['0'] * 30)}\n")
+        (self.root / "proc/1/fd").mkdir()
         self.write("proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n")
         self.write("proc/meminfo", "MemTotal:       16384 kB\n")
         self.write("proc/bus/pci/devices", "0000\t10de20b2\t0\n0010\t10de20b2\t0\n")

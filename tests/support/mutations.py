@@ -20,10 +20,12 @@ from tests.support.raw_facts import (
     array,
     blacken,
     built_modules,
+    change_after_start,
     copy,
     credential,
     declare_other_gpus,
     directory,
+    divert,
     drive,
     file_entry,
     filesystem,
@@ -221,6 +223,12 @@ ROWS: dict[str, dict[str, Row]] = {
             lambda raw, key: array(raw, key).pop("members"),
         ),
         "mismatch_count": setting(array, "mismatch_count", lambda sectors: 8),
+        "scrub": setting(array, "sync_min", lambda sectors: 4096),
+        "sync_limit": setting(array, "sync_max", lambda limit: "8192"),
+        "member_flags": Row(
+            lambda raw, key: array(raw, key)["members"][0]["state"].append("write_mostly"),
+            lambda raw, key: array(raw, key).pop("members"),
+        ),
         "devices": Row(one_place_more, lambda raw, key: array(raw, key).pop("devices")),
         "metadata": setting(array, "metadata", lambda version: "1.0"),
         "array_size": setting(array, "array_size", lambda size: "1024"),
@@ -277,6 +285,10 @@ ROWS: dict[str, dict[str, Row]] = {
         "path": setting(mount, "root", lambda path: "/elsewhere"),
         "access": setting(mount, "options", lambda options: [*(set(options) - {"ro"}), "rw"]),
         "type": setting(mount, "type", lambda kind: "btrfs"),
+        "undeclared_options": setting(mount, "options", lambda options: [*options, "nobarrier"]),
+        "swap_files": Row(
+            lambda raw, key: raw["swaps"].append({"path": f"{key}/swapfile", "type": "file"}), unreadable("swaps")
+        ),
         "options": setting(mount, "options", lambda options: [*(set(options) - {"noatime"}), "relatime"]),
     },
     "file": {
@@ -294,6 +306,7 @@ ROWS: dict[str, dict[str, Row]] = {
         ),
         "active": setting(lambda raw, key: raw["units"][key], "active", lambda state: "failed"),
     },
+    "read": {"version": Row(change_after_start, unreadable("loads"))},
     "package": {
         "installed": Row(lambda raw, key: toggle(raw["packages"], key), unreadable("packages")),
         "version": Row(lambda raw, key: raw["packages"].__setitem__(key, "0~other"), unreadable("packages")),
@@ -381,7 +394,10 @@ ROWS: dict[str, dict[str, Row]] = {
             lambda raw, key: write(raw, "/etc/netplan/99.yaml", "network: {"),
         ),
     },
-    "route": {"preferred": Row(add_shadowing_route, lambda raw, key: raw.pop("dead_routes"))},
+    "route": {
+        "preferred": Row(add_shadowing_route, lambda raw, key: raw.pop("dead_routes")),
+        "chosen": Row(divert, unreadable("chosen_routes")),
+    },
     "path": {"mtu": setting(path_to, "passed", lambda size: size - 28)},
     "devices": {
         "left_over": Row(

@@ -167,6 +167,45 @@ def write(raw: Raw, file: str, text: str) -> None:
     )
 
 
+def load_services(raw: Raw) -> Raw:
+    """Add that each running service began after the last change of its files; return *raw*."""
+    running = [name for name, unit in raw.get("units", {}).items() if unit.get("active") == "active"]
+    services = [name for name in running if name.endswith(".service")]
+    raw.setdefault("loads", {name: {**LOADED} for name in services})
+    raw.setdefault("changed_files", {})
+    return raw
+
+
+def choose_routes(raw: Raw) -> Raw:
+    """Add that the kernel takes the cheapest of the configured routes to each destination; return *raw*."""
+    chosen: Raw = {}
+    for route in sorted(raw.get("routes", []), key=lambda route: -route["metric"]):
+        everywhere = "::/0" if ":" in (route["gateway"] or "") else "0.0.0.0/0"
+        destination = everywhere if route["destination"] == "default" else route["destination"]
+        chosen[destination] = [{"gateway": route["gateway"], "link": route["link"], "to": "192.0.2.1"}]
+    raw.setdefault("chosen_routes", chosen)
+    return raw
+
+
+def divert(raw: Raw, key: str) -> None:
+    """Let the kernel take another route for some addresses of a destination."""
+    rows = raw["chosen_routes"].setdefault(key.partition(" ")[0], [])
+    rows.append({"gateway": "192.0.2.77", "link": "other0", "to": "192.0.2.9"})
+
+
+LOADED = {"started_ns": 2, "loaded_ns": 2, "program_replaced": False}
+
+
+def change_after_start(raw: Raw, key: str) -> None:
+    """Change the file, or the program, of ``UNIT:PATH`` after the start of the unit."""
+    unit, _, path = key.rpartition(":")
+    service = raw["loads"].setdefault(unit, {**LOADED})
+    if path == "program":
+        service["program_replaced"] = True
+    else:
+        raw["changed_files"][path] = service["loaded_ns"] + 1
+
+
 INTERFACES = "/etc/network/interfaces"
 
 

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rackwright.access.totp import OPTIONS
 from rackwright.facts import program
 from rackwright.fleet import load_fleet
 from rackwright.kinds.model_server.files import release_of
@@ -23,6 +24,7 @@ from rackwright.stack.clusters import clusters
 from tests.support import pod_facts
 from tests.support.firewall_facts import with_table
 from tests.support.inventory import with_nothing_more
+from tests.support.raw_facts import choose_routes, load_services
 
 HERE = Path(__file__).parents[1] / "kinds"
 SALT = b"recorded"
@@ -32,6 +34,7 @@ SECRET = derive_value("training_key")
 SECRETS = {name: derive_value(name) for name in ("training_key", "digits_app", "hot_key", "warm_key")}
 OTHERS = ("wired.yaml", "furnished.yaml", "accelerated.yaml", "trained.yaml", "served.yaml", "kept.yaml", "sealed.yaml")
 WRITES = "8 sectors written since 5f3c1a2b"
+FACTOR = {"key": "of a key", "options": sorted(OPTIONS), "codes": 5, "other_lines": 0}
 FREE: dict[str, Any] = {"witnesses": ["9c1e"], "parts": [], "held": [], "writes": WRITES}
 """Facts of an unused drive, with one signature that has a witness."""
 _LAB = load_stack("lab", HERE.parents[1])
@@ -63,10 +66,20 @@ def recorded(host: str) -> dict[str, Any]:
         return copy.deepcopy(_pod_facts(host))
     made_up = {"willow": _tier_files, "sorrel": _sealed_facts}
     raw: dict[str, Any] = made_up[host]() if host in made_up else _read(host)
+    choose_routes(load_services(raw))
     if host in CLUSTERED.fleet.hosts:
         return raw
     raw["hardware"]["memory_bytes"] = 1_000_000_000_000
     raw["hardware"]["pci"] += ["10de:20b2"] * 4 + ["10de:1eb8"] * 8
+    raw.setdefault(
+        "factors", {path[14:]: copy.deepcopy(FACTOR) for path in raw["files"] if path.startswith("/var/lib/totp/")}
+    )
+    raw.setdefault("swaps", [])
+    for run in raw.get("runs", {}).values():
+        run.setdefault("has_checkpoints", True)
+        run.setdefault("every_steps", 100)
+        if run["checkpoint"] is None and run["attempt"] is not None:
+            run["checkpoint"] = run["steps"]
     for drive in raw["drives"]:
         drive.setdefault("health", {"passed": True, "pending_sectors": 0, "media_errors": 0, "wear_percent": 0})
         for name, value in {**FREE, "witnesses": ["9c1e"] * len(drive["signatures"])}.items():
@@ -76,6 +89,8 @@ def recorded(host: str) -> dict[str, Any]:
     for array in raw["arrays"]:
         array.setdefault("ppl", False)
         array.setdefault("array_size", "default")
+        array.setdefault("sync_min", 0)
+        array.setdefault("sync_max", "max")
         for member in array["members"]:
             member.setdefault("names_array", array["uuid"])
         if array["level"] in ("raid5", "raid6", "raid10"):

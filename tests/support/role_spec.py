@@ -56,6 +56,8 @@ def good() -> dict[str, object]:
         "held": ["cowsay"],
         "units": {"toyd.service": {"load": "loaded", "active": "active", "enabled": "enabled"}},
         "unit_overrides": {},
+        "loads": {"toyd.service": {"started_ns": 2, "loaded_ns": 2, "program_replaced": False}},
+        "changed_files": {},
         "sysctls": {"vm.swappiness": "10"},
         "users": {"toy": {"uid": 7, "gid": 7, "home": "/", "shell": "/bin/sh", "password": "locked", "expires": None,
                           "groups": ["games", "toy"]}},

@@ -196,6 +196,7 @@ FOUND: dict[str, tuple[Change, str]] = {
     "RW-070": (put("docker", {"name": "web", "image": "nginx:1"}, "containers"), "container:docker/web"),
     "RW-071": (put("podman", {"names": ["nginx:1"], "digests": []}, "images"), "image:nginx:1"),
     "RW-072": (unpackaged("/etc/docker/daemon.json"), "file:/etc/docker/daemon.json"),
+    "RW-074": (put("shadowing_programs", "/usr/local/bin/python3"), "file:/usr/local/bin/python3"),
     "RW-080": (odd_file("/usr/local/bin/python3", state="unpackaged"), "file:/usr/local/bin/python3"),
     "RW-081": (odd_file("/usr/bin/ls", state="changed"), "file:/usr/bin/ls"),
     "RW-082": (

@@ -72,6 +72,12 @@ def apt_settings(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     yield from files_in(facts, declared, *(f"/etc/apt/{name}" for name in folders), *dpkg)
 
 
+def shadowing_programs(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    for path in facts.shadowing_programs:
+        if not declared.declares_path(path):
+            yield Finding(f"file:{path}", "found before the system's program of the same name")
+
+
 def undeclared_holds(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     for name in facts.held_packages:
         if "held" not in declared.wants.get(f"package:{name}", {}):
@@ -168,6 +174,16 @@ RULES = (
         "Install one version of all of them; role `nvidia_driver` does",
         "NVIDIA driver README, chapter 3; NVIDIA/ubuntu-packaging-nvidia-driver#3",
         drivers,
+        severity="error",
+    ),
+    Rule(
+        "RW-074",
+        "No undeclared program takes the place of a program of the system.",
+        "programs in /usr/local",
+        "sudo, systemd and shells search /usr/local first: root runs this program in place of the distribution's.",
+        f"Find out who installed it, and move it away, {ADMIT}",
+        "sudoers(5), secure_path; systemd.exec(5), ExecSearchPath=",
+        shadowing_programs,
         severity="error",
     ),
     Rule(

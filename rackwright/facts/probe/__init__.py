@@ -8,6 +8,7 @@ import base64
 import json
 import re
 import zlib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -16,6 +17,8 @@ from rackwright.facts.facts import FORMAT, Facts
 from rackwright.foreign import parse_object
 
 PACKAGE = "rackwright.facts"
+INTERPRETER = "/usr/bin/python3"
+"""Interpreter of the distribution. A name alone finds another program first: sudo searches /usr/local/sbin and bin."""
 MODULES = (
     "digest",
     "content",
@@ -60,6 +63,9 @@ MODULES = (
             "tracking",
             "object_store",
             "trials",
+            "loads",
+            "factors",
+            "proof",
             "log_segments",
             "log_chain",
             "output",
@@ -97,12 +103,19 @@ module.main(job)
 
 def command() -> tuple[str, ...]:
     """Return the command to run on the host, as root."""
-    return ("python3", "-I", "-S", "-X", "utf8", "-c", LOADER)
+    return (INTERPRETER, "-I", "-S", "-X", "utf8", "-c", LOADER)
 
 
-def stdin(salt: bytes) -> bytes:
-    """Return the standard input of the command; *salt* keys the digests of files (1 to 32 bytes)."""
-    return json.dumps({"format": FORMAT, "salt": salt.hex(), "modules": modules()}).encode()
+def stdin(salt: bytes, nonce: str = "", key_types: Sequence[str] = ()) -> bytes:
+    """Return the standard input of the command.
+
+    Args:
+        salt: The key of the digests of files, 1 to 32 bytes.
+        nonce: A number that is used once, which the host signs with its own key.
+        key_types: The types of keys whose signatures the caller can verify; empty for all.
+    """
+    job = {"format": FORMAT, "salt": salt.hex(), "nonce": nonce, "key_types": [*key_types], "modules": modules()}
+    return json.dumps(job).encode()
 
 
 def stdin_for_gpus() -> bytes:

@@ -47,6 +47,8 @@ def array(machine: BlockDevices, name: str) -> dict[str, Any]:
         "sync_completed": redundancy("sync_completed", "none"),
         "sync_speed_kib": redundancy("sync_speed", 0, lambda text: 0 if text == "none" else int(text)),
         "sync_speed_max_kib": redundancy("sync_speed_max", 0, speed_cap),
+        "sync_min": redundancy("sync_min", 0, int),
+        "sync_max": redundancy("sync_max", "max"),
         "reshape_position": attempt(read_any, f"{md}/reshape_position") or "none",
         "degraded": redundancy("degraded", 0, int),
         "mismatch_count": 0 if without_redundancy else attempt(mismatch_count, md),

@@ -42,6 +42,7 @@ class BlockDevices:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self.in_container = any(os.path.exists(root + mark) for mark in CONTAINER_MARKS)
         names = [name for name in sorted(os.listdir(f"{root}/sys/block")) if self._is_own(name)]
         self.drives = [name for name in names if not NO_DRIVE.match(name) and self._is_there(name)]
         self.arrays = [name for name in names if re.match(r"md(\d|_)", name) and self._is_array(name)]
@@ -52,8 +53,7 @@ class BlockDevices:
 
     def _is_own(self, name: str) -> bool:
         """Return False in a container for a device of its computer: sysfs shows all devices, and /dev its own."""
-        in_container = any(os.path.exists(self.root + mark) for mark in CONTAINER_MARKS)
-        return not in_container or os.path.exists(self.path(name))
+        return not self.in_container or os.path.exists(self.path(name))
 
     def _is_there(self, name: str) -> bool:
         """Return False for the paths of a multipath NVMe drive, which is listed itself, and for empty card readers."""
@@ -81,6 +81,8 @@ class BlockDevices:
 
 def drives(machine: BlockDevices) -> list[dict[str, Any]]:
     if not machine.drives:
+        if not machine.in_container and (root := root_device(machine)):
+            raise ReadError(f"/sys/class/block has no drive, and / is on {root}")
         return []
     from concurrent.futures import ThreadPoolExecutor  # a container has no drives, and the module takes 7 ms
 
@@ -454,9 +456,21 @@ def kernel_name(root: str, number: str, source: str) -> str | None:
     return name if name and os.path.exists(f"{root}/sys/class/block/{name}") else None
 
 
+def root_device(machine: BlockDevices) -> str:
+    """Return the block device of the root filesystem; empty for one without, such as that of a diskless host."""
+    devices = [mount["device"] for mount in unwrap(machine.mounts) if mount["target"] == "/"]
+    return devices[-1] or "" if devices else ""
+
+
 def swaps(root: str) -> list[str]:
     lines = read(f"{root}/proc/swaps").splitlines()[1:]
     return [os.path.basename(os.path.realpath(root + unescape(line.split()[0]))) for line in lines]
+
+
+def swap_areas(root: str) -> list[dict[str, Any]]:
+    """Return the active swap areas, each a file or a block device."""
+    rows = [line.split() for line in read(f"{root}/proc/swaps").splitlines()[1:]]
+    return [{"path": unescape(row[0]), "type": row[1]} for row in rows]
 
 
 def unescape(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import Any, Sequence
 
 from rackwright.facts.digest import salt_id
 from rackwright.facts.probe import (
@@ -15,11 +15,13 @@ from rackwright.facts.probe import (
     containers,
     credentials,
     encryption,
+    factors,
     file_integrity,
     gpus,
     kernel,
     kubernetes,
     libraries,
+    loads,
     log_chain,
     measures,
     network,
@@ -29,6 +31,7 @@ from rackwright.facts.probe import (
     packaged,
     paths,
     processes,
+    proof,
     rights,
     runs,
     schedules,
@@ -52,31 +55,44 @@ INTEGRITY_SECONDS, INTEGRITY_BYTES = 120, 1 << 30
 
 def main(job: dict[str, Any]) -> None:
     attempt(units.wait_for_boot, "")
-    write_facts({"format": job["format"], **collect("", bytes.fromhex(job["salt"]))})
+    write_facts(
+        {
+            "format": job["format"],
+            **collect("", bytes.fromhex(job["salt"]), job.get("nonce", ""), job.get("key_types", ())),
+        }
+    )
 
 
-def collect(root: str, salt: bytes) -> dict[str, Any]:
+def collect(root: str, salt: bytes, nonce: str = "", key_types: Sequence[str] = ()) -> dict[str, Any]:
     """Return all facts of the system whose files are below *root*; an empty *root* means this system."""
     integrity = Isolation(
         {"integrity": lambda: file_integrity.file_integrity(root, salt)}, INTEGRITY_SECONDS, INTEGRITY_BYTES
     )
+    taken_at = time.time()
+    identity, boot_id = attempt(system.identity, root), attempt(kernel.boot_id, root)
+    proofs = attempt(proof.begin, root, nonce, list(key_types), identity, boot_id, taken_at)
     machine = attempt(block.BlockDevices, root)
-    tree = attempt(system.tree, root, salt)
+    start = attempt(loads.start_of_system, root)
+    changes = system.Changes(start if isinstance(start, int) else system.NEVER)
+    tree = attempt(system.tree, root, salt, changes)
     opened = attempt(processes.open_files, root)
     packages = attempt(system.packages, root)
+    unit_states = attempt(units.units, root)  # before the arrays: units that wait for md exist until it is done
     listeners = attempt(lambda: processes.listeners(root, unwrap(opened)))
     return {
-        "taken_at": time.time(),
+        "taken_at": taken_at,
         "salt_id": salt_id(salt),
         "covers": {
             "files": system.COVERED,
             "texts": system.TEXTS,
             "sysctls_left_out": kernel.SYSCTLS_LEFT_OUT,
         },
-        "identity": attempt(system.identity, root),
+        "identity": identity,
         "os": attempt(system.release, root),
         "hardware": attempt(system.hardware, root),
-        "units": attempt(units.units, root),  # before the arrays: units that wait for md exist until it is done
+        "units": unit_states,
+        "loads": attempt(lambda: loads.loads(root, unwrap(unit_states))),
+        "changed_files": attempt(lambda: [unwrap(start), unwrap(tree), changes.times][-1]),
         "unit_overrides": attempt(units.overrides, root),
         "trials": attempt(trials.trials, root),
         "step_units": attempt(trials.step_units, root),
@@ -89,8 +105,10 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "tpm": attempt(credentials.tpm, root),
         "credentials": attempt(credentials.credentials, root, salt),
         "mounts": attempt(lambda: unwrap(machine).mounts),
+        "swaps": attempt(block.swap_areas, root),
         "links": attempt(network.links, root),
         "routes": attempt(network.routes, root),
+        "chosen_routes": attempt(network.chosen_routes, root),
         "dead_routes": attempt(network.dead_routes, root),
         "sockets": attempt(network.sockets, root),
         "nftables": attempt(nftables.tables, root),
@@ -118,7 +136,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "kernels": attempt(kernel.kernels, root),
         "libraries": attempt(libraries.libraries, root),
         "kernel_parameters": attempt(kernel.kernel_parameters, root),
-        "boot_id": attempt(kernel.boot_id, root),
+        "boot_id": boot_id,
         "files": attempt(lambda: unwrap(tree)[0]),
         "directories": attempt(lambda: unwrap(tree)[1]),
         "texts": attempt(system.texts, root),
@@ -133,9 +151,11 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "containers": attempt(containers.containers, root),
         "listeners": listeners,
         "base_programs": attempt(lambda: packaged.base_programs(root, processes.programs_of(unwrap(listeners)))),
+        "shadowing_programs": attempt(packaged.shadowing_programs, root),
         "changed_conffiles": attempt(packaged.changed_conffiles, root),
         "archives": attempt(archives.archives, root),
         "foreign_packages": attempt(lambda: archives.foreign_packages(root, unwrap(packages))),
+        "factors": attempt(factors.factors, root, salt),
         "sudoers": attempt(rights.sudoers, root),
         "sudo_settings": attempt(rights.sudo_settings, root),
         "pam_modules": attempt(rights.pam_modules, root),
@@ -152,6 +172,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "runs": attempt(runs.runs, root),
         "servers": isolate("servers", servers.servers, root) if os.path.exists(root + servers.SERVERS) else {},
         "measures": measures.measures(),
+        "proofs": attempt(lambda: proof.end(unwrap(proofs))),
         **account_of_files(integrity.results()["integrity"]),
         **gpus.gpus(root),
         "finished_at": time.time(),  # the last value, so that little time passes until the caller reads its own clock

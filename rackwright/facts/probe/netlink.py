@@ -6,13 +6,15 @@ Layouts: include/uapi/linux/netlink.h, rtnetlink.h, if_addr.h and if_link.h of L
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
-from typing import Any, Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Any, Iterator, Union
 
 from rackwright.facts.probe.observe import ReadError
 
-GET_LINKS, GET_ADDRESSES, GET_ROUTES = 18, 22, 26
+GET_LINKS, GET_ADDRESSES, GET_ROUTES, GET_RULES = 18, 22, 26, 34
 REQUEST, DUMP, INTERRUPTED = 0x001, 0x300, 0x010
 ERROR, DONE = 2, 3
 TRIES = 3
@@ -22,7 +24,7 @@ ADDRESS, LOCAL, ADDRESS_FLAGS = 1, 2, 8
 TEMPORARY = 0x01
 PERMANENT = 54
 """IFLA_PERM_ADDRESS, in Linux 5.6 and later."""
-DESTINATION, LINK, GATEWAY, METRIC, NEXT_HOPS, TABLE, VIA = 1, 4, 5, 6, 9, 15, 18
+DESTINATION, SOURCE, LINK, GATEWAY, METRIC, NEXT_HOPS, TABLE, VIA = 1, 2, 4, 5, 6, 9, 15, 18
 MAIN, KERNEL, UNICAST, GLOBAL = 254, 2, 1, 0
 DEAD = {6: "blackhole", 7: "unreachable", 8: "prohibit"}
 LINK_LOCAL = ("169.254.", "fe80:")
@@ -98,6 +100,109 @@ def dead_routes() -> list[dict[str, Any]]:
             metric = number(values.get(METRIC, bytes(4)))
             rows.append({"destination": destination, "gateway": next_hop, "kind": DEAD[kind], "metric": metric})
     return rows
+
+
+UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES, errno.EPERM)
+"""Answers of the kernel for an address that no route reaches, or that a rule or dead route discards."""
+MOST_QUESTIONS = 4096
+"""Maximum number of addresses for which the probe asks the kernel: a host of a fabric has some dozens of routes."""
+PLACES = {4: ("198.18.0.1", "203.0.113.1", "198.51.100.1", "9.9.9.9"), 6: ("2001:db8::1", "2620:fe::fe")}
+"""Addresses for the question about a default route; no packet is sent. Source: RFC 5737, RFC 2544, RFC 3849."""
+Network = Union[IPv4Network, IPv6Network]
+
+
+def chosen_routes() -> dict[str, list[dict[str, Any]]]:
+    """Return for each destination of the main table what the kernel chooses for addresses in it, by their links' index.
+
+    A rule may send packets to another table, so that the routes of the main table are right and never used. The
+    addresses are the first, the last and one between them, and those that rules name; each is asked about for every
+    own address as well. Addresses that a more specific route of the main table has are left out.
+    """
+    networks = main_networks()
+    own: dict[int, list[str | None]] = {4: [None], 6: [None]}
+    for texts in addresses().values():
+        for text in texts:
+            own[4 if "." in text else 6].append(text.partition("/")[0])
+    named = rule_destinations()
+    chosen: dict[str, list[dict[str, Any]]] = {}
+    asked = 0
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+        kernel.settimeout(SECONDS)
+        for network in sorted({route for route, is_configured in networks if is_configured}, key=str):
+            narrower = [other for other, _ in networks if is_within(other, network) and other != network]
+            answers: dict[tuple[str | None, int], dict[str, Any]] = {}
+            for target in targets(network, narrower, named):
+                for source in own[network.version]:
+                    asked += 1
+                    if asked > MOST_QUESTIONS:
+                        raise ReadError(f"more than {MOST_QUESTIONS} questions about routes")
+                    gateway_, link = ask_route(kernel, target, source)
+                    answers.setdefault((gateway_, link), {"gateway": gateway_, "link": link, "to": target})
+            chosen[str(network)] = list(answers.values())
+    return chosen
+
+
+def main_networks() -> list[tuple[Network, bool]]:
+    """Return the destinations of all routes of the main table, and whether each is configured, not the kernel's own."""
+    rows: list[tuple[Network, bool]] = []
+    for message in dump(GET_ROUTES):
+        family, length, _, _, table, protocol, _, kind = struct.unpack_from("=8B", message)
+        values = attributes(message[12:])
+        table = number(values[TABLE]) if TABLE in values else table
+        if table == MAIN and family in BITS:
+            base = address(values.get(DESTINATION, bytes(BITS[family] // 8)))
+            if not base.startswith(LINK_LOCAL):
+                rows.append((ip_network(f"{base}/{length}"), protocol != KERNEL and kind == UNICAST))
+    return rows
+
+
+def rule_destinations() -> list[str]:
+    """Return the first address of each destination that a rule of policy routing names."""
+    values = (attributes(message[12:]).get(DESTINATION) for message in dump(GET_RULES))
+    return [address(value) for value in values if value]
+
+
+def targets(network: Network, narrower: list[Network], named: list[str]) -> list[str]:
+    """Return the addresses in *network* to ask about, without those of *narrower* networks.
+
+    A rule for one destination is none of a default route, as a more specific route is not.
+    """
+    if network.prefixlen == 0:
+        return [text for text in PLACES[network.version] if not any(ip_address(text) in each for each in narrower)]
+    if network.num_addresses <= 2:
+        places = [network[0]]
+    else:
+        places = [network[1], network[network.num_addresses // 2], network[-2]]
+    places += [ip_address(text) for text in named if ip_address(text).version == network.version]
+    return [
+        str(place)
+        for place in dict.fromkeys(places)
+        if place in network and not any(place in each for each in narrower)
+    ]
+
+
+def is_within(inner: Network, outer: Network) -> bool:
+    return inner.version == outer.version and inner.prefixlen >= outer.prefixlen and inner[0] in outer
+
+
+def ask_route(kernel: socket.socket, target: str, source: str | None) -> tuple[str | None, int]:
+    """Return gateway and link of the route that the kernel takes to *target*; link 0 for none."""
+    place = ip_address(target)
+    family = socket.AF_INET if place.version == 4 else socket.AF_INET6
+    wanted = [(DESTINATION, place.packed), *([(SOURCE, ip_address(source).packed)] if source else [])]
+    body = struct.pack("=8BI", family, place.max_prefixlen, place.max_prefixlen if source else 0, *[0] * 5, 0)
+    for kind, data in wanted:
+        body += struct.pack("=HH", 4 + len(data), kind) + data
+    kernel.send(struct.pack("=IHHII", 16 + len(body), GET_ROUTES, REQUEST, 1, 0) + body)
+    answer = kernel.recv(1 << 16)
+    _, kind = struct.unpack_from("=IH", answer)
+    if kind == ERROR:
+        code = -struct.unpack_from("=i", answer, 16)[0]
+        if code in UNREACHABLE:
+            return None, 0
+        raise OSError(code, f"netlink, about the route to {target}")
+    values = attributes(answer[28 : struct.unpack_from("=I", answer)[0]])
+    return gateway(values), number(values[LINK]) if LINK in values else 0
 
 
 def next_hops(values: dict[int, bytes]) -> Iterator[dict[str, Any]]:

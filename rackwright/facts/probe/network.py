@@ -121,9 +121,22 @@ def pci_address(folder: str) -> str | None:
 
 def routes(root: str) -> list[dict[str, Any]]:
     """Return the configured routes, with the names of their links."""
-    net = f"{root}/sys/class/net"
-    names = {number(f"{net}/{name}/ifindex"): name for name in os.listdir(net) if os.path.isdir(f"{net}/{name}")}
+    names = link_names(root)
     return [{**route, "link": names[route["link"]]} for route in netlink.routes()]
+
+
+def chosen_routes(root: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the routes that the kernel takes to each configured destination, with the names of their links."""
+    names = link_names(root)
+    return {
+        destination: [{**route, "link": names.get(route["link"], "none")} for route in routes]
+        for destination, routes in netlink.chosen_routes().items()
+    }
+
+
+def link_names(root: str) -> dict[int, str]:
+    net = f"{root}/sys/class/net"
+    return {number(f"{net}/{name}/ifindex"): name for name in os.listdir(net) if os.path.isdir(f"{net}/{name}")}
 
 
 def dead_routes(root: str) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import os
 import re
 from typing import Iterable
 
-from rackwright.facts.probe.observe import attempt, read, read_untrusted
+from rackwright.facts.probe.observe import attempt, listing, read, read_untrusted
 from rackwright.facts.probe.system import DPKG_STATUS, FILE_BYTES, dpkg_status, field
 
 DPKG_INFO = "/var/lib/dpkg/info"
@@ -47,6 +47,8 @@ VENDOR_FOLDERS = (
     "/usr/share/keyrings",
 )
 """Folders of packages outside /etc, whose files take effect by themselves."""
+LOCAL_FOLDERS, SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin"), ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
+"""Folders of programs, in the order of sudo's secure_path. Source: Debian's sudo, /etc/sudoers."""
 MERGED_PROGRAM = re.compile(r"^/usr(?=/s?bin/|/lib/)")
 BASE = ("required", "important")
 """Priorities of the packages of every system. Source: Debian Policy 2.5."""
@@ -91,6 +93,17 @@ def ucf_digests(root: str) -> dict[str, str]:
     with open(root + UCF, encoding="utf-8", errors="surrogateescape") as file:
         rows = (line.split(None, 1) for line in file)
         return {row[1].strip(): row[0] for row in rows if len(row) == 2}
+
+
+def shadowing_programs(root: str) -> list[str]:
+    """Return the programs of an administrator that sudo and shells find before one of the system of the same name."""
+    system = {name for folder in SYSTEM_FOLDERS for name in listing(root + folder)}
+    return sorted(
+        f"{folder}/{name}"
+        for folder in LOCAL_FOLDERS
+        for name in listing(root + folder)
+        if name in system and os.access(f"{root}{folder}/{name}", os.X_OK)
+    )
 
 
 def changed_conffiles(root: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ import re
 from typing import Any, Callable, Iterator
 
 from rackwright.facts.probe.network import LISTENING, UNCONNECTED, endpoint
-from rackwright.facts.probe.observe import attempt, listing, read
+from rackwright.facts.probe.observe import ReadError, attempt, listing, read
 
 INODE = 9
 """Index of the inode in a line of /proc/net/tcp. Source: proc_net_tcp.rst of Linux."""
@@ -20,10 +20,12 @@ POD = re.compile(r"^0::/(k8s\.io/[0-9a-f]{64})$", re.MULTILINE)
 def open_files(root: str) -> dict[str, list[int]]:
     """Return the processes that have each socket or device open, by the target of its link in /proc/PID/fd."""
     users: dict[str, list[int]] = {}
-    for pid in listing(f"{root}/proc"):
-        if pid.isdecimal():
-            for target in targets(f"{root}/proc/{pid}/fd"):
-                users.setdefault(target, []).append(int(pid))
+    processes = [pid for pid in listing(f"{root}/proc") if pid.isdecimal()]
+    if not processes:
+        raise ReadError(f"{root}/proc has no processes, not even this one")
+    for pid in processes:
+        for target in targets(f"{root}/proc/{pid}/fd"):
+            users.setdefault(target, []).append(int(pid))
     return users
 
 

@@ -14,6 +14,7 @@ from rackwright.facts.probe.observe import (
     attempt,
     list_untrusted,
     listing,
+    open_untrusted,
     read,
     read_untrusted,
     unknown_value,
@@ -26,6 +27,8 @@ TRACKING_KEYS = ("url", "experiment", "run")
 STATE = {"outcome": str, "config": str, "why": str, "attempt": int}
 TEXT_LENGTH = 2000
 """Maximum length of a text from a run's account in the facts."""
+EVERY_STEPS = 100
+"""Interval of checkpoints without a declared one. Source: workloads/training/config.py, Saving."""
 METRICS = ("step", "loss", "step_seconds", "time")
 
 
@@ -47,6 +50,8 @@ def run(root: str, folder: str) -> dict[str, Any]:
         "ranks": attempt(ranks, root + plan["out"]),
         "tracked": attempt(tracking_run, root + plan["out"]),
         "checkpoint": attempt(newest_checkpoint, root + plan["out"]),
+        "has_checkpoints": attempt(has_checkpoints, root + plan["out"]),
+        "every_steps": (config.get("saving") or {}).get("every_steps", EVERY_STEPS),
     }
 
 
@@ -100,6 +105,15 @@ def newest_metrics(lines: list[str]) -> dict[str, Any]:
                 continue  # the process is writing this line
             return {key: row[key] for key in METRICS if isinstance(row.get(key), (int, float))}
     return {}
+
+
+def has_checkpoints(out: str) -> bool:
+    """Return whether the directory of checkpoints exists, which a run makes before its first step."""
+    try:
+        os.close(open_untrusted(out, "checkpoints", directory=True))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def newest_checkpoint(out: str) -> int | None:

@@ -196,15 +196,32 @@ def distributions(environment: str) -> dict[str, str]:
     return versions
 
 
-def tree(root: str, salt: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return all files below the roots and those of the locales, and all directories including the roots."""
+class Changes:
+    """The files and directories that changed at or after a time, in nanoseconds since 1970, with their times."""
+
+    def __init__(self, since_ns: int) -> None:
+        self.since_ns = since_ns
+        self.times: dict[str, int] = {}
+
+
+NEVER = 1 << 63
+"""A time after all others."""
+
+
+def tree(root: str, salt: bytes, changes: Changes | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return all files below the roots and those of the locales, and all directories including the roots.
+
+    Args:
+        changes: Gets those that changed since its time.
+    """
+    changes = changes or Changes(NEVER)
     files: dict[str, Any] = {}
     directories: dict[str, Any] = {}
     cache = DigestCache(root, salt, lambda path, status: content_digest(root + path, status, salt))
     for top in FILE_ROOTS:
-        walk(root, top, None, cache.digest, files, directories)
+        walk(root, top, None, cache.digest, files, directories, changes)
     for top in REWRITTEN_ROOTS:
-        walk(root, top, None, None, files, directories)
+        walk(root, top, None, None, files, directories, changes)
     files |= {**locales(root), **network_plugins(root, cache.digest)}
     cache.save()
     return files, directories
@@ -242,6 +259,7 @@ def walk(
     read_digest: ReadDigest | None,
     files: dict[str, Any],
     directories: dict[str, Any],
+    changes: Changes,
 ) -> None:
     """Add every file below *folder* to *files*, every unreadable folder with the reason, and each to *directories*.
 
@@ -250,6 +268,8 @@ def walk(
     try:
         status = os.stat(root + folder, follow_symlinks=device is None)
         directories[folder] = entry(status)
+        if status.st_ctime_ns >= changes.since_ns:
+            changes.times[folder] = status.st_ctime_ns
         if device not in (None, status.st_dev):
             files[folder] = unknown_value("another filesystem is mounted here")
             return
@@ -271,14 +291,16 @@ def walk(
     for child in entries:
         path = f"{folder}/{child.name}"
         if child.is_dir(follow_symlinks=False):
-            walk(root, path, status.st_dev, read_digest, files, directories)
+            walk(root, path, status.st_dev, read_digest, files, directories, changes)
         else:
-            files[path] = attempt(file, root, path, read_digest)
+            files[path] = attempt(file, root, path, read_digest, changes)
 
 
-def file(root: str, path: str, read_digest: ReadDigest | None) -> dict[str, Any]:
+def file(root: str, path: str, read_digest: ReadDigest | None, changes: Changes | None = None) -> dict[str, Any]:
     """Return digest, mode, owner and time of a file; without *read_digest* the digest is unknown."""
     status = os.lstat(root + path)
+    if changes is not None and status.st_ctime_ns >= changes.since_ns:
+        changes.times[path] = status.st_ctime_ns
     if read_digest is None:
         content = unknown_value("rewritten by the system")
     elif stat.S_ISLNK(status.st_mode):

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 from rackwright.core.contract import Claim, Difference, Observation, OneOf, Plan, Scope, Want, Within
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds.network.observe import PREFERRED, format_route, observe_property
+from rackwright.kinds.network.observe import CHOSEN, PORT_OF, PREFERRED, format_route, observe_property
 from rackwright.kinds.network.spec import OWNER, NetworkSpec, files
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.identity import identity_claim
-from rackwright.schema.network import NetworkLink
+from rackwright.schema.network import EVERYWHERE, NetworkLink
 
 NETWORKD = "systemd-networkd.service"
 _AT_BOOT = OneOf(("enabled", "enabled-runtime"))
@@ -18,6 +18,7 @@ PORT_REMEDY = "check that the port exists, or correct its MAC or PCI address in 
 RUN_UP_REMEDY = "run up, which sets it"
 LINK_REMEDIES = {
     "up": "check the cable and the switch's port",
+    PORT_OF: "look with `ip link show master` who has made that device, then run `ip link set nomaster` for the link",
     "files_of_others": "move the link's settings from that file into the fleet, then take those lines out of the file",
 }
 
@@ -25,6 +26,11 @@ LINK_REMEDIES = {
 ROUTE_REMEDY = (
     "the kernel prefers that route: look with `ip route show` and `networkctl status` who has set it, and remove it, or"
     " declare it"
+)
+
+
+CHOSEN_REMEDY = (
+    "a rule sends these packets elsewhere: look with `ip rule show` and `ip route get` who has set it, and clear it"
 )
 
 
@@ -87,7 +93,7 @@ def _links(spec: NetworkSpec) -> Iterator[Claim]:
         own: dict[str, Want] = {**identity, "files_of_others": ()}
         yield Claim(f"link:{port.name}", own, scope=scope, remedy=PORT_REMEDY, remedies=LINK_REMEDIES)
         bond_name = spec.bond_of.get(port.name)
-        member: dict[str, Want] = {} if bond_name is None else {"bond": bond_name}
+        member: dict[str, Want] = {PORT_OF: "none"} if bond_name is None else {"bond": bond_name}
         yield Claim(
             f"link:{port.name}",
             {**_link_properties(links[port.name]), **member},
@@ -128,7 +134,7 @@ def _link_properties(link: NetworkLink) -> dict[str, Want]:
 
 
 def _device_properties(link: NetworkLink) -> dict[str, Want]:
-    return {**_link_properties(link), "files_of_others": ()}
+    return {**_link_properties(link), PORT_OF: "none", "files_of_others": ()}
 
 
 def _routes(spec: NetworkSpec) -> Iterator[Claim]:
@@ -139,8 +145,11 @@ def _routes(spec: NetworkSpec) -> Iterator[Claim]:
         scope: Scope = "kernel" if link_of[route.name] in devices else "host"
         same = (each for each in declared if each.destination == route.destination)
         others = tuple(sorted({format_route(each.via, link_of[each.name]) for each in same}))
-        want = {"via": route.via, "link": link_of[route.name], **metric, PREFERRED: Within(others)}
-        yield Claim(f"route:{route.name}", want, scope=scope, remedies={PREFERRED: ROUTE_REMEDY})
+        want: dict[str, Want] = {"via": route.via, "link": link_of[route.name], **metric, PREFERRED: Within(others)}
+        if not (route.destination in EVERYWHERE.values() and metric):  # undeclared links may have better ones
+            want[CHOSEN] = Within(others)
+        remedies = {PREFERRED: ROUTE_REMEDY, CHOSEN: CHOSEN_REMEDY}
+        yield Claim(f"route:{route.name}", want, scope=scope, remedies=remedies)
 
 
 def _other_claims(spec: NetworkSpec) -> Iterator[Claim]:

@@ -10,6 +10,10 @@ from rackwright.schema.network import DEFAULT, EVERYWHERE
 
 PREFERRED = "preferred"
 """The property that lists the routes with a metric at most that of the declared one."""
+CHOSEN = "chosen"
+"""The property that lists the routes that the kernel takes to the destination, by its own answer."""
+PORT_OF = "port_of"
+"""The property with the bridge, bond or VRF that has a link as a port, or none."""
 NETWORKING = "networking.service"
 """The unit of ifupdown."""
 
@@ -45,6 +49,8 @@ def _link(facts: Facts, key: str, name: str, claim: Claim) -> Value:
     link = facts.link(key)
     if link is None:
         return Absent()
+    if name == PORT_OF:
+        return link.master or "none"
     value = _property(link, name)
     return Absent() if value is None else value
 
@@ -88,6 +94,8 @@ def observe_route(facts: Facts, key: str, name: str, claim: Claim) -> Value:
     network = key.partition(" ")[0]
     routes = [route for route in facts.routes if destination(route) == network]
     best = _closest(routes, claim)
+    if name == CHOSEN:
+        return () if best is None else _chosen_routes(facts, network)
     if name == PREFERRED:
         return _preferred_routes(facts, key, routes, best, claim)
     if best is None:
@@ -120,6 +128,11 @@ def _preferred_routes(
     others = [route for route in routes if route is not ours and route.metric <= ours.metric]
     dead = [each.kind for each in facts.dead_routes if destination(each) == network and each.metric <= ours.metric]
     return tuple(sorted({*(format_route(each.gateway, each.link) for each in others), *dead} - {*declared.values}))
+
+
+def _chosen_routes(facts: Facts, network: str) -> tuple[str, ...]:
+    """Return what the kernel answers when it is asked for the route to addresses of *network*."""
+    return tuple(sorted({format_route(each.gateway, each.link) for each in facts.chosen_routes(network)}))
 
 
 def destination(route: RouteFacts | DeadRoute) -> str:

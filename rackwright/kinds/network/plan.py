@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from rackwright.core.contract import Difference, Plan, Put, Remove, Step, UnknownValue
+from rackwright.core.contract import Absent, Difference, Plan, Put, Remove, Step, UnknownValue
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.network import commands, unmanaged
-from rackwright.kinds.network.observe import PREFERRED, leftover_devices
+from rackwright.kinds.network.observe import CHOSEN, PORT_OF, PREFERRED, leftover_devices
 from rackwright.kinds.network.spec import OWNER, FileText, NetworkSpec, owner_text
 from rackwright.kinds.shared import ownership
 from rackwright.kinds.shared.guard import guard_change
@@ -106,8 +106,8 @@ def _refuse_dependents(spec: NetworkSpec, to_delete: Sequence[str], facts: Facts
 def _needs_manual_work(spec: NetworkSpec, item: Difference, facts: Facts) -> bool:
     """Return whether *item* needs manual work: its port or signal is missing, or another author set the route."""
     sort, _, key = item.thing.partition(":")
-    if item.name == PREFERRED:
-        return True  # another author owns the other route
+    if item.name in (PREFERRED, CHOSEN) or (item.name == PORT_OF and not isinstance(item.actual, Absent)):
+        return True  # another author owns the other route, the rule, or the device
     if sort == "route":
         key = spec.route_links[key]
     elif sort != "link" or item.name == "files_of_others":

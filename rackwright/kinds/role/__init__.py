@@ -24,14 +24,17 @@ class RoleKind:
 
     def claims(self, spec: RoleSpec, repository: Repository) -> tuple[Claim, ...]:
         from rackwright.kinds.role.promise import promises
+        from rackwright.kinds.role.reads import read_claims
 
+        promised = promises(spec, repository)
         return (
             identity_claim(spec.host, spec.identity),
             *(
                 restarts.add_remedy(spec, promise.entry, claim)
-                for promise in promises(spec, repository).items
+                for promise in promised.items
                 for claim in promise.claims(repository)
             ),
+            *read_claims(promised, repository),
             Claim(f"owner:{spec.owner}", {"id": spec.id, "fleet": spec.fleet.name, "phase": "ready"}),
         )
 

@@ -8,6 +8,8 @@ An entry has one key that is its sort (``file``, ``package``, ``unit``, …), th
 * ``by_hand``: only the operator can make the claim hold.
 * ``restart``: the claim holds from the next start of the host's kernel.
 * ``disturbs``: properties that the role changes only while no process uses a GPU.
+* ``read_by``: the services that read a file, link or directory, and must have read its present version. ``pod:NAME`` is
+  a container of a static pod. An active service also reads its unit file and its program: see reads.py.
 
 Texts may hold ``{{ … }}`` over the role's variables, its ``names`` (computed in order), ``host``, ``fleet``,
 ``probe_program`` (the text of the probe), ``log_chain_program`` (the text of the program that chains the audit log),
@@ -44,6 +46,7 @@ class Entry(BaseModel):
     by_hand: bool = False
     restart: bool = False
     disturbs: tuple[str, ...] = ()
+    read_by: tuple[str, ...] = ()
 
     @property
     def thing(self) -> str:
@@ -51,6 +54,12 @@ class Entry(BaseModel):
 
     def want(self, repository: Repository) -> Mapping[str, Want]:
         raise NotImplementedError
+
+    @property
+    def path(self) -> str:
+        """The path of a file or directory; empty for other things."""
+        sort, _, path = self.thing.partition(":")
+        return path if sort in ("file", "directory") else ""
 
     def claim(self, repository: Repository) -> Claim:
         scope = self.scope or ("kernel" if self.restart else self.usual_scope)
@@ -361,6 +370,19 @@ class AuthorizedKeys(Entry):
         return {"command": "none", "added" if self.noted else "keys": allowed}
 
 
+class Factor(Entry):
+    """A person's second factor: the PAM module has exactly these *options*, and at most *codes* emergency codes."""
+
+    sort = "factor"
+    factor: str
+    options: tuple[str, ...]
+    codes: int
+    by_hand: bool = True
+
+    def want(self, repository: Repository) -> Mapping[str, Want]:
+        return {"options": tuple(sorted(self.options)), "codes": Between(None, self.codes), "other_lines": 0}
+
+
 class SocketEntry(Entry):
     """A port such as ``tcp:22`` with a listener, or without; with *address*, only on that address.
 
@@ -511,6 +533,7 @@ SORTS: Mapping[str, type[Entry]] = {
             UserEntry,
             GroupEntry,
             AuthorizedKeys,
+            Factor,
             SocketEntry,
             Accounts,
             ObjectStoreEntry,

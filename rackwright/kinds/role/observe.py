@@ -8,7 +8,7 @@ from rackwright.facts.gpu import GpuFacts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.network.observe import observe_route
 from rackwright.kinds.role.entries import STORE_PROPERTIES
-from rackwright.kinds.shared import observation
+from rackwright.kinds.shared import loaded, observation
 from rackwright.schema.object_store import OWNER_TAG
 
 
@@ -56,6 +56,8 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
             return group is not None if name == "present" else Absent() if group is None else group.members
         case "authorized_keys":
             return _authorized_keys(facts, key, name)
+        case "factor":
+            return _factor(facts, key, name)
         case "socket":
             return _socket(facts, key, name)
         case "environment":
@@ -77,6 +79,8 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
             return observe_route(facts, key, name, claim)
         case "certificates":
             return _expiring(facts, float(name.removeprefix("expiring_within_").removesuffix("_days")))
+        case loaded.SORT:
+            return loaded.observe(facts, key)
         case "mount-option":
             return _mount_option(facts, key)
         case _:
@@ -210,6 +214,13 @@ def _volumes(volumes: tuple[str, ...], claim: Claim) -> Value:
     assert isinstance(wanted, Within)
     found = (each.partition(": ") for each in volumes)
     return tuple(sorted({is_ if is_ in wanted.values else f"{is_} of {bucket}" for bucket, _, is_ in found}))
+
+
+def _factor(facts: Facts, person: str, name: str) -> Value:
+    factor = facts.factor(person)
+    if factor is None:  # the claim of its file says that it is missing
+        raise UnknownFact(f"{person} has no second factor")
+    return factor.options if name == "options" else factor.codes if name == "codes" else factor.other_lines
 
 
 def _measure(facts: Facts, key: str, claim: Claim) -> Value:

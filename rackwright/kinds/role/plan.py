@@ -3,7 +3,7 @@
 import base64
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rackwright.core.contract import Command, Difference, Plan, PlayRole, Put, Remove, Step
@@ -14,7 +14,7 @@ from rackwright.kinds.role import restarts
 from rackwright.kinds.role.promise import Promises
 from rackwright.kinds.role.spec import RoleSpec, owner_text
 from rackwright.kinds.role.versions import refuse_skipped_minors
-from rackwright.kinds.shared import ownership
+from rackwright.kinds.shared import loaded, ownership
 from rackwright.kinds.shared.guard import guard_change, reload_commands
 from rackwright.kinds.shared.identity import refuse_wrong_machine
 from rackwright.schema.secret import placeholder
@@ -45,7 +45,8 @@ def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], 
     disturbing = {(entry.thing, name) for entry in promises.entries for name in entry.disturbs}
     if disturbing & {(item.thing, item.name) for item in fixable} and (refusals := tuple(refuse_busy(spec.id, facts))):
         return Plan(refusals=refusals)
-    steps = [*_steps(spec, promises, facts, restarts.boot_id(facts) if restart else None)] if plays else []
+    boot_id = restarts.boot_id(facts) if restart else None
+    steps = [*_steps(spec, promises, facts, boot_id, loaded.services_to_restart(fixable))] if plays else []
     if restart and spec.reboot:
         steps.append(restarts.step(spec.host))
     changed_paths = {item.thing.partition(":")[2] for item in fixable if item.thing.startswith("file:")}
@@ -95,7 +96,9 @@ def refuse_foreign(spec: RoleSpec, facts: Facts) -> tuple[Diagnostic, ...]:
     return ownership.refuse_foreign(spec.id, spec.fleet.name, spec.owner, "role", facts)
 
 
-def _steps(spec: RoleSpec, promises: Promises, facts: Facts, boot_id: str | None) -> Iterator[Step]:
+def _steps(
+    spec: RoleSpec, promises: Promises, facts: Facts, boot_id: str | None, outdated: dict[str, str]
+) -> Iterator[Step]:
     owner = facts.owner(spec.owner) or {}
     paths = [file.file for file in promises.files]
     old_files = owner.get("wrote", ())
@@ -104,7 +107,8 @@ def _steps(spec: RoleSpec, promises: Promises, facts: Facts, boot_id: str | None
         unmanaged = tuple(path for path in paths if path not in old_files)
         if unmanaged:
             yield ownership.back_up(spec.owner, unmanaged)
-    play = PlayRole(f"play role {spec.role}", spec.role, variables(spec, promises))
+    also = f", which restarts {', '.join(sorted(outdated))}" if outdated else ""
+    play = PlayRole(f"play role {spec.role}{also}", spec.role, variables(spec, promises, outdated))
     source = promises.source
     # directories first: files that the role removes there come back as well
     restored_paths = [*promises.exclusive_directories, *paths]
@@ -117,8 +121,12 @@ def _steps(spec: RoleSpec, promises: Promises, facts: Facts, boot_id: str | None
         yield Put("note in the owner file: ready", spec.owner_file, text, 0o600)
 
 
-def variables(spec: RoleSpec, promises: Promises) -> dict[str, Any]:
-    """Return the variables for the play: those of the role, and every file that it writes, rendered."""
+def variables(spec: RoleSpec, promises: Promises, outdated: Mapping[str, str]) -> dict[str, Any]:
+    """Return the variables for the play: those of the role, and every file that it writes, rendered.
+
+    Args:
+        outdated: The services that run with earlier files, each with the state for Ansible that mends it.
+    """
     files = [
         {
             "path": file.file,
@@ -131,7 +139,7 @@ def variables(spec: RoleSpec, promises: Promises) -> dict[str, Any]:
         }
         for file in promises.files
     ]
-    return {**promises.variables, f"{spec.role}_files": files}
+    return {**promises.variables, f"{spec.role}_files": files, f"{spec.role}_outdated": dict(outdated)}
 
 
 def removal(spec: RoleSpec, facts: Facts, leaves_all: bool) -> Plan:

@@ -61,6 +61,10 @@ class Promise:
         """Return whether the promise is a file whose content begins with a header: see `Repository.header`."""
         return isinstance(self.entry, FileEntry) and bool(repository.header(self.entry.rendered_from, ""))
 
+    def hides_existence(self, repository: Repository) -> bool:
+        """Return whether it depends on a secret whether the thing exists."""
+        return bool(self.secret) and self.secret >= self.entry.want(repository).keys()
+
     def on_host(self, name: str, other: str, repository: Repository) -> "Promise":
         """Return the promise of the host *name* for the host *other*, where only the header of its file differs."""
         entry = self.entry

@@ -34,10 +34,12 @@ class TierKind:
             "members": tuple(sorted(spec.serials)),
             "state": HEALTHY,
             "superblocks_lost": (),
+            "member_flags": (),
         }
         if spec.declared.chunk_kib:
             array["chunk_kib"] = spec.declared.chunk_kib
         if spec.level != "raid0":
+            array["sync_limit"] = "none"
             array["bitmap"] = "internal" if spec.declared.has_bitmap else "none"
         if spec.level == "raid5":
             array["ppl"] = spec.declared.ppl
@@ -60,6 +62,8 @@ class TierKind:
             "source": spec.carrier,
             "type": spec.filesystem,
             "options": spec.mount_options,
+            "undeclared_options": (),
+            "swap_files": (),
         }
         array_claims = (
             identity_claim(spec.host, spec.identity),
@@ -68,7 +72,7 @@ class TierKind:
             remedies.array(f"md:{spec.array_key}", spec.host, array),
             *_redundancy(spec),
             remedies.filesystem(f"filesystem:{spec.carrier}", filesystem),
-            Claim(f"mount:{spec.declared.mount}", mount, remedy=remedies.THEIR_MOUNT if spec.declared.array else ""),
+            remedies.mount(f"mount:{spec.declared.mount}", mount, remedies.THEIR_MOUNT if spec.declared.array else ""),
         )
         if spec.declared.array:  # rackwright does not manage the boot files of an array that was taken over
             return array_claims
@@ -132,5 +136,6 @@ def _redundancy(spec: TierSpec) -> Iterator[Claim]:
     if spec.level != "raid0":
         remedy = remedies.SPARE.format(host=spec.host)
         yield Claim(thing, {"spares_waiting": len(spec.spares)}, severity="warning", remedy=remedy)
+        yield Claim(thing, {"scrub": "complete"}, severity="warning", remedy=remedies.HALF_SCRUBBED)
     if spec.level in ("raid5", "raid6"):
         yield Claim(thing, {"mismatch_count": 0}, severity="warning", remedy=remedies.DISAGREES)

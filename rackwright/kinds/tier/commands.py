@@ -49,6 +49,15 @@ exec systemctl start "$2"
 _CAP = """echo "$2" > "/sys/class/block/${1##*/}/md/sync_speed_max"
 """
 
+_CLEAR_SYNC_LIMIT = """echo max > "/sys/class/block/${1##*/}/md/sync_max"
+"""
+_CLEAR_MEMBER_FLAGS = """for state in "/sys/class/block/${1##*/}/md/dev-"*/state; do
+  for word in write_mostly:-writemostly failfast:-failfast blocked:-blocked; do
+    ! tr , '\\n' < "$state" | grep -qx "${word%%:*}" || echo "${word#*:}" > "$state"
+  done
+done
+"""
+
 _WAIT = """md=/sys/class/block/${1##*/}/md
 while ! grep -qx idle "$md/sync_action"; do
   read -r done _ all < "$md/sync_completed"
@@ -341,6 +350,16 @@ def write_superblocks(array: str, array_uuid: str, bitmap: str) -> tuple[str, ..
 
 def cap(array: str, kib_per_second: int) -> tuple[str, ...]:
     return _shell(_CAP, array, str(kib_per_second))
+
+
+def clear_sync_limit(array: str) -> tuple[str, ...]:
+    """Return the command after which a sync or check goes to the end of the array."""
+    return _shell(_CLEAR_SYNC_LIMIT, array)
+
+
+def clear_member_flags(array: str) -> tuple[str, ...]:
+    """Return the command after which md uses each member as it does by default."""
+    return _shell(_CLEAR_MEMBER_FLAGS, array)
 
 
 def wait_for_sync(array: str) -> tuple[str, ...]:

@@ -28,6 +28,21 @@ MOUNT_FLAGS = {
 """Options of the mount itself, compared whatever was declared. Source: mount(8), filesystem-independent options."""
 
 
+USUAL_OPTIONS = {
+    "ext4": re.compile(
+        r"rw|relatime|stripe=\d+|seclabel|data=ordered|user_xattr|acl|barrier=1|errors=(continue|remount-ro)"
+    ),
+    "xfs": re.compile(
+        r"rw|relatime|seclabel|attr2|inode64|noquota|logbufs=\d+|logbsize=\d+k|sunit=\d+|swidth=\d+|barrier"
+    ),
+}
+"""Options that the kernel shows for a mount without options, by filesystem: defaults, and what the superblock says.
+
+Sources: Linux 4.9 to 6.12, fs/ext4/super.c, _ext4_show_options; fs/xfs/xfs_super.c, xfs_fs_show_options. Older kernels
+show some defaults that later ones do not.
+"""
+MEMBER_FLAGS = ("write_mostly", "failfast", "blocked")
+"""Words of md's state of a member that change how md uses it. Source: Linux, Documentation/admin-guide/md.rst."""
 UNSEEN = "a reshape was cut off, and what is on the array is not seen before it goes on"
 UNFILLED_OF_LUKS_BYTES = 1 << 20
 """More than the part of a sector that cannot be encrypted."""
@@ -187,12 +202,37 @@ def _observe_array(facts: Facts, key: str, name: str, claim: Claim) -> Value:
             return array.bitmap
         case "ppl":
             return array.ppl
+        case "member_flags":
+            return _member_flags(facts, array)
+        case "scrub":
+            return _scrub_state(array)
+        case "sync_limit":
+            # mdadm moves the limit ahead of a reshape
+            is_free = array.sync_max == "max" or array.condition in ("reshaping", "interrupted")
+            return "none" if is_free else f"{array.sync_max} sectors"
         case "member_kib":
             return _member_kib(facts, array, key, claim)
         case "sync_speed_max_kib":
             return array.sync_speed_max_kib
         case _:
             return array.condition
+
+
+def _member_flags(facts: Facts, array: Array) -> tuple[str, ...]:
+    """Return the members that md uses in another way than it does by default, each with md's word."""
+    serials = {drive.name: drive.serial for drive in facts.drives}
+    flags = [
+        f"{serials.get(member.name, member.name)} {word}"
+        for member in array.members
+        for word in MEMBER_FLAGS
+        if word in member.state
+    ]
+    return tuple(sorted(flags))
+
+
+def _scrub_state(array: Array) -> str:
+    """Return whether the last check of an array ended before its end; a running one is complete so far."""
+    return "interrupted" if array.sync_action in ("idle", "frozen") and array.sync_min else "complete"
 
 
 def _member_kib(facts: Facts, array: Array, key: str, claim: Claim) -> Value:
@@ -274,9 +314,11 @@ def _observe_filesystem(facts: Facts, key: str, name: str) -> Value:
 
 
 def _observe_mount(facts: Facts, target: str, name: str, claim: Claim) -> Value:
+    if name == "swap_files":
+        return tuple(sorted(swap.path for swap in facts.swaps if swap.path.startswith(f"{target.rstrip('/')}/")))
     mount = mount_at(facts, target)
     if mount is None:
-        return Absent()
+        return () if name == "undeclared_options" else Absent()
     match name:
         case "type":
             return mount.type
@@ -288,6 +330,8 @@ def _observe_mount(facts: Facts, target: str, name: str, claim: Claim) -> Value:
             if array is None:
                 return mount.device or mount.type
             return array.uuid if claim.want["source"] == array.uuid else array.md_name or array.uuid
+        case "undeclared_options":
+            return _undeclared_options(mount, claim)
         case _:
             wanted = claim.want["options"]
             assert isinstance(wanted, tuple)
@@ -295,6 +339,20 @@ def _observe_mount(facts: Facts, target: str, name: str, claim: Claim) -> Value:
             return tuple(
                 sorted({option for option in mount.options if option in MOUNT_FLAGS or option.split("=")[0] in keys})
             )
+
+
+def _undeclared_options(mount: Mount, claim: Claim) -> tuple[str, ...]:
+    """Return the options of a mount that are neither declared nor usual, and are no words of MOUNT_FLAGS."""
+    wanted = claim.want["options"]
+    assert isinstance(wanted, tuple)
+    declared, usual = {option.split("=")[0] for option in wanted}, USUAL_OPTIONS.get(str(claim.want["type"]))
+    return tuple(
+        option
+        for option in mount.options
+        if option not in MOUNT_FLAGS
+        and option.split("=")[0] not in declared
+        and not (usual and usual.fullmatch(option))
+    )
 
 
 def _observe_file(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:

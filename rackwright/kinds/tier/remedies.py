@@ -36,6 +36,8 @@ ARRAY: Mapping[str, str] = {
     "bitmap": RUN_UP,
     "ppl": RUN_UP,
     "sync_speed_max_kib": RUN_UP,
+    "sync_limit": RUN_UP,
+    "member_flags": RUN_UP,
     "member_kib": (
         "where less of each member is used than is there, run up, which takes the rest; where more is used than is"
         " declared, declare the size that the drives have"
@@ -52,6 +54,17 @@ DISAGREES = (
 )
 THEIR_MOUNT = "change it where it is mounted from, as /etc/fstab, and mount it again"
 """Remedy of a tier that was taken over."""
+HALF_SCRUBBED = (
+    "a check of the array ended before its end, and the rest of the drives was not read: run `systemctl start` for the"
+    " scrub of the tier, or write `check` to md/sync_action; md goes on where it stopped"
+)
+MOUNT: Mapping[str, str] = {
+    "undeclared_options": (
+        "find out who mounted it with these options; stop what uses the tier, then unmount it and mount it again, or"
+        " declare the options"
+    ),
+    "swap_files": "find out who needs it; run `swapoff` for that file, and use another place for swap",
+}
 _GEOMETRY = f"a filesystem keeps its geometry, and only its speed depends on that; for another one {MOVE}"
 FILESYSTEM: Mapping[str, str] = {
     "type": f"declare the filesystem that is there; for another one {MOVE}",
@@ -65,6 +78,11 @@ def array(thing: str, host: str, want: Mapping[str, Want]) -> Claim:
     """Return the claim about an array, with the advice about each property."""
     advice = {name: text.format(host=host) for name, text in ARRAY.items()}
     return Claim(thing, want, remedies=advice, remedy_absent=NO_ARRAY)
+
+
+def mount(thing: str, want: Mapping[str, Want], remedy: str) -> Claim:
+    """Return the claim about a mount, with *remedy* for all properties without advice of their own."""
+    return Claim(thing, want, remedy=remedy, remedies=MOUNT)
 
 
 def filesystem(thing: str, want: Mapping[str, Want]) -> Claim:

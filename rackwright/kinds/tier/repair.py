@@ -106,6 +106,10 @@ def repair_steps(inputs: PlanInputs, assembled: AssembledArray) -> Iterator[Step
         yield from consistency.steps(spec, array)
     if inputs.differs("md", "sync_speed_max_kib"):
         yield from cap_steps(spec)
+    if inputs.differs("md", "member_flags"):
+        yield Command(f"let {spec.name} use all its members alike", commands.clear_member_flags(spec.device))
+    if inputs.differs("md", "sync_limit"):
+        yield Command(f"let a sync of {spec.name} go to its end", commands.clear_sync_limit(spec.device))
     yield from boot.repair_steps(spec, inputs.facts, inputs.repository, inputs.differing_things)
     if spec.declared.array is None:
         yield from scrub.steps(spec, inputs.facts, inputs.repository, inputs.differing_things)
@@ -196,7 +200,7 @@ def _about_array(inputs: PlanInputs, array: Array, restored: bool) -> Iterator[D
         if item.is_unknown and sort == "credential" and inputs.differs("credential"):
             continue  # it does not open, and is sealed again
         broken = sort == "md" and item.name in ("members", "state", "spares_waiting") and not restored
-        broken |= item.name == "mismatch_count"
+        broken |= item.name in ("mismatch_count", "scrub", "undeclared_options", "swap_files")
         broken |= item.name == "superblocks_lost" and not rewritten
         theirs = sort == "mount" and inputs.spec.declared.array is not None and not _can_mount(inputs)
         made = sort == "filesystem" and item.name != "fills_array"

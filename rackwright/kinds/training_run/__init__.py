@@ -9,9 +9,15 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds.shared import firewall, gpu_assignment, observation
 from rackwright.kinds.shared.identity import identity_claim
 from rackwright.kinds.shared.service_account import claim
+from rackwright.kinds.shared.unit_overrides import add_manual_work
 from rackwright.kinds.training_run.files import files
-from rackwright.kinds.training_run.observe import observe_property, report
+from rackwright.kinds.training_run.observe import CHECKPOINTS, observe_property, report
 from rackwright.kinds.training_run.spec import TrainingSpec
+
+CHECKPOINTS_REMEDY = (
+    "find out who took them away, and copy them back from where they are; the run goes on without them, and a run that"
+    " stops now begins again at the newest one that is left"
+)
 
 
 class _OnHost:
@@ -55,7 +61,9 @@ class _OnHost:
     def plan(self, spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
         from rackwright.kinds.training_run import plan as planning
 
-        return planning.plan(spec, differences, facts, repository)
+        lost = tuple(item for item in differences if item.name == CHECKPOINTS)
+        plannable = [item for item in differences if item.name != CHECKPOINTS]
+        return add_manual_work(planning.plan(spec, plannable, facts, repository), lost)
 
     def removal(self, spec: TrainingSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
         from rackwright.kinds.training_run import plan as planning
@@ -76,7 +84,8 @@ class TrainingRunKind(_OnHost):
     token: ClassVar[str] = "rackwright:workload:TrainingRun"
 
     def _outcome(self, spec: TrainingSpec) -> Claim:
-        return Claim(f"run:{spec.name}", {"outcome": OneOf(("running", "finished"))})
+        want: dict[str, Want] = {"outcome": OneOf(("running", "finished")), CHECKPOINTS: "kept"}
+        return Claim(f"run:{spec.name}", want, remedies={CHECKPOINTS: CHECKPOINTS_REMEDY})
 
 
 class TrainingWorkerKind(_OnHost):

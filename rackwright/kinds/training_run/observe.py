@@ -8,11 +8,16 @@ from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import firewall, gpu_assignment, observation
 from rackwright.kinds.training_run.spec import TrainingSpec
 
+CHECKPOINTS = "checkpoints"
+LATE = 3
+"""Intervals after which a checkpoint counts as missing; a slow tier may take longer than one for it."""
 RUNNING_STATES = firewall.RUNNING_STATES
 
 
 def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
     match sort:
+        case "run" if name == CHECKPOINTS:
+            return checkpoints(facts, key)
         case "run" | "door":
             return outcome(facts, key, on_worker=sort == "door")
         case "nftables":
@@ -42,6 +47,23 @@ def outcome(facts: Facts, name: str, on_worker: bool) -> Value:
     if unit.active == "failed":
         return "failed"
     return "closed" if on_worker else run.outcome or "stopped"
+
+
+def checkpoints(facts: Facts, name: str) -> Value:
+    """Return whether a running run has the checkpoints of the steps that it reports: ``kept`` or ``missing``.
+
+    The directory exists before the first step. The newest checkpoints may still be on their way to the tier.
+    """
+    run = facts.run(name)
+    if run is None or outcome(facts, name, on_worker=False) != "running":
+        return "kept"
+    steps = [values["step"] for values in run.ranks.values() if "step" in values]
+    if not steps:
+        return "kept"
+    if not run.has_checkpoints:
+        return "missing"
+    due = (int(max(steps)) // max(run.every_steps, 1) - LATE) * run.every_steps
+    return "kept" if due <= 0 or (run.checkpoint or 0) >= due else "missing"
 
 
 def is_finished(spec: TrainingSpec, facts: Facts) -> bool:

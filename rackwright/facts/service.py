@@ -1,0 +1,40 @@
+"""Typed views of running services: when they began, and when they last read their files."""
+
+from rackwright.facts.view import Fact, UnknownFact, View
+
+ACTIVE = ("active", "reloading", "refreshing", "activating", "deactivating")
+POD = "pod:"
+"""Prefix of the name of a static pod's container: ``pod:kube-apiserver``."""
+
+
+class ServiceFacts(View):
+    """A running service, or a container of a static pod."""
+
+    started_ns = Fact(int, "Start of the main process, in nanoseconds since 1970.")
+    loaded_ns = Fact(int, "Time at which it last read its files: its start, or a later reload.")
+    program_replaced = Fact(bool, "Whether the file of its program was replaced since the start.")
+
+
+class HostServices(View):
+    """The running services of a host."""
+
+    def service(self, name: str) -> ServiceFacts | None:
+        """Return a running service or static pod; None if it does not run."""
+        service = self.entry("loads", name, ServiceFacts)
+        if service is None and not name.startswith(POD):
+            unit = self.find("units", name)
+            if unit is not None and View(unit, f"units.{name}").read("active") in ACTIVE:
+                raise UnknownFact(f"the facts do not have the start of {name}")
+        return service
+
+    def changed_ns(self, path: str) -> int | None:
+        """Return when a file or directory last changed in any way; None if that was before the host's start.
+
+        A link counts by itself, without its target.
+        """
+        changed = self.find("changed_files", path)
+        if changed is None:
+            return None
+        if not isinstance(changed, int) or isinstance(changed, bool):
+            raise UnknownFact(f"changed_files.{path} has a value of another form than the probe writes")
+        return changed

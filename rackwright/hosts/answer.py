@@ -1,0 +1,119 @@
+"""The check that the host itself gave its facts: they are signed with its SSH host key, which known_hosts pins."""
+
+import base64
+import binascii
+import hashlib
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rackwright.errors import Diagnostic, HostUnreachable
+from rackwright.facts.facts import Facts
+from rackwright.facts.view import UnknownFact
+from rackwright.hosts.pins import fingerprint, pinned_keys
+from rackwright.schema.ssh import Endpoint
+
+NAMESPACE = b"rackwright-facts"
+BEGIN, END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
+SIGNATURE_BYTES = 8192
+"""Maximum length of a signature; that of an RSA key of 16384 bits is shorter."""
+HASHES = {b"sha256": hashlib.sha256, b"sha512": hashlib.sha512}
+PROOFS = 8
+"""Maximum number of proofs in facts; a host has three keys."""
+
+
+class _NotSigned(Exception):
+    """A proof is damaged, or its signature is wrong; the message says how."""
+
+
+def check_answer(facts: Facts, endpoint: Endpoint, others: Mapping[str, Endpoint], nonce: str = "") -> None:
+    """Require that the host of *endpoint* gave *facts*. Facts of an older probe, which have no proof, are accepted.
+
+    Args:
+        others: The endpoints of all hosts, to find the one that answered in the place of another.
+        nonce: The number that was sent to the probe; empty for facts that were taken earlier.
+
+    Raises:
+        HostUnreachable: another host signed them, or a key that is not pinned.
+    """
+    try:
+        proofs = facts.proofs
+    except UnknownFact:
+        return
+    host, own = endpoint.host, {*pinned_keys(endpoint).values()}
+    if not own or not proofs:
+        return
+    keys = []
+    for text, signature in proofs[:PROOFS]:
+        try:
+            key = _signer(text.encode(), signature)
+            _check_text(facts, json.loads(text), nonce)
+        except (_NotSigned, ValueError, TypeError, struct.error, binascii.Error, UnknownFact) as reason:
+            raise _refusal(host, f"the proof of its identity is not valid: {reason}") from None
+        keys.append(key)
+    if own & {*keys}:
+        return
+    names = sorted(name for name, each in others.items() if {*pinned_keys(each).values()} & {*keys})
+    shown = ", ".join(fingerprint(key) for key in keys)
+    raise _refusal(host, f"answers as {' or '.join(names)}" if names else f"answers with the unknown key {shown}")
+
+
+def _refusal(host: str, problem: str) -> HostUnreachable:
+    return HostUnreachable(
+        Diagnostic(
+            host,
+            problem,
+            f"facts that are signed with the SSH host key of {host}",
+            "Find out which machine has this address, and whether two hosts share a key or a disk image",
+            "the facts say nothing about this host, and were not compared",
+            id="answers-as-another",
+        )
+    )
+
+
+def _check_text(facts: Facts, signed: Any, nonce: str) -> None:
+    identity = facts.identity
+    wanted = [nonce, facts.taken_at, facts.boot_id, identity.machine_id, identity.hostname]
+    if not isinstance(signed, list) or len(signed) != len(wanted) or signed[1:] != wanted[1:]:
+        raise _NotSigned("it is about other facts")
+    if nonce and signed[0] != nonce:
+        raise _NotSigned("it is the answer to another request")
+
+
+def _signer(text: bytes, armoured: str) -> bytes:
+    """Return the public key that signed *text*. Source: OpenSSH, PROTOCOL.sshsig."""
+    import paramiko
+
+    lines = armoured.strip().splitlines()
+    if len(armoured) > SIGNATURE_BYTES or len(lines) < 3 or (lines[0], lines[-1]) != (BEGIN, END):
+        raise _NotSigned("it is no signature of ssh-keygen")
+    blob = base64.b64decode("".join(lines[1:-1]), validate=True)
+    if blob[:6] != b"SSHSIG" or struct.unpack_from(">I", blob, 6)[0] != 1:
+        raise _NotSigned("it has an unknown version")
+    public, namespace, reserved, hash_name, signature = _strings(blob[10:], 5)
+    if namespace != NAMESPACE or hash_name not in HASHES:
+        raise _NotSigned("it was made for another purpose")
+    digest = HASHES[hash_name](text).digest()
+    signed = b"SSHSIG" + b"".join(
+        struct.pack(">I", len(part)) + part for part in (namespace, reserved, hash_name, digest)
+    )
+    [kind] = _strings(public, 1)
+    try:
+        key = paramiko.PKey.from_type_string(kind.decode(), public)
+        is_right = key.verify_ssh_sig(signed, paramiko.Message(signature))
+    except (paramiko.SSHException, UnicodeDecodeError) as error:
+        raise _NotSigned(str(error)) from None
+    if not is_right:
+        raise _NotSigned("its signature is wrong")
+    return public
+
+
+def _strings(rest: bytes, count: int) -> Iterator[bytes]:
+    """Yield the first *count* strings of SSH's wire format."""
+    for _ in range(count):
+        [length] = struct.unpack_from(">I", rest)
+        if length > len(rest) - 4:
+            raise _NotSigned("it is truncated")
+        yield rest[4 : 4 + length]
+        rest = rest[4 + length :]
