@@ -5,16 +5,17 @@ from pathlib import Path
 import pytest
 
 from rackwright.errors import UserError
-from tests.fleet import test_limits as limits
+from rackwright.schema.tier import SLOTS_MAX
+from tests.support import limits
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import Log
+from tests.support.model_files import OTHERS, write_metadata
 from tests.support.wrong_fleets import WRONG, check_refusals
-from tests.workloads.serving.test_model_files import OTHERS, write_metadata
 from workloads.serving import model as model_directory
 
 NUMBERS = ("numbers", "routes", "mount-long", "canary")
-DRIVES = (limits.SLOTS_MAX + 1, 5000)
+DRIVES = (SLOTS_MAX + 1, 5000)
 
 
 @line("hardening2", 19, "limits")

@@ -2,11 +2,9 @@
 
 from rackwright.fleet.source import format_keys
 from rackwright.schema.formats import FORMATS
-from tests.schema.test_formats import RIGHT
-from tests.schema.test_hostile_texts import PARSED, variants
 from tests.support.acceptance import line
 from tests.support.expect import need
-from tests.support.hostile_texts import CONTROL, FLEETS, fleets_with, refusal
+from tests.support.hostile_texts import CONTROL, FLEETS, PARSED, RIGHT, fleets_with, refusal, variants
 from tests.support.log import Log
 
 

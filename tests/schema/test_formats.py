@@ -7,6 +7,7 @@ import pytest
 
 from rackwright.schema import variables
 from rackwright.schema.formats import FORMATS, problems
+from tests.support.hostile_texts import RIGHT
 from tests.support.our_roles import ROLES
 
 WRONG: dict[str, list[str]] = {
@@ -31,29 +32,6 @@ WRONG: dict[str, list[str]] = {
     "url_part": ["", "a b", 'a"', "a;b", "a\nb"],
     "words": ["", "a\nb", 'a"b', "a:b", " a"],
     "lines": ["a\rb", "a\x1b[2Jb", "a\u2028b", "a\u202eb", "a\x85b"],
-}
-RIGHT: dict[str, list[str]] = {
-    "time_zone": ["Europe/Zurich", "Etc/UTC", "America/Argentina/Buenos_Aires"],
-    "locale": ["C", "C.UTF-8", "en_US.UTF-8", "ca_ES.UTF-8@valencia"],
-    "address": ["192.0.2.1", "2001:db8::1"],
-    "listen_address": ["127.0.0.1", "::1"],
-    "network": ["192.0.2.11", "192.0.2.0/24", "2001:db8::/32"],
-    "host": ["time-1", "time-1.example", "192.0.2.1", "2001:db8::1", "3ware.example"],
-    "endpoint": ["10.0.0.11:8080", "[2001:db8::11]:8080"],
-    "package": ["htop", "libstdc++6", "gcc-12"],
-    "size": ["1G", "1.5G", "500M", "1073741824"],
-    "sysctl": ["vm.swappiness", "net/ipv4/conf/eth0.100/rp_filter", "net.ipv4.conf.eth0-1.rp_filter"],
-    "url": ["https://mirror.example/x", "http://192.0.2.1:8080"],
-    "apt_source": ["https://mirror.example/debian noble main", "file:/srv/mirror ./"],
-    "public_key": ["-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ==\n"],
-    "certificate": ["-----BEGIN CERTIFICATE-----\n"],
-    "version": ["1", "580.95.05-1", "1:2.3~rc1+b1", "6.8.0-60-generic"],
-    "file_name": ["a", "Ascend-hdk-910b_23.0.run"],
-    "path": ["/a", "/srv/warm/models", "/bin/bash", "/srv/a/"],
-    "image": ["docker.io/nvidia/cuda@sha256:ab", "registry.k8s.io/pause:3.10", "localhost/a"],
-    "url_part": ["mirror.example:5000", "http://mirror.example/path"],
-    "words": ["Rack 1", "unlimited", "a@b"],
-    "lines": ["a\n\tb\n", ""],
 }
 
 

@@ -14,11 +14,8 @@ from rackwright.schema.formats import FORMATS
 from rackwright.schema.mirror import Mirror
 from rackwright.schema.object_store import StoreUrl
 from rackwright.schema.server import TOKENS_MAX
-from tests.schema.test_formats import RIGHT
-from tests.support.hostile_texts import CONTROL, QUOTES
+from tests.support.hostile_texts import CONTROL, PARSED, QUOTES, RIGHT, variants
 
-PARSED = ("address", "listen_address", "network", "host", "endpoint", "url")
-"""Formats whose texts stand in lines of programs and settings."""
 OTHERS: dict[str, tuple[Any, str]] = {
     "address of a port": (port.Cidr, "192.0.2.11/24"),
     "IPv6 address of a port": (port.Cidr, "2001:db8::1/64"),
@@ -28,14 +25,6 @@ OTHERS: dict[str, tuple[Any, str]] = {
     "URL of an API": (ClusterApi.model_fields["url"].rebuild_annotation(), "https://api.example:6443/path"),
     "URL of a mirror": (Mirror.model_fields["url"].rebuild_annotation(), "https://mirror.example/rack"),
 }
-
-
-def variants(text: str) -> Iterator[str]:
-    """Yield *text* with each hostile character in front, inside and behind, and scopes and line breaks of others."""
-    for sign in (*CONTROL, *QUOTES):
-        for place in (0, len(text) // 2, len(text)):
-            yield text[:place] + sign + text[place:]
-    yield from (f"{text}%eth0", f"fe80::1%{text}", f"fe80::1%x\n{text}", f"{text}\nTrusted: yes", f"{text}%0a")
 
 
 @pytest.mark.parametrize("name", PARSED)

@@ -1,17 +1,13 @@
 """Files of a published model: regular files in its directory, and nothing that leads elsewhere or never ends."""
 
-import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.support.model_files import OTHERS, write_metadata
 from workloads.errors import UserError
 from workloads.serving import model as model_directory
 from workloads.serving.model import NAME, DamagedModel
-
-DIGEST = "0" * 64
 
 
 @pytest.fixture
@@ -24,25 +20,8 @@ def directory(tmp_path: Path) -> Path:
     return place
 
 
-def write_metadata(place: Path, file: str) -> None:
-    files = {file: {"bytes": 3, "sha256": DIGEST}}
-    metadata = {"name": "digits", "version": "1", "runtime": "onnx", "files": files}
-    (place / NAME).write_text(json.dumps(metadata))
-
-
 def test_regular_files_are_accepted(directory: Path) -> None:
     model_directory.check_files(directory, model_directory.read(directory))
-
-
-OTHERS: dict[str, Callable[[Path], None]] = {
-    "a link out of the directory": lambda path: path.symlink_to("/etc/hostname"),
-    "a link to a file beside it": lambda path: path.symlink_to(NAME),
-    "a link to a device that never ends": lambda path: path.symlink_to("/dev/zero"),
-    "a link to nothing": lambda path: path.symlink_to("missing"),
-    "a FIFO without a writer": os.mkfifo,
-    "a directory": lambda path: path.mkdir(),
-    "a file of another size": lambda path: path.write_bytes(b"abcd") and None,
-}
 
 
 @pytest.mark.parametrize("what", OTHERS)
