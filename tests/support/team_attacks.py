@@ -144,6 +144,7 @@ def _affinity(sort: str, weighted: bool, **more: Any) -> Callable[[Object], Any]
 
 _HTTP = {"httpGet": {"host": "127.0.0.1", "port": 10248}}
 _TCP = {"tcpSocket": {"host": "127.0.0.1", "port": 22}}
+_WINDOWS = {"hostProcess": True}
 _SYSCTL = {"name": "kernel.msgmax", "value": "1"}
 _PLANE = "node-role.kubernetes.io/control-plane"
 _CLAIMS: list[tuple[str, Callable[[Object], Any]]] = [
@@ -231,9 +232,15 @@ _STANDARD: list[tuple[str, Callable[[Object], Any]]] = [
     ("core.v1.PodSecurityContext.seLinuxOptions", _secure(seLinuxOptions={"type": "spc_t"})),
     ("core.v1.SecurityContext.seLinuxOptions", _container_secure(seLinuxOptions={"user": "root"})),
     ("core.v1.PodSecurityContext.sysctls", _secure(sysctls=[_SYSCTL])),
-    ("core.v1.PodSecurityContext.windowsOptions", _secure(windowsOptions={"hostProcess": True})),
-    ("core.v1.SecurityContext.windowsOptions", _container_secure(windowsOptions={"hostProcess": True})),
-    ("core.v1.WindowsSecurityContextOptions.hostProcess", _secure(windowsOptions={"hostProcess": True})),
+    ("core.v1.PodSecurityContext.windowsOptions", _and(_set(hostNetwork=True), _secure(windowsOptions=_WINDOWS))),
+    (
+        "core.v1.SecurityContext.windowsOptions",
+        _and(_set(hostNetwork=True), _container_secure(windowsOptions=_WINDOWS)),
+    ),
+    (
+        "core.v1.WindowsSecurityContextOptions.hostProcess",
+        _and(_set(hostNetwork=True), _secure(windowsOptions=_WINDOWS)),
+    ),
     ("core.v1.AppArmorProfile.type", _secure(appArmorProfile={"type": "Unconfined"})),
     ("core.v1.SeccompProfile.type", _container_secure(seccompProfile={"type": "Unconfined"})),
     ("core.v1.SELinuxOptions.type", _container_secure(seLinuxOptions={"type": "spc_t"})),
