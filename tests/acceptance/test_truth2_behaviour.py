@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.core import diff as comparison
+from rackwright.errors import HostUnreachable
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import packaged
-from tests.facts import test_chosen_routes, test_factors
-from tests.hosts import test_answer
+from tests.support import chosen_routes, second_factors, signed_answers
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import Log
@@ -101,12 +101,12 @@ KEPT: dict[str, Callable[[Raw], Any]] = {
 @line("hardening2", "truth2", part="running")
 def test_a_running_system_that_differs_from_its_files_is_found(log: Log) -> str:
     del log
-    right = test_chosen_routes.RIGHT
-    need(test_chosen_routes.chosen("") == right, "the routes of the namespace are not right")
-    for name, (change, destination, answer) in test_chosen_routes.DIVERTED.items():
-        need(answer in test_chosen_routes.chosen(change)[destination], f"{name}: not found")
-    for name, change in test_chosen_routes.SILENT.items():
-        need(test_chosen_routes.chosen(change) == right, f"{name}: found")
+    right = chosen_routes.RIGHT
+    need(chosen_routes.chosen("") == right, "the routes of the namespace are not right")
+    for name, (change, destination, answer) in chosen_routes.DIVERTED.items():
+        need(answer in chosen_routes.chosen(change)[destination], f"{name}: not found")
+    for name, change in chosen_routes.SILENT.items():
+        need(chosen_routes.chosen(change) == right, f"{name}: found")
     found, silent = judge(OPTIONS, SAME_OPTIONS, TIER)
     ports = 0
     for name, declared in RESOURCES.items():
@@ -120,19 +120,19 @@ def test_a_running_system_that_differs_from_its_files_is_found(log: Log) -> str:
                 need(f"link:{link}.port_of" in differing(name, raw), f"{name}: {link} in a bridge is not found")
                 ports += 1
     need(ports > 0, "no link was tried")
-    found += len(test_chosen_routes.DIVERTED) + ports
-    return f"{found} of routes, mounts and links found, {silent + len(test_chosen_routes.SILENT)} silent"
+    found += len(chosen_routes.DIVERTED) + ports
+    return f"{found} of routes, mounts and links found, {silent + len(chosen_routes.SILENT)} silent"
 
 
 @line("hardening2", "truth2", part="secrets")
 def test_another_content_of_a_second_factor_is_found(log: Log) -> str:
-    for number, (name, change) in enumerate(test_factors.WEAKER.items()):
-        found = test_factors.read(log.empty_directory() / f"weaker-{number}", change(test_factors.LINES))
-        need(not test_factors.is_declared(found), f"{name}: not found")
-    for number, (name, change) in enumerate(test_factors.SILENT.items()):
-        found = test_factors.read(log.empty_directory() / f"silent-{number}", change(test_factors.LINES))
-        need(test_factors.is_declared(found), f"{name}: found")
-    return f"{len(test_factors.WEAKER)} contents found, {len(test_factors.SILENT)} notes of the PAM module silent"
+    for number, (name, change) in enumerate(second_factors.WEAKER.items()):
+        found = second_factors.read(log.empty_directory() / f"weaker-{number}", change(second_factors.LINES))
+        need(not second_factors.is_declared(found), f"{name}: not found")
+    for number, (name, change) in enumerate(second_factors.SILENT.items()):
+        found = second_factors.read(log.empty_directory() / f"silent-{number}", change(second_factors.LINES))
+        need(second_factors.is_declared(found), f"{name}: found")
+    return f"{len(second_factors.WEAKER)} contents found, {len(second_factors.SILENT)} notes of the PAM module silent"
 
 
 @line("hardening2", "truth2", part="data")
@@ -175,27 +175,27 @@ def test_a_list_without_what_it_always_has_is_unknown_and_says_nothing_is_gone(l
 @line("hardening2", "truth2", part="identity")
 def test_a_host_that_answers_for_another_is_named(log: Log) -> str:
     cases = 0
-    for kind in test_answer.KINDS:
-        site = test_answer.Site(log.empty_directory() / kind, (kind,))
-        for host in test_answer.HOSTS:
+    for kind in signed_answers.KINDS:
+        site = signed_answers.Site(log.empty_directory() / kind, (kind,))
+        for host in signed_answers.HOSTS:
             site.check(site.answer(host, "17"), host, "17")
-            for other in test_answer.HOSTS:
+            for other in signed_answers.HOSTS:
                 if other != host:
                     need(f"answers as {other}" in _refusal(site, other, host), f"{host} as {other}: not named")
                     cases += 1
-    for name, change in test_answer.CHANGES.items():
+    for name, change in signed_answers.CHANGES.items():
         raw = copy.deepcopy(site.answer("gpu-01", "17"))
         change(raw)
         need("proof of its identity is not valid" in _refusal(site, raw, "gpu-01"), f"{name}: accepted")
         cases += 1
-    return f"{cases} answers for another host refused, {3 * len(test_answer.HOSTS)} right ones accepted"
+    return f"{cases} answers for another host refused, {3 * len(signed_answers.HOSTS)} right ones accepted"
 
 
-def _refusal(site: test_answer.Site, answer: Any, host: str) -> str:
+def _refusal(site: signed_answers.Site, answer: Any, host: str) -> str:
     raw = site.answer(answer, "17") if isinstance(answer, str) else answer
     try:
         site.check(raw, host, "17")
-    except test_answer.HostUnreachable as error:
+    except HostUnreachable as error:
         return str(error)
     return ""
 
