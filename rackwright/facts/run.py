@@ -5,6 +5,9 @@ from typing import Any
 
 from rackwright.facts.view import LARGEST, Fact, View, mapping, optional, optional_number
 
+NOT_FINITE = ("nan", "inf", "-inf")
+"""Texts in the place of a loss that JSON has no number for."""
+
 
 class RunFacts(View):
     """A training run that rackwright installed on this host."""
@@ -49,8 +52,10 @@ class HostRuns(View):
 
 def _metrics(value: Any) -> Mapping[str, float]:
     """Convert the metrics of a process; only a loss may be infinite or NaN, as in a run that diverges."""
-    for key, number in mapping(value).items():
-        may_be_any = key == "loss" and isinstance(number, float)
-        if not isinstance(number, int | float) or not (may_be_any or -LARGEST <= number <= LARGEST):
+    metrics = dict(mapping(value))
+    for key, number in metrics.items():
+        if key == "loss" and number in NOT_FINITE:
+            metrics[key] = float(number)
+        elif not isinstance(number, int | float) or not -LARGEST <= number <= LARGEST:
             raise TypeError(f"{key} is no number within the bounds")
-    return mapping(value)
+    return metrics

@@ -38,7 +38,9 @@ def _role(source: RoleSource) -> Schema:
         short = name.removeprefix(f"{source.name}_")
         default = source.defaults.get(name)
         shown = {"description": option["description"], **({} if default is None else {"default": default})}
-        properties[short] = {**shown, "anyOf": [_value(source, option, short), NULL]}
+        # an empty text leaves a variable out, whatever its format is
+        empty = [{"const": ""}] if default == "" and short in source.formats else []
+        properties[short] = {**shown, "anyOf": [_value(source, option, short), *empty, NULL]}
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from functools import partial
@@ -103,8 +104,13 @@ def newest_metrics(lines: list[str]) -> dict[str, Any]:
                 row = json.loads(line)
             except ValueError:
                 continue  # the process is writing this line
-            return {key: row[key] for key in METRICS if isinstance(row.get(key), (int, float))}
+            return {key: number(row[key]) for key in METRICS if isinstance(row.get(key), (int, float))}
     return {}
+
+
+def number(value: float) -> float | str:
+    """Return *value*, and one that JSON has no number for as a text: the loss of a run that diverges."""
+    return value if math.isfinite(value) else str(value)
 
 
 def has_checkpoints(out: str) -> bool:
