@@ -139,7 +139,8 @@ def role_prerequisites(stack: Stack, host: str, role: str) -> tuple[str, ...]:
     Control planes change one after another, and before the kubelet of a node. A further one joins before its role. The
     network of a node has its routes before the role leaves them to it.
     """
-    network = (f"{host}/network",) if role == NODE_ROLE and stack.fleet.hosts[host].network is not None else ()
+    declared = stack.fleet.hosts[host].network is not None
+    network = (f"{host}/network",) if role == NODE_ROLE and declared else ()
     for cluster in _own_clusters(stack).values():
         if host in cluster.further_control_planes:
             if role == CONTROL_PLANE_ROLE:
@@ -148,7 +149,9 @@ def role_prerequisites(stack: Stack, host: str, role: str) -> tuple[str, ...]:
                 return (*network, *_roles([_plane_before(cluster, host)]))
         if host in cluster.nodes and role == NODE_ROLE:
             return (*network, *_roles(cluster.control_planes))
-    return network
+        if host in cluster.members:
+            return network
+    return ()
 
 
 def version_problems(stack: Stack) -> Iterator[Diagnostic]:

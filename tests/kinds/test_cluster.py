@@ -249,6 +249,7 @@ def test_each_node_has_routes_to_the_pods_of_the_others():
             {"address": "10.145.0.13", "pod_network": "10.244.3.0/24"},
         ],
         "service_network": "10.96.0.0/12",
+        "network_routes": True,
     }
     assert role_variables(CLUSTERED, "aspen", "base") == {}
 
@@ -270,9 +271,12 @@ def test_the_control_plane_is_upgraded_before_its_nodes():
     """
     Its host is declared first, whatever its place in the file.
     """
-    assert role_prerequisites(CLUSTERED, "aspen", "kubernetes_node") == ("birch/kubernetes_control_plane",)
+    assert role_prerequisites(CLUSTERED, "aspen", "kubernetes_node") == (
+        "aspen/network",
+        "birch/kubernetes_control_plane",
+    )
     assert role_prerequisites(CLUSTERED, "aspen", "base") == ()
-    assert role_prerequisites(CLUSTERED, "birch", "kubernetes_node") == ()
+    assert role_prerequisites(CLUSTERED, "birch", "kubernetes_node") == ("birch/network",)
     hosts = dict(reversed(CLUSTERED.fleet.hosts.items()))
     fleet = CLUSTERED.fleet.model_copy(update={"hosts": hosts})
     assert [name for name, _ in control_planes_first(fleet)] == ["birch", "maple", "aspen"]

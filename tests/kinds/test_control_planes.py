@@ -46,7 +46,10 @@ def joined(host: str) -> Raw:
     raw["kubernetes_node"]["server"] = "https://10.147.0.10:6443"
     raw["owners"]["node"].update(id=f"{host}/node", fleet="planes", phase="ready")
     raw.setdefault("covers", {"files": ["/etc"], "texts": [], "sysctls_left_out": []})
-    raw.setdefault("files", {})
+    raw["files"] = {
+        "/etc/hostname": {"digest": "d", "mode": "0644", "owner": "root:root", "mtime_ns": 1},
+        **raw.get("files", {}),
+    }
     return raw
 
 

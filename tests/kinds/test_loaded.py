@@ -48,6 +48,7 @@ READ_ELSEWHERE = {
     "/opt/rackwright/*/*.txt": "pip reads it once",
     "/opt/rackwright/*/pip.conf": "pip reads it once",
     "/opt/rackwright/workloads/*": "the build reads it once",
+    "/opt/rackwright/object_store/*.py": "a program that starts anew each time",
     "/opt/rackwright/mlflow/accounts.py": "a service runs it that ends",
     "/opt/rackwright/mlflow/answers.py": "it runs once at each start of the server",
     "/etc/rackwright/mlflow/accounts.json": "a service reads it that ends",

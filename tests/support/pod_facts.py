@@ -166,7 +166,8 @@ def _stored(item: Object) -> Object:
             condition = {"type": "Available", "status": "True", "message": "All replicas are ready"}
             status = {"observedGeneration": 1, **dict.fromkeys(counts, spec["replicas"]), "conditions": [condition]}
         case "Service":
-            for name, value in {**_SERVICE, "clusterIP": ADDRESS, "clusterIPs": [ADDRESS]}.items():
+            address = spec.get("clusterIP", ADDRESS)
+            for name, value in {**_SERVICE, "clusterIP": address, "clusterIPs": [address]}.items():
                 spec.setdefault(name, value)
             status = {"loadBalancer": {}}
         case "PersistentVolume":

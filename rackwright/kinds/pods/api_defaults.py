@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from rackwright.core.contract import Scalar
 
 _ANY = re.compile(r"\[\d+\]")
+_INDEX = re.compile(r"\[(\d+)\]")
 _UID = re.compile(r"[0-9a-z-]{1,64}")
 _ADDRESS = re.compile(r"[0-9a-f.:]{2,45}")
 _TEXT = re.compile(r".{0,253}")
@@ -87,11 +88,22 @@ def list_undeclared(kind: str, declared: Mapping[str, Scalar], found: Mapping[st
     for path, value in found.items():
         if path in declared or value == "{}" or path in _OWNED_BY_OTHERS.get(kind, ()):
             continue
+        if _is_of_a_further_item(path, declared):
+            continue
         pattern = _ANY.sub("[]", path)
         if kind == "JobSet" and _OF_KUEUE.fullmatch(pattern):
             continue
         if pattern not in expected or not _is_expected(expected[pattern], value, declared, path):
             yield path
+
+
+def _is_of_a_further_item(path: str, declared: Mapping[str, Scalar]) -> bool:
+    """Return whether *path* is in a further item of a list, which the claim on the length of the list shows."""
+    for index in _INDEX.finditer(path):
+        length = declared.get(f"{path[: index.start()]}.length")
+        if isinstance(length, int) and int(index[1]) >= length:
+            return True
+    return False
 
 
 def _is_expected(expected: _Expected, value: Scalar, declared: Mapping[str, Scalar], path: str) -> bool:
