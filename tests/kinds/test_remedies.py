@@ -155,9 +155,11 @@ def test_no_text_destroys_unless_its_case_allows_it():
 
 
 PROGRAMS = {
-    "apt-mark", "atrm", "blkid", "cat", "chmod", "chronyc", "cryptsetup", "date", "dkms", "docker", "e2fsck",
-    "exportfs", "findmnt", "gpasswd", "ip", "kubectl", "ldconfig", "loginctl", "lsblk", "mdadm", "mokutil",
-    "networkctl", "nft", "nvidia-ctk", "nvidia-smi", "pam-auth-update", "passwd", "pvs", "rm", "systemctl",
+    "apt-get", "apt-mark", "atrm", "blkid", "cat", "chattr", "chmod", "chown", "chronyc", "cryptsetup", "date", "dkms",
+    "docker", "dpkg", "e2fsck",
+    "exportfs", "findmnt", "gpasswd", "ip", "kubeadm", "kubectl", "ldconfig", "loginctl", "lsblk", "mdadm", "mokutil",
+    "networkctl", "nft", "nvidia-ctk", "nvidia-smi", "pam-auth-update", "passwd", "pvs", "rm", "setcap", "setfacl",
+    "systemctl",
     "update-ca-certificates", "update-grub", "userdel", "visudo", "wipefs", "xfs_repair",
 }  # fmt: skip
 """Programs in remedies of rules and claims. Those that change a host are applied by the line truth3[remedies]."""

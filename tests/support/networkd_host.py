@@ -57,7 +57,8 @@ wait
 PROBE = """
 import json
 from rackwright.facts.probe import network
-print(json.dumps({"routes": network.routes(""), "dead_routes": network.dead_routes("")}))
+names = ("routes", "dead_routes", "chosen_routes")
+print(json.dumps({name: getattr(network, name)("") for name in names}))
 """
 SIGNAL = "the switch turns its port off and on"
 WAYS = {"10.244.1.0/24": "10.145.0.11", "10.244.3.0/24": "10.145.0.13", "10.96.0.0/12": "10.145.0.11"}

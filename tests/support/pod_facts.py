@@ -66,6 +66,7 @@ def of_host(specs: Iterable[PodFilesSpec], repository: Repository, salt: bytes) 
             ],
             "files": found,
             "directories": directories,
+            "unit_overrides": {},
             "texts": {},
             "units": {
                 each.unit: {"enabled": "enabled", "active": "active"}

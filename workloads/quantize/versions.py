@@ -47,9 +47,6 @@ def bring(server: TrackingServer, version: Version, into: Path) -> Path:
         raise TrackingRefused(Diagnostic("model", problem, help=help, note="a server needs a published model"))
     target = registry.fetch_manifest(server, version, model_directory.NAME, into)
     metadata = model_directory.read(target)
-    if wrong := [name for name in metadata.files if not re.fullmatch(model_directory.NAME_PATTERN, name)]:
-        problem, expected = f"its model.json names a file {wrong[0]!r}", "names of files in the directory of model.json"
-        raise TrackingRefused(Diagnostic(str(version), problem, expected, "Publish the model again"))
     if metadata.version != (computed := model_directory.version_of(metadata.files)):
         problem, expected = f"its model.json has version {metadata.version}", f"{computed}, the version of its files"
         raise TrackingRefused(Diagnostic(str(version), problem, expected, "Publish the model again"))

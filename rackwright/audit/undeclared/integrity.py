@@ -6,6 +6,7 @@ Each file is packaged and unchanged, written by a resource, made by a known prog
 import posixpath
 from collections.abc import Iterator
 
+from rackwright.audit.undeclared.armed import armed_paths
 from rackwright.audit.undeclared.declaration import HostDeclaration, foreign_workloads, is_of_workload
 from rackwright.audit.undeclared.files import WORKLOADS
 from rackwright.audit.undeclared.generated import CAPABILITIES, PRIVILEGES, maker_of
@@ -52,7 +53,7 @@ def extra_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     written = {path for name in facts.table("owners") for path in (facts.owner(name) or {}).get("wrote", ())}
     claimed = _claimed_paths(declared)
     listed = facts.table("files")
-    for path in sorted({*account.files, *facts.unpackaged} - generated - written - claimed):
+    for path in sorted({*account.files, *facts.unpackaged} - generated - written - claimed - armed_paths(facts)):
         entry = maker_of(path)
         if entry is not None and entry.check == "any":
             continue

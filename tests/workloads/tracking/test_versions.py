@@ -130,14 +130,20 @@ def test_an_alias_is_given_by_who_may(served, tmp_path):
     assert json.loads(command(served, "named-int8", "--json").stdout)["missing"] == []
 
 
-def test_a_file_that_would_lie_elsewhere_is_not_brought(served, tmp_path):
-    out = tmp_path / "model"
-    published(out, "of nobody")
-    report = (out / "model.json").read_text().replace('"model.onnx"', '"../model.onnx"')
-    (out / "model.json").write_text(report)
-    (tmp_path / "model.onnx").write_bytes((out / "model.onnx").read_bytes())
-    version = entered(served, out, "elsewhere")
+def test_a_file_that_would_lie_elsewhere_is_not_brought(served, tmp_path, monkeypatch):
+    published(tmp_path / "model", "of nobody")
+    version = entered(served, tmp_path / "model", "elsewhere")
+    fetch_manifest = versions.registry.fetch_manifest
 
+    def fetch_another(*arguments):
+        target = fetch_manifest(*arguments)
+        (target / "model.json").write_text(
+            (target / "model.json").read_text().replace('"model.onnx"', '"../model.onnx"')
+        )
+        return target
+
+    monkeypatch.setattr(versions.registry, "fetch_manifest", fetch_another)
     assert find_by_checkpoint(served.as_("gate"), version.tags["checkpoint"], "elsewhere") == version
-    with pytest.raises(TrackingRefused, match=r"its model.json names a file '\.\./model\.onnx'"):
+    with pytest.raises(UserError, match=r"'\.\./model\.onnx' names no file beside model\.json"):
         versions.fetch(served.as_("gate"), "elsewhere", tmp_path / "back" / "deep")
+    assert not (tmp_path / "back" / "model.onnx").exists()
