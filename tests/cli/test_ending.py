@@ -111,7 +111,9 @@ def test_no_end_of_another_sort_has_the_status_of_a_result():
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_a_command_with_its_status(number, status):
     wait = (
-        "import sys, time; from rackwright.cli import ending; ending.prepare();"
+        # a test in the background of a shell has SIGINT ignored
+        "import signal, sys, time; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from rackwright.cli import ending; ending.prepare();"
         "ending.end(ending.run(lambda: (print('begun', flush=True), time.sleep(60))[0] or 0))"
     )
     process = subprocess.Popen([sys.executable, "-c", wait], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

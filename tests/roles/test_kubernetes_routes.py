@@ -1,6 +1,7 @@
 """The program that keeps the routes to pods where no declared network has them, on links of a real kernel."""
 
 import json
+import select
 import subprocess
 import sys
 import time
@@ -125,6 +126,12 @@ def test_a_program_that_waits_changes_nothing_by_itself(kept: Namespace) -> None
     Its own changes are events, too: it must not answer itself for ever.
     """
     with subprocess.Popen(kept.inside("ip", "monitor", "route"), stdout=subprocess.PIPE, text=True) as watch:
+
+        def listens() -> bool:
+            kept.ip("route replace blackhole 192.0.2.1")
+            return bool(select.select([watch.stdout], [], [], 0.1)[0])
+
+        until(listens)
         kept.ip("route delete 10.244.2.0/24")
         until(lambda: ways(kept) == WAYS)
         time.sleep(1)
