@@ -7,7 +7,6 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.gpu import GpuFacts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.network.observe import observe_route
-from rackwright.kinds.role.entries import STORE_PROPERTIES
 from rackwright.kinds.shared import loaded, observation
 from rackwright.schema.object_store import OWNER_TAG
 
@@ -210,6 +209,8 @@ def _object_store(facts: Facts, aspect: str, claim: Claim) -> Value:
 
 def _volumes(volumes: tuple[str, ...], claim: Claim) -> Value:
     """Return copies and expiry of all volumes; each that differs from the wanted one has the name of its bucket."""
+    from rackwright.kinds.role.entries import STORE_PROPERTIES
+
     wanted = claim.want[STORE_PROPERTIES["volumes"]]
     assert isinstance(wanted, Within)
     found = (each.partition(": ") for each in volumes)
