@@ -14,7 +14,7 @@ from rackwright.schema.server import Gate, ServedModel, Server
 from rackwright.schema.tier import Tier
 
 NUMBERS = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
-TEXTS = st.text(st.characters(codec="utf-8"), max_size=4) | st.just("json")
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=4).filter(str.isprintable) | st.just("json")
 VALUES = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXTS,
     lambda below: st.lists(below, max_size=3) | st.dictionaries(TEXTS, below, max_size=3),

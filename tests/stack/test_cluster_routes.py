@@ -43,7 +43,10 @@ def routes() -> list[dict[str, Any]]:
 def differences(resource: DeclaredResource, *found: dict[str, Any], dead: tuple[str, ...] = ()) -> list[Difference]:
     """Return the differences of routes of *resource* on a host with the routes *found* and *dead*."""
     blackholes = [{"destination": to, "gateway": None, "kind": "blackhole", "metric": 0} for to in dead]
-    facts = Facts({"routes": [*found], "dead_routes": blackholes})
+    chosen = {
+        row["destination"]: [{**row, "to": "192.0.2.1"}] for row in routes()
+    }  # the kernel's answer has its own tests
+    facts = Facts({"routes": [*found], "dead_routes": blackholes, "chosen_routes": chosen})
     claims = [claim for claim in resource.kind.claims(resource.spec, REPOSITORY) if claim.thing.startswith("route:")]
     return [*comparison.diff(claims, resource.kind.observe(claims, facts))]
 
