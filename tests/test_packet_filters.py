@@ -21,7 +21,7 @@ def test_each_template_with_rules_is_rendered_here_and_tried_by_a_neighbour() ->
     assert templates() == {*rendered()} == {*TRIED}
     for test in TRIED.values():
         text = Path(__file__).parents[1].joinpath(test).read_text()
-        assert "namespaces(" in text or "pod_network(" in text, test
+        assert "namespaces(" in text or "pod_network(" in text or "net_namespaces import" in text, test
 
 
 @pytest.mark.parametrize("template", TRIED)

@@ -40,16 +40,24 @@ def read_packages(directory: Path) -> Packages:
     if len(wheels) != 1:
         found = ", ".join(sorted(each.name for each in directory.glob("*.whl"))) or "no wheel"
         raise _refusal(directory, f"got {found}", f"one wheel of rackwright {__version__}")
-    hashes = {}
-    for line in re.sub(r"\s*\\\n\s*", " ", text).splitlines():
-        if (requirement := re.sub(r"(^|\s)#.*", "", line).strip()) and not (match := _PINNED.fullmatch(requirement)):
+    hashes, requirements = {}, []
+    for requirement in _requirements(text):
+        if not (match := _PINNED.fullmatch(requirement)):
             raise _refusal(path, f"got {requirement[:100]!r}", "each line has a name, a version and SHA-256 digests")
-        if requirement and match:
-            hashes[match["name"].lower()] = match["hashes"].split()
+        requirements.append(requirement)
+        hashes[match["name"].lower()] = match["hashes"].split()
     content = wheels[0].read_bytes()
     if f"--hash=sha256:{hashlib.sha256(content).hexdigest()}" not in hashes.get("rackwright", ()):
         raise _refusal(wheels[0], f"the wheel is not the one of {path.name}", "its SHA-256 digest is listed there")
-    return Packages(text, wheels[0].name, content)
+    # written from what was read: pip and a reader of text must not see two different files
+    return Packages("".join(f"{each}\n" for each in requirements), wheels[0].name, content)
+
+
+def _requirements(text: str) -> list[str]:
+    """Return the requirements in *text*; like for pip, no comment goes on in the next line."""
+    lines = [re.sub(r"(^|\s)#.*", "", line) for line in text.splitlines()]
+    joined = re.sub(r"\s*\\\n\s*", " ", "\n".join(lines))
+    return [line.strip() for line in joined.splitlines() if line.strip()]
 
 
 def _refusal(place: Path, problem: str, expected: str) -> ChangeRefused:

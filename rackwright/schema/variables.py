@@ -41,8 +41,9 @@ def _value_problems(option: Mapping[str, Any], value: Any, path: Keys) -> Iterat
         for index, item in enumerate(value):
             yield from _value_problems({**option, "type": option.get("elements", "raw")}, item, (*path, index))
     elif "choices" in option and value not in option["choices"]:
-        help = hint(str(value), option["choices"], "Write one of these")
-        yield Problem(f"got {excerpt(value)}", f"one of {', '.join(option['choices'])}", help, path)
+        choices = [str(choice) for choice in option["choices"]]
+        help = hint(str(value), choices, "Write one of these")
+        yield Problem(f"got {excerpt(value)}", f"one of {', '.join(choices)}", help, path)
     elif isinstance(value, Mapping) and "options" in option:
         yield from problems(option["options"], value, path)
 

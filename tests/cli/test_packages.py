@@ -13,7 +13,8 @@ from tests.support.wheel_directory import CONTENT, OTHER, OURS, WHEEL, write_whe
 def test_the_wheel_and_all_hashes_are_read(tmp_path: Path) -> None:
     packages = read_packages(write_wheel(tmp_path, OTHER + OURS))
 
-    assert (packages.wheel, packages.content, packages.requirements) == (WHEEL, CONTENT, OTHER + OURS)
+    assert (packages.wheel, packages.content) == (WHEEL, CONTENT)
+    assert packages.requirements == (f"attrs==25.1 --hash=sha256:{'a' * 64} --hash=sha256:{'b' * 64}\n{OURS.strip()}\n")
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,8 @@ def test_the_wheel_and_all_hashes_are_read(tmp_path: Path) -> None:
         "--extra-index-url https://example.org/simple",
         "--index-url https://example.org/simple",
         "-e .",
+        "# a remark \\\n--extra-index-url https://example.org/simple",
+        "# a remark \\\n--trusted-host example.org",
         "-r others.txt",
         "./attrs.whl",
         "attrs @ https://example.org/attrs.whl",

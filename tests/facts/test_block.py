@@ -342,6 +342,7 @@ def test_mounts_carry_device_and_options_of_both_sorts(machine):
 
     assert found["/srv/hot"] == {
         "target": "/srv/hot",
+        "root": "/",
         "device": "md127",
         "type": "xfs",
         "options": ["noatime", "rw", "sunit=1024"],

@@ -92,7 +92,12 @@ def views_of_rules() -> tuple[View, ...]:
     exports = Facts({"nfs_exports": [{"path": "/etc/exports", "directory": "/srv", "clients": ["*(rw)"]}]}).nfs_exports
     account = Facts({"integrity": INTEGRITY, "files": {"/usr/bin/x": FILE}}).integrity
     row = account.row("/usr/bin/x", {"/usr/bin/x": FILE})
+    trial = {"state": "waiting", "until": 1.0, "boot": "b", "service": "s", "timer": "t", "deadline": "d"}
+    trials = Facts({"trials": {"role-access": trial}}).trials
+    sudo_file = Facts({"sudo_settings": {"/etc/sudoers": {"ignored": "a name with a dot", "settings": []}}}).sudo_file
     return (
+        *trials.values(),
+        *(each for each in [sudo_file("/etc/sudoers")] if each),
         *facts.archives,
         *facts.listeners,
         *containers,

@@ -15,7 +15,8 @@ ACCOUNTS = {"runs", "tracking"}
 """The modules that read directories of accounts without rights."""
 OF_ROOT = {
     "block", "superblocks", "signature_check", "kernel", "elf", "network", "vendors", "gpus", "system", "isolate",
-    "servers", "archives", "packaged", "processes", "digest_cache", "log_chain", "log_segments",
+    "servers", "archives", "packaged", "processes", "digest_cache", "log_chain", "log_segments", "trials", "loads",
+    "file_integrity", "object_store",
 }  # fmt: skip
 """The modules that open files by themselves: devices, /proc, /sys, and what root alone may write."""
 

@@ -10,8 +10,6 @@ from rackwright.facts.log_chain import SeenHead
 from rackwright.facts.view import UnknownFact
 from rackwright.stack import DeclaredResource, Stack
 
-MALFORMED = (TypeError, ValueError, KeyError, IndexError, AttributeError)
-
 
 def is_searched(stack: Stack, host: str) -> bool:
     """Return whether *host* is searched.
@@ -60,5 +58,5 @@ def apply(rule: Rule, facts: Facts, declared: HostDeclaration) -> Iterator[tuple
                 yield finding, False
     except UnknownFact as reason:
         yield Finding(rule.subject, str(reason)), True
-    except MALFORMED:  # a hostile host may send anything, also deep in a table that no view converts
+    except Exception:  # a hostile host may send anything, also deep in a table that no view converts
         yield Finding(rule.subject, "the facts have a value of another form than the probe writes"), True
