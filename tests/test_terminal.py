@@ -26,6 +26,7 @@ ON_HOSTS = {path for pattern in RUN_ON_HOSTS for path in ROOT.glob(pattern)}
 WRITERS = {
     "rackwright/terminal.py": "the one module",
     "rackwright/provider/__main__.py": "prints its port for the engine",
+    "rackwright/cli/ending.py": "guards both streams, and writes its own messages after the end of a command",
     "rackwright/cli/access.py": "segno draws a QR code, of a secret of our own",
     "rackwright/cli/iterate.py": "names stderr as what pulumi writes to",
     "rackwright/cli/rebuild.py": "names stderr as what pulumi writes to",

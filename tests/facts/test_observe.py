@@ -109,6 +109,30 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
     assert descriptors() == before
 
 
+def test_no_program_of_the_probe_gets_a_place_of_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account that may only probe has a directory of its own as the current one; kubectl finds ./.kube there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+
+    assert observe.run_tool("pwd") == "/\n"
+    seen = dict(line.split("=", 1) for line in observe.run_tool("env").splitlines())
+    assert seen == {**observe.ENVIRONMENT, "PWD": "/"} or seen == observe.ENVIRONMENT
+    assert not Path(seen["HOME"]).is_dir() and seen["KUBECACHEDIR"].startswith(f"{seen['HOME']}/")
+
+
+def test_each_program_of_the_probe_is_started_with_a_place_and_an_environment() -> None:
+    calls = [
+        (name, node.lineno, {keyword.arg for keyword in node.keywords})
+        for name, source in probe.modules()
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("subprocess.run", "subprocess.Popen", "subprocess.check_output")
+    ]
+
+    assert len(calls) >= 4
+    assert [call for call in calls if not {"cwd", "env"} <= call[2]] == []
+
+
 def test_modules_about_accounts_open_no_file_by_themselves() -> None:
     """
     A module that reads files is about root's own alone, and named here; whatever else is read goes through one helper.

@@ -44,7 +44,7 @@ from rackwright.facts.probe import (
 )
 from rackwright.facts.probe.isolate import Isolation, isolate
 from rackwright.facts.probe.log_segments import CHAIN
-from rackwright.facts.probe.observe import attempt, unwrap
+from rackwright.facts.probe.observe import FOLDER, attempt, unwrap
 from rackwright.facts.probe.output import write_facts
 
 LOGIN_KEYS_SECONDS = 60
@@ -54,6 +54,8 @@ INTEGRITY_SECONDS, INTEGRITY_BYTES = 120, 1 << 30
 
 
 def main(job: dict[str, Any]) -> None:
+    os.chdir(FOLDER)  # that of the caller belongs to an account that may only probe
+    os.umask(0o077)
     attempt(units.wait_for_boot, "")
     write_facts(
         {

@@ -10,7 +10,20 @@ from fnmatch import filter as matching
 from typing import Any, Callable
 
 TOOL_SECONDS = 60
-ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+NOWHERE = "/dev/null"
+ENVIRONMENT = {
+    "LC_ALL": "C",
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": NOWHERE,
+    "KUBECACHEDIR": f"{NOWHERE}/cache",
+    "KUBECTL_KUBERC": "false",
+}
+"""Environment of programs: none of them finds settings or a cache of the caller, or leaves a file.
+
+Without HOME, kubectl takes both from the current directory, where an account that may only probe can write.
+"""
+FOLDER = "/"
+"""Current directory of programs."""
 UNTRUSTED_BYTES = 1 << 20
 """Maximum size of a file that the probe reads if another account than root may write it."""
 UNTRUSTED_NAMES = 10_000
@@ -180,6 +193,7 @@ def run_tool(*argv: str, accepts: int = 0, passes: tuple[int, ...] = ()) -> str:
         result = subprocess.run(
             argv,
             env=ENVIRONMENT,
+            cwd=FOLDER,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=TOOL_SECONDS,

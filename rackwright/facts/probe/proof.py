@@ -10,7 +10,7 @@ import os
 import subprocess
 from typing import Any, List, Tuple
 
-from rackwright.facts.probe.observe import ENVIRONMENT, ReadError, unwrap
+from rackwright.facts.probe.observe import ENVIRONMENT, FOLDER, ReadError, unwrap
 
 KEYS = {
     "ssh-ed25519": "/etc/ssh/ssh_host_ed25519_key",
@@ -59,6 +59,7 @@ def start(key: str, text: str) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         ("ssh-keygen", "-q", "-Y", "sign", "-n", NAMESPACE, "-f", key),
         env=ENVIRONMENT,
+        cwd=FOLDER,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -13,6 +13,7 @@ from typing import Any, Iterable, Iterator
 
 from rackwright.facts.probe.observe import (
     ENVIRONMENT,
+    FOLDER,
     ReadError,
     attempt,
     listing,
@@ -60,7 +61,13 @@ def wait_for_boot(root: str) -> None:
     if uptime < RECENTLY_SECONDS:
         argv = ("systemctl", "is-system-running", "--wait")
         subprocess.run(
-            argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, timeout=START_SECONDS, check=False
+            argv,
+            env=ENVIRONMENT,
+            cwd=FOLDER,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=START_SECONDS,
+            check=False,
         )
 
 
