@@ -102,9 +102,14 @@ class ClusterNode(Schema):
     """Version of its kubelet, if a provided cluster has another one there than `version`."""
 
 
+CONTROLLERS = ("kueue-system", "jobset-system", "lws-system")
+"""Namespaces of the controllers that rackwright installs, whose accounts may make pods of its runs and servers."""
+
+
 def _team_name(name: str) -> str:
-    if name == "default" or name.startswith("kube-"):
-        expected = "the namespaces default and kube-… belong to Kubernetes itself"
+    if name == "default" or name.startswith("kube-") or name in CONTROLLERS:
+        controllers = ", ".join(CONTROLLERS)
+        expected = f"the namespaces default and kube-… belong to Kubernetes itself, and {controllers} to controllers"
         raise Problem(f"got the name {name!r}", expected, "Give the team another name")
     return name
 

@@ -4,12 +4,13 @@ import json
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from rackwright.kinds.cluster import admission
 from rackwright.kinds.cluster.cluster import ADMISSION_PLUGINS
 from rackwright.kinds.cluster.team import PRIORITIES, TeamPart, objects
 from rackwright.kinds.pods import image
-from rackwright.schema.cluster import Team
+from rackwright.schema.cluster import CONTROLLERS, Cluster, Team
 from rackwright.schema.units import Size
 from rackwright.toolchain.kubernetes import pins
 from tests.support.log import ROOT
@@ -71,10 +72,17 @@ def test_the_policies_reach_the_namespaces_of_all_teams():
 def test_no_policy_exempts_a_name_or_a_label(policy):
     """An operator chooses both: only the groups of the account that asks count."""
     assert policy["spec"]["failurePolicy"] == "Fail"
-    text = json.dumps(policy)
+    text = json.dumps(policy).replace("!object.metadata.name.matches", "")  # a name that refuses more exempts nothing
     assert "object.metadata" not in text and "labels" not in text and "annotations" not in text
     assert policy["spec"]["matchConstraints"]["objectSelector"] == {}
     assert "userInfo.username" not in text
+
+
+@pytest.mark.parametrize("name", [*CONTROLLERS, "kube-system", "default"])
+def test_no_team_is_named_like_the_namespace_of_a_controller(name):
+    """Its accounts are trusted."""
+    with pytest.raises(ValidationError, match="belong to Kubernetes itself"):
+        Cluster(control_plane="a", teams={name: SMALL}, address="192.0.2.1")
 
 
 def test_claims_of_rackwright_are_known_by_their_names():

@@ -147,6 +147,7 @@ _TCP = {"tcpSocket": {"host": "127.0.0.1", "port": 22}}
 _WINDOWS = {"hostProcess": True}
 _SYSCTL = {"name": "kernel.msgmax", "value": "1"}
 _PLANE = "node-role.kubernetes.io/control-plane"
+_CLAIM = {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}
 _CLAIMS: list[tuple[str, Callable[[Object], Any]]] = [
     ("core.v1.PodSecurityContext.fsGroup", _and(claim(), _secure(fsGroup=4242))),
     ("core.v1.PodSecurityContext.fsGroup", _and(claim(OUTPUT, volume=False, mount=False), _secure(fsGroup=4242))),
@@ -184,6 +185,7 @@ _ALL: list[tuple[str, Callable[[Object], Any]]] = [
         for key, value in (("namespaceSelector", {}), ("namespaces", [OTHER]), ("namespaces", [TEAM, "kube-system"]))
     ),
     ("core.v1.PodSpec.terminationGracePeriodSeconds", _set(terminationGracePeriodSeconds=10**9)),
+    ("core.v1.Volume.ephemeral", _set(volumes=[{"name": "280e050c", "ephemeral": {"volumeClaimTemplate": _CLAIM}}])),
 ]
 """Changes that the policies refuse in pods and in all templates."""
 _VOLUMES: dict[str, Any] = {
@@ -292,6 +294,13 @@ def attacks() -> Iterator[Attack]:
         },
     }.items():
         yield Attack(field, service(**spec), "rbidden")
+    for item in templates():
+        if item["kind"] == "StatefulSet":
+            item["spec"]["volumeClaimTemplates"] = [{"metadata": {"name": "run"}, **_CLAIM}]
+            yield Attack("apps.v1.StatefulSetSpec.volumeClaimTemplates", item, POLICY)
+    metadata = {"name": "run-x-out-0123abcd", "namespace": TEAM}
+    item = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, **_CLAIM}
+    yield Attack("meta.v1.ObjectMeta.name", item, POLICY)
     for gpu in ("nvidia.com/gpu", "amd.com/gpu", "habana.ai/gaudi"):
         limits = {"cpu": "10m", "memory": "8Mi", gpu: "5"}
         item = pod(_container(resources={"requests": limits, "limits": limits}))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rackwright.kinds.cluster.quantity import GPUS, Object
+from rackwright.schema.cluster import CONTROLLERS
 
 TEAM_LABEL = "rackwright.local/team"
 """Label of the namespace of a team, which keeps it when the team is no longer declared."""
@@ -26,9 +27,10 @@ STOP_SECONDS = 3600
 _VERSION = "admissionregistration.k8s.io/v1"
 _TRUSTED = (
     *("system:masters", "kubeadm:cluster-admins"),
-    *(f"system:serviceaccounts:{name}" for name in ("kube-system", "kueue-system", "jobset-system", "lws-system")),
+    *(f"system:serviceaccounts:{name}" for name in ("kube-system", *CONTROLLERS)),
 )
 """Groups of accounts that make rackwright's pods: administrators, and controllers, whose templates were checked."""
+_IS_TRUSTED = f"request.userInfo.groups.exists(group, group in {list(_TRUSTED)})"
 _NODE_STATES = ("not-ready", "unreachable", "memory-pressure")
 """Taints by which Kubernetes marks the state of a node, and which the API itself lets pods tolerate."""
 
@@ -88,14 +90,38 @@ def objects(teams: Sequence[str], priority: int) -> Iterator[Object]:
     for shape in _SHAPES:
         rules = [_rule(*each) for each in shape.rules]
         changed = f"request.operation != 'UPDATE' || object{shape.part} != oldObject{shape.part}"
-        variables = {"pods": shape.pods, "trusted": f"request.userInfo.groups.exists(group, group in {list(_TRUSTED)})"}
+        variables = {"pods": shape.pods, "trusted": _IS_TRUSTED}
         checks = [
             (f"variables.pods.all(pod, {expression})", message) for expression, message in _pod_checks(teams, priority)
         ]
         yield from _policy(f"rackwright-teams-{shape.name}", rules, checks, changed, variables)
     rules = [_rule("", "v1", ("services",))]
     yield from _policy("rackwright-teams-services", rules, _SERVICE_CHECKS, "true", {})
+    for name, rule, expression, message in _CLAIM_CHECKS:
+        yield from _policy(name, [_rule(*rule)], [(expression, message)], "true", {"trusted": _IS_TRUSTED})
 
+
+_CLAIM_CHECKS = [
+    (
+        "rackwright-teams-claims",
+        ("", "v1", ("persistentvolumeclaims",)),
+        f"variables.trusted || !object.metadata.name.matches({json.dumps(CLAIM_PATTERN)})",
+        "claims of rackwright's runs and servers, and their owners, are rackwright's: choose another name",
+    ),
+    (
+        "rackwright-teams-statefulsets",
+        ("apps", "v1", ("statefulsets",)),
+        "object.spec.?volumeClaimTemplates.orValue([]).size() == 0",
+        "volumeClaimTemplates are refused: a set chooses the names of its claims; mount claims that are there",
+    ),
+    (
+        "rackwright-teams-jobset-claims",
+        ("jobset.x-k8s.io", "v1alpha2", ("jobsets",)),
+        "object.spec.?volumeClaimPolicies.orValue([]).size() == 0",
+        "volumeClaimPolicies are refused: a set chooses the names of its claims; mount claims that are there",
+    ),
+]
+"""Policies about the ways by which a claim comes to its name: policy, resources, expression, message."""
 
 _SERVICE_CHECKS = [
     (
@@ -111,6 +137,10 @@ _SERVICE_CHECKS = [
 
 def _pod_checks(teams: Sequence[str], priority: int) -> Iterator[tuple[str, str]]:
     """Yield what must hold for each `pod`, as an expression of CEL, and the message for one that is refused."""
+    yield (
+        "pod.?volumes.orValue([]).all(volume, !has(volume.ephemeral))",
+        "ephemeral volumes are refused: the pod names their claims; mount a claim of your own",
+    )
     yield (
         f"variables.trusted || {_OUR_VOLUMES}.size() == 0",
         "claims of rackwright's runs and servers are for their own pods: mount a claim of your own",
