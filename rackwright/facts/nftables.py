@@ -31,7 +31,9 @@ def _lines(items: Any) -> tuple[str, ...]:
 
 
 def _line(item: Mapping[str, Any]) -> str:
-    """Return a chain or a rule as one line, in words like those of nft."""
+    """Return the flags of the table, a chain or a rule as one line, in words like those of nft."""
+    if "table" in item:
+        return f"flags {json.dumps(item['table']['flags'])}"
     if "chain" in item:
         chain = item["chain"]
         if "hook" not in chain:

@@ -79,3 +79,27 @@ def test_a_statement_without_words_of_its_own_is_shown_as_json() -> None:
     rule = {"rule": {"chain": "input", "expr": [{"log": {"prefix": "x"}}, {"drop": None}]}}
     lines = Facts({"nftables": {NAME: [rule]}}).nftables_table(NAME)
     assert lines == ('input: {"log": {"prefix": "x"}} drop',)
+
+
+@pytest.mark.parametrize(
+    "flags", ["rackwright_teams", ["dormant"]], ids=["as nft 1.0.6 prints them", "as newer ones do"]
+)
+def test_a_dormant_table_differs_from_one_that_has_an_effect(monkeypatch: pytest.MonkeyPatch, flags: Any) -> None:
+    name = "rackwright_teams"
+    chain = {
+        "family": "inet",
+        "table": name,
+        "name": "c",
+        "type": "filter",
+        "hook": "input",
+        "prio": 0,
+        "policy": "drop",
+    }
+    lines = []
+    for more in ({}, {"flags": flags}):
+        items = [{"table": {"family": "inet", "name": name, "handle": 3, **more}}, {"chain": chain}]
+        monkeypatch.setattr(nftables, "list_objects", lambda *what, items=items: items)
+        lines.append(Facts({"nftables": {name: nftables.table(name)}}).nftables_table(name))
+
+    assert lines[0] == ("c: filter hook input priority 0 policy drop",)
+    assert lines[1] == (f"flags {json.dumps(flags)}", *lines[0])

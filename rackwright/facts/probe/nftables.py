@@ -51,7 +51,12 @@ def has_module(root: str) -> bool:
 
 
 def table(name: str) -> list[Any]:
-    return [stable(item) for item in list_objects("table", "inet", name) if "chain" in item or "rule" in item]
+    """Return the chains and rules of a table, and the table itself if it has flags: a dormant one has no effect."""
+    return [
+        stable(item)
+        for item in list_objects("table", "inet", name)
+        if "chain" in item or "rule" in item or item.get("table", {}).get("flags")
+    ]
 
 
 def list_objects(*what: str) -> list[dict[str, Any]]:
