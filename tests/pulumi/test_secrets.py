@@ -16,6 +16,7 @@ from rackwright.stack import declare, load_stack
 from tests.pulumi.conftest import ROOT, Ended, Project
 from tests.support.json_documents import check_printed
 from tests.support.leaks import find_forms, forms, leaks
+from tests.support.raw_facts import load_services
 from tests.support.simulated import SimulatedRack
 
 pytestmark = pytest.mark.pulumi
@@ -99,7 +100,7 @@ def as_promised(claims: tuple[Claim, ...]) -> dict[str, Any]:
                 raw["identity"]["hostname"] = want["running"]
             case "owner":
                 raw["owners"][key] = {**want, "wrote": []}
-    return raw
+    return load_services(raw)
 
 
 @pytest.fixture

@@ -45,6 +45,13 @@ KNOWN_FILES = (
     *_any("systemd-update-done", "an empty file with a time", r"/etc/\.updated"),
     *_any("ldconfig", "index of the directories that RW-064 judges", r"/etc/ld\.so\.cache"),
     *_any("mount", "the mounts are claims, or rows of RW-014", r"/etc/fstab"),
+    *_any(
+        "mdadm",
+        "the arrays are claims, or rows of RW-010; its programs run as units and cron jobs, which have rules",
+        r"/etc/mdadm/mdadm\.conf",
+        r"/etc/default/mdadm",
+    ),
+    *_any("initramfs-tools", "names of modules, which are rows once they are loaded", r"/etc/initramfs-tools/modules"),
     *_any("cryptsetup", "the mappings are claims, or rows of RW-012", r"/etc/crypttab"),
     *_any("resolvconf, systemd-resolved or a DHCP client", "the resolvers are claims", r"/etc/resolv\.conf"),
     *_any("ssh-keygen", "keys of this host", r"/etc/ssh/ssh_host_(rsa|ecdsa|ed25519)_key(\.pub)?"),

@@ -23,6 +23,9 @@ NETWORK = ("/etc/netplan", "/etc/systemd/network", "/etc/network/interfaces.d", 
 ENGINES = ("/etc/containers", "/etc/cni")
 CLUSTER = ("/etc/kubernetes", "/etc/cni/net.d")
 """Files that kubeadm and the plugins of a cluster write; what of them is declared is a claim."""
+SYSTEM_UNITS = "/etc/systemd/system"
+STAND_IN = "/usr/local/lib/rackwright-twin"
+"""Directory of the library that stands for the GPUs' driver on a virtual host. Source: twin/gpu/plug.py."""
 HOSTS = "/etc/hosts"
 MIRRORS = "127.0.2."
 """Beginning of the addresses that a virtual rack gives to the names of its mirrors. Source: twin/mirrors.py."""
@@ -80,6 +83,10 @@ def _is_expected(path: str, row: FileRow, declared: HostDeclaration, workloads: 
     """Return whether a resource, a known program, or a part of the host that nothing is declared of has the file."""
     name = path.rpartition("/")[2]
     if declared.declares_path(path) or is_of_workload(name, workloads) or path.startswith(WORKLOADS):
+        return True
+    if is_in(path, (SYSTEM_UNITS,)) and name in declared.names("unit"):
+        return True  # the claim compares what the unit does
+    if declared.image_files and is_in(path, (STAND_IN,)):
         return True
     if row.target == "/dev/null" and path.startswith(MASKABLE):
         return True  # it only switches off a packaged file
