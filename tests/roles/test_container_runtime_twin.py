@@ -42,7 +42,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     host = {"address": "192.0.2.1", "identity": {"serial": "S-ALPHA"}, "os": "debian-12", "profile": "training-a40"}
     storage = {"rule": "RW-072", "thing": "file:/etc/containers/storage.conf", "reason": "the twin", "owner": "tests"}
     libraries = ("file:/usr/lib/x86_64-linux-gnu/*", "file:/etc/alternatives/nvidia--*")  # of no package
-    allowed = (storage, *({**storage, "rule": "RW-080", "thing": each} for each in libraries))
+    registry = {**storage, "rule": "RW-083", "thing": "file:/etc/docker/registry/config.yml"}
+    allowed = (storage, registry, *({**storage, "rule": "RW-080", "thing": each} for each in libraries))
     allow = [{**each, "expires": "2099-12-31"} for each in allowed]
     fleet = json.dumps({"fleet": "runtime", "hosts": {HOST: {**host, "roles": roles}}, "allow": allow})
     with Lab(directory / "project", fleet, Log("runtime"), containers=[HOST], mirrors=True) as lab:
