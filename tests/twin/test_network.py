@@ -152,6 +152,7 @@ BROKEN = {
     "link:fabric0.addresses": "ip address add 10.30.0.99/24 dev fabric0",
     "link:fabric1.up": "ip link set dev fabric1 down",
     "route:198.51.100.0/24.via": "ip route replace 198.51.100.0/24 via 10.30.0.2 dev fabric0",
+    "route:198.51.100.0/24.chosen": "true",
     "resolvers:alpha.servers": "sed -i s/192.0.2.53/192.0.2.99/ /etc/resolv.conf",
     "file:/etc/resolv.conf.content": "true",
     "file:/etc/netplan/60-rackwright.yaml.mode": "chmod 644 /etc/netplan/60-rackwright.yaml",
