@@ -133,7 +133,7 @@ def _changes(tier: ApiTier, requests: ApiRequests) -> int:
     # what needs no right of its own stays possible, also for a pod that the policies would refuse today
     status, answer = requests.ask("PATCH", f"{base}/pods/x", {"metadata": {"labels": {"a": "b"}}}, OPERATOR)
     need(status == 200, f"a label of a pod: {answer}")
-    # no Service of the whole cluster has addresses of its own, whoever makes it
+    # no Service of the whole cluster has addresses of its own, and no account can change that
     status, answer = requests.ask("POST", f"{_V1}/namespaces/default/services{DRY}", {
         **service(externalIPs=["10.41.0.11"]), "metadata": {"name": "x", "namespace": "default"},
     })  # fmt: skip

@@ -56,7 +56,7 @@ EDITS: tuple[Edit, ...] = (
     ("batch/v1", "jobs/trained-launcher", {"spec": {"activeDeadlineSeconds": 9}}),
     ("policy/v1", "poddisruptionbudgets/digits", {"spec": {"unhealthyPodEvictionPolicy": "AlwaysAllow"}}),
 )
-"""Values that nobody declared, set by a merge patch of an object of a run or server."""
+"""Undeclared values, set by a merge patch of an object of a run or server."""
 
 
 @line("hardening2", 9, part="pods")

@@ -1,4 +1,4 @@
-"""Results of restore tests: nobody but the account that manages the store can report one."""
+"""Results of restore tests: only the account that manages the store can report one."""
 
 import json
 from typing import Any

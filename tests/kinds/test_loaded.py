@@ -22,7 +22,7 @@ KIND = RoleKind()
 SECOND = 10**9
 READ_ELSEWHERE = {
     "*/etc/systemd/system/*": "systemd reads it, as `overrides` shows; an active service, too, as reads.py claims",
-    "/usr/local/*": "a program that starts anew each time",
+    "/usr/local/*": "each start reads it again",
     "/etc/apt/*": "apt reads it each time that it starts",
     "/etc/ld.so.conf.d/*": "ldconfig reads it each time that it starts",
     "/etc/default/grub.d/*": "update-grub reads it; the kernel's parameters are claimed themselves",
@@ -48,7 +48,7 @@ READ_ELSEWHERE = {
     "/opt/rackwright/*/*.txt": "pip reads it once",
     "/opt/rackwright/*/pip.conf": "pip reads it once",
     "/opt/rackwright/workloads/*": "the build reads it once",
-    "/opt/rackwright/object_store/*.py": "a program that starts anew each time",
+    "/opt/rackwright/object_store/*.py": "each start reads it again",
     "/opt/rackwright/mlflow/accounts.py": "a service runs it that ends",
     "/opt/rackwright/mlflow/answers.py": "it runs once at each start of the server",
     "/etc/rackwright/mlflow/accounts.json": "a service reads it that ends",
@@ -58,7 +58,7 @@ READ_ELSEWHERE = {
     "/etc/rackwright/kubernetes/kubeadm.yaml": "kubeadm reads it each time that it starts",
     "/etc/rackwright/kubernetes/snapshot.key": "a service reads it that ends",
     "/etc/rackwright/kubernetes-teams.nft": "the rules of the kernel are claimed themselves",
-    "/etc/rackwright/drain.d/*": "a program that starts anew each time",
+    "/etc/rackwright/drain.d/*": "each start reads it again",
     "*{{*authfile*": "podman reads it at each pull",
 }
 """Files of roles that no running service has in its memory, by pattern, each with the reason."""

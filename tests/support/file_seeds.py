@@ -141,4 +141,4 @@ SILENT = {
     "a unit of a package is masked": "ln -sf /dev/null /etc/systemd/system/fstrim.service",
     "a file is touched": "touch /usr/bin/sort /etc/login.defs",
 }
-"""Changes that are nobody's deviation."""
+"""Changes that no rule reports."""

@@ -25,7 +25,7 @@ class Attack:
     """An object that the API has to refuse."""
 
     field: str
-    """The field that it misuses, as `admission_fields.yaml` writes it."""
+    """The field that it misuses, as `tests/support/team_fields.yaml` writes it."""
     item: Object
     refused_by: str
     """A part of the refusal."""

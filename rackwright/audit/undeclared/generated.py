@@ -131,7 +131,7 @@ KNOWN_FILES = (
         "the unit itself is judged",
         rf"/run/systemd/generator(\.early|\.late)?/{UNIT}\.(wants|requires)/{UNIT}",
     ),
-    *_any("nvidia-ctk", "devices for containers, which facts name", r"/etc/cdi/(nvidia|rackwright-jetson)\.(yaml|json)"),
+    *_any("nvidia-ctk", "devices for containers", r"/etc/cdi/(nvidia|rackwright-jetson)\.(yaml|json)"),
     *_link("nginx", "a packaged site, or a packaged module", r"/etc/nginx/sites-enabled/default"),
     *_link("nginx", "a packaged module", r"/etc/nginx/modules-enabled/\d\d-mod-[\w-]+\.conf"),
     *_any("kmod", "devices of packaged modules", r"/run/tmpfiles\.d/static-nodes\.conf"),

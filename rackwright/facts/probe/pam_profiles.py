@@ -32,7 +32,7 @@ def is_generated(root: str, path: str, type: str, offered: set[str]) -> bool:
         return False
     saved = [line for line in saved if line]
     positions = [number for number in range(len(lines)) if tuple(lines[number : number + 2]) == ALWAYS]
-    # an administrator may enable only profiles that are there; a profile of nobody's package is found by itself
+    # an administrator may enable only profiles that are there; a profile of no package is a finding of its own
     return set(saved) - offered <= {EMPTY} and any(
         lines[:number] + lines[number + 2 :] in (saved, [EMPTY, *saved]) for number in positions
     )

@@ -1,7 +1,8 @@
 """The admission policies for namespaces of teams: what the API refuses in pods and services there.
 
 Operators of a team choose every field of its pods, names and labels among them. The policies therefore exempt no name
-and no label: an exemption goes by the groups of the account that asks. `admission_fields.yaml` judges each field.
+and no label: an exemption goes by the groups of the account that asks. tests/support/team_fields.yaml judges each
+field.
 """
 
 import json

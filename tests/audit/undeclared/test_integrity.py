@@ -139,7 +139,7 @@ def test_names_of_other_machines_are_found_with_their_addresses():
     raw["integrity"]["generated"].remove("/etc/hosts")
     raw["files"]["/etc/hosts"] = FILE
     raw["unpackaged"].append("/etc/hosts")
-    raw["integrity"]["names"] = [["127.0.2.1", "deb.debian.org"]]
+    raw["integrity"]["names"] = [["127.0.2.1", "mirror.example"]]
     assert found(raw) == []
 
     raw["integrity"]["names"].append(["10.0.0.9", "gpu-02"])
