@@ -34,7 +34,7 @@ def top(
     from rackwright.status.gpu_table import summary, table
 
     loaded = project.stack(stack)
-    hosts, console = Hosts(loaded.endpoints, loaded.salt), terminal.console()
+    hosts, console = Hosts(loaded.endpoints, loaded.salt, account_of_files=False), terminal.console()
     if as_json or once or not console.is_terminal:
         report = gpus.observe(hosts, loaded)
         if as_json:

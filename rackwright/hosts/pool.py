@@ -77,14 +77,22 @@ class _State:
 class Hosts:
     """The hosts of a fleet, each connected on first use. Any thread may call any method."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], salt: bytes, simultaneous: int = SIMULTANEOUS) -> None:
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint],
+        salt: bytes,
+        simultaneous: int = SIMULTANEOUS,
+        account_of_files: bool = True,
+    ) -> None:
         """
         Args:
             endpoints: Endpoints by host name, read at each use of a host.
             salt: Key of the digests that probes return.
             simultaneous: Number of hosts to connect to, or to probe, at once.
+            account_of_files: Whether probes judge every file of the system, which an audit alone needs. Installed
+                probes, which a read-only login runs, always do.
         """
-        self._endpoints, self._salt = endpoints, salt
+        self._endpoints, self._salt, self._account_of_files = endpoints, salt, account_of_files
         self._slots = threading.Semaphore(simultaneous)
         self._states: dict[Endpoint, _State] = {}
         self._looked_at: set[str] = set()
@@ -339,7 +347,7 @@ class Hosts:
     def _probe(self, connection: Connection) -> Facts:
         nonce = "" if connection.login.is_read_only else secrets.token_hex(16)
         key_types = [*pinned_keys(connection.endpoint)]
-        facts = self._look(connection, probe.stdin(self._salt, nonce, key_types))
+        facts = self._look(connection, probe.stdin(self._salt, nonce, key_types, self._account_of_files))
         check_answer(facts, connection.endpoint, self._endpoints, nonce)
         return facts
 

@@ -87,7 +87,7 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
         .with_secrets(secrets)
         .with_consents(consents.load())
     )
-    hosts = Hosts(loaded_stack.endpoints, loaded_stack.salt)
+    hosts = Hosts(loaded_stack.endpoints, loaded_stack.salt, account_of_files=False)
     rollout = loaded_stack.fleet.rollout
     rollout_gate = RolloutGate(
         rollout,

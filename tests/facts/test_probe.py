@@ -174,6 +174,24 @@ def test_one_section_that_breaks_takes_no_other_along(tmp_path, monkeypatch):
     assert found["arrays"] == []
 
 
+def test_a_command_that_needs_no_account_of_files_does_not_wait_for_one(tmp_path, monkeypatch):
+    """
+    Whether files are as their packages made them is then unknown, and never fine.
+    """
+    machine = FabricatedMachine(tmp_path)
+    asked = Path(tmp_path, "asked")
+    monkeypatch.setattr("rackwright.facts.probe.file_integrity.file_integrity", lambda *given: asked.touch())
+    main.collect(machine.top, SALT)
+    assert asked.exists()
+    asked.unlink()
+
+    found = main.collect(machine.top, SALT, account_of_files=False)
+
+    assert not asked.exists()
+    unknown = {"unknown": "this command asked for no account of files"}
+    assert (found["integrity"], found["unpackaged"]) == (unknown, unknown)
+
+
 def test_no_block_devices_to_look_at_are_unknown_ones(tmp_path):
     machine = FabricatedMachine(tmp_path)
     (tmp_path / "sys/block").rmdir()

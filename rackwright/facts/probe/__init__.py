@@ -106,16 +106,17 @@ def command() -> tuple[str, ...]:
     return (INTERPRETER, "-I", "-S", "-X", "utf8", "-c", LOADER)
 
 
-def stdin(salt: bytes, nonce: str = "", key_types: Sequence[str] = ()) -> bytes:
+def stdin(salt: bytes, nonce: str = "", key_types: Sequence[str] = (), account_of_files: bool = True) -> bytes:
     """Return the standard input of the command.
 
     Args:
         salt: The key of the digests of files, 1 to 32 bytes.
         nonce: A number that is used once, which the host signs with its own key.
         key_types: The types of keys whose signatures the caller can verify; empty for all.
+        account_of_files: Whether to judge every file of the system; otherwise this account is unknown.
     """
-    job = {"format": FORMAT, "salt": salt.hex(), "nonce": nonce, "key_types": [*key_types], "modules": modules()}
-    return json.dumps(job).encode()
+    job = {"format": FORMAT, "salt": salt.hex(), "nonce": nonce, "key_types": [*key_types]}
+    return json.dumps({**job, "account_of_files": account_of_files, "modules": modules()}).encode()
 
 
 def stdin_for_gpus() -> bytes:

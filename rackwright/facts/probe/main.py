@@ -44,7 +44,7 @@ from rackwright.facts.probe import (
 )
 from rackwright.facts.probe.isolate import Isolation, isolate
 from rackwright.facts.probe.log_segments import CHAIN
-from rackwright.facts.probe.observe import FOLDER, attempt, unwrap
+from rackwright.facts.probe.observe import FOLDER, attempt, unknown_value, unwrap
 from rackwright.facts.probe.output import write_facts
 
 LOGIN_KEYS_SECONDS = 60
@@ -60,16 +60,23 @@ def main(job: dict[str, Any]) -> None:
     write_facts(
         {
             "format": job["format"],
-            **collect("", bytes.fromhex(job["salt"]), job.get("nonce", ""), job.get("key_types", ())),
+            **collect(
+                "",
+                bytes.fromhex(job["salt"]),
+                job.get("nonce", ""),
+                job.get("key_types", ()),
+                job.get("account_of_files", True),
+            ),
         }
     )
 
 
-def collect(root: str, salt: bytes, nonce: str = "", key_types: Sequence[str] = ()) -> dict[str, Any]:
+def collect(
+    root: str, salt: bytes, nonce: str = "", key_types: Sequence[str] = (), account_of_files: bool = True
+) -> dict[str, Any]:
     """Return all facts of the system whose files are below *root*; an empty *root* means this system."""
-    integrity = Isolation(
-        {"integrity": lambda: file_integrity.file_integrity(root, salt)}, INTEGRITY_SECONDS, INTEGRITY_BYTES
-    )
+    account = {"integrity": lambda: file_integrity.file_integrity(root, salt)} if account_of_files else {}
+    integrity = Isolation(account, INTEGRITY_SECONDS, INTEGRITY_BYTES)
     taken_at = time.time()
     identity, boot_id = attempt(system.identity, root), attempt(kernel.boot_id, root)
     proofs = attempt(proof.begin, root, nonce, list(key_types), identity, boot_id, taken_at)
@@ -175,12 +182,12 @@ def collect(root: str, salt: bytes, nonce: str = "", key_types: Sequence[str] = 
         "servers": isolate("servers", servers.servers, root) if os.path.exists(root + servers.SERVERS) else {},
         "measures": measures.measures(),
         "proofs": attempt(lambda: proof.end(unwrap(proofs))),
-        **account_of_files(integrity.results()["integrity"]),
+        **files_of(integrity.results().get("integrity", unknown_value("this command asked for no account of files"))),
         **gpus.gpus(root),
         "finished_at": time.time(),  # the last value, so that little time passes until the caller reads its own clock
     }
 
 
-def account_of_files(integrity: Any) -> dict[str, Any]:
+def files_of(integrity: Any) -> dict[str, Any]:
     """Return the account of all files, and its list of the files of configuration that no package installed."""
     return {"unpackaged": attempt(lambda: unwrap(integrity).pop("unpackaged")), "integrity": integrity}
