@@ -47,6 +47,21 @@ def test_what_is_served_as_declared_is_left_alone() -> None:
     assert planned(served()).steps == ()
 
 
+@pytest.mark.parametrize("path", [f"{SPEC.etc}/keys.json", f"/etc/systemd/system/{SPEC.unit}"])
+def test_a_server_that_is_older_than_its_keys_or_its_unit_starts_again(path: str) -> None:
+    """
+    A file that was changed and put back holds, and the server goes on with what it read; a reload reads adapters alone.
+    """
+    raw = served()
+    raw["changed_files"][path] = raw["loads"][SPEC.unit]["started_ns"] + 1
+    raw["loads"][SPEC.unit]["loaded_ns"] += 2
+
+    [found] = differences(raw)
+
+    assert (found.thing, found.actual) == (f"read:{SPEC.unit}:{path}", "earlier")
+    assert texts(planned(raw)) == [SWITCH, "note in the owner file: ready"]
+
+
 def test_a_new_server_has_everything_before_it_starts() -> None:
     steps = texts(planned(bare()))
 

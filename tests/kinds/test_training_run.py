@@ -71,6 +71,24 @@ def test_a_run_that_was_stopped_by_hand_differs_and_starts_again():
     assert not [text for text in steps if text.startswith(("write", "make"))]
 
 
+@pytest.mark.parametrize(
+    ("declared", "name", "step"),
+    [(LAUNCHER, "run.json", "stop digits, which saves first"), (WORKER, "sshd_config", f"restart {WORKER.spec.unit}")],
+    ids=["launcher", "worker"],
+)
+def test_a_run_that_is_older_than_its_files_starts_again(declared, name, step):
+    """
+    A file that was changed and put back holds, while the unit goes on with what it read.
+    """
+    raw, path = recorded(declared.spec.host), f"{declared.spec.etc}/{name}"
+    raw["changed_files"][path] = raw["loads"][declared.spec.unit]["started_ns"] + 1
+
+    steps = texts(planned(declared, raw))
+
+    assert step in steps
+    assert not [text for text in steps if text.startswith("write")]
+
+
 def test_another_configuration_is_saved_stopped_and_resumed():
     steps = texts(planned(LAUNCHER, recorded("ember"), set={"steps": 30000}))
 

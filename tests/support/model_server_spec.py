@@ -9,6 +9,7 @@ from rackwright.kinds.shared.ownership import owner_text
 from rackwright.kinds.shared.service_account import owner
 from rackwright.schema.server import Canary, ServedModel, Server, ServerKey
 from tests.support.firewall_facts import with_table
+from tests.support.raw_facts import LOADED
 from tests.support.recorded_hosts import STACK, recorded
 from tests.support.specs import changed
 
@@ -63,4 +64,5 @@ def served(spec: ServerSpec = SPEC) -> dict[str, Any]:
         "models": {VERSION: "whole", OTHER: "whole"},
         "figures": {"requests": 10, "p50_ms": 1.0, "p99_ms": 5.0, "waiting": 0},
     }  # fmt: skip
+    raw["loads"][spec.unit] = {**LOADED}
     return raw

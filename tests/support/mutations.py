@@ -306,7 +306,7 @@ ROWS: dict[str, dict[str, Row]] = {
         ),
         "active": setting(lambda raw, key: raw["units"][key], "active", lambda state: "failed"),
     },
-    "read": {"version": Row(change_after_start, unreadable("loads"))},
+    "read": {name: Row(change_after_start, unreadable("loads")) for name in ("version", "version_at_start")},
     "package": {
         "installed": Row(lambda raw, key: toggle(raw["packages"], key), unreadable("packages")),
         "version": Row(lambda raw, key: raw["packages"].__setitem__(key, "0~other"), unreadable("packages")),

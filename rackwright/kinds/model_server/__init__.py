@@ -7,10 +7,10 @@ from rackwright.core.contract import Claim, Difference, Observation, Plan, Want
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.kinds.model_server import adapters
-from rackwright.kinds.model_server.files import files, release_of, watch_files
+from rackwright.kinds.model_server.files import files, files_at_start, release_of, watch_files
 from rackwright.kinds.model_server.observe import WHOLE, observe_property, report
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.kinds.shared import firewall, gpu_assignment, observation
+from rackwright.kinds.shared import firewall, gpu_assignment, loaded, observation
 from rackwright.kinds.shared.identity import identity_claim
 from rackwright.kinds.shared.service_account import claim
 
@@ -43,6 +43,7 @@ class ModelServerKind:
             *(claim(file, spec, repository) for file in files(spec, repository)),
             Claim(f"model:{spec.name}/{spec.version}", {"files": WHOLE}),
             Claim(f"unit:{spec.unit}", {"state": "enabled"}),
+            *loaded.claims(spec.unit, files_at_start(spec, repository), reloads=False),
             *_watch(spec),
             *adapters.claims(spec),
             *(firewall.claims(spec.firewall) if spec.firewall else ()),

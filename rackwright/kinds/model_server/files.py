@@ -40,6 +40,16 @@ def plan_file(spec: ServerSpec) -> str:
     return f"{spec.etc}/server.json"
 
 
+def files_at_start(spec: ServerSpec, repository: Repository) -> list[str]:
+    """Return the paths of the files that the server reads once, when it starts.
+
+    A release has another directory after each change, and the rules of the kernel are claimed themselves.
+    """
+    once = {f"{UNITS}/{spec.unit}", *(f"{spec.etc}/{name}" for name in ("keys.json", "tls.crt", "tls.key"))}
+    once |= {spec.lease_key} if spec.replica else set()
+    return [file.path for file in files(spec, repository) if file.path in once]
+
+
 def watch_files(spec: ServerSpec) -> list[str]:
     """Return the paths of the watch's units, whether or not the server has a watch."""
     return [f"{UNITS}/{unit}" for unit in spec.watch_units]

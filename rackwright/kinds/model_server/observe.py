@@ -8,7 +8,7 @@ from rackwright.facts.server import ServerFacts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.model_server import adapters
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.kinds.shared import firewall, gpu_assignment, observation
+from rackwright.kinds.shared import firewall, gpu_assignment, loaded, observation
 from rackwright.schema.server import Canary
 
 WHOLE = "whole"
@@ -30,6 +30,8 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
             return firewall.observe(facts, key, claim)
         case "package":
             return observation.package(facts, key, name)
+        case loaded.SORT:
+            return loaded.observe(facts, key, name)
         case _:
             return observation.service(facts, sort, key, name)
 

@@ -10,7 +10,7 @@ from rackwright.kinds.model_server import adapters
 from rackwright.kinds.model_server.files import files, plan_file, release_of, short_keys, watch_files
 from rackwright.kinds.model_server.observe import WHOLE
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.kinds.shared import firewall, gpu_assignment, ownership, service_account
+from rackwright.kinds.shared import firewall, gpu_assignment, loaded, ownership, service_account
 from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
 from rackwright.schema.secret import CLIENT_KEY_SHORTEST
 
@@ -110,6 +110,7 @@ class _Planner:
             self.assigns
             or (adapts and spec.replica is not None)  # vLLM of other hosts does not load adapters by itself
             or bool(server_files)
+            or any(thing.startswith(f"{loaded.SORT}:") for thing in self.different)
             or bool(self.different & {f"server:{spec.name}", f"model:{spec.name}/{spec.version}"})
         )
         steps: list[Step] = [self._note("creating")] if self.facts.owner(spec.owner) is None else []

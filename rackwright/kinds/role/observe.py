@@ -79,7 +79,7 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
         case "certificates":
             return _expiring(facts, float(name.removeprefix("expiring_within_").removesuffix("_days")))
         case loaded.SORT:
-            return loaded.observe(facts, key)
+            return loaded.observe(facts, key, name)
         case "mount-option":
             return _mount_option(facts, key)
         case _:

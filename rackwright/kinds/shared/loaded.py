@@ -15,17 +15,21 @@ CURRENT, EARLIER = "current", "earlier"
 PROGRAM = "program"
 """The name in the place of a path that means the file of the service's own program."""
 UNITS = "/etc/systemd/system/"
+AT_START = "version_at_start"
+"""The property of files that a reload does not read."""
 REMEDY = "run `rackwright up`, which restarts the service"
 
 
-def claims(unit: str, paths: Iterable[str], scope: Scope = "host") -> tuple[Claim, ...]:
+def claims(unit: str, paths: Iterable[str], scope: Scope = "host", reloads: bool = True) -> tuple[Claim, ...]:
     """Return the claims that the service *unit* has read the present version of the files *paths*.
 
     Args:
         scope: The scope of the service.
+        reloads: Whether a reload of the service reads the files, too.
     """
+    name = "version" if reloads else AT_START
     return tuple(
-        Claim(f"{SORT}:{unit}:{path}", {"version": CURRENT}, owned=False, scope=scope, remedy=REMEDY)
+        Claim(f"{SORT}:{unit}:{path}", {name: CURRENT}, owned=False, scope=scope, remedy=REMEDY)
         for path in sorted({*paths})
     )
 
@@ -36,7 +40,7 @@ def split(thing: str) -> tuple[str, str]:
     return unit, path
 
 
-def observe(facts: Facts, key: str) -> Value:
+def observe(facts: Facts, key: str, name: str) -> Value:
     """Return ``current`` or ``earlier``; a service that does not run, and is claimed elsewhere, runs with no file."""
     unit, path = split(key)
     service = facts.service(unit)
@@ -51,7 +55,7 @@ def observe(facts: Facts, key: str) -> Value:
     if changed > facts.taken_at * 1e9:
         raise UnknownFact(f"{path} has a time of change that is still to come: check the host's clock")
     # a reload reads settings, and neither the unit's own file nor the program
-    since = service.started_ns if path.startswith(UNITS) else service.loaded_ns
+    since = service.started_ns if path.startswith(UNITS) or name == AT_START else service.loaded_ns
     return EARLIER if changed > since else CURRENT
 
 
@@ -61,6 +65,6 @@ def services_to_restart(differences: Sequence[Difference]) -> dict[str, str]:
     for item in differences:
         if item.thing.startswith(f"{SORT}:") and not item.is_unknown:
             unit, path = split(item.thing)
-            needs_start = path == PROGRAM or path.startswith(UNITS)
+            needs_start = path == PROGRAM or path.startswith(UNITS) or item.name == AT_START
             services[unit] = "restarted" if needs_start else services.get(unit, "reloaded")
     return services

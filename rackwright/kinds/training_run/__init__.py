@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 from rackwright.core.contract import Claim, Difference, Observation, OneOf, Plan, Want
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds.shared import firewall, gpu_assignment, observation
+from rackwright.kinds.shared import firewall, gpu_assignment, loaded, observation
 from rackwright.kinds.shared.identity import identity_claim
 from rackwright.kinds.shared.service_account import claim
 from rackwright.kinds.shared.unit_overrides import add_manual_work
-from rackwright.kinds.training_run.files import files
+from rackwright.kinds.training_run.files import files, files_at_start
 from rackwright.kinds.training_run.observe import CHECKPOINTS, observe_property, report
 from rackwright.kinds.training_run.spec import TrainingSpec
 
@@ -43,6 +43,7 @@ class _OnHost:
             Claim(f"directory:{spec.logs}", {"mode": "0750", "owner": f"root:{account}"}),
             *(claim(file, spec, repository) for file in files(spec, repository)),
             Claim(f"unit:{spec.unit}", {"state": "enabled"}),
+            *loaded.claims(spec.unit, files_at_start(spec), reloads=False),
             *firewall.claims(spec.firewall),
             *gpu_assignment.claims(spec.owner, spec.gpus),
             self._outcome(spec),

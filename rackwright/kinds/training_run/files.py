@@ -33,6 +33,12 @@ def files(spec: TrainingSpec, repository: Repository) -> Iterator[ServiceFile]:
     )
 
 
+def files_at_start(spec: TrainingSpec) -> list[str]:
+    """Return the paths of the files that the unit of *spec* reads once, when it starts; sshd reads its settings so."""
+    names = ("config.json", "run.json") if spec.host == spec.launcher_host.name else ("host_key", "sshd_config")
+    return [f"{UNITS}/{spec.unit}", *(f"{spec.etc}/{name}" for name in names)]
+
+
 def _launcher_files(spec: TrainingSpec, repository: Repository) -> Iterator[ServiceFile]:
     if (tracking := spec.declared.tracking) and (server := spec.tracking_server):
         yield from _tracking_files(spec, tracking, server, repository)

@@ -5,7 +5,7 @@ from typing import Any
 from rackwright.core.contract import Absent, Claim, Value
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
-from rackwright.kinds.shared import firewall, gpu_assignment, observation
+from rackwright.kinds.shared import firewall, gpu_assignment, loaded, observation
 from rackwright.kinds.training_run.spec import TrainingSpec
 
 CHECKPOINTS = "checkpoints"
@@ -26,6 +26,8 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
             return observation.package(facts, key, name)
         case "gpu_assignment":
             return gpu_assignment.observe(facts, key, name)
+        case loaded.SORT:
+            return loaded.observe(facts, key, name)
         case _:
             return observation.service(facts, sort, key, name)
 

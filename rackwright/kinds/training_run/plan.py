@@ -6,7 +6,7 @@ from rackwright.core.contract import Command, Difference, Plan, Put, Remove, Ste
 from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
-from rackwright.kinds.shared import firewall, gpu_assignment, ownership, run_config, service_account
+from rackwright.kinds.shared import firewall, gpu_assignment, loaded, ownership, run_config, service_account
 from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
 from rackwright.kinds.training_run.files import SSHD_FILES, files
 from rackwright.kinds.training_run.observe import RUNNING_STATES, is_finished, outcome
@@ -133,6 +133,8 @@ class _Planner:
 
     def _needs_restart(self, changed_paths: Sequence[str]) -> bool:
         """Return whether the unit must restart. A restart of the sshd ends processes, so only its own files count."""
+        if any(thing.startswith(f"{loaded.SORT}:") for thing in self.different):
+            return True
         if self.is_launcher:
             return self.assigns or bool(changed_paths)
         sshd_files = {f"{self.spec.etc}/{name}" for name in SSHD_FILES if name != "authorized_keys"}
