@@ -1,4 +1,7 @@
-"""The rule over our source that foreign data has one reader: no `.read()` without a number, no other parser of JSON."""
+"""The rule over our source that foreign data has one reader.
+
+No `.read()` has no number, and there is no other parser of JSON and no other reader of archives.
+"""
 
 import ast
 import re
@@ -18,6 +21,13 @@ BODIES = frozenset(("stream", "iter_lines", "iter_content", "json", "text"))
 PROGRAM = re.compile(r"^(#!.*python|import \w|from \w[\w.]* import )", re.M)
 """A template with a program in Python."""
 IN_TEXTS = re.compile(r"\bjson\.loads?\(|\.read(?:all|lines)?\(\)")
+ARCHIVES = frozenset(("tarfile.open", "TarFile", "ZipFile", "PyZipFile", "unpack_archive"))
+"""Calls that open an archive: those of `rackwright.foreign.archives` alone bound headers, members and time."""
+OF_A_DIGEST = {
+    "rackwright/toolchain/release.py": "a release of Pulumi whose digest is pinned",
+    "rackwright/toolchain/conformance/pod_images.py": "a layer whose digest is pinned",
+}
+"""Programs that open other archives, with the reason why their content is known before."""
 TABLE = ROOT / "tests/foreign_data.txt"
 
 
@@ -41,6 +51,18 @@ def uses(source: str) -> Iterator[tuple[int, str]]:
             last in BODIES and isinstance(node.func, ast.Attribute) and re.search(r"answer|response|reply", name)
         ):
             yield node.lineno, f"{name}()"
+
+
+def archives(source: str) -> Iterator[tuple[int, str]]:
+    """Yield the line and the name of each call in a program that opens an archive to read it by Python's own reader."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            modes = [*node.args[1:2], *(each.value for each in node.keywords if each.arg == "mode")]
+            is_write = any(isinstance(mode, ast.Constant) and str(mode.value)[:1] in "wxa" for mode in modes)
+            is_known = name.endswith("TarFile.open") or name in ARCHIVES or name.rpartition(".")[2] in ARCHIVES
+            if is_known and not is_write:
+                yield node.lineno, name
 
 
 def _is_unbounded(call: ast.Call) -> bool:
@@ -87,6 +109,38 @@ def test_every_exception_has_a_reason() -> None:
 
     assert [path for path, (_, reason) in reasons.items() if len(reason.split()) < 3] == []
     assert max(Counter(TABLE.read_text().splitlines()).values()) == 1
+
+
+def test_archives_of_others_have_one_reader() -> None:
+    wrong = {
+        name: [f"{name}:{line}: {call}" for line, call in calls]
+        for folder in ("rackwright", "workloads", "stacks")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if not (name := str(path.relative_to(ROOT))).startswith(READER) and (calls := [*archives(path.read_text())])
+    }
+
+    assert {*wrong} == {*OF_A_DIGEST}, wrong
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "tarfile.open(path)",
+        "tarfile.open(fileobj=body, mode='r|')",
+        "tarfile.TarFile(path)",
+        "zipfile.ZipFile(path)",
+        "ZipFile(path, 'r')",
+        "tarfile.TarFile.open(path)",
+        "shutil.unpack_archive(path)",
+    ],
+)
+def test_the_rule_of_archives_finds(line: str) -> None:
+    assert [*archives(line)]
+
+
+@pytest.mark.parametrize("line", ["tarfile.open(path, 'w')", "ZipFile(buffer, mode='x')", "open_tar(path)"])
+def test_the_rule_of_archives_is_silent_about(line: str) -> None:
+    assert not [*archives(line)]
 
 
 @pytest.mark.parametrize(

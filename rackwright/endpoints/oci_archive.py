@@ -2,16 +2,18 @@
 
 import contextlib
 import hashlib
+import io
+import os
 import re
-import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.foreign import InvalidData, excerpt, parse_object, read_bounded
-from rackwright.foreign.archives import open_tar
+from rackwright.foreign.archives import TarArchive, open_tar
+from rackwright.foreign.paths import open_below
 
 INDEXES = frozenset(
     ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
@@ -59,7 +61,7 @@ class Manifest:
 
 class _Files(Protocol):
     def open(self, name: str) -> IO[bytes]:
-        """Return the file *name* of the layout, or raise KeyError or OSError."""
+        """Return the file *name* of the layout, or raise KeyError, OSError or InvalidData."""
         ...
 
 
@@ -68,18 +70,16 @@ class _Directory:
         self._path = path
 
     def open(self, name: str) -> IO[bytes]:
-        return (self._path / name).open("rb")
+        return io.BufferedReader(open_below(self._path, name))
 
 
 class _Archive:
-    def __init__(self, archive: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo]) -> None:
+    def __init__(self, archive: TarArchive) -> None:
         self._archive = archive
-        self._members = {name.removeprefix("./"): member for name, member in members.items() if member.isfile()}
+        self._names = {name.removeprefix("./"): name for name in archive.members}
 
     def open(self, name: str) -> IO[bytes]:
-        file = self._archive.extractfile(self._members[name])
-        assert file is not None, "it is a regular file"
-        return file
+        return self._archive.open(self._names[name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +116,20 @@ def open_image(path: Path) -> Iterator[OciArchive]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            files: _Files = _Directory(path) if path.is_dir() else _Archive(*stack.enter_context(open_tar(path)))
+            place = Path(os.path.realpath(path))  # the caller may name a link, and no link below it is followed
+            files: _Files = _Directory(place) if place.is_dir() else _Archive(stack.enter_context(open_tar(place)))
             with files.open("index.json") as file:
                 index = parse_object(read_bounded(file, MANIFEST_LONGEST), MANIFEST_LONGEST)
             [entry] = index["manifests"]
             root = _descriptor(entry)
-        except (OSError, tarfile.TarError, KeyError, TypeError, ValueError, OverflowError) as error:
+        except (OSError, KeyError, TypeError, ValueError, OverflowError) as error:
             expected = "one image in the layout of the Open Container Initiative"
-            problem = error.strerror if isinstance(error, OSError) and error.strerror else "it has no such image"
-            raise DeclarationError(Diagnostic(str(path), str(problem), expected, _SAVE)) from None
+            problem = "it has no such image"
+            if isinstance(error, InvalidData):
+                problem = f"{problem}: {error}"
+            elif isinstance(error, OSError) and error.strerror:
+                problem = str(error.strerror)
+            raise DeclarationError(Diagnostic(str(path), problem, expected, _SAVE)) from None
         yield OciArchive(path, _read(path, files, root), files)
 
 
@@ -172,9 +177,10 @@ def _descriptor(entry: Any) -> Descriptor:
 def _open(path: Path, files: _Files, descriptor: Descriptor) -> IO[bytes]:
     try:
         return files.open(f"blobs/{descriptor.digest.replace(':', '/')}")
-    except (KeyError, OSError):
+    except (KeyError, OSError, InvalidData) as error:
         help = "Write the archive again, with all platforms that its index names"
-        raise DeclarationError(Diagnostic(str(path), f"{descriptor.digest} is missing", help=help)) from None
+        problem = str(error) if isinstance(error, InvalidData) else f"{descriptor.digest} is missing"
+        raise DeclarationError(Diagnostic(str(path), problem, help=help)) from None
 
 
 def _check(path: Path, descriptor: Descriptor, size: int, digest: str) -> None:

@@ -1,6 +1,7 @@
 """Iterations of image classifiers: rows of NumPy, compared by the workloads, and quantised for a processor."""
 
 import json
+import os
 import zlib
 from collections.abc import Mapping
 from hashlib import sha256
@@ -9,6 +10,7 @@ from typing import Any
 
 from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.files import write_atomic
+from rackwright.foreign import InvalidData
 from rackwright.iteration import gate
 from rackwright.iteration.candidates import TRAINING, StartingModel
 from rackwright.iteration.family import IterationContext, ProcessFailed, fine_tuning_config
@@ -130,18 +132,20 @@ def digest_arrays(path: Path) -> str:
     Raises:
         DeclarationError: The file has no arrays.
     """
-    from zipfile import BadZipFile, ZipFile
+    from zipfile import BadZipFile
+
+    from rackwright.foreign.archives import open_zip
 
     digest = sha256()
     try:
-        with ZipFile(path) as file:
+        with open_zip(Path(os.path.realpath(path))) as file:
             names = sorted(file.namelist())
             for name in names:
                 content = file.open(name)
                 digest.update(f"{name} {file.getinfo(name).file_size}\n".encode())
                 while part := content.read(1 << 20):
                     digest.update(part)
-    except (OSError, BadZipFile, RuntimeError, zlib.error) as error:  # with a password, or damaged
+    except (OSError, BadZipFile, RuntimeError, InvalidData, zlib.error) as error:  # with a password, or damaged
         reason = error.strerror if isinstance(error, OSError) else str(error)
         problem, expected = f"{path} cannot be read: {reason}", "a file that numpy.savez wrote"
         help = "Write the new rows with numpy.savez: `rackwright explain data-unreadable` has the format"

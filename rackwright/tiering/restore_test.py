@@ -1,5 +1,7 @@
 """Restore tests: an archive is restored and loaded, its outputs are compared, and the bucket keeps the result."""
 
+import io
+import os
 import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -8,8 +10,9 @@ from pathlib import Path
 
 from rackwright.endpoints import restore_result
 from rackwright.errors import ChangeRefused, Diagnostic, visible
-from rackwright.foreign import InvalidData, TooLarge, parse_json, parse_object, read_file
+from rackwright.foreign import InvalidData, TooLarge, parse_json, parse_object, read_bounded
 from rackwright.foreign.archives import check_zip, open_tar
+from rackwright.foreign.paths import open_regular
 from rackwright.progress import Progress
 from rackwright.schema.object_store import RESTORE_TEST
 from rackwright.tiering import archive, canary
@@ -133,8 +136,8 @@ def load_problem(directory: Path, path: str) -> str:
 
 def _load_json(place: Path) -> None:
     """Load a JSON file; of a larger one, the digest is compared alone."""
-    with suppress(TooLarge):
-        parse_json(read_file(place, JSON_MAX), JSON_MAX, max_items=JSON_VALUES_MAX, lenient=True)
+    with suppress(TooLarge), open_regular(place) as file:
+        parse_json(read_bounded(file, JSON_MAX), JSON_MAX, max_items=JSON_VALUES_MAX, lenient=True)
 
 
 def _load_safetensors(place: Path) -> None:
@@ -142,13 +145,13 @@ def _load_safetensors(place: Path) -> None:
 
     Source: the format's specification, https://github.com/huggingface/safetensors#format.
     """
-    with place.open("rb") as file:
+    with io.BufferedReader(open_regular(place)) as file:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > HEADER_MAX:
             raise InvalidData(f"its header has {length} bytes")
         header = parse_object(file.read(length), HEADER_MAX, max_depth=4, max_items=TENSOR_VALUES_MAX)
-    ends = [_end(tensor) for name, tensor in header.items() if name != "__metadata__"]
-    wanted, found = 8 + length + max(ends, default=0), place.stat().st_size
+        ends = [_end(tensor) for name, tensor in header.items() if name != "__metadata__"]
+        wanted, found = 8 + length + max(ends, default=0), os.fstat(file.fileno()).st_size
     if wanted != found:
         raise InvalidData(f"it has {found} bytes, and its tensors end at {wanted}")
 
