@@ -136,6 +136,7 @@ MAY_IMPORT = {
     ),
     "rackwright.iteration": (
         "errors",
+        "foreign",
         "files",
         "locations",
         "progress",

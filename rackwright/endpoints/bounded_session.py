@@ -13,7 +13,11 @@ ANSWER_BYTES = 8 << 20
 TAGS_MAX = 200_000
 """Maximum number of tags of XML in an answer; a page of 1,000 versions has 40,000."""
 WAIT_SECONDS = 300
-"""Time for a request without a body and its answer, however it is spent."""
+"""Time for a request and its answer, however it is spent, without that of its body."""
+LOWEST_RATE = 4 << 10
+"""Lowest accepted rate of a body in bytes per second; eight parts may share a bound of bandwidth."""
+SINGLE_MAX = 5 << 30
+"""Maximum bytes of a body. Source: Amazon S3 API, PutObject and UploadPart."""
 _DECLARATION = re.compile(rb"""^\s*<\?xml\s[^>]*?encoding\s*=\s*["'](?!(?i:utf-8|us-ascii)["'])""")
 
 
@@ -38,12 +42,13 @@ class BoundedSession:
         """
         is_object = request.stream_output
         request.stream_output = True  # else botocore reads all of the answer
-        if request.body:  # a part of an upload takes the time that it takes
-            return self._answer(request, is_object)
+        size = _body_bytes(request)
+        seconds = self._wait_seconds + size / LOWEST_RATE
         try:
-            return within(self._wait_seconds, lambda: self._answer(request, is_object))
+            return within(seconds, lambda: self._answer(request, is_object))
         except TimeoutError:
-            raise _error(f"the answer took more than {self._wait_seconds:g} s") from None
+            of_body = f" for a body of {size} bytes" if size else ""
+            raise _error(f"the answer took more than {seconds:g} s{of_body}") from None
 
     def close(self) -> None:
         self._session.close()
@@ -67,6 +72,22 @@ class _Content(io.BytesIO):
 
     def stream(self) -> Iterator[bytes]:
         yield self.read()
+
+
+def _body_bytes(request: Any) -> int:
+    """Return the size of the body of *request*; the largest for a body of unknown size."""
+    body = request.body
+    if not body:
+        return 0
+    if isinstance(body, bytes | bytearray | str):
+        return len(body)
+    headers = {str(name).lower(): value for name, value in request.headers.items()}
+    for name in ("content-length", "x-amz-decoded-content-length"):
+        value = headers.get(name, "")
+        text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+        if text.isdecimal() and len(text) <= 20:
+            return min(int(text), SINGLE_MAX)
+    return SINGLE_MAX
 
 
 def _check_xml(content: bytes) -> None:

@@ -20,6 +20,8 @@ from rackwright.progress import Progress
 CONNECT_SECONDS = 30
 ANSWER_SECONDS = 600
 """Time for one answer: a registry reads a layer again before it confirms it."""
+LOWEST_RATE = 4 << 10
+"""Lowest accepted rate of a body in bytes per second, beyond the time of an answer."""
 ANSWER_BYTES = 64 << 10
 """Maximum size of an answer: a push gets none but errors."""
 _MESSAGE_LONGEST = 300
@@ -163,7 +165,8 @@ class RegistryClient:
             given = {"Authorization": self._authorization, "Host": own.netloc, **(headers or {})}
             with connection.end_after(seconds):
                 connection.connect()
-            connection.request(method, target, body, given)
+            with connection.end_after(seconds + int(given.get("Content-Length", 0)) / LOWEST_RATE):
+                connection.request(method, target, body, given)
             with connection.end_after(seconds):
                 answer = connection.getresponse()
                 content = read_bounded(answer, ANSWER_BYTES)

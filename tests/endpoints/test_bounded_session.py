@@ -2,13 +2,15 @@
 
 import gzip
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
+from rackwright.endpoints import bounded_session
 from rackwright.endpoints.bounded_session import ANSWER_BYTES, TAGS_MAX, BoundedSession
 from rackwright.endpoints.s3 import session
-from tests.support.hostile_server import Answer, HostileServer, endless, hostile_server, slow, whole
+from tests.support.hostile_server import Answer, HostileServer, endless, hostile_server, slow, slow_taker, whole
 
 EMPTY = b"<ListBucketResult></ListBucketResult>"
 
@@ -58,6 +60,52 @@ def test_credentials_go_to_no_other_server(server: HostileServer, status: str) -
                 listing(server, whole(body, status, Location=f"http://{elsewhere}/", x_amz_bucket_region=region))
 
         assert server.requests and not other.requests
+
+
+class Parts:
+    """A body that has no end in the buffers of sockets."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    def read(self, most: int = 1 << 16) -> bytes:
+        part = bytes(min(most, 1 << 16, self._left))
+        self._left -= len(part)
+        return part
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        slow(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n<a>"),
+        slow(b"HTTP/1.1 200 OK\r\nX-Slow: "),
+        slow(b""),
+        slow_taker(whole()),
+    ],
+    ids=["a slow answer", "a slow head", "no head", "a slow taker"],
+)
+@pytest.mark.parametrize("size", [1, 64 << 20])
+def test_a_request_with_a_body_has_one_deadline(
+    server: HostileServer, answer: Answer, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded_session, "LOWEST_RATE", 64 << 20)
+    server.answer = answer
+    client = session("us-east-1", f"http://127.0.0.1:{server.port}", True)("rackwright", "secret-key-of-this-test")
+
+    with pytest.raises(BotoCoreError, match=r"took more than [12](\.\d+)? s for a body of"):
+        client.put_object(Bucket="models", Key="a", Body=bytes(size))
+
+
+def test_the_deadline_of_a_body_follows_its_size() -> None:
+    sizes = {
+        0: SimpleNamespace(body=None, headers={}),
+        3: SimpleNamespace(body=b"abc", headers={}),
+        4: SimpleNamespace(body=Parts(4), headers={"Content-Length": "4"}),
+        5: SimpleNamespace(body=Parts(5), headers={"X-Amz-Decoded-Content-Length": b"5"}),
+        bounded_session.SINGLE_MAX: SimpleNamespace(body=Parts(6), headers={"Content-Length": "x" * 90}),
+    }
+
+    assert [*map(bounded_session._body_bytes, sizes.values())] == [*sizes]
 
 
 def test_a_packed_body_is_not_unpacked(server: HostileServer) -> None:

@@ -58,6 +58,17 @@ def slow(head: bytes, text: bytes = b"a") -> Answer:
     return send
 
 
+def slow_taker(answer: Answer) -> Answer:
+    """Return an answer that takes the body of a request a byte at a time, for ever."""
+
+    def take(connection: socket.socket) -> None:
+        while connection.recv(1):
+            time.sleep(DRIP_SECONDS)
+        answer(connection)
+
+    return take
+
+
 @contextlib.contextmanager
 def hostile_server(context: ssl.SSLContext | None = None) -> Iterator[HostileServer]:
     """Run a server; with *context*, one of HTTPS."""

@@ -22,7 +22,12 @@ PROPERTIES = f"Id,MainPID,{STARTED},{ENTERED},{CHANGED},ExecReload"
 RELOADED = re.compile(r"start_time=\[[^n]")
 """Part of a command of ExecReload that ran since systemd last read the unit; otherwise the time is ``n/a``."""
 WORKER = b"nginx: worker process"
-"""Title of a worker of nginx. At a reload nginx starts others, and names the earlier ones "is shutting down"."""
+"""Title of a worker of nginx. At a reload nginx starts others, and names the earlier ones "is shutting down".
+
+Any process can give itself this title: only the children of a main process of root count that run the same nginx.
+"""
+NGINX = "nginx"
+"""Name of the file of that program."""
 SSHD_PID = "/run/sshd.pid"
 """File that sshd writes each time it reads its settings: at its start, and after a reload."""
 DELETED = " (deleted)"
@@ -105,9 +110,36 @@ def started_workers(root: str, pid: int, clocks: Clocks) -> list[int]:
 
     nginx replaces a worker that ended by one with the settings of the last reload: only the earliest shows that time.
     """
-    titles = {child: title(root, child) for child in children(root, pid)}
-    starts = [began(root, child, clocks) for child, text in titles.items() if text == WORKER]
+    try:
+        own = program_of(root, pid)
+        if own[0] != NGINX or not is_of_root(root, pid):
+            return []
+    except (FileNotFoundError, ProcessLookupError):
+        return []  # it has just ended
+    starts = []
+    for child in children(root, pid):
+        try:
+            if title(root, child) == WORKER and program_of(root, child) == own:
+                starts.append(began(root, child, clocks))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
     return [min(starts)] if starts else []
+
+
+def program_of(root: str, pid: int) -> tuple[str, int, int]:
+    """Return the name, the device and the inode of the program that a process runs."""
+    path = f"{root}/proc/{pid}/exe"
+    name, status = os.readlink(path), os.stat(path)
+    name = name[: -len(DELETED)] if name.endswith(DELETED) else name
+    return os.path.basename(name), status.st_dev, status.st_ino
+
+
+def is_of_root(root: str, pid: int) -> bool:
+    """Return whether all user IDs of a process are root's. The owner of its folder in /proc may be another one."""
+    for line in read(f"{root}/proc/{pid}/status").splitlines():
+        if line.startswith("Uid:"):
+            return set(line.split()[1:]) == {"0"}
+    raise ReadError(f"the kernel shows no user of process {pid}")
 
 
 def reread_by_sshd(root: str, pid: int) -> list[int]:

@@ -18,6 +18,11 @@ from rackwright.facts.probe.observe import ENVIRONMENT, ReadError, read
 CONFIGURATION = "/etc/seaweedfs"
 """The directory with the certificates' paths, which only root and the account of the store read."""
 UNITS = "/etc/systemd/system/object-store-{}.service"
+NO_FOLDER = "/nonexistent"
+"""The folder for temporary files: the shell leaves its history and its log there, and reads what others wrote there.
+
+Without that folder it goes on. Source: SeaweedFS 4.48, weed/shell/shell_liner.go and weed/glog/glog.go.
+"""
 SECONDS = 45
 """Time limit of the shell, which waits for the master and the filer."""
 MEMORY_BYTES = 1 << 30
@@ -124,7 +129,12 @@ class _Shell:
         """Return what *commands* print."""
         text = "\n".join(commands) + "\n"
         done = subprocess.run(
-            self._argv, input=text.encode(), capture_output=True, env=ENVIRONMENT, cwd=CONFIGURATION, check=False
+            self._argv,
+            input=text.encode(),
+            capture_output=True,
+            env={**ENVIRONMENT, "TMPDIR": NO_FOLDER},
+            cwd=CONFIGURATION,
+            check=False,
         )
         errors = [line for line in done.stderr.decode(errors="replace").splitlines() if _is_error(line)]
         if done.returncode or errors:

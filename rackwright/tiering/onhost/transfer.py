@@ -40,6 +40,8 @@ AT_ONCE = 8
 BLOCK_BYTES = 1 << 20
 ANSWER_SECONDS = 60
 ATTEMPTS = 3
+LOWEST_RATE = 4 << 10
+"""Lowest accepted rate of a part that is sent, in bytes per second, beyond `ANSWER_SECONDS`."""
 SCAN_MAX = 100_000
 """Maximum number of files in a directory."""
 
@@ -162,10 +164,14 @@ def _sender(authority: str | None) -> Callable[[str, str, bytes | None, Callable
         if not url.startswith(("https://", "http://")):
             raise TransferFailed("the address of an object is none of HTTP")
         request = urllib.request.Request(url, data=data, method=method)  # noqa: S310 -- just checked
+
+        def ask() -> Any:
+            with opener.open(request, timeout=ANSWER_SECONDS) as answer:
+                return use(answer)
+
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with opener.open(request, timeout=ANSWER_SECONDS) as answer:
-                    return use(answer)
+                return _within(ANSWER_SECONDS + len(data) / LOWEST_RATE, ask) if data else ask()
             except urllib.error.HTTPError as error:
                 reason, final = f"the store answered with status {error.code}", error.code < 500
                 if error.code == 404 and method == "GET":
@@ -178,6 +184,32 @@ def _sender(authority: str | None) -> Callable[[str, str, bytes | None, Callable
         raise TransferFailed(reason)
 
     return send
+
+
+def _within(seconds: float, action: Callable[[], Any]) -> Any:
+    """Return the result of *action*; a socket's own limit begins again with each byte that a slow store takes.
+
+    Raises:
+        TimeoutError: The action did not end within *seconds*.
+        Exception: Whatever the action raised.
+    """
+    results: list[Any] = []
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            results.append(action())
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise TimeoutError(f"no end within {seconds:g} s")
+    return results[0]
 
 
 def blocks(stream: Any, limiter: Limiter) -> Iterator[bytes]:
