@@ -51,6 +51,8 @@ class RoleSource:
     """Units that read the files again after the host has restored them."""
     formats: Mapping[str, str] = field(default_factory=dict)
     """Names of the variables' formats, by path without the indexes of lists: ``ntp_keys.servers``."""
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Minimum and maximum of each number in variables, by path without the indexes of lists: ``ntp_keys.id``."""
     secret_lengths: Mapping[str, int] = field(default_factory=dict)
     """Minimum length of the secrets in variables, by path without the indexes of lists: ``admin.password``."""
     names: Mapping[str, Any] = field(default_factory=dict)
@@ -80,6 +82,7 @@ class RoleSource:
             guarded=bool(meta.get("guarded")),
             reload=tuple(meta.get("reload", ())),
             formats=meta.get("formats", {}),
+            ranges={path: (low, high) for path, (low, high) in meta.get("ranges", {}).items()},
             secret_lengths=meta.get("secret_lengths", {}),
             names=meta.get("names", {}),
             claims=tuple(meta.get("claims", ())),
@@ -112,7 +115,10 @@ class RoleSource:
             expected = f"role {self.name} is not verified on hardware: {self.unverified_reason}"
             yield Problem(problem, expected, f"Write `{UNVERIFIED}: {ACCEPTED}` to use the role anyway, or remove it")
             return
-        wrong = tuple(self._type_problems(settings)) or tuple(self._format_problems(settings))
+        wrong = tuple(self._type_problems(settings)) or (
+            *self._format_problems(settings),
+            *variables.range_problems(self.ranges, settings),
+        )
         yield from wrong
         if not wrong and self.constraints:
             filled = self._with_full_names(secret.fill(settings, secret.placeholder))

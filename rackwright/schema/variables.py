@@ -48,6 +48,25 @@ def _value_problems(option: Mapping[str, Any], value: Any, path: Keys) -> Iterat
         yield from problems(option["options"], value, path)
 
 
+def range_problems(ranges: Mapping[str, tuple[float, float]], values: Any, path: Keys = ()) -> Iterator[Problem]:
+    """Yield the problems of the numbers in *values* that are outside of their range; values of other types have none.
+
+    Args:
+        ranges: Minimum and maximum by path without the indexes of lists: ``ntp_keys.id``.
+    """
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from range_problems(ranges, value, (*path, key))
+    elif isinstance(values, list | tuple):
+        for index, value in enumerate(values):
+            yield from range_problems(ranges, value, (*path, index))
+    elif isinstance(values, int | float) and not isinstance(values, bool):
+        limits = ranges.get(".".join(str(key) for key in path if not isinstance(key, int)))
+        if limits and not limits[0] <= values <= limits[1]:
+            expected = f"a number from {limits[0]} to {limits[1]}"
+            yield Problem(f"got {excerpt(values)}", expected, "Write a number in this range", path)
+
+
 def _format(value: Any) -> str:
     match value:
         case bool():

@@ -28,7 +28,7 @@ child.wait()
 def nginx() -> Iterator[Path]:
     """Return a copy of Python with the name of nginx, which every account can start."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        Path(folder).chmod(0o755)  # noqa: S103 -- other accounts start the copy
+        Path(folder).chmod(0o755)
         yield Path(shutil.copy(PYTHON, f"{folder}/nginx"))
 
 
@@ -53,7 +53,7 @@ def loaded_later(program: str, worker: str, user: int) -> bool:
 
 @pytest.fixture(autouse=True)
 def _root() -> Iterator[None]:
-    if os.geteuid() or not os.path.exists(PYTHON):
+    if os.geteuid() or not Path(PYTHON).exists():
         pytest.skip("root alone reads the program of other processes, and starts the system's Python here")
     yield
 
