@@ -8,7 +8,6 @@ from typing import Any
 import yaml
 
 from rackwright.endpoints.kubernetes_facts import NODES, OBJECTS
-from rackwright.kinds.cluster.team import TeamPart, objects
 from rackwright.schema.cluster import Team
 from rackwright.schema.units import Size
 from rackwright.toolchain.kubernetes import pins, programs
@@ -18,6 +17,7 @@ from tests.support.expect import need
 from tests.support.lab import Lab, format_claims
 from tests.support.leaks import forms, leaks
 from tests.support.log import Log
+from tests.support.record_cluster import LISTS, NODES_DECLARED, make
 
 CLUSTER, STACK, SECRET = "shared/cluster", "prod", "shared_token"
 TEAM: dict[str, Any] = {
@@ -26,14 +26,6 @@ TEAM: dict[str, Any] = {
     "gpus": 4,
     "operators": ["vision-operators"],
     "viewers": ["auditors"],
-}
-NODES_DECLARED: dict[str, Any] = {
-    "cp-1.shared.example": {
-        "labels": {"rack": "c0"},
-        "taints": [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}],
-    },
-    "gpu-21": {"labels": {"rack": "c2"}},
-    "gpu-22": {"labels": {"rack": "c2"}, "taints": [{"key": "reserved", "value": "team-a", "effect": "NoSchedule"}]},
 }
 EDITS = {
     "object:vision/ResourceQuota/team": "-n vision patch resourcequota team --type merge "
@@ -67,9 +59,8 @@ def test_a_cluster_of_others_is_compared_by_its_url_and_never_changed(log: Log) 
     directory = log.empty_directory()
     (server := directory / "server").mkdir()
     with api_server(server, built) as api:
-        _make(api)
-        lists = [path.removeprefix("/apis/").removeprefix("/api/").replace("v1/", "") for path in OBJECTS.values()]
-        reader, without_rights = api.token("reader", (NODES.rpartition("/")[2], *lists)), api.token("without-rights")
+        make(api, Team.model_validate({**TEAM, "memory": Size(TEAM["memory"])}))
+        reader, without_rights = api.token("reader", LISTS), api.token("without-rights")
         with Lab(directory / "project", _fleet(api), log, STACK, target="rack") as lab:
             lab.pulumi("stack", "init", status=0)
             lab.set_secret(SECRET, reader)
@@ -115,14 +106,6 @@ def _fleet(api: ApiServer) -> str:
         "teams": {"vision": TEAM},
     }
     return str(yaml.safe_dump({"fleet": "shared", "hosts": {}, "clusters": {"shared": declared}}))
-
-
-def _make(api: ApiServer) -> None:
-    """Make the cluster as it is declared: nodes that are ready, and the objects of the team."""
-    for name, node in NODES_DECLARED.items():
-        api.add_node(name, node["labels"], node.get("taints", ()))
-    team = Team.model_validate({**TEAM, "memory": Size(TEAM["memory"])})
-    api.apply(*objects((TeamPart(name="vision", declared=team),)).values())
 
 
 def _objects(api: ApiServer) -> list[tuple[str, str]]:
