@@ -106,7 +106,7 @@ class IntegrityFacts(View):
     packaged = Fact(int, "Number of files that are as packages installed them.")
     derived = Fact(int, "Number of files that packages' programs made of packaged files.")
     pending = Fact(int, "Number of packaged files that the probe had no time to read.")
-    generated = Fact(texts, "Files whose content is what packages' programs write.")
+    rendered = Fact(texts, "Files whose whole content is what packages' programs write.")
 
     @property
     def names(self) -> Iterator[tuple[str, ...]]:

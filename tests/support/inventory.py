@@ -3,8 +3,7 @@
 import copy
 from typing import Any
 
-from rackwright.facts.probe.generated_files import COPIES, LINES
-from rackwright.facts.probe.pam_profiles import TYPES
+from rackwright.facts.probe.generated_files import CHECKS
 
 INTEGRITY: dict[str, Any] = {
     "roots": ["/etc", "/usr"],
@@ -13,14 +12,7 @@ INTEGRITY: dict[str, Any] = {
     "packaged": 7594,
     "derived": 1204,
     "pending": 0,
-    "generated": [
-        "/etc/apparmor.d/local/usr.sbin.chronyd",
-        "/etc/audit/audit.rules",
-        *sorted({*COPIES, *LINES}),
-        *(f"/etc/pam.d/common-{type}" for type in TYPES),
-        "/etc/hosts",
-        "/etc/ssl/certs/ca-certificates.crt",
-    ],
+    "rendered": sorted({"/etc/apparmor.d/local/usr.sbin.chronyd", *CHECKS}),
     "names": [],
 }
 """The account of the files of a host on which each one is packaged and unchanged."""

@@ -1,7 +1,7 @@
 """Files that no package lists and that belong on a host all the same, each with the program that makes it.
 
-A pattern names files, never all files of a directory of /etc. The content of those that the probe can check by content
-is in the facts; here are the others.
+A pattern names files, never all files of a directory of /etc. The probe compares the whole content of those that
+programs write from packaged files, and names them in the facts. Here are the others.
 """
 
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-Check = Literal["any", "link"]
+Check = Literal["data", "rule", "link", "unjudged"]
 
 
 @dataclass(frozen=True)
@@ -20,122 +20,194 @@ class KnownFile:
     """Regular expression of the whole path."""
     program: str
     reason: str
-    check: Check = "any"
-    """``link``: only a link to a file below /usr or /etc, which is judged by itself."""
+    check: Check = "data"
+    """``data``: no program executes or trusts the content. ``rule``: another rule or a claim judges the content.
+    ``link``: only a link to one of *targets*. ``unjudged``: nothing judges the content, for the reason given there.
+    """
+    targets: str = ""
+    """Regular expression of the targets of a link, which are absolute and have no ``..``; a file may be there as well
+    if *check* is not ``link``."""
 
 
-def _any(program: str, reason: str, *patterns: str) -> tuple[KnownFile, ...]:
+def _data(program: str, reason: str, *patterns: str) -> tuple[KnownFile, ...]:
     return tuple(KnownFile(pattern, program, reason) for pattern in patterns)
 
 
-def _link(program: str, reason: str, *patterns: str) -> tuple[KnownFile, ...]:
-    return tuple(KnownFile(pattern, program, reason, "link") for pattern in patterns)
+def _rule(program: str, reason: str, *patterns: str, targets: str = "") -> tuple[KnownFile, ...]:
+    return tuple(KnownFile(pattern, program, reason, "rule", targets) for pattern in patterns)
+
+
+def _not_judged(program: str, reason: str, *patterns: str) -> tuple[KnownFile, ...]:
+    return tuple(KnownFile(pattern, program, reason, "unjudged") for pattern in patterns)
+
+
+def _link(program: str, reason: str, targets: str, *patterns: str) -> tuple[KnownFile, ...]:
+    return tuple(KnownFile(pattern, program, reason, "link", targets) for pattern in patterns)
 
 
 UNIT = r"[\w:.\\@-]+\.(service|socket|target|timer|path|mount|automount|slice|swap)"
+UNIT_FILE = rf"(/usr/local)?(/usr)?/lib/systemd/(system|user)/{UNIT}|/etc/systemd/(system|user)/{UNIT}"
+"""Units in the directories whose files are in the account."""
 KNOWN_FILES = (
-    *_any(
+    *_rule(
         "passwd",
         "accounts, groups and passwords are rows of the rules about accounts",
-        r"/etc/(passwd|group|shadow|gshadow)-?",
-        r"/etc/(subuid|subgid)-",
-        r"/etc/\.pwd\.lock",
+        r"/etc/(passwd|group|shadow|gshadow)",
     ),
-    *_any("systemd", "identity of the installation, read as identity", r"/etc/machine-id"),
-    *_any("systemd-update-done", "an empty file with a time", r"/etc/\.updated"),
-    *_any("ldconfig", "index of the directories that RW-064 judges", r"/etc/ld\.so\.cache"),
-    *_any("mount", "the mounts are claims, or rows of RW-014", r"/etc/fstab"),
-    *_any(
-        "mdadm",
-        "the arrays are claims, or rows of RW-010; its programs run as units and cron jobs, which have rules",
-        r"/etc/mdadm/mdadm\.conf",
-        r"/etc/default/mdadm",
+    *_data("passwd", "the former accounts, which no login reads", r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-"),
+    *_data("passwd", "an empty file for locks", r"/etc/\.pwd\.lock"),
+    *_data("systemd-update-done", "a time", r"/etc/\.updated"),
+    *_rule("mount", "the mounts are claims, or rows of RW-014", r"/etc/fstab"),
+    *_rule("cryptsetup", "the mappings are claims, or rows of RW-012", r"/etc/crypttab"),
+    *_rule(
+        "resolvconf, systemd-resolved or a DHCP client",
+        "the resolvers are claims",
+        r"/etc/resolv\.conf",
+        targets=r"/run/(systemd/resolve/(stub-)?resolv\.conf|(NetworkManager|resolvconf|connman)/resolv\.conf)",
     ),
-    *_any("initramfs-tools", "names of modules, which are rows once they are loaded", r"/etc/initramfs-tools/modules"),
-    *_any("cryptsetup", "the mappings are claims, or rows of RW-012", r"/etc/crypttab"),
-    *_any("resolvconf, systemd-resolved or a DHCP client", "the resolvers are claims", r"/etc/resolv\.conf"),
-    *_any("ssh-keygen", "keys of this host", r"/etc/ssh/ssh_host_(rsa|ecdsa|ed25519)_key(\.pub)?"),
-    *_any("systemd-hwdb", "index of packaged files", r"/etc/udev/hwdb\.bin", r"/usr/lib/udev/hwdb\.bin"),
-    *_any("nvme-cli", "names of this host", r"/etc/nvme/(hostnqn|hostid)"),
-    *_any("open-iscsi", "name of this host", r"/etc/iscsi/initiatorname\.iscsi"),
-    *_any("update-mime", "index of packaged files", r"/etc/mailcap"),
-    *_any("install-sgmlcatalog, update-xmlcatalog", "index of packaged files", r"/etc/xml/[\w.-]+\.xml(\.old)?"),
-    *_any("update-xmlcatalog", "index of packaged files", r"/etc/xml/catalog(\.old)?"),
-    *_any("console-setup", "keyboard layout of the installer", r"/etc/console-setup/cached_[\w.-]+"),
-    *_any("ca-certificates", "choice among packaged authorities", r"/etc/ca-certificates\.conf"),
-    *_any("ca-certificates-java", "the packaged authorities in Java's form", r"/etc/ssl/certs/java/cacerts"),
-    *_any("ssl-cert", "a key and a certificate of this host", r"/etc/ssl/(certs|private)/ssl-cert-snakeoil\.(pem|key)"),
-    *_any(
-        "dpkg, ucf",
-        "the other version of a configuration file after an upgrade; no program reads these names",
-        r"/etc/.+\.(dpkg-(old|dist|new|bak|remove)|ucf-(old|dist|new))",
+    *_rule("ssh-keygen", "the identity of this host", r"/etc/ssh/ssh_host_(rsa|ecdsa|ed25519)_key(\.pub)?"),
+    *_not_judged(
+        "systemd-hwdb",
+        "an index of packaged files and of those that RW-036 judges; rules of udev read its properties",
+        r"/etc/udev/hwdb\.bin",
+        r"/usr/lib/udev/hwdb\.bin",
     ),
-    *_any("augenrules", "the former rules", r"/etc/audit/audit\.rules\.prev"),
-    *_any("apt", "the archives in it are rows of RW-002", r"/etc/apt/sources\.list"),
-    *_any("the installer", "the network is a claim, or a row of RW-050", r"/etc/network/interfaces"),
-    *_any("chronyd", "state of the clock", r"/etc/chrony/chrony\.drift"),
-    *_link("tzdata", "the time zone", r"/etc/localtime"),
-    *_any("libc", "a link to the mounts of the process", r"/etc/mtab"),
-    *_link("base-files", "the distribution's name", r"/etc/dpkg/origins/default"),
-    *_link("runit-helper", "a packaged service of runit", r"/etc/runit/runsvdir/default/[\w.-]+"),
-    *_link("update-rc.d", "a packaged script of /etc/init.d", r"/etc/rc[0-6S]\.d/[SK]\d\d[\w.-]+"),
+    *_not_judged("update-mime", "an index; mail programs of persons start its commands", r"/etc/mailcap"),
+    *_data(
+        "install-sgmlcatalog, update-xmlcatalog",
+        "places of packaged definitions of documents",
+        r"/etc/xml/[\w.-]+\.xml(\.old)?",
+        r"/etc/xml/catalog(\.old)?",
+    ),
+    *_data(
+        "console-setup",
+        "keys and letters of the console; its scripts are compared",
+        r"/etc/console-setup/cached_[\w.-]+\.gz",
+    ),
+    *_not_judged(
+        "ssl-cert",
+        "a key and a certificate of this host; programs that read the directory of authorities trust the certificate",
+        r"/etc/ssl/(certs|private)/ssl-cert-snakeoil\.(pem|key)",
+    ),
+    *_data("augenrules", "the former rules, which no program reads", r"/etc/audit/audit\.rules\.prev"),
+    *_rule("apt", "the archives in it are rows of RW-002", r"/etc/apt/sources\.list"),
+    *_data("chronyd", "numbers of the clock", r"/etc/chrony/chrony\.drift"),
+    *_link("tzdata", "the time zone", r"/usr/share/zoneinfo/.+", r"/etc/localtime"),
+    *_link("libc", "the mounts of the process", r"/proc/(self/)?mounts", r"/etc/mtab"),
+    *_link("base-files", "the distribution's name", r"/etc/dpkg/origins/[\w-]+", r"/etc/dpkg/origins/default"),
+    *_link("runit-helper", "a packaged service of runit", r"/etc/sv/[\w.-]+", r"/etc/runit/runsvdir/default/[\w.-]+"),
+    *_link(
+        "update-rc.d",
+        "a packaged script",
+        r"/etc/init\.d/[\w.+-]+",
+        r"/etc/rc[0-6S]\.d/[SK]\d\d[\w.-]+",
+    ),
     *_link(
         "systemctl enable, deb-systemd-helper",
         "the unit itself is judged; a declared one by its claim",
+        UNIT_FILE,
         rf"/etc/systemd/(system|user)/{UNIT}\.(wants|requires)/{UNIT}",
         rf"/etc/systemd/(system|user)/{UNIT}",
     ),
     *_link(
         "update-ca-certificates",
         "a packaged authority, or one that RW-065 judges",
+        r"/usr/(local/)?share/ca-certificates/.+\.crt|/etc/ssl/certs/[^/]+\.pem",
         r"/etc/ssl/certs/[^/]+\.pem",
         r"/etc/ssl/certs/[0-9a-f]{8}\.\d",
     ),
-    *_link("apparmor", "a packaged profile", r"/etc/apparmor\.d/(disable|force-complain)/[\w.-]+"),
-    *_link("fontconfig", "a packaged setting", r"/etc/fonts/conf\.d/\d\d-[\w.-]+\.conf"),
-    *_link("base-files", "for old programs", r"/usr/local/man", r"/var/spool/mail"),
-    *_any("depmod", "index of the modules of a kernel", r"/usr/lib/modules/[\w.+-]+/modules\.[\w.]+"),
-    *_any("dkms", "a module, which facts name", r"/usr/lib/modules/[\w.+-]+/updates/dkms/[\w-]+\.ko(\.xz)?"),
-    *_any("install-info", "index of packaged files", r"/usr/share/info/dir(\.old)?"),
-    *_any("update-mime-database", "index of packaged files", r"/usr/share/mime/[\w.-]+(/[\w.+-]+\.xml)?"),
-    *_any("glib-compile-schemas", "index of packaged files", r"/usr/share/glib-2\.0/schemas/gschemas\.compiled"),
-    *_any("gtk-update-icon-cache", "index of packaged files", r"/usr/share/icons/[\w.+-]+/icon-theme\.cache"),
-    *_any("update-desktop-database", "index of packaged files", r"/usr/share/applications/mimeinfo\.cache"),
-    *_any("gdk-pixbuf, gio", "index of packaged files", r"/usr/lib/[\w-]+/g[\w.+/-]+/(loaders|giomodule)\.cache"),
-    *_any("iconv", "index of packaged files", r"/usr/lib/[\w-]+/gconv/gconv-modules\.cache"),
-    *_any("localedef", "a locale; locales are claims", r"/usr/lib/locale/(locale-archive|[\w.@-]+(/.*)?)"),
-    *_any("update-initramfs", "of packaged files and of those that RW-036 judges", r"/boot/initrd\.img-[\w.+~-]+"),
-    *_link("linux-update-symlinks", "a packaged kernel", r"/boot/(vmlinuz|initrd\.img)(\.old)?"),
-    *_any(
-        "grub-install, update-grub",
-        "parameters of the kernel are rows of RW-041",
-        r"/boot/grub/(grub\.cfg|grubenv|unicode\.pf2|device\.map|gfxblacklist\.txt)",
-        r"/boot/grub/(fonts|locale|i386-pc|x86_64-efi|arm64-efi)/[\w.@-]+",
+    *_link(
+        "apparmor",
+        "a packaged profile",
+        r"/etc/apparmor\.d/[\w.-]+",
+        r"/etc/apparmor\.d/(disable|force-complain)/[\w.-]+",
     ),
-    *_any("the firmware", "its partition is another filesystem, which the probe does not read", r"/boot/efi"),
-    *_any("crontab", "the commands are rows of RW-034", r"/var/spool/cron/crontabs/[^/]+"),
-    *_any("at", "the jobs are rows of RW-035", r"/var/spool/cron/at(jobs|spool)/[^/]+"),
-    *_any("anacron", "times of its last runs", r"/var/spool/anacron/cron\.(daily|weekly|monthly)"),
-    *_any("postfix, exim4", "mail that waits", r"/var/spool/(postfix|exim4)/.+"),
-    *_any("rsyslog", "lines that wait", r"/var/spool/rsyslog/.+"),
-    *_any(
+    *_link(
+        "fontconfig",
+        "a packaged setting",
+        r"/usr/share/fontconfig/conf\.avail/[\w.-]+\.conf|/etc/fonts/conf\.avail/[\w.-]+\.conf",
+        r"/etc/fonts/conf\.d/\d\d-[\w.-]+\.conf",
+    ),
+    *_link("base-files", "for old programs", r"/usr/local/share/man|/var/mail", r"/usr/local/man", r"/var/spool/mail"),
+    *_data(
+        "depmod",
+        "names of modules, which are rows once they are loaded; the index of their paths is compared",
+        r"/usr/lib/modules/[\w.+-]+/modules\.((builtin\.)?alias|builtin|dep|devname|softdep|symbols|weakdep)",
+        r"/usr/lib/modules/[\w.+-]+/modules\.((builtin\.)?alias|builtin|symbols|weakdep)\.bin",
+    ),
+    *_not_judged(
+        "dkms",
+        "a module that the host compiles; facts have its name and version, and a kernel with signatures its signature",
+        r"/usr/lib/modules/[\w.+-]+/updates/dkms/[\w-]+\.ko(\.xz)?",
+    ),
+    *_data("install-info", "titles of manuals", r"/usr/share/info/dir(\.old)?"),
+    *_data("update-mime-database", "names of types of files", r"/usr/share/mime/[\w.-]+(/[\w.+-]+\.xml)?"),
+    *_data("glib-compile-schemas", "defaults of desktops", r"/usr/share/glib-2\.0/schemas/gschemas\.compiled"),
+    *_data("gtk-update-icon-cache", "pictures", r"/usr/share/icons/[\w.+-]+/icon-theme\.cache"),
+    *_data("update-desktop-database", "names of types of files", r"/usr/share/applications/mimeinfo\.cache"),
+    *_data(
+        "localedef",
+        "letters and formats; locales are claims",
+        r"/usr/lib/locale/locale-archive",
+        r"/usr/lib/locale/[\w.@-]+",
+        r"/usr/lib/locale/[\w.@-]+/(LC_[A-Z]+|LC_MESSAGES/SYS_LC_MESSAGES)",
+    ),
+    *_not_judged(
+        "update-initramfs",
+        "an archive of packaged files and of those that RW-036 judges; the probe does not unpack it",
+        r"/boot/initrd\.img-[\w.+~-]+",
+    ),
+    *_link(
+        "linux-update-symlinks",
+        "a packaged kernel, or its initramfs",
+        r"/boot/(vmlinuz|initrd\.img)-[\w.+~-]+",
+        r"/boot/(vmlinuz|initrd\.img)(\.old)?",
+    ),
+    *_not_judged(
+        "grub-install, update-grub",
+        "a program for GRUB from packaged scripts; the parameters in its settings are rows of RW-041",
+        r"/boot/grub/grub\.cfg",
+        r"/boot/grub/(i386-pc|x86_64-efi|arm64-efi)/(boot\.img|core\.(img|efi)|grub\.efi|load\.cfg)",
+    ),
+    *_data("grub-install", "names of drives and of graphics", r"/boot/grub/(device\.map|gfxblacklist\.txt)"),
+    *_not_judged("the firmware", "another filesystem, which the probe does not read", r"/boot/efi"),
+    *_rule("crontab", "the commands are rows of RW-034", r"/var/spool/cron/crontabs/[^/]+"),
+    *_rule("at", "the jobs are rows of RW-035", r"/var/spool/cron/at(jobs|spool)/[^/]+"),
+    *_data("anacron", "times of its last runs", r"/var/spool/anacron/cron\.(daily|weekly|monthly)"),
+    *_data(
+        "postfix, exim4",
+        "mail that waits; the files of the system in the chroot of postfix are compared",
+        r"/var/spool/postfix/(active|bounce|corrupt|defer|deferred|flush|hold|incoming|maildrop|saved|trace)(/.+)?",
+        r"/var/spool/postfix/(pid|private|public|dev)(/.+)?",
+        r"/var/spool/exim4/(db|gnutls-params[\w-]*|input|msglog)(/.+)?",
+    ),
+    *_data("rsyslog", "lines that wait", r"/var/spool/rsyslog/.+"),
+    *_not_judged(
         "netplan",
-        "settings of networkd of the files in /etc/netplan; the links are claims, or rows of RW-051",
+        "settings of networkd from /etc/netplan; addresses, routes and resolvers are claims, or rows of RW-051",
         r"/run/systemd/network/10-netplan-[\w.@-]+\.(link|network|netdev)",
-        r"/run/udev/rules\.d/90-netplan\.rules",
-        r"/run/systemd/generator/netplan\.stamp",
-        r"/run/systemd/system/(systemd-networkd\.service\.wants/)?netplan-ovs-cleanup\.service",
+    ),
+    *_link(
+        "netplan",
+        "a unit that is compared",
+        r"/run/systemd/system/netplan-ovs-cleanup\.service",
+        r"/run/systemd/system/systemd-networkd\.service\.wants/netplan-ovs-cleanup\.service",
     ),
     *_link(
         "systemd's generators",
         "the unit itself is judged",
+        rf"{UNIT_FILE}|/run/systemd/(generator(\.early|\.late)?|system)/{UNIT}",
         rf"/run/systemd/generator(\.early|\.late)?/{UNIT}\.(wants|requires)/{UNIT}",
+        rf"/run/systemd/generator(\.early|\.late)?/{UNIT}",
     ),
-    *_any("nvidia-ctk", "devices for containers", r"/etc/cdi/(nvidia|rackwright-jetson)\.(yaml|json)"),
-    *_link("nginx", "a packaged site, or a packaged module", r"/etc/nginx/sites-enabled/default"),
-    *_link("nginx", "a packaged module", r"/etc/nginx/modules-enabled/\d\d-mod-[\w-]+\.conf"),
-    *_any("kmod", "devices of packaged modules", r"/run/tmpfiles\.d/static-nodes\.conf"),
-    *_any("sysvinit", "processes that outlive the others", r"/run/sendsigs\.omit\.d/[\w.-]+"),
+    *_link("nginx", "a packaged site", r"/etc/nginx/sites-available/default", r"/etc/nginx/sites-enabled/default"),
+    *_link(
+        "nginx",
+        "a packaged module",
+        r"/usr/share/nginx/modules-available/mod-[\w-]+\.conf",
+        r"/etc/nginx/modules-enabled/\d\d-mod-[\w-]+\.conf",
+    ),
+    *_data("sysvinit", "numbers of processes that outlive the others", r"/run/sendsigs\.omit\.d/[\w.-]+"),
 )  # fmt: skip
 WHOLE = re.compile("|".join(f"(?P<e{number}>{entry.pattern})" for number, entry in enumerate(KNOWN_FILES)))
 """All patterns at once: an audit asks for hundreds of files of thousands of hosts."""
@@ -209,3 +281,8 @@ def maker_of(path: str) -> KnownFile | None:
     match = WHOLE.fullmatch(path)
     name = next((name for name, value in match.groupdict().items() if value is not None), "") if match else ""
     return KNOWN_FILES[int(name[1:])] if name else None
+
+
+def may_link_to(entry: KnownFile, target: str) -> bool:
+    """Return whether a link of the files of *entry* may lead to *target*, an absolute path without ``..``."""
+    return re.fullmatch(entry.targets, target) is not None if entry.targets else False

@@ -9,17 +9,16 @@ from collections.abc import Iterator
 from rackwright.audit.undeclared.armed import armed_paths
 from rackwright.audit.undeclared.declaration import HostDeclaration, foreign_workloads, is_of_workload
 from rackwright.audit.undeclared.files import WORKLOADS
-from rackwright.audit.undeclared.generated import CAPABILITIES, PRIVILEGES, maker_of
+from rackwright.audit.undeclared.generated import CAPABILITIES, PRIVILEGES, maker_of, may_link_to
 from rackwright.audit.undeclared.paths import MASKABLE, is_in
 from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
 from rackwright.audit.undeclared.settings import LOCK, REGISTRY
 from rackwright.facts.facts import Facts
-from rackwright.facts.integrity import ROOTS, FileRow
+from rackwright.facts.integrity import FileRow
 from rackwright.facts.view import UnknownFact
-from rackwright.kinds.network.unmanaged import INTERFACES
 
-NETWORK = ("/etc/netplan", "/etc/systemd/network", "/etc/network/interfaces.d", "/run/systemd/network", "/run/netplan")
-"""Settings of networks, of which nothing is declared on a host without `network`."""
+NETWORK = ("/etc/netplan", "/etc/systemd/network", "/run/systemd/network", "/run/netplan")
+"""Settings of networks without commands, of which nothing is declared on a host without `network`."""
 ENGINES = ("/etc/containers", "/etc/cni")
 CLUSTER = ("/etc/kubernetes", "/etc/cni/net.d")
 """Files that kubeadm and the plugins of a cluster write; what of them is declared is a claim."""
@@ -34,9 +33,7 @@ PROGRAMS = {
     "/usr/local/sbin": ("/usr/sbin", "/sbin"),
 }
 """Directories that come first in PATH and in sudo's secure_path, and those whose programs they hide."""
-MERGED = ("/bin/", "/sbin/", "/lib/", "/lib32/", "/lib64/", "/libx32/")
 RUNTIME = "/run/"
-GENERATORS = ("/run/systemd/generator", "/run/systemd/generator.early", "/run/systemd/generator.late")
 
 
 def rows(facts: Facts, *states: str) -> Iterator[tuple[str, FileRow]]:
@@ -51,15 +48,12 @@ def rows(facts: Facts, *states: str) -> Iterator[tuple[str, FileRow]]:
 def extra_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the files that no package installed, no resource declares, and no known program makes."""
     account = facts.integrity
-    generated = frozenset(account.generated)
+    rendered = frozenset(account.rendered)
     workloads = foreign_workloads(facts, declared)
     written = {path for name in facts.table("owners") for path in (facts.owner(name) or {}).get("wrote", ())}
     claimed = _claimed_paths(declared)
     listed = facts.table("files")
-    for path in sorted({*account.files, *facts.unpackaged} - generated - written - claimed - armed_paths(facts)):
-        entry = maker_of(path)
-        if entry is not None and entry.check == "any":
-            continue
+    for path in sorted({*account.files, *facts.unpackaged} - rendered - written - claimed - armed_paths(facts)):
         row = account.row(path, listed)
         if row.state != "unpackaged":
             continue
@@ -67,10 +61,15 @@ def extra_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
             yield from _names(facts, declared)
         elif not _is_expected(path, row, declared, workloads):
             yield Finding(f"file:{path}", _describe(path, row))
-    unread = [f"{path}: {row.reason}" for path, row in rows(facts, "unread") if not maker_of(path)]
+    unread = [f"{path}: {row.reason}" for path, row in rows(facts, "unread") if not _is_unjudged(path)]
     left_out = [f"{path}: {number} files more" for path, number in sorted(account.left_out.items())]
     if reasons := [*unread, *left_out]:
         raise UnknownFact("; ".join(reasons[:5]))
+
+
+def _is_unjudged(path: str) -> bool:
+    entry = maker_of(path)
+    return entry is not None and entry.check == "unjudged"
 
 
 def _claimed_paths(declared: HostDeclaration) -> frozenset[str]:
@@ -90,30 +89,48 @@ def _is_expected(path: str, row: FileRow, declared: HostDeclaration, workloads: 
         return True
     if row.target == "/dev/null" and path.startswith(MASKABLE):
         return True  # it only switches off a packaged file
-    if declared.host.network is None and is_in(path, (*NETWORK, INTERFACES)):
+    if declared.host.network is None and is_in(path, NETWORK):
         return True
     if declared.in_cluster and is_in(path, CLUSTER):
         return True
     if (is_in(path, ENGINES) and name.endswith(LOCK)) or f"file:{path}".startswith(REGISTRY):
         return True
-    return maker_of(path) is not None and leads_to_a_file(path, row)
-
-
-def leads_to_a_file(path: str, row: FileRow) -> bool:
-    """Return whether *path* is a link to a file of the system, which has a row of its own if it is not packaged."""
-    if row.target is None or row.is_dangling:
+    entry = maker_of(path)
+    if entry is None:
         return False
+    if row.target is None:
+        return entry.check != "link"
     target = posixpath.normpath(posixpath.join(posixpath.dirname(path), row.target))
-    return target.startswith((*ROOTS, *MERGED, "/var/mail")) or (is_in(path, GENERATORS) and is_in(target, GENERATORS))
+    return may_link_to(entry, target) and (entry.check == "rule" or not row.is_dangling)
 
 
 def _names(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
-    """Yield /etc/hosts if it names other machines: such a line hides the answer of the resolvers."""
-    lines = [row for row in facts.integrity.names if not (declared.image_files and row[0].startswith(MIRRORS))]
+    """Yield /etc/hosts if it gives a name to another machine, or this host's name to an address that it does not have.
+
+    Such a line hides the answer of the resolvers. A file of another form has no lines here, and is a finding as well.
+    """
+    try:
+        names = [*facts.integrity.names]
+    except UnknownFact:
+        names = []
+    lines = [row for row in names if not (_is_mirror(row, declared) or _is_own(row, facts, declared))]
     if lines:
         shown = "; ".join(f"{', '.join(names)} is {address}" for address, *names in lines[:5])
         more = f"; and {len(lines) - 5} lines more" if len(lines) > 5 else ""
         yield Finding(f"file:{HOSTS}", f"{shown}{more}")
+    elif not names:
+        yield Finding(f"file:{HOSTS}", "it is no plain list of names that only root may write")
+
+
+def _is_mirror(row: tuple[str, ...], declared: HostDeclaration) -> bool:
+    return bool(declared.image_files) and row[0].startswith(MIRRORS)
+
+
+def _is_own(row: tuple[str, ...], facts: Facts, declared: HostDeclaration) -> bool:
+    """Return whether a line gives the host's own name to one of its addresses."""
+    address, *names = row
+    own = {declared.host.address, *(each.partition("/")[0] for link in facts.links for each in link.addresses)}
+    return address in own and {name.partition(".")[0] for name in names} == {declared.name}
 
 
 def _describe(path: str, row: FileRow) -> str:

@@ -21,6 +21,7 @@ from rackwright.facts.digest import digest
 from rackwright.facts.probe import digest_cache, generated_files
 from rackwright.facts.probe.observe import ReadError, attempt, listing, read_untrusted
 from rackwright.facts.probe.packaged import DPKG_INFO, LOCAL, UCF, VENDOR_FOLDERS, conffiles, ucf_digests
+from rackwright.facts.probe.sources import System
 from rackwright.facts.probe.system import DPKG_STATUS, FILE_BYTES, FILE_ROOTS, entry, link_digest
 
 ROOTS = ("/etc", "/usr", "/boot", "/var/spool", "/var/lib/polkit-1")
@@ -122,12 +123,38 @@ def file_integrity(root: str, salt: bytes) -> dict[str, Any]:
     for folder in folders:
         cache.keep(folder)
     cache.save()
+    system = System(root, PackagedFiles(root, folders).has)
     return {
         "roots": [*ROOTS, *RUN],
         **summary(folders),
-        "generated": generated_files.generated_paths(root),
+        "rendered": generated_files.rendered_paths(system, unpackaged_paths(folders)),
         "names": attempt(generated_files.names, root),
     }
+
+
+class PackagedFiles:
+    """The files that are as packages installed them."""
+
+    def __init__(self, root: str, folders: list[Folder]) -> None:
+        self._root, self._folders = root, {folder.path: folder for folder in folders}
+
+    def has(self, path: str) -> bool:
+        """Return whether *path* is a plain file that its package installed, as it installed it."""
+        parent, name = os.path.split(path)
+        folder = self._folders.get(parent)
+        if folder is None or folder.pending or folder.rows.get(".", {}).get("state") == "unread":
+            return False
+        if folder.rows.get(name, {"state": "packaged"})["state"] != "packaged":
+            return False
+        return stat.S_ISREG(os.lstat(self._root + path).st_mode)
+
+
+def unpackaged_paths(folders: list[Folder]) -> Iterator[str]:
+    """Yield the files that no package installed."""
+    for folder in folders:
+        for name, row in folder.rows.items():
+            if name != "." and row["state"] == "unpackaged":
+                yield f"{folder.path}/{name}"
 
 
 def glob_escape(root: str) -> str:

@@ -1,18 +1,25 @@
-"""Files that programs of packages write from packaged files alone: copies, merged files, alternatives, PAM.
+"""Files that programs of packages write: each is compared with what the program writes from packaged files.
 
-Each one is checked by content, so that a line that a person added shows.
+A check is for the whole content. A file of another form, a link, or a file that others may write passes no check.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from typing import Any, Iterator
+import stat
+from typing import Any, Callable, Iterable
 
-from rackwright.facts.probe import pam_profiles
-from rackwright.facts.probe.observe import ReadError, attempt, listing, read, read_untrusted
+from rackwright.facts.probe import authorities, binary_indexes, grammars, pam_profiles
+from rackwright.facts.probe.observe import ReadError, attempt, listing, read
+from rackwright.facts.probe.packaged import conffiles, ucf_digests
+from rackwright.facts.probe.sources import FILE_BYTES, System, content, lines
 
-FILE_BYTES = 1 << 20
+OWNER = (0, 0)
+"""Account and group of such a file."""
+PLAIN = 0o644
+"""Bits of the mode that such a file may have."""
 COPIES = {
     "/etc/inputrc": "/usr/share/readline/inputrc",
     "/etc/motd": "/usr/share/base-files/motd",
@@ -20,133 +27,422 @@ COPIES = {
     "/etc/profile": "/usr/share/base-files/profile",
 }
 """Files that the scripts of packages copy from a packaged file, by path."""
-NO_LINES = "(?!)"
-"""A pattern that no line matches: such a file has comments alone."""
+COMMENT = r"(#[^\n]*)?"
+"""A comment or an empty line, in a file whose programs read nothing from comments."""
+TEXTS = {
+    "/etc/environment": (
+        "",
+        'PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/games:/usr/local/games"\n',
+        'PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/games:/usr/local/games:/snap/bin"\n',
+    ),
+    "/etc/networks": tuple(
+        f"default\t\t0.0.0.0\nloopback\t127.0.0.0\nlink-local\t169.254.0.0\n{end}" for end in ("", "\n")
+    ),
+    "/etc/python3/debian_config": (
+        "[DEFAULT]\n# how to byte-compile (comma separated: standard, optimize)\nbyte-compile = standard\n",
+    ),
+    "/etc/security/opasswd": ("",),
+}
+"""Files with the texts that the scripts of packages write. Source: libpam-modules, netbase, python3-minimal."""
 LINES = {
-    "/etc/adjtime": r"[-\d. ]+|UTC",
-    "/etc/default/locale": r'(LANG|LANGUAGE|LC_[A-Z]+)="?[\w.@:-]*"?',
-    "/etc/environment": NO_LINES,
-    "/etc/hostname": r"[\w.-]+",
-    "/etc/hosts.allow": NO_LINES,
-    "/etc/hosts.deny": NO_LINES,
-    "/etc/locale.gen": r"[\w.@-]+ [\w-]+",
-    "/etc/mailname": r"[\w.-]+",
-    "/etc/modules": NO_LINES,
-    "/etc/networks": r"(default|loopback|link-local)\s+[\d.]+",
-    "/etc/python3/debian_config": r"\[DEFAULT\]|byte-compile = standard",
-    "/etc/security/opasswd": r"[\w.-]+:\d+:\d+:\S*",
-    "/etc/shells": r"/(usr/)?bin/[\w.+-]+",
-    "/etc/subgid": r"[\w.-]+:[1-9]\d{5,}:65536",
-    "/etc/subuid": r"[\w.-]+:[1-9]\d{5,}:65536",
-    "/etc/timezone": r"[\w/+-]+",
+    "/etc/adjtime": r"-?\d+\.\d+ \d+ -?\d+(\.\d+)?|\d+|UTC",
+    "/etc/default/mdadm": (
+        COMMENT + r'|AUTOCHECK=true|AUTOSCAN=true|START_DAEMON=true|DAEMON_OPTIONS="--syslog"|VERBOSE=false'
+    ),
+    "/etc/hosts.allow": COMMENT,
+    "/etc/hosts.deny": COMMENT,
+    "/etc/initramfs-tools/modules": COMMENT,
+    "/etc/iscsi/initiatorname.iscsi": COMMENT + r"|InitiatorName=iqn\.[\w.:-]+",
+    "/etc/machine-id": r"[0-9a-f]{32}|uninitialized",
+    "/etc/mdadm/mdadm.conf": (
+        COMMENT
+        + r"|DEVICE partitions( containers)?|HOMEHOST <system>|MAILADDR root"
+        + r"|CREATE owner=root group=disk mode=0660 auto=yes"
+        + r"|ARRAY [\w/<>.:-]+( +(metadata|level|num-devices|spares|UUID|name|container|member)=[\w.:/-]+)+"
+    ),
+    "/etc/modules": COMMENT,
 }
 """Files that installers and the scripts of packages write, each with a pattern that every line matches as a whole."""
-EMPTY_IN = ("/etc/apparmor.d/local",)
-"""Directories in which the scripts of packages make files without lines, for additions of a person."""
+NAMES_OF_HOST = {
+    "/etc/nvme/hostid": rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\n",
+    "/etc/nvme/hostnqn": rb"nqn\.[\w.:-]+\n",
+}
+"""Files with one name of the host, and their forms."""
+LOCAL_PROFILE = re.compile(
+    rb"(# Site-specific additions and overrides for '?[\w.-]+'?\.?\n"
+    rb"(# For more details, please see /etc/apparmor\.d/local/README\.?\n)?)?"
+)
+"""A file of AppArmor for additions of a person, as packages make it: another comment may be an ``#include``."""
+LOCALE_NAME = re.compile(r"(LANG|LC_[A-Z]+)=(\"?)([\w.@-]*)\2|LANGUAGE=(\"?)[a-zA-Z_@:]*\4")
+SUPPORTED, ZONES = "/usr/share/i18n/SUPPORTED", "/usr/share/zoneinfo"
+BASE_LOCALES = frozenset(("", "C", "C.UTF-8", "C.utf8", "POSIX"))
+SHELLS = (
+    "/bin/sh",
+    "/bin/bash",
+    "/bin/rbash",
+    "/bin/dash",
+    "/usr/bin/sh",
+    "/usr/bin/bash",
+    "/usr/bin/rbash",
+    "/usr/bin/dash",
+)
+MORE_SHELLS = (
+    "/usr/bin/screen",
+    "/usr/bin/tmux",
+    "/bin/zsh",
+    "/usr/bin/zsh",
+    "/bin/ksh",
+    "/usr/bin/ksh",
+    "/usr/bin/fish",
+)
+"""Shells that packages add to /etc/shells; those of the base system are there in any case."""
+RANGE_START, RANGE_SIZE = 100_000, 65_536
+"""First id, and number of ids, of the ranges that useradd gives to accounts. Source: login.defs(5), SUB_UID_MIN."""
 RULES, MERGED_RULES = "/etc/audit/rules.d", "/etc/audit/audit.rules"
 """Rules of the audit, and the file that augenrules merges them into. Source: augenrules(8)."""
-CERTIFICATES, BUNDLE = "/etc/ssl/certs", "/etc/ssl/certs/ca-certificates.crt"
-BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
-HOSTS = "/etc/hosts"
-OWN_NAMES = frozenset(
-    (
-        *("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback", "ip6-localnet", "ip6-mcastprefix"),
-        *("ip6-allnodes", "ip6-allrouters", "ip6-allhosts"),
-    )
+LEFTOVER = re.compile(r"(/etc/.+)\.(dpkg-(old|dist|new|bak|remove)|ucf-(old|dist|new))")
+LATEST = ("dpkg-dist", "dpkg-new", "ucf-dist", "ucf-new")
+"""Ends of the names of the version of the package."""
+ALL_NAMES = re.compile(
+    r"/etc/(network/interfaces\.d|nginx/(sites|modules)-enabled|initramfs-tools/(conf\.d|hooks|scripts)|init\.d|pam\.d"
+    r"|apparmor\.d|apache2/[^/]+|profile\.d|bash_completion\.d|default/grub\.d|X11|xdg|ppp|dhcp|grub\.d|kernel)(/.*)?"
 )
+"""Directories of which programs read each file, whatever the end of its name."""
+HOSTS = "/etc/hosts"
+LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|::1")
+FIXED_NAMES = {
+    "localhost": LOOPBACK,
+    "localhost.localdomain": LOOPBACK,
+    "ip6-localhost": re.compile("::1"),
+    "ip6-loopback": re.compile("::1"),
+    "ip6-localnet": re.compile("fe00::0?"),
+    "ip6-mcastprefix": re.compile("ff00::0?"),
+    "ip6-allnodes": re.compile("ff02::1"),
+    "ip6-allrouters": re.compile("ff02::2"),
+    "ip6-allhosts": re.compile("ff02::3"),
+}
+"""Addresses of the names that each host has for itself. Source: hosts(5)."""
 NAMES = 200
 """Largest number of names of /etc/hosts in the facts."""
 ALTERNATIVES, CHOSEN = "/var/lib/dpkg/alternatives", "/etc/alternatives"
-GENERATORS = tuple(f"/run/systemd/{name}" for name in ("generator", "generator.early", "generator.late", "network"))
-HEADER = re.compile(rb"(#[^\n]*\n)*# Automatically generated by (systemd-[\w-]+-generator|netplan)\b|# Automatically")
+GRUB = re.compile(
+    r"/boot/grub/(?:fonts/([\w.-]+)|(i386-pc|x86_64-efi|arm64-efi)/([\w.-]+)|locale/([\w@]+)\.mo|(unicode\.pf2))"
+)
+GRUB_VARIABLE = re.compile(rb"(saved_entry|next_entry|prev_saved_entry|recordfail|initrdfail)=[\w.>|, ()-]*")
+GRUB_BLOCK, GRUB_HEAD = 1024, b"# GRUB Environment Block\n"
+MAIL_COPY = re.compile(r"/var/spool/postfix(/(?:etc|usr|lib)/.+)")
+"""Files that the chroot of postfix has as copies of the system's."""
+
+Check = Callable[[System, str, bytes], bool]
 
 
-def generated_paths(root: str) -> list[str]:
-    """Return the files whose content is what programs of packages write."""
-    paths = [
-        *(path for path, source in COPIES.items() if is_copy(root, path, source)),
-        *(path for path, pattern in LINES.items() if has_only(root, path, pattern)),
-        *(path for path in below(root, *EMPTY_IN) if has_only(root, path, NO_LINES)),
-        *attempt_list(pam_profiles.generated_paths, root),
-        *attempt_list(merged_rules, root),
-        *attempt_list(bundle, root),
-        *(path for path in below(root, *GENERATORS) if has_header(root, path)),
-    ]
-    if os.path.exists(root + HOSTS) and attempt(names, root) == []:
-        paths.append(HOSTS)
-    return sorted(paths)
+def is_copy(system: System, path: str, text: bytes) -> bool:
+    return system.is_copy(text, COPIES[path])
 
 
-def attempt_list(reader: Any, root: str) -> list[str]:
-    found = attempt(reader, root)
-    return found if isinstance(found, list) else []
+def is_known_text(system: System, path: str, text: bytes) -> bool:
+    return any(text == each.encode() for each in TEXTS[path])
 
 
-def below(root: str, *folders: str) -> Iterator[str]:
-    return (f"{folder}/{name}" for folder in folders for name in listing(root + folder))
+def has_known_lines(system: System, path: str, text: bytes) -> bool:
+    """Return whether each line has the form of the file, and no line that is no comment stands there twice."""
+    found = [line for line in lines(text) if line and not line.startswith("#")]
+    return len({*found}) == len(found) and all(re.fullmatch(LINES[path], line) for line in lines(text))
 
 
-def content(root: str, path: str) -> bytes:
-    """Return the content of a small file; a link is not followed."""
-    folder, name = os.path.split(root + path)
-    return read_untrusted(folder, name, FILE_BYTES)
+def is_name_of_host(system: System, path: str, text: bytes) -> bool:
+    return re.fullmatch(NAMES_OF_HOST[path], text) is not None
 
 
-def lines(root: str, path: str) -> list[str]:
-    """Return the lines of a file without comments and surrounding blanks."""
-    text = content(root, path).decode("utf-8", "surrogateescape")
-    return [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+def is_local_profile(system: System, path: str, text: bytes) -> bool:
+    return LOCAL_PROFILE.fullmatch(text) is not None
 
 
-def is_copy(root: str, path: str, source: str) -> bool:
-    try:
-        return content(root, path) == content(root, source)
-    except (OSError, ReadError):
+def is_pam(system: System, path: str, text: bytes) -> bool:
+    type = path.rpartition("/common-")[2]
+    return type in pam_profiles.TYPES and text == pam_profiles.common_file(system.root, type, system.is_packaged)
+
+
+def is_hostname(system: System, path: str, text: bytes) -> bool:
+    return text.decode("ascii") == f"{own_name(system.root)}\n"
+
+
+def is_mail_name(system: System, path: str, text: bytes) -> bool:
+    name = own_name(system.root).partition(".")[0]
+    return re.fullmatch(rf"{re.escape(name)}(\.[\w-]+)*\n|localhost\n", text.decode("ascii")) is not None
+
+
+def own_name(root: str) -> str:
+    return read(f"{root}/proc/sys/kernel/hostname")
+
+
+def is_zone(system: System, path: str, text: bytes) -> bool:
+    name = text.decode("ascii")
+    is_plain = re.fullmatch(r"[A-Za-z][\w+-]*(/[A-Za-z][\w+-]*)*\n", name) is not None
+    return is_plain and os.path.isfile(f"{system.root}{ZONES}/{name[:-1]}")
+
+
+def is_language(system: System, path: str, text: bytes) -> bool:
+    names = locale_names(system)
+    found = [LOCALE_NAME.fullmatch(line) for line in lines(text) if line and not line.startswith("#")]
+    return all(match and (match[3] is None or match[3] in BASE_LOCALES or match[3] in names) for match in found)
+
+
+def is_list_of_locales(system: System, path: str, text: bytes) -> bool:
+    """Return whether the lines of locales are those of glibc in their order; a person chooses by a comment sign."""
+    offered = content(system.root, SUPPORTED).decode("ascii").split("\n") if system.is_packaged(SUPPORTED) else []
+    rows = [line for line in lines(text) if line and not line.startswith("#")]
+    places = [offered.index(row.strip()) if row.strip() in offered else -1 for row in rows]
+    return all(place >= 0 for place in places) and places == sorted({*places})
+
+
+def locale_names(system: System) -> set[str]:
+    """Return the names of the locales of glibc."""
+    if not system.is_packaged(SUPPORTED):
+        return set()
+    rows = content(system.root, SUPPORTED).decode("ascii").split("\n")
+    names = {row.partition(" ")[0] for row in rows if row}
+    return names | {name.replace(".UTF-8", ".utf8") for name in names}
+
+
+def is_list_of_shells(system: System, path: str, text: bytes) -> bool:
+    """Return whether the list has the shells of the base system, then others of packages, each once."""
+    head, *rows = lines(text)
+    base, more = rows[: len(SHELLS)], rows[len(SHELLS) :]
+    return (
+        head == "# /etc/shells: valid login shells"
+        and sorted(base) == sorted(SHELLS)
+        and base[0] == SHELLS[0]
+        and len({*more}) == len(more)
+        and all(row in MORE_SHELLS and os.path.exists(system.root + row) for row in more)
+    )
+
+
+def is_list_of_ranges(system: System, path: str, text: bytes) -> bool:
+    """Return whether each range is one that useradd gives: of an account, apart from all others and from all ids."""
+    accounts = [line.split(":") for line in lines(content(system.root, "/etc/passwd"))]
+    ids = {row[0]: int(row[2]) for row in accounts if len(row) > 2}
+    rows = [line.split(":") for line in lines(text)]
+    if any(len(row) != 3 or not row[1].isdecimal() or row[2] != str(RANGE_SIZE) for row in rows):
         return False
+    starts = [int(start) for _, start, _ in rows]
+    names = [name for name, _, _ in rows]
+    return (
+        all(start >= RANGE_START and (start - RANGE_START) % RANGE_SIZE == 0 for start in starts)
+        and len({*starts}) == len(starts)
+        and len({*names}) == len(names)
+        and all(name in ids and ids[name] >= 1000 for name in names)
+        and not any(start <= number < start + RANGE_SIZE for start in starts for number in ids.values())
+    )
 
 
-def has_only(root: str, path: str, pattern: str) -> bool:
-    try:
-        return all(re.fullmatch(pattern, line) for line in lines(root, path))
-    except (OSError, ReadError):
+def is_merged_rules(system: System, path: str, text: bytes) -> bool:
+    """Return whether the file is what augenrules makes of its sources, each of which is in the account."""
+    names = sorted((name for name in listing(system.root + RULES) if is_rules(name)), key=version_key)
+    texts = [content(system.root, f"{RULES}/{name}").decode("utf-8", "surrogateescape") for name in names]
+    rows = [row for each in texts for row in each.split("\n")]
+    found = text.decode("utf-8", "surrogateescape")
+    return any(found == merge(rows, blanks) for blanks in ("", r"\s*"))  # mawk and gawk differ
+
+
+def is_rules(name: str) -> bool:
+    return name.endswith(".rules") and not name.startswith(".")
+
+
+def merge(rows: list[str], blanks: str) -> str:
+    """Return the file that augenrules writes. Source: audit-userspace, init.d/augenrules."""
+    last = {"-D": "", "-b": "", "-f": "", "-e": ""}
+    rest = []
+    for row in rows:
+        match = re.match(rf"{blanks}(#|-e|-D(?=\s*$)|-f|-b)", row)
+        if match and match[1] in last:
+            last[match[1]] = row
+        elif row and not match:
+            rest.append(row)
+    head = f"## This file is automatically generated from {RULES}"
+    return "\n".join([head, last["-D"], last["-b"], last["-f"], *rest, last["-e"], ""])
+
+
+def version_key(name: str) -> list[Any]:
+    """Return the key of the order of ``ls -v``. Source: GNU coreutils, "Version sort ordering"."""
+    parts = re.split(r"(\d+)", name[: -len(".rules")])
+    return [int(part) if number % 2 else [order(letter) for letter in part] for number, part in enumerate(parts)]
+
+
+def order(letter: str) -> int:
+    return -1 if letter == "~" else ord(letter) + (0 if letter.isalpha() else 256)
+
+
+def is_leftover(system: System, path: str, text: bytes) -> bool:
+    """Return whether the file is the other version of a configuration file, where no program reads this name."""
+    match = LEFTOVER.fullmatch(path)
+    packaged = {**conffiles(system.root), **ucf_digests(system.root)}.get(match[1] if match else "")
+    if match is None or packaged is None:
         return False
+    if match[2] in LATEST:
+        return hashlib.new("md5", text).hexdigest() == packaged  # noqa: S324 - dpkg's
+    return ALL_NAMES.fullmatch(os.path.dirname(path)) is None
 
 
-def has_header(root: str, path: str) -> bool:
-    """Return whether a unit says that a generator wrote it; systemd removes all others at the next reload."""
-    try:
-        return os.path.islink(root + path) or bool(HEADER.match(content(root, path)))
-    except (OSError, ReadError):
+def is_of_grub(system: System, path: str, text: bytes) -> bool:
+    """Return whether the file is the copy that grub-install made of a packaged one."""
+    match = GRUB.fullmatch(path)
+    if match is None:
         return False
+    font, platform, module, language, other = match.groups()
+    if language:
+        return system.is_copy(text, f"/usr/share/locale/{language}/LC_MESSAGES/grub.mo") or system.is_copy(
+            text, f"/usr/share/locale-langpack/{language}/LC_MESSAGES/grub.mo"
+        )
+    if platform:
+        return system.is_copy(text, f"/usr/lib/grub/{platform}/{module}")
+    return system.is_copy(text, f"/usr/share/grub/{font or other}")
 
 
-def merged_rules(root: str) -> list[str]:
-    """Return the merged file of the audit's rules, if it has the lines of its sources alone."""
-    sources = [line for name in listing(root + RULES, "*.rules") for line in lines(root, f"{RULES}/{name}")]
-    return [MERGED_RULES] if set(lines(root, MERGED_RULES)) <= set(sources) else []
+def is_grub_environment(system: System, path: str, text: bytes) -> bool:
+    rows = text[len(GRUB_HEAD) :].rstrip(b"#").split(b"\n")
+    return (
+        len(text) == GRUB_BLOCK
+        and text.startswith(GRUB_HEAD)
+        and all(not row or GRUB_VARIABLE.fullmatch(row) or row.startswith(b"# WARNING") for row in rows)
+    )
 
 
-def bundle(root: str) -> list[str]:
-    """Return the file of all certificate authorities, if each one has its own file beside it."""
-    names = [name for name in listing(root + CERTIFICATES, "*.pem") if os.path.isfile(f"{root}{CERTIFICATES}/{name}")]
-    own = {block for name in names for block in blocks(read(f"{root}{CERTIFICATES}/{name}"))}
-    return [BUNDLE] if set(blocks(read(root + BUNDLE))) <= own else []
+def is_copy_for_mail(system: System, path: str, text: bytes) -> bool:
+    match = MAIL_COPY.fullmatch(path)
+    return match is not None and os.path.isfile(system.root + match[1]) and text == read_link(system.root, match[1])
 
 
-def blocks(text: str) -> list[str]:
-    return ["".join(block.split()) for block in BLOCK.findall(text)]
+def read_link(root: str, path: str) -> bytes:
+    with open(root + path, "rb") as file:
+        return file.read(FILE_BYTES)
+
+
+def is_hosts(system: System, path: str, text: bytes) -> bool:
+    return not names(system.root)
+
+
+def is_choice(system: System, path: str, text: bytes) -> bool:
+    return authorities.is_choice(system.root, text, system.is_packaged)
+
+
+def is_bundle(system: System, path: str, text: bytes) -> bool:
+    return authorities.is_bundle(system.root, text, system.is_packaged)
+
+
+def is_keystore(system: System, path: str, text: bytes) -> bool:
+    return authorities.is_keystore(system.root, text, system.is_packaged)
+
+
+def is_library_cache(system: System, path: str, text: bytes) -> bool:
+    return binary_indexes.is_library_cache(system.root, text)
+
+
+def is_loader_cache(system: System, path: str, text: bytes) -> bool:
+    return binary_indexes.is_loader_cache(system.root, path, text)
+
+
+def is_module_index(system: System, path: str, text: bytes) -> bool:
+    return binary_indexes.is_module_index(text)
+
+
+def is_empty(system: System, path: str, text: bytes) -> bool:
+    return not text
+
+
+CHECKS: dict[str, Check] = {
+    **dict.fromkeys(COPIES, is_copy),
+    **dict.fromkeys(TEXTS, is_known_text),
+    **dict.fromkeys(LINES, has_known_lines),
+    **dict.fromkeys(NAMES_OF_HOST, is_name_of_host),
+    "/boot/grub/grubenv": is_grub_environment,
+    "/etc/audit/audit.rules": is_merged_rules,
+    authorities.CHOICE: is_choice,
+    authorities.BUNDLE: is_bundle,
+    authorities.JAVA: is_keystore,
+    "/etc/default/locale": is_language,
+    "/etc/hostname": is_hostname,
+    HOSTS: is_hosts,
+    "/etc/ld.so.cache": is_library_cache,
+    "/etc/locale.gen": is_list_of_locales,
+    "/etc/mailname": is_mail_name,
+    "/etc/network/interfaces": grammars.is_interfaces,
+    **{f"/etc/pam.d/common-{type}": is_pam for type in pam_profiles.TYPES},
+    "/etc/shells": is_list_of_shells,
+    "/etc/subgid": is_list_of_ranges,
+    "/etc/subuid": is_list_of_ranges,
+    "/etc/timezone": is_zone,
+    "/run/systemd/generator/netplan.stamp": is_empty,
+    "/run/systemd/system/netplan-ovs-cleanup.service": grammars.is_netplan_unit,
+    "/run/tmpfiles.d/static-nodes.conf": grammars.is_device_nodes,
+    "/run/udev/rules.d/90-netplan.rules": grammars.is_naming_rules,
+}
+"""The check of each file, by path."""
+PATTERNS: dict[str, Check] = {
+    r"/etc/apparmor\.d/local/[\w.-]+": is_local_profile,
+    r"/etc/cdi/(?:nvidia|rackwright-jetson)\.(?:yaml|json)": grammars.is_device_list,
+    r"/etc/console-setup/cached_setup_\w+\.sh": grammars.is_console_script,
+    r"/etc/network/interfaces\.d/[\w.-]+": grammars.is_interfaces,
+    r"/usr/lib/[\w-]+/g[\w.+/-]+/(?:loaders|giomodule)\.cache": is_loader_cache,
+    r"/usr/lib/modules/[\w.+-]+/modules\.dep\.bin": is_module_index,
+    GRUB.pattern: is_of_grub,
+    MAIL_COPY.pattern: is_copy_for_mail,
+    r"/run/systemd/generator(?:\.early|\.late)?/(?:[^/]+/)?[^/]+": grammars.is_unit,
+    LEFTOVER.pattern: is_leftover,
+}
+"""The check of the files of each pattern."""
+EITHER = re.compile("|".join(f"(?P<c{number}>{pattern})" for number, pattern in enumerate(PATTERNS)))
+
+
+def check_of(path: str) -> Check | None:
+    """Return the check for the file *path*; None if no program that the probe knows writes it."""
+    if path in CHECKS:
+        return CHECKS[path]
+    match = EITHER.fullmatch(path)
+    if match is None:
+        return None
+    number = next(number for number in range(len(PATTERNS)) if match[f"c{number}"] is not None)
+    return [*PATTERNS.values()][number]
+
+
+def rendered_paths(system: System, candidates: Iterable[str]) -> list[str]:
+    """Return those of *candidates* that are what a program of a package writes."""
+    return sorted(path for path in candidates if attempt(is_rendered, system, path) is True)
+
+
+def is_rendered(system: System, path: str) -> bool:
+    """Return whether a file is root's, writable by no other account, and as its program writes it."""
+    check = check_of(path)
+    if check is None:
+        return False
+    status = os.lstat(system.root + path)
+    is_plain = stat.S_ISREG(status.st_mode) and (status.st_uid, status.st_gid) == OWNER
+    allowed = 0o755 if check in (is_leftover, grammars.is_console_script) else PLAIN
+    return is_plain and not stat.S_IMODE(status.st_mode) & ~allowed and check(system, path, content(system.root, path))
 
 
 def names(root: str) -> list[list[str]]:
-    """Return the lines of /etc/hosts that name another machine: the address and its names."""
-    own = read(f"{root}/proc/sys/kernel/hostname").partition(".")[0]
+    """Return the lines of /etc/hosts that give a name to another address than each host has for itself.
+
+    Raises:
+        ReadError: the file has another form.
+    """
+    own = own_name(root).partition(".")[0]
     rows = []
-    for line in lines(root, HOSTS):
-        address, *found = line.partition("#")[0].split()
-        others = [name for name in found if name not in OWN_NAMES and name.partition(".")[0] != own]
+    for line in lines(content(root, HOSTS)):
+        address, *found = line.partition("#")[0].split() or ["", ""]
+        if not found:
+            raise ReadError(f"{HOSTS} has a line without a name")
+        others = [name for name in found if name and not is_own(name, address, own)]
         if others:
             rows.append([address, *others])
     return rows[:NAMES]
+
+
+def is_own(name: str, address: str, own: str) -> bool:
+    """Return whether a line of /etc/hosts gives a host's own name its own address."""
+    pattern = FIXED_NAMES.get(name, LOOPBACK if name.partition(".")[0] == own else None)
+    return pattern is not None and pattern.fullmatch(address) is not None
 
 
 def alternatives(root: str) -> dict[str, set[str]]:

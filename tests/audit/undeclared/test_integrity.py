@@ -1,6 +1,7 @@
 """The account of files: known files are narrow, one row for each file, and nothing that is unread passes for fine."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from rackwright.audit.undeclared.generated import CAPABILITIES, KNOWN_FILES, PRI
 from rackwright.audit.undeclared.search import apply, search
 from rackwright.audit.undeclared.table import RULES
 from rackwright.facts.facts import Facts
+from rackwright.facts.probe.generated_files import CHECKS
 from tests.support.converged_host import converged, declared, with_more
 from tests.support.rule_cases import FILE, odd_file, unpackaged
 
@@ -29,7 +31,10 @@ def folder_of(pattern: str) -> str:
 def test_a_file_beside_those_of_a_pattern_is_found(entry):
     """No pattern has a whole directory of /etc; the spools of mail and of jobs are judged by other rules."""
     path = f"{folder_of(entry.pattern)}/{PLANTED}"
-    if re.fullmatch(r"/var/spool/.*|/usr/lib/locale/.*|/usr/share/mime/.*|/run/sendsigs.*", path):
+    if (
+        re.fullmatch(r"/var/spool/.*|/usr/lib/locale/.*|/usr/share/mime/.*|/run/sendsigs.*", path)
+        and entry.check != "link"
+    ):
         assert entry.reason
         return
     raw = converged()
@@ -53,6 +58,19 @@ def test_patterns_are_counted_and_each_has_a_program_and_a_reason():
         ("/etc/rc3.d/S01x", "/home/x/x", True),
         ("/etc/localtime", "/usr/share/zoneinfo/Etc/UTC", False),
         ("/etc/dpkg/origins/default", "/tmp/zone", True),
+        ("/etc/mtab", "../proc/self/mounts", False),
+        ("/etc/mtab", "/tmp/mounts", True),
+        ("/etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf", False),
+        ("/etc/resolv.conf", "/tmp/resolv.conf", True),
+        ("/etc/systemd/system/x.service", "/etc/x.dpkg-old", True),
+        ("/etc/systemd/system/x.service", "/usr/share/doc/x/examples/x.service", True),
+        ("/etc/systemd/system/x.service", "/usr/lib/systemd/system/../../../../tmp/x.service", True),
+        ("/etc/ssl/certs/0a1b2c3d.0", "x.pem", False),
+        ("/etc/ssl/certs/0a1b2c3d.0", "/usr/share/doc/x/test-authority.pem", True),
+        ("/boot/grub/grub.cfg", "/tmp/grub.cfg", True),
+        ("/boot/initrd.img-6.1.0", "/usr/share/x", True),
+        ("/etc/fstab", "/tmp/fstab", True),
+        ("/usr/share/info/dir", "/usr/share/x", True),
         ("/etc/ssl/certs/x.pem", "/usr/share/ca-certificates/mozilla/x.crt", False),
         ("/etc/ssl/certs/x.pem", None, True),
         ("/etc/ssl/certs/x.pem", "/usr/share/ca-certificates/x.crt, which does not exist", True),
@@ -134,19 +152,86 @@ def test_files_that_were_not_read_are_unknown(change, rule):
     assert [is_unknown for _, is_unknown in apply(RULES[rule], Facts(raw), declared())] == [True]
 
 
+def extra(raw: dict[str, Any]) -> list[str]:
+    """Return what the rule about files that nobody declares finds, without the other rules."""
+    return [finding.thing for finding, _ in apply(RULES["RW-080"], Facts(raw), declared())]
+
+
+@pytest.mark.parametrize("path", sorted(CHECKS))
+def test_a_file_that_the_probe_compares_is_found_if_it_is_not_as_its_program_writes_it(path):
+    raw = converged()
+    raw["integrity"]["rendered"].remove(path)
+    odd_file(path, state="unpackaged")(raw)
+
+    assert extra(raw) == ([] if declared().declares_path(path) else [f"file:{path}"])
+
+
+@pytest.mark.parametrize(
+    "path",
+    (
+        "/etc/nginx/sites-enabled/evil.dpkg-new",
+        "/etc/network/interfaces.d/evil",
+        "/etc/console-setup/cached_setup_font.sh",
+        "/boot/grub/x86_64-efi/evil.mod",
+        "/usr/lib/locale/evil/backdoor",
+        "/usr/lib/modules/6.1.0/modules.dep.bin",
+        "/usr/lib/modules/6.1.0/modules.evil",
+        "/var/spool/postfix/lib/libc.so.6",
+        "/usr/lib/x86_64-linux-gnu/gconv/gconv-modules.cache",
+        "/usr/lib/x86_64-linux-gnu/gio/modules/giomodule.cache",
+        "/run/systemd/generator/evil.service",
+        "/etc/apparmor.d/local/usr.sbin.x",
+        "/etc/cdi/nvidia.yaml",
+    ),
+)
+def test_no_name_of_a_file_suffices(path):
+    raw = converged()
+    odd_file(path, state="unpackaged")(raw)
+
+    assert extra(raw) == [f"file:{path}"]
+
+
 def test_names_of_other_machines_are_found_with_their_addresses():
     raw = converged()
-    raw["integrity"]["generated"].remove("/etc/hosts")
+    raw["integrity"]["rendered"].remove("/etc/hosts")
     raw["files"]["/etc/hosts"] = FILE
     raw["unpackaged"].append("/etc/hosts")
-    raw["integrity"]["names"] = [["127.0.2.1", "mirror.example"]]
+    raw["integrity"]["names"] = [["127.0.2.1", "mirror.example"], ["192.0.2.1", "alpha.example", "alpha"]]
     assert found(raw) == []
 
-    raw["integrity"]["names"].append(["10.0.0.9", "gpu-02"])
-    assert found(raw) == ["RW-080 file:/etc/hosts"]
+    for row in (
+        ["10.0.0.9", "gpu-02"],
+        ["203.0.113.66", "alpha"],
+        ["192.0.2.1", "alpha", "gpu-02"],
+        ["203.0.113.66", "localhost"],
+    ):
+        raw["integrity"]["names"] = [row]
+        assert extra(raw) == ["file:/etc/hosts"]
+    for names in ([], {"unknown": "another form"}):
+        raw["integrity"]["names"] = names
+        assert extra(raw) == ["file:/etc/hosts"]
+
+
+def test_facts_of_an_earlier_probe_that_compared_less_are_unknown():
+    raw = converged()
+    raw["integrity"]["generated"] = raw["integrity"].pop("rendered")
+
+    assert [is_unknown for _, is_unknown in apply(RULES["RW-080"], Facts(raw), declared())] == [True]
+
+
+def test_files_that_nothing_judges_are_documented_with_their_reasons():
+    text = (Path(__file__).parents[3] / "docs" / "guides" / "undeclared.md").read_text()
+    for entry in KNOWN_FILES:
+        if entry.check == "unjudged":
+            assert entry.reason in text, entry.pattern
+
+
+def test_only_links_have_targets_and_each_link_has_them():
+    assert all(entry.targets for entry in KNOWN_FILES if entry.check == "link")
+    assert {entry.pattern for entry in KNOWN_FILES if entry.targets and entry.check != "link"} == {r"/etc/resolv\.conf"}
 
 
 def test_the_maker_of_a_file_is_known():
-    maker = maker_of("/etc/ld.so.cache")
-    assert maker is not None and maker.program == "ldconfig"
-    assert maker_of("/etc/ld.so.cache.x") is None
+    maker = maker_of("/etc/chrony/chrony.drift")
+    assert maker is not None and maker.program == "chronyd"
+    assert maker_of("/etc/chrony/chrony.drift.x") is None
