@@ -200,6 +200,23 @@ def test_rows_that_are_left_out_are_counted(machine):
     assert (len(found["files"]), found["left_out"]) == (ROWS_EACH, {"/boot": 5})
 
 
+@pytest.mark.parametrize(("limit", "reason"), (("ENTRIES_EACH", "it has more"), ("ENTRIES", "/var/spool has more")))
+def test_a_directory_with_too_many_files_is_unread_and_all_others_are_judged(machine, monkeypatch, limit, reason):
+    monkeypatch.setattr(file_integrity, limit, 30)
+    for number in range(31):
+        machine.write(f"var/spool/mail-queue/{number}", "")
+    machine.write("var/spool/evil", "")
+    machine.write("etc/evil", "")
+
+    found = account(machine)
+
+    assert {path: row["state"] for path, row in found["files"].items() if row["state"] == "unread"} == {
+        "/var/spool/mail-queue": "unread"
+    }
+    assert found["files"]["/var/spool/mail-queue"]["found"].startswith(reason)
+    assert "/etc/evil" in found["unpackaged"] and "/var/spool/evil" in found["files"]
+
+
 def test_without_lists_nothing_is_known(tmp_path):
     machine = FabricatedMachine(tmp_path)
 

@@ -65,6 +65,7 @@ FREE = {
             *("/etc/default/mdadm", "/etc/hosts.allow", "/etc/hosts.deny", "/etc/initramfs-tools/modules"),
             *("/etc/iscsi/initiatorname.iscsi", "/etc/mdadm/mdadm.conf", "/etc/modules", "/etc/default/locale"),
             *("/etc/hosts", "/etc/locale.gen", "/etc/network/interfaces", "/etc/network/interfaces.d/eth0"),
+            "/run/systemd/generator/systemd-cryptsetup@crypt1.service",
             *("/run/systemd/generator/srv.mount", "/run/systemd/generator.late/old.service"),
             *("/run/systemd/system/netplan-ovs-cleanup.service", "/run/udev/rules.d/90-netplan.rules"),
             f"{LOADERS}/loaders.cache",
@@ -83,6 +84,7 @@ ORDER = {
     "/etc/adjtime": "numbers of the clock",
     "/etc/cdi/nvidia.yaml": "no order of its lines names another program or file",
     "/etc/console-setup/cached_setup_keyboard.sh": "no order of its lines has another command",
+    "/run/systemd/generator/systemd-cryptsetup@crypt1.service": "systemd reads the same settings in each order",
     "/run/systemd/generator/srv.mount": "systemd reads the same settings in each order",
     "/run/systemd/generator.late/old.service": "systemd reads the same settings in each order",
     "/run/systemd/system/netplan-ovs-cleanup.service": "systemd reads the same settings in each order",
@@ -106,9 +108,10 @@ HOST_VALUES = {
     "/etc/mailname": "a name of this host",
     "/boot/grub/grubenv": "an entry of the menu",
 }
-"""Files with a value of the machine, whose form is compared: another value of the same form gives nothing to anybody."""
+"""Files with a value of the machine, whose form is compared: another value of that form gives nothing to anybody."""
 HARMLESS = re.compile(
-    r"Description=.*|(Before|After|Wants|Requires)=[\w.@\\: -]*|SourcePath=/etc/init\.d/[\w.+-]+|(Type|TimeoutSec)=\w+"
+    r"Description=.*|(Before|After|Wants|BindsTo|Conflicts)=[\w.@%\\: -]*"
+    r"|SourcePath=/etc/init\.d/[\w.+-]+|(Type|TimeoutSec|KeyringMode|OOMScoreAdjust)=\w+|RequiresMountsFor=.*"
     r"|- name: .*|cdiVersion: .*|kind: .*|    - path: /dev/[\w/.+-]+"
     r"|    - (nvidia-ctk|hook|update-ldcache)|    - (ro|nosuid)"
     r"|  - hostPath: /usr/.*|    containerPath: /usr/.*|127\.0\.1\.1 .*|\"ani\".*"

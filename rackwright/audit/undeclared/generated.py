@@ -197,7 +197,7 @@ KNOWN_FILES = (
         "systemd's generators",
         "the unit itself is judged",
         rf"{UNIT_FILE}|/run/systemd/(generator(\.early|\.late)?|system)/{UNIT}",
-        rf"/run/systemd/generator(\.early|\.late)?/{UNIT}\.(wants|requires)/{UNIT}",
+        rf"/run/systemd/generator(\.early|\.late)?/({UNIT}|[\w:.\\@-]+\.device)\.(wants|requires)/{UNIT}",
         rf"/run/systemd/generator(\.early|\.late)?/{UNIT}",
     ),
     *_link("nginx", "a packaged site", r"/etc/nginx/sites-available/default", r"/etc/nginx/sites-enabled/default"),

@@ -15,6 +15,7 @@ from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
 from rackwright.audit.undeclared.settings import LOCK, REGISTRY
 from rackwright.facts.facts import Facts
 from rackwright.facts.integrity import FileRow
+from rackwright.facts.probe.generated_files import check_of
 from rackwright.facts.view import UnknownFact
 
 NETWORK = ("/etc/netplan", "/etc/systemd/network", "/run/systemd/network", "/run/netplan")
@@ -137,7 +138,8 @@ def _describe(path: str, row: FileRow) -> str:
     folder, _, name = path.rpartition("/")
     if row.files is not None:
         return f"a directory with {row.files} files that no package installed"
-    kind = f"a link to {row.target}" if row.target is not None else "no package installed it"
+    kind = "it is not what its program writes" if check_of(path) is not None else "no package installed it"
+    kind = kind if row.target is None else f"a link to {row.target}"
     if folder in PROGRAMS:
         return f"{kind}; it comes before a program {name} of a package"
     if path.startswith(RUNTIME):

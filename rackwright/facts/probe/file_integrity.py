@@ -15,6 +15,7 @@ import re
 import stat
 import time
 from glob import glob
+from itertools import islice
 from typing import Any, Callable, Dict, Iterable, Iterator
 
 from rackwright.facts.digest import digest
@@ -68,8 +69,8 @@ COLLAPSED = 50
 """Number of files from which an unpackaged directory below /usr is one row."""
 LIST_BYTES = 64 << 20
 """Largest list of dpkg that the probe reads."""
-ENTRIES = 2_000_000
-"""Largest number of files that the probe counts."""
+ENTRIES, ENTRIES_EACH = 2_000_000, 200_000
+"""Largest number of files below one of the roots, and in one directory; a directory with more is not judged."""
 DIGEST_SECONDS = 30.0
 """Time for digests of packaged files; those that are left are counted, and the next probe reads them."""
 CACHE_NAME, CACHE_FORMAT = "integrity", 1
@@ -180,7 +181,9 @@ def walk(root: str, top: str) -> Iterator[Folder]:
             folder.rows["."] = {"state": "unread", "found": "another filesystem is mounted here"}
         count += len(folder.entries)
         if count > ENTRIES:
-            raise ReadError(f"{top} has more than {ENTRIES} files")
+            count -= len(folder.entries)
+            folder.entries = []
+            folder.rows["."] = {"state": "unread", "found": f"{top} has more than {ENTRIES} files"}
         left += [f"{path}/{name}" for name, status in folder.entries if stat.S_ISDIR(status.st_mode)]
         yield folder
 
@@ -191,8 +194,12 @@ def scan(root: str, path: str) -> Folder | None:
         descriptor = os.open(root + path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             with os.scandir(descriptor) as entries:
-                found = [(each.name, each.stat(follow_symlinks=False)) for each in entries]
-            return Folder(path, os.fstat(descriptor), found)
+                some = islice(entries, ENTRIES_EACH + 1)
+                found = [(each.name, each.stat(follow_symlinks=False)) for each in some]
+            folder = Folder(path, os.fstat(descriptor), found if len(found) <= ENTRIES_EACH else [])
+            if len(found) > ENTRIES_EACH:
+                folder.rows["."] = {"state": "unread", "found": f"it has more than {ENTRIES_EACH} files"}
+            return folder
         finally:
             os.close(descriptor)
     except (FileNotFoundError, NotADirectoryError):
