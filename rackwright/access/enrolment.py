@@ -10,6 +10,7 @@ from rackwright.core.contract import Command, Put
 from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, HostUnreachable, UserError
 from rackwright.facts.view import UnknownFact
 from rackwright.hosts.pool import Hosts
+from rackwright.hosts.proof_record import ProofRecord
 from rackwright.hosts.steps import execute
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.progress import Progress
@@ -65,7 +66,7 @@ def enrol(stack: Stack, person: str, replace: bool, progress: Progress) -> Enrol
         HostUnreachable: no host was reached.
     """
     declared = _hosts_with_code(stack, person)
-    hosts = Hosts(stack.endpoints, stack.salt)
+    hosts = Hosts(stack.endpoints, stack.salt, record=ProofRecord(stack.project))
     try:
         present, unread = _on_each(declared, lambda host: _has_secret(hosts, host, person))
         if not present:

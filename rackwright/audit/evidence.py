@@ -13,6 +13,7 @@ from rackwright.facts import snapshot
 from rackwright.facts.facts import Facts
 from rackwright.hosts.answer import check_answer
 from rackwright.hosts.pool import Hosts
+from rackwright.hosts.proof_record import ProofRecord
 from rackwright.progress import Progress
 from rackwright.stack import Stack
 
@@ -92,7 +93,7 @@ def with_right_host(
         endpoint = stack.endpoints.get(name)
         if endpoint is not None and isinstance(facts, Facts):
             try:
-                check_answer(facts, endpoint, stack.endpoints)
+                check_answer(facts, endpoint, stack.endpoints, record=ProofRecord(stack.project))
             except UserError as error:
                 yield name, error
                 continue

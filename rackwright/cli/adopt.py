@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rackwright.audit.report import AuditResult, Evidence
     from rackwright.cli.json_types import Adoption
     from rackwright.hosts.pool import Hosts
+    from rackwright.hosts.proof_record import ProofRecord
 
 app = typer.Typer()
 
@@ -56,7 +57,7 @@ def adopt(
     if not moves:
         for found in state_format.formats(old):
             state_format.check_format(found, stack)
-    hosts = Hosts(loaded.endpoints, loaded.salt)
+    hosts = Hosts(loaded.endpoints, loaded.salt, record=ProofRecord(loaded.project))
     try:
         names = [name for name in loaded.fleet.hosts if name not in loaded.maintenance]
         before = evidence.from_hosts(hosts, names, project.notify)

@@ -30,11 +30,14 @@ def top(
     from rich.live import Live
 
     from rackwright.hosts.pool import Hosts
+    from rackwright.hosts.proof_record import ProofRecord
     from rackwright.status import gpus
     from rackwright.status.gpu_table import summary, table
 
     loaded = project.stack(stack)
-    hosts, console = Hosts(loaded.endpoints, loaded.salt, account_of_files=False), terminal.console()
+    record = ProofRecord(loaded.project)
+    hosts = Hosts(loaded.endpoints, loaded.salt, account_of_files=False, record=record)
+    console = terminal.console()
     if as_json or once or not console.is_terminal:
         report = gpus.observe(hosts, loaded)
         if as_json:

@@ -14,6 +14,7 @@ from rackwright.files import write_atomic
 
 if TYPE_CHECKING:
     from rackwright.hosts.pool import Hosts
+    from rackwright.hosts.proof_record import ProofRecord
     from rackwright.stack import Stack
 
 NEW_SALT = (
@@ -73,7 +74,7 @@ def connect_hosts(stack: "Stack") -> Iterator["Hosts"]:
     """Yield the hosts of *stack*; their connections are closed after the block."""
     from rackwright.hosts.pool import Hosts
 
-    hosts = Hosts(stack.endpoints, stack.salt)
+    hosts = Hosts(stack.endpoints, stack.salt, record=ProofRecord(stack.project))
     try:
         yield hosts
     finally:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.foreign import excerpt, parse_json
 from rackwright.hosts.pins import fingerprint, pinned_keys
+from rackwright.hosts.proof_record import ProofRecord
 from rackwright.schema.ssh import Endpoint
 
 NAMESPACE = b"rackwright-facts"
@@ -18,6 +20,7 @@ BEGIN, END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
 SIGNATURE_BYTES = 8192
 """Maximum length of a signature; that of an RSA key of 16384 bits is shorter."""
 HASHES = {b"sha256": hashlib.sha256, b"sha512": hashlib.sha512}
+_SIGN = "Make host keys in /etc/ssh with `ssh-keygen -A` at the console of the host, and pin one of them"
 PROOFS = 8
 """Maximum number of proofs in facts; a host has three keys."""
 
@@ -26,22 +29,38 @@ class _NotSigned(Exception):
     """A proof is damaged, or its signature is wrong; the message says how."""
 
 
-def check_answer(facts: Facts, endpoint: Endpoint, others: Mapping[str, Endpoint], nonce: str = "") -> None:
-    """Require that the host of *endpoint* gave *facts*. Facts of an older probe, which have no proof, are accepted.
+def check_answer(
+    facts: Facts,
+    endpoint: Endpoint,
+    others: Mapping[str, Endpoint],
+    nonce: str = "",
+    record: ProofRecord | None = None,
+    *,
+    is_live: bool = False,
+) -> None:
+    """Require that the host of *endpoint* gave *facts*.
+
+    Facts of an older probe have no place for a proof. They are accepted until the host gives its first proof.
 
     Args:
         others: The endpoints of all hosts, to find the one that answered in the place of another.
         nonce: The number that was sent to the probe; empty for facts that were taken earlier.
+        record: The hosts that gave a proof before; None for no such record.
+        is_live: Whether the host has just answered. Otherwise the facts may be older than the first proof.
 
     Raises:
-        HostUnreachable: another host signed them, or a key that is not pinned.
+        HostUnreachable: another host signed them, or a key that is not pinned, or nobody.
     """
+    host, own = endpoint.host, {*pinned_keys(endpoint).values()}
+    if not own:
+        return
     try:
         proofs = facts.proofs
-    except UnknownFact:
-        return
-    host, own = endpoint.host, {*pinned_keys(endpoint).values()}
-    if not own or not proofs:
+        reason = "it signed nothing"
+    except UnknownFact as error:
+        proofs, reason = (), str(error)
+    if not proofs:
+        _require_older_probe(facts, endpoint, excerpt(reason), record, is_live)
         return
     keys = []
     for text, signature in proofs[:PROOFS]:
@@ -54,10 +73,36 @@ def check_answer(facts: Facts, endpoint: Endpoint, others: Mapping[str, Endpoint
             raise _refusal(host, f"the proof of its identity is not valid: {excerpt(reason)}") from None
         keys.append(key)
     if own & {*keys}:
+        if record is not None and is_live:
+            record.add(endpoint)
         return
     names = sorted(name for name, each in others.items() if {*pinned_keys(each).values()} & {*keys})
     shown = ", ".join(fingerprint(key) for key in keys)
     raise _refusal(host, f"answers as {' or '.join(names)}" if names else f"answers with the unknown key {shown}")
+
+
+def _require_older_probe(
+    facts: Facts, endpoint: Endpoint, reason: str, record: ProofRecord | None, is_live: bool
+) -> None:
+    """Return for facts of a probe from before the proofs, if the host has not yet given one."""
+    since = record.since(endpoint) if record is not None else None
+    if "proofs" in facts.raw:
+        problem, help = f"gives no proof of its identity: {reason}", _SIGN
+    elif since is not None and (is_live or _taken_at(facts) > since):
+        problem = "gives no proof of its identity any more"
+        help = "Run `rackwright up`, which installs the present probe, and find out who replaced it"
+    else:
+        return
+    note = "the facts may be those of another host, and were not compared"
+    expected = f"facts that are signed with the SSH host key of {endpoint.host}"
+    raise HostUnreachable(Diagnostic(endpoint.host, problem, expected, help, note, id="answers-without-proof"))
+
+
+def _taken_at(facts: Facts) -> float:
+    try:
+        return facts.taken_at
+    except UnknownFact:
+        return math.inf
 
 
 def _refusal(host: str, problem: str) -> HostUnreachable:
