@@ -23,6 +23,17 @@ CHANGING = {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_BACKEND_URL", "SSH_KEY"}
 """Secrets by which a job can change hosts."""
 
 
+ENVIRONMENTS = {
+    ".github/workflows/rackwright.yaml": {
+        "preview": "rack-preview",
+        "up": "rack",
+        "audit": "${{ github.event_name == 'schedule' && 'rack' || 'rack-preview' }}",
+    },
+    ".gitlab-ci.yml": {"preview": "rack-preview", "audit-review": "rack-preview", "up": "rack", "audit": "rack"},
+}
+"""Protected environments of jobs; those of a pull or merge request wait for a person."""
+
+
 @pytest.mark.parametrize("example", Example)
 def test_each_stack_of_an_example_declares_its_resources(example: Example, tmp_path: Path) -> None:
     for path, text in project_files("demo", example, python=False).items():
@@ -183,16 +194,23 @@ def test_ci_installs_hashed_packages_and_actions_by_digest(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", CI_TEXTS)
-def test_only_approved_code_gets_a_secret_that_changes_hosts(path: str) -> None:
-    """The jobs with such a secret, or with a command that needs one, are those of a protected environment."""
-    protected = {name for name, job in jobs(path).items() if "environment" in job}
-
-    assert protected == {"preview", "up"}
+def test_only_approved_code_gets_a_secret(path: str) -> None:
+    """All jobs with a secret, also the salt, are those of a protected environment."""
     for name, job in jobs(path).items():
         words = set(re.findall(r"\w+", str(job)))
-        assert bool(words & CHANGING) == (name in protected), name
-        assert bool({"SSH_KEY", "PROBE_SSH_KEY"} & words) == (name != "check")
-        assert "environment" not in job or job["environment"] == {"preview": "rack-preview", "up": "rack"}[name]
+        assert bool(words & CHANGING) == (name in ("preview", "up")), name
+        assert bool({"SSH_KEY", "PROBE_SSH_KEY", "SALT"} & words) == (name != "check")
+        assert job.get("environment") == ENVIRONMENTS[path].get(name), name
+
+
+@pytest.mark.parametrize("path", CI_TEXTS)
+def test_each_job_with_an_agent_ends_it(path: str) -> None:
+    for name, job in jobs(path).items():
+        steps = job.get("steps") or job["script"]
+        text = "\n".join(step.get("run", "") if isinstance(step, dict) else str(step) for step in steps)
+        assert text.count("trap 'ssh-agent -k") == text.count('eval "$(ssh-agent)"') == (name != "check"), name
+        if name != "check":
+            assert text.index("trap 'ssh-agent -k") < text.index('eval "$(ssh-agent)"'), name
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import typer
 
 import rackwright
@@ -17,6 +18,7 @@ from rackwright.audit.undeclared.table import RULES
 from rackwright.cli.app import app
 from rackwright.core import diff
 from rackwright.core.contract import REMEDY_UNKNOWN, Absent, UnknownValue
+from tests.reference.cli import commands
 from tests.support.recorded_hosts import RESOURCES, STACK
 
 READ = Path(__file__).with_name("remedies.txt")
@@ -179,6 +181,38 @@ def words_of(command: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 COMMANDS = {*words_of(typer.main.get_command(app))}
+PARAMETERS = {name: each.params for name, each in commands()}
+
+
+def problem_of(command: str) -> str:
+    """Return why the command line does not take *command* of rackwright; empty for one that it takes.
+
+    A remedy may leave out arguments, and has other words in their place: STACK, or … for a value.
+    """
+    words = [word for word in command.split()[1:] if word != "…"]
+    if len(words) == 1 and any(name.startswith(f"{words[0]} ") for name in PARAMETERS):
+        return ""  # all commands of a group
+    name = next((" ".join(words[:count]) for count in (2, 1) if " ".join(words[:count]) in PARAMETERS), None)
+    if name is None:
+        return f"there is no {command}"
+    rest = words[len(name.split()) :]
+    options = {option: each for each in PARAMETERS[name] for option in (*each.opts, *each.secondary_opts)}
+    arguments = sum(max(each.nargs, 1) for each in PARAMETERS[name] if each.param_type_name == "argument")
+    is_endless = any(each.nargs < 0 for each in PARAMETERS[name])
+    given = 0
+    while rest:
+        option, equals, _ = rest.pop(0).partition("=")
+        if not option.startswith("-") or option == "-":
+            given += 1
+        elif option not in {**options, "--help": None}:
+            return f"{name} has no option {option}"
+        elif equals or option == "--help" or getattr(options[option], "is_flag", False):
+            continue
+        elif rest and rest.pop(0).startswith("-"):  # the last option may be named without its value
+            return f"{name} {option} needs a value"
+    return f"{name} takes {arguments} arguments" if given > arguments and not is_endless else ""
+
+
 RULE_TEXTS = {id: rule.remedy for id, rule in RULES.items()}
 
 
@@ -193,8 +227,7 @@ def test_each_command_of_a_remedy_is_one_that_exists_and_does_that():
     for command, text in quoted():
         program, *words = command.split()
         if program == "rackwright":
-            own = [*words]
-            assert any(" ".join(own[:count]) in COMMANDS for count in (1, 2)), f"{command}: {text}"
+            assert not problem_of(command), f"{problem_of(command)}: {text}"
         elif words and not KEYS.match(command):
             assert program in PROGRAMS, f"{command}: {text}"
             assert not {*words} & {*DOES_NOT.get(program, ())}, f"{command}: {text}"
@@ -202,6 +235,45 @@ def test_each_command_of_a_remedy_is_one_that_exists_and_does_that():
 
     assert len(seen & PROGRAMS) > 15, seen
     assert "visudo" in seen and not any("visudo -f" in text for text in RULE_TEXTS.values())
+
+
+def own_commands() -> Iterator[tuple[str, str]]:
+    """Yield each command of rackwright in a text of the source, with the file: the remedies of all messages."""
+    root = Path(rackwright.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        if "data" in path.relative_to(root).parts[:1]:
+            continue  # of an installed copy
+        for node in ast.walk(ast.parse(path.read_text())):
+            text = "".join(literals(node)) if isinstance(node, ast.JoinedStr | ast.Constant) else ""
+            for each in re.findall(r"`(rackwright [^`]+)`", text):
+                yield each, path.name
+
+
+def test_each_command_in_a_message_is_taken_by_the_command_line():
+    found = {*own_commands()}
+
+    wrong = sorted(f"{file}: {problem}" for command, file in found if (problem := problem_of(command)))
+    assert wrong == []
+    assert len(found) > 60
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rackwright audits STACK",
+        "rackwright drive swap STACK",
+        "rackwright audit STACK --snapshots DIR",
+        "rackwright audit STACK --save --json",
+        "rackwright drive replace STACK NAME OLD NEW MORE",
+    ],
+)
+def test_a_wrong_command_of_a_remedy_is_found(command: str):
+    assert problem_of(command)
+
+
+@pytest.mark.parametrize("command", ["rackwright up", "rackwright audit STACK --save DIR", "rackwright up STACK --yes"])
+def test_a_right_command_of_a_remedy_is_taken(command: str):
+    assert not problem_of(command)
 
 
 if __name__ == "__main__":
