@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from rackwright.access import totp
 from rackwright.core.contract import Command, Put
 from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, HostUnreachable, UserError
+from rackwright.facts.digest import digest
 from rackwright.facts.view import UnknownFact
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.proof_record import ProofRecord
@@ -34,6 +35,8 @@ class Enrolment:
     """Hosts that got the secret in this enrolment."""
     failures: Mapping[str, UserError]
     """Errors of the other hosts, by host."""
+    digest: str
+    """Keyed digest of the key, which the fleet may declare so that audits find another key."""
 
 
 def access(stack: Stack) -> dict[str, dict[str, Any]]:
@@ -83,7 +86,8 @@ def enrol(stack: Stack, person: str, replace: bool, progress: Progress) -> Enrol
         if not successes:
             raise next(iter(unwritten.values()))
         issuer = declared[next(iter(successes))]["access_totp_issuer"]
-        return Enrolment(person, issuer, secret, tuple(successes), {**unread, **unwritten})
+        key = digest(text.partition("\n")[0].encode(), stack.salt)
+        return Enrolment(person, issuer, secret, tuple(successes), {**unread, **unwritten}, key)
     finally:
         hosts.close()
 

@@ -45,6 +45,8 @@ def enrol(
         _show(enrolled)
     else:
         terminal.show(f"{user} keeps the secret: {', '.join(enrolled.hosts)} now has it too")
+    place = f"roles.access.people of {user}"
+    terminal.show(f'Write `factor: "{enrolled.digest}"` at {place}, so that audits find another key')
     for host, error in enrolled.failures.items():
         again = " with --replace" if enrolled.secret else ""
         project.notify(f"{host} did not get the secret: {error} Then run the command again{again}.")

@@ -371,16 +371,21 @@ class AuthorizedKeys(Entry):
 
 
 class Factor(Entry):
-    """A person's second factor: the PAM module has exactly these *options*, and at most *codes* emergency codes."""
+    """A person's second factor: the PAM module has exactly these *options*, and at most *codes* emergency codes.
+
+    With *key*, its key has this digest, which `rackwright enrol` prints: hosts alone have the key.
+    """
 
     sort = "factor"
     factor: str
     options: tuple[str, ...]
     codes: int
+    key: str = ""
     by_hand: bool = True
 
     def want(self, repository: Repository) -> Mapping[str, Want]:
-        return {"options": tuple(sorted(self.options)), "codes": Between(None, self.codes), "other_lines": 0}
+        want: dict[str, Want] = {"options": tuple(sorted(self.options)), "codes": Between(None, self.codes)}
+        return {**want, "other_lines": 0, **({"key": self.key} if self.key else {})}
 
 
 class SocketEntry(Entry):

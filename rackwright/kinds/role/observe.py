@@ -221,7 +221,8 @@ def _factor(facts: Facts, person: str, name: str) -> Value:
     factor = facts.factor(person)
     if factor is None:  # the claim of its file says that it is missing
         raise UnknownFact(f"{person} has no second factor")
-    return factor.options if name == "options" else factor.codes if name == "codes" else factor.other_lines
+    value: Value = getattr(factor, name)
+    return value
 
 
 def _measure(facts: Facts, key: str, claim: Claim) -> Value:
