@@ -115,10 +115,7 @@ class RoleSource:
             expected = f"role {self.name} is not verified on hardware: {self.unverified_reason}"
             yield Problem(problem, expected, f"Write `{UNVERIFIED}: {ACCEPTED}` to use the role anyway, or remove it")
             return
-        wrong = tuple(self._type_problems(settings)) or (
-            *self._format_problems(settings),
-            *variables.range_problems(self.ranges, settings),
-        )
+        wrong = tuple(self._type_problems(settings)) or tuple(self._format_problems(settings))
         yield from wrong
         if not wrong and self.constraints:
             filled = self._with_full_names(secret.fill(settings, secret.placeholder))

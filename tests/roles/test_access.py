@@ -303,7 +303,7 @@ OLGA = PEOPLE[0]
         ({"revoked": [public_key(5)]}, "which is also declared as valid; a key is either valid or revoked."),
         ({"ca_keys": []}, "got no ca_keys; deploy logs in only with a certificate."),
         ({"automation": {"user": "deploy", "principals": ["a b"]}}, "a principal is one word."),
-        ({"ports": [0]}, "got 0; a number from 1 to 65535. Write a number in this range."),
+        ({"ports": [0]}, "got 0; sshd listens on ports from 1 to 65535."),
         ({"ports": []}, "got none; sshd listens on ports from 1 to 65535."),
         ({"totp_issuer": "a:b"}, 'got "a:b"; an issuer has no colon, because authenticators add one.'),
     ],

@@ -12,7 +12,8 @@ from typing import Any
 
 from rackwright.core.repository import Repository, RoleSource
 from rackwright.schema import secret
-from rackwright.schema.problem import Problem
+from rackwright.schema.problem import Keys, Problem
+from rackwright.schema.variables import range_problems
 
 _BARE = Repository({})
 """Rules need no templates."""
@@ -23,6 +24,8 @@ def refusals(
 ) -> Iterator[Problem]:
     """Yield the contradictions in *settings*, variables by short name that are each valid alone.
 
+    A number beyond its range is a problem of its own, unless a rule names the reason at the same variable.
+
     Args:
         drivers: The roles that install drivers for the accelerators of the host.
     """
@@ -30,6 +33,7 @@ def refusals(
 
     variables = source.variables(os, secret.fill(settings, secret.placeholder))
     names = add_names(source, {**variables, "host": {"drivers": drivers}}, _BARE)
+    explained: set[Keys] = set()
     for rule in source.refusals:
         items = [{"item": item} for item in evaluate(rule["each"], names, _BARE)] if "each" in rule else [{}]
         for item in items:
@@ -37,4 +41,7 @@ def refusals(
             if evaluate(f"{{{{ {rule['when']} }}}}", scope, _BARE):
                 parts = ("problem", "expected", "help")
                 problem, expected, help = (str(evaluate(rule[part], scope, _BARE)) for part in parts)
-                yield Problem(problem, expected, help, (rule["at"],) if "at" in rule else ())
+                at = (rule["at"],) if "at" in rule else ()
+                explained.add(at)
+                yield Problem(problem, expected, help, at)
+    yield from (each for each in range_problems(source.ranges, settings) if each.path[:1] not in explained)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from rackwright.core.repository import RoleSource
+from rackwright.kinds.role.refusals import refusals
 from rackwright.schema.variables import range_problems
 from tests.support.sources import ROOT
 
@@ -82,7 +83,7 @@ def test_a_number_outside_of_its_range_is_refused(role: str, path: str, has_choi
     ("role", "settings"), [("base", {"clock_offset_seconds": 0}), ("base", {"clock_offset_seconds": -1.5})]
 )
 def test_a_role_refuses_it_with_its_path(role: str, settings: dict[str, Any]) -> None:
-    [problem] = ROLES[role].problems("debian-12", settings)
+    [problem] = refusals(ROLES[role], "debian-12", settings)
 
     assert problem.diagnostic.expected == "a number from 0.001 to 60"
     assert problem.path == ("clock_offset_seconds",)
