@@ -49,7 +49,7 @@ def check_answer(
         is_live: Whether the host has just answered. Otherwise the facts may be older than the first proof.
 
     Raises:
-        HostUnreachable: another host signed them, or a key that is not pinned, or nobody.
+        HostUnreachable: another host or an unknown key signed them, or there is no signature.
     """
     host, own = endpoint.host, {*pinned_keys(endpoint).values()}
     if not own:

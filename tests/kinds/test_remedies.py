@@ -18,7 +18,6 @@ from rackwright.audit.undeclared.table import RULES
 from rackwright.cli.app import app
 from rackwright.core import diff
 from rackwright.core.contract import REMEDY_UNKNOWN, Absent, UnknownValue
-from tests.reference.cli import commands
 from tests.support.recorded_hosts import RESOURCES, STACK
 
 READ = Path(__file__).with_name("remedies.txt")
@@ -171,17 +170,16 @@ KEYS = re.compile(r"[\w.]+: |^[\w./-]+$|Match ")
 """Texts in backticks that are lines, names or paths, and no commands."""
 
 
-def words_of(command: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield the words of each command of the command line."""
+def parameters(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the words of each command of the command line, with its parameters."""
     below = getattr(command, "commands", None)
     if below is None:
-        yield " ".join(words)
+        yield " ".join(words), command.params
     for name, child in (below or {}).items():
-        yield from words_of(child, (*words, name))
+        yield from parameters(child, (*words, name))
 
 
-COMMANDS = {*words_of(typer.main.get_command(app))}
-PARAMETERS = {name: each.params for name, each in commands()}
+PARAMETERS = dict(parameters(typer.main.get_command(app)))
 
 
 def problem_of(command: str) -> str:
