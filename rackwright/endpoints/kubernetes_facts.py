@@ -27,6 +27,8 @@ OBJECTS: Mapping[str, str] = {
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/rolebindings",
     "ValidatingAdmissionPolicy": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
     "ValidatingAdmissionPolicyBinding": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
+    "PriorityLevelConfiguration": "/apis/flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations",
+    "FlowSchema": "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas",
 }
 """The lists of the objects that give teams rights and limits, by kind; the probe reads the same ones."""
 

@@ -152,6 +152,9 @@ class ClusterFacts(View):
             self.find("objects", kind)  # a kind that was not listed has its reason under its own name
             if kind.startswith("ValidatingAdmission") and not self.has("admission"):
                 raise UnknownFact(f"{self._where}.objects: an earlier probe took these facts, and did not list {kind}")
+            # each API server has one of that name, and a probe that lists the kind reports it
+            if kind in ("FlowSchema", "PriorityLevelConfiguration") and not self.find("objects", f"{kind}/exempt"):
+                raise UnknownFact(f"{self._where}.objects: an earlier probe took these facts, and did not list {kind}")
         return content
 
     def require_all_objects(self) -> None:

@@ -17,6 +17,7 @@ CONTROL_PLANE_TAINT = "node-role.kubernetes.io/control-plane:NoSchedule"
 """Taint that kubeadm gives the nodes of a control plane."""
 API_PORT = 6443
 """Port of the API server."""
+POD_STORAGE = Size("20GiB")
 CONTROL_PLANE_COUNTS = (1, 3, 5)
 EQUAL_ON_CONTROL_PLANES = (
     *("version", "endpoint", "encryption_key", "pod_network", "service_network", "domain"),
@@ -154,6 +155,8 @@ class Team(Schema):
     """Number of GPUs that its pods may ask for together."""
     pods: Count = 100
     """Number of its pods."""
+    ephemeral_storage: Size | None = None
+    """Storage of nodes that its pods may take together for files that end with them. By default 20 GiB for each pod."""
     borrows: BorrowingLimits = BorrowingLimits()
     """Limits beyond its own, up to which its jobs borrow from other teams; only with `queue` of the cluster."""
     slice: Annotated[int, Field(ge=1, lt=SLICES)] | None = None
@@ -162,6 +165,11 @@ class Team(Schema):
     """Groups of people who start and stop its pods, as their certificates or tokens name them."""
     viewers: Many[Group] = ()
     """Groups of people who look at its pods."""
+
+    @property
+    def storage(self) -> int:
+        """Bytes of `ephemeral_storage`."""
+        return self.pods * POD_STORAGE if self.ephemeral_storage is None else self.ephemeral_storage
 
 
 class Cluster(Schema):

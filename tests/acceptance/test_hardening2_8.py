@@ -1,9 +1,13 @@
 """Line 8: an operator of a team reaches nothing of other teams or of the cluster, whatever an object says."""
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rackwright.kinds.cluster import fairness
+from rackwright.kinds.cluster.admission import OBJECT_BYTES
 from rackwright.kinds.cluster.team import TeamPart
 from rackwright.kinds.cluster.team import objects as team_objects
 from rackwright.schema.cluster import Team
@@ -60,10 +64,16 @@ NOT_GRANTED: tuple[tuple[str, str], ...] = (
 """Requests that the roles of a team give no right for."""
 
 
+QUOTA_BYTES = 16 << 20
+"""Limit of etcd in the test of its versions, 1/512 of the one that the role sets."""
+COMPACTION_SECONDS = 2
+_CAROL = ("--as=carol", f"--as-group={OTHER}-operators", "--as-group=system:authenticated")
+
+
 @contextmanager
-def teams(log: Log) -> Iterator[tuple[ApiTier, ApiRequests]]:
+def teams(log: Log, more: Mapping[str, Sequence[str]] = {}) -> Iterator[tuple[ApiTier, ApiRequests]]:
     """Yield an API without nodes whose policies for two teams work."""
-    with api_tier(log, log.empty_directory()) as tier:
+    with api_tier(log, log.empty_directory(), more) as tier:
         requests = ApiRequests(tier.kubeconfig)
         tier.set(*team_objects(TEAMS).values())
         refused = {"kind": "Pod", **pod(lambda spec: spec.update(nodeName="cp-01"))}
@@ -102,6 +112,91 @@ def test_an_operator_of_a_team_can_misuse_no_field_of_an_object(log: Log) -> str
         f" changes of objects that exist were refused; {len(needed)} harmless objects and {own} pods of rackwright were"
         f" not; {len(found_fields)} fields of the API's types have a verdict"
     )
+
+
+@line("hardening2", 8, part="etcd")
+def test_versions_of_the_objects_of_a_team_do_not_fill_etcd(log: Log) -> str:
+    """Eight clients of a team write the largest object again and again; the store keeps room for all others."""
+    more = {
+        "etcd": [f"--quota-backend-bytes={QUOTA_BYTES}"],
+        "kube-apiserver": [f"--etcd-compaction-interval={COMPACTION_SECONDS}s"],
+    }
+    with teams(log, more) as (tier, requests):
+        seats = _seats(requests)
+        need(seats == fairness.SEATS, f"the API server gives teams {seats} seats")
+        need(not (found := requests.create(_config("x", 1), OPERATOR, dry=False)), f"an object is refused: {found}")
+        log("versions of one object")
+        began, ended = time.monotonic(), threading.Event()
+        writers = [_Writer(tier, number, ended) for number in range(8)]
+        peak, others = 0, 0
+        for each in writers:
+            each.start()
+        try:
+            while sum(each.written for each in writers) < 4 * QUOTA_BYTES:
+                need(time.monotonic() < began + 500, f"{sum(each.written for each in writers)} bytes were written")
+                time.sleep(1)
+                peak = max(peak, (tier.directory / "etcd/member/snap/db").stat().st_size)
+                found = requests.create(_config(f"o{others % 50}", 1, OTHER), _CAROL, dry=others >= 50)
+                others += 1
+                need(not found or "409" in found, f"another team is refused: {found}")
+        finally:
+            ended.set()
+            for each in writers:
+                each.join()
+        refused = [text for each in writers for text in each.refused]
+        need(not refused, f"etcd is full: {refused[:2]}")
+        need(peak < QUOTA_BYTES, f"the file of etcd has {peak} bytes")
+        number = sum(each.count for each in writers)
+        rate = number / (time.monotonic() - began)
+        log("the same team without the policy of sizes")
+        tier.ask("delete", "validatingadmissionpolicybinding", "rackwright-teams-size")
+        large = (requests.create(_config(f"l{number}", 900_000), OPERATOR, dry=False) for number in range(60))
+        need(any("database space exceeded" in each for each in large), "large objects do not fill etcd")
+        need("space exceeded" in requests.create(_config("last", 1, OTHER), _CAROL, dry=False), "others still write")
+    return (
+        f"{number} versions, {rate:.0f} in a second, 4 times the limit of etcd, took {peak >> 20} MiB of"
+        f" {QUOTA_BYTES >> 20}, and another team wrote {others} times; without the policy of sizes etcd was full"
+    )
+
+
+class _Writer(threading.Thread):
+    """An operator who changes one object as fast as the API answers."""
+
+    def __init__(self, tier: ApiTier, number: int, ended: threading.Event) -> None:
+        super().__init__()
+        self._requests, self._number, self._ended = ApiRequests(tier.kubeconfig), number, ended
+        self.count = 0
+        self.refused: list[str] = []
+
+    @property
+    def written(self) -> int:
+        return self.count * OBJECT_BYTES
+
+    def run(self) -> None:
+        while not self._ended.is_set():
+            text = str((self.count + self._number) % 10) * (OBJECT_BYTES - 600)
+            status, answer = self._requests.ask("PATCH", f"{_V1}/{_OWN}/configmaps/x", {"data": {"a": text}}, OPERATOR)
+            if status == 200:
+                self.count += 1
+            elif status not in (409, 429):  # two writers at once, and too many in the queue
+                self.refused.append(f"{status} {answer}")
+
+
+def _config(name: str, size: int, namespace: str = TEAM) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "0" * size}}
+
+
+def _seats(requests: ApiRequests) -> int:
+    """Return the number of requests of teams that the API server works on at a time, as it says itself."""
+    name = 'apiserver_flowcontrol_nominal_limit_seats{priority_level="rackwright-teams"}'
+
+    def value() -> int:
+        found = [text for text in requests.ask("GET", "/metrics")[1].splitlines() if text.startswith(name)]
+        return int(float(found[0].split()[-1])) if found else 0
+
+    eventually(lambda: value() > 0, "the API server knows the level of teams", SECONDS)
+    return value()
 
 
 def _try(requests: ApiRequests, attack: Attack) -> str:

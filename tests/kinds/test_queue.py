@@ -62,7 +62,13 @@ def test_a_team_has_its_quota_and_may_borrow_what_is_declared():
     [group] = found["ClusterQueue/vision"]["spec"]["resourceGroups"]
     quotas = {each["name"]: (each["nominalQuota"], each["borrowingLimit"]) for each in group["flavors"][0]["resources"]}
 
-    assert quotas == {"cpu": ("4", "2"), "memory": ("8Gi", "0"), "nvidia.com/gpu": ("2", "1"), "pods": ("100", "0")}
+    assert quotas == {
+        "cpu": ("4", "2"),
+        "memory": ("8Gi", "0"),
+        "nvidia.com/gpu": ("2", "1"),
+        "ephemeral-storage": ("2000Gi", "0"),
+        "pods": ("100", "0"),
+    }
     assert group["coveredResources"] == [*quotas]
     assert found["ClusterQueue/vision"]["spec"]["cohortName"] == "main"
     hard = found["vision/ResourceQuota/team"]["spec"]["hard"]

@@ -7,7 +7,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from ssl import create_default_context
@@ -70,8 +70,12 @@ class ApiServer:
 
 
 @contextlib.contextmanager
-def api_server(directory: Path, programs: Path) -> Iterator[ApiServer]:
-    """Run etcd and an API server of *programs* with their data in *directory*; both end with the block."""
+def api_server(directory: Path, programs: Path, more: Mapping[str, Sequence[str]] = {}) -> Iterator[ApiServer]:
+    """Run etcd and an API server of *programs* with their data in *directory*; both end with the block.
+
+    Args:
+        more: Further options, by the name of the program.
+    """
     pem = certificates(directory, ["127.0.0.1"])
     token = secrets.token_hex(16)
     (directory / "tokens.csv").write_text(f"{token},administrator,administrator,system:masters\n")
@@ -83,7 +87,8 @@ def api_server(directory: Path, programs: Path) -> Iterator[ApiServer]:
             "kube-apiserver": _kube_apiserver(directory, port, etcd_port),
         }.items():
             log = stack.enter_context((directory / f"{name}.log").open("wb"))
-            process = subprocess.Popen([programs / name, *arguments], stdout=log, stderr=log, cwd=directory)
+            argv = [programs / name, *arguments, *more.get(name, ())]
+            process = subprocess.Popen(argv, stdout=log, stderr=log, cwd=directory)
             stack.callback(process.wait)
             stack.callback(process.kill)
         _wait(process, url, token, pem["authority.crt"])

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -149,10 +149,14 @@ def kubelet(tier: ApiTier, namespace: str, mount: str) -> Iterator[None]:
 
 
 @contextmanager
-def api_tier(log: Log, directory: Path) -> Iterator[ApiTier]:
-    """Yield an API that answers."""
+def api_tier(log: Log, directory: Path, more: Mapping[str, Sequence[str]] = {}) -> Iterator[ApiTier]:
+    """Yield an API that answers.
+
+    Args:
+        more: Further options of etcd and kube-apiserver.
+    """
     built = programs.ensure_programs(log)
-    with api_server(directory, built) as server:
+    with api_server(directory, built, more) as server:
         tier = ApiTier(directory, built, server.kubeconfig)
         try:
             _start_controllers(tier)

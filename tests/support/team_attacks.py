@@ -30,6 +30,8 @@ class Attack:
     refused_by: str
     """A part of the refusal."""
     account: tuple[str, ...] = OPERATOR
+    is_large: bool = False
+    """Whether its size alone is refused, whatever field has the bytes."""
 
     @property
     def name(self) -> str:
@@ -258,6 +260,78 @@ _STANDARD: list[tuple[str, Callable[[Object], Any]]] = [
 """Changes that the Pod Security Standard `restricted` refuses."""
 
 
+_MANAGER = {
+    "operation": "Apply",
+    "time": "2026-01-01T00:00:00Z",
+    "fieldsType": "FieldsV1",
+    "fieldsV1": {"f:metadata": {"f:labels": {"f:a": {}}}},
+}
+_LARGE: list[tuple[str, Callable[[Object], Any]]] = [
+    ("core.v1.Container.env", _container(env=[{"name": f"A{number}", "value": "0" * 100} for number in range(300)])),
+    ("core.v1.Container.env", _container(env=[{"name": "A", "value": "0" * 33_000}])),
+    ("core.v1.Container.args", _container(args=["0" * 33_000])),
+    ("core.v1.Container.command", _container(command=["0"] * 20_000)),
+    ("core.v1.PodSpec.hostAliases", _set(hostAliases=[{"ip": "192.0.2.1", "hostnames": ["a" * 60] * 600}])),
+    ("core.v1.PodSpec.nodeSelector", _set(nodeSelector={f"a{number}": "0" * 60 for number in range(600)})),
+]
+"""Changes of pods that make them large."""
+_UNLIMITED = ("nvidia.com/mig-1g.10gb", "amd.com/gpu_cpx", "rdma/hca", "example.com/any", "hugepages-2Mi")
+"""Resources that no quota of a team limits."""
+
+
+def _large() -> Iterator[Attack]:
+    """Yield objects that are larger than an object of a team may be, each by another field."""
+    config = {"apiVersion": "v1", "kind": "ConfigMap"}
+    place = {"name": "x", "namespace": TEAM}
+    for key, value in {"data": "0" * 33_000, "binaryData": "QUJD" * 8200}.items():
+        yield Attack(
+            f"core.v1.ConfigMap.{key}", {**config, "metadata": place, key: {"a": value}}, POLICY, is_large=True
+        )
+    many = {f"k{number}": "" for number in range(6000)}
+    yield Attack("core.v1.ConfigMap.data", {**config, "metadata": place, "data": many}, POLICY, is_large=True)
+    # four bytes each
+    yield Attack(
+        "core.v1.ConfigMap.data",
+        {**config, "metadata": place, "data": {"a": "\U0001f600" * 8200}},
+        POLICY,
+        is_large=True,
+    )
+    several = (config, pod(), service(), *templates())
+    for item in several:
+        managers = [
+            {**_MANAGER, "apiVersion": item["apiVersion"], "manager": f"{number:0>100}"} for number in range(200)
+        ]
+        for field, value in {
+            "annotations": {"a": "0" * 33_000},
+            "labels": {f"a{number}": "0" * 60 for number in range(600)},
+            "finalizers": [f"example.com/{number:0>60}" for number in range(600)],
+            "managedFields": managers,
+        }.items():
+            metadata = {**place, field: value}
+            yield Attack(f"meta.v1.ObjectMeta.{field}", {**item, "metadata": metadata}, POLICY, is_large=True)
+    for field, change in _LARGE:
+        for item in (pod(change), *templates(change)):
+            yield Attack(field, item, POLICY, is_large=True)
+
+
+def _unlimited() -> Iterator[Attack]:
+    """Yield pods that ask for resources which the quota of their team does not name."""
+    for name in _UNLIMITED:
+        asked = {"cpu": "10m", "memory": "8Mi", name: "2Mi" if "pages" in name else "1"}
+        change = _container(resources={"requests": asked, "limits": asked})
+        for item in (pod(change), *templates(change)):
+            yield Attack("core.v1.ResourceRequirements.limits", item, POLICY)
+    first = {"name": "first", **_spec(lambda spec: None)["containers"][0]}
+    first = {**first, "name": "first", "resources": {"limits": {"example.com/any": "1"}}}
+    yield Attack("core.v1.ResourceRequirements.limits", pod(_set(initContainers=[first])), POLICY)
+    whole = {"limits": {"cpu": "1", "memory": "8Mi", "hugepages-2Mi": "2Mi"}}
+    yield Attack("core.v1.PodSpec.resources", pod(_set(resources=whole)), POLICY)
+    # beyond the quota of 20 GiB for each of 100 pods
+    asked = {"cpu": "10m", "memory": "8Mi", "ephemeral-storage": "3000Gi"}
+    item = pod(_container(resources={"requests": asked, "limits": asked}))
+    yield Attack("core.v1.ResourceRequirements.limits", item, QUOTA)
+
+
 def attacks() -> Iterator[Attack]:
     """Yield an object for each field that can be misused, and for each kind of object that has it."""
     for field, change in _CLAIMS:
@@ -305,11 +379,18 @@ def attacks() -> Iterator[Attack]:
         limits = {"cpu": "10m", "memory": "8Mi", gpu: "5"}
         item = pod(_container(resources={"requests": limits, "limits": limits}))
         yield Attack("core.v1.ResourceRequirements.limits", item, QUOTA)
+    yield from _large()
+    yield from _unlimited()
 
 
 def permitted() -> Iterator[Object]:
     """Yield objects of an operator that must stay possible."""
     yield pod()
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": TEAM}}
+    yield {**config, "data": {"a": "0" * 32_000}}
+    asked = {"cpu": "10m", "memory": "8Mi", "ephemeral-storage": "1Gi", "nvidia.com/gpu": "1"}
+    yield pod(_container(resources={"requests": asked, "limits": asked}))
+    yield from templates(_container(resources={"requests": asked, "limits": asked}))
     for change in (
         _set(priorityClassName="training"),
         _toleration(key="reserved", value=TEAM),

@@ -26,6 +26,7 @@ TAKEN = "/var/lib/rackwright/kubernetes/taken"
 OBJECTS = (
     *("namespaces", "priorityclasses", "resourcequotas", "limitranges", "networkpolicies", "roles", "rolebindings"),
     *("validatingadmissionpolicies", "validatingadmissionpolicybindings"),
+    *("prioritylevelconfigurations", "flowschemas"),
 )
 """Kinds of objects that give teams rights and limits. None of them has a secret."""
 WORKLOADS = (
@@ -114,6 +115,10 @@ ADDED = (
     (r"\w*RoleBinding\.subjects\[\]\.apiGroup", ""),
 )
 """Patterns of values that the API or a controller adds to objects of controllers, after the kind, with the value."""
+FLOWS = ("PriorityLevelConfiguration", "FlowSchema")
+AUTOMATIC = "apf.kubernetes.io/autoupdate-spec"
+"""Annotation of the levels and schemas that the API server itself makes. The one named exempt shows that the kind was
+listed, which earlier probes did not do."""
 REQUEST_LIMIT = "--request-timeout=20s"
 """Option with the time limit of one request to the API."""
 WAIT_SECONDS = 15
@@ -424,6 +429,8 @@ def is_of_kubernetes(item: dict[str, Any]) -> bool:
     name, namespace = item["metadata"]["name"], item["metadata"].get("namespace", "")
     if item["kind"] == "PriorityClass":
         return str(name).startswith("system-")
+    if item["kind"] in FLOWS:
+        return AUTOMATIC in item["metadata"].get("annotations", {}) and name != "exempt"
     place = name if item["kind"] == "Namespace" else namespace
     return str(place) == "default" or str(place).startswith("kube-")
 

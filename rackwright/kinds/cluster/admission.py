@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rackwright.kinds.cluster.quantity import GPUS, Object
+from rackwright.kinds.cluster.quantity import GPUS, RESOURCES, Object
 from rackwright.schema.cluster import CONTROLLERS
 
 TEAM_LABEL = "rackwright.local/team"
@@ -25,6 +25,15 @@ ACCOUNT = 70000
 """User and group of the pods that rackwright makes; see kinds/pods/image.py."""
 STOP_SECONDS = 3600
 """Longest time that a pod of an operator may take to stop. Runs and servers have the time that the fleet declares."""
+OBJECT_BYTES = 32 << 10
+"""Most bytes of an object that people of a team write, as text, with its labels and the names of its writers.
+
+etcd keeps each version of an object until the API server compacts it. An API server works on 3 requests of teams at a
+time (`fairness.SEATS`), and compacts every 30 seconds what is older than 30 seconds. At 2,000 writes in a second, more
+than a fast drive takes with three requests at a time, there are 3.7 GiB of versions, and 250 MiB of objects for each
+team (`team.COUNTS`): ten teams fill 6.1 GiB, and the limit of etcd is 8 GiB. Pages of compacted versions are used
+again, so that the file stays as large as that.
+"""
 _VERSION = "admissionregistration.k8s.io/v1"
 _TRUSTED = (
     *("system:masters", "kubeadm:cluster-admins"),
@@ -98,9 +107,18 @@ def objects(teams: Sequence[str], priority: int) -> Iterator[Object]:
         yield from _policy(f"rackwright-teams-{shape.name}", rules, checks, changed, variables)
     rules = [_rule("", "v1", ("services",))]
     yield from _policy("rackwright-teams-services", rules, _SERVICE_CHECKS, "true", {})
+    # everybody but controllers and nodes: they write status, and copies of what was let in
+    condition = f"!request.userInfo.groups.exists(group, group in {[*_TRUSTED, 'system:nodes']})"
+    yield from _policy("rackwright-teams-size", [_rule("*", "*", ("*",))], [_SIZE_CHECK], condition, {})
     for name, rule, expression, message in _CLAIM_CHECKS:
         yield from _policy(name, [_rule(*rule)], [(expression, message)], "true", {"trusted": _IS_TRUSTED})
 
+
+_SIZE_CHECK = (
+    f"bytes('%s'.format([object])).size() <= {OBJECT_BYTES}",
+    f"an object of a team has at most {OBJECT_BYTES} bytes: put files on a volume, or into several objects",
+)
+"""The size of any object, by no list of its fields, of which each version of Kubernetes has others."""
 
 _CLAIM_CHECKS = [
     (
@@ -184,6 +202,12 @@ def _pod_checks(teams: Sequence[str], priority: int) -> Iterator[tuple[str, str]
         f"({' + '.join((*required, *preferred))}).all(term, !has(term.namespaceSelector)"
         " && term.?namespaces.orValue([]).all(name, name == request.namespace))",
         "affinity to pods of other namespaces is refused: it could keep all other pods away from the nodes",
+    )
+    lists = ("requests", "limits")
+    names = " && ".join(f"each.?resources.?{kind}.orValue({{}}).all(name, name in {list(RESOURCES)})" for kind in lists)
+    yield (
+        f"variables.trusted || ([pod].all(each, {names}) && ({_CONTAINERS}).all(each, {names}))",
+        f"pods of a team ask for {', '.join(RESOURCES)} alone: its quota has a limit for each of them",
     )
     yield (
         f"variables.trusted || pod.?terminationGracePeriodSeconds.orValue(30) <= {STOP_SECONDS}",

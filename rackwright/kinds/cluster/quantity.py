@@ -7,6 +7,9 @@ GPU = "nvidia.com/gpu"
 """Resource that a device plugin counts."""
 GPUS = (GPU, "amd.com/gpu", "habana.ai/gaudi")
 """Resources of accelerators that role device_plugin offers."""
+STORAGE = "ephemeral-storage"
+RESOURCES = ("cpu", "memory", STORAGE, *GPUS)
+"""Resources that the quota of a team limits. Pods of its people ask for no others."""
 
 
 def quantity(number: int) -> str:

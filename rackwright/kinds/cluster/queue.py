@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from rackwright.kinds.cluster.quantity import GPU, Object, quantity
+from rackwright.kinds.cluster.quantity import GPU, STORAGE, Object, quantity
 from rackwright.schema.cluster import Team
 
 VERSION = "kueue.x-k8s.io/v1beta2"
@@ -46,6 +46,7 @@ def _cluster_queue(name: str, team: Team, cohort: str) -> Object:
         "cpu": (team.cpus, more.cpus),
         "memory": (team.memory, more.memory or 0),
         GPU: (team.gpus, more.gpus),
+        STORAGE: (team.storage, 0),
         "pods": (team.pods, 0),
     }
     resources = [

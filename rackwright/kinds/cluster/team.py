@@ -7,8 +7,8 @@ from typing import Any
 from rackwright.core.contract import Absent, Claim, Command, Difference, Put, Scalar, SpecPart, Step, Value
 from rackwright.core.declared import Declared
 from rackwright.facts.kubernetes import ClusterFacts
-from rackwright.kinds.cluster import admission, queue
-from rackwright.kinds.cluster.quantity import GPUS, Object, quantity
+from rackwright.kinds.cluster import admission, fairness, queue
+from rackwright.kinds.cluster.quantity import GPUS, STORAGE, Object, quantity
 from rackwright.schema.cluster import Team
 
 OPERATOR, VIEWER = "operator", "viewer"
@@ -29,24 +29,27 @@ _RUNS = {
 """Resources of trainings and servers, by API group. Secrets are not among them, though a pod can mount them."""
 _LOOKS = {"": ("pods/log", "events")}
 """Resources that no member of a team needs to change, by API group."""
-_COUNTS = {
+COUNTS = {
     "configmaps": 100,
     "services": 200,
     "persistentvolumeclaims": 500,
     "deployments.apps": 200,
     "replicasets.apps": 2000,
     "statefulsets.apps": 200,
+    "controllerrevisions.apps": 1000,
     "jobs.batch": 1000,
     "cronjobs.batch": 100,
     "horizontalpodautoscalers.autoscaling": 200,
     "poddisruptionbudgets.policy": 200,
 }
-"""Numbers of objects that a team may have, so that no team fills etcd, whose default limit is 2 GB for the cluster."""
-_COUNTS_IN_QUEUE = {"jobsets.jobset.x-k8s.io": 1000}
+"""Numbers of objects that a team may have; `admission.OBJECT_BYTES` says what etcd takes for them."""
+ENDED_PODS = 1000
+"""Number of pods that have ended, which Kubernetes keeps in the whole cluster."""
+COUNTS_IN_QUEUE = {"jobsets.jobset.x-k8s.io": 1000}
 _READ = ("get", "list", "watch")
 _CHANGE = (*_READ, "create", "update", "patch", "delete")
 _RBAC = "rbac.authorization.k8s.io"
-_KEPT = ("Namespace", *queue.KINDS, *admission.KINDS)
+_KEPT = ("Namespace", *queue.KINDS, *admission.KINDS, *fairness.KINDS)
 """Kinds of objects that are never deleted to make them again: they have the work of a team, or keep teams apart."""
 _SET = """\
 set -eu
@@ -83,6 +86,7 @@ def objects(teams: Iterable[TeamPart]) -> dict[str, Object]:
     found = [
         *(_priorities() if several else ()),
         *(admission.objects([each.name for each in several], PRIORITIES["training"]) if several else ()),
+        *(fairness.objects((each.name, _groups(each.declared)) for each in several) if several else ()),
         *(each for team in several for each in _of_team(team)),
         *queue.objects((each.name, each.declared, each.cohort) for each in several),
     ]
@@ -187,7 +191,8 @@ def _of_team(part: TeamPart) -> Iterator[Object]:
     }
     yield _in(name, "v1", "ResourceQuota", "team", spec={"hard": _quota(part)})
     # a pod that names no resources has these, since a quota refuses one without any
-    requests, limits = {"cpu": "100m", "memory": "256Mi"}, {"cpu": "1", "memory": "1Gi"}
+    requests = {"cpu": "100m", "memory": "256Mi", STORAGE: "100Mi"}
+    limits = {"cpu": "1", "memory": "1Gi", STORAGE: "10Gi"}
     defaults = {"type": "Container", "default": limits, "defaultRequest": requests}
     yield _in(name, "v1", "LimitRange", "team", spec={"limits": [defaults]})
     yield from _network_policies(name)
@@ -198,7 +203,7 @@ def _of_team(part: TeamPart) -> Iterator[Object]:
 def _quota(part: TeamPart) -> dict[str, str]:
     # Kubernetes takes a quota of an extended resource for requests alone, which are its limits too
     team = part.declared
-    more, counts = team.borrows, {**_COUNTS, **(_COUNTS_IN_QUEUE if part.cohort else {})}
+    more, counts = team.borrows, {**COUNTS, **(COUNTS_IN_QUEUE if part.cohort else {})}
     memory, cpus = quantity(team.memory + (more.memory or 0)), quantity(team.cpus + more.cpus)
     return {
         **{f"requests.{gpu}": quantity(team.gpus + more.gpus) for gpu in GPUS},
@@ -207,11 +212,18 @@ def _quota(part: TeamPart) -> dict[str, str]:
         "limits.cpu": cpus,
         "requests.memory": memory,
         "limits.memory": memory,
+        **{f"{kind}.{STORAGE}": quantity(team.storage) for kind in ("requests", "limits")},
         # ports of all nodes, which other teams would find taken
         "services.nodeports": "0",
         "services.loadbalancers": "0",
+        # pods that have ended are none of `pods`
+        "count/pods": quantity(team.pods + ENDED_PODS),
         **{f"count/{resource}": quantity(number) for resource, number in counts.items()},
     }
+
+
+def _groups(team: Team) -> tuple[str, ...]:
+    return (*team.operators, *team.viewers)
 
 
 def _network_policies(name: str) -> Iterator[Object]:
