@@ -203,6 +203,8 @@ class ClusterFacts(View):
     def workloads_of(self, team: str) -> Iterator[WorkloadObject]:
         """Yield the objects of runs and servers in the namespace of *team*, and the volumes of claims there."""
         for name in self.workload_objects:
+            if not name.startswith((f"{team}/", "PersistentVolume/")):
+                continue  # one that cannot be read concerns its own team alone
             each = self.workload(name)
             if each is None:
                 continue
@@ -210,7 +212,7 @@ class ClusterFacts(View):
                 claim = View(each.table("spec").get("claimRef", {}), f"{self._where}.workloads.{name}.spec.claimRef")
                 if claim.value("namespace", str) == team:
                     yield each
-            elif name.startswith(f"{team}/"):
+            else:
                 yield each
 
     def workloads(self, prefix: str) -> Iterator[WorkloadObject]:

@@ -156,7 +156,7 @@ class Team(Schema):
     pods: Count = 100
     """Number of its pods."""
     ephemeral_storage: Size | None = None
-    """Storage of nodes that its pods may take together for files that end with them. By default 20 GiB for each pod."""
+    """Storage of nodes that its pods may take together for files that end with them, by default 20 GiB for each."""
     borrows: BorrowingLimits = BorrowingLimits()
     """Limits beyond its own, up to which its jobs borrow from other teams; only with `queue` of the cluster."""
     slice: Annotated[int, Field(ge=1, lt=SLICES)] | None = None

@@ -26,14 +26,14 @@ def answer(monkeypatch, printed):
     """Let each tool print what stands under its name, and end as it does then; others are not there."""
     asked = []
 
-    def run(argv, **options):
+    def run(argv, *options):
         asked.append(argv)
         if argv[0] not in printed:
             raise FileNotFoundError(argv[0])
         report, status = printed[argv[0]]
         return CompletedProcess(argv, status, json.dumps(report).encode(), b"")
 
-    monkeypatch.setattr(observe.subprocess, "run", run)
+    monkeypatch.setattr(observe, "run_process", run)
     return asked
 
 

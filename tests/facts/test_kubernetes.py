@@ -1,11 +1,16 @@
 """The facts of a cluster when the API of its control plane does not answer."""
 
+import json
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from rackwright.facts.kubernetes import ClusterFacts, WorkloadObject
 from rackwright.facts.probe import kubernetes
-from rackwright.facts.probe.observe import ReadError
+from rackwright.facts.probe.observe import OutputTooLarge, ReadError
+from rackwright.facts.view import UnknownFact
 
 SLOW = "error: context deadline exceeded"
 
@@ -66,3 +71,77 @@ def test_a_node_lists_what_it_lacks():
 
     assert kubernetes.state(item)["pressure"] == ["DiskPressure"]
     assert kubernetes.state({**item, "status": {**item["status"], "conditions": []}})["pressure"] == []
+
+
+def job(namespace: str, name: str, size: int = 0) -> dict[str, Any]:
+    spec = {"template": {"spec": {"containers": [{"env": [{"name": "A", "value": "0" * size}]}]}}}
+    return {"kind": "Job", "metadata": {"namespace": namespace, "name": name, "generation": 1}, "spec": spec}
+
+
+def test_a_large_object_of_a_team_is_unknown_alone():
+    found = kubernetes.bounded(
+        [job("speech", "large", kubernetes.OBJECT_BYTES), job("speech", "x"), job("vision", "x")]
+    )
+
+    facts = ClusterFacts({"workloads": found}, "kubernetes_cluster")
+    with pytest.raises(UnknownFact, match="larger than 128 KiB"):
+        facts.workload("speech/Job/large")
+    assert facts.workload("speech/Job/x") and facts.workload("vision/Job/x")
+    assert [type(each) for each in facts.workloads_of("vision")] == [WorkloadObject]
+
+
+def test_a_team_with_many_objects_hides_none_of_another_team():
+    several = [job("speech", f"x{number}", 100_000) for number in range(200)]
+    found = kubernetes.bounded([*several, job("vision", "x")])
+
+    unknown = [name for name, value in found.items() if "unknown" in value]
+    assert len(json.dumps(found)) < kubernetes.NAMESPACE_BYTES + (1 << 20)
+    assert unknown and all(name.startswith("speech/") for name in unknown) and len(found) == 201
+
+
+def test_the_largest_namespaces_are_left_out_first():
+    several = [job(f"team-{number}", f"x{index}", 100_000) for number in range(8) for index in range(30 + number)]
+    found = kubernetes.bounded([*several, job("vision", "x")])
+
+    assert len(json.dumps(found)) < kubernetes.WORKLOAD_BYTES + (1 << 20)
+    assert "unknown" not in found["vision/Job/x"] and "unknown" not in found["team-0/Job/x0"]
+    assert "all namespaces" in found["team-7/Job/x0"]["unknown"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "JobSet", "spec": {"replicatedJobs": [{"name": "x", "template": {"spec": {}}}]}},
+        {"status": {"conditions": [{"type": "Complete"}]}},
+        {"status": {"conditions": "x"}},
+    ],
+    ids=["completions", "condition", "conditions"],
+)
+def test_an_object_of_another_form_is_unknown_alone(change):
+    """An operator leaves out what rackwright's own objects always have."""
+    odd = {**job("speech", "odd"), **change}
+    found = kubernetes.bounded([odd, job("vision", "x")])
+
+    assert "unknown" in found[kubernetes.name_of(odd)] and "unknown" not in found["vision/Job/x"]
+
+
+def test_a_page_that_is_too_large_is_asked_again_in_parts(monkeypatch):
+    """No answer is kept whole that is larger than the output of a program may be."""
+    items = [job("speech", f"x{number}") for number in range(230)]
+    limits = []
+
+    def ask(*argv: str) -> str:
+        assert argv[:2] == ("get", "--raw")
+        asked = parse_qs(urlsplit(argv[2]).query)
+        start, limit = int(asked.get("continue", ["0"])[0]), int(asked["limit"][0])
+        limits.append(limit)
+        if limit > 30:
+            raise OutputTooLarge("kubectl printed more than 32 MiB")
+        more = {"continue": str(start + limit)} if start + limit < len(items) else {}
+        return json.dumps({"metadata": more, "items": items[start : start + limit]})
+
+    monkeypatch.setattr(kubernetes.API, "ask", ask)
+    found = [*kubernetes.listed({"Job": "/apis/batch/v1/jobs"}, kubernetes.MANAGED_BY)]
+
+    assert [each["metadata"]["name"] for each in found] == [each["metadata"]["name"] for each in items]
+    assert limits[:3] == [100, 50, 25] and {*limits[3:]} == {25}

@@ -117,7 +117,25 @@ def test_no_program_of_the_probe_gets_a_place_of_the_caller(tmp_path: Path, monk
     assert observe.run_tool("pwd") == "/\n"
     seen = dict(line.split("=", 1) for line in observe.run_tool("env").splitlines())
     assert seen == {**observe.ENVIRONMENT, "PWD": "/"} or seen == observe.ENVIRONMENT
-    assert not Path(seen["HOME"]).is_dir() and seen["KUBECACHEDIR"].startswith(f"{seen['HOME']}/")
+    # kubectl looks for .kube/config there, and ends with an error unless that does not exist
+    with pytest.raises(FileNotFoundError):
+        (Path(seen["HOME"]) / ".kube/config").stat()
+    with pytest.raises(FileNotFoundError):
+        Path(seen["HOME"]).mkdir()
+    assert seen["KUBECACHEDIR"].startswith(f"{seen['HOME']}/")
+
+
+@pytest.mark.parametrize("stream", ["", ">&2"])
+def test_a_program_that_prints_without_end_takes_no_memory_without_end(stream: str) -> None:
+    with pytest.raises(observe.OutputTooLarge, match="more than 32 MiB"):
+        observe.run_tool("sh", "-c", f"exec cat /dev/zero {stream}")
+
+
+def test_a_program_that_closes_its_output_and_stays_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observe, "TOOL_SECONDS", 0.3)
+    for text in ("exec sleep 60", "exec >&- 2>&-; exec sleep 60"):
+        with pytest.raises(observe.ReadError, match="did not end within"):
+            observe.run_tool("sh", "-c", text)
 
 
 def test_each_program_of_the_probe_is_started_with_a_place_and_an_environment() -> None:

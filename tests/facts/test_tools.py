@@ -117,7 +117,7 @@ def machine(tmp_path, monkeypatch):
 @pytest.fixture
 def spoil(monkeypatch):
     """Let tools print what is recorded of them; where the arguments have *word*, it is spoiled."""
-    real = subprocess.run
+    real = observe.run_process
     printed = {
         "list-units": LISTED,
         "--property=Id,LoadState": SHOWN,
@@ -134,14 +134,14 @@ def spoil(monkeypatch):
     }
 
     def spoil(word: str, how: Spoiled) -> None:
-        def run(argv: Any, **options: Any) -> Any:
+        def run(argv: Any, *options: Any) -> Any:
             if argv[0] == "wipefs":
-                report = real(argv, **options).stdout
+                report = real(argv, *options).stdout
             else:
                 report = next(text for key, text in printed.items() if key in argv).encode()
             return subprocess.CompletedProcess(argv, 0, how(report) if word in argv else report, b"")
 
-        monkeypatch.setattr(observe.subprocess, "run", run)
+        monkeypatch.setattr(observe, "run_process", run)
 
     return spoil
 
@@ -221,14 +221,14 @@ def test_every_tool_that_the_probe_runs_is_judged_here():
 
 def lie(monkeypatch, *types: str) -> None:
     """Let wipefs leave out signatures of these types."""
-    real = subprocess.run
+    real = observe.run_process
 
-    def run(argv: Any, **options: Any) -> Any:
-        report = json.loads(real(argv, **options).stdout)
+    def run(argv: Any, *options: Any) -> Any:
+        report = json.loads(real(argv, *options).stdout)
         kept = [row for row in report["signatures"] if row["type"] not in types]
         return subprocess.CompletedProcess(argv, 0, json.dumps({"signatures": kept}).encode(), b"")
 
-    monkeypatch.setattr(observe.subprocess, "run", run)
+    monkeypatch.setattr(observe, "run_process", run)
 
 
 @pytest.mark.parametrize(

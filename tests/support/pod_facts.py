@@ -91,16 +91,22 @@ def of_control_plane(specs: Iterable[PodsSpec], nodes: Iterable[str], repository
     answers: dict[str, Any] = {
         "version": {"serverVersion": {"gitVersion": VERSION}},
         "nodes": {"items": [_node(name) for name in nodes]},
-        ",".join((*kubernetes.WORKLOADS, kubernetes.JOB_SETS, kubernetes.GROUPS)): {"items": made},
-        ",".join(kubernetes.CONTROLLER_OBJECTS): {"items": queue_objects.controllers()},
-        f"workloads.{kubernetes.KUEUE}": {"items": [queue_objects.entry("another")]},
+        ",".join(kubernetes.CONTROLLER_PLACES): {"items": queue_objects.controllers()},
     }
+    lists = {"Workload": [queue_objects.entry("another")]}
+    for item in made:
+        lists.setdefault(item["kind"], []).append(item)
     with tempfile.TemporaryDirectory() as root:
         (Path(root) / "etc/kubernetes").mkdir(parents=True)
         Path(root + kubernetes.ADMINISTRATOR).touch()
         with (
             patch.object(
                 kubernetes, "query", lambda *argv: answers.get(argv[1] if len(argv) > 1 else argv[0], {"items": []})
+            ),
+            patch.object(
+                kubernetes,
+                "listed",
+                lambda paths, selector="": (item for kind in paths for item in lists.get(kind, [])),
             ),
             patch.object(
                 kubernetes, "api_groups", lambda: [kubernetes.KUEUE, kubernetes.LEADER_WORKER_SET, kubernetes.METRICS]

@@ -7,10 +7,11 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
+from urllib.parse import urlencode
 
-from rackwright.facts.probe.observe import ReadError, attempt, read, run_tool
+from rackwright.facts.probe.observe import OutputTooLarge, ReadError, attempt, read, run_tool, unknown_value
 
 KUBELET = "/etc/kubernetes/kubelet.conf"
 ADMINISTRATOR = "/etc/kubernetes/admin.conf"
@@ -29,27 +30,45 @@ OBJECTS = (
     *("prioritylevelconfigurations", "flowschemas"),
 )
 """Kinds of objects that give teams rights and limits. None of them has a secret."""
-WORKLOADS = (
-    *("jobs", "deployments", "services", "poddisruptionbudgets", "horizontalpodautoscalers"),
-    *("persistentvolumeclaims", "persistentvolumes"),
-)
-"""Kinds of objects of runs and servers. None of them has a secret."""
+WORKLOADS = {
+    "Job": "/apis/batch/v1/jobs",
+    "Deployment": "/apis/apps/v1/deployments",
+    "Service": "/api/v1/services",
+    "PodDisruptionBudget": "/apis/policy/v1/poddisruptionbudgets",
+    "HorizontalPodAutoscaler": "/apis/autoscaling/v2/horizontalpodautoscalers",
+    "PersistentVolumeClaim": "/api/v1/persistentvolumeclaims",
+    "PersistentVolume": "/api/v1/persistentvolumes",
+}
+"""The lists of the objects of runs and servers, by kind. None of them has a secret."""
 KUEUE = "kueue.x-k8s.io"
 """Group of the API of Kueue."""
 QUEUE_OBJECTS = tuple(f"{name}.{KUEUE}" for name in ("resourceflavors", "clusterqueues", "localqueues"))
 """Kinds of objects that give teams queues."""
 JOB_SETS = "jobsets.jobset.x-k8s.io"
+JOB_SET_LISTS = {"JobSet": "/apis/jobset.x-k8s.io/v1alpha2/jobsets"}
+QUEUED = {"Workload": f"/apis/{KUEUE}/v1beta2/workloads"}
+"""The list of the jobs that Kueue knows."""
 LEADER_WORKER_SET = "leaderworkerset.x-k8s.io"
 """Group of the API of LeaderWorkerSet."""
 GROUPS = f"leaderworkersets.{LEADER_WORKER_SET}"
+GROUP_LISTS = {"LeaderWorkerSet": f"/apis/{LEADER_WORKER_SET}/v1/leaderworkersets"}
+PAGE_ITEMS = 100
+"""Objects in one answer to a list; half of it after each answer that is too large."""
+OBJECT_BYTES = 128 << 10
+"""Size of one object of a run or server as text. Those of rackwright have about 5 KiB."""
+NAMESPACE_BYTES = 4 << 20
+"""Size of all objects of one namespace together."""
+WORKLOAD_BYTES = 24 << 20
+"""Size of all objects together; the namespaces with the most bytes are left out first."""
+MESSAGE_LENGTH = 1000
 METRICS = "metrics.k8s.io"
 """Group of the API of Metrics Server."""
-CONTROLLER_OBJECTS = (
-    *("namespaces", "serviceaccounts", "configmaps", "services", "deployments", "roles", "rolebindings"),
-    *("clusterroles", "clusterrolebindings", "customresourcedefinitions"),
+CONTROLLER_OBJECTS = ("serviceaccounts", "configmaps", "services", "deployments", "roles", "rolebindings")
+CONTROLLER_PLACES = (
+    *("namespaces", "clusterroles", "clusterrolebindings", "customresourcedefinitions"),
     *("mutatingwebhookconfigurations", "validatingwebhookconfigurations", "apiservices"),
 )
-"""Kinds of the objects of controllers such as Kueue, without the secrets of their certificates."""
+"""Kinds of the objects of controllers such as Kueue, in namespaces and outside, without the secrets of certificates."""
 PART_OF = "rackwright.local/part-of"
 """Label of the objects of controllers, which says which ones."""
 CONTENT = "rackwright.local/content"
@@ -251,24 +270,25 @@ def api_groups() -> list[str]:
 
 def queue(root: str) -> dict[str, Any]:
     """Return the objects of Kueue and JobSet, whether both are ready, and the jobs that Kueue knows."""
-    known = query("get", f"workloads.{KUEUE}", "--all-namespaces")["items"]
-    return {**controllers("queue", root), "jobs": {name: waiting(item) for item in known for name in owners(item)}}
+    jobs = {name: attempt(waiting, item) for item in listed(QUEUED) for name in owners(item)}
+    return {**controllers("queue", root), "jobs": jobs}
 
 
 def controllers(name: str, root: str = "") -> dict[str, Any]:
     """Return the objects of the controllers *name*, and whether all of them are ready.
 
-    A team can give objects of its own the label of controllers. They count only in namespaces that have it too, and in
-    that of the system.
+    A team can give objects of its own the label of controllers. Objects count, and are read, only in namespaces that
+    have it too, and in that of the system.
 
     Raises:
         ReadError: the host has no manifests of the controllers, or the API does not answer.
     """
     manifests = read_manifests(f"{root}/usr/share/kubernetes-{name}/manifests.json")
-    selected = ("--all-namespaces", f"--selector={PART_OF}={name}", "--show-managed-fields")
-    found = query("get", ",".join(CONTROLLER_OBJECTS), *selected)["items"]
-    places = {None, "kube-system", *(item["metadata"]["name"] for item in found if item["kind"] == "Namespace")}
-    items = [item for item in found if item["metadata"].get("namespace") in places]
+    selected = (f"--selector={PART_OF}={name}", "--show-managed-fields")
+    items = query("get", ",".join(CONTROLLER_PLACES), *selected)["items"]
+    places = {"kube-system", *(item["metadata"]["name"] for item in items if item["kind"] == "Namespace")}
+    for place in sorted(places):
+        items += query("get", ",".join(CONTROLLER_OBJECTS), f"--namespace={place}", *selected)["items"]
     return {
         "ready": all(item["status"].get("availableReplicas", 0) > 0 for item in items if item["kind"] == "Deployment"),
         "objects": {name_of(item): controller_object(item, manifests.get(name_of(item))) for item in items},
@@ -366,7 +386,7 @@ def waiting(item: dict[str, Any]) -> dict[str, Any]:
         "since": since,
         "admitted": "Admitted" in true,
         "finished": "Finished" in true,
-        "message": found.get("QuotaReserved", {}).get("message", ""),
+        "message": found.get("QuotaReserved", {}).get("message", "")[:MESSAGE_LENGTH],
     }
 
 
@@ -387,14 +407,69 @@ def workloads(groups: list[str] | tuple[str, ...]) -> dict[str, Any]:
     Args:
         groups: Groups that the API serves.
     """
-    kinds = (
-        *WORKLOADS,
-        *([JOB_SETS] if KUEUE in groups else ()),
-        *([GROUPS] if LEADER_WORKER_SET in groups else ()),
-    )
-    selected = ("--all-namespaces", f"--selector={MANAGED_BY}", "--show-managed-fields")
-    items = query("get", ",".join(kinds), *selected)["items"]
-    return dict(sorted((name_of(item), workload(item)) for item in items))
+    lists = {
+        **WORKLOADS,
+        **(JOB_SET_LISTS if KUEUE in groups else {}),
+        **(GROUP_LISTS if LEADER_WORKER_SET in groups else {}),
+    }
+    return dict(sorted(bounded(listed(lists, MANAGED_BY)).items()))
+
+
+def listed(lists: dict[str, str], selector: str = "") -> Iterator[dict[str, Any]]:
+    """Yield all objects of *lists*, which are paths of the API by kind, page by page."""
+    for kind, path in lists.items():
+        start, limit = "", PAGE_ITEMS
+        while True:
+            parts = {"limit": str(limit), "labelSelector": selector, "continue": start}
+            try:
+                page = ask_page(f"{path}?{urlencode({key: each for key, each in parts.items() if each})}")
+            except OutputTooLarge:
+                if limit == 1:
+                    raise
+                limit //= 2
+                continue
+            yield from ({**item, "kind": kind} for item in page["items"])
+            start = page["metadata"].get("continue", "")
+            if not start:
+                break
+
+
+def ask_page(target: str) -> Any:
+    """Return the answer about a path and query.
+
+    Raises:
+        ReadError: kubectl is not installed, fails, or prints something else.
+    """
+    try:
+        return json.loads(API.ask("get", "--raw", target))
+    except ValueError:
+        raise ReadError("kubectl prints no JSON") from None
+
+
+def bounded(items: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return *items* by namespace, kind and name. An object that is too large is unknown, and no other one is.
+
+    Operators of a team choose the number and the content of objects in their namespace, and their labels.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    sizes: dict[str, int] = {}
+    for item in items:
+        namespace = item["metadata"].get("namespace", "")
+        value = attempt(workload, item)
+        size = len(json.dumps(value))
+        if size > OBJECT_BYTES:
+            value, size = unknown_value(f"the object is larger than {OBJECT_BYTES >> 10} KiB"), 0
+        elif sizes.get(namespace, 0) + size > NAMESPACE_BYTES:
+            reason = f"the objects of namespace {namespace} are larger than {NAMESPACE_BYTES >> 20} MiB together"
+            value, size = unknown_value(reason), 0
+        found.setdefault(namespace, {})[name_of(item)] = value
+        sizes[namespace] = sizes.get(namespace, 0) + size
+    while sum(sizes.values()) > WORKLOAD_BYTES:
+        largest = max(sizes, key=lambda each: (sizes[each], each))
+        reason = f"the objects of all namespaces are larger than {WORKLOAD_BYTES >> 20} MiB together"
+        found[largest] = {name: unknown_value(reason) for name in found[largest]}
+        sizes[largest] = 0
+    return {name: value for each in found.values() for name, value in each.items()}
 
 
 def workload(item: dict[str, Any]) -> dict[str, Any]:

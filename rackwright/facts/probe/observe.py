@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import selectors
 import stat
 import subprocess
+import time
 from fnmatch import filter as matching
 from typing import Any, Callable
 
 TOOL_SECONDS = 60
-NOWHERE = "/dev/null"
+OUTPUT_BYTES = 32 << 20
+"""Maximum size of the output of a program. Accounts with few rights control parts of some outputs."""
+NOWHERE = "/proc/nowhere"
+"""A path that does not exist and that no account can make. kubectl ends with an error if a file is in its place."""
 ENVIRONMENT = {
     "LC_ALL": "C",
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -32,6 +37,10 @@ UNTRUSTED_NAMES = 10_000
 
 class ReadError(Exception):
     """A value cannot be read; the message is the reason in the facts."""
+
+
+class OutputTooLarge(ReadError):
+    """A command printed more than the probe keeps."""
 
 
 class CommandFailed(ReadError):
@@ -179,6 +188,48 @@ def list_untrusted(folder: str, name: str = "", pattern: str = "*") -> list[str]
     return sorted(matching(names, pattern))
 
 
+def run_process(argv: tuple[str, ...], passes: tuple[int, ...] = ()) -> subprocess.CompletedProcess[bytes]:
+    """Return the result of a command, whose output is never kept beyond OUTPUT_BYTES.
+
+    Raises:
+        OutputTooLarge: the command printed more, and was killed.
+        subprocess.TimeoutExpired: the command took more than TOOL_SECONDS, and was killed.
+    """
+    end = time.monotonic() + TOOL_SECONDS
+    process = subprocess.Popen(
+        argv,
+        env=ENVIRONMENT,
+        cwd=FOLDER,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=passes,
+    )
+    with process, selectors.DefaultSelector() as ready:
+        assert process.stdout is not None and process.stderr is not None
+        printed = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
+        try:
+            for stream in printed:
+                ready.register(stream, selectors.EVENT_READ)
+            while ready.get_map():
+                events = ready.select(max(0.0, end - time.monotonic()))
+                if not events:
+                    raise subprocess.TimeoutExpired(argv, TOOL_SECONDS)
+                for key, _ in events:
+                    part = os.read(key.fd, 1 << 16)
+                    if not part:
+                        ready.unregister(key.fd)
+                    printed[key.fd] += part
+                    if len(printed[key.fd]) > OUTPUT_BYTES:
+                        raise OutputTooLarge(f"{argv[0]} printed more than {OUTPUT_BYTES >> 20} MiB")
+            process.wait(max(0.1, end - time.monotonic()))
+        except BaseException:
+            process.kill()
+            raise
+        output, errors = (bytes(each) for each in printed.values())
+    return subprocess.CompletedProcess(argv, process.returncode, output, errors)
+
+
 def run_tool(*argv: str, accepts: int = 0, passes: tuple[int, ...] = ()) -> str:
     """Return the output of a command.
 
@@ -187,19 +238,11 @@ def run_tool(*argv: str, accepts: int = 0, passes: tuple[int, ...] = ()) -> str:
         passes: Descriptors that the command inherits.
 
     Raises:
+        OutputTooLarge: the command prints more than OUTPUT_BYTES.
         ReadError: the command is not installed, fails, or takes more than TOOL_SECONDS.
     """
     try:
-        result = subprocess.run(
-            argv,
-            env=ENVIRONMENT,
-            cwd=FOLDER,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=TOOL_SECONDS,
-            check=False,
-            pass_fds=passes,
-        )
+        result = run_process(argv, passes)
     except FileNotFoundError:
         raise ReadError(f"{argv[0]} is not installed") from None
     except subprocess.TimeoutExpired:

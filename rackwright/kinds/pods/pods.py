@@ -277,9 +277,9 @@ def _observe_property(declared: frozenset[str], facts: Facts, sort: str, key: st
 
 def _value(cluster: ClusterFacts, key: str, name: str, claim: Claim) -> Value:
     want = claim.want[name]
-    item = cluster.workload_objects.get(key)
-    if item is None:
+    if cluster.workload(key) is None:
         return Absent()
+    item = cluster.workload_objects[key]
     if isinstance(want, OneOf) and (job := cluster.workload(key)) and is_over(job):
         over = _over(str(job.labels.get(CONFIG)))
         if over in want.values:
