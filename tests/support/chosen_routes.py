@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 
 from rackwright.facts.facts import Facts
 from rackwright.kinds.network.observe import format_route
@@ -56,13 +57,13 @@ SILENT = {
 }
 
 
-def chosen(change: str) -> dict[str, set[str]]:
-    """Return the routes that the kernel takes after *change*, by destination, in a namespace of their own."""
+def chosen(change: str, destinations: Iterable[str] = RIGHT) -> dict[str, set[str]]:
+    """Return the routes that the kernel takes after *change*, to *destinations*, in a namespace of their own."""
     script = f'{SET_UP}\n{change}\nexec "$0" -c "$1"'
     argv = ["unshare", "--net", "--mount", "sh", "-c", script, sys.executable, READ]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     facts = Facts({"chosen_routes": json.loads(done.stdout)})
     return {
         destination: {format_route(each.gateway, each.link) for each in facts.chosen_routes(destination)}
-        for destination in RIGHT
+        for destination in destinations
     }

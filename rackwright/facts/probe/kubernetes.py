@@ -435,15 +435,8 @@ def listed(lists: dict[str, str], selector: str = "") -> Iterator[dict[str, Any]
 
 
 def ask_page(target: str) -> Any:
-    """Return the answer about a path and query.
-
-    Raises:
-        ReadError: kubectl is not installed, fails, or prints something else.
-    """
-    try:
-        return json.loads(API.ask("get", "--raw", target))
-    except ValueError:
-        raise ReadError("kubectl prints no JSON") from None
+    """Return the answer about a path and query, which kubectl passes on as it is."""
+    return parse(API.ask("get", "--raw", target))
 
 
 def bounded(items: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -528,8 +521,12 @@ def query(*arguments: str) -> Any:
     Raises:
         ReadError: kubectl is not installed, fails, or prints something else.
     """
+    return parse(API.ask("--output=json", *arguments))
+
+
+def parse(text: str) -> Any:
     try:
-        return json.loads(API.ask("--output=json", *arguments))
+        return json.loads(text)
     except ValueError:
         raise ReadError("kubectl prints no JSON") from None
 

@@ -104,8 +104,12 @@ def dead_routes() -> list[dict[str, Any]]:
 
 UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES, errno.EPERM)
 """Answers of the kernel for an address that no route reaches, or that a rule or dead route discards."""
-MOST_QUESTIONS = 4096
-"""Maximum number of addresses for which the probe asks the kernel: a host of a fabric has some dozens of routes."""
+MOST_QUESTIONS = 16384
+"""Maximum number of questions to the kernel, which takes some microseconds for each.
+
+A host of a fabric has some dozens of routes and addresses; a node has a route for each pod, and one address on the
+links of all pods.
+"""
 PLACES = {4: ("198.18.0.1", "203.0.113.1", "198.51.100.1", "9.9.9.9"), 6: ("2001:db8::1", "2620:fe::fe")}
 """Addresses for the question about a default route; no packet is sent. Source: RFC 5737, RFC 2544, RFC 3849."""
 Network = Union[IPv4Network, IPv6Network]
@@ -119,10 +123,11 @@ def chosen_routes() -> dict[str, list[dict[str, Any]]]:
     own address as well. Addresses that a more specific route of the main table has are left out.
     """
     networks = main_networks()
-    own: dict[int, list[str | None]] = {4: [None], 6: [None]}
+    # one address may be on many links, as on those of all pods of a node
+    own: dict[int, dict[str | None, None]] = {4: {None: None}, 6: {None: None}}
     for texts in addresses().values():
         for text in texts:
-            own[4 if "." in text else 6].append(text.partition("/")[0])
+            own[4 if "." in text else 6][text.partition("/")[0]] = None
     named = rule_destinations()
     chosen: dict[str, list[dict[str, Any]]] = {}
     asked = 0
