@@ -14,6 +14,7 @@ from rackwright.kinds.pods import image
 from rackwright.schema.cluster import CONTROLLERS, Cluster, Team
 from rackwright.schema.units import Size
 from rackwright.toolchain.kubernetes import pins
+from rackwright.toolchain.kubernetes_controllers import QUEUE
 from tests.support.log import ROOT
 from tests.support.pod_workloads import GROUPED, SERVING, TRAINING, made
 from tests.support.team_attacks import attacks, permitted
@@ -29,6 +30,8 @@ def test_each_field_of_the_pinned_version_has_one_verdict():
     """A new version has new fields: each needs a verdict before it is used."""
     assert yaml.safe_load(LIST.read_text())["version"] == recorded()["version"] == pins.KUBERNETES
     assert judged().keys() == set(recorded()["fields"])
+    [job_set] = [each.version for each in QUEUE.projects if each.name == "jobset"]
+    assert yaml.safe_load(LIST.read_text())["job_set"] == recorded()["job_set"] == job_set
     assert all(each["verdict"] in VERDICTS and each["reason"] for each in judged().values())
 
 

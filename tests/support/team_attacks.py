@@ -383,6 +383,38 @@ def attacks() -> Iterator[Attack]:
     yield from _unlimited()
 
 
+def job_sets() -> Iterator[Attack]:
+    """Yield hostile job sets, for an API that has their definition."""
+    for is_large, changes in ((False, (*_CLAIMS, *_ALL)), (True, _LARGE)):
+        for field, change in changes:
+            yield Attack(field, job_set(change), POLICY, is_large=is_large)
+    asked = {"cpu": "10m", "memory": "8Mi", "example.com/any": "1"}
+    change = _container(resources={"requests": asked, "limits": asked})
+    yield Attack("core.v1.ResourceRequirements.limits", job_set(change), POLICY)
+    item = job_set()
+    item["spec"]["volumeClaimPolicies"] = [{"templates": [{"metadata": {"name": "run"}, **_CLAIM}]}]
+    yield Attack("jobset.JobSetSpec.volumeClaimPolicies", item, POLICY)
+    item = job_set()
+    item["spec"]["failurePolicy"] = {"rules": [{"name": "x", "action": "FailJobSet"}]}
+    item["spec"]["failurePolicy"]["rules"][0]["onJobFailureMessagePatterns"] = ["0" * 33_000]
+    yield Attack("jobset.JobSetSpec.failurePolicy.rules.onJobFailureMessagePatterns", item, POLICY, is_large=True)
+
+
+def job_set(change: Callable[[Object], Any] = lambda spec: None) -> Object:
+    """Return a job set of a team, with two sets of jobs, the second of which has the pods of *change*."""
+    jobs = []
+    for name, each in (("first", lambda spec: None), ("second", change)):
+        [job] = [item for item in templates(each) if item["kind"] == "Job"]
+        jobs.append({"name": name, "replicas": 1, "template": {"spec": job["spec"]}})
+    place = {"name": "x", "namespace": TEAM}
+    return {
+        "apiVersion": "jobset.x-k8s.io/v1alpha2",
+        "kind": "JobSet",
+        "metadata": place,
+        "spec": {"replicatedJobs": jobs},
+    }
+
+
 def permitted() -> Iterator[Object]:
     """Yield objects of an operator that must stay possible."""
     yield pod()

@@ -1,7 +1,7 @@
 """The fields that an operator of a team may set, with the verdict on each, beside those of the API's types."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -22,6 +22,8 @@ ROOTS = (
     "autoscaling.v2.HorizontalPodAutoscalerSpec",
 )
 """Types of all objects that the role of operators may make."""
+JOB_SET = "jobset."
+"""Beginning of the names of the types of job sets."""
 _PREFIXES = ("io.k8s.api.", "io.k8s.apimachinery.pkg.apis.")
 
 
@@ -49,6 +51,27 @@ def fields_of_server(requests: ApiRequests) -> set[str]:
         assert status == 200, answer
         schemas |= answer["components"]["schemas"]
     return set(fields(schemas))
+
+
+def of_kubernetes(names: Iterable[str]) -> set[str]:
+    """Return the names of fields without those of job sets, which an API has with Kueue alone."""
+    return {name for name in names if not name.startswith(JOB_SET)}
+
+
+def fields_of_job_set(definition: Mapping[str, Any]) -> set[str]:
+    """Return the fields of a CustomResourceDefinition of job sets; templates have the types of Kubernetes."""
+    found = set[str]()
+    for version in definition["spec"]["versions"]:
+        spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+        found |= {*_nested(spec, f"{JOB_SET}JobSetSpec")}
+    return found
+
+
+def _nested(schema: Mapping[str, Any], name: str) -> Iterator[str]:
+    for field, each in schema.get("properties", {}).items():
+        yield f"{name}.{field}"
+        if field not in ("template", "templates"):
+            yield from _nested(each.get("items", each), f"{name}.{field}")
 
 
 def fields(schemas: Mapping[str, Any]) -> Iterator[str]:
