@@ -21,7 +21,28 @@ OPTIONS = ("nodev", "nosuid", "ro")
 _REMEDY = (
     "find out who changed the mount: a pod may have written to the host through it; `rackwright up` mounts it again"
 )
+CHECK = """
+import os, sys
+what, where = sys.argv[1:]
+place = os.open("/", os.O_PATH)
+try:
+    for part in what.strip("/").split("/"):
+        place = os.open(part, os.O_PATH | os.O_NOFOLLOW, dir_fd=place)
+        if os.path.stat.S_ISLNK(os.fstat(place).st_mode):
+            sys.exit(f"{what} leads through the link {part}: another account may have made it")
+except OSError as error:
+    sys.exit(f"{what}: {error}")
+found, shown = os.fstat(place), os.stat(where)
+if (found.st_dev, found.st_ino) != (shown.st_dev, shown.st_ino):
+    sys.exit(f"{where} shows another directory than {what}: a part of the path was replaced")
+"""
+"""Program that fails unless the mount *where* shows the directory *what*, without a link on its path.
+
+The program mount follows links, also those that an account of a dataset has made in the place of a directory.
+"""
 _MOUNT = """set -eu
+check=$1
+shift
 systemctl daemon-reload
 for unit; do
   systemctl enable --quiet "$unit"
@@ -30,6 +51,10 @@ for unit; do
   # the kernel's own list, and not what the unit should have done
   awk -v where="$where" '$5 == where { found = $6 } END { exit ("," found ",") !~ /,ro,/ }' /proc/self/mountinfo ||
     { echo "$where is not mounted read-only"; exit 1; }
+  # of a mounted unit, systemd shows the device in the place of the path
+  what=$(sed -n 's/^What=//p' "/etc/systemd/system/$unit")
+  python3 -Ic "$check" "$what" "$where" ||
+    { systemctl disable --quiet --now "$unit"; exit 1; }
 done
 """
 _UNMOUNT = """set -eu
@@ -118,7 +143,7 @@ def steps(workload: WorkloadPart, differences: set[str]) -> Iterator[Step]:
         if {f"file:{UNITS}/{each.unit}", f"unit:{each.unit}", f"mount:{each.target}"} & differences
     ]
     if units:
-        argv = ("sh", "-c", _MOUNT, "sh", *units)
+        argv = ("sh", "-c", _MOUNT, "sh", CHECK, *units)
         yield Command(f"mount {len(units)} paths of the host for pods, to be read only", argv)
 
 
