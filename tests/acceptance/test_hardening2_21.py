@@ -63,6 +63,8 @@ DEVIATIONS = {
     ),
 }
 """What is done to the host, and the claim that has to differ."""
+EFFECTS = {"the unit of the exporter": {"socket:tcp:9100"}}
+"""Other claims that differ, since what the service does is claimed as well."""
 SILENT = {
     "a restart": f"systemctl restart {BALANCER} keepalived {EXPORTER}",
     "a reload": f"systemctl reload {BALANCER} keepalived",
@@ -113,7 +115,8 @@ def test_a_service_that_is_older_than_a_file_is_found_and_restarted_by_the_same_
             log(name)
             lab.ssh(HOST, change)
             found = [claim for _, claim in lab.audit_differences()]
-            need(found == [claim], f"{name}: the audit finds {found or 'nothing'}, not {claim} alone")
+            others = {each for each in found if each != claim} - EFFECTS.get(name, set())
+            need(claim in found and not others, f"{name}: the audit finds {found or 'nothing'}, not {claim} alone")
             lab.up()
             found = [claim for _, claim in lab.audit_differences()]
             need(not found, f"{name}: after up, {found} still differ")

@@ -59,14 +59,19 @@ def audit(machine: SystemdMachine) -> dict[str, bool]:
 
 
 def test_the_deadline_stays_when_systemd_reads_its_units_again(machine):
-    began = armed_at(machine, 6)
+    armed_at(machine, 300)
     first = deadline(machine)
     for _ in range(5):
         machine.run("systemctl daemon-reload")
     machine.run("systemctl daemon-reexec")
 
-    assert deadline(machine) == first != ""
+    assert deadline(machine) == first not in ("", "infinity")
     assert audit(machine) == {"x": True}
+
+
+def test_the_earlier_text_comes_back_at_the_deadline_though_systemd_reads_its_units_again(machine):
+    began = armed_at(machine, 6)
+
     assert await_undo(machine, 30, "systemctl daemon-reload") - began > 3
     machine.run("while [ -e /var/lib/rackwright/undo/x/undoing ]; do sleep 0.1; done")
     assert leftovers(machine) == "" and audit(machine) == {}
