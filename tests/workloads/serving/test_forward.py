@@ -163,6 +163,7 @@ def test_at_the_time_limit_vllm_ends_the_text(vllm: VllmApp, stream: bool, limit
     """The reason is `length`: OpenAI's protocol has no other one for a text that the server has ended."""
     with here(vllm, **{limit: 0.3}) as server:
         answer = ask(server.address, CHAT, asking("for ever", stream=stream))
+        eventually(lambda: server.requests)
         [line] = server.requests
     choice = (events(answer)[-2] if stream else answer.json)["choices"][0]
     ids = json.loads(next(body for path, _, body in vllm.requests if path == ABORT))["request_ids"]

@@ -308,6 +308,7 @@ def test_at_the_time_limit_the_text_so_far_is_the_answer(stream: bool) -> None:
         [answer] = background.all()
         runtime.go.release()
         assert runtime.left.acquire(timeout=60), "the model stops at its next word"
+        eventually(lambda: server.requests)
         [line] = server.requests
 
     assert answer.status == 200
