@@ -88,8 +88,8 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
         .with_secrets(secrets)
         .with_consents(consents.load())
     )
-    record = ProofRecord(loaded_stack.project)
-    hosts = Hosts(loaded_stack.endpoints, loaded_stack.salt, account_of_files=False, record=record)
+    proofs = ProofRecord(loaded_stack.project)
+    hosts = Hosts(loaded_stack.endpoints, loaded_stack.salt, account_of_files=False, record=proofs)
     rollout = loaded_stack.fleet.rollout
     rollout_gate = RolloutGate(
         rollout,

@@ -132,9 +132,7 @@ def test_usual_tar_files_are_read_as_python_reads_them(tmp_path: Path, form: int
                 archive.open(name)
 
 
-@pytest.mark.parametrize(
-    "options", ["--format=gnu -S", "--format=pax -S", "--format=v7", "--format=oldgnu"]
-)
+@pytest.mark.parametrize("options", ["--format=gnu -S", "--format=pax -S", "--format=v7", "--format=oldgnu"])
 def test_tar_files_of_gnu_tar_are_read(tmp_path: Path, options: str) -> None:
     if shutil.which("tar") is None:
         pytest.skip("no tar")
