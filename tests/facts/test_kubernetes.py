@@ -79,7 +79,7 @@ def job(namespace: str, name: str, size: int = 0) -> dict[str, Any]:
 
 
 def test_a_large_object_of_a_team_is_unknown_alone():
-    found = kubernetes.bounded(
+    found = kubernetes.bound_objects(
         [job("speech", "large", kubernetes.OBJECT_BYTES), job("speech", "x"), job("vision", "x")]
     )
 
@@ -92,7 +92,7 @@ def test_a_large_object_of_a_team_is_unknown_alone():
 
 def test_a_team_with_many_objects_hides_none_of_another_team():
     several = [job("speech", f"x{number}", 100_000) for number in range(200)]
-    found = kubernetes.bounded([*several, job("vision", "x")])
+    found = kubernetes.bound_objects([*several, job("vision", "x")])
 
     unknown = [name for name, value in found.items() if "unknown" in value]
     assert len(json.dumps(found)) < kubernetes.NAMESPACE_BYTES + (1 << 20)
@@ -101,7 +101,7 @@ def test_a_team_with_many_objects_hides_none_of_another_team():
 
 def test_the_largest_namespaces_are_left_out_first():
     several = [job(f"team-{number}", f"x{index}", 100_000) for number in range(8) for index in range(30 + number)]
-    found = kubernetes.bounded([*several, job("vision", "x")])
+    found = kubernetes.bound_objects([*several, job("vision", "x")])
 
     assert len(json.dumps(found)) < kubernetes.WORKLOAD_BYTES + (1 << 20)
     assert "unknown" not in found["vision/Job/x"] and "unknown" not in found["team-0/Job/x0"]
@@ -120,7 +120,7 @@ def test_the_largest_namespaces_are_left_out_first():
 def test_an_object_of_another_form_is_unknown_alone(change):
     """An operator leaves out what rackwright's own objects always have."""
     odd = {**job("speech", "odd"), **change}
-    found = kubernetes.bounded([odd, job("vision", "x")])
+    found = kubernetes.bound_objects([odd, job("vision", "x")])
 
     assert "unknown" in found[kubernetes.name_of(odd)] and "unknown" not in found["vision/Job/x"]
 
@@ -141,7 +141,7 @@ def test_a_page_that_is_too_large_is_asked_again_in_parts(monkeypatch):
         return json.dumps({"metadata": more, "items": items[start : start + limit]})
 
     monkeypatch.setattr(kubernetes.API, "ask", ask)
-    found = [*kubernetes.listed({"Job": "/apis/batch/v1/jobs"}, kubernetes.MANAGED_BY)]
+    found = [*kubernetes.list_objects({"Job": "/apis/batch/v1/jobs"}, kubernetes.MANAGED_BY)]
 
     assert [each["metadata"]["name"] for each in found] == [each["metadata"]["name"] for each in items]
     assert limits[:3] == [100, 50, 25] and {*limits[3:]} == {25}

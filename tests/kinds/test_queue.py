@@ -41,7 +41,7 @@ def facts_of(items: list[dict[str, Any]], *entries: dict[str, Any]) -> dict[str,
         return {"items": [each for each in items if each["metadata"].get("namespace") == namespace]}
 
     answer = patch.object(probe, "query", query)
-    with answer, patch.object(probe, "listed", lambda paths: iter(entries)), queue_objects.manifests():
+    with answer, patch.object(probe, "list_objects", lambda paths: iter(entries)), queue_objects.manifests():
         found: dict[str, Any] = json.loads(json.dumps(probe.queue("")))
     return found
 
@@ -403,7 +403,7 @@ def test_the_probe_reads_the_controllers_whose_groups_the_api_serves(tmp_path):
     (package / "manifests.json").write_text('{"items": []}')
     with (
         patch.object(probe, "query", lambda *argv: {"items": [], "serverVersion": {"gitVersion": "v1"}}),
-        patch.object(probe, "listed", lambda *argv: iter(())),
+        patch.object(probe, "list_objects", lambda *argv: iter(())),
         patch.object(probe.API, "ask", lambda *argv: "apps/v1\nleaderworkerset.x-k8s.io/v1\n"),
     ):
         found = probe.cluster(str(tmp_path))

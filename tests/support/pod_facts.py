@@ -105,7 +105,7 @@ def of_control_plane(specs: Iterable[PodsSpec], nodes: Iterable[str], repository
             ),
             patch.object(
                 kubernetes,
-                "listed",
+                "list_objects",
                 lambda paths, selector="": (item for kind in paths for item in lists.get(kind, [])),
             ),
             patch.object(

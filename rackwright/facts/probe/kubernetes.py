@@ -270,7 +270,7 @@ def api_groups() -> list[str]:
 
 def queue(root: str) -> dict[str, Any]:
     """Return the objects of Kueue and JobSet, whether both are ready, and the jobs that Kueue knows."""
-    jobs = {name: attempt(waiting, item) for item in listed(QUEUED) for name in owners(item)}
+    jobs = {name: attempt(waiting, item) for item in list_objects(QUEUED) for name in owners(item)}
     return {**controllers("queue", root), "jobs": jobs}
 
 
@@ -412,10 +412,10 @@ def workloads(groups: list[str] | tuple[str, ...]) -> dict[str, Any]:
         **(JOB_SET_LISTS if KUEUE in groups else {}),
         **(GROUP_LISTS if LEADER_WORKER_SET in groups else {}),
     }
-    return dict(sorted(bounded(listed(lists, MANAGED_BY)).items()))
+    return dict(sorted(bound_objects(list_objects(lists, MANAGED_BY)).items()))
 
 
-def listed(lists: dict[str, str], selector: str = "") -> Iterator[dict[str, Any]]:
+def list_objects(lists: dict[str, str], selector: str = "") -> Iterator[dict[str, Any]]:
     """Yield all objects of *lists*, which are paths of the API by kind, page by page."""
     for kind, path in lists.items():
         start, limit = "", PAGE_ITEMS
@@ -439,7 +439,7 @@ def ask_page(target: str) -> Any:
     return parse(API.ask("get", "--raw", target))
 
 
-def bounded(items: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def bound_objects(items: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Return *items* by namespace, kind and name. An object that is too large is unknown, and no other one is.
 
     Operators of a team choose the number and the content of objects in their namespace, and their labels.
