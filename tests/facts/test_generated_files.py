@@ -68,6 +68,7 @@ FREE = {
             "/run/systemd/generator/systemd-cryptsetup@crypt1.service",
             *("/run/systemd/generator/srv.mount", "/run/systemd/generator.late/old.service"),
             *("/run/systemd/system/netplan-ovs-cleanup.service", "/run/udev/rules.d/90-netplan.rules"),
+            "/run/udev/rules.d/99-netplan-fabric0.rules",
             f"{LOADERS}/loaders.cache",
             *("/etc/ca-certificates.conf", "/etc/console-setup/cached_setup_keyboard.sh"),
         )

@@ -219,6 +219,10 @@ def genuine_files() -> dict[str, bytes]:
         ),
         "/run/tmpfiles.d/static-nodes.conf": "c! /dev/fuse 0600 - - - 10:229\nd /dev/net 0755 - - -\n",
         "/run/udev/rules.d/90-netplan.rules": (
+            "# netplan: network.ethernets.fabric0 (on NetworkManager deny-list)\n"
+            'SUBSYSTEM=="net", ACTION=="add|change|move", ENV{ID_NET_NAME}=="fabric0", ENV{NM_UNMANAGED}="1"\n'
+        ),
+        "/run/udev/rules.d/99-netplan-fabric0.rules": (
             'SUBSYSTEM=="net", ACTION=="add", DRIVERS=="?*", ATTR{address}=="52:54:00:00:04:01", NAME="fabric0"\n'
         ),
         "/etc/old.conf.dpkg-dist": "packaged\n",

@@ -388,6 +388,7 @@ PATTERNS: dict[str, Check] = {
     GRUB.pattern: is_of_grub,
     MAIL_COPY.pattern: is_copy_for_mail,
     r"/run/systemd/generator(?:\.early|\.late)?/(?:[^/]+/)?[^/]+": grammars.is_unit,
+    r"/run/udev/rules\.d/99-netplan-[\w.-]+\.rules": grammars.is_naming_rules,
     LEFTOVER.pattern: is_leftover,
 }
 """The check of the files of each pattern."""

@@ -62,8 +62,9 @@ NODE = re.compile(r"([bc])! /dev/([\w/+-]+) 0600 - - - (\d+:\d+)|d /dev/([\w/+-]
 DEVICES = "/usr/lib/modules/{}/modules.devname"
 """Names of the devices of the modules of a kernel. Source: depmod(8)."""
 NAMING = re.compile(
-    r'SUBSYSTEM=="net", ACTION=="(add|add\|change|move)"(, (DRIVERS=="[^"]*"|ATTR\{address\}=="[\da-fA-F:]*"|'
-    r'ENV\{ID_NET_(NAME|DRIVER|LINK_FILE)\w*\}=="[^"]*"|KERNEL=="[\w*?-]+"))*, NAME="[\w.-]+"'
+    r'SUBSYSTEM=="net", ACTION=="(add|change|move|\|)+"'
+    r'(, (DRIVERS=="[^"]*"|ATTR\{address\}=="[\da-fA-F:]*"|ENV\{ID_NET_(NAME|DRIVER)\}=="[^"]*"|KERNEL=="[\w*?-]+"))*'
+    r', (NAME="[\w.-]+"|ENV\{NM_UNMANAGED\}="[01]")'
 )
 INTERFACES = re.compile(
     r"\s*(#[^\n]*)?|source(-directory)? /etc/network/interfaces\.d(/\*)?|(auto|allow-hotplug|allow-auto)( [\w.:-]+)+"
