@@ -272,7 +272,8 @@ def _changes(tier: ApiTier, requests: ApiRequests) -> int:
         **service(externalIPs=["10.41.0.11"]), "metadata": {"name": "x", "namespace": "default"},
     })  # fmt: skip
     need(
-        status == 403 and "externalIPs" in str(answer), f"the API server lets an administrator take addresses: {answer}"
+        status == 403 and "external IPs" in str(answer),
+        f"the API server lets an administrator take addresses: {answer}",
     )
     return len(changes) + 1
 
