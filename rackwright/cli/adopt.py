@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rackwright.audit.report import AuditResult, Evidence
     from rackwright.cli.json_types import Adoption
     from rackwright.hosts.pool import Hosts
-    from rackwright.hosts.proof_record import ProofRecord
 
 app = typer.Typer()
 
@@ -48,6 +47,7 @@ def adopt(
     from rackwright.cli import recording, set_aside
     from rackwright.cli.state import parse_state, select
     from rackwright.hosts.pool import Hosts
+    from rackwright.hosts.proof_record import ProofRecord
     from rackwright.provider import state_format
 
     loaded = project.secrets(project.stack(stack))

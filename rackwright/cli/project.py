@@ -14,7 +14,6 @@ from rackwright.files import write_atomic
 
 if TYPE_CHECKING:
     from rackwright.hosts.pool import Hosts
-    from rackwright.hosts.proof_record import ProofRecord
     from rackwright.stack import Stack
 
 NEW_SALT = (
@@ -73,6 +72,7 @@ def fleet_file(name: str) -> Path:
 def connect_hosts(stack: "Stack") -> Iterator["Hosts"]:
     """Yield the hosts of *stack*; their connections are closed after the block."""
     from rackwright.hosts.pool import Hosts
+    from rackwright.hosts.proof_record import ProofRecord
 
     hosts = Hosts(stack.endpoints, stack.salt, record=ProofRecord(stack.project))
     try:
