@@ -203,6 +203,15 @@ def test_only_approved_code_gets_a_secret(path: str) -> None:
         assert job.get("environment") == ENVIRONMENTS[path].get(name), name
 
 
+def test_only_the_default_branch_gets_the_secrets_of_the_rack_from_gitlab() -> None:
+    """Any branch may have a schedule; GitHub itself starts schedules on the default branch alone."""
+    [path] = [each for each in CI_TEXTS if "gitlab" in each]
+    rules = [rule["if"] for job in jobs(path).values() if job.get("environment") == "rack" for rule in job["rules"]]
+
+    assert len(rules) == 2
+    assert all(rule.endswith("$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH") for rule in rules)
+
+
 @pytest.mark.parametrize("path", CI_TEXTS)
 def test_each_job_with_an_agent_ends_it(path: str) -> None:
     for name, job in jobs(path).items():
