@@ -242,6 +242,17 @@ class Mount(View):
         """The directory of the filesystem that is mounted: / or a path below it. Older probes did not write it."""
         return self.value("root", str)
 
+    @property
+    def part(self) -> str:
+        """The directory of the filesystem that is mounted in place of the whole, in brackets as findmnt(8) shows it.
+
+        Empty for the whole; older probes did not tell.
+        """
+        try:
+            return "" if self.root == "/" else f"[{self.root}]"
+        except UnknownFact:
+            return ""
+
 
 class SwapArea(View):
     """An active swap area."""

@@ -324,12 +324,12 @@ def _observe_mount(facts: Facts, target: str, name: str, claim: Claim) -> Value:
             return mount.type
         case "source" if str(claim.want["source"]).startswith(MAPPER):
             open_as = (f"{MAPPER}{each.mapped_name}" for each in facts.mappings if each.name == mount.device)
-            return next(open_as, mount.device or mount.type)
+            return next(open_as, mount.device or mount.type) + mount.part
         case "source":
             array = next((array for array in facts.arrays if array.name == mount.device), None)
             if array is None:
-                return mount.device or mount.type
-            return array.uuid if claim.want["source"] == array.uuid else array.md_name or array.uuid
+                return (mount.device or mount.type) + mount.part
+            return (array.uuid if claim.want["source"] == array.uuid else array.md_name or array.uuid) + mount.part
         case "undeclared_options":
             return _undeclared_options(mount, claim)
         case _:

@@ -81,6 +81,11 @@ def _mount_refusals(inputs: PlanInputs) -> Iterator[Diagnostic]:
     if mount is not None and mount.device != device:
         problem, help = f"{mount.device or mount.type} is mounted there", "Look at its content, and unmount it by hand"
         yield Diagnostic(f"{spec.id}: {spec.declared.mount}", problem, f"{spec.name} is mounted there", help)
+    elif mount is not None and mount.part:
+        problem, help = f"only {mount.root} of it is mounted there", f"Unmount {mount.target} by hand, then run again"
+        yield Diagnostic(
+            f"{spec.id}: {spec.declared.mount}", problem, f"the whole of {spec.name} is mounted there", help
+        )
     elsewhere = [mount.target for mount in mounts if device and mount.device == device]
     if elsewhere and spec.declared.mount not in elsewhere:
         problem = f"{spec.name} is mounted at {', '.join(elsewhere)}"

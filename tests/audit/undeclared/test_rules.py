@@ -50,6 +50,18 @@ def test_a_rule_finds_its_case_and_nothing_on_a_converged_host(id):
     assert found(RULES[id], raw) == [(thing, False)]
 
 
+def test_a_declared_account_is_root_by_its_id_as_well():
+    """
+    A declaration names an account, and none gives it the id of root.
+    """
+    raw = converged()
+    raw["users"]["axel"] = {**raw["users"]["root"], "shell": "/bin/bash"}
+    declaration = replace(declared(), wants={**declared().wants, "user:axel": {"shell": "/bin/bash"}})
+
+    assert declaration.declares("user:axel")
+    assert found(RULES["RW-021"], raw, declaration) == [("user:axel", False)]
+
+
 @pytest.mark.parametrize("id", RULES)
 def test_a_host_whose_facts_are_missing_is_unknown_and_never_fine(id):
     raw = {"hardware": GPU, "module_versions": {"nvidia": "1"}, "modules": ["nvidia"]} if id > "RW-100" else {}

@@ -53,6 +53,18 @@ def test_something_else_mounted_there_is_refused(raw):
     assert "sdz is mounted there" in refused(planned(raw))
 
 
+def test_a_part_of_it_mounted_there_differs_and_is_refused(raw):
+    """
+    A directory of the tier over the tier has the right device, and hides all other data.
+    """
+    [mount] = [mount for mount in raw["mounts"] if mount["target"] == "/srv/hot"]
+    raw["mounts"].append({**mount, "root": "/sub"})
+
+    assert "only /sub of it is mounted there" in refused(planned(raw))
+    raw["mounts"][-1]["root"] = "/"
+    assert not planned(raw).refusals
+
+
 @pytest.mark.parametrize(
     ("break_it", "steps"),
     [
