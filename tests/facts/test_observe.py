@@ -16,7 +16,7 @@ ACCOUNTS = {"runs", "tracking"}
 OF_ROOT = {
     "block", "superblocks", "signature_check", "kernel", "elf", "network", "vendors", "gpus", "system", "isolate",
     "servers", "archives", "packaged", "processes", "digest_cache", "log_chain", "log_segments", "trials", "loads",
-    "file_integrity", "object_store",
+    "file_integrity", "generated_files", "object_store",
 }  # fmt: skip
 """The modules that open files by themselves: devices, /proc, /sys, and what root alone may write."""
 

@@ -66,6 +66,8 @@ def test_a_team_has_a_quota_and_defaults_with_which_its_pods_fit_into_it():
         "limits.cpu": "64",
         "requests.memory": "512Gi",
         "limits.memory": "512Gi",
+        "requests.ephemeral-storage": "2000Gi",
+        "limits.ephemeral-storage": "2000Gi",
         "services.nodeports": "0",
         "services.loadbalancers": "0",
     }

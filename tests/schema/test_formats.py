@@ -80,7 +80,10 @@ def test_each_format_of_a_role_is_one_of_a_variable(role: str) -> None:
 SECRET, REFUSED = "a secret, which a file of its own has", "its role refuses other texts in meta/claims.yml"
 WITHOUT_FORMAT: dict[str, dict[str, str]] = {
     "access": {
-        **dict.fromkeys(("people.name", "automation.user", "break_glass.user", "workload", "bootstrap_user"), REFUSED),
+        **dict.fromkeys(
+            ("people.name", "people.factor", "automation.user", "break_glass.user", "workload", "bootstrap_user"),
+            REFUSED,
+        ),
         **dict.fromkeys(("people.keys", "ca_keys", "bootstrap_keys"), "lines of keys, whose form the role checks"),
         **dict.fromkeys(("automation.principals", "people.shell", "totp_issuer"), REFUSED),
         "revoked": "keys and certificates, which a program packs into a file that is not text",
