@@ -35,6 +35,9 @@ PROGRAMS = {
 }
 """Directories that come first in PATH and in sudo's secure_path, and those whose programs they hide."""
 RUNTIME = "/run/"
+PASSWORD_FILES = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-")
+OF_OTHERS = 0o007
+"""Rights of accounts that are neither the owner nor in the group of a file."""
 
 
 def rows(facts: Facts, *states: str) -> Iterator[tuple[str, FileRow]]:
@@ -167,6 +170,7 @@ def settings(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 
 def rights(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the files with an owner, rights or attributes that neither a package nor a claim gives."""
+    yield from _password_files(facts, declared)
     for path, row in rows(facts):
         if not row.is_special:
             continue
@@ -174,6 +178,16 @@ def rights(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
         if found:
             sort = "file" if row.has("digest") else "directory"
             yield Finding(f"{sort}:{path}", ", ".join(found))
+
+
+def _password_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the files with hashes of passwords that accounts can read, which no special right shows."""
+    listed = facts.table("files")
+    for path in PASSWORD_FILES:
+        if path in listed and not declared.is_of_image(path):
+            row = FileRow(listed[path], f"files.{path}")
+            if int(row.mode, 8) & OF_OTHERS or row.owner not in ("root:shadow", "root:root"):
+                yield Finding(f"file:{path}", f"mode {row.mode}, owner {row.owner}")
 
 
 def _attributes(path: str, row: FileRow) -> Iterator[str]:

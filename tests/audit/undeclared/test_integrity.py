@@ -118,6 +118,19 @@ def test_the_rights_that_packages_give_are_known_and_others_are_found(path):
     assert found(raw) == [f"RW-082 file:{path}"]
 
 
+@pytest.mark.parametrize(("mode", "owner"), [("0644", "root:root"), ("0640", "root:users"), ("0640", "axel:shadow")])
+def test_hashes_of_passwords_that_accounts_can_read_are_found(mode, owner):
+    """
+    Plain rights for other files, which the probe does not list for them.
+    """
+    raw = converged()
+    raw["files"]["/etc/shadow"] = {**raw["files"]["/etc/shadow"], "mode": "0600", "owner": "root:root"}
+    assert found(raw) == []
+
+    raw["files"]["/etc/shadow"] |= {"mode": mode, "owner": owner}
+    assert found(raw) == ["RW-082 file:/etc/shadow"]
+
+
 def test_capabilities_that_packages_give_are_known():
     raw = converged()
     odd_file("/usr/bin/ping", state="packaged", capabilities="0100000200200000000000000000000000000000")(raw)
