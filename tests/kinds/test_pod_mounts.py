@@ -1,50 +1,132 @@
-"""The mounts of paths of a host for pods: each shows the declared directory, and no place to which a link leads."""
+"""The mounts of paths of a host for pods: each shows the declared directory, and no place to which a link leads.
+
+The command of the unit runs in a mount namespace of its own, as systemd runs it when the host starts and in `up`.
+"""
 
 import os
+import shlex
 import subprocess
-import sys
 
 import pytest
 
-from rackwright.kinds.pods.mounts import CHECK
+from rackwright.kinds.pods import mounts
+from rackwright.kinds.shared.service_account import UNITS
+from tests.support.pod_workloads import SERVING, TRAINING
+from tests.support.recorded_hosts import STACK
 
 SET_UP = """set -eu
 mount -t tmpfs tmpfs /mnt
-mkdir -p /mnt/root/sub /mnt/srv/data/set /mnt/pods
+mkdir -p /mnt/root/sub /mnt/srv/data/set
 chmod 700 /mnt/root
+touch /mnt/srv/data/set/declared /mnt/root/sub/secret
 chown 65534 /mnt/srv/data
-{change}
-mount --bind /mnt/srv/data/set /mnt/pods
-{later}
-exec "$0" -Ic "$1" /mnt/srv/data/set /mnt/pods
+{before}
+status=0
+{start} || status=$?
+{after}
+ls -A {target} || echo no directory
+awk -v where={target} '$5 == where {{ print $6 }}' /proc/self/mountinfo
+exit $status
 """
+SOURCE, TARGET = "/mnt/srv/data/set", "/mnt/pods/set"
 AS_ANOTHER = "setpriv --reuid 65534 --clear-groups "
-LINK = f"rmdir /mnt/srv/data/set; {AS_ANOTHER} ln -s /mnt/root/sub /mnt/srv/data/set"
-RENAMED = "mv /mnt/srv/data /mnt/srv/moved; ln -s /mnt/srv/moved /mnt/srv/data"
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+AWAY = f"{AS_ANOTHER} mv {SOURCE} /mnt/srv/data/x; "
+LINK = f"{AWAY}{AS_ANOTHER} ln -s /mnt/root/sub {SOURCE}"
+ABOVE = "mv /mnt/srv/data /mnt/srv/moved; ln -s /mnt/srv/moved /mnt/srv/data"
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
 
 
-def checked(change: str = "", later: str = "") -> "subprocess.CompletedProcess[str]":
-    script = SET_UP.format(change=change, later=later)
-    argv = ["unshare", "--mount", "sh", "-c", script, sys.executable, CHECK]
+def units() -> list[dict[str, str]]:
+    """Return the keys of all units of a run and of a server."""
+    texts = [
+        str(file.content)
+        for workload in (TRAINING, SERVING)
+        for file in mounts.files(workload, "id", STACK.repository)
+        if file.path.startswith(UNITS)
+    ]
+    lines = [[each.partition("=") for each in text.splitlines() if "=" in each and each[0] != "#"] for text in texts]
+    return [{key: value for key, _, value in several} for several in lines]
+
+
+def command(key: str) -> str:
+    """Return a command of a unit for SOURCE and TARGET, with the program of the repository."""
+    unit = units()[0]
+    path, program = unit["RequiresMountsFor"].split()
+    target = unit["ExecStop"].split()[-1]
+    changed = {path: SOURCE, program: str(mounts.PROGRAM), target: TARGET}
+    return shlex.join(changed.get(each, each) for each in unit[key].removeprefix("-").split())
+
+
+def started(before: str = "", after: str = "") -> "subprocess.CompletedProcess[str]":
+    script = SET_UP.format(before=before, start=command("ExecStart"), after=after, target=TARGET)
+    argv = ["unshare", "--mount", "sh", "-c", script]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
-def test_the_declared_directory_is_mounted() -> None:
-    assert (done := checked()).returncode == 0, done.stderr
+def test_each_path_is_mounted_by_the_program_before_kubelet_starts() -> None:
+    """A mount unit is mount(8), which follows links."""
+    several = [each for workload in (TRAINING, SERVING) for each in mounts.mounts(workload)]
+    assert len(units()) == len(several) > 4
+    for unit, each in zip(units(), several, strict=True):
+        assert unit["Before"] == "kubelet.service" and unit["Type"] == "oneshot"
+        program = unit["RequiresMountsFor"].split()[-1]
+        assert program.endswith("/mount_read_only.py") and "What" not in unit
+        assert unit["ExecStart"].split()[-3:] == [program, each.source, each.target]
+        assert each.unit.endswith(".service")
 
 
+@as_root
+def test_the_declared_directory_is_mounted_to_be_read_only() -> None:
+    done = started()
+    assert done.returncode == 0, done.stderr
+    name, options = done.stdout.split()
+    assert name == "declared" and {"ro", "nosuid", "nodev"} <= {*options.split(",")}
+
+
+@as_root
+def test_a_restart_leaves_one_mount() -> None:
+    done = started(after=f"{command('ExecStop')}; {command('ExecStart')}")
+    assert done.returncode == 0 and len(done.stdout.split()) == 2, done.stderr
+
+
+@as_root
 @pytest.mark.parametrize(
-    ("change", "later", "reason"),
+    ("before", "reason"),
     [
-        (LINK, "", "leads through the link set"),
-        (RENAMED, "", "leads through the link data"),
-        (LINK, "rm /mnt/srv/data/set; mkdir /mnt/srv/data/set", "shows another directory"),
-        (LINK.replace("/mnt/root/sub", "../../root/sub"), "", "leads through the link set"),
-        ("", "rmdir /mnt/srv/data/set 2>/dev/null || mv /mnt/srv/data/set /mnt/srv/away", "No such file"),
+        (LINK, "leads through the link set"),
+        (ABOVE, "leads through the link data"),
+        (LINK.replace("/mnt/root/sub", "../../root/sub"), "leads through the link set"),
+        (f"{AWAY}{AS_ANOTHER} ln -s x {SOURCE}", "leads through the link set"),
+        (AWAY, "No such file"),
+        (f"{AWAY}touch {SOURCE}", "is no directory"),
     ],
-    ids=["a link", "a link above", "a link that was replaced", "a relative link", "a directory that was moved"],
+    ids=["a link", "a link above", "a relative link", "a link to the same directory", "nothing", "a file"],
 )
-def test_a_link_of_another_account_is_not_shown_to_pods(change: str, later: str, reason: str) -> None:
-    done = checked(change, later)
+def test_a_path_that_was_replaced_before_the_host_starts_is_refused(before: str, reason: str) -> None:
+    """Nothing is mounted, and pods do not find the directory of the mount."""
+    done = started(before)
     assert done.returncode == 1 and reason in done.stderr, done.stderr
+    assert done.stdout == "no directory\n"
+
+
+@as_root
+def test_a_link_that_comes_later_changes_no_mount() -> None:
+    done = started(after=LINK)
+    assert done.returncode == 0 and done.stdout.split()[0] == "declared"
+
+
+@as_root
+def test_no_moment_of_many_replacements_shows_another_directory() -> None:
+    """An account exchanges the directory and a link all the time while the host mounts it again and again."""
+    exchange = (
+        f"{AS_ANOTHER} sh -c 'while :; do mv {SOURCE} /mnt/srv/data/x; ln -s /mnt/root/sub {SOURCE};"
+        f" rm {SOURCE}; mv /mnt/srv/data/x {SOURCE}; done' 2>/dev/null & exchanger=$!"
+    )
+    again = (
+        f"shown= tries=0; while [ $tries -lt 400 ] && [ ${{#shown}} -lt 90 ]; do tries=$((tries + 1));"
+        f" if {command('ExecStart')} 2>/dev/null; then"
+        f' shown="$shown $(ls {TARGET})"; {command("ExecStop")}; fi; done; kill $exchanger; echo $shown'
+    )
+    done = started(f"{exchange}\n{again}")
+    shown = done.stdout.splitlines()[0].split()
+    assert len(shown) >= 10 and {*shown} == {"declared"}, done.stdout

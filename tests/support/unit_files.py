@@ -11,6 +11,7 @@ import yaml
 from rackwright.core.repository import ACCEPTED, UNVERIFIED, Repository
 from rackwright.kinds.model_server.files import files as files_of_server
 from rackwright.kinds.model_server.spec import CanaryRows, ServerSpec
+from rackwright.kinds.pods import mounts
 from rackwright.kinds.role.entries import FileEntry
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
@@ -21,6 +22,7 @@ from rackwright.kinds.tier.spec import TierSpec
 from rackwright.kinds.training_run.files import files as files_of_run
 from rackwright.kinds.training_run.spec import TrainingSpec
 from rackwright.schema.server import Canary
+from tests.support.pod_workloads import TRAINING
 from tests.support.recorded_hosts import RESOURCES, STACK
 from tests.support.specs import changed
 
@@ -69,7 +71,7 @@ GUARD = "guard"
 @cache
 def services() -> Mapping[str, str]:
     """Return the text of each service unit by its template below ``templates/``, with the samples of `NEEDED`."""
-    return dict([*_of_roles(), *_of_tiers(), *_of_runs(), *_of_servers(), (GUARD, _of_the_guard())])
+    return dict([*_of_roles(), *_of_tiers(), *_of_runs(), *_of_servers(), _of_pods(), (GUARD, _of_the_guard())])
 
 
 def templates() -> set[str]:
@@ -130,6 +132,11 @@ def _of_servers() -> Iterator[tuple[str, str]]:
     server, watching = _units(files_of_server(watched, STACK.repository))
     yield f"model_server{UNITS}/server.service.j2", server
     yield f"model_server{UNITS}/watch.service.j2", watching
+
+
+def _of_pods() -> tuple[str, str]:
+    first, *_ = _units(mounts.files(TRAINING, "id", STACK.repository))
+    return f"pods{UNITS}/pods-mount.service.j2", first
 
 
 def _units(files: Iterator[ServiceFile]) -> list[str]:

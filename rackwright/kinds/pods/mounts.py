@@ -5,8 +5,9 @@ binds the path of a volume once more, and gives that mount the options of the vo
 """
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from rackwright.core.contract import Absent, Claim, Command, Step, Value
 from rackwright.core.repository import Repository
@@ -14,56 +15,38 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Mount
 from rackwright.kinds.pods.spec import MOUNTS, WorkloadPart
 from rackwright.kinds.shared.service_account import UNITS, ServiceFile
-from rackwright.schema.tier import mount_unit
+from rackwright.schema.tier import unit_of
 
 OPTIONS = ("nodev", "nosuid", "ro")
 """Options of each mount, which hold in the kernel, and of each volume that pods only read."""
+PROGRAM = Path(__file__).with_name("mount_read_only.py")
+"""Program that mounts a path and follows no link, unlike mount(8): accounts of datasets may make some at any time."""
 _REMEDY = (
     "find out who changed the mount: a pod may have written to the host through it; `rackwright up` mounts it again"
 )
-CHECK = """
-import os, sys
-what, where = sys.argv[1:]
-place = os.open("/", os.O_PATH)
-try:
-    for part in what.strip("/").split("/"):
-        place = os.open(part, os.O_PATH | os.O_NOFOLLOW, dir_fd=place)
-        if os.path.stat.S_ISLNK(os.fstat(place).st_mode):
-            sys.exit(f"{what} leads through the link {part}: another account may have made it")
-except OSError as error:
-    sys.exit(f"{what}: {error}")
-found, shown = os.fstat(place), os.stat(where)
-if (found.st_dev, found.st_ino) != (shown.st_dev, shown.st_ino):
-    sys.exit(f"{where} shows another directory than {what}: a part of the path was replaced")
-"""
-"""Program that fails unless the mount *where* shows the directory *what*, without a link on its path.
-
-The program mount follows links, also those that an account of a dataset has made in the place of a directory.
-"""
 _MOUNT = """set -eu
-check=$1
-shift
 systemctl daemon-reload
-for unit; do
+while [ $# -gt 0 ]; do
+  unit=$1 where=$2
+  shift 2
   systemctl enable --quiet "$unit"
-  systemctl restart "$unit"
-  where=$(systemctl show --property Where --value "$unit")
+  systemctl restart "$unit" || {
+    journalctl --quiet --no-pager --output cat --lines 3 --unit "$unit"
+    exit 1
+  }
   # the kernel's own list, and not what the unit should have done
   awk -v where="$where" '$5 == where { found = $6 } END { exit ("," found ",") !~ /,ro,/ }' /proc/self/mountinfo ||
     { echo "$where is not mounted read-only"; exit 1; }
-  # of a mounted unit, systemd shows the device in the place of the path
-  what=$(sed -n 's/^What=//p' "/etc/systemd/system/$unit")
-  python3 -Ic "$check" "$what" "$where" ||
-    { systemctl disable --quiet --now "$unit"; exit 1; }
 done
 """
 _UNMOUNT = """set -eu
-for unit; do
-  where=$(systemctl show --property Where --value "$unit")
+while [ $# -gt 0 ]; do
+  unit=$1 where=$2
+  shift 2
   systemctl disable --quiet --now "$unit" 2>/dev/null || :
   rm -f "/etc/systemd/system/$unit"
   # never recursively: a path of the host may still be mounted here
-  [ -z "$where" ] || [ ! -d "$where" ] || rmdir --ignore-fail-on-non-empty "$where" || :
+  [ ! -d "$where" ] || rmdir --ignore-fail-on-non-empty "$where" || :
 done
 systemctl daemon-reload
 """
@@ -78,7 +61,7 @@ class ReadOnlyMount:
 
     @property
     def unit(self) -> str:
-        return mount_unit(self.target)
+        return unit_of(self.target, "service")
 
 
 def mounts(workload: WorkloadPart) -> tuple[ReadOnlyMount, ...]:
@@ -94,15 +77,17 @@ def mount_path(workload: WorkloadPart, name: str) -> str:
 
 
 def files(workload: WorkloadPart, id: str, repository: Repository) -> Iterator[ServiceFile]:
-    """Yield the mount units."""
+    """Yield the units, and the program that they run."""
+    program = f"{workload.lib}/{PROGRAM.name}"
+    yield ServiceFile(program, PROGRAM.read_text(), 0o644)
     for each in mounts(workload):
         text = repository.render(
-            "pods/etc/systemd/system/pods.mount.j2",
+            "pods/etc/systemd/system/pods-mount.service.j2",
             id=id,
             name=workload.name,
             path=each.source,
             mount=each.target,
-            options=("bind", *OPTIONS),
+            program=program,
         )
         yield ServiceFile(f"{UNITS}/{each.unit}", text, 0o644)
 
@@ -137,17 +122,22 @@ def _sources(mount: Mount, facts: Facts) -> Iterator[str]:
 
 def steps(workload: WorkloadPart, differences: set[str]) -> Iterator[Step]:
     """Yield the step that mounts the paths whose unit or mount is among the things with *differences*."""
-    units = [
-        each.unit
+    program = f"file:{workload.lib}/{PROGRAM.name}"
+    several = [
+        each
         for each in mounts(workload)
-        if {f"file:{UNITS}/{each.unit}", f"unit:{each.unit}", f"mount:{each.target}"} & differences
+        if {program, f"file:{UNITS}/{each.unit}", f"unit:{each.unit}", f"mount:{each.target}"} & differences
     ]
-    if units:
-        argv = ("sh", "-c", _MOUNT, "sh", CHECK, *units)
-        yield Command(f"mount {len(units)} paths of the host for pods, to be read only", argv)
+    if several:
+        argv = ("sh", "-c", _MOUNT, "sh", *_arguments(several))
+        yield Command(f"mount {len(several)} paths of the host for pods, to be read only", argv)
 
 
 def removal_step(workload: WorkloadPart) -> Command:
     """Return the step that ends the mounts, and removes their units."""
-    units = [each.unit for each in mounts(workload)]
-    return Command(f"unmount the paths of {workload.name}", ("sh", "-c", _UNMOUNT, "sh", *units))
+    argv = ("sh", "-c", _UNMOUNT, "sh", *_arguments(mounts(workload)))
+    return Command(f"unmount the paths of {workload.name}", argv)
+
+
+def _arguments(several: Iterable[ReadOnlyMount]) -> tuple[str, ...]:
+    return tuple(text for each in several for text in (each.unit, each.target))
