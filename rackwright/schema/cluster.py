@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from rackwright.schema import cluster_store
 from rackwright.schema.base import Amount, Count, Many, Schema
 from rackwright.schema.cluster_api import ClusterApi
 from rackwright.schema.host import Host, HostName, Name
@@ -218,6 +219,7 @@ def problems(
         yield from (problem.below(name) for problem in _member_problems(cluster, hosts))
         yield from (problem.below(name) for problem in _slice_problems(cluster.teams))
         yield from (problem.below(name) for problem in _controller_problems(cluster))
+        yield from (problem.below(name) for problem in _store_problems(cluster))
         for member in cluster.members:
             if member in hosts and first.setdefault(member, name) != name:
                 place = _place(cluster, member)
@@ -247,6 +249,13 @@ def _slice_problems(teams: Mapping[str, Team]) -> Iterator[Problem]:
             yield Problem(
                 f"got {team.slice}", expected, help, ("teams", name, "slice"), note=f"{first[team.slice]} has it"
             )
+
+
+def _store_problems(cluster: Cluster) -> Iterator[Problem]:
+    """Yield the problem of teams that could fill etcd; others set its limit in a provided cluster."""
+    if not cluster.provided:
+        pods = {name: team.pods for name, team in cluster.teams.items()}
+        yield from (problem.below("teams") for problem in cluster_store.problems(pods, cluster.queue))
 
 
 def _controller_problems(cluster: Cluster) -> Iterator[Problem]:

@@ -1,16 +1,20 @@
 """Line 8: an operator of a team reaches nothing of other teams or of the cluster, whatever an object says."""
 
+import base64
+import json
+import re
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rackwright.kinds.cluster import fairness
-from rackwright.kinds.cluster.admission import OBJECT_BYTES
 from rackwright.kinds.cluster.team import TeamPart
 from rackwright.kinds.cluster.team import objects as team_objects
 from rackwright.schema.cluster import Team
+from rackwright.schema.cluster_store import OBJECT_BYTES
 from rackwright.schema.units import Size
 from rackwright.toolchain.kubernetes_controllers import QUEUE
 from tests.support import controller_manifests
@@ -82,13 +86,7 @@ NOT_GRANTED: tuple[tuple[str, str], ...] = (
 def test_an_operator_of_a_team_can_misuse_no_field_of_a_job_set(log: Log) -> str:
     """Each hostile set is refused, without the controllers; each field of the definition has a verdict."""
     with teams(log) as (tier, requests):
-        items = controller_manifests.read(QUEUE, tier.built / "kubectl", log)
-        [definition] = [each for each in items if each["metadata"]["name"] == "jobsets.jobset.x-k8s.io"]
-        definition["spec"].pop("conversion", None)  # its webhook does not run
-        tier.set(definition)
-        roles = team_objects(each.model_copy(update={"cohort": "main"}) for each in TEAMS)
-        tier.set(*(item for item in roles.values() if item["kind"] == "Role"))
-        eventually(lambda: not requests.create(job_set(), OPERATOR), "a harmless set is let in", SECONDS)
+        definition = _define_job_sets(tier, requests, log)
         tried = [*job_sets()]
         let_in = [
             f"{each.name}: {found or 'made'}"
@@ -102,6 +100,8 @@ def test_an_operator_of_a_team_can_misuse_no_field_of_a_job_set(log: Log) -> str
     return f"{len(tried)} hostile job sets were refused; {len(found_fields)} fields have a verdict"
 
 
+CHARACTERS = ("<", ">", "&", "\x01", "\x07", "\v", "\u2028", "\u2029", "\ufffd", '"', "\\", "\n", "0", "\U0001f600")
+"""Characters of which JSON, in which etcd has job sets, has up to six bytes for one."""
 QUOTA_BYTES = 16 << 20
 """Limit of etcd in the test of its versions, 1/512 of the one that the role sets."""
 COMPACTION_SECONDS = 2
@@ -155,7 +155,10 @@ def test_an_operator_of_a_team_can_misuse_no_field_of_an_object(log: Log) -> str
 
 @line("hardening2", 8, part="etcd")
 def test_versions_of_the_objects_of_a_team_do_not_fill_etcd(log: Log) -> str:
-    """Eight clients of a team write the largest object again and again; the store keeps room for all others."""
+    """Eight clients of a team write the largest objects again and again; the store keeps room for all others.
+
+    Half of them write a job set of characters that have six bytes in JSON.
+    """
     more = {
         "etcd": [f"--quota-backend-bytes={QUOTA_BYTES}"],
         "kube-apiserver": [f"--etcd-compaction-interval={COMPACTION_SECONDS}s"],
@@ -164,9 +167,19 @@ def test_versions_of_the_objects_of_a_team_do_not_fill_etcd(log: Log) -> str:
         seats = _seats(requests)
         need(seats == fairness.SEATS, f"the API server gives teams {seats} seats")
         need(not (found := requests.create(_config("x", 1), OPERATOR, dry=False)), f"an object is refused: {found}")
-        log("versions of one object")
+        log("sizes of job sets as etcd has them")
+        _define_job_sets(tier, requests, log)
+        need(not (found := requests.create(job_set(), OPERATOR, dry=False)), f"a job set is refused: {found}")
+        several = {each: _largest(requests, each) for each in CHARACTERS}
+        stored = []
+        for number, (character, count) in enumerate(several.items()):
+            found = requests.create(_annotated(f"c{number}", character * count), OPERATOR, dry=False)
+            need(not found, f"{count} times {character!r}: {found}")
+            stored.append(_stored(tier, f"c{number}"))
+        need(max(stored) <= OBJECT_BYTES and min(several.values()) > 1000, f"{stored} bytes of {several}")
+        log("versions of a configuration and of a job set")
         began, ended = time.monotonic(), threading.Event()
-        writers = [_Writer(tier, number, ended) for number in range(8)]
+        writers = [_Writer(tier, number, ended, several["<"]) for number in range(8)]
         peak, others = 0, 0
         for each in writers:
             each.start()
@@ -193,17 +206,23 @@ def test_versions_of_the_objects_of_a_team_do_not_fill_etcd(log: Log) -> str:
         need(any("database space exceeded" in each for each in large), "large objects do not fill etcd")
         need("space exceeded" in requests.create(_config("last", 1, OTHER), _CAROL, dry=False), "others still write")
     return (
-        f"{number} versions, {rate:.0f} in a second, 4 times the limit of etcd, took {peak >> 20} MiB of"
+        f"{len(stored)} job sets had {max(stored)} bytes at most;"
+        f" {number} versions, {rate:.0f} in a second, 4 times the limit of etcd, took {peak >> 20} MiB of"
         f" {QUOTA_BYTES >> 20}, and another team wrote {others} times; without the policy of sizes etcd was full"
     )
 
 
 class _Writer(threading.Thread):
-    """An operator who changes one object as fast as the API answers."""
+    """An operator who changes a configuration or a job set as fast as the API answers.
 
-    def __init__(self, tier: ApiTier, number: int, ended: threading.Event) -> None:
+    Args:
+        longest: How often a job set may have the character `<`.
+    """
+
+    def __init__(self, tier: ApiTier, number: int, ended: threading.Event, longest: int) -> None:
         super().__init__()
         self._requests, self._number, self._ended = ApiRequests(tier.kubeconfig), number, ended
+        self._longest = longest
         self.count = 0
         self.refused: list[str] = []
 
@@ -213,8 +232,13 @@ class _Writer(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.is_set():
-            text = str((self.count + self._number) % 10) * (OBJECT_BYTES - 600)
-            status, answer = self._requests.ask("PATCH", f"{_V1}/{_OWN}/configmaps/x", {"data": {"a": text}}, OPERATOR)
+            digit = str((self.count + self._number) % 10)
+            if self._number % 2:
+                path = f"/apis/jobset.x-k8s.io/v1alpha2/{_OWN}/jobsets/x"
+                change: dict[str, Any] = {"metadata": {"annotations": {"a": "<" * (self._longest - 50) + digit}}}
+            else:
+                path, change = f"{_V1}/{_OWN}/configmaps/x", {"data": {"a": digit * (OBJECT_BYTES - 600)}}
+            status, answer = self._requests.ask("PATCH", path, change, OPERATOR)
             if status == 200:
                 self.count += 1
             elif status not in (409, 429):  # two writers at once, and too many in the queue
@@ -224,6 +248,41 @@ class _Writer(threading.Thread):
 def _config(name: str, size: int, namespace: str = TEAM) -> dict[str, Any]:
     metadata = {"name": name, "namespace": namespace}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "0" * size}}
+
+
+def _define_job_sets(tier: ApiTier, requests: ApiRequests, log: Log) -> Mapping[str, Any]:
+    """Set the definition of job sets and the rights of teams to make some, and return the definition."""
+    items = controller_manifests.read(QUEUE, tier.built / "kubectl", log)
+    [definition] = [each for each in items if each["metadata"]["name"] == "jobsets.jobset.x-k8s.io"]
+    definition["spec"].pop("conversion", None)  # its webhook does not run
+    tier.set(definition)
+    roles = team_objects(each.model_copy(update={"cohort": "main"}) for each in TEAMS)
+    tier.set(*(item for item in roles.values() if item["kind"] == "Role"))
+    eventually(lambda: not requests.create(job_set(), OPERATOR), "a harmless set is let in", SECONDS)
+    return definition
+
+
+def _annotated(name: str, text: str) -> dict[str, Any]:
+    return {**job_set(), "metadata": {"name": name, "namespace": TEAM, "annotations": {"a": text}}}
+
+
+def _largest(requests: ApiRequests, character: str) -> int:
+    """Return how often a *character* may be in a job set that the API lets in."""
+    least, most = 0, OBJECT_BYTES + 1
+    while most - least > 1:
+        middle = (least + most) // 2
+        refused = requests.create(_annotated("largest", character * middle), OPERATOR)
+        least, most = (least, middle) if refused else (middle, most)
+    return least
+
+
+def _stored(tier: ApiTier, name: str) -> int:
+    """Return the bytes of a job set as etcd has them."""
+    [url] = {*re.findall(r'"listen-client-urls":\["(http://[0-9.:]+)"', (tier.directory / "etcd.log").read_text())}
+    key = base64.b64encode(f"/registry/jobset.x-k8s.io/jobsets/{TEAM}/{name}".encode()).decode()
+    with urllib.request.urlopen(f"{url}/v3/kv/range", json.dumps({"key": key}).encode(), timeout=30) as answer:
+        [found] = json.load(answer)["kvs"]
+    return len(base64.b64decode(found["value"]))
 
 
 def _seats(requests: ApiRequests) -> int:

@@ -146,3 +146,30 @@ def test_a_wrong_queue_is_refused(tmp_path, keys, error):
         path.write_text(TEXT + f"    {keys}\n    queue: true\n")
         fleet = load_fleet(path, STACK.repository.roles)
         assert fleet.clusters["main"].teams["vision"].borrows.cpus == 1
+
+
+def with_teams(**pods: int) -> str:
+    teams = "".join(f"      {name}: {{cpus: 8, memory: 64GiB, pods: {number}}}\n" for name, number in pods.items())
+    return f"{TEXT}    teams:\n{teams}"
+
+
+@pytest.mark.parametrize(
+    ("pods", "error"),
+    [
+        ({f"t{number:02}": 100 for number in range(40)}, "t19: got 20 teams that could fill 4.5 GiB of etcd"),
+        ({"a": 100, "b": 100_000}, "b: got 2 teams that could fill 22.6 GiB of etcd together, with 100100 pods"),
+        ({"a": 50_000}, "a: got 1 team that could fill"),
+    ],
+    ids=["many teams", "many pods", "one team"],
+)
+def test_teams_that_could_fill_etcd_together_are_refused(tmp_path, pods, error):
+    """The first team for which there is no room has the message."""
+    [found] = errors_of(tmp_path, with_teams(**pods))
+    assert found.startswith(f"clusters.main.teams.{error}")
+    assert found.endswith("objects of all teams take 4.3 GiB of etcd's 8.0 GiB at most")
+
+
+def test_as_many_teams_as_etcd_has_room_for_are_declared(tmp_path):
+    path = tmp_path / "fleet.yaml"
+    path.write_text(with_teams(**{f"t{number:02}": 100 for number in range(13)}))
+    load_fleet(path, STACK.repository.roles)

@@ -269,7 +269,9 @@ _MANAGER = {
 _LARGE: list[tuple[str, Callable[[Object], Any]]] = [
     ("core.v1.Container.env", _container(env=[{"name": f"A{number}", "value": "0" * 100} for number in range(300)])),
     ("core.v1.Container.env", _container(env=[{"name": "A", "value": "0" * 33_000}])),
+    ("core.v1.Container.env", _container(env=[{"name": "A", "value": "<" * 5600}])),
     ("core.v1.Container.args", _container(args=["0" * 33_000])),
+    ("core.v1.Container.args", _container(args=["&\x01" * 3000])),
     ("core.v1.Container.command", _container(command=["0"] * 20_000)),
     ("core.v1.PodSpec.hostAliases", _set(hostAliases=[{"ip": "192.0.2.1", "hostnames": ["a" * 60] * 600}])),
     ("core.v1.PodSpec.nodeSelector", _set(nodeSelector={f"a{number}": "0" * 60 for number in range(600)})),
@@ -289,20 +291,17 @@ def _large() -> Iterator[Attack]:
         )
     many = {f"k{number}": "" for number in range(6000)}
     yield Attack("core.v1.ConfigMap.data", {**config, "metadata": place, "data": many}, POLICY, is_large=True)
-    # four bytes each
-    yield Attack(
-        "core.v1.ConfigMap.data",
-        {**config, "metadata": place, "data": {"a": "\U0001f600" * 8200}},
-        POLICY,
-        is_large=True,
-    )
+    # four bytes each, and six each in JSON, which etcd and controllers have of some kinds
+    for text in ("\U0001f600" * 8200, *(each * 5600 for each in "<>&\x01\u2028\u2029\ufffd")):
+        large = {**config, "metadata": place, "data": {"a": text}}
+        yield Attack("core.v1.ConfigMap.data", large, POLICY, is_large=True)
     several = (config, pod(), service(), *templates())
     for item in several:
         managers = [
             {**_MANAGER, "apiVersion": item["apiVersion"], "manager": f"{number:0>100}"} for number in range(200)
         ]
         for field, value in {
-            "annotations": {"a": "0" * 33_000},
+            "annotations": {"a": "<" * 5600},
             "labels": {f"a{number}": "0" * 60 for number in range(600)},
             "finalizers": [f"example.com/{number:0>60}" for number in range(600)],
             "managedFields": managers,
@@ -420,6 +419,7 @@ def permitted() -> Iterator[Object]:
     yield pod()
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": TEAM}}
     yield {**config, "data": {"a": "0" * 32_000}}
+    yield {**config, "data": {"page.html": '<p class="a">some text of a page, in a line &amp; more</p>\n' * 200}}
     asked = {"cpu": "10m", "memory": "8Mi", "ephemeral-storage": "1Gi", "nvidia.com/gpu": "1"}
     yield pod(_container(resources={"requests": asked, "limits": asked}))
     yield from templates(_container(resources={"requests": asked, "limits": asked}))

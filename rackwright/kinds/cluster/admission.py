@@ -13,6 +13,7 @@ from typing import Any
 
 from rackwright.kinds.cluster.quantity import GPUS, RESOURCES, Object
 from rackwright.schema.cluster import CONTROLLERS
+from rackwright.schema.cluster_store import OBJECT_BYTES
 
 TEAM_LABEL = "rackwright.local/team"
 """Label of the namespace of a team, which keeps it when the team is no longer declared."""
@@ -25,15 +26,6 @@ ACCOUNT = 70000
 """User and group of the pods that rackwright makes; see kinds/pods/image.py."""
 STOP_SECONDS = 3600
 """Longest time that a pod of an operator may take to stop. Runs and servers have the time that the fleet declares."""
-OBJECT_BYTES = 32 << 10
-"""Most bytes of an object that people of a team write, as text, with its labels and the names of its writers.
-
-etcd keeps each version of an object until the API server compacts it. An API server works on 3 requests of teams at a
-time (`fairness.SEATS`), and compacts every 30 seconds what is older than 30 seconds. At 2,000 writes in a second, more
-than a fast drive takes with three requests at a time, there are 3.7 GiB of versions, and 250 MiB of objects for each
-team (`team.COUNTS`): ten teams fill 6.1 GiB, and the limit of etcd is 8 GiB. Pages of compacted versions are used
-again, so that the file stays as large as that.
-"""
 _VERSION = "admissionregistration.k8s.io/v1"
 _TRUSTED = (
     *("system:masters", "kubeadm:cluster-admins"),
@@ -109,16 +101,28 @@ def objects(teams: Sequence[str], priority: int) -> Iterator[Object]:
     yield from _policy("rackwright-teams-services", rules, _SERVICE_CHECKS, "true", {})
     # everybody but controllers and nodes: they write status, and copies of what was let in
     condition = f"!request.userInfo.groups.exists(group, group in {[*_TRUSTED, 'system:nodes']})"
-    yield from _policy("rackwright-teams-size", [_rule("*", "*", ("*",))], [_SIZE_CHECK], condition, {})
+    yield from _policy("rackwright-teams-size", [_rule("*", "*", ("*",))], [_SIZE_CHECK], condition, _SIZE_VARIABLES)
     for name, rule, expression, message in _CLAIM_CHECKS:
         yield from _policy(name, [_rule(*rule)], [(expression, message)], "true", {"trusted": _IS_TRUSTED})
 
 
+_SIZE_VARIABLES = {"text": "'%s'.format([object])"}
+LONGER = "[<>&\\p{C}\\x{2028}\\x{2029}\\x{fffd}]|\\\\[abfvxuU]"
+"""Characters that are longer in JSON as Go writes it than in the text of CEL, as themselves or with a backslash."""
+LONGER_BYTES = 5
+"""Most bytes that one of LONGER has more in JSON, such as the six of `\\u003c` for one."""
 _SIZE_CHECK = (
-    f"bytes('%s'.format([object])).size() <= {OBJECT_BYTES}",
-    f"an object of a team has at most {OBJECT_BYTES} bytes: put files on a volume, or into several objects",
+    # the first half is cheap, and keeps large objects away from the second
+    f"bytes(variables.text).size() <= {OBJECT_BYTES} && bytes(variables.text).size()"
+    f" + {LONGER_BYTES} * variables.text.findAll({json.dumps(LONGER)}).size() <= {OBJECT_BYTES}",
+    f"an object of a team has at most {OBJECT_BYTES} bytes, in which < > & and control characters have"
+    f" {LONGER_BYTES + 1}: put files on a volume, or into several objects",
 )
-"""The size of any object, by no list of its fields, of which each version of Kubernetes has others."""
+"""The size of any object, by no list of its fields, of which each version of Kubernetes has others.
+
+etcd has custom resources as JSON, and controllers copy templates of all kinds into JSON: Kueue into its workloads, and
+Kubernetes into revisions of sets.
+"""
 
 _CLAIM_CHECKS = [
     (

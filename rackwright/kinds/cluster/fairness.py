@@ -1,7 +1,7 @@
 """The share of the API that people and pods of teams have together, so that no team keeps others from it or fills etcd.
 
-Admission bounds each object of a team (`admission.OBJECT_BYTES`), its quota their number, and this share the rate at
-which new versions come: etcd keeps each version until the API server compacts it.
+Admission bounds each object of a team (`cluster_store.OBJECT_BYTES`), its quota their number, and this share the rate
+at which new versions come: etcd keeps each version until the API server compacts it.
 """
 
 from collections.abc import Iterable, Iterator

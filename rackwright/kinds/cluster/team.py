@@ -10,6 +10,7 @@ from rackwright.facts.kubernetes import ClusterFacts
 from rackwright.kinds.cluster import admission, fairness, queue
 from rackwright.kinds.cluster.quantity import GPUS, STORAGE, Object, quantity
 from rackwright.schema.cluster import Team
+from rackwright.schema.cluster_store import COUNTS, COUNTS_IN_QUEUE, ENDED_PODS
 
 OPERATOR, VIEWER = "operator", "viewer"
 """Functions of people in the namespace of their team."""
@@ -29,23 +30,6 @@ _RUNS = {
 """Resources of trainings and servers, by API group. Secrets are not among them, though a pod can mount them."""
 _LOOKS = {"": ("pods/log", "events")}
 """Resources that no member of a team needs to change, by API group."""
-COUNTS = {
-    "configmaps": 100,
-    "services": 200,
-    "persistentvolumeclaims": 500,
-    "deployments.apps": 200,
-    "replicasets.apps": 2000,
-    "statefulsets.apps": 200,
-    "controllerrevisions.apps": 1000,
-    "jobs.batch": 1000,
-    "cronjobs.batch": 100,
-    "horizontalpodautoscalers.autoscaling": 200,
-    "poddisruptionbudgets.policy": 200,
-}
-"""Numbers of objects that a team may have; `admission.OBJECT_BYTES` says what etcd takes for them."""
-ENDED_PODS = 1000
-"""Number of pods that have ended, which Kubernetes keeps in the whole cluster."""
-COUNTS_IN_QUEUE = {"jobsets.jobset.x-k8s.io": 1000}
 _READ = ("get", "list", "watch")
 _CHANGE = (*_READ, "create", "update", "patch", "delete")
 _RBAC = "rbac.authorization.k8s.io"
