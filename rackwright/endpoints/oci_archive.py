@@ -76,10 +76,12 @@ class _Directory:
 class _Archive:
     def __init__(self, archive: TarArchive) -> None:
         self._archive = archive
-        self._names = {name.removeprefix("./"): name for name in archive.members}
 
     def open(self, name: str) -> IO[bytes]:
-        return self._archive.open(self._names[name])
+        try:
+            return self._archive.open(name)
+        except KeyError:
+            return self._archive.open(f"./{name}")
 
 
 @dataclass(frozen=True, slots=True)

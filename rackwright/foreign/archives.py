@@ -7,6 +7,7 @@ Format".
 
 import io
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,10 @@ EXTENDED_MAX = 1 << 20
 """Maximum bytes of an extended header of a tar file; that of a long name has less than 8 KiB."""
 EXTENDED_TOTAL = 256 << 20
 """Maximum bytes of all extended headers of a tar file; 200,000 long names need less."""
+NAME_MAX = 4096
+"""Maximum bytes of a name. Source: PATH_MAX of Linux."""
+NAMES_TOTAL = 32 << 20
+"""Maximum bytes of all names of a tar file, which are kept in memory; those of 200,000 members may have 160 each."""
 EXTENDED_IN_ROW = 16
 """Maximum number of extended headers before one member; GNU tar and pax write at most four."""
 SPARSE_BLOCKS_MAX = 10_000
@@ -35,6 +40,10 @@ PLAIN_BYTES = 1 << 30
 """Bytes to which the members of a small zip file may grow."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Methods of compression that are unpacked in small parts; one part of bzip2 or LZMA may become gigabytes."""
+_ZIP_ERRORS = (
+    zipfile.BadZipFile, RuntimeError, EOFError, ValueError, OverflowError, LookupError, struct.error, zlib.error
+)  # fmt: skip
+"""Errors of Python's zipfile for damaged files: a password, a short member, a wrong name or a wrong field."""
 _BLOCK = 1 << 20
 _RECORD = 512
 """Bytes of a block of a tar file."""
@@ -44,14 +53,16 @@ _REGULAR = (b"0", b"\0", b"7")
 _WITHOUT_CONTENT = (b"1", b"2", b"3", b"4", b"5", b"6")
 """Links, devices, directories and FIFOs."""
 _LOCAL, _GLOBAL, _LONG_NAME, _LONG_LINK = (b"x", b"X"), b"g", b"L", b"K"
-_SPARSE = b"S"
+_SPARSE, _SPARSE_RECORDS = b"S", "GNU.sparse."
+_KEPT = ("path", "size")
+"""Keys of records of an extended header that count; the others say nothing about names or places."""
 
 
 @dataclass(frozen=True, slots=True)
 class TarMember:
     """An entry of a tar file."""
 
-    name: str
+    name: bytes
     offset: int
     """Place of its content in the file, in bytes."""
     size: int
@@ -63,7 +74,7 @@ class TarMember:
 class TarArchive:
     """An open tar file with its members by name, of which the last of a name counts."""
 
-    def __init__(self, file: io.FileIO, members: Mapping[str, TarMember]) -> None:
+    def __init__(self, file: io.FileIO, members: Mapping[bytes, TarMember]) -> None:
         self._file, self.members = file, members
 
     def open(self, name: str) -> io.BufferedReader:
@@ -72,7 +83,7 @@ class TarArchive:
         Raises:
             KeyError: There is no such regular file.
         """
-        member = self.members[name]
+        member = self.members[name.encode(errors="surrogateescape")]
         if not member.is_regular:
             raise KeyError(name)
         return io.BufferedReader(_Section(self._file.fileno(), member.offset, member.size))
@@ -123,7 +134,7 @@ class _Headers:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._size, self._position, self._extended = os.fstat(descriptor).st_size, 0, 0
+        self._size, self._position, self._extended, self._names = os.fstat(descriptor).st_size, 0, 0, 0
 
     def members(self) -> Iterator[TarMember]:
         """Yield all members.
@@ -170,8 +181,13 @@ class _Headers:
         self._position += size + -size % _RECORD
         if offset + size > self._size:
             raise InvalidData("it is truncated")
-        is_regular = kind in _REGULAR and not any(key.startswith("GNU.sparse.") for key in records)
-        return TarMember(_name(header, records), offset, size, is_regular)
+        name = _name(header, records)
+        self._names += len(name)
+        if len(name) > NAME_MAX:
+            raise InvalidData(f"a name in it is longer than {NAME_MAX} bytes")
+        if self._names > NAMES_TOTAL:
+            raise InvalidData(f"its names are longer than {NAMES_TOTAL} bytes")
+        return TarMember(name, offset, size, kind in _REGULAR and _SPARSE_RECORDS not in records)
 
     def _header(self) -> bytes | None:
         """Return the next header; None at the end of the archive."""
@@ -226,7 +242,10 @@ def _decimal(value: bytes) -> int:
 
 
 def _records(content: bytes) -> dict[str, bytes]:
-    """Return the records of an extended header: ``LENGTH KEY=VALUE`` and a newline; LENGTH includes itself."""
+    """Return the records of an extended header that count: ``LENGTH KEY=VALUE`` and a newline.
+
+    LENGTH includes itself. All records of sparse files have one key.
+    """
     records = {}
     start = 0
     while start < len(content) and content[start]:  # some programs pad with zeros
@@ -235,16 +254,19 @@ def _records(content: bytes) -> dict[str, bytes]:
         key, equals, value = content[start + len(length) + 1 : end].partition(b"=")
         if not equals or not value.endswith(b"\n") or end > len(content):
             raise InvalidData("an extended header in it has an invalid record")
-        records[key.decode(errors="backslashreplace")] = value[:-1]
+        if key.startswith(_SPARSE_RECORDS.encode()):
+            records[_SPARSE_RECORDS] = b""
+        elif (known := key.decode(errors="replace")) in _KEPT:
+            records[known] = value[:-1]
         start = end
     return records
 
 
-def _name(header: bytes, records: Mapping[str, bytes]) -> str:
+def _name(header: bytes, records: Mapping[str, bytes]) -> bytes:
     name, prefix = header[:100].partition(b"\0")[0], header[345:500].partition(b"\0")[0]
     if header[257:263] == b"ustar\0" and prefix:
         name = prefix + b"/" + name
-    return records.get("path", name).decode(errors="backslashreplace")
+    return records.get("path", name)
 
 
 class _Directory(io.BufferedReader):
@@ -267,9 +289,36 @@ class _Directory(io.BufferedReader):
         return content
 
 
+class ZipArchive:
+    """An open zip file, whose members are unpacked in small parts, and share no bytes."""
+
+    def __init__(self, archive: zipfile.ZipFile, file_size: int) -> None:
+        self._archive, self.members = archive, tuple(archive.infolist())
+        self._left = PLAIN_BYTES + EXPANSION_MAX * file_size
+
+    def parts(self, member: zipfile.ZipInfo) -> Iterator[bytes]:
+        """Yield the content of *member*, with its checksum compared at the end.
+
+        Raises:
+            InvalidData: It is damaged, or all that was unpacked of the file is too much.
+        """
+        try:
+            with self._archive.open(member) as content:
+                while part := content.read(_BLOCK):
+                    self._left -= len(part)
+                    if self._left < 0:
+                        raise InvalidData("its members unpack to too much")
+                    yield part
+        except InvalidData:
+            raise
+        except _ZIP_ERRORS as error:
+            reason = excerpt(error) or type(error).__name__
+            raise InvalidData(f"{excerpt(member.filename)} in it is damaged: {reason}") from None
+
+
 @contextmanager
-def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Yield the zip file *path*, whose members are unpacked in small parts, and share no bytes.
+def open_zip(path: Path) -> Iterator[ZipArchive]:
+    """Yield the zip file *path*.
 
     Raises:
         InvalidData: It is no regular file, damaged, or beyond a bound.
@@ -278,12 +327,15 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     with open_regular(path) as raw, _Directory(raw) as file:
         try:
             archive = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError) as error:
+        except InvalidData:
+            raise
+        except _ZIP_ERRORS as error:
             raise InvalidData(f"it is damaged: {excerpt(error)}") from None
         with archive:
             file.unlimit()
-            _check_members(archive.infolist(), os.fstat(raw.fileno()).st_size)
-            yield archive
+            size = os.fstat(raw.fileno()).st_size
+            _check_members(archive.infolist(), size)
+            yield ZipArchive(archive, size)
 
 
 def _check_members(members: list[zipfile.ZipInfo], file_size: int) -> None:
@@ -310,20 +362,6 @@ def check_zip(path: Path) -> None:
         OSError: The file cannot be read.
     """
     with open_zip(path) as archive:
-        left = PLAIN_BYTES + EXPANSION_MAX * path.stat().st_size
-        for member in archive.infolist():
-            left -= _unpack(archive, member, left)
-
-
-def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> int:
-    """Return the size of *member*, of at most *most* bytes."""
-    size = 0
-    try:
-        with archive.open(member) as content:
-            while part := content.read(_BLOCK):
-                size += len(part)
-                if size > most:
-                    raise InvalidData("its members unpack to too much")
-    except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error) as error:  # damaged, or with a password
-        raise InvalidData(f"{excerpt(member.filename)} in it is damaged: {excerpt(error)}") from None
-    return size
+        for member in archive.members:
+            for _ in archive.parts(member):
+                pass

@@ -2,12 +2,14 @@
 
 import io
 import os
+import random
 import shutil
 import signal
 import socket
 import struct
 import subprocess
 import tarfile
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from rackwright.endpoints.oci_archive import open_image
 from rackwright.errors import DeclarationError
 from rackwright.foreign import InvalidData, archives
 from rackwright.foreign.paths import open_below, open_regular
+from rackwright.iteration.classifiers import digest_arrays
 from rackwright.tiering.restore_test import load_problem
 
 SECONDS = 20
@@ -84,6 +87,8 @@ HOSTILE_TARS = {
     "a size of 2**88": header(b"a", b"\x80" + b"\xff" * 11) + END,
     "an endless sparse map": header(b"a", 0, b"S", b"\1") + (bytes(504) + b"\1" + bytes(7)) * 20_000,
     "another checksum": header(b"a", 0).replace(b"0000644", b"0000645", 1) + END,
+    "a name of a mebibyte": extended(b"./" + "\U0001f600".encode() + b"\xff" * 1_000_000, b"L") + LAST,
+    "a path of a mebibyte": extended(record(b"path", b"\xff" * 1_000_000)) + LAST,
     "half a header": header(b"a", 0)[:300],
     "empty": b"",
 }
@@ -109,6 +114,48 @@ def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     assert load_problem(tmp_path, "b.tar") == ""
 
 
+WIDE = "\U0001f600".encode() + b"\xff" * 4_080
+"""The longest sort of name: a decoder that keeps its damaged bytes as escapes makes 65 KiB of it."""
+LARGE_TARS = {
+    "long names": lambda: b"".join(extended(b"%08d" % n + WIDE, b"L") + header(b"a", 0) for n in range(6_000)) + END,
+    "long paths": lambda: (
+        b"".join(extended(record(b"path", b"%08d" % n + WIDE)) + header(b"a", 0) for n in range(6_000)) + END
+    ),
+    "long links": lambda: b"".join(extended(WIDE * 20, b"K") + header(b"%d" % n, 0) for n in range(300)) + END,
+    "many records": lambda: (
+        b"".join(
+            extended(b"".join(record(b"%d.%d" % (head, n), b"") for n in range(6_000)))
+            for head in range(archives.EXTENDED_IN_ROW)
+        )
+        + LAST
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LARGE_TARS)
+def test_a_tar_file_takes_little_memory(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(LARGE_TARS[name]())
+    tracemalloc.start()
+    try:
+        with pytest.raises(DeclarationError), open_image(path):
+            pass
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert most < (8 if name == "many records" else 40) << 20
+
+
+def test_names_of_a_tar_file_are_bounded_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "NAMES_TOTAL", 1_000)
+    (tmp_path / "a.tar").write_bytes(b"".join(header(b"%08d" % n + b"x" * 42, 0) for n in range(21)) + END)
+    (tmp_path / "b.tar").write_bytes(b"".join(header(b"%08d" % n + b"x" * 42, 0) for n in range(20)) + END)
+
+    assert "names are longer than 1000 bytes" in load_problem(tmp_path, "a.tar")
+    assert load_problem(tmp_path, "b.tar") == ""
+
+
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
 def test_usual_tar_files_are_read_as_python_reads_them(tmp_path: Path, form: int) -> None:
     names = ["a", "d/" + "b" * 90, "ä" * 20] + ([] if form == tarfile.USTAR_FORMAT else ["c" * 300, "e/" * 60 + "f"])
@@ -124,7 +171,7 @@ def test_usual_tar_files_are_read_as_python_reads_them(tmp_path: Path, form: int
             file.addfile(member)
 
     with archives.open_tar(path) as archive:
-        assert [*archive.members] == [*names, "link", "hard", "dir/"]
+        assert [*archive.members] == [name.encode() for name in (*names, "link", "hard", "dir/")]
         for number, name in enumerate(names):
             assert archive.open(name).read(1 << 20) == bytes([number]) * 700 * number
         for name in ("link", "hard", "dir/", "none"):
@@ -145,7 +192,7 @@ def test_tar_files_of_gnu_tar_are_read(tmp_path: Path, options: str) -> None:
     subprocess.run(["tar", *options.split(), "-cf", "a.tar", "d"], cwd=tmp_path, check=True)
 
     with archives.open_tar(tmp_path / "a.tar") as archive:
-        assert archive.members["d/whole"].is_regular
+        assert archive.members[b"d/whole"].is_regular
         assert archive.open("d/whole").read(100) == b"content"
 
 
@@ -193,6 +240,46 @@ def test_a_usual_zip_file_is_read(tmp_path: Path) -> None:
         file.writestr("empty", b"")
 
     archives.check_zip(tmp_path / "a.zip")
+
+
+def rows(name: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr(name, b"x" * 100)
+    return buffer.getvalue()
+
+
+DAMAGED_ROWS = {
+    "another name in the member's header": rows("é.npy").replace("é".encode(), b"\xff\xff", 1),
+    "a field beyond the end": rows("a.npy")[:28] + b"\x60\xea" + rows("a.npy")[30:],
+    "a password": rows("a.npy").replace(b"PK\1\2\x14\3\x14\0\0", b"PK\1\2\x14\3\x14\0\1"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED_ROWS)
+def test_damaged_rows_end_with_a_reason(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.npz").write_bytes(DAMAGED_ROWS[name])
+
+    with pytest.raises(DeclarationError, match="cannot be read: (a|.{1,4}).npy in it is damaged"):
+        digest_arrays(tmp_path / "a.npz")
+    with pytest.raises(InvalidData):
+        archives.check_zip(tmp_path / "a.npz")
+
+
+def test_rows_with_any_wrong_bytes_have_a_digest_or_a_reason(tmp_path: Path) -> None:
+    chance, path = random.Random(1), tmp_path / "a.npz"
+    refused = 0
+    for _ in range(1_000):
+        content = bytearray(rows("é.npy"))
+        for _ in range(chance.randint(1, 4)):
+            content[chance.randrange(len(content))] = chance.choice((0, 255, chance.randrange(256)))
+        path.write_bytes(content)
+        try:
+            digest_arrays(path)
+        except DeclarationError:
+            refused += 1
+
+    assert 0 < refused < 1_000
 
 
 def _link(path: Path) -> None:
