@@ -73,3 +73,29 @@ def test_another_program_below_nginx_is_no_worker(nginx: Path) -> None:
 
 def test_a_service_of_another_account_has_no_workers(nginx: Path) -> None:
     assert not loaded_later(str(nginx), str(nginx), 65534)
+
+
+def service_with_a_reload(monkeypatch: pytest.MonkeyPatch, program: str, signs: dict[str, list[int] | None]) -> int:
+    """Return when a service counts as loaded whose reload was asked for at 9000, with its *program*'s own signs."""
+    clocks = loads.Clocks()
+    clocks.monotonic = 0
+    monkeypatch.setattr(loads, "time_of_reload", lambda *_: 9_000)
+    monkeypatch.setattr(loads, "is_replaced", lambda *_: False)
+    for name, times in signs.items():
+        monkeypatch.setattr(loads, name, lambda *_, times=times: times)
+    values = {"MainPID": "1", loads.STARTED: "1", loads.ENTERED: "1", loads.CHANGED: "2"}
+    values["ExecReload"] = f"{{ path={program} ; start_time=[Mon 2026] ; status=0 }}"
+    return int(loads.service("", "any.service", values, clocks)["loaded_ns"])
+
+
+@pytest.mark.parametrize(
+    ("workers", "pid_file", "loaded"),
+    [([5_000], None, 5_000), ([], None, 1_000), (None, [6_000], 6_000), (None, None, 9_000)],
+    ids=["nginx", "nginx without workers", "sshd", "another program"],
+)
+def test_a_reload_that_a_program_refused_does_not_count(
+    monkeypatch: pytest.MonkeyPatch, workers: list[int] | None, pid_file: list[int] | None, loaded: int
+) -> None:
+    signs = {"started_workers": workers, "reread_by_sshd": pid_file}
+
+    assert service_with_a_reload(monkeypatch, "/bin/kill", signs) == loaded

@@ -79,15 +79,28 @@ def service(root: str, name: str, values: dict[str, str], clocks: Clocks) -> dic
     if not monotonic:
         raise ReadError("systemd does not know when its process began")
     started = monotonic * 1000 + clocks.monotonic
-    loaded = [started]
-    if RELOADED.search(values.get("ExecReload", "")):
-        loaded.append(time_of_reload(name, clocks))
-    elif "ExecReload" in values and int(values[CHANGED]) > int(values[ENTERED]) >= monotonic:
-        # systemd has read its units again since that reload, and keeps only the time at which it ended
-        loaded.append(int(values[CHANGED]) * 1000 + clocks.monotonic)
-    if pid:
-        loaded += [*started_workers(root, pid, clocks), *reread_by_sshd(root, pid)]
+    shown = shown_by_program(root, pid, clocks) if pid else None
+    loaded = [started, *(asked_to_reload(name, values, clocks) if shown is None else shown)]
     return {"started_ns": started, "loaded_ns": max(loaded), "program_replaced": pid > 0 and is_replaced(root, pid)}
+
+
+def shown_by_program(root: str, pid: int, clocks: Clocks) -> list[int] | None:
+    """Return when a program read its files by its own signs; None for a program without any.
+
+    Only such a sign shows a reload: the program may refuse what it reads then, though the command that asked ends well.
+    """
+    workers = started_workers(root, pid, clocks)
+    return reread_by_sshd(root, pid) if workers is None else workers
+
+
+def asked_to_reload(name: str, values: dict[str, str], clocks: Clocks) -> list[int]:
+    """Return when systemd last asked a service to read its files."""
+    if RELOADED.search(values.get("ExecReload", "")):
+        return [time_of_reload(name, clocks)]
+    if "ExecReload" in values and int(values[CHANGED]) > int(values[ENTERED]) >= int(values[STARTED]):
+        # systemd has read its units again since that reload, and keeps only the time at which it ended
+        return [int(values[CHANGED]) * 1000 + clocks.monotonic]
+    return []
 
 
 def time_of_reload(name: str, clocks: Clocks) -> int:
@@ -105,17 +118,17 @@ def time_of_reload(name: str, clocks: Clocks) -> int:
     return max(int(monotonic) for _, _, _, _, monotonic, *_ in commands) * 1000 + clocks.monotonic
 
 
-def started_workers(root: str, pid: int, clocks: Clocks) -> list[int]:
-    """Return when the earliest worker of a running nginx began; empty for another program.
+def started_workers(root: str, pid: int, clocks: Clocks) -> list[int] | None:
+    """Return when the earliest worker of a running nginx began; None for another program.
 
     nginx replaces a worker that ended by one with the settings of the last reload: only the earliest shows that time.
     """
     try:
         own = program_of(root, pid)
         if own[0] != NGINX or not is_of_root(root, pid):
-            return []
+            return None
     except (FileNotFoundError, ProcessLookupError):
-        return []  # it has just ended
+        return None  # it has just ended
     starts = []
     for child in children(root, pid):
         try:
@@ -142,13 +155,14 @@ def is_of_root(root: str, pid: int) -> bool:
     raise ReadError(f"the kernel shows no user of process {pid}")
 
 
-def reread_by_sshd(root: str, pid: int) -> list[int]:
+def reread_by_sshd(root: str, pid: int) -> list[int] | None:
+    """Return when the sshd of a host last read its settings; None for another program."""
     try:
         if number(root + SSHD_PID) == pid:
             return [os.stat(root + SSHD_PID).st_mtime_ns]
     except (OSError, ValueError, ReadError):
         pass  # another program, or an sshd without that file
-    return []
+    return None
 
 
 def is_replaced(root: str, pid: int) -> bool:
