@@ -106,6 +106,33 @@ def read_bounded(body: Readable, limit: int, deadline: float | None = None) -> b
         raise
 
 
+@contextmanager
+def ended_after(seconds: float, body: Readable) -> Iterator[None]:
+    """End the connection of *body* unless the block, which reads it, ends within *seconds*.
+
+    Raises:
+        TimeoutError: The block did not end in time.
+    """
+    over = threading.Event()
+
+    def end() -> None:
+        over.set()
+        _shut_down(body)
+
+    timer = threading.Timer(max(0.0, seconds), end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Exception:
+        if not over.is_set():
+            raise
+    finally:
+        timer.cancel()
+    if over.is_set():
+        raise TimeoutError(f"no end within {seconds:g} s")
+
+
 def read_file(path: Path, limit: int = BYTES_MAX) -> bytes:
     """Return the content of a file that others wrote.
 

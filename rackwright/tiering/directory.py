@@ -162,14 +162,14 @@ class LocalDirectory:
         return True
 
     def _download(self, bucket: Bucket, archive: str, file: ArchivedFile, meter: Meter) -> ArchivedFile | None:
-        body = bucket.body(bucket.key(archive, file.path))
-        if body is None:
+        blocks = bucket.blocks(bucket.key(archive, file.path), file.bytes, meter)
+        if blocks is None:
             return None
         place = self.path / file.path
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
             with replacing(place, file.mode) as target:
-                found = measure(write_through(_limited_blocks(body, meter), target))
+                found = measure(write_through(blocks, target))
                 if found["sha256"] != file.sha256:
                     raise _WrongContent(file.model_copy(update=found))
         except _WrongContent as wrong:
@@ -188,10 +188,8 @@ def read_back(bucket: Bucket, archive: str, files: Sequence[ArchivedFile], meter
     """Read the objects of *files* on this computer, and return those that exist as they are, by path."""
 
     def read(file: ArchivedFile) -> ArchivedFile | None:
-        body = bucket.body(bucket.key(archive, file.path))
-        if body is None:
-            return None
-        return file.model_copy(update=measure(_limited_blocks(body, meter)))
+        blocks = bucket.blocks(bucket.key(archive, file.path), file.bytes, meter)
+        return None if blocks is None else file.model_copy(update=measure(blocks))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return _by_path(pool.map(read, files))
@@ -211,10 +209,3 @@ def _put(handle: int, offset: int, block: memoryview) -> None:
     while block:
         written = os.pwrite(handle, block, offset)
         offset, block = offset + written, block[written:]
-
-
-def _limited_blocks(body: Any, meter: Meter) -> Iterator[bytes]:
-    for block in body.iter_chunks(BLOCK_BYTES):
-        meter.limiter.wait(len(block))
-        meter.add(len(block))
-        yield block

@@ -30,6 +30,7 @@ def fetch(bucket: Bucket, key: str, size: int, to: Put | memoryview, meter: Mete
 
     Raises:
         ObjectChanged: the object has another size.
+        EndpointUnreachable: a part did not come in time.
         botocore.exceptions.ClientError: the store refuses a request, or has no such object.
     """
     parts = [(first, min(first + PART_BYTES, size)) for first in range(0, size, PART_BYTES)]
@@ -56,6 +57,7 @@ def load(bucket: Bucket, key: str, size: int, meter: Meter) -> tuple[mmap.mmap, 
 
     Raises:
         ObjectChanged: the object has another size.
+        EndpointUnreachable: a part did not come in time.
         botocore.exceptions.ClientError: the store refuses a request, or has no such object.
     """
     memory, digest = _allocate(size), hashlib.sha256()
@@ -79,7 +81,7 @@ def _get(bucket: Bucket, key: str, size: int, part: tuple[int, int], to: Put | m
     first, last = part
     answer = bucket.client.get_object(Bucket=bucket.name, Key=key, Range=f"bytes={first}-{last - 1}")
     buffer = memoryview(bytearray(BUFFER_BYTES))
-    with contextlib.closing(answer["Body"]) as body:
+    with contextlib.closing(answer["Body"]) as body, bucket.in_time(body, key, last - first, meter):
         if answer.get("ContentRange", "") != f"bytes {first}-{last - 1}/{size}":
             raise ObjectChanged(key)
         while first < last:

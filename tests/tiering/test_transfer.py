@@ -29,7 +29,7 @@ def test_a_redirect_is_a_failure_and_not_followed(method):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         send = transfer._sender(None)
         with pytest.raises(transfer.TransferFailed, match="status 302"):
-            send(method, f"http://127.0.0.1:{server.server_port}/object", b"" if method == "PUT" else None, bytes)
+            send(method, f"http://127.0.0.1:{server.server_port}/object", b"" if method == "PUT" else None, bytes, 60)
         server.shutdown()
 
     assert asked == ["/object"]

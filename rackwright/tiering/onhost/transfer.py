@@ -11,6 +11,7 @@ import hashlib
 import http.client
 import json
 import os
+import socket
 import ssl
 import stat
 import sys
@@ -19,6 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +43,9 @@ BLOCK_BYTES = 1 << 20
 ANSWER_SECONDS = 60
 ATTEMPTS = 3
 LOWEST_RATE = 4 << 10
-"""Lowest accepted rate of a part that is sent, in bytes per second, beyond `ANSWER_SECONDS`."""
+"""Lowest accepted rate of content in either direction, in bytes per second, beyond `ANSWER_SECONDS`."""
+END_SECONDS = 5
+"""Time in which a reader whose connection was ended puts away what it has written."""
 SCAN_MAX = 100_000
 """Maximum number of files in a directory."""
 
@@ -76,7 +80,7 @@ def upload(job: dict[str, Any]) -> None:
             file.seek(part["offset"])
             data = file.read(part["bytes"])
         limiter.wait(len(data))
-        headers = send("PUT", part["url"], data, lambda answer: answer.headers)
+        headers = send("PUT", part["url"], data, lambda answer: answer.headers, most_seconds(len(data)))
         emit(part=number, tag=headers["ETag"], bytes=len(data))
 
     with open_directory(Path(job["directory"])) as top, ThreadPoolExecutor(AT_ONCE) as pool:
@@ -135,10 +139,11 @@ def _each(job: dict[str, Any], use: Callable[[dict[str, Any], Iterator[bytes]], 
 
     def get(file: dict[str, Any]) -> None:
         def consume(answer: Any) -> dict[str, Any]:
-            return use(file, blocks(answer, limiter))
+            return use(file, blocks(answer, limiter, file["bytes"] + 1))
 
+        seconds = most_seconds(file["bytes"], job["bytes_per_second"])
         try:
-            emit(path=file["path"], **send("GET", file["url"], None, consume))
+            emit(path=file["path"], **send("GET", file["url"], None, consume, seconds))
         except urllib.error.HTTPError:  # there is no such object
             emit(path=file["path"], bytes=None, sha256=None)
 
@@ -148,8 +153,18 @@ def _each(job: dict[str, Any], use: Callable[[dict[str, Any], Iterator[bytes]], 
     emit(done=True)
 
 
-def _sender(authority: str | None) -> Callable[[str, str, bytes | None, Callable[[Any], Any]], Any]:
-    """Return a function that sends a request, and returns what its last argument makes of the answer."""
+def most_seconds(size: int, bytes_per_second: int | None = None) -> float:
+    """Return the time limit of a request and its answer with *size* bytes.
+
+    Args:
+        bytes_per_second: Bound that `AT_ONCE` requests share, each of which may wait for a block of every other one.
+    """
+    waiting = AT_ONCE * (size + BLOCK_BYTES) / bytes_per_second if bytes_per_second else 0
+    return ANSWER_SECONDS + size / LOWEST_RATE + waiting
+
+
+def _sender(authority: str | None) -> Callable[[str, str, bytes | None, Callable[[Any], Any], float], Any]:
+    """Return a function that sends a request, and returns what an argument makes of the answer, in so many seconds."""
     context = ssl.create_default_context(cadata=authority)
     opener = urllib.request.OpenerDirector()  # without redirects, and without the environment's proxies
     for handler in (
@@ -160,18 +175,14 @@ def _sender(authority: str | None) -> Callable[[str, str, bytes | None, Callable
     ):
         opener.add_handler(handler)
 
-    def send(method: str, url: str, data: bytes | None, use: Callable[[Any], Any]) -> Any:
+    def send(method: str, url: str, data: bytes | None, use: Callable[[Any], Any], seconds: float) -> Any:
         if not url.startswith(("https://", "http://")):
             raise TransferFailed("the address of an object is none of HTTP")
         request = urllib.request.Request(url, data=data, method=method)  # noqa: S310 -- just checked
 
-        def ask() -> Any:
-            with opener.open(request, timeout=ANSWER_SECONDS) as answer:
-                return use(answer)
-
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return _within(ANSWER_SECONDS + len(data) / LOWEST_RATE, ask) if data else ask()
+                return _within(seconds, partial(opener.open, request, timeout=ANSWER_SECONDS), use)
             except urllib.error.HTTPError as error:
                 reason, final = f"the store answered with status {error.code}", error.code < 500
                 if error.code == 404 and method == "GET":
@@ -186,38 +197,61 @@ def _sender(authority: str | None) -> Callable[[str, str, bytes | None, Callable
     return send
 
 
-def _within(seconds: float, action: Callable[[], Any]) -> Any:
-    """Return the result of *action*; a socket's own limit begins again with each byte that a slow store takes.
+def _within(seconds: float, ask: Callable[[], Any], use: Callable[[Any], Any]) -> Any:
+    """Return what *use* makes of the answer that *ask* returns.
+
+    A socket's own limit begins again with each byte of a slow store. So both run in a thread of their own, and the
+    connection of an answer that is late is ended: its reader then finds another content, or no answer.
 
     Raises:
-        TimeoutError: The action did not end within *seconds*.
-        Exception: Whatever the action raised.
+        TimeoutError: They did not end within *seconds*.
+        Exception: Whatever they raised.
     """
     results: list[Any] = []
     errors: list[Exception] = []
+    answers: list[Any] = []
+    over = threading.Event()
 
     def run() -> None:
         try:
-            results.append(action())
+            with ask() as answer:
+                answers.append(answer)
+                if not over.is_set():
+                    results.append(use(answer))
         except Exception as error:
             errors.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(seconds)
+    if thread.is_alive():
+        over.set()
+        for answer in answers:
+            _shut_down(answer)
+        thread.join(END_SECONDS if answers else 0)
+        raise TimeoutError(f"no end within {seconds:g} s")
     if errors:
         raise errors[0]
-    if not results:
-        raise TimeoutError(f"no end within {seconds:g} s")
     return results[0]
 
 
-def blocks(stream: Any, limiter: Limiter) -> Iterator[bytes]:
-    """Yield the content of *stream*."""
-    while True:
-        block = stream.read(BLOCK_BYTES)
+def _shut_down(answer: Any) -> None:
+    """End the connection of *answer*, whose reader waits for it. A close of the answer would wait as well."""
+    with (
+        contextlib.suppress(OSError, ValueError, AttributeError),
+        socket.socket(fileno=os.dup(answer.fileno())) as connected,
+    ):
+        connected.shutdown(socket.SHUT_RDWR)
+
+
+def blocks(stream: Any, limiter: Limiter, most: int | None = None) -> Iterator[bytes]:
+    """Yield the content of *stream*, at most *most* bytes."""
+    while most is None or most > 0:
+        block = stream.read(BLOCK_BYTES if most is None else min(BLOCK_BYTES, most))
         if not block:
             return
+        if most is not None:
+            most -= len(block)
         limiter.wait(len(block))
         yield block
 
