@@ -11,7 +11,6 @@ from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, HostU
 from rackwright.facts.digest import digest
 from rackwright.facts.view import UnknownFact
 from rackwright.hosts.pool import Hosts
-from rackwright.hosts.proof_record import ProofRecord
 from rackwright.hosts.steps import execute
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.progress import Progress
@@ -69,7 +68,7 @@ def enrol(stack: Stack, person: str, replace: bool, progress: Progress) -> Enrol
         HostUnreachable: no host was reached.
     """
     declared = _hosts_with_code(stack, person)
-    hosts = Hosts(stack.endpoints, stack.salt, record=ProofRecord(stack.project))
+    hosts = Hosts(stack.endpoints, stack.salt)
     try:
         present, unread = _on_each(declared, lambda host: _has_secret(hosts, host, person))
         if not present:

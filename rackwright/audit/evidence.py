@@ -12,8 +12,8 @@ from rackwright.errors import Diagnostic, EndpointUnreachable, HostUnreachable, 
 from rackwright.facts import snapshot
 from rackwright.facts.facts import Facts
 from rackwright.hosts.answer import check_answer
+from rackwright.hosts.pins import accepts_without_proof
 from rackwright.hosts.pool import Hosts
-from rackwright.hosts.proof_record import ProofRecord
 from rackwright.progress import Progress
 from rackwright.stack import Stack
 
@@ -86,17 +86,19 @@ def from_snapshots(directory: Path, as_of: datetime, names: Iterable[str]) -> Ev
 
 
 def with_right_host(
-    stack: Stack, snapshots: Iterable[tuple[str, Facts | UserError]]
+    stack: Stack, snapshots: Iterable[tuple[str, Facts | UserError]], progress: Progress
 ) -> Iterator[tuple[str, Facts | UserError]]:
     """Yield *snapshots*; in the place of facts that another host has signed, the error that names it."""
     for name, facts in snapshots:
         endpoint = stack.endpoints.get(name)
         if endpoint is not None and isinstance(facts, Facts):
             try:
-                check_answer(facts, endpoint, stack.endpoints, record=ProofRecord(stack.project))
+                check_answer(facts, endpoint, stack.endpoints, is_saved=True)
             except UserError as error:
                 yield name, error
                 continue
+            if "proofs" not in facts.raw and accepts_without_proof(endpoint):
+                progress(f"{name}: its snapshot has no proof of its identity, which {endpoint.known_hosts} accepts")
         yield name, facts
 
 

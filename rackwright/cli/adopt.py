@@ -47,7 +47,6 @@ def adopt(
     from rackwright.cli import recording, set_aside
     from rackwright.cli.state import parse_state, select
     from rackwright.hosts.pool import Hosts
-    from rackwright.hosts.proof_record import ProofRecord
     from rackwright.provider import state_format
 
     loaded = project.secrets(project.stack(stack))
@@ -57,7 +56,7 @@ def adopt(
     if not moves:
         for found in state_format.formats(old):
             state_format.check_format(found, stack)
-    hosts = Hosts(loaded.endpoints, loaded.salt, record=ProofRecord(loaded.project))
+    hosts = Hosts(loaded.endpoints, loaded.salt)
     try:
         names = [name for name in loaded.fleet.hosts if name not in loaded.maintenance]
         before = evidence.from_hosts(hosts, names, project.notify)

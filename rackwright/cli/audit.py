@@ -264,7 +264,8 @@ def _evidence(stack: "Stack", names: Sequence[str], source: FactsSource) -> "Hos
 
     if source.snapshot is not None:
         as_of = source.as_of.replace(tzinfo=UTC) if source.as_of else datetime.now(UTC)
-        yield from evidence.with_right_host(stack, evidence.each_from_snapshots(source.snapshot, as_of, names))
+        snapshots = evidence.each_from_snapshots(source.snapshot, as_of, names)
+        yield from evidence.with_right_host(stack, snapshots, project.notify)
         return
     hosts_alone = [name for name in names if name in stack.fleet.hosts]
     with project.connect_hosts(stack) as hosts:

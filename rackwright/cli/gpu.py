@@ -30,13 +30,11 @@ def top(
     from rich.live import Live
 
     from rackwright.hosts.pool import Hosts
-    from rackwright.hosts.proof_record import ProofRecord
     from rackwright.status import gpus
     from rackwright.status.gpu_table import summary, table
 
     loaded = project.stack(stack)
-    record = ProofRecord(loaded.project)
-    hosts = Hosts(loaded.endpoints, loaded.salt, account_of_files=False, record=record)
+    hosts = Hosts(loaded.endpoints, loaded.salt, account_of_files=False)
     console = terminal.console()
     if as_json or once or not console.is_terminal:
         report = gpus.observe(hosts, loaded)

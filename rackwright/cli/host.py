@@ -125,12 +125,11 @@ def qualify(
     Exit status: 1 a figure is too low, 4 a program failed, 3 a figure could not be measured, 2 GPUs are in use.
     """
     from rackwright.hosts.pool import Hosts
-    from rackwright.hosts.proof_record import ProofRecord
     from rackwright.qualify.run import qualify
     from rackwright.qualify.table import sources, summary, table
 
     loaded = project.stack(stack)
-    hosts, console = Hosts(loaded.endpoints, loaded.salt, record=ProofRecord(loaded.project)), terminal.console()
+    hosts, console = Hosts(loaded.endpoints, loaded.salt), terminal.console()
     try:
         report = qualify(hosts, loaded, host, peer, project.notify, seconds)
     finally:

@@ -72,9 +72,8 @@ def fleet_file(name: str) -> Path:
 def connect_hosts(stack: "Stack") -> Iterator["Hosts"]:
     """Yield the hosts of *stack*; their connections are closed after the block."""
     from rackwright.hosts.pool import Hosts
-    from rackwright.hosts.proof_record import ProofRecord
 
-    hosts = Hosts(stack.endpoints, stack.salt, record=ProofRecord(stack.project))
+    hosts = Hosts(stack.endpoints, stack.salt)
     try:
         yield hosts
     finally:

@@ -6,7 +6,6 @@ from typing import Any
 
 from rackwright.errors import EndpointUnreachable, Unreachable
 from rackwright.hosts.pool import Hosts
-from rackwright.hosts.proof_record import ProofRecord
 from rackwright.hosts.tunnel import Tunnel
 from rackwright.schema.formats import parse_url
 from rackwright.stack import Stack
@@ -23,7 +22,7 @@ def open_proxy(stack: Stack, host: str, url: str) -> str:
     Raises:
         EndpointUnreachable: SSH does not reach the host.
     """
-    address, hosts = parse_url(url), Hosts(stack.endpoints, stack.salt, record=ProofRecord(stack.project))
+    address, hosts = parse_url(url), Hosts(stack.endpoints, stack.salt)
     name, port = address.hostname or "", address.port or 443
     try:
         hosts.connection(host)

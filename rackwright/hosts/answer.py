@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import math
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,8 +10,7 @@ from rackwright.errors import Diagnostic, HostUnreachable
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.foreign import excerpt, parse_json
-from rackwright.hosts.pins import fingerprint, pinned_keys
-from rackwright.hosts.proof_record import ProofRecord
+from rackwright.hosts.pins import accepts_without_proof, fingerprint, pinned_keys
 from rackwright.schema.ssh import Endpoint
 
 NAMESPACE = b"rackwright-facts"
@@ -34,19 +32,17 @@ def check_answer(
     endpoint: Endpoint,
     others: Mapping[str, Endpoint],
     nonce: str = "",
-    record: ProofRecord | None = None,
     *,
-    is_live: bool = False,
+    is_saved: bool = False,
 ) -> None:
     """Require that the host of *endpoint* gave *facts*.
 
-    Facts of an older probe have no place for a proof. They are accepted until the host gives its first proof.
+    Facts of an older probe have no place for a proof. Saved ones are accepted where the file of pins says so.
 
     Args:
         others: The endpoints of all hosts, to find the one that answered in the place of another.
-        nonce: The number that was sent to the probe; empty for facts that were taken earlier.
-        record: The hosts that gave a proof before; None for no such record.
-        is_live: Whether the host has just answered. Otherwise the facts may be older than the first proof.
+        nonce: The number that was sent to the probe; empty for facts that were taken earlier, or by an installed probe.
+        is_saved: Whether the facts come from a snapshot. A host that answers now has the present probe.
 
     Raises:
         HostUnreachable: another host or an unknown key signed them, or there is no signature.
@@ -60,7 +56,7 @@ def check_answer(
     except UnknownFact as error:
         proofs, reason = (), str(error)
     if not proofs:
-        _require_older_probe(facts, endpoint, excerpt(reason), record, is_live)
+        _require_exception(facts, endpoint, excerpt(reason), is_saved)
         return
     keys = []
     for text, signature in proofs[:PROOFS]:
@@ -73,36 +69,27 @@ def check_answer(
             raise _refusal(host, f"the proof of its identity is not valid: {excerpt(reason)}") from None
         keys.append(key)
     if own & {*keys}:
-        if record is not None and is_live:
-            record.add(endpoint)
         return
     names = sorted(name for name, each in others.items() if {*pinned_keys(each).values()} & {*keys})
     shown = ", ".join(fingerprint(key) for key in keys)
     raise _refusal(host, f"answers as {' or '.join(names)}" if names else f"answers with the unknown key {shown}")
 
 
-def _require_older_probe(
-    facts: Facts, endpoint: Endpoint, reason: str, record: ProofRecord | None, is_live: bool
-) -> None:
-    """Return for facts of a probe from before the proofs, if the host has not yet given one."""
-    since = record.since(endpoint) if record is not None else None
+def _require_exception(facts: Facts, endpoint: Endpoint, reason: str, is_saved: bool) -> None:
+    """Return for saved facts of a probe from before the proofs, if the operator accepts such facts of this host.
+
+    Nothing that the facts say about their own age decides it: an impostor writes what it likes.
+    """
     if "proofs" in facts.raw:
         problem, help = f"gives no proof of its identity: {reason}", _SIGN
-    elif since is not None and (is_live or _taken_at(facts) > since):
-        problem = "gives no proof of its identity any more"
-        help = "Run `rackwright up`, which installs the present probe, and find out who replaced it"
-    else:
+    elif is_saved and accepts_without_proof(endpoint):
         return
+    else:
+        problem = "gives no proof of its identity, as a probe from before the proofs"
+        help = "Run `rackwright up`, which installs the present probe: `rackwright explain answers-without-proof`"
     note = "the facts may be those of another host, and were not compared"
     expected = f"facts that are signed with the SSH host key of {endpoint.host}"
     raise HostUnreachable(Diagnostic(endpoint.host, problem, expected, help, note, id="answers-without-proof"))
-
-
-def _taken_at(facts: Facts) -> float:
-    try:
-        return facts.taken_at
-    except UnknownFact:
-        return math.inf
 
 
 def _refusal(host: str, problem: str) -> HostUnreachable:

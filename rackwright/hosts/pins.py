@@ -9,6 +9,9 @@ from pathlib import Path
 from rackwright.errors import ChangeRefused, Diagnostic, SetupError
 from rackwright.schema.ssh import Endpoint
 
+WITHOUT_PROOF = "# without-proof"
+"""Begin of a line of known_hosts, which the name of a host follows: its snapshots of an older probe are accepted."""
+
 
 class HostKeyRefused(ChangeRefused):
     """The machine that answered does not hold the pinned key of the host."""
@@ -25,6 +28,15 @@ def fingerprint(key: bytes) -> str:
 def pin_name(endpoint: Endpoint) -> str:
     """Return the name under which known_hosts holds *endpoint*: the address, with the port where it is not 22."""
     return endpoint.address if endpoint.port == 22 else f"[{endpoint.address}]:{endpoint.port}"
+
+
+def accepts_without_proof(endpoint: Endpoint) -> bool:
+    """Return whether the file of pins has the line of the operator that snapshots of *endpoint* need no proof."""
+    try:
+        lines = endpoint.known_hosts.read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return f"{WITHOUT_PROOF} {pin_name(endpoint)}" in lines
 
 
 def pinned_keys(endpoint: Endpoint) -> dict[str, bytes]:

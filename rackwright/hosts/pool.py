@@ -19,7 +19,6 @@ from rackwright.facts.facts import Facts
 from rackwright.foreign import parse_object
 from rackwright.hosts.answer import check_answer
 from rackwright.hosts.pins import pinned_keys
-from rackwright.hosts.proof_record import ProofRecord
 from rackwright.hosts.session import NotDone, Session, WaitInterrupted
 from rackwright.hosts.transport import Connection, ConnectionLost
 from rackwright.progress import Progress
@@ -84,7 +83,6 @@ class Hosts:
         salt: bytes,
         simultaneous: int = SIMULTANEOUS,
         account_of_files: bool = True,
-        record: ProofRecord | None = None,
     ) -> None:
         """
         Args:
@@ -93,10 +91,8 @@ class Hosts:
             simultaneous: Number of hosts to connect to, or to probe, at once.
             account_of_files: Whether probes judge every file of the system, which an audit alone needs. Installed
                 probes, which a read-only login runs, always do.
-            record: The hosts that gave a proof of their identity before; None for no such record.
         """
         self._endpoints, self._salt, self._account_of_files = endpoints, salt, account_of_files
-        self._record = record
         self._slots = threading.Semaphore(simultaneous)
         self._states: dict[Endpoint, _State] = {}
         self._looked_at: set[str] = set()
@@ -352,7 +348,7 @@ class Hosts:
         nonce = "" if connection.login.is_read_only else secrets.token_hex(16)
         key_types = [*pinned_keys(connection.endpoint)]
         facts = self._look(connection, probe.stdin(self._salt, nonce, key_types, self._account_of_files))
-        check_answer(facts, connection.endpoint, self._endpoints, nonce, self._record, is_live=True)
+        check_answer(facts, connection.endpoint, self._endpoints, nonce)
         return facts
 
     def _look(self, connection: Connection, stdin: bytes) -> Facts:

@@ -70,7 +70,6 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
     from rackwright.hosts.ansible import Plays
     from rackwright.hosts.local_repository import bringing
     from rackwright.hosts.pool import Hosts
-    from rackwright.hosts.proof_record import ProofRecord
     from rackwright.hosts.rollout import RolloutGate
     from rackwright.hosts.steps import Play, execute
     from rackwright.kinds.shared.secrets import Redactor
@@ -88,8 +87,7 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
         .with_secrets(secrets)
         .with_consents(consents.load())
     )
-    proofs = ProofRecord(loaded_stack.project)
-    hosts = Hosts(loaded_stack.endpoints, loaded_stack.salt, account_of_files=False, record=proofs)
+    hosts = Hosts(loaded_stack.endpoints, loaded_stack.salt, account_of_files=False)
     rollout = loaded_stack.fleet.rollout
     rollout_gate = RolloutGate(
         rollout,

@@ -2,16 +2,19 @@
 
 import copy
 import dataclasses
-import os
+import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from rackwright.errors import HostUnreachable
+from rackwright.audit.evidence import with_right_host
+from rackwright.errors import HostUnreachable, UserError
 from rackwright.facts.facts import Facts
 from rackwright.hosts.answer import check_answer
-from rackwright.hosts.proof_record import FOLDER, ProofRecord
+from rackwright.hosts.pins import WITHOUT_PROOF
 from tests.support.signed_answers import CHANGES, HOSTS, KINDS, Site
 
 
@@ -67,54 +70,67 @@ def test_a_probe_that_gives_no_proof_is_refused(site: Site, proofs: object, nonc
         site.check({**site.answer("gpu-01", "17"), "proofs": proofs}, "gpu-01", nonce)
 
 
-def without_proof(site: Site, taken_at: float = 17.25) -> dict[str, object]:
+def without_proof(site: Site, taken_at: object = 17.25) -> dict[str, object]:
     """Return the facts of a probe from before the proofs."""
     raw = {**site.answer("gpu-01", "17"), "taken_at": taken_at}
     del raw["proofs"]
     return raw
 
 
-def test_an_older_probe_is_accepted_until_the_first_proof(site: Site, tmp_path: Path) -> None:
-    record = ProofRecord(tmp_path)
-    site.check(without_proof(site), "gpu-01", "17", record)
-    site.check(site.answer("gpu-01", "17"), "gpu-01", "17", record)
-
-    with pytest.raises(HostUnreachable, match="no proof of its identity any more"):
-        site.check(without_proof(site), "gpu-01", "17", record)
-    site.check(without_proof(site), "gpu-02", "17", record)
-    assert [path.read_text() for path in (tmp_path / FOLDER).iterdir()] == ["gpu-01\n"]
+@pytest.mark.parametrize("taken_at", [1.0, 17.25, time.time() + 60, {"unknown": "no clock"}])
+@pytest.mark.parametrize(("nonce", "is_saved"), [("", True), ("", False), ("17", False)])
+def test_facts_of_an_older_probe_are_refused_whatever_they_say(
+    site: Site, nonce: str, is_saved: bool, taken_at: object
+) -> None:
+    with pytest.raises(HostUnreachable, match="gives no proof of its identity, .*rackwright up"):
+        site.check(without_proof(site, taken_at), "gpu-01", nonce, is_saved)
 
 
-def test_a_snapshot_from_before_the_first_proof_stays_readable(site: Site, tmp_path: Path) -> None:
-    record = ProofRecord(tmp_path)
-    site.check(site.answer("gpu-01", "16"), "gpu-01", "", record, is_live=False)
-    assert record.since(site.endpoints["gpu-01"]) is None, "a snapshot is no answer"
-    record.add(site.endpoints["gpu-01"])
+def test_the_operator_alone_accepts_snapshots_of_an_older_probe(tmp_path: Path) -> None:
+    site = Site(tmp_path, ("ed25519",))
+    with site.known_hosts.open("a") as file:
+        file.write(f"{WITHOUT_PROOF} {site.endpoints['gpu-01'].address}\n")
 
-    site.check(without_proof(site), "gpu-01", "", record, is_live=False)
-    later = [without_proof(site, time.time() + 60), {**without_proof(site), "taken_at": {"unknown": "no clock"}}]
-    for raw in later:
-        with pytest.raises(HostUnreachable, match="no proof of its identity any more"):
-            site.check(raw, "gpu-01", "", record, is_live=False)
-
-
-def test_the_time_of_the_first_proof_stays(site: Site, tmp_path: Path) -> None:
-    record, endpoint = ProofRecord(tmp_path), site.endpoints["gpu-01"]
-    record.add(endpoint)
-    os.utime(record.path(endpoint), (5, 5))
-    record.add(endpoint)
-
-    assert record.since(endpoint) == 5
+    site.check(without_proof(site), "gpu-01", is_saved=True)
+    for host, raw in {"gpu-02": without_proof(site), "gpu-01": {**without_proof(site), "proofs": []}}.items():
+        with pytest.raises(HostUnreachable, match="gives no proof of its identity"):
+            site.check(raw, host, is_saved=True)
+    for nonce in ("", "17"):
+        with pytest.raises(HostUnreachable, match="gives no proof of its identity"):
+            site.check(without_proof(site), "gpu-01", nonce)
+    with pytest.raises(HostUnreachable, match="answers as gpu-02"):
+        site.check(site.answer("gpu-02", "17"), "gpu-01", "17")
 
 
-def test_a_host_with_other_keys_is_another_host(site: Site, tmp_path: Path) -> None:
-    record = ProofRecord(tmp_path / "project")
-    record.add(site.endpoints["gpu-01"])
+@pytest.mark.parametrize("comment", ["{mark} {name}", "without-proof", "{mark}"])
+def test_a_comment_that_a_host_gives_its_key_accepts_nothing(tmp_path: Path, comment: str) -> None:
+    site = Site(tmp_path, ("ed25519",))
+    text = comment.format(mark=WITHOUT_PROOF, name=site.endpoints["gpu-01"].address)
+    rows = site.known_hosts.read_text().splitlines()
+    site.known_hosts.write_text("".join(f"{' '.join(row.split()[:3])} {text}\n" for row in rows))
 
-    assert record.since(Site(tmp_path / "other", ("ed25519",)).endpoints["gpu-01"]) is None
+    with pytest.raises(HostUnreachable, match="gives no proof of its identity"):
+        site.check(without_proof(site), "gpu-01", is_saved=True)
 
 
 def test_a_host_without_a_pin_needs_no_proof(site: Site) -> None:
     endpoint = dataclasses.replace(site.endpoints["gpu-01"], address="192.0.2.99")
 
     check_answer(Facts(without_proof(site)), endpoint, site.endpoints, "17")
+
+
+def test_an_audit_says_which_snapshot_has_no_proof(tmp_path: Path) -> None:
+    site = Site(tmp_path, ("ed25519",))
+    with site.known_hosts.open("a") as file:
+        file.write(f"{WITHOUT_PROOF} {site.endpoints['gpu-01'].address}\n")
+    said: list[str] = []
+    snapshots: dict[str, Facts | UserError] = {
+        "gpu-01": Facts(without_proof(site)), "gpu-02": Facts(without_proof(site)),
+        "gpu-03": Facts(json.loads(json.dumps(site.answer("gpu-03", "17")))),
+    }  # fmt: skip
+    stack: Any = SimpleNamespace(endpoints=site.endpoints)
+
+    found = dict(with_right_host(stack, snapshots.items(), said.append))
+
+    assert [isinstance(each, Facts) for each in found.values()] == [True, False, True]
+    assert [text.split(":")[0] for text in said] == ["gpu-01"]

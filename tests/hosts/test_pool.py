@@ -115,7 +115,7 @@ def test_a_connection_that_drops_during_a_probe_is_made_again_once(rack, connect
         die = f"echo >> {directory}/deaths; kill -9 $PPID; sleep 1000"
         (directory / "deaths").touch()
         (directory / "answer").write_text(
-            f"[ $(wc -l < {directory}/deaths) = {times} ] && exec cat {directory}/facts; {die}\n"
+            f"[ $(wc -l < {directory}/deaths) = {times} ] && exec {rack[name].probe}; {die}\n"
         )
     hosts = Hosts(rack.endpoints, b"salt")
 

@@ -8,7 +8,6 @@ from typing import Any
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import proof
 from rackwright.hosts.answer import check_answer
-from rackwright.hosts.proof_record import ProofRecord
 from rackwright.schema.ssh import Endpoint
 
 HOSTS = ("gpu-01", "gpu-02", "gpu-03")
@@ -39,11 +38,9 @@ class Site:
         signed = proof.end(started)
         return {"taken_at": 17.25, "identity": identity, "boot_id": f"boot of {host}", "proofs": signed}
 
-    def check(
-        self, raw: dict[str, Any], host: str, nonce: str = "", record: ProofRecord | None = None, is_live: bool = True
-    ) -> None:
+    def check(self, raw: dict[str, Any], host: str, nonce: str = "", is_saved: bool = False) -> None:
         raw = json.loads(json.dumps(raw))  # as it comes over the wire, or out of a snapshot
-        check_answer(Facts(raw), self.endpoints[host], self.endpoints, nonce, record, is_live=is_live)
+        check_answer(Facts(raw), self.endpoints[host], self.endpoints, nonce, is_saved=is_saved)
 
 
 CHANGES = {

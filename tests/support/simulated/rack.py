@@ -44,7 +44,7 @@ case "$SSH_ORIGINAL_COMMAND" in
 *" steps") exec {python} -I {program} {root} {directory} ;;
 *" texts") exec cat {directory}/texts ;;
 *" abilities") exec cat {directory}/abilities ;;
-*python3*) exec cat {directory}/facts ;;
+*python3*) exec {probe} ;;
 "ledctl "*) exec sh {directory}/ledctl ;;
 true) ;;
 *) echo "$SSH_ORIGINAL_COMMAND: not simulated" >&2; exit 127 ;;
@@ -90,6 +90,11 @@ class SimulatedHost:
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     @property
+    def probe(self) -> str:
+        """The command that prints its facts, signed with its key."""
+        return f"{sys.executable} -I {Path(__file__).with_name('sign.py')} {ROOT} {self.directory}"
+
+    @property
     def pin(self) -> str:
         return f"[{self.address}]:{self.port} {self.host_key}\n"
 
@@ -131,7 +136,9 @@ class SimulatedRack:
         )
         if facts is not None:
             program = Path(__file__).with_name("steps.py")
-            answer = ANSWER.format(python=sys.executable, program=program, root=ROOT, directory=directory)
+            answer = ANSWER.format(
+                python=sys.executable, program=program, root=ROOT, directory=directory, probe=host.probe
+            )
             (directory / "answer").write_text(answer)
             config += f"ForceCommand exec /bin/sh {directory}/answer\n"
         (directory / "sshd_config").write_text(config)
