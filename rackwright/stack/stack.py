@@ -46,6 +46,12 @@ TWIN_FILES = (
     "/usr/lib/systemd/system/*.d/twin.conf",
 )
 """Patterns of the files that the twin adds to the system of its hosts."""
+IMAGE_MASKS = frozenset(
+    f"/etc/{line.strip()}"
+    for line in (Path(__file__).parents[1] / "twin" / "guest" / "masks.txt").read_text().splitlines()
+    if line.strip() and not line.startswith("#")
+)
+"""Links to /dev/null in the image of a twin's hosts."""
 SALT_BYTES_MIN = 8
 """A shorter salt can be guessed; a full disk leaves an empty one."""
 _NO_FLEETS = re.compile(r"Pulumi\.|.*\.lock\.yaml$")

@@ -5,6 +5,7 @@ import os
 import shutil
 import struct
 import subprocess
+import time
 from typing import Any
 
 import pytest
@@ -117,6 +118,16 @@ def test_a_changed_file_differs_and_one_that_was_written_again_does_not(machine)
     machine.write("usr/bin/tool", "evil")
     machine.write("usr/lib/tool/data", "usr/lib/tool/data")
 
+    assert states(machine) == {"/usr/bin/tool": "changed"}
+
+
+def test_a_list_from_the_future_proves_nothing(machine):
+    """The clock was wrong at the installation, or a person has set the time: digests decide."""
+    later = time.time() + 30 * 86_400
+    os.utime(machine.root / "var/lib/dpkg/info/tool.list", (later, later))
+    assert states(machine) == {}
+
+    machine.write("usr/bin/tool", "evil")
     assert states(machine) == {"/usr/bin/tool": "changed"}
 
 

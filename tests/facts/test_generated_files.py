@@ -190,7 +190,7 @@ def test_each_check_has_a_genuine_file():
         assert path.startswith(SOURCES), f"{path} has no check"
 
 
-FORMER = "/etc/old.d/old.conf.dpkg-old"
+FORMER = "/etc/other.conf.dpkg-old"
 """A former version, whose content is a person's; what matters is that no program reads the name."""
 
 
@@ -362,8 +362,8 @@ class TestLeftovers:
     @pytest.mark.parametrize(
         ("path", "is_fine"),
         (
-            ("/etc/old.d/old.conf.dpkg-old", True),
-            ("/etc/old.d/evil.conf.dpkg-old", False),
+            ("/etc/other.conf.dpkg-old", True),
+            ("/etc/evil.conf.dpkg-old", False),
             ("/etc/nginx/sites-enabled/evil.dpkg-new", False),
             ("/etc/network/interfaces.d/evil.dpkg-new", False),
             ("/etc/initramfs-tools/conf.d/evil.ucf-old", False),
@@ -379,7 +379,7 @@ class TestLeftovers:
 
     def test_it_does_not_pass_where_programs_read_all_names(self, system):
         status = place(system, "/var/lib/dpkg/status")
-        status.write_text(status.read_text().replace("/etc/old.d/old.conf", "/etc/network/interfaces.d/old"))
+        status.write_text(status.read_text().replace("/etc/other.conf", "/etc/network/interfaces.d/old"))
         file = place(system, "/etc/network/interfaces.d/old.dpkg-old")
         file.write_text("up /bin/sh\n")
         file.chmod(0o644)

@@ -51,11 +51,18 @@ def with_unrecorded(raw: dict[str, Any]) -> dict[str, Any]:
     return {
         **raw,
         **later,
-        "integrity": copy.deepcopy(INTEGRITY),
+        "integrity": {**copy.deepcopy(INTEGRITY), "rendered": [*INTEGRITY["rendered"], *enabled_units(raw)]},
         "clock_offset_seconds": 0.0,
         "finished_at": 1796000000.0,
         "log_chain": LOG_CHAIN,
     }
+
+
+def enabled_units(raw: dict[str, Any]) -> list[str]:
+    """Return the links by which packaged units start, as the probe has compared them on this host."""
+    entries = {path: each for path, each in raw["files"].items() if isinstance(each, dict)}
+    packaged = ("-> /lib/systemd/system/", "-> /usr/lib/systemd/system/")
+    return sorted(path for path, each in entries.items() if str(each.get("digest")).startswith(packaged))
 
 
 def declared(**wants: Mapping[str, Any]) -> HostDeclaration:

@@ -95,6 +95,20 @@ PLACES = {
     )
 }
 """The same settings in other places."""
+PLACES |= {
+    f"file:{path}": ("RW-080", f"mkdir -p {path.rpartition('/')[0]} && ln -sf {target} {path}")
+    for path, target in (
+        ("/etc/systemd/system/fstrim.service", "/dev/null"),
+        ("/etc/tmpfiles.d/tmp.conf", "/dev/null"),
+        ("/etc/systemd/system/nftables.service", "/lib/systemd/system/rc-local.service"),
+        ("/etc/systemd/system/multi-user.target.wants/debug-shell.service", "/lib/systemd/system/debug-shell.service"),
+        ("/etc/systemd/system/sysinit.target.wants/fstrim.service", "/lib/systemd/system/fstrim.service"),
+        ("/etc/apparmor.d/disable/usr.sbin.chronyd", "/etc/apparmor.d/usr.sbin.chronyd"),
+        ("/run/systemd/generator.early/chrony.service", "/dev/null"),
+        ("/run/systemd/generator/multi-user.target.wants/fstrim.service", "/lib/systemd/system/fstrim.service"),
+        ("/etc/ssl/certs/0a1b2c3d.0", "ssl-cert-snakeoil.pem"),
+    )
+}
 
 
 def _xattr(path: str, name: str, value: str) -> str:
@@ -122,15 +136,15 @@ RIGHTS = {
 }
 """Rights that no set-uid bit of a file in /etc or /usr/local gives."""
 PACKAGE = r"""
-mkdir -p /tmp/p/DEBIAN /tmp/p/etc/helper.d /tmp/p/usr/lib/systemd/system /tmp/p/usr/bin
+mkdir -p /tmp/p/DEBIAN /tmp/p/etc /tmp/p/usr/lib/systemd/system /tmp/p/usr/bin
 mkdir -p /tmp/p/usr/lib/python3/dist-packages
-printf 'option = %s\n' "$1" > /tmp/p/etc/helper.d/main.conf
+printf 'option = %s\n' "$1" > /tmp/p/etc/helper.conf
 printf '[Service]\nExecStart=/usr/bin/helper\n[Install]\nWantedBy=multi-user.target\nAlias=help.service\n' \
   > /tmp/p/usr/lib/systemd/system/helper.service
 printf '#!/bin/sh\n# %s\n' "$1" > /tmp/p/usr/bin/helper
 chmod 755 /tmp/p/usr/bin/helper
 printf 'x = %s\n' "$1" > /tmp/p/usr/lib/python3/dist-packages/helper.py
-printf '/etc/helper.d/main.conf\n' > /tmp/p/DEBIAN/conffiles
+printf '/etc/helper.conf\n' > /tmp/p/DEBIAN/conffiles
 printf 'Package: helper\nVersion: %s\nArchitecture: all\nMaintainer: x <x@example.org>\nDescription: x\n' "$1" \
   > /tmp/p/DEBIAN/control
 printf '#!/bin/sh\nset -e\ndeb-systemd-helper enable helper.service\npy3compile -p helper || true\n' \
@@ -144,9 +158,7 @@ dpkg --force-confnew --install /tmp/helper-"$1".deb > /dev/null
 """Shell lines that build and install version $1 of a package with a configuration file, a unit and a module."""
 SILENT = {
     "a package is installed, and enables its unit": f"set -- 1\n{PACKAGE}",
-    "its upgrade replaces a changed configuration file": (
-        f"printf 'mine\\n' > /etc/helper.d/main.conf\nset -- 2\n{PACKAGE}"
-    ),
+    "its upgrade replaces a changed configuration file": (f"printf 'mine\\n' > /etc/helper.conf\nset -- 2\n{PACKAGE}"),
     "a package is removed, and its configuration stays": "dpkg --remove helper > /dev/null",
     "the index of libraries is written": "ldconfig",
     "Python compiles packaged modules": "python3 -m compileall -q /usr/lib/python3 /usr/lib/python3.11/json",
@@ -162,7 +174,6 @@ SILENT = {
     "a password changes": "passwd --quiet --lock daemon",
     "the caches of apt are written": "apt-cache gencaches",
     "a packaged file is written again as it was": "cp -p /usr/bin/ls /tmp/ls; cat /tmp/ls > /usr/bin/ls",
-    "a unit of a package is masked": "ln -sf /dev/null /etc/systemd/system/fstrim.service",
     "a file is touched": "touch /usr/bin/sort /etc/login.defs",
 }
 """Changes that no rule reports."""

@@ -226,10 +226,10 @@ def genuine_files() -> dict[str, bytes]:
             'SUBSYSTEM=="net", ACTION=="add", DRIVERS=="?*", ATTR{address}=="52:54:00:00:04:01", NAME="fabric0"\n'
         ),
         "/etc/old.conf.dpkg-dist": "packaged\n",
-        "/etc/old.d/old.conf.dpkg-old": "former\n",
+        "/etc/other.conf.dpkg-old": "former\n",
         "/var/lib/dpkg/status": (
             "Package: old\nStatus: install ok installed\nConffiles:\n"
-            " /etc/old.conf 997710386ced649a27695de80cdd0721\n /etc/old.d/old.conf 997710386ced649a27695de80cdd0721\n\n"
+            " /etc/old.conf 997710386ced649a27695de80cdd0721\n /etc/other.conf 997710386ced649a27695de80cdd0721\n\n"
             "Package: dpkg\nStatus: install ok installed\n\n"
         ),
         "/proc/sys/kernel/hostname": "gpu-01\n",

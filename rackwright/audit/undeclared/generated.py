@@ -48,6 +48,15 @@ def _link(program: str, reason: str, targets: str, *patterns: str) -> tuple[Know
 UNIT = r"[\w:.\\@-]+\.(service|socket|target|timer|path|mount|automount|slice|swap)"
 UNIT_FILE = rf"(/usr/local)?(/usr)?/lib/systemd/(system|user)/{UNIT}|/etc/systemd/(system|user)/{UNIT}"
 """Units in the directories whose files are in the account."""
+CLUSTER_FILES = re.compile(
+    r"/etc/kubernetes/manifests/(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)\.yaml"
+    r"|/etc/kubernetes/(admin|super-admin|kubelet|bootstrap-kubelet|controller-manager|scheduler)\.conf"
+    r"|/etc/kubernetes/pki/(ca|front-proxy-ca|etcd/ca)\.(crt|key|srl)"
+    r"|/etc/kubernetes/pki/(apiserver|apiserver-kubelet-client|apiserver-etcd-client|front-proxy-client)\.(crt|key)"
+    r"|/etc/kubernetes/pki/etcd/(server|peer|healthcheck-client)\.(crt|key)"
+    r"|/etc/kubernetes/pki/sa\.(key|pub)|/etc/kubernetes/tmp/kubeadm-[\w.-]+(/[\w.-]+)*"
+)
+"""Files that kubeadm writes on a node, by name; nothing judges the content. Source: kubeadm implementation details."""
 KNOWN_FILES = (
     *_rule(
         "passwd",
@@ -103,24 +112,11 @@ KNOWN_FILES = (
         r"/etc/rc[0-6S]\.d/[SK]\d\d[\w.-]+",
     ),
     *_link(
-        "systemctl enable, deb-systemd-helper",
-        "the unit itself is judged; a declared one by its claim",
-        UNIT_FILE,
-        rf"/etc/systemd/(system|user)/{UNIT}\.(wants|requires)/{UNIT}",
-        rf"/etc/systemd/(system|user)/{UNIT}",
-    ),
-    *_link(
         "update-ca-certificates",
         "a packaged authority, or one that RW-065 judges",
-        r"/usr/(local/)?share/ca-certificates/.+\.crt|/etc/ssl/certs/[^/]+\.pem",
+        r"/usr/(local/)?share/ca-certificates/.+\.crt|/etc/ssl/certs/(?!ssl-cert-snakeoil)[^/]+\.pem",
         r"/etc/ssl/certs/[^/]+\.pem",
         r"/etc/ssl/certs/[0-9a-f]{8}\.\d",
-    ),
-    *_link(
-        "apparmor",
-        "a packaged profile",
-        r"/etc/apparmor\.d/[\w.-]+",
-        r"/etc/apparmor\.d/(disable|force-complain)/[\w.-]+",
     ),
     *_link(
         "fontconfig",
@@ -192,13 +188,6 @@ KNOWN_FILES = (
         "a unit that is compared",
         r"/run/systemd/system/netplan-ovs-cleanup\.service",
         r"/run/systemd/system/systemd-networkd\.service\.wants/netplan-ovs-cleanup\.service",
-    ),
-    *_link(
-        "systemd's generators",
-        "the unit itself is judged",
-        rf"{UNIT_FILE}|/run/systemd/(generator(\.early|\.late)?|system)/{UNIT}",
-        rf"/run/systemd/generator(\.early|\.late)?/({UNIT}|[\w:.\\@-]+\.device)\.(wants|requires)/{UNIT}",
-        rf"/run/systemd/generator(\.early|\.late)?/{UNIT}",
     ),
     *_link("nginx", "a packaged site", r"/etc/nginx/sites-available/default", r"/etc/nginx/sites-enabled/default"),
     *_link(

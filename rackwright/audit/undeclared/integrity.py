@@ -4,12 +4,20 @@ Each file is packaged and unchanged, written by a resource, made by a known prog
 """
 
 import posixpath
+import re
 from collections.abc import Iterator
 
 from rackwright.audit.undeclared.armed import armed_paths
 from rackwright.audit.undeclared.declaration import HostDeclaration, foreign_workloads, is_of_workload
 from rackwright.audit.undeclared.files import WORKLOADS
-from rackwright.audit.undeclared.generated import CAPABILITIES, PRIVILEGES, maker_of, may_link_to
+from rackwright.audit.undeclared.generated import (
+    CAPABILITIES,
+    CLUSTER_FILES,
+    PRIVILEGES,
+    UNIT_FILE,
+    maker_of,
+    may_link_to,
+)
 from rackwright.audit.undeclared.paths import MASKABLE, is_in
 from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
 from rackwright.audit.undeclared.settings import LOCK, REGISTRY
@@ -17,12 +25,11 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.integrity import FileRow
 from rackwright.facts.probe.generated_files import check_of
 from rackwright.facts.view import UnknownFact
+from rackwright.stack.stack import IMAGE_MASKS
 
 NETWORK = ("/etc/netplan", "/etc/systemd/network", "/run/systemd/network", "/run/netplan")
 """Settings of networks without commands, of which nothing is declared on a host without `network`."""
 ENGINES = ("/etc/containers", "/etc/cni")
-CLUSTER = ("/etc/kubernetes", "/etc/cni/net.d")
-"""Files that kubeadm and the plugins of a cluster write; what of them is declared is a claim."""
 SYSTEM_UNITS = "/etc/systemd/system"
 STAND_IN = "/usr/local/lib/rackwright-twin"
 """Directory of the library that stands for the GPUs' driver on a virtual host. Source: twin/gpu/plug.py."""
@@ -87,15 +94,15 @@ def _is_expected(path: str, row: FileRow, declared: HostDeclaration, workloads: 
     name = path.rpartition("/")[2]
     if declared.declares_path(path) or is_of_workload(name, workloads) or path.startswith(WORKLOADS):
         return True
-    if is_in(path, (SYSTEM_UNITS,)) and name in declared.names("unit"):
+    if is_in(path, (SYSTEM_UNITS,)) and name in declared.names("unit") and _is_of_unit(name, row):
         return True  # the claim compares what the unit does
     if declared.image_files and is_in(path, (STAND_IN,)):
         return True
-    if row.target == "/dev/null" and path.startswith(MASKABLE):
-        return True  # it only switches off a packaged file
+    if row.target == "/dev/null" and declared.image_files and path in IMAGE_MASKS:
+        return True
     if declared.host.network is None and is_in(path, NETWORK):
         return True
-    if declared.in_cluster and is_in(path, CLUSTER):
+    if declared.in_cluster and row.target is None and CLUSTER_FILES.fullmatch(path):
         return True
     if (is_in(path, ENGINES) and name.endswith(LOCK)) or f"file:{path}".startswith(REGISTRY):
         return True
@@ -106,6 +113,15 @@ def _is_expected(path: str, row: FileRow, declared: HostDeclaration, workloads: 
         return entry.check != "link"
     target = posixpath.normpath(posixpath.join(posixpath.dirname(path), row.target))
     return may_link_to(entry, target) and (entry.check == "rule" or not row.is_dangling)
+
+
+def _is_of_unit(name: str, row: FileRow) -> bool:
+    """Return whether a file of a declared unit is no link to the file of another unit."""
+    if row.target in (None, "/dev/null"):
+        return True
+    target = posixpath.normpath(posixpath.join(SYSTEM_UNITS, row.target or ""))
+    same = (name, re.sub(r"@.+(?=\.[a-z]+$)", "@", name))
+    return re.fullmatch(UNIT_FILE, target) is not None and target.rpartition("/")[2] in same
 
 
 def _names(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
@@ -119,11 +135,17 @@ def _names(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
         names = []
     lines = [row for row in names if not (_is_mirror(row, declared) or _is_own(row, facts, declared))]
     if lines:
-        shown = "; ".join(f"{', '.join(names)} is {address}" for address, *names in lines[:5])
+        shown = "; ".join(_line(*row) for row in lines[:5])
         more = f"; and {len(lines) - 5} lines more" if len(lines) > 5 else ""
         yield Finding(f"file:{HOSTS}", f"{shown}{more}")
     elif not names:
         yield Finding(f"file:{HOSTS}", "it is no plain list of names that only root may write")
+
+
+def _line(address: str, *names: str) -> str:
+    """Return a line of /etc/hosts in words, with its first names alone."""
+    more = f" and {len(names) - 3} names more" if len(names) > 3 else ""
+    return f"{', '.join(name[:80] for name in names[:3])}{more} is {address[:80]}"
 
 
 def _is_mirror(row: tuple[str, ...], declared: HostDeclaration) -> bool:
@@ -143,6 +165,8 @@ def _describe(path: str, row: FileRow) -> str:
         return f"a directory with {row.files} files that no package installed"
     kind = "it is not what its program writes" if check_of(path) is not None else "no package installed it"
     kind = kind if row.target is None else f"a link to {row.target}"
+    if row.target == "/dev/null" and path.startswith(MASKABLE):
+        kind = "a link to /dev/null, which switches off the packaged file of that name"
     if folder in PROGRAMS:
         return f"{kind}; it comes before a program {name} of a package"
     if path.startswith(RUNTIME):

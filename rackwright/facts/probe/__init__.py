@@ -56,6 +56,7 @@ MODULES = (
             "authorities",
             "binary_indexes",
             "grammars",
+            "unit_links",
             "generated_files",
             "file_integrity",
             "archives",

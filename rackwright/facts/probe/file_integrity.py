@@ -305,6 +305,7 @@ class Judge:
         self.diverted = diversions(root)
         self.alternatives = generated_files.alternatives(root)
         self.end = time.monotonic() + DIGEST_SECONDS
+        self.now_ns = time.time_ns()
         self.digests: dict[str, dict[bytes, bytes]] = {}
 
     def read_lists(self, names: Iterable[str], wanted: set[bytes]) -> None:
@@ -490,12 +491,13 @@ KEPT = ("rights", *XATTRS.values(), "flags")
 
 def attempt_state(judged: Judge, path: bytes, status: os.stat_result) -> str:
     """Return whether a packaged file is as installed: packaged, changed, or pending for one that was not read."""
-    if status.st_ctime_ns <= judged.installed[path]:
-        return "packaged"
+    if status.st_ctime_ns <= judged.installed[path] <= judged.now_ns:
+        return "packaged"  # a list from the future says nothing about a time
     expected = judged.expected_digests(path) if stat.S_ISREG(status.st_mode) else set()
     if not expected:
         # dpkg knows no target of a link, and no digest of some files: the time decides, and where a link leads
-        is_late = status.st_ctime_ns > max(judged.copied[path], judged.installed[path]) + INSTALLED_NS
+        times = [each for each in (judged.copied[path], judged.installed[path]) if each <= judged.now_ns]
+        is_late = status.st_ctime_ns > max(times, default=0) + INSTALLED_NS
         return "changed" if is_late or leads_elsewhere(judged.root, path, status) else "packaged"
     if time.monotonic() > judged.end:
         return "pending"

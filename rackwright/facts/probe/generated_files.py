@@ -11,7 +11,7 @@ import re
 import stat
 from typing import Any, Callable, Iterable
 
-from rackwright.facts.probe import authorities, binary_indexes, grammars, pam_profiles
+from rackwright.facts.probe import authorities, binary_indexes, grammars, pam_profiles, unit_links
 from rackwright.facts.probe.observe import ReadError, attempt, listing, read
 from rackwright.facts.probe.packaged import conffiles, ucf_digests
 from rackwright.facts.probe.sources import FILE_BYTES, System, content, lines
@@ -103,11 +103,13 @@ RULES, MERGED_RULES = "/etc/audit/rules.d", "/etc/audit/audit.rules"
 LEFTOVER = re.compile(r"(/etc/.+)\.(dpkg-(old|dist|new|bak|remove)|ucf-(old|dist|new))")
 LATEST = ("dpkg-dist", "dpkg-new", "ucf-dist", "ucf-new")
 """Ends of the names of the version of the package."""
-ALL_NAMES = re.compile(
-    r"/etc/(network/interfaces\.d|nginx/(sites|modules)-enabled|initramfs-tools/(conf\.d|hooks|scripts)|init\.d|pam\.d"
-    r"|apparmor\.d|apache2/[^/]+|profile\.d|bash_completion\.d|default/grub\.d|X11|xdg|ppp|dhcp|grub\.d|kernel)(/.*)?"
+BY_NAME = re.compile(
+    r"/etc|/etc/(adduser|apt|ca-certificates|chrony|console-setup|debconf|default|fonts|host|iscsi|ld\.so|libaudit|lvm|mdadm"
+    r"|nvme|pam|resolvconf|rsyslog|security|selinux|smartmontools|ssh|sysctl|systemd|udev|update-manager)(\.conf)?"
+    r"|/etc/(apt/(apt\.conf|preferences|sources\.list)|chrony/(conf|sources)|rsyslog|sysctl|modprobe|modules-load|tmpfiles"
+    r"|ld\.so\.conf|ssh/ssh_config|ssh/sshd_config|systemd/(system|journald|logind)\.conf|udev/rules)\.d"
 )
-"""Directories of which programs read each file, whatever the end of its name."""
+"""Directories of whose files programs read those alone whose names they know, or that have an end of their own."""
 HOSTS = "/etc/hosts"
 LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|::1")
 FIXED_NAMES = {
@@ -122,8 +124,8 @@ FIXED_NAMES = {
     "ip6-allhosts": re.compile("ff02::3"),
 }
 """Addresses of the names that each host has for itself. Source: hosts(5)."""
-NAMES = 200
-"""Largest number of names of /etc/hosts in the facts."""
+NAMES, NAMES_EACH, NAME_LENGTH = 200, 64, 253
+"""Largest number of lines of /etc/hosts in the facts, of names in each, and of letters of a name."""
 ALTERNATIVES, CHOSEN = "/var/lib/dpkg/alternatives", "/etc/alternatives"
 GRUB = re.compile(
     r"/boot/grub/(?:fonts/([\w.-]+)|(i386-pc|x86_64-efi|arm64-efi)/([\w.-]+)|locale/([\w@]+)\.mo|(unicode\.pf2))"
@@ -168,8 +170,16 @@ def is_hostname(system: System, path: str, text: bytes) -> bool:
 
 
 def is_mail_name(system: System, path: str, text: bytes) -> bool:
-    name = own_name(system.root).partition(".")[0]
-    return re.fullmatch(rf"{re.escape(name)}(\.[\w-]+)*\n|localhost\n", text.decode("ascii")) is not None
+    """Return whether mail goes out with the host's own name, or with the full one that /etc/hosts gives to it."""
+    name = own_name(system.root)
+    short = name.partition(".")[0]
+    found = text.decode("ascii")
+    full: set[str] = set()
+    for line in lines(content(system.root, HOSTS)) if system.exists(HOSTS) else ():
+        address, *others = line.partition("#")[0].split() or [""]
+        if LOOPBACK.fullmatch(address) and short in others:
+            full.update(each for each in others if each.startswith(f"{short}."))
+    return found.endswith("\n") and found[:-1] in {name, short, "localhost", *full}
 
 
 def own_name(root: str) -> str:
@@ -281,7 +291,7 @@ def is_leftover(system: System, path: str, text: bytes) -> bool:
         return False
     if match[2] in LATEST:
         return hashlib.new("md5", text).hexdigest() == packaged  # noqa: S324 - dpkg's
-    return ALL_NAMES.fullmatch(os.path.dirname(path)) is None
+    return BY_NAME.fullmatch(os.path.dirname(path)) is not None and not text.startswith(b"#!")
 
 
 def is_of_grub(system: System, path: str, text: bytes) -> bool:
@@ -414,11 +424,13 @@ def rendered_paths(system: System, candidates: Iterable[str]) -> list[str]:
 def is_rendered(system: System, path: str) -> bool:
     """Return whether a file is root's, writable by no other account, and as its program writes it."""
     check = check_of(path)
+    status = os.lstat(system.root + path)
+    if stat.S_ISLNK(status.st_mode):
+        return (status.st_uid, status.st_gid) == OWNER and unit_links.is_known(system, path, is_rendered)
     if check is None:
         return False
-    status = os.lstat(system.root + path)
     is_plain = stat.S_ISREG(status.st_mode) and (status.st_uid, status.st_gid) == OWNER
-    allowed = 0o755 if check in (is_leftover, grammars.is_console_script) else PLAIN
+    allowed = 0o755 if check is grammars.is_console_script else PLAIN
     return is_plain and not stat.S_IMODE(status.st_mode) & ~allowed and check(system, path, content(system.root, path))
 
 
@@ -426,7 +438,7 @@ def names(root: str) -> list[list[str]]:
     """Return the lines of /etc/hosts that give a name to another address than each host has for itself.
 
     Raises:
-        ReadError: the file has another form.
+        ReadError: the file has another form, or more than the facts have place for.
     """
     own = own_name(root).partition(".")[0]
     rows = []
@@ -435,9 +447,13 @@ def names(root: str) -> list[list[str]]:
         if not found:
             raise ReadError(f"{HOSTS} has a line without a name")
         others = [name for name in found if name and not is_own(name, address, own)]
+        if len(others) > NAMES_EACH or any(len(name) > NAME_LENGTH for name in (address, *others)):
+            raise ReadError(f"{HOSTS} has a line with more than {NAMES_EACH} names, or a name that is too long")
         if others:
             rows.append([address, *others])
-    return rows[:NAMES]
+    if len(rows) > NAMES:
+        raise ReadError(f"{HOSTS} has more than {NAMES} lines with names of others")
+    return rows
 
 
 def is_own(name: str, address: str, own: str) -> bool:

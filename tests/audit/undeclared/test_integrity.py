@@ -1,6 +1,7 @@
 """The account of files: known files are narrow, one row for each file, and nothing that is unread passes for fine."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,27 @@ def test_a_file_beside_those_of_a_pattern_is_found(entry):
 
 
 def test_patterns_are_counted_and_each_has_a_program_and_a_reason():
-    assert len(KNOWN_FILES) == len({entry.pattern for entry in KNOWN_FILES}) > 60
+    assert len(KNOWN_FILES) == len({entry.pattern for entry in KNOWN_FILES}) > 50
     assert all(entry.program and entry.reason for entry in KNOWN_FILES)
 
 
 @pytest.mark.parametrize(
     ("path", "target", "is_found"),
     (
-        ("/etc/systemd/system/multi-user.target.wants/ssh.service", "/lib/systemd/system/ssh.service", False),
+        (
+            "/etc/systemd/system/multi-user.target.wants/debug-shell.service",
+            "/lib/systemd/system/debug-shell.service",
+            True,
+        ),
+        ("/etc/systemd/system/x.service", "/lib/systemd/system/getty@.service", True),
+        ("/etc/systemd/system/ssh.service", "/lib/systemd/system/getty@.service", True),
+        ("/etc/systemd/system/multi-user.target.wants/chrony.service", "/lib/systemd/system/getty@.service", True),
+        ("/etc/systemd/system/fstrim.service", "/dev/null", True),
+        ("/etc/systemd/system/ssh.service", "/dev/null", False),
+        ("/etc/systemd/system/getty.target", "/dev/null", False),
+        ("/etc/tmpfiles.d/tmp.conf", "/dev/null", True),
+        ("/etc/apparmor.d/disable/usr.sbin.x", "/etc/apparmor.d/usr.sbin.x", True),
+        ("/etc/ssl/certs/0a1b2c3d.0", "ssl-cert-snakeoil.pem", True),
         ("/etc/systemd/system/multi-user.target.wants/x.service", "/opt/x.service", True),
         ("/etc/systemd/system/multi-user.target.wants/x.service", None, True),
         ("/etc/rc3.d/S01ssh", "../init.d/ssh", False),
@@ -223,6 +237,44 @@ def test_names_of_other_machines_are_found_with_their_addresses():
     for names in ([], {"unknown": "another form"}):
         raw["integrity"]["names"] = names
         assert extra(raw) == ["file:/etc/hosts"]
+
+
+def test_a_finding_about_names_has_a_bound():
+    raw = converged()
+    raw["integrity"]["rendered"].remove("/etc/hosts")
+    odd_file("/etc/hosts", state="unpackaged")(raw)
+    raw["integrity"]["names"] = [["203.0.113.1", *(f"{'a' * 300}{number}" for number in range(10_000))]] * 9
+    [(finding, _)] = apply(RULES["RW-080"], Facts(raw), declared())
+
+    assert len(finding.found) < 2_000
+    assert "9997 names more" in finding.found
+
+
+@pytest.mark.parametrize(
+    ("path", "is_found"),
+    (
+        ("/etc/kubernetes/manifests/etcd.yaml", False),
+        ("/etc/kubernetes/manifests/kube-apiserver.yaml", False),
+        ("/etc/kubernetes/kubelet.conf", False),
+        ("/etc/kubernetes/pki/etcd/peer.key", False),
+        ("/etc/kubernetes/pki/apiserver-kubelet-client.crt", False),
+        ("/etc/kubernetes/manifests/evil.yaml", True),
+        ("/etc/kubernetes/manifests/etcd.yaml.bak", True),
+        ("/etc/kubernetes/manifests/.etcd.yaml", True),
+        ("/etc/kubernetes/manifests/more/etcd.yaml", True),
+        ("/etc/kubernetes/evil.conf", True),
+        ("/etc/kubernetes/pki/evil.crt", True),
+        ("/etc/cni/net.d/00-evil.conf", True),
+    ),
+)
+def test_files_of_a_node_are_known_by_the_names_that_kubeadm_gives(path, is_found):
+    plain = declared()
+    node = replace(plain, host=plain.host.model_copy(update={"roles": {**plain.host.roles, "kubernetes_node": {}}}))
+    raw = converged()
+    odd_file(path, state="unpackaged")(raw)
+
+    assert bool([*apply(RULES["RW-080"], Facts(raw), node)]) == is_found
+    assert [*apply(RULES["RW-080"], Facts(raw), plain)]
 
 
 def test_facts_of_an_earlier_probe_that_compared_less_are_unknown():
