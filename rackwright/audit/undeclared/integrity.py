@@ -64,6 +64,7 @@ def extra_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     written = {path for name in facts.table("owners") for path in (facts.owner(name) or {}).get("wrote", ())}
     claimed = _claimed_paths(declared)
     listed = facts.table("files")
+    unjudged = []
     for path in sorted({*account.files, *facts.unpackaged} - rendered - written - claimed - armed_paths(facts)):
         row = account.row(path, listed)
         if row.state != "unpackaged":
@@ -71,9 +72,14 @@ def extra_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
         if path == HOSTS:
             yield from _names(facts, declared)
         elif not _is_expected(path, row, declared, workloads):
-            yield Finding(f"file:{path}", _describe(path, row))
+            if account.pending and check_of(path) is not None:
+                unjudged.append(path)
+            else:
+                yield Finding(f"file:{path}", _describe(path, row))
     unread = [f"{path}: {row.reason}" for path, row in rows(facts, "unread") if not _is_unjudged(path)]
     left_out = [f"{path}: {number} files more" for path, number in sorted(account.left_out.items())]
+    if unjudged:  # what it is made from counts as changed until it is read
+        unread.append(f"{', '.join(unjudged[:3])}: {account.pending} packaged files are not read yet")
     if reasons := [*unread, *left_out]:
         raise UnknownFact("; ".join(reasons[:5]))
 

@@ -113,6 +113,23 @@ def test_a_file_has_one_row(row):
     assert len(found(raw)) == 1
 
 
+def test_what_a_program_makes_from_files_that_are_not_read_yet_is_unknown():
+    """
+    The first audits of a copied system read its packaged files part by part.
+    """
+    raw = converged()
+    unpackaged("/etc/pam.d/common-auth")(raw)
+    unpackaged("/etc/x.conf")(raw)
+    raw["integrity"]["rendered"] = [path for path in raw["integrity"]["rendered"] if "common-auth" not in path]
+    assert found(raw) == ["RW-080 file:/etc/pam.d/common-auth", "RW-080 file:/etc/x.conf"]
+    raw["integrity"]["pending"] = 8539
+
+    *known, (unread, is_unknown) = apply(RULES["RW-080"], Facts(raw), declared())
+
+    assert [finding.thing for finding, _ in known] == ["file:/etc/x.conf"]
+    assert is_unknown and unread.found == "/etc/pam.d/common-auth: 8539 packaged files are not read yet"
+
+
 def test_a_rule_that_says_more_keeps_its_file():
     raw = converged()
     unpackaged("/etc/cron.d/x")(raw)
