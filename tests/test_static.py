@@ -156,3 +156,24 @@ def test_the_security_rules_catch(name, tmp_path):
     )
 
     assert done.returncode == 1 and name in done.stdout
+
+
+CHANGING = re.compile(r"(time|random|secrets|tempfile|uuid)\.\w+|datetime\.now|os\.(getpid|urandom)")
+"""Calls in the cases of a test that give each process other cases; the tests run in several."""
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.name)
+def test_each_process_collects_the_same_cases(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        for decorator in getattr(node, "decorator_list", ()):
+            if "parametrize" in ast.unparse(decorator):
+                later = {
+                    id(each)
+                    for inner in ast.walk(decorator)
+                    if isinstance(inner, ast.Lambda)
+                    for each in ast.walk(inner)
+                }
+                calls = [each for each in ast.walk(decorator) if isinstance(each, ast.Call) and id(each) not in later]
+                assert not [each for each in calls if CHANGING.fullmatch(ast.unparse(each.func))], path
+                starred = [each.value for each in ast.walk(decorator) if isinstance(each, ast.Starred)]
+                assert not [each for each in starred if isinstance(each, ast.BinOp | ast.Set | ast.SetComp)], path
