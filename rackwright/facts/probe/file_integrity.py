@@ -71,7 +71,7 @@ LIST_BYTES = 64 << 20
 """Largest list of dpkg that the probe reads."""
 ENTRIES, ENTRIES_EACH = 2_000_000, 200_000
 """Largest number of files below one of the roots, and in one directory; a directory with more is not judged."""
-DIGEST_SECONDS = 30.0
+DIGEST_SECONDS = 90.0
 """Time for digests of packaged files; those that are left are counted, and the next probe reads them."""
 CACHE_NAME, CACHE_FORMAT = "integrity", 1
 """The file in the cache, and the number of the form of its content."""

@@ -49,7 +49,7 @@ from rackwright.facts.probe.output import write_facts
 
 LOGIN_KEYS_SECONDS = 60
 """Time limit for the keys of all accounts: sshd runs once for each, which is slow on an emulated host."""
-INTEGRITY_SECONDS, INTEGRITY_BYTES = 120, 1 << 30
+INTEGRITY_SECONDS, INTEGRITY_BYTES = 150, 1 << 30
 """Limits for the account of all files, which runs beside all other reads."""
 
 
