@@ -31,8 +31,10 @@ NETWORK = ("/etc/netplan", "/etc/systemd/network", "/run/systemd/network", "/run
 """Settings of networks without commands, of which nothing is declared on a host without `network`."""
 ENGINES = ("/etc/containers", "/etc/cni")
 SYSTEM_UNITS = "/etc/systemd/system"
-STAND_IN = "/usr/local/lib/rackwright-twin"
-"""Directory of the library that stands for the GPUs' driver on a virtual host. Source: twin/gpu/plug.py."""
+STAND_INS = ("/usr/local/lib/rackwright-twin", "/etc/cdi/nvidia.json")
+"""What stands for GPUs on a virtual host: a library for that of the driver, and a specification of devices that are none.
+
+Source: twin/gpu/plug.py."""
 HOSTS = "/etc/hosts"
 MIRRORS = "127.0.2."
 """Beginning of the addresses that a virtual rack gives to the names of its mirrors. Source: twin/mirrors.py."""
@@ -102,7 +104,7 @@ def _is_expected(path: str, row: FileRow, declared: HostDeclaration, workloads: 
         return True
     if is_in(path, (SYSTEM_UNITS,)) and name in declared.names("unit") and _is_of_unit(name, row):
         return True  # the claim compares what the unit does
-    if declared.image_files and is_in(path, (STAND_IN,)):
+    if declared.image_files and is_in(path, STAND_INS):
         return True
     if row.target == "/dev/null" and declared.image_files and path in IMAGE_MASKS:
         return True
