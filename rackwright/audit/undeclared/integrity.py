@@ -32,7 +32,7 @@ NETWORK = ("/etc/netplan", "/etc/systemd/network", "/run/systemd/network", "/run
 ENGINES = ("/etc/containers", "/etc/cni")
 SYSTEM_UNITS = "/etc/systemd/system"
 STAND_INS = ("/usr/local/lib/rackwright-twin", "/etc/cdi/nvidia.json")
-"""What stands for GPUs on a virtual host: a library for that of the driver, and a specification of devices that are none.
+"""The library for that of the driver on a virtual host, and the specification of its devices, which are no devices.
 
 Source: twin/gpu/plug.py."""
 HOSTS = "/etc/hosts"
