@@ -126,7 +126,8 @@ def check_end(running: Running, way: str) -> None:
     end(running)
     ended, output = running.end()
     assert (ended, text in output) == (status, True), output
-    assert "Traceback" not in output
+    if end is not kill_provider:  # pulumi's own program may be waiting for the provider, and shows its own traceback
+        assert "Traceback" not in output
 
 
 def test_pulumi_and_its_lock_are_gone_after_an_interrupt(running, project):
