@@ -38,7 +38,7 @@ FACTOR = {"key": "of a key", "options": sorted(OPTIONS), "codes": 5, "other_line
 FREE: dict[str, Any] = {"witnesses": ["9c1e"], "parts": [], "held": [], "writes": WRITES}
 """Facts of an unused drive, with one signature that has a witness."""
 _LAB = load_stack("lab", HERE.parents[1])
-STACK = replace(_LAB, salt=SALT, repository=replace(_LAB.repository, salt=SALT, secrets=SECRETS))
+STACK = replace(_LAB, endpoints={}, salt=SALT, repository=replace(_LAB.repository, salt=SALT, secrets=SECRETS))
 ALSO = [replace(STACK, fleet=load_fleet(HERE / name, STACK.repository.roles)) for name in OTHERS]
 CLUSTERED = replace(STACK, fleet=load_fleet(HERE / "clustered.yaml", STACK.repository.roles))
 PODDED = replace(STACK, fleet=load_fleet(HERE / "podded.yaml", STACK.repository.roles))
