@@ -29,6 +29,7 @@ PORTS: Mapping[str, tuple[str, str]] = {
     f"object_store/{UNITS}/object-store-names.service.j2": (OWN, "address of the role; certificates of both sides"),
     f"object_store/{UNITS}/object-store-s3.service.j2": (OWN, "address of the role; keys of S3"),
     f"object_store/{UNITS}/object-store-volume.service.j2": (OWN, "address of the role; certificates of both sides"),
+    f"pods/{UNITS}/pods-mount.service.j2": (NONE, "mounts a directory"),
     f"rdma/{UNITS}/rackwright-acs.service.j2": (NONE, "sets PCI functions"),
     f"registry/{UNITS}/registry-collect.service.j2": (CLIENT, "removes files of the registry"),
     f"registry/{UNITS}/registry-readers.service.j2": (OWN, "port of the role; TLS and passwords"),

@@ -20,7 +20,13 @@ from rackwright.tiering.canary import Canary, NoOutputs
 from rackwright.tiering.directory import LocalDirectory
 from tests.support.object_store import SIGNING_KEY
 
-NOW = float(int(time.time()))
+NOW = 0.0
+"""The time of the present test, in whole seconds: a result is compared with the time at which it is uploaded."""
+
+
+@pytest.fixture(autouse=True)
+def _now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "NOW", float(int(time.time())))
 
 
 def safetensors(size: int = 8) -> bytes:
