@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.audit.undeclared.generated import KNOWN_FILES, maker_of
-from rackwright.facts.probe import generated_files, pam_profiles
+from rackwright.facts.probe import authorities, generated_files, pam_profiles
 from rackwright.facts.probe.generated_files import CHECKS, LINES, PATTERNS, check_of, is_rendered, rendered_paths
 from rackwright.facts.probe.observe import attempt
 from rackwright.facts.probe.sources import System
@@ -303,7 +303,7 @@ class TestSources:
         assert not passes(System(system.root, lambda path: False), path)
 
     def test_a_local_authority_is_in_the_bundle_and_a_link_to_one_is_not(self, system):
-        path = "/etc/ssl/certs/ca-certificates.crt"
+        path = authorities.BUNDLE
         local = place(system, "/usr/local/share/ca-certificates/local.crt")
         local.rename(local.with_name("elsewhere"))
         local.symlink_to("elsewhere")
@@ -311,7 +311,7 @@ class TestSources:
         assert not passes(system, path)
 
     def test_the_order_of_local_authorities_is_that_of_any_language(self, system):
-        path = "/etc/ssl/certs/ca-certificates.crt"
+        path = authorities.BUNDLE
         text = FILES[path]
         more = LOCAL.replace("CERTIFICATE", "certificate").encode()
         place(system, "/usr/local/share/ca-certificates/A.crt").write_bytes(more)

@@ -8,6 +8,7 @@ import json
 import struct
 from pathlib import Path
 
+from rackwright.facts.probe import authorities
 from rackwright.facts.probe.binary_indexes import library_entries
 from rackwright.facts.probe.sources import System
 
@@ -180,7 +181,7 @@ def genuine_files() -> dict[str, bytes]:
         f"{AUTHORITIES}/two.crt": TWO.rstrip("\n"),
         "/usr/local/share/ca-certificates/local.crt": LOCAL,
         "/etc/ca-certificates.conf": "# authorities\nmozilla/one.crt\nmozilla/two.crt\n",
-        "/etc/ssl/certs/ca-certificates.crt": f"{ONE}{TWO}{LOCAL}",
+        authorities.BUNDLE: f"{ONE}{TWO}{LOCAL}",
         "/etc/adjtime": "0.000000 1795990000 0.000000\n1795990000\nUTC\n",
         "/etc/cdi/nvidia.yaml": CDI,
         "/etc/console-setup/cached_setup_keyboard.sh": CONSOLE,

@@ -12,7 +12,8 @@ from rackwright.facts.probe.observe import ReadError, read_untrusted
 CHOICE = "/etc/ca-certificates.conf"
 PACKAGED, LOCAL = "/usr/share/ca-certificates", "/usr/local/share/ca-certificates"
 """Directories of the certificates of packages, and of a person's, which are rows of their own."""
-BUNDLE, JAVA = "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/java/cacerts"
+TRUST = "/etc/ssl/certs"
+BUNDLE, JAVA = f"{TRUST}/ca-certificates.crt", f"{TRUST}/java/cacerts"
 SUFFIX = ".crt"
 BYTES = 1 << 20
 """Largest certificate and largest list."""

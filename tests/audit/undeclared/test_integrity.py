@@ -197,7 +197,7 @@ def test_files_that_were_not_read_are_unknown(change, rule):
 
 
 def extra(raw: dict[str, Any]) -> list[str]:
-    """Return what the rule about files that nobody declares finds, without the other rules."""
+    """Return what the rule about files that no resource declares finds, without the other rules."""
     return [finding.thing for finding, _ in apply(RULES["RW-080"], Facts(raw), declared())]
 
 
