@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from rackwright.errors import Diagnostic, SetupError
 from rackwright.progress import Progress
 from rackwright.toolchain import cache
 from rackwright.toolchain.sources import ToolUnavailable
@@ -17,6 +18,10 @@ OLDEST = (1, 21)
 """First version of Go that downloads a newer Go itself if a module asks for it."""
 
 REPORT_SECONDS = 20
+
+
+class BuildFailed(ToolUnavailable):
+    """A command of Go failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +99,15 @@ class Go:
             raise self._failure(arguments)
 
     def remove_caches(self) -> None:
-        """Remove the caches of rackwright's own: three gigabytes that only an interrupted build needs again."""
-        shutil.rmtree(self.caches, ignore_errors=True)
+        """Remove the caches of rackwright's own: three gigabytes that only an interrupted build needs again.
+
+        They get another name first, because Go takes a module with half of its files for a whole one.
+        """
+        removed = self.caches.with_name(f"{self.caches.name}.removed")
+        shutil.rmtree(removed, ignore_errors=True)
+        if self.caches.is_dir():
+            self.caches.rename(removed)
+            shutil.rmtree(removed, ignore_errors=True)
 
     @staticmethod
     def _is_running(process: subprocess.Popen[bytes]) -> bool:
@@ -108,7 +120,7 @@ class Go:
 
     def _failure(self, arguments: tuple[str, ...]) -> ToolUnavailable:
         last = self.log.read_text(errors="replace").strip().rpartition("\n")[2]
-        return ToolUnavailable(f"build from Go modules: go {arguments[0]} failed: {last} (log {self.log})")
+        return BuildFailed(f"build from Go modules: go {arguments[0]} failed: {last} (log {self.log})")
 
 
 def find(log: Path, progress: Progress) -> Go:
@@ -127,6 +139,17 @@ def find(log: Path, progress: Progress) -> Go:
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST:
         raise ToolUnavailable(f"build from Go modules: {command} is {version}, Go 1.21 or newer is needed")
     return go
+
+
+def setup_error(subject: str, reason: ToolUnavailable) -> SetupError:
+    """Return the error that says why *subject* could not be built, and the way out."""
+    if isinstance(reason, BuildFailed):
+        help = (
+            "Read the log, and run the command again; if it ends in the same way, remove "
+            f"{cache.directory() / 'go'} before"
+        )
+        return SetupError(Diagnostic(subject, str(reason), "a build without an error", help))
+    return SetupError(Diagnostic(subject, str(reason), "Go 1.21 or newer", "Install Go, and run the command again"))
 
 
 def digest(modules: Path) -> str:

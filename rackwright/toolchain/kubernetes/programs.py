@@ -4,7 +4,6 @@ import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from rackwright.errors import Diagnostic, SetupError
 from rackwright.progress import Progress
 from rackwright.toolchain import cache, go
 from rackwright.toolchain.go import Programs
@@ -140,9 +139,7 @@ def build(into: Path, progress: Progress, sources: Mapping[str, Programs] = _SOU
                 builder.build(source, into)
             builder.remove_caches()
     except ToolUnavailable as reason:
-        raise SetupError(
-            Diagnostic("kubernetes", str(reason), "Go 1.21 or newer", "Install Go, and run the command again")
-        ) from None
+        raise go.setup_error("kubernetes", reason) from None
     if (into / "server").exists():
         (into / "server").rename(into / "etcd")
 

@@ -156,9 +156,7 @@ def _build(controllers: Controllers, into: Path, kubectl: Path, progress: Progre
                 (into / f"{each.name}.yaml").write_text(_kustomize(kubectl, Path(place) / each.manifests))
             builder.remove_caches()
     except ToolUnavailable as reason:
-        raise SetupError(
-            Diagnostic(controllers.package, str(reason), "Go 1.21 or newer", "Install Go, and run the command again")
-        ) from None
+        raise go.setup_error(controllers.package, reason) from None
 
 
 def _kustomize(kubectl: Path, directory: Path) -> str:

@@ -10,7 +10,6 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from rackwright.errors import Diagnostic, SetupError
 from rackwright.progress import Progress
 from rackwright.toolchain import cache, go
 from rackwright.toolchain.go import Programs
@@ -53,8 +52,7 @@ def ensure(progress: Progress) -> Path:
                 with cache.replace_directory(directory) as half_made:
                     _build(half_made, progress)
             except ToolUnavailable as reason:
-                help = "Install Go, and run the command again"
-                raise SetupError(Diagnostic("pulumi-kubernetes", str(reason), "Go 1.21 or newer", help)) from None
+                raise go.setup_error("pulumi-kubernetes", reason) from None
     return directory
 
 

@@ -79,5 +79,4 @@ def _build(directory: Path, progress: Progress) -> None:
             write(package(half_made / "registry"), half_made)
         builder.remove_caches()
     except ToolUnavailable as reason:
-        help = "Install Go, and run the command again"
-        raise SetupError(Diagnostic("registry", str(reason), "Go 1.21 or newer", help)) from None
+        raise go.setup_error("registry", reason) from None
