@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from rackwright.progress import Progress
-from rackwright.toolchain import cache, go, pins
+from rackwright.toolchain import go, pins
 from rackwright.toolchain.go import Programs
 
 SDK = "github.com/pulumi/pulumi/sdk/v3"
@@ -35,19 +35,18 @@ def build(into: Path, progress: Progress) -> None:
     Raises:
         ToolUnavailable: Go is missing or too old, or a go command failed.
     """
-    builder = go.find(cache.directory() / "logs" / "toolchain.log", progress)
-    for number, (programs, version) in enumerate(((RUNTIMES, pins.LANGUAGE_RUNTIMES), (CLI, pins.CLI)), start=1):
-        names = ", ".join(Path(package).name for package in programs.packages)
-        progress(f"building {names} {version} from Go modules, {number} of 2 (log {builder.log})")
-        builder.build(programs, into)
-    script = into / RUNTIMES.place / "pulumi-language-python-exec"
-    source = builder.query("list", "-m", "-f={{.Dir}}", SDK, module=CLI.module)
-    shutil.copyfile(Path(source) / "python" / "cmd" / script.name, script)
-    script.chmod(0o755)
-    for language in LANGUAGES:  # links, because the program's own name selects the language
-        (into / f"pulumi-language-{language}").hardlink_to(into / "language-host")
-    (into / "language-host").unlink()
-    builder.remove_caches()
+    with go.hold_builder("toolchain", progress) as builder:
+        for number, (programs, version) in enumerate(((RUNTIMES, pins.LANGUAGE_RUNTIMES), (CLI, pins.CLI)), start=1):
+            names = ", ".join(Path(package).name for package in programs.packages)
+            progress(f"building {names} {version} from Go modules, {number} of 2 (log {builder.log})")
+            builder.build(programs, into)
+        script = into / RUNTIMES.place / "pulumi-language-python-exec"
+        source = builder.query("list", "-m", "-f={{.Dir}}", SDK, module=CLI.module)
+        shutil.copyfile(Path(source) / "python" / "cmd" / script.name, script)
+        script.chmod(0o755)
+        for language in LANGUAGES:  # links, because the program's own name selects the language
+            (into / f"pulumi-language-{language}").hardlink_to(into / "language-host")
+        (into / "language-host").unlink()
 
 
 def digest() -> str:

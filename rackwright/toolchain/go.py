@@ -4,7 +4,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -45,7 +46,7 @@ class Go:
 
     def __init__(self, command: str, log: Path, progress: Progress) -> None:
         self.command, self.log, self.progress = command, log, progress
-        self.caches = cache.directory() / "go"
+        self.caches = _caches(log.stem)
         """Directory of Go's caches, with which an interrupted build resumes; GOCACHE and GOMODCACHE override it."""
         settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
         self.environment = {
@@ -123,7 +124,27 @@ class Go:
         return BuildFailed(f"build from Go modules: go {arguments[0]} failed: {last} (log {self.log})")
 
 
-def find(log: Path, progress: Progress) -> Go:
+@contextmanager
+def hold_builder(name: str, progress: Progress) -> Iterator[Go]:
+    """Yield the go command with the lock, the caches and an empty log of the build *name*.
+
+    No build waits for another one. The caches stay if the block ends with an error, and a later build resumes there.
+
+    Raises:
+        ToolUnavailable: Go is missing or too old.
+    """
+    caches = _caches(name)
+    with cache.hold_lock(caches.with_name(f"{name}.lock"), progress):
+        go = _find(cache.directory() / "logs" / f"{name}.log", progress)
+        yield go
+        go.remove_caches()
+
+
+def _caches(name: str) -> Path:
+    return cache.directory() / "go" / name
+
+
+def _find(log: Path, progress: Progress) -> Go:
     """Return the go command of this computer, with an empty *log*.
 
     Raises:

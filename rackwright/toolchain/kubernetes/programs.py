@@ -131,13 +131,10 @@ def build(into: Path, progress: Progress, sources: Mapping[str, Programs] = _SOU
         SetupError: Go is missing, or a build failed.
     """
     try:
-        builder = go.find(cache.directory() / "logs" / "kubernetes.log", progress)
-        # the lock of the build of pulumi, which removes Go's caches at its end
-        with cache.hold_lock(cache.directory() / "toolchain" / "lock", progress):
+        with go.hold_builder("kubernetes", progress) as builder:
             for number, (name, source) in enumerate(sources.items(), start=1):
                 progress(f"building {name} from Go modules, {number} of {len(sources)} (log {builder.log})")
                 builder.build(source, into)
-            builder.remove_caches()
     except ToolUnavailable as reason:
         raise go.setup_error("kubernetes", reason) from None
     if (into / "server").exists():

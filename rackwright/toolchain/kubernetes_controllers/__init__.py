@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rackwright.errors import Diagnostic, SetupError
 from rackwright.progress import Progress
-from rackwright.toolchain import cache, go
+from rackwright.toolchain import go
 from rackwright.toolchain.go import Programs
 from rackwright.toolchain.kubernetes import images, packages, pins, programs
 from rackwright.toolchain.kubernetes.images import REGISTRY, Image
@@ -139,9 +139,7 @@ def read_objects(controllers: Controllers, built: Path) -> list[Object]:
 
 def _build(controllers: Controllers, into: Path, kubectl: Path, progress: Progress) -> None:
     try:
-        builder = go.find(cache.directory() / "logs" / f"{controllers.package}.log", progress)
-        # the lock of the build of pulumi, which removes Go's caches at its end
-        with cache.hold_lock(cache.directory() / "toolchain" / "lock", progress):
+        with go.hold_builder(controllers.package, progress) as builder:
             for each in controllers.projects:
                 progress(f"building {each.title} from Go modules (log {builder.log})")
                 source = Programs(
@@ -154,7 +152,6 @@ def _build(controllers: Controllers, into: Path, kubectl: Path, progress: Progre
                 built.rename(into / each.name)
                 place = builder.query("list", "-m", "-f", "{{.Dir}}", each.module, module=controllers.module)
                 (into / f"{each.name}.yaml").write_text(_kustomize(kubectl, Path(place) / each.manifests))
-            builder.remove_caches()
     except ToolUnavailable as reason:
         raise go.setup_error(controllers.package, reason) from None
 

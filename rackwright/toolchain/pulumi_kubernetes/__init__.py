@@ -45,12 +45,14 @@ def ensure(progress: Progress) -> Path:
     if directory.is_dir():
         return directory
     directory.parent.mkdir(parents=True, exist_ok=True)
-    # Go's caches are shared with the build of pulumi, which removes them at its end
-    with cache.hold_lock(cache.directory() / "toolchain" / "lock", progress):
+    with cache.hold_lock(directory.parent / "lock", progress):
         if not directory.is_dir():
             try:
-                with cache.replace_directory(directory) as half_made:
-                    _build(half_made, progress)
+                with (
+                    go.hold_builder("pulumi-kubernetes", progress) as builder,
+                    cache.replace_directory(directory) as half_made,
+                ):
+                    _build(builder, half_made)
             except ToolUnavailable as reason:
                 raise go.setup_error("pulumi-kubernetes", reason) from None
     return directory
@@ -66,9 +68,8 @@ def _directory() -> Path:
     return cache.directory() / "pulumi-kubernetes" / f"{VERSION}-{go.digest(_MODULE)}-{platform.machine()}"
 
 
-def _build(into: Path, progress: Progress) -> None:
-    builder = go.find(cache.directory() / "logs" / "pulumi-kubernetes.log", progress)
-    progress(f"building the plugin of pulumi-kubernetes {VERSION} from Go modules (log {builder.log})")
+def _build(builder: go.Go, into: Path) -> None:
+    builder.progress(f"building the plugin of pulumi-kubernetes {VERSION} from Go modules (log {builder.log})")
     with tempfile.TemporaryDirectory(dir=into.parent) as name:
         place = Path(name)
         for file in ("go.mod", "go.sum"):
@@ -78,7 +79,6 @@ def _build(into: Path, progress: Progress) -> None:
         embed_schema(place / "provider" / _COMMAND)
         shutil.copyfile(_MODULE / "kinds.go.txt", place / "sdk" / "go" / "kubernetes" / "yaml" / "v2" / "kinds.go")
         builder.build(replace(PROGRAM, module=place), into)
-    builder.remove_caches()
 
 
 def _copy(builder: go.Go, module: str, checksum: str, place: Path) -> None:

@@ -42,8 +42,7 @@ def ensure(progress: Progress) -> Path:
             )
             raise SetupError(Diagnostic("this computer", problem, help=help))
         directory.parent.mkdir(parents=True, exist_ok=True)
-        # Go's caches are shared with the build of pulumi, which removes them at its end
-        with cache.hold_lock(cache.directory() / "toolchain" / "lock", progress):
+        with cache.hold_lock(directory.parent / "lock", progress):
             if not directory.is_dir():
                 _build(directory, progress)
     [package] = directory.glob("*.deb")
@@ -72,11 +71,9 @@ def _directory() -> Path:
 
 def _build(directory: Path, progress: Progress) -> None:
     try:
-        builder = go.find(cache.directory() / "logs" / "registry.log", progress)
-        progress(f"building distribution {VERSION} from Go modules (log {builder.log})")
-        with cache.replace_directory(directory) as half_made:
+        with go.hold_builder("registry", progress) as builder, cache.replace_directory(directory) as half_made:
+            progress(f"building distribution {VERSION} from Go modules (log {builder.log})")
             builder.build(PROGRAM, half_made)
             write(package(half_made / "registry"), half_made)
-        builder.remove_caches()
     except ToolUnavailable as reason:
         raise go.setup_error("registry", reason) from None
