@@ -6,11 +6,14 @@ environment for training contains all its packages.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from hashlib import sha256
+from math import ceil
 from pathlib import Path
 
 from rackwright import locations
@@ -30,6 +33,8 @@ EVALUATION = Path(__file__).with_name("requirements.evaluation.txt")
 """Lock of the environment for the evaluation of served language models."""
 TRACKING = locations.repository() / "roles/mlflow/templates/opt/rackwright/mlflow/requirements.txt.j2"
 """Lock of the tracking server; the role mlflow installs it on hosts."""
+
+REPORT_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +164,58 @@ def _install(directory: Path, lock: Path, size: str, progress: Progress, program
          "-r", str(lock)),
         *([(python, "-B", str(program))] if program else []),
     )  # fmt: skip
+    steps = _Steps(directory, lock)
     for command in commands:
         with log.open("w") as output:
-            done = subprocess.run(command, stdout=output, stderr=output)
-        if done.returncode != 0:
+            process = subprocess.Popen(command, stdout=output, stderr=output)
+            try:
+                while not _has_ended(process):
+                    progress(f"  {steps.line(log.read_text(errors='replace'), time.monotonic())}")
+            except BaseException:
+                process.terminate()
+                process.wait()
+                raise
+        if process.returncode != 0:
             last = log.read_text(errors="replace").strip().rpartition("\n")[2]
             problem, help = f'{command[2]} failed, and printed "{last}"', f"Read {log}, and run the command again"
             raise SetupError(Diagnostic(str(directory), problem, help=help))
     (directory / "ready").touch()
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Return whether *process* ends within REPORT_SECONDS."""
+    try:
+        process.wait(REPORT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+class _Steps:
+    """The step of an installation by pip, and how long it will take if all packages take the same time."""
+
+    def __init__(self, directory: Path, lock: Path) -> None:
+        self.directory = directory
+        self.packages = len(re.findall(r"^[^ #]+==", lock.read_text(), re.MULTILINE))
+        self.starts: dict[str, float] = {}
+
+    def line(self, log: str, now: float) -> str:
+        """Return the line about the step.
+
+        Args:
+            log: All that pip has printed.
+            now: Seconds of a clock that only goes forward.
+        """
+        if "\nInstalling collected packages" in log:
+            step, done = "installed", len(list(self.directory.glob("lib/python*/site-packages/*.dist-info")))
+        elif fetched := len(re.findall(r"^Collecting ", log, re.MULTILINE)):
+            step, done = "fetched", fetched - 1  # the last one is on its way
+        else:
+            return "making the environment"
+        done = min(done, self.packages)
+        seconds = now - self.starts.setdefault(step, now)
+        estimate = f", about {ceil(seconds / done * (self.packages - done) / 60)} min left" if done and seconds else ""
+        return f"{step} {done} of {self.packages} packages{estimate}"
 
 
 def _add_horovod(python: Path, progress: Progress) -> None:

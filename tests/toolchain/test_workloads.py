@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from rackwright.errors import SetupError
 from rackwright.toolchain import cache, horovod, workloads
 from rackwright.toolchain.sources import ToolUnavailable
 from tests.support.our_roles import REPOSITORY
@@ -107,3 +108,27 @@ def test_what_serves_brings_no_pytorch() -> None:
     names = [line.partition("==")[0] for line in workloads.SERVING.read_text().splitlines() if "==" in line]
     assert "onnxruntime" in names
     assert not {"torch", "onnx", "transformers", "scikit-learn"} & set(names)
+
+
+def test_an_installation_shows_its_step_and_an_estimate(tmp_path: Path) -> None:
+    lock = tmp_path / "lock.txt"
+    lock.write_text("# ten packages\n" + "".join(f"p{n}==1.{n} \\\n    --hash=sha256:00\n" for n in range(10)))
+    steps = workloads._Steps(tmp_path, lock)
+
+    assert steps.line("", 0) == "making the environment"
+    assert steps.line("Collecting p0==1.0\n", 20) == "fetched 0 of 10 packages"
+    fetched = "".join(f"Collecting p{n}==1.{n}\n  Downloading p{n}.whl (3 MB)\n" for n in range(6))
+    assert steps.line(fetched, 140) == "fetched 5 of 10 packages, about 2 min left"
+    for number in range(2):
+        (tmp_path / f"lib/python3.11/site-packages/p{number}.dist-info").mkdir(parents=True)
+    fetched += "Installing collected packages: p0, p1\n"
+    assert steps.line(fetched, 200) == "installed 2 of 10 packages"
+    assert steps.line(fetched, 230) == "installed 2 of 10 packages, about 2 min left"
+
+
+def test_a_pip_that_fails_ends_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / "lock.txt"
+    lock.write_text("no-such-package==1.0 --hash=sha256:" + "0" * 64 + "\n")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(SetupError, match="pip failed, and printed .*no-such-package"):
+        workloads.ensure_lock("small", lock, "nothing", print)
