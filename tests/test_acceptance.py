@@ -1,12 +1,13 @@
 """The acceptance lines: their ids, their page, and the runner that selects and prints them."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.acceptance import duplicates, selects, unmatched_names
+from tests.support.acceptance import Line, Result, duplicates, page, read_page, read_results, selects, unmatched_names
 
 ROOT = Path(__file__).parents[1]
 RUNNER = ["--capture=no", "-qq", "--tb=no", "-rN", "-o", "console_output_style=classic"]
@@ -146,6 +147,30 @@ def test_each_line_prints_its_outcome_in_order(accept):
         ("toy.each[one]", "ok one"),
         ("toy.each[two]", "ok two"),
     ]
+
+
+def test_the_page_shows_the_last_outcome_of_each_line(accept, project, tmp_path):
+    accept("toy.10 toy.2")
+    accept("toy.2[short]")
+    results = project / "results.jsonl"
+    assert len(results.read_text().splitlines()) == 4
+    lines = [Line("toy", number, part, "A toy") for number, part in ((2, "short"), (2, "crash"), (10, ""), (11, ""))]
+    written = project / "page.md"
+    written.write_text(page(lines, {"toy.11": "ok, 2026-11-30, 20da19cc: 3 of 3 (5 s)"} | read_results(results)))
+
+    cells = read_page(written)
+    assert re.fullmatch(r"short, \d{4}-\d\d-\d\d, \w+\+?: 3 of 4 \(\d+ s\)", cells["toy.2[short]"])
+    assert cells["toy.2[crash]"].startswith("short, ") and "KeyError: 'x'" in cells["toy.2[crash]"]
+    assert "the figure of toy.10" in cells["toy.10"]
+    assert cells["toy.11"] == "ok, 2026-11-30, 20da19cc: 3 of 3 (5 s)"
+
+
+def test_an_outcome_on_the_page_has_no_path_and_no_markup():
+    result = Result(
+        "a.1", "short", "3 | 4\n`x` in /tmp/pytest-1/y and /etc/fstab " + "z" * 400, 1.4, "2026-12-01", "abc"
+    )
+    assert result.cell.startswith("short, 2026-12-01, abc: 3 / 4 x in … and /etc/fstab zzz")
+    assert len(result.cell) < 400
 
 
 def test_selected_lines_run_alone(accept):

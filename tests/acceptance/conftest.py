@@ -1,12 +1,24 @@
 """Select acceptance lines by id, and print one line of output for each."""
 
 import inspect
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from tests.support.acceptance import duplicates, line_of, page, selects, unmatched_names
+from tests.support.acceptance import (
+    FILE,
+    Result,
+    duplicates,
+    line_of,
+    page,
+    read_page,
+    read_results,
+    selects,
+    unmatched_names,
+)
 from tests.support.log import Log
 
 LOG, FIGURE, VERDICT = pytest.StashKey[Log](), pytest.StashKey[str](), pytest.StashKey[tuple[str, str]]()
@@ -17,6 +29,7 @@ def pytest_addoption(parser):
     group = parser.getgroup("acceptance")
     group.addoption("--only", default="", metavar="IDS", help="lines to run, separated by blanks: storage-life.2 roles")
     group.addoption("--page", type=Path, metavar="FILE", help="write the list of lines to FILE")
+    group.addoption("--results", type=Path, metavar="FILE", help="outcomes of runs, which the list shows")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -27,7 +40,8 @@ def pytest_collection_modifyitems(config, items):
         raise pytest.UsageError(f"several tests check {', '.join(twice)}")
     in_order = sorted(lines, key=lambda item: lines[item].order)
     if config.option.page:
-        config.option.page.write_text(page([lines[item] for item in in_order]))
+        runs = read_page(FILE) | (read_results(config.option.results) if config.option.results else {})
+        config.option.page.write_text(page([lines[item] for item in in_order], runs))
     only = config.option.only.split()
     if wrong := unmatched_names(only, ids):
         print(f"no acceptance line: {', '.join(wrong)}", file=sys.stderr)
@@ -67,6 +81,8 @@ def pytest_runtest_makereport(item, call):
     if call.when == "teardown":
         word, reason = item.stash.get(VERDICT, None) or ("ok", item.stash[FIGURE])
         log.write(f"{word}: {reason}")
+        with (log.path.parent / "results.jsonl").open("a") as results:
+            results.write(json.dumps(asdict(Result.now(log.id, word, reason, log.seconds))) + "\n")
         where = f"\n{'':38}log: {log.path}" if word == "short" else ""
         report.output = f"{log.id:28} {word:8} {reason} ({log.seconds:.0f} s){where}\n"
     return report

@@ -1,11 +1,18 @@
 """Acceptance lines: their marker, their ids, the selection by id, and the page that lists them."""
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import groupby
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
+
+from tests.support.log import ROOT
 
 Test = TypeVar("Test", bound=Callable[..., object])
 NAMES = (
@@ -23,8 +30,15 @@ PAGE = """\
     make accept ONLY='hardening.truth[remedies] hardening.14'
     make accept ONLY=serving
 
-`pytest tests/acceptance --collect-only --page docs/acceptance.md` writes this page from the tests.
+*Last run* has the outcome, the date, the commit, the figure or the reason, and the seconds. A run appends its outcomes
+to `.rackwright/accept/results.jsonl`. This command writes the page from the tests, with the outcomes of that file:
+
+    pytest tests/acceptance --collect-only --page docs/acceptance.md --results .rackwright/accept/results.jsonl
 """
+NEVER = "none on record"
+FILE = ROOT / "docs" / "acceptance.md"
+LONGEST_REASON = 300
+"""Characters of a figure or a reason on the page."""
 
 
 def line(capability: str, number: int | str, part: str = "") -> Callable[[Test], Test]:
@@ -96,10 +110,49 @@ def duplicates(ids: Sequence[str]) -> list[str]:
     return sorted({id for id in ids if ids.count(id) > 1})
 
 
-def page(lines: Sequence[Line]) -> str:
-    """Return the text of docs/acceptance.md for *lines*, which are in order."""
+@dataclass(frozen=True)
+class Result:
+    """The outcome of one run of a line."""
+
+    line: str
+    word: str
+    """``ok``, ``short`` or ``skipped``."""
+    reason: str
+    seconds: float
+    date: str
+    commit: str
+
+    @classmethod
+    def now(cls, line: str, word: str, reason: str, seconds: float) -> "Result":
+        """Return the outcome of a run that ends now, of the commit that is checked out."""
+        argv = ("git", "describe", "--always", "--dirty=+", "--exclude=*")
+        described = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+        commit = described.stdout.strip() or "unknown"
+        return cls(line, word, reason, round(seconds), datetime.now(UTC).date().isoformat(), commit)
+
+    @property
+    def cell(self) -> str:
+        """The outcome in a table: without paths of the computer, and without characters of tables and code."""
+        reason = re.sub(r"(?<![\w.])/(tmp|root|home|work|var/tmp)/\S*", "…", self.reason)
+        reason = " ".join(reason.replace("|", "/").replace("`", "").split())
+        shown = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
+        return f"{self.word}, {self.date}, {self.commit}: {shown} ({self.seconds:.0f} s)"
+
+
+def read_results(path: Path) -> dict[str, str]:
+    """Return the cell of the last outcome of each line in the file *path*."""
+    return {each.line: each.cell for each in (Result(**json.loads(text)) for text in path.read_text().splitlines())}
+
+
+def read_page(path: Path) -> dict[str, str]:
+    """Return the cell of each line on the page *path*."""
+    return dict(re.findall(r"^\| `([^`]+)` \| [^|]* \| ([^|]+) \|$", path.read_text(), re.MULTILINE))
+
+
+def page(lines: Sequence[Line], runs: Mapping[str, str]) -> str:
+    """Return the text of docs/acceptance.md for *lines*, which are in order, with the cells of their last *runs*."""
     text = PAGE
     for capability, own in groupby(lines, key=lambda each: each.capability):
-        text += f"\n## {capability}\n\n| line | sentence |\n| --- | --- |\n"
-        text += "".join(f"| `{each.id}` | {each.sentence}. |\n" for each in own)
+        text += f"\n## {capability}\n\n| line | sentence | last run |\n| --- | --- | --- |\n"
+        text += "".join(f"| `{each.id}` | {each.sentence}. | {runs.get(each.id, NEVER)} |\n" for each in own)
     return text
