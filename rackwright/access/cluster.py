@@ -3,9 +3,10 @@
 import base64
 import contextlib
 import getpass
+import re
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -19,6 +20,7 @@ from rackwright.schema.cluster_api import ClusterApi
 GROUP = "kubeadm:cluster-admins"
 """Group of the certificate. kubeadm binds it to the role cluster-admin; who removes the binding ends such access."""
 VALIDITY = "1h"
+_ANSWER_BYTES = 64 << 10
 _NAME_MAX = 64
 """Maximum length of a common name. Source: RFC 5280, ub-common-name."""
 
@@ -46,7 +48,7 @@ def access(hosts: Hosts, control_plane: str) -> Iterator[Path]:
 
     Raises:
         HostUnreachable: the control plane does not answer.
-        StepFailed: kubeadm makes no certificate there.
+        StepFailed: kubeadm makes no certificate there, or the answer is none.
     """
     connection = hosts.connection(control_plane)
     argv = ("kubeadm", "kubeconfig", "user", "--client-name", client_name(), "--org", GROUP)
@@ -58,7 +60,7 @@ def access(hosts: Hosts, control_plane: str) -> Iterator[Path]:
         raise StepFailed(Diagnostic(control_plane, problem, help=help))
     with (
         Tunnel(lambda: connection.forward("127.0.0.1", API_PORT)) as tunnel,
-        _private_file(kubeconfig(result.stdout.decode(), tunnel.port)) as path,
+        _private_file(kubeconfig(result.stdout, control_plane, tunnel.port)) as path,
     ):
         yield path
 
@@ -84,15 +86,7 @@ def token_kubeconfig(name: str, api: ClusterApi, token: str) -> str:
     cluster = {"server": api.url}
     if api.ca:
         cluster["certificate-authority-data"] = base64.b64encode(api.ca.encode()).decode()
-    content = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": name, "cluster": cluster}],
-        "users": [{"name": "rackwright", "user": {"token": token}}],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": "rackwright"}}],
-        "current-context": name,
-    }
-    return yaml.safe_dump(content)
+    return _kubeconfig(name, cluster, {"token": token})
 
 
 def client_name() -> str:
@@ -100,9 +94,49 @@ def client_name() -> str:
     return f"rackwright:{getpass.getuser()}@{socket.gethostname()}"[:_NAME_MAX]
 
 
-def kubeconfig(text: str, port: int) -> str:
-    """Return the kubeconfig *text* with *port* of this computer as the address of the API."""
-    content = yaml.safe_load(text)
-    for cluster in content["clusters"]:
-        cluster["cluster"]["server"] = f"https://127.0.0.1:{port}"
+def kubeconfig(answer: bytes, control_plane: str, port: int) -> str:
+    """Return a kubeconfig with the certificates and the key of *answer*, for *port* of this computer.
+
+    kubectl starts programs and sends files that a kubeconfig names. It is therefore made here, and of the answer of the
+    host come three values alone.
+
+    Args:
+        answer: The kubeconfig that kubeadm printed on the host *control_plane*.
+
+    Raises:
+        StepFailed: a value is missing, is there twice, or is not what it should be.
+    """
+    cluster = {"server": f"https://127.0.0.1:{port}"}
+    user: dict[str, str] = {}
+    for name, kind, place in (
+        ("certificate-authority-data", "CERTIFICATE", cluster),
+        ("client-certificate-data", "CERTIFICATE", user),
+        ("client-key-data", "(?:RSA |EC )?PRIVATE KEY", user),
+    ):
+        found = re.findall(rb"^ +%b: ([A-Za-z0-9+/=]+)$" % name.encode(), answer[:_ANSWER_BYTES], re.MULTILINE)
+        text = _decode(found[0]) if len(found) == 1 else ""
+        if not re.fullmatch(rf"(-----BEGIN {kind}-----\n[A-Za-z0-9+/=\n]+-----END {kind}-----\n*)+", text):
+            problem = f"the kubeconfig of the host has no valid {name}"
+            help = "Run `kubeadm kubeconfig user --client-name test` there: it prints one of each"
+            raise StepFailed(Diagnostic(control_plane, problem, help=help))
+        place[name] = base64.b64encode(text.encode()).decode()
+    return _kubeconfig("cluster", cluster, user)
+
+
+def _decode(value: bytes) -> str:
+    try:
+        return base64.b64decode(value, validate=True).decode("ascii")
+    except ValueError:
+        return ""
+
+
+def _kubeconfig(name: str, cluster: Mapping[str, str], user: Mapping[str, str]) -> str:
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": dict(cluster)}],
+        "users": [{"name": "rackwright", "user": dict(user)}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": "rackwright"}}],
+        "current-context": name,
+    }
     return yaml.safe_dump(content)

@@ -1,5 +1,6 @@
 """Access to the API of a cluster: the kubeconfig of the command that gets it, and which cluster is meant."""
 
+import base64
 import stat
 from dataclasses import replace
 
@@ -8,18 +9,31 @@ import yaml
 
 from rackwright.access.cluster import access_by_token, client_name, first_reachable, kubeconfig
 from rackwright.cli.cluster import _api_access, _name
-from rackwright.errors import ChangeRefused, Diagnostic, HostUnreachable
+from rackwright.errors import ChangeRefused, Diagnostic, HostUnreachable, StepFailed
 from tests.support.recorded_hosts import CLUSTERED, SHARED, STACK
 
-TEXT = """\
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n"
+KEY = "-----BEGIN RSA PRIVATE KEY-----\nREVG\n-----END RSA PRIVATE KEY-----\n"
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+TEXT = f"""\
 apiVersion: v1
-kind: Config
 clusters:
-- name: cluster
-  cluster: {certificate-authority-data: QQ==, server: "https://10.0.0.11:6443"}
+- cluster:
+    certificate-authority-data: {encoded(CERTIFICATE)}
+    server: https://10.0.0.11:6443
+  name: cluster
+contexts: []
+kind: Config
 users:
 - name: anna
-  user: {client-certificate-data: Qg==, client-key-data: Qw==}
+  user:
+    client-certificate-data: {encoded(CERTIFICATE * 2)}
+    client-key-data: {encoded(KEY)}
 """
 
 
@@ -27,13 +41,50 @@ def test_the_api_is_asked_through_a_port_of_this_computer():
     """
     Its certificate names 127.0.0.1, so that the authority of the cluster is checked as ever.
     """
-    content = yaml.safe_load(kubeconfig(TEXT, 40123))
+    content = yaml.safe_load(kubeconfig(TEXT.encode(), "cp-01", 40123))
 
     assert content["clusters"][0]["cluster"] == {
-        "certificate-authority-data": "QQ==",
+        "certificate-authority-data": encoded(CERTIFICATE),
         "server": "https://127.0.0.1:40123",
     }
-    assert content["users"] == yaml.safe_load(TEXT)["users"]
+    (user,) = content["users"]
+    assert user["user"] == {"client-certificate-data": encoded(CERTIFICATE * 2), "client-key-data": encoded(KEY)}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "    exec: {apiVersion: client.authentication.k8s.io/v1, command: /bin/sh, interactiveMode: Never}",
+        "    tokenFile: /root/.ssh/id_ed25519",
+        "    auth-provider: {name: oidc, config: {idp-certificate-authority: /etc/shadow}}",
+        "    client-certificate: /root/.ssh/id_ed25519",
+        "    impersonate: system:admin\nproxy-url: http://192.0.2.1",
+        "- name: second\n  user: {token: x}",
+    ],
+    ids=["exec", "tokenFile", "auth-provider", "client-certificate", "impersonate", "second"],
+)
+def test_nothing_else_of_the_host_reaches_kubectl(more):
+    """
+    kubectl starts programs that a kubeconfig names, and sends files to the address that it has.
+    """
+    assert kubeconfig(f"{TEXT}{more}\n".encode(), "cp-01", 1) == kubeconfig(TEXT.encode(), "cp-01", 1)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "", "{", "[1]", "a: 1", "\xff",
+        TEXT.replace("client-key-data", "client-key"),
+        TEXT.replace(encoded(KEY), "QQ=="),
+        TEXT.replace(encoded(KEY), encoded(KEY + "x")),
+        TEXT.replace(encoded(CERTIFICATE), "!" * 8),
+        TEXT + f"    client-key-data: {encoded(KEY)}\n",
+        " " * (64 << 10) + TEXT,
+    ],
+)  # fmt: skip
+def test_an_answer_without_the_three_values_is_refused(answer):
+    with pytest.raises(StepFailed, match=r"the kubeconfig of the host has no valid \S+-data"):
+        kubeconfig(answer.encode("latin-1"), "cp-01", 1)
 
 
 def test_the_name_of_the_client_fits_into_a_certificate(monkeypatch):
