@@ -142,9 +142,11 @@ class Conversations(ConfigSchema):
     tokenizer: str
     """Directory with the tokenizer of a Hugging Face model, and its chat template."""
     sequence_length: PositiveInt
-    """Tokens of an example, which short conversations share; a longer conversation is left out."""
+    """Tokens of an example; a longer conversation is left out."""
     held_out: Share = 0.05
     """Share that the run does not train on, selected by a hash of each conversation."""
+    packed: Automatic = "auto"
+    """Whether conversations share examples; auto: if the start of the run proves that the model keeps them apart."""
 
 
 class Preferences(ConfigSchema):

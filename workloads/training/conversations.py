@@ -1,7 +1,7 @@
 """Conversations in JSON Lines or Parquet, as tokens of a model's chat template, of which the answers are learned.
 
-Several conversations share a row of tokens, and none attends to another: transformers divides a row where positions
-begin again.
+Several conversations share a row of tokens if the model keeps them apart, which the module `isolation` proves: most
+models of transformers divide a row where positions begin again.
 """
 
 import json
@@ -49,14 +49,16 @@ class Tokens(NamedTuple):
 
 
 class PackedConversations(NamedTuple):
-    x_N2S: Tensor
-    """Tokens, and their positions in their conversation."""
+    x: Tensor
+    """Tokens, and their positions in their conversation, [N, 2, S]; tokens alone, [N, S], of one conversation a row."""
     y_NS: Tensor
     """The token that comes next, or `NOT_LEARNED`."""
 
 
 def load(config: Conversations) -> tuple[PackedConversations, PackedConversations]:
     """Return the conversations to train on, and those that the run does not train on.
+
+    Conversations share rows only if ``packed`` is true.
 
     Raises:
         UserError: A file is missing or malformed, or no conversation fits ``sequence_length``.
@@ -75,7 +77,8 @@ def load(config: Conversations) -> tuple[PackedConversations, PackedConversation
     if not parts[False]:
         problem = f"no conversation in {config.path} fits {config.sequence_length} tokens; {too_long} are longer"
         raise UserError(Diagnostic("data.sequence_length", problem, help="Increase it, or name other conversations"))
-    return pack(parts[False], config.sequence_length), pack(parts[True], config.sequence_length)
+    place = pack if config.packed is True else pad
+    return place(parts[False], config.sequence_length), place(parts[True], config.sequence_length)
 
 
 def load_chat_tokenizer(directory: str) -> Any:
@@ -256,4 +259,14 @@ def pack(conversations: Sequence[Tokens], length: int) -> PackedConversations:
             y[row, first:end] = np.where(learned[1:], tokens[1:], NOT_LEARNED)
             first = end
         x[row, 1, first:] = range(length - first)  # the rest is a conversation of its own, without answers
+    return PackedConversations(torch.from_numpy(x), torch.from_numpy(y))
+
+
+def pad(conversations: Sequence[Tokens], length: int) -> PackedConversations:
+    """Return *conversations* with a row of *length* tokens for each; none sees the tokens after its end."""
+    x = np.zeros((len(conversations), length), np.int32)
+    y = np.full((len(conversations), length), NOT_LEARNED, np.int32)
+    for row, (tokens, learned) in enumerate(conversations):
+        end = len(tokens) - 1
+        x[row, :end], y[row, :end] = tokens[:-1], np.where(learned[1:], tokens[1:], NOT_LEARNED)
     return PackedConversations(torch.from_numpy(x), torch.from_numpy(y))

@@ -19,9 +19,9 @@ class Examples(NamedTuple):
     """Numbered examples.
 
     For a classifier, ``x`` is float32 images in [0, 1] and ``y`` their classes. For a language model, ``x`` is one row
-    of bytes or tokens for each example and ``y`` the bytes or tokens that come next. For conversations, ``x`` has two
-    rows for each example, tokens and their positions, and ``y`` is negative where nothing is learned. For preferences,
-    ``x`` and ``y`` have two rows for each example, those of the chosen and of the rejected answer.
+    of bytes or tokens for each example and ``y`` the bytes or tokens that come next, or negative where nothing is
+    learned. For conversations that share rows, ``x`` has two rows for each example, tokens and their positions. For
+    preferences, ``x`` and ``y`` have two rows for each example, those of the chosen and of the rejected answer.
     """
 
     x: Tensor
@@ -35,11 +35,11 @@ class Examples(NamedTuple):
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return the examples with these numbers, in this order, converted to the types that models take.
 
-        Pairs end where their longest answer does.
+        Pairs, and conversations in rows of their own, end where the longest answer does.
         """
         x, y = self.x[indices], self.y[indices]
-        if self.are_pairs and len(indices):
-            end = int((y >= 0).flatten(0, 1).any(0).nonzero().max()) + 1
+        if x.dim() == y.dim() > 1 and len(indices):
+            end = int((y >= 0).reshape(-1, y.shape[-1]).any(0).nonzero().max()) + 1
             x, y = x[..., :end], y[..., :end]
         return (x if x.is_floating_point() else x.long()), y.long()
 

@@ -13,19 +13,26 @@ from workloads.foreign import parse_object, read_file
 from workloads.training import data
 from workloads.training.config import HuggingFace, TrainingConfig
 from workloads.training.fine_tuning import FineTuningState
+from workloads.training.isolation import Isolation
 from workloads.training.parent_model import Parent
 
 NAME = "lineage.json"
 
 
 def write_start(
-    out: Path, config: TrainingConfig, examples: data.Examples, parent: Parent | None, declared: bool
+    out: Path,
+    config: TrainingConfig,
+    examples: data.Examples,
+    parent: Parent | None,
+    declared: bool,
+    isolation: Isolation | None = None,
 ) -> None:
     """Write the parent and the data before the first step; remove the result that an earlier start wrote.
 
     Args:
         examples: Examples of the run's own data.
         declared: Whether a fleet declares the run.
+        isolation: The proof that conversations in one example do not see each other.
     """
     sets = [(config.data, examples), *((each, data.load(each)) for each in (parent.data if parent else ()))]
     record: dict[str, Any] = {
@@ -34,6 +41,7 @@ def write_start(
         "parent": {"path": str(parent.path), "step": parent.step, "sha256": parent.digest} if parent else None,
         "base": _base(config.model.path) if isinstance(config.model, HuggingFace) else None,
         "data": [each.model_dump(mode="json") | _describe_data(loaded) for each, loaded in sets],
+        "isolation": isolation.as_data() if isolation else None,
         "published": False,
     }
     _write(out, record)

@@ -29,11 +29,11 @@ def build_shapes(config: Model) -> nn.Module:
         if isinstance(config, ImageClassifier):
             return Classifier(config)
         if isinstance(config, DeepseekV3):
-            model = LanguageModel(_deepseek(config))
+            model = LanguageModel(transformers_model(transformers_config(config)))
             if config.mtp:
                 multi_token.append_module(model.model)
             return model
-        model = LanguageModel(_hugging_face(config.path))
+        model = LanguageModel(transformers_model(transformers_config(config)))
         if config.lora:
             lora.adapt(model.model, config.lora)
         return model
@@ -164,27 +164,40 @@ def _inputs(x: Tensor) -> dict[str, Any]:
     return {"input_ids": tokens_BS, "position_ids": positions_BS, "use_cache": False}
 
 
-def _deepseek(config: DeepseekV3) -> nn.Module:
-    from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+def transformers_config(config: DeepseekV3 | HuggingFace) -> Any:
+    """Return the configuration of *config* in transformers.
 
-    values = config.model_dump(exclude={"kind", "mtp"})
-    values |= {"num_key_value_heads": config.num_attention_heads, "num_mtp_layers": int(config.mtp is not None)}
-    model: nn.Module = DeepseekV3ForCausalLM(DeepseekV3Config(**values, use_cache=False))
-    return model
+    Raises:
+        UserError: The directory has none.
+    """
+    from transformers import AutoConfig, DeepseekV3Config
+
+    if isinstance(config, DeepseekV3):
+        values = config.model_dump(exclude={"kind", "mtp"})
+        values |= {"num_key_value_heads": config.num_attention_heads, "num_mtp_layers": int(config.mtp is not None)}
+        return DeepseekV3Config(**values, use_cache=False)
+    try:
+        return AutoConfig.from_pretrained(config.path, **SAFE)
+    except (OSError, ValueError) as error:
+        raise unreadable(config.path, error) from error
 
 
 SAFE = {"local_files_only": True, "trust_remote_code": False}
 """No download, and no code from the directory."""
 
 
-def _hugging_face(path: str) -> nn.Module:
-    """Return the model in the directory *path* as fp32, without its weights."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+def transformers_model(settings: Any) -> nn.Module:
+    """Return the causal language model of *settings* as fp32, without the weights of a file.
+
+    Raises:
+        UserError: transformers has no such model.
+    """
+    from transformers import AutoModelForCausalLM
 
     try:
-        model: nn.Module = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path, **SAFE))
+        model: nn.Module = AutoModelForCausalLM.from_config(settings)
     except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+        raise unreadable(settings.name_or_path or settings.model_type, error) from error
     return model.float().train()
 
 

@@ -1,13 +1,24 @@
 """Checks and loading in one process, before it communicates with the others."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from torch import nn
 
 from workloads.errors import Diagnostic, UserError
-from workloads.training import acceleration, data, four_bit, memory, models, order, parallel, parent_model, precision
+from workloads.training import (
+    acceleration,
+    data,
+    four_bit,
+    isolation,
+    memory,
+    models,
+    order,
+    parallel,
+    parent_model,
+    precision,
+)
 from workloads.training.checkpointing import check_weights_match
 from workloads.training.config import FineTuning, ImageClassifier, Rows, TrainingConfig
 from workloads.training.device import Device, select_device
@@ -23,12 +34,16 @@ from workloads.training.workers import Workers
 class PreparedRun:
     """The device, precision, data and parent of this process, after all checks."""
 
+    config: TrainingConfig
+    """The configuration, with the decision whether conversations share examples."""
     device: Device
     precision: Precision
     memory_estimate: memory.MemoryEstimate
     acceleration: acceleration.Acceleration
     inputs: TrainingInputs
     parent: Parent | None
+    isolation: isolation.Isolation | None
+    """The proof that conversations in one example do not see each other; None if nothing depends on it."""
 
 
 def prepare(config: TrainingConfig, workers: Workers) -> PreparedRun:
@@ -55,12 +70,16 @@ def prepare(config: TrainingConfig, workers: Workers) -> PreparedRun:
         help = "Use the model in its config.json"
         check_weights_match(parent.model, models.trainable_state(model), f"fine_tuning.parent {parent.path}", help)
     _check_rows(config)
+    proof = isolation.prove(config, (config.data, *(parent.data if parent else ())), device.torch)
+    config = config.model_copy(update={"data": isolation.settle(config.data, proof)})
+    if parent:
+        parent = replace(parent, data=tuple(isolation.settle(each, proof) for each in parent.data))
     inputs = _load_inputs(config, parent)
     _check_batch_size("global_batch", config.global_batch - config.old_examples_per_step, inputs.examples)
     if inputs.old:
         _check_batch_size("fine_tuning.replay", config.old_examples_per_step, inputs.old)
     _check_tokens(models.vocabulary_size(model), inputs.examples)
-    return PreparedRun(device, chosen, memory_estimate, accelerated, inputs, parent)
+    return PreparedRun(config, device, chosen, memory_estimate, accelerated, inputs, parent, proof)
 
 
 def _suggest_layout(

@@ -54,6 +54,8 @@ def train(
     workers = join(config, environment)
     try:
         prepared = _run_on_all(workers, config, lambda: prepare(config, workers))
+        _check_same_proof(workers, prepared)
+        config = prepared.config
         name = elastic_name(environment) if config.elastic else str(workers.rank)
         metrics = MetricsLog(file_of(out, name), lambda: workers.rank == 0)
         part: dict[str, int | str] = {}
@@ -67,11 +69,28 @@ def train(
             if workers.rank == 0:
                 (out / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
                 declared = PROVENANCE in environment
-                lineage.write_start(out, config, prepared.inputs.examples, prepared.parent, declared)
+                lineage.write_start(
+                    out, config, prepared.inputs.examples, prepared.parent, declared, prepared.isolation
+                )
             log_start(config, prepared, context)
             return _run(config, prepared, context, out, stop_at, publish_worse)
     finally:
         workers.leave()
+
+
+def _check_same_proof(workers: Workers, prepared: PreparedRun) -> None:
+    """Raise if processes decide differently whether conversations share examples: their batches would differ.
+
+    Raises:
+        UserError: The message gives the results.
+    """
+    if prepared.config.elastic or prepared.isolation is None:  # the active processes wait for a new one elsewhere
+        return
+    results = dict.fromkeys(workers.all_gather(f"{prepared.isolation}"))
+    if len(set(workers.all_gather(f"{prepared.isolation.is_proved}"))) > 1:
+        problem = f"processes differ about conversations: {'; '.join(results)}"
+        help = "Use the same device and software on all hosts, or write packed: false"
+        raise UserError(Diagnostic("data.packed", problem, "the same result in all processes", help))
 
 
 def log_start(config: TrainingConfig, prepared: PreparedRun, context: RunContext) -> None:
@@ -81,13 +100,15 @@ def log_start(config: TrainingConfig, prepared: PreparedRun, context: RunContext
         host=socket.gethostname(), pid=os.getpid(), device=device.kind, device_name=device.name,
         precision=prepared.precision.name, precision_why=prepared.precision.why,
         parameters=prepared.memory_estimate.parameters, memory_bytes=prepared.memory_estimate.total,
-        examples=len(prepared.inputs.examples),
+        examples=len(prepared.inputs.examples), isolation=prepared.isolation and prepared.isolation.as_data(),
     )  # fmt: skip
     launch = "one process" if workers.launcher == "none" else f"{workers.launcher}, world of {workers.size}"
     metrics.print(f"{config.name}: {launch}; {device.name}; {prepared.precision.name} ({prepared.precision.why})")
     available = memory.format_bytes(device.memory)
     metrics.print(f"memory of each process: {prepared.memory_estimate}; {available} available")
     metrics.print(f"acceleration: {prepared.acceleration}")
+    if prepared.isolation:
+        metrics.print(f"conversations: {prepared.isolation}")
     if parent := prepared.parent:
         old = f"{config.old_examples_per_step} of {config.global_batch} examples are old"
         metrics.print(f"starts from the weights of {parent.path}; {old}")

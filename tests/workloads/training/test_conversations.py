@@ -32,7 +32,9 @@ def learned_text(tokenizer: Any, each: Tokens) -> str:
 
 
 def config(path: str, tokenizer: Path, **values: Any) -> Conversations:
-    return Conversations(path=path, tokenizer=str(tokenizer), **{"sequence_length": 64, "held_out": 0.0, **values})
+    return Conversations(
+        path=path, tokenizer=str(tokenizer), **{"sequence_length": 64, "held_out": 0.0, "packed": True, **values}
+    )
 
 
 @pytest.fixture
@@ -108,7 +110,7 @@ def test_conversations_in_one_row_do_not_see_each_other(shape: Any) -> None:
     given = [Tokens(torch.randint(0, 300, (size,)).tolist(), [True] * size) for size in (9, 8, 7, 5)]
     together = pack(given, 16)
     apart = [pack([each], len(each.tokens) - 1) for each in given]
-    assert len(together.x_N2S) == 2
+    assert len(together.x) == 2
 
     def loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(model(x.long()).flatten(0, 1), y.long().flatten(), reduction="sum")
@@ -116,7 +118,7 @@ def test_conversations_in_one_row_do_not_see_each_other(shape: Any) -> None:
     with torch.no_grad():
         alone = sum(loss(*each) for each in apart)
         assert torch.allclose(loss(*together), alone, rtol=1e-5)
-        blurred = loss(together.x_N2S[:, 0], together.y_NS)  # without positions, each sees its neighbour
+        blurred = loss(together.x[:, 0], together.y_NS)  # without positions, each sees its neighbour
         assert not torch.allclose(blurred, alone, rtol=1e-3)
 
 
