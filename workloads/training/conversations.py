@@ -6,7 +6,8 @@ models of transformers divide a row where positions begin again.
 
 import json
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 from workloads.errors import Diagnostic, UserError
 from workloads.foreign import parse_json
 from workloads.training import rows
+from workloads.training.chat_template import Message, answer_of
 from workloads.training.config import Conversations, Preferences
 from workloads.training.tokenizer import load_tokenizer
 
@@ -28,8 +30,9 @@ NOT_LEARNED = -100
 """The answer at a position that is not learned. Source: ``ignore_index`` of torch.nn.functional.cross_entropy."""
 SHOWN_PROBLEMS = 5
 PARQUET = ".parquet"
+THOUGHT = "thoughts that the chat template does not write"
+CALLS = "answers whose calls the chat template does not write"
 
-Message = Mapping[str, Any]
 T = TypeVar("T")
 # Shape letters: N rows of tokens, S positions of a row.
 
@@ -184,18 +187,24 @@ def without_nulls(messages: Sequence[Message]) -> list[Message]:
     return [{name: value for name, value in message.items() if value is not None} for message in messages]
 
 
-def tokenize(tokenizer: Any, conversation: Conversation, first: int = 0) -> list[Tokens]:
-    """Return the tokens of *conversation*, of which the model learns each answer with its end.
+def tokenize(
+    tokenizer: Any, conversation: Conversation, first: int = 0, left_out: Counter[str] | None = None
+) -> list[Tokens]:
+    """Return the tokens of *conversation*, of which the model learns each answer with its thought and its end.
 
     A template that changes earlier messages, as those that drop earlier reasoning, gives one result for each answer:
-    the model learns each answer after exactly what it will see.
+    the model learns each answer after exactly what it will see. An answer whose calls of functions the template does
+    not write is not learned.
 
     Args:
         first: Number of the first message that may be learned.
+        left_out: Counter of what is not learned, by the reason.
     """
     roles = [message["role"] for message in conversation.messages]
     answers = [n for n, role in enumerate(roles) if role == "assistant" and n >= first]
-    turns = [_turn(tokenizer, conversation, answer) for answer in answers]
+    turns = [turn for answer in answers if (turn := _turn(tokenizer, conversation, answer, left_out))]
+    if not turns:
+        return []
     whole, learned = turns[-1].tokens, [False] * len(turns[-1].tokens)
     for turn in turns:
         if whole[: len(turn.tokens)] != turn.tokens:
@@ -205,31 +214,49 @@ def tokenize(tokenizer: Any, conversation: Conversation, first: int = 0) -> list
     return [Tokens(whole, learned)]
 
 
-def _turn(tokenizer: Any, conversation: Conversation, answer: int) -> Tokens:
-    """Return the tokens up to message number *answer*, which is learned.
+def _turn(tokenizer: Any, conversation: Conversation, answer: int, left_out: Counter[str] | None) -> Tokens | None:
+    """Return the tokens up to message number *answer*, which is learned; None if the template leaves out its calls.
 
     Raises:
         UserError: The template does not continue the prompt with the answer.
     """
-
-    def apply(messages: Sequence[Message], prompt: bool) -> list[int]:
-        tokens: list[int] = tokenizer.apply_chat_template(
-            messages, tools=conversation.tools, add_generation_prompt=prompt, tokenize=True, return_dict=False
-        )
-        return tokens
-
-    try:
-        before = apply(conversation.messages[:answer], prompt=True)
-        tokens = apply(conversation.messages[: answer + 1], prompt=False)
-    except Exception as error:  # a template raises whatever its author chose
-        problem = f"the chat template refuses a conversation: {error}"
-        help = "Correct the conversation, or name another tokenizer"
-        raise UserError(Diagnostic("data.tokenizer", problem, help=help)) from error
-    if tokens[: len(before)] != before:
-        problem = "the chat template does not continue its prompt with the answer"
-        help = "Use a template whose add_generation_prompt writes the beginning of each answer"
-        raise UserError(Diagnostic("data.tokenizer", problem, help=help))
+    rendered = answer_of(tokenizer, conversation.messages[: answer + 1], conversation.tools)
+    if left_out is not None:
+        left_out.update([THOUGHT] * (not rendered.has_thought) + [CALLS] * (not rendered.has_calls))
+    if not rendered.has_calls:
+        return None
+    before = _encode(tokenizer, rendered.prompt)
+    tokens = _encode(tokenizer, rendered.prompt + rendered.text)
+    if tokens[: len(before)] != before:  # a token would lie across the end of the prompt, which no server sends
+        tokens = [*before, *_encode(tokenizer, rendered.text)]
+        if _decode(tokenizer, tokens) != _decode(tokenizer, _encode(tokenizer, rendered.prompt + rendered.text)):
+            problem = "the tokens of an answer change its text where it follows the prompt"
+            raise UserError(Diagnostic("data.tokenizer", problem, help="Name the tokenizer of a chat model"))
+    end = _end(tokenizer, tokens, len(before))
+    if end is None and tokenizer.eos_token_id is not None:
+        tokens.append(tokenizer.eos_token_id)
     return Tokens(tokens, [n >= len(before) for n in range(len(tokens))])
+
+
+def _end(tokenizer: Any, tokens: Sequence[int], first: int) -> int | None:
+    """Return the place of the token that ends the answer; None if the template writes none.
+
+    Args:
+        first: Place of the first token of the answer.
+    """
+    marks = {*tokenizer.all_special_ids}
+    marks |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    last = next((n for n in range(len(tokens) - 1, first - 1, -1) if tokens[n] in marks), None)
+    return last if last is not None and not _decode(tokenizer, tokens[last + 1 :]).strip() else None
+
+
+def _encode(tokenizer: Any, text: str) -> list[int]:
+    tokens: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return tokens
+
+
+def _decode(tokenizer: Any, tokens: Sequence[int]) -> str:
+    return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def pack(conversations: Sequence[Tokens], length: int) -> PackedConversations:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
 from workloads.training import rows
+from workloads.training.chat_template import Message
 from workloads.training.config import Preferences
 from workloads.training.conversations import (
     NOT_LEARNED,
     Conversation,
-    Message,
     Tokens,
     are_messages,
     load_chat_tokenizer,
@@ -116,7 +116,7 @@ def _tokens(tokenizer: Any, preference: Preference, answer: Sequence[Message]) -
         problem = "the chat template changes earlier messages of an answer that has several"
         help = "Use answers of one message, or another template"
         raise UserError(Diagnostic("data.tokenizer", problem, help=help))
-    if not any(turns[0].learned):
+    if not turns or not any(turns[0].learned):
         problem, help = "the chat template writes nothing for an answer", "Correct the answer, or name another template"
         raise UserError(Diagnostic("data.tokenizer", problem, help=help))
     return turns[0]
