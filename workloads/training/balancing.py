@@ -1,62 +1,171 @@
-"""Balancing of experts without an auxiliary loss: the bias of each expert follows its load.
+"""The load of experts: counted for each router, and balanced by the way of the model.
 
-Source: DeepSeek-V3 Technical Report, arXiv:2412.19437, section 2.1.2.
+DeepSeek's routers have a bias for each expert, which follows its load (DeepSeek-V3 Technical Report, arXiv:2412.19437,
+section 2.1.2). Others have an auxiliary loss (Fedus et al. 2021, arXiv:2101.03961, section 2.2), which transformers
+defines beside each model, and which each layer gets here.
 """
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from workloads.training.models import LanguageModel
 from workloads.training.workers import Workers
 
-# Shape letters: L routers, E experts of a router.
+# Shape letters: T tokens, E experts of a router, K experts of a token.
+
+LossFunction = Callable[..., Tensor]
 
 
 class ExpertBalancer:
-    """Counts the tokens that each expert of a model gets, and adjusts the biases of the routers after each step."""
+    """Counts the tokens that each expert of a model gets, and balances the routers that are trained."""
 
-    def __init__(self, model: nn.Module, speed: float) -> None:
+    def __init__(self, model: nn.Module, speed: float, weight: float | None = None) -> None:
         """
         Args:
             speed: Change of a bias in one step.
+            weight: Weight of the auxiliary loss; None for that of the model.
         """
         self._speed = speed
-        routers = (module for module in model.modules() if "e_score_correction_bias" in module._buffers)
-        self._routers: list[Any] = [router for router in routers if all(w.requires_grad for w in router.parameters())]
-        self._biases: list[Tensor] = [router.e_score_correction_bias for router in self._routers]
-        if self._biases:
-            self._counts_LE = torch.zeros_like(torch.stack(self._biases), dtype=torch.long)
-            self._load_LE = torch.zeros_like(self._counts_LE)
+        self._routers: list[Any] = routers(model)
+        trained = [all(w.requires_grad for w in router.parameters()) for router in self._routers]
+        self._biases = [
+            router._buffers.get("e_score_correction_bias") if is_trained else None
+            for router, is_trained in zip(self._routers, trained, strict=True)
+        ]
+        own = _own_weight(model) if weight is None else weight
+        self._function = _loss_function(model)
+        self._weight = own if self._function and any(trained) else 0.0
+        self._counts: list[Tensor | None] = [None] * len(self._routers)
+        """Tokens of each expert of each router in this step, in this process."""
+        self._loads: list[Tensor] = []
+        """Tokens over all processes since the last report."""
+        self._losses = torch.zeros(2)
+        """Sum of the auxiliary losses since the last report, and their number."""
+        self._is_recording = False
+        self._mask_T: Tensor | None = None
+        self._logits: list[Tensor] = []
+        self._chosen = 0
         for number, router in enumerate(self._routers):
-            router.register_forward_hook(partial(self._count, number))
+            router.register_forward_hook(partial(self._record, number))
 
-    def _count(self, number: int, router: nn.Module, inputs: object, outputs: tuple[Tensor, ...]) -> None:
-        if router.training and torch.is_grad_enabled():
-            [chosen] = (output.flatten() for output in outputs if not output.is_floating_point())
-            self._counts_LE[number].scatter_add_(0, chosen, torch.ones_like(chosen))
+    @property
+    def has_routers(self) -> bool:
+        return bool(self._routers)
+
+    def __str__(self) -> str:
+        ways = ["a bias for each expert"] * (self._speed > 0 and any(bias is not None for bias in self._biases))
+        ways += [f"the model's auxiliary loss with weight {self._weight:g}"] * (self._weight > 0)
+        return f"{len(self._routers)} routers, " + (f"balanced by {' and '.join(ways)}" if ways else "not balanced")
+
+    @contextmanager
+    def recording(self, y: Tensor | None) -> Iterator[None]:
+        """Count the tokens of the forward pass in this context, which is one of training.
+
+        Args:
+            y: The answers of the batch, to leave out the positions after the last answer of a row, which have no
+                tokens; None if all positions have tokens.
+        """
+        self._logits.clear()
+        self._mask_T = None if y is None else (y >= 0).flip(-1).cummax(-1).values.flip(-1).flatten()
+        self._is_recording = bool(self._routers)
+        try:
+            yield
+        finally:
+            self._is_recording = False  # the backward pass may compute the routers again
+
+    def _record(self, number: int, router: nn.Module, inputs: object, outputs: tuple[Tensor, ...]) -> None:
+        if not self._is_recording:
+            return
+        logits_TE = outputs[0].flatten(0, -2)
+        chosen_TK = next((each for each in outputs if not each.is_floating_point()), None)
+        if chosen_TK is None:  # of the largest logits, as those of Llama 4
+            chosen_TK = outputs[-1].flatten(0, -2).topk(int(getattr(router, "top_k", 1))).indices
+        chosen_TK = chosen_TK.reshape(len(logits_TE), -1)
+        ones = torch.ones_like(chosen_TK)
+        mask_T = self._mask_T
+        if mask_T is not None and len(mask_T) == len(logits_TE):
+            ones = ones * mask_T.to(ones.device).unsqueeze(1)
+        counts = self._counts[number]
+        if counts is None:
+            counts = torch.zeros(logits_TE.shape[-1], dtype=torch.long, device=chosen_TK.device)
+        self._counts[number] = counts.scatter_add(0, chosen_TK.flatten(), ones.flatten())
+        if self._weight and torch.is_grad_enabled():
+            self._logits.append(logits_TE)
+            self._chosen = chosen_TK.shape[1]
+
+    def loss(self) -> Tensor | None:
+        """Return the weighted auxiliary loss of the last recorded pass; None if the model has none."""
+        logits, self._logits = self._logits, []
+        if not logits or not len(logits[0]) or self._function is None:
+            return None
+        mask_T = self._mask_T
+        mask = mask_T if mask_T is not None and len(mask_T) == len(logits[0]) else None
+        # each layer by itself: over all layers together, the load of one may make up for that of another
+        losses = [self._function((each.float(),), each.shape[-1], self._chosen, mask) for each in logits]
+        loss = torch.stack(losses).mean()
+        self._losses = self._losses.to(loss.device) + torch.stack([loss.detach(), torch.ones_like(loss.detach())])
+        return self._weight * loss
 
     @torch.no_grad()
     def adjust(self, workers: Workers) -> None:
-        """Move each bias against the load of its expert over all processes; all processes call it after a step."""
-        if not self._biases:
+        """Add the load of a step over all processes, and move each bias against it; all processes call it."""
+        counts = [each for each in self._counts if each is not None]
+        if not counts:
             return
-        load_LE = workers.all_reduce_sum(self._counts_LE)
-        self._load_LE += load_LE
-        excess_LE = load_LE - load_LE.float().mean(1, keepdim=True)
-        for bias, excess in zip(self._biases, excess_LE, strict=True):
-            bias.sub_(excess.sign(), alpha=self._speed)
-        self._counts_LE = torch.zeros_like(load_LE)
+        loads = workers.all_reduce_sum(torch.cat(counts)).split([len(each) for each in counts])
+        known = [bias for bias, each in zip(self._biases, self._counts, strict=True) if each is not None]
+        for bias, load in zip(known, loads, strict=True):
+            if bias is not None:
+                bias.sub_((load - load.float().mean()).sign(), alpha=self._speed)
+        self._loads = [old + new for old, new in zip(self._loads or [0] * len(loads), loads, strict=True)]
+        self._counts = [None if each is None else torch.zeros_like(each) for each in self._counts]
 
     def metrics(self) -> dict[str, float]:
-        """Return the load since the last call: extremes as multiples of the mean, and the experts without a token."""
-        if not self._biases:
+        """Return the load since the last call: extremes as multiples of the mean, and the experts without a token.
+
+        With an auxiliary loss, its mean in this process follows.
+        """
+        loads, self._loads = self._loads, []
+        if not loads:
             return {}
-        load_LE, self._load_LE = self._load_LE, torch.zeros_like(self._load_LE)
-        shares_LE = load_LE / load_LE.float().mean(1, keepdim=True)
-        return {
-            "expert_load_max": float(shares_LE.max()),
-            "expert_load_min": float(shares_LE.min()),
-            "experts_unused": int((load_LE == 0).sum()),
+        shares = torch.cat([load / load.float().mean() for load in loads])
+        values = {
+            "expert_load_max": float(shares.max()),
+            "expert_load_min": float(shares.min()),
+            "experts_unused": int(sum((load == 0).sum() for load in loads)),
         }
+        total, number = self._losses.tolist()
+        self._losses = torch.zeros(2)
+        return values | ({"router_loss": total / number} if number else {})
+
+
+def routers(model: nn.Module) -> list[nn.Module]:
+    """Return the routers of *model*: those that transformers records, and those with a bias for each expert."""
+    recorded = getattr(model.model, "_can_record_outputs", None) if isinstance(model, LanguageModel) else None
+    entries = (recorded or {}).get("router_logits") or ()
+    entries = entries if isinstance(entries, list | tuple) else [entries]
+    types = tuple(each for each in (getattr(each, "target_class", each) for each in entries) if isinstance(each, type))
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, types) or "e_score_correction_bias" in module._buffers
+    ]
+
+
+def _own_weight(model: nn.Module) -> float:
+    """Return the weight of the auxiliary loss in the configuration of *model*; 0 if it has none."""
+    settings = model.model.config.get_text_config() if isinstance(model, LanguageModel) else None
+    return float(getattr(settings, "router_aux_loss_coef", None) or 0)
+
+
+def _loss_function(model: nn.Module) -> LossFunction | None:
+    """Return the auxiliary loss that transformers defines beside the class of *model*; None if it defines none."""
+    classes = type(model.model).__mro__ if isinstance(model, LanguageModel) else ()
+    modules = (sys.modules.get(each.__module__) for each in classes)  # FSDP derives a class of its own
+    return next((f for module in modules if (f := getattr(module, "load_balancing_loss_func", None))), None)

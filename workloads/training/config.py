@@ -250,6 +250,9 @@ class TrainingConfig(ConfigSchema):
 
     Source: DeepSeek-V3 Technical Report, arXiv:2412.19437, sections 2.1.2 and 4.2.
     """
+    router_loss_weight: float | None = Field(default=None, ge=0)
+    """Weight of the auxiliary loss that balances the load of experts, for models that have one; None for the value of
+    the model, its router_aux_loss_coef. 0 switches it off."""
     dpo_beta: PositiveFloat = 0.1
     """Strength with which preferences keep a model near its initial weights: larger values change it less.
 

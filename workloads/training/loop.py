@@ -97,7 +97,7 @@ class Training:
         self.objective = objective.choose(config, self.acceleration.chunked_loss)
         self.references: dict[str, Tensor] = {}
         """Log-probabilities of the answers of pairs by the initial weights, by the digest of the pairs."""
-        self._balancer = ExpertBalancer(self.model, config.expert_bias_speed)
+        self.balancer = ExpertBalancer(self.model, config.expert_bias_speed, config.router_loss_weight)
         self._loss: Tensor | None = None
         """The sum of the losses of the last step in this process."""
         self.last_saved: int | None = None
@@ -316,9 +316,13 @@ class Training:
         for number, part in enumerate(parts, 1):
             batch = make_batch(self.examples, part, device)
             with context.workers.accumulation_context(model, last=number == len(parts)):
-                loss, counted = self._forward(model, batch, counting)
+                with self.balancer.recording(batch.y if self._has_gaps else None):
+                    loss, counted = self._forward(model, batch, counting)
                 # the mean over the whole batch: averaging over data parallelism divides by its size
-                self.scaler.scale(loss * (context.workers.data_size / answers)).backward()
+                mean = loss * (context.workers.data_size / answers)
+                if (added := self.balancer.loss()) is not None:
+                    mean = mean + added / len(parts)
+                self.scaler.scale(mean).backward()
                 device.flush()
             self._loss += loss.detach()
             if counted is not None:
@@ -329,7 +333,7 @@ class Training:
                 self.scaler.unscale(self.optimizer)
                 clip_gradients(self.model, config.optimizer.clip_norm)
             self.scaler.step(self.optimizer)
-        self._balancer.adjust(context.workers)
+        self.balancer.adjust(context.workers)
         device.flush()
         return totals
 
@@ -384,7 +388,7 @@ class Training:
             measured["mfu"] = self._flops / seconds / self._peak
         if not math.isfinite(sums[0]):
             raise divergence(self.step, f"the loss is {sums[0]}", self._last_good())
-        context.metrics.log(time=round(time.time(), 3), **values, **measured, **self._balancer.metrics())
+        context.metrics.log(time=round(time.time(), 3), **values, **measured, **self.balancer.metrics())
         context.metrics.print(
             "step {step}/{} epoch {epoch} loss {loss:.4f} accuracy {accuracy:.3f} rate {learning_rate:.3g} "
             "{examples_per_second:.0f} examples/s".format(self.config.steps, **values)

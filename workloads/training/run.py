@@ -123,6 +123,8 @@ def _run(
     publish_worse: str | None,
 ) -> bool:
     training = Training(config, prepared.inputs, context)
+    if training.balancer.has_routers:
+        context.metrics.print(f"experts: {training.balancer}")
     last = min(config.steps, stop_at or config.steps)
     try:
         _restore(config, training)
