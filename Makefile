@@ -46,7 +46,7 @@ down: toolchain ## Stop the twin; its disks are kept.
 test: $(TEST) toolchain workloads tracking lint docs ## Lint, then unit tests, the workloads, the real pulumi and virtual machines.
 	$(RUN) $(BIN)/pytest -n auto -m "not pulumi and not twin"
 	$(WORKLOADS) $$python -m pytest -n 2 --dist loadfile tests/workloads/training tests/workloads/quantize \
-		tests/workloads/serving tests/workloads/export tests/workloads/evaluation tests/workloads/checkpoint/test_tensors.py tests/workloads/test_benchmarks.py
+		tests/workloads/serving tests/workloads/export tests/workloads/evaluation tests/workloads/checkpoint/test_tensors.py tests/workloads/test_benchmarks.py tests/gpu/test_on_processor.py
 	$(RUN) $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "pulumi or twin" $(LONGEST) $(MACHINES)
 
 .PHONY: wheel

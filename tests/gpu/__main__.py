@@ -2,11 +2,14 @@
 
     python -m tests.gpu --json run.json
     python -m tests.gpu --only nccl,digits
+    python -m tests.gpu --stage 2                  the checks of the second stage alone
     python -m tests.gpu --verified                 write the table of docs/verified.md from tests/gpu/runs
 
-Without an NVIDIA GPU the hardware checks are skipped, and the checks for processors run. Each check has a process and a
-time limit of its own, so a crash or a hang loses nothing; checks that find no time are reported as not run. The command
-itself needs Python's own library alone. Missing packages are reported by the checks that need them.
+A run has two stages, the important checks first; the second one has the time that remains. Without an NVIDIA GPU the
+hardware checks are skipped, and the checks for processors run. Each check has a process and a time limit of its own, so
+a crash or a hang loses nothing. Checks that the end of the run cuts off are reported as not run, and the last lines
+name what was not done. The command itself needs Python's own library alone. Missing packages are reported by the checks
+that need them.
 """
 
 import argparse
@@ -34,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write machine, figures and results to FILE")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"time limit of the run (default: {SECONDS})")
     parser.add_argument("--only", default="", metavar="NAMES", help="names of checks, separated by commas")
+    parser.add_argument("--stage", type=int, choices=(1, 2), help="run the checks of one stage alone")
     parser.add_argument("--list", action="store_true", help="print names and subjects of the checks")
     parser.add_argument("--verified", action="store_true", help="write the table of docs/verified.md")
     args = parser.parse_args(argv)
@@ -42,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     from tests.gpu.checks import CHECKS
 
-    checks = _select(CHECKS, args.only, parser)
+    checks = [each for each in _select(CHECKS, args.only, parser) if args.stage in (None, each.stage)]
     if args.list:
         print("\n".join(f"{each.name:{report.NAMES}}{each.what}" for each in checks))
         return 0
@@ -63,7 +67,7 @@ def _run(checks: Sequence[Check], seconds: float, file: Path | None) -> int:
     here = {
         "gpus": gpus, **machine.describe(), "commit": _commit(),
         "taken_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "on_processor": [each.name for each in checks if not each.gpu],
+        "on_processor": [each.name for each in checks if not each.gpus],
     }  # fmt: skip
     outcomes: list[Outcome] = []
 
@@ -73,7 +77,7 @@ def _run(checks: Sequence[Check], seconds: float, file: Path | None) -> int:
         if file:  # after each check: a run that is killed has written what it measured
             file.write_text(report.to_json(here, outcomes))
 
-    run_all(checks, bool(gpus), deadline, child_command, keep)
+    run_all(checks, len(gpus), deadline, child_command, keep)
     print(report.table(here, outcomes), flush=True)
     return int(any(each.status == "failed" for each in outcomes))
 

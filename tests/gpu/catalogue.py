@@ -2,17 +2,17 @@
 
 import re
 
-from tests.gpu.check import Recorder, check, need
+from tests.gpu.check import Recorder, Target, check, need
 
 
 @check(
     "catalogue",
     "the catalogue's GPUs against the code in PyTorch",
-    60,
-    gpu=False,
+    30,
+    gpus=0,
     packages=("torch", "pydantic", "yaml"),
 )
-def code_for_gpus(recorder: Recorder) -> None:
+def code_for_gpus(recorder: Recorder, target: Target) -> None:
     """Compare the row of this build in the catalogue with the architectures that the build names."""
     import torch
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,16 @@ def need(condition: bool, problem: str) -> None:
     """
     if not condition:
         raise CheckFailed(problem)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The device that a check runs on, and its size."""
+
+    kind: str = "cuda"
+    """``cuda`` or ``cpu``."""
+    tiny: bool = False
+    """Whether the smallest size is enough: tests of the checks themselves measure no speed."""
 
 
 class Recorder:
@@ -54,20 +64,39 @@ class Check:
     """Name in the table: ``tensorrt-int8``."""
     what: str
     """The subject in a sentence of the documentation."""
-    run: Callable[[Recorder], None]
+    run: Callable[[Recorder, Target], None]
     seconds: float
     """Time limit, after which the process of the check is killed."""
-    gpu: bool = True
-    """Whether the check needs an NVIDIA GPU."""
+    gpus: int = 1
+    """NVIDIA GPUs that the check needs; 0: it runs on a processor."""
     packages: tuple[str, ...] = ()
     """Modules that have to be importable."""
+    stage: int = 1
+    """1 for the checks that come first; each stage fits the time limit of a run by itself."""
+    stands_for: str = ""
+    """Name of the check with the same subject on a GPU, in whose place this one runs on a machine without one."""
+
+    @property
+    def target(self) -> Target:
+        return Target("cuda" if self.gpus else "cpu")
+
+    def on_processor(self, name: str, what: str, seconds: float) -> "Check":
+        """Return the same check on a processor."""
+        return replace(self, name=name, what=what, seconds=seconds, gpus=0, stage=1, stands_for=self.name)
 
 
 def check(
-    name: str, what: str, seconds: float, *, gpu: bool = True, packages: tuple[str, ...] = ()
-) -> Callable[[Callable[[Recorder], None]], Check]:
+    name: str,
+    what: str,
+    seconds: float,
+    *,
+    gpus: int = 1,
+    packages: tuple[str, ...] = (),
+    stage: int = 1,
+    stands_for: str = "",
+) -> Callable[[Callable[[Recorder, Target], None]], Check]:
     """Make a check of a function, whose arguments are the fields of `Check`."""
-    return lambda function: Check(name, what, function, seconds, gpu, packages)
+    return lambda function: Check(name, what, function, seconds, gpus, packages, stage, stands_for)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,10 @@ SIZES: dict[str, dict[str, int]] = {
         "vocab_size": 256, "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 8,
         "num_attention_heads": 4, "num_key_value_heads": 2,
     },
+    "tiny": {
+        "vocab_size": 256, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1,
+    },
 }  # fmt: skip
 """Shapes by their number of parameters; the first is that of Llama 3.2 1B."""
 BYTES_PER_PARAMETER = 24

@@ -16,6 +16,8 @@ FORMAT = 1
 """Version of the JSON."""
 BEGIN, END = "<!-- gpu runs: begin -->", "<!-- gpu runs: end -->"
 """Lines of docs/verified.md around the rows that are made from runs."""
+REPLACED = " runs on the GPU"
+"""End of the reason of a check on a processor whose subject another check has on the GPU."""
 NO_RUNS = "No run on a GPU is recorded yet."
 
 
@@ -65,8 +67,20 @@ def table(machine: Mapping[str, Any], outcomes: Sequence[Outcome]) -> str:
     counts = {
         status: sum(each.status == status for each in outcomes) for status in ("ok", "failed", "skipped", "not run")
     }
-    lines += ["", ", ".join(f"{count} {status}" for status, count in counts.items())]
+    lines += ["", ", ".join(f"{count} {status}" for status, count in counts.items()), *not_done(outcomes)]
     return "\n".join(lines)
+
+
+def not_done(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the lines that name the checks without a result, by their reason, except replaced checks."""
+    reasons: dict[str, list[str]] = {}
+    for each in outcomes:
+        if each.status in ("skipped", "not run") and not each.reason.endswith(REPLACED):
+            reasons.setdefault(each.reason, []).append(each.name)
+    lines = []
+    for reason, names in reasons.items():
+        lines += textwrap.wrap(f"not done, {reason}: {', '.join(names)}", WIDTH, subsequent_indent="  ")
+    return lines
 
 
 def row(outcome: Outcome) -> list[str]:

@@ -1,19 +1,35 @@
 """A ResNet-50 as ONNX in several precisions, with random weights: the same computation as a trained one."""
 
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-SIDE, CLASSES = 224, 1000
-"""Pixels of a picture, and classes, as in ImageNet."""
 CALIBRATION_ROWS = 16
 INPUT, OUTPUT = "pixel_values", "logits"
 OPSET = 17
 FP8_OPSET = 19
 """First operator set with 8-bit floats."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network and its pictures. The defaults are those of ImageNet, and of transformers' ``ResNetConfig``."""
+
+    side: int = 224
+    """Width and height of a picture, in pixels."""
+    classes: int = 1000
+    shape: Mapping[str, Any] = field(default_factory=dict)
+    """Values of ``ResNetConfig`` that differ from those of ResNet-50."""
+
+
+FULL, SMALL = Network(), Network(side=64)
+TINY = Network(32, 10, {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"})
 
 
 class _Logits(nn.Module):
@@ -26,33 +42,33 @@ class _Logits(nn.Module):
         return logits
 
 
-def write_fp32(path: Path, side: int = SIDE, opset: int = OPSET) -> None:
-    """Write the network to *path*, with the shape of transformers' ``ResNetConfig``, which is ResNet-50."""
+def write_fp32(path: Path, network: Network = FULL, opset: int = OPSET) -> None:
+    """Write the network to *path*."""
     from transformers import ResNetConfig, ResNetForImageClassification
 
     torch.manual_seed(0)
-    model = _Logits(ResNetForImageClassification(ResNetConfig(num_labels=CLASSES))).eval()
+    model = _Logits(ResNetForImageClassification(ResNetConfig(num_labels=network.classes, **network.shape))).eval()
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            model, (torch.randn(2, 3, side, side),), path, input_names=[INPUT], output_names=[OUTPUT],
+            model, (torch.randn(2, 3, network.side, network.side),), path, input_names=[INPUT], output_names=[OUTPUT],
             opset_version=opset, dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}}, dynamo=False,
         )  # fmt: skip
 
 
-def pictures(rows: int, side: int = SIDE) -> np.ndarray:
+def pictures(rows: int, network: Network = FULL) -> np.ndarray:
     """Return random pictures: pixel_values of shape rows × 3 × side × side."""
-    return np.random.default_rng(0).standard_normal((rows, 3, side, side)).astype(np.float32)
+    return np.random.default_rng(0).standard_normal((rows, 3, network.side, network.side)).astype(np.float32)
 
 
-def write_int8(fp32: Path, scratch: Path, side: int = SIDE) -> Path:
+def write_int8(fp32: Path, scratch: Path, network: Network = FULL) -> Path:
     """Return the network in 8 bits for TensorRT, quantised as `workloads.quantize` does it."""
     from workloads.quantize.config import QuantizeSettings
     from workloads.quantize.render import Renderer, layers, preprocess
     from workloads.quantize.samples import Samples
 
     base = preprocess(fp32, scratch)
-    renderer = Renderer(base, Samples({INPUT: pictures(CALIBRATION_ROWS, side)}, None), QuantizeSettings(), scratch)
+    renderer = Renderer(base, Samples({INPUT: pictures(CALIBRATION_ROWS, network)}, None), QuantizeSettings(), scratch)
     return renderer.int8(layers(base), signed=True)
 
 
@@ -65,7 +81,7 @@ def write_fp16(fp32: Path, scratch: Path) -> Path:
     return path
 
 
-def write_fp8(fp32: Path, scratch: Path, side: int = SIDE) -> Path:
+def write_fp8(fp32: Path, scratch: Path, network: Network = FULL) -> Path:
     """Return the network with convolutions and products in FP8 (E4M3), by scales of absolute maxima."""
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -73,7 +89,7 @@ def write_fp8(fp32: Path, scratch: Path, side: int = SIDE) -> Path:
 
     path = scratch / "fp8.onnx"
     quantize_static(
-        str(preprocess(fp32, scratch)), str(path), _Reader(pictures(CALIBRATION_ROWS, side)),
+        str(preprocess(fp32, scratch)), str(path), _Reader(pictures(CALIBRATION_ROWS, network)),
         quant_format=QuantFormat.QDQ,
         activation_type=QuantType.QFLOAT8E4M3FN, weight_type=QuantType.QFLOAT8E4M3FN,
         op_types_to_quantize=["Conv", "Gemm", "MatMul"], calibrate_method=CalibrationMethod.Distribution,

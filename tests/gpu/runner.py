@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.gpu.check import Check, CheckFailed, CheckSkipped, Outcome, Recorder
+from tests.gpu.report import REPLACED
 
 ROOT = Path(__file__).parents[2]
 NO_GPU, OUT_OF_TIME = "no NVIDIA GPU", "out of time"
@@ -31,7 +32,7 @@ LAST_BYTES = 4000
 
 def run_all(
     checks: Iterable[Check],
-    has_gpu: bool,
+    gpus: int,
     deadline: float,
     command: Callable[[str, Path], Sequence[str]],
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
@@ -39,6 +40,7 @@ def run_all(
     """Return the outcome of each check, in their order.
 
     Args:
+        gpus: NVIDIA GPUs of this machine.
         deadline: Time of `time.monotonic` at which the last check is killed.
         command: Function that returns the command for the check of a name, and the file that it writes.
         on_outcome: Function to call after each check.
@@ -46,8 +48,8 @@ def run_all(
     outcomes = []
     for each in checks:
         left = deadline - time.monotonic()
-        if each.gpu and not has_gpu:
-            outcome = Outcome(each.name, each.what, "skipped", NO_GPU)
+        if reason := unfit(each, gpus):
+            outcome = Outcome(each.name, each.what, "skipped", reason)
         elif left < LEAST_SECONDS:
             outcome = Outcome(each.name, each.what, "not run", OUT_OF_TIME)
         else:
@@ -57,8 +59,20 @@ def run_all(
     return outcomes
 
 
+def unfit(each: Check, gpus: int) -> str:
+    """Return why a machine with *gpus* GPUs does not run the check; empty if it does."""
+    if each.gpus and not gpus:
+        return NO_GPU
+    if each.gpus > gpus:
+        return f"{gpus} GPU; the check needs {each.gpus}"
+    return f"{each.stands_for}{REPLACED}" if each.stands_for and gpus else ""
+
+
 def run_one(each: Check, seconds: float, command: Callable[[str, Path], Sequence[str]]) -> Outcome:
-    """Run one check in a process group of its own, which is killed after *seconds*, and return the outcome."""
+    """Run one check in a process group of its own, which is killed after *seconds*, and return the outcome.
+
+    A check that is killed before its own time limit is not run: the time of the whole run was over.
+    """
     with tempfile.TemporaryDirectory(prefix="rackwright-gpu-") as directory:
         file, log, began = Path(directory) / "result.json", Path(directory) / "log", time.monotonic()
         environment = {**os.environ, "PYTHONPATH": _python_path(), "TMPDIR": directory, "PYTHONUNBUFFERED": "1"}
@@ -78,7 +92,9 @@ def run_one(each: Check, seconds: float, command: Callable[[str, Path], Sequence
         taken = round(time.monotonic() - began, 1)
         result: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
         if "status" not in result or status is None:
-            result |= {"status": "failed", "reason": _end(status, seconds, log)}
+            cut_off = status is None and seconds < each.seconds
+            reason = f"{OUT_OF_TIME} after {seconds:.0f} s" if cut_off else _end(status, seconds, log)
+            result |= {"status": "not run" if cut_off else "failed", "reason": reason}
         return Outcome(each.name, each.what, result["status"], result["reason"], taken, result.get("figures", {}))
 
 
@@ -107,7 +123,7 @@ def run_here(each: Check, file: Path) -> None:
     try:
         if missing:
             raise CheckSkipped(f"no package {', '.join(missing)}")
-        each.run(recorder)
+        each.run(recorder, each.target)
         recorder.write(status="ok", reason="")
     except CheckSkipped as reason:
         recorder.write(status="skipped", reason=str(reason))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.gpu import report, runner
-from tests.gpu.check import Check, CheckFailed, CheckSkipped, Outcome, Recorder
+from tests.gpu.check import Check, CheckFailed, CheckSkipped, Outcome, Recorder, Target
 from tests.support.log import ROOT
 
 MACHINE: dict[str, Any] = {
@@ -21,37 +21,37 @@ MACHINE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def crashes(recorder: Recorder) -> None:
+def crashes(recorder: Recorder, target: Target) -> None:
     recorder.record(step_ms=3.25)
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
-def hangs(recorder: Recorder) -> None:
+def hangs(recorder: Recorder, target: Target) -> None:
     recorder.record(steps=7)
     if os.fork() == 0:  # a child that hangs, too
         time.sleep(600)
     time.sleep(600)
 
 
-def raises(recorder: Recorder) -> None:
+def raises(recorder: Recorder, target: Target) -> None:
     raise ValueError("no such thing")
 
 
-def misses(recorder: Recorder) -> None:
+def misses(recorder: Recorder, target: Target) -> None:
     recorder.record(accuracy=0.5)
     raise CheckFailed("accuracy is 0.5; at least 0.9")
 
 
-def skips(recorder: Recorder) -> None:
+def skips(recorder: Recorder, target: Target) -> None:
     raise CheckSkipped("no CUDA provider")
 
 
-def passes(recorder: Recorder) -> None:
+def passes(recorder: Recorder, target: Target) -> None:
     recorder.record(accuracy=0.98)
 
 
 CASES = {
-    function.__name__: Check(function.__name__, f"a check that {function.__name__}", function, 3, gpu=False)
+    function.__name__: Check(function.__name__, f"a check that {function.__name__}", function, 3, gpus=0)
     for function in (crashes, hangs, raises, misses, skips, passes)
 }
 
@@ -94,11 +94,46 @@ def test_a_missing_package_is_named(tmp_path: Path) -> None:
 
 def test_a_run_skips_what_needs_a_gpu_and_says_what_found_no_time() -> None:
     hardware = Check("hardware", "", passes, 1)
-    later = [Check(name, "", passes, 1, gpu=False) for name in ("one", "two")]
-    found = runner.run_all([hardware, *later], False, time.monotonic(), command)
+    later = [Check(name, "", passes, 1, gpus=0) for name in ("one", "two")]
+    found = runner.run_all([hardware, *later], 0, time.monotonic(), command)
     assert [(each.status, each.reason) for each in found] == [
         ("skipped", "no NVIDIA GPU"), ("not run", "out of time"), ("not run", "out of time"),
     ]  # fmt: skip
+
+
+def test_a_check_that_the_end_of_the_run_cuts_off_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "LEAST_SECONDS", 0)
+    [found] = runner.run_all([CASES["hangs"]], 0, time.monotonic() + 2, command)
+    assert (found.status, found.reason) == ("not run", "out of time after 2 s")
+
+
+def test_two_gpus_are_used_where_there_are_two_and_a_processor_only_without() -> None:
+    two, other = Check("two", "", passes, 30, gpus=2), CASES["passes"].on_processor("cpu", "", 30)
+    assert [runner.unfit(two, gpus) for gpus in (0, 1, 2, 8)] == ["no NVIDIA GPU", "1 GPU; the check needs 2", "", ""]
+    assert [runner.unfit(other, gpus) for gpus in (0, 1)] == ["", "passes runs on the GPU"]
+
+
+def test_each_stage_fits_the_time_of_a_run_and_the_first_has_the_important_checks() -> None:
+    from tests.gpu.__main__ import SECONDS
+    from tests.gpu.checks import CHECKS
+
+    limits = {stage: sum(each.seconds for each in CHECKS if each.gpus and each.stage == stage) for stage in (1, 2)}
+    limits[1] += sum(each.seconds for each in CHECKS if not each.gpus and not each.stands_for)
+    assert max(limits.values()) <= SECONDS, limits
+    assert [each.stage for each in CHECKS] == sorted(each.stage for each in CHECKS)
+    assert {"nccl", "two-gpus", "language", "digits"} <= {each.name for each in CHECKS if each.stage == 1}
+
+
+def test_the_last_lines_name_what_was_not_done() -> None:
+    outcomes = [
+        *OUTCOMES, Outcome("nccl", "", "skipped", "no NVIDIA GPU"), Outcome("digits-cpu", "", "not run", "out of time"),
+        Outcome("probe", "", "skipped", "no NVIDIA GPU"), Outcome("x", "", "skipped", "digits runs on the GPU"),
+    ]  # fmt: skip
+    assert report.not_done(outcomes) == [
+        "not done, no command vllm beside Python or on PATH: vllm", "not done, no NVIDIA GPU: nccl, probe",
+        "not done, out of time: digits-cpu",
+    ]  # fmt: skip
+    assert report.table(MACHINE, outcomes).endswith("\n".join(report.not_done(outcomes)))
 
 
 OUTCOMES = [

@@ -73,12 +73,12 @@ def measure(config: TrainingConfig, workers: Workers, out: Path) -> tuple[int, i
     context = RunContext(workers, device, precision, quiet, lambda: False, lambda: None)  # type: ignore[arg-type,return-value]
     examples = data.load(config.data)
     gc.collect()
-    before = dict(_storages())
+    before = dict(storages())
     training = Training(config, TrainingInputs(examples), context)
     batch = make_batch(examples, torch.arange(config.global_batch // workers.size), device)
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
         loss, _ = training._forward(training.model, batch, counting=False)
-    held = min(_held_since(before) for _ in range(MEASUREMENTS))
+    held = min(held_since(before) for _ in range(MEASUREMENTS))
     shapes = build_shapes(config.model)
     accelerated = acceleration.choose(config, shapes, device.kind, precision, workers.size)
     estimate = memory.estimate(config, shapes, workers.shards, workers.size, precision, accelerated, workers.sharded)
@@ -86,14 +86,14 @@ def measure(config: TrainingConfig, workers: Workers, out: Path) -> tuple[int, i
     return held, estimate.after_forward
 
 
-def _held_since(before: Container[int]) -> int:
+def held_since(before: Container[int]) -> int:
     """Return the bytes of the storages in memory that are not among *before*."""
     time.sleep(0.1)
     gc.collect()
-    return sum(size for storage, size in dict(_storages()).items() if storage not in before)
+    return sum(size for storage, size in dict(storages()).items() if storage not in before)
 
 
-def _storages() -> Iterator[tuple[int, int]]:
+def storages() -> Iterator[tuple[int, int]]:
     """Yield each storage in memory that a tensor uses, and its size. Distributed tensors hold ordinary ones."""
     for each in gc.get_objects():
         if issubclass(type(each), torch.Tensor) and not hasattr(each, "to_local") and each.device.type == "cpu":

@@ -10,6 +10,7 @@ import numpy as np
 
 from workloads.errors import Diagnostic, UserError
 
+LIBRARY = "libcuda.so.1"
 MAJOR, MINOR = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and …_MINOR."""
 NON_BLOCKING = 1
@@ -25,7 +26,7 @@ class CudaGpu:
             UserError: there is no GPU, or no driver.
         """
         try:
-            self._library = ctypes.CDLL("libcuda.so.1")
+            self._library = ctypes.CDLL(LIBRARY)
             self._call("cuInit", 0)
             device = ctypes.c_int()
             self._call("cuDeviceGet", ctypes.byref(device), 0)
