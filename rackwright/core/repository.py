@@ -60,6 +60,8 @@ class RoleSource:
     claims: tuple[Mapping[str, Any], ...] = ()
     refusals: tuple[Mapping[str, Any], ...] = ()
     """Rules that refuse a combination of variables; see rackwright.kinds.role.refusals."""
+    ports: tuple[Any, ...] = ()
+    """TCP ports on which the role's programs listen beside those of its claims, as numbers or expressions."""
     url_template: str = ""
     """The URL of the role's service, as a text of jinja2 with the variables; empty for a role without a service."""
     problems_cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -87,6 +89,7 @@ class RoleSource:
             names=meta.get("names", {}),
             claims=tuple(meta.get("claims", ())),
             refusals=tuple(meta.get("refused", ())),
+            ports=tuple(meta.get("ports", ())),
             url_template=str(meta.get("url", "")),
         )
 

@@ -254,6 +254,9 @@ def _labels(stack: Stack, cluster: Cluster, host: str, node: ClusterNode) -> tup
     The host compares its GPUs with the profile, so that the labels need no program on the node.
     """
     gpus = {} if cluster.provided else stack.fleet.hosts[host].minimum.gpus
+    of_pods = {} if cluster.provided else stack.fleet.hosts[host].roles.get("device_plugin", {})
+    if of_pods.get("gpus") is not None and len(gpus) == 1:
+        gpus = {model: len(of_pods["gpus"]) for model in gpus}
     found = {f"{GPU_LABEL}/{model}": str(count) for model, count in gpus.items()}
     return tuple(f"{key}={value}" for key, value in sorted({**found, **node.labels}.items()))
 

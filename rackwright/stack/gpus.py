@@ -1,4 +1,4 @@
-"""The assignment of each host's GPUs to runs and servers, so that no two of them share one."""
+"""The assignment of each host's GPUs to runs, servers and Kubernetes, so that no two of them share one."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -12,6 +12,9 @@ from rackwright.schema.host import Host
 from rackwright.schema.run import Run
 from rackwright.stack.servers import GpuAssignments, computes_on_gpus
 from rackwright.stack.stack import Stack
+
+DEVICE_PLUGIN = "device_plugin"
+"""The role that gives GPUs to pods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +31,18 @@ class GpuUser:
     selection: int | tuple[int, ...] | tuple[str, ...] | None
     hosts: tuple[str, ...]
     """Hosts with GPUs."""
+    with_mig: tuple[str, ...] = ()
+    """Hosts whose GPUs MIG divides; they take no part in the assignment."""
 
 
 def assign(stack: Stack) -> tuple[GpuAssignments, list[Diagnostic]]:
     """Return the GPUs of each run and server of *stack* on each host, and errors where two would share one.
 
-    Counts take the lowest free indices in the order of the fleet, servers first.
+    Counts take the lowest free indices in the order of the fleet, servers first. Pods have all GPUs of a host with role
+    device_plugin, or those that it declares.
     """
     users = list(_users(stack))
-    wrong = [error for user in users for error in _selection_errors(stack, user)]
+    wrong = [error for user in users for error in (*_kubernetes_errors(stack, user), *_selection_errors(stack, user))]
     if wrong:
         return {}, wrong
     assignments: dict[tuple[str, str], GpuAssignment] = {}
@@ -47,7 +53,7 @@ def assign(stack: Stack) -> tuple[GpuAssignments, list[Diagnostic]]:
     for name, sharing in by_host.items():
         errors = _sharing_errors(name, sharing)
         if not errors:
-            found, errors = _assign_on(name, stack.fleet.hosts[name], sharing)
+            found, errors = _assign_on(name, stack.fleet.hosts[name], sharing, _gpus_of_pods(stack.fleet.hosts[name]))
             assignments |= {(owner, name): assignment for owner, assignment in found.items()}
         wrong += errors
     first = {error.where: error for error in reversed(wrong)}
@@ -61,21 +67,74 @@ def _users(stack: Stack) -> Iterator[GpuUser]:
     """
     hosts = stack.fleet.hosts
 
-    def with_gpus(members: Sequence[str]) -> tuple[str, ...]:
-        return tuple(name for name in members if hosts[name].minimum.gpus and not hosts[name].accelerators.mig)
+    def with_gpus(members: Sequence[str], mig: bool = False) -> tuple[str, ...]:
+        return tuple(name for name in members if hosts[name].minimum.gpus and bool(hosts[name].accelerators.mig) is mig)
 
     for name, server in stack.fleet.servers.items():
         if server.on == "hosts" and computes_on_gpus(stack, name, server):
             selection = server.vllm.gpus if server.vllm else None
-            members = with_gpus(server.members(hosts))
-            yield GpuUser(f"server-{name}", name, f"servers.{name}", "vllm.gpus", selection, members)
+            members = server.members(hosts)
+            parts = with_gpus(members), with_gpus(members, mig=True)
+            yield GpuUser(f"server-{name}", name, f"servers.{name}", "vllm.gpus", selection, *parts)
     for name, run in stack.fleet.runs.items():
         if run.on == "hosts" and not _computes_on_processors(run):
-            yield GpuUser(f"run-{name}", name, f"runs.{name}", "gpus", run.gpus, with_gpus(run.members(hosts)))
+            members = run.members(hosts)
+            parts = with_gpus(members), with_gpus(members, mig=True)
+            yield GpuUser(f"run-{name}", name, f"runs.{name}", "gpus", run.gpus, *parts)
 
 
 def _computes_on_processors(run: Run) -> bool:
     return run.set.get("device") == "cpu"
+
+
+def _gpus_of_pods(host: Host) -> tuple[int, ...]:
+    """Return the indices of the GPUs that pods on *host* get."""
+    if DEVICE_PLUGIN not in host.roles:
+        return ()
+    declared = host.roles[DEVICE_PLUGIN].get("gpus")
+    total = sum(host.minimum.gpus.values())
+    return tuple(range(total)) if declared is None else tuple(declared)
+
+
+def plugin_problems(stack: Stack) -> Iterator[Diagnostic]:
+    """Yield an error for each GPU of pods that a host does not have."""
+    for name, host in stack.fleet.hosts.items():
+        total = sum(host.minimum.gpus.values())
+        for gpu in _gpus_of_pods(host):
+            if total and gpu >= total:
+                where, help = f"hosts.{name}.roles.{DEVICE_PLUGIN}.gpus", "Correct the index; the first GPU has 0"
+                yield Diagnostic(where, f"got GPU {gpu}", f"the last of {total} GPUs has the index {total - 1}", help)
+            elif host.accelerators.mig and DEVICE_PLUGIN in host.roles and "gpus" in host.roles[DEVICE_PLUGIN]:
+                where, help = f"hosts.{name}.roles.{DEVICE_PLUGIN}.gpus", "Leave gpus out"
+                expected = "MIG divides the GPUs of this host, and pods get all instances"
+                yield Diagnostic(where, "got GPUs by index", expected, help)
+                break
+
+
+def _kubernetes_errors(stack: Stack, user: GpuUser) -> Iterator[Diagnostic]:
+    """Yield an error for each host of *user* whose GPUs all belong to pods, or whose declaration leaves that open."""
+    for name in (*user.hosts, *user.with_mig):
+        host = stack.fleet.hosts[name]
+        total, of_pods = sum(host.minimum.gpus.values()), _gpus_of_pods(host)
+        if not of_pods:
+            continue
+        divide = f"roles.{DEVICE_PLUGIN}.gpus of {name}"
+        if name in user.with_mig or len(of_pods) >= total:
+            have = f"got {name}, whose GPUs pods have"
+            expected = f"role {DEVICE_PLUGIN} gives the GPUs of its host to the pods of Kubernetes"
+            help = f"Write `on: kubernetes` for {user.name}, choose hosts without {DEVICE_PLUGIN}"
+            help += "" if name in user.with_mig else f", or declare the GPUs of pods in {divide}"
+            yield Diagnostic(user.where, have, expected, help)
+        elif user.selection is None:
+            expected = f"pods have {_list(of_pods)} of {total} GPUs, so {user.name} declares which it has"
+            yield Diagnostic(user.where, f"got {name}, whose GPUs pods share", expected, f"Declare {user.field}")
+        elif are_uuids(user.selection):
+            expected, place = f"pods have GPUs by index, in {divide}", f"{user.where}.{user.field}"
+            yield Diagnostic(place, "got UUIDs", expected, "Name the GPUs by their indices")
+
+
+def _list(gpus: Sequence[int]) -> str:
+    return ", ".join(map(str, gpus)) or "none"
 
 
 def _selection_errors(stack: Stack, user: GpuUser) -> Iterator[Diagnostic]:
@@ -128,13 +187,23 @@ def _sharing_errors(host: str, sharing: Sequence[GpuUser]) -> list[Diagnostic]:
     return wrong
 
 
-def _assign_on(name: str, host: Host, sharing: Sequence[GpuUser]) -> tuple[dict[str, GpuAssignment], list[Diagnostic]]:
-    """Return the assignment of each of *sharing* on the host *name*, and errors where two have one GPU."""
+def _assign_on(
+    name: str, host: Host, sharing: Sequence[GpuUser], of_pods: Sequence[int]
+) -> tuple[dict[str, GpuAssignment], list[Diagnostic]]:
+    """Return the assignment of each of *sharing* on the host *name*, and errors where two have one GPU.
+
+    Args:
+        of_pods: The indices of the GPUs that pods get.
+    """
     total, has_uuids = sum(host.minimum.gpus.values()), _has_uuids(host)
     owners: dict[int | str, GpuUser] = {}
     wrong = []
     for user in sharing:
         for gpu in user.selection if isinstance(user.selection, tuple) else ():
+            if gpu in of_pods:
+                problem, place = f"got GPU {gpu} of {name}, which pods have", f"{user.where}.{user.field}"
+                expected = f"role {DEVICE_PLUGIN} of {name} gives {_list(of_pods)} to pods"
+                wrong.append(Diagnostic(place, problem, expected, "Name other GPUs"))
             other = owners.setdefault(gpu, user)
             if other is not user:
                 place, help = f"{user.where}.{user.field}", "Name other GPUs"
@@ -143,10 +212,13 @@ def _assign_on(name: str, host: Host, sharing: Sequence[GpuUser]) -> tuple[dict[
     for user in sharing:
         if isinstance(user.selection, tuple):
             continue
-        free = [index for index in range(total) if index not in owners]
+        free = [index for index in range(total) if index not in owners and index not in of_pods]
         wanted = total if user.selection is None else user.selection
         if wanted > len(free):
-            place, problem = f"{user.where}.{user.field}", f"got {wanted} GPUs of {name}, after {len(owners)} of others"
+            place, problem = (
+                f"{user.where}.{user.field}",
+                f"got {wanted} GPUs of {name}, after {len(owners) + len(of_pods)} of others",
+            )
             wrong.append(Diagnostic(place, problem, f"{total} GPUs in all", "Declare fewer GPUs, or other hosts"))
         owners |= dict.fromkeys(free[:wanted], user)
     assignments = {}

@@ -6,7 +6,7 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 from rackwright.core import contract
-from rackwright.core.contract import Claim, Source
+from rackwright.core.contract import Claim
 from rackwright.core.repository import RoleSource
 from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.fleet.place import locate_errors
@@ -31,7 +31,9 @@ from rackwright.stack.clusters import (
     routes,
     version_problems,
 )
+from rackwright.stack.gpus import plugin_problems
 from rackwright.stack.lock_check import problems as lock_problems
+from rackwright.stack.owners import duplicate_owners
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
 
@@ -53,10 +55,24 @@ def declare(stack: Stack) -> tuple[DeclaredResource, ...]:
         if resource.spec.facts_source in shared  # the schema keeps tiers apart, and computing their claims takes time
     ]
     lock_errors = lock_problems(stack, ((resource.spec, promised) for resource, promised in claims))
-    names, owners = _duplicate_names(stack.fleet, resources), _duplicate_owners(claims)
-    if wrong := [*names, *owners, *version_problems(stack), *lock_errors]:
+    names = _duplicate_names(stack.fleet, resources)
+    owners = duplicate_owners([*_roles_beside(stack, resources), *claims], stack.repository.roles)
+    if wrong := [*names, *owners, *version_problems(stack), *plugin_problems(stack), *lock_errors]:
         raise locate_errors(stack.fleet_file, wrong)
     return resources
+
+
+def _roles_beside(
+    stack: Stack, resources: Sequence[DeclaredResource]
+) -> Iterator[tuple[DeclaredResource, Sequence[Claim]]]:
+    """Yield the roles of hosts that run *resources* of another fleet, with their claims."""
+    if not stack.fleet.uses:
+        return
+    for name in dict.fromkeys(resource.spec.facts_source for resource in resources):
+        if isinstance(name, str) and name in stack.fleet.hosts:
+            for resource in _host_resources(stack, name, stack.fleet.hosts[name]):
+                if isinstance(resource.spec, RoleSpec):
+                    yield resource, contract.claims(resource.kind, resource.spec, stack.repository)
 
 
 def declare_unchecked(stack: Stack) -> tuple[DeclaredResource, ...]:
@@ -101,18 +117,6 @@ def _duplicate_names(fleet: Fleet, resources: Sequence[DeclaredResource]) -> Ite
             expected, help = "each resource of a host has its own name", "Give the tier another name"
             note = f"the {resource.token.rpartition(':')[2]} resource of this host has that name"
             yield Diagnostic(f"hosts.{host}.tiers.{name}", f"got the tier {name}", expected, help, note)
-
-
-def _duplicate_owners(resources: Sequence[tuple[DeclaredResource, Sequence[Claim]]]) -> Iterator[Diagnostic]:
-    """Yield an error for each thing of a host or endpoint that a second resource would own."""
-    owners: dict[Source, dict[str, str]] = {}
-    for resource, claims in resources:
-        own, name = owners.setdefault(resource.spec.facts_source, {}), resource.name
-        for claim in claims:
-            if claim.owned and own.setdefault(claim.thing, name) != name:
-                problem = f"got two owners, {own[claim.thing]} and {name}: {claim.thing}"
-                help = "Remove it from one of the two, or make one of them only need it"
-                yield Diagnostic(f"hosts.{resource.spec.facts_source}", problem, "one thing has one owner", help)
 
 
 def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredResource]:

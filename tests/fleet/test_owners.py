@@ -33,8 +33,8 @@ def test_a_file_of_a_network_and_of_a_role_is_refused_with_both_named():
         declare(stack({"dns": {"addresses": ["192.0.2.53"]}}))
 
     assert str(caught.value) == (
-        "hosts.alpha: got two owners, alpha/network and alpha/names: file:/etc/resolv.conf; one thing has one owner."
-        " Remove it from one of the two, or make one of them only need it."
+        "hosts.alpha.roles.names: got file /etc/resolv.conf, which belongs to alpha/network; a file has one owner."
+        " Remove it from the settings of alpha/names or alpha/network, or move one of them to another host."
     )
 
 

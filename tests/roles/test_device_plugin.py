@@ -245,3 +245,16 @@ def test_a_lost_gpu_is_reported_by_its_number() -> None:
     assert (claim.want, entry.by_hand) == ({"setting": ("working",)}, True)
     assert observe_property(facts, "gpu", "condition", "setting", claim) == ("lost on GPU 1", "working")
     assert not [each for each in promised("rocm").entries if isinstance(each, GpuSetting)]
+
+
+def test_only_declared_gpus_are_offered_to_pods(root: Path) -> None:
+    write_specification(root, "0", "1", "1:0", "2")
+    write_specification(root, "gpu0", "gpu1", sort="amd", kind="amd.com/gpu")
+    text = program()
+    assert "GPUS = None\n" in text
+    names = {"ROOT": str(root)}
+    for gpus, expected in (("None", {"0", "1", "1:0", "2"}), ("[1]", {"1", "1:0"}), ("[]", set())):
+        scope: dict[str, Any] = {"__name__": "plugin"}
+        exec(compile(text.replace("GPUS = None", f"GPUS = {gpus}"), PROGRAM, "exec"), scope)
+        scope |= names
+        assert set(scope["devices"]("nvidia")[1]) == expected

@@ -15,7 +15,10 @@ ROLES = {path.name: RoleSource.load(path) for path in sorted((ROOT / "roles").it
 NUMBERS = ("int", "float")
 WITHOUT_RANGE: Mapping[str, str] = {}
 """Numbers that need no range, by role and path, with the reason."""
-NEGATIVE_OR_ZERO: Mapping[str, str] = {"jetson.power_mode": "nvpmodel counts its modes from 0"}
+NEGATIVE_OR_ZERO: Mapping[str, str] = {
+    "device_plugin.gpus": "the first GPU has the index 0",
+    "jetson.power_mode": "nvpmodel counts its modes from 0",
+}
 """Numbers that may be zero or negative, with the reason."""
 
 

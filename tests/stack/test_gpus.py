@@ -110,3 +110,80 @@ def test_uuids_belong_to_one_host_of_nvidia(project) -> None:
 def test_each_process_has_a_gpu(project) -> None:
     message = "runs.digits.gpus: got 1 GPUs for 2 processes; each process has its own GPU"
     assert message in refused(project, "", run("digits", "1", more=", processes: 2"))
+
+
+NODES = """\
+fleet: hosts
+groups:
+  nodes:
+    profile: training-a100
+    os: debian-12
+    tiers: {warm: {provided: true, mount: /srv/warm}}
+    roles: {base: {}, container_runtime: {engine: containerd, version: 2.4.2}, nvidia_driver: {MORE}}
+hosts:
+  pair:
+    group: nodes
+    address: 10.41.0.11
+    identity: {serial: RV-11}
+    roles: {kubernetes_node: {address: 10.41.0.11, pod_network: 10.244.1.0/24}, device_plugin: {PLUGIN}}
+  other: {group: nodes, address: 10.41.0.12, identity: {serial: RV-12}}
+"""
+
+
+def on_nodes(project: Callable[..., Assigned], tmp_path: Path, plugin: str = "", more: str = "") -> None:
+    text = NODES.replace("PLUGIN", plugin).replace("MORE", more)
+    (tmp_path / "stacks" / "hosts.yaml").write_text(text)
+
+
+@pytest.mark.parametrize("declared", [(server("talk"), ""), ("", run("digits")), (server("talk", "[0]"), "")])
+def test_a_run_or_server_has_no_gpu_that_pods_have(project, tmp_path: Path, declared: tuple[str, str]) -> None:
+    on_nodes(project, tmp_path)
+    message = refused(project, *declared)
+    assert "stacks/work.yaml:4: " in message
+    assert "got pair, whose GPUs pods have; role device_plugin gives the GPUs of its host to the pods" in message
+    assert "Write `on: kubernetes` for " in message
+    assert "or declare the GPUs of pods in roles.device_plugin.gpus of pair" in message
+    assert message.count("pair, whose GPUs") == 1
+
+
+def test_pods_share_a_host_with_a_server_by_index(project, tmp_path: Path) -> None:
+    on_nodes(project, tmp_path, "gpus: [0, 1]")
+    assert project(server("talk", "2")) == {"pair/talk": ("2", "3")}
+    assert project(server("talk", "[2]"), run("digits", "1")) == {"pair/digits": ("3",), "pair/talk": ("2",)}
+    on_nodes(project, tmp_path, "gpus: []")
+    assert project("", run("digits")) == {"pair/digits": ("0", "1", "2", "3")}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "message"),
+    [
+        ("[1, 2]", "servers.talk.vllm.gpus: got GPU 1 of pair, which pods have; role device_plugin of pair gives 0, 1"),
+        ("3", "servers.talk.vllm.gpus: got 3 GPUs of pair, after 2 of others; 4 GPUs in all"),
+        ("", "servers.talk: got pair, whose GPUs pods share; pods have 0, 1 of 4 GPUs, so talk declares which it has"),
+        (f"[{FIRST}]", "servers.talk.vllm.gpus: got UUIDs; pods have GPUs by index"),
+    ],
+)
+def test_an_overlap_with_pods_is_refused(project, tmp_path: Path, gpus: str, message: str) -> None:
+    on_nodes(project, tmp_path, "gpus: [0, 1]")
+    assert message in refused(project, server("talk", gpus))
+
+
+def test_mig_divides_gpus_for_pods_alone(project, tmp_path: Path) -> None:
+    on_nodes(project, tmp_path, more="mig: [3g.40gb, 3g.40gb]")
+    assert "got pair, whose GPUs pods have" in refused(project, server("talk"))
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        ("gpus: [4]", "device_plugin.gpus: got GPU 4; the last of 4 GPUs has the index 3"),
+        ("gpus: [0, 0]", "device_plugin.gpus: got 0, 0; each GPU is named once"),
+        ("gpus: [-1]", "device_plugin.gpus"),
+    ],
+)
+def test_the_gpus_of_pods_are_those_of_the_host(project, tmp_path: Path, plugin: str, message: str) -> None:
+    on_nodes(project, tmp_path, plugin)
+    configure(tmp_path, "hosts", fleet="hosts.yaml", target="twin:lab")
+    with pytest.raises(DeclarationError) as error:
+        declare(load_stack("hosts", tmp_path))
+    assert message in str(error.value)

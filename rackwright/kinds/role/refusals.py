@@ -19,6 +19,14 @@ _BARE = Repository({})
 """Rules need no templates."""
 
 
+def ports(source: RoleSource, os: str, settings: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the TCP ports on which the programs of a role listen beside those of its claims."""
+    from rackwright.kinds.role.promise import evaluate
+
+    names = source.variables(os, secret.fill(settings, secret.placeholder))
+    return tuple(int(port) for port in evaluate(list(source.ports), names, _BARE))
+
+
 def refusals(
     source: RoleSource, os: str, settings: Mapping[str, Any], drivers: tuple[str, ...] = ()
 ) -> Iterator[Problem]:
