@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sys
+import termios
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
@@ -75,11 +76,23 @@ def notify(text: object) -> None:
     sys.stderr.flush()
 
 
-def confirm(question: str) -> bool:
-    """Return whether the operator answers *question* with yes; False without a terminal."""
+def confirm(question: str, name: str = "") -> bool:
+    """Return whether the operator answers *question* with yes, or with *name* if there is one.
+
+    Without a terminal the answer is False. Keys that were typed before the question are thrown away.
+    """
     import typer
 
-    return sys.stdin.isatty() and typer.confirm(visible(question), err=True)
+    if not sys.stdin.isatty():
+        return False
+    sys.stdout.flush()
+    _last["notified"] = ""
+    termios.tcflush(sys.stdin, termios.TCIFLUSH)
+    if not name:
+        return typer.confirm(visible(question), err=True)
+    prompt = visible(f"{question} Type {name} to confirm")
+    answer: str = typer.prompt(prompt, default="", show_default=False, err=True)
+    return answer.strip() == name
 
 
 def require(help: str) -> None:

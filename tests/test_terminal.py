@@ -2,9 +2,11 @@
 
 import ast
 import shlex
+import sys
 from io import StringIO
 from pathlib import Path
 
+import pexpect
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -195,3 +197,34 @@ def test_every_line_stays_in_a_pipe(monkeypatch):
     terminal.notify("a: waiting, 12 s")
 
     assert pipe.getvalue() == "a: waiting, 6 s\na: waiting, 12 s\n"
+
+
+ASKS = """
+import fcntl, sys, termios, time
+from rackwright import terminal
+
+print("comparing", flush=True)
+while not int.from_bytes(fcntl.ioctl(0, termios.FIONREAD, bytes(4)), "little"):
+    time.sleep(0.01)
+print("answered" if terminal.confirm(*sys.argv[1:]) else "refused", flush=True)
+"""
+
+
+def asked(typed: str, answer: str, *arguments: str) -> str:
+    """Return the end of a program whose operator types *typed* before the question, and *answer* at it."""
+    child = pexpect.spawn(sys.executable, ["-c", ASKS, *arguments], cwd=str(ROOT), timeout=60, encoding="utf-8")
+    child.expect("comparing")
+    child.send(typed)
+    child.expect(r"Change it\?.*: ")
+    child.sendline(answer)
+    child.expect(pexpect.EOF)
+    child.close()
+    return str(child.before.split()[-1])
+
+
+@pytest.mark.parametrize("typed", ["y\n", "y\ny\ny\n", "yes\n", "\nn\ny\n", "lab\n"])
+def test_keys_that_were_typed_before_a_question_are_no_answer(typed):
+    assert asked(typed, "n", "Change it?") == "refused"
+    assert asked(typed, "y", "Change it?") == "answered"
+    assert asked(typed, "y", "Change it?", "lab") == "refused"
+    assert asked(typed, "lab", "Change it?", "lab") == "answered"

@@ -4,14 +4,19 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rackwright import terminal
 from rackwright.cli import project, pulumi_entries, recording
 from rackwright.cli.pulumi import finish, read_state, run_pulumi
 from rackwright.cli.removal import Outcome, plan_removals
 from rackwright.errors import command
+from rackwright.exit_status import ExitStatus
 from rackwright.log.operation import VARIABLE
 from rackwright.provider import state_format
+
+if TYPE_CHECKING:
+    from rackwright.stack import Stack
 
 TOTALS: Mapping[Outcome, str] = {
     "removed": "removed from the hosts",
@@ -43,9 +48,15 @@ def run(name: str, yes: bool) -> int:
                 terminal.show("".join(f"  {line}\n" for line in removal.text.splitlines()), end="")
         counts = Counter(removal.outcome for removal in found)
         terminal.show(", ".join(f"{counts[outcome]} {text}" for outcome, text in TOTALS.items()))
-        if not yes and not terminal.confirm(f"Destroy the stack {name}?"):
+        if not yes and counts["refused"]:
+            again = command("rackwright destroy {}", name)
+            project.notify(f"nothing was changed: correct the refusals above, and run {again} again")
+            project.notify(f"{command('rackwright destroy {} --yes', name)} removes the other resources")
+            return ExitStatus.REFUSED
+        destroys = any(each.record.destroys for each in found)
+        if not yes and not project.confirm_change(stack, _question(stack, counts["removed"]), destroys):
             project.notify("nothing was changed")
-            return 2
+            return ExitStatus.REFUSED
         argv = ["destroy", "--yes", "--skip-preview"]
         planned = [
             recording.change(each.name, "delete", each.name.partition("/")[0], each.record.destroys) for each in found
@@ -55,3 +66,7 @@ def run(name: str, yes: bool) -> int:
             ended = run_pulumi(argv, name, Path(scratch, "destroy"), environment, None)
             pulumi_entries.note_outcomes(operation, ended)
             return recording.finish(operation, finish(ended, "up"))
+
+
+def _question(stack: "Stack", count: int) -> str:
+    return f"Destroy {project.format_target(stack)}, and remove {count} resource{'s' * (count != 1)} from its hosts?"

@@ -93,7 +93,7 @@ def _guard(stream: TextIO | None, number: int) -> TextIO:
         io.BufferedWriter(_Output(number, "w", closefd=False)),
         encoding=stream.encoding,
         errors="backslashreplace",
-        line_buffering=stream.line_buffering,
+        line_buffering=stream.line_buffering or stream.write_through,  # PYTHONUNBUFFERED sets write_through alone
     )
 
 

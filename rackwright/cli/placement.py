@@ -49,7 +49,7 @@ def follow(stack: "Stack", bandwidth: int | None, yes: bool, as_json: bool) -> N
             _show(fates, unreachable, as_json)
         if planned and not yes:
             terminal.require("Run it on a terminal, or pass --yes to move without a question")
-            if not terminal.confirm("Move?"):
+            if not terminal.confirm(f"Move them on {project.format_target(stack)}?"):
                 project.notify("nothing was moved")
                 raise typer.Exit(2)
         failed: dict[Relocation, UserError] = {}

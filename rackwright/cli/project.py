@@ -60,6 +60,16 @@ def stack(name: str) -> "Stack":
     return loaded
 
 
+def format_target(stack: "Stack") -> str:
+    """Return the name of *stack* with the sort of its target, for questions: ``lab (twin)``, ``prod (real hosts)``."""
+    return f"{stack.name} ({'real hosts' if stack.twin is None else 'twin'})"
+
+
+def confirm_change(stack: "Stack", question: str, destroys: bool) -> bool:
+    """Return whether the operator agrees to *question*; on real hosts that lose data, by the name of *stack*."""
+    return terminal.confirm(question, stack.name) if destroys and stack.twin is None else terminal.confirm(question)
+
+
 def fleet_file(name: str) -> Path:
     """Return the file with the fleet of the stack *name*."""
     from rackwright.stack.stack import settings

@@ -109,7 +109,7 @@ def up(
         if planned.has_stopped:
             return finish(planned, "up")
         asks = not yes and (planned.status or planned.changed_resources)
-        if asks and not terminal.confirm(_question(stack, planned)):
+        if asks and not _agrees(command_run.stack, planned):
             project.notify("nothing was changed")
             return finish(planned, "preview")
         environment = {**command_run.environment, **_approval(approved, command_run.scratch)}
@@ -411,11 +411,13 @@ def read_state(stack: str, environment: Mapping[str, str]) -> dict[str, Any]:
     return deployment
 
 
-def _question(stack: str, planned: PulumiRun) -> str:
-    count = planned.changed_resources
+def _agrees(stack: Stack, planned: PulumiRun) -> bool:
+    """Return whether the operator agrees to the plan."""
+    count, target = planned.changed_resources, project.format_target(stack)
+    question = f"Change {count} resource{'s' * (count != 1)} of {target}?"
     if planned.status:
-        return f"The preview stopped at the errors above. Change the other resources of {stack}?"
-    return f"Change {count} resource{'s' * (count != 1)} of {stack}?"
+        question = f"The preview stopped at the errors above. Change the other resources of {target}?"
+    return project.confirm_change(stack, question, any(each.destroys for each in planned.plans.values()))
 
 
 def _consents(stack: Stack, consented: Sequence[str]) -> dict[str, str]:

@@ -102,7 +102,7 @@ def move(
                 terminal.show(f"then delete {len(planned.sources)} files of {directory}")
         if not yes:
             terminal.require("Run it on a terminal, or pass --yes to move without a question")
-            if not terminal.confirm("Move?"):
+            if not terminal.confirm(f"Move it on {project.format_target(loaded)}?"):
                 project.notify("nothing was moved")
                 raise typer.Exit(2)
         losses = () if keep else (f"{directory}: {len(planned.sources)} files, after they were read back",)

@@ -123,7 +123,7 @@ def _measure(
         terminal.require("Run it on a terminal, or pass --yes to measure without a question")
         places = [f"{name}:{tier.mount}" for name in hosts for tier in fleet.hosts[name].tiers.values()]
         terminal.show(f"write and read a file in {', '.join([*places, *(f's3://{name}' for name in buckets)])}")
-        if not terminal.confirm("Measure?"):
+        if not terminal.confirm(f"Measure the tiers of {project.format_target(stack)}?"):
             project.notify("nothing was measured")
             raise typer.Exit(2)
     from rackwright.cli import recording

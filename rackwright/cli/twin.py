@@ -96,16 +96,32 @@ def stop(stack: StackName) -> None:
 
 
 @app.command()
-def reset(stack: StackName) -> None:
-    """Stop the machines at once; delete their disks, and the state of every stack that targets this twin."""
+def reset(
+    stack: StackName,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete disks and states without a question.")] = False,
+) -> None:
+    """Stop the machines at once; delete their disks, and the state of every stack that targets this twin.
+
+    Asks before it deletes them. Exit status: 2 not confirmed.
+    """
     from rackwright.cli import recording
 
     loaded = project.stack(stack)
-    _target(loaded)  # a rack is refused before the entry
+    target = _target(loaded)  # a rack is refused before the entry
+    if not yes:
+        again = command("rackwright twin reset {}", stack)
+        terminal.require(f"Run {again} on a terminal, or pass --yes to delete disks and states unseen")
+        if not terminal.confirm(f"Delete all disks of the twin {target}, and the states of {_list_stacks(loaded)}?"):
+            project.notify("nothing was deleted")
+            raise typer.Exit(2)
     planned = [recording.change(f"twin {loaded.twin}", "reset", destroys=["all disks", "the states of its stacks"])]
     arguments = {"stacks": " ".join(stacks_of_twin(loaded))}
     with recording.record("twin reset", loaded.name, arguments=arguments, planned=planned):
         reset_twin(loaded)
+
+
+def _list_stacks(stack: "Stack") -> str:
+    return ", ".join(stacks_of_twin(stack)) or "no stack"
 
 
 def reset_twin(stack: "Stack") -> None:

@@ -39,4 +39,4 @@ def test_the_full_rack_converges_with_one_command(log: Log) -> str:
         need(first <= 60 * MINUTES, f"{first:.0f} s, at most {60 * MINUTES}; {summary}")
         return f"up in {first:.0f} s, again in {again:.0f} s; {summary}"
     finally:
-        log.run([".venv/bin/rackwright", "twin", "reset", STACK], clone)
+        log.run([".venv/bin/rackwright", "twin", "reset", STACK, "--yes"], clone)

@@ -2,11 +2,13 @@
 
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from rackwright.cli import ending
@@ -122,3 +124,16 @@ def test_a_signal_ends_a_command_with_its_status(number, status):
 
     _, text = process.communicate(timeout=60)
     assert (process.returncode, "running it again is safe" in text) == (status, True), text
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_plan_stands_before_what_follows_it(unbuffered):
+    """With PYTHONUNBUFFERED, a plan on stdout came after the question about it on stderr."""
+    program = (
+        "from rackwright.cli import ending; ending.prepare(); from rackwright import terminal\n"
+        "terminal.show('plan'); terminal.notify('question'); ending.end(0)"
+    )
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    shown = pexpect.run(f"{sys.executable} -c {shlex.quote(program)}", cwd=str(ROOT), env=environment, timeout=60)
+
+    assert shown.split() == [b"plan", b"question"]

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
+from rackwright import terminal
 from rackwright.cli import project, twin
 from rackwright.cli.app import app
-from rackwright.errors import StepFailed
+from rackwright.errors import ChangeRefused, StepFailed
 from rackwright.log import digests
 
 SETTINGS = {
@@ -41,7 +42,7 @@ def answer(name: str, stderr: str = "error: no stack named 'half' found") -> sub
 
 
 def test_settings_with_errors_keep_the_other_states_from_nothing(calls: list[str]) -> None:
-    result = CliRunner().invoke(app, ["twin", "reset", "lab"])
+    result = CliRunner().invoke(app, ["twin", "reset", "lab", "--yes"])
 
     assert result.exit_code == 0, result.exception
     assert calls == ["reset", "half", "lab"]
@@ -51,10 +52,23 @@ def test_settings_with_errors_keep_the_other_states_from_nothing(calls: list[str
 
 def test_a_state_that_stays_is_an_error_of_its_own(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(twin.subprocess, "run", lambda argv, **options: answer(argv[-1], "error: the stack is locked"))
-    result = CliRunner().invoke(app, ["twin", "reset", "lab"])
+    result = CliRunner().invoke(app, ["twin", "reset", "lab", "--yes"])
 
     assert isinstance(result.exception, StepFailed)
     assert str(result.exception).startswith(
         'stack half: its state is not deleted; pulumi printed "error: the stack is locked"; the disks of the twin are'
     )
     assert "state of stack lab: deleted" in result.stderr
+
+
+def test_nothing_is_deleted_without_an_answer(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    result = CliRunner().invoke(app, ["twin", "reset", "lab"])
+    assert isinstance(result.exception, ChangeRefused)
+    assert "`rackwright twin reset lab` on a terminal, or pass --yes" in str(result.exception)
+
+    questions: list[str] = []
+    monkeypatch.setattr(terminal, "require", lambda help: None)
+    monkeypatch.setattr(terminal, "confirm", lambda question: bool(questions.append(question)))
+    result = CliRunner().invoke(app, ["twin", "reset", "lab"])
+    assert (result.exit_code, calls) == (2, [])
+    assert questions == ["Delete all disks of the twin lab, and the states of half, lab?"]

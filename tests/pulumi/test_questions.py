@@ -39,11 +39,17 @@ def piped(made: OneHost, *arguments: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def typed(made: OneHost, question: str, answer: str, *arguments: str) -> tuple[int, str]:
-    """Run the command on a terminal, and answer *question* if it is asked; return the exit status and the output."""
+def typed(made: OneHost, question: str, answer: str, *arguments: str, ahead: str = "") -> tuple[int, str]:
+    """Run the command on a terminal, and answer *question* if it is asked; return the exit status and the output.
+
+    Args:
+        ahead: A line that is typed when the command starts.
+    """
     terminal = pexpect.spawn(
         PROGRAM, [*arguments], timeout=600, cwd=str(made.directory), env=os.environ | made.environment
     )
+    if ahead:
+        terminal.sendline(ahead)
     if terminal.expect([question, pexpect.EOF]) == 0:
         shown = terminal.before + terminal.after
         terminal.sendline(answer)
@@ -65,7 +71,7 @@ def test_up_changes_nothing_without_an_answer(project):
     assert "stdin is no terminal" in refused.stderr
     assert "`rackwright up lab --yes`" in refused.stderr
 
-    status, shown = typed(project, "Change 2 resources of lab", "n", "up", "lab")
+    status, shown = typed(project, r"Change 2 resources of lab \(real hosts\)\?", "n", "up", "lab", ahead="y")
     assert status == 1
     assert "gpu-01/hot: create, 11 steps" in shown and shown.endswith("nothing was changed")
     assert project.host.steps == []
@@ -151,6 +157,12 @@ def test_without_consent_no_tier_is_removed(made):
     refused = piped(made, "destroy", "lab", "--yes")
     assert refused.returncode == 2
     assert "gpu-01/hot: refused" in refused.stdout and "1 refused" in refused.stdout
+    status, shown = typed(made, r"Destroy lab|\[y/N\]|to confirm", "y", "destroy", "lab")
+    assert status == 2, shown
+    assert shown.endswith(
+        "nothing was changed: correct the refusals above, and run `rackwright destroy lab` again"
+        " `rackwright destroy lab --yes` removes the other resources"
+    )
 
     fleet.write_text(without_tier(declared))
     refused = piped(made, "preview", "lab")
@@ -178,12 +190,13 @@ def test_with_consent_the_data_that_a_removal_loses_is_named_first(made):
     assert (saved["removed"], "gpu-01/hot" in saved["resources"]) == (["gpu-01/hot"], False)
 
     fleet.write_text(allowed)
-    status, shown = typed(made, "Destroy the stack lab", "n", "destroy", "lab")
+    question = r"Destroy lab \(real hosts\), and remove 1 resource from its hosts\? Type lab to confirm"
+    status, shown = typed(made, question, "y", "destroy", "lab", ahead="lab")
     assert status == 2 and "gpu-01/hot: removed" in shown and "destroys" in shown and "nothing was changed" in shown
     assert made.host.steps == []
 
     made.host.on_step = lambda step: made.host.set_facts(blank()) if "removed from" in step["text"] else None
-    status, shown = typed(made, "Destroy the stack lab", "y", "destroy", "lab")
+    status, shown = typed(made, question, "lab", "destroy", "lab")
     assert status == 0, shown
     assert made.host.steps[-1]["text"].startswith("note in the owner file: removed from")
     assert f"{HOST}: stays" in shown and "1 removed from the hosts, 1 unchanged on the hosts" in shown

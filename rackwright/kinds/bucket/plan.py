@@ -68,7 +68,7 @@ def removal(spec: BucketSpec, facts: Facts, consent: bool) -> Plan:
         return Plan(steps=(delete,))
     if not consent:
         problem = f"the bucket {spec.name} holds objects or unfinished uploads, and its removal would delete them"
-        help = "Write `destroy: allowed` at the bucket, run up, then remove it"
+        help = "Write `destroy: allowed` at the bucket, run up, then remove it or destroy the stack"
         return Plan(refusals=(Diagnostic(spec.id, problem, "consent at the bucket", help, id="bucket-holds-data"),))
     loss = f"{spec.id}: all objects in all versions, except those under retention, which stop the removal"
     empty = Call(f"delete all objects of {spec.name}", "empty_bucket", {"Bucket": spec.name}, destroys=(loss,))

@@ -23,7 +23,7 @@ def removal(spec: TierSpec, facts: Facts, consent: bool) -> Plan:
     """
     if not consent and spec.declared.array is None:
         problem, expected = f"the removal of {spec.name} would erase its data", "consent at the tier"
-        help = "Write `destroy: allowed` at the tier, run up, then remove it"
+        help = "Write `destroy: allowed` at the tier, run up, then remove it or destroy the stack"
         return Plan(refusals=(Diagnostic(spec.id, problem, expected, help, id="tier-holds-data"),))
     try:
         if refusals := (
@@ -54,7 +54,7 @@ def _interrupted_refusals(spec: TierSpec, facts: Facts) -> Iterator[Diagnostic]:
         yield Diagnostic(
             spec.id,
             "a reshape of the tier was interrupted",
-            help="Declare it again, run up, then remove it",
+            help="Declare it again, run up, then remove it or destroy the stack",
             note="a removal first erases the keys on the drives, and they are not visible before the reshape ends",
         )
 
