@@ -80,6 +80,7 @@ def test_an_installation_has_the_repository_of_its_checkout(programs: Path, tmp_
 
 def test_check_schema_digests_and_inventory_work_in_a_new_project(programs: Path, project: Path) -> None:
     assert run(programs, project, "check", "lab") == "lab: 2 hosts, 6 resources, no errors\n"
+    assert run(programs, project, "run", "recipes").startswith("digits ")
     assert run(programs, project, "schema") == (project / ".vscode/fleet.schema.json").read_text()
     assert json.loads(run(programs, project / "stacks", "digests", "lab"))
     assert set(read_inventory(run(programs, project, "inventory", "lab"))["all"]["hosts"]) == {"gpu-01", "gpu-02"}

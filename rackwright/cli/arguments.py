@@ -29,6 +29,28 @@ def complete_host(context: typer.Context, incomplete: str) -> list[str]:
     return stacks.complete_host(context.params.get("stack", ""), incomplete)
 
 
+def _complete_run(context: typer.Context, incomplete: str) -> list[str]:
+    from rackwright.cli import stacks
+
+    return stacks.complete_use(context.params.get("stack", ""), "runs", incomplete)
+
+
+def _complete_server(context: typer.Context, incomplete: str) -> list[str]:
+    from rackwright.cli import stacks
+
+    return stacks.complete_use(context.params.get("stack", ""), "servers", incomplete)
+
+
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="Name of a run of the stack.", autocompletion=_complete_run)
+]
+ServerName = Annotated[
+    str, typer.Argument(metavar="SERVER", help="Name of a server of the stack.", autocompletion=_complete_server)
+]
+OptionalServerName = Annotated[
+    str | None,
+    typer.Argument(metavar="SERVER", help="Without it, all servers of the stack.", autocompletion=_complete_server),
+]
 StackName = Annotated[
     str,
     typer.Argument(metavar="STACK", help="Name of a stack: stacks/Pulumi.STACK.yaml.", autocompletion=_complete_stack),

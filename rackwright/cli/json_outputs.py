@@ -50,6 +50,7 @@ OUTPUTS: Mapping[str, Any] = {
     "registry push": json_types.PushedImage,
     "restore": json_types.CheckpointData,
     "run logs": json_types.LogLine,
+    "run recipes": json_types.Recipes,
     "run status": RunData,
     "run stop": RunData,
     "run wait": RunData,

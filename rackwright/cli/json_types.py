@@ -51,6 +51,13 @@ class LogLine(TypedDict):
     """The line, without its end."""
 
 
+class Recipes(TypedDict):
+    """The recipes of training runs."""
+
+    recipes: Mapping[str, Mapping[str, Any]]
+    """The configuration of each recipe, as `set` of a run replaces it, by the recipe's name."""
+
+
 class ComputerReport(TypedDict):
     """The features of rackwright on this computer."""
 

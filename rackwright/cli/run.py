@@ -1,19 +1,25 @@
 """The commands for training runs."""
 
+import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.cli.arguments import AsJson, StackName
+from rackwright.cli.arguments import AsJson, RunName, StackName
 
 if TYPE_CHECKING:
-    from rackwright.cli.json_types import LogLine
+    from rackwright.cli.json_types import LogLine, Recipes
     from rackwright.status.runs import RunReport
 
 app = typer.Typer(no_args_is_help=True, help="The training runs of a stack.")
-RunName = Annotated[str, typer.Argument(metavar="RUN")]
+
+
+def _complete_recipe(incomplete: str) -> list[str]:
+    from workloads.recipes import RECIPES
+
+    return [name for name in RECIPES if name.startswith(incomplete)]
 
 
 @app.command()
@@ -93,6 +99,42 @@ def wait(
         report = runs.wait(hosts, loaded, run, seconds, project.notify)
     _print_report(report, as_json)
     raise typer.Exit({"finished": 0, "failed": 4, "running": 3, "queued": 3, "unknown": 3}.get(report.outcome, 1))
+
+
+@app.command()
+def recipes(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RECIPE", help="Print the whole configuration of this recipe.", autocompletion=_complete_recipe
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the recipes of training runs, or print the configuration of one, as `set` of a run replaces it.
+
+    Exit status: 2 no such recipe.
+    """
+    from rackwright.errors import DeclarationError, Diagnostic
+    from rackwright.schema.problem import hint
+    from rackwright.schema.run import RESERVED
+    from workloads.recipes import RECIPES
+
+    if recipe is not None and recipe not in RECIPES:
+        expected, help = f"one of {', '.join(RECIPES)}", hint(recipe, RECIPES, "Name one of these")
+        raise DeclarationError(Diagnostic("RECIPE", f"got {recipe!r}", expected, help))
+    names = RECIPES if recipe is None else (recipe,)
+    found = {name: RECIPES[name]().model_dump(mode="json", exclude=RESERVED) for name in names}
+    if as_json:
+        document: Recipes = {"recipes": found}
+        terminal.show_json(document)
+    elif recipe is not None:
+        terminal.show(json.dumps(found[recipe], indent=2))
+    else:
+        width = max(map(len, found))
+        for name, values in found.items():
+            kinds = f"model {values['model']['kind']}, data {values['data']['kind']}, {values['steps']} steps"
+            terminal.show(f"{name:<{width}}  {kinds}")
 
 
 def _print_report(report: "RunReport", as_json: bool) -> None:

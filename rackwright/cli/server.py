@@ -7,7 +7,7 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.cli.arguments import AsJson, StackName
+from rackwright.cli.arguments import AsJson, OptionalServerName, ServerName, StackName
 from rackwright.errors import command
 from rackwright.iteration.request import Stage
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rackwright.stack import Stack
 
 app = typer.Typer(no_args_is_help=True, help="The model servers of a stack.")
-ServerName = Annotated[str, typer.Argument(metavar="SERVER")]
 Tracking = Annotated[
     str, typer.Option(metavar="URL", envvar=project.TRACKING_URL, help="The MLflow server of registered models.")
 ]
@@ -103,9 +102,7 @@ def promote(
 @app.command()
 def fetch(
     stack: StackName,
-    server: Annotated[
-        str | None, typer.Argument(metavar="SERVER", help="Without it, all servers of the stack.")
-    ] = None,
+    server: OptionalServerName = None,
     tracking: Tracking = "",
     as_json: AsJson = False,
 ) -> None:

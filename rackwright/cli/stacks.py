@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rackwright import terminal
 from rackwright.cli import project
@@ -56,6 +56,14 @@ def complete_host(stack: str, incomplete: str) -> list[str]:
     """Return the hosts of *stack* that begin with *incomplete*, for the shell's completion."""
     try:
         return [name for name in project.stack(stack).fleet.hosts if name.startswith(incomplete)]
+    except UserError:
+        return []
+
+
+def complete_use(stack: str, uses: Literal["runs", "servers"], incomplete: str) -> list[str]:
+    """Return the runs or servers of *stack* that begin with *incomplete*, for the shell's completion."""
+    try:
+        return [name for name in getattr(project.stack(stack).fleet, uses) if name.startswith(incomplete)]
     except UserError:
         return []
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from rackwright.errors import command
 from rackwright.schema import placement
 from rackwright.schema import pods as on_pods
 from rackwright.schema.base import COUNT_MAX, Count, Many, Schema
@@ -81,7 +82,7 @@ class Run(Schema):
     """A training run on one or more hosts; `up` starts it and does not wait for its end."""
 
     recipe: str
-    """Name of a recipe in `workloads/recipes`."""
+    """Name of a recipe; `rackwright run recipes` lists them."""
     hosts: Many[str] = ()
     """Hosts of the used fleet. The first one is the launcher: it starts the workers and writes the checkpoints."""
     group: str | None = None
@@ -105,7 +106,8 @@ class Run(Schema):
     """Program that starts the processes, and averages between them. A language model on hosts with GPUs takes torchrun
     unless the run names a launcher or is elastic."""
     set: dict[str, Any] = Field(default_factory=dict)
-    """Values that replace the recipe's, in the form of `python -m workloads.training RECIPE --print`."""
+    """Values that replace the recipe's, in the form of `rackwright run recipes RECIPE`. Mappings are merged; a model or
+    data of another `kind` replaces that of the recipe."""
     elastic: Elastic | None = None
     """Elastic training; only with Horovod."""
     restart: Literal["on-failure", "never"] = "on-failure"
@@ -140,7 +142,7 @@ class Run(Schema):
             return self
         if self.on == "kubernetes":
             return self.model_copy(update={"launcher": "torchrun"})
-        model = _merge(RECIPES[self.recipe]().model_dump(mode="json"), self.set).get("model")
+        model = _replace(RECIPES[self.recipe]().model_dump(mode="json"), self.set).get("model")
         kind = model.get("kind") if isinstance(model, dict) else None
         gpus = any(hosts[member].minimum.gpus for member in self.members(hosts) if member in hosts)
         return self.model_copy(update={"launcher": "torchrun"}) if gpus and kind != "image-classifier" else self
@@ -154,7 +156,7 @@ class Run(Schema):
         from workloads.recipes import RECIPES
         from workloads.training.config import TrainingConfig
 
-        values = _merge(RECIPES[self.recipe]().model_dump(mode="json"), self.set)
+        values = _replace(RECIPES[self.recipe]().model_dump(mode="json"), self.set)
         values |= {"name": name, "launcher": self.launcher, "elastic": self.elastic is not None}
         values["world"] = None if self.elastic else hosts * self.processes
         if self.data is not None and isinstance(values["data"], dict):
@@ -250,7 +252,7 @@ def _config_problems(name: str, run: Run, workers: int) -> Iterator[Problem]:
         for detail in error.errors(include_url=False):
             value = detail["input"] if isinstance(detail["input"], str | int | float | bool | None) else "other values"
             expected = detail["msg"][:1].lower() + detail["msg"][1:].removeprefix("alue error, ")
-            help = "See `python -m workloads.training RECIPE --print`"
+            help = f"See {command('rackwright run recipes {}', run.recipe)}"
             yield Problem(f"got {value!r}", expected, help, ("set", *detail["loc"]))
         return
     if run.data is not None and not hasattr(config.data, "path"):
@@ -308,6 +310,20 @@ def _port_problems(runs: Mapping[str, Run], hosts: Mapping[str, Host]) -> Iterat
                 note = f"run {other} listens there on {member}"
                 yield Problem(f"got port {run.port}", expected, help, (name, "port"), note=note, also=(other,))
                 break
+
+
+def _replace(recipe: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a *recipe* with *changes*; a model or data of another kind replaces that of the recipe."""
+    from workloads.training.config import TrainingConfig
+
+    fields = TrainingConfig.model_fields
+    others = {
+        name: value
+        for name, value in changes.items()
+        if name in fields and fields[name].discriminator and isinstance(value, Mapping)
+        if value.get("kind", recipe[name]["kind"]) != recipe[name]["kind"]
+    }
+    return _merge({name: value for name, value in recipe.items() if name not in others}, changes)
 
 
 def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

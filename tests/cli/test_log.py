@@ -62,6 +62,7 @@ WITHOUT_ENTRIES = {
     "log verify": "reads the log",
     "preview": "reads hosts",
     "run logs": "reads hosts",
+    "run recipes": "prints configurations",
     "run status": "reads hosts",
     "run wait": "reads hosts",
     "schema": "prints a schema",
