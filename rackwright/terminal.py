@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import sys
 import termios
+import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,16 +26,22 @@ JSON_VERSION = 1
 """Version of the form of all JSON documents: it grows if a key is removed or renamed, or if the meaning of its value
 changes."""
 ELAPSED = re.compile(r"(.+, )\d+ s")
+LIVE_SECONDS = 0.5
+"""Interval at which live lines are drawn."""
+_output = threading.RLock()
+_live: "list[_LiveLines]" = []
+"""The live lines, if there are any."""
 _last: dict[str, str] = {"notified": ""}
 """The last line on stderr; empty if something else was written after it."""
 
 
 def show(text: object = "", end: str = "\n", flush: bool = False) -> None:
     """Write *text* to stdout, which is for results."""
-    _last["notified"] = ""
-    sys.stdout.write(visible(str(text)) + end)
-    if flush:
-        sys.stdout.flush()
+    with _above_live():
+        _last["notified"] = ""
+        sys.stdout.write(visible(str(text)) + end)
+        if flush or _live:
+            sys.stdout.flush()
 
 
 def show_json(document: object, stream: bool = False) -> None:
@@ -66,14 +74,99 @@ def notify(text: object) -> None:
 
     On a terminal, a line that only counts the seconds on replaces the line before.
     """
-    line, before = visible(str(text)), _last["notified"]
-    new, old = ELAPSED.fullmatch(line), ELAPSED.fullmatch(before)
-    if sys.stderr.isatty() and new and old and new[1] == old[1]:
-        rows = -(-len(before) // max(shutil.get_terminal_size().columns, 1))
-        sys.stderr.write(f"\x1b[{rows}A\x1b[J")
-    _last["notified"] = line
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    line = visible(str(text))
+    with _above_live():
+        before = _last["notified"]
+        new, old = ELAPSED.fullmatch(line), ELAPSED.fullmatch(before)
+        if sys.stderr.isatty() and new and old and new[1] == old[1]:
+            rows = -(-len(before) // max(shutil.get_terminal_size().columns, 1))
+            sys.stderr.write(f"\x1b[{rows}A\x1b[J")
+        _last["notified"] = line
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
+class _LiveLines:
+    """Lines at the end of the output, which are drawn again and again."""
+
+    def __init__(self, lines: Callable[[int, int], Sequence[str]]) -> None:
+        self._lines = lines
+        self._drawn: Sequence[str] = ()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep_drawing, daemon=True)
+        self._thread.start()
+
+    def erase(self) -> None:
+        """Remove the lines from the terminal; the caller holds the guard of the output."""
+        if self._drawn:
+            width, _ = _stderr_size()
+            rows = sum(max(-(-len(line) // width), 1) for line in self._drawn)
+            sys.stderr.write(f"\x1b[{rows}A\x1b[J")
+            sys.stderr.flush()
+            self._drawn = ()
+
+    def end(self) -> None:
+        self._over.set()
+        with _output:
+            self.erase()
+
+    def _keep_drawing(self) -> None:
+        while not self._over.wait(LIVE_SECONDS):
+            with _output, contextlib.suppress(OSError, ValueError):
+                if not self._over.is_set():
+                    self.erase()
+                    self._draw()
+
+    def _draw(self) -> None:
+        width, rows = _stderr_size()
+        lines = [visible(line)[: width - 1] for line in self._lines(width - 1, max(rows - 2, 1))]
+        if lines:
+            _last["notified"] = ""
+            sys.stderr.write("".join(f"{line}\n" for line in lines))
+            sys.stderr.flush()
+            self._drawn = lines
+
+
+def _stderr_size() -> tuple[int, int]:
+    """Return the columns and rows of the terminal of stderr."""
+    try:
+        size = os.get_terminal_size(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return 80, 24
+    return size.columns or 80, size.lines or 24
+
+
+@contextlib.contextmanager
+def _above_live() -> Iterator[None]:
+    """Keep other threads from the output during the block, and write it above the live lines."""
+    with _output:
+        for each in _live:
+            each.erase()
+        yield
+
+
+def is_live() -> bool:
+    """Return whether stderr is a terminal, on which lines can be replaced."""
+    return sys.stderr.isatty()
+
+
+@contextlib.contextmanager
+def live(lines: Callable[[int, int], Sequence[str]]) -> Iterator[None]:
+    """Show *lines* at the end of the output while the block runs, if stderr is a terminal.
+
+    Args:
+        lines: A function of the columns and rows of the terminal, which is called twice a second.
+    """
+    if _live or not is_live():  # one at a time
+        yield
+        return
+    shown = _LiveLines(lines)
+    _live.append(shown)
+    try:
+        yield
+    finally:
+        _live.remove(shown)
+        shown.end()
 
 
 def confirm(question: str, name: str = "") -> bool:
@@ -85,8 +178,9 @@ def confirm(question: str, name: str = "") -> bool:
 
     if not sys.stdin.isatty():
         return False
-    sys.stdout.flush()
-    _last["notified"] = ""
+    with _above_live():
+        sys.stdout.flush()
+        _last["notified"] = ""
     termios.tcflush(sys.stdin, termios.TCIFLUSH)
     if not name:
         return typer.confirm(visible(question), err=True)
@@ -106,16 +200,6 @@ def require(help: str) -> None:
         raise ChangeRefused(
             Diagnostic("command", problem, "a terminal, because the command asks before a change", help)
         )
-
-
-@contextlib.contextmanager
-def progress() -> Iterator[Callable[[str], None]]:
-    """Yield a function that replaces the line of progress on stderr; without a terminal it shows nothing."""
-    if not sys.stderr.isatty():
-        yield lambda text: None
-        return
-    with console(stderr=True).status("starting") as status:
-        yield lambda text: status.update(visible(text))
 
 
 def console(stderr: bool = False, file: IO[str] | None = None, width: int | None = None) -> "Console":

@@ -165,6 +165,7 @@ MAY_IMPORT = {
         "iteration",
         "toolchain",
         "twin",
+        "workloads.recipes",
         "workloads.checkpoint",
         "workloads.tracking",
         "workloads.quantize.versions",
@@ -286,3 +287,19 @@ def test_tests_share_helpers_by_support_only() -> None:
         ]
 
     assert wrong == []
+
+
+READERS = [
+    path
+    for path in FILES
+    if shown(path).startswith(("rackwright/audit/", "rackwright/status/")) or path.name.endswith("_facts.py")
+]
+
+
+@pytest.mark.parametrize("path", READERS, ids=shown)
+def test_code_that_only_reads_hosts_waits_for_no_thread_after_ctrl_c(path: Path) -> None:
+    assert (
+        "concurrent.futures.ThreadPoolExecutor"
+        not in [name for name in imports(ast.parse(path.read_text())) if "facts/probe" not in shown(path)]
+        or "with ThreadPoolExecutor" not in path.read_text()
+    )

@@ -1,7 +1,7 @@
 """Collect the facts of an audit from all hosts and endpoints at once, or from earlier snapshots."""
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from datetime import datetime
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from rackwright.facts.facts import Facts
 from rackwright.hosts.answer import check_answer
 from rackwright.hosts.pins import accepts_without_proof
 from rackwright.hosts.pool import Hosts
+from rackwright.hosts.reading_threads import reading_threads
 from rackwright.progress import Progress
 from rackwright.stack import Stack
 
@@ -25,7 +26,7 @@ def from_hosts(hosts: Hosts, names: Iterable[str], progress: Progress) -> Eviden
 
     names = list(names)
     progress(f"probing {len(names)} hosts")
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with reading_threads(AT_ONCE) as pool:
         return dict(zip(names, pool.map(lambda name: _probe(hosts, name, progress), names), strict=True))
 
 
@@ -37,7 +38,7 @@ def each_from_hosts(hosts: Hosts, names: Iterable[str], progress: Progress) -> I
     """
     names = list(names)
     progress(f"probing {len(names)} hosts")
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with reading_threads(AT_ONCE) as pool:
         left = iter(names)
         running: dict[Future[Facts | UserError], str] = {}
         while True:
@@ -76,7 +77,7 @@ def from_endpoints(stack: Stack, progress: Progress) -> Evidence:
             progress(f"{source}: not reached")
             return error
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with reading_threads(AT_ONCE) as pool:
         return dict(zip(map(str, stack.endpoint_sources), pool.map(read, stack.endpoint_sources), strict=True))
 
 

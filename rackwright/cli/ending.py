@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 NAME = "rackwright"
+STOPPING = b"stopping\n"
 STOPPED = {signal.SIGTERM: ExitStatus.TERMINATED, signal.SIGHUP: ExitStatus.HUNG_UP}
 
 
+_interrupted: list[int] = []
+"""The first Ctrl-C."""
 _before: dict[str, TextIO | None] = {}
 """The streams in whose place `prepare` has put others."""
 
@@ -61,6 +64,8 @@ def prepare() -> None:
     _require_utf8()
     _before.update(stdout=sys.stdout, stderr=sys.stderr)
     sys.stdout, sys.stderr = _guard(sys.stdout, 1), _guard(sys.stderr, 2)
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # a shell's background job ignores it
+        signal.signal(signal.SIGINT, _interrupt)
     for number in STOPPED:
         if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP, and so do we then
             signal.signal(number, _stop)
@@ -95,6 +100,15 @@ def _guard(stream: TextIO | None, number: int) -> TextIO:
         errors="backslashreplace",
         line_buffering=stream.line_buffering or stream.write_through,  # PYTHONUNBUFFERED sets write_through alone
     )
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Say at once that Ctrl-C has arrived, the first time: work may take a moment to end."""
+    if not _interrupted:
+        _interrupted.append(number)
+        with contextlib.suppress(OSError):
+            os.write(2, STOPPING)
+    raise KeyboardInterrupt
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -164,6 +178,8 @@ def end(status: int) -> NoReturn:
             stream.flush()
     for name, stream in _before.items():
         setattr(sys, name, stream)  # the interpreter flushes those, which are empty
+    if status in (ExitStatus.INTERRUPTED, *STOPPED.values()):
+        os._exit(status)  # the interpreter would wait for threads that read from hosts
     sys.exit(status)
 
 

@@ -14,6 +14,8 @@ from rackwright.core.wording import format_step
 from rackwright.kinds.table import KINDS
 from rackwright.provider.outcomes import Outcome, PlanRecord
 
+STACK = "pulumi:pulumi:Stack"
+"""Pulumi's type of a stack."""
 UNCHANGED = {"same", "read", "refresh"}
 DIFFERENCES_MAX = 12
 """Differences of one resource that the summary lists; --steps lists all."""
@@ -64,6 +66,28 @@ def read_events(path: Path) -> Events:
             name = urn.rpartition("::")[2] if "pulumi:pulumi:Stack" not in urn else ""
             messages[name].append(text)
     return Events(tuple(changes), tuple(unchanged), {name: tuple(texts) for name, texts in messages.items()})
+
+
+def format_outputs(path: Path) -> str:
+    """Return the outputs of the stack in pulumi's event log, a line for each; empty without any."""
+    outputs: dict[str, Any] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        planned = (json.loads(line).get("resOutputsEvent") or {}).get("metadata") or {}
+        if planned.get("type") == STACK:
+            outputs = (planned.get("new") or {}).get("outputs") or outputs
+    lines = [f"  {name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in outputs.items()]
+    return "".join(["outputs:\n", *lines]) if lines else ""
+
+
+def format_messages(events: Events) -> Iterator[str]:
+    """Yield the errors and warnings of *events*, each once, below the name of its first resource."""
+    shown: set[str] = set()
+    for name, texts in events.messages.items():
+        new = [text for text in texts if text not in shown]
+        shown.update(new)
+        if new and name:
+            yield f"{name}:"
+        yield from _indent(new) if name else (line for text in new for line in text.splitlines())
 
 
 def compared_resources(lines: Iterable[str]) -> set[str]:

@@ -81,13 +81,19 @@ def fleet_file(name: str) -> Path:
 @contextmanager
 def connect_hosts(stack: "Stack") -> Iterator["Hosts"]:
     """Yield the hosts of *stack*; their connections are closed after the block."""
+    from rackwright.cli import activity
     from rackwright.hosts.pool import Hosts
 
-    hosts = Hosts(stack.endpoints, stack.salt)
-    try:
-        yield hosts
-    finally:
-        hosts.close()
+    working = activity.Activity()
+    hosts = Hosts(stack.endpoints, stack.salt, watch=working.note)
+    with activity.show(working):
+        try:
+            yield hosts
+        except Exception:
+            hosts.close()
+            raise
+        # after Ctrl-C and other signals the process ends, and its connections with it
+    hosts.close()
 
 
 def secrets(stack: "Stack") -> "Stack":

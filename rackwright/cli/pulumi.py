@@ -1,5 +1,7 @@
 """The commands preview and up: they run pulumi, list unknown hosts, and return an exit status by the result."""
 
+import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -11,13 +13,14 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from rackwright import terminal
-from rackwright.cli import plan, project, pulumi_entries, recording, removal, state
+from rackwright.cli import plan, project, pulumi_display, pulumi_entries, recording, removal, state
 from rackwright.cli.ending import StopSignal
 from rackwright.cli.killed import killed_error, killed_provider
 from rackwright.cli.removal import Removal
 from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, SetupError, command
 from rackwright.exit_status import ExitStatus
 from rackwright.files import write_atomic
+from rackwright.hosts import recent
 from rackwright.kinds.table import KINDS
 from rackwright.lock.tree import find_missing
 from rackwright.log.operation import VARIABLE
@@ -30,6 +33,8 @@ from rackwright.stack import Stack, declare
 
 Verb = Literal["preview", "up"]
 PROGRESS_SECONDS = 0.5
+PREVIEW_END_SECONDS = 1.0
+"""Seconds that an interrupted preview has for its end."""
 LOOPBACK = "127.0.0.1"
 INTERRUPTS = 2
 """Number of Ctrl-Cs that pulumi handles itself."""
@@ -146,7 +151,8 @@ def _prepare(name: str, selection: Selection) -> Iterator[_CommandRun]:
     require_loopback()
     targets = _targets(stack, selection.hosts)
     with tempfile.TemporaryDirectory() as scratch:
-        environment = {**project.environment(name), "PULUMI_DEBUG_COMMANDS": "true", **consent_variables}
+        own = {"PULUMI_DEBUG_COMMANDS": "true", recent.VARIABLE: str(Path(scratch, "facts"))}
+        environment = {**project.environment(name), **own, **consent_variables}
         yield _CommandRun(stack, total, targets, environment, Path(scratch))
 
 
@@ -272,21 +278,65 @@ class PulumiRun:
 def run_pulumi(
     argv: Sequence[str], stack: str, directory: Path, environment: Mapping[str, str], stdout: IO[str] | None
 ) -> PulumiRun:
-    """Run pulumi with *argv* on *stack*, and return its result.
+    """Run pulumi with *argv* on *stack*, and return its result. A terminal shows the work on each host.
 
     Args:
         directory: A directory for the command's records, which this function makes.
+        stdout: The stream for pulumi's output; None for rackwright's own stdout.
     """
-    records = _Records(directory, stack)
+    records, argv = _Records(directory, stack), [*argv, "--suppress-outputs"]
+    is_shown = stdout is None and terminal.is_live()
+    ended = _run_shown(argv, records, environment) if is_shown else _run_piped(argv, records, environment, stdout)
+    if not ended.status and stdout is None:  # outputs of resources that have failed would mislead
+        terminal.show(plan.format_outputs(records.events), end="", flush=True)
+    return ended
+
+
+def _run_piped(
+    argv: Sequence[str], records: "_Records", environment: Mapping[str, str], stdout: IO[str] | None
+) -> PulumiRun:
+    """Run pulumi, whose own output has a line for each change."""
     whole = records.environment(environment)
     process = subprocess.Popen(records.argv(argv), cwd=project.directory(), env=whole, stdout=stdout)
     return records.result(argv, _await_end(process))
 
 
+def _run_shown(argv: Sequence[str], records: "_Records", environment: Mapping[str, str]) -> PulumiRun:
+    """Run pulumi; a terminal shows finished resources, and below them the work on each host."""
+    finished, argv = pulumi_display.Finished(), [*argv, "--color", "never"]
+    records.events.touch()
+    with records.output.open("w") as output, records.events.open() as events:
+        process = subprocess.Popen(
+            records.argv(argv),
+            cwd=project.directory(),
+            env=records.environment(environment),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+        def heading(seconds: float) -> str:
+            return f"{argv[0]} {records.stack}: {len(finished.names)} resources done, {seconds:.0f} s"
+
+        with pulumi_display.show(records.outcomes, heading) as refresh:
+
+            def look() -> None:
+                refresh()
+                pulumi_display.show_lines(finished.lines(events))
+
+            status = _await_end(process, look)
+            look()
+    ended = records.result(argv, status)
+    for line in plan.format_messages(ended.events):
+        terminal.show(line)
+    if status and not ended.events.messages:
+        project.notify(ended.output.strip())
+    return ended
+
+
 def preview_resources(
     stack: str, directory: Path, environment: Mapping[str, str], total: int, targets: Sequence[str] = ()
 ) -> PulumiRun:
-    """Run `pulumi preview` with a line of progress on a terminal, and return its result with its output.
+    """Run `pulumi preview`, while a terminal shows the work on each host, and return its result with its output.
 
     Args:
         directory: A directory for the command's records, which this function makes.
@@ -296,37 +346,58 @@ def preview_resources(
     records, argv = _Records(directory, stack), ["preview", "--color", "never", *targets]
     whole = records.environment(environment)
     records.events.touch()
-    with records.output.open("w") as output, records.events.open() as events, terminal.progress() as progress:
+    compared: set[str] = set()
+
+    def heading(seconds: float) -> str:
+        return f"comparing {stack} with its hosts: {len(compared)} of {total} resources, {seconds:.0f} s"
+
+    with records.output.open("w") as output, records.events.open() as events:
         process = subprocess.Popen(
-            records.argv(argv), cwd=project.directory(), env=whole, stdout=output, stderr=subprocess.STDOUT
+            records.argv(argv),
+            cwd=project.directory(),
+            env=whole,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches this command alone, which ends pulumi in time
         )
-        compared: set[str] = set()
-        while (status := _wait(process)) is None:
-            compared |= plan.compared_resources(events)
-            progress(f"comparing {stack} with its hosts: {len(compared)} of {total} resources")
+        with pulumi_display.show(records.outcomes, heading) as refresh:
+            while (status := _wait(process)) is None:
+                compared |= plan.compared_resources(events)
+                refresh()
     return records.result(argv, status)
 
 
 def _wait(process: "subprocess.Popen[bytes]") -> int | None:
-    """Return the exit status of *process*; None if it goes on after a while."""
+    """Return the exit status of *process*, a preview; None if it goes on after a while."""
     try:
         return process.wait(PROGRESS_SECONDS)
     except subprocess.TimeoutExpired:
         return None
-    except KeyboardInterrupt:  # pulumi received it too, and ends
-        _await_end(process)
-        raise
-    except StopSignal:
-        process.send_signal(signal.SIGINT)
-        _await_end(process)
+    except (KeyboardInterrupt, StopSignal):
+        _end_preview(process)
         raise
 
 
-def _await_end(process: "subprocess.Popen[bytes]") -> int:
+def _end_preview(process: "subprocess.Popen[bytes]") -> None:
+    """End *process*, a preview, which holds no lock and changes nothing, within PREVIEW_END_SECONDS."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(PREVIEW_END_SECONDS)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt, StopSignal):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _await_end(process: "subprocess.Popen[bytes]", look: Callable[[], None] | None = None) -> int:
     """Return the exit status of *process*, and wait for its end whatever interrupts the command.
 
     A terminal sends Ctrl-C to pulumi as well: the first lets it cancel its calls, the second ends it at once. A third
     one kills it. `subprocess.run` would kill it after a quarter of a second, and its lock and pending steps would stay.
+
+    Args:
+        look: A function to call twice a second until the end.
 
     Raises:
         StopSignal: A signal ended this command; pulumi has ended before, because it got Ctrl-C in its place.
@@ -334,8 +405,11 @@ def _await_end(process: "subprocess.Popen[bytes]") -> int:
     interrupts, stopped = 0, None
     while True:
         try:
-            status = process.wait()
+            status = process.wait(None if look is None else PROGRESS_SECONDS)
             break
+        except subprocess.TimeoutExpired:
+            assert look is not None
+            look()
         except KeyboardInterrupt:
             interrupts += 1
             if interrupts > INTERRUPTS:

@@ -14,6 +14,7 @@ from rackwright.errors import Diagnostic
 from rackwright.facts.facts import FORMAT
 from rackwright.facts.s3 import policy_lines
 from rackwright.foreign import InvalidData, parse_object, read_bounded
+from rackwright.hosts.reading_threads import reading_threads
 from rackwright.schema.object_store import LIFECYCLE_RULES, RESTORE_TEST
 
 AT_ONCE = 16
@@ -66,7 +67,7 @@ def read(signed: Any, unsigned: Any, key: str) -> dict[str, Any]:
     listing = signed.list_buckets()
     headers = listing["ResponseMetadata"]["HTTPHeaders"]
     names = [str(bucket["Name"]) for bucket in listing.get("Buckets", ())]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with reading_threads(AT_ONCE) as pool:
         features = _features(signed, pool, names)
         buckets = dict(zip(names, pool.map(lambda name: _bucket(signed, unsigned, key, name), names), strict=True))
     return {

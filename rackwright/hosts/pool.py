@@ -19,6 +19,7 @@ from rackwright.facts.facts import Facts
 from rackwright.foreign import parse_object
 from rackwright.hosts.answer import check_answer
 from rackwright.hosts.pins import pinned_keys
+from rackwright.hosts.recent import RecentFacts
 from rackwright.hosts.session import NotDone, Session, WaitInterrupted
 from rackwright.hosts.transport import Connection, ConnectionLost
 from rackwright.progress import Progress
@@ -49,6 +50,13 @@ for path in json.load(sys.stdin):
 json.dump(found, sys.stdout)
 """
 T = TypeVar("T")
+CONNECT, READ = "step 1/2: connect", "step 2/2: read facts"
+Watch = Callable[[str, str], None]
+"""Gets the name of a host, and the step of its probe."""
+
+
+def unwatched(host: str, text: str) -> None:
+    """Forget the step of a probe."""
 
 
 class ChangeCancelled(StepFailed):
@@ -83,6 +91,8 @@ class Hosts:
         salt: bytes,
         simultaneous: int = SIMULTANEOUS,
         account_of_files: bool = True,
+        watch: Watch = unwatched,
+        recent: RecentFacts | None = None,
     ) -> None:
         """
         Args:
@@ -91,8 +101,11 @@ class Hosts:
             simultaneous: Number of hosts to connect to, or to probe, at once.
             account_of_files: Whether probes judge every file of the system, which an audit alone needs. Installed
                 probes, which a read-only login runs, always do.
+            watch: Called with a host and the step of its probe; with an empty text at the end.
+            recent: Facts that another process has just read, and a place for those of this one.
         """
         self._endpoints, self._salt, self._account_of_files = endpoints, salt, account_of_files
+        self._watch, self._recent = watch, recent
         self._slots = threading.Semaphore(simultaneous)
         self._states: dict[Endpoint, _State] = {}
         self._looked_at: set[str] = set()
@@ -164,7 +177,9 @@ class Hosts:
             if state.facts is not None and not fresh:
                 return state.facts
             changes = state.changes
-            facts = self._retry_if_dropped(state, self._probe)
+            facts = None if fresh or changes or self._recent is None else self._recent.load(host)
+            if facts is None:
+                facts = self._probe_watched(host, state)
             state.facts = facts if state.changes == changes else None
             return facts
 
@@ -344,7 +359,18 @@ class Hosts:
         with self._slots:
             return Connection(endpoint, via)
 
+    def _probe_watched(self, host: str, state: _State) -> Facts:
+        self._watch(host, CONNECT)
+        try:
+            facts = self._retry_if_dropped(state, self._probe)
+        finally:
+            self._watch(host, "")
+        if self._recent is not None:
+            self._recent.save(host, facts)
+        return facts
+
     def _probe(self, connection: Connection) -> Facts:
+        self._watch(connection.endpoint.host, READ)
         nonce = "" if connection.login.is_read_only else secrets.token_hex(16)
         key_types = [*pinned_keys(connection.endpoint)]
         facts = self._look(connection, probe.stdin(self._salt, nonce, key_types, self._account_of_files))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rackwright import locations
 from rackwright.hosts.memory import leave_nothing
-from rackwright.provider.lifetime import note_provider
+from rackwright.provider.lifetime import note_activity, note_provider
 from rackwright.provider.server import LazyProvider, serve
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def _load(engine_address: str) -> "Provider":
 
 def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
     from rackwright.endpoints import open_endpoints
+    from rackwright.hosts import recent
     from rackwright.hosts.ansible import Plays
     from rackwright.hosts.local_repository import bringing
     from rackwright.hosts.pool import Hosts
@@ -87,7 +88,14 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> "Site":
         .with_secrets(secrets)
         .with_consents(consents.load())
     )
-    hosts = Hosts(loaded_stack.endpoints, loaded_stack.salt, account_of_files=False)
+    folder = os.environ.get(recent.VARIABLE)
+    hosts = Hosts(
+        loaded_stack.endpoints,
+        loaded_stack.salt,
+        account_of_files=False,
+        watch=note_activity,
+        recent=recent.RecentFacts(Path(folder)) if folder else None,
+    )
     rollout = loaded_stack.fleet.rollout
     rollout_gate = RolloutGate(
         rollout,

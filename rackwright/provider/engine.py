@@ -10,6 +10,7 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 from rackwright.core.contract import Claim, Difference, Plan
 from rackwright.errors import visible
 from rackwright.provider import outcomes
+from rackwright.provider.lifetime import note_activity
 from rackwright.provider.outcomes import Outcome
 from rackwright.provider.server import CHANNEL_OPTIONS
 
@@ -43,13 +44,24 @@ class ResourceLog:
             redact: Removes secrets from a text.
         """
         self._engine, self._urn, self._redact = engine, urn, redact
+        self._is_active = False
 
     def _safe(self, text: str) -> str:
         """Return *text* without secrets and with visible control characters: it may quote output of a host."""
         return visible(self._redact(text))
 
     def status(self, text: str) -> None:
-        self._engine.log(self._urn, self._safe(text), engine_pb2.INFO, ephemeral=True)
+        safe = self._safe(text)
+        self._engine.log(self._urn, safe, engine_pb2.INFO, ephemeral=True)
+        name = self._urn.rpartition("::")[2]
+        self._is_active = True
+        note_activity(name.partition("/")[0], safe, name)
+
+    def end(self) -> None:
+        """Record the end of the call, if it has shown a status."""
+        if self._is_active:
+            name = self._urn.rpartition("::")[2]
+            note_activity(name.partition("/")[0], "", name)
 
     def info(self, text: str) -> None:
         self._engine.log(self._urn, self._safe(text), engine_pb2.INFO)

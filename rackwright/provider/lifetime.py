@@ -14,6 +14,11 @@ def note_provider(event: Literal["started", "ended"]) -> None:
     append({"provider": event, "process": os.getpid()})
 
 
+def note_activity(host: str, text: str, work: str = "facts") -> None:
+    """Record that *work* on *host* is at *text*; an empty text is its end."""
+    append({"activity": host, "text": text, "work": work})
+
+
 def append(record: Mapping[str, Any]) -> None:
     """Append *record* to the file that the variable names, if it names one."""
     if path := os.environ.get(VARIABLE):

@@ -89,7 +89,7 @@ def read(path: Path) -> dict[Outcome, set[str]]:
     outcomes: dict[Outcome, set[str]] = defaultdict(set)
     for line in path.read_text().splitlines() if path.exists() else ():
         record = json.loads(line)
-        if "plan" in record or "provider" in record:
+        if "outcome" not in record:
             continue
         if record["outcome"] == "done":
             for resources in outcomes.values():

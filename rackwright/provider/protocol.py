@@ -256,6 +256,7 @@ class Provider(Greeter):
                 )
             context.abort(code, message)
         finally:
+            log.end()
             with self._guard:
                 self._running.discard(operation)
                 self._refused.discard(operation)

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NotRequired, cast
 
@@ -16,6 +15,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.gpu import GpuFacts, Xid
 from rackwright.facts.view import UnknownFact, View
 from rackwright.hosts.pool import Hosts
+from rackwright.hosts.reading_threads import reading_threads
 from rackwright.schema import nvidia
 from rackwright.schema.alerts import Alerts
 from rackwright.schema.host import Host
@@ -78,7 +78,7 @@ def observe(hosts: Hosts, stack: Stack) -> GpuReport:
             return error
 
     names = hosts_with_gpus(stack)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with reading_threads(AT_ONCE) as pool:
         return build_report(stack, dict(zip(names, pool.map(read_host, names), strict=True)))
 
 

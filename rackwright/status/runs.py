@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NotRequired, cast
@@ -12,6 +11,7 @@ from typing_extensions import TypedDict  # pydantic reads no other one on Python
 from rackwright.audit.evidence import AT_ONCE
 from rackwright.errors import DeclarationError, Diagnostic, StepFailed, UserError, command, one_line
 from rackwright.hosts.pool import Hosts
+from rackwright.hosts.reading_threads import reading_threads
 from rackwright.kinds.pods import PodFilesSpec, PodsSpec
 from rackwright.kinds.training_run import TrainingRunKind
 from rackwright.kinds.training_run.spec import TrainingSpec
@@ -155,7 +155,7 @@ def observe(hosts: Hosts, stack: Stack, run: str) -> RunReport:
         except UserError as error:
             return {"unknown": f"not reached: {error.diagnostic.problem}"}
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with reading_threads(AT_ONCE) as pool:
         reports = dict(zip((each.source for each in resources), pool.map(observe_host, resources), strict=True))
     launcher = reports[resources[-1].source]
     if isinstance(resources[-1].spec, PodsSpec):  # its outcome is in the cluster, and its progress on the first host

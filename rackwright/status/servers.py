@@ -1,7 +1,6 @@
 """The state, the logs and the previous versions of model servers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,6 +18,7 @@ from rackwright.errors import (
     one_line,
 )
 from rackwright.hosts.pool import Hosts
+from rackwright.hosts.reading_threads import reading_threads
 from rackwright.kinds.model_server import observe as server_facts
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.pods import PodsKind, PodsSpec
@@ -260,7 +260,7 @@ def observe(hosts: Hosts, stack: Stack, server: str, tracking: str = "") -> Serv
         except UserError as error:
             return {"unknown": f"not reached: {error.diagnostic.problem}"}
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with reading_threads(AT_ONCE) as pool:
         names = (spec.host for spec in server_specs)
         reports = dict(zip(names, pool.map(observe_host, server_specs), strict=True))
     model = stack.fleet.servers[server].model
@@ -315,7 +315,7 @@ def stream_logs(
         return done.status
 
     server_specs = specs(stack, server)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with reading_threads(AT_ONCE) as pool:
         names = (spec.host for spec in server_specs)
         statuses = dict(zip(names, pool.map(stream_host, server_specs), strict=True))
     if failed := [host for host, status in statuses.items() if status]:

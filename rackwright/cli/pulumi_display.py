@@ -1,0 +1,68 @@
+"""The display of a pulumi command: the work on each host, and the resources that are finished."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from rackwright import terminal
+from rackwright.cli import activity
+from rackwright.kinds.table import KINDS
+
+DONE: Mapping[str, str] = {"create": "created", "update": "updated", "delete": "deleted", "import": "imported"}
+"""The word for each operation that has succeeded; others are named as pulumi names them."""
+UNCHANGED = frozenset({"same", "read", "refresh"})
+
+
+class Finished:
+    """The resources whose work has ended, from further lines of pulumi's event log."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, int] = {}
+        self.names: set[str] = set()
+
+    def lines(self, events: IO[str]) -> Iterator[str]:
+        """Yield a line for each resource that was changed, or whose change has failed."""
+        while True:
+            place = events.tell()
+            line = events.readline()
+            if not line.endswith("\n"):  # pulumi has not written it to its end
+                events.seek(place)
+                return
+            yield from self._of_event(json.loads(line))
+
+    def _of_event(self, event: Mapping[str, Any]) -> Iterator[str]:
+        for kind in ("resourcePreEvent", "resOutputsEvent", "resOpFailedEvent"):
+            planned = (event.get(kind) or {}).get("metadata")
+            if not planned or planned["type"] not in KINDS:
+                continue
+            urn, name, at = planned["urn"], planned["urn"].rpartition("::")[2], int(event.get("timestamp") or 0)
+            if kind == "resourcePreEvent":
+                self._began.setdefault(urn, at)
+                continue
+            if planned["op"] not in UNCHANGED:
+                result = "failed" if kind == "resOpFailedEvent" else DONE.get(planned["op"], planned["op"])
+                yield f"{name}: {result}, {at - self._began.pop(urn, at)} s"
+            if planned["op"] != "refresh":
+                self.names.add(name)
+
+
+@contextmanager
+def show(records: Path, heading: Callable[[float], str]) -> Iterator[Callable[[], None]]:
+    """Yield a function to call again and again, while the work of the provider with *records* is shown on a terminal.
+
+    Args:
+        heading: Returns the line above the work, from the seconds since the start.
+    """
+    working, began = activity.Activity(), time.monotonic()
+    records.touch(0o600)
+    with records.open() as lines, activity.show(working, lambda: heading(time.monotonic() - began)):
+        yield lambda: working.read(lines)
+
+
+def show_lines(lines: Iterator[str]) -> None:
+    """Print *lines* above the work that goes on."""
+    for line in lines:
+        terminal.show(line, flush=True)
