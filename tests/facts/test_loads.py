@@ -75,27 +75,53 @@ def test_a_service_of_another_account_has_no_workers(nginx: Path) -> None:
     assert not loaded_later(str(nginx), str(nginx), 65534)
 
 
-def service_with_a_reload(monkeypatch: pytest.MonkeyPatch, program: str, signs: dict[str, list[int] | None]) -> int:
-    """Return when a service counts as loaded whose reload was asked for at 9000, with its *program*'s own signs."""
+def loaded_by(monkeypatch: pytest.MonkeyPatch, asked: str, workers: list[int] | None, written: int | None) -> int:
+    """Return when a service counts as loaded, whose reload was asked for at 9000 if *asked* is a time."""
     clocks = loads.Clocks()
     clocks.monotonic = 0
     monkeypatch.setattr(loads, "time_of_reload", lambda *_: 9_000)
     monkeypatch.setattr(loads, "is_replaced", lambda *_: False)
-    for name, times in signs.items():
-        monkeypatch.setattr(loads, name, lambda *_, times=times: times)
-    values = {"MainPID": "1", loads.STARTED: "1", loads.ENTERED: "1", loads.CHANGED: "2"}
-    values["ExecReload"] = f"{{ path={program} ; start_time=[Mon 2026] ; status=0 }}"
+    monkeypatch.setattr(loads, "started_workers", lambda *_: workers)
+    monkeypatch.setattr(loads, "written_by_sshd", lambda *_: written)
+    values = {"MainPID": "1", loads.STARTED: "1", loads.ENTERED: "1", loads.CHANGED: "1"}
+    values["ExecReload"] = f"{{ path=/bin/kill ; start_time=[{asked}] ; status=0 }}"
     return int(loads.service("", "any.service", values, clocks)["loaded_ns"])
 
 
 @pytest.mark.parametrize(
-    ("workers", "pid_file", "loaded"),
-    [([5_000], None, 5_000), ([], None, 1_000), (None, [6_000], 6_000), (None, None, 9_000)],
-    ids=["nginx", "nginx without workers", "sshd", "another program"],
-)
-def test_a_reload_that_a_program_refused_does_not_count(
-    monkeypatch: pytest.MonkeyPatch, workers: list[int] | None, pid_file: list[int] | None, loaded: int
+    ("asked", "workers", "written", "loaded"),
+    [
+        ("Mon 2026", [5_000], None, 5_000),
+        ("Mon 2026", [], None, 1_000),
+        ("Mon 2026", None, 6_000, 6_000),
+        ("Mon 2026", None, 20_000, 9_000),
+        ("Mon 2026", None, None, 9_000),
+        ("n/a", None, 6_000, 1_000),
+        ("n/a", None, 1 << 62, 1_000),
+        ("n/a", None, None, 1_000),
+    ],
+    ids=[
+        "nginx", "nginx without workers", "sshd that refused", "sshd", "another program", "a touched file",
+        "a file from the future", "no reload",
+    ],
+)  # fmt: skip
+def test_a_reload_counts_that_systemd_noted_and_the_program_did_not_refuse(
+    monkeypatch: pytest.MonkeyPatch, asked: str, workers: list[int] | None, written: int | None, loaded: int
 ) -> None:
-    signs = {"started_workers": workers, "reread_by_sshd": pid_file}
+    assert loaded_by(monkeypatch, asked, workers, written) == loaded
 
-    assert service_with_a_reload(monkeypatch, "/bin/kill", signs) == loaded
+
+def test_the_time_of_a_file_proves_no_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``touch /run/sshd.pid`` leaves an sshd as old as its process."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/sshd.pid").write_text("4711\n")
+    monkeypatch.setattr(loads, "started_workers", lambda *_: None)
+    monkeypatch.setattr(loads, "is_replaced", lambda *_: False)
+    clocks = loads.Clocks()
+    values = {"MainPID": "4711", loads.STARTED: "1000000", loads.ENTERED: "1000001", loads.CHANGED: "1000001"}
+    values["ExecReload"] = "{ path=/bin/kill ; start_time=[n/a] ; status=0/0 }"
+
+    found = loads.service(str(tmp_path), "ssh.service", values, clocks)
+
+    assert loads.written_by_sshd(str(tmp_path), 4711) is not None
+    assert found["loaded_ns"] == found["started_ns"]

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from typing import Any, Callable, Mapping
 
-from rackwright.facts.probe.observe import attempt, unknown_value
+from rackwright.facts.probe.observe import attempt, hanging, unknown_value
 
 SECONDS = 20
 """Time limit of a part that reads files of unprivileged accounts."""
@@ -49,7 +49,7 @@ class Isolation:
         self, readers: Mapping[str, Callable[[], Any]], seconds: float = SECONDS, memory: int = MEMORY_BYTES
     ) -> None:
         """Start a process for each of *readers*; the arguments are those of `isolate_all`."""
-        self._seconds = seconds
+        self._seconds = seconds = hanging.seconds(seconds)
         self._end = time.monotonic() + seconds
         self._children = {name: _start(reader, memory) for name, reader in readers.items()}
 

@@ -29,7 +29,10 @@ Any process can give itself this title: only the children of a main process of r
 NGINX = "nginx"
 """Name of the file of that program."""
 SSHD_PID = "/run/sshd.pid"
-"""File that sshd writes each time it reads its settings: at its start, and after a reload."""
+"""File that sshd writes each time it reads its settings: at its start, and after a reload.
+
+Its time alone proves nothing, because root can set it: only a reload that systemd knows counts as well.
+"""
 DELETED = " (deleted)"
 """End of the path of a program whose file was replaced, in /proc/PID/exe."""
 TASKS = "/run/containerd/io.containerd.runtime.v2.task/k8s.io"
@@ -79,18 +82,24 @@ def service(root: str, name: str, values: dict[str, str], clocks: Clocks) -> dic
     if not monotonic:
         raise ReadError("systemd does not know when its process began")
     started = monotonic * 1000 + clocks.monotonic
-    shown = shown_by_program(root, pid, clocks) if pid else None
-    loaded = [started, *(asked_to_reload(name, values, clocks) if shown is None else shown)]
+    loaded = [started, *read_again(root, name, values, clocks)]
     return {"started_ns": started, "loaded_ns": max(loaded), "program_replaced": pid > 0 and is_replaced(root, pid)}
 
 
-def shown_by_program(root: str, pid: int, clocks: Clocks) -> list[int] | None:
-    """Return when a program read its files by its own signs; None for a program without any.
+def read_again(root: str, name: str, values: dict[str, str], clocks: Clocks) -> list[int]:
+    """Return when a service read its files after its start; empty if it has not.
 
-    Only such a sign shows a reload: the program may refuse what it reads then, though the command that asked ends well.
+    A program with signs of its own shows a reload by them: it may refuse what it reads then, though the command that
+    asked ends well. The workers of nginx are processes, whose start the kernel notes. The sign of sshd is the time of a
+    file, which can only take a reload back that systemd has noted.
     """
-    workers = started_workers(root, pid, clocks)
-    return reread_by_sshd(root, pid) if workers is None else workers
+    pid = int(values["MainPID"])
+    workers = started_workers(root, pid, clocks) if pid else None
+    if workers is not None:
+        return workers
+    asked = asked_to_reload(name, values, clocks)
+    written = written_by_sshd(root, pid) if pid and asked else None
+    return asked if written is None else [min(each, written) for each in asked]
 
 
 def asked_to_reload(name: str, values: dict[str, str], clocks: Clocks) -> list[int]:
@@ -155,11 +164,11 @@ def is_of_root(root: str, pid: int) -> bool:
     raise ReadError(f"the kernel shows no user of process {pid}")
 
 
-def reread_by_sshd(root: str, pid: int) -> list[int] | None:
-    """Return when the sshd of a host last read its settings; None for another program."""
+def written_by_sshd(root: str, pid: int) -> int | None:
+    """Return when the sshd of a host last wrote its number to SSHD_PID; None for another program."""
     try:
         if number(root + SSHD_PID) == pid:
-            return [os.stat(root + SSHD_PID).st_mtime_ns]
+            return os.stat(root + SSHD_PID).st_mtime_ns
     except (OSError, ValueError, ReadError):
         pass  # another program, or an sshd without that file
     return None

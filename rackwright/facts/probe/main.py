@@ -44,18 +44,19 @@ from rackwright.facts.probe import (
 )
 from rackwright.facts.probe.isolate import Isolation, isolate
 from rackwright.facts.probe.log_segments import CHAIN
-from rackwright.facts.probe.observe import FOLDER, attempt, unknown_value, unwrap
+from rackwright.facts.probe.observe import FOLDER, attempt, hanging, unknown_value, unwrap
 from rackwright.facts.probe.output import write_facts
 
 LOGIN_KEYS_SECONDS = 60
 """Time limit for the keys of all accounts: sshd runs once for each, which is slow on an emulated host."""
-INTEGRITY_SECONDS, INTEGRITY_BYTES = 150, 1 << 30
+INTEGRITY_SECONDS, INTEGRITY_BYTES = 140, 1 << 30
 """Limits for the account of all files, which runs beside all other reads."""
 
 
 def main(job: dict[str, Any]) -> None:
     os.chdir(FOLDER)  # that of the caller belongs to an account that may only probe
     os.umask(0o077)
+    hanging.begin()
     attempt(units.wait_for_boot, "")
     write_facts(
         {

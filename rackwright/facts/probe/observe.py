@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import selectors
@@ -12,6 +13,14 @@ from fnmatch import filter as matching
 from typing import Any, Callable
 
 TOOL_SECONDS = 60
+"""Maximum time of one program."""
+TOOLS_SECONDS = 140
+"""Time from the start of the probe after which a program has only LEAST_SECONDS: the caller waits three minutes."""
+LEAST_SECONDS = 1.0
+SLOW_FAILURE_SECONDS = 15
+"""Time from which a program that fails counts as one that hangs, such as kubectl without an answer of its server."""
+OF_DEVICES = ("smartctl", "nvme", "wipefs")
+"""Programs that hang because of one device, and answer about others."""
 OUTPUT_BYTES = 32 << 20
 """Maximum size of the output of a program. Accounts with few rights control parts of some outputs."""
 NOWHERE = "/proc/nowhere"
@@ -188,14 +197,53 @@ def list_untrusted(folder: str, name: str = "", pattern: str = "*") -> list[str]
     return sorted(matching(names, pattern))
 
 
+class Hanging:
+    """The programs that have hung in this probe, and the time from which none is waited for."""
+
+    def __init__(self) -> None:
+        self._end: float | None = None
+        self._reasons: dict[tuple[str, ...], str] = {}
+
+    def begin(self) -> None:
+        """Begin to count the time of a probe."""
+        self._end = time.monotonic() + TOOLS_SECONDS
+        self._reasons = {}
+
+    def seconds(self, most: float) -> float:
+        """Return the time for the next program or part of the probe, at most *most* seconds."""
+        return most if self._end is None else min(most, max(LEAST_SECONDS, self._end - time.monotonic()))
+
+    def note(self, argv: tuple[str, ...], reason: str) -> None:
+        if self._end is not None:
+            self._reasons[_program(argv)] = reason
+
+    def check(self, argv: tuple[str, ...]) -> None:
+        """Check that the program has not hung yet in this probe: each further wait would be as long.
+
+        Raises:
+            ReadError: it has; says why.
+        """
+        reason = self._reasons.get(_program(argv))
+        if reason is not None:
+            raise ReadError(f"{reason}; the probe did not start it again")
+
+
+def _program(argv: tuple[str, ...]) -> tuple[str, ...]:
+    return argv if argv[0] in OF_DEVICES else argv[:1]
+
+
+hanging = Hanging()
+
+
 def run_process(argv: tuple[str, ...], passes: tuple[int, ...] = ()) -> subprocess.CompletedProcess[bytes]:
     """Return the result of a command, whose output is never kept beyond OUTPUT_BYTES.
 
     Raises:
         OutputTooLarge: the command printed more, and was killed.
-        subprocess.TimeoutExpired: the command took more than TOOL_SECONDS, and was killed.
+        subprocess.TimeoutExpired: the command took more than TOOL_SECONDS, or than the probe has left, and was killed.
     """
-    end = time.monotonic() + TOOL_SECONDS
+    seconds = hanging.seconds(TOOL_SECONDS)
+    end = time.monotonic() + seconds
     process = subprocess.Popen(
         argv,
         env=ENVIRONMENT,
@@ -205,7 +253,7 @@ def run_process(argv: tuple[str, ...], passes: tuple[int, ...] = ()) -> subproce
         stderr=subprocess.PIPE,
         pass_fds=passes,
     )
-    with process, selectors.DefaultSelector() as ready:
+    with selectors.DefaultSelector() as ready:
         assert process.stdout is not None and process.stderr is not None
         printed = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
         try:
@@ -214,7 +262,7 @@ def run_process(argv: tuple[str, ...], passes: tuple[int, ...] = ()) -> subproce
             while ready.get_map():
                 events = ready.select(max(0.0, end - time.monotonic()))
                 if not events:
-                    raise subprocess.TimeoutExpired(argv, TOOL_SECONDS)
+                    raise subprocess.TimeoutExpired(argv, seconds)
                 for key, _ in events:
                     part = os.read(key.fd, 1 << 16)
                     if not part:
@@ -224,10 +272,20 @@ def run_process(argv: tuple[str, ...], passes: tuple[int, ...] = ()) -> subproce
                         raise OutputTooLarge(f"{argv[0]} printed more than {OUTPUT_BYTES >> 20} MiB")
             process.wait(max(0.1, end - time.monotonic()))
         except BaseException:
-            process.kill()
+            end_process(process)
             raise
+        finally:
+            process.stdout.close()
+            process.stderr.close()
         output, errors = (bytes(each) for each in printed.values())
     return subprocess.CompletedProcess(argv, process.returncode, output, errors)
+
+
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program. One that hangs in the kernel stays, and the probe does not wait for it."""
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(0.5)
 
 
 def run_tool(*argv: str, accepts: int = 0, passes: tuple[int, ...] = ()) -> str:
@@ -239,15 +297,22 @@ def run_tool(*argv: str, accepts: int = 0, passes: tuple[int, ...] = ()) -> str:
 
     Raises:
         OutputTooLarge: the command prints more than OUTPUT_BYTES.
-        ReadError: the command is not installed, fails, or takes more than TOOL_SECONDS.
+        ReadError: the command is not installed, fails, takes more than TOOL_SECONDS, or has hung before.
     """
+    hanging.check(argv)
+    started = time.monotonic()
     try:
         result = run_process(argv, passes)
     except FileNotFoundError:
         raise ReadError(f"{argv[0]} is not installed") from None
-    except subprocess.TimeoutExpired:
-        raise ReadError(f"{argv[0]} did not end within {TOOL_SECONDS} s") from None
+    except subprocess.TimeoutExpired as late:
+        reason = f"{argv[0]} did not end within {late.timeout:g} s"
+        hanging.note(argv, reason)
+        raise ReadError(reason) from None
     if result.returncode < 0 or result.returncode & ~accepts:
         output = (result.stderr or result.stdout).decode(errors="replace").strip() or "no message"
-        raise CommandFailed(f"{argv[0]} ended with {result.returncode}: {output}")
+        reason = f"{argv[0]} ended with {result.returncode}: {output}"
+        if time.monotonic() - started > SLOW_FAILURE_SECONDS:
+            hanging.note(argv, reason)
+        raise CommandFailed(reason)
     return result.stdout.decode(errors="surrogateescape")

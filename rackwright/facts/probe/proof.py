@@ -10,7 +10,7 @@ import os
 import subprocess
 from typing import Any, List, Tuple
 
-from rackwright.facts.probe.observe import ENVIRONMENT, FOLDER, ReadError, unwrap
+from rackwright.facts.probe.observe import ENVIRONMENT, FOLDER, ReadError, end_process, hanging, unwrap
 
 KEYS = {
     "ssh-ed25519": "/etc/ssh/ssh_host_ed25519_key",
@@ -73,10 +73,10 @@ def start(key: str, text: str) -> subprocess.Popen[bytes]:
 
 def finish(key: str, process: subprocess.Popen[bytes]) -> str:
     try:
-        output, error = process.communicate(timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise ReadError(f"ssh-keygen did not sign with {key} within {SECONDS} s") from None
+        output, error = process.communicate(timeout=hanging.seconds(SECONDS))
+    except subprocess.TimeoutExpired as late:
+        end_process(process)
+        raise ReadError(f"ssh-keygen did not sign with {key} within {late.timeout:g} s") from None
     if process.returncode:
         raise ReadError(f"ssh-keygen did not sign with {key}: {error.decode(errors='replace').strip()[:200]}")
     return output.decode()
