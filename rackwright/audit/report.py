@@ -10,6 +10,7 @@ from typing_extensions import TypedDict  # pydantic reads no other one on Python
 
 from rackwright.audit.digests import SecretDigests, insert_digests
 from rackwright.audit.undeclared.allow import admitted_by, allow_notices
+from rackwright.audit.undeclared.remedies import remedy_of
 from rackwright.audit.undeclared.rule import Finding, Rule
 from rackwright.audit.undeclared.search import is_searched, search_host
 from rackwright.audit.undeclared.table import RULES
@@ -162,7 +163,8 @@ def _undeclared_thing(
     stack: Stack, host: str, rule: Rule, finding: Finding, is_unknown: bool, now: datetime
 ) -> UndeclaredThing:
     allowed = admitted_by(stack.fleet.allow, host, rule.id, finding.thing, now)
-    return UndeclaredThing(host, rule.id, finding.thing, finding.found, rule.severity, rule.remedy, allowed, is_unknown)
+    remedy = remedy_of(rule, finding, is_unknown)
+    return UndeclaredThing(host, rule.id, finding.thing, finding.found, rule.severity, remedy, allowed, is_unknown)
 
 
 def _compare(

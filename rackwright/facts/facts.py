@@ -64,6 +64,11 @@ class FileFacts(DirectoryFacts):
 
     digest = Fact(str, "Keyed blake2s of the content; ``-> target`` for a link, with ``, which does not exist``.")
 
+    @property
+    def same_as(self) -> tuple[str, ...]:
+        """Other paths of the file to which the link leads; the probe reads them for the time zone alone."""
+        return self.value("same_as", texts) if self.has("same_as") else ()
+
 
 def _is_link(raw: Any) -> bool:
     return isinstance(raw, Mapping) and str(raw.get("digest")).startswith("-> ")

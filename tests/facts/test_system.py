@@ -386,3 +386,17 @@ def test_a_directory_of_another_account_is_there_and_not_entered(machine):
     facts = Facts({"files": files, "directories": directories, "covers": {"files": system.FILE_ROOTS}})
     with pytest.raises(UnknownFact, match="is not entered"):
         facts.file("/var/lib/rackwright/runs/x/state.json")
+
+
+def test_all_names_of_the_time_zone_are_known(machine):
+    zones = machine.write("usr/share/zoneinfo/Etc/UTC", "TZif2 utc").parent.parent
+    machine.write("usr/share/zoneinfo/Europe/Oslo", "TZif2 oslo")
+    (zones / "UTC").symlink_to("Etc/UTC")
+    (zones / "Zulu").hardlink_to(zones / "Etc/UTC")
+    (zones / "gone").symlink_to("nowhere")
+    machine.write("etc/hostname", "alpha").with_name("localtime").symlink_to("../usr/share/zoneinfo/UTC")
+
+    found = system.tree(machine.top, SALT)[0]["/etc/localtime"]
+
+    assert found["same_as"] == [f"/usr/share/zoneinfo/{name}" for name in ("Etc/UTC", "UTC", "Zulu")]
+    assert "same_as" not in system.tree(machine.top, SALT)[0]["/etc/hostname"]

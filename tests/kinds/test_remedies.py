@@ -14,6 +14,8 @@ import pytest
 import typer
 
 import rackwright
+from rackwright.audit.undeclared.remedies import REMEDIES
+from rackwright.audit.undeclared.remedies import REMEDY_UNKNOWN as REMEDY_UNKNOWN_RULE
 from rackwright.audit.undeclared.table import RULES
 from rackwright.cli.app import app
 from rackwright.core import diff
@@ -156,7 +158,10 @@ def test_no_text_destroys_unless_its_case_allows_it():
 
 
 PROGRAMS = {
-    "apt-get", "apt-mark", "atrm", "blkid", "cat", "chattr", "chmod", "chown", "chronyc", "cryptsetup", "date", "dkms",
+    "apparmor_parser", "apt-get", "apt-mark", "augenrules", "cp", "depmod", "dpkg-divert", "dpkg-reconfigure",
+    "gio-querymodules", "grpck", "grub-editenv", "grub-install", "hostname", "hwclock", "kmod", "netplan", "pwck",
+    "setupcon", "systemd-machine-id-setup", "timedatectl", "update-initramfs", "usermod", "vigr", "vipw",
+    "atrm", "blkid", "cat", "chattr", "chmod", "chown", "chronyc", "cryptsetup", "date", "dkms",
     "docker", "dpkg", "e2fsck",
     "exportfs", "findmnt", "gpasswd", "ip", "kubeadm", "kubectl", "ldconfig", "loginctl", "lsblk", "mdadm", "mokutil",
     "networkctl", "nft", "nvidia-ctk", "nvidia-smi", "pam-auth-update", "passwd", "pvs", "rm", "setcap", "setfacl",
@@ -212,11 +217,13 @@ def problem_of(command: str) -> str:
 
 
 RULE_TEXTS = {id: rule.remedy for id, rule in RULES.items()}
+FILE_TEXTS = {pattern: text.format(path="/etc/x", copy="/usr/share/x") for pattern, text in REMEDIES}
+UNKNOWN_TEXTS = {id: rule.remedy_unknown or REMEDY_UNKNOWN_RULE for id, rule in RULES.items()}
 
 
 def quoted() -> Iterator[tuple[str, str]]:
     """Yield each text in backticks of the remedies of rules and claims, with its remedy."""
-    for text in (*RULE_TEXTS.values(), *advice()):
+    for text in (*RULE_TEXTS.values(), *FILE_TEXTS.values(), *UNKNOWN_TEXTS.values(), *advice()):
         yield from ((each, text) for each in re.findall(r"`([^`]+)`", text))
 
 

@@ -9,7 +9,7 @@ import jinja2
 import pytest
 
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Absent, Command, LogIn, PlayRole, Put, Reboot
+from rackwright.core.contract import Absent, Claim, Command, LogIn, PlayRole, Put, Reboot
 from rackwright.core.repository import Repository, RoleSource
 from rackwright.errors import DeclarationError
 from rackwright.facts.facts import Facts
@@ -393,3 +393,31 @@ def test_hosts_with_equal_variables_share_a_file_below_a_header_with_the_name_of
         assert KIND.claims(spec, shared) == KIND.claims(spec, own)
     [common] = shared.promises_cache.values()
     assert common.with_header.keys() == {1, 4}
+
+
+UTC = "/usr/share/zoneinfo/Etc/UTC"
+
+
+@pytest.mark.parametrize(
+    ("target", "same_as", "is_same"),
+    [
+        (UTC, [UTC], True),
+        ("../usr/share/zoneinfo/Etc/UTC", [UTC], True),
+        ("/usr/share/zoneinfo/UTC", [UTC, "/usr/share/zoneinfo/UTC"], True),
+        ("/usr/share/zoneinfo/Zulu", [UTC, "/usr/share/zoneinfo/Zulu"], True),
+        ("/usr/share/zoneinfo/Europe/Oslo", ["/usr/share/zoneinfo/Europe/Oslo"], False),
+        ("/usr/share/zoneinfo/UTC", None, False),
+        ("/usr/share/zoneinfo/Etc/UTC, which does not exist", {"unknown": "no such file"}, False),
+        ("/tmp/../usr/share/zoneinfo/Etc/UTC", None, True),
+        ("/tmp/UTC", {"unknown": "no answer"}, None),
+    ],
+)
+def test_a_link_to_the_same_file_by_another_path_is_no_difference(target, same_as, is_same):
+    row = {"digest": f"-> {target}", "mode": "0777", "owner": "root:root"}
+    more = {} if same_as is None else {"same_as": same_as}
+    facts = Facts({"covers": {"files": ["/etc"]}, "files": {"/etc/localtime": {**row, **more}}, "directories": {}})
+    claim = Claim("file:/etc/localtime", {"content": f"-> {UTC}"})
+
+    found = comparison.diff((claim,), KIND.observe((claim,), facts))
+
+    assert [each.is_unknown for each in found] == {True: [], False: [False], None: [True]}[is_same]

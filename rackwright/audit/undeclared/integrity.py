@@ -262,6 +262,7 @@ RULES = (
         changed_files,
         severity="error",
         rest=True,
+        remedy_unknown="Find out why files are left, or run the audit again: each one reads more of them",
     ),
     Rule(
         "RW-082",

@@ -20,6 +20,8 @@ class Finding:
     """Description of the thing for people."""
     file: str = ""
     """Path of the file that makes the thing, where its name does not have it."""
+    remedy: str = ""
+    """Remedy of this finding, where that of the rule would not end it or would break the host."""
 
     @property
     def path(self) -> str:
@@ -52,3 +54,5 @@ class Rule:
     """The part of a target that must be real to show a violation."""
     rest: bool = False
     """Whether the rule leaves the files to other rules that find them: no file has two rows."""
+    remedy_unknown: str = ""
+    """How to make the facts of the rule known; empty for the usual advice."""

@@ -307,7 +307,26 @@ def file(root: str, path: str, read_digest: ReadDigest | None, changes: Changes 
         content = attempt(link_digest, root + path)
     else:
         content = read_digest(path, status)
-    return {"digest": content, **entry(status)}
+    more = {"same_as": attempt(names_of_zone, root)} if path == ZONE and stat.S_ISLNK(status.st_mode) else {}
+    return {"digest": content, **entry(status), **more}
+
+
+ZONE, ZONES = "/etc/localtime", "/usr/share/zoneinfo"
+
+
+def names_of_zone(root: str) -> list[str]:
+    """Return all paths of the file of the host's time zone: zones have several names, as links or as one file."""
+    zone = os.stat(root + ZONE)
+    found = []
+    for folder, _, names in os.walk(root + ZONES):
+        for name in names:
+            try:
+                status = os.stat(f"{folder}/{name}")
+            except OSError:
+                continue  # a link to nothing
+            if (status.st_dev, status.st_ino) == (zone.st_dev, zone.st_ino):
+                found.append(f"{folder}/{name}"[len(root) :])
+    return sorted(found)
 
 
 def entry(status: os.stat_result) -> dict[str, Any]:

@@ -16,6 +16,9 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
         case "host":
             return observation.identity(facts, name)
         case "file":
+            want = claim.want.get(name)
+            if name == "content" and isinstance(want, str) and want.startswith(observation.LINK):
+                return observation.link_content(facts, key, want)
             return observation.file(facts, key, name)
         case "directory":
             return _directory(facts, key, name)

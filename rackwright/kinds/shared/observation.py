@@ -1,9 +1,11 @@
 """The observation of claims for every kind: one call per property, and a missing fact becomes UnknownValue."""
 
+import posixpath
 from collections.abc import Callable, Sequence
 
 from rackwright.core.contract import Absent, Claim, Observation, UnknownValue, Value
 from rackwright.facts.facts import Facts
+from rackwright.facts.probe.system import MISSING
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared.unit_overrides import OVERRIDES
 
@@ -61,6 +63,22 @@ def file(facts: Facts, path: str, name: str) -> Value:
     if file is None:
         return Absent()
     return file.digest if name == "content" else file.mode if name == "mode" else file.owner
+
+
+LINK = "-> "
+"""Beginning of the content of a link, which is its target."""
+
+
+def link_content(facts: Facts, path: str, want: object) -> Value:
+    """Return the target of a link: that of *want* if the link leads to the same file by another path."""
+    found = file(facts, path, "content")
+    link = facts.file(path)
+    is_link = isinstance(found, str) and found.startswith(LINK) and not found.endswith(MISSING)
+    if link is None or not is_link or not isinstance(want, str):
+        return found
+    folder = posixpath.dirname(path)
+    target, wanted = (posixpath.normpath(posixpath.join(folder, text.removeprefix(LINK))) for text in (found, want))
+    return want if target == wanted or wanted in link.same_as else found
 
 
 def package(facts: Facts, key: str, name: str) -> Value:
