@@ -11,6 +11,7 @@ from fnmatch import fnmatch
 from functools import cached_property
 from typing import Any
 
+from rackwright.facts.account_files import HostAccountFiles
 from rackwright.facts.complete import reason_incomplete
 from rackwright.facts.container import HostContainers
 from rackwright.facts.gpu import HostAccelerators
@@ -21,6 +22,7 @@ from rackwright.facts.log_chain import HostLogChain
 from rackwright.facts.network import HostNetwork
 from rackwright.facts.nftables import HostNftables
 from rackwright.facts.object_store import ObjectStoreFacts
+from rackwright.facts.package_database import HostPackageDatabase
 from rackwright.facts.run import HostRuns
 from rackwright.facts.s3 import EndpointFacts
 from rackwright.facts.server import HostServers
@@ -207,6 +209,8 @@ class Facts(
     HostLogChain,
     HostNetwork,
     HostNftables,
+    HostAccountFiles,
+    HostPackageDatabase,
     HostRuns,
     HostServers,
     HostServices,

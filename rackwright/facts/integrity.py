@@ -26,7 +26,7 @@ CAPABILITIES = (
 class FileRow(View):
     """A file that is not plainly as its package installed it."""
 
-    state = Fact(str, "unpackaged, changed, packaged (only its rights are listed), unread.")
+    state = Fact(str, "unpackaged, changed, missing, packaged (only its rights are listed), unread.")
     mode = Fact(str, "Four octal digits.")
     owner = Fact(str, "user:group by name.")
 
@@ -34,6 +34,16 @@ class FileRow(View):
     def is_special(self) -> bool:
         """Return whether the file has rights, attributes or an owner that most packaged files do not have."""
         return any(self.has(key) for key in ("rights", "capabilities", "acl", "default_acl", "flags"))
+
+    @property
+    def has_lost_rights(self) -> bool:
+        """Return whether a packaged file has fewer rights than packages give."""
+        return self.has("lost")
+
+    @property
+    def package(self) -> str:
+        """Package of a missing file; empty for one that is there."""
+        return self.value("package", str) if self.has("package") else ""
 
     @property
     def target(self) -> str | None:

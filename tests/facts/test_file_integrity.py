@@ -33,6 +33,7 @@ def machine(tmp_path):
     machine = FabricatedMachine(tmp_path)
     for path in PACKAGED:
         machine.write(path, path)
+    (machine.root / "usr/bin/tool").chmod(0o755)
     (machine.root / "usr/bin/other").symlink_to("tool")
     machine.write("var/lib/dpkg/status", DPKG)
     sums = "".join(f"{md5(path)}  {path}\n" for path in PACKAGED)
@@ -319,7 +320,7 @@ class TestCache:
             (machine.root / "var/lib/dpkg/info/tool.list").unlink()
             machine.write("var/lib/dpkg/info/tool.list", "/usr/bin/tool\n")
 
-        expected = {"content": {"changed"}, "mode": {"packaged"}, "new": {"unpackaged"}, "gone": set()}
+        expected = {"content": {"changed"}, "mode": {"packaged"}, "new": {"unpackaged"}, "gone": {"missing"}}
         found = states(machine)
         if change == "database":
             assert found["/usr/lib/tool/data"] == "unpackaged"

@@ -13,7 +13,7 @@ from rackwright.schema.host import Drive, Host, Identity
 from rackwright.schema.network import Network, Route
 from rackwright.schema.port import Nic
 from rackwright.stack.stack import TWIN_FILES
-from tests.support.inventory import INTEGRITY
+from tests.support.inventory import ACCOUNT_FILES, INTEGRITY, PACKAGE_DATABASE
 
 HERE = Path(__file__).parents[1] / "audit" / "undeclared"
 SEEDED = HERE / "seeded.json"
@@ -51,6 +51,8 @@ def with_unrecorded(raw: dict[str, Any]) -> dict[str, Any]:
     return {
         **raw,
         **later,
+        "account_files": copy.deepcopy(ACCOUNT_FILES),
+        "package_database": copy.deepcopy(PACKAGE_DATABASE),
         "integrity": {**copy.deepcopy(INTEGRITY), "rendered": [*INTEGRITY["rendered"], *enabled_units(raw)]},
         "clock_offset_seconds": 0.0,
         "finished_at": 1796000000.0,

@@ -16,8 +16,25 @@ INTEGRITY: dict[str, Any] = {
     "names": [],
 }
 """The account of the files of a host on which each one is packaged and unchanged."""
+ACCOUNT_FILES: dict[str, Any] = {
+    "odd_lines": [],
+    "duplicates": [],
+    "group_rights": {},
+    "dates": {},
+    "homes": {},
+    "base_users": {"root": {"uid": 0, "gid": 0, "home": "/root", "shell": "/bin/bash"}},
+}
+PACKAGE_DATABASE: dict[str, Any] = {
+    "changed": {},
+    "odd_states": {},
+    "diversions": [],
+    "rights": {},
+    "choices": {},
+}
 NOTHING: dict[str, Any] = {
     "integrity": INTEGRITY,
+    "account_files": ACCOUNT_FILES,
+    "package_database": PACKAGE_DATABASE,
     "containers": {"podman": [], "docker": [], "containerd": []},
     "listeners": [],
     "base_programs": [],

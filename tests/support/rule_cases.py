@@ -204,6 +204,21 @@ FOUND: dict[str, tuple[Change, str]] = {
         "file:/usr/bin/python3.11",
     ),
     "RW-083": (entry("changed_conffiles", "/etc/default/cron", "changed"), "file:/etc/default/cron"),
+    "RW-094": (
+        put("odd_lines", {"file": "/etc/passwd", "line": 9, "name": "+", "reason": "a line for NIS"}, "account_files"),
+        "user:+",
+    ),
+    "RW-095": (put("docker", {"administrators": ["eve"]}, "account_files", "group_rights"), "group:docker"),
+    "RW-096": (put("rackwright", {"expires": 20000}, "account_files", "dates"), "user:rackwright"),
+    "RW-097": (odd_file("/usr/bin/ls", state="packaged", lost=True, mode="0644"), "file:/usr/bin/ls"),
+    "RW-098": (
+        put("/var/lib/dpkg/info/ls.postinst", "it changed", "package_database", "changed"),
+        "file:/var/lib/dpkg/info/ls.postinst",
+    ),
+    "RW-099": (
+        put("diversions", {"path": "/usr/bin/ls", "to": "/usr/bin/ls.distrib", "by": "a person"}, "package_database"),
+        "diversion:/usr/bin/ls",
+    ),
     "RW-101": (
         several(driver, entry("libraries", "libnvidia-ml.so.1", ["/usr/lib/libnvidia-ml.so.535.161.07"])),
         "library:libnvidia-ml.so.1",
@@ -266,6 +281,7 @@ FOUND: dict[str, tuple[Change, str]] = {
         "audit_log:3",
     ),
     "RW-141": (entry_of_log_chain([], hashes="0" * 32), "audit_log:chain"),
+    "RW-152": (odd_file("/usr/bin/ls", state="missing", package="coreutils"), "file:/usr/bin/ls"),
     "RW-127": (unpackaged("/etc/pip.conf"), "file:/etc/pip.conf"),
     "RW-129": (
         put("methods", "publickey,keyboard-interactive", "login_keys", "rackwright"),

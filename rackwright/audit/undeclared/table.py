@@ -1,6 +1,7 @@
 """All rules, by id."""
 
 from rackwright.audit.undeclared import (
+    account_files,
     accounts,
     audit_log,
     files,
@@ -8,6 +9,7 @@ from rackwright.audit.undeclared import (
     integrity,
     kernel,
     network,
+    packages,
     pitfalls,
     services,
     settings,
@@ -17,6 +19,7 @@ from rackwright.audit.undeclared import (
 from rackwright.audit.undeclared.rule import Rule
 
 MODULES = (
+    account_files,
     software,
     storage,
     accounts,
@@ -29,6 +32,7 @@ MODULES = (
     gpus,
     audit_log,
     integrity,
+    packages,
 )
 RULES: dict[str, Rule] = {rule.id: rule for rule in sorted((r for m in MODULES for r in m.RULES), key=lambda r: r.id)}
 """Rules by id, sorted. An id of a removed rule is not used again."""

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any, Callable, Dict, Iterable, Iterator
 
 from rackwright.facts.digest import digest
-from rackwright.facts.probe import digest_cache, generated_files
+from rackwright.facts.probe import digest_cache, generated_files, missing
 from rackwright.facts.probe.observe import ReadError, attempt, listing, read_untrusted
 from rackwright.facts.probe.packaged import DPKG_INFO, LOCAL, UCF, VENDOR_FOLDERS, conffiles, ucf_digests
 from rackwright.facts.probe.sources import System
@@ -73,7 +73,7 @@ ENTRIES, ENTRIES_EACH = 2_000_000, 200_000
 """Largest number of files below one of the roots, and in one directory; a directory with more is not judged."""
 DIGEST_SECONDS = 90.0
 """Time for digests of packaged files; those that are left are counted, and the next probe reads them."""
-CACHE_NAME, CACHE_FORMAT = "integrity", 1
+CACHE_NAME, CACHE_FORMAT = "integrity", 2
 """The file in the cache, and the number of the form of its content."""
 OF_PERSONS = re.compile(
     r"/usr/local(/(bin|etc|games|include|lib|man|sbin|share|src))?|/usr/local/lib/python3[.\d]*(/dist-packages)?"
@@ -237,6 +237,7 @@ class Cache:
         """Fill *judged* with the answer that an earlier probe found, and return whether there is one."""
         if not self._same_epoch or self._memo.get("key") != memo.key:
             return False
+        judged.missing = {os.fsencode(path): package for path, package in self._memo["missing"].items()}
         for path, (installed, copied, packages, alias) in self._memo["paths"].items():
             raw = os.fsencode(path)
             judged.installed[raw], judged.copied[raw], judged.packages[raw] = installed, copied, packages
@@ -258,7 +259,8 @@ class Cache:
                 ]
                 for path, time_ns in judged.installed.items()
             }
-            self._memo = {"key": memo.key, "paths": rows}
+            gone = {os.fsdecode(path): package for path, package in judged.missing.items()}
+            self._memo = {"key": memo.key, "paths": rows, "missing": gone}
 
     def earlier_result(self, folder: Folder) -> Any:
         """Return the earlier result for an unchanged directory, of an older database too; None without one."""
@@ -302,15 +304,18 @@ class Judge:
         """Packages of a path."""
         self.listed_as: dict[bytes, bytes] = {}
         """Path in the list, of a path that dpkg lists through a link."""
+        self.missing: dict[bytes, str] = {}
+        """Package of each path that is not there, in the directories that are judged."""
         self.diverted = diversions(root)
         self.alternatives = generated_files.alternatives(root)
         self.end = time.monotonic() + DIGEST_SECONDS
         self.now_ns = time.time_ns()
         self.digests: dict[str, dict[bytes, bytes]] = {}
 
-    def read_lists(self, names: Iterable[str], wanted: set[bytes]) -> None:
-        """Find the packages of the paths *wanted*."""
+    def read_lists(self, names: Iterable[str], wanted: set[bytes], folders: Iterable[bytes] = ()) -> None:
+        """Find the packages of the paths *wanted*, and the paths of packages in *folders* that are not among them."""
         diverted = self.diverted
+        missed = missing.Missing(self.root, folders, wanted)
         merged = [path.encode() for path in MERGED if os.path.islink(self.root + path)]
         for name in names:
             package = name[: -len(".list")]
@@ -319,7 +324,11 @@ class Judge:
                 status, content = os.fstat(file.fileno()), b"\n" + file.read(LIST_BYTES)
             for top in merged:
                 content = content.replace(b"\n" + top + b"/", b"\n/usr" + top + b"/")
-            for line in content.split(b"\n"):
+            lines = content.split(b"\n")
+            for line in missed.of_list(content, lines):
+                target, by = diverted.get(line, (line, package))
+                self.missing[line if by == package else target] = package
+            for line in lines:
                 if line in wanted or line in diverted:
                     target, by = diverted.get(line, (line, package))
                     line = line if by == package else target
@@ -383,11 +392,17 @@ def judge(root: str, salt: bytes, folders: list[Folder], cache: Cache, lists: li
     aliases = {path: target for folder in folders for path, target in links_to_folders(root, folder)}
     memo = Memo(wanted, aliases)
     if not cache.answer(memo, judged):
-        judged.read_lists(lists, wanted)
+        judged.read_lists(lists, wanted, [os.fsencode(folder.path) for folder in folders])
+        judged.missing = {path: judged.missing[path] for path in missing.confirmed(root, judged.missing)}
         read_lists_through_links(judged, lists, wanted, aliases)
         cache.remember(memo, judged)
     settings = {**conffiles(root), **ucf_digests(root)}
+    gone: dict[str, dict[str, Row]] = {}
+    for raw, package in judged.missing.items():
+        parent, name = os.path.split(os.fsdecode(raw))
+        gone.setdefault(parent, {})[name] = {"state": "missing", "package": package}
     for folder in folders:
+        folder.rows.update(gone.get(folder.path, {}))
         judge_folder(judged, folder, cache.earlier_result(folder), settings)
 
 
@@ -469,6 +484,8 @@ def judge_folder(judged: Judge, folder: Folder, known: Any, settings: dict[str, 
             state = attempt_state(judged, raw, status)
         if state == "packaged":
             folder.packaged += not is_folder
+            if has_lost_rights(judged, folder, raw, status):
+                row["lost"] = True
         if state == "pending":
             folder.pending += 1
         if name == "." and folder.rows.get("."):
@@ -489,11 +506,23 @@ def was_packaged(earlier: dict[str, Row] | None, name: str) -> bool:
 KEPT = ("rights", *XATTRS.values(), "flags")
 
 
+def has_lost_rights(judged: Judge, folder: Folder, path: bytes, status: os.stat_result) -> bool:
+    """Return whether a packaged file has fewer rights than packages give; those of /etc may have few from the start."""
+    if folder.path.startswith("/usr"):
+        return missing.lacks_rights(path, status)
+    if not folder.path.startswith("/etc") or not stat.S_ISREG(status.st_mode) or status.st_mode & 0o004:
+        return False
+    times = [judged.copied.get(path, 0), judged.installed.get(path, 0)]
+    return 0 < max(times) <= judged.now_ns and status.st_ctime_ns > max(times) + INSTALLED_NS
+
+
 def attempt_state(judged: Judge, path: bytes, status: os.stat_result) -> str:
     """Return whether a packaged file is as installed: packaged, changed, or pending for one that was not read."""
     if status.st_ctime_ns <= judged.installed[path] <= judged.now_ns:
         return "packaged"  # a list from the future says nothing about a time
-    expected = judged.expected_digests(path) if stat.S_ISREG(status.st_mode) else set()
+    expected = judged.expected_digests(path)
+    if expected and not stat.S_ISREG(status.st_mode):
+        return "changed"  # a link, or another sort of file, in the place of a plain one
     if not expected:
         # dpkg knows no target of a link, and no digest of some files: the time decides, and where a link leads
         times = [each for each in (judged.copied[path], judged.installed[path]) if each <= judged.now_ns]

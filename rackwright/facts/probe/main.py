@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 from rackwright.facts.digest import salt_id
 from rackwright.facts.probe import (
+    account_files,
     accounts,
     archives,
     arrays,
@@ -28,6 +29,7 @@ from rackwright.facts.probe import (
     nftables,
     object_store,
     offers,
+    package_database,
     packaged,
     paths,
     processes,
@@ -76,7 +78,10 @@ def collect(
     root: str, salt: bytes, nonce: str = "", key_types: Sequence[str] = (), account_of_files: bool = True
 ) -> dict[str, Any]:
     """Return all facts of the system whose files are below *root*; an empty *root* means this system."""
-    account = {"integrity": lambda: file_integrity.file_integrity(root, salt)} if account_of_files else {}
+    account: dict[str, Callable[[], Any]] = {}
+    if account_of_files:
+        account["integrity"] = lambda: file_integrity.file_integrity(root, salt)
+        account["package_database"] = lambda: package_database.package_database(root)
     integrity = Isolation(account, INTEGRITY_SECONDS, INTEGRITY_BYTES)
     taken_at = time.time()
     identity, boot_id = attempt(system.identity, root), attempt(kernel.boot_id, root)
@@ -137,6 +142,7 @@ def collect(
         "tracking_accounts": attempt(tracking.accounts, root),
         "users": attempt(accounts.users, root),
         "groups": attempt(accounts.groups, root),
+        "account_files": attempt(account_files.account_files, root),
         "login_keys": isolate("login_keys", accounts.login_keys, root, seconds=LOGIN_KEYS_SECONDS),
         "sysctls": attempt(kernel.sysctls, root),
         "modules": attempt(kernel.modules, root),
@@ -183,12 +189,18 @@ def collect(
         "servers": isolate("servers", servers.servers, root) if os.path.exists(root + servers.SERVERS) else {},
         "measures": measures.measures(),
         "proofs": attempt(lambda: proof.end(unwrap(proofs))),
-        **files_of(integrity.results().get("integrity", unknown_value("this command asked for no account of files"))),
+        **files_of(integrity.results()),
         **gpus.gpus(root),
         "finished_at": time.time(),  # the last value, so that little time passes until the caller reads its own clock
     }
 
 
-def files_of(integrity: Any) -> dict[str, Any]:
-    """Return the account of all files, and its list of the files of configuration that no package installed."""
-    return {"unpackaged": attempt(lambda: unwrap(integrity).pop("unpackaged")), "integrity": integrity}
+def files_of(results: dict[str, Any]) -> dict[str, Any]:
+    """Return the account of all files, its list of the files of configuration that no package installed, and dpkg's."""
+    nothing = unknown_value("this command asked for no account of files")
+    integrity = results.get("integrity", nothing)
+    return {
+        "unpackaged": attempt(lambda: unwrap(integrity).pop("unpackaged")),
+        "integrity": integrity,
+        "package_database": results.get("package_database", nothing),
+    }

@@ -53,6 +53,7 @@ MERGED_PROGRAM = re.compile(r"^/usr(?=/s?bin/|/lib/)")
 BASE = ("required", "important")
 """Priorities of the packages of every system. Source: Debian Policy 2.5."""
 CONFFILES = "\nConffiles:\n"
+DROPPED = (" obsolete", " remove-on-upgrade")
 CONFFILE = re.compile(r" (/\S.*) ([0-9a-f]{32})(?: obsolete)?(?: remove-on-upgrade)?")
 
 
@@ -86,6 +87,12 @@ def conffiles(root: str) -> dict[str, str]:
     return digests
 
 
+def dropped_conffiles(root: str) -> set[str]:
+    """Return the configuration files that packages no longer have, or remove at their next upgrade."""
+    text = dpkg_status(root + DPKG_STATUS)
+    return {line.split(" ")[1] for line in text.split("\n") if line.startswith(" /") and line.endswith(DROPPED)}
+
+
 def ucf_digests(root: str) -> dict[str, str]:
     """Return the digest (MD5) of the latest packaged version of each file that ucf manages."""
     if not os.path.exists(root + UCF):
@@ -109,8 +116,12 @@ def shadowing_programs(root: str) -> list[str]:
 def changed_conffiles(root: str) -> dict[str, str]:
     """Return the packages' configuration files in /etc that differ from their packages: changed, missing, or a link."""
     states = {}
+    dropped = dropped_conffiles(root)
     for path, packaged in {**conffiles(root), **ucf_digests(root)}.items():
-        if path.startswith(CONFIGURATION) and (state := attempt(conffile_state, root, path, packaged)) != "packaged":
+        if not path.startswith(CONFIGURATION):
+            continue
+        state = attempt(conffile_state, root, path, packaged)
+        if state != "packaged" and not (state == "missing" and path in dropped):
             states[path] = state
     return states
 
