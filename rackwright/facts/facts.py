@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from rackwright.facts.account_files import HostAccountFiles
+from rackwright.facts.boot import HostBoot
 from rackwright.facts.complete import reason_incomplete
 from rackwright.facts.container import HostContainers
 from rackwright.facts.gpu import HostAccelerators
@@ -210,6 +211,7 @@ class Facts(
     HostNetwork,
     HostNftables,
     HostAccountFiles,
+    HostBoot,
     HostPackageDatabase,
     HostRuns,
     HostServers,

@@ -13,7 +13,7 @@ from rackwright.schema.host import Drive, Host, Identity
 from rackwright.schema.network import Network, Route
 from rackwright.schema.port import Nic
 from rackwright.stack.stack import TWIN_FILES
-from tests.support.inventory import ACCOUNT_FILES, INTEGRITY, PACKAGE_DATABASE
+from tests.support.inventory import ACCOUNT_FILES, BOOT, INTEGRITY, PACKAGE_DATABASE
 
 HERE = Path(__file__).parents[1] / "audit" / "undeclared"
 SEEDED = HERE / "seeded.json"
@@ -51,6 +51,7 @@ def with_unrecorded(raw: dict[str, Any]) -> dict[str, Any]:
     return {
         **raw,
         **later,
+        "boot": copy.deepcopy(BOOT),
         "account_files": copy.deepcopy(ACCOUNT_FILES),
         "package_database": copy.deepcopy(PACKAGE_DATABASE),
         "integrity": {**copy.deepcopy(INTEGRITY), "rendered": [*INTEGRITY["rendered"], *enabled_units(raw)]},

@@ -31,10 +31,16 @@ PACKAGE_DATABASE: dict[str, Any] = {
     "rights": {},
     "choices": {},
 }
+BOOT: dict[str, Any] = {
+    "mounts": [{"line": 3, "what": "UUID=0a-1", "where": "/", "type": "ext4", "options": "errors=remount-ro"}],
+    "mappings": [],
+    "added": {},
+}
 NOTHING: dict[str, Any] = {
     "integrity": INTEGRITY,
     "account_files": ACCOUNT_FILES,
     "package_database": PACKAGE_DATABASE,
+    "boot": BOOT,
     "containers": {"podman": [], "docker": [], "containerd": []},
     "listeners": [],
     "base_programs": [],

@@ -282,6 +282,21 @@ FOUND: dict[str, tuple[Change, str]] = {
     ),
     "RW-141": (entry_of_log_chain([], hashes="0" * 32), "audit_log:chain"),
     "RW-152": (odd_file("/usr/bin/ls", state="missing", package="coreutils"), "file:/usr/bin/ls"),
+    "RW-153": (
+        put("mounts", {"line": 9, "what": "/root/x.img", "where": "/mnt", "type": "ext4", "options": "loop"}, "boot"),
+        "mount_line:/mnt",
+    ),
+    "RW-154": (
+        put("/var/lib/extensions/x", {"sort": "extension", "owner": "root:root"}, "boot", "added"),
+        "file:/var/lib/extensions/x",
+    ),
+    "RW-155": (
+        several(
+            put("kernel_parameters", "BOOT_IMAGE=/vmlinuz"),
+            lambda raw: raw.update(grub_parameters={"/etc/default/grub": ["audit=1"]}),
+        ),
+        "kernel_parameter:audit=1",
+    ),
     "RW-127": (unpackaged("/etc/pip.conf"), "file:/etc/pip.conf"),
     "RW-129": (
         put("methods", "publickey,keyboard-interactive", "login_keys", "rackwright"),

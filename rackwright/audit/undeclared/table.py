@@ -4,6 +4,7 @@ from rackwright.audit.undeclared import (
     account_files,
     accounts,
     audit_log,
+    boot,
     files,
     gpus,
     integrity,
@@ -33,6 +34,7 @@ MODULES = (
     audit_log,
     integrity,
     packages,
+    boot,
 )
 RULES: dict[str, Rule] = {rule.id: rule for rule in sorted((r for m in MODULES for r in m.RULES), key=lambda r: r.id)}
 """Rules by id, sorted. An id of a removed rule is not used again."""

@@ -69,12 +69,11 @@ LINK = "-> "
 """Beginning of the content of a link, which is its target."""
 
 
-def link_content(facts: Facts, path: str, want: object) -> Value:
+def link_content(facts: Facts, path: str, want: str) -> Value:
     """Return the target of a link: that of *want* if the link leads to the same file by another path."""
     found = file(facts, path, "content")
     link = facts.file(path)
-    is_link = isinstance(found, str) and found.startswith(LINK) and not found.endswith(MISSING)
-    if link is None or not is_link or not isinstance(want, str):
+    if link is None or not isinstance(found, str) or not found.startswith(LINK) or found.endswith(MISSING):
         return found
     folder = posixpath.dirname(path)
     target, wanted = (posixpath.normpath(posixpath.join(folder, text.removeprefix(LINK))) for text in (found, want))
