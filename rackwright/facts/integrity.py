@@ -119,6 +119,14 @@ class IntegrityFacts(View):
     rendered = Fact(texts, "Files whose whole content is what packages' programs write.")
 
     @property
+    def reasons(self) -> Mapping[str, str]:
+        """Why files are not what their programs write, by path; empty where no check says so."""
+        if not self.has("reasons"):
+            return {}
+        table = View(self.table("reasons"), f"{self._where}.reasons")
+        return {path: table.value(path, str) for path in self.table("reasons")}
+
+    @property
     def names(self) -> Iterator[tuple[str, ...]]:
         """Yield the lines of /etc/hosts that name other machines: an address, and its names."""
         rows = self.read("names")

@@ -1,6 +1,7 @@
 """Files that programs of packages write: the genuine bytes pass, and no change by hand does."""
 
 import itertools
+import json
 import os
 import random
 import re
@@ -27,6 +28,8 @@ from tests.support.genuine_system import (
 )
 
 FILES = {path: data for path, data in genuine_files().items() if check_of(path) and path not in ("/etc/passwd",)}
+KUBEADM = json.loads(Path(__file__).with_name("kubeadm_files.json").read_text())
+"""Files of a control plane, whose changes test_kubeadm_files.py makes."""
 BINARY = {path for path, data in FILES.items() if b"\0" in data}
 HOSTILE = (
     "evil",
@@ -185,7 +188,7 @@ def test_each_check_has_a_genuine_file():
     """A check without one has no proof that a change of its file is found."""
     assert CHECKS.keys() <= FILES.keys()
     for pattern in PATTERNS:
-        assert [path for path in FILES if re.fullmatch(pattern, path)], pattern
+        assert [path for path in (*FILES, *KUBEADM) if re.fullmatch(pattern, path)], pattern
     for path in genuine_files().keys() - FILES.keys():
         assert path.startswith(SOURCES), f"{path} has no check"
 
@@ -353,9 +356,15 @@ class TestRanges:
     def test_an_account_has_one_range_of_its_own(self, system, text, is_fine):
         with place(system, "/etc/passwd").open("a") as file:
             file.write("other:x:1001:1001::/home/other:/bin/sh\n")
-        place(system, "/etc/subuid").write_text(text)
+        for name in ("subuid", "subgid"):
+            place(system, f"/etc/{name}").write_text(text)
 
-        assert passes(system, "/etc/subuid") == is_fine
+        assert passes(system, "/etc/subuid") == passes(system, "/etc/subgid") == is_fine
+
+    def test_both_files_have_the_same_ranges(self, system):
+        place(system, "/etc/subgid").write_text("rackwright:165536:65536\n")
+
+        assert not passes(system, "/etc/subuid") and not passes(system, "/etc/subgid")
 
 
 class TestLeftovers:
@@ -432,3 +441,48 @@ def test_lines_that_many_files_share_have_no_place_for_a_command():
     for pattern in LINES.values():
         for line in ("/bin/sh", "PROGRAM /tmp/x", "up /bin/sh", "LD_PRELOAD=/tmp/x", "$(id)", "`id`"):
             assert not re.fullmatch(pattern, line)
+
+
+GRUB_ENVIRONMENT = "/boot/grub/grubenv"
+
+
+@pytest.mark.parametrize(
+    ("line", "settings", "is_fine"),
+    (
+        ("saved_entry=0", "", True),
+        ("saved_entry=", "", True),
+        ("recordfail=1", "", True),
+        ("next_entry=2", "", False),
+        ("next_entry=gnulinux-advanced>gnulinux-6.1.0-1-amd64", "GRUB_SAVEDEFAULT=true", False),
+        ("prev_saved_entry=1", "", False),
+        ("saved_entry=gnulinux-6.1.0-1-amd64", "GRUB_DEFAULT=saved", False),
+        ("saved_entry=gnulinux-6.1.0-1-amd64", "GRUB_SAVEDEFAULT=true", True),
+        ("saved_entry=1", "# GRUB_SAVEDEFAULT=true", False),
+    ),
+)
+def test_an_entry_of_grub_that_a_person_chose_is_found(system, line, settings, is_fine):
+    text = f"# GRUB Environment Block\n{line}\n"
+    place(system, GRUB_ENVIRONMENT).write_text(text.ljust(1024, "#"))
+    place(system, "/etc/default/grub").write_text(f"{settings}\n")
+
+    assert passes(system, GRUB_ENVIRONMENT) == is_fine
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "is_fine"),
+    (
+        ("/etc/adjtime", "0.000000 1795990000 0.000000\n1795990000\nUTC\n", True),
+        ("/etc/adjtime", "-12.345678 1795990000 0.000000\n1795990000\nUTC\n", True),
+        ("/etc/adjtime", "0.000000 1795990000 0.000000\n1795990000\nLOCAL\n", False),
+        ("/etc/adjtime", "3600.000000 1795990000 0.000000\n1795990000\nUTC\n", False),
+        ("/etc/adjtime", "0.000000 1795990000 3600.000000\n1795990000\nUTC\n", False),
+        ("/etc/iscsi/initiatorname.iscsi", "InitiatorName=iqn.1993-08.org.debian:01:5fa1c94e2b7\n", True),
+        ("/etc/iscsi/initiatorname.iscsi", "InitiatorName=iqn.2004-10.com.ubuntu:01:5fa1c94e2b7\n", True),
+        ("/etc/iscsi/initiatorname.iscsi", "InitiatorName=iqn.2020-01.com.example:other-host\n", False),
+        ("/etc/iscsi/initiatorname.iscsi", "InitiatorName=iqn.1993-08.org.debian:01:other-host\n", False),
+    ),
+)
+def test_numbers_and_names_have_the_forms_of_their_programs(system, path, text, is_fine):
+    place(system, path).write_text(text)
+
+    assert passes(system, path) == is_fine

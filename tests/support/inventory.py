@@ -13,6 +13,7 @@ INTEGRITY: dict[str, Any] = {
     "derived": 1204,
     "pending": 0,
     "rendered": sorted({"/etc/apparmor.d/local/usr.sbin.chronyd", *CHECKS}),
+    "reasons": {},
     "names": [],
 }
 """The account of the files of a host on which each one is packaged and unchanged."""

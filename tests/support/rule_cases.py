@@ -297,6 +297,10 @@ FOUND: dict[str, tuple[Change, str]] = {
         ),
         "kernel_parameter:audit=1",
     ),
+    "RW-156": (
+        put("/etc/mdadm/mdadm.conf", f"ARRAY /dev/md/x metadata=1.2 UUID={':'.join(['0a1b2c3d'] * 4)}\n", "texts"),
+        "array_line:/dev/md/x",
+    ),
     "RW-127": (unpackaged("/etc/pip.conf"), "file:/etc/pip.conf"),
     "RW-129": (
         put("methods", "publickey,keyboard-interactive", "login_keys", "rackwright"),

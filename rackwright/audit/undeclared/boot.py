@@ -34,6 +34,9 @@ PLAIN_OPTIONS = re.compile(
     r"luks|discard|swap|initramfs|x-initrd\.attach|plain|tries=\d+|cipher=[\w-]+|size=\d+|offset=\d+|hash=\w+"
     r"|tpm2-device=auto|no-(read|write)-workqueue|nofail|timeout=\d+|"
 )
+MDADM = ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf")
+ARRAY_LINE = re.compile(r"^\s*ARRAY\s+(\S+)(.*)$", re.MULTILINE | re.IGNORECASE)
+UUID = re.compile(r"\bUUID=([0-9a-fA-F:]{32,36})")
 BOOTED_BY_GRUB = "BOOT_IMAGE="
 
 
@@ -104,6 +107,23 @@ def parameters(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
                 yield Finding(f"kernel_parameter:{word}", "the running kernel was started without it", path)
 
 
+def arrays(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the lines of mdadm's settings about arrays that do not run, or that run under another name."""
+    names = {array.uuid: array.md_name for array in facts.arrays}
+    for path in MDADM:
+        text = facts.find("texts", path)
+        if declared.declares_path(path) or not isinstance(text, str):
+            continue
+        for name, rest in ARRAY_LINE.findall(text):
+            match = UUID.search(rest)
+            uuid = match[1].lower() if match else ""
+            own = (names.get(uuid) or "").rpartition(":")[2]
+            if name == "<ignore>" or uuid not in names:
+                yield Finding(f"array_line:{name}", f"UUID {uuid or 'none'}: no array that runs here", path)
+            elif name.startswith("/dev/md/") and own and name[len("/dev/md/") :].rpartition(":")[2] != own:
+                yield Finding(f"array_line:{name}", f"UUID {uuid}: the array has the name {own}", path)
+
+
 RULES = (
     Rule(
         "RW-153",
@@ -133,6 +153,16 @@ RULES = (
         f"Run `update-grub`, then restart the host at a good time, {ADMIT}",
         "bootparam(7); GRUB, Simple configuration handling",
         parameters,
+        scope="kernel",
+    ),
+    Rule(
+        "RW-156",
+        "Each line about an array in mdadm's settings names an array that runs here, by its own name.",
+        "lines about arrays",
+        "At the next start, such a line gives an array another name, or lets mdadm start or ignore another one.",
+        f"Compare with `mdadm --detail --scan`, correct the line, run `update-initramfs -u`, {ADMIT}",
+        "mdadm.conf(5), ARRAY",
+        arrays,
         scope="kernel",
     ),
 )

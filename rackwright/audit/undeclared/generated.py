@@ -56,7 +56,8 @@ CLUSTER_FILES = re.compile(
     r"|/etc/kubernetes/pki/etcd/(server|peer|healthcheck-client)\.(crt|key)"
     r"|/etc/kubernetes/pki/sa\.(key|pub)|/etc/kubernetes/tmp/kubeadm-[\w.-]+(/[\w.-]+)*"
 )
-"""Files that kubeadm writes on a node, by name; nothing judges the content. Source: kubeadm implementation details."""
+"""Files that kubeadm writes on a node, by name. The probe compares static pods, certificates and settings of clients;
+nothing judges the content of keys. Source: kubeadm implementation details."""
 KNOWN_FILES = (
     *_rule(
         "passwd",

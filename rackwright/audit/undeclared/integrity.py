@@ -66,24 +66,31 @@ def extra_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     written = {path for name in facts.table("owners") for path in (facts.owner(name) or {}).get("wrote", ())}
     claimed = _claimed_paths(declared)
     listed = facts.table("files")
-    unjudged = []
+    reasons = account.reasons
+    compares_cluster = account.has("reasons")  # an earlier probe knew the files of kubeadm by their names
+    unjudged: list[str] = []
+    unjudged_of_cluster: list[str] = []
     for path in sorted({*account.files, *facts.unpackaged} - rendered - written - claimed - armed_paths(facts)):
         row = account.row(path, listed)
         if row.state != "unpackaged":
             continue
         if path == HOSTS:
             yield from _names(facts, declared)
+        elif declared.in_cluster and not compares_cluster and CLUSTER_FILES.fullmatch(path):
+            unjudged_of_cluster.append(path)
         elif not _is_expected(path, row, declared, workloads):
             if account.pending and check_of(path) is not None:
                 unjudged.append(path)
             else:
-                yield Finding(f"file:{path}", _describe(path, row))
+                yield Finding(f"file:{path}", _describe(path, row, reasons.get(path, "")))
     unread = [f"{path}: {row.reason}" for path, row in rows(facts, "unread") if not _is_unjudged(path)]
     left_out = [f"{path}: {number} files more" for path, number in sorted(account.left_out.items())]
     if unjudged:  # what it is made from counts as changed until it is read
         unread.append(f"{', '.join(unjudged[:3])}: {account.pending} packaged files are not read yet")
-    if reasons := [*unread, *left_out]:
-        raise UnknownFact("; ".join(reasons[:5]))
+    if unjudged_of_cluster:
+        unread.append(f"{', '.join(unjudged_of_cluster[:3])}: an earlier version of the probe did not compare them")
+    if why := [*unread, *left_out]:
+        raise UnknownFact("; ".join(why[:5]))
 
 
 def _is_unjudged(path: str) -> bool:
@@ -110,7 +117,7 @@ def _is_expected(path: str, row: FileRow, declared: HostDeclaration, workloads: 
         return True
     if declared.host.network is None and is_in(path, NETWORK):
         return True
-    if declared.in_cluster and row.target is None and CLUSTER_FILES.fullmatch(path):
+    if declared.in_cluster and row.target is None and CLUSTER_FILES.fullmatch(path) and check_of(path) is None:
         return True
     if (is_in(path, ENGINES) and name.endswith(LOCK)) or f"file:{path}".startswith(REGISTRY):
         return True
@@ -167,11 +174,12 @@ def _is_own(row: tuple[str, ...], facts: Facts, declared: HostDeclaration) -> bo
     return address in own and {name.partition(".")[0] for name in names} == {declared.name}
 
 
-def _describe(path: str, row: FileRow) -> str:
+def _describe(path: str, row: FileRow, reason: str = "") -> str:
     folder, _, name = path.rpartition("/")
     if row.files is not None:
         return f"a directory with {row.files} files that no package installed"
     kind = "it is not what its program writes" if check_of(path) is not None else "no package installed it"
+    kind = f"{kind}: {reason}" if reason else kind
     kind = kind if row.target is None else f"a link to {row.target}"
     if row.target == "/dev/null" and path.startswith(MASKABLE):
         kind = "a link to /dev/null, which switches off the packaged file of that name"

@@ -77,6 +77,21 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     (r"/run/systemd/system/netplan-.+|/run/udev/rules\.d/.+netplan.*", "Run `netplan generate`"),
     (r"/run/tmpfiles\.d/static-nodes\.conf", "Run `kmod static-nodes --format=tmpfiles`, and compare"),
     (
+        r"/etc/kubernetes/manifests/.+",
+        "Run `kubeadm init phase control-plane all --config /etc/rackwright/kubernetes/kubeadm.yaml`, and for etcd "
+        "`kubeadm init phase etcd local` with that option, which write the files again",
+    ),
+    (
+        r"/etc/kubernetes/[\w-]+\.conf",
+        "Move the file away, then run `kubeadm init phase kubeconfig all` with the declared configuration; revoke what "
+        "another certificate gives",
+    ),
+    (
+        r"/etc/kubernetes/pki/.+",
+        "Move the file away, then run `kubeadm init phase certs all` with the declared configuration; keep the keys of "
+        "authorities",
+    ),
+    (
         r"/etc/(passwd|group|shadow|gshadow)",
         "Correct the line with `vipw` or `vigr`, then run `pwck` and `grpck`; no login works without the file",
     ),

@@ -125,10 +125,12 @@ def file_integrity(root: str, salt: bytes) -> dict[str, Any]:
         cache.keep(folder)
     cache.save()
     system = System(root, PackagedFiles(root, folders).has)
+    rendered, reasons = generated_files.judgements(system, unpackaged_paths(folders))
     return {
         "roots": [*ROOTS, *RUN],
         **summary(folders),
-        "rendered": generated_files.rendered_paths(system, unpackaged_paths(folders)),
+        "rendered": rendered,
+        "reasons": reasons,
         "names": attempt(generated_files.names, root),
     }
 

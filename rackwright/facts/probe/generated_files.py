@@ -11,7 +11,7 @@ import re
 import stat
 from typing import Any, Callable, Iterable
 
-from rackwright.facts.probe import authorities, binary_indexes, grammars, pam_profiles, unit_links
+from rackwright.facts.probe import authorities, binary_indexes, grammars, kubeadm_files, pam_profiles, unit_links
 from rackwright.facts.probe.observe import ReadError, attempt, listing, read
 from rackwright.facts.probe.packaged import conffiles, ucf_digests
 from rackwright.facts.probe.sources import FILE_BYTES, System, content, lines
@@ -45,14 +45,15 @@ TEXTS = {
 }
 """Files with the texts that the scripts of packages write. Source: libpam-modules, netbase, python3-minimal."""
 LINES = {
-    "/etc/adjtime": r"-?\d+\.\d+ \d+ -?\d+(\.\d+)?|\d+|UTC",
+    "/etc/adjtime": r"-?\d{1,2}\.\d+ \d+ -?\d(\.\d+)?|\d+|UTC",
     "/etc/default/mdadm": (
         COMMENT + r'|AUTOCHECK=true|AUTOSCAN=true|START_DAEMON=true|DAEMON_OPTIONS="--syslog"|VERBOSE=false'
     ),
     "/etc/hosts.allow": COMMENT,
     "/etc/hosts.deny": COMMENT,
     "/etc/initramfs-tools/modules": COMMENT,
-    "/etc/iscsi/initiatorname.iscsi": COMMENT + r"|InitiatorName=iqn\.[\w.:-]+",
+    "/etc/iscsi/initiatorname.iscsi": COMMENT
+    + r"|InitiatorName=iqn\.(1993-08\.org\.debian|2004-10\.com\.ubuntu):01:[0-9a-f]{9,12}",
     "/etc/machine-id": r"[0-9a-f]{32}|uninitialized",
     "/etc/mdadm/mdadm.conf": (
         COMMENT
@@ -131,6 +132,10 @@ GRUB = re.compile(
     r"/boot/grub/(?:fonts/([\w.-]+)|(i386-pc|x86_64-efi|arm64-efi)/([\w.-]+)|locale/([\w@]+)\.mo|(unicode\.pf2))"
 )
 GRUB_VARIABLE = re.compile(rb"(saved_entry|next_entry|prev_saved_entry|recordfail|initrdfail)=[\w.>|, ()-]*")
+REASON, REASONS = 200, 200
+"""Letters of a reason why a file is not what its program writes, and the number of reasons in the facts."""
+GRUB_CHOICE = re.compile(rb"(saved_entry|next_entry|prev_saved_entry)=(?!0?$)")
+GRUB_SETTINGS = "/etc/default/grub"
 GRUB_BLOCK, GRUB_HEAD = 1024, b"# GRUB Environment Block\n"
 MAIL_COPY = re.compile(r"/var/spool/postfix(/(?:etc|usr|lib)/.+)")
 """Files that the chroot of postfix has as copies of the system's."""
@@ -243,7 +248,14 @@ def is_list_of_ranges(system: System, path: str, text: bytes) -> bool:
         and len({*names}) == len(names)
         and all(name in ids and ids[name] >= 1000 for name in names)
         and not any(start <= number < start + RANGE_SIZE for start in starts for number in ids.values())
+        and is_range_of_both(system, path, text)
     )
+
+
+def is_range_of_both(system: System, path: str, text: bytes) -> bool:
+    """Return whether the other file of ranges has the same ones: useradd writes both."""
+    other = "/etc/subgid" if path == "/etc/subuid" else "/etc/subuid"
+    return system.exists(other) and sorted(lines(text)) == sorted(lines(content(system.root, other)))
 
 
 def is_merged_rules(system: System, path: str, text: bytes) -> bool:
@@ -310,12 +322,26 @@ def is_of_grub(system: System, path: str, text: bytes) -> bool:
 
 
 def is_grub_environment(system: System, path: str, text: bytes) -> bool:
+    """Return whether the file is a block of GRUB that chooses no other entry for the next start.
+
+    GRUB starts ``next_entry`` once, and ``saved_entry`` where its settings say so. Source: grub-reboot(8).
+    """
     rows = text[len(GRUB_HEAD) :].rstrip(b"#").split(b"\n")
     return (
         len(text) == GRUB_BLOCK
         and text.startswith(GRUB_HEAD)
         and all(not row or GRUB_VARIABLE.fullmatch(row) or row.startswith(b"# WARNING") for row in rows)
+        and not any(GRUB_CHOICE.match(row) and not keeps_choice(system, row) for row in rows)
     )
+
+
+def keeps_choice(system: System, row: bytes) -> bool:
+    """Return whether GRUB itself writes down the entry that it has started, as its settings ask for."""
+    folder = "/etc/default/grub.d"
+    paths = [GRUB_SETTINGS, *(f"{folder}/{name}" for name in listing(system.root + folder, "*.cfg"))]
+    texts = [read(system.root + path) for path in paths if system.exists(path)]
+    is_saved = any(re.search(r"^\s*GRUB_SAVEDEFAULT=[\"']?true", text, re.MULTILINE) for text in texts)
+    return row.startswith(b"saved_entry=") and is_saved
 
 
 def is_copy_for_mail(system: System, path: str, text: bytes) -> bool:
@@ -397,6 +423,9 @@ PATTERNS: dict[str, Check] = {
     r"/usr/lib/modules/[\w.+-]+/modules\.dep\.bin": is_module_index,
     GRUB.pattern: is_of_grub,
     MAIL_COPY.pattern: is_copy_for_mail,
+    rf"/etc/kubernetes/manifests/(?:{'|'.join(kubeadm_files.COMPONENTS)})\.yaml": kubeadm_files.is_static_pod,
+    rf"/etc/kubernetes/(?:{'|'.join(kubeadm_files.CLIENTS)})\.conf": kubeadm_files.is_client,
+    rf"/etc/kubernetes/pki/(?:{'|'.join(kubeadm_files.CERTIFICATES)})\.crt": kubeadm_files.is_certificate,
     r"/run/systemd/generator(?:\.early|\.late)?/(?:[^/]+/)?[^/]+": grammars.is_unit,
     r"/run/udev/rules\.d/99-netplan-[\w.-]+\.rules": grammars.is_naming_rules,
     LEFTOVER.pattern: is_leftover,
@@ -418,7 +447,22 @@ def check_of(path: str) -> Check | None:
 
 def rendered_paths(system: System, candidates: Iterable[str]) -> list[str]:
     """Return those of *candidates* that are what a program of a package writes."""
-    return sorted(path for path in candidates if attempt(is_rendered, system, path) is True)
+    return judgements(system, candidates)[0]
+
+
+def judgements(system: System, candidates: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+    """Return those of *candidates* that are what a program of a package writes, and why others are not, as far as
+    their check says so.
+    """
+    rendered: list[str] = []
+    reasons: dict[str, str] = {}
+    for path in candidates:
+        found = attempt(is_rendered, system, path)
+        if found is True:
+            rendered.append(path)
+        elif isinstance(found, dict) and check_of(path) is not None:
+            reasons[path] = found["unknown"][:REASON]
+    return sorted(rendered), dict(sorted(reasons.items())[:REASONS])
 
 
 def is_rendered(system: System, path: str) -> bool:

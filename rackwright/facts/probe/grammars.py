@@ -141,7 +141,7 @@ CONSOLE = re.compile(
 """Lines of the scripts that setupcon writes. Source: console-setup, setupcon."""
 HOOKS = ("/usr/bin/nvidia-ctk", "/usr/bin/nvidia-cdi-hook")
 HOOK_NAMES = ("createContainer", "startContainer")
-YAML = re.compile(r"( *)(- )?(?:([A-Za-z][\w.]*):(?: (.*))?|(.*))")
+YAML = re.compile(r"( *)(- )?(?:([A-Za-z][\w./-]*):(?: (.*))?|(.*))")
 ARGUMENT = re.compile(
     r"(--)?[a-z-]+|\d+|([\w.+-]+::)?/(usr|lib|lib64|dev|etc)/[\w/.+-]*|(\.\./)*[\w.+-]+::/(usr|lib|lib64|dev)/[\w/.+-]*"
 )
@@ -481,12 +481,14 @@ def yaml_items(left: list[str], depth: int) -> list[Any]:
     return items
 
 
-def yaml_scalar(text: str) -> str:
-    """Return a plain or a quoted text.
+def yaml_scalar(text: str) -> Any:
+    """Return a plain or a quoted text, or an empty mapping or list.
 
     Raises:
         ReadError: it has a form in which YAML has other values, an escape or a comment.
     """
+    if text in ("{}", "[]"):
+        return {} if text == "{}" else []
     quote = text[:1]
     inner = text[1:-1] if len(text) > 1 and quote in ("'", '"') and text.endswith(quote) else text
     if set("\\\"'&*!|>{}[]%@`,?#") & {*inner[:1]} or set("\\\"'") & {*inner} or " #" in inner or ": " in inner:

@@ -267,14 +267,20 @@ def test_a_finding_about_names_has_a_bound():
     assert "9997 names more" in finding.found
 
 
+def node_of_cluster() -> Any:
+    plain = declared()
+    return replace(plain, host=plain.host.model_copy(update={"roles": {**plain.host.roles, "kubernetes_node": {}}}))
+
+
 @pytest.mark.parametrize(
     ("path", "is_found"),
     (
-        ("/etc/kubernetes/manifests/etcd.yaml", False),
-        ("/etc/kubernetes/manifests/kube-apiserver.yaml", False),
-        ("/etc/kubernetes/kubelet.conf", False),
         ("/etc/kubernetes/pki/etcd/peer.key", False),
-        ("/etc/kubernetes/pki/apiserver-kubelet-client.crt", False),
+        ("/etc/kubernetes/pki/sa.pub", False),
+        ("/etc/kubernetes/manifests/etcd.yaml", True),
+        ("/etc/kubernetes/manifests/kube-apiserver.yaml", True),
+        ("/etc/kubernetes/kubelet.conf", True),
+        ("/etc/kubernetes/pki/apiserver-kubelet-client.crt", True),
         ("/etc/kubernetes/manifests/evil.yaml", True),
         ("/etc/kubernetes/manifests/etcd.yaml.bak", True),
         ("/etc/kubernetes/manifests/.etcd.yaml", True),
@@ -284,14 +290,32 @@ def test_a_finding_about_names_has_a_bound():
         ("/etc/cni/net.d/00-evil.conf", True),
     ),
 )
-def test_files_of_a_node_are_known_by_the_names_that_kubeadm_gives(path, is_found):
-    plain = declared()
-    node = replace(plain, host=plain.host.model_copy(update={"roles": {**plain.host.roles, "kubernetes_node": {}}}))
+def test_keys_of_a_node_are_known_by_name_and_other_files_by_their_content(path, is_found):
     raw = converged()
     odd_file(path, state="unpackaged")(raw)
 
-    assert bool([*apply(RULES["RW-080"], Facts(raw), node)]) == is_found
-    assert [*apply(RULES["RW-080"], Facts(raw), plain)]
+    assert bool([*apply(RULES["RW-080"], Facts(raw), node_of_cluster())]) == is_found
+    assert [*apply(RULES["RW-080"], Facts(raw), declared())]
+
+
+def test_a_file_of_kubeadm_is_known_by_the_probe_and_named_with_the_reason_otherwise():
+    path = "/etc/kubernetes/manifests/etcd.yaml"
+    raw = converged()
+    odd_file(path, state="unpackaged")(raw)
+    raw["integrity"]["reasons"] = {path: "hostPath /"}
+    [(finding, _)] = apply(RULES["RW-080"], Facts(raw), node_of_cluster())
+    assert finding.found == "it is not what its program writes: hostPath /"
+
+    raw["integrity"]["rendered"].append(path)
+    assert [*apply(RULES["RW-080"], Facts(raw), node_of_cluster())] == []
+
+
+def test_files_of_kubeadm_in_the_facts_of_an_earlier_probe_are_unknown():
+    raw = converged()
+    odd_file("/etc/kubernetes/manifests/etcd.yaml", state="unpackaged")(raw)
+    del raw["integrity"]["reasons"]
+
+    assert [is_unknown for _, is_unknown in apply(RULES["RW-080"], Facts(raw), node_of_cluster())] == [True]
 
 
 def test_facts_of_an_earlier_probe_that_compared_less_are_unknown():

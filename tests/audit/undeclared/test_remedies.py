@@ -10,7 +10,7 @@ from rackwright.audit.undeclared.rule import Finding
 from rackwright.audit.undeclared.search import search
 from rackwright.audit.undeclared.table import RULES
 from rackwright.facts.facts import Facts
-from rackwright.facts.probe import generated_files
+from rackwright.facts.probe import generated_files, kubeadm_files
 from tests.support.converged_host import converged, declared
 from tests.support.rule_cases import unpackaged
 
@@ -23,6 +23,11 @@ EXAMPLES = {
     r"/usr/lib/modules/[\w.+-]+/modules\.dep\.bin": "/usr/lib/modules/6.1.0-50-amd64/modules.dep.bin",
     generated_files.GRUB.pattern: "/boot/grub/x86_64-efi/normal.mod",
     generated_files.MAIL_COPY.pattern: "/var/spool/postfix/etc/hosts",
+    r"/etc/kubernetes/manifests/(?:etcd|kube-apiserver|kube-controller-manager|kube-scheduler)\.yaml": (
+        "/etc/kubernetes/manifests/etcd.yaml"
+    ),
+    r"/etc/kubernetes/(?:admin|super-admin|controller-manager|scheduler|kubelet)\.conf": "/etc/kubernetes/admin.conf",
+    rf"/etc/kubernetes/pki/(?:{'|'.join(kubeadm_files.CERTIFICATES)})\.crt": "/etc/kubernetes/pki/etcd/ca.crt",
     r"/run/systemd/generator(?:\.early|\.late)?/(?:[^/]+/)?[^/]+": "/run/systemd/generator/boot.mount",
     r"/run/udev/rules\.d/99-netplan-[\w.-]+\.rules": "/run/udev/rules.d/99-netplan-x.rules",
 }
