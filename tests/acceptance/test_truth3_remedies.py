@@ -69,7 +69,10 @@ APPLIED = {
     "RW-074": REMOVE,
     "RW-080": REMOVE,
     "RW-082": "setcap -r {path}; setfacl --remove-all {path}; chattr -ia {path}; chown root: {path}; chmod 755 {path}",
+    "RW-096": "chage --expiredate -1 {name}; usermod --home /home/{name} --shell /bin/bash {name}",
+    "RW-099": "update-alternatives --auto {path}",
     "RW-122": REMOVE,
+    "RW-154": "rm -r {path}; systemd-sysext refresh || true",
     "RW-127": REMOVE,
 }
 """By rule the remedy as a person types it; ``{path}`` and ``{name}`` are those of the finding."""
@@ -86,11 +89,16 @@ NOT_HERE = {
     "RW-051": "a declared network", "RW-052": "a declared network", "RW-054": "the kernel's tables",
     "RW-070": "a container engine", "RW-071": "a container engine", "RW-081": "an archive of packages",
     "RW-083": "an archive of packages", "RW-129": "role access", "RW-140": "auditd",
-    "RW-141": "auditd",
+    "RW-141": "auditd", "RW-094": "an editor of accounts", "RW-095": "an editor of accounts",
+    "RW-097": "an archive of packages", "RW-098": "an archive of packages", "RW-152": "an archive of packages",
+    "RW-153": "a boot loader", "RW-155": "a boot loader", "RW-156": "drives", "RW-157": "a declared network",
 }  # fmt: skip
 """Rules whose findings need what a container on this computer does not have."""
 MORE_SEEDS = {
     "RW-039 file:/etc/sudoers.d/y.bak": "echo 'eve ALL=(ALL) ALL' > /etc/sudoers.d/y.bak",
+    "RW-096 user:rackwright": "chage --expiredate 2030-01-01 rackwright",
+    "RW-099 alternative:pager": "update-alternatives --set pager /bin/more",
+    "RW-154 file:/var/lib/extensions/x.raw": "mkdir -p /var/lib/extensions; touch /var/lib/extensions/x.raw",
     "RW-074 file:/usr/local/bin/ls": "cp /usr/bin/ls /usr/local/bin/ls",
     "RW-080 file:/etc/security/limits.d/x.conf": "echo '* - nofile 1' > /etc/security/limits.d/x.conf",
     "RW-082 file:/usr/bin/env": "chmod 777 /usr/bin/env",

@@ -92,6 +92,7 @@ ORDER = {
     "/run/systemd/generator/srv.mount": "systemd reads the same settings in each order",
     "/run/systemd/generator.late/old.service": "systemd reads the same settings in each order",
     "/run/systemd/system/netplan-ovs-cleanup.service": "systemd reads the same settings in each order",
+    "/run/systemd/network/10-netplan-fabric0.network": "addresses and routes of declared links are claims",
     "/run/tmpfiles.d/static-nodes.conf": "devices of modules in each order",
     "/etc/machine-id": "facts have the identity of the host",
     "/etc/subgid": "an account without a range has less",

@@ -158,15 +158,14 @@ def test_no_text_destroys_unless_its_case_allows_it():
 
 
 PROGRAMS = {
-    "apparmor_parser", "apt-get", "apt-mark", "augenrules", "cp", "depmod", "dpkg-divert", "dpkg-reconfigure",
-    "gio-querymodules", "grpck", "grub-editenv", "grub-install", "hostname", "hwclock", "kmod", "netplan", "pwck",
-    "setupcon", "systemd-machine-id-setup", "timedatectl", "update-initramfs", "usermod", "vigr", "vipw",
-    "atrm", "blkid", "cat", "chattr", "chmod", "chown", "chronyc", "cryptsetup", "date", "dkms",
-    "docker", "dpkg", "e2fsck",
-    "exportfs", "findmnt", "gpasswd", "ip", "kubeadm", "kubectl", "ldconfig", "loginctl", "lsblk", "mdadm", "mokutil",
-    "networkctl", "nft", "nvidia-ctk", "nvidia-smi", "pam-auth-update", "passwd", "pvs", "rm", "setcap", "setfacl",
-    "systemctl",
-    "update-ca-certificates", "update-grub", "userdel", "visudo", "wipefs", "xfs_repair",
+    "apparmor_parser", "apt-get", "apt-mark", "atrm", "augenrules", "blkid", "cat", "chage", "chattr", "chmod",
+    "chown", "chronyc", "cp", "cryptsetup", "date", "depmod", "dkms", "docker", "dpkg", "dpkg-divert",
+    "dpkg-reconfigure", "e2fsck", "exportfs", "findmnt", "gio-querymodules", "gpasswd", "grpck", "grub-editenv",
+    "grub-install", "hostname", "hwclock", "ifup", "ip", "kmod", "kubeadm", "kubectl", "ldconfig", "loginctl",
+    "lsblk", "mdadm", "mokutil", "netplan", "networkctl", "nft", "nvidia-ctk", "nvidia-smi", "pam-auth-update",
+    "passwd", "pvs", "pwck", "rm", "setcap", "setfacl", "setupcon", "systemctl", "systemd-machine-id-setup",
+    "systemd-sysext", "timedatectl", "update-alternatives", "update-ca-certificates", "update-grub",
+    "update-initramfs", "userdel", "usermod", "vigr", "vipw", "visudo", "wipefs", "xfs_repair",
 }  # fmt: skip
 """Programs in remedies of rules and claims. Those that change a host are applied by the line truth3[remedies]."""
 DOES_NOT = {"visudo": ("-f",), "systemctl": ("remove",), "exportfs": ("-d",)}

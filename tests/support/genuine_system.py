@@ -25,6 +25,7 @@ SOURCES = (
     "/etc/init.d/",
     "/etc/fstab",
     "/etc/crypttab",
+    "/etc/netplan/",
 )
 """Beginnings of the paths of files that are sources alone."""
 ONE, TWO, LOCAL = (
@@ -219,6 +220,8 @@ def genuine_files() -> dict[str, bytes]:
             "ExecStart=/usr/sbin/netplan apply --only-ovs-cleanup\n"
         ),
         "/run/tmpfiles.d/static-nodes.conf": "c! /dev/fuse 0600 - - - 10:229\nd /dev/net 0755 - - -\n",
+        "/run/systemd/network/10-netplan-fabric0.network": "[Match]\nName=fabric0\n\n[Network]\nDHCP=ipv4\n",
+        "/etc/netplan/60-x.yaml": 'network: {ethernets: {fabric0: {match: {macaddress: "52:54:00:00:04:01"}}}}\n',
         "/run/udev/rules.d/90-netplan.rules": (
             "# netplan: network.ethernets.fabric0 (on NetworkManager deny-list)\n"
             'SUBSYSTEM=="net", ACTION=="add|change|move", ENV{ID_NET_NAME}=="fabric0", ENV{NM_UNMANAGED}="1"\n'

@@ -301,6 +301,10 @@ FOUND: dict[str, tuple[Change, str]] = {
         put("/etc/mdadm/mdadm.conf", f"ARRAY /dev/md/x metadata=1.2 UUID={':'.join(['0a1b2c3d'] * 4)}\n", "texts"),
         "array_line:/dev/md/x",
     ),
+    "RW-157": (
+        put("/etc/network/interfaces", "iface eth0 inet static\n  gateway 203.0.113.1\n", "texts"),
+        "interfaces_line:gateway 203.0.113.1",
+    ),
     "RW-127": (unpackaged("/etc/pip.conf"), "file:/etc/pip.conf"),
     "RW-129": (
         put("methods", "publickey,keyboard-interactive", "login_keys", "rackwright"),

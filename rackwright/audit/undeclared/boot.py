@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from rackwright.audit.undeclared.declaration import HostDeclaration
 from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
@@ -37,6 +37,7 @@ PLAIN_OPTIONS = re.compile(
 MDADM = ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf")
 ARRAY_LINE = re.compile(r"^\s*ARRAY\s+(\S+)(.*)$", re.MULTILINE | re.IGNORECASE)
 UUID = re.compile(r"\bUUID=([0-9a-fA-F:]{32,36})")
+INTERFACES = "/etc/network/interfaces"
 BOOTED_BY_GRUB = "BOOT_IMAGE="
 
 
@@ -124,6 +125,33 @@ def arrays(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
                 yield Finding(f"array_line:{name}", f"UUID {uuid}: the array has the name {own}", path)
 
 
+def interfaces(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the gateways and name servers in ifupdown's files that the host does not use now."""
+    for path, text in facts.table("texts").items():
+        if not path.startswith(INTERFACES) or declared.declares_path(path) or not isinstance(text, str):
+            continue
+        for words in map(str.split, text.split("\n")):
+            others = [word for word in words[1:] if word not in _used(words[0], facts)] if words else []
+            if others:
+                yield Finding(f"interfaces_line:{words[0]} {others[0]}", "the host does not use it now", path)
+
+
+def _used(key: str, facts: Facts) -> Collection[str]:
+    """Return the values that the host uses for a setting of ifupdown; everything for another setting."""
+    if key == "gateway":
+        return {route.gateway for route in facts.routes if route.destination == "default" and route.gateway}
+    if key in ("dns-nameserver", "dns-nameservers"):
+        return facts.resolvers
+    return facts.search_domains if key == "dns-search" else _Everything()
+
+
+class _Everything(frozenset[str]):
+    """A set that has each text."""
+
+    def __contains__(self, item: object) -> bool:
+        return True
+
+
 RULES = (
     Rule(
         "RW-153",
@@ -164,5 +192,14 @@ RULES = (
         "mdadm.conf(5), ARRAY",
         arrays,
         scope="kernel",
+    ),
+    Rule(
+        "RW-157",
+        "The gateways and name servers in ifupdown's files are those that the host uses.",
+        "lines of ifupdown",
+        "At the next start, traffic or names go to another machine than today.",
+        f"Correct the line in the file, or run `ifup --force` for the link at a good time, {ADMIT}",
+        "interfaces(5); resolvconf(8)",
+        interfaces,
     ),
 )

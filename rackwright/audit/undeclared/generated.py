@@ -179,11 +179,6 @@ KNOWN_FILES = (
         r"/var/spool/exim4/(db|gnutls-params[\w-]*|input|msglog)(/.+)?",
     ),
     *_data("rsyslog", "lines that wait", r"/var/spool/rsyslog/.+"),
-    *_not_judged(
-        "netplan",
-        "settings of networkd from /etc/netplan; addresses, routes and resolvers are claims, or rows of RW-051",
-        r"/run/systemd/network/10-netplan-[\w.@-]+\.(link|network|netdev)",
-    ),
     *_link(
         "netplan",
         "a unit that is compared",

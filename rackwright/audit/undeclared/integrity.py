@@ -29,6 +29,7 @@ from rackwright.stack.stack import IMAGE_MASKS
 
 NETWORK = ("/etc/netplan", "/etc/systemd/network", "/run/systemd/network", "/run/netplan")
 """Settings of networks without commands, of which nothing is declared on a host without `network`."""
+NETPLAN = "/run/systemd/network/10-netplan-"
 ENGINES = ("/etc/containers", "/etc/cni")
 SYSTEM_UNITS = "/etc/systemd/system"
 STAND_INS = ("/usr/local/lib/rackwright-twin", "/etc/cdi/nvidia.json")
@@ -67,17 +68,17 @@ def extra_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     claimed = _claimed_paths(declared)
     listed = facts.table("files")
     reasons = account.reasons
-    compares_cluster = account.has("reasons")  # an earlier probe knew the files of kubeadm by their names
+    compares_more = account.has("reasons")  # an earlier probe knew the files of kubeadm and netplan by their names
     unjudged: list[str] = []
-    unjudged_of_cluster: list[str] = []
+    by_name: list[str] = []
     for path in sorted({*account.files, *facts.unpackaged} - rendered - written - claimed - armed_paths(facts)):
         row = account.row(path, listed)
         if row.state != "unpackaged":
             continue
         if path == HOSTS:
             yield from _names(facts, declared)
-        elif declared.in_cluster and not compares_cluster and CLUSTER_FILES.fullmatch(path):
-            unjudged_of_cluster.append(path)
+        elif not compares_more and _is_compared_since(path, declared):
+            by_name.append(path)
         elif not _is_expected(path, row, declared, workloads):
             if account.pending and check_of(path) is not None:
                 unjudged.append(path)
@@ -87,10 +88,16 @@ def extra_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     left_out = [f"{path}: {number} files more" for path, number in sorted(account.left_out.items())]
     if unjudged:  # what it is made from counts as changed until it is read
         unread.append(f"{', '.join(unjudged[:3])}: {account.pending} packaged files are not read yet")
-    if unjudged_of_cluster:
-        unread.append(f"{', '.join(unjudged_of_cluster[:3])}: an earlier version of the probe did not compare them")
+    if by_name:
+        unread.append(f"{', '.join(by_name[:3])}: an earlier version of the probe did not compare them")
     if why := [*unread, *left_out]:
         raise UnknownFact("; ".join(why[:5]))
+
+
+def _is_compared_since(path: str, declared: HostDeclaration) -> bool:
+    """Return whether a probe of an earlier version did not compare the file."""
+    is_of_cluster = declared.in_cluster and CLUSTER_FILES.fullmatch(path) is not None and check_of(path) is not None
+    return is_of_cluster or (declared.host.network is not None and path.startswith(NETPLAN))
 
 
 def _is_unjudged(path: str) -> bool:

@@ -74,7 +74,7 @@ REMEDIES: tuple[tuple[str, str], ...] = (
         r"/run/systemd/generator.*",
         "Run `systemctl daemon-reload`: the generators then write their units again, and no others stay",
     ),
-    (r"/run/systemd/system/netplan-.+|/run/udev/rules\.d/.+netplan.*", "Run `netplan generate`"),
+    (r"/run/systemd/(system/netplan-|network/10-netplan-).+|/run/udev/rules\.d/.+netplan.*", "Run `netplan generate`"),
     (r"/run/tmpfiles\.d/static-nodes\.conf", "Run `kmod static-nodes --format=tmpfiles`, and compare"),
     (
         r"/etc/kubernetes/manifests/.+",

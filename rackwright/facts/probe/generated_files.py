@@ -11,7 +11,15 @@ import re
 import stat
 from typing import Any, Callable, Iterable
 
-from rackwright.facts.probe import authorities, binary_indexes, grammars, kubeadm_files, pam_profiles, unit_links
+from rackwright.facts.probe import (
+    authorities,
+    binary_indexes,
+    grammars,
+    kubeadm_files,
+    netplan_files,
+    pam_profiles,
+    unit_links,
+)
 from rackwright.facts.probe.observe import ReadError, attempt, listing, read
 from rackwright.facts.probe.packaged import conffiles, ucf_digests
 from rackwright.facts.probe.sources import FILE_BYTES, System, content, lines
@@ -411,7 +419,7 @@ CHECKS: dict[str, Check] = {
     "/run/systemd/generator/netplan.stamp": is_empty,
     "/run/systemd/system/netplan-ovs-cleanup.service": grammars.is_netplan_unit,
     "/run/tmpfiles.d/static-nodes.conf": grammars.is_device_nodes,
-    "/run/udev/rules.d/90-netplan.rules": grammars.is_naming_rules,
+    "/run/udev/rules.d/90-netplan.rules": netplan_files.is_naming_rules,
 }
 """The check of each file, by path."""
 PATTERNS: dict[str, Check] = {
@@ -427,7 +435,8 @@ PATTERNS: dict[str, Check] = {
     rf"/etc/kubernetes/(?:{'|'.join(kubeadm_files.CLIENTS)})\.conf": kubeadm_files.is_client,
     rf"/etc/kubernetes/pki/(?:{'|'.join(kubeadm_files.CERTIFICATES)})\.crt": kubeadm_files.is_certificate,
     r"/run/systemd/generator(?:\.early|\.late)?/(?:[^/]+/)?[^/]+": grammars.is_unit,
-    r"/run/udev/rules\.d/99-netplan-[\w.-]+\.rules": grammars.is_naming_rules,
+    r"/run/udev/rules\.d/99-netplan-[\w.-]+\.rules": netplan_files.is_naming_rules,
+    netplan_files.NAME.pattern: netplan_files.is_network,
     LEFTOVER.pattern: is_leftover,
 }
 """The check of the files of each pattern."""
@@ -473,7 +482,8 @@ def is_rendered(system: System, path: str) -> bool:
         return (status.st_uid, status.st_gid) == OWNER and unit_links.is_known(system, path, is_rendered)
     if check is None:
         return False
-    is_plain = stat.S_ISREG(status.st_mode) and (status.st_uid, status.st_gid) == OWNER
+    group = status.st_gid if check is netplan_files.is_network else OWNER[1]  # netplan 1.0 gives it to networkd
+    is_plain = stat.S_ISREG(status.st_mode) and (status.st_uid, status.st_gid) == (OWNER[0], group)
     allowed = 0o755 if check is grammars.is_console_script else PLAIN
     return is_plain and not stat.S_IMODE(status.st_mode) & ~allowed and check(system, path, content(system.root, path))
 

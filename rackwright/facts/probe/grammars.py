@@ -338,11 +338,6 @@ def device_of(name: str) -> str:
     return f"/dev/disk/by-{tag.lower()}/{value}" if equal and tag in TAGS else name
 
 
-def is_naming_rules(system: System, path: str, text: bytes) -> bool:
-    """Return whether the rules of netplan for udev give names to links, and run no program."""
-    return all(not row or row.startswith("#") or NAMING.fullmatch(row) for row in lines(text))
-
-
 def is_device_nodes(system: System, path: str, text: bytes) -> bool:
     """Return whether the settings for systemd-tmpfiles make devices of modules alone. Source: kmod(8)."""
     names = listing(f"{system.root}/usr/lib/modules")

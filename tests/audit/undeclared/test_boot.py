@@ -126,3 +126,49 @@ def test_a_declared_extension_is_not_found():
         "a credential, owner root:root"
     ]
     assert [*apply(RULES["RW-154"], Facts(raw), own)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [
+        ("auto lo\niface lo inet loopback\n", False),
+        ("iface eth0 inet static\n  address 192.0.2.1/24\n  gateway 192.0.2.254\n", False),
+        ("iface eth0 inet static\n  gateway 203.0.113.1\n", True),
+        ("iface eth0 inet static\n  dns-nameservers 192.0.2.53\n", False),
+        ("iface eth0 inet static\n  dns-nameservers 192.0.2.53 203.0.113.53\n", True),
+        ("iface eth0 inet static\n  dns-search evil.example\n", True),
+        ("# gateway 203.0.113.1\n", False),
+    ],
+)
+def test_a_gateway_that_the_host_does_not_use_is_found(text, is_found):
+    raw = converged()
+    raw["texts"]["/etc/network/interfaces"] = text
+    raw["routes"].append({"destination": "default", "gateway": "192.0.2.254", "link": "eth0", "metric": 0})
+    raw |= {"resolvers": ["192.0.2.53"], "search_domains": ["example.org"]}
+
+    assert bool([*apply(RULES["RW-157"], Facts(raw), declared())]) == is_found
+
+
+UUID = "0a1b2c3d:0a1b2c3d:0a1b2c3d:0a1b2c3d"
+
+
+@pytest.mark.parametrize(
+    ("line", "is_found"),
+    [
+        (f"ARRAY /dev/md/hot metadata=1.2 UUID={UUID} name=alpha:hot", False),
+        (f"ARRAY /dev/md/alpha:hot UUID={UUID.upper()}", False),
+        (f"ARRAY /dev/md0 UUID={UUID}", False),
+        (f"ARRAY /dev/md/other UUID={UUID}", True),
+        (f"ARRAY <ignore> UUID={UUID}", True),
+        ("ARRAY /dev/md/x UUID=ffffffff:ffffffff:ffffffff:ffffffff", True),
+        ("ARRAY /dev/md/x devices=/dev/sda,/dev/sdb", True),
+        ("# ARRAY /dev/md/x UUID=ffffffff:ffffffff:ffffffff:ffffffff", False),
+        ("HOMEHOST <system>", False),
+    ],
+)
+def test_a_line_about_an_array_names_one_that_runs(line, is_found):
+    raw = converged()
+    raw["texts"]["/etc/mdadm/mdadm.conf"] = f"{line}\n"
+    raw["arrays"].append({"md_name": "alpha:hot", "uuid": UUID, "level": "raid1", "devices": 2})
+
+    assert bool([*apply(RULES["RW-156"], Facts(raw), declared())]) == is_found

@@ -10,7 +10,7 @@ from rackwright.audit.undeclared.rule import Finding
 from rackwright.audit.undeclared.search import search
 from rackwright.audit.undeclared.table import RULES
 from rackwright.facts.facts import Facts
-from rackwright.facts.probe import generated_files, kubeadm_files
+from rackwright.facts.probe import generated_files, kubeadm_files, netplan_files
 from tests.support.converged_host import converged, declared
 from tests.support.rule_cases import unpackaged
 
@@ -30,6 +30,7 @@ EXAMPLES = {
     rf"/etc/kubernetes/pki/(?:{'|'.join(kubeadm_files.CERTIFICATES)})\.crt": "/etc/kubernetes/pki/etcd/ca.crt",
     r"/run/systemd/generator(?:\.early|\.late)?/(?:[^/]+/)?[^/]+": "/run/systemd/generator/boot.mount",
     r"/run/udev/rules\.d/99-netplan-[\w.-]+\.rules": "/run/udev/rules.d/99-netplan-x.rules",
+    netplan_files.NAME.pattern: "/run/systemd/network/10-netplan-x.network",
 }
 """A file of each pattern of the probe."""
 REMOVES = re.compile(r"Remove the file\b(?!,? then run `dpkg-divert)")
