@@ -76,7 +76,7 @@ class BaseUser(View):
 
 
 class AccountFiles(View):
-    """What stands in the files of accounts beside accounts and groups."""
+    """The contents of the files of accounts beside accounts and groups."""
 
     @property
     def odd_lines(self) -> tuple[OddLine, ...]:

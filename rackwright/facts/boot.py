@@ -26,7 +26,7 @@ class MappingLine(View):
     options = Fact(str, "Options.")
 
 
-class Added(View):
+class Addition(View):
     """A thing in a directory that systemd reads by itself."""
 
     sort = Fact(str, "Sort of the thing: extension, credential, account.")
@@ -45,8 +45,8 @@ class BootFacts(View):
         return self.rows("mappings", MappingLine, "name")
 
     @property
-    def added(self) -> Mapping[str, Added]:
-        return {path: Added(raw, f"{self._where}.added") for path, raw in self.table("added").items()}
+    def additions(self) -> Mapping[str, Addition]:
+        return {path: Addition(raw, f"{self._where}.additions") for path, raw in self.table("additions").items()}
 
 
 class HostBoot(View):

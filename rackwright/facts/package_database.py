@@ -30,13 +30,13 @@ class Choice(View):
 
 
 class PackageDatabase(View):
-    """What in dpkg's database is not as packages and dpkg wrote it."""
+    """The parts of dpkg's database that are not as packages and dpkg wrote them."""
 
     @property
-    def changed(self) -> Mapping[str, str]:
+    def altered_files(self) -> Mapping[str, str]:
         """Files about packages with the reason why they are not those of dpkg, by path."""
-        table = View(self.table("changed"), f"{self._where}.changed")
-        return {path: table.value(path, str) for path in self.table("changed")}
+        table = View(self.table("altered_files"), f"{self._where}.altered_files")
+        return {path: table.value(path, str) for path in self.table("altered_files")}
 
     @property
     def odd_states(self) -> Mapping[str, str]:

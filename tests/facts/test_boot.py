@@ -36,7 +36,7 @@ PATHS = [f"{folder[1:]}/x" for folders in boot.PLACES.values() for folder in fol
 def test_a_thing_in_each_directory_is_named(machine, path):
     machine.write(path, "x")
 
-    assert [*boot.boot(machine.top)["added"]] == [f"/{path}"]
+    assert [*boot.boot(machine.top)["additions"]] == [f"/{path}"]
 
 
 def test_what_systemd_itself_makes_is_not_named(machine):
@@ -45,14 +45,14 @@ def test_what_systemd_itself_makes_is_not_named(machine):
     (machine.root / "var/lib/extensions/empty").mkdir(parents=True)
     (machine.root / "var/lib/machines").mkdir(parents=True)
 
-    assert boot.boot(machine.top) == {"mounts": [], "mappings": [], "added": {}}
+    assert boot.boot(machine.top) == {"mounts": [], "mappings": [], "additions": {}}
 
 
 def test_a_link_is_named_and_not_followed(machine):
     (machine.root / "run/extensions").mkdir(parents=True)
     (machine.root / "run/extensions/x").symlink_to("/tmp")
 
-    assert boot.boot(machine.top)["added"]["/run/extensions/x"]["sort"] == "extension"
+    assert boot.boot(machine.top)["additions"]["/run/extensions/x"]["sort"] == "extension"
 
 
 def test_many_names_are_cut(machine, monkeypatch):
@@ -60,4 +60,4 @@ def test_many_names_are_cut(machine, monkeypatch):
     for number in range(9):
         machine.write(f"etc/userdb/{number}.user", "{}")
 
-    assert len(boot.boot(machine.top)["added"]) == 3
+    assert len(boot.boot(machine.top)["additions"]) == 3

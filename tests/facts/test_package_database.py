@@ -85,13 +85,13 @@ def test_a_database_as_dpkg_wrote_it_has_nothing_odd(machine):
 def test_a_list_of_no_package_is_named(machine, name, reason):
     machine.write(f"{INFO}/{name}", "/usr/bin/evil\n")
 
-    assert [reason in text for text in found(machine)["changed"].values()] == [True]
+    assert [reason in text for text in found(machine)["altered_files"].values()] == [True]
 
 
 def test_a_package_without_its_list_is_named(machine):
     (machine.root / INFO / "tool.list").unlink()
 
-    assert [*found(machine)["changed"]] == ["/var/lib/dpkg/info/tool.list"]
+    assert [*found(machine)["altered_files"]] == ["/var/lib/dpkg/info/tool.list"]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_files_that_dpkg_leaves_out_are_not_missing(machine):
     machine.write("etc/dpkg/dpkg.cfg.d/docker", "path-exclude /usr/share/x/*\npath-include=/usr/share/x/keep/*\n")
     paths = [b"/usr/share/x/a", b"/usr/share/x/keep/a", b"/usr/share/man/man1/a.1", b"/usr/bin/a"]
 
-    assert [*missing.confirmed(machine.top, paths)] == [b"/usr/bin/a", b"/usr/share/x/keep/a"]
+    assert [*missing.confirm(machine.top, paths)] == [b"/usr/bin/a", b"/usr/share/x/keep/a"]
 
 
 @pytest.mark.parametrize("few", [0, 500])

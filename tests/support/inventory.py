@@ -26,7 +26,7 @@ ACCOUNT_FILES: dict[str, Any] = {
     "base_users": {"root": {"uid": 0, "gid": 0, "home": "/root", "shell": "/bin/bash"}},
 }
 PACKAGE_DATABASE: dict[str, Any] = {
-    "changed": {},
+    "altered_files": {},
     "odd_states": {},
     "diversions": [],
     "rights": {},
@@ -35,7 +35,7 @@ PACKAGE_DATABASE: dict[str, Any] = {
 BOOT: dict[str, Any] = {
     "mounts": [{"line": 3, "what": "UUID=0a-1", "where": "/", "type": "ext4", "options": "errors=remount-ro"}],
     "mappings": [],
-    "added": {},
+    "additions": {},
 }
 NOTHING: dict[str, Any] = {
     "integrity": INTEGRITY,

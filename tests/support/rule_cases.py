@@ -212,7 +212,7 @@ FOUND: dict[str, tuple[Change, str]] = {
     "RW-096": (put("rackwright", {"expires": 20000}, "account_files", "dates"), "user:rackwright"),
     "RW-097": (odd_file("/usr/bin/ls", state="packaged", lost=True, mode="0644"), "file:/usr/bin/ls"),
     "RW-098": (
-        put("/var/lib/dpkg/info/ls.postinst", "it changed", "package_database", "changed"),
+        put("/var/lib/dpkg/info/ls.postinst", "it changed", "package_database", "altered_files"),
         "file:/var/lib/dpkg/info/ls.postinst",
     ),
     "RW-099": (
@@ -287,7 +287,7 @@ FOUND: dict[str, tuple[Change, str]] = {
         "mount_line:/mnt",
     ),
     "RW-154": (
-        put("/var/lib/extensions/x", {"sort": "extension", "owner": "root:root"}, "boot", "added"),
+        put("/var/lib/extensions/x", {"sort": "extension", "owner": "root:root"}, "boot", "additions"),
         "file:/var/lib/extensions/x",
     ),
     "RW-155": (

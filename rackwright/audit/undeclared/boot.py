@@ -88,9 +88,9 @@ def _mapping(line: MappingLine) -> str:
     return "" if DISKS.fullmatch(line.device) else "no drive"
 
 
-def added(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+def additions(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the extensions, credentials, accounts and containers that systemd takes from a directory by itself."""
-    for path, each in facts.boot.added.items():
+    for path, each in facts.boot.additions.items():
         if not declared.declares_path(path) and not declared.declares(f"directory:{path}"):
             article = "an" if each.sort[0] in "ae" else "a"
             yield Finding(f"file:{path}", f"{article} {each.sort}, owner {each.owner}")
@@ -131,12 +131,12 @@ def interfaces(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
         if not path.startswith(INTERFACES) or declared.declares_path(path) or not isinstance(text, str):
             continue
         for words in map(str.split, text.split("\n")):
-            others = [word for word in words[1:] if word not in _used(words[0], facts)] if words else []
+            others = [word for word in words[1:] if word not in _values_in_use(words[0], facts)] if words else []
             if others:
                 yield Finding(f"interfaces_line:{words[0]} {others[0]}", "the host does not use it now", path)
 
 
-def _used(key: str, facts: Facts) -> Collection[str]:
+def _values_in_use(key: str, facts: Facts) -> Collection[str]:
     """Return the values that the host uses for a setting of ifupdown; everything for another setting."""
     if key == "gateway":
         return {route.gateway for route in facts.routes if route.destination == "default" and route.gateway}
@@ -170,7 +170,7 @@ RULES = (
         "An extension takes the place of packaged files, a credential that of settings, and such an account logs in.",
         f"Remove it after a look at its content, then run `systemd-sysext refresh`, {ADMIT}",
         "systemd-sysext(8); systemd.exec(5), credentials; nss-systemd(8)",
-        added,
+        additions,
         severity="error",
     ),
     Rule(

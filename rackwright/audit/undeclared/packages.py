@@ -15,7 +15,7 @@ CHOICES = "/etc/alternatives/"
 
 
 def lost_rights(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
-    """Yield the packaged files that accounts can no longer read, and the programs that nobody can run."""
+    """Yield the packaged files that accounts can no longer read, and the programs that no account can run."""
     for path, row in rows(facts):
         if not row.has_lost_rights or (row.mode, row.owner) == PRIVILEGES.get(path) or declared.is_of_image(path):
             continue
@@ -27,7 +27,7 @@ def lost_rights(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 def database(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the files of dpkg's database that a person changed, and the packages in the middle of a change."""
     found = facts.package_database
-    for path, reason in found.changed.items():
+    for path, reason in found.altered_files.items():
         yield Finding(f"file:{path}", reason)
     for name, state in found.odd_states.items():
         remedy = "Run `dpkg --configure --pending`, then `apt-get install --fix-broken`, and look at `dpkg --audit`"

@@ -52,7 +52,7 @@ def rows(root: str, path: str) -> Iterator[tuple[int, list[str]]]:
         yield number, line.split(":")
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """Return a name without control characters, cut to a bound."""
     return re.sub(r"[^\x20-\x7e]", "?", text)[:SHOWN]
 
@@ -62,7 +62,7 @@ def odd_lines(root: str, path: str) -> Iterator[Row]:
     for number, fields in rows(root, path):
         reason = oddity(path, fields)
         if reason:
-            yield {"file": path, "line": number, "name": shown(fields[0]), "reason": reason}
+            yield {"file": path, "line": number, "name": printable(fields[0]), "reason": reason}
 
 
 def oddity(path: str, fields: list[str]) -> str:
@@ -97,11 +97,11 @@ def duplicates(root: str, path: str) -> Iterator[Row]:
             continue
         names[fields[0]] = names.get(fields[0], 0) + 1
         if path in IDS and len(fields) > 2:
-            ids.setdefault(number_of(fields[2]), []).append(shown(fields[0]))
-    yield from ({"file": path, "sort": "name", "key": shown(name)} for name, count in names.items() if count > 1)
+            ids.setdefault(number_of(fields[2]), []).append(printable(fields[0]))
+    yield from ({"file": path, "sort": "name", "key": printable(name)} for name, count in names.items() if count > 1)
     for number, users in ids.items():
         if len({*users}) > 1:
-            yield {"file": path, "sort": "id", "key": shown(number), "names": users[:20]}
+            yield {"file": path, "sort": "id", "key": printable(number), "names": users[:20]}
 
 
 def number_of(text: str) -> str:
@@ -110,7 +110,7 @@ def number_of(text: str) -> str:
 
 
 def password_kind(field: str) -> str:
-    """Return ``none`` (nobody is asked for a password), ``locked`` or ``set``, as for accounts."""
+    """Return ``none`` (no password is asked for), ``locked`` or ``set``, as for accounts."""
     if not field:
         return "none"
     return "locked" if field[0] in "!*" or field == "x" else "set"
@@ -119,7 +119,8 @@ def password_kind(field: str) -> str:
 def group_rights(root: str) -> Row:
     """Return the groups with a password, administrators, or other members in one of both files.
 
-    Who knows the password of a group joins it with newgrp, and its administrators give it members. Source: gpasswd(1).
+    A person who knows the password of a group joins it with newgrp, and its administrators give it members.
+    Source: gpasswd(1).
     """
     groups = {fields[0]: fields for _, fields in rows(root, GROUP) if len(fields) == FIELDS[GROUP]}
     found: Row = {}
@@ -138,15 +139,15 @@ def group_rights(root: str) -> Row:
         if name not in groups:
             row["without_group"] = True
         if row:
-            found[shown(name)] = row
+            found[printable(name)] = row
     for name, fields in groups.items():
         if fields[1] not in ("x", "*", "!"):
-            found.setdefault(shown(name), {})["password"] = "set" if fields[1] else "none"
+            found.setdefault(printable(name), {})["password"] = "set" if fields[1] else "none"
     return found
 
 
 def words(text: str) -> list[str]:
-    return sorted({shown(word) for word in text.split(",") if word})
+    return sorted({printable(word) for word in text.split(",") if word})
 
 
 def dates(root: str) -> Row:
@@ -165,7 +166,7 @@ def dates(root: str) -> Row:
             if values.get(key, -1) >= 0:
                 limits[key] = values[key]
         if limits:
-            found.setdefault(shown(fields[0]), limits)
+            found.setdefault(printable(fields[0]), limits)
     return found
 
 
@@ -176,7 +177,7 @@ def homes(root: str) -> Row:
         if len(fields) == FIELDS[PASSWD] and fields[0] not in found:
             row = attempt(home, root, fields[5])
             if row is not None:
-                found[shown(fields[0])] = row
+                found[printable(fields[0])] = row
     return found
 
 

@@ -1,4 +1,4 @@
-"""What the next start of the host takes from tables and from directories of extensions, credentials and accounts."""
+"""The things that the next start takes from tables of mounts, and from directories of extensions and accounts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def boot(root: str) -> Row:
     return {
         "mounts": attempt(lambda: [*table(root, FSTAB, ("what", "where", "type", "options"))]),
         "mappings": attempt(lambda: [*table(root, CRYPTTAB, ("name", "device", "key", "options"))]),
-        "added": attempt(lambda: dict(added(root))),
+        "additions": attempt(lambda: dict(additions(root))),
     }
 
 
@@ -64,7 +64,7 @@ def unescape(word: str) -> str:
     return word
 
 
-def added(root: str) -> Iterator[tuple[str, Row]]:
+def additions(root: str) -> Iterator[tuple[str, Row]]:
     """Yield each thing in a directory that systemd reads by itself."""
     count = 0
     for sort, folders in PLACES.items():

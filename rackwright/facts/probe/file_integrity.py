@@ -395,7 +395,7 @@ def judge(root: str, salt: bytes, folders: list[Folder], cache: Cache, lists: li
     memo = Memo(wanted, aliases)
     if not cache.answer(memo, judged):
         judged.read_lists(lists, wanted, [os.fsencode(folder.path) for folder in folders])
-        judged.missing = {path: judged.missing[path] for path in missing.confirmed(root, judged.missing)}
+        judged.missing = {path: judged.missing[path] for path in missing.confirm(root, judged.missing)}
         read_lists_through_links(judged, lists, wanted, aliases)
         cache.remember(memo, judged)
     settings = {**conffiles(root), **ucf_digests(root)}

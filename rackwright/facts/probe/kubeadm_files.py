@@ -179,7 +179,7 @@ VOLUME = re.compile(r"\s+(?:- )?(hostPath|mountPath|readOnly|pathType|name): (\S
 REPOSITORY = "registry.k8s.io"
 
 
-class Declared(NamedTuple):
+class Declaration(NamedTuple):
     """The part of the configuration that is about one component."""
 
     arguments: dict[str, str]
@@ -240,7 +240,7 @@ def only_container(pod: dict[str, Any]) -> dict[str, Any]:
     return container
 
 
-def check_command(component: str, command: Any, declared: Declared) -> None:
+def check_command(component: str, command: Any, declared: Declaration) -> None:
     """Check that the command has each flag of kubeadm and of the configuration, and no other one."""
     if not isinstance(command, list) or not command or command[0] != component:
         raise ReadError(f"its command is not {component}")
@@ -267,7 +267,7 @@ def check_command(component: str, command: Any, declared: Declared) -> None:
         raise ReadError(f"it has no --{expected[0]}")
 
 
-def is_replaced(component: str, flag: str, declared: Declared) -> bool:
+def is_replaced(component: str, flag: str, declared: Declaration) -> bool:
     """Return whether kubeadm leaves a flag out because of the configuration."""
     without = {"enable-admission-plugins", "enable-bootstrap-token-auth", "allocate-node-cidrs", "cluster-cidr"}
     return flag in without and (flag in declared.arguments or flag != "enable-admission-plugins")
@@ -278,7 +278,7 @@ def optional_form(component: str, flag: str) -> str | None:
     return next(found, None)
 
 
-def check_image(component: str, image: str, declared: Declared) -> None:
+def check_image(component: str, image: str, declared: Declaration) -> None:
     """Check that the image is that of the declared version."""
     repository = declared.texts.get("imageRepository", REPOSITORY)
     tag = declared.texts.get("imageTag" if component == "etcd" else "kubernetesVersion")
@@ -287,7 +287,7 @@ def check_image(component: str, image: str, declared: Declared) -> None:
         raise ReadError(f"image {image[:120]}")
 
 
-def check_paths(component: str, volumes: list[Any], mounts: list[Any], declared: Declared) -> None:
+def check_paths(component: str, volumes: list[Any], mounts: list[Any], declared: Declaration) -> None:
     """Check that each volume is a path of the host that kubeadm or the configuration gives, at the same place."""
     allowed = {**PATHS[component], **declared.paths}
     paths: dict[str, str] = {}
@@ -305,7 +305,7 @@ def check_paths(component: str, volumes: list[Any], mounts: list[Any], declared:
             raise ReadError(f"it may write {mount['mountPath']}")
 
 
-def declaration(system: System, section: str) -> Declared:
+def declaration(system: System, section: str) -> Declaration:
     """Return the arguments, paths and values that the declared configuration of kubeadm gives to a component."""
     if not system.exists(SETTINGS):
         raise ReadError(f"there is no {SETTINGS} to compare it with")
@@ -329,7 +329,7 @@ def declaration(system: System, section: str) -> Declared:
             elif volumes:
                 volumes[-1][volume[1]] = volume[2].strip('"')
     own = {each["hostPath"]: each.get("readOnly") == "true" for each in volumes if "hostPath" in each}
-    return Declared(arguments, own, texts)
+    return Declaration(arguments, own, texts)
 
 
 # --- certificates
@@ -467,7 +467,7 @@ def is_client(system: System, path: str, text: bytes) -> bool:
         return True
     if user.keys() != {"client-certificate-data", "client-key-data"}:
         raise ReadError(f"its user has {', '.join(sorted(user))[:80]}")
-    client = names_of(decoded(user["client-certificate-data"]))
+    client = names_of(decode(user["client-certificate-data"]))
     if client.issuer != "kubernetes":
         raise ReadError(f"its issuer is {client.issuer[:80]} instead of kubernetes")
     wanted = f"{name}{read(f'{system.root}/proc/sys/kernel/hostname')}" if name.endswith(":") else name
@@ -479,11 +479,11 @@ def is_client(system: System, path: str, text: bytes) -> bool:
 def check_authority(system: System, data: str) -> None:
     """Check that a client trusts the authority of this host's cluster alone."""
     path = f"{PKI}/ca.crt"
-    if system.exists(path) and decoded(data).strip() != read(system.root + path).encode().strip():
+    if system.exists(path) and decode(data).strip() != read(system.root + path).encode().strip():
         raise ReadError(f"it trusts another authority than {path}")
 
 
-def decoded(data: str) -> bytes:
+def decode(data: str) -> bytes:
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):

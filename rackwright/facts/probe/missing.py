@@ -71,8 +71,8 @@ class Missing:
                 yield line
 
 
-def confirmed(root: str, paths: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield those of *paths* that programs need, that dpkg was not told to leave out, and that are not there now."""
+def confirm(root: str, paths: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield those of *paths* that programs need, that no setting of dpkg leaves out, and that are not there now."""
     filters = Filters(root)
     for path in sorted(paths):
         text = path.decode("utf-8", "surrogateescape")

@@ -43,15 +43,15 @@ def package_database(root: str) -> Row:
     status = dpkg_status(root + DPKG_STATUS)
     states = dict(package_states(status))
     return {
-        "changed": attempt(lambda: dict(bounded(changed_files(root, states)))),
+        "altered_files": attempt(lambda: dict(first_rows(changed_files(root, states)))),
         "odd_states": {name: state for name, state in states.items() if not is_plain(state)},
         "diversions": attempt(lambda: [*diversions(root, states)][:ROWS]),
-        "rights": attempt(lambda: dict(bounded(overrides(root)))),
-        "choices": attempt(lambda: dict(bounded(choices(root)))),
+        "rights": attempt(lambda: dict(first_rows(overrides(root)))),
+        "choices": attempt(lambda: dict(first_rows(choices(root)))),
     }
 
 
-def bounded(rows: Iterator[tuple[str, Any]]) -> list[tuple[str, Any]]:
+def first_rows(rows: Iterator[tuple[str, Any]]) -> list[tuple[str, Any]]:
     return sorted(rows)[:ROWS]
 
 

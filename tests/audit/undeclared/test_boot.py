@@ -119,7 +119,7 @@ def test_another_default_target_is_found(target):
 
 def test_a_declared_extension_is_not_found():
     raw = converged()
-    raw["boot"]["added"]["/etc/credstore/x"] = {"sort": "credential", "owner": "root:root"}
+    raw["boot"]["additions"]["/etc/credstore/x"] = {"sort": "credential", "owner": "root:root"}
     own = replace(declared(), wants={**declared().wants, "file:/etc/credstore/x": {"content": "x"}})
 
     assert [finding.found for finding, _ in apply(RULES["RW-154"], Facts(raw), declared())] == [
