@@ -18,6 +18,7 @@ from rackwright.schema.cluster import Team
 from rackwright.schema.cluster_api import ClusterApi
 from rackwright.schema.units import Size
 from rackwright.toolchain.kubernetes import programs
+from tests.support import recordings
 from tests.support.api_server import ApiServer, api_server
 from tests.support.log import ROOT
 
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     """Write the facts to RECORDED, with the time of the earlier ones, so that only what differs is a change."""
     directory = Path(arguments[0]) if arguments else programs.ensure_programs(lambda text: print(text, file=sys.stderr))
     facts = {**record(directory), "taken_at": json.loads(RECORDED.read_text())["taken_at"]}
-    RECORDED.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    recordings.write(RECORDED, facts)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Facts as one probe printed them in a virtual machine: gpu-01, a boot drive, four NVMe and four SAS drives."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from rackwright.facts.facts import Facts
+from tests.support import recordings
 
 FOLDER = Path(__file__).parents[1] / "facts" / "recorded"
 SITUATIONS = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -21,13 +21,13 @@ blank and foreign. The facts for the rules about undeclared things are by hand t
 
 def raw(situation: str) -> dict[str, Any]:
     """Return a copy of its own for each caller."""
-    loaded: dict[str, Any] = json.loads((FOLDER / f"{situation}.json").read_text())
+    loaded: dict[str, Any] = recordings.read(FOLDER / f"{situation}.json")
     return loaded
 
 
 def gpus() -> dict[str, Any]:
     """Return what the probe printed of GPUs on a twin's stand-in for NVIDIA's library, for each caller its own."""
-    loaded: dict[str, Any] = json.loads((FOLDER.parent / "gpus.json").read_text())
+    loaded: dict[str, Any] = recordings.read(FOLDER.parent / "gpus.json")
     return loaded
 
 

@@ -18,7 +18,11 @@ LONGEST = 700
 IDENTITIES = ("serial", "name", "path", "device", "mountpoint", "uuid", "unit", "address", "destination")
 """Keys of which the first that all elements of two lists have, each another value, says which elements are the same."""
 FOLDERS = ("tests/facts/recorded", "tests/kinds/recorded", "tests/audit/undeclared")
-FILES = ("tests/facts/gpus.json", "tests/facts/netlink.json", "tests/kinds/recorded_nftables.json")
+FILES = (
+    *("tests/facts/genuine_files.json", "tests/facts/gpus.json", "tests/facts/kubeadm_files.json"),
+    *("tests/facts/md_superblocks.json", "tests/facts/netlink.json", "tests/facts/netplan_files.json"),
+    "tests/kinds/recorded_nftables.json",
+)
 
 Change = list[Any]
 """The path of a value, and the value, if there is one."""
@@ -141,7 +145,9 @@ def _text(value: Any) -> str:
 
 def paths() -> list[Path]:
     """Return the files with recorded data."""
-    return [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.json"))] + [ROOT / f for f in FILES]
+    return [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.json"))] + [
+        ROOT / file for file in FILES
+    ]
 
 
 def main() -> None:

@@ -11,12 +11,12 @@ from rackwright.facts import snapshot
 from rackwright.facts.facts import Facts
 from rackwright.facts.snapshot import SnapshotError
 from rackwright.facts.view import UnknownFact
+from tests.support import recorded_facts
 from tests.support.fuzz.bounds import cases
 from tests.support.fuzz.mutate import Mutations, mutated_bytes, mutated_data, of_bytes, of_data
 
-RECORDED = Path(__file__).parents[2] / "facts" / "recorded"
-TEXTS = [path.read_bytes() for path in sorted(RECORDED.glob("*.json"))]
-DATA = [json.loads(text) for text in TEXTS]
+DATA = [recorded_facts.raw(situation) for situation in recorded_facts.SITUATIONS]
+TEXTS = [json.dumps(data, indent=1).encode() for data in DATA]
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
