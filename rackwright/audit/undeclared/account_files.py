@@ -22,7 +22,7 @@ SHELLS = frozenset(
 )
 HOMES_OF_PACKAGES = ("/bin", "/dev", "/etc/", "/nonexistent", "/opt/", "/proc", "/run", "/usr/", "/var/", "/srv/")
 """Beginnings of the homes that packages give to their accounts: none where accounts of people write."""
-WRITABLE_BY_ALL = ("/var/tmp", "/var/lock", "/run/lock", "/run/user", "/dev/shm", "/dev/mqueue", "/run/screen")  # noqa: S108
+WRITABLE_BY_ALL = ("/var/tmp", "/var/lock", "/run/lock", "/run/user", "/dev/shm", "/dev/mqueue", "/run/screen")  # noqa: S108 - places of mounts, where nothing is written
 
 
 def lines(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:

@@ -11,8 +11,8 @@ from rackwright.facts.facts import Facts
 
 OF_SYSTEM = frozenset(
     (
-        *("/", "/boot", "/boot/efi", "/efi", "/home", "/opt", "/srv", "/tmp", "/usr", "/var"),  # noqa: S108
-        *("/var/log", "/var/log/audit", "/var/tmp", "/var/lib", "/var/spool"),  # noqa: S108
+        *("/", "/boot", "/boot/efi", "/efi", "/home", "/opt", "/srv", "/tmp", "/usr", "/var"),  # noqa: S108 - places of mounts, where nothing is written
+        *("/var/log", "/var/log/audit", "/var/tmp", "/var/lib", "/var/spool"),  # noqa: S108 - places of mounts, where nothing is written
     )
 )
 """Places of mounts that an installer makes."""
@@ -20,7 +20,7 @@ DISKS = re.compile(r"(UUID|LABEL|PARTUUID|PARTLABEL)=[\w.:\"-]+|/dev/(disk/by-[a
 LOCAL = frozenset(("auto", "btrfs", "ext2", "ext3", "ext4", "f2fs", "vfat", "xfs", "zfs"))
 SWAP_FILES = ("/swapfile", "/swap.img")
 """Swap space that installers of Ubuntu make."""
-MEMORY = frozenset(("/tmp", "/dev/shm", "/run/shm", "/var/tmp"))  # noqa: S108
+MEMORY = frozenset(("/tmp", "/dev/shm", "/run/shm", "/var/tmp"))  # noqa: S108 - places of mounts, where nothing is written
 """Places for a filesystem in memory."""
 REMOVABLE = re.compile(r"/media/(cdrom|floppy)\d*")
 ODD_OPTIONS = re.compile(
