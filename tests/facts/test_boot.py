@@ -29,7 +29,7 @@ def test_lines_of_mounts_are_read_without_comments_and_secrets(machine):
     ]
 
 
-PATHS = [f"{folder[1:]}/x" for folders in boot.PLACES.values() for folder in folders]
+PATHS = [f"{folder[1:]}/x.nspawn" for folders in boot.PLACES.values() for folder in folders]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -43,6 +43,7 @@ def test_what_systemd_itself_makes_is_not_named(machine):
     for path in boot.OF_SYSTEMD:
         machine.write(path[1:], "")
     (machine.root / "var/lib/extensions/empty").mkdir(parents=True)
+    machine.write("run/systemd/nspawn/locks/x", "")
     (machine.root / "var/lib/machines").mkdir(parents=True)
 
     assert boot.boot(machine.top) == {"mounts": [], "mappings": [], "additions": {}}

@@ -95,15 +95,17 @@ def _is_used(user: UserFacts, declared: HostDeclaration) -> bool:
 
 
 def _shell(user: UserFacts) -> Iterator[str]:
-    if user.shell and user.shell not in NO_SHELLS and user.shell not in SHELLS and not _is_of_package(user.shell):
+    if user.shell and user.shell not in NO_SHELLS and user.shell not in SHELLS and not _is_of_package(user):
         yield f"shell {user.shell}, which is none of the system"
     elif user.shell.rpartition("/")[2] in NO_LOGIN and user.shell not in NO_SHELLS:
         yield f"shell {user.shell}, which only has the name of a program without logins"
 
 
-def _is_of_package(shell: str) -> bool:
+def _is_of_package(user: UserFacts) -> bool:
     """Return whether a shell is a program that packages give to their accounts; RW-080 finds files beside those."""
-    return shell.startswith(("/usr/bin/", "/usr/sbin/", "/usr/lib/", "/usr/libexec/", "/bin/", "/sbin/"))
+    return user.uid in SYSTEM_UIDS and user.shell.startswith(
+        ("/usr/bin/", "/usr/sbin/", "/usr/lib/", "/usr/libexec/", "/bin/", "/sbin/")
+    )
 
 
 def _home(user: UserFacts, declared: HostDeclaration) -> Iterator[str]:

@@ -19,6 +19,7 @@ from rackwright.audit.undeclared.generated import (
     may_link_to,
 )
 from rackwright.audit.undeclared.paths import MASKABLE, is_in
+from rackwright.audit.undeclared.remedies import undo_diversion
 from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
 from rackwright.audit.undeclared.settings import LOCK, REGISTRY
 from rackwright.facts.facts import Facts
@@ -68,6 +69,7 @@ def extra_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     claimed = _claimed_paths(declared)
     listed = facts.table("files")
     reasons = account.reasons
+    diverted = _diverted_paths(facts)
     compares_more = account.has("reasons")  # an earlier probe knew the files of kubeadm and netplan by their names
     unjudged: list[str] = []
     by_name: list[str] = []
@@ -83,7 +85,8 @@ def extra_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
             if account.pending and check_of(path) is not None:
                 unjudged.append(path)
             else:
-                yield Finding(f"file:{path}", _describe(path, row, reasons.get(path, "")))
+                remedy = f"{undo_diversion(path)}; {ADMIT}" if path in diverted else ""
+                yield Finding(f"file:{path}", _describe(path, row, reasons.get(path, "")), remedy=remedy)
     unread = [f"{path}: {row.reason}" for path, row in rows(facts, "unread") if not _is_unjudged(path)]
     left_out = [f"{path}: {number} files more" for path, number in sorted(account.left_out.items())]
     if unjudged:  # what it is made from counts as changed until it is read
@@ -92,6 +95,14 @@ def extra_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
         unread.append(f"{', '.join(by_name[:3])}: an earlier version of the probe did not compare them")
     if why := [*unread, *left_out]:
         raise UnknownFact("; ".join(why[:5]))
+
+
+def _diverted_paths(facts: Facts) -> frozenset[str]:
+    """Return the paths of packaged files that a person has moved away; empty where the facts do not say."""
+    try:
+        return frozenset(each.path for each in facts.package_database.diversions)
+    except UnknownFact:
+        return frozenset()
 
 
 def _is_compared_since(path: str, declared: HostDeclaration) -> bool:

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from rackwright.audit.undeclared.declaration import HostDeclaration
 from rackwright.audit.undeclared.generated import PRIVILEGES
 from rackwright.audit.undeclared.integrity import rows
-from rackwright.audit.undeclared.remedies import DIVERTED
+from rackwright.audit.undeclared.remedies import undo_diversion
 from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
+from rackwright.errors import command
 from rackwright.facts.facts import Facts
 
 OF_DEBCONF = ("/etc/debuginfod/elfutils.urls",)
@@ -39,13 +40,13 @@ def choices(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     found = facts.package_database
     for each in found.diversions:
         if not (declared.declares_path(each.path) or declared.declares_path(each.to)):
-            remedy = f"{DIVERTED.format(path=each.path)}; {ADMIT}"
+            remedy = f"{undo_diversion(each.path)}; {ADMIT}"
             yield Finding(f"diversion:{each.path}", f"moved to {each.to} by {each.by}", remedy=remedy)
     for path, rights in found.rights.items():
         is_known = (rights.mode, rights.owner) == PRIVILEGES.get(path)
         wants = {**declared.wants.get(f"file:{path}", {}), **declared.wants.get(f"directory:{path}", {})}
         if not is_known and "mode" not in wants:
-            remedy = f"Run `dpkg-statoverride --remove {path}`, then install the package again; {ADMIT}"
+            remedy = f"Run {command('dpkg-statoverride --remove {}', path)}, then install the package again; {ADMIT}"
             yield Finding(f"statoverride:{path}", f"mode {rights.mode}, owner {rights.owner}", remedy=remedy)
     for name, choice in found.choices.items():
         if not declared.declares_path(f"{CHOICES}{name}"):

@@ -3,6 +3,7 @@
 import re
 
 from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
+from rackwright.errors import command
 
 REMEDY_UNKNOWN = "Find out why the probe cannot read it; until an audit can, nothing is known about it"
 """The way to make a rule's facts known: nothing was found, so nothing is removed."""
@@ -98,7 +99,12 @@ REMEDIES: tuple[tuple[str, str], ...] = (
 )
 """Patterns of paths that a program needs, each with what a person does instead of removing the file."""
 BY_PATH = tuple((re.compile(pattern), text) for pattern, text in REMEDIES)
-DIVERTED = "Remove the file, then run `dpkg-divert --rename --remove {path}`, which puts the packaged one back"
+
+
+def undo_diversion(path: str) -> str:
+    """Return the remedy for a file in the place of a packaged one, which a person has moved away."""
+    undo = command("dpkg-divert --rename --remove {}", path)
+    return f"Remove the file, then run {undo}, which puts the packaged one back"
 
 
 def needed_file(path: str) -> str:

@@ -71,7 +71,8 @@ def additions(root: str) -> Iterator[tuple[str, Row]]:
         for folder in folders:
             for name in list_untrusted(root + folder) if os.path.isdir(root + folder) else ():
                 path = f"{folder}/{name}"
-                if path in OF_SYSTEMD or is_empty_folder(root + path):
+                is_other = folder.endswith("/nspawn") and not name.endswith(".nspawn")  # its locks
+                if path in OF_SYSTEMD or is_other or is_empty_folder(root + path):
                     continue
                 count += 1
                 if count > ROWS:

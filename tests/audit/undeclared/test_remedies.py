@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from rackwright.audit.undeclared.generated import KNOWN_FILES
+from rackwright.audit.undeclared.generated import KNOWN_FILES, PRIVILEGES
 from rackwright.audit.undeclared.remedies import BY_PATH, COPIES, REMEDY_UNKNOWN, needed_file, remedy_of
 from rackwright.audit.undeclared.rule import Finding
 from rackwright.audit.undeclared.search import search
@@ -12,7 +12,7 @@ from rackwright.audit.undeclared.table import RULES
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import generated_files, kubeadm_files, netplan_files
 from tests.support.converged_host import converged, declared
-from tests.support.rule_cases import unpackaged
+from tests.support.rule_cases import odd_file, unpackaged
 
 EXAMPLES = {
     r"/etc/apparmor\.d/local/[\w.-]+": "/etc/apparmor.d/local/usr.sbin.chronyd",
@@ -117,3 +117,36 @@ def test_files_that_are_known_by_their_names_and_needed_have_a_remedy():
 
     assert all(needed_file(path) for path in needed)
     assert all(any(re.fullmatch(entry.pattern, path) for entry in KNOWN_FILES) for path in needed)
+
+
+def test_a_file_in_the_place_of_a_diverted_program_is_not_only_removed():
+    """Without the last command, the host has no such program."""
+    path = "/usr/bin/my ls"
+    raw = converged()
+    odd_file(path, state="unpackaged")(raw)
+    raw["package_database"]["diversions"] = [{"path": path, "to": f"{path}.distrib", "by": "a person"}]
+
+    remedies = {
+        f"{rule.id} {finding.thing}": remedy_of(rule, finding) for rule, finding, _ in search(Facts(raw), declared())
+    }
+
+    assert {*remedies} == {f"RW-080 file:{path}", f"RW-099 diversion:{path}"}
+    assert all("`dpkg-divert --rename --remove '/usr/bin/my ls'`" in text for text in remedies.values())
+
+
+def test_rights_that_a_person_set_are_taken_back_by_the_path():
+    raw = converged()
+    raw["package_database"]["rights"] = {"/usr/bin/x;id": {"mode": "4755", "owner": "root:root"}}
+    [(rule, finding, _)] = search(Facts(raw), declared())
+
+    assert (rule.id, finding.thing) == ("RW-099", "statoverride:/usr/bin/x;id")
+    assert "`dpkg-statoverride --remove '/usr/bin/x;id'`" in remedy_of(rule, finding)
+
+
+@pytest.mark.parametrize("path", ["/etc/ssl/private", "/usr/lib/dbus-1.0/dbus-daemon-launch-helper"])
+def test_rights_that_scripts_of_packages_set_are_known(path):
+    raw = converged()
+    mode, owner = PRIVILEGES[path]
+    raw["package_database"]["rights"] = {path: {"mode": mode, "owner": owner}}
+
+    assert [*search(Facts(raw), declared())] == []
