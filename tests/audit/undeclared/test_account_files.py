@@ -93,7 +93,7 @@ def test_a_date_that_ends_logins_is_found_for_accounts_that_log_in(limits, text)
 
 
 def test_what_a_claim_compares_is_left_to_it():
-    raw = with_user("deploy", **{"uid": 1001, "home": "/srv/deploy", "shell": "/usr/bin/python3"})
+    raw = with_user("deploy", uid=1001, home="/srv/deploy", shell="/usr/bin/python3")  # noqa: S604 - a login shell
     raw["account_files"]["homes"] = {}
     assert "user:deploy" in found("RW-096", raw)
 
@@ -102,7 +102,7 @@ def test_what_a_claim_compares_is_left_to_it():
 
 
 def test_an_account_of_a_server_of_another_fleet_is_left_to_it():
-    raw = with_user("server-digits", **{"uid": 990, "home": "/home/x", "shell": "/usr/sbin/nologin"})
+    raw = with_user("server-digits", uid=990, home="/home/x", shell="/usr/sbin/nologin")  # noqa: S604 - a login shell
     assert "user:server-digits" in found("RW-096", raw)
 
     raw["owners"]["server-digits"] = {"id": "alpha/digits", "fleet": "serving", "phase": "ready"}
