@@ -12,7 +12,7 @@ from rackwright.facts.storage import Superblock
 from rackwright.facts.view import Fact, UnknownFact, View
 from tests.support import recorded_facts, recorded_hosts
 from tests.support.converged_host import SEEDED
-from tests.support.inventory import INTEGRITY
+from tests.support.inventory import ACCOUNT_FILES, BOOT, INTEGRITY, PACKAGE_DATABASE
 from tests.support.queue_objects import SERVICE
 from tests.support.recorded_hosts import AT_ENDPOINTS, RESOURCES, STACK
 from tests.support.rule_cases import FILE
@@ -85,6 +85,43 @@ def views_of_kinds() -> list[View]:
     return found
 
 
+def of_hand_edits() -> tuple[View, ...]:
+    """Return the views of accounts, of dpkg's database and of the next start, with one example of each."""
+    home = {"owner": "a:a", "uid": 1, "mode": "0755", "sort": "directory"}
+    accounts = Facts(
+        {
+            "account_files": {
+                **ACCOUNT_FILES,
+                "odd_lines": [{"file": "/etc/passwd", "line": 1, "name": "+", "reason": "a line of NIS"}],
+                "duplicates": [{"file": "/etc/passwd", "sort": "id", "key": "0", "names": ["root", "toor"]}],
+                "group_rights": {"sudo": {"administrators": ["eve"]}},
+                "dates": {"root": {"expires": 1}},
+                "homes": {"root": home},
+            }
+        }
+    ).account_files
+    database = Facts(
+        {
+            "package_database": {
+                **PACKAGE_DATABASE,
+                "diversions": [{"path": "/usr/bin/a", "to": "/usr/bin/b", "by": "a person"}],
+                "rights": {"/usr/bin/a": {"mode": "0755", "owner": "root:root"}},
+                "choices": {"pager": {"mode": "manual", "target": "/bin/more", "best": "/bin/less"}},
+            }
+        }
+    ).package_database
+    mapping = {"line": 1, "name": "a", "device": "UUID=0a", "key": "none", "options": "luks"}
+    added = {"/run/extensions/x": {"sort": "extension", "owner": "root:root"}}
+    boot = Facts({"boot": {**BOOT, "mappings": [mapping], "additions": added}}).boot
+    own = accounts.home("root")
+    return (
+        *(accounts, *accounts.odd_lines, *accounts.duplicates, *accounts.group_rights.values()),
+        *(*accounts.dates.values(), *accounts.base_users.values(), *([own] if own else [])),
+        *(database, *database.diversions, *database.rights.values(), *database.choices.values()),
+        *(boot, *boot.mounts, *boot.mappings, *boot.additions.values()),
+    )
+
+
 def views_of_rules() -> tuple[View, ...]:
     """Return the views that the rules of the audit read, of the host on which undeclared things were put."""
     facts = Facts(json.loads(SEEDED.read_text()))
@@ -96,6 +133,7 @@ def views_of_rules() -> tuple[View, ...]:
     trials = Facts({"trials": {"role-access": trial}}).trials
     sudo_file = Facts({"sudo_settings": {"/etc/sudoers": {"ignored": "a name with a dot", "settings": []}}}).sudo_file
     return (
+        *of_hand_edits(),
         *trials.values(),
         *(each for each in [sudo_file("/etc/sudoers")] if each),
         *facts.archives,

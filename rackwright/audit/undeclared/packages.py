@@ -13,6 +13,8 @@ from rackwright.facts.facts import Facts
 OF_DEBCONF = ("/etc/debuginfod/elfutils.urls",)
 """Configuration files that a package removes or makes by the answer to a question of debconf."""
 CHOICES = "/etc/alternatives/"
+MANY = 20
+"""Number of missing files of a package from which they are one finding."""
 
 
 def lost_rights(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
@@ -56,9 +58,15 @@ def choices(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 
 def missing(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the packaged files and configuration files that are not there."""
+    by_package: dict[str, list[str]] = {}
     for path, row in rows(facts, "missing"):
         if not declared.declares_path(path):
-            yield Finding(f"file:{path}", f"it is missing, and package {row.package} has it")
+            by_package.setdefault(row.package, []).append(path)
+    for package, paths in by_package.items():
+        if len(paths) > MANY:
+            yield Finding(f"package:{package}", f"{len(paths)} of its files are missing, such as {paths[0]}")
+        else:
+            yield from (Finding(f"file:{path}", f"it is missing, and package {package} has it") for path in paths)
     for path, state in facts.changed_conffiles.items():
         if state == "missing" and path not in OF_DEBCONF and not declared.declares_path(path):
             remedy = (

@@ -244,7 +244,7 @@ def is_list_of_shells(system: System, path: str, text: bytes) -> bool:
 def is_list_of_ranges(system: System, path: str, text: bytes) -> bool:
     """Return whether each range is one that useradd gives: of an account, apart from all others and from all ids."""
     accounts = [line.split(":") for line in lines(content(system.root, "/etc/passwd"))]
-    ids = {row[0]: int(row[2]) for row in accounts if len(row) > 2}
+    ids = {row[0]: int(row[2]) for row in accounts if len(row) > 2 and row[2].isdecimal()}
     rows = [line.split(":") for line in lines(text)]
     if any(len(row) != 3 or not row[1].isdecimal() or row[2] != str(RANGE_SIZE) for row in rows):
         return False

@@ -341,3 +341,12 @@ def test_the_maker_of_a_file_is_known():
     maker = maker_of("/etc/chrony/chrony.drift")
     assert maker is not None and maker.program == "chronyd"
     assert maker_of("/etc/chrony/chrony.drift.x") is None
+
+
+def test_many_missing_files_of_a_package_are_one_finding():
+    raw = converged()
+    for number in range(30):
+        odd_file(f"/usr/share/x/{number:02}", state="missing", package="x")(raw)
+    odd_file("/usr/bin/cksum", state="missing", package="coreutils")(raw)
+
+    assert found(raw) == ["RW-152 package:x", "RW-152 file:/usr/bin/cksum"]
