@@ -37,6 +37,8 @@ PARSERS = {
     "rackwright/log/bucket.py": "a second place that the operator's environment names",
     "rackwright/cli/state.py": "the backend in the operator's environment",
     "rackwright/facts/probe/netlink.py": "addresses of the kernel, on a host",
+    "rackwright/facts/probe/packet_paths.py": "addresses of the kernel, on a host",
+    "rackwright/audit/undeclared/packet_paths.py": "destinations that a host reports, compared with declared networks",
 }
 """Every file of rackwright that may use Python's parsers of addresses and URLs, and why: they accept hostile texts."""
 PARSING = re.compile(r"\bipaddress\b|\burl(?:split|parse)\b")

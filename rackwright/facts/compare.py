@@ -67,6 +67,9 @@ NOT_COMPARED = frozenset(
             "user_units",
         ),
         *("module_taints", "grub_parameters", "packet_filters", "nfs_exports", "kernel_names", "secure_boot"),
+        *("routing_rules", "odd_routes", "fixed_neighbours", "link_states", "traffic_control", "ipsec"),
+        *("virtual_servers", "diverting_settings", "configured_settings", "service_processes", "group_limits"),
+        *("manager_environment", "filesystem_states", "device_states", "rebuild_speed_kib"),
     )
 )
 """Parts of the raw facts that are not compared. Sockets, readings, unit states, some sysctls and others change by

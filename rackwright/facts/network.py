@@ -2,7 +2,7 @@
 
 from functools import cached_property
 
-from rackwright.facts.view import Fact, UnknownFact, View, optional, optional_number, texts
+from rackwright.facts.view import Fact, UnknownFact, View, optional, optional_number, text_table, texts, texts_table
 
 
 class SocketFacts(View):
@@ -89,6 +89,15 @@ class HostNetwork(View):
         self.find("chosen_routes", destination)
         return self._tables["chosen_routes"].rows(destination, ChosenRoute)
 
+    routing_rules = Fact(texts, "Rules of policy routing that the kernel does not make, and missing ones of its own.")
+    odd_routes = Fact(text_table, "Routes of the tables main and local that no address explains, by destination.")
+    fixed_neighbours = Fact(text_table, "Neighbours with a fixed address, and those that a link answers for.")
+    link_states = Fact(texts_table, "The kernel's kind of each link, its lower link, and its odd flags.")
+    traffic_control = Fact(texts_table, "Queues and filters of each link that the kernel does not make by itself.")
+    ipsec = Fact(texts, "Policies and states of IPsec.")
+    virtual_servers = Fact(texts, "Addresses that the kernel balances over others.")
+    diverting_settings = Fact(text_table, "Settings that lead packets elsewhere, of another value than the kernel's.")
+    configured_settings = Fact(texts_table, "Values that files of sysctl.d give to settings of the network.")
     resolvers = Fact(texts, "Nameservers in query order.")
     search_domains = Fact(texts, "Domains in which a name without a dot is looked up, in this order.")
 

@@ -1,6 +1,6 @@
 """Typed views of running services: when they began, and when they last read their files."""
 
-from rackwright.facts.view import Fact, UnknownFact, View
+from rackwright.facts.view import Fact, UnknownFact, View, texts, texts_table
 
 ACTIVE = ("active", "reloading", "refreshing", "activating", "deactivating")
 POD = "pod:"
@@ -17,6 +17,13 @@ class ServiceFacts(View):
 
 class HostServices(View):
     """The running services of a host."""
+
+    group_limits = Fact(texts_table, "Frozen control groups, and limits that are not those of their units.")
+    manager_environment = Fact(texts, "Variables that systemd gives to all services beside its own.")
+
+    def differences_of(self, name: str) -> tuple[str, ...]:
+        """Return how the processes of a running service differ from its unit; empty if they do not."""
+        return texts(self.find("service_processes", name) or ())
 
     def service(self, name: str) -> ServiceFacts | None:
         """Return a running service or static pod; None if it does not run."""

@@ -264,6 +264,16 @@ class SwapArea(View):
 class HostStorage(View):
     """The storage of a host: drives, and what is on them."""
 
+    rebuild_speed_kib = Fact(optional_number, "Limit for rebuilds of arrays in KiB/s; None without md.")
+
+    def filesystem_state(self, target: str) -> tuple[str, ...]:
+        """Return how a mounted filesystem differs from one that keeps what it was given; empty if it does not."""
+        return texts(self.find("filesystem_states", target) or ())
+
+    def device_state(self, name: str) -> tuple[str, ...]:
+        """Return how a device differs from one that takes and keeps what is written to it; empty if it does not."""
+        return texts(self.find("device_states", name) or ())
+
     @cached_property
     def swaps(self) -> tuple[SwapArea, ...]:
         return self.rows("swaps", SwapArea, "path")

@@ -130,6 +130,22 @@ def texts(value: Any) -> tuple[str, ...]:
     return tuple(map(str, value))
 
 
+def text_table(value: Any) -> Mapping[str, str]:
+    """Return a table of texts."""
+    return {str(name): _text(each) for name, each in mapping(value).items()}
+
+
+def texts_table(value: Any) -> Mapping[str, tuple[str, ...]]:
+    """Return a table of lists of texts."""
+    return {str(name): texts(each) for name, each in mapping(value).items()}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
 def mapping(value: Any) -> Mapping[str, Any]:
     if type(value) is not dict and not isinstance(value, Mapping):
         raise TypeError("no mapping")

@@ -80,6 +80,11 @@ ELSEWHERE = {
     "RW-030": "the listener is a unit that `systemctl stop` ends, as in audit.1",
     "RW-037": "a transient unit that `systemctl stop` ends, as in audit.1",
     "RW-038": "its remedy is to wait, or `rackwright up`: tests/kinds/test_guard.py",
+    **dict.fromkeys(
+        ("RW-142", "RW-143", "RW-144", "RW-145", "RW-146", "RW-147"), "tests/facts/test_packet_paths.py, in a namespace"
+    ),
+    **dict.fromkeys(("RW-148", "RW-149"), "tests/facts/test_service_processes.py, on a real systemd"),
+    "RW-150": "tests/facts/test_storage_behaviour.py, on loop devices",
     "RW-062": "its remedy is `rackwright up` with the declaration of the resource: the removal of each kind",
 }
 """Rules whose remedies another check applies."""
@@ -89,7 +94,7 @@ NOT_HERE = {
     "RW-051": "a declared network", "RW-052": "a declared network", "RW-054": "the kernel's tables",
     "RW-070": "a container engine", "RW-071": "a container engine", "RW-081": "an archive of packages",
     "RW-083": "an archive of packages", "RW-129": "role access", "RW-140": "auditd",
-    "RW-141": "auditd", "RW-094": "an editor of accounts", "RW-095": "an editor of accounts",
+    "RW-151": "drives", "RW-141": "auditd", "RW-094": "an editor of accounts", "RW-095": "an editor of accounts",
     "RW-097": "an archive of packages", "RW-098": "an archive of packages", "RW-152": "an archive of packages",
     "RW-153": "a boot loader", "RW-155": "a boot loader", "RW-156": "drives", "RW-157": "a declared network",
 }  # fmt: skip

@@ -167,6 +167,8 @@ def test_one_section_that_breaks_takes_no_other_along(tmp_path, monkeypatch):
         "directories",
         "units",
         "loads",
+        "service_processes",
+        "group_limits",
         "changed_files",
         "links",
         "users",

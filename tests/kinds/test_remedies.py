@@ -160,11 +160,12 @@ def test_no_text_destroys_unless_its_case_allows_it():
 PROGRAMS = {
     "apparmor_parser", "apt-get", "apt-mark", "atrm", "augenrules", "blkid", "cat", "chage", "chattr", "chmod",
     "chown", "chronyc", "cp", "cryptsetup", "date", "depmod", "dkms", "docker", "dpkg", "dpkg-divert",
-    "dpkg-reconfigure", "e2fsck", "exportfs", "findmnt", "gio-querymodules", "gpasswd", "grpck", "grub-editenv",
-    "grub-install", "hostname", "hwclock", "ifup", "ip", "kmod", "kubeadm", "kubectl", "ldconfig", "loginctl",
+    "dpkg-reconfigure", "e2fsck", "exportfs", "findmnt", "fsfreeze", "gio-querymodules", "gpasswd", "grpck",
+    "grub-editenv", "grub-install", "hostname", "hwclock", "ifup", "ip", "kmod", "kubeadm", "kubectl", "ldconfig",
+    "loginctl",
     "lsblk", "mdadm", "mokutil", "netplan", "networkctl", "nft", "nvidia-ctk", "nvidia-smi", "pam-auth-update",
-    "passwd", "pvs", "pwck", "rm", "setcap", "setfacl", "setupcon", "systemctl", "systemd-machine-id-setup",
-    "systemd-sysext", "timedatectl", "update-alternatives", "update-ca-certificates", "update-grub",
+    "passwd", "pvs", "pwck", "rm", "setcap", "setfacl", "setupcon", "sysctl", "systemctl", "systemd-machine-id-setup",
+    "systemd-sysext", "tc", "timedatectl", "update-alternatives", "update-ca-certificates", "update-grub",
     "update-initramfs", "userdel", "usermod", "vigr", "vipw", "visudo", "wipefs", "xfs_repair",
 }  # fmt: skip
 """Programs in remedies of rules and claims. Those that change a host are applied by the line truth3[remedies]."""

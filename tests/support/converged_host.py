@@ -13,7 +13,7 @@ from rackwright.schema.host import Drive, Host, Identity
 from rackwright.schema.network import Network, Route
 from rackwright.schema.port import Nic
 from rackwright.stack.stack import TWIN_FILES
-from tests.support.inventory import ACCOUNT_FILES, BOOT, INTEGRITY, PACKAGE_DATABASE
+from tests.support.inventory import ACCOUNT_FILES, BEHAVIOUR, BOOT, INTEGRITY, PACKAGE_DATABASE
 
 HERE = Path(__file__).parents[1] / "audit" / "undeclared"
 SEEDED = HERE / "seeded.json"
@@ -47,10 +47,11 @@ def with_unrecorded(raw: dict[str, Any]) -> dict[str, Any]:
         "gpus": [],
         "secure_boot": None,
     }
-    later |= {"boot_id": "b", "trials": {}, "step_units": {}}
+    later |= {"dead_routes": [], "mappings": [], "boot_id": "b", "trials": {}, "step_units": {}}
     return {
         **raw,
         **later,
+        **copy.deepcopy(BEHAVIOUR),
         "boot": copy.deepcopy(BOOT),
         "account_files": copy.deepcopy(ACCOUNT_FILES),
         "package_database": copy.deepcopy(PACKAGE_DATABASE),

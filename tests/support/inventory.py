@@ -17,6 +17,24 @@ INTEGRITY: dict[str, Any] = {
     "names": [],
 }
 """The account of the files of a host on which each one is packaged and unchanged."""
+BEHAVIOUR: dict[str, Any] = {
+    "routing_rules": [],
+    "odd_routes": {},
+    "fixed_neighbours": {},
+    "link_states": {"lo": ["up"]},
+    "traffic_control": {},
+    "ipsec": [],
+    "virtual_servers": [],
+    "diverting_settings": {},
+    "configured_settings": {},
+    "service_processes": {},
+    "group_limits": {},
+    "manager_environment": [],
+    "filesystem_states": {},
+    "device_states": {},
+    "rebuild_speed_kib": 200000,
+}
+"""What leads packets elsewhere, what holds processes back, and how devices differ, of an unchanged host."""
 ACCOUNT_FILES: dict[str, Any] = {
     "odd_lines": [],
     "duplicates": [],
@@ -64,6 +82,9 @@ NOTHING: dict[str, Any] = {
     "grub_parameters": {},
     "nfs_exports": [],
     "packet_filters": [],
+    **BEHAVIOUR,
+    "dead_routes": [],
+    "mappings": [],
     "kernel_names": {},
     "secure_boot": None,
 }

@@ -112,6 +112,9 @@ def entry_of_log_chain(breaks: list[dict[str, Any]], hashes: str = "f" * 32) -> 
     return lambda raw: raw.__setitem__("log_chain", chain)
 
 
+RULE_OF_MARK = "routing_rule:IPv4 100: from all fwmark 7 lookup 100"
+
+
 FOUND: dict[str, tuple[Change, str]] = {
     "RW-001": (entry("foreign_packages", "localthing", ""), "package:localthing"),
     "RW-002": (put("archives", {**ARCHIVE, "key": "/root/key.asc"}), "archive:http://apt.example x"),
@@ -281,6 +284,25 @@ FOUND: dict[str, tuple[Change, str]] = {
         "audit_log:3",
     ),
     "RW-141": (entry_of_log_chain([], hashes="0" * 32), "audit_log:chain"),
+    "RW-142": (put("routing_rules", "IPv4 100: from all fwmark 7 lookup 100"), RULE_OF_MARK),
+    "RW-143": (
+        put("10.32.0.9/32 of the table local", "local on lo", "odd_routes"),
+        "route:10.32.0.9/32 of the table local",
+    ),
+    "RW-144": (
+        put("10.32.0.9 on fabric0", "fixed to 52:54:00:00:00:09", "fixed_neighbours"),
+        "neighbour:10.32.0.9 on fabric0",
+    ),
+    "RW-145": (put("fabric0", ["up", "noarp"], "link_states"), "link:fabric0"),
+    "RW-146": (put("fabric0", ["netem root"], "traffic_control"), "traffic_control:fabric0"),
+    "RW-147": (
+        put("net.ipv4.conf.all.accept_local", "1", "diverting_settings"),
+        "sysctl:net.ipv4.conf.all.accept_local",
+    ),
+    "RW-148": (entry("service_processes", "cron.service", ["stopped: cron"]), "unit:cron.service"),
+    "RW-149": (put("manager_environment", "LD_PRELOAD"), "environment:LD_PRELOAD"),
+    "RW-150": (entry("filesystem_states", "/srv", ["frozen"]), "mount:/srv"),
+    "RW-151": (entry("device_states", "sda", ["read-only"]), "device:sda"),
     "RW-152": (odd_file("/usr/bin/ls", state="missing", package="coreutils"), "file:/usr/bin/ls"),
     "RW-153": (
         put("mounts", {"line": 9, "what": "/root/x.img", "where": "/mnt", "type": "ext4", "options": "loop"}, "boot"),

@@ -11,11 +11,14 @@ from rackwright.audit.undeclared import (
     kernel,
     network,
     packages,
+    packet_paths,
     pitfalls,
+    processes,
     services,
     settings,
     software,
     storage,
+    storage_behaviour,
 )
 from rackwright.audit.undeclared.rule import Rule
 
@@ -23,10 +26,13 @@ MODULES = (
     account_files,
     software,
     storage,
+    storage_behaviour,
     accounts,
     services,
     kernel,
     network,
+    packet_paths,
+    processes,
     files,
     settings,
     pitfalls,

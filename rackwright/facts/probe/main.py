@@ -32,6 +32,7 @@ from rackwright.facts.probe import (
     offers,
     package_database,
     packaged,
+    packet_paths,
     paths,
     processes,
     proof,
@@ -39,6 +40,8 @@ from rackwright.facts.probe import (
     runs,
     schedules,
     servers,
+    service_processes,
+    storage_behaviour,
     system,
     tracking,
     trials,
@@ -94,6 +97,8 @@ def collect(
     opened = attempt(processes.open_files, root)
     packages = attempt(system.packages, root)
     unit_states = attempt(units.units, root)  # before the arrays: units that wait for md exist until it is done
+    properties = attempt(lambda: service_processes.properties(unwrap(unit_states)))
+    manager = attempt(service_processes.manager_values)
     listeners = attempt(lambda: processes.listeners(root, unwrap(opened)))
     return {
         "taken_at": taken_at,
@@ -108,6 +113,11 @@ def collect(
         "hardware": attempt(system.hardware, root),
         "units": unit_states,
         "loads": attempt(lambda: loads.loads(root, unwrap(unit_states))),
+        "service_processes": attempt(
+            lambda: service_processes.service_processes(root, unwrap(properties), unwrap(manager))
+        ),
+        "group_limits": attempt(lambda: service_processes.group_limits(root, unwrap(properties))),
+        "manager_environment": attempt(lambda: service_processes.manager_environment(unwrap(manager))),
         "changed_files": attempt(lambda: [unwrap(start), unwrap(tree), changes.times][-1]),
         "unit_overrides": attempt(units.overrides, root),
         "trials": attempt(trials.trials, root),
@@ -121,11 +131,15 @@ def collect(
         "tpm": attempt(credentials.tpm, root),
         "credentials": attempt(credentials.credentials, root, salt),
         "mounts": attempt(lambda: unwrap(machine).mounts),
+        "filesystem_states": attempt(lambda: storage_behaviour.filesystem_states(unwrap(machine))),
+        "device_states": attempt(lambda: storage_behaviour.device_states(unwrap(machine))),
+        "rebuild_speed_kib": attempt(storage_behaviour.rebuild_speed, root),
         "swaps": attempt(block.swap_areas, root),
         "links": attempt(network.links, root),
         "routes": attempt(network.routes, root),
         "chosen_routes": attempt(network.chosen_routes, root),
         "dead_routes": attempt(network.dead_routes, root),
+        **{name: attempt(reader, root) for name, reader in packet_paths.READERS.items()},
         "sockets": attempt(network.sockets, root),
         "nftables": attempt(nftables.tables, root),
         "packet_filters": attempt(nftables.packet_filters, root),

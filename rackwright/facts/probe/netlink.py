@@ -251,24 +251,27 @@ def nftables_tables() -> list[str]:
     return [f"{FAMILIES.get(family, family)} {name.decode(errors='replace').rstrip(chr(0))}" for family, name in rows]
 
 
-def dump(request: int, protocol: int = socket.NETLINK_ROUTE) -> list[bytes]:
-    """Return the kernel's answer to *request*: its messages without their headers.
+ALL_FAMILIES = bytes(12)
+"""A message without a family, which means all families."""
+
+
+def dump(request: int, protocol: int = socket.NETLINK_ROUTE, body: bytes = ALL_FAMILIES) -> list[bytes]:
+    """Return the kernel's answer to *request* with *body*: its messages without their headers.
 
     Raises:
         ReadError: the table changed during each of TRIES reads.
     """
     for _ in range(TRIES):
-        answer = list(send_request(request, protocol))
+        answer = list(send_request(request, protocol, body))
         if not any(flags & INTERRUPTED for flags, _ in answer):
             return [message for _, message in answer[:-1]]  # the last message only marks the end
     raise ReadError("the kernel's table changed during each read")
 
 
-def send_request(request: int, protocol: int) -> Iterator[tuple[int, bytes]]:
+def send_request(request: int, protocol: int, body: bytes) -> Iterator[tuple[int, bytes]]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as kernel:
         kernel.settimeout(SECONDS)
-        # a header, and a message without a family, which means all families
-        kernel.send(struct.pack("=IHHII12x", 28, request, REQUEST | DUMP, 1, 0))
+        kernel.send(struct.pack("=IHHII", 16 + len(body), request, REQUEST | DUMP, 1, 0) + body)
         while True:
             rest = kernel.recv(1 << 16)
             while rest:
