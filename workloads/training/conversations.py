@@ -7,7 +7,8 @@ models of transformers divide a row where positions begin again.
 import json
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
-from workloads.foreign import parse_json
+from workloads.foreign import parse_json, parse_object, read_file
 from workloads.training import rows
 from workloads.training.chat_template import Message, answer_of
 from workloads.training.config import Conversations, Preferences
@@ -32,6 +33,8 @@ SHOWN_PROBLEMS = 5
 PARQUET = ".parquet"
 THOUGHT = "thoughts that the chat template does not write"
 CALLS = "answers whose calls the chat template does not write"
+TOO_LONG = "conversations longer than sequence_length"
+NO_ANSWER = "conversations without an answer that the chat template writes"
 
 T = TypeVar("T")
 # Shape letters: N rows of tokens, S positions of a row.
@@ -58,8 +61,17 @@ class PackedConversations(NamedTuple):
     """The token that comes next, or `NOT_LEARNED`."""
 
 
-def load(config: Conversations) -> tuple[PackedConversations, PackedConversations]:
-    """Return the conversations to train on, and those that the run does not train on.
+class ConversationData(NamedTuple):
+    """The data of a run, and what it leaves out."""
+
+    training: PackedConversations
+    held_out: PackedConversations
+    left_out: Mapping[str, int]
+    """Number of rows and parts of rows that nothing learns from, by the reason."""
+
+
+def load(config: Conversations) -> ConversationData:
+    """Return the conversations to train on, those that the run does not train on, and the number of those left out.
 
     Conversations share rows only if ``packed`` is true.
 
@@ -68,20 +80,29 @@ def load(config: Conversations) -> tuple[PackedConversations, PackedConversation
     """
     tokenizer = load_chat_tokenizer(config.tokenizer)
     parts: tuple[list[Tokens], list[Tokens]] = ([], [])
-    too_long = 0
+    left_out: Counter[str] = Counter()
     for conversation in read(config):
         digest = sha256(json.dumps(conversation, sort_keys=True).encode()).hexdigest()
         is_held_out = bool(rows.split_points([digest])[0] >= 1 - config.held_out)
-        for each in tokenize(tokenizer, conversation):
-            if len(each.tokens) - 1 > config.sequence_length:  # its end would be cut, and models learn endings
-                too_long += 1
-            else:
-                parts[is_held_out].append(each)
+        examples = tokenize(tokenizer, conversation, left_out=left_out)
+        left_out[NO_ANSWER] += not examples
+        fitting = [each for each in examples if len(each.tokens) - 1 <= config.sequence_length]
+        left_out[TOO_LONG] += len(fitting) < len(examples)  # its end would be cut, and models learn endings
+        parts[is_held_out].extend(fitting)
+    left_out = +left_out
     if not parts[False]:
-        problem = f"no conversation in {config.path} fits {config.sequence_length} tokens; {too_long} are longer"
+        problem = (
+            f"no conversation in {config.path} fits {config.sequence_length} tokens; {describe(left_out) or 'none'}"
+        )
         raise UserError(Diagnostic("data.sequence_length", problem, help="Increase it, or name other conversations"))
     place = pack if config.packed is True else pad
-    return place(parts[False], config.sequence_length), place(parts[True], config.sequence_length)
+    length = config.sequence_length
+    return ConversationData(place(parts[False], length), place(parts[True], length), left_out)
+
+
+def describe(left_out: Mapping[str, int]) -> str:
+    """Return *left_out* as text."""
+    return ", ".join(f"{number} {reason}" for reason, number in left_out.items())
 
 
 def load_chat_tokenizer(directory: str) -> Any:
@@ -233,21 +254,42 @@ def _turn(tokenizer: Any, conversation: Conversation, answer: int, left_out: Cou
             problem = "the tokens of an answer change its text where it follows the prompt"
             raise UserError(Diagnostic("data.tokenizer", problem, help="Name the tokenizer of a chat model"))
     end = _end(tokenizer, tokens, len(before))
-    if end is None and tokenizer.eos_token_id is not None:
+    if end is not None:
+        tokens = tokens[: end + 1]  # no model writes the line feed after it
+    elif tokenizer.eos_token_id is not None:
         tokens.append(tokenizer.eos_token_id)
     return Tokens(tokens, [n >= len(before) for n in range(len(tokens))])
 
 
 def _end(tokenizer: Any, tokens: Sequence[int], first: int) -> int | None:
-    """Return the place of the token that ends the answer; None if the template writes none.
+    """Return the place of the token at which a server ends the answer; None if the template writes none.
+
+    It is among the marks and blanks at the end of the answer: the first at which the model ends by its configuration,
+    else the last mark.
 
     Args:
         first: Place of the first token of the answer.
     """
     marks = {*tokenizer.all_special_ids}
     marks |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    last = next((n for n in range(len(tokens) - 1, first - 1, -1) if tokens[n] in marks), None)
-    return last if last is not None and not _decode(tokenizer, tokens[last + 1 :]).strip() else None
+    tail = len(tokens)
+    while tail > first and (tokens[tail - 1] in marks or not _decode(tokenizer, tokens[tail - 1 : tail]).strip()):
+        tail -= 1
+    stops = _stops(tokenizer.name_or_path) | {tokenizer.eos_token_id}
+    known = next((n for n in range(tail, len(tokens)) if tokens[n] in stops), None)
+    return (
+        known if known is not None else max((n for n in range(tail, len(tokens)) if tokens[n] in marks), default=None)
+    )
+
+
+@cache
+def _stops(directory: str) -> frozenset[int]:
+    """Return the tokens at which the model in *directory* ends, by its generation_config.json; none without one."""
+    try:
+        stops = parse_object(read_file(Path(directory) / "generation_config.json")).get("eos_token_id")
+    except (OSError, ValueError):
+        return frozenset()
+    return frozenset(each for each in (stops if isinstance(stops, list) else [stops]) if isinstance(each, int))
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:

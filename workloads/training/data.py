@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,8 @@ class Examples(NamedTuple):
     y: Tensor
     reference: Tensor | None = None
     """Log-probabilities of both answers of each pair by the reference, in fp32; None if they are not known."""
+    left_out: Mapping[str, int] = MappingProxyType({})
+    """Number of things in the files of the whole set that nothing learns from, by the reason."""
 
     def __len__(self) -> int:
         return len(self.y)
@@ -100,11 +103,11 @@ def _with_positions(examples: Examples) -> Examples:
 
 def _parts(config: Data) -> tuple[Examples, Examples]:
     if isinstance(config, Conversations):
-        training, held_out = conversations.load(config)
-        return Examples(*training), Examples(*held_out)
+        training, held_out, left_out = conversations.load(config)
+        return Examples(*training, left_out=left_out), Examples(*held_out)
     if isinstance(config, Preferences):
-        chosen, unseen = preferences.load(config)
-        return Examples(*chosen), Examples(*unseen)
+        chosen, unseen, left_out = preferences.load(config)
+        return Examples(*chosen, left_out=left_out), Examples(*unseen)
     if isinstance(config, Rows):
         return _rows(config)
     return _digits(config) if isinstance(config, Digits) else _text(config)
@@ -137,8 +140,10 @@ def _rows(config: Rows) -> tuple[Examples, Examples]:
     # the same row may be in a training group and in a held-out group
     unseen_mask = held_out_mask & np.array([digest not in training_digests for digest in digests], bool)
     masks = (~held_out_mask, unseen_mask)
-    parts = [Examples(torch.from_numpy(x[mask]), torch.from_numpy(y[mask])) for mask in masks]
-    return parts[0], parts[1]
+    repeated = int((held_out_mask & ~unseen_mask).sum())
+    left_out = {"held-out rows that are training rows, too": repeated} if repeated else {}
+    parts = [(torch.from_numpy(x[mask]), torch.from_numpy(y[mask])) for mask in masks]
+    return Examples(*parts[0], left_out=left_out), Examples(*parts[1])
 
 
 def _row_problems(arrays: Mapping[str, np.ndarray], group: np.ndarray | None) -> Iterator[str]:
@@ -160,10 +165,11 @@ def _text(config: Text) -> tuple[Examples, Examples]:
     path, length = Path(config.path), config.sequence_length
     files = sorted(path.glob(config.pattern)) if path.is_dir() else [path]
     try:
-        text = b"\n".join(file.read_bytes() for file in files)[: config.bytes_at_most]
+        whole = b"\n".join(file.read_bytes() for file in files)
     except OSError as error:
         problem, note = f"{error.filename} cannot be read: {error.strerror}", "every host of the run reads it"
         raise UserError(Diagnostic("data.path", problem, help="Copy the text to this host", note=note)) from error
+    text = whole[: config.bytes_at_most]
     numbers = (
         _tokens(text, config.tokenizer) if config.tokenizer else torch.frombuffer(bytearray(text), dtype=torch.uint8)
     )
@@ -176,7 +182,18 @@ def _text(config: Text) -> tuple[Examples, Examples]:
     rows = (len(numbers) - 1) // length
     x, y = numbers[: rows * length].view(rows, length), numbers[1 : rows * length + 1].view(rows, length)
     split = round(rows * (1 - config.held_out))
-    return Examples(x[:split], y[:split]), Examples(x[split:], y[split:])
+    counts = {
+        "bytes beyond bytes_at_most": len(whole) - len(text),
+        f"{'tokens' if config.tokenizer else 'bytes'} after the last whole example": len(numbers) - 1 - rows * length,
+        "bytes that are no UTF-8": _wrong_bytes(text) if config.tokenizer else 0,
+    }
+    left_out = {reason: number for reason, number in counts.items() if number}
+    return Examples(x[:split], y[:split], left_out=left_out), Examples(x[split:], y[split:])
+
+
+def _wrong_bytes(text: bytes) -> int:
+    """Return the number of bytes of *text* that are no UTF-8, each of which becomes a replacement character."""
+    return len(text) - len(text.decode(errors="ignore").encode())
 
 
 def _tokens(text: bytes, directory: str) -> Tensor:

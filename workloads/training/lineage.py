@@ -74,7 +74,7 @@ def _write(out: Path, record: dict[str, Any]) -> None:
 
 
 def _describe_data(examples: data.Examples) -> dict[str, Any]:
-    return {"examples": len(examples), "sha256": examples.digest()}
+    return {"examples": len(examples), "sha256": examples.digest(), "left_out": dict(examples.left_out)}
 
 
 def _base(path: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Preferences in JSON Lines or Parquet: a prompt, a chosen and a rejected answer, as tokens of a chat template."""
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from workloads.training.conversations import (
     Conversation,
     Tokens,
     are_messages,
+    describe,
     load_chat_tokenizer,
     read_rows,
     tokenize,
@@ -37,6 +39,10 @@ class Preference(NamedTuple):
     """Descriptions of functions that the chat template shows to the model."""
 
 
+TOO_LONG = "pairs longer than sequence_length"
+SAME = "pairs of two equal answers"
+
+
 class Pairs(NamedTuple):
     x_N2S: Tensor
     """Tokens of the prompt and the answer."""
@@ -44,27 +50,39 @@ class Pairs(NamedTuple):
     """The token of the answer that comes next, or `NOT_LEARNED`."""
 
 
-def load(config: Preferences) -> tuple[Pairs, Pairs]:
-    """Return the pairs to train on, and those that the run does not train on.
+class PreferenceData(NamedTuple):
+    """The data of a run, and what it leaves out."""
+
+    training: Pairs
+    held_out: Pairs
+    left_out: Mapping[str, int]
+    """Number of pairs and thoughts that nothing learns from, by the reason."""
+
+
+def load(config: Preferences) -> PreferenceData:
+    """Return the pairs to train on, those that the run does not train on, and the number of those left out.
 
     Raises:
         UserError: A file is missing or malformed, or no pair fits ``sequence_length``.
     """
     tokenizer = load_chat_tokenizer(config.tokenizer)
     parts: tuple[list[tuple[Tokens, Tokens]], list[tuple[Tokens, Tokens]]] = ([], [])
-    too_long = 0
+    left_out: Counter[str] = Counter()
     for each in read_rows(config, parse, EXPECTED):
         digest = sha256(json.dumps([each.prompt, each.tools], sort_keys=True).encode()).hexdigest()
         is_held_out = bool(rows.split_points([digest])[0] >= 1 - config.held_out)
-        pair = _tokens(tokenizer, each, each.chosen), _tokens(tokenizer, each, each.rejected)
+        pair = _tokens(tokenizer, each, each.chosen, left_out), _tokens(tokenizer, each, each.rejected, left_out)
         if max(len(answer.tokens) for answer in pair) - 1 > config.sequence_length:
-            too_long += 1
+            left_out[TOO_LONG] += 1
+        elif pair[0] == pair[1]:  # nothing tells which is preferred
+            left_out[SAME] += 1
         else:
             parts[is_held_out].append(pair)
     if not parts[False]:
-        problem = f"no pair in {config.path} fits {config.sequence_length} tokens; {too_long} are longer"
+        problem = f"no pair in {config.path} fits {config.sequence_length} tokens; {describe(left_out) or 'none'}"
         raise UserError(Diagnostic("data.sequence_length", problem, help="Increase it, or name other preferences"))
-    return pad(parts[False], config.sequence_length), pad(parts[True], config.sequence_length)
+    training, held_out = (pad(each, config.sequence_length) for each in parts)
+    return PreferenceData(training, held_out, left_out)
 
 
 def parse(row: Any) -> Preference:
@@ -104,14 +122,16 @@ def _messages(row: dict[str, Any], name: str, role: str) -> list[Message]:
     return without_nulls(value)
 
 
-def _tokens(tokenizer: Any, preference: Preference, answer: Sequence[Message]) -> Tokens:
+def _tokens(
+    tokenizer: Any, preference: Preference, answer: Sequence[Message], left_out: Counter[str] | None = None
+) -> Tokens:
     """Return the tokens of the prompt and *answer*, of which only the answer is learned.
 
     Raises:
         UserError: The template changes the beginning of the answer when the answer goes on, or writes nothing of it.
     """
     conversation = Conversation([*preference.prompt, *answer], preference.tools)
-    turns = tokenize(tokenizer, conversation, first=len(preference.prompt))
+    turns = tokenize(tokenizer, conversation, len(preference.prompt), left_out)
     if len(turns) > 1:
         problem = "the chat template changes earlier messages of an answer that has several"
         help = "Use answers of one message, or another template"

@@ -13,7 +13,7 @@ from torch import nn
 
 from workloads.checkpoint import at_step
 from workloads.errors import Diagnostic, UserError
-from workloads.training import data, elastic, lineage, lora, memory
+from workloads.training import conversations, data, elastic, lineage, lora, memory
 from workloads.training.checkpointing import TrainingCheckpoints, open_checkpoints
 from workloads.training.config import HuggingFace, TrainingConfig
 from workloads.training.evaluation import EvaluationScore
@@ -101,12 +101,15 @@ def log_start(config: TrainingConfig, prepared: PreparedRun, context: RunContext
         precision=prepared.precision.name, precision_why=prepared.precision.why,
         parameters=prepared.memory_estimate.parameters, memory_bytes=prepared.memory_estimate.total,
         examples=len(prepared.inputs.examples), isolation=prepared.isolation and prepared.isolation.as_data(),
+        left_out=dict(prepared.inputs.examples.left_out),
     )  # fmt: skip
     launch = "one process" if workers.launcher == "none" else f"{workers.launcher}, world of {workers.size}"
     metrics.print(f"{config.name}: {launch}; {device.name}; {prepared.precision.name} ({prepared.precision.why})")
     available = memory.format_bytes(device.memory)
     metrics.print(f"memory of each process: {prepared.memory_estimate}; {available} available")
     metrics.print(f"acceleration: {prepared.acceleration}")
+    if left_out := prepared.inputs.examples.left_out:
+        metrics.print(f"left out of the data: {conversations.describe(left_out)}")
     if prepared.isolation:
         metrics.print(f"conversations: {prepared.isolation}")
     if parent := prepared.parent:

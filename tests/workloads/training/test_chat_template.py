@@ -42,7 +42,7 @@ def test_every_answer_follows_its_prompt_and_has_its_thought_its_calls_and_its_e
         for (before, text), message in zip(found, wanted, strict=True):
             thought = chat_template.thought_of(message)
             content = message.get("content", "").rpartition("</think>")[2].strip()
-            assert content in text and text.rstrip("\n").endswith(chosen.end if chosen.end in text else "|>"), name
+            assert content in text and text.endswith(chosen.end if chosen.end in text else "|>"), name
             assert not chosen.thoughts or thought in text, name
             assert not message.get("tool_calls") or '"gpu-' in text or ">gpu-" in text, name
             assert not any(each["content"] in text for each in messages if each["role"] in ("user", "system")), name
@@ -67,7 +67,7 @@ def test_a_prompt_that_opens_a_thought_is_continued_with_it(family: str, thought
     answer = {"role": "assistant", "content": "four"} | ({"reasoning_content": thought} if thought else {})
     [(before, text)] = learned_texts(given, tokenize(given, Conversation([USER, answer], None)))
     assert before.endswith("<think>\n")
-    assert text.rstrip("\n") == f"{thought}\n</think>\n\nfour{FAMILIES[family].end}"
+    assert text == f"{thought}\n</think>\n\nfour{FAMILIES[family].end}"
 
 
 @pytest.mark.parametrize("field", [*chat_template.THOUGHTS, "content"])
@@ -121,4 +121,4 @@ def test_a_token_across_the_end_of_the_prompt_is_none_that_a_server_sends() -> N
     [each] = tokenize(given, Conversation([USER, answer], None))
     prompt = given.apply_chat_template([USER], add_generation_prompt=True, tokenize=True, return_dict=False)
     assert each.tokens[: len(prompt)] == prompt and not any(each.learned[: len(prompt)])
-    assert given.decode(each.tokens[len(prompt) :]).rstrip("\n") == "\n</think>\n\nfour<|im_end|>"
+    assert given.decode(each.tokens[len(prompt) :]) == "\n</think>\n\nfour<|im_end|>"

@@ -149,7 +149,10 @@ def test_the_share_that_is_held_out_does_not_depend_on_other_rows(saved: Path, t
         (['{"messages": [', {"messages": [QUESTION, ANSWER]}], "rows.jsonl:1: the line is no JSON"),
         ([{"text": "x"}], "rows.jsonl:1: the row has no list of messages"),
         ([{"messages": [QUESTION, ANSWER]}, {"messages": [QUESTION]}], "rows.jsonl:2: the conversation has no answer"),
-        ([{"messages": [{**QUESTION, "content": "x" * 99}, ANSWER]}], "no conversation in .* fits 64 tokens; 1 are"),
+        (
+            [{"messages": [{**QUESTION, "content": "x" * 99}, ANSWER]}],
+            "no conversation in .* fits 64 tokens; 1 conversations longer",
+        ),
     ],
 )
 def test_malformed_conversations_are_named(rows: list[Any], message: str, saved: Path, tmp_path: Path) -> None:
@@ -162,6 +165,74 @@ def test_all_problems_of_a_file_are_named_at_once_up_to_a_limit(saved: Path, tmp
     with pytest.raises(UserError) as caught:
         data.load(config(path, saved))
     assert len(caught.value.diagnostics) == conversations.SHOWN_PROBLEMS
+
+
+def test_conversations_that_are_left_out_are_counted_printed_and_recorded(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    LlamaForCausalLM(LLAMA).save_pretrained(saved)
+    thinking = {"role": "assistant", "content": "four", "reasoning": "count"}
+    rows = [{"messages": [{**QUESTION, "content": "x" * n}, thinking if n % 2 else ANSWER]} for n in range(40, 72)]
+    changes = [
+        f"model={json.dumps({'kind': 'hugging-face', 'path': str(saved)})}", "steps=1", "global_batch=4",
+        "accumulate=1",
+        f"data={config(write(tmp_path / 'rows.jsonl', rows), saved, held_out=0.2).model_dump_json()}",
+    ]  # fmt: skip
+    train(training_config("lora", *changes), tmp_path / "out", {})
+    # user, x, end, assistant, four letters, end: 8 marks and letters beside x, of which the last is no input
+    expected = {
+        "conversations longer than sequence_length": 72 - 58,
+        "thoughts that the chat template does not write": 16,
+    }
+    [start] = [line for line in metrics(tmp_path / "out") if line.get("event") == "start"]
+    assert start["left_out"] == expected
+    assert json.loads((tmp_path / "out" / "lineage.json").read_text())["data"][0]["left_out"] == expected
+    assert "left out of the data: 14 conversations longer than sequence_length, 16 thoughts" in capsys.readouterr().out
+
+
+def test_bytes_of_texts_that_are_left_out_are_counted(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_bytes(b"a" * 70 + b"\xff" + b"b" * 60)
+    text = Text(path=str(tmp_path / "text.txt"), sequence_length=32, bytes_at_most=100)
+    found = data.load(text.model_copy(update={"tokenizer": str(saved)}))
+    assert found.left_out == {
+        "bytes beyond bytes_at_most": 31, "tokens after the last whole example": 102 - 1 - 96,
+        "bytes that are no UTF-8": 1,
+    }  # fmt: skip
+    assert data.load(text).left_out == {"bytes beyond bytes_at_most": 31, "bytes after the last whole example": 3}
+
+
+LINE_FEED = PLAIN.replace("<|end|>", "<|end|>\n")
+
+
+def test_the_line_feed_after_an_answer_is_neither_learned_nor_counted() -> None:
+    tokenizer = bytes_tokenizer(LINE_FEED)
+    [whole] = tokenize(tokenizer, Conversation([QUESTION, ANSWER, AGAIN, SECOND], None))
+    assert learned_text(tokenizer, whole) == "four<|end|>yes<|end|>"
+    assert tokenizer.decode(whole.tokens).endswith("yes<|end|>") and "four<|end|>\n<|user|>" in tokenizer.decode(
+        whole.tokens
+    )
+    _, y = pack([whole], 80)
+    assert int(data.count_answers(y)) == len("four") + len("yes") + 2
+
+
+@pytest.mark.parametrize("end", ["\n", "<|system|>\n", "\n<|system|>", "<|system|>\n<|system|>"])
+def test_an_answer_ends_where_the_model_ends_by_its_configuration(end: str, tmp_path: Path) -> None:
+    """Phi-3.5's template writes ``<|end|>``, a line feed and ``<|endoftext|>``, of which servers need the first."""
+    tokenizer = bytes_tokenizer(PLAIN.replace("{% endfor %}", end + "{% endfor %}", 1))
+    tokenizer.save_pretrained(tmp_path)
+    stop = {"eos_token_id": [tokenizer.convert_tokens_to_ids("<|end|>")]}
+    (tmp_path / "generation_config.json").write_text(json.dumps(stop))
+    loaded = conversations.load_chat_tokenizer(str(tmp_path))
+    [whole] = tokenize(loaded, Conversation([QUESTION, ANSWER], None))
+    assert learned_text(loaded, whole) == "four<|end|>"
+
+
+def test_an_answer_without_an_end_gets_one() -> None:
+    tokenizer = bytes_tokenizer(PLAIN.replace("<|end|>", ""))
+    tokenizer.add_special_tokens({"eos_token": "<|end|>"})
+    [whole] = tokenize(tokenizer, Conversation([QUESTION, ANSWER], None))
+    assert learned_text(tokenizer, whole) == "four<|end|>"
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused(saved: Path, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_all_usual_forms_of_a_row_are_the_same_preference(row: Any) -> None:
             [{"prompt": [USER], "chosen": [USER], "rejected": "c"}],
             "chosen has no answer: its last message has not role",
         ),
-        ([{"prompt": "x" * 99, "chosen": "b", "rejected": "c"}], "no pair in .* fits 64 tokens; 1 are longer"),
+        ([{"prompt": "x" * 99, "chosen": "b", "rejected": "c"}], "no pair in .* fits 64 tokens; 1 pairs longer"),
     ],
 )
 def test_malformed_preferences_are_named(rows: list[Any], message: str, model: Path, tmp_path: Path) -> None:

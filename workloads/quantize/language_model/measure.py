@@ -29,7 +29,7 @@ from workloads.training.workers.workers import Alone
 
 # Shape letters: S tokens, V tokens of the vocabulary.
 
-ADDED = ("examples", "sha256")
+ADDED = ("examples", "sha256", "left_out")
 """Entries of a data set in a run's lineage that are no settings of it."""
 BATCH = 4
 """Examples of a training that are evaluated at once."""
