@@ -55,6 +55,15 @@ def test_a_new_run_has_everything_before_it_starts(declared):
     assert max(number for number, text in enumerate(steps) if text.startswith("write")) < start
 
 
+@pytest.mark.parametrize("declared", [LAUNCHER, WORKER], ids=["launcher", "worker"])
+def test_network_adapters_may_use_all_memory_of_a_run_on_several_hosts(declared):
+    [unit] = [each.content for each in files(declared.spec, STACK.repository) if each.path.endswith(declared.spec.unit)]
+    assert "LimitMEMLOCK=infinity" in unit.splitlines()
+    alone = changed(LAUNCHER.spec, hosts=(LAUNCHER.spec.launcher_host,))
+    [unit] = [each.content for each in files(alone, STACK.repository) if each.path.endswith(alone.unit)]
+    assert "LimitMEMLOCK" not in unit
+
+
 def test_only_the_chief_waits_for_the_first_step():
     wait = "wait until all 2 processes have logged their first step"
 

@@ -22,6 +22,8 @@ OURS = (
     "enable-log-requests", "disable-log-requests", "uvicorn-log-level", "disable-uvicorn-access-log", "config",
 )  # fmt: skip
 """Options that follow from other settings; one of them is also the start of others."""
+INDEPENDENT = ("config-format", "model-impl", "tokenizer-mode")
+"""Options that begin like one of these and do not follow from it, by their whole names."""
 SPECULATIVE = ("speculative-config", "spec-")
 """The same, if the model's own layers propose tokens."""
 PROCESSORS = ("compilation-config", "enforce-eager", "optimization-level")
@@ -162,7 +164,7 @@ def option_problem(name: str, others: tuple[str, ...] = ()) -> str | None:
     if not OPTION.fullmatch(name):
         return f"option {name!r} is not a name like max-num-batched-tokens"
     plain = name.partition(".")[0].removeprefix("no-")
-    if any(_names(plain, each) for each in (*OURS, *others)):
+    if plain not in INDEPENDENT and any(_names(plain, each) for each in (*OURS, *others)):
         return f"option {name} follows from other settings"
     if any(_names(plain, each) for each in UNSAFE):
         return f"option {name} loads code, opens a listener or a file, or logs requests"

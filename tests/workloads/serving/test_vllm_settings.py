@@ -11,6 +11,7 @@ from workloads.serving.adapters import check_adapters
 from workloads.serving.model import DamagedModel
 from workloads.serving.settings import ServingSettings, with_model_defaults
 from workloads.serving.vllm_settings import (
+    INDEPENDENT,
     Adapter,
     ReplicaSettings,
     VllmSettings,
@@ -112,6 +113,13 @@ def test_options_are_passed_as_given() -> None:
 def test_options_that_follow_from_other_settings_are_refused(name: str) -> None:
     with pytest.raises(ValidationError, match=f"option {name} follows from other settings"):
         VllmSettings(options={name: "x"})
+
+
+@pytest.mark.parametrize(("option", "short"), [(each, each[: each.index("-") + 2]) for each in INDEPENDENT])
+def test_an_option_that_only_begins_like_one_of_ours_is_passed_by_its_whole_name(option: str, short: str) -> None:
+    assert arguments(VllmSettings(options={option: "mistral"}), 1) == [f"--{option}=mistral"]
+    for other in (short, f"{option}-more", option.partition("-")[0]):
+        assert option_problem(other) == f"option {other} follows from other settings"
 
 
 @pytest.mark.parametrize(
