@@ -109,7 +109,7 @@ def measure(model: DeepseekV3 | HuggingFace, sequence_length: int, device: torch
         if isinstance(model, DeepseekV3) and model.mtp:
             with torch.random.fork_rng():
                 multi_token.append_module(copied.model)
-            _draw(copied)
+            draw_weights(copied)
         changed = _change(copied.to(device).eval(), device)
     except Exception as error:  # a type of model may refuse the small numbers, each in its own way
         return Isolation(False, None, layers, f"{type(error).__name__}: {error}".splitlines()[0][:200])
@@ -137,7 +137,7 @@ def _copy(settings: Any, sequence_length: int, device: torch.device) -> tuple[in
     with torch.random.fork_rng():
         torch.manual_seed(0)
         copied = LanguageModel(transformers_model(small).float())
-    _draw(copied)
+    draw_weights(copied)
     return layers, copied
 
 
@@ -154,7 +154,7 @@ def _first_layers(model: Any, text: Any) -> int:
 
 
 @torch.no_grad()
-def _draw(model: nn.Module) -> None:
+def draw_weights(model: nn.Module) -> None:
     """Draw the matrices of *model* so large that each layer changes the features as much as the embedding does."""
     generator = torch.Generator().manual_seed(0)
     for weight in model.parameters():
