@@ -37,8 +37,8 @@ HARMLESS = {
     "compare the files with a copy before `repair` is written": "parity alone is written, and after the comparison",
     "only if that finds no header, restore the copy": "the copy is of the header that was noted, and none is there",
     "To lose this content, write under hosts": "the line is the consent to what was seen on a drive that is not in use",
-    "Write `destroy: allowed` at the tier, run up, then remove it or destroy the stack": "the removal of the tier was what was asked for",
-    "Declare it again, run up, then remove it or destroy the stack": "the removal of the tier was what was asked for",
+    "Write `destroy: allowed` at the tier, run up, then remove it or destroy the stack": "its removal was asked for",
+    "Declare it again, run up, then remove it or destroy the stack": "its removal was asked for",
     "look with `systemctl cat` who has put it there; remove it": "a drop-in: a text that is read first, and no data",
     "who has set it, and remove it, or declare it": "a route: it bears no data, and its owner is found first",
     "remove the keys that are not intended": "a public key: whose it is, is found first, and no data is lost",
@@ -54,7 +54,7 @@ HARMLESS = {
     "remove it with `kubectl drain`": "who added it is found first, and a drain ends where a pod loses data",
     "then remove it with `kubectl delete`": "an object that gives rights or sets limits: it bears no data",
     "remove the public access in the server's own settings": "a right of strangers, and no data",
-    "Write `destroy: allowed` at the bucket, run up, then remove it or destroy the stack": "its removal was what was asked for",
+    "Write `destroy: allowed` at the bucket, run up, then remove it or destroy the stack": "its removal was asked for",
     "Restore it; or, if its data may be lost": "nothing of it was found on its host, and nothing is erased",
 }
 """Texts that speak of losing something: why the case that they stand at allows that."""
