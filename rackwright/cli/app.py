@@ -106,10 +106,10 @@ def doctor(as_json: AsJson = False) -> None:
 @app.command(rich_help_panel=DECLARE)
 def check(stack: StackName, as_json: AsJson = False) -> None:
     """Check a stack's declaration and print all its errors. Needs no connection."""
-    from rackwright.stack import declare
+    from rackwright.stack import feasible
 
     loaded = project.stack(stack)
-    hosts, resources = len(loaded.fleet.hosts), len(declare(loaded))
+    hosts, resources = len(loaded.fleet.hosts), len(feasible.check(loaded))
     if as_json:
         result: DeclarationCheck = {
             "stack": stack,

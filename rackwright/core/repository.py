@@ -14,6 +14,7 @@ from rackwright import locations
 from rackwright.facts import digest
 from rackwright.schema import formats, secret, variables
 from rackwright.schema.problem import Keys, Problem
+from rackwright.schema.variables import constraint_problems
 
 if TYPE_CHECKING:
     import jinja2
@@ -121,9 +122,7 @@ class RoleSource:
         wrong = tuple(self._type_problems(settings)) or tuple(self._format_problems(settings))
         yield from wrong
         if not wrong and self.constraints:
-            filled = self._with_full_names(secret.fill(settings, secret.placeholder))
-            for message in _validate(self.options, self.constraints, filled):
-                yield Problem(f"got {', '.join(settings) or 'nothing'}", self._shorten(message), "Correct it")
+            yield from constraint_problems(self._short_constraints, settings)
 
     def _type_problems(self, settings: Mapping[str, Any]) -> Iterator[Problem]:
         options = {name.removeprefix(f"{self.name}_"): option for name, option in self.options.items()}
@@ -137,9 +136,21 @@ class RoleSource:
     def _with_full_names(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         return {f"{self.name}_{key}": value for key, value in settings.items()}
 
-    def _shorten(self, message: str) -> str:
-        """Return *message* with the short names of variables, as a fleet writes them."""
-        return re.sub(rf"\b{self.name}_(?=\w)", "", message).rstrip(".")
+    @cached_property
+    def _short_constraints(self) -> Mapping[str, Any]:
+        """The constraints with the short names of variables, as a fleet writes them."""
+
+        def shorten(value: Any) -> Any:
+            match value:
+                case str():
+                    return value.removeprefix(f"{self.name}_")
+                case Mapping():
+                    return {shorten(key): shorten(item) for key, item in value.items()}
+                case list() | tuple():
+                    return [shorten(item) for item in value]
+            return value
+
+        return {sort: shorten(rules) for sort, rules in self.constraints.items()}
 
 
 class Roles(Mapping[str, RoleSource]):
@@ -303,11 +314,3 @@ def _yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in the YAML file *path*; empty if the file does not exist."""
     loaded: dict[str, Any] = (yaml.load(path.read_text(), yaml.CSafeLoader) or {}) if path.exists() else {}
     return loaded
-
-
-def _validate(options: Mapping[str, Any], constraints: Mapping[str, Any], variables: Mapping[str, Any]) -> list[str]:
-    """Return the error messages of Ansible's validator for *variables*."""
-    from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-
-    messages: list[str] = ArgumentSpecValidator(dict(options), **constraints).validate(dict(variables)).error_messages
-    return messages

@@ -16,6 +16,8 @@ from rackwright.schema.problem import Keys, Problem
 class _Finding:
     line: int
     error: Diagnostic
+    keys: Keys
+    """The place of the error in the file."""
     heirs: set[str] = field(default_factory=set)
     """Hosts that inherit the error from their group."""
     own: bool = False
@@ -33,7 +35,7 @@ class Findings:
         """Add *problem* at *keys* of the merged host; *also* are the keys of the value that it conflicts with."""
         source, origin = self.layers.source, self.layers.origin(keys)
         error = source.error(problem, origin, also and self.layers.origin(also))
-        finding = self._findings.setdefault(str(error), _Finding(source.line(origin), error))
+        finding = self._findings.setdefault(str(error), _Finding(source.line(origin), error, origin))
         if origin == keys:
             finding.own = True
         else:
@@ -53,6 +55,13 @@ class Findings:
     def add_below(self, problem: Problem, place: Keys) -> None:
         """Add *problem*, which has its paths relative to *place*."""
         self.add(problem, (*place, *problem.path), None if problem.also is None else (*place, *problem.also))
+
+    def discard(self, keys: Keys) -> None:
+        """Remove the errors at and below *keys* of the merged host: another error has their cause."""
+        origin = self.layers.origin(keys)
+        for text, finding in [*self._findings.items()]:
+            if finding.keys[: len(origin)] == origin:
+                del self._findings[text]
 
     def raise_any(self) -> None:
         """Raise DeclarationError, in the order of the lines, if there is any error."""

@@ -1,6 +1,7 @@
 """The merge of fleet, group and host settings, and the way back from a merged value to its line."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property, reduce
 from typing import Any
 
@@ -48,9 +49,18 @@ class Layers:
         return _mappings(self.source.data.get("profiles"))
 
     def group(self, host: str) -> str | None:
-        """Return the group of *host*; None if it has none or an undeclared one."""
+        """Return the group of *host*, or the group whose name is nearest to an undeclared one; None without both."""
         group = self.hosts[host].get("group")
-        return group if isinstance(group, str) and group in self.groups else None
+        if not isinstance(group, str) or group in self.groups:
+            return group if isinstance(group, str) else None
+        return next(iter(get_close_matches(group, self.groups, 1)), None)
+
+    @cached_property
+    def hosts_without_group(self) -> frozenset[str]:
+        """The hosts whose group is not declared, and is near to no other one: their settings are unknown."""
+        return frozenset(
+            name for name, host in self.hosts.items() if isinstance(host.get("group"), str) and self.group(name) is None
+        )
 
     def merge_host(self, host: str) -> dict[str, Any]:
         fleet_wide = {key: self.source.data.get(key) for key in FLEET_WIDE}

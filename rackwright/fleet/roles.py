@@ -4,11 +4,14 @@ from collections.abc import Callable, Iterator, Mapping
 
 from rackwright.core.repository import RoleSource
 from rackwright.kinds.role.refusals import refusals
+from rackwright.schema import accelerator
 from rackwright.schema.catalogue import drivers
 from rackwright.schema.host import Host
-from rackwright.schema.problem import Problem, hint
+from rackwright.schema.problem import Keys, Problem, hint
 from rackwright.schema.secret import TIER_KEY_SHORTEST, name_problem, references
 
+WHOLE_WAY = ("roles", "nvidia_driver", "version")
+"""Place of the error that says all that a host needs for a driver: others at this role follow from it."""
 SecretCheck = Callable[[str, int], Problem | None]
 """Returns the problem of a reference to the secret with that name; None if it has a value of that length or more."""
 
@@ -40,12 +43,19 @@ def problems(host: Host, roles: Mapping[str, RoleSource], check_secret: SecretCh
             yield Problem(f"the host has no tier {tier}", expected, help, (*place, *path))
         if unknown:
             continue
+        if host.os not in roles[name].by_os and _is_refused_by_catalogue(host, place):
+            continue  # the same cause
         for problem in _variable_problems(roles[name], host):
             yield problem.below(*place)
         for other in roles[name].after:
             if not other.startswith("tier:") and other not in host.roles:
                 text = f"the host has role {name} without role {other}"
                 yield Problem(text, f"role {other} as well", f"Add {other}: {{}}", place)
+
+
+def _is_refused_by_catalogue(host: Host, place: Keys) -> bool:
+    """Return whether the catalogue refuses the role at *place* as a whole, as for another system."""
+    return any(problem.path == place for problem in accelerator.problems(host.accelerators))
 
 
 def _variable_problems(source: RoleSource, host: Host) -> tuple[Problem, ...]:

@@ -9,7 +9,7 @@ from rackwright.core.repository import RoleSource
 from rackwright.fleet.findings import Findings
 from rackwright.fleet.layers import Layers, merge
 from rackwright.fleet.problems import Detail, keys_of
-from rackwright.fleet.roles import SecretCheck
+from rackwright.fleet.roles import WHOLE_WAY, SecretCheck
 from rackwright.fleet.roles import problems as role_problems
 from rackwright.fleet.source import Source
 from rackwright.fleet.upgrade import FleetHead
@@ -106,13 +106,18 @@ def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCh
     for name, group in layers.groups.items():
         _check_group(name, group, findings)
     hosts = {name: _host(name, layers, findings) for name in layers.hosts}
-    for problem in problems(hosts):
+    known = {name: host for name, host in hosts.items() if name not in layers.hosts_without_group}
+    for problem in problems(known):
         findings.add_below(problem, ())
     for name, host in hosts.items():
+        if name in layers.hosts_without_group:
+            continue
         for problem in role_problems(host, roles, check_secret):
+            if problem.path == WHOLE_WAY:
+                findings.discard(("hosts", name, *WHOLE_WAY[:2]))
             findings.add_below(problem, ("hosts", name))
     common = _common(layers.source.data)
-    if common is not None:
+    if common is not None and not layers.hosts_without_group:  # else a host without its group would be wrong everywhere
         for problem in rollout_problems(common.rollout, hosts):
             findings.add_below(problem, ())
         for problem in cluster_problems(common.clusters, hosts, common.object_stores):
@@ -181,6 +186,7 @@ def _host(name: str, layers: Layers, findings: Findings) -> Host:
     place: Keys = ("hosts", name)
     group = layers.hosts[name].get("group")
     if isinstance(group, str) and group not in layers.groups:
+        # the rest is checked as with the near name, or not at all: it would be wrong only because of the group
         help = hint(group, layers.groups, "Declare it under groups")
         expected = f"a declared group: {', '.join(layers.groups) or 'none'}"
         problem = Problem(f"got {group!r}", expected, help)
@@ -190,9 +196,13 @@ def _host(name: str, layers: Layers, findings: Findings) -> Host:
         return Host.model_validate(settings)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        findings.add_details(Host, details, place)
+        missing = name in layers.hosts_without_group
+        own = (each for each in details if not missing or (each["loc"] and each["type"] != "missing"))
+        findings.add_details(Host, own, place)
         host = _partial_host(settings, details)
-        if not any(detail["loc"][:1] in ((), ("drives",), ("tiers",)) for detail in details):
+        if name not in layers.hosts_without_group and not any(
+            detail["loc"][:1] in ((), ("drives",), ("tiers",)) for detail in details
+        ):
             for problem in one_host.problems(host):
                 findings.add_below(problem, place)
         return host

@@ -10,6 +10,8 @@ from rackwright.schema.units import format_size
 
 DRIVE_BYTES = 512_000_000
 """Size of a virtual data drive: the smallest with room for xfs, which needs 300 MiB, in every tier."""
+SYSTEM = "debian-12"
+"""Operating system of the images of a twin's hosts."""
 BOOT_BYTES = 4_000_000_000
 
 
@@ -46,6 +48,35 @@ def container_problems(names: Any, fleet: Fleet) -> Iterator[Problem]:
         elif any(not tier.provided for tier in fleet.hosts[name].tiers.values()):
             expected = "a host with tiers is a virtual machine on the twin: arrays need a kernel of their own"
             yield Problem(f"got {name!r}", expected, "Remove it from the list", (index,))
+
+
+def machine_problems(fleet: Fleet, containers: Collection[str], setting: str, file: str) -> Iterator[Problem]:
+    """Yield a problem for each sort of hosts that a twin cannot have, at the first of them.
+
+    Args:
+        setting: The name of the setting with the containers.
+        file: The file with that setting.
+    """
+    if others := [name for name, host in fleet.hosts.items() if host.os != SYSTEM]:
+        problem = f"got {fleet.hosts[others[0]].os} on {', '.join(others)}"
+        help = "Check this fleet with a stack whose target is rack"
+        yield Problem(problem, f"hosts of a twin run {SYSTEM}", help, ("hosts", others[0], "os"))
+    wrong = {
+        name: next(tier for tier, declared in host.tiers.items() if declared.provided)
+        for name, host in fleet.hosts.items()
+        if name not in containers and any(tier.provided for tier in host.tiers.values())
+    }
+    if not wrong:
+        return
+    host, tier = next(iter(wrong.items()))
+    problem = f"got a provided tier on {', '.join(wrong)}, which the twin runs as virtual machines"
+    expected = "only a container gets a directory of this computer in the place of a filesystem of others"
+    if all(tier.provided for name in wrong for tier in fleet.hosts[name].tiers.values()):
+        together = ", ".join(wrong)
+        help = f"Add {together} to {setting} in {file}"
+    else:
+        help = "Declare the tier with drives, or move it to a host whose tiers are all provided"
+    yield Problem(problem, expected, help, ("hosts", host, "tiers", tier))
 
 
 def _scale(host: Host) -> Host:

@@ -1,6 +1,6 @@
 """The types of roles' variables, as the argument specifications of Ansible declare them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rackwright.schema.problem import Keys, Problem, excerpt, hint
@@ -77,3 +77,74 @@ def _format(value: Any) -> str:
             return "a list"
         case _:
             return excerpt(value)
+
+
+def constraint_problems(constraints: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the problems of *values* together; an empty value counts as missing.
+
+    Raises:
+        KeyError: a sort of constraint is unknown.
+    """
+    given = {name for name, value in values.items() if value is not None and value not in ("", [], {}, ())}
+    for sort, rules in constraints.items():
+        for rule in rules.items() if isinstance(rules, Mapping) else rules:
+            yield from _RULES[sort](rule, given, values)
+
+
+Given = set[str]
+Values = Mapping[str, Any]
+
+
+def _missing_problems(needing: str, needed: Sequence[str], given: Given, path: str) -> Iterator[Problem]:
+    if missing := [name for name in needed if name not in given]:
+        expected = f"{needing} needs {_join(needed)}"
+        yield Problem(f"got {needing} without {_join(missing)}", expected, f"Declare {_join(missing)}", (path,))
+
+
+def _required_by(rule: tuple[str, Sequence[str]], given: Given, values: Values) -> Iterator[Problem]:
+    name, needed = rule
+    if name in given:
+        yield from _missing_problems(name, [needed] if isinstance(needed, str) else needed, given, name)
+
+
+def _required_if(rule: Sequence[Any], given: Given, values: Values) -> Iterator[Problem]:
+    name, value, needed = rule[:3]
+    if name in given and values[name] == value:
+        yield from _missing_problems(f"{name} {_format_plain(value)}", needed, given, name)
+
+
+def _required_together(rule: Sequence[str], given: Given, values: Values) -> Iterator[Problem]:
+    there, missing = [name for name in rule if name in given], [name for name in rule if name not in given]
+    if there and missing:
+        problem, expected = f"got {_join(there)} without {_join(missing)}", f"{_join(rule)} belong together"
+        yield Problem(problem, expected, f"Declare {_join(missing)}, or remove {_join(there)}", (there[0],))
+
+
+def _mutually_exclusive(rule: Sequence[str], given: Given, values: Values) -> Iterator[Problem]:
+    there = [name for name in rule if name in given]
+    if len(there) > 1:
+        expected = f"one of {', '.join(rule)} at most"
+        yield Problem(f"got {_join(there)}", expected, f"Remove {' or '.join(there[1:])}", (there[-1],))
+
+
+def _required_one_of(rule: Sequence[str], given: Given, values: Values) -> Iterator[Problem]:
+    if not given.intersection(rule):
+        yield Problem(f"got no {' and no '.join(rule)}", f"one of {', '.join(rule)}", f"Declare {' or '.join(rule)}")
+
+
+_RULES: Mapping[str, Callable[[Any, Given, Values], Iterator[Problem]]] = {
+    "mutually_exclusive": _mutually_exclusive,
+    "required_by": _required_by,
+    "required_if": _required_if,
+    "required_one_of": _required_one_of,
+    "required_together": _required_together,
+}
+"""The check of each sort of constraints between variables, as Ansible's modules have them."""
+
+
+def _join(names: Sequence[str]) -> str:
+    return " and ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else "".join(names)
+
+
+def _format_plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

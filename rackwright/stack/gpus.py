@@ -10,11 +10,9 @@ from rackwright.schema import nvidia
 from rackwright.schema.gpus import are_uuids, count
 from rackwright.schema.host import Host
 from rackwright.schema.run import Run
+from rackwright.stack.pod_gpus import DEVICE_PLUGIN, gpus_of_pods
 from rackwright.stack.servers import GpuAssignments, computes_on_gpus
 from rackwright.stack.stack import Stack
-
-DEVICE_PLUGIN = "device_plugin"
-"""The role that gives GPUs to pods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ def assign(stack: Stack) -> tuple[GpuAssignments, list[Diagnostic]]:
     for name, sharing in by_host.items():
         errors = _sharing_errors(name, sharing)
         if not errors:
-            found, errors = _assign_on(name, stack.fleet.hosts[name], sharing, _gpus_of_pods(stack.fleet.hosts[name]))
+            found, errors = _assign_on(name, stack.fleet.hosts[name], sharing, gpus_of_pods(stack.fleet.hosts[name]))
             assignments |= {(owner, name): assignment for owner, assignment in found.items()}
         wrong += errors
     first = {error.where: error for error in reversed(wrong)}
@@ -87,35 +85,11 @@ def _computes_on_processors(run: Run) -> bool:
     return run.set.get("device") == "cpu"
 
 
-def _gpus_of_pods(host: Host) -> tuple[int, ...]:
-    """Return the indices of the GPUs that pods on *host* get."""
-    if DEVICE_PLUGIN not in host.roles:
-        return ()
-    declared = host.roles[DEVICE_PLUGIN].get("gpus")
-    total = sum(host.minimum.gpus.values())
-    return tuple(range(total)) if declared is None else tuple(declared)
-
-
-def plugin_problems(stack: Stack) -> Iterator[Diagnostic]:
-    """Yield an error for each GPU of pods that a host does not have."""
-    for name, host in stack.fleet.hosts.items():
-        total = sum(host.minimum.gpus.values())
-        for gpu in _gpus_of_pods(host):
-            if total and gpu >= total:
-                where, help = f"hosts.{name}.roles.{DEVICE_PLUGIN}.gpus", "Correct the index; the first GPU has 0"
-                yield Diagnostic(where, f"got GPU {gpu}", f"the last of {total} GPUs has the index {total - 1}", help)
-            elif host.accelerators.mig and DEVICE_PLUGIN in host.roles and "gpus" in host.roles[DEVICE_PLUGIN]:
-                where, help = f"hosts.{name}.roles.{DEVICE_PLUGIN}.gpus", "Leave gpus out"
-                expected = "MIG divides the GPUs of this host, and pods get all instances"
-                yield Diagnostic(where, "got GPUs by index", expected, help)
-                break
-
-
 def _kubernetes_errors(stack: Stack, user: GpuUser) -> Iterator[Diagnostic]:
     """Yield an error for each host of *user* whose GPUs all belong to pods, or whose declaration leaves that open."""
     for name in (*user.hosts, *user.with_mig):
         host = stack.fleet.hosts[name]
-        total, of_pods = sum(host.minimum.gpus.values()), _gpus_of_pods(host)
+        total, of_pods = sum(host.minimum.gpus.values()), gpus_of_pods(host)
         if not of_pods:
             continue
         divide = f"roles.{DEVICE_PLUGIN}.gpus of {name}"

@@ -1,15 +1,16 @@
 """The owners of the things of a host: one for each thing, or several resources that need a thing in the same state."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rackwright.core.contract import Claim, Source, UnknownValue, Within
 from rackwright.core.repository import RoleSource
 from rackwright.errors import Diagnostic
-from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.role.refusals import ports
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.stack.resource import DeclaredResource
 
+SERVER = "rackwright:workload:ModelServer"
 SHARED = ("directory", "group", "kernel_parameter", "module", "package", "sysctl", "user")
 """Sorts of things that several resources may need, if all of them want the thing in the same state.
 
@@ -76,11 +77,11 @@ def _collide(one: Claim, other: Claim) -> bool:
 def _port_claims(resource: DeclaredResource, roles: Mapping[str, RoleSource]) -> Iterator[Claim]:
     """Yield the ports on which programs of *resource* listen beside those of its claims."""
     found: Sequence[int] = ()
-    match resource.spec:
-        case RoleSpec() as spec:
-            found = ports(roles[spec.role], spec.about.os, spec.variables)
-        case ServerSpec() as spec:
-            found = (spec.declared.port, *(spec.declared.vllm.replica_ports if spec.declared.vllm else ()))
+    spec: Any = resource.spec
+    if isinstance(spec, RoleSpec):
+        found = ports(roles[spec.role], spec.about.os, spec.variables)
+    elif resource.token == SERVER:
+        found = (spec.declared.port, *(spec.declared.vllm.replica_ports if spec.declared.vllm else ()))
     for port in found:
         yield Claim(f"socket:tcp:{port}", {"listening": True})
 
@@ -119,10 +120,11 @@ def _error(resource: DeclaredResource, claim: Claim, other: DeclaredResource, ot
 
 def _where(resource: DeclaredResource) -> str:
     source = resource.spec.facts_source
-    if isinstance(resource.spec, ServerSpec):
-        return f"servers.{resource.spec.name}"
-    if isinstance(resource.spec, RoleSpec):
-        return f"hosts.{resource.spec.host}.roles.{resource.spec.role}"
+    spec: Any = resource.spec
+    if resource.token == SERVER:
+        return f"servers.{spec.name}"
+    if isinstance(spec, RoleSpec):
+        return f"hosts.{spec.host}.roles.{spec.role}"
     return f"hosts.{source}"
 
 

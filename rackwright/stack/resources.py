@@ -31,9 +31,9 @@ from rackwright.stack.clusters import (
     routes,
     version_problems,
 )
-from rackwright.stack.gpus import plugin_problems
 from rackwright.stack.lock_check import problems as lock_problems
 from rackwright.stack.owners import duplicate_owners
+from rackwright.stack.pod_gpus import plugin_problems
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
 

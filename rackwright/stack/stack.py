@@ -27,7 +27,7 @@ from rackwright.schema.host import Host
 from rackwright.schema.mirror import PORT
 from rackwright.schema.problem import Problem, hint
 from rackwright.schema.ssh import Endpoint, Login, parse_jump
-from rackwright.schema.twin import container_problems, twin_of
+from rackwright.schema.twin import container_problems, machine_problems, twin_of
 from rackwright.stack import passphrase, store_urls
 
 SETTINGS = ("fleet", "target")
@@ -121,6 +121,17 @@ class Stack:
         if url is not None:
             return AboutMirror(url=url, key=self.lock.key)
         return AboutMirror(url=f"http://127.0.0.1:{PORT}/", key=self.lock.key, port=PORT)
+
+    @property
+    def has_sources_of_hosts(self) -> bool:
+        """Whether hosts get packages from the sources that they have anyway, and from nowhere else."""
+        return self.twin is None and self.fleet.mirror is None
+
+    def target_errors(self) -> Iterator[Diagnostic]:
+        """Yield an error for each sort of hosts that the target cannot have."""
+        if self.twin is not None and not self.fleet.uses:
+            for problem in machine_problems(self.fleet, self.containers, CONTAINERS, f"stacks/Pulumi.{self.name}.yaml"):
+                yield problem.at(".".join(map(str, problem.path)))
 
     @property
     def brings_packages(self) -> bool:

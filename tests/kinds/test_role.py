@@ -251,7 +251,7 @@ def test_a_wrong_entry_is_reported_with_its_place(entry, expected):
         ({"level": "much"}, ("level",), "got 'much'; a whole number"),
         ({"mode": "slow"}, ("mode",), "got 'slow'; one of fast, safe"),
         ({"packages": {"a": 1}}, ("packages",), "got a mapping; a list"),
-        ({"mode": "fast", "level": 1}, (), "parameters are mutually exclusive: mode|level"),
+        ({"mode": "fast", "level": 1}, ("level",), "got mode and level; one of mode, level at most. Remove level"),
     ],
 )
 def test_wrong_variables_are_reported_by_the_roles_own_specification(given, path, expected):
