@@ -157,6 +157,8 @@ class PackageEntry(Entry):
     installed: bool = True
     version: str | None = None
     held: bool | None = None
+    leaves: bool = False
+    """Whether the package leaves the host with the last role that needs it, if roles brought it."""
     one_minor: bool = False
     """Whether the version rises by one minor version at most, and never falls; anything else is refused."""
 

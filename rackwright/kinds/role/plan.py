@@ -10,7 +10,7 @@ from rackwright.core.contract import Command, Difference, Plan, PlayRole, Put, R
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
-from rackwright.kinds.role import restarts
+from rackwright.kinds.role import restarts, shared_packages
 from rackwright.kinds.role.promise import Promises
 from rackwright.kinds.role.spec import RoleSpec, owner_text
 from rackwright.kinds.role.versions import refuse_skipped_minors
@@ -20,7 +20,7 @@ from rackwright.kinds.shared.identity import refuse_wrong_machine
 from rackwright.schema.secret import placeholder
 from rackwright.schema.units import format_size
 
-REMOVAL_NOTE = "packages, accounts and the states of services stay as they are: others may use them by now"
+REMOVAL_NOTE = "other packages, accounts and the states of services stay as they are: others may use them by now"
 
 
 def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], facts: Facts) -> Plan:
@@ -100,10 +100,12 @@ def _steps(
     spec: RoleSpec, promises: Promises, facts: Facts, boot_id: str | None, outdated: dict[str, str]
 ) -> Iterator[Step]:
     owner = facts.owner(spec.owner) or {}
+    packages = shared_packages.notes(promises.entries, owner, facts)
     paths = [file.file for file in promises.files]
     old_files = owner.get("wrote", ())
     if owner.get("phase") != "ready" or set(paths) - set(old_files):
-        yield Put("note in the owner file: creating", spec.owner_file, owner_text(spec, "creating", old_files), 0o600)
+        text = owner_text(spec, "creating", old_files, packages=packages)
+        yield Put("note in the owner file: creating", spec.owner_file, text, 0o600)
         unmanaged = tuple(path for path in paths if path not in old_files)
         if unmanaged:
             yield ownership.back_up(spec.owner, unmanaged)
@@ -116,7 +118,7 @@ def _steps(
         yield from guard_change(spec.owner, restored_paths, reload_commands(source.reload), [play], patient=True)
     else:
         yield play
-    text = owner_text(spec, "ready", paths, boot_id)
+    text = owner_text(spec, "ready", paths, boot_id, packages)
     if json.loads(text) != owner:
         yield Put("note in the owner file: ready", spec.owner_file, text, 0o600)
 
@@ -157,12 +159,20 @@ def removal(spec: RoleSpec, facts: Facts, leaves_all: bool) -> Plan:
     if leaves_all:
         step = Remove(f"remove {spec.owner_file}", spec.owner_file)
         return Plan(steps=(step,), notes=(f"{spec.id}: everything stays on the host as it is, without an owner",))
+    noted = {name: owner[name] for name in (shared_packages.NEEDED, shared_packages.BROUGHT) if name in owner}
     steps: list[Step] = [
-        Put("note in the owner file: removing", spec.owner_file, owner_text(spec, "removing", files), 0o600)
+        Put(
+            "note in the owner file: removing",
+            spec.owner_file,
+            owner_text(spec, "removing", files, packages=noted),
+            0o600,
+        )
     ]
     if files:
         steps.append(ownership.restore(spec.owner, files))
         steps.append(Command("reload systemd", ("systemctl", "daemon-reload")))
+    if brought := owner.get(shared_packages.BROUGHT):
+        steps.append(shared_packages.remove(spec.owner, brought))
     steps.append(Remove(f"remove {spec.owner_file}", spec.owner_file))
     return Plan(steps=tuple(steps), notes=(f"{spec.id}: {REMOVAL_NOTE}",))
 

@@ -1,6 +1,6 @@
 """The declared role on a host, and the names that its claims and templates may use."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -75,11 +75,18 @@ class RoleSpec(Resource):
         return ownership.owner_file(self.owner)
 
 
-def owner_text(spec: RoleSpec, phase: str, files: Sequence[str], boot_id: str | None = None) -> str:
+def owner_text(
+    spec: RoleSpec,
+    phase: str,
+    files: Sequence[str],
+    boot_id: str | None = None,
+    packages: Mapping[str, Sequence[str]] | None = None,
+) -> str:
     """Return the content of the owner file: the owner, and the files that the role wrote.
 
     Args:
         boot_id: The start of the host in which the role was played; its claims hold after the next start.
+        packages: The part about packages: see rackwright.kinds.role.shared_packages.
     """
     more = {"boot_id": boot_id} if boot_id else {}
-    return ownership.owner_text(spec.id, spec.fleet.name, phase, wrote=sorted(files), **more)
+    return ownership.owner_text(spec.id, spec.fleet.name, phase, wrote=sorted(files), **more, **(packages or {}))
