@@ -14,6 +14,13 @@ from rackwright.stack.stack import Stack
 
 OWN_BUILD = "rackwright"
 """Part of the version of each package that `rackwright toolchain` builds: no distribution has it."""
+_PROGRAMS = {
+    "distribution-registry": "registry",
+    "kubernetes-queue": "kubernetes-queue",
+    "kubernetes-groups": "kubernetes-groups",
+    "kubernetes-metrics": "kubernetes-metrics",
+}
+"""Programs of `rackwright toolchain` by the packages that they build; `kubernetes` builds the others."""
 CRYPTSETUP = "cryptsetup-bin"
 CRYPTSETUP_PACKAGES = (CRYPTSETUP, "cryptsetup")
 S3_MODULE, S3_EXTRA = "boto3", "rackwright[s3]"
@@ -63,13 +70,20 @@ def _unsourced_packages(stack: Stack, packages: dict[str, dict[str, list[str]]])
     roles_without = " and ".join(dict.fromkeys(role for _, role, _ in lacking))
     count = len({host for host, _, _ in lacking})
     problem = f"got {roles_without} without a source of packages"
-    programs, lock = command("rackwright toolchain kubernetes"), command("rackwright lock --fetch {}", stack.name)
-    help = f"Write `mirror: {{}}` into the fleet, and run {programs} and {lock}"
+    names = dict.fromkeys(package.partition("=")[0] for _, _, package in lacking)
+    programs = [command("rackwright toolchain {}", each) for each in dict.fromkeys(map(_program, names))]
+    lock = command("rackwright lock --fetch {}", stack.name)
+    help = f"Write `mirror: {{}}` into the fleet, and run {', '.join(programs)} and {lock}"
     if any(role == "kubernetes_node" for _, role, _ in lacking):
         help += ", or declare repository and repository_key of kubernetes_node, and podman or another containerd"
     note = f"{count} {'host needs' if count == 1 else 'hosts need'} them"
     expected = f"no distribution has {package.replace('=', ' ')}"
     yield Diagnostic(f"hosts.{host}.roles.{role}", problem, expected, help, note)
+
+
+def _program(package: str) -> str:
+    """Return the program of `rackwright toolchain` that builds *package*."""
+    return _PROGRAMS.get(package, "kubernetes")
 
 
 def _unencryptable_tiers(stack: Stack, packages: dict[str, dict[str, list[str]]]) -> Iterator[Diagnostic]:
