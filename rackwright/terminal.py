@@ -189,6 +189,16 @@ def confirm(question: str, name: str = "") -> bool:
     return answer.strip() == name
 
 
+def ask_secret(question: str) -> str:
+    """Return the text that the operator types twice at *question*, which the terminal does not show."""
+    import typer
+
+    sys.stdout.flush()
+    termios.tcflush(sys.stdin, termios.TCIFLUSH)
+    answer: str = typer.prompt(visible(question), hide_input=True, confirmation_prompt=True, err=True)
+    return answer
+
+
 def require(help: str) -> None:
     """Return if stdin is a terminal, on which the operator can answer.
 

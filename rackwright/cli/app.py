@@ -27,6 +27,7 @@ from rackwright.cli import (
     registry,
     restore_test,
     run,
+    secret,
     server,
     tier,
     tier_bench,
@@ -52,6 +53,7 @@ app.add_typer(host.app, name="host", rich_help_panel=OPERATE)
 app.add_typer(drive.app, name="drive", rich_help_panel=OPERATE)
 app.add_typer(gpu.app, name="gpu", rich_help_panel=OPERATE)
 app.add_typer(cluster.app, name="cluster", rich_help_panel=OPERATE)
+app.add_typer(secret.app, name="secret", rich_help_panel=DECLARE)
 app.add_typer(registry.app, name="registry", rich_help_panel=OPERATE)
 app.add_typer(log.app, name="log", rich_help_panel=CHECK)
 app.add_typer(run.app, name="run", rich_help_panel=MODELS)

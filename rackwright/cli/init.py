@@ -1,6 +1,7 @@
 """The init command: it writes a project with an example fleet, or adds the missing files to a Pulumi project."""
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from enum import StrEnum
@@ -104,7 +105,22 @@ def init(
         _extend(existing, extended, yes)
     if installed is None:
         terminal.show(f"no CI   {command('rackwright init {} --packages DIR', str(directory))} adds its files")
+    _create_stacks(directory)
     _show_next_steps(directory, STACKS[example], present)
+
+
+def _create_stacks(directory: Path) -> None:
+    """Create the stacks of the project, if this computer has pulumi already: otherwise the first command does it."""
+    from rackwright import toolchain
+    from rackwright.cli import state
+
+    if (found := toolchain.find()) is None:
+        return
+    root = directory.resolve()
+    toolchain.prepare(root)
+    environment = {**os.environ, **toolchain.environment(root, found, os.environ)}
+    for name in state.create_missing(root, environment):
+        terminal.show(f"created stack {name}")
 
 
 def _extend(path: Path, text: str, yes: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rackwright import locations, terminal
-from rackwright.errors import ChangeRefused, Diagnostic, SetupError
+from rackwright.errors import ChangeRefused, Diagnostic, HostUnreachable, SetupError, command
 from rackwright.files import write_atomic
 
 if TYPE_CHECKING:
@@ -68,6 +68,19 @@ def format_target(stack: "Stack") -> str:
 def confirm_change(stack: "Stack", question: str, destroys: bool) -> bool:
     """Return whether the operator agrees to *question*; on real hosts that lose data, by the name of *stack*."""
     return terminal.confirm(question, stack.name) if destroys and stack.twin is None else terminal.confirm(question)
+
+
+def require_twin(stack: "Stack") -> None:
+    """Return if the target of *stack* is a rack, or a twin with a machine that is on.
+
+    Raises:
+        HostUnreachable: The twin is off, so no host would answer.
+    """
+    from rackwright.cli import twin
+
+    if stack.twin is not None and stack.fleet.hosts and twin.build(stack).is_off:
+        help = f"Run {command('rackwright twin start {}', stack.name)}"
+        raise HostUnreachable(Diagnostic(f"twin {stack.twin}", "the twin is off", "a twin that is on", help))
 
 
 def fleet_file(name: str) -> Path:

@@ -149,6 +149,7 @@ def _prepare(name: str, selection: Selection) -> Iterator[_CommandRun]:
     consent_variables = consents.pass_on(_consents(stack, selection.consents))
     total = check(stack)
     require_loopback()
+    project.require_twin(stack)
     targets = _targets(stack, selection.hosts)
     with tempfile.TemporaryDirectory() as scratch:
         own = {"PULUMI_DEBUG_COMMANDS": "true", recent.VARIABLE: str(Path(scratch, "facts"))}
@@ -303,7 +304,7 @@ def _run_piped(
 
 def _run_shown(argv: Sequence[str], records: "_Records", environment: Mapping[str, str]) -> PulumiRun:
     """Run pulumi; a terminal shows finished resources, and below them the work on each host."""
-    finished, argv = pulumi_display.Finished(), [*argv, "--color", "never"]
+    results, argv = pulumi_display.ResourceResults(), [*argv, "--color", "never"]
     records.events.touch()
     with records.output.open("w") as output, records.events.open() as events:
         process = subprocess.Popen(
@@ -315,13 +316,13 @@ def _run_shown(argv: Sequence[str], records: "_Records", environment: Mapping[st
         )
 
         def heading(seconds: float) -> str:
-            return f"{argv[0]} {records.stack}: {len(finished.names)} resources done, {seconds:.0f} s"
+            return f"{argv[0]} {records.stack}: {len(results.names)} resources done, {seconds:.0f} s"
 
         with pulumi_display.show(records.outcomes, heading) as refresh:
 
             def look() -> None:
                 refresh()
-                pulumi_display.show_lines(finished.lines(events))
+                pulumi_display.show_lines(results.lines(events))
 
             status = _await_end(process, look)
             look()

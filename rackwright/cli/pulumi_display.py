@@ -16,7 +16,7 @@ DONE: Mapping[str, str] = {"create": "created", "update": "updated", "delete": "
 UNCHANGED = frozenset({"same", "read", "refresh"})
 
 
-class Finished:
+class ResourceResults:
     """The resources whose work has ended, from further lines of pulumi's event log."""
 
     def __init__(self) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from rackwright import locations
 from rackwright.cli import project
 from rackwright.cli.killed import killed_error
-from rackwright.errors import ChangeRefused, Diagnostic, SetupError, StepFailed, command
+from rackwright.errors import ChangeRefused, Diagnostic, SetupError, StepFailed, UserError, command
 from rackwright.foreign import InvalidData, parse_object
 
 STATE_BYTES, STATE_DEPTH, STATE_VALUES = 512 << 20, 200, 10_000_000
@@ -80,6 +81,32 @@ def select(stack: str, root: Path, environment: Mapping[str, str]) -> str:
     if settings(stack, root)["target"] == RACK:
         check_state(stack, parse_state(exported).get("deployment") or {}, root)
     return exported
+
+
+def create_missing(root: Path, environment: Mapping[str, str]) -> list[str]:
+    """Create the stacks of the project *root* that a file backend does not have, and return their names.
+
+    Stacks of a real rack without a passphrase of their own, and those with errors in their settings, are left out.
+    Other backends belong to several people, who create their stacks.
+    """
+    from rackwright.stack.passphrase import require_own_passphrase
+    from rackwright.stack.stack import RACK, settings, settings_source
+
+    created: list[str] = []
+    if urlsplit(environment["PULUMI_BACKEND_URL"]).scheme != "file":
+        return created
+    for name in locations.stack_names(root):
+        if _files(environment, f".pulumi/stacks/**/{name}.json"):
+            continue
+        try:
+            if settings(name, root)["target"] == RACK:
+                require_own_passphrase(settings_source(name, root), name, environment)
+            _run(["stack", "select", "--create", name], name, root, environment)
+        except UserError as error:
+            project.notify(f"note: stack {name} is not created: {error.diagnostic.problem}")
+        else:
+            created.append(name)
+    return created
 
 
 def require_unlocked(stack: str, environment: Mapping[str, str]) -> None:

@@ -169,11 +169,21 @@ _SHOW: Mapping[Tools, Callable[[Tools], None]] = {
 
 @app.command(rich_help_panel=SET_UP)
 def env() -> None:
-    """Print the environment variables for pulumi; use: eval "$(rackwright env)"."""
+    """Print the environment variables for pulumi; use: eval "$(rackwright env)".
+
+    Variables that you have set, such as PULUMI_BACKEND_URL, stay, and the command names them. It creates the stacks of
+    the project that a state in files does not have, so that plain `pulumi preview` works.
+    """
     import os
 
     from rackwright import toolchain
+    from rackwright.cli import state
 
     root = project.directory()
     toolchain.prepare(root)
-    terminal.show(toolchain.exports(toolchain.environment(root, toolchain.ensure(project.notify), os.environ)), end="")
+    variables = toolchain.environment(root, toolchain.ensure(project.notify), os.environ)
+    for name in sorted(toolchain.kept(root, os.environ)):
+        project.notify(f"note: {name} stays as you have set it: {os.environ[name]}")
+    for name in state.create_missing(root, {**os.environ, **variables}):
+        project.notify(f"stack {name}: created, without resources")
+    terminal.show(toolchain.exports(variables), end="")

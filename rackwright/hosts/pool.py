@@ -55,7 +55,7 @@ Watch = Callable[[str, str], None]
 """Gets the name of a host, and the step of its probe."""
 
 
-def unwatched(host: str, text: str) -> None:
+def ignore_step(host: str, text: str) -> None:
     """Forget the step of a probe."""
 
 
@@ -91,7 +91,7 @@ class Hosts:
         salt: bytes,
         simultaneous: int = SIMULTANEOUS,
         account_of_files: bool = True,
-        watch: Watch = unwatched,
+        watch: Watch = ignore_step,
         recent: RecentFacts | None = None,
     ) -> None:
         """

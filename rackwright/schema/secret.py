@@ -59,7 +59,7 @@ def placeholder(name: str) -> str:
 
 def setting_command(stack: str, name: str) -> str:
     """Return the command that sets the secret *name*; it prompts for the value, which no command line then holds."""
-    return f"pulumi config set --stack {shlex.quote(stack)} --secret --path {CONFIG_KEY}.{name}"
+    return f"rackwright secret set {shlex.quote(stack)} {name}"
 
 
 def name_problem(name: Any) -> Problem | None:

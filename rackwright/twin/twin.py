@@ -253,6 +253,11 @@ class Twin:
     def _running_children(self) -> dict[str, Child]:
         return {name: child for name, child in self.control.children().items() if child.status is None}
 
+    @property
+    def is_off(self) -> bool:
+        """Whether no machine is on; False for a twin without machines."""
+        return bool(self.machines) and not self._hosts_on()
+
     def _hosts_on(self) -> list[str]:
         return sorted(name for name in self._running_children() if "/" not in name)
 

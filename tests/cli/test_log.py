@@ -33,7 +33,16 @@ RECORDED = {
         "enrol",
         "host forget",
     ),
-    *("host reidentify", "inventory", "rebuild", "registry push", "restore", "run stop", "server iterate"),
+    *(
+        "host reidentify",
+        "inventory",
+        "rebuild",
+        "registry push",
+        "restore",
+        "run stop",
+        "secret set",
+        "server iterate",
+    ),
     *("server promote", "server rollback", "tier bench", "tier move", "twin reset", "up"),
 }
 """Commands that write entries."""

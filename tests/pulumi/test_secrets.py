@@ -137,7 +137,7 @@ def test_a_secret_that_is_not_set_is_one_error_before_any_connection(project):
 
     assert refused.status != 0
     assert "a secret ntp_key without a value\nexpected: stack lab has a value for each secret" in refused.text
-    assert "help: Run `pulumi config set --stack lab --secret --path rackwright:secrets.ntp_key`" in refused.text
+    assert "help: Run `rackwright secret set lab ntp_key`" in refused.text
     assert "no answer" not in refused.text
 
 

@@ -14,6 +14,7 @@ from tests.reference import (
     json_outputs,
     roles,
     rules,
+    settings,
     volatile_facts,
 )
 from tests.support.log import ROOT
@@ -23,6 +24,7 @@ FOLDER = ROOT / "docs" / "reference"
 PAGES: Mapping[str, Callable[[], str]] = {
     "cli.md": cli.render,
     "fleet.md": fleet.render,
+    "settings.md": settings.render,
     "roles.md": roles.render,
     "catalogue.md": catalogue.render,
     "facts.md": facts.render,

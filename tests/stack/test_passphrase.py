@@ -61,7 +61,7 @@ def test_a_real_rack_under_a_published_passphrase_is_refused_with_the_way_out(pr
     text = str(refused.value)
     assert f"stacks/Pulumi.real.yaml:1: encryptionsalt: got a salt that {name} passphrase opens" in text
     assert "pulumi stack change-secrets-provider passphrase --stack real`" in text
-    assert "`pulumi config set --stack real --secret --path rackwright:secrets.hot_key`" in text
+    assert "`rackwright secret set real hot_key`" in text
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_each_secret_without_a_value_is_one_error_with_the_command_that_sets_it(
     place = "stacks/example.yaml:{line}: groups.all.roles.base.ntp_keys[{index}].key"
     text = (
         ": got a secret {name} without a value; stack lab has a value for each secret."
-        " Run `pulumi config set --stack lab --secret --path rackwright:secrets.{name}`."
+        " Run `rackwright secret set lab {name}`."
     )
     first = (place + text).format(line=9, index=0, name="first_key")
     second = (place + text).format(line=10, index=1, name="second_key")
@@ -73,8 +73,8 @@ def test_the_key_of_a_tier_is_a_secret_like_others(project: Path) -> None:
     configure(project)
     assert refusals(project) == [
         "stacks/example.yaml:8: hosts.alpha.tiers.hot.encryption.key: got a secret first_key without a value; stack lab"
-        " has a value for each secret. Run `pulumi config set --stack lab --secret --path"
-        " rackwright:secrets.first_key`."
+        " has a value for each secret. Run `rackwright secret set lab"
+        " first_key`."
     ]
     configure(project, FIRST)
     stack = load_stack("lab", project)
@@ -107,12 +107,12 @@ def test_on_a_rack_none_is_derived(project: Path) -> None:
             "    first_key: in-the-clear\n",
             "stacks/Pulumi.lab.yaml:5: config.rackwright:secrets.first_key: got a value in clear; each secret is"
             " encrypted by itself, under its name. Choose another value, as this one is exposed, and run"
-            " `pulumi config set --stack lab --secret --path rackwright:secrets.first_key`.",
+            " `rackwright secret set lab first_key`.",
         ),
         (
             "    secure: v1:aaaa:bbbb\n",
             "stacks/Pulumi.lab.yaml:4: config.rackwright:secrets: got no names; each secret is encrypted by itself,"
-            " under its name. Remove it, and run `pulumi config set --stack lab --secret --path"
+            " under its name. Remove it, and run `rackwright secret set lab"
             " rackwright:secrets.NAME` for each.",
         ),
         (
@@ -185,7 +185,7 @@ def test_a_value_that_cannot_be_a_secret_is_reported_without_it(text: str, expec
 
     assert str(caught.value) == (
         f"rackwright:secrets.a: {expected}; a secret is a text of 8 characters or more."
-        " Run `pulumi config set --stack lab --secret --path rackwright:secrets.a`."
+        " Run `rackwright secret set lab a`."
     )
     assert parse_values("", "lab") == {}
 
@@ -199,7 +199,7 @@ hosts:
     os: debian-12
     roles: {base: {}, mlflow: {admin: {name: admin, password: {secret: first_key}}}}
 """
-SET_FIRST = "Run `pulumi config set --stack lab --secret --path rackwright:secrets.first_key` with a longer value."
+SET_FIRST = "Run `rackwright secret set lab first_key` with a longer value."
 
 
 @pytest.mark.parametrize("target", ["rack", "twin:lab"])

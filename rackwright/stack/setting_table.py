@@ -1,0 +1,45 @@
+"""The settings of a stack, in stacks/Pulumi.STACK.yaml below `config`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting, for the reference."""
+
+    form: str
+    """The value as one writes it."""
+    effect: str
+    is_for_twin: bool = False
+    """Whether only stacks of a twin have it."""
+
+
+SETTINGS: Mapping[str, Setting] = {
+    "fleet": Setting(
+        "`FILE`", "The file of the fleet, in the folder of the settings or elsewhere in the project. Required."
+    ),
+    "target": Setting("`rack` or `twin:NAME`", "Real hosts, or the virtual twin NAME on this computer. Required."),
+    "secrets": Setting(
+        "a mapping of names",
+        "The encrypted values of secrets, which `rackwright secret set` writes. A twin derives those that are not set.",
+    ),
+    "object_stores": Setting(
+        "`{STORE: URL}`",
+        "Other URLs of object stores of the fleet, such as a server on this computer; a twin leaves the others out.",
+    ),
+    "containers": Setting(
+        "`[HOST, …]`",
+        "Hosts of the twin that are containers: a second to start, root needed, tiers only where `provided`. The others"
+        " are virtual machines.",
+        True,
+    ),
+    "mirrors": Setting(
+        "`lent`",
+        "Hosts of the twin install from this computer's package mirrors, or with `mirror` in the fleet from its local"
+        " repository.",
+        True,
+    ),
+    "workloads": Setting("`lent`", "Containers of the twin have this computer's PyTorch and Horovod, read-only.", True),
+}
+"""All settings, by their names after ``rackwright:``."""
