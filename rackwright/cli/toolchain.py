@@ -182,7 +182,7 @@ def env() -> None:
     root = project.directory()
     toolchain.prepare(root)
     variables = toolchain.environment(root, toolchain.ensure(project.notify), os.environ)
-    for name in sorted(toolchain.kept(root, os.environ)):
+    for name in sorted(toolchain.own_variables(root, os.environ)):
         project.notify(f"note: {name} stays as you have set it: {os.environ[name]}")
     for name in state.create_missing(root, {**os.environ, **variables}):
         project.notify(f"stack {name}: created, without resources")

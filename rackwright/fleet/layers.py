@@ -32,7 +32,7 @@ def _merge_two(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Layers:
-    """The three sources of a host's values: the fleet itself, the group, the host."""
+    """The sources of a host's values: the fleet itself, its group with the groups around it, the host."""
 
     source: Source
 
@@ -62,10 +62,22 @@ class Layers:
             name for name, host in self.hosts.items() if isinstance(host.get("group"), str) and self.group(name) is None
         )
 
+    def chain(self, group: str | None) -> tuple[str, ...]:
+        """Return *group* and the groups around it, the nearest first; a circle ends at its first repetition."""
+        names: list[str] = []
+        while group in self.groups and group not in names:
+            names.append(group)
+            group = self.groups[group].get("group")
+            group = group if isinstance(group, str) else None
+        return tuple(names)
+
+    def merge_group(self, group: str | None) -> dict[str, Any]:
+        """Return the settings of *group*, merged over those of the groups around it."""
+        return merge(*(self.groups[name] for name in reversed(self.chain(group))))
+
     def merge_host(self, host: str) -> dict[str, Any]:
         fleet_wide = {key: self.source.data.get(key) for key in FLEET_WIDE}
-        group = self.group(host)
-        merged = merge(fleet_wide, self.groups[group] if group is not None else {}, self.hosts[host])
+        merged = merge(fleet_wide, self.merge_group(self.group(host)), self.hosts[host])
         hardware = self.profiles.get(str(merged.get("profile")))
         return merged if hardware is None else merge({"hardware": hardware}, merged)
 
@@ -78,8 +90,7 @@ class Layers:
             profile = self.merge_host(str(keys[1])).get("profile")
             return ("profiles", str(profile), *below[1:])
         places: list[Keys] = [("hosts", keys[1])]
-        if (group := self.group(str(keys[1]))) is not None:
-            places.append(("groups", group))
+        places += [("groups", name) for name in self.chain(self.group(str(keys[1])))]
         if below[0] in FLEET_WIDE:
             places.append(())
         # the deepest place; among equals the nearest one, because max() keeps the first

@@ -166,8 +166,14 @@ def _details(model: type[BaseModel], data: object) -> list[Detail]:
 
 def _check_group(name: str, group: dict[str, Any], findings: Findings) -> None:
     """Report the errors of a group by itself, with or without hosts in it."""
-    if "group" in group:
-        problem = Problem(f"got {group['group']!r}", "a group is in no other group", "Remove it")
+    around, layers = group.get("group"), findings.layers
+    if isinstance(around, str) and around not in layers.groups:
+        help = hint(around, layers.groups, "Declare it under groups")
+        expected = f"a declared group: {', '.join(layers.groups)}"
+        findings.add(Problem(f"got {around!r}", expected, help), ("groups", name, "group"))
+    elif isinstance(around, str) and name in layers.chain(around):
+        circle = " in ".join((name, *layers.chain(around)[: layers.chain(around).index(name) + 1]))
+        problem = Problem(f"got {around!r}, so {circle}", "a group is not in itself", "Remove one of them")
         findings.add(problem, ("groups", name, "group"))
     # hosts may add keys that a mapping lacks, but they cannot add to an item of a list
     details = (

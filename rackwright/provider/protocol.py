@@ -206,7 +206,7 @@ class Provider(Greeter):
         def preview(urn: Urn, operation: Operation) -> dict[str, Any]:
             try:
                 return resources.preview(urn, old, state, new, operation)
-            except ChangeRefused:
+            except UserError:  # a failed bucket must not hide the plans of the hosts
                 self._wait_for_other_refusals(operation)
                 raise
 

@@ -165,7 +165,7 @@ class Host(Schema):
     os: Os
     """Operating system, which is checked, and determines the names of packages and services."""
     group: str | None = None
-    """Group whose settings the host inherits; its own settings override them."""
+    """Group whose settings the host, or another group, inherits; its own settings override them."""
     profile: Name = "virtual"
     """Profile with the hardware that the host must have: one of the fleet's `profiles`, or of the catalogue."""
     hardware: HardwareProfile | None = None

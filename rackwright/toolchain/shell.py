@@ -25,12 +25,12 @@ _MARK = "RACKWRIGHT_ROOT"
 
 def environment(root: Path, toolchain: Toolchain, base: Mapping[str, str]) -> dict[str, str]:
     """Return the variables to set on top of *base* for work in the project *root*."""
-    customized = kept(root, base)
+    customized = own_variables(root, base)
     defaults = {name: value for name, value in _defaults(root).items() if name not in customized}
     return {"PATH": _path(root, toolchain, base.get("PATH", os.defpath)), **defaults}
 
 
-def kept(root: Path, base: Mapping[str, str]) -> set[str]:
+def own_variables(root: Path, base: Mapping[str, str]) -> set[str]:
     """Return the variables of *base* that a person has set, and that stay in the project *root*."""
     previous = _defaults(Path(base[_MARK])) if _MARK in base else {}
     return {name for name in _defaults(root) if name != _MARK and name in base and previous.get(name) != base[name]}

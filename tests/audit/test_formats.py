@@ -14,13 +14,14 @@ from rich.console import Console
 from rackwright import html_page
 from rackwright.audit import formats
 from rackwright.audit.formats import csv_table, html, junit, markdown, sarif, terminal_report
-from rackwright.audit.formats.document import AuditDocument, mark_known
+from rackwright.audit.formats.document import AuditDocument, by_host, mark_known
 from rackwright.audit.formats.finding import Selection, collect
 from rackwright.audit.formats.json_report import as_data
 from rackwright.fleet.resource_place import ResourcePlaces
 from tests.support.audit_document import ATTACK, HOSTS, attacked_facts, make_document
+from tests.support.inventory import OTHERS, with_nothing_more
 from tests.support.json_documents import checked
-from tests.support.recorded_hosts import STACK
+from tests.support.recorded_hosts import STACK, recorded
 from tests.support.report_schemas import junit_problems, sarif_problems
 
 DIFF = f"--- /etc/x\n+++ /etc/x\n@@ -1 +1 @@\n-{ATTACK.splitlines()[0]}\n+good"
@@ -218,7 +219,7 @@ def test_a_page_has_hosts_kinds_drives_and_diffs(document):
     assert {part.state for part in document.drawing[1].drives} == {"not reached"}
     assert {part.state for part in document.drawing[0].gpus} == {"not compared"}, "the twin has no GPUs to look at"
     assert "+good" in page.text
-    assert page.tags.count("article") == len(document.findings)
+    assert page.tags.count("article") == sum(len(html.make_cards(each)) for each in by_host(document.findings).values())
 
 
 def test_the_terminal_shows_each_remedy_once_in_80_columns(document):
@@ -291,3 +292,27 @@ def test_a_selection_takes_kinds_resources_paths_and_rules(document, selection, 
     own = {finding.fingerprint for finding in shown}
     others = [finding.fingerprint for finding in document.findings if finding.fingerprint in own]
     assert [finding.fingerprint for finding in shown] == others
+
+
+def test_resources_that_were_not_reached_share_one_card() -> None:
+    page = formats.render("html", make_document())
+    cards = re.findall(r"<article data-host=\"gpu-02\".*?</article>", page, re.S)
+    away = [finding for finding in make_document().findings if finding.state == "not reached"]
+
+    assert len(away) > 1 and len(cards) == 1
+    assert f"{len(away)} resources: {', '.join(finding.resource for finding in away)}" in cards[0]
+    assert all(f"|{finding.kind}|" in cards[0].partition(">")[0] for finding in away)
+    assert page.count("no answer") == 1
+
+
+def test_the_total_counts_rows_and_properties_apart() -> None:
+    facts = {host: with_nothing_more(recorded(host), OTHERS) for host in HOSTS}
+    whole = formats.format_counts(make_document(facts, reached=True))
+    facts[HOSTS[0]]["mounts"] = [each for each in facts[HOSTS[0]]["mounts"] if each["target"] != "/srv/hot"]
+    document = make_document(facts, reached=True)
+    properties = document.counts["differs"]
+
+    assert ", 0 differ, " in whole
+    assert properties > 1 and f", 1 differ in {properties} properties, " in formats.format_counts(document)
+    shown = formats.render("terminal", document)
+    assert len(re.findall(r"^    differs ", shown, re.M)) == 1

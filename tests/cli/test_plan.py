@@ -190,3 +190,20 @@ def test_the_plan_of_a_removal_names_its_data_or_its_refusal():
         "1 delete, 1 refused",
         "--steps lists the steps, --diff shows the texts of files",
     ]
+
+
+def test_outputs_and_messages_of_an_event_log(tmp_path):
+    """Outputs are those of the stack alone; a message is printed once, below the name of its first resource."""
+    stack = {"type": plan.STACK, "urn": "urn:pulumi:lab::rack::pulumi:pulumi:Stack::rack-lab", "op": "update"}
+    events = [
+        {"resOutputsEvent": {"metadata": {**stack, "type": "other", "new": {"outputs": {"hidden": 1}}}}},
+        {"resOutputsEvent": {"metadata": {**stack, "new": {"outputs": {"mounts": {"gpu-01": "/srv/hot"}, "n": 2}}}}},
+    ]
+    path = tmp_path / "events"
+    path.write_text("".join(f"{json.dumps(event)}\n" for event in events))
+
+    assert plan.format_outputs(path) == 'outputs:\n  mounts: {"gpu-01": "/srv/hot"}\n  n: 2\n'
+    assert plan.format_outputs(tmp_path / "none") == ""
+    messages = {"a/hot": ("it failed\nhelp", "again"), "b/hot": ("again",), "": ("of the stack",)}
+    shown = [*plan.format_messages(plan.Events((), (), messages))]
+    assert shown == ["a/hot:", "  it failed", "  help", "  again", "of the stack"]

@@ -4,10 +4,12 @@ import threading
 
 import pytest
 
+from rackwright.errors import Diagnostic, SetupError, StepFailed
 from rackwright.provider.codec import decode
 from tests.support.diagnostics import sentences
 from tests.support.provider_rig import BOX, RED, State, failing
 
+CODES = {SetupError: "FAILED_PRECONDITION", StepFailed: "ABORTED"}
 BLUE = {**RED, "colour": "blue"}
 
 
@@ -91,20 +93,29 @@ def test_a_refusal_stops_everything_before_the_first_step(rig, preview):
     assert rig.hosts.done == []
 
 
-def test_a_refused_preview_lets_the_others_speak_first(rig, monkeypatch):
+@pytest.mark.parametrize("error", [None, SetupError, StepFailed])
+def test_a_refused_preview_lets_the_others_speak_first(rig, monkeypatch, error):
     """
-    The engine ends a preview at the first error: the refusals of another host had never been printed.
+    The engine ends a preview at the first error: the refusals of another host had never been printed, and a bucket
+    whose library was missing hid all hosts.
     """
     answers, spoken = threading.Event(), []
     facts = rig.hosts.facts
-    monkeypatch.setattr(rig.hosts, "facts", lambda host, fresh=False: (host == "h1" or answers.wait()) and facts(host))
+
+    def answer(host, fresh=False):
+        if host == "h1" and error:
+            raise error(Diagnostic(host, "it failed"))
+        assert host == "h1" or answers.wait(60)
+        return facts(host)
+
+    monkeypatch.setattr(rig.hosts, "facts", answer)
 
     def other() -> None:
         rig.create({**RED, "host": "h2"}, preview=True)
         spoken.append("planned")
 
     def refused() -> None:
-        with failing("FAILED_PRECONDITION"):
+        with failing("FAILED_PRECONDITION" if error is None else CODES[error]):
             rig.create({**RED, "colour": "invisible"}, preview=True)
         spoken.append("refused")
 

@@ -71,11 +71,25 @@ def by_host(findings: Iterable[Finding]) -> dict[str, tuple[Finding, ...]]:
     }
 
 
+def row_of(finding: Finding) -> tuple[str, ...]:
+    """Return the key of the row in which a report shows *finding*: all properties of a missing thing have one row."""
+    if finding.found == "absent":
+        return (finding.host, finding.resource, finding.thing)
+    return (finding.host, finding.resource, finding.path, finding.rule)
+
+
+def _count_rows(document: AuditDocument) -> int:
+    """Return the number of rows of a report for the properties that count as different."""
+    return len({row_of(each) for each in document.findings if each.is_new and each.state == "differs"})
+
+
 def format_counts(document: AuditDocument) -> str:
     """Return the totals of *document* as one line."""
     parts = [f"{len(document.report.results)} resources", f"{document.matches} properties hold"]
     counts = document.counts
-    parts += [f"{counts['differs']} differ", f"{counts['unknown']} unknown"]
+    rows, properties = _count_rows(document), counts["differs"]
+    differing = f"{rows} differ" if rows == properties else f"{rows} differ in {properties} properties"
+    parts += [differing, f"{counts['unknown']} unknown"]
     if counts["undeclared"]:
         parts.append(f"{counts['undeclared']} undeclared")
     for text, number in (

@@ -56,10 +56,38 @@ def render(document: AuditDocument) -> str:
         "finding_kinds": list(dict.fromkeys(finding.kind for finding in document.findings)),
         "states": [state for state in STATES if any(finding.state == state for finding in document.findings)],
         "severities": SEVERITIES,
-        "findings_by_host": by_host(document.findings),
+        "cards_by_host": {host: make_cards(findings) for host, findings in by_host(document.findings).items()},
     }
     filters = {"label": lambda state: state.replace(" ", "-"), "diff_label": diff_label}
     return html_page.render(FOLDER, "report.html.j2", names, style=style, script=script, filters=filters)
+
+
+@dataclass(frozen=True)
+class Card:
+    """One finding, or all resources of a host that were not reached for one reason."""
+
+    finding: Finding
+    resources: Sequence[str] = ()
+    """The resources; empty for one finding."""
+    kinds: str = ""
+    """The kinds of the resources, each between vertical bars."""
+
+
+def make_cards(findings: Sequence[Finding]) -> Sequence[Card]:
+    """Return a card for each of *findings*, of one host; those that were not reached share one."""
+    away: dict[tuple[str, str, bool, str], list[Finding]] = defaultdict(list)
+    for each in findings:
+        if each.state == "not reached":
+            away[each.found, each.severity, each.known, each.allowed].append(each)
+    cards = [
+        Card(group[0], [each.resource for each in group] if len(group) > 1 else (), _kinds(group))
+        for group in away.values()
+    ]
+    return [*cards, *(Card(each, (), _kinds([each])) for each in findings if each.state != "not reached")]
+
+
+def _kinds(findings: Sequence[Finding]) -> str:
+    return f"|{'|'.join(dict.fromkeys(each.kind for each in findings))}|"
 
 
 def diff_label(line: str) -> str:

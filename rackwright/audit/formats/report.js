@@ -6,11 +6,13 @@
   const articles = [...document.querySelectorAll("article")];
   const texts = new Map(articles.map(article => [article, article.textContent.toLowerCase()]));
   const field = name => document.getElementById(name);
+  const matches = (article, name, value) =>
+    name === "kind" ? article.dataset.kind.includes(`|${value}|`) : article.dataset[name] === value;
   const apply = () => {
     const words = field("search").value.toLowerCase().split(/\s+/).filter(Boolean);
     let count = 0;
     for (const article of articles) {
-      const fits = fields.every(name => !field(name).value || article.dataset[name] === field(name).value)
+      const fits = fields.every(name => !field(name).value || matches(article, name, field(name).value))
         && words.every(word => texts.get(article).includes(word));
       article.hidden = !fits;
       count += fits ? 1 : 0;

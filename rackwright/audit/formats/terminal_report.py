@@ -45,7 +45,9 @@ def show(document: AuditDocument, console: Console, diff: bool = False) -> None:
     for subject, text in document.notices.items():
         for line in _wrap("notice: ", f"{subject}: {text}", console.width):
             console.print(f"[cyan]{escape(line)}[/]", soft_wrap=True)
-    console.print(escape(format_counts(document)), soft_wrap=True)
+    counts = format_counts(document)
+    for line in _wrap("", counts, console.width) if console.is_terminal else [counts]:  # whole for programs
+        console.print(escape(line), soft_wrap=True)
 
 
 def _number_remedies(findings: Sequence[Finding]) -> dict[str, int]:
