@@ -148,7 +148,7 @@ def test_each_setting_of_the_code_is_in_the_reference() -> None:
     used = set(re.findall(r"\"rackwright:([a-z_]+)\"", source)) | {*stack.SETTINGS}
     kinds = {"containers", "mirrors", "workloads"}
     assert used == {*SETTINGS}
-    assert {name for name, each in SETTINGS.items() if each.is_for_twin} == kinds
+    assert {name for name, each in SETTINGS.items() if each.is_virtual_only} == kinds
 
 
 WRITTEN = [

@@ -11,7 +11,7 @@ class Setting:
     form: str
     """The value as one writes it."""
     effect: str
-    is_for_twin: bool = False
+    is_virtual_only: bool = False
     """Whether only stacks of a twin have it."""
 
 

@@ -83,6 +83,8 @@ def test_up_asks_once_and_not_when_nothing_changes(project):
     status, shown = typed(project, "Change 2 resources of lab", "y", "up", "lab")
     assert status == 0, shown
     assert project.host.steps
+    finished = re.search(r"(gpu-01: created, \d+ s.*gpu-01/hot: created, \d+ s)", shown)
+    assert finished and "rackwright:storage:Tier" not in shown, shown  # no table of pulumi
 
     status, shown = typed(project, "Change", "n", "up", "lab")
     assert (status, "Change" in shown) == (0, False)

@@ -15,7 +15,7 @@ config:
 def render() -> str:
     """Return docs/reference/settings.md."""
     rows = [
-        (code(f"rackwright:{name}"), each.form, "twin" if each.is_for_twin else "any", each.effect)
+        (code(f"rackwright:{name}"), each.form, "twin" if each.is_virtual_only else "any", each.effect)
         for name, each in SETTINGS.items()
     ]
     return page(
