@@ -44,7 +44,6 @@ PARSERS = {
 PARSING = re.compile(r"\bipaddress\b|\burl(?:split|parse)\b")
 ANSIBLE = {
     "rackwright/hosts/ansible.py": "plays roles, with an inventory in which no text is a template",
-    "rackwright/core/repository.py": "checks variables with Ansible's validator, which renders nothing",
 }
 """Every file of rackwright that may import Ansible, and why: it takes all texts of an inventory for templates."""
 IMPORTING_ANSIBLE = re.compile(r"^\s*(?:import|from) ansible|[\"']ansible-playbook[\"']", re.M)

@@ -14,6 +14,8 @@ from rackwright.errors import DeclarationError, Diagnostic, StepFailed, command
 
 app = typer.Typer(no_args_is_help=True, help="The secrets of a stack.")
 GENERATED_BYTES = 32
+LONGEST = 64 << 10
+"""Characters of a value."""
 """Random bytes of a generated value, which is written in hexadecimal digits."""
 
 
@@ -46,6 +48,9 @@ def set_secret(
         help = f"Run {command('rackwright secret set {} {}', stack, name)} with a longer value, or with --generate"
         problem_text = f"the value has {len(value.strip())} characters"
         raise DeclarationError(Diagnostic(where, problem_text, f"{SHORTEST} characters or more", help))
+    if len(value) > LONGEST:
+        help = "Check the file; keys and certificates are shorter"
+        raise DeclarationError(Diagnostic(where, "the value is too long", f"at most {LONGEST:,} characters", help))
     state.select(stack, root, environment)
     planned = [recording.change(where, "set its value")]
     with recording.record("secret set", stack, arguments={"secret": name}, planned=planned):
@@ -61,4 +66,4 @@ def set_secret(
 def _read_value(name: str) -> str:
     if sys.stdin.isatty():
         return terminal.ask_secret(f"Value of {name}")
-    return sys.stdin.read()
+    return sys.stdin.read(LONGEST + 1)

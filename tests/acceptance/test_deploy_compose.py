@@ -89,12 +89,11 @@ def _remove(lab: Lab, roles: dict[str, str]) -> None:
 
 @line("deploy", "compose", part="pairs")
 def test_every_pair_of_roles_is_accepted_or_refused_for_a_reason_that_a_page_has(log: Log) -> str:
-    from tests.stack.test_roles_together import PAIRS, refused_pairs
-
-    refused = refused_pairs()
+    refused = role_sets.refused_pairs()
     need(bool(refused) and all(refused.values()), "a refused pair has no reason")
     done = log.run(
         [str(role_sets.ROOT / ".venv/bin/pytest"), "-q", "tests/stack/test_roles_together.py"], role_sets.ROOT
     )
     need(done.returncode == 0, "a pair is judged otherwise than the page has it")
-    return f"{len(PAIRS)} pairs: {len(PAIRS) - len(refused)} stand together, {len(refused)} are refused with a reason"
+    pairs = len(role_sets.PAIRS)
+    return f"{pairs} pairs: {pairs - len(refused)} stand together, {len(refused)} are refused with a reason"

@@ -17,7 +17,7 @@ OF_ROOT = {
     "block", "superblocks", "signature_check", "kernel", "elf", "network", "vendors", "gpus", "system", "isolate",
     "servers", "archives", "packaged", "processes", "digest_cache", "log_chain", "log_segments", "trials", "loads",
     "file_integrity", "generated_files", "object_store",
-    "packet_paths", "bpf_programs", "service_processes", "storage_behaviour",
+    "package_database", "packet_paths", "bpf_programs", "service_processes", "storage_behaviour",
 }  # fmt: skip
 """The modules that open files by themselves: devices, /proc, /sys, and what root alone may write."""
 

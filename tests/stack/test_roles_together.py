@@ -1,6 +1,5 @@
 """All pairs of roles on one host: `check` accepts each pair that can stand together, and a page lists the others."""
 
-import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,11 @@ from rackwright.errors import DeclarationError
 from rackwright.stack import declare, load_stack
 from tests.support import role_sets
 from tests.support.our_roles import ROLES
-from tests.support.sources import ROOT
+from tests.support.role_sets import PAIRS, refused_pairs
 from tests.support.stack_settings import configure, new_project
 
-PAGE = ROOT / "docs" / "reference" / "roles-together.md"
-ROW = re.compile(r"^\| `(\w+)` \| (.*) \| (.*) \|$", re.MULTILINE)
-PAIRS = [*itertools.combinations(sorted(ROLES), 2)]
 REFUSED = 41
 """Number of refused pairs; a change of it is a decision."""
-
-
-def refused_pairs() -> dict[frozenset[str], str]:
-    """Return the refused pairs of the page, each with its reason."""
-    return {
-        frozenset((role, other)): reason
-        for role, others, reason in ROW.findall(PAGE.read_text())
-        for other in re.findall(r"`(\w+)`", others)
-    }
 
 
 @pytest.fixture

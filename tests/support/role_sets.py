@@ -1,6 +1,8 @@
 """Hosts with any set of roles: each role with variables that are enough for it, and the roles that it needs."""
 
 import copy
+import itertools
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,9 @@ import yaml
 from tests.support.our_roles import ROLES, ROOT
 
 SAMPLES_FILE = ROOT / "tests" / "roles" / "samples.yaml"
+PAGE = ROOT / "docs" / "reference" / "roles-together.md"
+ROW = re.compile(r"^\| `(\w+)` \| (.*) \| (.*) \|$", re.MULTILINE)
+PAIRS = [*itertools.combinations(sorted(ROLES), 2)]
 SYSTEMS = ("debian-12", "ubuntu-22.04", "ubuntu-24.04")
 
 
@@ -17,6 +22,15 @@ def samples() -> dict[str, dict[str, Any]]:
     """Return the variables of each role."""
     found: dict[str, dict[str, Any]] = yaml.safe_load(SAMPLES_FILE.read_text())
     return found
+
+
+def refused_pairs() -> dict[frozenset[str], str]:
+    """Return the refused pairs of the page, each with its reason."""
+    return {
+        frozenset((role, other)): reason
+        for role, others, reason in ROW.findall(PAGE.read_text())
+        for other in re.findall(r"`(\w+)`", others)
+    }
 
 
 def closure(roles: Iterable[str]) -> list[str]:

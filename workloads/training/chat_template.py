@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from workloads import foreign
 from workloads.errors import Diagnostic, UserError
 
 Message = Mapping[str, Any]
@@ -154,8 +155,8 @@ def _as_object(arguments: Any) -> Any:
     if not isinstance(arguments, str):
         return arguments
     try:
-        return json.loads(arguments)
-    except ValueError:
+        return foreign.parse_json(arguments)
+    except foreign.InvalidData:
         return arguments
 
 
