@@ -2,26 +2,40 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from rackwright.errors import ChangeRefused, Diagnostic
-from rackwright.files import fsync_directory, replacing
+from pydantic import ValidationError
+
+from rackwright.errors import ChangeRefused, Diagnostic, StepFailed
 from rackwright.tiering import loader
 from rackwright.tiering.bucket import DIGEST, Bucket
 from rackwright.tiering.manifest import ArchivedFile, SourceFile
 from rackwright.tiering.meter import Meter
-from rackwright.tiering.onhost.transfer import BLOCK_BYTES, measure, write_through
+from rackwright.tiering.onhost.transfer import delete_unchanged, digest_file, measure, write_file
+from rackwright.tiering.onhost.tree import (
+    DeletedInPart,
+    NotADirectory,
+    TransferFailed,
+    open_directory,
+    open_file,
+    replace_file,
+    walk,
+)
 
 AT_ONCE = 8
 LARGE_BYTES = 2 * loader.PART_BYTES
 """Size from which a file is downloaded by several requests at once."""
 PART_BYTES = 16 << 20
 """Size of the parts of an upload, of which several are under way at once."""
+LINKS_MAX = 40
+"""Maximum number of links in the path of a directory. Source: Linux, path_resolution(7)."""
 
 
 class Directory(Protocol):
@@ -65,7 +79,10 @@ class Directory(Protocol):
 
 @dataclass(frozen=True)
 class LocalDirectory:
-    """A directory of this computer."""
+    """A directory of this computer, in which other accounts may have folders of their own.
+
+    Each path is followed as `onhost.tree` does it: no link below the directory leads anywhere.
+    """
 
     path: Path
 
@@ -73,14 +90,13 @@ class LocalDirectory:
         return str(self.path)
 
     def files(self) -> tuple[SourceFile, ...]:
-        if not self.path.exists():
-            return ()
-        if not self.path.is_dir() or self.path.is_symlink():
-            raise ChangeRefused(Diagnostic(str(self.path), "the path is no directory", help="Name a directory"))
-        places = sorted(self.path.rglob("*"))
-        if others := [place for place in places if place.is_symlink() or not (place.is_file() or place.is_dir())]:
-            raise ChangeRefused(*(not_a_file(str(place), place.is_symlink()) for place in others))
-        return tuple(self._read(place) for place in places if place.is_file())
+        with self._errors("read"), self._open() as top:
+            if top is None:
+                return ()
+            entries = [entry for entry in walk(top) if not entry.is_directory]
+            if others := [entry for entry in entries if not entry.is_file]:
+                raise ChangeRefused(*(not_a_file(f"{self}/{each.path}", each.is_link) for each in others))
+            return tuple(_source(top, entry.path) for entry in entries)
 
     def upload(self, bucket: Bucket, archive: str, source: SourceFile, meter: Meter) -> None:
         from s3transfer.manager import TransferConfig, TransferManager
@@ -97,8 +113,13 @@ class LocalDirectory:
             max_bandwidth=meter.bytes_per_second,
         )
         metadata, key = {"Metadata": {DIGEST: source.file.sha256}}, bucket.key(archive, source.file.path)
-        with TransferManager(bucket.client, config) as manager:
-            place = str(self.path / source.file.path)
+        with (
+            self._errors("read"),
+            open_directory(self._place()) as top,
+            open_file(top, source.file.path) as file,
+            TransferManager(bucket.client, config) as manager,
+        ):
+            place = f"/proc/self/fd/{file.fileno()}"  # the file that is open: s3transfer opens it again for each part
             manager.upload(place, bucket.name, key, extra_args=metadata, subscribers=[Counter()]).result()
 
     def read_back(
@@ -109,72 +130,79 @@ class LocalDirectory:
     def download(
         self, bucket: Bucket, archive: str, files: Sequence[ArchivedFile], meter: Meter
     ) -> Mapping[str, ArchivedFile]:
-        large = [file for file in files if file.bytes >= LARGE_BYTES]
-        whole = {file.path: file for file in large if self._download_parts(bucket, archive, file, meter)}
-        rest = [file for file in files if file.path not in whole]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            found = _by_path(pool.map(lambda file: self._download(bucket, archive, file, meter), rest))
+        with self._errors(), open_directory(self._place(), make=True) as top:
+            large = [file for file in files if file.bytes >= LARGE_BYTES]
+            whole = {file.path: file for file in large if self._download_parts(top, bucket, archive, file, meter)}
+            rest = [file for file in files if file.path not in whole]
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                found = _by_path(pool.map(lambda file: self._download(top, bucket, archive, file, meter), rest))
         return {**whole, **found}
 
     def delete(self, sources: Sequence[SourceFile]) -> Sequence[str]:
-        if changed := [source.file.path for source in sources if not self._is_unchanged(source)]:
-            return changed
-        for source in sources:
-            (self.path / source.file.path).unlink()
-        for folder in sorted((place for place in self.path.rglob("*") if place.is_dir()), reverse=True):
-            if not any(folder.iterdir()):
-                folder.rmdir()
-        if not any(self.path.iterdir()):
-            self.path.rmdir()
-        fsync_directory(self.path.parent)
-        return ()
+        files = [{"path": each.file.path, "bytes": each.file.bytes, "mtime_ns": each.mtime_ns} for each in sources]
+        with self._errors("deleted"):
+            return delete_unchanged(self._place(), files)
 
-    def _read(self, place: Path) -> SourceFile:
-        before, path = place.lstat(), place.relative_to(self.path).as_posix()
-        with place.open("rb") as content:
-            found = measure(iter(lambda: content.read(BLOCK_BYTES), b""))
-        file = ArchivedFile(path=path, mode=before.st_mode & 0o777, **found)
-        return SourceFile(file, before.st_mtime_ns)
+    @contextmanager
+    def _open(self) -> Iterator[int | None]:
+        """Yield a descriptor of the directory; None if there is none."""
+        place = self._place()
+        if not os.path.lexists(place):
+            yield None
+            return
+        with open_directory(place) as top:
+            yield top
 
-    def _is_unchanged(self, source: SourceFile) -> bool:
+    def _place(self) -> Path:
+        """Return the absolute path without links of root's and of this account, which lead where it wants to."""
+        return follow_own_links(self.path)
+
+    @contextmanager
+    def _errors(self, action: str = "") -> Iterator[None]:
+        """Turn the errors of a directory that changes during the block into errors of ours.
+
+        Args:
+            action: A participle for messages; empty leaves errors of the operating system as they are.
+        """
         try:
-            found = (self.path / source.file.path).lstat()
-        except OSError:
-            return False
-        return (found.st_size, found.st_mtime_ns) == (source.file.bytes, source.mtime_ns)
+            yield
+        except NotADirectory as error:
+            help, note = "Name a directory without links below it", "no link was followed, and nothing was deleted"
+            raise ChangeRefused(Diagnostic(str(self), str(error), "a directory", help, note=note)) from None
+        except TransferFailed as error:
+            note = "" if isinstance(error, DeletedInPart) else "nothing was deleted"
+            help = "Stop the programs that write there, and run the same command again"
+            raise StepFailed(Diagnostic(str(self), str(error), help=help, note=note)) from None
+        except OSError as error:
+            if not action:
+                raise
+            problem, help = f"the directory cannot be {action}: {error}", "Correct it, and run the same command again"
+            raise StepFailed(Diagnostic(str(self), problem, help=help)) from None
 
-    def _download_parts(self, bucket: Bucket, archive: str, file: ArchivedFile, meter: Meter) -> bool:
+    def _download_parts(self, top: int, bucket: Bucket, archive: str, file: ArchivedFile, meter: Meter) -> bool:
         """Write the large *file* by several requests at once, and return whether it came with the right content."""
         from botocore.exceptions import ClientError
 
         digest = hashlib.sha256()
         try:
-            with replacing(self.path / file.path, file.mode) as target:
+            with replace_file(top, file.path) as target:
                 handle = target.fileno()
                 put = partial(_put, handle)
                 for first, last in loader.fetch(bucket, bucket.key(archive, file.path), file.bytes, put, meter):
                     digest.update(os.pread(handle, last - first, first))
                 if digest.hexdigest() != file.sha256:
                     raise _WrongContent(file)
+                os.fchmod(handle, file.mode)
         except (_WrongContent, loader.ObjectChanged, ClientError):
             meter.add(-file.bytes)  # a plain download says what is wrong
             return False
         return True
 
-    def _download(self, bucket: Bucket, archive: str, file: ArchivedFile, meter: Meter) -> ArchivedFile | None:
+    def _download(
+        self, top: int, bucket: Bucket, archive: str, file: ArchivedFile, meter: Meter
+    ) -> ArchivedFile | None:
         blocks = bucket.blocks(bucket.key(archive, file.path), file.bytes, meter)
-        if blocks is None:
-            return None
-        place = self.path / file.path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with replacing(place, file.mode) as target:
-                found = measure(write_through(blocks, target))
-                if found["sha256"] != file.sha256:
-                    raise _WrongContent(file.model_copy(update=found))
-        except _WrongContent as wrong:
-            return wrong.found
-        return file
+        return None if blocks is None else file.model_copy(update=write_file(top, file.model_dump(), blocks))
 
 
 class _WrongContent(Exception):
@@ -195,6 +223,40 @@ def read_back(bucket: Bucket, archive: str, files: Sequence[ArchivedFile], meter
         return _by_path(pool.map(read, files))
 
 
+def follow_own_links(path: Path) -> Path:
+    """Return the absolute *path*, with those links above its last part followed that root or this account has made.
+
+    A link of another account stays in the path, where `open_directory` refuses it.
+    """
+    parts = list((Path.cwd() / path).parts[1:])
+    done, count = Path("/"), 0
+    while parts:
+        part = parts.pop(0)
+        target = _own_link(done / part) if parts and part != ".." else None
+        if target is None:
+            done = done.parent if part == ".." else done / part
+            continue
+        count += 1
+        if count > LINKS_MAX:
+            raise TransferFailed(f"{path} has more than {LINKS_MAX} links")
+        done, parts = Path("/") if target.is_absolute() else done, [*target.parts[target.is_absolute() :], *parts]
+    return done
+
+
+def _own_link(path: Path) -> Path | None:
+    """Return the target of the link *path* of root or of this account; None for anything else."""
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        found = os.fstat(descriptor)
+        is_own = stat.S_ISLNK(found.st_mode) and found.st_uid in (0, os.geteuid())
+        return Path(os.readlink("", dir_fd=descriptor)) if is_own else None
+    finally:
+        os.close(descriptor)
+
+
 def not_a_file(where: str, is_link: bool) -> Diagnostic:
     """Return the refusal of the path *where*."""
     kind = "a link" if is_link else "neither a file nor a directory"
@@ -203,6 +265,18 @@ def not_a_file(where: str, is_link: bool) -> Diagnostic:
 
 def _by_path(files: Iterator[ArchivedFile | None]) -> Mapping[str, ArchivedFile]:
     return {file.path: file for file in files if file is not None}
+
+
+def _source(top: int, path: str) -> SourceFile:
+    try:
+        found = digest_file(top, path)
+    except OSError as error:
+        raise TransferFailed(f"{path!r} cannot be read: {error.strerror}") from None
+    mtime_ns = found.pop("mtime_ns")
+    try:
+        return SourceFile(ArchivedFile.model_validate(found), mtime_ns)
+    except ValidationError:
+        raise TransferFailed(f"{path!r} has a name that an archive cannot hold") from None
 
 
 def _put(handle: int, offset: int, block: memoryview) -> None:

@@ -104,7 +104,7 @@ def test_a_move_keeps_owner_mode_and_time_and_leaves_no_source(job, tmp_path, ca
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("moment", ["_copy_all", "delete_file"])
+@pytest.mark.parametrize("moment", ["_copy_all", "delete_all"])
 def test_a_directory_that_becomes_a_link_during_a_move_leads_nowhere(job, tmp_path, monkeypatch, capsys, moment):
     really = getattr(placing, moment)
 

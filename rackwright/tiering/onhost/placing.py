@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.tiering.onhost.speed import measure_speed
-from rackwright.tiering.onhost.transfer import OPERATIONS, Limiter, blocks, emit, measure, write_through
+from rackwright.tiering.onhost.transfer import OPERATIONS, Limiter, blocks, delete_all, emit, measure, write_through
 from rackwright.tiering.onhost.transfer import delete as delete_files
 from rackwright.tiering.onhost.transfer import main as run
 from rackwright.tiering.onhost.tree import (
     Entry,
+    NotADirectory,
     TransferFailed,
-    delete_file,
+    directories_in,
     make_directory,
     open_below,
     open_directory,
@@ -46,18 +47,19 @@ def main(job: dict[str, Any]) -> None:
 def list_directories(job: dict[str, Any]) -> None:
     """Print the usage of the tier, and each directory that the pattern is about."""
     mount = Path(job["directory"])
+    in_use = paths_in_use()
     with open_directory(mount) as top:
         usage = os.statvfs(top)
-    used = (usage.f_blocks - usage.f_bfree) * usage.f_frsize
-    # what root alone may use is of no use to others, as df counts it
-    emit(usage={"used": used, "total": used + usage.f_bavail * usage.f_frsize})
-    in_use = paths_in_use()
-    parents = [mount]
-    for part in job["pattern"].split("/"):
-        parents = [child for parent in parents for child in _children(parent) if part in ("*", child.name)]
-    for parent in parents:
-        for place in _children(parent):
-            emit(item=_measure(mount, place, in_use))
+        used = (usage.f_blocks - usage.f_bfree) * usage.f_frsize
+        # what root alone may use is of no use to others, as df counts it
+        emit(usage={"used": used, "total": used + usage.f_bavail * usage.f_frsize})
+        parents = [""]
+        for part in job["pattern"].split("/"):
+            below = [child for parent in parents for child in directories_in(top, parent)]
+            parents = [child for child in below if part in ("*", child.rpartition("/")[2])]
+        for path in [child for parent in parents for child in directories_in(top, parent)]:
+            with contextlib.suppress(NotADirectory), open_below(top, path) as directory:
+                emit(item={"path": path, **_measure(directory, path), "in_use": _is_used(mount / path, in_use)})
     emit(done=True)
 
 
@@ -85,8 +87,7 @@ def relocate(job: dict[str, Any]) -> None:
             if (now.st_size, now.st_mtime_ns) != (entry.status.st_size, entry.status.st_mtime_ns):
                 raise TransferFailed(f"{source}/{entry.path} changed during the move")
         refuse_if_used(source)
-        for entry in files:
-            delete_file(here, entry.path)
+        delete_all(here, [entry.path for entry in files])
     remove_empty(source)
     emit(done=True)
 
@@ -146,26 +147,16 @@ def _is_used(directory: Path, in_use: set[str]) -> bool:
     return any(path == str(directory) or path.startswith(below) for path in in_use)
 
 
-def _children(directory: Path) -> list[Path]:
-    """Return the directories in *directory*, without links and hidden ones."""
-    with contextlib.suppress(NotADirectoryError, FileNotFoundError):
-        found = [each for each in directory.iterdir() if not each.name.startswith(".")]
-        return sorted(each for each in found if stat.S_ISDIR(each.lstat().st_mode))
-    return []
-
-
-def _measure(mount: Path, place: Path, in_use: set[str]) -> dict[str, Any]:
+def _measure(directory: int, path: str) -> dict[str, Any]:
     size = files = 0
-    with open_directory(place) as top:
-        newest = os.fstat(top).st_mtime
-        for number, entry in enumerate(walk(top)):
-            if number >= PATHS_MAX:
-                raise TransferFailed(f"{place} has more than {PATHS_MAX} paths")
-            newest = max(newest, entry.status.st_mtime)
-            if entry.is_file:
-                files, size = files + 1, size + entry.status.st_size
-    path = place.relative_to(mount).as_posix()
-    return {"path": path, "bytes": size, "files": files, "newest": newest, "in_use": _is_used(place, in_use)}
+    newest = os.fstat(directory).st_mtime
+    for number, entry in enumerate(walk(directory)):
+        if number >= PATHS_MAX:
+            raise TransferFailed(f"{path} has more than {PATHS_MAX} paths")
+        newest = max(newest, entry.status.st_mtime)
+        if entry.is_file:
+            files, size = files + 1, size + entry.status.st_size
+    return {"bytes": size, "files": files, "newest": newest}
 
 
 def _copy_file(here: int, there: int, entry: Entry, limiter: Limiter) -> str:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rackwright.tiering.onhost.tree import (
+    DeletedInPart,
     TransferFailed,
     delete_file,
     open_directory,
@@ -54,7 +55,7 @@ def main(job: dict[str, Any]) -> None:
     try:
         OPERATIONS[job["do"]](job)
     except (TransferFailed, OSError) as error:
-        emit(error=str(error))
+        emit(error=str(error), in_part=isinstance(error, DeletedInPart))
         sys.exit(1)
 
 
@@ -65,9 +66,9 @@ def scan(job: dict[str, Any]) -> None:
             if number >= SCAN_MAX:
                 raise TransferFailed(f"{job['directory']} has more than {SCAN_MAX} files")
             if entry.is_file:
-                emit(file=_digest_file(top, entry.path))
+                emit(file=digest_file(top, entry.path))
             elif not entry.is_directory:
-                emit(other=entry.path, link=stat.S_ISLNK(entry.status.st_mode))
+                emit(other=entry.path, link=entry.is_link)
     emit(done=True)
 
 
@@ -97,21 +98,48 @@ def read(job: dict[str, Any]) -> None:
 def download(job: dict[str, Any]) -> None:
     """Write each object to its file, whole or not at all, and print the size and digest of what came."""
     with open_directory(Path(job["directory"]), make=True) as top:
-        _each(job, lambda file, data: _write_file(top, file, data))
+        _each(job, lambda file, data: write_file(top, file, data))
 
 
 def delete(job: dict[str, Any]) -> None:
     """Delete the files, unless one of them has changed; then the directories that are empty."""
-    directory = Path(job["directory"])
+    changed = delete_unchanged(Path(job["directory"]), job["files"])
+    emit(changed=changed, done=True)
+
+
+def delete_unchanged(directory: Path, files: list[dict[str, Any]]) -> list[str]:
+    """Delete *files* and the directories that are empty then; with a changed file, nothing.
+
+    Returns:
+        The paths of changed files.
+
+    Raises:
+        DeletedInPart: a file could not be deleted; those before it were.
+    """
     with open_directory(directory) as top:
-        changed = [file["path"] for file in job["files"] if not _is_unchanged(top, file)]
+        changed = [file["path"] for file in files if not _is_unchanged(top, file)]
         if changed:
-            emit(changed=changed)
-            return
-        for file in job["files"]:
-            delete_file(top, file["path"])
+            return changed
+        delete_all(top, [file["path"] for file in files])
     remove_empty(directory)
-    emit(changed=[], done=True)
+    return []
+
+
+def delete_all(top: int, paths: list[str]) -> None:
+    """Delete the files at the relative *paths*.
+
+    Raises:
+        DeletedInPart: a file could not be deleted; those before it were.
+        TransferFailed: the first one could not be deleted.
+    """
+    for number, path in enumerate(paths):
+        try:
+            delete_file(top, path)
+        except (TransferFailed, OSError) as error:
+            reason = str(error) if isinstance(error, TransferFailed) else f"{path} cannot be deleted: {error.strerror}"
+            if not number:
+                raise TransferFailed(reason) from None
+            raise DeletedInPart(f"{reason}; {number} of {len(paths)} files were deleted") from None
 
 
 OPERATIONS = {"scan": scan, "upload": upload, "read": read, "download": download, "delete": delete}
@@ -272,7 +300,7 @@ def measure(data: Iterator[bytes]) -> dict[str, Any]:
     return {"bytes": size, "sha256": digest.hexdigest()}
 
 
-def _write_file(top: int, file: dict[str, Any], data: Iterator[bytes]) -> dict[str, Any]:
+def write_file(top: int, file: dict[str, Any], data: Iterator[bytes]) -> dict[str, Any]:
     """Write *data* to its file, and return its size and digest; another content than the wanted one is not kept."""
     found: dict[str, Any] = {}
     with contextlib.suppress(_OtherContent), replace_file(top, file["path"]) as target:
@@ -287,7 +315,8 @@ class _OtherContent(Exception):
     """An object has another content than the wanted one."""
 
 
-def _digest_file(top: int, path: str) -> dict[str, Any]:
+def digest_file(top: int, path: str) -> dict[str, Any]:
+    """Return the path, size, digest, mode and time of the file at the relative *path*."""
     with open_file(top, path) as file:
         before = os.fstat(file.fileno())
         found = measure(blocks(file, Limiter(None)))
@@ -299,7 +328,8 @@ def _is_unchanged(top: int, file: dict[str, Any]) -> bool:
         found = status_of(top, file["path"])
     except (OSError, TransferFailed):
         return False
-    return (found.st_size, found.st_mtime_ns) == (file["bytes"], file["mtime_ns"])
+    is_same = (found.st_size, found.st_mtime_ns) == (file["bytes"], file["mtime_ns"])
+    return is_same and stat.S_ISREG(found.st_mode)
 
 
 _printing = threading.Lock()

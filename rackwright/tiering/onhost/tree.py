@@ -28,6 +28,14 @@ class TransferFailed(Exception):
     """A file was not transferred; the message says why, without an address."""
 
 
+class NotADirectory(TransferFailed):
+    """A part of a path is a link, or no directory."""
+
+
+class DeletedInPart(TransferFailed):
+    """The deletion of files ended before the last one; the message says how many were deleted."""
+
+
 class Entry(NamedTuple):
     """A path below the directory of a walk, and its status."""
 
@@ -39,6 +47,10 @@ class Entry(NamedTuple):
         return stat.S_ISDIR(self.status.st_mode)
 
     @property
+    def is_link(self) -> bool:
+        return stat.S_ISLNK(self.status.st_mode)
+
+    @property
     def is_file(self) -> bool:
         return stat.S_ISREG(self.status.st_mode)
 
@@ -48,7 +60,8 @@ def open_directory(directory: Path, make: bool = False) -> Iterator[int]:
     """Yield a descriptor of the absolute path *directory*; with *make*, missing parts of the path are made.
 
     Raises:
-        TransferFailed: a part of the path is a link, or no directory.
+        NotADirectory: a part of the path is a link, or no directory.
+        TransferFailed: the path is none of a file.
     """
     if not directory.is_absolute() or ".." in directory.parts:
         raise TransferFailed(f"{directory} is no absolute path")
@@ -65,7 +78,8 @@ def open_below(top: int, path: str, make: bool = False) -> Iterator[int]:
     """Yield a descriptor of the directory at the relative *path*; with *make*, missing parts of the path are made.
 
     Raises:
-        TransferFailed: a part of the path is a link, or no directory.
+        NotADirectory: a part of the path is a link, or no directory.
+        TransferFailed: the path is none of a file.
     """
     with _follow(top, _parts(path), make, path) as descriptor:
         yield descriptor
@@ -111,10 +125,34 @@ def _step(descriptor: int, name: str, make: bool, path: str) -> int:
     except OSError:
         with contextlib.suppress(OSError):
             if stat.S_ISLNK(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
-                raise TransferFailed(f"{path} is behind a link") from None
-        raise TransferFailed(f"{path} is no directory") from None
+                raise NotADirectory(f"{path} is behind a link") from None
+        raise NotADirectory(f"{path} is no directory") from None
     os.close(descriptor)
     return below
+
+
+def directories_in(top: int, path: str = "") -> list[str]:
+    """Return the paths of the directories in the one at the relative *path*, sorted, without links and hidden ones.
+
+    There are none if *path* is no directory any more.
+    """
+    try:
+        with _follow(top, _parts(path) if path else (), False, path) as descriptor:
+            found = _directories(descriptor)
+    except NotADirectory:
+        return []
+    return [f"{path}/{name}" if path else name for name in found]
+
+
+def _directories(top: int) -> list[str]:
+    return [name for name in sorted(os.listdir(top)) if not name.startswith(".") and _is_directory(top, name)]
+
+
+def _is_directory(top: int, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode)
+    except FileNotFoundError:  # it was deleted since
+        return False
 
 
 def walk(top: int, path: str = "") -> Iterator[Entry]:
@@ -158,7 +196,7 @@ def open_file(top: int, path: str) -> Iterator[IO[bytes]]:
     """
     with open_parent(top, path) as (parent, name):
         # O_NONBLOCK: a FIFO in the place of a file would block
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent)
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=parent)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise TransferFailed(f"{path} is no file")
@@ -172,7 +210,7 @@ def replace_file(top: int, path: str) -> Iterator[IO[bytes]]:
         beside = f".rackwright-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:16]}"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(beside, dir_fd=parent)  # left by a transfer that was killed
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=parent)
+        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 yield file
@@ -183,6 +221,7 @@ def replace_file(top: int, path: str) -> Iterator[IO[bytes]]:
             with contextlib.suppress(OSError):
                 os.unlink(beside, dir_fd=parent)
             raise
+        os.fsync(parent)  # the name as well
 
 
 def make_directory(top: int, path: str) -> None:
@@ -199,12 +238,13 @@ def delete_file(top: int, path: str) -> None:
 
 def remove_empty(directory: Path) -> None:
     """Remove *directory* and those below it, as far as they are empty."""
-    with open_directory(directory) as top:
+    with contextlib.suppress(OSError, TransferFailed), open_directory(directory) as top:
         for entry in reversed([each for each in walk(top) if each.is_directory]):
             with contextlib.suppress(OSError, TransferFailed), open_parent(top, entry.path) as (parent, name):
                 os.rmdir(name, dir_fd=parent)
     with contextlib.suppress(OSError, TransferFailed), open_directory(directory.parent) as parent:
         os.rmdir(directory.name, dir_fd=parent)
+        os.fsync(parent)
 
 
 def take_over(found: os.stat_result, descriptor: int) -> None:
