@@ -8,6 +8,7 @@ from pathlib import Path
 from rackwright.audit.report import Evidence
 from rackwright.core.contract import EndpointSource
 from rackwright.endpoints import open_endpoints
+from rackwright.endpoints.pool import unreadable
 from rackwright.errors import Diagnostic, EndpointUnreachable, HostUnreachable, UserError
 from rackwright.facts import snapshot
 from rackwright.facts.facts import Facts
@@ -62,6 +63,9 @@ def _probe(hosts: Hosts, name: str, progress: Progress) -> Facts | UserError:
     except UserError as error:
         progress(f"{name}: not reached")
         return error
+    except Exception as error:  # any: one odd host ends the reading of no other one
+        progress(f"{name}: not read")
+        return unreadable(HostUnreachable, name, error)
 
 
 def from_endpoints(stack: Stack, progress: Progress) -> Evidence:
@@ -76,6 +80,9 @@ def from_endpoints(stack: Stack, progress: Progress) -> Evidence:
         except UserError as error:
             progress(f"{source}: not reached")
             return error
+        except Exception as error:  # any: one odd endpoint ends the reading of no other one
+            progress(f"{source}: not read")
+            return unreadable(EndpointUnreachable, str(source), error)
 
     with reading_threads(AT_ONCE) as pool:
         return dict(zip(map(str, stack.endpoint_sources), pool.map(read, stack.endpoint_sources), strict=True))

@@ -11,7 +11,6 @@ from rackwright.errors import DeclarationError, Diagnostic, UserError
 
 if TYPE_CHECKING:
     from rackwright.cli.json_tier_types import PlacementPlan, PlacementResult, RelocationData
-    from rackwright.errors import Unreachable
     from rackwright.hosts.pool import Hosts
     from rackwright.log.operation import Operation
     from rackwright.stack import Stack
@@ -100,13 +99,13 @@ def _relocate(
     return failed
 
 
-def _observe(stack: "Stack", hosts: "Hosts") -> "tuple[tuple[Relocation | Stay, ...], dict[str, Unreachable]]":
+def _observe(stack: "Stack", hosts: "Hosts") -> "tuple[tuple[Relocation | Stay, ...], dict[str, UserError]]":
     from rackwright.tiering import place
 
     return place.observe(stack.fleet, hosts.connection, time.time(), project.notify)
 
 
-def _show(fates: "tuple[Relocation | Stay, ...]", unreachable: "dict[str, Unreachable]", as_json: bool) -> None:
+def _show(fates: "tuple[Relocation | Stay, ...]", unreachable: "dict[str, UserError]", as_json: bool) -> None:
     from rackwright.schema.units import format_size
     from rackwright.tiering import place
 
@@ -139,12 +138,12 @@ def _data(relocation: "Relocation") -> "RelocationData":
     }
 
 
-def _finish(failed: "dict[Relocation, UserError]", unreachable: "dict[str, Unreachable]") -> None:
-    """End the command with the gravest status, after the errors of hosts without an answer."""
+def _finish(failed: "dict[Relocation, UserError]", unreachable: "dict[str, UserError]") -> None:
+    """End the command with the gravest status, after the errors of hosts without a usable answer."""
     for error in unreachable.values():
         project.notify(str(error))
     statuses = [error.exit_status for error in failed.values()]
-    raise typer.Exit(max(statuses, default=3 if unreachable else 0))
+    raise typer.Exit(max(statuses or [error.exit_status for error in unreachable.values()], default=0))
 
 
 def _require_rules(stack: "Stack") -> None:

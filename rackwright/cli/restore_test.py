@@ -11,7 +11,7 @@ from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import AsJson, StackName
 from rackwright.cli.tier import open_bucket
-from rackwright.errors import SetupError
+from rackwright.errors import EndpointUnreachable, SetupError, StepFailed
 
 if TYPE_CHECKING:
     from rackwright.cli.json_tier_types import RestoreTests
@@ -53,15 +53,20 @@ def test_restore(
     chosen = buckets or [name for name, each in loaded.fleet.buckets.items() if each.restore_test_days is not None]
     opened = [open_bucket(loaded, name) for name in chosen]
     results: dict[str, TestResult] = {}
+    failed: list[EndpointUnreachable | StepFailed] = []
     changes = [recording.change(bucket.where(""), "note the result of a restore test") for bucket in opened]
     with recording.record("tier test", stack, planned=changes):
         for bucket in opened:
-            name = archive_name or _random_archive(bucket)
-            if name is None:
-                project.notify(f"{bucket.where('')} has no archive, so nothing was tested")
+            try:
+                name = archive_name or _random_archive(bucket)
+                if name is None:
+                    project.notify(f"{bucket.where('')} has no archive, so nothing was tested")
+                    continue
+                with tempfile.TemporaryDirectory(prefix="rackwright-", dir=scratch) as directory:
+                    result = restore_test.run(bucket, name, Path(directory), time.time, project.notify, _infer)
+            except (EndpointUnreachable, StepFailed) as error:  # the other buckets are tested
+                failed.append(error)
                 continue
-            with tempfile.TemporaryDirectory(prefix="rackwright-", dir=scratch) as directory:
-                result = restore_test.run(bucket, name, Path(directory), time.time, project.notify, _infer)
             results[bucket.where(name)] = result
             if not as_json:
                 terminal.show(f"{bucket.where(name)}: {_outcome(result)}")
@@ -80,6 +85,8 @@ def test_restore(
             ]
         }
         terminal.show_json(tests)
+    if failed:
+        raise type(failed[0])(*(diagnostic for error in failed for diagnostic in error.diagnostics))
     raise typer.Exit(0 if all(each.passed for each in results.values()) else 1)
 
 

@@ -12,7 +12,7 @@ from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import AsJson, StackName
 from rackwright.cli.tier import open_bucket, parse_bytes
-from rackwright.errors import DeclarationError, Diagnostic, SetupError, Unreachable
+from rackwright.errors import DeclarationError, Diagnostic, SetupError, UserError
 
 if TYPE_CHECKING:
     from rackwright.cli.json_tier_types import CostComparison, TierBench
@@ -54,7 +54,7 @@ def bench(
     if page is not None:
         _require_writable(page)
     speeds: list[Speed] = []
-    unreachable: list[Unreachable] = []
+    unreachable: list[UserError] = []
     if not costs_only:
         speeds, unreachable = _measure(loaded, host, parse_bytes(size, "--size"), yes, as_json)
     if as_json:
@@ -78,7 +78,7 @@ def bench(
         project.notify(str(error))
     if page is not None:
         _write_page(page, stack, speeds, costs, model_bytes)
-    raise typer.Exit(3 if unreachable else 0)
+    raise typer.Exit(max((error.exit_status for error in unreachable), default=0))
 
 
 def _require_writable(page: Path) -> None:
@@ -102,7 +102,7 @@ def _write_page(page: Path, stack: str, speeds: "list[Speed]", costs: "Compariso
 
 def _measure(
     stack: "Stack", chosen: list[str] | None, size: int, yes: bool, as_json: bool
-) -> "tuple[list[Speed], list[Unreachable]]":
+) -> "tuple[list[Speed], list[UserError]]":
     """Return the speeds that were measured, and the errors of hosts without an answer.
 
     Raises:
@@ -135,12 +135,12 @@ def _measure(
 
 def _measure_hosts(
     stack: "Stack", names: list[str], buckets: list[str], hosts: "Hosts", size: int, as_json: bool
-) -> "tuple[list[Speed], list[Unreachable]]":
+) -> "tuple[list[Speed], list[UserError]]":
     from rackwright.tiering import bench
     from rackwright.tiering.remote import HostDirectory
 
     speeds: list[Speed] = []
-    unreachable: list[Unreachable] = []
+    unreachable: list[UserError] = []
     opened = [open_bucket(stack, name) for name in buckets]
     for name in names:
         try:
@@ -150,7 +150,7 @@ def _measure_hosts(
                     speeds.append(speed)
                     if not as_json:
                         terminal.show(speed.text)
-        except Unreachable as error:
+        except UserError as error:
             unreachable.append(error)
     return speeds, unreachable
 

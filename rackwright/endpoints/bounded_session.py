@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
+from rackwright.endpoints.typed_answers import Stream, answer_refused
 from rackwright.foreign import InvalidData, excerpt, read_bounded, within
 
 ANSWER_BYTES = 8 << 20
@@ -48,7 +49,7 @@ class BoundedSession:
             return within(seconds, lambda: self._answer(request, is_object))
         except TimeoutError:
             of_body = f" for a body of {size} bytes" if size else ""
-            raise _error(f"the answer took more than {seconds:g} s{of_body}") from None
+            raise answer_refused(f"the answer took more than {seconds:g} s{of_body}") from None
 
     def close(self) -> None:
         self._session.close()
@@ -60,10 +61,12 @@ class BoundedSession:
                 content = read_bounded(answer.raw, ANSWER_BYTES)
                 _check_xml(content)
             except InvalidData as error:
-                raise _error(f"the answer of the store is refused: {error}") from None
+                raise answer_refused(f"the answer of the store is refused: {error}") from None
             finally:
                 answer.raw.close()
             answer.raw = _Content(content)
+        else:
+            answer.raw = Stream(answer.raw)
         return answer
 
 
@@ -102,13 +105,3 @@ def _check_xml(content: bytes) -> None:
         raise InvalidData(f"it is not in UTF-8: {excerpt(declaration[0].decode('ascii', 'replace'))}")
     if b"\0" in content or b"<!" in content:
         raise InvalidData("it has declarations of a document type, which no store sends")
-
-
-def _error(reason: str) -> Exception:
-    """Return an error of botocore, which is not sent again."""
-    from botocore.exceptions import BotoCoreError
-
-    class AnswerRefused(BotoCoreError):  # type: ignore[misc]
-        fmt = "{reason}"
-
-    return AnswerRefused(reason=reason)

@@ -4,11 +4,12 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from rackwright.core.contract import Call, EndpointSource, Step
-from rackwright.errors import Diagnostic, StepFailed, UserError
+from rackwright.errors import Diagnostic, EndpointUnreachable, StepFailed, Unreachable, UserError
 from rackwright.facts.facts import Facts
+from rackwright.foreign import excerpt
 from rackwright.progress import Progress
 
 
@@ -31,6 +32,16 @@ class EndpointClient(Protocol):
             EndpointUnreachable: no answer.
         """
         ...
+
+
+U = TypeVar("U", bound=Unreachable)
+
+
+def unreadable(kind: type[U], where: str, error: Exception) -> U:
+    """Return the error *kind* of an endpoint or host whose answer made its reader raise *error*."""
+    problem = f"the answer cannot be read: {type(error).__name__}: {excerpt(error)}"
+    help = "Check who controls it, and report the problem to the authors of rackwright"
+    return kind(Diagnostic(where, problem, help=help))
 
 
 @dataclass(eq=False, slots=True)
@@ -79,6 +90,9 @@ class Endpoints:
                 except UserError as error:
                     state.unreachable, state.facts = error, None
                     raise
+                except Exception as error:  # any: one odd answer ends the reading of no other endpoint
+                    state.unreachable, state.facts = unreadable(EndpointUnreachable, str(source), error), None
+                    raise state.unreachable from error
             return state.facts
 
     @contextlib.contextmanager

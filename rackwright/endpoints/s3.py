@@ -11,6 +11,7 @@ from rackwright.core.derived_key import derive_key
 from rackwright.endpoints import restore_result, s3_facts
 from rackwright.endpoints.bounded_session import BoundedSession
 from rackwright.endpoints.proxy import open_proxy
+from rackwright.endpoints.typed_answers import type_answers
 from rackwright.errors import Diagnostic, EndpointUnreachable, SetupError, StepFailed, command
 from rackwright.facts.facts import Facts
 from rackwright.schema.object_store import ObjectStore
@@ -127,6 +128,7 @@ def session(
         client = own.create_client("s3", region, endpoint_url=url, verify=certificates, config=config, **keys)
         endpoint = client._endpoint
         endpoint.http_session = BoundedSession(endpoint.http_session)
+        type_answers(client)
         return client
 
     return make

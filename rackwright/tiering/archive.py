@@ -173,7 +173,7 @@ def load_manifest(bucket: Bucket, name: str) -> Manifest:
 
 
 def list_archives(bucket: Bucket) -> tuple[str, ...]:
-    """Return the names of all complete archives in *bucket*.
+    """Return the names of all complete archives in *bucket*, those with a damaged manifest among them.
 
     Raises:
         EndpointUnreachable: the store does not answer, or its clock is wrong.
@@ -182,7 +182,7 @@ def list_archives(bucket: Bucket) -> tuple[str, ...]:
     with store_errors(bucket):
         pages = bucket.client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name, Delimiter="/")
         names = [prefix["Prefix"].rstrip("/") for page in pages for prefix in page.get("CommonPrefixes", ())]
-        return tuple(name for name in sorted(names) if find_manifest(bucket, name) is not None)
+        return tuple(name for name in sorted(names) if _has_manifest(bucket, name))
 
 
 def lost_archives(bucket: Bucket, present: Sequence[str], moved: Collection[str]) -> list[Diagnostic]:
@@ -203,6 +203,13 @@ def find_manifest(bucket: Bucket, name: str) -> Manifest | None:
     except InvalidData as error:
         raise manifests.damage(bucket.where(key), f"the object is no manifest: {error}") from None
     return None if content is None else manifests.parse(content, bucket.where(key))
+
+
+def _has_manifest(bucket: Bucket, name: str) -> bool:
+    try:
+        return find_manifest(bucket, name) is not None
+    except (ArchiveDamaged, ChangeRefused):  # its own reader says why, and other archives are listed
+        return True
 
 
 def note_canary(bucket: Bucket, manifest: Manifest, sha256: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from rackwright.errors import Unreachable
+from rackwright.errors import UserError
 from rackwright.hosts.transport import Connection
 from rackwright.progress import Progress
 from rackwright.schema.fleet import Fleet
@@ -19,14 +19,14 @@ Connect = Callable[[str], Connection]
 
 def observe(
     fleet: Fleet, connect: Connect, now: float, progress: Progress
-) -> tuple[tuple[Relocation | Stay, ...], dict[str, Unreachable]]:
-    """Return the fate of each directory that a rule of *fleet* is about, and the errors of hosts without an answer.
+) -> tuple[tuple[Relocation | Stay, ...], dict[str, UserError]]:
+    """Return the fate of each directory that a rule of *fleet* is about, and the error of each host that was not read.
 
     Args:
         now: The time, in seconds of the epoch.
     """
     fates: list[Relocation | Stay] = []
-    unreachable: dict[str, Unreachable] = {}
+    unreachable: dict[str, UserError] = {}
     for name, rule in fleet.placement.items():
         for host in hosts_of(rule, fleet.hosts):
             if host in unreachable:
@@ -35,7 +35,7 @@ def observe(
             tiers = fleet.hosts[host].tiers
             try:
                 listing = _directory(host, tiers[rule.tier].mount, connect).listing(rule.directory)
-            except Unreachable as error:
+            except UserError as error:
                 unreachable[host] = error
                 continue
             target = tiers[rule.to.tier].mount if rule.to.tier else ""

@@ -39,6 +39,7 @@ TARGETS = {
     "archives": Target(256),
     "manifests": Target(256),
     "foreign_json": Target(384),
+    "s3_answers": Target(512),
     "fleet_files": Target(512),
     "serving_bodies": Target(1024, workloads=True),
     "gguf": Target(1024, workloads=True),
