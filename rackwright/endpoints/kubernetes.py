@@ -172,7 +172,7 @@ class KubernetesClient:
             help = f"Find out whether it has expired, and set another one with `{self._set_token}`"
             self._unreachable(problem, "a valid token of an account of this cluster", help)
         if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST:
-            other = urlsplit(answer.getheader("Location") or "").netloc
+            other = _netloc(answer.getheader("Location") or "")
             problem = f"the server sends elsewhere{f', to {_plain(other)}' if other else ''}: {_status(answer)}"
             help = "Write the address that the kubeconfig names as `server`; the token was sent nowhere else"
             self._unreachable(problem, "the API itself", help)
@@ -193,6 +193,14 @@ class KubernetesClient:
         except (ValueError, KeyError):
             return ""
         return f": {_plain(message.replace(self._token, '(the token)'))}"
+
+
+def _netloc(address: str) -> str:
+    """Return the host and port in an address of others; empty if it is none."""
+    try:
+        return urlsplit(address).netloc
+    except ValueError:
+        return ""
 
 
 def _status(answer: http.client.HTTPResponse) -> str:

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import IO
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from rackwright.endpoints.oci_archive import Descriptor, Manifest, OciArchive
 from rackwright.errors import ChangeRefused, Diagnostic, EndpointUnreachable, StepFailed, one_line
-from rackwright.foreign import EndableConnection, InvalidData, parse_object, read_bounded
+from rackwright.foreign import EndableConnection, excerpt, parse_object, read_bounded
 from rackwright.progress import Progress
 
 CONNECT_SECONDS = 30
@@ -109,8 +109,7 @@ class RegistryClient:
     def _send(self, repository: str, blob: Descriptor, content: IO[bytes]) -> None:
         answer = self._request("POST", f"/v2/{repository}/blobs/uploads/", headers={"Content-Length": "0"})
         self._expect(answer, HTTPStatus.ACCEPTED, "begin to send a part")
-        place = urljoin(self._url, answer.headers.get("location", ""))
-        own, other = urlsplit(self._url), urlsplit(place)
+        own, other = urlsplit(self._url), self._location(answer)
         if (own.scheme, own.netloc) != (other.scheme, other.netloc):  # the password would reach another server
             problem, expected = f"the registry wants parts at {other.netloc}", f"an address of {own.netloc}"
             raise StepFailed(Diagnostic(self._url, problem, expected, "Correct the address in the registry's settings"))
@@ -120,6 +119,21 @@ class RegistryClient:
         answer = self._request("PUT", target, content, headers)
         self._expect(answer, HTTPStatus.CREATED, f"take {blob.digest}")
         self._compare(answer, blob.digest)
+
+    def _location(self, answer: _Answer) -> SplitResult:
+        """Return the address in the headers of *answer*.
+
+        Raises:
+            StepFailed: it is none.
+        """
+        text = answer.headers.get("location", "")
+        try:
+            if not (text.isascii() and text.isprintable() and " " not in text):
+                raise ValueError("an address has printable ASCII characters alone")
+            return urlsplit(urljoin(self._url, text))
+        except ValueError:
+            problem = f"the registry wants parts at {excerpt(text)}, which is no address"
+            raise StepFailed(Diagnostic(self._url, problem, help="Check what answers at this address")) from None
 
     def _send_manifest(self, repository: str, manifest: Manifest, reference: str) -> None:
         """Send *manifest* after its children, which have no tag."""
@@ -171,7 +185,7 @@ class RegistryClient:
                 answer = connection.getresponse()
                 content = read_bounded(answer, ANSWER_BYTES)
             return _Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, content)
-        except (OSError, http.client.HTTPException, InvalidData) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:  # InvalidData and codecs among them
             reason = one_line(str(error) or type(error).__name__)[:_MESSAGE_LONGEST]
             problem, note = f"no answer: {reason}", "parts that were sent stay, and are not sent again"
             help = "Check the address, the network and the certificate, and run the same command again"

@@ -240,8 +240,8 @@ def _erase_on_host(
                 note="it is unknown whether the drives are erased",
             )
         )
-    drives: dict[str, Any] = report["drives"]
-    return drives
+    drives = report.get("drives")
+    return drives if isinstance(drives, dict) else {}
 
 
 def _make_result(
@@ -250,11 +250,16 @@ def _make_result(
     """Return the certificate of the drives that are erased according to *report*, and the failures of the others."""
     drives, failures = [], []
     for target in targets:
-        drive_report = report[target.serial]
-        if failure := drive_failure(f"{request.host}: drive {target.serial}", request.method, drive_report):
-            failures.append(failure)
-        else:
-            drives.append(certify(target, request.method, drive_report))
+        where = f"{request.host}: drive {target.serial}"
+        try:
+            drive_report = report[target.serial]
+            if failure := drive_failure(where, request.method, drive_report):
+                failures.append(failure)
+            else:
+                drives.append(certify(target, request.method, drive_report))
+        except Exception as error:  # the host wrote the report, and the other drives have theirs
+            problem = f"the report of the eraser has another form ({type(error).__name__})"
+            failures.append(StepFailed(Diagnostic(where, problem, help=HELP, note=NOTE)))
     return EraseResult(_certificate(stack, request.host, drives) if drives else None, tuple(failures))
 
 

@@ -137,7 +137,7 @@ class Session:
                 case {"event": "ready"}:
                     return
                 case {"event": "progress", "text": text}:
-                    progress(text)
+                    progress(str(text))
                 case {"event": "locked", "holder": holder}:
                     raise HostBusy(
                         Diagnostic(
@@ -148,11 +148,11 @@ class Session:
                             id="host-busy",
                         )
                     )
-                case {"event": "occupied", "steps": steps}:
+                case {"event": "occupied", "steps": list(steps)}:
                     raise HostBusy(
                         Diagnostic(
                             self.connection.endpoint.host,
-                            f"a step of another resource runs on the host ({', '.join(steps)})",
+                            f"a step of another resource runs on the host ({', '.join(map(str, steps))})",
                             "one step at a time on a host",
                             "Wait until `systemctl list-units 'rackwright-*'` no longer lists it, and run this again",
                             "no step was run",
@@ -164,9 +164,9 @@ class Session:
         while True:
             match self._event():
                 case {"event": "progress", "text": text}:
-                    progress(text)
+                    progress(str(text))
                 case {"event": "failed", "reason": reason, "output": output}:
-                    raise NotDone(reason, tuple(output))
+                    raise NotDone(str(reason), tuple(map(str, output if isinstance(output, list) else [])))
                 case answer:
                     return answer
 

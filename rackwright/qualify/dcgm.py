@@ -44,11 +44,11 @@ def parse(text: str) -> Diagnosis:
     except (ValueError, TypeError, StopIteration):
         lines = [line for line in text.splitlines() if line.strip()][-1:] or ["nothing"]
         raise MeasurementFailed(f"dcgmi printed no result; its last line: {lines[0].strip()}") from None
-    if error := result.get("runtime_error"):
-        raise MeasurementFailed(f"DCGM failed: {error}")
     try:
+        if error := result.get("runtime_error"):
+            raise MeasurementFailed(f"DCGM failed: {error}")
         return _diagnosis([test for category in result["test_categories"] for test in category["tests"]])
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise MeasurementFailed(f"dcgmi printed a result of unknown form ({type(error).__name__}: {error})") from None
 
 

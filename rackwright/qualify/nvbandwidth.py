@@ -1,5 +1,6 @@
 """The command line and the JSON output of nvbandwidth, which measures copies between memories."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ def parse(text: str) -> dict[str, float]:
         if "error" in output:
             raise MeasurementFailed(f"nvbandwidth failed: {output['error']}")
         return {test["name"]: _slowest(test) for test in output["testcases"]}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, ValueError, TypeError) as error:
         raise MeasurementFailed(f"nvbandwidth printed no result ({type(error).__name__}: {error})") from None
 
 
@@ -37,4 +38,7 @@ def _slowest(test: Mapping[str, Any]) -> float:
         raise MeasurementFailed(
             f"nvbandwidth: {test['name']} ended as {test['status']}: {test.get('error', 'no message')}"
         )
-    return min(float(cell) for row in test["bandwidth_matrix"] for cell in row if cell != NO_PATH)
+    rate = min(float(cell) for row in test["bandwidth_matrix"] for cell in row if cell != NO_PATH)
+    if not 0 <= rate < math.inf:
+        raise ValueError("a rate is no finite number")
+    return rate

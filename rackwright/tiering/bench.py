@@ -9,6 +9,7 @@ from rackwright.errors import Diagnostic, StepFailed
 from rackwright.progress import Progress
 from rackwright.schema.units import format_size
 from rackwright.tiering.bucket import Bucket, store_errors
+from rackwright.tiering.host_lines import line_refused
 from rackwright.tiering.manifest import ArchivedFile, SourceFile
 from rackwright.tiering.meter import Meter
 from rackwright.tiering.remote import HostDirectory
@@ -56,9 +57,10 @@ def measure(
     try:
         progress(f"{directory}: write and read {format_size(size)}")
         yield Speed(str(directory), size, *scratch.measure(FILE, size))
-        [source] = scratch.files() if buckets else [None]
-        for bucket in buckets:
-            assert source is not None
+        sources = scratch.files() if buckets else ()
+        if buckets and len(sources) != 1:
+            raise line_refused(str(scratch), f"{len(sources)} files are there, and one was written")
+        for bucket, source in zip(buckets, sources * len(buckets), strict=True):
             progress(f"{bucket.where('')}: write and read {format_size(size)} from {directory.host}")
             yield _bucket_speed(bucket, name, scratch, source, clock)
     finally:

@@ -15,6 +15,21 @@ from rackwright.foreign import InvalidData, parse_object
 from rackwright.hosts.transport import Connection
 from rackwright.tiering.bucket import DIGEST, Bucket
 from rackwright.tiering.directory import PART_BYTES, not_a_file
+from rackwright.tiering.host_lines import (
+    BYTES_MAX,
+    TEXT_LONGEST,
+    ChangedFiles,
+    Failure,
+    ItemLine,
+    Measurement,
+    Other,
+    Part,
+    Result,
+    Usage,
+    line_refused,
+    only_line,
+    read_line,
+)
 from rackwright.tiering.manifest import ArchivedFile, SourceFile
 from rackwright.tiering.meter import Meter
 from rackwright.tiering.placement import Item, Listing
@@ -47,8 +62,8 @@ class HostDirectory:
         if self._has_no_directory():
             return ()
         lines = list(self._run(do="scan"))
-        if others := [line for line in lines if "other" in line]:
-            raise ChangeRefused(*(not_a_file(f"{self}/{each['other']}", each["link"]) for each in others))
+        if others := [read_line(Other, line, str(self)) for line in lines if "other" in line]:
+            raise ChangeRefused(*(not_a_file(f"{self}/{each.other}", each.link) for each in others))
         return tuple(self._source(line["file"]) for line in lines if "file" in line)
 
     def upload(self, bucket: Bucket, archive: str, source: SourceFile, meter: Meter) -> None:
@@ -69,13 +84,15 @@ class HostDirectory:
         ]
         try:
             job = {"path": file.path, "parts": parts, "bytes_per_second": meter.bytes_per_second}
-            sent = [line for line in self._run(bucket, meter, do="upload", **job) if "part" in line]
+            lines = [*self._run(bucket, meter, do="upload", **job)]
+            found = (read_line(Part, line, str(self)) for line in lines if "part" in line)
+            sent = {each.part: each.tag for each in found}
+            if [*sorted(sent)] != [*range(1, len(parts) + 1)]:
+                raise line_refused(str(self), f"{len(sent)} of {len(parts)} parts have one")
         except BaseException:
             bucket.client.abort_multipart_upload(**target)
             raise
-        tags = [
-            {"PartNumber": each["part"], "ETag": each["tag"]} for each in sorted(sent, key=lambda each: each["part"])
-        ]
+        tags = [{"PartNumber": number, "ETag": tag} for number, tag in sorted(sent.items())]
         bucket.client.complete_multipart_upload(**target, MultipartUpload={"Parts": tags})
 
     def read_back(
@@ -90,15 +107,16 @@ class HostDirectory:
 
     def delete(self, sources: Sequence[SourceFile]) -> Sequence[str]:
         files = [{"path": each.file.path, "bytes": each.file.bytes, "mtime_ns": each.mtime_ns} for each in sources]
-        [*_, last] = self._run(do="delete", files=files)
-        return tuple(map(str, last["changed"]))
+        last = only_line([*self._run(do="delete", files=files)], "changed", str(self))
+        return tuple(read_line(ChangedFiles, last, str(self)).changed)
 
     def listing(self, pattern: str) -> Listing:
         """Return the tier that is mounted here, with the directories in those that *pattern* names."""
         lines = list(self._run(do="list", pattern=pattern))
-        usage = next(line["usage"] for line in lines if "usage" in line)
-        items = tuple(Item(**line["item"]) for line in lines if "item" in line)
-        return Listing(self.host, self.path, usage["used"], usage["total"], items)
+        usage = read_line(Usage, only_line(lines, "usage", str(self))["usage"], str(self))
+        found = (read_line(ItemLine, line["item"], str(self)) for line in lines if "item" in line)
+        items = tuple(Item(**each.model_dump()) for each in found)
+        return Listing(self.host, self.path, usage.used, usage.total, items)
 
     def relocate(self, target: str, meter: Meter, mount: str = "") -> None:
         """Move the directory to the path *target* of the same host; it is deleted after its copy was read back.
@@ -119,8 +137,9 @@ class HostDirectory:
         Raises:
             StepFailed: the file exists, or the tier has no room for twice its size.
         """
-        [*_, last] = self._run(do="measure", path=path, bytes=size)
-        return float(last["write_seconds"]), float(last["read_seconds"])
+        last = only_line([*self._run(do="measure", path=path, bytes=size)], "write_seconds", str(self))
+        measured = read_line(Measurement, last, str(self))
+        return measured.write_seconds, measured.read_seconds
 
     def _get(
         self, do: str, bucket: Bucket, archive: str, files: Sequence[ArchivedFile], meter: Meter
@@ -135,9 +154,10 @@ class HostDirectory:
         ]
         found = {}
         for line in self._run(bucket, meter, do=do, files=objects, bytes_per_second=meter.bytes_per_second):
-            if "path" in line and line["path"] in wanted and line["sha256"] is not None:
-                actual = {"bytes": line["bytes"], "sha256": line["sha256"]}
-                found[line["path"]] = wanted[line["path"]].model_copy(update=actual)
+            result = read_line(Result, line, str(self)) if "path" in line else None
+            if result and result.path in wanted and result.sha256 is not None and result.bytes is not None:
+                actual = {"bytes": result.bytes, "sha256": result.sha256}
+                found[result.path] = wanted[result.path].model_copy(update=actual)
         return found
 
     def _sign_address(self, bucket: Bucket, operation: str, **parameters: Any) -> str:
@@ -164,7 +184,7 @@ class HostDirectory:
                 return
             lines.append(line)
             sent = line.get("bytes")
-            if meter and type(sent) is int:
+            if meter and type(sent) is int and 0 <= sent <= BYTES_MAX:
                 meter.add(sent)
 
         authority = bucket.authority if bucket else None
@@ -173,19 +193,23 @@ class HostDirectory:
         result = connection.run(argv, json.dumps(work).encode(), LONGEST_SECONDS, on_line=take)
         last = lines[-1] if lines else {}
         if odd:
-            help = "Check who controls the host, and the output of its programs"
-            raise StepFailed(Diagnostic(str(self), f"a line of the host is refused: {odd[0]}", help=help))
+            raise line_refused(str(self), str(odd[0]))
         if "error" in last:
+            failure = read_line(Failure, last, str(self))
             help = "Correct it on the host, and run the same command again"
-            raise StepFailed(Diagnostic(str(self), str(last["error"]), help=help, note="nothing was deleted"))
+            note = "" if failure.in_part else "nothing was deleted"
+            raise StepFailed(Diagnostic(str(self), failure.error[:TEXT_LONGEST], help=help, note=note))
         if result.status:
             raise connection.command_error(argv, result)
         yield from lines
 
-    def _source(self, line: dict[str, Any]) -> SourceFile:
+    def _source(self, line: object) -> SourceFile:
+        mtime_ns = line.pop("mtime_ns", None) if isinstance(line, dict) else None
         try:
-            mtime_ns = int(line.pop("mtime_ns"))
-            return SourceFile(ArchivedFile.model_validate(line), mtime_ns)
+            file = ArchivedFile.model_validate(line, strict=True)
+            if type(mtime_ns) is int and abs(mtime_ns) <= BYTES_MAX:
+                return SourceFile(file, mtime_ns)
+            raise line_refused(str(self), "the time of a file is no number of nanoseconds")
         except ValidationError as error:
             problem = f"the host reports a file that cannot be archived: {error.error_count()} values are wrong"
             raise ChangeRefused(Diagnostic(str(self), problem, help="Check who controls the host")) from None

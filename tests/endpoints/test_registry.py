@@ -218,6 +218,11 @@ def stand_in(directory: Path, headers: dict[str, str]) -> Iterator[tuple[Registr
         ({"Location": "https://other.example/upload"}, "the registry wants parts at other.example"),
         ({"Location": "http://127.0.0.1/upload"}, "the registry wants parts at 127.0.0.1"),
         ({"Docker-Content-Digest": f"sha256:{'0' * 64}"}, f"the registry answers with the digest sha256:{'0' * 64}"),
+        ({"Location": "https://["}, "the registry wants parts at https://\\[, which is no address"),
+        ({"Location": "//[::1"}, "which is no address"),
+        ({"Location": "/v2/\xe9"}, "which is no address"),
+        ({"Location": "/v2/a b"}, "which is no address"),
+        ({"Location": "https://a\u212d/x".encode().decode("latin-1")}, "which is no address"),
         ({}, "the registry answers with the digest None"),
     ],
 )

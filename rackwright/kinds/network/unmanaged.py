@@ -3,6 +3,7 @@
 import configparser
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -15,6 +16,8 @@ from rackwright.kinds.network.spec import NETPLAN
 INTERFACES = "/etc/network/interfaces"
 INTERFACES_D = "/etc/network/interfaces.d"
 IFUPDOWN = "/etc/network/"
+INTEGER_BITS = 128
+"""Maximum bits of an integer in a file of netplan."""
 
 
 def conflicting_files(facts: Facts, name: str, mac: str | None, pci: str | None) -> tuple[str, ...]:
@@ -46,29 +49,76 @@ def _netplan(facts: Facts, names: set[str], mac: str | None) -> Iterator[str]:
     for path, text in _texts(facts, "/etc/netplan", ".yaml"):
         if path == NETPLAN:
             continue
-        try:
-            loaded = yaml.load(text, yaml.CSafeLoader)
-        except yaml.YAMLError:
-            raise UnknownFact(f"{path} is no YAML") from None
+        loaded = _load_yaml(path, text)
         network = loaded.get("network") if isinstance(loaded, dict) else None
         for sort, definitions in (network if isinstance(network, dict) else {}).items():
             for id, definition in (definitions if isinstance(definitions, dict) else {}).items():
-                if _is_netplan_of(str(sort), str(id), definition if isinstance(definition, dict) else {}, names, mac):
+                texts = _Texts(path, definition if isinstance(definition, dict) else {})
+                if _is_netplan_of(texts.text(sort), texts.text(id), texts, names, mac):
                     yield path
 
 
-def _is_netplan_of(sort: str, id: str, definition: Mapping[str, Any], names: set[str], mac: str | None) -> bool:
-    if sort in ("bonds", "bridges") and names & {*map(str, definition.get("interfaces") or ())}:
+@dataclass(frozen=True)
+class _Texts:
+    """A mapping of a file whose values are texts or lists of texts."""
+
+    path: str
+    values: Mapping[Any, Any]
+
+    def list(self, key: str) -> list[str]:
+        """Return the texts at *key*; one text is a list of one.
+
+        Raises:
+            UnknownFact: a value has another type.
+        """
+        value = self.values.get(key)
+        if value is None:
+            return []
+        return [self.text(each) for each in (value if isinstance(value, list) else [value])]
+
+    def text(self, value: object) -> str:
+        """Return a scalar of YAML as text.
+
+        Raises:
+            UnknownFact: it is none, or an integer of thousands of digits.
+        """
+        if isinstance(value, str):
+            return value
+        if isinstance(value, bool | float) or (isinstance(value, int) and value.bit_length() <= INTEGER_BITS):
+            return str(value)
+        raise UnknownFact(f"{self.path} has a value that is neither a text nor a number of usual size")
+
+
+def _load_yaml(path: str, text: str) -> Any:
+    """Return the content of a YAML file of a host.
+
+    Aliases are refused: a few lines with them stand for more content than any memory holds.
+
+    Raises:
+        UnknownFact: it is no YAML, or has aliases.
+    """
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.CSafeLoader)):
+            raise UnknownFact(f"{path} has aliases of YAML, which are not read")
+        return yaml.load(text, yaml.CSafeLoader)
+    except UnknownFact:
+        raise
+    except Exception:  # its constructors of dates and numbers raise ValueError, and more
+        raise UnknownFact(f"{path} is no YAML") from None
+
+
+def _is_netplan_of(sort: str, id: str, definition: _Texts, names: set[str], mac: str | None) -> bool:
+    if sort in ("bonds", "bridges") and names & {*definition.list("interfaces")}:
         return True
-    match = definition.get("match")
-    if not isinstance(match, dict):
+    content = definition.values.get("match")
+    if not isinstance(content, dict):
         return id in names
-    if definition.get("set-name") in names:
+    if names & {*definition.list("set-name")}:
         return True
-    patterns = match.get("name", "*")
-    fits = any(fnmatchcase(name, str(one)) for name in names for one in _list(patterns))
-    address = match.get("macaddress")
-    return fits and (address is None or str(address).lower() == mac)  # `driver` is ignored: any link may have it
+    match = _Texts(definition.path, content)
+    fits = any(fnmatchcase(name, one) for name in names for one in match.list("name") or ["*"])
+    addresses = match.list("macaddress")
+    return fits and (not addresses or mac in [each.lower() for each in addresses])  # any link may have its `driver`
 
 
 def _networkd(facts: Facts, names: set[str], mac: str | None) -> Iterator[str]:
@@ -77,7 +127,7 @@ def _networkd(facts: Facts, names: set[str], mac: str | None) -> Iterator[str]:
         # networkd uses the first matching file; this is the name of netplan's own
         if any(path.rpartition("/")[2] <= f"10-netplan-{name}.network" for name in names):
             match = _section(path, text, "Match")
-            if _matches(match.get("name", "*"), names) and _is_one_of(match, mac):
+            if _matches(match.get("name") or "*", names) and _is_one_of(match, mac):
                 yield path
     for path, text in _texts(facts, folder, ".netdev"):
         if _section(path, text, "NetDev").get("name") in names:
@@ -88,9 +138,10 @@ def _section(path: str, text: str, name: str) -> Mapping[str, str]:
     parser = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True, delimiters=("=",))
     try:
         parser.read_string(text)
-    except configparser.Error:
+    except Exception:  # a line that continues a key without a value raises AttributeError
         raise UnknownFact(f"{path} cannot be read as systemd's") from None
-    return parser[name] if parser.has_section(name) else {}
+    section = parser[name] if parser.has_section(name) else {}
+    return {key: value or "" for key, value in section.items()}
 
 
 def _matches(text: str, names: set[str]) -> bool:
@@ -115,15 +166,11 @@ def ifupdown_interfaces(facts: Facts) -> dict[str, set[str]]:
         texts[INTERFACES] = main
     interfaces = {}
     for path, text in texts.items():
-        for source in re.findall(r"^\s*source(?:-directory)?\s+(\S+)", text, re.M):
+        for source in re.findall(r"^[ \t]*source(?:-directory)?[ \t]+(\S+)", text, re.M):
             if not re.fullmatch(rf"({INTERFACES_D}|interfaces\.d)(/\*)?", source):
                 raise UnknownFact(f"{path} includes {source}, which the probe does not read")
-        lines = re.findall(r"^\s*(?:iface\s+(\S+)|(?:auto|allow-\S+)\s+(.+))", text, re.M)
+        lines = re.findall(r"^[ \t]*(?:iface[ \t]+(\S+)|(?:auto|allow-\S+)[ \t]+(.+))", text, re.M)
         stanzas = {name.partition(":")[0] for one, several in lines for name in (one or several).split()} - {"lo"}
         if stanzas:
             interfaces[path] = stanzas
     return interfaces
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]

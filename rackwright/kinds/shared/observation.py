@@ -4,6 +4,7 @@ import posixpath
 from collections.abc import Callable, Sequence
 
 from rackwright.core.contract import Absent, Claim, Observation, UnknownValue, Value
+from rackwright.errors import one_line
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe.system import MISSING
 from rackwright.facts.view import UnknownFact
@@ -27,6 +28,10 @@ def observe(observe_property: ObserveProperty, claims: Sequence[Claim], facts: F
                 values[name] = observe_property(facts, sort, key, name, claim)
             except UnknownFact as reason:
                 values[name] = UnknownValue(str(reason))
+            except Exception as error:  # a hostile host may send anything; its other values are still compared
+                values[name] = UnknownValue(
+                    f"the facts cannot be read: {type(error).__name__}: {one_line(str(error))[:200]}"
+                )
     return observation
 
 

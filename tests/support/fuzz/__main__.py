@@ -40,6 +40,7 @@ TARGETS = {
     "manifests": Target(256),
     "foreign_json": Target(384),
     "s3_answers": Target(512),
+    "readers": Target(512),
     "fleet_files": Target(512),
     "serving_bodies": Target(1024, workloads=True),
     "gguf": Target(1024, workloads=True),
