@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.foreign_table import TABLE, exceptions
 from tests.support.sources import ROOT
 
 READER = ("workloads/foreign.py", "rackwright/foreign/")
@@ -28,14 +29,6 @@ OF_A_DIGEST = {
     "rackwright/toolchain/conformance/pod_images.py": "a layer whose digest is pinned",
 }
 """Programs that open other archives, with the reason why their content is known before."""
-TABLE = ROOT / "tests/foreign_data.txt"
-
-
-def exceptions() -> dict[str, tuple[int, str]]:
-    """Return the number of remaining uses of each file, with their reason."""
-    lines = (line for line in TABLE.read_text().splitlines() if line and not line.startswith("#"))
-    rows = (line.split(maxsplit=2) for line in lines)
-    return {path: (int(number), reason) for path, number, reason in rows}
 
 
 def uses(source: str) -> Iterator[tuple[int, str]]:

@@ -2,10 +2,10 @@
 
 import re
 
+from tests.support.foreign_table import exceptions
 from tests.support.fuzz.__main__ import TARGETS
 from tests.support.fuzz.readers import READERS
 from tests.support.sources import ROOT
-from tests.test_foreign_data import exceptions
 
 TABLE = ROOT / "tests/fuzzed_readers.txt"
 PARSES = re.compile(r"\b(?:parse_json|parse_object|read_bounded|read_file|check_json)\(|yaml\.parse\(")
