@@ -4,7 +4,6 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from typing import ClassVar
 
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"  # \t and \n stay
@@ -78,7 +77,7 @@ class Diagnostic:
 class UserError(Exception):
     """One or more diagnostics, printed without a traceback."""
 
-    exit_status: ClassVar[int] = 2
+    exit_status: int = 2
     """Exit status of the command: 1 differs, 2 bad input or refused, 3 unreachable or unknown, 4 a step failed."""
 
     def __init__(self, *diagnostics: Diagnostic) -> None:

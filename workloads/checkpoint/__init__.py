@@ -17,18 +17,24 @@ from workloads.checkpoint.checkpoints import (
     load,
     newest,
     not_finite,
+    verify_shards,
 )
 from workloads.checkpoint.manifest import CheckpointDamaged
+from workloads.checkpoint.parts import READ_BYTES, StoredTensor, open_state
 from workloads.checkpoint.tree import BadState
 
 __all__ = [
+    "READ_BYTES",
     "BadState",
     "Checkpoint",
     "CheckpointDamaged",
     "CheckpointRequestError",
     "Checkpoints",
+    "StoredTensor",
     "at_step",
     "load",
     "newest",
     "not_finite",
+    "open_state",
+    "verify_shards",
 ]

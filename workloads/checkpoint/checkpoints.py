@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
@@ -18,6 +18,8 @@ from workloads.checkpoint.snapshot import Snapshot, build_header
 from workloads.checkpoint.writer import Writer
 from workloads.errors import Diagnostic, UserError
 
+FINITE_NUMBERS = 1 << 20
+"""Numbers that are judged at a time."""
 NOTICEABLE_SECONDS = 0.1
 """Wait for an earlier checkpoint from which a message reports it."""
 
@@ -64,17 +66,34 @@ def newest(directory: Path, flaw: Callable[[Checkpoint], str] = lambda checkpoin
     return None
 
 
-def not_finite(checkpoint: Checkpoint) -> str:
-    """Return which tensor of *checkpoint* has a number that is not finite, as a clause; empty if there is none."""
+def verify_shards(checkpoint: Checkpoint, ranks: Iterable[int] | None = None) -> None:
+    """Raise unless the files of the shards *ranks*, by default of all, match the manifest.
+
+    Raises:
+        CheckpointDamaged: A file differs; the message names each such file.
+    """
+    manifest.verify(checkpoint.path, checkpoint.manifest, _shard_files(checkpoint, ranks) - checkpoint.verified_files)
+
+
+def not_finite(checkpoint: Checkpoint, ranks: Iterable[int] | None = None) -> str:
+    """Return which tensor of the shards *ranks* has a number that is not finite, as a clause; empty for none."""
     import torch
     from safetensors import safe_open
 
-    for file_name in sorted(name for name in checkpoint.manifest.files if name.endswith(TENSORS)):
+    for file_name in sorted(name for name in _shard_files(checkpoint, ranks) if name.endswith(TENSORS)):
         with safe_open(checkpoint.path / file_name, "pt") as file:
             for name in file.keys():  # noqa: SIM118  # it is no mapping
-                if not torch.isfinite(file.get_tensor(name)).all():
+                # in parts: the whole tensor would need memory for the result
+                parts = file.get_tensor(name).flatten().split(FINITE_NUMBERS)
+                if not all(torch.isfinite(part).all() for part in parts):
                     return f"{name} in {file_name} has numbers that are not finite"
     return ""
+
+
+def _shard_files(checkpoint: Checkpoint, ranks: Iterable[int] | None) -> set[str]:
+    world = checkpoint.manifest.world
+    chosen = range(world) if ranks is None else ranks
+    return {shard_name(rank, world, each) for rank in chosen for each in (TENSORS, VALUES)}
 
 
 def at_step(directory: Path, step: int) -> Checkpoint:
@@ -278,14 +297,22 @@ class Checkpoints:
         """
 
         def set_aside(checkpoint: Checkpoint) -> str:
-            if not (reason := flaw(checkpoint)):
-                return ""
-            aside = layout.set_aside_path(checkpoint.path)
-            shutil.rmtree(aside, ignore_errors=True)
-            checkpoint.path.rename(aside)
-            return f"{reason}; it is now {aside.name}"
+            reason = flaw(checkpoint)
+            return f"{reason}; it is now {self.set_aside(checkpoint.step)}" if reason else ""
 
         return newest(self.directory, set_aside)
+
+    def steps(self) -> list[int]:
+        """Return the steps of all committed checkpoints, oldest first, damaged ones included."""
+        return layout.steps(self.directory)
+
+    def set_aside(self, step: int) -> str:
+        """Give the checkpoint of *step* another name, under which it does not count, and return that name."""
+        path = self.directory / layout.step_name(step)
+        aside = layout.set_aside_path(path)
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        return aside.name
 
     def at_step(self, step: int) -> Checkpoint:
         """Return the checkpoint of *step*; see the function `at_step`."""

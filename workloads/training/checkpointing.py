@@ -19,8 +19,9 @@ class TrainingCheckpoints(Protocol):
 
     def save(self, step: int, state: Mapping[str, Any]) -> None: ...
     def newest(self, flaw: Callable[[Any], str]) -> Any: ...
+    def steps(self) -> list[int]: ...
+    def set_aside(self, step: int) -> str: ...
     def at_step(self, step: int) -> Any: ...
-    def load(self, checkpoint: Any) -> dict[str, Any]: ...
     def wait(self) -> bool: ...
     def close(self) -> None: ...
 
@@ -37,7 +38,7 @@ def open_checkpoints(directory: Path, config: TrainingConfig, **part: Any) -> Tr
     return checkpoint.Checkpoints(directory, keep_last=saving.keep_last, keep_every=saving.keep_every, **part)
 
 
-def check_weights_match(saved: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str, help: str) -> None:
+def check_weights_match(saved: Mapping[str, Any], own: Mapping[str, Tensor], where: str, help: str) -> None:
     """Raise unless the *saved* weights have the names and shapes of a model's *own* weights.
 
     Raises:
@@ -63,5 +64,5 @@ def check_optimizer_matches(saved: Mapping[str, Any], own: Optimizer, where: str
         raise UserError(Diagnostic(where, problem, expected, f"Set optimizer.kind={kind}, or use another --out"))
 
 
-def _shape(weight: Tensor | None) -> str:
+def _shape(weight: Any) -> str:
     return "no such weight" if weight is None else "x".join(map(str, weight.shape)) or "a single number"

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workloads.checkpoint import not_finite
+from workloads.checkpoint import CheckpointDamaged, not_finite, verify_shards
+from workloads.checkpoint.persist import print_message
 from workloads.training import acceleration, chunked_loss, initial_weights, objective, order, references, sharded
 from workloads.training.balancing import ExpertBalancer
 from workloads.training.batch_sampler import BatchSampler
@@ -87,7 +88,8 @@ class Training:
         self.optimizer = make_optimizer(config, self.model, self.acceleration.fused)
         self.scaler = Scaler(context.precision, context.device.torch.type, config.compression == "fp16")
         self._checkpoints: TrainingCheckpoints | None = None
-        self._newest: Any = None
+        self._proved: int | None = None
+        """Step of the checkpoint whose files have all been compared with its manifest."""
         self._device_stats = DeviceStats.for_device(context.device)
         self._peak = (
             self._device_stats.peak_flops() if self._device_stats and context.precision.name != "fp32" else None
@@ -102,7 +104,8 @@ class Training:
         """The sum of the losses of the last step in this process."""
         self.last_saved: int | None = None
         """Step of the last checkpoint, the same in all processes."""
-        self._restored: int | None = None
+        self.restored: int | None = None
+        """Step of the checkpoint that the run has resumed from."""
 
     # --- state and checkpoints
 
@@ -132,42 +135,63 @@ class Training:
         Raises:
             UserError: The checkpoint is damaged or belongs to another model.
         """
-        checkpoints = self._open_checkpoints()
-        checkpoint = self._newest if self._newest and self._newest.step == step else checkpoints.at_step(step)
-        own = trainable_state(self.model)
-        held = sharded.distributed_parts(own)
-        state = checkpoints.load(checkpoint) if checkpoint.manifest.world == self.context.workers.shards else None
-        if state is None or not self._is_own_part(state, held):
-            trained = [name for name, weight in self.model.named_parameters() if weight.requires_grad]
-            state = sharded.load_part(checkpoint, held, trained)
-        own_weights = sharded.local_state(own)
-        help = "Use another --out, or the model of this checkpoint"
-        check_weights_match(state["model"], own_weights, f"checkpoint of step {step}", help)
-        check_optimizer_matches(state["config"], self.config.optimizer, f"checkpoint of step {step}")
-        sharded.copy_into(own, state["model"])
-        if self.context.workers.sharded:
-            sharded.copy_into(self.optimizer.state_dict()["state"], state["optimizer"]["state"])
-        else:
-            self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.references = dict(state.get("references", {}))
-        if self.tuning and state.get("tuning"):
-            self.tuning.load_state_dict(state["tuning"])
-        self.step = self.last_saved = self._restored = step
+        checkpoint = self._open_checkpoints().at_step(step)
+        if self._proved != step:
+            verify_shards(checkpoint)
+        saved, own = sharded.SavedState(checkpoint), trainable_state(self.model)
+        config, where = saved.values["config"], f"checkpoint of step {step}"
+        check_weights_match(saved.weights(), own, where, "Use another --out, or the model of this checkpoint")
+        check_optimizer_matches(config, self.config.optimizer, where)
+        saved.copy_weights(own)
+        trained = [name for name, weight in self.model.named_parameters() if weight.requires_grad]
+        saved.copy_moments(self.optimizer.state_dict()["state"], trained)
+        self.scaler.load_state_dict(saved.read("scaler"))
+        self.references = dict(saved.read("references") or {})
+        tuning = saved.read("tuning", sharded.distributed_parts(own)) if self.tuning else None
+        if self.tuning and tuning:
+            self.tuning.load_state_dict(tuning)
+        self.step = self.last_saved = self.restored = step
         for name, value in self.config.model_dump(mode="json").items():
-            if name in state["config"] and state["config"][name] != value:
-                self.context.metrics.print(f"note: {name} was {state['config'][name]}, and is {value} from now on")
-
-    def _is_own_part(self, state: Mapping[str, Any], held: Mapping[str, sharded.Held]) -> bool:
-        """Return whether *state* has the parts *held* of this process; before parallel layers, all parts were rows."""
-        if "held" in state:
-            return bool(state["held"] == held)
-        return self.config.tensor_parallel == self.config.expert_parallel == 1
+            if name in config and config[name] != value:
+                self.context.metrics.print(f"note: {name} was {config[name]}, and is {value} from now on")
 
     def newest(self) -> int | None:
         """Return the step of the newest intact checkpoint with finite numbers. One process calls it: it reads all."""
-        self._newest = self._open_checkpoints().newest(not_finite)
-        return None if self._newest is None else int(self._newest.step)
+        found = self._open_checkpoints().newest(not_finite)
+        self._proved = None if found is None else int(found.step)
+        return self._proved
+
+    def steps(self) -> list[int]:
+        """Return the steps of all checkpoints, the newest first."""
+        return [*reversed(self._open_checkpoints().steps())]
+
+    def prove(self, step: int) -> tuple[str, str]:
+        """Return how this process's share of the checkpoint of *step* is damaged, and which number is not finite.
+
+        Each process that saves reads its own shard; of a checkpoint by more processes, every n-th shard. Both texts are
+        empty for a good one.
+        """
+        workers = self.context.workers
+        try:
+            checkpoint = self._open_checkpoints().at_step(step)
+            shards = range(workers.shard, checkpoint.manifest.world, workers.shards)
+            if not shards:
+                return "", ""
+            verify_shards(checkpoint, shards)
+        except CheckpointDamaged as damage:
+            return str(damage), ""
+        return "", not_finite(checkpoint, shards)
+
+    def accept(self, step: int) -> None:
+        """Note that all shards of *step* have been proved, so that `restore` does not read them again."""
+        self._proved = step
+
+    def reject(self, step: int, damage: str, reason: str) -> None:
+        """Report why the checkpoint of *step* is skipped; one with numbers that are not finite gets another name."""
+        where = f"checkpoint of step {step}"
+        if not damage:
+            damage = f"{where}: {reason}; it is now {self._open_checkpoints().set_aside(step)}"
+        print_message(f"SKIPPED: {damage}")
 
     def save(self) -> None:
         """Save a checkpoint of this step. All processes call it.
@@ -205,7 +229,7 @@ class Training:
         if self._checkpoints is None:
             return self.last_saved
         self._checkpoints.wait()
-        return self._checkpoints.committed or self._restored
+        return self._checkpoints.committed or self.restored
 
     def close(self) -> None:
         """Wait until the last checkpoint is written."""

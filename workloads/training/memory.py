@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from workloads.checkpoint import READ_BYTES
 from workloads.errors import Diagnostic, UserError
 from workloads.training import four_bit, parallel
 from workloads.training.acceleration import Acceleration, is_dense, positions, rows
@@ -48,10 +49,13 @@ class MemoryEstimate:
     """The largest weights of 4 bits as numbers of the computation, which exist for one layer at a time."""
     loss: int = 0
     """Logits of a chunk, or the gradient of all logits, which exist for a moment."""
+    reading: int = 0
+    """A piece of a checkpoint, of which each process reads its own part into the weights and moments that it has."""
     step: int = 0
     """Copies of the trained weights that the step of the optimizer needs, when activations are gone."""
     host: int = 0
-    """Host memory beside a GPU: the snapshot of a checkpoint, and one module while its weights are filled."""
+    """Host memory beside a GPU: the snapshot of a checkpoint, and one module while its weights are filled; at least a
+    piece of a checkpoint that is read."""
 
     @property
     def total(self) -> int:
@@ -68,6 +72,11 @@ class MemoryEstimate:
     def after_forward(self) -> int:
         """The memory between the forward and the backward pass of the first step, before gradients exist."""
         return self.weights + self.optimizer + self.gathered + (self.activations or 0)
+
+    @property
+    def resuming(self) -> int:
+        """The memory while a process reads its part of a checkpoint, by whichever number of processes it was saved."""
+        return self.weights + self.optimizer + self.reading
 
     def __str__(self) -> str:
         parts = {"weights": self.weights, "gradients": self.gradients, "optimizer": self.optimizer}
@@ -126,8 +135,9 @@ def estimate(
         recomputed,
         max((layer.weights for layer in four_bit.layers(model).values()), default=0) * width,
         _loss_bytes(config, model, processes, acceleration.chunked_loss),
+        READ_BYTES,
         gradients * acceleration.copies_in_step,
-        gradients + optimizer + max(map(_own_bytes, model.modules())),
+        max(gradients + optimizer + max(map(_own_bytes, model.modules())), READ_BYTES),
     )
 
 

@@ -254,7 +254,7 @@ def vocabulary_size(model: nn.Module) -> int | None:
     return int(model.model.config.vocab_size) if isinstance(model, LanguageModel) else None
 
 
-def weights_differ(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+def weights_differ(saved: Mapping[str, Any], own: Mapping[str, Tensor]) -> list[str]:
     """Return the sorted names of weights that are missing from one side or differ in shape."""
     return sorted(
         name

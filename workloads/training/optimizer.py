@@ -1,5 +1,6 @@
 """Creation of the optimizer with its complete state."""
 
+import ctypes
 import math
 from typing import Any
 
@@ -25,15 +26,23 @@ def make_optimizer(config: TrainingConfig, model: nn.Module, fused: bool = False
         optimizer = torch.optim.AdamW(weights, lr=0.0, weight_decay=settings.weight_decay, fused=fused or None)
     else:
         optimizer = torch.optim.SGD(weights, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay)
-    for parameter in weights:
+    for parameter in weights:  # one after the other: memory for all gradients would not be free again
         parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()  # rate 0 and zero gradients change no weight
+        optimizer.step()  # rate 0 and zero gradients change no weight; weights without a gradient are left out
+        parameter.grad = None
     for state in optimizer.state.values():
         for value in state.values():
             if isinstance(value, Tensor):
                 value.zero_()
-    optimizer.zero_grad()
+    _return_freed_memory()
     return optimizer
+
+
+def _return_freed_memory() -> None:
+    """Give the host memory of the gradients above back to the system; the C library would keep a third of the state."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+    if trim is not None:
+        trim(0)
 
 
 @torch.no_grad()

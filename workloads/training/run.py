@@ -6,6 +6,7 @@ import socket
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -130,7 +131,7 @@ def _run(
         context.metrics.print(f"experts: {training.balancer}")
     last = min(config.steps, stop_at or config.steps)
     try:
-        _restore(config, training)
+        restore_newest(config, training)
         complete = elastic.run(training, last) if config.elastic else training.run(_synchronize_workers(training), last)
         log_end(config, training)
         training.close()
@@ -142,15 +143,36 @@ def _run(
         context.metrics.close()
 
 
-def _restore(config: TrainingConfig, training: Training) -> None:
+def restore_newest(config: TrainingConfig, training: Training) -> None:
     """Resume from the newest checkpoint: the processes of the first copy read it, and others receive it from them."""
     workers = training.context.workers
-    step = _run_on_all(workers, config, lambda: training.newest() if workers.rank == 0 else None)
-    if not config.elastic:  # in an elastic run the active processes wait for a new one in Horovod's own exchange
-        step = workers.broadcast(step)
+    if config.elastic:  # the active processes wait for a new one in Horovod's own exchange
+        step = training.newest() if workers.rank == 0 else None
+    else:
+        step = _newest_proved(workers, config, training)
     if step is not None:
         reads = workers.rank < workers.shards
         _run_on_all(workers, config, lambda: training.restore(step) if reads else None)
+
+
+def _newest_proved(workers: Workers, config: TrainingConfig, training: Training) -> int | None:
+    """Return the step of the newest good checkpoint, of which each process of the first copy has read its own shard."""
+    saves = workers.rank < workers.shards
+    steps = _run_on_all(workers, config, lambda: training.steps() if saves else [])
+    for step in workers.broadcast(steps):
+        flaws = workers.all_gather(_run_on_all(workers, config, partial(_prove, training, step, saves)))
+        damages = [damage for damage, _ in flaws if damage]
+        reasons = [reason for _, reason in flaws if reason]
+        if not damages and not reasons:
+            training.accept(step)
+            return int(step)
+        if workers.rank == 0:
+            training.reject(step, "; ".join(damages), "; ".join(reasons))
+    return None
+
+
+def _prove(training: Training, step: int, saves: bool) -> tuple[str, str]:
+    return training.prove(step) if saves else ("", "")
 
 
 def _synchronize_workers(training: Training) -> nn.Module:
@@ -227,7 +249,10 @@ def _run_on_all(workers: Workers, config: TrainingConfig, action: Callable[[], T
         result = action()
     except UserError as error:
         host = f"{socket.gethostname()}: " if workers.size > 1 else ""
-        message = json.dumps([replace(each, where=host + each.where).as_data() for each in error.diagnostics])
-    if messages := [text for text in dict.fromkeys(workers.all_gather(message)) if text]:
-        raise UserError(*(Diagnostic(**parts) for text in messages for parts in json.loads(text)))
+        parts = [replace(each, where=host + each.where).as_data() for each in error.diagnostics]
+        message = json.dumps({"status": error.exit_status, "diagnostics": parts})
+    if messages := [json.loads(text) for text in dict.fromkeys(workers.all_gather(message)) if text]:
+        joined = UserError(*(Diagnostic(**parts) for each in messages for parts in each["diagnostics"]))
+        joined.exit_status = max(each["status"] for each in messages)
+        raise joined
     return result  # type: ignore[return-value]

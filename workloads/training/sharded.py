@@ -5,13 +5,14 @@ Tensor parallelism divides rows or columns before it, and expert parallelism who
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise, product
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from workloads.checkpoint import Checkpoint, load
+from workloads.checkpoint import Checkpoint, StoredTensor, manifest, open_state, verify_shards
 
 Held = Sequence[Sequence[Sequence[int]]]
 """The part of a tensor that a process holds: for each dimension the ranges ``[start, stop]`` in their order there."""
@@ -107,17 +108,6 @@ def take(whole: Tensor, held: Held) -> Tensor:
     return part
 
 
-def merge(parts: Sequence[Tensor], held: Sequence[Held]) -> Tensor:
-    """Return the whole tensor of *parts*, which are the ranges *held* of it."""
-    dimensions = range(parts[0].dim())
-    lengths = [max((stop for each in held for _, stop in each[dimension]), default=0) for dimension in dimensions]
-    whole = parts[0].new_empty(lengths)
-    for part, ranges in zip(parts, held, strict=True):
-        for in_whole, in_part in _pieces(ranges):
-            whole[in_whole] = part[in_part]
-    return whole
-
-
 def _pieces(held: Held) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
     """Yield the place of each piece of a part, in the whole tensor and in the part."""
     dimensions = []
@@ -128,56 +118,173 @@ def _pieces(held: Held) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]
         yield tuple(whole for whole, _ in piece), tuple(part for _, part in piece)
 
 
-def load_whole(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the saved state with the model merged from all shards; everything else is rank 0's.
+def whole_ranges(shape: Sequence[int]) -> Held:
+    """Return the part that is a whole tensor of *shape*."""
+    return [[[0, length]] for length in shape]
 
-    Raises:
-        CheckpointDamaged: A file differs from its manifest.
+
+@dataclass(frozen=True, slots=True)
+class SavedTensor:
+    """A tensor in a checkpoint, in as many parts as processes have saved."""
+
+    parts: Sequence[StoredTensor]
+    held: Sequence[Held]
+    """The range of the whole tensor that each part is."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the whole tensor."""
+        dimensions = range(self.parts[0].dim())
+        lengths = [max((stop for each in self.held for _, stop in each[dim]), default=0) for dim in dimensions]
+        return torch.Size(lengths)
+
+    def copy_into(self, target: Tensor, own: Held) -> None:
+        """Copy the part *own* of the tensor into *target*, of whose size it is; read nothing else.
+
+        Raises:
+            CheckpointDamaged: The parts do not have all of it.
+        """
+        copied, seen = 0, []
+        with torch.no_grad():
+            for part, held in zip(self.parts, self.held, strict=True):
+                if held in seen:  # processes that share a batch have the same part of some weights
+                    continue
+                seen.append(held)
+                for in_part, in_own in _overlaps(held, own):
+                    place = target[in_own]
+                    for where, numbers in part.pieces(in_part):
+                        place[where].copy_(numbers)
+                    copied += place.numel()
+        if copied != target.numel():
+            raise manifest.damage_error("a weight", [f"its parts have {copied} of {target.numel()} numbers"])
+
+    def read(self, own: Held | None = None) -> Tensor:
+        """Return the part *own*, or the whole tensor."""
+        if len(self.parts) == 1 and own is None:
+            whole: Tensor = self.parts[0].read()
+            return whole
+        ranges = whole_ranges(self.shape) if own is None else own
+        sizes = [sum(stop - start for start, stop in each) for each in ranges]
+        target = torch.empty(sizes, dtype=self.parts[0].dtype)
+        self.copy_into(target, ranges)
+        return target
+
+
+def _overlaps(held: Held, own: Held) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Yield the pieces that two parts of a tensor have in common, by their place in each."""
+    dimensions = [[*_common(one, other)] for one, other in zip(held, own, strict=True)]
+    for piece in product(*dimensions):
+        yield tuple(first for first, _ in piece), tuple(second for _, second in piece)
+
+
+def _common(one: Sequence[Sequence[int]], other: Sequence[Sequence[int]]) -> Iterator[tuple[slice, slice]]:
+    """Yield the indices that two lists of ranges have in common, by their place in each list."""
+    first = 0
+    for start, stop in one:
+        second = 0
+        for begin, end in other:
+            low, high = max(start, begin), min(stop, end)
+            if low < high:
+                yield (
+                    slice(first + low - start, first + high - start),
+                    slice(second + low - begin, second + high - begin),
+                )
+            second += end - begin
+        first += stop - start
+
+
+class SavedState:
+    """The state in a checkpoint that any number of processes saved; its tensors are on the drive until they are copied.
+
+    The caller has compared the files with the manifest.
     """
-    world = checkpoint.manifest.world
-    states = [load(checkpoint, rank, world) for rank in range(world)]
-    names = states[0].get("distributed", ())
-    whole = {name: _whole([state["model"][name] for state in states], name, states) for name in names}
-    return {**states[0], "model": {**states[0]["model"], **whole}}
 
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._states = [open_state(checkpoint, rank) for rank in range(checkpoint.manifest.world)]
+        self.values: Mapping[str, Any] = self._states[0]
+        """The state of the first process, with a `StoredTensor` for each tensor."""
+        self._distributed = frozenset(self.values.get("distributed", ()))
 
-def load_part(checkpoint: Checkpoint, own: Mapping[str, Held], trained: Sequence[str]) -> dict[str, Any]:
-    """Return the state in *checkpoint*, saved by any number of processes, with this process's part of it.
+    def weights(self) -> dict[str, SavedTensor]:
+        """Return the weights by name."""
+        return {name: self._tensor(name, [state["model"][name] for state in self._states])
+                for name in self.values["model"]}  # fmt: skip
 
-    Args:
-        own: The parts of the weights that are distributed in this run.
-        trained: Names of the trained weights, in the order of the optimizer.
+    def copy_weights(self, own: Mapping[str, Tensor]) -> None:
+        """Copy this process's part of each weight into *own*, which has the names of the saved weights.
 
-    Raises:
-        CheckpointDamaged: A file differs from its manifest.
-    """
-    world = checkpoint.manifest.world
-    states = [load(checkpoint, rank, world) for rank in range(world)]
-    distributed = states[0].get("distributed", ())
-    names = {*own, *distributed}
+        Raises:
+            CheckpointDamaged: A part is missing.
+        """
+        for name, saved in self.weights().items():
+            saved.copy_into(local_part(own[name]), _ranges(own[name]))
 
-    def divide(values: Sequence[Any], name: str = "") -> Any:
-        """Return this process's part of the values of all states at one place: a weight *name*, or its moments."""
+    def moments(self, trained: Sequence[str]) -> dict[Any, dict[str, SavedTensor]]:
+        """Return the tensors of the optimizer's state, by the number of their weight.
+
+        Args:
+            trained: Names of the trained weights, in the order of the optimizer.
+        """
+        states = [state["optimizer"]["state"] for state in self._states]
+        return {
+            index: {key: self._tensor(trained[index], [state[index][key] for state in states])
+                    for key, value in moments.items() if isinstance(value, StoredTensor)}
+            for index, moments in states[0].items()
+        }  # fmt: skip
+
+    def copy_moments(self, own: Mapping[Any, Mapping[str, Any]], trained: Sequence[str]) -> None:
+        """Copy this process's part of the optimizer's state into *own*.
+
+        Raises:
+            CheckpointDamaged: A part is missing.
+        """
+        for index, saved in self.moments(trained).items():
+            for key, moment in saved.items():
+                moment.copy_into(local_part(own[index][key]), _ranges(own[index][key]))
+
+    def read(self, key: str, own: Mapping[str, Held] | None = None) -> Any:
+        """Return the value at *key*; None if the state has none.
+
+        Args:
+            own: The parts of weights that are distributed in this run, by name. Values under the name of a weight are
+                read as this process's part.
+        """
+        return self._read([state.get(key) for state in self._states], own or {}, "")
+
+    def _read(self, values: Sequence[Any], own: Mapping[str, Held], name: str) -> Any:
         first = values[0]
         if isinstance(first, Mapping):
-            return {key: divide([value[key] for value in values], key if key in names else name) for key in first}
-        if name not in names or not isinstance(first, Tensor) or not first.dim():
-            return first
-        whole = _whole(values, name, states) if name in distributed else first
-        return take(whole, own[name]) if name in own else whole
+            known = self.values["model"]
+            return {
+                key: self._read([value[key] for value in values], own, key if key in known else name) for key in first
+            }
+        if isinstance(first, StoredTensor):
+            return self._tensor(name, values).read(own.get(name) if first.dim() else None)
+        return first
 
-    moments = [state["optimizer"]["state"] for state in states]
-    own_moments = {index: divide([each[index] for each in moments], trained[index]) for index in moments[0]}
-    return {
-        **states[0],
-        "model": divide([state["model"] for state in states]),
-        "optimizer": {**states[0]["optimizer"], "state": own_moments},
-        "tuning": divide([state.get("tuning") for state in states]),
-    }
+    def _tensor(self, name: str, parts: Sequence[StoredTensor]) -> SavedTensor:
+        """Return the weight *name*, or one of its moments, whose parts the states have."""
+        if name not in self._distributed or not parts[0].dim():
+            return SavedTensor(parts[:1], [whole_ranges(parts[0].shape)])
+        if "held" in self.values:
+            return SavedTensor(parts, [state["held"][name] for state in self._states])
+        # written before parallel layers, when all parts were rows
+        starts = accumulate((part.shape[0] for part in parts), initial=0)
+        held = [[[[*rows]], *whole_ranges(part.shape[1:])] for rows, part in zip(pairwise(starts), parts, strict=True)]
+        return SavedTensor(parts, held)
 
 
-def _whole(parts: Sequence[Tensor], name: str, states: Sequence[Mapping[str, Any]]) -> Tensor:
-    """Return the whole of the weight *name*, or of one of its moments, whose parts the *states* have."""
-    if "held" not in states[0]:  # written before parallel layers, when all parts were rows
-        return torch.cat([*parts])
-    return merge(parts, [state["held"][name] for state in states])
+def _ranges(tensor: Tensor) -> Held:
+    """Return the part of *tensor* that this process holds: all of it, if it is not distributed."""
+    return whole_ranges(tensor.shape) if local_part(tensor) is tensor else held_ranges(tensor)
+
+
+def load_whole(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the saved state with the weights merged from all shards, and without what training alone needs.
+
+    Raises:
+        CheckpointDamaged: A file differs from its manifest.
+    """
+    verify_shards(checkpoint)
+    saved = SavedState(checkpoint)
+    return {key: saved.read(key) for key in saved.values if key not in ("optimizer", "held", "tuning", "references")}

@@ -3,6 +3,8 @@
 import json
 import shutil
 import subprocess
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from tests.support.training_runs import (
     launched,
     weights,
 )
-from workloads.checkpoint import newest
+from workloads.checkpoint import CheckpointDamaged, Checkpoints, newest
 from workloads.errors import UserError
 from workloads.training import fit, memory, parallel, sharded
 from workloads.training.launch_check import check_launch
@@ -79,7 +81,7 @@ def merged(out: Path) -> dict[str, torch.Tensor]:
     return whole
 
 
-def test_parts_of_several_ranges_make_the_whole_tensor() -> None:
+def test_parts_of_several_ranges_make_the_whole_tensor(tmp_path: Path) -> None:
     """
     Two processes have each half of both matrices of a packed weight, whose rows another two divide.
     """
@@ -87,9 +89,33 @@ def test_parts_of_several_ranges_make_the_whole_tensor() -> None:
     held = [[[[row, row + 1]], [[part, part + 2], [part + 4, part + 6]], [[0, 3]]] for row in (0, 1) for part in (0, 2)]
     parts = [sharded.take(whole, each) for each in held]
     assert torch.equal(parts[1], torch.cat([whole[:1, 2:4], whole[:1, 6:8]], 1))
-    assert torch.equal(sharded.merge(parts, held), whole)
     rows = [sharded.rows(whole.shape, rank, 3) for rank in range(3)]  # the last one is empty
-    assert torch.equal(sharded.merge([sharded.take(whole, each) for each in rows], rows), whole)
+    saved = saved_tensor(tmp_path / "blocks", parts, held)
+    assert torch.equal(saved.read(), whole)
+    for own in (*held, *rows):
+        assert torch.equal(saved.read(own), sharded.take(whole, own))
+    by_rows = saved_tensor(tmp_path / "rows", [sharded.take(whole, each) for each in rows], rows)
+    for own in (*held, *rows, [[[0, 2]], [[1, 2], [3, 4], [6, 8]], [[1, 3]]]):
+        assert torch.equal(by_rows.read(own), sharded.take(whole, own))
+
+
+def saved_tensor(directory: Path, parts: list[torch.Tensor], held: list[sharded.Held]) -> sharded.SavedTensor:
+    """Return the tensor of *parts* after a checkpoint of as many processes."""
+    with ExitStack() as stack:
+        for rank in reversed(range(len(parts))):  # rank 0 commits when all parts are there
+            files = stack.enter_context(Checkpoints(directory, rank=rank, world=len(parts), run="x"))
+            files.save(1, {"model": {"w": parts[rank]}, "distributed": ["w"], "held": {"w": held[rank]}})
+    found = newest(directory)
+    assert found
+    return sharded.SavedState(found).weights()["w"]
+
+
+def test_a_part_that_no_process_has_saved_is_damage(tmp_path: Path) -> None:
+    whole = torch.arange(12.0).reshape(4, 3)
+    held = [sharded.rows(whole.shape, rank, 2) for rank in (0, 1)]
+    saved = saved_tensor(tmp_path, [sharded.take(whole, each) for each in held], held)
+    with pytest.raises(CheckpointDamaged, match="its parts have 6 of 12 numbers"):
+        replace(saved, held=[held[0], held[0]]).read(sharded.whole_ranges((4, 3)))
 
 
 def test_the_estimate_divides_layers_and_experts() -> None:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from tests.support.training_runs import (
     launched_by_hosts,
     weights,
 )
-from workloads.checkpoint import CheckpointRequestError, Checkpoints, load, newest
+from workloads.checkpoint import Checkpoint, CheckpointRequestError, Checkpoints, load, newest
 from workloads.errors import UserError
 from workloads.training import memory, sharded
 from workloads.training.launch_check import check_launch
@@ -74,16 +75,26 @@ def test_a_checkpoint_is_divided_among_another_number_of_processes(tmp_path: Pat
     def rows(rank: int, world: int) -> dict[str, sharded.Held]:
         return {name: sharded.rows(tensor.shape, rank, world) for name, tensor in whole["model"].items()}
 
+    def part(checkpoint: Checkpoint, held: Mapping[str, sharded.Held]) -> dict[str, Any]:
+        """Return the part *held* of the weights and moments, and the other values."""
+        state = sharded.SavedState(checkpoint)
+        moments = {
+            index: {key: each.read(held.get(names[index]) if each.shape else None) for key, each in saved.items()}
+            for index, saved in state.moments(names).items()
+        }
+        model = {name: each.read(held.get(name)) for name, each in state.weights().items()}
+        values = {key: state.read(key) for key in ("step", "config", "scaler", "tuning")}
+        return {**values, "model": model, "optimizer": {"state": moments}}
+
     with ExitStack() as stack:
         for rank in (2, 1, 0):  # rank 0 commits when all parts are there
             files = Checkpoints(tmp_path / "three", rank=rank, world=3, run="x")
-            part = sharded.load_part(saved, rows(rank, 3), names)
-            stack.enter_context(files).save(12, {**part, "distributed": names})
+            stack.enter_context(files).save(12, {**part(saved, rows(rank, 3)), "distributed": names})
     three = newest(tmp_path / "three")
     assert three and three.manifest.world == 3
 
-    halves = [sharded.load_part(three, rows(rank, 2), names) for rank in (0, 1)]
-    again = sharded.load_part(three, {}, names)
+    halves = [part(three, rows(rank, 2)) for rank in (0, 1)]
+    again = part(three, {})
     for state in (again, *halves):
         assert state["step"] == 12
     assert_same(again["model"], whole["model"])
