@@ -7,6 +7,7 @@ requests. It ignores SIGTERM and SIGINT: the training handles them and decides w
 Hashing in a thread of the training process would slow its steps to a third or less on two cores.
 """
 
+import errno
 import json
 import mmap
 import os
@@ -70,6 +71,7 @@ def persist(request: WriteRequest, settings: WriterSettings, memory: memoryview)
     directory = Path(settings.directory)
     partial = layout.partial_path(directory, request.step, settings.run)
     try:
+        _check_space(directory, request, settings)
         partial.mkdir(exist_ok=True)
         _write_shard(partial, request, settings, memory)
         if settings.rank == 0:
@@ -77,6 +79,19 @@ def persist(request: WriteRequest, settings: WriterSettings, memory: memoryview)
     except (OSError, CheckpointNotCommitted):
         _abandon(partial, settings)
         raise
+
+
+def _check_space(directory: Path, request: WriteRequest, settings: WriterSettings) -> None:
+    """Raise unless the drive has room, before anything is written; rank 0 looks for the room of all ranks.
+
+    Raises:
+        OSError: It has not; the message has both sizes.
+    """
+    needed = (request.bytes + len(request.values)) * (settings.world if settings.rank == 0 else 1)
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        reason = f"no space left: {free / 1e6:.1f} MB are free, and the checkpoint needs {needed / 1e6:.1f} MB"
+        raise OSError(errno.ENOSPC, reason, str(directory))
 
 
 def _write_shard(partial: Path, request: WriteRequest, settings: WriterSettings, memory: memoryview) -> None:

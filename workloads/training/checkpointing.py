@@ -16,6 +16,8 @@ class TrainingCheckpoints(Protocol):
 
     committed: int | None
     """Last step that this run has committed."""
+    failure: str
+    """Reason why the last save failed; empty if it succeeded."""
 
     def save(self, step: int, state: Mapping[str, Any]) -> None: ...
     def newest(self, flaw: Callable[[Any], str]) -> Any: ...

@@ -106,6 +106,10 @@ class Training:
         """Step of the last checkpoint, the same in all processes."""
         self.restored: int | None = None
         """Step of the checkpoint that the run has resumed from."""
+        self.save_failure = ""
+        """Reason why the last save of this process failed, after `close`; empty if it succeeded."""
+        self.last_committed: int | None = None
+        """Last step that this run has committed, after `close`."""
 
     # --- state and checkpoints
 
@@ -231,10 +235,19 @@ class Training:
         self._checkpoints.wait()
         return self._checkpoints.committed or self.restored
 
+    def state_bytes(self) -> int:
+        """Return the bytes of the tensors that this process saves; 0 if others save for it."""
+        if self.context.workers.rank >= self.context.workers.shards:
+            return 0
+        moments = (value for state in self.optimizer.state.values() for value in state.values())
+        saved = (*trainable_state(self.model).values(), *moments)
+        return sum(sharded.local_part(each).nbytes for each in saved if isinstance(each, Tensor))
+
     def close(self) -> None:
-        """Wait until the last checkpoint is written."""
+        """Wait until the last checkpoint is written; `save_failure` says why it is not."""
         if self._checkpoints is not None:
             self._checkpoints.close()
+            self.save_failure, self.last_committed = self._checkpoints.failure, self._checkpoints.committed
             self._checkpoints = None
 
     def _open_checkpoints(self) -> TrainingCheckpoints:

@@ -15,6 +15,7 @@ from torch import nn
 from workloads.checkpoint import at_step
 from workloads.errors import Diagnostic, UserError
 from workloads.training import conversations, data, elastic, lineage, lora, memory
+from workloads.training import data, elastic, lineage, lora, memory, space
 from workloads.training.checkpointing import TrainingCheckpoints, open_checkpoints
 from workloads.training.config import HuggingFace, TrainingConfig
 from workloads.training.evaluation import EvaluationScore
@@ -132,9 +133,11 @@ def _run(
     last = min(config.steps, stop_at or config.steps)
     try:
         restore_newest(config, training)
+        _check_space(config, training, out, last)
         complete = elastic.run(training, last) if config.elastic else training.run(_synchronize_workers(training), last)
-        log_end(config, training)
         training.close()
+        _run_on_all(training.context.workers, config, partial(_check_saved, training, out))
+        log_end(config, training)
         if training.is_done:
             _publish(config, training, out, publish_worse)
         return complete
@@ -153,6 +156,25 @@ def restore_newest(config: TrainingConfig, training: Training) -> None:
     if step is not None:
         reads = workers.rank < workers.shards
         _run_on_all(workers, config, lambda: training.restore(step) if reads else None)
+
+
+def _check_space(config: TrainingConfig, training: Training, out: Path, last: int) -> None:
+    """Raise on all processes unless the drive has room for the checkpoints of all of them."""
+    workers, steps = training.context.workers, last - training.step
+    if steps <= 0:
+        return
+    own = training.state_bytes()
+    size = own if config.elastic else sum(workers.all_gather(own))  # no process may communicate before an elastic run
+    leads = workers.rank == 0
+    action = partial(space.check_space, out / "checkpoints", size, config.saving, steps)
+    _run_on_all(workers, config, action if leads else lambda: None)
+
+
+def _check_saved(training: Training, out: Path) -> None:
+    """Raise if the last save of this process failed."""
+    if training.save_failure:
+        last = training.last_committed or training.restored
+        raise space.not_saved(out / "checkpoints", training.step, training.save_failure, last)
 
 
 def _newest_proved(workers: Workers, config: TrainingConfig, training: Training) -> int | None:

@@ -4,6 +4,7 @@ import mmap
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -118,3 +119,15 @@ def test_a_second_try_at_a_step_is_not_hindered_by_the_first(alone, memory, tmp_
 
     assert newest(tmp_path).step == 7
     assert len(list((tmp_path / "step-0000000007").iterdir())) == 5  # four files and their manifest
+
+
+@pytest.mark.parametrize(("rank", "free", "fits"), [(0, 20_003, False), (0, 20_004, True), (1, 10_001, False)])
+def test_without_room_for_all_shards_nothing_is_written(
+    alone, memory, tmp_path, monkeypatch, rank: int, free: int, fits: bool
+):
+    monkeypatch.setattr(persist.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    settings = replace(alone, rank=rank, world=2)
+    with pytest.raises((OSError, CheckpointNotCommitted)) as error:  # the other rank has written nothing in any case
+        persist.persist(ORDER, settings, memory)
+    assert ("no space left" in str(error.value)) is not fits
+    assert [*tmp_path.glob("**/*.safetensors")] == []
