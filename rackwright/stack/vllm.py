@@ -15,6 +15,7 @@ from rackwright.schema.server import Server, settings
 from rackwright.stack.stack import Stack
 from workloads.catalogue.accelerators import gpu_memory_bytes
 from workloads.serving.fit import (
+    UNKNOWN,
     Fit,
     Gpus,
     Layout,
@@ -56,7 +57,7 @@ def place(stack: Stack, name: str, server: Server, model: Model | None) -> dict[
         hosts = [stack.fleet.hosts[member] for member in members]
         try:
             if model is None or sizes is None or computes_on_processors(server):
-                layout = _declared_layout(server)
+                layout = _declared_layout(server, model is not None and sizes is None)
             else:
                 layout = _fit(server, model, sizes, _replica_gpus(server, hosts)).layout
         except UserError as error:
@@ -89,7 +90,7 @@ def place_in_pods(stack: Stack, name: str, server: Server, model: Model | None) 
     try:
         _check_slice(stack, server)
         if model is None or sizes is None or computes_on_processors(server):
-            return _declared_layout(server)
+            return _declared_layout(server, model is not None and sizes is None)
         return _fit_pods(stack, server, model, sizes).layout
     except UserError as error:
         raise DeclarationError(replace(error.diagnostic, where=f"servers.{name}.pods")) from None
@@ -142,10 +143,18 @@ def _replica_place(server: Server, hosts: Sequence[Host], rank: int, host: Host)
     return ReplicaPlace(addresses=addresses, rank=rank, interface=host.fabric or "")
 
 
-def _declared_layout(server: Server) -> Layout | None:
-    """Return the declared layout of a model that only the hosts have, or that processors compute."""
+def _declared_layout(server: Server, unknown: bool = False) -> Layout | None:
+    """Return the declared layout of a model that only the hosts have, or that processors compute.
+
+    Args:
+        unknown: Whether the size of the model is not known, so that it needs a declared layout.
+    """
     declared = server.vllm.layout if server.vllm else {}
     hosts = server.vllm.replica_hosts if server.vllm else 1
+    named = declared or "tensor_parallel" in server.set
+    if unknown and not named and not computes_on_processors(server):
+        problem, expected = "got no layout", "a model of unknown size is divided over GPUs as declared"
+        raise UserError(Diagnostic("", problem, expected, "Declare vllm.tensor_parallel, and others if it has them"))
     if hosts > 1 and not declared:
         problem, expected = "got no layout", "without sizes or GPUs a model is divided over hosts as declared"
         raise UserError(Diagnostic("", problem, expected, "Declare vllm.tensor_parallel and vllm.pipeline_parallel"))
@@ -225,9 +234,13 @@ def _profile_gpus(profile: str, hardware: Minimum) -> Gpus:
     return Gpus(reported_bytes(min(memories)), sum(models.values()))
 
 
-def _sizes(place: str, model: Model) -> Sizes:
+def _sizes(place: str, model: Model) -> Sizes | None:
+    """Return the sizes of *model*; None if its publication could not compute them, so that its layout is declared."""
+    sizes = model.lineage.get("sizes")
+    if isinstance(sizes, Mapping) and UNKNOWN in sizes:
+        return None
     try:
-        return parse_sizes(model.lineage.get("sizes"))
+        return parse_sizes(sizes)
     except UserError:
         problem, expected = "got no sizes in its model.json", "the sizes determine how much memory the model takes"
         raise DeclarationError(Diagnostic(place, problem, expected, "Publish the model again")) from None

@@ -92,6 +92,16 @@ def test_each_host_divides_a_model_over_the_fewest_gpus_that_it_fits(project: Pr
     }
 
 
+def test_a_model_of_unknown_size_has_its_declared_layout(project: Project) -> None:
+    unknown = {"unknown": "config.json, model_type: the latent cache of 'longcat_flash' is not known", "weights": 7}
+    refusal = refused(project, unknown, "wide")
+    assert "got no layout at wide; a model of unknown size is divided over GPUs as declared" in refusal
+    assert "Declare vllm.tensor_parallel" in refusal
+    spec = project(unknown, "wide", "    vllm: {tensor_parallel: 8, expert_parallel: true}\n")["wide/talk"]
+    assert spec.settings["tensor_parallel"] == 8
+    assert project(unknown, "wide", "    set: {tensor_parallel: 4}\n")["wide/talk"].settings == {"tensor_parallel": 4}
+
+
 def test_a_server_gets_its_number_of_gpus(project: Project, tmp_path: Path) -> None:
     spec, repository = project(B70, "pair")["pair/talk"], load_stack("serving", tmp_path).repository
     (report,) = [file.content for file in files(spec, repository) if file.path.endswith("/settings.json")]

@@ -33,8 +33,9 @@ class ServingSettings(StrictModel):
     """Threads of one inference; 0: as many as there are cores, and for a language model one less."""
     max_batch: PositiveInt = 32
     """The most rows of a batch, and of one request."""
-    parallel: Annotated[int, Field(ge=1, le=256)] = 4
-    """The most texts that a language model generates at once."""
+    parallel: Annotated[int, Field(ge=1, le=16384)] = 4
+    """The most texts that a language model generates at once, over all data-parallel ranks of vLLM; at most 256 with
+    llama.cpp."""
     context_tokens: PositiveInt = 4096
     """Tokens of a prompt and its answer together; each of `parallel` texts reserves memory for so many."""
     tensor_parallel: PositiveInt = 1

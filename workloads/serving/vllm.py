@@ -59,9 +59,9 @@ def publish_vllm(source: Path, name: str, card: Path | None, directory: Path) ->
     own_code = [name for name in data if name.endswith("config.json") and "auto_map" in read_object(data[name])]
     replaced = _without_code(source, config, architecture, own_code)
     weights = weight_files(source)
-    sizes = fit.sizes(config, fit.read_tensors(weights))
-    lineage = {"directory": source.resolve().name, "architecture": architecture, "sizes": sizes.as_data(),
-               "defaults": _defaults(architecture, sizes.context_tokens), **exported_lineage(source)}  # fmt: skip
+    sizes, context_tokens = _sizes(config, fit.read_tensors(weights))
+    lineage = {"directory": source.resolve().name, "architecture": architecture, "sizes": sizes,
+               "defaults": _defaults(architecture, context_tokens), **exported_lineage(source)}  # fmt: skip
     if replaced:
         lineage["removed"] = {name: ["auto_map"] for name in replaced}
     files = {**data, **{each.name: each for each in weights}, **({"card.md": card} if card else {})}
@@ -91,6 +91,24 @@ def _without_code(
     if wrong:
         raise UserError(*wrong)
     return {name: {key: value for key, value in config.items() if key != "auto_map"} for name in own_code}
+
+
+def _sizes(config: dict[str, Any], tensors: fit.Tensors) -> tuple[dict[str, Any], int]:
+    """Return the sizes of the model for model.json, and its longest text; the reason in their place if unknown.
+
+    Arithmetic that is not known here does not say that vLLM cannot serve the model: its layout is then declared.
+    """
+    try:
+        sizes = fit.sizes(config, tensors)
+    except UserError as error:
+        nested = config.get("text_config")
+        longest = {**config, **nested}.get("max_position_embeddings") if isinstance(nested, dict) else config.get(
+            "max_position_embeddings"
+        )  # fmt: skip
+        known = longest if type(longest) is int and longest > 0 else ServingSettings().context_tokens
+        reasons = [f"{each.where}: {each.problem}" for each in error.diagnostics]
+        return {fit.UNKNOWN: "; ".join(reasons), "weights": sum(tensors.values())}, known
+    return sizes.as_data(), sizes.context_tokens
 
 
 def _defaults(architecture: str, context_tokens: int) -> dict[str, int]:
@@ -153,10 +171,16 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print_error(error)
         return error.exit_status
-    gigabytes = fit.parse_sizes(model.lineage["sizes"]).weight_bytes / 1e9
+    sizes = model.lineage["sizes"]
+    reason = sizes.get(fit.UNKNOWN)
+    gigabytes = (sizes["weights"] if reason else fit.parse_sizes(sizes).weight_bytes) / 1e9
     for file, keys in model.lineage.get("removed", {}).items():
         print(f"{file}: left out {', '.join(keys)}; vLLM has {model.lineage['architecture']} itself", flush=True)
     print(f"published {args.out}: {model.name} {model.version}, {gigabytes:.1f} GB of weights", flush=True)
+    if reason:
+        print(
+            f"size unknown ({reason}): declare the layout, vllm.tensor_parallel and others, of its servers", flush=True
+        )
     return 0
 
 

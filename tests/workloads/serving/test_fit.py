@@ -154,12 +154,12 @@ def test_what_is_nested_counts() -> None:
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({}, "config.json, torch_dtype: the precision None is not supported"),
+        ({}, "config.json, num_attention_heads: None is not a size"),
         ({**QWEN, "torch_dtype": "int8"}, "torch_dtype: the precision 'int8' is not supported"),
         ({"torch_dtype": "bfloat16", "num_hidden_layers": 24}, "num_attention_heads: None is not a size"),
         ({**QWEN, "num_hidden_layers": True}, "num_hidden_layers: True is not a size"),
         ({**QWEN, "num_key_value_heads": 0}, "num_key_value_heads: 0 is not a size"),
-        ({**DEEPSEEK, "model_type": "glm_moe_dsa"}, "of 'glm_moe_dsa' is not supported"),
+        ({**DEEPSEEK, "model_type": "longcat_flash"}, "of 'longcat_flash' is not known"),
         ({**DEEPSEEK, "qk_rope_head_dim": None}, "qk_rope_head_dim: None is not a size"),
         ({**QWEN, "max_position_embeddings": None}, "max_position_embeddings: None is not a size"),
     ],

@@ -75,7 +75,11 @@ def test_a_wrong_argument_is_status_2(argv: list[str], expected: str, capsys: py
 
 def test_a_config_json_that_is_none_is_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "config.json"
-    for content, message in (("[]", "the file has a list"), ("{", "the file cannot be read"), ("{}", "torch_dtype")):
+    for content, message in (
+        ("[]", "the file has a list"),
+        ("{", "the file cannot be read"),
+        ("{}", "num_attention_heads"),
+    ):
         path.write_text(content)
         assert main([str(path), *H100]) == 2
         assert message in capsys.readouterr().err
@@ -91,3 +95,13 @@ def test_a_model_with_a_short_context_is_planned_for_it(tmp_path: Path, capsys: 
     path.write_text(json.dumps({**model_config("qwen3-32b"), "max_position_embeddings": 2048}))
     assert main([str(path), *H100]) == 0
     assert "context_tokens 2048, parallel 4" in capsys.readouterr().out
+
+
+def test_gpus_of_a_host_that_a_layout_leaves_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deepseek-r1-distill-llama-70b", "--gpu", "h200"]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "The first layout leaves 6 of 8 GPUs of the host unused: 3 more servers with vllm.gpus: 2 can use them." in out
+    )
+    assert main(["deepseek-r1", "--gpu", "h200"]) == 0
+    assert "unused" not in capsys.readouterr().out

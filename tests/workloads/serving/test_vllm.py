@@ -19,6 +19,7 @@ from tests.support.training_runs import ROOT, environment
 from workloads.catalogue.models import model_config
 from workloads.serving import fit
 from workloads.serving import vllm as publishing
+from workloads.serving.fit import __main__ as fit_command
 from workloads.serving.model import DamagedModel, read
 from workloads.serving.runtimes import load_runtime
 from workloads.serving.runtimes import vllm as managed
@@ -185,6 +186,31 @@ def test_what_cannot_be_served_is_not_published(
     assert publishing.main([str(source), "--name", "tiny", "--out", str(tmp_path / "out")]) == 2
     assert expected in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"kv_lora_rank": 8, "model_type": "longcat_flash"}, "the latent cache (kv_lora_rank) of 'longcat_flash'"),
+        ({"layer_types": ["mamba", "full_attention", "mamba"]}, "the cache of layers of 'llama' is not known"),
+        ({"quantization_config": {"quant_method": "quip"}}, "the bytes of quantisation"),
+        ({"num_attention_heads": None}, "num_attention_heads: None is not a size"),
+    ],
+)
+def test_unknown_arithmetic_refuses_no_publication(
+    source: Path, tmp_path: Path, change: dict[str, object], reason: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (source / "config.json").write_text(json.dumps({**CONFIG, **change, "qk_rope_head_dim": 4}))
+    assert publishing.main([str(source), "--name", "tiny", "--out", str(tmp_path / "out")]) == 0
+    printed = capfd.readouterr().out
+    assert "size unknown (" in printed
+    assert reason in printed
+    assert "declare the layout, vllm.tensor_parallel and others, of its servers" in printed
+    found = read(tmp_path / "out")
+    assert found.lineage["sizes"]["weights"] == 4 * 8 * 4
+    assert found.lineage["defaults"]["context_tokens"] == 512
+    assert fit_command.main([str(tmp_path / "out"), "--gpu", "h200"]) == 2
+    assert "the size of the model is not known" in capfd.readouterr().err
 
 
 def test_what_was_cut_short_is_not_published(source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

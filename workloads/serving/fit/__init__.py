@@ -4,13 +4,14 @@ A model that passes may still need too much memory: what vLLM needs besides weig
 sources and logs, unverified on hardware by us.
 """
 
-from workloads.serving.fit.checkpoint import computed_tensors, read_tensors
+from workloads.serving.fit.checkpoint import Tensors, computed_tensors, read_tensors
 from workloads.serving.fit.layout import GIB, SHARE_PERCENT, Gpus, Layout, Load, Wish, layout_fields, reported_bytes
 from workloads.serving.fit.memory import StageMemory, memory
 from workloads.serving.fit.search import DoesNotFit, Fit, best_fit, fits
-from workloads.serving.fit.sizes import Sizes, parse_sizes, sizes
+from workloads.serving.fit.sizes import UNKNOWN, Sizes, parse_sizes, sizes
 
 __all__ = [
-    "GIB", "SHARE_PERCENT", "DoesNotFit", "Fit", "Gpus", "Layout", "Load", "Sizes", "StageMemory", "Wish", "best_fit",
-    "computed_tensors", "fits", "layout_fields", "memory", "parse_sizes", "read_tensors", "reported_bytes", "sizes",
+    "GIB", "SHARE_PERCENT", "UNKNOWN", "DoesNotFit", "Fit", "Gpus", "Layout", "Load", "Sizes", "StageMemory", "Tensors",
+    "Wish", "best_fit", "computed_tensors", "fits", "layout_fields", "memory", "parse_sizes", "read_tensors",
+    "reported_bytes", "sizes",
 ]  # fmt: skip

@@ -72,6 +72,8 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{gpus.hosts} x {gpus.per_host} {args.gpu}, {gb(gpus.room)} of each GPU for vLLM; "
                   f"context_tokens {load.context_tokens}, parallel {load.parallel}")  # fmt: skip
             print(*(table(chosen) if chosen else ()), sep="\n", end="\n" if chosen else "", flush=True)
+            if unused := unused_gpus(found, gpus):
+                print(unused, flush=True)
         if not any(fit.fits for fit in found) or load.context_tokens > model.context_tokens:
             best_fit(model, gpus, load, wish)
     except UserError as error:
@@ -84,7 +86,22 @@ def describe_model(model: Sizes) -> str:
     """Return the sizes of *model*, in words."""
     draft = f", and {gb(model.draft_bytes)} for speculative decoding" if model.draft_bytes else ""
     per_token = f"{model.cache_bytes_per_token / 1e3:.1f} kB of cache for each token"
+    if model.window_bytes_per_token:
+        per_token += f", {model.window_bytes_per_token / 1e3:.1f} kB for each of the last {model.window_tokens}"
+    if model.text_bytes:
+        per_token += f", and {model.text_bytes / 1e6:.1f} MB for each text"
     return f"{gb(model.weight_bytes)} of weights in {model.layers} layers{draft}; {per_token}"
+
+
+def unused_gpus(found: list[Fit], gpus: Gpus) -> str:
+    """Return a sentence about the GPUs that the first layout leaves without work; empty if there are none."""
+    first = next((fit for fit in found if fit.fits), None)
+    unused = gpus.per_host * first.layout.hosts - first.layout.gpus if first else 0
+    if not first or unused <= 0:
+        return ""
+    copies = unused // first.layout.gpus
+    use = f"{copies} more servers with vllm.gpus: {first.layout.gpus}" if copies else "a declared vllm.tensor_parallel"
+    return f"The first layout leaves {unused} of {gpus.per_host} GPUs of the host unused: {use} can use them."
 
 
 def table(found: list[Fit]) -> list[str]:

@@ -18,6 +18,10 @@ class StageMemory:
     """The cache of all texts at their full length."""
     beside: int
     cache_per_token: int
+    cache_per_text: int = 0
+    """The part of a text's cache that does not grow with it: states, and windows that are full."""
+    texts: int = 0
+    """Texts of a data-parallel rank."""
 
     @property
     def total(self) -> int:
@@ -25,7 +29,7 @@ class StageMemory:
 
     def tokens(self, room: int) -> int:
         """Return the tokens whose cache fits *room* bytes; below 1 there is no room for weights and vLLM."""
-        return (room - self.weights - self.beside) // self.cache_per_token
+        return (room - self.weights - self.beside - self.texts * self.cache_per_text) // self.cache_per_token
 
 
 def stages(layers: int, count: int) -> list[range]:
@@ -52,14 +56,17 @@ def _stage(sizes: Sizes, layout: Layout, load: Load, layers: range, index: int) 
     drafts = sizes.draft_layers if load.draft and last else 0
     cached = len(layers) + drafts
     per_token = -(-_token_bytes(sizes, load) * cached // sizes.layers // _cache_shards(sizes, layout))
-    tokens = load.context_tokens * load.texts_per_rank(layout)
+    texts = load.texts_per_rank(layout)
+    tokens, per_text = load.context_tokens * texts, _text_bytes(sizes, layout, load) * cached // sizes.layers
     return StageMemory(
         layers=len(layers),
         weights=sum(_weights(sizes, layout, layers, index == 0, last))
         + (-(-sizes.draft_bytes // layout.shards) if drafts else 0),
-        cache=max(per_token, 1) * tokens,
+        cache=max(per_token, 1) * tokens + per_text * texts,
         beside=overhead_bytes(sizes, layout, load, len(layers)),
         cache_per_token=max(per_token, 1),
+        cache_per_text=per_text,
+        texts=texts,
     )
 
 
@@ -89,6 +96,14 @@ def _expert_share(sizes: Sizes, layout: Layout, size: int) -> int:
 def _cache_shards(sizes: Sizes, layout: Layout) -> int:
     """Return the GPUs that divide the cache of a text; further GPUs of its rank hold copies."""
     return min(layout.tensor_parallel, sizes.cache_parts) * layout.context_parallel
+
+
+def _text_bytes(sizes: Sizes, layout: Layout, load: Load) -> int:
+    """Return the bytes on each GPU of a text's windows and states, over all layers."""
+    fp8 = load.cache_dtype == "fp8"
+    window = sizes.fp8_window_bytes_per_token if fp8 else sizes.window_bytes_per_token
+    kept = min(sizes.window_tokens, load.context_tokens) * window // min(layout.tensor_parallel, sizes.cache_parts)
+    return kept + sizes.text_bytes // layout.tensor_parallel
 
 
 def _token_bytes(sizes: Sizes, load: Load) -> int:

@@ -6,12 +6,16 @@ from typing import Any
 
 from workloads.errors import Diagnostic, UserError
 from workloads.foreign import excerpt
+from workloads.serving.fit.cache import LINEAR, WHOLE, CacheSizes, Linear, compressed_cache, layer_kinds, window_of
+from workloads.serving.fit.quantisation import Quantisation, quantisation_of
+
+DECLARE = "Publish the model, and declare its layout; its size stays unknown"
 
 SIZE_MAX, NUMBER_MAX = 1 << 30, 10_000
 """The largest size, in values or tokens, and the largest number of layers, heads and experts."""
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 """Bytes of one weight or cache value without quantisation, by torch_dtype."""
-LATENT_MODELS = ("deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2")
+LATENT_MODELS = ("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "kimi_k2")
 """Model types whose cache is one latent vector in vLLM, as computed here. Source: is_deepseek_mla of vLLM 0.32."""
 
 
@@ -47,6 +51,8 @@ class Experts:
     """The first layer with experts; the layers before it are dense."""
     step: int
     """Every *step*-th layer has experts."""
+    shared_width: int = 0
+    """Width of the hidden layer of all shared experts together."""
 
     def in_layer(self, layer: int) -> bool:
         return layer >= self.first_layer and (self.step == 1 or (layer + 1) % self.step == 0)
@@ -71,8 +77,8 @@ class Shape:
     """Whether input and output embeddings are the same weights."""
     value_bytes: int
     """Bytes of one value without quantisation."""
-    block: int
-    """Rows of weights that share a scale of block-wise FP8; 0 without FP8. Source: weight_block_size."""
+    quantisation: Quantisation | None
+    """The formats of quantised matrices."""
     draft_layers: int
     """Layers of multi-token prediction. Source: arXiv:2412.19437, section 2.2."""
     latent: Latent | None
@@ -80,6 +86,25 @@ class Shape:
     index_heads: int = 0
     """Heads of the index of sparse attention; 0 without one. Source: DeepSeek-V3.2-Exp."""
     index_width: int = 0
+    kinds: tuple[str, ...] = ()
+    """The kind of attention of each layer; empty: all layers keep all of the text."""
+    window: int = 0
+    """Tokens that layers with a window keep."""
+    linear: Linear | None = None
+    compressed: CacheSizes | None = None
+    """The cache, if it has entries for several tokens each."""
+    output_gate: bool = False
+    """Whether the query projection has a gate of the same size. Source: attn_output_gate of Qwen3.5."""
+    has_bias: bool = False
+    """Whether attention and experts have biases."""
+    output_groups: int = 0
+    """Groups of the output projection of DeepSeek-V4, each with `output_rank` values."""
+    output_rank: int = 0
+    query_rank: int = 0
+    """Values of the compressed query of DeepSeek-V4."""
+
+    def kind(self, layer: int) -> str:
+        return self.kinds[layer] if layer < len(self.kinds) else WHOLE
 
     @property
     def cache_parts(self) -> int:
@@ -94,35 +119,56 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
         UserError: values are missing or not supported; all of them are in the error.
     """
     nested = config.get("text_config")
-    reader = _Reader({**config, **nested} if isinstance(nested, Mapping) else config)
-    dtype = reader.first("dtype", "torch_dtype")  # transformers 5 renamed it
+    settings = {**config, **nested} if isinstance(nested, Mapping) else config
+    reader = _Reader(settings)
+    dtype = reader.first("dtype", "torch_dtype") or "bfloat16"  # transformers 5 renamed it, and some leave it out
     if not isinstance(dtype, str) or dtype not in BYTES:
         expected, help = f"one of {', '.join(BYTES)}", "Use a model whose config.json names such a precision"
         reader.refuse("torch_dtype", f"the precision {excerpt(repr(dtype))} is not supported", expected, help)
-    model_type = str(reader.settings.get("model_type"))
+    model_type = str(reader.settings.get("model_type")).removesuffix("_text")
     heads, hidden = reader.size("num_attention_heads"), reader.size("hidden_size")
     has_latent = reader.settings.get("kv_lora_rank") is not None
     if has_latent and model_type not in LATENT_MODELS:
-        problem = f"the latent cache (kv_lora_rank) of {model_type!r} is not supported"
-        reader.refuse("model_type", problem, f"one of {', '.join(LATENT_MODELS)}", "Use another model")
+        problem = f"the latent cache (kv_lora_rank) of {model_type!r} is not known"
+        reader.refuse("model_type", problem, f"one of {', '.join(LATENT_MODELS)}", DECLARE)
+    layers = reader.size("num_hidden_layers")
+    kinds = layer_kinds(settings, layers)
+    if kinds is None:
+        problem = f"the cache of layers of {model_type!r} is not known"
+        reader.refuse("layer_types", problem, "whole, sliding, chunked, linear or compressed attention", DECLARE)
+    value_bytes = BYTES.get(str(dtype), 2)
+    try:
+        quantisation = quantisation_of(settings, settings.get("expert_dtype"))
+    except UserError as error:
+        reader.wrong += error.diagnostics
+        quantisation = None
     shape = Shape(
         model_type=model_type,
-        layers=reader.size("num_hidden_layers"),
+        layers=layers,
         hidden=hidden,
         heads=heads,
         key_value_heads=reader.size("num_key_value_heads", heads),
         head_width=reader.size("head_dim", max(hidden // heads, 1)),
-        intermediate=reader.size("intermediate_size", 4 * hidden),
+        intermediate=reader.intermediate(hidden),
         vocabulary=reader.size("vocab_size"),
         context_tokens=reader.size("max_position_embeddings"),
         tied=bool(reader.settings.get("tie_word_embeddings")),
-        value_bytes=BYTES.get(str(dtype), 2),
-        block=reader.block(),
-        draft_layers=reader.count("num_nextn_predict_layers"),
+        value_bytes=value_bytes,
+        quantisation=quantisation,
+        draft_layers=reader.count("num_nextn_predict_layers") or reader.count("mtp_num_hidden_layers"),
         latent=reader.latent() if has_latent else None,
         experts=reader.experts(),
         index_heads=reader.count("index_n_heads"),
         index_width=reader.count("index_head_dim"),
+        kinds=() if kinds is None or set(kinds) == {WHOLE} else kinds,
+        window=window_of(settings),
+        linear=reader.linear() if kinds and LINEAR in kinds else None,
+        compressed=compressed_cache(settings, layers, value_bytes),
+        output_gate=bool(settings.get("attn_output_gate")) or model_type == "qwen3_next",
+        has_bias=model_type == "gpt_oss" or (model_type != "qwen2" and bool(settings.get("attention_bias"))),
+        output_groups=reader.count("o_groups"),
+        output_rank=reader.count("o_lora_rank"),
+        query_rank=0 if has_latent else reader.count("q_lora_rank"),
     )
     if reader.wrong:
         raise UserError(*reader.wrong)
@@ -147,7 +193,7 @@ class _Reader:
         value = self.settings.get(name)
         if value is None and default is not None:
             return default
-        most = SIZE_MAX if name.endswith(("_size", "_embeddings", "_dim", "_rank")) else NUMBER_MAX
+        most = SIZE_MAX if name.endswith(("_size", "_embeddings", "_dim", "_rank", "_mlp")) else NUMBER_MAX
         if type(value) is not int or not 1 <= value <= most:
             help = "Use a model whose config.json has this value"
             self.refuse(name, f"{excerpt(value)} is not a size", f"a whole number from 1 to {most}", help)
@@ -158,13 +204,19 @@ class _Reader:
         """Return the number *name*; 0 if config.json does not have it."""
         return self.size(name) if self.settings.get(name) else 0
 
-    def block(self) -> int:
-        quantised = self.settings.get("quantization_config")
-        if not isinstance(quantised, Mapping) or quantised.get("quant_method") != "fp8":
-            return 0
-        block = quantised.get("weight_block_size")
-        rows = block[0] if isinstance(block, list) and block else None
-        return rows if type(rows) is int and 0 < rows <= SIZE_MAX else 1
+    def intermediate(self, hidden: int) -> int:
+        """Return the width of a dense layer; a model without one has that of its experts."""
+        name = "intermediate_size_mlp" if self.settings.get("intermediate_size_mlp") else "intermediate_size"
+        return self.size(name, self.count("moe_intermediate_size") or 4 * hidden)
+
+    def linear(self) -> Linear:
+        return Linear(
+            key_heads=self.size("linear_num_key_heads"),
+            key_width=self.size("linear_key_head_dim"),
+            value_heads=self.size("linear_num_value_heads"),
+            value_width=self.size("linear_value_head_dim"),
+            kernel=self.size("linear_conv_kernel_dim", 4),
+        )
 
     def latent(self) -> Latent:
         return Latent(
@@ -182,11 +234,17 @@ class _Reader:
         if name is None:
             return None
         width = "moe_intermediate_size" if self.settings.get("moe_intermediate_size") else "intermediate_size"
+        shared, shared_width = self.count("n_shared_experts"), self.count("shared_expert_intermediate_size")
+        if str(self.settings.get("model_type")).startswith("llama4"):
+            shared = 1
+        step = self.first("moe_layer_freq" if name == "n_routed_experts" else "decoder_sparse_step",
+                          "interleave_moe_layer_step")  # fmt: skip
         return Experts(
             count=self.size(name),
-            per_token=self.size("num_experts_per_tok"),
+            per_token=self.size("num_experts_per_tok", 1),
             width=self.size(width),
-            shared=self.count("n_shared_experts"),
+            shared=shared,
             first_layer=self.count("first_k_dense_replace"),
-            step=self.size("moe_layer_freq" if name == "n_routed_experts" else "decoder_sparse_step", 1),
+            step=step if type(step) is int and 0 < step <= NUMBER_MAX else 1,
+            shared_width=shared_width or shared * self.size(width),
         )

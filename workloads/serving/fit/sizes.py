@@ -6,9 +6,14 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from workloads.errors import Diagnostic, UserError
+from workloads.serving.fit.cache import LINEAR, SCALED_TOKEN_BYTES, CacheSizes
 from workloads.serving.fit.checkpoint import Tensors
 from workloads.serving.fit.shape import Shape, shape_of
 
+UNKNOWN = "unknown"
+"""Key of the reason why the sizes of a published model are not known, in the place of the sizes."""
+WINDOWS = ("sliding_attention", "chunked_attention")
+"""Kinds of layers that keep a window of the text."""
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")
 _EXPERTS = re.compile(r"\.experts\.")
 _WHOLE = re.compile(r"norm|\.gate\.|q_a_proj|kv_a_proj|\.indexer\.")
@@ -16,8 +21,6 @@ _WHOLE = re.compile(r"norm|\.gate\.|q_a_proj|kv_a_proj|\.indexer\.")
 _EMBEDDING = re.compile(r"embed_tokens|\bwte\b|word_embeddings")
 _POSITIVE = ("context_tokens", "heads", "cache_bytes_per_token", "fp8_cache_bytes_per_token", "cache_parts")
 _BY_LAYER = ("layer_bytes", "whole_bytes", "expert_bytes")
-SCALED_TOKEN_BYTES = 656
-"""Bytes of a token's latent in FP8 of sparse attention. Source: vLLM 0.32, flashmla_sparse.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,13 @@ class Sizes:
     latent_head_values: int = 0
     """Values of each head's key and value that vLLM computes from a latent."""
     latent_rank: int = 0
+    window_tokens: int = 0
+    """Tokens that layers with a window keep of a text."""
+    window_bytes_per_token: int = 0
+    """Cache bytes of one token over the layers that keep a window."""
+    fp8_window_bytes_per_token: int = 0
+    text_bytes: int = 0
+    """Bytes of the states of one text in layers with linear attention, however long it is."""
 
     @property
     def layers(self) -> int:
@@ -89,8 +99,6 @@ class Sizes:
 def sizes(config: Mapping[str, Any], tensors: Tensors) -> Sizes:
     """Return the sizes of a model.
 
-    A layer that keeps only a window or a state of the text is counted as if it kept all keys and values.
-
     Args:
         config: Hugging Face's ``config.json``.
         tensors: The tensors of its weights, which vLLM keeps in memory unchanged.
@@ -103,18 +111,18 @@ def sizes(config: Mapping[str, Any], tensors: Tensors) -> Sizes:
 
 def _sizes(shape: Shape, tensors: Tensors) -> Sizes:
     latent, experts = shape.latent, shape.experts
-    values, fp8 = _cache_values(shape)
+    cache = _cache(shape)
     return Sizes(
         context_tokens=shape.context_tokens,
         heads=shape.heads,
-        cache_bytes_per_token=shape.layers * values,
-        fp8_cache_bytes_per_token=shape.layers * fp8,
+        cache_bytes_per_token=max(cache.token, 1),
+        fp8_cache_bytes_per_token=max(cache.fp8_token, 1),
         cache_parts=shape.cache_parts,
         **_weights(shape, tensors),
         draft_layers=shape.draft_layers,
         experts=experts.count if experts else 0,
-        layer_parts=shape.intermediate // max(shape.block, 1),
-        expert_parts=experts.width // max(shape.block, 1) if experts else 0,
+        layer_parts=_parts(shape, "model.layers.0.mlp.down_proj", shape.intermediate),
+        expert_parts=_parts(shape, "model.layers.0.mlp.experts.0.down_proj", experts.width) if experts else 0,
         hidden=shape.hidden,
         intermediate=shape.intermediate,
         vocabulary=shape.vocabulary,
@@ -123,7 +131,31 @@ def _sizes(shape: Shape, tensors: Tensors) -> Sizes:
         latent_values=latent.rank + latent.rope if latent else 0,
         latent_head_values=latent.nope + latent.value if latent else 0,
         latent_rank=latent.rank if latent else 0,
+        window_tokens=cache.window,
+        window_bytes_per_token=cache.window_token,
+        fp8_window_bytes_per_token=cache.fp8_window_token,
+        text_bytes=cache.text,
     )
+
+
+def _parts(shape: Shape, module: str, width: int) -> int:
+    """Return the whole groups of weights with one scale in *width*."""
+    format = shape.quantisation.format_of(module) if shape.quantisation else None
+    return width // max(format.group, 1) if format and not format.padded else width
+
+
+def _cache(shape: Shape) -> CacheSizes:
+    """Return the cache of a text over all layers."""
+    if shape.compressed:
+        return shape.compressed
+    values, fp8 = _cache_values(shape)
+    windows = sum(kind in WINDOWS for kind in shape.kinds) if shape.window else 0
+    linear = sum(kind == LINEAR for kind in shape.kinds)
+    whole = shape.layers - windows - linear
+    return CacheSizes(
+        token=whole * values, fp8_token=whole * fp8, window_token=windows * values, fp8_window_token=windows * fp8,
+        window=shape.window if windows else 0, text=linear * (shape.linear.state_bytes if shape.linear else 0),
+    )  # fmt: skip
 
 
 def _cache_values(shape: Shape) -> tuple[int, int]:
@@ -179,6 +211,9 @@ def parse_sizes(data: Any) -> Sizes:
     if not isinstance(data, Mapping):
         raise _refusal("sizes", data)
     values = dict(data)
+    if UNKNOWN in values:
+        problem, expected = f"the size of the model is not known ({values[UNKNOWN]})", "a model whose size is known"
+        raise UserError(Diagnostic("sizes", problem, expected, "Declare the layout: tensor_parallel and others"))
     if "weight_bytes" in values:  # written before 0.2, with the weights as one number
         values |= {"layer_bytes": [values.pop("weight_bytes")], "whole_bytes": [0], "expert_bytes": [0]}
         cache = values.get("cache_bytes_per_token")

@@ -16,6 +16,9 @@ from workloads.serving.runtimes.events import EventReader
 from workloads.serving.runtimes.runtime import InvalidPrompt, Piece
 from workloads.serving.settings import ServingSettings
 
+MOST_TEXTS = 256
+"""The most texts at once. Source: LLAMA_MAX_SEQ of llama.cpp."""
+
 
 class LlamaRuntime:
     """A language model that llama.cpp runs."""
@@ -76,6 +79,9 @@ def start_server(path: Path, settings: ServingSettings) -> Any:
     Raises:
         UserError: the header is wrong, or the library cannot load the file.
     """
+    if settings.parallel > MOST_TEXTS:
+        problem, expected = f"got parallel {settings.parallel}", f"at most {MOST_TEXTS} texts at once with llama.cpp"
+        raise UserError(Diagnostic("parallel", problem, expected, f"Set parallel to {MOST_TEXTS}"))
     gguf_header.check(path)
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
