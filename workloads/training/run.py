@@ -14,8 +14,7 @@ from torch import nn
 
 from workloads.checkpoint import at_step
 from workloads.errors import Diagnostic, UserError
-from workloads.training import conversations, data, elastic, lineage, lora, memory
-from workloads.training import data, elastic, lineage, lora, memory, space
+from workloads.training import conversations, data, elastic, lineage, lora, memory, space
 from workloads.training.checkpointing import TrainingCheckpoints, open_checkpoints
 from workloads.training.config import HuggingFace, TrainingConfig
 from workloads.training.evaluation import EvaluationScore
