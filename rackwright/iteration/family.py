@@ -26,7 +26,7 @@ class ProcessFailed(UserError):
         problem = f"the process failed with status {status}, and printed {last_line!r}"
         help = "Correct the reported error, and run the command again, which continues with this stage"
         super().__init__(Diagnostic(f"python -m {module}", problem, help=help))
-        self.exit_status = status if status in (2, 3) else StepFailed.exit_status  # type: ignore[misc]
+        self.exit_status = status if status in (2, 3) else StepFailed.exit_status
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class StageFailed(UserError):
 
     def __init__(self, stage: Stage, error: UserError) -> None:
         super().__init__(*(replace(each, where=f"{stage}: {each.where}") for each in error.diagnostics))
-        self.stage, self.exit_status = stage, error.exit_status  # type: ignore[misc]
+        self.stage, self.exit_status = stage, error.exit_status
         self.report: report.ReportData | None = None
         """The report up to this stage; None before the iteration has a directory."""
 
@@ -222,4 +222,4 @@ class RolloutFailed(UserError):
         problem, note = f"the rollout failed: `up` ended with status {status}", "not every host serves the new version"
         help = f"Run the command again to continue with the rollout; to go back, run {rollback} and `up`"
         super().__init__(Diagnostic(f"stack {stack}", problem, help=help, note=note))
-        self.exit_status = status  # type: ignore[misc]
+        self.exit_status = status
