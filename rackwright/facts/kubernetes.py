@@ -130,6 +130,7 @@ class ClusterFacts(View):
     """A cluster, as its API describes it: on a control plane, or by its URL."""
 
     version = Fact(str, "Version of the API server, such as ``v1.37.2``.")
+    join_tokens = Fact(texts, "Names of the secrets with tokens by which hosts join, sorted.")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ _NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/"
 OF_KUBERNETES = re.compile(r"([a-z0-9.-]*\.)?(kubernetes|k8s)\.io/")
 """Beginning of names of labels and taints that Kubernetes itself gives nodes."""
+HOSTNAME_LABEL = "kubernetes.io/hostname"
+"""Label of a node with its name, by which rackwright places pods and volumes."""
 _SOURCE = 'Kubernetes, "Labels and Selectors"'
 NODE_ROLE_TAINT = "node-role.kubernetes.io/"
 """Beginning of names of taints that distributions of Kubernetes and people give nodes, by their work."""

@@ -43,6 +43,7 @@ def test_an_api_that_keeps_the_probe_waiting_is_asked_once(asked, tmp_path):
         assert SLOW in reasons.pop("nodes")
         assert {*reasons} == {
             *("version", "objects", "addons", "components", "workloads", "queue", "groups", "metrics", "admission"),
+            "join_tokens",
         }
         assert all("was not asked again" in reason for reason in reasons.values())
     assert len(asked) == 2
@@ -55,7 +56,7 @@ def test_a_question_that_fails_at_once_keeps_no_other_one_back(asked, tmp_path, 
 
     assert found is not None
     assert all(SLOW in value["unknown"] for value in found.values())
-    assert len(asked) == 6
+    assert len(asked) == 7
 
 
 def test_a_node_lists_what_it_lacks():
@@ -71,6 +72,94 @@ def test_a_node_lists_what_it_lacks():
 
     assert kubernetes.state(item)["pressure"] == ["DiskPressure"]
     assert kubernetes.state({**item, "status": {**item["status"], "conditions": []}})["pressure"] == []
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ({}, "KeyError"),
+        ({"nodeInfo": {}}, "KeyError"),
+        ({"nodeInfo": {"kubeletVersion": "v1.37.2"}, "conditions": [{"status": "True"}]}, "KeyError"),
+        ({"nodeInfo": {"kubeletVersion": "x" * 1_000_000}}, "64 KiB"),
+    ],
+)
+def test_a_node_hides_no_other_node_by_its_status(status, reason):
+    """
+    Its kubelet writes the status.
+    """
+    good = {"nodeInfo": {"kubeletVersion": "v1.37.2"}, "conditions": [{"type": "Ready", "status": "True"}]}
+    items = [{"metadata": {"name": name}, "spec": {}, "status": each} for name, each in [("w1", status), ("w2", good)]]
+    found = kubernetes.states(items)
+    assert reason in found["w1"]["unknown"] and found["w2"]["ready"] is True
+
+
+def test_the_message_of_a_node_is_bounded():
+    ready = {"type": "Ready", "status": "False", "message": "x" * 1_000_000}
+    status = {"nodeInfo": {"kubeletVersion": "v1.37.2"}, "conditions": [ready]}
+    found = kubernetes.states([{"metadata": {"name": "w1"}, "spec": {}, "status": status}])
+    assert found["w1"]["reason"] == "x" * kubernetes.MESSAGE_LENGTH
+
+
+def static(name: str, node: str, labels: dict[str, str], containers: int = 1) -> dict[str, Any]:
+    command = ["kube-apiserver", "--enable-admission-plugins=NodeRestriction"]
+    return {
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"nodeName": node, "containers": [{"command": command}] * containers},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }
+
+
+API_LABELS = {"tier": "control-plane", "component": "kube-apiserver"}
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        static("kube-apiserver-w1", "w1", API_LABELS),
+        static("kube-apiserver-w1", "w1", API_LABELS, containers=2),
+        static("kube-apiserver-w1", "w1", API_LABELS, containers=0),
+        static("kube-apiserver-cp-01", "w1", API_LABELS),
+        static("x", "w1", {"tier": "control-plane"}),
+        static("x", "w1", {}),
+        {"metadata": {"name": "x"}, "spec": {}},
+    ],
+    ids=["copy", "two containers", "none", "name of another", "no component", "no labels", "nothing"],
+)
+def test_a_pod_of_a_worker_says_nothing_about_the_control_plane(monkeypatch, pod):
+    """
+    A kubelet shows pods of its own with any labels.
+    """
+    pods = [static("kube-apiserver-cp-01", "cp-01", API_LABELS), pod]
+
+    def query(*argv: str) -> Any:
+        return {"items": [{"metadata": {"name": "cp-01"}}] if "nodes" in argv else pods}
+
+    monkeypatch.setattr(kubernetes, "query", query)
+    assert kubernetes.admission() == {"cp-01": ["NodeRestriction"]}
+    assert kubernetes.components() == {"kube-apiserver": ["cp-01"]}
+
+
+def test_jobs_in_the_queue_of_a_team_have_a_bound(monkeypatch):
+    """
+    A team may have many jobs, and a host's facts are refused as a whole when they are too large.
+    """
+    owner = [{"kind": "JobSet", "name": "x" * 250}]
+    entries = [
+        {
+            "metadata": {"namespace": team, "ownerReferences": [{**owner[0], "name": f"{'x' * 240}{number}"}],
+                         "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"queueName": "y" * 250},
+            "status": {"conditions": [{"type": "QuotaReserved", "status": "False", "message": "m" * 5000}]},
+        }
+        for team, count in (("speech", 10_000), ("vision", 1))
+        for number in range(count)
+    ]  # fmt: skip
+    monkeypatch.setattr(kubernetes, "controllers", lambda *argv: {})
+    monkeypatch.setattr(kubernetes, "list_objects", lambda lists: iter(entries))
+    jobs = kubernetes.queue("")["jobs"]
+    unknown = [name for name, value in jobs.items() if "unknown" in value]
+    assert len(json.dumps(jobs)) < 3 * kubernetes.NAMESPACE_BYTES
+    assert unknown and all(name.startswith("speech/") for name in unknown)
 
 
 def job(namespace: str, name: str, size: int = 0) -> dict[str, Any]:

@@ -46,15 +46,16 @@ def node(raw: Raw, name: str) -> dict[str, Any]:
     return found
 
 
-def test_a_host_joins_by_a_token_of_its_control_plane():
+def test_a_host_joins_with_a_certificate_of_its_own_node():
     """
-    The plan names the command that prints the token, and never has the token itself.
+    The plan names the command that prints the credentials, and never has them itself. There is no token, which would
+    give its holder the identity of any node.
     """
     plan = planned("aspen/node", blank())
 
     assert [step.text for step in plan.steps] == [
         "note in the owner file: joining",
-        "get a token of birch for ten minutes",
+        "get a certificate of the node from birch for an hour",
         "join cluster main",
         "mark the node, and wait until it is ready",
         "note in the owner file: ready",
@@ -62,14 +63,15 @@ def test_a_host_joins_by_a_token_of_its_control_plane():
     _, token, join, settle, _ = plan.steps
     assert isinstance(token, PutOutput) and isinstance(join, Command)
     assert (token.source, token.argv[-2:]) == ("birch", ("aspen", "10.145.0.11:6443"))
-    assert token.path == join.argv[-1] == "/run/rackwright-join.yaml"
-    assert 'rm -f "$2"' in join.argv[2]
+    assert token.path == join.argv[-2] == "/run/rackwright-join.conf"
+    assert '--client-name "system:node:$1"' in token.argv[2] and "token" not in token.argv[2] + join.argv[2]
+    assert 'rm -f "$2" "$3"' in join.argv[2]
     assert isinstance(settle, Command) and settle.argv[-1] == "rackwright.local/fleet=cluster"
 
 
 def test_a_join_that_was_cut_goes_on():
     """
-    What is left is the owner file with the phase `joining`; the host asks for another token.
+    What is left is the owner file with the phase `joining`; the host asks for other credentials.
     """
     raw = blank()
     raw["owners"]["node"] = {"id": "aspen/node", "fleet": "cluster", "phase": "joining"}

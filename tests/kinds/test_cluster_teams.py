@@ -133,7 +133,7 @@ def test_a_quantity_is_written_as_kubernetes_writes_it(number, text):
 def made() -> Raw:
     """Return the facts of the control plane with all objects as they are declared."""
     raw = recorded("birch")
-    contents = {name: content(item) for name, item in objects(PARTS).items()}
+    contents = {name: content(item) for name, item in objects(PARTS, ("birch",)).items()}
     raw["kubernetes_cluster"]["objects"] = json.loads(json.dumps(contents))
     return raw
 

@@ -1,5 +1,6 @@
 """Several control planes of one cluster: their order, how they join, and what is claimed of them."""
 
+import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from rackwright.facts.probe import kubernetes
 from rackwright.fleet import load_fleet
 from rackwright.kinds.cluster import further_plane
 from rackwright.kinds.cluster.cluster import COMPONENTS
+from rackwright.kinds.cluster.team import content, objects
 from rackwright.kinds.role.promise import promises
+from rackwright.schema.cluster import HOSTNAME_LABEL
 from rackwright.stack import DeclaredResource
 from rackwright.stack.clusters import version_problems
 from rackwright.stack.resources import declare_unchecked
@@ -95,16 +98,17 @@ def test_a_control_plane_joins_by_keys_that_are_deleted_afterwards() -> None:
     assert [step.text for step in plan.steps] == [
         "note in the owner file: joining",
         "create /etc/rackwright/kubernetes",
+        "copy /etc/rackwright/kubernetes/admission.yaml from beech",
         "copy /etc/rackwright/kubernetes/audit-policy.yaml from beech",
         "copy /etc/rackwright/kubernetes/authentication.yaml from beech",
         "copy /etc/rackwright/kubernetes/encryption.yaml from beech",
         "get a token and a certificate key of beech",
         "join cluster main as a control plane",
-        "delete the uploaded keys on beech",
+        "delete the uploaded keys and the token on beech",
         "mark the node, and wait until it is ready",
         "note in the owner file: ready",
     ]
-    invite, join = plan.steps[5:7]
+    invite, join = plan.steps[6:8]
     assert isinstance(invite, PutOutput) and isinstance(join, Command)
     assert (invite.source, invite.argv[-3:]) == ("beech", ("holly", "10.147.0.10:6443", "10.147.0.12"))
     assert invite.path == join.argv[-2]
@@ -148,6 +152,10 @@ def test_a_control_plane_that_is_declared_no_longer_stays_in_the_cluster() -> No
     assert (plan.steps, [item.path for item in plan.by_hand]) == ((), ["cluster:main.nodes"])
 
 
+def _named(node: Raw, name: str) -> Raw:
+    return {**node, "labels": {**node["labels"], HOSTNAME_LABEL: name}}
+
+
 def cluster() -> Raw:
     """Return the facts of the first control plane, with all nodes ready."""
     raw = recorded("birch")
@@ -155,7 +163,10 @@ def cluster() -> Raw:
     found = raw["kubernetes_cluster"]
     plane = {**found["nodes"]["birch"], "fleet": "planes"}
     node = {**found["nodes"]["aspen"], "labels": {}, "taints": [], "fleet": "planes"}
-    found["nodes"] = {"beech": plane, "holly": plane, "larch": plane, "spruce": node}
+    several = {"beech": plane, "holly": plane, "larch": plane, "spruce": node}
+    found["nodes"] = {name: _named(each, name) for name, each in several.items()}
+    contents = {name: content(item) for name, item in objects((), ("beech", "holly", "larch")).items()}
+    found["objects"] = json.loads(json.dumps(contents))
     found["components"] = {name: ["beech", "holly", "larch"] for name in COMPONENTS}
     return raw
 
@@ -176,13 +187,14 @@ def test_each_component_is_ready_on_all_control_planes() -> None:
 def test_the_probe_reports_where_components_are_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     def pod(name: str, node: str, ready: str) -> dict[str, Any]:
         return {
-            "metadata": {"labels": {"component": name}},
+            "metadata": {"name": f"{name}-{node}", "labels": {"component": name}},
             "spec": {"nodeName": node},
             "status": {"conditions": [{"type": "Ready", "status": ready}]},
         }
 
     pods = [pod("etcd", "holly", "True"), pod("etcd", "beech", "True"), pod("kube-scheduler", "holly", "False")]
-    monkeypatch.setattr(kubernetes, "query", lambda *argv: {"items": pods})
+    nodes = [{"metadata": {"name": name}} for name in ("beech", "holly")]
+    monkeypatch.setattr(kubernetes, "query", lambda *argv: {"items": nodes if "nodes" in argv else pods})
 
     assert kubernetes.components() == {"etcd": ["beech", "holly"], "kube-scheduler": []}
 

@@ -48,7 +48,7 @@ def facts_of(items: list[dict[str, Any]], *entries: dict[str, Any]) -> dict[str,
 
 def cluster_facts(queue_facts: Any) -> Facts:
     raw = recorded("birch")
-    stored = {name: content(item) for name, item in objects((PART,)).items()}
+    stored = {name: content(item) for name, item in objects((PART,), ("birch",)).items()}
     raw["kubernetes_cluster"] |= {"queue": queue_facts, "objects": stored}
     return Facts(raw)
 

@@ -15,8 +15,11 @@ from typing import Any
 
 from rackwright.kinds.cluster.cluster import ADMISSION_PLUGINS
 from rackwright.toolchain.kubernetes import pins
+from tests.support.log import ROOT
 from tests.support.object_store import certificates, free_ports
 
+ADMISSION_CONFIG = "roles/kubernetes_control_plane/templates/etc/rackwright/kubernetes/admission.yaml.j2"
+"""The settings of admission plugins. The template has no values but in a comment."""
 READY_SECONDS = 180
 NODE_KIND = {"apiVersion": "v1", "kind": "Node"}
 
@@ -121,8 +124,11 @@ def _kube_apiserver(directory: Path, port: int, etcd_port: int) -> list[str]:
         "service-account-signing-key-file": key,
         "service-account-key-file": str(directory / "host.crt"),
         "service-cluster-ip-range": "10.96.0.0/16",
-        "authorization-mode": "RBAC",
+        "authorization-mode": "Node,RBAC",
+        "client-ca-file": str(directory / "authority.crt"),
+        "enable-bootstrap-token-auth": "true",
         "allow-privileged": "true",  # as kubeadm sets it: admission decides by namespace
+        "admission-control-config-file": str(ROOT / ADMISSION_CONFIG),
         "enable-admission-plugins": ",".join(ADMISSION_PLUGINS),
     }
     return [f"--{name}={value}" for name, value in options.items()]

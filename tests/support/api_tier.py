@@ -219,6 +219,8 @@ def _start_controllers(tier: ApiTier) -> None:
     tier.start(
         "manager", tier.built / "kube-controller-manager", f"--kubeconfig={tier.kubeconfig}", "--leader-elect=false",
         f"--service-account-private-key-file={tier.directory / 'host.key'}", f"--bind-address={HOST}",
-        f"--secure-port={port}", f"--cert-dir={tier.directory / 'certificates'}",
+        f"--secure-port={port}", f"--cert-dir={tier.directory / 'certificates'}", "--controllers=*,tokencleaner",
+        f"--cluster-signing-cert-file={tier.directory / 'authority.crt'}",
+        f"--cluster-signing-key-file={tier.directory / 'authority.key'}",
     )  # fmt: skip
     eventually(lambda: "default" in tier.ask("get", "serviceaccounts", check=False), "controllers work", START_SECONDS)

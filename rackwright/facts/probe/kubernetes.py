@@ -7,7 +7,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,6 +21,10 @@ ADDONS = ("kube-proxy", "coredns")
 """Objects by which kubeadm runs its addons, in kube-system."""
 CONTROL_PLANE = "tier=control-plane"
 """Label of the static pods that kubeadm makes on control planes."""
+PLANE_LABEL = "node-role.kubernetes.io/control-plane"
+"""Label that kubeadm gives the nodes of a control plane. No kubelet can give it to its own node."""
+JOIN_SECRETS = "bootstrap.kubernetes.io/token"
+"""Type of the secrets with tokens by which hosts join."""
 ADMISSION_OPTION = "--enable-admission-plugins="
 TAKEN = "/var/lib/rackwright/kubernetes/taken"
 """File that each snapshot of etcd touches at its end."""
@@ -61,6 +65,8 @@ NAMESPACE_BYTES = 4 << 20
 WORKLOAD_BYTES = 24 << 20
 """Size of all objects together; the namespaces with the most bytes are left out first."""
 MESSAGE_LENGTH = 1000
+NODE_BYTES = 64 << 10
+"""Size of the properties of one node together."""
 METRICS = "metrics.k8s.io"
 """Group of the API of Metrics Server."""
 CONTROLLER_OBJECTS = ("serviceaccounts", "configmaps", "services", "deployments", "roles", "rolebindings")
@@ -202,6 +208,7 @@ def cluster(root: str) -> dict[str, Any] | None:
         "admission": attempt(admission),
         "addons": attempt(addons),
         "components": attempt(components),
+        "join_tokens": attempt(join_tokens),
         "workloads": unknown or attempt(lambda: workloads(groups)),
         "queue": unknown or (attempt(lambda: queue(root)) if KUEUE in groups else None),
         "groups": unknown or (attempt(lambda: controllers("groups", root)) if LEADER_WORKER_SET in groups else None),
@@ -242,25 +249,47 @@ def addons() -> dict[str, str]:
     return {name: images[name].rpartition(":")[2] for name in ADDONS if name in images}
 
 
-def admission() -> dict[str, list[str]]:
+def static_pods(component: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield the component, the node and the pod of each static pod of a control plane.
+
+    A kubelet shows pods with any labels as its own. Pods of nodes without the label of control planes, and pods
+    without the name that kubeadm gives, say nothing about a control plane.
+    """
+    planes = {item["metadata"]["name"] for item in query("get", "nodes", f"--selector={PLANE_LABEL}")["items"]}
+    selector = f"--selector={CONTROL_PLANE}{',component=' * bool(component)}{component}"
+    for pod in query("get", "pods", "--namespace=kube-system", selector)["items"]:
+        name, node = pod["metadata"].get("labels", {}).get("component"), pod["spec"].get("nodeName")
+        if node in planes and name and pod["metadata"]["name"] == f"{name}-{node}":
+            yield name, node, pod
+
+
+def admission() -> dict[str, Any]:
     """Return the admission plugins that the options of each API server enable, by the node of the server."""
-    found = {}
-    selected = ("--namespace=kube-system", f"--selector={CONTROL_PLANE},component=kube-apiserver")
-    for pod in query("get", "pods", *selected)["items"]:
-        [container] = pod["spec"]["containers"]
-        values = [each.partition("=")[2] for each in container["command"] if each.startswith(ADMISSION_OPTION)]
-        found[pod["spec"]["nodeName"]] = sorted(values[-1].split(",")) if values else []
-    return found
+    return {node: attempt(plugins, pod) for _, node, pod in static_pods("kube-apiserver")}
+
+
+def plugins(pod: dict[str, Any]) -> list[str]:
+    [container] = pod["spec"]["containers"]
+    values = [each.partition("=")[2] for each in container["command"] if each.startswith(ADMISSION_OPTION)]
+    return sorted(values[-1].split(",")) if values else []
 
 
 def components() -> dict[str, list[str]]:
     """Return the nodes on which each component of the control plane is ready, by kubeadm's name of the component."""
     found: dict[str, list[str]] = {}
-    for pod in query("get", "pods", "--namespace=kube-system", f"--selector={CONTROL_PLANE}")["items"]:
-        nodes = found.setdefault(pod["metadata"]["labels"]["component"], [])
-        if any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", [])):
-            nodes.append(pod["spec"]["nodeName"])
+    for name, node, pod in static_pods():
+        nodes = found.setdefault(name, [])
+        conditions = pod.get("status", {}).get("conditions", [])
+        if any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions):
+            nodes.append(node)
     return {name: sorted(nodes) for name, nodes in sorted(found.items())}
+
+
+def join_tokens() -> list[str]:
+    """Return the names of the secrets with tokens by which hosts join, without their content."""
+    selector = f"--field-selector=type={JOIN_SECRETS}"
+    names = API.ask("get", "secrets", "--namespace=kube-system", selector, "--output=name").split()
+    return sorted(name.partition("/")[2] for name in names)
 
 
 def api_groups() -> list[str]:
@@ -270,8 +299,8 @@ def api_groups() -> list[str]:
 
 def queue(root: str) -> dict[str, Any]:
     """Return the objects of Kueue and JobSet, whether both are ready, and the jobs that Kueue knows."""
-    jobs = {name: attempt(waiting, item) for item in list_objects(QUEUED) for name in owners(item)}
-    return {**controllers("queue", root), "jobs": jobs}
+    entries = ((namespace_of(item), name, item) for item in list_objects(QUEUED) for name in owners(item))
+    return {**controllers("queue", root), "jobs": bound_entries(entries, waiting)}
 
 
 def controllers(name: str, root: str = "") -> dict[str, Any]:
@@ -444,18 +473,27 @@ def bound_objects(items: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
     Operators of a team choose the number and the content of objects in their namespace, and their labels.
     """
+    return bound_entries(((namespace_of(item), name_of(item), item) for item in items), workload)
+
+
+def bound_entries(
+    entries: Iterable[tuple[str, str, dict[str, Any]]], describe: Callable[[dict[str, Any]], Any]
+) -> dict[str, Any]:
+    """Return what *describe* returns for each object of *entries*, which are namespace, name and object, by the names.
+
+    An object that is too large is unknown, and so are all of a namespace that is.
+    """
     found: dict[str, dict[str, Any]] = {}
     sizes: dict[str, int] = {}
-    for item in items:
-        namespace = item["metadata"].get("namespace", "")
-        value = attempt(workload, item)
+    for namespace, name, item in entries:
+        value = attempt(describe, item)
         size = len(json.dumps(value))
         if size > OBJECT_BYTES:
             value, size = unknown_value(f"the object is larger than {OBJECT_BYTES >> 10} KiB"), 0
         elif sizes.get(namespace, 0) + size > NAMESPACE_BYTES:
             reason = f"the objects of namespace {namespace} are larger than {NAMESPACE_BYTES >> 20} MiB together"
             value, size = unknown_value(reason), 0
-        found.setdefault(namespace, {})[name_of(item)] = value
+        found.setdefault(namespace, {})[name] = value
         sizes[namespace] = sizes.get(namespace, 0) + size
     while sum(sizes.values()) > WORKLOAD_BYTES:
         largest = max(sizes, key=lambda each: (sizes[each], each))
@@ -503,6 +541,10 @@ def is_of_kubernetes(item: dict[str, Any]) -> bool:
     return str(place) == "default" or str(place).startswith("kube-")
 
 
+def namespace_of(item: dict[str, Any]) -> str:
+    return str(item["metadata"].get("namespace", ""))
+
+
 def name_of(item: dict[str, Any]) -> str:
     return "/".join(filter(None, (item["metadata"].get("namespace"), item["kind"], item["metadata"]["name"])))
 
@@ -533,7 +575,15 @@ def parse(text: str) -> Any:
 
 def states(items: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Return the properties of each node by its name."""
-    return {item["metadata"]["name"]: state(item) for item in items}
+    return {item["metadata"]["name"]: bound_state(item) for item in items}
+
+
+def bound_state(item: dict[str, Any]) -> Any:
+    """Return the properties of a node. A node writes its own status: one that cannot be read is unknown alone."""
+    found = attempt(state, item)
+    if len(json.dumps(found)) > NODE_BYTES:
+        return unknown_value(f"the node says more than {NODE_BYTES >> 10} KiB about itself")
+    return found
 
 
 def state(item: dict[str, Any]) -> dict[str, Any]:
@@ -542,7 +592,7 @@ def state(item: dict[str, Any]) -> dict[str, Any]:
     ready = conditions.get("Ready", {})  # a node that has just registered has none
     return {
         "ready": ready.get("status") == "True",
-        "reason": ready.get("message", ""),
+        "reason": str(ready.get("message", ""))[:MESSAGE_LENGTH],
         "pressure": sorted(name for name in PRESSURE if conditions.get(name, {}).get("status") == "True"),
         "schedulable": not item["spec"].get("unschedulable", False),
         "version": item["status"]["nodeInfo"]["kubeletVersion"],

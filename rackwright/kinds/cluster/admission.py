@@ -90,31 +90,41 @@ def objects(teams: Sequence[str], priority: int) -> Iterator[Object]:
         priority: The highest priority that operators may give a pod.
     """
     for shape in _SHAPES:
-        rules = [_rule(*each) for each in shape.rules]
+        rules = [rule(*each) for each in shape.rules]
         changed = f"request.operation != 'UPDATE' || object{shape.part} != oldObject{shape.part}"
         variables = {"pods": shape.pods, "trusted": _IS_TRUSTED}
         checks = [
             (f"variables.pods.all(pod, {expression})", message) for expression, message in _pod_checks(teams, priority)
         ]
-        yield from _policy(f"rackwright-teams-{shape.name}", rules, checks, changed, variables)
-    rules = [_rule("", "v1", ("services",))]
-    yield from _policy("rackwright-teams-services", rules, _SERVICE_CHECKS, "true", {})
+        yield from policy(f"rackwright-teams-{shape.name}", rules, checks, changed, variables)
+    rules = [rule("", "v1", ("services",))]
+    yield from policy("rackwright-teams-services", rules, _SERVICE_CHECKS, "true", {})
     # everybody but controllers and nodes: they write status, and copies of what was let in
     condition = f"!request.userInfo.groups.exists(group, group in {[*_TRUSTED, 'system:nodes']})"
-    yield from _policy("rackwright-teams-size", [_rule("*", "*", ("*",))], [_SIZE_CHECK], condition, _SIZE_VARIABLES)
-    for name, rule, expression, message in _CLAIM_CHECKS:
-        yield from _policy(name, [_rule(*rule)], [(expression, message)], "true", {"trusted": _IS_TRUSTED})
+    yield from policy("rackwright-teams-size", [rule("*", "*", ("*",))], [_SIZE_CHECK], condition, SIZE_VARIABLES)
+    for name, resources, expression, message in _CLAIM_CHECKS:
+        yield from policy(name, [rule(*resources)], [(expression, message)], "true", {"trusted": _IS_TRUSTED})
 
 
-_SIZE_VARIABLES = {"text": "'%s'.format([object])"}
+SIZE_VARIABLES = {"text": "'%s'.format([object])"}
+"""The variable that `size_expression` needs."""
 LONGER = "[<>&\\p{C}\\x{2028}\\x{2029}\\x{fffd}]|\\\\[abfvxuU]"
 """Characters that are longer in JSON as Go writes it than in the text of CEL, as themselves or with a backslash."""
 LONGER_BYTES = 5
 """Most bytes that one of LONGER has more in JSON, such as the six of `\\u003c` for one."""
-_SIZE_CHECK = (
+
+
+def size_expression(most: int) -> str:
+    """Return what must hold for an object that has *most* bytes as JSON, or fewer."""
     # the first half is cheap, and keeps large objects away from the second
-    f"bytes(variables.text).size() <= {OBJECT_BYTES} && bytes(variables.text).size()"
-    f" + {LONGER_BYTES} * variables.text.findAll({json.dumps(LONGER)}).size() <= {OBJECT_BYTES}",
+    return (
+        f"bytes(variables.text).size() <= {most} && bytes(variables.text).size()"
+        f" + {LONGER_BYTES} * variables.text.findAll({json.dumps(LONGER)}).size() <= {most}"
+    )
+
+
+_SIZE_CHECK = (
+    size_expression(OBJECT_BYTES),
     f"an object of a team has at most {OBJECT_BYTES} bytes, in which < > & and control characters have"
     f" {LONGER_BYTES + 1}: put files on a volume, or into several objects",
 )
@@ -238,20 +248,32 @@ def _toleration(teams: Sequence[str]) -> str:
     )
 
 
-def _rule(group: str, version: str, resources: Sequence[str]) -> Object:
+def rule(
+    group: str, version: str, resources: Sequence[str], operations: Sequence[str] = ("CREATE", "UPDATE")
+) -> Object:
+    """Return a rule that matches requests about *resources* of the API."""
     return {
         "apiGroups": [group],
         "apiVersions": [version],
-        "operations": ["CREATE", "UPDATE"],
+        "operations": [*operations],
         "resources": list(resources),
         "scope": "*",
     }
 
 
-def _policy(
-    name: str, rules: list[Object], checks: Sequence[tuple[str, str]], condition: str, variables: dict[str, str]
+def policy(
+    name: str,
+    rules: list[Object],
+    checks: Sequence[tuple[str, str]],
+    condition: str,
+    variables: dict[str, str],
+    everywhere: bool = False,
 ) -> Iterator[Object]:
-    """Yield a policy and its binding, with all values that the API would add, so that both can be compared whole."""
+    """Yield a policy and its binding, with all values that the API would add, so that both can be compared whole.
+
+    Args:
+        everywhere: Whether it holds in the whole cluster, and not in the namespaces of teams alone.
+    """
     more: dict[str, Any] = {}
     if condition != "true":
         more["matchConditions"] = [{"name": "changed", "expression": condition}]
@@ -269,7 +291,7 @@ def _policy(
         "validations": [{"expression": expression, "message": message} for expression, message in checks],
     }
     yield {"apiVersion": _VERSION, "kind": KINDS[0], "metadata": {"name": name}, "spec": spec}
-    selector = {"matchExpressions": [{"key": TEAM_LABEL, "operator": "Exists"}]}
+    selector: Object = {} if everywhere else {"matchExpressions": [{"key": TEAM_LABEL, "operator": "Exists"}]}
     bound = {"matchPolicy": "Equivalent", "namespaceSelector": selector, "objectSelector": {}}
     binding = {"policyName": name, "validationActions": ["Deny"], "matchResources": bound}
     yield {"apiVersion": _VERSION, "kind": KINDS[1], "metadata": {"name": name}, "spec": binding}

@@ -29,14 +29,15 @@ from rackwright.core.contract import (
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.facts.kubernetes import NodeFacts
+from rackwright.facts.probe.kubernetes import JOIN_SECRETS, PLANE_LABEL
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.cluster import controllers, team
 from rackwright.kinds.cluster.node import LEAVE
+from rackwright.kinds.cluster.node_admission import COMPONENTS
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
-from rackwright.schema.cluster import NODE_ROLE_TAINT, OF_KUBERNETES
+from rackwright.schema.cluster import HOSTNAME_LABEL, NODE_ROLE_TAINT, OF_KUBERNETES
 
-PLANE_LABEL = "node-role.kubernetes.io/control-plane"
-"""Label that kubeadm gives the nodes of a control plane."""
 _KUBECTL = ("kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "--request-timeout=60s")
 PROXY = "addon:kube-proxy"
 """The addon whose version is that of the cluster; it changes when all nodes have the new images."""
@@ -44,15 +45,24 @@ _ADDONS = Command(
     "bring kube-proxy and CoreDNS to the version of the cluster",
     ("kubeadm", "init", "phase", "addon", "all", "--config", "/etc/rackwright/kubernetes/kubeadm.yaml"),
 )
+_TOKENS = "tokens:kubeadm"
+"""The tokens by which hosts join: with one of them, its holder gets the identity of any node."""
+_TOKENS_REMEDY = "run `rackwright up`, which deletes them, unless a host joins at this moment; find out who made them"
+DELETE_TOKENS = Command(
+    "delete the tokens of earlier joins",
+    (
+        *(*_KUBECTL, "delete", "secrets", "--namespace=kube-system"),
+        f"--field-selector=type={JOIN_SECRETS}",
+        "--ignore-not-found",
+    ),
+)
 _NODES_REMEDY = (
     "an undeclared node: find out who added it, then declare it or remove it with `kubectl drain` and `kubectl delete"
     " node`; a missing node: run `rackwright up`, which lets it join"
 )
-COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-"""The static pods of a control plane, as kubeadm names them."""
 ADMISSION = "admission:kube-apiserver"
 """The admission plugins that all API servers of the cluster enable by their options."""
-ADMISSION_PLUGINS = ("DenyServiceExternalIPs", "NodeRestriction")
+ADMISSION_PLUGINS = ("DenyServiceExternalIPs", "EventRateLimit", "NodeRestriction")
 _ADMISSION_REMEDY = (
     "find out who changed the API server; then run `kubeadm init phase control-plane apiserver --config"
     " /etc/rackwright/kubernetes/kubeadm.yaml` on each control plane, which starts it again"
@@ -125,6 +135,11 @@ class ClusterSpec(Spec):
         return self.host or EndpointSource("kubernetes", self.name)
 
     @property
+    def planes(self) -> tuple[str, ...]:
+        """All nodes of the control plane of a cluster that rackwright makes; none of a provided one."""
+        return () if self.provided or self.host is None else self.control_planes or (self.host,)
+
+    @property
     def is_only_compared(self) -> bool:
         return self.provided
 
@@ -153,6 +168,7 @@ class ClusterKind:
                 remedy_unknown=_remedy_unknown(spec),
             ),
             *(() if spec.provided else (Claim(PROXY, {"version": spec.version}),)),
+            *(() if spec.provided else (Claim(_TOKENS, {"join_tokens": ()}, remedy=_TOKENS_REMEDY),)),
             *(() if spec.provided else (Claim(ADMISSION, {"plugins": ADMISSION_PLUGINS}, remedy=_ADMISSION_REMEDY),)),
             *(
                 Claim(f"component:{name}", {"ready_on": tuple(sorted(spec.control_planes))}, remedy=_COMPONENT_REMEDY)
@@ -162,7 +178,7 @@ class ClusterKind:
             *(controllers.claims(controllers.QUEUE) if spec.queue else ()),
             *(controllers.claims(controllers.GROUPS) if spec.groups else ()),
             *(controllers.claims(controllers.METRICS) if spec.metrics else ()),
-            *(_of_source(spec, claim) for claim in team.claims(spec.teams)),
+            *(_of_source(spec, claim) for claim in team.claims(spec.teams, spec.planes)),
         )
 
     def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
@@ -187,8 +203,9 @@ class ClusterKind:
         )
         leave = (_leave(name) for name in leaving)
         addons = (_ADDONS,) if any(item.thing == PROXY and not item.is_unknown for item in differences) else ()
-        objects = (*controllers.steps(differences), *team.steps(spec.teams, differences))
-        return Plan((*addons, *nodes, *objects, *leave), by_hand=by_hand)
+        tokens = (DELETE_TOKENS,) if any(item.thing == _TOKENS and _is_known(item) for item in differences) else ()
+        objects = (*controllers.steps(differences), *team.steps(spec.teams, spec.planes, differences))
+        return Plan((*tokens, *addons, *nodes, *objects, *leave), by_hand=by_hand)
 
     def removal(self, spec: ClusterSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
         """Return an empty plan: the cluster is in the roles and nodes of its hosts."""
@@ -221,6 +238,8 @@ def _claim(spec: ClusterSpec, node: NodePart) -> Claim:
         "labels": node.labels,
         "taints": node.taints,
     }
+    if not spec.provided:
+        want["hostname"] = node.name
     remedies = {"ready": _READY_REMEDY, "pressure": _PRESSURE_REMEDY}
     if not spec.provided:
         remedies["version"] = "run `rackwright up`; if it stays, restart kubelet on the host"
@@ -240,9 +259,12 @@ def _leaving(spec: ClusterSpec, differences: Sequence[Difference], facts: Facts)
         return ()
     declared, found = {node.name for node in spec.nodes}, facts.cluster.names
     undeclared = tuple(name for name in found if name not in declared)
-    nodes = (facts.cluster.node(name) for name in undeclared)
-    # a control plane has a member of etcd, which leaves before its node
-    ours = all(node is not None and node.fleet == spec.fleet and PLANE_LABEL not in node.labels for node in nodes)
+    try:
+        nodes = [facts.cluster.node(name) for name in undeclared]
+        # a control plane has a member of etcd, which leaves before its node
+        ours = all(node is not None and node.fleet == spec.fleet and PLANE_LABEL not in node.labels for node in nodes)
+    except UnknownFact:
+        return ()
     return undeclared if ours and declared <= {*found} else ()
 
 
@@ -254,7 +276,7 @@ def _is_corrected(item: Difference) -> bool:
     """Return whether the plan corrects *item*, and needs no person for it."""
     if item.thing.startswith("object:") or item.thing in (PROXY, *controllers.ALL):
         return not item.is_unknown
-    return item.name in ("labels", "taints", "schedulable") and _is_known(item)
+    return item.name in ("labels", "hostname", "taints", "schedulable", "join_tokens") and _is_known(item)
 
 
 def _is_known(item: Difference) -> bool:
@@ -268,6 +290,9 @@ def _steps(node: NodePart, differences: Sequence[Difference], facts: Facts) -> I
         return
     if "labels" in names:
         yield _change(node, "label", node.labels, _labels(found), "=")
+    if "hostname" in names:
+        label = f"{HOSTNAME_LABEL}={node.name}"
+        yield Command(f"label {node.name}: {label}", (*_KUBECTL, "label", "nodes", node.name, "--overwrite", label))
     if "taints" in names:
         yield _change(node, "taint", node.taints, _taints(found), "")
     if "schedulable" in names:
@@ -316,6 +341,8 @@ def _observe_property(declared: frozenset[str], facts: Facts, sort: str, key: st
         return controllers.observe(cluster, key, name)
     if sort == "addon":
         return cluster.addon_version(key) or Absent()
+    if sort == "tokens":
+        return cluster.join_tokens
     if sort == "admission":
         found = cluster.admission_plugins
         return Absent() if found is None else found
@@ -326,7 +353,12 @@ def _observe_property(declared: frozenset[str], facts: Facts, sort: str, key: st
     node = cluster.node(key)
     if node is None:
         return Absent()
-    values: dict[str, Value] = {"labels": _labels(node), "taints": _taints(node), "pressure": node.pressure}
+    values: dict[str, Value] = {
+        "labels": _labels(node),
+        "hostname": node.labels.get(HOSTNAME_LABEL, ""),
+        "taints": _taints(node),
+        "pressure": node.pressure,
+    }
     if name in values:
         return values[name]
     if name == "ready":

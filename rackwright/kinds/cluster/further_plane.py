@@ -1,14 +1,15 @@
 """How a host joins a cluster as a further control plane: with the keys of the authorities, and a member of etcd.
 
 The first control plane encrypts its keys with a key that is made for this join alone, and puts them into a secret of
-the cluster. The joining host gets that key as it gets the token, and the secret is deleted when the host has joined;
-otherwise it expires after two hours. Source: Kubernetes, "Creating Highly Available Clusters with kubeadm"
+the cluster. The joining host gets that key as it gets the token. When the host has joined, the secret and the token are
+deleted; otherwise the secret expires after two hours, and the token after ten minutes.
+Source: Kubernetes, "Creating Highly Available Clusters with kubeadm"
 """
 
 from collections.abc import Iterator
 
 from rackwright.core.contract import Claim, Command, PutOutput
-from rackwright.kinds.cluster import join_token
+from rackwright.kinds.cluster import join_files
 from rackwright.schema.cluster import API_PORT
 
 SETTINGS = "/etc/rackwright/kubernetes"
@@ -17,7 +18,7 @@ JOINING = f"file:{SETTINGS}/joining.present"
 """The property that differs while a join was cut."""
 JOIN_SECONDS = 1800
 """Time for joining: images are unpacked, and etcd copies its data."""
-_FILES = ("audit-policy.yaml", "authentication.yaml", "encryption.yaml")
+_FILES = ("admission.yaml", "audit-policy.yaml", "authentication.yaml", "encryption.yaml")
 """Files that the API server reads when it starts; the role writes them again after the join."""
 _KEYS = """\
 set -eu
@@ -42,7 +43,7 @@ timeouts:
   kubeletHealthCheck: 15m0s
   kubernetesAPICall: 10m0s
 """
-_INVITE = _KEYS + join_token.BEGIN + _PLANE + join_token.END
+_INVITE = _KEYS + join_files.BEGIN + _PLANE + join_files.END
 """Script of the first control plane: prints the configuration by which $1 joins at $2, and serves the API at $3."""
 _FORGET = """\
 set -eu
@@ -51,7 +52,14 @@ kubectl="kubectl --namespace=kube-system"
 # its owner is a token that would end it after two hours
 token=$($kubectl get secret kubeadm-certs --ignore-not-found --output=jsonpath='{.metadata.ownerReferences[0].name}')
 $kubectl delete secret kubeadm-certs ${token:+"$token"} --ignore-not-found
+$kubectl get secrets --field-selector=type=bootstrap.kubernetes.io/token \
+  --output=go-template='{{range .items}}{{.metadata.name}} {{.data.description}}{{"\\n"}}{{end}}' |
+  while read -r name text; do
+    [ "$(echo "$text" | base64 -d 2> /dev/null)" != "join of $1" ] ||
+      $kubectl delete secret "$name" --ignore-not-found
+  done
 """
+"""Script of the first control plane that deletes the keys and the token by which host $1 has joined."""
 _JOIN = """\
 set -eu
 umask 022
@@ -91,11 +99,11 @@ def join(host: str, cluster: str, plane: str, endpoint: str, address: str) -> tu
         for name in _FILES
     )
     invite = ("sh", "-c", _INVITE, "sh", host, endpoint, address)
-    script = ("sh", "-c", _JOIN, "sh", host, join_token.ENTRY, SETTINGS)
+    script = ("sh", "-c", _JOIN, "sh", host, join_files.ENTRY, SETTINGS)
     return (
         directory,
         *settings,
-        PutOutput(f"get a token and a certificate key of {plane}", plane, invite, join_token.ENTRY, 120),
+        PutOutput(f"get a token and a certificate key of {plane}", plane, invite, join_files.ENTRY, 120),
         Command(f"join cluster {cluster} as a control plane", script, timeout_seconds=JOIN_SECONDS),
-        PutOutput(f"delete the uploaded keys on {plane}", plane, ("sh", "-c", _FORGET), ""),
+        PutOutput(f"delete the uploaded keys and the token on {plane}", plane, ("sh", "-c", _FORGET, "sh", host), ""),
     )

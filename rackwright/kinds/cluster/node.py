@@ -1,7 +1,7 @@
 """The kind of a node: a host that has joined the declared cluster, as one that runs pods or as a further control plane.
 
-The control plane makes a token for ten minutes when a host joins, and the host forgets it when it has joined. No plan,
-state or log ever has the token.
+The control plane makes a certificate of the node for an hour when a host joins, and the host forgets it when it has
+joined: kubelet then makes a key of its own. No plan, state or log ever has the credentials.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe.kubernetes import MARK
-from rackwright.kinds.cluster import further_plane, join_token
+from rackwright.kinds.cluster import further_plane, join_files
 from rackwright.kinds.shared import observation, ownership
 from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
 
@@ -34,16 +34,22 @@ OWNER = "node"
 JOIN_SECONDS = 900
 """Time for joining, which on a busy host includes the unpacking of images."""
 _OWNER_FILE = ownership.owner_file(OWNER)
-_INVITE = "set -eu\nexport KUBECONFIG=/etc/kubernetes/admin.conf\n" + join_token.BEGIN + join_token.END
-"""Script of the control plane: prints the configuration by which node $1 joins, through the API at $2."""
-_JOIN = """\
+_JOIN = (
+    """\
 set -eu
-trap 'rm -f "$2"' EXIT
+umask 077
+trap 'rm -f "$2" "$3"' EXIT
+"""
+    + join_files.NODE
+    + """\
+umask 022
 # what a run that was cut has left, and the kernel of a container, which is that of another computer
 ignored=FileAvailable--etc-kubernetes-pki-ca.crt,FileAvailable--etc-kubernetes-bootstrap-kubelet.conf,Port-10250
 if systemd-detect-virt --container --quiet; then ignored=$ignored,SystemVerification; fi
-kubeadm join --config "$2" --ignore-preflight-errors="$ignored"
+kubeadm join --config "$3" --ignore-preflight-errors="$ignored"
 """
+)
+"""Script of host $1 that joins with the credentials $2, by a configuration that it writes into $3."""
 _SETTLE = """\
 set -eu
 export KUBECONFIG=/etc/kubernetes/kubelet.conf
@@ -99,7 +105,7 @@ class NodeSpec(Resource):
 
 
 class NodeKind:
-    """The kind of a node of a Kubernetes cluster. A host joins by a token that lives for ten minutes."""
+    """The kind of a node of a Kubernetes cluster. A host joins with a certificate of its own node."""
 
     token: ClassVar[str] = "rackwright:kubernetes:Node"
     spec = NodeSpec
@@ -189,11 +195,15 @@ class NodeKind:
 def _join(spec: NodeSpec) -> tuple[PutOutput | Command, ...]:
     if spec.api_address:
         return further_plane.join(spec.host, spec.cluster, spec.control_plane, spec.endpoint, spec.api_address)
-    invite = ("sh", "-c", _INVITE, "sh", spec.host, spec.endpoint)
-    join = ("sh", "-c", _JOIN, "sh", spec.host, join_token.ENTRY)
+    invite = ("sh", "-c", join_files.INVITE, "sh", spec.host, spec.endpoint)
+    join = ("sh", "-c", _JOIN, "sh", spec.host, join_files.CREDENTIALS, join_files.ENTRY)
     return (
         PutOutput(
-            f"get a token of {spec.control_plane} for ten minutes", spec.control_plane, invite, join_token.ENTRY, 120
+            f"get a certificate of the node from {spec.control_plane} for an hour",
+            spec.control_plane,
+            invite,
+            join_files.CREDENTIALS,
+            120,
         ),
         Command(f"join cluster {spec.cluster}", join, timeout_seconds=JOIN_SECONDS),
     )

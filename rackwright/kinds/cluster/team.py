@@ -7,7 +7,7 @@ from typing import Any
 from rackwright.core.contract import Absent, Claim, Command, Difference, Put, Scalar, SpecPart, Step, Value
 from rackwright.core.declared import Declared
 from rackwright.facts.kubernetes import ClusterFacts
-from rackwright.kinds.cluster import admission, fairness, queue
+from rackwright.kinds.cluster import admission, fairness, node_admission, queue
 from rackwright.kinds.cluster.quantity import GPUS, STORAGE, Object, quantity
 from rackwright.schema.cluster import Team
 from rackwright.schema.cluster_store import COUNTS, COUNTS_IN_QUEUE, ENDED_PODS
@@ -64,10 +64,15 @@ class TeamPart(SpecPart):
     """The cluster whose teams borrow from each other; None in a cluster without a queue."""
 
 
-def objects(teams: Iterable[TeamPart]) -> dict[str, Object]:
-    """Return the objects of *teams* by name, such as ``vision/Role/viewer``; each after what it is in."""
+def objects(teams: Iterable[TeamPart], planes: Sequence[str] = ()) -> dict[str, Object]:
+    """Return the objects of *teams* by name, such as ``vision/Role/viewer``; each after what it is in.
+
+    Args:
+        planes: The nodes of the control plane, whose cluster has policies for its nodes too; none in a provided one.
+    """
     several = [*teams]
     found = [
+        *(node_admission.objects(planes) if planes else ()),
         *(_priorities() if several else ()),
         *(admission.objects([each.name for each in several], PRIORITIES["training"]) if several else ()),
         *(fairness.objects((each.name, _groups(each.declared)) for each in several) if several else ()),
@@ -90,9 +95,9 @@ def content(item: Object) -> Object:
     return {key: value for key, value in item.items() if key not in ("apiVersion", "kind", "metadata")}
 
 
-def claims(teams: Sequence[TeamPart]) -> Iterator[Claim]:
-    """Yield a claim on each object of *teams*, and one that no other object is in their namespaces."""
-    wanted = objects(teams)
+def claims(teams: Sequence[TeamPart], planes: Sequence[str] = ()) -> Iterator[Claim]:
+    """Yield a claim on each object of *teams* and *planes*, and one that no other object is in the namespaces."""
+    wanted = objects(teams, planes)
     for name, item in wanted.items():
         values = dict(leaves(content(item)))
         yield Claim(f"{_OBJECT}{name}", {FIELDS: tuple(sorted(values)), **values})
@@ -134,10 +139,10 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Scalar]]:
         yield path, json.dumps(value) if isinstance(value, Mapping) or value is None else value
 
 
-def steps(teams: Sequence[TeamPart], differences: Sequence[Difference]) -> Iterator[Step]:
+def steps(teams: Sequence[TeamPart], planes: Sequence[str], differences: Sequence[Difference]) -> Iterator[Step]:
     """Yield the steps that set the objects with known *differences*."""
     changed = {item.thing.removeprefix(_OBJECT) for item in differences if not item.is_unknown}
-    several = {name: item for name, item in objects(teams).items() if name in changed}
+    several = {name: item for name, item in objects(teams, planes).items() if name in changed}
     if not several:
         return
     for path, kept in ((f"{_FILE}.namespaces", True), (_FILE, False)):

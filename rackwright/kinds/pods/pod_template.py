@@ -10,10 +10,11 @@ from rackwright.kinds.pods import image
 from rackwright.kinds.pods.mounts import mount_path
 from rackwright.kinds.pods.release import ARCHIVE
 from rackwright.kinds.pods.spec import WorkloadPart
+from rackwright.schema.cluster import HOSTNAME_LABEL
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "rackwright"}
 """Label of all objects that rackwright makes for runs and servers. Source: Kubernetes, "Recommended Labels"."""
-HOSTNAME = "kubernetes.io/hostname"
+HOSTNAME = HOSTNAME_LABEL
 EVICTION_SECONDS = 30
 """Seconds after which a pod leaves a node that does not answer; the cluster notices that after a minute."""
 
