@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from rackwright.kinds.cluster.quantity import quantity
 from rackwright.kinds.pods import roll_out
 from tests.support.pod_workloads import GROUPED, RUN, SERVER, SERVING, TRAINING, made
 
@@ -97,6 +98,40 @@ def test_a_node_that_is_lost_or_cordoned_has_no_room(api):
     ]
     with pytest.raises(roll_out.RollOutFailed, match="free on none"):
         roll_out.admit(JOBS)
+
+
+@pytest.mark.parametrize("text", ["1E", "2Ei", "3P", "4Pi", "5n", "6u", "12e3", "7E2", "-1", ".5", "9" * 400, "0.1Ki"])
+def test_each_form_of_a_quantity_is_read(text):
+    """
+    A node writes its own status, and a quota of a PiB has a unit of its own.
+    """
+    assert isinstance(roll_out.number(text), float)
+
+
+@pytest.mark.parametrize("size", [1 << power for power in range(0, 61, 5)])
+def test_each_quota_that_is_written_is_read(size):
+    assert roll_out.number(quantity(size)) == size
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"allocatable": {"example.com/x": "1E", "cpu": "8"}},
+        {"allocatable": {"cpu": "x"}},
+        {"allocatable": {"cpu": None}},
+        {"allocatable": []},
+        {"conditions": [{}]},
+        {"conditions": None},
+        {},
+    ],
+)
+def test_the_report_of_one_node_keeps_no_run_on_others_back(api, status):
+    """
+    A run is admitted although another node of the cluster reports nonsense.
+    """
+    ready = [{"type": "Ready", "status": "True"}]
+    api["nodes"].append({"metadata": {"name": "yew"}, "spec": {}, "status": {"conditions": ready, **status}})
+    roll_out.admit(JOBS)
 
 
 def test_a_quota_is_a_limit_too(api):

@@ -12,6 +12,7 @@ they were. Exit status: 0 the pods run or wait in their queue, 4 they do not fit
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -24,7 +25,26 @@ CONTENT = "rackwright.local/content"
 CONFIG = "rackwright.local/config"
 HOSTNAME = "kubernetes.io/hostname"
 IMMUTABLE = ("PersistentVolume", "PersistentVolumeClaim")
-UNITS = {"": 1, "m": 0.001, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+UNITS = {
+    "": 1,
+    "n": 1e-9,
+    "u": 1e-6,
+    "m": 0.001,
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+    "P": 1e15,
+    "E": 1e18,
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+    "Pi": 2**50,
+    "Ei": 2**60,
+}
+"""All units of quantities. Source: Kubernetes, apimachinery, "Quantity"."""
+QUANTITY = re.compile(r"([+-]?(?:[0-9]+(?:[.][0-9]*)?|[.][0-9]+))(?:([eE][+-]?[0-9]+)|([numkMGTPE]|[KMGTPE]i)?)")
 POLL_SECONDS = 2
 LOG_LINES = 12
 JOBS, QUEUE_ENTRIES = ("Job", "JobSet"), "workloads.kueue.x-k8s.io"
@@ -265,20 +285,31 @@ def requests(pod: Object) -> dict[str, float]:
 
 
 def free_on_nodes() -> dict[str, dict[str, float]]:
-    """Return what is free on each node that is ready and takes pods, by its host name."""
+    """Return what is free on each node that is ready and takes pods, by its host name.
+
+    A node reports its own status: one whose report cannot be read has nothing free, and no other node is concerned.
+    """
     free = {}
     for node in json.loads(kubectl("get", "nodes", "--output=json"))["items"]:
-        ready = any(each["type"] == "Ready" and each["status"] == "True" for each in node["status"]["conditions"])
-        if ready and not node["spec"].get("unschedulable"):
-            free[node["metadata"]["name"]] = {
-                key: number(value) for key, value in node["status"]["allocatable"].items()
-            }
+        try:
+            free.update(free_of(node))
+        except (RollOutFailed, KeyError, TypeError, AttributeError) as reason:
+            print(f"the report of node {node['metadata']['name']} cannot be read: {reason}", flush=True)
     for pod in json.loads(kubectl("get", "pods", "--all-namespaces", "--output=json"))["items"]:
         node = free.get(pod["spec"].get("nodeName"))
-        if node is not None and pod["status"]["phase"] not in ("Succeeded", "Failed"):
+        if node is not None and pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
             for key, value in requests(pod["spec"]).items():
                 node[key] = node.get(key, 0) - value
     return free
+
+
+def free_of(node: Object) -> dict[str, dict[str, float]]:
+    """Return what *node* offers by its name; nothing if it is not ready or takes no pods."""
+    conditions = node["status"].get("conditions", ())
+    ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
+    if not ready or node["spec"].get("unschedulable"):
+        return {}
+    return {node["metadata"]["name"]: {key: number(each) for key, each in node["status"]["allocatable"].items()}}
 
 
 def check_quota(namespace: str, needs: list[tuple[int, dict[str, float]]]) -> None:
@@ -295,9 +326,16 @@ def check_quota(namespace: str, needs: list[tuple[int, dict[str, float]]]) -> No
 
 
 def number(text: str) -> float:
-    """Return the value of a quantity of Kubernetes, such as 500m or 4Gi."""
-    digits = text.rstrip("".join(UNITS))
-    return float(digits) * UNITS[text[len(digits) :]]
+    """Return the value of a quantity of Kubernetes, such as 500m or 4Gi.
+
+    Raises:
+        RollOutFailed: it is no quantity.
+    """
+    found = QUANTITY.fullmatch(str(text))
+    if not found:
+        raise RollOutFailed(f"{str(text)[:50]!r} is no quantity of Kubernetes")
+    digits, exponent, unit = found.groups()
+    return float(digits + (exponent or "")) * UNITS[unit or ""]
 
 
 # --- a server
