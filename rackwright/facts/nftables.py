@@ -51,8 +51,18 @@ def _statements(expressions: list[dict[str, Any]]) -> Iterator[str]:
             yield f"{_operand(value['left'])} {value['op']} {_operand(value['right'])}"
         elif name in VERDICTS and not value:
             yield name
+        elif name == "set" and (limit := _limit_of_connections(value)):
+            yield limit
         else:
             yield json.dumps(expression, sort_keys=True)
+
+
+def _limit_of_connections(value: Mapping[str, Any]) -> str:
+    """Return a limit of connections for each element of a set; empty for another use of a set."""
+    match value:
+        case {"op": "add", "elem": element, "set": name, "stmt": [{"ct count": {"val": number, "inv": True}}], **more}:
+            return "" if more else f"add {name} {{ {_operand(element)} ct count over {number} }}"
+    return ""
 
 
 def _operand(value: Any) -> str:

@@ -359,16 +359,22 @@ def test_the_rules_of_isolation_are_those_of_the_claim() -> None:
     both = "{ 10.244.1.16/28, 10.244.2.16/28 }"
     rules = [line.strip() for line in text.splitlines() if " accept" in line or "counter" in line]
 
-    hooks = {"forward": 0, "input": 0, "prerouting": -300}
-    assert entry.rules[:3] == tuple(
-        f"{chain}: filter hook {chain} priority {priority} policy accept" for chain, priority in hooks.items()
+    hooks = {
+        "forward": ("forward", 0),
+        "input": ("input", 0),
+        "prerouting": ("prerouting", -300),
+        "tracked": ("prerouting", -150),
+    }
+    assert entry.rules[:4] == tuple(
+        f"{chain}: filter hook {hook} priority {priority} policy accept" for chain, (hook, priority) in hooks.items()
     )
     rules = [rule for rule in rules if "policy" not in rule]
     assert rules[:2] == [f"meta {way}ifname veth* meta nfproto ipv6 counter drop" for way in "io"]
     assert f"ip saddr {both} ip daddr {both} accept" in rules
     assert f"ip saddr {both} ip daddr {{ 10.244.1.0/28, 10.244.2.0/28 }} udp dport 53 accept" in rules
-    assert rules[-1] == "ip saddr 10.244.1.0/24 fib saddr . iif oif missing counter drop"
-    assert len(rules) == len(entry.rules) - 3
+    assert "ip saddr 10.244.1.0/24 fib saddr . iif oif missing counter drop" in rules
+    assert rules[-1] == f"ip saddr {both} ct state new add @pods {{ ip saddr ct count over 8192 }} counter drop"
+    assert len(rules) == len(entry.rules) - 4
 
 
 def link_of_the_plugin(**variables: Any) -> dict[str, Any]:

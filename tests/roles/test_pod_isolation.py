@@ -8,7 +8,8 @@ from unittest.mock import patch
 import pytest
 
 from tests.support import pod_network as pod_network_module
-from tests.support.pod_network import ADDRESSES, PLUGINS, PODS, check, pod_network
+from tests.support.net_namespaces import Namespace
+from tests.support.pod_network import ADDRESSES, PLUGINS, PODS, check, node_files, pod_network
 
 pytestmark = pytest.mark.skipif(not (PLUGINS / "ptp").exists(), reason="containernetworking-plugins is not installed")
 
@@ -77,3 +78,61 @@ def test_no_pod_changes_the_path_of_others_by_an_error_of_icmp(tmp_path: Path, s
                 found = place.run("ip", "route", "get", peer)
                 held.communicate("")
             assert "mtu" not in found, f"{sender} has changed the route of {own}: {found}"
+
+
+ECHO = """
+import select, socket
+poll, several = select.epoll(), {}
+for port in range(10000, 10400):
+    each = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    each.setblocking(False)
+    each.bind(("0.0.0.0", port))
+    poll.register(each, select.EPOLLIN)
+    several[each.fileno()] = each
+print("ready", flush=True)
+while True:
+    for number, _ in poll.poll():
+        try:
+            while True:
+                several[number].sendto(b"x", several[number].recvfrom(16)[1])
+        except BlockingIOError:
+            pass
+"""
+MANY = """
+import socket, sys, time
+several = []
+for port in range(20000, 20004):
+    each = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    each.bind(("0.0.0.0", port))
+    several.append(each)
+for each in several:
+    for port in range(10000, 10400):
+        each.sendto(b"x", (sys.argv[1], port))
+    time.sleep(0.01)
+"""
+FLOWS = 512
+
+
+@pytest.mark.parametrize("receiver", ["vision-3", "vision-2"], ids=["the same node", "another node"])
+def test_one_pod_does_not_fill_the_table_of_connections_of_a_node(tmp_path: Path, receiver: str) -> None:
+    """
+    A pod sends from 4 ports to 400 ports of a pod of its own team, which answers. Other pods still open connections.
+    """
+    with pod_network(tmp_path) as network:
+        for name in ("alpha", "beta"):
+            rules = node_files(name)["/etc/rackwright/kubernetes-teams.nft"]
+            assert rules.count("ct count over 8192 }") == 3
+            network.hosts[name].run("nft", "-f", "-", input=rules.replace("over 8192", f"over {FLOWS}"))
+        argv = network.pods[receiver].inside(sys.executable, "-c", ECHO)
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as answering:
+            assert answering.stdout is not None and answering.stdout.readline() == "ready\n"
+            network.pods["vision-1"].run(sys.executable, "-c", MANY, network.addresses[receiver])
+            counts = [_connections(network.hosts[name]) for name in ("alpha", "beta")]
+            answering.kill()
+        ask = "import socket, sys; socket.create_connection((sys.argv[1], 53), 5).close()"
+        network.pods["speech-1"].run(sys.executable, "-c", ask, network.addresses["dns"])
+    assert FLOWS / 2 < max(counts) <= FLOWS + 50, counts
+
+
+def _connections(host: Namespace) -> int:
+    return int(host.run("cat", "/proc/sys/net/netfilter/nf_conntrack_count"))
