@@ -16,11 +16,18 @@ DRY = "?dryRun=All"
 class ApiRequests:
     """One connection to an API, with the rights of an administrator, who may act as any other account."""
 
-    def __init__(self, kubeconfig: Path) -> None:
+    def __init__(self, kubeconfig: Path, certificate: tuple[Path, Path] | None = None) -> None:
+        """
+        Args:
+            certificate: The files of the certificate of another account and of its key, which then asks itself.
+        """
         config = json.loads(kubeconfig.read_text())
         cluster = config["clusters"][0]["cluster"]
         context = ssl.create_default_context(cafile=cluster["certificate-authority"])
         self._headers = {"Authorization": f"Bearer {config['users'][0]['user']['token']}"}
+        if certificate:
+            context.load_cert_chain(*certificate)
+            self._headers = {}
         self._connection = http.client.HTTPSConnection(urlsplit(cluster["server"]).netloc, context=context)
 
     def ask(self, verb: str, path: str, body: Object | None = None, account: Iterable[str] = ()) -> tuple[int, Any]:
