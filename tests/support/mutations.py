@@ -199,6 +199,10 @@ ROWS: dict[str, dict[str, Row]] = {
         ),
     },
     "node": {
+        "hostname": Row(
+            lambda raw, key: raw["kubernetes_cluster"]["nodes"][key]["labels"].update({"kubernetes.io/hostname": "x"}),
+            lambda raw, key: raw["kubernetes_cluster"]["nodes"][key].pop("labels"),
+        ),
         "labels": Row(
             lambda raw, key: raw["kubernetes_cluster"]["nodes"][key]["labels"].update(team="b"),
             lambda raw, key: raw["kubernetes_cluster"]["nodes"][key].pop("labels"),

@@ -47,7 +47,7 @@ _ADDONS = Command(
 )
 _TOKENS = "tokens:kubeadm"
 """The tokens by which hosts join: with one of them, its holder gets the identity of any node."""
-_TOKENS_REMEDY = "run `rackwright up`, which deletes them, unless a host joins at this moment; find out who made them"
+_TOKENS_REMEDY = "find out who made them, unless a host joins now; then run `rackwright up`, which ends their use"
 DELETE_TOKENS = Command(
     "delete the tokens of earlier joins",
     (
