@@ -90,7 +90,9 @@ def _check_space(directory: Path, request: WriteRequest, settings: WriterSetting
     needed = (request.bytes + len(request.values)) * (settings.world if settings.rank == 0 else 1)
     free = shutil.disk_usage(directory).free
     if free < needed:
-        reason = f"no space left: {free / 1e6:.1f} MB are free, and the checkpoint needs {needed / 1e6:.1f} MB"
+        reason = (
+            f"No space left on device: {free / 1e6:.1f} MB are free, and the checkpoint needs {needed / 1e6:.1f} MB"
+        )
         raise OSError(errno.ENOSPC, reason, str(directory))
 
 
