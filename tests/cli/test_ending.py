@@ -113,8 +113,9 @@ def test_no_end_of_another_sort_has_the_status_of_a_result():
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_a_command_with_its_status(number, status):
     wait = (
-        # a test in the background of a shell has SIGINT ignored
+        # a test in the background of a shell has SIGINT ignored, and one under nohup SIGHUP
         "import signal, sys, time; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL);"
         "from rackwright.cli import ending; ending.prepare();"
         "ending.end(ending.run(lambda: (print('begun', flush=True), time.sleep(60))[0] or 0))"
     )

@@ -194,11 +194,10 @@ def test_a_refused_token_is_named(api: CannedApi, path: str) -> None:
         (Answer({"metadata": {}}), "the answer has another form than the API of Kubernetes"),
         (Answer([1]), "the answer has another form than the API of Kubernetes"),
         (Answer({"metadata": None, "items": [1]}), "the answer has another form than the API of Kubernetes"),
-        (items("Node", {"metadata": {"name": "a"}}), "the answer has another form than the API of Kubernetes"),
     ],
     ids=[
         *("too many", "no etcd", "an unknown status", "cut", "deep", "no text", "no items"),
-        *("a list alone", "a number as an item", "a node without a status"),
+        *("a list alone", "a number as an item"),
     ],
 )
 def test_an_answer_that_cannot_be_used_is_unknown(api: CannedApi, answer: Answer, reason: str) -> None:
@@ -211,6 +210,16 @@ def test_an_answer_that_cannot_be_used_is_unknown(api: CannedApi, answer: Answer
     assert found.version == "v1.37.2" and found.objects == {}
     with pytest.raises(UnknownFact, match=reason):
         _ = found.names
+
+
+def test_a_node_that_says_something_odd_is_unknown_alone(api: CannedApi) -> None:
+    api.answers[NODES] = items("Node", {"metadata": {"name": "a"}}, node("b"))
+    found = cluster(api)
+
+    one = found.node("b")
+    assert found.names == ("a", "b") and one is not None and one.ready
+    with pytest.raises(UnknownFact):
+        _ = found.node("a").ready
 
 
 def test_a_huge_answer_is_not_read_to_its_end(api: CannedApi, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ def call(outside: FakeActions, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(process, "run", lambda python, argv, say: outside.run_python(argv, say))
     monkeypatch.setattr(pulumi, "up", lambda stack, yes, stdout: outside.roll_out())
 
+    monkeypatch.setattr("os._exit", sys.exit)  # which ends an interrupted command, and would end the tests
+
     def type_it(*more: str, data: str = "new.npz", yes: bool = True) -> int:
         given = ["--data", data, *(["--yes"] if yes else []), *more]
         monkeypatch.setattr(sys, "argv", ["rackwright", "server", "iterate", "serving", "digits", *given])

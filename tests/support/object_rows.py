@@ -15,14 +15,25 @@ def row(key: str, name: str) -> Row:
     return Row(lambda raw, _: _differ(raw, key, name), lambda raw, _: _hide(raw, key))
 
 
+def _table(raw: Raw, key: str) -> Raw:
+    """Return the table of the facts that has the object *key*: that of runs and servers, or that of the cluster."""
+    cluster = raw["kubernetes_cluster"]
+    found: Raw = cluster["objects"] if key in cluster.get("objects", ()) else cluster["workloads"]
+    return found
+
+
 def _hide(raw: Raw, key: str) -> None:
-    raw["kubernetes_cluster"]["workloads"][key] = {"unknown": "the API does not answer"}
+    _table(raw, key)[key] = {"unknown": "the API does not answer"}
 
 
 def _differ(raw: Raw, key: str, name: str) -> None:
-    item: Raw = raw["kubernetes_cluster"]["workloads"][key]
-    if name == "undeclared":
+    item: Raw = _table(raw, key)[key]
+    if name in ("undeclared", "fields"):
         item["spec"]["addedByHand"] = "x"
+        return
+    whole = _at(item, name)
+    if isinstance(whole, list) and whole:  # a list that is compared as one value
+        whole.append(whole[0])
         return
     [(container, place)] = [(container, place) for path, container, place in _places(item) if path == name]
     if name.endswith(".length"):
@@ -32,6 +43,13 @@ def _differ(raw: Raw, key: str, name: str) -> None:
     if name == "spec.replicas":  # the pods have followed
         counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
         item["status"].update(dict.fromkeys(counts, container[place]))
+
+
+def _at(item: Any, path: str) -> Any:
+    """Return the value at the *path* of keys; None if there is none."""
+    for key in path.split("."):
+        item = item.get(key) if isinstance(item, dict) else None
+    return item
 
 
 def _places(value: Any, path: str = "", place: tuple[Any, Any] = (None, None)) -> Iterator[Place]:
