@@ -47,8 +47,6 @@ def test_a_copied_system_has_no_changes():
         ("postinst", (200, 10, 0o100755)),  # with the time of the package put back
         ("md5sums", (200, 200)),
         ("conffiles", (102, 102)),
-        ("list", (200, 200)),
-        ("list", (200, 100)),  # a time that was put back
         ("prerm", (300, 300, 0o100755)),
         ("md5sums", (100, 10, 0o100666)),
         ("postinst", (100, 10, 0o100755, 1000)),
@@ -118,6 +116,19 @@ def test_diversions_of_persons_are_named(machine):
         {"path": "/usr/bin/b", "to": "/usr/bin/b.distrib", "by": "a person"},
         {"path": "/usr/bin/c", "to": "/usr/bin/c.x", "by": "gone"},
     ]
+
+
+def test_the_list_of_a_package_may_change_later():
+    """dpkg writes it again when another package takes a file of it."""
+    assert changed(**{**INSTALLED, "list": (200, 200)}) == []
+
+
+def test_rights_that_the_script_of_a_package_sets_are_its_own(machine):
+    script = "dpkg-statoverride --update --add tool tool 0750 /var/lib/tool\n"
+    machine.write("var/lib/dpkg/info/tool.postinst", script)
+    machine.write("var/lib/dpkg/statoverride", "tool tool 0750 /var/lib/tool\ntool eve 0750 /var/lib/tool/more\n")
+
+    assert [*found(machine)["rights"]] == ["/var/lib/tool/more"]
 
 
 def test_rights_that_a_person_set_are_named(machine):

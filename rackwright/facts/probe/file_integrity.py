@@ -509,10 +509,14 @@ KEPT = ("rights", *XATTRS.values(), "flags")
 
 
 def has_lost_rights(judged: Judge, folder: Folder, path: bytes, status: os.stat_result) -> bool:
-    """Return whether a packaged file has fewer rights than packages give; those of /etc may have few from the start."""
+    """Return whether a packaged file has fewer rights than packages give, by a change after the installation.
+
+    Some files have few rights from the start, such as keys.
+    """
     if folder.path.startswith("/usr"):
-        return missing.lacks_rights(path, status)
-    if not folder.path.startswith("/etc") or not stat.S_ISREG(status.st_mode) or status.st_mode & 0o004:
+        if not missing.lacks_rights(path, status):
+            return False
+    elif not folder.path.startswith("/etc") or not stat.S_ISREG(status.st_mode) or status.st_mode & 0o004:
         return False
     times = [judged.copied.get(path, 0), judged.installed.get(path, 0)]
     return 0 < max(times) <= judged.now_ns and status.st_ctime_ns > max(times) + INSTALLED_NS

@@ -46,7 +46,7 @@ def package_database(root: str) -> Row:
         "altered_files": attempt(lambda: dict(first_rows(changed_files(root, states)))),
         "odd_states": {name: state for name, state in states.items() if not is_plain(state)},
         "diversions": attempt(lambda: [*diversions(root, states)][:ROWS]),
-        "rights": attempt(lambda: dict(first_rows(overrides(root)))),
+        "rights": attempt(lambda: dict(first_rows(overrides(root, states)))),
         "choices": attempt(lambda: dict(first_rows(choices(root)))),
     }
 
@@ -101,7 +101,10 @@ def changed_files(root: str, states: dict[str, str]) -> Iterator[tuple[str, str]
 
 
 def changes(files: dict[str, os.stat_result]) -> Iterator[tuple[str, str]]:
-    """Yield the kinds of the files that changed an hour or more after the earliest of the same package."""
+    """Yield the kinds of the files that changed an hour or more after the earliest of the same package.
+
+    dpkg writes the list of a package again when another package takes a file of it: its time says nothing.
+    """
     others = [each.st_ctime_ns for kind, each in files.items() if kind != LISTED and is_of_kernel(each)]
     installed = min([*others, max(files[LISTED].st_mtime_ns, files[LISTED].st_ctime_ns)])
     for kind, status in files.items():
@@ -111,7 +114,7 @@ def changes(files: dict[str, os.stat_result]) -> Iterator[tuple[str, str]]:
             yield kind, "a program of an unknown sort"
         elif (status.st_uid, status.st_gid) != (0, 0) or status.st_mode & 0o022:
             yield kind, "another account can write it"
-        elif status.st_ctime_ns > installed + INSTALLED_NS:
+        elif kind != LISTED and status.st_ctime_ns > installed + INSTALLED_NS:
             yield kind, "it changed after the installation of its package"
 
 
@@ -139,13 +142,28 @@ def diversions(root: str, states: dict[str, str]) -> Iterator[Row]:
             yield {"path": old, "to": new, "by": "a person" if package == LOCAL else package}
 
 
-def overrides(root: str) -> Iterator[tuple[str, Row]]:
-    """Yield mode and owner that dpkg gives to a file in the place of its package's. Source: dpkg-statoverride(1)."""
+def overrides(root: str, states: dict[str, str]) -> Iterator[tuple[str, Row]]:
+    """Yield mode and owner that dpkg gives to a file in the place of its package's. Source: dpkg-statoverride(1).
+
+    Those of the scripts of installed packages are left out: such a script has the path, the mode and the owner.
+    """
     path = root + OVERRIDES
-    for line in read(path).split("\n") if os.path.exists(path) else ():
+    lines = read(path).split("\n") if os.path.exists(path) else ()
+    scripts = [*overriding_scripts(root, states)] if any(lines) else []
+    for line in lines:
         words = line.split(" ", 3)
-        if len(words) == 4:
+        if len(words) == 4 and not any(all(word in script for word in words) for script in scripts):
             yield words[3], {"mode": words[2].zfill(4), "owner": f"{words[0]}:{words[1]}"}
+
+
+def overriding_scripts(root: str, states: dict[str, str]) -> Iterator[str]:
+    """Yield the scripts of installed packages that call dpkg-statoverride, such as that of chrony."""
+    for name in listing(root + DPKG_INFO):
+        package, _, kind = name.rpartition(".")
+        if kind in ("preinst", "postinst") and states.get(package, "").endswith(" installed"):
+            text = content(root, f"{DPKG_INFO}/{name}").decode("utf-8", "replace")
+            if "dpkg-statoverride" in text:
+                yield text
 
 
 def choices(root: str) -> Iterator[tuple[str, Row]]:
