@@ -301,7 +301,7 @@ OLGA = PEOPLE[0]
         ),
         ({"revoked": [public_key(1, "x")]}, "which is also declared as valid; a key is either valid or revoked."),
         ({"revoked": [public_key(5)]}, "which is also declared as valid; a key is either valid or revoked."),
-        ({"ca_keys": []}, "got no ca_keys; deploy logs in only with a certificate."),
+        ({"ca_keys": []}, "got automation without ca_keys; automation needs ca_keys. Declare ca_keys."),
         ({"automation": {"user": "deploy", "principals": ["a b"]}}, "a principal is one word."),
         ({"ports": [0]}, "got 0; sshd listens on ports from 1 to 65535."),
         ({"ports": []}, "got none; sshd listens on ports from 1 to 65535."),

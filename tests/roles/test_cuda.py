@@ -83,4 +83,4 @@ def test_what_cannot_be_is_refused(variables, expected):
 def test_the_vendor_wants_its_place_and_its_key():
     [problem] = SOURCE.problems("debian-12", {key: VENDOR[key] for key in ("source", "versions")})
 
-    assert "repository, repository_key" in str(problem)
+    assert "without repository and repository_key" in str(problem)

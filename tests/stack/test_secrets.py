@@ -112,8 +112,7 @@ def test_on_a_rack_none_is_derived(project: Path) -> None:
         (
             "    secure: v1:aaaa:bbbb\n",
             "stacks/Pulumi.lab.yaml:4: config.rackwright:secrets: got no names; each secret is encrypted by itself,"
-            " under its name. Remove it, and run `rackwright secret set lab"
-            " rackwright:secrets.NAME` for each.",
+            " under its name. Remove it, and run `rackwright secret set lab NAME` for each.",
         ),
         (
             "    First-Key: {secure: v1:aaaa:bbbb}\n",
