@@ -46,6 +46,7 @@ SEEDED = {
     "RW-043 file:/etc/udev/rules.d/99-x.rules": "echo '# x' > /etc/udev/rules.d/99-x.rules",
     "RW-060 file:/usr/local/bin/x": "install -m 4755 /bin/true /usr/local/bin/x",
     "RW-061 file:/var/lib/rackwright/owners/x.txt": "touch /var/lib/rackwright/owners/x.txt",
+    "RW-094 user:toor": "true",  # its number is that of root
     "RW-080 file:/etc/subuid": "true",  # useradd gives a range to the account with the id of root as well
     "RW-080 file:/etc/subgid": "true",
 }

@@ -122,6 +122,7 @@ UNDECLARED = {
     "RW-005 hold:tar": "apt-mark hold tar",
     "RW-020 user:eve": "useradd -m -s /bin/bash eve",
     "RW-021 user:toor": "useradd -o -u 0 -M toor 2>/dev/null",
+    "RW-094 user:toor": "true",  # its number is that of root
     "RW-022 group:adm/eve": "gpasswd -a eve adm",
     "RW-026 file:/etc/pam.d/su": "echo 'auth optional pam_permit.so' >> /etc/pam.d/su",
     "RW-028 user:eve": "passwd -d eve",

@@ -94,9 +94,14 @@ def held_since(before: Container[int]) -> int:
 
 
 def storages() -> Iterator[tuple[int, int]]:
-    """Yield each storage in memory that a tensor uses, and its size. Distributed tensors hold ordinary ones."""
+    """Yield each storage in memory that a tensor uses, and its size.
+
+    Distributed tensors hold ordinary ones, and so do sparse ones.
+    """
     for each in gc.get_objects():
-        if issubclass(type(each), torch.Tensor) and not hasattr(each, "to_local") and each.device.type == "cpu":
+        if not issubclass(type(each), torch.Tensor) or hasattr(each, "to_local"):
+            continue
+        if each.device.type == "cpu" and each.layout == torch.strided:
             yield each.untyped_storage()._cdata, each.untyped_storage().nbytes()
 
 

@@ -251,7 +251,8 @@ def test_what_one_process_lacks_all_of_them_refuse_and_its_host_is_named(tmp_pat
         size = 2
 
         def all_gather(self, value: str) -> list[str]:  # type: ignore[override]
-            return [value, json.dumps([{"where": "node-2: data.path", "problem": "got /x: No such file or directory"}])]
+            parts = [{"where": "node-2: data.path", "problem": "got /x: No such file or directory"}]
+            return [value, json.dumps({"status": 2, "diagnostics": parts})]
 
     with pytest.raises(UserError, match=r"^node-2: data\.path"):
         _run_on_all(Two(), config("digits"), lambda: None)
