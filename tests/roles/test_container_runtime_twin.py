@@ -126,7 +126,7 @@ BROKEN = {
     "package:podman": "apt-mark unhold podman",
     "file:/etc/apt/preferences.d/60-rackwright-container-runtime": "rm /etc/apt/preferences.d/60-rackwright-container*",
     "file:/etc/containers/containers.conf.d/60-rackwright.conf": "rm -r /etc/containers/containers.conf.d",
-    "file:/etc/containers/registries.conf.d/60-rackwright.conf": "rm -r /etc/containers/registries.conf.d",
+    "file:/etc/containers/registries.conf.d/60-rackwright.conf": "rm /etc/containers/registries.conf.d/60-*",
     "unit:podman.socket": "systemctl enable --now podman.socket",
     "unit:podman.service": "systemctl enable podman.service",
     "unit:podman-auto-update.timer": "systemctl enable podman-auto-update.timer",
