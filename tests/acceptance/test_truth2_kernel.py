@@ -1,4 +1,4 @@
-"""What the kernel and systemd do beside the files: where packets go, how processes run, and what devices keep."""
+"""Behaviour of the kernel and of systemd that no file shows: paths of packets, processes, and devices."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The files of accounts: what a person writes there by hand, and what programs write and nobody reports."""
+"""The files of accounts: lines that a person writes by hand are reported, and those of programs are not."""
 
 from typing import Any
 

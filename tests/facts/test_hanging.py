@@ -75,7 +75,7 @@ READINGS: dict[str, Callable[[], list[Any]]] = {
     "smartctl": lambda: [attempt(health.read_smartctl, "/dev/sda")],
     "nvme": lambda: [attempt(health.read_nvme, "/dev/nvme0")],
 }
-"""By program what reads its output."""
+"""By program the reading that uses its output."""
 
 
 def is_unknown(found: Any) -> bool:

@@ -124,11 +124,35 @@ def test_the_list_of_a_package_may_change_later():
 
 
 def test_rights_that_the_script_of_a_package_sets_are_its_own(machine):
-    script = "dpkg-statoverride --update --add tool tool 0750 /var/lib/tool\n"
+    script = "#!/bin/sh\ndpkg-statoverride --update --add tool tool 0750 /var/lib/tool\n"
     machine.write("var/lib/dpkg/info/tool.postinst", script)
     machine.write("var/lib/dpkg/statoverride", "tool tool 0750 /var/lib/tool\ntool eve 0750 /var/lib/tool/more\n")
 
     assert [*found(machine)["rights"]] == ["/var/lib/tool/more"]
+
+
+SCRIPT = """#!/bin/sh
+for d in /var/lib/chrony /var/log/chrony; do
+    if ! dpkg-statoverride --list "$d" >/dev/null; then
+        dpkg-statoverride --update --add _chrony _chrony 0750 "$d"
+    fi
+done
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "is_set"),
+    [
+        ("_chrony _chrony 750 /var/lib/chrony", True),
+        ("_chrony _chrony 0750 /var/log/chrony", True),
+        ("_chrony root 750 /var/lib/chrony", False),
+        ("_chrony _chrony 770 /var/lib/chrony", False),
+        ("_chrony _chrony 750 /bin/sh", False),  # the interpreter of the script
+        ("_chrony _chrony 750 /var/lib", False),
+    ],
+)
+def test_a_command_of_a_script_sets_its_own_paths_and_rights(line, is_set):
+    assert package_database.is_set_by(SCRIPT, line.split()) is is_set
 
 
 def test_rights_that_a_person_set_are_named(machine):

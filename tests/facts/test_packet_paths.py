@@ -1,4 +1,4 @@
-"""Where packets go, changed in a network namespace by ip and tc: each change is found, and usual ones are not."""
+"""Paths of packets, changed in a network namespace by ip and tc: each change is found, and usual ones are not."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from tests.support.packet_paths import DIVERTED, IDS, REMEDIES, SILENT, facts_af
 
 @pytest.fixture(scope="module")
 def after() -> dict[str, dict[str, list[Finding]]]:
-    """What the rules find after each change, by its name."""
+    """The findings of the rules after each change, by its name."""
     if os.geteuid() != 0:
         pytest.skip("network namespaces need root")
     changes = {**{name: change for name, (_, change) in DIVERTED.items()}, **SILENT}

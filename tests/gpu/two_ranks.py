@@ -1,4 +1,4 @@
-"""What two processes exchange, for the check of two GPUs.
+"""The data that two processes exchange, for the check of two GPUs.
 
     torchrun --nproc-per-node 2 -m tests.gpu.two_ranks KIND TINY FILE
 

@@ -1,4 +1,4 @@
-"""What root of one node can do to others: the policies for accounts of nodes, their labels, and tokens of joins."""
+"""Root of one node reaches no other: the policies for accounts of nodes, their labels, and tokens of joins."""
 
 import json
 from typing import Any

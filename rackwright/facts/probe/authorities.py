@@ -13,8 +13,8 @@ CHOICE = "/etc/ca-certificates.conf"
 PACKAGED, LOCAL = "/usr/share/ca-certificates", "/usr/local/share/ca-certificates"
 """Directories of the certificates of packages, and of a person's, which are rows of their own."""
 TRUST = "/etc/ssl/certs"
-BUNDLE, JAVA = f"{TRUST}/ca-certificates.crt", f"{TRUST}/java/cacerts"
 SUFFIX = ".crt"
+BUNDLE, JAVA = f"{TRUST}/ca-certificates{SUFFIX}", f"{TRUST}/java/cacerts"
 BYTES = 1 << 20
 """Largest certificate and largest list."""
 BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----")

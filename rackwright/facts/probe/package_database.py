@@ -145,15 +145,29 @@ def diversions(root: str, states: dict[str, str]) -> Iterator[Row]:
 def overrides(root: str, states: dict[str, str]) -> Iterator[tuple[str, Row]]:
     """Yield mode and owner that dpkg gives to a file in the place of its package's. Source: dpkg-statoverride(1).
 
-    Those of the scripts of installed packages are left out: such a script has the path, the mode and the owner.
+    Those that the scripts of installed packages set are left out.
     """
     path = root + OVERRIDES
     lines = read(path).split("\n") if os.path.exists(path) else ()
     scripts = [*overriding_scripts(root, states)] if any(lines) else []
     for line in lines:
         words = line.split(" ", 3)
-        if len(words) == 4 and not any(all(word in script for word in words) for script in scripts):
+        if len(words) == 4 and not any(is_set_by(script, words) for script in scripts):
             yield words[3], {"mode": words[2].zfill(4), "owner": f"{words[0]}:{words[1]}"}
+
+
+def is_set_by(script: str, words: list[str]) -> bool:
+    """Return whether one command of *script* has owner, group and mode, and a later line than the first the path.
+
+    Scripts such as that of chrony have the path in a loop. The first line is the interpreter, which is a path as well.
+    """
+    *rights, path = words
+    body = script.partition("\n")[2]
+    commands = [line.split() for line in body.split("\n") if "dpkg-statoverride" in line and "--add" in line]
+    in_order = [[each.lstrip("0") for each in command] for command in commands]
+    wanted = [each.lstrip("0") for each in rights]
+    has_rights = any(wanted == command[at : at + 3] for command in in_order for at in range(len(command)))
+    return has_rights and path in re.split(r"[\s\"';=]+", body)
 
 
 def overriding_scripts(root: str, states: dict[str, str]) -> Iterator[str]:
