@@ -1,6 +1,7 @@
 """A real systemd, booted by systemd-nspawn on an overlay of this computer's root: nothing of it stays afterwards."""
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -30,6 +31,10 @@ while [ $status = 133 ]; do
 done
 """
 START_SECONDS = 60
+STOP_SECONDS = 10
+GROUPS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
+_NUMBERS = itertools.count(1)
+"""Two containers of one process have different names: the group of the first may still be there."""
 ROOT = Path(__file__).parents[2]
 """The repository, at the same path in the container."""
 
@@ -49,11 +54,22 @@ def _child(process: str) -> str:
         return ""
 
 
+def _remove_group(group: Path) -> None:
+    """Remove a control group and those in it, as soon as its processes have ended."""
+    until = time.monotonic() + STOP_SECONDS
+    while group.is_dir() and time.monotonic() < until:
+        for directory, _, _ in os.walk(group, topdown=False):
+            with contextlib.suppress(OSError):
+                Path(directory).rmdir()
+        time.sleep(0.05)
+
+
 class SystemdMachine:
     """A container with systemd as its first process, as long as the ``with`` block runs."""
 
     def __init__(self, directory: Path) -> None:
-        self._work, self._name = directory / "machine", f"rw{os.getpid()}"
+        self._work, self._name = directory / "machine", f"rw{os.getpid()}-{next(_NUMBERS)}"
+        self._errors = directory / "errors"
 
     def __enter__(self) -> Self:
         self._work.mkdir()
@@ -64,24 +80,29 @@ class SystemdMachine:
         self._stop()
 
     def _start(self) -> None:
-        self._process = subprocess.Popen(
-            ["unshare", "--mount", "sh", "-c", _BOOT, "sh", str(self._work), self._name],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with self._errors.open("w") as errors:
+            self._process = subprocess.Popen(
+                ["unshare", "--mount", "sh", "-c", _BOOT, "sh", str(self._work), self._name],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
         self._first = self._await_start("")
 
     def _await_start(self, before: str) -> str:
         """Return the first process of the container, another one than *before*, once the container has started."""
         until = time.monotonic() + START_SECONDS
-        while time.monotonic() < until:
+        while time.monotonic() < until and self._process.poll() is None:
             self._first = _child(_child(str(self._process.pid)))
             is_other = self._first and self._first != before
             if is_other and self.run("systemctl is-active basic.target", check=False).strip() == "active":
                 return self._first
             time.sleep(0.1)
-        raise AssertionError(f"the container did not start, its shell has ended with {self._process.poll()}")
+        errors = self._errors.read_text(errors="replace").strip()[-2000:]
+        status = self._process.poll()
+        if status is None:
+            self._stop()
+        raise AssertionError(f"the container did not start, its shell has ended with {status}: {errors}")
 
     def restart(self) -> None:
         """Restart the container as a host restarts: its files stay, and those below /run go."""
@@ -101,6 +122,8 @@ class SystemdMachine:
             with contextlib.suppress(ProcessLookupError, ValueError):
                 os.kill(int(process), signal.SIGKILL)
         self._process.wait()
+        for group in (directory / self._name for directory in GROUPS):
+            _remove_group(group)
 
     def run(self, command: str | Sequence[str], check: bool = True) -> str:
         """Return the output of a shell text or an argument list in the container."""
