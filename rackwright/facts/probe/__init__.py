@@ -61,6 +61,7 @@ MODULES = (
             "grammars",
             "unit_links",
             "kubeadm_files",
+            "name_services",
             "netplan_files",
             "generated_files",
             "missing",

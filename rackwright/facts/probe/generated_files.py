@@ -16,6 +16,7 @@ from rackwright.facts.probe import (
     binary_indexes,
     grammars,
     kubeadm_files,
+    name_services,
     netplan_files,
     pam_profiles,
     unit_links,
@@ -31,7 +32,7 @@ PLAIN = 0o644
 COPIES = {
     "/etc/inputrc": "/usr/share/readline/inputrc",
     "/etc/motd": "/usr/share/base-files/motd",
-    "/etc/nsswitch.conf": "/usr/share/libc-bin/nsswitch.conf",
+    name_services.PATH: name_services.PACKAGED,
     "/etc/profile": "/usr/share/base-files/profile",
 }
 """Files that the scripts of packages copy from a packaged file, by path."""
@@ -396,6 +397,7 @@ def is_empty(system: System, path: str, text: bytes) -> bool:
 
 CHECKS: dict[str, Check] = {
     **dict.fromkeys(COPIES, is_copy),
+    name_services.PATH: name_services.is_switch,
     **dict.fromkeys(TEXTS, is_known_text),
     **dict.fromkeys(LINES, has_known_lines),
     **dict.fromkeys(NAMES_OF_HOST, is_name_of_host),
