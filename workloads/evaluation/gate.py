@@ -1,5 +1,6 @@
 """The gate of an evaluation: a new model against the report of the one that it may replace."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,17 @@ def read_report(path: Path) -> Report:
     """
     try:
         report = parse_json(read_file(path, REPORT_BYTES), REPORT_BYTES)
-        if all({"sha256", "kind", FIGURE[each["kind"]]} <= each.keys() for each in report["results"]):
+        if all("sha256" in each and _is_figure(each[FIGURE[each["kind"]]]) for each in report["results"]):
             return dict(report)
         problem = "a result has no figure"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         problem = f"it cannot be read: {error}"
     help = "Name a file that --out has written"
     raise UserError(Diagnostic(f"--against {path}", problem, "the report of an evaluation", help))
+
+
+def _is_figure(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def shortfalls(report: Report, earlier: Report | None, may_lose: float, at_least: float | None) -> list[str]:

@@ -5,7 +5,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gguf
 import numpy as np
@@ -198,31 +198,71 @@ def _tokenizer(source: Path, config: Any) -> dict[str, Value]:
     """Return the tokenizer in the directory *source*, by the names of the writer's methods without ``add_``."""
     from transformers import AutoTokenizer
 
-    path, values = source / "tokenizer.json", {}
-    if path.is_file():
-        text = read_file(path, TOKENIZER_BYTES)
-        values = parse_json(text, TOKENIZER_BYTES, max_items=TOKENIZER_VALUES, lenient=True)
-    if values.get("model", {}).get("type") != "BPE" or (pre := _pre_tokenizer(values)) is None:
-        problem, expected = "the tokenizer is not one that this export knows", "BPE of bytes, as of Llama 3 or Qwen"
-        raise UserError(Diagnostic("--to gguf", problem, expected, "Export it with --to huggingface"))
-    tokens = [f"[PAD{number}]" for number in range(config.vocab_size)]
-    types = [int(gguf.TokenType.UNUSED)] * config.vocab_size
-    for text, number in values["model"]["vocab"].items():
-        tokens[number], types[number] = text, gguf.TokenType.NORMAL
-    for each in values.get("added_tokens", ()):
-        kind = gguf.TokenType.CONTROL if each["special"] else gguf.TokenType.USER_DEFINED
-        tokens[each["id"]], types[each["id"]] = each["content"], kind
-    merges = [each if isinstance(each, str) else " ".join(each) for each in values["model"]["merges"]]
+    vocabulary = read_vocabulary(source, config.vocab_size)
     begin, end = config.bos_token_id, config.eos_token_id
     first = AutoTokenizer.from_pretrained(source, local_files_only=True)("a")["input_ids"][0]
     found: dict[str, Value] = {
-        "tokenizer_model": "gpt2", "tokenizer_pre": pre, "token_list": tokens, "token_types": types,
-        "token_merges": merges or [NO_MERGE], "add_bos_token": begin is not None and first == begin,
+        "tokenizer_model": "gpt2", "tokenizer_pre": vocabulary.pre, "token_list": vocabulary.tokens,
+        "token_types": vocabulary.types, "token_merges": vocabulary.merges or [NO_MERGE],
+        "add_bos_token": begin is not None and first == begin,
     }  # fmt: skip
     found |= {} if begin is None else {"bos_token_id": begin}
     found |= {} if end is None else {"eos_token_id": end if isinstance(end, int) else end[0]}
     template = source / "chat_template.jinja"
     return found | ({"chat_template": template.read_text()} if template.is_file() else {})
+
+
+class Vocabulary(NamedTuple):
+    """The vocabulary of a tokenizer that merges bytes."""
+
+    pre: str
+    """llama.cpp's name of the split into words."""
+    tokens: list[str]
+    types: list[int]
+    """The type of each token. Source: TokenType of GGUF."""
+    merges: list[str]
+
+
+def read_vocabulary(source: Path, size: int) -> Vocabulary:
+    """Return the vocabulary of the tokenizer in the directory *source*, for a model with *size* tokens.
+
+    Raises:
+        UserError: The tokenizer is malformed, or not one that this export knows.
+    """
+    path = source / "tokenizer.json"
+    try:
+        text = read_file(path, TOKENIZER_BYTES) if path.is_file() else b"{}"
+        found = _vocabulary(parse_json(text, TOKENIZER_BYTES, max_items=TOKENIZER_VALUES, lenient=True), size)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        problem, help = (
+            f"{path} is malformed: {error!r}",
+            "Save the tokenizer again, or export it with --to huggingface",
+        )
+        raise UserError(Diagnostic("--to gguf", problem, "a tokenizer.json of Hugging Face", help)) from None
+    if not found:
+        problem, expected = "the tokenizer is not one that this export knows", "BPE of bytes, as of Llama 3 or Qwen"
+        raise UserError(Diagnostic("--to gguf", problem, expected, "Export it with --to huggingface"))
+    return found
+
+
+def _vocabulary(values: Mapping[str, Any], size: int) -> Vocabulary | None:
+    """Return the vocabulary in the content of a tokenizer.json; None if this export does not know it."""
+    model = values.get("model", {})
+    if model.get("type") != "BPE" or (pre := _pre_tokenizer(values)) is None:
+        return None
+    tokens = [f"[PAD{number}]" for number in range(size)]
+    types = [int(gguf.TokenType.UNUSED)] * size
+    added = values.get("added_tokens", [])
+    entries = [(text, number, gguf.TokenType.NORMAL) for text, number in model["vocab"].items()]
+    for each in added:
+        kind = gguf.TokenType.CONTROL if each["special"] else gguf.TokenType.USER_DEFINED
+        entries.append((each["content"], each["id"], kind))
+    for text, number, kind in entries:
+        if type(number) is not int or not 0 <= number < size or not isinstance(text, str):
+            raise ValueError(f"token {text!r:.60} has the number {number!r:.20}, of {size} tokens")
+        tokens[number], types[number] = text, int(kind)
+    merges = [each if isinstance(each, str) else " ".join(each) for each in model["merges"]]
+    return Vocabulary(pre, tokens, types, merges)
 
 
 def _pre_tokenizer(values: Mapping[str, Any]) -> str | None:

@@ -78,7 +78,7 @@ def export(directory: Path, path: Path, opset: int) -> Mapping[str, Any]:
         AttributeError,
         IndexError,
     ) as error:  # the library's errors for any content
-        problem = f"transformers cannot read the model: {str(error).strip().splitlines()[0]}"
+        problem = f"transformers cannot read the model: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
         help = "Save the model again, as safetensors"
         raise UserError(Diagnostic(str(directory), problem, help=help)) from None
     output = "embedding" if isinstance(module, _Embedding) else "logits"

@@ -11,7 +11,6 @@ with code are refused.
 import json
 import re
 import sys
-from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -140,10 +139,8 @@ def weight_files(source: Path) -> list[Path]:
     """
     if (source / INDEX).is_file():
         weight_map = read_object(source / INDEX).get("weight_map")
-        names: Collection[Any] = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
-        odd = [
-            name for name in names if not re.fullmatch(NAME_PATTERN, str(name)) or not (source / str(name)).is_file()
-        ]
+        names = sorted({*map(str, weight_map.values())}) if isinstance(weight_map, dict) else []
+        odd = [name for name in names if not re.fullmatch(NAME_PATTERN, name) or not (source / name).is_file()]
         if odd or not names:
             problem = f"the file {odd[0]!r} is missing" if odd else "the index has no weight_map"
             expected, help = "each file of the index beside it", "Download the missing files"

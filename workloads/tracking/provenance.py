@@ -39,14 +39,21 @@ def collect(out: Path) -> dict[str, str]:
 
     The stack that declares the run writes ``provenance.json``; the run itself writes ``lineage.json``. If the first has
     no digest of the code, the digest of the running code is used. A run by hand has no declaration, and says so.
+
+    Raises:
+        UserError: A file cannot be read, or is malformed.
     """
     declared, own = load_json(out / "provenance.json"), load_json(out / "lineage.json")
     values = dict.fromkeys(DECLARED, NONE) if own.get("declared") is False else {}
     values |= {key: _format(declared[key]) for key in KEYS if declared.get(key)}
-    if own.get("data"):
-        values["data"] = " ".join(_data_digests(own["data"]))
-    if "parent" in own:
-        values["parent"] = str(own["parent"]["sha256"]) if own["parent"] else NONE
+    try:
+        if own.get("data"):
+            values["data"] = " ".join(_data_digests(own["data"]))
+        if "parent" in own:
+            values["parent"] = str(own["parent"]["sha256"]) if own["parent"] else NONE
+    except (KeyError, TypeError):
+        problem, expected = "data or parent has another form than a run writes", "an object with sha256"
+        raise UserError(Diagnostic(str(out / "lineage.json"), problem, expected, "Restore the file")) from None
     return {"code": code_digest(), **values}
 
 

@@ -117,6 +117,10 @@ def _base_tensors(model: models.LanguageModel) -> dict[str, Tensor]:
     return tensors
 
 
+def _is_file_name(value: object) -> bool:
+    return isinstance(value, str) and value not in ("", ".", "..") and not set(value) & {"/", "\0"}
+
+
 class WeightFiles:
     """The tensors in the safetensors files of a directory, of which each process reads its own part."""
 
@@ -134,13 +138,18 @@ class WeightFiles:
         except (OSError, ValueError, KeyError) as error:
             raise models.unreadable(str(directory), error) from error
 
+    def names(self) -> set[str]:
+        """Return the names of the files."""
+        return {*self._files.values()}
+
     def _read_index(self) -> Mapping[str, str]:
         from safetensors import safe_open
 
         if (self._directory / INDEX).exists():
-            files: Mapping[str, str] = parse_object(
-                read_file(self._directory / INDEX, INDEX_BYTES), INDEX_BYTES, lenient=True
-            )["weight_map"]
+            index = parse_object(read_file(self._directory / INDEX, INDEX_BYTES), INDEX_BYTES, lenient=True)
+            files = index["weight_map"]
+            if not isinstance(files, dict) or not all(map(_is_file_name, files.values())):
+                raise ValueError(f"weight_map of {INDEX} has another value than the name of a file beside it")
             return files
         with safe_open(self._directory / SINGLE, "pt") as file:
             return dict.fromkeys(file.keys(), SINGLE)

@@ -216,7 +216,7 @@ def load_hugging_face(path: str) -> nn.Module:
 
 def unreadable(path: str, error: Exception) -> UserError:
     """Return the error of a directory without a readable model."""
-    problem = f"the model in {path} cannot be loaded: {str(error).splitlines()[0]}"
+    problem = f"the model in {path} cannot be loaded: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
     expected, help = "a causal language model on every host", "Name a directory that save_pretrained wrote"
     return UserError(Diagnostic("model.path", problem, expected, help))
 

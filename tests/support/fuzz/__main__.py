@@ -44,6 +44,7 @@ TARGETS = {
     "fleet_files": Target(512),
     "serving_bodies": Target(1024, workloads=True),
     "gguf": Target(1024, workloads=True),
+    "workload_files": Target(1536, workloads=True),
 }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ from rackwright.kinds.network import unmanaged
 from rackwright.log import entry, heads
 from rackwright.qualify import dcgm, nvbandwidth
 from rackwright.qualify import run as qualification
+from rackwright.qualify.bench import Bench
 from rackwright.qualify.item import MeasurementFailed
 from rackwright.tiering import canary
 from rackwright.tiering.bucket import Bucket
@@ -250,6 +252,17 @@ def _erased(content: bytes) -> None:
     assert bool(result.failures) != bool(result.certificate)
 
 
+def _measured(content: bytes) -> None:
+    bench: Any = object.__new__(Bench)
+    text = content.decode("utf-8", "replace")
+    with patch.object(Bench, "run", lambda *_, **__: SimpleNamespace(status=0, stdout=text, stderr="")):
+
+        def use() -> None:
+            assert isinstance(bench.script("x", "stream", (), 1.0), dict)
+
+        _allowed(use)
+
+
 def _digests(content: bytes) -> None:
     with TemporaryDirectory() as directory:
         path = Path(directory, "digests.json")
@@ -286,6 +299,7 @@ READERS: Mapping[str, tuple[Callable[[bytes], None], list[Any]]] = {
         lambda content: _allowed(lambda: heads.Head.parse(content)),
         [{"log": "a", "sequence": 1, "hash": "0", "key": "k", "signature": "AA=="}],
     ),
+    "rackwright/qualify/bench.py": (_measured, [{"gib_per_second": 1.5}]),
     "rackwright/qualify/dcgm.py": (_text(dcgm.parse), [DIAGNOSIS, {"result": {"runtime_error": "x"}}]),
     "rackwright/qualify/nvbandwidth.py": (_text(nvbandwidth.parse), [RATES]),
     "rackwright/qualify/run.py": (_text(qualification._port), [{"port": 5201}]),

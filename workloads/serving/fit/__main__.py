@@ -144,19 +144,24 @@ def _model(text: str) -> tuple[str, Sizes]:
         config = model_config(text)
         return model_title(text), sizes(config, computed_tensors(shape_of(config)))
     if path.is_file():
-        config = _read_config(path)
+        config = read_config(path)
         return str(path), sizes(config, computed_tensors(shape_of(config)))
     if (path / NAME).is_file():
         model = read(path)
         return model.name, parse_sizes(model.lineage.get("sizes"))
     if (path / CONFIG).is_file():
-        config, files = _read_config(path / CONFIG), sorted(path.glob("*.safetensors"))
+        config, files = read_config(path / CONFIG), sorted(path.glob("*.safetensors"))
         return path.name, sizes(config, read_tensors(files) if files else computed_tensors(shape_of(config)))
     expected = f"a directory with {CONFIG}, a {CONFIG}, or one of {', '.join(model_names())}"
     raise UserError(Diagnostic(text, "there is no such model", expected, "Correct the path or the name"))
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the configuration in the file *path*.
+
+    Raises:
+        UserError: The file cannot be read, or has no JSON object.
+    """
     try:
         config = parse_json(read_file(path), lenient=True)
     except (OSError, ValueError) as error:
