@@ -6,6 +6,7 @@ from typing import Any
 from rackwright.schema.fleet import Fleet
 from rackwright.schema.host import Host
 from rackwright.schema.problem import Problem, hint
+from rackwright.schema.tier import Tier
 from rackwright.schema.units import format_size
 
 DRIVE_BYTES = 512_000_000
@@ -18,17 +19,21 @@ BOOT_BYTES = 4_000_000_000
 def twin_of(fleet: Fleet, containers: Collection[str] = ()) -> tuple[Fleet, tuple[str, ...]]:
     """Return *fleet* with drives of twin size, and notices about the differences for the operator.
 
-    Names, identities, serial numbers, buses, NICs and tiers stay. The twin runs hosts in *containers* as containers.
+    Names, identities, serial numbers, buses, NICs and tiers stay. The twin runs hosts in *containers* as containers,
+    whose tiers are directories of this computer: they have no drives, and no kernel of their own for arrays.
     """
-    hosts = {name: _scale(host) for name, host in fleet.hosts.items()}
-    notices = [f"on the twin every data drive has {format_size(DRIVE_BYTES)}, instead of its declared size"]
-    if arrays := [
-        f"{name}/{tier}" for name, host in fleet.hosts.items() for tier, it in host.tiers.items() if it.array
-    ]:
+    hosts = {name: _contain(host) if name in containers else _scale(host) for name, host in fleet.hosts.items()}
+    machines = {name: host for name, host in fleet.hosts.items() if name not in containers}
+    notices = []
+    if machines:
+        notices.append(f"on the twin every data drive has {format_size(DRIVE_BYTES)}, instead of its declared size")
+    if arrays := [f"{name}/{tier}" for name, host in machines.items() for tier, it in host.tiers.items() if it.array]:
         notices.append(f"{', '.join(arrays)}: created on the twin, which has no array to take over")
-    if containers:
-        names = ", ".join(name for name in fleet.hosts if name in containers)
+    if contained := [name for name in fleet.hosts if name in containers]:
+        names = ", ".join(contained)
         notices.append(f"{names}: a container on the twin, with this computer's kernel and without drives")
+    if any(not tier.provided for name in contained for tier in fleet.hosts[name].tiers.values()):
+        notices.append("tiers of containers are directories: their arrays, encryption and drives are not rehearsed")
     return fleet.model_copy(update={"hosts": hosts}), tuple(notices)
 
 
@@ -45,9 +50,6 @@ def container_problems(names: Any, fleet: Fleet) -> Iterator[Problem]:
                 hint(name, fleet.hosts, "Correct the name"),
             )
             yield Problem(f"got {name!r}", expected, help, (index,))
-        elif any(not tier.provided for tier in fleet.hosts[name].tiers.values()):
-            expected = "a host with tiers is a virtual machine on the twin: arrays need a kernel of their own"
-            yield Problem(f"got {name!r}", expected, "Remove it from the list", (index,))
 
 
 def machine_problems(fleet: Fleet, containers: Collection[str], setting: str, file: str) -> Iterator[Problem]:
@@ -71,11 +73,7 @@ def machine_problems(fleet: Fleet, containers: Collection[str], setting: str, fi
     host, tier = next(iter(wrong.items()))
     problem = f"got a provided tier on {', '.join(wrong)}, which the twin runs as virtual machines"
     expected = "only a container gets a directory of this computer in the place of a filesystem of others"
-    if all(tier.provided for name in wrong for tier in fleet.hosts[name].tiers.values()):
-        together = ", ".join(wrong)
-        help = f"Add {together} to {setting} in {file}"
-    else:
-        help = "Declare the tier with drives, or move it to a host whose tiers are all provided"
+    help = f"Add {', '.join(wrong)} to {setting} in {file}"
     yield Problem(problem, expected, help, ("hosts", host, "tiers", tier))
 
 
@@ -85,3 +83,9 @@ def _scale(host: Host) -> Host:
     )
     tiers = {name: tier.model_copy(update={"array": None}) for name, tier in host.tiers.items()}
     return host.model_copy(update={"drives": drives, "tiers": tiers})
+
+
+def _contain(host: Host) -> Host:
+    """Return *host* without drives, and with tiers that others mount."""
+    tiers = {name: Tier(provided=True, mount=tier.mount) for name, tier in host.tiers.items()}
+    return host.model_copy(update={"drives": (), "wipe": {}, "tiers": tiers})

@@ -88,8 +88,8 @@ def _program(package: str) -> str:
 
 def _unencryptable_tiers(stack: Stack, packages: dict[str, dict[str, list[str]]]) -> Iterator[Diagnostic]:
     """Yield an error for each host with an encrypted tier and without the program that makes and opens it."""
-    for name, host in stack.fleet.hosts.items():
-        encrypted = [tier for tier, declared in host.tiers.items() if declared.key]
+    for name, tiers in stack.tiers.items():
+        encrypted = [tier for tier, declared in tiers.items() if declared.key]
         brought = {package.partition("=")[0] for names in packages.get(name, {}).values() for package in names}
         if encrypted and not brought.intersection(CRYPTSETUP_PACKAGES):
             problem = (

@@ -30,8 +30,8 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "containers": Setting(
         "`[HOST, …]`",
-        "Hosts of the twin that are containers: a second to start, root needed, tiers only where `provided`. The others"
-        " are virtual machines.",
+        "Hosts of the twin that are containers: a second to start, root needed, directories in the place of tiers. The"
+        " others are virtual machines.",
         True,
     ),
     "mirrors": Setting(

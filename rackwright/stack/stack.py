@@ -27,6 +27,7 @@ from rackwright.schema.host import Host
 from rackwright.schema.mirror import PORT
 from rackwright.schema.problem import Problem, hint
 from rackwright.schema.ssh import Endpoint, Login, parse_jump
+from rackwright.schema.tier import Tier
 from rackwright.schema.twin import container_problems, machine_problems, twin_of
 from rackwright.stack import passphrase, store_urls
 
@@ -66,7 +67,7 @@ class Stack:
     project: Path
     """Directory of Pulumi.yaml."""
     fleet: Fleet
-    """The fleet, for a twin with scaled sizes."""
+    """The fleet, for a twin with scaled sizes, and with directories in the place of tiers of containers."""
     endpoints: Mapping[str, Endpoint]
     """SSH endpoints by host; a host without one cannot be reached now."""
     repository: Repository
@@ -96,6 +97,8 @@ class Stack:
     """Addresses of object stores by name. A virtual rack has only those of its settings and of its own hosts."""
     store_hosts: Mapping[str, str] = field(default_factory=dict)
     """Hosts through which SSH reaches an object store, by its name; any other store is reached directly."""
+    tiers: Mapping[str, Mapping[str, Tier]] = field(default_factory=dict)
+    """The tiers of each host as declared, also of containers."""
 
     @property
     def endpoint_sources(self) -> tuple[EndpointSource, ...]:
@@ -228,6 +231,7 @@ def load_stack(name: str, project: Path) -> Stack:
     fleet_path, path = path, path.with_name(fleet.uses or path.name)
     fleet_file, lock_file = _relative_path(fleet_path), _relative_path(lock_path(path))
     lock = load_lock(lock_file)
+    tiers = {host: spec.tiers for host, spec in fleet.hosts.items()}
     if virtual:
         twin = values["target"].removeprefix(TWIN)
         endpoints = _twin_endpoints(project.resolve() / ".rackwright" / "twins" / twin)
@@ -245,6 +249,7 @@ def load_stack(name: str, project: Path) -> Stack:
             retired=retired,
             store_urls=urls,
             store_hosts=store_urls.hosts(fleet, urls),
+            tiers=tiers,
         )
     pins = path.with_suffix(".known_hosts")
     endpoints = {host: _endpoint(host, spec, pins) for host, spec in fleet.hosts.items()}
@@ -257,6 +262,7 @@ def load_stack(name: str, project: Path) -> Stack:
         maintenance=maintenance,
         retired=retired,
         store_urls=urls,
+        tiers=tiers,
     )
 
 

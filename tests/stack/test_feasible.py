@@ -118,11 +118,12 @@ def test_a_provided_tier_needs_a_container_on_a_twin(check: Check) -> None:
     assert check(hosts, "rack") == ""
 
 
-def test_a_host_with_drives_and_a_provided_tier_gets_other_advice(check: Check) -> None:
-    tiers = TIER.replace("tiers: {", "tiers: {warm: {provided: true, mount: /srv/warm}, ").replace(
-        ", encryption: {key: {secret: hot_key}}", ""
-    )
-    assert "Declare the tier with drives, or move it" in check(host("one", 1, tiers))
+def test_a_host_with_drives_and_a_provided_tier_can_be_a_container(check: Check) -> None:
+    tiers = TIER.replace("tiers: {", "tiers: {warm: {provided: true, mount: /srv/warm}, ")
+    assert "the encrypted tier hot" in check(host("one", 1, tiers), containers=["one"])
+    tiers = tiers.replace(", encryption: {key: {secret: hot_key}}", "")
+    assert "Add one to rackwright:containers" in check(host("one", 1, tiers))
+    assert check(host("one", 1, tiers), containers=["one"]) == ""
 
 
 def test_a_twin_has_one_system(check: Check) -> None:

@@ -169,12 +169,6 @@ def test_a_twin_is_lent_mirrors_where_its_settings_say_so_and_a_rack_never(proje
             "config.rackwright:containers[0]: got 'bata'; hosts of the fleet: alpha, beta. Write beta.",
         ),
         (
-            ["beta", "alpha"],
-            "twin:lab",
-            "config.rackwright:containers[1]: got 'alpha'; a host with tiers is a virtual machine on the twin: arrays"
-            " need a kernel of their own. Remove it from the list.",
-        ),
-        (
             "beta",
             "twin:lab",
             "config.rackwright:containers: got 'beta'; containers are a list of hosts. Write it like [alpha, beta].",
