@@ -3,6 +3,7 @@
 import json
 import re
 import textwrap
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,9 @@ def test_each_file_that_init_writes_is_valid(example: Example, python: bool, tmp
             compile(path.read_text(), name, "exec")
         elif name.endswith((".yaml", ".yml")) and name not in checked:
             assert yaml.safe_load(path.read_text())
-        elif name == "README.md":
+        elif name.endswith(".npz"):
+            assert len(zipfile.ZipFile(path).namelist()) == 2
+        elif Path(name).name == "README.md":
             for words in pages.pasted(path):
                 parse(words)
         else:

@@ -40,18 +40,30 @@ INDEX_URL = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~+-]+)*/?
 
 class Example(StrEnum):
     rack = "rack"
+    hospital = "hospital"
+    bank = "bank"
+    factory = "factory"
     rack_full = "rack-full"
     training = "training"
     serving = "serving"
 
 
+DEPLOYMENTS = (Example.hospital, Example.bank, Example.factory)
+"""Examples with a directory of their own in stacks/, all of whose files a project gets."""
+NOT_COPIED = (".lock.yaml", ".known_hosts")
+"""Ends of the names of files that belong to one computer."""
 STACKS = {
     Example.rack: ("lab",),
+    **{example: (example.value, f"{example.value}-models") for example in DEPLOYMENTS},
     Example.rack_full: ("lab-full",),
     Example.training: ("training", "lab-full"),
     Example.serving: ("serving", "lab-full"),
 }
-"""The stacks of each example; the last is the one of the twin that the example needs."""
+"""The stacks of each example."""
+TWINS = {**{example: stacks[-1] for example, stacks in STACKS.items()}, **{each: each.value for each in DEPLOYMENTS}}
+"""The stack of the twin that each example needs."""
+RETIRING = (Example.rack_full, Example.training, Example.serving)
+"""Examples that the next version does not have."""
 
 
 @app.command(rich_help_panel=SET_UP)
@@ -105,8 +117,11 @@ def init(
         _extend(existing, extended, yes)
     if installed is None:
         terminal.show(f"no CI   {command('rackwright init {} --packages DIR', str(directory))} adds its files")
+    if example in RETIRING:
+        deployments = ", ".join(each.value for each in DEPLOYMENTS)
+        terminal.show(f"note    the next version has no example {example.value}; whole deployments are {deployments}")
     _create_stacks(directory)
-    _show_next_steps(directory, STACKS[example], present)
+    _show_next_steps(directory, example, present)
 
 
 def _create_stacks(directory: Path) -> None:
@@ -140,18 +155,19 @@ def project_name(directory: Path) -> str:
     return re.sub(r"[^\w.-]+", "-", directory.resolve().name, flags=re.ASCII) or "rack"
 
 
-def project_files(name: str, example: Example, python: bool) -> dict[str, str]:
-    """Return the texts of all files of a project, by path."""
+def project_files(name: str, example: Example, python: bool) -> dict[str, str | bytes]:
+    """Return the contents of all files of a project, by path."""
     stacks = _stack_files(STACKS[example], python)
     fleets = [path for path in stacks if not path.startswith("stacks/Pulumi.")]
     names = {
-        "FLEET_NAME": Path(fleets[0]).name,
+        "FLEET_NAME": fleets[0].removeprefix("stacks/"),
         "PROJECT_NAME": name,
         "STACK_NAME": STACKS[example][0],
-        "TWIN_NAME": STACKS[example][-1],
+        "TWIN_NAME": TWINS[example],
     }
     return {
         **{path: _replace_names(_template(text), names) for path, text in TEXTS.items()},
+        **(_deployment_files(example) if example in DEPLOYMENTS else {}),
         **stacks,
         **_editor_files([path for path in fleets if path.endswith(".yaml")]),
         "__main__.py": PROGRAM,
@@ -186,18 +202,33 @@ def _stack_files(stacks: tuple[str, ...], python: bool) -> dict[str, str]:
     for fleet in dict.fromkeys(fleets):
         name, source = (fleet.replace(".yaml", ".py"), "rack_py.py") if python else (fleet, fleet)
         text = (shipped / source).read_text()
-        contents[f"stacks/{name}"] = text if python else _with_head(text)
+        contents[f"stacks/{name}"] = text if python else _with_head(text, "../" * (name.count("/") + 1))
     for stack, text in settings.items():
         contents[f"stacks/Pulumi.{stack}.yaml"] = text.replace(".yaml\n", ".py\n") if python else text
     return contents
 
 
-def _with_head(text: str) -> str:
-    """Return the text of a fleet with its schema for editors, and the version of that."""
+def _deployment_files(example: Example) -> dict[str, str | bytes]:
+    """Return the contents of all files in the directory of a deployment, by path."""
+    shipped = locations.repository() / "stacks"
+    paths = (path for path in sorted((shipped / example.value).rglob("*")) if path.is_file())
+    contents = {path: path.read_bytes() for path in paths if not path.name.endswith(NOT_COPIED)}
+    return {
+        f"stacks/{path.relative_to(shipped)}": content if path.suffix == ".npz" else content.decode()
+        for path, content in contents.items()
+    }
+
+
+def _with_head(text: str, root: str) -> str:
+    """Return the text of a fleet with its schema for editors, and the version of that.
+
+    Args:
+        root: The way from the directory of the fleet to that of the project.
+    """
     from rackwright.fleet.upgrade import KEY, SCHEMA_VERSION
 
     version = f"{KEY}: {SCHEMA_VERSION}\n"
-    return f"# yaml-language-server: $schema=../{SCHEMA}\n" + re.sub(
+    return f"# yaml-language-server: $schema={root}{SCHEMA}\n" + re.sub(
         r"(?m)^(fleet: .*\n)", rf"\1{version}", text, count=1
     )
 
@@ -221,11 +252,13 @@ def _replace_names(text: str, names: Mapping[str, str]) -> str:
     return re.sub("|".join(names), lambda match: names[match[0]], text)
 
 
-def _show_next_steps(directory: Path, stacks: tuple[str, ...], present: list[str]) -> None:
+def _show_next_steps(directory: Path, example: Example, present: list[str]) -> None:
     """Print what to add to files that exist, and the commands with which to go on."""
     if "__main__.py" in present:
         terminal.show("add     `import rackwright` and `rackwright.run()` to the program")
     commands = [] if directory.resolve() == Path.cwd() else [command("cd {}", str(directory))]
-    commands += ["`rackwright toolchain system`", command("rackwright twin start {}", stacks[-1])]
-    commands.append(command("rackwright up {}", stacks[0]))
+    commands += ["`rackwright toolchain system`", command("rackwright twin start {}", TWINS[example])]
+    commands.append(command("rackwright up {}", STACKS[example][0]))
+    if example in DEPLOYMENTS:
+        terminal.show(f"read    {directory / 'stacks' / example.value / 'README.md'}, which explains the parts")
     terminal.show(f"next    {', then '.join(commands)}")

@@ -1,7 +1,10 @@
 """`rackwright init`: the project that it writes is complete, and what is there stays."""
 
 import json
+import os
 import re
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +13,24 @@ import yaml
 from typer.testing import CliRunner
 
 from rackwright.cli.app import app
-from rackwright.cli.init import CI_TEXTS, STACKS, TEXTS, Example, ci_files, project_files, project_name
+from rackwright.cli.init import (
+    CI_TEXTS,
+    DEPLOYMENTS,
+    RETIRING,
+    STACKS,
+    TEXTS,
+    Example,
+    ci_files,
+    project_files,
+    project_name,
+)
 from rackwright.cli.packages import Packages, read_packages
 from rackwright.cli.project import fleet_schema
-from rackwright.errors import UserError
+from rackwright.errors import DeclarationError, UserError
 from rackwright.stack import declare, load_stack
+from rackwright.stack.resources import declare_unchecked
 from tests.support.diagnostics import sentences
+from tests.support.sources import ROOT
 from tests.support.wheel_directory import OTHER, OURS, WHEEL, write_wheel
 
 PACKAGES = Packages(OTHER + OURS, WHEEL, b"a wheel")
@@ -34,38 +49,56 @@ ENVIRONMENTS = {
 """Protected environments of jobs; those of a pull or merge request wait for a person."""
 
 
+def write(files: Mapping[str, str | bytes], directory: Path) -> None:
+    for path, content in files.items():
+        (directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (directory / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
 @pytest.mark.parametrize("example", Example)
 def test_each_stack_of_an_example_declares_its_resources(example: Example, tmp_path: Path) -> None:
-    for path, text in project_files("demo", example, python=False).items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
+    write(project_files("demo", example, python=False), tmp_path)
     (tmp_path / ".rackwright/models").mkdir(parents=True)
 
     for stack in STACKS[example]:
         loaded = load_stack(stack, tmp_path)
-        assert example is Example.serving or declare(loaded)  # which has no model before a training
+        if example is Example.serving:  # which has no model before a training
+            continue
+        if stack == "bank":  # whose packages come from the lock, which a person fetches first
+            with pytest.raises(DeclarationError, match="there is no lock"):
+                declare(loaded)
+            assert declare_unchecked(loaded)
+        else:
+            assert declare(loaded)
 
 
 def test_the_fleet_in_python_declares_what_the_one_in_yaml_declares(tmp_path: Path) -> None:
     declared = []
     for python in (False, True):
         directory = tmp_path / str(python)
-        for path, text in project_files("demo", Example.rack, python).items():
-            (directory / path).parent.mkdir(parents=True, exist_ok=True)
-            (directory / path).write_text(text)
+        write(project_files("demo", Example.rack, python), directory)
         declared.append([(each.token, each.name) for each in declare(load_stack("lab", directory))])
 
     assert declared[0] == declared[1]
 
 
-def test_an_editor_checks_each_fleet_against_the_schema() -> None:
-    files = project_files("demo", Example.training, python=False)
+@pytest.mark.parametrize(
+    ("example", "wanted"),
+    [
+        (Example.training, ["stacks/training.yaml", "stacks/rack-full.yaml"]),
+        (Example.factory, ["stacks/factory/factory.yaml", "stacks/factory/models.yaml"]),
+    ],
+)
+def test_an_editor_checks_each_fleet_against_the_schema(example: Example, wanted: list[str]) -> None:
+    files = project_files("demo", example, python=False)
     [(path, fleets)] = json.loads(files[".vscode/settings.json"])["yaml.schemas"].items()
 
     assert json.loads(files[path.removeprefix("./")]) == json.loads(fleet_schema())
-    assert fleets == ["stacks/training.yaml", "stacks/rack-full.yaml"]
+    assert fleets == wanted
     for fleet in fleets:
-        assert files[fleet].splitlines()[0] == "# yaml-language-server: $schema=../.vscode/fleet.schema.json"
+        [line, *_] = str(files[fleet]).splitlines()
+        schema = line.removeprefix("# yaml-language-server: $schema=")
+        assert os.path.normpath(Path(fleet).parent / schema) == ".vscode/fleet.schema.json"
 
 
 def test_no_placeholder_is_left_and_all_yaml_is_valid() -> None:
@@ -80,6 +113,44 @@ def test_no_placeholder_is_left_and_all_yaml_is_valid() -> None:
         if path.endswith((".yaml", ".yml")):
             assert yaml.safe_load(text), path
     assert set(TEXTS) < set(project_files("demo", Example.rack, python=False))
+
+
+@pytest.mark.parametrize("example", DEPLOYMENTS)
+def test_a_deployment_is_copied_whole(example: Example) -> None:
+    """Each file of the directory is there, apart from locks; fleets have a line for editors and a version before."""
+    files = project_files("demo", example, python=False)
+    shipped = ROOT / "stacks" / example.value
+    tracked = subprocess.run(["git", "ls-files", "."], cwd=shipped, capture_output=True, text=True, check=True).stdout
+    for path in tracked.split():
+        content, copied = (shipped / path).read_bytes(), files[f"stacks/{example.value}/{path}"]
+        if path.endswith(".yaml"):
+            lines = str(copied).splitlines(keepends=True)
+            assert "".join(line for line in lines[1:] if line != "schema_version: 1\n") == content.decode()
+        else:
+            assert (copied if isinstance(copied, bytes) else copied.encode()) == content
+    assert {f"stacks/{example.value}/README.md", f"stacks/Pulumi.{example.value}-models.yaml"} <= files.keys()
+    assert f"`stacks/{example.value}/{example.value}.yaml`" in str(files["README.md"])
+
+
+@pytest.mark.parametrize("example", [Example.factory, Example.hospital])
+def test_a_new_deployment_is_checked_without_an_error(
+    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = CliRunner().invoke(app, ["init", str(tmp_path / "demo"), "--example", example.value])
+    assert done.exit_code == 0 and f"stacks/{example.value}/README.md, which explains" in done.output
+    assert f"`rackwright twin start {example.value}`, then `rackwright up {example.value}`" in done.output
+    assert "note" not in done.output
+    monkeypatch.chdir(tmp_path / "demo")
+    for stack in STACKS[example]:
+        checked = CliRunner().invoke(app, ["check", stack])
+        assert checked.exit_code == 0 and checked.output.rstrip().endswith("no errors"), checked.output
+
+
+@pytest.mark.parametrize("example", RETIRING)
+def test_an_example_that_ends_has_a_hint(example: Example, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["init", str(tmp_path / "demo"), "--example", example.value])
+    assert done.exit_code == 0
+    assert f"note    the next version has no example {example.value}; whole deployments are hospital" in done.output
 
 
 THEIRS = """\
