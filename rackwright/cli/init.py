@@ -62,6 +62,11 @@ STACKS = {
 """The stacks of each example."""
 TWINS = {**{example: stacks[-1] for example, stacks in STACKS.items()}, **{each: each.value for each in DEPLOYMENTS}}
 """The stack of the twin that each example needs."""
+TOOLS = {
+    Example.hospital: ("registry",),
+    Example.bank: ("kubernetes", "kubernetes-queue", "kubernetes-metrics", "registry"),
+}
+"""Programs whose packages the hosts of an example get from here, by `rackwright toolchain`."""
 RETIRING = (Example.rack_full, Example.training, Example.serving)
 """Examples that the next version does not have."""
 
@@ -257,7 +262,11 @@ def _show_next_steps(directory: Path, example: Example, present: list[str]) -> N
     if "__main__.py" in present:
         terminal.show("add     `import rackwright` and `rackwright.run()` to the program")
     commands = [] if directory.resolve() == Path.cwd() else [command("cd {}", str(directory))]
-    commands += ["`rackwright toolchain system`", command("rackwright twin start {}", TWINS[example])]
+    commands.append("`rackwright toolchain system`")
+    if example in DEPLOYMENTS:
+        commands += [f"`rackwright toolchain {tool}`" for tool in TOOLS.get(example, ())]
+        commands.append(command("rackwright lock --fetch {}", example.value))
+    commands.append(command("rackwright twin start {}", TWINS[example]))
     commands.append(command("rackwright up {}", STACKS[example][0]))
     if example in DEPLOYMENTS:
         terminal.show(f"read    {directory / 'stacks' / example.value / 'README.md'}, which explains the parts")

@@ -35,7 +35,9 @@ Acquire::Languages "none";
 Acquire::ForceHash "SHA256";
 Acquire::Retries "3";
 """
+_OF_VENDORS = ("etc/apt/sources.list.d", "etc/apt/keyrings")
 _FOLDERS = (
+    "etc/apt/keyrings",
     *(f"etc/apt/{name}.d" for name in ("apt.conf", "preferences", "sources.list")),
     *("var/lib/apt/lists/partial", "var/cache/apt/archives/partial"),
 )
@@ -49,6 +51,8 @@ class Apt:
     os: str
     root: Path
     """Root directory for one process at a time; it stays, so that indexes and partial downloads are reused."""
+    sources: tuple[tuple[str, str], ...] = ()
+    """Path and text of each file with a vendor's repository or its key, as hosts have them."""
     mirror_errors: list[str] = field(default_factory=list)
     """Errors of apt while it read the mirrors."""
 
@@ -64,12 +68,22 @@ class Apt:
         # the pool is first: apt takes the first of two equal files, and files of the pool need no download
         lines = [f"deb [trusted=yes] file:{pool} ./", *sources]
         (self.root / "etc/apt/sources.list").write_text("".join(f"{line}\n" for line in lines))
+        self._write_sources()
         settings = _SETTINGS.format(root=self.root, architecture=ARCHITECTURE)
         self._settings.write_text("\n".join([settings, *network_settings(), ""]))
         done = self._run("update", "--error-on=any")
         if done.returncode:
             self.mirror_errors[:] = _errors(done.stderr)
             progress(f"{self.os}: apt could not read all mirrors: {'; '.join(self.mirror_errors)}")
+
+    def _write_sources(self) -> None:
+        """Write the vendors' repositories and keys, and remove those of an earlier lock."""
+        for folder in _OF_VENDORS:
+            for path in (self.root / folder).iterdir():
+                path.unlink()
+        for name, text in self.sources:
+            path = self.root / name.removeprefix("/")
+            path.write_text(text.replace(" /etc/apt/keyrings/", f" {self.root}/etc/apt/keyrings/"))
 
     def resolve(self, package_set: PackageSet, locked: Mapping[str, str], hosts: tuple[str, ...]) -> dict[str, str]:
         """Return the digest of each file of *package_set* and its dependencies, by ``name=version``.

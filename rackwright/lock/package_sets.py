@@ -16,6 +16,8 @@ from rackwright.stack.resources import declare_unchecked
 from rackwright.toolchain.apt import SUITES
 
 PREFERENCES = PurePosixPath("/etc/apt/preferences.d")
+SOURCES = PurePosixPath("/etc/apt/sources.list.d")
+KEYRINGS = PurePosixPath("/etc/apt/keyrings")
 IMAGE = re.compile(r"(?P<name>[^\s@]+)@sha256:(?P<digest>[0-9a-f]{64})")
 
 
@@ -28,6 +30,8 @@ class PackageSet:
     """Packages in apt's form: ``name=version``, or ``name`` for the newest."""
     preferences: tuple[tuple[str, str], ...]
     """Name and text of each file of apt_preferences(5)."""
+    sources: tuple[tuple[str, str], ...] = ()
+    """Path and text of each file with a vendor's repository or its key, which roles declare."""
 
 
 def package_sets(stack: Stack) -> dict[PackageSet, tuple[str, ...]]:
@@ -36,9 +40,9 @@ def package_sets(stack: Stack) -> dict[PackageSet, tuple[str, ...]]:
     Raises:
         DeclarationError: rackwright cannot lock packages of the system of a host.
     """
-    hosts: dict[str, tuple[set[str], dict[str, str]]] = {}
+    hosts: dict[str, tuple[set[str], dict[str, str], dict[str, str]]] = {}
     for spec in role_specs(stack):
-        packages, preferences = hosts.setdefault(spec.host, (set(), {}))
+        packages, preferences, sources = hosts.setdefault(spec.host, (set(), {}, {}))
         promised = promises(spec, stack.repository)
         packages.update(
             promised_packages(claim for entry in promised.entries for claim in [entry.claim(stack.repository)])
@@ -46,11 +50,14 @@ def package_sets(stack: Stack) -> dict[PackageSet, tuple[str, ...]]:
         for file in promised.files:
             if PurePosixPath(file.file).parent == PREFERENCES and isinstance(file.content, str):
                 preferences[PurePosixPath(file.file).name] = _without_comments(file.content)
+            if PurePosixPath(file.file).parent in (SOURCES, KEYRINGS) and isinstance(file.content, str):
+                sources[file.file] = _without_comments(file.content)
     sets: dict[PackageSet, tuple[str, ...]] = {}
-    for host, (packages, preferences) in hosts.items():
+    for host, (packages, preferences, sources) in hosts.items():
         os = stack.fleet.hosts[host].os
         if packages:
-            package_set = PackageSet(os, tuple(sorted(packages)), tuple(sorted(preferences.items())))
+            files = (tuple(sorted(each.items())) for each in (preferences, sources))
+            package_set = PackageSet(os, tuple(sorted(packages)), *files)
             sets[package_set] = (*sets.get(package_set, ()), host)
     if unsupported := [host for each, hosts_of in sets.items() if each.os not in SUITES for host in hosts_of]:
         supported = ", ".join(SUITES)

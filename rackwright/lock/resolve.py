@@ -67,8 +67,11 @@ def resolve(stack: Stack, apts: Mapping[str, Apt], upgrade: bool = False) -> Res
 
 def load_apts(stack: Stack) -> dict[str, Apt]:
     """Return apt for each system of *stack*, by system."""
-    names = sorted({each.os for each in package_sets(replace(stack, lock=None))})
-    return {name: Apt(name, cache.directory() / "mirror" / "apt" / name) for name in names}
+    sources: dict[str, dict[str, str]] = {}
+    for each in package_sets(replace(stack, lock=None)):
+        sources.setdefault(each.os, {}).update(each.sources)
+    directory = cache.directory() / "mirror" / "apt"
+    return {name: Apt(name, directory / name, tuple(sorted(files.items()))) for name, files in sorted(sources.items())}
 
 
 def fetch(resolved: ResolvedLock, apts: Mapping[str, Apt], stack: Stack, progress: DownloadProgress) -> None:

@@ -11,6 +11,8 @@ from rackwright.schema.units import format_size
 
 DRIVE_BYTES = 512_000_000
 """Size of a virtual data drive: the smallest with room for xfs, which needs 300 MiB, in every tier."""
+VENDORS = {"nvidia_driver": "vendor", "cuda": "vendor", "rdma": "doca"}
+"""Value of the variable `source` with which a role takes packages from its vendor's repository, by role."""
 SYSTEM = "debian-12"
 """Operating system of the images of a twin's hosts."""
 BOOT_BYTES = 4_000_000_000
@@ -34,7 +36,17 @@ def twin_of(fleet: Fleet, containers: Collection[str] = ()) -> tuple[Fleet, tupl
         notices.append(f"{names}: a container on the twin, with this computer's kernel and without drives")
     if any(not tier.provided for name in contained for tier in fleet.hosts[name].tiers.values()):
         notices.append("tiers of containers are directories: their arrays, encryption and drives are not rehearsed")
+    if of_vendors := [f"{name}/{role}" for name, host in fleet.hosts.items() for role in roles_of_vendors(host)]:
+        names = ", ".join(of_vendors)
+        notices.append(f"left out: {names}; the twin reaches no vendor's repository, and has a stand-in for the driver")
     return fleet.model_copy(update={"hosts": hosts}), tuple(notices)
+
+
+def roles_of_vendors(host: Host) -> Iterator[str]:
+    """Yield the roles of *host* whose packages come from their vendor's repository, which a twin cannot reach."""
+    for role, source in VENDORS.items():
+        if (host.roles.get(role) or {}).get("source") == source:
+            yield role
 
 
 def container_problems(names: Any, fleet: Fleet) -> Iterator[Problem]:

@@ -162,7 +162,10 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
             NetworkSpec(**common, fleet=stack.fleet.fleet, declared=network, ports=host.nics, devices=devices),
             after=(name,),
         )
+    left_out = stack.roles_left_out(name)
     for role in _sort_roles(host, stack.repository.roles):
+        if role in left_out:
+            continue
         source = stack.repository.roles[role]
         yield from joining_control_plane(stack, name, role)
         yield DeclaredResource(
@@ -177,7 +180,7 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
             ),
             after=(
                 name,
-                *(f"{name}/{other}" for other in dict.fromkeys(_prerequisites(source, host))),
+                *(f"{name}/{other}" for other in dict.fromkeys(_prerequisites(source, host)) if other not in left_out),
                 *role_prerequisites(stack, name, role),
                 *store_prerequisites(stack, name, role),
             ),

@@ -28,7 +28,7 @@ from rackwright.schema.mirror import PORT
 from rackwright.schema.problem import Problem, hint
 from rackwright.schema.ssh import Endpoint, Login, parse_jump
 from rackwright.schema.tier import Tier
-from rackwright.schema.twin import container_problems, machine_problems, twin_of
+from rackwright.schema.twin import container_problems, machine_problems, roles_of_vendors, twin_of
 from rackwright.stack import passphrase, store_urls
 
 SETTINGS = ("fleet", "target")
@@ -182,6 +182,10 @@ class Stack:
     def image_accounts(self) -> frozenset[str]:
         """Accounts for logins that the target itself adds to its hosts."""
         return frozenset() if self.twin is None else frozenset((TWIN_ACCOUNT,))
+
+    def roles_left_out(self, host: str) -> frozenset[str]:
+        """Return the declared roles of *host* that the target cannot have."""
+        return frozenset() if self.twin is None else frozenset(roles_of_vendors(self.fleet.hosts[host]))
 
     def not_rehearsable(self, host: str) -> tuple[Scope, ...]:
         """Return the scopes of *host* that the target cannot show."""

@@ -27,7 +27,7 @@ from rackwright.cli.init import (
 from rackwright.cli.packages import Packages, read_packages
 from rackwright.cli.project import fleet_schema
 from rackwright.errors import DeclarationError, UserError
-from rackwright.stack import declare, load_stack
+from rackwright.stack import declare, feasible, load_stack
 from rackwright.stack.resources import declare_unchecked
 from tests.support.diagnostics import sentences
 from tests.support.sources import ROOT
@@ -64,7 +64,7 @@ def test_each_stack_of_an_example_declares_its_resources(example: Example, tmp_p
         loaded = load_stack(stack, tmp_path)
         if example is Example.serving:  # which has no model before a training
             continue
-        if stack == "bank":  # whose packages come from the lock, which a person fetches first
+        if stack in DEPLOYMENTS:  # whose packages come from the lock, which a person fetches first
             with pytest.raises(DeclarationError, match="there is no lock"):
                 declare(loaded)
             assert declare_unchecked(loaded)
@@ -132,8 +132,8 @@ def test_a_deployment_is_copied_whole(example: Example) -> None:
     assert f"`stacks/{example.value}/{example.value}.yaml`" in str(files["README.md"])
 
 
-@pytest.mark.parametrize("example", [Example.factory, Example.hospital])
-def test_a_new_deployment_is_checked_without_an_error(
+@pytest.mark.parametrize("example", DEPLOYMENTS)
+def test_a_new_deployment_needs_nothing_but_its_lock(
     example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = CliRunner().invoke(app, ["init", str(tmp_path / "demo"), "--example", example.value])
@@ -141,9 +141,13 @@ def test_a_new_deployment_is_checked_without_an_error(
     assert f"`rackwright twin start {example.value}`, then `rackwright up {example.value}`" in done.output
     assert "note" not in done.output
     monkeypatch.chdir(tmp_path / "demo")
-    for stack in STACKS[example]:
-        checked = CliRunner().invoke(app, ["check", stack])
-        assert checked.exit_code == 0 and checked.output.rstrip().endswith("no errors"), checked.output
+    hosts, models = STACKS[example]
+    checked = CliRunner().invoke(app, ["check", models])
+    assert checked.exit_code == 0 and "no errors" in checked.output, checked.output
+    with pytest.raises(DeclarationError) as error:
+        feasible.check(load_stack(hosts, Path.cwd()))
+    [lock] = error.value.diagnostics
+    assert lock.help == f"Run `rackwright lock --fetch {hosts}`"
 
 
 @pytest.mark.parametrize("example", RETIRING)

@@ -140,3 +140,23 @@ def test_no_other_content_gets_a_place_in_the_pool(tmp_path, mirror):
     with pytest.raises(SetupError, match="0000, as in the lock"):
         store.take(tmp_path / "file", tmp_path / "target", "0" * 64)
     assert not (tmp_path / "target").exists()
+
+
+def test_packages_of_a_vendor_come_from_the_repository_that_a_role_declares(tmp_path, mirror, resolver):
+    vendor = Mirror(tmp_path / "vendor")
+    library = vendor.add("libcuda1", "580.95.05-1")
+    with pytest.raises(ChangeRefused):
+        resolver.resolve("libcuda1=580.95.05-1")
+
+    text = f"Types: deb\nURIs: file:{vendor.directory}/\nSuites: ./\nTrusted: yes\nSigned-By: /etc/apt/keyrings/v.asc\n"
+    files = (("/etc/apt/sources.list.d/vendor.sources", text), ("/etc/apt/keyrings/v.asc", "a key\n"))
+    with_vendor = Resolver(tmp_path / "apt")
+    with_vendor.apt = Apt(OS, tmp_path / "apt", files)
+    assert with_vendor.resolve("libcuda1=580.95.05-1") == {"libcuda1=580.95.05-1": sha256(library)}
+    assert (
+        f"Signed-By: {tmp_path}/apt/etc/apt/keyrings/v.asc"
+        in (tmp_path / "apt/etc/apt/sources.list.d/vendor.sources").read_text()
+    )
+
+    with pytest.raises(ChangeRefused):  # the next lock has no such repository, and nothing of it stays
+        resolver.resolve("libcuda1=580.95.05-1")

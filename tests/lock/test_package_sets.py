@@ -21,6 +21,12 @@ SERVER = RoleSource(
             "file": "/etc/apt/preferences.d/60-server",
             "content": "Explanation: {{ host.name }}\nPackage: helper\nPin: version 3\nPin-Priority: 1001\n",
         },
+        {"file": "/etc/apt/keyrings/server.asc", "content": "a key\n", "when": "server_old"},
+        {
+            "file": "/etc/apt/sources.list.d/server.sources",
+            "content": "# {{ host.name }}\nURIs: a\n",
+            "when": "server_old",
+        },
     ),
 )
 
@@ -48,6 +54,10 @@ def test_hosts_that_want_the_same_are_one_set():
     assert [(one.packages, hosts) for one, hosts in found.items()] == [
         (("helper", "runtime=1.2"), ("alpha", "beta")),
         (("helper", "old=0.9", "runtime=1.2"), ("gamma",)),
+    ]
+    assert [one.sources for one in found] == [
+        (),
+        (("/etc/apt/keyrings/server.asc", "a key\n"), ("/etc/apt/sources.list.d/server.sources", "URIs: a\n")),
     ]
     assert {one.preferences for one in found} == {
         (("60-server", "Package: helper\nPin: version 3\nPin-Priority: 1001\n"),)

@@ -1,10 +1,13 @@
 """The fleet of a twin: sizes of drives, and tiers of containers."""
 
+import copy
+from typing import Any
+
 from rackwright.schema.fleet import Fleet
-from rackwright.schema.twin import twin_of
+from rackwright.schema.twin import roles_of_vendors, twin_of
 
 HOT = {"level": "raid1", "filesystem": "xfs", "mount": "/srv/hot", "encryption": {"key": {"secret": "hot_key"}}}
-FLEET = {
+FLEET: dict[str, Any] = {
     "fleet": "two",
     "hosts": {
         name: {
@@ -36,3 +39,13 @@ def test_a_tier_of_a_container_is_a_directory_and_the_other_host_keeps_its_drive
 def test_a_twin_of_containers_has_no_notice_about_drives() -> None:
     _, notices = twin_of(Fleet.model_validate(FLEET), {"box", "vm"})
     assert [each for each in notices if "512MB" in each] == []
+
+
+def test_roles_with_packages_of_their_vendor_are_left_out_and_named() -> None:
+    with_vendor = {"nvidia_driver": {"source": "vendor"}, "cuda": {"versions": ["11.8"]}, "base": {}}
+    content = copy.deepcopy(FLEET)
+    content["hosts"]["box"]["roles"] = with_vendor
+    fleet, notices = twin_of(Fleet.model_validate(content), {"box"})
+    assert [*roles_of_vendors(fleet.hosts["box"])] == ["nvidia_driver"]
+    assert [*roles_of_vendors(fleet.hosts["vm"])] == []
+    assert notices[-1].startswith("left out: box/nvidia_driver; the twin reaches no vendor's repository")
