@@ -15,6 +15,9 @@ PAGES = {
     "quickstart": "quickstart.md",
     "first-rack": "tutorials/first-rack-twin.md",
     "drive-dies": "tutorials/a-drive-dies.md",
+    "factory": "tutorials/a-factory.md",
+    "hospital": "tutorials/a-hospital.md",
+    "bank": "tutorials/a-bank.md",
 }
 """Pages whose commands run on a twin, by the name of the line's part."""
 LOADED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src"}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tests.support.log import ROOT
 
-PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("roles/*/README.md")})
+PLACES = ("*.md", "docs/**/*.md", "roles/*/README.md", "stacks/*/README.md")
+PAGES = sorted({page for place in PLACES for page in ROOT.glob(place)})
 TAUGHT = [
     page for page in PAGES if page.parent.name in ("tutorials", "guides") or page.name in ("README.md", "quickstart.md")
 ]

@@ -39,7 +39,13 @@ def paste(log: Log, page: str, project: Path = ROOT) -> tuple[int, str]:
     directory = log.empty_directory()
     file = directory / "pasted.sh"  # not stdin, from which ssh would read
     file.write_text(f"{BEHIND}{ANSWER}{script}")
-    done = log.run(["bash", "-e", str(file)], cwd=project, env={**os.environ, "TMPDIR": str(directory)}, timeout=3600)
+    path = f"{project / '.venv/bin'}:{os.environ['PATH']}"  # a page may write a project of its own
+    environment = {**os.environ, "TMPDIR": str(directory), "PATH": path}
+    try:
+        done = log.run(["bash", "-e", str(file)], cwd=project, env=environment, timeout=3600)
+    finally:
+        for written in directory.glob("*/*/Pulumi.yaml"):
+            _stop_twins(log, written.parent, str(project.resolve() / ".venv/bin/rackwright"))
     if done.returncode:
         pytest.fail(f"{page} ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}", pytrace=False)
     return lines, done.stdout
@@ -59,7 +65,11 @@ def clone(log: Log, directory: Path) -> Iterator[Path]:
     try:
         yield directory
     finally:
-        for settings in directory.glob("stacks/Pulumi.*.yaml"):
-            stack = settings.name.split(".")[1]
-            if f"twin:{stack}" in settings.read_text():
-                log.run([".venv/bin/rackwright", "twin", "stop", stack], cwd=directory)
+        _stop_twins(log, directory, ".venv/bin/rackwright")
+
+
+def _stop_twins(log: Log, project: Path, program: str) -> None:
+    for settings in project.glob("stacks/Pulumi.*.yaml"):
+        stack = settings.name.split(".")[1]
+        if f"twin:{stack}\n" in settings.read_text():
+            log.run([program, "twin", "stop", stack], cwd=project)

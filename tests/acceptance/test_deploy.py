@@ -1,0 +1,52 @@
+"""Whole deployments on their twins: a hospital, a bank and a factory, from an empty directory to hosts without them."""
+
+from typing import Any
+
+from tests.support.acceptance import line
+from tests.support.deployments import Deployment, deployment
+from tests.support.expect import need
+from tests.support.lab import format_claims
+from tests.support.log import Log
+
+
+def smaller_hospital(fleet: Any) -> None:
+    """Leave out the environments of training and of vLLM, which take 13 GB on each host."""
+    fleet["groups"]["servers"]["roles"]["workloads"]["environments"] = ["serving"]
+
+
+def first_day(lab: Deployment) -> str:
+    """Run the first `up`, the second one and the audit, and look at the page of the audit."""
+    lab.log("the first up")
+    lab.up()
+    for person in sorted(lab.people):
+        lab.log(f"a second factor for {person}")
+        lab.enrol(person)
+    lab.log("the second up")
+    done = lab.up()
+    need(not (left := lab.audit_differences(status=0)), f"after `up` differ {format_claims(left)}")
+    report = lab.audit(status=0)
+    unknown = [each["name"] for each in report["resources"] if any(one["unknown"] for one in each["differences"])]
+    need(not unknown, f"unknown are claims of {', '.join(unknown)}")
+    changed = [
+        text for text in done.stdout.splitlines() if text.lstrip().startswith(("+ ", "~ ", "- ")) and "(" in text
+    ]
+    need(not changed, f"the second up changes: {changed[:3]}")
+    page = lab.rackwright("audit", lab.stack, "--format", "html", status=0).stdout
+    missing = [name for name in lab.fleet.hosts if name not in page]
+    need(not missing, f"the page of the audit lacks {', '.join(missing)}")
+    names = {each["name"] for each in report["resources"]}
+    return (
+        f"{len(lab.written)} files written, {len(lab.fleet.hosts)} hosts, {len(names)} resources, 1 page of the audit"
+    )
+
+
+@line("deploy", "factory", part="day-0")
+def test_a_factory_comes_up_from_an_empty_directory(log: Log) -> str:
+    with deployment(log, "factory") as lab:
+        return first_day(lab)
+
+
+@line("deploy", "hospital", part="day-0")
+def test_a_hospital_comes_up_from_an_empty_directory(log: Log) -> str:
+    with deployment(log, "hospital", smaller_hospital) as lab:
+        return first_day(lab)
