@@ -63,7 +63,9 @@ def _container(name: str, host: Host) -> Container:
     provided = tuple(tier.mount for tier in host.tiers.values() if tier.provided)
     identity = host.identity.strongest[1]
     gpus, nests = nvidia.gpus(host.minimum), "kubernetes_node" in host.roles
-    return Container(name, identity, _nics(name, host), gpus=gpus, provided=provided, nests=nests)
+    kinds = (("bond", host.network.bonds), ("vlan", host.network.vlans)) if host.network else ()
+    links = tuple(kind for kind, declared in kinds if declared)
+    return Container(name, identity, _nics(name, host), gpus=gpus, provided=provided, nests=nests, links=links)
 
 
 def _virtual_machine(name: str, host: Host) -> VirtualMachine:

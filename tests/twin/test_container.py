@@ -15,7 +15,7 @@ from rackwright.twin import Container, Twin, VirtualMachine, VirtualNic, faults
 from rackwright.twin.container import chassis
 from rackwright.twin.container.backend import Containers
 from rackwright.twin.container.cable import EventLoop
-from rackwright.twin.container.container import NESTED, cgroup, check, command_line, nspawn_options
+from rackwright.twin.container.container import LINKS, NESTED, cgroup, check, command_line, nspawn_options
 from rackwright.twin.control import Control
 from rackwright.twin.fleet import build_twin
 from rackwright.twin.layout import Layout
@@ -94,6 +94,7 @@ def test_both_backends_make_the_same_hosts(tmp_path):
         "provided": (),
         "workloads": "",
         "nests": False,
+        "links": (),
     }
 
 
@@ -216,6 +217,32 @@ def test_a_container_with_nics_needs_tap_devices(layout, monkeypatch, tmp_path):
     backend.require([replace(container(1), nics=())])
     with pytest.raises(SetupError, match="no .*/tun; the NICs of a container are TAP devices"):
         backend.require([container(1)])
+
+
+def test_a_bond_that_this_kernel_does_not_make_is_refused_before_the_start(layout, monkeypatch):
+    """
+    The container would start, and its network would end with an error of netplan.
+    """
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("rackwright.twin.container.backend.require", lambda *programs: None)
+    backend, bonded = Containers(layout, Control(layout)), replace(container(1), nics=(), links=("bond",))
+
+    monkeypatch.setitem(LINKS, "bond", ("bonding", "true"))
+    backend.require([bonded])
+    monkeypatch.setitem(LINKS, "bond", ("bonding", "false"))
+    backend.require([replace(bonded, links=())])
+    with pytest.raises(SetupError, match="makes no link of type bond.*sudo modprobe bonding"):
+        backend.require([bonded])
+
+
+def test_the_links_of_a_declared_network_are_those_that_its_kernel_has_to_make(tmp_path):
+    raw = copy.deepcopy(FLEET)
+    raw["hosts"]["beta"] |= {
+        "nics": [{"name": name, "mac": f"52:54:00:00:00:0{number}"} for number, name in enumerate(("p0", "p1"), 1)],
+        "network": {"bonds": {"both": {"mode": "802.3ad", "members": ["p0", "p1"], "addresses": ["10.9.0.1/24"]}}},
+    }
+    beta = build_twin("lab", tmp_path, Fleet.model_validate(raw), ["beta"]).machines["beta"]
+    assert isinstance(beta, Container) and beta.links == ("bond",)
 
 
 def test_a_provided_tier_is_a_directory_of_this_computer(tmp_path):

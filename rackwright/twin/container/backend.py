@@ -11,7 +11,7 @@ from rackwright.errors import Diagnostic, SetupError, command
 from rackwright.files import write_atomic
 from rackwright.progress import Progress
 from rackwright.twin.container import image
-from rackwright.twin.container.container import NESTED_DATA, PACKAGES, Container, check, command_line
+from rackwright.twin.container.container import LINKS, NESTED_DATA, PACKAGES, Container, check, command_line
 from rackwright.twin.control import Control
 from rackwright.twin.image import require
 from rackwright.twin.layout import Layout
@@ -55,6 +55,8 @@ class Containers:
                     note="the NICs of a container are TAP devices",
                 )
             )
+        for kind in dict.fromkeys(kind for machine in machines for kind in machine.links):
+            _require_link(kind, [machine.name for machine in machines if kind in machine.links])
         allowed = int(_INOTIFY.read_text())
         if len(machines) * INOTIFY_EACH > allowed:
             raise SetupError(
@@ -168,3 +170,18 @@ def make_overlay(system: Path, disk: Path, progress: Progress) -> None:
     if subprocess.run([*_OVERLAY_TRIAL, str(system)], cwd=disk, capture_output=True).returncode:
         progress(f"{disk.parent.name}: no overlay can be mounted here; the container gets a copy of {system}")
         subprocess.run(["cp", "-a", "--reflink=auto", str(system), str(disk / "whole")], check=True)
+
+
+def _require_link(kind: str, hosts: Sequence[str]) -> None:
+    """Raise SetupError if this computer's kernel, which containers share, makes no link of *kind*."""
+    module, make = LINKS[kind]
+    done = subprocess.run(["unshare", "--net", *make.split()], capture_output=True, text=True)
+    if done.returncode:
+        raise SetupError(
+            Diagnostic(
+                ", ".join(hosts),
+                f"this computer's kernel makes no link of type {kind}: {done.stderr.strip()}",
+                help=f"Run {command('sudo modprobe {}', module)}, or remove the hosts from rackwright:containers",
+                note="containers have this computer's kernel, and virtual machines one of their own",
+            )
+        )

@@ -34,8 +34,15 @@ class Container:
     """Virtual environment of this computer whose packages appear in ENVIRONMENT; empty for none."""
     nests: bool = False
     """Whether this container starts containers itself, as a node of Kubernetes does."""
+    links: tuple[str, ...] = ()
+    """Kinds of links beside its NICs that its network needs, of LINKS."""
 
 
+LINKS = {
+    "bond": ("bonding", "ip link add name probe type bond"),
+    "vlan": ("8021q", "ip link add link lo name probe type vlan id 2"),
+}
+"""The kernel module of each kind of link, and a command that makes one in a network namespace of its own."""
 ENVIRONMENT = "/opt/workloads"
 """Default folder from which runs import their packages."""
 PACKAGES = "lib/python3.11/site-packages"
