@@ -53,15 +53,17 @@ def run(stack: Stack, check: bool, upgrade: bool, fetch: bool, to: Path | None, 
         changes_of_lock: LockChanges = {"lock": str(stack.lock_file), "changes": changed}
         terminal.show_json(changes_of_lock)
     else:
-        for line in changed:
+        for line in changed if stack.lock else ():  # all of a first lock is new
             terminal.show(line)
         packages = sum(map(len, resolved.lock.packages.values()))
         rest = f"{packages} packages, {len(resolved.lock.images)} images, {len(resolved.lock.wheels)} wheels"
-        terminal.show(f"{stack.lock_file}: {rest}; {_summary(len(changed), check)}")
+        terminal.show(f"{stack.lock_file}: {rest}; {_summary(len(changed), check, stack.lock is None)}")
     return 1 if check and changed else 0
 
 
-def _summary(changed: int, check: bool) -> str:
+def _summary(changed: int, check: bool, is_first: bool) -> str:
+    if is_first and not check:
+        return "written"
     if not changed:
         return "nothing changes" if check else "nothing changed"
     return f"{changed} would change: `rackwright lock` writes it" if check else f"{changed} changed"

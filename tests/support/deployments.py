@@ -40,12 +40,6 @@ class Deployment(Lab):
         status, text = Rack(self, self.directory, "").try_to_enrol(person)
         need(status == 0, f"enrol of {person} ended with {status}: {text.strip()[-200:]}")
 
-    @property
-    def people(self) -> set[str]:
-        """Names of the people of all hosts who need a second factor."""
-        declared = (host.roles.get("access", {}).get("people", ()) for host in self.fleet.hosts.values())
-        return {person["name"] for people in declared for person in people if person["function"] != "auditor"}
-
 
 @contextmanager
 def deployment(log: Log, name: str, smaller: Change = lambda fleet: None) -> Iterator[Deployment]:
