@@ -45,6 +45,7 @@ MAY_IMPORT = {
         "workloads.recipes",
         "workloads.training.config",
         "workloads.serving.settings",
+        "workloads.process_variables",
     ),
     "rackwright.facts": ("errors", "foreign", "files", "schema"),
     "rackwright.core": ("errors", "locations", "schema", "facts"),

@@ -23,6 +23,7 @@ from rackwright.schema.object_store import SECRET_KEY_SHORTEST
 from rackwright.schema.object_store import problems as store_problems
 from rackwright.schema.problem import Keys, Problem
 from rackwright.schema.run import problems as run_problems
+from rackwright.schema.server import ports_of_runs
 from rackwright.schema.server import problems as server_problems
 from rackwright.schema.tier_placement import problems as placement_problems
 
@@ -75,6 +76,7 @@ def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck)
     ]
     wrong += [(("runs",), problem) for problem in run_problems(fleet.runs, fleet.hosts, fleet.clusters)]
     wrong += [(("servers",), problem) for problem in server_problems(fleet.servers, fleet.hosts, fleet.clusters)]
+    wrong += [((), problem) for problem in ports_of_runs(fleet.servers, fleet.runs, fleet.hosts)]
     if wrong:
         raise _all(str(path), wrong)
     return fleet

@@ -21,7 +21,7 @@ from rackwright.schema.problem import Keys, Problem, hint
 from rackwright.schema.run import Run
 from rackwright.schema.run import problems as run_problems
 from rackwright.schema.secret import CLIENT_KEY_SHORTEST, SHORTEST, Key, name_of
-from rackwright.schema.server import Server
+from rackwright.schema.server import Server, ports_of_runs
 from rackwright.schema.server import problems as server_problems
 
 M = TypeVar("M", Run, Server)
@@ -81,6 +81,8 @@ def load(
             findings.add_below(problem, ("runs",))
         for problem in server_problems(servers, hosts.hosts, hosts.clusters):
             findings.add_below(problem, ("servers",))
+        for problem in ports_of_runs(servers, runs, hosts.hosts):
+            findings.add_below(problem, ())
     findings.raise_any()
     assert hosts is not None  # raise_any() raised otherwise
     own = {"fleet": file.fleet, "uses": file.uses, "key": file.key, "runs": runs, "servers": servers}

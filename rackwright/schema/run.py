@@ -18,6 +18,7 @@ from rackwright.schema.host import Host, Name
 from rackwright.schema.network import Network, links
 from rackwright.schema.pods import On, Pods
 from rackwright.schema.problem import Keys, Problem, hint, raise_any
+from rackwright.schema.process_variables import ProcessVariables
 
 if TYPE_CHECKING:
     from workloads.training.config import TrainingConfig
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 NAME_MAX = 28
 """Maximum length, because the run's account is ``run-NAME`` and Linux accepts 32 characters. Source: useradd(8)."""
 PORT = 7022
+RENDEZVOUS_PORT = 29400
 RESERVED = {"launcher", "world", "elastic", "name"}
 """Keys of a training's configuration that follow from the run itself."""
 
@@ -118,6 +120,12 @@ class Run(Schema):
     """Python environment of the processes; by default that of role `workloads`, else ``/opt/workloads``."""
     port: Annotated[int, Field(ge=1024, le=65535)] = PORT
     """Port of the sshd on the workers' fabric addresses, through which the launcher starts processes."""
+    rendezvous_port: Annotated[int, Field(ge=1024, le=65535)] = RENDEZVOUS_PORT
+    """Port on the launcher's fabric address where the processes of torchrun meet; on a single host they choose a free
+    port themselves."""
+    variables: ProcessVariables = Field(default_factory=dict)
+    """Environment variables of the processes, for the libraries that compute and communicate: NCCL_*, CUDA_* and
+    others. They are no place for secrets: they are part of command lines."""
     go_on: bool = Field(default=False, alias="continue")
     """Continue a finished run with another configuration, from its last checkpoint."""
 
@@ -299,16 +307,24 @@ def _network_problems(run: Run, hosts: Mapping[str, Host], members: tuple[str, .
             yield Problem(problem, f"that of {first} is in {networks[0]}", "Give both an address in one network", place)
 
 
+def ports(run: Run, hosts: Mapping[str, Host]) -> Iterator[tuple[str, int, str]]:
+    """Yield the fixed ports of *run* on hosts: the host, the port, and the key that declares it."""
+    members = run.members(hosts) if run.on == "hosts" else ()
+    yield from ((member, run.port, "port") for member in members[1:])
+    if len(members) > 1 and run.with_launcher(hosts).launcher == "torchrun":
+        yield members[0], run.rendezvous_port, "rendezvous_port"
+
+
 def _port_problems(runs: Mapping[str, Run], hosts: Mapping[str, Host]) -> Iterator[Problem]:
     """Yield a problem for each port of a host that two runs would listen on."""
     first: dict[tuple[str, int], str] = {}
     for name, run in runs.items():
-        for member in run.members(hosts)[1:] if run.on == "hosts" else ():
-            other = first.setdefault((member, run.port), name)
+        for member, port, key in ports(run, hosts):
+            other = first.setdefault((member, port), name)
             if other != name:
                 expected, help = "each run of a host has its own port", "Choose another port"
                 note = f"run {other} listens there on {member}"
-                yield Problem(f"got port {run.port}", expected, help, (name, "port"), note=note, also=(other,))
+                yield Problem(f"got port {port}", expected, help, (name, key), note=note, also=(other,))
                 break
 
 

@@ -21,7 +21,9 @@ from rackwright.schema.cluster import Cluster
 from rackwright.schema.host import Host, Name
 from rackwright.schema.pods import On, Pods
 from rackwright.schema.problem import Keys, Problem, raise_any
-from rackwright.schema.run import Environment, address
+from rackwright.schema.process_variables import ProcessVariables
+from rackwright.schema.run import Environment, Run, address
+from rackwright.schema.run import ports as run_ports
 from rackwright.schema.secret import Key, name_problem
 from rackwright.schema.units import SPAN, parse_time
 from rackwright.schema.vllm import Vllm, group_problems, pod_problems, replica_problems
@@ -34,7 +36,7 @@ NAME_MAX = 25
 EVERYWHERE = "0.0.0.0"
 RESERVED = (
     "host", "port", "keys", "anybody", "tls_certificate", "tls_key", "tls_client_authorities", "own_socket", "watch",
-    "vllm",
+    "vllm", "variables",
 )  # fmt: skip
 """Settings of `workloads.serving` that follow from the server itself."""
 REGISTERED = r"[A-Za-z0-9][A-Za-z0-9_. -]*(@[A-Za-z0-9_.-]+|/[0-9]+)"
@@ -252,6 +254,9 @@ class Server(Schema):
     """Seconds until a server must be ready."""
     vllm: Vllm | None = None
     """Layout and options of vLLM, for a model that vLLM serves."""
+    variables: ProcessVariables = Field(default_factory=dict)
+    """Environment variables of the processes, for the libraries that compute and communicate: NCCL_*, CUDA_*, VLLM_*
+    and others. They are no place for secrets."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Settings, in the form of `python -m workloads.serving MODEL --print`."""
 
@@ -309,7 +314,7 @@ def _problems(server: Server) -> Iterator[Problem]:
         yield Problem("got tensor_parallel twice", expected, "Remove it", ("set", "tensor_parallel"))
     for name in RESERVED:
         if name in server.set:
-            expected = "it follows from the server: its hosts, port, keys, tls, canary and vllm"
+            expected = "it follows from the server: its hosts, port, keys, tls, canary, vllm and variables"
             yield Problem(f"got {name}", expected, "Remove it", ("set", name))
 
 
@@ -322,6 +327,8 @@ def settings(server: Server, host: str, **more: Any) -> "ServingSettings":
     from workloads.serving.settings import ServingSettings
 
     values = {**server.set, "host": host, "port": server.port, "anybody": server.anybody, **more}
+    if server.variables:
+        values["variables"] = server.variables
     if server.vllm:
         values["vllm"] = server.vllm.settings
     return ServingSettings.model_validate_json(json.dumps(values))
@@ -389,19 +396,38 @@ def _set(server: Server) -> Iterator[Problem]:
             yield Problem(f"got {value!r}", expected, help, place)
 
 
+def _ports(server: Server, hosts: Mapping[str, Host]) -> Iterator[tuple[str, int, Keys]]:
+    """Yield the ports of *server* on hosts: the host, the port, and the keys that declare it."""
+    ports: dict[int, Keys] = {server.port: ("port",)}
+    if server.vllm:
+        ports = {**dict.fromkeys(server.vllm.replica_ports, ("vllm", "port")), **ports}
+    members = server.members(hosts) if server.on == "hosts" else ()
+    yield from ((member, port, keys) for member in members for port, keys in ports.items())
+
+
 def _port_problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterator[Problem]:
     """Yield a problem for the first port of each server that another server of the host would listen on."""
     first: dict[tuple[str, int], str] = {}
     for name, server in servers.items():
-        ports: dict[int, Keys] = {server.port: ("port",)}
-        if server.vllm:
-            ports = {**dict.fromkeys(server.vllm.replica_ports, ("vllm", "port")), **ports}
-        members = server.members(hosts) if server.on == "hosts" else ()
-        used = ((member, port) for member in members for port in ports)
-        for member, port in used:
+        for member, port, keys in _ports(server, hosts):
             other = first.setdefault((member, port), name)
             if other != name:
                 expected, help = "each server of a host has its own port", "Choose another port"
                 note = f"server {other} listens there on {member}"
-                yield Problem(f"got port {port}", expected, help, (name, *ports[port]), note=note, also=(other,))
+                yield Problem(f"got port {port}", expected, help, (name, *keys), note=note, also=(other,))
+                break
+
+
+def ports_of_runs(
+    servers: Mapping[str, Server], runs: Mapping[str, Run], hosts: Mapping[str, Host]
+) -> Iterator[Problem]:
+    """Yield a problem for the first port of each server that a run of the host listens on; paths as in the fleet."""
+    taken = {(member, port): name for name, run in runs.items() for member, port, _ in run_ports(run, hosts)}
+    for name, server in servers.items():
+        for member, port, keys in _ports(server, hosts):
+            if run := taken.get((member, port)):
+                expected, help = "runs and servers of a host have different ports", "Choose another port"
+                note = f"run {run} listens there on {member}"
+                place = ("servers", name, *keys)
+                yield Problem(f"got port {port}", expected, help, place, note=note, also=("runs", run))
                 break

@@ -42,6 +42,8 @@ def _in_pods(stack: Stack, name: str, run: Run) -> Iterator[DeclaredResource]:
     part = RunPart(
         config=run.config_text(name, run.workers(hosts)),
         processes=run.processes,
+        rendezvous_port=run.rendezvous_port,
+        variables=run.variables,
         mount=hosts[members[0]].tiers[run.checkpoints.tier].mount,
         data=run.data,
         go_on=run.go_on,

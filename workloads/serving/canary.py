@@ -6,6 +6,7 @@ A pod runs this command before its server, so that a wrong model never becomes r
 input, by its name, and `labels`.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 from workloads import config_file
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
+from workloads.process_variables import as_environment
 from workloads.serving.ask import read_rows
 from workloads.serving.runtimes import ForwardedRuntime, LanguageRuntime, Runtime, load_runtime
 from workloads.serving.settings import ServingSettings
@@ -50,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         settings = config_file.settings(ServingSettings, args)
+        os.environ.update(as_environment(settings.variables))
         runtime = load_runtime(args.model, settings)
         if isinstance(runtime, LanguageRuntime | ForwardedRuntime):
             help = "Check a language model with `python -m workloads.evaluation`"

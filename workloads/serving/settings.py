@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Annotated, Any, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from workloads.process_variables import COUNT_MAX, Value, variable_problem
 from workloads.serving.model import StrictModel
 from workloads.serving.vllm_settings import VllmSettings
 
@@ -66,6 +67,15 @@ class ServingSettings(StrictModel):
     """Seconds after SIGTERM in which the server still accepts requests, while /ready answers 503 for load balancers."""
     stop_seconds: PositiveInt = 30
     """Seconds after that for requests that are still running."""
+    variables: Annotated[dict[str, Value], Field(max_length=COUNT_MAX)] = Field(default_factory=dict)
+    """Environment variables for the libraries that compute and communicate, such as NCCL_DEBUG."""
+
+    @field_validator("variables")
+    @classmethod
+    def _check_variables(cls, variables: dict[str, Value]) -> dict[str, Value]:
+        if problems := [problem for item in variables.items() if (problem := variable_problem(*item))]:
+            raise ValueError("; ".join(f"{problem}: {expected}" for problem, expected in problems))
+        return variables
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:

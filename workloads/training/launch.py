@@ -25,7 +25,10 @@ def command(processes: int, arguments: list[str], horovod: bool) -> list[str]:
     if horovod:
         launcher, start = "horovod", [str(bin_directory / "horovodrun"), "-np", str(processes), sys.executable]
     else:
-        launcher, start = "torchrun", [str(bin_directory / "torchrun"), "--nproc-per-node", str(processes)]
+        launcher, start = (
+            "torchrun",
+            [str(bin_directory / "torchrun"), "--standalone", "--nproc-per-node", str(processes)],
+        )
     return [
         *start,
         "-m",

@@ -6,11 +6,12 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from workloads.gpus import VARIABLE
+from workloads.process_variables import Value, as_environment
 
 GLOO_SECONDS, ELASTIC_GLOO_SECONDS = 300, 120
 """Time limit of a start, and in an elastic run the wait for a new process. See docs/guides/train.md."""
@@ -18,7 +19,6 @@ START_SECONDS = 120
 """Time that horovodrun waits for the hosts."""
 COOLDOWN_SECONDS = ("5", "30")
 """Range of the wait before horovodrun uses a host again that lost a process; by default it never does."""
-RENDEZVOUS_PORT = 29500
 PROVENANCE = "RACKWRIGHT_PROVENANCE"
 """Variable that a run of a fleet has, and a run by hand has not: the file with its declaration."""
 
@@ -60,6 +60,10 @@ class LaunchPlan:
     tracking: Mapping[str, Any] | None = None
     """MLflow server that the launcher host sends to: its ``url``, the files ``credentials`` and ``certificate``, and
     the model to ``register`` a version of, or None."""
+    rendezvous_port: int | None = None
+    """Port on the launcher host where the processes of torchrun meet; None: on a single host they choose one."""
+    variables: Mapping[str, Value] = field(default_factory=dict)
+    """Declared environment variables of the training processes."""
 
     @staticmethod
     def read(path: Path) -> "LaunchPlan":
@@ -116,8 +120,12 @@ def pod_command(plan: LaunchPlan, number: int, python: str = sys.executable) -> 
 
 def _torchrun_command(plan: LaunchPlan, number: int, hosts: int, training: Sequence[str]) -> list[str]:
     python, *rest = training
-    place = ["--nnodes", str(hosts), "--node-rank", str(number), "--nproc-per-node", str(plan.processes)]
-    rendezvous = ["--master-addr", plan.hosts[0].address, "--master-port", str(RENDEZVOUS_PORT)]
+    processes = ["--nproc-per-node", str(plan.processes)]
+    if plan.rendezvous_port is None:
+        # several runs of one host would need different ports
+        return [python, "-m", "torch.distributed.run", "--standalone", *processes, *rest]
+    place = ["--nnodes", str(hosts), "--node-rank", str(number), *processes]
+    rendezvous = ["--master-addr", plan.hosts[0].address, "--master-port", str(plan.rendezvous_port)]
     return [python, "-m", "torch.distributed.run", *place, *rendezvous, *rest]
 
 
@@ -128,10 +136,10 @@ def ssh_command(host: LaunchHost, variables: Mapping[str, str], argv: Sequence[s
 
 
 def process_environment(plan: LaunchPlan) -> dict[str, str]:
-    """Return the environment variables of the training processes."""
+    """Return the environment variables of the training processes: the declared ones, and those that follow."""
     cores = str(max(1, (os.cpu_count() or 1) // plan.processes))
     variables = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME") if name in os.environ}
-    variables |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", cores)}
+    variables |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", cores), **as_environment(plan.variables)}
     variables |= {PROVENANCE: str(plan.out / "provenance.json")}
     variables |= {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
     if plan.interface:

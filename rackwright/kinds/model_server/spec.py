@@ -114,8 +114,9 @@ class ServerSpec(Resource):
     def settings(self) -> dict[str, Any]:
         """The settings of the server, without those that follow from the other fields."""
         divided = {"tensor_parallel": self.tensor_parallel} if self.tensor_parallel else {}
-        vllm = self._vllm
-        return {**self.declared.set, **divided, **({"vllm": vllm} if vllm else {})}
+        vllm, variables = self._vllm, self.declared.variables
+        more = {**({"vllm": vllm} if vllm else {}), **({"variables": variables} if variables else {})}
+        return {**self.declared.set, **divided, **more}
 
     @property
     def _vllm(self) -> dict[str, Any]:

@@ -71,6 +71,8 @@ def _plan(run: RunPart, workload: WorkloadPart, release: str, home: str) -> dict
         "launcher": "torchrun",
         "min_processes": None,
         "interface": INTERFACE if several else None,
+        **({"rendezvous_port": run.rendezvous_port} if several else {}),
+        **({"variables": run.variables} if run.variables else {}),
         "config": f"{release}/config.json",
         "out": workload.out,
         "home": home,

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from rackwright.core.contract import Resource, SpecPart
+from rackwright.schema.run import RENDEZVOUS_PORT
 
 LIB = "/var/lib/rackwright/pods"
 MOUNTS = "/run/rackwright/pods"
@@ -22,6 +23,10 @@ class RunPart(SpecPart):
     """The training's configuration, as JSON."""
     processes: int
     """Number of processes in each pod."""
+    rendezvous_port: int = RENDEZVOUS_PORT
+    """The port on which the processes of its pods meet."""
+    variables: dict[str, int | str] = Field(default_factory=dict)
+    """The declared environment variables of its processes."""
     mount: str
     """The mount point of the tier for checkpoints."""
     data: str | None = None

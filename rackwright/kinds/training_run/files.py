@@ -103,6 +103,10 @@ def _plan(spec: TrainingSpec) -> str:
         "data": run.data,
         "provenance": spec.provenance,
     }
+    if spec.workers and run.launcher == "torchrun":
+        plan["rendezvous_port"] = run.rendezvous_port
+    if run.variables:
+        plan["variables"] = run.variables
     if run.tracking and (server := spec.tracking_server):
         plan["tracking"] = _tracking_plan(spec, run.tracking, server)
     return json.dumps(plan, indent=2, sort_keys=True) + "\n"

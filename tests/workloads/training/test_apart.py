@@ -37,7 +37,8 @@ def plan(hosts: int, directory: Path, *changes: str, launcher: str, min_processe
     discover.chmod(0o755)
     return LaunchPlan(
         name="digits", host=nodes[0].name, hosts=nodes, processes=1, launcher=launcher, min_processes=min_processes,
-        interface=NIC, config=report, out=directory / "out", home=directory, log=directory / "log", grace_seconds=5,
+        interface=NIC, rendezvous_port=29400,
+        config=report, out=directory / "out", home=directory, log=directory / "log", grace_seconds=5,
         data=None, provenance={},
     )  # fmt: skip
 

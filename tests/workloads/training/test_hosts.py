@@ -16,6 +16,7 @@ from tests.support.mlflow_stub import Stub
 from workloads.errors import UserError
 from workloads.training import hosts
 from workloads.training.hosts import LaunchedProcesses, LaunchHost, LaunchPlan, training_processes
+from workloads.training.plan import process_environment
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,9 @@ def plan(tmp_path: Path) -> LaunchPlan:
     content = {
         "name": "digits", "host": "ember", "processes": 2, "launcher": "horovod", "min_processes": None,
         "hosts": [{"name": "ember", "address": "192.0.2.1"}, {"name": "cinder", "address": "192.0.2.2"}],
-        "interface": "fabric0", "config": str(config), "out": str(out), "home": str(home), "log": str(tmp_path / "log"),
+        "interface": "fabric0", "rendezvous_port": 29411,
+        "variables": {"NCCL_IB_HCA": "=mlx5_0", "NCCL_DEBUG": "two words"},
+        "config": str(config), "out": str(out), "home": str(home), "log": str(tmp_path / "log"),
         "grace_seconds": 5, "data": None, "provenance": {},
     }  # fmt: skip
     path = tmp_path / "run.json"
@@ -68,6 +71,31 @@ def test_torchrun_is_started_on_each_host(plan: LaunchPlan) -> None:
     assert "--node-rank 1" in there[2]
     assert "GLOO_SOCKET_IFNAME=fabric0" in there[2]
     assert "NCCL_SOCKET_IFNAME==fabric0" in there[2]
+    assert here[here.index("--master-port") + 1] == "29411"
+    assert "--master-port 29411" in there[2]
+
+
+def test_torchrun_of_a_single_host_chooses_a_free_port(plan: LaunchPlan) -> None:
+    [argv] = hosts.commands(
+        replace(plan, launcher="torchrun", hosts=plan.hosts[:1], rendezvous_port=None), plan.hosts[:1], "python"
+    )
+
+    assert argv[3:7] == ["--standalone", "--nproc-per-node", "2", "-m"]
+    assert "--master-port" not in argv
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "horovod"])
+def test_the_processes_have_the_declared_variables(plan: LaunchPlan, launcher: str) -> None:
+    plan = replace(plan, launcher=launcher)
+    program = "import os; print(os.environ['NCCL_IB_HCA'], os.environ['NCCL_DEBUG'], os.environ['NCCL_SOCKET_IFNAME'])"
+    [*_, there] = hosts.ssh_command(plan.hosts[1], process_environment(plan), [sys.executable, "-c", program])
+
+    assert subprocess.check_output(["sh", "-c", there], text=True) == "=mlx5_0 two words =fabric0\n"
+
+
+def test_a_process_of_the_launcher_host_has_them_too(plan: LaunchPlan, capfd: pytest.CaptureFixture[str]) -> None:
+    assert ended(plan, "import os; print(os.environ['NCCL_IB_HCA'])").outcome == "finished"
+    assert capfd.readouterr().out == "=mlx5_0\n"
 
 
 def test_words_stay_words_on_the_way(plan: LaunchPlan) -> None:

@@ -29,6 +29,7 @@ def plan_in(directory: Path) -> LaunchPlan:
         launcher="torchrun",
         min_processes=None,
         interface="eth0",
+        rendezvous_port=29411,
         config=directory / "config.json",
         out=directory,
         home=directory,
@@ -46,6 +47,7 @@ def test_each_pod_starts_its_own_processes(tmp_path):
     place = {argv[index]: argv[index + 1] for index in range(3, 13, 2)}
     assert place["--nnodes"] == place["--nproc-per-node"] == "2"
     assert (place["--node-rank"], place["--master-addr"]) == ("1", "127.0.0.1")
+    assert place["--master-port"] == "29411"
 
 
 def test_the_number_of_a_pod_follows_from_its_job():

@@ -2,6 +2,7 @@
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +19,8 @@ from workloads.training.precision import Precision
 T = TypeVar("T")
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl", "rocm": "cpu:gloo,cuda:nccl", "gaudi": "cpu:gloo,hpu:hccl"}
 """Backends by device. Stop requests and messages are on the CPU, so they never wait for the work of a GPU."""
+GROUP_TIMEOUT = timedelta(minutes=30)
+"""Time that a process waits for the others, also while one of them reads a large checkpoint or writes it."""
 
 
 class Torchrun:
@@ -26,7 +29,9 @@ class Torchrun:
     launcher, sharded = "torchrun", False
 
     def __init__(self, config: TrainingConfig, device: Device) -> None:
-        dist.init_process_group(BACKENDS[device.kind])
+        # without a device NCCL guesses it from the rank, and warns at the first barrier
+        bound = device.torch if device.kind in ("cuda", "rocm") else None
+        dist.init_process_group(BACKENDS[device.kind], timeout=GROUP_TIMEOUT, device_id=bound)
         self._config, self._device = config, device
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.shards, self.shard = 1, 0

@@ -1,0 +1,41 @@
+"""The declared environment variables of the processes of a run or server."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+from rackwright.schema.problem import Problem, raise_any
+from workloads.process_variables import COUNT_MAX, NUMBER_MAX, PREFIXES, TEXT_MAX, Value, variable_problem
+
+HELP = "Remove it, or correct it"
+
+
+def _variables(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise Problem(f"got {type(value).__name__}", "a mapping of names to values", "Write it like {NCCL_DEBUG: INFO}")
+    if len(value) > COUNT_MAX:
+        raise Problem(f"got {len(value)} variables", f"at most {COUNT_MAX}", "Remove some")
+    checked = ((str(name), variable_problem(str(name), item)) for name, item in value.items())
+    raise_any(Problem(*problem, HELP, (name,)) for name, problem in checked if problem)
+    return value
+
+
+ProcessVariables = Annotated[
+    dict[str, Value],
+    BeforeValidator(_variables),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": COUNT_MAX,
+            "propertyNames": {"pattern": f"^({'|'.join(PREFIXES)})[A-Z0-9_]*$"},
+            "additionalProperties": {
+                "anyOf": [
+                    {"type": "integer", "minimum": -NUMBER_MAX, "maximum": NUMBER_MAX},
+                    {"type": "string", "pattern": f"^[ -~]{{1,{TEXT_MAX}}}$"},
+                ]
+            },
+        }
+    ),
+]
+"""Names and values of environment variables."""
