@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from rackwright.core.contract import UnknownValue
+from rackwright.core.contract import UnknownValue, claims
 from rackwright.facts.facts import Facts
 from tests.support import mutate
 from tests.support.mutations import Row
@@ -19,7 +19,7 @@ PROPERTIES = [
 
 
 def claims_of(declared):
-    return declared.kind.claims(declared.spec, STACK.repository)
+    return claims(declared.kind, declared.spec, STACK.repository)
 
 
 def differences(declared, raw):

@@ -4,7 +4,7 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from rackwright.core import diff as comparison
 from rackwright.core.contract import Absent, Command, Difference, Plan, Put, UnknownValue
 from rackwright.facts.facts import Facts
-from rackwright.kinds.pods import PodFilesKind, PodFilesSpec, PodsKind, image, roll_out
+from rackwright.kinds.pods import PodFilesKind, PodFilesSpec, PodsKind, image, pods, roll_out
 from rackwright.kinds.pods.pod_template import MANAGED_BY
 from rackwright.kinds.pods.release import files, release_of
 from rackwright.kinds.pods.report import of_cluster, outcome
@@ -59,6 +59,26 @@ READY = {
         "status": {"observedGeneration": 1, **dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), 2)}
     }
 }
+
+
+def test_each_object_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    An object has hundreds of values, and a property for each: reading all of them for each one is quadratic.
+    """
+    spec, found = spec_of(TRAINING), facts(TRAINING)
+    claims = PodsKind().claims(spec, REPOSITORY)
+    read: list[str] = []
+    leaves = pods.leaves
+
+    def counted(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+        read.extend([] if path else [path])
+        yield from leaves(value, path)
+
+    monkeypatch.setattr(pods, "leaves", counted)
+
+    PodsKind().observe(claims, found)
+
+    assert len(read) == len(made(TRAINING))
 
 
 @pytest.mark.parametrize("workload", [TRAINING, SERVING], ids=["run", "server"])

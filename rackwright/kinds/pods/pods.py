@@ -81,7 +81,7 @@ class PodsKind:
 
     def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
         declared = frozenset(each.thing.removeprefix(_OBJECT) for each in claims if each.thing.startswith(_OBJECT))
-        return observation.observe(partial(_observe_property, declared), claims, facts)
+        return observation.observe(partial(_observe_property, declared, {}), claims, facts)
 
     def report(self, spec: PodsSpec, facts: Facts) -> dict[str, Any]:
         from rackwright.kinds.pods.report import of_cluster
@@ -261,7 +261,16 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Scalar]]:
         yield path, json.dumps(value) if isinstance(value, dict) or value is None else value
 
 
-def _observe_property(declared: frozenset[str], facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+def _observe_property(
+    declared: frozenset[str],
+    values: dict[str, dict[str, Scalar]],
+    facts: Facts,
+    sort: str,
+    key: str,
+    name: str,
+    claim: Claim,
+) -> Value:
+    """Return a property. *values* keeps the values of each object by their paths: a claim has hundreds of them."""
     if sort == "host":
         return observation.identity(facts, name)
     cluster = facts.cluster
@@ -272,10 +281,10 @@ def _observe_property(declared: frozenset[str], facts: Facts, sort: str, key: st
         if name == "others":
             return _others(cluster, team, workload_sort, workload, declared)
         return outcome(cluster, team, workload_sort, workload)
-    return _value(cluster, key, name, claim)
+    return _value(cluster, values, key, name, claim)
 
 
-def _value(cluster: ClusterFacts, key: str, name: str, claim: Claim) -> Value:
+def _value(cluster: ClusterFacts, values: dict[str, dict[str, Scalar]], key: str, name: str, claim: Claim) -> Value:
     want = claim.want[name]
     if cluster.workload(key) is None:
         return Absent()
@@ -286,7 +295,9 @@ def _value(cluster: ClusterFacts, key: str, name: str, claim: Claim) -> Value:
             return over
     if not isinstance(item, dict) or not isinstance(item.get("spec"), dict):
         raise UnknownFact(f"{key} has another form than the probe writes")
-    found = dict(leaves({each: value for each, value in item.items() if each not in _STATE}))
+    if key not in values:
+        values[key] = dict(leaves({each: value for each, value in item.items() if each not in _STATE}))
+    found = values[key]
     if name == UNDECLARED:
         kind = key.split("/")[-2]
         return tuple(sorted(api_defaults.list_undeclared(kind, claim_values(claim), found)))
