@@ -17,7 +17,11 @@ LONGEST := tests/test_small_rack.py tests/twin/test_boot.py tests/roles/test_sma
 MACHINES = $$(grep -lrE "mark\.(pulumi|twin)\b" tests --include="test_*.py")
 SOURCES := $(wildcard rackwright stacks workloads benchmarks tests playbooks __main__.py)
 
-# Tests start thousands of child processes: each would compile our modules again.
+# Workers of the unit tests: two more than processors, since they wait for child processes and timeouts half of the time.
+# With `worksteal` each has a whole part of the list, so that a fixture of a file is made once or twice, not by each worker.
+WORKERS ?= $$(($$(nproc) + 2))
+
+# Child processes would compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
 # A mark in .venv says which requirements it was made from: another list, another mark, another installation.
@@ -44,7 +48,7 @@ down: toolchain ## Stop the twin; its disks are kept.
 
 .PHONY: test
 test: $(TEST) toolchain workloads tracking lint docs ## Lint, then unit tests, the workloads, the real pulumi and virtual machines.
-	$(RUN) $(BIN)/pytest -n auto -m "not pulumi and not twin"
+	$(RUN) $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not pulumi and not twin"
 	$(WORKLOADS) $$python -m pytest -n 2 --dist loadfile tests/workloads/training tests/workloads/quantize \
 		tests/workloads/serving tests/workloads/export tests/workloads/evaluation tests/workloads/checkpoint/test_tensors.py tests/workloads/test_benchmarks.py tests/gpu/test_on_processor.py
 	$(RUN) $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "pulumi or twin" $(LONGEST) $(MACHINES)

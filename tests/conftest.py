@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterator
@@ -19,6 +20,9 @@ settings.register_profile("rackwright", deadline=None, suppress_health_check=[He
 settings.load_profile("rackwright")
 # each worker of pytest-xdist has a core: the threads of PyTorch that wait for another thread's core keep it busy
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# thousands of child processes would compile our modules again, and pytest its tests
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # commands that tests run in the checkout write to a log of the tests, with a key of the tests
 _LOG = tempfile.TemporaryDirectory(prefix="rackwright-log-")
 os.environ["RACKWRIGHT_LOG"] = str(Path(_LOG.name, "log"))

@@ -1,4 +1,4 @@
-"""The option --cpu-times: a line for each test."""
+"""Settings of all tests: the option --cpu-times, and compiled modules that child processes find."""
 
 import json
 import subprocess
@@ -21,3 +21,12 @@ def test_a_test_has_a_line_with_the_processor_time_of_its_children(tmp_path: Pat
 
     id, wall, _, children = json.loads((tmp_path / "times.json").read_text())
     assert id == "a" and wall > 0 and children > 0
+
+
+def test_a_child_process_keeps_the_modules_that_it_compiles() -> None:
+    """
+    Each child process would compile the modules again, which takes longer than most commands.
+    """
+    argv = [sys.executable, "-c", "import sys; print(sys.dont_write_bytecode)"]
+
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "False\n"
