@@ -1,6 +1,7 @@
-"""Line 2: the load of experts of four routers is counted and balanced."""
+"""Line 2: routers are balanced, and a model learns a rule from its rewards."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,7 @@ def test_a_router_is_counted_and_balanced(log: Log, family: str) -> str:
     changes = (f"model={model}", f"data={text}", *RUN, *(["expert_bias_speed=0.02"] if family == "deepseek_v3" else []))
     loads = {}
     for name, more in (("balanced", ()), ("free", OFF)):
-        given = [part for change in (*changes, *more) for part in ("--set", change)]
-        module(log, "lora", "--out", str(directory / name), *given)
+        _train(log, "lora", directory / name, *changes, *more)
         loads[name] = _last(directory / name)
     balanced, free = loads["balanced"], loads["free"]
     need(balanced["experts_unused"] == 0, f"{balanced['experts_unused']} experts have no token")
@@ -58,3 +58,61 @@ def _last(out: Path) -> dict[str, float]:
     lines = [json.loads(each) for each in (out / "metrics.jsonl").read_text().splitlines()]
     found: dict[str, float] = [each for each in lines if "expert_load_max" in each][-1]
     return found
+
+
+SYMBOLS = "abcdefgh"
+RUNS = (
+    ("learned", "talked", "exact", 240),
+    ("constant", "talked", "constant", 40),
+    ("measured", "constant", "exact", 1),
+)
+"""Runs by name: their parent, their rule and their steps. The last one measures the weights of the one before."""
+
+
+@line("models2", 2, "grpo")
+def test_a_model_learns_a_rule_from_rewards(log: Log) -> str:
+    """The answer to a prompt is its first digit. A model that answers with any digit learns it by rewards alone."""
+    directory = log.empty_directory()
+    code = (
+        "import pathlib; from transformers import LlamaForCausalLM; "
+        "from tests.support.chat_tokenizer import LLAMA, bytes_tokenizer; import torch; torch.manual_seed(0); "
+        f"path = pathlib.Path({str(directory / 'model')!r}); "
+        "bytes_tokenizer().save_pretrained(path); LlamaForCausalLM(LLAMA).save_pretrained(path)"
+    )
+    need(log.run([python(log), "-c", code], ROOT).returncode == 0, "the model cannot be made")
+    draw = random.Random(0)
+    prompts = [f"{digit}{one}{other}?" for digit in range(10) for one in SYMBOLS for other in SYMBOLS]
+    prompts = sorted(draw.sample(prompts, 300))
+    talks = (
+        {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": str(draw.randrange(10))}]}
+        for prompt in prompts * 3
+    )
+    files = {"talks": talks, "tasks": ({"prompt": prompt, "answer": prompt[0]} for prompt in prompts)}
+    for name, rows in files.items():
+        (directory / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    common = {"tokenizer": str(directory / "model"), "sequence_length": 24}
+    chat = {"kind": "conversations", "path": str(directory / "talks.jsonl"), **common, "held_out": 0.1, "packed": False}
+    model = json.dumps({"kind": "hugging-face", "path": str(directory / "model")})
+    plain = (f"model={model}", "schedule.kind=constant", "device=cpu", "accumulate=1", "saving.every_steps=1000")
+    start = (f"data={json.dumps(chat)}", "steps=150", "global_batch=32", "optimizer.learning_rate=0.003")
+    _train(log, "lora", directory / "talked", *plain, *start)
+    scores = {}
+    for name, parent, rule, steps in RUNS:
+        tasks = {"kind": "tasks", "path": str(directory / "tasks.jsonl"), **common, "answer_tokens": 4, "held_out": 0.2,
+                 "rewards": [{"kind": rule}]}  # fmt: skip
+        tuning = {"parent": str(directory / parent), "may_lose": 0.99, "evaluate_every_steps": 40}
+        more = (f"data={json.dumps(tasks)}", f"fine_tuning={json.dumps(tuning)}", f"steps={steps}")
+        _train(log, "grpo", directory / name, *plain, *more, "optimizer.learning_rate=0.002", "global_batch=16")
+        scores[name] = json.loads((directory / name / "lineage.json").read_text())["scores"][0]
+    before, after = scores["learned"]["parent"]["accuracy"], scores["learned"]["accuracy"]
+    unchanged = scores["measured"]["parent"]["accuracy"]
+    need(scores["learned"]["answers"] >= 30, f"{scores['learned']['answers']} prompts are held out")
+    need(before < 0.2, f"the reward is {before:.2f} before the first step")
+    need(after > 0.8, f"the reward is {after:.2f} at the end")
+    need(unchanged == before, f"with a constant reward it is {unchanged:.2f}, and was {before:.2f}")
+    cases = f"300 prompts, {scores['learned']['answers']} of them held out"
+    return f"{cases}: reward {before:.2f} to {after:.2f}, with a constant reward {unchanged:.2f}"
+
+
+def _train(log: Log, recipe: str, out: Path, *changes: str) -> None:
+    module(log, recipe, "--out", str(out), *(part for change in changes for part in ("--set", change)))

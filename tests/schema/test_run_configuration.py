@@ -22,8 +22,10 @@ from workloads.training.config import (
     Lora,
     Optimizer,
     Preferences,
+    Reward,
     Rows,
     Schedule,
+    Tasks,
     Text,
     TrainingConfig,
 )
@@ -41,9 +43,10 @@ DATA: dict[str, BaseModel] = {
     "text": Text(**TOKENS, pattern="*.md"),
     "conversations": Conversations(**TOKENS, pattern="*.parquet"),
     "preferences": Preferences(**TOKENS),
+    "tasks": Tasks(**TOKENS, answer_tokens=32, rewards=(Reward(kind="number"),)),
 }
 IMAGES, LANGUAGE = {"digits", "rows"}, {"text", "conversations", "preferences"}
-LEARNS = {"image-classifier": IMAGES, "deepseek-v3": LANGUAGE, "hugging-face": LANGUAGE}
+LEARNS = {"image-classifier": IMAGES, "deepseek-v3": LANGUAGE, "hugging-face": LANGUAGE | {"tasks"}}
 PAIRS = [(model, data) for model, kinds in LEARNS.items() for data in sorted(kinds)]
 BY_HAND = {"any": "a run has the launcher of its unit", "none": "a run in a unit has a launcher, also for one process"}
 """Launchers of the command line that no run of a fleet has."""

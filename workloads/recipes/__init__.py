@@ -5,6 +5,7 @@ from collections.abc import Callable
 from workloads.recipes.deepseek import deepseek_v3, deepseek_v3_tiny
 from workloads.recipes.digits import digits
 from workloads.recipes.dpo import dpo
+from workloads.recipes.grpo import grpo
 from workloads.recipes.lora import lora
 from workloads.training.config import TrainingConfig
 
@@ -14,4 +15,5 @@ RECIPES: dict[str, Callable[[], TrainingConfig]] = {
     "deepseek-v3": deepseek_v3,
     "lora": lora,
     "dpo": dpo,
+    "grpo": grpo,
 }

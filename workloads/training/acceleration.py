@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from workloads.errors import Diagnostic, UserError
-from workloads.training.config import HuggingFace, Preferences, Tokenized, TrainingConfig
+from workloads.training.config import HuggingFace, Preferences, Tasks, Tokenized, TrainingConfig
 from workloads.training.models import LanguageModel, blocks
 from workloads.training.precision import Precision
 
@@ -56,6 +56,7 @@ def choose(config: TrainingConfig, model: nn.Module, kind: str, precision: Preci
     if compiled == "auto":
         parameters = sum(weight.numel() for weight in model.parameters())
         plain = config.tensor_parallel == 1 and is_dense(model)
+        plain = plain and not isinstance(config.data, Tasks)  # each length of an answer would be compiled anew
         compiled = on_gpu and parameters >= COMPILED_FROM_PARAMETERS and plain and _has_compiler()
     # PyTorch's step without fusion handles all weights at once on GPUs, and one after the other on CPUs
     copies = int(on_gpu and not fused and optimizer.kind == "adamw")
@@ -80,6 +81,8 @@ def _unchunkable(config: TrainingConfig, model: LanguageModel, precision: Precis
     kind, head = model.model.config.model_type, model.model.get_output_embeddings()
     if isinstance(config.data, Preferences):
         return "preferences need the log-probability of each answer"
+    if isinstance(config.data, Tasks):
+        return "tasks need the log-probability of each token"
     if not hasattr(nn, "LinearCrossEntropyOptions"):
         return "this PyTorch has no loss in chunks, which 2.13 has"
     if precision.name == "fp16":
@@ -93,12 +96,14 @@ def _unchunkable(config: TrainingConfig, model: LanguageModel, precision: Precis
 
 def positions(config: TrainingConfig, processes: int) -> int:
     """Return the positions of one forward pass of a process: all answers of a language model."""
+    return rows(config, processes) * (config.data.sequence_length if isinstance(config.data, Tokenized) else 1)
+
+
+def rows(config: TrainingConfig, processes: int) -> int:
+    """Return the rows of one forward pass of a process: one for an example, two for a pair, a group for a task."""
+    if isinstance(config.data, Tasks):
+        return -(-(-(-config.global_batch // processes) * config.grpo.group) // config.accumulate)
     examples = -(-config.global_batch // (processes * config.accumulate))
-    return rows(config, examples) * (config.data.sequence_length if isinstance(config.data, Tokenized) else 1)
-
-
-def rows(config: TrainingConfig, examples: int) -> int:
-    """Return the rows of a forward pass over *examples* examples: two for a pair of answers."""
     return 2 * examples if isinstance(config.data, Preferences) else examples
 
 

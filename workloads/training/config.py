@@ -168,9 +168,55 @@ class Preferences(ConfigSchema):
     """Share that the run does not train on, selected by a hash of each prompt."""
 
 
-Tokenized = Text | Conversations | Preferences
+class Reward(ConfigSchema):
+    """A rule that scores an answer with a number from 0 to 1, without a model of rewards.
+
+    Source: DeepSeek-R1, arXiv:2501.12948, version 1, section 2.2.2: rewards for accuracy and for the form of an answer.
+    """
+
+    kind: Literal["exact", "number", "boxed", "thought", "constant"]
+    """``exact``: the text equals the expected answer; ``number``: its last number does; ``boxed``: the content of its
+    last ``\\boxed{}`` does; ``thought``: one thought that ends with ``</think>``, and a text after it; ``constant``:
+    every answer gets 1, from which nothing can be learned."""
+    weight: PositiveFloat = 1.0
+    """Share of the rule in the reward, beside those of the other rules."""
+
+
+class Tasks(ConfigSchema):
+    """Prompts with an expected answer in JSON Lines or Parquet files, to which the model writes answers itself.
+
+    Each row has ``prompt`` or ``messages``, and ``answer``. Rules score the answers, and the model learns to write
+    those with a larger reward by group relative policy optimization (GRPO).
+    """
+
+    kind: Literal["tasks"] = "tasks"
+    path: str
+    """A file, or a directory in which *pattern* selects files."""
+    pattern: str = "*.jsonl"
+    tokenizer: str
+    """Directory with the tokenizer of a Hugging Face model, and its chat template."""
+    sequence_length: PositiveInt
+    """Maximum tokens of a prompt with an answer."""
+    answer_tokens: PositiveInt
+    """Maximum tokens of an answer; a prompt that leaves less room is left out."""
+    rewards: tuple[Reward, ...] = Field(default=(Reward(kind="exact"),), min_length=1, max_length=8)
+    """Rules, whose weighted mean is the reward."""
+    held_out: Share = 0.05
+    """Share that the run does not train on, selected by a hash of each prompt."""
+
+
+class Grpo(ConfigSchema):
+    """Group relative policy optimization: an answer is as good as its reward beside those of the same prompt."""
+
+    group: Annotated[int, Field(ge=2, le=4096)] = 16
+    """Answers to each prompt. Source: DeepSeek-R1, arXiv:2501.12948, version 2."""
+    temperature: PositiveFloat = 1.0
+    """Temperature at which the model writes answers."""
+
+
+Tokenized = Text | Conversations | Preferences | Tasks
 """Data of language models."""
-Data = Annotated[Digits | Text | Conversations | Preferences | Rows, Field(discriminator="kind")]
+Data = Annotated[Digits | Text | Conversations | Preferences | Tasks | Rows, Field(discriminator="kind")]
 
 
 class FineTuning(ConfigSchema):
@@ -258,6 +304,8 @@ class TrainingConfig(ConfigSchema):
 
     Source: Rafailov et al. 2023, arXiv:2305.18290, section 4 and appendix B.
     """
+    grpo: Grpo = Grpo()
+    """How a model learns from tasks with a verifiable reward."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     device: Literal["auto", "cpu", "cuda", "rocm", "gaudi"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -329,11 +377,29 @@ class TrainingConfig(ConfigSchema):
             )
         if self.old_examples_per_step and any(isinstance(data, Preferences) for data in sets):
             yield "fine_tuning.replay mixes examples, and preferences share no batches with others"
+        for data in sets:
+            if isinstance(data, Tasks):
+                yield from self._task_problems(data)
         if isinstance(self.data, Preferences):
             yield from self._preference_problems()
         lengths = {data.sequence_length for data in sets if isinstance(data, Text | Conversations)}
         if len(lengths) > 1:
             yield f"old and new text share batches, and have sequence_lengths of {sorted(lengths)}"
+
+    def _task_problems(self, data: Tasks) -> Iterator[str]:
+        if not isinstance(self.model, HuggingFace):
+            yield f"tasks need a chat template, and model.kind is {self.model.kind}"
+        if data.answer_tokens >= data.sequence_length:
+            yield f"answer_tokens is {data.answer_tokens}, which leaves no room in sequence_length for a prompt"
+        if self.sharding != "none":
+            yield f"a model that writes answers is whole in each process, and sharding is {self.sharding}"
+        if self.elastic:
+            yield "elastic runs cannot learn from tasks, whose answers belong to one number of processes"
+        if self.old_examples_per_step:
+            yield "fine_tuning.replay mixes examples, and tasks share no batches with others"
+        for name in ("chunked_loss", "compile"):
+            if getattr(self, name) is True:
+                yield f"tasks write answers token by token, which {name} does not do"
 
     def _preference_problems(self) -> Iterator[str]:
         if isinstance(self.model, DeepseekV3) and self.model.mtp:

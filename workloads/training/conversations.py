@@ -22,7 +22,7 @@ from workloads.errors import Diagnostic, UserError
 from workloads.foreign import parse_json, parse_object, read_file
 from workloads.training import rows
 from workloads.training.chat_template import Message, answer_of
-from workloads.training.config import Conversations, Preferences
+from workloads.training.config import Conversations, Preferences, Tasks
 from workloads.training.tokenizer import load_tokenizer
 
 LINE_BYTES = 64 << 20
@@ -130,7 +130,7 @@ def read(config: Conversations) -> Iterator[Conversation]:
     )
 
 
-def read_rows(config: Conversations | Preferences, parse: Callable[[Any], T], expected: str) -> Iterator[T]:
+def read_rows(config: Conversations | Preferences | Tasks, parse: Callable[[Any], T], expected: str) -> Iterator[T]:
     """Yield the rows of all files, in the order of their names, as *parse* returns them.
 
     Args:
@@ -246,11 +246,11 @@ def _turn(tokenizer: Any, conversation: Conversation, answer: int, left_out: Cou
         left_out.update([THOUGHT] * (not rendered.has_thought) + [CALLS] * (not rendered.has_calls))
     if not rendered.has_calls:
         return None
-    before = _encode(tokenizer, rendered.prompt)
-    tokens = _encode(tokenizer, rendered.prompt + rendered.text)
+    before = encode(tokenizer, rendered.prompt)
+    tokens = encode(tokenizer, rendered.prompt + rendered.text)
     if tokens[: len(before)] != before:  # a token would lie across the end of the prompt, which no server sends
-        tokens = [*before, *_encode(tokenizer, rendered.text)]
-        if _decode(tokenizer, tokens) != _decode(tokenizer, _encode(tokenizer, rendered.prompt + rendered.text)):
+        tokens = [*before, *encode(tokenizer, rendered.text)]
+        if decode(tokenizer, tokens) != decode(tokenizer, encode(tokenizer, rendered.prompt + rendered.text)):
             problem = "the tokens of an answer change its text where it follows the prompt"
             raise UserError(Diagnostic("data.tokenizer", problem, help="Name the tokenizer of a chat model"))
     end = _end(tokenizer, tokens, len(before))
@@ -273,17 +273,17 @@ def _end(tokenizer: Any, tokens: Sequence[int], first: int) -> int | None:
     marks = {*tokenizer.all_special_ids}
     marks |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     tail = len(tokens)
-    while tail > first and (tokens[tail - 1] in marks or not _decode(tokenizer, tokens[tail - 1 : tail]).strip()):
+    while tail > first and (tokens[tail - 1] in marks or not decode(tokenizer, tokens[tail - 1 : tail]).strip()):
         tail -= 1
-    stops = _stops(tokenizer.name_or_path) | {tokenizer.eos_token_id}
-    known = next((n for n in range(tail, len(tokens)) if tokens[n] in stops), None)
+    ending = stops(tokenizer.name_or_path) | {tokenizer.eos_token_id}
+    known = next((n for n in range(tail, len(tokens)) if tokens[n] in ending), None)
     return (
         known if known is not None else max((n for n in range(tail, len(tokens)) if tokens[n] in marks), default=None)
     )
 
 
 @cache
-def _stops(directory: str) -> frozenset[int]:
+def stops(directory: str) -> frozenset[int]:
     """Return the tokens at which the model in *directory* ends, by its generation_config.json; none without one."""
     try:
         stops = parse_object(read_file(Path(directory) / "generation_config.json")).get("eos_token_id")
@@ -292,12 +292,14 @@ def _stops(directory: str) -> frozenset[int]:
     return frozenset(each for each in (stops if isinstance(stops, list) else [stops]) if isinstance(each, int))
 
 
-def _encode(tokenizer: Any, text: str) -> list[int]:
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """Return the tokens of *text*, in which marks are the tokens that the template means."""
     tokens: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return tokens
 
 
-def _decode(tokenizer: Any, tokens: Sequence[int]) -> str:
+def decode(tokenizer: Any, tokens: Sequence[int]) -> str:
+    """Return the text of *tokens*, with their marks."""
     return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 

@@ -1,5 +1,6 @@
 """Training data: numbered examples, read from local files into memory."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from workloads.errors import Diagnostic, UserError
 from workloads.training import conversations, preferences, rows
-from workloads.training.config import Conversations, Data, Digits, Preferences, Rows, Text
+from workloads.training.config import Conversations, Data, Digits, Preferences, Rows, Tasks, Text
+from workloads.training.tasks import TaskSet
+from workloads.training.tasks import load as load_tasks
 from workloads.training.tokenizer import load_tokenizer
 
 
@@ -22,7 +25,8 @@ class Examples(NamedTuple):
     For a classifier, ``x`` is float32 images in [0, 1] and ``y`` their classes. For a language model, ``x`` is one row
     of bytes or tokens for each example and ``y`` the bytes or tokens that come next, or negative where nothing is
     learned. For conversations that share rows, ``x`` has two rows for each example, tokens and their positions. For
-    preferences, ``x`` and ``y`` have two rows for each example, those of the chosen and of the rejected answer.
+    preferences, ``x`` and ``y`` have two rows for each example, those of the chosen and of the rejected answer. For
+    tasks, ``y`` has the tokens of the prompt.
     """
 
     x: Tensor
@@ -31,6 +35,11 @@ class Examples(NamedTuple):
     """Log-probabilities of both answers of each pair by the reference, in fp32; None if they are not known."""
     left_out: Mapping[str, int] = MappingProxyType({})
     """Number of things in the files of the whole set that nothing learns from, by the reason."""
+
+    outcomes: Tensor | None = None
+    """What became of each answer that the model wrote to a task: a row of the module `grpo`."""
+    tasks: TaskSet | None = None
+    """Rules and expected answers of tasks."""
 
     def __len__(self) -> int:
         return len(self.y)
@@ -57,6 +66,8 @@ class Examples(NamedTuple):
         for tensor in (self.x, self.y):
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
             digest.update(memoryview(tensor.contiguous().numpy()).cast("B"))
+        if self.tasks:
+            digest.update(json.dumps(self.tasks.answers).encode())
         return digest.hexdigest()
 
 
@@ -108,6 +119,9 @@ def _parts(config: Data) -> tuple[Examples, Examples]:
     if isinstance(config, Preferences):
         chosen, unseen, left_out = preferences.load(config)
         return Examples(*chosen, left_out=left_out), Examples(*unseen)
+    if isinstance(config, Tasks):
+        known, fresh, left_out = load_tasks(config)
+        return Examples(*known[:2], left_out=left_out, tasks=known.tasks), Examples(*fresh[:2], tasks=fresh.tasks)
     if isinstance(config, Rows):
         return _rows(config)
     return _digits(config) if isinstance(config, Digits) else _text(config)

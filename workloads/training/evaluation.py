@@ -40,8 +40,8 @@ def score(
         batch: Examples that all processes together evaluate at once.
     """
     totals = torch.zeros(3, device=device.torch)
-    with _evaluating(model, workers, device, precision):
-        for indices, is_own in _shares(examples, batch, workers):
+    with evaluating(model, workers, device, precision):
+        for indices, is_own in shares(examples, batch, workers):
             taken = make_batch(examples, indices, device)
             _, counted = objective.forward(model, taken, counting=True)
             assert counted is not None
@@ -66,8 +66,8 @@ def answer_log_probs(
         stopping: Function that returns whether this process has a stop request; then the result is None.
     """
     log_probs_N2 = torch.zeros(len(examples), 2, device=device.torch)
-    with _evaluating(model, workers, device, precision):
-        for indices, is_own in _shares(examples, batch, workers):
+    with evaluating(model, workers, device, precision):
+        for indices, is_own in shares(examples, batch, workers):
             if workers.any(stopping()):
                 return None
             taken = make_batch(examples, indices, device)
@@ -80,18 +80,22 @@ def answer_log_probs(
 def make_batch(examples: Examples, indices: Tensor, device: Device) -> Batch:
     """Return the examples with these numbers on *device*."""
     x, y = (tensor.to(device.torch) for tensor in examples.take(indices))
-    return Batch(x, y, None if examples.reference is None else examples.reference[indices].to(device.torch))
+    more = (
+        None if each is None else each[indices].to(device.torch) for each in (examples.reference, examples.outcomes)
+    )
+    return Batch(x, y, *more)
 
 
 @contextmanager
-def _evaluating(model: nn.Module, workers: Workers, device: Device, precision: Precision) -> Iterator[None]:
+def evaluating(model: nn.Module, workers: Workers, device: Device, precision: Precision) -> Iterator[None]:
+    """Evaluate *model* while the context is open: without gradients and dropout."""
     model.eval()
     with torch.no_grad(), precision.forward_context(device.torch.type, workers.sharded):
         yield
     model.train()
 
 
-def _shares(examples: Examples, batch: int, workers: Workers) -> Iterator[tuple[Tensor, bool]]:
+def shares(examples: Examples, batch: int, workers: Workers) -> Iterator[tuple[Tensor, bool]]:
     """Yield the numbers of the examples of this process in each batch, and whether it has any.
 
     A process without a share takes the first example: a sharded model needs the call of every process.

@@ -30,8 +30,8 @@ class HeldOutSet:
 
     @property
     def answers(self) -> int:
-        """Number of answers that are scored: one for an image, each learned position of a text, or a pair."""
-        return int(count_answers(self.examples.y))
+        """Number of answers that are scored: one for an image, each learned position of a text, a pair or a task."""
+        return len(self.examples) if self.examples.tasks else int(count_answers(self.examples.y))
 
 
 class WorseThanParent(UserError):
@@ -64,9 +64,14 @@ class FineTuningState:
             self.parent_scores = [score(held_out.examples) for held_out in self.held_out_sets]
 
     def evaluate(self, step: int, score: ScoreFunction, weights: Mapping[str, Tensor]) -> list[EvaluationScore]:
-        """Score *weights*, keep them if they are the best by the mean loss of all sets, and return the scores."""
+        """Score *weights*, keep them if they are the best by the mean loss of all sets, and return the scores.
+
+        The best of a run on tasks is the best by its own set.
+        """
         scores = [score(held_out.examples) for held_out in self.held_out_sets]
-        loss = sum(each.loss for each in scores) / len(scores)
+        # a reward and a loss have no common mean
+        judged = scores[:1] if self.held_out_sets[0].examples.tasks else scores
+        loss = sum(each.loss for each in judged) / len(judged)
         if self.best_step is None or loss < self._loss:
             self.best_step, self._loss, self._evaluations_without_gain = step, loss, 0
             parts = sharded.local_state(weights)

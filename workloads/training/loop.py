@@ -28,6 +28,7 @@ from workloads.training.models import build_shapes, recompute_activations, train
 from workloads.training.objective import Batch
 from workloads.training.optimizer import clip_gradients, make_optimizer
 from workloads.training.precision import Precision, Scaler
+from workloads.training.rollouts import Rollouts
 from workloads.training.schedule import learning_rate
 from workloads.training.stopping import StopRequest
 from workloads.training.workers import Workers
@@ -99,6 +100,7 @@ class Training:
         self.objective = objective.choose(config, self.acceleration.chunked_loss)
         self.references: dict[str, Tensor] = {}
         """Log-probabilities of the answers of pairs by the initial weights, by the digest of the pairs."""
+        self.rollouts = Rollouts(config, workers, context.device, context.precision)
         self.balancer = ExpertBalancer(self.model, config.expert_bias_speed, config.router_loss_weight)
         self._loss: Tensor | None = None
         """The sum of the losses of the last step in this process."""
@@ -302,6 +304,9 @@ class Training:
     def score(self, examples: Examples, workers: Workers | None = None) -> EvaluationScore:
         """Return the score of the model on *examples*. All processes of *workers* call it; None are all of the run."""
         context = self.context
+        if examples.tasks:
+            at_once = acceleration.rows(self.config, context.workers.data_size)
+            return self.rollouts.score(self.model, examples, at_once, workers or context.workers)
         own = objective.to_evaluate(examples.are_pairs, self.config, self.acceleration.chunked_loss)
         known = references.attach(examples, self.references) if examples.are_pairs else examples
         group = workers or context.workers
@@ -348,12 +353,13 @@ class Training:
         self.optimizer.zero_grad()
         totals = torch.zeros(self.objective.sums + 1, device=device.torch)
         self._loss = torch.zeros((), device=device.torch)
-        answers = self._answers(indices)
+        examples, indices = self._learned_examples(indices)
+        answers = self._answers(examples, indices)
         parts = torch.tensor_split(indices, config.accumulate)
         for number, part in enumerate(parts, 1):
-            batch = make_batch(self.examples, part, device)
+            batch = make_batch(examples, part, device)
             with context.workers.accumulation_context(model, last=number == len(parts)):
-                with self.balancer.recording(batch.y if self._has_gaps else None):
+                with self.balancer.recording(batch.y if self._has_gaps or examples.outcomes is not None else None):
                     loss, counted = self._forward(model, batch, counting)
                 # the mean over the whole batch: averaging over data parallelism divides by its size
                 mean = loss * (context.workers.data_size / answers)
@@ -374,10 +380,18 @@ class Training:
         device.flush()
         return totals
 
-    def _answers(self, indices: Tensor) -> float:
+    def _learned_examples(self, indices: Tensor) -> tuple[Examples, Tensor]:
+        """Return the examples of a step and their numbers: those of *indices*, or the model's own answers to them."""
+        if not self.examples.tasks:
+            return self.examples, indices
+        at_once = acceleration.rows(self.config, self.context.workers.data_size)
+        written = self.rollouts.examples(self.model, self.examples, indices, at_once)
+        return written, torch.arange(len(written))
+
+    def _answers(self, examples: Examples, indices: Tensor) -> float:
         """Return the number of answers that all processes learn from in the step of *indices*, at least 1."""
-        y = self.examples.y
-        if self.examples.are_pairs or not self._has_gaps:
+        y = examples.y
+        if examples.are_pairs or not (self._has_gaps or examples.outcomes is not None):
             return float(self.config.global_batch * int(count_answers(y[:1])))
         own = (y[indices] >= 0).sum().to(self.context.device.torch, torch.float32)
         return max(float(self.context.workers.all_reduce_sum(own)), 1.0)

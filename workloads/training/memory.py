@@ -118,8 +118,7 @@ def estimate(
     gradients = sum(map(part, trained))
     optimizer = gradients * moments_per_weight(config.optimizer)
     width = precision.dtype.itemsize
-    examples = -(-config.global_batch // (processes * config.accumulate))
-    kept = _activations(config, local, examples, precision, sharded, acceleration.chunked_loss)
+    kept = _activations(config, local, rows(config, processes), precision, sharded, acceleration.chunked_loss)
     recomputed = max(kept[1:], default=0) if kept and config.recompute_activations else 0
     return MemoryEstimate(
         count_parameters(model),
@@ -201,7 +200,7 @@ def _activations(
     casts_weights: bool,
     chunked_loss: bool,
 ) -> list[int] | None:
-    """Return the bytes that the backward pass over *examples* examples needs; None if the data decide.
+    """Return the bytes that the backward pass over *examples* rows of examples needs; None if the data decide.
 
     The first number is what is outside of blocks, with their inputs if they are computed again; then follow the blocks.
 
@@ -290,13 +289,13 @@ def _with_weights_as(model: nn.Module, precision: Precision) -> nn.Module:
 
 
 def _batch(config: TrainingConfig, examples: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the shapes of *examples* examples and their answers."""
+    """Return the shapes of *examples* rows of examples and their answers."""
     whole = {"dtype": torch.long, "device": "meta"}
     if isinstance(config.model, ImageClassifier):
         side = config.model.side
         return torch.empty(examples, side, side, device="meta"), torch.empty(examples, **whole)
     assert isinstance(config.data, Tokenized)
-    tokens = torch.empty(rows(config, examples), config.data.sequence_length, **whole)
+    tokens = torch.empty(examples, config.data.sequence_length, **whole)
     return tokens, tokens
 
 

@@ -6,8 +6,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from workloads.training import dpo, multi_token
-from workloads.training.config import DeepseekV3, MultiTokenPrediction, Preferences, TrainingConfig
+from workloads.training import dpo, grpo, multi_token
+from workloads.training.config import DeepseekV3, MultiTokenPrediction, Preferences, Tasks, TrainingConfig
 from workloads.training.models import cross_entropy
 
 
@@ -18,6 +18,8 @@ class Batch(NamedTuple):
     y: Tensor
     reference: Tensor | None = None
     """Log-probabilities of the answers of pairs by the reference."""
+    outcomes: Tensor | None = None
+    """Rows of the module `grpo` for answers that the model has written."""
 
 
 class Objective(Protocol):
@@ -105,6 +107,29 @@ class DirectPreference:
         return {"loss": sums[0] / answers, "accuracy": sums[1] / answers, "margin": sums[2] / answers}
 
 
+class GroupRelative:
+    """The loss of group relative policy optimization. An answer is right if it has the whole reward."""
+
+    sums = 5
+
+    def __init__(self, temperature: float) -> None:
+        self._temperature = temperature
+
+    def forward(self, model: nn.Module, batch: Batch, counting: bool, step: int = 0) -> tuple[Tensor, Tensor | None]:
+        outcomes = batch.outcomes
+        assert outcomes is not None
+        loss = grpo.loss(model, batch.x, batch.y, outcomes[:, grpo.ADVANTAGE], self._temperature)
+        if not counting:
+            return loss, None
+        columns = (outcomes[:, column].sum() for column in (grpo.RIGHT, grpo.REWARD, grpo.CUT))
+        return loss, torch.stack([loss.detach(), *columns, torch.tensor(float(len(outcomes))).to(loss)])
+
+    def metrics(self, sums: Sequence[float], answers: float) -> dict[str, float]:
+        loss, right, reward, cut, written = sums
+        shares = {"accuracy": right / written, "reward": reward / written, "cut_off": cut / written}
+        return {"loss": loss / answers, **shares, "answer_tokens": answers / written}
+
+
 def choose(config: TrainingConfig, in_chunks: bool) -> Objective:
     """Return the objective of *config*.
 
@@ -113,6 +138,8 @@ def choose(config: TrainingConfig, in_chunks: bool) -> Objective:
     """
     if isinstance(config.data, Preferences):
         return DirectPreference(config.dpo_beta)
+    if isinstance(config.data, Tasks):
+        return GroupRelative(config.grpo.temperature)
     if isinstance(config.model, DeepseekV3) and config.model.mtp:
         return MultiToken(config.model.mtp, config.steps, in_chunks)
     return CrossEntropy(in_chunks)

@@ -96,8 +96,8 @@ def parse(row: Any) -> Preference:
     """
     if not isinstance(row, dict):
         raise ValueError("the row is no object")
-    prompt = _messages(row, "prompt" if row.get("prompt") else "messages", "user")
-    chosen, rejected = (_messages(row, name, "assistant") for name in ("chosen", "rejected"))
+    prompt = messages_of(row, "prompt" if row.get("prompt") else "messages", "user")
+    chosen, rejected = (messages_of(row, name, "assistant") for name in ("chosen", "rejected"))
     if not prompt:
         common = (one == other for one, other in zip(chosen[:-1], rejected[:-1], strict=False))
         prompt = chosen[: next((n for n, same in enumerate(common) if not same), min(len(chosen), len(rejected)) - 1)]
@@ -110,7 +110,7 @@ def parse(row: Any) -> Preference:
     return Preference(prompt, chosen, rejected, row.get("tools") or None)
 
 
-def _messages(row: dict[str, Any], name: str, role: str) -> list[Message]:
+def messages_of(row: dict[str, Any], name: str, role: str) -> list[Message]:
     """Return the field *name* of *row* as messages; a text is one message of *role*, an absent prompt is empty."""
     value = row.get(name)
     if isinstance(value, str) and value:

@@ -16,7 +16,7 @@ from workloads.checkpoint import at_step
 from workloads.errors import Diagnostic, UserError
 from workloads.training import conversations, data, elastic, lineage, lora, memory, space
 from workloads.training.checkpointing import TrainingCheckpoints, open_checkpoints
-from workloads.training.config import HuggingFace, TrainingConfig
+from workloads.training.config import HuggingFace, Tasks, TrainingConfig
 from workloads.training.evaluation import EvaluationScore
 from workloads.training.fine_tuning import WorseThanParent
 from workloads.training.loop import RunContext, Training
@@ -133,6 +133,7 @@ def _run(
     try:
         restore_newest(config, training)
         _check_space(config, training, out, last)
+        _score_start(config, training)
         complete = elastic.run(training, last) if config.elastic else training.run(_synchronize_workers(training), last)
         training.close()
         _run_on_all(training.context.workers, config, partial(_check_saved, training, out))
@@ -223,11 +224,24 @@ def log_end(config: TrainingConfig, training: Training) -> None:
     context.metrics.print(f"{event} at step {training.step} of {config.steps}{figures}")
 
 
+def _score_start(config: TrainingConfig, training: Training) -> None:
+    """Report the reward of the initial weights on the held-out tasks, which the end of the run is compared with."""
+    if not isinstance(config.data, Tasks) or training.step or training.tuning:
+        return
+    if score := _unseen_score(config, training):
+        training.context.metrics.log(event="evaluated", step=0, data=config.data.path, **score._asdict())
+        figure = f"accuracy {score.accuracy:.4f} on the held-out part of {config.data.path}"
+        training.context.metrics.print(f"step 0: {figure}")
+
+
 def _final_score(config: TrainingConfig, training: Training) -> EvaluationScore | None:
     """Return the score on the held-out examples; None without such examples, and on ranks that do not compute it."""
+    return training.tuning.scores[0] if training.tuning else _unseen_score(config, training)
+
+
+def _unseen_score(config: TrainingConfig, training: Training) -> EvaluationScore | None:
+    """Return the score on the examples that the run does not train on; None as `_final_score` does."""
     context = training.context
-    if training.tuning:
-        return training.tuning.scores[0]
     unseen = data.held_out(config.data)
     if not len(unseen) or not (context.workers.rank == 0 or context.workers.sharded):
         return None

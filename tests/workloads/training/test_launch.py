@@ -23,7 +23,8 @@ def test_torchrun_leads_elsewhere() -> None:
     launcher, *rest = command(3, ["digits"], horovod=False)
     assert launcher.endswith("/bin/torchrun")
     assert rest == [
-        "--standalone", "--nproc-per-node", "3", "-m", "workloads.training", "digits", "--set", "launcher=torchrun", "--set", "world=3",
+        "--standalone", "--nproc-per-node", "3",
+        "-m", "workloads.training", "digits", "--set", "launcher=torchrun", "--set", "world=3",
     ]  # fmt: skip
 
 

@@ -25,7 +25,8 @@ def test_what_is_printed_is_read_again(recipe: str, tmp_path: Path, capsys: pyte
         (
             "digit",
             [],
-            "recipe: no such recipe, digit; one of digits, deepseek-v3-tiny, deepseek-v3, lora, dpo. Write digits.",
+            "recipe: no such recipe, digit; one of digits, deepseek-v3-tiny, deepseek-v3, lora, dpo, grpo. "
+            "Write digits.",
         ),
         ("digits", ["steps"], "--set: 'steps' is not a change; KEY=VALUE. Write it like steps=100."),
         (
