@@ -45,6 +45,10 @@ VOLATILE: Mapping[tuple[str, ...], str] = {
     ("drives", "*", "superblock", "events"): "md counts the starts and changes of an array",
 }
 """Facts that may differ after a rebuild, by their path, each with its reason. A star is any name, or part of one."""
+_PATTERNS: dict[tuple[str, int], list[tuple[str, ...]]] = {}
+"""The paths of VOLATILE by their first name and length, since a host has tens of thousands of facts."""
+for _pattern in VOLATILE:
+    _PATTERNS.setdefault((_pattern[0], len(_pattern)), []).append(_pattern)
 KEYS = ("serial", "md_name", "name", "target", "path", "device", "id")
 """Keys that name a row of a list, so that rows are compared by name: their order has no meaning."""
 UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{8}(:[0-9a-f]{8}){3}\b")
@@ -108,7 +112,7 @@ def _stable(path: tuple[str, ...], value: Any, names: Mapping[str, str]) -> Any:
         return {
             names.get(key, key): _stable((*path, key), each, names)
             for key, each in value.items()
-            if not any(_matches((*path, key), pattern) for pattern in VOLATILE)
+            if not _is_volatile((*path, key))
         }
     if isinstance(value, str) and path[0] != "identity":
         return UUID.sub("UUID", names.get(value, value))
@@ -125,8 +129,8 @@ def _by_name(rows: Sequence[Any]) -> Any:
     return rows
 
 
-def _matches(path: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    return len(path) == len(pattern) and all(map(fnmatchcase, path, pattern))
+def _is_volatile(path: tuple[str, ...]) -> bool:
+    return any(all(map(fnmatchcase, path, pattern)) for pattern in _PATTERNS.get((path[0], len(path)), ()))
 
 
 def _leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -204,7 +204,7 @@ def stand_in(directory: Path, headers: dict[str, str]) -> Iterator[tuple[Registr
     context.load_cert_chain(directory / "host.crt", directory / "host.key")
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             url = f"https://127.0.0.1:{server.server_address[1]}"
             yield RegistryClient(url, pem["authority.crt"], WRITER, "a password"), accepted

@@ -53,7 +53,7 @@ def serve() -> Iterator[object]:
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(directory)))
         servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         return f"http://127.0.0.1:{server.server_port}/"
 
     yield started

@@ -114,7 +114,7 @@ class Member(ThreadingHTTPServer):
             def log_message(self, format: str, *arguments: Any) -> None: ...
 
         super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def end(self) -> None:
         self.shutdown()

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,7 @@ def _unpacked(package: str) -> Path:
     return target
 
 
+@cache
 def _version(package: str) -> str:
     """Return the version of *package* that apt would install; root updates the lists if they lack the package."""
     for updated in (False, True):

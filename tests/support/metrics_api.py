@@ -78,7 +78,7 @@ def metrics_api(tier: ApiTier, namespace: str) -> Iterator[MetricsApi]:
 
     server = ThreadingHTTPServer((HOST, 0), Handler)
     server.socket = _tls(tier).wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         service = {"name": "metrics", "namespace": "kube-system", "port": server.server_port}

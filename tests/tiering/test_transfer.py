@@ -26,7 +26,7 @@ def test_a_redirect_is_a_failure_and_not_followed(method):
             pass
 
     with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         send = transfer._sender(None)
         with pytest.raises(transfer.TransferFailed, match="status 302"):
             send(method, f"http://127.0.0.1:{server.server_port}/object", b"" if method == "PUT" else None, bytes, 60)

@@ -158,7 +158,7 @@ class SimulatedRack:
         self.known_hosts.write_text("".join(host.pin for host in self.hosts.values()))
         self._steps = socketserver.ThreadingUnixStreamServer(str(self.directory / "steps.sock"), _handler(self))
         self._steps.daemon_threads = True
-        threading.Thread(target=self._steps.serve_forever, daemon=True).start()
+        threading.Thread(target=self._steps.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *exception: object) -> None:
