@@ -59,10 +59,7 @@ BROKEN: dict[Claimed, tuple[str, str]] = {
         "sed -i s/10.244.2.0/10.9.9.0/ /etc/cni/net.d/*.conflist",
     ),
     (NODE, "file:/etc/default/kubelet"): (NODES[0], "chmod 0600 /etc/default/kubelet"),
-    (NODE, "unit:rackwright-kubernetes-routes.service"): (
-        NODES[0],
-        "systemctl stop rackwright-kubernetes-routes.service",
-    ),
+    (f"{NODES[0]}/network", "route:10.244.3.0/24"): (NODES[0], "ip route delete 10.244.3.0/24"),
     (MEMBER, "unit:kubelet.service"): (NODES[0], "systemctl stop kubelet.service"),
     (CONTROL, f"file:{SETTINGS}/audit-policy.yaml"): (PLANE, f"sed -i s/Request/None/ {SETTINGS}/audit-policy.yaml"),
     (CONTROL, f"file:{SETTINGS}/authentication.yaml"): (PLANE, f"echo >> {SETTINGS}/authentication.yaml"),
