@@ -47,7 +47,8 @@ down: toolchain ## Stop the twin; its disks are kept.
 	@$(BIN)/rackwright twin stop $(STACK)
 
 .PHONY: test
-test: $(TEST) toolchain workloads tracking lint docs ## Lint, then unit tests, the workloads, the real pulumi and virtual machines.
+test: $(TEST) toolchain workloads tracking ## Lint, then unit tests, the workloads, the real pulumi and virtual machines.
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint docs
 	$(RUN) $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not pulumi and not twin"
 	$(WORKLOADS) $$python -m pytest -n 2 --dist loadfile tests/workloads/training tests/workloads/quantize \
 		tests/workloads/serving tests/workloads/export tests/workloads/evaluation tests/workloads/checkpoint/test_tensors.py tests/workloads/test_benchmarks.py tests/gpu/test_on_processor.py
