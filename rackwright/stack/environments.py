@@ -26,11 +26,18 @@ def environment_path(
     return default
 
 
-def _host_path(stack: Stack, member: str, name: str) -> str | None:
+def made_environments(stack: Stack, member: str) -> tuple[str, ...]:
+    """Return the names of the environments that the role creates on the host *member*."""
     host = stack.fleet.hosts[member]
     if ROLE not in host.roles:
+        return ()
+    variables = stack.repository.roles[ROLE].variables(host.os, host.variables(ROLE))
+    return tuple(variables["workloads_environments"])
+
+
+def _host_path(stack: Stack, member: str, name: str) -> str | None:
+    host = stack.fleet.hosts[member]
+    if name not in made_environments(stack, member):
         return None
     variables = stack.repository.roles[ROLE].variables(host.os, host.variables(ROLE))
-    if name not in variables["workloads_environments"]:
-        return None
     return stack.repository.render("workloads/environment.j2", item=name, sha256=sha256, **variables)

@@ -184,3 +184,20 @@ def test_a_mistake_in_it_is_named(project: Path, old: str, new: str, file: str, 
         checked(project, name)
     assert message in str(error.value)
     assert f"stacks/hospital/{file}:" in str(error.value)
+
+
+def test_an_environment_that_the_hosts_of_a_server_lack_is_named_with_what_to_write(project: Path) -> None:
+    """The server would wait for files that nothing makes."""
+    path = project / "stacks/hospital/hospital.yaml"
+    path.write_text(path.read_text().replace("environments: [training, serving, vllm]", "environments: [serving]"))
+    with pytest.raises(DeclarationError) as error:
+        feasible.check(load_stack("hospital-models", project))
+    found = {each.where.rpartition(": ")[2]: each for each in error.value.diagnostics}
+    assert found.keys() == {"runs.letters", "servers.r1", "servers.triage"}
+    assert found["servers.r1"].problem == "got gpu-01, where role workloads makes serving"
+    assert "Add vllm to `environments` of role workloads" in str(found["servers.r1"].help)
+    assert "training" in str(found["runs.letters"].help)
+    models = project / "stacks/hospital/models.yaml"
+    own = "    environment: {path: /opt/own}\n    hosts:"
+    models.write_text(models.read_text().replace("    hosts:", own))
+    assert feasible.check(load_stack("hospital-models", project))
