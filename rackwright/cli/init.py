@@ -264,7 +264,7 @@ def _show_next_steps(directory: Path, example: Example, present: list[str]) -> N
     commands = [] if directory.resolve() == Path.cwd() else [command("cd {}", str(directory))]
     commands.append("`rackwright toolchain system`")
     if example in DEPLOYMENTS:
-        commands += [f"`rackwright toolchain {tool}`" for tool in TOOLS.get(example, ())]
+        commands += [command("rackwright toolchain {}", tool) for tool in TOOLS.get(example, ())]
         commands.append(command("rackwright lock --fetch {}", example.value))
     commands.append(command("rackwright twin start {}", TWINS[example]))
     commands.append(command("rackwright up {}", STACKS[example][0]))
