@@ -79,10 +79,15 @@ def _contents(get: Get, path: str, kind: str) -> dict[str, Any]:
 def _items(get: Get, path: str, kind: str = "") -> Iterator[dict[str, Any]]:
     """Yield all objects of the list at *path*, page by page. The items of a list do not name their kind."""
     start = ""
+    names: set[tuple[str, str]] = set()
     for _ in range(PAGES_MAX):
         query = {"limit": str(PAGE_ITEMS), **({"continue": start} if start else {})}
         page = get(f"{path}?{urlencode(query)}")
         for item in page["items"] or ():
+            name = (str(item["metadata"].get("namespace", "")), str(item["metadata"]["name"]))
+            if name in names:
+                raise AnswerRefused("the list names an object twice")
+            names.add(name)
             yield {**item, "kind": kind}
         start = page["metadata"].get("continue") or ""
         if not start:

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 from rackwright.endpoints import restore_result
+from rackwright.endpoints.typed_answers import answer_refused
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import FORMAT
 from rackwright.facts.s3 import policy_lines
@@ -28,6 +29,8 @@ Source: the error RequestTimeTooSkewed of S3.
 """
 OBJECT_SECONDS = 60
 """Time to read an object of at most `restore_result.BYTES_MAX`."""
+RULES_SHOWN, RULE_TEXT = 3, 200
+"""Most rules with one id that a value lists, and the longest text about one."""
 POLICY_BYTES = 64 << 10
 """Maximum size of a policy. Amazon S3 has 20 KB."""
 NOT_IMPLEMENTED = ("NotImplemented", "MethodNotAllowed", "XNotImplemented", "UnsupportedOperation")
@@ -39,6 +42,7 @@ _ABSENT = {
     "get_bucket_encryption": "ServerSideEncryptionConfigurationNotFoundError",
     "get_bucket_tagging": "NoSuchTagSet",
     "get_bucket_cors": "NoSuchCORSConfiguration",
+    "get_bucket_ownership_controls": "OwnershipControlsNotFoundError",
 }
 """The error of an operation for a setting that the bucket does not have."""
 FEATURES = {
@@ -67,6 +71,8 @@ def read(signed: Any, unsigned: Any, key: str) -> dict[str, Any]:
     listing = signed.list_buckets()
     headers = listing["ResponseMetadata"]["HTTPHeaders"]
     names = [str(bucket["Name"]) for bucket in listing.get("Buckets", ())]
+    if len({*names}) != len(names):
+        raise answer_refused("the store lists a bucket twice")
     with reading_threads(AT_ONCE) as pool:
         features = _features(signed, pool, names)
         buckets = dict(zip(names, pool.map(lambda name: _bucket(signed, unsigned, key, name), names), strict=True))
@@ -168,9 +174,10 @@ def _bucket(signed: Any, unsigned: Any, key: str, name: str) -> dict[str, Any]:
         **_convert_all(settings["lifecycle"], (*OWN_RULES.values(), "other_rules"), _lifecycle),
         "policy": _convert(settings["policy"], _policy),
         "encryption": _convert(settings["encryption"], _encryption),
-        "tags": _convert(settings["tags"], lambda a: {each["Key"]: each["Value"] for each in a.get("TagSet", ())}),
+        "tags": _convert(settings["tags"], _tags),
         "cors": _convert(_setting(signed, "get_bucket_cors", name), _cors),
         "grants": _convert(_setting(signed, "get_bucket_acl", name), _grants),
+        "ownership": _convert(_setting(signed, "get_bucket_ownership_controls", name), _ownership),
         "anonymous": _anonymous(lambda: unsigned.list_objects_v2(Bucket=name, MaxKeys=1)),
         "empty": _is_empty(signed, name),
         "restore_test": _restore_test(signed, key, name),
@@ -205,35 +212,57 @@ def _convert_all(answer: Any, names: tuple[str, ...], convert: Callable[[Any], d
     return dict.fromkeys(names, values) if values.keys() == {"unknown"} else values
 
 
+def _tags(answer: Any) -> dict[str, str]:
+    pairs = [(each["Key"], each["Value"]) for each in answer.get("TagSet", ())]
+    tags = dict(pairs)
+    if len(tags) != len(pairs):
+        raise ValueError("a tag is there twice")
+    return tags
+
+
 def _retention(answer: Any) -> dict[str, Any]:
     default = answer.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention", {})
+    if default.get("Days") and default.get("Years"):
+        raise ValueError("a default retention in days and in years")
     days = default.get("Days") or (default["Years"] * 365 if default.get("Years") else None)
     return {"retention_mode": default["Mode"].lower() if default.get("Mode") else None, "retention_days": days}
 
 
 def _lifecycle(answer: Any) -> dict[str, Any]:
-    """Return the days of rackwright's rules, and the ids of all rules with another content."""
-    found: dict[str, Any] = dict.fromkeys(OWN_RULES.values())
+    """Return the days of rackwright's rules, and the ids of all other rules.
+
+    A rule of rackwright that is there twice, or has another content, is a text in the place of its days: the store
+    keeps both of two rules with one id, and the shorter age counts.
+    """
+    own: dict[str, list[int | str]] = {name: [] for name in OWN_RULES.values()}
     others: list[str] = []
     for rule in answer.get("Rules", ()):
         name = OWN_RULES.get(rule.get("ID", ""))
-        days = _days(rule, name) if name else None
-        if name is None or days is None:
+        if name is None:
             others.append(str(rule.get("ID", "without an id")))
         else:
-            found[name] = days
-    return {**found, "other_rules": sorted(others)}
+            own[name].append(_days(rule, name))
+    return {**{name: _one_age(ages) for name, ages in own.items()}, "other_rules": sorted(others)}
 
 
-def _days(rule: Mapping[str, Any], name: str) -> int | None:
-    """Return the days of a rule that is as a plan writes it; None for another one."""
+def _one_age(ages: Sequence[int | str]) -> int | str | None:
+    if len(ages) > 1:
+        shown = ", ".join(sorted(map(str, ages[:RULES_SHOWN])))
+        return f"{len(ages)} rules with one id: {shown}{', …' if len(ages) > RULES_SHOWN else ''}"
+    return ages[0] if ages else None
+
+
+def _days(rule: Mapping[str, Any], name: str) -> int | str:
+    """Return the days of a rule that is as a plan writes it; of another one, what it has beside or instead."""
     _, action, key = LIFECYCLE_RULES[name]
-    content = {part: value for part, value in rule.items() if part not in ("ID", "Prefix")}
-    everywhere = not rule.get("Prefix") and rule.get("Filter", {}) in ({}, {"Prefix": ""})
-    content.pop("Filter", None)
-    if not everywhere or content.keys() != {"Status", action} or content["Status"] != "Enabled":
-        return None
-    return int(content[action][key]) if content[action].keys() == {key} else None
+    content = {part: value for part, value in rule.items() if part not in ("ID", "Prefix", "Filter")}
+    odd = {*content} ^ {"Status", action}
+    if rule.get("Prefix") or rule.get("Filter", {}) not in ({}, {"Prefix": ""}):
+        odd.add("Filter")
+    if content.get("Status", "Enabled") != "Enabled":
+        odd.add("Status")
+    odd |= {f"{action}.{part}" for part in {*content.get(action, {key: 0})} ^ {key}}
+    return f"a rule with another {', '.join(sorted(odd))}"[:RULE_TEXT] if odd else int(content[action][key])
 
 
 def _policy(answer: Any) -> list[str]:
@@ -244,6 +273,8 @@ def _encryption(answer: Any) -> str:
     rules = answer.get("ServerSideEncryptionConfiguration", {}).get("Rules", ())
     algorithms = [rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] for rule in rules]
     names = {"AES256": "sse-s3", "aws:kms": "sse-kms", "aws:kms:dsse": "sse-kms"}
+    if len(algorithms) > 1:
+        raise ValueError(f"{len(algorithms)} rules of encryption")
     return names[algorithms[0]] if algorithms else "none"
 
 
@@ -253,6 +284,12 @@ def _cors(answer: Any) -> list[str]:
     return sorted(
         f"{' '.join(sorted(rule['AllowedMethods']))} from {' '.join(sorted(rule['AllowedOrigins']))}" for rule in rules
     )
+
+
+def _ownership(answer: Any) -> str:
+    """Return who owns new objects: with another value than BucketOwnerEnforced, lists at objects give rights."""
+    rules = answer.get("OwnershipControls", {}).get("Rules", ())
+    return ", ".join(sorted(str(rule["ObjectOwnership"]) for rule in rules)) or "none"
 
 
 def _grants(answer: Any) -> list[str]:

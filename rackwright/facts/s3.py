@@ -8,6 +8,11 @@ from typing import Any
 from rackwright.facts.view import Fact, View, mapping, optional, optional_mapping, optional_number, texts
 
 
+def days_or_text(value: Any) -> int | str | None:
+    """Return days, None, or the text about a rule that has another form."""
+    return value if isinstance(value, str) else optional_number(value)
+
+
 class BucketFacts(View):
     """A bucket."""
 
@@ -15,17 +20,24 @@ class BucketFacts(View):
     encryption = Fact(str, "none, sse-s3 or sse-kms.")
     policy = Fact(texts, "The policy, one line for each effect, principal, action and resource, sorted.")
     grants = Fact(texts, "Grants of the access control list to other accounts, sorted.")
+    ownership = Fact(str, "Who owns new objects, such as BucketOwnerEnforced, and none without such a setting.")
     cors = Fact(texts, "Rules for pages of other sites in browsers, such as `GET from *`, sorted.")
     anonymous = Fact(str, "The answer to a listing without credentials: refused or allowed.")
     empty = Fact(bool, "Whether the bucket has no version of an object, no delete marker and no unfinished upload.")
     tags = Fact(mapping, "Values by key.")
     retention_mode = Fact(optional, "Mode of the default retention, governance or compliance; None without one.")
     retention_days = Fact(optional_number, "Days of the default retention from the upload; a year counts as 365.")
-    current_days = Fact(optional_number, "Days until a current version is deleted; None for no rule of rackwright.")
-    earlier_days = Fact(optional_number, "Days until an earlier version is deleted; None for no rule of rackwright.")
-    uploads_days = Fact(optional_number, "Days until an unfinished upload is deleted; None for no rule of rackwright.")
+    current_days = Fact(
+        days_or_text, "Days until a current version is deleted; None for no rule, a text for an odd one."
+    )
+    earlier_days = Fact(
+        days_or_text, "Days until an earlier version is deleted; None for no rule, a text for an odd one."
+    )
+    uploads_days = Fact(
+        days_or_text, "Days until an unfinished upload is deleted; None for no rule, a text for an odd one."
+    )
     restore_test = Fact(optional_mapping, "Time `at` and result `passed` of the last restore test; None without one.")
-    other_rules = Fact(texts, "Ids of all other lifecycle rules, sorted.")
+    other_rules = Fact(texts, "Ids of the lifecycle rules that are not of rackwright, sorted.")
 
 
 class S3Facts(View):

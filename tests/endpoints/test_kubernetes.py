@@ -114,6 +114,13 @@ def test_all_pages_of_a_list_are_read(api: CannedApi) -> None:
     assert all("limit=200" in target for target, _ in api.questions if target.startswith(NODES))
 
 
+def test_two_objects_with_one_name_are_unknown(api: CannedApi) -> None:
+    api.answers[NODES] = items("Node", node("a"), node("b"), node("a"))
+
+    with pytest.raises(UnknownFact, match="names an object twice"):
+        _ = cluster(api).names
+
+
 def test_a_list_without_an_end_is_unknown(api: CannedApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kubernetes_facts, "PAGES_MAX", 3)
     api.answers[NODES] = lambda query: items("Node", node(f"n{len(api.questions)}"), more="again")
@@ -240,8 +247,8 @@ def test_a_server_that_sends_page_after_page_ends_the_reading(api: CannedApi, mo
     Each page is within its bound.
     """
     monkeypatch.setattr(kubernetes, "READING_LONGEST", 2 << 20)
-    page = items("Node", node("a", text="x" * (1 << 19)), more="again")
-    api.answers[NODES] = page
+    text = "x" * (1 << 19)
+    api.answers[NODES] = lambda query: items("Node", node(f"n{len(api.questions)}", text=text), more="again")
 
     assert failure(client(api)).problem == "all answers together are longer than 2 MiB"
     assert len(api.questions) == 5

@@ -118,16 +118,35 @@ def test_settings_changed_by_hand_are_found_and_mended(buckets, server):
     client.delete_bucket_lifecycle(Bucket="models-3")
     everybody = {"Effect": "Allow", "Principal": "*", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::models-3"}
     client.put_bucket_policy(Bucket="models-3", Policy=json.dumps({"Version": "2012-10-17", "Statement": [everybody]}))
+    client.put_bucket_ownership_controls(
+        Bucket="models-3", OwnershipControls={"Rules": [{"ObjectOwnership": "ObjectWriter"}]}
+    )
     buckets.forget()
 
     found = buckets.diff(buckets.read(state), inputs("models-3", retention=None))
-    names = ("versioning", "earlier_days", "uploads_days", "policy", "anonymous")
+    names = ("versioning", "earlier_days", "uploads_days", "policy", "anonymous", "ownership")
     assert sorted(found) == sorted(f'claims["bucket:models-3"].{name}' for name in names)
 
     mended = buckets.update(buckets.read(state), inputs("models-3", retention=None))
     buckets.forget()
 
     assert buckets.diff(buckets.read(mended), inputs("models-3", retention=None)) == {}
+
+
+def test_a_second_rule_with_the_id_of_a_declared_one_is_found_and_removed(buckets, server):
+    """The store keeps both, and deletes at the shorter age."""
+    state, client = buckets.create(inputs("models-9", retention=None)), server.client()
+    rules = client.get_bucket_lifecycle_configuration(Bucket="models-9")["Rules"]
+    early = next(each for each in rules if each["ID"] == "rackwright-earlier")
+    shorter = {**early, "NoncurrentVersionExpiration": {"NoncurrentDays": 1}}
+    client.put_bucket_lifecycle_configuration(Bucket="models-9", LifecycleConfiguration={"Rules": [shorter, *rules]})
+    buckets.forget()
+
+    assert [*buckets.diff(buckets.read(state), inputs("models-9", retention=None))] == [
+        'claims["bucket:models-9"].earlier_days'
+    ]
+    buckets.update(buckets.read(state), inputs("models-9", retention=None))
+    assert client.get_bucket_lifecycle_configuration(Bucket="models-9")["Rules"] == rules
 
 
 def test_objects_are_deleted_only_with_consent(buckets, server):

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from rackwright.endpoints import s3_facts
 
@@ -38,3 +38,68 @@ def test_features_that_only_an_existing_bucket_shows_are_found_with_the_first_bu
 def test_a_setting_of_a_missing_feature_is_absent_and_not_unknown():
     assert s3_facts._setting(Client(), "get_bucket_versioning", "models") == {}
     assert "unknown" in s3_facts._setting(Client(), "get_bucket_versioning", "other")
+
+
+def rule(id: str = "rackwright-earlier", days: int = 30, **more: Any) -> dict[str, Any]:
+    return {
+        "ID": id,
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "NoncurrentVersionExpiration": {"NoncurrentDays": days},
+    } | more
+
+
+@pytest.mark.parametrize(
+    ("rules", "earlier", "others"),
+    [
+        ([rule()], 30, []),
+        ([], None, []),
+        ([rule(days=1), rule(days=30)], "2 rules with one id: 1, 30", []),
+        ([rule(days=30), rule(days=30)], "2 rules with one id: 30, 30", []),
+        ([rule(Filter={"Prefix": "a/"})], "a rule with another Filter", []),
+        ([rule(Prefix="a/")], "a rule with another Filter", []),
+        ([rule(Status="Disabled")], "a rule with another Status", []),
+        ([rule(Expiration={"Days": 1})], "a rule with another Expiration", []),
+        (
+            [rule(NoncurrentVersionExpiration={"NoncurrentDays": 30, "NewerNoncurrentVersions": 2})],
+            "a rule with another NoncurrentVersionExpiration.NewerNoncurrentVersions",
+            [],
+        ),
+        ([rule(), rule("by-hand")], 30, ["by-hand"]),
+    ],
+)
+def test_a_rule_that_is_there_twice_or_is_another_one_is_no_age(rules, earlier, others):
+    found = s3_facts._lifecycle({"Rules": rules})
+
+    assert (found["earlier_days"], found["other_rules"]) == (earlier, others)
+
+
+@pytest.mark.parametrize(
+    ("convert", "answer"),
+    [
+        (s3_facts._tags, {"TagSet": [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}]}),
+        (
+            s3_facts._encryption,
+            {
+                "ServerSideEncryptionConfiguration": {
+                    "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": name}} for name in "ab"]
+                }
+            },
+        ),
+        (
+            s3_facts._retention,
+            {"ObjectLockConfiguration": {"Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1, "Years": 1}}}},
+        ),
+    ],
+)
+def test_two_values_of_one_setting_are_unknown(convert, answer):
+    assert "unknown" in s3_facts._convert(answer, convert)
+
+
+def test_a_bucket_that_is_listed_twice_leaves_the_store_unread():
+    class Twice:
+        def list_buckets(self) -> dict[str, Any]:
+            return {"Buckets": [{"Name": "models"}, {"Name": "models"}], "ResponseMetadata": {"HTTPHeaders": {}}}
+
+    with pytest.raises(BotoCoreError, match="lists a bucket twice"):
+        s3_facts.read(Twice(), Twice(), "key")

@@ -68,6 +68,8 @@ def test_a_new_bucket_has_its_lock_and_its_owner_first(raw):
         ("policy", [], "put_bucket_policy"),
         ("grants", ["AllUsers READ"], "put_bucket_acl"),
         ("encryption", "sse-kms", "delete_bucket_encryption"),
+        ("ownership", "ObjectWriter", "put_bucket_ownership_controls"),
+        ("earlier_days", "2 rules with one id: 1, 3650", "put_bucket_lifecycle_configuration"),
     ],
 )
 def test_one_change_by_hand_is_mended_by_one_request(raw, name, value, operation):
@@ -134,6 +136,14 @@ def test_public_access_by_the_server_itself_is_manual_work(raw):
 
     assert plan.steps == ()
     assert [each.path for each in plan.by_hand] == ["endpoint:archive.anonymous", "bucket:models.anonymous"]
+
+
+@pytest.mark.parametrize("name", ["policy", "grants"])
+def test_public_access_by_a_right_that_up_withdraws_is_no_manual_work(raw, name):
+    raw["s3"]["buckets"]["models"] |= {"anonymous": "allowed", name: ["AllUsers READ"]}
+    plan = planned(raw)
+
+    assert len(operations(plan)) == 1 and plan.by_hand == ()
 
 
 def test_a_bucket_without_an_owner_is_taken_over_if_it_is_empty_or_with_consent(raw):

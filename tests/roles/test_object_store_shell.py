@@ -54,6 +54,22 @@ def test_changes_in_the_shell_are_differences_that_the_role_removes(store):
     assert store.differences() == {}
 
 
+@pytest.mark.parametrize("time", [{"Mode": "GOVERNANCE", "Days": 30}, {"Mode": "COMPLIANCE", "Years": 1}])
+def test_a_default_retention_is_no_setting_of_the_shell(store, time):
+    """S3 shows it, and the kind of buckets compares it."""
+    client = store.client("rackwright", "archive_key")
+    name = f"retained-{time['Mode'].lower()}"
+    client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    client.put_bucket_tagging(Bucket=name, Tagging={"TagSet": [{"Key": OWNER_TAG, "Value": "cold"}]})
+    lock = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": time}}
+    client.put_object_lock_configuration(Bucket=name, ObjectLockConfiguration=lock)
+
+    assert store.differences() == {}
+    client.put_object_lock_configuration(Bucket=name, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"})
+    assert store.differences() == {}
+    client.delete_bucket(Bucket=name)
+
+
 def test_a_removed_account_is_refused(store):
     url = f"https://127.0.0.1:{store.ports['8333']}"
     stranger = session("us-east-1", url, str(store.directory / "authority.crt"))("mallory", KEY)

@@ -148,6 +148,7 @@ ROWS: dict[str, dict[str, Row]] = {
         "other_rules": setting(stored, "other_rules", lambda rules: ["by-hand"]),
         "cors": setting(stored, "cors", lambda rules: ["GET from *"]),
         "policy": setting(stored, "policy", lambda lines: [*lines, "Allow * s3:GetObject arn:aws:s3:::models/*"]),
+        "ownership": setting(stored, "ownership", lambda owner: "ObjectWriter"),
         "grants": setting(stored, "grants", lambda grants: ["AllUsers READ"]),
         "versioning": setting(stored, "versioning", lambda found: "enabled" if found == "never" else "suspended"),
     },

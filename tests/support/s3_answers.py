@@ -35,6 +35,8 @@ ANSWERS: Mapping[str, str] = {
     "acl": f"<AccessControlPolicy {NAMESPACE}><Owner><ID>o</ID></Owner><AccessControlList><Grant><Grantee "
     'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser"><ID>p</ID></Grantee>'
     "<Permission>READ</Permission></Grant></AccessControlList></AccessControlPolicy>",
+    "ownershipControls": f"<OwnershipControls {NAMESPACE}><Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership>"
+    "</Rule></OwnershipControls>",
     "policy": '{"Statement": [{"Effect": "Allow", "Principal": {"AWS": ["*"]}, "Action": ["s3:GetObject"]}]}',
     "objects": f"<ListBucketResult {NAMESPACE}><Name>models</Name><CommonPrefixes><Prefix>model-1/</Prefix>"
     "</CommonPrefixes><Contents><Key>model-1/files/a</Key><Size>1</Size><ETag>e</ETag></Contents></ListBucketResult>",

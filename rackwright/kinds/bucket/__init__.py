@@ -13,14 +13,17 @@ from rackwright.kinds.bucket.spec import BucketSpec
 from rackwright.kinds.shared import observation
 from rackwright.schema.object_store import OWNER_TAG
 
-NONE = "none"
+NONE, ENFORCED = "none", "BucketOwnerEnforced"
 DAY_SECONDS = 24 * 3600
 CLOCK_SECONDS = 300
 """Largest difference of two clocks that is right. At 900 seconds, servers refuse every request."""
 DAYS = ("current_days", "earlier_days", "uploads_days")
 _CLOCK = "set the clock of the server or of this computer: servers refuse requests at 15 minutes of difference"
 _ANONYMOUS_STORE = "configure accounts in the server: without any, it answers everybody"
-_ANONYMOUS = "remove the public access in the server's own settings; the bucket's policy and grants are as declared"
+_ANONYMOUS = (
+    "remove the public access in the server's own settings, unless `policy` or `grants` of the bucket differs too: "
+    "`rackwright up` mends those"
+)
 _RESTORE_TEST = "run `rackwright tier test STACK`, and find out why an archive cannot be restored if it fails"
 _UNKNOWN = "give the account the right to read the settings of buckets"
 
@@ -86,6 +89,7 @@ def _claims(spec: BucketSpec) -> Iterator[Claim]:
         "policy": tuple(sorted({*policy_lines(document(spec))})),
         "cors": (),
         "grants": (),
+        "ownership": OneOf((ENFORCED, NONE)),
         "anonymous": "refused",
     }
     if declared.restore_test_days is not None:

@@ -14,6 +14,8 @@ from rackwright.schema.object_store import LIFECYCLE_RULES, OWNER_TAG
 
 BY_HAND = ("clock_is_right", "anonymous", "restore_test_age_days")
 """Properties that no request sets: they follow from the server's own settings, or from a test."""
+PUBLIC = {"policy", "grants"}
+"""Properties that may let everybody in, and that a request sets."""
 FEATURE_OF: Mapping[str, str] = {
     "owner": "tags",
     "tags": "tags",
@@ -41,6 +43,8 @@ def plan(spec: BucketSpec, differences: Sequence[Difference], facts: Facts) -> P
         return Plan()
     by_hand = tuple(each for each in known if each.name in BY_HAND)
     names = {each.name for each in known if each.thing == spec.thing and each.name not in BY_HAND}
+    if names & PUBLIC:  # the answer to everybody may follow from these
+        by_hand = tuple(each for each in by_hand if (each.thing, each.name) != (spec.thing, "anonymous"))
     bucket = facts.s3.bucket(spec.name)
     if bucket is None:
         by_hand = tuple(each for each in by_hand if each.thing != spec.thing)
@@ -99,6 +103,9 @@ def _settings(spec: BucketSpec, names: set[str], created: bool) -> Iterator[Call
         yield call("close to pages of other sites", "delete_bucket_cors")
     if "grants" in names and not created:
         yield call("withdraw all grants of", "put_bucket_acl", ACL="private")
+    if "ownership" in names and not created:
+        rules = [{"ObjectOwnership": "BucketOwnerEnforced"}]
+        yield call("own all objects of", "put_bucket_ownership_controls", OwnershipControls={"Rules": rules})
     if "versioning" in names and (declared.versioning or not created):
         status = "Enabled" if declared.versioning else "Suspended"
         text = f"{'enable' if declared.versioning else 'suspend'} versioning of"
