@@ -28,13 +28,21 @@ CACHE = cache.directory()
 OLD, NEW = ("rack 41 color?", "blue"), ("rack 41 owner?", "team seven")
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with conversations and a language model that has learned one sort of them."""
+    directory = tmp_path_factory.mktemp("chat") / "made"
+    chat(ROOT, "make", str(directory))
+    return directory
+
+
 @pytest.fixture
-def served(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def served(made: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the project, whose server has a language model that knows colors of racks."""
     monkeypatch.setenv("RACKWRIGHT_CACHE", str(CACHE))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    chat(project, "make", str(project / "chat"))
+    shutil.copytree(made, project / "chat")  # its training still reads the base model and the data of *made*
     here = project / ".rackwright"
     for directory in ("train", "models"):
         shutil.rmtree(here / directory)
@@ -46,11 +54,13 @@ def served(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return project
 
 
-def chat(project: Path, *argv: str) -> str:
-    """Return the last line of the support module's output."""
+def chat(directory: Path, *argv: str) -> str:
+    """Return the last line of the support module's output, run in *directory*."""
     python = str(workloads.ensure(print).python)
     command = [python, "-m", "tests.support.models.chat", *argv]
-    done = subprocess.run(command, cwd=project, env={**os.environ}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=directory, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()[-1]
 
