@@ -49,10 +49,10 @@ down: toolchain ## Stop the twin; its disks are kept.
 .PHONY: test
 test: $(TEST) toolchain workloads tracking ## Lint, then unit tests, the workloads, the real pulumi and virtual machines.
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint docs
-	$(RUN) $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not pulumi and not twin"
+	$(RUN) $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not pulumi and not twin and not soak"
 	$(WORKLOADS) $$python -m pytest -n 2 --dist loadfile tests/workloads/training tests/workloads/quantize \
-		tests/workloads/serving tests/workloads/export tests/workloads/evaluation tests/workloads/checkpoint/test_tensors.py tests/workloads/test_benchmarks.py tests/gpu/test_on_processor.py
-	$(RUN) $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "pulumi or twin" $(LONGEST) $(MACHINES)
+		tests/workloads/serving tests/workloads/export tests/workloads/evaluation tests/workloads/checkpoint/test_tensors.py tests/gpu/test_on_processor.py
+	$(RUN) $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "(pulumi or twin) and not soak" $(LONGEST) $(MACHINES)
 
 .PHONY: wheel
 wheel: $(CORE) ## Build a wheel in dist/, with the same bytes each time, and the versions and hashes of all packages.
@@ -114,12 +114,14 @@ gpu: ## Check everything that needs an NVIDIA GPU, in at most 8 minutes; without
 		$${python:-$(PYTHON)} -m tests.gpu $(if $(JSON),--json $(JSON))
 
 .PHONY: soak
-soak: $(TEST) toolchain workloads ## Fuzz all that parses foreign input; repeat what is random with many seeds; ask a server for 5 minutes. CASES=100000
+soak: $(TEST) toolchain workloads ## Fuzz all that parses foreign input; repeat what is random with many seeds; run each benchmark at its smallest size; ask a server for 5 minutes. CASES=100000
 	$(RUN) $(BIN)/python -m tests.support.fuzz --cases $(CASES)
 	$(RUN) RACKWRIGHT_TRIES=20 $(BIN)/pytest tests/workloads/checkpoint/test_kill.py
 	$(RUN) for seed in 1 2 3 4 5; do \
 		ACCEPT_SEED=$$seed $(ACCEPT) --only 'storage-life.harness[seed]' || exit 1; \
 	done
+	$(RUN) $(BIN)/pytest -m soak tests/test_benchmarks.py
+	$(WORKLOADS) $$python -m pytest -m soak tests/workloads/test_benchmarks.py
 	$(RUN) $(BIN)/python -m benchmarks.memory
 
 .PHONY: advisories

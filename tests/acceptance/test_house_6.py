@@ -9,9 +9,9 @@ from tests.support.log import ROOT, Log
 
 RUNS = 3
 MARKERS = {
-    "unit": "not pulumi and not twin",
-    "pulumi": "pulumi and not twin",
-    "twin": "twin",
+    "unit": "not pulumi and not twin and not soak",
+    "pulumi": "pulumi and not twin and not soak",
+    "twin": "twin and not soak",
     "acceptance": "acceptance",
 }
 COUNT = re.compile(r"(?m)^(\d+)(?:/\d+)? tests? collected")

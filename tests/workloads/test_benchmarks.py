@@ -1,10 +1,11 @@
-"""Every benchmark of the environment of the workloads runs, at its smallest size."""
+"""Every benchmark of the environment of the workloads runs in `make soak`, at its smallest size."""
 
 import pytest
 
 from tests.support.benchmark import smallest
 
 pytest.importorskip("torch")
+pytestmark = pytest.mark.soak
 
 
 @pytest.mark.parametrize("name", ["training", "launchers", "loading", "streaming"])
