@@ -73,14 +73,16 @@ def differences(old: Any, new: Any, path: tuple[Any, ...] = ()) -> Iterator[Chan
 
 
 def _identity(old: Any, new: Any) -> str | None:
-    """Return the key whose values are the same in the lists *old* and *new*, in the same order."""
+    """Return the key whose values are texts, the same ones in the lists *old* and *new*, in the same order."""
     if not (isinstance(old, list) and isinstance(new, list) and old):
         return None
     if not all(isinstance(each, dict) for each in (*old, *new)):
         return None
     for key in IDENTITIES:
         names = [each.get(key) for each in old]
-        if None not in names and len(set(map(str, names))) == len(names) and names == [each.get(key) for each in new]:
+        if not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
+            continue
+        if names == [each.get(key) for each in new]:
             return key
     return None
 
