@@ -36,7 +36,7 @@ NAME_MAX = 25
 EVERYWHERE = "0.0.0.0"
 RESERVED = (
     "host", "port", "keys", "anybody", "tls_certificate", "tls_key", "tls_client_authorities", "own_socket", "watch",
-    "vllm", "variables",
+    "vllm", "variables", "grpc_port",
 )  # fmt: skip
 """Settings of `workloads.serving` that follow from the server itself."""
 REGISTERED = r"[A-Za-z0-9][A-Za-z0-9_. -]*(@[A-Za-z0-9_.-]+|/[0-9]+)"
@@ -238,6 +238,9 @@ class Server(Schema):
     """Addresses to listen on: the host's fabric address, or all its addresses."""
     port: Annotated[int, Field(ge=1024, le=65535)] = 8080
     """Port, the same on all hosts."""
+    grpc_port: Annotated[int, Field(ge=1024, le=65535)] | None = None
+    """Port for KServe's protocol over gRPC, which Triton's clients speak by default, on the same addresses and with the
+    same keys; for models that take arrays. Without it there is HTTP alone."""
     keys: dict[Name, ServerKey] = Field(default_factory=dict)
     """Keys of the clients, by the client's name in the log."""
     anybody: bool = False
@@ -292,7 +295,7 @@ class Server(Schema):
 def _problems(server: Server) -> Iterator[Problem]:
     yield from placement.problems(server, "a server", "a host serves it once", "Remove one of them")
     every = {"canary": server.canary and server.canary.every}
-    refused = {"tls": server.tls, "keys": server.keys, **every}
+    refused = {"tls": server.tls, "keys": server.keys, "grpc_port": server.grpc_port, **every}
     yield from on_pods.own_problems(server, "a server", refused)
     if server.on == "kubernetes" and server.vllm:
         yield from pod_problems(server.vllm)
@@ -302,6 +305,12 @@ def _problems(server: Server) -> Iterator[Problem]:
     if server.on == "kubernetes" and server.model.tier:
         expected, help = "the model of a server on Kubernetes is on this computer", "Remove tier, or write on: hosts"
         yield Problem("got tier with on: kubernetes", expected, help, ("model", "tier"))
+    if server.grpc_port == server.port:
+        expected = "HTTP and gRPC have different ports"
+        yield Problem(f"got port {server.port} twice", expected, "Choose another port", ("grpc_port",))
+    if server.grpc_port is not None and server.vllm:
+        expected = "KServe's protocol is for models that take arrays, which vLLM does not serve"
+        yield Problem("got grpc_port and vllm", expected, "Remove grpc_port", ("grpc_port",))
     if server.anybody == bool(server.keys):
         problem = "got keys and anybody" if server.keys else "got no keys"
         expected = "a server has keys, or serves anybody"
@@ -314,7 +323,7 @@ def _problems(server: Server) -> Iterator[Problem]:
         yield Problem("got tensor_parallel twice", expected, "Remove it", ("set", "tensor_parallel"))
     for name in RESERVED:
         if name in server.set:
-            expected = "it follows from the server: its hosts, port, keys, tls, canary, vllm and variables"
+            expected = "it follows from the server: its hosts, port, keys, tls, canary, vllm, variables and grpc_port"
             yield Problem(f"got {name}", expected, "Remove it", ("set", name))
 
 
@@ -326,7 +335,8 @@ def settings(server: Server, host: str, **more: Any) -> "ServingSettings":
     """
     from workloads.serving.settings import ServingSettings
 
-    values = {**server.set, "host": host, "port": server.port, "anybody": server.anybody, **more}
+    own = {"grpc_port": server.grpc_port} if server.grpc_port is not None else {}
+    values = {**server.set, **own, "host": host, "port": server.port, "anybody": server.anybody, **more}
     if server.variables:
         values["variables"] = server.variables
     if server.vllm:
@@ -399,6 +409,8 @@ def _set(server: Server) -> Iterator[Problem]:
 def _ports(server: Server, hosts: Mapping[str, Host]) -> Iterator[tuple[str, int, Keys]]:
     """Yield the ports of *server* on hosts: the host, the port, and the keys that declare it."""
     ports: dict[int, Keys] = {server.port: ("port",)}
+    if server.grpc_port is not None:
+        ports[server.grpc_port] = ("grpc_port",)
     if server.vllm:
         ports = {**dict.fromkeys(server.vllm.replica_ports, ("vllm", "port")), **ports}
     members = server.members(hosts) if server.on == "hosts" else ()

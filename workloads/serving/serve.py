@@ -9,9 +9,10 @@ import time
 from contextlib import closing, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from workloads.errors import Diagnostic, UserError
 from workloads.serving import keys as api_keys
@@ -22,8 +23,19 @@ from workloads.serving.keys import Keys
 from workloads.serving.metrics import Metrics
 from workloads.serving.middleware import EventLog, log_event
 from workloads.serving.model import NAME, read
-from workloads.serving.runtimes import AdapterRuntime, AnyRuntime, RuntimeProcess, RuntimeProcessEnded, load_runtime
+from workloads.serving.runtimes import (
+    AdapterRuntime,
+    AnyRuntime,
+    ForwardedRuntime,
+    LanguageRuntime,
+    RuntimeProcess,
+    RuntimeProcessEnded,
+    load_runtime,
+)
 from workloads.serving.settings import ServingSettings, with_model_defaults
+
+if TYPE_CHECKING:
+    from workloads.serving.grpc_front import GrpcFront
 
 
 def serve(directory: Path, settings: ServingSettings) -> None:
@@ -94,6 +106,8 @@ class DrainingServer(uvicorn.Server):
             "load_seconds": round(load_seconds, 3),
         }  # fmt: skip
         app = create(runtime, settings, keys, self._metrics, self._state, log_event)
+        self._front = _grpc_front(app, runtime, settings) if settings.grpc_port is not None else None
+        self._stop_seconds = settings.stop_seconds
         super().__init__(uvicorn.Config(
             app, http=protocol_with_limits(settings.head_seconds), ws="none", lifespan="on", log_config=None,
             access_log=False, server_header=False, timeout_keep_alive=settings.idle_seconds,
@@ -114,6 +128,14 @@ class DrainingServer(uvicorn.Server):
             self._log_event(
                 "started", address=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", **self._start_fields
             )
+
+        if self._front and self.started:
+            self._log_event("listening", address=await self._front.start())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._front:
+            await self._front.stop(0 if self.force_exit else self._stop_seconds)
+        await super().shutdown(sockets)
 
     def _host_protocol(self) -> asyncio.Protocol:
         """Return the protocol of a connection from the own host, served even if clients use all connections."""
@@ -158,6 +180,24 @@ class DrainingServer(uvicorn.Server):
             self.should_exit = True
         stop: bool = await super().on_tick(counter)
         return stop
+
+
+def _grpc_front(app: ASGIApp, runtime: AnyRuntime, settings: ServingSettings) -> "GrpcFront":
+    """Return the gRPC server of *app*.
+
+    Raises:
+        UserError: The model takes no arrays, or the environment has no gRPC.
+    """
+    if isinstance(runtime, LanguageRuntime | ForwardedRuntime):
+        problem = f"{runtime.model.name} is a language model, which has OpenAI's protocol over HTTP"
+        raise UserError(Diagnostic("grpc_port", problem, "a model that takes arrays", "Remove grpc_port"))
+    try:
+        from workloads.serving.grpc_front import GrpcFront
+    except ImportError as error:
+        problem, expected = f"this environment has no gRPC: {error}", "the packages grpcio and protobuf"
+        help = "Install them, or remove grpc_port"
+        raise UserError(Diagnostic("grpc_port", problem, expected, help)) from error
+    return GrpcFront(app, settings)
 
 
 def _bind(settings: ServingSettings) -> socket.socket:

@@ -16,6 +16,9 @@ class ServingSettings(StrictModel):
     """The address that the server listens on."""
     port: Annotated[int, Field(ge=0, lt=65536)] = 8080
     """The port that the server listens on; 0: a free one, which the log names."""
+    grpc_port: Annotated[int, Field(ge=0, lt=65536)] | None = None
+    """The port for KServe's protocol over gRPC, on the same address, for models that take arrays; 0: a free one, which
+    the log names. None: HTTP alone."""
     keys: str | None = None
     """File of API keys, with lines from `python -m workloads.serving.keys`."""
     anybody: bool = False
@@ -83,6 +86,8 @@ class ServingSettings(StrictModel):
             raise ValueError(
                 f"host {self.host} is reachable from other computers and there are no keys; set keys, or anybody=true"
             )
+        if self.grpc_port and self.grpc_port == self.port:
+            raise ValueError(f"grpc_port is {self.grpc_port}, the port of HTTP")
         if bool(self.tls_certificate) != bool(self.tls_key):
             raise ValueError("tls_certificate and tls_key go together")
         if self.tls_client_authorities and not self.tls_certificate:

@@ -66,6 +66,8 @@ def settings_of(spec: ServerSpec) -> dict[str, Any]:
     """Return the settings that `workloads.serving` reads."""
     settings = {**spec.settings, "host": spec.address, "port": spec.declared.port, "anybody": not spec.keys}
     settings["own_socket"] = spec.socket
+    if spec.declared.grpc_port is not None:
+        settings["grpc_port"] = spec.declared.grpc_port
     if spec.keys:
         settings["keys"] = f"{spec.etc}/keys.json"
     if spec.declared.tls:

@@ -1,0 +1,32 @@
+"""Line 5: the usual clients of KServe's and OpenAI's protocols get the answers that they expect."""
+
+import json
+import os
+
+import pytest
+
+from tests.support.acceptance import line
+from tests.support.expect import need
+from tests.support.log import ROOT, Log
+from tests.support.workloads import python
+
+LARGEST_DIFFERENCE = 1e-5
+CODES = {"400": "StatusCode.INVALID_ARGUMENT", "404": "StatusCode.NOT_FOUND"}
+
+
+@line("models2", 5, "triton")
+def test_tritons_clients_agree_over_http_and_grpc(log: Log) -> str:
+    """The real clients ask the digits over both protocols, and are refused with the same reasons."""
+    argv = [python(log), "-m", "tests.support.triton_clients", str(log.empty_directory())]
+    done = log.run(argv, ROOT, {**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600)
+    if done.returncode:
+        pytest.fail(f"they could not ask: {done.stderr.strip().splitlines()[-1:]}", pytrace=False)
+    report = json.loads(done.stdout.splitlines()[-1])
+    for protocol in ("http", "grpc"):
+        need(report[protocol] <= LARGEST_DIFFERENCE, f"over {protocol} an answer differs by {report[protocol]}")
+    refused = list(zip(report["http refused"], report["grpc refused"], strict=True))
+    for (status, reason), (code, other) in refused:
+        need(CODES.get(status) == code, f"HTTP has {status}, and gRPC {code}")
+        need(reason == other, f"the reasons differ: {reason}; {other}")
+    largest = max(report["http"], report["grpc"])
+    return f"{report['requests']} requests over each, largest difference {largest:.1g}; {len(refused)} refusals alike"

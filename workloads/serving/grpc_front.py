@@ -1,0 +1,323 @@
+"""KServe's protocol, version 2, over gRPC, beside HTTP: each call is a request to the same application.
+
+A call becomes a request of the binary extension of the protocol over REST, with its key as the header. Keys, quotas,
+limits of sizes and times, errors, the log and metrics are therefore those of HTTP.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import numpy as np
+from google.protobuf.message import DecodeError
+from starlette.types import ASGIApp, Message
+
+from workloads.errors import Diagnostic, UserError
+from workloads.serving import wire
+from workloads.serving.answers import HttpError
+from workloads.serving.batcher import DeadlineExceeded
+from workloads.serving.body import MAX_BODIES
+from workloads.serving.grpc_messages import CLASSES, METHODS, PACKAGE, SERVICE
+from workloads.serving.offload import MAX_VALUES, offload
+from workloads.serving.settings import ServingSettings
+
+STATUS = {
+    400: grpc.StatusCode.INVALID_ARGUMENT, 401: grpc.StatusCode.UNAUTHENTICATED, 403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND, 408: grpc.StatusCode.DEADLINE_EXCEEDED, 413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    415: grpc.StatusCode.INVALID_ARGUMENT, 429: grpc.StatusCode.RESOURCE_EXHAUSTED, 503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}  # fmt: skip
+"""Status of gRPC for that of HTTP; others are INTERNAL. Source: the codes' meanings in grpc/doc/statuscodes.md."""
+HEADERS = ("authorization", "x-api-key", "x-request-id")
+"""Metadata of a call that become headers."""
+STREAMS = 128
+"""Calls that one connection may have at a time."""
+OVERHEAD_BYTES = 1 << 16
+"""Bytes of a message beside its tensors: names, shapes and parameters."""
+CONTENTS = {
+    "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
+    "INT64": "int64_contents", "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents",
+    "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
+}  # fmt: skip
+"""Field of the values of a datatype. Source: InferTensorContents of the protocol; FP16 has bytes alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppResponse:
+    """The answer of the application."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+
+class GrpcFront:
+    """The gRPC server of one application, in its event loop."""
+
+    def __init__(self, app: ASGIApp, settings: ServingSettings) -> None:
+        self._app, self._settings = app, settings
+        self._reading = asyncio.Semaphore(MAX_BODIES)
+        self._server: Any = None
+
+    async def start(self) -> str:
+        """Listen, and return the address.
+
+        Raises:
+            UserError: The port is not free, or the certificate cannot be used.
+        """
+        host, wanted = self._settings.host, self._settings.grpc_port
+        place = f"{f'[{host}]' if ':' in host else host}:{wanted}"
+        self._server = self._create()
+        try:
+            credentials = self._credentials()
+            port = (
+                self._server.add_secure_port(place, credentials)
+                if credentials
+                else self._server.add_insecure_port(place)
+            )
+        except (RuntimeError, OSError) as error:
+            problem = f"the server cannot listen on {place}: {error}"
+            expected = "a free port, and an address of this computer"
+            raise UserError(Diagnostic("grpc_port", problem, expected, "Use another port or address")) from error
+        await self._server.start()
+        return f"grpc{'s' if credentials else ''}://{place.rpartition(':')[0]}:{port}"
+
+    async def stop(self, seconds: float) -> None:
+        """End: no further calls, and up to *seconds* for those under way."""
+        if self._server is not None:
+            await self._server.stop(seconds)
+
+    def _create(self) -> Any:
+        """Return a server in the running event loop."""
+        settings = self._settings
+        limit = settings.body_bytes + OVERHEAD_BYTES
+        server = grpc.aio.server(
+            maximum_concurrent_rpcs=settings.connections,
+            options=[
+                ("grpc.max_receive_message_length", limit), ("grpc.max_send_message_length", -1),
+                ("grpc.max_concurrent_streams", STREAMS), ("grpc.max_metadata_size", 16 << 10),
+                ("grpc.max_connection_idle_ms", 1000 * settings.idle_seconds), ("grpc.so_reuseport", 0),
+                ("grpc.server_handshake_timeout_ms", round(1000 * settings.head_seconds)),
+            ],
+        )  # fmt: skip
+        handlers = {name: self._handler(name) for name in METHODS}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"{PACKAGE}.{SERVICE}", handlers),))
+        return server
+
+    def _credentials(self) -> grpc.ServerCredentials | None:
+        settings = self._settings
+        if not settings.tls_certificate or not settings.tls_key:
+            return None
+        authorities = settings.tls_client_authorities
+        pair = (Path(settings.tls_key).read_bytes(), Path(settings.tls_certificate).read_bytes())
+        roots = Path(authorities).read_bytes() if authorities else None
+        return grpc.ssl_server_credentials([pair], roots, require_client_auth=roots is not None)
+
+    def _handler(self, name: str) -> Any:
+        """Return the handler of the method *name*; its message is read within limits before it is parsed."""
+        request_class, response_class = CLASSES[f"{name}Request"], CLASSES[f"{name}Response"]
+        act: Callable[[Any, Any], Awaitable[dict[str, Any]]] = getattr(self, f"_{name}")
+
+        async def answer(messages: Any, context: Any) -> Any:
+            try:
+                content = await self._read(context)
+                seconds = self._settings.deadline_seconds
+                request = await offload(len(content), seconds, request_class.FromString, content)
+                return response_class(**await act(request, context))
+            except DecodeError:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the message is no {name}Request")
+            except (HttpError, wire.MalformedRequest, DeadlineExceeded) as error:
+                status = error.status if isinstance(error, HttpError) else 400
+                if isinstance(error, DeadlineExceeded):
+                    status = 504
+                headers = error.headers if isinstance(error, HttpError) and error.headers else {}
+                metadata = tuple((key, value) for key, value in headers.items() if key == "retry-after")
+                code = STATUS.get(status, grpc.StatusCode.INTERNAL)
+                await context.abort(code, str(error) or "no answer in time", metadata)
+
+        return grpc.stream_unary_rpc_method_handler(answer, response_serializer=response_class.SerializeToString)
+
+    async def _read(self, context: Any) -> bytes:
+        """Return the message of a call. At most MAX_BODIES calls are read at once.
+
+        Raises:
+            HttpError: 408 if it did not come in time, 400 if there is none.
+        """
+        seconds = self._settings.body_seconds
+        try:
+            async with asyncio.timeout(seconds), self._reading:
+                content = await context.read()
+        except TimeoutError:
+            raise HttpError(408, f"the message did not arrive within {seconds:g} s") from None
+        if not isinstance(content, bytes):
+            raise HttpError(400, "the call has no message")
+        return content
+
+    async def _ask(
+        self, context: Any, method: str, path: str, body: bytes = b"", head: int | None = None
+    ) -> AppResponse:
+        """Return the answer of the application.
+
+        Args:
+            head: Bytes of JSON in *body*, which tensors follow.
+
+        Raises:
+            HttpError: The answer is an error other than 503 of a health check.
+        """
+        metadata = {key: value for key, value in context.invocation_metadata() or () if key in HEADERS}
+        headers = [(key.encode(), str(value).encode("latin-1", "replace")) for key, value in metadata.items()]
+        headers += [(wire.HEADER.encode(), str(head).encode())] if head is not None else []
+        headers += [(b"content-length", str(len(body)).encode())] if body else []
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "2", "method": method, "path": path,
+            "raw_path": path.encode(), "query_string": b"", "headers": headers, "scheme": "http", "root_path": "",
+            "client": (_client(context.peer()), 0), "server": None,
+        }  # fmt: skip
+        sent: dict[str, Any] = {"parts": []}
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> Message:
+            return messages.pop() if messages else {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                sent["status"] = message["status"]
+                sent["headers"] = {key.decode(): value.decode() for key, value in message.get("headers", ())}
+            else:
+                sent["parts"].append(message.get("body", b""))
+
+        try:
+            await self._app(scope, receive, send)
+        except Exception as error:  # a failure of the model: the application has answered, and raises for the log
+            logging.getLogger("uvicorn.error").error("a call by gRPC failed", exc_info=error)
+            if "status" not in sent:
+                raise HttpError(500, f"the server failed with {type(error).__name__}; see its log") from None
+        response = AppResponse(sent["status"], sent["headers"], b"".join(sent["parts"]))
+        if response.status >= 400 and not path.startswith("/v2/health"):
+            reason = response.json.get("error", f"status {response.status}")
+            raise HttpError(response.status, str(reason), response.headers)
+        return response
+
+    async def _ServerLive(self, request: Any, context: Any) -> dict[str, Any]:
+        return {"live": (await self._ask(context, "GET", "/v2/health/live")).status == 200}
+
+    async def _ServerReady(self, request: Any, context: Any) -> dict[str, Any]:
+        return {"ready": (await self._ask(context, "GET", "/v2/health/ready")).status == 200}
+
+    async def _ModelReady(self, request: Any, context: Any) -> dict[str, Any]:
+        await self._ask(context, "GET", f"{_path(request.name, request.version)}/ready")
+        return {"ready": (await self._ask(context, "GET", "/v2/health/ready")).status == 200}
+
+    async def _ServerMetadata(self, request: Any, context: Any) -> dict[str, Any]:
+        found: dict[str, Any] = (await self._ask(context, "GET", "/v2")).json
+        return found
+
+    async def _ModelMetadata(self, request: Any, context: Any) -> dict[str, Any]:
+        found = (await self._ask(context, "GET", _path(request.name, request.version))).json
+        return {name: found[name] for name in ("name", "versions", "platform", "inputs", "outputs")}
+
+    async def _ModelInfer(self, request: Any, context: Any) -> dict[str, Any]:
+        seconds, size = self._settings.deadline_seconds, request.ByteSize()
+        head, tensors = await offload(size, seconds, as_rest, request)
+        path = f"{_path(request.model_name, request.model_version)}/infer"
+        answer = await self._ask(context, "POST", path, b"".join((head, *tensors)), len(head))
+        return await offload(len(answer.content), seconds, from_rest, answer.content, int(answer.headers[wire.HEADER]))
+
+
+def _path(name: str, version: str) -> str:
+    """Return the path of a model.
+
+    Raises:
+        HttpError: A name has characters that no model's name has.
+    """
+    if not name or not all(part.isprintable() and "/" not in part and len(part) <= 256 for part in (name, version)):
+        raise HttpError(404, "no such model here: a name has letters, digits and . _ -")
+    return f"/v2/models/{name}/versions/{version}" if version else f"/v2/models/{name}"
+
+
+def _client(peer: str) -> str:
+    """Return the address in *peer*, such as ``ipv4:192.0.2.1:40000`` or ``ipv6:%5B::1%5D:40000``."""
+    family, _, place = peer.partition(":")
+    return place.rpartition(":")[0].removeprefix("%5B").removesuffix("%5D") if family.startswith("ip") else ""
+
+
+def as_rest(request: Any) -> tuple[bytes, Sequence[bytes]]:
+    """Return the JSON of *request*, and its tensors, in the binary form of the protocol over REST.
+
+    Raises:
+        MalformedRequest: It has values and bytes, or too many values.
+    """
+    raw: list[bytes] = list(request.raw_input_contents)
+    if raw and (len(raw) != len(request.inputs) or any(tensor.HasField("contents") for tensor in request.inputs)):
+        raise wire.MalformedRequest("raw_input_contents: it has one tensor for each of inputs, which have no contents")
+    tensors = raw or [_content(tensor) for tensor in request.inputs]
+    inputs = [
+        {
+            "name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape),
+            "parameters": {**_parameters(tensor.parameters), "binary_data_size": len(content)},
+        }
+        for tensor, content in zip(request.inputs, tensors, strict=True)
+    ]  # fmt: skip
+    body: dict[str, Any] = {
+        "inputs": inputs, "parameters": {**_parameters(request.parameters), "binary_data_output": True},
+    }  # fmt: skip
+    if request.outputs:
+        body["outputs"] = [
+            {"name": tensor.name, "parameters": {**_parameters(tensor.parameters), "binary_data": True}}
+            for tensor in request.outputs
+        ]
+    if request.id:
+        body["id"] = request.id
+    return json.dumps(body).encode(), tensors
+
+
+def _parameters(parameters: Any) -> dict[str, Any]:
+    values = {name: (value.WhichOneof("parameter_choice"), value) for name, value in parameters.items()}
+    return {name: getattr(value, field) for name, (field, value) in values.items() if field}
+
+
+def _content(tensor: Any) -> bytes:
+    """Return the values of *tensor* as bytes.
+
+    Raises:
+        MalformedRequest: Another field than that of its datatype has values, there are too many, or one is too large.
+    """
+    where = f"inputs.{tensor.name[:64]}.contents"
+    field = CONTENTS.get(tensor.datatype)
+    if others := [each.name for each, _ in tensor.contents.ListFields() if each.name != field]:
+        raise wire.MalformedRequest(f"{where}: got {others[0]}; {tensor.datatype[:16]} has {field or 'bytes alone'}")
+    values = getattr(tensor.contents, field) if field else ()
+    if len(values) > MAX_VALUES:
+        raise wire.MalformedRequest(f"{where}: got more than {MAX_VALUES} values; send raw_input_contents")
+    if tensor.datatype == "BYTES":
+        return b"".join(len(text).to_bytes(4, "little") + text for text in values)
+    if not field:
+        return b""
+    dtype = wire.DTYPES[tensor.datatype]
+    if dtype.kind in "iu" and len(values):
+        limits = np.iinfo(dtype)
+        if min(values) < limits.min or max(values) > limits.max:
+            raise wire.MalformedRequest(f"{where}: {tensor.datatype} goes from {limits.min} to {limits.max}")
+    content: bytes = np.fromiter(values, dtype, len(values)).tobytes()
+    return content
+
+
+def from_rest(content: bytes, head: int) -> dict[str, Any]:
+    """Return the fields of a ModelInferResponse for an answer whose first *head* bytes are JSON."""
+    body, tail = json.loads(content[:head]), memoryview(content)[head:]
+    raw = []
+    for tensor in body["outputs"]:
+        size = tensor.pop("parameters")["binary_data_size"]
+        raw.append(bytes(tail[:size]))
+        tail = tail[size:]
+    return {**body, "raw_output_contents": raw}
