@@ -207,8 +207,19 @@ def test_a_missed_or_failed_restore_test_differs_and_is_for_a_person(raw, test, 
     """
     The times count from that of the reading.
     """
-    raw["s3"]["buckets"]["models"]["restore_test"] = test and {**test, "at": raw["taken_at"] + test["at"]}
+    raw["s3"]["buckets"]["models"] |= {
+        "empty": False,
+        "restore_test": test and {**test, "at": raw["taken_at"] + test["at"]},
+    }
     plan = planned(raw)
 
     assert plan.steps == ()
     assert [(each.name, each.actual) for each in plan.by_hand] == ([("restore_test_age_days", found)] if found else [])
+
+
+def test_an_empty_bucket_needs_no_restore_test(raw):
+    """
+    There is no archive yet: the first `up` of a store would end with a difference that no person can mend.
+    """
+    raw["s3"]["buckets"]["models"] |= {"empty": True, "restore_test": None}
+    assert planned(raw).by_hand == ()

@@ -115,10 +115,13 @@ def _observe(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Valu
 
 
 def _restore_test_age(bucket: BucketFacts, now: float) -> Value:
-    """Return the whole days since the last test; ``failed`` after a failed one, and ``none`` without any."""
+    """Return the whole days since the last test; ``failed`` after a failed one, and ``none`` without any.
+
+    An empty bucket has nothing to restore, and counts as tested today.
+    """
     test = bucket.restore_test
     if test is None:
-        return NONE
+        return 0 if bucket.empty else NONE
     return int((now - test["at"]) // DAY_SECONDS) if test["passed"] else "failed"
 
 
