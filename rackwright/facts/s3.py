@@ -20,7 +20,7 @@ class BucketFacts(View):
     encryption = Fact(str, "none, sse-s3 or sse-kms.")
     policy = Fact(texts, "The policy, one line for each effect, principal, action and resource, sorted.")
     grants = Fact(texts, "Grants of the access control list to other accounts, sorted.")
-    ownership = Fact(str, "Who owns new objects, such as BucketOwnerEnforced, and none without such a setting.")
+    ownership = Fact(str, "Owner of new objects, such as BucketOwnerEnforced; none without such a setting.")
     cors = Fact(texts, "Rules for pages of other sites in browsers, such as `GET from *`, sorted.")
     anonymous = Fact(str, "The answer to a listing without credentials: refused or allowed.")
     empty = Fact(bool, "Whether the bucket has no version of an object, no delete marker and no unfinished upload.")

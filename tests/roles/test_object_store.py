@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -59,6 +60,19 @@ def test_each_part_asks_for_a_certificate_and_a_token():
     assert all(security["grpc"][part]["cert"] for part in ("master", "volume", "filer", "s3", "client"))
     keys = (security["jwt"]["signing"], security["jwt"]["filer_signing"])
     assert {each["key"] for part in keys for each in (part, part["read"])} == {SECRETS["internal"]}
+
+
+def test_no_part_searches_a_directory_of_its_account_for_settings():
+    """The first security.toml of the working directory, of home, of /usr/local/etc and of /etc counts."""
+    made = promised()
+    only = {entry.directory: entry.only for entry in made.entries if entry.sort == "directory" and entry.only is not None}
+    units = [text for path, text in files(made).items() if path.endswith(".service")]
+
+    assert only == {"/etc/seaweedfs": ("security.toml",), "/usr/local/etc/seaweedfs": ()}
+    assert len(units) == 4
+    for unit in units:
+        [folder], [home] = re.findall(r"^WorkingDirectory=(.*)$", unit, re.M), re.findall(r"HOME=(.*)$", unit, re.M)
+        assert {folder, home} <= {*only}
 
 
 def test_a_host_of_disks_has_no_names_and_no_gateway():
@@ -148,6 +162,10 @@ def test_a_bucket_is_neither_made_by_an_upload_nor_deleted_with_its_objects(part
         client.put_object(Bucket="another", Key="m", Body=b"1")
     with pytest.raises(client.exceptions.ClientError, match="BucketNotEmpty"):
         client.delete_bucket(Bucket="models")
+
+
+def test_no_part_writes_to_its_working_directory(parts):
+    assert [path.name for path in (parts.directory / "etc/seaweedfs").iterdir()] == ["security.toml"]
 
 
 def test_no_part_listens_elsewhere(parts):
