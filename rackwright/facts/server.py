@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rackwright.facts.view import Fact, View, optional
+from rackwright.facts.view import Fact, View, optional, texts
 
 
 class ServerFacts(View):
@@ -19,6 +19,19 @@ class ServerFacts(View):
     def models(self) -> Mapping[str, str]:
         """State of the files of each model version: `whole`, or the fault."""
         return self.table("models")
+
+    has_state = Fact(bool, "Whether the file with the previous and the last refused release is there.")
+    others = Fact(texts, "Files in its directory that no release uses, by their paths there.")
+
+    @property
+    def manifests(self) -> Mapping[str, str]:
+        """Digest of the model.json of each model version."""
+        return self.table("manifests")
+
+    @property
+    def canary_rows(self) -> Mapping[str, str]:
+        """State of each file with a canary's rows: `whole`, or the fault."""
+        return self.table("canary_rows")
 
     @property
     def adapters(self) -> Mapping[str, str]:

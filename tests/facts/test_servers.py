@@ -19,7 +19,8 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.probe import servers
 
 LIB = "var/lib/rackwright/servers/digits"
-VERSION = "0123456789ab"
+DIGEST = hashlib.sha256(b"weights").hexdigest()
+VERSION = hashlib.sha256(json.dumps({"model.onnx": DIGEST}).encode()).hexdigest()[:12]
 METRICS = """\
 rackwright_server_requests_total{route="/v2/models/{name}/infer",status="200"} 99.0
 rackwright_server_requests_total{route="/v2/models/{name}/infer",status="429"} 1.0
@@ -79,11 +80,12 @@ def top(tmp_path: Path) -> Path:
     model = tmp_path / LIB / "models" / VERSION
     model.mkdir(parents=True)
     (model / "model.onnx").write_bytes(b"weights")
-    content = {"bytes": 7, "sha256": hashlib.sha256(b"weights").hexdigest()}
+    content = {"bytes": 7, "sha256": DIGEST}
     (model / "model.json").write_text(json.dumps({"files": {"model.onnx": content}}))
     for release, version in (("aaaaaaaaaaaa", VERSION), ("bbbbbbbbbbbb", "ba9876543210")):
         (tmp_path / LIB / "releases" / release).mkdir(parents=True)
         (tmp_path / LIB / "releases" / release / "release.json").write_text(json.dumps({"version": version}))
+        (tmp_path / LIB / "releases" / release / "model").symlink_to(f"../../models/{version}")
     (tmp_path / LIB / "current").symlink_to("releases/aaaaaaaaaaaa")
     (tmp_path / LIB / "state.json").write_text('{"previous": "bbbbbbbbbbbb", "refused": null}')
     etc = tmp_path / "etc/rackwright/servers/digits"
@@ -108,6 +110,58 @@ def test_a_server_says_itself_what_it_serves(top: Path, path: str) -> None:
     assert (server.release, server.previous, server.failed_release) == ("aaaaaaaaaaaa", "ba9876543210", None)
     assert server.models == {VERSION: "whole"}
     assert server.accuracy is None
+
+
+def test_a_model_whose_manifest_was_changed_with_it_is_of_another_version(top: Path, path: str) -> None:
+    model = top / LIB / "models" / VERSION
+    (model / "model.onnx").write_bytes(b"strange")
+    content = {"bytes": 7, "sha256": hashlib.sha256(b"strange").hexdigest()}
+    (model / "model.json").write_text(json.dumps({"version": VERSION, "files": {"model.onnx": content}}))
+
+    server = seen(top, path).server("digits")
+
+    assert server is not None
+    assert server.models[VERSION].startswith("model.json is of version ")
+    assert server.manifests[VERSION] == hashlib.sha256((model / "model.json").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "release"),
+    (
+        ("current", "/opt/x/aaaaaaaaaaaa", "/opt/x/aaaaaaaaaaaa"),
+        ("releases/aaaaaaaaaaaa/model", "/opt/x", "aaaaaaaaaaaa with the model /opt/x"),
+    ),
+)
+def test_a_link_elsewhere_is_no_release(top: Path, path: str, link: str, target: str, release: str) -> None:
+    (top / LIB / link).unlink()
+    (top / LIB / link).symlink_to(target)
+
+    server = seen(top, path).server("digits")
+
+    assert server is not None
+    assert server.release == release
+
+
+def test_files_that_no_release_uses_are_listed(top: Path, path: str) -> None:
+    extra = ("queue.py", ".hidden", "releases/aaaaaaaaaaaa/queue.py", "releases/cccccccccccc", "models/x", "data/x.npz")
+    (top / LIB / "models/ba9876543210").mkdir()
+    (top / LIB / "data").mkdir()
+    for name in ("lock", "watch.json", ".state.json.x1y2", "models/.0123456789ab.partial"):
+        (top / LIB / name).touch()  # what a switch and a watch write
+    server = seen(top, path).server("digits")
+    assert server is not None
+    assert (server.others, server.has_state, server.canary_rows) == ((), True, {})
+
+    for name in extra:
+        (top / LIB / name).touch()
+    (top / LIB / "state.json").unlink()
+    server = seen(top, path).server("digits")
+
+    assert server is not None
+    # without the record, the release before the current one is not known either
+    more = ("models/ba9876543210", "releases/bbbbbbbbbbbb")
+    assert server.others == tuple(sorted((*extra, *more)))
+    assert (server.has_state, server.canary_rows) == (False, {"x.npz": "it has other content"})
 
 
 def test_what_a_watch_has_noted_is_reported_without_its_history(top: Path, path: str) -> None:

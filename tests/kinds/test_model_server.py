@@ -62,6 +62,44 @@ def test_a_server_that_is_older_than_its_keys_or_its_unit_starts_again(path: str
     assert texts(planned(raw)) == [SWITCH, "note in the owner file: ready"]
 
 
+def test_files_that_no_release_uses_are_removed_while_the_server_runs() -> None:
+    raw = served()
+    raw["servers"]["digits"] |= {"others": ["models/x", "releases/0/queue.py"], "has_state": False}
+
+    assert [item.name for item in differences(raw)] == ["others", "state"]
+    assert texts(planned(raw)) == [
+        f"remove the files that no release uses: {SPEC.lib}/models/x, {SPEC.lib}/releases/0/queue.py",
+        f"write {SPEC.lib}/state.json, without a previous release",
+        "note in the owner file: ready",
+    ]
+
+
+def test_rows_that_are_gone_are_sent_again_while_the_server_runs() -> None:
+    raw, spec = served(WATCHED), WATCHED
+    raw["servers"]["digits"]["canary_rows"] = {}
+    found = differences(raw, spec)
+
+    assert [(item.thing, item.name) for item in found] == [("server_files:digits", "rows")]
+    plan = KIND.plan(spec, found, Facts(raw), REPOSITORY)
+    assert texts(plan) == [f"send the canary's rows, {spec.data}", "note in the owner file: ready"]
+
+
+def test_a_model_with_another_manifest_is_sent_again() -> None:
+    raw = served()
+    raw["servers"]["digits"]["manifests"][VERSION] = "0f" * 32
+
+    [found] = differences(raw)
+    assert (found.thing, found.name) == (f"model:digits/{VERSION}", "manifest")
+    assert f"send digits {VERSION}: model.json" in texts(planned(raw))
+
+
+def test_the_release_directory_does_not_precede_the_code() -> None:
+    [unit] = [file.content for file in files(SPEC, REPOSITORY) if file.path.endswith(f"/{SPEC.unit}")]
+
+    assert isinstance(unit, str)
+    assert "PYTHONSAFEPATH=1" in unit
+
+
 def test_a_new_server_has_everything_before_it_starts() -> None:
     steps = texts(planned(bare()))
 

@@ -61,7 +61,8 @@ def served(spec: ServerSpec = SPEC) -> dict[str, Any]:
         "ready": True, "version": VERSION, "why": None, "release": release_of(spec, REPOSITORY), "previous": OTHER,
         "refused": None, "accuracy": None, "adapters": dict.fromkeys(spec.adapter_versions, "whole"),
         "loaded_adapters": {name: spec.adapter_directory(name) for name in spec.adapters},
-        "models": {VERSION: "whole", OTHER: "whole"},
+        "models": {VERSION: "whole", OTHER: "whole"}, "manifests": {VERSION: SPEC.files["model.json"]},
+        "has_state": True, "others": [], "canary_rows": {f"{'ef' * 6}.npz": "whole"},
         "figures": {"requests": 10, "p50_ms": 1.0, "p99_ms": 5.0, "waiting": 0},
     }  # fmt: skip
     raw["loads"][spec.unit] = {**LOADED}

@@ -276,7 +276,18 @@ ROWS: dict[str, dict[str, Row]] = {
         "fills_array": setting(filesystem, "size_bytes", lambda size: size - (64 << 20)),
     },
     "run": {"outcome": Row(stop_run, unreadable("runs"))},
-    "model": {"files": Row(lambda raw, key: model(raw, key, "model.onnx is not there"), unreadable("servers"))},
+    "model": {
+        "files": Row(lambda raw, key: model(raw, key, "model.onnx is not there"), unreadable("servers")),
+        "manifest": Row(
+            lambda raw, key: raw["servers"][key.partition("/")[0]]["manifests"].update({key.partition("/")[2]: "0f"}),
+            unreadable("servers"),
+        ),
+    },
+    "server_files": {
+        "others": Row(lambda raw, key: raw["servers"][key].update(others=["models/x"]), unreadable("servers")),
+        "state": Row(lambda raw, key: raw["servers"][key].update(has_state=False), unreadable("servers")),
+        "rows": Row(lambda raw, key: raw["servers"][key]["canary_rows"].clear(), unreadable("servers")),
+    },
     "server": {
         "outcome": Row(lambda raw, key: raw["servers"][key].update(ready=False), unreadable("servers")),
         "version": Row(lambda raw, key: raw["servers"][key].update(version="aaaaaaaaaaaa"), unreadable("servers")),

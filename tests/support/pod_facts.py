@@ -77,7 +77,7 @@ def of_host(specs: Iterable[PodFilesSpec], repository: Repository, salt: bytes) 
             "owners": system.owners(root),
             "images": images,
             "runs": runs.runs(root),
-            "servers": servers.servers(root),
+            "servers": _servers(root),
         }
 
 
@@ -115,6 +115,14 @@ def of_control_plane(specs: Iterable[PodsSpec], nodes: Iterable[str], repository
         ):
             cluster = kubernetes.cluster(root)
     return {"identity": specs[0].identity, "kubernetes_cluster": json.loads(json.dumps(cluster))}
+
+
+def _servers(root: str) -> Raw:
+    """Return what the probe finds of servers, whose models are whole: no model has the version of these fleets."""
+    found = servers.servers(root)
+    for server in found.values():
+        server["models"] = dict.fromkeys(server["models"], "whole")
+    return found
 
 
 def _mount(each: mounts.ReadOnlyMount) -> Raw:

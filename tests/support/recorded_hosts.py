@@ -12,6 +12,7 @@ from typing import Any
 from rackwright.access.totp import OPTIONS
 from rackwright.facts import program
 from rackwright.fleet import load_fleet
+from rackwright.kinds.model_server.files import files as files_of_server
 from rackwright.kinds.model_server.files import release_of
 from rackwright.kinds.pods import PodFilesSpec, PodsSpec
 from rackwright.kinds.shared.service_account import owner
@@ -120,7 +121,12 @@ def _completed(host: str) -> dict[str, Any]:
         if run.host == host:
             raw = _with_firewall(raw, run)
     for name, server in raw.get("servers", {}).items():
-        _rename(raw, server["release"], release_of(RESOURCES[f"{host}/{name}"].spec, STACK.repository))
+        spec = RESOURCES[f"{host}/{name}"].spec
+        _rename(raw, server["release"], release_of(spec, STACK.repository))
+        for file in files_of_server(spec, STACK.repository):
+            if file.path.endswith(".service"):
+                raw["files"][file.path]["digest"] = STACK.repository.digest(file.content or "")
+        server |= {"has_state": True, "others": [], "manifests": {}, "canary_rows": {}}
     if program.PATH in raw["files"]:
         raw["files"][program.PATH]["digest"] = STACK.repository.digest(program.program(STACK.repository.salt))
         raw["files"][program.LOG_CHAIN_PATH]["digest"] = STACK.repository.digest(program.log_chain_program())

@@ -180,11 +180,13 @@ def fetch_ahead(directory: Path, model: Model) -> None:
 
 
 def verify(directory: Path, model: Model, names: Collection[str] | None = None) -> None:
-    """Check the size and sha256 of all files of *model*, or of those in *names*.
+    """Check the size and sha256 of all files of *model*, or of those in *names*; of all files also the version.
 
     Raises:
-        DamagedModel: files differ; the message names each of them.
+        DamagedModel: files differ, or are those of another version; the message names each of them.
     """
+    if names is None and (version := version_of(model.files)) != model.version:
+        _raise_flaws(directory, [f"{NAME} has the files of version {version}, and says {model.version}"])
     files = {name: file for name, file in sorted(model.files.items()) if names is None or name in names}
     _raise_flaws(directory, [_flaw(directory / name, file) for name, file in files.items()])
 

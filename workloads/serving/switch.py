@@ -290,10 +290,15 @@ class ReleaseSwitch:
     def current(self) -> str | None:
         """Return the current release, or None if there is none or its directory is missing."""
         try:
-            name = (self._lib / "current").readlink().name
+            target = (self._lib / "current").readlink()
         except OSError:
             return None
-        return name if (self._lib / "releases" / name / "release.json").is_file() else None
+        name = target.name
+        return (
+            name
+            if target == Path("releases", name) and (self._lib / "releases" / name / "release.json").is_file()
+            else None
+        )
 
     def state(self) -> dict[str, Any]:
         try:

@@ -1,5 +1,6 @@
 """The declaration of one host, as the rules ask for it."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -15,6 +16,10 @@ KUBERNETES = ("kubernetes_node", "kubernetes_control_plane")
 """Roles that make a host a node of Kubernetes."""
 WORKLOADS = ("run-", "server-")
 """Prefixes of the owner files, accounts and units of training runs and model servers."""
+WORKLOAD_PATH = re.compile(
+    r"/(?:etc|opt)/rackwright/(?:(run|server)s/([^/]+)(?:/.*)?|gpus/((?:run|server)-[^/]+)\.json)"
+)
+"""Paths of the files of a run or a server outside its own directories below /var/lib."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,12 @@ def foreign_workloads(facts: Facts, declared: HostDeclaration) -> frozenset[str]
         for name in facts.table("owners")
         if name.startswith(WORKLOADS) and (facts.owner(name) or {}).get("fleet") != declared.fleet
     )
+
+
+def workload_of(path: str) -> str:
+    """Return the run or server, such as ``server-digits``, that *path* belongs to; empty for another path."""
+    match = WORKLOAD_PATH.fullmatch(path)
+    return "" if match is None else match[3] or f"{match[1]}-{match[2]}"
 
 
 def is_of_workload(name: str, workloads: frozenset[str]) -> bool:

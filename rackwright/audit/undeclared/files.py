@@ -4,7 +4,7 @@ import re
 import stat
 from collections.abc import Iterator
 
-from rackwright.audit.undeclared.declaration import HostDeclaration
+from rackwright.audit.undeclared.declaration import HostDeclaration, workload_of
 from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
 from rackwright.facts.facts import Facts
 
@@ -15,7 +15,7 @@ WHOLE = ("/etc/rackwright", "/opt/rackwright", OWNERS)
 WORKLOADS = tuple(
     f"{top}/{name}/" for top in ("/etc/rackwright", "/opt/rackwright") for name in ("runs", "servers", "gpus")
 )
-"""Directories of runs and servers, which write there themselves; the rule about owner files finds left ones."""
+"""Directories of runs and servers; the fleet of each compares its own directory, and no other has a file here."""
 
 
 def set_id(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
@@ -33,6 +33,8 @@ def owned_whole(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     for path in facts.paths_below(*WHOLE):
         folder, entry = path.rpartition("/")[0], facts.table("files")[path]
         if path.startswith(WORKLOADS):
+            if not _is_installed(workload_of(path), facts):
+                yield Finding(f"file:{path}", "in a directory of rackwright alone, of no run or server on this host")
             continue
         is_owner_file = folder == OWNERS and path.endswith(".json")
         is_folder = isinstance(entry, dict) and entry.keys() == {"unknown"}  # such as a Python environment
@@ -40,6 +42,11 @@ def owned_whole(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
             continue
         if folder in claimed_folders or folder in WHOLE:
             yield Finding(f"file:{path}", "in a directory of rackwright alone")
+
+
+def _is_installed(workload: str, facts: Facts) -> bool:
+    """Return whether the host has this run or server of any fleet, as its owner file says."""
+    return (facts.owner(workload) or {"phase": "removed"}).get("phase") != "removed"
 
 
 def owner_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:

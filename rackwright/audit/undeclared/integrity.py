@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from rackwright.audit.undeclared.armed import armed_paths
-from rackwright.audit.undeclared.declaration import HostDeclaration, foreign_workloads, is_of_workload
+from rackwright.audit.undeclared.declaration import HostDeclaration, foreign_workloads, is_of_workload, workload_of
 from rackwright.audit.undeclared.files import WORKLOADS
 from rackwright.audit.undeclared.generated import (
     CAPABILITIES,
@@ -22,6 +22,7 @@ from rackwright.audit.undeclared.paths import MASKABLE, is_in
 from rackwright.audit.undeclared.remedies import undo_diversion
 from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
 from rackwright.audit.undeclared.settings import LOCK, REGISTRY
+from rackwright.errors import command
 from rackwright.facts.facts import Facts
 from rackwright.facts.integrity import FileRow
 from rackwright.facts.probe.generated_files import check_of
@@ -229,13 +230,29 @@ def settings(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
 def rights(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     """Yield the files with an owner, rights or attributes that neither a package nor a claim gives."""
     yield from _password_files(facts, declared)
+    workloads = foreign_workloads(facts, declared)
     for path, row in rows(facts):
         if not row.is_special:
             continue
-        found = [*_attributes(path, row), *_mode(path, row, declared)]
+        sort = "file" if row.has("digest") else "directory"
+        workload = workload_of(path)
+        found = {**_attributes(path, row)}
+        if workload not in workloads:
+            found |= _mode(path, row, declared)
+        elif not _is_as_installed(sort, workload, row):
+            found[f"mode {row.mode}, owner {row.owner}"] = f"`rackwright up` for the fleet of {workload}"
         if found:
-            sort = "file" if row.has("digest") else "directory"
-            yield Finding(f"{sort}:{path}", ", ".join(found))
+            remedy = f"Run {' and '.join(dict.fromkeys(found.values()))}, {ADMIT}"
+            yield Finding(f"{sort}:{path}", ", ".join(found), remedy=remedy)
+
+
+def _is_as_installed(sort: str, workload: str, row: FileRow) -> bool:
+    """Return whether a file has the owner and mode that rackwright gives to those of a run or server of another fleet.
+
+    The fleet of the workload compares them too: it knows which of its files the account must not read.
+    """
+    mode = "0640" if sort == "file" else "0750"
+    return row.has("mode") and row.has("owner") and (row.mode, row.owner) == (mode, f"root:{workload}")
 
 
 def _password_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
@@ -248,23 +265,37 @@ def _password_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding
                 yield Finding(f"file:{path}", f"mode {row.mode}, owner {row.owner}")
 
 
-def _attributes(path: str, row: FileRow) -> Iterator[str]:
+FLAGS = {"immutable": "i", "append-only": "a"}
+"""Letters of chattr(1)."""
+
+
+def _attributes(path: str, row: FileRow) -> dict[str, str]:
+    """Return the attributes that give rights, each with the command that removes it."""
+    found = {}
     if (capabilities := row.capabilities) is not None and capabilities != CAPABILITIES.get(path):
-        yield f"gives {capabilities} to its caller"
+        found[f"gives {capabilities} to its caller"] = command("setcap -r {}", path)
     if (entries := row.access_list) is not None:
-        yield f"access list {entries}"
+        found[f"access list {entries}"] = command("setfacl --remove-all {}", path)
     if flags := row.flags:
-        yield flags
+        letters = "".join(letter for name, letter in FLAGS.items() if name in flags) or "ia"
+        found[flags] = command(f"chattr -{letters} {{}}", path)
+    return found
 
 
-def _mode(path: str, row: FileRow, declared: HostDeclaration) -> Iterator[str]:
-    """Yield mode and owner, unless Debian's package gives them or a claim compares them."""
+def _mode(path: str, row: FileRow, declared: HostDeclaration) -> dict[str, str]:
+    """Return mode and owner with the way to restore them, unless Debian's package gives them or a claim compares."""
     if not row.has("rights") or not row.has("mode"):
-        return
+        return {}
     wants = {**declared.wants.get(f"file:{path}", {}), **declared.wants.get(f"directory:{path}", {})}
     is_compared = "mode" in wants and "owner" in wants
-    if not is_compared and not declared.is_of_image(path) and (row.mode, row.owner) != PRIVILEGES.get(path):
-        yield f"mode {row.mode}, owner {row.owner}"
+    if is_compared or declared.is_of_image(path) or (row.mode, row.owner) == PRIVILEGES.get(path):
+        return {}
+    remedy = "`chmod` and `chown` with the mode and the owner that its package gives"
+    if path in PRIVILEGES:
+        mode, owner = PRIVILEGES[path]
+        # another owner takes the bits of the mode that give rights
+        remedy = f"{command(f'chown {owner} {{}}', path)} and {command(f'chmod {mode} {{}}', path)}"
+    return {f"mode {row.mode}, owner {row.owner}": remedy}
 
 
 RULES = (
@@ -295,7 +326,7 @@ RULES = (
         "Files of the system have the owner, the rights and the attributes of their packages and resources.",
         "rights of files",
         "A capability or an access list gives an account rights that no mode shows; an attribute blocks upgrades.",
-        f"Run `setcap -r`, `setfacl --remove-all`, `chattr -ia`, `chmod` or `chown`, {ADMIT}",
+        f"Remove the capability, access list or attribute, or restore mode and owner, {ADMIT}",
         "capabilities(7); acl(5); chattr(1)",
         rights,
         severity="error",

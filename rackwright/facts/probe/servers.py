@@ -23,6 +23,15 @@ ANSWER_BYTES = 1 << 20
 HASHED_BYTES = 64 << 20
 """Maximum number of bytes of a model's files that are hashed; for further files only the sizes are compared. The server
 itself hashes all files at each start."""
+SHOWN = 200
+"""Maximum length of a path that is returned."""
+MOST_OTHERS = 50
+FOLDERS = ("releases", "models", "data", "adapters")
+FILES = ("current", "state.json", "watch.json", "lock")
+RELEASE = ("release.json", "settings.json", "workloads.zip", "model")
+"""Names in a server's directory, and in that of a release. Source: workloads/serving/switch.py."""
+PASSING = re.compile(r"\.[0-9a-f]{12}\.partial|\.(current|model)\.new|\.(state|watch)\.json\..+")
+"""Names of copies and files that are being written."""
 INFERENCE_ROUTES = r'route="[^"]*/(?:infer|completions)"'
 LATENCY_BUCKET = re.compile(rf'rackwright_server_request_seconds_bucket\{{le="([^"]+)",{INFERENCE_ROUTES}\}} (\S+)')
 REQUEST_COUNT = re.compile(rf"^rackwright_server_requests_total\{{{INFERENCE_ROUTES},.*\}} (\S+)$", re.MULTILINE)
@@ -39,11 +48,15 @@ def server(root: str, folder: str) -> dict[str, Any]:
     lib = root + plan["lib"]
     state = json.loads(read(f"{lib}/state.json")) if os.path.exists(f"{lib}/state.json") else {}
     return {
-        "release": link_target_name(f"{lib}/current"),
+        "release": release(lib),
         "previous": version_of(lib, state.get("previous")),
         "refused": state.get("refused"),
         "accuracy": attempt(accuracy, f"{lib}/watch.json"),
         **{sort: models(f"{lib}/{sort}") for sort in ("models", "adapters")},
+        "manifests": attempt(manifests, f"{lib}/models"),
+        "canary_rows": attempt(canary_rows, f"{lib}/data"),
+        "has_state": "previous" in state,
+        "others": attempt(others, lib, state),
         **readiness(root, plan),
         "figures": attempt(figures, root, plan),
     }
@@ -54,8 +67,69 @@ def models(folder: str) -> dict[str, Any]:
     return {name: attempt(model, f"{folder}/{name}") for name in listing(folder, "[0-9a-f]*")}
 
 
-def link_target_name(link: str) -> str | None:
-    return os.path.basename(os.readlink(link)) if os.path.islink(link) else None
+def release(lib: str) -> str | None:
+    """Return the release that the link `current` names, with its model if that is not the release's own.
+
+    A link to another place is returned as it is: a directory elsewhere may have the name of a release.
+    """
+    target = link_target(f"{lib}/current")
+    if target is None:
+        return None
+    name = os.path.basename(target)
+    if target != f"releases/{name}":
+        return target[:SHOWN]
+    model, version = link_target(f"{lib}/{target}/model"), version_of(lib, name)
+    return name if model == f"../../models/{version}" else f"{name} with the model {model}"[:SHOWN]
+
+
+def link_target(path: str) -> str | None:
+    return os.readlink(path) if os.path.islink(path) else None
+
+
+def manifests(folder: str) -> dict[str, str]:
+    """Return the digest of each version's model.json."""
+    paths = {name: f"{folder}/{name}/model.json" for name in listing(folder, "[0-9a-f]*")}
+    return {name: sha256_of(path) for name, path in paths.items() if os.path.isfile(path)}
+
+
+def canary_rows(folder: str) -> dict[str, str]:
+    """Return the state of the files with a canary's rows, which are named by the beginning of their digest."""
+    found = {}
+    for name in listing(folder, "*.npz"):
+        path = f"{folder}/{name}"
+        is_large = os.path.getsize(path) > HASHED_BYTES
+        found[name] = "whole" if is_large or sha256_of(path)[:12] == name[: -len(".npz")] else "it has other content"
+    return found
+
+
+def others(lib: str, state: dict[str, Any]) -> list[str]:
+    """Return the files below a server's directory that no release of the host uses, by their paths there.
+
+    Releases in use are the current one, the previous one, and the last refused one, which stays until the next switch.
+    """
+    names = [os.path.basename(link_target(f"{lib}/current") or ""), state.get("previous")]
+    names.append((state.get("refused") or {}).get("release"))
+    kept = {str(name) for name in names if name and os.path.isfile(f"{lib}/releases/{name}/release.json")}
+    declared = [json.loads(read(f"{lib}/releases/{name}/release.json")) for name in kept]
+    data = [os.path.basename(each["canary"]["data"]) for each in declared if each.get("canary")]
+    expected = {
+        "": {*FOLDERS, *FILES},
+        "releases": kept,
+        "models": {each["version"] for each in declared},
+        "data": {*data},
+        **{f"releases/{name}": {*RELEASE} for name in kept},
+    }
+    found = [name for name in FOLDERS if os.path.islink(f"{lib}/{name}")]
+    for folder, wanted in expected.items():
+        start = f"{folder}/" if folder else ""
+        extra = {*listing(f"{lib}/{folder}"), *listing(f"{lib}/{folder}", ".*")} - wanted
+        found += [f"{start}{name}" for name in extra if not PASSING.fullmatch(name)]
+    return sorted(set(found))[:MOST_OTHERS]
+
+
+def sha256_of(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def version_of(lib: str, release: str | None) -> str | None:
@@ -75,7 +149,10 @@ def accuracy(path: str) -> dict[str, Any] | None:
 def model(folder: str) -> str:
     """Return `whole`, or the first fault of a model's files."""
     budget = HASHED_BYTES
-    for name, expected in sorted(json.loads(read(f"{folder}/model.json"))["files"].items()):
+    files = json.loads(read(f"{folder}/model.json"))["files"]
+    if (version := version_of_files(files)) != os.path.basename(folder):
+        return f"model.json is of version {version}"
+    for name, expected in sorted(files.items()):
         path = f"{folder}/{name}"
         if not os.path.isfile(path):
             return f"{name} is not there"
@@ -88,6 +165,12 @@ def model(folder: str) -> str:
                 if hashlib.sha256(file.read()).hexdigest() != expected["sha256"]:
                     return f"{name} is not what was published"
     return "whole"
+
+
+def version_of_files(files: dict[str, Any]) -> str:
+    """Return the version of a model with these files. Source: `version_of` of workloads/serving/model.py."""
+    digests = json.dumps({name: each["sha256"] for name, each in sorted(files.items())})
+    return hashlib.sha256(digests.encode()).hexdigest()[:12]
 
 
 def readiness(root: str, plan: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The kind of a model server on one host: a model, its service, and the keys of clients."""
 
+import posixpath
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -8,7 +9,7 @@ from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.kinds.model_server import adapters
 from rackwright.kinds.model_server.files import files, files_at_start, release_of, watch_files
-from rackwright.kinds.model_server.observe import WHOLE, observe_property, report
+from rackwright.kinds.model_server.observe import WHOLE, model_claim, observe_property, report
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.shared import firewall, gpu_assignment, loaded, observation
 from rackwright.kinds.shared.identity import identity_claim
@@ -41,7 +42,8 @@ class ModelServerKind:
             Claim(f"directory:{spec.etc}", {"mode": "0750", "owner": f"root:{account}"}),
             Claim(f"directory:{spec.lib}", {"mode": "0750", "owner": f"root:{account}"}),
             *(claim(file, spec, repository) for file in files(spec, repository)),
-            Claim(f"model:{spec.name}/{spec.version}", {"files": WHOLE}),
+            model_claim(spec.name, spec.version, spec.files),
+            _files_claim(spec),
             Claim(f"unit:{spec.unit}", {"state": "enabled"}),
             *loaded.claims(spec.unit, files_at_start(spec, repository), reloads=False),
             *_watch(spec),
@@ -75,6 +77,12 @@ class ModelServerKind:
     def rollout_group(self, spec: ServerSpec) -> None:
         """Return None: the dependencies between the resources give the order of the hosts."""
         return
+
+
+def _files_claim(spec: ServerSpec) -> Claim:
+    """Return the claim that the directory of models and releases has what they use, and nothing else."""
+    rows: dict[str, Want] = {"rows": f"{posixpath.basename(spec.data)}: {WHOLE}"} if spec.data else {}
+    return Claim(f"server_files:{spec.name}", {"others": (), "state": WHOLE, **rows})
 
 
 def _watch(spec: ServerSpec) -> Iterator[Claim]:

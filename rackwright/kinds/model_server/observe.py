@@ -1,5 +1,6 @@
 """The observation of a server's properties, and its report."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rackwright.core.contract import Absent, Claim, Value
@@ -12,6 +13,7 @@ from rackwright.kinds.shared import firewall, gpu_assignment, loaded, observatio
 from rackwright.schema.server import Canary
 
 WHOLE = "whole"
+MANIFEST = "model.json"
 LATE = 2
 """Failed or missing canary checks after which the accuracy counts as unknown."""
 
@@ -19,7 +21,9 @@ LATE = 2
 def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
     match sort:
         case "model":
-            return _model(facts, *key.split("/"))
+            return observe_model(facts, key, name)
+        case "server_files":
+            return _server_files(facts, key, name, claim)
         case "server":
             return _server(facts, key, name, claim)
         case "gpu_assignment":
@@ -36,10 +40,42 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
             return observation.service(facts, sort, key, name)
 
 
-def _model(facts: Facts, name: str, version: str) -> Value:
-    server = facts.server(name)
-    state = server.models.get(version) if server else None
-    return Absent() if state is None else state
+def model_claim(name: str, version: str, files: Mapping[str, str]) -> Claim:
+    """Return the claim that a model is whole; its model.json is that of this computer, if that has the model.
+
+    The version follows from the digests of the model's files, and not from the other lines of model.json.
+    """
+    manifest = {"manifest": files[MANIFEST]} if MANIFEST in files else {}
+    return Claim(f"model:{name}/{version}", {"files": WHOLE, **manifest})
+
+
+def observe_model(facts: Facts, key: str, name: str) -> Value:
+    """Return a property of the model *key*, ``SERVER/VERSION``: state of its files, or digest of its manifest."""
+    server_name, version = key.split("/")
+    server = facts.server(server_name)
+    if server is None:
+        return Absent()
+    return (server.manifests if name == "manifest" else server.models).get(version, Absent())
+
+
+def is_whole(server: ServerFacts | None, version: str, files: Mapping[str, str]) -> bool:
+    """Return whether the host has the model, with the model.json of this computer if that has the model."""
+    if server is None or server.models.get(version) != WHOLE:
+        return False
+    return MANIFEST not in files or server.manifests.get(version) == files[MANIFEST]
+
+
+def _server_files(facts: Facts, key: str, name: str, claim: Claim) -> Value:
+    """Return the files that no release uses, or whether the record of releases or the canary's rows are whole."""
+    server = facts.server(key)
+    if server is None:
+        return Absent()
+    if name == "others":
+        return server.others
+    if name == "state":
+        return WHOLE if server.has_state else Absent()
+    file = str(claim.want["rows"]).partition(":")[0]
+    return f"{file}: {server.canary_rows[file]}" if file in server.canary_rows else Absent()
 
 
 def _server(facts: Facts, key: str, name: str, claim: Claim) -> Value:

@@ -1,5 +1,6 @@
 """The plan of a model server on one host: install it, switch its release, and remove it."""
 
+import json
 from collections.abc import Iterator, Sequence
 
 from rackwright.core.contract import Command, Difference, Plan, Put, Remove, Send, Step
@@ -8,7 +9,7 @@ from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
 from rackwright.kinds.model_server import adapters
 from rackwright.kinds.model_server.files import files, plan_file, release_of, short_keys, watch_files
-from rackwright.kinds.model_server.observe import WHOLE
+from rackwright.kinds.model_server.observe import is_whole
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.shared import firewall, gpu_assignment, loaded, ownership, service_account
 from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
@@ -24,6 +25,8 @@ COPY_SECONDS = 3720
 """Seconds for the step that places a model; `workloads.serving.place` stops after 3600 s and removes its copy."""
 LOAD_SECONDS = 360
 """Seconds for the step that loads adapters; `workloads.serving.load_adapters` stops waiting after 300 s."""
+PYTHON = ("PYTHONSAFEPATH=1", "PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1")
+"""Variables of root's Python, which imports nothing from the directory that it is started in."""
 _ACCOUNT = """set -eu
 account=$1
 getent passwd "$account" > /dev/null || useradd --system --user-group --no-create-home "$account"
@@ -85,8 +88,7 @@ def _refuse_unfit(spec: ServerSpec, facts: Facts, repository: Repository) -> Ite
 
 
 def _has_model(spec: ServerSpec, facts: Facts) -> bool:
-    server = facts.server(spec.name)
-    return server is not None and server.models.get(spec.version) == WHOLE
+    return is_whole(facts.server(spec.name), spec.version, spec.files)
 
 
 class _Planner:
@@ -97,6 +99,7 @@ class _Planner:
     ) -> None:
         self.spec, self.facts, self.repository = spec, facts, repository
         self.different = {item.thing for item in differences}
+        self.missing = {item.name for item in differences if item.thing == f"server_files:{spec.name}"}
         self.assigns = gpu_assignment.differs(spec, self.different)
         self.files = [file for file in files(spec, repository) if f"file:{file.path}" in self.different]
 
@@ -129,6 +132,7 @@ class _Planner:
             steps += [put(file, spec) for file in self.files if file.path == spec.adapters_file]
         if any(path.startswith(UNITS) for path in changed_paths):
             steps.append(_run("reload systemd", "systemctl", "daemon-reload"))
+        steps += self._files(switches)
         if switches:
             steps += self._model()
             steps.append(self._switch())  # the unit loads its table before the server starts
@@ -169,10 +173,29 @@ class _Planner:
             floor = () if kept is None else ("--accuracy-kept", str(kept))
             text = f"copy {model} from {spec.below}, and verify it" if spec.below else f"verify {model}"
             yield self._python(text, COPY_SECONDS, "place", models, spec.version, *copy, *floor)
+        yield from self._rows()
+
+    def _rows(self) -> Iterator[Step]:
+        spec = self.spec
         if spec.rows and spec.data:
-            yield Send(
-                f"send the canary's rows, {spec.data}", spec.rows.source, spec.data, spec.rows.sha256, 0o640, owner
-            )
+            text, owner = f"send the canary's rows, {spec.data}", f"root:{spec.account}"
+            yield Send(text, spec.rows.source, spec.data, spec.rows.sha256, 0o640, owner)
+
+    def _files(self, switches: bool) -> Iterator[Step]:
+        """Yield the steps that remove the files that no release uses, and write those that are missing."""
+        spec, server = self.spec, self.facts.server(self.spec.name)
+        if server is None:
+            return
+        others = [name for name in server.others if ".." not in name.split("/") and not name.startswith("/")]
+        if "others" in self.missing and others:
+            paths = [f"{spec.lib}/{name}" for name in others]
+            yield _run(f"remove the files that no release uses: {', '.join(paths)}", "rm", "-rf", "--", *paths)
+        if "state" in self.missing and not switches:
+            text = json.dumps({"previous": None, "refused": None}, indent=1) + "\n"
+            path = f"{spec.lib}/state.json"
+            yield Put(f"write {path}, without a previous release", path, text, 0o640, f"root:{spec.account}")
+        if "rows" in self.missing and not switches:
+            yield from self._rows()
 
     def _switch(self) -> Command:
         spec = self.spec
@@ -187,7 +210,7 @@ class _Planner:
         """Return the step that runs a module of the release as root, in the server's environment."""
         spec = self.spec
         archive = f"{spec.lib}/releases/{release_of(spec, self.repository)}/workloads.zip"
-        argv = ("env", f"PYTHONPATH={archive}", "PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1", spec.python)
+        argv = ("env", f"PYTHONPATH={archive}", *PYTHON, spec.python)
         return _run(text, *argv, "-m", f"workloads.serving.{module}", *arguments, seconds=seconds)
 
     def _note(self, phase: str) -> Put:

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from rackwright.core.contract import (
-    Absent,
     Claim,
     Command,
     Difference,
@@ -20,6 +19,7 @@ from rackwright.core.contract import (
 from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
+from rackwright.kinds.model_server.observe import model_claim, observe_model
 from rackwright.kinds.pods import image, mounts
 from rackwright.kinds.pods.release import ARCHIVE, directory, files
 from rackwright.kinds.pods.spec import LIB, PodFilesSpec, ServerPart
@@ -29,7 +29,6 @@ from rackwright.kinds.shared.service_account import RefusalTexts, put
 
 COPY_SECONDS = 3720
 """Seconds for the step that verifies a model; `workloads.serving.place` stops after 3600 s."""
-WHOLE = "whole"
 REFUSAL_TEXTS = RefusalTexts(
     noun="run or server in pods",
     secrets="the secrets of the pods",
@@ -150,7 +149,7 @@ class _Service:
 
 def _model_claims(spec: PodFilesSpec) -> Iterator[Claim]:
     if server := spec.workload.server:
-        yield Claim(f"model:{spec.workload.name}/{server.version}", {"files": WHOLE})
+        yield model_claim(spec.workload.name, server.version, server.files)
         if server.rows:
             path = f"{spec.workload.lib}/data/{server.rows.sha256[:12]}.npz"
             yield Claim(f"file:{path}", {"mode": "0644", "owner": "root:root"})
@@ -166,9 +165,7 @@ def _observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim
         case "image":
             return any(key in each.digests for each in facts.images("containerd"))
         case "model":
-            server = facts.server(key.partition("/")[0])
-            state = server.models.get(key.partition("/")[2]) if server else None
-            return Absent() if state is None else state
+            return observe_model(facts, key, name)
         case "mount" if name != "present":
             return mounts.observe(facts, key, name, claim.want.get("path"))
         case _:

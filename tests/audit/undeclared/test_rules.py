@@ -271,6 +271,47 @@ def test_runs_and_servers_of_a_fleet_that_uses_the_host_are_declared_there():
     ]
 
 
+SERVER_FILES = "/etc/rackwright/servers"
+
+
+def with_server(raw: dict[str, Any]) -> dict[str, Any]:
+    """Add a server of another fleet with its directory and two of its files, as `up` installs them."""
+    raw["owners"]["server-digits"] = {"id": "alpha/digits", "fleet": "serving", "phase": "ready"}
+    entry("users", "server-digits", {**LOGIN, "uid": 1009})(raw)
+    account = {"owner": "root:server-digits", "rights": True}
+    table = raw["integrity"]["files"]
+    table[f"{SERVER_FILES}/digits"] = {"state": "unpackaged", "mode": "0750", **account}
+    for name in ("keys.json", "server.json"):
+        raw["files"][f"{SERVER_FILES}/digits/{name}"] = {**FILE, "mode": "0640", "owner": "root:server-digits"}
+        table[f"{SERVER_FILES}/digits/{name}"] = {"state": "unpackaged", "mode": "0640", "digest": "0f", **account}
+    return raw
+
+
+def test_the_files_of_a_server_of_another_fleet_have_its_account_and_no_advice_takes_them_away():
+    raw = with_server(converged())
+    assert found_by_all(raw) == []
+
+    raw["integrity"]["files"][f"{SERVER_FILES}/digits/keys.json"]["mode"] = "0666"
+    raw["integrity"]["files"][f"{SERVER_FILES}/digits/server.json"]["acl"] = "0200000002000600e8030000"
+    [keys, plan] = [finding for _, finding, _ in search(Facts(raw), declared())]
+    assert keys.remedy == "Run `rackwright up` for the fleet of server-digits, or admit it under `allow`"
+    command = f"`setfacl --remove-all {SERVER_FILES}/digits/server.json`"
+    assert plan.remedy == f"Run {command}, or admit it under `allow`"
+
+
+def test_a_directory_of_a_server_that_the_host_does_not_have_is_found():
+    raw = with_server(converged())
+    for path in (f"{SERVER_FILES}/evil/x.json", "/opt/rackwright/runs/evil/x.py", "/etc/rackwright/gpus/x.json"):
+        unpackaged(path)(raw)
+        assert found_by_all(raw) == [f"RW-061 file:{path}"]
+        del raw["files"][path]
+
+    raw["owners"]["server-digits"]["phase"] = "removed"
+    assert {*found_by_all(raw)} >= {
+        f"RW-061 file:{SERVER_FILES}/digits/{name}" for name in ("keys.json", "server.json")
+    }
+
+
 def test_what_people_put_on_a_host_of_the_twin_is_found():
     """
     Recorded: twenty-one things were put there by commands, beside a drop-in that a claim on its unit finds too. The
