@@ -28,7 +28,7 @@ def duplicate_owners(
     for resource, claims in resources:
         own = owners.setdefault(resource.spec.facts_source, {})
         refused: set[str] = set()
-        for claim in (*claims, *_port_claims(resource, roles)):
+        for claim in (*claims, *port_claims(resource, roles)):
             others = own.setdefault(claim.thing, [])
             # a resource may split the properties of a thing into two claims
             first = next(((by, other) for by, other in others if by is not resource and _collide(claim, other)), None)
@@ -74,7 +74,7 @@ def _collide(one: Claim, other: Claim) -> bool:
     return _refuses(one, other) or _refuses(other, one) or any(_differs(one, other, name) for name in one.want)
 
 
-def _port_claims(resource: DeclaredResource, roles: Mapping[str, RoleSource]) -> Iterator[Claim]:
+def port_claims(resource: DeclaredResource, roles: Mapping[str, RoleSource]) -> Iterator[Claim]:
     """Yield the ports on which programs of *resource* listen beside those of its claims."""
     found: Sequence[int] = ()
     spec: Any = resource.spec

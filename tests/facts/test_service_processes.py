@@ -96,6 +96,43 @@ def test_more_processes_than_the_limit_are_unknown(monkeypatch: pytest.MonkeyPat
         [*service_processes.states("", "/x", [5])]
 
 
+@pytest.mark.parametrize(
+    ("main", "control", "path", "found"),
+    [
+        (7, 0, "registry.service", ["no process of the service started nc"]),
+        (7, 12, "registry.service", []),
+        (7, 0, "training-x.service", []),
+        (7, 0, "x.service", []),
+    ],
+)
+def test_a_process_that_was_moved_into_a_service_of_ours_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main: int, control: int, path: str, found: list[str]
+) -> None:
+    """
+    Children and their children belong to the service, and so does a command that systemd runs beside it.
+    """
+    monkeypatch.setattr(service_processes, "AGAIN_SECONDS", 0)
+    processes = {7: ("registry", 1), 8: ("worker", 7), 9: ("helper", 8), 12: ("nc", 1), 13: ("sh", 12)}
+    group = tmp_path / "sys/fs/cgroup/system.slice/x.service"
+    group.mkdir(parents=True)
+    (group / "cgroup.procs").write_text("\n".join(map(str, (7, 8, 9, 12, 14))))  # 14 has just ended
+    for pid, (name, parent) in processes.items():
+        (tmp_path / f"proc/{pid}").mkdir(parents=True)
+        text = f"Name:\t{name}\nState:\tS (sleeping)\nPPid:\t{parent}\n"
+        (tmp_path / f"proc/{pid}/status").write_text(text)
+    units = tmp_path / "etc/systemd/system"
+    units.mkdir(parents=True)
+    for name in ("registry.service", "training-x.service"):
+        (units / name).write_text("# alpha/x: written by rackwright, and put back when it is changed.\n")
+    (units / "x.service").write_text("[Unit]\n")
+    values = {"MainPID": [str(main)], "ControlPID": [str(control)], "ControlGroup": ["/system.slice/x.service"]}
+    values["FragmentPath"] = [f"/etc/systemd/system/{path}"]
+
+    is_ours = service_processes.is_ours(str(tmp_path), values)
+
+    assert ([*service_processes.strangers(str(tmp_path), values)] if is_ours else []) == found
+
+
 def test_a_traced_process_and_a_missing_filter_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_processes, "processes_in", lambda root, group: [7])
     status = {"Name": "nginx", "State": "S (sleeping)", "TracerPid": "9", "Seccomp": "0"}

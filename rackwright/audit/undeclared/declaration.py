@@ -11,11 +11,14 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.log_chain import SeenHead
 from rackwright.schema.host import Host
 from rackwright.stack import DeclaredResource, Stack
+from rackwright.stack.owners import port_claims
 
 KUBERNETES = ("kubernetes_node", "kubernetes_control_plane")
 """Roles that make a host a node of Kubernetes."""
 WORKLOADS = ("run-", "server-")
 """Prefixes of the owner files, accounts and units of training runs and model servers."""
+OPEN_PORTS = ("server-", "training-")
+"""Prefixes of the units whose processes choose ports."""
 WORKLOAD_PATH = re.compile(
     r"/(?:etc|opt)/rackwright/(?:(run|server)s/([^/]+)(?:/.*)?|gpus/((?:run|server)-[^/]+)\.json)"
 )
@@ -44,6 +47,8 @@ class HostDeclaration:
     """Whether all packages come from the fleet's own repository."""
     seen_heads: tuple[SeenHead, ...] | None = ()
     """Heads of the chain of the audit log that earlier audits saw, the oldest first; None if they are unknown."""
+    ports: frozenset[str] = frozenset()
+    """Sockets such as ``socket:tcp:18888`` that programs of roles open beside the claimed ones."""
     by_sort: Mapping[str, Sequence[str]] = field(init=False)
     """Names of the claimed things by their sort, such as ``module``: many rules ask for few of thousands."""
     folders: frozenset[str] = field(init=False)
@@ -79,6 +84,13 @@ class HostDeclaration:
         """Return whether a resource claims the file, or its directory with all names: that claim reports others."""
         return self.declares_file(path) or path.rpartition("/")[0] in self.folders
 
+    def declares_ports_of(self, unit: str) -> bool:
+        """Return whether all ports of a unit are declared, as those of the units that roles write are.
+
+        The processes of runs and servers choose ports, which a table of nftables closes.
+        """
+        return f"file:/etc/systemd/system/{unit}" in self.wants and not unit.startswith(OPEN_PORTS)
+
     def names(self, sort: str) -> Sequence[str]:
         """Return the names of the claimed things of one sort, such as ``module``."""
         return self.by_sort.get(sort, ())
@@ -90,7 +102,9 @@ def host_declaration(
     """Return the declaration of the host *name* of *stack*, which has these *resources*."""
     wants: dict[str, dict[str, Want]] = {}
     ids: set[str] = set()
+    ports: set[str] = set()
     for resource in resources:
+        ports.update(claim.thing for claim in port_claims(resource, stack.repository.roles))
         ids.add(resource.kind.id(resource.spec))
         for claim in contract.claims(resource.kind, resource.spec, stack.repository):
             wants.setdefault(claim.thing, {}).update(claim.want)
@@ -107,6 +121,7 @@ def host_declaration(
         stack.not_rehearsable(name),
         stack.mirror is not None,
         seen_heads,
+        frozenset(ports),
     )
 
 

@@ -98,8 +98,12 @@ def _is_loopback(address: str) -> bool:
 
 
 def _is_expected(listener: ListenerFacts, facts: Facts, declared: HostDeclaration, workloads: frozenset[str]) -> bool:
-    """Return whether the declaration names the port or the unit, or the distribution brings the program by itself."""
-    if declared.declares(f"socket:{listener.protocol}:{listener.port}"):
+    """Return whether the declaration names the port or the unit, or the distribution brings the program by itself.
+
+    Of a unit that a role writes, the ports are declared as well; any other is one of a process that was put there.
+    """
+    socket = f"socket:{listener.protocol}:{listener.port}"
+    if declared.declares(socket) or socket in declared.ports:
         return True
     programs, units = listener.programs, listener.units
     if not programs or not units:
@@ -112,7 +116,7 @@ def _is_expected(listener: ListenerFacts, facts: Facts, declared: HostDeclaratio
     if {*programs} <= {*facts.base_programs} and all(_is_packaged_unit(unit, facts) for unit in units):
         return True
     return all(
-        declared.declares(f"unit:{unit}")
+        (declared.declares(f"unit:{unit}") and not (listener.protocol == "tcp" and declared.declares_ports_of(unit)))
         or is_of_workload(unit, workloads)
         or (declared.in_cluster and unit.startswith(CLUSTER_UNITS))
         for unit in units

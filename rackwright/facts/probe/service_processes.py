@@ -57,7 +57,7 @@ GROUP = (
     "IOWriteBandwidthMax", "IOReadIOPSMax", "IOWriteIOPSMax", "IODeviceLatencyTargetUSec",
 )  # fmt: skip
 PROPERTIES = (
-    "Id", "MainPID", "ControlGroup", "ExecStartEx", "JoinsNamespaceOf", "IPCNamespacePath", "PrivatePIDs",
+    "Id", "MainPID", "ControlPID", "FragmentPath", "ControlGroup", "ExecStartEx", "JoinsNamespaceOf", "IPCNamespacePath", "PrivatePIDs",
     "DelegateNamespaces", *ENVIRONMENT, *RIGHTS, *GROUP, *sorted(SANDBOX),
     *(f"Limit{name}{end}" for name in LIMITS for end in ("", "Soft")),
 )  # fmt: skip
@@ -94,6 +94,9 @@ SENSITIVE = ("/etc", "/usr", "/opt", "/lib", "/lib64", "/bin", "/sbin", "/var/li
 """Directories with programs, configuration and data, in which no other mounts are hidden from the host."""
 OF_SYSTEMD = re.compile(r"/run/systemd/|/(var/)?tmp/systemd-private-|/run/credentials/|/run/host/")
 """Beginnings of the paths that systemd itself mounts into sandboxes."""
+UNITS, RUNS, WRITTEN = "/etc/systemd/system/", ("training-", "guard-"), ": written by rackwright"
+"""Place of units, beginnings of the names of those whose programs leave their parents, and the mark of ours."""
+AGAIN_SECONDS = 0.2
 GROUPS = "/sys/fs/cgroup"
 MOST_GROUPS = 4096
 DEEPEST = 6
@@ -170,6 +173,8 @@ def differences(root: str, values: dict[str, list[str]], base: Base, left: list[
     found = [*states(root, first(values, "ControlGroup"), left)]
     pid = int(first(values, "MainPID") or 0)
     if pid:
+        if is_ours(root, values):
+            found += strangers(root, values)
         for part in (environment, limits, rights, root_directory, namespaces, mounts):
             try:
                 found += part(root, pid, values, base)
@@ -195,6 +200,52 @@ def states(root: str, group: str, left: list[int]) -> Iterator[str]:
     if stopped:
         more = f" and {len(stopped) - 3} more" if len(stopped) > 3 else ""
         yield f"stopped: {', '.join(stopped[:3])}{more}"
+
+
+def is_ours(root: str, values: dict[str, list[str]]) -> bool:
+    """Return whether rackwright wrote the unit. Runs start processes on hosts by programs that leave their parents."""
+    path = first(values, "FragmentPath")
+    if not path.startswith(UNITS) or os.path.basename(path).startswith(RUNS):
+        return False
+    try:
+        return WRITTEN in read(root + path).partition("\n")[0]
+    except FileNotFoundError:
+        return False
+
+
+def strangers(root: str, values: dict[str, list[str]]) -> Iterator[str]:
+    """Yield the processes of a control group that no process of the service has started.
+
+    A process whose parent ends gets another one, and is looked at again: it may be about to end as well.
+    """
+    roots = {int(first(values, name) or 0) for name in ("MainPID", "ControlPID")}
+    group = first(values, "ControlGroup")
+    found = foreign_in(root, group, roots)
+    if found:
+        time.sleep(AGAIN_SECONDS)
+        again = foreign_in(root, group, roots)
+        found = {pid: name for pid, name in found.items() if pid in again}
+    if found:
+        names = sorted(set(found.values()))
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        yield f"no process of the service started {', '.join(names[:3])}{more}"
+
+
+def foreign_in(root: str, group: str, roots: set[int]) -> dict[int, str]:
+    """Return the names of the processes of a control group that descend from none of *roots*, by number."""
+    parents, names = {}, {}
+    for pid in processes_in(root, group)[:MOST_PROCESSES]:
+        try:
+            status = status_of(root, pid)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if not status.get("State", "?").startswith("Z"):
+            parents[pid], names[pid] = int(status.get("PPid", "0")), status.get("Name", "?")
+    known, size = {*roots}, -1
+    while size != len(known):
+        size = len(known)
+        known |= {pid for pid, parent in parents.items() if parent in known and parent}
+    return {pid: name for pid, name in names.items() if pid not in known}
 
 
 def processes_in(root: str, group: str) -> list[int]:

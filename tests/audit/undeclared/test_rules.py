@@ -271,6 +271,18 @@ def test_runs_and_servers_of_a_fleet_that_uses_the_host_are_declared_there():
     ]
 
 
+def test_a_unit_of_a_role_has_its_declared_ports_alone():
+    raw = converged()
+    path = "/etc/systemd/system/registry.service"
+    declaration = with_more(with_more(declared(), "unit:registry.service"), f"file:{path}")
+    units = {"programs": ["/usr/bin/registry"], "units": ["registry.service"]}
+    raw["listeners"].append({**SOCKET, **units, "port": 5000})
+    assert found(RULES["RW-030"], raw, with_more(declaration, "socket:tcp:5000")) == []
+    assert found(RULES["RW-030"], raw, replace(declaration, ports=frozenset(("socket:tcp:5000",)))) == []
+
+    assert found(RULES["RW-030"], raw, declaration) == [("socket:tcp:[::]:5000", False)]
+
+
 SERVER_FILES = "/etc/rackwright/servers"
 
 
