@@ -294,6 +294,6 @@ def test_a_node_of_kubernetes_starts_containers_of_its_own(tmp_path):
         f"--bind={layout.disks}/beta/nested/kubelet:/var/lib/kubelet",
         f"--bind-ro={NESTED}/containerd.conf:/usr/lib/systemd/system/containerd.service.d/twin.conf",
         f"--bind-ro={NESTED}/kubelet.conf:/usr/lib/systemd/system/kubelet.service.d/twin.conf",
-        f"--bind-ro={NESTED}:/usr/lib/twin",
+        f"--bind-ro={NESTED}:/run/twin/nested",
     ]
     assert nspawn_options(machines["alpha"], layout) == []

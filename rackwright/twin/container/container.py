@@ -100,7 +100,7 @@ def _nesting(container: Container, layout: Layout) -> list[str]:
         for name in NESTED_DATA
     )
     rights = ("--capability=all", "--system-call-filter=@keyring", "--system-call-filter=bpf")
-    return [*rights, *data, *units, f"--bind-ro={_escape_colons(NESTED)}:/usr/lib/twin"]
+    return [*rights, *data, *units, f"--bind-ro={_escape_colons(NESTED)}:/run/twin/nested"]
 
 
 def _escape_colons(path: Path | str) -> str:
