@@ -5,10 +5,10 @@ Source: OpenAI's API reference. This module has the part that a text-only model 
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import to_json
 
 from workloads.serving.answers import HttpError
@@ -81,6 +81,48 @@ class StreamOptions(StrictBody):
     """Whether events are padded; the server never pads them, as OpenAI's answers may do."""
 
 
+SCHEMA_BYTES, SCHEMA_DEPTH, SCHEMA_PARTS = 16 << 10, 16, 512
+"""Limits of a JSON Schema: llama.cpp makes a grammar of it, whose size the time of each token depends on."""
+MOST_LOGPROBS = 20
+"""The most alternatives of a token. Source: OpenAI's API reference, top_logprobs."""
+
+
+def _check_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    if len(to_json(schema)) > SCHEMA_BYTES:
+        raise ValueError(f"the schema has more than {SCHEMA_BYTES} bytes")
+    parts = 0
+    level: list[Any] = [schema]
+    for _ in range(SCHEMA_DEPTH):
+        parts += len(level)
+        level = [
+            item
+            for each in level
+            if isinstance(each, dict | list)
+            for item in (each.values() if isinstance(each, dict) else each)
+        ]
+    if level:
+        raise ValueError(f"the schema is nested deeper than {SCHEMA_DEPTH}")
+    if parts > SCHEMA_PARTS:
+        raise ValueError(f"the schema has more than {SCHEMA_PARTS} values")
+    return schema
+
+
+class JsonSchema(StrictBody):
+    schema_: Annotated[dict[str, Any], AfterValidator(_check_schema)] = Field(alias="schema")
+    strict: bool = True
+    """Whether the answer has the schema; llama.cpp's always have it."""
+    description: str = ""
+
+
+class JsonSchemaFormat(StrictBody):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+class JsonObjectFormat(StrictBody):
+    type: Literal["json_object"]
+
+
 class CompletionRequest(StrictBody):
     """The fields that both kinds of request share."""
 
@@ -115,11 +157,16 @@ class CompletionRequest(StrictBody):
 class ChatRequest(CompletionRequest):
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: Tokens | None = None
+    logprobs: bool = False
+    top_logprobs: int = Field(default=0, ge=0, le=MOST_LOGPROBS)
+    response_format: JsonSchemaFormat | JsonObjectFormat | None = Field(default=None, discriminator="type")
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
         if self.max_tokens and self.max_completion_tokens:
             raise ValueError("max_tokens is the old name of max_completion_tokens; send one of them")
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
         return self
 
     def prompt_field(self) -> str:
@@ -133,17 +180,25 @@ class ChatRequest(CompletionRequest):
              "content": "".join(part.text for part in each.content)}
             for each in self.messages
         ]  # fmt: skip
-        return {**super().runtime_request(), **limit, "messages": messages}
+        # llama.cpp gives no log-probabilities without alternatives
+        logprobs = {"logprobs": True, "top_logprobs": max(1, self.top_logprobs)} if self.logprobs else {}
+        form = self.response_format
+        constraint: dict[str, Any] = {"response_format": {"type": form.type}} if form else {}
+        if isinstance(form, JsonSchemaFormat):
+            constraint["response_format"]["json_schema"] = {"name": "answer", "schema": form.json_schema.schema_}
+        return {**super().runtime_request(), **limit, **logprobs, **constraint, "messages": messages}
 
 
 class TextRequest(CompletionRequest):
     prompt: Texts = Field(min_length=1, max_length=1)
+    logprobs: int = Field(default=0, ge=0, le=MOST_LOGPROBS)
 
     def prompt_field(self) -> str:
         return "prompt"
 
     def runtime_request(self) -> dict[str, Any]:
-        return {**super().runtime_request(), "prompt": self.prompt[0]}
+        logprobs = {"logprobs": self.logprobs} if self.logprobs else {}
+        return {**super().runtime_request(), **logprobs, "prompt": self.prompt[0]}
 
 
 R = TypeVar("R", bound=CompletionRequest)
@@ -195,6 +250,9 @@ class AnswerFormat:
 
     def __init__(self, request: CompletionRequest, model: Model) -> None:
         self._chat = isinstance(request, ChatRequest)
+        self._alternatives = request.top_logprobs if isinstance(request, ChatRequest) else MOST_LOGPROBS
+        self._offset = 0
+        """Characters of the text so far, for the log-probabilities of a text."""
         self._with_usage = request.stream_options is not None and request.stream_options.include_usage
         self._common = {
             "id": f"{'chatcmpl' if self._chat else 'cmpl'}-{uuid.uuid4().hex}",
@@ -209,7 +267,8 @@ class AnswerFormat:
         end, text = pieces[-1].end, "".join(piece.text for piece in pieces)
         assert end is not None
         content = {"message": {"role": "assistant", "content": text}} if self._chat else {"text": text}
-        choice = {"index": 0, **content, "logprobs": None, "finish_reason": end.reason}
+        logprobs = self._logprobs([token for piece in pieces for token in piece.logprobs])
+        choice = {"index": 0, **content, "logprobs": logprobs, "finish_reason": end.reason}
         kind = "chat.completion" if self._chat else "text_completion"
         return to_json({**self._common, "object": kind, "choices": [choice], "usage": _usage(end)})
 
@@ -221,20 +280,51 @@ class AnswerFormat:
         """Return the events of *piece*; `DONE` follows the last one."""
         events = b""
         if piece.text:
-            events += self._event({"delta": {"content": piece.text}} if self._chat else {"text": piece.text})
+            content = {"delta": {"content": piece.text}} if self._chat else {"text": piece.text}
+            events += self._event(content, logprobs=self._logprobs(piece.logprobs))
         if piece.end:
             events += self._event({"delta": {}} if self._chat else {"text": ""}, piece.end.reason)
             if self._with_usage:
                 events += self._line([], {"usage": _usage(piece.end)})
         return events
 
-    def _event(self, content: dict[str, Any], reason: str | None = None) -> bytes:
+    def _event(
+        self, content: dict[str, Any], reason: str | None = None, logprobs: dict[str, Any] | None = None
+    ) -> bytes:
         usage = {"usage": None} if self._with_usage else {}
-        return self._line([{"index": 0, **content, "logprobs": None, "finish_reason": reason}], usage)
+        return self._line([{"index": 0, **content, "logprobs": logprobs, "finish_reason": reason}], usage)
+
+    def _logprobs(self, tokens: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+        """Return the log-probabilities of *tokens* in the form of a chat or of a text; None without any."""
+        if not tokens:
+            return None
+        if self._chat:
+            shown = [
+                {
+                    **_format_token(token),
+                    "top_logprobs": [*map(_format_token, token["top_logprobs"][: self._alternatives])],
+                }
+                for token in tokens
+            ]
+            return {"content": shown, "refusal": None}
+        offsets = []
+        for token in tokens:
+            offsets.append(self._offset)
+            self._offset += len(token["token"])
+        return {
+            "tokens": [token["token"] for token in tokens],
+            "token_logprobs": [token["logprob"] for token in tokens],
+            "top_logprobs": [{each["token"]: each["logprob"] for each in token["top_logprobs"]} for token in tokens],
+            "text_offset": offsets,
+        }
 
     def _line(self, choices: list[Any], more: dict[str, Any]) -> bytes:
         kind = "chat.completion.chunk" if self._chat else "text_completion"
         return format_event({**self._common, "object": kind, "choices": choices, **more})
+
+
+def _format_token(token: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: token[name] for name in ("token", "logprob", "bytes")}
 
 
 def format_event(data: object) -> bytes:

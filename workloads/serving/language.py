@@ -1,6 +1,7 @@
 """The routes of a language model, in OpenAI's protocol."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import ExitStack
@@ -25,6 +26,8 @@ from workloads.serving.settings import ServingSettings
 from workloads.serving.streaming import NO_BUFFERING, or_disconnect
 
 T = TypeVar("T")
+SCHEMA_ERROR = re.compile(r"schema|grammar")
+"""What llama.cpp's reasons have in common that are about the schema of an answer."""
 BODY_MODELS = (ChatRequest, TextRequest)
 """The bodies that a server's OpenAPI document describes."""
 
@@ -93,7 +96,8 @@ async def _answer(
         try:
             first = await or_disconnect(request, _before(deadline, anext(pieces)))
         except InvalidPrompt as error:
-            field = parsed.prompt_field()
+            constrained = isinstance(parsed, ChatRequest) and parsed.response_format is not None
+            field = "response_format" if constrained and SCHEMA_ERROR.search(str(error)) else parsed.prompt_field()
             raise HttpError(400, f"{field}: {error}", param=field, code=error.code) from None
         others = _until(limit, pieces, answer)
         if parsed.stream:

@@ -119,6 +119,36 @@ def test_the_model_is_listed(free: Here) -> None:
     assert ask(free.address, "/v2/models/held").json["lineage"] == {"of": "a test"}
 
 
+def schema(value: Any) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": value, "strict": True}}
+
+
+DEEP: Any = {}
+SCHEMA = "response_format.json_schema.json_schema.schema: the schema"
+for _ in range(17):
+    DEEP = {"items": DEEP}
+
+
+def test_a_schema_has_a_largest_size() -> None:
+    with pytest.raises(HttpError, match="the schema has more than 16384 bytes"):
+        read(body(HELLO, response_format=schema({"const": "x" * 20_000})), ChatRequest, Writer().model)
+
+
+def test_structured_output_and_log_probabilities_reach_the_runtime() -> None:
+    runtime = Writer(free=True)
+    with here(runtime) as server:
+        for more in ({"response_format": schema({"type": "integer"})}, {"response_format": {"type": "json_object"}},
+                     {"logprobs": True, "top_logprobs": 3}):  # fmt: skip
+            assert ask(server.address, CHAT, body(HELLO, **more)).status == 200
+        assert ask(server.address, TEXT, body(ONCE, logprobs=2)).status == 200
+    form, plain, chances, text = [{key: each[key] for key in each if key != "messages"} for each in runtime.asked]
+    wanted = {"name": "answer", "schema": {"type": "integer"}}
+    assert form == {"response_format": {"type": "json_schema", "json_schema": wanted}}
+    assert plain == {"response_format": {"type": "json_object"}}
+    assert chances == {"logprobs": True, "top_logprobs": 3}
+    assert text == {"prompt": "Once", "logprobs": 2}
+
+
 def test_a_runtime_is_asked_what_the_request_says() -> None:
     runtime = Writer(free=True)
     parts = [{"type": "text", "text": "Be "}, {"type": "text", "text": "short."}]
@@ -150,8 +180,18 @@ def test_a_runtime_is_asked_what_the_request_says() -> None:
          "messages.0.content.0.type: Input should be 'text'", "messages", None),
         (CHAT, body(HELLO, tools=[{}]), 400, "tools: llama.cpp has no such option here; leave it out, or send []",
          "tools", None),
-        (CHAT, body(HELLO, logprobs=True), 400, "logprobs: llama.cpp has no such option here; leave it out, or send "
-         "false or 0", "logprobs", None),
+        (CHAT, body(HELLO, logit_bias={"1": 2}), 400, "logit_bias: llama.cpp has no such option here; leave it out, or "
+         "send {}", "logit_bias", None),
+        (CHAT, body(HELLO, top_logprobs=2), 400, "the body: top_logprobs needs logprobs: true", None, None),
+        (CHAT, body(HELLO, logprobs=True, top_logprobs=21), 400, "top_logprobs: Input should be less", "top_logprobs",
+         None),
+        (TEXT, body(ONCE, logprobs=21), 400, "logprobs: Input should be less", "logprobs", None),
+        (CHAT, body(HELLO, response_format={"type": "x"}), 400, "response_format: Input tag 'x'", "response_format",
+         None),
+        (CHAT, body(HELLO, response_format=schema(DEEP)), 400, f"{SCHEMA} is nested deeper than 16", "response_format",
+         None),
+        (CHAT, body(HELLO, response_format=schema({"enum": [*range(600)]})), 400, f"{SCHEMA} has more than 512 values",
+         "response_format", None),
         (CHAT, body(HELLO, top_k=1), 400, "top_k: unknown field; the fields are model, ", "top_k", None),
         (CHAT, body(HELLO, stream_options={"x": 1}, stream=True), 400, "stream_options.x: unknown field",
          "stream_options", None),

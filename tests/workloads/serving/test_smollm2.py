@@ -50,6 +50,70 @@ def to(server: Process) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"http://{host}:{port}/v1", api_key="none", max_retries=0, timeout=300)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_each_token_has_its_log_probability(client: openai.OpenAI, streamed: bool) -> None:
+    asked = {"model": NAME, "max_tokens": 5, "temperature": 0}
+    chat = {**asked, "messages": HELLO, "logprobs": True, "top_logprobs": 3}
+    text = {**asked, "prompt": "Paris is", "logprobs": 3}
+    if streamed:
+        events = [*client.chat.completions.create(**chat, stream=True)]
+        tokens = [token for event in events for choice in event.choices if choice.logprobs
+                  for token in choice.logprobs.content]  # fmt: skip
+        written = "".join(choice.delta.content or "" for event in events for choice in event.choices)
+        parts = [choice for event in client.completions.create(**text, stream=True) for choice in event.choices]
+        offsets = [offset for part in parts if part.logprobs for offset in part.logprobs.text_offset]
+        words = [word for part in parts if part.logprobs for word in part.logprobs.tokens]
+        whole = "".join(part.text for part in parts)
+    else:
+        [choice] = client.chat.completions.create(**chat).choices
+        tokens, written = choice.logprobs.content, choice.message.content
+        [part] = client.completions.create(**text).choices
+        offsets, words, whole = part.logprobs.text_offset, part.logprobs.tokens, part.text
+        assert part.logprobs.token_logprobs == [max(top.values()) for top in part.logprobs.top_logprobs]
+    assert "".join(token.token for token in tokens) == written and len(tokens) == 5
+    for token in tokens:
+        assert bytes(token.bytes).decode() == token.token
+        chances = [each.logprob for each in token.top_logprobs]
+        assert len(chances) == 3 and chances == sorted(chances, reverse=True) and token.logprob == chances[0] <= 0
+    assert "".join(words) == whole and offsets == [len("".join(words[:n])) for n in range(5)]
+
+
+def test_log_probabilities_may_come_without_alternatives(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model=NAME, messages=HELLO, max_tokens=2, logprobs=True)
+    tokens = answer.choices[0].logprobs.content
+    assert [len(token.top_logprobs) for token in tokens] == [0, 0] and all(token.logprob <= 0 for token in tokens)
+
+
+def test_an_answer_has_the_schema_that_was_asked_for(client: openai.OpenAI) -> None:
+    """
+    The small model would write prose; a grammar lets it write the schema alone.
+    """
+    shape = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}, "people": {"type": "integer"}},
+             "required": ["city", "people"], "additionalProperties": False}  # fmt: skip
+    form = {"type": "json_schema", "json_schema": {"name": "place", "schema": shape, "strict": True}}
+    asked = {"model": NAME, "max_tokens": 64, "temperature": 0, "messages": HELLO}
+    answer = client.chat.completions.create(**asked, response_format=form)
+    found = json.loads(answer.choices[0].message.content)
+    assert found.keys() == {"city", "people"} and found["city"] in ("Paris", "Rome") and type(found["people"]) is int
+    plain = client.chat.completions.create(**asked, response_format={"type": "json_object"})
+    assert plain.choices[0].message.content.lstrip().startswith("{"), "the model may fill its tokens before the end"
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"type": "nonsense"}, {"$ref": "https://example.org/x.json"}, {"$ref": "#"}, {"allOf": [{"$ref": "#"}]},
+        {"type": "string", "minLength": 10**9, "maxLength": 10**9}, {"$ref": "#/nothing"},
+    ],
+)  # fmt: skip
+def test_a_schema_that_makes_no_grammar_is_refused(client: openai.OpenAI, shape: dict[str, object]) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": shape}}
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model=NAME, max_tokens=4, messages=HELLO, response_format=form)
+    assert refused.value.param == "response_format"
+    assert client.chat.completions.create(model=NAME, messages=HELLO, max_tokens=1).choices, "it still answers"
+
+
 def test_a_chat_is_answered(client: openai.OpenAI, model: Path) -> None:
     answer = client.chat.completions.create(model=NAME, messages=HELLO, max_tokens=6, temperature=0)
 

@@ -16,6 +16,7 @@ class EventReader:
         """
         self._on_piece, self._failure = on_piece, failure
         self._reason: Reason | None = None
+        self._logprobs: tuple[Mapping[str, Any], ...] = ()
         self.is_finished = False
         """Whether the last piece has been passed on."""
 
@@ -27,18 +28,22 @@ class EventReader:
         """
         if error := event.get("error"):
             raise self._failure(error)
-        text = ""
+        text, logprobs = "", self._logprobs
         for choice in event["choices"]:
             text = choice.get("text") or choice.get("delta", {}).get("content") or ""
+            logprobs += tuple((choice.get("logprobs") or {}).get("content") or ())
             self._reason = choice["finish_reason"] or self._reason
+        # a token that is no text yet belongs to the next piece
+        self._logprobs = () if text else logprobs
         if usage := event.get("usage"):
-            return self._end(text, usage)
-        return self._on_piece(Piece(text)) if text else True
+            return self._end(text, usage, logprobs)
+        return self._on_piece(Piece(text, logprobs=logprobs)) if text else True
 
-    def _end(self, text: str, usage: Mapping[str, Any]) -> bool:
+    def _end(self, text: str, usage: Mapping[str, Any], logprobs: tuple[Mapping[str, Any], ...]) -> bool:
         if self._reason is None or self._reason not in get_args(Reason):  # vLLM has more, such as abort
             raise RuntimeError(f"the text ended by {self._reason}")
         if not usage["prompt_tokens"]:  # llama.cpp turns messages that a template refuses into an empty prompt
             raise InvalidPrompt("the model's template makes no prompt of it")
         self.is_finished = True
-        return self._on_piece(Piece(text, TextEnd(self._reason, usage["prompt_tokens"], usage["completion_tokens"])))
+        end = TextEnd(self._reason, usage["prompt_tokens"], usage["completion_tokens"])
+        return self._on_piece(Piece(text, end, logprobs))

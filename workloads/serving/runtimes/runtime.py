@@ -51,6 +51,8 @@ class Piece:
     text: str
     end: TextEnd | None = None
     """The end of the text, in the last piece alone."""
+    logprobs: tuple[Mapping[str, Any], ...] = ()
+    """Log-probabilities of the tokens of the text, if the request asked for them, in the form of OpenAI's chats."""
 
 
 class InvalidPrompt(Exception):
