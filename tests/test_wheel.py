@@ -16,7 +16,7 @@ from tests.support.sources import ROOT
 from tests.support.wheels import build, install
 
 DATA = ("docs", "playbooks", "roles", "stacks", "templates", "workloads")
-NO_CONTENT = ("__pycache__", ".ruff_cache", "stacks/__init__.py")
+NO_CONTENT = ("__pycache__", ".ruff_cache", "stacks/__init__.py", ".lock.yaml", ".known_hosts")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import atexit
 import threading
+from importlib.resources import files
 from typing import Any
 
 from rackwright.errors import EndpointUnreachable, Unreachable
@@ -28,7 +29,10 @@ def open_proxy(stack: Stack, host: str, url: str) -> str:
         hosts.connection(host)
     except Unreachable as error:
         raise EndpointUnreachable(*error.diagnostics) from error
-    tunnel = Tunnel(lambda: ProxiedChannel(hosts.connection(host).forward(name, port), name, port))
+    # not a port that SSH forwards: role access closes that
+    program = files("rackwright.hosts.onhost").joinpath("relay.py").read_text()
+    argv = ("python3", "-I", "-S", "-c", program, name, str(port))
+    tunnel = Tunnel(lambda: ProxiedChannel(hosts.connection(host).open(argv), name, port))
     tunnel.__enter__()
     atexit.register(hosts.close)
     return f"http://127.0.0.1:{tunnel.port}"

@@ -1,9 +1,13 @@
 """The proxy to a store on hosts of a twin: it leads to one address, and passes everything on."""
 
 import socket
+import subprocess
+import threading
+from types import SimpleNamespace
 
 import pytest
 
+from rackwright.endpoints import proxy
 from rackwright.endpoints.proxy import ProxiedChannel
 from rackwright.hosts.tunnel import Tunnel
 
@@ -50,3 +54,40 @@ def test_a_client_that_ends_early_leaves_no_waiting_thread(ends):
     store.close()
 
     assert channel.recv(100) == b""
+
+
+def test_the_way_needs_no_forwarding_of_ports(monkeypatch):
+    """
+    Role access closes it, and the buckets of a store on the same host were not reached from then on.
+    """
+    opened = []
+
+    class Connection:
+        def open(self, argv):
+            opened.append(argv)
+            process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            here, there = socket.socketpair()
+            threading.Thread(target=copy, args=(there.makefile("rb"), process.stdin), daemon=True).start()
+            threading.Thread(target=copy, args=(process.stdout, there.makefile("wb")), daemon=True).start()
+            return here
+
+    def copy(source, target):
+        while data := source.read1(1000):
+            target.write(data)
+            target.flush()
+
+    monkeypatch.setattr(proxy, "Hosts", lambda *_: SimpleNamespace(connection=lambda host: Connection(), close=list))
+    with socket.create_server(("127.0.0.1", 0)) as store:
+        port = store.getsockname()[1]
+        way = proxy.open_proxy(SimpleNamespace(endpoints={}, salt=b""), "alpha", f"https://127.0.0.1:{port}")
+        with socket.create_connection(("127.0.0.1", int(way.rpartition(":")[2])), 10) as client:
+            client.sendall(f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\nhello".encode())
+            served, _ = store.accept()
+            with served:
+                served.settimeout(10)
+                assert served.recv(100) == b"hello"
+                served.sendall(b"answer")
+            received = b""
+            while not received.endswith(b"answer"):
+                received += client.recv(100)
+    assert opened[0][-2:] == ("127.0.0.1", str(port))

@@ -24,3 +24,20 @@ def test_the_program_of_the_role_does_the_same() -> None:
     text = SETTINGS.read_text()
 
     assert f'"TMPDIR": "{object_store.NO_FOLDER}"' in text and text.count("subprocess.run(") == text.count("env=") == 1
+
+
+def test_the_default_retention_of_a_bucket_is_not_set_in_the_shell() -> None:
+    """SeaweedFS 4.48 keeps it under names without the prefix of its other attributes, as `fs.meta.cat` shows them."""
+    document = {
+        "quota": "0",
+        "wormEnforcedAtTsNs": "0",
+        "remoteEntry": None,
+        "attributes": {"ttlSec": 0},
+        "extended": {
+            "Lock-Default-Days": "MzY1",
+            "Lock-Default-Mode": "R09WRVJOQU5DRQ==",
+            "Seaweed-X-Amz-Object-Lock-Enabled": "RW5hYmxlZA==",
+        },
+    }
+    assert [*object_store._set(document)] == []
+    assert [*object_store._set({**document, "extended": {"Lock-Other": ""}, "quota": "5"})] == ["quota=5", "Lock-Other"]

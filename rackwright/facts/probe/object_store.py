@@ -37,7 +37,9 @@ SEPARATOR = "/"
 """The output of ``fs.pwd``; no name in the store has a slash."""
 OWN_ATTRIBUTES = frozenset(
     (
-        *(f"Seaweed-X-Amz-{name}" for name in ("Owner", "Acl", "Ownership", "Versioning", "Object-Lock-Enabled")),
+        *(f"Seaweed-X-Amz-{name}" for name in ("Owner", "Acl", "Ownership", "Versioning")),
+        *(f"Seaweed-X-Amz-Object-Lock-{name}" for name in ("Enabled", "Mode", "Days", "Years", "Default-Mode")),
+        *(f"Seaweed-X-Amz-Object-Lock-Default-{name}" for name in ("Days", "Years", "Days-Set", "Years-Set")),
         *(f"Lock-Default-{name}" for name in ("Mode", "Days", "Years")),
         *("Seaweed-X-Amz-Bucket-Policy", "s3-bucket-policy", "s3-identity-id", "s3-account-id"),
         "s3-bucket-lifecycle-configuration-xml",
