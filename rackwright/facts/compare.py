@@ -31,6 +31,7 @@ NOT_COMPARED = frozenset(
         *("sysctls", "kernels", "modules_builtin", "module_versions", "dkms", "libraries"),
         *(
             "environments",
+            "environment_files",
             "cdi",
             "images",
             "runs",

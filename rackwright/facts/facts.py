@@ -362,6 +362,11 @@ class Facts(
         versions: Mapping[str, str] | None = self.find("environments", path, mapping)
         return versions
 
+    def environment_files(self, path: str) -> tuple[str, ...] | None:
+        """Return what is odd in the files of a managed Python environment; None if there is none at *path*."""
+        odd: tuple[str, ...] | None = self.find("environment_files", path, texts)
+        return odd
+
     @property
     def tracking_accounts(self) -> Mapping[str, tuple[str, ...]]:
         """Roles of each account of the host's tracking server: admin, trainer, reviewer, auditor, serving."""

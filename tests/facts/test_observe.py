@@ -18,6 +18,7 @@ OF_ROOT = {
     "servers", "archives", "packaged", "processes", "digest_cache", "log_chain", "log_segments", "trials", "loads",
     "file_integrity", "generated_files", "object_store",
     "package_database", "packet_paths", "bpf_programs", "service_processes", "storage_behaviour",
+    "python_environments",
 }  # fmt: skip
 """The modules that open files by themselves: devices, /proc, /sys, and what root alone may write."""
 

@@ -358,14 +358,14 @@ def test_an_environment_of_python_is_reported_by_its_packages_and_not_by_its_fil
     """
     place = "opt/rackwright/mlflow/0123"
     machine.write(f"{place}/pyvenv.cfg", "home = /usr/bin\n")
-    for name in ("Flask_WTF-1.3.0", "zope.interface-7.0", "huey-3.5.4"):
+    for name in ("Flask_WTF-1.3.0", "zope.interface-7.0", "huey-3.5.4", "huey-4.0"):
         machine.write(f"{place}/lib/python3.11/site-packages/{name}.dist-info/RECORD", "")
     machine.write(f"{place}/lib/python3.11/site-packages/cut_off-1.dist-info/METADATA", "")
     machine.write("opt/rackwright/mlflow/requirements.txt", "flask-wtf==1.3.0\n")
     files, directories = system.tree(machine.top, SALT)
 
     assert system.environments(machine.top) == {
-        f"/{place}": {"flask-wtf": "1.3.0", "huey": "3.5.4", "zope-interface": "7.0"}
+        f"/{place}": {"flask-wtf": "1.3.0", "huey": "3.5.4, 4.0", "zope-interface": "7.0"}
     }
     assert [path for path in files if path.startswith("/opt/")] == [
         f"/{place}",

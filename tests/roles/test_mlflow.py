@@ -132,7 +132,7 @@ def test_packages_come_from_the_mirror_where_there_is_one(mirror, variables, lin
 def test_every_package_of_the_lock_has_a_hash_and_is_promised_in_its_version():
     lock = (ROOT / "roles/mlflow/templates/opt/rackwright/mlflow/requirements.txt.j2").read_text()
     [environment] = [entry for entry in role_promises().entries if entry.sort == "environment"]
-    wanted = environment.want(REPOSITORY)
+    wanted = {name: want for name, want in environment.want(REPOSITORY).items() if "_" not in name}
 
     assert wanted["mlflow"] == "3.17.2" and len(wanted) == len(re.findall(r"^\S+==", lock, re.MULTILINE)) > 50
     assert lock.count("==") == len(re.findall(r"==\S+ \\\n    --hash=sha256:", lock))
@@ -142,14 +142,22 @@ def test_every_package_of_the_lock_has_a_hash_and_is_promised_in_its_version():
 def test_what_an_environment_lacks_is_found_package_by_package():
     claims = [claim for claim in RoleKind().claims(spec(), REPOSITORY) if claim.thing.startswith("environment:")]
     place = claims[0].thing.partition(":")[2]
-    packages = {**claims[0].want, "flask": "0.1"}
-    del packages["mlflow"]
+    whole = {name: want for name, want in claims[0].want.items() if "_" not in name}
+    whole |= {"pip": "23.0.1", "setuptools": "66.1.1"}
+    lacking = {name: version for name, version in whole.items() if name != "mlflow"}
 
-    def found(raw: dict[str, Any]) -> dict[str, Any]:
-        return dict(RoleKind().observe(claims, Facts({"environments": raw}))[claims[0].thing])
+    def found(raw: dict[str, Any], *odd: str) -> dict[str, Any]:
+        facts = Facts({"environments": raw, "environment_files": dict.fromkeys(raw, odd)})
+        return dict(RoleKind().observe(claims, facts)[claims[0].thing])
 
-    differing = {name: value for name, value in found({place: packages}).items() if value != claims[0].want[name]}
-    assert differing == {"flask": "0.1", "mlflow": Absent()}
+    def differing(packages: dict[str, Any], *odd: str) -> dict[str, Any]:
+        values = found({place: packages}, *odd)
+        return {name: value for name, value in values.items() if value != claims[0].want[name]}
+
+    assert differing(whole) == {}
+    assert differing({**lacking, "flask": "0.1"}) == {"flask": "0.1", "mlflow": Absent()}
+    assert differing({**whole, "vllm": "1", "zeug": "2"}) == {"other_packages": ("vllm 1", "zeug 2")}
+    assert differing(whole, "zz.pth: no package lists it") == {"odd_files": ("zz.pth: no package lists it",)}
     assert set(found({}).values()) == {Absent()}
 
 

@@ -65,7 +65,9 @@ def test_each_part_asks_for_a_certificate_and_a_token():
 def test_no_part_searches_a_directory_of_its_account_for_settings():
     """The first security.toml of the working directory, of home, of /usr/local/etc and of /etc counts."""
     made = promised()
-    only = {entry.directory: entry.only for entry in made.entries if entry.sort == "directory" and entry.only is not None}
+    only = {
+        entry.directory: entry.only for entry in made.entries if entry.sort == "directory" and entry.only is not None
+    }
     units = [text for path, text in files(made).items() if path.endswith(".service")]
 
     assert only == {"/etc/seaweedfs": ("security.toml",), "/usr/local/etc/seaweedfs": ()}

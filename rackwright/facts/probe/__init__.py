@@ -67,6 +67,7 @@ MODULES = (
             "missing",
             "file_integrity",
             "package_database",
+            "python_environments",
             "account_files",
             "boot",
             "archives",

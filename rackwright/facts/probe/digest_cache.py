@@ -35,12 +35,13 @@ PURPOSE = b"rwcache1"
 class DigestCache:
     """The digests of the earlier probe, and those of this one."""
 
-    def __init__(self, root: str, salt: bytes, compute: Callable[[str, os.stat_result], str]) -> None:
+    def __init__(self, root: str, salt: bytes, compute: Callable[[str, os.stat_result], str], name: str = NAME) -> None:
         """
         Args:
             compute: Returns the digest of the content of a file: the path below *root*, and its status.
+            name: The file of the cache, one for each sort of digests.
         """
-        self._path, self._salt, self._compute = f"{root}{FOLDER}/{NAME}", salt, compute
+        self._path, self._salt, self._compute = f"{root}{FOLDER}/{name}", salt, compute
         self._settled_ns = int((time.time() - SETTLED_SECONDS) * 1e9)
         self._devices = kept_devices() if may_keep(root) else frozenset()
         self._earlier = load(self._path, salt) if self._devices else {}
@@ -52,23 +53,34 @@ class DigestCache:
         Args:
             status: The status of the file from before its content is read, so that a later change shows.
         """
-        if status.st_ctime_ns > self._settled_ns or status.st_dev not in self._devices:
-            return attempt(self._compute, path, status)
-        state = f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_dev} "
-        line = self._earlier.get(path, "")
-        if not line.startswith(state):
-            computed = attempt(self._compute, path, status)
-            if not isinstance(computed, str):
-                return computed
-            line = state + computed
+        if (earlier := self.earlier(path, status)) is not None:
+            return earlier
+        computed = attempt(self._compute, path, status)
+        if isinstance(computed, str) and self._may_keep(status):
+            self._current[path] = state_of(status) + computed
+        return computed
+
+    def earlier(self, path: str, status: os.stat_result) -> str | None:
+        """Return the digest of an earlier probe; None without one of the file as it stands."""
+        state, line = state_of(status), self._earlier.get(path, "")
+        if not self._may_keep(status) or not line.startswith(state):
+            return None
         self._current[path] = line
         return line[len(state) :]
+
+    def _may_keep(self, status: os.stat_result) -> bool:
+        return status.st_ctime_ns <= self._settled_ns and status.st_dev in self._devices
 
     def save(self) -> None:
         """Write the digests for the next probe; a host without room for them only has none."""
         if self._devices and self._current != self._earlier:
             with contextlib.suppress(OSError):
                 write(self._path, self._current, self._salt)
+
+
+def state_of(status: os.stat_result) -> str:
+    """Return the values of a file that are others after each change."""
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_dev} "
 
 
 def may_keep(root: str) -> bool:

@@ -36,6 +36,7 @@ from rackwright.facts.probe import (
     paths,
     processes,
     proof,
+    python_environments,
     rights,
     runs,
     schedules,
@@ -56,7 +57,7 @@ from rackwright.facts.probe.output import write_facts
 LOGIN_KEYS_SECONDS = 60
 """Time limit for the keys of all accounts: sshd runs once for each, which is slow on an emulated host."""
 INTEGRITY_SECONDS, INTEGRITY_BYTES = 140, 1 << 30
-"""Limits for the account of all files, which runs beside all other reads."""
+"""Limits for the account of all files, and for that of Python environments, which run beside all other reads."""
 
 
 def main(job: dict[str, Any]) -> None:
@@ -87,6 +88,7 @@ def collect(
         account["integrity"] = lambda: file_integrity.file_integrity(root, salt)
         account["package_database"] = lambda: package_database.package_database(root)
     integrity = Isolation(account, INTEGRITY_SECONDS, INTEGRITY_BYTES)
+    environments = Isolation(python_environments.readers(root, salt), INTEGRITY_SECONDS, INTEGRITY_BYTES)
     taken_at = time.time()
     identity, boot_id = attempt(system.identity, root), attempt(kernel.boot_id, root)
     proofs = attempt(proof.begin, root, nonce, list(key_types), identity, boot_id, taken_at)
@@ -154,6 +156,7 @@ def collect(
         "packages": packages,
         "held": attempt(system.held_packages, root),
         "environments": attempt(system.environments, root),
+        "environment_files": environments.results().get("environment_files", {}),
         "tracking_accounts": attempt(tracking.accounts, root),
         "users": attempt(accounts.users, root),
         "groups": attempt(accounts.groups, root),

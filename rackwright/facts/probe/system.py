@@ -187,12 +187,14 @@ def environments(root: str) -> dict[str, dict[str, str]]:
 
 
 def distributions(environment: str) -> dict[str, str]:
-    versions = {}
-    for path in glob(f"{environment}/lib/python3*/site-packages/*.dist-info"):
+    versions: dict[str, str] = {}
+    for path in sorted(glob(f"{environment}/lib/python3*/site-packages/*.dist-info")):
         # an interrupted installation has no list of files yet
         if os.path.exists(f"{path}/RECORD"):
             name, _, version = os.path.basename(path)[: -len(".dist-info")].rpartition("-")
-            versions[re.sub(r"[-_.]+", "-", name).lower()] = version
+            normalised = re.sub(r"[-_.]+", "-", name).lower()
+            earlier = versions.get(normalised)
+            versions[normalised] = f"{earlier}, {version}" if earlier else version  # Python takes any of them
     return versions
 
 

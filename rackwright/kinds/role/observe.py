@@ -63,8 +63,7 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
         case "socket":
             return _socket(facts, key, name)
         case "environment":
-            packages = facts.environment(key)
-            return Absent() if packages is None else packages.get(name, Absent())
+            return _environment(facts, key, name, claim)
         case "accounts":
             accounts = facts.tracking_accounts
             return tuple(sorted(f"{name}: {' '.join(functions) or 'none'}" for name, functions in accounts.items()))
@@ -95,6 +94,21 @@ def _directory(facts: Facts, path: str, name: str) -> Value:
         return Absent() if names is None else names
     directory = facts.directory(path)
     return Absent() if directory is None else directory.mode if name == "mode" else directory.owner
+
+
+def _environment(facts: Facts, path: str, name: str, claim: Claim) -> Value:
+    from rackwright.kinds.role.entries import ENVIRONMENT_FILES, ENVIRONMENT_PACKAGES, OF_ENVIRONMENT
+
+    packages = facts.environment(path)
+    if packages is None:
+        return Absent()
+    if name == ENVIRONMENT_FILES:
+        odd = facts.environment_files(path)
+        return Absent() if odd is None else odd
+    if name == ENVIRONMENT_PACKAGES:
+        expected = {own for own, needed in OF_ENVIRONMENT.items() if not needed or needed in claim.want}
+        return tuple(f"{each} {packages[each]}" for each in sorted(packages.keys() - claim.want.keys() - expected))
+    return packages.get(name, Absent())
 
 
 def _built_module(facts: Facts, key: str, name: str) -> Value:

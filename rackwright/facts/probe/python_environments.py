@@ -1,0 +1,236 @@
+"""Managed Python environments as a whole: each file against the list of its package, and everything beside them.
+
+pip writes the list of a package (RECORD) last. A file that the kernel has not changed since (ctime) is as installed.
+The reader still compares as many of them as its time allows, and each probe continues where the last one ended.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import os
+import re
+import stat
+import time
+from glob import glob
+from typing import Any, Callable
+
+from rackwright.facts.probe.digest_cache import DigestCache
+from rackwright.facts.probe.file_integrity import XATTRS
+from rackwright.facts.probe.observe import ReadError, attempt, read_untrusted
+from rackwright.facts.probe.system import ENVIRONMENT_MARKER, ENVIRONMENTS, mode_text, owner_name
+
+CACHE_NAME = "environments"
+"""The file in the cache of digests."""
+CHANGED_SECONDS, UNCHANGED_SECONDS = 90.0, 10.0
+"""Time for the digests of files that changed after their list, and of all others."""
+LIST_BYTES, FILES_MAX, SHOWN = 64 << 20, 500_000, 20
+"""Largest list of a package, most files of an environment, and most odd ones that are named."""
+BLOCK = 1 << 20
+HOME = "/usr/bin"
+"""The directory of the interpreter from which the roles make their environments."""
+LINK = re.compile(r"(?:/usr/bin/)?python[0-9.]*")
+"""Targets of the links of an interpreter."""
+OF_VENV = re.compile(r"pyvenv\.cfg|\.gitignore|bin/(?:activate(?:\.(?:csh|fish))?|Activate\.ps1)")
+"""Files that the module venv writes. Source: CPython, Lib/venv."""
+BYTECODE = re.compile(r"(?:(.*)/)?__pycache__/([^/]+)\.cpython-\d+(?:\.opt-[12])?\.pyc")
+NAME_ALONE = ("METADATA", "INSTALLER")
+"""Files of a package without any listed file: a name that a role gives to another package."""
+UNCHECKED = (1).to_bytes(4, "little")
+"""Flags of bytecode that Python runs without a look at its source. Source: PEP 552."""
+RIGHTS = stat.S_IWGRP | stat.S_IWOTH | stat.S_ISUID | stat.S_ISGID
+
+
+def readers(root: str, salt: bytes) -> dict[str, Callable[[], Any]]:
+    """Return the reader of the environments, for a process of its own; none on a host without environments."""
+    return {"environment_files": lambda: environment_files(root, salt)} if markers_below(root) else {}
+
+
+def markers_below(root: str) -> list[str]:
+    """Return the files that mark the managed environments, sorted."""
+    return sorted(marker for pattern in ENVIRONMENTS for marker in glob(f"{root}{pattern}/{ENVIRONMENT_MARKER}"))
+
+
+def environment_files(root: str, salt: bytes) -> dict[str, Any]:
+    """Return what is odd in each managed Python environment, by its path; an empty list for one as it was installed."""
+    cache = DigestCache(root, salt, lambda path, status: sha256(root + path), CACHE_NAME)
+    start = time.monotonic()
+    clock = (start + CHANGED_SECONDS, start + UNCHANGED_SECONDS)
+    paths = [os.path.dirname(marker)[len(root) :] for marker in markers_below(root)]
+    found = {path: attempt(lambda path=path: Environment(root, path, cache, clock).odd()) for path in paths}
+    cache.save()
+    return found
+
+
+class Environment:
+    """One environment, and what is odd in it."""
+
+    def __init__(self, root: str, path: str, cache: DigestCache, clock: tuple[float, float]) -> None:
+        """
+        Args:
+            clock: Ends of the time for files that changed after their list, and for all others.
+        """
+        self._root, self._path, self._cache = root, path, cache
+        self._changed_end, self._unchanged_end = clock
+        self._odd: list[str] = []
+        self._listed: dict[str, set[str]] = {}
+        """Digests of each listed file, in the form of its list; several packages may list a file."""
+        self._listed_at: dict[str, int] = {}
+        """The time of the newest list of each file."""
+
+    def odd(self) -> list[str]:
+        """Return a line for each odd file; the number of the others comes last.
+
+        Raises:
+            ReadError: a list cannot be read, or the time does not suffice.
+        """
+        top = self._root + self._path
+        self._odd += odd_settings(read_untrusted(top, ENVIRONMENT_MARKER).decode(errors="replace"))
+        for place in sorted(glob(f"{glob_escape(top)}/lib/python3*/site-packages/*.dist-info")):
+            self._read_list(place[len(top) + 1 :])
+        seen = {path for path, status in self._walk("", os.lstat(top)) if self._judge(path, status)}
+        for path in sorted({*self._listed} - seen):
+            if not path.endswith(".pyc"):
+                self._odd.append(f"{path} is missing")
+        for name in ("bin/python", "bin/python3"):
+            if not os.path.exists(f"{top}/{name}"):
+                self._odd.append(f"{name} leads to no program")
+        more = len(self._odd) - SHOWN
+        return [*sorted(self._odd)[:SHOWN], *([f"{more} more"] if more > 0 else [])]
+
+    def _read_list(self, place: str) -> None:
+        top = self._root + self._path
+        if not os.path.lexists(f"{top}/{place}/RECORD"):
+            return  # no package lists its files, and each is odd
+        content = read_untrusted(f"{top}/{place}", "RECORD", LIST_BYTES)
+        if len(content) >= LIST_BYTES:
+            raise ReadError(f"{self._path}/{place}/RECORD is larger than {LIST_BYTES >> 20} MiB")
+        written = os.lstat(f"{top}/{place}/RECORD").st_ctime_ns
+        rows = list(csv.reader(content.decode("utf-8").splitlines()))
+        if not rows:
+            rows = [[f"{os.path.basename(place)}/{name}", "", ""] for name in (*NAME_ALONE, "RECORD")]
+        for row in rows:
+            if len(row) != 3:
+                raise ReadError(f"{self._path}/{place}/RECORD has a row of {len(row)} fields")
+            path = os.path.normpath(f"{os.path.dirname(place)}/{row[0]}")
+            if path.startswith(("/", "../")):
+                self._odd.append(f"{place}/RECORD lists a file outside: {row[0][:100]}")
+                continue
+            self._listed.setdefault(path, set()).update({row[1]} if row[1] else ())
+            self._listed_at[path] = max(written, self._listed_at.get(path, 0))
+
+    def _walk(self, folder: str, status: os.stat_result) -> Any:
+        """Yield path and status of each file and link below *folder*; a directory with rights of others is odd."""
+        self._odd += [f"{folder or '.'}: {fault}" for fault in odd_rights(self._root + self._path, folder, status)]
+        with os.scandir(f"{self._root}{self._path}/{folder}") as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+        for child in entries:
+            path = f"{folder}/{child.name}" if folder else child.name
+            of_child = child.stat(follow_symlinks=False)
+            if not stat.S_ISDIR(of_child.st_mode):
+                yield path, of_child
+            elif of_child.st_dev != status.st_dev:
+                self._odd.append(f"{path}: another filesystem is mounted here")
+            else:
+                yield from self._walk(path, of_child)
+
+    def _judge(self, path: str, status: os.stat_result) -> bool:
+        """Note what is odd in a file or link; always True."""
+        if len(self._odd) + len(self._listed_at) > FILES_MAX:
+            raise ReadError(f"{self._path} has more than {FILES_MAX} files")
+        self._odd += [f"{path}: {fault}" for fault in odd_rights(self._root + self._path, path, status)]
+        if stat.S_ISLNK(status.st_mode):
+            target = os.readlink(f"{self._root}{self._path}/{path}")
+            is_interpreter = LINK.fullmatch(path.rpartition("bin/")[2]) and LINK.fullmatch(target)
+            if not is_interpreter and (path, target) != ("lib64", "lib"):
+                self._odd.append(f"{path} is a link to {target[:200]}")
+        elif not stat.S_ISREG(status.st_mode):
+            self._odd.append(f"{path} is no regular file")
+        elif bytecode := BYTECODE.fullmatch(path):
+            source = "/".join(filter(None, (bytecode[1], f"{bytecode[2]}.py")))
+            if source not in self._listed:
+                self._odd.append(f"{path}: no package lists its source")
+            elif self._flags(path) == UNCHECKED:
+                self._odd.append(f"{path} runs without a look at its source")
+        elif path not in self._listed:
+            if not OF_VENV.fullmatch(path):
+                self._odd.append(f"{path}: no package lists it")
+        elif self._listed[path] and not self._is_as_listed(path, status):
+            self._odd.append(f"{path} differs from its package")
+        return True
+
+    def _is_as_listed(self, path: str, status: os.stat_result) -> bool:
+        whole, now = f"{self._path}/{path}", time.monotonic()
+        is_changed = status.st_ctime_ns > self._listed_at[path]
+        found = self._cache.earlier(whole, status)
+        if found is None:
+            if now > (self._changed_end if is_changed else self._unchanged_end):
+                if is_changed:
+                    raise ReadError(f"the files of {self._path} take more than {CHANGED_SECONDS:g} s: run it again")
+                return True
+            found = self._cache.digest(whole, status)
+            if not isinstance(found, str):
+                raise ReadError(f"{whole}: {found.get('unknown')}")
+        return found in self._listed[path]
+
+    def _flags(self, path: str) -> bytes:
+        with open_regular(f"{self._root}{self._path}/{path}") as file:
+            flags: bytes = file.read(8)[4:]
+            return flags
+
+
+def odd_settings(text: str) -> list[str]:
+    """Return what is odd in a pyvenv.cfg, which the role's `python3 -m venv` writes."""
+    odd, seen = [], set()
+    for line in filter(None, map(str.strip, text.splitlines())):
+        name, _, value = (part.strip() for part in line.partition("="))
+        good = {
+            "home": value == HOME,
+            "include-system-site-packages": value == "false",
+            "version": re.fullmatch(r"3\.[0-9.]+\w*", value) is not None,
+            "executable": value.startswith(f"{HOME}/python3"),
+            "command": True,
+        }.get(name.lower(), False)
+        if not good or name.lower() in seen:
+            odd.append(f"{ENVIRONMENT_MARKER}: {line[:200]}")
+        seen.add(name.lower())
+    if not {"home", "include-system-site-packages"} <= seen:
+        odd.append(f"{ENVIRONMENT_MARKER} has no home, or nothing about packages of the system")
+    return odd
+
+
+def odd_rights(top: str, path: str, status: os.stat_result) -> list[str]:
+    """Return the rights that an account other than root has, and those that a program gives to its caller."""
+    odd = []
+    if status.st_uid not in (0, os.geteuid()) or status.st_gid not in (0, os.getegid()):
+        odd.append(f"owner {owner_name(status.st_uid, status.st_gid)}")
+    if stat.S_ISLNK(status.st_mode):
+        return odd
+    if status.st_mode & RIGHTS:
+        odd.append(f"mode {mode_text(status.st_mode)}")
+    try:
+        names = os.listxattr(f"{top}/{path}", follow_symlinks=False)
+    except OSError:  # a filesystem without attributes
+        names = []
+    return odd + [XATTRS[name] for name in names if name in XATTRS]
+
+
+def sha256(path: str) -> str:
+    """Return the digest of a file in the form of a list of pip. Source: PEP 376, PEP 427."""
+    value = hashlib.sha256()
+    with open_regular(path) as file:
+        while block := file.read(BLOCK):
+            value.update(block)
+    return "sha256=" + base64.urlsafe_b64encode(value.digest()).decode().rstrip("=")
+
+
+def open_regular(path: str) -> Any:
+    """Return the file *path*, which root alone can replace, without following a link."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    return open(descriptor, "rb", buffering=0)
+
+
+def glob_escape(path: str) -> str:
+    """Return *path* as a pattern that matches nothing else."""
+    return re.sub(r"([*?[])", r"[\1]", path)
