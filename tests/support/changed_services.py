@@ -42,7 +42,7 @@ SERVICES: dict[str, tuple[str, str, str]] = {
         started_with("Environment=MODE=wrong"),
         "environment has another value of MODE",
     ),
-    "lost": ("Environment=MODE=right", started_with("UnsetEnvironment=MODE"), "environment has another value of MODE"),
+    "lost": ("Environment=MODE=right", started_with("UnsetEnvironment=MODE"), "environment lacks MODE"),
     "of-file": (
         "EnvironmentFile=/etc/os-release",
         started_with("Environment=HIDDEN=1"),

@@ -27,6 +27,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.integrity import FileRow
 from rackwright.facts.probe.generated_files import check_of
 from rackwright.facts.view import UnknownFact
+from rackwright.kinds.shared.unit_overrides import OVERRIDES
 from rackwright.stack.stack import IMAGE_MASKS
 
 NETWORK = ("/etc/netplan", "/etc/systemd/network", "/run/systemd/network", "/run/netplan")
@@ -74,7 +75,8 @@ def extra_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     compares_more = account.has("reasons")  # an earlier probe knew the files of kubeadm and netplan by their names
     unjudged: list[str] = []
     by_name: list[str] = []
-    for path in sorted({*account.files, *facts.unpackaged} - rendered - written - claimed - armed_paths(facts)):
+    known = rendered | written | claimed | armed_paths(facts) | _overrides(facts, declared)
+    for path in sorted({*account.files, *facts.unpackaged} - known):
         row = account.row(path, listed)
         if row.state != "unpackaged":
             continue
@@ -96,6 +98,15 @@ def extra_files(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
         unread.append(f"{', '.join(by_name[:3])}: an earlier version of the probe did not compare them")
     if why := [*unread, *left_out]:
         raise UnknownFact("; ".join(why[:5]))
+
+
+def _overrides(facts: Facts, declared: HostDeclaration) -> frozenset[str]:
+    """Return the files until the next boot that override declared units: the claims on the units report them."""
+    units = [name for name in declared.names("unit") if OVERRIDES in declared.wants[f"unit:{name}"]]
+    try:
+        return frozenset(path for name in units for path in facts.unit_overrides(name) if path.startswith(RUNTIME))
+    except UnknownFact:
+        return frozenset()
 
 
 def _diverted_paths(facts: Facts) -> frozenset[str]:

@@ -4,8 +4,14 @@ from collections.abc import Iterator
 
 from rackwright.audit.undeclared.declaration import HostDeclaration
 from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
+from rackwright.core.contract import Within
+from rackwright.errors import command
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
+from rackwright.kinds.shared.unit_overrides import OVERRIDES
+
+OF_PROCESSES = ("stopped: ", "no process of the service started ")
+"""Beginnings of the differences that no setting of a unit makes."""
 
 
 def processes(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
@@ -13,11 +19,34 @@ def processes(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
     unread = []
     for name in facts.table("service_processes"):
         try:
-            yield Finding(f"unit:{name}", "; ".join(facts.differences_of(name)))
+            yield from _differences(name, facts, declared)
         except UnknownFact as reason:
             unread.append(str(reason))
     if unread:
         raise UnknownFact("; ".join(unread[:3]))
+
+
+def _differences(name: str, facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield how the processes of a unit differ from it, without what follows from a file that overrides the unit.
+
+    A restart would put such a file into effect. The claim on a declared unit reports the file itself.
+    """
+    found = facts.differences_of(name)
+    try:
+        overrides = {*facts.unit_overrides(name)}
+    except UnknownFact:
+        overrides = set()  # the claim on the unit says that they are unknown
+    wanted = declared.wants.get(f"unit:{name}", {}).get(OVERRIDES)
+    if overrides - {*(wanted.values if isinstance(wanted, Within) else ())}:
+        if wanted is not None:
+            found = tuple(text for text in found if text.startswith(OF_PROCESSES))
+        look = command("systemctl cat {}", name)
+        remedy = f"Run {look}, and remove the files that change the unit if they are not intended; then run"
+        remedy = f"{remedy} `systemctl daemon-reload` and {command('systemctl restart {}', name)}, {ADMIT}"
+    else:
+        remedy = ""
+    if found:
+        yield Finding(f"unit:{name}", "; ".join(found), remedy=remedy)
 
 
 def surroundings(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:

@@ -57,8 +57,8 @@ GROUP = (
     "IOWriteBandwidthMax", "IOReadIOPSMax", "IOWriteIOPSMax", "IODeviceLatencyTargetUSec",
 )  # fmt: skip
 PROPERTIES = (
-    "Id", "MainPID", "ControlPID", "FragmentPath", "ControlGroup", "ExecStartEx", "JoinsNamespaceOf", "IPCNamespacePath", "PrivatePIDs",
-    "DelegateNamespaces", *ENVIRONMENT, *RIGHTS, *GROUP, *sorted(SANDBOX),
+    "Id", "MainPID", "ControlPID", "FragmentPath", "ControlGroup", "ExecStartEx", "JoinsNamespaceOf",
+    "IPCNamespacePath", "PrivatePIDs", "DelegateNamespaces", *ENVIRONMENT, *RIGHTS, *GROUP, *sorted(SANDBOX),
     *(f"Limit{name}{end}" for name in LIMITS for end in ("", "Soft")),
 )  # fmt: skip
 STANDARD_NAMES = re.compile(
@@ -94,8 +94,10 @@ SENSITIVE = ("/etc", "/usr", "/opt", "/lib", "/lib64", "/bin", "/sbin", "/var/li
 """Directories with programs, configuration and data, in which no other mounts are hidden from the host."""
 OF_SYSTEMD = re.compile(r"/run/systemd/|/(var/)?tmp/systemd-private-|/run/credentials/|/run/host/")
 """Beginnings of the paths that systemd itself mounts into sandboxes."""
-UNITS, RUNS, WRITTEN = "/etc/systemd/system/", ("training-", "guard-"), ": written by rackwright"
-"""Place of units, beginnings of the names of those whose programs leave their parents, and the mark of ours."""
+UNITS, WRITTEN = "/etc/systemd/system/", ": written by rackwright"
+"""Place of units, and the mark in the first line of ours."""
+RUNS = ("training-", "guard-")
+"""Beginnings of the names of units whose programs leave their parents."""
 AGAIN_SECONDS = 0.2
 GROUPS = "/sys/fs/cgroup"
 MOST_GROUPS = 4096
@@ -310,7 +312,9 @@ def environment(root: str, pid: int, values: dict[str, list[str]], base: Base) -
     if extra:
         yield f"environment has {', '.join(sorted(extra)[:8])}"
     if is_whole:
-        changed = [name for name, value in expected.items() if found.get(name) != os.fsencode(value)]
+        if lacking := [name for name in expected if name not in found]:
+            yield f"environment lacks {', '.join(sorted(lacking)[:8])}"
+        changed = [name for name, value in expected.items() if name in found and found[name] != os.fsencode(value)]
         if changed:
             yield f"environment has another value of {', '.join(sorted(changed)[:8])}"
 

@@ -271,6 +271,24 @@ def test_runs_and_servers_of_a_fleet_that_uses_the_host_are_declared_there():
     ]
 
 
+def test_a_drop_in_of_a_declared_unit_has_one_row_and_no_advice_puts_it_into_effect():
+    """
+    The claim on the unit reports the file. A restart would give the service what the file says.
+    """
+    raw, path = converged(), "/run/systemd/system/registry.service.d/x.conf"
+    raw["unit_overrides"] = {"registry.service": [path], "x.service": [path]}
+    raw["integrity"]["files"][path] = {**FILE, "state": "unpackaged"}
+    raw["service_processes"]["registry.service"] = ["environment lacks REGISTRY_AUTH"]
+    declaration = with_more(declared(), "unit:registry.service", "overrides")
+    assert [*search(Facts(raw), declaration)] == []
+
+    raw["service_processes"]["registry.service"].append("stopped: registry")
+    raw["service_processes"]["x.service"] = ["environment lacks X"]
+    registry, x = [finding for _, finding, _ in search(Facts(raw), declaration)]
+    assert registry.found == "stopped: registry"
+    assert x.remedy.index("`systemctl cat x.service`") < x.remedy.index("`systemctl restart x.service`")
+
+
 def test_a_unit_of_a_role_has_its_declared_ports_alone():
     raw = converged()
     path = "/etc/systemd/system/registry.service"
