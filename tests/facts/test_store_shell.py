@@ -41,3 +41,13 @@ def test_the_default_retention_of_a_bucket_is_not_set_in_the_shell() -> None:
     }
     assert [*object_store._set(document)] == []
     assert [*object_store._set({**document, "extended": {"Lock-Other": ""}, "quota": "5"})] == ["quota=5", "Lock-Other"]
+
+
+def test_a_store_without_buckets_answers_with_nothing_in_their_place() -> None:
+    """The first `up` of a store ended with 1, because its settings were unknown until it had a bucket."""
+    assert object_store._answers("/\netc\n/\nTopology\n") == ["", "etc", "Topology"]
+    assert object_store._answers("models\nbackups\n/\netc\n└── seaweedfs\n/\nTopology\n") == [
+        "models\nbackups",
+        "etc\n└── seaweedfs",
+        "Topology",
+    ]

@@ -107,7 +107,7 @@ def settings(program: str, master: str, filer: str, data: str) -> dict[str, Any]
     rules, identities, rest = _documents(ask("fs.configure", "s3.configure"), 2)
     if rest.strip():
         raise ReadError("the shell of the store answers in another form")
-    answers = ask("fs.ls /buckets", "fs.pwd", "fs.tree /etc", "fs.pwd", "volume.list").split(f"\n{SEPARATOR}\n")
+    answers = _answers(ask("fs.ls /buckets", "fs.pwd", "fs.tree /etc", "fs.pwd", "volume.list"))
     if len(answers) != 3:
         raise ReadError("the shell of the store answers in another form")
     buckets, tree, volumes = answers
@@ -143,6 +143,17 @@ class _Shell:
         if len(done.stdout) > OUTPUT_BYTES:
             raise ReadError("the shell of the store prints more than it may")
         return done.stdout.decode(errors="backslashreplace")
+
+
+def _answers(text: str) -> list[str]:
+    """Return the answers in *text*, between which SEPARATOR is a line; an answer may be empty."""
+    answers: list[list[str]] = [[]]
+    for line in text.splitlines():
+        if line == SEPARATOR:
+            answers.append([])
+        else:
+            answers[-1].append(line)
+    return ["\n".join(lines) for lines in answers]
 
 
 def _is_error(line: str) -> bool:
