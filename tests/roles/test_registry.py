@@ -135,6 +135,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         yield both
 
 
+def test_a_registry_without_an_image_has_no_layers_to_remove(tmp_path: Path) -> None:
+    empty = Servers(tmp_path, {"deletion": True, "collect": "daily"})
+
+    assert empty.run("registry-collect").wait() == 0, empty.log
+
+
 def request(
     running: Servers, method: str, path: str, account: str = "", password: str = "", port: int = 0, body: bytes = b""
 ) -> tuple[int, bytes]:

@@ -23,7 +23,11 @@ _CONVERGED: Any = json.loads((HERE / "converged.json").read_text())
 WANTS: Mapping[str, Mapping[str, Any]] = {
     thing: dict.fromkeys(names, True) for thing, names in _CONVERGED["wants"].items()
 }
-OWN: Mapping[str, Mapping[str, Any]] = {"link:fabric0": {"up": True}, "route:198.51.100.0/24": {"via": "10.32.0.254"}}
+OWN: Mapping[str, Mapping[str, Any]] = {
+    "link:fabric0": {"up": True},
+    "route:198.51.100.0/24": {"via": "10.32.0.254"},
+    "unit:tidy.service": {"state": "static"},
+}
 LOG_CHAIN = {"id": "c0", "number": 7, "time": "2026-11-29T08:00:00Z", "hashes": "f" * 32, "breaks": []}
 BLANK: dict[str, Any] = {"signatures": [], "parts": [], "holders": [], "mountpoints": [], "superblock": None}
 """A drive without content."""

@@ -107,6 +107,8 @@ class Servers:
     def run(self, unit: str) -> subprocess.Popen[bytes]:
         """Start the program of *unit*."""
         [command] = re.findall(r"^ExecStart=/usr/bin/registry (.*)$", self.units[unit], re.MULTILINE)
+        for before in re.findall(r"^ExecStartPre=(.*)$", self.units[unit], re.MULTILINE):
+            subprocess.run(self._moved(before).split(), check=True)
         environment = dict(re.findall(r"^Environment=(\w+)=(.*)$", self.units[unit], re.MULTILINE))
         with (self.directory / f"{unit}.log").open("ab") as log:
             return subprocess.Popen(

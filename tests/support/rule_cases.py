@@ -327,6 +327,10 @@ FOUND: dict[str, tuple[Change, str]] = {
         put("/etc/network/interfaces", "iface eth0 inet static\n  gateway 203.0.113.1\n", "texts"),
         "interfaces_line:gateway 203.0.113.1",
     ),
+    "RW-170": (
+        entry("units", "tidy.service", {"load": "loaded", "active": "failed", "enabled": "static"}),
+        "unit:tidy.service",
+    ),
     "RW-127": (unpackaged("/etc/pip.conf"), "file:/etc/pip.conf"),
     "RW-129": (
         put("methods", "publickey,keyboard-interactive", "login_keys", "rackwright"),

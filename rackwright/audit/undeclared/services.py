@@ -5,11 +5,18 @@ import re
 from collections.abc import Iterator
 
 from rackwright.audit.undeclared import armed
-from rackwright.audit.undeclared.declaration import HostDeclaration, foreign_workloads, is_of_workload
+from rackwright.audit.undeclared.declaration import (
+    OPEN_PORTS,
+    HostDeclaration,
+    foreign_workloads,
+    is_of_workload,
+)
 from rackwright.audit.undeclared.paths import changed_in, files_in, link_target, unpackaged_in, without_workloads
 from rackwright.audit.undeclared.rule import ADMIT, Finding, Rule
+from rackwright.errors import command
 from rackwright.facts.facts import Facts
 from rackwright.facts.inventory import TRANSIENT, ListenerFacts
+from rackwright.facts.view import UnknownFact
 
 SSHD = ("sshd", "systemd")
 """Programs that hold sshd's port; with ssh.socket it is systemd."""
@@ -100,7 +107,7 @@ def _is_loopback(address: str) -> bool:
 def _is_expected(listener: ListenerFacts, facts: Facts, declared: HostDeclaration, workloads: frozenset[str]) -> bool:
     """Return whether the declaration names the port or the unit, or the distribution brings the program by itself.
 
-    Of a unit that a role writes, the ports are declared as well; any other is one of a process that was put there.
+    The ports of a unit that a role writes are declared as well; a person put any other process there.
     """
     socket = f"socket:{listener.protocol}:{listener.port}"
     if declared.declares(socket) or socket in declared.ports:
@@ -156,6 +163,29 @@ def transient_units(facts: Facts, declared: HostDeclaration) -> Iterator[Finding
             yield Finding(f"unit:{name}", "runs without a file")
         elif not facts.is_recorded_step(name):
             yield Finding(f"unit:{name}", "runs without a file, and is not the step that its name says")
+
+
+def failed_runs(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the declared units whose last run failed, where no claim says that they are active all the time.
+
+    Runs and servers have an outcome of their own.
+    """
+    unread = []
+    facts.table("units")  # without it, no unit is known
+    for name in declared.names("unit"):
+        if "active" in declared.wants[f"unit:{name}"] or name.startswith(OPEN_PORTS):
+            continue
+        try:
+            unit = facts.unit(name)
+            if unit is not None and unit.active == "failed":
+                remedy = f"Run {command('journalctl --unit {}', name)}, correct the cause, then run"
+                yield Finding(
+                    f"unit:{name}", "its last run failed", remedy=f"{remedy} {command('systemctl start {}', name)}"
+                )
+        except UnknownFact as reason:
+            unread.append(str(reason))
+    if unread:
+        raise UnknownFact("; ".join(unread[:3]))
 
 
 def trials(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
@@ -268,6 +298,16 @@ RULES = (
         f"Stop the unit, write a unit file for what is needed, {ADMIT}",
         "systemd.unit(5), transient units",
         transient_units,
+    ),
+    Rule(
+        "RW-170",
+        "The last run of each declared unit that runs from time to time was successful.",
+        "runs of units",
+        "The work of the unit, such as the removal of unused layers or the setting of GPUs, is not done.",
+        "Read the log of the unit, correct the cause, then start it again",
+        "systemd.service(5), Type=oneshot; systemctl(1), is-failed",
+        failed_runs,
+        severity="error",
     ),
     Rule(
         "RW-038",
