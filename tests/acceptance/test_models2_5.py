@@ -30,3 +30,16 @@ def test_tritons_clients_agree_over_http_and_grpc(log: Log) -> str:
         need(reason == other, f"the reasons differ: {reason}; {other}")
     largest = max(report["http"], report["grpc"])
     return f"{report['requests']} requests over each, largest difference {largest:.1g}; {len(refused)} refusals alike"
+
+
+@line("models2", 5, "openai")
+def test_the_client_of_openai_gets_schemas_and_log_probabilities(log: Log) -> str:
+    """The real client asks SmolLM2 for answers with a JSON Schema, and for the log-probability of each token."""
+    argv = [python(log), "-m", "tests.support.openai_answers", str(log.empty_directory())]
+    done = log.run(argv, ROOT, {**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600)
+    if done.returncode:
+        pytest.fail(f"it could not ask: {done.stderr.strip().splitlines()[-1:]}", pytrace=False)
+    report = json.loads(done.stdout.splitlines()[-1])
+    for name in ("schemas", "tokens"):
+        need(report[name] > 0 and report[f"right {name}"] == report[name], f"of {name}: {report}")
+    return f"{report['schemas']} answers with their schemas, {report['tokens']} tokens with log-probabilities"
