@@ -34,6 +34,8 @@ class ObjectStoreFacts(View):
 
     buffered = Fact(texts, "Files whose writes the kernel keeps in memory for a while; the first few only.")
 
+    rights = Fact(texts, "Files that other accounts can use, each with its owner, mode or list; the first few only.")
+
     @cached_property
     def settings(self) -> StoreSettings:
         """The settings of the store; unknown on a host without the names."""

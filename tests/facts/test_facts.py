@@ -153,7 +153,7 @@ def of_store() -> Iterator[View]:
     """Yield the views of an object store on a host."""
     names = ("rules", "accounts", "stored", "volumes")
     settings = {**{name: [] for name in names}, "buckets": {"models": {"tags": {}, "set": []}}}
-    store = there(Facts({"object_store": {"buffered": [], "settings": settings}}).object_store)
+    store = there(Facts({"object_store": {"buffered": [], "rights": [], "settings": settings}}).object_store)
     yield from (store, store.settings, *store.settings.buckets.values())
 
 

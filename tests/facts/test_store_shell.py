@@ -1,8 +1,12 @@
 """The shell of the object store leaves nothing in /tmp, where another account could have put a file in its way."""
 
+import os
 from pathlib import Path
 
+import pytest
+
 from rackwright.facts.probe import object_store
+from rackwright.facts.probe.observe import ReadError
 from tests.support.sources import ROOT
 
 PROGRAM = "#!/bin/sh\ncat > /dev/null\nprintf '%s' \"${TMPDIR:-/tmp}\"\n"
@@ -18,6 +22,24 @@ def test_the_shell_gets_a_folder_that_does_not_exist(tmp_path: Path, monkeypatch
     folder = object_store._Shell(str(program), "192.0.2.1:9333", "192.0.2.1:8888")("fs.configure")
 
     assert folder == object_store.NO_FOLDER and not Path(folder).exists()
+
+
+@pytest.mark.parametrize(
+    ("mode", "user", "reason"),
+    [
+        (0o757, 0, "has mode 0757: other accounts can write it"),
+        (0o755, 65534, "belongs to nobody:nogroup"),
+    ],
+)
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_a_program_that_another_account_can_change_is_not_started(tmp_path, mode, user, reason) -> None:
+    program = tmp_path / "weed"
+    program.write_text(PROGRAM)
+    program.chmod(mode)
+    os.chown(program, user, 65534 if user else 0)
+
+    with pytest.raises(ReadError, match=reason):
+        object_store._program(f"{program} filer")
 
 
 def test_the_program_of_the_role_does_the_same() -> None:

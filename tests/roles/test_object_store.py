@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rackwright.facts.probe.object_store import buffered_files
+from rackwright.facts.probe.object_store import buffered_files, odd_rights
 from rackwright.facts.probe.observe import attempt
 from rackwright.kinds.role.refusals import refusals
 from tests.support.store_cuts import BUCKET, lost_objects, machines
@@ -259,13 +259,57 @@ def test_a_power_cut_loses_no_acknowledged_object(filesystem, tmp_path):
 def test_files_from_before_become_synchronous(tmp_path):
     (tmp_path / "store/volumes").mkdir(parents=True)
     (tmp_path / "store/volumes/1.dat").write_text("objects")
-    (tmp_path / "store/link").symlink_to("/etc")
     assert len(buffered_files(f"{tmp_path}/store")) == 3
 
     assert make_synchronous(tmp_path / "store").stdout == "changed 3 files and directories\n"
     assert make_synchronous(tmp_path / "store").stdout == ""
     (tmp_path / "store/volumes/2.dat").write_text("objects")
     assert buffered_files(f"{tmp_path}/store") == []
+
+
+def test_a_link_is_no_synchronous_directory_and_is_refused(tmp_path):
+    """The store would write to its target."""
+    (tmp_path / "store/volumes").mkdir(parents=True)
+    assert make_synchronous(tmp_path / "store").returncode == 0
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "store/volumes").rmdir()
+    (tmp_path / "store/volumes").symlink_to(tmp_path / "elsewhere")
+
+    assert buffered_files(f"{tmp_path}/store") == [f"{tmp_path}/store/volumes"]
+    done = make_synchronous(tmp_path / "store")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{tmp_path}/store/volumes is a link to {tmp_path}/elsewhere: stop the store")
+
+
+def test_files_that_other_accounts_can_use_are_named_and_taken_back(tmp_path):
+    (tmp_path / "store/volumes").mkdir(parents=True, mode=0o700)
+    (tmp_path / "home").mkdir(mode=0o700)
+    (tmp_path / "store").chmod(0o700)
+    places = f"{tmp_path}/store", f"{tmp_path}/home"
+    account = os.geteuid(), os.getegid()
+    assert odd_rights(*places, *account) == []
+
+    (tmp_path / "store/volumes").chmod(0o777)
+    (tmp_path / "store/names").write_text("")
+    (tmp_path / "store/names").chmod(0o604)
+    (tmp_path / "home").chmod(0o750)
+    assert odd_rights(*places, *account) == [
+        f"{tmp_path}/store/names: mode 0604",
+        f"{tmp_path}/store/volumes: mode 0777",
+        f"{tmp_path}/home: mode 0750",
+    ]
+    assert make_synchronous(tmp_path / "store", tmp_path / "home").stdout.startswith("changed")
+    assert odd_rights(*places, *account) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_files_of_another_account_are_named(tmp_path):
+    (tmp_path / "store").mkdir(mode=0o700)
+    os.chown(tmp_path / "store", 65534, 65534)
+
+    assert odd_rights(f"{tmp_path}/store", f"{tmp_path}/home", 0, 0) == [f"{tmp_path}/store: owner nobody:nogroup"]
+    done = make_synchronous(tmp_path / "store")
+    assert done.returncode == 1 and "store belongs to another account: give it to object_store" in done.stderr
 
 
 def test_a_filesystem_without_synchronous_writes_is_named():

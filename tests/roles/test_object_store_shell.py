@@ -18,6 +18,7 @@ from tests.support.store_shell import CHANGES, KEY, Store, eventually, make_buck
 def store(tmp_path_factory) -> Iterator[Store]:
     with pytest.MonkeyPatch.context() as patch, Store(tmp_path_factory.mktemp("store")) as running:
         patch.setattr(object_store, "CONFIGURATION", str(running.directory / "etc/seaweedfs"))
+        assert eventually(running.differences) == {}, "a store without buckets"
         make_bucket(running)
         yield running
 

@@ -143,7 +143,7 @@ def wait_for(port: int) -> None:
         time.sleep(0.2)
 
 
-def make_synchronous(directory: Path) -> subprocess.CompletedProcess[str]:
+def make_synchronous(*directories: Path) -> subprocess.CompletedProcess[str]:
     """Run the program with which the role makes the writes of the store synchronous."""
     text = files(promised())["/opt/rackwright/object_store/synchronous.py"]
-    return subprocess.run((sys.executable, "-c", text, str(directory)), capture_output=True, text=True)
+    return subprocess.run((sys.executable, "-c", text, *map(str, directories)), capture_output=True, text=True)

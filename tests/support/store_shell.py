@@ -109,7 +109,7 @@ class Store(Parts):
         """Return the settings as the probe reads them."""
         arguments = (f"127.0.0.1:{self.ports['9333']}", f"127.0.0.1:{self.ports['8888']}", str(self.directory / "tier"))
         found = isolate("settings", object_store.settings, *self.program, *arguments, memory=object_store.MEMORY_BYTES)
-        return Facts({"object_store": {"buffered": [], "settings": found}})
+        return Facts({"object_store": {"buffered": [], "rights": [], "settings": found}})
 
     def differences(self) -> dict[str, Any]:
         """Return the observed values of claims that do not hold."""

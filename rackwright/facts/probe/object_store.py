@@ -6,6 +6,7 @@ import base64
 import fcntl
 import json
 import os
+import pwd
 import re
 import stat
 import struct
@@ -14,6 +15,7 @@ from typing import Any, Callable, Iterator
 
 from rackwright.facts.probe.isolate import become_owner, isolate_all
 from rackwright.facts.probe.observe import ENVIRONMENT, ReadError, read
+from rackwright.facts.probe.system import mode_text, owner_name
 
 CONFIGURATION = "/etc/seaweedfs"
 """The directory with the certificates' paths, which only root and the account of the store read."""
@@ -33,6 +35,11 @@ GET_FLAGS, SYNCHRONOUS = 0x80086601, 0x8
 
 Source: ioctl_iflags(2).
 """
+ACCOUNT, HOME = "object_store", "/var/lib/object_store"
+"""The account of the store, and its home."""
+OF_OTHERS = 0o077
+"""Rights of other accounts than the owner."""
+ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 SEPARATOR = "/"
 """The output of ``fs.pwd``; no name in the store has a slash."""
 OWN_ATTRIBUTES = frozenset(
@@ -58,7 +65,10 @@ def object_store(root: str) -> dict[str, Any]:
     if volumes is None:
         return {}
     data = os.path.dirname(_option(volumes, "dir"))
-    readers: dict[str, Callable[[], Any]] = {"buffered": lambda: buffered_files(root + data)}
+    readers: dict[str, Callable[[], Any]] = {
+        "buffered": lambda: buffered_files(root + data),
+        "rights": lambda: odd_rights(root + data, root + HOME, *_account()),
+    }
     filer = _unit(root, "filer")
     if filer is not None:
         address = f"{_option(filer, 'ip')}:{_option(filer, 'port')}"
@@ -67,14 +77,17 @@ def object_store(root: str) -> dict[str, Any]:
 
 
 def buffered_files(directory: str) -> list[str]:
-    """Return the paths of files that the kernel writes to the drive later than their writer; the first few only."""
+    """Return the paths of files that the kernel writes to the drive later than their writer; the first few only.
+
+    A link is one of them: the store writes to its target, which nothing compares.
+    """
     become_owner(directory)
     found: list[str] = []
     for number, path in enumerate(_walk(directory)):
         if number == FILES_MAX:
             raise ReadError(f"{directory} has more than {FILES_MAX} files")
         try:
-            synchronous = is_synchronous(path)
+            synchronous = not os.path.islink(path) and is_synchronous(path)
         except FileNotFoundError:  # the store has removed it since
             continue
         if not synchronous:
@@ -82,6 +95,55 @@ def buffered_files(directory: str) -> list[str]:
             if len(found) == NAMES_SHOWN:
                 break
     return found
+
+
+def odd_rights(data: str, home: str, user: int, group: int) -> list[str]:
+    """Return the paths below *data* and *home* that other accounts than that of the store can use; the first few only.
+
+    The account alone has rights there, which the mask of its units gives to each new file.
+    """
+    found: list[str] = []
+    for number, (path, status, names) in enumerate(_entries(data, home)):
+        if number == FILES_MAX:
+            raise ReadError(f"{data} has more than {FILES_MAX} files")
+        if (status.st_uid, status.st_gid) != (user, group):
+            found.append(f"{path}: owner {owner_name(status.st_uid, status.st_gid)}")
+        elif status.st_mode & OF_OTHERS and not stat.S_ISLNK(status.st_mode):
+            found.append(f"{path}: mode {mode_text(status.st_mode)}")
+        elif any(name in ACCESS_LISTS for name in names):
+            found.append(f"{path}: access list")
+        if len(found) == NAMES_SHOWN:
+            break
+    return found
+
+
+def _entries(*directories: str) -> Iterator[tuple[str, os.stat_result, list[str]]]:
+    """Yield path, status and extended attributes of *directories* and everything below them, never through a link."""
+    for top in directories:
+        if not os.path.isdir(top):
+            continue
+        yield top, os.lstat(top), os.listxattr(top, follow_symlinks=False)
+        for folder, below, files, descriptor in os.fwalk(top, onerror=_raise, follow_symlinks=False):
+            for name in sorted((*below, *files)):
+                try:
+                    status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                    names = os.listxattr(f"/proc/self/fd/{descriptor}/{name}", follow_symlinks=False)
+                except FileNotFoundError:  # the store has removed it since
+                    continue
+                yield f"{folder}/{name}", status, names
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _account() -> tuple[int, int]:
+    try:
+        entry = pwd.getpwnam(ACCOUNT)
+    except KeyError:
+        raise ReadError(f"there is no account {ACCOUNT}") from None
+    return entry.pw_uid, entry.pw_gid
 
 
 def is_synchronous(path: str) -> bool:
@@ -288,7 +350,7 @@ def _walk(directory: str) -> Iterator[str]:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from _walk(entry.path)
-            elif entry.is_file(follow_symlinks=False):
+            elif entry.is_symlink() or entry.is_file(follow_symlinks=False):
                 yield entry.path
 
 
@@ -314,6 +376,10 @@ def _program(command: str) -> str:
     """Return the path of the store's program, which belongs to root alone."""
     program = command.split(maxsplit=1)[0]
     status = os.stat(program)
-    if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise ReadError(f"{program} does not belong to root alone")
+    if status.st_uid != 0:
+        owner = owner_name(status.st_uid, status.st_gid)
+        raise ReadError(f"{program} belongs to {owner}, and the probe starts no such program")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        mode = mode_text(status.st_mode)
+        raise ReadError(f"{program} has mode {mode}: other accounts can write it, and the probe starts no such program")
     return program

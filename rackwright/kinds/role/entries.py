@@ -433,7 +433,7 @@ class ObjectStoreEntry(Entry):
     """One aspect of the object store on this host, as its files or its own shell show it."""
 
     sort = "object_store"
-    object_store: Literal["writes", "rules", "accounts", "stored", "buckets", "owners", "volumes"]
+    object_store: Literal["writes", "rights", "rules", "accounts", "stored", "buckets", "owners", "volumes"]
     wanted: Json[tuple[str, ...]] = ()
 
     def want(self, repository: Repository) -> Mapping[str, Want]:
@@ -443,6 +443,7 @@ class ObjectStoreEntry(Entry):
 
 STORE_PROPERTIES = {
     "writes": "buffered",
+    "rights": "of_others",
     "rules": "for_paths",
     "accounts": "kept_in_the_store",
     "stored": "undeclared",

@@ -212,6 +212,8 @@ def _object_store(facts: Facts, aspect: str, claim: Claim) -> Value:
     match aspect:
         case "writes":
             return store.buffered
+        case "rights":
+            return store.rights
         case "buckets":
             buckets = store.settings.buckets
             return tuple(f"{name}: {' '.join(bucket.set)}" for name, bucket in buckets.items() if bucket.set)
