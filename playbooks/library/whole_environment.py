@@ -87,10 +87,14 @@ class Contents:
             return [""]
         listed: set[str] = set()
         lost: list[str] = []
-        for info in sorted(self.top.glob("lib/python3*/site-packages/*.dist-info")):
+        lists = {info: self._rows(info) for info in sorted(self.top.glob("lib/python3*/site-packages/*.dist-info"))}
+        digests: dict[str, set[str]] = {}  # several packages may list a file, with the digest of each
+        for rows in lists.values():
+            for path, digest in rows.items():
+                digests.setdefault(path, set()).update({digest} if digest else ())
+        for info, rows in lists.items():
             name = normalise(info.name[: -len(".dist-info")].rpartition("-")[0])
-            rows = self._rows(info)
-            if name in self.wanted and rows and all(self._is_whole(*row) for row in rows.items()):
+            if name in self.wanted and rows and all(self._is_whole(path, digests[path]) for path in rows):
                 listed.update(rows)
             elif name in TOOLS:
                 return [""]
@@ -108,9 +112,9 @@ class Contents:
             rows = [[f"{info.name}/{name}", "", ""] for name in ("METADATA", "INSTALLER", "RECORD")]
         return {os.path.normpath(f"{place}/{row[0]}"): row[1] for row in rows if len(row) == 3}
 
-    def _is_whole(self, path: str, digest: str) -> bool:
+    def _is_whole(self, path: str, digests: set[str]) -> bool:
         file = self.top / path
-        if not digest:
+        if not digests:
             return True
         if path.startswith("../") or file.is_symlink() or not file.is_file():
             return False
@@ -118,7 +122,7 @@ class Contents:
         with file.open("rb") as content:
             while block := content.read(1 << 20):
                 value.update(block)
-        return digest == "sha256=" + base64.urlsafe_b64encode(value.digest()).decode().rstrip("=")
+        return "sha256=" + base64.urlsafe_b64encode(value.digest()).decode().rstrip("=") in digests
 
     def _is_expected(self, path: str, listed: set[str], lost: list[str]) -> bool:
         file = self.top / path

@@ -105,6 +105,16 @@ def test_a_package_that_is_not_in_the_list_is_removed(host: Host, run: Run) -> N
     assert not host.program.exists() and not (host.top / INFO).exists() and not host.source.exists()
 
 
+def test_a_file_that_two_packages_list_has_the_digest_of_one_of_them(host: Host, run: Run) -> None:
+    host.write(
+        "lib/python3.11/site-packages/other-1.dist-info/RECORD",
+        "zeug/__init__.py,sha256=x,1\nother-1.dist-info/RECORD,,\n",
+    )
+
+    assert host.odd() == []
+    assert not run(host, "zeug==1.0\nother==1\n")["changed"]
+
+
 def test_a_changed_pip_removes_the_environment(host: Host, run: Run) -> None:
     host.write("lib/python3.11/site-packages/pip-23.0.1.dist-info/RECORD", "pip/__init__.py,sha256=x,1\n")
     run(host)
