@@ -28,6 +28,7 @@ from rackwright.facts.run import HostRuns
 from rackwright.facts.s3 import EndpointFacts
 from rackwright.facts.server import HostServers
 from rackwright.facts.service import HostServices
+from rackwright.facts.service_state import ServiceCertificateFacts, StateDirectoryFacts
 from rackwright.facts.storage import HostStorage
 from rackwright.facts.table import keys_starting_with, plain
 from rackwright.facts.view import Fact, UnknownFact, View, mapping, optional, optional_flag, optional_number, texts
@@ -371,6 +372,19 @@ class Facts(
     def tracking_accounts(self) -> Mapping[str, tuple[str, ...]]:
         """Roles of each account of the host's tracking server: admin, trainer, reviewer, auditor, serving."""
         return _text_lists(self.read("tracking_accounts"), "facts.tracking_accounts")
+
+    def state_directory(self, path: str) -> StateDirectoryFacts | None:
+        """Return a directory that a unit of a role may write to; None if it does not exist, or no unit names it."""
+        return self.entry("state_directories", path, StateDirectoryFacts)
+
+    def service_variables(self, path: str) -> tuple[str, ...] | None:
+        """Return the names of the variables in a file of a role in /etc/rackwright; None without the file."""
+        names: tuple[str, ...] | None = self.find("service_variables", path, texts)
+        return names
+
+    def service_certificate(self, path: str) -> ServiceCertificateFacts | None:
+        """Return the certificate of a role's service; None without the file."""
+        return self.entry("service_certificates", path, ServiceCertificateFacts)
 
     @cached_property
     def object_store(self) -> ObjectStoreFacts | None:

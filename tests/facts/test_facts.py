@@ -132,7 +132,11 @@ def views_of_rules() -> tuple[View, ...]:
     trial = {"state": "waiting", "until": 1.0, "boot": "b", "service": "s", "timer": "t", "deadline": "d"}
     trials = Facts({"trials": {"role-access": trial}}).trials
     sudo_file = Facts({"sudo_settings": {"/etc/sudoers": {"ignored": "a name with a dot", "settings": []}}}).sudo_file
+    state = {"mode": "0700", "owner": "x:x", "access_list": False, "open": []}
+    certificate = {"names": ["x"], "not_after": 1, "has_key": True}
+    services = Facts({"state_directories": {"/x": state}, "service_certificates": {"/x": certificate}})
     return (
+        *(each for each in (services.state_directory("/x"), services.service_certificate("/x")) if each),
         *of_hand_edits(),
         *trials.values(),
         *(each for each in [sudo_file("/etc/sudoers")] if each),

@@ -323,6 +323,33 @@ ROWS: dict[str, dict[str, Row]] = {
         "active": setting(lambda raw, key: raw["units"][key], "active", lambda state: "failed"),
     },
     "read": {name: Row(change_after_start, unreadable("loads")) for name in ("version", "version_at_start")},
+    "state": {
+        "mode": Row(
+            lambda raw, key: raw["state_directories"][key].update(mode="0777"), unreadable("state_directories")
+        ),
+        "owner": Row(
+            lambda raw, key: raw["state_directories"][key].update(owner="root:root"), unreadable("state_directories")
+        ),
+        "access_list": Row(
+            lambda raw, key: raw["state_directories"][key].update(access_list=True), unreadable("state_directories")
+        ),
+        "open": Row(lambda raw, key: raw["state_directories"][key].update(open=["x"]), unreadable("state_directories")),
+    },
+    "variables": {
+        "names": Row(lambda raw, key: raw["service_variables"][key].append("X"), unreadable("service_variables")),
+    },
+    "certificate": {
+        "names": Row(
+            lambda raw, key: raw["service_certificates"][key].update(names=["other"]),
+            unreadable("service_certificates"),
+        ),
+        "valid_for_30_days": Row(
+            lambda raw, key: raw["service_certificates"][key].update(not_after=1), unreadable("service_certificates")
+        ),
+        "has_key": Row(
+            lambda raw, key: raw["service_certificates"][key].update(has_key=False), unreadable("service_certificates")
+        ),
+    },
     "package": {
         "installed": Row(lambda raw, key: toggle(raw["packages"], key), unreadable("packages")),
         "version": Row(lambda raw, key: raw["packages"].__setitem__(key, "0~other"), unreadable("packages")),

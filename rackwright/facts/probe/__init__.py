@@ -77,6 +77,7 @@ MODULES = (
             "runs",
             "servers",
             "tracking",
+            "service_state",
             "object_store",
             "trials",
             "loads",

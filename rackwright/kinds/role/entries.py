@@ -18,6 +18,7 @@ text's digest), ``bcrypt`` (a function that returns the hash of a password for a
 returns a text in base64). Names that begin with ``__`` are also variables of the role's tasks.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -429,6 +430,53 @@ class Accounts(Entry):
         return {"functions": tuple(sorted(f"{name}: {is_}" for name, is_ in self.functions.items()))}
 
 
+class StateEntry(Entry):
+    """A directory of a service's own, with this mode and owner: no other account may change what is in it."""
+
+    sort = "state"
+    state: str
+    mode: str
+    owner: str
+
+    def want(self, repository: Repository) -> Mapping[str, Want]:
+        return {"mode": self.mode, "owner": self.owner, "access_list": False, "open": ()}
+
+
+class VariablesEntry(Entry):
+    """A file with variables that the host itself makes: it has these names and no others."""
+
+    sort = "variables"
+    variables: str
+    only: tuple[str, ...]
+
+    def want(self, repository: Repository) -> Mapping[str, Want]:
+        return {"names": tuple(sorted(self.only))}
+
+
+class CertificateEntry(Entry):
+    """A certificate that the host itself makes, for these names, which is valid for another 30 days."""
+
+    sort = "certificate"
+    certificate: str
+    names: tuple[str, ...]
+
+    def want(self, repository: Repository) -> Mapping[str, Want]:
+        names = tuple(sorted({plain_name(name) for name in self.names}))
+        return {"names": names, f"valid_for_{CERTIFICATE_DAYS}_days": True, "has_key": True}
+
+
+def plain_name(name: str) -> str:
+    """Return a name of a certificate in one form: openssl writes IPv6 addresses in full."""
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        return name
+
+
+CERTIFICATE_DAYS = 30
+"""Days that a certificate still has to be valid."""
+
+
 class ObjectStoreEntry(Entry):
     """One aspect of the object store on this host, as its files or its own shell show it."""
 
@@ -554,6 +602,9 @@ SORTS: Mapping[str, type[Entry]] = {
             Factor,
             SocketEntry,
             Accounts,
+            StateEntry,
+            VariablesEntry,
+            CertificateEntry,
             ObjectStoreEntry,
             Hostname,
             Measure,

@@ -67,6 +67,17 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
         case "accounts":
             accounts = facts.tracking_accounts
             return tuple(sorted(f"{name}: {' '.join(functions) or 'none'}" for name, functions in accounts.items()))
+        case "state":
+            state = facts.state_directory(key)
+            if state is None:
+                return Absent()
+            found: Value = getattr(state, name)
+            return found
+        case "variables":
+            names = facts.service_variables(key)
+            return Absent() if names is None else names
+        case "certificate":
+            return _certificate(facts, key, name)
         case "object_store":
             return _object_store(facts, key, claim)
         case "hostname":
@@ -109,6 +120,20 @@ def _environment(facts: Facts, path: str, name: str, claim: Claim) -> Value:
         expected = {own for own, needed in OF_ENVIRONMENT.items() if not needed or needed in claim.want}
         return tuple(f"{each} {packages[each]}" for each in sorted(packages.keys() - claim.want.keys() - expected))
     return packages.get(name, Absent())
+
+
+def _certificate(facts: Facts, key: str, name: str) -> Value:
+    from rackwright.kinds.role.entries import plain_name
+
+    certificate = facts.service_certificate(key)
+    if certificate is None:
+        return Absent()
+    if name == "names":
+        return tuple(sorted({plain_name(each) for each in certificate.names}))
+    if name == "has_key":
+        return certificate.has_key
+    days = float(name.removeprefix("valid_for_").removesuffix("_days"))
+    return certificate.not_after - facts.taken_at >= days * 86400
 
 
 def _built_module(facts: Facts, key: str, name: str) -> Value:
