@@ -168,6 +168,20 @@ class TestLoginKeys:
             "/home/olga/.ssh/more": [self.PRINT, "line 2 without a key"],
         }
 
+    def test_keys_of_an_account_without_a_shell_are_listed(self, root):
+        """
+        Without such a file, sshd has no keys for it, and is not asked.
+        """
+        (root / "home/spool/.ssh").mkdir(parents=True)
+        with (root / "etc/passwd").open("a") as file:
+            file.write("spool:x:7:7::/home/spool:/usr/sbin/nologin\n")
+        assert [*accounts.login_keys(str(root))] == ["olga"]
+
+        (root / "home/spool/.ssh/authorized_keys").write_text(f"ssh-ed25519 {self.KEY} x\n")
+        found = accounts.login_keys(str(root))["spool"]["files"]
+
+        assert found["/home/spool/.ssh/authorized_keys"] == [self.PRINT]
+
     def test_a_key_in_quotes_hides_no_key_behind_it(self, root):
         other = self.KEY[:-4] + "AAAA"
         (root / "home/olga/.ssh/more").write_text(f'command="ssh-ed25519 {self.KEY} x" ssh-ed25519 {other}\n')

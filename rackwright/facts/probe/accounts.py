@@ -104,12 +104,21 @@ def members_of(gid: str, members: str, users: Any) -> list[str]:
 
 
 def login_keys(root: str) -> dict[str, Any]:
-    """Return for each account with a shell the files from which sshd reads keys, with the fingerprints of the keys."""
+    """Return for each account with a shell the files from which sshd reads keys, with the fingerprints of the keys.
+
+    An account without a shell is listed if it has such a file: with a key, sshd forwards ports for it.
+    """
     return {
         name: attempt(keys_of, root, name, uid, home)
         for name, _, uid, _, home, shell in user_lines(root).values()
-        if os.path.basename(shell) not in NO_LOGIN
+        if os.path.basename(shell) not in NO_LOGIN or has_key_file(root, name, home)
     }
+
+
+def has_key_file(root: str, name: str, home: str) -> bool:
+    """Return whether an account has a file of keys in one of the usual places."""
+    places = (f"{home}/.ssh/authorized_keys", f"{home}/.ssh/authorized_keys2", f"/etc/ssh/authorized_keys.d/{name}")
+    return any(os.path.lexists(root + place) for place in places)
 
 
 def keys_of(root: str, name: str, uid: str, home: str) -> dict[str, Any]:
