@@ -27,7 +27,7 @@ from workloads.serving.streaming import NO_BUFFERING, or_disconnect
 
 T = TypeVar("T")
 SCHEMA_ERROR = re.compile(r"schema|grammar")
-"""What llama.cpp's reasons have in common that are about the schema of an answer."""
+"""Words of llama.cpp's reasons that are about the schema of an answer."""
 BODY_MODELS = (ChatRequest, TextRequest)
 """The bodies that a server's OpenAPI document describes."""
 

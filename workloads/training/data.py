@@ -37,7 +37,7 @@ class Examples(NamedTuple):
     """Number of things in the files of the whole set that nothing learns from, by the reason."""
 
     outcomes: Tensor | None = None
-    """What became of each answer that the model wrote to a task: a row of the module `grpo`."""
+    """Outcome of each answer that the model wrote to a task: a row of the module `grpo`."""
     tasks: TaskSet | None = None
     """Rules and expected answers of tasks."""
 

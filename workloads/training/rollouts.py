@@ -96,11 +96,11 @@ class Rollouts:
             asked = [prompts[numbers[place]] for place in places]
             written = generate(model, asked, tasks.config.answer_tokens, ends, temperature)
             for place, prompt, answer in zip(places, asked, written, strict=True):
-                found[place] = _scored(tokenizer, tasks, numbers[place], prompt, answer, ends)
+                found[place] = _score_answer(tokenizer, tasks, numbers[place], prompt, answer, ends)
         return [found[place] for place in range(len(numbers))]
 
 
-def _scored(
+def _score_answer(
     tokenizer: Any, tasks: TaskSet, number: int, prompt: list[int], answer: list[int], ends: frozenset[int]
 ) -> WrittenAnswer:
     ended = answer[-1] in ends

@@ -32,7 +32,7 @@ class Task(NamedTuple):
 
 
 class TaskSet(NamedTuple):
-    """What rules need to know of tasks."""
+    """Values that rules read from tasks."""
 
     config: Tasks
     answers: tuple[str, ...]
