@@ -1,20 +1,15 @@
 """The check that hosts can become as declared: a valid fleet may lack something that each `up` needs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 from rackwright.core import contract
 from rackwright.errors import Diagnostic, SetupError, command
 from rackwright.fleet.place import locate_errors
 from rackwright.kinds.role.spec import RoleSpec
-from rackwright.schema.run import Run
-from rackwright.schema.server import Server
-from rackwright.stack import vllm
-from rackwright.stack.environments import ROLE, made_environments
 from rackwright.stack.lock_check import promised_packages
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.resources import declare
-from rackwright.stack.servers import ENVIRONMENTS
 from rackwright.stack.stack import Stack
 
 OWN_BUILD = "rackwright"
@@ -40,7 +35,10 @@ def check(stack: Stack) -> tuple[DeclaredResource, ...]:
     """
     resources = declare(stack)
     if stack.fleet.uses:
-        if wrong := [*_missing_environments(stack)]:
+        # a fleet of hosts does not need the modules of runs and servers
+        from rackwright.stack.missing_environments import missing_environments
+
+        if wrong := [*missing_environments(stack)]:
             raise locate_errors(stack.fleet_file, wrong)
         return resources
     packages: dict[str, dict[str, list[str]]] = {}
@@ -58,30 +56,6 @@ def check(stack: Stack) -> tuple[DeclaredResource, ...]:
         help = f"Run {command('pip install {}', S3_EXTRA)}"
         raise SetupError(Diagnostic("object_stores", problem, expected, help))
     return resources
-
-
-def _missing_environments(stack: Stack) -> Iterator[Diagnostic]:
-    """Yield an error for each run and server whose hosts have role workloads, and not the environment that it needs.
-
-    Without the role on all of its hosts, the environment is that of others, at its default path.
-    """
-    needs: dict[str, tuple[Run | Server, Sequence[str]]] = {}
-    for name, run in stack.fleet.runs.items():
-        needs[f"runs.{name}"] = run, ("training",)
-    for name, server in stack.fleet.servers.items():
-        of_vllm = ("vllm-cpu",) if vllm.computes_on_processors(server) else ("vllm",)
-        needs[f"servers.{name}"] = server, of_vllm if server.vllm else ENVIRONMENTS
-    for place, (workload, names) in needs.items():
-        members = workload.members(stack.fleet.hosts)
-        made = {member: made_environments(stack, member) for member in members}
-        if workload.environment or not all(made.values()):
-            continue
-        if not set(names).intersection(*made.values()):
-            lacking = next(member for member in members if names[0] not in made[member])
-            problem = f"got {lacking}, where role {ROLE} makes {', '.join(made[lacking])}"
-            expected = f"the environment {' or '.join(names)} on all of its hosts"
-            help = f"Add {names[0]} to `environments` of role {ROLE}, or declare `environment: {{path: …}}`"
-            yield Diagnostic(place, problem, expected, help)
 
 
 def _unsourced_packages(stack: Stack, packages: dict[str, dict[str, list[str]]]) -> Iterator[Diagnostic]:

@@ -169,8 +169,9 @@ def test_what_cannot_be_seen_is_unknown_and_gives_no_step() -> None:
     found = differences(raw)
 
     assert {item.path for item in found} == {
-        f"model:digits/{VERSION}.files",
+        *(f"model:digits/{VERSION}.{name}" for name in ("files", "manifest")),
         *(f"server:digits.{name}" for name in ("outcome", "version", "release", "refused")),
+        *(f"server_files:digits.{name}" for name in ("others", "state")),
     }  # fmt: skip
     assert all(isinstance(item.actual, UnknownValue) for item in found)
     assert planned(raw).steps == ()
