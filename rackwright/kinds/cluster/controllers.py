@@ -8,27 +8,33 @@ from pathlib import Path
 
 from rackwright.core.contract import Absent, Claim, Command, Difference, Step, Value, Want
 from rackwright.facts.kubernetes import ClusterFacts
+from rackwright.kinds.cluster.replace import REPLACE
 
 SORT = "controllers"
 """Sort of the things whose properties are the objects of controllers."""
 _READY_SECONDS = 300
-_SET = """\
+_SET = (
+    REPLACE
+    + """\
 set -eu
 export KUBECONFIG=/etc/kubernetes/admin.conf
 seconds=$1 name=$2 check=$3 namespaces=$4
 shift 4
 log=/run/rackwright-$name.log
+file=/run/rackwright-$name.json
+trap 'rm -f "$file"' EXIT
 cd "/usr/share/kubernetes-$name"
 kubectl apply --server-side --force-conflicts --field-manager=rackwright -f manifests.json
 # a whole object takes the place of one that others have changed, so that nothing that was added stays
 for object; do
-  python3 - "$object" <<'END' | kubectl replace --field-manager=rackwright -f -
+  python3 - "$object" > "$file" <<'END'
 import json, sys
 for item in json.load(open("manifests.json"))["items"]:
     place = item["metadata"]
     if "/".join(filter(None, (place.get("namespace"), item["kind"], place["name"]))) == sys.argv[1]:
         print(json.dumps(item))
 END
+  replace "$file" --field-manager=rackwright
 done
 for namespace in $namespaces; do
   kubectl --namespace "$namespace" rollout status deployment --selector "rackwright.local/part-of=$name" \
@@ -50,6 +56,7 @@ do
 done
 rm -f "$log"
 """
+)
 """Script that sets all objects of controllers, replaces the named ones, and waits until they answer."""
 
 

@@ -9,6 +9,7 @@ from rackwright.core.declared import Declared
 from rackwright.facts.kubernetes import ClusterFacts
 from rackwright.kinds.cluster import admission, fairness, node_admission, queue
 from rackwright.kinds.cluster.quantity import GPUS, STORAGE, Object, quantity
+from rackwright.kinds.cluster.replace import REPLACE
 from rackwright.schema.cluster import Team
 from rackwright.schema.cluster_store import COUNTS, COUNTS_IN_QUEUE, ENDED_PODS
 
@@ -35,17 +36,18 @@ _CHANGE = (*_READ, "create", "update", "patch", "delete")
 _RBAC = "rbac.authorization.k8s.io"
 _KEPT = ("Namespace", *queue.KINDS, *admission.KINDS, *fairness.KINDS)
 """Kinds of objects that are never deleted to make them again: they have the work of a team, or keep teams apart."""
-_SET = """\
+_SET = f"""\
 set -eu
+{REPLACE}\
 export KUBECONFIG=/etc/kubernetes/admin.conf
 trap 'rm -f "$1.namespaces" "$1"' EXIT
 if [ -s "$1.namespaces" ]; then
   kubectl apply --server-side --force-conflicts --field-manager=rackwright -f "$1.namespaces"
-  kubectl replace -f "$1.namespaces"  # without undeclared labels
+  replace "$1.namespaces"  # without undeclared labels
 fi
 [ -s "$1" ] || exit 0
 # a whole object takes the place of the other one, so that nothing that was added stays; some fields cannot be changed
-kubectl replace -f "$1" || { kubectl delete --ignore-not-found -f "$1"; kubectl create -f "$1"; }
+replace "$1" || {{ kubectl delete --ignore-not-found -f "$1"; kubectl create -f "$1"; }}
 """
 """Script that sets the objects in two files, those of _KEPT and the others."""
 _UNDECLARED = (
