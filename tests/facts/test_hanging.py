@@ -25,6 +25,7 @@ from rackwright.facts.probe import (
     nftables,
     observe,
     proof,
+    service_state,
     system,
     units,
 )
@@ -74,6 +75,7 @@ READINGS: dict[str, Callable[[], list[Any]]] = {
     "wipefs": lambda: a_call("wipefs"),
     "smartctl": lambda: [attempt(health.read_smartctl, "/dev/sda")],
     "nvme": lambda: [attempt(health.read_nvme, "/dev/nvme0")],
+    "openssl": lambda: [attempt(service_state.certificate, "/etc/rackwright/mlflow/tls.crt")],
 }
 """By program the reading that uses its output."""
 

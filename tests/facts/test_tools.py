@@ -22,6 +22,7 @@ from rackwright.facts.probe import (
     measures,
     nftables,
     observe,
+    service_state,
     signature_check,
     system,
     units,
@@ -75,7 +76,13 @@ def an_error(printed: bytes) -> bytes:
     return b"Failed to connect to bus: Host is down\n"
 
 
+PUBLIC = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----\n"
+CERTIFICATE = (
+    f"notAfter=Dec 11 05:53:55 2026 GMT\nX509v3 Subject Alternative Name: \n    DNS:a.b, IP Address:10.0.0.1\n{PUBLIC}"
+)
 WORDS = {
+    b"notAfter": b"nichtNach",
+    b"PUBLIC KEY": b"SCHLUESSEL",
     b"loaded units listed": b"geladene Units gelistet",
     b"authorizedkeysfile": b"Schl\xc3\xbcsseldatei",
     b"LoadState": b"Ladezustand",
@@ -131,6 +138,8 @@ def spoil(monkeypatch):
         "images": IMAGES,
         "sshd": SSHD,
         "systemd-creds": "the key of a tier, in one line",
+        "x509": CERTIFICATE,
+        "pkey": PUBLIC,
     }
 
     def spoil(word: str, how: Spoiled) -> None:
@@ -151,6 +160,12 @@ def signatures_of(machine: FabricatedMachine) -> Any:
     return [found.signatures["sda"], found.signatures["sdb"]]
 
 
+def certificate_of(machine: FabricatedMachine) -> Any:
+    machine.write("etc/rackwright/mlflow/tls.crt", "certificate")
+    machine.write("etc/rackwright/mlflow/tls.key", "key")
+    return service_state.service_certificates(machine.top)["/etc/rackwright/mlflow/tls.crt"]
+
+
 DEPENDING: dict[str, Callable[[FabricatedMachine], list[Any]]] = {
     "wipefs": signatures_of,
     "smartctl": lambda machine: [attempt(health.health, "/dev/sda")],
@@ -161,6 +176,8 @@ DEPENDING: dict[str, Callable[[FabricatedMachine], list[Any]]] = {
     "list-units": lambda machine: [attempt(units.units, machine.top)],
     "--property=Id,LoadState": lambda machine: [units.units(machine.top)["srv-hot.mount"]["load"]],
     "--property=Id,NeedDaemonReload": lambda machine: [attempt(units.overrides, machine.top)],
+    "x509": lambda machine: [certificate_of(machine)],
+    "pkey": lambda machine: [certificate_of(machine)],
     "sshd": lambda machine: [accounts.login_keys(machine.top)["root"]],
     "namespaces": lambda machine: [containers.images(machine.top)["containerd"]],
     "images": lambda machine: [containers.images(machine.top)["containerd"]],
@@ -212,7 +229,19 @@ def test_every_tool_that_the_probe_runs_is_judged_here():
                 first = node.args[0]
                 called.add(first.value if isinstance(first, ast.Constant) else f"{name}: {ast.unparse(first)}")
 
-    judged = {"wipefs", "smartctl", "nvme", "nft", "chronyc", "rpm", "systemctl", "ctr", "systemd-creds", "sshd"}
+    judged = {
+        "wipefs",
+        "smartctl",
+        "nvme",
+        "nft",
+        "chronyc",
+        "rpm",
+        "systemctl",
+        "ctr",
+        "systemd-creds",
+        "sshd",
+        "openssl",
+    }
     elsewhere = {"busctl", "kubectl", "kubeadm"}
     """Their answers are JSON or objects, and tests of loads and of Kubernetes spoil them."""
     passed_on = {each for each in called if each.endswith((".containers: *argv", ".health: *argv"))}

@@ -24,6 +24,12 @@ ETC = "/etc/rackwright"
 LISTS = "system.posix_acl_"
 """Beginning of the names of the attributes with access control lists. Source: acl(5)."""
 MOST_NAMES = 20
+PUBLIC = r"-----BEGIN PUBLIC KEY-----\n.+\n-----END PUBLIC KEY-----\n"
+PRINTED = re.compile(
+    rf"notAfter=([^\n]+) GMT\n((?:No extensions|X509v3 Subject Alternative Name)[^\n]*\n(?: +[^\n]*\n)*|)({PUBLIC})",
+    re.DOTALL,
+)
+"""The end, the names and the public key of a certificate, as openssl prints them."""
 LINE = re.compile(r"([A-Za-z_]\w*)=[\w./:@+-]*")
 """A variable with a plain value, which has no second line."""
 
@@ -105,20 +111,25 @@ def certificate(path: str) -> dict[str, Any]:
     Raises:
         ReadError: openssl does not read it.
     """
-    text = run_tool("openssl", "x509", "-in", path, "-noout", "-enddate", "-ext", "subjectAltName")
-    end = re.search(r"^notAfter=(.+) GMT$", text, re.MULTILINE)
-    if end is None:
-        raise ReadError("openssl prints no end of it")
-    names = re.findall(r"(?:DNS|IP Address):([^\s,]+)", text)
+    text = run_tool("openssl", "x509", "-in", path, "-noout", "-enddate", "-ext", "subjectAltName", "-pubkey")
+    printed = PRINTED.fullmatch(text)
+    if printed is None:
+        raise ReadError("openssl does not print its end, names and public key")
+    end, extension, public = printed.groups()
+    names = re.findall(r"(?:DNS|IP Address):([^\s,]+)", extension)
     return {
         "names": sorted(names)[: 5 * MOST_NAMES],
-        "not_after": calendar.timegm(time.strptime(end[1], "%b %d %H:%M:%S %Y")),
-        "has_key": has_key(path),
+        "not_after": calendar.timegm(time.strptime(end, "%b %d %H:%M:%S %Y")),
+        "has_key": has_key(path, public),
     }
 
 
-def has_key(path: str) -> bool:
-    """Return whether the key beside a certificate is its own."""
+def has_key(path: str, public: str) -> bool:
+    """Return whether the key beside a certificate is that of its *public* key."""
     key = f"{path[: -len('.crt')]}.key"
-    public = run_tool("openssl", "x509", "-in", path, "-noout", "-pubkey")
-    return os.path.isfile(key) and run_tool("openssl", "pkey", "-in", key, "-passin", "pass:", "-pubout") == public
+    if not os.path.isfile(key):
+        return False
+    text = run_tool("openssl", "pkey", "-in", key, "-passin", "pass:", "-pubout")
+    if not re.fullmatch(PUBLIC, text, re.DOTALL):
+        raise ReadError("openssl prints no public key of the key beside it")
+    return text == public
