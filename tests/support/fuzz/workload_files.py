@@ -209,7 +209,7 @@ def _messages(content: bytes) -> None:
 
 def _generation(content: bytes) -> None:
     with _Directory("generation_config.json", content) as directory:
-        assert all(isinstance(each, int) for each in conversations._stops(str(directory)))
+        assert all(isinstance(each, int) for each in conversations.stops(str(directory)))
 
 
 def _conversations(content: bytes) -> None:
