@@ -1,5 +1,6 @@
 """A complete run: checks on all hosts before the first step, then the training loop."""
 
+import gc
 import json
 import os
 import socket
@@ -54,29 +55,41 @@ def train(
     """
     workers = join(config, environment)
     try:
-        prepared = _run_on_all(workers, config, lambda: prepare(config, workers))
-        _check_same_proof(workers, prepared)
-        config = prepared.config
-        name = elastic_name(environment) if config.elastic else str(workers.rank)
-        metrics = MetricsLog(file_of(out, name), lambda: workers.rank == 0)
-        part: dict[str, int | str] = {}
-        if workers.sharded:
-            part = {"rank": workers.shard, "world": workers.shards, "run": workers.broadcast(uuid.uuid4().hex)}
-        with StopRequest(GRACE_SECONDS) as stopping:
-            context = RunContext(
-                workers, prepared.device, prepared.precision, metrics, stopping,
-                lambda: checkpoint_factory(out / "checkpoints", config, **part),
-            )  # fmt: skip
-            if workers.rank == 0:
-                (out / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
-                declared = PROVENANCE in environment
-                lineage.write_start(
-                    out, config, prepared.inputs.examples, prepared.parent, declared, prepared.isolation
-                )
-            log_start(config, prepared, context)
-            return _run(config, prepared, context, out, stop_at, publish_worse)
+        return _train(config, workers, out, environment, stop_at, publish_worse, checkpoint_factory)
     finally:
+        # models that average gradients have the process group, whose threads must end before the interpreter does
+        gc.collect()
         workers.leave()
+
+
+def _train(
+    config: TrainingConfig,
+    workers: Workers,
+    out: Path,
+    environment: Mapping[str, str],
+    stop_at: int | None,
+    publish_worse: str | None,
+    checkpoint_factory: Callable[..., TrainingCheckpoints],
+) -> bool:
+    prepared = _run_on_all(workers, config, lambda: prepare(config, workers))
+    _check_same_proof(workers, prepared)
+    config = prepared.config
+    name = elastic_name(environment) if config.elastic else str(workers.rank)
+    metrics = MetricsLog(file_of(out, name), lambda: workers.rank == 0)
+    part: dict[str, int | str] = {}
+    if workers.sharded:
+        part = {"rank": workers.shard, "world": workers.shards, "run": workers.broadcast(uuid.uuid4().hex)}
+    with StopRequest(GRACE_SECONDS) as stopping:
+        context = RunContext(
+            workers, prepared.device, prepared.precision, metrics, stopping,
+            lambda: checkpoint_factory(out / "checkpoints", config, **part),
+        )  # fmt: skip
+        if workers.rank == 0:
+            (out / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
+            declared = PROVENANCE in environment
+            lineage.write_start(out, config, prepared.inputs.examples, prepared.parent, declared, prepared.isolation)
+        log_start(config, prepared, context)
+        return _run(config, prepared, context, out, stop_at, publish_worse)
 
 
 def _check_same_proof(workers: Workers, prepared: PreparedRun) -> None:
