@@ -1,6 +1,6 @@
 """HTTP errors, each with a reason, in the form of its route's protocol."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from pydantic import BaseModel
@@ -56,18 +56,25 @@ def as_http_errors(seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def as_text_errors(seconds: float) -> Iterator[None]:
+def as_text_errors(seconds: float, is_shared: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Turn a full queue, or a first token that did not come within *seconds*, into an HTTP error.
 
-    The late token is no 504: OpenAI's clients repeat those, and the same prompt would take as long again.
+    A late token of a text that ran alone is no 5xx: OpenAI's clients repeat those, and the same prompt would take as
+    long again.
+
+    Args:
+        is_shared: Whether other texts ran beside this one, and may have delayed it.
 
     Raises:
-        HttpError: 429 if there was no slot, 400 after the deadline.
+        HttpError: 429 if there was no slot; after the deadline 503 if other texts ran as well, and else 400.
     """
     with as_http_errors(seconds):
         try:
             yield
         except DeadlineExceeded:
+            if is_shared():
+                reason = f"no first token within {seconds:g} s, beside other texts; try again, or send a shorter prompt"
+                raise HttpError(503, reason, {"retry-after": "1"}, code="deadline_exceeded") from None
             reason = f"no first token within {seconds:g} s; send a shorter prompt, or set a larger deadline_seconds"
             raise HttpError(400, reason, code="deadline_exceeded") from None
 

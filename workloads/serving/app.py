@@ -83,11 +83,15 @@ def create(
         with suppress(asyncio.CancelledError):
             await task
 
+    def unready() -> bool:
+        stuck = isinstance(queue, Generation) and queue.is_stuck(settings.deadline_seconds)
+        return state.draining or stuck
+
     app = FastAPI(title=f"rackwright server of {runtime.model.name}", version=runtime.model.version, lifespan=lifespan,
                   docs_url=None, redoc_url=None)  # fmt: skip
 
     adapters = runtime.adapters.directories if isinstance(runtime, AdapterRuntime) else None
-    _health(app, metrics, runtime.model.version, lambda: state.draining, adapters)
+    _health(app, metrics, runtime.model.version, unready, adapters)
     _metadata(app, runtime.model)
     add_routes(app)
     document.complete_schema(app, runtime.model, *body_models)
@@ -126,28 +130,35 @@ def _health(
     app: FastAPI,
     metrics: Metrics,
     version: str,
-    draining: Callable[[], bool],
+    unready: Callable[[], bool],
     adapters: Callable[[], dict[str, str]] | None,
 ) -> None:
-    """Add the routes about the server's health; *adapters* returns the loaded adapters, by name."""
+    """Add the routes about the server's health.
+
+    Args:
+        unready: Whether the server is about to stop, or its model does not end an abandoned text.
+        adapters: The loaded adapters, by name.
+    """
 
     async def health() -> JSONResponse:
         return JSONResponse({"live": True})
 
     async def ready() -> JSONResponse:
-        loaded = {"adapters": adapters()} if adapters else {}
-        return JSONResponse({"ready": not draining(), "version": version, **loaded}, 503 if draining() else 200)
+        loaded, ready = {"adapters": adapters()} if adapters else {}, not unready()
+        return JSONResponse({"ready": ready, "version": version, **loaded}, 200 if ready else 503)
 
     async def figures() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
-    draining_response: dict[int | str, dict[str, Any]] = {503: {"description": "The server is about to stop."}}
+    unready_response: dict[int | str, dict[str, Any]] = {
+        503: {"description": "The server is about to stop, or its model does not end a text that was given up."}
+    }
     app.get("/health", summary="The process is alive")(health)
     app.get("/v2/health/live", summary="The process is alive")(health)
     for route in ("/ready", "/v2/health/ready"):
-        app.get(
-            route, summary="The server accepts requests for this version of the model", responses=draining_response
-        )(ready)
+        app.get(route, summary="The server accepts requests for this version of the model", responses=unready_response)(
+            ready
+        )
     app.get("/metrics", summary="Metrics for Prometheus", responses=WITH_KEY, response_class=PlainTextResponse)(figures)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -26,6 +27,8 @@ class Answer:
         """Whether the text is complete, failed or abandoned."""
         self.first_token_seconds: float | None = None
         """Seconds from the request to its first piece; None before that."""
+        self.abandoned_at: float | None = None
+        """The monotonic time when the text was abandoned; None before that."""
 
     def write(self, generate: Generate, request: Mapping[str, Any]) -> None:
         """Run *generate* with *request*; call this in a thread other than the loop's."""
@@ -57,6 +60,8 @@ class Answer:
         """Stop the text: its slot is free once the model notices, at the next token."""
         self.is_finished = True
         self._abandoned.set()
+        if self.abandoned_at is None:
+            self.abandoned_at = time.monotonic()
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
         while True:
@@ -78,6 +83,17 @@ class Generation:
         """
         self._generate, self._admission = generate, admission
         self._threads = ThreadPoolExecutor(parallel, "generation")
+        self._running: set[Answer] = set()
+        """Texts that have a slot, abandoned ones among them."""
+
+    def is_shared(self) -> bool:
+        """Return whether several texts have a slot: each may delay the others."""
+        return len(self._running) > 1
+
+    def is_stuck(self, seconds: float) -> bool:
+        """Return whether the model has not ended a text within *seconds* after it was abandoned."""
+        now = time.monotonic()
+        return any(each.abandoned_at is not None and now - each.abandoned_at > seconds for each in self._running)
 
     async def run(self) -> None:
         """Run until cancelled, then wait for the texts that are being generated."""
@@ -100,5 +116,11 @@ class Generation:
         await self._admission.acquire(deadline)
         began = loop.time()
         future = loop.run_in_executor(self._threads, answer.write, self._generate, request)
-        future.add_done_callback(lambda _: self._admission.release(loop.time() - began))
+        self._running.add(answer)
+
+        def release(_: object) -> None:
+            self._running.discard(answer)
+            self._admission.release(loop.time() - began)
+
+        future.add_done_callback(release)
         return answer

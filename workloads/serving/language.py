@@ -41,7 +41,10 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     413: {"description": "The body is too large."},
     415: {"description": "The body has an unknown encoding."},
     429: {"description": "The queue is full, or the key has no quota left. Retry-After says when to try again."},
-    503: {"description": "The bodies of other requests use all memory. Retry-After says when to try again."},
+    503: {
+        "description": "The bodies of other requests use all memory, or other texts delayed the first token. "
+        "Retry-After says when to try again."
+    },
 }
 
 
@@ -88,7 +91,7 @@ async def _answer(
     deadline = began + settings.deadline_seconds
     limit = began + (settings.stream_seconds if parsed.stream else settings.answer_seconds)
     form, log_fields = AnswerFormat(parsed, model), request.state.log_fields
-    with as_text_errors(settings.deadline_seconds), ExitStack() as cleanup:
+    with as_text_errors(settings.deadline_seconds, generation.is_shared), ExitStack() as cleanup:
         answer = await or_disconnect(request, generation.submit(parsed.runtime_request(), deadline))
         cleanup.callback(answer.abandon)
         cleanup.callback(_log_answer, answer, log_fields)

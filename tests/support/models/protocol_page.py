@@ -38,6 +38,7 @@ These errors come from the server itself, in the form of the protocol:
 | 429 | the queue is full, or the key has used its quota |
 | 502 | vLLM does not answer |
 | 503 | the bodies of other requests use all memory |
+| 503, code `deadline_exceeded` | no first token within `deadline_seconds` from llama.cpp, beside other texts |
 
 `root` of a model is its name, not its path on the host.
 """

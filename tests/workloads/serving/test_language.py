@@ -134,6 +134,54 @@ def test_a_schema_has_a_largest_size() -> None:
         read(body(HELLO, response_format=schema({"const": "x" * 20_000})), ChatRequest, Writer().model)
 
 
+def doubled(times: int) -> dict[str, Any]:
+    """Return a schema of few values whose alternatives refer to alternatives, so that it has 2 ** *times* ways."""
+    levels = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(times)}
+    return {"$ref": "#/$defs/d0", "$defs": {**levels, f"d{times}": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({"pattern": "^(a?|a?){300}$"}, "the schema has the keyword pattern"),
+        ({"properties": {"x": {"anyOf": [True, {"pattern": ""}]}}}, "the schema has the keyword pattern"),
+        ({"const": {"pattern": "a"}, "$ref": "#/const"}, "the schema has the keyword pattern"),
+        (doubled(9), "more than 512 values, with the parts of its references"),
+        (
+            {"anyOf": [{"items": {"$ref": "#"}}, {"type": "array", "items": {"$ref": "#"}}]},
+            "or refers to itself|values",
+        ),
+        ({"$ref": "#"}, "more than 512 values"),
+        *[
+            ({"$ref": each, "$defs": {"a~1": {}, "b": [{}]}}, "has no part")
+            for each in (
+                "https://example.org/x",
+                "#/$defs/a~1",
+                "#/$defs/b/1",
+                "#/$defs/b/-1",
+                "b",
+                "",
+                "#/$defs/b/0/x",
+            )
+        ],
+        ({"items": {"maxLength": 4000}, "maxItems": 97}, "more than 4096 together"),
+        ({"properties": {"x": {"minItems": 4e3}, "y": {"minLength": 97}}}, "more than 4096 together"),
+    ],
+)
+def test_a_schema_whose_grammar_has_no_bound_is_refused(value: Any, reason: str) -> None:
+    """
+    Before, one request with such a schema took the model for 46 s, and other clients got 429.
+    """
+    with pytest.raises(HttpError, match=reason):
+        read(body(HELLO, response_format=schema(value)), ChatRequest, Writer().model)
+
+
+def test_properties_may_have_the_names_of_keywords() -> None:
+    named = {"properties": {name: {"type": "string"} for name in ("pattern", "maxLength")}, "maxItems": 4096}
+    for value in (named, doubled(3), {"$ref": "#/$defs/b/0", "$defs": {"b": [{}]}}):
+        assert read(body(HELLO, response_format=schema(value)), ChatRequest, Writer().model).response_format
+
+
 def test_structured_output_and_log_probabilities_reach_the_runtime() -> None:
     runtime = Writer(free=True)
     with here(runtime) as server:
@@ -190,7 +238,7 @@ def test_a_runtime_is_asked_what_the_request_says() -> None:
          None),
         (CHAT, body(HELLO, response_format=schema(DEEP)), 400, f"{SCHEMA} is nested deeper than 16", "response_format",
          None),
-        (CHAT, body(HELLO, response_format=schema({"enum": [*range(600)]})), 400, f"{SCHEMA} has more than 512 values",
+        (CHAT, body(HELLO, response_format=schema({"enum": [*range(600)]})), 400, f"{SCHEMA} has more than 512 val",
          "response_format", None),
         (CHAT, body(HELLO, top_k=1), 400, "top_k: unknown field; the fields are model, ", "top_k", None),
         (CHAT, body(HELLO, stream_options={"x": 1}, stream=True), 400, "stream_options.x: unknown field",
@@ -319,6 +367,29 @@ def test_no_first_token_in_time_is_a_400_that_no_client_repeats(stream: bool) ->
     assert len(runtime.asked) == 2, "the request that waited in vain was not begun"
 
 
+def test_a_first_token_that_other_texts_delay_is_a_503() -> None:
+    """
+    The first text still has its slot when the second one is late.
+    """
+    runtime = Writer()
+    with here(runtime, parallel=2, deadline_seconds=0.2) as server:
+        assert ask(server.address, CHAT, body(HELLO)).status == 400, "it was alone"
+        late = ask(server.address, CHAT, body(HELLO))
+    assert (late.status, late.json["error"]["code"]) == (503, "deadline_exceeded")
+    assert int(late.headers["retry-after"]) >= 1
+
+
+def test_a_server_whose_model_does_not_end_an_abandoned_text_is_not_ready() -> None:
+    runtime = Writer()
+    with here(runtime, parallel=1, deadline_seconds=0.2) as server:
+        assert ask(server.address, "/ready").status == 200
+        assert ask(server.address, CHAT, body(HELLO)).status == 400
+        eventually(lambda: ask(server.address, "/ready").status == 503)
+        assert ask(server.address, "/health").status == 200
+        runtime.go.release()
+        eventually(lambda: ask(server.address, "/ready").status == 200)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_after_the_first_token_the_deadline_is_over(stream: bool) -> None:
     runtime, background = Writer(), Background()
@@ -332,7 +403,7 @@ def test_after_the_first_token_the_deadline_is_over(stream: bool) -> None:
             runtime.go.release()
         [answer] = background.all()
 
-    assert late.status == 400, "more than 2 s have passed"
+    assert late.status == 503, "more than 2 s have passed"
     assert answer.status == 200
     assert b" three" in answer.content
 
