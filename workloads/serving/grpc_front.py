@@ -1,13 +1,15 @@
 """KServe's protocol, version 2, over gRPC, beside HTTP: each call is a request to the same application.
 
 A call becomes a request of the binary extension of the protocol over REST, with its key as the header. Keys, quotas,
-limits of sizes and times, errors, the log and metrics are therefore those of HTTP.
+limits of sizes and times, errors, the log and metrics are therefore those of HTTP. The key is checked before the
+message is read, and the fields of a message are counted before it is parsed.
 """
 
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ import grpc
 import grpc.aio
 import numpy as np
 from google.protobuf.message import DecodeError
-from starlette.types import ASGIApp, Message
+from starlette.datastructures import Headers
+from starlette.types import Message
 
 from workloads.errors import Diagnostic, UserError
 from workloads.serving import wire
@@ -24,6 +27,8 @@ from workloads.serving.answers import HttpError
 from workloads.serving.batcher import DeadlineExceeded
 from workloads.serving.body import MAX_BODIES
 from workloads.serving.grpc_messages import CLASSES, METHODS, PACKAGE, SERVICE
+from workloads.serving.grpc_scan import check_message
+from workloads.serving.middleware import Middleware
 from workloads.serving.offload import MAX_VALUES, offload
 from workloads.serving.settings import ServingSettings
 
@@ -36,6 +41,14 @@ STATUS = {
 """Status of gRPC for that of HTTP; others are INTERNAL. Source: the codes' meanings in grpc/doc/statuscodes.md."""
 HEADERS = ("authorization", "x-api-key", "x-request-id")
 """Metadata of a call that become headers."""
+ROUTES = {
+    "ServerLive": ("GET", "/v2/health/live"), "ServerReady": ("GET", "/v2/health/ready"),
+    "ModelReady": ("GET", "/v2/models"), "ServerMetadata": ("GET", "/v2"), "ModelMetadata": ("GET", "/v2/models"),
+    "ModelInfer": ("POST", "/v2/models"),
+}  # fmt: skip
+"""Requests that need the scopes of a method. A refused call has this path in the log: its message was not read."""
+EMPTY = ("ServerLive", "ServerReady")
+"""Methods that need no key. Their messages have no fields, and are not read."""
 STREAMS = 128
 """Calls that one connection may have at a time."""
 OVERHEAD_BYTES = 1 << 16
@@ -64,7 +77,7 @@ class AppResponse:
 class GrpcFront:
     """The gRPC server of one application, in its event loop."""
 
-    def __init__(self, app: ASGIApp, settings: ServingSettings) -> None:
+    def __init__(self, app: Middleware, settings: ServingSettings) -> None:
         self._app, self._settings = app, settings
         self._reading = asyncio.Semaphore(MAX_BODIES)
         self._server: Any = None
@@ -124,15 +137,21 @@ class GrpcFront:
         return grpc.ssl_server_credentials([pair], roots, require_client_auth=roots is not None)
 
     def _handler(self, name: str) -> Any:
-        """Return the handler of the method *name*; its message is read within limits before it is parsed."""
-        request_class, response_class = CLASSES[f"{name}Request"], CLASSES[f"{name}Response"]
+        """Return the handler of the method *name*; its message is read after the check of its key, within limits."""
+        response_class = CLASSES[f"{name}Response"]
         act: Callable[[Any, Any], Awaitable[dict[str, Any]]] = getattr(self, f"_{name}")
 
         async def answer(messages: Any, context: Any) -> Any:
             try:
-                content = await self._read(context)
-                seconds = self._settings.deadline_seconds
-                request = await offload(len(content), seconds, request_class.FromString, content)
+                method, path = ROUTES[name]
+                if not self._app.admits(method, path, Headers(raw=_headers(context))):
+                    await self._ask(context, method, path)  # the application refuses, counts and logs it
+                request = None
+                if name not in EMPTY:
+                    async with self._slot():
+                        content = await self._read(context)
+                        request = await offload(len(content), self._settings.deadline_seconds, parse, name, content)
+                        del content
                 return response_class(**await act(request, context))
             except DecodeError:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the message is no {name}Request")
@@ -147,15 +166,32 @@ class GrpcFront:
 
         return grpc.stream_unary_rpc_method_handler(answer, response_serializer=response_class.SerializeToString)
 
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """Hold one of MAX_BODIES slots for calls whose messages are read and parsed.
+
+        Raises:
+            HttpError: 503 if none became free in time.
+        """
+        try:
+            async with asyncio.timeout(self._settings.body_seconds):
+                await self._reading.acquire()
+        except TimeoutError:
+            raise HttpError(503, "other calls use all memory; try again in 1 s", {"retry-after": "1"}) from None
+        try:
+            yield
+        finally:
+            self._reading.release()
+
     async def _read(self, context: Any) -> bytes:
-        """Return the message of a call. At most MAX_BODIES calls are read at once.
+        """Return the message of a call.
 
         Raises:
             HttpError: 408 if it did not come in time, 400 if there is none.
         """
         seconds = self._settings.body_seconds
         try:
-            async with asyncio.timeout(seconds), self._reading:
+            async with asyncio.timeout(seconds):
                 content = await context.read()
         except TimeoutError:
             raise HttpError(408, f"the message did not arrive within {seconds:g} s") from None
@@ -174,8 +210,7 @@ class GrpcFront:
         Raises:
             HttpError: The answer is an error other than 503 of a health check.
         """
-        metadata = {key: value for key, value in context.invocation_metadata() or () if key in HEADERS}
-        headers = [(key.encode(), str(value).encode("latin-1", "replace")) for key, value in metadata.items()]
+        headers = _headers(context)
         headers += [(wire.HEADER.encode(), str(head).encode())] if head is not None else []
         headers += [(b"content-length", str(len(body)).encode())] if body else []
         scope = {
@@ -226,12 +261,42 @@ class GrpcFront:
         found = (await self._ask(context, "GET", _path(request.name, request.version))).json
         return {name: found[name] for name in ("name", "versions", "platform", "inputs", "outputs")}
 
-    async def _ModelInfer(self, request: Any, context: Any) -> dict[str, Any]:
-        seconds, size = self._settings.deadline_seconds, request.ByteSize()
-        head, tensors = await offload(size, seconds, as_rest, request)
-        path = f"{_path(request.model_name, request.model_version)}/infer"
-        answer = await self._ask(context, "POST", path, b"".join((head, *tensors)), len(head))
+    async def _ModelInfer(self, request: "RestRequest", context: Any) -> dict[str, Any]:
+        path, seconds = f"{_path(request.name, request.version)}/infer", self._settings.deadline_seconds
+        answer = await self._ask(context, "POST", path, request.body, request.head)
         return await offload(len(answer.content), seconds, from_rest, answer.content, int(answer.headers[wire.HEADER]))
+
+
+@dataclass(frozen=True, slots=True)
+class RestRequest:
+    """A ModelInferRequest in the binary form of the protocol over REST."""
+
+    name: str
+    version: str
+    body: bytes
+    head: int
+    """Bytes of JSON in the body, which tensors follow."""
+
+
+def parse(name: str, content: bytes) -> Any:
+    """Return the message of a call of the method *name*; for ModelInfer a RestRequest.
+
+    Raises:
+        DecodeError: *content* is no such message.
+        MalformedRequest: It has too many fields or values, or wrong ones.
+    """
+    check_message(f"{name}Request", content)
+    message = CLASSES[f"{name}Request"].FromString(content)
+    if name != "ModelInfer":
+        return message
+    head, tensors = as_rest(message)
+    return RestRequest(message.model_name, message.model_version, b"".join((head, *tensors)), len(head))
+
+
+def _headers(context: Any) -> list[tuple[bytes, bytes]]:
+    """Return the metadata of a call that become headers."""
+    metadata = {key: value for key, value in context.invocation_metadata() or () if key in HEADERS}
+    return [(key.encode(), str(value).encode("latin-1", "replace")) for key, value in metadata.items()]
 
 
 def _path(name: str, version: str) -> str:

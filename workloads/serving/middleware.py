@@ -59,7 +59,7 @@ class Middleware:
         log_fields: dict[str, object] = {}
         scope["state"] = {**scope.get("state", {}), "log_fields": log_fields, "body_ended": began}
         status, sent = 0, 0
-        key, key_error = self._check_key(scope, headers, log_fields)
+        key, key_error = self._check_key(scope["method"], scope["path"], headers, log_fields, self._quotas.take_request)
 
         async def counting_send(message: Message) -> None:
             nonlocal status, sent
@@ -97,11 +97,21 @@ class Middleware:
                 path=scope["path"], status=status, seconds=round(seconds, 6), bytes_sent=sent, **log_fields,
             )  # fmt: skip
 
+    def admits(self, method: str, path: str, headers: Headers) -> bool:
+        """Return whether the key in *headers* allows a request, and has a rest of its quotas; use none of it."""
+        _, error = self._check_key(method, path, headers, {}, self._quotas.check_request)
+        return error is None
+
     def _check_key(
-        self, scope: Scope, headers: Headers, log_fields: dict[str, object]
+        self,
+        method: str,
+        path: str,
+        headers: Headers,
+        log_fields: dict[str, object],
+        take: Callable[[Key], HttpError | None],
     ) -> tuple[Key | None, HttpError | None]:
         """Return the key of a request, and the error that answers it if the key is wrong or has used its quotas."""
-        scope_needed = scope_for(scope["method"], scope["path"])
+        scope_needed = scope_for(method, path)
         if scope_needed is None or not self._keys.are_required:
             return None, None
         key = self._keys.find(headers.get("authorization", ""), headers.get("x-api-key", ""))
@@ -113,7 +123,7 @@ class Middleware:
         if scope_needed not in key.scopes:
             log_fields["reason"] = "scope"
             return key, HttpError(403, f"this key does not allow {scope_needed}; it allows {', '.join(key.scopes)}")
-        error = self._quotas.take_request(key) if scope_needed == "infer" else None
+        error = take(key) if scope_needed == "infer" else None
         if error:
             log_fields["reason"] = "quota"
         return key, error

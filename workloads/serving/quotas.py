@@ -53,15 +53,18 @@ class Quotas:
         self._clock = clock
         self._windows: dict[str, Mapping[str, Window]] = {}
 
+    def check_request(self, key: Key) -> HttpError | None:
+        """Return the 429 that answers a request of *key* if a quota is used up; count nothing."""
+        now = self._clock()
+        used_up = (_error(name, window, now) for name, window in self._of(key).items() if window.remaining(now) == 0)
+        return next(used_up, None)
+
     def take_request(self, key: Key) -> HttpError | None:
         """Count a request of *key*, or return the 429 that answers it if a quota is used up."""
-        windows, now = self._of(key), self._clock()
-        for name, window in windows.items():
-            if window.remaining(now) == 0:
-                return _error(name, window, now)
-        if requests := windows.get("requests_per_minute"):
-            requests.add(1, now)
-        return None
+        error = self.check_request(key)
+        if not error and (requests := self._of(key).get("requests_per_minute")):
+            requests.add(1, self._clock())
+        return error
 
     def add_tokens(self, key: Key, tokens: int) -> None:
         """Count *tokens*, of prompt and answer, that a request of *key* has used."""

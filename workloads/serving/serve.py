@@ -12,7 +12,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from workloads.errors import Diagnostic, UserError
 from workloads.serving import keys as api_keys
@@ -21,7 +20,7 @@ from workloads.serving.connection import protocol_with_limits
 from workloads.serving.host_socket import bind_host_socket
 from workloads.serving.keys import Keys
 from workloads.serving.metrics import Metrics
-from workloads.serving.middleware import EventLog, log_event
+from workloads.serving.middleware import EventLog, Middleware, log_event
 from workloads.serving.model import NAME, read
 from workloads.serving.runtimes import (
     AdapterRuntime,
@@ -182,7 +181,7 @@ class DrainingServer(uvicorn.Server):
         return stop
 
 
-def _grpc_front(app: ASGIApp, runtime: AnyRuntime, settings: ServingSettings) -> "GrpcFront":
+def _grpc_front(app: Middleware, runtime: AnyRuntime, settings: ServingSettings) -> "GrpcFront":
     """Return the gRPC server of *app*.
 
     Raises:

@@ -28,6 +28,8 @@ _KINDS: Mapping[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {in
 """The JSON types of each kind of datatype: 1.5 is no integer, and true is no number."""
 MAX_VALUES = 1 << 31
 """The most values of one tensor: no body has room for more."""
+MOST_TENSORS = 256
+"""The most inputs, and the most outputs, of a request."""
 _CHUNK = 1 << 14
 """Values that one step converts: other threads run between two steps."""
 
@@ -58,8 +60,8 @@ class OutputTensor(LenientBody):
 
 class InferRequest(LenientBody):
     id: str | None = Field(default=None, max_length=256)
-    inputs: list[InputTensor] = Field(min_length=1, max_length=256)
-    outputs: list[OutputTensor] | None = Field(default=None, max_length=256)
+    inputs: list[InputTensor] = Field(min_length=1, max_length=MOST_TENSORS)
+    outputs: list[OutputTensor] | None = Field(default=None, max_length=MOST_TENSORS)
     parameters: dict[str, Any] = {}
 
 

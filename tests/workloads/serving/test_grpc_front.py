@@ -3,18 +3,23 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.model_servers import HELD, ONE, Held, Here, Writer, ask, eventually, here
 from tests.workloads.serving.test_settings import certificate
 from workloads.errors import UserError
-from workloads.serving import grpc_front, wire
+from workloads.serving import grpc_front, grpc_scan, wire
 from workloads.serving.grpc_messages import CLASSES, MESSAGES, METHODS, PACKAGE, SERVICE
+from workloads.serving.grpc_scan import check_message
 from workloads.serving.keys import Key, Keys
 from workloads.serving.model import Model, Tensor
 
@@ -183,13 +188,10 @@ def test_a_method_that_the_server_does_not_have_is_unimplemented(free: Here) -> 
 
 
 def test_calls_need_the_keys_of_http_and_use_their_quotas() -> None:
-    import hashlib
-
-    key = Key(name="app", sha256=hashlib.sha256(KEY.encode()).hexdigest(), scopes=("infer",), requests_per_minute=2)
     runtime = Held()
     for _ in range(9):
         runtime.go.release()
-    with here(runtime, Keys([key]), grpc_port=0) as server:
+    with here(runtime, app_key(requests_per_minute=2), grpc_port=0) as server:
         triton = client.InferenceServerClient(address(server))
         x = np.zeros((1, 2), np.float32)
 
@@ -211,6 +213,98 @@ def test_calls_need_the_keys_of_http_and_use_their_quotas() -> None:
     assert [line.get("key") for line in server.requests][2:6] == [None, "app", "app", "app"]
     assert KEY not in json.dumps(server.log)
     assert {line["client"] for line in server.requests} == {"127.0.0.1"}
+
+
+def app_key(**quotas: Any) -> Keys:
+    return Keys([Key(name="app", sha256=sha256(KEY.encode()).hexdigest(), scopes=("infer",), **quotas)])
+
+
+def unsent(channel: Any, method: str = "ModelInfer", token: str = "") -> Any:
+    """Return a call whose message never comes."""
+    never = threading.Event()
+    metadata = [("authorization", f"Bearer {token}")] if token else []
+    stub = channel.stream_unary(f"/{PACKAGE}.{SERVICE}/{method}")
+    return stub.future(iter(lambda: never.wait(60), True), timeout=50, metadata=metadata)
+
+
+def test_the_key_is_checked_before_the_message_is_read() -> None:
+    """
+    Callers without a key held all slots for messages, each for body_seconds, and had their messages parsed.
+    """
+    runtime = Held()
+    runtime.go.release()
+    with here(runtime, app_key(requests_per_minute=1), grpc_port=0, body_seconds=600) as server:
+        with grpc.insecure_channel(address(server)) as channel:
+            calls = [unsent(channel, method) for method in ("ModelInfer", "ModelMetadata", "ModelReady") * 20]
+            assert {call.exception().code().name for call in calls} == {"UNAUTHENTICATED"}
+            wrong_scope = unsent(channel, "ServerMetadata", KEY).exception()
+            assert wrong_scope.code().name == "PERMISSION_DENIED"
+            assert unsent(channel, "ServerReady").exception() is None, "a health check has no key and no fields"
+            message = infer(inputs=[ROW], raw_input_contents=[BYTES])
+            assert call(server, "ModelInfer", message, metadata=[("authorization", f"Bearer {KEY}")]).id == ""
+            used_up = unsent(channel, "ModelInfer", KEY).exception()
+        assert used_up.code().name == "RESOURCE_EXHAUSTED" and "1 requests per minute" in used_up.details()
+    assert [line["status"] for line in server.requests] == [401] * 60 + [403, 200, 200, 429]
+    assert {line["path"] for line in server.requests[:60]} == {"/v2/models"}
+
+
+def nested(*numbers: int) -> bytes:
+    """Return an empty field below fields, by their numbers."""
+    content = b""
+    for number in reversed(numbers):
+        content = bytes((number << 3 | 2, len(content))) + content
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (nested(5) * 257, "inputs: got more than 256"),
+        (nested(6) * 257, "outputs: got more than 256"),
+        (nested(7) * 257, "raw_input_contents: got more than 256"),
+        (nested(4) * 65537, "more than 65536 fields"),
+        (nested(5, 4, 2) * 256 + nested(4) * 65000, "more than 65536 fields"),
+        (b"\x2a\x84\x80\x08" + nested(4) * 65536 + b"\x20\x00\x20\x00", "more than 65536 fields"),
+        (b"\x2a\x84\x80\x04" + b"\x1a\x80\x80\x04" + bytes(65536), "more than 65536 fields"),
+        (b"\x08\x00" * 65537, "more than 65536 fields"),
+    ],
+)
+def test_fields_are_counted_before_a_message_is_parsed(content: bytes, reason: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(grpc_front, "CLASSES", {})
+    with pytest.raises(wire.MalformedRequest, match=reason):
+        grpc_front.parse("ModelInfer", content)
+
+
+def test_values_are_counted_before_a_message_is_parsed(monkeypatch: Any) -> None:
+    def message(**contents: Any) -> bytes:
+        content: bytes = infer(inputs=[{**ROW, "contents": contents}]).SerializeToString()
+        return content
+
+    many = grpc_scan.MAX_VALUES + 1
+    too_many = [message(bool_contents=[True] * many), message(fp64_contents=np.zeros(many))]
+    check_message("ModelInferRequest", message(int64_contents=[-1] * 1000, fp32_contents=[1.0] * 1000))
+    monkeypatch.setattr(grpc_scan, "MAX_VALUES", 1999)
+    with pytest.raises(wire.MalformedRequest, match="more than 1999 values"):
+        check_message("ModelInferRequest", message(int64_contents=[-1] * 1000, fp32_contents=[1.0] * 1000))
+    monkeypatch.undo()
+    for content in too_many:
+        with pytest.raises(wire.MalformedRequest, match="got more than"):
+            check_message("ModelInferRequest", content)
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_the_scan_takes_for_a_message_are_one_or_none(content: bytes) -> None:
+    """
+    Whatever the parser takes has passed the scan.
+    """
+    try:
+        CLASSES["ModelInferRequest"].FromString(content)
+    except DecodeError:
+        return
+    try:
+        check_message("ModelInferRequest", content)
+    except DecodeError:
+        assert any(byte & 7 in (3, 4) for byte in content), "groups alone are refused beside"
 
 
 def test_a_full_queue_says_when_to_try_again() -> None:
