@@ -145,8 +145,9 @@ class Here:
 
     def __init__(self, runtime: Any, keys: Keys | None, settings: ServingSettings) -> None:
         self.log: list[dict[str, Any]] = []
-        self._listening = socket.create_server((settings.host, 0))
-        self.address: tuple[str, int] = self._listening.getsockname()
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        self._listening = socket.create_server((settings.host, 0), family=family)
+        self.address: tuple[str, int] = self._listening.getsockname()[:2]
         self.server = DrainingServer(runtime, settings, keys or Keys(None), None, 0.0, self._say)
         self._thread = threading.Thread(target=self.server.run, args=([self._listening],))
         self._thread.start()

@@ -8,9 +8,11 @@ message is read, and the fields of a message are counted before it is parsed.
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,8 @@ class GrpcFront:
         self._app, self._settings = app, settings
         self._reading = asyncio.Semaphore(MAX_BODIES)
         self._server: Any = None
+        self._ipv6: socket.socket | None = None
+        """The socket that keeps gRPC from IPv6."""
 
     async def start(self) -> str:
         """Listen, and return the address.
@@ -88,10 +92,12 @@ class GrpcFront:
         Raises:
             UserError: The port is not free, or the certificate cannot be used.
         """
-        host, wanted = self._settings.host, self._settings.grpc_port
+        host, wanted = self._settings.host, self._settings.grpc_port or 0
         place = f"{f'[{host}]' if ':' in host else host}:{wanted}"
         self._server = self._create()
         try:
+            if ":" not in host:
+                place = self._ipv4_alone(host, wanted)
             credentials = self._credentials()
             port = (
                 self._server.add_secure_port(place, credentials)
@@ -105,10 +111,29 @@ class GrpcFront:
         await self._server.start()
         return f"grpc{'s' if credentials else ''}://{place.rpartition(':')[0]}:{port}"
 
+    def _ipv4_alone(self, host: str, port: int) -> str:
+        """Return the IPv4 address of *host* with a port at which gRPC listens by IPv4 alone, as HTTP does.
+
+        gRPC listens on all addresses of both families when it gets 0.0.0.0. It leaves IPv6 out if the port is taken
+        there, so a socket that never listens takes it.
+
+        Raises:
+            OSError: *host* has no IPv4 address, or the port is not free by IPv6.
+        """
+        found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
+        if ip_address(found).is_unspecified and _has_ipv6():
+            self._ipv6 = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+            self._ipv6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            self._ipv6.bind(("::", port))
+            port = self._ipv6.getsockname()[1]
+        return f"{found}:{port}"
+
     async def stop(self, seconds: float) -> None:
         """End: no further calls, and up to *seconds* for those under way."""
         if self._server is not None:
             await self._server.stop(seconds)
+        if self._ipv6 is not None:
+            self._ipv6.close()
 
     def _create(self) -> Any:
         """Return a server in the running event loop."""
@@ -297,6 +322,16 @@ def _headers(context: Any) -> list[tuple[bytes, bytes]]:
     """Return the metadata of a call that become headers."""
     metadata = {key: value for key, value in context.invocation_metadata() or () if key in HEADERS}
     return [(key.encode(), str(value).encode("latin-1", "replace")) for key, value in metadata.items()]
+
+
+def _has_ipv6() -> bool:
+    """Return whether a socket of this computer can have an IPv6 address."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True
 
 
 def _path(name: str, version: str) -> str:

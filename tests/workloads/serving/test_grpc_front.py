@@ -1,6 +1,8 @@
 """KServe's protocol over gRPC: the real client of Triton, the same answers and the same refusals as over HTTP."""
 
+import asyncio
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -17,11 +19,13 @@ from hypothesis import strategies as st
 from tests.support.model_servers import HELD, ONE, Held, Here, Writer, ask, eventually, here
 from tests.workloads.serving.test_settings import certificate
 from workloads.errors import UserError
-from workloads.serving import grpc_front, grpc_scan, wire
+from workloads.serving import grpc_front, grpc_scan, serve, wire
+from workloads.serving.grpc_front import GrpcFront
 from workloads.serving.grpc_messages import CLASSES, MESSAGES, METHODS, PACKAGE, SERVICE
 from workloads.serving.grpc_scan import check_message
 from workloads.serving.keys import Key, Keys
 from workloads.serving.model import Model, Tensor
+from workloads.serving.settings import ServingSettings
 
 client = pytest.importorskip("tritonclient.grpc")
 service = pytest.importorskip("tritonclient.grpc.service_pb2")
@@ -349,6 +353,54 @@ def test_a_language_model_has_no_grpc() -> None:
         here(Writer(), grpc_port=0),
     ):
         pass
+
+
+def answers_by(host: str, port: int) -> bool:
+    """Return whether a program listens on a port."""
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def free_port() -> int:
+    with socket.create_server(("0.0.0.0", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize(
+    ("host", "families"),
+    [("0.0.0.0", "4"), ("127.0.0.1", "4"), ("localhost", "4"), ("::1", "6"), ("::", "46")],
+)
+def test_both_ports_listen_on_the_same_families(host: str, families: str, fixed: bool) -> None:
+    """
+    gRPC takes 0.0.0.0 for all addresses of both families, and localhost for two.
+    """
+    settings = ServingSettings(host=host, port=0, anybody=True)
+    with here(Held(), grpc_port=free_port() if fixed else 0, host=host, anybody=True) as server:
+        with serve._bind(settings) as http:
+            http.listen()
+            ports = [int(address(server).rpartition(":")[2]), http.getsockname()[1]]
+            found = [[answers_by(each, port) for each in ("127.0.0.1", "::1")] for port in ports]
+        assert found == [["4" in families, "6" in families]] * 2
+        target = f"{'127.0.0.1' if '4' in families else '[::1]'}:{ports[0]}"
+        assert client.InferenceServerClient(target).is_server_live()
+
+
+def test_a_port_that_is_taken_by_ipv6_alone_is_an_error() -> None:
+    with socket.socket(socket.AF_INET6) as taken:
+        taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        taken.bind(("::", 0))
+        taken.listen()
+        front = GrpcFront(Any, ServingSettings(host="0.0.0.0", anybody=True, grpc_port=taken.getsockname()[1]))
+
+        async def start() -> None:
+            await front.start()
+
+        with pytest.raises(UserError, match="the server cannot listen on 0.0.0.0:"):
+            asyncio.run(start())
 
 
 def test_integers_and_texts_are_checked_as_in_json() -> None:
