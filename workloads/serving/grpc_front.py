@@ -144,6 +144,7 @@ class GrpcFront:
             options=[
                 ("grpc.max_receive_message_length", limit), ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", STREAMS), ("grpc.max_metadata_size", 16 << 10),
+                ("grpc.max_allowed_incoming_connections", settings.connections_of_port),
                 ("grpc.max_connection_idle_ms", 1000 * settings.idle_seconds), ("grpc.so_reuseport", 0),
                 ("grpc.server_handshake_timeout_ms", round(1000 * settings.head_seconds)),
             ],

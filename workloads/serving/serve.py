@@ -1,6 +1,7 @@
 """Run the server of one model until a stop signal, then drain it without the loss of a request."""
 
 import asyncio
+import resource
 import signal
 import socket
 import ssl
@@ -48,6 +49,7 @@ def serve(directory: Path, settings: ServingSettings) -> None:
     settings = _for_model(directory, settings)
     keys = api_keys.read(Path(settings.keys)) if settings.keys else Keys(None)
     tls, reload = _tls(settings), threading.Event()
+    _allow_open_files(settings)
     if settings.vllm.adapters_file:
         # from the first moment on: without a handler the signal would end the process
         signal.signal(signal.SIGHUP, lambda number, frame: reload.set())
@@ -110,7 +112,7 @@ class DrainingServer(uvicorn.Server):
         super().__init__(uvicorn.Config(
             app, http=protocol_with_limits(settings.head_seconds), ws="none", lifespan="on", log_config=None,
             access_log=False, server_header=False, timeout_keep_alive=settings.idle_seconds,
-            limit_concurrency=settings.connections, timeout_graceful_shutdown=settings.stop_seconds,
+            limit_concurrency=settings.connections_of_port, timeout_graceful_shutdown=settings.stop_seconds,
             ssl_context_factory=(lambda *_: tls) if tls else None,
         ))  # fmt: skip
 
@@ -197,6 +199,22 @@ def _grpc_front(app: Middleware, runtime: AnyRuntime, settings: ServingSettings)
         help = "Install them, or remove grpc_port"
         raise UserError(Diagnostic("grpc_port", problem, expected, help)) from error
     return GrpcFront(app, settings)
+
+
+def _allow_open_files(settings: ServingSettings) -> None:
+    """Let this process open a file for each connection.
+
+    Raises:
+        UserError: Its hard limit is lower.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = settings.open_files
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        problem = f"got {settings.connections}; this process may open {hard} files"
+        help = "Raise the hard limit of open files (LimitNOFILE of a unit, or ulimit -Hn), or lower connections"
+        raise UserError(Diagnostic("connections", problem, f"a limit of {needed} open files", help))
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _bind(settings: ServingSettings) -> socket.socket:

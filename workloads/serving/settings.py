@@ -64,14 +64,25 @@ class ServingSettings(StrictModel):
     """Seconds within which a client has to send a request's head."""
     idle_seconds: PositiveInt = 75
     """Seconds for which an idle connection stays open: longer than a load balancer in front keeps it."""
-    connections: PositiveInt = 1024
-    """The most connections; a further one gets 503."""
+    connections: Annotated[int, Field(ge=2, le=30_000)] = 1024
+    """The most connections; a further one gets 503. With `grpc_port` each port has half of them, and gRPC closes a
+    further one."""
     drain_seconds: NonNegativeFloat = 5
     """Seconds after SIGTERM in which the server still accepts requests, while /ready answers 503 for load balancers."""
     stop_seconds: PositiveInt = 30
     """Seconds after that for requests that are still running."""
     variables: Annotated[dict[str, Value], Field(max_length=COUNT_MAX)] = Field(default_factory=dict)
     """Environment variables for the libraries that compute and communicate, such as NCCL_DEBUG."""
+
+    @property
+    def connections_of_port(self) -> int:
+        """The most connections of one port."""
+        return self.connections if self.grpc_port is None else self.connections // 2
+
+    @property
+    def open_files(self) -> int:
+        """The most open files of the server: a request may have a further connection to the runtime."""
+        return 2 * self.connections + 512
 
     @field_validator("variables")
     @classmethod

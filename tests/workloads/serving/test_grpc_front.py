@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import re
+import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.model_servers import HELD, ONE, Held, Here, Writer, ask, eventually, here
+from tests.support.training_runs import ROOT
 from tests.workloads.serving.test_settings import certificate
 from workloads.errors import UserError
 from workloads.serving import grpc_front, grpc_scan, serve, wire
@@ -353,6 +357,45 @@ def test_a_language_model_has_no_grpc() -> None:
         here(Writer(), grpc_port=0),
     ):
         pass
+
+
+def test_both_ports_share_the_connections() -> None:
+    """
+    Connections to the port of gRPC had no limit.
+    """
+    with here(Held(), grpc_port=0, connections=6) as server, ExitStack() as stack:
+        host, _, port = address(server).rpartition(":")
+
+        def connect() -> bool:
+            """Return whether gRPC begins to speak on a new connection, which then stays open."""
+            connection = stack.enter_context(socket.create_connection((host, int(port)), timeout=60))
+            try:
+                return bool(connection.recv(1))
+            except ConnectionResetError:
+                return False
+
+        assert [connect() for _ in range(6)] == [True] * 3 + [False] * 3
+        assert ask(server.address, "/health").status == 200, "HTTP has its own half"
+        stack.close()
+        eventually(connect)
+
+
+def test_the_server_may_open_a_file_for_each_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The soft limit is 1024 by default, as many as there may be connections.
+    """
+    settings, changed = ServingSettings(), []
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: changed.append(limits))
+    for limits in ((1024, 524288), (-1, -1), (65536, 65536)):
+        monkeypatch.setattr(resource, "getrlimit", lambda kind, limits=limits: limits)
+        serve._allow_open_files(settings)
+    assert changed == [(2560, 524288)]
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (1024, 1024))
+    with pytest.raises(UserError, match="this process may open 1024 files"):
+        serve._allow_open_files(settings)
+    unit = (ROOT / "templates/model_server/etc/systemd/system/server.service.j2").read_text()
+    [limit] = re.findall("^LimitNOFILE=([0-9]+)$", unit, re.MULTILINE)
+    assert int(limit) >= ServingSettings(connections=30_000).open_files
 
 
 def answers_by(host: str, port: int) -> bool:
