@@ -4,6 +4,7 @@ apt resolves for a host without any installed package. A set therefore contains 
 C library: images of hosts contain different packages in each rack, so that a smaller set might lack some.
 """
 
+import hashlib
 import os
 import re
 import subprocess
@@ -22,6 +23,8 @@ from rackwright.toolchain.apt import COMPONENTS, SUITES, mirrors, network_settin
 DownloadProgress = Callable[[float, str], None]
 LOCKED = 900
 """Priority of locked versions: above all other versions without a preference of a role."""
+LEAST = 90
+"""Priority of a source that only gives what no mirror has, unless a role or the lock names a version."""
 URI = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<digest>[0-9a-f]{64})")
 """A line that `--print-uris` prints for each file."""
 _SETTINGS = """\
@@ -35,6 +38,11 @@ Acquire::Languages "none";
 Acquire::ForceHash "SHA256";
 Acquire::Retries "3";
 """
+_POOL = "rackwright-pool"
+_RELEASE = f"Label: {_POOL}\nDate: Thu, 01 Jan 1970 00:00:00 UTC\nSHA256:\n {{}} {{}} Packages\n"
+"""File by which apt knows the pool; the values are the digest and the size of the index."""
+_PREFER_MIRRORS = f"Package: *\nPin: release l={_POOL}\nPin-Priority: {LEAST}\n"
+"""Preference of the mirrors: the pool has packages of every vendor, in versions that other hosts need."""
 _OF_VENDORS = ("etc/apt/sources.list.d", "etc/apt/keyrings")
 _FOLDERS = (
     "etc/apt/keyrings",
@@ -63,7 +71,9 @@ class Apt:
         (self.root / "status").touch()
         pool = store.directory() / self.os
         pool.mkdir(parents=True, exist_ok=True)
-        (pool / "Packages").write_text(store.index(self.os))
+        index = store.index(self.os).encode()
+        (pool / "Packages").write_bytes(index)
+        (pool / "Release").write_text(_RELEASE.format(hashlib.sha256(index).hexdigest(), len(index)))
         sources = (line.replace(" file:", " copy:") for line in mirrors(SUITES[self.os], COMPONENTS))
         # the pool is first: apt takes the first of two equal files, and files of the pool need no download
         lines = [f"deb [trusted=yes] file:{pool} ./", *sources]
@@ -161,7 +171,7 @@ class Apt:
         text = "\n".join(
             f"Package: {name}\nPin: version {version}\nPin-Priority: {LOCKED}\n" for name, _, version in pins
         )
-        (folder / "99-locked").write_text(text)
+        (folder / "99-locked").write_text(f"{_PREFER_MIRRORS}\n{text}")
 
     def _refusal(self, hosts: tuple[str, ...], stderr: str) -> ChangeRefused:
         errors = [*_errors(stderr), *(f"and of mirrors: {line}" for line in self.mirror_errors)]

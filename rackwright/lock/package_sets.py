@@ -1,10 +1,11 @@
 """Collect the packages, Python requirements and container images that the roles of a stack install."""
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.kinds.role.entries import EnvironmentEntry
@@ -21,6 +22,21 @@ KEYRINGS = PurePosixPath("/etc/apt/keyrings")
 IMAGE = re.compile(r"(?P<name>[^\s@]+)@sha256:(?P<digest>[0-9a-f]{64})")
 
 
+class Origins(NamedTuple):
+    """Where the packages of a set come from."""
+
+    os: str
+    """System whose mirrors have the packages."""
+    sources: tuple[tuple[str, str], ...]
+    """Path and text of each file with a vendor's repository or its key."""
+
+    @property
+    def name(self) -> str:
+        """The name of a directory for these origins alone."""
+        digest = hashlib.sha256(repr(self.sources).encode()).hexdigest()[:16]
+        return f"{self.os}-{digest}" if self.sources else self.os
+
+
 @dataclass(frozen=True)
 class PackageSet:
     """Packages that one host installs, and its apt preferences for all other packages; apt resolves them together."""
@@ -32,6 +48,11 @@ class PackageSet:
     """Name and text of each file of apt_preferences(5)."""
     sources: tuple[tuple[str, str], ...] = ()
     """Path and text of each file with a vendor's repository or its key, which roles declare."""
+
+    @property
+    def origins(self) -> Origins:
+        """The origins of these packages; no other set's vendor is among them."""
+        return Origins(self.os, self.sources)
 
 
 def package_sets(stack: Stack) -> dict[PackageSet, tuple[str, ...]]:

@@ -9,7 +9,7 @@ from rackwright.errors import ChangeRefused
 from rackwright.fleet.lockfile import Lock, repository_digests
 from rackwright.lock import key, tree, wheels
 from rackwright.lock.apt import Apt, DownloadProgress
-from rackwright.lock.package_sets import PackageSet, images, package_sets, requirements, role_specs
+from rackwright.lock.package_sets import Origins, PackageSet, images, package_sets, requirements, role_specs
 from rackwright.stack import Stack
 from rackwright.stack.lock_check import system
 from rackwright.toolchain import cache
@@ -26,11 +26,11 @@ class ResolvedLock:
     sets: Mapping[PackageSet, Mapping[str, str]]
 
 
-def resolve(stack: Stack, apts: Mapping[str, Apt], upgrade: bool = False) -> ResolvedLock:
+def resolve(stack: Stack, apts: Mapping[Origins, Apt], upgrade: bool = False) -> ResolvedLock:
     """Return the lock that *stack* needs now; locked versions stay if they still fit.
 
     Args:
-        apts: Prepared apt of each system.
+        apts: Prepared apt of each system and its vendors.
         upgrade: Take the newest version of each package, unless a role promises a version.
 
     Raises:
@@ -41,7 +41,7 @@ def resolve(stack: Stack, apts: Mapping[str, Apt], upgrade: bool = False) -> Res
     preferred: Mapping[str, Mapping[str, str]] = {} if before is None or upgrade else before.packages
     for _ in range(ROUNDS):
         sets = {
-            each: _resolve_set(apts[each.os], each, preferred.get(system(each.os), {}), hosts)
+            each: _resolve_set(apts[each.origins], each, preferred.get(system(each.os), {}), hosts)
             for each, hosts in hosts_by_set.items()
         }
         merged: dict[str, dict[str, str]] = {}
@@ -65,21 +65,19 @@ def resolve(stack: Stack, apts: Mapping[str, Apt], upgrade: bool = False) -> Res
     return ResolvedLock(lock, sets)
 
 
-def load_apts(stack: Stack) -> dict[str, Apt]:
-    """Return apt for each system of *stack*, by system."""
-    sources: dict[str, dict[str, str]] = {}
-    for each in package_sets(replace(stack, lock=None)):
-        sources.setdefault(each.os, {}).update(each.sources)
+def load_apts(stack: Stack) -> dict[Origins, Apt]:
+    """Return apt for each system of *stack* with each selection of vendors, so that no host gets another's vendor."""
     directory = cache.directory() / "mirror" / "apt"
-    return {name: Apt(name, directory / name, tuple(sorted(files.items()))) for name, files in sorted(sources.items())}
+    origins = sorted({each.origins for each in package_sets(replace(stack, lock=None))})
+    return {each: Apt(each.os, directory / each.name, each.sources) for each in origins}
 
 
-def fetch(resolved: ResolvedLock, apts: Mapping[str, Apt], stack: Stack, progress: DownloadProgress) -> None:
+def fetch(resolved: ResolvedLock, apts: Mapping[Origins, Apt], stack: Stack, progress: DownloadProgress) -> None:
     """Download all files of *resolved* into the pool, and write the tree of the local repository."""
     for each, packages in resolved.sets.items():
-        apts[each.os].download(each, packages, progress)
-    for name, apt in apts.items():
-        apt.collect(resolved.lock.packages.get(system(name), {}))
+        apts[each.origins].download(each, packages, progress)
+    for origins, apt in apts.items():
+        apt.collect(resolved.lock.packages.get(system(origins.os), {}))
     wheels.fetch(resolved.lock.wheels)
     tree.write(resolved.lock, stack.local_repository, key_file(stack))
 

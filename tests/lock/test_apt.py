@@ -4,12 +4,46 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from jinja2 import Environment, StrictUndefined
 
 from rackwright.errors import ChangeRefused, SetupError
 from rackwright.lock import apt, store
 from rackwright.lock.apt import Apt
 from rackwright.lock.package_sets import PackageSet
-from tests.support.package_mirror import OS, Mirror
+from tests.support.package_mirror import OS, Mirror, serve_vendor
+
+PINNED = {
+    "container_runtime": {"container_runtime_nvidia_toolkit": "1", "__container_runtime_packages": []},
+    "cuda": {"cuda_source": "vendor", "__cuda_packages": []},
+    "gaudi": {"__gaudi_all": {}},
+    "kubernetes_node": {"__kubernetes_node_pinned": []},
+    "nvidia_driver": {},
+    "rdma": {"rdma_packages": {}},
+    "rocm": {"rocm_packages": {}},
+}
+"""Variables of the preferences of each role with a vendor."""
+ROLES = Path(__file__).parents[2] / "roles"
+
+
+def vendors_preferences(role: str, url: str) -> str:
+    """Return the preferences that *role* writes for the vendor at *url*."""
+    folder = ROLES / role / "templates/etc/apt/preferences.d"
+    names = ("repository", "driver_repository")
+    variables = {**PINNED[role], **{f"{role}_{name}": url for name in names}}
+    texts = [
+        Environment(undefined=StrictUndefined, trim_blocks=True)  # noqa: S701 -- the texts are no HTML
+        .from_string(path.read_text())
+        .render(host={"name": "alpha"}, **variables)
+        for path in sorted(folder.glob("*.j2"))
+        if "repository" in path.read_text()
+    ]
+    return "\n".join(texts)
+
+
+def test_every_role_with_a_vendor_has_preferences():
+    assert {path.parents[4].name for path in ROLES.glob("*/templates/etc/apt/sources.list.d/*")} - {"base"} == set(
+        PINNED
+    )
 
 
 def sha256(path: Path) -> str:
@@ -160,3 +194,37 @@ def test_packages_of_a_vendor_come_from_the_repository_that_a_role_declares(tmp_
 
     with pytest.raises(ChangeRefused):  # the next lock has no such repository, and nothing of it stays
         resolver.resolve("libcuda1=580.95.05-1")
+
+
+def test_a_newer_package_in_the_pool_takes_no_mirrors_place(tmp_path, mirror, resolver):
+    """The pool has what hosts with a vendor got; other hosts get it only if no mirror has the package."""
+    mirror.add("openssh-server", "1")
+    vendor = Mirror(tmp_path / "vendor")
+    vendor.add("tool", "3")
+    store.add([vendor.add("openssh-server", "99.evil"), vendor.directory / "tool_3_all.deb"], OS)
+
+    assert [*resolver.resolve("openssh-server")] == ["openssh-server=1"]
+    assert [*resolver.resolve("openssh-server=99.evil")] == ["openssh-server=99.evil"]
+    assert [*resolver.resolve("tool")] == ["tool=3"]
+
+
+@pytest.mark.parametrize("role", sorted(PINNED))
+def test_a_vendor_gives_what_its_role_promises_and_nothing_that_a_mirror_has(tmp_path, mirror, role):
+    """The preferences are those of the role, as hosts have them."""
+    mirror.add("openssh-server", "1")
+    vendor = Mirror(tmp_path / "vendor")
+    for name, version, depends in (
+        ("openssh-server", "99.evil", ""), ("vendors", "2", "only-vendors"), ("only-vendors", "1", "")
+    ):  # fmt: skip
+        vendor.add(name, version, depends)
+    with serve_vendor(vendor) as url:
+        text = vendors_preferences(role, url)
+        source = (("/etc/apt/sources.list.d/vendor.list", f"deb [trusted=yes] {url} ./\n"),)
+        apt = Apt(OS, tmp_path / "apt", source)
+        messages: list[str] = []
+        apt.prepare(messages.append)
+        wanted = PackageSet(OS, ("openssh-server", "vendors=2"), (("60-role", text),), source)
+        found = apt.resolve(wanted, {}, ("alpha",))
+
+    assert not messages
+    assert set(found) == {"openssh-server=1", "vendors=2", "only-vendors=1"}

@@ -1,11 +1,14 @@
 """What is looked for, for whom."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from rackwright.core.repository import Repository, Roles, RoleSource
-from rackwright.lock.package_sets import images, package_sets
+from rackwright.lock import resolve
+from rackwright.lock.package_sets import PackageSet, images, package_sets
 from rackwright.schema import Fleet
 from rackwright.stack import Stack
+from tests.support.package_mirror import Mirror
 
 ROOT = Path(__file__).parents[2]
 SERVER = RoleSource(
@@ -71,3 +74,35 @@ def test_images_are_locked_by_the_digest_that_is_declared():
     found = images(stack(alpha={"image": f"b@sha256:{other}"}, beta=content))
 
     assert found == {"b": other, "registry.example/a": one}
+
+
+def test_a_vendor_reaches_only_the_hosts_that_declare_it(tmp_path, mirror):
+    """apt of a host without the vendor's role reads neither its repository nor its key."""
+    vendor = Mirror(tmp_path / "vendor")
+    mirror.add("helper", "1")
+    mirror.add("runtime", "1.2")
+    mirror.add("old", "0.9")
+    vendor.add("helper", "99.evil")
+    source = {
+        "file": "/etc/apt/sources.list.d/server.list",
+        "content": f"deb [trusted=yes] file:{vendor.directory} ./\n",
+        "when": "server_old",
+    }
+    claims = (*(each for each in SERVER.claims if "file" not in each), source)
+    declared = stack(alpha={}, gamma={"old": True})
+    roles = {**declared.repository.roles, "server": replace(SERVER, claims=claims)}
+    declared = replace(declared, repository=replace(declared.repository, roles=roles))
+    apts = resolve.load_apts(declared)
+    for apt in apts.values():
+        apt.prepare(lambda text: None)
+    found = {hosts: {*apts[each.origins].resolve(each, {}, hosts)} for each, hosts in package_sets(declared).items()}
+
+    assert found[("alpha",)] == {"helper=1", "runtime=1.2"}
+    assert len(apts) == 2 and len({apt.root for apt in apts.values()}) == 2
+
+
+def test_hosts_may_have_two_repositories_of_one_vendor():
+    """Each host's packages are resolved with its own file, though both files have one name."""
+    one, two = (PackageSet("debian-12", ("a",), (), (("/etc/apt/sources.list.d/v.list", text),)) for text in "ab")
+
+    assert one.origins != two.origins and one.origins.name != two.origins.name

@@ -1,6 +1,11 @@
 """A mirror of a few small packages, which stands for the mirrors of this computer."""
 
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -51,3 +56,20 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirror:
     place = tmp_path / "mirror"
     monkeypatch.setattr(apt, "mirrors", lambda suite, components: [f"deb [trusted=yes] file:{place} ./"])
     return Mirror(place)
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def serve_vendor(vendor: Mirror) -> Iterator[str]:
+    """Serve *vendor* from an address of its own, as apt's preferences know a vendor by its host; yield the URL."""
+    server = ThreadingHTTPServer(("127.0.0.2", 0), partial(_Quiet, directory=str(vendor.directory)))
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.2:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
