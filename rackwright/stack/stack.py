@@ -29,7 +29,7 @@ from rackwright.schema.problem import Problem, hint
 from rackwright.schema.ssh import Endpoint, Login, parse_jump
 from rackwright.schema.tier import Tier
 from rackwright.schema.twin import container_problems, machine_problems, roles_of_vendors, twin_of
-from rackwright.stack import passphrase, store_urls
+from rackwright.stack import passphrase, published, store_urls
 
 SETTINGS = ("fleet", "target")
 CONTAINERS = "rackwright:containers"
@@ -216,6 +216,8 @@ def load_stack(name: str, project: Path) -> Stack:
     files = locations.repository()
     roles = Roles(files)
     fleet = load_fleet(_relative_path(path), roles, check_secret)
+    if not virtual:
+        published.check(_relative_path(path), fleet)
     retired = frozenset(name for name, host in fleet.hosts.items() if host.retired)
     fleet = fleet.model_copy(update={"hosts": {n: host for n, host in fleet.hosts.items() if n not in retired}})
     maintenance = _maintenance(fleet, datetime.now(UTC))
