@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, WithJsonSchema
 
 from rackwright.schema.problem import Problem, raise_any
-from workloads.process_variables import COUNT_MAX, NUMBER_MAX, PREFIXES, TEXT_MAX, Value, variable_problem
+from workloads.process_variables import COUNT_MAX, FORMS, TEXT_MAX, Form, Value, variable_problem
 
 HELP = "Remove it, or correct it"
 
@@ -21,6 +21,14 @@ def _variables(value: Any) -> Any:
     return value
 
 
+def _form_schema(form: Form) -> dict[str, Any]:
+    """Return the JSON schema of a value of this form."""
+    text = {"type": "string", "maxLength": TEXT_MAX, "pattern": f"^({form.pattern})$"}
+    if form.numbers is None:
+        return text
+    return {"anyOf": [{"type": "integer", "minimum": form.numbers[0], "maximum": form.numbers[1]}, text]}
+
+
 ProcessVariables = Annotated[
     dict[str, Value],
     BeforeValidator(_variables),
@@ -28,13 +36,8 @@ ProcessVariables = Annotated[
         {
             "type": "object",
             "maxProperties": COUNT_MAX,
-            "propertyNames": {"pattern": f"^({'|'.join(PREFIXES)})[A-Z0-9_]*$"},
-            "additionalProperties": {
-                "anyOf": [
-                    {"type": "integer", "minimum": -NUMBER_MAX, "maximum": NUMBER_MAX},
-                    {"type": "string", "pattern": f"^[ -~]{{1,{TEXT_MAX}}}$"},
-                ]
-            },
+            "properties": {name: _form_schema(form) for name, form in sorted(FORMS.items())},
+            "additionalProperties": False,
         }
     ),
 ]

@@ -124,8 +124,8 @@ class Run(Schema):
     """Port on the launcher's fabric address where the processes of torchrun meet; on a single host they choose a free
     port themselves."""
     variables: ProcessVariables = Field(default_factory=dict)
-    """Environment variables of the processes, for the libraries that compute and communicate: NCCL_*, CUDA_* and
-    others. They are no place for secrets: they are part of command lines."""
+    """Environment variables of the processes that tune communication, memory, logs and kernels. The list of
+    their names is docs/reference/variables.md. They are no place for secrets: they are part of command lines."""
     go_on: bool = Field(default=False, alias="continue")
     """Continue a finished run with another configuration, from its last checkpoint."""
 

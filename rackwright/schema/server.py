@@ -258,8 +258,8 @@ class Server(Schema):
     vllm: Vllm | None = None
     """Layout and options of vLLM, for a model that vLLM serves."""
     variables: ProcessVariables = Field(default_factory=dict)
-    """Environment variables of the processes, for the libraries that compute and communicate: NCCL_*, CUDA_*, VLLM_*
-    and others. They are no place for secrets."""
+    """Environment variables of the processes that tune communication, memory, logs and kernels. The list of
+    their names is docs/reference/variables.md. They are no place for secrets."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Settings, in the form of `python -m workloads.serving MODEL --print`."""
 

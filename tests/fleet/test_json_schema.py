@@ -12,6 +12,7 @@ import pytest
 from rackwright.fleet.load import schema
 from rackwright.fleet.source import read
 from tests.support.our_roles import ROLES
+from workloads.process_variables import FORMS
 
 RACK = Path(__file__).parents[2] / "stacks" / "rack.yaml"
 TRAINING, SERVING = RACK.with_name("training.yaml"), RACK.with_name("serving.yaml")
@@ -178,6 +179,9 @@ def test_the_schema_refuses_a_wrong_network(keys: tuple[Any, ...], value: Any) -
         (TRAINING, ("runs", "Not A Name"), {"recipe": "digits", "checkpoints": {"tier": "warm"}}),
         (SERVING, ("servers", "digits", "port"), 80),
         (SERVING, ("servers", "digits", "listen"), "loopback"),
+        (TRAINING, ("runs", "digits", "variables"), {"NCCL_NET_PLUGIN": "x"}),
+        (SERVING, ("servers", "digits", "variables"), {"NCCL_IB_HCA": "/x"}),
+        (SERVING, ("servers", "digits", "variables"), {"NCCL_IB_DISABLE": 2}),
         (SERVING, ("hosts",), {}),
     ],
 )
@@ -185,6 +189,16 @@ def test_the_schema_refuses_a_wrong_run_or_server(path: Path, keys: tuple[Any, .
     fleet = copy.deepcopy(read(path).data)
     at(fleet, keys[:-1])[keys[-1]] = value
     assert not valid(fleet, SCHEMA)
+
+
+@pytest.mark.parametrize(("path", "kind"), [(TRAINING, "runs"), (SERVING, "servers")])
+def test_the_schema_has_the_variables_of_the_list_alone(path: Path, kind: str) -> None:
+    fleet = copy.deepcopy(read(path).data)
+    fleet[kind]["digits"]["variables"] = {"NCCL_IB_HCA": "=mlx5_0", "NCCL_IB_DISABLE": 1}
+    part = SCHEMA["$defs"][{"runs": "Run", "servers": "Server"}[kind]]["properties"]["variables"]
+
+    assert valid(fleet, SCHEMA)
+    assert part["properties"].keys() == FORMS.keys() and part["additionalProperties"] is False
 
 
 def test_a_host_may_remove_what_its_group_says() -> None:

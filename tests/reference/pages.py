@@ -15,6 +15,7 @@ from tests.reference import (
     roles,
     rules,
     settings,
+    variables,
     volatile_facts,
 )
 from tests.support.log import ROOT
@@ -28,6 +29,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "roles.md": roles.render,
     "catalogue.md": catalogue.render,
     "facts.md": facts.render,
+    "variables.md": variables.render,
     "volatile-facts.md": volatile_facts.render,
     "claims.md": claims.render,
     "rules.md": rules.render,
