@@ -3,15 +3,18 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 Automatic = Literal["auto"] | bool
 """A setting whose default follows from the model and the device."""
 Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(ge=1e-12, le=1e6)]
+"""A factor or rate, whose products and sums remain numbers."""
+NotNegative = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class ConfigSchema(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ImageClassifier(ConfigSchema):
@@ -30,9 +33,9 @@ class MultiTokenPrediction(ConfigSchema):
     Source: DeepSeek-V3 Technical Report, arXiv:2412.19437, section 4.2: 0.3 for 10 of 14.8 trillion tokens, then 0.1.
     """
 
-    weight: float = Field(default=0.3, ge=0)
+    weight: NotNegative = 0.3
     """Weight of the module's loss beside that of the model, at the start."""
-    final_weight: float = Field(default=0.1, ge=0)
+    final_weight: NotNegative = 0.1
     """Weight at the end."""
     final_from: float = Field(default=0.676, ge=0, le=1)
     """Share of the steps after which the final weight counts."""
@@ -75,7 +78,7 @@ class Lora(ConfigSchema):
     """
 
     rank: PositiveInt = 8
-    alpha: PositiveFloat = 16.0
+    alpha: Positive = 16.0
     """Scale of an adapter's output, which is multiplied by alpha / rank."""
     layers: tuple[str, ...] = Field(default=("q_proj", "v_proj"), min_length=1)
     """Last name components of the linear layers that get an adapter."""
@@ -178,7 +181,7 @@ class Reward(ConfigSchema):
     """``exact``: the text equals the expected answer; ``number``: its last number does; ``boxed``: the content of its
     last ``\\boxed{}`` does; ``thought``: one thought that ends with ``</think>``, and a text after it; ``constant``:
     every answer gets 1, from which nothing can be learned."""
-    weight: PositiveFloat = 1.0
+    weight: Positive = 1.0
     """Share of the rule in the reward, beside those of the other rules."""
 
 
@@ -210,7 +213,7 @@ class Grpo(ConfigSchema):
 
     group: Annotated[int, Field(ge=2, le=4096)] = 16
     """Answers to each prompt. Source: DeepSeek-R1, arXiv:2501.12948, version 2."""
-    temperature: PositiveFloat = 1.0
+    temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     """Temperature at which the model writes answers."""
 
 
@@ -247,11 +250,11 @@ class Schedule(ConfigSchema):
 
 class Optimizer(ConfigSchema):
     kind: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: PositiveFloat
-    weight_decay: float = Field(default=0.0, ge=0)
+    learning_rate: Positive
+    weight_decay: NotNegative = 0.0
     momentum: Share = 0.9
     """Momentum of sgd."""
-    clip_norm: PositiveFloat | None = None
+    clip_norm: Positive | None = None
     """Maximum norm of all gradients together."""
     fused: Automatic = "auto"
     """Whether one kernel takes the whole step of adamw; auto: on GPUs, except with fp16 or compression."""
@@ -291,15 +294,15 @@ class TrainingConfig(ConfigSchema):
     compile: Automatic = "auto"
     """Whether ``torch.compile`` compiles the blocks of a language model; auto: on GPUs, from a billion parameters on,
     for a model without experts, on a host with a C compiler."""
-    expert_bias_speed: float = Field(default=0.001, ge=0)
+    expert_bias_speed: NotNegative = 0.001
     """Change of the bias of an expert in one step, which balances the load of experts; 0 leaves the biases alone.
 
     Source: DeepSeek-V3 Technical Report, arXiv:2412.19437, sections 2.1.2 and 4.2.
     """
-    router_loss_weight: float | None = Field(default=None, ge=0)
+    router_loss_weight: NotNegative | None = None
     """Weight of the auxiliary loss that balances the load of experts, for models that have one; None for the value of
     the model, its router_aux_loss_coef. 0 switches it off."""
-    dpo_beta: PositiveFloat = 0.1
+    dpo_beta: Positive = 0.1
     """Strength with which preferences keep a model near its initial weights: larger values change it less.
 
     Source: Rafailov et al. 2023, arXiv:2305.18290, section 4 and appendix B.

@@ -18,6 +18,8 @@ NUMBER_CHARACTERS = 80
 BOX = "\\boxed{"
 FULL = 1 - 1e-9
 """Reward from which an answer satisfies all rules, in sums of floats."""
+COMPARING = ("exact", "number", "boxed")
+"""Rules that compare an answer with the expected one."""
 
 
 def score(rules: Sequence[Reward], text: str, expected: str, ended: bool) -> float:

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from workloads.training.chat_template import Message
 from workloads.training.config import Tasks
 from workloads.training.conversations import NOT_LEARNED, describe, encode, load_chat_tokenizer, read_rows
 from workloads.training.preferences import messages_of
+from workloads.training.rewards import COMPARING
 
 EXPECTED = 'objects such as {"prompt": "…", "answer": "…"}, the prompt a text or a list of messages'
 ANSWER_CHARACTERS = 4096
@@ -65,7 +67,8 @@ def load(config: Tasks) -> TaskData:
     room = config.sequence_length - config.answer_tokens
     parts: tuple[list[tuple[list[int], str]], list[tuple[list[int], str]]] = ([], [])
     left_out: Counter[str] = Counter()
-    for each in read_rows(config, parse, EXPECTED):
+    comparing = [rule.kind for rule in config.rewards if rule.kind in COMPARING]
+    for each in read_rows(config, partial(parse, comparing=comparing), EXPECTED):
         tokens = encode(tokenizer, prompt_text(tokenizer, each))
         if len(tokens) > room:
             left_out[TOO_LONG] += 1
@@ -79,8 +82,11 @@ def load(config: Tasks) -> TaskData:
     return TaskData(training, held_out, left_out)
 
 
-def parse(row: Any) -> Task:
+def parse(row: Any, comparing: Sequence[str] = ()) -> Task:
     """Return the task of *row*.
+
+    Args:
+        comparing: Rules that need the expected answer.
 
     Raises:
         ValueError: The row is no task.
@@ -95,6 +101,8 @@ def parse(row: Any) -> Task:
         raise ValueError("answer is neither a text nor a number")
     if len(text := str(answer)) > ANSWER_CHARACTERS:
         raise ValueError(f"answer has {len(text)} characters, and at most {ANSWER_CHARACTERS} are compared")
+    if comparing and not text.strip():
+        raise ValueError(f"the row has no answer, and rule {comparing[0]} compares answers with it")
     return Task(prompt, text, row.get("tools") or None)
 
 

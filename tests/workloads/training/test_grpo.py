@@ -69,6 +69,23 @@ def rows(tmp_path: Path) -> str:
     return write_rows(tmp_path / "rows.jsonl", ROWS)
 
 
+@pytest.mark.parametrize("kind", ["exact", "number", "boxed"])
+@pytest.mark.parametrize("row", [{"prompt": "1?"}, {"prompt": "1?", "answer": ""}, {"prompt": "1?", "answer": " "}])
+def test_a_rule_that_compares_refuses_rows_without_an_answer(
+    model: Path, tmp_path: Path, kind: str, row: dict[str, str]
+) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", [*ROWS[:2], row])
+
+    with pytest.raises(UserError, match=f"rows.jsonl:3: the row has no answer, and rule {kind} compares"):
+        data.load(tasks(path, model, rewards=[{"kind": "thought"}, {"kind": kind}]))
+
+
+def test_other_rules_need_no_answer(model: Path, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", [{"prompt": prompt} for prompt in PROMPTS])
+
+    assert data.load(tasks(path, model, rewards=[{"kind": "thought"}, {"kind": "constant"}]))
+
+
 def changes(model: Path, parent: Path | None, rows: str, *more: str, lora: bool = False, **values: Any) -> list[str]:
     tuning = {"parent": str(parent), "may_lose": 0.99, "evaluate_every_steps": 100}
     start = [f"fine_tuning={json.dumps(tuning)}"] if parent else []

@@ -1,14 +1,48 @@
 """A configuration from a recipe or a file: all errors are reported at once, with values that would be right."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from workloads.errors import UserError
 from workloads.recipes import RECIPES
 from workloads.training.__main__ import main
+from workloads.training.config import Grpo, Lora, Reward, TrainingConfig
 from workloads.training.load_config import load_config
+
+
+def numbers(part: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each number of a JSON schema, with its place."""
+    if isinstance(part, dict):
+        if part.get("type") == "number":
+            yield path, part
+        for key, value in part.items():
+            yield from numbers(value, f"{path}/{key}")
+    elif isinstance(part, list):
+        for value in part:
+            yield from numbers(value, path)
+
+
+def test_every_float_is_bounded() -> None:
+    found = dict(numbers(TrainingConfig.model_json_schema()))
+
+    assert len(found) >= 15
+    assert [path for path, part in found.items() if not {"maximum", "exclusiveMaximum"} & part.keys()] == []
+    assert [path for path, part in found.items() if not {"minimum", "exclusiveMinimum"} & part.keys()] == []
+
+
+@pytest.mark.parametrize("value", ["Infinity", "NaN", "1e308", "1e-320"])
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [(Reward, '{{"kind": "exact", "weight": {}}}'), (Grpo, '{{"temperature": {}}}'), (Lora, '{{"alpha": {}}}')],
+)
+def test_no_float_makes_a_score_infinite(kind: type[BaseModel], change: str, value: str) -> None:
+    with pytest.raises(ValidationError):
+        kind.model_validate_json(change.format(value))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
