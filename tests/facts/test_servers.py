@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import re
+import shutil
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -146,8 +147,9 @@ def test_files_that_no_release_uses_are_listed(top: Path, path: str) -> None:
     extra = ("queue.py", ".hidden", "releases/aaaaaaaaaaaa/queue.py", "releases/cccccccccccc", "models/x", "data/x.npz")
     (top / LIB / "models/ba9876543210").mkdir()
     (top / LIB / "data").mkdir()
-    for name in ("lock", "watch.json", ".state.json.x1y2", "models/.0123456789ab.partial"):
+    for name in ("lock", "watch.json", ".state.json.x1y2"):
         (top / LIB / name).touch()  # what a switch and a watch write
+    (top / LIB / "models/.0123456789ab.partial").mkdir()
     server = seen(top, path).server("digits")
     assert server is not None
     assert (server.others, server.has_state, server.canary_rows) == ((), True, {})
@@ -162,6 +164,70 @@ def test_files_that_no_release_uses_are_listed(top: Path, path: str) -> None:
     more = ("models/ba9876543210", "releases/bbbbbbbbbbbb")
     assert server.others == tuple(sorted((*extra, *more)))
     assert (server.has_state, server.canary_rows) == (False, {"x.npz": "it has other content"})
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [
+        ("generation_config.json", "generation_config.json is not of the model"),
+        ("sitecustomize.py", "sitecustomize.py is not of the model"),
+        (".hidden", ".hidden is not of the model"),
+        ("onnx/queue.py", "onnx is not of the model"),
+    ],
+)
+@pytest.mark.parametrize("sort", ["models", "adapters"])
+def test_a_model_has_no_other_files(top: Path, path: str, sort: str, name: str, state: str) -> None:
+    if sort == "adapters":
+        shutil.copytree(top / LIB / "models", top / LIB / "adapters")
+    file = top / LIB / sort / VERSION / name
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    server = seen(top, path).server("digits")
+
+    assert server is not None
+    assert getattr(server, sort) == {VERSION: state}
+
+
+def test_below_a_folder_of_a_model_there_are_no_other_files(top: Path, path: str) -> None:
+    files = {"onnx/model.onnx": {"bytes": 7, "sha256": DIGEST}}
+    version = servers.version_of_files(files)
+    folder = top / LIB / "models" / version
+    (folder / "onnx").mkdir(parents=True)
+    (folder / "onnx/model.onnx").write_bytes(b"weights")
+    (folder / "model.json").write_text(json.dumps({"files": files}))
+    assert servers.model(str(folder)) == "whole"
+
+    (folder / "onnx/evil.py").touch()
+    assert servers.model(str(folder)) == "onnx/evil.py is not of the model"
+
+    shutil.rmtree(folder / "onnx")
+    assert servers.model(str(folder)) == "onnx/model.onnx is not there"
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.json", ""])
+def test_a_model_has_no_links(top: Path, path: str, name: str) -> None:
+    model = top / LIB / "models" / VERSION
+    (model / name).rename(top / "elsewhere")
+    Path(str(model / name).rstrip("/")).symlink_to(top / "elsewhere")
+    server = seen(top, path).server("digits")
+
+    assert server is not None
+    assert server.models == {VERSION: f"{name} is no regular file" if name else "it is no directory"}
+
+
+def test_unfinished_work_has_a_type_and_an_age(top: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (top / LIB / "adapters").mkdir()
+    for name in ("adapters/evil", ".state.json.d", ".watch.json.d", "models/ba9876543210", ".aaaaaaaaaaaa.partial"):
+        (top / LIB / name).mkdir()
+    (top / LIB / "lock").symlink_to("/x")
+    server = seen(top, path).server("digits")
+    assert server is not None
+    assert server.others == (".state.json.d", ".watch.json.d", "adapters/evil", "lock")
+
+    monkeypatch.setattr(servers, "PASSING_SECONDS", 0)
+    server = seen(top, path).server("digits")
+    assert server is not None
+    assert ".aaaaaaaaaaaa.partial" in server.others
 
 
 def test_what_a_watch_has_noted_is_reported_without_its_history(top: Path, path: str) -> None:

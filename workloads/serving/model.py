@@ -302,6 +302,9 @@ def version_of(files: Mapping[str, ModelFile]) -> str:
 def replace(partial: Path, directory: Path) -> None:
     """Move *partial* to *directory*; a crash between the two renames leaves both, each under its own name."""
     old = directory.with_name(f".{directory.name}.replaced")
+    for path in (old, directory):
+        if path.is_symlink() or path.is_file():
+            path.unlink()
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():
         directory.rename(old)

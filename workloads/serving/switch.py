@@ -345,7 +345,7 @@ class ReleaseSwitch:
             for path in sorted(directory.iterdir()) if directory.is_dir() else ():
                 if PARTIAL.fullmatch(path.name) or (path.name not in names and NAME.fullmatch(path.stem)):
                     self._progress(f"removed {path}")
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def _systemctl(self, verb: str) -> str:
         argv = ["systemctl", verb, self.plan.unit]

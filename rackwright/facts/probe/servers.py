@@ -30,8 +30,16 @@ FOLDERS = ("releases", "models", "data", "adapters")
 FILES = ("current", "state.json", "watch.json", "lock")
 RELEASE = ("release.json", "settings.json", "workloads.zip", "model")
 """Names in a server's directory, and in that of a release. Source: workloads/serving/switch.py."""
-PASSING = re.compile(r"\.[0-9a-f]{12}\.partial|\.(current|model)\.new|\.(state|watch)\.json\..+")
-"""Names of copies and files that are being written."""
+PASSING = (
+    (re.compile(r"\.[0-9a-f]{12}\.partial"), stat.S_IFDIR),
+    (re.compile(r"\.(current|model)\.new"), stat.S_IFLNK),
+    (re.compile(r"\.(state|watch)\.json\.[a-z0-9_]{1,16}"), stat.S_IFREG),
+)
+"""Names and types of copies and files that are being written."""
+PASSING_SECONDS = 86400
+"""Seconds since the last change after which a copy counts as abandoned."""
+VERSION = re.compile(r"[0-9a-f]{12}")
+MANIFEST = "model.json"
 INFERENCE_ROUTES = r'route="[^"]*/(?:infer|completions)"'
 LATENCY_BUCKET = re.compile(rf'rackwright_server_request_seconds_bucket\{{le="([^"]+)",{INFERENCE_ROUTES}\}} (\S+)')
 REQUEST_COUNT = re.compile(rf"^rackwright_server_requests_total\{{{INFERENCE_ROUTES},.*\}} (\S+)$", re.MULTILINE)
@@ -64,7 +72,12 @@ def server(root: str, folder: str) -> dict[str, Any]:
 
 def models(folder: str) -> dict[str, Any]:
     """Return the state of the files of each version in a folder of models or adapters."""
-    return {name: attempt(model, f"{folder}/{name}") for name in listing(folder, "[0-9a-f]*")}
+    return {name: attempt(model, f"{folder}/{name}") for name in versions(folder)}
+
+
+def versions(folder: str) -> list[str]:
+    """Return the names of versions in a folder of models or adapters."""
+    return [name for name in listing(folder) if VERSION.fullmatch(name)]
 
 
 def release(lib: str) -> str | None:
@@ -88,8 +101,8 @@ def link_target(path: str) -> str | None:
 
 def manifests(folder: str) -> dict[str, str]:
     """Return the digest of each version's model.json."""
-    paths = {name: f"{folder}/{name}/model.json" for name in listing(folder, "[0-9a-f]*")}
-    return {name: sha256_of(path) for name, path in paths.items() if os.path.isfile(path)}
+    paths = {name: f"{folder}/{name}/{MANIFEST}" for name in versions(folder)}
+    return {name: sha256_of(path) for name, path in paths.items() if type_of(path) == stat.S_IFREG}
 
 
 def canary_rows(folder: str) -> dict[str, str]:
@@ -97,6 +110,9 @@ def canary_rows(folder: str) -> dict[str, str]:
     found = {}
     for name in listing(folder, "*.npz"):
         path = f"{folder}/{name}"
+        if type_of(path) != stat.S_IFREG:
+            found[name] = "it is no regular file"
+            continue
         is_large = os.path.getsize(path) > HASHED_BYTES
         found[name] = "whole" if is_large or sha256_of(path)[:12] == name[: -len(".npz")] else "it has other content"
     return found
@@ -116,15 +132,34 @@ def others(lib: str, state: dict[str, Any]) -> list[str]:
         "": {*FOLDERS, *FILES},
         "releases": kept,
         "models": {each["version"] for each in declared},
+        "adapters": {*versions(f"{lib}/adapters")},
         "data": {*data},
         **{f"releases/{name}": {*RELEASE} for name in kept},
     }
-    found = [name for name in FOLDERS if os.path.islink(f"{lib}/{name}")]
+    types = dict.fromkeys(FOLDERS, stat.S_IFDIR) | dict.fromkeys(FILES, stat.S_IFREG) | {"current": stat.S_IFLNK}
+    found = [name for name, expected_type in types.items() if type_of(f"{lib}/{name}") not in (None, expected_type)]
     for folder, wanted in expected.items():
         start = f"{folder}/" if folder else ""
         extra = {*listing(f"{lib}/{folder}"), *listing(f"{lib}/{folder}", ".*")} - wanted
-        found += [f"{start}{name}" for name in extra if not PASSING.fullmatch(name)]
+        found += [f"{start}{name}" for name in extra if not is_passing(f"{lib}/{start}{name}")]
     return sorted(set(found))[:MOST_OTHERS]
+
+
+def type_of(path: str) -> int | None:
+    """Return the type of a file, of a link itself; None if there is none."""
+    return stat.S_IFMT(os.lstat(path).st_mode) if os.path.lexists(path) else None
+
+
+def is_passing(path: str) -> bool:
+    """Return whether *path* is work of the last day that is not finished, by its name, its type and its last change."""
+    name = os.path.basename(path)
+    try:
+        if not any(pattern.fullmatch(name) and type_of(path) == its_type for pattern, its_type in PASSING):
+            return False
+        paths = [path, *(f"{path}/{child}" for child in (os.listdir(path) if type_of(path) == stat.S_IFDIR else ()))]
+        return time.time() - max(os.lstat(each).st_ctime for each in paths) < PASSING_SECONDS
+    except FileNotFoundError:  # the work has just ended
+        return True
 
 
 def sha256_of(path: str) -> str:
@@ -149,9 +184,15 @@ def accuracy(path: str) -> dict[str, Any] | None:
 def model(folder: str) -> str:
     """Return `whole`, or the first fault of a model's files."""
     budget = HASHED_BYTES
-    files = json.loads(read(f"{folder}/model.json"))["files"]
+    if type_of(folder) != stat.S_IFDIR:
+        return "it is no directory"
+    if type_of(f"{folder}/{MANIFEST}") not in (None, stat.S_IFREG):
+        return f"{MANIFEST} is no regular file"
+    files = json.loads(read(f"{folder}/{MANIFEST}"))["files"]
     if (version := version_of_files(files)) != os.path.basename(folder):
         return f"model.json is of version {version}"
+    if odd := odd_entry(folder, {MANIFEST, *files}):
+        return odd
     for name, expected in sorted(files.items()):
         path = f"{folder}/{name}"
         if not os.path.isfile(path):
@@ -165,6 +206,27 @@ def model(folder: str) -> str:
                 if hashlib.sha256(file.read()).hexdigest() != expected["sha256"]:
                     return f"{name} is not what was published"
     return "whole"
+
+
+def odd_entry(folder: str, files: set[str]) -> str | None:
+    """Return the first fault of the entries below *folder*: another one than *files*, or one of another type."""
+    parents = {name[:end] for name in files for end in range(len(name)) if name[end] == "/"}
+    for below in ("", *sorted(parents)):
+        if type_of(f"{folder}/{below}") is None:
+            continue  # its files are reported as missing
+        with os.scandir(f"{folder}/{below}") as entries:
+            for entry in entries:
+                name = f"{below}/{entry.name}" if below else entry.name
+                if name not in files and name not in parents:
+                    return f"{name[:SHOWN]} is not of the model"
+                is_right = entry.is_dir(follow_symlinks=False) if name in parents else is_regular(entry)
+                if not is_right:
+                    return f"{name[:SHOWN]} is no {'directory' if name in parents else 'regular file'}"
+    return None
+
+
+def is_regular(entry: os.DirEntry[str]) -> bool:
+    return stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode)
 
 
 def version_of_files(files: dict[str, Any]) -> str:

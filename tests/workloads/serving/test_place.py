@@ -43,6 +43,28 @@ def test_a_copy_stands_under_its_version(source: Path, version: str, tmp_path: P
     assert (models / version / "model.onnx").read_bytes() == b"weights"
 
 
+@pytest.mark.parametrize("old", ["link", "dangling link", "file", "directory"])
+def test_a_copy_takes_the_place_of_anything_else(source: Path, version: str, tmp_path: Path, old: str) -> None:
+    models, elsewhere = tmp_path / "models", tmp_path / "elsewhere"
+    models.mkdir()
+    (models / f".{version}.replaced").symlink_to(elsewhere)
+    if old == "file":
+        (models / version).touch()
+    elif old == "directory":
+        (models / version).mkdir()
+    else:
+        (models / version).symlink_to(elsewhere)
+    if old != "dangling link":
+        elsewhere.mkdir()
+        (elsewhere / "kept").touch()
+
+    place(models, version, source, None)
+
+    assert names(models) == [version]
+    assert (models / version).is_dir() and not (models / version).is_symlink()
+    assert names(elsewhere) == ([] if old == "dangling link" else ["kept"])
+
+
 def test_what_was_sent_is_proved_where_it_lies(source: Path, version: str, tmp_path: Path) -> None:
     models = tmp_path / "models"
     models.mkdir()
