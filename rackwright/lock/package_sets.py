@@ -23,7 +23,7 @@ IMAGE = re.compile(r"(?P<name>[^\s@]+)@sha256:(?P<digest>[0-9a-f]{64})")
 
 
 class Origins(NamedTuple):
-    """Where the packages of a set come from."""
+    """Origin of the packages of a set."""
 
     os: str
     """System whose mirrors have the packages."""

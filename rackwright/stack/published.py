@@ -42,7 +42,7 @@ def fingerprints(text: str) -> dict[str, str]:
 
 
 @cache
-def published() -> dict[str, str]:
+def example_fingerprints() -> dict[str, str]:
     """Return the names of the example fleets, by the fingerprints of their keys and certificates."""
     shipped = locations.repository() / "stacks"
     paths = sorted(path for path in shipped.rglob("*.yaml") if not path.name.startswith("Pulumi."))
@@ -76,7 +76,7 @@ def _errors(path: Path, fleet: Fleet | None) -> Iterator[Diagnostic]:
 def _problems(keys: Keys, value: Any) -> Iterator[tuple[Keys, Problem]]:
     match value:
         case str():
-            found = ((kind, published().get(each)) for each, kind in fingerprints(value).items())
+            found = ((kind, example_fingerprints().get(each)) for each, kind in fingerprints(value).items())
             if known := next(((kind, example) for kind, example in found if example), None):
                 kind, example = known
                 yield keys, Problem(f"got {kind} of the example {example}", EXPECTED, HELP[kind])

@@ -109,7 +109,7 @@ def _check_schema(schema: dict[str, Any]) -> dict[str, Any]:
                 repetitions += _check_keywords(each)
                 below += each.values()
                 if isinstance(reference := each.get("$ref"), str):
-                    level.append(_referenced(schema, reference))
+                    level.append(_resolve_reference(schema, reference))
             elif isinstance(each, list):
                 below += each
         level = below
@@ -121,7 +121,7 @@ def _check_schema(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def _referenced(schema: dict[str, Any], reference: str) -> Any:
+def _resolve_reference(schema: dict[str, Any], reference: str) -> Any:
     """Return the part of *schema* that *reference* names, such as ``#/$defs/city``."""
     root, *names = reference.split("/")
     found: Any = schema

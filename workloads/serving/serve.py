@@ -202,7 +202,7 @@ def _grpc_front(app: Middleware, runtime: AnyRuntime, settings: ServingSettings)
 
 
 def _allow_open_files(settings: ServingSettings) -> None:
-    """Let this process open a file for each connection.
+    """Raise the limit of open files of this process to one for each connection.
 
     Raises:
         UserError: Its hard limit is lower.
