@@ -27,7 +27,7 @@ HTTP = {
 """Every file that may use urllib.request, and why."""
 PARSERS = {
     "rackwright/schema/formats.py": "the parsers of declared texts, which look at the characters first",
-    "rackwright/provider/caller.py": "addresses of the kernel's table of sockets",
+    "rackwright/hosts/peer_account.py": "addresses of the kernel's table of sockets",
     "rackwright/audit/undeclared/services.py": "addresses that a host reports, compared with loopback alone",
     "rackwright/endpoints/kubernetes.py": "the declared URL, which passed its format, and redirects of an API",
     "rackwright/endpoints/registry.py": "the address in a command, and redirects, which stay at one origin",

@@ -1,17 +1,25 @@
 """A port of this computer that leads to a port which a host reaches."""
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from rackwright.hosts.peer_account import account_of
+
+CONNECTIONS_MAX = 64
+"""Maximum connections at a time; each has a channel, and often a program on the host."""
 _AT_ONCE = 1 << 16
 
 
 class Tunnel:
-    """A listening port on 127.0.0.1. Every connection to it gets a channel of its own, until the tunnel is closed."""
+    """A listening port on 127.0.0.1. Each connection of this process's account gets a channel, until the end.
+
+    Connections of other accounts, and those above the maximum, are closed before a channel is opened.
+    """
 
     def __init__(self, connect: Callable[[], Any]) -> None:
         """
@@ -21,12 +29,13 @@ class Tunnel:
         self._connect = connect
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: set[Any] = set()
+        self._number: int = self._listener.getsockname()[1]
+        self._free = threading.BoundedSemaphore(CONNECTIONS_MAX)
 
     @property
     def port(self) -> int:
         """The number of the port."""
-        port: int = self._listener.getsockname()[1]
-        return port
+        return self._number
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -44,13 +53,20 @@ class Tunnel:
     def _accept(self) -> None:
         while True:
             try:
-                client, _ = self._listener.accept()
+                client, (address, port) = self._listener.accept()
             except OSError:
                 return  # closed
+            if account_of(f"ipv4:{address}:{port}", self.port) != os.geteuid() or not self._free.acquire(
+                blocking=False
+            ):
+                client.close()
+                continue
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with contextlib.closing(client):
+        with contextlib.ExitStack() as ends_with:
+            ends_with.callback(self._free.release)
+            ends_with.callback(client.close)
             try:
                 channel = self._connect()
             except Exception:  # any error of the connection: the client sees a closed one, and tries again

@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 from rackwright.endpoints import proxy
 from rackwright.endpoints.proxy import ProxiedChannel
 from rackwright.hosts.tunnel import Tunnel
+from tests.support.sources import ROOT
 
 HEAD = b"CONNECT 10.0.0.1:8333 HTTP/1.1\r\nHost: 10.0.0.1:8333\r\n\r\n"
 
@@ -91,3 +93,18 @@ def test_the_way_needs_no_forwarding_of_ports(monkeypatch):
             while not received.endswith(b"answer"):
                 received += client.recv(100)
     assert opened[0][-2:] == ("127.0.0.1", str(port))
+
+
+def test_the_relay_ends_with_its_client():
+    """A store may keep its end open for long, and each relay is a program of root's on the host."""
+    program = ROOT / "rackwright/hosts/onhost/relay.py"
+    with socket.create_server(("127.0.0.1", 0)) as store:
+        argv = [sys.executable, "-I", "-S", str(program), "127.0.0.1", str(store.getsockname()[1])]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as relay:
+            served, _ = store.accept()
+            with served:
+                relay.stdin.close()
+                try:
+                    assert relay.wait(30) == 0
+                finally:
+                    relay.kill()

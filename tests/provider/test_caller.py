@@ -12,8 +12,8 @@ import pytest
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
-from rackwright.provider import caller
-from rackwright.provider.caller import account_of
+from rackwright.hosts import peer_account
+from rackwright.hosts.peer_account import account_of
 from rackwright.provider.protocol import Provider
 from rackwright.provider.resource import Resources
 from rackwright.provider.server import serve
@@ -34,7 +34,7 @@ sys.stdin.read()
 def way(request, monkeypatch):
     """Each of the two ways to ask the kernel, by itself."""
     other = "_in_tables" if request.param == "sock_diag" else "_ask_kernel"
-    monkeypatch.setattr(caller, other, lambda *ends: None)
+    monkeypatch.setattr(peer_account, other, lambda *ends: None)
 
 
 @contextmanager
@@ -113,8 +113,8 @@ def test_without_a_report_of_the_kernel_no_program_may_be_called(monkeypatch):
     """
     As where /proc is of another namespace.
     """
-    monkeypatch.setattr(caller, "_ask_kernel", lambda *ends: None)
-    monkeypatch.setattr(caller, "TABLES", ("/nowhere",))
+    monkeypatch.setattr(peer_account, "_ask_kernel", lambda *ends: None)
+    monkeypatch.setattr(peer_account, "TABLES", ("/nowhere",))
     with provider() as port:
         assert code_of(port, "GetPluginInfo", empty_pb2.Empty()) == "PERMISSION_DENIED"
 

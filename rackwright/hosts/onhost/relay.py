@@ -13,7 +13,7 @@ CONNECT_SECONDS = 30
 
 
 def relay(address: str, port: int) -> None:
-    """Send standard input to *address*, and its answers to standard output, until *address* ends."""
+    """Send standard input to *address*, and its answers to standard output, until either ends."""
     with socket.create_connection((address, port), CONNECT_SECONDS) as connection:
         connection.settimeout(None)
         threading.Thread(target=_send, args=(connection,), daemon=True).start()
@@ -25,7 +25,7 @@ def relay(address: str, port: int) -> None:
 def _send(connection: socket.socket) -> None:
     while data := os.read(sys.stdin.fileno(), AT_ONCE):
         connection.sendall(data)
-    connection.shutdown(socket.SHUT_WR)
+    connection.shutdown(socket.SHUT_RDWR)  # the client is gone, and nobody reads another answer
 
 
 if __name__ == "__main__":
