@@ -79,6 +79,8 @@ class Contents:
             self.wanted.add("vllm")  # a name that the role gives it
         self.rights: list[Path] = []
         """Paths with rights that pip gives to none."""
+        self._without_digest: set[str] = set()
+        """Files of which a list has no digest: the list itself, and those of a name that a role gives."""
 
     def to_remove(self) -> list[str]:
         """Return the paths to remove; the environment itself is an empty path."""
@@ -108,14 +110,16 @@ class Contents:
             return {}
         place = info.parent.relative_to(self.top)
         rows = list(csv.reader((info / "RECORD").read_text().splitlines()))
+        self._without_digest.add(f"{place}/{info.name}/RECORD")
         if not rows:
             rows = [[f"{info.name}/{name}", "", ""] for name in ("METADATA", "INSTALLER", "RECORD")]
+            self._without_digest.update(f"{place}/{row[0]}" for row in rows)
         return {os.path.normpath(f"{place}/{row[0]}"): row[1] for row in rows if len(row) == 3}
 
     def _is_whole(self, path: str, digests: set[str]) -> bool:
         file = self.top / path
         if not digests:
-            return True
+            return path in self._without_digest or BYTECODE.fullmatch(path) is not None
         if path.startswith("../") or file.is_symlink() or not file.is_file():
             return False
         value = hashlib.sha256()

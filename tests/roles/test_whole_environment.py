@@ -20,7 +20,11 @@ from tests.support.python_environment import CHANGES, Host
 Run = Callable[..., dict[str, Any]]
 INFO = "lib/python3.11/site-packages/zeug-1.0.dist-info"
 REBUILT = ("packages of the system", "a setting that is there twice", "another interpreter")
-PACKAGE = ("a changed module", "a program replaced by a wrapper", "a removed program", "a link in the place of a file")
+PACKAGE = (
+    "a changed module", "a program replaced by a wrapper", "a removed program", "a link in the place of a file",
+    "a module without a digest", "a .pth file that a list names without a digest",
+    "bytecode without a source that a list names",
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -49,10 +49,13 @@ class Host:
     def record(self) -> None:
         """Write the list, as pip does at last."""
         info = "zeug-1.0.dist-info"
-        listed = ("zeug/__init__.py", *(f"{info}/{name}" for name in ("INSTALLER", "REQUESTED", "METADATA")))
+        listed = (
+            "zeug/__init__.py",
+            *(f"{info}/{name}" for name in ("INSTALLER", "REQUESTED", "METADATA", "direct_url.json")),
+        )
         rows = [entry(path, (self.packages / path).read_bytes()) for path in listed]
         rows += [entry("../../../bin/zeug", self.program.read_bytes()), f"{info}/RECORD,,\n"]
-        rows += [f"{info}/direct_url.json,,\n", "zeug/__pycache__/__init__.cpython-311.pyc,,\n"]
+        rows += ["zeug/__pycache__/__init__.cpython-311.pyc,,\n"]
         self.write(f"lib/python3.11/site-packages/{info}/RECORD", "".join(rows))
 
     def write(self, path: str, content: str, mode: int = 0o644) -> Path:
@@ -82,10 +85,39 @@ def other_package(host: Host, *names: str) -> None:
         host.write(f"lib/python3.11/site-packages/other-1.dist-info/{name}", "")
 
 
+def list_without_digest(host: Host, path: str) -> None:
+    """Write code into *path*, and a line without a digest in place of its line in the list."""
+    host.write(f"lib/python3.11/site-packages/{path}", "import os\n")
+    record = host.packages / "zeug-1.0.dist-info/RECORD"
+    lines = [line for line in record.read_text().splitlines(True) if not line.startswith(f"{path},")]
+    record.write_text("".join([*lines, f"{path},,\n"]))
+
+
 CHANGES: dict[str, tuple[Any, list[str]]] = {
     "a changed module": (
         lambda host: host.source.write_text("x = 2\n"),
         ["lib/python3.11/site-packages/zeug/__init__.py differs from its package"],
+    ),
+    "a module without a digest": (
+        lambda host: list_without_digest(host, "zeug/__init__.py"),
+        [
+            "lib/python3.11/site-packages/zeug/__init__.py: "
+            "lib/python3.11/site-packages/zeug-1.0.dist-info/RECORD has no digest of it"
+        ],
+    ),
+    "a .pth file that a list names without a digest": (
+        lambda host: list_without_digest(host, "evil.pth"),
+        [
+            "lib/python3.11/site-packages/evil.pth: "
+            "lib/python3.11/site-packages/zeug-1.0.dist-info/RECORD has no digest of it"
+        ],
+    ),
+    "bytecode without a source that a list names": (
+        lambda host: list_without_digest(host, "evil.pyc"),
+        [
+            "lib/python3.11/site-packages/evil.pyc: "
+            "lib/python3.11/site-packages/zeug-1.0.dist-info/RECORD has no digest of it"
+        ],
     ),
     "a program replaced by a wrapper": (
         lambda host: host.program.write_text("#!/bin/sh\nexec /opt/x\n"),

@@ -35,6 +35,10 @@ LINK = re.compile(r"(?:/usr/bin/)?python[0-9.]*")
 OF_VENV = re.compile(r"pyvenv\.cfg|\.gitignore|bin/(?:activate(?:\.(?:csh|fish))?|Activate\.ps1)")
 """Files that the module venv writes. Source: CPython, Lib/venv."""
 BYTECODE = re.compile(r"(?:(.*)/)?__pycache__/([^/]+)\.cpython-\d+(?:\.opt-[12])?\.pyc")
+"""Bytecode. Beside the list itself, pip lists it alone without a digest, if a wheel lists all its files.
+
+Source: pip 23.2.1, get_csv_rows_for_installed of operations/install/wheel.py; PEP 376.
+"""
 NAME_ALONE = ("METADATA", "INSTALLER")
 """Files of a package without any listed file: a name that a role gives to another package."""
 UNCHECKED = (1).to_bytes(4, "little")
@@ -108,7 +112,8 @@ class Environment:
             raise ReadError(f"{self._path}/{place}/RECORD is larger than {LIST_BYTES >> 20} MiB")
         written = os.lstat(f"{top}/{place}/RECORD").st_ctime_ns
         rows = list(csv.reader(content.decode("utf-8").splitlines()))
-        if not rows:
+        is_alone = not rows
+        if is_alone:
             rows = [[f"{os.path.basename(place)}/{name}", "", ""] for name in (*NAME_ALONE, "RECORD")]
         for row in rows:
             if len(row) != 3:
@@ -117,6 +122,8 @@ class Environment:
             if path.startswith(("/", "../")):
                 self._odd.append(f"{place}/RECORD lists a file outside: {row[0][:100]}")
                 continue
+            if not row[1] and not is_alone and path != f"{place}/RECORD" and not BYTECODE.fullmatch(path):
+                self._odd.append(f"{path[:200]}: {place}/RECORD has no digest of it")
             self._listed.setdefault(path, set()).update({row[1]} if row[1] else ())
             self._listed_at[path] = max(written, self._listed_at.get(path, 0))
 
