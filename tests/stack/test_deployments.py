@@ -145,7 +145,8 @@ def test_its_models_run_on_its_hosts(project: Path) -> None:
 
 def test_a_rack_needs_a_mirror_and_nothing_else(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rackwright.stack.passphrase.check", lambda *_: None)
-    monkeypatch.setattr("rackwright.stack.published.published", dict)  # as after a change of keys and certificates
+    # as after a change of keys and certificates
+    monkeypatch.setattr("rackwright.stack.published.example_fingerprints", dict)
     monkeypatch.setattr("rackwright.stack.stack._secrets", lambda *_: AnySecret())
     configure(project, "hospital", "hospital/hospital.yaml", "rack")
     without_mirror(project)
