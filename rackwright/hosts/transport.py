@@ -92,7 +92,8 @@ class Connection:
         """
         deadline = time.monotonic() + timeout
         with contextlib.closing(self.open(argv)) as channel:
-            with contextlib.suppress(OSError):  # a command may end, or ignore its stdin, before all was sent
+            # a command may end, or ignore its stdin, before all was sent; the answer says whether the host is there
+            with contextlib.suppress(OSError, EOFError):
                 channel.settimeout(timeout)
                 channel.sendall(stdin)
                 end_input(channel)

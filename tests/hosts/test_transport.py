@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -161,3 +162,32 @@ def test_lines_may_be_many_and_none_without_end(shell, monkeypatch):
     assert lines == [str(number) for number in range(1, 10001)]
     with pytest.raises(HostUnreachable, match="printed a line of more than 1 MiB"):
         shell.run(("head", "-c", "3000000", "/dev/zero"), on_line=lines.append)
+
+
+@pytest.mark.parametrize("dropped", [EOFError, OSError])
+def test_a_connection_that_drops_while_input_is_sent_is_lost(dropped):
+    class Channel:
+        exit_status = -1
+        status_event = SimpleNamespace(wait=lambda seconds: True)
+
+        def settimeout(self, seconds):
+            pass
+
+        def sendall(self, data):
+            raise dropped
+
+        def recv(self, size):
+            return b""
+
+        recv_stderr = recv
+
+        def close(self):
+            pass
+
+    connection = object.__new__(Connection)
+    connection.endpoint = SimpleNamespace(host="gpu-01")
+    connection._transport = SimpleNamespace(is_active=lambda: False, close=lambda: None)
+    connection.open = lambda argv: Channel()
+
+    with pytest.raises(ConnectionLost, match="gpu-01: the connection ended"):
+        connection.run(("true",), b"input")

@@ -1,7 +1,9 @@
 """What the commands about a run tell: on recorded facts, with what its hosts would answer."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -159,7 +161,8 @@ def test_the_wait_is_over_when_the_run_is(rack: Any, monkeypatch: pytest.MonkeyP
         if (outcome := next(looks)) != "running":
             rack.ends(outcome)
 
-    monkeypatch.setattr(runs.time, "sleep", pass_by)
+    # the module's name alone: threads of other tests sleep as well
+    monkeypatch.setattr(runs, "time", SimpleNamespace(sleep=pass_by, monotonic=time.monotonic))
     heard: list[str] = []
 
     assert runs.wait(rack, STACK, "digits", None, heard.append).outcome == "finished"
