@@ -179,3 +179,11 @@ def test_each_process_collects_the_same_cases(path):
                 assert not [each for each in calls if CHANGING.fullmatch(ast.unparse(each.func))], path
                 starred = [each.value for each in ast.walk(decorator) if isinstance(each, ast.Starred)]
                 assert not [each for each in starred if isinstance(each, ast.BinOp | ast.Set | ast.SetComp)], path
+
+
+def test_no_test_replaces_the_clock_of_all_threads():
+    """A replaced function of `module.time` is that of `time` itself, which threads of other tests use as well."""
+    replaced = re.compile(r"setattr\((?:\w+\.)?time, ")
+    found = [str(path) for path in (ROOT / "tests").rglob("*.py") if replaced.search(path.read_text())]
+
+    assert found == []

@@ -11,6 +11,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.probe import gpus
 from rackwright.facts.probe.observe import ReadError, attempt
 from tests.support import recorded_facts
+from tests.support.own_clock import own_clock
 
 
 def test_without_the_library_gpus_are_unknown_and_not_none(monkeypatch):
@@ -77,8 +78,8 @@ def log(tmp_path: Path) -> Path:
 
 def test_errors_are_those_that_the_driver_wrote_to_the_kernel_s_log(log, tmp_path, monkeypatch):
     log.write_text(LOG)
-    monkeypatch.setattr(gpus.time, "time", lambda: 1_700_000_100.0)
-    monkeypatch.setattr(gpus.time, "monotonic", lambda: 100.0)
+    own_clock(monkeypatch, gpus, time=lambda: 1_700_000_100.0)
+    own_clock(monkeypatch, gpus, monotonic=lambda: 100.0)
     text = "pid=1234, GPU has fallen off the bus."
 
     assert gpus.read_xids(str(tmp_path)) == [

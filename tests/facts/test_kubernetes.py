@@ -11,6 +11,7 @@ from rackwright.facts.kubernetes import ClusterFacts, WorkloadObject
 from rackwright.facts.probe import kubernetes
 from rackwright.facts.probe.observe import OutputTooLarge, ReadError
 from rackwright.facts.view import UnknownFact
+from tests.support.own_clock import own_clock
 
 SLOW = "error: context deadline exceeded"
 
@@ -29,7 +30,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ..
         raise ReadError(SLOW)
 
     monkeypatch.setattr(kubernetes, "run_tool", kubectl)
-    monkeypatch.setattr(kubernetes.time, "monotonic", lambda: now[0])
+    own_clock(monkeypatch, kubernetes, monotonic=lambda: now[0])
     return questions
 
 
@@ -50,7 +51,7 @@ def test_an_api_that_keeps_the_probe_waiting_is_asked_once(asked, tmp_path):
 
 
 def test_a_question_that_fails_at_once_keeps_no_other_one_back(asked, tmp_path, monkeypatch):
-    monkeypatch.setattr(kubernetes.time, "monotonic", lambda: 0.0)
+    own_clock(monkeypatch, kubernetes, monotonic=lambda: 0.0)
 
     found = kubernetes.cluster(str(tmp_path))
 

@@ -16,6 +16,7 @@ from rackwright.kinds.tier import commands
 from rackwright.qualify import bench
 from tests.hosts.test_runner import add_drive, machine  # noqa: F401 - a fixture
 from tests.support import systemd_run
+from tests.support.own_clock import own_clock
 
 ARGUMENTS = ["${value%.}", "$HOME", "$$", "a ${b} $c\nd", "100%", ""]
 FOLDERS, STARTS = ("rackwright", "roles", "templates", "workloads"), r"\bsystemd-run\b(?!-)"
@@ -128,7 +129,7 @@ def test_drives_are_looked_for_after_the_wait(resting, machine, monkeypatch, cap
         add_drive(machine, "nvme0n1", "RW-OTHER")
         (resting / "sync_action").write_text("idle\n")
 
-    monkeypatch.setattr(runner.time, "sleep", wait)
+    own_clock(monkeypatch, runner, sleep=wait)
     argv = printing(
         "${drive:RW-NVME0}", "${drive-if-present:RW-NVME0}", "${drive-if-present:RW-GONE}", "${device:lab:hot}"
     )
@@ -150,7 +151,7 @@ def test_a_drive_that_is_gone_after_the_wait_stops_what_needs_it(resting, tmp_pa
 
 def test_an_array_that_is_gone_ends_the_wait(resting, machine, monkeypatch):  # noqa: F811
     (resting / "sync_action").write_text("recover\n")
-    monkeypatch.setattr(runner.time, "sleep", lambda seconds: (machine / "sys/block/md127").rmdir() or gone())
+    own_clock(monkeypatch, runner, sleep=lambda seconds: (machine / "sys/block/md127").rmdir() or gone())
 
     def gone():
         resting.rename(machine / "elsewhere")

@@ -21,6 +21,7 @@ from rackwright.schema.cluster import BorrowingLimits, Team
 from rackwright.schema.units import Size
 from rackwright.stack.clusters import clusters, role_variables
 from tests.support import queue_objects
+from tests.support.own_clock import own_clock
 from tests.support.pod_workloads import IDENTITY, REPOSITORY, TRAINING, made, spec_of
 from tests.support.queue_objects import SERVICE, entry
 from tests.support.recorded_hosts import CLUSTERED, RESOURCES, STACK, recorded
@@ -325,8 +326,8 @@ def api(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(roll_out, "kubectl", kubectl)
     monkeypatch.setattr(roll_out, "actual_object", lambda item: content["job"])
     monkeypatch.setattr(roll_out, "pods", lambda item: ())
-    monkeypatch.setattr(roll_out.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(roll_out.time, "sleep", lambda seconds: None)
+    own_clock(monkeypatch, roll_out, monotonic=lambda: next(clock))
+    own_clock(monkeypatch, roll_out, sleep=lambda seconds: None)
     return content
 
 

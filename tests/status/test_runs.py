@@ -1,9 +1,7 @@
 """What the commands about a run tell: on recorded facts, with what its hosts would answer."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +11,7 @@ from rackwright.facts.facts import Facts
 from rackwright.hosts.transport import CommandResult
 from rackwright.status import runs
 from tests.support.json_documents import checked
+from tests.support.own_clock import own_clock
 from tests.support.recorded_hosts import ALSO, OTHERS, recorded
 
 STACK = ALSO[OTHERS.index("trained.yaml")]
@@ -162,7 +161,7 @@ def test_the_wait_is_over_when_the_run_is(rack: Any, monkeypatch: pytest.MonkeyP
             rack.ends(outcome)
 
     # the module's name alone: threads of other tests sleep as well
-    monkeypatch.setattr(runs, "time", SimpleNamespace(sleep=pass_by, monotonic=time.monotonic))
+    own_clock(monkeypatch, runs, sleep=pass_by)
     heard: list[str] = []
 
     assert runs.wait(rack, STACK, "digits", None, heard.append).outcome == "finished"

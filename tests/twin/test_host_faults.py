@@ -13,6 +13,7 @@ from rackwright.cli import twin as commands
 from rackwright.cli import twin_faults
 from rackwright.errors import DeclarationError, StepFailed
 from rackwright.twin import Twin, host_faults
+from tests.support.own_clock import own_clock
 from tests.twin.conftest import container, machine
 
 ON_A_SMALL_DISK = """\
@@ -57,7 +58,7 @@ def test_a_clock_is_set_relative_to_this_computer(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(
         host_faults, "run_in_guest", lambda twin, host, script, subject, *rest: calls.append((subject, *rest))
     )
-    monkeypatch.setattr(host_faults.time, "time", lambda: 1_800_000_000.9)
+    own_clock(monkeypatch, host_faults, time=lambda: 1_800_000_000.9)
 
     for seconds in (3600, -60, 0):
         host_faults.skew(Twin(tmp_path, [machine(1)]), "test-01", seconds)

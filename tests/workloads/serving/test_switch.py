@@ -1,10 +1,10 @@
 """A host's server serves another release, or the one before again. Servers answer for real; systemd is a stand-in."""
 
-import time
-
 import pytest
 
+from tests.support.own_clock import own_clock
 from tests.workloads.serving.switched import Host
+from workloads.serving import switch
 from workloads.serving.switch import NotServing
 
 
@@ -86,7 +86,7 @@ def test_a_release_that_starts_again_forgets_nothing(host: Host) -> None:
 
 def test_a_server_that_never_gets_ready_is_abandoned(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 20))
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    own_clock(monkeypatch, switch, monotonic=lambda: next(clock))
     version = host.release("aaaaaaaaaaaa", "right")
     (host.lib / "releases/aaaaaaaaaaaa/behaviour").write_text("silent")
     (host.lib / "answering.py").write_text("import time; time.sleep(600)")
