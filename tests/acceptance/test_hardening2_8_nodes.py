@@ -191,7 +191,7 @@ def _work(tier: ApiTier) -> Iterator[tuple[str, str, str, str, Any]]:
 
 
 def _join(tier: ApiTier, requests: ApiRequests) -> int:
-    """Let a node join as the plan does; return how many certificates of other nodes were refused to it."""
+    """Join a node as the plan does; return how many certificates of other nodes were refused to it."""
     place = tier.directory / "join"
     (place / "pki").mkdir(parents=True)
     for name in ("crt", "key"):

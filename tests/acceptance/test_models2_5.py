@@ -2,6 +2,7 @@
 
 import json
 import os
+from typing import Any
 
 import pytest
 
@@ -14,14 +15,20 @@ LARGEST_DIFFERENCE = 1e-5
 CODES = {"400": "StatusCode.INVALID_ARGUMENT", "404": "StatusCode.NOT_FOUND"}
 
 
+def _report_of(log: Log, module: str) -> dict[str, Any]:
+    """Return the report that *module* prints last, as JSON, after it has asked a server with a real client."""
+    argv = [python(log), "-m", module, str(log.empty_directory())]
+    done = log.run(argv, ROOT, {**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600)
+    if done.returncode:
+        pytest.fail(f"{module} could not ask: {done.stderr.strip().splitlines()[-1:]}", pytrace=False)
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return report
+
+
 @line("models2", 5, "triton")
 def test_tritons_clients_agree_over_http_and_grpc(log: Log) -> str:
     """The real clients ask the digits over both protocols, and are refused with the same reasons."""
-    argv = [python(log), "-m", "tests.support.triton_clients", str(log.empty_directory())]
-    done = log.run(argv, ROOT, {**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600)
-    if done.returncode:
-        pytest.fail(f"they could not ask: {done.stderr.strip().splitlines()[-1:]}", pytrace=False)
-    report = json.loads(done.stdout.splitlines()[-1])
+    report = _report_of(log, "tests.support.triton_clients")
     for protocol in ("http", "grpc"):
         need(report[protocol] <= LARGEST_DIFFERENCE, f"over {protocol} an answer differs by {report[protocol]}")
     refused = list(zip(report["http refused"], report["grpc refused"], strict=True))
@@ -35,11 +42,7 @@ def test_tritons_clients_agree_over_http_and_grpc(log: Log) -> str:
 @line("models2", 5, "openai")
 def test_the_client_of_openai_gets_schemas_and_log_probabilities(log: Log) -> str:
     """The real client asks SmolLM2 for answers with a JSON Schema, and for the log-probability of each token."""
-    argv = [python(log), "-m", "tests.support.openai_answers", str(log.empty_directory())]
-    done = log.run(argv, ROOT, {**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600)
-    if done.returncode:
-        pytest.fail(f"it could not ask: {done.stderr.strip().splitlines()[-1:]}", pytrace=False)
-    report = json.loads(done.stdout.splitlines()[-1])
+    report = _report_of(log, "tests.support.openai_answers")
     for name in ("schemas", "tokens"):
         need(report[name] > 0 and report[f"right {name}"] == report[name], f"of {name}: {report}")
     return f"{report['schemas']} answers with their schemas, {report['tokens']} tokens with log-probabilities"

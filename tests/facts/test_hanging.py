@@ -77,7 +77,7 @@ READINGS: dict[str, Callable[[], list[Any]]] = {
     "nvme": lambda: [attempt(health.read_nvme, "/dev/nvme0")],
     "openssl": lambda: [attempt(service_state.certificate, "/etc/rackwright/mlflow/tls.crt")],
 }
-"""By program the reading that uses its output."""
+"""Readings that use the output of a program, by its name."""
 
 
 def is_unknown(found: Any) -> bool:

@@ -37,7 +37,7 @@ def silent(project: OneHost) -> Iterator[None]:
 
 @contextlib.contextmanager
 def slow_probe(project: OneHost) -> Iterator[None]:
-    """Let the probe of the host wait without an end."""
+    """Make the probe of the host wait without an end."""
     facts = project.rack[HOST].directory / "facts"
     facts.unlink()
     os.mkfifo(facts)

@@ -43,7 +43,7 @@ class AnySecret(dict[str, int]):
 
 
 def without_mirror(project: Path) -> None:
-    """Let the hosts of the deployments get packages from their own sources."""
+    """Give the hosts of the deployments their own sources of packages."""
     for name in DEPLOYMENTS:
         path = project / "stacks" / name / f"{name}.yaml"
         path.write_text(re.sub(r"(?m)^mirror: .*\n", "", path.read_text()))

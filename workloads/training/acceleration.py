@@ -56,7 +56,7 @@ def choose(config: TrainingConfig, model: nn.Module, kind: str, precision: Preci
     if compiled == "auto":
         parameters = sum(weight.numel() for weight in model.parameters())
         plain = config.tensor_parallel == 1 and is_dense(model)
-        plain = plain and not isinstance(config.data, Tasks)  # each length of an answer would be compiled anew
+        plain = plain and not isinstance(config.data, Tasks)  # each length of an answer would be compiled again
         compiled = on_gpu and parameters >= COMPILED_FROM_PARAMETERS and plain and _has_compiler()
     # PyTorch's step without fusion handles all weights at once on GPUs, and one after the other on CPUs
     copies = int(on_gpu and not fused and optimizer.kind == "adamw")

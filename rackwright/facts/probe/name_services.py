@@ -37,13 +37,13 @@ def is_switch(system: System, path: str, text: bytes) -> bool:
 def is_extended(system: System, line: str, packaged: str) -> bool:
     """Return whether a line is the packaged one with the modules of installed packages at their places."""
     database = packaged.partition(":")[0]
-    modules = [module for module, databases in LAST.items() if database in databases]
     if database == "hosts":
-        added = re.sub(rf"(\bfiles) {AFTER_FILES}\b", r"\1", line, count=1) if has_module(system, AFTER_FILES) else line
+        rest = re.sub(rf"(\bfiles) {AFTER_FILES}\b", r"\1", line, count=1) if has_module(system, AFTER_FILES) else line
         for module, words in BEFORE_DNS.items():
             if has_module(system, module):
-                added = re.sub(rf"(\bfiles\b.*) {re.escape(words)}(?= .*\bdns$)", r"\1", added, count=1)
-        return added == packaged
+                rest = re.sub(rf"(\bfiles\b.*) {re.escape(words)}(?= .*\bdns$)", r"\1", rest, count=1)
+        return rest == packaged
+    modules = (module for module, databases in LAST.items() if database in databases)
     return any(line == f"{packaged} {module}" and has_module(system, module) for module in modules)
 
 

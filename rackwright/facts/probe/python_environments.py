@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import time
-from glob import glob
+from glob import escape, glob
 from typing import Any, Callable
 
 from rackwright.facts.probe.digest_cache import DigestCache
@@ -91,9 +91,12 @@ class Environment:
         """
         top = self._root + self._path
         self._odd += odd_settings(read_untrusted(top, ENVIRONMENT_MARKER).decode(errors="replace"))
-        for place in sorted(glob(f"{glob_escape(top)}/lib/python3*/site-packages/*.dist-info")):
+        for place in sorted(glob(f"{escape(top)}/lib/python3*/site-packages/*.dist-info")):
             self._read_list(place[len(top) + 1 :])
-        seen = {path for path, status in self._walk("", os.lstat(top)) if self._judge(path, status)}
+        seen = set()
+        for path, status in self._walk("", os.lstat(top)):
+            self._judge(path, status)
+            seen.add(path)
         for path in sorted({*self._listed} - seen):
             if not path.endswith(".pyc"):
                 self._odd.append(f"{path} is missing")
@@ -142,8 +145,8 @@ class Environment:
             else:
                 yield from self._walk(path, of_child)
 
-    def _judge(self, path: str, status: os.stat_result) -> bool:
-        """Note what is odd in a file or link; always True."""
+    def _judge(self, path: str, status: os.stat_result) -> None:
+        """Note what is odd in a file or link."""
         if len(self._odd) + len(self._listed_at) > FILES_MAX:
             raise ReadError(f"{self._path} has more than {FILES_MAX} files")
         self._odd += [f"{path}: {fault}" for fault in odd_rights(self._root + self._path, path, status)]
@@ -165,7 +168,6 @@ class Environment:
                 self._odd.append(f"{path}: no package lists it")
         elif self._listed[path] and not self._is_as_listed(path, status):
             self._odd.append(f"{path} differs from its package")
-        return True
 
     def _is_as_listed(self, path: str, status: os.stat_result) -> bool:
         whole, now = f"{self._path}/{path}", time.monotonic()
@@ -236,8 +238,3 @@ def open_regular(path: str) -> Any:
     """Return the file *path*, which root alone can replace, without following a link."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     return open(descriptor, "rb", buffering=0)
-
-
-def glob_escape(path: str) -> str:
-    """Return *path* as a pattern that matches nothing else."""
-    return re.sub(r"([*?[])", r"[\1]", path)

@@ -25,7 +25,7 @@ def relay(address: str, port: int) -> None:
 def _send(connection: socket.socket) -> None:
     while data := os.read(sys.stdin.fileno(), AT_ONCE):
         connection.sendall(data)
-    connection.shutdown(socket.SHUT_RDWR)  # the client is gone, and nobody reads another answer
+    connection.shutdown(socket.SHUT_RDWR)  # the client is gone, and no program reads another answer
 
 
 if __name__ == "__main__":
