@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -132,7 +133,7 @@ class Batcher:
 
     async def _answer(self, jobs: list[_Job]) -> None:
         loop = asyncio.get_running_loop()
-        began, rows = loop.time(), sum(job.rows for job in jobs)
+        began, rows = time.perf_counter(), sum(job.rows for job in jobs)
         try:
             outputs = await loop.run_in_executor(
                 self._thread, self._compute, _concatenate([job.arrays for job in jobs])
@@ -142,7 +143,7 @@ class Batcher:
                 if not job.answer.done():
                     job.answer.set_exception(error)
             return
-        seconds = loop.time() - began
+        seconds = time.perf_counter() - began
         self._row_seconds = seconds / rows if not self._row_seconds else 0.9 * self._row_seconds + 0.1 * seconds / rows
         self._metrics.record_batch(len(jobs), rows, seconds)
         first = 0

@@ -1,6 +1,7 @@
 """The routes of a language model that vLLM serves: requests, answers and streams pass through as they are."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -83,16 +84,16 @@ class Forwarder:
         settings, loop = self._settings, asyncio.get_running_loop()
         with as_text_errors(settings.deadline_seconds):
             async with AsyncExitStack() as cleanup, read_body(request, settings) as content:
-                began = loop.time()
+                start, began = time.perf_counter(), loop.time()
                 deadline = began + settings.deadline_seconds
                 prepared = await offload(len(content), settings.deadline_seconds, self._prepare, content, route)
                 del content
                 if route.computes:
                     await or_disconnect(request, self._admission.acquire(deadline))
-                    slot = loop.time()
-                    cleanup.callback(lambda: self._admission.release(loop.time() - slot))
+                    slot = time.perf_counter()
+                    cleanup.callback(lambda: self._admission.release(time.perf_counter() - slot))
                 limit = began + (settings.stream_seconds if prepared.streams else settings.answer_seconds)
-                exchange = Exchange(self._upstream, request, route, prepared, began, limit)
+                exchange = Exchange(self._upstream, request, route, prepared, start, limit)
                 cleanup.callback(exchange.close)
                 await or_disconnect(request, exchange.open())
                 if exchange.streams:
@@ -153,15 +154,15 @@ class Exchange:
     """One request to vLLM and its answer."""
 
     def __init__(
-        self, upstream: Upstream, request: Request, route: Route, prepared: PreparedRequest, began: float, limit: float
+        self, upstream: Upstream, request: Request, route: Route, prepared: PreparedRequest, start: float, limit: float
     ) -> None:
         """
         Args:
-            began: The loop's time, in seconds, at which the request was complete.
+            start: The time by `time.perf_counter`, in seconds, at which the request was complete.
             limit: The loop's time at which vLLM has to end the answer.
         """
         self._upstream, self._request, self._route, self._prepared = upstream, request, route, prepared
-        self._began, self._loop = began, asyncio.get_running_loop()
+        self._start, self._loop = start, asyncio.get_running_loop()
         self._log_fields: dict[str, Any] = request.state.log_fields
         self._id = uuid.uuid4().hex
         """vLLM's id of the request, never the client's own: a second request with it could end the first one."""
@@ -226,7 +227,7 @@ class Exchange:
             raise DeadlineExceeded from None
         except UpstreamError as error:
             raise _no_answer(error) from None
-        self._log_fields["first_token_seconds"] = round(self._loop.time() - self._began, 6)
+        self._log_fields["first_token_seconds"] = round(time.perf_counter() - self._start, 6)
 
     async def whole(self) -> Response:
         """Return an answer that is no stream, an error among them.

@@ -17,6 +17,10 @@ class Answer:
     """A text that the model is generating; the model never waits for a slow reader."""
 
     def __init__(self, arrival: float) -> None:
+        """
+        Args:
+            arrival: The time of the request by `time.perf_counter`, in seconds. uvloop's own time has milliseconds.
+        """
         self._arrival = arrival
         self._loop = asyncio.get_running_loop()
         self._pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
@@ -52,7 +56,7 @@ class Answer:
         else:
             self.tokens += bool(piece.text)
             if self.first_token_seconds is None:
-                self.first_token_seconds = self._loop.time() - self._arrival
+                self.first_token_seconds = time.perf_counter() - self._arrival
             self.is_finished = piece.end is not None
         self._pieces.put_nowait(piece)
 
@@ -112,15 +116,15 @@ class Generation:
             QueueFull: the queue has no room, or there was no slot by *deadline*; the request then never starts.
         """
         loop = asyncio.get_running_loop()
-        answer = Answer(loop.time())
+        answer = Answer(time.perf_counter())
         await self._admission.acquire(deadline)
-        began = loop.time()
+        began = time.perf_counter()
         future = loop.run_in_executor(self._threads, answer.write, self._generate, request)
         self._running.add(answer)
 
         def release(_: object) -> None:
             self._running.discard(answer)
-            self._admission.release(loop.time() - began)
+            self._admission.release(time.perf_counter() - began)
 
         future.add_done_callback(release)
         return answer
