@@ -1,6 +1,7 @@
 """The Python environment of runs and servers: a declared one, or one that role `workloads` creates."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from rackwright.kinds.role.promise import sha256
 from rackwright.schema.run import Environment
@@ -28,16 +29,19 @@ def environment_path(
 
 def made_environments(stack: Stack, member: str) -> tuple[str, ...]:
     """Return the names of the environments that the role creates on the host *member*."""
-    host = stack.fleet.hosts[member]
-    if ROLE not in host.roles:
+    if ROLE not in stack.fleet.hosts[member].roles:
         return ()
-    variables = stack.repository.roles[ROLE].variables(host.os, host.variables(ROLE))
-    return tuple(variables["workloads_environments"])
+    return tuple(role_variables(stack, member)["workloads_environments"])
+
+
+def role_variables(stack: Stack, member: str) -> dict[str, Any]:
+    """Return all variables of the role, which the host *member* has."""
+    host = stack.fleet.hosts[member]
+    return stack.repository.roles[ROLE].variables(host.os, host.variables(ROLE))
 
 
 def _host_path(stack: Stack, member: str, name: str) -> str | None:
-    host = stack.fleet.hosts[member]
     if name not in made_environments(stack, member):
         return None
-    variables = stack.repository.roles[ROLE].variables(host.os, host.variables(ROLE))
+    variables = role_variables(stack, member)
     return stack.repository.render("workloads/environment.j2", item=name, sha256=sha256, **variables)

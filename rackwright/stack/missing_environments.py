@@ -6,13 +6,13 @@ from rackwright.errors import Diagnostic
 from rackwright.schema.run import Run
 from rackwright.schema.server import Server
 from rackwright.stack import vllm
-from rackwright.stack.environments import ROLE, made_environments
+from rackwright.stack.environments import ROLE, made_environments, role_variables
 from rackwright.stack.servers import ENVIRONMENTS
 from rackwright.stack.stack import Stack
 
 
 def missing_environments(stack: Stack) -> Iterator[Diagnostic]:
-    """Yield an error for each run and server whose hosts have role workloads, and not the environment that it needs.
+    """Yield an error for each run and server whose hosts have role workloads, and not what the role makes for it.
 
     Without the role on all of its hosts, the environment is that of others, at its default path.
     """
@@ -33,3 +33,15 @@ def missing_environments(stack: Stack) -> Iterator[Diagnostic]:
             expected = f"the environment {' or '.join(names)} on all of its hosts"
             help = f"Add {names[0]} to `environments` of role {ROLE}, or declare `environment: {{path: …}}`"
             yield Diagnostic(place, problem, expected, help)
+        elif isinstance(workload, Run) and workload.with_launcher(stack.fleet.hosts).launcher == "horovod":
+            yield from _without_horovod(stack, place, members)
+
+
+def _without_horovod(stack: Stack, place: str, members: Sequence[str]) -> Iterator[Diagnostic]:
+    """Yield an error if the environment of a run on *members*, which Horovod launches, lacks Horovod."""
+    lacking = [member for member in members if not role_variables(stack, member)["workloads_horovod"]]
+    if lacking:
+        problem = f"got {lacking[0]}, where role {ROLE} makes the environment without Horovod"
+        expected = "Horovod launches the run on all of its hosts"
+        help = f"Write launcher: torchrun, or remove `horovod: false` from role {ROLE}"
+        yield Diagnostic(place, problem, expected, help)

@@ -203,3 +203,18 @@ def test_an_environment_that_the_hosts_of_a_server_lack_is_named_with_what_to_wr
     own = "    environment: {path: /opt/own}\n    hosts:"
     models.write_text(models.read_text().replace("    hosts:", own))
     assert feasible.check(load_stack("hospital-models", project))
+
+
+def test_a_run_that_horovod_would_launch_where_it_is_missing_is_named(project: Path) -> None:
+    """The first `up` of the factory ended there, after the packages of all hosts had been installed."""
+    path = project / "stacks/hospital/models.yaml"
+    path.write_text(path.read_text().replace("    recipe: lora\n", "    recipe: lora\n    launcher: horovod\n"))
+    with pytest.raises(DeclarationError) as error:
+        feasible.check(load_stack("hospital-models", project))
+    [found] = error.value.diagnostics
+    assert found.where.rpartition(": ")[2] == "runs.letters"
+    assert found.problem == "got service-01, where role workloads makes the environment without Horovod"
+    assert "launcher: torchrun" in str(found.help)
+    hosts = project / "stacks/hospital/hospital.yaml"
+    hosts.write_text(hosts.read_text().replace("horovod: false", "horovod: true"))
+    assert feasible.check(load_stack("hospital-models", project))
