@@ -26,12 +26,16 @@ from workloads.serving.model import Model
 from workloads.serving.offload import offload
 from workloads.serving.runtimes import AdapterRuntime, AnyRuntime, ForwardedRuntime, LanguageRuntime
 from workloads.serving.settings import ServingSettings
+from workloads.serving.shares import Shares
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": Error, "description": "The request is malformed; the error names the fault."},
     408: {"model": Error, "description": "The body did not come in time."},
     413: {"model": Error, "description": "The body is too large."},
-    429: {"model": Error, "description": "The queue is full. Retry-After says when to try again."},
+    429: {
+        "model": Error,
+        "description": "The queue is full, or the key has used what it may. Retry-After says when to try again.",
+    },
     503: {
         "model": Error,
         "description": "The bodies of other requests use all memory. Retry-After says when to try again.",
@@ -96,7 +100,7 @@ def create(
     add_routes(app)
     document.complete_schema(app, runtime.model, *body_models)
     _refusals(app)
-    return Middleware(app, keys, metrics, lambda: state.draining, log_event)
+    return Middleware(app, keys, Shares(settings), metrics, lambda: state.draining, log_event)
 
 
 class Queue(Protocol):

@@ -10,19 +10,46 @@ from starlette.requests import Request
 from workloads.serving.answers import HttpError
 from workloads.serving.offload import THREAD
 from workloads.serving.settings import ServingSettings
+from workloads.serving.shares import MAX_BODIES, REASON, Share
 
 ENCODINGS = ("identity", "gzip", "deflate")
 """Values of Content-Encoding that the server reads. Source: RFC 9110, section 8.4.1."""
 GZIP = 16 + zlib.MAX_WBITS
 """The header that zlib expects. Source: zlib's manual, inflateInit2."""
-MAX_BODIES = 32
-"""Bodies of the largest size that may be in memory at once, over all connections."""
 
 
 class BufferedBodies:
     """The bytes of received bodies that no handler has parsed yet, over all connections."""
 
     bytes = 0
+
+
+class _Body:
+    """The bytes of one body in memory, counted for all connections and for the key of its request."""
+
+    def __init__(self, share: Share | None) -> None:
+        self._share, self._bytes = share, 0
+
+    def refusal(self, size: int, limit: int) -> HttpError | None:
+        """Return the error of a request for whose next *size* bytes there is no room.
+
+        Args:
+            limit: Bytes of the largest body.
+        """
+        headers = {"retry-after": "1"}
+        if self._share and self._share.body_bytes + size > MAX_BODIES * limit // 2:
+            return HttpError(429, "the bodies of this key use its half of the memory; try again in 1 s", headers)
+        if BufferedBodies.bytes + size > MAX_BODIES * limit:
+            return HttpError(503, "the bodies of other requests use all memory; try again in 1 s", headers)
+        return None
+
+    def set_size(self, size: int) -> None:
+        """Note that the body has *size* bytes in memory now."""
+        more = size - self._bytes
+        self._bytes = size
+        BufferedBodies.bytes += more
+        if self._share:
+            self._share.body_bytes += more
 
 
 @asynccontextmanager
@@ -34,7 +61,7 @@ async def read_body(request: Request, settings: ServingSettings) -> AsyncIterato
 
     Raises:
         HttpError: 413 if too large, 408 if too slow, 415 if its encoding is unknown, 400 if it is encoded wrongly, 503
-            if the bodies of other requests use all memory.
+            if the bodies of other requests use all memory, 429 if those of the same key use its share.
     """
     limit = settings.body_bytes
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
@@ -46,37 +73,39 @@ async def read_body(request: Request, settings: ServingSettings) -> AsyncIterato
     if large and request.headers.get("expect", "").lower() == "100-continue":
         raise _too_large(limit)
     parts: list[bytes] = []
-    size = buffered = 0
-    full = False
+    size, refusal = 0, None
+    body = _Body(request.state.share)
     try:
         try:
             async with asyncio.timeout(settings.body_seconds):
                 async for part in request.stream():
                     size += len(part)
                     large = large or size > limit
-                    full = full or BufferedBodies.bytes + len(part) > MAX_BODIES * limit
-                    if large or full:
+                    refusal = refusal or body.refusal(len(part), limit)
+                    if large or refusal:
                         parts.clear()
-                        BufferedBodies.bytes, buffered = BufferedBodies.bytes - buffered, 0
+                        body.set_size(0)
                     else:
                         parts.append(part)
-                        BufferedBodies.bytes, buffered = BufferedBodies.bytes + len(part), buffered + len(part)
+                        body.set_size(size)
         except TimeoutError:
             reason = f"the body did not arrive within {settings.body_seconds:g} s"
             raise HttpError(408, reason, {"connection": "close"}) from None
         if large:
             raise _too_large(limit)
-        if full:
-            raise HttpError(503, "the bodies of other requests use all memory; try again in 1 s", {"retry-after": "1"})
+        if refusal:
+            if refusal.status == 429:
+                request.state.log_fields["reason"] = REASON
+            raise refusal
         request.state.log_fields["bytes_received"] = size
         content = b"".join(parts)
         parts.clear()
         if encoding != "identity":
             content = await decode(content, encoding, limit)
-            BufferedBodies.bytes, buffered = BufferedBodies.bytes + len(content) - buffered, len(content)
+            body.set_size(len(content))
         yield content
     finally:
-        BufferedBodies.bytes -= buffered
+        body.set_size(0)
 
 
 async def decode(content: bytes, encoding: str, limit: int) -> bytes:

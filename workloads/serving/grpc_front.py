@@ -10,7 +10,7 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -27,12 +27,12 @@ from workloads.errors import Diagnostic, UserError
 from workloads.serving import wire
 from workloads.serving.answers import HttpError
 from workloads.serving.batcher import DeadlineExceeded
-from workloads.serving.body import MAX_BODIES
 from workloads.serving.grpc_messages import CLASSES, METHODS, PACKAGE, SERVICE
 from workloads.serving.grpc_scan import check_message
 from workloads.serving.middleware import Middleware
 from workloads.serving.offload import MAX_VALUES, offload
 from workloads.serving.settings import ServingSettings
+from workloads.serving.shares import MAX_BODIES, Share
 
 STATUS = {
     400: grpc.StatusCode.INVALID_ARGUMENT, 401: grpc.StatusCode.UNAUTHENTICATED, 403: grpc.StatusCode.PERMISSION_DENIED,
@@ -165,20 +165,20 @@ class GrpcFront:
     def _handler(self, name: str) -> Any:
         """Return the handler of the method *name*; its message is read after the check of its key, within limits."""
         response_class = CLASSES[f"{name}Response"]
-        act: Callable[[Any, Any], Awaitable[dict[str, Any]]] = getattr(self, f"_{name}")
+        act: Callable[[Any, Call], Awaitable[dict[str, Any]]] = getattr(self, f"_{name}")
 
         async def answer(messages: Any, context: Any) -> Any:
             try:
                 method, path = ROUTES[name]
-                if not self._app.admits(method, path, Headers(raw=_headers(context))):
-                    await self._ask(context, method, path)  # the application refuses, counts and logs it
-                request = None
-                if name not in EMPTY:
-                    async with self._slot():
-                        content = await self._read(context)
-                        request = await offload(len(content), self._settings.deadline_seconds, parse, name, content)
-                        del content
-                return response_class(**await act(request, context))
+                try:
+                    share = self._app.find_share(method, path, Headers(raw=_headers(context)))
+                except HttpError:
+                    await self._ask(Call(context), method, path)  # the application refuses, counts and logs it
+                    raise
+                call = Call(context, share)
+                with share.hold_request() if share else nullcontext():
+                    request = None if name in EMPTY else await self._read(call, name)
+                    return response_class(**await act(request, call))
             except DecodeError:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the message is no {name}Request")
             except (HttpError, wire.MalformedRequest, DeadlineExceeded) as error:
@@ -192,57 +192,58 @@ class GrpcFront:
 
         return grpc.stream_unary_rpc_method_handler(answer, response_serializer=response_class.SerializeToString)
 
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        """Hold one of MAX_BODIES slots for calls whose messages are read and parsed.
+    async def _read(self, call: "Call", name: str) -> Any:
+        """Return the message of a call of the method *name*, as `parse` does.
 
         Raises:
-            HttpError: 503 if none became free in time.
+            HttpError: 408 if it did not come in time, 429 or 503 if there was no slot in time, 400 if there is none.
         """
+        seconds, deadline = self._settings.body_seconds, self._settings.deadline_seconds
+        full = HttpError(503, "other calls use all memory; try again in 1 s", {"retry-after": "1"})
+        reason = f"{MAX_BODIES // 2} messages of this key are under way; try again in 1 s"
+        full_of_key = HttpError(429, reason, {"retry-after": "1"})
         try:
-            async with asyncio.timeout(self._settings.body_seconds):
-                await self._reading.acquire()
-        except TimeoutError:
-            raise HttpError(503, "other calls use all memory; try again in 1 s", {"retry-after": "1"}) from None
-        try:
-            yield
-        finally:
-            self._reading.release()
-
-    async def _read(self, context: Any) -> bytes:
-        """Return the message of a call.
-
-        Raises:
-            HttpError: 408 if it did not come in time, 400 if there is none.
-        """
-        seconds = self._settings.body_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                content = await context.read()
-        except TimeoutError:
-            raise HttpError(408, f"the message did not arrive within {seconds:g} s") from None
-        if not isinstance(content, bytes):
-            raise HttpError(400, "the call has no message")
-        return content
+            async with AsyncExitStack() as slots:
+                if call.share:
+                    await slots.enter_async_context(_slot(call.share.messages, seconds, full_of_key))
+                await slots.enter_async_context(_slot(self._reading, seconds, full))
+                try:
+                    async with asyncio.timeout(seconds):
+                        content = await call.context.read()
+                except TimeoutError:
+                    raise HttpError(408, f"the message did not arrive within {seconds:g} s") from None
+                if not isinstance(content, bytes):
+                    raise HttpError(400, "the call has no message")
+                return await offload(len(content), deadline, parse, name, content)
+        except HttpError as error:
+            await self._ask(call, *ROUTES[name], error=error)  # the application counts and logs it
+            raise
 
     async def _ask(
-        self, context: Any, method: str, path: str, body: bytes = b"", head: int | None = None
+        self,
+        call: "Call",
+        method: str,
+        path: str,
+        body: bytes = b"",
+        head: int | None = None,
+        error: HttpError | None = None,
     ) -> AppResponse:
         """Return the answer of the application.
 
         Args:
             head: Bytes of JSON in *body*, which tensors follow.
+            error: What the application shall answer.
 
         Raises:
             HttpError: The answer is an error other than 503 of a health check.
         """
-        headers = _headers(context)
+        headers = _headers(call.context)
         headers += [(wire.HEADER.encode(), str(head).encode())] if head is not None else []
         headers += [(b"content-length", str(len(body)).encode())] if body else []
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "2", "method": method, "path": path,
             "raw_path": path.encode(), "query_string": b"", "headers": headers, "scheme": "http", "root_path": "",
-            "client": (_client(context.peer()), 0), "server": None,
+            "client": (_client(call.context.peer()), 0), "server": None, "state": {"share": call.share, "error": error},
         }  # fmt: skip
         sent: dict[str, Any] = {"parts": []}
         messages = [{"type": "http.request", "body": body, "more_body": False}]
@@ -259,38 +260,66 @@ class GrpcFront:
 
         try:
             await self._app(scope, receive, send)
-        except Exception as error:  # a failure of the model: the application has answered, and raises for the log
-            logging.getLogger("uvicorn.error").error("a call by gRPC failed", exc_info=error)
+        except Exception as failure:  # of the model: the application has answered, and raises for the log
+            logging.getLogger("uvicorn.error").error("a call by gRPC failed", exc_info=failure)
             if "status" not in sent:
-                raise HttpError(500, f"the server failed with {type(error).__name__}; see its log") from None
+                raise HttpError(500, f"the server failed with {type(failure).__name__}; see its log") from None
         response = AppResponse(sent["status"], sent["headers"], b"".join(sent["parts"]))
         if response.status >= 400 and not path.startswith("/v2/health"):
             reason = response.json.get("error", f"status {response.status}")
             raise HttpError(response.status, str(reason), response.headers)
         return response
 
-    async def _ServerLive(self, request: Any, context: Any) -> dict[str, Any]:
-        return {"live": (await self._ask(context, "GET", "/v2/health/live")).status == 200}
+    async def _ServerLive(self, request: Any, call: "Call") -> dict[str, Any]:
+        return {"live": (await self._ask(call, "GET", "/v2/health/live")).status == 200}
 
-    async def _ServerReady(self, request: Any, context: Any) -> dict[str, Any]:
-        return {"ready": (await self._ask(context, "GET", "/v2/health/ready")).status == 200}
+    async def _ServerReady(self, request: Any, call: "Call") -> dict[str, Any]:
+        return {"ready": (await self._ask(call, "GET", "/v2/health/ready")).status == 200}
 
-    async def _ModelReady(self, request: Any, context: Any) -> dict[str, Any]:
-        await self._ask(context, "GET", f"{_path(request.name, request.version)}/ready")
-        return {"ready": (await self._ask(context, "GET", "/v2/health/ready")).status == 200}
+    async def _ModelReady(self, request: Any, call: "Call") -> dict[str, Any]:
+        await self._ask(call, "GET", f"{_path(request.name, request.version)}/ready")
+        return {"ready": (await self._ask(call, "GET", "/v2/health/ready")).status == 200}
 
-    async def _ServerMetadata(self, request: Any, context: Any) -> dict[str, Any]:
-        found: dict[str, Any] = (await self._ask(context, "GET", "/v2")).json
+    async def _ServerMetadata(self, request: Any, call: "Call") -> dict[str, Any]:
+        found: dict[str, Any] = (await self._ask(call, "GET", "/v2")).json
         return found
 
-    async def _ModelMetadata(self, request: Any, context: Any) -> dict[str, Any]:
-        found = (await self._ask(context, "GET", _path(request.name, request.version))).json
+    async def _ModelMetadata(self, request: Any, call: "Call") -> dict[str, Any]:
+        found = (await self._ask(call, "GET", _path(request.name, request.version))).json
         return {name: found[name] for name in ("name", "versions", "platform", "inputs", "outputs")}
 
-    async def _ModelInfer(self, request: "RestRequest", context: Any) -> dict[str, Any]:
+    async def _ModelInfer(self, request: "RestRequest", call: "Call") -> dict[str, Any]:
         path, seconds = f"{_path(request.name, request.version)}/infer", self._settings.deadline_seconds
-        answer = await self._ask(context, "POST", path, request.body, request.head)
+        answer = await self._ask(call, "POST", path, request.body, request.head)
         return await offload(len(answer.content), seconds, from_rest, answer.content, int(answer.headers[wire.HEADER]))
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call under way."""
+
+    context: Any
+    """gRPC's context."""
+    share: Share | None = None
+    """The share of its key, which counts it; None without keys, and before the check of the key."""
+
+
+@asynccontextmanager
+async def _slot(slots: asyncio.Semaphore, seconds: float, error: HttpError) -> AsyncIterator[None]:
+    """Hold one of *slots* during the block.
+
+    Raises:
+        HttpError: *error*, if none became free within *seconds*.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await slots.acquire()
+    except TimeoutError:
+        raise error from None
+    try:
+        yield
+    finally:
+        slots.release()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,10 @@ class Metrics:
         self._requests = Counter(
             "rackwright_server_requests", "Requests answered.", ("route", "status"), registry=registry
         )
+        self._refusals = Counter(
+            "rackwright_server_refusals", "Requests refused for their key: no key, scope, quota or share.",
+            ("reason", "key"), registry=registry,
+        )  # fmt: skip
         self._seconds = Histogram(
             "rackwright_server_request_seconds", "Seconds from a request's head to the end of its answer.", ("route",),
             buckets=_SECONDS, registry=registry,
@@ -107,6 +111,10 @@ class Metrics:
     def record_response(self, route: str, status: int, seconds: float) -> None:
         self._requests.labels(route, status).inc()
         self._seconds.labels(route).observe(seconds)
+
+    def record_refusal(self, reason: str, key: str) -> None:
+        """Record a request that was refused for its *key*, a name; empty without one."""
+        self._refusals.labels(reason, key).inc()
 
     def set_draining(self) -> None:
         self._draining.set(1)

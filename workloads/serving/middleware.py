@@ -5,6 +5,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,10 +18,13 @@ from workloads.serving.answers import HttpError, error_response
 from workloads.serving.keys import Key, Keys
 from workloads.serving.metrics import Metrics, Text
 from workloads.serving.quotas import Quotas
+from workloads.serving.shares import REASON, Share, Shares
 
 EventLog = Callable[..., None]
 OPEN_PATHS = ("/health", "/ready", "/v2/health/live", "/v2/health/ready")
 """Paths that need no key: a load balancer has none."""
+REFUSALS = ("no key", "scope", "quota", REASON)
+"""Reasons for which a request is refused before it reaches the model."""
 CLOSED_BY_CLIENT = 499
 """nginx's status for a client that disconnected before its answer. It goes into log and metrics, and to no client."""
 
@@ -42,13 +46,23 @@ def scope_for(method: str, path: str) -> str | None:
 
 
 class Middleware:
-    """An ASGI application around the application with the routes."""
+    """An ASGI application around the application with the routes.
+
+    A front that reads messages itself sets two keys of a scope's state: `share`, in which it has counted the request,
+    and `error`, the HttpError that answers it.
+    """
 
     def __init__(
-        self, app: ASGIApp, keys: Keys, metrics: Metrics, draining: Callable[[], bool], log_event: EventLog
+        self,
+        app: ASGIApp,
+        keys: Keys,
+        shares: Shares,
+        metrics: Metrics,
+        draining: Callable[[], bool],
+        log_event: EventLog,
     ) -> None:
         self._app, self._keys, self._metrics, self._draining, self._log_event = app, keys, metrics, draining, log_event
-        self._quotas = Quotas()
+        self._shares, self._quotas = shares, Quotas()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,9 +71,17 @@ class Middleware:
         began, headers = time.perf_counter(), Headers(scope=scope)
         request_id = headers.get("x-request-id", "")[:128] or uuid.uuid4().hex
         log_fields: dict[str, object] = {}
-        scope["state"] = {**scope.get("state", {}), "log_fields": log_fields, "body_ended": began}
         status, sent = 0, 0
-        key, key_error = self._check_key(scope["method"], scope["path"], headers, log_fields, self._quotas.take_request)
+        state: dict[str, Any] = scope.get("state", {})
+        held: Share | None = state.get("share")  # gRPC holds it since before it read the message
+        key, error = self._check_key(
+            scope["method"], scope["path"], headers, log_fields, self._quotas.take_request, held
+        )
+        if front_error := state.get("error"):
+            error = front_error
+            log_fields["reason"] = REASON if error.status == 429 else error.reason
+        share = held or (self._shares.of(key) if key and not error else None)
+        scope["state"] = {**state, "log_fields": log_fields, "body_ended": began, "share": share}
 
         async def counting_send(message: Message) -> None:
             nonlocal status, sent
@@ -76,13 +98,14 @@ class Middleware:
             await send(message)
 
         try:
-            if key_error:
-                await error_response(scope["path"], key_error)(scope, receive, counting_send)
-            else:
-                await self._app(scope, receive, counting_send)
-        except (ClientDisconnect, asyncio.CancelledError) as error:
+            with share.hold_request() if share and not held else nullcontext():
+                if error:
+                    await error_response(scope["path"], error)(scope, receive, counting_send)
+                else:
+                    await self._app(scope, receive, counting_send)
+        except (ClientDisconnect, asyncio.CancelledError) as ended:
             status = CLOSED_BY_CLIENT
-            if isinstance(error, asyncio.CancelledError):
+            if isinstance(ended, asyncio.CancelledError):
                 raise
         except Exception:
             status = status or 500
@@ -92,15 +115,22 @@ class Middleware:
             route = getattr(scope.get("route"), "path", "none")
             self._metrics.record_response(route, status, seconds)
             self._record_text(key, log_fields, seconds)
+            self._record_refusal(key, log_fields)
             self._log_event(
                 "request", request=request_id, client=(scope["client"] or ("",))[0], method=scope["method"],
                 path=scope["path"], status=status, seconds=round(seconds, 6), bytes_sent=sent, **log_fields,
             )  # fmt: skip
 
-    def admits(self, method: str, path: str, headers: Headers) -> bool:
-        """Return whether the key in *headers* allows a request, and has a rest of its quotas; use none of it."""
-        _, error = self._check_key(method, path, headers, {}, self._quotas.check_request)
-        return error is None
+    def find_share(self, method: str, path: str, headers: Headers) -> Share | None:
+        """Return the share of the key in *headers*, or None without keys; use none of its quotas.
+
+        Raises:
+            HttpError: The application refuses the request.
+        """
+        key, error = self._check_key(method, path, headers, {}, self._quotas.check_request)
+        if error:
+            raise error
+        return self._shares.of(key) if key else None
 
     def _check_key(
         self,
@@ -109,8 +139,13 @@ class Middleware:
         headers: Headers,
         log_fields: dict[str, object],
         take: Callable[[Key], HttpError | None],
+        held: Share | None = None,
     ) -> tuple[Key | None, HttpError | None]:
-        """Return the key of a request, and the error that answers it if the key is wrong or has used its quotas."""
+        """Return the key of a request, and the error that answers it if the key is wrong, or has used what it may.
+
+        Args:
+            held: The share that already counts the request.
+        """
         scope_needed = scope_for(method, path)
         if scope_needed is None or not self._keys.are_required:
             return None, None
@@ -123,10 +158,18 @@ class Middleware:
         if scope_needed not in key.scopes:
             log_fields["reason"] = "scope"
             return key, HttpError(403, f"this key does not allow {scope_needed}; it allows {', '.join(key.scopes)}")
+        if not held and (error := self._shares.of(key).error()):
+            log_fields["reason"] = REASON
+            return key, error
         error = take(key) if scope_needed == "infer" else None
         if error:
             log_fields["reason"] = "quota"
         return key, error
+
+    def _record_refusal(self, key: Key | None, log_fields: Mapping[str, Any]) -> None:
+        """Count a refusal for what a key may do or hold."""
+        if (reason := log_fields.get("reason")) in REFUSALS:
+            self._metrics.record_refusal(str(reason), key.name if key else "")
 
     def _record_text(self, key: Key | None, log_fields: Mapping[str, Any], seconds: float) -> None:
         """Count the tokens that a request has used, if it has used some."""

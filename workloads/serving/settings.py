@@ -67,6 +67,9 @@ class ServingSettings(StrictModel):
     connections: Annotated[int, Field(ge=2, le=30_000)] = 1024
     """The most connections; a further one gets 503. With `grpc_port` each port has half of them, and gRPC closes a
     further one."""
+    key_requests: PositiveInt | None = None
+    """The most requests of one key at a time, over both ports; a further one gets 429. None: half of the connections of
+    a port. Always fewer than those, so that other keys have connections left."""
     drain_seconds: NonNegativeFloat = 5
     """Seconds after SIGTERM in which the server still accepts requests, while /ready answers 503 for load balancers."""
     stop_seconds: PositiveInt = 30
@@ -78,6 +81,11 @@ class ServingSettings(StrictModel):
     def connections_of_port(self) -> int:
         """The most connections of one port."""
         return self.connections if self.grpc_port is None else self.connections // 2
+
+    @property
+    def requests_of_key(self) -> int:
+        """The most requests of one key at a time."""
+        return self.key_requests or max(1, self.connections_of_port // 2)
 
     @property
     def open_files(self) -> int:
@@ -99,6 +107,11 @@ class ServingSettings(StrictModel):
             )
         if self.grpc_port and self.grpc_port == self.port:
             raise ValueError(f"grpc_port is {self.grpc_port}, the port of HTTP")
+        if self.key_requests and self.key_requests >= self.connections_of_port:
+            raise ValueError(
+                f"key_requests is {self.key_requests}, and a port has {self.connections_of_port} connections: one key "
+                "could hold all of them; raise connections, or lower key_requests"
+            )
         if bool(self.tls_certificate) != bool(self.tls_key):
             raise ValueError("tls_certificate and tls_key go together")
         if self.tls_client_authorities and not self.tls_certificate:
