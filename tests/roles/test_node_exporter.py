@@ -4,6 +4,10 @@ from typing import Any
 
 import pytest
 
+from rackwright.core.diff import diff
+from rackwright.facts.facts import Facts
+from rackwright.facts.probe import system
+from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
@@ -12,9 +16,8 @@ from tests.support.our_roles import REPOSITORY, ROLES
 SOURCE = ROLES["node_exporter"]
 
 
-def started(**variables: Any) -> str:
-    """Return the arguments that the exporter is started with."""
-    spec = RoleSpec(
+def spec(**variables: Any) -> RoleSpec:
+    return RoleSpec(
         host="alpha",
         role="node_exporter",
         identity={"serial": "S1"},
@@ -22,9 +25,16 @@ def started(**variables: Any) -> str:
         fleet=AboutFleet(name="lab"),
         variables=variables,
     )
-    [unit] = promises(spec, REPOSITORY).files
+
+
+def started(**variables: Any) -> str:
+    """Return the arguments that the exporter is started with."""
+    [unit] = promises(spec(**variables), REPOSITORY).files
     [line] = [line for line in str(unit.content).splitlines() if line.startswith("ExecStart=")]
     return line.partition(" ")[2]
+
+
+TEXTFILES = "--collector.textfile.directory=/var/lib/prometheus/node-exporter"
 
 
 @pytest.mark.parametrize(
@@ -40,7 +50,8 @@ def started(**variables: Any) -> str:
     ],
 )
 def test_it_serves_at_its_port_and_measures_as_asked(variables, wanted):
-    assert started(**variables) == wanted
+    address, *collectors = wanted.split()
+    assert started(**variables).split() == [address, TEXTFILES, *collectors]
 
 
 @pytest.mark.parametrize(
@@ -48,6 +59,9 @@ def test_it_serves_at_its_port_and_measures_as_asked(variables, wanted):
     [
         ({"port": 80}, "port: got 80; without root, a port is 1024 to 65535"),
         ({"collectors": {"wifi": "no"}}, 'collectors: got wifi: "no"; a collector is one'),
+        ({"textfiles": ["../x.prom"]}, 'textfiles: got "../x.prom"; the exporter reads files'),
+        ({"textfiles": ["smart"]}, 'textfiles: got "smart"; the exporter reads files'),
+        ({"textfiles": ["a|b.prom"]}, 'textfiles: got "a|b.prom"; the exporter reads files'),
         ({"collectors": {"x --path.rootfs": True}}, "collectors: got x --path.rootfs: true; a collector is one"),
     ],
 )
@@ -56,3 +70,28 @@ def test_what_cannot_be_is_refused(variables, wanted):
     [problem] = refusals(SOURCE, "debian-12", variables)
 
     assert f"{'.'.join(map(str, problem.path))}: {problem}".startswith(wanted)
+
+
+def test_a_file_of_metrics_that_no_role_declares_is_a_difference(tmp_path):
+    """
+    A file there served metrics under the name of the host, and no audit saw it.
+    """
+    path = "/var/lib/prometheus/node-exporter"
+    place = tmp_path / path[1:]
+    place.mkdir(parents=True)
+    place.chmod(0o755)
+    [claim] = [each for each in RoleKind().claims(spec(textfiles=["smart.prom"]), REPOSITORY) if path in each.thing]
+
+    def differing() -> set[str]:
+        files, directories = system.tree(str(tmp_path), b"salt")
+        raw = {"files": files, "directories": directories, "covers": {"files": list(system.COVERED)}}
+        return {each.name for each in diff([claim], RoleKind().observe([claim], Facts(raw)))}
+
+    for name in ("smart.prom", "smart.prom.1234", "notes"):
+        (place / name).write_text("node_load1 0\n")
+    assert differing() == set(), "the exporter reads .prom alone"
+    (place / "odd.prom").write_text("node_load1 0\n")
+    assert differing() == {"prom_names"}
+    (place / "odd.prom").unlink()
+    place.chmod(0o777)
+    assert differing() == {"mode"}

@@ -32,6 +32,8 @@ EXPORTER = {
     "unit:prometheus-node-exporter.service": "true",
     "unit:rackwright-node-exporter.service": "systemctl stop rackwright-node-exporter",
     "socket:tcp:9100": "true",
+    "directory:/var/lib/prometheus/node-exporter": "echo 'node_load1 0' > /var/lib/prometheus/node-exporter/x.prom; "
+    "chmod 1777 /var/lib/prometheus/node-exporter",
 }
 KEYS = "/etc/chrony/chrony.keys"
 BASE = {f"file:{KEYS}": f"sed -i 's/^1 .*/1 SHA256 somebody-elses-key/' {KEYS}"}

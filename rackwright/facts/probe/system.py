@@ -27,7 +27,7 @@ from rackwright.facts.probe.observe import (
 
 DPKG_STATUS = "/var/lib/dpkg/status"
 FILE_ROOTS = ("/etc", "/usr/local", "/opt/rackwright", "/var/lib/rackwright")
-REWRITTEN_ROOTS = ("/var/lib/totp", "/var/log/rackwright")
+REWRITTEN_ROOTS = ("/var/lib/totp", "/var/log/rackwright", "/var/lib/prometheus/node-exporter")
 """Directories whose files are large or change all the time; the probe reads their owner and mode but no content."""
 LOCALES, LOCALE_FILE = "/usr/lib/locale", "LC_IDENTIFICATION"
 """Directory of the locales, and the file that localedef writes last: the probe lists no other file of a locale."""

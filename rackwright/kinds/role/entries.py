@@ -23,7 +23,7 @@ import re
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Json
+from pydantic import BaseModel, ConfigDict, Field, Json
 
 from rackwright.core.contract import Between, Claim, Scope, Severity, Want, Within
 from rackwright.core.repository import Repository
@@ -106,17 +106,24 @@ class LinkEntry(Entry):
         return {"content": f"-> {self.to}"}
 
 
+NAMES = "names"
+"""The property of the names in a directory; with an extension before it, of those that end so."""
+
+
 class DirectoryEntry(Entry):
-    """A directory; with *only*, no other names exist in it."""
+    """A directory; with *only*, no other names exist in it, or none with the *extension*."""
 
     sort = "directory"
     directory: str
     mode: str | None = None
     owner: str | None = None
     only: tuple[str, ...] | None = None
+    extension: str = Field("", pattern="^[a-z]*$")
+    """The end of names that count, without its dot; empty for all names."""
 
     def want(self, repository: Repository) -> Mapping[str, Want]:
-        names = {} if self.only is None else {"names": Within(tuple(sorted(self.only)))}
+        name = f"{self.extension}_{NAMES}" if self.extension else NAMES
+        names = {} if self.only is None else {name: Within(tuple(sorted(self.only)))}
         return {**_without_none(mode=self.mode, owner=self.owner), **names}
 
 

@@ -100,9 +100,11 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
 
 
 def _directory(facts: Facts, path: str, name: str) -> Value:
-    if name == "names":
-        names = facts.listing(path)
-        return Absent() if names is None else names
+    if name.endswith("names"):
+        names, extension = facts.listing(path), name.removesuffix("names").rstrip("_")
+        if names is None:
+            return Absent()
+        return tuple(each for each in names if each.endswith(f".{extension}")) if extension else names
     directory = facts.directory(path)
     return Absent() if directory is None else directory.mode if name == "mode" else directory.owner
 
