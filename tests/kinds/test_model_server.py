@@ -74,6 +74,33 @@ def test_files_that_no_release_uses_are_removed_while_the_server_runs() -> None:
     ]
 
 
+def test_what_is_not_declared_beside_the_files_of_a_server_is_removed_while_it_runs() -> None:
+    """
+    A file or a directory beside the declared ones was in no audit.
+    """
+    raw = served()
+    raw["files"][f"{SPEC.etc}/tls.key"] = raw["files"][f"{SPEC.etc}/keys.json"]
+    raw["directories"][f"{SPEC.etc}/extra"] = raw["directories"][SPEC.etc]
+    raw["files"][f"{SPEC.etc}/extra/x.json"] = raw["files"][f"{SPEC.etc}/keys.json"]
+
+    assert [item.path for item in differences(raw)] == [f"directory:{SPEC.etc}.names"]
+    plan = planned(raw)
+    assert texts(plan) == [
+        f"remove what is not declared: {SPEC.etc}/extra, {SPEC.etc}/tls.key", "note in the owner file: ready",
+    ]  # fmt: skip
+    assert isinstance(plan.steps[0], Command)
+    assert plan.steps[0].argv == ("rm", "-rf", "--", f"{SPEC.etc}/extra", f"{SPEC.etc}/tls.key")
+
+
+def test_keys_that_left_the_declaration_leave_the_host() -> None:
+    steps = texts(planned(served(), keys={}, anybody=True))
+
+    [removed] = [text for text in steps if text.startswith("remove what")]
+    assert removed == f"remove what is not declared: {SPEC.etc}/keys.json, {SPEC.etc}/own_key"
+    [switch] = [text for text in steps if text.startswith("serve version")]
+    assert steps.index(removed) > steps.index(switch), "the present release reads them until the switch"
+
+
 def test_rows_that_are_gone_are_sent_again_while_the_server_runs() -> None:
     raw, spec = served(WATCHED), WATCHED
     raw["servers"]["digits"]["canary_rows"] = {}

@@ -55,6 +55,19 @@ def test_a_new_run_has_everything_before_it_starts(declared):
     assert max(number for number, text in enumerate(steps) if text.startswith("write")) < start
 
 
+@pytest.mark.parametrize("folder", ["etc", "opt", "opt/bin"])
+def test_what_is_not_declared_beside_the_files_of_a_run_is_removed_while_it_runs(folder):
+    """
+    The run searches bin before its environment and the system.
+    """
+    raw, spec = recorded("ember"), LAUNCHER.spec
+    folder = folder.replace("etc", spec.etc).replace("opt", spec.opt)
+    raw["files"][f"{folder}/python"] = raw["files"][f"{spec.etc}/config.json"]
+    steps = texts(planned(LAUNCHER, raw))
+
+    assert steps == [f"remove what is not declared: {folder}/python", "note in the owner file: ready"]
+
+
 @pytest.mark.parametrize("declared", [LAUNCHER, WORKER], ids=["launcher", "worker"])
 def test_network_adapters_may_use_all_memory_of_a_run_on_several_hosts(declared):
     [unit] = [each.content for each in files(declared.spec, STACK.repository) if each.path.endswith(declared.spec.unit)]

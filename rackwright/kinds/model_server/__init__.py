@@ -11,7 +11,7 @@ from rackwright.kinds.model_server import adapters
 from rackwright.kinds.model_server.files import files, files_at_start, release_of, watch_files
 from rackwright.kinds.model_server.observe import WHOLE, model_claim, observe_property, report
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.kinds.shared import firewall, gpu_assignment, loaded, observation
+from rackwright.kinds.shared import firewall, gpu_assignment, loaded, observation, service_directories
 from rackwright.kinds.shared.identity import identity_claim
 from rackwright.kinds.shared.service_account import claim
 
@@ -34,14 +34,16 @@ class ModelServerKind:
         if spec.interface is not None:
             requirements.append(Claim(f"link:{spec.interface}", {"up": True}, owned=False))
         release = release_of(spec, repository)
+        declared = [*files(spec, repository)]
+        own = service_directories.names(declared, spec.etc)
         server: dict[str, Want] = {"outcome": "ready", "version": spec.version, "release": release, "refused": "no"}
         return (
             identity_claim(spec.host, spec.identity),
             *requirements,
             Claim(f"user:{account}", user),
-            Claim(f"directory:{spec.etc}", {"mode": "0750", "owner": f"root:{account}"}),
+            Claim(f"directory:{spec.etc}", {"mode": "0750", "owner": f"root:{account}", **own[spec.etc]}),
             Claim(f"directory:{spec.lib}", {"mode": "0750", "owner": f"root:{account}"}),
-            *(claim(file, spec, repository) for file in files(spec, repository)),
+            *(claim(file, spec, repository) for file in declared),
             model_claim(spec.name, spec.version, spec.files),
             _files_claim(spec),
             Claim(f"unit:{spec.unit}", {"state": "enabled"}),

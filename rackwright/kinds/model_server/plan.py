@@ -11,7 +11,7 @@ from rackwright.kinds.model_server import adapters
 from rackwright.kinds.model_server.files import files, plan_file, release_of, short_keys, watch_files
 from rackwright.kinds.model_server.observe import is_whole
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.kinds.shared import firewall, gpu_assignment, loaded, ownership, service_account
+from rackwright.kinds.shared import firewall, gpu_assignment, loaded, ownership, service_account, service_directories
 from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
 from rackwright.schema.secret import CLIENT_KEY_SHORTEST
 
@@ -98,7 +98,8 @@ class _Planner:
         self, spec: ServerSpec, differences: Sequence[Difference], facts: Facts, repository: Repository
     ) -> None:
         self.spec, self.facts, self.repository = spec, facts, repository
-        self.different = {item.thing for item in differences}
+        self.others = [*service_directories.remove_others(differences)]
+        self.different = {item.thing for item in differences if not service_directories.is_names(item)}
         self.missing = {item.name for item in differences if item.thing == f"server_files:{spec.name}"}
         self.assigns = gpu_assignment.differs(spec, self.different)
         self.files = [file for file in files(spec, repository) if f"file:{file.path}" in self.different]
@@ -151,6 +152,7 @@ class _Planner:
             steps.append(_run(f"start {timer} at boot", "systemctl", "enable", "--quiet", timer))
             text = f"check the canary every {spec.watch.every_seconds // 60} min"
             steps.append(_run(text, "systemctl", "restart", timer))
+        steps += self.others
         steps.append(self._note("ready"))
         texts = {file.path: file.content for file in self.files if isinstance(file.content, str) and not file.secret}
         return Plan(tuple(steps), texts=texts)

@@ -100,13 +100,10 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
 
 
 def _directory(facts: Facts, path: str, name: str) -> Value:
-    if name.endswith("names"):
-        names, extension = facts.listing(path), name.removesuffix("names").rstrip("_")
-        if names is None:
-            return Absent()
-        return tuple(each for each in names if each.endswith(f".{extension}")) if extension else names
-    directory = facts.directory(path)
-    return Absent() if directory is None else directory.mode if name == "mode" else directory.owner
+    if name.endswith("_names"):
+        names, extension = facts.listing(path), name.removesuffix("_names")
+        return Absent() if names is None else tuple(each for each in names if each.endswith(f".{extension}"))
+    return observation.directory(facts, path, name)
 
 
 def _environment(facts: Facts, path: str, name: str, claim: Claim) -> Value:

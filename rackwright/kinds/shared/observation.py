@@ -109,7 +109,10 @@ def overrides(facts: Facts, key: str) -> Value:
 
 
 def directory(facts: Facts, path: str, name: str) -> Value:
-    """Return a property of a directory: mode or owner."""
+    """Return a property of a directory: mode, owner, or the names in it."""
+    if name == "names":
+        names = facts.listing(path)
+        return Absent() if names is None else names
     directory = facts.directory(path)
     return Absent() if directory is None else directory.mode if name == "mode" else directory.owner
 

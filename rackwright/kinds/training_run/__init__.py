@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from rackwright.core.contract import Claim, Difference, Observation, OneOf, Plan, Want
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds.shared import firewall, gpu_assignment, loaded, observation
+from rackwright.kinds.shared import firewall, gpu_assignment, loaded, observation, service_directories
 from rackwright.kinds.shared.identity import identity_claim
 from rackwright.kinds.shared.service_account import claim
 from rackwright.kinds.shared.unit_overrides import add_manual_work
@@ -34,14 +34,17 @@ class _OnHost:
         requirements = [Claim(f"mount:{spec.mount}", {"present": True}, owned=False)]
         if spec.interface is not None:
             requirements.append(Claim(f"link:{spec.interface}", {"up": True}, owned=False))
+        declared = [*files(spec, repository)]
+        own = service_directories.names(declared, spec.etc, spec.opt)
         return (
             identity_claim(spec.host, spec.identity),
             *requirements,
             Claim(f"user:{account}", user),
-            Claim(f"directory:{spec.etc}", {"mode": "0750", "owner": f"root:{account}"}),
+            Claim(f"directory:{spec.etc}", {"mode": "0750", "owner": f"root:{account}", **own.pop(spec.etc)}),
+            *(Claim(f"directory:{folder}", names) for folder, names in own.items()),
             Claim(f"directory:{spec.home}", {"mode": "0700", "owner": f"{account}:{account}"}),
             Claim(f"directory:{spec.logs}", {"mode": "0750", "owner": f"root:{account}"}),
-            *(claim(file, spec, repository) for file in files(spec, repository)),
+            *(claim(file, spec, repository) for file in declared),
             Claim(f"unit:{spec.unit}", {"state": "enabled"}),
             *loaded.claims(spec.unit, files_at_start(spec), reloads=False),
             *firewall.claims(spec.firewall),

@@ -6,7 +6,15 @@ from rackwright.core.contract import Command, Difference, Plan, Put, Remove, Ste
 from rackwright.core.repository import Repository
 from rackwright.errors import Diagnostic
 from rackwright.facts.facts import Facts
-from rackwright.kinds.shared import firewall, gpu_assignment, loaded, ownership, run_config, service_account
+from rackwright.kinds.shared import (
+    firewall,
+    gpu_assignment,
+    loaded,
+    ownership,
+    run_config,
+    service_account,
+    service_directories,
+)
 from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
 from rackwright.kinds.training_run.files import SSHD_FILES, files
 from rackwright.kinds.training_run.observe import RUNNING_STATES, is_finished, outcome
@@ -86,7 +94,8 @@ class _Planner:
         self, spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, repository: Repository
     ) -> None:
         self.spec, self.facts = spec, facts
-        self.different = {item.thing for item in differences}
+        self.others = [*service_directories.remove_others(differences)]
+        self.different = {item.thing for item in differences if not service_directories.is_names(item)}
         self.assigns = gpu_assignment.differs(spec, self.different)
         self.is_launcher = spec.host == spec.launcher_host.name
         self.files = [file for file in files(spec, repository) if f"file:{file.path}" in self.different]
@@ -121,6 +130,7 @@ class _Planner:
             steps += self._start(restarts)
         if f"unit:{spec.unit}" in self.different:
             steps.append(_run(f"start {spec.unit} at boot, too", "systemctl", "enable", spec.unit))
+        steps += self.others
         steps.append(self._note("ready"))
         texts = {file.path: file.content for file in self.files if isinstance(file.content, str) and not file.secret}
         return Plan(tuple(steps), texts=texts)
