@@ -32,6 +32,7 @@ NOT_COMPARED = frozenset(
         *(
             "environments",
             "environment_files",
+            "other_environments",
             "cdi",
             "images",
             "runs",

@@ -363,6 +363,11 @@ class Facts(
         versions: Mapping[str, str] | None = self.find("environments", path, mapping)
         return versions
 
+    def other_environment(self, path: str) -> tuple[str, ...]:
+        """Return what is odd in a Python environment of a server or run that no role made, one of the table's keys."""
+        odd: tuple[str, ...] | None = self.find("other_environments", path, texts)
+        return odd or ()
+
     def environment_files(self, path: str) -> tuple[str, ...] | None:
         """Return what is odd in the files of a managed Python environment; None if there is none at *path*."""
         odd: tuple[str, ...] | None = self.find("environment_files", path, texts)

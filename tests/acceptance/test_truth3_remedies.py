@@ -84,6 +84,7 @@ ELSEWHERE = {
         ("RW-142", "RW-143", "RW-144", "RW-145", "RW-146", "RW-147"), "tests/facts/test_packet_paths.py, in a namespace"
     ),
     **dict.fromkeys(("RW-148", "RW-149"), "tests/facts/test_service_processes.py, on a real systemd"),
+    "RW-158": "its remedy is another environment: tests/facts/test_other_environments.py",
     "RW-170": "its remedy is to correct the cause in the unit's log, then to start it",
     "RW-150": "tests/facts/test_storage_behaviour.py, on loop devices",
     "RW-062": "its remedy is `rackwright up` with the declaration of the resource: the removal of each kind",

@@ -50,6 +50,7 @@ def with_unrecorded(raw: dict[str, Any]) -> dict[str, Any]:
         "nfs_exports": [],
         "kernel_names": {},
         "gpus": [],
+        "other_environments": {},
         "secure_boot": None,
     }
     later |= {"dead_routes": [], "mappings": [], "boot_id": "b", "trials": {}, "step_units": {}}

@@ -27,8 +27,8 @@ def entry(path: str, content: bytes) -> str:
 class Host:
     """A root directory with one environment, of one package as pip installs it."""
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.top = root, root / PLACE[1:]
+    def __init__(self, root: Path, place: str = PLACE) -> None:
+        self.root, self.top = root, root / place[1:]
         self.packages = self.top / "lib/python3.11/site-packages"
         self.write("pyvenv.cfg", CONFIGURATION)
         for name in ("bin/activate", "bin/activate.csh", "bin/activate.fish", "bin/Activate.ps1"):
@@ -64,6 +64,12 @@ class Host:
         file.write_text(content)
         file.chmod(mode)
         return file
+
+    def name_in_unit(self, line: str, name: str = "training-digits.service") -> None:
+        """Write a unit of a run with *line*, as rackwright writes it."""
+        unit = self.root / "etc/systemd/system" / name
+        unit.parent.mkdir(parents=True, exist_ok=True)
+        unit.write_text(f"# alpha/digits: written by rackwright, and put back when it is changed.\n[Service]\n{line}\n")
 
     def odd(self) -> Any:
         [found] = python_environments.environment_files(str(self.root), SALT).values()

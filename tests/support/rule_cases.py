@@ -327,6 +327,10 @@ FOUND: dict[str, tuple[Change, str]] = {
         put("/etc/network/interfaces", "iface eth0 inet static\n  gateway 203.0.113.1\n", "texts"),
         "interfaces_line:gateway 203.0.113.1",
     ),
+    "RW-158": (
+        entry("other_environments", "/opt/workloads", ["bin/zeug: no package lists it"]),
+        "environment:/opt/workloads",
+    ),
     "RW-170": (
         entry("units", "tidy.service", {"load": "loaded", "active": "failed", "enabled": "static"}),
         "unit:tidy.service",

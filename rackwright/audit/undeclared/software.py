@@ -115,6 +115,25 @@ def images(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
                 yield Finding(f"image:{image.names[0]}", f"in the store of {engine}")
 
 
+def environments(facts: Facts, declared: HostDeclaration) -> Iterator[Finding]:
+    """Yield the environments of servers and runs that no role made and that are not as pip installed them.
+
+    Raises:
+        UnknownFact: some cannot be compared; the others are yielded before.
+    """
+    unknown = []
+    for path in facts.table("other_environments"):
+        try:
+            odd = facts.other_environment(path)
+        except UnknownFact as reason:
+            unknown.append(f"{path}: {reason}")
+            continue
+        if odd:
+            yield Finding(f"environment:{path}", "; ".join(odd))
+    if unknown:
+        raise UnknownFact("; ".join(unknown))
+
+
 def _is_of_cluster(engine: str, name: str, declared: HostDeclaration) -> bool:
     return engine == "containerd" and name.startswith("k8s.io/") and declared.in_cluster
 
@@ -185,6 +204,15 @@ RULES = (
         "sudoers(5), secure_path; systemd.exec(5), ExecSearchPath=",
         shadowing_programs,
         severity="error",
+    ),
+    Rule(
+        "RW-158",
+        "Each Python environment of a server or run that no role made is as pip installed it.",
+        "other Python environments",
+        "Root and the accounts of servers and runs execute every file that such an environment has.",
+        f"Make it again as root with `/usr/bin/python3 -m venv` and pip, take one of role `workloads`, {ADMIT}",
+        "docs/explanation/security.md",
+        environments,
     ),
     Rule(
         "RW-070",

@@ -158,6 +158,7 @@ def collect(
         "held": attempt(system.held_packages, root),
         "environments": attempt(system.environments, root),
         "environment_files": environments.results().get("environment_files", {}),
+        "other_environments": environments.results().get("other_environments", {}),
         "tracking_accounts": attempt(tracking.accounts, root),
         "state_directories": attempt(service_state.state_directories, root),
         "service_variables": attempt(service_state.variables, root),

@@ -18,7 +18,8 @@ from typing import Any, Callable
 
 from rackwright.facts.probe.digest_cache import DigestCache
 from rackwright.facts.probe.file_integrity import XATTRS
-from rackwright.facts.probe.observe import ReadError, attempt, read_untrusted
+from rackwright.facts.probe.observe import ReadError, attempt, listing, read, read_untrusted
+from rackwright.facts.probe.service_state import UNITS, WORKLOADS, WRITTEN
 from rackwright.facts.probe.system import ENVIRONMENT_MARKER, ENVIRONMENTS, mode_text, owner_name
 
 CACHE_NAME = "environments"
@@ -28,6 +29,13 @@ CHANGED_SECONDS, UNCHANGED_SECONDS = 90.0, 10.0
 LIST_BYTES, FILES_MAX, SHOWN = 64 << 20, 500_000, 20
 """Largest list of a package, most files of an environment, and most odd ones that are named."""
 BLOCK = 1 << 20
+NOT_COMPARED = "its files are not compared"
+CACHE_OF_OTHERS = "other_environments"
+ORIGIN = "direct_url.json"
+EDITABLE = re.compile(rb'"editable"\s*:\s*true')
+"""A package whose files are elsewhere, in the record of its origin. Source: PEP 610."""
+IN_UNIT = re.compile(r"^(?:ExecStart=(/\S+)/bin/python -m workloads\.\S|X-PythonEnvironment=(/\S+)$)", re.MULTILINE)
+"""The environment of a server or run in its unit."""
 HOME = "/usr/bin"
 """The directory of the interpreter from which the roles make their environments."""
 LINK = re.compile(r"(?:/usr/bin/)?python[0-9.]*")
@@ -47,8 +55,10 @@ RIGHTS = stat.S_IWGRP | stat.S_IWOTH | stat.S_ISUID | stat.S_ISGID
 
 
 def readers(root: str, salt: bytes) -> dict[str, Callable[[], Any]]:
-    """Return the reader of the environments, for a process of its own; none on a host without environments."""
-    return {"environment_files": lambda: environment_files(root, salt)} if markers_below(root) else {}
+    """Return the readers of the environments, for a process of their own; none on a host without environments."""
+    managed = {"environment_files": lambda: environment_files(root, salt)} if markers_below(root) else {}
+    others = {"other_environments": lambda: other_environments(root, salt)} if paths_in_units(root) else {}
+    return {**managed, **others}
 
 
 def markers_below(root: str) -> list[str]:
@@ -56,13 +66,37 @@ def markers_below(root: str) -> list[str]:
     return sorted(marker for pattern in ENVIRONMENTS for marker in glob(f"{root}{pattern}/{ENVIRONMENT_MARKER}"))
 
 
+def paths_in_units(root: str) -> list[str]:
+    """Return the environments that units of servers and runs name and that no role makes, sorted."""
+    found = set()
+    for name in listing(root + UNITS, "*.service"):
+        path = f"{root}{UNITS}/{name}"
+        if name.startswith(WORKLOADS) and not os.path.islink(path):
+            text = read(path)
+            if WRITTEN in text.partition("\n")[0]:
+                found |= {os.path.normpath(match[1] or match[2]) for match in IN_UNIT.finditer(text)}
+    managed = {os.path.dirname(marker)[len(root) :] for marker in markers_below(root)}
+    return sorted(found - managed)
+
+
 def environment_files(root: str, salt: bytes) -> dict[str, Any]:
     """Return what is odd in each managed Python environment, by its path; an empty list for one as it was installed."""
-    cache = DigestCache(root, salt, lambda path, status: sha256(root + path), CACHE_NAME)
+    paths = [os.path.dirname(marker)[len(root) :] for marker in markers_below(root)]
+    return compare(root, salt, paths, CACHE_NAME, lambda environment: environment.odd())
+
+
+def other_environments(root: str, salt: bytes) -> dict[str, Any]:
+    """Return what is odd in each environment that a unit names and no role makes, or why its files are not compared."""
+    return compare(root, salt, paths_in_units(root), CACHE_OF_OTHERS, lambda environment: environment.odd_of_others())
+
+
+def compare(
+    root: str, salt: bytes, paths: list[str], cache_name: str, odd: Callable[[Environment], list[str]]
+) -> dict[str, Any]:
+    cache = DigestCache(root, salt, lambda path, status: sha256(root + path), cache_name)
     start = time.monotonic()
     clock = (start + CHANGED_SECONDS, start + UNCHANGED_SECONDS)
-    paths = [os.path.dirname(marker)[len(root) :] for marker in markers_below(root)]
-    found = {path: attempt(lambda path=path: Environment(root, path, cache, clock).odd()) for path in paths}
+    found = {path: attempt(lambda path=path: odd(Environment(root, path, cache, clock))) for path in paths}
     cache.save()
     return found
 
@@ -77,6 +111,9 @@ class Environment:
         """
         self._root, self._path, self._cache = root, path, cache
         self._changed_end, self._unchanged_end = clock
+        self._skips_odd_folders = False
+        """Whether directories that another account may change are not entered."""
+        self._skipped: list[str] = []
         self._odd: list[str] = []
         self._listed: dict[str, set[str]] = {}
         """Digests of each listed file, in the form of its list; several packages may list a file."""
@@ -98,13 +135,53 @@ class Environment:
             self._judge(path, status)
             seen.add(path)
         for path in sorted({*self._listed} - seen):
-            if not path.endswith(".pyc"):
+            if not path.endswith(".pyc") and not path.startswith(tuple(self._skipped)):
                 self._odd.append(f"{path} is missing")
         for name in ("bin/python", "bin/python3"):
             if not os.path.exists(f"{top}/{name}"):
                 self._odd.append(f"{name} leads to no program")
         more = len(self._odd) - SHOWN
         return [*sorted(self._odd)[:SHOWN], *([f"{more} more"] if more > 0 else [])]
+
+    def odd_of_others(self) -> list[str]:
+        """Return the lines of `odd` for an environment that any program may have made, anywhere.
+
+        An account that may change it, or a directory above it, could change files while they are read: the lines then
+        say that its files are not compared.
+        """
+        above = ""
+        for name in self._path.strip("/").split("/"):
+            above += f"/{name}"
+            try:
+                status = os.lstat(self._root + above)
+            except FileNotFoundError:
+                return [f"{above} does not exist"]
+            if stat.S_ISLNK(status.st_mode):
+                return [f"{above} is a link; {NOT_COMPARED}"]
+            if faults := odd_rights(self._root, above.lstrip("/"), status):
+                return [f"{above} has {', '.join(faults)}: an account may change what runs; {NOT_COMPARED}"]
+        if not os.path.lexists(f"{self._root}{self._path}/{ENVIRONMENT_MARKER}"):
+            return [f"it has no {ENVIRONMENT_MARKER}, so that venv did not make it; {NOT_COMPARED}"]
+        self._skips_odd_folders = True
+        self._odd += [f"{each}: {NOT_COMPARED}" for each in self._outside()]
+        return self.odd()
+
+    def _outside(self) -> Any:
+        """Yield the directories outside from which Python imports: those of editable packages and of .pth files."""
+        for place in sorted(glob(f"{escape(self._root + self._path)}/lib/python3*/site-packages/")):
+            names = listing(place)
+            for name in (each for each in names if each.endswith(".pth")):
+                for line in read_untrusted(place, name).decode(errors="replace").splitlines():
+                    path = os.path.normpath(os.path.join(place, line.strip()))
+                    if (
+                        line.strip()
+                        and not line.startswith(("#", "import ", "import\t"))
+                        and not f"{path}/".startswith(place)
+                    ):
+                        yield f"{name} leads to {line.strip()[:200]}"
+            for name in (each for each in names if each.endswith(".dist-info")):
+                if os.path.lexists(f"{place}{name}/{ORIGIN}") and EDITABLE.search(read_untrusted(place + name, ORIGIN)):
+                    yield f"{name} is installed from a directory"
 
     def _read_list(self, place: str) -> None:
         top = self._root + self._path
@@ -132,7 +209,12 @@ class Environment:
 
     def _walk(self, folder: str, status: os.stat_result) -> Any:
         """Yield path and status of each file and link below *folder*; a directory with rights of others is odd."""
-        self._odd += [f"{folder or '.'}: {fault}" for fault in odd_rights(self._root + self._path, folder, status)]
+        faults = odd_rights(self._root + self._path, folder, status)
+        if faults and self._skips_odd_folders:
+            self._odd.append(f"{folder}: {', '.join(faults)}; {NOT_COMPARED}")
+            self._skipped.append(f"{folder}/")
+            return
+        self._odd += [f"{folder or '.'}: {fault}" for fault in faults]
         with os.scandir(f"{self._root}{self._path}/{folder}") as scan:
             entries = sorted(scan, key=lambda entry: entry.name)
         for child in entries:
