@@ -72,8 +72,10 @@ def measure(config: TrainingConfig, workers: Workers, out: Path) -> tuple[int, i
     precision, device = Precision(config.precision, "given"), select_device("cpu", 0, 1)  # type: ignore[arg-type]
     context = RunContext(workers, device, precision, quiet, lambda: False, lambda: None)  # type: ignore[arg-type,return-value]
     examples = data.load(config.data)
+    gc.unfreeze()
     gc.collect()
     before = dict(storages())
+    gc.freeze()  # the modules' half a million objects hold no tensors of the training: the counts below skip them
     training = Training(config, TrainingInputs(examples), context)
     batch = make_batch(examples, torch.arange(config.global_batch // workers.size), device)
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):

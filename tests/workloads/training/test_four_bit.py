@@ -9,13 +9,12 @@ import torch
 from torch import nn
 
 from tests.support.sharded_memory import make_model
+from tests.support.torchrun_ranks import train_by_ranks
 from tests.support.training_runs import (
-    TORCHRUN,
     alone,
     assert_close,
     assert_same,
     config,
-    launched,
     read_metrics,
     weights,
 )
@@ -115,7 +114,7 @@ def test_a_stop_changes_nothing(base: Path, tmp_path: Path) -> None:
 
 def test_two_processes_learn_what_one_does(base: Path, tmp_path: Path) -> None:
     train(config("lora", *changes(base)), tmp_path / "one", {})
-    launched(TORCHRUN, 2, tmp_path / "two", *changes(base), recipe="lora")
+    train_by_ranks(2, tmp_path / "two", "lora", *changes(base))
     assert_close(weights(tmp_path / "one"), weights(tmp_path / "two"))
 
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from tests.support.chat_tokenizer import LLAMA, bytes_tokenizer, write_rows
-from tests.support.training_runs import TORCHRUN, assert_same, config, launched, read_metrics, weights
+from tests.support.torchrun_ranks import train_by_ranks
+from tests.support.training_runs import assert_same, config, read_metrics, weights
 from workloads.errors import UserError
 from workloads.training import data, grpo, memory
 from workloads.training.config import Tasks
@@ -235,7 +236,7 @@ def test_a_stop_changes_nothing(model: Path, parent: Path, rows: str, tmp_path: 
 def test_two_processes_write_answers_of_their_own(arguments: list[str], model: Path, rows: str, tmp_path: Path) -> None:
     given = changes(model, None, rows, "accumulate=2")
     for each in [arguments, []] if arguments else [[]]:
-        launched(TORCHRUN, 2, tmp_path / "two", *given, recipe="grpo", arguments=each)
+        train_by_ranks(2, tmp_path / "two", "grpo", *given, arguments=each)
     last = reports(tmp_path / "two")[-1]
     assert last["step"] == 6 and last["answer_tokens"] > 1
     assert read_metrics(tmp_path / "two")[-1]["event"] == "finished"

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support.training_runs import TORCHRUN, assert_close, assert_same, config, launched, read_metrics, weights
+from tests.support.torchrun_ranks import train_by_ranks
+from tests.support.training_runs import assert_close, assert_same, config, read_metrics, weights
 from workloads.checkpoint import newest
 from workloads.errors import UserError
 from workloads.training import memory, multi_token, sharded
@@ -101,15 +102,15 @@ def test_it_trains_the_same_with_less_memory(setting: str, tmp_path: Path) -> No
 
 def test_two_processes_share_the_module_as_any_layer(tmp_path: Path) -> None:
     train(config("deepseek-v3-tiny", *changes()), tmp_path / "one", {})
-    launched(TORCHRUN, 2, tmp_path / "two", *changes(), "sharding=full", recipe="deepseek-v3-tiny")
+    train_by_ranks(2, tmp_path / "two", "deepseek-v3-tiny", *changes(), "sharding=full")
     found = newest(tmp_path / "two" / "checkpoints")
     assert found
     whole = sharded.load_whole(found)["model"]
     assert_close(weights(tmp_path / "one"), whole)
 
     shutil.rmtree(tmp_path / "two" / "checkpoints" / "step-0000000004")
-    assert "resumes after step 2" in launched(
-        TORCHRUN, 2, tmp_path / "two", *changes(), "sharding=full", recipe="deepseek-v3-tiny"
+    assert "resumes after step 2" in train_by_ranks(
+        2, tmp_path / "two", "deepseek-v3-tiny", *changes(), "sharding=full"
     )
     again = newest(tmp_path / "two" / "checkpoints")
     assert again

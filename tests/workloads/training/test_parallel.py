@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.parallel_meshes import make_models
+from tests.support import parallel_meshes
+from tests.support.torchrun_ranks import run_ranks, train_by_ranks
 from tests.support.training_runs import (
-    ROOT,
-    TORCHRUN,
     assert_close,
     assert_same,
     config,
-    environment,
-    launched,
     weights,
 )
 from workloads.checkpoint import CheckpointDamaged, Checkpoints, newest
@@ -46,12 +42,11 @@ MESHES = {
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_each_mesh_trains_what_one_process_does(processes: int, tmp_path: Path) -> None:
-    make_models(tmp_path)
-    argv = [*TORCHRUN, str(processes), "-m", "tests.support.parallel_meshes", str(tmp_path), *MESHES[processes]]
-    done = subprocess.run(argv, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=1800)
-    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    parallel_meshes.make_models(tmp_path)
+    output = run_ranks(processes, parallel_meshes.main, tmp_path, *MESHES[processes])
+    found = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
-    assert [each["case"] for each in found] == [*MESHES[processes]], done.stderr
+    assert [each["case"] for each in found] == [*MESHES[processes]], output
     for each in found:
         assert each["difference"] < 1e-6, each
         assert each["held"] == pytest.approx(each["estimate"], rel=0.02), each
@@ -60,11 +55,11 @@ def test_each_mesh_trains_what_one_process_does(processes: int, tmp_path: Path) 
 def test_a_mesh_goes_on_to_the_last_bit_and_another_number_of_processes_reads_its_checkpoint(tmp_path: Path) -> None:
     mesh = ("sharding=full", "tensor_parallel=2", "expert_parallel=2", *TINY)
     train(config("deepseek-v3-tiny", *TINY), tmp_path / "one", {})
-    launched(TORCHRUN, 2, tmp_path / "mesh", *mesh, recipe="deepseek-v3-tiny")
+    train_by_ranks(2, tmp_path / "mesh", "deepseek-v3-tiny", *mesh)
     for name in ("again", "alone"):
         shutil.copytree(tmp_path / "mesh" / "checkpoints", tmp_path / name / "checkpoints")
         shutil.rmtree(tmp_path / name / "checkpoints" / "step-0000000004")  # as if it had been lost before
-    said = launched(TORCHRUN, 2, tmp_path / "again", *mesh, recipe="deepseek-v3-tiny")
+    said = train_by_ranks(2, tmp_path / "again", "deepseek-v3-tiny", *mesh)
     train(config("deepseek-v3-tiny", *TINY), tmp_path / "alone", {})
 
     assert "among 2 processes (tensor_parallel 2, expert_parallel 2)" in said

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from tests.support.chat_tokenizer import FORGETS_REASONING, LLAMA, bytes_tokenizer, write_rows
+from tests.support.torchrun_ranks import train_by_ranks
 from tests.support.training_runs import (
-    TORCHRUN,
     assert_close,
     assert_same,
     config,
-    launched,
     read_metrics,
     weights,
 )
@@ -260,7 +259,7 @@ def test_two_processes_that_share_a_model_learn_what_one_does(model: Path, rows:
     given = changes(model, rows, held_out=0.2)
     train(config("lora", *given), tmp_path / "one", {})
     for arguments in (["--stop-at", "6"], []):
-        launched(TORCHRUN, 2, tmp_path / "two", *given, "sharding=full", recipe="lora", arguments=arguments)
+        train_by_ranks(2, tmp_path / "two", "lora", *given, "sharding=full", arguments=arguments)
     found = newest(tmp_path / "two" / "checkpoints")
     assert found
     assert_close(weights(tmp_path / "one"), sharded.load_whole(found)["model"])

@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from tests.support.torchrun_ranks import train_by_ranks
 from tests.support.training_runs import (
-    TORCHRUN,
     assert_close,
     assert_same,
     config,
-    launched,
-    launched_by_hosts,
     weights,
 )
 from workloads.checkpoint import Checkpoint, CheckpointRequestError, Checkpoints, load, newest
@@ -38,10 +36,10 @@ def together(out: Path) -> Mapping[str, torch.Tensor]:
 def test_two_train_what_one_does_with_half_of_it_each(tmp_path: Path) -> None:
     given = ("sharding=full", "accumulate=2", *TINY)
     train(config("deepseek-v3-tiny", *TINY), tmp_path / "one", {})
-    done = launched(TORCHRUN, 2, tmp_path / "two", *given, recipe="deepseek-v3-tiny")
+    done = train_by_ranks(2, tmp_path / "two", "deepseek-v3-tiny", *given)
     shutil.copytree(tmp_path / "two" / "checkpoints", tmp_path / "parts" / "checkpoints")
     shutil.rmtree(tmp_path / "parts" / "checkpoints" / "step-0000000004")  # as if they had been lost before
-    assert "resumes after step 2" in launched(TORCHRUN, 2, tmp_path / "parts", *given, recipe="deepseek-v3-tiny")
+    assert "resumes after step 2" in train_by_ranks(2, tmp_path / "parts", "deepseek-v3-tiny", *given)
 
     assert "parameters among 2 processes" in done
     assert_close(weights(tmp_path / "one"), together(tmp_path / "two"))
@@ -111,14 +109,14 @@ def test_hosts_with_a_copy_each_train_what_one_process_does(tmp_path: Path) -> N
     """
     given = ("sharding=hybrid", *TINY)
     train(config("deepseek-v3-tiny", *TINY), tmp_path / "one", {})
-    output = launched_by_hosts(2, 2, "deepseek-v3-tiny", tmp_path / "four", *given)
+    output = train_by_ranks(2, tmp_path / "four", "deepseek-v3-tiny", *given, hosts=2)
     assert "torchrun, world of 4" in output
     assert "parameters among 2 processes" in output
     assert_close(weights(tmp_path / "one"), together(tmp_path / "four"))
 
     shutil.copytree(tmp_path / "four" / "checkpoints", tmp_path / "parts" / "checkpoints")
     shutil.rmtree(tmp_path / "parts" / "checkpoints" / "step-0000000004")
-    output = launched_by_hosts(2, 2, "deepseek-v3-tiny", tmp_path / "parts", *given)
+    output = train_by_ranks(2, tmp_path / "parts", "deepseek-v3-tiny", *given, hosts=2)
     assert "resumes after step 2" in output
     assert_same(together(tmp_path / "four"), together(tmp_path / "parts"))
 
