@@ -14,12 +14,14 @@ ACCEPT := $(BIN)/pytest tests/acceptance --capture=no -qq --tb=no -rN -o console
 # The tests that start pulumi or hosts, and those of them that take longest: these start first.
 LONGEST := tests/test_small_rack.py tests/twin/test_boot.py tests/roles/test_small_roles_twin.py \
 	tests/roles/test_container_runtime_twin.py tests/pulumi/test_questions.py tests/pulumi/test_engine.py
+MODELS := tests/workloads/training tests/workloads/quantize tests/workloads/serving tests/workloads/export \
+	tests/workloads/evaluation tests/workloads/checkpoint/test_tensors.py tests/gpu/test_on_processor.py
 MACHINES = $$(grep -lrE "mark\.(pulumi|twin)\b" tests --include="test_*.py")
 SOURCES := $(wildcard rackwright stacks workloads benchmarks tests playbooks __main__.py)
 
-# Workers of the unit tests: two more than processors, since they wait for child processes and timeouts half of the time.
+# Workers of the unit tests: one more than processors, since they wait for child processes and time limits.
 # With `worksteal` each has a whole part of the list, so that a fixture of a file is made once or twice, not by each worker.
-WORKERS ?= $$(($$(nproc) + 2))
+WORKERS ?= $$(($$(nproc) + 1))
 
 # Child processes would compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -47,12 +49,27 @@ down: toolchain ## Stop the twin; its disks are kept.
 	@$(BIN)/rackwright twin stop $(STACK)
 
 .PHONY: test
-test: $(TEST) toolchain workloads tracking ## Lint, then unit tests, the workloads, the real pulumi and virtual machines.
+test: $(TEST) toolchain workloads tracking ## Lint, then unit tests and the workloads beside the real pulumi and virtual machines.
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint docs
-	$(RUN) $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not pulumi and not twin and not soak"
-	$(WORKLOADS) $$python -m pytest -n 2 --dist loadfile tests/workloads/training tests/workloads/quantize \
-		tests/workloads/serving tests/workloads/export tests/workloads/evaluation tests/workloads/checkpoint/test_tensors.py tests/gpu/test_on_processor.py
-	$(RUN) $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "(pulumi or twin) and not soak" $(LONGEST) $(MACHINES)
+	@$(MAKE) --no-print-directory --jobs 2 machines models
+
+# Two lanes: tests of machines wait for hosts and programs half of their time, and the others need the processors.
+# Each line of output begins with its part, and the status is that of pytest.
+machines units models: SHELL := /bin/bash -o pipefail
+PART = 2>&1 | sed --unbuffered 's/^/$@: /'
+
+.PHONY: machines
+machines:
+	@$(RUN) $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "(pulumi or twin) and not soak" \
+		$(LONGEST) $(MACHINES) $(PART)
+
+.PHONY: units
+units:
+	@$(RUN) $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not pulumi and not twin and not soak" $(PART)
+
+.PHONY: models
+models: units
+	@$(WORKLOADS) $$python -m pytest -n 2 --dist loadfile $(MODELS) $(PART)
 
 .PHONY: wheel
 wheel: $(CORE) ## Build a wheel in dist/, with the same bytes each time, and the versions and hashes of all packages.
