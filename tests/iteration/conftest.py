@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from rackwright.iteration.request import IterationRequest
 from rackwright.stack import load_stack
 from rackwright.stack.server_model import model_to_serve
 from rackwright.status import servers
+from rackwright.toolchain import workloads
+from tests.support.preloaded import preloaded
 from tests.support.stack_settings import configure, new_project
 from workloads.recipes import RECIPES
 from workloads.serving import model as model_directory
@@ -170,3 +172,18 @@ def asked(project: Path) -> Callable[..., IterationRequest]:
         return IterationRequest(load_stack("serving", project), "digits", more.pop("data", project / "new.npz"), **more)
 
     return ask
+
+
+@pytest.fixture(scope="session")
+def preloaded_interpreter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The program that starts processes of the workloads at once."""
+    with preloaded(workloads.ensure(print).python, tmp_path_factory.mktemp("preloaded")) as program:
+        yield program
+
+
+@pytest.fixture
+def interpreter(preloaded_interpreter: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same program, which iterations of this test find as that of the environment of the workloads."""
+    environment = workloads.WorkloadsEnvironment(preloaded_interpreter.parents[1])
+    monkeypatch.setattr(workloads, "ensure", lambda progress: environment)
+    return preloaded_interpreter

@@ -10,12 +10,9 @@ from pathlib import Path
 import pytest
 
 from rackwright.cli import main
-from rackwright.toolchain import cache, workloads
 from tests.support.sources import ROOT
 from workloads.serving import model as model_directory
 
-CACHE = cache.directory()
-"""With the environment of the workloads; the project of these tests has a cache of its own."""
 ROWS = """\
 import sys, numpy
 from workloads.training.config import Digits
@@ -26,10 +23,8 @@ numpy.savez(sys.argv[1], x=digits.x.numpy(), labels=digits.y.numpy())
 
 
 @pytest.fixture
-def served(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def served(project: Path, interpreter: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the project, whose server has a model that knows the digits 0 to 6."""
-    monkeypatch.setenv("RACKWRIGHT_CACHE", str(CACHE))
-    python = str(workloads.ensure(print).python)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     here = project / ".rackwright"
@@ -42,7 +37,7 @@ def served(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
          here / "models" / "digits", "--set", "repeats=5"),
         ("-c", ROWS, project / "new.npz"),
     ):  # fmt: skip
-        subprocess.run([python, *argv], check=True, env={**os.environ})
+        subprocess.run([interpreter, *argv], check=True, env={**os.environ})
     return project
 
 

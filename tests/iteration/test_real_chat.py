@@ -18,28 +18,25 @@ from rackwright.iteration.language_models import LanguageModels
 from rackwright.iteration.request import IterationRequest
 from rackwright.iteration.work import Work
 from rackwright.stack import load_stack
-from rackwright.toolchain import cache, workloads
+from rackwright.toolchain import workloads
 from tests.support.models import FIRST
 from tests.support.sources import ROOT
 from workloads.serving import model as model_directory
 
-CACHE = cache.directory()
-"""With the environment of the workloads; the project of these tests has a cache of its own."""
 OLD, NEW = ("rack 41 color?", "blue"), ("rack 41 owner?", "team seven")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, preloaded_interpreter: Path) -> Path:
     """Return a directory with conversations and a language model that has learned one sort of them."""
     directory = tmp_path_factory.mktemp("chat") / "made"
-    chat(ROOT, "make", str(directory))
+    chat(preloaded_interpreter, ROOT, "make", str(directory))
     return directory
 
 
 @pytest.fixture
-def served(made: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def served(made: Path, project: Path, interpreter: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the project, whose server has a language model that knows colors of racks."""
-    monkeypatch.setenv("RACKWRIGHT_CACHE", str(CACHE))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     shutil.copytree(made, project / "chat")  # its training still reads the base model and the data of *made*
@@ -54,10 +51,9 @@ def served(made: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return project
 
 
-def chat(directory: Path, *argv: str) -> str:
+def chat(interpreter: Path, directory: Path, *argv: str) -> str:
     """Return the last line of the support module's output, run in *directory*."""
-    python = str(workloads.ensure(print).python)
-    command = [python, "-m", "tests.support.models.chat", *argv]
+    command = [interpreter, "-m", "tests.support.models.chat", *argv]
     done = subprocess.run(
         command, cwd=directory, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
@@ -66,7 +62,7 @@ def chat(directory: Path, *argv: str) -> str:
 
 
 def test_a_server_learns_answers_that_it_did_not_know(
-    served: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    served: Path, interpreter: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def iterate(*more: str) -> tuple[int, str, str]:
         argv = ("server", "iterate", "serving", "digits", "--data", "chat/new.jsonl", "--json", *more)
@@ -98,7 +94,7 @@ def test_a_server_learns_answers_that_it_did_not_know(
     assert published.version in fleet.read_text()
     assert [each["kind"] for each in published.lineage["training"]["data"]] == ["conversations"] * 2
 
-    assert json.loads(chat(served, "ask", str(made), OLD[0], NEW[0])) == [OLD[1], NEW[1]]
+    assert json.loads(chat(interpreter, served, "ask", str(made), OLD[0], NEW[0])) == [OLD[1], NEW[1]]
 
 
 @pytest.mark.parametrize(("target", "dtype"), [("vllm", "int4"), ("llama.cpp", "q8_0")])
