@@ -1,6 +1,9 @@
 """The pages of the documentation: their commands, their links, and the fleets of the README."""
 
 import re
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +74,44 @@ def test_each_mentioned_command_and_option_exists(page: Path) -> None:
             options = {option for each in COMMANDS[name].params for option in (*each.opts, *each.secondary_opts)}
             given = {word.partition("=")[0] for word in rest if word.startswith("-") and word != "--"}
             assert given <= {*options, "--help"}, f"rackwright {name} has no {', '.join(given - options)}"
+
+
+@pytest.mark.parametrize("name", ["own-project", "serve-language-model", "fine-tune"])
+def test_a_guide_for_users_of_the_wheel_needs_no_checkout(name: str) -> None:
+    text = (ROOT / "docs" / "guides" / f"{name}.md").read_text()
+    for block in pages.blocks(text):
+        assert not re.search(
+            r"\bmake\b(?! wheel)|\.venv/bin/rackwright (?!doctor)|\btests\.|\.rackwright/train", block
+        ), block
+
+
+def test_the_copy_of_a_database_that_is_in_use_is_whole(tmp_path: Path) -> None:
+    """The program of the guide of backups copies what is committed, and leaves the source as it is."""
+    [program] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/guides/backups.md").read_text(), re.S)
+    source, copy = tmp_path / "mlflow.db", tmp_path / "copy.db"
+    used = sqlite3.connect(source)
+    used.execute("CREATE TABLE runs (name TEXT)")
+    used.execute("INSERT INTO runs VALUES ('committed')")
+    used.commit()
+    before = source.read_bytes()
+    used.execute("INSERT INTO runs VALUES ('open')")
+
+    subprocess.run([sys.executable, "-", str(source), str(copy)], input=program, text=True, check=True)
+
+    assert sqlite3.connect(copy).execute("SELECT name FROM runs").fetchall() == [("committed",)]
+    assert source.read_bytes() == before
+
+
+def test_the_archive_of_the_operators_computer_has_the_keys(tmp_path: Path) -> None:
+    text = (ROOT / "docs/guides/backups.md").read_text().partition("## On the operator's computer")[2]
+    for name in ("stacks/rack-01.yaml", ".rackwright/state/x.json", ".rackwright/salts/rack-01", ".rackwright/log/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+
+    script = next(iter(pages.blocks(text)))
+    listed = subprocess.run(["sh", "-ec", script], cwd=tmp_path, text=True, check=True, capture_output=True).stdout
+
+    assert {"stacks/rack-01.yaml", ".rackwright/salts/rack-01", ".rackwright/log/x"} <= set(listed.splitlines())
 
 
 def test_a_wrong_command_is_found(tmp_path: Path) -> None:

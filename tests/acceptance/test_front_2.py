@@ -1,6 +1,7 @@
 """Line 2: the site builds with all its links, and the quickstart and the tutorials work as pasted."""
 
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import pytest
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import ROOT, Log
+from tests.support.models import smollm2
+from tests.support.models.protocol_cases import MODEL
 from tests.support.tutorials import clone, paste, train
+from tests.support.workloads import python
 
 PAGES = {
     "quickstart": "quickstart.md",
@@ -74,3 +78,20 @@ def test_the_tutorial_of_training_and_serving_works_as_pasted(log: Log) -> str:
     lines, printed = paste(log, "tutorials/train-and-serve.md")
     need('"model_version":' in printed, "no answer of the server was printed")
     return f"{lines} lines ran, from quantising to the end of the server"
+
+
+@line("front", 2)
+@pytest.mark.parametrize("page", ["serve-language-model", "fine-tune"])
+def test_a_guide_for_language_models_works_as_pasted(log: Log, page: str) -> str:
+    """Up to the rack, with a language model of random weights, and SmolLM2 in the place of the reader's GGUF file."""
+    models = log.directory.with_name(f"{log.directory.name}-models")  # the log's own directory is emptied again
+    shutil.rmtree(models, ignore_errors=True)
+    models.mkdir(parents=True)
+    made = log.run([python(log), "-m", "tests.support.models.tiny_llama", str(models)])
+    need(made.returncode == 0, f"no model was made: {made.stderr[-300:]}")
+    files = {"file": smollm2.gguf()} if page == "serve-language-model" else {}
+    with clone(log, log.directory.with_name(f"{log.directory.name}-clone")) as project:
+        lines, printed = paste(log, f"guides/{page}.md", project, base=models / MODEL, **files)
+    need('"choices"' in printed, "no answer of the server was printed")
+    need("published" in printed, "no model was published")
+    return f"{lines} lines ran, to an answer of the server"

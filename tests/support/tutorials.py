@@ -1,6 +1,7 @@
 """The quickstart, tutorials and guides of docs/, pasted into a shell in a checkout."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,14 +27,20 @@ def train(log: Log, *variables: str) -> str:
     return done.stdout
 
 
-def paste(log: Log, page: str, project: Path = ROOT) -> tuple[int, str]:
+def paste(log: Log, page: str, project: Path = ROOT, **values: object) -> tuple[int, str]:
     """Run what *page* of docs/ has for pasting in *project*, and return how many lines that is, and what it printed.
+
+    Args:
+        values: Values of this computer for shell variables that the page sets to a reader's own.
 
     Raises:
         pytest.fail.Exception: one of its commands failed.
     """
     text = (ROOT / "docs" / page).read_text().partition(END)[0]
     script = "".join(block for block in blocks(text) if "make train" not in block)
+    for name, value in values.items():
+        script, count = re.subn(rf"^{name}=.*$", f"{name}={value}", script, flags=re.M)
+        need(count == 1, f"{page} sets {name} {count} times")
     lines = sum(map(bool, script.splitlines()))
     log(f"{lines} lines of {page}")
     directory = log.empty_directory()
