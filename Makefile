@@ -98,8 +98,12 @@ docs: $(DOCS) ## Build the documentation as a site in .rackwright/site, and chec
 	@echo "  python3 -m http.server --bind 127.0.0.1 --directory .rackwright/site"
 
 .PHONY: reference
-reference: $(TEST) ## Write the reference of docs/reference again, from the code.
+reference: $(TEST) ## Write the reference of docs/reference again, from the code, and the drawing of a deployment.
 	@$(BIN)/python -m tests.reference
+
+.PHONY: pictures
+pictures: $(TEST) toolchain ## Record the pictures of docs/assets again, with simulated hosts and Chromium.
+	@$(RUN) $(BIN)/python -m tests.pictures
 
 .PHONY: accept
 accept: $(TEST) toolchain ## Check the acceptance lines (docs/acceptance.md). ONLY="storage-life.2 hardening"

@@ -1,5 +1,6 @@
 """Line 2: the site builds with all its links, and the quickstart and the tutorials work as pasted."""
 
+import itertools
 import re
 import shutil
 from html.parser import HTMLParser
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import browser
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import ROOT, Log
@@ -24,6 +26,17 @@ PAGES = {
     "bank": "tutorials/a-bank.md",
 }
 """Pages whose commands run on a twin, by the name of the line's part."""
+SCREENS = (
+    "index.html",
+    "verified.html",
+    "quickstart.html",
+    "reference/fleet.html",
+    "reference/cli.html",
+    "guides/serve-language-model.html",
+)
+"""Pages that a browser shows at each of the widths."""
+WIDTHS = (1280, 420)
+ALIGNED_PIXELS = 12
 LOADED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src"}
 """Attributes by which a page loads a file, by the tag."""
 IMPORTED = re.compile(r"""url\(\s*['"]?(https?:)?//""")
@@ -55,6 +68,29 @@ def test_the_site_builds_and_loads_nothing_from_outside(log: Log) -> str:
     outside = [style.name for style in site.rglob("*.css") if IMPORTED.search(style.read_text())]
     need(not outside, f"{', '.join(outside)} load from outside")
     return f"{len(pages)} pages"
+
+
+@line("front", 2, part="screens")
+def test_pages_fit_their_screens_and_the_header_ends_with_the_text(log: Log) -> str:
+    """Nothing is wider than the window, the columns of the matrix included, and the front page has one right edge."""
+    chromium = browser.find()
+    if chromium is None:
+        pytest.skip("this computer has no chromium")
+    done = log.run(["make", "docs"])
+    need(done.returncode == 0, (done.stdout + done.stderr)[-500:])
+    site = ROOT / ".rackwright" / "site"
+    for name, width in itertools.product(SCREENS, WIDTHS):
+        taken = browser.content_width(chromium, site / name, width)
+        need(taken <= width, f"{name} takes {taken} of {width} pixels")
+    edge = "Math.max(...[...document.querySelectorAll('{}')].map(each => each.getBoundingClientRect().right))"
+    [cells, window] = browser.measure(
+        chromium, site / "verified.html", WIDTHS[1], edge.format(".matrix td"), "innerWidth"
+    )
+    need(cells <= window, f"a cell of the matrix ends at {cells} of {window} pixels")
+    text, search = (edge.format(part) for part in (".md-content table", ".md-search__button"))
+    [text_end, search_end] = browser.measure(chromium, site / "index.html", WIDTHS[0], text, search)
+    need(abs(text_end - search_end) <= ALIGNED_PIXELS, f"the text ends at {text_end}, the search at {search_end}")
+    return f"{len(SCREENS)} pages at {' and '.join(map(str, WIDTHS))} pixels"
 
 
 def _loads(page: Path) -> list[str]:

@@ -1,6 +1,8 @@
-"""Write the pages of docs/reference."""
+"""Write the pages of docs/reference, and the drawing of a deployment."""
 
 from tests.reference.pages import FOLDER, PAGES
+from tests.support import deployment_picture
 
 for name, render in PAGES.items():
     (FOLDER / name).write_text(render())
+deployment_picture.PICTURE.write_text(deployment_picture.draw())

@@ -26,18 +26,24 @@ def document(browser: str, page: Path, width: int = 1280) -> str:
 
 
 def content_width(browser: str, page: Path, width: int) -> int:
-    """Return the width that the content of *page* takes in a window of *width* pixels.
+    """Return the width that the content of *page* takes in a window of *width* pixels."""
+    taken, window = measure(browser, page, width, "document.documentElement.scrollWidth", "innerWidth")
+    return taken - window + width
 
-    A copy of the page without its policy runs a script of the test.
+
+def measure(browser: str, page: Path, width: int, *expressions: str) -> list[int]:
+    """Return the values of *expressions* of JavaScript in *page*, rounded.
+
+    A copy of the page without its policy, in the same folder, runs a script of the test.
     """
-    script = "<script>document.title = document.documentElement.scrollWidth + '/' + innerWidth</script></body>"
+    script = f"<script>document.title = [{', '.join(expressions)}].map(Math.round).join('/')</script></body>"
     text = re.sub(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>", "", page.read_text())
-    with tempfile.TemporaryDirectory() as directory:
-        copy = Path(directory) / "page.html"
-        copy.write_text(text.replace("</body>", script))
-        title = re.search(r"<title>(\d+)/(\d+)</title>", document(browser, copy, width))
+    with tempfile.NamedTemporaryFile("w", dir=page.parent, suffix=".html") as copy:
+        copy.write(text.replace("</body>", script))
+        copy.flush()
+        title = re.search(r"<title>([\d/-]+)</title>", document(browser, Path(copy.name), width))
     assert title is not None, "the script of the test did not run"
-    return int(title[1]) - int(title[2]) + width
+    return [int(value) for value in title[1].split("/")]
 
 
 def _run(browser: str, page: Path, *options: str) -> str:
