@@ -36,7 +36,7 @@ NAME_MAX = 25
 EVERYWHERE = "0.0.0.0"
 RESERVED = (
     "host", "port", "keys", "anybody", "tls_certificate", "tls_key", "tls_client_authorities", "own_socket", "watch",
-    "vllm", "variables", "grpc_port",
+    "vllm", "variables", "grpc_port", "quota_counts",
 )  # fmt: skip
 """Settings of `workloads.serving` that follow from the server itself."""
 REGISTERED = r"[A-Za-z0-9][A-Za-z0-9_. -]*(@[A-Za-z0-9_.-]+|/[0-9]+)"
@@ -198,18 +198,27 @@ class ServerKey(Schema):
     scopes: Many[Literal["infer", "read", "metrics"]] = ("infer", "read")
     """Permissions: query the model (`infer`), read its description (`read`), read metrics (`metrics`)."""
     requests_per_minute: Count | None = None
-    """The most requests to the model in a minute, at each host; no limit by default."""
+    """The most requests to the model in a minute, over all hosts: each allows an equal part; no limit by default."""
     tokens_per_minute: Count | None = None
-    """Tokens of prompts and answers in a minute, at each host, after which a further request is refused; no limit by
-    default."""
+    """Tokens of prompts and answers in a minute, over all hosts, after which a further request is refused; each host
+    allows an equal part. No limit by default."""
     tokens_per_day: Annotated[int, Field(ge=1, le=TOKENS_MAX)] | None = None
-    """Tokens of prompts and answers in a day in UTC, at each host; no limit by default."""
+    """Tokens of prompts and answers in a day in UTC, over all hosts: each allows an equal part; no limit by default."""
 
     @property
     def quotas(self) -> dict[str, int]:
         """The declared limits, by their names in the server's file of keys."""
         limits = {name: getattr(self, name) for name in QUOTAS}
         return {name: limit for name, limit in limits.items() if limit is not None}
+
+    def quotas_of(self, number: int, servers: int) -> dict[str, int]:
+        """Return the part of each limit for one of several servers.
+
+        Args:
+            number: The number of this server, from 0. The first ones get what is left of the division.
+            servers: The servers that answer clients.
+        """
+        return {name: limit // servers + (number < limit % servers) for name, limit in self.quotas.items()}
 
 
 class Tls(Schema):
@@ -357,6 +366,7 @@ def problems(
             *placement.unknown_hosts(server, hosts),
             *_host_problems(server, hosts, members),
             *_replica_problems(server, members),
+            *_quota_problems(server, members),
             *_set(server),
             *on_pods.problems(server, tuple(members), clusters),
             *_group_problems(server, tuple(members), clusters),
@@ -384,6 +394,16 @@ def _replica_problems(server: Server, members: list[str]) -> Iterator[Problem]:
     if server.vllm:
         count = (server.pods and server.pods.count) or len(members)
         yield from replica_problems(server.vllm, count, server.pods is not None, server.port, server.canary is not None)
+
+
+def _quota_problems(server: Server, members: list[str]) -> Iterator[Problem]:
+    """Yield the problems of quotas that are too small for a part at each host that answers clients."""
+    servers = len(members) // (server.vllm.replica_hosts if server.vllm else 1)
+    for name, key in server.keys.items():
+        for quota, limit in key.quotas.items():
+            if limit < servers:
+                expected = f"{servers} hosts answer clients, and each allows a part of it, at least 1"
+                yield Problem(f"got {limit}", expected, f"Write {servers} or more", ("keys", name, quota))
 
 
 def _group_problems(server: Server, members: tuple[str, ...], clusters: Mapping[Name, Cluster]) -> Iterator[Problem]:

@@ -158,6 +158,9 @@ def _spec(stack: Stack, server: Server, host: str, common: dict[str, Any], place
     machine = stack.fleet.hosts[host]
     tier = server.model.tier
     layout = dict(placement.layout.settings) if placement.layout else {}
+    leaders = [leader for leader, *_ in vllm.replicas(server, stack.fleet.hosts)]
+    number = leaders.index(host) if host in leaders else None
+    quotas = {} if number is None else {name: key.quotas_of(number, len(leaders)) for name, key in server.keys.items()}
     return ServerSpec(
         host=host,
         not_rehearsable=stack.not_rehearsable(host),
@@ -169,6 +172,7 @@ def _spec(stack: Stack, server: Server, host: str, common: dict[str, Any], place
         tensor_parallel=layout.pop("tensor_parallel", None),
         layout=layout,
         replica=placement.replica,
+        quotas={name: limits for name, limits in quotas.items() if limits},
         **common,
     )
 

@@ -46,3 +46,16 @@ def test_the_client_of_openai_gets_schemas_and_log_probabilities(log: Log) -> st
     for name in ("schemas", "tokens"):
         need(report[name] > 0 and report[f"right {name}"] == report[name], f"of {name}: {report}")
     return f"{report['schemas']} answers with their schemas, {report['tokens']} tokens with log-probabilities"
+
+
+@line("models2", 5, "quotas")
+def test_a_quota_holds_over_two_servers_and_after_their_restarts(log: Log) -> str:
+    """The real client uses up a day at both; one is stopped, the other killed, and a third has a full drive."""
+    report = _report_of(log, "tests.support.quota_servers")
+    used, most = sum(report["tokens"]), report["quota"] + len(report["tokens"]) * report["largest"]
+    need(report["quota"] <= used < most, f"{used} tokens of {report['quota']} were answered: {report}")
+    need(report["refused"] == 4 * [[429, "insufficient_quota"]], f"before and after the restarts: {report['refused']}")
+    need(not report["warned after SIGTERM"], f"a stop is no crash: {report['warned after SIGTERM']}")
+    need(len(report["warned after SIGKILL"]) == 1, f"the log has nothing of the crash: {report}")
+    need(report["full"] == [503, None] and report["freed"], f"with a full drive: {report['full']}, {report['freed']}")
+    return f"{used} tokens of {report['quota']} over two servers, 4 refusals around 2 restarts, 1 on a full drive"

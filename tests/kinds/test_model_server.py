@@ -18,7 +18,7 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.files import files, release_of
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.schema.server import Canary, ServerKey, Tls
+from rackwright.schema.server import Canary, Tls
 from tests.support.model_server_spec import CANARY, OTHER, REPOSITORY, SPEC, TIMER, VERSION, WATCHED, bare, served
 from tests.support.recorded_hosts import SECRETS
 from tests.support.specs import changed
@@ -241,13 +241,26 @@ def test_hosts_know_digests_of_keys_alone_and_no_key_is_on_a_command_line() -> N
 
 
 def test_quotas_of_a_key_are_on_the_host_and_the_hosts_own_key_has_none() -> None:
-    key = ServerKey(secret="digits_app", tokens_per_day=1000)
-    spec = SPEC.model_copy(update={"declared": SPEC.declared.model_copy(update={"keys": {"app": key}})})
+    spec = changed(SPEC, quotas={"app": {"tokens_per_day": 1000}})
     [content] = [file.content for file in files(spec, REPOSITORY) if file.path.endswith("/keys.json")]
     found = {each["name"]: each for each in json.loads(str(content))}
 
     assert (found["app"]["tokens_per_day"], "requests_per_minute" in found["app"]) == (1000, False)
     assert found["rackwright"].keys() == {"name", "sha256", "scopes"}
+
+
+def test_the_use_of_quotas_is_in_a_directory_of_the_account_alone() -> None:
+    def texts_of(spec: ServerSpec) -> tuple[str, dict[str, Any]]:
+        content = {file.path: str(file.content) for file in files(spec, REPOSITORY)}
+        [settings] = [json.loads(text) for path, text in content.items() if path.endswith("/settings.json")]
+        return content[f"/etc/systemd/system/{SPEC.unit}"], settings
+
+    unit, settings = texts_of(changed(SPEC, quotas={"app": {"tokens_per_day": 1000}}))
+    assert "StateDirectory=rackwright-servers/digits\nStateDirectoryMode=0700\n" in unit
+    assert settings["quota_counts"] == "/var/lib/rackwright-servers/digits/quotas.sqlite3"
+
+    unit, settings = texts_of(SPEC)
+    assert "StateDirectory" not in unit and "quota_counts" not in settings
 
 
 def test_each_host_has_a_key_of_its_own() -> None:
@@ -309,7 +322,7 @@ def test_what_goes_is_what_was_put_there() -> None:
     [removing] = [step.argv for step in plan.steps if isinstance(step, Command) and "rm -rf" in " ".join(step.argv)]
 
     assert plan.steps[0].argv == ("systemctl", "disable", "--now", "server-digits.service")
-    assert removing[-3:] == ("server-digits", SPEC.etc, SPEC.lib)
+    assert removing[-4:] == ("server-digits", SPEC.etc, SPEC.lib, "/var/lib/rackwright-servers/digits")
     assert plan.notes == ("/project/models/digits stays: the source of the model",)
     assert KIND.removal(SPEC, Facts(bare()), REPOSITORY, True).steps == ()
 

@@ -52,6 +52,12 @@ def test_it_is_the_same_bytes_each_time_and_on_all_hosts(project: Path) -> None:
     assert first.tag == again.tag != made(project, base=BASE.replace("0123", "3210")).tag
 
 
+def test_its_quotas_are_counted_in_memory(project: Path) -> None:
+    changed(project, "secret: digits_app", "secret: digits_app, tokens_per_day: 1000")
+
+    assert "quota_counts" not in json.loads(made(project).files["settings.json"])
+
+
 def test_it_begins_with_its_base_and_serves_on_8080_without_rights(project: Path) -> None:
     found = lines(made(project))
 

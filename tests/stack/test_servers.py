@@ -37,6 +37,19 @@ def test_a_host_that_joins_a_server_does_not_change_the_others(project: Path) ->
     assert specs(project)["cinder/digits"] == before["cinder/digits"]
 
 
+def test_the_hosts_of_a_server_divide_its_quotas(project: Path) -> None:
+    path, key = project / "stacks" / "serving.yaml", "digits_app, tokens_per_day: 1001, requests_per_minute: 2"
+    path.write_text(SERVERS.replace("secret: digits_app", f"secret: {key}"))
+    quotas = [specs(project)[f"{host}/digits"].quotas for host in ("cinder", "ember")]
+
+    assert quotas == [
+        {"app": {"requests_per_minute": 1, "tokens_per_day": 501}},
+        {"app": {"requests_per_minute": 1, "tokens_per_day": 500}},
+    ]
+    path.write_text(path.read_text().replace("hosts: [cinder, ember]", "hosts: [cinder]"))
+    assert specs(project)["cinder/digits"].quotas["app"]["tokens_per_day"] == 1001
+
+
 def test_a_model_of_this_computer_is_known_by_its_files(project: Path) -> None:
     spec = specs(project)["cinder/digits"]
     model = model_directory.read(project / "models" / "digits")

@@ -216,10 +216,12 @@ class Process:
         argv = [sys.executable, "-m", "workloads.serving", str(model), *given]
         self.process = subprocess.Popen(argv, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
         assert self.process.stdout
-        self.started = json.loads(self.process.stdout.readline())
+        self.log: list[dict[str, Any]] = []
+        while (line := json.loads(self.process.stdout.readline()))["event"] != "started":
+            self.log.append(line)
+        self.started = line
         host, _, port = self.started["address"].rpartition("/")[2].rpartition(":")
         self.address = (host, int(port))
-        self.log: list[dict[str, Any]] = []
         self._reader = threading.Thread(target=self._read, args=(self.process.stdout,))
         self._reader.start()
 

@@ -24,6 +24,7 @@ from workloads.serving.metrics import CONTENT_TYPE, Metrics
 from workloads.serving.middleware import EventLog, Middleware
 from workloads.serving.model import Model
 from workloads.serving.offload import offload
+from workloads.serving.quotas import Quotas
 from workloads.serving.runtimes import AdapterRuntime, AnyRuntime, ForwardedRuntime, LanguageRuntime
 from workloads.serving.settings import ServingSettings
 from workloads.serving.shares import Shares
@@ -72,6 +73,7 @@ def create(
     runtime: AnyRuntime,
     settings: ServingSettings,
     keys: Keys,
+    quotas: Quotas,
     metrics: Metrics,
     state: State,
     log_event: EventLog,
@@ -100,7 +102,7 @@ def create(
     add_routes(app)
     document.complete_schema(app, runtime.model, *body_models)
     _refusals(app)
-    return Middleware(app, keys, Shares(settings), metrics, lambda: state.draining, log_event)
+    return Middleware(app, keys, Shares(settings), quotas, metrics, lambda: state.draining, log_event)
 
 
 class Queue(Protocol):

@@ -57,12 +57,13 @@ class Middleware:
         app: ASGIApp,
         keys: Keys,
         shares: Shares,
+        quotas: Quotas,
         metrics: Metrics,
         draining: Callable[[], bool],
         log_event: EventLog,
     ) -> None:
-        self._app, self._keys, self._metrics, self._draining, self._log_event = app, keys, metrics, draining, log_event
-        self._shares, self._quotas = shares, Quotas()
+        self._app, self._keys, self._shares, self._quotas, self._metrics = app, keys, shares, quotas, metrics
+        self._draining, self._log_event = draining, log_event
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -163,7 +164,7 @@ class Middleware:
             return key, error
         error = take(key) if scope_needed == "infer" else None
         if error:
-            log_fields["reason"] = "quota"
+            log_fields["reason"] = "quota" if error.status == 429 else f"quota_counts: {self._quotas.write_error}"
         return key, error
 
     def _record_refusal(self, key: Key | None, log_fields: Mapping[str, Any]) -> None:

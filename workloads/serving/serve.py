@@ -23,6 +23,7 @@ from workloads.serving.keys import Keys
 from workloads.serving.metrics import Metrics
 from workloads.serving.middleware import EventLog, Middleware, log_event
 from workloads.serving.model import NAME, read
+from workloads.serving.quotas import Quotas
 from workloads.serving.runtimes import (
     AdapterRuntime,
     AnyRuntime,
@@ -53,18 +54,33 @@ def serve(directory: Path, settings: ServingSettings) -> None:
     if settings.vllm.adapters_file:
         # from the first moment on: without a handler the signal would end the process
         signal.signal(signal.SIGHUP, lambda number, frame: reload.set())
-    with _bind(settings) as listening, bind_host_socket(settings) as host_socket:
+    with (
+        _bind(settings) as listening,
+        bind_host_socket(settings) as host_socket,
+        closing(_quotas(settings)) as quotas,
+    ):
         runtime = load_runtime(directory, settings)
         with closing(runtime) if isinstance(runtime, RuntimeProcess) else nullcontext():
-            server = DrainingServer(
-                runtime, settings, keys, tls, time.monotonic() - began, log_event, host_socket, reload
-            )
+            load_seconds = time.monotonic() - began
+            server = DrainingServer(runtime, settings, keys, tls, load_seconds, log_event, host_socket, reload, quotas)
             server.run([listening])
     if server.exit_reason:
         problem, help = f"the runtime ended: {server.exit_reason}", "If it ends again, correct what the message names"
         note = "the unit starts the server again"
         raise RuntimeProcessEnded(Diagnostic(str(directory), problem, help=help, note=note))
     log_event("stopped")
+
+
+def _quotas(settings: ServingSettings) -> Quotas:
+    """Return the quotas with the counts of their file, if there is one.
+
+    Raises:
+        UserError: the file cannot be used.
+    """
+    quotas = Quotas(path=Path(settings.quota_counts) if settings.quota_counts else None)
+    for reason in quotas.warnings:
+        log_event("quotas", reason=reason)
+    return quotas
 
 
 def _for_model(directory: Path, settings: ServingSettings) -> ServingSettings:
@@ -87,11 +103,13 @@ class DrainingServer(uvicorn.Server):
         log_event: EventLog,
         host_socket: socket.socket | None = None,
         reload: threading.Event | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         """
         Args:
             host_socket: The bound Unix socket for requests of the server's own host.
             reload: Set when the server has to load its adapters again.
+            quotas: The use of quotas; None: counted in memory.
         """
         watch = Path(settings.watch) if settings.watch else None
         self._state, self._metrics, self._log_event = State(), Metrics(runtime.model, load_seconds, watch), log_event
@@ -106,7 +124,7 @@ class DrainingServer(uvicorn.Server):
             "model": runtime.model.name, "version": runtime.model.version, "runtime": runtime.description,
             "load_seconds": round(load_seconds, 3),
         }  # fmt: skip
-        app = create(runtime, settings, keys, self._metrics, self._state, log_event)
+        app = create(runtime, settings, keys, quotas or Quotas(), self._metrics, self._state, log_event)
         self._front = _grpc_front(app, runtime, settings) if settings.grpc_port is not None else None
         self._stop_seconds = settings.stop_seconds
         super().__init__(uvicorn.Config(

@@ -21,6 +21,8 @@ class ServingSettings(StrictModel):
     the log names. None: HTTP alone."""
     keys: str | None = None
     """File of API keys, with lines from `python -m workloads.serving.keys`."""
+    quota_counts: str | None = None
+    """File (SQLite) with the use of the keys' quotas, so that a restart does not forget it; None: in memory alone."""
     anybody: bool = False
     """Whether clients on other computers may use the server without keys."""
     tls_certificate: str | None = None

@@ -70,6 +70,8 @@ def settings_of(spec: ServerSpec) -> dict[str, Any]:
         settings["grpc_port"] = spec.declared.grpc_port
     if spec.keys:
         settings["keys"] = f"{spec.etc}/keys.json"
+    if spec.quota_counts:
+        settings["quota_counts"] = spec.quota_counts
     if spec.declared.tls:
         settings |= {"tls_certificate": f"{spec.etc}/tls.crt", "tls_key": f"{spec.etc}/tls.key"}
     if spec.watch_file:
@@ -88,7 +90,9 @@ def _secret_files(spec: ServerSpec, repository: Repository) -> Iterator[ServiceF
     if spec.keys:
         own_key = _own_key(spec, repository)
         yield ServiceFile(f"{spec.etc}/own_key", own_key, 0o600, secret=spec.key)
-        client_keys = [(name, secrets.get(key.secret), key.scopes, key.quotas) for name, key in spec.keys.items()]
+        client_keys = [
+            (name, secrets.get(key.secret), key.scopes, spec.quotas.get(name, {})) for name, key in spec.keys.items()
+        ]
         keys = [*client_keys, (OWN, own_key, ("infer", "metrics", "read"), {})]
         entries = [
             {"name": name, "sha256": hashlib.sha256(value.encode()).hexdigest(), "scopes": scopes, **quotas}

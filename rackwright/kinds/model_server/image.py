@@ -74,6 +74,7 @@ def image(spec: ServerSpec, item: Mapping[str, Any], repository: Repository) -> 
     inside = spec.model_copy(update={"address": EVERYWHERE, "declared": declared})
     settings = settings_of(inside)
     del settings["own_socket"]  # no host queries the container over it
+    settings.pop("quota_counts", None)  # a container has no directory that outlives it
     texts = {
         "Containerfile": repository.render("model_server/image/Containerfile.j2", item=item),
         "requirements.txt": item["requirements"],

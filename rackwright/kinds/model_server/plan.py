@@ -46,8 +46,8 @@ install -d -m 0700 -o root -g root "$1"
 _WAIT_FOR_END = """while [ "$(systemctl show --property=ActiveState --value "$1")" = activating ]; do sleep 1; done
 """
 _REMOVE = """set -eu
-account=$1 etc=$2 lib=$3
-rm -rf "$etc" "$lib"
+account=$1 etc=$2 lib=$3 state=$4
+rm -rf "$etc" "$lib" "$state"
 ! getent passwd "$account" > /dev/null || userdel "$account"
 """
 
@@ -233,7 +233,7 @@ def removal(spec: ServerSpec, facts: Facts) -> Plan:
         steps.append(_run(text, "systemctl", "disable", "--now", spec.unit, seconds=spec.stop_seconds + 60))
     steps.append(Remove(f"remove {spec.unit}", f"{UNITS}/{spec.unit}"))
     steps.append(_run("reload systemd", "systemctl", "daemon-reload"))
-    places = (spec.account, spec.etc, spec.lib)
+    places = (spec.account, spec.etc, spec.lib, spec.state)
     text = f"remove the account {spec.account}, its keys, and the models in {spec.lib}"
     steps.append(_run(text, "sh", "-c", _REMOVE, "sh", *places))
     steps += gpu_assignment.removal(spec, spec.gpus)

@@ -94,6 +94,8 @@ class ServerSpec(Resource):
     """The host's GPUs for this server; None if it computes on processors."""
     replica: ReplicaPlace | None = None
     """The host's place in a replica over several hosts."""
+    quotas: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """The host's part of the quotas, by the name of the key; without keys that have none."""
     runs_vllm: bool = False
     """Whether the processes of the unit are, or may be, those of vLLM."""
     key: str
@@ -248,6 +250,21 @@ class ServerSpec(Resource):
     def socket(self) -> str:
         """The Unix socket on which the host queries its own server."""
         return f"/run/{self.run}/socket"
+
+    @property
+    def state_directory(self) -> str | None:
+        """The directory of `quota_counts` below /var/lib, which systemd makes for the account; None without quotas."""
+        return self.run if self.quotas else None
+
+    @property
+    def state(self) -> str:
+        """The path of that directory, whether or not there are quotas."""
+        return f"/var/lib/{self.run}"
+
+    @property
+    def quota_counts(self) -> str | None:
+        """The path of the file with the use of the quotas."""
+        return f"{self.state}/quotas.sqlite3" if self.quotas else None
 
     @property
     def watch_file(self) -> str | None:
