@@ -39,6 +39,7 @@ NOT_COMPARED = frozenset(
             "servers",
             "login_keys",
             "tracking_accounts",
+            "tracking_rights",
             "state_directories",
             "service_variables",
             "service_certificates",

@@ -378,6 +378,11 @@ class Facts(
         """Roles of each account of the host's tracking server: admin, trainer, reviewer, auditor, serving."""
         return _text_lists(self.read("tracking_accounts"), "facts.tracking_accounts")
 
+    @property
+    def tracking_rights(self) -> Mapping[str, tuple[str, ...]]:
+        """Rights in the database of the host's tracking server, by ``role NAME`` and ``account NAME``."""
+        return _text_lists(self.read("tracking_rights"), "facts.tracking_rights")
+
     def state_directory(self, path: str) -> StateDirectoryFacts | None:
         """Return a directory that a unit of a role may write to; None if it does not exist, or no unit names it."""
         return self.entry("state_directories", path, StateDirectoryFacts)

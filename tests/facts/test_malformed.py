@@ -34,6 +34,7 @@ STRANGE = (None, 1, "x", [[]], [None], True)
         ("dkms", lambda facts: facts.dkms("a")["x"]),
         ("object_store", lambda facts: facts.object_store.settings.buckets["b"]),
         ("tracking_accounts", lambda facts: facts.tracking_accounts["b"]),
+        ("tracking_rights", lambda facts: facts.tracking_rights["b"]),
     ],
 )
 def test_a_section_of_another_form_is_not_known(key, read, raw):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rackwright.core.contract import Absent
+from rackwright.core.contract import Absent, Within
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.kinds.role import RoleKind
@@ -169,7 +169,11 @@ def test_its_accounts_are_claimed_with_their_functions_where_they_can_be_seen():
             if entry.sort == "accounts"
         ]
 
-    assert wanted() == [{"functions": ("admin: admin", "tina: trainer")}]
+    roles = ("reviewer: EDIT of every registered_model", "trainer: EDIT of every experiment")
+    roles = tuple(f"role {each}" for each in (*roles, "trainer: EDIT of every registered_model"))
+    made = tuple(f"account {name}: MANAGE of what it made" for name in ("admin", "tina"))
+    functions = ("admin: admin", "tina: trainer")
+    assert wanted() == [{"functions": functions, "rights": Within((*made, *roles)), "lacking": ()}]
     assert wanted(database={"secret": "database"}) == []
 
 

@@ -160,6 +160,7 @@ def collect(
         "environment_files": environments.results().get("environment_files", {}),
         "other_environments": environments.results().get("other_environments", {}),
         "tracking_accounts": attempt(tracking.accounts, root),
+        "tracking_rights": attempt(tracking.rights, root),
         "state_directories": attempt(service_state.state_directories, root),
         "service_variables": attempt(service_state.variables, root),
         "service_certificates": attempt(service_state.service_certificates, root),

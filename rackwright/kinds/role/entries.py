@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, Json
 from rackwright.core.contract import Between, Claim, Scope, Severity, Want, Within
 from rackwright.core.repository import Repository
 from rackwright.facts.probe.accounts import KEY, fingerprint
+from rackwright.facts.probe.tracking import OWN
 from rackwright.kinds.network.observe import PREFERRED
 
 
@@ -426,15 +427,36 @@ class SocketEntry(Entry):
         return {"addresses": tuple(sorted({self.address, *(["127.0.0.1"] if self.loopback else [])}))}
 
 
+ROLE_RIGHT = "role "
+"""Beginning of the right of a function, which is a role of MLflow's."""
+
+
 class Accounts(Entry):
-    """All accounts in a server's own database, each with its function; *functions* is JSON."""
+    """All accounts in a server's own database, each with its function, and the rights of these functions.
+
+    *functions*, *rights* and *makers* are JSON. A function in *makers* also has what MLflow gives to whoever makes a
+    thing.
+    """
 
     sort = "accounts"
     accounts: Literal["mlflow"]
     functions: Json[Mapping[str, str]]
+    rights: Json[Mapping[str, Mapping[str, str]]]
+    """Permission of MLflow's for all things of a kind, by function and kind."""
+    makers: Json[tuple[str, ...]]
 
     def want(self, repository: Repository) -> Mapping[str, Want]:
-        return {"functions": tuple(sorted(f"{name}: {is_}" for name, is_ in self.functions.items()))}
+        rights = [
+            f"{ROLE_RIGHT}{function}: {permission} of every {kind}"
+            for function, permissions in self.rights.items()
+            for kind, permission in permissions.items()
+        ]
+        made = [f"account {name}: {OWN}" for name, function in self.functions.items() if function in self.makers]
+        return {
+            "functions": tuple(sorted(f"{name}: {is_}" for name, is_ in self.functions.items())),
+            "rights": Within(tuple(sorted([*rights, *made]))),
+            "lacking": (),
+        }
 
 
 class StateEntry(Entry):

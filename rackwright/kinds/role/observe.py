@@ -65,8 +65,7 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
         case "environment":
             return _environment(facts, key, name, claim)
         case "accounts":
-            accounts = facts.tracking_accounts
-            return tuple(sorted(f"{name}: {' '.join(functions) or 'none'}" for name, functions in accounts.items()))
+            return _accounts(facts, name, claim)
         case "state":
             state = facts.state_directory(key)
             if state is None:
@@ -97,6 +96,21 @@ def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim)
             return _mount_option(facts, key)
         case _:
             return observation.owner(facts, key, name)
+
+
+def _accounts(facts: Facts, name: str, claim: Claim) -> Value:
+    """Return the functions of all accounts, the rights in the database, or the declared rights that it lacks."""
+    from rackwright.kinds.role.entries import ROLE_RIGHT
+
+    if name == "functions":
+        accounts = facts.tracking_accounts
+        return tuple(sorted(f"{name}: {' '.join(functions) or 'none'}" for name, functions in accounts.items()))
+    rights = tuple(sorted(f"{of}: {right}" for of, each in facts.tracking_rights.items() for right in each))
+    if name == "rights":
+        return rights
+    wanted = claim.want["rights"]
+    assert isinstance(wanted, Within)
+    return tuple(each for each in map(str, wanted.values) if each.startswith(ROLE_RIGHT) and each not in rights)
 
 
 def _directory(facts: Facts, path: str, name: str) -> Value:

@@ -1,10 +1,12 @@
 """Runs, versions and where they come from, at a real MLflow server with the role's accounts."""
 
 import json
+import sqlite3
 import ssl
 import subprocess
 import sys
 import urllib.request
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,9 +16,14 @@ import pytest
 from typer.testing import CliRunner
 
 from rackwright.cli.app import app
-from rackwright.facts.probe.tracking import accounts
+from rackwright.core.contract import Within
+from rackwright.facts.facts import Facts
+from rackwright.facts.probe.tracking import accounts, rights
+from rackwright.kinds.role.entries import Accounts
+from rackwright.kinds.role.observe import observe_property
 from tests.support import sample_checkpoints
 from tests.support.mlflow_server import FUNCTIONS, ServedModel
+from tests.support.our_roles import REPOSITORY
 from workloads.errors import UserError
 from workloads.tracking import Tracker, fetch, load_lineage, register
 from workloads.tracking.provenance import KEYS, code_digest
@@ -210,6 +217,64 @@ def test_accounts_are_those_that_are_declared(served):
         "admin": ["admin"],
         **{name: [function] for name, function in FUNCTIONS.items()},
     }
+
+
+def test_rights_are_those_that_are_declared(served, tmp_path):
+    """
+    Rights that an account of the fleet got by hand took effect and stayed; those of the maker of a run stay.
+    """
+    tracked(served, trained(tmp_path).out)
+    claim = Accounts(
+        accounts="mlflow", functions=json.dumps({**FUNCTIONS, "admin": "admin"}), makers='["admin", "trainer"]',
+        rights=json.dumps({"trainer": {"experiment": "EDIT", "registered_model": "EDIT"},
+                           "reviewer": {"registered_model": "EDIT"}, "auditor": {}, "serving": {}}),
+    ).claim(REPOSITORY)  # fmt: skip
+
+    def odd() -> set[str]:
+        facts = Facts({"tracking_rights": rights(str(served.directory))})
+        found = observe_property(facts, "accounts", "mlflow", "rights", claim)
+        assert isinstance(found, tuple) and isinstance(claim.want["rights"], Within)
+        assert observe_property(facts, "accounts", "mlflow", "lacking", claim) == ()
+        return {str(each) for each in found} - {*map(str, claim.want["rights"].values)}
+
+    assert odd() == set()
+    assert "MANAGE of what it made" in rights(str(served.directory))["account tina"]
+    kept = rights(str(served.directory))
+    with closing(sqlite3.connect(served.directory / "var/lib/mlflow/accounts.db")) as database, database:
+        user = dict(database.execute("SELECT username, id FROM users"))
+        role = dict(database.execute("SELECT name, id FROM roles"))
+        of_gate = f"__user_{user['gate']}__"
+        database.executemany(
+            "INSERT INTO roles (id, name, workspace) VALUES (?, ?, ?)",
+            [(901, "boss", "default"), (902, "trainer", "other"), (903, of_gate, "default"),
+             (904, "__user_999__", "default")],
+        )  # fmt: skip
+        database.executemany(
+            "INSERT INTO role_permissions (role_id, resource_type, resource_pattern, permission) VALUES (?, ?, ?, ?)",
+            [(role["serving"], "experiment", "*", "MANAGE"), (901, "workspace", "*", "MANAGE"),
+             (902, "experiment", "*", "MANAGE"), (903, "experiment", "1", "MANAGE"), (904, "prompt", "*", "READ"),
+             (role[f"__user_{user['tina']}__"], "experiment", "*", "DENY")],
+        )  # fmt: skip
+        database.executemany(
+            "INSERT INTO user_role_assignments (user_id, role_id) VALUES (?, ?)",
+            [(user["gate"], 901), (user["gate"], 903), (user["axel"], role[f"__user_{user['tina']}__"])],
+        )
+    assert odd() == {
+        "account axel: DENY of every experiment, by " + f"__user_{user['tina']}__",
+        "account axel: MANAGE of what it made, by " + f"__user_{user['tina']}__",
+        "account gate: MANAGE of what it made",
+        "account tina: DENY of every experiment",
+        "role __user_999__: READ of every prompt",
+        "role boss: MANAGE of every workspace",
+        "role serving: MANAGE of every experiment",
+        "role trainer: MANAGE of every experiment in the workspace other",
+    }
+
+    assert served.accounts() != ""
+
+    assert odd() == set() and rights(str(served.directory)) == kept
+    assert served.accounts() == ""
+    assert accounts(str(served.directory))["gate"] == ["serving"]
 
 
 def test_a_version_stays_as_it_was_registered(served, tmp_path):
