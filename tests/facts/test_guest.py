@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -65,36 +66,73 @@ useradd --no-create-home locked
 apt-mark hold mdadm
 sysctl --write vm.swappiness=7 net.ipv4.ip_local_port_range="20000 60000"
 """
+CLOCK = """
+set -e
+cat > /run/server.conf <<END
+local stratum 8
+port 1123
+bindaddress 127.0.0.2
+allow
+bindcmdaddress /
+cmdport 0
+pidfile /run/server.pid
+END
+cat > /run/client.conf <<END
+server 127.0.0.2 port 1123 iburst minpoll 0 maxpoll 0
+maxdistance 30
+END
+chronyd -x -f /run/server.conf
+chronyd -x -f /run/client.conf
+chronyc -n waitsync 60 0 0 1
+"""
 
 
 @pytest.fixture(scope="module")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., bytes]]:
     """Return a function that runs a command as root in a machine with arrays, a bond, users and a held package."""
     twin = Twin(tmp_path_factory.mktemp("facts"), [VirtualMachine("gpu-01", "CHASSIS-F1", DRIVES, NICS)])
-
-    def run(*argv: str, given: bytes = b"") -> bytes:
-        command = twin.ssh("gpu-01", shlex.join(("sudo", "-n", *argv)))
-        done = subprocess.run(command, input=given, capture_output=True, check=False)
-        assert done.returncode == 0, done.stderr.decode()
-        return done.stdout
-
     twin.start(lambda text: None)
-    try:
-        for script in (STORAGE, NETWORK, SOFTWARE):
-            run("bash", "-c", script)
-        run("udevadm", "settle")
-        yield run
-    finally:
-        twin.stop(lambda text: None, grace_seconds=0)
+    with tempfile.TemporaryDirectory(prefix="ssh-") as directory:
+        # each login costs the emulated processor a key exchange and a session
+        ssh, *login = twin.ssh("gpu-01")
+        shared = (ssh, "-S", f"{directory}/master")
+        master = subprocess.Popen([*shared, "-M", "-N", *login], stdin=subprocess.DEVNULL)
+
+        def run(*argv: str, given: bytes = b"") -> bytes:
+            command = [*shared, *login, shlex.join(("sudo", "-n", *argv))]
+            done = subprocess.run(command, input=given, capture_output=True, check=False)
+            assert done.returncode == 0, done.stderr.decode()
+            return done.stdout
+
+        try:
+            run("bash", "-c", "\n".join((STORAGE, NETWORK, SOFTWARE, "udevadm settle")))
+            yield run
+        finally:
+            master.terminate()
+            master.wait()
+            twin.stop(lambda text: None, grace_seconds=0)
 
 
-def look(guest: Callable[..., bytes]) -> Facts:
-    return probe.parse(guest(*probe.command(), given=probe.stdin(b"salt")), "gpu-01")
+def look(guest: Callable[..., bytes], account_of_files: bool = True) -> Facts:
+    given = probe.stdin(b"salt", account_of_files=account_of_files)
+    return probe.parse(guest(*probe.command(), given=given), "gpu-01")
 
 
 @pytest.fixture(scope="module")
 def facts(guest: Callable[..., bytes]) -> Facts:
     return look(guest)
+
+
+@pytest.fixture(scope="module")
+def later(guest: Callable[..., bytes], facts: Facts) -> Facts:
+    """The facts after a write through the idle array, and while a chronyd follows another one on the same machine."""
+    before = facts.drive("F1-SAS1")
+    (array,) = (array for array in facts.arrays if array.md_name == "gpu-01:idle")
+    start = int(guest("cat", f"/sys/block/{array.name}/md/dev-{before.name}/offset"))
+    sector = block.sample_places(before.size_bytes)["data"][8] // 512 - start
+    guest("dd", "if=/dev/urandom", f"of=/dev/{array.name}", f"seek={sector}", "count=1", "oflag=direct", "status=none")
+    guest("bash", "-c", CLOCK)
+    return look(guest, account_of_files=False)
 
 
 def test_the_machine_is_known_by_its_chassis(facts):
@@ -140,24 +178,6 @@ def test_an_unused_drive_reports_its_content(facts):
     (signature,) = facts.drive("F1-SAS0").signatures
 
     assert facts.drive("F1-SAS0").content.startswith(f"xfs {signature.uuid} ")
-
-
-def test_what_is_written_through_an_idle_array_changes_what_its_member_carries(guest, facts):
-    """
-    It goes past the page cache of the member, which still holds what the first probe read there. RAID0: no other level
-    leaves the superblock as it was.
-    """
-    before = facts.drive("F1-SAS1")
-    (array,) = (array for array in facts.arrays if array.md_name == "gpu-01:idle")
-    start = int(guest("cat", f"/sys/block/{array.name}/md/dev-{before.name}/offset"))
-    sector = block.sample_places(before.size_bytes)["data"][8] // 512 - start
-    guest("dd", "if=/dev/urandom", f"of=/dev/{array.name}", f"seek={sector}", "count=1", "oflag=direct", "status=none")
-
-    after = look(guest).drive("F1-SAS1")
-
-    assert before.content.startswith("linux_raid_member ")
-    assert after.content != before.content
-    assert after.superblock.events == before.superblock.events, "what changed is the data alone"
 
 
 def test_units_are_enabled_as_systemd_says(guest, facts):
@@ -334,37 +354,25 @@ def test_nothing_is_unknown_that_the_machine_can_tell(facts):
     assert '"unknown"' not in json.dumps([places, drives])
 
 
-CLOCK = """
-set -e
-cat > /run/server.conf <<END
-local stratum 8
-port 1123
-bindaddress 127.0.0.2
-allow
-bindcmdaddress /
-cmdport 0
-pidfile /run/server.pid
-END
-cat > /run/client.conf <<END
-server 127.0.0.2 port 1123 iburst minpoll 0 maxpoll 0
-maxdistance 30
-END
-chronyd -x -f /run/server.conf
-chronyd -x -f /run/client.conf
-chronyc -n waitsync 60 0 0 1
-"""
-
-
-def test_the_clock_is_that_of_chronyc(guest, facts):
+def test_what_is_written_through_an_idle_array_changes_what_its_member_carries(facts, later):
     """
-    Here a chronyd follows another one on the same machine; before, there was none to ask.
+    It goes past the page cache of the member, which still holds what the first probe read there. RAID0: no other level
+    leaves the superblock as it was.
+    """
+    before, after = facts.drive("F1-SAS1"), later.drive("F1-SAS1")
+
+    assert before.content.startswith("linux_raid_member ")
+    assert after.content != before.content
+    assert after.superblock.events == before.superblock.events, "what changed is the data alone"
+
+
+def test_the_clock_is_that_of_chronyc(guest, facts, later):
+    """
+    The first probe had none to ask.
     """
     with pytest.raises(UnknownFact, match="506 Cannot talk to daemon"):
         facts.measure("chrony.offset_seconds")
-    guest("bash", "-c", CLOCK)
 
-    measured = look(guest)
-
-    assert measured.measure("chrony.stratum") == 9
-    assert 0 <= measured.measure("chrony.offset_seconds") < 1
+    assert later.measure("chrony.stratum") == 9
+    assert 0 <= later.measure("chrony.offset_seconds") < 1
     assert "Stratum         : 9" in guest("chronyc", "-n", "tracking").decode()
