@@ -72,6 +72,7 @@ MAY_IMPORT = {
     "rackwright.lock": (
         "errors",
         "files",
+        "foreign",
         "locations",
         "progress",
         "schema",

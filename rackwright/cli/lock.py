@@ -12,7 +12,7 @@ from rackwright.cli import project
 from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.files import write_atomic
 from rackwright.fleet.lockfile import changes
-from rackwright.lock import apt, resolve, tree
+from rackwright.lock import apt, resolve, tree, vendor_keys
 from rackwright.stack import Stack
 from rackwright.toolchain import cache
 
@@ -36,6 +36,7 @@ def run(stack: Stack, check: bool, upgrade: bool, fetch: bool, to: Path | None, 
             Diagnostic(f"stack {stack.name}", problem, "a stack whose fleet declares its hosts itself", help)
         )
     with cache.hold_lock(cache.directory() / "mirror" / "lock", project.notify):
+        stack = vendor_keys.add_vendor_keys(stack, upgrade, project.notify)
         apts = resolve.load_apts(stack)
         for each in apts.values():
             each.prepare(project.notify)

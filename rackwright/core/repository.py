@@ -65,6 +65,10 @@ class RoleSource:
     """TCP ports on which the role's programs listen beside those of its claims, as numbers or expressions."""
     url_template: str = ""
     """The URL of the role's service, as a text of jinja2 with the variables; empty for a role without a service."""
+    vendor: str = ""
+    """The vendor in the catalogue whose packages the role may install; empty for none."""
+    vendor_when: str = ""
+    """The expression over the variables that is true if it installs them."""
     problems_cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Problems by the variables that have them: see rackwright.fleet.roles."""
 
@@ -92,6 +96,8 @@ class RoleSource:
             refusals=tuple(meta.get("refused", ())),
             ports=tuple(meta.get("ports", ())),
             url_template=str(meta.get("url", "")),
+            vendor=str(meta.get("vendor", {}).get("name", "")),
+            vendor_when=str(meta.get("vendor", {}).get("when", "")),
         )
 
     def shortest_secret(self, path: Keys) -> int:

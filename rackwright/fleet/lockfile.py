@@ -33,6 +33,8 @@ class Lock(Schema):
     """Digest of each role that the fleet plays, with its templates."""
     key: Annotated[str, SEVERAL_LINES] | None = None
     """Public key of OpenPGP, in armour, that signs the local repository. None before the first `--fetch`."""
+    vendor_keys: Annotated[dict[str, str], SEVERAL_LINES] | None = None
+    """Public keys of OpenPGP, in armour, of vendors whose packages hosts install, by fingerprint."""
     packages: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Digest of each package's file, by system and architecture (``debian-12/amd64``) and by ``name=version``."""
     images: dict[str, str] = Field(default_factory=dict)

@@ -18,10 +18,10 @@ from rackwright.files import write_atomic
 def public_key(path: Path, fleet: str) -> str:
     """Return the public key of the key file *path*, and make the file if it is missing."""
     if not path.exists():
-        with _keyring() as gpg:
+        with keyring() as gpg:
             gpg("--passphrase", "", "--quick-generate-key", f"rackwright mirror of {fleet}", "ed25519", "sign", "never")
             write_atomic(path, gpg("--passphrase", "", "--armor", "--export-secret-keys"), 0o600)
-    with _keyring() as gpg:
+    with keyring() as gpg:
         gpg("--import", str(path))
         return gpg("--armor", "--export").strip() + "\n"
 
@@ -50,12 +50,18 @@ def check(path: Path, fleet: str, locked: str | None) -> str:
 
 def sign(text: str, path: Path) -> str:
     """Return *text* with a clear-text signature of the key in the file *path*."""
-    with _keyring() as gpg:
+    with keyring() as gpg:
         gpg("--import", str(path))
         return gpg("--passphrase", "", "--armor", "--clear-sign", text=text)
 
 
-class _Gpg:
+class GpgFailed(SetupError):
+    """gpg ended with another status than 0."""
+
+
+class Gpg:
+    """gpg with a keyring of its own."""
+
     def __init__(self, home: str) -> None:
         self._home = home
 
@@ -71,15 +77,15 @@ class _Gpg:
             output = " / ".join(done.stderr.strip().splitlines()[-2:]) or "nothing"
             problem = f'it failed with status {done.returncode}, and printed "{output}"'
             note, help = "it signs the local repository", "Correct the reported error, and run the command again"
-            raise SetupError(Diagnostic("gpg", problem, help=help, note=note, source="gpg(1)"))
+            raise GpgFailed(Diagnostic("gpg", problem, help=help, note=note, source="gpg(1)"))
         return done.stdout
 
 
 @contextmanager
-def _keyring() -> Iterator[_Gpg]:
+def keyring() -> Iterator[Gpg]:
     """Yield gpg with a temporary keyring, and end the agent that gpg starts."""
     with tempfile.TemporaryDirectory(prefix="rackwright-gpg-", ignore_cleanup_errors=True) as home:
         try:
-            yield _Gpg(home)
+            yield Gpg(home)
         finally:
             subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], capture_output=True, check=False)

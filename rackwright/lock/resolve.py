@@ -58,6 +58,7 @@ def resolve(stack: Stack, apts: Mapping[Origins, Apt], upgrade: bool = False) ->
         repository=repository,
         roles=role_digests,
         key=before.key if before else None,
+        vendor_keys={**stack.vendor_keys} or None,
         packages=merged,
         images=images(stack),
         wheels=wheels.resolve(requirements(stack)),

@@ -16,6 +16,7 @@ from rackwright.kinds.network.spec import NetworkSpec
 from rackwright.kinds.peers import PathPart, PeersKind, PeersSpec
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
+from rackwright.kinds.role.vendor import with_vendor
 from rackwright.kinds.tier import TierKind
 from rackwright.kinds.tier.spec import TierSpec
 from rackwright.schema.catalogue import drivers
@@ -36,6 +37,7 @@ from rackwright.stack.owners import duplicate_owners
 from rackwright.stack.pod_gpus import plugin_problems
 from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
+from rackwright.stack.vendor_keys import vendor_key_problems
 
 
 def declare(stack: Stack) -> tuple[DeclaredResource, ...]:
@@ -57,7 +59,8 @@ def declare(stack: Stack) -> tuple[DeclaredResource, ...]:
     lock_errors = lock_problems(stack, ((resource.spec, promised) for resource, promised in claims))
     names = _duplicate_names(stack.fleet, resources)
     owners = duplicate_owners([*_roles_beside(stack, resources), *claims], stack.repository.roles)
-    if wrong := [*names, *owners, *version_problems(stack), *plugin_problems(stack), *lock_errors]:
+    of_stack = (*version_problems(stack), *plugin_problems(stack), *vendor_key_problems(stack))
+    if wrong := [*names, *owners, *of_stack, *lock_errors]:
         raise locate_errors(stack.fleet_file, wrong)
     return resources
 
@@ -166,7 +169,7 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
     for role in _sort_roles(host, stack.repository.roles):
         if role in left_out:
             continue
-        source = stack.repository.roles[role]
+        source, variables, keys = stack.repository.roles[role], host.variables(role), stack.vendor_keys
         yield from joining_control_plane(stack, name, role)
         yield DeclaredResource(
             RoleKind(),
@@ -175,7 +178,7 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
                 role=role,
                 about=AboutHost(name=name, os=host.os, profile=host.profile, drivers=drivers(host.minimum.gpus)),
                 fleet=AboutFleet(name=stack.fleet.fleet, mirror=stack.mirror),
-                variables=role_variables(stack, name, role) | host.variables(role),
+                variables={**role_variables(stack, name, role), **with_vendor(source, host.os, variables, keys)},
                 reboot=host.reboot,
             ),
             after=(

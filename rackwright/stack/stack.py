@@ -99,6 +99,8 @@ class Stack:
     """Hosts through which SSH reaches an object store, by its name; any other store is reached directly."""
     tiers: Mapping[str, Mapping[str, Tier]] = field(default_factory=dict)
     """The tiers of each host as declared, also of containers."""
+    vendor_keys: Mapping[str, str] = field(default_factory=dict)
+    """Public keys of vendors in armour, by fingerprint: those of the lock."""
 
     @property
     def endpoint_sources(self) -> tuple[EndpointSource, ...]:
@@ -237,6 +239,7 @@ def load_stack(name: str, project: Path) -> Stack:
     fleet_path, path = path, path.with_name(fleet.uses or path.name)
     fleet_file, lock_file = _relative_path(fleet_path), _relative_path(lock_path(path))
     lock = load_lock(lock_file)
+    vendor_keys = (lock.vendor_keys if lock else None) or {}
     tiers = {host: spec.tiers for host, spec in fleet.hosts.items()}
     if virtual:
         twin = values["target"].removeprefix(TWIN)
@@ -256,6 +259,7 @@ def load_stack(name: str, project: Path) -> Stack:
             store_urls=urls,
             store_hosts=store_urls.hosts(fleet, urls),
             tiers=tiers,
+            vendor_keys=vendor_keys,
         )
     pins = path.with_suffix(".known_hosts")
     endpoints = {host: _endpoint(host, spec, pins) for host, spec in fleet.hosts.items()}
@@ -269,6 +273,7 @@ def load_stack(name: str, project: Path) -> Stack:
         retired=retired,
         store_urls=urls,
         tiers=tiers,
+        vendor_keys=vendor_keys,
     )
 
 

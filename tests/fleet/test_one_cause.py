@@ -91,11 +91,26 @@ def roles(**variables: Any) -> dict[str, Any]:
 def test_a_driver_without_a_set_is_one_error_with_the_whole_way(
     profile: str, source: dict[str, str], tmp_path: Path
 ) -> None:
-    found = errors(tmp_path, roles(nvidia_driver={"version": "580", **source}), {**A100, "profile": profile})
+    found = errors(tmp_path, roles(nvidia_driver={"version": "595", **source}), {**A100, "profile": profile})
     [message] = found
-    assert message.startswith("hosts.one.roles.nvidia_driver.version: got version 580, open, of the ")
-    for part in ("`sets`", "`source: vendor`", "`repository`", "`repository_key`", "Use one of these"):
+    assert message.startswith("hosts.one.roles.nvidia_driver.version: got version 595, open, of the ")
+    for part in ("`sets`", "Use one of these", *([] if source else ["`source: vendor`"])):
         assert part in message, message
+
+
+@pytest.mark.parametrize("profile", ["training-a100", "training-h100", "virtual"])
+def test_a_driver_that_the_vendor_alone_has_is_one_error_whose_help_is_the_whole_declaration(
+    profile: str, tmp_path: Path
+) -> None:
+    [message] = errors(tmp_path, roles(nvidia_driver={"version": "580"}), {**A100, "profile": profile})
+    assert message.endswith('Write `nvidia_driver: {source: vendor, version: "580"}`')
+    whole = {"source": "vendor", "version": "580"}
+    assert errors(tmp_path, roles(nvidia_driver=whole), {**A100, "profile": profile}) == []
+
+
+def test_a_host_whose_workloads_need_a_newer_driver_gets_the_whole_declaration(tmp_path: Path) -> None:
+    [message] = errors(tmp_path, roles(nvidia_driver={}, workloads={"environments": ["vllm"]}), A100)
+    assert 'Write `nvidia_driver: {source: vendor, version: "580"}`' in message
 
 
 def test_a_role_for_another_system_is_one_error(tmp_path: Path) -> None:
@@ -106,10 +121,8 @@ def test_a_role_for_another_system_is_one_error(tmp_path: Path) -> None:
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
 CONSTRAINED = {
-    "cuda": ({"source": "vendor"}, "cuda.source: got source vendor without repository and repository_key;"),
     "mlflow": ({"key": {"secret": "k"}}, "mlflow.key: got key without certificate;"),
     "load_balancer": ({"certificate": CERTIFICATE}, "got certificate without key;"),
-    "container_runtime": ({"nvidia_toolkit": "1.17.8-1"}, "got nvidia_toolkit without repository and repository_key;"),
     "kubernetes_node": ({"repository": "https://mirror.example/"}, "got repository without repository_key;"),
     "rdma": ({"unverified": "accepted", "source": "doca"}, "got source doca without packages, repository and "),
     "access": ({"automation": {"user": "deploy", "principals": ["deploy"]}}, "got automation without ca_keys;"),

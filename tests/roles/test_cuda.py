@@ -80,7 +80,9 @@ def test_what_cannot_be_is_refused(variables, expected):
     assert expected in str(problem)
 
 
-def test_the_vendor_wants_its_place_and_its_key():
-    [problem] = SOURCE.problems("debian-12", {key: VENDOR[key] for key in ("source", "versions")})
+@pytest.mark.parametrize("version", ["12.8", "13.0"])
+def test_a_version_of_the_vendor_is_the_whole_declaration(version):
+    variables = {"source": "vendor", "versions": [version]}
 
-    assert "without repository and repository_key" in str(problem)
+    assert [*SOURCE.problems("debian-12", variables), *refusals(SOURCE, "debian-12", variables)] == []
+    assert role_entries(**variables)["file:/usr/local/cuda"].to == f"/usr/local/cuda-{version}"

@@ -19,6 +19,8 @@ from rackwright.kinds.role.observe import observe_property
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
+from rackwright.schema import Host as DeclaredHost
+from rackwright.schema.catalogue import SOFTWARE
 from rackwright.twin.gpu import state
 from tests.roles.apt import only_with_apt, priorities, setting
 from tests.support import recorded_facts
@@ -28,6 +30,8 @@ from tests.support.our_roles import REPOSITORY, ROLES
 SOURCE = ROLES["nvidia_driver"]
 ROLE = Path(__file__).parents[2] / "roles" / "nvidia_driver"
 SETS = SOURCE.by_os["debian-12"]["__nvidia_driver_sets"]
+OF_DEBIAN = [one for one in SETS if one["source"] == "distribution"]
+OF_VENDOR = [one for one in SETS if one["source"] == "vendor"]
 KERNEL = "linux-image-6.1.0-50-amd64"
 
 
@@ -76,12 +80,60 @@ def test_a_branch_takes_the_newest_set_of_its_flavour_and_a_version_its_own(vari
     assert wants(**variables)["built_module:nvidia"] == {"versions": (version,), "missing_for": ()}
 
 
-@pytest.mark.parametrize("number", range(len(SETS)))
+def test_a_branch_of_the_vendor_is_the_whole_declaration_of_its_set():
+    assert {one["branch"] for one in OF_VENDOR} == {name for name, row in SOFTWARE.drivers.items() if row.known_set}
+    for flavour in ("open", "proprietary"):
+        variables = {"source": "vendor", "version": "580", "flavour": flavour}
+        assert [*SOURCE.problems("debian-12", variables), *refusals(SOURCE, "debian-12", variables)] == []
+        chosen = role_promises(**variables).variables["__nvidia_driver_set"]
+        assert (chosen["version"], chosen["flavour"]) == ("580.95.05", flavour)
+        assert not [name for name in chosen["packages"] if "fabric" in name]
+
+
+def test_hosts_with_switches_get_the_manager_of_the_drivers_version():
+    variables = {"source": "vendor", "version": "580", "fabric_manager": "on"}
+    want = wants(**variables)
+
+    assert [*refusals(SOURCE, "debian-12", variables)] == []
+    assert want["package:nvidia-fabricmanager"] == {"version": "580.95.05-1", "held": True}
+    assert want["unit:nvidia-fabricmanager.service"]["active"] == "active"
+    for profile, fabric_manager in (("training-h100", "on"), ("training-a40", None)):
+        host = {"address": "192.0.2.1", "identity": {"serial": "S"}, "os": "debian-12", "profile": profile}
+        roles = {"nvidia_driver": {"source": "vendor", "version": "580"}}
+        variables = DeclaredHost.model_validate({**host, "roles": roles}).variables("nvidia_driver")
+        assert variables.get("fabric_manager") == fabric_manager
+
+
+@only_with_apt
+def test_apt_takes_what_a_set_of_the_vendor_depends_on_in_the_drivers_version(tmp_path):
+    written = files(source="vendor", version="580", repository="https://mirror.example/n", repository_key=KEY)
+    pins = written["/etc/apt/preferences.d/60-rackwright-nvidia-driver"]
+
+    assert (
+        "Package: firmware-nvidia-gsp libcuda1 libcudadebugger1 libnvidia-* nvidia-*\nPin: version 580.95.05-1\n"
+        in pins
+    )
+    assert priorities(pins, tmp_path).startswith("\n")
+
+
+@pytest.mark.parametrize("number", range(len(OF_VENDOR)))
+def test_a_set_of_the_vendor_is_one(number):
+    one = OF_VENDOR[number]
+    packages = one["packages"]
+
+    assert packages[f"linux-image-{one['kernel']}"] == packages[f"linux-headers-{one['kernel']}"]
+    assert packages["linux-image-amd64"] == packages["linux-headers-amd64"] == packages[f"linux-image-{one['kernel']}"]
+    of_driver = {name: version for name, version in {**packages, **one["manager"]}.items() if "linux" not in name}
+    assert {*of_driver.values()} == {f"{one['version']}-1"}
+    assert one["brought_by"] in packages and not set(one["replaces"]) & set(packages)
+
+
+@pytest.mark.parametrize("number", range(len(OF_DEBIAN)))
 def test_a_set_is_one(number):
     """
     Its kernel with that kernel's headers, and module, firmware, libraries and tools of one version of the driver.
     """
-    one = SETS[number]
+    one = OF_DEBIAN[number]
     packages = one["packages"]
 
     assert packages[f"linux-image-{one['kernel']}"] == packages[f"linux-headers-{one['kernel']}"]
@@ -190,7 +242,6 @@ def test_nothing_comes_from_the_vendor_by_itself(tmp_path):
         (declared({"nvidia-fabricmanager": ""}, fabric_manager="on"), "got on; the set has no fabric manager"),
         (declared({}, fabric_manager="off"), "got off; the set has nvidia-fabricmanager"),
         (declared({"linux-headers-6.1.0-50-amd64": ""}), "got 580.95.05 with linux-image-6.1.0-50-amd64, nvidia-"),
-        ({**VENDOR, "repository": None}, "got no repository; packages of the vendor need a repository"),
     ],
 )
 def test_a_set_that_is_none_is_refused(variables, expected):
@@ -207,6 +258,8 @@ def test_a_set_that_is_none_is_refused(variables, expected):
             "got version 999, open, of the distribution; known sets: 535.309.01 proprietary",
         ),
         ({"version": "535.309.01"}, "got version 535.309.01, open,"),
+        ({"version": "580"}, 'Write `nvidia_driver: {source: vendor, version: "580"}`'),
+        ({"version": "580.95.05"}, 'Write `nvidia_driver: {source: vendor, version: "580.95.05"}`'),
         ({**VENDOR, "version": "535"}, "got version 535, open, of the vendor;"),
         ({"fabric_manager": "on"}, "got on; the set has no fabric manager"),
     ],

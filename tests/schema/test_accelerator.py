@@ -146,6 +146,7 @@ choices = st.builds(
     nvswitch=st.sampled_from([None, 3, 4]),
     roles=st.lists(st.sampled_from([*ROLES]), max_size=3, unique=True).map(tuple),
     driver=versions,
+    driver_sets=st.booleans(),
     driver_source=st.sampled_from([None, "distribution", "vendor", "elsewhere"]),
     flavour=st.sampled_from([None, "open", "proprietary", "closed"]),
     ecc=st.sampled_from([None, True, False]),

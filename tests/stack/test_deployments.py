@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from cryptography import x509
 from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.training_run.spec import TrainingSpec
+from rackwright.schema.catalogue import VENDORS
 from rackwright.stack import Stack, feasible, load_stack
 from tests.support.sources import ROOT
 from tests.support.stack_settings import configure, new_project
@@ -152,6 +154,12 @@ def test_a_rack_needs_a_mirror_and_nothing_else(project: Path, monkeypatch: pyte
     without_mirror(project)
     with pytest.raises(DeclarationError) as error:
         checked(project, "hospital")
+    [only] = error.value.diagnostics
+    assert only.problem.startswith("there is no lock with the key of https://developer.download.nvidia.com/")
+    assert only.help.startswith("Run `rackwright lock hospital`")
+    stack = load_stack("hospital", project)
+    with pytest.raises(DeclarationError) as error:
+        feasible.check(replace(stack, vendor_keys={VENDORS["nvidia-cuda"].fingerprint: "a key"}))
     [only] = error.value.diagnostics
     assert only.problem == "got registry without a source of packages"
     assert only.help.endswith("run `rackwright toolchain registry` and `rackwright lock --fetch hospital`")

@@ -87,6 +87,7 @@ GOOD = {
         roles=NVIDIA,
         driver="580.95.05",
         driver_source="vendor",
+        driver_sets=True,
         torch="2.9+cu128",
         precision=("fp4",),
     ),

@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from rackwright.schema.accelerator.choices import Accelerators, is_written, place, torch_parts
-from rackwright.schema.accelerator.rules import RULES, Contradiction, Rule
+from rackwright.schema.accelerator.rules import NVLSM_SINCE, RULES, Contradiction, Rule
 from rackwright.schema.accelerator.versions import VERSION, branch, parts
 from rackwright.schema.catalogue import MIG, SOFTWARE
 from rackwright.schema.problem import Problem
@@ -91,7 +91,13 @@ def _format_change(a: Accelerators, contradiction: Contradiction, field: str, ch
             return "leave version out" if here else "leave the driver's version out"
         case "driver":
             text = f'write "{value}"' if here else f"take driver {value}"
-            return text if change.get("driver_source", a.driver_source) == a.driver_source else f"{text} of the vendor"
+            if change.get("driver_source", a.driver_source) == a.driver_source:
+                return text
+            if SOFTWARE.drivers[value].known_set and not change["driver_sets"]:
+                return f'write `nvidia_driver: {{source: vendor, version: "{value}"}}`'
+            return f"{text} of the vendor, and declare its packages in `sets`"
+        case "driver_sets":
+            return "declare your set, with nvlsm, in `sets`"
         case "cuda":
             (new,) = set(value) - set(a.cuda) or {None}
             text = f'write "{new}"' if here else f"install CUDA {new}"
@@ -125,8 +131,13 @@ def _drivers(a: Accelerators, contradiction: Contradiction) -> Iterator[Change]:
     near = branch(a.runs) if a.runs else 0
     source = "vendor" if a.own_driver or a.nvswitch else a.driver_source
     lasting = [driver for driver, row in SOFTWARE.drivers.items() if row.designation != "new feature"]
-    for driver in sorted(lasting, key=lambda driver: (abs(int(driver) - near), driver)):
-        yield {"driver": driver, "driver_source": source}
+    sets = a.driver_sets or (a.nvswitch is not None and a.nvswitch >= NVLSM_SINCE)
+
+    def distance(driver: str) -> tuple[bool, int, str]:
+        return source == "vendor" and not SOFTWARE.drivers[driver].known_set, abs(int(driver) - near), driver
+
+    for driver in sorted(lasting, key=distance):
+        yield {"driver": driver, "driver_source": source, "driver_sets": sets}
 
 
 def _torches(a: Accelerators, contradiction: Contradiction) -> Iterator[Change]:
@@ -214,6 +225,7 @@ def _roles(a: Accelerators, contradiction: Contradiction) -> Iterator[Change]:
 
 CANDIDATES: dict[str, Callable[[Accelerators, Contradiction], Iterator[Change]]] = {
     "driver": _drivers,
+    "driver_sets": lambda a, contradiction: iter([{"driver_sets": True}]),
     "driver_source": lambda a, contradiction: iter([{"driver_source": "vendor"}]),
     "cuda_source": lambda a, contradiction: iter([{"cuda_source": "vendor"}]),
     "flavour": lambda a, contradiction: iter([{"flavour": "open"}, {"flavour": "proprietary"}]),

@@ -53,6 +53,8 @@ class Accelerators:
     driver: str | None = None
     """A branch, ``535``, or a version, ``535.261.03``."""
     driver_source: str | None = None
+    driver_sets: bool = False
+    """Whether the fleet declares sets of packages with drivers."""
     flavour: str | None = None
     ecc: bool | None = None
     power_limit_watts: int | None = None
@@ -177,6 +179,7 @@ def read_choices(
         roles=tuple(role for role in roles if role in ROLES),
         driver=_text(driver.get("version")),
         driver_source=_text(driver.get("source")),
+        driver_sets=bool(driver.get("sets")),
         flavour=_text(driver.get("flavour")),
         ecc=_flag(driver.get("ecc")),
         power_limit_watts=_number(driver.get("power_limit_watts")),
@@ -207,7 +210,10 @@ WITH_DEFAULTS = "nvidia_driver"
 def variables(accelerators: Accelerators, declared: Mapping[str, Any]) -> dict[str, Any]:
     """Return the *declared* variables of role WITH_DEFAULTS, with defaults that follow from the GPUs."""
     flavour = accelerators.usual_flavour
-    return {**({"flavour": flavour} if flavour else {}), **declared}
+    usual: dict[str, Any] = {"flavour": flavour} if flavour else {}
+    if accelerators.nvswitch is not None and accelerators.driver_source == "vendor" and not accelerators.driver_sets:
+        usual["fabric_manager"] = "on"
+    return {**usual, **declared}
 
 
 PLACES: dict[str, Keys] = {
@@ -215,6 +221,7 @@ PLACES: dict[str, Keys] = {
     "roles": ("roles",),
     "driver": ("roles", "nvidia_driver", "version"),
     "driver_source": ("roles", "nvidia_driver", "source"),
+    "driver_sets": ("roles", "nvidia_driver", "sets"),
     "flavour": ("roles", "nvidia_driver", "flavour"),
     "ecc": ("roles", "nvidia_driver", "ecc"),
     "power_limit_watts": ("roles", "nvidia_driver", "power_limit_watts"),

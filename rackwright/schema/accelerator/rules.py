@@ -284,6 +284,14 @@ def _fabric_manager_source(a: Accelerators) -> Iterator[Contradiction]:
         yield Contradiction(("driver_source",), "got distribution", expected, a.system.source("fabric_manager"), "gpus")
 
 
+def _missing_nvlsm(a: Accelerators) -> Iterator[Contradiction]:
+    if "nvidia_driver" not in a.roles or a.driver_source != "vendor" or a.driver_sets:
+        return
+    if a.nvswitch is not None and a.nvswitch >= NVLSM_SINCE:
+        expected = "NVSwitch of the fourth generation needs NVLSM, and no known set of packages has it"
+        yield Contradiction(("driver_sets",), "got no sets", expected, FABRIC, "gpus")
+
+
 def _vendor_role(a: Accelerators) -> Iterator[Contradiction]:
     for role in _alien(a):
         gpu, _ = a.models[0]
@@ -376,6 +384,7 @@ RULES = (
     Rule("fabric-manager-needless", _needless_fabric_manager, ("fabric_manager",)),
     Rule("fabric-manager-missing", _missing_fabric_manager, ("fabric_manager",)),
     Rule("fabric-manager-source", _fabric_manager_source, ("driver",)),
+    Rule("nvlsm", _missing_nvlsm, ("driver_sets",)),
     Rule("vendor-role", _vendor_role, ("roles",)),
     Rule("two-drivers", _two_drivers, ("roles",)),
     Rule("stack-os", _stack_os, ("roles",)),

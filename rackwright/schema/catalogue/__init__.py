@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, cached_property
 from importlib.resources import files
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 import yaml
 from pydantic import Field, TypeAdapter, model_validator
@@ -37,7 +37,7 @@ class CatalogueRow(Schema):
     @property
     def values(self) -> list[str]:
         """Names of the row's values, without the fields that only name or classify it."""
-        plain = {"sources", "name", "architecture", "vendor", "role", "tag"}
+        plain = {"sources", "name", "architecture", "vendor", "role", "tag", "known_set"}
         return [name for name in type(self).model_fields.keys() - plain if getattr(self, name) not in (None, (), {})]
 
     def verified_value(self, name: str) -> Any:
@@ -136,6 +136,8 @@ class Driver(CatalogueRow):
     designation: str | None = None
     end_of_life: str | None = None
     """Year and month of the end of life."""
+    known_set: bool = False
+    """Whether role nvidia_driver knows a set of the vendor's packages."""
 
 
 class Cuda(CatalogueRow):
@@ -194,6 +196,17 @@ class PeerMemory(CatalogueRow):
     """Flavours of NVIDIA's kernel modules with the method."""
     networks: Many[Literal["inbox", "doca"]]
     """RDMA software with the method: the system's own, or NVIDIA's DOCA."""
+
+
+class Vendor(Schema):
+    """A vendor's repository of packages."""
+
+    repository: str
+    """Address of the repository, as a role's variable `repository` has that of a mirror."""
+    key: str
+    """Path of the key that signs it, relative to the repository."""
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")]
+    """Fingerprint of that key."""
 
 
 class Software(Schema):
@@ -255,6 +268,7 @@ ARCHITECTURES = CatalogueTable("architectures.yaml", dict[str, Architecture], ca
 GPUS = CatalogueTable("gpus.yaml", dict[str, Gpu], catalogue.__name__)
 MIG = CatalogueTable("mig.yaml", dict[str, Mig])
 PROFILES = CatalogueTable("profiles.yaml", dict[str, Profile])
+VENDORS = CatalogueTable("vendors.yaml", dict[str, Vendor])
 SOFTWARE = cast("Software", LazySoftware())
 
 
