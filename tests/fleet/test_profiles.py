@@ -54,3 +54,19 @@ def test_a_fleet_in_python_gives_the_hardware_to_its_hosts() -> None:
     host = Host(address="192.0.2.1", identity={"serial": "S"}, os="debian-12", profile="edge", hardware=hardware)
 
     assert nvidia.gpus(host.minimum) == ("t4", "t4")
+
+
+@pytest.mark.parametrize(
+    ("profile", "gpus"),
+    [
+        ("training-h100", ("h100-sxm",) * 8),
+        ("training-h100-pcie", ("h100-pcie",) * 8),
+        ("inference-l40s", ("l40s",) * 4),
+    ],
+)
+def test_hosts_with_eight_h100_and_four_l40s_have_a_profile_of_the_catalogue(
+    profile: str, gpus: tuple[str, ...]
+) -> None:
+    host = Host(address="192.0.2.1", identity={"serial": "S"}, os="debian-12", profile=profile)
+
+    assert nvidia.gpus(host.minimum) == gpus
