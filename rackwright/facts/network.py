@@ -2,7 +2,17 @@
 
 from functools import cached_property
 
-from rackwright.facts.view import Fact, UnknownFact, View, optional, optional_number, text_table, texts, texts_table
+from rackwright.facts.view import (
+    Fact,
+    UnknownFact,
+    View,
+    optional,
+    optional_mapping,
+    optional_number,
+    text_table,
+    texts,
+    texts_table,
+)
 
 
 class SocketFacts(View):
@@ -30,6 +40,7 @@ class LinkFacts(View):
     parent = Fact(optional, "Link that carries the VLAN; None for other links.")
     pci_address = Fact(optional, "``0000:3b:00.0``; None for a link that is no PCI function.")
     bond_mode = Fact(optional, "Mode in the kernel's words: 802.3ad, active-backup.")
+    bond_options = Fact(optional_mapping, "Options of a bond by their names in fleets; None for other links.")
 
 
 class RouteFacts(View):

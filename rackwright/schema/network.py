@@ -13,6 +13,21 @@ from rackwright.schema.port import Cidr, LinkName, Mtu, Nic
 from rackwright.schema.problem import Keys, Problem, hint, raise_any
 
 BondMode = Literal["balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"]
+HashPolicy = Literal["layer2", "layer2+3", "layer3+4", "encap2+3", "encap3+4"]
+LACP = ("802.3ad",)
+BOND_OPTIONS: dict[str, tuple[str, ...]] = {
+    "lacp_rate": LACP,
+    "ad_select": LACP,
+    "min_links": LACP,
+    "hash_policy": ("balance-xor", "802.3ad", "balance-tlb"),
+    "primary": ("active-backup", "balance-tlb", "balance-alb"),
+    "up_delay_ms": (),
+    "down_delay_ms": (),
+}
+"""Modes with each option of a bond; empty for all. Source: Linux, Documentation/networking/bonding.rst."""
+DELAYS = ("up_delay_ms", "down_delay_ms")
+MONITOR_MS = 100
+"""Interval at which a bond looks at the signals of its members."""
 NAME_SERVERS_MAX = 3
 SEARCH_MAX = 6
 """Maximum of search domains, MAXDNSRCH; that of name servers is MAXNS. Source: resolv.conf(5)."""
@@ -48,6 +63,9 @@ Destination = Annotated[str, AfterValidator(_destination)]
 IpAddress = Annotated[str, AfterValidator(_address)]
 
 
+Delay = Annotated[int, Field(ge=0, le=600_000, json_schema_extra={"multipleOf": MONITOR_MS})]
+
+
 class Bond(Schema):
     """A bond of several ports, which have no addresses of their own."""
 
@@ -59,6 +77,44 @@ class Bond(Schema):
     """Size of the largest packet in bytes; equal to the MTU of all members, which is the default."""
     addresses: Many[Cidr] = ()
     """IP addresses with their prefix lengths."""
+    lacp_rate: Literal["slow", "fast"] | None = None
+    """Rate at which the partner sends LACP packets: every 30 seconds, or each second; slow by default."""
+    hash_policy: HashPolicy | None = None
+    """Headers that choose the member for a packet, by the kernel's name; layer2 by default."""
+    ad_select: Literal["stable", "bandwidth", "count"] | None = None
+    """Choice among several groups of members with one partner each; stable by default."""
+    min_links: Annotated[int, Field(ge=1, le=255)] | None = None
+    """Number of members with a signal below which the bond has none."""
+    primary: str | None = None
+    """Name of the member that is used whenever it has a signal."""
+    up_delay_ms: Delay | None = None
+    """Milliseconds with a signal after which a member is used; a multiple of 100."""
+    down_delay_ms: Delay | None = None
+    """Milliseconds without a signal after which a member is not used; a multiple of 100."""
+
+    @property
+    def options(self) -> dict[str, str | int]:
+        """The declared options by name, beside mode and MTU."""
+        return {name: value for name in BOND_OPTIONS if (value := getattr(self, name)) is not None}
+
+    @model_validator(mode="after")
+    def _has_options_of_its_mode(self) -> Self:
+        raise_any(_option_problems(self))
+        return self
+
+
+def _option_problems(bond: Bond) -> Iterator[Problem]:
+    for name, value in bond.options.items():
+        modes = BOND_OPTIONS[name]
+        if modes and bond.mode not in modes:
+            expected = f"bonds of mode {' or '.join(modes)} have it, and this one is {bond.mode}"
+            yield Problem(f"got {value}", expected, f"Remove {name}, or correct mode", (name,), "bonding.rst of Linux")
+        elif name in DELAYS and int(value) % MONITOR_MS:
+            expected = f"a bond looks at the signals of its members every {MONITOR_MS} ms"
+            yield Problem(f"got {value}", expected, f"Write {-(-int(value) // MONITOR_MS) * MONITOR_MS}", (name,))
+    if bond.primary is not None and bond.primary not in bond.members:
+        help = hint(bond.primary, bond.members, "Name one of these")
+        yield Problem(f"got {bond.primary!r}", f"members: {', '.join(bond.members)}", help, ("primary",))
 
 
 class Vlan(Schema):

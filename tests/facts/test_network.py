@@ -50,6 +50,7 @@ def test_a_port_is_all_that_the_kernel_reports_of_it(machine, monkeypatch):
             "parent": None,
             "pci_address": "0000:00:03.0",
             "bond_mode": None,
+            "bond_options": None,
         }
     ]
 
@@ -62,8 +63,21 @@ def test_the_ports_of_a_bond_keep_an_address_of_their_own(machine):
         machine.write(f"{port.relative_to(machine.root)}/bonding_slave/perm_hwaddr", f"52:54:00:01:00:0{index}\n")
         machine.stack("bond0", name)
 
+    options = {"lacp_rate": "fast 1", "xmit_hash_policy": "layer3+4 1", "ad_select": "stable 0", "min_links": "1"}
+    for name, value in {**options, "updelay": "200", "primary": ""}.items():
+        machine.write(f"{bond.relative_to(machine.root)}/bonding/{name}", f"{value}\n")
+
     found = link_of(machine, "bond0")
 
+    assert found["bond_options"].pop("down_delay_ms")["unknown"]
+    assert found["bond_options"] == {
+        "lacp_rate": "fast",
+        "hash_policy": "layer3+4",
+        "ad_select": "stable",
+        "min_links": 1,
+        "up_delay_ms": 200,
+        "primary": "none",
+    }
     assert (found["kind"], found["bond_mode"], found["slaves"]) == ("bond", "802.3ad", ["fabric0", "fabric1"])
     assert found["permanent_mac"] == found["mac"]
     assert link_of(machine, "fabric0")["master"] == "bond0"
@@ -186,7 +200,7 @@ def test_what_one_link_does_not_tell_hides_nothing_else(machine, monkeypatch):
 
     found = link_of(machine, "fabric0")
 
-    follow_from_the_kind = {"permanent_mac", "vlan_id", "parent", "bond_mode"}
+    follow_from_the_kind = {"permanent_mac", "vlan_id", "parent", "bond_mode", "bond_options"}
     assert {key for key in found if isinstance(found[key], dict)} == {"kind", "mtu", "addresses", *follow_from_the_kind}
     assert link_of(machine, "fabric1")["mtu"] == 1500
 

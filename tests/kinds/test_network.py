@@ -12,6 +12,7 @@ from rackwright.core.contract import Command, LogIn, Plan, Put
 from rackwright.facts.facts import Facts
 from rackwright.kinds.network import NetworkKind
 from rackwright.kinds.network.spec import NETPLAN, NetworkSpec, files
+from rackwright.schema.network import Bond
 from tests.support.raw_facts import link, write
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
 from tests.support.specs import changed
@@ -312,3 +313,65 @@ def test_a_route_that_leads_nowhere_counts_as_well(raw):
 
 def seen(raw, thing):
     return KIND.observe(KIND.claims(SPEC, REPOSITORY), Facts(raw))[thing]
+
+
+# --- options of a bond
+
+OPTIONS = {"lacp_rate": "fast", "hash_policy": "layer3+4", "ad_select": "bandwidth", "min_links": 2}
+DELAYS = {"up_delay_ms": 200, "down_delay_ms": 100}
+
+
+def spec_of(mode: str, **options) -> NetworkSpec:
+    bond = {**SPEC.declared.bonds["bond0"].model_dump(exclude_none=True), "mode": mode, **options}
+    return changed(SPEC, bonds={"bond0": Bond.model_validate(bond)})
+
+
+@pytest.mark.parametrize(
+    ("spec", "written"),
+    [
+        (
+            spec_of("802.3ad", **OPTIONS, **DELAYS),
+            {
+                "lacp-rate": "fast",
+                "transmit-hash-policy": "layer3+4",
+                "ad-select": "bandwidth",
+                "min-links": 2,
+                "up-delay": 200,
+                "down-delay": 100,
+            },
+        ),
+        (spec_of("active-backup", primary="fabric1"), {"primary": "fabric1"}),
+        (SPEC, {}),
+    ],
+)
+def test_options_of_a_bond_are_written_for_netplan(spec, written):
+    parameters = yaml.safe_load(files(spec, REPOSITORY)[NETPLAN].text)["network"]["bonds"]["bond0"]["parameters"]
+
+    assert parameters.pop("mii-monitor-interval") == 100
+    assert parameters == {"mode": spec.declared.bonds["bond0"].mode, **written}
+
+
+def differing(raw, spec) -> dict[str, object]:
+    claims = KIND.claims(spec, REPOSITORY)
+    found = comparison.diff(claims, KIND.observe(claims, Facts(raw)))
+    return {item.name: item for item in found if item.thing == "link:bond0"}
+
+
+def test_a_bond_with_other_options_is_created_again(raw):
+    spec = spec_of("802.3ad", **OPTIONS, **DELAYS)
+    link(raw, "bond0")["bond_mode"] = "802.3ad"
+    link(raw, "bond0")["bond_options"] = {**OPTIONS, **DELAYS, "primary": "none"}
+    assert differing(raw, spec) == {}
+
+    for name, value in {**OPTIONS, **DELAYS}.items():
+        other = 7 if isinstance(value, int) else "slow"
+        link(raw, "bond0")["bond_options"] = {**OPTIONS, **DELAYS, name: other}
+        found = differing(raw, spec)
+        assert (found.keys(), found[name].actual) == ({name}, other)
+        assert applied(planned(raw, spec))[0] == "storage bond0"
+
+
+def test_options_that_an_older_probe_did_not_report_are_unknown(raw):
+    found = differing(raw, spec_of("active-backup", primary="fabric1"))
+
+    assert [*found] == ["primary"] and found["primary"].is_unknown

@@ -20,6 +20,9 @@ LISTENING, UNCONNECTED = "0A", "07"
 """TCP_LISTEN and TCP_CLOSE, include/net/tcp_states.h."""
 PCI = re.compile(r"/([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(/virtio\d+)?$")
 """End of the path of a PCI function; a virtual function has one more component, from its driver."""
+WORDS_OF_BONDS = {"lacp_rate": "lacp_rate", "hash_policy": "xmit_hash_policy", "ad_select": "ad_select"}
+NUMBERS_OF_BONDS = {"min_links": "min_links", "up_delay_ms": "updelay", "down_delay_ms": "downdelay"}
+"""Files of a bond's options in sysfs, by the names of the options in fleets."""
 STUB = ["127.0.0.53"]
 """Nameservers in /etc/resolv.conf if systemd-resolved answers queries."""
 
@@ -48,6 +51,7 @@ def link(root: str, name: str, addresses: Any, macs: Any) -> dict[str, Any]:
         "parent": attempt(lambda: parent(folder) if unwrap(kind) == "vlan" else None),
         "pci_address": attempt(pci_address, folder),
         "bond_mode": attempt(lambda: bond_mode(folder) if unwrap(kind) == "bond" else None),
+        "bond_options": attempt(lambda: bond_options(folder) if unwrap(kind) == "bond" else None),
     }
 
 
@@ -111,7 +115,20 @@ def vlan_id(root: str, name: str) -> int:
 
 
 def bond_mode(folder: str) -> str:
-    return read(f"{folder}/bonding/mode").split()[0]
+    return first_word(f"{folder}/bonding/mode")
+
+
+def first_word(path: str) -> str:
+    return read(path).split()[0]
+
+
+def bond_options(folder: str) -> dict[str, Any]:
+    """Return the options of a bond by their names in fleets; the kernel prints the number of a word after it."""
+    return {
+        **{name: attempt(first_word, f"{folder}/bonding/{file}") for name, file in WORDS_OF_BONDS.items()},
+        **{name: attempt(number, f"{folder}/bonding/{file}") for name, file in NUMBERS_OF_BONDS.items()},
+        "primary": attempt(lambda: read(f"{folder}/bonding/primary") or "none"),
+    }
 
 
 def pci_address(folder: str) -> str | None:

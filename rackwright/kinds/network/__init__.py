@@ -107,6 +107,7 @@ def _links(spec: NetworkSpec) -> Iterator[Claim]:
             "kind": "bond",
             "mode": bond.mode,
             "members": tuple(sorted(bond.members)),
+            **bond.options,
             **_device_properties(links[name]),
         }
         yield Claim(

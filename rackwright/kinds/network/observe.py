@@ -3,10 +3,11 @@
 from rackwright.core.contract import Absent, Claim, Value, Within
 from rackwright.facts.facts import Facts
 from rackwright.facts.network import DeadRoute, LinkFacts, RouteFacts
+from rackwright.facts.view import View
 from rackwright.kinds.network import unmanaged
 from rackwright.kinds.network.spec import OWNER
 from rackwright.kinds.shared import observation
-from rackwright.schema.network import DEFAULT, EVERYWHERE
+from rackwright.schema.network import BOND_OPTIONS, DEFAULT, DELAYS, EVERYWHERE
 
 PREFERRED = "preferred"
 """The property that lists the routes with a metric at most that of the declared one."""
@@ -77,8 +78,23 @@ def _property(link: LinkFacts, name: str) -> Value | None:
             return tuple(sorted(link.slaves))
         case "id":
             return link.vlan_id
+        case option if option in BOND_OPTIONS:
+            return _bond_option(link, option)
         case _:
             return link.parent
+
+
+def _bond_option(link: LinkFacts, name: str) -> Value | None:
+    """Return an option of a bond; None for other links.
+
+    Raises:
+        UnknownFact: the probe could not read it.
+    """
+    options = link.bond_options
+    if options is None:
+        return None
+    value: Value = View(options, f"links[{link.name}].bond_options").value(name, str)
+    return int(str(value)) if name in ("min_links", *DELAYS) else value
 
 
 def format_route(gateway: str | None, link: str) -> str:

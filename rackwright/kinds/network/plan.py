@@ -13,6 +13,7 @@ from rackwright.kinds.shared import ownership
 from rackwright.kinds.shared.guard import guard_change
 from rackwright.kinds.shared.identity import refuse_wrong_machine
 from rackwright.kinds.shared.unknown_facts import unknown_fact
+from rackwright.schema.network import BOND_OPTIONS
 
 REMOVAL_NOTE = "every link, address and file stays on the host, without an owner: the host stays reachable"
 SIGNAL_PROPERTIES = ("up", "addresses", "members")
@@ -176,7 +177,8 @@ def _devices_to_delete(spec: NetworkSpec, fixable: Sequence[Difference], facts: 
     return tuple(sorted(names, key=lambda name: (present[name] != "vlan", name)))
 
 
-_FIXED_AT_CREATION = ("kind", "mode", "id", "parent")
+_FIXED_AT_CREATION = ("kind", "mode", "id", "parent", *BOND_OPTIONS)
+"""Properties that networkd sets only when it creates a device."""
 
 
 def _changed_links(spec: NetworkSpec, fixable: Sequence[Difference]) -> tuple[str, ...]:
