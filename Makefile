@@ -75,9 +75,10 @@ models: units
 wheel: $(CORE) ## Build a wheel in dist/, with the same bytes each time, and the versions and hashes of all packages.
 	@rm -rf dist && git describe --always --dirty --exclude='*' >rackwright/commit.txt
 	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-315532800} $(BIN)/python -m hatchling build --target wheel
-	@cd dist && wheel=$$(echo *.whl) && version=$${wheel#*-} && { cat ../requirements/core.txt && \
-		echo "rackwright==$${version%%-*} --hash=sha256:$$(sha256sum "$$wheel" | cut -c 1-64)"; } >requirements.txt
-	@grep -oE '^[^ #]+==[^ ]+' requirements/core.txt >dist/constraints.txt  # pip and pipx take no hashes in constraints
+	@$(BIN)/python -m tests.wheel_requirements requirements/core.txt >dist/requirements.txt
+	@cd dist && wheel=$$(echo *.whl) && version=$${wheel#*-} && \
+		echo "rackwright==$${version%%-*} --hash=sha256:$$(sha256sum "$$wheel" | cut -c 1-64)" >>requirements.txt
+	@grep -oE '^[^ #]+==[^ ]+' dist/requirements.txt | grep -v '^rackwright==' >dist/constraints.txt  # pip and pipx take no hashes in constraints
 
 .PHONY: train
 train: workloads ## Train a small classifier with two processes on this machine, by Horovod. OUT=.rackwright/train

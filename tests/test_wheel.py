@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rackwright.fleet.lockfile import repository_digests
 from tests.support.ansible_inventory import read_inventory
 from tests.support.sources import ROOT
 from tests.support.wheels import build, install
+from tests.wheel_requirements import without_build
 
 DATA = ("docs", "playbooks", "roles", "stacks", "templates", "workloads")
 NO_CONTENT = ("__pycache__", ".ruff_cache", "stacks/__init__.py", ".lock.yaml", ".known_hosts")
@@ -50,6 +52,19 @@ def test_a_second_build_has_the_same_bytes(wheel: Path, tmp_path: Path) -> None:
 
     assert again.name == wheel.name == f"rackwright-{__version__}-py3-none-any.whl"
     assert again.read_bytes() == wheel.read_bytes()
+
+
+def test_the_list_of_a_wheel_has_no_package_that_only_a_build_needs() -> None:
+    lock = (ROOT / "requirements/core.txt").read_text()
+    listed = without_build(lock)
+    of_build = {"editables", "hatchling", "pathspec", "pip", "pluggy", "tomlkit", "trove-classifiers"}
+    names = {text: set(re.findall(r"(?m)^([A-Za-z0-9._-]+)==", text)) for text in (lock, listed)}
+
+    assert names[lock] - names[listed] == of_build
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert {re.split(r"[=<>]", each)[0].replace(".", "-") for each in wanted} <= names[listed]
+    hashes = [line for line in listed.splitlines() if "--hash" in line]
+    assert len(hashes) > len(names[listed]) and not set(hashes) - set(lock.splitlines())
 
 
 def test_the_wheel_has_every_file_in_one_package(wheel: Path) -> None:
