@@ -1,15 +1,19 @@
 """Checks of this computer: each feature of rackwright is ready or lacks something. They change nothing."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from rackwright.errors import command
+from rackwright.stack import feasible
 from rackwright.toolchain import cache, choose, workloads
 from rackwright.twin.vm import accelerator
 
@@ -42,6 +46,7 @@ def checks() -> list[Check]:
     return [
         _packages("checkout and fleets", missing["command line"], f"Python {sys.version.split()[0]}"),
         _pulumi(),
+        _object_stores(),
         _packages("lock of packages", missing["lock"], "gpg"),
         _packages("twin", missing["twin"], "QEMU, systemd-nspawn and the tools for images"),
         _acceleration(),
@@ -88,6 +93,14 @@ def _pulumi() -> Check:
     return Check(
         "preview, up and destroy", "later", f"no pulumi: {how}", "Run `rackwright toolchain` to prepare it now"
     )
+
+
+def _object_stores() -> Check:
+    feature = "object stores"
+    if find_spec(feasible.S3_MODULE) is not None:
+        return Check(feature, "ready", feasible.S3_MODULE)
+    install = command(f"{shlex.quote(sys.executable)} -m pip install {{}}", feasible.S3_EXTRA)
+    return Check(feature, "later", f"no {feasible.S3_MODULE}, which fleets with buckets need", f"Run {install}")
 
 
 def _acceleration() -> Check:

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 from rackwright.cli import doctor
@@ -44,3 +45,12 @@ def test_an_accelerator_that_was_never_tried_is_not_ready(monkeypatch):
     assert doctor._acceleration() == Check(
         "fast virtual machines", "later", "/dev/kvm exists; the first start of a twin tries a guest with it"
     )
+
+
+@pytest.mark.parametrize(("found", "state"), [(None, "later"), ("boto3", "ready")])
+def test_the_library_of_object_stores_is_looked_for(monkeypatch, found, state):
+    monkeypatch.setattr(doctor, "find_spec", lambda name: found)
+
+    [check] = [each for each in doctor.checks() if each.feature == "object stores"]
+    assert check.state == state and "boto3" in check.details
+    assert ("pip install 'rackwright[s3]'" in check.help) is (found is None)
