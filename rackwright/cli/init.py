@@ -48,6 +48,8 @@ class Example(StrEnum):
     serving = "serving"
 
 
+FLEETS = ("stacks/!(Pulumi.*|*.lock).yaml", "stacks/*/!(*.lock).yaml")
+"""Patterns of the files that an editor compares with the schema: all fleets of a project, also later ones."""
 DEPLOYMENTS = (Example.hospital, Example.bank, Example.factory)
 """Examples with a directory of their own in stacks/, all of whose files a project gets."""
 NOT_COPIED = (".lock.yaml", ".known_hosts")
@@ -242,7 +244,7 @@ def _editor_files(fleets: list[str]) -> dict[str, str]:
     """Return the JSON Schema, and the settings with which an editor uses it for *fleets*."""
     if not fleets:
         return {}
-    settings: Mapping[str, Any] = {"yaml.schemas": {f"./{SCHEMA}": fleets}}
+    settings: Mapping[str, Any] = {"yaml.schemas": {f"./{SCHEMA}": [*FLEETS]}}
     return {
         SCHEMA: project.fleet_schema(),
         ".vscode/settings.json": f"{json.dumps(settings, indent=2)}\n",
