@@ -146,11 +146,13 @@ class Twin:
                 if host not in running:
                     raise self._exit_error(host)
             if waiting and now - started > seconds:
+                silent = "guest does" if len(waiting) == 1 else "guests do"
                 raise HostUnreachable(
                     Diagnostic(
-                        waiting[0],
-                        f"the guest does not answer SSH after {seconds:.0f} s",
-                        help=f"Read its console in {self.layout.console(waiting[0])}",
+                        ", ".join(waiting),
+                        f"the {silent} not answer SSH after {seconds:.0f} s",
+                        help=f"Read {' and '.join(str(self.layout.console(host)) for host in waiting)}",
+                        note="the machines keep running",
                         id="guest-silent",
                     )
                 )
