@@ -190,7 +190,8 @@ def _load_model(stack: Stack, name: str, server: Server) -> Model | None:
     except UserError as error:
         if wanted.version is not None:
             return None  # the hosts may have it already
-        publish = command("python -m workloads.quantize … --out {}", wanted.path)
+        program = "workloads.serving.vllm MODEL --name NAME" if server.vllm else "workloads.quantize …"
+        publish = command(f"python -m {program} --out {{}}", wanted.path)
         help = f"Publish a model there with {publish}, or declare its version"
         problem, expected = (
             f"got no model in {wanted.path} ({_format_error(error)})",

@@ -115,6 +115,22 @@ def test_a_canary_is_watched_where_that_is_declared(project: Path, more: str, wa
     assert (spec.watch and (spec.watch.every_seconds, spec.watch.change, spec.watch.roll_back)) == watch
 
 
+@pytest.mark.parametrize(
+    ("more", "program"),
+    [("set: {}", "workloads.quantize … --out"), ("vllm: {}", "workloads.serving.vllm MODEL --name NAME --out")],
+)
+def test_the_help_for_a_missing_model_names_the_program_that_publishes_it(
+    project: Path, more: str, program: str
+) -> None:
+    path = project / "stacks" / "serving.yaml"
+    text = SERVERS.replace("models/digits", "models/none").replace("set: {max_batch: 8}", more)
+    path.write_text(text)
+
+    with pytest.raises(DeclarationError) as error:
+        declare(load_stack("serving", project))
+    assert f"Publish a model there with `python -m {program}" in error.value.render()
+
+
 def test_a_model_that_is_not_there_is_named(project: Path) -> None:
     path = project / "stacks" / "serving.yaml"
     path.write_text(SERVERS.replace("models/digits", "models/none"))
