@@ -316,3 +316,29 @@ def test_the_total_counts_rows_and_properties_apart() -> None:
     assert properties > 1 and f", 1 differ in {properties} properties, " in formats.format_counts(document)
     shown = formats.render("terminal", document)
     assert len(re.findall(r"^    differs ", shown, re.M)) == 1
+
+
+def test_a_page_has_hosts_in_the_order_of_the_fleet_and_names_the_commands_that_repair() -> None:
+    document = make_document()
+    order = [*dict.fromkeys(result.name.partition("/")[0] for result in document.report.results)]
+    reverse = replace(document, report=replace(document.report, results=document.report.results[::-1]))
+    for one, wanted in ((document, order), (reverse, order[::-1])):
+        page = formats.render("html", one)
+        assert [*dict.fromkeys(re.findall(r'<article data-host="([^"]+)"', page))] == wanted
+        assert [each for each in re.findall(r"<option>([^<]+)</option>", page) if each in order] == wanted
+    repair = "<code>rackwright up lab</code> repairs"
+    without_remedy = tuple(replace(each, remedy="") for each in document.findings)
+    assert repair in formats.render("html", replace(document, findings=without_remedy))
+    plain = tuple(each for each in document.findings if each.state == "not reached")
+    assert repair not in formats.render("html", replace(document, findings=plain))
+
+
+def test_the_verdict_of_a_page_says_whether_anything_is_known() -> None:
+    document = make_document()
+    away = tuple(each for each in document.findings if each.state == "not reached")
+    some = replace(document, findings=away)
+    results = tuple(replace(result, matches=0) for result in document.report.results)
+
+    assert "<strong>Partly unknown</strong>" in formats.render("html", some)
+    nothing = replace(some, report=replace(document.report, results=results))
+    assert "<strong>Nothing is known</strong>" in formats.render("html", nothing)

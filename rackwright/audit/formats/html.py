@@ -23,6 +23,10 @@ SIGNS: Mapping[str, str] = {"ok": "✓", "differs": "✗", "unknown": "?", "not-
 VERDICTS = {0: ("ok", "As declared"), 1: ("differs", "Not as declared"), 3: ("unknown", "Partly unknown")}
 
 
+NOTHING_KNOWN = "Nothing is known"
+"""The verdict if no property of any host is known."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One host and one kind."""
@@ -45,6 +49,11 @@ def render(document: AuditDocument) -> str:
     """Return *document* as a page. Its policy allows only its own style and script, whatever a host reports."""
     style, script = ((FOLDER / name).read_text() for name in ("report.css", "report.js"))
     label, text = VERDICTS[document.exit_status]
+    if label == "unknown" and not document.matches:
+        text = NOTHING_KNOWN
+    of_hosts = by_host(document.findings)
+    order = dict.fromkeys((*(result.name.partition("/")[0] for result in document.report.results), *of_hosts))
+    ordered = {host: of_hosts[host] for host in order if host in of_hosts}
     names = {
         "document": document,
         "verdict": {"label": label, "text": text},
@@ -52,11 +61,12 @@ def render(document: AuditDocument) -> str:
         "labels": LABELS,
         "signs": SIGNS,
         "matrix": make_matrix(document),
-        "hosts": list(dict.fromkeys(finding.host for finding in document.findings)),
+        "hosts": list(ordered),
+        "repairs": any(each.state == "differs" and not each.remedy for each in document.findings),
         "finding_kinds": list(dict.fromkeys(finding.kind for finding in document.findings)),
         "states": [state for state in STATES if any(finding.state == state for finding in document.findings)],
         "severities": SEVERITIES,
-        "cards_by_host": {host: make_cards(findings) for host, findings in by_host(document.findings).items()},
+        "cards_by_host": {host: make_cards(findings) for host, findings in ordered.items()},
     }
     filters = {"label": lambda state: state.replace(" ", "-"), "diff_label": diff_label}
     return html_page.render(FOLDER, "report.html.j2", names, style=style, script=script, filters=filters)
