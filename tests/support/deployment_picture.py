@@ -45,9 +45,8 @@ def draw() -> str:
     height, width = TOP + 44 + lines * LINE + 24, len(columns) * (WIDTH + GAP) + GAP
     boxes = "\n".join(_host(GAP + number * (WIDTH + GAP), height, *column) for number, column in enumerate(columns))
     description = "; ".join(f"{name}: {', '.join([*parts, *own])}" for name, _, parts, own in columns)
-    [bond] = (
-        {bond.mode for host in fleet.hosts.values() for bond in host.network.bonds.values()} if fleet.hosts else {""}
-    )
+    networks = [host.network for host in fleet.hosts.values() if host.network]
+    [bond] = {bond.mode for network in networks for bond in network.bonds.values()}
     return f"""\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-labelledby="title text"
   font-family="system-ui, sans-serif">
@@ -63,7 +62,7 @@ def draw() -> str:
 
 def _parts(fleet: Fleet, host: Host) -> Iterator[str]:
     """Yield the accelerators, tiers and services of a host."""
-    yield from (f"{count} × {model.upper()}" for model, count in host.hardware.gpus.items())
+    yield from (f"{count} × {model.upper()}" for model, count in host.minimum.gpus.items())
     for name, tier in host.tiers.items():
         [bus] = {drive.bus for drive in host.drives if drive.tier == name}
         yield f"{name}: {str(tier.level).upper()} {WORDS[str(bus)]}{', LUKS2' if tier.encryption else ''}"
