@@ -4,12 +4,10 @@ Several conversations share a row of tokens if the model keeps them apart, which
 models of transformers divide a row where positions begin again.
 """
 
-import json
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard, TypeVar
@@ -82,8 +80,7 @@ def load(config: Conversations) -> ConversationData:
     parts: tuple[list[Tokens], list[Tokens]] = ([], [])
     left_out: Counter[str] = Counter()
     for conversation in read(config):
-        digest = sha256(json.dumps(conversation, sort_keys=True).encode()).hexdigest()
-        is_held_out = bool(rows.split_points([digest])[0] >= 1 - config.held_out)
+        is_held_out = rows.is_held_out(conversation, config.held_out)
         examples = tokenize(tokenizer, conversation, left_out=left_out)
         left_out[NO_ANSWER] += not examples
         fitting = [each for each in examples if len(each.tokens) - 1 <= config.sequence_length]

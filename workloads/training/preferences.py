@@ -1,9 +1,7 @@
 """Preferences in JSON Lines or Parquet: a prompt, a chosen and a rejected answer, as tokens of a chat template."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 import torch
@@ -69,8 +67,7 @@ def load(config: Preferences) -> PreferenceData:
     parts: tuple[list[tuple[Tokens, Tokens]], list[tuple[Tokens, Tokens]]] = ([], [])
     left_out: Counter[str] = Counter()
     for each in read_rows(config, parse, EXPECTED):
-        digest = sha256(json.dumps([each.prompt, each.tools], sort_keys=True).encode()).hexdigest()
-        is_held_out = bool(rows.split_points([digest])[0] >= 1 - config.held_out)
+        is_held_out = rows.is_held_out([each.prompt, each.tools], config.held_out)
         pair = _tokens(tokenizer, each, each.chosen, left_out), _tokens(tokenizer, each, each.rejected, left_out)
         if max(len(answer.tokens) for answer in pair) - 1 > config.sequence_length:
             left_out[TOO_LONG] += 1

@@ -1,6 +1,7 @@
 """Rows of a NumPy file, and their split by a hash of each row's content, independent of the other rows."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
@@ -44,3 +45,9 @@ def split_points(digests: Sequence[str], group: np.ndarray | None = None) -> np.
     """Return a number in [0, 1) for each row, derived from its digest or, if there is one, from its *group*."""
     keys = digests if group is None else [hashlib.sha256(str(value).encode()).hexdigest() for value in group.tolist()]
     return np.array([int(key[:8], 16) / 2**32 for key in keys])
+
+
+def is_held_out(content: object, share: float) -> bool:
+    """Return whether the row whose prompt is *content*, as JSON, is in the *share* of rows that are not trained on."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return bool(split_points([digest])[0] >= 1 - share)

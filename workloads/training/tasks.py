@@ -1,10 +1,8 @@
 """Tasks in JSON Lines or Parquet: a prompt as tokens of a chat template, and the answer that rules expect."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 import torch
@@ -73,8 +71,7 @@ def load(config: Tasks) -> TaskData:
         if len(tokens) > room:
             left_out[TOO_LONG] += 1
             continue
-        digest = sha256(json.dumps([each.prompt, each.tools], sort_keys=True).encode()).hexdigest()
-        parts[bool(rows.split_points([digest])[0] >= 1 - config.held_out)].append((tokens, each.answer))
+        parts[rows.is_held_out([each.prompt, each.tools], config.held_out)].append((tokens, each.answer))
     if not parts[False]:
         problem = f"no prompt in {config.path} fits {room} tokens; {describe(left_out) or 'none'}"
         raise UserError(Diagnostic("data.sequence_length", problem, help="Increase it, or name other tasks"))
