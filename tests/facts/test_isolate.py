@@ -80,3 +80,9 @@ def test_an_owner_can_be_become_and_root_not_again(tmp_path: Path) -> None:
         return []
 
     assert isolate.isolate("it", become) == [[65534] * 3, [65534] * 3, []]
+
+
+def test_results_may_be_asked_for_twice() -> None:
+    """The second call closed pipes that were closed, and each probe of a host with an environment ended."""
+    parts = isolate.Isolation({"one": lambda: 1, "two": lambda: 2})
+    assert parts.results() == parts.results() == {"one": 1, "two": 2}

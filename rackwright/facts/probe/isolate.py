@@ -52,12 +52,16 @@ class Isolation:
         self._seconds = seconds = hanging.seconds(seconds)
         self._end = time.monotonic() + seconds
         self._children = {name: _start(reader, memory) for name, reader in readers.items()}
+        self._results: dict[str, Any] = {}
 
     def results(self) -> dict[str, Any]:
-        """Return the result of each reader, or why it is unknown, by its name; wait until the time limit."""
-        # a long answer waits in its process until now
-        end = max(self._end, time.monotonic() + ANSWER_SECONDS)
-        return _results(self._children, end, self._seconds)
+        """Return the result of each reader, or why it is unknown, by its name; the first call waits for the limit."""
+        if self._children:
+            # a long answer waits in its process until now
+            end = max(self._end, time.monotonic() + ANSWER_SECONDS)
+            self._results = _results(self._children, end, self._seconds)
+            self._children = {}
+        return self._results
 
 
 def _results(children: Mapping[str, tuple[int, int]], end: float, seconds: float) -> dict[str, Any]:
