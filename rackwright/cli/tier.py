@@ -154,15 +154,18 @@ def verify(
 ) -> None:
     """Read every file of archives in a bucket, and compare its digest. Writes nothing.
 
-    Without names, an archive that the operations log names and the bucket does not have is damage too.
+    In a bucket with retention, an object that is retained for less time than declared is damage too. Without names, so
+    is an archive that the operations log names and the bucket does not have.
 
     Exit status: 0 every byte is intact, 1 a file is damaged, 2 there is no such archive, 3 the store was not reached.
     """
     from rackwright.cli import recording
-    from rackwright.tiering import archive
+    from rackwright.tiering import archive, retention
     from rackwright.tiering.manifest import ArchiveDamaged
 
-    limit, opened = _bytes_per_second(bandwidth), open_bucket(project.stack(stack), bucket)
+    limit, loaded = _bytes_per_second(bandwidth), project.stack(stack)
+    opened = open_bucket(loaded, bucket)
+    declared = loaded.fleet.buckets[bucket].retention
     damage: list[Diagnostic] = []
     intact: list[ArchiveData] = []
     names = archives or archive.list_archives(opened)
@@ -174,6 +177,9 @@ def verify(
             archive.verify(opened, manifest, project.notify, limit)
         except ArchiveDamaged as error:
             damage += error.diagnostics
+            continue
+        if declared and (shortened := retention.shortened(opened, manifest, declared)):
+            damage += shortened
             continue
         intact.append(_archive_data(opened, manifest))
         if not as_json:

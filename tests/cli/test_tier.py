@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +26,10 @@ from tests.support.recorded_hosts import STORED
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as running:
-        running.client().create_bucket(Bucket="models")
+        client, rule = running.client(), {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 365}}
+        client.create_bucket(Bucket="models", ObjectLockEnabledForBucket=True)
+        lock = {"ObjectLockEnabled": "Enabled", "Rule": rule}
+        client.put_object_lock_configuration(Bucket="models", ObjectLockConfiguration=lock)
         yield running
 
 
@@ -59,6 +63,23 @@ def test_plan_move_verify_and_restore(directory, tmp_path, capsys):
     tier.restore("rack", "models", "chat-v1", str(tmp_path / "back"))
 
     assert (tmp_path / "back" / "weights.bin").read_bytes() == content
+
+
+def test_an_object_whose_retention_was_cut_is_damage(directory, server, capsys):
+    tier.move("rack", str(directory), "models", name="chat-v9", yes=True)
+    cut = {"Mode": "GOVERNANCE", "RetainUntilDate": datetime.now(UTC) + timedelta(seconds=2)}
+    place = {"Bucket": "models", "Key": "chat-v9/files/weights.bin"}
+    server.client().put_object_retention(**place, Retention=cut, BypassGovernanceRetention=True)
+
+    with pytest.raises(ArchiveDamaged, match="the object is retained until .* only") as damage:
+        tier.verify("rack", "models", ["chat-v9"])
+    assert [each.where for each in damage.value.diagnostics] == ["s3://models/chat-v9/files/weights.bin"]
+    server.client().put_object_retention(
+        **place, Retention={**cut, "RetainUntilDate": datetime.now(UTC) + timedelta(days=365)}
+    )
+    capsys.readouterr()
+    tier.verify("rack", "models", ["chat-v9"])
+    assert capsys.readouterr().out == "s3://models/chat-v9: 1 files, intact\n"
 
 
 def test_an_archive_of_the_log_that_the_bucket_has_not_is_damage(directory, monkeypatch, capsys):
