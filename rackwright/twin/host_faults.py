@@ -9,8 +9,6 @@ from rackwright.twin.twin import Twin
 
 FILLER = ".rackwright-full"
 """Name of the file that takes all free space, in the root of the full filesystem."""
-CLOCK_SECONDS = 5
-"""Seconds by which the clock may differ after it is set: an emulated guest takes a moment."""
 
 _FILL = f"""\
 set -e
@@ -26,12 +24,15 @@ set -e
 rm -f "$1/{FILLER}"
 [ "$(df --output=avail "$1" | tail -n 1)" -gt 0 ]
 """
-_SET_CLOCK = f"""\
+_SET_CLOCK = """\
 set -e
+up() { sed 's/[. ].*//' /proc/uptime; }
+before=$(up)
 date --utc --set="@$1" > /dev/null
 off=$(($(date +%s) - $1))
-[ $off -ge 0 ] && [ $off -le {CLOCK_SECONDS} ]
+[ $off -ge 0 ] && [ $off -le $(($(up) - before + 1)) ]
 """
+"""The clock may only be ahead by the time since it was set, which is long on a busy computer."""
 
 
 def fill(twin: Twin, host: str, path: str) -> None:

@@ -66,6 +66,28 @@ def test_a_clock_is_set_relative_to_this_computer(tmp_path: Path, monkeypatch: p
     assert calls == [("clock", "1800003600"), ("clock", "1799999940"), ("clock", "1800000000")]
 
 
+@pytest.mark.parametrize(
+    ("ahead", "passed", "status"),
+    [(0, 0, 0), (9, 9, 0), (9, 0, 1), (-1, 0, 1)],
+    ids=["at once", "after 9 seconds", "another time", "an earlier time"],
+)
+def test_a_clock_is_set_however_long_the_guest_takes(ahead: int, passed: int, status: int, tmp_path: Path) -> None:
+    uptime, date = tmp_path / "uptime", tmp_path / "date"
+    uptime.write_text("100.42 50.00\n")
+    date.write_text(f"#!/bin/sh\necho {100 + passed}.42 50.00 > {uptime}\necho {1_800_000_000 + ahead}\n")
+    date.chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-s", "--", "1800000000"],
+        input=host_faults._SET_CLOCK.replace("/proc/uptime", str(uptime)),
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (status, "")
+
+
 def test_a_container_has_no_clock_and_no_disk_of_its_own(tmp_path: Path) -> None:
     shared = Twin(tmp_path, [container(1)])
 
