@@ -28,13 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser, example: str) -> None:
 
 
 def settings(kind: type[M], args: argparse.Namespace) -> M:
-    """Return the settings of a command line.
+    """Return the settings of a command line; only those of the file and of the changes count as set.
 
     Raises:
         UserError: Settings are invalid; the message lists all errors.
     """
     values = load_json(args.settings) if args.settings else kind().model_dump(mode="json")
-    return apply_changes(kind, str(args.settings or "settings"), values, args.changes)
+    settings = apply_changes(kind, str(args.settings or "settings"), values, args.changes)
+    if args.settings:
+        return settings
+    changed = {change.partition("=")[0].partition(".")[0] for change in args.changes}
+    return kind.model_validate_json(json.dumps({name: values[name] for name in changed}))
 
 
 def load_json(path: Path) -> Any:

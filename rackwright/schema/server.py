@@ -277,6 +277,12 @@ class Server(Schema):
         raise_any(_problems(self))
         return self
 
+    @property
+    def gpu_layers(self) -> int:
+        """Layers that llama.cpp computes on GPUs."""
+        layers = self.set.get("gpu_layers", 0)
+        return layers if isinstance(layers, int) else 0
+
     def members(self, hosts: Mapping[str, Host]) -> tuple[str, ...]:
         """Return the hosts of the server, in the order of their changes."""
         return placement.members(self, hosts)
@@ -367,6 +373,7 @@ def problems(
             *_host_problems(server, hosts, members),
             *_replica_problems(server, members),
             *_quota_problems(server, members),
+            *_layer_problems(server, hosts, members),
             *_set(server),
             *on_pods.problems(server, tuple(members), clusters),
             *_group_problems(server, tuple(members), clusters),
@@ -404,6 +411,26 @@ def _quota_problems(server: Server, members: list[str]) -> Iterator[Problem]:
             if limit < servers:
                 expected = f"{servers} hosts answer clients, and each allows a part of it, at least 1"
                 yield Problem(f"got {limit}", expected, f"Write {servers} or more", ("keys", name, quota))
+
+
+def _layer_problems(server: Server, hosts: Mapping[str, Host], members: list[str]) -> Iterator[Problem]:
+    """Yield the problems of a server of llama.cpp that computes layers on GPUs."""
+    layers, place = server.gpu_layers, ("set", "gpu_layers")
+    if not layers:
+        return
+    if server.on == "kubernetes":
+        expected = "llama.cpp has GPUs on hosts, not in pods"
+        yield Problem(f"got {layers} with on: kubernetes", expected, "Write on: hosts, or remove gpu_layers", place)
+    elif server.environment is None:
+        expected = "llama.cpp of role workloads computes on processors alone"
+        help = (
+            "Name an environment of the hosts with a build of xllamacpp for their GPUs: environment: {path: /opt/NAME}"
+        )
+        yield Problem(f"got {layers} and no environment", expected, help, place)
+    for member in members:
+        if not hosts[member].minimum.gpus:
+            help = f"Write gpu_layers: 0, or remove {member} from the server"
+            yield Problem(f"got {layers}, and {member} has no GPU", "a GPU on each host", help, place)
 
 
 def _group_problems(server: Server, members: tuple[str, ...], clusters: Mapping[Name, Cluster]) -> Iterator[Problem]:

@@ -25,7 +25,7 @@ class GpuUser:
     where: str
     """Place of the run or server in the fleet."""
     field: str
-    """The field with its GPUs, below *where*."""
+    """The field with its GPUs, below *where*; empty for a server of llama.cpp, which has all GPUs of a host."""
     selection: int | tuple[int, ...] | tuple[str, ...] | None
     hosts: tuple[str, ...]
     """Hosts with GPUs."""
@@ -70,10 +70,10 @@ def _users(stack: Stack) -> Iterator[GpuUser]:
 
     for name, server in stack.fleet.servers.items():
         if server.on == "hosts" and computes_on_gpus(stack, name, server):
-            selection = server.vllm.gpus if server.vllm else None
+            selection, field = server.vllm.gpus if server.vllm else None, "" if server.gpu_layers else "vllm.gpus"
             members = server.members(hosts)
             parts = with_gpus(members), with_gpus(members, mig=True)
-            yield GpuUser(f"server-{name}", name, f"servers.{name}", "vllm.gpus", selection, *parts)
+            yield GpuUser(f"server-{name}", name, f"servers.{name}", field, selection, *parts)
     for name, run in stack.fleet.runs.items():
         if run.on == "hosts" and not _computes_on_processors(run):
             members = run.members(hosts)
@@ -101,7 +101,12 @@ def _kubernetes_errors(stack: Stack, user: GpuUser) -> Iterator[Diagnostic]:
             yield Diagnostic(user.where, have, expected, help)
         elif user.selection is None:
             expected = f"pods have {_list(of_pods)} of {total} GPUs, so {user.name} declares which it has"
-            yield Diagnostic(user.where, f"got {name}, whose GPUs pods share", expected, f"Declare {user.field}")
+            yield Diagnostic(
+                user.where,
+                f"got {name}, whose GPUs pods share",
+                expected,
+                f"Declare {user.field}" if user.field else "Choose another host",
+            )
         elif are_uuids(user.selection):
             expected, place = f"pods have GPUs by index, in {divide}", f"{user.where}.{user.field}"
             yield Diagnostic(place, "got UUIDs", expected, "Name the GPUs by their indices")
@@ -150,7 +155,8 @@ def _sharing_errors(host: str, sharing: Sequence[GpuUser]) -> list[Diagnostic]:
         if user.selection is None:
             other = next(each for each in sharing if each is not user)
             expected = "runs and servers that share a host declare which of its GPUs each has"
-            help = f"Declare {user.field} of {user.name}, or choose hosts that {other.name} does not have"
+            declare = f"Declare {user.field} of {user.name}, or choose" if user.field else "Choose"
+            help = f"{declare} hosts that {other.name} does not have"
             wrong.append(Diagnostic(user.where, f"got {host}, which {other.name} has", expected, help))
     by_uuid = [user for user in sharing if are_uuids(user.selection)]
     if not wrong and by_uuid and len(by_uuid) < len(sharing):

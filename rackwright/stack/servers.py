@@ -40,7 +40,8 @@ def computes_on_gpus(stack: Stack, name: str, server: Server) -> bool:
         model = _load_model(stack, name, server)
     except DeclarationError:
         return False
-    return server.vllm is not None or (model is not None and model.runtime == "vllm")
+    is_vllm = server.vllm is not None or (model is not None and model.runtime == "vllm")
+    return is_vllm or server.gpu_layers > 0
 
 
 def servers(stack: Stack, gpus: GpuAssignments) -> Iterator[DeclaredResource]:
@@ -61,6 +62,7 @@ def servers(stack: Stack, gpus: GpuAssignments) -> Iterator[DeclaredResource]:
         try:
             model = _load_model(stack, name, server)
             common[name] = _common(stack, name, server, model)
+            _check_settings(name, server, model)
             if server.vllm or (model and model.runtime == "vllm"):
                 _check_runtime(name, server, model)
                 if server.pods:
@@ -125,6 +127,14 @@ def _part(stack: Stack, server: Server, common: dict[str, Any], has_vllm: bool, 
         ready_seconds=server.ready_seconds,
         stop_seconds=round(options.drain_seconds) + options.stop_seconds + SLACK_SECONDS,
     )
+
+
+def _check_settings(name: str, server: Server, model: Model | None) -> None:
+    """Raise an error for settings of llama.cpp at a model of another runtime."""
+    for setting in ("gpu_layers", "embeddings"):
+        if server.set.get(setting) and model and model.runtime != "llama.cpp":
+            problem, expected = f"got a model of {model.runtime}", "this setting is for models of llama.cpp"
+            raise _only(f"servers.{name}.set.{setting}", problem, expected, f"Remove {setting}")
 
 
 def _check_runtime(name: str, server: Server, model: Model | None) -> None:

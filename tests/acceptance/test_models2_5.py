@@ -40,12 +40,21 @@ def test_tritons_clients_agree_over_http_and_grpc(log: Log) -> str:
 
 
 @line("models2", 5, "openai")
-def test_the_client_of_openai_gets_schemas_and_log_probabilities(log: Log) -> str:
-    """The real client asks SmolLM2 for answers with a JSON Schema, and for the log-probability of each token."""
+def test_the_client_of_openai_gets_schemas_tools_and_embeddings(log: Log) -> str:
+    """The real client asks SmolLM2 for answers with a schema, log-probabilities, calls of functions and embeddings."""
     report = _report_of(log, "tests.support.openai_answers")
-    for name in ("schemas", "tokens"):
+    for name in ("schemas", "tokens", "calls", "vectors"):
         need(report[name] > 0 and report[f"right {name}"] == report[name], f"of {name}: {report}")
-    return f"{report['schemas']} answers with their schemas, {report['tokens']} tokens with log-probabilities"
+    refusals = {
+        "tools": (400, "writes no tools"),
+        "embeddings": (404, "writes texts"),
+        "chat": (404, "embedding model"),
+    }
+    for name, (status, text) in refusals.items():
+        found = report[f"refused {name}"]
+        need(found[0] == status and text in found[1], f"of {name}, refused where the model has none: {found}")
+    figures = f"{report['schemas']} answers with their schemas, {report['tokens']} tokens with log-probabilities"
+    return f"{figures}, {report['calls']} checks of calls and {report['vectors']} of vectors, {len(refusals)} refusals"
 
 
 @line("models2", 5, "quotas")

@@ -13,11 +13,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import request_response
 
-from workloads.serving import document, language, wire
+from workloads.serving import document, embeddings, language, wire
 from workloads.serving.admission import Admission
 from workloads.serving.answers import Error, HttpError, as_http_errors, error_response
 from workloads.serving.batcher import Arrays, Batcher
 from workloads.serving.body import read_body
+from workloads.serving.embeddings import Encoder
 from workloads.serving.generation import Generation
 from workloads.serving.keys import Keys
 from workloads.serving.metrics import CONTENT_TYPE, Metrics
@@ -25,7 +26,14 @@ from workloads.serving.middleware import EventLog, Middleware
 from workloads.serving.model import Model
 from workloads.serving.offload import offload
 from workloads.serving.quotas import Quotas
-from workloads.serving.runtimes import AdapterRuntime, AnyRuntime, ForwardedRuntime, LanguageRuntime
+from workloads.serving.runtimes import (
+    AdapterRuntime,
+    AnyRuntime,
+    EmbeddingRuntime,
+    ForwardedRuntime,
+    LanguageRuntime,
+    ToolRuntime,
+)
 from workloads.serving.settings import ServingSettings
 from workloads.serving.shares import Shares
 
@@ -126,8 +134,18 @@ def _protocol(
         return upstream, Forwarder(upstream, admission, settings).add_routes, ()
     if isinstance(runtime, LanguageRuntime):
         generation = Generation(runtime.generate, settings.parallel, admission)
-        add = partial(language.add_routes, model=runtime.model, settings=settings, generation=generation)
+        writes_tools = isinstance(runtime, ToolRuntime) and runtime.writes_tools
+        add = partial(
+            language.add_routes,
+            model=runtime.model,
+            settings=settings,
+            generation=generation,
+            writes_tools=writes_tools,
+        )
         return generation, add, language.BODY_MODELS
+    if isinstance(runtime, EmbeddingRuntime):
+        encoder = Encoder(runtime, settings, admission)
+        return encoder, encoder.add_routes, embeddings.BODY_MODELS
     batcher = Batcher(runtime.infer, runtime.model.batches, settings.max_batch, settings.queue, metrics)
     return batcher, partial(_inference, model=runtime.model, settings=settings, queue=batcher), (wire.InferRequest,)
 

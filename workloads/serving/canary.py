@@ -17,7 +17,7 @@ from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.process_variables import as_environment
 from workloads.serving.ask import read_rows
-from workloads.serving.runtimes import ForwardedRuntime, LanguageRuntime, Runtime, load_runtime
+from workloads.serving.runtimes import EmbeddingRuntime, ForwardedRuntime, LanguageRuntime, Runtime, load_runtime
 from workloads.serving.settings import ServingSettings
 from workloads.serving.wire import DTYPES
 
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         settings = config_file.settings(ServingSettings, args)
         os.environ.update(as_environment(settings.variables))
         runtime = load_runtime(args.model, settings)
-        if isinstance(runtime, LanguageRuntime | ForwardedRuntime):
+        if isinstance(runtime, LanguageRuntime | EmbeddingRuntime | ForwardedRuntime):
             help = "Check a language model with `python -m workloads.evaluation`"
             raise UserError(Diagnostic(str(args.model), "the model is a language model", "a classifier", help))
         accuracy = measure(runtime, args.rows, settings.max_batch)

@@ -6,11 +6,13 @@ Source: OpenAI's API reference. This module has the part that a text-only model 
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import to_json
 
+from workloads.foreign import InvalidData, parse_json
 from workloads.serving.answers import HttpError
 from workloads.serving.model import Model
 from workloads.serving.offload import check_json
@@ -50,13 +52,16 @@ class StrictBody(BaseModel):
     """A body whose unknown fields are refused: a client that asks for tools gets an error. Null means absent."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    always_read: ClassVar[tuple[str, ...]] = ()
+    """Fields that mean something with each of their values."""
 
     @model_validator(mode="before")
     @classmethod
     def _drop_neutral(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        return {key: value for key, value in values.items() if not _is_neutral(key, value)}
+        kept = (key for key, value in values.items() if not _is_neutral(key, value) or key in cls.always_read)
+        return {key: values[key] for key in kept if values[key] is not None}
 
 
 def _is_neutral(name: str, value: object) -> bool:
@@ -70,9 +75,46 @@ class Part(StrictBody):
     text: str
 
 
+FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+class CalledFunction(StrictBody):
+    always_read = ("name",)
+    name: FunctionName
+    arguments: str
+    """The arguments, as the model has written them."""
+
+
+class ToolCall(StrictBody):
+    id: Annotated[str, Field(min_length=1, max_length=256)]
+    type: Literal["function"]
+    function: CalledFunction
+
+
 class Message(StrictBody):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[list[Part], Field(min_length=1), BeforeValidator(_as_parts)]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Annotated[list[Part], Field(min_length=1), BeforeValidator(_as_parts)] | None = None
+    tool_calls: list[ToolCall] = Field(default=[], max_length=128)
+    tool_call_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+
+    @model_validator(mode="after")
+    def _check_role(self) -> Self:
+        if self.content is None and not self.tool_calls:
+            raise ValueError("content is missing")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError(f"tool_calls are those of the assistant, not of role {self.role}")
+        if (self.role == "tool") != (self.tool_call_id is not None):
+            raise ValueError("a message of role tool, and no other one, has the tool_call_id that it answers")
+        return self
+
+    @property
+    def runtime_message(self) -> dict[str, Any]:
+        """The message as the runtime reads it."""
+        text = None if self.content is None else "".join(part.text for part in self.content)
+        calls = {"tool_calls": [each.model_dump() for each in self.tool_calls]} if self.tool_calls else {}
+        answered = {"tool_call_id": self.tool_call_id} if self.tool_call_id is not None else {}
+        # chat templates have no role developer
+        return {"role": "system" if self.role == "developer" else self.role, "content": text, **calls, **answered}
 
 
 class StreamOptions(StrictBody):
@@ -91,9 +133,18 @@ MOST_LOGPROBS = 20
 
 
 def _check_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return *schema* if the grammar of it has a bounded size, with a copy of each part that a reference names.
+    """Return *schema* if the grammar of it has a bounded size."""
+    _measure_schema(schema)
+    return schema
+
+
+def _measure_schema(schema: dict[str, Any]) -> tuple[int, int]:
+    """Return the values and the repetitions of *schema*, with a copy of each part that a reference names.
 
     Alternatives that refer to alternatives would multiply the ways in which llama.cpp reads each character.
+
+    Raises:
+        ValueError: the schema is beyond its limits.
     """
     if len(to_json(schema)) > SCHEMA_BYTES:
         raise ValueError(f"the schema has more than {SCHEMA_BYTES} bytes")
@@ -118,7 +169,7 @@ def _check_schema(schema: dict[str, Any]) -> dict[str, Any]:
     if repetitions > MOST_REPETITIONS:
         names = ", ".join(REPETITIONS)
         raise ValueError(f"the values of {names} in the schema are more than {MOST_REPETITIONS} together")
-    return schema
+    return parts, repetitions
 
 
 def _resolve_reference(schema: dict[str, Any], reference: str) -> Any:
@@ -170,11 +221,91 @@ class JsonObjectFormat(StrictBody):
     type: Literal["json_object"]
 
 
-class CompletionRequest(StrictBody):
+CALL_BYTES = 4 << 20
+"""The largest call of a function."""
+MOST_TOOLS, TOOL_PARTS = 64, 2048
+"""The most tools of a request, and values of all their schemas. A call is of one tool, so the time of each token
+depends on the largest one."""
+
+
+class ToolFunction(StrictBody):
+    always_read = ("name",)
+    name: FunctionName
+    description: Annotated[str, Field(max_length=16 << 10)] = ""
+    parameters: Annotated[dict[str, Any], AfterValidator(_check_schema)] = {"type": "object", "properties": {}}
+    strict: bool = False
+    """Whether calls have the schema; those of `required` and of a named function always have it."""
+
+
+class Tool(StrictBody):
+    type: Literal["function"]
+    function: ToolFunction
+
+
+class NamedFunction(StrictBody):
+    always_read = ("name",)
+    name: FunctionName
+
+
+class NamedTool(StrictBody):
+    type: Literal["function"]
+    function: NamedFunction
+
+
+def _check_tools(tools: list[Tool]) -> list[Tool]:
+    """Return *tools* if their names differ, and if the grammar of all of them has a bounded size."""
+    names = [tool.function.name for tool in tools]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"there are several functions {', '.join(repeated)}")
+    parts = repetitions = 0
+    for tool in tools:
+        of_tool, repeated_of_tool = _measure_schema(tool.function.parameters)
+        parts, repetitions = parts + of_tool, repetitions + repeated_of_tool
+    if parts > TOOL_PARTS or repetitions > MOST_REPETITIONS:
+        limits = f"{TOOL_PARTS} values and {MOST_REPETITIONS} repetitions"
+        raise ValueError(f"the parameters of all functions have {limits} together at most")
+    return tools
+
+
+def call_schema(tools: Sequence[Tool]) -> dict[str, Any]:
+    """Return the JSON Schema of a call of one of *tools*, in which references name the parts of the tool's schema."""
+    places = {tool.function.name: f"#/$defs/{number}" for number, tool in enumerate(tools)}
+    return {
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": {"name": {"const": name}, "arguments": {"$ref": place}},
+                "required": ["name", "arguments"],
+                "additionalProperties": False,
+            }
+            for name, place in places.items()
+        ],
+        "$defs": {str(number): _moved(tool.function.parameters, number) for number, tool in enumerate(tools)},
+    }
+
+
+def _moved(value: Any, number: int) -> Any:
+    """Return *value*, a part of a schema, with its references as parts of the schema of call *number*."""
+    if isinstance(value, list):
+        return [_moved(each, number) for each in value]
+    if not isinstance(value, dict):
+        return value
+    moved = {key: _moved(each, number) for key, each in value.items()}
+    if isinstance(reference := value.get("$ref"), str):
+        moved["$ref"] = f"#/$defs/{number}{reference.removeprefix('#')}"
+    return moved
+
+
+class ModelRequest(StrictBody):
+    """A request to a model."""
+
+    model: str
+
+
+class CompletionRequest(ModelRequest):
     """The fields that both kinds of request share."""
 
     route: ClassVar[str]
-    model: str
     max_tokens: Tokens | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
@@ -195,6 +326,11 @@ class CompletionRequest(StrictBody):
     def prompt_field(self) -> str:
         raise NotImplementedError
 
+    @property
+    def schema_field(self) -> str | None:
+        """The field with schemas for the answer; None without one."""
+        return None
+
     def runtime_request(self) -> dict[str, Any]:
         """Return the request as the runtime reads it."""
         names = ("max_tokens", "temperature", "top_p", "frequency_penalty", "presence_penalty", "stop", "seed")
@@ -202,11 +338,41 @@ class CompletionRequest(StrictBody):
 
 
 class ChatRequest(CompletionRequest):
+    always_read = ("tool_choice", "parallel_tool_calls")
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: Tokens | None = None
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=MOST_LOGPROBS)
     response_format: JsonSchemaFormat | JsonObjectFormat | None = Field(default=None, discriminator="type")
+    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS), AfterValidator(_check_tools)] = []
+    tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
+    parallel_tool_calls: bool = True
+    """Whether an answer may have several calls; that of `required` and of a named function has one."""
+
+    @model_validator(mode="after")
+    def _check_tools(self) -> Self:
+        if self.tools and self.logprobs:
+            raise ValueError("llama.cpp has no logprobs beside tools; leave out one of them")
+        if self.tools and self.response_format:
+            raise ValueError("llama.cpp has no response_format beside tools; leave out one of them")
+        if not self.tools and self.tool_choice not in ("none", "auto"):
+            raise ValueError("tool_choice needs tools")
+        if isinstance(self.tool_choice, NamedTool) and not self.forced_tools:
+            raise ValueError(f"tool_choice names {self.tool_choice.function.name}, which tools does not have")
+        return self
+
+    @property
+    def uses_tools(self) -> bool:
+        """Whether the prompt has tools, calls or their results."""
+        offered = bool(self.tools) and self.tool_choice != "none"
+        return offered or any(each.tool_calls or each.role == "tool" for each in self.messages)
+
+    @property
+    def forced_tools(self) -> tuple[Tool, ...]:
+        """The tools of which the answer has to call one; empty if it may be a text."""
+        if isinstance(self.tool_choice, NamedTool):
+            return tuple(each for each in self.tools if each.function.name == self.tool_choice.function.name)
+        return tuple(self.tools) if self.tool_choice == "required" else ()
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
@@ -219,21 +385,32 @@ class ChatRequest(CompletionRequest):
     def prompt_field(self) -> str:
         return "messages"
 
+    @property
+    def schema_field(self) -> str | None:
+        return "response_format" if self.response_format else "tools" if self.tools else None
+
     def runtime_request(self) -> dict[str, Any]:
         limit = {"max_tokens": self.max_completion_tokens} if self.max_completion_tokens else {}
-        messages = [
-            # chat templates have no role developer
-            {"role": "system" if each.role == "developer" else each.role,
-             "content": "".join(part.text for part in each.content)}
-            for each in self.messages
-        ]  # fmt: skip
+        messages = [each.runtime_message for each in self.messages]
         # llama.cpp gives no log-probabilities without alternatives
         logprobs = {"logprobs": True, "top_logprobs": max(1, self.top_logprobs)} if self.logprobs else {}
         form = self.response_format
         constraint: dict[str, Any] = {"response_format": {"type": form.type}} if form else {}
         if isinstance(form, JsonSchemaFormat):
             constraint["response_format"]["json_schema"] = {"name": "answer", "schema": form.json_schema.schema_}
-        return {**super().runtime_request(), **limit, **logprobs, **constraint, "messages": messages}
+        request = {**super().runtime_request(), **limit, **logprobs, **constraint, **self._runtime_tools()}
+        return {**request, "messages": messages}
+
+    def _runtime_tools(self) -> dict[str, Any]:
+        """Return the tools as the runtime reads them."""
+        if not self.tools or self.tool_choice == "none":
+            return {}
+        tools = [each.model_dump(exclude={"function": {"strict"}}) for each in self.tools]
+        if not self.forced_tools:
+            return {"tools": tools, "tool_choice": "auto", "parallel_tool_calls": self.parallel_tool_calls}
+        # llama.cpp's own `required` lets a text come before the call, which small models never end
+        form = {"type": "json_schema", "json_schema": {"name": "call", "schema": call_schema(self.forced_tools)}}
+        return {"tools": tools, "tool_choice": "none", "response_format": form}
 
 
 class TextRequest(CompletionRequest):
@@ -248,7 +425,7 @@ class TextRequest(CompletionRequest):
         return {**super().runtime_request(), **logprobs, "prompt": self.prompt[0]}
 
 
-R = TypeVar("R", bound=CompletionRequest)
+R = TypeVar("R", bound=ModelRequest)
 
 
 def read(body: bytes, kind: type[R], model: Model) -> R:
@@ -280,7 +457,7 @@ def check_model(name: str, model: Model) -> None:
         raise HttpError(404, reason, param="model", code="model_not_found")
 
 
-def _format_problem(problem: Any, kind: type[CompletionRequest]) -> str:
+def _format_problem(problem: Any, kind: type[ModelRequest]) -> str:
     where = ".".join(map(str, problem["loc"]))[:200] or "the body"
     if problem["type"] == "extra_forbidden":
         name = problem["loc"][-1]
@@ -298,6 +475,10 @@ class AnswerFormat:
     def __init__(self, request: CompletionRequest, model: Model) -> None:
         self._chat = isinstance(request, ChatRequest)
         self._alternatives = request.top_logprobs if isinstance(request, ChatRequest) else MOST_LOGPROBS
+        self._is_call = isinstance(request, ChatRequest) and bool(request.forced_tools)
+        """Whether the text is a call, in the form of `call_schema`."""
+        self._call = ""
+        """That text so far."""
         self._offset = 0
         """Characters of the text so far, for the log-probabilities of a text."""
         self._with_usage = request.stream_options is not None and request.stream_options.include_usage
@@ -310,10 +491,14 @@ class AnswerFormat:
 
     def whole(self, pieces: Iterable[Piece]) -> bytes:
         """Return the whole answer that consists of *pieces*."""
-        pieces = list(pieces)
+        pieces = [*map(self._as_call, pieces)]
         end, text = pieces[-1].end, "".join(piece.text for piece in pieces)
         assert end is not None
-        content = {"message": {"role": "assistant", "content": text}} if self._chat else {"text": text}
+        calls = _join_calls([part for piece in pieces for part in piece.calls])
+        # a message with calls alone has no text
+        message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls or self._is_call else "")}
+        message |= {"tool_calls": calls} if calls else {}
+        content = {"message": message} if self._chat else {"text": text}
         logprobs = self._logprobs([token for piece in pieces for token in piece.logprobs])
         choice = {"index": 0, **content, "logprobs": logprobs, "finish_reason": end.reason}
         kind = "chat.completion" if self._chat else "text_completion"
@@ -325,7 +510,9 @@ class AnswerFormat:
 
     def events(self, piece: Piece) -> bytes:
         """Return the events of *piece*; `DONE` follows the last one."""
-        events = b""
+        events, piece = b"", self._as_call(piece)
+        if piece.calls:
+            events += self._event({"delta": {"tool_calls": piece.calls}})
         if piece.text:
             content = {"delta": {"content": piece.text}} if self._chat else {"text": piece.text}
             events += self._event(content, logprobs=self._logprobs(piece.logprobs))
@@ -334,6 +521,21 @@ class AnswerFormat:
             if self._with_usage:
                 events += self._line([], {"usage": _usage(piece.end)})
         return events
+
+    def _as_call(self, piece: Piece) -> Piece:
+        """Return *piece*; of a text that is a call, the call with its last piece, and none if the text was cut."""
+        if not self._is_call:
+            return piece
+        self._call += piece.text
+        if piece.end is None or piece.end.reason != "stop":
+            return replace(piece, text="")
+        try:
+            call = parse_json(self._call.encode(), CALL_BYTES)
+        except InvalidData:  # too long, or too deep
+            return replace(piece, text="", end=replace(piece.end, reason="length"))
+        function = {"name": call["name"], "arguments": to_json(call["arguments"]).decode()}
+        part = {"index": 0, "id": f"call_{uuid.uuid4().hex}", "type": "function", "function": function}
+        return replace(piece, text="", calls=(part,), end=replace(piece.end, reason="tool_calls"))
 
     def _event(
         self, content: dict[str, Any], reason: str | None = None, logprobs: dict[str, Any] | None = None
@@ -368,6 +570,20 @@ class AnswerFormat:
     def _line(self, choices: list[Any], more: dict[str, Any]) -> bytes:
         kind = "chat.completion.chunk" if self._chat else "text_completion"
         return format_event({**self._common, "object": kind, "choices": choices, **more})
+
+
+def _join_calls(parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the calls whose *parts* a stream has."""
+    calls: dict[int, dict[str, Any]] = {}
+    for part in parts:
+        function = part.get("function", {})
+        call = calls.setdefault(
+            part["index"], {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+        )
+        call["id"] = part.get("id") or call["id"]
+        for name in ("name", "arguments"):
+            call["function"][name] += function.get(name) or ""
+    return [call for _, call in sorted(calls.items())]
 
 
 def _format_token(token: Mapping[str, Any]) -> dict[str, Any]:

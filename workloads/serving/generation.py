@@ -54,7 +54,7 @@ class Answer:
         if isinstance(piece, Exception):
             self.is_finished = True
         else:
-            self.tokens += bool(piece.text)
+            self.tokens += bool(piece.text or piece.calls)
             if self.first_token_seconds is None:
                 self.first_token_seconds = time.perf_counter() - self._arrival
             self.is_finished = piece.end is not None

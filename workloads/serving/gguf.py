@@ -2,7 +2,8 @@
 
     python -m workloads.serving.gguf SmolLM2-135M-Instruct.gguf --name smollm2 --card README.md --out published/smollm2
 
-A model is published only if llama.cpp loads it and generates a first token. The card goes to every host with the model.
+A model is published only if llama.cpp loads it and generates a first token, or for embeddings a first vector. The
+card goes to every host with the model.
 A file of `python -m workloads.export` is published with the training that it came from.
 """
 
@@ -15,11 +16,15 @@ from workloads.serving.exported import exported_lineage
 from workloads.serving.model import Model, check_name, publish
 from workloads.serving.settings import ServingSettings
 
+POOLINGS = ("model", "mean", "cls", "last")
 STATUS = "Exit status: 0 published, 2 wrong input or refused."
 
 
-def publish_gguf(path: Path, name: str, card: Path | None, directory: Path) -> Model:
+def publish_gguf(path: Path, name: str, card: Path | None, directory: Path, embeddings: str | None = None) -> Model:
     """Publish the GGUF file *path* as the model *name* in *directory*, and return the model.
+
+    Args:
+        embeddings: The pooling of an embedding model, as the setting of that name; None: it writes texts.
 
     Raises:
         UserError: *name* is invalid, a file is missing, llama.cpp cannot load it, or *directory* holds no model.
@@ -31,8 +36,9 @@ def publish_gguf(path: Path, name: str, card: Path | None, directory: Path) -> M
             raise UserError(Diagnostic(str(each), "the file does not exist", help="Correct the path"))
     from workloads.serving.runtimes.llama import start_server
 
-    start_server(path, ServingSettings(parallel=1, context_tokens=256))
-    lineage = {"file": path.name, **exported_lineage(path.parent)}
+    defaults = {"embeddings": embeddings} if embeddings else {}
+    start_server(path, ServingSettings.model_validate({"parallel": 1, "context_tokens": 256, **defaults}))
+    lineage = {"file": path.name, **exported_lineage(path.parent), **({"defaults": defaults} if defaults else {})}
     return publish(directory, files, name, (), (), lineage, runtime="llama.cpp")
 
 
@@ -41,10 +47,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("file", metavar="FILE.gguf", type=Path)
     parser.add_argument("--name", required=True, help="the model's name, for clients")
     parser.add_argument("--card", type=Path, metavar="FILE.md", help="the model card: content, author and licence")
+    help = "serve it as an embedding model, with the pooling that the file has, or with this one"
+    parser.add_argument("--embeddings", nargs="?", const="model", choices=POOLINGS, help=help)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="directory for the published model")
     args = parser.parse_args(argv)
     try:
-        model = publish_gguf(args.file, args.name, args.card, args.out)
+        model = publish_gguf(args.file, args.name, args.card, args.out, args.embeddings)
     except UserError as error:
         print_error(error)
         return error.exit_status

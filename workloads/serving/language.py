@@ -48,8 +48,8 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def add_routes(app: FastAPI, model: Model, settings: ServingSettings, generation: Generation) -> None:
-    """Add the routes of *model* to *app*."""
+def add_model_routes(app: FastAPI, model: Model) -> None:
+    """Add the routes about *model* to *app*."""
     entry = {"id": model.name, "object": "model", "created": int(time.time()), "owned_by": "rackwright"}
 
     async def models() -> JSONResponse:
@@ -59,14 +59,31 @@ def add_routes(app: FastAPI, model: Model, settings: ServingSettings, generation
         completions.check_model(name, model)
         return JSONResponse(entry)
 
-    async def chat(request: Request) -> Response:
-        return await _answer(request, ChatRequest, model, settings, generation)
-
-    async def text(request: Request) -> Response:
-        return await _answer(request, TextRequest, model, settings, generation)
-
     app.get("/v1/models", summary="The model", responses=ERROR_RESPONSES)(models)
     app.get("/v1/models/{name}", summary="The model, by name", responses=ERROR_RESPONSES)(one)
+
+
+def add_routes(
+    app: FastAPI, model: Model, settings: ServingSettings, generation: Generation, writes_tools: bool
+) -> None:
+    """Add the routes of *model*, which writes texts, to *app*.
+
+    Args:
+        writes_tools: Whether the chat template of the model writes tools into the prompt.
+    """
+
+    async def chat(request: Request) -> Response:
+        return await _answer(request, ChatRequest, model, settings, generation, writes_tools)
+
+    async def text(request: Request) -> Response:
+        return await _answer(request, TextRequest, model, settings, generation, writes_tools)
+
+    async def embeddings(request: Request) -> Response:
+        problem = f"{model.name} writes texts; an embedding model is published with --embeddings"
+        raise HttpError(404, problem, param="model", code="model_not_found")
+
+    add_model_routes(app, model)
+    app.router.add_route("/v1/embeddings", embeddings, ["POST"])
     stream_response = {"description": "The text; with `stream`, piece by piece.", "content": {"text/event-stream": {}}}
     responses = {200: stream_response, **ERROR_RESPONSES}
     for route, kind, endpoint, summary in (
@@ -82,12 +99,16 @@ async def _answer(
     model: Model,
     settings: ServingSettings,
     generation: Generation,
+    writes_tools: bool,
 ) -> Response:
     async with read_body(request, settings) as content:
         began = asyncio.get_running_loop().time()
         with as_text_errors(settings.deadline_seconds):
             parsed = await offload(len(content), settings.deadline_seconds, completions.read, content, kind, model)
     del content
+    if isinstance(parsed, ChatRequest) and parsed.uses_tools and not writes_tools:
+        reason = f"tools: the chat template of {model.name} writes no tools and no calls; leave them out"
+        raise HttpError(400, reason, param="tools")
     deadline = began + settings.deadline_seconds
     limit = began + (settings.stream_seconds if parsed.stream else settings.answer_seconds)
     form, log_fields = AnswerFormat(parsed, model), request.state.log_fields
@@ -99,8 +120,8 @@ async def _answer(
         try:
             first = await or_disconnect(request, _before(deadline, anext(pieces)))
         except InvalidPrompt as error:
-            constrained = isinstance(parsed, ChatRequest) and parsed.response_format is not None
-            field = "response_format" if constrained and SCHEMA_ERROR.search(str(error)) else parsed.prompt_field()
+            field = parsed.schema_field if SCHEMA_ERROR.search(str(error)) else None
+            field = field or parsed.prompt_field()
             raise HttpError(400, f"{field}: {error}", param=field, code=error.code) from None
         others = _until(limit, pieces, answer)
         if parsed.stream:

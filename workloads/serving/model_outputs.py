@@ -19,7 +19,14 @@ from workloads import config_file
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
 from workloads.serving.model import Tensor, read
-from workloads.serving.runtimes import ForwardedRuntime, LanguageRuntime, Runtime, ScoringRuntime, load_runtime
+from workloads.serving.runtimes import (
+    EmbeddingRuntime,
+    ForwardedRuntime,
+    LanguageRuntime,
+    Runtime,
+    ScoringRuntime,
+    load_runtime,
+)
 from workloads.serving.settings import ServingSettings
 from workloads.serving.wire import DTYPES
 
@@ -88,6 +95,9 @@ def _load(directory: Path, settings: ServingSettings) -> Runtime | ScoringRuntim
             f"a model for {FORWARDED} is not loaded here",
             "Compare it with `python -m workloads.evaluation`",
         )
+        raise UserError(Diagnostic(str(directory), problem, help=help))
+    if isinstance(runtime, EmbeddingRuntime):
+        problem, help = "an embedding model has no fixed inputs", "Ask it at /v1/embeddings"
         raise UserError(Diagnostic(str(directory), problem, help=help))
     if isinstance(runtime, LanguageRuntime):
         assert isinstance(runtime, ScoringRuntime), runtime.description

@@ -27,6 +27,7 @@ from workloads.serving.quotas import Quotas
 from workloads.serving.runtimes import (
     AdapterRuntime,
     AnyRuntime,
+    EmbeddingRuntime,
     ForwardedRuntime,
     LanguageRuntime,
     RuntimeProcess,
@@ -207,7 +208,7 @@ def _grpc_front(app: Middleware, runtime: AnyRuntime, settings: ServingSettings)
     Raises:
         UserError: The model takes no arrays, or the environment has no gRPC.
     """
-    if isinstance(runtime, LanguageRuntime | ForwardedRuntime):
+    if isinstance(runtime, LanguageRuntime | EmbeddingRuntime | ForwardedRuntime):
         problem = f"{runtime.model.name} is a language model, which has OpenAI's protocol over HTTP"
         raise UserError(Diagnostic("grpc_port", problem, "a model that takes arrays", "Remove grpc_port"))
     try:

@@ -2,9 +2,17 @@
 
 from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from workloads.process_variables import COUNT_MAX, Value, variable_problem
 from workloads.serving.model import StrictModel
@@ -44,6 +52,11 @@ class ServingSettings(StrictModel):
     llama.cpp."""
     context_tokens: PositiveInt = 4096
     """Tokens of a prompt and its answer together; each of `parallel` texts reserves memory for so many."""
+    embeddings: Literal["model", "mean", "cls", "last"] | None = None
+    """Serve a GGUF file as an embedding model: its texts become vectors of the pooling that the file has (`model`), of
+    the mean of all tokens, or of the first (`cls`) or last one. None: it writes texts."""
+    gpu_layers: NonNegativeInt = 0
+    """Layers of a GGUF file that llama.cpp computes on GPUs, for a build of llama.cpp with GPUs; 999: all."""
     tensor_parallel: PositiveInt = 1
     """GPUs that vLLM divides each layer over; 1 for other runtimes."""
     vllm: VllmSettings = VllmSettings()

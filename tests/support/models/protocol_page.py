@@ -23,7 +23,8 @@ the server in front of it. The check compares the two answers without ids, times
 means the same status and content; errors of vLLM count as well. The model has random weights and no reasoning parser.
 It computes on processors and has an adapter. There, log-probabilities of prompts are refused, because vLLM would end.
 
-The last column is a server of llama.cpp. A refused field is a 400 that names the field.
+The last column is a server of llama.cpp. A refused field is a 400 that names the field. *Models with tools* have a chat
+template that writes tools, and *embedding models* are published as such; others refuse these requests with 400 and 404.
 
 These errors come from the server itself, in the form of the protocol:
 
@@ -85,13 +86,13 @@ def _by_llama(case: Case) -> str:
     """Return what a server of llama.cpp does with *case*."""
     kinds = {CHAT: ChatRequest, TEXT: TextRequest}
     if case.path not in kinds:
-        return "404"
+        return "embedding models" if case.path == "/v1/embeddings" else "404"
     model = Model(name=MODEL, version="1", runtime="llama.cpp", files={})
     try:
-        completions.read(json.dumps(case.body).encode(), kinds[case.path], model)
+        request = completions.read(json.dumps(case.body).encode(), kinds[case.path], model)
     except HttpError as error:
         return f"refused, {error.status}"
-    return "answered"
+    return "models with tools" if isinstance(request, ChatRequest) and request.uses_tools else "answered"
 
 
 if __name__ == "__main__":

@@ -223,10 +223,11 @@ def test_a_runtime_is_asked_what_the_request_says() -> None:
         (CHAT, b"[]", 400, "the body: Input should be an object", None, None),
         (CHAT, body({"model": "held"}), 400, "messages: Field required", "messages", None),
         (CHAT, body(HELLO, messages=[]), 400, "messages: List should have at least 1 item", "messages", None),
-        (CHAT, body(HELLO, messages=[{"role": "tool", "content": "x"}]), 400, "messages.0.role: ", "messages", None),
+        (CHAT, body(HELLO, messages=[{"role": "tool", "content": "x"}]), 400,
+         "messages.0: a message of role tool, and no other one, has the tool_call_id", "messages", None),
         (CHAT, body(HELLO, messages=[{"role": "user", "content": [{"type": "image_url"}]}]), 400,
          "messages.0.content.0.type: Input should be 'text'", "messages", None),
-        (CHAT, body(HELLO, tools=[{}]), 400, "tools: llama.cpp has no such option here; leave it out, or send []",
+        (CHAT, body(HELLO, tools=[{}]), 400, "tools.0.type: Field required; tools.0.function: Field required",
          "tools", None),
         (CHAT, body(HELLO, logit_bias={"1": 2}), 400, "logit_bias: llama.cpp has no such option here; leave it out, or "
          "send {}", "logit_bias", None),
@@ -270,7 +271,9 @@ def test_a_runtime_is_asked_what_the_request_says() -> None:
          "context_length_exceeded"),
         (TEXT, body(ONCE, prompt="too long", stream=True), 400, "prompt: got a prompt of 9 tokens", "prompt",
          "context_length_exceeded"),
-        ("/v1/embeddings", b"{}", 404, "Not Found", None, None),
+        (CHAT, body(HELLO, messages=[{"role": "user"}]), 400, "messages.0: content is missing", "messages", None),
+        ("/v1/embeddings", b"{}", 404, "held writes texts; an embedding model is published with --embeddings", "model",
+         "model_not_found"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_answered_is_reported_as_openai_does(

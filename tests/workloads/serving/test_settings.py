@@ -14,8 +14,23 @@ import pytest
 
 from tests.support.diagnostics import sentences
 from tests.support.model_servers import INFER, request, served
-from workloads.serving.__main__ import main
+from workloads import config_file
+from workloads.serving.__main__ import arguments, main
 from workloads.serving.ask import LocalServer
+from workloads.serving.settings import ServingSettings, with_model_defaults
+
+
+def test_defaults_of_a_model_hold_for_a_server_that_is_started_by_hand() -> None:
+    """
+    Before, a server that was started by hand had set all settings, and so had no default of its model.
+    """
+    given = arguments().parse_args(["model", "--set", "parallel=2", "--set", "vllm.pipeline_parallel=2"])
+    settings = config_file.settings(ServingSettings, given)
+    defaults = {"defaults": {"parallel": 16, "context_tokens": 32768}}
+
+    assert settings.model_fields_set == {"parallel", "vllm"}
+    found = with_model_defaults(settings, defaults)
+    assert (found.parallel, found.context_tokens, found.vllm.pipeline_parallel) == (2, 32768, 2)
 
 
 @pytest.mark.parametrize(

@@ -9,20 +9,22 @@ from workloads.errors import Diagnostic, UserError
 from workloads.serving import model
 from workloads.serving.runtimes.runtime import (
     AdapterRuntime,
+    EmbeddingRuntime,
     ForwardedRuntime,
     LanguageRuntime,
     Runtime,
     RuntimeProcess,
     RuntimeProcessEnded,
     ScoringRuntime,
+    ToolRuntime,
 )
 from workloads.serving.settings import ServingSettings
 
 __all__ = [
-    "AdapterRuntime", "AnyRuntime", "ForwardedRuntime", "LanguageRuntime", "Runtime", "RuntimeProcess",
-    "RuntimeProcessEnded", "ScoringRuntime", "load_runtime",
+    "AdapterRuntime", "AnyRuntime", "EmbeddingRuntime", "ForwardedRuntime", "LanguageRuntime", "Runtime",
+    "RuntimeProcess", "RuntimeProcessEnded", "ScoringRuntime", "ToolRuntime", "load_runtime",
 ]  # fmt: skip
-AnyRuntime = Runtime | LanguageRuntime | ForwardedRuntime
+AnyRuntime = Runtime | LanguageRuntime | EmbeddingRuntime | ForwardedRuntime
 
 
 def load_runtime(directory: Path, settings: ServingSettings | None = None) -> AnyRuntime:
@@ -69,14 +71,14 @@ def _onnx(directory: Path, manifest: model.Model, settings: ServingSettings) -> 
     return OnnxRuntime(directory, manifest, settings.threads)
 
 
-def _llama(directory: Path, manifest: model.Model, settings: ServingSettings) -> LanguageRuntime:
+def _llama(directory: Path, manifest: model.Model, settings: ServingSettings) -> LanguageRuntime | EmbeddingRuntime:
     try:
-        from workloads.serving.runtimes.llama import LlamaRuntime
+        from workloads.serving.runtimes import llama
     except ModuleNotFoundError as error:
         problem, note = f"the module {error.name} is missing", "a language model needs llama.cpp"
         help = "Serve the model in the environment of the role workloads"
         raise UserError(Diagnostic(str(directory), problem, help=help, note=note)) from error
-    return LlamaRuntime(directory, manifest, settings)
+    return llama.load(directory, manifest, settings)
 
 
 def _tensorrt(directory: Path, manifest: model.Model, settings: ServingSettings) -> Runtime:

@@ -1,6 +1,7 @@
 """The events of a streamed text in OpenAI's protocol, as libraries write them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 from workloads.serving.runtimes.runtime import InvalidPrompt, Piece, Reason, TextEnd
@@ -29,21 +30,23 @@ class EventReader:
         if error := event.get("error"):
             raise self._failure(error)
         text, logprobs = "", self._logprobs
+        calls: tuple[Mapping[str, Any], ...] = ()
         for choice in event["choices"]:
             text = choice.get("text") or choice.get("delta", {}).get("content") or ""
+            calls += tuple(choice.get("delta", {}).get("tool_calls") or ())
             logprobs += tuple((choice.get("logprobs") or {}).get("content") or ())
             self._reason = choice["finish_reason"] or self._reason
         # a token that is no text yet belongs to the next piece
         self._logprobs = () if text else logprobs
         if usage := event.get("usage"):
-            return self._end(text, usage, logprobs)
-        return self._on_piece(Piece(text, logprobs=logprobs)) if text else True
+            return self._end(Piece(text, logprobs=logprobs, calls=calls), usage)
+        return self._on_piece(Piece(text, logprobs=logprobs, calls=calls)) if text or calls else True
 
-    def _end(self, text: str, usage: Mapping[str, Any], logprobs: tuple[Mapping[str, Any], ...]) -> bool:
+    def _end(self, last: Piece, usage: Mapping[str, Any]) -> bool:
         if self._reason is None or self._reason not in get_args(Reason):  # vLLM has more, such as abort
             raise RuntimeError(f"the text ended by {self._reason}")
         if not usage["prompt_tokens"]:  # llama.cpp turns messages that a template refuses into an empty prompt
             raise InvalidPrompt("the model's template makes no prompt of it")
         self.is_finished = True
         end = TextEnd(self._reason, usage["prompt_tokens"], usage["completion_tokens"])
-        return self._on_piece(Piece(text, end, logprobs))
+        return self._on_piece(replace(last, end=end))

@@ -1,8 +1,8 @@
-"""llama.cpp: a language model in a GGUF file, on the CPU."""
+"""llama.cpp: a language model or an embedding model in a GGUF file, on processors or on GPUs."""
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,21 +13,54 @@ from workloads.errors import Diagnostic, UserError
 from workloads.serving import gguf_header
 from workloads.serving.model import Model
 from workloads.serving.runtimes.events import EventReader
-from workloads.serving.runtimes.runtime import InvalidPrompt, Piece
+from workloads.serving.runtimes.runtime import Embeddings, InvalidPrompt, Piece
 from workloads.serving.settings import ServingSettings
 
 MOST_TEXTS = 256
 """The most texts at once. Source: LLAMA_MAX_SEQ of llama.cpp."""
 
 
+_PROBE = [{"role": "user", "content": "a"}]
+_PROBE_TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
+
+
+def load(directory: Path, model: Model, settings: ServingSettings) -> "LlamaRuntime | LlamaEmbeddings":
+    """Return the runtime of the GGUF file of *model*: it writes texts, or makes vectors of them.
+
+    Raises:
+        UserError: llama.cpp cannot load the file with these settings.
+    """
+    [name] = [name for name in model.files if name.endswith(".gguf")]
+    server = start_server(directory / name, settings)
+    device = f"{settings.gpu_layers} layers on {', '.join(gpus())}" if settings.gpu_layers else "CPU"
+    description = f"llama.cpp of xllamacpp {xllamacpp.__version__} on {device}"
+    return (LlamaEmbeddings if settings.embeddings else LlamaRuntime)(server, model, description)
+
+
+class LlamaEmbeddings:
+    """An embedding model that llama.cpp runs."""
+
+    def __init__(self, server: Any, model: Model, description: str) -> None:
+        self._server, self.model, self.description = server, model, description
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        return _embed(self._server, texts)
+
+
 class LlamaRuntime:
     """A language model that llama.cpp runs."""
 
-    def __init__(self, directory: Path, model: Model, settings: ServingSettings) -> None:
-        [name] = [name for name in model.files if name.endswith(".gguf")]
-        self.model = model
-        self.description = f"llama.cpp of xllamacpp {xllamacpp.__version__} on CPU"
-        self._server = start_server(directory / name, settings)
+    def __init__(self, server: Any, model: Model, description: str) -> None:
+        self._server, self.model, self.description = server, model, description
+        self.writes_tools = self._prompt_tokens(tools=[_PROBE_TOOL]) > self._prompt_tokens()
+
+    def _prompt_tokens(self, **more: Any) -> int:
+        """Return the tokens of a short prompt; 0 if the model's template does not take it."""
+        try:
+            answer = self._server.handle_chat_completions({"messages": _PROBE, "max_tokens": 1, **more})
+        except ValueError:
+            return 0
+        return int(answer.get("usage", {}).get("prompt_tokens", 0))
 
     def generate(self, request: Mapping[str, Any], on_piece: Callable[[Piece], bool]) -> None:
         handle = self._server.handle_chat_completions if "messages" in request else self._server.handle_completions
@@ -63,6 +96,29 @@ class _EventListener:
             return True
 
 
+def _embed(server: Any, texts: Sequence[str]) -> Embeddings:
+    """Return the vectors that llama.cpp makes of *texts*.
+
+    Raises:
+        InvalidPrompt: a text is too long, or llama.cpp refuses it.
+    """
+    answer = server.handle_embeddings({"input": list(texts)})
+    if error := answer.get("error"):
+        message = str(error.get("message"))
+        if "is too large to process" in message:
+            raise InvalidPrompt("a text has more tokens than context_tokens", "context_length_exceeded")
+        raise _failure(error)
+    rows = sorted(answer["data"], key=lambda row: int(row["index"]))
+    return Embeddings([row["embedding"] for row in rows], int(answer["usage"]["prompt_tokens"]))
+
+
+def gpus() -> list[str]:
+    """Return the GPUs that this build of llama.cpp can use."""
+    kinds = xllamacpp.ggml_backend_dev_type
+    on = (kinds.GGML_BACKEND_DEVICE_TYPE_GPU, kinds.GGML_BACKEND_DEVICE_TYPE_IGPU)
+    return [str(each["description"]) for each in xllamacpp.get_device_info() if each["type"] in on]
+
+
 def _failure(error: Mapping[str, Any]) -> Exception:
     if error.get("type") == "exceed_context_size_error":
         has, room = error["n_prompt_tokens"], error["n_ctx"]
@@ -74,7 +130,7 @@ def _failure(error: Mapping[str, Any]) -> Exception:
 
 
 def start_server(path: Path, settings: ServingSettings) -> Any:
-    """Return llama.cpp's server for the file *path*, after it has generated a first token.
+    """Return llama.cpp's server for the file *path*, after it has generated a first token or a first vector.
 
     Raises:
         UserError: the header is wrong, or the library cannot load the file.
@@ -82,6 +138,10 @@ def start_server(path: Path, settings: ServingSettings) -> Any:
     if settings.parallel > MOST_TEXTS:
         problem, expected = f"got parallel {settings.parallel}", f"at most {MOST_TEXTS} texts at once with llama.cpp"
         raise UserError(Diagnostic("parallel", problem, expected, f"Set parallel to {MOST_TEXTS}"))
+    if settings.gpu_layers and not gpus():
+        problem = f"got {settings.gpu_layers}; llama.cpp of xllamacpp {xllamacpp.__version__} finds no GPU"
+        help = "Set gpu_layers to 0, or install a build of xllamacpp for the GPUs of this computer"
+        raise UserError(Diagnostic("gpu_layers", problem, "a GPU, and a build of llama.cpp that uses it", help))
     gguf_header.check(path)
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
@@ -89,7 +149,14 @@ def start_server(path: Path, settings: ServingSettings) -> Any:
     # one core stays free for the event loop, which reads the next requests
     threads = settings.threads or max(1, (os.cpu_count() or 1) - 1)
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    params.n_gpu_layers = 0
+    params.n_gpu_layers = settings.gpu_layers
+    if settings.embeddings:
+        params.embedding = True
+        # a text is computed at once: tokens of an embedding model look at those after them
+        params.n_batch = params.n_ubatch = settings.context_tokens
+        if settings.embeddings != "model":
+            pooling = f"LLAMA_POOLING_TYPE_{settings.embeddings.upper()}"
+            params.pooling_type = getattr(xllamacpp.llama_pooling_type, pooling)
     params.verbosity = 0  # its log would contain prompts
     params.cache_ram_mib = 0
     try:
@@ -100,7 +167,10 @@ def start_server(path: Path, settings: ServingSettings) -> Any:
             params.ui = params.endpoint_slots = False
             server = xllamacpp.Server(params)
         # a server that ends before its loop has started hangs: xllamacpp 2026.10, Server::~Server
-        server.handle_completions({"prompt": "a", "max_tokens": 1})
+        if settings.embeddings:
+            _embed(server, ["a"])
+        else:
+            server.handle_completions({"prompt": "a", "max_tokens": 1})
     except Exception as error:
         problem = f"llama.cpp of xllamacpp {xllamacpp.__version__} cannot load the model: {error}"
         help = "Use a GGUF file for this version, and check that there is memory for it"

@@ -1,6 +1,6 @@
 """The interface between the server and a runtime."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -29,8 +29,8 @@ class Runtime(LoadedModel, Protocol):
         """Return every output; *inputs* have the names, types and shapes of the model's metadata."""
 
 
-Reason = Literal["stop", "length"]
-"""stop: the model or a stop sequence ended the text; length: there was no room for more."""
+Reason = Literal["stop", "length", "tool_calls"]
+"""stop: the model or a stop sequence ended the text; length: there was no room for more; tool_calls: with calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,17 @@ class Piece:
     """The end of the text, in the last piece alone."""
     logprobs: tuple[Mapping[str, Any], ...] = ()
     """Log-probabilities of the tokens of the text, if the request asked for them, in the form of OpenAI's chats."""
+    calls: tuple[Mapping[str, Any], ...] = ()
+    """Parts of calls of tools, in the form of OpenAI's streams."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """The vectors of several texts."""
+
+    vectors: Sequence[Sequence[float]]
+    tokens: int
+    """Tokens of all texts."""
 
 
 class InvalidPrompt(Exception):
@@ -79,6 +90,26 @@ class LanguageRuntime(LoadedModel, Protocol):
 
         Raises:
             InvalidPrompt: nothing was generated.
+        """
+
+
+@runtime_checkable
+class ToolRuntime(LanguageRuntime, Protocol):
+    """A language model that may know tools."""
+
+    writes_tools: bool
+    """Whether the model's chat template writes the tools of a request into the prompt."""
+
+
+@runtime_checkable
+class EmbeddingRuntime(LoadedModel, Protocol):
+    """A model that returns a vector for a text. Several threads may use it at once."""
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Return the vectors of *texts*.
+
+        Raises:
+            InvalidPrompt: a text is too long.
         """
 
 

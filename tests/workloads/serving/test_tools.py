@@ -1,0 +1,202 @@
+"""Tools of a chat: what the model is asked, which calls an answer has, and what is refused."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from tests.support.model_servers import Answer, Writer, ask, here
+from workloads.serving.answers import HttpError
+from workloads.serving.completions import MOST_TOOLS, ChatRequest, call_schema, read
+from workloads.serving.runtimes.events import EventReader
+from workloads.serving.runtimes.runtime import Piece, TextEnd
+
+CHAT = "/v1/chat/completions"
+HELLO = {"model": "held", "messages": [{"role": "user", "content": "Hello"}]}
+CITY = {"type": "object", "properties": {"city": {"$ref": "#/$defs/name"}}, "$defs": {"name": {"type": "string"}}}
+
+
+def tool(name: str = "weather", **function: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": CITY, **function}}
+
+
+NAMED = {"type": "function", "function": {"name": "time"}}
+TWO = [tool(), tool("time", parameters={"type": "object"})]
+CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+
+
+class Caller(Writer):
+    """A language model that knows tools."""
+
+    writes_tools = True
+
+
+def body(**more: Any) -> bytes:
+    return json.dumps({**HELLO, **more}).encode()
+
+
+def refusal(**more: Any) -> str:
+    with pytest.raises(HttpError) as refused:
+        read(body(**more), ChatRequest, Writer().model)
+    assert refused.value.status == 400
+    return refused.value.reason
+
+
+def deltas(answer: Answer) -> list[dict[str, Any]]:
+    lines = [
+        line.removeprefix("data: ") for line in answer.content.decode().split("\n\n") if line.startswith("data: {")
+    ]
+    return [choice for line in lines for choice in json.loads(line)["choices"]]
+
+
+def test_a_model_whose_template_writes_no_tools_refuses_them() -> None:
+    results = [*HELLO["messages"], {"role": "assistant", "tool_calls": [CALL]},
+               {"role": "tool", "tool_call_id": "c1", "content": "snow"}]  # fmt: skip
+    with here(Writer(free=True)) as server:
+        for more in ({"tools": TWO}, {"messages": results}):
+            answer = ask(server.address, CHAT, body(**more))
+            error = answer.json["error"]
+            assert (answer.status, error["param"]) == (400, "tools")
+            assert error["message"] == ("tools: the chat template of held writes no tools and no calls; leave them out")
+        assert ask(server.address, CHAT, body(tools=TWO, tool_choice="none")).status == 200, "nothing is offered"
+
+
+def test_the_runtime_gets_tools_calls_and_results() -> None:
+    runtime = Caller(free=True)
+    results = [*HELLO["messages"], {"role": "assistant", "content": None, "tool_calls": [CALL]},
+               {"role": "tool", "tool_call_id": "c1", "content": "snow", "name": "weather"}]  # fmt: skip
+    with here(runtime) as server:
+        assert ask(server.address, CHAT, body(tools=TWO, messages=results, parallel_tool_calls=False)).status == 200
+        assert ask(server.address, CHAT, body(tools=TWO, tool_choice="none")).status == 200
+
+    offered, none = runtime.asked
+    assert (offered["tool_choice"], offered["parallel_tool_calls"]) == ("auto", False)
+    assert [each["function"]["name"] for each in offered["tools"]] == ["weather", "time"]
+    assert offered["messages"][1:] == [
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "content": "snow", "tool_call_id": "c1"},
+    ]
+    assert none.keys() == {"messages"}
+
+
+@pytest.mark.parametrize(("choice", "names"), [("required", ["weather", "time"]), (NAMED, ["time"])])
+def test_a_forced_call_has_the_schema_of_a_function(choice: object, names: list[str]) -> None:
+    runtime = Caller(free=True)
+    with here(runtime) as server:
+        assert ask(server.address, CHAT, body(tools=TWO, tool_choice=choice, max_tokens=1)).status in (200, 500)
+
+    [asked] = runtime.asked
+    form = asked["response_format"]["json_schema"]["schema"]
+    assert asked["tool_choice"] == "none" and len(asked["tools"]) == 2
+    assert [each["properties"]["name"]["const"] for each in form["anyOf"]] == names
+
+
+def test_references_of_a_tool_name_its_own_parts() -> None:
+    request = read(body(tools=[tool("time", parameters={"type": "object"}), tool()]), ChatRequest, Writer().model)
+    form = call_schema(request.tools)
+
+    assert form["anyOf"][1]["properties"]["arguments"] == {"$ref": "#/$defs/1"}
+    assert form["$defs"]["1"]["properties"]["city"] == {"$ref": "#/$defs/1/$defs/name"}
+    assert request.tools[1].function.parameters == CITY, "the request stays as it is"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_forced_call_is_answered_as_a_call(stream: bool) -> None:
+    runtime = Caller('{"name": "time", ', '"arguments": {"zone": "\\u00fc"}}', free=True)
+    with here(runtime) as server:
+        answer = ask(server.address, CHAT, body(tools=TWO, tool_choice="required", stream=stream))
+
+    if stream:
+        role, delta, end = deltas(answer)
+        assert (role["delta"]["role"], end["finish_reason"]) == ("assistant", "tool_calls")
+        [call] = delta["delta"]["tool_calls"]
+        assert call.pop("index") == 0
+    else:
+        [choice] = answer.json["choices"]
+        assert (choice["message"]["content"], choice["finish_reason"]) == (None, "tool_calls")
+        [call] = choice["message"]["tool_calls"]
+    assert call.pop("id").startswith("call_")
+    assert call == {"type": "function", "function": {"name": "time", "arguments": '{"zone":"ü"}'}}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_forced_call_that_was_cut_is_no_call(stream: bool) -> None:
+    class Cut(Caller):
+        def generate(self, asked: Mapping[str, Any], on_piece: Callable[[Piece], bool]) -> None:
+            on_piece(Piece('{"name": "ti', TextEnd("length", 7, 3)))
+
+    with here(Cut(free=True)) as server:
+        answer = ask(server.address, CHAT, body(tools=TWO, tool_choice=NAMED, stream=stream))
+
+    choice = deltas(answer)[-1] if stream else answer.json["choices"][0]
+    assert choice["finish_reason"] == "length"
+    assert "tool_calls" not in (choice["delta"] if stream else choice["message"])
+
+
+PARTS = (
+    {"index": 0, "id": "a", "type": "function", "function": {"name": "weather", "arguments": ""}},
+    {"index": 0, "function": {"arguments": '{"city"'}},
+    {"index": 1, "id": "b", "type": "function", "function": {"name": "time", "arguments": "{}"}},
+    {"index": 0, "function": {"arguments": ': "Oslo"}'}},
+)
+
+
+def llama_events() -> list[dict[str, Any]]:
+    """Return events in the form of llama.cpp's, with a text and two calls."""
+    parts = [{"content": "Let me look."}, *({"tool_calls": [part]} for part in PARTS)]
+    events: list[dict[str, Any]] = [{"choices": [{"index": 0, "finish_reason": None, "delta": each}]} for each in parts]
+    events += [{"choices": [{"index": 0, "finish_reason": "tool_calls", "delta": {}}]}]
+    return [*events, {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 9}}]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_calls_that_llama_cpp_reads_reach_the_client(stream: bool) -> None:
+    class Reading(Caller):
+        def generate(self, asked: Mapping[str, Any], on_piece: Callable[[Piece], bool]) -> None:
+            reader = EventReader(on_piece, lambda error: RuntimeError(str(error)))
+            assert all(reader.feed(event) for event in llama_events())
+
+    with here(Reading(free=True)) as server:
+        answer = ask(server.address, CHAT, body(tools=TWO, stream=stream))
+
+    if stream:
+        found = deltas(answer)
+        assert [part for each in found for part in each["delta"].get("tool_calls", [])] == [*PARTS]
+        assert found[-1]["finish_reason"] == "tool_calls"
+    else:
+        [choice] = answer.json["choices"]
+        assert (choice["message"]["content"], choice["finish_reason"]) == ("Let me look.", "tool_calls")
+        assert [each["function"] for each in choice["message"]["tool_calls"]] == [
+            {"name": "weather", "arguments": '{"city": "Oslo"}'},
+            {"name": "time", "arguments": "{}"},
+        ]
+        assert answer.json["usage"]["completion_tokens"] == 9
+
+
+WIDE = {"enum": [*range(500)]}
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"tool_choice": "required"}, "tool_choice needs tools"),
+        ({"tool_choice": "sometimes", "tools": TWO}, "tool_choice"),
+        ({"tools": TWO, "tool_choice": {"type": "function", "function": {"name": "x"}}}, "which tools does not"),
+        ({"tools": [tool(), tool()]}, "there are several functions weather"),
+        ({"tools": [tool(f"f{n}") for n in range(MOST_TOOLS + 1)]}, "at most 64 items"),
+        ({"tools": [tool(f"f{n}", parameters=WIDE) for n in range(5)]}, "2048 values and 4096 repetitions together"),
+        ({"tools": [tool(f"f{n}", parameters={"maxLength": 2100}) for n in range(2)]}, "4096 repetitions together"),
+        ({"tools": [tool(parameters={"pattern": "a"})]}, "the keyword pattern"),
+        ({"tools": [tool(parameters={"$ref": "#"})]}, "more than 512 values"),
+        ({"tools": [tool("a b")]}, "tools.0.function.name"),
+        ({"tools": [tool(), {"type": "web_search"}]}, "tools.1.type"),
+        ({"tools": TWO, "logprobs": True}, "no logprobs beside tools"),
+        ({"tools": TWO, "response_format": {"type": "json_object"}}, "no response_format beside tools"),
+        ({"messages": [{"role": "user", "content": "a", "tool_calls": [CALL]}]}, "not of role user"),
+        ({"messages": [{"role": "user", "content": "a", "tool_call_id": "x"}]}, "and no other one"),
+        ({"functions": [{"name": "x"}]}, "functions: llama.cpp has no such option here"),
+    ],
+)  # fmt: skip
+def test_what_is_no_request_for_calls_is_refused(more: dict[str, Any], reason: str) -> None:
+    assert reason in refusal(**more)
