@@ -310,7 +310,7 @@ class Server(Schema):
 def _problems(server: Server) -> Iterator[Problem]:
     yield from placement.problems(server, "a server", "a host serves it once", "Remove one of them")
     every = {"canary": server.canary and server.canary.every}
-    refused = {"tls": server.tls, "keys": server.keys, "grpc_port": server.grpc_port, **every}
+    refused = {"tls": server.tls, "keys": server.keys, **every}
     yield from on_pods.own_problems(server, "a server", refused)
     if server.on == "kubernetes" and server.vllm:
         yield from pod_problems(server.vllm)

@@ -9,7 +9,7 @@ from typing import Any
 from rackwright.errors import DeclarationError, Diagnostic, UserError, command
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.spec import SLACK_SECONDS, CanaryRows, ServerSpec
-from rackwright.kinds.pods.spec import PORT, RowsPart, ServerPart
+from rackwright.kinds.pods.spec import GRPC_PORT, PORT, RowsPart, ServerPart
 from rackwright.kinds.shared.gpu_assignment import GpuAssignment
 from rackwright.schema.secret import name_of
 from rackwright.schema.server import EVERYWHERE, Server, settings
@@ -115,9 +115,11 @@ def _part(stack: Stack, server: Server, common: dict[str, Any], has_vllm: bool, 
             **({"variables": server.variables} if server.variables else {}),
             "host": EVERYWHERE,
             "port": PORT,
+            **({"grpc_port": GRPC_PORT} if server.grpc_port is not None else {}),
             "anybody": server.anybody,
         },
         port=server.port,
+        grpc_port=server.grpc_port,
         model=common["model"],
         version=common["version"],
         source=common.get("source"),

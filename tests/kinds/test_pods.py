@@ -17,7 +17,7 @@ from rackwright.kinds.pods import PodFilesKind, PodFilesSpec, PodsKind, image, p
 from rackwright.kinds.pods.pod_template import MANAGED_BY
 from rackwright.kinds.pods.release import files, release_of
 from rackwright.kinds.pods.report import of_cluster, outcome
-from rackwright.kinds.pods.spec import AutoscalePart, WorkloadPart
+from rackwright.kinds.pods.spec import GRPC_PORT, AutoscalePart, WorkloadPart
 from rackwright.kinds.shared.run_config import digest
 from tests.support.pod_workloads import GROUPED, IDENTITY, REPOSITORY, RUN, SERVING, TRAINING, made, spec_of
 
@@ -559,6 +559,24 @@ def foreign(kind: str, namespace: str, **labels: str) -> Any:
     """Return an object that the operator of another team has made, with the labels of a run or server of this fleet."""
     marks = {**MANAGED_BY, "rackwright.local/server": "digits", "rackwright.local/fleet": "mine", **labels}
     return {"spec": {}, "labels": marks, "generation": 1, "managers": [], "status": {}, "conditions": {}}
+
+
+def test_a_server_with_grpc_has_a_second_port_at_its_service_and_in_its_pods() -> None:
+    def ports(workload: WorkloadPart) -> tuple[list[tuple[str, int, int]], list[int]]:
+        objects = made(workload)
+        service = objects["vision/Service/digits"]["spec"]["ports"]
+        [container] = objects["vision/Deployment/digits"]["spec"]["template"]["spec"]["containers"]
+        found = [(each["name"], each["port"], each["targetPort"]) for each in service]
+        return found, [each["containerPort"] for each in container["ports"]]
+
+    assert SERVING.server is not None
+    server = SERVING.server.model_copy(update={"grpc_port": 9000})
+    http, inside = ports(SERVING)
+
+    assert ports(SERVING.model_copy(update={"server": server})) == (
+        [*http, ("grpc", 9000, GRPC_PORT)],
+        [*inside, GRPC_PORT],
+    )
 
 
 @pytest.mark.parametrize("kind", ["Service", "Job", "Deployment", "PersistentVolumeClaim", "HorizontalPodAutoscaler"])

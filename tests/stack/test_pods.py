@@ -8,7 +8,7 @@ import pytest
 
 from rackwright.errors import DeclarationError
 from rackwright.kinds.pods import PodFilesKind, PodsKind, PodsSpec
-from rackwright.kinds.pods.spec import WorkloadPart
+from rackwright.kinds.pods.spec import GRPC_PORT, WorkloadPart
 from rackwright.stack import declare, load_stack
 from rackwright.stack.gpus import assign
 from tests.support.stack_settings import configure, new_project
@@ -161,3 +161,14 @@ def test_a_pod_on_processors_has_the_declared_layout(talk: Callable[[str], Workl
     assert workload.server is not None
     assert (workload.server.replica_pods, workload.server.lease_secret, workload.server.vllm) == (1, None, True)
     assert workload.server.settings["vllm"] == {"cpu_cache_gib": 1}
+
+
+def test_grpc_listens_at_a_port_of_the_pods_and_the_service_has_the_declared_one(project: Path) -> None:
+    declared = "  plain:\n    model: {version: 0123456789ab}\n    grpc_port: 9000\n    hosts: [oak, elm]\n"
+    more = "    on: kubernetes\n    pods: {team: vision}\n    anybody: true\n    gate: {accuracy_kept: null}\n"
+    (project / "stacks" / "training.yaml").write_text(f"fleet: training\nuses: nodes.yaml\nservers:\n{declared}{more}")
+    [spec] = [each.spec for each in declare(load_stack("training", project)) if isinstance(each.spec, PodsSpec)]
+
+    server = spec.workload.server
+    assert server is not None
+    assert (server.grpc_port, server.settings["grpc_port"]) == (9000, GRPC_PORT)

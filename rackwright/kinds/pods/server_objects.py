@@ -6,7 +6,7 @@ from typing import Any
 from rackwright.kinds.cluster.quantity import Object
 from rackwright.kinds.pods.pod_template import container, in_namespace, labels, pod_spec
 from rackwright.kinds.pods.release import INTERFACE
-from rackwright.kinds.pods.spec import PORT, AutoscalePart, ServerPart, WorkloadPart
+from rackwright.kinds.pods.spec import GRPC_PORT, PORT, AutoscalePart, ServerPart, WorkloadPart
 
 MODEL = "/model"
 VERSION = "rackwright.local/version"
@@ -30,6 +30,8 @@ def _service(workload: WorkloadPart, server: ServerPart) -> Object:
     """Return the address for clients, which the leaders alone answer in groups."""
     leaders = {WORKER_INDEX: "0"} if server.replica_pods > 1 else {}
     ports = [{"name": "http", "port": server.port, "targetPort": PORT, "protocol": "TCP"}]
+    if server.grpc_port is not None:
+        ports.append({"name": "grpc", "port": server.grpc_port, "targetPort": GRPC_PORT, "protocol": "TCP"})
     spec = {"selector": {"app": workload.name, **leaders}, "ports": ports}
     return in_namespace(workload.team, "v1", "Service", workload.name, spec=spec)
 
@@ -95,7 +97,8 @@ def _answers(server: ServerPart) -> dict[str, Any]:
     check = f"/v2/models/{server.model}/versions/{server.version}/ready" if server.model else "/ready"
     start = {"httpGet": {"path": check, "port": PORT}, "periodSeconds": 2, "failureThreshold": server.ready_seconds}
     probe = {"httpGet": {"path": "/ready", "port": PORT}, "periodSeconds": 2, "failureThreshold": 1}
-    return {"ports": [{"containerPort": PORT}], "startupProbe": start, "readinessProbe": probe}
+    ports = [PORT] if server.grpc_port is None else [PORT, GRPC_PORT]
+    return {"ports": [{"containerPort": port} for port in ports], "startupProbe": start, "readinessProbe": probe}
 
 
 def _template(workload: WorkloadPart, server: ServerPart, release: str, program: dict[str, Any]) -> Object:

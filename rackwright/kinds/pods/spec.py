@@ -12,8 +12,8 @@ MOUNTS = "/run/rackwright/pods"
 """Directory of the read-only mounts that the volumes of pods have as their paths."""
 RUNS, SERVERS = "/etc/rackwright/runs", "/etc/rackwright/servers"
 LAUNCHER, WORKER = "launcher", "worker"
-PORT = 8080
-"""Port on which a server listens in its pods."""
+PORT, GRPC_PORT = 8080, 8001
+"""Ports on which a server listens in its pods, for HTTP and for gRPC."""
 
 
 class RunPart(SpecPart):
@@ -68,6 +68,8 @@ class ServerPart(SpecPart):
     """The settings of the server."""
     port: int
     """The port of its service."""
+    grpc_port: int | None = None
+    """The port of its service for gRPC; None: HTTP alone."""
     model: str
     """The name of the model; empty if this computer knows only the version."""
     version: str
