@@ -13,6 +13,9 @@ from rackwright.schema.run import Run
 from rackwright.stack.pod_gpus import DEVICE_PLUGIN, gpus_of_pods
 from rackwright.stack.servers import GpuAssignments, computes_on_gpus
 from rackwright.stack.stack import Stack
+from workloads.catalogue.accelerators import gpu_without_environment
+
+NO_ENVIRONMENT = "role workloads has environments for NVIDIA's GPUs and for processors, none for ROCm and others"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class GpuUser:
     """Hosts with GPUs."""
     with_mig: tuple[str, ...] = ()
     """Hosts whose GPUs MIG divides; they take no part in the assignment."""
+    has_environment: bool = False
+    """Whether it names a Python environment of its own."""
 
 
 def assign(stack: Stack) -> tuple[GpuAssignments, list[Diagnostic]]:
@@ -40,7 +45,8 @@ def assign(stack: Stack) -> tuple[GpuAssignments, list[Diagnostic]]:
     device_plugin, or those that it declares.
     """
     users = list(_users(stack))
-    wrong = [error for user in users for error in (*_kubernetes_errors(stack, user), *_selection_errors(stack, user))]
+    checks = (_environment_errors, _kubernetes_errors, _selection_errors)
+    wrong = [error for user in users for check in checks for error in check(stack, user)]
     if wrong:
         return {}, wrong
     assignments: dict[tuple[str, str], GpuAssignment] = {}
@@ -73,16 +79,28 @@ def _users(stack: Stack) -> Iterator[GpuUser]:
             selection, field = server.vllm.gpus if server.vllm else None, "" if server.gpu_layers else "vllm.gpus"
             members = server.members(hosts)
             parts = with_gpus(members), with_gpus(members, mig=True)
-            yield GpuUser(f"server-{name}", name, f"servers.{name}", field, selection, *parts)
+            own = server.environment is not None
+            yield GpuUser(f"server-{name}", name, f"servers.{name}", field, selection, *parts, own)
     for name, run in stack.fleet.runs.items():
         if run.on == "hosts" and not _computes_on_processors(run):
             members = run.members(hosts)
             parts = with_gpus(members), with_gpus(members, mig=True)
-            yield GpuUser(f"run-{name}", name, f"runs.{name}", "gpus", run.gpus, *parts)
+            own = run.environment is not None
+            yield GpuUser(f"run-{name}", name, f"runs.{name}", "gpus", run.gpus, *parts, own)
 
 
 def _computes_on_processors(run: Run) -> bool:
     return run.set.get("device") == "cpu"
+
+
+def _environment_errors(stack: Stack, user: GpuUser) -> Iterator[Diagnostic]:
+    """Yield an error for each host of *user* on whose GPUs no environment of role `workloads` computes."""
+    for host in () if user.has_environment else user.hosts:
+        models = filter(None, map(gpu_without_environment, stack.fleet.hosts[host].minimum.gpus))
+        if first := next(models, None):
+            problem, expected = f"got no environment, and {host} has {first}", NO_ENVIRONMENT
+            help = f"Name an environment of {host} with a build for its GPUs: environment: {{path: /opt/NAME}}"
+            yield Diagnostic(user.where, problem, expected, help)
 
 
 def _kubernetes_errors(stack: Stack, user: GpuUser) -> Iterator[Diagnostic]:

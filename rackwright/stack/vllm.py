@@ -13,7 +13,7 @@ from rackwright.schema.profile import Minimum
 from rackwright.schema.run import address
 from rackwright.schema.server import Server, settings
 from rackwright.stack.stack import Stack
-from workloads.catalogue.accelerators import gpu_memory_bytes
+from workloads.catalogue.accelerators import gpu_memory_bytes, gpu_without_environment
 from workloads.serving.fit import (
     UNKNOWN,
     Fit,
@@ -174,7 +174,9 @@ def _fit(server: Server, model: Model, sizes: Sizes, gpus: Gpus) -> Fit:
     except UserError as error:
         others = [profile for profile in PROFILES if _fits(profile, sizes, load)]
         fitting = f"as it is, it fits {', '.join(others)}" if others else ""
-        note = "; ".join(part for part in (error.diagnostic.note, fitting) if part)
+        bare = [profile for profile in others if any(map(gpu_without_environment, PROFILES[profile].gpus))]
+        missing = f"no environment of rackwright is for {', '.join(bare)}" if bare else ""
+        note = "; ".join(part for part in (error.diagnostic.note, fitting, missing) if part)
         raise UserError(replace(error.diagnostic, note=note)) from None
 
 

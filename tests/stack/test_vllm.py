@@ -83,13 +83,24 @@ def refused(project: Project, *given: Any) -> str:
 
 
 def test_each_host_divides_a_model_over_the_fewest_gpus_that_it_fits(project: Project) -> None:
-    specs = project(B70, "wide, pair, instinct", "    set: {parallel: 2}\n")
+    own = "    environment: {path: /opt/own}\n    set: {parallel: 2}\n"
+    specs = project(B70, "wide, pair, instinct", own)
 
     assert {name: spec.settings for name, spec in specs.items()} == {
         "wide/talk": {"parallel": 2, "tensor_parallel": 2},
         "pair/talk": {"parallel": 2, "tensor_parallel": 2},
         "instinct/talk": {"parallel": 2, "tensor_parallel": 1},
     }
+
+
+def test_gpus_that_no_environment_computes_on_need_one_of_the_servers_own(project: Project) -> None:
+    assert refused(project, B70, "instinct") == (
+        "stacks/serving.yaml:4: servers.talk: got no environment, and instinct has AMD Instinct MI300X; role workloads "
+        "has environments for "
+        "NVIDIA's GPUs and for processors, none for ROCm and others. Name an environment of instinct with a build for "
+        "its GPUs: environment: {path: /opt/NAME}."
+    )
+    assert project(B70, "instinct", "    vllm: {cpu_cache_gib: 2}\n")["instinct/talk"].gpus is None
 
 
 def test_a_model_of_unknown_size_has_its_declared_layout(project: Project) -> None:
@@ -124,13 +135,14 @@ def test_what_does_not_fit_is_refused_with_the_arithmetic_and_what_would(project
         "(tensor_parallel 8): each has 85.1 GB of them, 1.2 GB of cache (parallel 4, context_tokens 4096) and 6.5 GB "
         "beside, 92.8 GB in all, of 76.4 GB for vLLM (90 % of 79.1 GiB) at hopper; weights and cache that fit the "
         "memory of each GPU; there is no room for the weights; as it is, it fits training-b200, training-mi300x, "
-        "inference-h200. Serve it on 2 such hosts, with tensor_parallel 8, pipeline_parallel 2, or serve it on GPUs of "
+        "inference-h200; no environment of rackwright is for training-mi300x. "
+        "Serve it on 2 such hosts, with tensor_parallel 8, pipeline_parallel 2, or serve it on GPUs of "
         "97 GiB."
     )
 
 
 def test_what_is_named_instead_fits(project: Project) -> None:
-    (named,) = re.findall(r"as it is, it fits ([^.]*)\.", refused(project, R1, "hopper"))
+    (named,) = re.findall(r"as it is, it fits ([^.;]*);", refused(project, R1, "hopper"))
 
     assert PROFILES["wide"] in named.split(", ")
     assert project(R1, "wide")["wide/talk"].settings == {"tensor_parallel": 8}

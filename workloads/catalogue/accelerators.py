@@ -12,6 +12,9 @@ from workloads import catalogue
 OWN_MEMORY_ROLES = ("nvidia_driver", "rocm")
 """Roles with drivers of GPUs that have their own memory, and that vLLM supports."""
 
+ENVIRONMENT_ROLE = "nvidia_driver"
+"""The role whose driver the environments of role `workloads` are for: their locks have PyTorch and vLLM for CUDA."""
+
 
 @dataclass(frozen=True, slots=True)
 class AcceleratorArchitecture:
@@ -69,6 +72,12 @@ def gpu_memory_bytes(name: str) -> int | None:
     if "memory" not in gpu or unverified or gpu["role"] not in OWN_MEMORY_ROLES:
         return None
     return int(str(gpu["memory"]).removesuffix("GB")) * 10**9
+
+
+def gpu_without_environment(name: str) -> str | None:
+    """Return the full name of the catalogue's GPU *name* if no environment of rackwright computes on it, else None."""
+    gpu = _read("gpus.yaml").get(name)
+    return str(gpu["name"]) if gpu and gpu["role"] != ENVIRONMENT_ROLE else None
 
 
 def gpu_names() -> tuple[str, ...]:

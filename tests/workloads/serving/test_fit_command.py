@@ -22,6 +22,15 @@ def test_each_line_has_a_layout_its_memory_and_the_options_of_vllm(capsys: pytes
     assert first.endswith(" --tensor-parallel-size 8 --pipeline-parallel-size 2 --nnodes 2")
 
 
+def test_a_proposal_says_that_no_environment_is_for_its_gpus(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deepseek-r1", "--gpu", "mi300x"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "No environment of rackwright computes on AMD Instinct MI300X: a server names one of its own."
+
+    assert main(["deepseek-r1", *H100, "--hosts", "2"]) == 0
+    assert "No environment" not in capsys.readouterr().out
+
+
 def test_what_does_not_fit_is_status_1_with_what_would(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["deepseek-r1", *H100]) == 1
     printed = capsys.readouterr()

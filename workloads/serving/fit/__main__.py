@@ -15,7 +15,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from workloads.catalogue.accelerators import gpu_memory_bytes, gpu_names
+from workloads.catalogue.accelerators import gpu_memory_bytes, gpu_names, gpu_without_environment
 from workloads.catalogue.models import model_config, model_names, model_title
 from workloads.command_line import new_parser
 from workloads.errors import Diagnostic, UserError, print_error
@@ -74,6 +74,8 @@ def main(argv: list[str] | None = None) -> int:
             print(*(table(chosen) if chosen else ()), sep="\n", end="\n" if chosen else "", flush=True)
             if unused := unused_gpus(found, gpus):
                 print(unused, flush=True)
+            if name := gpu_without_environment(args.gpu):
+                print(f"No environment of rackwright computes on {name}: a server names one of its own.", flush=True)
         if not any(fit.fits for fit in found) or load.context_tokens > model.context_tokens:
             best_fit(model, gpus, load, wish)
     except UserError as error:
