@@ -11,7 +11,7 @@ import pytest
 
 from rackwright.fleet import load_fleet
 from rackwright.schema import Fleet
-from tests.reference.cli import commands
+from tests.reference.command_tree import commands
 from tests.support import pages
 from tests.support.log import ROOT
 from tests.support.our_roles import ROLES

@@ -1,6 +1,7 @@
 """The generated reference: it is fresh, and nothing is missing in it."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 
 from rackwright.fleet.json_schema import schema
 from tests.reference import facts
-from tests.reference.cli import commands
+from tests.reference.command_tree import commands
 from tests.reference.pages import FOLDER, PAGES
 from tests.support.our_roles import ROLES
+from tests.test_docs import parse
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -32,7 +34,7 @@ def keys(value: Any) -> Iterator[str]:
 
 
 def test_each_key_of_a_fleet_is_described() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| .*? \|$", (FOLDER / "fleet.md").read_text(), re.M)
+    rows = re.findall(r"^\| <a .*?>`(\w+)`</a> \| (.*?) \| (.*?) \| .*? \|$", (FOLDER / "fleet.md").read_text(), re.M)
     described = {key for key, meaning, kind in rows if kind and meaning}
     variables = re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", (FOLDER / "variables.md").read_text(), re.M)
 
@@ -42,10 +44,33 @@ def test_each_key_of_a_fleet_is_described() -> None:
 def test_each_command_and_option_is_described() -> None:
     text = (FOLDER / "cli.md").read_text()
     for name, command in commands():
-        section = text.partition(f"## rackwright {name}\n")[2].partition("\n## ")[0]
+        section = text.partition(f"### rackwright {name}\n")[2].partition("\n### ")[0]
         assert section, name
         for option in (each for parameter in command.params for each in parameter.opts if each.startswith("--")):
             assert option == "--help" or re.search(rf"^\| `[^`]*{option}\b", section, re.M), f"{name} {option}"
+
+
+def test_each_command_has_an_example_that_the_command_line_takes() -> None:
+    text = (FOLDER / "cli.md").read_text()
+    for name, _ in commands():
+        section = text.partition(f"### rackwright {name}\n")[2].partition("\n### ")[0]
+        [block] = re.findall(r"```sh\n(.*?)```", section, re.S)
+        for line in block.splitlines():
+            command = line.removeprefix('eval "$(').removesuffix(')"')
+            parse(shlex.split(command.partition(" > ")[0].partition(" < ")[0]))
+
+
+def test_each_section_of_a_fleet_has_an_example_and_each_key_an_anchor() -> None:
+    text = (FOLDER / "fleet.md").read_text()
+    sections = text.split("\n## ")[1:]
+    anchors = re.findall(r'<a id="([^"]+)" href="#([^"]+)">', text)
+
+    for section in sections:
+        assert section.count("```yaml\n") == 1, section.partition("\n")[0]
+    assert len(sections) > 50
+    assert all(place == target for place, target in anchors)
+    assert {"tier.level", "vllm.tensor_parallel", "lora-adapter.sha256"} <= {place for place, _ in anchors}
+    assert len({*anchors}) == len(anchors)
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -2,9 +2,7 @@
 
 import json
 import re
-import textwrap
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +17,18 @@ from rackwright.fleet.load import schema
 from rackwright.fleet.source import read
 from rackwright.stack import load_stack, stack
 from rackwright.stack.setting_table import SETTINGS
+from tests.reference.examples import without_required
 from tests.support import pages
 from tests.support.log import ROOT
 from tests.support.our_roles import ROLES
+from tests.support.yaml_blocks import blocks
 from tests.test_docs import parse
 
-FENCED = re.compile(r"^( *)```ya?ml[^\n]*\n(.*?)^\1```", re.M | re.S)
-INDENTED = re.compile(r"(?:(?<=\n\n)|\A)((?:    [^\n]*\n|\n(?=    ))+)")
-DECLARING = re.compile(r"^[a-z_]+:( *(#.*)?| \{.*\})$")
-"""First line of an indented block that declares something, and is no command or output."""
-COMMAND = re.compile(r"^(?:\.venv/bin/)?(?:rackwright|pulumi|openssl|make) ", re.M)
-"""Command that follows a declaration in the same block."""
 OTHERS: dict[str, str] = {}
 """First lines of blocks in other formats, with the format."""
 
 
-def blocks(page: Path) -> Iterator[str]:
-    """Yield the YAML blocks of *page*, fenced or indented."""
-    text = page.read_text()
-    yield from (textwrap.dedent(match[2]) for match in FENCED.finditer(text))
-    for match in INDENTED.finditer(FENCED.sub("", text)):
-        block = COMMAND.split(textwrap.dedent(match[1]).strip("\n"))[0] + "\n"
-        first = next((line for line in block.splitlines() if line and not line.startswith("#")), "")
-        if DECLARING.match(first):
-            yield block
-
-
-def _without_required(part: Any) -> Any:
-    if isinstance(part, dict):
-        kept = {key: value for key, value in part.items() if key != "required" or not isinstance(value, list)}
-        return {key: _without_required(value) for key, value in kept.items()}
-    return [_without_required(each) for each in part] if isinstance(part, list) else part
-
-
-WHOLE = _without_required(schema(ROLES))
+WHOLE = without_required(schema(ROLES))
 PARTS = {"fleet": WHOLE, **{name: {"$ref": f"#/$defs/{name}"} for name in WHOLE["$defs"]}}
 
 

@@ -1,6 +1,6 @@
 """The page of the commands, from typer's tree."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -9,45 +9,50 @@ from typing import Any, get_args, get_origin
 import typer.main
 
 from rackwright.cli.app import app
+from tests.reference import examples
+from tests.reference.command_tree import Command, commands
 from tests.reference.markdown import code, page, table
 
-Command = Any
-"""A command or parameter of typer, whose classes are private."""
 KINDS = {str: "text", int: "integer", float: "number", Path: "path", datetime: "date and time"}
 
+INTRODUCTION = """\
+The groups are those of `rackwright --help`: {links}.
 
-def commands() -> Iterator[tuple[str, Command]]:
-    """Yield each command that does something by itself, by its words after ``rackwright``."""
-    yield from _below(typer.main.get_command(app), ())
-
-
-def _below(command: Command, words: tuple[str, ...]) -> Iterator[tuple[str, Command]]:
-    subcommands = getattr(command, "commands", None)
-    if subcommands is None:
-        yield " ".join(words), command
-    else:
-        for name, child in sorted(subcommands.items()):
-            if not child.hidden:
-                yield from _below(child, (*words, name))
+Each example is a command of the page that is named below it. Exit statuses that a command does not list are those of
+[exit statuses](exit-statuses.md)."""
 
 
 def render() -> str:
     """Return docs/reference/cli.md."""
     all_commands = dict(commands())
-    index = table(
-        ("command", "effect"),
-        ((f"[`rackwright {name}`](#{_anchor(name)})", _paragraphs(each)[0]) for name, each in all_commands.items()),
-    )
-    statuses = "Exit statuses that a command does not list are those of [exit statuses](exit-statuses.md)."
-    sections = [_section(name, each) for name, each in all_commands.items()]
-    return page("Commands", "the commands of rackwright/cli", statuses, index, *sections)
+    shown = examples.of_commands()
+    top: Command = typer.main.get_command(app)
+    group_of = {name: str(each.rich_help_panel) for name, each in top.commands.items()}
+    groups: dict[str, dict[str, Command]] = {group: {} for group in group_of.values()}
+    for name, each in all_commands.items():
+        groups[group_of[name.partition(" ")[0]]][name] = each
+    links = ", ".join(f"[{group}](#{group.lower().replace(' ', '-')})" for group in groups)
+    sections = [part for group, members in groups.items() for part in _group_sections(group, members, shown)]
+    source = "the commands of rackwright/cli and the pages of docs"
+    return page("Commands", source, INTRODUCTION.format(links=links), *sections)
 
 
-def _section(name: str, command: Command) -> str:
+def _group_sections(
+    group: str, members: Mapping[str, Command], shown: Mapping[str, Sequence[examples.Example]]
+) -> Iterator[str]:
+    yield f"## {group}"
+    rows = ((f"[`rackwright {name}`](#{_anchor(name)})", _paragraphs(each)[0]) for name, each in members.items())
+    yield table(("command", "effect"), rows)
+    yield from (_section(name, each, shown[name]) for name, each in members.items())
+
+
+def _section(name: str, command: Command, shown: Sequence[examples.Example]) -> str:
     parameters = [each for each in command.params if not each.hidden and each.name != "help"]
     usage = " ".join(["rackwright", name, *(_usage(each) for each in parameters)])
     rows = [(code(_names(each)), _help(each), _values(each)) for each in parameters]
-    parts = [f"## rackwright {name}", *_paragraphs(command), f"```text\n{usage}\n```"]
+    parts = [f"### rackwright {name}", *_paragraphs(command), f"```text\n{usage}\n```"]
+    pages = " and ".join(dict.fromkeys(each.link for each in shown))
+    parts += ["\n".join(["```sh", *(each.text for each in shown), "```"]), f"From {pages}."]
     return "\n\n".join([*parts, *filter(None, [table(("argument or option", "meaning", "value"), rows)])])
 
 

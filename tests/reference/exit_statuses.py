@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from rackwright import errors
 from rackwright.errors import UserError
 from rackwright.exit_status import MEANINGS
-from tests.reference.cli import commands
+from tests.reference.command_tree import commands
 from tests.reference.markdown import code, page, table
 
 GENERAL = tuple((str(status.value), text) for status, text in MEANINGS.items())

@@ -1,15 +1,27 @@
 """The page of a fleet's keys, from the JSON Schema that `rackwright schema` prints."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from rackwright.fleet.json_schema import schema
+from tests.reference import examples
 from tests.reference.markdown import code, page, table
 
 Schema = dict[str, Any]
 ROOTS = {"FleetFile": "A fleet of hosts", "RunsFile": "A fleet of runs and servers"}
-ACRONYMS = ("Dns", "Nic", "Ssh", "Tls", "Vlan")
+NAMES = {
+    "Api": "API",
+    "Dns": "DNS",
+    "Nic": "NIC",
+    "Lora": "LoRA",
+    "Ssh": "SSH",
+    "Tls": "TLS",
+    "Vlan": "VLAN",
+    "Vllm": "vLLM",
+}
+"""Words of definitions as their owners write them."""
 UNITS = ("PiB", "TiB", "GiB", "MiB", "KiB")
 INTRODUCTION = """\
 A fleet file is YAML 1.2. A file with `uses` declares runs and servers on the hosts of another fleet; a file without it
@@ -22,7 +34,10 @@ A number is decimal, without zeros before it. A text is one line of printable ch
 the files of images have several lines.
 
 A size is a number with a unit: B, kB, MB, GB, TB, PB are powers of 1000, and KiB, MiB, GiB, TiB, PiB are powers of
-1024."""
+1024.
+
+Each section begins with an example from a guide or a deployment. The name of a key leads to itself, so that a message
+or a page can link to it: `fleet.md#tier.level`."""
 
 
 def render() -> str:
@@ -56,28 +71,44 @@ def _section(name: str, definition: Schema) -> str:
     title = ROOTS.get(name, _heading(name))
     required = definition.get("required", ())
     rows = [
-        (code(key), value.get("description", ""), kind(value), "required" if key in required else default(value))
+        (
+            _anchored(title, key), value.get("description", ""), kind(value),
+            "required" if key in required else default(value),
+        )
         for key, value in definition.get("properties", {}).items()
-    ]
+    ]  # fmt: skip
     text = " ".join(definition.get("description", "").split())
-    parts = [f"## {title}", text, table(("key", "meaning", "value", "default"), rows)]
+    example = examples.of_fleets()[name]
+    parts = [f"## {title}", text, f"```yaml\n{example.text}\n```", f"From {example.link}."]
+    keys = table(("key", "meaning", "value", "default"), rows)
+    parts += [f'<div class="keys" markdown="1">\n\n{keys}\n\n</div>']
     return "\n\n".join(filter(None, parts))
 
 
 def _heading(name: str) -> str:
     """Return the words of a definition's name: CheckpointPolicy is "Checkpoint policy"."""
-    if name in ACRONYMS:
-        return name.upper()
-    words = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()
-    return words[:1].upper() + words[1:]
+    words = [NAMES.get(word, word.lower()) for word in re.findall(r"[A-Z][a-z]+", name)]
+    first = words[0] if words[0] in NAMES.values() else words[0].capitalize()
+    return " ".join([first, *words[1:]])
+
+
+def _anchor(heading: str) -> str:
+    return heading.lower().replace(" ", "-")
+
+
+def _anchored(heading: str, key: str) -> str:
+    """Return a key with an anchor that others can link to, such as `tier.level`."""
+    place = f"{_anchor(heading)}.{key}"
+    return f'<a id="{place}" href="#{place}">{code(key)}</a>'
 
 
 def kind(value: Schema) -> str:
     """Return what a value may be, in words, with a link to the section of a mapping."""
     if "$ref" in value:
         heading = _heading(value["$ref"].rpartition("/")[2])
-        anchor = heading.lower().replace(" ", "-")
-        return f"[{heading if heading.isupper() else heading.lower()}](#{anchor})"
+        first = heading.partition(" ")[0]
+        text = heading if first in NAMES.values() else heading[:1].lower() + heading[1:]
+        return f"[{text}](#{_anchor(heading)})"
     for together in ("anyOf", "oneOf", "allOf"):
         if together in value:
             return " or ".join(dict.fromkeys(kind(each) for each in value[together] if each.get("type") != "null"))

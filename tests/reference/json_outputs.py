@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from rackwright.cli.json_outputs import OUTPUTS, STREAMS, json_schema
-from tests.reference.cli import commands, shortest_usage
+from tests.reference.cli import shortest_usage
+from tests.reference.command_tree import commands
 from tests.reference.markdown import code, page, table
 
 INTRODUCTION = """\

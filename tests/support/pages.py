@@ -42,6 +42,16 @@ def pasted(page: Path) -> Iterator[list[str]]:
                 yield from _commands(line)
 
 
+def pasted_lines(page: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield each line of *page* for pasting that is one command of rackwright, without its remark, and its words."""
+    for block in blocks(page.read_text()):
+        for line in block.replace("\\\n", " ").splitlines():
+            text = " ".join(line.partition(" #")[0].removesuffix("|| true").split())
+            match list(_commands(text)):
+                case [[program, *words]] if program == "rackwright" and text.startswith(("rackwright ", 'eval "$(')):
+                    yield text, [program, *words]
+
+
 def mentioned(page: Path) -> Iterator[list[str]]:
     """Yield the words of each command in the sentences of *page*."""
     prose = " ".join(FENCED.sub("", page.read_text()).split())
