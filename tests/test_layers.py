@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "rackwright.facts": ("errors", "foreign", "files", "schema"),
     "rackwright.core": ("errors", "locations", "schema", "facts"),
     "rackwright.kinds": ("errors", "schema", "facts", "core"),
-    "rackwright.fleet": ("errors", "locations", "schema", "facts", "core", "kinds"),
+    "rackwright.fleet": ("errors", "foreign", "locations", "schema", "facts", "core", "kinds"),
     "rackwright.stack": (
         "errors",
         "foreign",

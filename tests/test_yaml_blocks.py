@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from cryptography import x509
 
 from rackwright import locations
 from rackwright.cli.init import STACKS, Example, ci_files, project_files
@@ -157,6 +158,8 @@ def test_each_file_that_init_writes_is_valid(example: Example, python: bool, tmp
             compile(path.read_text(), name, "exec")
         elif name.endswith((".yaml", ".yml")) and name not in checked:
             assert yaml.safe_load(path.read_text())
+        elif name.endswith(".pem"):
+            assert x509.load_pem_x509_certificates(path.read_bytes())
         elif name.endswith(".npz"):
             assert len(zipfile.ZipFile(path).namelist()) == 2
         elif Path(name).name == "README.md":

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pydantic.json_schema import models_json_schema
 
 from rackwright.core.repository import RoleSource
-from rackwright.fleet.role_schema import NULL, Schema, roles_schema
+from rackwright.fleet.role_schema import FILE, NULL, Schema, roles_schema
 from rackwright.fleet.workloads_fleet import RunsFile
 from rackwright.fleet.yaml_fleet import FleetFile
 from rackwright.schema.base import models
@@ -35,6 +35,9 @@ def schema(roles: Mapping[str, RoleSource]) -> Schema:
         definition = definitions[model.__name__]
         definition.pop("required", None)
         definition["properties"] = {name: _or_null(value) for name, value in definition["properties"].items()}
+    for model_name in ("ObjectStore", "ClusterApi"):
+        definitions[model_name]["properties"]["ca"]["anyOf"].append({"$ref": "#/$defs/TextFile"})
+    definitions["TextFile"] = FILE
     for several, one in (("runs", "Run"), ("servers", "Server")):
         _by_name(definitions["RunsFile"]["properties"][several], {"$ref": f"#/$defs/{one}"})
     return {

@@ -8,6 +8,7 @@ from rackwright.fleet import python_fleet, upgrade, workloads_fleet, yaml_fleet
 from rackwright.fleet.json_schema import schema
 from rackwright.fleet.roles import SecretCheck, accept_all_secrets
 from rackwright.fleet.source import parse, read
+from rackwright.fleet.text_files import with_text_files
 from rackwright.schema.fleet import Fleet
 
 __all__ = ["load_fleet", "schema"]
@@ -32,4 +33,4 @@ def load_fleet(
     upgrade.check(source)
     if "uses" in source.data:
         return workloads_fleet.load(source, roles, check_secret, lambda used: load_fleet(used, roles))
-    return yaml_fleet.load(source, roles, check_secret)
+    return yaml_fleet.load(with_text_files(source), roles, check_secret)

@@ -16,6 +16,16 @@ TIER = {
     "additionalProperties": False,
 }
 """A reference to a tier, which stands for its mount."""
+FILE = {
+    "title": "TextFile",
+    "description": "A file beside the fleet, which stands for its text.",
+    "type": "object",
+    "properties": {
+        "file": {"type": "string", "pattern": "^[^/]", "description": "Path below the folder of the fleet."}
+    },
+    "required": ["file"],
+    "additionalProperties": False,
+}
 TYPES: Mapping[str, Schema] = {
     "bool": {"type": "boolean"},
     "dict": {"type": "object"},
@@ -51,7 +61,7 @@ def _value(source: RoleSource, option: Mapping[str, Any], path: str) -> Schema:
         return {"type": "array", "items": _value(source, {**option, "type": option.get("elements", "raw")}, path)}
     if kind == "dict" and "options" in option:
         return _mapping(source, option["options"], path)
-    return TYPES[kind] if kind in TYPES else {"anyOf": [*_texts(source, option, path), secret.SCHEMA, TIER]}
+    return TYPES[kind] if kind in TYPES else {"anyOf": [*_texts(source, option, path), secret.SCHEMA, TIER, FILE]}
 
 
 def _mapping(source: RoleSource, options: Mapping[str, Any], path: str) -> Schema:

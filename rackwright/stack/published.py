@@ -12,6 +12,7 @@ from typing import Any
 from rackwright import locations
 from rackwright.errors import DeclarationError, Diagnostic
 from rackwright.fleet.source import format_keys, read
+from rackwright.fleet.text_files import with_text_files
 from rackwright.schema.fleet import Fleet
 from rackwright.schema.problem import Keys, Problem
 
@@ -45,8 +46,13 @@ def fingerprints(text: str) -> dict[str, str]:
 def example_fingerprints() -> dict[str, str]:
     """Return the names of the example fleets, by the fingerprints of their keys and certificates."""
     shipped = locations.repository() / "stacks"
-    paths = sorted(path for path in shipped.rglob("*.yaml") if not path.name.startswith("Pulumi."))
-    return {each: path.stem for path in paths for each in fingerprints(path.read_text(encoding="utf-8"))}
+    files = (path for pattern in ("*.yaml", "*.pem") for path in shipped.rglob(pattern))
+    paths = sorted(path for path in files if not path.name.startswith("Pulumi."))
+    return {
+        each: path.relative_to(shipped).parts[0].removesuffix(".yaml")
+        for path in paths
+        for each in fingerprints(path.read_text(encoding="utf-8"))
+    }
 
 
 def check(path: Path, fleet: Fleet) -> None:
@@ -68,7 +74,7 @@ def _errors(path: Path, fleet: Fleet | None) -> Iterator[Diagnostic]:
         for keys, problem in _problems((), {} if fleet is None else fleet.model_dump(mode="json")):
             yield problem.at(f"{path}: {format_keys(keys)}")
     else:
-        source = read(path)
+        source = with_text_files(read(path))
         for keys, problem in _problems((), source.data):
             yield source.error(problem, keys)
 

@@ -2,12 +2,15 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
 from rackwright.errors import DeclarationError
+from rackwright.fleet.source import read
+from rackwright.fleet.text_files import with_text_files
 from rackwright.stack import load_stack, published
 from tests.support.access_role import public_key
 from tests.support.sources import ROOT
@@ -70,6 +73,7 @@ def test_a_real_rack_with_the_keys_of_an_example_is_refused_at_each_place(tmp_pa
     project = new_project(tmp_path, monkeypatch, {})
     text = (ROOT / f"stacks/{name}/{name}.yaml").read_text()
     (project / "stacks/real.yaml").write_text(text)
+    shutil.copytree(ROOT / f"stacks/{name}", project / "stacks", dirs_exist_ok=True)
     monkeypatch.setattr("rackwright.stack.stack._secrets", lambda *_: AnySecret())
     configure(project, "real", "real.yaml", "rack")
 
@@ -78,7 +82,9 @@ def test_a_real_rack_with_the_keys_of_an_example_is_refused_at_each_place(tmp_pa
     line = next(number for number, each in enumerate(text.splitlines(), 1) if "ca_keys: [" in each)
     assert f"stacks/real.yaml:{line}: " in message
     assert f"got an SSH key of the example {name}; a real rack trusts only keys of its owner" in message
-    assert message.count(f"of the example {name};") == len(texts(yaml.safe_load(text)))
+    assert message.count(f"of the example {name};") == len(
+        texts(with_text_files(read(project / "stacks/real.yaml")).data)
+    )
 
 
 class AnySecret(dict[str, int]):
