@@ -1,7 +1,7 @@
 """The assignment of each host's GPUs to runs, servers and Kubernetes, so that no two of them share one."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rackwright.errors import Diagnostic
@@ -12,7 +12,7 @@ from rackwright.schema.host import Host
 from rackwright.schema.run import Run
 from rackwright.stack.pod_gpus import DEVICE_PLUGIN, gpus_of_pods
 from rackwright.stack.servers import GpuAssignments, computes_on_gpus
-from rackwright.stack.stack import Stack
+from rackwright.stack.stack import Stack, neighbours
 from workloads.catalogue.accelerators import gpu_without_environment
 
 NO_ENVIRONMENT = "role workloads has environments for NVIDIA's GPUs and for processors, none for ROCm and others"
@@ -60,6 +60,7 @@ def assign(stack: Stack) -> tuple[GpuAssignments, list[Diagnostic]]:
             found, errors = _assign_on(name, stack.fleet.hosts[name], sharing, gpus_of_pods(stack.fleet.hosts[name]))
             assignments |= {(owner, name): assignment for owner, assignment in found.items()}
         wrong += errors
+    wrong += _neighbour_errors(stack, by_host)
     first = {error.where: error for error in reversed(wrong)}
     return assignments, [error for error in wrong if first[error.where] is error]
 
@@ -154,6 +155,37 @@ def _selection_errors(stack: Stack, user: GpuUser) -> Iterator[Diagnostic]:
     if are_uuids(selection) and len(user.hosts) > 1:
         expected, help = "a GPU with a UUID is in one host", "Name the GPUs by their indices"
         yield Diagnostic(place, f"got UUIDs and {len(user.hosts)} hosts", expected, help)
+
+
+def _neighbour_errors(stack: Stack, by_host: Mapping[str, Sequence[GpuUser]]) -> Iterator[Diagnostic]:
+    """Yield an error for each run or server that shares GPUs of a host with one of another stack of the project.
+
+    Nothing counts the GPUs of two stacks together, so that both name them by index, or both by UUID.
+    """
+    for other in neighbours(stack):
+        for theirs in _users(other):
+            for name in {*theirs.hosts, *theirs.with_mig} & by_host.keys():
+                for own in by_host[name]:
+                    yield from _shared_errors(name, own, theirs, other.name)
+
+
+def _shared_errors(host: str, own: GpuUser, theirs: GpuUser, stack: str) -> Iterator[Diagnostic]:
+    owner = f"{theirs.name} of stack {stack}"
+    selections = own.selection, theirs.selection
+    if not all(isinstance(each, tuple) for each in selections):
+        user, of = (own, "") if not isinstance(own.selection, tuple) else (theirs, f" of stack {stack}")
+        expected = "runs and servers of two stacks that share a host name the GPUs that each has"
+        help = f"Name the GPUs in {user.field} of {user.name}{of}, or choose hosts that {theirs.name} does not have"
+        yield Diagnostic(own.where, f"got {host}, which {owner} has", expected, help)
+    elif are_uuids(own.selection) is not are_uuids(theirs.selection):
+        expected = f"all runs and servers of {host} name GPUs by UUID, or none: an index may be that of any UUID"
+        help = f"Name the GPUs like {owner}"
+        yield Diagnostic(f"{own.where}.{own.field}", f"got {own.selection}", expected, help)
+    else:
+        for gpu in own.selection if isinstance(own.selection, tuple) else ():
+            if isinstance(theirs.selection, tuple) and gpu in theirs.selection:
+                problem, expected = f"got GPU {gpu} of {host}, which {owner} has", "a GPU has one run or server"
+                yield Diagnostic(f"{own.where}.{own.field}", problem, expected, "Name other GPUs")
 
 
 def _is_beyond(gpu: int | str, total: int) -> bool:

@@ -277,6 +277,27 @@ def load_stack(name: str, project: Path) -> Stack:
     )
 
 
+def neighbours(stack: Stack) -> Iterator[Stack]:
+    """Yield the other stacks of the project with runs or servers on the hosts of *stack*, which has some too.
+
+    Stacks with errors are left out: their own check reports them.
+    """
+    target = RACK if stack.twin is None else f"{TWIN}{stack.twin}"
+    if not _settings_file(stack.name, stack.project).is_file():
+        return  # a stack without a project
+    own = settings(stack.name, stack.project)["fleet"]
+    hosts = stack.fleet_file.with_name(str(stack.fleet.uses)).resolve()
+    for name in locations.stack_names(stack.project):
+        with contextlib.suppress(DeclarationError):
+            values = settings(name, stack.project)
+            path = stack.project / "stacks" / values["fleet"]
+            if values["target"] != target or values["fleet"] == own or path.suffix != ".yaml":
+                continue
+            used = read(path).data.get("uses")
+            if used is not None and (path.parent / str(used)).resolve() == hosts:
+                yield load_stack(name, stack.project)
+
+
 def _cluster_notices(fleet: Fleet) -> Iterator[str]:
     """Yield a notice for each cluster that a virtual rack leaves out."""
     for name, cluster in fleet.clusters.items():

@@ -187,3 +187,60 @@ def test_the_gpus_of_pods_are_those_of_the_host(project, tmp_path: Path, plugin:
     with pytest.raises(DeclarationError) as error:
         declare(load_stack("hosts", tmp_path))
     assert message in str(error.value)
+
+
+# --- another stack of the project on the same hosts
+
+
+@pytest.fixture
+def neighbour(tmp_path: Path, project: Callable[..., Assigned]) -> Callable[..., None]:
+    """Return what declares runs and servers of another stack, with hosts of the same fleet by default."""
+
+    def declared(servers: str = "", runs: str = "", uses: str = "hosts.yaml", target: str = "twin:lab") -> None:
+        configure(tmp_path, "night", fleet="night.yaml", target=target)
+        text = f"fleet: night\nuses: {uses}\n" + (f"servers:\n{servers}" if servers else "")
+        (tmp_path / "stacks/night.yaml").write_text(text + (f"runs:\n{runs}" if runs else ""))
+
+    return declared
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs", "message"),
+    [
+        (
+            "",
+            "[1]",
+            "got pair, which letters of stack night has; runs and servers of two stacks that share",
+        ),
+        ("2", "[3]", "Name the GPUs in vllm.gpus of talk, or choose hosts that letters does not have"),
+        ("[0]", "", "Name the GPUs in gpus of letters of stack night, or choose hosts"),
+        ("[0]", "1", "Name the GPUs in gpus of letters of stack night, or choose hosts"),
+        (
+            "[0, 1]",
+            "[1, 2]",
+            "servers.talk.vllm.gpus: got GPU 1 of pair, which letters of stack night has",
+        ),
+        (f"[{FIRST}]", "[1]", "all runs and servers of pair name GPUs by UUID, or none"),
+        (f"[{FIRST}]", f"[{FIRST}]", f"got GPU {FIRST} of pair, which letters of stack night has"),
+    ],
+)
+def test_two_stacks_share_no_gpu(project, neighbour, own: str, theirs: str, message: str) -> None:
+    neighbour("", run("letters", theirs))
+
+    assert message in refused(project, server("talk", own))
+
+
+def test_stacks_may_share_a_host(project, neighbour) -> None:
+    neighbour("", run("letters", "[2, 3]"))
+    assert project(server("talk", "[0, 1]")) == {"pair/talk": ("0", "1")}
+    neighbour("", run("letters", hosts="other"))
+    assert project(server("talk")) == {"pair/talk": ("0", "1", "2", "3")}
+
+
+def test_a_stack_of_other_hosts_or_with_errors_is_no_neighbour(project, neighbour, tmp_path: Path) -> None:
+    (tmp_path / "stacks/others.yaml").write_text(HOSTS.replace("fleet: hosts", "fleet: others"))
+    for more in ({"uses": "others.yaml"}, {"target": "twin:other"}):
+        neighbour("", run("letters"), **more)
+        assert project(server("talk"))
+    neighbour("", run("letters", "[99"))
+    assert project(server("talk"))
