@@ -25,7 +25,7 @@ from tests.support.our_roles import ROLES
 from tests.support.yaml_blocks import blocks
 from tests.test_docs import parse
 
-OTHERS: dict[str, str] = {}
+OTHERS = {"argument_specs:": "Ansible's specification of arguments", "claims:": "the claims of a role"}
 """First lines of blocks in other formats, with the format."""
 
 
