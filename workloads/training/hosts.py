@@ -54,7 +54,7 @@ def run_on_host(plan: LaunchPlan, host: LaunchHost, verb: str, closes_connection
     argv = [sys.executable, "-m", "workloads.training.hosts", str(plan.config.parent / "run.json"), verb]
     try:
         done = subprocess.run(
-            ssh_command(host, {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}, argv),
+            ssh_command(host, {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), "PYTHONSAFEPATH": "1"}, argv),
             capture_output=True, text=True, timeout=SSH_SECONDS, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

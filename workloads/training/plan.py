@@ -135,10 +135,14 @@ def ssh_command(host: LaunchHost, variables: Mapping[str, str], argv: Sequence[s
     return ["ssh", host.address, shlex.join(["env", *assignments, *argv])]
 
 
+FROM_UNIT = ("PATH", "PYTHONPATH", "PYTHONSAFEPATH", "HOME")
+"""Variables of the run's unit that processes have on all hosts."""
+
+
 def process_environment(plan: LaunchPlan) -> dict[str, str]:
     """Return the environment variables of the training processes: the declared ones, and those that follow."""
     cores = str(max(1, (os.cpu_count() or 1) // plan.processes))
-    variables = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME") if name in os.environ}
+    variables = {name: os.environ[name] for name in FROM_UNIT if name in os.environ}
     variables |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", cores), **as_environment(plan.variables)}
     variables |= {PROVENANCE: str(plan.out / "provenance.json")}
     variables |= {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}

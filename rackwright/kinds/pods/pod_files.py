@@ -221,7 +221,7 @@ def _model(spec: PodFilesSpec, server: ServerPart, different: set[str], reposito
             yield Send(text, f"{server.source}/{name}", path, sha256, 0o640, "root:root")
         kept = () if server.accuracy_kept is None else ("--accuracy-kept", str(server.accuracy_kept))
         code = f"{directory(workload, repository)}/{ARCHIVE}"
-        python = ("env", f"PYTHONPATH={code}", "PYTHONDONTWRITEBYTECODE=1", workload.python)
+        python = ("env", f"PYTHONPATH={code}", "PYTHONSAFEPATH=1", "PYTHONDONTWRITEBYTECODE=1", workload.python)
         argv = (*python, "-m", "workloads.serving.place", models, server.version, *kept)
         yield Command(f"verify {server.model} {server.version}", argv, timeout_seconds=COPY_SECONDS)
     if rows := server.rows:

@@ -50,7 +50,7 @@ fi
 """
 _AWAIT = """set -eu
 unit=$1 account=$2 archive=$3 path=$4 home=$5 python=$6 plan=$7 seconds=$8
-if ! runuser -u "$account" -- env HOME="$home" PATH="$path" PYTHONPATH="$archive" \
+if ! runuser -u "$account" -- env HOME="$home" PATH="$path" PYTHONPATH="$archive" PYTHONSAFEPATH=1 \
     "$python" -m workloads.training.hosts "$plan" await --seconds "$seconds"; then
   systemctl stop "$unit"
   exit 4
@@ -155,7 +155,16 @@ class _Planner:
         is_stopped = self.state not in ("running", "open")
         if not (is_stopped or restarts):
             return
-        python = ("runuser", "-u", spec.account, "--", "env", f"PYTHONPATH={spec.archive}", spec.python)
+        python = (
+            "runuser",
+            "-u",
+            spec.account,
+            "--",
+            "env",
+            f"PYTHONPATH={spec.archive}",
+            "PYTHONSAFEPATH=1",
+            spec.python,
+        )
         check = (*python, "-m", "workloads.training.hosts", f"{spec.etc}/run.json", "check")
         yield _run(f"check its imports in {spec.environment}, and its data", *check)
         if is_stopped and self.facts.run(spec.name) is not None:
