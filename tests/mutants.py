@@ -32,7 +32,10 @@ SEED = "rackwright"
 PROCESSOR_SECONDS = 60
 OPTIONS = ("-q", "-x", "-p", "no:cacheprovider", "-m", "not twin and not pulumi and not soak")
 PACKAGES = {
-    "core": ("rackwright/core", ("tests/core", "tests/kinds/tier")),
+    "core": (
+        "rackwright/core",
+        ("tests/core", "tests/kinds/tier", "tests/kinds/test_role.py", "tests/kinds/test_secrets.py"),
+    ),
     "kinds/tier": ("rackwright/kinds/tier", ("tests/kinds/tier",)),
     "audit": ("rackwright/audit", ("tests/audit",)),
     "workloads/checkpoint": ("workloads/checkpoint", ("tests/workloads/checkpoint",)),

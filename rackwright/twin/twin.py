@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,6 +33,8 @@ SWITCH = "twin/switch"
 """Name of the switch among the supervised processes. Names of hosts have no slash; all other names have one."""
 START_SECONDS = 600
 """Seconds that a machine may take until it answers SSH: forty times the start on an idle computer."""
+GREETING_SECONDS = 2
+"""Seconds that a connection waits for the greeting of an SSH server, at first."""
 STOP_SECONDS = 60
 """Seconds that a guest may take to shut down before its power is cut."""
 PARALLEL_STARTS = 8
@@ -134,8 +137,11 @@ class Twin:
         waiting = list(self.machines if hosts is None else hosts)
         started = last_report = time.monotonic()
         while waiting:
+            # QEMU keeps connections that were given up. All of them reach the guest once it listens, and with more than
+            # ten its SSH server refuses logins: a slow guest gets fewer.
+            patience = max(GREETING_SECONDS, (time.monotonic() - started) / 4)
             with ThreadPoolExecutor(len(waiting)) as pool:
-                answers = list(pool.map(self.answers_ssh, waiting))
+                answers = list(pool.map(partial(self.answers_ssh, seconds=patience), waiting))
             now = time.monotonic()
             for host, ready in zip(list(waiting), answers, strict=True):
                 if ready:
@@ -208,13 +214,16 @@ class Twin:
     def is_on(self, host: str) -> bool:
         return host in self._running_children()
 
-    def answers_ssh(self, host: str) -> bool:
-        """Return whether the guest's SSH server sends its greeting. The port alone opens before the guest starts."""
+    def answers_ssh(self, host: str, seconds: float = GREETING_SECONDS) -> bool:
+        """Return whether the guest's SSH server sends its greeting within *seconds*.
+
+        The port alone opens before the guest starts.
+        """
         port = self.settings(host).port
         if port is None:
             return False
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
                 if connection.recv(4) == b"SSH-":
                     return True
         except OSError:

@@ -6,6 +6,8 @@ import pytest
 
 from rackwright.errors import HostUnreachable
 from rackwright.twin import Twin
+from rackwright.twin import twin as twins
+from tests.support.own_clock import own_clock
 from tests.twin.conftest import container
 
 
@@ -22,10 +24,32 @@ def test_all_machines_that_are_silent_are_named(
 ) -> None:
     twin = Twin(tmp_path, [container(number) for number in (1, 2, 3)])
     monkeypatch.setattr(twin, "_running_children", lambda: dict.fromkeys(twin.machines))
-    monkeypatch.setattr(twin, "answers_ssh", lambda host: host in answering)
+    monkeypatch.setattr(twin, "answers_ssh", lambda host, seconds: host in answering)
 
     with pytest.raises(HostUnreachable) as error:
         twin.wait(lambda text: None, seconds=-0.1)
     [silent] = error.value.diagnostics
     assert (silent.where, silent.problem.replace("-0", "0"), silent.id) == (where, problem, "guest-silent")
     assert silent.help and all(str(twin.layout.console(host)) in silent.help for host in where.split(", "))
+
+
+def test_a_slow_guest_gets_few_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    QEMU keeps those that were given up, and a guest that gets more than ten at once refuses logins.
+    """
+    slow, now = Twin(tmp_path, [container(1)]), 0.0
+    waits: list[float] = []
+
+    def answers_ssh(host: str, seconds: float) -> bool:
+        nonlocal now
+        now += seconds
+        waits.append(seconds)
+        return now > 120
+
+    monkeypatch.setattr(slow, "answers_ssh", answers_ssh)
+    monkeypatch.setattr(slow, "_running_children", lambda: dict.fromkeys(slow.machines))
+    own_clock(monkeypatch, twins, monotonic=lambda: now)
+    slow.wait(print)
+
+    assert waits[:4] == [2, 2, 2, 2]
+    assert len(waits) < 20
