@@ -82,6 +82,8 @@ def test_sarif_has_the_required_parts_and_points_at_lines(document):
     for result, finding in zip(run["results"], document.findings, strict=True):
         place = result["locations"][0]["physicalLocation"]
         assert (place["artifactLocation"]["uri"], place["region"]["startLine"]) == (finding.file, finding.line)
+    levels = {finding.state: each["level"] for each, finding in zip(run["results"], document.findings, strict=True)}
+    assert (levels["differs"], levels["unknown"]) == ("error", "warning")
     assert run["invocations"][0]["executionSuccessful"] is False
     assert [HOSTS[1] in each["message"]["text"] for each in run["invocations"][0]["toolExecutionNotifications"]] == [
         True
