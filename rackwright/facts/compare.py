@@ -17,6 +17,7 @@ NOT_COMPARED = frozenset(
             "step_units",
             "loads",
             "changed_files",
+            "same_content",
             "sockets",
             "nftables",
             "kubernetes_node",

@@ -34,6 +34,18 @@ class HostServices(View):
                 raise UnknownFact(f"the facts do not have the start of {name}")
         return service
 
+    def had_content(self, path: str, at_ns: int) -> bool:
+        """Return whether a changed file is known to have had its present content at a time.
+
+        Raises:
+            UnknownFact: The facts have another form than the probe writes.
+        """
+        spans = self.find("same_content", path) or []
+        try:
+            return any(start <= at_ns <= end for start, end in spans)
+        except (TypeError, ValueError):
+            raise UnknownFact(f"same_content.{path} has a value of another form than the probe writes") from None
+
     def changed_ns(self, path: str) -> int | None:
         """Return when a file or directory last changed in any way; None if that was before the host's start.
 

@@ -1,6 +1,7 @@
 """The probe's digests of unchanged files: used again, and never believed where another account could have made them."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,71 @@ def test_the_devices_are_those_of_filesystems_with_times_of_this_kernel():
 
     assert Path("/proc").stat().st_dev not in devices
     assert Path("/sys").stat().st_dev not in devices
+
+
+def spans(machine: FabricatedMachine) -> list[list[int]]:
+    """Return the times for which the next probe knows that the file had its present content."""
+    changes = system.Changes(0)
+    system.tree(machine.top, SALT, changes)
+    return changes.spans.get(PATH, [])
+
+
+def changed_ns(machine: FabricatedMachine) -> int:
+    return os.lstat(machine.top + PATH).st_ctime_ns
+
+
+def test_a_file_that_was_touched_has_had_its_content_since_its_earlier_change(machine):
+    """
+    The kernel notes a change, and nothing said that the content is that of before.
+    """
+    cache_of(machine).unlink()
+    path, first, before = Path(machine.top + PATH), changed_ns(machine), time.time_ns()
+    assert spans(machine) == []
+    path.touch()
+    [[start, end]] = spans(machine)
+    assert start == first and before <= end <= changed_ns(machine)
+    assert spans(machine) == [[start, end]], "each later probe knows it as well"
+    second = changed_ns(machine)
+    path.chmod(path.stat().st_mode)
+    found = spans(machine)
+    assert found[0] == [start, end] and found[1][0] == second and found[1][1] <= changed_ns(machine)
+
+
+def test_between_two_probes_a_content_may_have_been_another_one(machine):
+    cache_of(machine).unlink()
+    path = Path(machine.top + PATH)
+    spans(machine)
+    path.write_bytes(OTHER)
+    in_between = time.time_ns()
+    path.write_bytes(CONTENT)
+    assert all(not start <= in_between <= end for start, end in spans(machine))
+    path.write_bytes(OTHER)
+    assert spans(machine) == [], "another content has no times"
+
+
+def test_a_file_that_changed_just_now_keeps_its_times(machine, monkeypatch):
+    """
+    Its digest is not used again before the kernel has written it; its times are.
+    """
+    cache_of(machine).unlink()
+    spans(machine)
+    Path(machine.top + PATH).touch()
+    monkeypatch.setattr(digest_cache, "SETTLED_SECONDS", 3600)
+    found = spans(machine)
+    assert len(found) == 1 and spans(machine) == found and spans(machine) == found
+    reads = []
+    real = system.read_untrusted
+    monkeypatch.setattr(system, "read_untrusted", lambda *each: reads.append(each) or real(*each))
+    assert spans(machine) == found and reads, "the content is read again each time"
+    monkeypatch.setattr(digest_cache, "SETTLED_SECONDS", 0)
+    assert spans(machine) == found
+    Path(machine.top + PATH).write_bytes(OTHER)
+    assert spans(machine) == []
+
+
+def test_the_times_of_a_content_are_bounded(machine):
+    cache_of(machine).unlink()
+    for _ in range(2 * digest_cache.SPANS):
+        spans(machine)
+        Path(machine.top + PATH).touch()
+    assert len(spans(machine)) == digest_cache.SPANS

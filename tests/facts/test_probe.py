@@ -148,7 +148,7 @@ def test_recorded_facts_have_the_layout_that_the_probe_writes_today(tmp_path, mo
     assert {"format": None, "clock_offset_seconds": None, **shape(fresh)} == shape(recorded)
 
 
-OF_THE_RUNNING_SYSTEM = ("loads", "changed_files", "chosen_routes", "proofs", "swaps")
+OF_THE_RUNNING_SYSTEM = ("loads", "changed_files", "same_content", "chosen_routes", "proofs", "swaps")
 
 
 def test_one_section_that_breaks_takes_no_other_along(tmp_path, monkeypatch):
@@ -170,6 +170,7 @@ def test_one_section_that_breaks_takes_no_other_along(tmp_path, monkeypatch):
         "service_processes",
         "group_limits",
         "changed_files",
+        "same_content",
         "links",
         "users",
     }

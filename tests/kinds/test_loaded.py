@@ -142,6 +142,27 @@ def test_a_file_that_changed_after_it_was_read_is_an_earlier_one(
     assert found(raw(changed, **service), RUNS, UNIT_FILE) == expected
 
 
+@pytest.mark.parametrize(
+    ("spans", "is_earlier"),
+    [
+        ([[90, 110]], False),
+        ([[90, 100]], False),
+        ([[100, 300]], False),
+        ([[10, 20], [90, 110]], False),
+        ([], True),
+        ([[90, 99]], True),
+        ([[101, 110]], True),
+    ],
+)
+def test_a_file_that_had_its_content_when_it_was_read_was_only_touched(spans: Any, is_earlier: bool) -> None:
+    """
+    After `touch` or `chmod` to the same mode, the audit asked for a restart of the service.
+    """
+    facts = raw({MOTD: 200 * SECOND})
+    facts["same_content"] = {MOTD: [[start * SECOND, end * SECOND] for start, end in spans]}
+    assert found(facts, RUNS) == ({OF_FILE: "earlier"} if is_earlier else {})
+
+
 def test_a_service_that_does_not_run_has_read_nothing() -> None:
     facts = raw({MOTD: 101 * SECOND})
     facts["loads"] = {}
@@ -155,6 +176,8 @@ def test_a_service_that_does_not_run_has_read_nothing() -> None:
     [
         lambda facts: facts.__setitem__("loads", {}),
         lambda facts: facts.pop("changed_files"),
+        lambda facts: facts.pop("same_content"),
+        lambda facts: facts["same_content"].__setitem__(MOTD, [[1], "x"]),
         lambda facts: facts["changed_files"].__setitem__(MOTD, 2000 * SECOND),
         lambda facts: facts["changed_files"].__setitem__(MOTD, True),
         lambda facts: facts["loads"].__setitem__(UNIT, {"unknown": "systemd does not know"}),

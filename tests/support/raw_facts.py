@@ -173,6 +173,7 @@ def load_services(raw: Raw) -> Raw:
     services = [name for name in running if name.endswith(".service")]
     raw.setdefault("loads", {name: {**LOADED} for name in services})
     raw.setdefault("changed_files", {})
+    raw.setdefault("same_content", {})
     return raw
 
 

@@ -58,6 +58,7 @@ def good() -> dict[str, object]:
         "unit_overrides": {},
         "loads": {"toyd.service": {"started_ns": 2, "loaded_ns": 2, "program_replaced": False}},
         "changed_files": {},
+        "same_content": {},
         "sysctls": {"vm.swappiness": "10"},
         "users": {"toy": {"uid": 7, "gid": 7, "home": "/", "shell": "/bin/sh", "password": "locked", "expires": None,
                           "groups": ["games", "toy"]}},

@@ -2,6 +2,9 @@
 
 A digest is used again if device, inode, size, mtime and ctime of the file are those of the earlier probe. Accounts can
 set mtime, but the kernel alone sets ctime, at every change of a file. Only root can set the clock.
+
+A file that changed and has the digest of the earlier probe had this content from its earlier ctime to that probe. The
+cache keeps these times, so that a service which started within them is known to have read the present content.
 """
 
 from __future__ import annotations
@@ -28,6 +31,10 @@ BYTES = 64 << 20
 """Maximum size of the file."""
 STALE_SECONDS = 600
 """Age of the half-written file of a probe that was killed."""
+SPANS = 4
+"""Most times for which one content of a file is kept."""
+GONE = "x "
+"""Beginning of the line of a file that changed within SETTLED_SECONDS: only its digest and its times count."""
 PURPOSE = b"rwcache1"
 """Separates the file's own digest from the digests of other files under the same key. Source: RFC 7693, section 2.8."""
 
@@ -42,10 +49,13 @@ class DigestCache:
             name: The file of the cache, one for each sort of digests.
         """
         self._path, self._salt, self._compute = f"{root}{FOLDER}/{name}", salt, compute
-        self._settled_ns = int((time.time() - SETTLED_SECONDS) * 1e9)
+        self._start_ns = time.time_ns()
+        self._settled_ns = self._start_ns - int(SETTLED_SECONDS * 1e9)
         self._devices = kept_devices() if may_keep(root) else frozenset()
-        self._earlier = load(self._path, salt) if self._devices else {}
+        self._earlier, self._seen_ns = load(self._path, salt) if self._devices else ({}, 0)
         self._current: dict[str, str] = {}
+        self.spans: dict[str, list[list[int]]] = {}
+        """For each changed file, times from and to which it had its present content, in nanoseconds since 1970."""
 
     def digest(self, path: str, status: os.stat_result) -> Any:
         """Return the digest of the file *path*, or why it is unknown.
@@ -56,9 +66,25 @@ class DigestCache:
         if (earlier := self.earlier(path, status)) is not None:
             return earlier
         computed = attempt(self._compute, path, status)
-        if isinstance(computed, str) and self._may_keep(status):
-            self._current[path] = state_of(status) + computed
+        if isinstance(computed, str):
+            spans = self._spans_of(path, computed)
+            if spans:
+                self.spans[path] = spans
+            if self._may_keep(status):
+                self._current[path] = state_of(status) + computed + text_of(spans)
+            elif spans and status.st_dev in self._devices:
+                self._current[path] = GONE + computed + text_of(spans)
         return computed
+
+    def _spans_of(self, path: str, digest: str) -> list[list[int]]:
+        """Return the times for which an earlier probe knows that a file had the content with *digest*."""
+        words = self._earlier.get(path, "").split()
+        is_gone, words = words[:1] == ["x"], words[1:] if words[:1] == ["x"] else words
+        own, words = ([], words) if is_gone else (words[:5], words[5:])
+        if not words or words[0] != digest:
+            return []
+        spans = [[int(each) for each in word.split("-")] for word in words[1:]]
+        return [*spans, *([[int(own[3]), self._seen_ns]] if own else [])][-SPANS:]
 
     def earlier(self, path: str, status: os.stat_result) -> str | None:
         """Return the digest of an earlier probe; None without one of the file as it stands."""
@@ -66,21 +92,32 @@ class DigestCache:
         if not self._may_keep(status) or not line.startswith(state):
             return None
         self._current[path] = line
-        return line[len(state) :]
+        digest, _, spans = line[len(state) :].partition(" ")
+        if spans:
+            self.spans[path] = [[int(each) for each in word.split("-")] for word in spans.split()]
+        return digest
 
     def _may_keep(self, status: os.stat_result) -> bool:
         return status.st_ctime_ns <= self._settled_ns and status.st_dev in self._devices
 
     def save(self) -> None:
         """Write the digests for the next probe; a host without room for them only has none."""
-        if self._devices and self._current != self._earlier:
-            with contextlib.suppress(OSError):
+        if not self._devices:
+            return
+        with contextlib.suppress(OSError):
+            if self._current != self._earlier:
                 write(self._path, self._current, self._salt)
+            # the time at which these files were seen; writing all of them anew for it would cost more
+            os.utime(self._path, ns=(self._start_ns, self._start_ns), follow_symlinks=False)
 
 
 def state_of(status: os.stat_result) -> str:
     """Return the values of a file that are others after each change."""
     return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_dev} "
+
+
+def text_of(spans: list[list[int]]) -> str:
+    return "".join(f" {start}-{end}" for start, end in spans)
 
 
 def may_keep(root: str) -> bool:
@@ -109,21 +146,21 @@ def kept_devices() -> frozenset[int]:
     return frozenset(os.makedev(int(major), int(minor)) for major, minor in numbers)
 
 
-def load(path: str, salt: bytes) -> dict[str, str]:
-    """Return the digests in the file *path*; empty if another account than root could have written it."""
+def load(path: str, salt: bytes) -> tuple[dict[str, str], int]:
+    """Return the digests in the file *path*, and when they were true; none if another account could have written it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return {}
+        return {}, 0
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not is_of_root(status, stat.S_IFREG, 0o177) or status.st_nlink != 1 or status.st_size > BYTES:
-            return {}
+            return {}, 0
         mark, _, content = file.read(BYTES).partition(b"\n")
     if mark != keyed_mark(content, salt):
-        return {}  # another fleet's, or damaged
+        return {}, 0  # another fleet's, or damaged
     digests: dict[str, str] = json.loads(content)
-    return digests
+    return digests, status.st_mtime_ns
 
 
 def write(path: str, digests: dict[str, str], salt: bytes) -> None:

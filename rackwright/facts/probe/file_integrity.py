@@ -219,7 +219,7 @@ class Cache:
         self._path, self._salt = f"{root}{digest_cache.FOLDER}/{CACHE_NAME}", salt
         self._devices = digest_cache.kept_devices() if digest_cache.may_keep(root) else frozenset()
         self._settled_ns = int((time.time() - digest_cache.SETTLED_SECONDS) * 1e9)
-        earlier: Any = digest_cache.load(self._path, salt) if self._devices else {}
+        earlier: Any = digest_cache.load(self._path, salt)[0] if self._devices else {}
         self._epoch = epoch(root)
         self._earlier: dict[str, Any] = earlier.get("folders", {})
         self._memo: dict[str, Any] = earlier.get("memo", {})

@@ -122,6 +122,7 @@ def collect(
         "group_limits": attempt(lambda: service_processes.group_limits(root, unwrap(properties))),
         "manager_environment": attempt(lambda: service_processes.manager_environment(unwrap(manager))),
         "changed_files": attempt(lambda: [unwrap(start), unwrap(tree), changes.times][-1]),
+        "same_content": attempt(lambda: [unwrap(start), unwrap(tree), changes.spans][-1]),
         "unit_overrides": attempt(units.overrides, root),
         "trials": attempt(trials.trials, root),
         "step_units": attempt(trials.step_units, root),

@@ -204,6 +204,8 @@ class Changes:
     def __init__(self, since_ns: int) -> None:
         self.since_ns = since_ns
         self.times: dict[str, int] = {}
+        self.spans: dict[str, list[list[int]]] = {}
+        """Times from and to which a file had its present content, in nanoseconds since 1970."""
 
 
 NEVER = 1 << 63
@@ -226,6 +228,7 @@ def tree(root: str, salt: bytes, changes: Changes | None = None) -> tuple[dict[s
         walk(root, top, None, None, files, directories, changes)
     files |= {**locales(root), **network_plugins(root, cache.digest)}
     cache.save()
+    changes.spans = {path: spans for path, spans in cache.spans.items() if path in changes.times}
     return files, directories
 
 

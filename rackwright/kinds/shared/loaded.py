@@ -1,7 +1,8 @@
 """The claim that a running service has read the present version of each of its files.
 
 A file that holds does not prove how a service behaves: the service may have read another version before the file got
-its content back. The thing of the claim is ``read:UNIT:PATH``.
+its content back. A file that changed since, and of which an earlier probe knows that it had its present content when
+the service read it, was only touched. The thing of the claim is ``read:UNIT:PATH``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -56,7 +57,7 @@ def observe(facts: Facts, key: str, name: str) -> Value:
         raise UnknownFact(f"{path} has a time of change that is still to come: check the host's clock")
     # a reload reads settings, and neither the unit's own file nor the program
     since = service.started_ns if path.startswith(UNITS) or name == AT_START else service.loaded_ns
-    return EARLIER if changed > since else CURRENT
+    return EARLIER if changed > since and not facts.had_content(path, since) else CURRENT
 
 
 def services_to_restart(differences: Sequence[Difference]) -> dict[str, str]:
