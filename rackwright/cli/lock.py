@@ -56,7 +56,7 @@ def run(stack: Stack, check: bool, upgrade: bool, fetch: bool, to: Path | None, 
     else:
         for line in changed if stack.lock else ():  # all of a first lock is new
             terminal.show(line)
-        packages = sum(map(len, resolved.lock.packages.values()))
+        packages = len({digest for each in resolved.lock.packages.values() for digest in each.values()})
         rest = f"{packages} packages, {len(resolved.lock.images)} images, {len(resolved.lock.wheels)} wheels"
         terminal.show(f"{stack.lock_file}: {rest}; {_summary(len(changed), check, stack.lock is None)}")
     return 1 if check and changed else 0

@@ -35,8 +35,12 @@ class Lock(Schema):
     """Public key of OpenPGP, in armour, that signs the local repository. None before the first `--fetch`."""
     vendor_keys: Annotated[dict[str, str], SEVERAL_LINES] | None = None
     """Public keys of OpenPGP, in armour, of vendors whose packages hosts install, by fingerprint."""
+    vendors: dict[str, str] | None = None
+    """Name of the set of vendors' repositories, for each host whose roles declare some. None in a lock of an earlier
+    rackwright, which has the packages of all hosts of a system together."""
     packages: dict[str, dict[str, str]] = Field(default_factory=dict)
-    """Digest of each package's file, by system and architecture (``debian-12/amd64``) and by ``name=version``."""
+    """Digest of each package's file, by system and architecture (``debian-12/amd64``), with the set of vendors for
+    hosts that have one (``debian-12/amd64/SET``), and by ``name=version``."""
     images: dict[str, str] = Field(default_factory=dict)
     """Digests of container images, by the names that roles use."""
     wheels: dict[str, str] = Field(default_factory=dict)
@@ -48,10 +52,19 @@ class Lock(Schema):
         data = _sort({name: value for name in Lock.model_fields if (value := getattr(self, name)) is not None})
         return HEAD + yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=1 << 20)
 
+    def suite(self, host: str, os: str) -> str:
+        """Return the suite of the local repository with the packages of *host*."""
+        return suite(os, (self.vendors or {}).get(host, ""))
+
     @property
     def digest(self) -> str:
         """SHA-256 of the file, which identifies this set of versions."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def suite(os: str, vendors: str) -> str:
+    """Return the name of a suite of the local repository; hosts with different vendors share none."""
+    return f"{os}-{vendors}" if vendors else os
 
 
 def _sort(fields: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from rackwright.errors import DeclarationError, Diagnostic
+from rackwright.fleet.lockfile import suite
 from rackwright.kinds.role.entries import EnvironmentEntry
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import RoleSpec
@@ -33,8 +34,12 @@ class Origins(NamedTuple):
     @property
     def name(self) -> str:
         """The name of a directory for these origins alone."""
-        digest = hashlib.sha256(repr(self.sources).encode()).hexdigest()[:16]
-        return f"{self.os}-{digest}" if self.sources else self.os
+        return suite(self.os, self.vendors)
+
+    @property
+    def vendors(self) -> str:
+        """The name of the set of vendors; empty without one."""
+        return hashlib.sha256(repr(self.sources).encode()).hexdigest()[:16] if self.sources else ""
 
 
 @dataclass(frozen=True)

@@ -38,15 +38,19 @@ def resolve(stack: Stack, apts: Mapping[Origins, Apt], upgrade: bool = False) ->
     """
     before = stack.lock
     hosts_by_set = package_sets(replace(stack, lock=None))
-    preferred: Mapping[str, Mapping[str, str]] = {} if before is None or upgrade else before.packages
+    vendors = {host: each.origins.vendors for each, hosts in hosts_by_set.items() for host in hosts}
+    vendors = {host: name for host, name in vendors.items() if name}
+    # an earlier rackwright locked the packages of all vendors together: their versions could reach any host
+    is_mixed = before is not None and before.vendors is None and bool(vendors)
+    preferred: Mapping[str, Mapping[str, str]] = {} if before is None or upgrade or is_mixed else before.packages
     for _ in range(ROUNDS):
         sets = {
-            each: _resolve_set(apts[each.origins], each, preferred.get(system(each.os), {}), hosts)
+            each: _resolve_set(apts[each.origins], each, _preferred(preferred, each.origins), hosts)
             for each, hosts in hosts_by_set.items()
         }
         merged: dict[str, dict[str, str]] = {}
         for each, packages in sets.items():
-            merged.setdefault(system(each.os), {}).update(packages)
+            merged.setdefault(_system(each.origins), {}).update(packages)
         if merged == preferred:
             break
         preferred = merged
@@ -59,6 +63,7 @@ def resolve(stack: Stack, apts: Mapping[Origins, Apt], upgrade: bool = False) ->
         roles=role_digests,
         key=before.key if before else None,
         vendor_keys={**stack.vendor_keys} or None,
+        vendors=vendors,
         packages=merged,
         images=images(stack),
         wheels=wheels.resolve(requirements(stack)),
@@ -78,7 +83,7 @@ def fetch(resolved: ResolvedLock, apts: Mapping[Origins, Apt], stack: Stack, pro
     for each, packages in resolved.sets.items():
         apts[each.origins].download(each, packages, progress)
     for origins, apt in apts.items():
-        apt.collect(resolved.lock.packages.get(system(origins.os), {}))
+        apt.collect(resolved.lock.packages.get(_system(origins), {}))
     wheels.fetch(resolved.lock.wheels)
     tree.write(resolved.lock, stack.local_repository, key_file(stack))
 
@@ -92,6 +97,15 @@ def add_key(resolved: ResolvedLock, stack: Stack) -> ResolvedLock:
 def key_file(stack: Stack) -> Path:
     """Return the path of the private key that signs the local repository of *stack*."""
     return stack.local_repository.with_suffix(".key")
+
+
+def _system(origins: Origins) -> str:
+    return system(origins.os, origins.vendors)
+
+
+def _preferred(locked: Mapping[str, Mapping[str, str]], origins: Origins) -> Mapping[str, str]:
+    """Return the locked versions that a set may take: those of the distribution, and those of its own vendors."""
+    return {**locked.get(system(origins.os), {}), **locked.get(_system(origins), {})}
 
 
 def _resolve_set(apt: Apt, package_set: PackageSet, locked: Mapping[str, str], hosts: Sequence[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rackwright.files import copy_atomic, write_atomic
 from rackwright.fleet.lockfile import Lock
+from rackwright.fleet.lockfile import suite as suite_name
 from rackwright.lock import key, store
 from rackwright.lock.wheels import project
 from rackwright.stack.lock_check import ARCHITECTURE
@@ -28,9 +29,12 @@ def write(lock: Lock, directory: Path, key_file: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     if not (directory / "pool").is_symlink():
         (directory / "pool").symlink_to(store.directory())
-    for system, packages in sorted(lock.packages.items()):
-        os_name = system.partition("/")[0]
-        _write_suite(directory, os_name, list(packages.values()), key_file)
+    suites = {_suite(system): (system.partition("/")[0], packages) for system, packages in lock.packages.items()}
+    for name, (os_name, packages) in sorted(suites.items()):
+        _write_suite(directory, name, os_name, list(packages.values()), key_file)
+    for path in (directory / "dists").glob("*"):
+        if path.name not in suites:  # of an earlier lock, whose hosts may have had another vendor
+            shutil.rmtree(path)
     _write_simple(directory / "simple", lock.wheels)
     _put(directory / NOTE, f"{lock.digest}\n".encode())
 
@@ -76,25 +80,31 @@ def _pool_files(lock: Lock) -> Iterator[Path]:
         yield store.wheel(name, digest)
 
 
-def _write_suite(directory: Path, os_name: str, digests: list[str], key_file: Path) -> None:
+def _suite(system: str) -> str:
+    """Return the suite of a system of a lock, such as ``debian-12/amd64``, or ``debian-12/amd64/SET`` with vendors."""
+    os_name, _, rest = system.partition("/")
+    return suite_name(os_name, rest.partition("/")[2])
+
+
+def _write_suite(directory: Path, name: str, os_name: str, digests: list[str], key_file: Path) -> None:
     """Write and sign the index of the packages with *digests*."""
-    suite, binary = directory / "dists" / os_name, f"main/binary-{ARCHITECTURE}"
+    suite, binary = directory / "dists" / name, f"main/binary-{ARCHITECTURE}"
     stanzas = store.stanzas(os_name, sorted(digests))
     packages = "\n".join(text.replace("\nFilename: ", f"\nFilename: pool/{os_name}/") for text in stanzas).encode()
     files = {f"{binary}/Packages": packages, f"{binary}/Packages.gz": gzip.compress(packages, mtime=0)}
-    checksums = [f" {hashlib.sha256(text).hexdigest()} {len(text)} {name}" for name, text in files.items()]
+    checksums = [f" {hashlib.sha256(text).hexdigest()} {len(text)} {path}" for path, text in files.items()]
     fields = {
         "Origin": "rackwright",
-        "Suite": os_name,
-        "Codename": os_name,
+        "Suite": name,
+        "Codename": name,
         "Date": datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S UTC"),
         "Architectures": ARCHITECTURE,
         "Components": "main",
         "SHA256": "\n" + "\n".join(checksums),
     }
-    for name, text in files.items():
-        _put(suite / name, text)
-    release = "".join(f"{name}: {value}\n".replace(": \n", ":\n", 1) for name, value in fields.items())
+    for path, text in files.items():
+        _put(suite / path, text)
+    release = "".join(f"{field}: {value}\n".replace(": \n", ":\n", 1) for field, value in fields.items())
     _put(suite / "InRelease", key.sign(release, key_file).encode())
 
 

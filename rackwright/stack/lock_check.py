@@ -13,9 +13,13 @@ ARCHITECTURE = "amd64"
 """Architecture of all hosts with locked packages."""
 
 
-def system(os: str) -> str:
-    """Return the name of *os* in a lock: ``debian-12/amd64``."""
-    return f"{os}/{ARCHITECTURE}"
+SOURCES = "file:/etc/apt/sources.list.d/"
+"""Beginning of the claim of a file with a vendor's repository."""
+
+
+def system(os: str, vendors: str = "") -> str:
+    """Return the name of *os* in a lock: ``debian-12/amd64``, and for hosts with vendors ``debian-12/amd64/SET``."""
+    return f"{os}/{ARCHITECTURE}" + (f"/{vendors}" if vendors else "")
 
 
 def problems(stack: Stack, resources: Iterable[tuple[Spec, Sequence[Claim]]]) -> Iterator[Diagnostic]:
@@ -38,14 +42,19 @@ def problems(stack: Stack, resources: Iterable[tuple[Spec, Sequence[Claim]]]) ->
     elif changed := _changed_parts(stack.lock):
         problem = f"the lock was written by another build of rackwright {__version__}"
         yield Diagnostic(where, problem, help=again, note=f"this build has different {changed}", id="lock-outdated")
+    vendors, with_source = stack.lock.vendors or {}, set()
     for spec, claims in resources:
         if isinstance(spec, RoleSpec):
-            locked = stack.lock.packages.get(system(spec.about.os), {})
+            with_source |= {spec.host for claim in claims if claim.thing.startswith(SOURCES)}
+            locked = stack.lock.packages.get(system(spec.about.os, vendors.get(spec.host, "")), {})
             missing = (package for package in promised_packages(claims) if not has_package(locked, package))
             for package in missing:
                 yield Diagnostic(
                     where, f"the lock lacks {package}", help=again, note=f"{spec.id} promises it", id="lock-outdated"
                 )
+    for host in sorted(vendors.keys() - with_source):
+        problem, note = f"the lock has packages of vendors for {host}", "no role of this host declares a repository"
+        yield Diagnostic(where, problem, help=again, note=note, id="lock-outdated")
 
 
 def _changed_parts(lock: Lock) -> str | None:

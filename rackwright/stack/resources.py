@@ -177,7 +177,7 @@ def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredRes
                 **common,
                 role=role,
                 about=AboutHost(name=name, os=host.os, profile=host.profile, drivers=drivers(host.minimum.gpus)),
-                fleet=AboutFleet(name=stack.fleet.fleet, mirror=stack.mirror),
+                fleet=AboutFleet(name=stack.fleet.fleet, mirror=stack.mirror_of(name)),
                 variables={**role_variables(stack, name, role), **with_vendor(source, host.os, variables, keys)},
                 reboot=host.reboot,
             ),

@@ -127,6 +127,13 @@ class Stack:
             return AboutMirror(url=url, key=self.lock.key)
         return AboutMirror(url=f"http://127.0.0.1:{PORT}/", key=self.lock.key, port=PORT)
 
+    def mirror_of(self, host: str) -> AboutMirror | None:
+        """Return the source of the packages of a host, with the suite of its vendors."""
+        mirror, vendors = self.mirror, (self.lock.vendors or {}) if self.lock else {}
+        if mirror is None or self.lock is None or host not in vendors:
+            return mirror
+        return mirror.model_copy(update={"suite": self.lock.suite(host, self.fleet.hosts[host].os)})
+
     @property
     def has_sources_of_hosts(self) -> bool:
         """Whether hosts get packages from the sources that they have anyway, and from nowhere else."""

@@ -119,6 +119,15 @@ def test_what_a_role_promises_and_the_lock_has_not_is_refused(project, lost, nam
     assert named in refusal(replace(stack, lock=lock.model_copy(update={"packages": {"debian-12/amd64": packages}})))
 
 
+def test_packages_of_vendors_for_a_host_that_declares_none_are_refused(project):
+    stack = load_stack("rack", project)
+    lock = lock_of(stack)
+    packages = {**lock.packages, "debian-12/amd64/v1": lock.packages["debian-12/amd64"]}
+    changed = lock.model_copy(update={"vendors": {"alpha": "v1", "gone": "v1"}, "packages": packages})
+
+    assert "the lock has packages of vendors for gone" in refusal(replace(stack, lock=changed))
+
+
 def test_a_mirror_without_a_lock_or_its_key_is_refused(project):
     (project / "stacks/example.yaml").write_text(f"{FLEET}mirror: {{}}\n")
     stack = load_stack("rack", project)

@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from rackwright.core.repository import Repository, Roles, RoleSource
-from rackwright.lock import resolve
+from rackwright.fleet.lockfile import Lock
+from rackwright.lock import resolve, store
 from rackwright.lock.package_sets import PackageSet, images, package_sets
 from rackwright.schema import Fleet
+from rackwright.schema.mirror import Mirror as DeclaredMirror
 from rackwright.stack import Stack
 from tests.support.package_mirror import Mirror
 
@@ -76,9 +78,8 @@ def test_images_are_locked_by_the_digest_that_is_declared():
     assert found == {"b": other, "registry.example/a": one}
 
 
-def test_a_vendor_reaches_only_the_hosts_that_declare_it(tmp_path, mirror):
-    """apt of a host without the vendor's role reads neither its repository nor its key."""
-    vendor = Mirror(tmp_path / "vendor")
+def with_vendor(vendor: Mirror, mirror: Mirror) -> Stack:
+    """Return a stack whose host gamma declares *vendor*; that has a package of the distribution in a version above."""
     mirror.add("helper", "1")
     mirror.add("runtime", "1.2")
     mirror.add("old", "0.9")
@@ -91,7 +92,12 @@ def test_a_vendor_reaches_only_the_hosts_that_declare_it(tmp_path, mirror):
     claims = (*(each for each in SERVER.claims if "file" not in each), source)
     declared = stack(alpha={}, gamma={"old": True})
     roles = {**declared.repository.roles, "server": replace(SERVER, claims=claims)}
-    declared = replace(declared, repository=replace(declared.repository, roles=roles))
+    return replace(declared, repository=replace(declared.repository, roles=roles))
+
+
+def test_a_vendor_reaches_only_the_hosts_that_declare_it(tmp_path, mirror):
+    """apt of a host without the vendor's role reads neither its repository nor its key."""
+    declared = with_vendor(Mirror(tmp_path / "vendor"), mirror)
     apts = resolve.load_apts(declared)
     for apt in apts.values():
         apt.prepare(lambda text: None)
@@ -99,6 +105,47 @@ def test_a_vendor_reaches_only_the_hosts_that_declare_it(tmp_path, mirror):
 
     assert found[("alpha",)] == {"helper=1", "runtime=1.2"}
     assert len(apts) == 2 and len({apt.root for apt in apts.values()}) == 2
+
+
+def locked(declared: Stack) -> Lock:
+    apts = resolve.load_apts(declared)
+    for apt in apts.values():
+        apt.prepare(lambda text: None)
+    return resolve.resolve(declared, apts).lock
+
+
+def test_the_lock_has_the_packages_of_a_vendor_for_its_hosts_alone(tmp_path, mirror):
+    """
+    All packages of a system were in one list, from which each host with `mirror` takes.
+    """
+    declared = with_vendor(Mirror(tmp_path / "vendor"), mirror)
+    lock = locked(declared)
+    assert lock.vendors is not None
+    [(host, name)] = lock.vendors.items()
+    assert host == "gamma"
+    assert {system: {*packages} for system, packages in lock.packages.items()} == {
+        "debian-12/amd64": {"helper=1", "runtime=1.2"},
+        f"debian-12/amd64/{name}": {"helper=99.evil", "old=0.9", "runtime=1.2"},
+    }
+    assert (lock.suite("alpha", "debian-12"), lock.suite("gamma", "debian-12")) == ("debian-12", f"debian-12-{name}")
+    assert locked(replace(declared, lock=lock)).packages == lock.packages, "locked again, nothing changes"
+    with_key = lock.model_copy(update={"key": "a key"})
+    of_hosts = replace(declared, lock=with_key, fleet=declared.fleet.model_copy(update={"mirror": DeclaredMirror()}))
+    suites = {host: getattr(of_hosts.mirror_of(host), "suite", None) for host in ("alpha", "gamma")}
+    assert suites == {"alpha": "", "gamma": f"debian-12-{name}"}
+
+
+def test_a_lock_of_all_vendors_together_gives_no_host_their_versions(tmp_path, mirror):
+    """
+    The pool has what a host with the vendor got, and the lock of an earlier rackwright preferred it everywhere.
+    """
+    vendor = Mirror(tmp_path / "vendor")
+    declared = with_vendor(vendor, mirror)
+    store.add([vendor.directory / "helper_99.evil_all.deb"], "debian-12")
+    mixed = {"debian-12/amd64": {"helper=99.evil": "0", "runtime=1.2": "0", "old=0.9": "0"}}
+    before = locked(declared).model_copy(update={"vendors": None, "packages": mixed})
+    lock = locked(replace(declared, lock=before))
+    assert {*lock.packages["debian-12/amd64"]} == {"helper=1", "runtime=1.2"}
 
 
 def test_hosts_may_have_two_repositories_of_one_vendor():

@@ -65,7 +65,7 @@ def serve() -> Iterator[object]:
 class Host:
     """apt of a host with the files that role base writes."""
 
-    def __init__(self, root: Path, url: str, public: str) -> None:
+    def __init__(self, root: Path, url: str, public: str, suite: str = "") -> None:
         self.root = root
         for folder in (
             *("var/lib/apt/lists/partial", "var/cache/apt/archives/partial"),
@@ -74,7 +74,7 @@ class Host:
             (root / folder).mkdir(parents=True)
         (root / "status").touch()
         about = AboutHost(name="alpha", os=OS, profile="none")
-        fleet = AboutFleet(name="rack", mirror=AboutMirror(url=url, key=public))
+        fleet = AboutFleet(name="rack", mirror=AboutMirror(url=url, key=public, suite=suite))
         repository = Repository.load(ROOT, b"salt")
         names = ("rackwright.sources", "apt.conf.d/90rackwright-mirror")
         sources, switch = (repository.render(f"base/etc/apt/{name}.j2", host=about, fleet=fleet) for name in names)
@@ -101,6 +101,24 @@ def test_a_host_gets_the_locked_packages_from_no_other_source(tmp_path, kept, se
     [path] = (tmp_path / "host/var/cache/apt/archives").glob("*.deb")
     assert (path.name, sha256(path)) == ("driver_1_all.deb", kept["driver=1"])
     assert host.apt("install", "--download-only", "driver=3").returncode != 0
+
+
+def test_a_host_gets_nothing_of_a_vendor_that_it_does_not_declare(tmp_path, kept, serve):
+    """
+    A tree had one list for each system, with the packages of the vendors of all its hosts.
+    """
+    split = {f"{OS}/amd64": {"driver=1": kept["driver=1"]}, f"{OS}/amd64/v1": kept}
+    lock = locked({}, tmp_path / "rack.key").model_copy(update={"packages": split, "vendors": {"gamma": "v1"}})
+    tree.write(lock, tmp_path / "tree", tmp_path / "rack.key")
+    url = serve(tmp_path / "tree")
+    for suite, status in (("", False), (lock.suite("gamma", OS), True)):
+        host = Host(tmp_path / f"host{suite}", url, lock.key or "", suite)
+        assert host.apt("update", "--error-on=any").returncode == 0
+        assert host.apt("install", "--download-only", "driver=1").returncode == 0
+        assert (host.apt("install", "--download-only", "driver=2").returncode == 0) == status
+    with_one = lock.model_copy(update={"packages": {f"{OS}/amd64": kept}, "vendors": {}})
+    tree.write(with_one, tmp_path / "tree", tmp_path / "rack.key")
+    assert [path.name for path in (tmp_path / "tree/dists").iterdir()] == [OS], "a suite without hosts is gone"
 
 
 def test_what_another_key_signed_is_not_taken(tmp_path, kept, serve):

@@ -29,6 +29,8 @@ class AboutMirror(SpecPart):
     """The URL of the repository."""
     key: str
     """The OpenPGP public key, in armour."""
+    suite: str = ""
+    """The suite with the packages of the host; empty: that of its system, without vendors."""
     port: int | None = None
     """The port on the host's loopback interface to which rackwright forwards packages during a change.
 
