@@ -67,6 +67,8 @@ class Vllm(Schema):
     and meant for rehearsals and small models."""
     kv_cache_dtype: Literal["auto", "fp8"] = "auto"
     """Precision of the cache; auto: the model's own."""
+    code_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Digest of the model's own code, which vLLM then runs; `python -m workloads.serving.vllm` prints it."""
     reasoning_parser: str | None = None
     """Parser that separates reasoning from the answer, such as deepseek_r1."""
     tool_parser: str | None = None

@@ -137,6 +137,15 @@ def _check_settings(name: str, server: Server, model: Model | None) -> None:
         if server.set.get(setting) and model and model.runtime != "llama.cpp":
             problem, expected = f"got a model of {model.runtime}", "this setting is for models of llama.cpp"
             raise _only(f"servers.{name}.set.{setting}", problem, expected, f"Remove {setting}")
+    code = model.lineage.get("code_sha256") if model and model.runtime == "vllm" else None
+    declared = server.vllm.code_sha256 if server.vllm else None
+    if model and code != declared:
+        place = f"servers.{name}.vllm" + (".code_sha256" if declared else "")
+        if code is None:
+            raise _only(place, "got a digest, and the model has no code of its own", "no digest", "Remove code_sha256")
+        problem, expected = f"got {declared or 'no code_sha256'}", f"the digest of the model's own code, {code}"
+        names = ", ".join(sorted(each for each in model.files if each.endswith(".py")))
+        raise _only(place, problem, expected, f"Read {names} of the model, and write code_sha256: {code}")
 
 
 def _check_runtime(name: str, server: Server, model: Model | None) -> None:

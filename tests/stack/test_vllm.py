@@ -67,7 +67,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
         (stacks / "hosts.yaml").write_text("\n".join(lines))
         (stacks / "serving.yaml").write_text(SERVER.replace("HOSTS", hosts) + more)
         (tmp_path / "weights").write_bytes(b"weights")
-        lineage = {} if sizes is None else {"sizes": sizes}
+        sizes = None if sizes is None else dict(sizes)
+        code = {"code_sha256": sizes.pop("code_sha256")} if sizes and "code_sha256" in sizes else {}
+        lineage = {} if sizes is None else {"sizes": sizes, **code}
         weights = {"model.safetensors": tmp_path / "weights"}
         model_directory.publish(tmp_path / "models" / "talk", weights, "talk", (), (), lineage, runtime="vllm")
         found = {declared.name: declared.spec for declared in declare(load_stack("serving", tmp_path))}
@@ -101,6 +103,20 @@ def test_gpus_that_no_environment_computes_on_need_one_of_the_servers_own(projec
         "its GPUs: environment: {path: /opt/NAME}."
     )
     assert project(B70, "instinct", "    vllm: {cpu_cache_gib: 2}\n")["instinct/talk"].gpus is None
+
+
+CODE = "3f" * 32
+
+
+def test_a_model_with_code_of_its_own_needs_the_digest_of_it(project: Project) -> None:
+    published = {**B70, "code_sha256": CODE}
+    refusal = refused(project, published, "wide")
+    assert f"servers.talk.vllm: got no code_sha256; the digest of the model's own code, {CODE}" in refusal
+    declared = f"    vllm: {{code_sha256: {CODE}}}\n"
+    assert project(published, "wide", declared)["wide/talk"].settings["vllm"]["code_sha256"] == CODE
+    other = f"    vllm: {{code_sha256: {'a0' * 32}}}\n"
+    assert "servers.talk.vllm.code_sha256: got a0a0" in refused(project, published, "wide", other)
+    assert "the model has no code of its own" in refused(project, B70, "wide", other)
 
 
 def test_a_model_of_unknown_size_has_its_declared_layout(project: Project) -> None:

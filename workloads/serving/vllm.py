@@ -4,8 +4,10 @@
 
 The command copies safetensors, configuration and tokenizer, and neither code nor pickles. It downloads and loads
 nothing; it checks that all weights are complete. The card goes to every host with the model. If vLLM has the
-architecture of the model itself, the copy of config.json does not name the model's own code (auto_map); other models
-with code are refused.
+architecture of the model itself, the copy of config.json does not name the model's own code (auto_map). Code that it
+does need goes with the model only under the digest of its files, which a refusal prints:
+
+    python -m workloads.serving.vllm Kimi-K2 --name kimi --code-sha256 3f… --out published/kimi
 """
 
 import json
@@ -22,6 +24,7 @@ from workloads.foreign import InvalidData, excerpt, parse_object, read_file
 from workloads.serving import fit
 from workloads.serving.exported import LINEAGE, exported_lineage
 from workloads.serving.model import NAME, NAME_PATTERN, Model, check_name, publish
+from workloads.serving.own_code import code_digest, code_files, foreign_classes
 from workloads.serving.settings import ServingSettings
 
 STATUS = "Exit status: 0 published, 2 wrong input or refused."
@@ -33,11 +36,14 @@ DATA = (".json", ".jinja", ".model", ".tiktoken", ".txt")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
-def publish_vllm(source: Path, name: str, card: Path | None, directory: Path) -> Model:
+def publish_vllm(source: Path, name: str, card: Path | None, directory: Path, code_sha256: str | None = None) -> Model:
     """Publish the model in the directory *source* as *name* in *directory*, and return the model.
 
+    Args:
+        code_sha256: The digest of the model's own code, which goes with it; None: it has none.
+
     Raises:
-        UserError: *name* is invalid, a file is missing or cut short, the model needs code of its own, or
+        UserError: *name* is invalid, a file is missing or cut short, the model needs other code of its own, or
             *directory* holds no model.
     """
     check_name(name)
@@ -56,14 +62,25 @@ def publish_vllm(source: Path, name: str, card: Path | None, directory: Path) ->
         if each.suffix in DATA and each.is_file() and each.name not in others
     }
     own_code = [name for name in data if name.endswith("config.json") and "auto_map" in read_object(data[name])]
-    replaced = _without_code(source, config, architecture, own_code)
+    replaced = {name: read_object(data[name]) for name in own_code if name == CONFIG and vllm_has(architecture)}
+    replaced = {
+        name: {key: value for key, value in each.items() if key != "auto_map"} for name, each in replaced.items()
+    }
+    code = _own_code(source, architecture, [name for name in own_code if name not in replaced], code_sha256)
     weights = weight_files(source)
     sizes, context_tokens = _sizes(config, fit.read_tensors(weights))
     lineage = {"directory": source.resolve().name, "architecture": architecture, "sizes": sizes,
                "defaults": _defaults(architecture, context_tokens), **exported_lineage(source)}  # fmt: skip
     if replaced:
         lineage["removed"] = {name: ["auto_map"] for name in replaced}
-    files = {**data, **{each.name: each for each in weights}, **({"card.md": card} if card else {})}
+    if code:
+        lineage["code_sha256"] = code_sha256
+    files = {
+        **data,
+        **{each.name: each for each in code},
+        **{each.name: each for each in weights},
+        **({"card.md": card} if card else {}),
+    }
     with TemporaryDirectory() as temporary:
         for each, content in replaced.items():
             files[each] = Path(temporary) / each
@@ -71,25 +88,32 @@ def publish_vllm(source: Path, name: str, card: Path | None, directory: Path) ->
         return publish(directory, files, name, (), (), lineage, runtime="vllm")
 
 
-def _without_code(
-    source: Path, config: dict[str, Any], architecture: str, own_code: list[str]
-) -> dict[str, dict[str, Any]]:
-    """Return the files in *own_code* without the names of their code, which vLLM does not need.
+def _own_code(source: Path, architecture: str, configs: list[str], code_sha256: str | None) -> list[Path]:
+    """Return the code that the model needs by its files *configs*; none if there are none.
 
     Raises:
-        UserError: vLLM needs the code; the error has each file.
+        UserError: the code has not the digest *code_sha256*, or is in another repository.
     """
-    removable = {CONFIG} if vllm_has(architecture) else set()
-    wrong = []
-    for name in own_code:
-        if name not in removable:
-            problem, expected = "auto_map names code of the model's own", "a model without code of its own"
-            help = "Use another model, or a file of it without auto_map that transformers reads"
-            note = f"vLLM has {architecture} itself, but not this tokenizer" if removable else ""
-            wrong.append(Diagnostic(str(source / name), problem, expected, help, note))
-    if wrong:
-        raise UserError(*wrong)
-    return {name: {key: value for key, value in config.items() if key != "auto_map"} for name in own_code}
+    if not configs:
+        if code_sha256 is not None:
+            problem, help = "got a digest, and vLLM needs no code of the model's own", "Remove --code-sha256"
+            raise UserError(Diagnostic("--code-sha256", problem, help=help))
+        return []
+    if wrong := [(name, each) for name in configs for each in foreign_classes(read_object(source / name))]:
+        problem, expected = "auto_map names {} of another repository", "code in files beside the model"
+        help = "Download that code into the directory of the model, and correct auto_map"
+        raise UserError(*(Diagnostic(str(source / name), problem.format(each), expected, help) for name, each in wrong))
+    files = code_files(source)
+    digest = code_digest(files) if files else None
+    if digest is not None and digest == code_sha256:
+        return files
+    names = ", ".join(path.name for path in files)
+    help = f"Read {names}, and publish the model with --code-sha256 {digest}" if files else "Download the code as well"
+    note = f"vLLM has {architecture} itself, but not this tokenizer" if vllm_has(architecture) else ""
+    problem = "auto_map names code of the model's own"
+    problem += f", and its files have another digest than {code_sha256}" if code_sha256 else ""
+    expected = "a model without code of its own, or the digest of the code"
+    raise UserError(*(Diagnostic(str(source / name), problem, expected, help, note) for name in configs))
 
 
 def _sizes(config: dict[str, Any], tensors: fit.Tensors) -> tuple[dict[str, Any], int]:
@@ -162,9 +186,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--name", required=True, help="the model's name, for clients")
     parser.add_argument("--card", type=Path, metavar="FILE.md", help="the model card: content, author and licence")
     parser.add_argument("--out", required=True, type=Path, metavar="OUT", help="directory for the published model")
+    help = "digest of the model's own code, which was read and may run"
+    parser.add_argument("--code-sha256", metavar="DIGEST", help=help)
     args = parser.parse_args(argv)
     try:
-        model = publish_vllm(args.directory, args.name, args.card, args.out)
+        model = publish_vllm(args.directory, args.name, args.card, args.out, args.code_sha256)
     except UserError as error:
         print_error(error)
         return error.exit_status
@@ -174,6 +200,8 @@ def main(argv: list[str] | None = None) -> int:
     for file, keys in model.lineage.get("removed", {}).items():
         print(f"{file}: left out {', '.join(keys)}; vLLM has {model.lineage['architecture']} itself", flush=True)
     print(f"published {args.out}: {model.name} {model.version}, {gigabytes:.1f} GB of weights", flush=True)
+    if code := model.lineage.get("code_sha256"):
+        print(f"with code of its own: its servers need vllm.code_sha256: {code}", flush=True)
     if reason:
         print(
             f"size unknown ({reason}): declare the layout, vllm.tensor_parallel and others, of its servers", flush=True

@@ -97,6 +97,8 @@ class VllmSettings(StrictModel):
     """Memory for the cache, in GiB, of a vLLM that computes on processors; None: it computes on GPUs."""
     kv_cache_dtype: Literal["auto", "fp8"] = "auto"
     """Precision of the cache; auto: the model's own."""
+    code_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Digest of the model's own code, as `python -m workloads.serving.vllm` prints it; None: the model has none."""
     reasoning_parser: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
     """Parser that separates reasoning from the answer, such as deepseek_r1."""
     tool_parser: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None

@@ -26,6 +26,7 @@ parser.add_argument("--allowed-media-domains", required=True, choices=["none.inv
 parser.add_argument("--gpu-memory-utilization", required=True, choices=["0.9"])
 for option in ("no-enable-log-requests", "disable-uvicorn-access-log", "enable-scale-out"):
     parser.add_argument(f"--{option}", action="store_true", required=True)
+parser.add_argument("--trust-remote-code", action="store_true")
 given = parser.parse_args()
 TEXT, USAGE = "one two three", {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 KEY = os.environ["VLLM_API_KEY"]

@@ -1,6 +1,7 @@
 """vLLM as a process behind our server: its options, its stream, its errors, its end. A server like it stands for it."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -19,8 +20,10 @@ from tests.support.training_runs import ROOT, environment
 from workloads.catalogue.models import model_config
 from workloads.serving import fit
 from workloads.serving import vllm as publishing
+from workloads.serving.__main__ import main as serve
 from workloads.serving.fit import __main__ as fit_command
 from workloads.serving.model import DamagedModel, read
+from workloads.serving.own_code import code_digest, code_files
 from workloads.serving.runtimes import load_runtime
 from workloads.serving.runtimes import vllm as managed
 
@@ -140,6 +143,104 @@ def test_code_that_vllm_needs_is_refused_in_each_file(
     printed = capfd.readouterr().err
     for name in ("config.json", "tokenizer_config.json"):
         assert f"{source / name}: auto_map names code of the model's own" in printed
+
+
+@pytest.fixture
+def own(source: Path) -> Path:
+    """Return a model that needs code of its own, in two files."""
+    config = {**CONFIG, "architectures": ["OwnLM"], "auto_map": {"AutoModel": "own.OwnLM"}}
+    (source / "config.json").write_text(json.dumps(config))
+    (source / "modeling.py").unlink()
+    (source / "own.py").write_text("from .parts import Layer\n")
+    (source / "parts.py").write_text("class Layer: ...\n")
+    return source
+
+
+def publish_own(own: Path, tmp_path: Path, *more: str) -> int:
+    return publishing.main([str(own), "--name", "tiny", "--out", str(tmp_path / "out"), *more])
+
+
+def test_own_code_goes_with_the_model_under_its_digest_alone(
+    own: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert publish_own(own, tmp_path) == 2
+    printed = " ".join(capfd.readouterr().err.split())
+    assert "Read own.py, parts.py, and publish the model with --code-sha256" in printed
+    [digest] = re.findall(r"--code-sha256 ([0-9a-f]{64})", printed)
+
+    assert publish_own(own, tmp_path, "--code-sha256", digest) == 0
+    assert f"its servers need vllm.code_sha256: {digest}" in capfd.readouterr().out
+    found = read(tmp_path / "out")
+    assert {"own.py", "parts.py"} <= found.files.keys()
+    assert found.lineage["code_sha256"] == digest
+    assert "auto_map" in json.loads((tmp_path / "out" / "config.json").read_text())
+
+    (own / "parts.py").write_text("import os\n")
+    assert publish_own(own, tmp_path, "--code-sha256", digest) == 2
+    assert f"its files have another digest than {digest}" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "named", ["deepseek-ai/DeepSeek-V3--modeling.Model", "own", ["own.A", "x--own.B"], "../own.A", 7]
+)
+def test_code_of_another_repository_is_refused(
+    own: Path, tmp_path: Path, named: object, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = {**CONFIG, "architectures": ["OwnLM"], "auto_map": {"AutoModel": named}}
+    (own / "config.json").write_text(json.dumps(config))
+    assert publish_own(own, tmp_path, "--code-sha256", code_digest(code_files(own))) == 2
+    assert "of another repository" in capfd.readouterr().err
+
+
+def test_a_digest_without_code_is_refused(source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert publish_own(source, tmp_path, "--code-sha256", "0" * 64) == 2
+    assert "vLLM needs no code of the model's own" in capfd.readouterr().err
+
+
+@pytest.fixture
+def published_own(own: Path, tmp_path: Path, command: None) -> tuple[Path, str]:
+    digest = code_digest(code_files(own))
+    assert publish_own(own, tmp_path, "--code-sha256", digest) == 0
+    return tmp_path / "out", digest
+
+
+def started(model: Path, capfd: pytest.CaptureFixture[str], *more: str) -> tuple[int, str]:
+    capfd.readouterr()
+    status = serve([str(model), "--set", "port=0", *(part for each in more for part in ("--set", each))])
+    return status, capfd.readouterr().err
+
+
+def test_own_code_runs_only_where_the_server_names_its_digest(
+    published_own: tuple[Path, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    model, digest = published_own
+    status, reason = started(model, capfd)
+    assert status == 2 and f"got no digest, and own.py, parts.py of the model have {digest}" in reason
+    status, reason = started(model, capfd, f"vllm.code_sha256={'0' * 64}")
+    assert status == 2 and f"set vllm.code_sha256 to {digest}" in reason
+
+    with served(model, f"vllm.code_sha256={digest}") as server:
+        command = [word for child in children(server) for word in child.cmdline()]
+        variables = [child.environ().get("HF_MODULES_CACHE", "") for child in children(server)]
+    assert "--trust-remote-code" in command
+    assert any(each.endswith("/modules") and "vllm-" in each for each in variables)
+
+
+def test_without_own_code_there_is_no_option_that_allows_it(model: Path) -> None:
+    with served(model) as server:
+        assert "--trust-remote-code" not in [word for child in children(server) for word in child.cmdline()]
+
+
+@pytest.mark.parametrize("name", ["parts.py", "more.py"])
+def test_changed_and_additional_code_is_refused_before_vllm_starts(
+    published_own: tuple[Path, str], name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model, digest = published_own
+    with (model / name).open("a") as file:
+        file.write("import os\n")
+    status, reason = started(model, capfd, f"vllm.code_sha256={digest}")
+    assert (status, name in reason) == (1, True)
+    assert "vLLM cannot serve" not in reason
 
 
 def test_of_many_files_those_that_the_index_names_are_taken(source: Path, tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from workloads.errors import Diagnostic, UserError
 from workloads.foreign import parse_object
 from workloads.serving.adapters import all_adapters, check_adapters
 from workloads.serving.fit import SHARE_PERCENT
-from workloads.serving.model import Model
+from workloads.serving.model import Model, read
+from workloads.serving.own_code import check_code
 from workloads.serving.replica import ReplicaLeader, fingerprint
 from workloads.serving.runtimes.adapter_loader import AdapterLoader
 from workloads.serving.runtimes.replica_canary import ReplicaCanary
@@ -152,6 +153,7 @@ def _command(directory: Path, name: str, socket_path: Path | None, settings: Ser
         problem, expected = "the command vllm is missing", f"{bin_directory}, or vllm on PATH"
         help = "Serve the model in an environment with vLLM, as role workloads makes with `environments: [vllm]`"
         raise UserError(Diagnostic("this computer", problem, expected, help))
+    has_code = check_code(directory, read(directory), settings.vllm.code_sha256)
     adapters = all_adapters(settings.vllm)
     check_adapters(adapters)
     vllm = settings.vllm.model_copy(update={"adapters": adapters})
@@ -162,7 +164,7 @@ def _command(directory: Path, name: str, socket_path: Path | None, settings: Ser
         "--max-num-seqs", str(-(-settings.parallel // settings.vllm.data_parallel)), "--load-format", "safetensors",
         "--gpu-memory-utilization", str(SHARE_PERCENT / 100),
         "--no-enable-log-requests", "--disable-uvicorn-access-log", "--allowed-media-domains", NO_DOMAIN,
-        *arguments(vllm, settings.tensor_parallel),
+        *arguments(vllm, settings.tensor_parallel), *(["--trust-remote-code"] if has_code else []),
     ]  # fmt: skip
 
 
@@ -175,6 +177,8 @@ def _environment(bin_directory: Path, home: str, key: str, settings: ServingSett
     variables = {**os.environ, "PATH": f"{bin_directory}:{os.environ.get('PATH', os.defpath)}"}
     if not os.access(variables.get("HOME", ""), os.W_OK):
         variables["HOME"] = home
+    if settings.vllm.code_sha256 is not None:
+        variables["HF_MODULES_CACHE"] = f"{home}/modules"  # transformers copies the model's own code, and runs the copy
         # every account can read a command line
     if settings.vllm.adapters_file is not None and settings.vllm.replica is None:
         variables["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"  # the routes that load adapters; no client reaches them
