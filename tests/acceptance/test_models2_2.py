@@ -9,7 +9,7 @@ import pytest
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import ROOT, Log
-from tests.support.workloads import module, python
+from tests.support.workloads import compare_runs, module, python
 
 ROUTERS = {
     "mixtral": {"num_local_experts": 12, "router_aux_loss_coef": 0.2},
@@ -22,6 +22,8 @@ RUN = (
     "steps=80", "global_batch=8", "accumulate=1", "optimizer.learning_rate=0.01", "schedule.kind=constant",
     "report_every_steps=20", "device=cpu", "saving.every_steps=80",
 )  # fmt: skip
+LARGEST_DIFFERENCE = 1e-3
+"""Largest difference of a weight that the order of additions may make in 20 steps."""
 OFF = ("router_loss_weight=0.0", "expert_bias_speed=0.0")
 
 
@@ -112,6 +114,33 @@ def test_a_model_learns_a_rule_from_rewards(log: Log) -> str:
     need(unchanged == before, f"with a constant reward it is {unchanged:.2f}, and was {before:.2f}")
     cases = f"300 prompts, {scores['learned']['answers']} of them held out"
     return f"{cases}: reward {before:.2f} to {after:.2f}, with a constant reward {unchanged:.2f}"
+
+
+@line("models2", 2, "qlora")
+def test_two_ranks_that_divide_4_bits_learn_what_one_does(log: Log) -> str:
+    """Adapters beside a base of 4 bits: two processes with half of the base each, and one with all of it."""
+    directory = log.empty_directory()
+    code = (
+        "import pathlib; from tests.support.sharded_memory import make_model; "
+        f"make_model(pathlib.Path({str(directory)!r}), layers=2)"
+    )
+    need(log.run([python(log), "-c", code], ROOT).returncode == 0, "the model cannot be made")
+    model = json.dumps({"kind": "hugging-face", "path": str(directory), "lora": {"rank": 4, "four_bit": True}})
+    text = json.dumps({"kind": "text", "path": str(directory / "text.txt"), "sequence_length": 32})
+    given = (f"model={model}", f"data={text}", "steps=20", "global_batch=8", "accumulate=1", "device=cpu",
+             "optimizer.learning_rate=0.01", "schedule.kind=constant", "saving.every_steps=20",
+             "report_every_steps=1")  # fmt: skip
+    losses = {}
+    for name, more, launcher in (("one", (), ()), ("two", ("sharding=full",), ("torchrun", "--nproc-per-node", "2"))):
+        arguments = (part for change in (*given, *more) for part in ("--set", change))
+        module(log, "lora", "--out", str(directory / name), *arguments, launcher=launcher)
+        lines = [json.loads(each) for each in (directory / name / "metrics.jsonl").read_text().splitlines()]
+        losses[name] = [each["loss"] for each in lines if "loss" in each]
+    difference = compare_runs(log, directory / "one", directory / "two")
+    need(losses["one"][-1] < losses["one"][0], f"nothing is learned: {losses['one'][0]} to {losses['one'][-1]}")
+    need(difference < LARGEST_DIFFERENCE, f"a weight differs by {difference}")
+    course = f"loss {losses['one'][0]:.3f} to {losses['one'][-1]:.3f}"
+    return f"20 steps, {course}; largest difference of a weight {difference:.1g}"
 
 
 def _train(log: Log, recipe: str, out: Path, *changes: str) -> None:

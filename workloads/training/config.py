@@ -437,8 +437,6 @@ class TrainingConfig(ConfigSchema):
         if self.elastic and isinstance(self.model, HuggingFace) and self.model.lora:
             yield "elastic copies the whole model at each commit, and model.lora freezes most of it"
         if self.sharding != "none":
-            if isinstance(self.model, HuggingFace) and self.model.lora and self.model.lora.four_bit:
-                yield "model.lora.four_bit packs weights, which processes cannot share; write sharding: none"
             if self.elastic or self.launcher not in ("any", "torchrun"):
                 yield "sharding needs torchrun, and launcher or elastic selects another launcher"
             if self.compression != "none":

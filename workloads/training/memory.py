@@ -114,7 +114,9 @@ def estimate(
     local = parallel.local_model(config, model)
     part = _part(config, local, shards)
     trained = [weight for weight in local.parameters() if weight.requires_grad]
-    weights = sum(map(part, local.parameters())) + sum(buffer.nbytes for buffer in local.buffers())
+    packed = four_bit.layers(local)
+    buffers = sum(buffer.nbytes for buffer in local.buffers()) - _divided_bytes(packed.values())
+    weights = sum(map(part, local.parameters())) + buffers + _divided_bytes(packed.values(), shards)
     gradients = sum(map(part, trained))
     optimizer = gradients * moments_per_weight(config.optimizer)
     width = precision.dtype.itemsize
@@ -132,7 +134,7 @@ def estimate(
         _block_bytes(local, width) if sharded else 0,
         None if kept is None else kept[0] if config.recompute_activations else sum(kept),
         recomputed,
-        max((layer.weights for layer in four_bit.layers(model).values()), default=0) * width,
+        max((_dequantized_bytes(layer, width, sharded) for layer in packed.values()), default=0),
         _loss_bytes(config, model, processes, acceleration.chunked_loss),
         READ_BYTES,
         gradients * acceleration.copies_in_step,
@@ -323,6 +325,17 @@ def _part(config: TrainingConfig, local: nn.Module, shards: int) -> Callable[[to
     return size
 
 
+def _divided_bytes(layers: Iterable[four_bit.FourBitLinear], shards: int = 1) -> int:
+    """Return the bytes of the largest part of the weights of 4 bits that *shards* processes divide."""
+    buffers = [layer.get_buffer(name) for layer in layers for name in four_bit.DIVIDED]
+    return sum(-(-buffer.numel() // shards) * buffer.itemsize for buffer in buffers)
+
+
+def _dequantized_bytes(layer: four_bit.FourBitLinear, width: int, sharded: bool) -> int:
+    """Return the bytes of the numbers of *layer*, and of its gathered weights if processes divide them."""
+    return layer.weights * width + (_divided_bytes([layer]) if sharded else 0)
+
+
 def _outside_blocks(model: nn.Module) -> int:
     return count_parameters(model) - sum(count_parameters(block) for block in blocks(model))
 
@@ -332,7 +345,8 @@ def _block_bytes(model: nn.Module, width: int) -> int:
 
     A gradient is once in the format of the computation, and once as fp32 for the exchange.
     """
-    sizes = [count_parameters(block) for block in blocks(model)]
+    # weights of 4 bits are gathered by their layer, when it computes
+    sizes = [sum(int(weight.numel()) for weight in block.parameters()) for block in blocks(model)]
     pair = max((size + following for size, following in zip(sizes, [*sizes[1:], 0], strict=True)), default=0)
     trained = [sum(weight.numel() for weight in block.parameters() if weight.requires_grad) for block in blocks(model)]
     outside = sum(weight.numel() for weight in model.parameters() if weight.requires_grad) - sum(trained)

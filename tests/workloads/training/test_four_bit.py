@@ -1,6 +1,7 @@
 """Adapters beside a base of 4 bits: they learn, the base takes an eighth of its bytes, and the rest stays as it is."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,21 @@ import pytest
 import torch
 from torch import nn
 
+from tests.support.compare_runs import largest_difference
 from tests.support.sharded_memory import make_model
 from tests.support.torchrun_ranks import train_by_ranks
 from tests.support.training_runs import (
+    BIN,
+    ROOT,
     alone,
     assert_close,
     assert_same,
     config,
+    environment,
     read_metrics,
     weights,
 )
+from workloads.catalogue.models import model_config
 from workloads.errors import UserError
 from workloads.training import data, four_bit, memory
 from workloads.training.config import HuggingFace, Lora
@@ -25,6 +31,7 @@ from workloads.training.four_bit import FourBitLinear
 from workloads.training.initial_weights import build
 from workloads.training.loop import Training, TrainingInputs
 from workloads.training.models import build_shapes, trainable_state
+from workloads.training.precision import Precision
 from workloads.training.run import train
 
 LAYERS = 7
@@ -118,6 +125,59 @@ def test_two_processes_learn_what_one_does(base: Path, tmp_path: Path) -> None:
     assert_close(weights(tmp_path / "one"), weights(tmp_path / "two"))
 
 
+@pytest.mark.parametrize("more", [{}, {"precision": "bf16", "recompute_activations": "true"}])
+def test_two_processes_that_divide_the_base_learn_what_one_does(
+    base: Path, tmp_path: Path, more: dict[str, str]
+) -> None:
+    train(config("lora", *changes(base, **more)), tmp_path / "one", {})
+    train_by_ranks(2, tmp_path / "two", "lora", *changes(base, sharding="full", **more))
+    assert largest_difference(tmp_path / "one", tmp_path / "two") < (0.02 if more else 1e-3)
+    losses = [[line["loss"] for line in read_metrics(tmp_path / name) if "loss" in line][-1] for name in ("one", "two")]
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+
+
+def test_a_divided_layer_has_the_values_and_gradients_of_a_whole_one() -> None:
+    argv = [str(BIN / "torchrun"), "--nproc-per-node", "2", "-m", "tests.support.divided_layers"]
+    done = subprocess.run(argv, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    ranks = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert len(ranks) == 2
+    for found in [each for rank in ranks for each in rank]:
+        assert found["weights"] == 0
+        assert max(found["output"], found["gradient"]) < 1e-4
+        assert 0.5 <= found["part"] < 0.501
+
+
+def test_processes_that_divide_the_base_need_less_memory(base: Path) -> None:
+    run = config("lora", *changes(base, sharding="full"))
+    shapes = build_shapes(run.model)
+    one, two = (memory.estimate(run, shapes, count, count, sharded=True) for count in (1, 2))
+    layers = [layer.get_buffer(name) for layer in four_bit.layers(shapes).values() for name in four_bit.DIVIDED]
+    other = sum(buffer.nbytes for buffer in shapes.buffers()) - sum(buffer.nbytes for buffer in layers)
+    assert abs(two.weights - other - (one.weights - other) / 2) < 2 * LAYERS * 2 + 4 * 512
+    plain = [weight.numel() for weight in shapes.parameters()]
+    assert two.gathered + two.blocks < 4 * sum(plain) * 2 + 4 * two.trainable * 3, "weights of 4 bits are not gathered"
+    assert two.dequantized > 4 * 128 * 512, "and of the largest layer the 4 bits as well"
+
+
+def llama_70b(directory: Path) -> Any:
+    """Return a run that trains adapters of a Llama of 70 billion parameters on two GPUs."""
+    make_model(directory, layers=1)
+    settings = model_config("llama-3.1-70b")
+    (directory / "config.json").write_text(json.dumps(settings))
+    given = changes(directory, sharding="full", precision="bf16", recompute_activations="true", chunked_loss="true")
+    return config("lora", *given, "global_batch=2", "data.sequence_length=1024")
+
+
+def test_70_billion_parameters_fit_three_gpus_of_24_gb_on_paper(tmp_path: Path) -> None:
+    """Two of 24 GB would lack 6 GB: embedding and head are whole numbers, and gathered for the whole pass."""
+    run = llama_70b(tmp_path)
+    shapes, half = build_shapes(run.model), Precision("bf16", "a test")
+    totals = [memory.estimate(run, shapes, count, count, half, sharded=True).total / 1e9 for count in (2, 3)]
+    assert 28 < totals[0] < 31
+    assert 20 < totals[1] < 24
+
+
 def test_memory_is_what_is_really_held(base: Path, tmp_path: Path) -> None:
     run = config("lora", *changes(base))
     estimated = memory.estimate(run, build_shapes(run.model))
@@ -141,7 +201,6 @@ def refused(base: Path, *more: str) -> str:
 
 
 def test_what_cannot_be_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "model.lora.four_bit packs weights, which processes cannot share" in refused(base, "sharding=full")
     monkeypatch.setattr(four_bit, "find_spec", lambda name: None)
     assert refused(base) == (
         "model.lora.four_bit: the library bitsandbytes is not installed; bitsandbytes beside PyTorch. "

@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.optim import Optimizer
 
-from workloads.training import parallel
+from workloads.training import four_bit, parallel
 from workloads.training.config import TrainingConfig
 from workloads.training.device import Device
 from workloads.training.models import blocks, materialize, trainable_state
@@ -63,6 +63,8 @@ class ShardedTorchrun(Torchrun):
             warnings.filterwarnings("ignore", r"FSDP2-wrapped module \(\w+\) returned a view tensor")
             for module in experts:
                 self._shard_experts(module, policy)
+        for layer in four_bit.layers(model).values():  # FSDP divides parameters alone
+            layer.divide(self._mesh[SHARD].get_group())
         mesh = self._mesh[self._axes(SHARD)]
         for block in blocks(model):
             fully_shard(block, mesh=mesh, mp_policy=policy)
