@@ -180,5 +180,13 @@ def test_each_message_without_an_id_in_troubleshooting_is_one_of_ours() -> None:
             assert part in source, f"no message has {part!r}"
 
 
+@pytest.mark.parametrize("page", pages.PAGES, ids=name_of)
+def test_a_note_is_of_a_kind_that_the_site_shows(page: Path) -> None:
+    kinds = re.findall(r"^> \[!(\w+)\](.*)$", page.read_text(), re.M)
+
+    assert {kind for kind, _ in kinds} <= {"NOTE", "TIP", "WARNING"}
+    assert not any(rest for _, rest in kinds)
+
+
 def test_the_map_of_the_tree_is_true():
     assert errors_of_map() == []

@@ -25,6 +25,7 @@ def test_a_name_with_a_noun_or_a_verb_passes(name):
         ("| a cell | Where it lies |", "a sentence begins with Where"),
         ("Whoever reads this, reads it twice.", "the word whoever"),
         ("The plan is made\nanew.", "the word anew"),
+        ("> [!NOTE]\n> What is missing is unknown.", "a sentence begins with What"),
     ],
 )
 def test_a_sentence_that_breaks_a_rule_is_found(text, problem):

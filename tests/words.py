@@ -107,6 +107,7 @@ def sentences(text: str) -> Iterator[tuple[int, str]]:
     fenced = False
     paragraph: list[tuple[int, str]] = []
     for number, line in enumerate([*text.splitlines(), ""]):
+        line = re.sub(r"^> ?(\[!\w+\]$)?", "", line)  # a note
         if line.lstrip().startswith("```"):
             fenced = not fenced
             line = ""

@@ -35,13 +35,13 @@ def render_role(name: str) -> str:
     """Return the page of a role: its variables, then the other sections of its README."""
     source = ROLES[name]
     facts = [f"Systems: {', '.join(source.by_os)}."]
-    if source.unverified_reason:
-        facts.append(f"**Not verified on hardware**: {source.unverified_reason}. Needs `unverified: accepted`.")
+    reason = source.unverified_reason
+    warning = f"> [!WARNING]\n> Not verified on hardware: {reason}. Needs `unverified: accepted`." if reason else ""
     if before := [*source.after, *source.follows]:
         facts.append(f"Comes after {', '.join(map(code, before))}.")
     variables = table(("variable", "meaning", "value", "default"), _rows(source.options, source.defaults, f"{name}_"))
     notes = TABLE.split(_readme(name), maxsplit=1)[1].strip()
-    return page(name, f"roles/{name}", _purpose(name), " ".join(facts), variables, notes)
+    return page(name, f"roles/{name}", _purpose(name), " ".join(facts), warning, variables, notes)
 
 
 def _purpose(name: str) -> str:
