@@ -180,6 +180,20 @@ def test_each_message_without_an_id_in_troubleshooting_is_one_of_ours() -> None:
             assert part in source, f"no message has {part!r}"
 
 
+def test_output_that_a_page_shows_and_a_command_does_not_print_is_missing() -> None:
+    shown = "lab: … hosts, no errors\n…\n0 differ\n"
+    page = f"```sh\nrackwright check lab\n```\n\n```text\n{shown}```\n\n```text\nno output\n```\n"
+
+    assert pages.missing_outputs(page, "lab: 2 hosts,\nno errors\n1 differ\n") == ["0 differ"]
+    assert pages.missing_outputs(page, "lab: 2 hosts, no errors\n0 differ\n") == []
+
+
+@pytest.mark.parametrize("page", [*pages.TAUGHT], ids=name_of)
+def test_a_tutorial_shows_what_its_commands_print(page: Path) -> None:
+    if page.name == "quickstart.md" or (page.parent.name == "tutorials" and page.name != "first-real-rack.md"):
+        assert list(pages.outputs(page.read_text()))
+
+
 @pytest.mark.parametrize("page", pages.PAGES, ids=name_of)
 def test_a_note_is_of_a_kind_that_the_site_shows(page: Path) -> None:
     kinds = re.findall(r"^> \[!(\w+)\](.*)$", page.read_text(), re.M)

@@ -4,6 +4,7 @@ import re
 import shlex
 import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from tests.support.log import ROOT
@@ -32,6 +33,23 @@ def blocks(text: str) -> Iterator[str]:
     """Yield the blocks of *text* that are written for a shell."""
     yield from (textwrap.dedent(block) for _, language, block in FENCED.findall(text) if language == "sh")
     yield from map(textwrap.dedent, INDENTED.findall(FENCED.sub("", text)))
+
+
+def outputs(text: str) -> Iterator[str]:
+    """Yield each line that *text* shows as the output of the commands above it; `…` stands for anything in it."""
+    for above, below in pairwise(FENCED.finditer(text)):
+        if above[2] == "sh" and below[2] == "text":
+            yield from filter(lambda line: line.strip(" …"), textwrap.dedent(below[3]).splitlines())
+
+
+def missing_outputs(text: str, printed: str) -> list[str]:
+    """Return the lines of `outputs` that *printed* does not have, wherever its lines are wrapped."""
+    words = " ".join(printed.split())
+    return [
+        line
+        for line in outputs(text)
+        if not re.search(r".*?".join(re.escape(" ".join(part.split())) for part in line.split("…")), words)
+    ]
 
 
 def pasted(page: Path) -> Iterator[list[str]]:

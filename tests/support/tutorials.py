@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.expect import need
 from tests.support.log import ROOT, Log
-from tests.support.pages import ANSWER, blocks
+from tests.support.pages import ANSWER, blocks, missing_outputs
 
 END = "## On the rack"
 """From there on a guide takes hosts."""
@@ -30,11 +30,13 @@ def train(log: Log, *variables: str) -> str:
 def paste(log: Log, page: str, project: Path = ROOT, **values: object) -> tuple[int, str]:
     """Run what *page* of docs/ has for pasting in *project*, and return how many lines that is, and what it printed.
 
+    The commands have to print what the page shows below them.
+
     Args:
         values: Values of this computer for shell variables that the page sets to a reader's own.
 
     Raises:
-        pytest.fail.Exception: one of its commands failed.
+        pytest.fail.Exception: one of its commands failed, or printed other lines than the page shows.
     """
     text = (ROOT / "docs" / page).read_text().partition(END)[0]
     script = "".join(block for block in blocks(text) if "make train" not in block)
@@ -55,6 +57,9 @@ def paste(log: Log, page: str, project: Path = ROOT, **values: object) -> tuple[
             _stop_twins(log, written.parent, str(project.resolve() / ".venv/bin/rackwright"))
     if done.returncode:
         pytest.fail(f"{page} ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}", pytrace=False)
+    missing = missing_outputs(text, done.stdout + done.stderr)
+    if missing:
+        pytest.fail(f"{page} shows other output than its commands print: {missing}", pytrace=False)
     return lines, done.stdout
 
 
