@@ -189,7 +189,7 @@ class Cluster(Schema):
     version: Version | None = None
     """Version of a provided cluster, such as 1.37.2; other clusters have the version of their roles."""
     nodes: dict[NodeName, ClusterNode] = Field(default_factory=dict)
-    """Hosts that run pods, by name; `control_plane` runs none and is not among them. With `api`, all nodes."""
+    """Hosts that run pods, by name; control planes run some only if they are among them. With `api`, all nodes."""
     teams: dict[TeamName, Team] = Field(default_factory=dict)
     """Teams by the names of their namespaces."""
     queue: bool = False
@@ -208,7 +208,17 @@ class Cluster(Schema):
     @property
     def members(self) -> tuple[str, ...]:
         """The names of all nodes, the control planes first."""
-        return (*self.control_planes, *self.nodes)
+        return (*self.control_planes, *self.workers)
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """The names of the nodes that are no control planes."""
+        return tuple(name for name in self.nodes if name not in self.control_planes)
+
+    @property
+    def planes_with_pods(self) -> tuple[str, ...]:
+        """The names of the control planes that run pods as well."""
+        return tuple(name for name in self.control_planes if name in self.nodes)
 
 
 def problems(
@@ -220,6 +230,7 @@ def problems(
         yield from (problem.below(name) for problem in _api_problems(name, cluster, (*hosts, *stores)))
         yield from (problem.below(name) for problem in _member_problems(cluster, hosts))
         yield from (problem.below(name) for problem in _slice_problems(cluster.teams))
+        yield from (problem.below(name) for problem in _shared_plane_problems(cluster))
         yield from (problem.below(name) for problem in _controller_problems(cluster))
         yield from (problem.below(name) for problem in _store_problems(cluster))
         for member in cluster.members:
@@ -251,6 +262,18 @@ def _slice_problems(teams: Mapping[str, Team]) -> Iterator[Problem]:
             yield Problem(
                 f"got {team.slice}", expected, help, ("teams", name, "slice"), note=f"{first[team.slice]} has it"
             )
+
+
+def _shared_plane_problems(cluster: Cluster) -> Iterator[Problem]:
+    """Yield a problem for each team whose pods would reach etcd and the API of a control plane beside them."""
+    if cluster.provided or not cluster.planes_with_pods:
+        return
+    for name, team in cluster.teams.items():
+        if team.slice is None:
+            problem = f"got no slice, and {cluster.planes_with_pods[0]} runs pods beside the control plane"
+            expected = "hosts keep pods of a team with a slice away from the ports of their node, such as those of etcd"
+            help = f"Write a slice, or remove {', '.join(cluster.planes_with_pods)} from nodes"
+            yield Problem(problem, expected, help, ("teams", name))
 
 
 def _store_problems(cluster: Cluster) -> Iterator[Problem]:
@@ -315,10 +338,7 @@ def _member_problems(cluster: Cluster, hosts: Mapping[str, Host]) -> Iterator[Pr
         if declared.version is not None and not cluster.provided:
             expected = "nodes of a provided cluster have a version, and any other one that of its role"
             yield Problem(f"got {declared.version}", expected, "Remove it", ("nodes", node, "version"))
-        if node in cluster.control_planes:
-            expected = "the control plane is a node of its cluster without being named here"
-            yield Problem(f"got {node}", expected, "Remove it", ("nodes", node))
-        elif cluster.api is None:
+        if cluster.api is None and node not in cluster.control_planes:
             yield from _host_problems(node, roles[1:], hosts, ("nodes", node))
 
 

@@ -37,7 +37,7 @@ def clusters(stack: Stack) -> Iterator[DeclaredResource]:
         planes = _roles(cluster.control_planes)
         nodes = [
             DeclaredResource(NodeKind(), _node(stack, name, cluster, host), (f"{host}/{NODE_ROLE}", *planes))
-            for host in cluster.nodes
+            for host in cluster.workers
         ]
         yield from nodes
         after = (*planes, *(node.name for node in nodes))
@@ -147,7 +147,7 @@ def role_prerequisites(stack: Stack, host: str, role: str) -> tuple[str, ...]:
                 return (f"{host}/{NODE}",)
             if role == NODE_ROLE:
                 return (*network, *_roles([_plane_before(cluster, host)]))
-        if host in cluster.nodes and role == NODE_ROLE:
+        if host in cluster.workers and role == NODE_ROLE:
             return (*network, *_roles(cluster.control_planes))
         if host in cluster.members:
             return network
@@ -262,7 +262,7 @@ def _labels(stack: Stack, cluster: Cluster, host: str, node: ClusterNode) -> tup
 
 
 def _taints_of(cluster: Cluster, host: str) -> tuple[str, ...]:
-    return (CONTROL_PLANE_TAINT,) if host in cluster.control_planes else ()
+    return (CONTROL_PLANE_TAINT,) if host in cluster.control_planes and host not in cluster.nodes else ()
 
 
 def _variable(stack: Stack, host: str, role: str, name: str) -> Any:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from dataclasses import replace
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from rackwright.errors import DeclarationError
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import kubernetes
 from rackwright.fleet import load_fleet
-from rackwright.kinds.cluster import further_plane
+from rackwright.kinds.cluster import ClusterSpec, further_plane
 from rackwright.kinds.cluster.cluster import COMPONENTS
 from rackwright.kinds.cluster.team import content, objects
 from rackwright.kinds.role.promise import promises
 from rackwright.schema.cluster import HOSTNAME_LABEL
+from rackwright.schema.pods import cluster_of
 from rackwright.stack import DeclaredResource
 from rackwright.stack.clusters import version_problems
 from rackwright.stack.resources import declare_unchecked
@@ -291,3 +293,24 @@ def test_kubeadm_accepts_the_configurations_of_a_join(invitation: dict[str, str]
     done = subprocess.run([built / "kubeadm", "config", "validate", "--config", path], capture_output=True, text=True)
 
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
+
+
+def test_three_servers_are_control_planes_and_run_pods(tmp_path: Path) -> None:
+    path = tmp_path / "planes.yaml"
+    path.write_text(TEXT.replace("nodes: {spruce: {}}", "nodes: {beech: {labels: {rack: a}}, holly: {}}"))
+    planes = replace(STACK, fleet=load_fleet(path, STACK.repository.roles))
+    resources = {resource.name: resource for resource in declare_unchecked(planes)}
+    own = ("beech", "holly", "larch")
+
+    assert [name for name in resources if name.endswith("/node")] == ["holly/node", "larch/node"]
+    cluster = next(each.spec for each in resources.values() if isinstance(each.spec, ClusterSpec))
+    nodes = {node.name: node for node in cluster.nodes}
+    assert {name: node.taints for name, node in nodes.items()} == {
+        "beech": (), "holly": (), "larch": ("node-role.kubernetes.io/control-plane:NoSchedule",),
+    }  # fmt: skip
+    assert nodes["beech"].labels == ("rack=a",)
+    order = TopologicalSorter({name: resource.after for name, resource in resources.items()})
+    assert {*order.static_order()} >= {f"{name}/kubernetes_node" for name in own}, "no circle"
+    clusters = planes.fleet.clusters
+    assert cluster_of(("beech", "holly"), clusters) == ("main", clusters["main"])
+    assert cluster_of(("larch",), clusters) is None

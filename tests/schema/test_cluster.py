@@ -28,10 +28,6 @@ def errors_of(tmp_path, text: str) -> list[str]:
     [
         ("oak: {}", "clusters.main.nodes.oak: got 'oak'; hosts of the fleet: birch, aspen, maple"),
         (
-            "birch: {}",
-            "clusters.main.nodes.birch: got birch; the control plane is a node of its cluster without being named here",
-        ),
-        (
             "aspen: {labels: {kubernetes.io/os: linux}}",
             "clusters.main.nodes.aspen.labels.kubernetes.io/os: got 'kubernetes.io/os'; names below kubernetes.io and "
             "k8s.io belong to Kubernetes itself",
@@ -47,7 +43,7 @@ def errors_of(tmp_path, text: str) -> list[str]:
             "NoExecute",
         ),
     ],
-    ids=["no host", "the control plane", "a label of Kubernetes", "a value with a blank", "an unknown effect"],
+    ids=["no host", "a label of Kubernetes", "a value with a blank", "an unknown effect"],
 )
 def test_a_wrong_node_is_refused(tmp_path, nodes, error):
     """
@@ -173,3 +169,18 @@ def test_as_many_teams_as_etcd_has_room_for_are_declared(tmp_path):
     path = tmp_path / "fleet.yaml"
     path.write_text(with_teams(**{f"t{number:02}": 100 for number in range(13)}))
     load_fleet(path, STACK.repository.roles)
+
+
+@pytest.mark.parametrize("slice", [", slice: 1", ""])
+def test_pods_beside_a_control_plane_are_of_teams_with_a_slice(tmp_path, slice):
+    team = f"    teams: {{vision: {{cpus: 8, memory: 8GiB{slice}}}}}\n"
+    text = TEXT.replace("    nodes:\n", f"{team}    nodes:\n      birch: {{}}\n")
+    if slice:
+        (tmp_path / "fleet.yaml").write_text(text)
+        fleet = load_fleet(tmp_path / "fleet.yaml", STACK.repository.roles)
+        assert fleet.clusters["main"].planes_with_pods == ("birch",)
+        return
+    [error] = errors_of(tmp_path, text)
+    assert error.startswith(
+        "clusters.main.teams.vision: got no slice, and birch runs pods beside the control plane; hosts keep pods of a"
+    )
