@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-_DCGM = "install NVIDIA's packages datacenter-gpu-manager-4-core and -cuda12 or -cuda13"
+_DCGM = "role dcgm installs it"
 PROVIDERS: Mapping[str, str] = {
     "dcgmi": _DCGM,
     "nvbandwidth": _DCGM,
     "all_reduce_perf": "build it from NVIDIA/nccl-tests with the CUDA of role cuda, and copy it to /usr/local/bin",
 }
-"""How an operator installs each program; no role installs one yet."""
+"""How each program gets onto a host."""
 OTHER_TOOLS: Mapping[str, str] = {
     "rocm": "rocm-bandwidth-test, rccl-tests and rvs",
     "gaudi": "hl_qual and hccl_demo",

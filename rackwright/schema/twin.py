@@ -11,8 +11,11 @@ from rackwright.schema.units import format_size
 
 DRIVE_BYTES = 512_000_000
 """Size of a virtual data drive: the smallest with room for xfs, which needs 300 MiB, in every tier."""
-VENDORS = {"nvidia_driver": "vendor", "cuda": "vendor", "rdma": "doca"}
-"""Value of the variable `source` with which a role takes packages from its vendor's repository, by role."""
+VENDORS = {"nvidia_driver": "vendor", "cuda": "vendor", "dcgm": None, "rdma": "doca"}
+"""Value of the variable `source` with which a role takes packages from its vendor's repository, by role.
+
+None for a role without that variable: it always does.
+"""
 SYSTEM = "debian-12"
 """Operating system of the images of a twin's hosts."""
 BOOT_BYTES = 4_000_000_000
@@ -45,7 +48,7 @@ def twin_of(fleet: Fleet, containers: Collection[str] = ()) -> tuple[Fleet, tupl
 def roles_of_vendors(host: Host) -> Iterator[str]:
     """Yield the roles of *host* whose packages come from their vendor's repository, which a twin cannot reach."""
     for role, source in VENDORS.items():
-        if (host.roles.get(role) or {}).get("source") == source:
+        if role in host.roles and (host.roles[role] or {}).get("source") == source:
             yield role
 
 

@@ -15,6 +15,7 @@ from tests.support.package_mirror import OS, Mirror, serve_vendor
 PINNED = {
     "container_runtime": {"container_runtime_nvidia_toolkit": "1", "__container_runtime_packages": []},
     "cuda": {"cuda_source": "vendor", "__cuda_packages": []},
+    "dcgm": {"__dcgm_packages": []},
     "gaudi": {"__gaudi_all": {}},
     "kubernetes_node": {"__kubernetes_node_pinned": []},
     "nvidia_driver": {},

@@ -339,7 +339,7 @@ def _twice() -> Callable[..., Any]:
 
 
 def test_a_tool_that_is_not_there_is_named_with_who_brings_it():
-    with pytest.raises(UnknownFact, match="nvbandwidth is not installed: install NVIDIA's packages"):
+    with pytest.raises(UnknownFact, match="nvbandwidth is not installed: role dcgm installs it"):
         at_work("training-h100", H100, 8, {}, tools={}).measure(gpus.HOST_COPY)
     with pytest.raises(UnknownFact, match="nvidia-smi is not installed: role nvidia_driver installs it"):
         at_work("training-a100", A100, 4, {"x": ""}, tools={})._has_nvlink()
