@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +73,7 @@ def clone(log: Log, directory: Path) -> Iterator[Path]:
     made_from = ["pyproject.toml", "requirements"]
     changed = log.run(["git", "status", "--porcelain", "--", *made_from]).stdout
     need(not changed, f"not committed: {changed}")
+    shutil.rmtree(directory, ignore_errors=True)  # of an earlier run
     need(log.run(["git", "clone", "--quiet", str(ROOT), str(directory)]).returncode == 0, "the clone failed")
     (directory / ".venv").symlink_to(ROOT / ".venv")
     try:
