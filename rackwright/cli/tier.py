@@ -178,8 +178,8 @@ def verify(
         except ArchiveDamaged as error:
             damage += error.diagnostics
             continue
-        if declared and (shortened := retention.shortened(opened, manifest, declared)):
-            damage += shortened
+        if declared and (shorter := retention.find_shorter(opened, manifest, declared)):
+            damage += shorter
             continue
         intact.append(_archive_data(opened, manifest))
         if not as_json:

@@ -45,7 +45,7 @@ def resolve(stack: Stack, apts: Mapping[Origins, Apt], upgrade: bool = False) ->
     preferred: Mapping[str, Mapping[str, str]] = {} if before is None or upgrade or is_mixed else before.packages
     for _ in range(ROUNDS):
         sets = {
-            each: _resolve_set(apts[each.origins], each, _preferred(preferred, each.origins), hosts)
+            each: _resolve_set(apts[each.origins], each, _versions_for(preferred, each.origins), hosts)
             for each, hosts in hosts_by_set.items()
         }
         merged: dict[str, dict[str, str]] = {}
@@ -103,7 +103,7 @@ def _system(origins: Origins) -> str:
     return system(origins.os, origins.vendors)
 
 
-def _preferred(locked: Mapping[str, Mapping[str, str]], origins: Origins) -> Mapping[str, str]:
+def _versions_for(locked: Mapping[str, Mapping[str, str]], origins: Origins) -> Mapping[str, str]:
     """Return the locked versions that a set may take: those of the distribution, and those of its own vendors."""
     return {**locked.get(system(origins.os), {}), **locked.get(_system(origins), {})}
 

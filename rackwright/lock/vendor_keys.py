@@ -1,4 +1,4 @@
-"""Fetch the public keys of vendors, which the lock keeps: a key counts by its fingerprint, whoever sent it."""
+"""Fetch the public keys of vendors, which the lock keeps: a key counts by its fingerprint, from any sender."""
 
 import http.client
 import re
@@ -63,7 +63,7 @@ def _fetch(vendor: Vendor, urls: tuple[str, ...], progress: Progress) -> str:
             continue
         if key := _armour(text, vendor.fingerprint):
             return key
-        problem, expected = "the answer is no key, or that of somebody else", f"the key {vendor.fingerprint}"
+        problem, expected = "the answer is no key, or that of another owner", f"the key {vendor.fingerprint}"
         raise ChangeRefused(Diagnostic(url, problem, expected, "Ask who runs that server, or correct repository"))
     raise EndpointUnreachable(*errors)
 

@@ -23,7 +23,7 @@ NONE = ("NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError",
 """Errors for an object without retention. Source: S3, GetObjectRetention; InvalidRequest of a bucket without a lock."""
 
 
-def shortened(bucket: Bucket, manifest: Manifest, declared: Retention) -> list[Diagnostic]:
+def find_shorter(bucket: Bucket, manifest: Manifest, declared: Retention) -> list[Diagnostic]:
     """Return a diagnostic for each object of the archive with less retention than *declared*.
 
     An object that is missing, and one whose retention would be over by now, has none.
@@ -33,7 +33,7 @@ def shortened(bucket: Bucket, manifest: Manifest, declared: Retention) -> list[D
         StepFailed: the store refuses a request.
     """
     with store_errors(bucket):
-        uploaded = dict(_uploaded(bucket, manifest.name))
+        uploaded = dict(_upload_times(bucket, manifest.name))
         keys = [bucket.manifest_key(manifest.name), *(bucket.key(manifest.name, file.path) for file in manifest.files)]
         keys += [canary.key(manifest.name)] if manifest.canary else []
         present = [key for key in keys if key in uploaded]
@@ -48,7 +48,7 @@ def shortened(bucket: Bucket, manifest: Manifest, declared: Retention) -> list[D
     return problems
 
 
-def _uploaded(bucket: Bucket, name: str) -> Iterator[tuple[str, datetime]]:
+def _upload_times(bucket: Bucket, name: str) -> Iterator[tuple[str, datetime]]:
     """Yield key and time of the upload of each object of an archive."""
     pages = bucket.client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name, Prefix=f"{name}/")
     for page in pages:

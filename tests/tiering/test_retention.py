@@ -34,7 +34,7 @@ def retained(server, request, tmp_path) -> Bucket:
 
 
 def problems(bucket: Bucket, declared: Retention = DECLARED) -> list[str]:
-    found = retention.shortened(bucket, archive.load_manifest(bucket, "model-1"), declared)
+    found = retention.find_shorter(bucket, archive.load_manifest(bucket, "model-1"), declared)
     return [f"{each.where.partition('/model-1/')[2]}: {each.problem}" for each in found]
 
 
@@ -73,7 +73,7 @@ def test_a_weaker_mode_and_an_object_without_retention_are_found(server, bucket,
     ]
     bucket.client.put_object(Bucket=bucket.name, Key="model-1/files/weights.bin", Body=b"")
     manifest = archive.load_manifest(retained, "model-1")
-    [found] = retention.shortened(bucket, manifest, DECLARED)
+    [found] = retention.find_shorter(bucket, manifest, DECLARED)
     assert found.problem == "the object has no retention" and "30 days from its upload" in str(found.expected)
 
 

@@ -280,17 +280,17 @@ def call_schema(tools: Sequence[Tool]) -> dict[str, Any]:
             }
             for name, place in places.items()
         ],
-        "$defs": {str(number): _moved(tool.function.parameters, number) for number, tool in enumerate(tools)},
+        "$defs": {str(number): _with_references(tool.function.parameters, number) for number, tool in enumerate(tools)},
     }
 
 
-def _moved(value: Any, number: int) -> Any:
+def _with_references(value: Any, number: int) -> Any:
     """Return *value*, a part of a schema, with its references as parts of the schema of call *number*."""
     if isinstance(value, list):
-        return [_moved(each, number) for each in value]
+        return [_with_references(each, number) for each in value]
     if not isinstance(value, dict):
         return value
-    moved = {key: _moved(each, number) for key, each in value.items()}
+    moved = {key: _with_references(each, number) for key, each in value.items()}
     if isinstance(reference := value.get("$ref"), str):
         moved["$ref"] = f"#/$defs/{number}{reference.removeprefix('#')}"
     return moved
@@ -478,7 +478,7 @@ class AnswerFormat:
         self._is_call = isinstance(request, ChatRequest) and bool(request.forced_tools)
         """Whether the text is a call, in the form of `call_schema`."""
         self._call = ""
-        """That text so far."""
+        """The text of the call so far."""
         self._offset = 0
         """Characters of the text so far, for the log-probabilities of a text."""
         self._with_usage = request.stream_options is not None and request.stream_options.include_usage

@@ -232,7 +232,7 @@ class GrpcFront:
 
         Args:
             head: Bytes of JSON in *body*, which tensors follow.
-            error: What the application shall answer.
+            error: The answer that the application shall give.
 
         Raises:
             HttpError: The answer is an error other than 503 of a health check.

@@ -82,7 +82,7 @@ class Quotas:
         self._unknown_minute: int | None = None
         """The minute in which the server started after a crash, and whose counts are unknown."""
         self.warnings: list[str] = []
-        """What an operator has to know about the counts of the file."""
+        """Facts about the counts of the file for an operator."""
         self.write_error = ""
         """Why the last count could not be written."""
         if self._counts and self._counts.was_running:

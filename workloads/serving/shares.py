@@ -18,7 +18,7 @@ REASON = "share"
 
 
 class Share:
-    """What one key holds."""
+    """The connections, memory and places that one key holds."""
 
     def __init__(self, requests: int) -> None:
         """

@@ -72,7 +72,7 @@ def _ask(root: str, reader: Callable[[str], Any]) -> Any:
 
 
 @contextmanager
-def opened(path: str, tables: set[str]) -> Iterator[Any]:
+def open_database(path: str, tables: set[str]) -> Iterator[Any]:
     """Yield the server's database, read with the rights of the server's account.
 
     The database may contain anything, such as a view without an end in the place of a table. Time and rows are limited.
@@ -100,7 +100,7 @@ def opened(path: str, tables: set[str]) -> Iterator[Any]:
 def read_accounts(path: str) -> dict[str, list[str]]:
     """Return the roles of each account from the server's database."""
     by_account: dict[str, set[str]] = {}
-    with opened(path, {"users", "roles", "user_role_assignments"}) as database:
+    with open_database(path, {"users", "roles", "user_role_assignments"}) as database:
         for number, (name, admin, role) in enumerate(database.execute(ACCOUNTS)):
             if number == ROWS or not isinstance(name, str) or not isinstance(role, (str, type(None))):
                 raise ReadError(f"{DATABASE} holds more than {ROWS} accounts, or one without a name")
@@ -112,7 +112,7 @@ def read_accounts(path: str) -> dict[str, list[str]]:
 def read_rights(path: str) -> dict[str, list[str]]:
     """Return the rights of roles and accounts from the server's database."""
     found: dict[str, set[str]] = {}
-    with opened(path, {"users", "roles", "user_role_assignments", "role_permissions"}) as database:
+    with open_database(path, {"users", "roles", "user_role_assignments", "role_permissions"}) as database:
         holders: dict[str, set[tuple[int, str]]] = {}
         for role, user, name in _rows(database, HOLDERS, (str, int, str)):
             holders.setdefault(role, set()).add((user, name))

@@ -434,8 +434,8 @@ ROLE_RIGHT = "role "
 class Accounts(Entry):
     """All accounts in a server's own database, each with its function, and the rights of these functions.
 
-    *functions*, *rights* and *makers* are JSON. A function in *makers* also has what MLflow gives to whoever makes a
-    thing.
+    *functions*, *rights* and *makers* are JSON. A function in *makers* also has what MLflow gives to the account that
+    makes a thing.
     """
 
     sort = "accounts"
