@@ -32,6 +32,8 @@ SILENCE_MS = 60_000
 
 ANSWER_BYTES, STDERR_BYTES, LINE_BYTES = 64 << 20, 1 << 20, 1 << 20
 """Limits of a command's output: stdout, stderr, and one line that is passed on at once."""
+TRACEBACK = "Traceback (most recent call last)"
+"""The line with which Python begins to say where a program failed."""
 
 
 class ConnectionLost(HostUnreachable):
@@ -175,6 +177,17 @@ class Connection:
     def command_error(self, argv: Sequence[str], result: CommandResult) -> HostUnreachable:
         """Return the error for an *argv* that failed."""
         last_line = result.stderr.strip().splitlines()[-1:] or ["nothing"]
+        if TRACEBACK in result.stderr:
+            places = [line.strip() for line in result.stderr.splitlines() if line.startswith('  File "')]
+            return HostUnreachable(
+                Diagnostic(
+                    self.endpoint.host,
+                    f'a program of rackwright failed there, and printed "{last_line[0]}"',
+                    help="Report it with these lines: the host is as it was, and the program has a bug",
+                    note="; ".join(places[-3:]) or "it named no place",
+                    id="program-failed",
+                )
+            )
         sudo = f"{SUDO} -n " if self.login.become else ""
         help = f"Check `{ssh_command(self.endpoint, self.login)} {sudo}{argv[0]} --version`"
         if self.login.is_read_only:

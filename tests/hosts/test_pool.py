@@ -146,6 +146,25 @@ def test_a_probe_that_fails_reports_the_output_of_the_host(rack):
     hosts.close()
 
 
+def test_a_bug_of_the_probe_is_named_as_one_with_its_place(rack):
+    """The message advised to check sudo and Python, which had worked."""
+    lines = (
+        "Traceback (most recent call last):",
+        '  File "main.py", line 161, in collect',
+        "OSError: [Errno 9] Bad file",
+    )
+    (rack["gpu-01"].directory / "answer").write_text("".join(f"echo '{each}' >&2\n" for each in lines) + "exit 1\n")
+    hosts = Hosts(rack.endpoints, b"salt")
+
+    with pytest.raises(HostUnreachable, match="a program of rackwright failed there") as error:
+        hosts.facts("gpu-01")
+    hosts.close()
+    [found] = error.value.diagnostics
+    assert found.id == "program-failed"
+    assert "Bad file" in found.problem
+    assert found.note == 'File "main.py", line 161, in collect'
+
+
 def test_hosts_behind_one_jump_host_share_its_connection(rack, connections):
     jump = rack.endpoints["shell"]
     hosts = Hosts({name: replace(rack.endpoints[name], jump=jump) for name in ("gpu-01", "gpu-02")}, b"salt")
