@@ -12,23 +12,6 @@ from tests.support.login_machine import new_key
 PERSON = "olga"
 
 
-def smaller_hospital(fleet: Any) -> None:
-    """Leave out the environments of training and of vLLM, which take 13 GB on each host, and bonds.
-
-    Kernels of small virtual machines, on which this line runs, have no bonds.
-    """
-    servers = fleet["groups"]["servers"]
-    servers["roles"]["workloads"]["environments"] = ["serving"]
-    servers["network"] = {"fabric": "port0"}
-    for host in fleet["hosts"].values():
-        host["nics"][0]["addresses"] = host.pop("network")["bonds"]["fabric"]["addresses"]
-
-
-def smaller_bank(fleet: Any) -> None:
-    """Leave out the environments of training and of vLLM, which take 13 GB on each of four hosts."""
-    fleet["groups"]["gpu-nodes"]["roles"]["workloads"]["environments"] = ["serving"]
-
-
 def first_day(lab: Deployment) -> str:
     """Run the first `up`, the second one and the audit, and look at the page of the audit."""
     lab.log("the first up")
@@ -78,11 +61,11 @@ def test_a_factory_comes_up_from_an_empty_directory(log: Log) -> str:
 
 @line("deploy", "hospital", part="day-0")
 def test_a_hospital_comes_up_from_an_empty_directory(log: Log) -> str:
-    with deployment(log, "hospital", smaller_hospital) as lab:
+    with deployment(log, "hospital") as lab:
         return first_day(lab)
 
 
 @line("deploy", "bank", part="day-0")
 def test_a_bank_comes_up_from_an_empty_directory(log: Log) -> str:
-    with deployment(log, "bank", smaller_bank) as lab:
+    with deployment(log, "bank") as lab:
         return first_day(lab)

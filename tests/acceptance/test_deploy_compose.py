@@ -10,7 +10,7 @@ from tests.support import role_sets
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.lab import Lab
-from tests.support.log import Log
+from tests.support.log import ROOT, Log
 
 LIGHT = ("load_balancer", "mlflow", "node_exporter", "object_store", "rdma")
 """Roles that a container carries, without drives, GPUs or a kernel of its own, in minutes."""
@@ -21,7 +21,7 @@ SEED, TRIPLES = 41, 2
 def triples() -> list[tuple[str, ...]]:
     """Return a seeded sample of triples, the first with two roles that share a package."""
     chance = random.Random(SEED)
-    found = [(*SHARING, chance.choice([role for role in LIGHT if role not in SHARING]))]
+    found: list[tuple[str, ...]] = [(*SHARING, chance.choice([role for role in LIGHT if role not in SHARING]))]
     while len(found) < TRIPLES:
         triple = tuple(sorted(chance.sample(LIGHT, 3)))
         if set(triple) not in map(set, found):
@@ -91,9 +91,7 @@ def _remove(lab: Lab, roles: dict[str, str]) -> None:
 def test_every_pair_of_roles_is_accepted_or_refused_for_a_reason_that_a_page_has(log: Log) -> str:
     refused = role_sets.refused_pairs()
     need(bool(refused) and all(refused.values()), "a refused pair has no reason")
-    done = log.run(
-        [str(role_sets.ROOT / ".venv/bin/pytest"), "-q", "tests/stack/test_roles_together.py"], role_sets.ROOT
-    )
+    done = log.run([str(ROOT / ".venv/bin/pytest"), "-q", "tests/stack/test_roles_together.py"], ROOT)
     need(done.returncode == 0, "a pair is judged otherwise than the page has it")
     pairs = len(role_sets.PAIRS)
     return f"{pairs} pairs: {pairs - len(refused)} stand together, {len(refused)} are refused with a reason"

@@ -1,11 +1,17 @@
 """A whole deployment on its twin: the project of `rackwright init --example`, and the commands of an operator."""
 
+import base64
+import io
+import json
 import os
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from rackwright.cli.init import TOOLS, Example
 from rackwright.toolchain import choose
@@ -13,8 +19,30 @@ from tests.support.access_rack import Rack
 from tests.support.expect import need
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
+from tests.support.workloads import python
 
 Change = Callable[[Any], None]
+
+
+def _smaller_hospital(fleet: Any) -> None:
+    """Leave out the environments of training and of vLLM, which take 13 GB on each host, and bonds.
+
+    Kernels of small virtual machines have no bonds.
+    """
+    servers = fleet["groups"]["servers"]
+    servers["roles"]["workloads"]["environments"] = ["serving"]
+    servers["network"] = {"fabric": "port0"}
+    for host in fleet["hosts"].values():
+        host["nics"][0]["addresses"] = host.pop("network")["bonds"]["fabric"]["addresses"]
+
+
+def _smaller_bank(fleet: Any) -> None:
+    """Leave out the environments of training and of vLLM, which take 13 GB on each of four hosts."""
+    fleet["groups"]["gpu-nodes"]["roles"]["workloads"]["environments"] = ["serving"]
+
+
+SMALLER: dict[str, Change] = {"hospital": _smaller_hospital, "bank": _smaller_bank}
+"""Changes of the fleets for two processors and 24 GB, by the name of the example."""
 
 
 class Deployment(Lab):
@@ -30,10 +58,84 @@ class Deployment(Lab):
         self.models = f"{name}-models"
         self.target = f"twin:{name}"
         self.fleet_path = directory / "stacks" / name / f"{name}.yaml"
+        self.models_path = self.fleet_path.with_name("models.yaml")
         (directory / ".venv").symlink_to(ROOT / ".venv")
         self._twins = {}
         self.environment = dict(os.environ)
         self.programs = ROOT / ".venv/bin"
+
+    def edit_models(self, change: Change) -> None:
+        """Change the file of runs and servers. *change* gets its content as a mapping."""
+        yaml = YAML()
+        content = yaml.load(self.models_path)
+        change(content)
+        with self.models_path.open("w", encoding="utf-8") as file:
+            yaml.dump(content, file)
+
+    def train(self, run: str, host: str, directory: str, changes: dict[str, Any]) -> int:
+        """Train by *run* alone, stopped once in between, and return the step from which it went on.
+
+        The servers are back in the file afterwards; the model of one may come from this training.
+
+        Args:
+            host: The host with the *directory* of the run.
+            changes: Further values of the run's `set`.
+        """
+        self.log(f"training {run}, which is stopped and goes on")
+        servers: dict[str, Any] = {}
+
+        def only_the_run(fleet: Any) -> None:
+            servers.update(fleet.pop("servers"))
+            fleet["runs"] = {run: fleet["runs"][run]}
+            fleet["runs"][run].setdefault("set", {}).update(changes)
+
+        def with_servers(fleet: Any) -> None:
+            fleet["servers"] = servers
+
+        self.edit_models(only_the_run)
+        self.rackwright("up", self.models, status=0)
+        self.rackwright("run", "stop", self.models, run, status=0)
+        stopped = self._step(run)
+        self.rackwright("up", self.models, status=0)
+        self.rackwright("run", "wait", self.models, run, status=0)
+        need(self._step(run) > stopped > 0, f"{run} was stopped at step {stopped}, and is at {self._step(run)}")
+        lines = self.ssh(host, f"cat {directory}/metrics.jsonl").splitlines()
+        steps = [json.loads(text)["step"] for text in lines if '"step"' in text]
+        need(steps == sorted(steps), f"steps of {run} came twice: {steps}")
+        self.edit_models(with_servers)
+        return stopped
+
+    def _step(self, run: str) -> int:
+        return int(json.loads(self.rackwright("run", "status", self.models, run, "--json").stdout)["step"])
+
+    def workload(self, *arguments: str, status: int = 0) -> str:
+        """Run a module of the workloads in the project, and return what it prints."""
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        done = self.log.run([python(self.log), "-m", *arguments], self.directory, environment, timeout=1800)
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        need(done.returncode == status, f"{arguments[0]} ended with {done.returncode}, wanted {status}: {last}")
+        return done.stdout
+
+    def send(self, host: str, source: Path, target: str) -> None:
+        """Copy a file or directory of this computer to *target* on a host, readable for all accounts."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+            archive.add(source, PurePosixPath(target).name)
+        text = base64.b64encode(packed.getvalue()).decode()
+        parent = PurePosixPath(target).parent
+        script = f"mkdir -p {parent}\nbase64 -d <<'END' | tar -C {parent} --no-same-owner -xz\n{text}\nEND\n"
+        self.ssh(host, f"{script}chmod -R a+rX {target}")
+
+    def copy(self, host: str, source: str, target: Path) -> None:
+        """Copy the directory *source* of a host to *target* on this computer."""
+        packed = base64.b64decode(self.ssh(host, f"tar -C {source} -cz . | base64 -w0"))
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            archive.extractall(target, filter="data")
+
+    def network_namespace(self, host: str) -> Path:
+        """Return the file of the network namespace of a host that is a container."""
+        chassis = int(self.twin.layout.power_file(host).read_text())
+        return Path(f"/proc/{chassis}/ns/net")
 
     def enrol(self, person: str) -> None:
         """Give *person* a second factor in a terminal, as the page of role `access` says."""
@@ -42,19 +144,16 @@ class Deployment(Lab):
 
 
 @contextmanager
-def deployment(log: Log, name: str, smaller: Change = lambda fleet: None) -> Iterator[Deployment]:
-    """Yield the project of the example *name* with its twin on, before the first `up`.
-
-    Args:
-        smaller: Change of the fleet for two processors and 24 GB.
-    """
+def deployment(log: Log, name: str) -> Iterator[Deployment]:
+    """Yield the project of the example *name* with its twin on, before the first `up`."""
     if os.geteuid() != 0:
         pytest.skip("containers need root")
     choose.ensure(log.write)
     with Deployment(log, name) as lab:
         done = lab.rackwright("check", lab.models, status=0)
         need(done.stdout.rstrip().endswith("no errors"), f"check of {lab.models} says {done.stdout[-200:]}")
-        lab.edit(smaller)
+        if smaller := SMALLER.get(name):
+            lab.edit(smaller)
         done = lab.rackwright("check", name, status=2)
         need("lock-missing" in done.stderr, f"check does not name the lock: {done.stderr[-200:]}")
         for tool in TOOLS.get(Example(name), ()):
