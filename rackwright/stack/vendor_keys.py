@@ -39,10 +39,12 @@ def vendor_key_problems(stack: Stack) -> Iterator[Diagnostic]:
             missing.setdefault(use.vendor.fingerprint, use)
     for use in missing.values():
         lock = command(f"rackwright lock {'--fetch ' if stack.fleet.mirror else ''}{{}}", stack.name)
-        yield Diagnostic(
-            f"hosts.{use.host}.roles.{use.role}",
-            f"{'the lock lacks' if stack.lock else 'there is no lock with'} the key of {use.repository}",
-            f"packages of a vendor are signed by its key {use.vendor.fingerprint}",
-            f"Run {lock}, or declare repository_key",
-            id="lock-outdated" if stack.lock else "lock-missing",
-        )
+        place = f"hosts.{use.host}.roles.{use.role}"
+        expected = f"packages of a vendor are signed by its key {use.vendor.fingerprint}"
+        help = f"Run {lock}, or declare repository_key"
+        if stack.lock:
+            problem = f"the lock lacks the key of {use.repository}"
+            yield Diagnostic(place, problem, expected, help, id="lock-outdated")
+        else:
+            problem = f"there is no lock with the key of {use.repository}"
+            yield Diagnostic(place, problem, expected, help, id="lock-missing")

@@ -56,6 +56,7 @@ BOOT: dict[str, Any] = {
     "additions": {},
 }
 NOTHING: dict[str, Any] = {
+    "other_environments": {},
     "integrity": INTEGRITY,
     "account_files": ACCOUNT_FILES,
     "package_database": PACKAGE_DATABASE,
@@ -91,6 +92,7 @@ NOTHING: dict[str, Any] = {
 """Facts that the probe reads for these rules alone."""
 ROOT_FILE = {"mode": "0644", "owner": "root:root", "mtime_ns": 1}
 OTHERS: dict[str, Any] = {
+    "other_environments": {},
     "held": [],
     "images": {"podman": [], "docker": [], "containerd": []},
     "users": {

@@ -210,7 +210,7 @@ RULES = (
         "Each Python environment of a server or run that no role made is as pip installed it.",
         "other Python environments",
         "Root and the accounts of servers and runs execute every file that such an environment has.",
-        f"Make it again as root with `/usr/bin/python3 -m venv` and pip, take one of role `workloads`, {ADMIT}",
+        f"Make it again as root with venv of /usr/bin/python3 and pip, take one of role `workloads`, {ADMIT}",
         "docs/explanation/security.md",
         environments,
     ),
