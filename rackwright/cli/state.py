@@ -89,15 +89,26 @@ def create_missing(root: Path, environment: Mapping[str, str]) -> list[str]:
     Stacks of a real rack without a passphrase of their own, and those with errors in their settings, are left out.
     Other backends belong to several people, who create their stacks.
     """
+    from rackwright.toolchain.cache import hold_lock
+
+    if urlsplit(environment["PULUMI_BACKEND_URL"]).scheme != "file" or not _missing(root, environment):
+        return []
+    # two commands at once would refuse each other's stacks
+    with hold_lock(root / ".rackwright" / "stacks.lock", project.notify):
+        return _create(root, environment)
+
+
+def _missing(root: Path, environment: Mapping[str, str]) -> list[str]:
+    names = locations.stack_names(root)
+    return [name for name in names if not _files(environment, f".pulumi/stacks/**/{name}.json")]
+
+
+def _create(root: Path, environment: Mapping[str, str]) -> list[str]:
     from rackwright.stack.passphrase import require_own_passphrase
     from rackwright.stack.stack import RACK, settings, settings_source
 
     created: list[str] = []
-    if urlsplit(environment["PULUMI_BACKEND_URL"]).scheme != "file":
-        return created
-    for name in locations.stack_names(root):
-        if _files(environment, f".pulumi/stacks/**/{name}.json"):
-            continue
+    for name in _missing(root, environment):
         try:
             if settings(name, root)["target"] == RACK:
                 require_own_passphrase(settings_source(name, root), name, environment)

@@ -3,12 +3,16 @@
 import json
 import os
 import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from rackwright.cli import state as state_files
 from rackwright.errors import ChangeRefused, SetupError
+from tests.support.stack_settings import configure
 
 STATE = '{"version": 3, "checkpoint": {}}'
 LOCK = {"pid": os.getpid(), "username": "op", "hostname": socket.gethostname(), "timestamp": "2026-01-01T00:00:00Z"}
@@ -91,3 +95,28 @@ def test_the_lock_of_another_process_is_refused_with_its_holder(tmp_path, lock):
 
 def test_the_lock_of_another_stack_is_none_of_this_one(tmp_path, lock):
     state_files.require_unlocked("lab-full", {"PULUMI_BACKEND_URL": f"file://{tmp_path}"})
+
+
+def test_two_commands_at_once_create_each_stack_once(tmp_path, monkeypatch):
+    """The second one found the stack missing or locked, and printed a note for each."""
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "stacks/rack.yaml").touch()
+    configure(tmp_path, "lab", "rack.yaml", "twin:lab")
+    environment = {"PULUMI_BACKEND_URL": f"file://{tmp_path / 'state'}"}
+    both, made = threading.Barrier(2), []
+
+    def create(argv, stack, root, environment):
+        time.sleep(0.1)
+        made.append(stack)
+        file = tmp_path / "state/.pulumi/stacks/rackwright" / f"{stack}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(STATE)
+
+    def command(_: int) -> list[str]:
+        both.wait()
+        return state_files.create_missing(tmp_path, environment)
+
+    monkeypatch.setattr(state_files, "_run", create)
+    with ThreadPoolExecutor(2) as threads:
+        created = [*threads.map(command, range(2))]
+    assert (sorted(created), made) == ([[], ["lab"]], ["lab"])
