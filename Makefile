@@ -53,7 +53,7 @@ test: $(TEST) toolchain workloads tracking ## Lint, then unit tests and the work
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint docs
 	@$(MAKE) --no-print-directory --jobs 2 machines models
 
-# Two lanes: tests of machines wait for hosts and programs half of their time, and the others need the processors.
+# Two lanes: tests of machines also wait for hosts and programs, and the others need the processors.
 # Each line of output begins with its part, and the status is that of pytest.
 machines units models: SHELL := /bin/bash -o pipefail
 PART = 2>&1 | sed --unbuffered 's/^/$@: /'

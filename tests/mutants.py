@@ -4,7 +4,7 @@
 
 A mutant is one change of one place, and its id is a digest of the place and the change: it stays the same while that
 function does. The ids that run are the first by their digests with the seed, so that one seed is one set. Whoever
-chooses tests knows the set of the default seed; another seed is a set that nobody has chosen for.
+chooses tests knows the set of the default seed; another seed gives a set that was no reason for a choice.
 
 Each mutant runs in a process of its own, with the changed module alone in memory. A mutant is found if a test fails, or
 if the tests need more than PROCESSOR_SECONDS or wait for an hour.
@@ -40,7 +40,7 @@ PACKAGES = {
     "audit": ("rackwright/audit", ("tests/audit",)),
     "workloads/checkpoint": ("workloads/checkpoint", ("tests/workloads/checkpoint",)),
 }
-"""By name the directory of the package, and the folders of its tests."""
+"""The directory of each package and the folders of its tests, by the name of the package."""
 PRELOADED = ("hypothesis", "jinja2", "pydantic", "ruamel.yaml", "typer", "yaml")
 """Modules of others that each process needs."""
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {

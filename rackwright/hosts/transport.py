@@ -183,7 +183,7 @@ class Connection:
                 Diagnostic(
                     self.endpoint.host,
                     f'a program of rackwright failed there, and printed "{last_line[0]}"',
-                    help="Report it with these lines: the host is as it was, and the program has a bug",
+                    help="Report it with these lines; the same command, run again, first reads the state of the host",
                     note="; ".join(places[-3:]) or "it named no place",
                     id="program-failed",
                 )

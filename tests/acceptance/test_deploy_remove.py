@@ -18,7 +18,7 @@ STAYING = Path(__file__).with_name("staying.yaml")
 
 def removed(lab: Deployment) -> str:
     """Set up the hosts, remove everything with consents, and compare all facts with those from before."""
-    staying: dict[str, str] = YAML(typ="safe").load(STAYING)
+    staying: dict[str, str] = YAML(typ="safe").load(STAYING) or {}
     lab.log("facts of the empty hosts")
     before, after = lab.directory / "before", lab.directory / "after"
     lab.rackwright("audit", lab.stack, "--json", "--save", str(before), status=1)

@@ -9,7 +9,7 @@ from rich.text import Text
 from tests.support.log import ROOT
 
 RECORDING = ROOT / "tests" / "support" / "terminal.txt"
-"""What the commands printed, with their colours as control sequences."""
+"""The output of the commands, with their colours as control sequences."""
 TERMINAL = ROOT / "docs" / "assets" / "terminal.svg"
 COLUMNS = 90
 FORM = """\

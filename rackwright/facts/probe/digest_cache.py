@@ -107,7 +107,7 @@ class DigestCache:
         with contextlib.suppress(OSError):
             if self._current != self._earlier:
                 write(self._path, self._current, self._salt)
-            # the time at which these files were seen; writing all of them anew for it would cost more
+            # this is the time of the probe that saw these files: a new time costs less than a new file
             os.utime(self._path, ns=(self._start_ns, self._start_ns), follow_symlinks=False)
 
 
