@@ -43,6 +43,11 @@ class Machine(Protocol):
         ...
 
     @property
+    def driver(self) -> str:
+        """Version of the declared driver of the GPUs, where the host cannot install it; empty otherwise."""
+        ...
+
+    @property
     def mirrors(self) -> tuple[str, ...]:
         """Package sources, as lines of sources.list(5)."""
         ...

@@ -11,7 +11,7 @@ from rackwright.schema import nvidia
 from rackwright.schema.fleet import Fleet
 from rackwright.schema.host import Drive, Host
 from rackwright.schema.port import Nic
-from rackwright.schema.twin import BOOT_BYTES, DRIVE_BYTES
+from rackwright.schema.twin import BOOT_BYTES, DRIVE_BYTES, roles_of_vendors
 from rackwright.twin import mirrors
 from rackwright.twin.backend import VirtualNic
 from rackwright.twin.container.container import Container
@@ -65,7 +65,10 @@ def _container(name: str, host: Host) -> Container:
     gpus, nests = nvidia.gpus(host.minimum), "kubernetes_node" in host.roles
     kinds = (("bond", host.network.bonds), ("vlan", host.network.vlans)) if host.network else ()
     links = tuple(kind for kind, declared in kinds if declared)
-    return Container(name, identity, _nics(name, host), gpus=gpus, provided=provided, nests=nests, links=links)
+    driver = _driver(host)
+    return Container(
+        name, identity, _nics(name, host), gpus=gpus, driver=driver, provided=provided, nests=nests, links=links
+    )
 
 
 def _virtual_machine(name: str, host: Host) -> VirtualMachine:
@@ -89,7 +92,16 @@ def _virtual_machine(name: str, host: Host) -> VirtualMachine:
     memory = max(MEMORY_MIB.get(role, machine.MEMORY_MIB) for role in ("", *host.roles))
     # kubeadm makes no control plane on a host with one processor
     processors = 2 if "kubernetes_control_plane" in host.roles else 1
-    return VirtualMachine(name, serial, drives, nics, memory, processors, uuid=uuid, gpus=gpus, tpm=tpm)
+    return VirtualMachine(
+        name, serial, drives, nics, memory, processors, uuid=uuid, gpus=gpus, driver=_driver(host), tpm=tpm
+    )
+
+
+def _driver(host: Host) -> str:
+    """Return the declared version of NVIDIA's driver where a twin leaves it out, since it is its vendor's."""
+    if "nvidia_driver" not in roles_of_vendors(host):
+        return ""
+    return str((host.roles["nvidia_driver"] or {}).get("version", "0"))
 
 
 def _check_os(name: str, host: Host) -> None:

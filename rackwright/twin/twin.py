@@ -370,14 +370,14 @@ class Twin:
         if not machines:
             return
         try:
-            library_file = library.ensure(progress)
+            libraries = library.ensure(progress)
         except SetupError as error:
             progress(f"{', '.join(machine.name for machine in machines)}: without GPUs: {error}")
             return
 
         def plug_in(machine: VirtualMachine | Container) -> None:
             try:
-                plug.plug_in(machine, library_file, self.ssh)
+                plug.plug_in(machine, libraries, self.ssh)
             except StepFailed as error:  # the host may refuse the twin's own user by now; it keeps its GPUs
                 progress(str(error))
 

@@ -109,7 +109,8 @@ def test_what_is_shown_lets_in_and_is_seen_nowhere_else(project, machine, keys):
     over.set()
     watcher.join()
 
-    assert terminal.exitstatus == 0, text + (project.directory / "printed").read_text()
+    errors = [path.read_text() for path in project.directory.glob("printed")]
+    assert terminal.exitstatus == 0, (terminal.status, text, errors)
     [key] = re.findall(r"type ([A-Z2-7]{32})", text)
     [emergency] = re.findall(r"good once: ([0-9 ]+)", text)
     assert "█" in text or "▀" in text, "a QR code"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.facts.probe import gpus
-from rackwright.twin.gpu import library, state
+from rackwright.twin.gpu import library, plug, state
 
 DEBIAN, NVIDIA = "usr/lib/x86_64-linux-gnu/nvidia/current", "usr/lib/x86_64-linux-gnu"
 MARKER = "run/rackwright-twin-gpu-driver"
@@ -24,7 +24,13 @@ class Host:
     def __init__(self, root: Path) -> None:
         self.root, self.state, self.library = root, root / state.PATH.lstrip("/"), root / library.SONAME
 
-    def install(self, version: str | None, folder: str = DEBIAN) -> None:
+    def install(self, version: str | None, folder: str = DEBIAN, declared: str | None = None) -> None:
+        """Install a driver, or none; *declared* is the one that the twin could not install."""
+        driver = self.root / plug.DRIVER.lstrip("/")
+        driver.unlink(missing_ok=True)
+        if declared:
+            driver.parent.mkdir(parents=True, exist_ok=True)
+            driver.write_text(declared)
         for place in (DEBIAN, NVIDIA):
             shutil.rmtree(self.root / place, ignore_errors=True)
         if version:

@@ -214,7 +214,8 @@ class Lab:
         status: int | None,
     ) -> subprocess.CompletedProcess[str]:
         if status is not None and done.returncode != status:
-            output = " / ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
+            lines = [line for text in (done.stdout[-1000:], done.stderr) for line in text.strip().splitlines()[-3:]]
+            output = " / ".join(lines)
             command = " ".join([program, *arguments]).replace("\n", "; ")
             pytest.fail(f"`{command}` ended with {done.returncode}, wanted {status}: {output}", pytrace=False)
         return done

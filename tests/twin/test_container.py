@@ -90,12 +90,22 @@ def test_both_backends_make_the_same_hosts(tmp_path):
         "nics": ({"name": "fabric0", "mac": "52:54:00:00:00:02", "mtu": 9000},),
         "os": "debian-12",
         "gpus": (),
+        "driver": "",
         "mirrors": (),
         "provided": (),
         "workloads": "",
         "nests": False,
         "links": (),
     }
+
+
+def test_hosts_know_the_driver_that_is_left_out(tmp_path):
+    raw = copy.deepcopy(FLEET)
+    raw["hosts"]["alpha"]["roles"] = {"nvidia_driver": {"source": "vendor", "version": "580"}}
+    raw["hosts"]["beta"]["roles"] = {"nvidia_driver": {"version": "535"}}
+    machines = build_twin("t", tmp_path, Fleet.model_validate(raw), {"beta"}).machines
+
+    assert [machine.driver for machine in machines.values()] == ["580", ""]
 
 
 def test_hosts_get_mirrors_only_if_the_stack_lends_them(tmp_path, monkeypatch):

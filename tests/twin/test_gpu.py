@@ -16,7 +16,7 @@ from rackwright.facts.probe import gpus
 from rackwright.facts.probe.observe import ReadError
 from rackwright.schema.catalogue import GPUS
 from rackwright.twin.gpu import library, state
-from tests.support.gpu_stand_in import DEBIAN, MARKER, MODELS, NVIDIA, Host, read_gpu
+from tests.support.gpu_stand_in import DEBIAN, MARKER, MODELS, NVIDIA, STRICT, Host, read_gpu
 
 # --- answers to the probe
 
@@ -60,6 +60,19 @@ def test_the_driver_is_the_one_that_is_installed(host, version, folder, nvml_ver
         "nvml_version": nvml_version,
         "library": str(host.library),
     }
+
+
+def test_a_declared_driver_that_the_twin_cannot_install_answers(host):
+    """
+    An installed one goes first.
+    """
+    host.install("550.163.01", NVIDIA, declared="580")
+    host.restart()
+    installed = gpus.read_nvml()["driver"]["version"]
+    host.install(None, declared="580")
+    host.restart()
+
+    assert (installed, gpus.read_nvml()["driver"]["version"]) == ("550.163.01", "580")
 
 
 def test_a_reloaded_driver_answers_open_clients(host, nvml):
@@ -336,11 +349,17 @@ def test_the_library_runs_with_the_c_library_of_debian_12(host):
 
 def test_the_library_is_compiled_once(tmp_path, monkeypatch):
     monkeypatch.setenv("RACKWRIGHT_CACHE", str(tmp_path))
-    path = library.ensure(print)
+    folder = library.ensure(print)
     monkeypatch.setenv("PATH", "")
 
-    assert library.ensure(print) == path
-    assert path.name == "libnvidia-ml.so.1"
+    assert library.ensure(print) == folder
+    assert {path.name for path in folder.iterdir()} == {"libnvidia-ml.so.1", "libcuda.so.1"}
+
+
+def test_a_program_finds_the_library_of_the_driver_and_no_gpu_to_compute_with(tmp_path):
+    library.compile_to(tmp_path / library.CUDA, *STRICT)
+
+    assert ctypes.CDLL(str(tmp_path / library.CUDA)).cuInit(0) == 100
 
 
 def test_without_a_compiler_the_error_names_the_packages(tmp_path, monkeypatch):

@@ -27,6 +27,7 @@ class Container:
     nics: tuple[VirtualNic, ...] = ()
     os: Literal["debian-12"] = "debian-12"
     gpus: tuple[str, ...] = ()
+    driver: str = ""
     mirrors: tuple[str, ...] = ()
     provided: tuple[str, ...] = ()
     """Mount points of provided tiers: another system provides them on the rack, this computer in the twin."""

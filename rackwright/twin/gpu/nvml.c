@@ -5,8 +5,8 @@
  * for each GPU, with key=value below. A missing key means that the board does not support the property. A line with
  * the name of a call overrides its answer: with an error's number, or with `never`.
  *
- * The driver has the version of the real library that is installed next to this one; without a real library no driver
- * is loaded. The settings that a driver forgets when it is loaded again are reset after /run has been emptied.
+ * The driver has the version of the real library that is installed next to this one; without a real library, that of
+ * DECLARED, the driver that a twin cannot install; without either, no driver is loaded. The settings that a driver forgets when it is loaded again are reset after /run has been emptied.
  *
  * Where device nodes exist, a process sees the GPUs whose nodes it may open, as with the real library. The twin's runc
  * puts the state file into a container that has such nodes, and the version of the loaded driver into KERNEL.
@@ -30,6 +30,7 @@
 #define STATE ROOT "/var/lib/rackwright-twin/gpus"
 #define LOADED ROOT "/run/rackwright-twin-gpu-driver"
 #define KERNEL ROOT "/run/rackwright-twin-gpu-kernel"
+#define DECLARED ROOT "/usr/local/lib/rackwright-twin/driver-version"
 #define NODES ROOT "/dev/nvidia"
 #define REAL "libnvidia-ml.so."
 
@@ -195,7 +196,11 @@ static int installed_version(char word[WORD]) {
         free(real);
         if (has_version) return 1;
     }
-    return 0;
+    int declared = open(DECLARED, O_RDONLY | O_CLOEXEC);
+    ssize_t length = declared < 0 ? 0 : read(declared, word, WORD - 1);
+    if (declared >= 0) close(declared);
+    word[length > 0 ? length : 0] = '\0';
+    return length > 0;
 }
 
 /* Loads the driver: pending settings take effect, and volatile values return to those of the idle board. */

@@ -1,4 +1,4 @@
-"""Installation of GPUs on a host of a twin: the stand-in for NVIDIA's library, and the state file that it reads."""
+"""Installation of GPUs on a host of a twin: stand-ins for NVIDIA's libraries, and the state file that they read."""
 
 import io
 import shlex
@@ -11,10 +11,12 @@ from rackwright.errors import Diagnostic, StepFailed
 from rackwright.twin.backend import Machine
 from rackwright.twin.container.container import Container
 from rackwright.twin.gpu import state
-from rackwright.twin.gpu.library import SONAME
+from rackwright.twin.gpu.library import CUDA, SONAME
 
 FOLDER = "/usr/local/lib/rackwright-twin"
-"""Folder of the library on a host. Its name shows that the library belongs to the twin."""
+"""Folder of the libraries on a host. Its name shows that they belong to the twin."""
+DRIVER = f"{FOLDER}/driver-version"
+"""File with the version of the driver on hosts that cannot install the declared one, see nvml.c."""
 SEARCHED_FIRST = "/etc/ld.so.conf.d/00-rackwright-twin.conf"
 """File that ldconfig reads first: it reads them by name, and takes the first of two libraries of one name."""
 NODES = "/etc/tmpfiles.d/twin.conf"
@@ -26,6 +28,7 @@ COMMON_NODES = {"nvidiactl": 255, "nvidia-uvm": 254, "nvidia-uvm-tools": 253}
 _FRESH = f"{state.PATH}.fresh"
 _UNPACK = f"""\
 set -e
+rm -f {DRIVER} {FOLDER}/{CUDA}
 tar -x -C / --no-same-owner
 if [ "$(head -n 1 {state.PATH} 2>&1)" = "$(head -n 1 {_FRESH})" ]; then rm {_FRESH}; else mv {_FRESH} {state.PATH}; fi
 ldconfig
@@ -34,10 +37,10 @@ ldconfig
 """Shell script that installs the files. The state file stays unless its first line, the list of GPUs, has changed."""
 
 
-def plug_in(machine: Machine, library: Path, ssh: Callable[..., list[str]]) -> None:
+def plug_in(machine: Machine, libraries: Path, ssh: Callable[..., list[str]]) -> None:
     """Put GPUs into *machine*, which answers SSH. Changes to GPUs that the machine already has stay."""
     command = shlex.join(("sudo", "-n", "sh", "-c", _UNPACK))
-    run = subprocess.run(ssh(machine.name, command), input=_archive(machine, library), capture_output=True)
+    run = subprocess.run(ssh(machine.name, command), input=_archive(machine, libraries), capture_output=True)
     if run.returncode:
         problem = f"the guest cannot unpack the files of its GPUs: {run.stderr.decode(errors='replace').strip()}"
         raise StepFailed(Diagnostic(f"{machine.name}: GPUs", problem, help="Start the twin again"))
@@ -49,13 +52,15 @@ def nodes_text(gpus: int) -> str:
     return "".join(f"c /dev/{name} 0666 root root - {MAJOR}:{minor}\n" for name, minor in numbers.items())
 
 
-def _archive(machine: Machine, library: Path) -> bytes:
+def _archive(machine: Machine, libraries: Path) -> bytes:
     archive, gives_gpus = io.BytesIO(), isinstance(machine, Container) and machine.nests
+    driver = [(f"{FOLDER}/{CUDA}", (libraries / CUDA).read_bytes(), 0o755), (DRIVER, machine.driver.encode(), 0o644)]
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for path, content, mode in (
-            (f"{FOLDER}/{SONAME}", library.read_bytes(), 0o755),
+            (f"{FOLDER}/{SONAME}", (libraries / SONAME).read_bytes(), 0o755),
             (SEARCHED_FIRST, f"{FOLDER}\n".encode(), 0o644),
             (_FRESH, state.text(machine.name, machine.gpus).encode(), 0o644),
+            *(driver if machine.driver else []),
             *([(NODES, nodes_text(len(machine.gpus)).encode(), 0o644)] if gives_gpus else []),
         ):
             entry = tarfile.TarInfo(path.lstrip("/"))

@@ -73,6 +73,7 @@ class VirtualMachine:
     mirrors: tuple[str, ...] = ()
     uuid: str | None = None
     gpus: tuple[str, ...] = ()
+    driver: str = ""
     tpm: bool = False
     """Whether the mainboard has a TPM 2.0."""
 
