@@ -214,8 +214,7 @@ class Lab:
         status: int | None,
     ) -> subprocess.CompletedProcess[str]:
         if status is not None and done.returncode != status:
-            lines = [line for text in (done.stdout[-1000:], done.stderr) for line in text.strip().splitlines()[-3:]]
-            output = " / ".join(lines)
+            output = " / ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
             command = " ".join([program, *arguments]).replace("\n", "; ")
             pytest.fail(f"`{command}` ended with {done.returncode}, wanted {status}: {output}", pytrace=False)
         return done
@@ -224,7 +223,10 @@ class Lab:
 
     def audit(self, status: int | None = None) -> dict[str, Any]:
         """Return the audit's JSON report."""
-        report: dict[str, Any] = json.loads(self.rackwright("audit", self.stack, "--json", status=status).stdout)
+        done = self.rackwright("audit", self.stack, "--json", status=None if status == 0 else status)
+        report: dict[str, Any] = json.loads(done.stdout)
+        if status == 0 and done.returncode:
+            pytest.fail(f"the audit is not clean: {'; '.join(_problems(report))}", pytrace=False)
         return report
 
     def audit_differences(self, status: int | None = None) -> set[Claimed]:
@@ -262,6 +264,14 @@ class Lab:
 def _first_lines(lines: list[str]) -> list[str]:
     """Return the first line of each step; later lines of a step are its progress."""
     return list({line.partition(":")[0]: line for line in reversed(lines)}.values())[::-1]
+
+
+def _problems(report: dict[str, Any]) -> Iterator[str]:
+    """Yield what makes an audit end with another status than 0, a line each."""
+    for each in report["findings"]:
+        if each["severity"] != "notice" and not each["allowed"]:
+            place = f"{each['host']} {each['path']} ({each['rule']})"
+            yield f"{place} {each['state']}: {each['found']}, not {each['wanted']}"
 
 
 def format_claims(claims: set[Claimed]) -> str:
