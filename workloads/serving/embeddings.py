@@ -14,14 +14,13 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from workloads.serving import completions
 from workloads.serving.admission import Admission
 from workloads.serving.answers import HttpError, as_text_errors
 from workloads.serving.body import read_body
-from workloads.serving.completions import ModelRequest, Texts
 from workloads.serving.document import describe_body
 from workloads.serving.language import ERROR_RESPONSES, add_model_routes
 from workloads.serving.offload import offload
+from workloads.serving.openai.body import ModelRequest, Texts, read
 from workloads.serving.runtimes.runtime import EmbeddingRuntime, Embeddings, InvalidPrompt
 from workloads.serving.settings import ServingSettings
 from workloads.serving.streaming import or_disconnect
@@ -74,7 +73,7 @@ class Encoder:
         async with read_body(request, self._settings) as content:
             deadline = asyncio.get_running_loop().time() + seconds
             with as_text_errors(seconds):
-                parsed = await offload(len(content), seconds, completions.read, content, EmbeddingRequest, model)
+                parsed = await offload(len(content), seconds, read, content, EmbeddingRequest, model)
         del content
         with as_text_errors(seconds):
             computed = await or_disconnect(request, self._embed(parsed.input, deadline))

@@ -12,15 +12,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from workloads.serving import completions
 from workloads.serving.answers import HttpError, as_text_errors, openai_error
 from workloads.serving.batcher import DeadlineExceeded
 from workloads.serving.body import read_body
-from workloads.serving.completions import AnswerFormat, ChatRequest, TextRequest
 from workloads.serving.document import describe_body
 from workloads.serving.generation import Answer, Generation
 from workloads.serving.model import Model
 from workloads.serving.offload import offload
+from workloads.serving.openai.answers import DONE, AnswerFormat, format_event
+from workloads.serving.openai.body import check_model, read
+from workloads.serving.openai.requests import ChatRequest, TextRequest
 from workloads.serving.runtimes.runtime import InvalidPrompt, Piece, TextEnd
 from workloads.serving.settings import ServingSettings
 from workloads.serving.streaming import NO_BUFFERING, or_disconnect
@@ -56,7 +57,7 @@ def add_model_routes(app: FastAPI, model: Model) -> None:
         return JSONResponse({"object": "list", "data": [entry]})
 
     async def one(name: str) -> JSONResponse:
-        completions.check_model(name, model)
+        check_model(name, model)
         return JSONResponse(entry)
 
     app.get("/v1/models", summary="The model", responses=ERROR_RESPONSES)(models)
@@ -104,7 +105,7 @@ async def _answer(
     async with read_body(request, settings) as content:
         began = asyncio.get_running_loop().time()
         with as_text_errors(settings.deadline_seconds):
-            parsed = await offload(len(content), settings.deadline_seconds, completions.read, content, kind, model)
+            parsed = await offload(len(content), settings.deadline_seconds, read, content, kind, model)
     del content
     if isinstance(parsed, ChatRequest) and parsed.uses_tools and not writes_tools:
         reason = f"tools: the chat template of {model.name} writes no tools and no calls; leave them out"
@@ -169,9 +170,9 @@ async def _events(
     except Exception as error:
         log_fields["reason"] = "failed"
         reason = f"the server failed with {type(error).__name__}; see its log"
-        yield completions.format_event(openai_error(HttpError(500, reason)))
+        yield format_event(openai_error(HttpError(500, reason)))
         raise
-    yield completions.DONE
+    yield DONE
 
 
 async def _collect(first: Piece, others: AsyncIterator[Piece], log_fields: dict[str, object]) -> list[Piece]:

@@ -9,10 +9,11 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.support.fuzz.bounds import cases, limit_memory
-from workloads.serving import completions, wire
+from workloads.serving import wire
 from workloads.serving.answers import HttpError
-from workloads.serving.completions import ChatRequest, TextRequest
 from workloads.serving.model import Model, Tensor
+from workloads.serving.openai.body import read
+from workloads.serving.openai.requests import ChatRequest, TextRequest
 
 MEMORY_BYTES = 512 << 20
 """Memory that one body may take. The largest body has 1 MiB; the limits on values hold for any size."""
@@ -113,7 +114,7 @@ def judge(body: tuple[bytes, bytes, int | None, Any, tuple[int, ...]]) -> None:
         wire.write(asked, asked.arrays, model)
     for kind in (ChatRequest, TextRequest):
         try:
-            completions.read(text, kind, model).runtime_request()
+            read(text, kind, model).runtime_request()
         except HttpError as refused:
             assert 0 < len(str(refused)) < 4096
 

@@ -10,10 +10,10 @@ from itertools import groupby
 from typing import Any
 
 from tests.support.models.protocol_cases import CASES, CHAT, MODEL, TEXT, Case
-from workloads.serving import completions
 from workloads.serving.answers import HttpError
-from workloads.serving.completions import ChatRequest, TextRequest
 from workloads.serving.model import Model
+from workloads.serving.openai.body import read
+from workloads.serving.openai.requests import ChatRequest, TextRequest
 
 HEAD = """\
 # OpenAI's protocol
@@ -89,7 +89,7 @@ def _by_llama(case: Case) -> str:
         return "embedding models" if case.path == "/v1/embeddings" else "404"
     model = Model(name=MODEL, version="1", runtime="llama.cpp", files={})
     try:
-        request = completions.read(json.dumps(case.body).encode(), kinds[case.path], model)
+        request = read(json.dumps(case.body).encode(), kinds[case.path], model)
     except HttpError as error:
         return f"refused, {error.status}"
     return "models with tools" if isinstance(request, ChatRequest) and request.uses_tools else "answered"

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.support.model_servers import Answer, Background, Here, Writer, ask, eventually, here
 from workloads.serving.answers import HttpError
-from workloads.serving.completions import ChatRequest, CompletionRequest, TextRequest, read
 from workloads.serving.keys import Key, Keys
+from workloads.serving.openai.body import read
+from workloads.serving.openai.requests import ChatRequest, CompletionRequest, TextRequest
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 HELLO = {"model": "held", "messages": [{"role": "user", "content": "Hello"}]}

@@ -8,7 +8,9 @@ import pytest
 
 from tests.support.model_servers import Answer, Writer, ask, here
 from workloads.serving.answers import HttpError
-from workloads.serving.completions import MOST_TOOLS, ChatRequest, call_schema, read
+from workloads.serving.openai.body import read
+from workloads.serving.openai.requests import ChatRequest
+from workloads.serving.openai.tools import MOST_TOOLS, call_schema
 from workloads.serving.runtimes.events import EventReader
 from workloads.serving.runtimes.runtime import Piece, TextEnd
 

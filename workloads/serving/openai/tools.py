@@ -1,0 +1,128 @@
+"""Tools that a model may call, and its calls."""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_core import to_json
+
+from workloads.foreign import InvalidData, parse_json
+from workloads.serving.openai.body import StrictBody
+from workloads.serving.openai.schema import MOST_REPETITIONS, check_schema, measure_schema
+
+FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+class CalledFunction(StrictBody):
+    always_read = ("name",)
+    name: FunctionName
+    arguments: str
+    """The arguments, as the model has written them."""
+
+
+class ToolCall(StrictBody):
+    id: Annotated[str, Field(min_length=1, max_length=256)]
+    type: Literal["function"]
+    function: CalledFunction
+
+
+CALL_BYTES = 4 << 20
+"""The largest call of a function."""
+MOST_TOOLS, TOOL_PARTS = 64, 2048
+"""The most tools of a request, and values of all their schemas. A call is of one tool, so the time of each token
+depends on the largest one."""
+
+
+class ToolFunction(StrictBody):
+    always_read = ("name",)
+    name: FunctionName
+    description: Annotated[str, Field(max_length=16 << 10)] = ""
+    parameters: Annotated[dict[str, Any], AfterValidator(check_schema)] = Field(
+        default={"type": "object", "properties": {}}
+    )
+    strict: bool = False
+    """Whether calls have the schema; those of `required` and of a named function always have it."""
+
+
+class Tool(StrictBody):
+    type: Literal["function"]
+    function: ToolFunction
+
+
+class NamedFunction(StrictBody):
+    always_read = ("name",)
+    name: FunctionName
+
+
+class NamedTool(StrictBody):
+    type: Literal["function"]
+    function: NamedFunction
+
+
+def check_tools(tools: list[Tool]) -> list[Tool]:
+    """Return *tools* if their names differ, and if the grammar of all of them has a bounded size."""
+    names = [tool.function.name for tool in tools]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"there are several functions {', '.join(repeated)}")
+    parts = repetitions = 0
+    for tool in tools:
+        of_tool, repeated_of_tool = measure_schema(tool.function.parameters)
+        parts, repetitions = parts + of_tool, repetitions + repeated_of_tool
+    if parts > TOOL_PARTS or repetitions > MOST_REPETITIONS:
+        limits = f"{TOOL_PARTS} values and {MOST_REPETITIONS} repetitions"
+        raise ValueError(f"the parameters of all functions have {limits} together at most")
+    return tools
+
+
+def call_schema(tools: Sequence[Tool]) -> dict[str, Any]:
+    """Return the JSON Schema of a call of one of *tools*, in which references name the parts of the tool's schema."""
+    places = {tool.function.name: f"#/$defs/{number}" for number, tool in enumerate(tools)}
+    return {
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": {"name": {"const": name}, "arguments": {"$ref": place}},
+                "required": ["name", "arguments"],
+                "additionalProperties": False,
+            }
+            for name, place in places.items()
+        ],
+        "$defs": {str(number): _with_references(tool.function.parameters, number) for number, tool in enumerate(tools)},
+    }
+
+
+def _with_references(value: Any, number: int) -> Any:
+    """Return *value*, a part of a schema, with its references as parts of the schema of call *number*."""
+    if isinstance(value, list):
+        return [_with_references(each, number) for each in value]
+    if not isinstance(value, dict):
+        return value
+    moved = {key: _with_references(each, number) for key, each in value.items()}
+    if isinstance(reference := value.get("$ref"), str):
+        moved["$ref"] = f"#/$defs/{number}{reference.removeprefix('#')}"
+    return moved
+
+
+def read_call(text: str) -> dict[str, Any] | None:
+    """Return the call that *text*, in the form of `call_schema`, is; None if it is too long, or too deep."""
+    try:
+        call = parse_json(text.encode(), CALL_BYTES)
+    except InvalidData:
+        return None
+    function = {"name": call["name"], "arguments": to_json(call["arguments"]).decode()}
+    return {"index": 0, "id": f"call_{uuid.uuid4().hex}", "type": "function", "function": function}
+
+
+def join_calls(parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the calls whose *parts* a stream has."""
+    calls: dict[int, dict[str, Any]] = {}
+    for part in parts:
+        function = part.get("function", {})
+        call = calls.setdefault(
+            part["index"], {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+        )
+        call["id"] = part.get("id") or call["id"]
+        for name in ("name", "arguments"):
+            call["function"][name] += function.get(name) or ""
+    return [call for _, call in sorted(calls.items())]
