@@ -59,7 +59,8 @@ def stand_in(*options: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="rackwright-") as folder:
         root = Path(folder)
         root.chmod(0o755)  # unprivileged tests read it, too
-        library.compile_to(root / library.SONAME, *options, f'-DROOT="{root}"')
+        # the dynamic linker answers later tests of this process with a library that it has loaded by that name
+        library.compile_to(root / library.SONAME, *options, "-Wl,-soname,of-tests.so", f'-DROOT="{root}"')
         (root / state.PATH.lstrip("/")).parent.mkdir(parents=True)
         (root / "run").mkdir()
         yield root

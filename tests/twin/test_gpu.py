@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pynvml
 import pytest
 
 from rackwright.errors import SetupError
@@ -29,6 +30,14 @@ def test_the_probe_sees_the_gpus_that_the_fleet_declares(host):
     assert (first.pci_address, second.pci_address) == ("0000:10:00.0", "0000:11:00.0")
     assert (first.mig, first.ecc, first.power_limit_max_watts) == (False, True, 400.0)
     assert (second.name, second.mig, second.power_limit_max_watts) == ("NVIDIA T4", None, 70.0)
+
+
+def test_the_library_of_a_test_is_found_by_its_path_alone(nvml):
+    try:
+        other = ctypes.CDLL(library.SONAME)
+    except OSError:
+        return  # this computer has no driver
+    assert other._handle != pynvml.nvmlLib._handle
 
 
 def test_gpu_ids_are_unique_and_stable():
