@@ -88,6 +88,34 @@ def test_a_declared_limit_is_none_that_is_found(tmp_path: Path) -> None:
     assert [*service_processes.group_differences(str(tmp_path), declared)] == []
 
 
+@pytest.mark.parametrize(
+    ("name", "program", "found"),
+    [
+        ("(registry)", "/usr/lib/systemd/systemd", []),
+        ("(registry)", "/usr/lib/systemd/systemd-executor", []),
+        ("(registry)", "/usr/local/bin/registry", ["LD_PRELOAD"]),
+        ("systemd", "/usr/lib/systemd/systemd", ["LD_PRELOAD"]),
+        (None, None, []),
+    ],
+)
+def test_a_process_that_systemd_still_sets_up_is_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None, program: str | None, found: list[str]
+) -> None:
+    """
+    On a busy host that takes seconds, in which the process has neither the unit's environment nor its mounts.
+    """
+    for part in ("limits", "rights", "root_directory", "namespaces", "mounts"):
+        monkeypatch.setattr(service_processes, part, lambda *given: ())
+    monkeypatch.setattr(service_processes, "environment", lambda *given: ["LD_PRELOAD"])
+    for pid, exe in ((1, "/usr/lib/systemd/systemd"), (7, program)):
+        if exe:
+            (tmp_path / f"proc/{pid}").mkdir(parents=True)
+            (tmp_path / f"proc/{pid}/exe").symlink_to(exe)
+            (tmp_path / f"proc/{pid}/status").write_text(f"Name:\t{name}\n")
+
+    assert service_processes.differences(str(tmp_path), {"MainPID": ["7"]}, BASE, [9]) == found
+
+
 def test_more_processes_than_the_limit_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_processes, "processes_in", lambda root, group: range(1, 10))
     monkeypatch.setattr(service_processes, "status_of", lambda root, pid: {"State": "S (sleeping)"})

@@ -98,6 +98,8 @@ UNITS, WRITTEN = "/etc/systemd/system/", ": written by rackwright"
 """Place of units, and the mark in the first line of ours."""
 RUNS = ("training-", "guard-")
 """Beginnings of the names of units whose programs leave their parents."""
+EXECUTOR = "/usr/lib/systemd/systemd-executor"
+"""The program that sets processes up for systemd 255 and later."""
 AGAIN_SECONDS = 0.2
 GROUPS = "/sys/fs/cgroup"
 MOST_GROUPS = 4096
@@ -174,7 +176,7 @@ def differences(root: str, values: dict[str, list[str]], base: Base, left: list[
     """Return how the processes of one service differ; empty if they do not, or have just ended."""
     found = [*states(root, first(values, "ControlGroup"), left)]
     pid = int(first(values, "MainPID") or 0)
-    if pid:
+    if pid and not is_starting(root, pid):
         if is_ours(root, values):
             found += strangers(root, values)
         for part in (environment, limits, rights, root_directory, namespaces, mounts):
@@ -183,6 +185,18 @@ def differences(root: str, values: dict[str, list[str]], base: Base, left: list[
             except (FileNotFoundError, ProcessLookupError):
                 break  # it has just ended
     return found
+
+
+def is_starting(root: str, pid: int) -> bool:
+    """Return whether a process is still systemd's own, which sets everything up before it runs the program.
+
+    Such a process has the name of the program in parentheses. Source: systemd, src/core/execute.c.
+    """
+    try:
+        is_named = status_of(root, pid).get("Name", "").startswith("(")
+        return is_named and program_name(root, pid) in (program_name(root, 1), EXECUTOR)
+    except (FileNotFoundError, ProcessLookupError):
+        return True  # it has just ended
 
 
 def states(root: str, group: str, left: list[int]) -> Iterator[str]:
