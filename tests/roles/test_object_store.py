@@ -291,13 +291,17 @@ def test_files_that_other_accounts_can_use_are_named_and_taken_back(tmp_path):
 
     (tmp_path / "store/volumes").chmod(0o777)
     (tmp_path / "store/names").write_text("")
-    (tmp_path / "store/names").chmod(0o604)
+    (tmp_path / "store/names").chmod(0o602)
+    (tmp_path / "store/1.vif").write_text("")
+    (tmp_path / "store/1.vif").chmod(0o644)  # as the store writes it
     (tmp_path / "home").chmod(0o750)
     assert odd_rights(*places, *account) == [
-        f"{tmp_path}/store/names: mode 0604",
+        f"{tmp_path}/store/names: mode 0602",
         f"{tmp_path}/store/volumes: mode 0777",
         f"{tmp_path}/home: mode 0750",
     ]
+    (tmp_path / "store").chmod(0o755)
+    assert f"{tmp_path}/store/1.vif: mode 0644" in odd_rights(*places, *account)
     assert make_synchronous(tmp_path / "store", tmp_path / "home").stdout.startswith("changed")
     assert odd_rights(*places, *account) == []
 

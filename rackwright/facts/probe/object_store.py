@@ -37,7 +37,7 @@ Source: ioctl_iflags(2).
 """
 ACCOUNT, HOME = "object_store", "/var/lib/object_store"
 """The account of the store, and its home."""
-OF_OTHERS = 0o077
+OF_OTHERS, WRITTEN_BY_OTHERS = 0o077, 0o022
 """Rights of other accounts than the owner."""
 ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 SEPARATOR = "/"
@@ -100,15 +100,17 @@ def buffered_files(directory: str) -> list[str]:
 def odd_rights(data: str, home: str, user: int, group: int) -> list[str]:
     """Return the paths below *data* and *home* that other accounts than that of the store can use; the first few only.
 
-    The account alone has rights there, which the mask of its units gives to each new file.
+    The account alone has rights there, which the mask of its units gives to each new file. The store itself makes some
+    files readable for all (``.vif``): that is no right in a directory which the account alone enters.
     """
     found: list[str] = []
-    for number, (path, status, names) in enumerate(_entries(data, home)):
+    for number, (path, closed, status, names) in enumerate(_entries(data, home)):
+        rights = status.st_mode & (WRITTEN_BY_OTHERS if closed and stat.S_ISREG(status.st_mode) else OF_OTHERS)
         if number == FILES_MAX:
             raise ReadError(f"{data} has more than {FILES_MAX} files")
         if (status.st_uid, status.st_gid) != (user, group):
             found.append(f"{path}: owner {owner_name(status.st_uid, status.st_gid)}")
-        elif status.st_mode & OF_OTHERS and not stat.S_ISLNK(status.st_mode):
+        elif rights and not stat.S_ISLNK(status.st_mode):
             found.append(f"{path}: mode {mode_text(status.st_mode)}")
         elif any(name in ACCESS_LISTS for name in names):
             found.append(f"{path}: access list")
@@ -117,20 +119,24 @@ def odd_rights(data: str, home: str, user: int, group: int) -> list[str]:
     return found
 
 
-def _entries(*directories: str) -> Iterator[tuple[str, os.stat_result, list[str]]]:
-    """Yield path, status and extended attributes of *directories* and everything below them, never through a link."""
+def _entries(*directories: str) -> Iterator[tuple[str, bool, os.stat_result, list[str]]]:
+    """Yield path, status and extended attributes of *directories* and everything below them, never through a link.
+
+    With each path comes whether its directory, one of these or below, is closed to other accounts.
+    """
     for top in directories:
         if not os.path.isdir(top):
             continue
-        yield top, os.lstat(top), os.listxattr(top, follow_symlinks=False)
+        yield top, False, os.lstat(top), os.listxattr(top, follow_symlinks=False)
         for folder, below, files, descriptor in os.fwalk(top, onerror=_raise, follow_symlinks=False):
+            closed = not os.fstat(descriptor).st_mode & OF_OTHERS
             for name in sorted((*below, *files)):
                 try:
                     status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
                     names = os.listxattr(f"/proc/self/fd/{descriptor}/{name}", follow_symlinks=False)
                 except FileNotFoundError:  # the store has removed it since
                     continue
-                yield f"{folder}/{name}", status, names
+                yield f"{folder}/{name}", closed, status, names
 
 
 def _raise(error: OSError) -> None:
