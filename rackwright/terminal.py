@@ -189,6 +189,18 @@ def confirm(question: str, name: str = "") -> bool:
     return answer.strip() == name
 
 
+def ask(question: str) -> str:
+    """Return the line that the operator types at *question*; keys typed before the question are thrown away."""
+    import typer
+
+    with _above_live():
+        sys.stdout.flush()
+        _last["notified"] = ""
+    termios.tcflush(sys.stdin, termios.TCIFLUSH)
+    answer: str = typer.prompt(visible(question), default="", show_default=False, err=True)
+    return answer.strip()
+
+
 def ask_secret(question: str) -> str:
     """Return the text that the operator types twice at *question*, which the terminal does not show."""
     import typer

@@ -1,4 +1,7 @@
-"""Enrol a person for the second factor: write one secret to every host that declares the person."""
+"""Enrol a person for the second factor: choose a secret, then write it to every host that declares the person.
+
+The two steps are apart so that a caller shows a new secret, and has it confirmed, before any host has it.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,13 +26,26 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Enrolment:
-    """Result of an enrolment."""
+class PendingEnrolment:
+    """A secret that no host has got yet from this enrolment."""
 
     person: str
     issuer: str
-    secret: totp.Secret | None
-    """The new secret; None if the person keeps the present one and more hosts got it."""
+    secret: totp.Secret
+    is_new: bool
+    """Whether the secret is a new one; False if the person keeps the present one, and more hosts get it."""
+    replaces: bool
+    """Whether the secret takes the place of the one that hosts have."""
+    hosts: tuple[str, ...]
+    """Hosts that are to get the secret."""
+    failures: Mapping[str, UserError]
+    """Errors of hosts that could not be read, by host. They do not get the secret."""
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """Result of an enrolment."""
+
     hosts: tuple[str, ...]
     """Hosts that got the secret in this enrolment."""
     failures: Mapping[str, UserError]
@@ -56,11 +72,13 @@ def access(stack: Stack) -> dict[str, dict[str, Any]]:
     return variables
 
 
-def enrol(stack: Stack, person: str, replace: bool, progress: Progress) -> Enrolment:
-    """Give *person* a new secret on every host that declares them, or copy the present one to hosts that lack it.
+def prepare(stack: Stack, person: str, replace: bool) -> PendingEnrolment:
+    """Return a new secret for *person* on every host that declares them, or the present one for hosts that lack it.
+
+    Writes nothing.
 
     Args:
-        replace: Make a new secret even if there is one; codes of the old secret then stop working.
+        replace: Make a new secret even if there is one; codes of the old secret stop working once hosts have it.
 
     Raises:
         DeclarationError: no host declares *person*.
@@ -74,19 +92,26 @@ def enrol(stack: Stack, person: str, replace: bool, progress: Progress) -> Enrol
         if not present:
             raise next(iter(unread.values()))
         having = [host for host, has_secret in present.items() if has_secret]
-        secret = totp.Secret.new() if replace or not having else None
-        text = (secret or _common_secret(hosts, having, person)).text
-        lacking = [host for host in present if secret or host not in having]
+        is_new = replace or not having
+        secret = totp.Secret.new() if is_new else _common_secret(hosts, having, person)
+        lacking = tuple(host for host in present if is_new or host not in having)
         if not lacking:
             problem = f"{person} already has a secret on {_count(having)}"
             help = "Pass --replace to make a new secret, which makes the old one void"
             raise ChangeRefused(Diagnostic(f"stack {stack.name}", problem, help=help))
-        successes, unwritten = _on_each(lacking, lambda host: _write(hosts, host, person, text, progress))
-        if not successes:
-            raise next(iter(unwritten.values()))
-        issuer = declared[next(iter(successes))]["access_totp_issuer"]
-        key = digest(text.partition("\n")[0].encode(), stack.salt)
-        return Enrolment(person, issuer, secret, tuple(successes), {**unread, **unwritten}, key)
+        issuer = declared[lacking[0]]["access_totp_issuer"]
+        return PendingEnrolment(person, issuer, secret, is_new, replace, lacking, unread)
+    finally:
+        hosts.close()
+
+
+def activate(stack: Stack, pending: PendingEnrolment, progress: Progress) -> Enrolment:
+    """Write the secret of *pending* to its hosts. The person has a new secret before the call."""
+    hosts = Hosts(stack.endpoints, stack.salt)
+    try:
+        written, unwritten = _on_each(pending.hosts, lambda host: _write(hosts, host, pending, progress))
+        key = digest(pending.secret.key.encode(), stack.salt)
+        return Enrolment(tuple(written), {**pending.failures, **unwritten}, key)
     finally:
         hosts.close()
 
@@ -141,13 +166,17 @@ def _common_secret(hosts: Hosts, having: Iterable[str], person: str) -> totp.Sec
     return secrets[0]
 
 
-def _write(hosts: Hosts, host: str, person: str, text: str, progress: Progress) -> None:
+def _write(hosts: Hosts, host: str, pending: PendingEnrolment, progress: Progress) -> None:
+    person = pending.person
     steps = (
         Command(f"make {totp.DIRECTORY}", ("install", "-d", "-m", "0700", "-o", "root", "-g", "root", totp.DIRECTORY)),
-        Put(f"write the secret of {person}", totp.path(person), text, 0o400),
+        Put(f"write the secret of {person}", totp.path(person), pending.secret.text, 0o400),
     )
     id = f"{host}/{ROLE}"
     with hosts.lease(host, id, lambda message: progress(f"{host}: {message}")):
+        if not pending.replaces and _has_secret(hosts, host, person):
+            problem = f"{person} got another secret while this command waited; it was not overwritten"
+            raise ChangeRefused(Diagnostic(host, problem, help="Pass --replace to make a new secret for all hosts"))
         execute(hosts, host, id, steps, lambda message: progress(f"{host}: {message}"))
 
 

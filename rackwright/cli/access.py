@@ -1,7 +1,8 @@
 """Commands about who gets in: a person's second factor, and the automation's certificate."""
 
 import sys
-from datetime import UTC
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +11,10 @@ import typer
 from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import OPERATE, AsJson, StackName
-from rackwright.errors import Diagnostic, SetupError
+from rackwright.errors import ChangeRefused, Diagnostic, SetupError
 
 if TYPE_CHECKING:
-    from rackwright.access.enrolment import Enrolment
+    from rackwright.access.enrolment import PendingEnrolment
     from rackwright.cli.json_types import IssuedCertificate
 
 app = typer.Typer()
@@ -26,41 +27,65 @@ def enrol(
     user: Annotated[str, typer.Argument(metavar="USER", help="One of the people of the role access.")],
     replace: Annotated[bool, typer.Option("--replace", help="Make a new secret; the old one is void.")] = False,
 ) -> None:
-    """Give a person the second factor: writes it to the hosts, and shows it once."""
+    """Give a person the second factor: shows it once, and writes it to the hosts after a code of it was typed."""
     from rackwright.access import enrolment
     from rackwright.cli import recording
 
-    if not sys.stdout.isatty():
-        expected, note = "a terminal", "the secret is shown once, and is written to no file"
-        help = "Run the command again in a terminal that the person can see"
-        raise SetupError(Diagnostic("enrol", "standard output is not a terminal", expected, help, note))
+    for stream, name in ((sys.stdout, "standard output"), (sys.stdin, "standard input")):
+        if not stream.isatty():
+            note = "the secret is shown once, is written to no file, and is confirmed by a code"
+            help = "Run the command again in a terminal that the person can see"
+            raise SetupError(Diagnostic("enrol", f"{name} is not a terminal", "a terminal", help, note))
     loaded = project.stack(stack)
-    planned = [recording.change(user, "write a new second factor" if replace else "write the second factor")]
-    with recording.record("enrol", loaded, arguments={"user": user}, planned=planned) as operation:
-        enrolled = enrolment.enrol(loaded, user, replace, project.notify)
+    with recording.record("enrol", loaded, arguments={"user": user}) as operation:
+        pending = enrolment.prepare(loaded, user, replace)
+        for host, error in pending.failures.items():
+            project.notify(f"{host} does not get the secret: {error}")
+        if pending.is_new:
+            _show(pending)
+            _confirm(pending)
+        operation.begin([recording.change(user, f"write {'a new' if replace else 'the'} second factor")])
+        enrolled = enrolment.activate(loaded, pending, project.notify)
         for host in (*enrolled.hosts, *enrolled.failures):
             operation.complete(host, user, "failed" if host in enrolled.failures else "done")
         recording.finish(operation, enrolment.exit_status(enrolled))
-    if enrolled.secret:
-        _show(enrolled)
-    else:
-        terminal.show(f"{user} keeps the secret: {', '.join(enrolled.hosts)} now has it too")
-    place = f"roles.access.people of {user}"
-    terminal.show(f'Write `factor: "{enrolled.digest}"` at {place}, so that audits find another key')
+    if enrolled.hosts:
+        result = "can log in with its codes on" if pending.is_new else "keeps the secret, which now is also on"
+        terminal.show(f"{user} {result} {', '.join(enrolled.hosts)}")
+        place = f"roles.access.people of {user}"
+        terminal.show(f'Write `factor: "{enrolled.digest}"` at {place}, so that audits find another key')
     for host, error in enrolled.failures.items():
-        again = " with --replace" if enrolled.secret else ""
+        again = " with --replace" if replace else ""
         project.notify(f"{host} did not get the secret: {error} Then run the command again{again}.")
     raise typer.Exit(enrolment.exit_status(enrolled))
 
 
-def _show(enrolled: "Enrolment") -> None:
+def _show(pending: "PendingEnrolment") -> None:
     import segno
 
-    assert enrolled.secret is not None
-    segno.make(enrolled.secret.uri(enrolled.person, enrolled.issuer), micro=False).terminal(compact=True)
-    terminal.show(f"Scan it as {enrolled.issuer}:{enrolled.person}, or type {enrolled.secret.key}")
-    terminal.show(f"Emergency codes, each good once: {' '.join(enrolled.secret.emergency)}")
+    secret = pending.secret
+    segno.make(secret.uri(pending.person, pending.issuer), micro=False).terminal(compact=True)
+    terminal.show(f"Scan it as {pending.issuer}:{pending.person}, or type {secret.key}")
+    terminal.show(f"Emergency codes, each good once: {' '.join(secret.emergency)}")
     terminal.show("Neither can be shown again. Clear this terminal after you have stored both.")
+
+
+def _confirm(pending: "PendingEnrolment") -> None:
+    """Return once the person has typed a code of the secret, which proves that their authenticator has it.
+
+    Raises:
+        ChangeRefused: no code was typed.
+    """
+    hosts = ", ".join(pending.hosts)
+    terminal.show(f"No host has it yet. The code that the authenticator shows now makes it valid on {hosts}.")
+    while answer := terminal.ask("Code of six digits, or nothing to stop"):
+        now = time.time()
+        if pending.secret.accepts(answer, now):
+            return
+        clock = datetime.fromtimestamp(now, UTC).strftime("%H:%M:%S UTC")
+        terminal.notify(f"That is no code of this secret at {clock}: compare the clocks, and type the next code")
+    note = "no host was changed; delete the entry in the authenticator"
+    raise ChangeRefused(Diagnostic("enrol", "no code was typed", help="Run the command again", note=note))
 
 
 @app.command(rich_help_panel=OPERATE)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import pexpect
 import pytest
 from ruamel.yaml import YAML
 
@@ -23,7 +22,7 @@ from tests.support.expect import eventually, need
 from tests.support.lab import Lab
 from tests.support.leaks import files, find_forms, forms, leaks
 from tests.support.log import Log
-from tests.support.login_machine import new_key
+from tests.support.login_machine import enrol_in_terminal, new_key
 from tests.support.watch import Watch
 
 HOST, PERSON = "alpha", "olga"
@@ -148,12 +147,8 @@ def _life(lab: Lab, values: list[str], planted: dict[str, str]) -> str:
 def _enrol(lab: Lab) -> str:
     """Enrol the person in a terminal, as people do, and return the seed that it shows."""
     program = str(lab.directory / ".venv/bin/rackwright")
-    terminal = pexpect.spawn(
-        program, ["enrol", lab.stack, PERSON], timeout=120, cwd=str(lab.directory), encoding="utf-8"
-    )
-    text = terminal.read()
-    terminal.close()
-    need(terminal.exitstatus == 0, "nobody could be enrolled")
+    status, text = enrol_in_terminal(program, ["enrol", lab.stack, PERSON], lab.directory)
+    need(status == 0, "nobody could be enrolled")
     [seed] = re.findall(r"type ([A-Z2-7]{32})", text)
     return str(seed)
 

@@ -1,9 +1,11 @@
 """Enrolment and certificates as a person types them, against a real host: what they give lets in."""
 
+import base64
 import contextlib
 import copy
 import json
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -15,11 +17,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from rackwright.access import certificates, enrolment
+from rackwright.access.enrolment import Enrolment, PendingEnrolment
 from rackwright.access.totp import OPTIONS, Secret
 from rackwright.errors import ChangeRefused, DeclarationError, SetupError, StepFailed, UserError
-from rackwright.stack import load_stack
+from rackwright.stack import Stack, load_stack
 from tests.support.json_documents import check_printed
-from tests.support.login_machine import REFUSED, Machine, code, lacks, new_key
+from tests.support.login_machine import REFUSED, Machine, code, enrol_in_terminal, lacks, new_key
 from tests.support.stack_settings import configure
 
 RACKWRIGHT = Path(sys.executable).with_name("rackwright")
@@ -83,6 +86,12 @@ def quiet(text: str) -> None:
     pass
 
 
+def enrol(stack: Stack, replace: bool = False) -> tuple[PendingEnrolment, Enrolment]:
+    """Enrol olga, who has the secret as soon as it is prepared."""
+    pending = enrolment.prepare(stack, "olga", replace)
+    return pending, enrolment.activate(stack, pending, quiet)
+
+
 # --- the second factor
 
 
@@ -102,15 +111,11 @@ def test_what_is_shown_lets_in_and_is_seen_nowhere_else(project, machine, keys):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    argv = ["-c", f"exec {RACKWRIGHT} enrol rack olga 2>printed"]
-    terminal = pexpect.spawn("sh", argv, timeout=120, cwd=str(project.directory), encoding="utf-8")
-    text = terminal.read()
-    terminal.close()
+    status, text = enrol_in_terminal(str(RACKWRIGHT), ["enrol", "rack", "olga"], project.directory)
     over.set()
     watcher.join()
 
-    errors = [path.read_text() for path in project.directory.glob("printed")]
-    assert terminal.exitstatus == 0, (terminal.status, text, errors)
+    assert status == 0, text
     [key] = re.findall(r"type ([A-Z2-7]{32})", text)
     [emergency] = re.findall(r"good once: ([0-9 ]+)", text)
     assert "█" in text or "▀" in text, "a QR code"
@@ -128,12 +133,12 @@ def test_what_is_shown_lets_in_and_is_seen_nowhere_else(project, machine, keys):
 
 @on_a_machine
 def test_a_secret_that_is_there_is_not_replaced_unasked(project, machine, keys):
-    first = enrolment.enrol(project.stack, "olga", False, quiet)
+    first, _ = enrol(project.stack)
     with pytest.raises(ChangeRefused, match=r"olga already has a secret on alpha\. Pass --replace"):
-        enrolment.enrol(project.stack, "olga", False, quiet)
-    second = enrolment.enrol(project.stack, "olga", True, quiet)
+        enrolment.prepare(project.stack, "olga", False)
+    second, _ = enrol(project.stack, replace=True)
 
-    assert first.secret and second.secret
+    assert first.is_new and second.is_new
     assert machine.ssh("olga", keys / "olga", code=code(first.secret)).returncode == REFUSED
     assert machine.ssh("olga", keys / "olga", code=code(second.secret)).stdout == "olga\n"
 
@@ -151,10 +156,60 @@ def test_a_host_that_was_added_is_given_the_secret_that_the_others_have(tmp_path
         enrolment, "_has_secret", lambda hosts, host, name: host == "alpha" and has_secret(hosts, host, name)
     )
 
-    enrolled = enrolment.enrol(both.stack, "olga", False, quiet)
+    pending, enrolled = enrol(both.stack)
 
-    assert enrolled.secret is None and enrolled.hosts == ("beta",)
+    assert not pending.is_new and enrolled.hosts == ("beta",)
     assert machine.ssh("olga", keys / "olga", code=code(secret)).stdout == "olga\n"
+
+
+STOPS = {"interrupted": signal.SIGINT, "ended": signal.SIGTERM, "hung-up": signal.SIGHUP, "no-code": None}
+
+
+@on_a_machine
+@pytest.mark.parametrize("replace", [False, True], ids=["first", "replace"])
+@pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
+def test_a_secret_that_was_not_confirmed_is_on_no_host(project, machine, keys, replace, stop):
+    """A person whom the command leaves before they have stored the secret logs in as before."""
+    before = machine.enrol("olga") if replace else None
+    options = ["--replace"] if replace else []
+    terminal = pexpect.spawn(
+        str(RACKWRIGHT), ["enrol", "rack", "olga", *options], timeout=120, cwd=project.directory, encoding="utf-8"
+    )
+    terminal.expect_exact("nothing to stop:")
+    [key] = re.findall(r"type ([A-Z2-7]{32})", terminal.before)
+    if stop is None:
+        terminal.sendline(wrong_code(Secret(key, ())))
+        terminal.expect_exact("That is no code of this secret at")
+        terminal.expect_exact("nothing to stop:")
+        terminal.sendline("")
+    else:
+        terminal.kill(stop)
+    text = terminal.read()
+    terminal.wait()
+
+    assert terminal.exitstatus == {None: 2, signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}[stop], text
+    assert "no host was changed" in text or stop is not None
+    assert machine.root("ls /var/lib/totp") == ("olga" if replace else "")
+    if before:
+        assert machine.ssh("olga", keys / "olga", code=code(before)).stdout == "olga\n"
+
+
+def wrong_code(secret: Secret) -> str:
+    """Return six digits that are a code of *secret* neither now nor within two minutes."""
+    near = {code(secret, steps) for steps in range(-4, 5)}
+    return next(each for each in ("123456", *(f"{number:06d}" for number in range(10))) if each not in near)
+
+
+@on_a_machine
+def test_a_secret_that_a_host_got_while_the_person_typed_is_not_overwritten(project, machine):
+    pending = enrolment.prepare(project.stack, "olga", False)
+    machine.enrol("olga")
+    before = machine.root("cat /var/lib/totp/olga")
+
+    enrolled = enrolment.activate(project.stack, pending, quiet)
+
+    assert enrolled.hosts == () and "got another secret while this command waited" in str(enrolled.failures["alpha"])
+    assert machine.root("cat /var/lib/totp/olga") == before
 
 
 class Hosts:
@@ -202,7 +257,7 @@ def test_a_host_that_does_not_answer_is_reported_and_the_others_have_it(tmp_path
     two.fleet.with_suffix(".known_hosts").write_text(machine.pin())
     machine.root("rm -f /var/lib/totp/*")
 
-    enrolled = enrolment.enrol(two.stack, "olga", False, quiet)
+    _, enrolled = enrol(two.stack)
 
     assert (enrolled.hosts, [*enrolled.failures]) == (("beta",), ["alpha"])
     assert enrolment.exit_status(enrolled) == 3
@@ -213,7 +268,7 @@ def test_an_undeclared_name_is_refused_with_the_declared_ones(tmp_path, keys):
     stack = declared(tmp_path, keys, people=people).stack
 
     with pytest.raises(DeclarationError, match=r"USER: stack rack has no person 'olgo'; one of olga\. Write olga\."):
-        enrolment.enrol(stack, "olgo", False, quiet)
+        enrolment.prepare(stack, "olgo", False)
 
 
 def test_who_needs_no_code_gets_none(tmp_path, keys):
@@ -221,7 +276,7 @@ def test_who_needs_no_code_gets_none(tmp_path, keys):
     stack = declared(tmp_path, keys, people=people, totp=False).stack
 
     with pytest.raises(DeclarationError, match="no host that declares olga asks for a code"):
-        enrolment.enrol(stack, "olga", False, quiet)
+        enrolment.prepare(stack, "olga", False)
 
 
 def test_a_secret_goes_into_no_file_by_itself(tmp_path, keys):
@@ -243,6 +298,19 @@ def test_a_secret_is_in_the_form_of_hosts_and_of_authenticators():
     assert secret.uri("olga", "the rack") == (f"otpauth://totp/the%20rack%3Aolga?secret={first}&issuer=the%20rack")
     assert first not in repr(secret) and secret.emergency[0] not in repr(secret)
     assert len({Secret.new().key for _ in range(10)}) == 10
+
+
+@pytest.mark.parametrize(
+    ("at", "shown"), [(1111111111, "050471"), (1111111109, "081804"), (1234567890, "005924"), (20000000000, "353130")]
+)
+def test_codes_are_those_of_the_standard(at, shown):
+    """Source: RFC 6238, appendix B, of whose eight digits authenticators show six."""
+    secret = Secret(base64.b32encode(b"12345678901234567890").decode(), ())
+
+    assert secret.code(at) == shown
+    assert all(secret.accepts(f"{shown[:3]} {shown[3:]}", at + difference) for difference in (-30, 0, 30))
+    assert not any(secret.accepts(shown, at + difference) for difference in (-90, -60, 60, 90))
+    assert not any(secret.accepts(text, at) for text in ("", "0", shown[1:], f"{shown}0", "٠٠٠٠٠٠"))
 
 
 # --- certificates

@@ -8,13 +8,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-import pexpect
 from ruamel.yaml import YAML
 
 from rackwright.access.totp import Secret
 from rackwright.stack import load_stack
 from tests.support.lab import Lab
-from tests.support.login_machine import code, new_key, ssh
+from tests.support.login_machine import code, enrol_in_terminal, new_key, ssh
 
 PEOPLE = {"olga": "operator", "dara": "data-scientist", "axel": "auditor"}
 
@@ -98,12 +97,7 @@ class Rack:
     def try_to_enrol(self, user: str, *options: str) -> tuple[int, str]:
         """Run `rackwright enrol` for *user* in a terminal, and return its exit status and its output."""
         program = str(Path(self.lab.directory, ".venv/bin/rackwright"))
-        argv = ["enrol", self.lab.stack, user, *options]
-        terminal = pexpect.spawn(program, argv, timeout=120, cwd=str(self.lab.directory), encoding="utf-8")
-        text = terminal.read()
-        terminal.wait()  # its output has ended, and the process ends a moment later
-        terminal.close()
-        return int(terminal.exitstatus), str(text)
+        return enrol_in_terminal(program, ["enrol", self.lab.stack, user, *options], self.lab.directory)
 
     def new_code(self, user: str) -> str:
         """Return a code of *user* after a new enrolment, since a host accepts each code once."""

@@ -4,6 +4,7 @@ import base64
 import hmac
 import json
 import os
+import re
 import shutil
 import socket
 import struct
@@ -12,6 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
+
+import pexpect
 
 from rackwright.access.totp import Secret, path
 from tests.support.access_role import lay
@@ -181,6 +184,26 @@ def code(secret: Secret, steps: int = 0) -> str:
     digest = hmac.digest(base64.b32decode(secret.key), counter, "sha1")
     offset = digest[-1] & 15
     return f"{(int.from_bytes(digest[offset : offset + 4], 'big') & 0x7FFFFFFF) % 10**6:06d}"
+
+
+def enrol_in_terminal(program: str, arguments: list[str], directory: Path) -> tuple[int, str]:
+    """Run `rackwright enrol` in a terminal as a person does, who types a code of the key that it shows.
+
+    Returns:
+        The exit status, and the output.
+    """
+    terminal = pexpect.spawn(program, arguments, timeout=120, cwd=str(directory), encoding="utf-8")
+    text = ""
+    if terminal.expect_exact(["nothing to stop", pexpect.EOF]) == 0:
+        text = str(terminal.before)
+        [key] = re.findall(r"type ([A-Z2-7]{32})", text)
+        terminal.expect_exact(":")
+        terminal.sendline(code(Secret(key, ())))
+        terminal.expect_exact(pexpect.EOF)
+    text += str(terminal.before)
+    terminal.wait()  # its output has ended, and the process ends a moment later
+    terminal.close()
+    return int(terminal.exitstatus), text
 
 
 def new_key(path: Path) -> str:
