@@ -38,6 +38,7 @@ def set_secret(
     """
     from rackwright.cli import recording, state
     from rackwright.schema.secret import CONFIG_KEY, SHORTEST, name_problem
+    from rackwright.stack.stack import secret_form
 
     root, where = project.directory(), f"secret {name}"
     if problem := name_problem(name):
@@ -51,6 +52,9 @@ def set_secret(
     if len(value) > LONGEST:
         help = "Check the file; keys and certificates are shorter"
         raise DeclarationError(Diagnostic(where, "the value is too long", f"at most {LONGEST:,} characters", help))
+    form = secret_form(stack, root, name)
+    if form and (problem := form.problem(stack, name, value)):
+        raise DeclarationError(problem.at(where))
     state.select(stack, root, environment)
     planned = [recording.change(where, "set its value")]
     with recording.record("secret set", stack, arguments={"secret": name}, planned=planned):

@@ -56,6 +56,8 @@ class RoleSource:
     """Minimum and maximum of each number in variables, by path without the indexes of lists: ``ntp_keys.id``."""
     secret_lengths: Mapping[str, int] = field(default_factory=dict)
     """Minimum length of the secrets in variables, by path without the indexes of lists: ``admin.password``."""
+    secret_forms: Mapping[str, str] = field(default_factory=dict)
+    """Names of the forms of secrets that a program parses, by the same paths: ``key``."""
     names: Mapping[str, Any] = field(default_factory=dict)
     """Expressions over the variables, by name, for claims and refusals."""
     claims: tuple[Mapping[str, Any], ...] = ()
@@ -91,6 +93,7 @@ class RoleSource:
             formats=meta.get("formats", {}),
             ranges={path: (low, high) for path, (low, high) in meta.get("ranges", {}).items()},
             secret_lengths=meta.get("secret_lengths", {}),
+            secret_forms=meta.get("secret_forms", {}),
             names=meta.get("names", {}),
             claims=tuple(meta.get("claims", ())),
             refusals=tuple(meta.get("refused", ())),
@@ -102,7 +105,12 @@ class RoleSource:
 
     def shortest_secret(self, path: Keys) -> int:
         """Return the minimum length of the secret at *path* of the role's settings."""
-        return self.secret_lengths.get(".".join(key for key in path if isinstance(key, str)), secret.SHORTEST)
+        return self.secret_lengths.get(_without_indexes(path), secret.SHORTEST)
+
+    def secret_form(self, path: Keys) -> secret.Form | None:
+        """Return the form of the secret at *path* of the role's settings; None for any text."""
+        name = self.secret_forms.get(_without_indexes(path))
+        return None if name is None else secret.FORMS[name]
 
     def variables(self, os: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return all variables by full name: defaults, those of the system, and *settings* (by short name)."""
@@ -301,6 +309,10 @@ class Expressions:
 def _expressions(templates: tuple[tuple[str, str], ...]) -> Expressions:
     """Return one object for equal templates: repositories that differ only in secrets share it."""
     return Expressions(dict(templates))
+
+
+def _without_indexes(path: Keys) -> str:
+    return ".".join(key for key in path if isinstance(key, str))
 
 
 def load_templates(root: Path) -> dict[str, str]:

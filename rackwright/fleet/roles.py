@@ -1,6 +1,7 @@
 """The check of a host's roles and their variables against the roles' own metadata, and of referenced secrets."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 from rackwright.core.repository import RoleSource
 from rackwright.kinds.role.refusals import refusals
@@ -8,15 +9,19 @@ from rackwright.schema import accelerator
 from rackwright.schema.catalogue import drivers
 from rackwright.schema.host import Host
 from rackwright.schema.problem import Keys, Problem, hint
-from rackwright.schema.secret import TIER_KEY_SHORTEST, name_problem, references
+from rackwright.schema.secret import TIER_KEY_SHORTEST, Form, name_problem, references
 
 WHOLE_WAY = ("roles", "nvidia_driver", "version")
 """Place of the error that says all that a host needs for a driver: others at this role follow from it."""
-SecretCheck = Callable[[str, int], Problem | None]
-"""Returns the problem of a reference to the secret with that name; None if it has a value of that length or more."""
 
 
-def accept_all_secrets(name: str, shortest: int) -> None:
+class SecretCheck(Protocol):
+    """Returns the problem of a reference to a secret; None if the secret has a value that may fit."""
+
+    def __call__(self, name: str, shortest: int, form: Form | None = None, /) -> Problem | None: ...
+
+
+def accept_all_secrets(name: str, shortest: int, form: Form | None = None) -> None:
     """Return no problem, as for a secret that has a value."""
 
 
@@ -33,7 +38,11 @@ def problems(host: Host, roles: Mapping[str, RoleSource], check_secret: SecretCh
             yield Problem("got an unknown role", expected, near or "Remove it", place)
             continue
         for path, secret in references(variables):
-            if problem := name_problem(secret) or check_secret(secret, roles[name].shortest_secret(path)):
+            source = roles[name]
+            problem = name_problem(secret) or check_secret(
+                secret, source.shortest_secret(path), source.secret_form(path)
+            )
+            if problem:
                 yield problem.below(*place, *path)
         unknown = [(path, tier) for path, tier in host.tiers_of(name) if tier not in host.tiers]
         for path, tier in unknown:

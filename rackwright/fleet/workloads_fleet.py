@@ -20,7 +20,7 @@ from rackwright.schema.host import Name
 from rackwright.schema.problem import Keys, Problem, hint
 from rackwright.schema.run import Run
 from rackwright.schema.run import problems as run_problems
-from rackwright.schema.secret import CLIENT_KEY_SHORTEST, SHORTEST, Key, name_of
+from rackwright.schema.secret import CLIENT_KEY_SHORTEST, FORMS, SHORTEST, Form, Key, name_of
 from rackwright.schema.server import Server, ports_of_runs
 from rackwright.schema.server import problems as server_problems
 
@@ -70,8 +70,8 @@ def load(
     else:
         runs, servers = file.runs, file.servers
         if hosts is not None:
-            for keys, name, shortest in _secrets(file, hosts):
-                if problem := check_secret(name, shortest):
+            for keys, name, shortest, form in _secrets(file, hosts):
+                if problem := check_secret(name, shortest, form):
                     findings.add_below(problem, keys)
     if hosts is not None:
         for problem in (
@@ -90,18 +90,19 @@ def load(
     return hosts.model_copy(update={**own, "mirror": None, "allow": ()})
 
 
-def _secrets(file: RunsFile, hosts: Fleet) -> Iterator[tuple[Keys, str, int]]:
-    """Yield the keys of the reference, the name, and the minimum length of each secret that the fleet needs."""
+def _secrets(file: RunsFile, hosts: Fleet) -> Iterator[tuple[Keys, str, int, Form | None]]:
+    """Yield the keys of the reference, the name, the minimum length and the form of each secret of the fleet."""
     if any(len(run.members(hosts.hosts)) > 1 and run.on == "hosts" for run in file.runs.values()) or any(
         server.keys for server in file.servers.values()
     ):
-        yield ("key",), name_of(file.key), SHORTEST
+        yield ("key",), name_of(file.key), SHORTEST, None
     for name, server in file.servers.items():
         for client, key in server.keys.items():
-            yield ("servers", name, "keys", client, "secret"), key.secret, CLIENT_KEY_SHORTEST
+            yield ("servers", name, "keys", client, "secret"), key.secret, CLIENT_KEY_SHORTEST, None
         if server.tls:
-            yield ("servers", name, "tls", "certificate"), name_of(server.tls.certificate), SHORTEST
-            yield ("servers", name, "tls", "key"), name_of(server.tls.key), SHORTEST
+            for field, form in (("certificate", "certificate"), ("key", "private_key")):
+                reference = getattr(server.tls, field)
+                yield ("servers", name, "tls", field), name_of(reference), SHORTEST, FORMS[form]
 
 
 def _load_used(source: Source, findings: Findings, load_hosts: Callable[[Path], Fleet]) -> Fleet | None:

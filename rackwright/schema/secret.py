@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -33,8 +34,78 @@ TIER_KEY_SHORTEST = 20
 CLIENT_KEY_SHORTEST = 32
 """Minimum length of a client's key of a model server: a shorter one can be guessed from its digest on the host."""
 GCM_TAG_BYTES = 16
+POSTGRESQL_URL = r"postgresql(\+[a-z0-9]+)?://[^\s@/]+@[^\s/]+/\S+"
 LAB_PASSPHRASE = "rackwright-lab"
 """Passphrase of the twin's stack, published on purpose. A real rack's stack has its own passphrase."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """The form of secrets that a program parses: random text cannot take the place of such a value."""
+
+    expected: str
+    shortest: int
+    """Minimum length in bytes, which shows for an encrypted value too."""
+    is_valid: Callable[[str], bool]
+    how: str
+    """How to give the value, for the end of a sentence; `< FILE` in it belongs to the command."""
+    from_file: str = ""
+    """Name of a file for the command that sets the value; empty for a value that is typed."""
+
+    def command(self, stack: str, name: str) -> str:
+        """Return the command that sets the secret *name* to such a value."""
+        return setting_command(stack, name) + (f" < {self.from_file}" if self.from_file else "")
+
+    def help(self, stack: str, name: str) -> str:
+        """Return the action that sets the secret *name*."""
+        return f"Run `{self.command(stack, name)}` with {self.how}"
+
+    def problem(self, stack: str, name: str, value: str) -> Problem | None:
+        """Return the problem of *value*, which it does not quote; None if the value has this form."""
+        if self.is_valid(value):
+            return None
+        return Problem(f"the value of the secret {name} has another form", self.expected, self.help(stack, name))
+
+
+def _is_private_key(text: str) -> bool:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        load_pem_private_key(text.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: the key has a passphrase
+        return False
+    return True
+
+
+def _is_certificate(text: str) -> bool:
+    from cryptography.x509 import load_pem_x509_certificates
+
+    try:
+        return bool(load_pem_x509_certificates(text.encode()))
+    except ValueError:
+        return False
+
+
+FORMS = {
+    "private_key": Form(
+        "a private key in PEM without a passphrase", 100, _is_private_key, "the key of the certificate", "host.key"
+    ),
+    "certificate": Form(
+        "a certificate in PEM, followed by its intermediate certificates",
+        200,
+        _is_certificate,
+        "the certificate of your authority",
+        "host.crt",
+    ),
+    "postgresql_url": Form(
+        "the URL of a PostgreSQL database, like postgresql://user:password@host/name",
+        len("postgresql://u@h/d"),
+        lambda text: re.fullmatch(POSTGRESQL_URL, text.strip()) is not None,
+        "that URL",
+    ),
+}
+"""Forms by the names that `secret_forms` in `meta/claims.yml` of roles has."""
 
 
 def name_of(value: Any) -> Any:
@@ -87,12 +158,29 @@ def encrypted_bytes(encrypted: str) -> int | None:
     return length if length >= 0 else None
 
 
-def length_problem(stack: str, name: str, found: int | None, shortest: int) -> Problem | None:
-    """Return the problem of the secret *name* with a value of *found* bytes; None if it has *shortest* or more."""
-    if found is None or found >= shortest:
+def length_problem(stack: str, name: str, found: int | None, shortest: int, form: Form | None = None) -> Problem | None:
+    """Return the problem of the secret *name* with an encrypted value of *found* bytes.
+
+    The result is None if the value has *shortest* bytes or more, and as many as values of *form* have at least.
+    """
+    if found is None or found >= max(shortest, form.shortest if form else 0):
         return None
+    problem = f"the secret {name} has {found} bytes"
+    if form:
+        return Problem(problem, f"{form.expected}, which has {form.shortest} or more", form.help(stack, name))
     help = f"Run `{setting_command(stack, name)}` with a longer value"
-    return Problem(f"the secret {name} has {found} bytes", f"{shortest} characters or more", help)
+    return Problem(problem, f"{shortest} characters or more", help)
+
+
+def missing_problem(stack: str, name: str, form: Form | None, virtual: bool) -> Problem | None:
+    """Return the problem of the secret *name* without a value; None if a virtual rack derives a value of it."""
+    if virtual and not form:
+        return None
+    help = form.help(stack, name) if form else f"Run `{setting_command(stack, name)}`"
+    expected = f"stack {stack} has a value for each secret"
+    if virtual and form:
+        expected = f"{form.expected}: a virtual rack derives random text alone"
+    return Problem(f"got a secret {name} without a value", expected, help)
 
 
 def _key(value: Any) -> Any:

@@ -99,6 +99,8 @@ class Stack:
     """Hosts through which SSH reaches an object store, by its name; any other store is reached directly."""
     tiers: Mapping[str, Mapping[str, Tier]] = field(default_factory=dict)
     """The tiers of each host as declared, also of containers."""
+    secret_forms: Mapping[str, secret.Form] = field(default_factory=dict)
+    """Forms of the secrets that programs parse, by name."""
     vendor_keys: Mapping[str, str] = field(default_factory=dict)
     """Public keys of vendors in armour, by fingerprint: those of the lock."""
 
@@ -161,7 +163,18 @@ class Stack:
         return _references(self.fleet) - self.repository.secrets.keys()
 
     def with_secrets(self, values: Mapping[str, str]) -> "Stack":
-        """Return the stack with *values* of secrets, by name."""
+        """Return the stack with *values* of secrets, by name.
+
+        Raises:
+            DeclarationError: values have another form than the programs that read them expect.
+        """
+        problems = {
+            name: form.problem(self.name, name, values[name])
+            for name, form in self.secret_forms.items()
+            if name in values
+        }
+        if wrong := [problem.at(f"secret {name}") for name, problem in problems.items() if problem]:
+            raise DeclarationError(*wrong)
         return replace(self, repository=replace(self.repository, secrets={**self.repository.secrets, **values}))
 
     def with_consents(self, consents: Mapping[str, str]) -> "Stack":
@@ -216,11 +229,14 @@ def load_stack(name: str, project: Path) -> Stack:
         passphrase.check(settings_source(name, project), name, project.resolve())
     secret_lengths = _secrets(name, project)
 
-    def check_secret(reference: str, shortest: int) -> Problem | None:
-        if virtual or reference in secret_lengths:
-            return secret.length_problem(name, reference, secret_lengths.get(reference), shortest)
-        help = f"Run `{secret.setting_command(name, reference)}`"
-        return Problem(f"got a secret {reference} without a value", f"stack {name} has a value for each secret", help)
+    forms: dict[str, secret.Form] = {}
+
+    def check_secret(reference: str, shortest: int, form: secret.Form | None = None) -> Problem | None:
+        if form:
+            forms[reference] = form
+        if reference in secret_lengths:
+            return secret.length_problem(name, reference, secret_lengths.get(reference), shortest, form)
+        return secret.missing_problem(name, reference, form, virtual)
 
     files = locations.repository()
     roles = Roles(files)
@@ -267,6 +283,7 @@ def load_stack(name: str, project: Path) -> Stack:
             store_hosts=store_urls.hosts(fleet, urls),
             tiers=tiers,
             vendor_keys=vendor_keys,
+            secret_forms=forms,
         )
     pins = path.with_suffix(".known_hosts")
     endpoints = {host: _endpoint(host, spec, pins) for host, spec in fleet.hosts.items()}
@@ -281,7 +298,25 @@ def load_stack(name: str, project: Path) -> Stack:
         store_urls=urls,
         tiers=tiers,
         vendor_keys=vendor_keys,
+        secret_forms=forms,
     )
+
+
+def secret_form(name: str, project: Path, reference: str) -> secret.Form | None:
+    """Return the form of the secret *reference* in the fleet of stack *name*; None for any text.
+
+    A fleet with errors, whose own check reports them, may not show it: the values are checked again before each use.
+    """
+    forms: dict[str, secret.Form] = {}
+
+    def collect(found: str, shortest: int, form: secret.Form | None = None) -> None:
+        if form:
+            forms[found] = form
+
+    with contextlib.suppress(DeclarationError):
+        path = project.resolve() / "stacks" / settings(name, project)["fleet"]
+        load_fleet(_relative_path(path), Roles(locations.repository()), collect)
+    return forms.get(reference)
 
 
 def neighbours(stack: Stack) -> Iterator[Stack]:

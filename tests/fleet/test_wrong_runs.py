@@ -9,6 +9,7 @@ from rackwright.core.repository import Roles
 from rackwright.errors import DeclarationError
 from rackwright.fleet import load_fleet
 from rackwright.schema.problem import Problem
+from rackwright.schema.secret import Form
 
 WRONG = Path(__file__).parent / "wrong_runs"
 USED, TRACKED, CLUSTERED = "pair.yaml", "tracked-pair.yaml", "nodes.yaml"
@@ -77,7 +78,7 @@ def test_what_is_wrong_with_the_hosts_is_reported_where_they_are_declared(right:
 
 
 def test_only_a_run_with_several_hosts_needs_the_secret(right: Path) -> None:
-    def missing(name: str, shortest: int) -> Problem:
+    def missing(name: str, shortest: int, form: Form | None = None) -> Problem:
         return Problem(f"got a secret {name} without a value", "there is one for each", "Set it")
 
     with pytest.raises(DeclarationError, match=r"training.yaml:1: key: got a secret training_key without a value"):
@@ -93,7 +94,7 @@ def test_the_key_of_a_servers_client_has_32_characters(right: Path) -> None:
     right.write_text(json.dumps({"fleet": "serving", "uses": USED, "servers": {"digits": server}}))
     asked: list[tuple[str, int]] = []
 
-    load_fleet(right, ROLES, lambda name, shortest: asked.append((name, shortest)))
+    load_fleet(right, ROLES, lambda name, shortest, form=None: asked.append((name, shortest)))
 
     assert asked == [("training_key", 8), ("app_key", 32)]
 
@@ -109,7 +110,7 @@ def test_what_roles_keep_secret_is_of_the_hosts_own_stack(tmp_path: Path) -> Non
     path.write_text(json.dumps({"fleet": "training", "uses": TRACKED, "runs": runs}))
     asked: list[tuple[str, int]] = []
 
-    load_fleet(path, ROLES, lambda name, shortest: asked.append((name, shortest)))
+    load_fleet(path, ROLES, lambda name, shortest, form=None: asked.append((name, shortest)))
 
     assert asked == [("mlflow_tina", 12)]
 

@@ -8,11 +8,12 @@ import yaml
 
 from rackwright.errors import DeclarationError
 from rackwright.fleet import load_fleet
+from rackwright.fleet.roles import accept_all_secrets
 from rackwright.schema.fleet import Fleet
 from rackwright.schema.pods import Pods
 from rackwright.schema.pods import problems as pod_problems
 from rackwright.schema.problem import Problem
-from rackwright.schema.secret import length_problem
+from rackwright.schema.secret import Form, length_problem
 from tests.support.recorded_hosts import HERE, STACK
 
 FLEET = yaml.safe_load((HERE / "shared.yaml").read_text())
@@ -21,7 +22,7 @@ HOST = {"address": "192.0.2.1", "identity": {"serial": "S1"}, "os": "debian-12"}
 STORE = {"url": "https://s.example", "credentials": {"access_key": "a", "secret_key": {"secret": "k"}}}
 
 
-def load(tmp_path, change=None, of_fleet=None, check_secret=lambda name, shortest: None) -> Fleet:
+def load(tmp_path, change=None, of_fleet=None, check_secret=accept_all_secrets) -> Fleet:
     """Load the fleet with *change* of its cluster and *of_fleet* of all else; None removes a key."""
     cluster = {key: value for key, value in {**CLUSTER, **(change or {})}.items() if value is not None}
     path = tmp_path / "fleet.yaml"
@@ -188,7 +189,7 @@ def test_the_token_has_a_value_of_some_length(tmp_path, name):
     """
     asked = []
 
-    def check_secret(secret: str, shortest: int) -> Problem | None:
+    def check_secret(secret: str, shortest: int, form: Form | None = None) -> Problem | None:
         asked.append(secret)
         return length_problem("rack", secret, 9, shortest)
 

@@ -7,6 +7,7 @@ import pytest
 
 from rackwright.schema import variables
 from rackwright.schema.formats import FORMATS, problems
+from rackwright.schema.secret import FORMS
 from tests.support.hostile_texts import RIGHT
 from tests.support.our_roles import ROLES
 
@@ -75,6 +76,26 @@ def test_each_format_of_a_role_is_one_of_a_variable(role: str) -> None:
     assert {*source.formats.values()} <= FORMATS.keys()
     assert {f"{role}_{path.split('.')[0]}" for path in source.formats} <= source.options.keys()
     assert {f"{role}_{path.split('.')[0]}" for path in source.secret_lengths} <= source.options.keys()
+    assert {f"{role}_{path.split('.')[0]}" for path in source.secret_forms} <= source.options.keys()
+    assert {*source.secret_forms.values()} <= FORMS.keys()
+
+
+ANY_TEXT = {
+    "base": {"ntp_keys.key"},
+    "container_runtime": {"registries.account.password"},
+    "kubernetes_control_plane": {"encryption_key", "snapshot_key"},
+    "mlflow": {"admin.password", "users.password"},
+    "object_store": {"accounts.key", "internal_key"},
+    "registry": {"accounts.password"},
+}
+"""Secrets of roles that random text may be, as on a twin on which they are not set."""
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_secret_of_a_role_is_any_text_or_has_a_form(role: str) -> None:
+    secrets = {path for path, reason in WITHOUT_FORMAT.get(role, {}).items() if reason == SECRET}
+
+    assert secrets - ANY_TEXT.get(role, set()) == ROLES[role].secret_forms.keys()
 
 
 SECRET, REFUSED = "a secret, which a file of its own has", "its role refuses other texts in meta/claims.yml"

@@ -94,7 +94,7 @@ class AnySecret(dict[str, int]):
         return True
 
     def get(self, name: str, default: int | None = None) -> int:  # type: ignore[override]
-        return 64
+        return 512
 
 
 @pytest.mark.parametrize("comment", ["", " of our own"])

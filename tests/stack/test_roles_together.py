@@ -11,7 +11,7 @@ from rackwright.stack import declare, load_stack
 from tests.support import role_sets
 from tests.support.our_roles import ROLES
 from tests.support.role_sets import PAIRS, refused_pairs
-from tests.support.stack_settings import configure, new_project
+from tests.support.stack_settings import configure, encrypted_secrets, new_project
 
 REFUSED = 45
 """Number of refused pairs; a change of it is a decision."""
@@ -20,7 +20,9 @@ REFUSED = 45
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     new_project(tmp_path, monkeypatch, {})
-    configure(tmp_path, "together", "together.yaml", "twin:together")
+    configure(
+        tmp_path, "together", "together.yaml", "twin:together", secrets=encrypted_secrets("store_tls", "registry_tls")
+    )
     return tmp_path
 
 

@@ -14,6 +14,7 @@ from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.stack import load_stack
 from rackwright.stack.server_image import image
 from tests.support.server_stack import BASE, project, publish, specs
+from tests.support.stack_settings import configure, encrypted_secrets
 
 __all__ = ["project"]
 LINE = f"orjson==3.11.5 --hash=sha256:{'ab' * 32}\n"
@@ -100,6 +101,7 @@ def test_anybody_may_ask_without_a_place_for_keys(project: Path) -> None:
 def test_over_tls_it_is_asked_so_whether_it_is_ready(project: Path) -> None:
     tls = "    tls: {certificate: {secret: crt}, key: {secret: key}}\n"
     changed(project, "    set: {max_batch: 8}", f"{tls}    ready_seconds: 7")
+    configure(project, "serving", "serving.yaml", "twin:lab", secrets=encrypted_secrets("crt", "key"))
     found = made(project)
 
     assert "import ssl; from urllib.request import *; build_opener(ProxyHandler({}), HTTPSHandler(" in lines(found)[-2]

@@ -1,11 +1,13 @@
 """The stores of a rehearsal: stand-ins on this computer, and never a real one."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from rackwright.errors import DeclarationError
 from rackwright.stack import Stack, declare, load_stack
+from tests.support.stack_settings import encrypted_secrets
 
 FLEET = """\
 fleet: stores
@@ -41,8 +43,8 @@ def load(directory: Path, target: str, settings: str = "", fleet: str = FLEET) -
     (directory / "stacks").mkdir(exist_ok=True)
     (directory / "stacks" / "fleet.yaml").write_text(fleet)
     config = f"config:\n  rackwright:fleet: fleet.yaml\n  rackwright:target: {target}\n{settings}"
-    secret = "  rackwright:secrets:\n    archive_key:\n      secure: v1:AAAA:" + "A" * 64 + "\n"
-    (directory / "stacks" / "Pulumi.one.yaml").write_text(config + (secret if target == "rack" else ""))
+    secrets = json.dumps(encrypted_secrets("archive_key" if target == "rack" else "store_tls"))
+    (directory / "stacks" / "Pulumi.one.yaml").write_text(f"{config}  rackwright:secrets: {secrets}\n")
     return load_stack("one", directory)
 
 

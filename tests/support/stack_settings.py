@@ -1,5 +1,6 @@
 """Projects with stacks, and the settings files of stacks."""
 
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,12 @@ def new_project(directory: Path, monkeypatch: pytest.MonkeyPatch, fleets: Mappin
     for name, text in fleets.items():
         (directory / "stacks" / name).write_text(text)
     return directory
+
+
+def encrypted_secrets(*names: str, length: int = 512) -> dict[str, dict[str, str]]:
+    """Return the setting `secrets` with values of *length* bytes, in the format of pulumi; nothing decrypts them."""
+    value = f"v1:bm9uY2U=:{base64.b64encode(bytes(length + 16)).decode()}"
+    return {name: {"secure": value} for name in names}
 
 
 def configure(project: Path, stack: str, fleet: str, target: str, **more: object) -> None:

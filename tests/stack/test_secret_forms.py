@@ -1,0 +1,205 @@
+"""Secrets that a program parses: a stack without such a value is refused, a virtual one too, and so is another form."""
+
+import base64
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from rackwright.cli import project as cli_project
+from rackwright.cli.app import app
+from rackwright.errors import DeclarationError
+from rackwright.schema.secret import FORMS, LAB_PASSPHRASE, derive_value, references
+from rackwright.stack import load_stack
+from tests.support import role_sets
+from tests.support.our_roles import ROLES, ROOT
+from tests.support.server_stack import HOSTS, SERVERS
+from tests.support.stack_settings import configure, encrypted_secrets, new_project
+
+IN_ROLES = [(role, path, form) for role, source in ROLES.items() for path, form in source.secret_forms.items()]
+IN_SERVERS = [("tls", "certificate", "certificate"), ("tls", "key", "private_key")]
+ALL = [("role", *each) for each in IN_ROLES] + [("server", *each) for each in IN_SERVERS]
+NAME = "its_value"
+"""The name of the secret."""
+
+
+def private_key(encryption=NoEncryption()) -> str:  # noqa: B008 - it has no state
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode()
+
+
+def certificate() -> str:
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(1))
+    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+VALID = {
+    "private_key": private_key,
+    "certificate": certificate,
+    "postgresql_url": lambda: "postgresql://lab:p%40ss@db.example:5432/tracking",
+}
+INVALID = {
+    "private_key": lambda: [
+        certificate(),
+        private_key(BestAvailableEncryption(b"passphrase")),
+        private_key().replace("M", "!"),
+        "-----BEGIN PRIVATE KEY-----",
+    ],
+    "certificate": lambda: [private_key(), certificate()[:80], "-----BEGIN CERTIFICATE-----"],
+    "postgresql_url": lambda: [
+        "sqlite:////var/lib/mlflow/mlflow.db",
+        "postgresql://db/tracking",
+        "lab:pass@db/tracking",
+    ],
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("rackwright.stack.passphrase.check", lambda *arguments: None)
+    return new_project(tmp_path, monkeypatch, {})
+
+
+def declare(project: Path, where: str, part: str, path: str, target: str, **secrets: dict[str, str]) -> None:
+    """Write a stack whose role or server *part* has the secret at *path*."""
+    if where == "server":
+        other = next(each for _, each, _ in IN_SERVERS if each != path)
+        tls = f"    tls: {{{path}: {{secret: {NAME}}}, {other}: {{secret: other}}}}\n"
+        (project / "stacks/pair.yaml").write_text(HOSTS.read_text())
+        fleet = SERVERS.replace("    set: {max_batch: 8}\n", tls)
+    else:
+        sample = role_sets.samples()[part] | {path: {"secret": NAME}}
+        if path == "key":
+            sample["certificate"] = certificate()
+        role_sets.write_fleet(project / "stacks/one.yaml", {"a": role_sets.host(1, [part], {part: sample})})
+        fleet = (project / "stacks/one.yaml").read_text()
+    (project / "stacks/one.yaml").write_text(fleet)
+    others = (*(name for name in ("other", "serving_key", "training_key", "digits_app", *others_of(part))),)
+    configure(project, "one", "one.yaml", target, secrets=encrypted_secrets(*others) | secrets)
+
+
+def others_of(role: str) -> list[str]:
+    """Return the names of the secrets in the sample of *role*."""
+    return [name for _, name in references(role_sets.samples().get(role, {}))]
+
+
+def problems(project: Path) -> list[str]:
+    try:
+        load_stack("one", project)
+    except DeclarationError as errors:
+        return [str(each) for each in errors.diagnostics if NAME in str(each)]
+    return []
+
+
+@pytest.mark.parametrize("target", ["twin:one", "rack"])
+@pytest.mark.parametrize(("where", "part", "path", "form"), ALL)
+def test_a_value_that_a_twin_cannot_derive_has_to_be_set(project, where, part, path, form, target):
+    """A twin derived 64 digits, and the program that reads a private key there waited for ever."""
+    declare(project, where, part, path, target)
+    [problem] = problems(project)
+
+    command = FORMS[form].command("one", NAME)
+    assert problem.partition(":")[0] == "stacks/one.yaml" and f".{path}: got a secret {NAME} without a value" in problem
+    assert f"Run `{command}` with " in problem
+    assert (FORMS[form].expected in problem) is (target != "rack")
+    declare(project, where, part, path, target, **encrypted_secrets(NAME))
+    assert problems(project) == []
+
+
+@pytest.mark.parametrize(("where", "part", "path", "form"), [each for each in ALL if each[-1] != "postgresql_url"])
+def test_a_generated_value_is_refused_by_its_length(project, where, part, path, form):
+    declare(project, where, part, path, "twin:one", **encrypted_secrets(NAME, length=len(derive_value(NAME))))
+
+    [problem] = problems(project)
+    assert f"the secret {NAME} has 64 bytes; {FORMS[form].expected}" in problem
+
+
+@pytest.mark.parametrize(("where", "part", "path", "form"), ALL)
+def test_a_value_of_another_form_is_refused_before_a_host_gets_it(project, where, part, path, form):
+    declare(project, where, part, path, "twin:one", **encrypted_secrets(NAME))
+    stack = load_stack("one", project)
+
+    assert stack.with_secrets({NAME: VALID[form]()}).repository.secrets[NAME]
+    for value in (*INVALID[form](), derive_value(NAME) * 8):
+        with pytest.raises(DeclarationError) as caught:
+            stack.with_secrets({NAME: value})
+        assert f"the value of the secret {NAME} has another form; {FORMS[form].expected}." in str(caught.value)
+        assert value not in str(caught.value)
+
+
+def test_forms_have_valid_and_invalid_values_here():
+    assert FORMS.keys() == VALID.keys() == INVALID.keys() == {form for *_, form in ALL}
+    for name, form in FORMS.items():
+        assert form.is_valid(VALID[name]()) and len(VALID[name]()) >= form.shortest
+        assert form.is_valid(VALID[name]() + "\n"), "as from a file"
+
+
+@pytest.mark.parametrize(
+    "tool", ["genpkey -algorithm ed25519", "genrsa -traditional 2048", "ecparam -name prime256v1 -genkey"]
+)
+def test_private_keys_of_openssl_are_accepted(tool):
+    made = subprocess.run(["openssl", *tool.split()], capture_output=True, text=True, check=True).stdout
+
+    assert FORMS["private_key"].is_valid(made) and len(made) >= FORMS["private_key"].shortest
+
+
+def test_setting_a_value_of_another_form_is_refused(project, monkeypatch):
+    declare(project, "role", "registry", "key", "twin:one")
+    (project / "Pulumi.yaml").write_text("name: rackwright\n")
+    monkeypatch.setattr(cli_project, "environment", lambda stack: {})
+    settings = project / "stacks/Pulumi.one.yaml"
+    before = settings.read_text()
+
+    for arguments, text in (([], certificate()), (["--generate"], "")):
+        with pytest.raises(DeclarationError, match="a private key in PEM without a passphrase"):
+            CliRunner().invoke(app, ["secret", "set", "one", NAME, *arguments], input=text, catch_exceptions=False)
+    assert settings.read_text() == before
+
+
+EXAMPLES = ["cold", "hospital", "bank"]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_have_the_keys_of_their_certificates(name):
+    """Their passphrase is published: twins of the examples start without a step of the reader."""
+    stack = load_stack(name, ROOT)
+    settings = YAML(typ="safe").load((ROOT / f"stacks/Pulumi.{name}.yaml").read_text())
+    texts = decrypt(settings["config"]["rackwright:secrets"], settings["encryptionsalt"])
+
+    assert stack.secret_forms.keys() <= texts.keys()
+    pairs = 0
+    for host in stack.fleet.hosts.values():
+        for role in host.roles.values():
+            if isinstance(role, dict) and role.get("certificate") and role.get("key"):
+                [own, *_] = x509.load_pem_x509_certificates(role["certificate"].encode())
+                key = load_pem_private_key(texts[role["key"]["secret"]].encode(), None)
+                assert key.public_key() == own.public_key()
+                pairs += 1
+    assert pairs
+
+
+def decrypt(secrets: dict[str, dict[str, str]], salt: str) -> dict[str, str]:
+    """Return the values of *secrets*. Source: pulumi, sdk/go/common/resource/config/crypt.go."""
+    derivation = PBKDF2HMAC(SHA256(), 32, base64.b64decode(salt.split(":")[1]), 1_000_000)
+    cipher, found = AESGCM(derivation.derive(LAB_PASSPHRASE.encode())), {}
+    for name, entry in secrets.items():
+        _, nonce, text = entry["secure"].split(":")
+        found[name] = cipher.decrypt(base64.b64decode(nonce), base64.b64decode(text), None).decode()
+    return found
