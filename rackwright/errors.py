@@ -29,6 +29,11 @@ def command(text: str, *values: object) -> str:
     return f"`{text.format(*(shlex.quote(str(value)) for value in values))}`"
 
 
+def quantity(number: int, noun: str) -> str:
+    """Return *number* with *noun* in its number: ``1 host``, ``2 hosts``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 class DeclarationError(UserError):
     """Declared values that cannot work, in the order of their places."""
 

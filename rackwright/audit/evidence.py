@@ -9,7 +9,7 @@ from rackwright.audit.report import Evidence
 from rackwright.core.contract import EndpointSource
 from rackwright.endpoints import open_endpoints
 from rackwright.endpoints.pool import unreadable
-from rackwright.errors import Diagnostic, EndpointUnreachable, HostUnreachable, UserError
+from rackwright.errors import Diagnostic, EndpointUnreachable, HostUnreachable, UserError, quantity
 from rackwright.facts import snapshot
 from rackwright.facts.facts import Facts
 from rackwright.hosts.answer import check_answer
@@ -26,7 +26,7 @@ def from_hosts(hosts: Hosts, names: Iterable[str], progress: Progress) -> Eviden
     """Return the facts of all hosts from parallel probes, and the error of each host that does not answer."""
 
     names = list(names)
-    progress(f"probing {len(names)} hosts")
+    progress(f"probing {quantity(len(names), 'host')}")
     with reading_threads(AT_ONCE) as pool:
         return dict(zip(names, pool.map(lambda name: _probe(hosts, name, progress), names), strict=True))
 
@@ -38,7 +38,7 @@ def each_from_hosts(hosts: Hosts, names: Iterable[str], progress: Progress) -> I
     no other one.
     """
     names = list(names)
-    progress(f"probing {len(names)} hosts")
+    progress(f"probing {quantity(len(names), 'host')}")
     with reading_threads(AT_ONCE) as pool:
         left = iter(names)
         running: dict[Future[Facts | UserError], str] = {}

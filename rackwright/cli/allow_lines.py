@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rackwright.cli import project
+from rackwright.errors import quantity
 
 if TYPE_CHECKING:
     from rackwright.audit.report import UndeclaredThing
@@ -22,4 +23,4 @@ def write(stack: str, hosts: Iterable[str], undeclared: Iterable["UndeclaredThin
         return
     lines = new_lines(found, set(hosts), reason, getpass.getuser(), datetime.now(UTC))
     path = project.rewrite(stack, lambda path: add_lines(path, lines))
-    project.notify(f"{path.name}: {len(lines)} lines under allow, until {lines[0].expires}")
+    project.notify(f"{path.name}: {quantity(len(lines), 'line')} under allow, until {lines[0].expires}")

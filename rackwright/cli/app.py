@@ -37,6 +37,7 @@ from rackwright.cli import (
 )
 from rackwright.cli.arguments import CHANGE, CHECK, DECLARE, MODELS, OPERATE, REHEARSE, SET_UP, AsJson, StackName
 from rackwright.cli.paragraphs import join_lines
+from rackwright.errors import quantity
 
 if TYPE_CHECKING:
     from rackwright.cli.json_types import ComputerReport, DeclarationCheck
@@ -112,18 +113,23 @@ def check(stack: StackName, as_json: AsJson = False) -> None:
 
     loaded = project.stack(stack)
     hosts, resources = len(loaded.fleet.hosts), len(feasible.check(loaded))
+    notices = [*loaded.notices]
+    if loaded.fleet.servers:
+        from rackwright.stack.missing_models import missing_models
+
+        notices += missing_models(loaded)
     if as_json:
         result: DeclarationCheck = {
             "stack": stack,
             "hosts": hosts,
             "resources": resources,
-            "notices": list(loaded.notices),
+            "notices": notices,
         }
         terminal.show_json(result)
         return
-    for notice in loaded.notices:
+    for notice in notices:
         project.notify(f"note: {notice}")
-    terminal.show(f"{stack}: {hosts} hosts, {resources} resources, no errors")
+    terminal.show(f"{stack}: {quantity(hosts, 'host')}, {quantity(resources, 'resource')}, no errors")
 
 
 def _complete_output(incomplete: str) -> list[str]:

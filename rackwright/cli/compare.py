@@ -11,7 +11,7 @@ import typer
 from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import CHECK, AsJson
-from rackwright.errors import DeclarationError, Diagnostic, UserError, one_line
+from rackwright.errors import DeclarationError, Diagnostic, UserError, one_line, quantity
 
 if TYPE_CHECKING:
     from rackwright.cli.json_types import FactChange, FactComparison
@@ -119,7 +119,7 @@ def _lines(result: "FactComparison") -> Iterator[str]:
         yield f"  after   {new}"
     for host, reason in result["missing"].items():
         yield f"{host}: not compared: {one_line(reason)}"
-    yield f"{len(result['hosts'])} hosts compared, {len(result['changes'])} facts differ"
+    yield f"{quantity(len(result['hosts']), 'host')} compared, {quantity(len(result['changes']), 'fact')} differ"
 
 
 def _format(value: Any) -> str:

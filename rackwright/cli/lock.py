@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.errors import DeclarationError, Diagnostic
+from rackwright.errors import DeclarationError, Diagnostic, quantity
 from rackwright.files import write_atomic
 from rackwright.fleet.lockfile import changes
 from rackwright.lock import apt, resolve, tree, vendor_keys
@@ -57,7 +57,14 @@ def run(stack: Stack, check: bool, upgrade: bool, fetch: bool, to: Path | None, 
         for line in changed if stack.lock else ():  # all of a first lock is new
             terminal.show(line)
         packages = len({digest for each in resolved.lock.packages.values() for digest in each.values()})
-        rest = f"{packages} packages, {len(resolved.lock.images)} images, {len(resolved.lock.wheels)} wheels"
+        rest = ", ".join(
+            quantity(number, noun)
+            for number, noun in (
+                (packages, "package"),
+                (len(resolved.lock.images), "image"),
+                (len(resolved.lock.wheels), "wheel"),
+            )
+        )
         terminal.show(f"{stack.lock_file}: {rest}; {_summary(len(changed), check, stack.lock is None)}")
     return 1 if check and changed else 0
 

@@ -10,7 +10,7 @@ import typer
 from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import AsJson, StackName
-from rackwright.errors import DeclarationError, Diagnostic
+from rackwright.errors import DeclarationError, Diagnostic, quantity
 
 if TYPE_CHECKING:
     from rackwright.cli.json_tier_types import ArchiveData, ArchiveVerification, TransferPlan
@@ -99,13 +99,13 @@ def move(
         if not as_json:
             _show_plan(opened, planned, as_json)
             if not keep:
-                terminal.show(f"then delete {len(planned.sources)} files of {directory}")
+                terminal.show(f"then delete {quantity(len(planned.sources), 'file')} of {directory}")
         if not yes:
             terminal.require("Run it on a terminal, or pass --yes to move without a question")
             if not terminal.confirm(f"Move it on {project.format_target(loaded)}?"):
                 project.notify("nothing was moved")
                 raise typer.Exit(2)
-        losses = () if keep else (f"{directory}: {len(planned.sources)} files, after they were read back",)
+        losses = () if keep else (f"{directory}: {quantity(len(planned.sources), 'file')}, after they were read back",)
         change = recording.change(opened.where(planned.manifest.name), "move", destroys=losses)
         with recording.record("tier move", stack, planned=[change]) as operation:
             archive.move(opened, planned, source, keep, limit, project.notify)
@@ -183,7 +183,7 @@ def verify(
             continue
         intact.append(_archive_data(opened, manifest))
         if not as_json:
-            terminal.show(f"{opened.where(name)}: {len(manifest.files)} files, intact")
+            terminal.show(f"{opened.where(name)}: {quantity(len(manifest.files), 'file')}, intact")
     if as_json:
         verification: ArchiveVerification = {
             "intact": intact,
@@ -214,9 +214,8 @@ def _show_archive(bucket: "Bucket", manifest: "Manifest", directory: str, as_jso
     if as_json:
         terminal.show_json(_archive_data(bucket, manifest))
     else:
-        terminal.show(
-            f"{bucket.where(manifest.name)}: {len(manifest.files)} files, as in {directory}, read back intact"
-        )
+        files = quantity(len(manifest.files), "file")
+        terminal.show(f"{bucket.where(manifest.name)}: {files}, as in {directory}, read back intact")
 
 
 def _archive_data(bucket: "Bucket", manifest: "Manifest") -> "ArchiveData":

@@ -10,6 +10,7 @@ import typer
 from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import SET_UP
+from rackwright.errors import quantity
 
 app = typer.Typer()
 
@@ -118,7 +119,7 @@ def _show_controllers(tools: Tools) -> None:
 
 def _show_packages(text: str, directory: Path) -> None:
     packages = sorted(directory.glob("*.deb"))
-    terminal.show(f"{text} in {directory}: {len(packages)} packages for {_add(packages)}")
+    terminal.show(f"{text} in {directory}: {quantity(len(packages), 'package')} for {_add(packages)}")
 
 
 def _show_registry(tools: Tools) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rackwright.errors import ChangeRefused, Diagnostic, StepFailed
+from rackwright.errors import ChangeRefused, Diagnostic, StepFailed, quantity
 from rackwright.foreign import InvalidData
 from rackwright.progress import Progress
 from rackwright.schema.units import format_size
@@ -32,10 +32,10 @@ class MovePlan:
 
     def lines(self, bucket: Bucket) -> Iterator[str]:
         """Yield the plan as text."""
-        yield f"archive {self.manifest.name}: {len(self.sources)} files, {format_size(self.manifest.size)}"
-        uploaded = f"{len(self.uploads)} files, {format_size(self.upload_bytes)}"
+        yield f"archive {self.manifest.name}: {quantity(len(self.sources), 'file')}, {format_size(self.manifest.size)}"
+        uploaded = f"{quantity(len(self.uploads), 'file')}, {format_size(self.upload_bytes)}"
         yield f"upload to {bucket.where(self.manifest.name)}: {uploaded}"
-        yield f"already there: {len(self.sources) - len(self.uploads)} files"
+        yield f"already there: {quantity(len(self.sources) - len(self.uploads), 'file')}"
 
 
 def plan(bucket: Bucket, name: str, directory: Directory) -> MovePlan:
@@ -96,7 +96,7 @@ def move(
         for number, source in enumerate(planned.uploads, start=1):
             progress(f"upload {number} of {len(planned.uploads)}: {source.file.path}, {format_size(source.file.bytes)}")
             directory.upload(bucket, name, source, uploading)
-        progress(f"read back {len(manifest.files)} files, {format_size(manifest.size)}")
+        progress(f"read back {quantity(len(manifest.files), 'file')}, {format_size(manifest.size)}")
         reading = Meter(progress, "read back", manifest.size, bytes_per_second)
         _compare(bucket, manifest, directory.read_back(bucket, name, manifest.files, reading))
         if not planned.is_complete:
@@ -108,7 +108,7 @@ def move(
     if keep:
         return
     if changed := directory.delete(planned.sources):
-        problem = f"{len(changed)} files changed during the move, the first is {changed[0]}"
+        problem = f"{quantity(len(changed), 'file')} changed during the move, the first is {changed[0]}"
         help = "Stop the program that writes there, and move the directory under another --name"
         raise StepFailed(Diagnostic(str(directory), problem, help=help, note="nothing was deleted"))
 
@@ -120,7 +120,7 @@ def verify(bucket: Bucket, manifest: Manifest, progress: Progress, bytes_per_sec
         ArchiveDamaged: some objects are missing, or have another content.
     """
     with store_errors(bucket):
-        progress(f"read back {len(manifest.files)} files, {format_size(manifest.size)}")
+        progress(f"read back {quantity(len(manifest.files), 'file')}, {format_size(manifest.size)}")
         meter = Meter(progress, "read back", manifest.size, bytes_per_second)
         _compare(bucket, manifest, read_back(bucket, manifest.name, manifest.files, meter))
 
@@ -143,7 +143,7 @@ def restore(
         raise ChangeRefused(*(Diagnostic(str(to), text, "the content of the archive", help) for text in wrong))
     missing = [file for file in manifest.files if file.path not in present]
     size = sum(file.bytes for file in missing)
-    progress(f"download {len(missing)} files, {format_size(size)}")
+    progress(f"download {quantity(len(missing), 'file')}, {format_size(size)}")
     with store_errors(bucket):
         meter = Meter(progress, "downloaded", size, bytes_per_second)
         try:

@@ -43,7 +43,7 @@ def test_equal_snapshots_have_no_difference(tmp_path):
 
     done = run(str(tmp_path / "before"), str(tmp_path / "after"))
 
-    assert (done.exit_code, done.stdout) == (0, "1 hosts compared, 0 facts differ\n")
+    assert (done.exit_code, done.stdout) == (0, "1 host compared, 0 facts differ\n")
 
 
 def test_each_difference_has_its_path_and_both_values(tmp_path):

@@ -55,11 +55,11 @@ def test_plan_move_verify_and_restore(directory, tmp_path, capsys):
     content = (directory / "weights.bin").read_bytes()
 
     tier.plan_("rack", str(directory), "models")
-    assert "upload to s3://models/chat-v1: 1 files, 1kB" in capsys.readouterr().out
+    assert "upload to s3://models/chat-v1: 1 file, 1kB" in capsys.readouterr().out
     tier.move("rack", str(directory), "models", yes=True)
     assert not directory.exists()
     tier.verify("rack", "models")
-    assert capsys.readouterr().out.endswith("s3://models/chat-v1: 1 files, intact\n")
+    assert capsys.readouterr().out.endswith("s3://models/chat-v1: 1 file, intact\n")
     tier.restore("rack", "models", "chat-v1", str(tmp_path / "back"))
 
     assert (tmp_path / "back" / "weights.bin").read_bytes() == content
@@ -79,7 +79,7 @@ def test_an_object_whose_retention_was_cut_is_damage(directory, server, capsys):
     )
     capsys.readouterr()
     tier.verify("rack", "models", ["chat-v9"])
-    assert capsys.readouterr().out == "s3://models/chat-v9: 1 files, intact\n"
+    assert capsys.readouterr().out == "s3://models/chat-v9: 1 file, intact\n"
 
 
 def test_an_archive_of_the_log_that_the_bucket_has_not_is_damage(directory, monkeypatch, capsys):

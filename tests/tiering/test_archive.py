@@ -108,7 +108,7 @@ def test_a_file_that_changes_during_the_move_stays(bucket, directory):
         if text.startswith("read back"):
             (directory / "config.json").write_bytes(b"[]")
 
-    with pytest.raises(StepFailed, match="1 files changed during the move, the first is config.json"):
+    with pytest.raises(StepFailed, match="1 file changed during the move, the first is config.json"):
         archive.move(bucket, planned, LocalDirectory(directory), False, None, change)
 
     assert read(directory) == {**CONTENT, "config.json": b"[]"}

@@ -9,6 +9,7 @@ from itertools import groupby
 from rackwright.audit.formats.drawing import HostDrawing
 from rackwright.audit.formats.finding import SEVERITIES, STATES, Finding, exit_status
 from rackwright.audit.report import AuditReport
+from rackwright.errors import quantity
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _count_rows(document: AuditDocument) -> int:
 
 def format_counts(document: AuditDocument) -> str:
     """Return the totals of *document* as one line."""
-    parts = [f"{len(document.report.results)} resources", f"{document.matches} properties hold"]
+    parts = [quantity(len(document.report.results), "resource"), f"{document.matches} properties hold"]
     counts = document.counts
     rows, properties = _count_rows(document), counts["differs"]
     differing = f"{rows} differ" if rows == properties else f"{rows} differ in {properties} properties"
