@@ -22,7 +22,8 @@ SETTINGS: Mapping[str, Setting] = {
     "target": Setting("`rack` or `twin:NAME`", "Real hosts, or the virtual twin NAME on this computer. Required."),
     "secrets": Setting(
         "a mapping of names",
-        "The encrypted values of secrets, which `rackwright secret set` writes. A twin derives those that are not set.",
+        "The encrypted values of secrets, which `rackwright secret set` writes. A twin derives those that are not set,"
+        " but for keys, certificates and URLs.",
     ),
     "object_stores": Setting(
         "`{STORE: URL}`",
@@ -40,6 +41,11 @@ SETTINGS: Mapping[str, Setting] = {
         " repository.",
         True,
     ),
-    "workloads": Setting("`lent`", "Containers of the twin have this computer's PyTorch and Horovod, read-only.", True),
+    "workloads": Setting(
+        "`lent`",
+        "Containers of the twin have this computer's PyTorch and Horovod, read-only. Role `workloads` on a container"
+        " has precedence.",
+        True,
+    ),
 }
 """All settings, by their names after ``rackwright:``."""

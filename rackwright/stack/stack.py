@@ -35,6 +35,8 @@ SETTINGS = ("fleet", "target")
 CONTAINERS = "rackwright:containers"
 MIRRORS = "rackwright:mirrors"
 WORKLOADS = "rackwright:workloads"
+WORKLOADS_ROLE = "workloads"
+"""The role that installs the environment of runs and servers on its hosts."""
 RACK, TWIN = "rack", "twin:"
 TWIN_ACCOUNT = "rackwright"
 """Account that the image of a twin's hosts has for logins."""
@@ -258,6 +260,7 @@ def load_stack(name: str, project: Path) -> Stack:
     containers = _containers(twin_stack, project, values["target"], fleet)
     lends_mirrors = _lends(MIRRORS, twin_stack, project, virtual)
     lends_workloads = _lends(WORKLOADS, twin_stack, project, virtual)
+    without_loan = _without_loan(fleet, containers) if lends_workloads else ()
     urls = store_urls.load(settings_source(name, project), fleet, virtual)
     fleet_path, path = path, path.with_name(fleet.uses or path.name)
     fleet_file, lock_file = _relative_path(fleet_path), _relative_path(lock_path(path))
@@ -268,7 +271,7 @@ def load_stack(name: str, project: Path) -> Stack:
         twin = values["target"].removeprefix(TWIN)
         endpoints = _twin_endpoints(project.resolve() / ".rackwright" / "twins" / twin)
         scaled, notices = twin_of(fleet, containers)
-        notices = (*notices, *store_urls.notices(fleet, urls), *_cluster_notices(fleet))
+        notices = (*notices, *without_loan, *store_urls.notices(fleet, urls), *_cluster_notices(fleet))
         return Stack(
             *(name, project, scaled, endpoints, repository, key, twin, containers),
             lends_mirrors=lends_mirrors,
@@ -479,6 +482,17 @@ def _lends(setting: str, name: str, project: Path, virtual: bool) -> bool:
     on_rack, on_twin = LENDABLE[setting]
     expected, help = (on_twin, "Write lent, or remove it") if virtual else (on_rack, "Remove it")
     raise DeclarationError(source.error(Problem(f"got {value!r}", expected, help), ("config", setting)))
+
+
+def _without_loan(fleet: Fleet, containers: frozenset[str]) -> tuple[str, ...]:
+    """Return a notice if hosts of a twin do not use the environment of this computer."""
+    if not containers:
+        return (f"{WORKLOADS}: lent has no effect: the twin has no containers, and virtual machines do not get it",)
+    own = [name for name, host in fleet.hosts.items() if name in containers and WORKLOADS_ROLE in host.roles]
+    if not own:
+        return ()
+    reason = f"role {WORKLOADS_ROLE} installs the environment of {', '.join(own)}"
+    return (f"{WORKLOADS}: lent has no effect on runs and servers that these hosts alone carry: {reason}",)
 
 
 def _is_fleet(path: Path) -> bool:

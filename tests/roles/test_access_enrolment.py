@@ -173,7 +173,12 @@ def test_a_secret_that_was_not_confirmed_is_on_no_host(project, machine, keys, r
     before = machine.enrol("olga") if replace else None
     options = ["--replace"] if replace else []
     terminal = pexpect.spawn(
-        str(RACKWRIGHT), ["enrol", "rack", "olga", *options], timeout=120, cwd=project.directory, encoding="utf-8"
+        str(RACKWRIGHT),
+        ["enrol", "rack", "olga", *options],
+        timeout=120,
+        cwd=project.directory,
+        encoding="utf-8",
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
     )
     terminal.expect_exact("nothing to stop:")
     [key] = re.findall(r"type ([A-Z2-7]{32})", terminal.before)

@@ -83,6 +83,31 @@ def test_workloads_are_lent_to_a_twin_alone(project: Path) -> None:
         load_stack("lab", project)
 
 
+def give_roles(project: Path, roles: dict[str, object]) -> None:
+    """Give the host cinder these roles."""
+    path = project / "stacks" / "pair.yaml"
+    fleet = yaml.safe_load(path.read_text())
+    fleet["hosts"]["cinder"]["roles"] = roles
+    path.write_text(json.dumps(fleet))
+
+
+def test_hosts_that_do_not_use_a_loan_are_named(project: Path) -> None:
+    """Role workloads installs an environment of its own, and the setting did silently nothing."""
+
+    def notices() -> list[str]:
+        return [each for each in load_stack("lab", project).notices if "rackwright:workloads" in each]
+
+    assert notices() == []
+    give_roles(project, {"base": {}, "workloads": {}})
+    [notice] = notices()
+    assert notice.endswith("role workloads installs the environment of cinder")
+    configure(project, "lab", fleet="pair.yaml", target="twin:lab", workloads="lent")
+    [notice] = notices()
+    assert "the twin has no containers" in notice
+    configure(project, "lab", fleet="pair.yaml", target="twin:lab", containers=["cinder"])
+    assert notices() == []
+
+
 def test_the_launcher_host_comes_after_the_workers_and_nothing_else_is_declared(project: Path) -> None:
     resources = {
         declared.name: (declared.token, declared.after) for declared in declare(load_stack("training", project))
