@@ -76,9 +76,11 @@ wheel: $(CORE) ## Build a wheel in dist/, with the same bytes each time, and the
 	@rm -rf dist && git describe --always --dirty --exclude='*' >rackwright/commit.txt
 	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-315532800} $(BIN)/python -m hatchling build --target wheel
 	@$(BIN)/python -m tests.wheel_requirements requirements/core.txt >dist/requirements.txt
+	@$(BIN)/python -m tests.wheel_requirements requirements/s3.txt >dist/requirements-s3.txt
 	@cd dist && wheel=$$(echo *.whl) && version=$${wheel#*-} && \
-		echo "rackwright==$${version%%-*} --hash=sha256:$$(sha256sum "$$wheel" | cut -c 1-64)" >>requirements.txt
-	@grep -oE '^[^ #]+==[^ ]+' dist/requirements.txt | grep -v '^rackwright==' >dist/constraints.txt  # pip and pipx take no hashes in constraints
+		echo "rackwright==$${version%%-*} --hash=sha256:$$(sha256sum "$$wheel" | cut -c 1-64)" | tee -a requirements-s3.txt >>requirements.txt
+	@# pip and pipx take no hashes in constraints
+	@grep -ohE '^[^ #]+==[^ ]+' dist/requirements*.txt | grep -v '^rackwright==' | sort -u >dist/constraints.txt
 
 .PHONY: train
 train: workloads ## Train a small classifier with two processes on this machine, by Horovod. OUT=.rackwright/train

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rackwright import __version__
+from rackwright.cli.packages import ALL_REQUIREMENTS
 from rackwright.fleet.lockfile import repository_digests
 from tests.support.ansible_inventory import read_inventory
 from tests.support.sources import ROOT
@@ -65,6 +66,19 @@ def test_the_list_of_a_wheel_has_no_package_that_only_a_build_needs() -> None:
     assert {re.split(r"[=<>]", each)[0].replace(".", "-") for each in wanted} <= names[listed]
     hashes = [line for line in listed.splitlines() if "--hash" in line]
     assert len(hashes) > len(names[listed]) and not set(hashes) - set(lock.splitlines())
+
+
+def test_the_lists_of_a_wheel_have_what_object_stores_need_in_the_same_versions() -> None:
+    """`init --packages` takes the longer one: CI of a fleet with buckets failed for want of boto3."""
+    core, full = (
+        set(re.findall(r"(?m)^[A-Za-z0-9._-]+==[^ ]+", without_build((ROOT / f"requirements/{name}.txt").read_text())))
+        for name in ("core", "s3")
+    )
+    [recipe] = re.findall(r"(?ms)^wheel:.*?\n\n", (ROOT / "Makefile").read_text())
+
+    assert core < full
+    assert {each.partition("==")[0] for each in full - core} >= {"boto3", "botocore"}
+    assert f"requirements/s3.txt >dist/{ALL_REQUIREMENTS}" in recipe and f"tee -a {ALL_REQUIREMENTS}" in recipe
 
 
 def test_the_wheel_has_every_file_in_one_package(wheel: Path) -> None:

@@ -99,7 +99,7 @@ def _object_stores() -> Check:
     feature = "object stores"
     if find_spec(feasible.S3_MODULE) is not None:
         return Check(feature, "ready", feasible.S3_MODULE)
-    install = command(f"{shlex.quote(sys.executable)} -m pip install {{}}", feasible.S3_EXTRA)
+    install = command(f"{shlex.quote(sys.executable)} -m pip install {{}}", feasible.S3_MODULE)
     return Check(feature, "later", f"no {feasible.S3_MODULE}, which fleets with buckets need", f"Run {install}")
 
 

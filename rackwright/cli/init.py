@@ -33,6 +33,8 @@ PACKAGES = "packages"
 """Directory of a project with the wheel, which CI installs."""
 CHECKOUT_ACTION = "actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683"
 """Version 4.2.2, by digest: its owner can move a tag."""
+PYTHON = "python3.11"
+"""The Python for which the requirements with their hashes are resolved; others may need other packages."""
 CHECK_IMAGE = "python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7"
 INDEX_URL = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~+-]+)*/?")
 """URLs of indexes that CI files may have: without characters that a shell or YAML reads, and without a password."""
@@ -188,7 +190,7 @@ def ci_files(packages: Packages, stack: str, index_url: str = "") -> dict[str, s
     names = {
         "CHECKOUT_ACTION": CHECKOUT_ACTION,
         "CHECK_IMAGE": CHECK_IMAGE,
-        "INSTALL_COMMAND": f"python3 -m venv .venv && .venv/bin/pip install {options}",
+        "INSTALL_COMMAND": f"{PYTHON} -m venv .venv && .venv/bin/pip install {options}",
         "STACK_NAME": stack,
     }
     return {

@@ -9,6 +9,9 @@ from rackwright import __version__
 from rackwright.errors import ChangeRefused, Diagnostic
 
 REQUIREMENTS = "requirements.txt"
+"""File of a project with the requirements of CI."""
+ALL_REQUIREMENTS = "requirements-s3.txt"
+"""File of `make wheel` with the requirements of all fleets: those with object stores need boto3 too."""
 _PINNED = re.compile(
     r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;]+)( ; [^#]+?)?(?P<hashes>( --hash=sha256:[0-9a-f]{64})+)"
 )
@@ -32,7 +35,7 @@ def read_packages(directory: Path) -> Packages:
     Raises:
         ChangeRefused: a file is missing, a requirement has no hash, or the wheel is not the one that is listed.
     """
-    path, wheels = directory / REQUIREMENTS, sorted(directory.glob(f"rackwright-{__version__}-*.whl"))
+    path, wheels = directory / ALL_REQUIREMENTS, sorted(directory.glob(f"rackwright-{__version__}-*.whl"))
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,6 +1,8 @@
 """The client of an object store: reads its facts, and sends the requests of plans."""
 
 import os
+import shlex
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +14,7 @@ from rackwright.endpoints import restore_result, s3_facts
 from rackwright.endpoints.bounded_session import BoundedSession
 from rackwright.endpoints.proxy import open_proxy
 from rackwright.endpoints.typed_answers import type_answers
-from rackwright.errors import Diagnostic, EndpointUnreachable, SetupError, StepFailed, command
+from rackwright.errors import Diagnostic, EndpointUnreachable, SetupError, StepFailed
 from rackwright.facts.facts import Facts
 from rackwright.schema.object_store import ObjectStore
 from rackwright.stack import Stack
@@ -20,7 +22,10 @@ from rackwright.stack import Stack
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 60
 ATTEMPTS = 3
-EXTRA = "rackwright[s3]"
+MODULE = "boto3"
+INSTALL = f"{shlex.quote(sys.executable)} -m pip install {MODULE}"
+"""The command that installs the library where this program runs. An extra of this package would name rackwright, which
+an index may have from others."""
 
 
 def connect(stack: Stack, name: str) -> "S3Client":
@@ -108,8 +113,8 @@ def session(
         from botocore import UNSIGNED
         from botocore.config import Config
     except ImportError:
-        problem = "boto3 is not installed on this computer, and object stores need it"
-        raise SetupError(Diagnostic("object_stores", problem, help=f"Run {command('pip install {}', EXTRA)}")) from None
+        problem = f"{MODULE} is not installed on this computer, and object stores need it"
+        raise SetupError(Diagnostic("object_stores", problem, help=f"Run `{INSTALL}`")) from None
 
     def make(access_key: str | None, secret_key: str | None) -> Any:
         own = botocore.session.Session()

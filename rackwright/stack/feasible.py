@@ -1,5 +1,7 @@
 """The check that hosts can become as declared: a valid fleet may lack something that each `up` needs."""
 
+import shlex
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -23,7 +25,7 @@ _PROGRAMS = {
 """Programs of `rackwright toolchain` by the packages that they build; `kubernetes` builds the others."""
 CRYPTSETUP = "cryptsetup-bin"
 CRYPTSETUP_PACKAGES = (CRYPTSETUP, "cryptsetup")
-S3_MODULE, S3_EXTRA = "boto3", "rackwright[s3]"
+S3_MODULE = "boto3"
 
 
 def check(stack: Stack) -> tuple[DeclaredResource, ...]:
@@ -53,7 +55,7 @@ def check(stack: Stack) -> tuple[DeclaredResource, ...]:
     if stack.store_urls and find_spec(S3_MODULE) is None:
         problem = f"{S3_MODULE} is not installed on this computer"
         expected = f"the library for the object stores {', '.join(stack.store_urls)}"
-        help = f"Run {command('pip install {}', S3_EXTRA)}"
+        help = f"Run `{shlex.quote(sys.executable)} -m pip install {S3_MODULE}`"
         raise SetupError(Diagnostic("object_stores", problem, expected, help))
     return resources
 

@@ -249,7 +249,7 @@ def test_ci_files_come_with_the_wheel_and_the_hashes(tmp_path: Path) -> None:
         (["--packages", "dist", "--index-url", "https://x/; id"], "got 'https://x/; id'"),
         (["--packages", "dist", "--index-url", "https://x/$(id)"], "got 'https://x/$(id)'"),
         (["--packages", "dist", "--index-url", "https://x/\n  - id"], "got 'https://x/"),
-        (["--packages", "no-dist"], "no-dist/requirements.txt: the file cannot be read"),
+        (["--packages", "no-dist"], "no-dist/requirements-s3.txt: the file cannot be read"),
     ],
 )
 def test_packages_that_cannot_be_installed_safely_are_refused(
@@ -279,9 +279,19 @@ def test_ci_installs_hashed_packages_and_actions_by_digest(path: str) -> None:
         in each
         for each in installs
     )
-    references = re.findall(r"(?:uses|image): *(\S+)", text)
+    references = re.findall(r"(?:uses|image|container): *(\S+)", text)
     assert references and all(re.search(r"@(sha256:)?[0-9a-f]{40}", each) for each in references)
     assert not re.search("STACK_NAME|COMMAND|_ACTION|_IMAGE", text)
+
+
+@pytest.mark.parametrize("path", CI_TEXTS)
+def test_each_job_installs_with_the_python_of_the_lists(path: str) -> None:
+    """`python3` of a runner is any version, for which the lists may lack packages."""
+    text = str(ci_files(PACKAGES, "lab")[path])
+
+    assert set(re.findall(r"\bpython[0-9.]*(?= -m venv)", text)) == {"python3.11"}
+    images = [job.get("container") or job.get("image") for name, job in jobs(path).items() if name == "check"]
+    assert [str(each).partition("-")[0] for each in images] == ["python:3.11"]
 
 
 @pytest.mark.parametrize("path", CI_TEXTS)

@@ -45,8 +45,8 @@ def test_a_requirement_without_hash_is_refused(tmp_path: Path, line: str) -> Non
 @pytest.mark.parametrize(
     ("requirements", "wheel", "problem"),
     [
-        (OTHER, WHEEL, "the wheel is not the one of requirements.txt"),
-        (OURS.replace(OURS[-5:-1], "0000"), WHEEL, "the wheel is not the one of requirements.txt"),
+        (OTHER, WHEEL, "the wheel is not the one of requirements-s3.txt"),
+        (OURS.replace(OURS[-5:-1], "0000"), WHEEL, "the wheel is not the one of requirements-s3.txt"),
         (OURS, "rackwright-9.9.9-py3-none-any.whl", "got rackwright-9.9.9-py3-none-any.whl"),
         (OURS, "other.whl", "got other.whl"),
     ],

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 from rackwright import __version__
+from rackwright.cli.packages import ALL_REQUIREMENTS
 
 WHEEL = f"rackwright-{__version__}-py3-none-any.whl"
 CONTENT = b"a wheel"
@@ -12,6 +13,6 @@ OTHER = f"# pip-compile\nattrs==25.1 \\\n    --hash=sha256:{'a' * 64} \\\n    --
 
 
 def write_wheel(directory: Path, requirements: str, wheel: str = WHEEL) -> Path:
-    (directory / "requirements.txt").write_text(requirements)
+    (directory / ALL_REQUIREMENTS).write_text(requirements)
     (directory / wheel).write_bytes(CONTENT)
     return directory
