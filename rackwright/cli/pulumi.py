@@ -1,7 +1,5 @@
 """The commands preview and up: they run pulumi, list unknown hosts, and return an exit status by the result."""
 
-import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -12,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from rackwright import terminal
+from rackwright import process_tree, terminal
 from rackwright.cli import plan, project, pulumi_display, pulumi_entries, recording, removal, state
 from rackwright.cli.ending import StopSignal
 from rackwright.cli.killed import killed_error, killed_provider
@@ -24,6 +22,7 @@ from rackwright.hosts import recent
 from rackwright.kinds.table import KINDS
 from rackwright.lock.tree import find_missing
 from rackwright.log.operation import VARIABLE
+from rackwright.process_tree import Stage
 from rackwright.provider import consents, lifetime, outcomes, saved_plan, state_format
 from rackwright.provider.outcomes import Outcome, PlanRecord
 from rackwright.provider.saved_plan import SavedPlan, SavedResource
@@ -33,11 +32,9 @@ from rackwright.stack import Stack, declare
 
 Verb = Literal["preview", "up"]
 PROGRESS_SECONDS = 0.5
-PREVIEW_END_SECONDS = 1.0
-"""Seconds that an interrupted preview has for its end."""
+PREVIEW_ENDING = (Stage("program", signal.SIGINT, 1.0), Stage("tree", signal.SIGKILL, 5.0))
+"""Ending of a preview, which holds no lock and changes nothing."""
 LOOPBACK = "127.0.0.1"
-INTERRUPTS = 2
-"""Number of Ctrl-Cs that pulumi handles itself."""
 INTERRUPTED = (ExitStatus.INTERRUPTED.value, -signal.SIGINT)
 """Exit statuses of a pulumi that the user has interrupted."""
 
@@ -298,7 +295,9 @@ def _run_piped(
 ) -> PulumiRun:
     """Run pulumi, whose own output has a line for each change."""
     whole = records.environment(environment)
-    process = subprocess.Popen(records.argv(argv), cwd=project.directory(), env=whole, stdout=stdout)
+    process = process_tree.start(
+        records.argv(argv), process_tree.GENTLE, cwd=project.directory(), env=whole, stdout=stdout
+    )
     return records.result(argv, _await_end(process))
 
 
@@ -307,8 +306,9 @@ def _run_shown(argv: Sequence[str], records: "_Records", environment: Mapping[st
     results, argv = pulumi_display.ResourceResults(), [*argv, "--color", "never"]
     records.events.touch()
     with records.output.open("w") as output, records.events.open() as events:
-        process = subprocess.Popen(
+        process = process_tree.start(
             records.argv(argv),
+            process_tree.GENTLE,
             cwd=project.directory(),
             env=records.environment(environment),
             stdout=output,
@@ -353,13 +353,13 @@ def preview_resources(
         return f"comparing {stack} with its hosts: {len(compared)} of {total} resources, {seconds:.0f} s"
 
     with records.output.open("w") as output, records.events.open() as events:
-        process = subprocess.Popen(
+        process = process_tree.start(
             records.argv(argv),
+            PREVIEW_ENDING,
             cwd=project.directory(),
             env=whole,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches this command alone, which ends pulumi in time
         )
         with pulumi_display.show(records.outcomes, heading) as refresh:
             while (status := _wait(process)) is None:
@@ -375,35 +375,23 @@ def _wait(process: "subprocess.Popen[bytes]") -> int | None:
     except subprocess.TimeoutExpired:
         return None
     except (KeyboardInterrupt, StopSignal):
-        _end_preview(process)
+        process_tree.stop(process)
         raise
-
-
-def _end_preview(process: "subprocess.Popen[bytes]") -> None:
-    """End *process*, a preview, which holds no lock and changes nothing, within PREVIEW_END_SECONDS."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGINT)
-    try:
-        process.wait(PREVIEW_END_SECONDS)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt, StopSignal):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _await_end(process: "subprocess.Popen[bytes]", look: Callable[[], None] | None = None) -> int:
     """Return the exit status of *process*, and wait for its end whatever interrupts the command.
 
-    A terminal sends Ctrl-C to pulumi as well: the first lets it cancel its calls, the second ends it at once. A third
-    one kills it. `subprocess.run` would kill it after a quarter of a second, and its lock and pending steps would stay.
+    The first Ctrl-C or other signal lets pulumi cancel its calls, the second ends it at once, the third kills its tree:
+    `process_tree.GENTLE`. `subprocess.run` would kill it after a quarter of a second, and its lock would stay.
 
     Args:
         look: A function to call twice a second until the end.
 
     Raises:
-        StopSignal: A signal ended this command; pulumi has ended before, because it got Ctrl-C in its place.
+        StopSignal: A signal ended this command; pulumi has ended before.
     """
-    interrupts, stopped = 0, None
+    interrupted, stopped = False, None
     while True:
         try:
             status = process.wait(None if look is None else PROGRESS_SECONDS)
@@ -412,15 +400,14 @@ def _await_end(process: "subprocess.Popen[bytes]", look: Callable[[], None] | No
             assert look is not None
             look()
         except KeyboardInterrupt:
-            interrupts += 1
-            if interrupts > INTERRUPTS:
-                process.kill()
+            interrupted = True
+            process.terminate()
         except StopSignal as reason:
             stopped = reason
-            process.send_signal(signal.SIGINT)
+            process.terminate()
     if stopped:
         raise stopped
-    return INTERRUPTED[0] if interrupts else status
+    return INTERRUPTED[0] if interrupted else status
 
 
 @dataclass(frozen=True)

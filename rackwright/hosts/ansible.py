@@ -6,7 +6,8 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import join
@@ -18,6 +19,7 @@ from rackwright.core.contract import PlayRole
 from rackwright.hosts.memory import private
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.session import NotDone
+from rackwright.process_tree import guard_command
 from rackwright.progress import Progress
 from rackwright.schema.ssh import Endpoint, Login
 
@@ -120,14 +122,14 @@ class Plays:
             run.over.set()
 
     def _run(self, role: str, run: _Run) -> None:
-        import ansible_runner
+        from ansible_runner import interface
 
         hosts = {host: dict(participant.variables) for host, participant in run.participants.items()}
         with private() as directory:
             (directory / "ansible.cfg").touch()
             inventory = directory / INVENTORY
             inventory.write_text(inventory_text({role: {"hosts": hosts}}))
-            done = ansible_runner.run(
+            done = interface.init_runner(
                 private_data_dir=str(directory),
                 playbook=str(self._root / "playbooks/role.yml"),
                 inventory=str(inventory),
@@ -135,12 +137,39 @@ class Plays:
                 extravars={"role": role},
                 quiet=True,
                 event_handler=lambda event: _handle_event(event, run.participants, self._redact),
-                cancel_callback=lambda: self._hosts.is_cancelled,
+                cancel_callback=lambda: False,  # without one, it would take the signals of this process
             )
+            with self._guard_tree(directory / "life") as life:
+                done.config.command = guard_command(done.config.command, life)
+                done.run()
             # the status is no evidence: a run that a signal ended has none, and a run that matched no host has 0
             if all(participant.failure == _Participant.failure for participant in run.participants.values()):
                 output = " / ".join(done.stdout.read().strip().splitlines()[-3:])
                 raise RuntimeError(output or f"it ended with {done.rc}")
+
+    @contextmanager
+    def _guard_tree(self, path: Path) -> Iterator[str]:
+        """Yield the path of a FIFO at which a guard sees the end of this process, and a cancellation, in time.
+
+        ansible-runner itself kills the first process of Ansible alone, and only up to five seconds after a
+        cancellation. The workers of Ansible have sessions of their own, and so has the connection that they share.
+        """
+        os.mkfifo(path, 0o600)
+        life = os.open(path, os.O_RDWR)  # does not wait for the guard
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(POLL_SECONDS) and not self._hosts.is_cancelled:
+                pass
+            os.close(life)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield str(path)
+        finally:
+            over.set()
+            watcher.join()
 
 
 def inventory_text(groups: Mapping[str, Any]) -> str:

@@ -1,20 +1,17 @@
 """Private directories that exist in memory only and are removed when the process ends."""
 
-import fcntl
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
+from rackwright import scratch
 from rackwright.errors import Diagnostic, SetupError
 
 PLACES = (Path("/dev/shm"), Path("/run"))
 """Mount points for private data, never on a disk."""
 TYPES = {"tmpfs", "ramfs"}
 PREFIX = "rackwright-private-"
-_in_use: set[Path] = set()
 
 
 def in_memory(path: Path) -> bool:
@@ -39,34 +36,5 @@ def private() -> Iterator[Path]:
         problem = f"neither {' nor '.join(map(str, PLACES))} is writable"
         note = "private data is written to memory alone"
         raise SetupError(Diagnostic("this computer", problem, help="Mount a tmpfs at /dev/shm", note=note))
-    for left in memory.glob(f"{PREFIX}*"):
-        _remove_if_left(left)
-    made = Path(tempfile.mkdtemp(dir=memory))
-    lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
-    fcntl.flock(lock, fcntl.LOCK_EX)  # until this process ends; the clean-up finds only names that follow the lock
-    directory = made.rename(memory / f"{PREFIX}{made.name}")
-    _in_use.add(directory)
-    try:
+    with scratch.directory(memory, PREFIX) as directory:
         yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-        os.close(lock)
-        _in_use.discard(directory)
-
-
-def leave_nothing() -> None:
-    """Remove all directories in use at once, because this process ends."""
-    for directory in list(_in_use):
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _remove_if_left(directory: Path) -> None:
-    """Remove *directory* if this user owns it and no process holds it."""
-    with suppress(OSError):
-        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            if os.fstat(lock).st_uid == os.geteuid():
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(directory, ignore_errors=True)
-        finally:
-            os.close(lock)

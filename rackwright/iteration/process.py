@@ -1,13 +1,18 @@
 """The processes of the workloads: their output is passed on, and an interrupted training can save first."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from rackwright import locations
+from rackwright import locations, process_tree
+from rackwright.process_tree import WHOLE, Stage
 from rackwright.progress import Progress
+
+SAVING = (Stage("program", signal.SIGTERM, 60.0), *WHOLE)
+"""Ending of a workload: a training passes the signal to its other processes, and saves."""
 
 
 def run(python: Path, argv: Sequence[str], progress: Progress) -> tuple[int, str]:
@@ -26,9 +31,9 @@ def run(python: Path, argv: Sequence[str], progress: Progress) -> tuple[int, str
             last = line.rstrip() or last
             progress(line.rstrip())
 
-    with subprocess.Popen(
-        [str(python), "-m", *argv], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, errors="replace", process_group=0,  # a terminal interrupts only us
+    with process_tree.start(
+        [str(python), "-m", *argv], SAVING, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors="replace",
     ) as process:  # fmt: skip
         assert process.stdout
         try:
@@ -41,4 +46,5 @@ def run(python: Path, argv: Sequence[str], progress: Progress) -> tuple[int, str
             process.wait()
             raise
         finally:
-            process.kill()  # a process that has not ended here was interrupted again
+            if process.poll() is None:
+                process_tree.stop(process)  # it was interrupted again, or a signal ends this command

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
+from rackwright import process_tree
 from rackwright.errors import ChangeRefused, Diagnostic, SetupError
 from rackwright.lock import store
 from rackwright.lock.package_sets import PackageSet
@@ -125,16 +126,20 @@ class Apt:
         reading, writing = os.pipe()
         argv = ["apt-get", "-q", "-o", f"APT::Status-Fd={writing}", "--download-only", *_INSTALL, *package_set.packages]
         with os.fdopen(reading) as status:
-            process = subprocess.Popen(
+            process = process_tree.start(
                 argv, env=self._environment, pass_fds=[writing], text=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             )  # fmt: skip
             os.close(writing)
-            for line in status:
-                kind, _, percent, text = (line.rstrip().split(":", 3) + [""] * 3)[:4]
-                if kind == "dlstatus":
-                    progress(float(percent), text)
-            _, errors = process.communicate()
+            try:
+                for line in status:
+                    kind, _, percent, text = (line.rstrip().split(":", 3) + [""] * 3)[:4]
+                    if kind == "dlstatus":
+                        progress(float(percent), text)
+                _, errors = process.communicate()
+            except BaseException:
+                process_tree.stop(process)
+                raise
         if process.returncode:
             raise self._refusal((), errors)
 
@@ -154,7 +159,7 @@ class Apt:
 
     def _run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         try:
-            return subprocess.run(["apt-get", "-q", *arguments], env=self._environment, capture_output=True, text=True)
+            return process_tree.run(["apt-get", "-q", *arguments], env=self._environment)
         except FileNotFoundError:
             problem, note = "the program apt-get is missing", "it resolves the packages of the hosts"
             help = "Run the command on Debian, or on a system that is based on Debian"

@@ -4,12 +4,11 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from html import escape
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from rackwright import process_tree, scratch
 from rackwright.errors import ChangeRefused, Diagnostic
 from rackwright.lock import store
 
@@ -33,11 +32,11 @@ def resolve(lists: Iterable[str]) -> dict[str, str]:
     """
     files: dict[str, str] = {}
     for text in lists:
-        with tempfile.NamedTemporaryFile("w", prefix="rackwright-", suffix=".txt") as requirements:
-            requirements.write(text)
-            requirements.flush()
+        with scratch.directory() as directory:
+            requirements = directory / "requirements.txt"
+            requirements.write_text(text)
             # without dependencies, as roles install it: a list has all of them
-            arguments = ("--dry-run", "--ignore-installed", "--no-deps", "--report", "-", "-r", requirements.name)
+            arguments = ("--dry-run", "--ignore-installed", "--no-deps", "--report", "-", "-r", str(requirements))
             done = _pip("install", *arguments)
         if done.returncode:
             raise _refusal(done.stderr)
@@ -55,14 +54,14 @@ def fetch(locked: Mapping[str, str]) -> None:
 
 
 def _fetch(files: Mapping[str, str]) -> None:
-    with tempfile.TemporaryDirectory(prefix="rackwright-wheels-") as directory:
-        requirements = Path(directory, "requirements.txt")
+    with scratch.directory() as directory:
+        requirements = directory / "requirements.txt"
         requirements.write_text("".join(_requirement(name, digest) for name, digest in files.items()))
-        done = _pip("download", "--no-deps", "--require-hashes", "--dest", directory, "-r", str(requirements))
+        done = _pip("download", "--no-deps", "--require-hashes", "--dest", str(directory), "-r", str(requirements))
         if done.returncode:
             raise _refusal(done.stderr)
         for name, digest in files.items():
-            store.take(Path(directory, name), store.wheel(name, digest), digest)
+            store.take(directory / name, store.wheel(name, digest), digest)
 
 
 def _requirement(name: str, digest: str) -> str:
@@ -80,7 +79,7 @@ def _pip(verb: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     links = (f'<a href="{path.parent.name}/{escape(path.name)}#sha256={path.parent.name}">.</a>' for path in files)
     page.write_text("\n".join(["<!DOCTYPE html>", *links, ""]))
     argv = [sys.executable, "-m", "pip", "--disable-pip-version-check", verb, "--quiet", "--only-binary=:all:"]
-    return subprocess.run([*argv, f"--find-links={page}", *arguments], capture_output=True, text=True)
+    return process_tree.run([*argv, f"--find-links={page}", *arguments])
 
 
 def _file(download: Mapping[str, object]) -> tuple[str, str]:

@@ -13,9 +13,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from rackwright import locations
-from rackwright.hosts.memory import leave_nothing
 from rackwright.provider.lifetime import note_activity, note_provider
 from rackwright.provider.server import LazyProvider, serve
+from rackwright.scratch import leave_nothing
 
 if TYPE_CHECKING:
     from rackwright.provider.protocol import Provider

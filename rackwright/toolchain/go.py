@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from rackwright import process_tree
 from rackwright.errors import Diagnostic, SetupError
 from rackwright.progress import Progress
 from rackwright.toolchain import cache
@@ -64,9 +65,8 @@ class Go:
     def query(self, *arguments: str, module: Path) -> str:
         """Return the output of go in the directory *module*; the log has its errors in full."""
         with self.log.open("a") as log:
-            answer = subprocess.run(
-                [self.command, *arguments],
-                cwd=module, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True, check=False,
+            answer = process_tree.run(
+                [self.command, *arguments], cwd=module, env=self.environment, stderr=log
             )  # fmt: skip
         if answer.returncode != 0:
             raise self._failure(arguments)
@@ -82,7 +82,7 @@ class Go:
         )  # fmt: skip
         with self.log.open("a") as log:
             start = log.tell()
-            process = subprocess.Popen(
+            process = process_tree.start(
                 [self.command, *arguments], cwd=programs.module, env=self.environment, stdout=log, stderr=log
             )
             try:
@@ -93,8 +93,7 @@ class Go:
                     compiled = "compiling" if programs.tests else f"{len(lines) - modules} packages compiled"
                     self.progress(f"  {modules} modules fetched, {compiled}")
             except BaseException:
-                process.terminate()
-                process.wait()
+                process_tree.stop(process)
                 raise
         if process.returncode != 0:
             raise self._failure(arguments)

@@ -8,16 +8,14 @@ import platform
 import re
 import shlex
 import shutil
-import signal
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 import jinja2
 
-from rackwright import locations
+from rackwright import locations, process_tree, scratch
 from rackwright.progress import Progress
 from rackwright.toolchain import cache
 from rackwright.toolchain.sources import ToolUnavailable
@@ -77,9 +75,9 @@ def _build(python: Path, into: Path, build_flags: Mapping[str, str], progress: P
     log = cache.directory() / "logs" / "horovod.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     progress(f"building Horovod {VERSION} (log {log})")
-    with tempfile.TemporaryDirectory(prefix="rackwright-horovod-") as beside:
+    with scratch.directory() as beside:
         for name in ("horovod.sh", "horovod.txt", "horovod.patch"):
-            shutil.copy(FILES / f"{name}.j2", Path(beside, name))
+            shutil.copy(FILES / f"{name}.j2", beside / name)
         Path(beside, "horovod.env").write_text(
             "".join(f"{name}={shlex.quote(value)}\n" for name, value in build_flags.items())
         )
@@ -88,7 +86,7 @@ def _build(python: Path, into: Path, build_flags: Mapping[str, str], progress: P
 
 def _run(command: Sequence[str], log: Path, progress: Progress) -> None:
     with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        process = process_tree.start(command, stdout=output, stderr=output)
         try:
             while process.poll() is None:
                 try:
@@ -96,8 +94,7 @@ def _run(command: Sequence[str], log: Path, progress: Progress) -> None:
                 except subprocess.TimeoutExpired:
                     progress(f"  {_last_line(log)[:100]}")
         except BaseException:
-            os.killpg(process.pid, signal.SIGTERM)  # with its compilers
-            process.wait()
+            process_tree.stop(process)  # with its compilers
             raise
     if process.returncode != 0:
         raise ToolUnavailable(f"Horovod: the build failed: {_last_line(log)} (log {log})")

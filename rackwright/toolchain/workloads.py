@@ -16,7 +16,7 @@ from hashlib import sha256
 from math import ceil
 from pathlib import Path
 
-from rackwright import locations
+from rackwright import locations, process_tree
 from rackwright.errors import Diagnostic, SetupError
 from rackwright.progress import Progress
 from rackwright.toolchain import cache, horovod
@@ -167,13 +167,12 @@ def _install(directory: Path, lock: Path, size: str, progress: Progress, program
     steps = _Steps(directory, lock)
     for command in commands:
         with log.open("w") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=output)
+            process = process_tree.start(command, stdout=output, stderr=output)
             try:
                 while not _has_ended(process):
                     progress(f"  {steps.line(log.read_text(errors='replace'), time.monotonic())}")
             except BaseException:
-                process.terminate()
-                process.wait()
+                process_tree.stop(process)
                 raise
         if process.returncode != 0:
             last = log.read_text(errors="replace").strip().rpartition("\n")[2]
@@ -223,6 +222,6 @@ def _add_horovod(python: Path, progress: Progress) -> None:
     python_version, torch_version = subprocess.check_output([python, "-c", program], text=True).split()
     wheel = horovod.wheel(python, (python_version, torch_version), progress)
     pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index", wheel)
-    done = subprocess.run(pip, capture_output=True, text=True)
+    done = process_tree.run(pip)
     if done.returncode != 0:
         raise ToolUnavailable(f"Horovod: pip could not install the wheel: {done.stderr.strip().rpartition(chr(10))[2]}")

@@ -4,12 +4,12 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rackwright import process_tree, scratch
 from rackwright.errors import Diagnostic, SetupError
 from rackwright.progress import Progress
 from rackwright.toolchain.apt import SUITES, mirrors, network_settings
@@ -100,7 +100,7 @@ class ImageBuilder:
         # INITRD=No: the kernel package would build an initrd for minutes, and the guest has a smaller one.
         environment = os.environ | {"INITRD": "No", "LC_ALL": "C.UTF-8"}
         with self.log.open("a") as log:
-            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+            process = process_tree.start(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         while True:
             try:
                 status = process.wait(timeout=10)
@@ -109,7 +109,7 @@ class ImageBuilder:
                 lines = self.log.read_text(errors="replace").splitlines()
                 self.progress(f"twin image: {time.monotonic() - started:.0f} s: {lines[-1] if lines else 'started'}")
             except BaseException:
-                process.terminate()
+                process_tree.stop(process)
                 raise
         if status:
             last = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
@@ -132,9 +132,9 @@ def prepare(os_name: str, backend: str, build: Callable[[ImageBuilder, Path], No
             progress(f"twin image: building {os_name} ({backend}) from its packages, 1 to 3 minutes; log: {log}")
             with (
                 replace_directory(image) as half_made,
-                tempfile.TemporaryDirectory(prefix="rackwright-image-", ignore_cleanup_errors=True) as work,
+                scratch.directory() as work,
             ):
-                builder = ImageBuilder(os_name, Path(work), log, progress)
+                builder = ImageBuilder(os_name, work, log, progress)
                 builder.run(["cp", "-R", str(_GUEST), str(builder.guest)])
                 build(builder, half_made)
             progress(f"twin image: {os_name} ({backend}) is ready")

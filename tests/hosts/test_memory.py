@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from rackwright.hosts import memory
-from rackwright.hosts.memory import in_memory, leave_nothing, private
+from rackwright.hosts.memory import in_memory, private
+from rackwright.scratch import leave_nothing
 
 HOLD = """
 import os, sys

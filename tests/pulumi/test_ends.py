@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.pulumi.test_plugin import OneHost, obey, plugin_of, project
+from tests.support.processes import command_line, tree
 
 __all__ = ["project"]
 pytestmark = pytest.mark.pulumi
@@ -34,9 +35,14 @@ class Running:
     @property
     def pulumi(self) -> int:
         """The pulumi that changes the host."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        [pulumi] = (each for each in children if b"\0up\0" in Path(f"/proc/{each}/cmdline").read_bytes())
-        return int(pulumi)
+        lines = {each: command_line(each) for each in tree(self.process.pid)}
+        [pulumi] = (each for each, line in lines.items() if line[1:2] == ["up"])
+        return pulumi
+
+    @property
+    def tree(self) -> list[int]:
+        """Descriptors that become readable at the ends of all processes below the command, and of itself."""
+        return [os.pidfd_open(pid) for pid in tree(self.process.pid)]
 
     def interrupt(self) -> None:
         """Press Ctrl-C: the terminal sends it to the whole group."""
@@ -101,6 +107,11 @@ def kill_pulumi(running: Running) -> None:
     os.kill(running.pulumi, signal.SIGKILL)
 
 
+def send_to_group(number: int) -> Callable[[Running], None]:
+    """Return the end by `timeout`, or by a closed terminal, which reach the whole group."""
+    return lambda running: os.killpg(running.process.pid, number)
+
+
 def send(number: int) -> Callable[[Running], None]:
     return lambda running: running.process.send_signal(number)
 
@@ -110,12 +121,18 @@ ENDS = {
     "Ctrl-C twice": (twice, 130, ""),
     "SIGTERM": (send(signal.SIGTERM), 143, "ended by SIGTERM"),
     "SIGHUP": (send(signal.SIGHUP), 129, "ended by SIGHUP"),
+    "SIGTERM to the group": (send_to_group(signal.SIGTERM), 143, "ended by SIGTERM"),
+    "SIGHUP to the group": (send_to_group(signal.SIGHUP), 129, "ended by SIGHUP"),
+    "SIGKILL": (send(signal.SIGKILL), -9, ""),
     "a killed provider": (kill_provider, 4, "rackwright's provider was killed while pulumi ran"),
     "a killed pulumi": (kill_pulumi, 4, "`pulumi up` was killed by SIGKILL"),
 }
 
 
-@pytest.mark.parametrize("way", ENDS if ALL in os.environ else ["Ctrl-C twice", "a killed provider"])
+USUAL = ("Ctrl-C twice", "SIGHUP to the group", "SIGKILL", "a killed provider")
+
+
+@pytest.mark.parametrize("way", ENDS if ALL in os.environ else USUAL)
 def test_an_up_that_is_ended_has_the_status_of_its_end(running, way):
     check_end(running, way)
 
@@ -123,8 +140,15 @@ def test_an_up_that_is_ended_has_the_status_of_its_end(running, way):
 def check_end(running: Running, way: str) -> None:
     """Require that *running* ends by *way* with its status, its text and no traceback."""
     end, status, text = ENDS[way]
+    left = running.tree
     end(running)
     ended, output = running.end()
+    while left:  # no process outlives the command for long, and none waits for the end of the step
+        over = select.select(left, [], [], 60)[0]
+        assert over, [command_line(pid) for pid in tree(1) if "rackwright.provider" in str(command_line(pid))]
+        left = [each for each in left if each not in over]
+        for each in over:
+            os.close(each)
     assert (ended, text in output) == (status, True), output
     if end is not kill_provider:  # pulumi's own program may be waiting for the provider, and shows its own traceback
         assert "Traceback" not in output

@@ -2,12 +2,12 @@
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rackwright import process_tree
 from rackwright.errors import Diagnostic, SetupError
 from rackwright.toolchain.apt import SUITES, mirrors, network_settings
 from rackwright.toolchain.kubernetes import pins
@@ -147,7 +147,7 @@ def _copy(source: Path, target: Path, mode: int) -> None:
 
 
 def _run(argv: list[str], environment: Mapping[str, str]) -> None:
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True)
+    done = process_tree.run(argv, env=environment)
     if done.returncode:
         last = done.stderr.strip().rpartition("\n")[2]
         raise SetupError(
