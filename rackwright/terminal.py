@@ -28,9 +28,17 @@ changes."""
 ELAPSED = re.compile(r"(.+, )\d+ s")
 LIVE_SECONDS = 0.5
 """Interval at which live lines are drawn."""
+PLAIN_SECONDS = 10.0
+"""Smallest interval of lines about long work where stderr is no terminal."""
+QUIET_SECONDS = 60.0
+"""Interval of such lines that differ by their seconds alone."""
+PLAIN_COLUMNS, PLAIN_ROWS = 160, 3
+SECONDS = re.compile(r"\d+ s\b")
 _output = threading.RLock()
 _live: "list[_LiveLines]" = []
 """The live lines, if there are any."""
+_plain: "list[_PlainLines]" = []
+"""The lines about long work where stderr is no terminal, if there are any."""
 _last: dict[str, str] = {"notified": ""}
 """The last line on stderr; empty if something else was written after it."""
 
@@ -127,6 +135,29 @@ class _LiveLines:
             self._drawn = lines
 
 
+class _PlainLines:
+    """A line about long work now and then, for logs and pipes."""
+
+    def __init__(self, lines: Callable[[int, int], Sequence[str]]) -> None:
+        self._lines = lines
+        self._over = threading.Event()
+        threading.Thread(target=self._keep_writing, daemon=True).start()
+
+    def end(self) -> None:
+        self._over.set()
+
+    def _keep_writing(self) -> None:
+        before, seconds = "", 0.0
+        while not self._over.wait(PLAIN_SECONDS):
+            seconds += PLAIN_SECONDS
+            with contextlib.suppress(OSError, ValueError):
+                text = "; ".join(" ".join(line.split()) for line in self._lines(PLAIN_COLUMNS, PLAIN_ROWS))
+                form = SECONDS.sub("", text)
+                if text and not self._over.is_set() and (form != before or seconds >= QUIET_SECONDS):
+                    before, seconds = form, 0.0
+                    notify(text)
+
+
 def _stderr_size() -> tuple[int, int]:
     """Return the columns and rows of the terminal of stderr."""
     try:
@@ -152,13 +183,24 @@ def is_live() -> bool:
 
 @contextlib.contextmanager
 def live(lines: Callable[[int, int], Sequence[str]]) -> Iterator[None]:
-    """Show *lines* at the end of the output while the block runs, if stderr is a terminal.
+    """Show *lines* at the end of the output while the block runs.
+
+    If stderr is no terminal, they are one line of a log, at most every PLAIN_SECONDS.
 
     Args:
         lines: A function of the columns and rows of the terminal, which is called twice a second.
     """
-    if _live or not is_live():  # one at a time
+    if _live or _plain:  # one at a time
         yield
+        return
+    if not is_live():
+        plain = _PlainLines(lines)
+        _plain.append(plain)
+        try:
+            yield
+        finally:
+            _plain.remove(plain)
+            plain.end()
         return
     shown = _LiveLines(lines)
     _live.append(shown)

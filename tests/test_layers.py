@@ -101,7 +101,7 @@ MAY_IMPORT = {
         "fleet",
         "stack",
     ),
-    "rackwright.endpoints": ("errors", "foreign", "progress", "schema", "facts", "core", "stack", "hosts"),
+    "rackwright.endpoints": ("errors", "foreign", "progress", "scratch", "schema", "facts", "core", "stack", "hosts"),
     "rackwright.tiering": (
         "errors",
         "foreign",
@@ -113,7 +113,18 @@ MAY_IMPORT = {
         "hosts",
         "endpoints",
     ),
-    "rackwright.access": ("errors", "files", "progress", "schema", "facts", "core", "kinds", "stack", "hosts"),
+    "rackwright.access": (
+        "errors",
+        "files",
+        "progress",
+        "scratch",
+        "schema",
+        "facts",
+        "core",
+        "kinds",
+        "stack",
+        "hosts",
+    ),
     "rackwright.audit": (
         "errors",
         "foreign",
@@ -140,7 +151,7 @@ MAY_IMPORT = {
         "audit",
         "workloads.tracking",
     ),
-    "rackwright.log": ("errors", "foreign", "files", "locations", "facts", "stack", "endpoints"),
+    "rackwright.log": ("errors", "foreign", "files", "locations", "scratch", "facts", "stack", "endpoints"),
     "rackwright.provider": (*LOWER, "endpoints", "log"),
     "rackwright.qualify": LOWER,
     "rackwright.erase": LOWER,
@@ -317,6 +328,34 @@ def test_tests_share_helpers_by_support_only() -> None:
         ]
 
     assert wrong == []
+
+
+ON_HOSTS = {path for pattern in RUN_ON_HOSTS for path in ROOT.glob(pattern)}
+ON_CONTROLLER = [path for path in FILES if shown(path).startswith("rackwright/") and path not in ON_HOSTS]
+OUTLIVE = ("rackwright/process_tree.py", "rackwright/twin/control.py", "rackwright/twin/supervisor.py")
+"""Beside the guard itself: programs of the machines of a twin, which go on after the command."""
+
+
+def calls(tree: ast.AST, name: str) -> list[ast.Call]:
+    """Return the calls in *tree* of a function whose dotted name begins with *name*."""
+    return [
+        node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(f"{name}")
+    ]
+
+
+@pytest.mark.parametrize("path", ON_CONTROLLER, ids=shown)
+def test_temporary_files_lie_in_a_directory_of_ours_or_beside_their_target(path: Path) -> None:
+    """The directories of rackwright/scratch.py are removed at every end of a process."""
+    tree = ast.parse(path.read_text())
+    assert not [name for name in imports(tree) if name.startswith("tempfile.")], "a call names its module"
+    made = [each for each in calls(tree, "tempfile.") if not ast.unparse(each.func).endswith("gettempdir")]
+    assert all("dir" in [option.arg for option in each.keywords] for each in made)
+
+
+@pytest.mark.parametrize("path", [path for path in ON_CONTROLLER if "/container/" not in shown(path)], ids=shown)
+def test_a_program_that_takes_long_has_a_guard(path: Path) -> None:
+    """`subprocess.run` ends a program at once, and leaves its children; it is for programs that take a moment."""
+    assert shown(path) in OUTLIVE or not calls(ast.parse(path.read_text()), "subprocess.Popen")
 
 
 READERS = [

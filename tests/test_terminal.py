@@ -3,6 +3,7 @@
 import ast
 import shlex
 import sys
+import threading
 from io import StringIO
 from pathlib import Path
 
@@ -197,6 +198,29 @@ def test_every_line_stays_in_a_pipe(monkeypatch):
     terminal.notify("a: waiting, 12 s")
 
     assert pipe.getvalue() == "a: waiting, 6 s\na: waiting, 12 s\n"
+
+
+def test_a_log_has_a_line_about_long_work_now_and_then(monkeypatch):
+    """One line for each interval in which the work has changed, and a rare one while only the seconds count on."""
+    pipe, shown = StringIO(), threading.Event()
+    monkeypatch.setattr("sys.stderr", pipe)
+    monkeypatch.setattr(terminal, "PLAIN_SECONDS", 0.01)
+    monkeypatch.setattr(terminal, "QUIET_SECONDS", 0.05)
+    texts = [["fetching", "gpu-01   step 1/2: connect  1 s"], *[["fetching", f"only {n} s"] for n in range(9)]]
+
+    def lines(columns: int, rows: int) -> list[str]:
+        if len(texts) == 1:
+            shown.set()
+        return texts.pop(0) if texts else []
+
+    with terminal.live(lines):
+        assert shown.wait(60)
+
+    assert pipe.getvalue().splitlines()[:3] == [
+        "fetching; gpu-01 step 1/2: connect 1 s",
+        "fetching; only 0 s",
+        "fetching; only 5 s",
+    ]
 
 
 ASKS = """

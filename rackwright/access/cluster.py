@@ -5,12 +5,12 @@ import contextlib
 import getpass
 import re
 import socket
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
+from rackwright import scratch
 from rackwright.errors import Diagnostic, HostUnreachable, StepFailed
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.tunnel import Tunnel
@@ -74,8 +74,8 @@ def access_by_token(name: str, api: ClusterApi, token: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _private_file(text: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="rackwright-") as directory:
-        path = Path(directory, "kubeconfig")
+    with scratch.directory() as directory:
+        path = directory / "kubeconfig"
         path.touch(mode=0o600)
         path.write_text(text)
         yield path

@@ -10,6 +10,7 @@ from typing import IO
 
 from rackwright import terminal
 from rackwright.errors import one_line
+from rackwright.progress import Progress
 
 WAITING = "waiting"
 """Beginning of texts about work that waits for other work of its host."""
@@ -78,6 +79,22 @@ def _fit(text: str, end: str, width: int) -> str:
     text, room = one_line(text), max(width - len(end) - 2, 8)
     cut = text if len(text) <= room else f"{text[: room - 1]}…"
     return f"{cut}  {end}".rstrip()
+
+
+@contextmanager
+def show_work() -> Iterator[Progress]:
+    """Yield a function that takes the line about long work; it is shown with its seconds while the block runs."""
+    began, text = time.monotonic(), ""
+
+    def lines(width: int, rows: int) -> list[str]:
+        return [_fit(text, f"{time.monotonic() - began:.0f} s", width)] if text else []
+
+    def take(line: str) -> None:
+        nonlocal text
+        text = line
+
+    with terminal.live(lines):
+        yield take
 
 
 @contextmanager

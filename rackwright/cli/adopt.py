@@ -1,7 +1,6 @@
 """The adopt command: it takes existing resources of hosts into a stack's state, unchanged."""
 
 import json
-import tempfile
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rackwright import terminal
+from rackwright import scratch, terminal
 from rackwright.cli import project, state
 from rackwright.cli.arguments import CHANGE, AsJson, StackName
 
@@ -123,7 +122,7 @@ def _import(stack: str, results: "Sequence[AuditResult]", hosts: Container[str])
     name_table = {of_host[host]: urn for host, urn in components.items() if host in of_host}
     if racks:
         name_table["the rack"] = racks[0]
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch.directory() as folder:
         path = Path(folder, "import.json")
         path.write_text(json.dumps({"nameTable": name_table, "resources": resources}))
         options = ("--yes", "--skip-preview", "--generate-code=false", "--protect=false")

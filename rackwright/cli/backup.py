@@ -1,6 +1,5 @@
 """The commands that write and restore archives of checkpoints."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rackwright import terminal
-from rackwright.cli import project
+from rackwright import scratch, terminal
+from rackwright.cli import activity, project
 from rackwright.cli.arguments import MODELS, AsJson
 from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic
 
@@ -51,12 +50,16 @@ def backup(
     from workloads.checkpoint import archive
 
     bucket, place = _bucket(to, stack), ""
-    with recording.record("backup", arguments={"from": str(directory), "to": to}, planned=[]):
+    with (
+        recording.record("backup", arguments={"from": str(directory), "to": to}, planned=[]),
+        activity.show_work() as progress,
+    ):
+        progress(f"writing an archive of {directory}, and reading it back")
         if bucket is None:
             verified = archive.backup(directory, Path(to), step, archive.Compression(compression))
         else:
-            with tempfile.TemporaryDirectory(prefix="rackwright-") as temporary:
-                verified = archive.backup(directory, Path(temporary), step, archive.Compression(compression))
+            with scratch.directory() as temporary:
+                verified = archive.backup(directory, temporary, step, archive.Compression(compression))
                 place = _upload(bucket, verified.path)
     _print_result(verified, as_json, place)
 
@@ -81,7 +84,8 @@ def restore(
     from rackwright.cli import recording
     from workloads.checkpoint import archive
 
-    with _local(path, stack) as local:
+    with _local(path, stack) as local, activity.show_work() as progress:
+        progress(f"reading {path}")
         if to is None:
             verified = archive.verify(local)
         else:
@@ -135,9 +139,9 @@ def _local(place: str, stack: str | None) -> Iterator[Path]:
     if len(manifest.files) != 1:
         problem, help = f"it has {len(manifest.files)} files", "Use `rackwright tier restore`"
         raise ChangeRefused(Diagnostic(place, problem, "one file, as `rackwright backup` writes it", help))
-    with tempfile.TemporaryDirectory(prefix="rackwright-") as temporary:
-        archive.restore(bucket, manifest, LocalDirectory(Path(temporary)), project.notify)
-        yield Path(temporary, manifest.files[0].path)
+    with scratch.directory() as temporary:
+        archive.restore(bucket, manifest, LocalDirectory(temporary), project.notify)
+        yield temporary / manifest.files[0].path
 
 
 def _print_result(verified: "VerifiedCheckpoint", as_json: bool, place: str) -> None:

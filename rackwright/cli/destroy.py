@@ -1,12 +1,10 @@
 """The command destroy: a summary of what each removal deletes and leaves, a question, and pulumi's destroy."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rackwright import terminal
+from rackwright import scratch, terminal
 from rackwright.cli import project, pulumi_entries, recording
 from rackwright.cli.pulumi import finish, read_state, run_pulumi
 from rackwright.cli.removal import Outcome, plan_removals
@@ -34,7 +32,7 @@ def run(name: str, yes: bool) -> int:
     stack = project.stack(name)
     if not yes:
         terminal.require(f"Run {command('rackwright destroy {}', name)} on a terminal, or pass --yes to destroy unseen")
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch.directory() as directory:
         environment = {**project.environment(name), "PULUMI_DEBUG_COMMANDS": "true"}
         deployment = read_state(name, environment)
         resources = state_format.managed_resources(deployment)
@@ -63,7 +61,7 @@ def run(name: str, yes: bool) -> int:
         ]
         with recording.record("destroy", stack, planned=planned) as operation:
             environment[VARIABLE] = operation.id
-            ended = run_pulumi(argv, name, Path(scratch, "destroy"), environment, None)
+            ended = run_pulumi(argv, name, directory / "destroy", environment, None)
             pulumi_entries.note_outcomes(operation, ended)
             return recording.finish(operation, finish(ended, "up"))
 

@@ -1,6 +1,5 @@
 """The discover command: it writes existing hosts as a fleet's file."""
 
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from rackwright import terminal
+from rackwright import scratch, terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import DECLARE, AsJson
 from rackwright.errors import DeclarationError
@@ -49,7 +48,7 @@ def discover(
         places = [Place.parse(address, key) for address in addresses]
     except Problem as problem:
         raise typer.BadParameter(str(problem), param_hint="ADDRESS") from None
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as undo:
+    with scratch.directory() as folder, ExitStack() as undo:
         pins = into.with_suffix(".known_hosts") if into else Path(folder, "known_hosts")
         # the file of a fleet without the hosts has no pins of theirs
         undo.callback(_restore, pins, pins.read_bytes() if pins.exists() else None)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from rackwright import terminal
+from rackwright import scratch, terminal
 from rackwright.exit_status import ExitStatus
 
 if TYPE_CHECKING:
@@ -179,6 +179,7 @@ def end(status: int) -> NoReturn:
     for name, stream in _before.items():
         setattr(sys, name, stream)  # the interpreter flushes those, which are empty
     if status in (ExitStatus.INTERRUPTED, *STOPPED.values()):
+        scratch.leave_nothing()
         os._exit(status)  # the interpreter would wait for threads that read from hosts
     sys.exit(status)
 

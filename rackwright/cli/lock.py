@@ -1,18 +1,14 @@
 """The lock command: it writes a fleet's lock, and fetches the locked files into the local repository."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TextColumn
-
 from rackwright import terminal
-from rackwright.cli import project
+from rackwright.cli import activity, project
 from rackwright.errors import DeclarationError, Diagnostic, quantity
 from rackwright.files import write_atomic
 from rackwright.fleet.lockfile import changes
-from rackwright.lock import apt, resolve, tree, vendor_keys
+from rackwright.lock import resolve, tree, vendor_keys
 from rackwright.stack import Stack
 from rackwright.toolchain import cache
 
@@ -35,17 +31,18 @@ def run(stack: Stack, check: bool, upgrade: bool, fetch: bool, to: Path | None, 
         raise DeclarationError(
             Diagnostic(f"stack {stack.name}", problem, "a stack whose fleet declares its hosts itself", help)
         )
-    with cache.hold_lock(cache.directory() / "mirror" / "lock", project.notify):
+    with cache.hold_lock(cache.directory() / "mirror" / "lock", project.notify), activity.show_work() as progress:
         stack = vendor_keys.add_vendor_keys(stack, upgrade, project.notify)
         apts = resolve.load_apts(stack)
         for each in apts.values():
+            progress(f"reading the indexes of {each.os}")
             each.prepare(project.notify)
-        resolved = resolve.resolve(stack, apts, upgrade)
+        resolved = resolve.resolve(stack, apts, upgrade, progress)
         if fetch and not check:
             resolved = resolve.add_key(resolved, stack)
-            with _progress_bar() as progress:
-                resolve.fetch(resolved, apts, stack, progress)
+            resolve.fetch(resolved, apts, stack, progress)
         if to is not None and not check:
+            progress(f"copying the local repository to {to}")
             tree.copy(resolved.lock, stack.local_repository, to)
         changed = list(changes(stack.lock, resolved.lock))
         if changed and not check:
@@ -75,12 +72,3 @@ def _summary(changed: int, check: bool, is_first: bool) -> str:
     if not changed:
         return "nothing changes" if check else "nothing changed"
     return f"{changed} would change: `rackwright lock` writes it" if check else f"{changed} changed"
-
-
-@contextmanager
-def _progress_bar() -> Iterator[apt.DownloadProgress]:
-    """Show a progress bar on stderr, if that is a terminal."""
-    columns = (TextColumn("fetching"), BarColumn(), TextColumn("{task.percentage:3.0f} %  {task.description}"))
-    with Progress(*columns, console=terminal.console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=100)
-        yield lambda percent, text: bar.update(task, completed=percent, description=text)

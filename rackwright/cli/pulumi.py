@@ -3,14 +3,13 @@
 import signal
 import socket
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from rackwright import process_tree, terminal
+from rackwright import process_tree, scratch, terminal
 from rackwright.cli import plan, project, pulumi_display, pulumi_entries, recording, removal, state
 from rackwright.cli.ending import StopSignal
 from rackwright.cli.killed import killed_error, killed_provider
@@ -148,10 +147,10 @@ def _prepare(name: str, selection: Selection) -> Iterator[_CommandRun]:
     require_loopback()
     project.require_twin(stack)
     targets = _targets(stack, selection.hosts)
-    with tempfile.TemporaryDirectory() as scratch:
-        own = {"PULUMI_DEBUG_COMMANDS": "true", recent.VARIABLE: str(Path(scratch, "facts"))}
+    with scratch.directory() as directory:
+        own = {"PULUMI_DEBUG_COMMANDS": "true", recent.VARIABLE: str(directory / "facts")}
         environment = {**project.environment(name), **own, **consent_variables}
-        yield _CommandRun(stack, total, targets, environment, Path(scratch))
+        yield _CommandRun(stack, total, targets, environment, directory)
 
 
 def _plan(run: _CommandRun, changes: bool = False) -> "PulumiRun":

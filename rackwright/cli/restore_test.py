@@ -1,12 +1,12 @@
 """The command that restores an archive as a test."""
 
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rackwright import scratch as temporary
 from rackwright import terminal
 from rackwright.cli import project
 from rackwright.cli.arguments import AsJson, StackName
@@ -62,8 +62,8 @@ def test_restore(
                 if name is None:
                     project.notify(f"{bucket.where('')} has no archive, so nothing was tested")
                     continue
-                with tempfile.TemporaryDirectory(prefix="rackwright-", dir=scratch) as directory:
-                    result = restore_test.run(bucket, name, Path(directory), time.time, project.notify, _infer)
+                with temporary.directory(scratch) as directory:
+                    result = restore_test.run(bucket, name, directory, time.time, project.notify, _infer)
             except (EndpointUnreachable, StepFailed) as error:  # the other buckets are tested
                 failed.append(error)
                 continue

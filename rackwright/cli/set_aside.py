@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from rackwright import scratch
 from rackwright.cli import project, state
 from rackwright.errors import ChangeRefused, Diagnostic, command
 from rackwright.files import fsync_directory
@@ -75,7 +76,7 @@ def set_aside(stack: str, exported: str) -> Path:
     for operation in deployment.get("pending_operations") or ():
         project.notify(f"the old state has an unfinished operation: {operation['type']} {_name(operation['resource'])}")
     emptied = {name: value for name, value in deployment.items() if name not in ("resources", "pending_operations")}
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch.directory() as folder:
         empty = Path(folder, "state.json")
         empty.write_text(json.dumps({**content, "deployment": emptied}))
         state.pulumi(stack, "stack", "import", "--file", str(empty))

@@ -1,13 +1,13 @@
 """The client of an object store: reads its facts, and sends the requests of plans."""
 
 import os
+import secrets
 import shlex
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
+from rackwright import scratch
 from rackwright.core.contract import Call
 from rackwright.core.derived_key import derive_key
 from rackwright.endpoints import restore_result, s3_facts
@@ -143,13 +143,9 @@ def _authority(certificate: str | None) -> str | bool:
     """Return the file with *certificate*, which stays until the process ends; True for those of this computer."""
     if certificate is None:
         return True
-    descriptor, path = tempfile.mkstemp(prefix="rackwright-ca-")
-    with os.fdopen(descriptor, "w") as file:
-        file.write(certificate)
-    import atexit
-
-    atexit.register(Path(path).unlink, missing_ok=True)
-    return path
+    path = scratch.of_process() / f"{secrets.token_hex(8)}.pem"
+    path.write_text(certificate)
+    return str(path)
 
 
 def _empty(client: Any, id: str, Bucket: str) -> None:

@@ -6,11 +6,11 @@ directory and has no passphrase.
 """
 
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rackwright import scratch
 from rackwright.errors import ChangeRefused, Diagnostic, SetupError
 from rackwright.files import write_atomic
 
@@ -62,11 +62,11 @@ class GpgFailed(SetupError):
 class Gpg:
     """gpg with a keyring of its own."""
 
-    def __init__(self, home: str) -> None:
+    def __init__(self, home: Path) -> None:
         self._home = home
 
     def __call__(self, *arguments: str, text: str | None = None) -> str:
-        argv = ["gpg", "--homedir", self._home, "--batch", "--quiet", "--no-tty", "--pinentry-mode", "loopback"]
+        argv = ["gpg", "--homedir", str(self._home), "--batch", "--quiet", "--no-tty", "--pinentry-mode", "loopback"]
         try:
             done = subprocess.run([*argv, *arguments], input=text, capture_output=True, text=True)
         except FileNotFoundError:
@@ -84,8 +84,8 @@ class Gpg:
 @contextmanager
 def keyring() -> Iterator[Gpg]:
     """Yield gpg with a temporary keyring, and end the agent that gpg starts."""
-    with tempfile.TemporaryDirectory(prefix="rackwright-gpg-", ignore_cleanup_errors=True) as home:
+    with scratch.directory() as home:
         try:
             yield Gpg(home)
         finally:
-            subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], capture_output=True, check=False)
+            subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], capture_output=True, check=False)

@@ -1,5 +1,6 @@
 """Resolve the lock of a stack, and fill the local repository from it."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,8 +9,9 @@ from rackwright import __version__, locations
 from rackwright.errors import ChangeRefused
 from rackwright.fleet.lockfile import Lock, repository_digests
 from rackwright.lock import key, tree, wheels
-from rackwright.lock.apt import Apt, DownloadProgress
+from rackwright.lock.apt import Apt
 from rackwright.lock.package_sets import Origins, PackageSet, images, package_sets, requirements, role_specs
+from rackwright.progress import Progress, format_remaining, ignore
 from rackwright.stack import Stack
 from rackwright.stack.lock_check import system
 from rackwright.toolchain import cache
@@ -26,7 +28,9 @@ class ResolvedLock:
     sets: Mapping[PackageSet, Mapping[str, str]]
 
 
-def resolve(stack: Stack, apts: Mapping[Origins, Apt], upgrade: bool = False) -> ResolvedLock:
+def resolve(
+    stack: Stack, apts: Mapping[Origins, Apt], upgrade: bool = False, progress: Progress = ignore
+) -> ResolvedLock:
     """Return the lock that *stack* needs now; locked versions stay if they still fit.
 
     Args:
@@ -43,6 +47,7 @@ def resolve(stack: Stack, apts: Mapping[Origins, Apt], upgrade: bool = False) ->
     # an earlier rackwright locked the packages of all vendors together: their versions could reach any host
     is_mixed = before is not None and before.vendors is None and bool(vendors)
     preferred: Mapping[str, Mapping[str, str]] = {} if before is None or upgrade or is_mixed else before.packages
+    progress(f"resolving the packages of {len(hosts_by_set)} sets of hosts")
     for _ in range(ROUNDS):
         sets = {
             each: _resolve_set(apts[each.origins], each, _versions_for(preferred, each.origins), hosts)
@@ -66,7 +71,7 @@ def resolve(stack: Stack, apts: Mapping[Origins, Apt], upgrade: bool = False) ->
         vendors=vendors,
         packages=merged,
         images=images(stack),
-        wheels=wheels.resolve(requirements(stack)),
+        wheels=wheels.resolve(requirements(stack), progress),
     )
     return ResolvedLock(lock, sets)
 
@@ -78,13 +83,20 @@ def load_apts(stack: Stack) -> dict[Origins, Apt]:
     return {each: Apt(each.os, directory / each.name, each.sources) for each in origins}
 
 
-def fetch(resolved: ResolvedLock, apts: Mapping[Origins, Apt], stack: Stack, progress: DownloadProgress) -> None:
+def fetch(resolved: ResolvedLock, apts: Mapping[Origins, Apt], stack: Stack, progress: Progress) -> None:
     """Download all files of *resolved* into the pool, and write the tree of the local repository."""
-    for each, packages in resolved.sets.items():
-        apts[each.origins].download(each, packages, progress)
+    for number, (each, packages) in enumerate(resolved.sets.items(), start=1):
+        began, heading = time.monotonic(), f"fetching set {number} of {len(resolved.sets)}"
+
+        def report(percent: float, file: str, began: float = began, heading: str = heading) -> None:
+            left = format_remaining(percent, 100, time.monotonic() - began)
+            progress(f"{heading}: {percent:.0f} % of the packages{left}  {file}")
+
+        apts[each.origins].download(each, packages, report)
     for origins, apt in apts.items():
         apt.collect(resolved.lock.packages.get(_system(origins), {}))
-    wheels.fetch(resolved.lock.wheels)
+    wheels.fetch(resolved.lock.wheels, progress)
+    progress("writing the local repository")
     tree.write(resolved.lock, stack.local_repository, key_file(stack))
 
 

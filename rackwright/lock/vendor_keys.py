@@ -6,9 +6,9 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
-from tempfile import NamedTemporaryFile
 from urllib.parse import urljoin
 
+from rackwright import scratch
 from rackwright.errors import ChangeRefused, Diagnostic, EndpointUnreachable
 from rackwright.foreign import InvalidData, read_bounded
 from rackwright.lock.key import GpgFailed, keyring
@@ -70,11 +70,11 @@ def _fetch(vendor: Vendor, urls: tuple[str, ...], progress: Progress) -> str:
 
 def _armour(text: bytes, fingerprint: str) -> str | None:
     """Return the key with *fingerprint* in *text* alone, in armour; None if *text* has no such primary key."""
-    with NamedTemporaryFile(prefix="rackwright-key-") as file, keyring() as gpg:
-        file.write(text)
-        file.flush()
+    with scratch.directory() as directory, keyring() as gpg:
+        file = directory / "key"
+        file.write_bytes(text)
         try:
-            gpg("--import", file.name)
+            gpg("--import", str(file))
         except GpgFailed:
             return None
         if fingerprint not in _primary_keys(gpg("--with-colons", "--list-keys")):

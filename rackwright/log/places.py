@@ -4,13 +4,13 @@ import os
 import re
 import shlex
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+from rackwright import scratch
 from rackwright.errors import Diagnostic, HostUnreachable, SetupError
 from rackwright.log.bucket import LockedBucket
 
@@ -135,12 +135,12 @@ class GitBranch:
     branch: str
 
     def read(self) -> bytes:
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch.directory() as folder:
             return self._fetch(folder)[1]
 
     def append(self, line: bytes) -> None:
         for attempt in range(1, ATTEMPTS + 1):
-            with tempfile.TemporaryDirectory() as folder:
+            with scratch.directory() as folder:
                 parent, content = self._fetch(folder)
                 blob = self._git(folder, "hash-object", "-w", "--stdin", stdin=content + line).strip()
                 tree = self._git(folder, "mktree", stdin=b"100644 blob %s\t%s\n" % (blob, GIT_FILE.encode())).strip()
@@ -155,7 +155,7 @@ class GitBranch:
                     if attempt == ATTEMPTS:
                         raise
 
-    def _fetch(self, folder: str) -> tuple[str, bytes]:
+    def _fetch(self, folder: Path) -> tuple[str, bytes]:
         """Return the commit of the branch and the file in it; neither before the first head."""
         self._git(folder, "init", "--quiet", "--bare")
         if not self._git(folder, "ls-remote", self.url, f"refs/heads/{self.branch}"):
@@ -164,7 +164,7 @@ class GitBranch:
         commit = self._git(folder, "rev-parse", "FETCH_HEAD").decode().strip()
         return commit, self._git(folder, "show", f"FETCH_HEAD:{GIT_FILE}")
 
-    def _git(self, folder: str, *arguments: str, stdin: bytes = b"") -> bytes:
+    def _git(self, folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
         return _run(self.name, ("git", *arguments), stdin, folder, _GIT_ENVIRONMENT)
 
 
@@ -182,7 +182,7 @@ def _run(
     place: str,
     argv: Sequence[str],
     stdin: bytes,
-    directory: str | None = None,
+    directory: Path | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> bytes:
     environment = {**os.environ, **(variables or {})}

@@ -5,12 +5,12 @@ import platform
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rackwright import scratch
 from rackwright.errors import Diagnostic, SetupError
 from rackwright.progress import Progress
 from rackwright.toolchain import build, cache, pins, release
@@ -114,8 +114,8 @@ def _version(command: str) -> str:
     Raises:
         ToolUnavailable: the command does not run.
     """
-    with tempfile.TemporaryDirectory() as home:  # for its log, which it writes even for this
-        environment = os.environ | {"PULUMI_SKIP_UPDATE_CHECK": "true", "PULUMI_HOME": home}
+    with scratch.directory() as home:  # for its log, which it writes even for this
+        environment = os.environ | {"PULUMI_SKIP_UPDATE_CHECK": "true", "PULUMI_HOME": str(home)}
         try:
             answer = subprocess.run([command, "version"], env=environment, capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError) as error:

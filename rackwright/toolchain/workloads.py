@@ -13,12 +13,11 @@ import sys
 import time
 from dataclasses import dataclass
 from hashlib import sha256
-from math import ceil
 from pathlib import Path
 
 from rackwright import locations, process_tree
 from rackwright.errors import Diagnostic, SetupError
-from rackwright.progress import Progress
+from rackwright.progress import Progress, format_remaining
 from rackwright.toolchain import cache, horovod
 from rackwright.toolchain.sources import ToolUnavailable
 
@@ -213,8 +212,7 @@ class _Steps:
             return "making the environment"
         done = min(done, self.packages)
         seconds = now - self.starts.setdefault(step, now)
-        estimate = f", about {ceil(seconds / done * (self.packages - done) / 60)} min left" if done and seconds else ""
-        return f"{step} {done} of {self.packages} packages{estimate}"
+        return f"{step} {done} of {self.packages} packages{format_remaining(done, self.packages, seconds)}"
 
 
 def _add_horovod(python: Path, progress: Progress) -> None:
