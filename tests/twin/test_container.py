@@ -213,6 +213,10 @@ def test_more_containers_than_the_kernel_allows_are_refused(layout, monkeypatch,
     backend.require(many[:32])
     with pytest.raises(SetupError, match="33 containers: .* allows a user 128 .*fs.inotify.max_user_instances=264"):
         backend.require(many)
+    nodes = [replace(each, nests=True) for each in many[:7]]
+    backend.require(nodes[:6])
+    with pytest.raises(SetupError, match="7 containers: .* allows a user 128 .*fs.inotify.max_user_instances=280"):
+        backend.require(nodes)
 
 
 def test_a_container_with_nics_needs_tap_devices(layout, monkeypatch, tmp_path):
