@@ -4,11 +4,13 @@ import re
 import sqlite3
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rackwright.cli.init import Example, project_files
 from rackwright.fleet import load_fleet
 from rackwright.schema import Fleet
 from tests.reference.command_tree import commands
@@ -19,6 +21,7 @@ from tests.support.sources import errors_of_map
 
 COMMANDS = dict(commands())
 README = (ROOT / "README.md").read_text()
+FENCED = re.compile(r"^( *)```\w*\n.*?^\1```$", re.M | re.S)
 LINK = re.compile(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
 
 
@@ -76,11 +79,36 @@ def test_each_mentioned_command_and_option_exists(page: Path) -> None:
             assert given <= {*options, "--help"}, f"rackwright {name} has no {', '.join(given - options)}"
 
 
-@pytest.mark.parametrize("name", ["own-project", "serve-language-model", "fine-tune"])
-def test_a_guide_for_users_of_the_wheel_needs_no_checkout(name: str) -> None:
-    text = (ROOT / "docs" / "guides" / f"{name}.md").read_text()
+OF_CHECKOUT = {"own-role"}
+"""Guides that begin with a checkout, as their readers change rackwright itself."""
+GUIDES = sorted(path for path in (ROOT / "docs/guides").glob("*.md") if path.stem not in OF_CHECKOUT)
+ONLY_IN_A_CHECKOUT = re.compile(
+    r"^\s*make\b(?! wheel)|\btests[./]|\bbenchmarks[./]|(?<![\w/])playbooks/|\.rackwright/train"
+    r"|\bgit pull\b|PYTHONPATH=\.|\.venv/bin/(?!activate)",
+    re.M,
+)
+
+
+@cache
+def written_fleets() -> set[str]:
+    """Return the names of the files that `rackwright init` writes for its examples."""
+    return {Path(name).name for each in Example for name in project_files("demo", each, python=False)}
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=name_of)
+def test_a_guide_needs_no_checkout(path: Path) -> None:
+    """Readers have the wheel. A sentence that names a file or a command of a checkout says so."""
+    text = path.read_text()
     for block in pages.blocks(text):
-        assert not re.search(r"\bmake\b(?! wheel)|\btests\.|\.rackwright/train", block), block
+        assert not ONLY_IN_A_CHECKOUT.search(block), block
+    prose = " ".join(FENCED.sub("", text).split())
+    for sentence in re.split(r"(?<=[.:|]) ", prose):
+        if re.search(r"`make (?!wheel)|`tests/|`benchmarks/", sentence):
+            assert "checkout" in sentence, sentence
+    files = {path.name for path in (ROOT / "stacks").glob("*.yaml") if not path.name.startswith("Pulumi.")}
+    for name in files - written_fleets():
+        for sentence in re.split(r"(?<=[.:|]) ", prose):
+            assert f"stacks/{name}" not in sentence or "checkout" in sentence, sentence
 
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=name_of)

@@ -13,7 +13,7 @@ from rackwright.errors import ChangeRefused, SetupError
 from rackwright.stack import load_stack
 from rackwright.stack.registries import find, secret_of
 from tests.support.registry import ACCOUNTS, PASSWORDS, READER, WRITER, servers, write_image
-from tests.support.stack_settings import configure, new_project
+from tests.support.stack_settings import configure, encrypted_secrets, new_project
 
 SETTINGS: dict[str, Any] = {
     "accounts": ACCOUNTS,
@@ -32,8 +32,7 @@ def project(directory: Path, monkeypatch: pytest.MonkeyPatch, **hosts: dict[str,
     new_project(directory, monkeypatch, {"rack.yaml": json.dumps({"fleet": "rack", "hosts": hosts})})
     (directory / "Pulumi.yaml").touch()
     monkeypatch.setenv("RACKWRIGHT_LOG", str(directory / "log"))
-    names = ("registry_builder", "registry_nodes", "registry_tls")
-    secrets = {name: {"secure": f"v1:bm9uY2U=:{'A' * 64}"} for name in names}
+    secrets = encrypted_secrets("registry_builder", "registry_nodes", "registry_tls")
     configure(directory, "rack", fleet="rack.yaml", target="rack", secrets=secrets)
 
 

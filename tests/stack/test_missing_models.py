@@ -20,7 +20,7 @@ def notices(project: Path, model: str) -> list[str]:
     return [*missing_models(load_stack("serving", project))]
 
 
-def test_a_model_that_nobody_made_is_named_with_the_commands(project: Path) -> None:
+def test_a_model_that_was_never_made_is_named_with_the_commands(project: Path) -> None:
     """The example of the factory declares a model that its reader has to train first."""
     [notice] = notices(project, "{path: models/parts, version: 0123456789ab}")
 
