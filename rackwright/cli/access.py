@@ -37,6 +37,7 @@ def enrol(
             help = "Run the command again in a terminal that the person can see"
             raise SetupError(Diagnostic("enrol", f"{name} is not a terminal", "a terminal", help, note))
     loaded = project.stack(stack)
+    project.require_twin(loaded)
     with recording.record("enrol", loaded, arguments={"user": user}) as operation:
         pending = enrolment.prepare(loaded, user, replace)
         for host, error in pending.failures.items():

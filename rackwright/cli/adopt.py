@@ -48,7 +48,9 @@ def adopt(
     from rackwright.hosts.pool import Hosts
     from rackwright.provider import state_format
 
-    loaded = project.secrets(project.stack(stack))
+    loaded = project.stack(stack)
+    project.require_twin(loaded)
+    loaded = project.secrets(loaded)
     exported = select(stack, project.directory(), project.environment(stack))
     old = parse_state(exported).get("deployment") or {}
     moves = set_aside_state and not set_aside.is_readable(old)

@@ -268,7 +268,8 @@ def _evidence(stack: "Stack", names: Sequence[str], source: FactsSource) -> "Hos
         yield from evidence.with_right_host(stack, snapshots, project.notify)
         return
     hosts_alone = [name for name in names if name in stack.fleet.hosts]
-    with project.connect_hosts(stack) as hosts:
+    project.notify_twin_off(stack)
+    with project.connect_hosts(stack, is_report=True) as hosts:
         of_endpoints = evidence.from_endpoints(stack, project.notify) if len(hosts_alone) < len(names) else {}
         of_hosts = evidence.each_from_hosts(hosts, hosts_alone, project.notify)
         for name, facts in chain(of_hosts, of_endpoints.items()):
@@ -348,7 +349,7 @@ def _file_diffs(
     """Return the diffs of files that differ, with their present texts from the hosts; never those of secrets."""
     from rackwright.audit.file_diffs import read_diffs
 
-    with project.connect_hosts(stack) as hosts:
+    with project.connect_hosts(stack, is_report=True) as hosts:
         return read_diffs(stack, resources, compared, evidence, hosts.texts)
 
 

@@ -34,6 +34,7 @@ def top(
     from rackwright.status.gpu_table import summary, table
 
     loaded = project.stack(stack)
+    project.notify_twin_off(loaded)
     hosts = Hosts(loaded.endpoints, loaded.salt, account_of_files=False)
     console = terminal.console()
     if as_json or once or not console.is_terminal:

@@ -129,6 +129,7 @@ def qualify(
     from rackwright.qualify.table import sources, summary, table
 
     loaded = project.stack(stack)
+    project.require_twin(loaded)
     hosts, console = Hosts(loaded.endpoints, loaded.salt), terminal.console()
     try:
         report = qualify(hosts, loaded, host, peer, project.notify, seconds)

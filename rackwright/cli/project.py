@@ -76,11 +76,24 @@ def require_twin(stack: "Stack") -> None:
     Raises:
         HostUnreachable: The twin is off, so no host would answer.
     """
-    from rackwright.cli import twin
-
-    if stack.twin is not None and stack.fleet.hosts and twin.build(stack).is_off:
+    if is_twin_off(stack):
         help = f"Run {command('rackwright twin start {}', stack.name)}"
         raise HostUnreachable(Diagnostic(f"twin {stack.twin}", "the twin is off", "a twin that is on", help))
+
+
+def is_twin_off(stack: "Stack") -> bool:
+    """Return whether the target of *stack* is a twin whose machines are all off."""
+    if stack.twin is None or not stack.fleet.hosts:
+        return False
+    from rackwright.cli import twin
+
+    return twin.build(stack).is_off
+
+
+def notify_twin_off(stack: "Stack") -> None:
+    """Write the command that starts the twin of *stack* if the twin is off: a report lists each host as not reached."""
+    if is_twin_off(stack):
+        notify(f"note: the twin is off; {command('rackwright twin start {}', stack.name)} starts it")
 
 
 def fleet_file(name: str) -> Path:
@@ -92,11 +105,20 @@ def fleet_file(name: str) -> Path:
 
 
 @contextmanager
-def connect_hosts(stack: "Stack") -> Iterator["Hosts"]:
-    """Yield the hosts of *stack*; their connections are closed after the block."""
+def connect_hosts(stack: "Stack", is_report: bool = False) -> Iterator["Hosts"]:
+    """Yield the hosts of *stack*; their connections are closed after the block.
+
+    Args:
+        is_report: Whether hosts that are not reached are part of the result.
+
+    Raises:
+        HostUnreachable: The stack's target is a twin that is off, and the result is no report.
+    """
     from rackwright.cli import activity
     from rackwright.hosts.pool import Hosts
 
+    if not is_report:
+        require_twin(stack)
     working = activity.Activity()
     hosts = Hosts(stack.endpoints, stack.salt, watch=working.note)
     with activity.show(working):

@@ -62,6 +62,7 @@ def push(
         raise ChangeRefused(Diagnostic("NAME:TAG", f"got {name!r}", expected, "Write it like vision/digits:3"))
     loaded = project.stack(stack)
     registry = registries.find(loaded, host)
+    project.require_twin(loaded)
     password = _password(loaded, registry, account, password_file)
     with open_image(archive) as image:
         planned = [recording.change(f"{registry.host}/registry", f"push {name}", registry.host)]

@@ -104,7 +104,8 @@ def show_status(name: str, as_json: bool) -> int:
     except UserError as error:
         project.notify(f"values that depend on a secret are unknown: {error}")
     names = [host for host in stack.fleet.hosts if host not in stack.maintenance]
-    with project.connect_hosts(stack) as hosts:
+    project.notify_twin_off(stack)
+    with project.connect_hosts(stack, is_report=True) as hosts:
         found = {**evidence.from_hosts(hosts, names, project.notify), **evidence.from_endpoints(stack, project.notify)}
     compared = report.compare(stack, found)
     rows = host_rows(compared.results, compared.undeclared)

@@ -324,5 +324,7 @@ def open_bucket(stack: "Stack", bucket: str) -> "Bucket":
         help = hint(bucket, buckets, "Declare it under buckets")
         raise DeclarationError(Diagnostic(f"stack {stack.name}", f"the fleet has no bucket {bucket}", expected, help))
     store = buckets[bucket].store
+    if store in loaded.store_hosts:
+        project.require_twin(loaded)
     client = s3.connect(loaded, store)
     return Bucket(bucket, client.signed, loaded.fleet.object_stores[store].ca, client.signing_key)
