@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from rackwright.cli.paragraphs import STATUSES
 from rackwright.fleet.json_schema import schema
 from tests.reference import facts
+from tests.reference.cli import render_examples
 from tests.reference.command_tree import commands
-from tests.reference.pages import FOLDER, PAGES
+from tests.reference.pages import EXAMPLES, FOLDER, PAGES
 from tests.support.our_roles import ROLES
 from tests.test_docs import parse
 
@@ -18,6 +20,20 @@ from tests.test_docs import parse
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_as_the_code_makes_it(name: str) -> None:
     assert (FOLDER / name).read_text() == PAGES[name](), "make reference writes it again"
+
+
+def test_the_examples_of_the_help_texts_are_those_of_the_guides() -> None:
+    assert EXAMPLES.read_text() == render_examples(), "make reference writes it again"
+
+
+def test_the_help_of_each_command_has_an_example_and_the_exit_statuses() -> None:
+    examples = dict(line.split("\t") for line in EXAMPLES.read_text().splitlines())
+    for name, command in commands():
+        assert command.epilog.startswith(f"Example: {examples[name]}"), name
+        texts = f"{command.help}\n\n{command.epilog}"
+        assert len(re.findall(r"Exit status(?:es)?: ", texts)) == 1, name
+        if "Exit status" in command.epilog:
+            assert command.epilog.endswith(STATUSES)
 
 
 def keys(value: Any) -> Iterator[str]:

@@ -36,7 +36,7 @@ from rackwright.cli import (
     upgrade,
 )
 from rackwright.cli.arguments import CHANGE, CHECK, DECLARE, MODELS, OPERATE, REHEARSE, SET_UP, AsJson, StackName
-from rackwright.cli.paragraphs import join_lines
+from rackwright.cli.paragraphs import STATUSES, add_epilogs, join_lines
 from rackwright.errors import quantity
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Private AI on bare metal: declare it, rehearse it on a virtual twin, provision and audit it.",
-    epilog="Exit status: 0 as declared, 1 differs, 2 wrong or refused, 3 not reached or unknown, 4 a step failed.",
+    epilog=STATUSES,
 )
 app.add_typer(twin.app, name="twin", rich_help_panel=REHEARSE)
 app.add_typer(host.app, name="host", rich_help_panel=OPERATE)
@@ -292,3 +292,4 @@ def status(stack: StackName, as_json: AsJson = False) -> None:
 
 
 join_lines(app)
+add_epilogs(app)

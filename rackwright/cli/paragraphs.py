@@ -1,8 +1,13 @@
 """The paragraphs of help texts. Typer joins the lines of a docstring's first paragraph alone."""
 
 import inspect
+from collections.abc import Mapping
+from pathlib import Path
 
 import typer
+
+STATUSES = "Exit status: 0 as declared, 1 differs, 2 wrong or refused, 3 not reached or unknown, 4 a step failed."
+"""The exit statuses of commands that list none of their own."""
 
 
 def join_lines(app: typer.Typer) -> None:
@@ -13,3 +18,21 @@ def join_lines(app: typer.Typer) -> None:
     for group in app.registered_groups:
         if group.typer_instance:
             join_lines(group.typer_instance)
+
+
+def add_epilogs(app: typer.Typer) -> None:
+    """Give each command of *app* and of its groups its example, and the exit statuses if its text has none."""
+    lines = (Path(__file__).parent / "command_examples.txt").read_text(encoding="utf-8").splitlines()
+    _add_epilogs(app, "", dict(line.split("\t") for line in lines))
+
+
+def _add_epilogs(app: typer.Typer, group: str, examples: Mapping[str, str]) -> None:
+    for command in app.registered_commands:
+        name = command.name or getattr(command.callback, "__name__", "").replace("_", "-")
+        parts = [f"Example: {examples[group + name]}"] if group + name in examples else []
+        if "Exit status" not in str(command.help):
+            parts.append(STATUSES)
+        command.epilog = "\n\n".join(parts)
+    for each in app.registered_groups:
+        if each.typer_instance:
+            _add_epilogs(each.typer_instance, f"{each.name} " if each.name else group, examples)

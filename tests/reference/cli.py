@@ -37,6 +37,12 @@ def render() -> str:
     return page("Commands", source, INTRODUCTION.format(links=links), *sections)
 
 
+def render_examples() -> str:
+    """Return the examples of the help texts: for each command the shortest one, below its name."""
+    shown = examples.of_commands()
+    return "".join(f"{name}\t{shown[name][0].text}\n" for name, _ in commands())
+
+
 def _group_sections(
     group: str, members: Mapping[str, Command], shown: Mapping[str, Sequence[examples.Example]]
 ) -> Iterator[str]:

@@ -195,7 +195,7 @@ def of_commands() -> dict[str, Sequence[Example]]:
         mentioned = ((shlex.join(words), words) for words in pages.mentioned(page))
         for text, words in (*pages.pasted_lines(page), *mentioned):
             name = next((name for name in (" ".join(words[1:3]), *words[1:2]) if name in tree), None)
-            if name and _is_short(text) and _is_whole(name, tree[name], words):
+            if name and words[0] == "rackwright" and _is_short(text) and _is_whole(name, tree[name], words):
                 found[name].setdefault(text, Example(text, page))
     ordered = {name: sorted(examples.values(), key=lambda each: len(each.text)) for name, examples in found.items()}
     return {

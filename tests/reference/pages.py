@@ -22,6 +22,8 @@ from tests.support.log import ROOT
 from tests.support.our_roles import ROLES
 
 FOLDER = ROOT / "docs" / "reference"
+EXAMPLES = ROOT / "rackwright" / "cli" / "command_examples.txt"
+"""The generated examples of the help texts."""
 PAGES: Mapping[str, Callable[[], str]] = {
     "cli.md": cli.render,
     "fleet.md": fleet.render,
