@@ -18,7 +18,8 @@ from typing import IO, TYPE_CHECKING, Any
 from rackwright.errors import ChangeRefused, Diagnostic, visible
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.table import Table
     from rich.text import Text
 
 
@@ -26,6 +27,10 @@ JSON_VERSION = 1
 """Version of the form of all JSON documents: it grows if a key is removed or renamed, or if the meaning of its value
 changes."""
 ELAPSED = re.compile(r"(.+, )\d+ s")
+WIDEST = 1000
+"""Columns of a terminal on which each word fits."""
+NARROW = 60
+"""Columns below which a table whose words do not fit has a line for each cell."""
 LIVE_SECONDS = 0.5
 """Interval at which live lines are drawn."""
 PLAIN_SECONDS = 10.0
@@ -280,6 +285,31 @@ def console(stderr: bool = False, file: IO[str] | None = None, width: int | None
             return super().render_str(visible(text), **options)
 
     return Visible(stderr=stderr, file=file, width=width, highlight=False)
+
+
+class FittingTable:
+    """A table of rich that a narrow terminal shows with a line for each cell, instead of cells that are cut."""
+
+    def __init__(self, table: "Table") -> None:
+        self.table = table
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        from rich.measure import Measurement
+        from rich.padding import Padding
+
+        width = options.max_width
+        needed = Measurement.get(console, options.update(width=WIDEST), self.table).minimum
+        if width >= NARROW or needed <= width:
+            yield self.table
+            return
+        titles = [console.render_str(str(column.header)).plain for column in self.table.columns]
+        for cells in zip(*(column.cells for column in self.table.columns), strict=True):
+            first, *others = (console.render_str(cell) if isinstance(cell, str) else cell for cell in cells)
+            yield first
+            for title, cell in zip(titles[1:], others, strict=True):
+                if str(cell):
+                    text = console.render_str(f"{title}: " if title else "").append_text(cell)
+                    yield Padding(text, (0, 0, 0, 2))
 
 
 def notify_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -176,6 +176,7 @@ MAY_IMPORT = {
         "process_tree",
         "progress",
         "scratch",
+        "terminal",
         "stack",
         "status",
         "toolchain.cache",

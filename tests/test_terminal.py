@@ -1,7 +1,10 @@
 """Texts of hosts at the operator's terminal: visible, and written by one module alone."""
 
 import ast
+import os
+import re
 import shlex
+import subprocess
 import sys
 import threading
 from io import StringIO
@@ -252,3 +255,42 @@ def test_keys_that_were_typed_before_a_question_are_no_answer(typed):
     assert asked(typed, "y", "Change it?") == "answered"
     assert asked(typed, "y", "Change it?", "lab") == "refused"
     assert asked(typed, "lab", "Change it?", "lab") == "answered"
+
+
+def test_a_narrow_terminal_has_a_line_for_each_cell_and_cuts_none():
+    """Rich cuts the cells of a table whose columns do not fit."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("host", "state", ""):
+        table.add_column(title, overflow="fold", min_width=16)
+    table.add_row("storage-node-01", "as declared", "[red]a warning of\nseveral lines[/]")
+    table.add_row("storage-node-02", "", "\x1b[2J")
+
+    def printed(width: int) -> str:
+        file = StringIO()
+        terminal.console(file=file, width=width).print(terminal.FittingTable(table))
+        return file.getvalue()
+
+    lines = [line.rstrip() for line in printed(40).splitlines()]
+    assert lines[:4] == ["storage-node-01", "  state: as declared", "  a warning of", "  several lines"]
+    assert lines[4:] == ["storage-node-02", "  \\x1b[2J"]
+    assert printed(80).splitlines()[0].split() == ["host", "state"]
+    assert max(map(len, printed(40).splitlines())) <= 40
+
+
+HELP = """
+from tests.reference.command_tree import commands
+for name, command in commands():
+    print(name, command.get_help(command.make_context(name, [], resilient_parsing=True)))
+"""
+
+
+def test_no_help_text_is_cut_on_a_narrow_terminal():
+    environment = {**os.environ, "COLUMNS": "40", "TERM": "dumb"}
+    lists = ["import sys; from rackwright.cli import main; sys.argv[1:] = ['--help']; main()"]
+    for program in (HELP, *lists):
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        )
+        assert "Example: rackwright enrol rack-01 olga" in done.stdout or program != HELP
+        lines = [line for line in done.stdout.splitlines() if "Usage: " not in line]
+        assert not [line for line in lines if re.search(r"…\S* *(│|$)|\w\.\.\.$", line)]

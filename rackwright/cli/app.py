@@ -1,6 +1,7 @@
 """The application: all commands and their options."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
+    # the panels of a narrow terminal would cut words of options; plain paragraphs are wrapped
+    rich_markup_mode="rich" if shutil.get_terminal_size().columns >= terminal.NARROW else None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Private AI on bare metal: declare it, rehearse it on a virtual twin, provision and audit it.",

@@ -42,11 +42,11 @@ def top(
         if as_json:
             terminal.show_json(gpus.as_json(report))
         else:
-            console.print(table(report), summary(report), sep="\n")
+            console.print(terminal.FittingTable(table(report)), summary(report), sep="\n")
     else:
         with Live(console=console, auto_refresh=False) as live:
             for report in gpus.watch(hosts, loaded, seconds, _stop_event()):
-                live.update(Group(table(report), summary(report)), refresh=True)
+                live.update(Group(terminal.FittingTable(table(report)), summary(report)), refresh=True)
     hosts.close()
     raise typer.Exit(report.exit_status)
 

@@ -138,6 +138,6 @@ def qualify(
     if as_json:
         terminal.show_json(report.as_json())
     else:
-        console.print(table(report))
+        console.print(terminal.FittingTable(table(report)))
         console.print(*sources(report), summary(report), sep="\n", markup=False, soft_wrap=True)
     raise typer.Exit(report.exit_status)

@@ -14,9 +14,14 @@ def join_lines(app: typer.Typer) -> None:
     """Give each command of *app* and of its groups a help text with a line for each paragraph of its docstring."""
     for command in app.registered_commands:
         text = command.help or inspect.getdoc(command.callback) or ""
-        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+        paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+        command.help, command.short_help = (
+            "\n\n".join(paragraphs),
+            paragraphs[0],
+        )  # the list of commands cuts a longer one
     for group in app.registered_groups:
         if group.typer_instance:
+            group.short_help = str(group.typer_instance.info.help or "")
             join_lines(group.typer_instance)
 
 

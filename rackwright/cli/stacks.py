@@ -179,4 +179,4 @@ def _table(titles: Iterable[str], rows: Iterable[tuple[str, ...]]) -> None:
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
-    terminal.console().print(table)
+    terminal.console().print(terminal.FittingTable(table))

@@ -16,6 +16,7 @@ from rackwright.iteration.families import family_named
 from rackwright.iteration.family import Family, stages_of
 from rackwright.iteration.request import IterationRequest, Stage
 from rackwright.iteration.work import Work
+from rackwright.terminal import FittingTable
 
 OUTCOMES = {
     Stage.FIND: "found",
@@ -216,7 +217,7 @@ def show(report: ReportData, console: Console) -> None:
     for name, each in report["stages"].items():
         stages.add_row(name, f"{each['seconds']:.1f}" if each["seconds"] else "", _format_state(each))
     stages.add_row("all", f"{report['seconds']:.1f}", "")
-    console.print(stages)
+    console.print(FittingTable(stages))
     if report["accuracy"]:
         accuracy = Table(box=None, pad_edge=False, header_style="bold")
         accuracy.add_column("data that no model has learned", overflow="fold")
@@ -224,7 +225,7 @@ def show(report: ReportData, console: Console) -> None:
             accuracy.add_column(title, justify="right")
         for row in report["accuracy"]:
             accuracy.add_row(escape(row["data"]), *_format_figures(row, _columns(report)))
-        console.print(accuracy)
+        console.print(FittingTable(accuracy))
     console.print(escape(_format_versions(report["before"], report["after"])), soft_wrap=True)
     console.print(f"{report['server']}: {report['outcome']}; {escape(report['directory'])}/report.md", soft_wrap=True)
 

@@ -79,6 +79,7 @@ def test_a_host_that_one_side_lacks_is_not_compared(tmp_path):
 def test_a_stack_in_the_place_of_a_snapshot_reads_its_hosts(tmp_path, monkeypatch):
     gone = HostUnreachable(Diagnostic(OTHER, "no answer"))
     monkeypatch.setattr(project, "stack", lambda name: STACK)
+    monkeypatch.setattr(project, "is_twin_off", lambda stack: False)
     monkeypatch.setattr(evidence, "from_hosts", lambda *_: {HOST: Facts(changed()), OTHER: gone})
     save(tmp_path, recorded(HOST))
     save(tmp_path, recorded(OTHER), OTHER)
