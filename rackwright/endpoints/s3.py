@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import shlex
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +13,7 @@ from rackwright.endpoints import restore_result, s3_facts
 from rackwright.endpoints.bounded_session import BoundedSession
 from rackwright.endpoints.proxy import open_proxy
 from rackwright.endpoints.typed_answers import type_answers
-from rackwright.errors import Diagnostic, EndpointUnreachable, SetupError, StepFailed
+from rackwright.errors import Diagnostic, EndpointUnreachable, SetupError, StepFailed, command
 from rackwright.facts.facts import Facts
 from rackwright.schema.object_store import ObjectStore
 from rackwright.stack import Stack
@@ -23,7 +22,7 @@ CONNECT_SECONDS = 5
 ANSWER_SECONDS = 60
 ATTEMPTS = 3
 MODULE = "boto3"
-INSTALL = f"{shlex.quote(sys.executable)} -m pip install {MODULE}"
+INSTALL = command("{} -m pip install {}", sys.executable, MODULE)
 """The command that installs the library where this program runs. An extra of this package would name rackwright, which
 an index may have from others."""
 
@@ -114,7 +113,7 @@ def session(
         from botocore.config import Config
     except ImportError:
         problem = f"{MODULE} is not installed on this computer, and object stores need it"
-        raise SetupError(Diagnostic("object_stores", problem, help=f"Run `{INSTALL}`")) from None
+        raise SetupError(Diagnostic("object_stores", problem, help=f"Run {INSTALL}")) from None
 
     def make(access_key: str | None, secret_key: str | None) -> Any:
         own = botocore.session.Session()

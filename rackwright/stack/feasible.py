@@ -1,6 +1,5 @@
 """The check that hosts can become as declared: a valid fleet may lack something that each `up` needs."""
 
-import shlex
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -55,7 +54,7 @@ def check(stack: Stack) -> tuple[DeclaredResource, ...]:
     if stack.store_urls and find_spec(S3_MODULE) is None:
         problem = f"{S3_MODULE} is not installed on this computer"
         expected = f"the library for the object stores {', '.join(stack.store_urls)}"
-        help = f"Run `{shlex.quote(sys.executable)} -m pip install {S3_MODULE}`"
+        help = f"Run {command('{} -m pip install {}', sys.executable, S3_MODULE)}"
         raise SetupError(Diagnostic("object_stores", problem, expected, help))
     return resources
 
