@@ -1,6 +1,8 @@
 """The queue of a cluster: its controllers, the queues of teams, and runs that wait in them."""
 
 import json
+import os
+import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -394,6 +396,31 @@ def test_other_controllers_are_claimed_and_set_in_the_same_way(several):
     assert isinstance(step, Command) and step.argv[5:] == (several.name, several.check, *several.namespaces, name)
     differences, plan = plan_of({several.name: None})
     assert len(differences) == len(objects) + 1 and len(plan.steps) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "groups", "waits"),
+    [("metrics", "cpu memory", True), ("metrics", "cpu", False), ("metrics", None, False), ("queue", None, True)],
+)
+def test_metrics_server_is_waited_for_where_memory_can_be_measured(tmp_path, name, groups, waits):
+    """
+    A computer with control groups of version 1 gives the containers of a twin no controllers.
+    """
+    manifests = tmp_path / f"share/kubernetes-{name}"
+    manifests.mkdir(parents=True)
+    (tmp_path / "cgroup").mkdir()
+    if groups:
+        (tmp_path / "cgroup/cgroup.controllers").write_text(groups)
+    (tmp_path / "kubectl").write_text('#!/bin/sh\necho "$@" >> "$CALLS"\n')
+    (tmp_path / "kubectl").chmod(0o755)
+    script = controllers._SET.replace("/usr/share", f"{tmp_path}/share").replace("/sys/fs/cgroup", f"{tmp_path}/cgroup")
+    script = script.replace("/run/", f"{tmp_path}/")
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls")}
+
+    done = subprocess.run(["sh", "-c", script, "sh", "1", name, "/apis", "one"], env=environment, text=True)
+
+    assert done.returncode == 0
+    assert ("rollout status" in (tmp_path / "calls").read_text()) == waits
 
 
 def test_the_probe_reads_the_controllers_whose_groups_the_api_serves(tmp_path):

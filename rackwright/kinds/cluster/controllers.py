@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from rackwright.core.contract import Absent, Claim, Command, Difference, Step, Value, Want
+from rackwright.core.contract import Absent, Claim, Command, Difference, Scope, Step, Value
 from rackwright.facts.kubernetes import ClusterFacts
 from rackwright.kinds.cluster.replace import REPLACE
 
@@ -36,6 +36,12 @@ for item in json.load(open("manifests.json"))["items"]:
 END
   replace "$file" --field-manager=rackwright
 done
+# a twin's container may have no controller of memory: Metrics Server has nothing to report there, and is never ready
+if [ "$name" = metrics ] && ! grep -qsw memory /sys/fs/cgroup/cgroup.controllers &&
+  [ ! -d /sys/fs/cgroup/memory ]; then
+  echo "not waited for: the control groups of this host show no memory"
+  exit
+fi
 for namespace in $namespaces; do
   kubectl --namespace "$namespace" rollout status deployment --selector "rackwright.local/part-of=$name" \
     --timeout="${seconds}s"
@@ -68,6 +74,8 @@ class Controllers:
     """Name of the option of the cluster, such as ``queue``."""
     title: str
     namespaces: tuple[str, ...]
+    shown_by: Scope
+    """The part of a target that must be real to show that they are ready."""
     check: str
     """Path of the API that the controllers serve, or an object, as JSON, that the API accepts once they answer. The
     object is never made."""
@@ -82,6 +90,7 @@ QUEUE = Controllers(
     "queue",
     "Kueue and JobSet",
     ("kueue-system", "jobset-system"),
+    "host",
     '{"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "ResourceFlavor", "metadata": {"name": "rackwright-check"},'
     ' "spec": {}}',
     "look at `kubectl get pods --namespace kueue-system` and at those of jobset-system; without both no job can be"
@@ -91,6 +100,7 @@ GROUPS = Controllers(
     "groups",
     "LeaderWorkerSet",
     ("lws-system",),
+    "host",
     '{"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet",'
     ' "metadata": {"name": "rackwright-check", "namespace": "default"},'
     ' "spec": {"leaderWorkerTemplate": {"workerTemplate": {"spec": {"containers":'
@@ -101,6 +111,7 @@ METRICS = Controllers(
     "metrics",
     "Metrics Server",
     ("kube-system",),
+    "kernel",
     "/apis/metrics.k8s.io/v1beta1/nodes",
     "look at `kubectl --namespace kube-system logs deployment/metrics-server`; without it no server is scaled",
 )
@@ -117,8 +128,10 @@ def digests(controllers: Controllers) -> Mapping[str, str]:
 
 def claims(controllers: Controllers) -> Iterator[Claim]:
     """Yield the claim on *controllers*: each of their objects is as it was set, and all are ready."""
-    want: dict[str, Want] = {"ready": True, **digests(controllers)}
-    yield Claim(controllers.thing, want, remedies={"ready": controllers.remedy}, remedy_absent="")
+    yield Claim(
+        controllers.thing, {"ready": True}, scope=controllers.shown_by, remedy=controllers.remedy, remedy_absent=""
+    )
+    yield Claim(controllers.thing, digests(controllers), remedy_absent="")
 
 
 def observe(cluster: ClusterFacts, key: str, name: str) -> Value:
