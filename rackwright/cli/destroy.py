@@ -59,9 +59,10 @@ def run(name: str, yes: bool) -> int:
         planned = [
             recording.change(each.name, "delete", each.name.partition("/")[0], each.record.destroys) for each in found
         ]
+        expected = {each.name for each in found if each.outcome == "removed"}
         with recording.record("destroy", stack, planned=planned) as operation:
             environment[VARIABLE] = operation.id
-            ended = run_pulumi(argv, name, directory / "destroy", environment, None)
+            ended = run_pulumi(argv, name, directory / "destroy", environment, None, expected)
             pulumi_entries.note_outcomes(operation, ended)
             return recording.finish(operation, finish(ended, "up"))
 

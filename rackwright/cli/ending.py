@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 NAME = "rackwright"
+INTERRUPTED_TEXT = "interrupted; running it again is safe"
 STOPPING = b"stopping\n"
 STOPPED = {signal.SIGTERM: ExitStatus.TERMINATED, signal.SIGHUP: ExitStatus.HUNG_UP}
 
@@ -122,7 +123,7 @@ def run(main: Callable[[], int]) -> int:
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        _say("interrupted; running it again is safe")
+        _say(INTERRUPTED_TEXT)
         return ExitStatus.INTERRUPTED
     except StopSignal as stopped:
         _say(f"ended by {stopped}; running it again is safe")

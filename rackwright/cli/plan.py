@@ -51,7 +51,8 @@ def read_events(path: Path) -> Events:
     changes: list[Change] = []
     unchanged: list[str] = []
     messages: dict[str, list[str]] = defaultdict(list)
-    for line in path.read_text().splitlines() if path.exists() else ():
+    text = path.read_text() if path.exists() else ""
+    for line in text.rpartition("\n")[0].splitlines():  # a pulumi that was killed may leave a part of a line
         event: dict[str, Any] = json.loads(line)
         if planned := (event.get("resourcePreEvent") or {}).get("metadata"):
             change = Change(planned["op"], planned["type"], planned["urn"].rpartition("::")[2])

@@ -1,17 +1,20 @@
 """The commands preview and up: they run pulumi, list unknown hosts, and return an exit status by the result."""
 
+import math
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from rackwright import process_tree, scratch, terminal
-from rackwright.cli import plan, project, pulumi_display, pulumi_entries, recording, removal, state
-from rackwright.cli.ending import StopSignal
+from rackwright.cli import plan, project, pulumi_display, pulumi_entries, pulumi_summary, recording, removal, state
+from rackwright.cli.ending import INTERRUPTED_TEXT, StopSignal
 from rackwright.cli.killed import killed_error, killed_provider
 from rackwright.cli.removal import Removal
 from rackwright.errors import ChangeRefused, DeclarationError, Diagnostic, SetupError, command
@@ -31,6 +34,8 @@ from rackwright.stack import Stack, declare
 
 Verb = Literal["preview", "up"]
 PROGRESS_SECONDS = 0.5
+SUMMARY_SECONDS = 1.0
+"""Seconds after a stop until the summary is printed, although pulumi has not ended."""
 PREVIEW_ENDING = (Stage("program", signal.SIGINT, 1.0), Stage("tree", signal.SIGKILL, 5.0))
 """Ending of a preview, which holds no lock and changes nothing."""
 LOOPBACK = "127.0.0.1"
@@ -119,7 +124,8 @@ def up(
             "up", command_run.stack, selection.hosts, planned=pulumi_entries.changes(planned)
         ) as operation:
             environment[VARIABLE] = operation.id
-            ended = run_pulumi(argv, stack, command_run.scratch / "up", environment, stdout)
+            expected = {change.name for change in planned.changes if change.type in KINDS}
+            ended = run_pulumi(argv, stack, command_run.scratch / "up", environment, stdout, expected)
             pulumi_entries.note_outcomes(operation, ended)
             return recording.finish(operation, finish(ended, "up"))
 
@@ -229,6 +235,10 @@ class PulumiRun:
     plans: Mapping[str, PlanRecord]
     output: str = ""
     """All that it printed, if that was captured."""
+    details: Sequence[str] = ()
+    """The lines about failures, and about changes that are not done."""
+    stopped: StopSignal | None = None
+    """The signal, other than Ctrl-C, that stopped the command."""
 
     @property
     def changes(self) -> list[plan.Change]:
@@ -273,15 +283,21 @@ class PulumiRun:
 
 
 def run_pulumi(
-    argv: Sequence[str], stack: str, directory: Path, environment: Mapping[str, str], stdout: IO[str] | None
+    argv: Sequence[str],
+    stack: str,
+    directory: Path,
+    environment: Mapping[str, str],
+    stdout: IO[str] | None,
+    expected: Collection[str],
 ) -> PulumiRun:
-    """Run pulumi with *argv* on *stack*, and return its result. A terminal shows the work on each host.
+    """Run pulumi with *argv* on *stack*, and return its result. The work on each host is shown, and each failure.
 
     Args:
         directory: A directory for the command's records, which this function makes.
         stdout: The stream for pulumi's output; None for rackwright's own stdout.
+        expected: The names of the resources to change.
     """
-    records, argv = _Records(directory, stack), [*argv, "--suppress-outputs"]
+    records, argv = _Records(directory, stack, expected), [*argv, "--suppress-outputs"]
     is_shown = stdout is None and terminal.is_live()
     ended = _run_shown(argv, records, environment) if is_shown else _run_piped(argv, records, environment, stdout)
     if not ended.status and stdout is None:  # outputs of resources that have failed would mislead
@@ -297,14 +313,16 @@ def _run_piped(
     process = process_tree.start(
         records.argv(argv), process_tree.GENTLE, cwd=project.directory(), env=whole, stdout=stdout
     )
-    return records.result(argv, _await_end(process))
+    with records.watch(f"{argv[0]} {records.stack}", not terminal.is_live()) as look:
+        status, stopped = _await_end(process, look, records)
+        look()
+    return records.result(argv, status, stopped)
 
 
 def _run_shown(argv: Sequence[str], records: "_Records", environment: Mapping[str, str]) -> PulumiRun:
     """Run pulumi; a terminal shows finished resources, and below them the work on each host."""
-    results, argv = pulumi_display.ResourceResults(), [*argv, "--color", "never"]
-    records.events.touch()
-    with records.output.open("w") as output, records.events.open() as events:
+    argv = [*argv, "--color", "never"]
+    with records.output.open("w") as output:
         process = process_tree.start(
             records.argv(argv),
             process_tree.GENTLE,
@@ -313,19 +331,10 @@ def _run_shown(argv: Sequence[str], records: "_Records", environment: Mapping[st
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-
-        def heading(seconds: float) -> str:
-            return f"{argv[0]} {records.stack}: {len(results.names)} resources done, {seconds:.0f} s"
-
-        with pulumi_display.show(records.outcomes, heading) as refresh:
-
-            def look() -> None:
-                refresh()
-                pulumi_display.show_lines(results.lines(events))
-
-            status = _await_end(process, look)
+        with records.watch(f"{argv[0]} {records.stack}", True, with_results=True) as look:
+            status, stopped = _await_end(process, look, records)
             look()
-    ended = records.result(argv, status)
+    ended = records.result(argv, status, stopped)
     for line in plan.format_messages(ended.events):
         terminal.show(line)
     if status and not ended.events.messages:
@@ -378,35 +387,39 @@ def _wait(process: "subprocess.Popen[bytes]") -> int | None:
         raise
 
 
-def _await_end(process: "subprocess.Popen[bytes]", look: Callable[[], None] | None = None) -> int:
-    """Return the exit status of *process*, and wait for its end whatever interrupts the command.
+def _await_end(
+    process: "subprocess.Popen[bytes]", look: Callable[[], None], records: "_Records"
+) -> tuple[int, StopSignal | None]:
+    """Return the exit status of *process*, and the signal that stopped this command; wait for its end whatever comes.
 
     The first Ctrl-C or other signal lets pulumi cancel its calls, the second ends it at once, the third kills its tree:
     `process_tree.GENTLE`. `subprocess.run` would kill it after a quarter of a second, and its lock would stay.
 
     Args:
         look: A function to call twice a second until the end.
-
-    Raises:
-        StopSignal: A signal ended this command; pulumi has ended before.
+        records: Those of the command, of which a summary is printed if pulumi does not end at once.
     """
-    interrupted, stopped = False, None
+    interrupted, stopped, summary_at = False, None, math.inf
     while True:
         try:
-            status = process.wait(None if look is None else PROGRESS_SECONDS)
+            status = process.wait(PROGRESS_SECONDS)
             break
         except subprocess.TimeoutExpired:
-            assert look is not None
             look()
+            if time.monotonic() > summary_at:
+                summary_at = math.inf
+                project.notify("pulumi has not ended yet; until now:")
+                for line in (*pulumi_summary.outcome_lines(outcomes.read(records.outcomes)), *records.details(True)):
+                    project.notify(line)
         except KeyboardInterrupt:
             interrupted = True
             process.terminate()
+            summary_at = min(summary_at, time.monotonic() + SUMMARY_SECONDS)
         except StopSignal as reason:
             stopped = reason
             process.terminate()
-    if stopped:
-        raise stopped
-    return INTERRUPTED[0] if interrupted else status
+            summary_at = min(summary_at, time.monotonic() + SUMMARY_SECONDS)
+    return (INTERRUPTED[0] if interrupted or stopped else status), stopped
 
 
 @dataclass(frozen=True)
@@ -415,6 +428,8 @@ class _Records:
 
     directory: Path
     stack: str
+    expected: Collection[str] | None = None
+    """The names of the resources to change; None for a command that changes none."""
 
     def __post_init__(self) -> None:
         self.directory.mkdir()
@@ -437,7 +452,44 @@ class _Records:
     def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
         return {**environment, lifetime.VARIABLE: str(self.outcomes)}
 
-    def result(self, argv: Sequence[str], status: int) -> PulumiRun:
+    @contextmanager
+    def watch(self, heading: str, is_shown: bool, with_results: bool = False) -> Iterator[Callable[[], None]]:
+        """Yield a function to call again and again, which prints each failure when it has happened.
+
+        Args:
+            heading: Beginning of the line above the work on each host.
+            is_shown: Whether to show that work.
+            with_results: Whether to print a line for each finished resource as well.
+        """
+        results, failures = pulumi_display.ResourceResults(), pulumi_display.Failures()
+        self.events.touch()
+        self.outcomes.touch(0o600)
+
+        def head(seconds: float) -> str:
+            return f"{heading}: {len(results.names)} resources done, {seconds:.0f} s"
+
+        shown = pulumi_display.show(self.outcomes, head) if is_shown else nullcontext(lambda: None)
+        with self.events.open() as events, self.outcomes.open() as records, shown as refresh:
+
+            def look() -> None:
+                refresh()
+                for line in failures.lines(records):
+                    project.notify(line)
+                lines = results.lines(events)
+                if with_results:
+                    pulumi_display.show_lines(lines)
+                else:
+                    deque(lines, maxlen=0)
+
+            yield look
+
+    def details(self, has_ended_early: bool) -> list[str]:
+        """Return the lines about failures, and about changes that are not done."""
+        if self.expected is None:
+            return []
+        return [*pulumi_summary.change_lines(self.outcomes, self.events, self.expected, has_ended_early)]
+
+    def result(self, argv: Sequence[str], status: int, stopped: StopSignal | None = None) -> PulumiRun:
         if status < 0 and status not in INTERRUPTED:
             project.notify(killed_error(["pulumi", argv[0]], -status, self.stack).render())
         elif status > 0 and status not in INTERRUPTED and outcomes.read_killed(self.outcomes):
@@ -449,14 +501,23 @@ class _Records:
             outcomes.read(self.outcomes),
             outcomes.read_plans(self.outcomes),
             self.output.read_text(errors="replace") if self.output.exists() else "",
+            self.details(status != 0),
+            stopped,
         )
 
 
 def finish(ended: PulumiRun, verb: Verb) -> int:
-    """Print a summary of the outcomes, and return rackwright's exit status."""
-    for outcome, heading in outcomes.HEADINGS.items():
-        if names := ended.resources.get(outcome):
-            project.notify(f"{heading}: {', '.join(sorted(names))}")
+    """Print a summary of the outcomes, and return rackwright's exit status.
+
+    Raises:
+        StopSignal: A signal has stopped the command; its status is that of the signal.
+    """
+    for line in (*pulumi_summary.outcome_lines(ended.resources), *ended.details):
+        project.notify(line)
+    if ended.stopped:
+        raise ended.stopped
+    if ended.status in INTERRUPTED:
+        project.notify(INTERRUPTED_TEXT)
     return exit_status(verb, ended.status, bool(ended.changes), ended.resources)
 
 

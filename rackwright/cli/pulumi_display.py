@@ -22,6 +22,11 @@ class ResourceResults:
     def __init__(self) -> None:
         self._began: dict[str, int] = {}
         self.names: set[str] = set()
+        """The resources that pulumi has finished, or has left as they are."""
+        self.begun: set[str] = set()
+        """The resources whose change has begun."""
+        self.changed: set[str] = set()
+        """The resources whose change has succeeded."""
 
     def lines(self, events: IO[str]) -> Iterator[str]:
         """Yield a line for each resource that was changed, or whose change has failed."""
@@ -39,19 +44,37 @@ class ResourceResults:
             if not planned or planned["type"] not in KINDS:
                 continue
             urn, name, at = planned["urn"], planned["urn"].rpartition("::")[2], int(event.get("timestamp") or 0)
+            is_change = planned["op"] not in UNCHANGED
             if kind == "resourcePreEvent":
                 self._began.setdefault(urn, at)
+                self.begun |= {name} if is_change else set()
                 continue
-            if planned["op"] not in UNCHANGED:
+            if is_change:
+                self.changed |= {name} if kind == "resOutputsEvent" else set()
                 result = "failed" if kind == "resOpFailedEvent" else DONE.get(planned["op"], planned["op"])
                 yield f"{name}: {result}, {at - self._began.pop(urn, at)} s"
             if planned["op"] != "refresh":
                 self.names.add(name)
 
 
+class Failures:
+    """The failures of resources, from further lines of the records of a provider."""
+
+    def lines(self, records: IO[str]) -> Iterator[str]:
+        """Yield a line with the reason for each resource that has failed or was refused."""
+        while True:
+            place = records.tell()
+            line = records.readline()
+            if not line.endswith("\n"):  # the provider has not written it to its end
+                records.seek(place)
+                return
+            if (record := json.loads(line)).get("reason"):
+                yield f"{record['id']}: {record['outcome']}: {record['reason']}"
+
+
 @contextmanager
 def show(records: Path, heading: Callable[[float], str]) -> Iterator[Callable[[], None]]:
-    """Yield a function to call again and again, while the work of the provider with *records* is shown on a terminal.
+    """Yield a function to call again and again, while the work of the provider with *records* is shown.
 
     Args:
         heading: Returns the line above the work, from the seconds since the start.

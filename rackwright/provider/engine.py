@@ -8,7 +8,7 @@ import grpc
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
 from rackwright.core.contract import Claim, Difference, Plan
-from rackwright.errors import visible
+from rackwright.errors import one_line, visible
 from rackwright.provider import outcomes
 from rackwright.provider.lifetime import note_activity
 from rackwright.provider.outcomes import Outcome
@@ -70,9 +70,13 @@ class ResourceLog:
         self._engine.log(self._urn, self._safe(text), engine_pb2.WARNING)
         self.note(outcome)
 
-    def note(self, outcome: Outcome) -> None:
-        """Record *outcome* for the command that started pulumi, without a message to the engine."""
-        outcomes.note(outcome, self._urn.rpartition("::")[2])
+    def note(self, outcome: Outcome, reason: str = "") -> None:
+        """Record *outcome* for the command that started pulumi, without a message to the engine.
+
+        Args:
+            reason: One line about a failure, which the command prints at once.
+        """
+        outcomes.note(outcome, self._urn.rpartition("::")[2], one_line(self._redact(reason)))
 
     def plan(self, claims: Sequence[Claim], plan: Plan, differences: Iterable[Difference], changes: str) -> None:
         """Record *plan* for the command that started pulumi, without a message to the engine."""

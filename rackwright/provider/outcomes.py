@@ -15,9 +15,10 @@ from rackwright.core.wording import format_difference
 from rackwright.provider.lifetime import append
 from rackwright.provider.saved_plan import claims_digest, text_digests
 
-Outcome = Literal["failed", "refused", "by_hand", "unknown", "unreachable", "done"]
+Outcome = Literal["failed", "cancelled", "refused", "by_hand", "unknown", "unreachable", "done"]
 HEADINGS: Mapping[Outcome, str] = {
     "failed": "failed",
+    "cancelled": "cancelled",
     "refused": "refused",
     "by_hand": "manual work needed",
     "unknown": "unknown in part",
@@ -25,9 +26,13 @@ HEADINGS: Mapping[Outcome, str] = {
 }
 
 
-def note(outcome: Outcome, id: str) -> None:
-    """Record *outcome* of the resource *id*."""
-    append({"outcome": outcome, "id": id})
+REASON_CHARACTERS = 1000
+"""Limit of the length of a reason, which may quote output of a host."""
+
+
+def note(outcome: Outcome, id: str, reason: str = "") -> None:
+    """Record *outcome* of the resource *id*; *reason* is one line without secrets, for a failure."""
+    append({"outcome": outcome, "id": id, **({"reason": reason[:REASON_CHARACTERS]} if reason else {})})
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,12 @@ def read(path: Path) -> dict[Outcome, set[str]]:
                 resources.discard(record["id"])
         outcomes[record["outcome"]].add(record["id"])
     return dict(outcomes)
+
+
+def read_reasons(path: Path) -> dict[str, str]:
+    """Return the reason of the last failure of each resource that has failed or was refused, in their order."""
+    records = map(json.loads, path.read_text().splitlines() if path.exists() else ())
+    return {record["id"]: record["reason"] for record in records if record.get("reason")}
 
 
 def read_killed(path: Path) -> bool:

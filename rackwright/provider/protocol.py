@@ -21,10 +21,12 @@ from rackwright.errors import (
     UserError,
     visible,
 )
+from rackwright.hosts.pool import ChangeCancelled
 from rackwright.provider import codec
 from rackwright.provider.codec import decode, encode
 from rackwright.provider.engine import Engine, ResourceLog
 from rackwright.provider.operation import Operation, OperationCancelled, OutOfTime, SavedState
+from rackwright.provider.outcomes import Outcome
 from rackwright.provider.resource import Change, InvalidResource, Resources
 from rackwright.provider.server import Context, Greeter
 from rackwright.provider.site import Sites
@@ -249,7 +251,7 @@ class Provider(Greeter):
             return work(urn, operation) if seconds is None else operation.run(lambda: work(urn, operation), seconds)
         except Exception as error:
             code, message = _status(error, self._sites.redact)
-            log.note("refused" if isinstance(error, ChangeRefused | DeclarationError) else "failed")
+            log.note(*_outcome(error))
             if operation.saved_state:
                 context.set_trailing_metadata(
                     (("grpc-status-details-bin", _error_details(operation.saved_state, code, message)),)
@@ -261,6 +263,17 @@ class Provider(Greeter):
                 self._running.discard(operation)
                 self._refused.discard(operation)
                 self._last_call = time.monotonic()
+
+
+def _outcome(error: Exception) -> tuple[Outcome, str]:
+    """Return the outcome of a call that *error* ended, and the reason for the operator; a cancelled call has none."""
+    if isinstance(error, OperationCancelled | ChangeCancelled):
+        return "cancelled", ""
+    if not isinstance(error, UserError):
+        return "failed", f"{type(error).__name__}: {error}" if not isinstance(error, OutOfTime) else str(error)
+    more = f" (and {len(error.diagnostics) - 1} more)" if len(error.diagnostics) > 1 else ""
+    refused = isinstance(error, ChangeRefused | DeclarationError)
+    return "refused" if refused else "failed", f"{error.diagnostic.problem}{more}"
 
 
 def _status(error: Exception, redact: Callable[[str], str]) -> tuple[grpc.StatusCode, str]:

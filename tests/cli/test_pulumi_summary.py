@@ -1,0 +1,69 @@
+"""The reasons of failures as they happen, and the summary of a command that ended early."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from rackwright.cli.plan import read_events
+from rackwright.cli.pulumi_display import Failures
+from rackwright.cli.pulumi_summary import change_lines, outcome_lines
+from rackwright.provider import lifetime, outcomes
+
+TIER = "rackwright:storage:Tier"
+
+
+@pytest.fixture
+def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(lifetime.VARIABLE, str(tmp_path / "records"))
+    return tmp_path / "records"
+
+
+def event(kind: str, name: str, op: str = "create") -> str:
+    metadata = {"op": op, "type": TIER, "urn": f"urn:pulumi:lab::p::{TIER}::{name}"}
+    return json.dumps({"timestamp": 100, kind: {"metadata": metadata}}) + "\n"
+
+
+def test_each_change_is_done_failed_in_work_or_not_begun(records, tmp_path):
+    began = [event("resourcePreEvent", name) for name in ("a/hot", "b/hot", "c/hot", "d/hot")]
+    ended = [
+        event("resOutputsEvent", "a/hot"),
+        event("resOpFailedEvent", "b/hot"),
+        event("resOutputsEvent", "f", "same"),
+    ]
+    log = tmp_path / "events"
+    log.write_text("".join([*began, *ended]) + '{"resourcePreEvent": {"meta')  # pulumi was killed while it wrote
+    outcomes.note("done", "a/hot")
+    outcomes.note("failed", "b/hot", "step 2 of 3 (make the array) failed on b: mdadm ended with 1")
+    outcomes.note("cancelled", "c/hot")
+
+    expected = {f"{host}/hot" for host in "abcde"} | {"f"}
+    assert [*outcome_lines(outcomes.read(records)), *change_lines(records, log, expected, True)] == [
+        "failed: b/hot",
+        "cancelled: c/hot",
+        "  b/hot: step 2 of 3 (make the array) failed on b: mdadm ended with 1",
+        "done: 1 of 6 resources",
+        "in work: d/hot",
+        "not begun: e/hot",
+    ]
+    assert len(read_events(log).changes) == 4
+
+
+def test_a_failure_is_printed_once_and_goes_when_it_is_repaired(records, tmp_path):
+    outcomes.note("failed", "a/hot", "no answer")
+    records.write_text(records.read_text() + '{"outcome": "fai')
+    lines, failures = io.StringIO(records.read_text()), Failures()
+    assert list(failures.lines(lines)) == ["a/hot: failed: no answer"]
+    assert list(failures.lines(lines)) == []
+
+    records.write_text("")
+    outcomes.note("failed", "a/hot", "no answer")
+    outcomes.note("done", "a/hot")
+    assert list(change_lines(records, tmp_path / "events", {"a/hot"}, False)) == []
+
+
+def test_a_reason_has_a_limit(records):
+    outcomes.note("failed", "a", "x" * 10_000)
+
+    assert len(outcomes.read_reasons(records)["a"]) == outcomes.REASON_CHARACTERS
